@@ -1,0 +1,152 @@
+//! One stream: ChaCha8, keyed through BLAKE3 by seed, purpose and entity.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+/// The one master seed of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seed(pub u64);
+
+/// What a stream is for. The numbers are part of every digest: they are never reused or renumbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u16)]
+pub enum Purpose {
+    /// Which clients the server picks; entity = round.
+    Selection = 1,
+    /// Speed jitter of a client's tasks; entity = client, draw = the client's task number.
+    ComputeJitter = 2,
+    /// Whether and when a client drops out of a task; entity = client, draw = the client's task number.
+    Dropout = 3,
+    /// When a client is online; entity = client.
+    Availability = 4,
+    /// Link latency jitter; entity = client.
+    LinkJitter = 5,
+    /// Which device, link and time zone a client gets; entity = client.
+    Population = 6,
+    /// A device crash or a region cut off; entity = client or region.
+    Fault = 7,
+    /// Which rows a client trains on, and in which order; entity = client, a task's draws start at its number << 32.
+    Batches = 32,
+    /// Which rows are held out; entity = client.
+    HoldOut = 33,
+    /// LoRA initialisation; entity = module index, draw = element of A in row-major order.
+    LoraInit = 34,
+    /// Dropout masks inside LoRA.
+    LoraDropout = 35,
+    /// Partition of a pooled dataset over clients.
+    Partition = 36,
+    /// Noise of differential privacy. Simulation noise, not cryptographic.
+    PrivacyNoise = 37,
+    /// Sampled tokens in generation.
+    Generation = 38,
+    /// Synthetic data; entity = client.
+    SyntheticData = 39,
+    /// Weights of a randomly initialised model; entity = tensor index.
+    ModelInit = 40,
+}
+
+/// A stream of uniform 64-bit draws.
+///
+/// Every draw consumes exactly one 64-bit number, whatever it is turned into, so the n-th draw is addressable.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    rng: ChaCha8Rng,
+}
+
+const WORDS_PER_DRAW: u128 = 2;
+
+impl Stream {
+    /// The stream of `purpose` for `entity` under `seed`, at its first draw.
+    pub fn new(seed: Seed, purpose: Purpose, entity: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("fedreplay random stream v1");
+        hasher.update(&seed.0.to_le_bytes());
+        hasher.update(&(purpose as u16).to_le_bytes());
+        hasher.update(&entity.to_le_bytes());
+        Self { rng: ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()) }
+    }
+
+    /// The same stream, positioned so that the next draw is number `n`.
+    pub fn at(mut self, n: u64) -> Self {
+        self.rng.set_word_pos(u128::from(n) * WORDS_PER_DRAW);
+        self
+    }
+
+    /// The number of the next draw.
+    pub fn position(&self) -> u64 {
+        (self.rng.get_word_pos() / WORDS_PER_DRAW) as u64
+    }
+
+    /// A uniform 64-bit number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    /// A uniform number in `0..bound`, by widening multiplication. The bias is below `bound / 2^64`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        assert!(bound > 0, "a draw below zero was asked for");
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// A uniform number in [0, 1), a multiple of 2^-53.
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// `count` distinct numbers of `0..population`, ascending (Floyd's algorithm: exactly `count` draws).
+    pub fn sample(&mut self, population: u64, count: u64) -> Vec<u64> {
+        assert!(count <= population, "{count} of {population} cannot be sampled without replacement");
+        let mut chosen = std::collections::BTreeSet::new();
+        for upper in population - count..population {
+            let candidate = self.below(upper + 1);
+            if !chosen.insert(candidate) {
+                chosen.insert(upper);
+            }
+        }
+        chosen.into_iter().collect()
+    }
+
+    /// Reorders `items` uniformly (Fisher-Yates: `items.len() - 1` draws).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draw_is_a_pure_function_of_its_address() {
+        let mut sequential = Stream::new(Seed(7), Purpose::Dropout, 3);
+        let drawn: Vec<u64> = (0..100).map(|_| sequential.next_u64()).collect();
+        for (n, expected) in drawn.iter().enumerate().rev() {
+            let mut stream = Stream::new(Seed(7), Purpose::Dropout, 3).at(n as u64);
+            assert_eq!(stream.position(), n as u64);
+            assert_eq!(stream.next_u64(), *expected);
+        }
+    }
+
+    #[test]
+    fn streams_differ_in_each_part_of_their_name() {
+        let first = |seed, purpose, entity| Stream::new(Seed(seed), purpose, entity).next_u64();
+        let base = first(1, Purpose::Selection, 1);
+        assert_ne!(base, first(2, Purpose::Selection, 1));
+        assert_ne!(base, first(1, Purpose::Dropout, 1));
+        assert_ne!(base, first(1, Purpose::Selection, 2));
+    }
+
+    #[test]
+    fn a_sample_is_distinct_sorted_and_uniform() {
+        let mut counts = [0u32; 10];
+        for entity in 0..10_000 {
+            let sample = Stream::new(Seed(1), Purpose::Selection, entity).sample(10, 3);
+            assert!(sample.windows(2).all(|pair| pair[0] < pair[1]));
+            sample.iter().for_each(|&i| counts[i as usize] += 1);
+        }
+        assert!(counts.iter().all(|&n| (2_800..3_200).contains(&n)), "{counts:?}");
+    }
+}
