@@ -1,1 +1,4 @@
+//! Federated fine-tuning of language models in virtual time, reproducible to the bit.
 
+pub mod ledger;
+pub mod store;
