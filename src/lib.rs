@@ -1,1 +1,3 @@
+//! Federated fine-tuning of language models in virtual time, reproducible to the bit.
 
+pub mod dataset;
