@@ -19,6 +19,7 @@ pub use schema::{SCHEMA_VERSION, Table};
 pub use tables::{EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
 pub use writer::{Chunk, LedgerWriter};
+pub(crate) use writer::write_table;
 
 use std::path::PathBuf;
 

@@ -12,7 +12,6 @@ table! {
         train_tokens: u64, "tokens", "tokens in the training rows, prompt included";
         device: String, "name", "device class";
         flops_per_second: u64, "FLOP/s", "effective speed of the device before jitter";
-        memory_bytes: u64, "B", "memory of the device";
         link: String, "name", "link class";
         downlink_bits_per_second: u64, "bit/s", "capacity from the server to the client";
         uplink_bits_per_second: u64, "bit/s", "capacity from the client to the server";
@@ -26,10 +25,10 @@ table! {
     EventRow, "events" {
         at_ns: u64, "ns", "virtual time since the start of the run";
         kind: String, "name", "what happened";
-        round: u32, "index", "server round that was open, from 1";
+        round: Option<u32>, "index", "server round that it belongs to, from 1";
         client: Option<u32>, "index", "client concerned";
         task: Option<u64>, "index", "task concerned";
-        bytes: Option<u64>, "B", "bytes that this event completed or wasted";
+        bytes: u64, "B", "bytes that moved, at the end of a transfer, completed or not";
     }
 }
 
@@ -46,12 +45,15 @@ table! {
         training_done_at_ns: Option<u64>, "ns", "virtual time at which local training was done";
         upload_done_at_ns: Option<u64>, "ns", "virtual time at which the update had arrived";
         ended_at_ns: u64, "ns", "virtual time at which the task's fate was sealed";
-        outcome: String, "name", "counted, late, dropped, crashed, cancelled or out_of_memory";
-        reason: Option<String>, "text", "why it did not count, or why its weight is zero";
+        outcome: String, "name", "counted, or why not: late, stale, dropped_..., crashed, left, unreachable, out_of_memory, cancelled, discarded";
+        fate: String, "name", "counted, late, dropped or cancelled: how rounds count the outcome";
+        reason: Option<String>, "text", "why the weight of an update that counted is zero";
         counted_in_version: Option<u32>, "index", "server model that the update went into";
         staleness: Option<u32>, "versions", "server models made between dispatch and aggregation";
         bytes_down: u64, "B", "bytes received by the client";
         bytes_up: u64, "B", "bytes sent by the client";
+        compute_flops: u64, "FLOP", "operations that were done, by the cost model";
+        training_ns: u64, "ns", "virtual time that the device trained";
         energy_mj: u64, "mJ", "energy spent by the device on the task";
         steps: Option<u32>, "steps", "optimiser steps taken";
         tokens: Option<u64>, "tokens", "tokens processed, prompt included";
@@ -75,13 +77,14 @@ table! {
         closed_at_ns: u64, "ns", "virtual time of the round's end";
         status: String, "name", "closed or failed";
         reason: Option<String>, "text", "why the round failed";
-        dispatched: u32, "tasks", "tasks dispatched in the round";
+        dispatched: u32, "tasks", "tasks dispatched since the previous round's end";
         counted: u32, "tasks", "updates aggregated at the round's end";
-        late: u32, "tasks", "updates that came too late";
-        dropped: u32, "tasks", "tasks lost to dropouts, crashes or memory";
-        cancelled: u32, "tasks", "tasks called off because enough others had arrived";
-        bytes_down: u64, "B", "bytes from the server during the round";
-        bytes_up: u64, "B", "bytes to the server during the round";
+        late: u32, "tasks", "tasks that ended late or stale";
+        dropped: u32, "tasks", "tasks lost to dropouts, crashes, absence or memory";
+        cancelled: u32, "tasks", "tasks called off, or discarded with a failed round";
+        in_flight: u32, "tasks", "tasks still running at the round's end";
+        bytes_down: u64, "B", "bytes from the server, of the tasks that ended";
+        bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
         train_loss: Option<f64>, "nats/token", "weighted mean of the counted tasks' training losses";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update";
         epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
@@ -98,7 +101,7 @@ table! {
     /// One row a measured loss.
     EvaluationRow, "evaluations" {
         round: u32, "index", "round after which the model was evaluated; 0 is before any training";
-        version: u32, "index", "server model that was evaluated; null-like 0 for the initial adapter";
+        version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
         subject: String, "name", "`global` for the server model, `local` for a client trained alone";
         client: Option<u32>, "index", "client whose rows or whose own model it is; null for the global test of the server model";
         split: String, "name", "`test` or `held_out`";

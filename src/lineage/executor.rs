@@ -30,7 +30,7 @@ pub struct Finished {
 
 /// The graph of orders of one run and the workers' common state.
 pub struct Executor<'a> {
-    workshop: &'a Workshop,
+    workshop: &'a Workshop<'a>,
     store: &'a Store,
     stop: &'a AtomicBool,
     state: Mutex<State>,
@@ -68,7 +68,7 @@ enum Phase {
 
 impl<'a> Executor<'a> {
     /// An executor without orders. `stop` ends all waiting with [`OrderError::Interrupted`].
-    pub fn new(workshop: &'a Workshop, store: &'a Store, stop: &'a AtomicBool) -> Self {
+    pub fn new(workshop: &'a Workshop<'a>, store: &'a Store, stop: &'a AtomicBool) -> Self {
         Self { workshop, store, stop, state: Mutex::default(), changed: Condvar::new() }
     }
 

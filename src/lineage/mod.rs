@@ -20,7 +20,7 @@ use crate::store::StoreError;
 pub enum OrderError {
     /// The training engine failed.
     #[error(transparent)]
-    Training(#[from] crate::training::TrainingError),
+    Training(#[from] crate::training::Error),
     /// A result could not be kept.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -52,6 +52,10 @@ pub struct Training {
     /// [micro-batches] Micro-batches a step.
     pub accumulation: usize,
     pub hyper: Hyper,
+    /// Keys the dropout masks, with `stream`; without dropout a training does not depend on either.
+    pub seed: Seed,
+    /// The task's place among all tasks of its client and of other clients.
+    pub stream: u64,
 }
 
 /// One update in an aggregate.
@@ -124,6 +128,7 @@ impl Order {
 impl Training {
     fn material(&self, engine: Digest, base: Key) -> impl Serialize {
         let rows: Vec<Digest> = self.picks.iter().map(|&row| self.rows.hashes[row]).collect();
-        (engine, base, rows, self.batch_size as u64, self.accumulation as u64, self.hyper.clone())
+        let masks = (self.hyper.dropout > 0.0).then_some((self.seed, self.stream));
+        (engine, base, rows, self.batch_size as u64, self.accumulation as u64, self.hyper.clone(), masks)
     }
 }

@@ -12,15 +12,15 @@ use crate::store::{Digest, key_of};
 use crate::training::{Job, Outcome, Status, Step, Trainer};
 
 /// What every order of a run shares: the frozen base behind the trainer, and the rules.
-pub struct Workshop {
-    trainer: Trainer,
+pub struct Workshop<'a> {
+    trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
     engine: Digest,
 }
 
-impl Workshop {
+impl<'a> Workshop<'a> {
     /// A workshop around a loaded base model.
-    pub fn new(trainer: Trainer, unusable_update: UnusableUpdate) -> Self {
+    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
         Self { trainer, unusable_update, engine }
     }
@@ -28,11 +28,6 @@ impl Workshop {
     /// What stands for base model and numerics in keys.
     pub fn engine(&self) -> Digest {
         self.engine
-    }
-
-    /// The training engine.
-    pub fn trainer(&self) -> &Trainer {
-        &self.trainer
     }
 
     /// Computes `order`; `inputs` are the values of [`Order::inputs`], in that order.
@@ -54,7 +49,13 @@ impl Workshop {
         let samples: Vec<_> = training.picks.iter().map(|&row| training.rows.samples[row].clone()).collect();
         let micro_batches: Vec<_> = samples.chunks(training.batch_size).map(<[_]>::to_vec).collect();
         let steps: Vec<Step> = micro_batches.chunks(training.accumulation).map(<[_]>::to_vec).collect();
-        let job = Job { adapter: base.clone(), steps, hyper: training.hyper.clone() };
+        let job = Job {
+            adapter: base.clone(),
+            steps,
+            hyper: training.hyper.clone(),
+            seed: training.seed,
+            stream: training.stream,
+        };
         let outcome = self.trainer.train(std::slice::from_ref(&job))?.pop().expect("one job gives one outcome");
         let trained = trained(outcome, base);
         match (&trained.record.unusable, self.unusable_update) {

@@ -6,7 +6,6 @@ use crate::ledger::LedgerError;
 use crate::lineage::OrderError;
 use crate::scenario::ScenarioError;
 use crate::store::StoreError;
-use crate::training::TrainingError;
 
 /// Why a run did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +16,7 @@ pub enum RunError {
     Dataset(#[from] DatasetError),
     /// The base model could not be loaded as the scenario asks.
     #[error(transparent)]
-    Model(TrainingError),
+    Model(crate::training::Error),
     /// The federation that the scenario describes cannot be played.
     #[error("failed to accept the federation: {0}")]
     Federation(#[from] fedreplay_sim::Invalid),

@@ -13,10 +13,12 @@ use crate::dataset::{
 };
 use crate::ledger::Input;
 use crate::lineage::Rows;
-use crate::model::LoraSpec;
+use crate::model::{Config, Device, LoraSpec};
 use crate::scenario::{self, Loaded};
 use crate::store::Digest;
 use crate::training::{Numerics, Trainer};
+use crate::adapter::{WireFormat, wire_bytes};
+use crate::scenario::{ClientFacts, Scenario, assign_groups};
 
 /// One client's rows, as tokens.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Inputs {
     ///
     /// # Errors
     /// The first thing that is wrong with a file, client or row, or with the model's folder.
-    pub fn load(loaded: &Loaded, numerics: &Numerics) -> Result<Self, RunError> {
+    pub fn load(loaded: &Loaded, device: Device, numerics: &Numerics) -> Result<Self, RunError> {
         let reader = Reader::new(loaded)?;
         let mut read = BTreeMap::new();
         let (data, path) = reader.federation(&loaded.scenario.data.file)?;
@@ -52,13 +54,49 @@ impl Inputs {
             read.insert("test_data".to_owned(), input(path, data.content_hash));
             test = Some(Arc::new(Rows::new(reader.pooled(&data)?)));
         }
-        let trainer = reader.trainer(numerics)?;
-        let vocabulary = trainer.vocabulary();
+        let trainer = reader.trainer(device, numerics)?;
+        let vocabulary = trainer.config().vocab_size as u32;
         reader.tokeniser.check_vocabulary(vocabulary, &reader.model_folder)?;
         read.insert("base_model".to_owned(), input(reader.model_folder.clone(), trainer.base_hash()));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder, reader.tokeniser.content_hash()));
         Ok(Self { clients, test, trainer, read })
     }
+
+    /// What virtual time must know of each client.
+    pub fn facts(&self, scenario: &Scenario) -> Vec<ClientFacts> {
+        let groups = assign_groups(Seed(scenario.seed), self.clients.len(), &scenario.population.mix);
+        let rows_per_task = u64::from(scenario.training.local_steps)
+            * u64::from(scenario.training.gradient_accumulation)
+            * u64::from(scenario.training.batch_size);
+        let flops_per_token = flops_per_token(self.trainer.config());
+        let facts = |(client, group): (&ClientRows, usize)| {
+            let (rows, tokens) = (client.train.samples.len() as u64, client.train.tokens());
+            ClientFacts {
+                id: client.id.clone(),
+                group,
+                train_rows: rows,
+                held_out_rows: client.held_out.samples.len() as u64,
+                train_tokens: tokens,
+                // The mean row stands for the rows of a task: which rows it draws is not known to virtual time.
+                task_flops: (rows_per_task * tokens * flops_per_token).div_ceil(rows),
+            }
+        };
+        self.clients.iter().zip(groups).map(facts).collect()
+    }
+
+    /// [B] An adapter on the wire.
+    pub fn wire_bytes(&self) -> u64 {
+        wire_bytes(&self.trainer.layout(), WireFormat::F32)
+    }
+}
+
+/// [FLOP/token] Training LoRA on a frozen base: 2 for each weight of a linear module forwards, and 2 for the gradient
+/// of its input backwards; the gradients of frozen weights are never computed, and the adapter's own are small.
+fn flops_per_token(config: &Config) -> u64 {
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let attention = hidden * config.head_dim * (2 * config.heads + 2 * config.kv_heads);
+    let layer = attention + 3 * hidden * inner;
+    4 * (config.layers * layer + hidden * config.vocab_size) as u64
 }
 
 fn input(path: PathBuf, hash: blake3::Hash) -> Input {
@@ -121,7 +159,7 @@ impl<'a> Reader<'a> {
         Ok(samples)
     }
 
-    fn trainer(&self, numerics: &Numerics) -> Result<Trainer, RunError> {
+    fn trainer(&self, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {
         let model = &self.loaded.scenario.model;
         let lora = LoraSpec {
             rank: model.lora.rank as usize,
@@ -134,6 +172,6 @@ impl<'a> Reader<'a> {
             scenario::Precision::F32 => crate::model::Precision::F32,
             scenario::Precision::Bf16 => crate::model::Precision::Bf16,
         };
-        Trainer::load(&self.model_folder, precision, &lora, numerics).map_err(RunError::Model)
+        Trainer::load(&self.model_folder, precision, device, &lora, numerics).map_err(RunError::Model)
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ron::error::SpannedError;
 use ron::extensions::Extensions;
 
-use super::spec::{Protocol, Scenario};
+use super::spec::{Dropout, Protocol, Scenario};
 use super::{ScenarioError, overrides};
 use crate::store::{Key, key_of};
 
@@ -38,6 +38,15 @@ impl Loaded {
         })?;
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self { scenario, folder: folder.to_owned() })
+    }
+
+    /// The scenario that a run was made from: its resolved text, with paths from `scenario_folder`, where it lay.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn of_run(run_folder: &Path, scenario_folder: &Path) -> Result<Self, ScenarioError> {
+        let loaded = Self::read(&run_folder.join("scenario.ron"), &[])?;
+        Ok(Self { folder: scenario_folder.to_owned(), ..loaded })
     }
 
     /// A path of the scenario, as seen from the current folder.
@@ -119,7 +128,16 @@ fn check(scenario: &Scenario) -> Result<(), (String, String)> {
             return fail(format!("population.mix.{index}.link"), format!("no link `{}`, only {names}", group.link));
         }
     }
-    let Protocol::Synchronous { deadline, .. } = &scenario.server.protocol;
+    for (index, group) in scenario.population.mix.iter().enumerate() {
+        let Dropout { before_training, during_training, after_training } = group.dropout;
+        if before_training + during_training + after_training > 1.0 {
+            return fail(format!("population.mix.{index}.dropout"), "its three shares add up to more than 1".into());
+        }
+    }
+    let Protocol::Synchronous { deadline, minimum, clients_per_round, .. } = &scenario.server.protocol;
+    if minimum > clients_per_round {
+        return fail("server.protocol.minimum".into(), format!("{minimum} is more than clients_per_round"));
+    }
     if deadline.is_some_and(|deadline| deadline.0 == 0) {
         return fail("server.protocol.deadline".into(), "it must be longer than 0".into());
     }
@@ -157,7 +175,7 @@ mod tests {
         uplink: "1 Gbit/s",
     ),
     population: (
-        devices: {"laptop": (speed: "1 TFLOP/s", memory: "8 GB")},
+        devices: {"laptop": (speed: "1 TFLOP/s")},
         links: {"home": (down: "50 Mbit/s", up: "10 Mbit/s")},
         mix: [(share: 1, device: "laptop", link: "home")],
     ),

@@ -11,7 +11,7 @@ mod range;
 mod spec;
 
 pub use error::ScenarioError;
-pub use federation::{ClientFacts, assign_classes, federation};
+pub use federation::{ClientFacts, assign_groups, federation};
 pub use load::Loaded;
 pub use quantity::{Bytes, Duration, QuantityError, Rate, Speed};
 pub use spec::*;

@@ -35,6 +35,11 @@ pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
     checked(deserializer, "from 0 to 1", |value| (0.0..=1.0).contains(&value))
 }
 
+/// A number in [0, 5].
+pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "from 0 to 5", |value| (0.0..=5.0).contains(&value))
+}
+
 /// A finite number above 0, or none.
 pub fn positive_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     match Option::<f64>::deserialize(deserializer)? {

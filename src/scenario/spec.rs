@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{Bytes, Duration, Rate, Speed};
+use super::quantity::{Duration, Rate, Speed};
 use super::range;
 
 /// One federation: who has which data, on which device, behind which link; how the server picks, waits and
@@ -218,6 +218,9 @@ pub struct Server {
     pub downlink: Rate,
     /// [bit/s] Capacity from all clients to the server together, shared max-min fairly.
     pub uplink: Rate,
+    /// [time] From the end of a round to the next dispatch.
+    #[serde(default)]
+    pub aggregation_time: Duration,
 }
 
 /// When a round ends.
@@ -235,6 +238,9 @@ pub enum Protocol {
         /// [time] A round's longest duration; what has not arrived by then is late. None waits for all.
         #[serde(default)]
         deadline: Option<Duration>,
+        /// [clients] Updates without which a round fails and the model stays as it was -- 1 to `clients_per_round`.
+        #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
+        minimum: u32,
     },
 }
 
@@ -262,10 +268,8 @@ pub struct Population {
 pub struct Device {
     /// [FLOP/s] Effective speed in training.
     pub speed: Speed,
-    /// [B] Memory.
-    pub memory: Bytes,
-    /// [1] Standard deviation of the logarithm of a task's duration (log-normal, median 1).
-    #[serde(default, deserialize_with = "range::non_negative")]
+    /// [1] Standard deviation of the logarithm of a task's slowdown (log-normal, median 1) -- 0 to 5.
+    #[serde(default, deserialize_with = "range::up_to_five")]
     pub jitter: f64,
     /// [W] Power drawn while computing.
     #[serde(default, deserialize_with = "range::non_negative")]
@@ -299,9 +303,23 @@ pub struct Group {
     pub device: String,
     /// Name of a link class.
     pub link: String,
-    /// [1] Probability that a task is lost because the client goes away -- 0 to 1.
+    #[serde(default)]
+    pub dropout: Dropout,
+}
+
+/// How likely a task is given up at each stage. The stages exclude each other, so the sum is at most 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropout {
+    /// [1] After the download, before any training -- 0 to 1.
     #[serde(default, deserialize_with = "range::share")]
-    pub dropout: f64,
+    pub before_training: f64,
+    /// [1] At a uniformly drawn point of the training -- 0 to 1.
+    #[serde(default, deserialize_with = "range::share")]
+    pub during_training: f64,
+    /// [1] When training is done, before the upload -- 0 to 1.
+    #[serde(default, deserialize_with = "range::share")]
+    pub after_training: f64,
 }
 
 /// What is measured, and how often.
