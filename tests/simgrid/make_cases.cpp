@@ -226,7 +226,7 @@ vector<double> play(const Case& c)
     auto* from = zone->create_host("from" + std::to_string(i), 1e9)->seal();
     auto* to = zone->create_host("to" + std::to_string(i), 1e9)->seal();
     vector<s4u::LinkInRoute> route;
-    if (flow.cap_bytes_per_s > 0) { // A cap is a link of the flow's own: SimGrid drops a rate limit when TCP-gamma is 0.
+    if (flow.cap_bytes_per_s > 0) { // A cap is a link of the flow's own: set_rate is refused for transfers between hosts.
       auto* cap = zone->create_link("cap" + std::to_string(i), static_cast<double>(flow.cap_bytes_per_s));
       route.emplace_back(cap->set_latency(0.0)->seal());
     }
