@@ -125,7 +125,11 @@ impl<'a> Reader<'a> {
         };
         let template = Template::named(name).expect("the scenario's templates are all in the registry");
         let max_tokens = scenario.data.max_seq_length as usize;
-        let rules = SequenceRules { template, max_tokens, long_prompts: LongPrompts::Refuse };
+        let long_prompts = match scenario.data.long_prompts {
+            scenario::LongPrompts::Refuse => LongPrompts::Refuse,
+            scenario::LongPrompts::Skip => LongPrompts::Skip,
+        };
+        let rules = SequenceRules { template, max_tokens, long_prompts };
         let tokeniser = Tokeniser::load(&tokeniser_folder)?;
         Ok(Self { loaded, model_folder, tokeniser_folder, tokeniser, rules })
     }
@@ -140,7 +144,14 @@ impl<'a> Reader<'a> {
     }
 
     fn client(&self, index: u64, client: &ClientData) -> Result<ClientRows, RunError> {
-        let Tokenised { samples, .. } = tokenise(client, &self.tokeniser, &self.rules)?;
+        let Tokenised { samples, skipped, .. } = tokenise(client, &self.tokeniser, &self.rules)?;
+        if samples.is_empty() {
+            return Err(RunError::Usage(format!(
+                "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length",
+                client.id,
+                skipped.len()
+            )));
+        }
         let seed = Seed(self.loaded.scenario.seed);
         let split = hold_out(seed, index, samples.len(), self.loaded.scenario.data.held_out);
         let rows = |picks: &[usize]| {

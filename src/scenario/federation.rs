@@ -59,6 +59,8 @@ pub fn federation(scenario: &Scenario, clients: &[ClientFacts], adapter_bytes: u
             ingress: sim::Capacity::constant(sim::Rate::from_bits_per_s(scenario.server.uplink.0)),
         },
         server: server(scenario),
+        interruption: sim::Interruption::default(),
+        region_cuts: vec![],
         detail: sim::Detail::Events,
     }
 }
@@ -78,6 +80,7 @@ fn device(name: &str, device: &spec::Device) -> sim::Device {
         memory_bytes_per_s: u64::MAX,
         idle_mw: milliwatts(device.idle_watts),
         busy_mw: milliwatts(device.busy_watts),
+        crashes: None,
         slowdown: (device.jitter > 0.0)
             .then(|| Quantiles::log_normal(NOMINAL_PPB, device.jitter, JITTER_POINTS))
             .map(|table| table.expect("the scenario's range for jitter is the table's")),

@@ -35,15 +35,14 @@ fn enter<'a>(here: &'a mut Value, segment: &str) -> Result<&'a mut Value, String
                 .and_then(|index| items.get_mut(index))
                 .ok_or_else(|| format!("`{segment}` is not an index below {length}"))
         }
-        Value::Object(fields) if fields.contains_key(segment) => Ok(&mut fields[segment]),
-        // An enum's variant stands between the field and its own fields.
-        Value::Object(fields) if fields.len() == 1 && fields.values().all(Value::is_object) => {
-            let variant = fields.values_mut().next().expect("there is one");
-            enter(variant, segment)
-        }
         Value::Object(fields) => {
-            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-            Err(format!("there is no field `{segment}` here, only {}", names.join(", ")))
+            // An enum's variant stands between a field and the variant's own fields.
+            let is_variant = fields.len() == 1 && fields.values().all(Value::is_object) && !fields.contains_key(segment);
+            let names = fields.keys().cloned().collect::<Vec<_>>().join(", ");
+            if is_variant {
+                return enter(fields.values_mut().next().expect("a variant's object has one entry"), segment);
+            }
+            fields.get_mut(segment).ok_or(format!("there is no field `{segment}` here, only {names}"))
         }
         _ => Err(format!("`{segment}` is asked of a plain value")),
     }

@@ -90,9 +90,12 @@ pub struct Data {
     /// Prompt template.
     #[serde(default)]
     pub template: Template,
-    /// [tokens] Longest row; longer responses are cut, longer prompts are errors.
+    /// [tokens] Longest row; longer responses are cut.
     #[serde(deserialize_with = "range::at_least_one")]
     pub max_seq_length: u32,
+    /// What becomes of a row whose prompt leaves no room for a token of its response.
+    #[serde(default)]
+    pub long_prompts: LongPrompts,
     /// [1] Share of each client's rows that is kept for its own evaluation -- below 1.
     #[serde(default, deserialize_with = "range::below_one")]
     pub held_out: f64,
@@ -104,6 +107,16 @@ pub enum Template {
     #[default]
     Alpaca,
     Vicuna,
+}
+
+/// What becomes of a row whose prompt leaves no room for a token of its response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LongPrompts {
+    /// It is an error that names client and row.
+    #[default]
+    Refuse,
+    /// It is left out; the population table counts the rows that remain.
+    Skip,
 }
 
 /// How a client trains.
