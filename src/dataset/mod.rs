@@ -1,0 +1,5 @@
+//! Rows as they are trained on.
+
+mod sample;
+
+pub use sample::Sample;
