@@ -3,6 +3,7 @@
 //! Clients are rows of indices into tables of classes, so that a million of them are small. Whatever varies from task
 //! to task is drawn from the client's own streams at the task's number.
 
+mod alternation;
 mod availability;
 mod device;
 mod dropout;
@@ -10,7 +11,8 @@ mod fault;
 mod link;
 mod work;
 
-pub use availability::Availability;
+pub(crate) use alternation::{Alternating, Sojourn, Status};
+pub use availability::{Availability, Diurnal};
 pub use device::Device;
 pub(crate) use device::NOMINAL_PPB;
 pub(crate) use dropout::Fate;
