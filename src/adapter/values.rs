@@ -1,0 +1,205 @@
+//! The values of an adapter: initialisation, identity, distance, and the store's bytes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fedreplay_sim::{Purpose, Seed, Stream};
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::{AdapterError, Layout};
+
+/// The key in the header of the store's bytes under which the layout lies.
+const LAYOUT_KEY: &str = "fedreplay.layout";
+
+/// A LoRA adapter, or a difference of two, in f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    /// What the values mean.
+    pub layout: Arc<Layout>,
+    /// All matrices, flat, in the layout's order.
+    pub values: Vec<f32>,
+}
+
+impl Adapter {
+    /// The adapter that changes nothing yet: A uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform), B zero.
+    ///
+    /// Element n of module i's A is draw n of the stream (seed, LoraInit, i).
+    pub fn initial(layout: Arc<Layout>, seed: Seed) -> Self {
+        let mut values = vec![0.0; layout.parameters()];
+        for (index, (a, _)) in layout.ranges().into_iter().enumerate() {
+            let bound = 1.0 / (layout.modules[index].in_features as f64).sqrt();
+            let mut stream = Stream::new(seed, Purpose::LoraInit, index as u64);
+            values[a].iter_mut().for_each(|value| *value = ((2.0 * stream.unit() - 1.0) * bound) as f32);
+        }
+        Self { layout, values }
+    }
+
+    /// An adapter of zeros.
+    pub fn zeros(layout: Arc<Layout>) -> Self {
+        let values = vec![0.0; layout.parameters()];
+        Self { layout, values }
+    }
+
+    /// `self - base`: the update of a client that started from `base`. The layouts must agree.
+    pub fn difference(&self, base: &Adapter) -> Adapter {
+        assert_eq!(self.layout, base.layout, "a difference of adapters of two layouts was asked for");
+        let values = self.values.iter().zip(&base.values).map(|(a, b)| a - b).collect();
+        Self { layout: self.layout.clone(), values }
+    }
+
+    /// The Euclidean norm of all values as one vector, summed in f64 in order.
+    pub fn norm(&self) -> f64 {
+        self.values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+    }
+
+    /// Whether no value is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        self.values.iter().all(|value| value.is_finite())
+    }
+
+    /// BLAKE3 over the layout and the bits of the values.
+    pub fn hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_derive_key("fedreplay adapter v1");
+        let layout = serde_json::to_vec(&*self.layout).expect("a layout is plain data");
+        hasher.update(&(layout.len() as u64).to_le_bytes()).update(&layout);
+        hasher.update(&self.value_bytes());
+        hasher.finalize()
+    }
+
+    /// The adapter as one safetensors file with its layout in the header: what the store keeps.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let layout = serde_json::to_string(&*self.layout).expect("a layout is plain data");
+        self.serialize(Some(HashMap::from([(LAYOUT_KEY.to_owned(), layout)])))
+    }
+
+    /// Reads what [`Adapter::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// If the bytes are not such a file, or are incomplete.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, AdapterError> {
+        const WHAT: &str = "the bytes of an adapter";
+        let broken =
+            |e: safetensors::SafeTensorError| AdapterError::Safetensors { what: WHAT.into(), reason: e.to_string() };
+        let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let text = header.metadata().as_ref().and_then(|entries| entries.get(LAYOUT_KEY));
+        let text = text.ok_or_else(|| AdapterError::content(WHAT, format!("no {LAYOUT_KEY} in the header")))?;
+        let layout: Layout = serde_json::from_str(text)
+            .map_err(|e| AdapterError::content(WHAT, format!("{LAYOUT_KEY} is not a layout: {e}")))?;
+        Self::from_safetensors(WHAT, bytes, Arc::new(layout))
+    }
+
+    /// The tensors as a safetensors file under PEFT's names.
+    pub(super) fn serialize(&self, header: Option<HashMap<String, String>>) -> Vec<u8> {
+        let bytes = self.value_bytes();
+        let views = self.layout.tensors().into_iter().map(|(name, shape, range)| {
+            let data = &bytes[4 * range.start..4 * range.end];
+            (name, TensorView::new(Dtype::F32, shape.to_vec(), data).expect("the range has the shape's size"))
+        });
+        safetensors::serialize(views, header).expect("names are distinct and sizes agree")
+    }
+
+    /// Reads tensors under PEFT's names into `layout`'s order. F32, F16 and BF16 are accepted.
+    pub(super) fn from_safetensors(what: &str, bytes: &[u8], layout: Arc<Layout>) -> Result<Self, AdapterError> {
+        let file = safetensors::SafeTensors::deserialize(bytes)
+            .map_err(|e| AdapterError::Safetensors { what: what.into(), reason: e.to_string() })?;
+        let mut adapter = Self::zeros(layout.clone());
+        let tensors = layout.tensors();
+        for (name, shape, range) in &tensors {
+            let view = file
+                .tensor(name)
+                .map_err(|_| AdapterError::content(what, format!("tensor {name} of shape {shape:?} is missing")))?;
+            if view.shape() != shape {
+                let found = view.shape();
+                return Err(AdapterError::content(what, format!("tensor {name}: expected {shape:?}, found {found:?}")));
+            }
+            read_values(&view, &mut adapter.values[range.clone()]).ok_or_else(|| {
+                AdapterError::content(what, format!("tensor {name}: type {} is not read", view.dtype()))
+            })?;
+        }
+        if let Some(extra) = file.names().into_iter().find(|name| tensors.iter().all(|(known, ..)| known != name)) {
+            return Err(AdapterError::content(what, format!("tensor {extra} belongs to no adapted module")));
+        }
+        if !adapter.is_finite() {
+            return Err(AdapterError::content(what, "a value is NaN or infinite"));
+        }
+        Ok(adapter)
+    }
+
+    fn value_bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+}
+
+/// Converts a tensor's bytes to f32; `None` if its type is none of F32, F16, BF16.
+fn read_values(view: &TensorView, into: &mut [f32]) -> Option<()> {
+    let data = view.data();
+    let halves = || data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match view.dtype() {
+        Dtype::F32 => {
+            let words = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            into.iter_mut().zip(words).for_each(|(value, word)| *value = word);
+        }
+        Dtype::F16 => into.iter_mut().zip(halves()).for_each(|(v, h)| *v = half::f16::from_bits(h).to_f32()),
+        Dtype::BF16 => into.iter_mut().zip(halves()).for_each(|(v, h)| *v = half::bf16::from_bits(h).to_f32()),
+        _ => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::adapter::Module;
+
+    /// A small layout whose module order is not the alphabetical order of names.
+    pub fn layout() -> Arc<Layout> {
+        let module = |path: &str, i, o| Module { path: path.into(), in_features: i, out_features: o };
+        let modules = vec![
+            module("model.layers.0.self_attn.v_proj", 8, 4),
+            module("model.layers.0.self_attn.q_proj", 8, 8),
+            module("model.layers.0.mlp.down_proj", 12, 8),
+        ];
+        Arc::new(Layout { rank: 2, alpha: 3.0, rank_stabilised: false, modules })
+    }
+
+    /// An adapter of which every value is non-zero and distinct.
+    pub fn filled() -> Adapter {
+        let mut adapter = Adapter::initial(layout(), Seed(1));
+        adapter.values.iter_mut().enumerate().for_each(|(n, value)| *value = (n as f32 - 20.5) / 16.0);
+        adapter
+    }
+
+    #[test]
+    fn a_fresh_adapter_has_zero_b_and_bounded_a() {
+        let adapter = Adapter::initial(layout(), Seed(3));
+        for ((a, b), module) in adapter.layout.ranges().into_iter().zip(&adapter.layout.modules) {
+            let bound = 1.0 / (module.in_features as f32).sqrt();
+            assert!(adapter.values[a.clone()].iter().all(|v| v.abs() <= bound && *v != 0.0));
+            assert!(adapter.values[a].iter().any(|v| v.abs() > bound / 4.0));
+            assert!(adapter.values[b].iter().all(|v| *v == 0.0));
+        }
+        assert_ne!(adapter, Adapter::initial(layout(), Seed(4)));
+        assert_eq!(adapter.hash(), Adapter::initial(layout(), Seed(3)).hash());
+    }
+
+    #[test]
+    fn bytes_return_the_same_adapter_and_no_shorter_ones_do() {
+        let adapter = filled();
+        let bytes = adapter.to_bytes();
+        let back = Adapter::from_bytes(&bytes).unwrap();
+        assert_eq!((back.hash(), &back), (adapter.hash(), &adapter));
+        for length in [0, 7, 40, bytes.len() / 2, bytes.len() - 1] {
+            assert!(Adapter::from_bytes(&bytes[..length]).is_err(), "{length} bytes were read as an adapter");
+        }
+    }
+
+    #[test]
+    fn a_difference_has_the_norm_of_its_change() {
+        let base = filled();
+        let mut changed = base.clone();
+        changed.values[0] += 3.0;
+        changed.values[9] -= 4.0;
+        assert_eq!(changed.difference(&base).norm(), 5.0);
+        assert_ne!(changed.hash(), base.hash());
+    }
+}

@@ -1,0 +1,125 @@
+//! How an adapter travels between client and server, and how many bytes that takes.
+
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+use super::{Adapter, AdapterError, Layout};
+
+/// How each value is written. The layout itself is agreed on beforehand and does not travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WireFormat {
+    /// Four bytes a value, exact.
+    F32,
+    /// IEEE half precision, two bytes a value; values beyond ±65504 become infinite and are refused at reading.
+    F16,
+    /// bfloat16, two bytes a value, rounded to the nearest.
+    Bf16,
+    /// One byte a value and one f32 scale a matrix row: value = code × scale, scale = row maximum / 127.
+    Int8,
+}
+
+/// Length of an encoded adapter [byte].
+pub fn wire_bytes(layout: &Layout, format: WireFormat) -> u64 {
+    let values = layout.parameters() as u64;
+    match format {
+        WireFormat::F32 => 4 * values,
+        WireFormat::F16 | WireFormat::Bf16 => 2 * values,
+        WireFormat::Int8 => values + 4 * layout.tensors().iter().map(|(_, shape, _)| shape[0] as u64).sum::<u64>(),
+    }
+}
+
+/// The bytes that travel. Little-endian, in the layout's order.
+pub fn encode(adapter: &Adapter, format: WireFormat) -> Vec<u8> {
+    let values = adapter.values.iter();
+    match format {
+        WireFormat::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
+        WireFormat::F16 => values.flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+        WireFormat::Bf16 => values.flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+        WireFormat::Int8 => encode_rows(adapter),
+    }
+}
+
+/// What the receiver makes of the bytes.
+///
+/// # Errors
+/// If the length is not [`wire_bytes`] of the layout, or a value is not finite.
+pub fn decode(bytes: &[u8], layout: &Arc<Layout>, format: WireFormat) -> Result<Adapter, AdapterError> {
+    let expected = wire_bytes(layout, format);
+    if bytes.len() as u64 != expected {
+        let reason = format!("expected {expected} bytes as {format:?}, found {}", bytes.len());
+        return Err(AdapterError::content("an encoded adapter", reason));
+    }
+    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let values = match format {
+        WireFormat::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        WireFormat::F16 => halves().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
+        WireFormat::Bf16 => halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        WireFormat::Int8 => decode_rows(bytes, layout),
+    };
+    let adapter = Adapter { layout: layout.clone(), values };
+    match adapter.is_finite() {
+        true => Ok(adapter),
+        false => Err(AdapterError::content("an encoded adapter", "a value is NaN or infinite")),
+    }
+}
+
+fn encode_rows(adapter: &Adapter) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(wire_bytes(&adapter.layout, WireFormat::Int8) as usize);
+    for (_, [_, width], range) in adapter.layout.tensors() {
+        for row in adapter.values[range].chunks_exact(width) {
+            let scale = row.iter().fold(0.0f32, |most, v| most.max(v.abs())) / 127.0;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            bytes.extend(scale.to_le_bytes());
+            bytes.extend(row.iter().map(|v| (v * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));
+        }
+    }
+    bytes
+}
+
+fn decode_rows(bytes: &[u8], layout: &Layout) -> Vec<f32> {
+    let mut values = Vec::with_capacity(layout.parameters());
+    let mut rest = bytes;
+    for (_, [rows, width], _) in layout.tensors() {
+        for _ in 0..rows {
+            let (row, after) = rest.split_at(4 + width);
+            let scale = f32::from_le_bytes([row[0], row[1], row[2], row[3]]);
+            values.extend(row[4..].iter().map(|&code| f32::from(code as i8) * scale));
+            rest = after;
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::values::tests::filled;
+
+    fn round_trip(format: WireFormat) -> f64 {
+        let adapter = filled();
+        let bytes = encode(&adapter, format);
+        assert_eq!(bytes.len() as u64, wire_bytes(&adapter.layout, format));
+        assert!(decode(&bytes[1..], &adapter.layout, format).is_err());
+        let back = decode(&bytes, &adapter.layout, format).unwrap();
+        back.difference(&adapter).norm() / adapter.norm()
+    }
+
+    #[test]
+    fn each_format_loses_no_more_than_its_precision() {
+        assert_eq!(round_trip(WireFormat::F32), 0.0);
+        assert!(round_trip(WireFormat::F16) < 1e-3);
+        assert!(round_trip(WireFormat::Bf16) < 4e-3);
+        let int8 = round_trip(WireFormat::Int8);
+        assert!(int8 > 0.0 && int8 < 1e-2, "{int8}");
+    }
+
+    #[test]
+    fn a_value_that_half_precision_cannot_hold_is_refused() {
+        let mut adapter = filled();
+        adapter.values[3] = 1e6;
+        let bytes = encode(&adapter, WireFormat::F16);
+        assert!(decode(&bytes, &adapter.layout, WireFormat::F16).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! Which linear modules get LoRA: names as PEFT's users write them, resolved to a layout.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::tensors::linears;
+use super::{Config, ModelError};
+use crate::adapter::{Layout, Module};
+
+/// LoRA as it is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraSpec {
+    /// The rank r; at least 1 and at most the smaller width of every adapted module.
+    pub rank: usize,
+    /// The product B A is scaled by alpha / r.
+    pub alpha: f64,
+    /// Probability with which an input of A is dropped in training, in [0, 1).
+    pub dropout: f64,
+    /// Names or dotted suffixes of linear modules, such as `q_proj` or `layers.0.mlp.up_proj`; `all-linear` is every one.
+    pub target_modules: Vec<String>,
+    /// Scale by alpha / sqrt(r) instead.
+    pub rank_stabilised: bool,
+}
+
+impl LoraSpec {
+    /// The layout of an adapter on a model of shape `config`, modules in the order of its computation.
+    ///
+    /// # Errors
+    /// If a target matches nothing, or rank, alpha or dropout is out of range.
+    pub fn layout(&self, config: &Config) -> Result<Arc<Layout>, ModelError> {
+        let fail = |reason: String| Err(ModelError::Lora(reason));
+        if !(0.0..1.0).contains(&self.dropout) {
+            return fail(format!("dropout is {}, allowed is 0 up to below 1", self.dropout));
+        }
+        if !(self.alpha.is_finite() && self.alpha > 0.0) {
+            return fail(format!("alpha is {}, it must be above 0", self.alpha));
+        }
+        let all: Vec<Module> = modules(config);
+        for target in &self.target_modules {
+            if target != "all-linear" && !all.iter().any(|module| matches(&module.path, target)) {
+                let names = linears(config).map(|(name, ..)| name.rsplit('.').next().unwrap_or(name)).join(", ");
+                return fail(format!("target module {target:?} matches nothing, the model has {names}"));
+            }
+        }
+        let wanted = |m: &Module| self.target_modules.iter().any(|t| t == "all-linear" || matches(&m.path, t));
+        let modules: Vec<Module> = all.into_iter().filter(wanted).collect();
+        if modules.is_empty() {
+            return fail("no target module is named".into());
+        }
+        self.check_rank(&modules)?;
+        Ok(Arc::new(Layout { rank: self.rank, alpha: self.alpha, rank_stabilised: self.rank_stabilised, modules }))
+    }
+
+    fn check_rank(&self, modules: &[Module]) -> Result<(), ModelError> {
+        let narrowest = modules.iter().min_by_key(|m| m.in_features.min(m.out_features)).expect("there is a module");
+        let most = narrowest.in_features.min(narrowest.out_features);
+        if (1..=most).contains(&self.rank) {
+            return Ok(());
+        }
+        Err(ModelError::Lora(format!("rank is {}, allowed is 1 to {most}, the width of {}", self.rank, narrowest.path)))
+    }
+}
+
+/// Every linear module of the decoder. The output head is none of them, as in PEFT's `all-linear`.
+fn modules(config: &Config) -> Vec<Module> {
+    let layer = |layer| {
+        linears(config).map(|(name, in_features, out_features)| Module {
+            path: format!("model.layers.{layer}.{name}"),
+            in_features,
+            out_features,
+        })
+    };
+    (0..config.layers).flat_map(layer).collect()
+}
+
+fn matches(path: &str, target: &str) -> bool {
+    path == target || path.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(targets: &[&str], rank: usize) -> LoraSpec {
+        let target_modules = targets.iter().map(|&target| target.into()).collect();
+        LoraSpec { rank, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilised: false }
+    }
+
+    fn paths(targets: &[&str]) -> Vec<String> {
+        let config = Config::llama(100, 32, 64, 2, 4);
+        spec(targets, 4).layout(&config).unwrap().modules.iter().map(|module| module.path.clone()).collect()
+    }
+
+    #[test]
+    fn targets_match_whole_dotted_suffixes() {
+        assert_eq!(
+            paths(&["v_proj", "layers.1.mlp.up_proj"]),
+            ["model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj", "model.layers.1.mlp.up_proj",]
+        );
+        assert_eq!(paths(&["all-linear"]).len(), 14);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_allowed_range() {
+        let config = Config::llama(100, 32, 64, 2, 4);
+        let reason = |spec: LoraSpec| spec.layout(&config).unwrap_err().to_string();
+        assert!(reason(spec(&["proj"], 4)).contains("\"proj\" matches nothing"));
+        assert!(reason(spec(&["q_proj", "w1"], 4)).contains("\"w1\""));
+        assert!(reason(spec(&["q_proj"], 0)).contains("allowed is 1 to 32"));
+        assert!(reason(spec(&["q_proj"], 33)).contains("allowed is 1 to 32"));
+        assert!(reason(spec(&[], 4)).contains("no target module"));
+        assert!(reason(LoraSpec { dropout: 1.0, ..spec(&["q_proj"], 4) }).contains("dropout is 1"));
+    }
+}

@@ -1,0 +1,22 @@
+//! Base models of the Llama family from Hugging Face folders, frozen on a device, and where LoRA attaches to them.
+//!
+//! What lives here knows files, shapes and types. How a model is trained is in `training`.
+
+mod base;
+mod config;
+mod error;
+mod folder;
+mod identity;
+mod lora;
+pub mod random;
+mod rope;
+mod tensors;
+
+pub use base::{Base, Block, Device, Precision};
+pub use config::{Architecture, Config, RopeScaling};
+pub use error::ModelError;
+pub use folder::Folder;
+pub use identity::content_hash;
+pub use lora::LoraSpec;
+pub use rope::Rope;
+pub use tensors::{TensorSpec, tensor_specs};

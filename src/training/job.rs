@@ -1,0 +1,137 @@
+//! A training as it is ordered, and what comes of it.
+
+use std::sync::Arc;
+
+use fedreplay_sim::Seed;
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::Adapter;
+use crate::dataset::Sample;
+
+/// One optimiser step: its micro-batches, each a list of rows.
+pub type Step = Vec<Vec<Arc<Sample>>>;
+
+/// One client's training, with all that it needs.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Where it starts.
+    pub adapter: Arc<Adapter>,
+    /// What it trains on.
+    pub steps: Vec<Step>,
+    /// How it trains.
+    pub hyper: Hyper,
+    /// Keys the dropout masks; nothing else in a training is random.
+    pub seed: Seed,
+    /// Which stream of masks: the task's identity.
+    pub stream: u64,
+}
+
+/// How adapters are trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hyper {
+    /// The update rule; its state starts at zero in each job.
+    pub optimizer: Optimizer,
+    /// Learning rate, constant inside a job.
+    pub learning_rate: f64,
+    /// Gradients are scaled down to this global norm where they exceed it.
+    pub clip_norm: Option<f64>,
+    /// How micro-batches of one step are weighted.
+    pub accumulation: Accumulation,
+    /// LoRA dropout, in [0, 1).
+    pub dropout: f64,
+    /// FedProx's mu: adds mu (w - w_start) to each gradient (arXiv 1812.06127).
+    pub proximal: Option<f64>,
+}
+
+impl Default for Hyper {
+    fn default() -> Self {
+        Self {
+            optimizer: Optimizer::default(),
+            learning_rate: 1e-3,
+            clip_norm: Some(1.0),
+            accumulation: Accumulation::PerToken,
+            dropout: 0.0,
+            proximal: None,
+        }
+    }
+}
+
+/// The update rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay (arXiv 1711.05101).
+    AdamW {
+        /// Decay of the mean.
+        beta1: f64,
+        /// Decay of the mean square.
+        beta2: f64,
+        /// Added to the root of the mean square.
+        eps: f64,
+        /// Decoupled decay.
+        weight_decay: f64,
+        /// Whose order of operations.
+        variant: AdamVariant,
+    },
+    /// Gradient descent with PyTorch's momentum buffer.
+    Sgd {
+        /// 0 is plain gradient descent.
+        momentum: f64,
+    },
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Optimizer::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, variant: AdamVariant::PyTorch }
+    }
+}
+
+/// The two AdamW in use differ in where eps and weight decay enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdamVariant {
+    /// `torch.optim.AdamW`: decay first; eps is added to the bias-corrected root.
+    PyTorch,
+    /// `transformers.AdamW` (up to 4.x): eps is added to the uncorrected root; decay last.
+    Transformers,
+}
+
+/// How the gradient of a step comes from its micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Accumulation {
+    /// Mean over micro-batches of their mean over target tokens, as published code does.
+    PerMicroBatch,
+    /// Mean over all target tokens of the step.
+    PerToken,
+}
+
+/// What came of a job.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The adapter after the last step that was taken.
+    pub adapter: Adapter,
+    /// The loss of each step before its update [nat/token].
+    pub losses: Vec<f64>,
+    /// The gradient's norm at each step, before clipping.
+    pub grad_norms: Vec<f64>,
+    /// Tokens that went through the model.
+    pub tokens: u64,
+    /// Tokens that were learnt.
+    pub target_tokens: u64,
+    /// Norm of the change from the start.
+    pub update_norm: f64,
+    /// Whether the result may be used.
+    pub status: Status,
+}
+
+/// Whether the result of a job may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// All steps were taken and the adapter changed.
+    Ok,
+    /// The loss or gradient of this step was NaN or infinite; the job stopped before it.
+    NonFinite {
+        /// Counted from 0.
+        step: usize,
+    },
+    /// No value of the adapter changed.
+    Unchanged,
+}

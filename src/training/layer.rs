@@ -1,0 +1,157 @@
+//! One decoder layer, forward and backward, without an autograd tape: only what the backward pass reads is kept.
+
+use tch::{TchError, Tensor};
+
+use super::lora::{self, Masks};
+use super::pack::Packed;
+use super::parameters::{Parameters, Site};
+use super::{attention, ops};
+use crate::model::Base;
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// One job in a pass: its adapter and its dropout masks.
+pub struct Trainee<'a> {
+    /// The adapter.
+    pub parameters: &'a Parameters,
+    /// Its masks, if anything is dropped.
+    pub masks: Option<Masks>,
+}
+
+/// A pass of several jobs through one base.
+pub struct Pass<'a> {
+    /// The frozen weights.
+    pub base: &'a Base,
+    /// The rows of all jobs.
+    pub packed: &'a Packed,
+    /// The jobs, in the order of `packed.spans`.
+    pub trainees: &'a [Trainee<'a>],
+}
+
+/// What a layer's backward pass reads.
+pub struct Kept {
+    x: Tensor,
+    x_inverse: Tensor,
+    h: Tensor,
+    qkv: Tensor,
+    attended: Tensor,
+    sums: Vec<Tensor>,
+    x2: Tensor,
+    x2_inverse: Tensor,
+    h2: Tensor,
+    gate_up: Tensor,
+    product: Option<Tensor>,
+    low: [Vec<Option<Tensor>>; 4],
+}
+
+impl Pass<'_> {
+    /// Runs a layer on `x` `[rows, hidden]`.
+    pub fn forward(&self, layer: usize, x: Tensor) -> Result<(Tensor, Kept)> {
+        let (block, config) = (&self.base.blocks[layer], &self.base.config);
+        let master = self.base.precision.master_kind();
+        let (h, x_inverse) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
+        let qkv = linear(&h, &block.qkv, block.qkv_bias.as_ref())?;
+        let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
+        ops::rotate(&self.turned(&qkv)?, &self.packed.cos, &self.packed.sin, false)?;
+        let (attended, sums) = attention::forward(config, &qkv, &self.packed.runs)?;
+        let mut x2 = linear(&attended, &block.output, block.output_bias.as_ref())?;
+        let low_output = self.add_lora(layer, Site::Output, &attended, &x2)?;
+        let _ = x2.f_add_(&x)?;
+        let (h2, x2_inverse) = ops::rms_norm(&x2, &block.inner_norm, config.rms_norm_eps, master)?;
+        let gate_up = linear(&h2, &block.gate_up, block.gate_up_bias.as_ref())?;
+        let low_mlp = self.add_lora(layer, Site::Mlp, &h2, &gate_up)?;
+        let product = ops::swiglu(&gate_up)?;
+        let mut y = linear(&product, &block.down, block.down_bias.as_ref())?;
+        let low_down = self.add_lora(layer, Site::Down, &product, &y)?;
+        let _ = y.f_add_(&x2)?;
+        let product = low_down.iter().any(Option::is_some).then_some(product);
+        let low = [low_attention, low_output, low_mlp, low_down];
+        Ok((y, Kept { x, x_inverse, h, qkv, attended, sums, x2, x2_inverse, h2, gate_up, product, low }))
+    }
+
+    /// Adds the layer's adapter gradients and returns the gradient of its input, unless `is_lowest`: then nothing below
+    /// reads it.
+    pub fn backward(&self, layer: usize, kept: Kept, dy: Tensor, is_lowest: bool) -> Result<Option<Tensor>> {
+        let dx2 = self.backward_mlp(layer, &kept, dy)?;
+        let block = &self.base.blocks[layer];
+        let d_attended = dx2.f_mm(&block.output)?;
+        self.differentiate_lora(layer, Site::Output, &kept, &kept.attended, &dx2, Some(&d_attended))?;
+        let config = &self.base.config;
+        let d_qkv = attention::backward(config, &kept.qkv, &kept.attended, &kept.sums, &d_attended, &self.packed.runs)?;
+        ops::rotate(&self.turned(&d_qkv)?, &self.packed.cos, &self.packed.sin, true)?;
+        if is_lowest {
+            self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, None)?;
+            return Ok(None);
+        }
+        let dh = d_qkv.f_mm(&block.qkv)?;
+        self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, Some(&dh))?;
+        let mut dx = ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm)?;
+        let _ = dx.f_add_(&dx2)?;
+        Ok(Some(dx))
+    }
+
+    /// The gradient at the attention's residual sum.
+    fn backward_mlp(&self, layer: usize, kept: &Kept, dy: Tensor) -> Result<Tensor> {
+        let block = &self.base.blocks[layer];
+        let d_product = dy.f_mm(&block.down)?;
+        if let Some(product) = &kept.product {
+            self.differentiate_lora(layer, Site::Down, kept, product, &dy, Some(&d_product))?;
+        }
+        let d_gate_up = ops::swiglu_backward(&d_product, &kept.gate_up)?;
+        let dh2 = d_gate_up.f_mm(&block.gate_up)?;
+        self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
+        let mut dx2 = ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm)?;
+        let _ = dx2.f_add_(&dy)?;
+        Ok(dx2)
+    }
+
+    /// The heads that the rotary embedding turns: those of q and k, as `[rows, heads + kv_heads, head_dim]`.
+    fn turned(&self, qkv: &Tensor) -> Result<Tensor> {
+        let config = &self.base.config;
+        let heads = (config.heads + config.kv_heads) as i64;
+        let width = config.head_dim as i64;
+        qkv.f_narrow(1, 0, heads * width)?.f_unflatten(1, [heads, width])
+    }
+
+    fn add_lora(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let one = |(index, trainee): (usize, &Trainee)| {
+            let Some(group) = trainee.parameters.group(layer, site) else { return Ok(None) };
+            let (input, output) = (self.rows_of(index, input)?, self.rows_of(index, output)?);
+            lora::forward(group, &input, &output, trainee.masks.as_ref()).map(Some)
+        };
+        self.trainees.iter().enumerate().map(one).collect()
+    }
+
+    fn differentiate_lora(
+        &self,
+        layer: usize,
+        site: Site,
+        kept: &Kept,
+        input: &Tensor,
+        d_output: &Tensor,
+        d_input: Option<&Tensor>,
+    ) -> Result<()> {
+        for (index, trainee) in self.trainees.iter().enumerate() {
+            let (Some(group), Some(low)) = (trainee.parameters.group(layer, site), &kept.low[site as usize][index])
+            else {
+                continue;
+            };
+            let (input, d_output) = (self.rows_of(index, input)?, self.rows_of(index, d_output)?);
+            let d_input = d_input.map(|rows| self.rows_of(index, rows)).transpose()?;
+            lora::backward(group, &input, low, &d_output, d_input.as_ref(), trainee.masks.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn rows_of(&self, index: usize, rows: &Tensor) -> Result<Tensor> {
+        let span = &self.packed.spans[index];
+        rows.f_narrow(0, span.start, span.end - span.start)
+    }
+}
+
+fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        None => input.f_mm(&weight.f_tr()?),
+        Some(bias) => bias.f_addmm(input, &weight.f_tr()?),
+    }
+}

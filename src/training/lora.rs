@@ -1,0 +1,123 @@
+//! The low-rank products of one job at one site: added to the base's output, and differentiated.
+
+use tch::{Kind, TchError, Tensor};
+
+use super::parameters::Group;
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// Dropout masks of one job's pass; `None` where nothing is dropped.
+pub struct Masks {
+    /// Names the pass: seed, task and micro-batch are already in it.
+    pub key: blake3::Hash,
+    /// Probability of dropping.
+    pub probability: f64,
+}
+
+impl Masks {
+    /// The mask of a module's input: 0 where dropped, else 1 / (1 - p). A function of key, module, token and channel.
+    fn mask(&self, module: usize, like: &Tensor) -> Result<Tensor> {
+        let mut hasher = blake3::Hasher::new_keyed(self.key.as_bytes());
+        hasher.update(&(module as u64).to_le_bytes());
+        let start = u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("eight bytes"));
+        let threshold = (self.probability * f64::from(u32::MAX)) as u32;
+        let kept = (1.0 / (1.0 - self.probability)) as f32;
+        let length = like.numel() as u64;
+        let halves = (0..length.div_ceil(2)).flat_map(|n| {
+            let word = mix(start.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            [word as u32, (word >> 32) as u32]
+        });
+        let values: Vec<f32> =
+            halves.take(length as usize).map(|draw| if draw < threshold { 0.0 } else { kept }).collect();
+        Tensor::f_from_slice(&values)?.f_view_as(like)?.f_to_device(like.device())?.f_to_kind(like.kind())
+    }
+}
+
+/// SplitMix64's finaliser: a bijection of 64-bit words that passes the usual statistical tests in counter mode.
+fn mix(mut word: u64) -> u64 {
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+/// Adds scale B A input to `output`'s columns and returns scale A input, `[rows, members * rank]`, for [`backward`].
+pub fn forward(group: &Group, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
+    let mut low = match masks {
+        None => input.f_mm(&group.a.f_tr()?)?,
+        Some(masks) => masked_low(group, input, masks)?,
+    };
+    let _ = low.f_mul_scalar_(group.scale)?;
+    for (index, member) in group.members.iter().enumerate() {
+        let part = low.f_narrow(1, index as i64 * group.rank, group.rank)?;
+        let _ = output.f_narrow(1, member.column, member.outputs)?.f_addmm_(&part, &member.b.f_tr()?)?;
+    }
+    Ok(low)
+}
+
+/// Adds the gradients of A and B to the group's, and the input's gradient to `d_input` where that is needed.
+pub fn backward(
+    group: &Group,
+    input: &Tensor,
+    low: &Tensor,
+    d_output: &Tensor,
+    d_input: Option<&Tensor>,
+    masks: Option<&Masks>,
+) -> Result<()> {
+    let mut d_low = low.f_empty_like()?;
+    for (index, member) in group.members.iter().enumerate() {
+        let columns = |tensor: &Tensor| tensor.f_narrow(1, index as i64 * group.rank, group.rank);
+        let d_out = d_output.f_narrow(1, member.column, member.outputs)?;
+        columns(&d_low)?.f_copy_(&d_out.f_mm(&member.b)?)?;
+        accumulate(&member.b_gradient, &d_out.f_tr()?, &columns(low)?)?;
+    }
+    let _ = d_low.f_mul_scalar_(group.scale)?;
+    if let Some(masks) = masks {
+        return masked_backward(group, input, &d_low, d_input, masks);
+    }
+    accumulate(&group.a_gradient, &d_low.f_tr()?, input)?;
+    match d_input {
+        Some(d_input) => d_input.shallow_clone().f_addmm_(&d_low, &group.a).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// target += left right, in the target's type.
+fn accumulate(target: &Tensor, left: &Tensor, right: &Tensor) -> Result<()> {
+    let mut target = target.shallow_clone();
+    if target.kind() == left.kind() {
+        return target.f_addmm_(left, right).map(drop);
+    }
+    target.f_add_(&left.f_mm(right)?.f_to_kind(Kind::Float)?).map(drop)
+}
+
+/// Each member drops its own part of the input, as each of PEFT's modules does.
+fn masked_low(group: &Group, input: &Tensor, masks: &Masks) -> Result<Tensor> {
+    let part = |(index, member): (usize, &super::parameters::Member)| {
+        let a = group.a.f_narrow(0, index as i64 * group.rank, group.rank)?;
+        input.f_mul(&masks.mask(member.module, input)?)?.f_mm(&a.f_tr()?)
+    };
+    let parts = group.members.iter().enumerate().map(part).collect::<Result<Vec<_>>>()?;
+    Tensor::f_cat(&parts, 1)
+}
+
+/// The masks are drawn again rather than kept: they are as wide as the input.
+fn masked_backward(
+    group: &Group,
+    input: &Tensor,
+    d_low: &Tensor,
+    d_input: Option<&Tensor>,
+    masks: &Masks,
+) -> Result<()> {
+    for (index, member) in group.members.iter().enumerate() {
+        let start = index as i64 * group.rank;
+        let mask = masks.mask(member.module, input)?;
+        let d_part = d_low.f_narrow(1, start, group.rank)?;
+        let a_gradient = group.a_gradient.f_narrow(0, start, group.rank)?;
+        accumulate(&a_gradient, &d_part.f_tr()?, &input.f_mul(&mask)?)?;
+        if let Some(d_input) = d_input {
+            let through = d_part.f_mm(&group.a.f_narrow(0, start, group.rank)?)?.f_mul(&mask)?;
+            let _ = d_input.shallow_clone().f_add_(&through)?;
+        }
+    }
+    Ok(())
+}

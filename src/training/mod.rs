@@ -1,0 +1,32 @@
+//! Training of LoRA adapters over one frozen base: steps, optimisers, cohort batching, devices and determinism.
+//!
+//! A training is a pure function of its [`Job`]: no generator, clock or batch-mate enters its bits.
+
+mod attention;
+mod error;
+mod evaluate;
+mod job;
+mod layer;
+mod lora;
+mod loss;
+mod native;
+mod numerics;
+mod ops;
+mod optimizer;
+pub mod oracle;
+mod pack;
+mod parameters;
+pub mod pretrain;
+mod process;
+#[cfg(test)]
+mod tests;
+mod trainer;
+
+pub use error::Error;
+pub use evaluate::SampleLoss;
+pub use job::{Accumulation, AdamVariant, Hyper, Job, Optimizer, Outcome, Status, Step};
+pub use native::Switches;
+pub use numerics::{Fingerprint, Numerics, NumericsClass};
+pub use pretrain::{PretrainSpec, pretrain};
+pub use process::init_process;
+pub use trainer::Trainer;

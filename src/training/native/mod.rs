@@ -1,0 +1,140 @@
+//! The only unsafe code of the program: calls into the C++ shim, loading of CUDA's library, and shared frozen tensors.
+
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+unsafe extern "C" {
+    fn fedreplay_set_switches(cuda: c_int) -> c_int;
+    fn fedreplay_read_switches() -> c_uint;
+    fn fedreplay_cpu_capability(into: *mut c_char, size: usize);
+    fn fedreplay_torch_version(into: *mut c_char, size: usize);
+}
+
+/// LibTorch's switches as they were read back after setting them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switches {
+    /// Deterministic algorithms, as errors rather than warnings.
+    pub deterministic_algorithms: bool,
+    /// Whether uninitialised memory is filled (wasteful, hence off).
+    pub fill_uninitialised: bool,
+    /// cuDNN restricted to deterministic algorithms.
+    pub deterministic_cudnn: bool,
+    /// cuDNN picks algorithms by timing them (off).
+    pub benchmark_cudnn: bool,
+    /// oneDNN restricted to deterministic algorithms.
+    pub deterministic_onednn: bool,
+    /// TF32 in matrix products (off).
+    pub tf32_cublas: bool,
+    /// TF32 in cuDNN (off).
+    pub tf32_cudnn: bool,
+    /// Flash attention.
+    pub attention_flash: bool,
+    /// Memory-efficient attention (off).
+    pub attention_memory_efficient: bool,
+    /// Attention by plain products, the last resort.
+    pub attention_math: bool,
+    /// cuDNN's attention (off: it is refused in deterministic mode).
+    pub attention_cudnn: bool,
+}
+
+impl Switches {
+    fn from_bits(bits: u32) -> Self {
+        let on = |place: u32| bits & (1 << place) != 0;
+        Self {
+            deterministic_algorithms: on(0),
+            fill_uninitialised: on(1),
+            deterministic_cudnn: on(2),
+            benchmark_cudnn: on(3),
+            deterministic_onednn: on(4),
+            tf32_cublas: on(5),
+            tf32_cudnn: on(6),
+            attention_flash: on(7),
+            attention_memory_efficient: on(8),
+            attention_math: on(9),
+            attention_cudnn: on(10),
+        }
+    }
+
+    /// Whether every switch stands as the program's promises need it.
+    pub fn are_strict(&self) -> bool {
+        self.deterministic_algorithms
+            && self.deterministic_cudnn
+            && self.deterministic_onednn
+            && !(self.benchmark_cudnn || self.tf32_cublas || self.tf32_cudnn)
+            && !(self.attention_memory_efficient || self.attention_cudnn)
+    }
+}
+
+/// Sets all switches once a process and returns how they then stand.
+pub fn switches() -> Switches {
+    static SET: OnceLock<Switches> = OnceLock::new();
+    *SET.get_or_init(|| {
+        let cuda = tch::Cuda::is_available();
+        // SAFETY: plain calls without pointers; the shim catches every exception.
+        let bits = unsafe {
+            fedreplay_set_switches(c_int::from(cuda));
+            fedreplay_read_switches()
+        };
+        Switches::from_bits(bits)
+    })
+}
+
+/// The instruction set that LibTorch's CPU kernels use, such as `AVX512`.
+pub fn cpu_capability() -> String {
+    text(fedreplay_cpu_capability)
+}
+
+/// LibTorch's version, such as `2.11.0`.
+pub fn torch_version() -> String {
+    text(fedreplay_torch_version)
+}
+
+fn text(write: unsafe extern "C" fn(*mut c_char, usize)) -> String {
+    let mut buffer = [0 as c_char; 128];
+    // SAFETY: the shim writes at most `buffer.len()` bytes and ends them with NUL.
+    unsafe {
+        write(buffer.as_mut_ptr(), buffer.len());
+        CStr::from_ptr(buffer.as_ptr()).to_string_lossy().into_owned()
+    }
+}
+
+/// Loads `libtorch_cuda.so` where it is installed, so that CUDA devices can be found. Must precede every tensor.
+///
+/// `Err` holds the loader's message: on a machine without CUDA's libraries that is the expected answer.
+pub fn load_cuda() -> Result<(), String> {
+    // SAFETY: the name is a NUL-terminated constant. The library is LibTorch's own and its initialisers only register
+    // kernels; it is never unloaded. `dlerror` returns a string that stays valid until the next call of this thread.
+    unsafe {
+        let handle = libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL);
+        if !handle.is_null() {
+            return Ok(());
+        }
+        let message = libc::dlerror();
+        Err(if message.is_null() { String::new() } else { CStr::from_ptr(message).to_string_lossy().into_owned() })
+    }
+}
+
+/// Values that hold tensors and are only read from now on, so that several threads may share them.
+pub struct Frozen<T>(T);
+
+impl<T> Frozen<T> {
+    /// Freezes `value`: there is no way to a mutable reference from here.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> std::ops::Deref for Frozen<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+// SAFETY: the tensors inside are never written after construction (no method of this crate takes one of them as the
+// target of an in-place operation, and gradients are never asked of them). LibTorch's reference counts are atomic and
+// reading a tensor from several threads is safe.
+unsafe impl<T: Send> Sync for Frozen<T> {}

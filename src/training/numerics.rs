@@ -1,0 +1,116 @@
+//! What may change the bits of a result, and the full record of the machine that computed it.
+
+use serde::{Deserialize, Serialize};
+
+use super::native::{self, Switches};
+use crate::model::{Device, Precision};
+
+/// How LibTorch is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numerics {
+    /// Threads inside one operation. Bits do not depend on it; tasks in parallel use a processor better.
+    pub threads: usize,
+    /// Whether layers are run again in the backward pass instead of kept.
+    pub checkpointing: bool,
+}
+
+impl Default for Numerics {
+    fn default() -> Self {
+        Self { threads: 1, checkpointing: false }
+    }
+}
+
+/// The part of the numerics that may change bits: it enters the key of every trained result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumericsClass {
+    /// Device kind and model, or processor vendor and instruction-set level.
+    pub device: String,
+    /// LibTorch's version.
+    pub torch: String,
+    /// Precision of the base.
+    pub precision: Precision,
+    /// `standard`, or the variables that select other library paths.
+    pub mode: String,
+}
+
+/// Everything about the machine and its settings that a reader of a run may want to compare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The part that may change bits.
+    pub class: NumericsClass,
+    /// The device asked for.
+    pub device: Device,
+    /// The processor's name.
+    pub processor: String,
+    /// Threads inside one operation.
+    pub threads: usize,
+    /// LibTorch's switches as read back.
+    pub switches: Switches,
+    /// The environment variables that LibTorch's libraries read, where set.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Variables that select other code paths in MKL, oneDNN or ATen, and so other bits.
+const MODE_VARIABLES: [&str; 4] = ["MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
+
+/// Variables worth recording that change no bits on a CPU.
+const OTHER_VARIABLES: [&str; 6] = [
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_DYNAMIC",
+    "MKL_DYNAMIC",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUBLASLT_WORKSPACE_SIZE",
+];
+
+impl Fingerprint {
+    /// Reads the machine.
+    pub(super) fn read(device: Device, precision: Precision, numerics: &Numerics) -> Self {
+        let class =
+            NumericsClass { device: device_class(device), torch: native::torch_version(), precision, mode: mode() };
+        let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
+        let processor = cpuinfo("model name").unwrap_or_else(|| "unknown".into());
+        let switches = native::switches();
+        Self { class, device, processor, threads: numerics.threads, switches, environment }
+    }
+}
+
+fn device_class(device: Device) -> String {
+    match device {
+        Device::Cpu => {
+            let vendor = cpuinfo("vendor_id").unwrap_or_else(|| "unknown".into());
+            format!("cpu {vendor} {}", native::cpu_capability())
+        }
+        Device::Cuda(index) => format!("cuda {}", gpu_model(index)),
+    }
+}
+
+fn mode() -> String {
+    let set: Vec<String> = MODE_VARIABLES
+        .iter()
+        .filter_map(|name| variable(name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if set.is_empty() { "standard".into() } else { set.join(" ") }
+}
+
+fn variable(name: &str) -> Option<(String, String)> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value))
+}
+
+/// A field of the first processor in /proc/cpuinfo.
+fn cpuinfo(field: &str) -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The model of a GPU, from the driver's own listing: the runtime's query would need CUDA's headers.
+fn gpu_model(index: usize) -> String {
+    let listed = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let mut folders: Vec<_> = listed.map(|entry| entry.path()).collect();
+    folders.sort();
+    let text = folders.get(index).and_then(|folder| std::fs::read_to_string(folder.join("information")).ok());
+    let model = text.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("Model:")));
+    model.map_or_else(|| "unknown".into(), |name| name.trim().to_owned())
+}

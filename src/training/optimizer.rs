@@ -1,0 +1,112 @@
+//! Update rules on one job's flat vector, in operations whose bits do not depend on the vector's length.
+
+use tch::{TchError, Tensor};
+
+use super::job::{AdamVariant, Hyper, Optimizer};
+use super::parameters::Parameters;
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// The state of one job's update rule.
+pub struct State {
+    hyper: Hyper,
+    start: Option<Tensor>,
+    first: Option<Tensor>,
+    second: Option<Tensor>,
+    steps: i32,
+}
+
+impl State {
+    /// The state before the first step.
+    pub fn new(hyper: &Hyper, parameters: &Parameters) -> Result<Self> {
+        let zeros = || parameters.values.f_zeros_like();
+        let (first, second) = match hyper.optimizer {
+            Optimizer::AdamW { .. } => (Some(zeros()?), Some(zeros()?)),
+            Optimizer::Sgd { .. } => (None, None),
+        };
+        let start = hyper.proximal.map(|_| copied(&parameters.values)).transpose()?;
+        Ok(Self { hyper: hyper.clone(), start, first, second, steps: 0 })
+    }
+
+    /// Adds the terms of the federated method to the gradient.
+    pub fn correct(&self, parameters: &mut Parameters) -> Result<()> {
+        if let (Some(mu), Some(start)) = (self.hyper.proximal, &self.start) {
+            let pull = parameters.values.f_sub(start)?.f_mul_scalar(mu)?;
+            let _ = parameters.gradient.f_add_(&pull)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one step with the gradient scaled by the clipping coefficient for `norm`.
+    pub fn step(&mut self, parameters: &mut Parameters, norm: f64) -> Result<()> {
+        self.steps += 1;
+        if let Some(limit) = self.hyper.clip_norm {
+            // PyTorch's clip_grad_norm_: the small term keeps a zero norm from dividing.
+            let coefficient = (limit / (norm + 1e-6)).min(1.0);
+            if coefficient < 1.0 {
+                let _ = parameters.gradient.f_mul_scalar_(coefficient)?;
+            }
+        }
+        match self.hyper.optimizer {
+            Optimizer::AdamW { .. } => self.adamw(parameters)?,
+            Optimizer::Sgd { momentum } => self.sgd(parameters, momentum)?,
+        }
+        parameters.refresh()
+    }
+
+    fn adamw(&mut self, parameters: &mut Parameters) -> Result<()> {
+        let Optimizer::AdamW { beta1, beta2, eps, weight_decay, variant } = self.hyper.optimizer else {
+            unreachable!("called for AdamW only");
+        };
+        let (rate, gradient) = (self.hyper.learning_rate, &parameters.gradient);
+        let (mean, square) =
+            (self.first.as_mut().expect("AdamW has states"), self.second.as_mut().expect("AdamW has states"));
+        let values = &mut parameters.values;
+        if variant == AdamVariant::PyTorch && weight_decay != 0.0 {
+            let _ = values.f_mul_scalar_(1.0 - rate * weight_decay)?;
+        }
+        let _ = mean.f_lerp_(gradient, 1.0 - beta1)?;
+        let _ = square.f_mul_scalar_(beta2)?;
+        let _ = square.f_add_(&gradient.f_square()?.f_mul_scalar(1.0 - beta2)?)?;
+        let correction1 = 1.0 - beta1.powi(self.steps);
+        let correction2 = 1.0 - beta2.powi(self.steps);
+        let (root, step) = match variant {
+            AdamVariant::PyTorch => (square.f_sqrt()?.f_div_scalar(correction2.sqrt())?, rate / correction1),
+            AdamVariant::Transformers => (square.f_sqrt()?, rate * correction2.sqrt() / correction1),
+        };
+        let change = mean.f_div(&root.f_add_scalar(eps)?)?.f_mul_scalar(step)?;
+        let _ = values.f_sub_(&change)?;
+        if variant == AdamVariant::Transformers && weight_decay != 0.0 {
+            let _ = values.f_mul_scalar_(1.0 - rate * weight_decay)?;
+        }
+        Ok(())
+    }
+
+    fn sgd(&mut self, parameters: &mut Parameters, momentum: f64) -> Result<()> {
+        let gradient = &parameters.gradient;
+        let direction = match (&mut self.first, momentum) {
+            (_, 0.0) => gradient.shallow_clone(),
+            (Some(buffer), _) => buffer.f_mul_scalar_(momentum)?.f_add_(gradient)?,
+            (empty, _) => empty.insert(copied(gradient)?).shallow_clone(),
+        };
+        let change = direction.f_mul_scalar(self.hyper.learning_rate)?;
+        parameters.values.f_sub_(&change).map(drop)
+    }
+}
+
+/// The Euclidean norm of a gradient, summed in f64 in a fixed order.
+pub fn norm(gradient: &Tensor) -> Result<f64> {
+    let values = Vec::<f64>::try_from(gradient.f_to_kind(tch::Kind::Double)?.f_to_device(tch::Device::Cpu)?)?;
+    let mut lanes = [0.0f64; 8];
+    for chunk in values.chunks_exact(8) {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane += value * value);
+    }
+    Ok(lanes.iter().sum::<f64>().sqrt())
+}
+
+/// A tensor of its own with the same values.
+fn copied(tensor: &Tensor) -> Result<Tensor> {
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
+}

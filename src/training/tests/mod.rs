@@ -1,0 +1,78 @@
+//! Behaviour of training on tiny random models: against autograd, alone and in company, and on bad input.
+
+mod against_oracle;
+mod company;
+mod model_files;
+mod outcomes;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fedreplay_sim::{Purpose, Seed, Stream};
+
+use super::{Hyper, Job, Numerics, Trainer};
+use crate::adapter::Adapter;
+use crate::dataset::Sample;
+use crate::model::{Architecture, Config, Device, LoraSpec, Precision, RopeScaling, random};
+
+/// One small model of each family, none of whose sizes is a multiple of another's by accident.
+fn configs() -> Vec<Config> {
+    let llama = Config { max_positions: 256, ..Config::llama(97, 64, 80, 2, 4) };
+    let scaling =
+        RopeScaling::Llama3 { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions: 64.0 };
+    vec![
+        Config { kv_heads: 2, tied: true, rope_scaling: Some(scaling), ..llama.clone() },
+        Config { output_bias: true, qkv_bias: true, mlp_bias: true, head_dim: 8, ..llama.clone() },
+        Config { architecture: Architecture::Mistral, kv_heads: 1, sliding_window: Some(7), ..llama.clone() },
+        Config { architecture: Architecture::Qwen2, kv_heads: 2, qkv_bias: true, tied: true, ..llama },
+    ]
+}
+
+/// Writes a random model in which biases and norms are not at their trivial initial values.
+fn write_model(folder: &Path, config: &Config) {
+    let mut stream = Stream::new(Seed(5), Purpose::ModelInit, 1 << 40);
+    let tensors: Vec<_> = crate::model::tensor_specs(config)
+        .into_iter()
+        .enumerate()
+        .map(|(index, spec)| {
+            let mut values = random::initial_values(&spec, Seed(5), index as u64);
+            let spread = if spec.shape.len() == 1 { 0.2 } else { 0.1 };
+            values.iter_mut().for_each(|v| *v += ((stream.unit() - 0.5) * spread) as f32);
+            (spec.name, spec.shape, values)
+        })
+        .collect();
+    random::write_values(folder, config, &tensors).unwrap();
+}
+
+fn lora(targets: &[&str]) -> LoraSpec {
+    let target_modules = targets.iter().map(|&target| target.into()).collect();
+    LoraSpec { rank: 4, alpha: 10.0, dropout: 0.0, target_modules, rank_stabilised: false }
+}
+
+fn trainer(config: &Config, precision: Precision, targets: &[&str]) -> Trainer {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), config);
+    Trainer::load(folder.path(), precision, Device::Cpu, &lora(targets), &Numerics::default()).unwrap()
+}
+
+/// A row of `length` random tokens of which those from `first` on are learnt.
+fn sample(config: &Config, length: u32, first: u32, seed: u64) -> Arc<Sample> {
+    let mut stream = Stream::new(Seed(9), Purpose::SyntheticData, seed);
+    let ids = (0..length).map(|_| stream.below(config.vocab_size as u64) as u32).collect();
+    let targets = std::iter::once(first..length).collect();
+    Arc::new(Sample { ids, targets })
+}
+
+/// An adapter of which no matrix is zero.
+fn adapter(trainer: &Trainer, seed: u64) -> Arc<Adapter> {
+    let mut adapter = Adapter::initial(trainer.layout(), Seed(seed));
+    let mut stream = Stream::new(Seed(seed), Purpose::SyntheticData, 1 << 40);
+    for (_, b) in adapter.layout.clone().ranges() {
+        adapter.values[b].iter_mut().for_each(|v| *v = ((stream.unit() - 0.5) * 0.1) as f32);
+    }
+    Arc::new(adapter)
+}
+
+fn job(adapter: Arc<Adapter>, steps: Vec<super::Step>, hyper: Hyper) -> Job {
+    Job { adapter, steps, hyper, seed: Seed(1), stream: 0 }
+}

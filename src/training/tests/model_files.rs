@@ -1,0 +1,113 @@
+//! Broken model folders: each is one clear error that names file and tensor.
+
+use std::fs;
+
+use super::*;
+use crate::model::{Base, ModelError};
+
+fn load(folder: &Path) -> Result<Base, ModelError> {
+    Base::load(folder, Precision::F32, Device::Cpu)
+}
+
+/// The error of loading a folder after `edit`.
+fn refused(edit: impl Fn(&Path)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), &configs()[0]);
+    assert!(load(folder.path()).is_ok());
+    edit(folder.path());
+    load(folder.path()).err().expect("the folder was accepted").to_string()
+}
+
+fn rewrite(folder: &Path, edit: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) {
+    let config = Config::read(folder).unwrap();
+    let specs = crate::model::tensor_specs(&config).into_iter().enumerate();
+    let mut tensors: Vec<_> = specs
+        .map(|(n, spec)| {
+            let values = random::initial_values(&spec, Seed(5), n as u64);
+            (spec.name, spec.shape, values)
+        })
+        .collect();
+    edit(&mut tensors);
+    random::write_values(folder, &config, &tensors).unwrap();
+}
+
+fn edit_config(folder: &Path, field: &str, value: serde_json::Value) {
+    let path = folder.join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json[field] = value;
+    fs::write(path, json.to_string()).unwrap();
+}
+
+#[test]
+fn a_shape_that_config_json_contradicts_is_named_with_both_shapes() {
+    let text = refused(|folder| edit_config(folder, "intermediate_size", 96.into()));
+    assert!(text.contains("mlp.gate_proj.weight: expected shape [96, 64]") && text.contains("[80, 64]"), "{text}");
+    let text = refused(|folder| edit_config(folder, "num_key_value_heads", 4.into()));
+    assert!(text.contains("self_attn.k_proj.weight"), "{text}");
+}
+
+#[test]
+fn missing_and_superfluous_tensors_are_named() {
+    let text = refused(|folder| rewrite(folder, |tensors| drop(tensors.remove(3))));
+    assert!(text.contains("tensor model.layers.0.self_attn.q_proj.weight: missing, expected shape [64, 64]"), "{text}");
+    let text = refused(|folder| {
+        rewrite(folder, |tensors| tensors.push(("model.layers.0.mlp.extra.weight".into(), vec![1], vec![0.0])));
+    });
+    assert!(text.contains("model.layers.0.mlp.extra.weight"), "{text}");
+    let text = refused(|folder| edit_config(folder, "num_hidden_layers", 1.into()));
+    assert!(text.contains("model.layers.1"), "{text}");
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_found() {
+    let text = refused(|folder| rewrite(folder, |tensors| tensors[4].2[7] = f32::NAN));
+    assert!(text.contains("model.layers.0.self_attn.k_proj.weight") && text.contains("NaN"), "{text}");
+}
+
+#[test]
+fn truncated_and_absent_files_are_named() {
+    for length in [0, 5, 100, 5000, 60_000] {
+        let text = refused(|folder| {
+            let path = folder.join("model.safetensors");
+            let bytes = fs::read(&path).unwrap();
+            fs::write(path, &bytes[..length]).unwrap();
+        });
+        assert!(text.contains("model.safetensors"), "{length}: {text}");
+    }
+    assert!(refused(|folder| fs::remove_file(folder.join("model.safetensors")).unwrap()).contains("model.safetensors"));
+    assert!(refused(|folder| fs::remove_file(folder.join("config.json")).unwrap()).contains("config.json"));
+    assert!(refused(|folder| fs::write(folder.join("config.json"), "{").unwrap()).contains("config.json"));
+}
+
+#[test]
+fn the_hash_names_the_content() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), &configs()[0]);
+    let first = load(folder.path()).unwrap().hash;
+    assert_eq!(first, load(folder.path()).unwrap().hash);
+    rewrite(folder.path(), |tensors| tensors[4].2[7] += 1.0);
+    assert_ne!(first, load(folder.path()).unwrap().hash);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), &configs()[0]);
+    let error = Base::load(folder.path(), Precision::F32, Device::Cuda(63)).err().unwrap();
+    assert!(error.to_string().contains("cuda:63"), "{error}");
+}
+
+/// bitsandbytes' weight-only int8 expands codes at each use; expanded once at load they are the same numbers.
+#[test]
+fn int8_rounds_linear_weights_only_and_by_at_most_half_a_code() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), &configs()[0]);
+    let full = load(folder.path()).unwrap();
+    let rounded = Base::load(folder.path(), Precision::Int8F32, Device::Cpu).unwrap();
+    let apart = (&full.blocks[0].down - &rounded.blocks[0].down).abs();
+    let step = full.blocks[0].down.abs().amax([1i64], true) / 127.0;
+    assert!(f64::try_from((apart / &step).max()).unwrap() < 0.5001);
+    assert!(f64::try_from((&full.blocks[0].down - &rounded.blocks[0].down).abs().max()).unwrap() > 0.0);
+    assert_eq!(full.head, rounded.head);
+    assert_eq!(full.blocks[0].input_norm, rounded.blocks[0].input_norm);
+}
