@@ -20,7 +20,10 @@ mod snapshot;
 mod validation;
 mod world;
 
-pub use client::{Availability, Client, Crashes, Device, Diurnal, Dropout, Interruption, Link, RegionCut, Stage, Work};
+pub use client::{
+    ALL_TARGETS, Availability, Client, Crashes, Device, DeviceSpec, Diurnal, Dropout, Interruption, Link, LoraTraining,
+    ModelShape, Precision, RegionCut, Stage, Target, Work,
+};
 pub use federation::Federation;
 pub use intervention::Intervention;
 pub use kernel::{Class, Span, Time};
