@@ -52,7 +52,7 @@ impl Pass<'_> {
         let (h, x_inverse) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
         let qkv = linear(&h, &block.qkv, block.qkv_bias.as_ref())?;
         let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
-        ops::rotate(&self.turned(&qkv)?, &self.packed.cos, &self.packed.sin, false)?;
+        self.turn(&qkv, false)?;
         let (attended, sums) = attention::forward(config, &qkv, &self.packed.runs)?;
         let mut x2 = linear(&attended, &block.output, block.output_bias.as_ref())?;
         let low_output = self.add_lora(layer, Site::Output, &attended, &x2)?;
@@ -78,16 +78,14 @@ impl Pass<'_> {
         self.differentiate_lora(layer, Site::Output, &kept, &kept.attended, &dx2, Some(&d_attended))?;
         let config = &self.base.config;
         let d_qkv = attention::backward(config, &kept.qkv, &kept.attended, &kept.sums, &d_attended, &self.packed.runs)?;
-        ops::rotate(&self.turned(&d_qkv)?, &self.packed.cos, &self.packed.sin, true)?;
+        self.turn(&d_qkv, true)?;
         if is_lowest {
             self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, None)?;
             return Ok(None);
         }
         let dh = d_qkv.f_mm(&block.qkv)?;
         self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, Some(&dh))?;
-        let mut dx = ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm)?;
-        let _ = dx.f_add_(&dx2)?;
-        Ok(Some(dx))
+        ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm, &dx2).map(Some)
     }
 
     /// The gradient at the attention's residual sum.
@@ -100,17 +98,13 @@ impl Pass<'_> {
         let d_gate_up = ops::swiglu_backward(&d_product, &kept.gate_up)?;
         let dh2 = d_gate_up.f_mm(&block.gate_up)?;
         self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
-        let mut dx2 = ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm)?;
-        let _ = dx2.f_add_(&dy)?;
-        Ok(dx2)
+        ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm, &dy)
     }
 
-    /// The heads that the rotary embedding turns: those of q and k, as `[rows, heads + kv_heads, head_dim]`.
-    fn turned(&self, qkv: &Tensor) -> Result<Tensor> {
-        let config = &self.base.config;
-        let heads = (config.heads + config.kv_heads) as i64;
-        let width = config.head_dim as i64;
-        qkv.f_narrow(1, 0, heads * width)?.f_unflatten(1, [heads, width])
+    /// Turns the heads of q and k, which stand first in a row, by their positions.
+    fn turn(&self, qkv: &Tensor, backwards: bool) -> Result<()> {
+        let heads = self.base.config.heads + self.base.config.kv_heads;
+        ops::rotate(qkv, heads, &self.packed.cos, &self.packed.sin, backwards)
     }
 
     fn add_lora(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {

@@ -2,7 +2,7 @@
 //!
 //! Logits exist only for those rows, and only a chunk of them at a time.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::ops;
 use super::pack::Packed;
@@ -34,21 +34,15 @@ pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, with_gradient: bo
     for start in (0..rows).step_by(step as usize) {
         let length = step.min(rows - start);
         let chunk = |tensor: &Tensor| tensor.f_narrow(0, start, length);
-        let logits = chunk(&h)?.f_mm(&base.head.f_tr()?)?.f_to_kind(master)?;
-        let labels = chunk(&predictions.labels)?.f_unsqueeze(1)?;
-        let log = logits.f_log_softmax(-1, None::<Kind>)?;
-        let found = log.f_gather(1, &labels, false)?;
-        nats.extend(Vec::<f64>::try_from(found.f_neg()?.f_squeeze_dim(1)?.f_to_kind(Kind::Double)?)?);
+        let mut logits = chunk(&h)?.f_mm(&base.head.f_tr()?)?;
+        let weights = with_gradient.then(|| chunk(&predictions.weights)).transpose()?;
+        nats.extend(ops::cross_entropy(&mut logits, &chunk(&predictions.labels)?, weights.as_ref(), master)?);
         if let Some(dh) = &dh {
-            let mut d_logits = log.f_exp()?;
-            let at_label = d_logits.f_gather(1, &labels, false)?.f_sub_scalar(1.0)?;
-            let _ = d_logits.f_scatter_(1, &labels, &at_label)?;
-            let _ = d_logits.f_mul_(&chunk(&predictions.weights)?.f_unsqueeze(1)?)?;
-            chunk(dh)?.f_copy_(&d_logits.f_to_kind(h.kind())?.f_mm(&base.head)?)?;
+            chunk(dh)?.f_copy_(&logits.f_mm(&base.head)?)?;
         }
     }
     let gradient = dh.map(|dh| {
-        let d_chosen = ops::rms_norm_backward(&dh, &chosen, &inverse, &base.norm)?;
+        let d_chosen = ops::rms_norm_backward(&dh, &chosen, &inverse, &base.norm, &dh.f_zeros_like()?)?;
         let real = d_chosen.f_index_select(0, &predictions.real_places)?;
         x.f_zeros_like()?.f_index_copy_(0, &predictions.real_rows, &real)
     });

@@ -126,7 +126,7 @@ impl Builder {
     fn finish(self, base: &Base) -> Result<Packed, TchError> {
         let device = base.device.torch();
         let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
-        let (cos, sin) = base.rope.at(&self.positions, base.precision.kind(), device)?;
+        let (cos, sin) = base.rope.at(&self.positions, master(base), device)?;
         Ok(Packed {
             ids: place(&self.ids)?,
             cos,
