@@ -1,0 +1,116 @@
+"""The models and token rows that both sides of a comparison work on.
+
+    python benches/peer/workload.py tiny FOLDER
+
+writes FOLDER/model (Hugging Face folder, random weights), FOLDER/adapter_zero (PEFT folder, B = 0) and FOLDER/rows.json
+(token ids and response masks), so that another program can be measured on the same weights and tokens, and its losses compared.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+# Shape by name, and the batch that a step is measured with: rows x tokens.
+SHAPES = {
+    "tiny": {"hidden": 128, "inner": 384, "layers": 4, "heads": 4, "vocabulary": 1000, "rows": 4, "tokens": 128},
+    "160m": {"hidden": 768, "inner": 3072, "layers": 12, "heads": 12, "vocabulary": 32000, "rows": 4, "tokens": 512},
+    "1.1b": {"hidden": 2048, "inner": 5632, "layers": 22, "heads": 32, "kv_heads": 4, "vocabulary": 32000, "rows": 1, "tokens": 128},
+    "7b": {"hidden": 4096, "inner": 11008, "layers": 32, "heads": 32, "vocabulary": 32000, "rows": 4, "tokens": 1024},
+}
+RESPONSE_SHARE = 0.4
+RANK = 16
+ALPHA = 32
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def llama_config(shape):
+    """Transformers' configuration of one of SHAPES."""
+    return LlamaConfig(
+        hidden_size=shape["hidden"],
+        intermediate_size=shape["inner"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape.get("kv_heads", shape["heads"]),
+        vocab_size=shape["vocabulary"],
+        max_position_embeddings=2048,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=False,
+    )
+
+
+def base_model(name, dtype="f32", device="cpu", folder=None):
+    """The frozen base: from FOLDER/model if a folder is given, else with random weights of seed 0."""
+    if folder:
+        return LlamaForCausalLM.from_pretrained(Path(folder) / "model", dtype=DTYPES[dtype]).to(device)
+    torch.manual_seed(0)
+    torch.set_default_dtype(DTYPES[dtype])
+    with torch.device(device):
+        model = LlamaForCausalLM(llama_config(SHAPES[name]))
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
+def with_lora(model, dropout=0.0):
+    """The model with fresh LoRA on q_proj and v_proj; the adapter is f32 whatever the base is, as PEFT has it by default."""
+    torch.manual_seed(1)
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=RANK,
+            lora_alpha=ALPHA,
+            lora_dropout=dropout,
+            bias="none",
+            target_modules=["q_proj", "v_proj"],
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def token_rows(name, count, seed=2):
+    """`count` full rows of random tokens; the last 40 % of each are its response."""
+    shape = SHAPES[name]
+    draw = torch.Generator().manual_seed(seed)
+    tokens = shape["tokens"]
+    response = round(tokens * RESPONSE_SHARE)
+    mask = [0] * (tokens - response) + [1] * response
+    ids = torch.randint(3, shape["vocabulary"], (count, tokens), generator=draw).tolist()
+    return [{"ids": row, "response": mask} for row in ids]
+
+
+def read_rows(folder):
+    """The rows of FOLDER/rows.json."""
+    return json.loads((Path(folder) / "rows.json").read_text())
+
+
+def batch_tensors(rows, device="cpu"):
+    """Token ids, attention mask and labels [rows, tokens] of rows of any length, padded at the right."""
+    width = max(len(row["ids"]) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for i, row in enumerate(rows):
+        n = len(row["ids"])
+        ids[i, :n], mask[i, :n] = torch.tensor(row["ids"]), 1
+        labels[i, :n] = torch.where(torch.tensor(row["response"]) == 1, ids[i, :n], -100)
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": labels.to(device)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rows", type=int, default=40, help="rows in rows.json: ten steps of four")
+    options = parser.parse_args()
+    model = base_model(options.shape)
+    model.save_pretrained(options.folder / "model")
+    lora = with_lora(model)
+    lora.peft_config["default"].base_model_name_or_path = "../model"
+    lora.save_pretrained(options.folder / "adapter_zero")
+    (options.folder / "rows.json").write_text(json.dumps(token_rows(options.shape, options.rows)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
