@@ -1,6 +1,13 @@
-//! FedReplay fine-tunes language models federatedly, in virtual time, so that a run can be replayed bit for bit.
+//! Federated fine-tuning of language models in virtual time, reproducible to the bit.
 
 pub mod adapter;
+pub mod algorithm;
+pub mod cli;
 pub mod dataset;
+pub mod ledger;
+pub mod lineage;
 pub mod model;
+pub mod run;
+pub mod scenario;
+pub mod store;
 pub mod training;

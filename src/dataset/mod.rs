@@ -1,5 +1,33 @@
-//! Rows as they are trained on.
+//! Data as clients hold it: readers of on-disk forms, prompt templates, tokenisation, hold-out splits and batches.
+//!
+//! The path of a row: [`Federation::read`] takes it off the disk, [`Template`] says how it is put to the model,
+//! [`tokenise`] turns it into a [`Sample`] with its learnt positions, [`hold_out`] keeps some rows back, and
+//! [`round_rows`] says which of the rest a task trains on. Nothing here knows of tensors, models or virtual time, and
+//! no draw is made outside of a named stream.
 
+mod batches;
+mod conversation;
+mod error;
+mod federation;
+mod hold_out;
+mod preference;
+mod row;
+mod rows_in_json;
 mod sample;
+mod source;
+mod statistics;
+mod template;
+mod tokenise;
+mod tokeniser;
 
+pub use batches::round_rows;
+pub use error::{DatasetError, RowFault};
+pub use federation::{BadRows, ClientData, Federation, FileForm, LOCAL_CLIENT, SkippedRow};
+pub use hold_out::{HoldOut, hold_out};
+pub use preference::{Preference, TokenisedPreferences, tokenise_preferences};
+pub use row::{Content, Exchange, Row, RowKind};
 pub use sample::Sample;
+pub use statistics::{ClientStatistics, Spread, Statistics};
+pub use template::Template;
+pub use tokenise::{LongPrompts, SequenceRules, Tokenised, tokenise};
+pub use tokeniser::{Encoded, Tokeniser};

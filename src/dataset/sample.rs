@@ -1,12 +1,82 @@
-//! A tokenised row.
+//! A tokenised row: what training and evaluation read, and nothing of how it came to be.
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 /// A tokenised row: ids and the positions whose tokens are learnt (position p is predicted from p-1; p >= 1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Token ids, in order.
+    /// Token ids, first to last.
     pub ids: Vec<u32>,
-    /// Ranges of positions whose tokens are learnt, ascending and disjoint.
-    pub targets: Vec<std::ops::Range<u32>>,
+    /// Learnt positions in `ids`: ascending, not overlapping, none empty, none holding position 0.
+    pub targets: Vec<Range<u32>>,
+}
+
+impl Sample {
+    /// BLAKE3 of ids and targets, each behind its length, so that no two samples share an encoding.
+    pub fn hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_derive_key("fedreplay tokenised sample v1");
+        hasher.update(&(self.ids.len() as u64).to_le_bytes());
+        for id in &self.ids {
+            hasher.update(&id.to_le_bytes());
+        }
+        hasher.update(&(self.targets.len() as u64).to_le_bytes());
+        for range in &self.targets {
+            hasher.update(&range.start.to_le_bytes());
+            hasher.update(&range.end.to_le_bytes());
+        }
+        hasher.finalize()
+    }
+
+    /// Number of learnt tokens.
+    pub fn target_tokens(&self) -> u64 {
+        self.targets.iter().map(|range| u64::from(range.end - range.start)).sum()
+    }
+
+    /// The first `max_tokens` tokens: ids are cut at the end, and targets with them. `None` if nothing learnt is left.
+    pub fn truncated(mut self, max_tokens: usize) -> Option<Self> {
+        self.ids.truncate(max_tokens);
+        let end = self.ids.len() as u32;
+        self.targets.retain_mut(|range| {
+            range.end = range.end.min(end);
+            range.start < range.end
+        });
+        (!self.targets.is_empty()).then_some(self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Sample {
+        Sample { ids: vec![1, 5, 6, 7, 2], targets: vec![2..3, 4..5] }
+    }
+
+    #[test]
+    fn the_hash_sees_each_part() {
+        let hash = sample().hash();
+        assert_eq!(hash, sample().hash());
+        assert_ne!(hash, Sample { ids: vec![1, 5, 6, 8, 2], ..sample() }.hash());
+        assert_ne!(hash, Sample { targets: vec![2..4, 4..5], ..sample() }.hash());
+        let shorter = Sample { ids: vec![1], targets: vec![] };
+        let longer = Sample { ids: vec![1, 0], targets: vec![] };
+        assert_ne!(shorter.hash(), longer.hash());
+    }
+
+    #[test]
+    fn truncation_cuts_targets_with_the_ids() {
+        assert_eq!(sample().target_tokens(), 2);
+        assert_eq!(sample().truncated(9), Some(sample()));
+        assert_eq!(sample().truncated(4), Some(Sample { ids: vec![1, 5, 6, 7], targets: vec![2..3] }));
+        assert_eq!(sample().truncated(2), None);
+    }
+
+    #[test]
+    fn a_sample_survives_serialisation() {
+        let text = serde_json::to_string(&sample()).unwrap();
+        assert_eq!(serde_json::from_str::<Sample>(&text).unwrap(), sample());
+    }
 }

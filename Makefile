@@ -1,0 +1,34 @@
+# The project's commands. Each installs what it needs, and does nothing twice.
+
+.PHONY: quickstart test lint libtorch build fixtures clean
+
+## Install LibTorch, build, and play scenarios/quickstart.ron.
+quickstart: build
+	@# A folder that was played before is left alone; the second time the run is only checked.
+	@if [ -e runs/quickstart/manifest.json ]; then \
+		target/release/fedreplay verify runs/quickstart; \
+	else \
+		target/release/fedreplay run scenarios/quickstart.ron; \
+	fi
+
+## Install what is missing and run all tests.
+test: libtorch
+	cargo test --release --workspace --locked
+	@[ -n "$$FEDREPLAY_REAL_DATA" ] || echo "$$(cargo test --release --locked --quiet --test suite real_data:: -- --list \
+		| grep -c ': test$$') tests of real files were not run: FEDREPLAY_REAL_DATA is not set"
+
+## Formatting and warnings, as CI checks them.
+lint: libtorch
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	tools/check-architecture
+
+build: libtorch
+	cargo build --release --locked
+
+libtorch:
+	@tools/libtorch/install
+
+clean:
+	cargo clean
+	rm -rf .libtorch runs

@@ -1,0 +1,61 @@
+//! The description of a federation: everything that decides what happens when.
+
+use crate::client::{Availability, Client, Device, Dropout, Interruption, Link, RegionCut, Work};
+use crate::network::Network;
+use crate::random::Seed;
+use crate::record::Detail;
+use crate::server::Server;
+use serde::{Deserialize, Serialize};
+
+/// A federation: clients as rows of indices into tables of classes, a network and a server.
+///
+/// All numbers are integers; whoever has floats converts them with the constructors of the parts, which round once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Federation {
+    /// The master seed.
+    pub seed: Seed,
+    /// Classes of devices.
+    pub devices: Vec<Device>,
+    /// Classes of links.
+    pub links: Vec<Link>,
+    /// Costs of tasks.
+    pub works: Vec<Work>,
+    /// Classes of dropout.
+    pub dropouts: Vec<Dropout>,
+    /// Classes of availability.
+    pub availabilities: Vec<Availability>,
+    /// The clients, by number.
+    pub clients: Vec<Client>,
+    /// What lies between the clients' links and the server.
+    pub network: Network,
+    /// Regions without connection, and when.
+    pub region_cuts: Vec<RegionCut>,
+    /// What becomes of the tasks of clients that go offline.
+    pub interruption: Interruption,
+    /// How the server selects, waits and aggregates.
+    pub server: Server,
+    /// How much is recorded.
+    pub detail: Detail,
+}
+
+impl Federation {
+    pub(crate) fn device(&self, client: u32) -> &Device {
+        &self.devices[self.clients[client as usize].device as usize]
+    }
+
+    pub(crate) fn link(&self, client: u32) -> &Link {
+        &self.links[self.clients[client as usize].link as usize]
+    }
+
+    pub(crate) fn work(&self, client: u32) -> &Work {
+        &self.works[self.clients[client as usize].work as usize]
+    }
+
+    pub(crate) fn dropout(&self, client: u32) -> &Dropout {
+        &self.dropouts[self.clients[client as usize].dropout as usize]
+    }
+
+    pub(crate) fn client_count(&self) -> u32 {
+        self.clients.len() as u32
+    }
+}

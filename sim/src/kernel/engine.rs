@@ -1,0 +1,208 @@
+//! The loop of virtual time: takes the first event, hands it to the model, checks what the model schedules.
+
+use super::{Chain, Class, EntityId, Key, Queue, Time};
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+
+/// A world that the engine can run. Cloning it forks the world.
+pub trait Model: Clone {
+    /// Everything that can happen. Closed: adding a kind of event is a change of this type.
+    type Event: Clone + Debug;
+    /// What a handler may write down.
+    type Note;
+
+    /// The number of the kind of `event`, as it enters the order digest.
+    fn kind(event: &Self::Event) -> u8;
+
+    /// Whether `event` still means anything: the check of generations behind lazy cancellation.
+    fn is_live(&self, entity: EntityId, event: &Self::Event) -> bool;
+
+    /// Reacts to `event` at `key`. All effects go through `ctx`.
+    fn handle(&mut self, key: Key, event: Self::Event, ctx: &mut Ctx<'_, Self>);
+}
+
+/// Why the engine cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// A handler asked for an instant that nanoseconds in 64 bits cannot name.
+    #[error("failed to schedule {event} at {at} for {entity:?}: virtual time ends after 584 years")]
+    TimeOverflow {
+        /// The event that could not be scheduled.
+        event: String,
+        /// When the handler ran.
+        at: Time,
+        /// Whom the event was for.
+        entity: EntityId,
+    },
+}
+
+/// All that a handler may do: read the time, schedule, set the alarm, witness, note.
+pub struct Ctx<'a, M: Model> {
+    key: Key,
+    queue: &'a mut Queue<M::Event>,
+    order: &'a mut Chain,
+    notes: &'a mut Vec<M::Note>,
+    failure: &'a mut Option<KernelError>,
+}
+
+impl<M: Model> Ctx<'_, M> {
+    /// The current instant.
+    pub fn now(&self) -> Time {
+        self.key.at
+    }
+
+    /// The place of the event that is being handled.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Schedules `event`.
+    ///
+    /// # Panics
+    /// If its key is not greater than that of the event being handled. Hence processed keys strictly increase, an
+    /// instant is seen in class order, and cycles without delay cannot exist.
+    pub fn schedule(&mut self, at: Time, class: Class, entity: EntityId, event: M::Event) {
+        if self.refuse_overflow(at, entity, &event) {
+            return;
+        }
+        let key = self.queue.push(at, class, entity, event);
+        assert!(key > self.key, "an event at {:?} may not schedule {key:?}, which is not later", self.key);
+    }
+
+    /// Moves the alarm to `at`, for `event` of class `Finish` at the network.
+    ///
+    /// # Panics
+    /// As [`Ctx::schedule`].
+    pub fn set_alarm(&mut self, at: Time, event: M::Event) {
+        if self.queue.alarm_at() == Some(at) || self.refuse_overflow(at, EntityId::NETWORK, &event) {
+            return;
+        }
+        let key = self.queue.set_alarm(at, Class::Finish, EntityId::NETWORK, event);
+        assert!(key > self.key, "an event at {:?} may not set the alarm to {key:?}, which is not later", self.key);
+    }
+
+    /// Removes the alarm.
+    pub fn clear_alarm(&mut self) {
+        self.queue.clear_alarm();
+    }
+
+    /// Enters something that happened within this event into the order digest: one of the transfers that end together.
+    pub fn witness(&mut self, entity: EntityId, kind: u8) {
+        push_order(self.order, Key { entity, ..self.key }, kind);
+    }
+
+    /// Writes something down.
+    pub fn note(&mut self, note: M::Note) {
+        self.notes.push(note);
+    }
+
+    fn refuse_overflow(&mut self, at: Time, entity: EntityId, event: &M::Event) -> bool {
+        if at == Time::NEVER {
+            *self.failure = Some(KernelError::TimeOverflow { event: format!("{event:?}"), at: self.key.at, entity });
+        }
+        at == Time::NEVER
+    }
+}
+
+/// A model, its pending events, the current instant and the digest of all that was processed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "M: Serialize, M::Event: Serialize, M::Note: Serialize",
+    deserialize = "M: Deserialize<'de>, M::Event: Deserialize<'de>, M::Note: Deserialize<'de>"
+))]
+pub struct Engine<M: Model> {
+    model: M,
+    queue: Queue<M::Event>,
+    last: Option<Key>,
+    order: Chain,
+    notes: Vec<M::Note>,
+}
+
+impl<M: Model> Engine<M> {
+    /// An engine at time zero with nothing pending.
+    pub fn new(model: M) -> Self {
+        Self {
+            model,
+            queue: Queue::default(),
+            last: None,
+            order: Chain::new("fedreplay event order v1"),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Schedules an event from outside: at the start, or by an intervention.
+    ///
+    /// # Panics
+    /// If its key is not later than the last event processed.
+    pub fn schedule(&mut self, at: Time, class: Class, entity: EntityId, event: M::Event) {
+        let key = self.queue.push(at, class, entity, event);
+        assert!(self.last.is_none_or(|last| key > last), "{key:?} lies in the past");
+    }
+
+    /// Processes the next live event; `false` if there is none.
+    pub fn step(&mut self) -> Result<bool, KernelError> {
+        while let Some((key, event)) = self.queue.pop() {
+            if !self.model.is_live(key.entity, &event) {
+                continue;
+            }
+            assert!(self.last.is_none_or(|last| key > last), "{key:?} comes after {:?}", self.last);
+            self.last = Some(key);
+            push_order(&mut self.order, key, M::kind(&event));
+            let mut failure = None;
+            let (queue, order, notes) = (&mut self.queue, &mut self.order, &mut self.notes);
+            self.model.handle(key, event, &mut Ctx { key, queue, order, notes, failure: &mut failure });
+            return failure.map_or(Ok(true), Err);
+        }
+        Ok(false)
+    }
+
+    /// The place and content of the next live event, after removing stale ones before it.
+    pub fn peek(&mut self) -> Option<(Key, &M::Event)> {
+        while let Some((key, event)) = self.queue.peek() {
+            if self.model.is_live(key.entity, event) {
+                break;
+            }
+            self.queue.pop();
+        }
+        self.queue.peek()
+    }
+
+    /// The time of the last processed event.
+    pub fn now(&self) -> Time {
+        self.last.map_or(Time::ZERO, |last| last.at)
+    }
+
+    /// The chained digest of (time, class, entity, kind) of all that was processed.
+    pub fn order(&self) -> &Chain {
+        &self.order
+    }
+
+    /// The world.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// The world, for inputs from outside: results that were asked for, interventions.
+    pub fn model_mut(&mut self) -> &mut M {
+        &mut self.model
+    }
+
+    /// Takes what was noted since the last call.
+    pub fn take_notes(&mut self) -> Vec<M::Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// How many events are pending, stale ones included.
+    pub fn pending(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+fn push_order(order: &mut Chain, key: Key, kind: u8) {
+    let mut row = [0u8; 14];
+    row[..8].copy_from_slice(&key.at.0.to_le_bytes());
+    row[8] = key.class as u8;
+    row[9..13].copy_from_slice(&key.entity.code().to_le_bytes());
+    row[13] = kind;
+    order.push(&row);
+}

@@ -1,0 +1,196 @@
+//! What is still to happen: a binary heap of events, and one alarm that can be moved.
+
+use super::{Class, EntityId, Key, Time};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+/// One scheduled event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Entry<E> {
+    key: Key,
+    event: E,
+}
+
+impl<E> PartialEq for Entry<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<E> Eq for Entry<E> {}
+
+impl<E> PartialOrd for Entry<E> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E> Ord for Entry<E> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+/// The pending events of a run.
+///
+/// Events are cancelled lazily: they stay until they are due, and the model then says that they are stale. The alarm is
+/// the one event that moves often (the next end of a transfer), so it has a place of its own instead of leaving a
+/// stale entry behind at each move.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "E: Serialize + Clone", deserialize = "E: Deserialize<'de>"))]
+pub struct Queue<E> {
+    #[serde(serialize_with = "write_sorted", deserialize_with = "read_heap")]
+    heap: BinaryHeap<Reverse<Entry<E>>>,
+    alarm: Option<Entry<E>>,
+    scheduled: u64,
+}
+
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), alarm: None, scheduled: 0 }
+    }
+}
+
+impl<E> Queue<E> {
+    /// Adds an event and returns its place in the order.
+    pub fn push(&mut self, at: Time, class: Class, entity: EntityId, event: E) -> Key {
+        let key = self.next_key(at, class, entity);
+        self.heap.push(Reverse(Entry { key, event }));
+        key
+    }
+
+    /// Sets the alarm, in place of the one that was set before.
+    pub fn set_alarm(&mut self, at: Time, class: Class, entity: EntityId, event: E) -> Key {
+        let key = self.next_key(at, class, entity);
+        self.alarm = Some(Entry { key, event });
+        key
+    }
+
+    /// Removes the alarm, if there is one.
+    pub fn clear_alarm(&mut self) {
+        self.alarm = None;
+    }
+
+    /// When the alarm is due.
+    pub fn alarm_at(&self) -> Option<Time> {
+        self.alarm.as_ref().map(|entry| entry.key.at)
+    }
+
+    /// The first event and its place, without taking it.
+    pub fn peek(&self) -> Option<(Key, &E)> {
+        let first = self.heap.peek().map(|Reverse(entry)| entry);
+        let entry = match (first, &self.alarm) {
+            (Some(first), Some(alarm)) if alarm.key < first.key => alarm,
+            (Some(first), _) => first,
+            (None, alarm) => alarm.as_ref()?,
+        };
+        Some((entry.key, &entry.event))
+    }
+
+    /// Takes the first event.
+    pub fn pop(&mut self) -> Option<(Key, E)> {
+        let alarm_is_first = match (self.heap.peek(), &self.alarm) {
+            (Some(Reverse(first)), Some(alarm)) => alarm.key < first.key,
+            (first, _) => first.is_none(),
+        };
+        let entry = if alarm_is_first { self.alarm.take() } else { self.heap.pop().map(|Reverse(entry)| entry) };
+        entry.map(|entry| (entry.key, entry.event))
+    }
+
+    /// How many events are pending, stale ones included.
+    pub fn len(&self) -> usize {
+        self.heap.len() + usize::from(self.alarm.is_some())
+    }
+
+    /// Whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn next_key(&mut self, at: Time, class: Class, entity: EntityId) -> Key {
+        self.scheduled += 1;
+        Key { at, class, entity, seq: self.scheduled }
+    }
+}
+
+/// Writes the heap as a sorted list with sequence numbers, so equal states have equal bytes and ties keep their order.
+fn write_sorted<E: Serialize + Clone, S: Serializer>(
+    heap: &BinaryHeap<Reverse<Entry<E>>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut entries: Vec<&Entry<E>> = heap.iter().map(|Reverse(entry)| entry).collect();
+    entries.sort_unstable_by_key(|entry| entry.key);
+    entries.serialize(serializer)
+}
+
+fn read_heap<'de, E: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BinaryHeap<Reverse<Entry<E>>>, D::Error> {
+    Ok(Vec::<Entry<E>>::deserialize(deserializer)?.into_iter().map(Reverse).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every order of inserting five events gives one order of taking them, where keys differ before the sequence.
+    #[test]
+    fn ties_follow_class_then_entity_then_seq() {
+        let events = [
+            (0, Class::Leave, 1u32),
+            (1, Class::Finish, 1),
+            (1, Class::Finish, 2),
+            (1, Class::Deadline, 0),
+            (1, Class::Dispatch, 0),
+        ];
+        let mut orders = Vec::new();
+        permutations(&mut vec![0, 1, 2, 3, 4], 0, &mut orders);
+        assert_eq!(orders.len(), 120);
+        for order in orders {
+            let mut queue = Queue::default();
+            for &i in &order {
+                let (at, class, entity) = events[i];
+                queue.push(Time(at), class, EntityId::client(entity), i);
+            }
+            let taken: Vec<usize> = std::iter::from_fn(|| queue.pop().map(|(_, i)| i)).collect();
+            assert_eq!(taken, [0, 1, 2, 3, 4], "inserted as {order:?}");
+        }
+    }
+
+    #[test]
+    fn equal_events_of_one_entity_keep_the_order_scheduled_through_a_snapshot() {
+        let mut queue = Queue::default();
+        for i in 0..5u32 {
+            queue.push(Time(1), Class::Finish, EntityId::client(0), i);
+        }
+        let bytes = postcard::to_stdvec(&queue).unwrap();
+        let mut restored: Queue<u32> = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(postcard::to_stdvec(&restored).unwrap(), bytes);
+        let taken: Vec<u32> = std::iter::from_fn(|| restored.pop().map(|(_, i)| i)).collect();
+        assert_eq!(taken, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_moved_alarm_leaves_nothing_behind() {
+        let mut queue = Queue::default();
+        queue.push(Time(5), Class::Finish, EntityId::client(0), 'a');
+        queue.set_alarm(Time(9), Class::Finish, EntityId::NETWORK, 'n');
+        queue.set_alarm(Time(5), Class::Finish, EntityId::NETWORK, 'm');
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.peek().map(|(_, event)| *event), Some('m'));
+        let taken: Vec<char> = std::iter::from_fn(|| queue.pop().map(|(_, event)| event)).collect();
+        assert_eq!(taken, ['m', 'a']);
+    }
+
+    fn permutations(items: &mut Vec<usize>, from: usize, out: &mut Vec<Vec<usize>>) {
+        if from == items.len() {
+            out.push(items.clone());
+        }
+        for i in from..items.len() {
+            items.swap(from, i);
+            permutations(items, from + 1, out);
+            items.swap(from, i);
+        }
+    }
+}

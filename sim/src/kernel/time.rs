@@ -1,0 +1,139 @@
+//! Instants and durations of virtual time, in integer nanoseconds.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Nanoseconds in a second.
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// An instant of virtual time [ns since the start of the run].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(pub u64);
+
+/// A duration of virtual time [ns].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Span(pub u64);
+
+impl Time {
+    /// The start of a run.
+    pub const ZERO: Time = Time(0);
+    /// No event may be scheduled here: it is what additions that overflow saturate to, and the engine refuses it.
+    pub const NEVER: Time = Time(u64::MAX);
+
+    /// The instant `seconds` after the start.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Time(seconds * NS_PER_S)
+    }
+
+    /// The instant `span` later, or [`Time::NEVER`] beyond the end of representable time (584 years).
+    pub const fn after(self, span: Span) -> Self {
+        Time(self.0.saturating_add(span.0))
+    }
+
+    /// The duration since `earlier`.
+    ///
+    /// # Panics
+    /// If `earlier` is later: virtual time never goes back.
+    pub fn since(self, earlier: Time) -> Span {
+        Span(self.0.checked_sub(earlier.0).expect("virtual time never goes back"))
+    }
+}
+
+impl Span {
+    /// No time at all.
+    pub const ZERO: Span = Span(0);
+
+    /// A duration of whole seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Span(seconds * NS_PER_S)
+    }
+
+    /// A duration of whole milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Span(milliseconds * 1_000_000)
+    }
+
+    /// `seconds` rounded once to the nearest nanosecond; `None` if negative, not finite or beyond 584 years.
+    pub fn from_secs_f64(seconds: f64) -> Option<Self> {
+        let ns = libm::rint(seconds * NS_PER_S as f64);
+        (ns >= 0.0 && ns < u64::MAX as f64).then_some(Span(ns as u64))
+    }
+
+    /// This duration as seconds, for display and reports; never fed back into the simulation.
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / NS_PER_S as f64
+    }
+
+    /// `numerator / denominator` of this duration, rounded up.
+    pub(crate) fn portion(self, numerator: u64, denominator: u64) -> Self {
+        let ns = (u128::from(self.0) * u128::from(numerator)).div_ceil(u128::from(denominator));
+        Span(u64::try_from(ns).unwrap_or(u64::MAX))
+    }
+
+    /// `work / rate_per_s` seconds, rounded up to the nanosecond and saturating.
+    pub(crate) fn of_work(work: u64, rate_per_s: u64) -> Self {
+        assert!(rate_per_s > 0, "work at rate 0 never ends");
+        let ns = (u128::from(work) * u128::from(NS_PER_S)).div_ceil(u128::from(rate_per_s));
+        Span(u64::try_from(ns).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for Span {
+    /// Days, hours, minutes and seconds, without the leading zero parts: `1m30s`, `2h0m0.5s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, ns) = (self.0 / NS_PER_S, self.0 % NS_PER_S);
+        let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+        if days > 0 {
+            write!(f, "{days}d")?;
+        }
+        if seconds >= 3_600 {
+            write!(f, "{hours}h")?;
+        }
+        if seconds >= 60 {
+            write!(f, "{minutes}m")?;
+        }
+        let fraction = format!("{ns:09}");
+        match fraction.trim_end_matches('0') {
+            "" => write!(f, "{}s", seconds % 60),
+            digits => write!(f, "{}.{digits}s", seconds % 60),
+        }
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Span(self.0).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_short_and_exact() {
+        let check = |ns: u64, text: &str| assert_eq!(Span(ns).to_string(), text);
+        check(0, "0s");
+        check(90_000_000_000, "1m30s");
+        check(7_200_500_000_000, "2h0m0.5s");
+        check(1, "0.000000001s");
+        check(86_400_000_000_000, "1d0h0m0s");
+    }
+
+    #[test]
+    fn work_rounds_up_and_saturates() {
+        assert_eq!(Span::of_work(1, 3), Span(333_333_334));
+        assert_eq!(Span::of_work(u64::MAX, 1), Span(u64::MAX));
+        assert_eq!(Span(10).portion(1, 3), Span(4));
+    }
+
+    #[test]
+    fn seconds_round_once() {
+        assert_eq!(Span::from_secs_f64(0.1), Some(Span(100_000_000)));
+        assert_eq!(Span::from_secs_f64(-1.0), None);
+        assert_eq!(Span::from_secs_f64(f64::NAN), None);
+        assert_eq!(Span::from_secs_f64(1e12), None);
+    }
+}

@@ -1,0 +1,4 @@
+//! Behaviour of whole simulations, through the public interface. Files are named by what they cover.
+
+mod synchronous;
+mod world;

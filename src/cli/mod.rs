@@ -1,0 +1,90 @@
+//! The command line: one file a subcommand. Results go to stdout, progress and logs to stderr.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed |
+//! | 2 | bad usage, scenario or data |
+//! | 3 | a check found a difference |
+//! | 130 | interrupted |
+
+mod diff;
+mod playing;
+mod progress;
+mod replay;
+mod resume;
+mod run;
+mod summary;
+mod units;
+mod verify;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::run::RunError;
+
+/// Set when the process is asked to stop.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Exit code of a check that found a difference.
+const DIFFERENT: u8 = 3;
+
+/// Federated fine-tuning of language models in virtual time, reproducible to the bit.
+#[derive(Parser)]
+#[command(name = "fedreplay", version, about)]
+struct Arguments {
+    /// Log more (-v info, -vv debug); RUST_LOG overrides it.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play a scenario and write the run to a folder.
+    Run(run::Arguments),
+    /// Continue a run that was interrupted or killed.
+    Resume(resume::Arguments),
+    /// Execute a run again without reading stored results, and compare round by round.
+    Replay(replay::Arguments),
+    /// Check a run's files and digest chain against their hashes.
+    Verify(verify::Arguments),
+    /// Compare two runs and name the first difference.
+    Diff(diff::Arguments),
+}
+
+/// Runs the program and returns its exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.verbose);
+    if let Err(error) = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)) {
+        tracing::warn!(%error, "signals will end the program without saving");
+    }
+    let result = match arguments.command {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Resume(arguments) => resume::main(&arguments),
+        Command::Replay(arguments) => replay::main(&arguments),
+        Command::Verify(arguments) => verify::main(&arguments),
+        Command::Diff(arguments) => diff::main(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(error.exit_code())
+    })
+}
+
+fn log_to_stderr(verbose: u8) {
+    let default = ["warn", "info", "debug"][usize::from(verbose.min(2))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Prints what a check found, and says so in the exit code.
+fn report_difference(found: impl std::fmt::Display) -> Result<ExitCode, RunError> {
+    println!("different: {found}");
+    Ok(ExitCode::from(DIFFERENT))
+}

@@ -1,0 +1,78 @@
+//! Options that every command which plays a run has.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::STOP;
+use super::progress::Progress;
+use crate::model::Device;
+use crate::run::{RunError, Settings};
+use crate::store::Store;
+use crate::training::Numerics;
+
+/// Where results are kept and how they are computed. None of these changes a digest on one device.
+#[derive(Args)]
+pub struct Playing {
+    /// Folder of stored results, shared by all runs, or `none` [default: the user's cache folder].
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+    /// Tasks trained at the same time, one thread each [default: the number of cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// Device to train on: cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    device: Device,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Playing {
+    /// The settings of a run into `out`.
+    pub fn settings(&self, out: PathBuf) -> Result<Settings<'static>, RunError> {
+        Ok(Settings { store: self.store()?, ..self.settings_without_store(out) })
+    }
+
+    /// The settings of a run into `out` that reads and keeps no results.
+    pub fn settings_without_store(&self, out: PathBuf) -> Settings<'static> {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = self.workers.map_or_else(cores, |workers| workers as usize);
+        Settings { out, store: Store::none(), workers, device: self.device, numerics: Numerics::default(), stop: &STOP }
+    }
+
+    /// A watcher on stderr.
+    pub fn progress(&self) -> Progress {
+        Progress::new()
+    }
+
+    fn store(&self) -> Result<Store, RunError> {
+        match &self.store {
+            Some(path) if path.as_os_str() == "none" => Ok(Store::none()),
+            Some(path) => Ok(Store::open(path)?),
+            None => match cache_folder() {
+                Some(path) => Ok(Store::open(&path)?),
+                None => Ok(Store::none()),
+            },
+        }
+    }
+}
+
+/// Reads `cpu`, `cuda` or `cuda:N`.
+fn device(text: &str) -> Result<Device, String> {
+    match text.split_once(':') {
+        None if text == "cpu" => Ok(Device::Cpu),
+        None if text == "cuda" => Ok(Device::Cuda(0)),
+        Some(("cuda", index)) => {
+            index.parse().map(Device::Cuda).map_err(|_| format!("`{index}` is not a device number"))
+        }
+        _ => Err("it must be cpu, cuda or cuda:N".to_owned()),
+    }
+}
+
+/// The user's cache folder by the XDG convention; none where there is no home.
+fn cache_folder() -> Option<PathBuf> {
+    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache")))?;
+    Some(cache.join("fedreplay").join("store"))
+}

@@ -1,0 +1,65 @@
+//! Progress on stderr: a bar on a terminal, and one line a round everywhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::units;
+use crate::run::{Observer, RoundReport};
+
+/// How often the bar is drawn while nothing is finished.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Watches a run for the person at the terminal.
+pub struct Progress {
+    bar: ProgressBar,
+    tasks_left: u64,
+}
+
+impl Progress {
+    /// A watcher that draws a bar only where stderr is a terminal.
+    pub fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        Self { bar, tasks_left: 0 }
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Observer for Progress {
+    fn scheduled(&mut self, rounds: usize, tasks: usize) {
+        self.tasks_left = tasks as u64;
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rounds, {msg}, {elapsed} elapsed, {eta} left");
+        self.bar.set_style(style.expect("the template is well-formed"));
+        self.bar.set_length(rounds as u64);
+        self.bar.set_message(format!("{tasks} tasks to train"));
+        self.bar.enable_steady_tick(TICK);
+    }
+
+    fn round(&mut self, report: &RoundReport) {
+        let row = &report.row;
+        let line = format!(
+            "[ROUND {}/{}] {} at {} | {} clients: {} counted, {} late, {} dropped, {} cancelled | train loss {}, loss {} | {} down, {} up",
+            row.round,
+            report.rounds,
+            row.status,
+            units::clock(row.closed_at_ns),
+            row.dispatched,
+            row.counted,
+            row.late,
+            row.dropped,
+            row.cancelled,
+            units::loss(row.train_loss),
+            units::loss(report.loss),
+            units::bytes(row.bytes_down),
+            units::bytes(row.bytes_up),
+        );
+        self.tasks_left = self.tasks_left.saturating_sub(u64::from(row.counted));
+        self.bar.set_message(format!("{} tasks to train", self.tasks_left));
+        self.bar.inc(1);
+        if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
+    }
+}

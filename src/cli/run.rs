@@ -1,0 +1,41 @@
+//! `fedreplay run`: plays a scenario.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::playing::Playing;
+use super::summary;
+use crate::run::{RunError, play};
+use crate::scenario::Loaded;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Scenario file (RON).
+    scenario: PathBuf,
+    /// Change one field of the scenario, such as `training.lr=0.001`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Master seed, instead of the scenario's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder to write the run to [default: runs/NAME].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    playing: Playing,
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let mut sets = arguments.sets.clone();
+    sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
+    let loaded = Loaded::read(&arguments.scenario, &sets)?;
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&loaded.scenario.name));
+    let settings = arguments.playing.settings(out)?;
+    let mut progress = arguments.playing.progress();
+    let summary = play(&loaded, &settings, &mut progress)?;
+    progress.end();
+    summary::print(&summary, arguments.playing.json);
+    Ok(ExitCode::SUCCESS)
+}

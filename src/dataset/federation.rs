@@ -1,0 +1,302 @@
+//! A dataset split by user, as FedLLM-Bench keeps it on disk, and a pooled one as a federation of one.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::error::Category;
+
+use super::error::{DatasetError, RowFault};
+use super::row::{Row, RowKind};
+use super::rows_in_json::{Collector, Reason, Stop};
+use super::source::{Meter, ROW_LIMIT_BYTES, Source};
+
+/// The id of the one client of a pooled file. Not the file's name: a renamed file is the same data.
+pub const LOCAL_CLIENT: &str = "local";
+
+/// Clients with their rows, in the order of the file: client k is the k-th.
+#[derive(Clone, Debug)]
+pub struct Federation {
+    /// The clients; never empty, and each has a row.
+    pub clients: Vec<ClientData>,
+    /// The kind of every row.
+    pub kind: RowKind,
+    /// The form that the file was found to have.
+    pub form: FileForm,
+    /// Rows that were left out under [`BadRows::Skip`].
+    pub skipped: Vec<SkippedRow>,
+    /// BLAKE3 of the file's bytes.
+    pub content_hash: blake3::Hash,
+}
+
+/// One client's data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientData {
+    /// A free string, unique in its federation.
+    pub id: String,
+    /// At least one row, in the order of the file.
+    pub rows: Vec<Row>,
+}
+
+/// The layouts of section 1.3 of FedLLM-Bench's description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileForm {
+    /// `{client: [row, ...], ...}`.
+    Federated,
+    /// `[row, ...]`: one client, [`LOCAL_CLIENT`].
+    Array,
+    /// One row a line: one client, [`LOCAL_CLIENT`].
+    Lines,
+}
+
+/// What happens to a row that cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadRows {
+    /// The file is refused.
+    #[default]
+    Refuse,
+    /// The row is left out and recorded; a client left without rows is left out as well. Broken JSON is refused still.
+    Skip,
+}
+
+/// A row that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedRow {
+    /// The client's id.
+    pub client: String,
+    /// The row's index within its client, as in the file, from 0.
+    pub row: usize,
+    /// Why.
+    pub fault: RowFault,
+}
+
+impl Federation {
+    /// Reads the file at `path`, whose form is found from its first bytes. One row is parsed at a time.
+    ///
+    /// # Errors
+    /// A file that cannot be read or parsed (with line and column), a client twice or without rows, a row that lacks a
+    /// key or has one of a wrong type or an empty answer, rows of different kinds, a row above 64 MiB.
+    pub fn read(path: &Path, bad_rows: BadRows) -> Result<Self, DatasetError> {
+        let file = File::open(path).map_err(|source| DatasetError::Unreadable { path: path.to_owned(), source })?;
+        Self::read_from(file, path, bad_rows)
+    }
+
+    /// The same from any reader; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_from(reader: impl Read, path: &Path, bad_rows: BadRows) -> Result<Self, DatasetError> {
+        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
+        let meter = Meter::default();
+        let mut source = Source::new(reader, meter.clone());
+        let form = FileForm::of(source.peek().map_err(unreadable)?);
+        let mut collector = Collector::new(bad_rows, meter);
+        let parsed = collector.collect(&mut source, form);
+        parsed.map_err(|error| located(path, &mut collector, &error))?;
+        let content_hash = source.finish().map_err(unreadable)?;
+        let Collector { clients, skipped, kind, .. } = collector;
+        match kind {
+            Some(kind) if !clients.is_empty() => Ok(Self { clients, kind, form, skipped, content_hash }),
+            _ => Err(DatasetError::NoClients { path: path.to_owned() }),
+        }
+    }
+
+    /// Number of rows of all clients.
+    pub fn rows(&self) -> usize {
+        self.clients.iter().map(|client| client.rows.len()).sum()
+    }
+}
+
+impl FileForm {
+    /// The form of a file that starts with `head`.
+    ///
+    /// An object is federated if its first key holds a list or an object; a row's first key holds text, except for
+    /// `conversations`. What fits neither is read as federated, whose errors say what was expected.
+    fn of(head: &[u8]) -> Self {
+        let mut rest = head.trim_ascii_start();
+        match rest.first() {
+            Some(b'[') => return Self::Array,
+            Some(b'{') => rest = rest[1..].trim_ascii_start(),
+            _ => return Self::Federated,
+        }
+        let Some((key, after)) = quoted(rest) else { return Self::Federated };
+        let value = after.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        match value.and_then(<[u8]>::first) {
+            None | Some(b'{') => Self::Federated,
+            Some(b'[') if key != b"conversations" => Self::Federated,
+            Some(_) => Self::Lines,
+        }
+    }
+}
+
+/// Splits a JSON string off the front: its raw inside, and what follows its closing quote.
+fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inside = text.strip_prefix(b"\"")?;
+    let mut escaped = false;
+    let end = inside.iter().position(|&byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    })?;
+    Some((&inside[..end], &inside[end + 1..]))
+}
+
+/// The error with its place: the collector's reason if it stopped, the parser's otherwise.
+fn located(path: &Path, collector: &mut Collector, error: &serde_json::Error) -> DatasetError {
+    let path = path.to_owned();
+    if let Some(Stop { line, reason }) = collector.stopped.take() {
+        return match reason {
+            Reason::BadRow { client, row, fault } => DatasetError::BadRow { path, line, client, row, fault },
+            Reason::EmptyClient { client } => DatasetError::EmptyClient { path, line, client },
+            Reason::DuplicateClient { client } => DatasetError::DuplicateClient { path, line, client },
+        };
+    }
+    match error.classify() {
+        Category::Io if collector.meter.is_over() => {
+            DatasetError::RowTooLarge { path, place: collector.place(), limit_bytes: ROW_LIMIT_BYTES }
+        }
+        Category::Io => DatasetError::Unreadable { path, source: std::io::Error::other(error.to_string()) },
+        _ => {
+            let line = error.line();
+            let message = error.to_string();
+            let position = format!(" at line {line} column {}", error.column());
+            let message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
+            DatasetError::Syntax { path, line, column: error.column(), place: collector.place(), message }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dataset::Content;
+
+    fn read(text: &str) -> Result<Federation, DatasetError> {
+        Federation::read_from(text.as_bytes(), Path::new("data.json"), BadRows::Refuse)
+    }
+
+    fn refused(text: &str) -> String {
+        read(text).unwrap_err().to_string()
+    }
+
+    const ROW: &str = r#"{"instruction": "i", "response": "r"}"#;
+
+    #[test]
+    fn clients_keep_the_order_of_the_file() {
+        let text = format!(r#"{{"z": [{ROW}], "a": [{ROW}, {ROW}]}}"#);
+        let federation = read(&text).unwrap();
+        let ids: Vec<_> = federation.clients.iter().map(|client| (client.id.as_str(), client.rows.len())).collect();
+        assert_eq!(ids, [("z", 1), ("a", 2)]);
+        assert_eq!(
+            (federation.form, federation.kind, federation.rows()),
+            (FileForm::Federated, RowKind::SingleTurn, 3)
+        );
+        assert_eq!(federation.content_hash, blake3::hash(text.as_bytes()));
+    }
+
+    #[test]
+    fn pooled_forms_are_one_client() {
+        for (text, form) in
+            [(format!("\u{feff}[{ROW}, {ROW}]"), FileForm::Array), (format!("{ROW}\n\n{ROW}\n"), FileForm::Lines)]
+        {
+            let federation = read(&text).unwrap();
+            assert_eq!(federation.form, form);
+            assert_eq!((federation.clients.len(), federation.rows()), (1, 2));
+            assert_eq!(federation.clients[0].id, LOCAL_CLIENT);
+        }
+    }
+
+    #[test]
+    fn multi_turn_and_preference_forms_are_recognised() {
+        let conversation = r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}"#;
+        assert_eq!(read(conversation).unwrap().form, FileForm::Lines);
+        let federation = read(&format!(r#"{{"c": [{conversation}]}}"#)).unwrap();
+        let content = &federation.clients[0].rows[0].content;
+        assert!(matches!(content, Content::MultiTurn { exchanges, .. } if exchanges.len() == 1));
+        let pair = r#"{"prompt": "p", "chosen": "c", "rejected": "r"}"#;
+        assert_eq!(read(&format!("[{pair}]")).unwrap().kind, RowKind::Preference);
+        assert_eq!(
+            refused(&format!("[{pair},\n{ROW}]")),
+            "failed to read data.json at line 2: client \"local\", row 1: \
+             it is a single-turn row in a file of preference rows"
+        );
+    }
+
+    #[test]
+    fn faults_name_client_row_and_line() {
+        assert_eq!(
+            refused(&format!("{{\"a\": [{ROW}],\n \"b\": [{ROW},\n {{\"instruction\": \"i\"}}\n]}}")),
+            "failed to read data.json at line 3: client \"b\", row 1: it has no \"response\"; its other keys: none"
+        );
+        assert_eq!(
+            refused(&format!("{ROW}\n{{\"instruction\": 3, \"response\": \"r\"}}\n")),
+            "failed to read data.json at line 2: client \"local\", row 1: \
+             its \"instruction\" must be a string and is a number"
+        );
+        assert_eq!(
+            refused(&format!("{{\"a\": [{ROW}],\n\"b\": []}}")),
+            "failed to read data.json at line 2: client \"b\" has no usable row; remove it or give it one"
+        );
+        assert_eq!(
+            refused(&format!("{{\"a\": [{ROW}], \"a\": [{ROW}]}}")),
+            "failed to read data.json at line 1: client \"a\" appears twice; ids must be unique"
+        );
+    }
+
+    #[test]
+    fn broken_json_is_placed() {
+        assert_eq!(
+            refused("{\"a\": [{\"instruction\": \"i\",\n  \"response\": oops}]}"),
+            "failed to read data.json at line 2, column 15 (client \"a\", row 0): expected value"
+        );
+        assert!(refused("{\"a\": {\"instruction\": \"i\"}}").contains("expected a list of rows"));
+        assert!(refused("\"text\"").contains("expected an object of clients"));
+        assert!(refused("").contains("EOF while parsing a value"));
+        assert!(refused(&format!("{{\"a\": [{ROW}]}} x")).contains("trailing characters"));
+        assert!(refused(&format!("{{\"a\": [{ROW}")).contains("(client \"a\", row 1): EOF"));
+        let invalid = Federation::read_from(&b"[{\"instruction\": \"\xff\"}]"[..], Path::new("d"), BadRows::Refuse);
+        assert!(invalid.unwrap_err().to_string().contains("invalid unicode code point"));
+    }
+
+    #[test]
+    fn a_file_without_clients_is_refused() {
+        assert_eq!(refused("{}"), "failed to read data.json: it holds no client with a usable row");
+        assert!(refused("[]").contains("client \"local\" has no usable row"));
+        let missing = Federation::read(Path::new("/nowhere/data.json"), BadRows::Refuse).unwrap_err();
+        assert!(missing.to_string().starts_with("failed to read /nowhere/data.json: "));
+    }
+
+    #[test]
+    fn a_row_without_end_is_refused() {
+        let endless = std::io::Read::chain(&b"{\"a\": [{\"instruction\": \""[..], std::io::repeat(b'x'));
+        let error = Federation::read_from(endless, Path::new("d"), BadRows::Skip).unwrap_err().to_string();
+        assert_eq!(error, "failed to read d (client \"a\", row 0): a row exceeds 67108864 bytes");
+    }
+
+    #[test]
+    fn skipped_rows_are_recorded() {
+        let text = format!(r#"{{"a": [{ROW}, {{"instruction": "i"}}, {ROW}], "b": [7]}}"#);
+        let federation = Federation::read_from(text.as_bytes(), Path::new("d"), BadRows::Skip).unwrap();
+        assert_eq!((federation.clients.len(), federation.rows()), (1, 2));
+        let skipped: Vec<_> = federation.skipped.iter().map(|skip| (skip.client.as_str(), skip.row)).collect();
+        assert_eq!(skipped, [("a", 1), ("b", 0)]);
+    }
+
+    #[test]
+    fn attributes_travel_with_their_row() {
+        let federation = read(r#"[{"instruction": "i", "response": "r", "language": "te"}]"#).unwrap();
+        assert_eq!(federation.clients[0].rows[0].attributes["language"], json!("te"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, tail in "[\\[\\]{}\",:a-z ]{0,40}") {
+            for head in [&b"{\"a\": ["[..], &b"["[..], &b""[..]] {
+                let text = [head, tail.as_bytes(), &bytes].concat();
+                let _ = Federation::read_from(&text[..], Path::new("d"), BadRows::Skip);
+            }
+        }
+    }
+}

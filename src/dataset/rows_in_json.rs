@@ -1,0 +1,187 @@
+//! Walks a JSON file row by row, holding one row at a time beside the rows that were accepted.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::Read;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::error::RowFault;
+use super::federation::{BadRows, ClientData, FileForm, SkippedRow};
+use super::row::{Row, RowKind};
+use super::source::Meter;
+
+/// What has been read, and where the reader stands.
+pub(super) struct Collector {
+    pub(super) clients: Vec<ClientData>,
+    pub(super) skipped: Vec<SkippedRow>,
+    pub(super) kind: Option<RowKind>,
+    /// Why reading stopped, where the JSON itself is sound.
+    pub(super) stopped: Option<Stop>,
+    pub(super) meter: Meter,
+    open: Option<OpenClient>,
+    ids: BTreeSet<String>,
+    bad_rows: BadRows,
+}
+
+struct OpenClient {
+    data: ClientData,
+    rows_seen: usize,
+}
+
+/// Why and on which line reading stopped.
+pub(super) struct Stop {
+    pub(super) line: usize,
+    pub(super) reason: Reason,
+}
+
+/// A fault of content.
+pub(super) enum Reason {
+    BadRow { client: String, row: usize, fault: RowFault },
+    EmptyClient { client: String },
+    DuplicateClient { client: String },
+}
+
+impl Collector {
+    pub(super) fn new(bad_rows: BadRows, meter: Meter) -> Self {
+        let ids = BTreeSet::new();
+        Self { clients: vec![], skipped: vec![], kind: None, stopped: None, meter, open: None, ids, bad_rows }
+    }
+
+    /// Reads the whole of `reader`, which has the form `form`.
+    pub(super) fn collect<R: Read>(&mut self, reader: R, form: FileForm) -> serde_json::Result<()> {
+        let mut json = serde_json::Deserializer::from_reader(reader);
+        match form {
+            FileForm::Federated => {
+                json.deserialize_map(FederationVisitor(self))?;
+                json.end()
+            }
+            FileForm::Array => self.single_client(|rows| {
+                rows.deserialize(&mut json)?;
+                json.end()
+            }),
+            FileForm::Lines => self.single_client(|rows| {
+                while json.end().is_err() {
+                    rows.0.accept(Value::deserialize(&mut json)?)?;
+                }
+                Ok(())
+            }),
+        }
+    }
+
+    /// Where the reader stands, as a clause for an error.
+    pub(super) fn place(&self) -> String {
+        match &self.open {
+            Some(open) => format!(" (client {:?}, row {})", open.data.id, open.rows_seen),
+            None => String::new(),
+        }
+    }
+
+    fn single_client(
+        &mut self,
+        read: impl FnOnce(RowsVisitor<'_>) -> serde_json::Result<()>,
+    ) -> serde_json::Result<()> {
+        self.open_client(super::federation::LOCAL_CLIENT.to_owned())?;
+        read(RowsVisitor(self))?;
+        self.close_client()
+    }
+
+    fn open_client<E: serde::de::Error>(&mut self, id: String) -> Result<(), E> {
+        if !self.ids.insert(id.clone()) {
+            return Err(self.stop(Reason::DuplicateClient { client: id }));
+        }
+        self.meter.end_row();
+        self.open = Some(OpenClient { data: ClientData { id, rows: vec![] }, rows_seen: 0 });
+        Ok(())
+    }
+
+    fn close_client<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        let client = self.open.take().expect("a client that closes was opened").data;
+        if !client.rows.is_empty() {
+            self.clients.push(client);
+            return Ok(());
+        }
+        match self.bad_rows {
+            BadRows::Refuse => Err(self.stop(Reason::EmptyClient { client: client.id })),
+            BadRows::Skip => Ok(()),
+        }
+    }
+
+    fn accept<E: serde::de::Error>(&mut self, value: Value) -> Result<(), E> {
+        self.meter.end_row();
+        let result = Row::from_json(value).and_then(|row| self.of_one_kind(row));
+        let open = self.open.as_mut().expect("a row is read inside a client");
+        let number = open.rows_seen;
+        open.rows_seen += 1;
+        match (result, self.bad_rows) {
+            (Ok(row), _) => open.data.rows.push(row),
+            (Err(fault), BadRows::Skip) => {
+                self.skipped.push(SkippedRow { client: open.data.id.clone(), row: number, fault });
+            }
+            (Err(fault), BadRows::Refuse) => {
+                let client = open.data.id.clone();
+                return Err(self.stop(Reason::BadRow { client, row: number, fault }));
+            }
+        }
+        Ok(())
+    }
+
+    fn of_one_kind(&mut self, row: Row) -> Result<Row, RowFault> {
+        let expected = *self.kind.get_or_insert(row.kind());
+        if row.kind() == expected { Ok(row) } else { Err(RowFault::OtherKind { expected, found: row.kind() }) }
+    }
+
+    /// Keeps the reason aside: serde's errors carry text only.
+    fn stop<E: serde::de::Error>(&mut self, reason: Reason) -> E {
+        self.stopped = Some(Stop { line: self.meter.line(), reason });
+        E::custom("the content was refused")
+    }
+}
+
+/// `{client: [row, ...], ...}`.
+struct FederationVisitor<'a>(&'a mut Collector);
+
+impl<'de> Visitor<'de> for FederationVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of clients, each a list of rows")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(id) = map.next_key::<String>()? {
+            self.0.open_client::<A::Error>(id)?;
+            map.next_value_seed(RowsVisitor(self.0))?;
+            self.0.close_client::<A::Error>()?;
+        }
+        Ok(())
+    }
+}
+
+/// `[row, ...]`.
+struct RowsVisitor<'a>(&'a mut Collector);
+
+impl<'de> DeserializeSeed<'de> for RowsVisitor<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowsVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(value) = seq.next_element::<Value>()? {
+            self.0.accept::<A::Error>(value)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! Rows into samples: which tokens are learnt is known by construction, not searched for.
+//!
+//! Prompt and answer are encoded as one text, so that the ids are those that Transformers gives, and the tokenizer's
+//! offsets tell which tokens hold text of the answer: those are learnt, and with them the end-of-sequence token. A key
+//! such as `### Response:` inside a row therefore changes nothing, and no property of one tokenizer is relied upon.
+//! Turns of a dialogue are encoded one by one: the end-of-sequence token between them is a border that no token crosses.
+
+use super::error::{DatasetError, RowFault};
+use super::federation::{ClientData, SkippedRow};
+use super::row::{Content, Exchange, Row};
+use super::sample::Sample;
+use super::template::Template;
+use super::tokeniser::Tokeniser;
+
+/// How rows become sequences.
+#[derive(Clone, Copy, Debug)]
+pub struct SequenceRules {
+    /// The prompt template.
+    pub template: &'static Template,
+    /// Longest sequence [token]; a longer one loses its end.
+    pub max_tokens: usize,
+    /// What happens to a row whose prompt leaves no room.
+    pub long_prompts: LongPrompts,
+}
+
+/// What happens to a row whose prompt leaves no room for one token of the response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongPrompts {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// The row is left out and recorded.
+    Skip,
+}
+
+/// A client's samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tokenised {
+    /// One sample a usable row, in the order of the rows.
+    pub samples: Vec<Sample>,
+    /// For each sample, the index of its row.
+    pub rows: Vec<usize>,
+    /// Rows left out under [`LongPrompts::Skip`].
+    pub skipped: Vec<SkippedRow>,
+    /// Samples that lost their end to the length limit.
+    pub truncated: usize,
+}
+
+/// Tokenises every row of a client for supervised fine-tuning: single-turn and multi-turn rows.
+///
+/// # Errors
+/// [`DatasetError::Untokenisable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses, or
+/// a preference row.
+pub fn tokenise(client: &ClientData, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Tokenised, DatasetError> {
+    let mut tokenised = Tokenised::default();
+    for (row, content) in client.rows.iter().enumerate() {
+        match tokenise_row(content, tokeniser, rules) {
+            Ok(Shaped { sample, was_truncated }) => {
+                tokenised.samples.push(sample);
+                tokenised.rows.push(row);
+                tokenised.truncated += usize::from(was_truncated);
+            }
+            Err(fault) => tokenised.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
+        }
+    }
+    Ok(tokenised)
+}
+
+/// The record of a row that may be left out, or the error of one that may not.
+pub(super) fn skippable(
+    client: &ClientData,
+    row: usize,
+    fault: RowFault,
+    long_prompts: LongPrompts,
+) -> Result<SkippedRow, DatasetError> {
+    let client = client.id.clone();
+    match (&fault, long_prompts) {
+        (RowFault::PromptTooLong { .. }, LongPrompts::Skip) => Ok(SkippedRow { client, row, fault }),
+        _ => Err(DatasetError::Untokenisable { client, row, fault }),
+    }
+}
+
+/// A sample within the length limit.
+pub(super) struct Shaped {
+    pub(super) sample: Sample,
+    pub(super) was_truncated: bool,
+}
+
+fn tokenise_row(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Shaped, RowFault> {
+    let mut sequence = Sequence::new(tokeniser);
+    match &row.content {
+        Content::SingleTurn { instruction, response } => {
+            sequence.append(&rules.template.prompt(instruction), &rules.template.answer(response))?;
+        }
+        Content::MultiTurn { exchanges, .. } => {
+            for (turn, Exchange { user, assistant }) in exchanges.iter().enumerate() {
+                let prompt = if turn == 0 { rules.template.prompt(user) } else { rules.template.later_prompt(user) };
+                sequence.append(&prompt, &rules.template.answer(assistant))?;
+            }
+        }
+        Content::Preference { .. } => {
+            let wanted = "supervised fine-tuning reads single-turn and multi-turn rows";
+            return Err(RowFault::WrongKindForTask { found: row.kind(), wanted });
+        }
+    }
+    sequence.within(rules.max_tokens)
+}
+
+/// A sequence under construction.
+pub(super) struct Sequence<'a> {
+    tokeniser: &'a Tokeniser,
+    sample: Sample,
+}
+
+impl<'a> Sequence<'a> {
+    /// An empty sequence: the BOS token, where the tokenizer uses one.
+    pub(super) fn new(tokeniser: &'a Tokeniser) -> Self {
+        let ids = tokeniser.bos().into_iter().collect();
+        Self { tokeniser, sample: Sample { ids, targets: vec![] } }
+    }
+
+    /// Appends a prompt, its answer and the EOS token. A token that holds any text of the answer is learnt.
+    pub(super) fn append(&mut self, prompt: &str, answer: &str) -> Result<(), RowFault> {
+        let text = [prompt, answer].concat();
+        let encoded = self.tokeniser.encode(&text).map_err(|message| RowFault::Refused { message })?;
+        let first_learnt = encoded.ends.partition_point(|&end| end <= prompt.len());
+        let start = self.sample.ids.len() + first_learnt;
+        self.sample.ids.extend(encoded.ids);
+        self.sample.ids.push(self.tokeniser.eos());
+        // Position 0 has nothing before it to be predicted from.
+        self.sample.targets.push(start.max(1) as u32..self.sample.ids.len() as u32);
+        Ok(())
+    }
+
+    /// Cuts the end off; refuses a sequence that has nothing learnt left.
+    pub(super) fn within(self, max_tokens: usize) -> Result<Shaped, RowFault> {
+        let prompt_tokens = self.sample.targets.first().map_or(0, |range| range.start as usize);
+        let was_truncated = self.sample.ids.len() > max_tokens;
+        let sample = self.sample.truncated(max_tokens).ok_or(RowFault::PromptTooLong { prompt_tokens, max_tokens })?;
+        Ok(Shaped { sample, was_truncated })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::dataset::tokenise_preferences;
+    use crate::dataset::tokeniser::tests::{BOS, EOS, byte_level};
+
+    pub fn client(contents: Vec<Content>) -> ClientData {
+        let rows = contents.into_iter().map(|content| Row { content, attributes: BTreeMap::new() }).collect();
+        ClientData { id: "c".into(), rows }
+    }
+
+    fn single(instruction: &str, response: &str) -> Content {
+        Content::SingleTurn { instruction: instruction.into(), response: response.into() }
+    }
+
+    fn rules(template: &str, max_tokens: usize, long_prompts: LongPrompts) -> SequenceRules {
+        SequenceRules { template: Template::named(template).unwrap(), max_tokens, long_prompts }
+    }
+
+    /// The text of each learnt range, with the EOS token as `|`.
+    fn learnt(sample: &Sample, tokeniser: &Tokeniser) -> Vec<String> {
+        let text = |range: &std::ops::Range<u32>| {
+            let ids = &sample.ids[range.start as usize..range.end as usize];
+            let end = if ids.last() == Some(&EOS) { "|" } else { "" };
+            tokeniser.decode(ids).unwrap() + end
+        };
+        sample.targets.iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_answer_and_its_end_are_learnt() {
+        let tokeniser = byte_level();
+        let client = client(vec![single("Say ### Response: twice", "a\n### Response: b </s> ñ")]);
+        let rules = rules("alpaca", 1_000, LongPrompts::Refuse);
+        let tokenised = tokenise(&client, &tokeniser, &rules).unwrap();
+        let sample = &tokenised.samples[0];
+        assert_eq!(sample.ids[0], BOS);
+        assert_eq!(sample.ids.iter().filter(|&&id| id == EOS).count(), 1);
+        assert_eq!(learnt(sample, &tokeniser), [" a\n### Response: b </s> ñ|"]);
+        assert_eq!(
+            tokeniser.decode(&sample.ids[..sample.targets[0].start as usize]).unwrap().len(),
+            sample.targets[0].start as usize - 1
+        );
+    }
+
+    #[test]
+    fn every_answer_of_a_dialogue_is_learnt() {
+        let tokeniser = byte_level();
+        let exchange = |user: &str, assistant: &str| Exchange { user: user.into(), assistant: assistant.into() };
+        let exchanges = vec![exchange("q1", "a1 ASSISTANT: x"), exchange("q2", "a2")];
+        let client = client(vec![Content::MultiTurn { exchanges, unanswered: Some("q3".into()) }]);
+        let rules = rules("vicuna_v1.1", 1_000, LongPrompts::Refuse);
+        let tokenised = tokenise(&client, &tokeniser, &rules).unwrap();
+        let sample = &tokenised.samples[0];
+        assert_eq!(learnt(sample, &tokeniser), [" a1 ASSISTANT: x|", " a2|"]);
+        assert!(tokeniser.decode(&sample.ids).unwrap().ends_with("a1 ASSISTANT: xUSER: q2 ASSISTANT: a2"));
+    }
+
+    #[test]
+    fn long_rows_lose_their_end_and_long_prompts_are_named() {
+        let tokeniser = byte_level();
+        let prompt = 1 + Template::named("alpaca").unwrap().prompt("i").len();
+        let client = client(vec![single("i", "long answer"), single("ii", "a")]);
+        let cut = tokenise(&client, &tokeniser, &rules("alpaca", prompt + 3, LongPrompts::Refuse)).unwrap();
+        assert_eq!(learnt(&cut.samples[0], &tokeniser), [" lo"]);
+        assert_eq!(cut.truncated, 2);
+
+        let error = tokenise(&client, &tokeniser, &rules("alpaca", prompt + 1, LongPrompts::Refuse)).unwrap_err();
+        let expected =
+            format!("failed to tokenise client \"c\", row 1: its prompt has {} tokens and leaves no room", prompt + 1);
+        assert!(error.to_string().starts_with(&expected), "{error}");
+
+        let skipping = tokenise(&client, &tokeniser, &rules("alpaca", prompt + 1, LongPrompts::Skip)).unwrap();
+        assert_eq!((skipping.rows, skipping.skipped[0].row), (vec![0], 1));
+    }
+
+    #[test]
+    fn pairs_share_their_prompt() {
+        let tokeniser = byte_level();
+        let pair = Content::Preference { prompt: "p".into(), chosen: "yes".into(), rejected: "no way".into() };
+        let client = client(vec![pair]);
+        let rules = rules("alpaca", 1_000, LongPrompts::Refuse);
+        let tokenised = tokenise_preferences(&client, &tokeniser, &rules).unwrap();
+        let pair = &tokenised.pairs[0];
+        assert_eq!(learnt(&pair.chosen, &tokeniser), [" yes|"]);
+        assert_eq!(learnt(&pair.rejected, &tokeniser), [" no way|"]);
+        let start = pair.chosen.targets[0].start as usize;
+        assert_eq!(pair.chosen.ids[..start], pair.rejected.ids[..start]);
+        let error = tokenise(&client, &tokeniser, &rules).unwrap_err().to_string();
+        assert!(error.contains("it is a preference row, and supervised fine-tuning reads"), "{error}");
+    }
+}

@@ -1,0 +1,43 @@
+//! How a Rust value becomes a column: its Arrow type, and whether it may be absent.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::DataType;
+
+/// A value that can stand in a table.
+pub trait Cell: Sized {
+    /// The Arrow type of its column.
+    const TYPE: DataType;
+    /// Whether the column may hold nulls.
+    const NULLABLE: bool;
+    /// Turns a column of values into an array.
+    fn array(values: Vec<Self>) -> ArrayRef;
+}
+
+macro_rules! cell {
+    ($value:ty, $array:ty, $type:expr) => {
+        impl Cell for $value {
+            const TYPE: DataType = $type;
+            const NULLABLE: bool = false;
+            fn array(values: Vec<Self>) -> ArrayRef {
+                Arc::new(<$array>::from(values))
+            }
+        }
+
+        impl Cell for Option<$value> {
+            const TYPE: DataType = $type;
+            const NULLABLE: bool = true;
+            fn array(values: Vec<Self>) -> ArrayRef {
+                Arc::new(<$array>::from(values))
+            }
+        }
+    };
+}
+
+cell!(u32, UInt32Array, DataType::UInt32);
+cell!(u64, UInt64Array, DataType::UInt64);
+cell!(f64, Float64Array, DataType::Float64);
+cell!(bool, BooleanArray, DataType::Boolean);
+cell!(String, StringArray, DataType::Utf8);
+cell!(&'static str, StringArray, DataType::Utf8);

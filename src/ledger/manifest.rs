@@ -1,0 +1,134 @@
+//! `manifest.json`: what a run was made of, and which files hold it.
+//!
+//! The manifest itself is in no hash but its own seal. It may name this machine; the tables may not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::LedgerError;
+use crate::store::{Digest, atomic};
+
+/// Whether a run can be relied upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// It has begun and is not finished: running, killed or failed. `fedreplay resume` continues it.
+    Running,
+    /// All rounds are in the ledger.
+    Done,
+}
+
+/// A file or folder that the run read: where it lay, and the hash that stands for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    pub path: PathBuf,
+    pub hash: Digest,
+}
+
+/// A file of the run: its size and hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    pub bytes: u64,
+    pub blake3: Digest,
+}
+
+/// The contents of `manifest.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub schema_version: u32,
+    pub fedreplay_version: String,
+    pub state: RunState,
+    pub name: String,
+    pub seed: u64,
+    /// Hash of the resolved scenario, with contents in place of paths.
+    pub scenario_hash: Digest,
+    /// Folder that relative paths in the scenario start from.
+    pub scenario_folder: PathBuf,
+    /// By role: `base_model`, `tokenizer`, `data`, `test_data`.
+    pub inputs: BTreeMap<String, Input>,
+    /// Hash of the program that made the run.
+    pub binary_hash: Digest,
+    /// Everything known about the machine's arithmetic.
+    pub numerics: serde_json::Value,
+    /// The part of it that may change bits, as it stands in keys.
+    pub numerics_class: String,
+    /// What the digest chain starts from.
+    pub genesis: Digest,
+    /// Determinism grade that is claimed: "A" or "B".
+    pub grade: String,
+    pub rounds: u32,
+    /// Digest of the whole run; absent until it is done.
+    pub digest: Option<Digest>,
+    /// Every file of a finished run except this one and `timing/`, by path within the run.
+    pub files: BTreeMap<String, FileEntry>,
+    /// Hash of this manifest with this field absent.
+    pub seal: Option<Digest>,
+}
+
+/// File name of the manifest within a run.
+const FILE_NAME: &str = "manifest.json";
+
+impl Manifest {
+    /// Where the manifest of the run in `run_folder` stands.
+    pub fn path(run_folder: &Path) -> PathBuf {
+        run_folder.join(FILE_NAME)
+    }
+
+    /// Reads the manifest of the run in `run_folder`.
+    pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
+        let path = Self::path(run_folder);
+        let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
+        serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))
+    }
+
+    /// Seals and writes the manifest.
+    pub fn write(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
+        self.seal = Some(self.expected_seal());
+        let path = Self::path(run_folder);
+        let text = serde_json::to_string_pretty(self).expect("a manifest has only text keys") + "\n";
+        atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))
+    }
+
+    /// The seal that this manifest should carry.
+    pub fn expected_seal(&self) -> Digest {
+        let unsealed = Self { seal: None, ..self.clone() };
+        Digest::of(&serde_json::to_vec(&unsealed).expect("a manifest has only text keys"))
+    }
+
+    /// Hashes every file of the run into `files`.
+    pub fn list_files(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
+        self.files = files(run_folder)?;
+        Ok(())
+    }
+}
+
+/// Every file of a run that its manifest answers for, with size and hash, by path within the run.
+///
+/// Left out are the manifest, wall-clock timings, reports (which can be made again), the lock and unfinished writes.
+pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, LedgerError> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![run_folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(LedgerError::io(&folder))? {
+            let path = entry.map_err(LedgerError::io(&folder))?.path();
+            let within = path.strip_prefix(run_folder).expect("it was found in the run's folder");
+            let name = within.to_string_lossy().replace('\\', "/");
+            if ["timing", FILE_NAME, "report.html", "lock"].contains(&name.as_str())
+                || path.file_name().is_some_and(|file| atomic::is_partial(&file.to_string_lossy()))
+            {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = fs::read(&path).map_err(LedgerError::io(&path))?;
+                found.insert(name, FileEntry { bytes: bytes.len() as u64, blake3: Digest::of(&bytes) });
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,52 @@
+//! The record of a run: Arrow schemas, Parquet files, the manifest, and the digest over logical rows.
+//!
+//! What happened lives here; how long it took on this machine does not (that is `timing`, outside of every hash),
+//! and neither do paths, host names or cache hits.
+
+mod cell;
+mod digest;
+mod manifest;
+mod reader;
+mod schema;
+mod tables;
+mod verify;
+mod writer;
+
+pub use digest::{Chain, chunk_hash};
+pub use manifest::{FileEntry, Input, Manifest, RunState};
+pub use reader::{RoundChunks, read_table};
+pub use schema::{SCHEMA_VERSION, Table};
+pub use tables::{EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
+pub use verify::{Difference, compare, verify};
+pub(crate) use writer::write_table;
+pub use writer::{Chunk, LedgerWriter};
+
+use std::path::PathBuf;
+
+/// What can go wrong with a run's folder.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The operating system refused; nothing that was finished is lost.
+    #[error("failed to access {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    /// A Parquet file could not be written or read.
+    #[error("failed to read or write the table {path}: {source}")]
+    Parquet { path: PathBuf, source: parquet::errors::ParquetError },
+    /// A file has the right form but impossible contents.
+    #[error("failed to understand {path}: {reason}")]
+    Malformed { path: PathBuf, reason: String },
+    /// The folder holds something that must not be overwritten.
+    #[error("failed to start a run in {path}: it already holds {what}; choose another --out, or remove the folder")]
+    Occupied { path: PathBuf, what: &'static str },
+}
+
+impl LedgerError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn malformed(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Malformed { path: path.into(), reason: reason.into() }
+    }
+}

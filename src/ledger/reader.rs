@@ -1,0 +1,142 @@
+//! Reads the tables of a run, finished, running or killed.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use arrow::array::AsArray;
+use arrow::compute::concat_batches;
+use arrow::datatypes::UInt64Type;
+use arrow::record_batch::{RecordBatch, RecordBatchReader};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::writer::ChunkBatches;
+use super::{EvaluationRow, EventRow, LedgerError, RoundRow, Table, TaskRow};
+
+/// One file of a table, holding the rounds `first..=last`.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub first: u32,
+    pub last: u32,
+    pub path: PathBuf,
+}
+
+/// The files of a table in round order. A file whose rounds are all in a wider one is left out: a run that was killed
+/// while its files were being joined has both.
+pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
+        let path = entry.map_err(LedgerError::io(folder))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let Some(range) = name.strip_suffix(".parquet") else { continue };
+        let part = range.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+        let (first, last) = part.ok_or_else(|| LedgerError::malformed(&path, "its name is not FIRST-LAST.parquet"))?;
+        found.push(Part { first, last, path });
+    }
+    found.sort_by_key(|part| (part.first, std::cmp::Reverse(part.last)));
+    let mut covered = None;
+    found.retain(|part| {
+        let inside = covered.is_some_and(|last| part.last <= last);
+        covered = covered.max(Some(part.last));
+        !inside
+    });
+    Ok(found)
+}
+
+/// The record batches of one file.
+pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerError> {
+    let file = File::open(path).map_err(LedgerError::io(path))?;
+    ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|builder| builder.with_batch_size(1 << 16).build())
+        .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
+}
+
+/// All rows of one table of the run in `run_folder`, whatever files they are in.
+pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerError> {
+    let folder = run_folder.join("ledger").join(table);
+    let mut rows = Vec::new();
+    let mut schema = None;
+    for part in parts(&folder)? {
+        let reader = batches(&part.path)?;
+        let reader_schema = reader.schema();
+        for batch in reader {
+            rows.push(batch.map_err(|error| LedgerError::malformed(&part.path, error.to_string()))?);
+        }
+        schema.get_or_insert(reader_schema);
+    }
+    let schema = schema.ok_or_else(|| LedgerError::malformed(&folder, "it holds no Parquet file"))?;
+    concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(&folder, error.to_string()))
+}
+
+/// A run's tables, cut into the chunks that its rounds added.
+pub struct RoundChunks {
+    events: RecordBatch,
+    tasks: RecordBatch,
+    evaluations: RecordBatch,
+    rounds: RecordBatch,
+}
+
+impl RoundChunks {
+    /// Reads the tables of the run in `run_folder`.
+    pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
+        Ok(Self {
+            events: read_table(run_folder, EventRow::NAME)?,
+            tasks: read_table(run_folder, TaskRow::NAME)?,
+            evaluations: read_table(run_folder, EvaluationRow::NAME)?,
+            rounds: read_table(run_folder, RoundRow::NAME)?,
+        })
+    }
+
+    /// The rows of table `rounds`.
+    pub fn rounds(&self) -> &RecordBatch {
+        &self.rounds
+    }
+
+    /// The chunks in round order, or what does not add up.
+    pub(super) fn chunks(&self) -> Result<Vec<ChunkBatches>, String> {
+        let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
+        let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
+        let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
+        let mut chunks = Vec::with_capacity(self.rounds.num_rows());
+        for row in 0..self.rounds.num_rows() {
+            chunks.push(ChunkBatches {
+                events: events.take(count(&self.rounds, "event_rows", row)?)?,
+                tasks: tasks.take(count(&self.rounds, "task_rows", row)?)?,
+                evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
+                round: self.rounds.slice(row, 1),
+            });
+        }
+        [events, tasks, evaluations].iter().try_for_each(Cursor::exhausted)?;
+        Ok(chunks)
+    }
+}
+
+struct Cursor<'a> {
+    table: &'static str,
+    rows: &'a RecordBatch,
+    next: usize,
+}
+
+impl Cursor<'_> {
+    fn take(&mut self, count: u64) -> Result<RecordBatch, String> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let left = self.rows.num_rows() - self.next;
+        if count > left {
+            return Err(format!("table {}: a round claims {count} rows where {left} are left", self.table));
+        }
+        self.next += count;
+        Ok(self.rows.slice(self.next - count, count))
+    }
+
+    fn exhausted(&self) -> Result<(), String> {
+        match self.rows.num_rows() - self.next {
+            0 => Ok(()),
+            left => Err(format!("table {}: {left} rows belong to no round", self.table)),
+        }
+    }
+}
+
+fn count(rounds: &RecordBatch, column: &str, row: usize) -> Result<u64, String> {
+    let array = rounds.column_by_name(column).ok_or_else(|| format!("table rounds has no column {column}"))?;
+    let array = array.as_primitive_opt::<UInt64Type>().ok_or_else(|| format!("table rounds: {column} is not u64"))?;
+    Ok(array.value(row))
+}

@@ -1,0 +1,57 @@
+//! What a table is: named columns, each with unit and meaning in its Arrow field metadata.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+/// The version of all table schemas together. A change of any column raises it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A row type that knows its table.
+pub trait Table: Sized {
+    /// Folder name under `ledger/` (or `timing/`).
+    const NAME: &'static str;
+    /// Columns with their units and meanings.
+    fn schema() -> SchemaRef;
+    /// The rows as columns, in order.
+    fn batch(rows: &[Self]) -> RecordBatch;
+}
+
+/// Declares a row type and its table in one place: `field: type, "unit", "meaning";`.
+macro_rules! table {
+    ($(#[$meta:meta])* $row:ident, $name:literal { $($field:ident: $type:ty, $unit:literal, $meaning:literal;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $row {
+            $(#[doc = concat!("[", $unit, "] -- ", $meaning)] pub $field: $type,)+
+        }
+
+        impl $crate::ledger::Table for $row {
+            const NAME: &'static str = $name;
+
+            fn schema() -> arrow::datatypes::SchemaRef {
+                use $crate::ledger::cell::Cell;
+                let fields = vec![$(
+                    arrow::datatypes::Field::new(stringify!($field), <$type as Cell>::TYPE, <$type as Cell>::NULLABLE)
+                        .with_metadata($crate::ledger::schema::describe($unit, $meaning)),
+                )+];
+                std::sync::Arc::new(arrow::datatypes::Schema::new(fields))
+            }
+
+            fn batch(rows: &[Self]) -> arrow::record_batch::RecordBatch {
+                use $crate::ledger::cell::Cell;
+                let columns = vec![$(
+                    <$type as Cell>::array(rows.iter().map(|row| row.$field.clone()).collect()),
+                )+];
+                arrow::record_batch::RecordBatch::try_new(Self::schema(), columns)
+                    .expect("columns are built from the types that the schema is built from")
+            }
+        }
+    };
+}
+
+pub(crate) use table;
+
+/// The metadata of a field.
+pub(crate) fn describe(unit: &str, meaning: &str) -> std::collections::HashMap<String, String> {
+    [("unit", unit), ("description", meaning)].into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}

@@ -1,0 +1,124 @@
+//! The tables of a run. Their columns are an interface: other programs read them.
+
+use super::schema::table;
+
+table! {
+    /// One row a client: who takes part, with which data, device and link.
+    PopulationRow, "population" {
+        client: u32, "index", "position of the client in its data file";
+        client_id: String, "text", "name of the client in its data file";
+        train_rows: u64, "rows", "rows that the client trains on";
+        held_out_rows: u64, "rows", "rows kept for the client's own evaluation";
+        train_tokens: u64, "tokens", "tokens in the training rows, prompt included";
+        device: String, "name", "device class";
+        flops_per_second: u64, "FLOP/s", "effective speed of the device before jitter";
+        link: String, "name", "link class";
+        downlink_bits_per_second: u64, "bit/s", "capacity from the server to the client";
+        uplink_bits_per_second: u64, "bit/s", "capacity from the client to the server";
+        latency_ns: u64, "ns", "one-way latency of the link before jitter";
+        task_flops: u64, "FLOP", "work of one task by the cost model";
+    }
+}
+
+table! {
+    /// One row an event of virtual time, in the order in which the engine handled them.
+    EventRow, "events" {
+        at_ns: u64, "ns", "virtual time since the start of the run";
+        kind: String, "name", "what happened";
+        round: Option<u32>, "index", "server round that it belongs to, from 1";
+        client: Option<u32>, "index", "client concerned";
+        task: Option<u64>, "index", "task concerned";
+        bytes: u64, "B", "bytes that moved, at the end of a transfer, completed or not";
+    }
+}
+
+table! {
+    /// One row a dispatch: the times of its phases, what was learnt, and whether it counted.
+    TaskRow, "tasks" {
+        task: u64, "index", "number of the dispatch in the run";
+        client: u32, "index", "client that was asked";
+        client_task: u64, "index", "how many tasks the client had been given before this one";
+        round: u32, "index", "round of the dispatch, from 1";
+        based_on_version: u32, "index", "server model that the client started from; 0 is the initial adapter";
+        dispatched_at_ns: u64, "ns", "virtual time of the dispatch";
+        download_done_at_ns: Option<u64>, "ns", "virtual time at which the adapter had arrived";
+        training_done_at_ns: Option<u64>, "ns", "virtual time at which local training was done";
+        upload_done_at_ns: Option<u64>, "ns", "virtual time at which the update had arrived";
+        ended_at_ns: u64, "ns", "virtual time at which the task's fate was sealed";
+        outcome: String, "name", "counted, or why not: late, stale, dropped_..., crashed, left, unreachable, out_of_memory, cancelled, discarded";
+        fate: String, "name", "counted, late, dropped or cancelled: how rounds count the outcome";
+        reason: Option<String>, "text", "why the weight of an update that counted is zero";
+        counted_in_version: Option<u32>, "index", "server model that the update went into";
+        staleness: Option<u32>, "versions", "server models made between dispatch and aggregation";
+        bytes_down: u64, "B", "bytes received by the client";
+        bytes_up: u64, "B", "bytes sent by the client";
+        compute_flops: u64, "FLOP", "operations that were done, by the cost model";
+        training_ns: u64, "ns", "virtual time that the device trained";
+        energy_mj: u64, "mJ", "energy spent by the device on the task";
+        steps: Option<u32>, "steps", "optimiser steps taken";
+        tokens: Option<u64>, "tokens", "tokens processed, prompt included";
+        target_tokens: Option<u64>, "tokens", "tokens that the loss was taken on";
+        loss_first: Option<f64>, "nats/token", "training loss of the first step";
+        loss_last: Option<f64>, "nats/token", "training loss of the last step";
+        loss_mean: Option<f64>, "nats/token", "mean training loss over the steps";
+        update_norm: Option<f64>, "1", "L2 norm of the update over all adapter tensors";
+        weight: Option<f64>, "1", "share of the update in the aggregate";
+        update_key: Option<String>, "BLAKE3", "hash of everything that the update depends on";
+        update_hash: Option<String>, "BLAKE3", "hash of the update's content";
+    }
+}
+
+table! {
+    /// One row a server round.
+    RoundRow, "rounds" {
+        round: u32, "index", "round, from 1";
+        version: u32, "index", "server model after the round; unchanged when the round failed";
+        opened_at_ns: u64, "ns", "virtual time of the round's start";
+        closed_at_ns: u64, "ns", "virtual time of the round's end";
+        status: String, "name", "closed or failed";
+        reason: Option<String>, "text", "why the round failed";
+        dispatched: u32, "tasks", "tasks dispatched since the previous round's end";
+        counted: u32, "tasks", "updates aggregated at the round's end";
+        late: u32, "tasks", "tasks that ended late or stale";
+        dropped: u32, "tasks", "tasks lost to dropouts, crashes, absence or memory";
+        cancelled: u32, "tasks", "tasks called off, or discarded with a failed round";
+        in_flight: u32, "tasks", "tasks still running at the round's end";
+        bytes_down: u64, "B", "bytes from the server, of the tasks that ended";
+        bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
+        train_loss: Option<f64>, "nats/token", "weighted mean of the counted tasks' training losses";
+        update_norm: Option<f64>, "1", "L2 norm of the aggregated update";
+        epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
+        model_key: String, "BLAKE3", "hash of everything that the server model depends on";
+        model_hash: Option<String>, "BLAKE3", "hash of the server model's content";
+        event_rows: u64, "rows", "rows that the round added to `events`";
+        task_rows: u64, "rows", "rows that the round added to `tasks`";
+        evaluation_rows: u64, "rows", "rows that the round added to `evaluations`";
+        digest: String, "BLAKE3", "chained digest of the run up to this round";
+    }
+}
+
+table! {
+    /// One row a measured loss.
+    EvaluationRow, "evaluations" {
+        round: u32, "index", "round after which the model was evaluated; 0 is before any training";
+        version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
+        subject: String, "name", "`global` for the server model, `local` for a client trained alone";
+        client: Option<u32>, "index", "client whose rows or whose own model it is; null for the global test of the server model";
+        split: String, "name", "`test` or `held_out`";
+        rows: u64, "rows", "rows evaluated";
+        target_tokens: u64, "tokens", "tokens that the loss was taken on";
+        loss: Option<f64>, "nats/token", "mean loss over target tokens; null if it was not finite";
+        model_hash: Option<String>, "BLAKE3", "hash of the evaluated adapter's content";
+    }
+}
+
+table! {
+    /// One row an executed order: wall-clock facts, outside of the digest.
+    TimingRow, "orders" {
+        order: u64, "index", "position of the order in the plan";
+        kind: String, "name", "initial, train, aggregate or evaluate";
+        key: String, "BLAKE3", "hash of everything that the order depends on";
+        from_store: bool, "flag", "whether the result was found in the store instead of computed";
+        seconds: f64, "s", "wall-clock time of the computation";
+    }
+}

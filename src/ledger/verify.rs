@@ -1,0 +1,163 @@
+//! Checks a run against its own hashes, and two runs against each other.
+
+use std::path::Path;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use super::digest::{Chain, chunk_hash};
+use super::manifest::files;
+use super::reader::{RoundChunks, read_table};
+use super::writer::{ChunkBatches, chunk_hashes};
+use super::{LedgerError, Manifest, PopulationRow, RunState, Table};
+use crate::store::Digest;
+
+/// The first thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference(pub String);
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Checks files, seal and digest chain of the run in `run_folder`. Every finding is returned; none means that all hold.
+///
+/// # Errors
+/// Only if there is no manifest that can be read at all: then there is no run to check.
+pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
+    let manifest = Manifest::read(run_folder)?;
+    let mut found = Vec::new();
+    if manifest.seal != Some(manifest.expected_seal()) {
+        found.push(Difference("manifest.json: it was changed after it was sealed".into()));
+    }
+    if manifest.state != RunState::Done {
+        found.push(Difference("manifest.json: the run is not finished; `fedreplay resume` continues it".into()));
+    }
+    verify_files(run_folder, &manifest, &mut found)?;
+    if let Err(reason) = verify_chain(run_folder, &manifest) {
+        found.push(Difference(reason));
+    }
+    Ok(found)
+}
+
+fn verify_files(run_folder: &Path, manifest: &Manifest, found: &mut Vec<Difference>) -> Result<(), LedgerError> {
+    let present = files(run_folder)?;
+    for (name, expected) in &manifest.files {
+        match present.get(name) {
+            None => found.push(Difference(format!("{name}: the file is missing"))),
+            Some(actual) if actual != expected => found.push(Difference(format!(
+                "{name}: its hash is {} ({} bytes), the manifest says {} ({} bytes)",
+                actual.blake3, actual.bytes, expected.blake3, expected.bytes
+            ))),
+            Some(_) => {}
+        }
+    }
+    for name in present.keys().filter(|name| !manifest.files.contains_key(*name)) {
+        found.push(Difference(format!("{name}: the manifest does not know this file")));
+    }
+    Ok(())
+}
+
+/// Computes the digest chain again from the rows.
+fn verify_chain(run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
+    let population = read_table(run_folder, PopulationRow::NAME).map_err(|error| error.to_string())?;
+    let read = RoundChunks::read(run_folder).map_err(|error| error.to_string())?;
+    let mut chain = Chain::start(manifest.genesis);
+    chain.push(&[chunk_hash(PopulationRow::NAME, &population, &[])]);
+    for (index, chunk) in read.chunks()?.iter().enumerate() {
+        let expected = chain.push(&chunk_hashes(chunk)).to_string();
+        let stated = text(&chunk.round, "digest", 0);
+        if stated != expected {
+            return Err(format!(
+                "round {}: its rows give the digest {expected}, table rounds says {stated}",
+                index + 1
+            ));
+        }
+    }
+    if read.rounds().num_rows() != manifest.rounds as usize && manifest.state == RunState::Done {
+        return Err(format!("table rounds has {} rows for {} rounds", read.rounds().num_rows(), manifest.rounds));
+    }
+    match manifest.digest {
+        Some(digest) if digest != chain.last() => {
+            Err(format!("the ledger's digest is {}, the manifest says {digest}", chain.last()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first difference between two runs' tables: table, round, row, column and both values.
+pub fn compare(left_folder: &Path, right_folder: &Path) -> Result<Option<Difference>, LedgerError> {
+    let population = |folder| read_table(folder, PopulationRow::NAME);
+    if let Some(found) = first_difference("population", &population(left_folder)?, &population(right_folder)?, 0) {
+        return Ok(Some(found));
+    }
+    let chunks = |folder: &Path| {
+        let read = RoundChunks::read(folder)?;
+        read.chunks().map_err(|reason| LedgerError::malformed(folder, reason))
+    };
+    let (left, right) = (chunks(left_folder)?, chunks(right_folder)?);
+    for (index, pair) in left.iter().zip(&right).enumerate() {
+        if let Some(found) = compare_chunks(pair.0, pair.1, index as u32 + 1) {
+            return Ok(Some(found));
+        }
+    }
+    if left.len() != right.len() {
+        return Ok(Some(Difference(format!("one run has {} rounds, the other {}", left.len(), right.len()))));
+    }
+    let genesis = |folder: &Path| -> Result<Digest, LedgerError> { Ok(Manifest::read(folder)?.genesis) };
+    let same_start = genesis(left_folder)? == genesis(right_folder)?;
+    Ok((!same_start).then(|| {
+        Difference("all rows are equal, but the runs start from other inputs: scenario, data, model or numerics".into())
+    }))
+}
+
+fn compare_chunks(left: &ChunkBatches, right: &ChunkBatches, round: u32) -> Option<Difference> {
+    if chunk_hashes(left) == chunk_hashes(right) {
+        return None;
+    }
+    left.named()
+        .iter()
+        .zip(right.named())
+        .find_map(|((table, left_rows), (_, right_rows))| first_difference(table, left_rows, right_rows, round))
+}
+
+fn first_difference(table: &str, left: &RecordBatch, right: &RecordBatch, round: u32) -> Option<Difference> {
+    let rows = left.num_rows().min(right.num_rows());
+    let names: Vec<_> = left.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let differs = |row: usize, column: &str| {
+        column != "digest" && {
+            let (a, b) = (left.column_by_name(column), right.column_by_name(column));
+            match (a, b) {
+                (Some(a), Some(b)) => a.slice(row, 1).to_data() != b.slice(row, 1).to_data(),
+                _ => true,
+            }
+        }
+    };
+    for row in 0..rows {
+        if let Some(column) = names.iter().find(|column| differs(row, column)) {
+            let (a, b) = (text(left, column, row), text(right, column, row));
+            return Some(Difference(format!("round {round}, table {table}, row {row}, {column}: {a} against {b}")));
+        }
+    }
+    (left.num_rows() != right.num_rows()).then(|| {
+        Difference(format!("round {round}, table {table}: {} rows against {}", left.num_rows(), right.num_rows()))
+    })
+}
+
+/// A cell as text, for messages and for comparing texts.
+pub(super) fn text(rows: &RecordBatch, column: &str, row: usize) -> String {
+    let Some(array) = rows.column_by_name(column) else { return format!("no column {column}") };
+    cell_text(array, row)
+}
+
+fn cell_text(array: &ArrayRef, row: usize) -> String {
+    if array.is_null(row) {
+        return "null".into();
+    }
+    let options = FormatOptions::default();
+    ArrayFormatter::try_new(array.as_ref(), &options)
+        .map_or_else(|error| error.to_string(), |f| f.value(row).to_string())
+}

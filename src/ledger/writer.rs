@@ -1,0 +1,168 @@
+//! Writes a run's tables, a round at a time, and joins the rounds' files when the run is done.
+//!
+//! Each finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet` before the next one is counted as begun, so a
+//! killed run can be read up to its last finished round. [`LedgerWriter::finish`] joins them into `00001-RRRRR.parquet`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arrow::record_batch::{RecordBatch, RecordBatchReader};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use super::digest::{Chain, chunk_hash};
+use super::reader::{batches, parts};
+use super::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
+use crate::store::{Digest, atomic};
+
+/// Rows a Parquet row group: large enough to compress, small enough to skip.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+/// Level 3 is where zstd's size stops falling fast on these columns.
+const ZSTD_LEVEL: i32 = 3;
+
+/// What one round adds to the tables.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    pub events: Vec<EventRow>,
+    pub tasks: Vec<TaskRow>,
+    pub evaluations: Vec<EvaluationRow>,
+    /// The round's own row; row counts and digest are filled in by the writer.
+    pub round: RoundRow,
+}
+
+/// The tables of one run under construction.
+pub struct LedgerWriter {
+    folder: PathBuf,
+    chain: Chain,
+}
+
+impl LedgerWriter {
+    /// Starts the tables of a run in `run_folder/ledger` with the population.
+    ///
+    /// `genesis` is the hash of all that the run depends on; the digest chain starts from it and the population.
+    pub fn start(run_folder: &Path, genesis: Digest, population: &[PopulationRow]) -> Result<Self, LedgerError> {
+        let folder = run_folder.join("ledger");
+        let batch = PopulationRow::batch(population);
+        let mut chain = Chain::start(genesis);
+        chain.push(&[chunk_hash(PopulationRow::NAME, &batch, &[])]);
+        write_batch(&folder.join(PopulationRow::NAME).join("00000-00000.parquet"), &batch)?;
+        Ok(Self { folder, chain })
+    }
+
+    /// Writes a finished round and returns the digest of the run up to it.
+    pub fn append(&mut self, mut chunk: Chunk) -> Result<Digest, LedgerError> {
+        chunk.round.event_rows = chunk.events.len() as u64;
+        chunk.round.task_rows = chunk.tasks.len() as u64;
+        chunk.round.evaluation_rows = chunk.evaluations.len() as u64;
+        let digest = self.chain.push(&chunk_hashes(&ChunkBatches::of(&chunk)));
+        chunk.round.digest = digest.to_string();
+        let batches = ChunkBatches::of(&chunk);
+        // The round's own row comes last: a round whose row can be read is complete.
+        for (table, batch) in batches.named() {
+            write_batch(&self.folder.join(table).join(part_name(chunk.round.round, chunk.round.round)), batch)?;
+        }
+        Ok(digest)
+    }
+
+    /// The digest of everything written so far.
+    pub fn digest(&self) -> Digest {
+        self.chain.last()
+    }
+
+    /// Joins the rounds' files of each table into one.
+    pub fn finish(self) -> Result<Digest, LedgerError> {
+        for table in [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, RoundRow::NAME] {
+            join_parts(&self.folder.join(table))?;
+        }
+        Ok(self.chain.last())
+    }
+}
+
+/// A chunk as columns, in the order in which tables enter the digest.
+pub(super) struct ChunkBatches {
+    pub events: RecordBatch,
+    pub tasks: RecordBatch,
+    pub evaluations: RecordBatch,
+    pub round: RecordBatch,
+}
+
+impl ChunkBatches {
+    fn of(chunk: &Chunk) -> Self {
+        Self {
+            events: EventRow::batch(&chunk.events),
+            tasks: TaskRow::batch(&chunk.tasks),
+            evaluations: EvaluationRow::batch(&chunk.evaluations),
+            round: RoundRow::batch(std::slice::from_ref(&chunk.round)),
+        }
+    }
+
+    pub(super) fn named(&self) -> [(&'static str, &RecordBatch); 4] {
+        [
+            (EventRow::NAME, &self.events),
+            (TaskRow::NAME, &self.tasks),
+            (EvaluationRow::NAME, &self.evaluations),
+            (RoundRow::NAME, &self.round),
+        ]
+    }
+}
+
+/// The hashes of a round's chunks. The `digest` column is left out: it is what they are for.
+pub(super) fn chunk_hashes(batches: &ChunkBatches) -> [Digest; 4] {
+    batches.named().map(|(table, batch)| chunk_hash(table, batch, &["digest"]))
+}
+
+/// Writes one table of rows whole, as everything in a run's folder is written.
+pub(crate) fn write_table<T: Table>(path: &Path, rows: &[T]) -> Result<(), LedgerError> {
+    write_batch(path, &T::batch(rows))
+}
+
+fn part_name(first: u32, last: u32) -> String {
+    format!("{first:05}-{last:05}.parquet")
+}
+
+fn write_batch(path: &Path, batch: &RecordBatch) -> Result<(), LedgerError> {
+    write_parquet(path, batch.schema(), |writer| writer.write(batch))
+}
+
+fn write_parquet(
+    path: &Path,
+    schema: arrow::datatypes::SchemaRef,
+    fill: impl FnOnce(&mut ArrowWriter<&mut fs::File>) -> Result<(), ParquetError>,
+) -> Result<(), LedgerError> {
+    atomic::write_with(path, |file| -> Result<(), ParquetError> {
+        let mut writer = ArrowWriter::try_new(file, schema, Some(properties()))?;
+        fill(&mut writer)?;
+        writer.close()?;
+        Ok(())
+    })
+    .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
+}
+
+fn properties() -> WriterProperties {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is within zstd's range");
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build()
+}
+
+fn join_parts(folder: &Path) -> Result<(), LedgerError> {
+    let parts = parts(folder)?;
+    let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(()) };
+    if parts.len() == 1 {
+        return Ok(());
+    }
+    let joined = folder.join(part_name(first.first, last.last));
+    let schema = batches(&first.path)?.schema();
+    write_parquet(&joined, schema, |writer| {
+        for part in &parts {
+            for batch in batches(&part.path).map_err(|error| ParquetError::General(error.to_string()))? {
+                writer.write(&batch?)?;
+            }
+        }
+        Ok(())
+    })?;
+    parts.iter().try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
+}

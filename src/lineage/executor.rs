@@ -1,0 +1,300 @@
+//! Computes demanded orders on a number of workers, in plan order as far as inputs allow.
+//!
+//! Which worker takes which order, and when, changes no bit: an order is a function of its inputs. A value is kept in
+//! memory only while somebody who was demanded still needs it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use petgraph::Direction;
+use petgraph::graph::DiGraph;
+
+use super::{Order, OrderError, OrderId, Value, Workshop};
+use crate::store::{Key, Store};
+
+/// How often a waiting thread looks whether the run was asked to stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
+
+/// A finished order: wall-clock facts for the timing table.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished {
+    pub order: OrderId,
+    pub kind: &'static str,
+    pub key: Key,
+    pub from_store: bool,
+    /// [s] Wall-clock time.
+    pub seconds: f64,
+}
+
+/// The graph of orders of one run and the workers' common state.
+pub struct Executor<'a> {
+    workshop: &'a Workshop<'a>,
+    store: &'a Store,
+    stop: &'a AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    graph: DiGraph<Node, ()>,
+    ready: BTreeSet<OrderId>,
+    finished: Vec<Finished>,
+    failure: Option<OrderError>,
+    closed: bool,
+}
+
+struct Node {
+    order: Order,
+    key: Key,
+    phase: Phase,
+    /// How many demanded orders and callers still need the value.
+    holds: usize,
+    /// Whether this order holds its inputs: not if its result was expected from the store.
+    holds_inputs: bool,
+}
+
+enum Phase {
+    /// Known, and nobody asked for it.
+    Planned,
+    /// Asked for; so many inputs are still missing.
+    Waiting(usize),
+    /// Taken, or about to be, by a worker.
+    Started,
+    Done(Value),
+}
+
+impl<'a> Executor<'a> {
+    /// An executor without orders. `stop` ends all waiting with [`OrderError::Interrupted`].
+    pub fn new(workshop: &'a Workshop<'a>, store: &'a Store, stop: &'a AtomicBool) -> Self {
+        Self { workshop, store, stop, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Runs `body` beside so many workers, which stop when it returns.
+    pub fn run<T>(&self, workers: usize, body: impl FnOnce() -> T) -> T {
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| self.work());
+            }
+            let closing = Closing(self);
+            let result = body();
+            drop(closing);
+            result
+        })
+    }
+
+    /// Adds an order to the graph; it is computed when it is demanded, or when something demanded needs it.
+    pub fn add(&self, order: Order) -> OrderId {
+        let mut state = self.lock();
+        let key = order.key(self.workshop.engine(), |input| state.graph[input].key);
+        let inputs = order.inputs();
+        let id = state.graph.add_node(Node { order, key, phase: Phase::Planned, holds: 0, holds_inputs: false });
+        for input in inputs {
+            state.graph.add_edge(input, id, ());
+        }
+        id
+    }
+
+    /// The key of an order.
+    pub fn key(&self, id: OrderId) -> Key {
+        self.lock().graph[id].key
+    }
+
+    /// Asks for the value of an order and keeps it until it is taken by [`Self::take`], once for each demand.
+    pub fn demand(&self, id: OrderId) {
+        let mut state = self.lock();
+        self.hold(&mut state, id);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the value of a demanded order and gives up the caller's hold on it.
+    ///
+    /// # Errors
+    /// The first failure of any order, or that the run was asked to stop.
+    pub fn take(&self, id: OrderId) -> Result<Value, OrderError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(failure) = state.failure.take() {
+                return Err(failure);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(OrderError::Interrupted);
+            }
+            if let Phase::Done(value) = &state.graph[id].phase {
+                let value = value.clone();
+                state.release(id);
+                return Ok(value);
+            }
+            state = self.changed.wait_timeout(state, STOP_POLL).expect("no worker panics with the lock").0;
+        }
+    }
+
+    /// What was finished since the last call, in the order in which it was.
+    pub fn finished(&self) -> Vec<Finished> {
+        std::mem::take(&mut self.lock().finished)
+    }
+
+    /// Adds a hold and, for an order that nobody held, sees that it will be computed.
+    fn hold(&self, state: &mut State, id: OrderId) {
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            state.graph[id].holds += 1;
+            if !matches!(state.graph[id].phase, Phase::Planned) {
+                continue;
+            }
+            if self.store.contains(state.graph[id].key) {
+                state.start(id);
+                continue;
+            }
+            let inputs = state.graph[id].order.inputs();
+            let missing = inputs.iter().filter(|&&input| !matches!(state.graph[input].phase, Phase::Done(_))).count();
+            state.graph[id].phase = Phase::Waiting(missing);
+            state.graph[id].holds_inputs = true;
+            if missing == 0 {
+                state.start(id);
+            }
+            pending.extend(inputs);
+        }
+    }
+
+    fn work(&self) {
+        let _announcing = AnnouncingPanics(self);
+        while let Some((id, order, key, inputs)) = self.next() {
+            let began = Instant::now();
+            let stored = if self.store.contains(key) { self.load(key) } else { None };
+            let from_store = stored.is_some();
+            let result = match (stored, inputs) {
+                (Some(value), _) => Ok(value),
+                (None, Some(inputs)) => self.compute(&order, key, &inputs),
+                (None, None) => {
+                    self.retry(id);
+                    continue;
+                }
+            };
+            let seconds = began.elapsed().as_secs_f64();
+            self.finish(Finished { order: id, kind: order.kind(), key, from_store, seconds }, result);
+        }
+    }
+
+    fn load(&self, key: Key) -> Option<Value> {
+        self.store.get(key).and_then(|bytes| Value::from_bytes(&bytes))
+    }
+
+    fn compute(&self, order: &Order, key: Key, inputs: &[Value]) -> Result<Value, OrderError> {
+        let value = self.workshop.compute(order, inputs)?;
+        self.store.put(key, &value.to_bytes())?;
+        Ok(value)
+    }
+
+    /// The next order in plan order whose inputs are there, with their values; none when all is over.
+    ///
+    /// An order whose result is in the store is handed out without inputs if they were not computed.
+    #[allow(clippy::type_complexity)]
+    fn next(&self) -> Option<(OrderId, Order, Key, Option<Vec<Value>>)> {
+        let mut state = self.lock();
+        loop {
+            if state.closed || state.failure.is_some() || self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(id) = state.ready.pop_first() {
+                let node = &state.graph[id];
+                let inputs = node.order.inputs();
+                let values = inputs.iter().map(|&input| match &state.graph[input].phase {
+                    Phase::Done(value) => Some(value.clone()),
+                    _ => None,
+                });
+                return Some((id, node.order.clone(), node.key, values.collect()));
+            }
+            state = self.changed.wait_timeout(state, STOP_POLL).expect("no worker panics with the lock").0;
+        }
+    }
+
+    /// A stored result turned out to be damaged: its inputs are needed after all.
+    fn retry(&self, id: OrderId) {
+        let mut state = self.lock();
+        let key = state.graph[id].key;
+        self.store.forget(key);
+        state.graph[id].phase = Phase::Planned;
+        state.graph[id].holds -= 1;
+        self.hold(&mut state, id);
+        self.changed.notify_all();
+    }
+
+    fn finish(&self, finished: Finished, result: Result<Value, OrderError>) {
+        let mut state = self.lock();
+        match result {
+            Ok(value) => state.complete(finished, value),
+            Err(error) => {
+                state.failure.get_or_insert(error);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no worker panics with the lock")
+    }
+}
+
+impl State {
+    fn start(&mut self, id: OrderId) {
+        self.graph[id].phase = Phase::Started;
+        self.ready.insert(id);
+    }
+
+    fn complete(&mut self, finished: Finished, value: Value) {
+        let id = finished.order;
+        self.finished.push(finished);
+        self.graph[id].phase = Phase::Done(value);
+        // One edge for each use, as in the count of missing inputs.
+        let users: Vec<OrderId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
+        for user in users {
+            if let Phase::Waiting(missing) = &mut self.graph[user].phase {
+                *missing -= 1;
+                if *missing == 0 {
+                    self.start(user);
+                }
+            }
+        }
+        if std::mem::take(&mut self.graph[id].holds_inputs) {
+            self.graph[id].order.inputs().into_iter().for_each(|input| self.release(input));
+        }
+    }
+
+    /// Gives up one hold; the last one lets the value go.
+    fn release(&mut self, id: OrderId) {
+        let node = &mut self.graph[id];
+        node.holds = node.holds.checked_sub(1).expect("every release answers a hold");
+        if node.holds == 0 && matches!(node.phase, Phase::Done(_)) {
+            node.phase = Phase::Planned;
+        }
+    }
+}
+
+/// Makes a worker's panic the end of all waiting, so that the scope can report it.
+struct AnnouncingPanics<'a, 'b>(&'a Executor<'b>);
+
+impl Drop for AnnouncingPanics<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.0.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            state.failure.get_or_insert(OrderError::Interrupted);
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+/// Ends the workers when the body of [`Executor::run`] is left, by return or by panic.
+struct Closing<'a, 'b>(&'a Executor<'b>);
+
+impl Drop for Closing<'_, '_> {
+    fn drop(&mut self) {
+        // A poisoned lock means that a worker panicked; the scope reports that.
+        if let Ok(mut state) = self.0.state.lock() {
+            state.closed = true;
+        }
+        self.0.changed.notify_all();
+    }
+}

@@ -1,0 +1,33 @@
+//! Orders as a graph: what is computed from what, under which key, and by whom. Nothing here knows virtual time.
+//!
+//! An [`Order`] is a pure function of its inputs. Its key is a hash of them, so a result that is in the store under the
+//! key is the result. The [`Executor`] computes only what a demanded order depends on.
+
+mod executor;
+mod order;
+mod value;
+mod workshop;
+
+pub use executor::{Executor, Finished};
+pub use order::{Contribution, Order, OrderId, Rows, Training};
+pub use value::{Evaluated, RowsLoss, Trained, Value};
+pub use workshop::Workshop;
+
+use crate::store::StoreError;
+
+/// Why an order was not computed.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// The training engine failed.
+    #[error(transparent)]
+    Training(#[from] crate::training::Error),
+    /// A result could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An update could not be used, and the scenario says that this ends the run.
+    #[error("failed to go on after {order}: {reason} (training.unusable_update is EndRun)")]
+    UnusableUpdate { order: String, reason: String },
+    /// The run was asked to stop.
+    #[error("interrupted; `fedreplay resume` continues the run")]
+    Interrupted,
+}

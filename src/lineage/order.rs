@@ -1,0 +1,136 @@
+//! What can be ordered, and the key of each order.
+
+use std::sync::Arc;
+
+use fedreplay_sim::Seed;
+use petgraph::graph::NodeIndex;
+use serde::Serialize;
+
+use crate::adapter::Layout;
+use crate::dataset::Sample;
+use crate::store::{Digest, Key, key_of};
+use crate::training::Hyper;
+
+/// The place of an order in its graph.
+pub type OrderId = NodeIndex;
+
+/// Tokenised rows with their hashes.
+#[derive(Debug)]
+pub struct Rows {
+    pub samples: Vec<Arc<Sample>>,
+    hashes: Vec<Digest>,
+}
+
+impl Rows {
+    /// Hashes each row once.
+    pub fn new(samples: Vec<Sample>) -> Self {
+        let hashes = samples.iter().map(|sample| Digest(*sample.hash().as_bytes())).collect();
+        Self { samples: samples.into_iter().map(Arc::new).collect(), hashes }
+    }
+
+    /// Tokens that a loss is taken on.
+    pub fn target_tokens(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.target_tokens()).sum()
+    }
+
+    /// All tokens, prompts included.
+    pub fn tokens(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.ids.len() as u64).sum()
+    }
+}
+
+/// The rows and rules of one client's local training.
+#[derive(Clone, Debug)]
+pub struct Training {
+    /// For messages only: two clients with the same rows do the same work.
+    pub client: u32,
+    pub rows: Arc<Rows>,
+    /// Positions in `rows`: all rows of the first micro-batch of the first step, then of the second, and so on.
+    pub picks: Vec<usize>,
+    /// [rows] Rows a micro-batch.
+    pub batch_size: usize,
+    /// [micro-batches] Micro-batches a step.
+    pub accumulation: usize,
+    pub hyper: Hyper,
+    /// Keys the dropout masks, with `stream`; without dropout a training does not depend on either.
+    pub seed: Seed,
+    /// The task's place among all tasks of its client and of other clients.
+    pub stream: u64,
+}
+
+/// One update in an aggregate.
+#[derive(Clone, Copy, Debug)]
+pub struct Contribution {
+    pub update: OrderId,
+    /// The server model that the update started from.
+    pub base: OrderId,
+    /// [1] Weight before normalisation.
+    pub weight: f64,
+}
+
+/// Something to compute.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// The adapter that every run of this seed starts from.
+    Initial { layout: Arc<Layout>, seed: Seed },
+    /// Local training from the adapter of `base`.
+    Train { base: OrderId, training: Training },
+    /// The next server model.
+    Aggregate { server: OrderId, contributions: Vec<Contribution> },
+    /// Losses of the adapter of `model` on groups of rows.
+    Evaluate { model: OrderId, groups: Vec<Arc<Rows>> },
+}
+
+impl Order {
+    /// What kind of order it is, for tables and messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Initial { .. } => "initial",
+            Self::Train { .. } => "train",
+            Self::Aggregate { .. } => "aggregate",
+            Self::Evaluate { .. } => "evaluate",
+        }
+    }
+
+    /// The orders whose results it needs, each once for each use.
+    pub fn inputs(&self) -> Vec<OrderId> {
+        match self {
+            Self::Initial { .. } => vec![],
+            Self::Train { base, .. } => vec![*base],
+            Self::Aggregate { server, contributions } => {
+                let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
+                std::iter::once(*server).chain(pairs).collect()
+            }
+            Self::Evaluate { model, .. } => vec![*model],
+        }
+    }
+
+    /// The key of the order: a hash of everything that can change the bits of its result.
+    ///
+    /// `engine` stands for base model and numerics; `input` gives the keys of the orders it depends on. The number in
+    /// each name is the version of the code that computes the order: a change of its bits raises it.
+    pub fn key(&self, engine: Digest, input: impl Fn(OrderId) -> Key) -> Key {
+        match self {
+            Self::Initial { layout, seed } => key_of("fedreplay order initial v1", &(&**layout, seed)),
+            Self::Train { base, training } => {
+                key_of("fedreplay order train v1", &training.material(engine, input(*base)))
+            }
+            Self::Aggregate { server, contributions } => {
+                let parts: Vec<_> = contributions.iter().map(|c| (input(c.update), input(c.base), c.weight)).collect();
+                key_of("fedreplay order aggregate v1", &(input(*server), parts))
+            }
+            Self::Evaluate { model, groups } => {
+                let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();
+                key_of("fedreplay order evaluate v1", &(engine, input(*model), rows))
+            }
+        }
+    }
+}
+
+impl Training {
+    fn material(&self, engine: Digest, base: Key) -> impl Serialize {
+        let rows: Vec<Digest> = self.picks.iter().map(|&row| self.rows.hashes[row]).collect();
+        let masks = (self.hyper.dropout > 0.0).then_some((self.seed, self.stream));
+        (engine, base, rows, self.batch_size as u64, self.accumulation as u64, self.hyper.clone(), masks)
+    }
+}

@@ -1,0 +1,117 @@
+//! Results of orders, and how they are kept as bytes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::Adapter;
+use crate::store::Digest;
+
+/// What an order gave.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A server model, initial or aggregated. Weights are those of the contributions after normalisation.
+    Model { adapter: Arc<Adapter>, weights: Vec<f64> },
+    /// A client's update.
+    Trained(Arc<Trained>),
+    /// Losses.
+    Evaluated(Arc<Evaluated>),
+}
+
+/// A client's adapter after local training, and how training went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The trained adapter; the one it started from where training went wrong.
+    pub adapter: Arc<Adapter>,
+    pub record: TrainedRecord,
+}
+
+/// How a local training went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainedRecord {
+    /// [nats/token] Training loss of each step; absent where it was not finite.
+    pub losses: Vec<Option<f64>>,
+    /// [tokens] Tokens processed, prompts included.
+    pub tokens: u64,
+    /// [tokens] Tokens that the loss was taken on.
+    pub target_tokens: u64,
+    /// [1] L2 norm of the update.
+    pub update_norm: f64,
+    /// Why the update cannot be used, if so.
+    pub unusable: Option<String>,
+}
+
+impl TrainedRecord {
+    /// [nats/token] Mean over the steps; none if a step's loss was not finite.
+    pub fn mean_loss(&self) -> Option<f64> {
+        let sum: Option<f64> = self.losses.iter().copied().sum();
+        sum.map(|sum| sum / self.losses.len() as f64)
+    }
+}
+
+/// Losses on groups of rows, in the order of the groups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub groups: Vec<RowsLoss>,
+}
+
+/// The loss on one group of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RowsLoss {
+    pub rows: u64,
+    /// [tokens] Tokens that the loss was taken on.
+    pub target_tokens: u64,
+    /// [nats/token] Mean over these tokens; absent if it was not finite or there were none.
+    pub loss: Option<f64>,
+}
+
+/// The form of a value on disk.
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    Model { adapter: Vec<u8>, weights: Vec<f64> },
+    Trained { adapter: Vec<u8>, record: TrainedRecord },
+    Evaluated(Evaluated),
+}
+
+impl Value {
+    /// The adapter of a model or an update.
+    ///
+    /// # Panics
+    /// If the value is of losses: no order takes losses for a model.
+    pub fn adapter(&self) -> &Arc<Adapter> {
+        match self {
+            Self::Model { adapter, .. } => adapter,
+            Self::Trained(trained) => &trained.adapter,
+            Self::Evaluated(_) => unreachable!("losses were asked for an adapter"),
+        }
+    }
+
+    /// The hash of the adapter's content, as tables name it.
+    pub fn adapter_hash(&self) -> Digest {
+        Digest(*self.adapter().hash().as_bytes())
+    }
+
+    /// The value as bytes for the store.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let stored = match self {
+            Self::Model { adapter, weights } => Stored::Model { adapter: adapter.to_bytes(), weights: weights.clone() },
+            Self::Trained(trained) => {
+                Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
+            }
+            Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
+        };
+        postcard::to_stdvec(&stored).expect("a stored value has known lengths")
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote; none if it is something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let adapter = |bytes: Vec<u8>| Adapter::from_bytes(&bytes).ok().map(Arc::new);
+        Some(match postcard::from_bytes(bytes).ok()? {
+            Stored::Model { adapter: bytes, weights } => Self::Model { adapter: adapter(bytes)?, weights },
+            Stored::Trained { adapter: bytes, record } => {
+                Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
+            }
+            Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
+        })
+    }
+}

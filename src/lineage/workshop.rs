@@ -1,0 +1,117 @@
+//! Computes one order from the values of its inputs.
+
+use std::sync::Arc;
+
+use super::order::{Order, Training};
+use super::value::{Evaluated, RowsLoss, Trained, TrainedRecord, Value};
+use super::{OrderError, Rows};
+use crate::adapter::Adapter;
+use crate::algorithm::{self, Update};
+use crate::scenario::UnusableUpdate;
+use crate::store::{Digest, key_of};
+use crate::training::{Job, Outcome, Status, Step, Trainer};
+
+/// What every order of a run shares: the frozen base behind the trainer, and the rules.
+pub struct Workshop<'a> {
+    trainer: &'a Trainer,
+    unusable_update: UnusableUpdate,
+    engine: Digest,
+}
+
+impl<'a> Workshop<'a> {
+    /// A workshop around a loaded base model.
+    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate) -> Self {
+        let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
+        Self { trainer, unusable_update, engine }
+    }
+
+    /// What stands for base model and numerics in keys.
+    pub fn engine(&self) -> Digest {
+        self.engine
+    }
+
+    /// Computes `order`; `inputs` are the values of [`Order::inputs`], in that order.
+    pub fn compute(&self, order: &Order, inputs: &[Value]) -> Result<Value, OrderError> {
+        match order {
+            Order::Initial { layout, seed } => {
+                Ok(Value::Model { adapter: Arc::new(Adapter::initial(layout.clone(), *seed)), weights: vec![] })
+            }
+            Order::Train { training, .. } => self.train(inputs[0].adapter(), training),
+            Order::Aggregate { contributions, .. } => {
+                let weights = contributions.iter().map(|contribution| contribution.weight);
+                Ok(aggregate(inputs, weights))
+            }
+            Order::Evaluate { groups, .. } => self.evaluate(inputs[0].adapter(), groups),
+        }
+    }
+
+    fn train(&self, base: &Arc<Adapter>, training: &Training) -> Result<Value, OrderError> {
+        let samples: Vec<_> = training.picks.iter().map(|&row| training.rows.samples[row].clone()).collect();
+        let micro_batches: Vec<_> = samples.chunks(training.batch_size).map(<[_]>::to_vec).collect();
+        let steps: Vec<Step> = micro_batches.chunks(training.accumulation).map(<[_]>::to_vec).collect();
+        let job = Job {
+            adapter: base.clone(),
+            steps,
+            hyper: training.hyper.clone(),
+            seed: training.seed,
+            stream: training.stream,
+        };
+        let outcome = self.trainer.train(std::slice::from_ref(&job))?.pop().expect("one job gives one outcome");
+        let trained = trained(outcome, base);
+        match (&trained.record.unusable, self.unusable_update) {
+            (Some(reason), UnusableUpdate::EndRun) => Err(OrderError::UnusableUpdate {
+                order: format!("the training of client {}", training.client),
+                reason: reason.clone(),
+            }),
+            _ => Ok(Value::Trained(Arc::new(trained))),
+        }
+    }
+
+    fn evaluate(&self, adapter: &Adapter, groups: &[Arc<Rows>]) -> Result<Value, OrderError> {
+        let samples: Vec<_> = groups.iter().flat_map(|rows| rows.samples.iter().cloned()).collect();
+        let losses = self.trainer.evaluate(adapter, &samples)?;
+        let mut rest = losses.as_slice();
+        let mut evaluated = Vec::with_capacity(groups.len());
+        for rows in groups {
+            let (mine, others) = rest.split_at(rows.samples.len());
+            rest = others;
+            let nats: f64 = mine.iter().map(|row| row.nats).sum();
+            let target_tokens: u64 = mine.iter().map(|row| u64::from(row.tokens)).sum();
+            let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
+            evaluated.push(RowsLoss { rows: mine.len() as u64, target_tokens, loss });
+        }
+        Ok(Value::Evaluated(Arc::new(Evaluated { groups: evaluated })))
+    }
+}
+
+fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
+    let unusable = match outcome.status {
+        Status::Ok => None,
+        Status::NonFinite { step } => Some(format!("a loss or gradient was not finite at step {}", step + 1)),
+        Status::Unchanged => Some("the update changed nothing".to_owned()),
+    };
+    let record = TrainedRecord {
+        losses: outcome.losses.iter().map(|&loss| Some(loss).filter(|loss| loss.is_finite())).collect(),
+        tokens: outcome.tokens,
+        target_tokens: outcome.target_tokens,
+        update_norm: if unusable.is_none() { outcome.update_norm } else { 0.0 },
+        unusable,
+    };
+    let adapter = if record.unusable.is_none() { Arc::new(outcome.adapter) } else { base.clone() };
+    Trained { adapter, record }
+}
+
+/// `inputs` are the server model, then update and base of each contribution.
+fn aggregate(inputs: &[Value], weights: impl Iterator<Item = f64>) -> Value {
+    let (server, pairs) = inputs.split_first().expect("an aggregate has a server model");
+    let updates: Vec<Update> = pairs
+        .chunks_exact(2)
+        .zip(weights)
+        .map(|(pair, weight)| {
+            let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
+            Update { adapter: pair[0].adapter(), base: pair[1].adapter(), weight: if usable { weight } else { 0.0 } }
+        })
+        .collect();
+    let (adapter, weights) = algorithm::weighted_mean(server.adapter(), &updates);
+    Value::Model { adapter: Arc::new(adapter), weights }
+}

@@ -1,0 +1,49 @@
+//! Everything that can end a run, and the exit code that it ends with.
+
+use crate::adapter::AdapterError;
+use crate::dataset::DatasetError;
+use crate::ledger::LedgerError;
+use crate::lineage::OrderError;
+use crate::scenario::ScenarioError;
+use crate::store::StoreError;
+
+/// Why a run did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The base model could not be loaded as the scenario asks.
+    #[error(transparent)]
+    Model(crate::training::Error),
+    /// The federation that the scenario describes cannot be played.
+    #[error("failed to accept the federation: {0}")]
+    Federation(#[from] fedreplay_sim::Invalid),
+    /// Virtual time could not go on: an overflow, named by its event.
+    #[error("failed to advance virtual time: {0}")]
+    Simulation(#[from] fedreplay_sim::SimError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// Something else about the request is wrong.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl RunError {
+    /// 1 failed; 2 bad usage, scenario or data; 130 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Scenario(_) | Self::Dataset(_) | Self::Model(_) | Self::Federation(_) | Self::Usage(_) => 2,
+            Self::Ledger(LedgerError::Occupied { .. }) => 2,
+            Self::Order(OrderError::Interrupted) => 130,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A run's folder: who may write to it, and what stands in it before the first round.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+use crate::ledger::{LedgerError, Manifest};
+
+/// A folder that this process alone writes to, until it is dropped.
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Makes a new folder, or takes an empty one.
+    ///
+    /// # Errors
+    /// [`LedgerError::Occupied`] if anything is in it.
+    pub fn create(path: &Path) -> Result<Self, RunError> {
+        let occupied = |what| LedgerError::Occupied { path: path.to_owned(), what };
+        if Manifest::path(path).exists() {
+            return Err(occupied("a run").into());
+        }
+        if path.is_file() {
+            return Err(occupied("a file").into());
+        }
+        fs::create_dir_all(path).map_err(LedgerError::io(path))?;
+        if fs::read_dir(path).map_err(LedgerError::io(path))?.next().is_some() {
+            return Err(occupied("other files").into());
+        }
+        Self::lock(path)
+    }
+
+    /// Takes the folder of a run that was begun.
+    pub fn reopen(path: &Path) -> Result<Self, RunError> {
+        Self::lock(path)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(path: &Path) -> Result<Self, RunError> {
+        let name = path.join("lock");
+        let file = File::create(&name).map_err(LedgerError::io(&name))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(RunError::Usage(format!("failed to write to {}: another process is running there", path.display())))
+            }
+            Err(TryLockError::Error(source)) => Err(LedgerError::io(&name)(source).into()),
+        }
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.path.join("lock"));
+    }
+}

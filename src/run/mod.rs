@@ -1,0 +1,18 @@
+//! One run, from a scenario to a folder: the schedule is played, its orders are computed, the ledger is written.
+//!
+//! Virtual time comes first and whole: which tasks count is known before a tensor is touched, so an update that is
+//! dropped, late or cancelled is never trained.
+
+mod error;
+mod folder;
+mod inputs;
+mod plan;
+mod play;
+mod replay;
+mod rows;
+mod schedule;
+
+pub use error::RunError;
+pub use inputs::{ClientRows, Inputs};
+pub use play::{Observer, RoundReport, Settings, Summary, play, resume};
+pub use replay::replay;

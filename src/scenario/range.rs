@@ -1,0 +1,62 @@
+//! Ranges that a field must lie in, checked while the file is read, so that the error knows line and column.
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// An integer of at least 1.
+pub fn at_least_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + PartialOrd + From<u8> + std::fmt::Display,
+{
+    let value = T::deserialize(deserializer)?;
+    if value < T::from(1) {
+        return Err(D::Error::custom(format!("{value} is out of range: it must be at least 1")));
+    }
+    Ok(value)
+}
+
+/// A finite number above 0.
+pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "above 0", |value| value > 0.0)
+}
+
+/// A finite number of at least 0.
+pub fn non_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "at least 0", |value| value >= 0.0)
+}
+
+/// A number in [0, 1).
+pub fn below_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "at least 0 and below 1", |value| (0.0..1.0).contains(&value))
+}
+
+/// A number in [0, 1].
+pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "from 0 to 1", |value| (0.0..=1.0).contains(&value))
+}
+
+/// A number in [0, 5].
+pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "from 0 to 5", |value| (0.0..=5.0).contains(&value))
+}
+
+/// A finite number above 0, or none.
+pub fn positive_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    match Option::<f64>::deserialize(deserializer)? {
+        Some(value) if !(value.is_finite() && value > 0.0) => Err(out_of_range(value, "above 0")),
+        value => Ok(value),
+    }
+}
+
+fn checked<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    range: &str,
+    holds: impl Fn(f64) -> bool,
+) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if value.is_finite() && holds(value) { Ok(value) } else { Err(out_of_range(value, range)) }
+}
+
+fn out_of_range<E: Error>(value: f64, range: &str) -> E {
+    E::custom(format!("{value} is out of range: it must be {range}"))
+}

@@ -1,0 +1,391 @@
+//! The fields of a scenario file: names, units, defaults and ranges.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::quantity::{Duration, Rate, Speed};
+use super::range;
+
+/// One federation: who has which data, on which device, behind which link; how the server picks, waits and
+/// aggregates; how a client trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Name of the run's folder under `runs/`.
+    pub name: String,
+    /// Master seed: every random draw of the run follows from it.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// [rounds] Server rounds to play -- at least 1.
+    #[serde(deserialize_with = "range::at_least_one")]
+    pub rounds: u32,
+    pub model: Model,
+    pub data: Data,
+    pub training: Training,
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    pub server: Server,
+    pub population: Population,
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    #[serde(default)]
+    pub output: Output,
+}
+
+/// The frozen base model and the adapter on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Hugging Face folder: config.json, safetensors, tokenizer.json. Relative to the scenario file.
+    pub folder: PathBuf,
+    /// Folder of the tokenizer, where it is not the model's. Relative to the scenario file.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
+    /// Number format of the base model's weights and of the arithmetic on them.
+    #[serde(default)]
+    pub precision: Precision,
+    pub lora: Lora,
+}
+
+/// Number formats of the base model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    #[default]
+    F32,
+    Bf16,
+}
+
+/// Low-rank adaptation (Hu et al. 2021).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// [columns] Rank r -- at least 1.
+    #[serde(deserialize_with = "range::at_least_one")]
+    pub rank: u32,
+    /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank.
+    #[serde(deserialize_with = "range::positive")]
+    pub alpha: f64,
+    /// Names or suffixes of the linear modules that get an adapter.
+    #[serde(default = "query_and_value")]
+    pub target_modules: Vec<String>,
+    /// [1] Dropout probability on the adapter's input while training -- below 1.
+    #[serde(default, deserialize_with = "range::below_one")]
+    pub dropout: f64,
+    /// Multiplies by alpha/sqrt(rank) instead (Kalajdzievski 2023).
+    #[serde(default)]
+    pub rank_stabilised: bool,
+}
+
+/// The clients' data and how it becomes tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
+    pub file: PathBuf,
+    /// Array of rows that no client has, for the global test loss. Relative to the scenario file.
+    #[serde(default)]
+    pub test_file: Option<PathBuf>,
+    /// Prompt template.
+    #[serde(default)]
+    pub template: Template,
+    /// [tokens] Longest row; longer responses are cut.
+    #[serde(deserialize_with = "range::at_least_one")]
+    pub max_seq_length: u32,
+    /// What becomes of a row whose prompt leaves no room for a token of its response.
+    #[serde(default)]
+    pub long_prompts: LongPrompts,
+    /// [1] Share of each client's rows that is kept for its own evaluation -- below 1.
+    #[serde(default, deserialize_with = "range::below_one")]
+    pub held_out: f64,
+}
+
+/// Prompt templates by their names in the field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Template {
+    #[default]
+    Alpaca,
+    Vicuna,
+}
+
+/// What becomes of a row whose prompt leaves no room for a token of its response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LongPrompts {
+    /// It is an error that names client and row.
+    #[default]
+    Refuse,
+    /// It is left out; the population table counts the rows that remain.
+    Skip,
+}
+
+/// How a client trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// [steps] Optimiser steps of one task -- at least 1.
+    #[serde(deserialize_with = "range::at_least_one")]
+    pub local_steps: u32,
+    /// [rows] Rows of one micro-batch -- at least 1.
+    #[serde(deserialize_with = "range::at_least_one")]
+    pub batch_size: u32,
+    /// [micro-batches] Micro-batches of one optimiser step -- at least 1.
+    #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
+    pub gradient_accumulation: u32,
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// [1] Learning rate of the first round.
+    #[serde(deserialize_with = "range::positive")]
+    pub lr: f64,
+    #[serde(default)]
+    pub lr_schedule: LrSchedule,
+    /// [1] Largest L2 norm of a step's gradient; none leaves it as it is.
+    #[serde(default = "unit_norm", deserialize_with = "range::positive_or_none")]
+    pub max_grad_norm: Option<f64>,
+    /// What becomes of an update that is not finite or did not change.
+    #[serde(default)]
+    pub unusable_update: UnusableUpdate,
+}
+
+/// Local optimisers. State does not outlive a task.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Optimizer {
+    /// AdamW (Loshchilov and Hutter 2019) as in PyTorch.
+    AdamW {
+        #[serde(default = "beta1", deserialize_with = "range::below_one")]
+        beta1: f64,
+        #[serde(default = "beta2", deserialize_with = "range::below_one")]
+        beta2: f64,
+        #[serde(default = "epsilon", deserialize_with = "range::positive")]
+        epsilon: f64,
+        #[serde(default, deserialize_with = "range::non_negative")]
+        weight_decay: f64,
+    },
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::AdamW { beta1: beta1(), beta2: beta2(), epsilon: epsilon(), weight_decay: 0.0 }
+    }
+}
+
+/// The learning rate over rounds; within a task it is constant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum LrSchedule {
+    #[default]
+    Constant,
+    /// final + (lr - final) (1 + cos(pi t / T)) / 2 in round t of T, from 0 (FedLLM-Bench's).
+    Cosine {
+        #[serde(default, deserialize_with = "range::non_negative")]
+        final_lr: f64,
+    },
+}
+
+/// What becomes of an update that is not finite or did not change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UnusableUpdate {
+    /// It gets weight 0 in the aggregate and is recorded with its reason.
+    #[default]
+    ZeroWeight,
+    /// The run ends with an error.
+    EndRun,
+}
+
+/// What the federated method adds at the client and at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Algorithm {
+    /// Weighted mean of the clients' adapters (McMahan et al. 2017).
+    FedAvg {
+        #[serde(default)]
+        weights: Weights,
+    },
+}
+
+impl Default for Algorithm {
+    fn default() -> Self {
+        Self::FedAvg { weights: Weights::Samples }
+    }
+}
+
+/// Weights of the updates in an aggregate, before they are normalised to sum to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Weights {
+    /// The client's number of training rows.
+    #[default]
+    Samples,
+    /// The same for all.
+    Uniform,
+}
+
+/// How the server picks clients, waits for them, and how it is connected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub protocol: Protocol,
+    #[serde(default)]
+    pub selection: Selection,
+    /// [bit/s] Capacity from the server to all clients together, shared max-min fairly.
+    pub downlink: Rate,
+    /// [bit/s] Capacity from all clients to the server together, shared max-min fairly.
+    pub uplink: Rate,
+    /// [time] From the end of a round to the next dispatch.
+    #[serde(default)]
+    pub aggregation_time: Duration,
+}
+
+/// When a round ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Protocol {
+    /// Rounds one after another (Bonawitz et al. 2019).
+    Synchronous {
+        /// [clients] Updates that close a round -- at least 1.
+        #[serde(deserialize_with = "range::at_least_one")]
+        clients_per_round: u32,
+        /// [clients] Clients asked beyond that; those who are not needed any more are cancelled.
+        #[serde(default)]
+        over_selection: u32,
+        /// [time] A round's longest duration; what has not arrived by then is late. None waits for all.
+        #[serde(default)]
+        deadline: Option<Duration>,
+        /// [clients] Updates without which a round fails and the model stays as it was -- 1 to `clients_per_round`.
+        #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
+        minimum: u32,
+    },
+}
+
+/// Which clients a round asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Selection {
+    /// Without replacement, all alike.
+    #[default]
+    Uniform,
+}
+
+/// Who the clients are: named device and link classes, and their shares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Population {
+    pub devices: BTreeMap<String, Device>,
+    pub links: BTreeMap<String, Link>,
+    /// Groups of clients. Shares are normalised; who belongs where follows from the seed.
+    pub mix: Vec<Group>,
+}
+
+/// A device class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// [FLOP/s] Effective speed in training.
+    pub speed: Speed,
+    /// [1] Standard deviation of the logarithm of a task's slowdown (log-normal, median 1) -- 0 to 5.
+    #[serde(default, deserialize_with = "range::up_to_five")]
+    pub jitter: f64,
+    /// [W] Power drawn while computing.
+    #[serde(default, deserialize_with = "range::non_negative")]
+    pub busy_watts: f64,
+    /// [W] Power drawn while transferring or waiting.
+    #[serde(default, deserialize_with = "range::non_negative")]
+    pub idle_watts: f64,
+}
+
+/// A link class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// [bit/s] From the server to the client.
+    pub down: Rate,
+    /// [bit/s] From the client to the server.
+    pub up: Rate,
+    /// [time] One way.
+    #[serde(default)]
+    pub latency: Duration,
+}
+
+/// A group of clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// [1] Share of the clients, relative to the other groups' shares.
+    #[serde(deserialize_with = "range::positive")]
+    pub share: f64,
+    /// Name of a device class.
+    pub device: String,
+    /// Name of a link class.
+    pub link: String,
+    #[serde(default)]
+    pub dropout: Dropout,
+}
+
+/// How likely a task is given up at each stage. The stages exclude each other, so the sum is at most 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropout {
+    /// [1] After the download, before any training -- 0 to 1.
+    #[serde(default, deserialize_with = "range::share")]
+    pub before_training: f64,
+    /// [1] At a uniformly drawn point of the training -- 0 to 1.
+    #[serde(default, deserialize_with = "range::share")]
+    pub during_training: f64,
+    /// [1] When training is done, before the upload -- 0 to 1.
+    #[serde(default, deserialize_with = "range::share")]
+    pub after_training: f64,
+}
+
+/// What is measured, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// [rounds] Evaluate after every so many rounds, and always before the first and after the last.
+    #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
+    pub every: u32,
+    /// Also train every client alone, for as many local steps as a client of every round would take, and evaluate that.
+    #[serde(default)]
+    pub local_baseline: bool,
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self { every: 1, local_baseline: false }
+    }
+}
+
+/// What is kept beside the tables. Nothing here changes a digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// [rounds] Save the server's adapter after every so many rounds; the last one is always saved.
+    #[serde(default)]
+    pub save_adapter_every: Option<u32>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn one_u32() -> u32 {
+    1
+}
+
+fn query_and_value() -> Vec<String> {
+    vec!["q_proj".into(), "v_proj".into()]
+}
+
+fn unit_norm() -> Option<f64> {
+    Some(1.0)
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.999
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}

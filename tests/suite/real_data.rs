@@ -1,0 +1,96 @@
+//! Readers and tokenisation on real files: the Llama-2 tokenizer and Aya's human prompts in eight languages.
+//!
+//! The files are not part of this repository. The tests read the folder named by `FEDREPLAY_REAL_DATA`, which holds
+//! `tokenizer-llama2/` and `fed/`, and say that they did not run where the variable is absent.
+
+use std::path::PathBuf;
+
+use fedreplay::dataset::{
+    BadRows, Content, Federation, FileForm, LongPrompts, RowKind, Sample, SequenceRules, Statistics, Template,
+    Tokeniser, tokenise,
+};
+
+/// The folder of real files, or `None` after saying so.
+fn real_data() -> Option<PathBuf> {
+    let folder = std::env::var_os("FEDREPLAY_REAL_DATA").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("not run: FEDREPLAY_REAL_DATA is not set");
+    }
+    folder
+}
+
+fn llama2(folder: &std::path::Path) -> Tokeniser {
+    Tokeniser::load(&folder.join("tokenizer-llama2")).unwrap()
+}
+
+fn rules(template: &str, max_tokens: usize) -> SequenceRules {
+    SequenceRules { template: Template::named(template).unwrap(), max_tokens, long_prompts: LongPrompts::Refuse }
+}
+
+/// A federation of one client with one row.
+fn one_row(row: &str) -> Federation {
+    Federation::read_from(format!("[{row}]").as_bytes(), "row.json".as_ref(), BadRows::Refuse).unwrap()
+}
+
+fn learnt_tokens(sample: &Sample, tokeniser: &Tokeniser) -> Vec<String> {
+    let ids = sample.targets.iter().flat_map(|range| &sample.ids[range.start as usize..range.end as usize]);
+    ids.map(|&id| tokeniser.token(id).unwrap()).collect()
+}
+
+#[test]
+fn the_llama_2_mask_is_that_of_the_published_collator() {
+    let Some(folder) = real_data() else { return };
+    let tokeniser = llama2(&folder);
+    assert_eq!((tokeniser.bos(), tokeniser.eos(), tokeniser.largest_id()), (Some(1), 2, 31_999));
+    let federation = one_row(r#"{"instruction": "Greet me.", "response": "Hello there."}"#);
+    let sample = &tokenise(&federation.clients[0], &tokeniser, &rules("alpaca", 1024)).unwrap().samples[0];
+    assert_eq!(learnt_tokens(sample, &tokeniser), ["▁Hello", "▁there", ".", "</s>"]);
+    let start = sample.targets[0].start as usize;
+    assert_eq!(sample.ids[start - 4..start], [2277, 29937, 13291, 29901]);
+    assert_eq!(sample.ids[..2], [1, 13866]);
+}
+
+#[test]
+fn a_dialogue_keeps_exactly_both_answers() {
+    let Some(folder) = real_data() else { return };
+    let tokeniser = llama2(&folder);
+    let federation = one_row(
+        r#"{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello there."},
+            {"from": "human", "value": "Bye"}, {"from": "gpt", "value": "See you."}]}"#,
+    );
+    let sample = &tokenise(&federation.clients[0], &tokeniser, &rules("vicuna_v1.1", 2048)).unwrap().samples[0];
+    let expected = ["▁Hello", "▁there", ".", "</s>", "▁See", "▁you", ".", "</s>"];
+    assert_eq!(learnt_tokens(sample, &tokeniser), expected);
+}
+
+#[test]
+fn every_aya_answer_is_what_is_learnt() {
+    let Some(folder) = real_data() else { return };
+    let tokeniser = llama2(&folder);
+    let federation = Federation::read(&folder.join("fed/aya_8c_160.json"), BadRows::Refuse).unwrap();
+    assert_eq!((federation.form, federation.kind), (FileForm::Federated, RowKind::SingleTurn));
+    assert_eq!((federation.clients.len(), federation.rows()), (8, 160));
+    let mut tokenised = Vec::new();
+    for client in &federation.clients {
+        let samples = tokenise(client, &tokeniser, &rules("alpaca", 4096)).unwrap().samples;
+        for (row, sample) in client.rows.iter().zip(&samples) {
+            assert_eq!(row.attributes["language"], client.id.as_str());
+            let Content::SingleTurn { response, .. } = &row.content else { panic!("a single-turn row") };
+            let range = &sample.targets[0];
+            let learnt = tokeniser.decode(&sample.ids[range.start as usize..range.end as usize]).unwrap();
+            assert_eq!(&learnt, response);
+            assert_eq!(range.end as usize, sample.ids.len());
+        }
+        tokenised.push((client.id.as_str(), samples));
+    }
+    let statistics = Statistics::of(tokenised.iter().map(|(id, samples)| (*id, &samples[..])));
+    assert_eq!((statistics.samples, statistics.samples_per_client.deviation), (160, 0.0));
+    assert!(statistics.clients.iter().all(|client| client.response_tokens > 0));
+}
+
+#[test]
+fn a_local_file_is_one_client() {
+    let Some(folder) = real_data() else { return };
+    let federation = Federation::read(&folder.join("fed/local_fr_20.json"), BadRows::Refuse).unwrap();
+    assert_eq!((federation.form, federation.clients.len(), federation.rows()), (FileForm::Array, 1, 20));
+}
