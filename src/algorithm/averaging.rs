@@ -50,7 +50,8 @@ mod tests {
         let start = adapter([1.0, -2.0]);
         let locals = [adapter([1.1, -2.2]), adapter([0.9, -1.9])];
         let update = |adapter, base, weight| Update { adapter, base, weight };
-        let (first, weights) = weighted_mean(&start, &[update(&locals[0], &start, 3.0), update(&locals[1], &start, 1.0)]);
+        let (first, weights) =
+            weighted_mean(&start, &[update(&locals[0], &start, 3.0), update(&locals[1], &start, 1.0)]);
         assert_eq!(weights, [0.75, 0.25]);
         assert_eq!(first, adapter([1.05, -2.125]));
         let locals = [adapter([1.3, -2.1]), adapter([1.2, -2.0])];

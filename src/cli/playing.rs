@@ -63,7 +63,9 @@ fn device(text: &str) -> Result<Device, String> {
     match text.split_once(':') {
         None if text == "cpu" => Ok(Device::Cpu),
         None if text == "cuda" => Ok(Device::Cuda(0)),
-        Some(("cuda", index)) => index.parse().map(Device::Cuda).map_err(|_| format!("`{index}` is not a device number")),
+        Some(("cuda", index)) => {
+            index.parse().map(Device::Cuda).map_err(|_| format!("`{index}` is not a device number"))
+        }
         _ => Err("it must be cpu, cuda or cuda:N".to_owned()),
     }
 }

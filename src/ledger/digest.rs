@@ -3,10 +3,10 @@
 //! A chunk is the rows that one round added to one table. Its hash runs over the columns in schema order, each with its
 //! name and its values in row order. Round digests are chained, so the last one names the whole run.
 
+use crate::store::Digest;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
-use crate::store::Digest;
 
 /// The chain of round digests.
 #[derive(Clone, Debug)]

@@ -18,8 +18,8 @@ pub use reader::{RoundChunks, read_table};
 pub use schema::{SCHEMA_VERSION, Table};
 pub use tables::{EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
-pub use writer::{Chunk, LedgerWriter};
 pub(crate) use writer::write_table;
+pub use writer::{Chunk, LedgerWriter};
 
 use std::path::PathBuf;
 

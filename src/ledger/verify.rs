@@ -158,5 +158,6 @@ fn cell_text(array: &ArrayRef, row: usize) -> String {
         return "null".into();
     }
     let options = FormatOptions::default();
-    ArrayFormatter::try_new(array.as_ref(), &options).map_or_else(|error| error.to_string(), |f| f.value(row).to_string())
+    ArrayFormatter::try_new(array.as_ref(), &options)
+        .map_or_else(|error| error.to_string(), |f| f.value(row).to_string())
 }

@@ -112,7 +112,9 @@ impl Order {
     pub fn key(&self, engine: Digest, input: impl Fn(OrderId) -> Key) -> Key {
         match self {
             Self::Initial { layout, seed } => key_of("fedreplay order initial v1", &(&**layout, seed)),
-            Self::Train { base, training } => key_of("fedreplay order train v1", &training.material(engine, input(*base))),
+            Self::Train { base, training } => {
+                key_of("fedreplay order train v1", &training.material(engine, input(*base)))
+            }
             Self::Aggregate { server, contributions } => {
                 let parts: Vec<_> = contributions.iter().map(|c| (input(c.update), input(c.base), c.weight)).collect();
                 key_of("fedreplay order aggregate v1", &(input(*server), parts))

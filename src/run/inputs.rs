@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::RunError;
+use crate::adapter::{WireFormat, wire_bytes};
 use crate::dataset::{
     BadRows, ClientData, Federation, LongPrompts, Sample, SequenceRules, Template, Tokenised, Tokeniser, hold_out,
     tokenise,
@@ -15,10 +16,9 @@ use crate::ledger::Input;
 use crate::lineage::Rows;
 use crate::model::{Config, Device, LoraSpec};
 use crate::scenario::{self, Loaded};
+use crate::scenario::{ClientFacts, Scenario, assign_groups};
 use crate::store::Digest;
 use crate::training::{Numerics, Trainer};
-use crate::adapter::{WireFormat, wire_bytes};
-use crate::scenario::{ClientFacts, Scenario, assign_groups};
 
 /// One client's rows, as tokens.
 #[derive(Debug)]

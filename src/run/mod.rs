@@ -6,8 +6,8 @@
 mod error;
 mod folder;
 mod inputs;
-mod play;
 mod plan;
+mod play;
 mod replay;
 mod rows;
 mod schedule;

@@ -17,9 +17,9 @@ use crate::ledger::{
     write_table,
 };
 use crate::lineage::{Executor, OrderError, Workshop};
+use crate::model::Device;
 use crate::scenario::{ClientFacts, Loaded, federation};
 use crate::store::{Digest, Store, atomic, key_of};
-use crate::model::Device;
 use crate::training::{Numerics, NumericsClass};
 
 /// How to play a run; nothing here changes a digest but `numerics`.
@@ -259,10 +259,7 @@ impl Stage<'_> {
         if due || is_last {
             let base = self.loaded.scenario.model.folder.file_name().map(|name| name.to_string_lossy());
             let folder = self.folder.join("adapters").join(format!("round-{round:05}"));
-            let notes = peft::Notes {
-                base_model: base.unwrap_or_default().into_owned(),
-                ..peft::Notes::default()
-            };
+            let notes = peft::Notes { base_model: base.unwrap_or_default().into_owned(), ..peft::Notes::default() };
             peft::write_folder(&folder, adapter, &notes)?;
         }
         Ok(())

@@ -21,7 +21,9 @@ pub fn replay(
     let manifest = Manifest::read(run_folder)?;
     if manifest.state != RunState::Done {
         let run = run_folder.display();
-        return Err(RunError::Usage(format!("failed to replay {run}: it is not finished; `fedreplay resume` continues it")));
+        return Err(RunError::Usage(format!(
+            "failed to replay {run}: it is not finished; `fedreplay resume` continues it"
+        )));
     }
     let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder)?;
     let settings = Settings { store: Store::none(), ..settings };

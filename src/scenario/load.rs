@@ -24,8 +24,7 @@ impl Loaded {
     /// # Errors
     /// The first mistake, with line and column where it has one.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
-        let text = fs::read_to_string(file)
-            .map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
+        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
         let mut scenario = options().from_str(&text).map_err(|error| syntax(file, &error))?;
         for argument in sets {
             scenario = overrides::apply(&scenario, argument)?;
@@ -121,7 +120,10 @@ fn check(scenario: &Scenario) -> Result<(), (String, String)> {
         let known = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
         if !scenario.population.devices.contains_key(&group.device) {
             let names = known(scenario.population.devices.keys().collect());
-            return fail(format!("population.mix.{index}.device"), format!("no device `{}`, only {names}", group.device));
+            return fail(
+                format!("population.mix.{index}.device"),
+                format!("no device `{}`, only {names}", group.device),
+            );
         }
         if !scenario.population.links.contains_key(&group.link) {
             let names = known(scenario.population.links.keys().collect());
@@ -151,9 +153,9 @@ fn check(scenario: &Scenario) -> Result<(), (String, String)> {
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let mut from = 0;
     for segment in field.split('.').filter(|segment| segment.parse::<usize>().is_err()) {
-        let at = text[from..].match_indices(segment).find(|(at, _)| {
-            text[from + at + segment.len()..].trim_start().starts_with(':')
-        })?;
+        let at = text[from..]
+            .match_indices(segment)
+            .find(|(at, _)| text[from + at + segment.len()..].trim_start().starts_with(':'))?;
         from += at.0;
     }
     Some(text[..from].matches('\n').count() + 1)
@@ -234,7 +236,9 @@ mod tests {
         let sets = ["server.protocol.deadline=90s", "training.lr=0.5", "population.mix.0.share=2", "seed=9"];
         let scenario = read(MINIMAL, &sets).expect("the overrides fit").scenario;
         assert_eq!((scenario.seed, scenario.training.lr, scenario.population.mix[0].share), (9, 0.5, 2.0));
-        assert!(matches!(&scenario.server.protocol, Protocol::Synchronous { deadline: Some(d), .. } if d.0 == 90_000_000_000));
+        assert!(
+            matches!(&scenario.server.protocol, Protocol::Synchronous { deadline: Some(d), .. } if d.0 == 90_000_000_000)
+        );
         assert!(message(MINIMAL, &["training.lrr=1"]).contains("there is no field `lrr` here"));
         assert!(message(MINIMAL, &["rounds=0"]).contains("it must be at least 1"));
         assert!(message(MINIMAL, &["rounds"]).contains("path=value"));

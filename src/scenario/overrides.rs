@@ -37,7 +37,8 @@ fn enter<'a>(here: &'a mut Value, segment: &str) -> Result<&'a mut Value, String
         }
         Value::Object(fields) => {
             // An enum's variant stands between a field and the variant's own fields.
-            let is_variant = fields.len() == 1 && fields.values().all(Value::is_object) && !fields.contains_key(segment);
+            let is_variant =
+                fields.len() == 1 && fields.values().all(Value::is_object) && !fields.contains_key(segment);
             let names = fields.keys().cloned().collect::<Vec<_>>().join(", ");
             if is_variant {
                 return enter(fields.values_mut().next().expect("a variant's object has one entry"), segment);
