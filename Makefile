@@ -14,6 +14,8 @@ quickstart: build
 ## Install what is missing and run all tests.
 test: libtorch
 	cargo test --release --workspace --locked
+	@[ -n "$$FEDREPLAY_REAL_DATA" ] || echo "$$(cargo test --release --locked --quiet --test suite real_data:: -- --list \
+		| grep -c ': test$$') tests of real files were not run: FEDREPLAY_REAL_DATA is not set"
 
 ## Formatting and warnings, as CI checks them.
 lint: libtorch

@@ -12,6 +12,17 @@ fn main() {
     println!("cargo:rerun-if-changed=src/training/native/shim.cpp");
     println!("cargo:rerun-if-changed=src/training/native/kernels.cpp");
     println!("cargo:rerun-if-changed=src/training/native/kernels.h");
+    // This file alone may use AVX2: it is called only where the processor has it.
+    cc::Build::new()
+        .cpp(true)
+        .pic(true)
+        .std("c++17")
+        .opt_level(3)
+        .flag("-mavx2")
+        .flag("-mfma")
+        .flag("-ffp-contract=off")
+        .file("src/training/native/kernels.cpp")
+        .compile("fedreplay_kernels");
     cc::Build::new()
         .cpp(true)
         .pic(true)
@@ -22,6 +33,8 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .file("src/training/native/shim.cpp")
         .compile("fedreplay_shim");
+    // The shim calls the kernels, so they must follow it in the linker's order.
+    println!("cargo:rustc-link-lib=static=fedreplay_kernels");
     println!("cargo:rustc-link-search=native={}", library.display());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", library.display());
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use fedreplay::adapter::Adapter;
 use fedreplay::dataset::Sample;
 use fedreplay::model::{Config, Device, LoraSpec, Precision, random};
-use fedreplay::training::{Hyper, Job, Numerics, Trainer, init_process};
+use fedreplay::training::{Hyper, Job, Numerics, Objective, Trainer, init_process};
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 struct Case {
@@ -59,6 +59,7 @@ fn main() {
     let job = |steps| Job {
         adapter: adapter.clone(),
         steps: vec![step.clone(); steps],
+        objective: Objective::Sft,
         hyper: Hyper::default(),
         seed: Seed(1),
         stream: 0,

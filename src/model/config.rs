@@ -162,13 +162,13 @@ impl Config {
         if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(format!("{name} is 0, at least 1 is needed"));
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(format!(
                 "num_key_value_heads {} does not divide num_attention_heads {}",
                 self.kv_heads, self.heads
             ));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(format!("head_dim is {}, the rotary embedding needs an even one", self.head_dim));
         }
         if !(self.rms_norm_eps > 0.0 && self.rope_theta > 0.0) {
@@ -214,7 +214,7 @@ impl Raw {
         }
         let head_dim = match self.head_dim {
             Some(width) => width,
-            None if self.num_attention_heads > 0 && self.hidden_size % self.num_attention_heads == 0 => {
+            None if self.num_attention_heads > 0 && self.hidden_size.is_multiple_of(self.num_attention_heads) => {
                 self.hidden_size / self.num_attention_heads
             }
             None => return Err(format!("hidden_size {} is no multiple of num_attention_heads", self.hidden_size)),

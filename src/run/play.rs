@@ -255,7 +255,7 @@ impl Stage<'_> {
     }
 
     fn save_adapter(&self, round: u32, is_last: bool, adapter: &Adapter) -> Result<(), RunError> {
-        let due = self.loaded.scenario.output.save_adapter_every.is_some_and(|every| round % every == 0);
+        let due = self.loaded.scenario.output.save_adapter_every.is_some_and(|every| round.is_multiple_of(every));
         if due || is_last {
             let base = self.loaded.scenario.model.folder.file_name().map(|name| name.to_string_lossy());
             let folder = self.folder.join("adapters").join(format!("round-{round:05}"));

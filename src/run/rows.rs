@@ -74,7 +74,7 @@ pub fn round(
     let mut round = round_row(scheduled, planned, &results);
     round.model_key = executor.key(planned.model).to_string();
     round.model_hash = Some(model.adapter_hash().to_string());
-    let events = scheduled.events.iter().map(|event| event_row(event)).collect();
+    let events = scheduled.events.iter().map(event_row).collect();
     Ok(RoundRows { chunk: Chunk { events, tasks, evaluations: rows, round }, model })
 }
 

@@ -116,7 +116,7 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
 
 /// Writes a value in the largest unit that it is a whole number of, so that reading it back gives the same value.
 fn write_largest(f: &mut fmt::Formatter<'_>, value: u64, units: Units) -> fmt::Result {
-    let fits = |scale: u64| value >= scale && value % scale == 0;
+    let fits = |scale: u64| value >= scale && value.is_multiple_of(scale);
     let (unit, scale) = units.iter().rev().find(|(_, scale)| fits(*scale)).unwrap_or(&units[0]);
     write!(f, "{} {unit}", value / scale)
 }

@@ -13,18 +13,20 @@ mod native;
 mod numerics;
 mod ops;
 mod optimizer;
-pub mod oracle;
+mod oracle;
 mod pack;
 mod parameters;
-pub mod pretrain;
+mod preference;
+mod pretrain;
 mod process;
+mod runner;
 #[cfg(test)]
 mod tests;
 mod trainer;
 
 pub use error::Error;
 pub use evaluate::SampleLoss;
-pub use job::{Accumulation, AdamVariant, Hyper, Job, Optimizer, Outcome, Status, Step};
+pub use job::{Accumulation, AdamVariant, Hyper, Job, Objective, Optimizer, Outcome, Preference, Status, Step};
 pub use native::Switches;
 pub use numerics::{Fingerprint, Numerics, NumericsClass};
 pub use pretrain::{PretrainSpec, pretrain};

@@ -92,13 +92,13 @@ impl Placement {
         flat
     }
 
-    /// The adapter of a flat vector.
-    fn gather(&self, flat: &[f32]) -> Adapter {
-        let mut adapter = Adapter::zeros(self.layout.clone());
+    /// The values of a flat vector in an adapter's order.
+    fn gather<T: Copy + Default>(&self, flat: &[T]) -> Vec<T> {
+        let mut values = vec![T::default(); self.layout.parameters()];
         self.for_rows(|inside, outside, width| {
-            adapter.values[outside..outside + width].copy_from_slice(&flat[inside..inside + width]);
+            values[outside..outside + width].copy_from_slice(&flat[inside..inside + width]);
         });
-        adapter
+        values
     }
 
     /// Calls `copy` with offset on the device, offset in an adapter, and length, for each contiguous piece.
@@ -213,7 +213,13 @@ impl Parameters {
     /// The adapter as plain values.
     pub fn to_adapter(&self) -> Result<Adapter, TchError> {
         let flat = Vec::<f32>::try_from(self.values.f_to_kind(Kind::Float)?)?;
-        Ok(self.placement.gather(&flat))
+        Ok(Adapter { layout: self.placement.layout.clone(), values: self.placement.gather(&flat) })
+    }
+
+    /// The values in an adapter's order, in full precision.
+    #[cfg(test)]
+    pub fn exact_values(&self) -> Vec<f64> {
+        self.placement.gather(&Vec::<f64>::try_from(self.values.to_kind(Kind::Double)).unwrap())
     }
 }
 

@@ -4,6 +4,7 @@ mod against_oracle;
 mod company;
 mod model_files;
 mod outcomes;
+mod parity;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -74,5 +75,5 @@ fn adapter(trainer: &Trainer, seed: u64) -> Arc<Adapter> {
 }
 
 fn job(adapter: Arc<Adapter>, steps: Vec<super::Step>, hyper: Hyper) -> Job {
-    Job { adapter, steps, hyper, seed: Seed(1), stream: 0 }
+    Job { adapter, steps, objective: super::Objective::Sft, hyper, seed: Seed(1), stream: 0 }
 }

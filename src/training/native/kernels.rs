@@ -1,0 +1,190 @@
+//! The program's own CPU kernels behind safe functions: shapes and types are checked here, the work is in kernels.cpp.
+
+use std::ffi::c_int;
+use std::sync::OnceLock;
+
+use tch::{Kind, TchError, Tensor};
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// An opaque `at::Tensor`.
+#[repr(C)]
+struct At {
+    _opaque: [u8; 0],
+}
+
+/// The constants of one AdamW step; the layout is that of `fedreplay::AdamW` in kernels.h.
+#[repr(C)]
+pub struct AdamW {
+    /// Decay of the mean.
+    pub beta1: f32,
+    /// Decay of the mean square.
+    pub beta2: f32,
+    /// Added to the scaled root.
+    pub eps: f32,
+    /// What mean / root is multiplied by.
+    pub step: f32,
+    /// What values are multiplied by.
+    pub decay: f32,
+    /// What the root of the mean square is multiplied by.
+    pub root_scale: f32,
+    /// Whether the decay comes after the step.
+    pub decay_last: c_int,
+}
+
+unsafe extern "C" {
+    fn fedreplay_rms_norm(x: *const At, weight: *const At, eps: f64, y: *mut At, inverse: *mut At);
+    fn fedreplay_rms_norm_backward(
+        dy: *const At,
+        x: *const At,
+        inverse: *const At,
+        weight: *const At,
+        residual: *const At,
+        dx: *mut At,
+    );
+    fn fedreplay_rotate(x: *mut At, cos: *const At, sin: *const At, sign: f64, heads: i64);
+    fn fedreplay_swiglu(gate_up: *const At, product: *mut At);
+    fn fedreplay_swiglu_backward(gate_up: *const At, d_product: *const At, d_gate_up: *mut At);
+    fn fedreplay_cross_entropy(logits: *mut At, labels: *const At, weights: *const At, nats: *mut At);
+    fn fedreplay_adamw(
+        rule: *const AdamW,
+        scale: f32,
+        gradient: *const At,
+        values: *mut At,
+        mean: *mut At,
+        square: *mut At,
+    );
+    fn fedreplay_sum_of_squares(values: *const At) -> f64;
+}
+
+/// Whether the kernels work on this tensor: on a CPU with AVX2 and FMA, in f32 or bf16.
+pub fn serve(tensor: &Tensor) -> bool {
+    static AVX2: OnceLock<bool> = OnceLock::new();
+    tensor.device() == tch::Device::Cpu
+        && matches!(tensor.kind(), Kind::Float | Kind::BFloat16)
+        && *AVX2.get_or_init(|| std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
+}
+
+fn read(tensor: &Tensor) -> *const At {
+    tensor.as_ptr().cast()
+}
+
+fn written(tensor: &Tensor) -> *mut At {
+    tensor.as_ptr().cast_mut().cast()
+}
+
+/// Asserts what the kernels take for granted of a dense tensor.
+fn check(tensor: &Tensor, kind: Kind, shape: &[i64]) {
+    assert_eq!(tensor.device(), tch::Device::Cpu, "a kernel was given a tensor of another device");
+    assert_eq!(tensor.kind(), kind, "a kernel was given a tensor of another type");
+    assert_eq!(tensor.size(), shape, "a kernel was given a tensor of another shape");
+    assert!(tensor.is_contiguous(), "a kernel was given a tensor with gaps");
+}
+
+/// Asserts that a tensor is a dense table of f32 or bf16 and returns its type, rows and width.
+fn table(tensor: &Tensor) -> (Kind, i64, i64) {
+    assert!(serve(tensor), "a kernel was given a tensor that it does not serve");
+    let (rows, width) = tensor.size2().expect("a table has two dimensions");
+    check(tensor, tensor.kind(), &[rows, width]);
+    (tensor.kind(), rows, width)
+}
+
+/// See [`crate::training::ops::rms_norm`].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+    let (kind, rows, width) = table(x);
+    check(weight, kind, &[width]);
+    let (y, inverse) = (x.f_empty_like()?, Tensor::f_empty([rows, 1], (Kind::Float, tch::Device::Cpu))?);
+    // SAFETY: types, shapes and density were asserted above; the results are new and of the shapes that are written.
+    unsafe { fedreplay_rms_norm(read(x), read(weight), eps, written(&y), written(&inverse)) };
+    Ok((y, inverse))
+}
+
+/// See [`crate::training::ops::rms_norm_backward`].
+pub fn rms_norm_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    inverse: &Tensor,
+    weight: &Tensor,
+    residual: &Tensor,
+) -> Result<Tensor> {
+    let (kind, rows, width) = table(x);
+    check(dy, kind, &[rows, width]);
+    check(residual, kind, &[rows, width]);
+    check(inverse, Kind::Float, &[rows, 1]);
+    check(weight, kind, &[width]);
+    let dx = x.f_empty_like()?;
+    // SAFETY: types, shapes and density were asserted above; the result is new and of the shape of `x`.
+    unsafe {
+        fedreplay_rms_norm_backward(read(dy), read(x), read(inverse), read(weight), read(residual), written(&dx));
+    }
+    Ok(dx)
+}
+
+/// See [`crate::training::ops::rotate`].
+pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) {
+    let (_, rows, width) = table(x);
+    let half = cos.size()[1];
+    check(cos, Kind::Float, &[rows, half]);
+    check(sin, Kind::Float, &[rows, half]);
+    assert!(heads as i64 * 2 * half <= width, "more heads are to be turned than a row holds");
+    let sign = if backwards { -1.0 } else { 1.0 };
+    // SAFETY: types, shapes and density were asserted above; only the first `heads` heads of each row are touched.
+    unsafe { fedreplay_rotate(written(x), read(cos), read(sin), sign, heads as i64) };
+}
+
+/// See [`crate::training::ops::swiglu`].
+pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
+    let (kind, rows, width) = table(gate_up);
+    assert!(width % 2 == 0, "gate and up are equally wide");
+    let product = Tensor::f_empty([rows, width / 2], (kind, tch::Device::Cpu))?;
+    // SAFETY: type and density were asserted above; the result is new and half as wide.
+    unsafe { fedreplay_swiglu(read(gate_up), written(&product)) };
+    Ok(product)
+}
+
+/// See [`crate::training::ops::swiglu_backward`].
+pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+    let (kind, rows, width) = table(gate_up);
+    assert!(width % 2 == 0, "gate and up are equally wide");
+    check(d_product, kind, &[rows, width / 2]);
+    let d_gate_up = gate_up.f_empty_like()?;
+    // SAFETY: types, shapes and density were asserted above; the result is new and of the shape of `gate_up`.
+    unsafe { fedreplay_swiglu_backward(read(gate_up), read(d_product), written(&d_gate_up)) };
+    Ok(d_gate_up)
+}
+
+/// See [`crate::training::ops::cross_entropy`].
+pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tensor>) -> Result<Vec<f64>> {
+    let (_, rows, width) = table(logits);
+    check(labels, Kind::Int64, &[rows]);
+    if let Some(weights) = weights {
+        check(weights, Kind::Float, &[rows]);
+    }
+    let smallest = i64::try_from(labels.f_min()?)?;
+    let largest = i64::try_from(labels.f_max()?)?;
+    assert!(0 <= smallest && largest < width, "a label lies outside of the vocabulary");
+    let nats = Tensor::f_empty([rows], (Kind::Double, tch::Device::Cpu))?;
+    let scales = weights.map_or(std::ptr::null(), read);
+    // SAFETY: types, shapes and density were asserted above, and labels are columns; a null `weights` is allowed.
+    unsafe { fedreplay_cross_entropy(written(logits), read(labels), scales, written(&nats)) };
+    Vec::<f64>::try_from(nats)
+}
+
+/// One step of AdamW on flat f32 vectors of one length, the gradient scaled by `scale`.
+pub fn adamw(rule: &AdamW, scale: f32, gradient: &Tensor, values: &Tensor, mean: &Tensor, square: &Tensor) {
+    let length = values.size();
+    [gradient, values, mean, square].iter().for_each(|tensor| check(tensor, Kind::Float, &length));
+    assert!(serve(values), "the processor has no AVX2");
+    // SAFETY: all four were asserted to be dense f32 of one length; they are distinct tensors of one job.
+    unsafe {
+        fedreplay_adamw(rule, scale, read(gradient), written(values), written(mean), written(square));
+    }
+}
+
+/// The sum of squares of a dense f32 tensor in f64, in an order that depends on its length alone.
+pub fn sum_of_squares(values: &Tensor) -> f64 {
+    check(values, Kind::Float, &values.size());
+    assert!(serve(values), "the processor has no AVX2");
+    // SAFETY: the tensor was asserted to be dense f32.
+    unsafe { fedreplay_sum_of_squares(read(values)) }
+}

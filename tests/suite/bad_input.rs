@@ -1,0 +1,166 @@
+//! Mistakes of users: one clear error each, exit 2, and no run folder that looks finished.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::support::{Said, World, data};
+
+/// Plays the scenario, which must be refused with these words, and leave no folder.
+#[track_caller]
+fn refused(world: &World, parts: &[&str]) -> Said {
+    let said = world.run("run", &[]).refused(2, parts);
+    assert!(said.stderr.starts_with("error: failed to "), "{}", said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "one error, one line:\n{}", said.stderr);
+    assert!(!world.path("run").exists(), "a refused scenario left a folder");
+    said
+}
+
+#[track_caller]
+fn scenario_mistake(from: &str, to: &str, parts: &[&str]) {
+    let world = World::new();
+    world.edit("scenario.ron", from, to);
+    refused(&world, parts);
+}
+
+#[test]
+fn a_field_is_missing() {
+    scenario_mistake("    rounds: 3,\n", "", &["scenario.ron:", "missing field named `rounds`"]);
+}
+
+#[test]
+fn a_field_is_misspelt() {
+    scenario_mistake("rank: 4", "ranc: 4", &["scenario.ron:5:", "`ranc`", "did you mean `rank`?"]);
+}
+
+#[test]
+fn a_field_has_a_wrong_type() {
+    scenario_mistake("local_steps: 2", "local_steps: \"two\"", &["scenario.ron:7:"]);
+}
+
+#[test]
+fn a_value_is_out_of_range() {
+    scenario_mistake(
+        "batch_size: 2",
+        "batch_size: 0",
+        &["scenario.ron:7:", "0 is out of range: it must be at least 1"],
+    );
+    scenario_mistake("held_out: 0.2", "held_out: 1.2", &["scenario.ron:6:", "at least 0 and below 1"]);
+    scenario_mistake("deadline: \"10m\"", "deadline: \"0s\"", &["server.protocol.deadline", "longer than 0"]);
+}
+
+#[test]
+fn the_federation_cannot_be_played() {
+    scenario_mistake("speed: \"50 MFLOP/s\"", "speed: \"0 FLOP/s\"", &["client ", "flops_per_s is 0"]);
+    scenario_mistake("up: \"4 Mbit/s\"", "up: \"0 bit/s\"", &["client ", "up is 0"]);
+    scenario_mistake("deadline: \"10m\"", "deadline: \"1ms\"", &["deadline"]);
+}
+
+#[test]
+fn a_file_is_not_there() {
+    scenario_mistake("data.json", "nothing.json", &["nothing.json"]);
+    scenario_mistake("test.json", "nothing.json", &["nothing.json"]);
+    scenario_mistake("\"base\"", "\"nothing\"", &["nothing"]);
+    World::new().fedreplay(&["run", "nothing.ron"]).refused(2, &["failed to read the scenario nothing.ron"]);
+}
+
+#[track_caller]
+fn data_mistake(change: impl FnOnce(&mut serde_json::Value), parts: &[&str]) {
+    let world = World::new();
+    let mut clients = serde_json::from_str(&data(6, 8)).expect("JSON");
+    change(&mut clients);
+    world.write("data.json", &clients.to_string());
+    refused(&world, &[&["data.json"], parts].concat());
+}
+
+#[test]
+fn a_client_has_no_rows() {
+    data_mistake(|clients| clients["user-3"] = json!([]), &["\"user-3\"", "no usable row"]);
+}
+
+#[test]
+fn a_row_has_no_response() {
+    data_mistake(
+        |clients| {
+            clients["user-2"][5].as_object_mut().expect("a row").remove("response");
+        },
+        &["\"user-2\"", "row 5", "response"],
+    );
+    data_mistake(|clients| clients["user-2"][5]["response"] = json!(""), &["\"user-2\"", "row 5", "response"]);
+    data_mistake(|clients| clients["user-2"][5]["response"] = json!(7), &["\"user-2\"", "row 5", "response"]);
+}
+
+#[test]
+fn the_data_is_not_json() {
+    let world = World::new();
+    world.edit("data.json", "  \"user-1\": [", "  \"user-1\": ");
+    refused(&world, &["data.json", "line "]);
+}
+
+#[test]
+fn a_prompt_is_longer_than_the_sequence() {
+    let world = World::new();
+    let mut clients: serde_json::Value = serde_json::from_str(&data(6, 8)).expect("JSON");
+    clients["user-4"][1]["instruction"] = json!("word ".repeat(500));
+    world.write("data.json", &clients.to_string());
+    refused(&world, &["client \"user-4\", row 1", "leaves no room"]);
+    world.edit("scenario.ron", "max_seq_length: 160", "max_seq_length: 160, long_prompts: Skip");
+    world.run("run", &[]).succeeded();
+}
+
+#[track_caller]
+fn model_mistake(change: impl FnOnce(&World), parts: &[&str]) {
+    let world = World::new();
+    change(&world);
+    refused(&world, parts);
+}
+
+#[test]
+fn tensors_do_not_fit_the_config() {
+    let edit = |from: &'static str, to: &'static str| move |world: &World| world.edit("base/config.json", from, to);
+    model_mistake(edit("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 5"), &["model.layers.4."]);
+    model_mistake(edit("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 3"), &["model.layers.3."]);
+    model_mistake(edit("\"hidden_size\": 128", "\"hidden_size\": 256"), &["model.embed_tokens.weight", "256", "128"]);
+    model_mistake(edit("\"model_type\": \"llama\"", "\"model_type\": \"lama\""), &["config.json", "lama"]);
+}
+
+#[test]
+fn the_weights_are_cut_short() {
+    for share in [0, 1, 50, 99] {
+        model_mistake(
+            |world| {
+                let path = world.path("base/model.safetensors");
+                let bytes = fs::read(&path).expect("the fixture");
+                fs::write(&path, &bytes[..bytes.len() * share / 100]).expect("a writable file");
+            },
+            &["model.safetensors"],
+        );
+    }
+}
+
+#[test]
+fn a_lora_target_matches_nothing() {
+    scenario_mistake("\"v_proj\"", "\"w_proj\"", &["w_proj"]);
+}
+
+#[test]
+fn the_folder_holds_another_run() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    let before = super::support::files(&world.path("run"));
+    world.run("run", &[]).refused(2, &["failed to start a run in run", "already holds a run"]);
+    assert!(super::support::files(&world.path("run")) == before, "a refused run changed the folder");
+    fs::create_dir(world.path("full")).expect("a writable folder");
+    world.write("full/notes.txt", "mine");
+    world.run("full", &[]).refused(2, &["already holds other files"]);
+}
+
+#[test]
+fn usage_mistakes_exit_with_2() {
+    let world = World::new();
+    world.fedreplay(&["run"]).refused(2, &["required"]);
+    world.fedreplay(&["run", "scenario.ron", "--workers", "0"]).refused(2, &["--workers"]);
+    world.fedreplay(&["run", "scenario.ron", "--device", "tpu"]).refused(2, &["cpu, cuda or cuda:N"]);
+    world.fedreplay(&["run", "scenario.ron", "--set", "training.lrr=1"]).refused(2, &["no field `lrr`"]);
+    world.fedreplay(&["replay", "nothing"]).refused(1, &["nothing/manifest.json"]);
+}

@@ -1,0 +1,98 @@
+//! The same scenario gives the same bits: run twice, with any number of workers, with and without a store, replayed.
+
+use super::support::{World, files};
+
+/// The hashed files of a run: everything but the manifest and wall-clock timings.
+fn hashed(world: &World, run: &str) -> Vec<(String, Vec<u8>)> {
+    let mut found = files(&world.path(run));
+    found.retain(|(name, _)| name != "manifest.json" && !name.starts_with("timing/"));
+    found
+}
+
+#[test]
+fn two_runs_and_any_number_of_workers_write_the_same_bytes() {
+    let world = World::new();
+    let first = world.run("a", &["--workers", "1"]).succeeded();
+    let expected = hashed(&world, "a");
+    assert!(expected.iter().any(|(name, _)| name == "ledger/tasks/00001-00003.parquet"), "{expected:?}");
+    for (run, workers) in [("b", "1"), ("c", "2"), ("d", "4")] {
+        let again = world.run(run, &["--workers", workers]).succeeded();
+        assert_eq!(again.summary("digest"), first.summary("digest"), "{workers} workers");
+        assert!(hashed(&world, run) == expected, "{workers} workers wrote other bytes");
+    }
+}
+
+#[test]
+fn a_store_changes_no_byte_and_spares_all_work() {
+    let world = World::new();
+    world.run("without", &[]).succeeded();
+    let store = world.path("store");
+    let with = ["run", "scenario.ron", "--store", store.to_str().expect("UTF-8"), "--out"];
+    for run in ["first", "second"] {
+        world.fedreplay(&[&with[..], &[run]].concat()).succeeded();
+        assert!(hashed(&world, run) == hashed(&world, "without"), "the {run} run with a store");
+    }
+    let flags = super::record::column_of_bools(&world.path("second/timing/orders.parquet"), "from_store");
+    assert!(!flags.is_empty() && flags.iter().all(|&found| found), "the second run computed something: {flags:?}");
+}
+
+#[test]
+fn damaged_results_in_the_store_are_computed_again() {
+    let world = World::new();
+    let store = world.path("store");
+    let run = |out| world.fedreplay(&["run", "scenario.ron", "--store", store.to_str().expect("UTF-8"), "--out", out]);
+    let digest = run("first").succeeded().summary("digest").to_owned();
+    for (index, (name, mut bytes)) in files(&store).into_iter().enumerate().filter(|(_, (_, bytes))| !bytes.is_empty())
+    {
+        let place = bytes.len() * (index % 7) / 7;
+        bytes[place] ^= 1;
+        std::fs::write(store.join(name), bytes).expect("a writable store");
+    }
+    assert_eq!(run("second").succeeded().summary("digest"), digest);
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let world = World::new();
+    let first = world.run("a", &[]).succeeded();
+    let other = world.run("b", &["--seed", "2"]).succeeded();
+    assert_ne!(first.summary("digest"), other.summary("digest"));
+}
+
+#[test]
+fn a_replay_agrees_and_notices_a_changed_record() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    let said = world.fedreplay(&["replay", "run"]).succeeded();
+    assert!(said.stdout.starts_with("same: 3 rounds"), "{}", said.stdout);
+
+    world.run("other", &["--set", "training.lr=0.02"]).succeeded();
+    std::fs::rename(world.path("other/ledger"), world.path("run/other")).expect("a writable folder");
+    std::fs::remove_dir_all(world.path("run/ledger")).expect("a writable folder");
+    std::fs::rename(world.path("run/other"), world.path("run/ledger")).expect("a writable folder");
+    let said = world.fedreplay(&["replay", "run"]);
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    assert!(said.stdout.contains("round 1, table tasks, row"), "{}", said.stdout);
+    let left: Vec<_> = files(&world.path(".")).into_iter().filter(|(name, _)| name.contains("replay")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_changed_network_trains_nothing_again_where_all_count() {
+    let world = World::new();
+    world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 6");
+    world.edit("scenario.ron", "dropout: (during_training: 0.3)", "");
+    let store = world.path("store");
+    let run = |out, uplink: &str| {
+        let set = format!("server.uplink={uplink}");
+        let store = store.to_str().expect("UTF-8");
+        world.fedreplay(&["run", "scenario.ron", "--store", store, "--out", out, "--set", &set]).succeeded()
+    };
+    let first = run("slow", "1 Mbit/s");
+    let second = run("fast", "100 Mbit/s");
+    assert_ne!(first.summary("simulated"), "");
+    assert_ne!(first.summary("digest"), second.summary("digest"), "other times are another run");
+    assert_eq!(first.summary("loss after"), second.summary("loss after"));
+    let flags = super::record::column_of_bools(&world.path("fast/timing/orders.parquet"), "from_store");
+    assert!(flags.iter().all(|&found| found), "{flags:?}");
+}

@@ -1,0 +1,8 @@
+//! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
+
+mod bad_input;
+mod determinism;
+mod interruption;
+mod real_data;
+mod record;
+mod support;

@@ -1,0 +1,159 @@
+//! What stands in a run's folder: tables that add up, files that answer for their hashes.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, UInt32Type, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use fedreplay::ledger::read_table;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::support::{World, files};
+
+/// A column of booleans of one Parquet file.
+pub fn column_of_bools(path: &Path, column: &str) -> Vec<bool> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).expect("the file is there"));
+    let batches = reader.and_then(|reader| reader.build()).expect("a Parquet file");
+    let values = |batch: RecordBatch| batch[column].as_boolean().iter().flatten().collect::<Vec<_>>();
+    batches.flat_map(|batch| values(batch.expect("a readable batch"))).collect()
+}
+
+fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
+    rows[column].as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect()
+}
+
+fn sum(rows: &RecordBatch, column: &str) -> u64 {
+    match rows[column].as_primitive_opt::<UInt64Type>() {
+        Some(values) => values.iter().flatten().sum(),
+        None => rows[column].as_primitive::<UInt32Type>().iter().flatten().map(u64::from).sum(),
+    }
+}
+
+#[test]
+fn tables_agree_with_each_other() {
+    let world = World::new();
+    let said = world.run("run", &["--json"]).succeeded();
+    let run = world.path("run");
+    let [population, events, tasks, rounds, evaluations] =
+        ["population", "events", "tasks", "rounds", "evaluations"].map(|name| read_table(&run, name).expect("a table"));
+    assert_eq!(population.num_rows(), 6);
+    assert_eq!(rounds.num_rows(), 3);
+    let fates = texts(&tasks, "fate");
+    for fate in ["counted", "late", "dropped", "cancelled"] {
+        let in_tasks = fates.iter().filter(|&f| f == fate).count() as u64;
+        assert_eq!(in_tasks, sum(&rounds, fate), "{fate}");
+    }
+    assert_eq!(sum(&rounds, "dispatched"), tasks.num_rows() as u64);
+    // What did not count was never trained.
+    let trained = tasks["steps"].len() - tasks["steps"].null_count();
+    assert_eq!(trained as u64, sum(&rounds, "counted"));
+    assert!(
+        fates.iter().zip(tasks["steps"].as_primitive::<UInt32Type>()).all(|(f, s)| (f == "counted") == s.is_some())
+    );
+    let weights: f64 = tasks["weight"].as_primitive::<Float64Type>().iter().flatten().sum();
+    assert!((weights - 3.0).abs() < 1e-12, "the weights of three rounds add up to {weights}");
+    for (column, table) in [("event_rows", &events), ("task_rows", &tasks), ("evaluation_rows", &evaluations)] {
+        assert_eq!(sum(&rounds, column), table.num_rows() as u64, "{column}");
+    }
+    let times = events["at_ns"].as_primitive::<UInt64Type>().values().to_vec();
+    assert!(times.is_sorted());
+    let last: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["rounds"], 3);
+    assert_eq!(last["digest"], texts(&rounds, "digest")[2]);
+    assert_eq!(last["run"], "run");
+}
+
+#[test]
+fn every_column_states_unit_and_meaning() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    for table in ["population", "events", "tasks", "rounds", "evaluations"] {
+        for field in read_table(&world.path("run"), table).expect("a table").schema().fields() {
+            for key in ["unit", "description"] {
+                assert!(
+                    field.metadata().get(key).is_some_and(|text| !text.is_empty()),
+                    "{table}.{} {key}",
+                    field.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_fall_and_adapters_are_saved() {
+    let world = World::new();
+    let said = world.run("run", &["--set", "rounds=4"]).succeeded();
+    let loss = |name| said.summary(name).split(' ').next().expect("a number").parse::<f64>().expect("a number");
+    assert!(loss("loss after") < loss("loss before") - 0.05, "{}", said.stdout);
+    for round in ["round-00002", "round-00004"] {
+        for file in ["adapter_config.json", "adapter_model.safetensors"] {
+            assert!(world.path("run/adapters").join(round).join(file).is_file(), "{round}/{file}");
+        }
+    }
+    let lines: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("[ROUND ")).collect();
+    assert_eq!(lines.len(), 4, "{}", said.stderr);
+    assert!(lines[3].starts_with("[ROUND 4/4] closed at 0:"), "{}", lines[3]);
+}
+
+#[test]
+fn verify_finds_any_changed_missing_or_added_file() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    let run = world.path("run");
+    let whole = world.fedreplay(&["verify", "run"]).succeeded();
+    assert!(whole.stdout.starts_with("whole: "), "{}", whole.stdout);
+    let check = |expected: &str| {
+        let said = world.fedreplay(&["verify", "run"]);
+        assert_eq!(said.code, Some(3), "{expected}: {}{}", said.stdout, said.stderr);
+        assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
+    };
+    for (index, (name, bytes)) in files(&run).into_iter().filter(|(name, _)| !name.starts_with("timing")).enumerate() {
+        let mut changed = bytes.clone();
+        let place = changed.len() * (index + 1) / 12;
+        changed[place] ^= 0x10;
+        fs::write(run.join(&name), &changed).expect("a writable file");
+        match name.as_str() {
+            // A byte of the manifest may break its form instead of its seal.
+            "manifest.json" => assert_ne!(world.fedreplay(&["verify", "run"]).code, Some(0)),
+            name => check(name),
+        }
+        fs::write(run.join(&name), &bytes).expect("a writable file");
+    }
+    fs::write(run.join("ledger/stray.txt"), "x").expect("a writable folder");
+    check("ledger/stray.txt: the manifest does not know this file");
+    fs::remove_file(run.join("ledger/stray.txt")).expect("it is there");
+    fs::remove_file(run.join("adapters/round-00002/adapter_config.json")).expect("it is there");
+    check("adapters/round-00002/adapter_config.json: the file is missing");
+}
+
+#[test]
+fn verify_computes_the_chain_from_the_rows() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    world.run("other", &["--set", "training.lr=0.02"]).succeeded();
+    // Tables of another run, with file hashes and seal that fit them: only the rows give it away.
+    let manifest = world.path("run/manifest.json");
+    for (name, bytes) in files(&world.path("other/ledger/tasks")) {
+        fs::write(world.path("run/ledger/tasks").join(name), bytes).expect("a writable folder");
+    }
+    let mut sealed = fedreplay::ledger::Manifest::read(&world.path("run")).expect("a manifest");
+    sealed.list_files(&world.path("run")).expect("readable files");
+    sealed.write(&world.path("run")).expect("a writable folder");
+    assert!(manifest.is_file());
+    let said = world.fedreplay(&["verify", "run"]);
+    assert_eq!(said.code, Some(3));
+    assert!(said.stdout.contains("round 1: its rows give the digest"), "{}", said.stdout);
+}
+
+#[test]
+fn diff_names_round_table_row_and_column() {
+    let world = World::new();
+    world.run("a", &[]).succeeded();
+    world.run("b", &["--set", "training.lr=0.02"]).succeeded();
+    let said = world.fedreplay(&["diff", "a", "b"]);
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    assert!(said.stdout.starts_with("different: round 1, table tasks, row "), "{}", said.stdout);
+    world.fedreplay(&["diff", "a", "a"]).succeeded();
+}

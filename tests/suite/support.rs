@@ -1,0 +1,178 @@
+//! A fresh folder with a small federation in it, and the binary to play it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// What the binary said.
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Fails unless the program succeeded.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Fails unless the program ended with `code` and said all of `parts` on stderr.
+    #[track_caller]
+    pub fn refused(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is not in:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// The value of a line of the closing summary.
+    #[track_caller]
+    pub fn summary(&self, name: &str) -> &str {
+        let line = self.stdout.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no `{name}` in:\n{}", self.stdout)).trim()
+    }
+}
+
+/// Where the project's own files lie.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A folder with a federation of six clients on the tiny base model.
+pub struct World {
+    folder: TempDir,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        world.write("scenario.ron", SCENARIO);
+        world.write("data.json", &data(6, 8));
+        world.write("test.json", &rows(4, "test").to_string());
+        world.copy_base("base");
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a writable folder");
+    }
+
+    /// Changes a text file by replacing what must be in it.
+    #[track_caller]
+    pub fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).expect("the file is there");
+        assert!(text.contains(from), "`{from}` is not in {name}");
+        self.write(name, &text.replace(from, to));
+    }
+
+    /// Copies the tiny base model, to be damaged.
+    pub fn copy_base(&self, name: &str) {
+        fs::create_dir(self.path(name)).expect("a writable folder");
+        for entry in fs::read_dir(project("fixtures/tiny-base")).expect("the fixture is there") {
+            let from = entry.expect("a readable folder").path();
+            if from.is_file() {
+                fs::copy(&from, self.path(name).join(from.file_name().expect("a file has a name"))).expect("a copy");
+            }
+        }
+    }
+
+    /// The binary in this folder, with a store of its own.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fedreplay"));
+        command.args(arguments).current_dir(self.folder.path()).env("XDG_CACHE_HOME", self.path("cache"));
+        command.env_remove("RUST_LOG");
+        command
+    }
+
+    pub fn fedreplay(&self, arguments: &[&str]) -> Said {
+        Said::of(self.command(arguments).output().expect("the binary can be run"))
+    }
+
+    /// Plays the scenario into `out` with no store.
+    pub fn run(&self, out: &str, more: &[&str]) -> Said {
+        let arguments = [&["run", "scenario.ron", "--out", out, "--store", "none"], more].concat();
+        self.fedreplay(&arguments)
+    }
+}
+
+/// Every file under `folder`, with its bytes, by path.
+pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("a readable folder") {
+            let path = entry.expect("a readable folder").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("it was found there").to_string_lossy().into_owned();
+                found.push((name, fs::read(&path).expect("a readable file")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A federation of `clients` clients with `rows` rows or a few more each.
+pub fn data(clients: usize, count: usize) -> String {
+    let entry = |client: usize| (format!("user-{client}"), rows(count + client, &format!("user {client}")));
+    let clients: serde_json::Map<_, _> = (0..clients).map(entry).collect();
+    serde_json::to_string_pretty(&clients).expect("plain data")
+}
+
+fn rows(count: usize, about: &str) -> serde_json::Value {
+    let row = |n: usize| {
+        serde_json::json!({
+            "instruction": format!("Say what number {n} of {about} is."),
+            "response": format!("It is {} for {about}.", n * n),
+        })
+    };
+    (0..count).map(row).collect()
+}
+
+const SCENARIO: &str = r#"(
+    name: "small",
+    seed: 1,
+    rounds: 3,
+    model: (folder: "base", lora: (rank: 4, alpha: 8, target_modules: ["q_proj", "v_proj"])),
+    data: (file: "data.json", test_file: "test.json", max_seq_length: 160, held_out: 0.2),
+    training: (local_steps: 2, batch_size: 2, lr: 1e-2),
+    server: (
+        protocol: Synchronous(clients_per_round: 2, over_selection: 2, deadline: "10m"),
+        downlink: "10 Mbit/s",
+        uplink: "10 Mbit/s",
+    ),
+    population: (
+        devices: {
+            "quick": (speed: "1 GFLOP/s", jitter: 0.2, busy_watts: 40, idle_watts: 5),
+            "slow": (speed: "50 MFLOP/s", jitter: 0.4, busy_watts: 5, idle_watts: 1),
+        },
+        links: {
+            "home": (down: "20 Mbit/s", up: "4 Mbit/s", latency: "20ms"),
+        },
+        mix: [
+            (share: 1, device: "quick", link: "home"),
+            (share: 1, device: "slow", link: "home", dropout: (during_training: 0.3)),
+        ],
+    ),
+    evaluation: (local_baseline: true),
+    output: (save_adapter_every: 2),
+)
+"#;
