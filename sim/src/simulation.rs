@@ -64,7 +64,7 @@ impl Simulation {
             return Ok(Step::Advanced);
         }
         // No event is left, but the protocol has not finished: it is told, and gives up.
-        self.engine.schedule(self.now(), Class::Observe, EntityId::SERVER, Event::Stalled);
+        self.engine.schedule(self.now().after(Span(1)), Class::Dispatch, EntityId::SERVER, Event::Stalled);
         Ok(if self.engine.step()? { Step::Advanced } else { Step::Idle })
     }
 

@@ -20,7 +20,7 @@ pub use device::Device;
 pub(crate) use device::NOMINAL_PPB;
 pub(crate) use dropout::Fate;
 pub use dropout::{Dropout, Stage};
-pub use fault::{Crashes, Interruption, RegionCut};
+pub use fault::{Crashes, INTERRUPTIONS_MAX, Interruption, RegionCut};
 pub use link::Link;
 pub use lora_cost::{ALL_TARGETS, LoraTraining, ModelShape, Target};
 pub use work::Work;

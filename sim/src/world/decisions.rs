@@ -32,7 +32,8 @@ impl World {
             Act::SendToServer { aggregator } => self.send_edge(aggregator, Way::Up, ctx),
             Act::Wake { aggregator, after } => {
                 let at = ctx.now().after(after);
-                ctx.schedule(at, Class::Dispatch, entity_of(aggregator), Event::Dispatch { aggregator });
+                // All dispatches are the server's, for an edge or tier may make the server dispatch at once.
+                ctx.schedule(at, Class::Dispatch, EntityId::SERVER, Event::Dispatch { aggregator });
             }
             Act::Finish => self.finish(ctx),
         }

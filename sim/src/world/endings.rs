@@ -4,7 +4,7 @@ use super::event::Event;
 use super::state::{NO_TASK, World};
 use super::task::{Phase, Task};
 use super::wires::Way;
-use crate::client::Interruption;
+use crate::client::{INTERRUPTIONS_MAX, Interruption};
 use crate::kernel::{Class, Ctx, EntityId, Time};
 use crate::record::{Detail, EventKind, Outcome, Record, TaskRecord};
 use crate::server::protocol::{Fact, Upload};
@@ -55,11 +55,13 @@ impl World {
     pub(super) fn change_presence(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let look = self.look(client, ctx.now());
         let slot = self.clients[client as usize].slot;
-        let Task { is_cut, number, .. } = *self.tasks.get(slot);
+        let Task { is_cut, number, interruptions, .. } = *self.tasks.get(slot);
         if !look.is_up {
             return self.lose(client, Outcome::Crashed, ctx);
         }
-        let is_lost = self.federation.interruption == Interruption::Abandon || look.until.is_none();
+        let is_lost = self.federation.interruption == Interruption::Abandon
+            || look.until.is_none()
+            || interruptions >= INTERRUPTIONS_MAX;
         if !look.is_reachable && is_lost {
             return self.lose(client, Outcome::Left, ctx);
         }
@@ -87,7 +89,8 @@ impl World {
                 self.tasks.get_mut(slot).bytes_due = whole;
             }
         }
-        self.tasks.get_mut(slot).is_cut = true;
+        let task = self.tasks.get_mut(slot);
+        (task.is_cut, task.interruptions) = (true, task.interruptions + 1);
         self.note_task(EventKind::ClientLeft, slot, bytes, ctx);
     }
 

@@ -27,6 +27,7 @@ impl World {
             phase: Phase::DownloadWaits,
             fate: self.federation.dropout(client).fate(&self.seeds, client, number),
             is_cut: false,
+            interruptions: 0,
             dispatched_at: ctx.now(),
             download_done_at: Time::NEVER,
             training_done_at: Time::NEVER,

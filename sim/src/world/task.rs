@@ -42,6 +42,8 @@ pub(super) struct Task {
     pub fate: Fate,
     /// Whether the client is out of reach; its transfers wait then.
     pub is_cut: bool,
+    /// How often it was out of reach.
+    pub interruptions: u16,
     pub dispatched_at: Time,
     /// [`Time::NEVER`] until it happens, as the three below.
     pub download_done_at: Time,
