@@ -9,10 +9,8 @@ use std::path::PathBuf;
 fn main() {
     let library = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency"));
     let include = library.parent().expect("LibTorch's lib folder has a parent").join("include");
-    println!("cargo:rerun-if-changed=src/training/native/shim.cpp");
-    println!("cargo:rerun-if-changed=src/training/native/kernels.cpp");
-    println!("cargo:rerun-if-changed=src/training/native/kernels.h");
-    // This file alone may use AVX2: it is called only where the processor has it.
+    println!("cargo:rerun-if-changed=src/training/native");
+    // These files alone may use AVX2: they are called only where the processor has it.
     cc::Build::new()
         .cpp(true)
         .pic(true)
@@ -22,6 +20,8 @@ fn main() {
         .flag("-mfma")
         .flag("-ffp-contract=off")
         .file("src/training/native/kernels.cpp")
+        .file("src/training/native/gemm.cpp")
+        .file("src/training/native/attention.cpp")
         .compile("fedreplay_kernels");
     cc::Build::new()
         .cpp(true)

@@ -31,7 +31,7 @@ impl Trainer {
     /// # Errors
     /// If a row does not fit the model, the adapter has another layout, or LibTorch fails.
     pub fn evaluate(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
-        let _guard = tch::no_grad_guard();
+        let _guard = self.enter();
         self.check_evaluation(adapter, samples)?;
         let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
         let mut losses = Vec::with_capacity(samples.len());
@@ -68,7 +68,7 @@ impl Trainer {
     /// # Errors
     /// If the ids do not fit the model, the adapter has another layout, or LibTorch fails.
     pub fn logits(&self, adapter: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
-        let _guard = tch::no_grad_guard();
+        let _guard = self.enter();
         // Every position predicts: the one after the last is asked for by a token that stands for it.
         let mut padded = ids.to_vec();
         padded.push(0);
@@ -80,7 +80,7 @@ impl Trainer {
         let x = self.last_rows(&parameters, &packed)?;
         let master = self.base.precision.master_kind();
         let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
-        let logits = h.f_mm(&self.base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
+        let logits = ops::product(&h, &self.base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
         Ok(logits.f_to_kind(master)?)
     }
 

@@ -20,6 +20,8 @@ pub struct Job {
     pub steps: Vec<Step>,
     /// What it minimises.
     pub objective: Objective,
+    /// What the federated method adds.
+    pub terms: Terms,
     /// How it trains.
     pub hyper: Hyper,
     /// Keys the dropout masks; nothing else in a training is random.
@@ -42,6 +44,24 @@ pub enum Objective {
     },
 }
 
+/// Data that a federated method hands to a client's training.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// What the proximal term pulls towards; the adapter that the job starts from where none is given.
+    pub anchor: Option<Arc<Adapter>>,
+    /// SCAFFOLD's c - c_i (arXiv 1910.06378), and where it enters.
+    pub correction: Option<(Arc<Adapter>, CorrectionPlace)>,
+}
+
+/// Where a correction enters a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CorrectionPlace {
+    /// Added to the gradient before it is clipped, as in the paper's local step.
+    Gradient,
+    /// Subtracted, times the learning rate, from the values after the update, as FedLLM-Bench does.
+    AfterUpdate,
+}
+
 /// How adapters are trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hyper {
@@ -55,7 +75,7 @@ pub struct Hyper {
     pub accumulation: Accumulation,
     /// LoRA dropout, in [0, 1).
     pub dropout: f64,
-    /// FedProx's mu: adds mu (w - w_start) to each gradient (arXiv 1812.06127).
+    /// FedProx's mu: adds mu (w - anchor) to each gradient (arXiv 1812.06127).
     pub proximal: Option<f64>,
 }
 

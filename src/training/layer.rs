@@ -76,7 +76,7 @@ impl Pass<'_> {
     pub fn backward(&self, layer: usize, kept: Kept, dy: Tensor, is_lowest: bool) -> Result<Option<Tensor>> {
         let dx2 = self.backward_mlp(layer, &kept, dy)?;
         let block = &self.base.blocks[layer];
-        let d_attended = dx2.f_mm(&block.output)?;
+        let d_attended = ops::product(&dx2, &block.output)?;
         let attended_rows = self.go_on(layer, &kept.attended)?;
         self.differentiate_lora(layer, Site::Output, &kept, &attended_rows, &dx2, Some(&d_attended))?;
         let (d_attended, dx2) = (self.come_back(layer, d_attended)?, self.come_back(layer, dx2)?);
@@ -87,7 +87,7 @@ impl Pass<'_> {
             self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, None)?;
             return Ok(None);
         }
-        let dh = d_qkv.f_mm(&block.qkv)?;
+        let dh = ops::product(&d_qkv, &block.qkv)?;
         self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, Some(&dh))?;
         ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm, &dx2).map(Some)
     }
@@ -95,12 +95,12 @@ impl Pass<'_> {
     /// The gradient at the attention's residual sum.
     fn backward_mlp(&self, layer: usize, kept: &Kept, dy: Tensor) -> Result<Tensor> {
         let block = &self.base.blocks[layer];
-        let d_product = dy.f_mm(&block.down)?;
+        let d_product = ops::product(&dy, &block.down)?;
         if let Some(product) = &kept.product {
             self.differentiate_lora(layer, Site::Down, kept, product, &dy, Some(&d_product))?;
         }
         let d_gate_up = ops::swiglu_backward(&d_product, &kept.gate_up)?;
-        let dh2 = d_gate_up.f_mm(&block.gate_up)?;
+        let dh2 = ops::product(&d_gate_up, &block.gate_up)?;
         self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
         ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm, &dy)
     }
@@ -177,7 +177,7 @@ impl Pass<'_> {
 
 fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     match bias {
-        None => input.f_mm(&weight.f_tr()?),
-        Some(bias) => bias.f_addmm(input, &weight.f_tr()?),
+        None => ops::product(input, &weight.f_tr()?),
+        Some(bias) => ops::product(input, &weight.f_tr()?)?.f_add_(bias),
     }
 }

@@ -79,7 +79,7 @@ impl Head<'_> {
             let (labels, weights) = (chunk(self.labels)?, chunk(weights)?);
             let master = self.base.precision.master_kind();
             nats.extend(ops::cross_entropy(&mut logits, &labels, Some(&weights), master)?);
-            chunk(&dh)?.f_copy_(&logits.f_mm(&self.base.head)?)
+            ops::product_into(&chunk(&dh)?, &logits, &self.base.head)
         })?;
         Ok((nats, dh))
     }
@@ -90,7 +90,7 @@ impl Head<'_> {
         for start in (0..rows).step_by(step as usize) {
             let length = step.min(rows - start);
             let chunk = |tensor: &Tensor| tensor.f_narrow(0, start, length);
-            body(&chunk, chunk(self.h)?.f_mm(&self.base.head.f_tr()?)?)?;
+            body(&chunk, ops::product(&chunk(self.h)?, &self.base.head.f_tr()?)?)?;
         }
         Ok(())
     }

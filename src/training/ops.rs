@@ -9,6 +9,37 @@ use super::native::kernels;
 
 type Result<T> = std::result::Result<T, TchError>;
 
+/// The product of two matrices.
+pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !kernels::serve_products(a) {
+        return a.f_mm(b);
+    }
+    let out = Tensor::f_empty([a.size()[0], b.size()[1]], (a.kind(), a.device()))?;
+    kernels::product_into(a, b, &out, false);
+    Ok(out)
+}
+
+/// Writes the product of two matrices to `out`, which may be a part of a wider table.
+pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    if kernels::serve_products(a) {
+        kernels::product_into(a, b, out, false);
+        return Ok(());
+    }
+    out.shallow_clone().f_copy_(&a.f_mm(b)?)
+}
+
+/// Adds the product of two matrices to `out`, which may be a part of a wider table.
+pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    if kernels::serve_products(a) && kernels::serve_products(out) {
+        kernels::product_into(a, b, out, true);
+        return Ok(());
+    }
+    if out.kind() == a.kind() {
+        return out.shallow_clone().f_addmm_(a, b).map(drop);
+    }
+    out.shallow_clone().f_add_(&a.f_mm(b)?.f_to_kind(out.kind())?).map(drop)
+}
+
 /// RMSNorm: returns the output and 1 / rms of each row `[rows, 1]`, which the backward pass needs.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(Tensor, Tensor)> {
     if kernels::serve(x) {
@@ -134,6 +165,35 @@ pub mod plain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every element is one chain of fused multiply-adds, whatever the strides, the shape and the place in a wider table.
+    #[test]
+    fn a_product_is_a_chain_of_fused_multiply_adds() {
+        for (rows, inner, columns) in [(1, 1, 1), (16, 7, 33), (13, 200, 16), (50, 1024, 70), (500, 130, 9)] {
+            let (a, b) = (values(rows, inner, 2.0), values(inner, columns, 3.0));
+            let start = values(rows, columns + 5, 1.0);
+            let chain = |i: i64, j: i64, from: f32| {
+                let at = |t: &Tensor, i, j| t.double_value(&[i, j]) as f32;
+                (0..inner).fold(from, |sum, k| at(&a, i, k).mul_add(at(&b, k, j), sum))
+            };
+            let turned = |t: &Tensor| t.tr().contiguous().tr();
+            for (a, b) in
+                [(a.copy(), b.copy()), (turned(&a), b.copy()), (a.copy(), turned(&b)), (turned(&a), turned(&b))]
+            {
+                let out = product(&a, &b).unwrap();
+                let table = start.copy();
+                add_product(&table.narrow(1, 2, columns), &a, &b).unwrap();
+                for (i, j) in (0..rows).step_by(7).flat_map(|i| (0..columns).step_by(4).map(move |j| (i, j))) {
+                    assert_eq!(out.double_value(&[i, j]) as f32, chain(i, j, 0.0));
+                    let before = start.double_value(&[i, j + 2]) as f32;
+                    assert_eq!(table.double_value(&[i, j + 2]) as f32, chain(i, j, before));
+                }
+                for outside in [0, 1, columns + 2, columns + 4] {
+                    assert_eq!(table.select(1, outside), start.select(1, outside));
+                }
+            }
+        }
+    }
 
     /// Values that differ from row to row, in a width that is no multiple of eight.
     fn values(rows: i64, width: i64, spread: f64) -> Tensor {

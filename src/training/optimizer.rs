@@ -2,16 +2,18 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::job::{AdamVariant, Hyper, Optimizer};
+use super::job::{AdamVariant, CorrectionPlace, Hyper, Job, Optimizer};
 use super::native::kernels;
 use super::parameters::Parameters;
+use crate::model::Base;
 
 type Result<T> = std::result::Result<T, TchError>;
 
 /// The state of one job's update rule.
 pub struct State {
     hyper: Hyper,
-    start: Option<Tensor>,
+    anchor: Option<Tensor>,
+    correction: Option<(Tensor, CorrectionPlace)>,
     first: Option<Tensor>,
     second: Option<Tensor>,
     steps: i32,
@@ -19,21 +21,29 @@ pub struct State {
 
 impl State {
     /// The state before the first step.
-    pub fn new(hyper: &Hyper, parameters: &Parameters) -> Result<Self> {
+    pub fn new(base: &Base, job: &Job, parameters: &Parameters) -> Result<Self> {
         let zeros = || parameters.values.f_zeros_like();
-        let (first, second) = match hyper.optimizer {
+        let (first, second) = match job.hyper.optimizer {
             Optimizer::AdamW { .. } => (Some(zeros()?), Some(zeros()?)),
             Optimizer::Sgd { .. } => (None, None),
         };
-        let start = hyper.proximal.map(|_| copied(&parameters.values)).transpose()?;
-        Ok(Self { hyper: hyper.clone(), start, first, second, steps: 0 })
+        let anchor = job.terms.anchor.as_ref().unwrap_or(&job.adapter);
+        let anchor = job.hyper.proximal.map(|_| parameters.flat(base, anchor)).transpose()?;
+        let correction = match &job.terms.correction {
+            Some((by, place)) => Some((parameters.flat(base, by)?, *place)),
+            None => None,
+        };
+        Ok(Self { hyper: job.hyper.clone(), anchor, correction, first, second, steps: 0 })
     }
 
     /// Adds the terms of the federated method to the gradient.
     pub fn correct(&self, parameters: &mut Parameters) -> Result<()> {
-        if let (Some(mu), Some(start)) = (self.hyper.proximal, &self.start) {
-            let pull = parameters.values.f_sub(start)?.f_mul_scalar(mu)?;
+        if let (Some(mu), Some(anchor)) = (self.hyper.proximal, &self.anchor) {
+            let pull = parameters.values.f_sub(anchor)?.f_mul_scalar(mu)?;
             let _ = parameters.gradient.f_add_(&pull)?;
+        }
+        if let Some((by, CorrectionPlace::Gradient)) = &self.correction {
+            let _ = parameters.gradient.f_add_(by)?;
         }
         Ok(())
     }
@@ -51,6 +61,9 @@ impl State {
             }
             Optimizer::AdamW { .. } => self.adamw(parameters, scale)?,
             Optimizer::Sgd { momentum } => self.sgd(parameters, scale, momentum)?,
+        }
+        if let Some((by, CorrectionPlace::AfterUpdate)) = &self.correction {
+            let _ = parameters.values.f_sub_(&by.f_mul_scalar(self.hyper.learning_rate)?)?;
         }
         parameters.refresh()
     }

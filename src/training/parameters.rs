@@ -66,6 +66,17 @@ impl Placement {
         placement
     }
 
+    /// Values of an adapter on the device, padding included.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Width of the low-rank products at a site, in the layer where it is largest.
+    pub fn low_width(&self, site: Site) -> usize {
+        let groups = self.groups.iter().filter_map(|sites| sites[site as usize].as_ref());
+        groups.map(|group| group.members.len() * self.rank).max().unwrap_or(0)
+    }
+
     /// The lowest layer that is adapted: nothing below it needs a gradient.
     pub fn lowest_layer(&self) -> usize {
         self.groups.iter().position(|sites| sites.iter().any(Option::is_some)).unwrap_or(0)
@@ -81,6 +92,12 @@ impl Placement {
             self.offsets[member.module] = (a + index * self.rank * inputs, member.b);
         }
         Some(GroupPlace { a, inputs, members })
+    }
+
+    /// An adapter's values on the base's device, in the master type.
+    fn flat(&self, base: &Base, adapter: &Adapter) -> Result<Tensor, TchError> {
+        let flat = Tensor::f_from_slice(&self.spread(adapter))?;
+        flat.f_to_kind(base.precision.master_kind())?.f_to_device(base.device.torch())
     }
 
     /// The flat vector of an adapter's values.
@@ -174,9 +191,8 @@ pub struct Parameters {
 impl Parameters {
     /// Places an adapter on the base's device.
     pub fn new(placement: &Arc<Placement>, base: &Base, adapter: &Adapter) -> Result<Self, TchError> {
-        let (master, kind) = (base.precision.master_kind(), base.precision.kind());
-        let flat = Tensor::f_from_slice(&placement.spread(adapter))?;
-        let values = flat.f_to_kind(master)?.f_to_device(base.device.torch())?;
+        let kind = base.precision.kind();
+        let values = placement.flat(base, adapter)?;
         let compute = values.f_to_kind(kind)?;
         let gradient = values.f_zeros_like()?;
         let groups = placement
@@ -195,6 +211,11 @@ impl Parameters {
     /// What is adapted at `site` of `layer`.
     pub fn group(&self, layer: usize, site: Site) -> Option<&Group> {
         self.groups[layer][site as usize].as_ref()
+    }
+
+    /// Another adapter of the same layout, flat like the values.
+    pub fn flat(&self, base: &Base, adapter: &Adapter) -> Result<Tensor, TchError> {
+        self.placement.flat(base, adapter)
     }
 
     /// Forgets the gradient.

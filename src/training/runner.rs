@@ -35,7 +35,7 @@ impl<'a> Runner<'a> {
     /// A job before its first step.
     pub fn new(trainer: &Trainer, job: &'a Job) -> Result<Self, Error> {
         let parameters = Parameters::new(&trainer.placement, &trainer.base, &job.adapter)?;
-        let state = State::new(&job.hyper, &parameters)?;
+        let state = State::new(&trainer.base, job, &parameters)?;
         let references = match job.objective {
             Objective::Sft => Vec::new(),
             Objective::Dpo { .. } => trainer.references_of(&job.steps)?,

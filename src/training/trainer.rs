@@ -18,6 +18,11 @@ use super::runner::{self, Runner};
 use crate::adapter::Layout;
 use crate::model::{Base, Device, LoraSpec, Precision};
 
+thread_local! {
+    /// Threads inside an operation, where a self-test asks for another number than the trainer's.
+    static OVERRIDE: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
 /// One frozen base and the LoRA placed on it. Threads share it; each call works on its own adapters.
 pub struct Trainer {
     pub(super) base: Frozen<Base>,
@@ -25,7 +30,7 @@ pub struct Trainer {
     pub(super) references: References,
     layout: Arc<Layout>,
     fingerprint: Fingerprint,
-    pub(super) checkpointing: bool,
+    pub(super) numerics: Numerics,
 }
 
 impl Trainer {
@@ -48,14 +53,7 @@ impl Trainer {
         let placement = Arc::new(Placement::new(layout.clone(), &base.config));
         let fingerprint = Fingerprint::read(device, precision, numerics);
         let references = References::default();
-        Ok(Self {
-            base: Frozen::new(base),
-            placement,
-            references,
-            layout,
-            fingerprint,
-            checkpointing: numerics.checkpointing,
-        })
+        Ok(Self { base: Frozen::new(base), placement, references, layout, fingerprint, numerics: numerics.clone() })
     }
 
     /// The layout of the adapters that this trainer trains.
@@ -92,9 +90,24 @@ impl Trainer {
         self.run(jobs)?.into_iter().map(Runner::finish).collect()
     }
 
+    /// Prepares the calling thread: no tape is kept, and operations use the threads that were asked for. Both settings
+    /// are of the thread, not of the process.
+    pub(super) fn enter(&self) -> tch::NoGradGuard {
+        tch::set_num_threads(OVERRIDE.get().unwrap_or(self.numerics.threads).max(1) as i32);
+        tch::no_grad_guard()
+    }
+
+    /// Runs `work` on the calling thread with another number of threads inside an operation.
+    pub(super) fn with_threads<T>(&self, threads: usize, work: impl FnOnce() -> T) -> T {
+        OVERRIDE.set(Some(threads));
+        let result = work();
+        OVERRIDE.set(None);
+        result
+    }
+
     /// Trains every job to its end.
     pub(super) fn run<'a>(&self, jobs: &'a [Job]) -> Result<Vec<Runner<'a>>, Error> {
-        let _guard = tch::no_grad_guard();
+        let _guard = self.enter();
         jobs.iter().enumerate().try_for_each(|(index, job)| self.check(index, job))?;
         let mut runners = jobs.iter().map(|job| Runner::new(self, job)).collect::<Result<Vec<_>, Error>>()?;
         loop {
@@ -124,13 +137,15 @@ impl Trainer {
             active.iter().map(|r| Trainee { parameters: r.parameters(), masks: r.masks() }).collect();
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
         let lowest = self.placement.lowest_layer();
+        let checkpointing = self.checkpoints(packed);
         let mut x = self.base.embedding.f_index_select(0, &packed.ids)?;
         let mut kept: Vec<Option<Remembered>> = Vec::with_capacity(self.base.blocks.len());
         for layer in 0..self.base.blocks.len() {
             let input = x.shallow_clone();
             let (y, all) = pass.forward(layer, x)?;
             x = y;
-            kept.push((layer >= lowest).then_some(if self.checkpointing {
+            // What lies below the lowest adapter is not differentiated.
+            kept.push((layer >= lowest).then_some(if checkpointing {
                 Remembered::Input(input)
             } else {
                 Remembered::All(Box::new(all))

@@ -8,11 +8,9 @@
 #pragma once
 #include <cstdint>
 
-namespace fedreplay {
+#include "bf16.h"
 
-struct bf16 {
-  uint16_t bits;
-};
+namespace fedreplay {
 
 // y = x / rms(x) * weight, inverse = 1 / rms(x); `width` values a row.
 template <class T>

@@ -32,7 +32,52 @@ pub struct AdamW {
     pub decay_last: c_int,
 }
 
+/// What all heads of an attention share; the layout is that of `fedreplay::Shape` in attention.h.
+#[repr(C)]
+struct Shape {
+    heads: i64,
+    kv_heads: i64,
+    width: i64,
+    window: i64,
+    qkv_stride: i64,
+    out_stride: i64,
+}
+
+/// The heads of an attention, and how many keys a query sees where that is limited.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub queries: usize,
+    /// Key and value heads.
+    pub keys: usize,
+    /// Width of a head.
+    pub width: usize,
+    /// Keys that a query sees, itself included.
+    pub window: Option<usize>,
+}
+
 unsafe extern "C" {
+    fn fedreplay_product(a: *const At, b: *const At, out: *mut At, accumulate: c_int);
+    fn fedreplay_attend(
+        shape: *const Shape,
+        count: i64,
+        starts: *const i64,
+        lengths: *const i64,
+        qkv: *const At,
+        out: *mut At,
+        sums: *mut At,
+    );
+    fn fedreplay_attend_backward(
+        shape: *const Shape,
+        count: i64,
+        starts: *const i64,
+        lengths: *const i64,
+        qkv: *const At,
+        out: *const At,
+        sums: *const At,
+        d_out: *const At,
+        d_qkv: *mut At,
+    );
     fn fedreplay_rms_norm(x: *const At, weight: *const At, eps: f64, y: *mut At, inverse: *mut At);
     fn fedreplay_rms_norm_backward(
         dy: *const At,
@@ -87,6 +132,90 @@ fn table(tensor: &Tensor) -> (Kind, i64, i64) {
     let (rows, width) = tensor.size2().expect("a table has two dimensions");
     check(tensor, tensor.kind(), &[rows, width]);
     (tensor.kind(), rows, width)
+}
+
+/// Whether [`add_product`] works on this tensor.
+pub fn serve_products(tensor: &Tensor) -> bool {
+    tensor.kind() == Kind::Float && serve(tensor)
+}
+
+/// out = a b, or out += a b: f32 matrices of any strides, `out` with dense rows.
+pub fn product_into(a: &Tensor, b: &Tensor, out: &Tensor, accumulate: bool) {
+    let ((rows, inner), (depth, columns)) = (matrix(a), matrix(b));
+    assert_eq!(inner, depth, "the matrices of a product do not fit");
+    assert_eq!(matrix(out), (rows, columns), "a product was to be written to a matrix of another shape");
+    assert!(columns == 1 || out.stride()[1] == 1, "a product was to be written to rows with gaps");
+    // SAFETY: all three were asserted to be f32 matrices on the CPU whose shapes fit; elements are addressed by strides.
+    unsafe { fedreplay_product(read(a), read(b), written(out), accumulate.into()) };
+}
+
+fn matrix(tensor: &Tensor) -> (i64, i64) {
+    assert!(serve_products(tensor), "a product was asked of a tensor that is not served");
+    tensor.size2().expect("a matrix has two dimensions")
+}
+
+/// First row and length of each sequence.
+pub struct Sequences {
+    /// First rows.
+    pub starts: Vec<i64>,
+    /// Lengths, at least 1.
+    pub lengths: Vec<i64>,
+}
+
+impl Sequences {
+    fn check(&self, rows: i64) {
+        assert_eq!(self.starts.len(), self.lengths.len(), "every sequence has a start and a length");
+        let inside = |(start, length): (&i64, &i64)| *start >= 0 && *length >= 1 && start + length <= rows;
+        assert!(self.starts.iter().zip(&self.lengths).all(inside), "a sequence lies outside of its rows");
+    }
+}
+
+fn shape(heads: Heads, qkv: &Tensor) -> Shape {
+    let Heads { queries, keys, width, window } = heads;
+    let (_, _, stride) = table(qkv);
+    assert_eq!(stride as usize, (queries + 2 * keys) * width, "a row holds all heads of q, k and v");
+    assert!(queries % keys == 0, "every key head serves as many query heads");
+    Shape {
+        heads: queries as i64,
+        kv_heads: keys as i64,
+        width: width as i64,
+        window: window.unwrap_or(0) as i64,
+        qkv_stride: stride,
+        out_stride: (queries * width) as i64,
+    }
+}
+
+/// Attention of packed sequences: writes the result to `out` `[rows, queries * width]`, whose other rows stay as they
+/// are, and returns the logarithms of the softmax's denominators `[rows, queries]`.
+pub fn attend(heads: Heads, sequences: &Sequences, qkv: &Tensor, out: &Tensor) -> Result<Tensor> {
+    let shape = shape(heads, qkv);
+    let rows = qkv.size()[0];
+    check(out, qkv.kind(), &[rows, shape.out_stride]);
+    sequences.check(rows);
+    let sums = Tensor::f_empty([rows, shape.heads], (Kind::Float, tch::Device::Cpu))?;
+    let count = sequences.starts.len() as i64;
+    let (starts, lengths) = (sequences.starts.as_ptr(), sequences.lengths.as_ptr());
+    // SAFETY: types, shapes and density were asserted above, the sequences lie inside of the rows, and both arrays have
+    // `count` elements. Sequences and heads write to disjoint places.
+    unsafe { fedreplay_attend(&shape, count, starts, lengths, read(qkv), written(out), written(&sums)) };
+    Ok(sums)
+}
+
+/// The gradient of [`attend`]: written to `d_qkv`, whose rows outside of the sequences stay as they are.
+pub fn attend_backward(heads: Heads, sequences: &Sequences, [qkv, out, sums, d_out]: [&Tensor; 4], d_qkv: &Tensor) {
+    let shape = shape(heads, qkv);
+    let rows = qkv.size()[0];
+    check(d_qkv, qkv.kind(), &[rows, shape.qkv_stride]);
+    [out, d_out].iter().for_each(|tensor| check(tensor, qkv.kind(), &[rows, shape.out_stride]));
+    check(sums, Kind::Float, &[rows, shape.heads]);
+    sequences.check(rows);
+    let count = sequences.starts.len() as i64;
+    let (starts, lengths) = (sequences.starts.as_ptr(), sequences.lengths.as_ptr());
+    let (sums, d_out, d_qkv) = (read(sums), read(d_out), written(d_qkv));
+    // SAFETY: as in `attend`; in addition each key head's gradients are written by one call alone.
+    unsafe {
+        fedreplay_attend_backward(&shape, count, starts, lengths, read(qkv), read(out), sums, d_out, d_qkv);
+    }
 }
 
 /// See [`crate::training::ops::rms_norm`].

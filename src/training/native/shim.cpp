@@ -8,6 +8,8 @@
 #include <ATen/core/Tensor.h>
 #include <torch/version.h>
 
+#include "attention.h"
+#include "gemm.h"
 #include "kernels.h"
 
 #include <algorithm>
@@ -39,6 +41,56 @@ void by_type(const at::Tensor* tensor, Work work) {
 }  // namespace
 
 extern "C" {
+
+// out = a b or out += a b, f32, each given by its strides. Work is shared by rows, or by columns where there are more of
+// them; no element depends on how.
+void fedreplay_product(const at::Tensor* a, const at::Tensor* b, at::Tensor* out, int accumulate) {
+  const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
+  const fedreplay::Matrix right{data<float>(b), b->stride(0), b->stride(1)};
+  const int64_t rows = a->size(0), inner = a->size(1), columns = b->size(1), stride = out->stride(0);
+  float* to = data<float>(out);
+  const bool by_row = rows >= columns;
+  const int64_t shared = by_row ? rows : columns, work = std::max<int64_t>(1, inner * (by_row ? columns : rows));
+  at::parallel_for(0, shared, std::max<int64_t>(64, (1 << 20) / work), [&](int64_t first, int64_t last) {
+    if (by_row) {
+      fedreplay::gemm(left, right, to, stride, inner, accumulate, first, last, 0, columns);
+    } else {
+      fedreplay::gemm(left, right, to, stride, inner, accumulate, 0, rows, first, last);
+    }
+  });
+}
+
+// Attention of `count` sequences, which begin at row starts[i] and have lengths[i] rows.
+void fedreplay_attend(const fedreplay::Shape* shape, int64_t count, const int64_t* starts, const int64_t* lengths,
+                      const at::Tensor* qkv, at::Tensor* out, at::Tensor* sums) {
+  by_type(qkv, [&](auto type) {
+    using T = decltype(type);
+    at::parallel_for(0, count * shape->kv_heads, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; i++) {
+        const int64_t sequence = i / shape->kv_heads, head = i % shape->kv_heads, row = starts[sequence];
+        fedreplay::attend<T>(*shape, head, lengths[sequence], data<T>(qkv) + row * shape->qkv_stride,
+                             data<T>(out) + row * shape->out_stride, data<float>(sums) + row * shape->heads);
+      }
+    });
+  });
+}
+
+void fedreplay_attend_backward(const fedreplay::Shape* shape, int64_t count, const int64_t* starts,
+                               const int64_t* lengths, const at::Tensor* qkv, const at::Tensor* out,
+                               const at::Tensor* sums, const at::Tensor* d_out, at::Tensor* d_qkv) {
+  by_type(qkv, [&](auto type) {
+    using T = decltype(type);
+    at::parallel_for(0, count * shape->kv_heads, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; i++) {
+        const int64_t sequence = i / shape->kv_heads, head = i % shape->kv_heads, row = starts[sequence];
+        fedreplay::attend_backward<T>(*shape, head, lengths[sequence], data<T>(qkv) + row * shape->qkv_stride,
+                                      data<T>(out) + row * shape->out_stride, data<float>(sums) + row * shape->heads,
+                                      data<T>(d_out) + row * shape->out_stride,
+                                      data<T>(d_qkv) + row * shape->qkv_stride);
+      }
+    });
+  });
+}
 
 void fedreplay_rms_norm(const at::Tensor* x, const at::Tensor* weight, double eps, at::Tensor* y, at::Tensor* inverse) {
   int64_t width = x->size(1);
