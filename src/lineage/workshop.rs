@@ -9,7 +9,7 @@ use crate::adapter::Adapter;
 use crate::algorithm::{self, Update};
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, key_of};
-use crate::training::{Job, Objective, Outcome, Status, Step, Terms, Trainer};
+use crate::training::{Job, Objective, Outcome, Status, Step, Trainer};
 
 /// What every order of a run shares: the frozen base behind the trainer, and the rules.
 pub struct Workshop<'a> {
@@ -52,9 +52,8 @@ impl<'a> Workshop<'a> {
         let job = Job {
             adapter: base.clone(),
             steps,
-            objective: Objective::Sft,
-            terms: Terms::default(),
             hyper: training.hyper.clone(),
+            objective: Objective::Sft,
             seed: training.seed,
             stream: training.stream,
         };

@@ -6,6 +6,7 @@ mod base;
 mod config;
 mod error;
 mod folder;
+pub mod hub;
 mod identity;
 mod lora;
 mod merge;
