@@ -9,7 +9,7 @@ use std::time::Instant;
 use fedreplay::adapter::Adapter;
 use fedreplay::dataset::Sample;
 use fedreplay::model::{Config, Device, LoraSpec, Precision, random};
-use fedreplay::training::{Hyper, Job, Numerics, Trainer, init_process};
+use fedreplay::training::{Hyper, Job, Numerics, Objective, Terms, Trainer, init_process};
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 struct Case {
@@ -24,11 +24,11 @@ fn case(name: &str) -> Case {
     match name {
         "small" => {
             let config = Config::llama(32_000, 768, 3072, 12, 12);
-            Case { config, rows: 4, length: 512, learnt_from: 308, steps: 4 }
+            Case { config, rows: 4, length: 512, learnt_from: 307, steps: 4 }
         }
         _ => {
-            let config = Config::llama(1000, 128, 352, 4, 4);
-            Case { config, rows: 4, length: 128, learnt_from: 64, steps: 40 }
+            let config = Config::llama(1000, 128, 384, 4, 4);
+            Case { config, rows: 4, length: 128, learnt_from: 77, steps: 40 }
         }
     }
 }
@@ -59,6 +59,8 @@ fn main() {
     let job = |steps| Job {
         adapter: adapter.clone(),
         steps: vec![step.clone(); steps],
+        objective: Objective::Sft,
+        terms: Terms::default(),
         hyper: Hyper::default(),
         seed: Seed(1),
         stream: 0,

@@ -1,10 +1,11 @@
 //! The description of a federation: everything that decides what happens when.
 
-use crate::client::{Availability, Client, Device, Dropout, Interruption, Link, RegionCut, Work};
-use crate::network::Network;
+use crate::client::{Availability, Client, Device, Dropout, Interruption, Link, NOMINAL_PPB, RegionCut, Work};
+use crate::kernel::Span;
+use crate::network::{FlowWork, Network};
 use crate::random::Seed;
 use crate::record::Detail;
-use crate::server::Server;
+use crate::server::{EdgeLink, Hierarchical, Protocol, Server};
 use serde::{Deserialize, Serialize};
 
 /// A federation: clients as rows of indices into tables of classes, a network and a server.
@@ -55,7 +56,32 @@ impl Federation {
         &self.dropouts[self.clients[client as usize].dropout as usize]
     }
 
+    pub(crate) fn availability(&self, client: u32) -> &Availability {
+        &self.availabilities[self.clients[client as usize].availability as usize]
+    }
+
     pub(crate) fn client_count(&self) -> u32 {
         self.clients.len() as u32
+    }
+
+    /// The settings of edges, and those of one edge.
+    pub(crate) fn edge(&self, edge: u32) -> (&Hierarchical, &EdgeLink) {
+        match &self.server.protocol {
+            Protocol::Hierarchical(policy) => (policy, &policy.edges[edge as usize]),
+            protocol => unreachable!("{protocol:?} has no edges"),
+        }
+    }
+
+    /// The time of an uncontended task of `client` without jitter.
+    pub(crate) fn nominal_task(&self, client: u32) -> Span {
+        let (link, work) = (self.link(client), self.work(client));
+        let transfer = |bytes, cap| FlowWork::of_bytes(bytes).duration(cap).map_or(u64::MAX, |span| span.0);
+        let parts = [
+            2 * link.latency.0,
+            transfer(work.download_bytes, link.down),
+            self.device(client).training_span(work, NOMINAL_PPB).0,
+            transfer(work.upload_bytes, link.up),
+        ];
+        Span(parts.into_iter().fold(0, u64::saturating_add))
     }
 }

@@ -9,24 +9,34 @@
 
 pub mod client;
 mod federation;
+mod intervention;
 pub mod kernel;
 pub mod network;
 pub mod random;
 mod record;
 pub mod server;
 mod simulation;
+mod snapshot;
 mod validation;
 mod world;
 
-pub use client::{Availability, Client, Crashes, Device, Dropout, Interruption, Link, RegionCut, Stage, Work};
+pub use client::{
+    ALL_TARGETS, Availability, Client, Crashes, Device, DeviceSpec, Diurnal, Dropout, Interruption, Link, LoraTraining,
+    ModelShape, Precision, RegionCut, Stage, Target, Work,
+};
 pub use federation::Federation;
+pub use intervention::Intervention;
 pub use kernel::{Class, Span, Time};
-pub use network::{Capacity, Network, Rate};
+pub use network::{Capacity, Network, Rate, Topology, TopologyLink};
 pub use random::{Probability, Purpose, Quantiles, Seed, Stream};
 pub use record::{
     CountedTask, Detail, EventKind, EventRecord, Failure, Outcome, Record, RoundRecord, RoundStatus, Tally, TaskId,
     TaskRecord,
 };
-pub use server::{Candidates, MemoryPolicy, Protocol, Selection, Server, Stragglers, Synchronous, TaskReport};
+pub use server::{
+    Asynchronous, Buffered, Candidates, Discount, EdgeLink, Hierarchical, MemoryPolicy, Oort, Protocol, Selection,
+    SemiSynchronous, Server, Stragglers, Synchronous, TaskReport, Tiered,
+};
 pub use simulation::{SimError, Simulation, Step};
+pub use snapshot::SnapshotError;
 pub use validation::{Invalid, Place};

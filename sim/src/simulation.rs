@@ -1,7 +1,8 @@
 //! A federation being played: one event at a time, forwards, forkable and storable at any event.
 
 use crate::federation::Federation;
-use crate::kernel::{Chain, Class, Engine, EntityId, KernelError, Time};
+use crate::intervention::Intervention;
+use crate::kernel::{Chain, Class, Engine, EntityId, KernelError, Span, Time};
 use crate::record::{Record, TaskId};
 use crate::server::TaskReport;
 use crate::validation::Invalid;
@@ -54,7 +55,7 @@ impl Simulation {
             return Ok(Step::Idle);
         }
         if let Some(task) = self.engine.model().wants_report() {
-            let is_decision = matches!(self.engine.peek(), Some((_, Event::Dispatch)));
+            let is_decision = matches!(self.engine.peek(), Some((_, Event::Dispatch { .. })));
             if is_decision {
                 return Ok(Step::Needs(task));
             }
@@ -63,7 +64,7 @@ impl Simulation {
             return Ok(Step::Advanced);
         }
         // No event is left, but the protocol has not finished: it is told, and gives up.
-        self.engine.schedule(self.now(), Class::Observe, EntityId::SERVER, Event::Stalled);
+        self.engine.schedule(self.now().after(Span(1)), Class::Dispatch, EntityId::SERVER, Event::Stalled);
         Ok(if self.engine.step()? { Step::Advanced } else { Step::Idle })
     }
 
@@ -87,6 +88,23 @@ impl Simulation {
     /// If it was not asked for: the driver would then train what nobody reads.
     pub fn supply(&mut self, task: TaskId, report: TaskReport) {
         assert!(self.engine.model_mut().supply(task, report), "the result of task {} was not asked for", task.0);
+    }
+
+    /// A simulation that goes on from here with one change. The fork without a change keeps the digests; with one, all
+    /// streams that it does not name draw the same numbers.
+    ///
+    /// # Errors
+    /// If the change refers to what does not exist, or makes the federation absurd.
+    pub fn fork(&self, intervention: Intervention) -> Result<Self, Invalid> {
+        let mut fork = self.clone();
+        if intervention == Intervention::None {
+            return Ok(fork);
+        }
+        fork.engine.model().check(&intervention)?;
+        let at = if self.engine.has_begun() { self.now().after(Span(1)) } else { Time::ZERO };
+        let event = Event::Intervene(Box::new(intervention));
+        fork.engine.schedule(at, Class::Leave, EntityId::NETWORK, event);
+        Ok(fork)
     }
 
     /// Takes what was recorded since the last call, in the order in which it happened.

@@ -4,9 +4,12 @@ use tch::{Kind, Tensor};
 
 use super::{Config, RopeScaling};
 
-/// The frequencies of a model's rotary embedding, `[head_dim / 2]` in f32 as Transformers computes them.
+/// The frequencies of a model's rotary embedding, `[head_dim / 2]`.
 pub struct Rope {
-    inverse: Tensor,
+    /// As Transformers computes them, in f32.
+    single: Tensor,
+    /// The same in f64, for a model in f64.
+    double: Tensor,
 }
 
 impl Rope {
@@ -15,49 +18,42 @@ impl Rope {
     /// # Errors
     /// If LibTorch fails.
     pub fn new(config: &Config) -> Result<Self, tch::TchError> {
-        let exponents = Tensor::f_arange_start_step(0, config.head_dim as i64, 2, (Kind::Int64, tch::Device::Cpu))?;
-        let exponents = exponents.f_to_kind(Kind::Float)?.f_div_scalar(config.head_dim as i64)?;
-        let inverse = Tensor::f_pow_scalar(config.rope_theta, &exponents)?.f_reciprocal()?;
-        let inverse = match config.rope_scaling {
-            None => inverse,
-            Some(RopeScaling::Linear { factor }) => inverse.f_div_scalar(factor)?,
-            Some(scaling) => stretched(&inverse, scaling)?,
-        };
-        Ok(Self { inverse })
+        Ok(Self { single: frequencies(config, Kind::Float)?, double: frequencies(config, Kind::Double)? })
     }
 
-    /// Cosines and sines, each `[positions, head_dim / 2]`, computed in f32 and rounded to `kind`.
+    /// Cosines and sines, each `[positions, head_dim / 2]`, computed in f32 and rounded to `kind`; in f64 where that is
+    /// the kind.
     ///
     /// # Errors
     /// If LibTorch fails.
     pub fn at(&self, positions: &[i64], kind: Kind, device: tch::Device) -> Result<(Tensor, Tensor), tch::TchError> {
-        let positions = Tensor::f_from_slice(positions)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?;
-        let angles = positions.f_mul(&self.inverse.f_unsqueeze(0)?)?;
+        let frequencies = if kind == Kind::Double { &self.double } else { &self.single };
+        let positions = Tensor::f_from_slice(positions)?.f_to_kind(frequencies.kind())?.f_unsqueeze(1)?;
+        let angles = positions.f_mul(&frequencies.f_unsqueeze(0)?)?;
         let place = |table: Tensor| table.f_to_device(device)?.f_to_kind(kind);
         Ok((place(angles.f_cos()?)?, place(angles.f_sin()?)?))
     }
 }
 
-/// Llama 3.1's ramp between kept and divided frequencies.
-fn stretched(inverse: &Tensor, scaling: RopeScaling) -> Result<Tensor, tch::TchError> {
-    let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions } = scaling else {
-        unreachable!("linear scaling is a division, handled by the caller");
-    };
-    let (longest, shortest) = (original_positions / low_freq_factor, original_positions / high_freq_factor);
-    let frequencies = Vec::<f32>::try_from(inverse)?;
-    let stretch = |&frequency: &f32| {
-        let wavelength = 2.0 * std::f64::consts::PI / f64::from(frequency);
-        if wavelength > longest {
-            return (f64::from(frequency) / factor) as f32;
+fn frequencies(config: &Config, kind: Kind) -> Result<Tensor, tch::TchError> {
+    let exponents = Tensor::f_arange_start_step(0, config.head_dim as i64, 2, (Kind::Int64, tch::Device::Cpu))?;
+    let exponents = exponents.f_to_kind(kind)?.f_div_scalar(config.head_dim as i64)?;
+    let plain = Tensor::f_pow_scalar(config.rope_theta, &exponents)?.f_reciprocal()?;
+    match config.rope_scaling {
+        None => Ok(plain),
+        Some(RopeScaling::Linear { factor }) => plain.f_div_scalar(factor),
+        Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions }) => {
+            let stretch = |&frequency: &f64| {
+                let wavelength = 2.0 * std::f64::consts::PI / frequency;
+                // 0 where a wavelength is divided, 1 where it is kept, a ramp between.
+                let kept = (original_positions / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let kept = kept.clamp(0.0, 1.0);
+                (1.0 - kept) * frequency / factor + kept * frequency
+            };
+            let values = Vec::<f64>::try_from(plain.f_to_kind(Kind::Double)?)?;
+            Tensor::f_from_slice(&values.iter().map(stretch).collect::<Vec<_>>())?.f_to_kind(kind)
         }
-        if wavelength < shortest {
-            return frequency;
-        }
-        let smooth = (original_positions / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-        ((1.0 - smooth) * f64::from(frequency) / factor + smooth * f64::from(frequency)) as f32
-    };
-    let stretched: Vec<f32> = frequencies.iter().map(stretch).collect();
-    Tensor::f_from_slice(&stretched)
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +80,7 @@ mod tests {
             high_freq_factor: 4.0,
             original_positions: 64.0,
         });
-        let inverse = Vec::<f32>::try_from(&Rope::new(&config).unwrap().inverse).unwrap();
+        let inverse = Vec::<f32>::try_from(&Rope::new(&config).unwrap().single).unwrap();
         assert_eq!(inverse[0], 1.0, "a short wavelength is kept");
         assert_eq!(inverse[3], 0.001 / 8.0, "a long wavelength is divided");
         assert!(inverse[1] < 0.1 && inverse[1] > 0.1 / 8.0, "one between is mixed");

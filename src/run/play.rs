@@ -166,7 +166,7 @@ impl Prepared {
             numerics: serde_json::to_value(fingerprint).expect("a fingerprint has only text keys"),
             numerics_class,
             genesis,
-            grade: "B".into(),
+            grade: grade(fingerprint.device).into(),
             rounds: self.schedule.len() as u32,
             digest: None,
             files: BTreeMap::new(),
@@ -350,6 +350,15 @@ fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
         .collect();
     rows.sort_by_key(|row| row.order);
     write_table(&folder.join("timing").join("orders.parquet"), &rows)
+}
+
+/// The determinism grade that the tests show for a device: on a CPU, any number of workers gives the same bits; on a GPU
+/// nothing beyond the same machine and settings is claimed.
+fn grade(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "B",
+        Device::Cuda(_) => "A",
+    }
 }
 
 /// The numerics class as the one line that stands in the manifest.

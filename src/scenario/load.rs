@@ -83,8 +83,14 @@ fn syntax(file: &Path, error: &SpannedError) -> ScenarioError {
         file: file.to_owned(),
         line: place.line,
         column: place.col,
-        message: format!("{}{}", error.code, suggestion(&error.code)),
+        message: format!("{}{}", lower_first(&error.code.to_string()), suggestion(&error.code)),
     }
+}
+
+/// A message as it stands inside a sentence.
+fn lower_first(message: &str) -> String {
+    let mut rest = message.chars();
+    rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
 }
 
 /// The nearest known name, for a misspelt one.
@@ -206,10 +212,10 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_line_and_column() {
         for (from, to, expected) in [
-            ("rounds: 2", "rouns: 2", ":3:10: Unexpected field named `rouns` in `Scenario`, expected one of "),
+            ("rounds: 2", "rouns: 2", ":3:5: unexpected field named `rouns` in `Scenario`, expected one of "),
             ("rounds: 2", "rounds: 0", "0 is out of range: it must be at least 1"),
             ("rounds: 2", "rounds: -2", ":3:"),
-            ("rounds: 2,", "", "Unexpected missing field named `rounds` in `Scenario`"),
+            ("rounds: 2,", "", "unexpected missing field named `rounds` in `Scenario`"),
             ("rank: 4", "rank: \"four\"", ":4:"),
             ("\"50 Mbit/s\"", "\"50 Mbits\"", "write it like \"20 Mbit/s\""),
             ("Synchronous(", "Synchronus(", "did you mean `Synchronous`?"),

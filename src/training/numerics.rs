@@ -10,13 +10,25 @@ use crate::model::{Device, Precision};
 pub struct Numerics {
     /// Threads inside one operation. Bits do not depend on it; tasks in parallel use a processor better.
     pub threads: usize,
-    /// Whether layers are run again in the backward pass instead of kept.
-    pub checkpointing: bool,
+    /// When layers are run again in the backward pass instead of kept. Bits do not depend on it.
+    pub checkpointing: Checkpointing,
+}
+
+/// When a pass keeps only each layer's input and runs the layer again in the backward pass: a third more work for a
+/// fraction of the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Checkpointing {
+    /// Never.
+    Never,
+    /// In every pass.
+    Always,
+    /// In passes whose kept activations are predicted to take more than this [byte].
+    Above(u64),
 }
 
 impl Default for Numerics {
     fn default() -> Self {
-        Self { threads: 1, checkpointing: false }
+        Self { threads: 1, checkpointing: Checkpointing::Above(4 << 30) }
     }
 }
 

@@ -1,5 +1,8 @@
-//! When a client can be reached, as a pure function of time.
+//! When a client can be reached, as a pure function of time, seed and client.
 
+use super::alternation::{Alternating, Sojourn, Status};
+use crate::kernel::{Span, Time};
+use crate::random::{Probability, Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
 /// A class of availability.
@@ -8,4 +11,212 @@ pub enum Availability {
     /// At every instant.
     #[default]
     Always,
+    /// Times online and offline are exponential, in turns. The state at the start is drawn in proportion.
+    Markov {
+        /// Mean time online -- above zero.
+        mean_online: Span,
+        /// Mean time offline -- above zero.
+        mean_offline: Span,
+    },
+    /// Once a period, as phones that charge at night.
+    Diurnal(Diurnal),
+    /// Online from the first to before the second instant of each pair.
+    Trace {
+        /// Intervals, ascending and apart.
+        online: Vec<(Time, Time)>,
+        /// If set, the trace repeats with this period.
+        period: Option<Span>,
+    },
+}
+
+/// One window online in each period, moved and skipped at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diurnal {
+    /// Length of a period: a day.
+    pub period: Span,
+    /// How far the client's local time is ahead of the simulation's: its time zone.
+    pub ahead: Span,
+    /// When the window opens, in local time.
+    pub opens: Span,
+    /// How long it is open.
+    pub open_for: Span,
+    /// The window opens later by a uniform time below this, drawn for each period.
+    pub shift_below: Span,
+    /// How likely the window opens at all, drawn for each period.
+    pub shows_up: Probability,
+}
+
+impl Diurnal {
+    /// The window of local period `index` in local time, if it opens: draws 2n and 2n+1 of the client's stream.
+    fn window(&self, index: u64, stream: &Stream) -> Option<(u64, u64)> {
+        let mut stream = stream.clone().at(2 * index);
+        let shows_up = stream.below(u64::from(Probability::SCALE)) < u64::from(self.shows_up.ppb());
+        let shift = stream.below(self.shift_below.0.max(1));
+        let opens = (index * self.period.0).saturating_add(self.opens.0 + shift);
+        shows_up.then_some((opens, opens.saturating_add(self.open_for.0)))
+    }
+
+    /// Whether the window is open at `at`, and when that may change next.
+    fn status(&self, at: Time, stream: &Stream) -> Status {
+        let local = at.0.saturating_add(self.ahead.0);
+        let index = local / self.period.0;
+        let next_period = (index + 1).saturating_mul(self.period.0);
+        let (is_online, until) = match self.window(index, stream) {
+            Some((opens, _)) if local < opens => (false, opens),
+            Some((_, closes)) if local < closes => (true, closes),
+            _ => (false, next_period),
+        };
+        Status { is_up: is_online, until: Some(Time(until - self.ahead.0)) }
+    }
+}
+
+impl Availability {
+    /// The state at `at`. `memo` remembers where a two-state chain was, and may be fresh: it only saves time.
+    pub(crate) fn status(&self, at: Time, stream: impl Fn(Purpose) -> Stream, memo: &mut Option<Sojourn>) -> Status {
+        match self {
+            Availability::Always => Status { is_up: true, until: None },
+            Availability::Diurnal(diurnal) => diurnal.status(at, &stream(Purpose::Availability)),
+            Availability::Trace { online, period } => trace_status(online, *period, at),
+            Availability::Markov { mean_online, mean_offline } => {
+                let chain =
+                    Alternating { mean_up: *mean_online, mean_down: *mean_offline, purpose: Purpose::Availability };
+                chain.status_at(at, stream, true, memo)
+            }
+        }
+    }
+
+    /// Whether the state is that of a chain, which is worth remembering.
+    pub(crate) fn is_chain(&self) -> bool {
+        matches!(self, Availability::Markov { .. })
+    }
+
+    /// What is wrong with this class, if anything: one that never opens, or whose windows overlap.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        match self {
+            Availability::Always => None,
+            Availability::Markov { mean_online, mean_offline } => (*mean_online == Span::ZERO
+                || *mean_offline == Span::ZERO)
+                .then_some("mean times above zero, so that it opens and closes"),
+            Availability::Diurnal(diurnal) => diurnal.fault(),
+            Availability::Trace { online, period } => trace_fault(online, *period),
+        }
+    }
+}
+
+impl Diurnal {
+    fn fault(&self) -> Option<&'static str> {
+        let closes = [self.opens, self.open_for, self.shift_below].iter().map(|span| u128::from(span.0)).sum::<u128>();
+        if self.period == Span::ZERO || closes > u128::from(self.period.0) {
+            return Some("a window that closes within its period, latest shift included");
+        }
+        if self.open_for == Span::ZERO || self.shows_up == Probability::ZERO {
+            return Some("a window that opens");
+        }
+        (self.ahead >= self.period).then_some("a time zone less than a period ahead")
+    }
+}
+
+fn trace_status(online: &[(Time, Time)], period: Option<Span>, at: Time) -> Status {
+    let base = period.map_or(0, |period| at.0 - at.0 % period.0);
+    let within = Time(at.0 - base);
+    let next = online.partition_point(|(_, until)| *until <= within);
+    let (is_up, until) = match online.get(next) {
+        Some((from, until)) if *from <= within => (true, Some(until.0)),
+        Some((from, _)) => (false, Some(from.0)),
+        None => (false, period.map(|period| period.0)),
+    };
+    Status { is_up, until: until.map(|until| Time(base.saturating_add(until))) }
+}
+
+fn trace_fault(online: &[(Time, Time)], period: Option<Span>) -> Option<&'static str> {
+    if online.is_empty() {
+        return Some("at least one interval, so that it opens");
+    }
+    let apart = online.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+    if !apart || online.iter().any(|(from, until)| from >= until) {
+        return Some("intervals that ascend and do not overlap");
+    }
+    let last = online[online.len() - 1].1;
+    period.is_some_and(|period| last.0 > period.0).then_some("intervals within the period")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Seed;
+
+    fn status(class: &Availability, at: u64) -> Status {
+        class.status(Time(at), |purpose| Stream::new(Seed(3), purpose, 9), &mut None)
+    }
+
+    fn changes(class: &Availability, until: u64) -> Vec<(u64, bool)> {
+        let (mut at, mut out) = (0, Vec::new());
+        while at < until {
+            let now = status(class, at);
+            if out.last().is_none_or(|(_, up)| *up != now.is_up) {
+                out.push((at, now.is_up));
+            }
+            let Some(next) = now.until else { break };
+            at = next.0;
+        }
+        out
+    }
+
+    #[test]
+    fn a_trace_is_followed_and_repeats() {
+        let online = vec![(Time(2), Time(4)), (Time(6), Time(7))];
+        let once = Availability::Trace { online: online.clone(), period: None };
+        assert_eq!(changes(&once, 100), [(0, false), (2, true), (4, false), (6, true), (7, false)]);
+        let again = Availability::Trace { online, period: Some(Span(10)) };
+        assert_eq!(
+            changes(&again, 16),
+            [(0, false), (2, true), (4, false), (6, true), (7, false), (12, true), (14, false)]
+        );
+    }
+
+    #[test]
+    fn a_time_zone_moves_the_window() {
+        let base = Diurnal {
+            period: Span(24),
+            ahead: Span(0),
+            opens: Span(22),
+            open_for: Span(2),
+            shift_below: Span(0),
+            shows_up: Probability::ONE,
+        };
+        assert_eq!(changes(&Availability::Diurnal(base), 40), [(0, false), (22, true), (24, false)]);
+        let ahead = Availability::Diurnal(Diurnal { ahead: Span(8), ..base });
+        assert_eq!(changes(&ahead, 40), [(0, false), (14, true), (16, false), (38, true)]);
+    }
+
+    #[test]
+    fn availability_does_not_depend_on_who_asked_before() {
+        let diurnal = Diurnal {
+            period: Span(1_000),
+            ahead: Span(100),
+            opens: Span(200),
+            open_for: Span(300),
+            shift_below: Span(400),
+            shows_up: Probability::from_f64(0.7).unwrap(),
+        };
+        let markov = Availability::Markov { mean_online: Span(500), mean_offline: Span(900) };
+        for class in [Availability::Diurnal(diurnal), markov] {
+            let mut memo = None;
+            let mut both = 0;
+            for at in (0..20_000).step_by(37) {
+                let stream = |purpose| Stream::new(Seed(3), purpose, 9);
+                let remembered = class.status(Time(at), stream, &mut memo);
+                assert_eq!(remembered, status(&class, at));
+                both |= 1 << u32::from(remembered.is_up);
+            }
+            assert_eq!(both, 3, "both states occur");
+        }
+    }
+
+    #[test]
+    fn what_never_opens_is_a_fault() {
+        assert!(Availability::Trace { online: vec![], period: None }.fault().is_some());
+        assert!(Availability::Markov { mean_online: Span(0), mean_offline: Span(1) }.fault().is_some());
+        assert_eq!(Availability::Always.fault(), None);
+    }
 }

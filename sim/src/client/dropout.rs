@@ -1,6 +1,6 @@
 //! Clients that give up a task: whether and where, drawn ahead.
 
-use crate::random::{Probability, Purpose, Seed, Stream};
+use crate::random::{Probability, Purpose, Seeds};
 use serde::{Deserialize, Serialize};
 
 /// How likely a task is given up at each stage. The stages exclude each other, so the sum is at most 1.
@@ -40,11 +40,11 @@ pub(crate) enum Fate {
 
 impl Dropout {
     /// The fate of task `number` of `client`: draws 2n and 2n+1 of the client's stream.
-    pub(crate) fn fate(&self, seed: Seed, client: u32, number: u32) -> Fate {
+    pub(crate) fn fate(&self, seeds: &Seeds, client: u32, number: u32) -> Fate {
         if self.total_ppb() == 0 {
             return Fate::Completes;
         }
-        let mut stream = Stream::new(seed, Purpose::Dropout, u64::from(client)).at(2 * u64::from(number));
+        let mut stream = seeds.stream(Purpose::Dropout, u64::from(client)).at(2 * u64::from(number));
         let stage = stream.below(u64::from(Probability::SCALE));
         let before = u64::from(self.before_training.ppb());
         let during = before + u64::from(self.during_training.ppb());
@@ -65,6 +65,7 @@ impl Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Seed;
 
     #[test]
     fn stages_are_hit_as_often_as_stated() {
@@ -72,7 +73,7 @@ mod tests {
         let dropout = Dropout { before_training: p(0.1), during_training: p(0.2), after_training: p(0.3) };
         let mut counts = [0u32; 4];
         for number in 0..100_000 {
-            match dropout.fate(Seed(1), 3, number) {
+            match dropout.fate(&Seeds::new(Seed(1)), 3, number) {
                 Fate::DropsBefore => counts[0] += 1,
                 Fate::DropsDuring(_) => counts[1] += 1,
                 Fate::DropsAfter => counts[2] += 1,

@@ -23,7 +23,12 @@ pub struct RegionCut {
     pub until: Time,
 }
 
-/// What becomes of the task of a client that goes offline, or whose region is cut off.
+/// The interruptions that a task survives. A client whose every window is shorter than its transfer would otherwise
+/// begin again for ever, and its round would never close.
+pub const INTERRUPTIONS_MAX: u16 = 100;
+
+/// What becomes of the task of a client that goes offline, or whose region is cut off. A task that is interrupted more
+/// than [`INTERRUPTIONS_MAX`] times is lost in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Interruption {
     /// The task is lost.

@@ -3,20 +3,26 @@
 //! Clients are rows of indices into tables of classes, so that a million of them are small. Whatever varies from task
 //! to task is drawn from the client's own streams at the task's number.
 
+mod alternation;
 mod availability;
+mod catalog;
 mod device;
 mod dropout;
 mod fault;
 mod link;
+mod lora_cost;
 mod work;
 
-pub use availability::Availability;
+pub(crate) use alternation::{Alternating, Sojourn, Status};
+pub use availability::{Availability, Diurnal};
+pub use catalog::{DeviceSpec, Precision};
 pub use device::Device;
 pub(crate) use device::NOMINAL_PPB;
 pub(crate) use dropout::Fate;
 pub use dropout::{Dropout, Stage};
-pub use fault::{Crashes, Interruption, RegionCut};
+pub use fault::{Crashes, INTERRUPTIONS_MAX, Interruption, RegionCut};
 pub use link::Link;
+pub use lora_cost::{ALL_TARGETS, LoraTraining, ModelShape, Target};
 pub use work::Work;
 
 use serde::{Deserialize, Serialize};

@@ -172,6 +172,11 @@ impl<M: Model> Engine<M> {
         self.last.map_or(Time::ZERO, |last| last.at)
     }
 
+    /// Whether an event was processed.
+    pub fn has_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// The chained digest of (time, class, entity, kind) of all that was processed.
     pub fn order(&self) -> &Chain {
         &self.order

@@ -4,14 +4,22 @@
 //! cap of its own (the client's link), and flows share what is scarce. All arithmetic is exact in integers; the only
 //! rounding is the end of a flow, up to the next nanosecond, and a share, down to the next microbyte a second.
 
+mod bundle;
 mod capacity;
+mod filling;
+mod mesh;
 mod rate;
 mod shared;
+mod topology;
 mod work;
 
+pub use bundle::FlowId;
 pub use capacity::Capacity;
+pub use filling::{Demand, max_min_rates};
+pub use mesh::Mesh;
 pub use rate::Rate;
-pub use shared::{FlowId, SharedLink};
+pub use shared::SharedLink;
+pub use topology::{Route, Topology, TopologyLink};
 pub use work::FlowWork;
 
 use serde::{Deserialize, Serialize};
@@ -28,4 +36,6 @@ pub enum Network {
         /// Capacity of clients to server, shared by all uploads.
         ingress: Capacity,
     },
+    /// A graph of links.
+    Topology(Topology),
 }

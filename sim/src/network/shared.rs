@@ -1,56 +1,59 @@
 //! One link shared max-min fairly by flows with caps of their own: the level method.
 //!
 //! At any instant there is a level such that a flow whose cap is at most the level runs at its cap, and all others at
-//! the level, `floor((C - sum of caps of capped flows) / number of others)`. Capped flows have fixed ends. The others
-//! all progress alike, so they are ordered by virtual end: the value of `progress`, what a flow that never was capped
-//! would have moved, at which they are done. A change moves flows across the level one at a time, O(log n) each.
+//! the level, `floor((C - sum of caps of capped flows) / number of others)`. Flows of one cap are a bundle, and bundles
+//! cross the level one at a time, O(log n) each. Capped bundles have fixed ends; the others all progress alike, so they
+//! are ordered by the value of that common progress at which their first flow is done.
 
+use super::bundle::{Bundle, FlowId, Flows};
 use super::{FlowWork, Rate};
 use crate::kernel::Time;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The name of a flow on a link; ends of one instant come in its order.
-pub type FlowId = u32;
+/// A bundle by its index.
+type Index = u32;
 
-/// A slot in the table of flows.
-type Slot = u32;
-
+/// A bundle and where it is relative to the level.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Flow {
-    id: FlowId,
+struct Class {
     cap: Rate,
-    state: State,
+    bundle: Bundle,
+    side: Side,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum State {
-    /// Runs at its cap: `left` at `since`, done at `end`.
-    Capped { left: FlowWork, since: Time, end: Time },
-    /// Runs at the level: done when `progress` reaches `end`.
-    Level { end: u128 },
-    /// The slot is free.
-    Free,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Side {
+    /// No flows.
+    Empty,
+    /// Each flow runs at the cap; the bundle's progress is as of `since`; its first flow is done at `end`.
+    Capped { since: Time, end: Time },
+    /// Each flow runs at the level; the bundle's progress is as of the common progress `since`; its first flow is done
+    /// when the common progress is `end`.
+    Level { since: u128, end: u128 },
 }
 
 /// A link, its capacity, and the flows on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SharedLink {
     capacity: Rate,
+    is_unlimited: bool,
     now: Time,
     level: Rate,
+    /// What a flow at the level would have moved from the beginning.
     progress: u128,
     caps_sum: u128,
-    flows: Vec<Flow>,
-    free: Vec<Slot>,
-    capped_by_end: BTreeSet<(Time, Slot)>,
-    capped_by_cap: BTreeSet<(Rate, Slot)>,
-    level_by_end: BTreeSet<(u128, Slot)>,
-    level_by_cap: BTreeSet<(Rate, Slot)>,
-    /// Whether flows or capacity changed since flows were last moved across the level. Changes of one instant are
+    level_flows: u64,
+    flows: Flows,
+    classes: Vec<Class>,
+    class_of_cap: BTreeMap<Rate, Index>,
+    capped_by_end: BTreeSet<(Time, Index)>,
+    capped_by_cap: BTreeSet<(Rate, Index)>,
+    level_by_end: BTreeSet<(u128, Index)>,
+    level_by_cap: BTreeSet<(Rate, Index)>,
+    /// Whether flows or capacity changed since bundles were last moved across the level. Changes of one instant are
     /// levelled together: between them no time passes, so the levels in between would move nothing.
-    dirty: bool,
-    is_unlimited: bool,
+    is_dirty: bool,
 }
 
 impl SharedLink {
@@ -58,18 +61,20 @@ impl SharedLink {
     pub fn new(capacity: Rate) -> Self {
         Self {
             capacity,
+            is_unlimited: false,
             now: Time::ZERO,
             level: capacity,
             progress: 0,
             caps_sum: 0,
-            flows: Vec::new(),
-            free: Vec::new(),
+            level_flows: 0,
+            flows: Flows::default(),
+            classes: Vec::new(),
+            class_of_cap: BTreeMap::new(),
             capped_by_end: BTreeSet::new(),
             capped_by_cap: BTreeSet::new(),
             level_by_end: BTreeSet::new(),
             level_by_cap: BTreeSet::new(),
-            dirty: false,
-            is_unlimited: false,
+            is_dirty: false,
         }
     }
 
@@ -78,21 +83,11 @@ impl SharedLink {
         Self { is_unlimited: true, ..Self::new(Rate::MAX) }
     }
 
-    /// How many flows are on the link.
-    pub fn len(&self) -> usize {
-        self.capped_by_end.len() + self.level_by_end.len()
-    }
-
-    /// Whether no flow is on the link.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Changes the capacity at `now`.
     pub fn set_capacity(&mut self, now: Time, capacity: Rate) {
         self.advance(now);
         self.capacity = capacity;
-        self.dirty = true;
+        self.is_dirty = true;
     }
 
     /// Puts a flow named `id` on the link at `now`; it never exceeds `cap`. Returns the slot by which to remove it.
@@ -102,25 +97,33 @@ impl SharedLink {
     pub fn insert(&mut self, now: Time, id: FlowId, cap: Rate, work: FlowWork) -> u32 {
         assert!(work.0 > 0 && cap > Rate::ZERO, "a flow has work and a cap above zero");
         self.advance(now);
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.flows.push(Flow { id, cap, state: State::Free });
-            Slot::try_from(self.flows.len() - 1).expect("there are fewer than 2^32 flows")
-        });
-        self.flows[slot as usize] = Flow { id, cap, state: State::Free };
-        if cap <= self.level {
-            self.put_capped(slot, work)
-        } else {
-            self.put_level(slot, work)
+        let index = self.class(cap);
+        self.settle(index);
+        let class = &mut self.classes[index as usize];
+        let slot = class.bundle.insert(&mut self.flows, id, work);
+        match class.side {
+            Side::Capped { .. } => self.caps_sum += u128::from(cap.microbytes_per_s()),
+            Side::Level { .. } => self.level_flows += 1,
+            Side::Empty => {}
         }
-        self.dirty = true;
+        // A bundle with flows stays where it is until the next levelling: its side is in the sums.
+        let preference = match self.classes[index as usize].side {
+            Side::Empty if cap <= self.level => Preference::Capped,
+            Side::Empty => Preference::Level,
+            _ => Preference::Stay,
+        };
+        self.place(index, preference);
         slot
     }
 
     /// Takes the flow in `slot` off the link at `now` and returns what it had left.
     pub fn remove(&mut self, now: Time, slot: u32) -> FlowWork {
         self.advance(now);
-        let left = self.take(slot);
-        self.release(slot);
+        let index = self.flows.bundle_of(slot);
+        self.settle(index);
+        let left = self.classes[index as usize].bundle.remove(&mut self.flows, slot);
+        self.uncount(index, 1);
+        self.place(index, Preference::Stay);
         left
     }
 
@@ -141,16 +144,12 @@ impl SharedLink {
     pub fn take_ended(&mut self, now: Time, ended: &mut Vec<FlowId>) {
         self.advance(now);
         let first = ended.len();
-        while let Some(&(end, slot)) = self.capped_by_end.first().filter(|(end, _)| *end <= now) {
+        while let Some(&(end, index)) = self.capped_by_end.first().filter(|(end, _)| *end <= now) {
             assert!(end == now, "a flow that ended at {end} was left on the link until {now}");
-            self.take(slot);
-            ended.push(self.flows[slot as usize].id);
-            self.release(slot);
+            self.take_ended_of(index, ended);
         }
-        while let Some(&(_, slot)) = self.level_by_end.first().filter(|(end, _)| *end <= self.progress) {
-            self.take(slot);
-            ended.push(self.flows[slot as usize].id);
-            self.release(slot);
+        while let Some(&(_, index)) = self.level_by_end.first().filter(|(end, _)| *end <= self.progress) {
+            self.take_ended_of(index, ended);
         }
         ended[first..].sort_unstable();
     }
@@ -158,14 +157,21 @@ impl SharedLink {
     /// The name and current rate of each flow, ascending by name: for checks and reports.
     pub fn rates(&mut self) -> Vec<(FlowId, Rate)> {
         self.relevel();
-        let rate = |flow: &Flow| match flow.state {
-            State::Capped { .. } => Some(flow.cap),
-            State::Level { .. } => Some(self.level),
-            State::Free => None,
-        };
-        let mut rates: Vec<_> = self.flows.iter().filter_map(|flow| Some((flow.id, rate(flow)?))).collect();
+        let rate = |class: &Class| if matches!(class.side, Side::Level { .. }) { self.level } else { class.cap };
+        let flows = self.flows.iter().map(|(id, index)| (id, rate(&self.classes[index as usize])));
+        let mut rates: Vec<_> = flows.collect();
         rates.sort_unstable();
         rates
+    }
+
+    fn take_ended_of(&mut self, index: Index, ended: &mut Vec<FlowId>) {
+        self.settle(index);
+        let before = ended.len();
+        self.classes[index as usize].bundle.take_ended(&mut self.flows, ended);
+        let count = ended.len() - before;
+        assert!(count > 0, "a bundle is due when its first flow is");
+        self.uncount(index, count as u64);
+        self.place(index, Preference::Stay);
     }
 
     /// Lets time pass to `now` at the rates in force.
@@ -174,44 +180,40 @@ impl SharedLink {
             return;
         }
         self.relevel();
-        self.progress += FlowWork::moved(self.level, now.since(self.now)).0;
-        if self.level_by_end.is_empty() {
-            self.progress = 0;
-        }
+        let passed = now.since(self.now);
+        self.progress = if self.level_flows == 0 { 0 } else { self.progress + FlowWork::moved(self.level, passed).0 };
         self.now = now;
     }
 
-    /// Moves flows across the level until each is on its side of it.
+    /// Moves bundles across the level until each is on its side of it.
     fn relevel(&mut self) {
-        if !self.dirty || self.is_unlimited {
+        if !self.is_dirty || self.is_unlimited {
             return;
         }
-        self.dirty = false;
-        while let Some(&(cap, slot)) = self.capped_by_cap.last() {
-            if !self.is_above_level(cap) {
-                break;
-            }
-            let left = self.take(slot);
-            self.put_level(slot, left);
+        while let Some(&(cap, index)) = self.capped_by_cap.last().filter(|(cap, _)| self.is_above_level(*cap)) {
+            self.settle(index);
+            let flows = self.classes[index as usize].bundle.len();
+            self.caps_sum -= u128::from(cap.microbytes_per_s()) * u128::from(flows);
+            self.level_flows += u64::from(flows);
+            self.place(index, Preference::Level);
         }
-        while let Some(&(cap, slot)) = self.level_by_cap.first() {
-            if self.is_above_level(cap) {
-                break;
-            }
-            let left = self.take(slot);
-            self.put_capped(slot, left);
+        while let Some(&(cap, index)) = self.level_by_cap.first().filter(|(cap, _)| !self.is_above_level(*cap)) {
+            self.settle(index);
+            let flows = self.classes[index as usize].bundle.len();
+            self.caps_sum += u128::from(cap.microbytes_per_s()) * u128::from(flows);
+            self.level_flows -= u64::from(flows);
+            self.place(index, Preference::Capped);
         }
-        self.dirty = false;
+        self.is_dirty = false;
         self.level = self.share().unwrap_or(self.capacity);
-        let taken = self.caps_sum + self.level_by_end.len() as u128 * u128::from(self.level.microbytes_per_s());
+        let taken = self.caps_sum + u128::from(self.level_flows) * u128::from(self.level.microbytes_per_s());
         assert!(taken <= u128::from(self.capacity.microbytes_per_s()), "rates exceed the capacity of the link");
     }
 
     /// What each flow that is not capped gets; `None` without such flows.
     fn share(&self) -> Option<Rate> {
-        let flows = self.level_by_end.len() as u64;
         let rest = u128::from(self.capacity.microbytes_per_s()).saturating_sub(self.caps_sum) as u64;
-        (flows > 0).then(|| Rate::from_microbytes_per_s(rest / flows))
+        (self.level_flows > 0).then(|| Rate::from_microbytes_per_s(rest / self.level_flows))
     }
 
     /// Whether a flow of this cap must run at the level rather than at its cap.
@@ -222,52 +224,113 @@ impl SharedLink {
         }
     }
 
-    fn put_capped(&mut self, slot: Slot, left: FlowWork) {
-        let flow = &mut self.flows[slot as usize];
-        let end = left.duration(flow.cap).map_or(Time::NEVER, |span| self.now.after(span));
-        flow.state = State::Capped { left, since: self.now, end };
-        self.capped_by_end.insert((end, slot));
-        self.capped_by_cap.insert((flow.cap, slot));
-        self.caps_sum += u128::from(flow.cap.microbytes_per_s());
+    fn class(&mut self, cap: Rate) -> Index {
+        let next = self.classes.len() as Index;
+        let index = *self.class_of_cap.entry(cap).or_insert(next);
+        if index == next {
+            self.classes.push(Class { cap, bundle: Bundle::new(index), side: Side::Empty });
+        }
+        index
     }
 
-    fn put_level(&mut self, slot: Slot, left: FlowWork) {
-        let flow = &mut self.flows[slot as usize];
-        let end = self.progress + left.0;
-        flow.state = State::Level { end };
-        self.level_by_end.insert((end, slot));
-        self.level_by_cap.insert((flow.cap, slot));
-    }
-
-    /// Takes a flow out of the sets and returns what it has left.
-    fn take(&mut self, slot: Slot) -> FlowWork {
-        self.dirty = true;
-        let flow = &self.flows[slot as usize];
-        match flow.state {
-            State::Capped { left, since, end } => {
-                self.capped_by_end.remove(&(end, slot));
-                self.capped_by_cap.remove(&(flow.cap, slot));
-                self.caps_sum -= u128::from(flow.cap.microbytes_per_s());
-                left.less(FlowWork::moved(flow.cap, self.now.since(since)))
+    /// Brings a bundle's progress up to now.
+    fn settle(&mut self, index: Index) {
+        let class = &mut self.classes[index as usize];
+        match &mut class.side {
+            Side::Empty => {}
+            Side::Capped { since, .. } => {
+                class.bundle.advance(FlowWork::moved(class.cap, self.now.since(*since)));
+                *since = self.now;
             }
-            State::Level { end } => {
-                self.level_by_end.remove(&(end, slot));
-                self.level_by_cap.remove(&(flow.cap, slot));
-                FlowWork(end.saturating_sub(self.progress))
+            Side::Level { since, .. } => {
+                class.bundle.advance(FlowWork(self.progress - *since));
+                *since = self.progress;
             }
-            State::Free => panic!("a flow ends once"),
         }
     }
 
-    fn release(&mut self, slot: Slot) {
-        self.flows[slot as usize].state = State::Free;
-        self.free.push(slot);
+    /// Takes `count` flows of a bundle out of the sums.
+    fn uncount(&mut self, index: Index, count: u64) {
+        let class = &self.classes[index as usize];
+        match class.side {
+            Side::Capped { .. } => {
+                self.caps_sum -= u128::from(class.cap.microbytes_per_s()) * u128::from(count);
+            }
+            Side::Level { .. } => self.level_flows -= count,
+            Side::Empty => panic!("a bundle that lost flows had some"),
+        }
     }
 
-    /// The instant up to which the link was played.
-    pub fn now(&self) -> Time {
-        self.now
+    /// Puts a settled bundle where it is to be in the four orders, in place of where it was. One that was empty enters
+    /// the sums here, on the side that is likely to be right; levelling moves it if it is not.
+    fn place(&mut self, index: Index, preference: Preference) {
+        self.is_dirty = true;
+        let class = &mut self.classes[index as usize];
+        let left = class.bundle.least_left(&self.flows);
+        let (old, cap) = (class.side, class.cap);
+        let capped = match (preference, old) {
+            (Preference::Capped, _) => true,
+            (Preference::Level, _) => false,
+            (Preference::Stay, side) => matches!(side, Side::Capped { .. }),
+        };
+        class.side = match left {
+            None => Side::Empty,
+            Some(left) if capped => {
+                let end = left.duration(cap).map_or(Time::NEVER, |span| self.now.after(span));
+                Side::Capped { since: self.now, end }
+            }
+            Some(left) => Side::Level { since: self.progress, end: self.progress + left.0 },
+        };
+        let (new, flows) = (class.side, u64::from(class.bundle.len()));
+        if old == Side::Empty && capped {
+            self.caps_sum += u128::from(cap.microbytes_per_s()) * u128::from(flows);
+        } else if old == Side::Empty {
+            self.level_flows += flows;
+        }
+        self.reorder(index, cap, old, new);
     }
+
+    fn reorder(&mut self, index: Index, cap: Rate, old: Side, new: Side) {
+        match (old, new) {
+            (Side::Capped { end: old, .. }, Side::Capped { end: new, .. }) if old == new => return,
+            (Side::Level { end: old, .. }, Side::Level { end: new, .. }) if old == new => return,
+            _ => {}
+        }
+        match old {
+            Side::Empty => {}
+            Side::Capped { end, .. } => {
+                self.capped_by_end.remove(&(end, index));
+                if !matches!(new, Side::Capped { .. }) {
+                    self.capped_by_cap.remove(&(cap, index));
+                }
+            }
+            Side::Level { end, .. } => {
+                self.level_by_end.remove(&(end, index));
+                if !matches!(new, Side::Level { .. }) {
+                    self.level_by_cap.remove(&(cap, index));
+                }
+            }
+        }
+        match new {
+            Side::Empty => {}
+            Side::Capped { end, .. } => {
+                self.capped_by_end.insert((end, index));
+                self.capped_by_cap.insert((cap, index));
+            }
+            Side::Level { end, .. } => {
+                self.level_by_end.insert((end, index));
+                self.level_by_cap.insert((cap, index));
+            }
+        }
+    }
+}
+
+/// The side of the level that a bundle is put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preference {
+    Stay,
+    Capped,
+    Level,
 }
 
 #[cfg(test)]
@@ -308,6 +371,7 @@ mod tests {
         for (id, cap) in [(1, 2), (2, 6), (3, 9)] {
             link.insert(Time::ZERO, id, bytes_rate(cap * MB), FlowWork::of_bytes(20 * MB));
         }
+        assert_eq!(link.rates(), [(1, bytes_rate(2 * MB)), (2, bytes_rate(4 * MB)), (3, bytes_rate(4 * MB))]);
         assert_eq!(play(&mut link), [(5_000_000_000, 2), (5_000_000_000, 3), (10_000_000_000, 1)]);
     }
 
@@ -329,6 +393,15 @@ mod tests {
         link.set_capacity(Time::from_secs(3), bytes_rate(MB));
         assert_eq!(link.next_end(), Some(Time::from_secs(8)));
         assert_eq!(link.remove(Time::from_secs(4), slot).bytes_left(), 4 * MB);
-        assert!(link.is_empty());
+        assert_eq!(link.next_end(), None);
+    }
+
+    #[test]
+    fn an_unlimited_link_never_slows_anyone() {
+        let mut link = SharedLink::unlimited();
+        for id in 0..100 {
+            link.insert(Time::ZERO, id, Rate::MAX, FlowWork::of_bytes(18_446_744_073_709));
+        }
+        assert_eq!(play(&mut link).last(), Some(&(1_000_000_000, 99)));
     }
 }

@@ -1,12 +1,16 @@
 //! What the server decides: whom it asks, how long it waits, and which updates make a model version.
 
+mod discount;
 pub(crate) mod protocol;
 mod report;
 pub(crate) mod selection;
 
-pub use protocol::{Protocol, Stragglers, Synchronous};
+pub use discount::Discount;
+pub use protocol::{
+    Asynchronous, Buffered, EdgeLink, Hierarchical, Protocol, SemiSynchronous, Stragglers, Synchronous, Tiered,
+};
 pub use report::TaskReport;
-pub use selection::Selection;
+pub use selection::{Oort, Selection};
 
 use crate::kernel::Span;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,10 @@
 //! Sums between two round records, and the digest of results.
 
-use crate::kernel::Chain;
+use crate::kernel::{Chain, Time};
 use crate::record::{RoundRecord, RoundStatus, Tally, TaskRecord};
 use serde::{Deserialize, Serialize};
 
-/// What happened since the last round record.
+/// What happened at an aggregator since its last round record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Period {
     pub dispatched: u32,
@@ -27,6 +27,22 @@ impl Period {
         self.bytes_down += record.bytes_down;
         self.bytes_up += record.bytes_up;
     }
+}
+
+/// What is known of an aggregator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Desk {
+    /// When its open round opened.
+    pub opened_at: Time,
+    /// The version of its model.
+    pub version: u32,
+    /// How many versions it has made, or taken over.
+    pub generation: u32,
+    /// How often it has selected.
+    pub selections: u32,
+    /// Its tasks that have no record yet.
+    pub in_flight: u32,
+    pub period: Period,
 }
 
 /// Sums over the run that must agree at every close.

@@ -2,128 +2,193 @@
 
 use super::accounts::{Period, push_result};
 use super::event::Event;
-use super::lifecycle::event_of;
 use super::state::{Happened, NO_TASK, World};
+use super::task::Phase;
+use super::wires::Way;
 use crate::kernel::{Class, Ctx, EntityId, EntityKind};
-use crate::random::{Purpose, Stream};
+use crate::random::Purpose;
 use crate::record::{CountedTask, EventKind, Failure, Outcome, Record, RoundRecord, RoundStatus};
-use crate::server::MemoryPolicy;
-use crate::server::protocol::{Act, Fact, Upload};
+use crate::server::protocol::{Act, Aggregator, Fact, SERVER, Upload};
 use crate::server::selection::View;
+use crate::server::{Candidates, MemoryPolicy};
+use std::sync::Arc;
 
 impl World {
     pub(super) fn perform(&mut self, act: Act, ctx: &mut Ctx<'_, Self>) {
         match act {
-            Act::Open { round } => {
-                self.opened_at = ctx.now();
+            Act::Open { aggregator, round } => {
+                self.desk(aggregator).opened_at = ctx.now();
                 self.note_round(EventKind::RoundOpened, round, ctx);
             }
-            Act::Recruit { round, wanted } => self.recruit(round, wanted, ctx),
-            Act::SetDeadline { round, at } => {
-                ctx.schedule(at, Class::Deadline, EntityId::SERVER, Event::Deadline { round });
+            Act::Recruit { aggregator, round, wanted } => self.recruit(aggregator, round, wanted, ctx),
+            Act::SetDeadline { aggregator, round, at } => {
+                ctx.schedule(at, Class::Deadline, entity_of(aggregator), Event::Deadline { aggregator, round });
             }
-            Act::Stop { round, outcome } => {
-                for slot in self.tasks.running(|task| task.round == round) {
-                    self.stop_task(slot, outcome, ctx);
-                }
-                self.reject_untold(|upload| upload.round == round, outcome, ctx);
-            }
+            Act::Stop { aggregator, round, outcome } => self.stop_round(aggregator, round, outcome, ctx),
             Act::Reject { upload, outcome } => self.reject(upload, outcome, ctx),
-            Act::Close { round, result } => self.close(round, result, ctx),
-            Act::Wake { after } => {
+            Act::Close { aggregator, round, result } => self.close(aggregator, round, result, ctx),
+            Act::Merge { round, result } => self.merge(round, result, ctx),
+            Act::SendToEdge { aggregator } => self.send_edge(aggregator, Way::Down, ctx),
+            Act::SendToServer { aggregator } => self.send_edge(aggregator, Way::Up, ctx),
+            Act::Wake { aggregator, after } => {
                 let at = ctx.now().after(after);
-                // A dispatch at this very instant by a handler of class Dispatch comes after it by sequence.
-                ctx.schedule(at, Class::Dispatch, EntityId::SERVER, Event::Dispatch);
+                // All dispatches are the server's, for an edge or tier may make the server dispatch at once.
+                ctx.schedule(at, Class::Dispatch, EntityId::SERVER, Event::Dispatch { aggregator });
             }
             Act::Finish => self.finish(ctx),
         }
     }
 
     /// Selects clients and sends them work.
-    fn recruit(&mut self, round: u32, wanted: u32, ctx: &mut Ctx<'_, Self>) {
-        let federation = std::sync::Arc::clone(&self.federation);
-        let stream = Stream::new(federation.seed, Purpose::Selection, self.selections);
-        self.selections += 1;
-        let is_candidate = |client: u32| self.is_candidate(client);
-        let view = View { stream, population: federation.client_count(), is_candidate: &is_candidate };
-        let chosen = federation.server.selection.select(view, wanted);
-        self.tell(Fact::Sent(chosen.len() as u32));
+    fn recruit(&mut self, aggregator: Aggregator, round: u32, wanted: u32, ctx: &mut Ctx<'_, Self>) {
+        let now = ctx.now();
+        let desk = self.desk(aggregator);
+        let draw = (u64::from(aggregator) << 32) | u64::from(desk.selections);
+        desk.selections += 1;
+        let (federation, seeds) = (Arc::clone(&self.federation), self.seeds.clone());
+        let asks_all = federation.server.candidates == Candidates::Everyone;
+        let any_size = federation.server.memory == MemoryPolicy::Fail;
+        let (clients, groups) = (&self.clients, &self.groups);
+        let presence = std::cell::RefCell::new(&mut self.presence);
+        let look = |client: u32| presence.borrow_mut().look(&federation, &seeds, client, now);
+        let mut is_candidate = |client: u32| {
+            clients[client as usize].slot == NO_TASK
+                && groups.aggregator(&federation, client) == aggregator
+                && (any_size || federation.device(client).holds(federation.work(client)))
+                && (asks_all || look(client).is_reachable)
+        };
+        let mut lasts = |client: u32| {
+            let until = look(client).until;
+            until.is_none_or(|until| now.after(federation.nominal_task(client)) <= until)
+        };
+        let chosen = federation.server.selection.select(View {
+            stream: seeds.stream(Purpose::Selection, draw),
+            population: federation.client_count(),
+            round,
+            wanted,
+            is_candidate: &mut is_candidate,
+            lasts: &mut lasts,
+            samples: &|client| federation.clients[client as usize].samples,
+            memory: &mut self.memory,
+            aggregator,
+        });
+        self.tell(Fact::Sent { aggregator, tasks: chosen.len() as u32 });
         for client in chosen {
-            self.dispatch(client, round, ctx);
+            self.dispatch(client, aggregator, round, ctx);
         }
     }
 
-    fn is_candidate(&self, client: u32) -> bool {
-        let is_free = self.clients[client as usize].slot == NO_TASK;
-        let fits = self.federation.server.memory == MemoryPolicy::Fail
-            || self.federation.device(client).holds(self.federation.work(client));
-        is_free && fits
+    pub(super) fn pass_deadline(&mut self, aggregator: Aggregator, round: u32, ctx: &mut Ctx<'_, Self>) {
+        self.note_round(EventKind::DeadlinePassed, round, ctx);
+        self.tell(Fact::Deadline { aggregator, round });
     }
 
-    /// Ends a task whose update arrived and does not count.
-    fn reject(&mut self, upload: Upload, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
-        self.note_task(event_of(outcome), upload.slot, 0, ctx);
-        self.record(upload.slot, outcome, None, ctx);
-    }
-
-    /// Rejects updates that arrived at this very instant, of which the protocol has not been told yet.
-    fn reject_untold(&mut self, wanted: impl Fn(&Upload) -> bool, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
+    /// Ends the running tasks of a round, and those that arrived at this very instant, of which the protocol has not
+    /// been told yet.
+    fn stop_round(&mut self, aggregator: Aggregator, round: u32, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
+        let is_of_round = |task: &super::task::Task| task.aggregator == aggregator && task.round == round;
+        for slot in self.tasks.find(|task| task.phase != Phase::Arrived && is_of_round(task)) {
+            self.stop_task(slot, outcome, ctx);
+        }
         for fact in std::mem::take(&mut self.facts) {
             match fact {
-                Fact::Arrived(upload) if wanted(&upload) => self.reject(upload, outcome, ctx),
+                Fact::Arrived(upload) if (upload.aggregator, upload.round) == (aggregator, round) => {
+                    self.reject(upload, outcome, ctx);
+                }
                 other => self.facts.push_back(other),
             }
         }
     }
 
-    pub(super) fn pass_deadline(&mut self, round: u32, ctx: &mut Ctx<'_, Self>) {
-        self.note_round(EventKind::DeadlinePassed, round, ctx);
-        self.tell(Fact::Deadline { round });
-    }
-
     /// Makes a version of the uploads, or none, and writes the records of the tasks that count and of the round.
-    fn close(&mut self, round: u32, result: Result<Vec<Upload>, Failure>, ctx: &mut Ctx<'_, Self>) {
+    fn close(
+        &mut self,
+        aggregator: Aggregator,
+        round: u32,
+        result: Result<Vec<Upload>, Failure>,
+        ctx: &mut Ctx<'_, Self>,
+    ) {
         let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
-        let base_version = self.version;
-        let version = result.is_ok().then_some(base_version + 1);
+        let version = result.is_ok().then(|| self.next_version());
         let mut uploads = result.unwrap_or_default();
         uploads.sort_unstable_by_key(|upload| {
             let task = self.tasks.get(upload.slot);
             (task.client, task.id)
         });
-        let counted_tasks: Vec<CountedTask> = uploads.iter().map(|upload| self.counted(*upload)).collect();
-        for (upload, counted) in uploads.iter().zip(&counted_tasks) {
-            if self.federation.server.selection.reads_results() {
-                self.wanted_reports.insert(counted.task);
-            }
-            self.record(upload.slot, Outcome::Counted, version, ctx);
+        let counted_tasks: Vec<CountedTask> = uploads.iter().map(|upload| self.count(*upload, version, ctx)).collect();
+        self.finish_round(aggregator, round, version, status, counted_tasks, Vec::new(), ctx);
+    }
+
+    /// Records a task as part of a version.
+    fn count(&mut self, upload: Upload, version: Option<u32>, ctx: &mut Ctx<'_, Self>) -> CountedTask {
+        let task = *self.tasks.get(upload.slot);
+        if self.federation.server.selection.reads_results() {
+            self.wanted_reports.insert(task.id, task.client);
+            self.memory.count(task.client, task.round, task.upload_done_at.since(task.dispatched_at).0);
         }
-        self.version = version.unwrap_or(base_version);
+        let staleness = self.staleness(&task);
+        self.record(upload.slot, Outcome::Counted, version, ctx);
+        CountedTask { task: task.id, client: task.client, based_on_version: task.based_on, staleness }
+    }
+
+    /// Makes a version of the models of these edges, or none, and writes the record of the server's round.
+    fn merge(&mut self, round: u32, result: Result<Vec<Aggregator>, Failure>, ctx: &mut Ctx<'_, Self>) {
+        let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
+        let version = result.is_ok().then(|| self.next_version());
+        let edges = result.unwrap_or_default();
+        let merged = edges.into_iter().map(|edge| self.desks[edge as usize].version).collect();
+        self.finish_round(SERVER, round, version, status, Vec::new(), merged, ctx);
+    }
+
+    fn next_version(&mut self) -> u32 {
+        self.versions += 1;
+        self.versions
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a round record")]
+    fn finish_round(
+        &mut self,
+        aggregator: Aggregator,
+        round: u32,
+        version: Option<u32>,
+        status: RoundStatus,
+        counted_tasks: Vec<CountedTask>,
+        merged_versions: Vec<u32>,
+        ctx: &mut Ctx<'_, Self>,
+    ) {
+        let model = self.model_of(aggregator);
+        let model = self.desk(model);
+        let base_version = model.version;
+        if let Some(version) = version {
+            (model.version, model.generation) = (version, model.generation + 1);
+        }
         let kind = if version.is_some() { EventKind::RoundClosed } else { EventKind::RoundFailed };
         self.note_round(kind, round, ctx);
-        let period = std::mem::take(&mut self.period);
+        let desk = self.desk(aggregator);
+        let (opened_at, in_flight, period) = (desk.opened_at, desk.in_flight, std::mem::take(&mut desk.period));
+        let Period { dispatched, counted, late, dropped, cancelled, bytes_down, bytes_up } = period;
         let record = RoundRecord {
             round,
-            aggregator: 0,
+            aggregator,
             version,
             base_version,
-            opened_at: self.opened_at,
+            opened_at,
             closed_at: ctx.now(),
             status,
-            in_flight: self.tasks.len(),
+            dispatched,
+            counted,
+            late,
+            dropped,
+            cancelled,
+            in_flight,
+            bytes_down,
+            bytes_up,
             counted_tasks,
-            merged_versions: Vec::new(),
-            ..totals_of(period)
+            merged_versions,
         };
         self.check_totals();
         push_result(&mut self.results, &record);
         ctx.note(Record::Round(record));
-    }
-
-    fn counted(&self, upload: Upload) -> CountedTask {
-        let task = self.tasks.get(upload.slot);
-        let staleness = self.version - task.based_on;
-        CountedTask { task: task.id, client: task.client, based_on_version: task.based_on, staleness }
     }
 
     fn check_totals(&self) {
@@ -131,16 +196,19 @@ impl World {
         assert!(sent == ended + left, "{sent} tasks were dispatched, {ended} ended and {left} are in flight");
     }
 
-    /// Ends the run: whatever still runs is cancelled.
+    /// Ends the run: tasks that are left, running or waiting to be counted, are cancelled.
     pub(super) fn finish(&mut self, ctx: &mut Ctx<'_, Self>) {
-        for slot in self.tasks.running(|_| true) {
-            self.stop_task(slot, Outcome::Cancelled, ctx);
+        for slot in self.tasks.find(|_| true) {
+            let task = *self.tasks.get(slot);
+            let Some(aggregator) = (task.phase == Phase::Arrived).then_some(task.aggregator) else {
+                self.stop_task(slot, Outcome::Cancelled, ctx);
+                continue;
+            };
+            let (round, generation) = (task.round, task.generation);
+            self.reject(Upload { slot, aggregator, round, generation }, Outcome::Cancelled, ctx);
         }
-        self.reject_untold(|_| true, Outcome::Cancelled, ctx);
         self.over = true;
         self.check_totals();
-        assert!(self.tasks.len() == 0, "a protocol finishes with no update waiting");
-        ctx.clear_alarm();
     }
 
     /// Gives a link of the network its new capacity.
@@ -148,7 +216,9 @@ impl World {
         let next = self.wires.change_capacity(&self.federation, index, ctx.now());
         self.note_event(EventKind::CapacityChanged, Happened::default(), ctx);
         if let Some(at) = next {
-            ctx.schedule(at, Class::Leave, EntityId::new(EntityKind::Link, index), Event::CapacityChanges);
+            let stamp = self.capacity_stamps[index as usize];
+            let entity = EntityId::new(EntityKind::Link, index);
+            ctx.schedule(at, Class::Leave, entity, Event::CapacityChanges { stamp });
         }
     }
 
@@ -157,26 +227,9 @@ impl World {
     }
 }
 
-/// A round record that has only its sums.
-fn totals_of(period: Period) -> RoundRecord {
-    let Period { dispatched, counted, late, dropped, cancelled, bytes_down, bytes_up } = period;
-    RoundRecord {
-        round: 0,
-        aggregator: 0,
-        version: None,
-        base_version: 0,
-        opened_at: Default::default(),
-        closed_at: Default::default(),
-        status: RoundStatus::Closed,
-        dispatched,
-        counted,
-        late,
-        dropped,
-        cancelled,
-        in_flight: 0,
-        bytes_down,
-        bytes_up,
-        counted_tasks: Vec::new(),
-        merged_versions: Vec::new(),
+fn entity_of(aggregator: Aggregator) -> EntityId {
+    match aggregator {
+        SERVER => EntityId::SERVER,
+        group => EntityId::new(EntityKind::Group, group),
     }
 }

@@ -1,9 +1,10 @@
 //! Everything that can happen in a federation.
 
 use super::World;
+use crate::intervention::Intervention;
 use crate::kernel::{Ctx, EntityId, Key, Model};
-use crate::record::Record;
-use crate::server::protocol::Fact;
+use crate::record::{EventKind, Record};
+use crate::server::protocol::{Aggregator, Fact};
 use serde::{Deserialize, Serialize};
 
 /// The closed list of events. A client's events carry the stamp of the phase that they end; when the client has moved
@@ -18,12 +19,20 @@ pub(crate) enum Event {
     Trained { stamp: u32 },
     /// A client gives its task up.
     GivesUp { stamp: u32 },
+    /// Whether a client with this task can be reached may change.
+    PresenceChanges { task: u32 },
+    /// A region is cut off, or comes back.
+    RegionChanges { is_cut: bool },
     /// The capacity of a link of the network changes.
-    CapacityChanges,
+    CapacityChanges { stamp: u32 },
+    /// The latency of an edge's transfer is over.
+    EdgeLatencyOver { is_upload: bool },
     /// A round's deadline.
-    Deadline { round: u32 },
-    /// The server may dispatch.
-    Dispatch,
+    Deadline { aggregator: Aggregator, round: u32 },
+    /// An aggregator may dispatch.
+    Dispatch { aggregator: Aggregator },
+    /// The world or a policy is changed from outside.
+    Intervene(Box<Intervention>),
     /// Nothing else is left to happen.
     Stalled,
 }
@@ -34,14 +43,18 @@ impl Model for World {
 
     fn kind(event: &Event) -> u8 {
         match event {
-            Event::TransfersEnd => 1,
-            Event::LatencyOver { .. } => 2,
-            Event::Trained { .. } => 3,
-            Event::GivesUp { .. } => 4,
-            Event::CapacityChanges => 5,
-            Event::Deadline { .. } => 6,
-            Event::Dispatch => 7,
-            Event::Stalled => 8,
+            Event::TransfersEnd => 101,
+            Event::LatencyOver { .. } => 102,
+            Event::Trained { .. } => 103,
+            Event::GivesUp { .. } => 104,
+            Event::PresenceChanges { .. } => 105,
+            Event::RegionChanges { .. } => 106,
+            Event::CapacityChanges { .. } => 107,
+            Event::EdgeLatencyOver { .. } => 108,
+            Event::Deadline { .. } => 109,
+            Event::Dispatch { .. } => 110,
+            Event::Intervene(_) => 111,
+            Event::Stalled => 112,
         }
     }
 
@@ -49,30 +62,41 @@ impl Model for World {
         if self.is_over() {
             return false;
         }
+        let index = entity.index();
         match event {
             Event::LatencyOver { stamp } | Event::Trained { stamp } | Event::GivesUp { stamp } => {
-                self.stamp(entity.index()) == *stamp
+                self.stamp(index) == *stamp
             }
+            Event::PresenceChanges { task } => self.has_task(index, *task),
+            Event::CapacityChanges { stamp } => self.capacity_stamps[index as usize] == *stamp,
             _ => true,
         }
     }
 
     fn handle(&mut self, key: Key, event: Event, ctx: &mut Ctx<'_, Self>) {
         let index = key.entity.index();
+        let is_stalled = event == Event::Stalled;
         match event {
             Event::TransfersEnd => self.end_transfers(ctx),
             Event::LatencyOver { .. } => self.start_flow(index, ctx),
             Event::Trained { .. } => self.finish_training(index, ctx),
             Event::GivesUp { .. } => self.give_up(index, ctx),
-            Event::CapacityChanges => self.change_capacity(index, ctx),
-            Event::Deadline { round } => self.pass_deadline(round, ctx),
-            Event::Dispatch => self.tell(Fact::Opportunity),
+            Event::PresenceChanges { .. } => self.change_presence(index, ctx),
+            Event::RegionChanges { is_cut } => {
+                let kind = if is_cut { EventKind::RegionCut } else { EventKind::RegionRestored };
+                self.note_event(kind, Default::default(), ctx);
+            }
+            Event::CapacityChanges { .. } => self.change_capacity(index, ctx),
+            Event::EdgeLatencyOver { is_upload } => self.start_edge_flow(index, is_upload, ctx),
+            Event::Deadline { aggregator, round } => self.pass_deadline(aggregator, round, ctx),
+            Event::Dispatch { aggregator } => self.tell(Fact::Opportunity { aggregator }),
+            Event::Intervene(intervention) => self.intervene(*intervention, ctx),
             Event::Stalled => self.tell(Fact::Stalled),
         }
         self.decide(ctx);
-        self.set_alarm(ctx);
-        if event == Event::Stalled && !self.is_over() {
+        if is_stalled && !self.is_over() {
             self.finish(ctx);
         }
+        self.set_alarm(ctx);
     }
 }

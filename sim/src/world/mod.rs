@@ -4,9 +4,13 @@
 //! decides. Nothing here decides anything itself.
 
 mod accounts;
+mod changes;
 mod decisions;
+mod endings;
 mod event;
+mod groups;
 mod lifecycle;
+mod presence;
 mod state;
 mod task;
 mod wires;

@@ -1,16 +1,20 @@
 //! The state of the world, and what every part of it uses.
 
-use super::accounts::{Period, Totals};
+use super::accounts::{Desk, Totals};
 use super::event::Event;
+use super::groups::Groups;
+use super::presence::{Look, Presence};
 use super::task::Tasks;
 use super::wires::{Wires, capacities};
 use crate::federation::Federation;
 use crate::kernel::{Chain, Class, Ctx, Engine, EntityId, EntityKind, Time};
+use crate::random::Seeds;
 use crate::record::{Detail, EventKind, EventRecord, Record, TaskId};
-use crate::server::TaskReport;
-use crate::server::protocol::{Act, Fact, ProtocolState};
+use crate::server::protocol::{Act, Aggregator, Fact, ProtocolState, SERVER};
+use crate::server::selection::Memory;
+use crate::server::{Protocol, TaskReport};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What changes about a client.
@@ -27,59 +31,74 @@ pub(super) struct ClientState {
 /// The slot of a client that has nothing to do.
 pub(super) const NO_TASK: u32 = u32::MAX;
 
+impl ClientState {
+    pub const IDLE: ClientState = ClientState { stamp: 0, slot: NO_TASK, tasks: 0 };
+}
+
 /// The state of a federation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct World {
     pub(super) federation: Arc<Federation>,
+    pub(super) seeds: Seeds,
     pub(super) clients: Vec<ClientState>,
+    pub(super) groups: Groups,
+    pub(super) presence: Presence,
     pub(super) tasks: Tasks,
     pub(super) wires: Wires,
+    /// Counts interventions on each link, so that changes that were scheduled before one are known as stale.
+    pub(super) capacity_stamps: Vec<u32>,
     pub(super) protocol: ProtocolState,
     pub(super) facts: VecDeque<Fact>,
-    /// The newest model version.
-    pub(super) version: u32,
-    /// When the open round opened.
-    pub(super) opened_at: Time,
-    pub(super) selections: u64,
-    pub(super) period: Period,
+    pub(super) desks: Vec<Desk>,
+    /// Model versions made, by all aggregators.
+    pub(super) versions: u32,
+    pub(super) memory: Memory,
     pub(super) totals: Totals,
     pub(super) results: Chain,
-    /// Counted tasks whose results a policy will read, and that were not supplied.
-    pub(super) wanted_reports: BTreeSet<TaskId>,
+    /// Counted tasks, and their clients, whose results a policy will read and that were not supplied.
+    pub(super) wanted_reports: BTreeMap<TaskId, u32>,
     pub(super) over: bool,
 }
 
 impl World {
     pub fn new(federation: Arc<Federation>) -> Self {
-        let clients = vec![ClientState { stamp: 0, slot: NO_TASK, tasks: 0 }; federation.clients.len()];
         Self {
-            clients,
+            seeds: Seeds::new(federation.seed),
+            clients: vec![ClientState::IDLE; federation.clients.len()],
+            groups: Groups::new(&federation),
+            presence: Presence::default(),
             tasks: Tasks::default(),
-            wires: Wires::new(&federation.network),
+            wires: Wires::new(&federation),
+            capacity_stamps: vec![0; capacities(&federation).len()],
             protocol: ProtocolState::new(&federation.server),
             facts: VecDeque::new(),
-            version: 0,
-            opened_at: Time::ZERO,
-            selections: 0,
-            period: Period::default(),
+            desks: vec![Desk::default(); federation.server.protocol.aggregators() as usize],
+            versions: 0,
+            memory: Memory::default(),
             totals: Totals::default(),
             results: Chain::new("fedreplay results v1"),
-            wanted_reports: BTreeSet::new(),
+            wanted_reports: BTreeMap::new(),
             over: false,
             federation,
         }
     }
 
-    /// The engine at time zero, with the first dispatch and the first change of each capacity pending.
+    /// The engine at time zero, with the first dispatch, the first change of each capacity and the cuts pending.
     pub fn engine(self) -> Engine<World> {
         let federation = Arc::clone(&self.federation);
         let mut engine = Engine::new(self);
-        for (index, (capacity, _)) in (0u32..).zip(capacities(&federation.network)) {
+        for (index, capacity) in (0u32..).zip(capacities(&federation)) {
             if let Some(at) = capacity.next_change(Time::ZERO) {
-                engine.schedule(at, Class::Leave, EntityId::new(EntityKind::Link, index), Event::CapacityChanges);
+                let entity = EntityId::new(EntityKind::Link, index);
+                engine.schedule(at, Class::Leave, entity, Event::CapacityChanges { stamp: 0 });
             }
         }
-        engine.schedule(Time::ZERO, Class::Dispatch, EntityId::SERVER, Event::Dispatch);
+        for cut in &federation.region_cuts {
+            let entity = EntityId::new(EntityKind::Region, cut.region);
+            engine.schedule(cut.from, Class::Leave, entity, Event::RegionChanges { is_cut: true });
+            engine.schedule(cut.until, Class::Join, entity, Event::RegionChanges { is_cut: false });
+        }
+        engine.schedule(Time::ZERO, Class::Dispatch, EntityId::SERVER, Event::Dispatch { aggregator: SERVER });
         engine
     }
 
@@ -100,16 +119,23 @@ impl World {
 
     /// The first counted task whose result the selection of clients is about to read.
     pub fn wants_report(&self) -> Option<TaskId> {
-        self.wanted_reports.first().copied()
+        self.wanted_reports.keys().next().copied()
     }
 
     /// Takes a result that was asked for; `false` if it was not.
-    pub fn supply(&mut self, task: TaskId, _report: TaskReport) -> bool {
-        self.wanted_reports.remove(&task)
+    pub fn supply(&mut self, task: TaskId, report: TaskReport) -> bool {
+        let client = self.wanted_reports.remove(&task);
+        client.inspect(|client| self.memory.report(*client, report.loss_nanonats)).is_some()
     }
 
     pub(super) fn stamp(&self, client: u32) -> u32 {
         self.clients[client as usize].stamp
+    }
+
+    /// Whether `client` runs its task of this number.
+    pub(super) fn has_task(&self, client: u32, number: u32) -> bool {
+        let slot = self.clients[client as usize].slot;
+        slot != NO_TASK && self.tasks.get(slot).number == number
     }
 
     /// Makes the pending events of a client's phase stale, and returns the stamp of the next phase.
@@ -117,6 +143,20 @@ impl World {
         let state = &mut self.clients[client as usize];
         state.stamp = state.stamp.wrapping_add(1);
         state.stamp
+    }
+
+    /// The desk of this aggregator.
+    pub(super) fn desk(&mut self, aggregator: Aggregator) -> &mut Desk {
+        &mut self.desks[aggregator as usize]
+    }
+
+    /// The aggregator whose model this one updates: tiers share the server's.
+    pub(super) fn model_of(&self, aggregator: Aggregator) -> Aggregator {
+        if matches!(self.federation.server.protocol, Protocol::Tiered(_)) { SERVER } else { aggregator }
+    }
+
+    pub(super) fn look(&mut self, client: u32, at: Time) -> Look {
+        self.presence.look(&self.federation, &self.seeds, client, at)
     }
 
     /// Puts `fact` in the queue of what the protocol is told.
@@ -128,19 +168,19 @@ impl World {
     pub(super) fn decide(&mut self, ctx: &mut Ctx<'_, Self>) {
         let mut acts: Vec<Act> = Vec::new();
         while let Some(fact) = self.facts.pop_front() {
-            if self.over {
-                continue;
-            }
             self.protocol.react(ctx.now(), fact, &mut acts);
             for act in acts.drain(..) {
                 self.perform(act, ctx);
+            }
+            if self.over {
+                self.facts.clear();
             }
         }
     }
 
     /// Sets the alarm for the next transfer that ends.
     pub(super) fn set_alarm(&mut self, ctx: &mut Ctx<'_, Self>) {
-        match self.wires.next_end() {
+        match self.wires.next_end().filter(|_| !self.over) {
             Some(at) => ctx.set_alarm(at, Event::TransfersEnd),
             None => ctx.clear_alarm(),
         }

@@ -1,8 +1,12 @@
-//! The network as the world uses it: downloads and uploads by client, one alarm for the next that ends.
+//! The network as the world uses it: transfers by their owner, and one alarm for the next that ends.
+//!
+//! Owners are clients by number, and edges. Clients of an edge use the edge's own links; edges, and clients without an
+//! edge, use the server's.
 
 use crate::federation::Federation;
-use crate::kernel::Time;
-use crate::network::{Capacity, FlowWork, Network, Rate, SharedLink};
+use crate::kernel::{EntityId, Span, Time};
+use crate::network::{Capacity, FlowWork, Mesh, Network, Rate, Route, SharedLink};
+use crate::server::Protocol;
 use serde::{Deserialize, Serialize};
 
 /// Which way bytes go.
@@ -12,65 +16,185 @@ pub(super) enum Way {
     Up = 1,
 }
 
-/// The shared links, one each way.
+/// A transfer to begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transfer {
+    pub way: Way,
+    pub owner: u32,
+    pub region: u32,
+    pub cap: Rate,
+    pub bytes: u64,
+}
+
+/// The name under which an edge owns transfers: above all clients.
+pub(super) const fn edge_owner(edge: u32) -> u32 {
+    EntityId::MAX_INDEX - edge
+}
+
+/// One shared link each way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Wires {
+struct Pair {
     down: SharedLink,
     up: SharedLink,
 }
 
-impl Wires {
-    pub fn new(network: &Network) -> Self {
-        match network {
-            Network::Unlimited => Self { down: SharedLink::unlimited(), up: SharedLink::unlimited() },
-            Network::Server { egress, ingress } => {
-                Self { down: SharedLink::new(egress.at(Time::ZERO)), up: SharedLink::new(ingress.at(Time::ZERO)) }
-            }
-        }
-    }
-
-    pub fn start(&mut self, now: Time, way: Way, client: u32, cap: Rate, bytes: u64) -> u32 {
-        self.link(way).insert(now, client, cap, FlowWork::of_bytes(bytes))
-    }
-
-    /// Stops a transfer and returns the bytes that it had left.
-    pub fn stop(&mut self, now: Time, way: Way, flow: u32) -> u64 {
-        self.link(way).remove(now, flow).bytes_left()
-    }
-
-    /// When the next transfer ends.
-    pub fn next_end(&mut self) -> Option<Time> {
-        let (down, up) = (self.down.next_end(), self.up.next_end());
-        down.into_iter().chain(up).min()
-    }
-
-    /// Clients whose transfers end at `now`: downloads, then uploads, each ascending.
-    pub fn take_ended(&mut self, now: Time) -> [Vec<u32>; 2] {
-        let mut ended = [Vec::new(), Vec::new()];
-        self.down.take_ended(now, &mut ended[0]);
-        self.up.take_ended(now, &mut ended[1]);
-        ended
-    }
-
-    /// Gives shared link `index` the capacity that holds at `now`, and returns when it changes next.
-    pub fn change_capacity(&mut self, federation: &Federation, index: u32, now: Time) -> Option<Time> {
-        let (capacity, way) = capacities(&federation.network).into_iter().nth(index as usize)?;
-        self.link(way).set_capacity(now, capacity.at(now));
-        capacity.next_change(now)
-    }
-
+impl Pair {
     fn link(&mut self, way: Way) -> &mut SharedLink {
         match way {
             Way::Down => &mut self.down,
             Way::Up => &mut self.up,
         }
     }
+
+    fn next_end(&mut self) -> Option<Time> {
+        [self.down.next_end(), self.up.next_end()].into_iter().flatten().min()
+    }
+
+    fn take_ended(&mut self, now: Time, ended: &mut [Vec<u32>; 2]) {
+        self.down.take_ended(now, &mut ended[0]);
+        self.up.take_ended(now, &mut ended[1]);
+    }
 }
 
-/// The capacities of a network's shared links, by index.
-pub(super) fn capacities(network: &Network) -> Vec<(&Capacity, Way)> {
-    match network {
-        Network::Unlimited => Vec::new(),
-        Network::Server { egress, ingress } => vec![(egress, Way::Down), (ingress, Way::Up)],
+/// A graph of links. Route `2 r` leads to region r, `2 r + 1` from it; a flow's name is twice its owner's, plus its way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Graph {
+    mesh: Mesh,
+    routes: Vec<[Route; 2]>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Core {
+    Star(Box<Pair>),
+    Graph(Box<Graph>),
+}
+
+/// The shared parts of the network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Wires {
+    core: Core,
+    edges: Vec<Pair>,
+}
+
+impl Wires {
+    pub fn new(federation: &Federation) -> Self {
+        let start = |capacity: &Capacity| SharedLink::new(capacity.at(Time::ZERO));
+        let star = |down, up| Core::Star(Box::new(Pair { down, up }));
+        let core = match &federation.network {
+            Network::Unlimited => star(SharedLink::unlimited(), SharedLink::unlimited()),
+            Network::Server { egress, ingress } => star(start(egress), start(ingress)),
+            Network::Topology(topology) => {
+                let capacities = topology.links.iter().map(|link| link.capacity.at(Time::ZERO)).collect();
+                let connected = topology.routes().into_iter().map(|route| route.expect("validated: connected"));
+                let routes: Vec<[Route; 2]> = connected.collect();
+                let links = routes.iter().flatten().map(|route| route.links.clone()).collect();
+                Core::Graph(Box::new(Graph { mesh: Mesh::new(capacities, links), routes }))
+            }
+        };
+        let edges = match &federation.server.protocol {
+            Protocol::Hierarchical(policy) => {
+                policy.edges.iter().map(|edge| Pair { down: start(&edge.egress), up: start(&edge.ingress) }).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self { core, edges }
     }
+
+    /// The links of the edge that serves this owner, if it is a client of one.
+    fn edge_of(&mut self, owner: u32, region: u32) -> Option<&mut Pair> {
+        let is_edge = owner > EntityId::MAX_INDEX - self.edges.len() as u32;
+        if is_edge { None } else { self.edges.get_mut(region as usize) }
+    }
+
+    /// Latency between the server and this owner's own link.
+    pub fn latency(&mut self, way: Way, owner: u32, region: u32) -> Span {
+        if self.edge_of(owner, region).is_some() {
+            return Span::ZERO;
+        }
+        match &self.core {
+            Core::Star(_) => Span::ZERO,
+            Core::Graph(graph) => graph.routes[region as usize][way as usize].latency,
+        }
+    }
+
+    pub fn start(&mut self, now: Time, transfer: Transfer) -> u32 {
+        let Transfer { way, owner, region, cap, bytes } = transfer;
+        let work = FlowWork::of_bytes(bytes);
+        if let Some(edge) = self.edge_of(owner, region) {
+            return edge.link(way).insert(now, owner, cap, work);
+        }
+        match &mut self.core {
+            Core::Star(pair) => pair.link(way).insert(now, owner, cap, work),
+            Core::Graph(graph) => graph.mesh.insert(now, 2 * owner + way as u32, 2 * region + way as u32, cap, work),
+        }
+    }
+
+    /// Stops a transfer and returns the bytes that it had left.
+    pub fn stop(&mut self, now: Time, way: Way, owner: u32, region: u32, flow: u32) -> u64 {
+        let left = match self.edge_of(owner, region) {
+            Some(edge) => edge.link(way).remove(now, flow),
+            None => match &mut self.core {
+                Core::Star(pair) => pair.link(way).remove(now, flow),
+                Core::Graph(graph) => graph.mesh.remove(now, flow),
+            },
+        };
+        left.bytes_left()
+    }
+
+    /// When the next transfer ends.
+    pub fn next_end(&mut self) -> Option<Time> {
+        let core = match &mut self.core {
+            Core::Star(pair) => pair.next_end(),
+            Core::Graph(graph) => graph.mesh.next_end(),
+        };
+        self.edges.iter_mut().filter_map(Pair::next_end).chain(core).min()
+    }
+
+    /// Whose transfers end at `now`: downloads, then uploads, each ascending.
+    pub fn take_ended(&mut self, now: Time) -> [Vec<u32>; 2] {
+        let mut ended = [Vec::new(), Vec::new()];
+        match &mut self.core {
+            Core::Star(pair) => pair.take_ended(now, &mut ended),
+            Core::Graph(graph) => {
+                let mut names = Vec::new();
+                graph.mesh.take_ended(now, &mut names);
+                names.into_iter().for_each(|name| ended[(name % 2) as usize].push(name / 2));
+            }
+        }
+        if !self.edges.is_empty() {
+            self.edges.iter_mut().for_each(|edge| edge.take_ended(now, &mut ended));
+            ended.iter_mut().for_each(|owners| owners.sort_unstable());
+        }
+        ended
+    }
+
+    /// Gives link `index` of [`capacities`] what holds at `now`, and returns when that changes next.
+    pub fn change_capacity(&mut self, federation: &Federation, index: u32, now: Time) -> Option<Time> {
+        let all = capacities(federation);
+        let capacity = *all.get(index as usize)?;
+        let (rate, of_core) = (capacity.at(now), all.len() - 2 * self.edges.len());
+        let way = |index: usize| if index.is_multiple_of(2) { Way::Down } else { Way::Up };
+        match (index as usize).checked_sub(of_core) {
+            Some(of_edges) => self.edges[of_edges / 2].link(way(of_edges)).set_capacity(now, rate),
+            None => match &mut self.core {
+                Core::Star(pair) => pair.link(way(index as usize)).set_capacity(now, rate),
+                Core::Graph(graph) => graph.mesh.set_capacity(now, index, rate),
+            },
+        }
+        capacity.next_change(now)
+    }
+}
+
+/// The capacities of all shared links, by index: egress and ingress of the server, or the links of the topology; then
+/// egress and ingress of each edge.
+pub(super) fn capacities(federation: &Federation) -> Vec<&Capacity> {
+    let mut all = match &federation.network {
+        Network::Unlimited => Vec::new(),
+        Network::Server { egress, ingress } => vec![egress, ingress],
+        Network::Topology(topology) => topology.links.iter().map(|link| &link.capacity).collect(),
+    };
+    if let Protocol::Hierarchical(policy) = &federation.server.protocol {
+        all.extend(policy.edges.iter().flat_map(|edge| [&edge.egress, &edge.ingress]));
+    }
+    all
 }

@@ -1,4 +1,13 @@
 //! Behaviour of whole simulations, through the public interface. Files are named by what they cover.
 
+mod catalog;
+mod forks;
+mod interruptions;
+mod network;
+mod protocols;
+mod queueing;
+mod random_world;
+mod results;
+mod swarm;
 mod synchronous;
 mod world;

@@ -112,7 +112,7 @@ fn stragglers_may_finish_and_are_then_late() {
     let mut federation = federation(2, synchronous(1, 1, None), 2);
     federation.devices.push(device(500_000_000));
     federation.clients[1].device = 1;
-    let Protocol::Synchronous(policy) = &mut federation.server.protocol;
+    let Protocol::Synchronous(policy) = &mut federation.server.protocol else { unreachable!() };
     policy.stragglers = Stragglers::Finish;
     let run = play(federation);
     // Round 0: client 0 at 5 s. Round 1 from 5 s: only client 0 is free; client 1 arrives at 7 s, late.

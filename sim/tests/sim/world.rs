@@ -84,8 +84,18 @@ pub fn play(federation: Federation) -> Run {
 
 /// Plays a simulation to its end.
 pub fn finish(mut simulation: Simulation) -> Run {
-    let mut run = Run::default();
     while simulation.step().unwrap() == Step::Advanced {}
+    collect(&mut simulation)
+}
+
+/// Answers a policy that asks for a result: the loss falls with the number of the task.
+pub fn supply(simulation: &mut Simulation, task: TaskId) {
+    simulation.supply(task, TaskReport::from_loss(3.0 / (1.0 + task.0 as f64)));
+}
+
+/// Everything recorded so far, and the digests.
+pub fn collect(simulation: &mut Simulation) -> Run {
+    let mut run = Run::default();
     for record in simulation.drain() {
         match record {
             Record::Event(event) => run.events.push(event),

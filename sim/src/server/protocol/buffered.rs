@@ -1,0 +1,237 @@
+//! Asynchronous aggregation with a buffer: as many tasks as the concurrency run at any time, and whenever the buffer is
+//! full it becomes a version.
+//!
+//! FedBuff: Nguyen et al., "Federated learning with buffered asynchronous aggregation" (2022). With a buffer of one it
+//! is FedAsync: Xie et al., "Asynchronous federated optimization" (2019). The discount for staleness belongs to the
+//! aggregation, which reads the staleness in the records; [`Discount`](crate::server::Discount) computes the common ones.
+
+use super::{Act, Fact, SERVER, Upload};
+use crate::kernel::{Span, Time};
+use crate::record::{Failure, Outcome};
+use crate::server::Server;
+use serde::{Deserialize, Serialize};
+
+/// The settings of buffered aggregation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffered {
+    /// Tasks in flight -- at least 1.
+    pub concurrency: u32,
+    /// Updates that make a version -- at least 1.
+    pub buffer: u32,
+    /// Greatest staleness that counts [version]; `None` means any.
+    pub staleness_max: Option<u32>,
+    /// Tasks lost or too stale since the last version, at which the round fails -- at least 1. Without it a federation
+    /// whose every client drops out would go on for ever.
+    pub losses_max: u32,
+}
+
+/// The settings of fully asynchronous aggregation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asynchronous {
+    /// Tasks in flight -- at least 1.
+    pub concurrency: u32,
+    /// Greatest staleness that counts [version]; `None` means any.
+    pub staleness_max: Option<u32>,
+    /// As in [`Buffered`].
+    pub losses_max: u32,
+}
+
+impl Asynchronous {
+    pub(super) fn as_buffer_of_one(self) -> Buffered {
+        let Asynchronous { concurrency, staleness_max, losses_max } = self;
+        Buffered { concurrency, buffer: 1, staleness_max, losses_max }
+    }
+}
+
+/// Where the buffer is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BufferedState {
+    pub policy: Buffered,
+    rounds: u32,
+    aggregation: Span,
+    retry: Span,
+    round: u32,
+    generation: u32,
+    outstanding: u32,
+    wanted: u32,
+    losses: u32,
+    arrived: Vec<Upload>,
+    /// The earliest wake-up that was asked for and has not come.
+    wake_at: Option<Time>,
+    /// Until when the server aggregates and dispatches nothing.
+    busy_until: Time,
+    is_open: bool,
+}
+
+impl BufferedState {
+    pub fn new(policy: Buffered, server: &Server) -> Self {
+        Self {
+            policy,
+            rounds: server.rounds,
+            aggregation: server.aggregation,
+            retry: server.retry,
+            round: 0,
+            generation: 0,
+            outstanding: 0,
+            wanted: 0,
+            losses: 0,
+            arrived: Vec::new(),
+            wake_at: None,
+            busy_until: Time::ZERO,
+            is_open: false,
+        }
+    }
+
+    pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
+        match fact {
+            Fact::Opportunity { .. } => self.refill(now, acts),
+            Fact::Sent { tasks, .. } => self.take_on(now, tasks, acts),
+            Fact::Arrived(upload) => self.arrive(now, upload, acts),
+            Fact::Lost { .. } => {
+                self.outstanding -= 1;
+                self.lose(now, acts);
+            }
+            Fact::Stalled => self.close(now, Err(Failure::Stalled), acts),
+            _ => {}
+        }
+    }
+
+    fn refill(&mut self, now: Time, acts: &mut Vec<Act>) {
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+        }
+        if now < self.busy_until {
+            return self.wake(now, self.busy_until.since(now), acts);
+        }
+        let (aggregator, round) = (SERVER, self.round);
+        if !std::mem::replace(&mut self.is_open, true) {
+            acts.push(Act::Open { aggregator, round });
+        }
+        self.wanted = self.policy.concurrency.saturating_sub(self.outstanding);
+        if self.wanted > 0 {
+            acts.push(Act::Recruit { aggregator, round, wanted: self.wanted });
+        }
+    }
+
+    fn take_on(&mut self, now: Time, tasks: u32, acts: &mut Vec<Act>) {
+        self.outstanding += tasks;
+        if self.outstanding == 0 {
+            self.close(now, Err(Failure::NoCandidates), acts);
+        } else if tasks < self.wanted {
+            self.wake(now, self.retry, acts);
+        }
+    }
+
+    fn arrive(&mut self, now: Time, upload: Upload, acts: &mut Vec<Act>) {
+        self.outstanding -= 1;
+        let staleness = self.generation - upload.generation;
+        if self.policy.staleness_max.is_some_and(|max| staleness > max) {
+            acts.push(Act::Reject { upload, outcome: Outcome::Stale });
+            return self.lose(now, acts);
+        }
+        self.arrived.push(upload);
+        if self.arrived.len() >= self.policy.buffer as usize {
+            let full = std::mem::take(&mut self.arrived);
+            self.close(now, Ok(full), acts);
+        } else {
+            self.wake(now, Span::ZERO, acts);
+        }
+    }
+
+    fn lose(&mut self, now: Time, acts: &mut Vec<Act>) {
+        self.losses += 1;
+        if self.losses >= self.policy.losses_max {
+            self.close(now, Err(Failure::TooFewSurvived), acts);
+        } else {
+            self.wake(now, Span::ZERO, acts);
+        }
+    }
+
+    fn close(&mut self, now: Time, result: Result<Vec<Upload>, Failure>, acts: &mut Vec<Act>) {
+        let (aggregator, round) = (SERVER, self.round);
+        let after = match &result {
+            Ok(_) => self.aggregation,
+            Err(Failure::NoCandidates) => self.retry,
+            Err(_) => Span::ZERO,
+        };
+        self.generation += u32::from(result.is_ok());
+        acts.push(Act::Close { aggregator, round, result });
+        self.round += 1;
+        self.losses = 0;
+        self.is_open = false;
+        if self.round >= self.rounds {
+            acts.push(Act::Finish);
+        } else {
+            self.busy_until = now.after(after);
+            self.wake(now, after, acts);
+        }
+    }
+
+    /// Asks for an opportunity, unless one comes as early anyway: many arrivals of an instant need one.
+    fn wake(&mut self, now: Time, after: Span, acts: &mut Vec<Act>) {
+        let at = now.after(after);
+        if self.wake_at.is_none_or(|pending| at < pending) {
+            self.wake_at = Some(at);
+            acts.push(Act::Wake { aggregator: SERVER, after });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Protocol;
+    use super::super::testing::{check, server, upload};
+    use super::*;
+
+    fn state(policy: Buffered) -> BufferedState {
+        BufferedState::new(policy, &server(Protocol::Buffered(policy), 3))
+    }
+
+    const WAKE: Fact = Fact::Opportunity { aggregator: 0 };
+
+    fn sent(tasks: u32) -> Fact {
+        Fact::Sent { aggregator: 0, tasks }
+    }
+
+    #[test]
+    fn a_full_buffer_is_a_version_and_free_places_are_filled() {
+        let mut state = state(Buffered { concurrency: 3, buffer: 2, staleness_max: Some(1), losses_max: 9 });
+        let mut react = |at, fact, expected| check(|now, fact, acts| state.react(now, fact, acts), at, fact, expected);
+        react(0, WAKE, "open0 recruit3");
+        react(0, sent(3), "");
+        react(10, upload(0, 0, 0), "wake+0");
+        react(10, WAKE, "recruit1");
+        react(10, sent(1), "");
+        react(20, upload(1, 0, 0), "close2 wake+7");
+        react(27, WAKE, "open1 recruit1");
+        react(27, sent(1), "");
+    }
+
+    #[test]
+    fn two_arrivals_at_one_instant_need_one_opportunity() {
+        let mut state = state(Buffered { concurrency: 3, buffer: 9, staleness_max: None, losses_max: 9 });
+        let mut react = |at, fact, expected| check(|now, fact, acts| state.react(now, fact, acts), at, fact, expected);
+        react(0, WAKE, "open0 recruit3");
+        react(0, sent(3), "");
+        react(10, upload(0, 0, 0), "wake+0");
+        react(10, upload(1, 0, 0), "");
+        react(10, WAKE, "recruit2");
+    }
+
+    #[test]
+    fn what_is_too_stale_does_not_count_and_losses_end_a_round() {
+        let mut state = state(Buffered { concurrency: 1, buffer: 1, staleness_max: Some(0), losses_max: 2 });
+        let mut react = |at, fact, expected| check(|now, fact, acts| state.react(now, fact, acts), at, fact, expected);
+        react(0, WAKE, "open0 recruit1");
+        react(0, sent(1), "");
+        react(5, upload(0, 0, 0), "close1 wake+7");
+        react(12, WAKE, "open1 recruit1");
+        react(12, sent(1), "");
+        react(15, upload(1, 0, 0), "reject1:stale wake+0");
+        react(15, WAKE, "recruit1");
+        react(15, sent(1), "");
+        react(16, Fact::Lost { aggregator: 0, round: 1 }, "fail:too_few_survived wake+0");
+        react(16, WAKE, "open2 recruit1");
+        react(16, sent(0), "fail:no_candidates finish");
+    }
+}

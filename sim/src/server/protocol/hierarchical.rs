@@ -1,0 +1,186 @@
+//! Edges: each region has an aggregator that runs synchronous rounds with its clients and then sends one model to the
+//! server, which merges the models of all edges. Follows Liu et al., "Client-edge-cloud hierarchical federated
+//! learning" (2020).
+
+use super::synchronous::{Synchronous, SynchronousState};
+use super::{Act, Aggregator, Fact, SERVER};
+use crate::kernel::{Span, Time};
+use crate::network::{Capacity, Rate};
+use crate::record::Failure;
+use crate::server::Server;
+use serde::{Deserialize, Serialize};
+
+/// The settings of edges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hierarchical {
+    /// The edges, by region -- at least 1. Clients of region r belong to edge r.
+    pub edges: Vec<EdgeLink>,
+    /// Rounds of each edge for one round of the server -- at least 1.
+    pub edge_rounds: u32,
+    /// What each edge does.
+    pub within: Synchronous,
+    /// Bytes from the server to an edge, each round [byte] -- at least 1.
+    pub download_bytes: u64,
+    /// Bytes from an edge to the server, each round [byte] -- at least 1.
+    pub upload_bytes: u64,
+}
+
+/// An edge's connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeLink {
+    /// Capacity from the server -- above zero. It shares the server's link or the topology with other edges.
+    pub down: Rate,
+    /// Capacity to the server -- above zero.
+    pub up: Rate,
+    /// Latency to the server, each way.
+    pub latency: Span,
+    /// Capacity to the edge's clients, shared by their downloads.
+    pub egress: Capacity,
+    /// Capacity from the edge's clients, shared by their uploads.
+    pub ingress: Capacity,
+}
+
+/// Where one edge is in a round of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Progress {
+    /// On its way to the server's model, or in its own rounds, or on its way back.
+    Busy,
+    /// Its model is at the server.
+    Arrived,
+    /// None of its rounds made a version.
+    Failed,
+}
+
+/// Where the edges are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HierarchicalState {
+    edges: Vec<SynchronousState>,
+    progress: Vec<Progress>,
+    edge_rounds: u32,
+    round: u32,
+    rounds: u32,
+    aggregation: Span,
+    is_open: bool,
+}
+
+impl HierarchicalState {
+    pub fn new(policy: &Hierarchical, server: &Server) -> Self {
+        let count = policy.edges.len() as u32;
+        Self {
+            edges: (1..=count).map(|edge| SynchronousState::new(policy.within, edge, 0, server)).collect(),
+            progress: vec![Progress::Arrived; count as usize],
+            edge_rounds: policy.edge_rounds,
+            round: 0,
+            rounds: server.rounds,
+            aggregation: server.aggregation,
+            is_open: false,
+        }
+    }
+
+    pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
+        match fact {
+            Fact::Opportunity { aggregator: SERVER } => self.open(acts),
+            Fact::EdgeReady { aggregator } => {
+                self.tell_edge(now, aggregator, Fact::Opportunity { aggregator }, acts);
+            }
+            Fact::EdgeArrived { aggregator } => self.settle(aggregator, Progress::Arrived, acts),
+            Fact::Opportunity { aggregator }
+            | Fact::Sent { aggregator, .. }
+            | Fact::Lost { aggregator, .. }
+            | Fact::Deadline { aggregator, .. } => self.tell_edge(now, aggregator, fact, acts),
+            Fact::Arrived(upload) => self.tell_edge(now, upload.aggregator, fact, acts),
+            Fact::Stalled if self.is_open => self.close(Some(Failure::Stalled), acts),
+            Fact::Stalled => {}
+        }
+    }
+
+    fn open(&mut self, acts: &mut Vec<Act>) {
+        self.is_open = true;
+        self.progress.fill(Progress::Busy);
+        let edge_rounds = self.edge_rounds;
+        self.edges.iter_mut().for_each(|edge| edge.extend(edge_rounds));
+        acts.push(Act::Open { aggregator: SERVER, round: self.round });
+        acts.extend((1..=self.edges.len() as u32).map(|aggregator| Act::SendToEdge { aggregator }));
+    }
+
+    fn edge(&mut self, aggregator: Aggregator) -> &mut SynchronousState {
+        &mut self.edges[aggregator as usize - 1]
+    }
+
+    /// Lets an edge react; when it has had its rounds, its model travels, if it made one.
+    fn tell_edge(&mut self, now: Time, aggregator: Aggregator, fact: Fact, acts: &mut Vec<Act>) {
+        let first = acts.len();
+        self.edge(aggregator).react(now, fact, acts);
+        let is_done = acts[first..].iter().any(|act| matches!(act, Act::Finish));
+        if !is_done {
+            return;
+        }
+        acts.retain(|act| !matches!(act, Act::Finish));
+        if self.edge(aggregator).succeeded > 0 {
+            acts.push(Act::SendToServer { aggregator });
+        } else {
+            self.settle(aggregator, Progress::Failed, acts);
+        }
+    }
+
+    fn settle(&mut self, aggregator: Aggregator, progress: Progress, acts: &mut Vec<Act>) {
+        self.progress[aggregator as usize - 1] = progress;
+        if !self.progress.contains(&Progress::Busy) {
+            self.close(None, acts);
+        }
+    }
+
+    fn close(&mut self, cut_short: Option<Failure>, acts: &mut Vec<Act>) {
+        let arrived = (1u32..).zip(&self.progress).filter(|(_, progress)| **progress == Progress::Arrived);
+        let arrived: Vec<Aggregator> = arrived.map(|(edge, _)| edge).collect();
+        let result = match cut_short {
+            Some(failure) => Err(failure),
+            None if arrived.is_empty() => Err(Failure::TooFewSurvived),
+            None => Ok(arrived),
+        };
+        acts.push(Act::Merge { round: self.round, result });
+        self.round += 1;
+        self.is_open = false;
+        acts.push(match self.round == self.rounds || cut_short.is_some() {
+            true => Act::Finish,
+            false => Act::Wake { aggregator: SERVER, after: self.aggregation },
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::synchronous::Stragglers;
+    use super::super::testing::{check, server};
+    use super::super::{Protocol, Upload};
+    use super::*;
+
+    #[test]
+    fn edges_play_their_rounds_and_the_server_merges_them() {
+        let capacity = Capacity::constant(Rate::MAX);
+        let (egress, ingress) = (capacity.clone(), capacity);
+        let edge = EdgeLink { down: Rate::MAX, up: Rate::MAX, latency: Span(1), egress, ingress };
+        let within =
+            Synchronous { cohort: 1, over_selection: 0, deadline: None, minimum: 1, stragglers: Stragglers::Stop };
+        let edges = vec![edge.clone(), edge];
+        let policy = Hierarchical { edges, edge_rounds: 2, within, download_bytes: 1, upload_bytes: 1 };
+        let mut state = HierarchicalState::new(&policy, &server(Protocol::Hierarchical(policy.clone()), 1));
+        let mut react = |at, fact, expected| check(|now, fact, acts| state.react(now, fact, acts), at, fact, expected);
+        let open = |aggregator| Fact::Opportunity { aggregator };
+        let sent = |aggregator, tasks| Fact::Sent { aggregator, tasks };
+        let arrived = |aggregator, round| Fact::Arrived(Upload { slot: 0, aggregator, round, generation: 0 });
+        react(0, open(0), "open0 down[1] down[2]");
+        react(5, Fact::EdgeReady { aggregator: 1 }, "open0[1] recruit1[1]");
+        react(5, sent(1, 1), "");
+        react(9, arrived(1, 0), "stop:cancelled[1] close1[1] wake+7[1]");
+        react(16, open(1), "open1[1] recruit1[1]");
+        react(16, sent(1, 1), "");
+        react(20, arrived(1, 1), "stop:cancelled[1] close1[1] up[1]");
+        // Edge 2 finds nobody, twice.
+        react(21, Fact::EdgeReady { aggregator: 2 }, "open0[2] recruit1[2]");
+        react(21, sent(2, 0), "stop:late[2] fail:no_candidates[2] wake+60[2]");
+        react(81, open(2), "open1[2] recruit1[2]");
+        react(81, sent(2, 0), "stop:late[2] fail:no_candidates[2]");
+        react(90, Fact::EdgeArrived { aggregator: 1 }, "merge[1] finish");
+    }
+}

@@ -1,0 +1,134 @@
+//! Oort: clients that teach much and answer fast, and now and then a new one.
+//!
+//! Follows Lai et al., "Oort: efficient federated learning via guided participant selection" (OSDI 2021), algorithm 1.
+//! Two simplifications, because they decide no more than constants: the statistical utility takes the mean loss of a
+//! task in place of the root mean square of its samples' losses, and the preferred duration is given instead of paced.
+
+use super::{View, weighted};
+use crate::kernel::Span;
+use crate::random::{Permutation, Probability};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+
+/// The settings of Oort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oort {
+    /// Part of a cohort that has never been selected, at first; the paper's 0.9.
+    pub explore: Probability,
+    /// Factor on it from selection to selection; the paper's 0.98.
+    pub explore_decay: Probability,
+    /// The least that it becomes; the paper's 0.2.
+    pub explore_min: Probability,
+    /// Duration of a task beyond which a client is penalised -- above zero.
+    pub preferred: Span,
+    /// The exponent of the penalty; the paper's 2.
+    pub penalty: u32,
+    /// Part of the utility at the cut that still admits a client to the draw; the paper's 0.95.
+    pub cutoff: Probability,
+}
+
+impl Oort {
+    pub(super) fn select(&self, mut view: View<'_>) -> Vec<u32> {
+        let explore_ppb = self.explore_ppb(view.memory.selections);
+        view.memory.selections += 1;
+        let candidates = view.candidates();
+        let (known, unknown): (Vec<u32>, Vec<u32>) =
+            candidates.into_iter().partition(|client| view.memory.last(*client).is_some());
+        let wanted = u64::from(view.wanted);
+        let explored = (wanted * explore_ppb).div_ceil(u64::from(Probability::SCALE)).min(unknown.len() as u64);
+        let exploited = (wanted - explored).min(known.len() as u64);
+        let mut chosen = self.exploit(&mut view, known, exploited as usize);
+        let more = (wanted - exploited) as usize;
+        let fresh = Permutation::new(view.stream, unknown.len() as u32).take(more);
+        chosen.extend(fresh.map(|index| unknown[index as usize]));
+        chosen
+    }
+
+    /// The part of a cohort to explore [10^-9] after this many selections.
+    fn explore_ppb(&self, selections: u32) -> u64 {
+        let decay = |part: u64| part * u64::from(self.explore_decay.ppb()) / u64::from(Probability::SCALE);
+        let mut part = u64::from(self.explore.ppb());
+        let least = u64::from(self.explore_min.ppb());
+        for _ in 0..selections {
+            if part <= least {
+                break;
+            }
+            part = decay(part);
+        }
+        part.max(least)
+    }
+
+    /// Draws `count` of the clients whose utility is near or above that of the count-th best, in proportion to utility.
+    fn exploit(&self, view: &mut View<'_>, known: Vec<u32>, count: usize) -> Vec<u32> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let mut ranked: Vec<(u64, u32)> =
+            known.into_iter().map(|client| (self.utility(view, client), client)).collect();
+        ranked.sort_unstable_by_key(|(utility, client)| (Reverse(*utility), *client));
+        let cut = u128::from(ranked[count - 1].0) * u128::from(self.cutoff.ppb()) / u128::from(Probability::SCALE);
+        ranked.retain(|(utility, _)| u128::from(*utility) >= cut);
+        let clients: Vec<u32> = (0..ranked.len() as u32).collect();
+        let drawn = weighted::draw(&mut view.stream, &clients, count as u32, |index| ranked[index as usize].0);
+        drawn.into_iter().map(|index| ranked[index as usize].1).collect()
+    }
+
+    /// A client's utility, in whole millionths so that no float decides an order: rows times loss, plus a bonus for not
+    /// having been seen for long, times a penalty for being slow. At least 1, at most 2^32, so that sums fit.
+    fn utility(&self, view: &View<'_>, client: u32) -> u64 {
+        let last = view.memory.last(client).expect("only clients with a counted task have a utility");
+        let loss = (last.loss_nanonats as f64 / 1e9).min(1e3);
+        let round = f64::from(view.round.max(1));
+        let bonus = libm::sqrt(0.1 * libm::log(round) / f64::from(last.round.max(1)));
+        let slowness = last.duration_ns as f64 / self.preferred.0 as f64;
+        let penalty = if slowness > 1.0 { libm::pow(slowness, -f64::from(self.penalty)) } else { 1.0 };
+        let utility = (f64::from((view.samples)(client)) * loss + bonus) * penalty;
+        (libm::rint(utility * 1e6) as u64).clamp(1, 1 << 32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Selection;
+    use super::super::testing::Bench;
+    use super::*;
+
+    fn oort(explore: f64) -> Oort {
+        let p = |value| Probability::from_f64(value).unwrap();
+        Oort {
+            explore: p(explore),
+            explore_decay: p(0.5),
+            explore_min: p(0.1),
+            preferred: Span(100),
+            penalty: 2,
+            cutoff: p(0.95),
+        }
+    }
+
+    /// Rows are number + 1. Clients 0..6 have reported; 3 has by far the greatest loss, 5 is ten times too slow.
+    fn bench() -> Bench {
+        let mut bench = Bench::default();
+        for client in 0..6 {
+            bench.memory.count(client, 1, if client == 5 { 1_000 } else { 50 });
+            bench.memory.report(client, if client == 3 { 900_000_000_000 } else { 1_000_000_000 });
+        }
+        bench
+    }
+
+    #[test]
+    fn the_useful_and_fast_are_exploited() {
+        let greedy = Selection::Oort(Oort { explore_min: Probability::ZERO, ..oort(0.0) });
+        assert_eq!(bench().select(greedy, 1, 1), [3]);
+        // Utilities 1, 2, 3, 3600, 5 and 6/100: the second best is 5, so 3 and 4 are admitted.
+        assert_eq!(bench().select(greedy, 1, 2), [3, 4]);
+    }
+
+    #[test]
+    fn exploring_takes_the_unknown_and_decays() {
+        let mut bench = bench();
+        let unknown = |chosen: Vec<u32>| chosen.into_iter().filter(|client| *client >= 6).count();
+        let counts: Vec<usize> =
+            (1..5).map(|round| unknown(bench.select(Selection::Oort(oort(1.0)), round, 4))).collect();
+        assert_eq!(counts, [4, 2, 1, 1]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Interventions, carried out.
+
+use super::event::Event;
+use super::state::{ClientState, Happened, NO_TASK, World};
+use super::wires::capacities;
+use crate::federation::Federation;
+use crate::intervention::Intervention;
+use crate::kernel::{Class, Ctx, EntityId};
+use crate::network::Network;
+use crate::record::EventKind;
+use crate::server::Protocol;
+use crate::validation::Invalid;
+use std::sync::Arc;
+
+impl World {
+    /// Changes the world or a policy.
+    pub(super) fn intervene(&mut self, intervention: Intervention, ctx: &mut Ctx<'_, Self>) {
+        self.note_event(EventKind::Intervened, Happened::default(), ctx);
+        let federation = Arc::make_mut(&mut self.federation);
+        match intervention {
+            Intervention::None => {}
+            Intervention::Drop(client) => self.drop_client(client, ctx),
+            Intervention::Add(client) => {
+                federation.clients.push(client);
+                self.clients.push(ClientState::IDLE);
+            }
+            Intervention::SetCapacity { link, capacity } => {
+                *capacity_mut(federation, link) = capacity;
+                let stamp = &mut self.capacity_stamps[link as usize];
+                *stamp = stamp.wrapping_add(1);
+                self.change_capacity(link, ctx);
+            }
+            Intervention::SetSelection(selection) => federation.server.selection = selection,
+            Intervention::SetProtocol(protocol) => {
+                assert!(self.protocol.reconfigure(&protocol), "a fork keeps the kind of its protocol");
+                federation.server.protocol = protocol;
+            }
+            Intervention::Reseed { purpose, seed } => {
+                self.seeds.reseed(purpose, seed);
+                self.presence.forget();
+            }
+        }
+    }
+
+    fn drop_client(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
+        self.presence.depart(client);
+        let slot = self.clients[client as usize].slot;
+        if slot != NO_TASK {
+            let task = self.tasks.get(slot).number;
+            // A nanosecond later, so that it comes after this event whatever the order of entities.
+            let at = ctx.now().after(crate::kernel::Span(1));
+            ctx.schedule(at, Class::Leave, EntityId::client(client), Event::PresenceChanges { task });
+        }
+    }
+
+    /// Refuses an intervention that refers to what does not exist, or after which the federation is absurd.
+    pub fn check(&self, intervention: &Intervention) -> Result<(), Invalid> {
+        if let Some(fault) = self.fault_of(intervention) {
+            return Err(Invalid::intervention(fault));
+        }
+        let mut changed = Federation::clone(&self.federation);
+        match intervention {
+            Intervention::Add(client) => changed.clients.push(*client),
+            Intervention::SetCapacity { link, capacity } => *capacity_mut(&mut changed, *link) = capacity.clone(),
+            Intervention::SetSelection(selection) => changed.server.selection = *selection,
+            Intervention::SetProtocol(protocol) => changed.server.protocol = protocol.clone(),
+            Intervention::None | Intervention::Drop(_) | Intervention::Reseed { .. } => return Ok(()),
+        }
+        changed.validate()
+    }
+
+    fn fault_of(&self, intervention: &Intervention) -> Option<String> {
+        let clients = self.clients.len();
+        match intervention {
+            Intervention::Drop(client) if *client as usize >= clients => Some(format!("client {client} of {clients}")),
+            Intervention::SetCapacity { link, .. } if *link as usize >= capacities(&self.federation).len() => {
+                Some(format!("link {link} of {}", capacities(&self.federation).len()))
+            }
+            Intervention::SetProtocol(protocol) if !self.protocol.clone().reconfigure(protocol) => {
+                Some("a protocol of another kind".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The capacity with this index in [`capacities`].
+pub(super) fn capacity_mut(federation: &mut crate::Federation, index: u32) -> &mut crate::Capacity {
+    let mut index = index as usize;
+    let links = match &mut federation.network {
+        Network::Unlimited => Vec::new(),
+        Network::Server { egress, ingress } => vec![egress, ingress],
+        Network::Topology(topology) => topology.links.iter_mut().map(|link| &mut link.capacity).collect(),
+    };
+    if index < links.len() {
+        return links.into_iter().nth(index).expect("just compared");
+    }
+    index -= links.len();
+    match &mut federation.server.protocol {
+        Protocol::Hierarchical(policy) => {
+            let edge = &mut policy.edges[index / 2];
+            if index.is_multiple_of(2) { &mut edge.egress } else { &mut edge.ingress }
+        }
+        _ => unreachable!("only edges have links of their own"),
+    }
+}

@@ -1,0 +1,180 @@
+//! The ways in which a task ends, and what is written down of it.
+
+use super::event::Event;
+use super::state::{NO_TASK, World};
+use super::task::{Phase, Task};
+use super::wires::Way;
+use crate::client::{INTERRUPTIONS_MAX, Interruption};
+use crate::kernel::{Class, Ctx, EntityId, Time};
+use crate::record::{Detail, EventKind, Outcome, Record, TaskRecord};
+use crate::server::protocol::{Fact, Upload};
+
+impl World {
+    /// Ends a running task without an update, and tells the protocol.
+    pub(super) fn lose(&mut self, client: u32, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
+        let slot = self.clients[client as usize].slot;
+        let Task { aggregator, round, .. } = *self.tasks.get(slot);
+        self.stop_task(slot, outcome, ctx);
+        self.tell(Fact::Lost { aggregator, round });
+    }
+
+    /// Ends a running task where it is, without telling the protocol.
+    pub(super) fn stop_task(&mut self, slot: u32, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
+        let bytes = self.stop_transfer(slot, ctx.now());
+        let client = self.tasks.get(slot).client;
+        self.next_stamp(client);
+        self.clients[client as usize].slot = NO_TASK;
+        self.note_task(event_of(outcome), slot, bytes, ctx);
+        self.record(slot, outcome, None, ctx);
+    }
+
+    /// Takes a task's transfer off the network, if one is under way, and returns the bytes that it moved.
+    fn stop_transfer(&mut self, slot: u32, now: Time) -> u64 {
+        let task = *self.tasks.get(slot);
+        let Some((way, flow)) = task.flow() else { return 0 };
+        let region = self.federation.clients[task.client as usize].region;
+        let left = self.wires.stop(now, way, task.client, region, flow);
+        let moved = task.bytes_due - left;
+        let task = self.tasks.get_mut(slot);
+        task.add_bytes(way, moved);
+        task.bytes_due = left;
+        task.phase = match way {
+            Way::Down => Phase::DownloadWaits,
+            Way::Up => Phase::UploadWaits,
+        };
+        moved
+    }
+
+    /// Ends a task whose update arrived and does not count.
+    pub(super) fn reject(&mut self, upload: Upload, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
+        self.note_task(event_of(outcome), upload.slot, 0, ctx);
+        self.record(upload.slot, outcome, None, ctx);
+    }
+
+    /// Sees whether a client with a running task crashed, went out of reach or came back, and what becomes of the task.
+    pub(super) fn change_presence(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
+        let look = self.look(client, ctx.now());
+        let slot = self.clients[client as usize].slot;
+        let Task { is_cut, number, interruptions, .. } = *self.tasks.get(slot);
+        if !look.is_up {
+            return self.lose(client, Outcome::Crashed, ctx);
+        }
+        let is_lost = self.federation.interruption == Interruption::Abandon
+            || look.until.is_none()
+            || interruptions >= INTERRUPTIONS_MAX;
+        if !look.is_reachable && is_lost {
+            return self.lose(client, Outcome::Left, ctx);
+        }
+        if let Some(at) = look.until {
+            let class = if look.is_reachable { Class::Leave } else { Class::Join };
+            ctx.schedule(at, class, EntityId::client(client), Event::PresenceChanges { task: number });
+        }
+        match (is_cut, look.is_reachable) {
+            (false, false) => self.cut_off(client, slot, ctx),
+            (true, true) => self.come_back(client, slot, ctx),
+            _ => {}
+        }
+    }
+
+    fn cut_off(&mut self, client: u32, slot: u32, ctx: &mut Ctx<'_, Self>) {
+        let bytes = self.stop_transfer(slot, ctx.now());
+        let restarts = self.federation.interruption == Interruption::Restart;
+        let phase = self.tasks.get(slot).phase;
+        if matches!(phase, Phase::DownloadWaits | Phase::UploadWaits) {
+            // The latency that may be passing is over for nothing; it passes again when the client is back.
+            self.next_stamp(client);
+            if restarts {
+                let way = if phase == Phase::DownloadWaits { Way::Down } else { Way::Up };
+                let whole = self.whole_transfer(self.tasks.get(slot), way);
+                self.tasks.get_mut(slot).bytes_due = whole;
+            }
+        }
+        let task = self.tasks.get_mut(slot);
+        (task.is_cut, task.interruptions) = (true, task.interruptions + 1);
+        self.note_task(EventKind::ClientLeft, slot, bytes, ctx);
+    }
+
+    fn come_back(&mut self, client: u32, slot: u32, ctx: &mut Ctx<'_, Self>) {
+        let task = self.tasks.get_mut(slot);
+        task.is_cut = false;
+        let phase = task.phase;
+        self.note_task(EventKind::ClientReturned, slot, 0, ctx);
+        if matches!(phase, Phase::DownloadWaits | Phase::UploadWaits) {
+            self.wait_latency(client, ctx);
+        }
+    }
+
+    /// Writes the record of a task that has ended, and forgets the task.
+    pub(super) fn record(&mut self, slot: u32, outcome: Outcome, version: Option<u32>, ctx: &mut Ctx<'_, Self>) {
+        let task = self.tasks.remove(slot);
+        let record = self.task_record(&task, outcome, version, ctx.now());
+        self.totals.ended += 1;
+        let desk = self.desk(task.aggregator);
+        desk.period.add(&record);
+        desk.in_flight -= 1;
+        if self.federation.detail != Detail::Rounds {
+            ctx.note(Record::Task(record));
+        }
+    }
+
+    fn task_record(&self, task: &Task, outcome: Outcome, version: Option<u32>, now: Time) -> TaskRecord {
+        let happened = |at: Time| (at != Time::NEVER).then_some(at);
+        let ended_at = happened(task.upload_done_at).unwrap_or(now);
+        let (compute_flops, training_ns) = self.compute_done(task, ended_at);
+        let device = self.federation.device(task.client);
+        let picojoule = u128::from(ended_at.since(task.dispatched_at).0 - training_ns) * u128::from(device.idle_mw)
+            + u128::from(training_ns) * u128::from(device.busy_mw);
+        let counts = matches!(outcome, Outcome::Counted | Outcome::Stale);
+        TaskRecord {
+            task: task.id,
+            client: task.client,
+            round: task.round,
+            aggregator: task.aggregator,
+            client_task_number: task.number,
+            based_on_version: task.based_on,
+            dispatched_at: task.dispatched_at,
+            download_done_at: happened(task.download_done_at),
+            training_done_at: happened(task.training_done_at),
+            upload_done_at: happened(task.upload_done_at),
+            ended_at,
+            outcome,
+            counted_in_version: version,
+            staleness: if counts { self.staleness(task) } else { 0 },
+            bytes_down: task.bytes_down,
+            bytes_up: task.bytes_up,
+            compute_flops,
+            training_ns,
+            energy_mj: (picojoule / 1_000_000_000) as u64,
+        }
+    }
+
+    /// Versions that its aggregator has made since the task was dispatched.
+    pub(super) fn staleness(&self, task: &Task) -> u32 {
+        self.desks[self.model_of(task.aggregator) as usize].generation - task.generation
+    }
+
+    /// Operations done and time trained by `ended_at`.
+    fn compute_done(&self, task: &Task, ended_at: Time) -> (u64, u64) {
+        if task.training_due_at == Time::NEVER {
+            return (0, 0);
+        }
+        let whole = task.training_due_at.since(task.download_done_at).0;
+        let trained = task.training_due_at.min(ended_at).since(task.download_done_at).0;
+        let flops = u128::from(self.federation.work(task.client).flops) * u128::from(trained) / u128::from(whole);
+        (flops as u64, trained)
+    }
+}
+
+/// The event that an outcome appears as.
+fn event_of(outcome: Outcome) -> EventKind {
+    match outcome {
+        Outcome::Counted => EventKind::Uploaded,
+        Outcome::Late | Outcome::Stale => EventKind::Late,
+        Outcome::Dropped(_) => EventKind::Dropped,
+        Outcome::Crashed => EventKind::Crashed,
+        Outcome::Left => EventKind::ClientLeft,
+        Outcome::Unreachable => EventKind::Unreachable,
+        Outcome::OutOfMemory => EventKind::OutOfMemory,
+        Outcome::Cancelled | Outcome::Discarded => EventKind::Cancelled,
+    }
+}
