@@ -3,6 +3,9 @@
 use fedreplay_sim::*;
 
 fn main() {
+    if std::env::args().count() > 1 {
+        return rounds_of(1_000_000, 1_000_000, 1);
+    }
     for (clients, cohort, rounds) in [
         (1_000, 1_000, 300),
         (10_000, 10_000, 30),
