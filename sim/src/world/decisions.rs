@@ -22,7 +22,7 @@ impl World {
             }
             Act::Recruit { aggregator, round, wanted } => self.recruit(aggregator, round, wanted, ctx),
             Act::SetDeadline { aggregator, round, at } => {
-                ctx.schedule(at, Class::Deadline, entity_of(aggregator), Event::Deadline { aggregator, round });
+                ctx.schedule(at, Class::Deadline, entity_of(aggregator), Event::Deadline { round });
             }
             Act::Stop { aggregator, round, outcome } => self.stop_round(aggregator, round, outcome, ctx),
             Act::Reject { upload, outcome } => self.reject(upload, outcome, ctx),
