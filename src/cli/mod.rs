@@ -9,6 +9,7 @@
 //! | 130 | interrupted |
 
 mod diff;
+mod plan;
 mod playing;
 mod progress;
 mod replay;
@@ -47,6 +48,8 @@ struct Arguments {
 enum Command {
     /// Play a scenario and write the run to a folder.
     Run(run::Arguments),
+    /// Play a scenario's schedule without training: times, participation, bytes, energy.
+    Plan(plan::Arguments),
     /// Continue a run that was interrupted or killed.
     Resume(resume::Arguments),
     /// Execute a run again without reading stored results, and compare round by round.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Run(arguments) => run::main(&arguments),
+        Command::Plan(arguments) => plan::main(&arguments),
         Command::Resume(arguments) => resume::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),

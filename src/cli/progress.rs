@@ -13,14 +13,18 @@ const TICK: Duration = Duration::from_millis(200);
 /// Watches a run for the person at the terminal.
 pub struct Progress {
     bar: ProgressBar,
-    tasks_left: u64,
+    tasks_left: Option<u64>,
 }
 
 impl Progress {
     /// A watcher that draws a bar only where stderr is a terminal.
     pub fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        Self { bar, tasks_left: 0 }
+        Self { bar, tasks_left: None }
+    }
+
+    fn to_train(&self) -> String {
+        self.tasks_left.map_or_else(|| "training".to_owned(), |tasks| format!("{tasks} tasks to train"))
     }
 
     /// Takes the bar away.
@@ -30,12 +34,12 @@ impl Progress {
 }
 
 impl Observer for Progress {
-    fn scheduled(&mut self, rounds: usize, tasks: usize) {
-        self.tasks_left = tasks as u64;
+    fn scheduled(&mut self, rounds: usize, tasks: Option<usize>) {
+        self.tasks_left = tasks.map(|tasks| tasks as u64);
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rounds, {msg}, {elapsed} elapsed, {eta} left");
         self.bar.set_style(style.expect("the template is well-formed"));
         self.bar.set_length(rounds as u64);
-        self.bar.set_message(format!("{tasks} tasks to train"));
+        self.bar.set_message(self.to_train());
         self.bar.enable_steady_tick(TICK);
     }
 
@@ -57,8 +61,8 @@ impl Observer for Progress {
             units::bytes(row.bytes_down),
             units::bytes(row.bytes_up),
         );
-        self.tasks_left = self.tasks_left.saturating_sub(u64::from(row.counted));
-        self.bar.set_message(format!("{} tasks to train", self.tasks_left));
+        self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(u64::from(row.counted)));
+        self.bar.set_message(self.to_train());
         self.bar.inc(1);
         if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
     }

@@ -1,7 +1,7 @@
 //! Hashes over logical rows: independent of Parquet, of compression and of how files are cut.
 //!
-//! A chunk is the rows that one round added to one table. Its hash runs over the columns in schema order, each with its
-//! name and its values in row order. Round digests are chained, so the last one names the whole run.
+//! A chunk is the rows that one round added to one table. Its hash runs over blocks of rows, and in each over the columns
+//! in schema order, each with its name and its values in row order. Round digests are chained, so the last one names the whole run.
 
 use crate::store::Digest;
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -37,18 +37,48 @@ impl Chain {
     }
 }
 
-/// The hash of one table's rows in one round. Columns named in `except` are left out (a digest cannot contain itself).
-pub fn chunk_hash(table: &str, rows: &RecordBatch, except: &[&str]) -> Digest {
-    let mut hasher = blake3::Hasher::new_derive_key("fedreplay table chunk v1");
-    update_text(&mut hasher, table);
-    hasher.update(&(rows.num_rows() as u64).to_le_bytes());
-    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-        if !except.contains(&field.name().as_str()) {
-            update_text(&mut hasher, field.name());
-            update_column(&mut hasher, column);
+/// Rows that are hashed together, so that a round of any size can be hashed while it is written.
+pub const BLOCK_ROWS: usize = 1 << 16;
+
+/// The hash of one table's rows in one round, taken block by block: every block but the last has [`BLOCK_ROWS`] rows.
+pub struct ChunkHasher {
+    hasher: blake3::Hasher,
+    rows: u64,
+}
+
+impl ChunkHasher {
+    /// The hash of no rows yet.
+    pub fn new(table: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("fedreplay table chunk v2");
+        update_text(&mut hasher, table);
+        Self { hasher, rows: 0 }
+    }
+
+    /// Adds a block. Columns named in `except` are left out (a digest cannot contain itself).
+    pub fn push(&mut self, block: &RecordBatch, except: &[&str]) {
+        self.rows += block.num_rows() as u64;
+        for (field, column) in block.schema_ref().fields().iter().zip(block.columns()) {
+            if !except.contains(&field.name().as_str()) {
+                update_text(&mut self.hasher, field.name());
+                update_column(&mut self.hasher, column);
+            }
         }
     }
-    Digest(*hasher.finalize().as_bytes())
+
+    /// The hash of all blocks and of the number of rows.
+    pub fn finish(mut self) -> Digest {
+        self.hasher.update(&self.rows.to_le_bytes());
+        Digest(*self.hasher.finalize().as_bytes())
+    }
+}
+
+/// The hash of one table's rows in one round, as [`ChunkHasher`] takes it.
+pub fn chunk_hash(table: &str, rows: &RecordBatch, except: &[&str]) -> Digest {
+    let mut hasher = ChunkHasher::new(table);
+    for first in (0..rows.num_rows()).step_by(BLOCK_ROWS) {
+        hasher.push(&rows.slice(first, BLOCK_ROWS.min(rows.num_rows() - first)), except);
+    }
+    hasher.finish()
 }
 
 fn update_text(hasher: &mut blake3::Hasher, text: &str) {

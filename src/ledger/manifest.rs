@@ -21,6 +21,16 @@ pub enum RunState {
     Done,
 }
 
+/// What was played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunKind {
+    /// Times and training.
+    Run,
+    /// Times alone: columns of losses and models are null.
+    Plan,
+}
+
 /// A file or folder that the run read: where it lay, and the hash that stands for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
@@ -41,6 +51,7 @@ pub struct FileEntry {
 pub struct Manifest {
     pub schema_version: u32,
     pub fedreplay_version: String,
+    pub kind: RunKind,
     pub state: RunState,
     pub name: String,
     pub seed: u64,

@@ -8,14 +8,16 @@ mod digest;
 mod manifest;
 mod reader;
 mod schema;
+mod stream;
 mod tables;
 mod verify;
 mod writer;
 
 pub use digest::{Chain, chunk_hash};
-pub use manifest::{FileEntry, Input, Manifest, RunState};
+pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
 pub use reader::{RoundChunks, read_table};
 pub use schema::{SCHEMA_VERSION, Table};
+pub use stream::LedgerStream;
 pub use tables::{EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
 pub(crate) use writer::write_table;

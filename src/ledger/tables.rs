@@ -27,7 +27,7 @@ table! {
     /// One row an event of virtual time, in the order in which the engine handled them.
     EventRow, "events" {
         at_ns: u64, "ns", "virtual time since the start of the run";
-        kind: String, "name", "what happened";
+        kind: &'static str, "name", "what happened";
         round: Option<u32>, "index", "server round that it belongs to, from 1";
         client: Option<u32>, "index", "client concerned";
         task: Option<u64>, "index", "task concerned";
@@ -41,15 +41,16 @@ table! {
         task: u64, "index", "number of the dispatch in the run";
         client: u32, "index", "client that was asked";
         client_task: u64, "index", "how many tasks the client had been given before this one";
-        round: u32, "index", "round of the dispatch, from 1";
+        aggregator: u32, "index", "who asked: 0 is the server, else tier or edge, from 1";
+        round: u32, "index", "round of the aggregator at the dispatch, from 1";
         based_on_version: u32, "index", "server model that the client started from; 0 is the initial adapter";
         dispatched_at_ns: u64, "ns", "virtual time of the dispatch";
         download_done_at_ns: Option<u64>, "ns", "virtual time at which the adapter had arrived";
         training_done_at_ns: Option<u64>, "ns", "virtual time at which local training was done";
         upload_done_at_ns: Option<u64>, "ns", "virtual time at which the update had arrived";
         ended_at_ns: u64, "ns", "virtual time at which the task's fate was sealed";
-        outcome: String, "name", "counted, or why not: late, stale, dropped_..., crashed, left, unreachable, out_of_memory, cancelled, discarded";
-        fate: String, "name", "counted, late, dropped or cancelled: how rounds count the outcome";
+        outcome: &'static str, "name", "counted, or why not: late, stale, dropped_..., crashed, left, unreachable, out_of_memory, cancelled, discarded";
+        fate: &'static str, "name", "counted, late, dropped or cancelled: how rounds count the outcome";
         reason: Option<String>, "text", "why the weight of an update that counted is zero";
         counted_in_version: Option<u32>, "index", "server model that the update went into";
         staleness: Option<u32>, "versions", "server models made between dispatch and aggregation";
@@ -72,13 +73,17 @@ table! {
 }
 
 table! {
-    /// One row a server round.
+    /// One row a round of the server, of a tier or of an edge, in the order in which they ended.
     RoundRow, "rounds" {
-        round: u32, "index", "round, from 1";
-        version: u32, "index", "server model after the round; unchanged when the round failed";
+        round: u32, "index", "place among the rounds of all aggregators, from 1";
+        aggregator: u32, "index", "whose round: 0 is the server, else tier or edge, from 1";
+        aggregator_round: u32, "index", "round of this aggregator, from 1";
+        version: u32, "index", "the aggregator's model after the round; unchanged when the round failed";
+        base_version: u32, "index", "the model that the round replaced";
+        merged_versions: Option<String>, "indices", "models of edges that the server merged, separated by spaces";
         opened_at_ns: u64, "ns", "virtual time of the round's start";
         closed_at_ns: u64, "ns", "virtual time of the round's end";
-        status: String, "name", "closed or failed";
+        status: &'static str, "name", "closed or failed";
         reason: Option<String>, "text", "why the round failed";
         dispatched: u32, "tasks", "tasks dispatched since the previous round's end";
         counted: u32, "tasks", "updates aggregated at the round's end";
@@ -91,8 +96,8 @@ table! {
         train_loss: Option<f64>, "nats/token", "weighted mean of the counted tasks' training losses";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update";
         epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
-        model_key: String, "BLAKE3", "hash of everything that the server model depends on";
-        model_hash: Option<String>, "BLAKE3", "hash of the server model's content";
+        model_key: Option<String>, "BLAKE3", "hash of everything that the model depends on; null in a plan";
+        model_hash: Option<String>, "BLAKE3", "hash of the model's content; null in a plan";
         event_rows: u64, "rows", "rows that the round added to `events`";
         task_rows: u64, "rows", "rows that the round added to `tasks`";
         evaluation_rows: u64, "rows", "rows that the round added to `evaluations`";

@@ -14,6 +14,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::digest::{Chain, chunk_hash};
 use super::reader::{batches, parts};
+use super::stream::TableStream;
 use super::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
@@ -42,12 +43,13 @@ impl LedgerWriter {
     /// Starts the tables of a run in `run_folder/ledger` with the population.
     ///
     /// `genesis` is the hash of all that the run depends on; the digest chain starts from it and the population.
-    pub fn start(run_folder: &Path, genesis: Digest, population: &[PopulationRow]) -> Result<Self, LedgerError> {
+    pub fn start(
+        run_folder: &Path,
+        genesis: Digest,
+        population: impl Iterator<Item = PopulationRow>,
+    ) -> Result<Self, LedgerError> {
         let folder = run_folder.join("ledger");
-        let batch = PopulationRow::batch(population);
-        let mut chain = Chain::start(genesis);
-        chain.push(&[chunk_hash(PopulationRow::NAME, &batch, &[])]);
-        write_batch(&folder.join(PopulationRow::NAME).join("00000-00000.parquet"), &batch)?;
+        let chain = start_chain(&folder, genesis, population)?;
         Ok(Self { folder, chain })
     }
 
@@ -72,12 +74,26 @@ impl LedgerWriter {
     }
 
     /// Joins the rounds' files of each table into one.
-    pub fn finish(self) -> Result<Digest, LedgerError> {
+    pub fn finish(&self) -> Result<Digest, LedgerError> {
         for table in [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, RoundRow::NAME] {
             join_parts(&self.folder.join(table))?;
         }
         Ok(self.chain.last())
     }
+}
+
+/// Writes the population, block by block, and starts the chain with it.
+pub(super) fn start_chain(
+    folder: &Path,
+    genesis: Digest,
+    population: impl Iterator<Item = PopulationRow>,
+) -> Result<Chain, LedgerError> {
+    let mut table = TableStream::create(folder)?;
+    population.into_iter().try_for_each(|row| table.push(row))?;
+    let mut chain = Chain::start(genesis);
+    chain.push(&[table.end_chunk()?]);
+    table.finish(0, 0)?;
+    Ok(chain)
 }
 
 /// A chunk as columns, in the order in which tables enter the digest.
@@ -118,7 +134,7 @@ pub(crate) fn write_table<T: Table>(path: &Path, rows: &[T]) -> Result<(), Ledge
     write_batch(path, &T::batch(rows))
 }
 
-fn part_name(first: u32, last: u32) -> String {
+pub(super) fn part_name(first: u32, last: u32) -> String {
     format!("{first:05}-{last:05}.parquet")
 }
 
@@ -140,7 +156,7 @@ fn write_parquet(
     .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 
-fn properties() -> WriterProperties {
+pub(super) fn properties() -> WriterProperties {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is within zstd's range");
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))

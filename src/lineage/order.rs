@@ -66,6 +66,8 @@ pub struct Contribution {
     pub base: OrderId,
     /// [1] Weight before normalisation.
     pub weight: f64,
+    /// [1] Factor on the normalised weight: what staleness and the server's step size leave of it.
+    pub discount: f64,
 }
 
 /// Something to compute.
@@ -116,8 +118,9 @@ impl Order {
                 key_of("fedreplay order train v1", &training.material(engine, input(*base)))
             }
             Self::Aggregate { server, contributions } => {
-                let parts: Vec<_> = contributions.iter().map(|c| (input(c.update), input(c.base), c.weight)).collect();
-                key_of("fedreplay order aggregate v1", &(input(*server), parts))
+                let part = |c: &Contribution| (input(c.update), input(c.base), c.weight, c.discount);
+                let parts: Vec<_> = contributions.iter().map(part).collect();
+                key_of("fedreplay order aggregate v2", &(input(*server), parts))
             }
             Self::Evaluate { model, groups } => {
                 let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();

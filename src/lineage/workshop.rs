@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::order::{Order, Training};
+use super::order::{Contribution, Order, Training};
 use super::value::{Evaluated, RowsLoss, Trained, TrainedRecord, Value};
 use super::{OrderError, Rows};
 use crate::adapter::Adapter;
@@ -37,10 +37,7 @@ impl<'a> Workshop<'a> {
                 Ok(Value::Model { adapter: Arc::new(Adapter::initial(layout.clone(), *seed)), weights: vec![] })
             }
             Order::Train { training, .. } => self.train(inputs[0].adapter(), training),
-            Order::Aggregate { contributions, .. } => {
-                let weights = contributions.iter().map(|contribution| contribution.weight);
-                Ok(aggregate(inputs, weights))
-            }
+            Order::Aggregate { contributions, .. } => Ok(aggregate(inputs, contributions)),
             Order::Evaluate { groups, .. } => self.evaluate(inputs[0].adapter(), groups),
         }
     }
@@ -104,14 +101,16 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
 }
 
 /// `inputs` are the server model, then update and base of each contribution.
-fn aggregate(inputs: &[Value], weights: impl Iterator<Item = f64>) -> Value {
+fn aggregate(inputs: &[Value], contributions: &[Contribution]) -> Value {
     let (server, pairs) = inputs.split_first().expect("an aggregate has a server model");
     let updates: Vec<Update> = pairs
         .chunks_exact(2)
-        .zip(weights)
-        .map(|(pair, weight)| {
+        .zip(contributions)
+        .map(|(pair, contribution)| {
             let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
-            Update { adapter: pair[0].adapter(), base: pair[1].adapter(), weight: if usable { weight } else { 0.0 } }
+            let weight = if usable { contribution.weight } else { 0.0 };
+            let (adapter, base) = (pair[0].adapter(), pair[1].adapter());
+            Update { adapter, base, weight, discount: contribution.discount }
         })
         .collect();
     let (adapter, weights) = algorithm::weighted_mean(server.adapter(), &updates);

@@ -11,9 +11,11 @@ mod plan;
 mod play;
 mod replay;
 mod rows;
-mod schedule;
+mod timeline;
+mod timing;
 
 pub use error::RunError;
 pub use inputs::{ClientRows, Inputs, PlanInputs};
 pub use play::{Observer, RoundReport, Settings, Summary, play, resume};
 pub use replay::replay;
+pub use timing::{PlanDetail, PlanSettings, PlanSummary, STAND_IN_LOSS, plan};

@@ -1,32 +1,27 @@
-//! The orders that a schedule asks for. Tasks that do not count give no order.
+//! The orders that a schedule asks for, round by round. Tasks that do not count give no order.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use fedreplay_sim::Seed;
+use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::inputs::Inputs;
-use super::schedule::ScheduledRound;
+use super::timeline::ScheduledRound;
 use crate::dataset::round_rows;
-use crate::lineage::{Contribution, Executor, Order, OrderId, Rows, Training};
-use crate::scenario::{Algorithm, LrSchedule, Optimizer, Scenario, Weights};
+use crate::lineage::{Contribution, Executor, Order, OrderError, OrderId, Rows, Training};
+use crate::scenario::{Algorithm, Discount, LrSchedule, Optimizer, Protocol, Scenario, Weights};
 use crate::training::{AdamVariant, Hyper, Optimizer as Rule};
 
-/// The orders of a whole run, all demanded, in the order in which the ledger needs them.
-pub struct Plan {
-    /// The adapter before any training.
-    pub initial: OrderId,
-    /// Evaluations of it.
-    pub before: Evaluations,
-    pub rounds: Vec<PlannedRound>,
-    /// Every client trained alone, if the scenario asks for it.
-    pub local: Vec<LocalBaseline>,
-}
+/// Number of the server among the aggregators.
+const SERVER: u32 = 0;
 
-/// The orders of one round.
+/// The orders of one round, all demanded, once for each time that the ledger takes their values.
 pub struct PlannedRound {
     /// Training of each counted task, in aggregation order.
     pub updates: Vec<OrderId>,
-    /// Server model after the round.
+    /// The model that the round replaced.
+    pub base: OrderId,
+    /// The aggregator's model after the round.
     pub model: OrderId,
     /// Its number.
     pub version: u32,
@@ -50,79 +45,160 @@ pub struct LocalBaseline {
     pub evaluation: OrderId,
 }
 
-impl Plan {
-    /// Adds all orders of a run to `executor` and demands them.
-    pub fn lay(scenario: &Scenario, inputs: &Inputs, schedule: &[ScheduledRound], executor: &Executor) -> Self {
-        let layout = inputs.trainer.layout();
-        let initial = executor.add(Order::Initial { layout, seed: Seed(scenario.seed) });
-        let planner = Planner { scenario, inputs, executor, initial, rounds: schedule.len() as u32 };
-        let before = planner.evaluations(initial);
-        let mut versions = vec![initial];
-        let rounds = schedule.iter().map(|scheduled| planner.round(scheduled, &mut versions)).collect();
-        let clients = if scenario.evaluation.local_baseline { inputs.clients.len() } else { 0 };
-        let local = (0..clients as u32).map(|client| planner.local(client)).collect();
-        let plan = Self { initial, before, rounds, local };
-        plan.orders().for_each(|order| executor.demand(order));
-        plan
-    }
-
-    /// Every order whose value the ledger takes, once for each time that it takes it.
-    fn orders(&self) -> impl Iterator<Item = OrderId> {
-        let of = |evaluations: &Evaluations| {
-            [Some(evaluations.model), evaluations.test, Some(evaluations.held_out)].into_iter().flatten()
-        };
-        let rounds = self.rounds.iter().flat_map(move |round| {
-            let evaluations = round.evaluations.iter().flat_map(of);
-            round.updates.iter().copied().chain([round.model]).chain(evaluations)
-        });
-        let local = self.local.iter().flat_map(|local| [local.model, local.evaluation]);
-        std::iter::once(self.initial).chain(of(&self.before)).chain(rounds).chain(local)
-    }
-}
-
-struct Planner<'a> {
+/// Turns rounds into orders as they are scheduled.
+pub struct Planner<'a> {
     scenario: &'a Scenario,
     inputs: &'a Inputs,
     executor: &'a Executor<'a>,
-    initial: OrderId,
-    rounds: u32,
+    /// Models by version, of all aggregators.
+    versions: Vec<OrderId>,
+    /// Weights of the updates in the models of edges since they were last merged.
+    edge_weights: BTreeMap<u32, f64>,
+    /// Models that are kept because a round that is not known yet may start from them.
+    kept: Option<VecDeque<OrderId>>,
 }
 
-impl Planner<'_> {
-    fn round(&self, scheduled: &ScheduledRound, versions: &mut Vec<OrderId>) -> PlannedRound {
+impl<'a> Planner<'a> {
+    /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed.
+    pub fn new(scenario: &'a Scenario, inputs: &'a Inputs, executor: &'a Executor<'a>, keeps_models: bool) -> Self {
+        let layout = inputs.trainer.layout();
+        let initial = executor.add(Order::Initial { layout, seed: Seed(scenario.seed) });
+        let kept = keeps_models.then(|| VecDeque::from([initial]));
+        kept.iter().flatten().for_each(|&model| executor.demand(model));
+        Self { scenario, inputs, executor, versions: vec![initial], edge_weights: BTreeMap::new(), kept }
+    }
+
+    /// Evaluates the model before any training.
+    pub fn before(&self) -> Evaluations {
+        self.evaluations(self.versions[0])
+    }
+
+    /// Adds the orders of a round and demands them.
+    ///
+    /// # Errors
+    /// If a model that is not needed any more cannot be let go because an order failed.
+    pub fn round(&mut self, scheduled: &ScheduledRound, is_last: bool) -> Result<PlannedRound, OrderError> {
         let round = &scheduled.round;
+        let base = self.versions[round.base_version as usize];
         let mut updates = Vec::with_capacity(round.counted_tasks.len());
+        if let Some(version) = round.version {
+            assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
+            let contributions = match round.merged_versions.is_empty() {
+                true => self.contributions(scheduled, base, &mut updates),
+                false => self.merge(round, base),
+            };
+            self.versions.push(self.executor.add(Order::Aggregate { server: base, contributions }));
+        }
+        let version = round.version.unwrap_or(round.base_version);
+        let model = self.versions[version as usize];
+        updates.iter().chain([&base, &model]).for_each(|&order| self.executor.demand(order));
+        self.keep(model)?;
+        let due =
+            self.server_round(scheduled).is_some_and(|number| number.is_multiple_of(self.scenario.evaluation.every));
+        let evaluations = (due || is_last).then(|| self.evaluations(model));
+        Ok(PlannedRound { updates, base, model, version, is_new: round.version.is_some(), evaluations })
+    }
+
+    /// The number of a round among those of the server, from 1; none for the round of an edge.
+    pub fn server_round(&self, scheduled: &ScheduledRound) -> Option<u32> {
+        match self.scenario.server.protocol {
+            Protocol::Hierarchical { .. } if scheduled.round.aggregator == SERVER => Some(scheduled.round.round + 1),
+            Protocol::Hierarchical { .. } => None,
+            _ => Some(scheduled.number),
+        }
+    }
+
+    /// The trainings that a round counts, and what each weighs.
+    fn contributions(
+        &mut self,
+        scheduled: &ScheduledRound,
+        server: OrderId,
+        updates: &mut Vec<OrderId>,
+    ) -> Vec<Contribution> {
+        let round = &scheduled.round;
         let mut contributions = Vec::with_capacity(round.counted_tasks.len());
         for counted in &round.counted_tasks {
-            let base = versions[counted.based_on_version as usize];
-            let number = scheduled.client_task_number(counted.task);
-            let training = self.training(counted.client, u64::from(number), scheduled.number);
-            let update = self.executor.add(Order::Train { base, training });
+            let start = self.versions[counted.based_on_version as usize];
+            let task = scheduled.counted(counted.task);
+            let training = self.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
+            let update = self.executor.add(Order::Train { base: start, training });
             updates.push(update);
-            contributions.push(Contribution { update, base, weight: self.weight(counted.client) });
+            let weight = self.weight(counted.client);
+            let (mixes_models, discount) = self.discount(counted.staleness);
+            let base = if mixes_models { server } else { start };
+            contributions.push(Contribution { update, base, weight, discount });
+            if round.aggregator != SERVER {
+                *self.edge_weights.entry(round.aggregator).or_default() += weight;
+            }
         }
-        if let Some(version) = round.version {
-            assert_eq!(version as usize, versions.len(), "versions are numbered in the order of their making");
-            let server = versions[round.base_version as usize];
-            versions.push(self.executor.add(Order::Aggregate { server, contributions }));
+        contributions
+    }
+
+    /// The models of edges as changes of the server's model, weighted by the data behind them.
+    fn merge(&mut self, round: &RoundRecord, base: OrderId) -> Vec<Contribution> {
+        // Versions come ascending by edge, and an edge that sends a model has counted updates.
+        let weights = std::mem::take(&mut self.edge_weights);
+        assert_eq!(weights.len(), round.merged_versions.len(), "each edge with updates sends one model");
+        let one = |(&version, weight): (&u32, f64)| Contribution {
+            update: self.versions[version as usize],
+            base,
+            weight,
+            discount: 1.0,
+        };
+        round.merged_versions.iter().zip(weights.into_values()).map(one).collect()
+    }
+
+    /// Whether the update's model is mixed into the server's, instead of its change being added; and the factor for an
+    /// update of this staleness.
+    fn discount(&self, staleness: u32) -> (bool, f64) {
+        let factor = |discount: &Discount| discount.factor(staleness);
+        match &self.scenario.server.protocol {
+            Protocol::Synchronous { .. } | Protocol::Hierarchical { .. } => (false, 1.0),
+            Protocol::SemiSynchronous { discount, .. } | Protocol::Tiered { discount, .. } => (false, factor(discount)),
+            Protocol::Buffered { discount, server_lr, .. } => (false, server_lr * factor(discount)),
+            Protocol::Asynchronous { discount, mixing, .. } => (true, mixing * factor(discount)),
         }
-        let version = versions.len() as u32 - 1;
-        let model = versions[version as usize];
-        let due = scheduled.number.is_multiple_of(self.scenario.evaluation.every);
-        let evaluations = (due || scheduled.number == self.rounds).then(|| self.evaluations(model));
-        PlannedRound { updates, model, version, is_new: round.version.is_some(), evaluations }
+    }
+
+    /// The round of the server, from 1 to `rounds`, whose learning rate a task trains with.
+    fn lr_round(&self, task: &TaskRecord) -> u32 {
+        let round = match self.scenario.server.protocol {
+            Protocol::Tiered { .. } => task.based_on_version,
+            Protocol::Hierarchical { edge_rounds, .. } => task.round / edge_rounds,
+            _ => task.round,
+        };
+        (round + 1).min(self.scenario.rounds)
+    }
+
+    /// Holds a model for rounds to come, and lets go of those that none can start from.
+    fn keep(&mut self, model: OrderId) -> Result<(), OrderError> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        self.executor.demand(model);
+        kept.push_back(model);
+        // Only in synchronous rounds is it plain that every task starts from the latest model.
+        while matches!(self.scenario.server.protocol, Protocol::Synchronous { .. }) && kept.len() > 1 {
+            self.executor.take(kept.pop_front().expect("there are two"))?;
+        }
+        Ok(())
     }
 
     fn evaluations(&self, model: OrderId) -> Evaluations {
         let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups });
         let test = self.inputs.test.iter().map(|rows| evaluate(vec![rows.clone()])).next();
         let held_out = evaluate(self.inputs.clients.iter().map(|client| client.held_out.clone()).collect());
+        [Some(model), test, Some(held_out)].into_iter().flatten().for_each(|order| self.executor.demand(order));
         Evaluations { model, test, held_out }
+    }
+
+    /// Every client trained alone, if the scenario asks for it.
+    pub fn local_baselines(&self) -> Vec<LocalBaseline> {
+        let clients = if self.scenario.evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
+        (0..clients as u32).map(|client| self.local(client)).collect()
     }
 
     /// As many tasks one after another as the federation has rounds.
     fn local(&self, client: u32) -> LocalBaseline {
-        let mut model = self.initial;
+        let mut model = self.versions[0];
         for round in 1..=self.scenario.rounds {
             let training = self.training(client, u64::from(round - 1), round);
             model = self.executor.add(Order::Train { base: model, training });
@@ -130,6 +206,7 @@ impl Planner<'_> {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
         let evaluation = self.executor.add(Order::Evaluate { model, groups });
+        [model, evaluation].into_iter().for_each(|order| self.executor.demand(order));
         LocalBaseline { client, model, evaluation }
     }
 

@@ -10,15 +10,15 @@ use fedreplay_sim::Detail;
 
 use super::folder::RunFolder;
 use super::inputs::Inputs;
-use super::plan::Plan;
-use super::schedule::{ScheduledRound, schedule};
+use super::plan::{Evaluations, LocalBaseline, PlannedRound, Planner};
+use super::timeline::{Next, Rounds, ScheduledRound, Timeline, schedule};
 use super::{RunError, rows};
 use crate::adapter::{Adapter, peft};
 use crate::ledger::{
-    Chunk, EvaluationRow, LedgerError, LedgerWriter, Manifest, RoundRow, RunState, SCHEMA_VERSION, TimingRow,
+    Chunk, EvaluationRow, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, TimingRow,
     write_table,
 };
-use crate::lineage::{Executor, OrderError, Workshop};
+use crate::lineage::{Executor, Workshop};
 use crate::model::Device;
 use crate::scenario::{Loaded, federation};
 use crate::store::{Digest, Store, atomic, key_of};
@@ -37,8 +37,9 @@ pub struct Settings<'a> {
 
 /// Watches a run.
 pub trait Observer {
-    /// The schedule is known: so many rounds and so many tasks to train.
-    fn scheduled(&mut self, rounds: usize, tasks: usize);
+    /// The schedule is known: so many rounds and so many tasks to train. Where selection reads results, the number of
+    /// tasks shows only as they are trained, and none is given.
+    fn scheduled(&mut self, rounds: usize, tasks: Option<usize>);
     /// A round is in the ledger.
     fn round(&mut self, report: &RoundReport);
 }
@@ -97,6 +98,7 @@ pub fn resume(settings: &Settings, observer: &mut dyn Observer) -> Result<Summar
     if manifest.state == RunState::Done {
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
+    refuse_plan(&settings.out, &manifest)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder)?;
     let folder = RunFolder::reopen(&settings.out)?;
     let prepared = Prepared::new(&loaded, settings)?;
@@ -115,6 +117,17 @@ pub fn resume(settings: &Settings, observer: &mut dyn Observer) -> Result<Summar
         }
     }
     prepared.play(&loaded, &folder, settings, observer, began)
+}
+
+/// Refuses to train what was planned.
+pub(super) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+    match manifest.kind {
+        RunKind::Run => Ok(()),
+        RunKind::Plan => {
+            let folder = folder.display();
+            Err(RunError::Usage(format!("failed to continue {folder}: it is a plan, which trained nothing")))
+        }
+    }
 }
 
 /// Which input of a run is not what it was.
@@ -136,14 +149,26 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
 /// A run of which everything is known but the results.
 struct Prepared {
     inputs: Inputs,
-    schedule: Vec<ScheduledRound>,
+    course: Course,
+}
+
+/// The schedule, as far as it is known before any training.
+enum Course {
+    /// All of it: no policy reads results.
+    Known(Vec<ScheduledRound>),
+    /// It comes about as results do.
+    Live(Box<Timeline>),
 }
 
 impl Prepared {
     fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
         let inputs = Inputs::load(loaded, settings.device, &settings.numerics)?;
-        let schedule = schedule(federation(&loaded.scenario, &inputs.facts, Detail::Events))?;
-        Ok(Self { inputs, schedule })
+        let federation = federation(&loaded.scenario, &inputs.facts, Detail::Events);
+        let course = match federation.server.selection.reads_results() {
+            true => Course::Live(Box::new(Timeline::new(federation)?)),
+            false => Course::Known(schedule(federation)?),
+        };
+        Ok(Self { inputs, course })
     }
 
     /// The manifest of the run before it begins.
@@ -156,6 +181,7 @@ impl Prepared {
         Manifest {
             schema_version: SCHEMA_VERSION,
             fedreplay_version: env!("CARGO_PKG_VERSION").into(),
+            kind: RunKind::Run,
             state: RunState::Running,
             name: loaded.scenario.name.clone(),
             seed: loaded.scenario.seed,
@@ -167,7 +193,11 @@ impl Prepared {
             numerics_class,
             genesis,
             grade: grade(fingerprint.device).into(),
-            rounds: self.schedule.len() as u32,
+            rounds: match &self.course {
+                Course::Known(schedule) => schedule.len() as u32,
+                // What was asked for; the number of all aggregators' rounds replaces it at the end.
+                Course::Live(_) => loaded.scenario.rounds,
+            },
             digest: None,
             files: BTreeMap::new(),
             seal: None,
@@ -187,83 +217,163 @@ impl Prepared {
         atomic::write(&scenario_path, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario_path))?;
         manifest.write(folder.path())?;
         let population = rows::population(&loaded.scenario, &self.inputs.facts);
-        let ledger = LedgerWriter::start(folder.path(), manifest.genesis, &population)?;
-        let Prepared { inputs, schedule, .. } = self;
+        let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
+        let Prepared { inputs, course } = self;
         let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update);
         let executor = Executor::new(&workshop, &settings.store, settings.stop);
-        observer.scheduled(schedule.len(), schedule.iter().map(|round| round.round.counted_tasks.len()).sum());
-        let stage = Stage { loaded, folder: folder.path(), inputs: &inputs, schedule: &schedule, executor: &executor };
-        let mut totals = Totals::default();
-        let digest = executor.run(settings.workers, || stage.play(ledger, observer, &mut totals))?;
+        let mut stage = Stage {
+            loaded,
+            folder: folder.path(),
+            inputs: &inputs,
+            executor: &executor,
+            ledger,
+            observer,
+            totals: Totals::default(),
+            before: vec![],
+            rounds: manifest.rounds,
+        };
+        let digest = executor.run(settings.workers, || stage.play(course))?;
+        let totals = stage.totals;
         write_timing(folder.path(), &executor)?;
         manifest.state = RunState::Done;
+        manifest.rounds = totals.rounds;
         manifest.digest = Some(digest);
         manifest.list_files(folder.path())?;
         manifest.write(folder.path())?;
-        Ok(totals.summary(folder.path().to_owned(), digest, &schedule, began))
+        Ok(totals.summary(folder.path().to_owned(), digest, began))
     }
 }
 
-/// Everything that is fixed while the rounds are played.
-struct Stage<'a> {
+/// What playing the rounds needs and builds up.
+struct Stage<'a, 'b> {
     loaded: &'a Loaded,
     folder: &'a Path,
     inputs: &'a Inputs,
-    schedule: &'a [ScheduledRound],
     executor: &'a Executor<'a>,
+    ledger: LedgerWriter,
+    observer: &'b mut dyn Observer,
+    totals: Totals,
+    /// Losses before the first round, until they are written with it.
+    before: Vec<EvaluationRow>,
+    /// Rounds to come, for messages.
+    rounds: u32,
 }
 
-impl Stage<'_> {
-    fn play(
-        &self,
-        mut ledger: LedgerWriter,
-        observer: &mut dyn Observer,
-        totals: &mut Totals,
-    ) -> Result<Digest, RunError> {
-        let plan = Plan::lay(&self.loaded.scenario, self.inputs, self.schedule, self.executor);
-        let mut before = rows::evaluations(0, 0, &plan.before, self.inputs, self.executor)?;
-        totals.loss_before = main_loss(&before, "global");
-        let mut previous = self.executor.take(plan.initial)?.adapter().clone();
-        for (index, (scheduled, planned)) in self.schedule.iter().zip(&plan.rounds).enumerate() {
-            let is_last = index + 1 == self.schedule.len();
-            let rows::RoundRows { mut chunk, model } = rows::round(scheduled, planned, self.inputs, self.executor)?;
-            chunk.evaluations.splice(0..0, before.drain(..));
-            if is_last {
-                chunk.evaluations.extend(self.local_baselines(&plan, scheduled.number)?);
-            }
-            chunk.round.update_norm = Some(model.adapter().difference(&previous).norm());
-            previous = model.adapter().clone();
-            totals.add(&chunk);
-            self.save_adapter(chunk.round.round, is_last, model.adapter())?;
-            let report = RoundReport {
-                row: chunk.round.clone(),
-                rounds: self.schedule.len() as u32,
-                loss: main_loss(&chunk.evaluations, "global"),
-            };
-            ledger.append(chunk)?;
-            observer.round(&report);
+impl Stage<'_, '_> {
+    fn play(&mut self, course: Course) -> Result<Digest, RunError> {
+        let is_live = matches!(course, Course::Live(_));
+        let loaded = self.loaded;
+        let mut planner = Planner::new(&loaded.scenario, self.inputs, self.executor, is_live);
+        let before = planner.before();
+        match course {
+            Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
+            Course::Live(mut timeline) => self.play_live(&mut planner, &before, &mut timeline)?,
         }
-        Ok(ledger.finish()?)
+        Ok(self.ledger.finish()?)
     }
 
-    fn local_baselines(&self, plan: &Plan, round: u32) -> Result<Vec<EvaluationRow>, OrderError> {
-        let mut rows = Vec::new();
-        for local in &plan.local {
-            rows.extend(rows::local_baseline(round, local, self.inputs.test.is_some(), self.executor)?);
-        }
-        Ok(rows)
-    }
-
-    fn save_adapter(&self, round: u32, is_last: bool, adapter: &Adapter) -> Result<(), RunError> {
-        let due = self.loaded.scenario.output.save_adapter_every.is_some_and(|every| round.is_multiple_of(every));
-        if due || is_last {
-            let base = self.loaded.scenario.model.folder.as_ref().and_then(|folder| folder.file_name());
-            let base = base.map(|name| name.to_string_lossy());
-            let folder = self.folder.join("adapters").join(format!("round-{round:05}"));
-            let notes = peft::Notes { base_model: base.unwrap_or_default().into_owned(), ..peft::Notes::default() };
-            peft::write_folder(&folder, adapter, &notes)?;
+    /// Orders all at once, so that rounds overlap wherever their inputs allow, and writes the rounds in turn.
+    fn play_known(
+        &mut self,
+        planner: &mut Planner,
+        before: &Evaluations,
+        schedule: &[ScheduledRound],
+    ) -> Result<(), RunError> {
+        let tasks = schedule.iter().map(|round| round.round.counted_tasks.len()).sum();
+        self.observer.scheduled(schedule.len(), Some(tasks));
+        let is_last = |index: usize| index + 1 == schedule.len();
+        let plan = |(index, round): (usize, &ScheduledRound)| planner.round(round, is_last(index));
+        let planned = schedule.iter().enumerate().map(plan).collect::<Result<Vec<_>, _>>()?;
+        let local = planner.local_baselines();
+        self.evaluate_before(before)?;
+        for (index, (scheduled, planned)) in schedule.iter().zip(&planned).enumerate() {
+            let saves = planner.server_round(scheduled);
+            let local = if is_last(index) { local.as_slice() } else { &[] };
+            self.write(scheduled, planned, saves, is_last(index), local)?;
         }
         Ok(())
+    }
+
+    /// Orders and writes round by round, and hands in the results that the next selection reads.
+    fn play_live(
+        &mut self,
+        planner: &mut Planner,
+        before: &Evaluations,
+        timeline: &mut Timeline,
+    ) -> Result<(), RunError> {
+        self.observer.scheduled(self.rounds as usize, None);
+        self.evaluate_before(before)?;
+        let (mut rounds, mut losses) = (Rounds::default(), BTreeMap::new());
+        let mut open: Option<ScheduledRound> = None;
+        loop {
+            let (completed, needs, is_end) = match timeline.next()? {
+                Next::Record(record) => match rounds.push(record) {
+                    Some(round) => (open.replace(round), None, false),
+                    None => continue,
+                },
+                // The run goes on after this decision, so the round before it is not the last.
+                Next::Needs(task) => (open.take(), Some(task), false),
+                Next::End => (open.take(), None, true),
+            };
+            if let Some(scheduled) = completed {
+                let planned = planner.round(&scheduled, is_end)?;
+                let local = if is_end { planner.local_baselines() } else { vec![] };
+                let saves = planner.server_round(&scheduled);
+                losses.extend(self.write(&scheduled, &planned, saves, is_end, &local)?);
+            }
+            if let Some(task) = needs {
+                let loss = losses.remove(&task.0).expect("only tasks that counted are asked for, once");
+                timeline.supply(task, loss);
+            }
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn evaluate_before(&mut self, before: &Evaluations) -> Result<(), RunError> {
+        self.before = rows::evaluations(0, 0, before, self.inputs, self.executor)?;
+        self.totals.loss_before = main_loss(&self.before, "global");
+        Ok(())
+    }
+
+    /// Waits for the results of a round and writes it. Returns the mean loss of each counted task; one that is not
+    /// finite is NaN.
+    fn write(
+        &mut self,
+        scheduled: &ScheduledRound,
+        planned: &PlannedRound,
+        server_round: Option<u32>,
+        is_last: bool,
+        local: &[LocalBaseline],
+    ) -> Result<Vec<(u64, f64)>, RunError> {
+        let rows::RoundRows { mut chunk, model } = rows::round(scheduled, planned, self.inputs, self.executor)?;
+        chunk.evaluations.splice(0..0, self.before.drain(..));
+        for local in local {
+            let has_test = self.inputs.test.is_some();
+            chunk.evaluations.extend(rows::local_baseline(scheduled.number, local, has_test, self.executor)?);
+        }
+        self.totals.add(&chunk);
+        let every = self.loaded.scenario.output.save_adapter_every;
+        let is_due = server_round.zip(every).is_some_and(|(round, every)| round.is_multiple_of(every));
+        if is_due || is_last {
+            self.save_adapter(server_round.unwrap_or(scheduled.number), &model)?;
+        }
+        let loss = main_loss(&chunk.evaluations, "global");
+        let report = RoundReport { row: chunk.round.clone(), rounds: self.rounds.max(scheduled.number), loss };
+        let counted = chunk.tasks.iter().filter(|task| task.steps.is_some());
+        let losses = counted.map(|task| (task.task, task.loss_mean.unwrap_or(f64::NAN))).collect();
+        self.ledger.append(chunk)?;
+        self.observer.round(&report);
+        Ok(losses)
+    }
+
+    fn save_adapter(&self, round: u32, adapter: &Adapter) -> Result<(), RunError> {
+        let base = self.loaded.scenario.model.folder.as_ref().and_then(|folder| folder.file_name());
+        let base = base.map(|name| name.to_string_lossy());
+        let folder = self.folder.join("adapters").join(format!("round-{round:05}"));
+        let notes = peft::Notes { base_model: base.unwrap_or_default().into_owned(), ..peft::Notes::default() };
+        Ok(peft::write_folder(&folder, adapter, &notes)?)
     }
 }
 
@@ -273,6 +383,8 @@ struct Totals {
     loss_before: Option<f64>,
     loss_after: Option<f64>,
     loss_local: Option<f64>,
+    rounds: u32,
+    simulated_ns: u64,
     tasks_trained: u64,
     dispatched: u64,
     dropped: u64,
@@ -287,10 +399,12 @@ impl Totals {
         let after = chunk.evaluations.iter().filter(|row| row.round > 0).cloned().collect::<Vec<_>>();
         self.loss_after = main_loss(&after, "global").or(self.loss_after);
         self.loss_local = main_loss(&after, "local").or(self.loss_local);
+        self.rounds = chunk.round.round;
+        self.simulated_ns = chunk.round.closed_at_ns;
         self.tasks_trained += chunk.tasks.iter().filter(|task| task.steps.is_some()).count() as u64;
         self.dispatched += u64::from(chunk.round.dispatched);
         for task in &chunk.tasks {
-            match task.fate.as_str() {
+            match task.fate {
                 "counted" => {}
                 "late" => self.late += 1,
                 "cancelled" => self.cancelled += 1,
@@ -301,15 +415,15 @@ impl Totals {
         }
     }
 
-    fn summary(self, run: PathBuf, digest: Digest, schedule: &[ScheduledRound], began: Instant) -> Summary {
+    fn summary(self, run: PathBuf, digest: Digest, began: Instant) -> Summary {
         Summary {
             run,
             digest,
-            rounds: schedule.len() as u32,
+            rounds: self.rounds,
             loss_before: self.loss_before,
             loss_after: self.loss_after,
             loss_local: self.loss_local,
-            simulated_ns: schedule.last().map_or(0, |last| last.round.closed_at.0),
+            simulated_ns: self.simulated_ns,
             wall_seconds: began.elapsed().as_secs_f64(),
             tasks_dispatched: self.dispatched,
             tasks_trained: self.tasks_trained,
@@ -367,7 +481,7 @@ fn class_text(class: &NumericsClass) -> String {
     format!("{}, LibTorch {}, {:?}, {}", class.device, class.torch, class.precision, class.mode)
 }
 
-fn binary_hash() -> Digest {
+pub(super) fn binary_hash() -> Digest {
     // A program that cannot read itself still runs; its hash is then that of nothing.
     let bytes = std::env::current_exe().and_then(fs::read).unwrap_or_default();
     Digest::of(&bytes)

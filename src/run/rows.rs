@@ -1,17 +1,21 @@
 //! Turns what was scheduled and computed into rows of the ledger.
 
-use fedreplay_sim::{EventRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
 
 use super::inputs::Inputs;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound};
-use super::schedule::ScheduledRound;
+use super::timeline::ScheduledRound;
+use crate::adapter::Adapter;
 use crate::ledger::{Chunk, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow};
 use crate::lineage::{Executor, OrderError, RowsLoss, Trained, Value};
 use crate::scenario::{ClientFacts, Clients, Scenario};
 
 /// One row a client.
-pub fn population(scenario: &Scenario, clients: &Clients) -> Vec<PopulationRow> {
-    let row = |(index, client): (usize, &ClientFacts)| {
+pub fn population(scenario: &Scenario, clients: &Clients) -> impl Iterator<Item = PopulationRow> {
+    let row = move |(index, client): (usize, &ClientFacts)| {
         let group = &scenario.population.mix[client.group as usize];
         let device = &scenario.population.devices[&group.device];
         let link = &scenario.population.links[&group.link];
@@ -34,13 +38,13 @@ pub fn population(scenario: &Scenario, clients: &Clients) -> Vec<PopulationRow> 
             task_memory_bytes: work.peak_memory_bytes,
         }
     };
-    clients.facts.iter().enumerate().map(row).collect()
+    clients.facts.iter().enumerate().map(row)
 }
 
-/// A finished round as a chunk of the ledger, and the server model after it.
+/// A finished round as a chunk of the ledger, and the aggregator's model after it.
 pub struct RoundRows {
     pub chunk: Chunk,
-    pub model: Value,
+    pub model: Arc<Adapter>,
 }
 
 /// Collects the results of a round, waiting for those that are not there yet.
@@ -56,34 +60,30 @@ pub fn round(
         Value::Model { weights, .. } if planned.is_new => weights.clone(),
         _ => vec![],
     };
-    let results: Vec<Counted> = scheduled
-        .round
-        .counted_tasks
-        .iter()
-        .zip(updates.iter().zip(&planned.updates))
-        .zip(&weights)
-        .map(|((counted, (value, order)), &weight)| Counted {
-            task: counted.task,
-            value,
-            weight,
-            key: executor.key(*order).to_string(),
+    let counted = scheduled.round.counted_tasks.iter().zip(updates.iter().zip(&planned.updates)).zip(&weights);
+    let results: BTreeMap<TaskId, Counted> = counted
+        .map(|((counted, (value, order)), &weight)| {
+            (counted.task, Counted { value, weight, key: executor.key(*order).to_string() })
         })
         .collect();
-    let number = scheduled.number;
+    let base = executor.take(planned.base)?.adapter().clone();
     let mut rows = Vec::new();
     if let Some(evaluations) = &planned.evaluations {
-        rows = self::evaluations(number, planned.version, evaluations, inputs, executor)?;
+        rows = self::evaluations(scheduled.number, planned.version, evaluations, inputs, executor)?;
     }
-    let tasks = scheduled.tasks.iter().map(|task| task_row(task, &results)).collect();
-    let mut round = round_row(scheduled, planned, &results);
-    round.model_key = executor.key(planned.model).to_string();
-    round.model_hash = Some(model.adapter_hash().to_string());
-    let events = scheduled.events.iter().map(event_row).collect();
-    Ok(RoundRows { chunk: Chunk { events, tasks, evaluations: rows, round }, model })
+    let tasks = scheduled.tasks.iter().map(|task| trained_task(task, results.get(&task.task))).collect();
+    let round = RoundRow {
+        train_loss: train_loss(&results),
+        update_norm: Some(model.adapter().difference(&base).norm()),
+        model_key: Some(executor.key(planned.model).to_string()),
+        model_hash: Some(model.adapter_hash().to_string()),
+        ..timed_round(&scheduled.round, scheduled.number)
+    };
+    let events = scheduled.events.iter().map(event).collect();
+    Ok(RoundRows { chunk: Chunk { events, tasks, evaluations: rows, round }, model: model.adapter().clone() })
 }
 
 struct Counted<'a> {
-    task: TaskId,
     value: &'a Value,
     weight: f64,
     key: String,
@@ -98,10 +98,11 @@ impl Counted<'_> {
     }
 }
 
-fn event_row(event: &EventRecord) -> EventRow {
+/// An event of virtual time.
+pub fn event(event: &EventRecord) -> EventRow {
     EventRow {
         at_ns: event.at.0,
-        kind: event.kind.name().to_owned(),
+        kind: event.kind.name(),
         round: event.round.map(|round| round + 1),
         client: event.client,
         task: event.task.map(|task| task.0),
@@ -109,14 +110,14 @@ fn event_row(event: &EventRecord) -> EventRow {
     }
 }
 
-fn task_row(task: &TaskRecord, results: &[Counted]) -> TaskRow {
-    let counted = results.iter().find(|counted| counted.task == task.task);
-    let record = counted.map(|counted| &counted.trained().record);
+/// A task with what virtual time knows of it.
+pub fn timed_task(task: &TaskRecord) -> TaskRow {
     let ns = |time: Option<Time>| time.map(|time| time.0);
     TaskRow {
         task: task.task.0,
         client: task.client,
         client_task: u64::from(task.client_task_number),
+        aggregator: task.aggregator,
         round: task.round + 1,
         based_on_version: task.based_on_version,
         dispatched_at_ns: task.dispatched_at.0,
@@ -124,9 +125,9 @@ fn task_row(task: &TaskRecord, results: &[Counted]) -> TaskRow {
         training_done_at_ns: ns(task.training_done_at),
         upload_done_at_ns: ns(task.upload_done_at),
         ended_at_ns: task.ended_at.0,
-        outcome: task.outcome.name().to_owned(),
-        fate: fate(task.outcome.tally()).to_owned(),
-        reason: record.and_then(|record| record.unusable.clone()),
+        outcome: task.outcome.name(),
+        fate: fate(task.outcome.tally()),
+        reason: None,
         counted_in_version: task.counted_in_version,
         staleness: task.counted_in_version.map(|_| task.staleness),
         bytes_down: task.bytes_down,
@@ -134,16 +135,37 @@ fn task_row(task: &TaskRecord, results: &[Counted]) -> TaskRow {
         compute_flops: task.compute_flops,
         training_ns: task.training_ns,
         energy_mj: task.energy_mj,
-        steps: record.map(|record| record.losses.len() as u32),
-        tokens: record.map(|record| record.tokens),
-        target_tokens: record.map(|record| record.target_tokens),
-        loss_first: record.and_then(|record| record.losses.first().copied().flatten()),
-        loss_last: record.and_then(|record| record.losses.last().copied().flatten()),
-        loss_mean: record.and_then(|record| record.mean_loss()),
-        update_norm: record.map(|record| record.update_norm),
-        weight: counted.map(|counted| counted.weight),
-        update_key: counted.map(|counted| counted.key.clone()),
-        update_hash: counted.map(|counted| counted.value.adapter_hash().to_string()),
+        steps: None,
+        tokens: None,
+        target_tokens: None,
+        loss_first: None,
+        loss_last: None,
+        loss_mean: None,
+        update_norm: None,
+        weight: None,
+        update_key: None,
+        update_hash: None,
+    }
+}
+
+/// A task with what its training gave, if it counted.
+fn trained_task(task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
+    let row = timed_task(task);
+    let Some(counted) = counted else { return row };
+    let record = &counted.trained().record;
+    TaskRow {
+        reason: record.unusable.clone(),
+        steps: Some(record.losses.len() as u32),
+        tokens: Some(record.tokens),
+        target_tokens: Some(record.target_tokens),
+        loss_first: record.losses.first().copied().flatten(),
+        loss_last: record.losses.last().copied().flatten(),
+        loss_mean: record.mean_loss(),
+        update_norm: Some(record.update_norm),
+        weight: Some(counted.weight),
+        update_key: Some(counted.key.clone()),
+        update_hash: Some(counted.value.adapter_hash().to_string()),
+        ..row
     }
 }
 
@@ -156,21 +178,32 @@ fn fate(tally: Tally) -> &'static str {
     }
 }
 
-fn round_row(scheduled: &ScheduledRound, planned: &PlannedRound, results: &[Counted]) -> RoundRow {
-    let round = &scheduled.round;
+/// The mean of the counted tasks' losses by their share in the aggregate; none if one of them was not finite.
+fn train_loss(results: &BTreeMap<TaskId, Counted>) -> Option<f64> {
+    let used = || results.values().filter(|counted| counted.weight > 0.0);
+    let total: f64 = used().map(|counted| counted.weight).sum();
+    let weighted = |counted: &Counted| counted.trained().record.mean_loss().map(|loss| loss * counted.weight);
+    let sum: Option<f64> = used().map(weighted).sum();
+    sum.filter(|_| total > 0.0).map(|sum| sum / total)
+}
+
+/// A round with what virtual time knows of it.
+pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
     let (status, reason) = match round.status {
         RoundStatus::Closed => ("closed", None),
         RoundStatus::Failed(failure) => ("failed", Some(failure.name().to_owned())),
     };
-    let used: Vec<&Counted> = results.iter().filter(|counted| counted.weight > 0.0).collect();
-    let weighted = |counted: &&Counted| counted.trained().record.mean_loss().map(|loss| loss * counted.weight);
-    let train_loss: Option<f64> = used.iter().map(weighted).sum();
+    let merged: Vec<String> = round.merged_versions.iter().map(u32::to_string).collect();
     RoundRow {
-        round: scheduled.number,
-        version: planned.version,
+        round: number,
+        aggregator: round.aggregator,
+        aggregator_round: round.round + 1,
+        version: round.version.unwrap_or(round.base_version),
+        base_version: round.base_version,
+        merged_versions: (!merged.is_empty()).then(|| merged.join(" ")),
         opened_at_ns: round.opened_at.0,
         closed_at_ns: round.closed_at.0,
-        status: status.to_owned(),
+        status,
         reason,
         dispatched: round.dispatched,
         counted: round.counted,
@@ -180,10 +213,10 @@ fn round_row(scheduled: &ScheduledRound, planned: &PlannedRound, results: &[Coun
         in_flight: round.in_flight,
         bytes_down: round.bytes_down,
         bytes_up: round.bytes_up,
-        train_loss: train_loss.filter(|_| !used.is_empty()),
+        train_loss: None,
         update_norm: None,
         epsilon_spent: None,
-        model_key: String::new(),
+        model_key: None,
         model_hash: None,
         event_rows: 0,
         task_rows: 0,

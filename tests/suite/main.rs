@@ -7,3 +7,4 @@ mod quickstart;
 mod real_data;
 mod record;
 mod support;
+mod virtual_time;

@@ -1,0 +1,103 @@
+//! `fedreplay plan`: plays a scenario's schedule without training.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::{STOP, units};
+use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
+use crate::scenario::Loaded;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Scenario file (RON).
+    scenario: PathBuf,
+    /// Change one field of the scenario, such as `server.protocol.deadline=90s`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Master seed, instead of the scenario's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder to write the tables to [default: none, only the figures are printed].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Tables to fill: rounds; tasks and rounds; or events too.
+    #[arg(long, value_enum, default_value = "events")]
+    detail: DetailName,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DetailName {
+    Rounds,
+    Tasks,
+    Events,
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let mut sets = arguments.sets.clone();
+    sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
+    let loaded = Loaded::read(&arguments.scenario, &sets)?;
+    let detail = match arguments.detail {
+        DetailName::Rounds => PlanDetail::Rounds,
+        DetailName::Tasks => PlanDetail::Tasks,
+        DetailName::Events => PlanDetail::Events,
+    };
+    let summary = plan(&loaded, &PlanSettings { out: arguments.out.clone(), detail, stop: &STOP })?;
+    for (name, value) in lines(&summary) {
+        println!("{name:<14}{value}");
+    }
+    if arguments.json {
+        println!("{}", json!(summary));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(loss) = summary.stand_in_loss {
+        lines
+            .push(("stand-in", format!("selection reads losses: {loss} nats/token stands for each, so a run differs")));
+    }
+    let failed: u32 = summary.failed.values().sum();
+    let mut rounds = format!("{}: {} closed, {failed} failed", summary.rounds, summary.rounds - failed);
+    if failed > 0 {
+        let reasons: Vec<String> = summary.failed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        rounds += &format!(" ({})", reasons.join(", "));
+    }
+    lines.push(("rounds", rounds));
+    if let Some([least, median, most]) = summary.round_ns {
+        let [least, median, most] = [least, median, most].map(units::clock);
+        lines.push(("round time", format!("{least} shortest, {median} median, {most} longest")));
+    }
+    let outcomes: Vec<String> = summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    lines.extend([
+        ("simulated", format!("{:.2} hours", summary.simulated_ns as f64 / 3.6e12)),
+        ("tasks", format!("{}: {}", summary.tasks, outcomes.join(", "))),
+        (
+            "participation",
+            format!(
+                "{} of {} clients asked, {} counted, at most {} tasks a client",
+                summary.clients_asked, summary.clients, summary.clients_counted, summary.tasks_per_client_max
+            ),
+        ),
+    ]);
+    if let Some(staleness) = summary.staleness_mean.filter(|&staleness| staleness > 0.0) {
+        lines.push(("staleness", format!("{staleness:.2} versions in the mean")));
+    }
+    lines.extend([
+        ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
+        ("devices", format!("{:.1} hours training, {:.1} hours on tasks", summary.training_hours, summary.busy_hours)),
+        ("energy", format!("{:.3} kWh", summary.energy_kwh)),
+        ("wall clock", format!("{:.1} s", summary.wall_seconds)),
+    ]);
+    if let (Some(run), Some(digest)) = (&summary.run, &summary.digest) {
+        lines.push(("run", run.display().to_string()));
+        lines.push(("digest", digest.to_string()));
+    }
+    lines
+}

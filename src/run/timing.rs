@@ -1,0 +1,260 @@
+//! Plays a scenario for its times alone: no weights, no training, no LibTorch.
+//!
+//! Policies that read results get [`STAND_IN_LOSS`] for each; all others decide as they do in a run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecord};
+
+use super::folder::RunFolder;
+use super::inputs::PlanInputs;
+use super::play::binary_hash;
+use super::timeline::{Next, Timeline};
+use super::{RunError, rows};
+use crate::ledger::{LedgerError, LedgerStream, Manifest, RunKind, RunState, SCHEMA_VERSION};
+use crate::lineage::OrderError;
+use crate::scenario::{Loaded, federation};
+use crate::store::{Digest, atomic, key_of};
+
+/// [nats/token] What a plan says of every task to a policy that reads its loss.
+pub const STAND_IN_LOSS: f64 = 1.0;
+
+/// Which tables a plan fills. Times do not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub enum PlanDetail {
+    Rounds,
+    Tasks,
+    Events,
+}
+
+/// How to plan.
+pub struct PlanSettings<'a> {
+    /// Folder for the tables; none writes nothing.
+    pub out: Option<PathBuf>,
+    pub detail: PlanDetail,
+    /// Set from outside to end the plan.
+    pub stop: &'a AtomicBool,
+}
+
+/// A plan in figures.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct PlanSummary {
+    pub run: Option<PathBuf>,
+    pub digest: Option<Digest>,
+    pub rounds: u32,
+    /// Rounds that failed, by reason.
+    pub failed: BTreeMap<&'static str, u32>,
+    pub simulated_ns: u64,
+    /// [ns] Shortest, median and longest round of all aggregators.
+    pub round_ns: Option<[u64; 3]>,
+    pub clients: u64,
+    /// Clients that were asked at least once, and those of which an update counted.
+    pub clients_asked: u64,
+    pub clients_counted: u64,
+    /// Most tasks that one client was given.
+    pub tasks_per_client_max: u32,
+    pub tasks: u64,
+    /// Tasks by how they ended.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// [versions] Mean staleness of the updates that counted.
+    pub staleness_mean: Option<f64>,
+    pub bytes_down: u64,
+    pub bytes_up: u64,
+    /// [FLOP] Done by all devices.
+    pub compute_flops: f64,
+    /// [hours] Virtual time that devices trained, and that they spent on tasks.
+    pub training_hours: f64,
+    pub busy_hours: f64,
+    pub energy_kwh: f64,
+    /// [nats/token] What stood for losses, where selection reads them.
+    pub stand_in_loss: Option<f64>,
+    pub wall_seconds: f64,
+}
+
+/// Plays the schedule of a scenario.
+///
+/// # Errors
+/// Anything wrong with the scenario, its data or its model's shape; and failures of the machine while tables are written.
+pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, RunError> {
+    let began = Instant::now();
+    let inputs = PlanInputs::load(loaded)?;
+    let writes = |detail| settings.out.is_some() && settings.detail >= detail;
+    // The figures need every task; only the events can be spared.
+    let detail = if writes(PlanDetail::Events) { Detail::Events } else { Detail::Tasks };
+    let federation = federation(&loaded.scenario, &inputs.clients, detail);
+    let reads_results = federation.server.selection.reads_results();
+    let mut timeline = Timeline::new(federation)?;
+    let mut record = match &settings.out {
+        Some(out) => Some(Tables::start(out, loaded, &inputs, settings.detail)?),
+        None => None,
+    };
+    let mut figures = Figures::new(inputs.clients.facts.len());
+    loop {
+        if settings.stop.load(Ordering::Relaxed) {
+            return Err(OrderError::Interrupted.into());
+        }
+        match timeline.next()? {
+            Next::Record(next) => {
+                figures.add(&next);
+                if let Some(tables) = &mut record {
+                    tables.add(&next, figures.summary.rounds)?;
+                }
+            }
+            Next::Needs(task) => timeline.supply(task, STAND_IN_LOSS),
+            Next::End => break,
+        }
+    }
+    let mut summary = figures.finish();
+    summary.stand_in_loss = reads_results.then_some(STAND_IN_LOSS);
+    if let Some(tables) = record {
+        summary.digest = Some(tables.finish(summary.rounds)?);
+        summary.run = settings.out.clone();
+    }
+    summary.wall_seconds = began.elapsed().as_secs_f64();
+    Ok(summary)
+}
+
+/// The tables of a plan, and what is written beside them.
+struct Tables {
+    folder: RunFolder,
+    manifest: Manifest,
+    ledger: LedgerStream,
+    detail: PlanDetail,
+}
+
+impl Tables {
+    fn start(out: &Path, loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
+        let folder = RunFolder::create(out)?;
+        let mut manifest = manifest(loaded, inputs, detail);
+        let scenario = folder.path().join("scenario.ron");
+        atomic::write(&scenario, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario))?;
+        manifest.write(folder.path())?;
+        let population = rows::population(&loaded.scenario, &inputs.clients);
+        let ledger = LedgerStream::start(folder.path(), manifest.genesis, population)?;
+        Ok(Self { folder, manifest, ledger, detail })
+    }
+
+    /// Adds a record; `round` is the number of rounds that have ended, this one included.
+    fn add(&mut self, record: &Record, round: u32) -> Result<(), LedgerError> {
+        match record {
+            Record::Event(event) if self.detail == PlanDetail::Events => self.ledger.event(rows::event(event)),
+            Record::Task(task) if self.detail >= PlanDetail::Tasks => self.ledger.task(rows::timed_task(task)),
+            Record::Round(record) => self.ledger.round(rows::timed_round(record, round)),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(self, rounds: u32) -> Result<Digest, RunError> {
+        let Self { folder, mut manifest, ledger, .. } = self;
+        let digest = ledger.finish()?;
+        manifest.state = RunState::Done;
+        manifest.rounds = rounds;
+        manifest.digest = Some(digest);
+        manifest.list_files(folder.path())?;
+        manifest.write(folder.path())?;
+        Ok(digest)
+    }
+}
+
+fn manifest(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
+    let scenario_hash = loaded.identity().0;
+    let hashes: BTreeMap<_, _> = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
+    let genesis = key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, scenario_hash, hashes, detail)).0;
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        fedreplay_version: env!("CARGO_PKG_VERSION").into(),
+        kind: RunKind::Plan,
+        state: RunState::Running,
+        name: loaded.scenario.name.clone(),
+        seed: loaded.scenario.seed,
+        scenario_hash,
+        scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
+        inputs: inputs.read.clone(),
+        binary_hash: binary_hash(),
+        numerics: serde_json::Value::Null,
+        // Virtual time is whole numbers.
+        numerics_class: "integers".into(),
+        genesis,
+        grade: "C".into(),
+        rounds: loaded.scenario.rounds,
+        digest: None,
+        files: BTreeMap::new(),
+        seal: None,
+    }
+}
+
+/// Adds up a schedule as it passes by.
+struct Figures {
+    summary: PlanSummary,
+    round_ns: Vec<u64>,
+    /// Tasks of each client, and how many of them counted.
+    by_client: Vec<(u32, u32)>,
+    staleness: u64,
+    training_ns: u128,
+    busy_ns: u128,
+    energy_mj: u128,
+}
+
+impl Figures {
+    fn new(clients: usize) -> Self {
+        let summary = PlanSummary { clients: clients as u64, ..PlanSummary::default() };
+        let by_client = vec![(0, 0); clients];
+        Self { summary, round_ns: vec![], by_client, staleness: 0, training_ns: 0, busy_ns: 0, energy_mj: 0 }
+    }
+
+    fn add(&mut self, record: &Record) {
+        match record {
+            Record::Event(_) => {}
+            Record::Task(task) => self.add_task(task),
+            Record::Round(round) => self.add_round(round),
+        }
+    }
+
+    fn add_task(&mut self, task: &TaskRecord) {
+        let summary = &mut self.summary;
+        let (asked, counted) = &mut self.by_client[task.client as usize];
+        *asked += 1;
+        if task.outcome == Outcome::Counted {
+            *counted += 1;
+            self.staleness += u64::from(task.staleness);
+        }
+        summary.tasks += 1;
+        *summary.outcomes.entry(task.outcome.name()).or_default() += 1;
+        summary.bytes_down += task.bytes_down;
+        summary.bytes_up += task.bytes_up;
+        summary.compute_flops += task.compute_flops as f64;
+        self.training_ns += u128::from(task.training_ns);
+        self.busy_ns += u128::from(task.ended_at.0 - task.dispatched_at.0);
+        self.energy_mj += u128::from(task.energy_mj);
+    }
+
+    fn add_round(&mut self, round: &RoundRecord) {
+        self.summary.rounds += 1;
+        self.summary.simulated_ns = round.closed_at.0;
+        self.round_ns.push(round.closed_at.0 - round.opened_at.0);
+        if let RoundStatus::Failed(failure) = round.status {
+            *self.summary.failed.entry(failure.name()).or_default() += 1;
+        }
+    }
+
+    fn finish(mut self) -> PlanSummary {
+        self.round_ns.sort_unstable();
+        if let (Some(&least), Some(&most)) = (self.round_ns.first(), self.round_ns.last()) {
+            self.summary.round_ns = Some([least, self.round_ns[self.round_ns.len() / 2], most]);
+        }
+        let clients =
+            |holds: fn(&(u32, u32)) -> bool| self.by_client.iter().filter(|tasks| holds(tasks)).count() as u64;
+        self.summary.clients_asked = clients(|(asked, _)| *asked > 0);
+        self.summary.clients_counted = clients(|(_, counted)| *counted > 0);
+        self.summary.tasks_per_client_max = self.by_client.iter().map(|(asked, _)| *asked).max().unwrap_or(0);
+        let counted = self.summary.outcomes.get(Outcome::Counted.name()).copied().unwrap_or(0);
+        self.summary.training_hours = self.training_ns as f64 / 3.6e12;
+        self.summary.busy_hours = self.busy_ns as f64 / 3.6e12;
+        self.summary.energy_kwh = self.energy_mj as f64 / 3.6e9;
+        self.summary.staleness_mean = (counted > 0).then(|| self.staleness as f64 / counted as f64);
+        self.summary
+    }
+}
