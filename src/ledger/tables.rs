@@ -12,11 +12,14 @@ table! {
         train_tokens: u64, "tokens", "tokens in the training rows, prompt included";
         device: String, "name", "device class";
         flops_per_second: u64, "FLOP/s", "effective speed of the device before jitter";
+        memory_bytes: Option<u64>, "B", "memory that training may fill; null where it is not bounded";
         link: String, "name", "link class";
         downlink_bits_per_second: u64, "bit/s", "capacity from the server to the client";
         uplink_bits_per_second: u64, "bit/s", "capacity from the client to the server";
         latency_ns: u64, "ns", "one-way latency of the link before jitter";
+        region: Option<String>, "name", "region of the network";
         task_flops: u64, "FLOP", "work of one task by the cost model";
+        task_memory_bytes: u64, "B", "memory that a task needs at its peak by the cost model";
     }
 }
 

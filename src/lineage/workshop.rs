@@ -9,7 +9,7 @@ use crate::adapter::Adapter;
 use crate::algorithm::{self, Update};
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, key_of};
-use crate::training::{Job, Outcome, Status, Step, Trainer};
+use crate::training::{Job, Objective, Outcome, Status, Step, Terms, Trainer};
 
 /// What every order of a run shares: the frozen base behind the trainer, and the rules.
 pub struct Workshop<'a> {
@@ -53,6 +53,8 @@ impl<'a> Workshop<'a> {
             adapter: base.clone(),
             steps,
             hyper: training.hyper.clone(),
+            objective: Objective::Sft,
+            terms: Terms::default(),
             seed: training.seed,
             stream: training.stream,
         };

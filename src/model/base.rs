@@ -134,7 +134,7 @@ impl Base {
         let blocks = (0..config.layers).map(|layer| loader.block(&config, layer)).collect::<Result<_, _>>()?;
         let norm = loader.plain("model.norm.weight")?;
         let head = if config.tied { embedding.shallow_clone() } else { loader.plain("lm_head.weight")? };
-        let rope = Rope::new(&config)?;
+        let rope = Rope::new(&config);
         Ok(Self { config, precision, device, hash, embedding, blocks, norm, head, rope })
     }
 
@@ -213,18 +213,22 @@ impl Loader<'_> {
     /// A tensor as it is in the file, on the host, known to be finite.
     fn read(&self, name: &str) -> Result<Tensor, ModelError> {
         let raw = self.folder.read(name)?;
-        let kind = match raw.dtype {
-            Dtype::F64 => Kind::Double,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            _ => Kind::Float,
-        };
-        let tensor = Tensor::f_from_data_size(&raw.bytes, &raw.shape, kind)?;
+        let tensor = Tensor::f_from_data_size(&raw.bytes, &raw.shape, kind_of(raw.dtype))?;
         if bool::try_from(tensor.f_isfinite()?.f_all()?)? {
             return Ok(tensor);
         }
         let reason = "holds a value that is NaN or infinite".into();
         Err(ModelError::Tensor { path: self.folder.file_of(name).into(), tensor: name.into(), reason })
+    }
+}
+
+/// LibTorch's name for a type of weights; the folder was checked to hold no other.
+pub(super) fn kind_of(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        _ => Kind::Float,
     }
 }
 

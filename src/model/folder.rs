@@ -13,6 +13,12 @@ use super::{Config, ModelError, TensorSpec, tensor_specs};
 /// No header of a real model comes near this [byte]; a longer one is a broken file.
 const HEADER_BYTES_MAX: u64 = 100 << 20;
 
+/// The file that says which weight file holds which tensor, where there are several.
+pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// The weight file where there is no index.
+pub(super) const SINGLE_FILE: &str = "model.safetensors";
+
 /// A folder whose headers have been read and found to agree with its config.
 #[derive(Debug)]
 pub struct Folder {
@@ -129,24 +135,31 @@ impl Folder {
 
 /// The weight files that the index names, or the single file.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let index = folder.join("model.safetensors.index.json");
-    let single = folder.join("model.safetensors");
-    if !index.exists() {
-        return match single.metadata() {
-            Ok(_) => Ok(vec![single]),
-            Err(source) => Err(ModelError::Io { path: single, source }),
-        };
+    let index = folder.join(INDEX_FILE);
+    if index.exists() {
+        return Ok(shard_names(&index)?.into_iter().map(|name| folder.join(name)).collect());
     }
-    let bytes = std::fs::read(&index).map_err(|source| ModelError::Io { path: index.clone(), source })?;
+    let single = folder.join(SINGLE_FILE);
+    match single.metadata() {
+        Ok(_) => Ok(vec![single]),
+        Err(source) => Err(ModelError::Io { path: single, source }),
+    }
+}
+
+/// The names of the weight files in an index, sorted; each is a plain file name.
+pub(super) fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
+    let bytes = std::fs::read(index).map_err(|source| ModelError::Io { path: index.into(), source })?;
     let parsed: Index = serde_json::from_slice(&bytes)
-        .map_err(|e| ModelError::Weights { path: index.clone(), reason: e.to_string() })?;
+        .map_err(|e| ModelError::Weights { path: index.into(), reason: e.to_string() })?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
     names.sort();
     names.dedup();
-    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
-        return Err(ModelError::Weights { path: index, reason: format!("{name:?} is not a plain file name") });
+    match names.iter().find(|name| name.contains(['/', '\\'])) {
+        Some(name) => {
+            Err(ModelError::Weights { path: index.into(), reason: format!("{name:?} is not a plain file name") })
+        }
+        None => Ok(names),
     }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
 /// Adds the tensors of one file to `places`.

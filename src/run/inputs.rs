@@ -6,17 +6,15 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::RunError;
-use crate::adapter::{WireFormat, wire_bytes};
+use super::{RunError, outline};
 use crate::dataset::{
     BadRows, ClientData, Federation, LongPrompts, Sample, SequenceRules, Template, Tokenised, Tokeniser, hold_out,
     tokenise,
 };
-use crate::ledger::Input;
+use crate::ledger::{Input, LedgerError};
 use crate::lineage::Rows;
-use crate::model::{Config, Device, LoraSpec};
-use crate::scenario::{self, Loaded};
-use crate::scenario::{ClientFacts, Scenario, assign_groups};
+use crate::model::{Config, Device};
+use crate::scenario::{self, Clients, Loaded};
 use crate::store::Digest;
 use crate::training::{Numerics, Trainer};
 
@@ -31,6 +29,8 @@ pub struct ClientRows {
 /// Everything that a run reads.
 pub struct Inputs {
     pub clients: Vec<ClientRows>,
+    /// What virtual time must know of them.
+    pub facts: Clients,
     pub test: Option<Arc<Rows>>,
     pub trainer: Trainer,
     /// Where each input lay and what it hashed to, by role.
@@ -44,8 +44,9 @@ impl Inputs {
     /// The first thing that is wrong with a file, client or row, or with the model's folder.
     pub fn load(loaded: &Loaded, device: Device, numerics: &Numerics) -> Result<Self, RunError> {
         let reader = Reader::new(loaded)?;
+        let model_folder = reader.model_folder()?;
         let mut read = BTreeMap::new();
-        let (data, path) = reader.federation(&loaded.scenario.data.file)?;
+        let (data, path) = reader.federation(reader.data_file()?)?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         let clients = reader.clients(&data)?;
         let mut test = None;
@@ -54,49 +55,52 @@ impl Inputs {
             read.insert("test_data".to_owned(), input(path, data.content_hash));
             test = Some(Arc::new(Rows::new(reader.pooled(&data)?)));
         }
-        let trainer = reader.trainer(device, numerics)?;
+        let trainer = reader.trainer(&model_folder, device, numerics)?;
         let vocabulary = trainer.config().vocab_size as u32;
-        reader.tokeniser.check_vocabulary(vocabulary, &reader.model_folder)?;
-        read.insert("base_model".to_owned(), input(reader.model_folder.clone(), trainer.base_hash()));
+        reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
+        read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder, reader.tokeniser.content_hash()));
-        Ok(Self { clients, test, trainer, read })
-    }
-
-    /// What virtual time must know of each client.
-    pub fn facts(&self, scenario: &Scenario) -> Vec<ClientFacts> {
-        let groups = assign_groups(Seed(scenario.seed), self.clients.len(), &scenario.population.mix);
-        let rows_per_task = u64::from(scenario.training.local_steps)
-            * u64::from(scenario.training.gradient_accumulation)
-            * u64::from(scenario.training.batch_size);
-        let flops_per_token = flops_per_token(self.trainer.config());
-        let facts = |(client, group): (&ClientRows, usize)| {
-            let (rows, tokens) = (client.train.samples.len() as u64, client.train.tokens());
-            ClientFacts {
-                id: client.id.clone(),
-                group,
-                train_rows: rows,
-                held_out_rows: client.held_out.samples.len() as u64,
-                train_tokens: tokens,
-                // The mean row stands for the rows of a task: which rows it draws is not known to virtual time.
-                task_flops: (rows_per_task * tokens * flops_per_token).div_ceil(rows),
-            }
-        };
-        self.clients.iter().zip(groups).map(facts).collect()
-    }
-
-    /// [B] An adapter on the wire.
-    pub fn wire_bytes(&self) -> u64 {
-        wire_bytes(&self.trainer.layout(), WireFormat::F32)
+        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config())?;
+        Ok(Self { clients, facts, test, trainer, read })
     }
 }
 
-/// [FLOP/token] Training LoRA on a frozen base: 2 for each weight of a linear module forwards, and 2 for the gradient
-/// of its input backwards; the gradients of frozen weights are never computed, and the adapter's own are small.
-fn flops_per_token(config: &Config) -> u64 {
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    let attention = hidden * config.head_dim * (2 * config.heads + 2 * config.kv_heads);
-    let layer = attention + 3 * hidden * inner;
-    4 * (config.layers * layer + hidden * config.vocab_size) as u64
+/// What `plan` reads: as much of the inputs as decides times.
+pub struct PlanInputs {
+    pub clients: Clients,
+    /// Where each input lay and what it hashed to, by role.
+    pub read: BTreeMap<String, Input>,
+}
+
+impl PlanInputs {
+    /// Reads, checks and tokenises the data, and reads the shape of the model; neither weights nor LibTorch are needed.
+    ///
+    /// # Errors
+    /// As [`Inputs::load`].
+    pub fn load(loaded: &Loaded) -> Result<Self, RunError> {
+        let scenario = &loaded.scenario;
+        let mut read = BTreeMap::new();
+        let config = match (&scenario.model.shape, &scenario.model.folder) {
+            (Some(shape), _) => outline::config_of_shape(shape),
+            (None, folder) => {
+                let folder = loaded.resolve(folder.as_ref().expect("a scenario has a folder or a shape"));
+                let config = Config::read(&folder).map_err(|error| RunError::Model(error.into()))?;
+                let path = folder.join("config.json");
+                let bytes = std::fs::read(&path).map_err(LedgerError::io(&path))?;
+                read.insert("model_config".to_owned(), input(path, blake3::hash(&bytes)));
+                config
+            }
+        };
+        if let Some(synthetic) = &scenario.data.synthetic {
+            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config)?, read });
+        }
+        let reader = Reader::new(loaded)?;
+        let (data, path) = reader.federation(reader.data_file()?)?;
+        read.insert("data".to_owned(), input(path, data.content_hash));
+        read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder.clone(), reader.tokeniser.content_hash()));
+        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config)?;
+        Ok(Self { clients, read })
+    }
 }
 
 fn input(path: PathBuf, hash: blake3::Hash) -> Input {
@@ -107,7 +111,6 @@ fn input(path: PathBuf, hash: blake3::Hash) -> Input {
 
 struct Reader<'a> {
     loaded: &'a Loaded,
-    model_folder: PathBuf,
     tokeniser_folder: PathBuf,
     tokeniser: Tokeniser,
     rules: SequenceRules,
@@ -116,9 +119,8 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(loaded: &'a Loaded) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
-        let model_folder = loaded.resolve(&scenario.model.folder);
-        let tokeniser_folder =
-            scenario.model.tokenizer.as_ref().map_or_else(|| model_folder.clone(), |folder| loaded.resolve(folder));
+        let folder = scenario.model.tokenizer.as_ref().or(scenario.model.folder.as_ref());
+        let tokeniser_folder = loaded.resolve(folder.ok_or_else(|| only_planned("model.folder is missing"))?);
         let name = match scenario.data.template {
             scenario::Template::Alpaca => "alpaca",
             scenario::Template::Vicuna => "vicuna_v1.1",
@@ -131,7 +133,17 @@ impl<'a> Reader<'a> {
         };
         let rules = SequenceRules { template, max_tokens, long_prompts };
         let tokeniser = Tokeniser::load(&tokeniser_folder)?;
-        Ok(Self { loaded, model_folder, tokeniser_folder, tokeniser, rules })
+        Ok(Self { loaded, tokeniser_folder, tokeniser, rules })
+    }
+
+    fn model_folder(&self) -> Result<PathBuf, RunError> {
+        let folder = self.loaded.scenario.model.folder.as_ref();
+        Ok(self.loaded.resolve(folder.ok_or_else(|| only_planned("model.folder is missing"))?))
+    }
+
+    fn data_file(&self) -> Result<&'a Path, RunError> {
+        let file = self.loaded.scenario.data.file.as_deref();
+        file.ok_or_else(|| only_planned("data.file is missing"))
     }
 
     fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
@@ -170,19 +182,17 @@ impl<'a> Reader<'a> {
         Ok(samples)
     }
 
-    fn trainer(&self, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {
-        let model = &self.loaded.scenario.model;
-        let lora = LoraSpec {
-            rank: model.lora.rank as usize,
-            alpha: model.lora.alpha,
-            dropout: model.lora.dropout,
-            target_modules: model.lora.target_modules.clone(),
-            rank_stabilised: model.lora.rank_stabilised,
-        };
-        let precision = match model.precision {
+    fn trainer(&self, folder: &Path, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {
+        let scenario = &self.loaded.scenario;
+        let precision = match scenario.model.precision {
             scenario::Precision::F32 => crate::model::Precision::F32,
             scenario::Precision::Bf16 => crate::model::Precision::Bf16,
         };
-        Trainer::load(&self.model_folder, precision, device, &lora, numerics).map_err(RunError::Model)
+        Trainer::load(folder, precision, device, &outline::lora_spec(scenario), numerics).map_err(RunError::Model)
     }
+}
+
+/// A scenario that has times and no training.
+fn only_planned(what: &str) -> RunError {
+    RunError::Usage(format!("failed to train: {what}, so the scenario has times only; `fedreplay plan` plays those"))
 }

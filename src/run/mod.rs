@@ -6,6 +6,7 @@
 mod error;
 mod folder;
 mod inputs;
+mod outline;
 mod plan;
 mod play;
 mod replay;
@@ -13,6 +14,6 @@ mod rows;
 mod schedule;
 
 pub use error::RunError;
-pub use inputs::{ClientRows, Inputs};
+pub use inputs::{ClientRows, Inputs, PlanInputs};
 pub use play::{Observer, RoundReport, Settings, Summary, play, resume};
 pub use replay::replay;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use fedreplay_sim::Detail;
+
 use super::folder::RunFolder;
 use super::inputs::Inputs;
 use super::plan::Plan;
@@ -18,7 +20,7 @@ use crate::ledger::{
 };
 use crate::lineage::{Executor, OrderError, Workshop};
 use crate::model::Device;
-use crate::scenario::{ClientFacts, Loaded, federation};
+use crate::scenario::{Loaded, federation};
 use crate::store::{Digest, Store, atomic, key_of};
 use crate::training::{Numerics, NumericsClass};
 
@@ -134,16 +136,14 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
 /// A run of which everything is known but the results.
 struct Prepared {
     inputs: Inputs,
-    clients: Vec<ClientFacts>,
     schedule: Vec<ScheduledRound>,
 }
 
 impl Prepared {
     fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
         let inputs = Inputs::load(loaded, settings.device, &settings.numerics)?;
-        let clients = inputs.facts(&loaded.scenario);
-        let schedule = schedule(federation(&loaded.scenario, &clients, inputs.wire_bytes()))?;
-        Ok(Self { inputs, clients, schedule })
+        let schedule = schedule(federation(&loaded.scenario, &inputs.facts, Detail::Events))?;
+        Ok(Self { inputs, schedule })
     }
 
     /// The manifest of the run before it begins.
@@ -166,7 +166,7 @@ impl Prepared {
             numerics: serde_json::to_value(fingerprint).expect("a fingerprint has only text keys"),
             numerics_class,
             genesis,
-            grade: "B".into(),
+            grade: grade(fingerprint.device).into(),
             rounds: self.schedule.len() as u32,
             digest: None,
             files: BTreeMap::new(),
@@ -186,7 +186,7 @@ impl Prepared {
         let scenario_path = folder.path().join("scenario.ron");
         atomic::write(&scenario_path, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario_path))?;
         manifest.write(folder.path())?;
-        let population = rows::population(&loaded.scenario, &self.clients);
+        let population = rows::population(&loaded.scenario, &self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, &population)?;
         let Prepared { inputs, schedule, .. } = self;
         let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update);
@@ -257,7 +257,8 @@ impl Stage<'_> {
     fn save_adapter(&self, round: u32, is_last: bool, adapter: &Adapter) -> Result<(), RunError> {
         let due = self.loaded.scenario.output.save_adapter_every.is_some_and(|every| round.is_multiple_of(every));
         if due || is_last {
-            let base = self.loaded.scenario.model.folder.file_name().map(|name| name.to_string_lossy());
+            let base = self.loaded.scenario.model.folder.as_ref().and_then(|folder| folder.file_name());
+            let base = base.map(|name| name.to_string_lossy());
             let folder = self.folder.join("adapters").join(format!("round-{round:05}"));
             let notes = peft::Notes { base_model: base.unwrap_or_default().into_owned(), ..peft::Notes::default() };
             peft::write_folder(&folder, adapter, &notes)?;
@@ -350,6 +351,15 @@ fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
         .collect();
     rows.sort_by_key(|row| row.order);
     write_table(&folder.join("timing").join("orders.parquet"), &rows)
+}
+
+/// The determinism grade that the tests show for a device: on a CPU, any number of workers gives the same bits; on a GPU
+/// nothing beyond the same machine and settings is claimed.
+fn grade(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "B",
+        Device::Cuda(_) => "A",
+    }
 }
 
 /// The numerics class as the one line that stands in the manifest.

@@ -7,30 +7,34 @@ use super::plan::{Evaluations, LocalBaseline, PlannedRound};
 use super::schedule::ScheduledRound;
 use crate::ledger::{Chunk, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow};
 use crate::lineage::{Executor, OrderError, RowsLoss, Trained, Value};
-use crate::scenario::{ClientFacts, Scenario};
+use crate::scenario::{ClientFacts, Clients, Scenario};
 
 /// One row a client.
-pub fn population(scenario: &Scenario, clients: &[ClientFacts]) -> Vec<PopulationRow> {
+pub fn population(scenario: &Scenario, clients: &Clients) -> Vec<PopulationRow> {
     let row = |(index, client): (usize, &ClientFacts)| {
-        let group = &scenario.population.mix[client.group];
+        let group = &scenario.population.mix[client.group as usize];
         let device = &scenario.population.devices[&group.device];
         let link = &scenario.population.links[&group.link];
+        let work = &clients.costs.works()[client.work as usize];
         PopulationRow {
             client: index as u32,
-            client_id: client.id.clone(),
-            train_rows: client.train_rows,
-            held_out_rows: client.held_out_rows,
+            client_id: client.id.as_deref().map_or_else(|| format!("client-{index}"), str::to_owned),
+            train_rows: client.train_rows.into(),
+            held_out_rows: client.held_out_rows.into(),
             train_tokens: client.train_tokens,
             device: group.device.clone(),
             flops_per_second: device.speed.0,
+            memory_bytes: device.memory.map(|memory| memory.0),
             link: group.link.clone(),
             downlink_bits_per_second: link.down.0,
             uplink_bits_per_second: link.up.0,
             latency_ns: link.latency.0,
-            task_flops: client.task_flops,
+            region: group.region.clone(),
+            task_flops: work.flops,
+            task_memory_bytes: work.peak_memory_bytes,
         }
     };
-    clients.iter().enumerate().map(row).collect()
+    clients.facts.iter().enumerate().map(row).collect()
 }
 
 /// A finished round as a chunk of the ledger, and the server model after it.

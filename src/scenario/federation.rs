@@ -1,33 +1,45 @@
 //! From a scenario to the federation that virtual time plays: floats become integers here, rounded once.
 
+use std::collections::BTreeSet;
+
 use fedreplay_sim as sim;
-use fedreplay_sim::{Probability, Purpose, Quantiles, Seed, Span, Stream};
+use fedreplay_sim::{Probability, Purpose, Quantiles, Seed, Span, Stream, Time};
 
-use super::spec::{self, Protocol, Scenario, Selection};
+use super::TaskCosts;
+use super::protocol::server;
+use super::spec::{self, Network, Protocol, Scenario};
 
-/// Points of a table of log-normal quantiles: the cut tails hold 1/1024 of the tasks.
+/// Points of a table of log-normal quantiles: the cut tails hold 1/1024 of the draws.
 const JITTER_POINTS: u32 = 1024;
 /// Median of the slowdown [10^-9].
 const NOMINAL_PPB: u64 = 1_000_000_000;
 
-/// What virtual time must know of a client.
+/// What virtual time and the population table must know of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientFacts {
-    pub id: String,
+    /// Its name in the data; none for a client without data, which is called by its number.
+    pub id: Option<Box<str>>,
     /// Index into [`spec::Population::mix`].
-    pub group: usize,
-    pub train_rows: u64,
-    pub held_out_rows: u64,
+    pub group: u32,
+    /// Row of [`TaskCosts::works`].
+    pub work: u32,
+    pub train_rows: u32,
+    pub held_out_rows: u32,
     pub train_tokens: u64,
-    /// [FLOP] Work of one task.
-    pub task_flops: u64,
+}
+
+/// The clients of a scenario and what their tasks cost.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    pub facts: Vec<ClientFacts>,
+    pub costs: TaskCosts,
 }
 
 /// The group of each client.
 ///
 /// Each group gets its share of the clients, to the nearest whole number by largest remainders; who is in which is a
 /// permutation drawn from the seed.
-pub fn assign_groups(seed: Seed, clients: usize, mix: &[spec::Group]) -> Vec<usize> {
+pub fn assign_groups(seed: Seed, clients: usize, mix: &[spec::Group]) -> Vec<u32> {
     let total: f64 = mix.iter().map(|group| group.share).sum();
     let exact: Vec<f64> = mix.iter().map(|group| group.share / total * clients as f64).collect();
     let mut counts: Vec<usize> = exact.iter().map(|count| count.floor() as usize).collect();
@@ -36,54 +48,95 @@ pub fn assign_groups(seed: Seed, clients: usize, mix: &[spec::Group]) -> Vec<usi
     by_remainder.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
     let missing = clients - counts.iter().sum::<usize>().min(clients);
     by_remainder.iter().cycle().take(missing).for_each(|&group| counts[group] += 1);
-    let mut groups: Vec<usize> =
-        counts.iter().enumerate().flat_map(|(group, &count)| std::iter::repeat_n(group, count)).collect();
+    let mut groups: Vec<u32> =
+        (0u32..).zip(&counts).flat_map(|(group, &count)| std::iter::repeat_n(group, count)).collect();
     groups.truncate(clients);
     Stream::new(seed, Purpose::Population, 0).shuffle(&mut groups);
     groups
 }
 
-/// The federation of a scenario with these clients; an adapter is `adapter_bytes` on the wire.
-pub fn federation(scenario: &Scenario, clients: &[ClientFacts], adapter_bytes: u64) -> sim::Federation {
-    let mix = &scenario.population.mix;
+/// The regions of a scenario by number: those of edges as written, then those of the network, then those of groups.
+pub(super) fn regions(scenario: &Scenario) -> Vec<String> {
+    let mut names: Vec<String> = vec![];
+    let mut add = |name: &String| {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    };
+    if let Protocol::Hierarchical { edges, .. } = &scenario.server.protocol {
+        edges.iter().for_each(|edge| add(&edge.region));
+    }
+    if let Network::Topology { regions, .. } = &scenario.network {
+        regions.keys().for_each(&mut add);
+    }
+    scenario.population.mix.iter().filter_map(|group| group.region.as_ref()).for_each(add);
+    names
+}
+
+/// The federation of a scenario with these clients, recorded in this detail.
+pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -> sim::Federation {
+    let population = &scenario.population;
+    let mix = &population.mix;
+    let regions = regions(scenario);
+    let region = |name: &Option<String>| {
+        let place = name.as_ref().and_then(|name| regions.iter().position(|known| known == name));
+        place.unwrap_or(0) as u32
+    };
+    let region_of_group: Vec<u32> = mix.iter().map(|group| region(&group.region)).collect();
     sim::Federation {
         seed: Seed(scenario.seed),
-        devices: mix.iter().map(|group| device(&group.device, &scenario.population.devices[&group.device])).collect(),
-        links: mix.iter().map(|group| link(&scenario.population.links[&group.link])).collect(),
-        works: clients.iter().map(|client| work(client, adapter_bytes)).collect(),
+        devices: mix.iter().map(|group| device(group, &population.devices[&group.device])).collect(),
+        links: mix.iter().map(|group| link(&population.links[&group.link])).collect(),
+        works: clients.costs.works().to_vec(),
         dropouts: mix.iter().map(|group| dropout(&group.dropout)).collect(),
-        availabilities: vec![sim::Availability::Always],
-        clients: clients.iter().enumerate().map(|(index, facts)| client(index as u32, facts)).collect(),
-        network: sim::Network::Server {
-            egress: sim::Capacity::constant(sim::Rate::from_bits_per_s(scenario.server.downlink.0)),
-            ingress: sim::Capacity::constant(sim::Rate::from_bits_per_s(scenario.server.uplink.0)),
+        availabilities: mix.iter().map(|group| availability(&group.availability)).collect(),
+        clients: clients.facts.iter().map(|facts| client(facts, region_of_group[facts.group as usize])).collect(),
+        network: network(scenario, &regions),
+        region_cuts: scenario
+            .region_cuts
+            .iter()
+            .map(|cut| sim::RegionCut {
+                region: region(&Some(cut.region.clone())),
+                from: Time(cut.from.0),
+                until: Time(cut.until.0),
+            })
+            .collect(),
+        interruption: match scenario.interruption {
+            spec::Interruption::Abandon => sim::Interruption::Abandon,
+            spec::Interruption::Resume => sim::Interruption::Resume,
+            spec::Interruption::Restart => sim::Interruption::Restart,
         },
-        server: server(scenario),
-        interruption: sim::Interruption::default(),
-        region_cuts: vec![],
-        detail: sim::Detail::Events,
+        server: server(scenario, clients.costs.adapter_bytes()),
+        detail,
     }
 }
 
-fn client(index: u32, facts: &ClientFacts) -> sim::Client {
-    let group = facts.group as u32;
-    let samples = u32::try_from(facts.train_rows).unwrap_or(u32::MAX);
-    sim::Client { device: group, link: group, work: index, dropout: group, availability: 0, region: 0, samples }
+fn client(facts: &ClientFacts, region: u32) -> sim::Client {
+    let group = facts.group;
+    sim::Client {
+        device: group,
+        link: group,
+        work: facts.work,
+        dropout: group,
+        availability: group,
+        region,
+        samples: facts.train_rows,
+    }
 }
 
-fn device(name: &str, device: &spec::Device) -> sim::Device {
+fn device(group: &spec::Group, device: &spec::Device) -> sim::Device {
+    let jitter = group.jitter.unwrap_or(device.jitter);
     sim::Device {
-        name: name.to_owned(),
+        name: group.device.clone(),
         flops_per_s: device.speed.0,
-        // Work states neither its memory nor its traffic yet, so neither bounds a task.
-        memory_bytes: u64::MAX,
-        memory_bytes_per_s: u64::MAX,
+        memory_bytes: device.memory.map_or(u64::MAX, |memory| memory.0),
+        memory_bytes_per_s: device.memory_bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0),
         idle_mw: milliwatts(device.idle_watts),
         busy_mw: milliwatts(device.busy_watts),
-        crashes: None,
-        slowdown: (device.jitter > 0.0)
-            .then(|| Quantiles::log_normal(NOMINAL_PPB, device.jitter, JITTER_POINTS))
-            .map(|table| table.expect("the scenario's range for jitter is the table's")),
+        crashes: group
+            .crashes
+            .map(|crashes| sim::Crashes { mean_up: Span(crashes.every.0), mean_down: Span(crashes.down_for.0) }),
+        slowdown: (jitter > 0.0).then(|| log_normal(NOMINAL_PPB, jitter)),
     }
 }
 
@@ -92,23 +145,15 @@ fn link(link: &spec::Link) -> sim::Link {
         down: sim::Rate::from_bits_per_s(link.down.0),
         up: sim::Rate::from_bits_per_s(link.up.0),
         latency: Span(link.latency.0),
-        latency_jitter: None,
+        latency_jitter: link.latency_jitter.map(|jitter| log_normal(jitter.median.0, jitter.sigma)),
     }
 }
 
-fn work(client: &ClientFacts, adapter_bytes: u64) -> sim::Work {
-    sim::Work {
-        flops: client.task_flops,
-        memory_traffic_bytes: 0,
-        peak_memory_bytes: 0,
-        download_bytes: adapter_bytes,
-        upload_bytes: adapter_bytes,
-        first_download_bytes: 0,
-    }
+fn log_normal(median: u64, sigma: f64) -> Quantiles {
+    Quantiles::log_normal(median, sigma, JITTER_POINTS).expect("the scenario's range for sigma is the table's")
 }
 
 fn dropout(dropout: &spec::Dropout) -> sim::Dropout {
-    let probability = |share| Probability::from_f64(share).expect("the scenario's range is 0 to 1");
     sim::Dropout {
         before_training: probability(dropout.before_training),
         during_training: probability(dropout.during_training),
@@ -116,24 +161,71 @@ fn dropout(dropout: &spec::Dropout) -> sim::Dropout {
     }
 }
 
-fn server(scenario: &Scenario) -> sim::Server {
-    let Protocol::Synchronous { clients_per_round, over_selection, deadline, minimum } = scenario.server.protocol;
-    sim::Server {
-        rounds: scenario.rounds,
-        selection: match scenario.server.selection {
-            Selection::Uniform => sim::Selection::Uniform,
+/// A number that the scenario's range holds within 0 to 1.
+pub(super) fn probability(share: f64) -> Probability {
+    Probability::from_f64(share).expect("the scenario's range is 0 to 1")
+}
+
+fn availability(availability: &spec::Availability) -> sim::Availability {
+    match availability {
+        spec::Availability::Always => sim::Availability::Always,
+        spec::Availability::Markov { online, offline } => {
+            sim::Availability::Markov { mean_online: Span(online.0), mean_offline: Span(offline.0) }
+        }
+        spec::Availability::Diurnal { period, time_zone, opens, open_for, shift, shows_up } => {
+            sim::Availability::Diurnal(sim::Diurnal {
+                period: Span(period.0),
+                ahead: Span(time_zone.0),
+                opens: Span(opens.0),
+                open_for: Span(open_for.0),
+                shift_below: Span(shift.0),
+                shows_up: probability(*shows_up),
+            })
+        }
+        spec::Availability::Trace { online, period } => sim::Availability::Trace {
+            online: online.iter().map(|(from, until)| (Time(from.0), Time(until.0))).collect(),
+            period: period.map(|period| Span(period.0)),
         },
-        candidates: sim::Candidates::Online,
-        memory: sim::MemoryPolicy::Ineligible,
-        protocol: sim::Protocol::Synchronous(sim::Synchronous {
-            cohort: clients_per_round,
-            over_selection,
-            deadline: deadline.map(|deadline| Span(deadline.0)),
-            minimum,
-            stragglers: sim::Stragglers::Stop,
-        }),
-        aggregation: Span(scenario.server.aggregation_time.0),
-        retry: Span(60_000_000_000),
+    }
+}
+
+fn network(scenario: &Scenario, regions: &[String]) -> sim::Network {
+    let of_server = |given: &Option<spec::Capacity>| {
+        capacity(given.as_ref().expect("a scenario with the server's link states its capacities"))
+    };
+    match &scenario.network {
+        Network::ServerLink => sim::Network::Server {
+            egress: of_server(&scenario.server.downlink),
+            ingress: of_server(&scenario.server.uplink),
+        },
+        Network::Unlimited => sim::Network::Unlimited,
+        Network::Topology { server, regions: places, links } => {
+            let ends = links.iter().flat_map(|link| [&link.from, &link.to]);
+            let names: BTreeSet<&String> = ends.chain(places.values()).chain([server]).collect();
+            let nodes: Vec<String> = names.into_iter().cloned().collect();
+            let node = |name: &String| nodes.iter().position(|known| known == name).unwrap_or(0) as u32;
+            // A region of an edge that the network does not place is at the server.
+            let regions = regions.iter().map(|region| node(places.get(region).unwrap_or(server))).collect();
+            let links = links.iter().flat_map(|link| graph_links(link, node(&link.from), node(&link.to))).collect();
+            let server = node(server);
+            sim::Network::Topology(sim::Topology { nodes, links, server, regions })
+        }
+    }
+}
+
+fn graph_links(link: &spec::GraphLink, from: u32, to: u32) -> Vec<sim::TopologyLink> {
+    let one =
+        |from, to| sim::TopologyLink { from, to, capacity: capacity(&link.capacity), latency: Span(link.latency.0) };
+    if link.one_way { vec![one(from, to)] } else { vec![one(from, to), one(to, from)] }
+}
+
+/// A capacity as virtual time takes it.
+pub(super) fn capacity(capacity: &spec::Capacity) -> sim::Capacity {
+    let rate = |rate: super::Rate| sim::Rate::from_bits_per_s(rate.0);
+    sim::Capacity {
+        initial: rate(capacity.initial),
+        changes: capacity.changes.iter().map(|(at, value)| (Time(at.0), rate(*value))).collect(),
+        period: capacity.period.map(|period| Span(period.0)),
     }
 }
 
@@ -146,7 +238,16 @@ mod tests {
     use super::*;
 
     fn mix(shares: &[f64]) -> Vec<spec::Group> {
-        let group = |&share| spec::Group { share, device: "d".into(), link: "l".into(), dropout: Default::default() };
+        let group = |&share| spec::Group {
+            share,
+            device: "d".into(),
+            link: "l".into(),
+            region: None,
+            jitter: None,
+            availability: Default::default(),
+            dropout: Default::default(),
+            crashes: None,
+        };
         shares.iter().map(group).collect()
     }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use ron::error::SpannedError;
 use ron::extensions::Extensions;
 
-use super::spec::{Dropout, Protocol, Scenario};
-use super::{ScenarioError, overrides};
+use super::check::check;
+use super::spec::Scenario;
+use super::{ScenarioError, catalog, overrides};
 use crate::store::{Key, key_of};
 
 /// A scenario that has been read and holds together.
@@ -25,17 +26,18 @@ impl Loaded {
     /// The first mistake, with line and column where it has one.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
-        let mut scenario = options().from_str(&text).map_err(|error| syntax(file, &error))?;
+        let mut scenario: Scenario = options().from_str(&text).map_err(|error| syntax(file, &error))?;
         for argument in sets {
             scenario = overrides::apply(&scenario, argument)?;
         }
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        catalog::include(&mut scenario, folder)?;
         check(&scenario).map_err(|(field, message)| ScenarioError::Invalid {
             file: file.to_owned(),
             line: line_of(&text, &field),
             field,
             message,
         })?;
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self { scenario, folder: folder.to_owned() })
     }
 
@@ -64,20 +66,20 @@ impl Loaded {
     pub fn identity(&self) -> Key {
         let mut scenario = self.scenario.clone();
         scenario.name.clear();
-        scenario.model.folder = PathBuf::new();
+        scenario.model.folder = None;
         scenario.model.tokenizer = None;
-        scenario.data.file = PathBuf::new();
+        scenario.data.file = None;
         scenario.data.test_file = None;
         scenario.output = Default::default();
-        key_of("fedreplay scenario v1", &scenario)
+        key_of("fedreplay scenario v2", &scenario)
     }
 }
 
-fn options() -> ron::Options {
+pub(super) fn options() -> ron::Options {
     ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
 }
 
-fn syntax(file: &Path, error: &SpannedError) -> ScenarioError {
+pub(super) fn syntax(file: &Path, error: &SpannedError) -> ScenarioError {
     let place = error.span.start;
     ScenarioError::Syntax {
         file: file.to_owned(),
@@ -109,52 +111,6 @@ fn suggestion(code: &ron::Error) -> String {
     }
 }
 
-/// What must hold between fields: the offending field and what is wrong with it.
-fn check(scenario: &Scenario) -> Result<(), (String, String)> {
-    let fail = |field: String, message: String| Err((field, message));
-    let name_is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    if scenario.name.is_empty() || scenario.name.starts_with('.') || !scenario.name.chars().all(name_is_plain) {
-        return fail("name".into(), format!("`{}` must be letters, digits, '-', '_' and '.'", scenario.name));
-    }
-    if scenario.model.lora.target_modules.is_empty() {
-        return fail("model.lora.target_modules".into(), "it must name at least one module".into());
-    }
-    if scenario.population.mix.is_empty() {
-        return fail("population.mix".into(), "it must hold at least one group".into());
-    }
-    for (index, group) in scenario.population.mix.iter().enumerate() {
-        let known = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-        if !scenario.population.devices.contains_key(&group.device) {
-            let names = known(scenario.population.devices.keys().collect());
-            return fail(
-                format!("population.mix.{index}.device"),
-                format!("no device `{}`, only {names}", group.device),
-            );
-        }
-        if !scenario.population.links.contains_key(&group.link) {
-            let names = known(scenario.population.links.keys().collect());
-            return fail(format!("population.mix.{index}.link"), format!("no link `{}`, only {names}", group.link));
-        }
-    }
-    for (index, group) in scenario.population.mix.iter().enumerate() {
-        let Dropout { before_training, during_training, after_training } = group.dropout;
-        if before_training + during_training + after_training > 1.0 {
-            return fail(format!("population.mix.{index}.dropout"), "its three shares add up to more than 1".into());
-        }
-    }
-    let Protocol::Synchronous { deadline, minimum, clients_per_round, .. } = &scenario.server.protocol;
-    if minimum > clients_per_round {
-        return fail("server.protocol.minimum".into(), format!("{minimum} is more than clients_per_round"));
-    }
-    if deadline.is_some_and(|deadline| deadline.0 == 0) {
-        return fail("server.protocol.deadline".into(), "it must be longer than 0".into());
-    }
-    if scenario.output.save_adapter_every == Some(0) {
-        return fail("output.save_adapter_every".into(), "it must be at least 1".into());
-    }
-    Ok(())
-}
-
 /// The line of a field in the text, found by walking down its path.
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let mut from = 0;
@@ -170,6 +126,7 @@ fn line_of(text: &str, field: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Protocol;
 
     const MINIMAL: &str = r#"(
     name: "minimal",

@@ -80,6 +80,12 @@ quantity! {
 }
 
 quantity! {
+    /// A rate of moving data in memory [B/s].
+    Bandwidth, "a memory bandwidth", "\"100 GB/s\"",
+    &[("B/s", 1), ("kB/s", K), ("MB/s", M), ("GB/s", G), ("TB/s", T)]
+}
+
+quantity! {
     /// A computing speed [FLOP/s].
     Speed, "a computing speed", "\"2 TFLOP/s\"",
     &[("FLOP/s", 1), ("kFLOP/s", K), ("MFLOP/s", M), ("GFLOP/s", G), ("TFLOP/s", T), ("PFLOP/s", P)]

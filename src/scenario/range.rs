@@ -35,6 +35,11 @@ pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
     checked(deserializer, "from 0 to 1", |value| (0.0..=1.0).contains(&value))
 }
 
+/// A number in (0, 1].
+pub fn positive_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "above 0, at most 1", |value| value > 0.0 && value <= 1.0)
+}
+
 /// A number in [0, 5].
 pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "from 0 to 5", |value| (0.0..=5.0).contains(&value))
@@ -44,6 +49,14 @@ pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
 pub fn positive_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     match Option::<f64>::deserialize(deserializer)? {
         Some(value) if !(value.is_finite() && value > 0.0) => Err(out_of_range(value, "above 0")),
+        value => Ok(value),
+    }
+}
+
+/// A number in [0, 5], or none.
+pub fn up_to_five_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    match Option::<f64>::deserialize(deserializer)? {
+        Some(value) if !(0.0..=5.0).contains(&value) => Err(out_of_range(value, "from 0 to 5")),
         value => Ok(value),
     }
 }

@@ -1,32 +1,26 @@
 //! Causal attention of packed sequences, forward and backward. No sequence sees another.
+//!
+//! On a CPU in f32 and bf16 it is the program's own kernel, which computes no score that the mask would hide; elsewhere,
+//! and as the judge of that in tests, LibTorch's.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
+use super::by_libtorch;
+use super::native::kernels::{self, Heads, Sequences};
 use super::pack::Run;
 use crate::model::Config;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// The attention's result `[rows, heads * head_dim]` (padding rows zero), and per run what the backward pass needs.
+/// The attention's result `[rows, heads * head_dim]` (padding rows zero), and what the backward pass needs.
 pub fn forward(config: &Config, qkv: &Tensor, runs: &[Run]) -> Result<(Tensor, Vec<Tensor>)> {
     let output =
         qkv.f_new_zeros([qkv.size()[0], (config.heads * config.head_dim) as i64], (qkv.kind(), qkv.device()))?;
-    let mut sums = Vec::with_capacity(runs.len());
-    for run in runs {
-        let [q, k, v] = split(config, qkv, run)?;
-        let mask = window_mask(config, run, qkv)?;
-        let (result, sum) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
-            &q,
-            &k,
-            &v,
-            0.0,
-            mask.is_none(),
-            mask.as_ref(),
-            None,
-        )?;
-        heads(&output, run, 0, config.heads, config.head_dim)?.f_copy_(&result)?;
-        sums.push(sum);
+    if kernels::serve(qkv) {
+        let sums = kernels::attend(heads_of(config), &sequences(runs), qkv, &output)?;
+        return Ok((output, vec![sums]));
     }
+    let sums = by_libtorch::forward(config, qkv, runs, &output)?;
     Ok((output, sums))
 }
 
@@ -40,55 +34,85 @@ pub fn backward(
     runs: &[Run],
 ) -> Result<Tensor> {
     let d_qkv = qkv.f_zeros_like()?;
-    for (run, sum) in runs.iter().zip(sums) {
-        let [q, k, v] = split(config, qkv, run)?;
-        let mask = window_mask(config, run, qkv)?;
-        let whole = |tensor: &Tensor| heads(tensor, run, 0, config.heads, config.head_dim);
-        let (d_q, d_k, d_v) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
-            &whole(d_output)?,
-            &q,
-            &k,
-            &v,
-            &whole(output)?,
-            sum,
-            0.0,
-            mask.is_none(),
-            mask.as_ref(),
-            None,
-        )?;
-        let parts = split(config, &d_qkv, run)?;
-        for (mut part, gradient) in parts.into_iter().zip([d_q, d_k, d_v]) {
-            part.f_copy_(&gradient)?;
-        }
+    if kernels::serve(qkv) {
+        kernels::attend_backward(heads_of(config), &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
+        return Ok(d_qkv);
     }
+    by_libtorch::backward(config, qkv, output, sums, d_output, runs, &d_qkv)?;
     Ok(d_qkv)
 }
 
-/// q, k and v of one run, each `[count, heads, length, head_dim]`, as views.
-fn split(config: &Config, qkv: &Tensor, run: &Run) -> Result<[Tensor; 3]> {
-    let (heads_q, heads_kv, width) = (config.heads, config.kv_heads, config.head_dim);
-    Ok([
-        heads(qkv, run, 0, heads_q, width)?,
-        heads(qkv, run, heads_q * width, heads_kv, width)?,
-        heads(qkv, run, (heads_q + heads_kv) * width, heads_kv, width)?,
-    ])
+fn heads_of(config: &Config) -> Heads {
+    Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim, window: config.sliding_window }
 }
 
-fn heads(rows: &Tensor, run: &Run, column: usize, heads: usize, width: usize) -> Result<Tensor> {
-    rows.f_narrow(0, run.start, run.count * run.length)?
-        .f_narrow(1, column as i64, (heads * width) as i64)?
-        .f_unflatten(1, [heads as i64, width as i64])?
-        .f_unflatten(0, [run.count, run.length])?
-        .f_transpose(1, 2)
+/// Every sequence of the runs.
+fn sequences(runs: &[Run]) -> Sequences {
+    let starts = runs.iter().flat_map(|run| (0..run.count).map(|n| run.start + n * run.length)).collect();
+    let lengths = runs.iter().flat_map(|run| (0..run.count).map(|_| run.length)).collect();
+    Sequences { starts, lengths }
 }
 
-/// An additive mask where the sliding window is shorter than the sequence; `None` where plain causal attention does.
-fn window_mask(config: &Config, run: &Run, like: &Tensor) -> Result<Option<Tensor>> {
-    let Some(window) = config.sliding_window.filter(|&window| (window as i64) < run.length) else {
-        return Ok(None);
-    };
-    let seen = Tensor::f_ones([run.length, run.length], (Kind::Bool, like.device()))?;
-    let seen = seen.f_tril(0)?.f_triu(1 - window as i64)?;
-    let mask = Tensor::f_zeros([run.length, run.length], (like.kind(), like.device()))?;
-    Ok(Some(mask.f_masked_fill(&seen.f_logical_not()?, f64::NEG_INFINITY)?))
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    fn random(rows: i64, width: i64, scale: f64) -> Tensor {
+        let flat: Vec<f32> =
+            (0..rows * width).map(|n| (((n * n + 31 * n) % 1009) as f64 / 1009.0 - 0.5) as f32).collect();
+        Tensor::from_slice(&flat).view([rows, width]) * scale
+    }
+
+    fn apart(found: &Tensor, expected: &Tensor) -> f64 {
+        let expected = expected.to_kind(Kind::Double);
+        let worst = f64::try_from((found.to_kind(Kind::Double) - &expected).abs().max()).unwrap();
+        worst / f64::try_from(expected.abs().max()).unwrap()
+    }
+
+    /// The same in plain products, which serve a GPU.
+    #[test]
+    fn plain_products_agree_with_libtorch() {
+        let runs = [(0, 3, 9), (27, 1, 40)].map(|(start, count, length)| Run { start, count, length });
+        for (kv_heads, sliding_window) in [(4, None), (2, Some(6))] {
+            let config = Config { kv_heads, head_dim: 8, sliding_window, ..Config::llama(10, 64, 64, 1, 4) };
+            let qkv = random(70, ((4 + 2 * kv_heads) * 8) as i64, 4.0).to_kind(Kind::Double);
+            let d_output = random(70, 32, 1.0).to_kind(Kind::Double);
+            let (expected, sums) = forward(&config, &qkv, &runs).unwrap();
+            let expected_d = backward(&config, &qkv, &expected, &sums, &d_output, &runs).unwrap();
+            let (output, d_qkv) = (expected.zeros_like(), qkv.zeros_like());
+            let sums = by_libtorch::products_forward(&config, &qkv, &runs, &output).unwrap();
+            by_libtorch::products_backward(&config, &qkv, &output, &sums, &d_output, &runs, &d_qkv).unwrap();
+            assert!(apart(&output, &expected) < 1e-12);
+            assert!(apart(&d_qkv, &expected_d) < 1e-12);
+        }
+    }
+
+    /// Lengths around the kernel's blocks, grouped heads, odd widths, and windows.
+    #[test]
+    fn the_kernel_agrees_with_libtorch() {
+        let runs = [(0, 2, 1), (2, 1, 47), (49, 1, 48), (97, 2, 49), (195, 1, 130)];
+        let runs = runs.map(|(start, count, length)| Run { start, count, length });
+        for (heads, kv_heads, head_dim, sliding_window) in
+            [(4, 4, 32, None), (4, 2, 20, None), (3, 1, 64, Some(7)), (2, 2, 12, Some(50))]
+        {
+            let config = Config { kv_heads, head_dim, sliding_window, ..Config::llama(10, 64, 64, 1, heads) };
+            let rows = 330;
+            let qkv = random(rows, ((heads + 2 * kv_heads) * head_dim) as i64, 4.0);
+            let d_output = random(rows, (heads * head_dim) as i64, 1.0);
+            let (wide, wide_d) = (qkv.to_kind(Kind::Double), d_output.to_kind(Kind::Double));
+            let (expected, expected_sums) = forward(&config, &wide, &runs).unwrap();
+            let expected_d = backward(&config, &wide, &expected, &expected_sums, &wide_d, &runs).unwrap();
+            for (kind, tolerance) in [(Kind::Float, 3e-6), (Kind::BFloat16, 2e-2)] {
+                let (qkv, d_output) = (qkv.to_kind(kind), d_output.to_kind(kind));
+                let (output, sums) = forward(&config, &qkv, &runs).unwrap();
+                assert!(apart(&output, &expected) < tolerance, "{kind:?} {heads} {kv_heads} {head_dim}");
+                let d_qkv = backward(&config, &qkv, &output, &sums, &d_output, &runs).unwrap();
+                assert!(apart(&d_qkv, &expected_d) < tolerance, "{kind:?} {heads} {kv_heads} {head_dim}");
+                let padding = d_qkv.narrow(0, 325, 5).abs().max();
+                assert_eq!(f64::try_from(padding).unwrap(), 0.0, "padding has no gradient");
+            }
+        }
+    }
 }

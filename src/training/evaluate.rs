@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use super::layer::{Pass, Trainee};
-use super::pack::{self, Share};
+use super::loss::{self, Weights};
+use super::pack::{self, Packed, Share};
 use super::parameters::Parameters;
-use super::{Error, Trainer, loss};
+use super::{Error, Trainer, ops};
 use crate::adapter::Adapter;
 use crate::dataset::Sample;
 
@@ -29,14 +31,8 @@ impl Trainer {
     /// # Errors
     /// If a row does not fit the model, the adapter has another layout, or LibTorch fails.
     pub fn evaluate(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
-        let _guard = tch::no_grad_guard();
-        if *adapter.layout != *self.layout() {
-            let reason = "the adapter to evaluate has another layout than the trainer".into();
-            return Err(Error::Job { job: 0, reason });
-        }
-        for (row, sample) in samples.iter().enumerate() {
-            pack::check_sample(&self.base, sample).map_err(|reason| Error::Row { job: 0, step: 0, row, reason })?;
-        }
+        let _guard = self.enter();
+        self.check_evaluation(adapter, samples)?;
         let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
         let mut losses = Vec::with_capacity(samples.len());
         for chunk in chunks(samples) {
@@ -47,18 +43,57 @@ impl Trainer {
 
     fn evaluate_chunk(&self, parameters: &Parameters, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
         let packed = pack::pack(&self.base, &[Share { samples, weight: 0.0 }])?;
-        let trainees = [Trainee { parameters, masks: None }];
-        let pass = Pass { base: &self.base, packed: &packed, trainees: &trainees };
-        let mut x = self.base.embedding.f_index_select(0, &packed.ids)?;
-        for layer in 0..self.base.blocks.len() {
-            x = pass.forward(layer, x)?.0;
-        }
-        let nats = loss::cross_entropy(&self.base, &packed, &x, false)?.nats;
+        let x = self.last_rows(parameters, &packed)?;
+        let nats = loss::cross_entropy(&self.base, &packed, &x, Weights::None)?.nats;
         let of_row = |range: &std::ops::Range<usize>| SampleLoss {
             nats: nats[range.clone()].iter().sum(),
             tokens: range.len() as u32,
         };
         Ok(packed.predictions.samples[0].iter().map(of_row).collect())
+    }
+
+    /// The last layer's output in the rows that predict.
+    fn last_rows(&self, parameters: &Parameters, packed: &Packed) -> Result<Tensor, Error> {
+        let trainees = [Trainee { parameters, masks: None }];
+        let pass = Pass { base: &self.base, packed, trainees: &trainees };
+        let mut x = self.base.embedding.f_index_select(0, &packed.ids)?;
+        for layer in 0..self.base.blocks.len() {
+            x = pass.forward(layer, x)?.0;
+        }
+        Ok(x)
+    }
+
+    /// The logits `[ids, vocab]` of each next token, in f32 (f64 where the base is).
+    ///
+    /// # Errors
+    /// If the ids do not fit the model, the adapter has another layout, or LibTorch fails.
+    pub fn logits(&self, adapter: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
+        let _guard = self.enter();
+        // Every position predicts: the one after the last is asked for by a token that stands for it.
+        let mut padded = ids.to_vec();
+        padded.push(0);
+        let every = std::iter::once(1..padded.len() as u32).collect();
+        let sample = Arc::new(Sample { ids: padded, targets: every });
+        self.check_evaluation(adapter, std::slice::from_ref(&sample))?;
+        let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
+        let packed = pack::pack(&self.base, &[Share { samples: &[sample], weight: 0.0 }])?;
+        let x = self.last_rows(&parameters, &packed)?;
+        let master = self.base.precision.master_kind();
+        let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
+        let logits = ops::product(&h, &self.base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
+        Ok(logits.f_to_kind(master)?)
+    }
+
+    /// Refuses what cannot be evaluated, before anything is computed.
+    fn check_evaluation(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<(), Error> {
+        if *adapter.layout != *self.layout() {
+            let reason = "the adapter to evaluate has another layout than the trainer".into();
+            return Err(Error::Job { job: 0, reason });
+        }
+        for (row, sample) in samples.iter().enumerate() {
+            pack::check_sample(&self.base, sample).map_err(|reason| Error::Row { job: 0, step: 0, row, reason })?;
+        }
+        Ok(())
     }
 }
 

@@ -18,12 +18,48 @@ pub struct Job {
     pub adapter: Arc<Adapter>,
     /// What it trains on.
     pub steps: Vec<Step>,
+    /// What it minimises.
+    pub objective: Objective,
+    /// What the federated method adds.
+    pub terms: Terms,
     /// How it trains.
     pub hyper: Hyper,
     /// Keys the dropout masks; nothing else in a training is random.
     pub seed: Seed,
     /// Which stream of masks: the task's identity.
     pub stream: u64,
+}
+
+/// What a training minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Objective {
+    /// The negative log-likelihood of the target tokens.
+    #[default]
+    Sft,
+    /// Direct preference optimisation (arXiv 2305.18290): rows 2i and 2i + 1 of a micro-batch are the chosen and the
+    /// rejected answer of pair i, and the reference is the base without adapter.
+    Dpo {
+        /// How strongly the policy is held to the reference.
+        beta: f64,
+    },
+}
+
+/// Data that a federated method hands to a client's training.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// What the proximal term pulls towards; the adapter that the job starts from where none is given.
+    pub anchor: Option<Arc<Adapter>>,
+    /// SCAFFOLD's c - c_i (arXiv 1910.06378), and where it enters.
+    pub correction: Option<(Arc<Adapter>, CorrectionPlace)>,
+}
+
+/// Where a correction enters a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CorrectionPlace {
+    /// Added to the gradient before it is clipped, as in the paper's local step.
+    Gradient,
+    /// Subtracted, times the learning rate, from the values after the update, as FedLLM-Bench does.
+    AfterUpdate,
 }
 
 /// How adapters are trained.
@@ -39,7 +75,7 @@ pub struct Hyper {
     pub accumulation: Accumulation,
     /// LoRA dropout, in [0, 1).
     pub dropout: f64,
-    /// FedProx's mu: adds mu (w - w_start) to each gradient (arXiv 1812.06127).
+    /// FedProx's mu: adds mu (w - anchor) to each gradient (arXiv 1812.06127).
     pub proximal: Option<f64>,
 }
 
@@ -108,8 +144,10 @@ pub enum Accumulation {
 pub struct Outcome {
     /// The adapter after the last step that was taken.
     pub adapter: Adapter,
-    /// The loss of each step before its update [nat/token].
+    /// The loss of each step before its update [nat/token; nat/pair under DPO].
     pub losses: Vec<f64>,
+    /// Under DPO, what each step's pairs said before its update.
+    pub preferences: Vec<Preference>,
     /// The gradient's norm at each step, before clipping.
     pub grad_norms: Vec<f64>,
     /// Tokens that went through the model.
@@ -120,6 +158,17 @@ pub struct Outcome {
     pub update_norm: f64,
     /// Whether the result may be used.
     pub status: Status,
+}
+
+/// Means over the pairs of one DPO step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Preference {
+    /// beta times the log-ratio of policy to reference for the chosen answer.
+    pub chosen_reward: f64,
+    /// The same for the rejected answer.
+    pub rejected_reward: f64,
+    /// Share of pairs in which the chosen answer has the higher reward.
+    pub accuracy: f64,
 }
 
 /// Whether the result of a job may be used.

@@ -45,18 +45,20 @@ pub struct Kept {
 }
 
 impl Pass<'_> {
-    /// Runs a layer on `x` `[rows, hidden]`.
+    /// Runs a layer on `x` `[rows, hidden]`. After its attention, the last layer goes on with the predicting rows alone:
+    /// nothing reads the others.
     pub fn forward(&self, layer: usize, x: Tensor) -> Result<(Tensor, Kept)> {
         let (block, config) = (&self.base.blocks[layer], &self.base.config);
         let master = self.base.precision.master_kind();
         let (h, x_inverse) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
         let qkv = linear(&h, &block.qkv, block.qkv_bias.as_ref())?;
         let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
-        ops::rotate(&self.turned(&qkv)?, &self.packed.cos, &self.packed.sin, false)?;
+        self.turn(&qkv, false)?;
         let (attended, sums) = attention::forward(config, &qkv, &self.packed.runs)?;
-        let mut x2 = linear(&attended, &block.output, block.output_bias.as_ref())?;
-        let low_output = self.add_lora(layer, Site::Output, &attended, &x2)?;
-        let _ = x2.f_add_(&x)?;
+        let (attended_rows, residual) = (self.go_on(layer, &attended)?, self.go_on(layer, &x)?);
+        let mut x2 = linear(&attended_rows, &block.output, block.output_bias.as_ref())?;
+        let low_output = self.add_lora(layer, Site::Output, &attended_rows, &x2)?;
+        let _ = x2.f_add_(&residual)?;
         let (h2, x2_inverse) = ops::rms_norm(&x2, &block.inner_norm, config.rms_norm_eps, master)?;
         let gate_up = linear(&h2, &block.gate_up, block.gate_up_bias.as_ref())?;
         let low_mlp = self.add_lora(layer, Site::Mlp, &h2, &gate_up)?;
@@ -74,49 +76,69 @@ impl Pass<'_> {
     pub fn backward(&self, layer: usize, kept: Kept, dy: Tensor, is_lowest: bool) -> Result<Option<Tensor>> {
         let dx2 = self.backward_mlp(layer, &kept, dy)?;
         let block = &self.base.blocks[layer];
-        let d_attended = dx2.f_mm(&block.output)?;
-        self.differentiate_lora(layer, Site::Output, &kept, &kept.attended, &dx2, Some(&d_attended))?;
+        let d_attended = ops::product(&dx2, &block.output)?;
+        let attended_rows = self.go_on(layer, &kept.attended)?;
+        self.differentiate_lora(layer, Site::Output, &kept, &attended_rows, &dx2, Some(&d_attended))?;
+        let (d_attended, dx2) = (self.come_back(layer, d_attended)?, self.come_back(layer, dx2)?);
         let config = &self.base.config;
         let d_qkv = attention::backward(config, &kept.qkv, &kept.attended, &kept.sums, &d_attended, &self.packed.runs)?;
-        ops::rotate(&self.turned(&d_qkv)?, &self.packed.cos, &self.packed.sin, true)?;
+        self.turn(&d_qkv, true)?;
         if is_lowest {
             self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, None)?;
             return Ok(None);
         }
-        let dh = d_qkv.f_mm(&block.qkv)?;
+        let dh = ops::product(&d_qkv, &block.qkv)?;
         self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, Some(&dh))?;
-        let mut dx = ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm)?;
-        let _ = dx.f_add_(&dx2)?;
-        Ok(Some(dx))
+        ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm, &dx2).map(Some)
     }
 
     /// The gradient at the attention's residual sum.
     fn backward_mlp(&self, layer: usize, kept: &Kept, dy: Tensor) -> Result<Tensor> {
         let block = &self.base.blocks[layer];
-        let d_product = dy.f_mm(&block.down)?;
+        let d_product = ops::product(&dy, &block.down)?;
         if let Some(product) = &kept.product {
             self.differentiate_lora(layer, Site::Down, kept, product, &dy, Some(&d_product))?;
         }
         let d_gate_up = ops::swiglu_backward(&d_product, &kept.gate_up)?;
-        let dh2 = d_gate_up.f_mm(&block.gate_up)?;
+        let dh2 = ops::product(&d_gate_up, &block.gate_up)?;
         self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
-        let mut dx2 = ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm)?;
-        let _ = dx2.f_add_(&dy)?;
-        Ok(dx2)
+        ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm, &dy)
     }
 
-    /// The heads that the rotary embedding turns: those of q and k, as `[rows, heads + kv_heads, head_dim]`.
-    fn turned(&self, qkv: &Tensor) -> Result<Tensor> {
-        let config = &self.base.config;
-        let heads = (config.heads + config.kv_heads) as i64;
-        let width = config.head_dim as i64;
-        qkv.f_narrow(1, 0, heads * width)?.f_unflatten(1, [heads, width])
+    /// The rows with which `layer` goes on after its attention.
+    fn go_on(&self, layer: usize, rows: &Tensor) -> Result<Tensor> {
+        match self.is_last(layer) {
+            true => rows.f_index_select(0, &self.packed.predictions.rows),
+            false => Ok(rows.shallow_clone()),
+        }
+    }
+
+    /// The gradient of all rows from that of the rows with which `layer` went on; the others have none.
+    fn come_back(&self, layer: usize, gradient: Tensor) -> Result<Tensor> {
+        if !self.is_last(layer) {
+            return Ok(gradient);
+        }
+        let predictions = &self.packed.predictions;
+        let real = gradient.f_index_select(0, &predictions.real_places)?;
+        let all = [self.packed.ids.size()[0], gradient.size()[1]];
+        gradient.f_new_zeros(all, (gradient.kind(), gradient.device()))?.f_index_copy_(0, &predictions.real_rows, &real)
+    }
+
+    fn is_last(&self, layer: usize) -> bool {
+        layer + 1 == self.base.blocks.len()
+    }
+
+    /// Turns the heads of q and k, which stand first in a row, by their positions.
+    fn turn(&self, qkv: &Tensor, backwards: bool) -> Result<()> {
+        let heads = self.base.config.heads + self.base.config.kv_heads;
+        ops::rotate(qkv, heads, &self.packed.cos, &self.packed.sin, backwards)
     }
 
     fn add_lora(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let one = |(index, trainee): (usize, &Trainee)| {
             let Some(group) = trainee.parameters.group(layer, site) else { return Ok(None) };
-            let (input, output) = (self.rows_of(index, input)?, self.rows_of(index, output)?);
+            let own = |rows: &Tensor| self.rows_of(layer, site, index, rows);
+            let (input, output) = (own(input)?, own(output)?);
             lora::forward(group, &input, &output, trainee.masks.as_ref()).map(Some)
         };
         self.trainees.iter().enumerate().map(one).collect()
@@ -136,22 +158,26 @@ impl Pass<'_> {
             else {
                 continue;
             };
-            let (input, d_output) = (self.rows_of(index, input)?, self.rows_of(index, d_output)?);
-            let d_input = d_input.map(|rows| self.rows_of(index, rows)).transpose()?;
+            let own = |rows: &Tensor| self.rows_of(layer, site, index, rows);
+            let (input, d_output, d_input) = (own(input)?, own(d_output)?, d_input.map(own).transpose()?);
             lora::backward(group, &input, low, &d_output, d_input.as_ref(), trainee.masks.as_ref())?;
         }
         Ok(())
     }
 
-    fn rows_of(&self, index: usize, rows: &Tensor) -> Result<Tensor> {
-        let span = &self.packed.spans[index];
+    /// One job's share of the rows at a site.
+    fn rows_of(&self, layer: usize, site: Site, index: usize, rows: &Tensor) -> Result<Tensor> {
+        let span = match self.is_last(layer) && site != Site::Attention {
+            true => &self.packed.predictions.spans[index],
+            false => &self.packed.spans[index],
+        };
         rows.f_narrow(0, span.start, span.end - span.start)
     }
 }
 
 fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     match bias {
-        None => input.f_mm(&weight.f_tr()?),
-        Some(bias) => bias.f_addmm(input, &weight.f_tr()?),
+        None => ops::product(input, &weight.f_tr()?),
+        Some(bias) => ops::product(input, &weight.f_tr()?)?.f_add_(bias),
     }
 }

@@ -1,8 +1,9 @@
 //! The low-rank products of one job at one site: added to the base's output, and differentiated.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
-use super::parameters::Group;
+use super::ops;
+use super::parameters::{Group, Member};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -43,13 +44,13 @@ fn mix(mut word: u64) -> u64 {
 /// Adds scale B A input to `output`'s columns and returns scale A input, `[rows, members * rank]`, for [`backward`].
 pub fn forward(group: &Group, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
     let mut low = match masks {
-        None => input.f_mm(&group.a.f_tr()?)?,
+        None => ops::product(input, &group.a.f_tr()?)?,
         Some(masks) => masked_low(group, input, masks)?,
     };
     let _ = low.f_mul_scalar_(group.scale)?;
     for (index, member) in group.members.iter().enumerate() {
         let part = low.f_narrow(1, index as i64 * group.rank, group.rank)?;
-        let _ = output.f_narrow(1, member.column, member.outputs)?.f_addmm_(&part, &member.b.f_tr()?)?;
+        ops::add_product(&output.f_narrow(1, member.column, member.outputs)?, &part, &member.b.f_tr()?)?;
     }
     Ok(low)
 }
@@ -67,34 +68,25 @@ pub fn backward(
     for (index, member) in group.members.iter().enumerate() {
         let columns = |tensor: &Tensor| tensor.f_narrow(1, index as i64 * group.rank, group.rank);
         let d_out = d_output.f_narrow(1, member.column, member.outputs)?;
-        columns(&d_low)?.f_copy_(&d_out.f_mm(&member.b)?)?;
-        accumulate(&member.b_gradient, &d_out.f_tr()?, &columns(low)?)?;
+        ops::product_into(&columns(&d_low)?, &d_out, &member.b)?;
+        ops::add_product(&member.b_gradient, &d_out.f_tr()?, &columns(low)?)?;
     }
     let _ = d_low.f_mul_scalar_(group.scale)?;
     if let Some(masks) = masks {
         return masked_backward(group, input, &d_low, d_input, masks);
     }
-    accumulate(&group.a_gradient, &d_low.f_tr()?, input)?;
+    ops::add_product(&group.a_gradient, &d_low.f_tr()?, input)?;
     match d_input {
-        Some(d_input) => d_input.shallow_clone().f_addmm_(&d_low, &group.a).map(drop),
+        Some(d_input) => ops::add_product(d_input, &d_low, &group.a),
         None => Ok(()),
     }
 }
 
-/// target += left right, in the target's type.
-fn accumulate(target: &Tensor, left: &Tensor, right: &Tensor) -> Result<()> {
-    let mut target = target.shallow_clone();
-    if target.kind() == left.kind() {
-        return target.f_addmm_(left, right).map(drop);
-    }
-    target.f_add_(&left.f_mm(right)?.f_to_kind(Kind::Float)?).map(drop)
-}
-
 /// Each member drops its own part of the input, as each of PEFT's modules does.
 fn masked_low(group: &Group, input: &Tensor, masks: &Masks) -> Result<Tensor> {
-    let part = |(index, member): (usize, &super::parameters::Member)| {
+    let part = |(index, member): (usize, &Member)| {
         let a = group.a.f_narrow(0, index as i64 * group.rank, group.rank)?;
-        input.f_mul(&masks.mask(member.module, input)?)?.f_mm(&a.f_tr()?)
+        ops::product(&input.f_mul(&masks.mask(member.module, input)?)?, &a.f_tr()?)
     };
     let parts = group.members.iter().enumerate().map(part).collect::<Result<Vec<_>>>()?;
     Tensor::f_cat(&parts, 1)
@@ -113,9 +105,9 @@ fn masked_backward(
         let mask = masks.mask(member.module, input)?;
         let d_part = d_low.f_narrow(1, start, group.rank)?;
         let a_gradient = group.a_gradient.f_narrow(0, start, group.rank)?;
-        accumulate(&a_gradient, &d_part.f_tr()?, &input.f_mul(&mask)?)?;
+        ops::add_product(&a_gradient, &d_part.f_tr()?, &input.f_mul(&mask)?)?;
         if let Some(d_input) = d_input {
-            let through = d_part.f_mm(&group.a.f_narrow(0, start, group.rank)?)?.f_mul(&mask)?;
+            let through = ops::product(&d_part, &group.a.f_narrow(0, start, group.rank)?)?.f_mul(&mask)?;
             let _ = d_input.shallow_clone().f_add_(&through)?;
         }
     }

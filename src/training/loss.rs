@@ -2,7 +2,7 @@
 //!
 //! Logits exist only for those rows, and only a chunk of them at a time.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::ops;
 use super::pack::Packed;
@@ -13,6 +13,16 @@ type Result<T> = std::result::Result<T, TchError>;
 /// Logits that exist at a time [byte].
 const CHUNK_BYTES: usize = 64 << 20;
 
+/// Where the weights of the predictions' losses come from.
+pub enum Weights<'a> {
+    /// No gradient is wanted.
+    None,
+    /// They stand in the packed rows.
+    Known,
+    /// They follow from the losses of all predictions, as under DPO.
+    FromLosses(&'a dyn Fn(&[f64]) -> Vec<f64>),
+}
+
 /// The losses of a pass.
 pub struct Losses {
     /// Negative log-likelihood of each prediction [nat], padding included.
@@ -21,38 +31,69 @@ pub struct Losses {
     pub gradient: Option<Tensor>,
 }
 
-/// Computes the losses of `x` `[rows, hidden]`, the last layer's output.
-pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, with_gradient: bool) -> Result<Losses> {
-    let master = base.precision.master_kind();
-    let predictions = &packed.predictions;
-    let chosen = x.f_index_select(0, &predictions.rows)?;
-    let (h, inverse) = ops::rms_norm(&chosen, &base.norm, base.config.rms_norm_eps, master)?;
-    let dh = with_gradient.then(|| h.f_empty_like()).transpose()?;
-    let mut nats = Vec::with_capacity(h.size()[0] as usize);
-    let rows = h.size()[0];
-    let step = chunk_rows(base);
-    for start in (0..rows).step_by(step as usize) {
-        let length = step.min(rows - start);
-        let chunk = |tensor: &Tensor| tensor.f_narrow(0, start, length);
-        let logits = chunk(&h)?.f_mm(&base.head.f_tr()?)?.f_to_kind(master)?;
-        let labels = chunk(&predictions.labels)?.f_unsqueeze(1)?;
-        let log = logits.f_log_softmax(-1, None::<Kind>)?;
-        let found = log.f_gather(1, &labels, false)?;
-        nats.extend(Vec::<f64>::try_from(found.f_neg()?.f_squeeze_dim(1)?.f_to_kind(Kind::Double)?)?);
-        if let Some(dh) = &dh {
-            let mut d_logits = log.f_exp()?;
-            let at_label = d_logits.f_gather(1, &labels, false)?.f_sub_scalar(1.0)?;
-            let _ = d_logits.f_scatter_(1, &labels, &at_label)?;
-            let _ = d_logits.f_mul_(&chunk(&predictions.weights)?.f_unsqueeze(1)?)?;
-            chunk(dh)?.f_copy_(&d_logits.f_to_kind(h.kind())?.f_mm(&base.head)?)?;
+/// Computes the losses of `x` `[predictions, hidden]`: the last layer's output in the rows that predict.
+pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, weights: Weights) -> Result<Losses> {
+    let (h, inverse) = ops::rms_norm(x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
+    let head = Head { base, labels: &packed.predictions.labels, h: &h };
+    let (nats, dh) = match weights {
+        Weights::None => (head.losses()?, None),
+        Weights::Known => {
+            let (nats, dh) = head.gradient(&packed.predictions.weights)?;
+            (nats, Some(dh))
         }
+        Weights::FromLosses(weigh) => {
+            let nats = head.losses()?;
+            let weights = Tensor::f_from_slice(&weigh(&nats))?.f_to_kind(packed.predictions.weights.kind())?;
+            let (_, dh) = head.gradient(&weights.f_to_device(x.device())?)?;
+            (nats, Some(dh))
+        }
+    };
+    let gradient =
+        dh.map(|dh| ops::rms_norm_backward(&dh, x, &inverse, &base.norm, &dh.f_zeros_like()?)).transpose()?;
+    Ok(Losses { nats, gradient })
+}
+
+/// The output head on normalised rows.
+struct Head<'a> {
+    base: &'a Base,
+    labels: &'a Tensor,
+    h: &'a Tensor,
+}
+
+impl Head<'_> {
+    fn losses(&self) -> Result<Vec<f64>> {
+        let mut nats = Vec::new();
+        self.for_chunks(|chunk, mut logits| {
+            let labels = chunk(self.labels)?;
+            nats.extend(ops::cross_entropy(&mut logits, &labels, None, self.base.precision.master_kind())?);
+            Ok(())
+        })?;
+        Ok(nats)
     }
-    let gradient = dh.map(|dh| {
-        let d_chosen = ops::rms_norm_backward(&dh, &chosen, &inverse, &base.norm)?;
-        let real = d_chosen.f_index_select(0, &predictions.real_places)?;
-        x.f_zeros_like()?.f_index_copy_(0, &predictions.real_rows, &real)
-    });
-    Ok(Losses { nats, gradient: gradient.transpose()? })
+
+    /// The losses, and the gradient of their weighted sum at `h`.
+    fn gradient(&self, weights: &Tensor) -> Result<(Vec<f64>, Tensor)> {
+        let mut nats = Vec::new();
+        let dh = self.h.f_empty_like()?;
+        self.for_chunks(|chunk, mut logits| {
+            let (labels, weights) = (chunk(self.labels)?, chunk(weights)?);
+            let master = self.base.precision.master_kind();
+            nats.extend(ops::cross_entropy(&mut logits, &labels, Some(&weights), master)?);
+            ops::product_into(&chunk(&dh)?, &logits, &self.base.head)
+        })?;
+        Ok((nats, dh))
+    }
+
+    /// Calls `body` with the logits of each chunk, and with what cuts that chunk out of another tensor.
+    fn for_chunks(&self, mut body: impl FnMut(&dyn Fn(&Tensor) -> Result<Tensor>, Tensor) -> Result<()>) -> Result<()> {
+        let (rows, step) = (self.h.size()[0], chunk_rows(self.base));
+        for start in (0..rows).step_by(step as usize) {
+            let length = step.min(rows - start);
+            let chunk = |tensor: &Tensor| tensor.f_narrow(0, start, length);
+            body(&chunk, ops::product(&chunk(self.h)?, &self.base.head.f_tr()?)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// Rows of a chunk: a multiple of 16, so that a row's bits do not depend on where chunks end.

@@ -3,30 +3,40 @@
 //! A training is a pure function of its [`Job`]: no generator, clock or batch-mate enters its bits.
 
 mod attention;
+mod by_libtorch;
 mod error;
 mod evaluate;
 mod job;
 mod layer;
 mod lora;
 mod loss;
+mod memory;
 mod native;
 mod numerics;
 mod ops;
 mod optimizer;
-pub mod oracle;
+mod oracle;
 mod pack;
 mod parameters;
-pub mod pretrain;
+mod preference;
+mod pretrain;
 mod process;
+mod runner;
+mod self_test;
 #[cfg(test)]
 mod tests;
 mod trainer;
 
 pub use error::Error;
 pub use evaluate::SampleLoss;
-pub use job::{Accumulation, AdamVariant, Hyper, Job, Optimizer, Outcome, Status, Step};
+pub use job::{
+    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Objective, Optimizer, Outcome, Preference, Status, Step,
+    Terms,
+};
+pub use memory::MemoryPlan;
 pub use native::Switches;
-pub use numerics::{Fingerprint, Numerics, NumericsClass};
+pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use pretrain::{PretrainSpec, pretrain};
 pub use process::init_process;
+pub use self_test::{Grade, SelfTest};
 pub use trainer::Trainer;

@@ -1,56 +1,287 @@
-//! The elementwise parts of a decoder layer with their derivatives, in LibTorch's operations.
+//! The elementwise parts of a decoder layer with their derivatives.
 //!
-//! Each works row by row: the bits of a row depend on no other row.
+//! Each works row by row: the bits of a row depend on no other row. On a CPU in f32 and bf16 they are the program's own
+//! kernels, in one pass over memory; elsewhere, and as the judge of those in tests, LibTorch's operations.
 
 use tch::{Kind, TchError, Tensor};
 
+use super::native::kernels;
+
 type Result<T> = std::result::Result<T, TchError>;
 
-/// RMSNorm: returns the output and 1 / rms of each row `[rows, 1]`, which the backward pass needs.
-///
-/// As in Transformers, the normalised row is rounded to the activations' type before the weight is applied.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(Tensor, Tensor)> {
-    let wide = x.f_to_kind(master)?;
-    let inverse = wide.f_square()?.f_mean_dim([-1i64].as_slice(), true, None::<Kind>)?.f_add_scalar(eps)?.f_rsqrt()?;
-    let y = wide.f_mul(&inverse)?.f_to_kind(x.kind())?.f_mul(weight)?;
-    Ok((y, inverse))
+/// The product of two matrices.
+pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !kernels::serve_products(a) {
+        return a.f_mm(b);
+    }
+    let out = Tensor::f_empty([a.size()[0], b.size()[1]], (a.kind(), a.device()))?;
+    kernels::product_into(a, b, &out, false);
+    Ok(out)
 }
 
-/// The derivative of [`rms_norm`] with respect to its input.
-pub fn rms_norm_backward(dy: &Tensor, x: &Tensor, inverse: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let master = inverse.kind();
-    let scaled = dy.f_mul(weight)?.f_to_kind(master)?;
-    let unit = x.f_to_kind(master)?.f_mul(inverse)?;
-    let along = scaled.f_mul(&unit)?.f_mean_dim([-1i64].as_slice(), true, None::<Kind>)?;
-    scaled.f_sub(&unit.f_mul(&along)?)?.f_mul(inverse)?.f_to_kind(x.kind())
+/// Writes the product of two matrices to `out`, which may be a part of a wider table.
+pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    if kernels::serve_products(a) {
+        kernels::product_into(a, b, out, false);
+        return Ok(());
+    }
+    out.shallow_clone().f_copy_(&a.f_mm(b)?)
+}
+
+/// Adds the product of two matrices to `out`, which may be a part of a wider table.
+pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    if kernels::serve_products(a) && kernels::serve_products(out) {
+        kernels::product_into(a, b, out, true);
+        return Ok(());
+    }
+    if out.kind() == a.kind() {
+        return out.shallow_clone().f_addmm_(a, b).map(drop);
+    }
+    out.shallow_clone().f_add_(&a.f_mm(b)?.f_to_kind(out.kind())?).map(drop)
+}
+
+/// RMSNorm: returns the output and 1 / rms of each row `[rows, 1]`, which the backward pass needs.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(Tensor, Tensor)> {
+    if kernels::serve(x) {
+        return kernels::rms_norm(x, weight, eps);
+    }
+    plain::rms_norm(x, weight, eps, master)
+}
+
+/// The derivative of [`rms_norm`] with respect to its input, plus `residual`.
+pub fn rms_norm_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    inverse: &Tensor,
+    weight: &Tensor,
+    residual: &Tensor,
+) -> Result<Tensor> {
+    if kernels::serve(x) {
+        return kernels::rms_norm_backward(dy, x, inverse, weight, residual);
+    }
+    plain::rms_norm_backward(dy, x, inverse, weight)?.f_add(residual)
 }
 
 /// silu(gate) * up of `[rows, 2 inner]`, gate in the first half.
 pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
-    let inner = gate_up.size()[1] / 2;
-    gate_up.f_narrow(1, 0, inner)?.f_silu()?.f_mul(&gate_up.f_narrow(1, inner, inner)?)
+    if kernels::serve(gate_up) { kernels::swiglu(gate_up) } else { plain::swiglu(gate_up) }
 }
 
 /// The derivative of [`swiglu`], in the layout of its input.
-pub fn swiglu_backward(da: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
-    let inner = gate_up.size()[1] / 2;
-    let (gate, up) = (gate_up.f_narrow(1, 0, inner)?, gate_up.f_narrow(1, inner, inner)?);
-    let d_gate = gate.f_silu_backward(&da.f_mul(&up)?)?;
-    Tensor::f_cat(&[d_gate, da.f_mul(&gate.f_silu()?)?], 1)
+pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+    if kernels::serve(gate_up) {
+        return kernels::swiglu_backward(d_product, gate_up);
+    }
+    plain::swiglu_backward(d_product, gate_up)
 }
 
-/// Turns pairs of each head in place: `heads` is `[rows, n, head_dim]`, the tables `[rows, head_dim / 2]`.
+/// Turns pairs of the first `heads` heads of each row of `x` in place; the tables are `[rows, head_dim / 2]`.
 ///
 /// The pairs are those of Transformers: element i with element i + head_dim / 2. `backwards` turns the other way, which
 /// is the derivative.
-pub fn rotate(heads: &Tensor, cos: &Tensor, sin: &Tensor, backwards: bool) -> Result<()> {
-    let half = heads.size()[2] / 2;
-    let (cos, sin) = (cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?);
-    let sin = if backwards { sin.f_neg()? } else { sin };
-    let (mut first, mut second) = (heads.f_narrow(2, 0, half)?, heads.f_narrow(2, half, half)?);
-    let turned_first = first.f_mul(&cos)?.f_sub(&second.f_mul(&sin)?)?;
-    let turned_second = second.f_mul(&cos)?.f_add(&first.f_mul(&sin)?)?;
-    first.f_copy_(&turned_first)?;
-    second.f_copy_(&turned_second)?;
-    Ok(())
+pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) -> Result<()> {
+    if kernels::serve(x) {
+        kernels::rotate(x, heads, cos, sin, backwards);
+        return Ok(());
+    }
+    plain::rotate(x, heads, cos, sin, backwards)
+}
+
+/// The loss of each row of `logits` [nat] as f64. With `weights`, the logits become the gradient of the weighted sum.
+pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tensor>, master: Kind) -> Result<Vec<f64>> {
+    if kernels::serve(logits) {
+        return kernels::cross_entropy(logits, labels, weights);
+    }
+    plain::cross_entropy(logits, labels, weights, master)
+}
+
+/// The same in LibTorch's operations.
+pub mod plain {
+    use super::*;
+
+    /// As in Transformers, the normalised row is rounded to the activations' type before the weight is applied.
+    pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(Tensor, Tensor)> {
+        let wide = x.f_to_kind(master)?;
+        let mean = wide.f_square()?.f_mean_dim([-1i64].as_slice(), true, None::<Kind>)?;
+        let inverse = mean.f_add_scalar(eps)?.f_rsqrt()?;
+        let y = wide.f_mul(&inverse)?.f_to_kind(x.kind())?.f_mul(weight)?;
+        Ok((y, inverse))
+    }
+
+    pub fn rms_norm_backward(dy: &Tensor, x: &Tensor, inverse: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let master = inverse.kind();
+        let scaled = dy.f_mul(weight)?.f_to_kind(master)?;
+        let unit = x.f_to_kind(master)?.f_mul(inverse)?;
+        let along = scaled.f_mul(&unit)?.f_mean_dim([-1i64].as_slice(), true, None::<Kind>)?;
+        scaled.f_sub(&unit.f_mul(&along)?)?.f_mul(inverse)?.f_to_kind(x.kind())
+    }
+
+    pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
+        let inner = gate_up.size()[1] / 2;
+        gate_up.f_narrow(1, 0, inner)?.f_silu()?.f_mul(&gate_up.f_narrow(1, inner, inner)?)
+    }
+
+    pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+        let inner = gate_up.size()[1] / 2;
+        let (gate, up) = (gate_up.f_narrow(1, 0, inner)?, gate_up.f_narrow(1, inner, inner)?);
+        let d_gate = gate.f_silu_backward(&d_product.f_mul(&up)?)?;
+        Tensor::f_cat(&[d_gate, d_product.f_mul(&gate.f_silu()?)?], 1)
+    }
+
+    pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) -> Result<()> {
+        let half = cos.size()[1];
+        let heads = x.f_narrow(1, 0, heads as i64 * 2 * half)?.f_unflatten(1, [heads as i64, 2 * half])?;
+        let table = |table: &Tensor| table.f_to_kind(x.kind())?.f_unsqueeze(1);
+        let (cos, sin) = (table(cos)?, table(sin)?);
+        let sin = if backwards { sin.f_neg()? } else { sin };
+        let (mut first, mut second) = (heads.f_narrow(2, 0, half)?, heads.f_narrow(2, half, half)?);
+        let turned_first = first.f_mul(&cos)?.f_sub(&second.f_mul(&sin)?)?;
+        let turned_second = second.f_mul(&cos)?.f_add(&first.f_mul(&sin)?)?;
+        first.f_copy_(&turned_first)?;
+        second.f_copy_(&turned_second)?;
+        Ok(())
+    }
+
+    pub fn cross_entropy(
+        logits: &mut Tensor,
+        labels: &Tensor,
+        weights: Option<&Tensor>,
+        master: Kind,
+    ) -> Result<Vec<f64>> {
+        let labels = labels.f_unsqueeze(1)?;
+        let log = logits.f_to_kind(master)?.f_log_softmax(-1, None::<Kind>)?;
+        let found = log.f_gather(1, &labels, false)?.f_neg()?.f_squeeze_dim(1)?;
+        if let Some(weights) = weights {
+            let mut gradient = log.f_exp()?;
+            let at_label = gradient.f_gather(1, &labels, false)?.f_sub_scalar(1.0)?;
+            let _ = gradient.f_scatter_(1, &labels, &at_label)?;
+            let _ = gradient.f_mul_(&weights.f_unsqueeze(1)?)?;
+            logits.f_copy_(&gradient)?;
+        }
+        Vec::<f64>::try_from(found.f_to_kind(Kind::Double)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every element is one chain of fused multiply-adds, whatever the strides, the shape and the place in a wider table.
+    #[test]
+    fn a_product_is_a_chain_of_fused_multiply_adds() {
+        for (rows, inner, columns) in [(1, 1, 1), (16, 7, 33), (13, 200, 16), (50, 1024, 70), (500, 130, 9)] {
+            let (a, b) = (values(rows, inner, 2.0), values(inner, columns, 3.0));
+            let start = values(rows, columns + 5, 1.0);
+            let chain = |i: i64, j: i64, from: f32| {
+                let at = |t: &Tensor, i, j| t.double_value(&[i, j]) as f32;
+                (0..inner).fold(from, |sum, k| at(&a, i, k).mul_add(at(&b, k, j), sum))
+            };
+            let turned = |t: &Tensor| t.tr().contiguous().tr();
+            for (a, b) in
+                [(a.copy(), b.copy()), (turned(&a), b.copy()), (a.copy(), turned(&b)), (turned(&a), turned(&b))]
+            {
+                let out = product(&a, &b).unwrap();
+                let table = start.copy();
+                add_product(&table.narrow(1, 2, columns), &a, &b).unwrap();
+                for (i, j) in (0..rows).step_by(7).flat_map(|i| (0..columns).step_by(4).map(move |j| (i, j))) {
+                    assert_eq!(out.double_value(&[i, j]) as f32, chain(i, j, 0.0));
+                    let before = start.double_value(&[i, j + 2]) as f32;
+                    assert_eq!(table.double_value(&[i, j + 2]) as f32, chain(i, j, before));
+                }
+                for outside in [0, 1, columns + 2, columns + 4] {
+                    assert_eq!(table.select(1, outside), start.select(1, outside));
+                }
+            }
+        }
+    }
+
+    /// Values that differ from row to row, in a width that is no multiple of eight.
+    fn values(rows: i64, width: i64, spread: f64) -> Tensor {
+        let flat: Vec<f32> =
+            (0..rows * width).map(|n| ((n * 7919 % 1013) as f64 / 1013.0 - 0.5) as f32 * spread as f32).collect();
+        Tensor::from_slice(&flat).view([rows, width])
+    }
+
+    fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
+        let expected = expected.to_kind(Kind::Double);
+        let apart = f64::try_from((found.to_kind(Kind::Double) - &expected).abs().max()).unwrap();
+        let most = f64::try_from(expected.abs().max()).unwrap();
+        assert!(apart <= tolerance * most, "{apart} apart where the largest is {most}");
+    }
+
+    /// Runs `check` in f32 with a tight and in bf16 with a loose tolerance.
+    fn both_kinds(check: impl Fn(Kind, f64)) {
+        check(Kind::Float, 2e-6);
+        check(Kind::BFloat16, 2e-2);
+    }
+
+    #[test]
+    fn rms_norm_and_its_derivative_agree_with_libtorch() {
+        both_kinds(|kind, tolerance| {
+            let [x, dy, residual] = [3.0, 2.0, 1.0].map(|spread| values(5, 77, spread).to_kind(kind));
+            let weight = (values(1, 77, 1.0).squeeze_dim(0) + 1.0).to_kind(kind);
+            let (y, inverse) = rms_norm(&x, &weight, 1e-5, Kind::Float).unwrap();
+            let (plain_y, plain_inverse) = plain::rms_norm(&x, &weight, 1e-5, Kind::Float).unwrap();
+            assert_close(&y, &plain_y, tolerance);
+            assert_close(&inverse, &plain_inverse, 2e-6);
+            let dx = rms_norm_backward(&dy, &x, &inverse, &weight, &residual).unwrap();
+            let plain_dx = plain::rms_norm_backward(&dy, &x, &inverse, &weight).unwrap() + &residual;
+            assert_close(&dx, &plain_dx, tolerance);
+        });
+    }
+
+    #[test]
+    fn swiglu_and_its_derivative_agree_with_libtorch() {
+        both_kinds(|kind, tolerance| {
+            let gate_up = values(6, 2 * 43, 12.0).to_kind(kind);
+            let d = values(6, 43, 2.0).to_kind(kind);
+            assert_close(&swiglu(&gate_up).unwrap(), &plain::swiglu(&gate_up).unwrap(), tolerance);
+            let plain = plain::swiglu_backward(&d, &gate_up).unwrap();
+            assert_close(&swiglu_backward(&d, &gate_up).unwrap(), &plain, tolerance);
+        });
+    }
+
+    #[test]
+    fn rotation_agrees_with_libtorch_and_turns_back() {
+        both_kinds(|kind, tolerance| {
+            let angles = values(4, 6, 50.0);
+            let (cos, sin) = (angles.cos(), angles.sin());
+            let start = values(4, 5 * 12, 2.0).to_kind(kind);
+            let (own, plain) = (start.copy(), start.copy());
+            rotate(&own, 4, &cos, &sin, false).unwrap();
+            plain::rotate(&plain, 4, &cos, &sin, false).unwrap();
+            assert_close(&own, &plain, tolerance);
+            assert_eq!(own.narrow(1, 48, 12), start.narrow(1, 48, 12), "the fifth head is left alone");
+            rotate(&own, 4, &cos, &sin, true).unwrap();
+            assert_close(&own, &start, tolerance);
+        });
+    }
+
+    #[test]
+    fn cross_entropy_and_its_gradient_agree_with_libtorch() {
+        both_kinds(|kind, tolerance| {
+            let logits = values(7, 131, 30.0).to_kind(kind);
+            let labels = Tensor::from_slice(&[0i64, 130, 5, 7, 8, 64, 129]);
+            let weights = Tensor::from_slice(&[1.0f32, 0.5, 0.25, 0.0, 2.0, 1.0, -1.0]);
+            let (mut own, mut plain) = (logits.copy(), logits.copy());
+            let nats = cross_entropy(&mut own, &labels, Some(&weights), Kind::Float).unwrap();
+            let expected = plain::cross_entropy(&mut plain, &labels, Some(&weights), Kind::Float).unwrap();
+            assert!(nats.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 2e-6 * b.abs().max(1.0)));
+            assert_close(&own, &plain, tolerance);
+            let mut untouched = logits.copy();
+            assert_eq!(cross_entropy(&mut untouched, &labels, None, Kind::Float).unwrap(), nats);
+            assert_eq!(untouched, logits);
+        });
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_passed_on() {
+        let labels = Tensor::from_slice(&[0i64, 3]);
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut logits = values(2, 20, 1.0);
+            let _ = logits.get(1).get(9).fill_(f64::from(bad));
+            let nats = cross_entropy(&mut logits, &labels, None, Kind::Float).unwrap();
+            assert!(nats[0].is_finite() && !nats[1].is_finite());
+        }
+    }
 }

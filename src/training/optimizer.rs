@@ -1,16 +1,19 @@
 //! Update rules on one job's flat vector, in operations whose bits do not depend on the vector's length.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
-use super::job::{AdamVariant, Hyper, Optimizer};
+use super::job::{AdamVariant, CorrectionPlace, Hyper, Job, Optimizer};
+use super::native::kernels;
 use super::parameters::Parameters;
+use crate::model::Base;
 
 type Result<T> = std::result::Result<T, TchError>;
 
 /// The state of one job's update rule.
 pub struct State {
     hyper: Hyper,
-    start: Option<Tensor>,
+    anchor: Option<Tensor>,
+    correction: Option<(Tensor, CorrectionPlace)>,
     first: Option<Tensor>,
     second: Option<Tensor>,
     steps: i32,
@@ -18,21 +21,29 @@ pub struct State {
 
 impl State {
     /// The state before the first step.
-    pub fn new(hyper: &Hyper, parameters: &Parameters) -> Result<Self> {
+    pub fn new(base: &Base, job: &Job, parameters: &Parameters) -> Result<Self> {
         let zeros = || parameters.values.f_zeros_like();
-        let (first, second) = match hyper.optimizer {
+        let (first, second) = match job.hyper.optimizer {
             Optimizer::AdamW { .. } => (Some(zeros()?), Some(zeros()?)),
             Optimizer::Sgd { .. } => (None, None),
         };
-        let start = hyper.proximal.map(|_| copied(&parameters.values)).transpose()?;
-        Ok(Self { hyper: hyper.clone(), start, first, second, steps: 0 })
+        let anchor = job.terms.anchor.as_ref().unwrap_or(&job.adapter);
+        let anchor = job.hyper.proximal.map(|_| parameters.flat(base, anchor)).transpose()?;
+        let correction = match &job.terms.correction {
+            Some((by, place)) => Some((parameters.flat(base, by)?, *place)),
+            None => None,
+        };
+        Ok(Self { hyper: job.hyper.clone(), anchor, correction, first, second, steps: 0 })
     }
 
     /// Adds the terms of the federated method to the gradient.
     pub fn correct(&self, parameters: &mut Parameters) -> Result<()> {
-        if let (Some(mu), Some(start)) = (self.hyper.proximal, &self.start) {
-            let pull = parameters.values.f_sub(start)?.f_mul_scalar(mu)?;
+        if let (Some(mu), Some(anchor)) = (self.hyper.proximal, &self.anchor) {
+            let pull = parameters.values.f_sub(anchor)?.f_mul_scalar(mu)?;
             let _ = parameters.gradient.f_add_(&pull)?;
+        }
+        if let Some((by, CorrectionPlace::Gradient)) = &self.correction {
+            let _ = parameters.gradient.f_add_(by)?;
         }
         Ok(())
     }
@@ -40,32 +51,60 @@ impl State {
     /// Takes one step with the gradient scaled by the clipping coefficient for `norm`.
     pub fn step(&mut self, parameters: &mut Parameters, norm: f64) -> Result<()> {
         self.steps += 1;
-        if let Some(limit) = self.hyper.clip_norm {
-            // PyTorch's clip_grad_norm_: the small term keeps a zero norm from dividing.
-            let coefficient = (limit / (norm + 1e-6)).min(1.0);
-            if coefficient < 1.0 {
-                let _ = parameters.gradient.f_mul_scalar_(coefficient)?;
-            }
-        }
+        // PyTorch's clip_grad_norm_: the small term keeps a zero norm from dividing.
+        let scale = self.hyper.clip_norm.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
         match self.hyper.optimizer {
-            Optimizer::AdamW { .. } => self.adamw(parameters)?,
-            Optimizer::Sgd { momentum } => self.sgd(parameters, momentum)?,
+            Optimizer::AdamW { .. }
+                if parameters.values.kind() == Kind::Float && kernels::serve(&parameters.values) =>
+            {
+                self.adamw_kernel(parameters, scale);
+            }
+            Optimizer::AdamW { .. } => self.adamw(parameters, scale)?,
+            Optimizer::Sgd { momentum } => self.sgd(parameters, scale, momentum)?,
+        }
+        if let Some((by, CorrectionPlace::AfterUpdate)) = &self.correction {
+            let _ = parameters.values.f_sub_(&by.f_mul_scalar(self.hyper.learning_rate)?)?;
         }
         parameters.refresh()
     }
 
-    fn adamw(&mut self, parameters: &mut Parameters) -> Result<()> {
+    /// AdamW in one pass over memory.
+    fn adamw_kernel(&mut self, parameters: &Parameters, scale: f64) {
         let Optimizer::AdamW { beta1, beta2, eps, weight_decay, variant } = self.hyper.optimizer else {
             unreachable!("called for AdamW only");
         };
-        let (rate, gradient) = (self.hyper.learning_rate, &parameters.gradient);
+        let rate = self.hyper.learning_rate;
+        let (correction1, correction2) = (1.0 - beta1.powi(self.steps), (1.0 - beta2.powi(self.steps)).sqrt());
+        let (root_scale, step) = match variant {
+            AdamVariant::PyTorch => (1.0 / correction2, rate / correction1),
+            AdamVariant::Transformers => (1.0, rate * correction2 / correction1),
+        };
+        let rule = kernels::AdamW {
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            eps: eps as f32,
+            step: step as f32,
+            decay: (1.0 - rate * weight_decay) as f32,
+            root_scale: root_scale as f32,
+            decay_last: (variant == AdamVariant::Transformers).into(),
+        };
+        let (mean, square) = (self.first.as_ref(), self.second.as_ref());
+        let (mean, square) = (mean.expect("AdamW has states"), square.expect("AdamW has states"));
+        kernels::adamw(&rule, scale as f32, &parameters.gradient, &parameters.values, mean, square);
+    }
+
+    fn adamw(&mut self, parameters: &mut Parameters, scale: f64) -> Result<()> {
+        let Optimizer::AdamW { beta1, beta2, eps, weight_decay, variant } = self.hyper.optimizer else {
+            unreachable!("called for AdamW only");
+        };
+        let (rate, gradient) = (self.hyper.learning_rate, parameters.gradient.f_mul_scalar(scale)?);
         let (mean, square) =
             (self.first.as_mut().expect("AdamW has states"), self.second.as_mut().expect("AdamW has states"));
         let values = &mut parameters.values;
         if variant == AdamVariant::PyTorch && weight_decay != 0.0 {
             let _ = values.f_mul_scalar_(1.0 - rate * weight_decay)?;
         }
-        let _ = mean.f_lerp_(gradient, 1.0 - beta1)?;
+        let _ = mean.f_lerp_(&gradient, 1.0 - beta1)?;
         let _ = square.f_mul_scalar_(beta2)?;
         let _ = square.f_add_(&gradient.f_square()?.f_mul_scalar(1.0 - beta2)?)?;
         let correction1 = 1.0 - beta1.powi(self.steps);
@@ -82,8 +121,8 @@ impl State {
         Ok(())
     }
 
-    fn sgd(&mut self, parameters: &mut Parameters, momentum: f64) -> Result<()> {
-        let gradient = &parameters.gradient;
+    fn sgd(&mut self, parameters: &mut Parameters, scale: f64, momentum: f64) -> Result<()> {
+        let gradient = &parameters.gradient.f_mul_scalar(scale)?;
         let direction = match (&mut self.first, momentum) {
             (_, 0.0) => gradient.shallow_clone(),
             (Some(buffer), _) => buffer.f_mul_scalar_(momentum)?.f_add_(gradient)?,
@@ -96,12 +135,11 @@ impl State {
 
 /// The Euclidean norm of a gradient, summed in f64 in a fixed order.
 pub fn norm(gradient: &Tensor) -> Result<f64> {
-    let values = Vec::<f64>::try_from(gradient.f_to_kind(tch::Kind::Double)?.f_to_device(tch::Device::Cpu)?)?;
-    let mut lanes = [0.0f64; 8];
-    for chunk in values.chunks_exact(8) {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane += value * value);
+    if gradient.kind() == Kind::Float && kernels::serve(gradient) {
+        return Ok(kernels::sum_of_squares(gradient).sqrt());
     }
-    Ok(lanes.iter().sum::<f64>().sqrt())
+    let values = Vec::<f64>::try_from(gradient.f_to_kind(Kind::Double)?.f_to_device(tch::Device::Cpu)?)?;
+    Ok(values.iter().map(|value| value * value).sum::<f64>().sqrt())
 }
 
 /// A tensor of its own with the same values.

@@ -61,6 +61,8 @@ pub struct Predictions {
     pub real_rows: Tensor,
     /// Their places among the predictions.
     pub real_places: Tensor,
+    /// Each job's places among the predictions, padding included.
+    pub spans: Vec<Range<i64>>,
     /// For each job, for each of its samples, its places among the predictions.
     pub samples: Vec<Vec<Range<usize>>>,
 }
@@ -83,6 +85,7 @@ struct Builder {
     weights: Vec<f64>,
     real_rows: Vec<i64>,
     real_places: Vec<i64>,
+    prediction_spans: Vec<Range<i64>>,
     samples: Vec<Vec<Range<usize>>>,
 }
 
@@ -99,6 +102,7 @@ impl Builder {
         self.rows.resize(padded, first_row as i64);
         self.labels.resize(padded, 0);
         self.weights.resize(padded, 0.0);
+        self.prediction_spans.push(first_prediction as i64..padded as i64);
     }
 
     /// Returns the sample's places among the predictions.
@@ -126,7 +130,7 @@ impl Builder {
     fn finish(self, base: &Base) -> Result<Packed, TchError> {
         let device = base.device.torch();
         let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
-        let (cos, sin) = base.rope.at(&self.positions, base.precision.kind(), device)?;
+        let (cos, sin) = base.rope.at(&self.positions, master(base), device)?;
         Ok(Packed {
             ids: place(&self.ids)?,
             cos,
@@ -139,6 +143,7 @@ impl Builder {
                 weights: Tensor::f_from_slice(&self.weights)?.f_to_kind(master(base))?.f_to_device(device)?,
                 real_rows: place(&self.real_rows)?,
                 real_places: place(&self.real_places)?,
+                spans: self.prediction_spans,
                 samples: self.samples,
             },
         })

@@ -66,6 +66,17 @@ impl Placement {
         placement
     }
 
+    /// Values of an adapter on the device, padding included.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Width of the low-rank products at a site, in the layer where it is largest.
+    pub fn low_width(&self, site: Site) -> usize {
+        let groups = self.groups.iter().filter_map(|sites| sites[site as usize].as_ref());
+        groups.map(|group| group.members.len() * self.rank).max().unwrap_or(0)
+    }
+
     /// The lowest layer that is adapted: nothing below it needs a gradient.
     pub fn lowest_layer(&self) -> usize {
         self.groups.iter().position(|sites| sites.iter().any(Option::is_some)).unwrap_or(0)
@@ -83,6 +94,12 @@ impl Placement {
         Some(GroupPlace { a, inputs, members })
     }
 
+    /// An adapter's values on the base's device, in the master type.
+    fn flat(&self, base: &Base, adapter: &Adapter) -> Result<Tensor, TchError> {
+        let flat = Tensor::f_from_slice(&self.spread(adapter))?;
+        flat.f_to_kind(base.precision.master_kind())?.f_to_device(base.device.torch())
+    }
+
     /// The flat vector of an adapter's values.
     fn spread(&self, adapter: &Adapter) -> Vec<f32> {
         let mut flat = vec![0.0; self.length];
@@ -92,13 +109,13 @@ impl Placement {
         flat
     }
 
-    /// The adapter of a flat vector.
-    fn gather(&self, flat: &[f32]) -> Adapter {
-        let mut adapter = Adapter::zeros(self.layout.clone());
+    /// The values of a flat vector in an adapter's order.
+    fn gather<T: Copy + Default>(&self, flat: &[T]) -> Vec<T> {
+        let mut values = vec![T::default(); self.layout.parameters()];
         self.for_rows(|inside, outside, width| {
-            adapter.values[outside..outside + width].copy_from_slice(&flat[inside..inside + width]);
+            values[outside..outside + width].copy_from_slice(&flat[inside..inside + width]);
         });
-        adapter
+        values
     }
 
     /// Calls `copy` with offset on the device, offset in an adapter, and length, for each contiguous piece.
@@ -174,9 +191,8 @@ pub struct Parameters {
 impl Parameters {
     /// Places an adapter on the base's device.
     pub fn new(placement: &Arc<Placement>, base: &Base, adapter: &Adapter) -> Result<Self, TchError> {
-        let (master, kind) = (base.precision.master_kind(), base.precision.kind());
-        let flat = Tensor::f_from_slice(&placement.spread(adapter))?;
-        let values = flat.f_to_kind(master)?.f_to_device(base.device.torch())?;
+        let kind = base.precision.kind();
+        let values = placement.flat(base, adapter)?;
         let compute = values.f_to_kind(kind)?;
         let gradient = values.f_zeros_like()?;
         let groups = placement
@@ -197,6 +213,11 @@ impl Parameters {
         self.groups[layer][site as usize].as_ref()
     }
 
+    /// Another adapter of the same layout, flat like the values.
+    pub fn flat(&self, base: &Base, adapter: &Adapter) -> Result<Tensor, TchError> {
+        self.placement.flat(base, adapter)
+    }
+
     /// Forgets the gradient.
     pub fn clear_gradient(&mut self) -> Result<(), TchError> {
         self.gradient.f_zero_().map(drop)
@@ -213,7 +234,13 @@ impl Parameters {
     /// The adapter as plain values.
     pub fn to_adapter(&self) -> Result<Adapter, TchError> {
         let flat = Vec::<f32>::try_from(self.values.f_to_kind(Kind::Float)?)?;
-        Ok(self.placement.gather(&flat))
+        Ok(Adapter { layout: self.placement.layout.clone(), values: self.placement.gather(&flat) })
+    }
+
+    /// The values in an adapter's order, in full precision.
+    #[cfg(test)]
+    pub fn exact_values(&self) -> Vec<f64> {
+        self.placement.gather(&Vec::<f64>::try_from(self.values.to_kind(Kind::Double)).unwrap())
     }
 }
 

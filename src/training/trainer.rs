@@ -3,25 +3,34 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::job::{Accumulation, Job, Outcome, Status};
+use tch::Tensor;
+
+use super::Error;
+use super::job::{Job, Objective, Outcome};
 use super::layer::{Kept, Pass, Trainee};
-use super::lora::Masks;
-use super::native::Frozen;
+use super::loss::{self, Losses, Weights};
+use super::native::{self, Frozen};
 use super::numerics::{Fingerprint, Numerics, NumericsClass};
-use super::optimizer::{self, State};
 use super::pack::{self, Packed, Share};
-use super::parameters::{Parameters, Placement};
-use super::{Error, loss, native};
+use super::parameters::Placement;
+use super::preference::References;
+use super::runner::{self, Runner};
 use crate::adapter::Layout;
 use crate::model::{Base, Device, LoraSpec, Precision};
+
+thread_local! {
+    /// Threads inside an operation, where a self-test asks for another number than the trainer's.
+    static OVERRIDE: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
 
 /// One frozen base and the LoRA placed on it. Threads share it; each call works on its own adapters.
 pub struct Trainer {
     pub(super) base: Frozen<Base>,
     pub(super) placement: Arc<Placement>,
+    pub(super) references: References,
     layout: Arc<Layout>,
     fingerprint: Fingerprint,
-    pub(super) checkpointing: bool,
+    pub(super) numerics: Numerics,
 }
 
 impl Trainer {
@@ -43,7 +52,8 @@ impl Trainer {
         let layout = lora.layout(&base.config)?;
         let placement = Arc::new(Placement::new(layout.clone(), &base.config));
         let fingerprint = Fingerprint::read(device, precision, numerics);
-        Ok(Self { base: Frozen::new(base), placement, layout, fingerprint, checkpointing: numerics.checkpointing })
+        let references = References::default();
+        Ok(Self { base: Frozen::new(base), placement, references, layout, fingerprint, numerics: numerics.clone() })
     }
 
     /// The layout of the adapters that this trainer trains.
@@ -77,7 +87,27 @@ impl Trainer {
     /// # Errors
     /// If a row does not fit the model, a job's adapter has another layout, or LibTorch fails.
     pub fn train(&self, jobs: &[Job]) -> Result<Vec<Outcome>, Error> {
-        let _guard = tch::no_grad_guard();
+        self.run(jobs)?.into_iter().map(Runner::finish).collect()
+    }
+
+    /// Prepares the calling thread: no tape is kept, and operations use the threads that were asked for. Both settings
+    /// are of the thread, not of the process.
+    pub(super) fn enter(&self) -> tch::NoGradGuard {
+        tch::set_num_threads(OVERRIDE.get().unwrap_or(self.numerics.threads).max(1) as i32);
+        tch::no_grad_guard()
+    }
+
+    /// Runs `work` on the calling thread with another number of threads inside an operation.
+    pub(super) fn with_threads<T>(&self, threads: usize, work: impl FnOnce() -> T) -> T {
+        OVERRIDE.set(Some(threads));
+        let result = work();
+        OVERRIDE.set(None);
+        result
+    }
+
+    /// Trains every job to its end.
+    pub(super) fn run<'a>(&self, jobs: &'a [Job]) -> Result<Vec<Runner<'a>>, Error> {
+        let _guard = self.enter();
         jobs.iter().enumerate().try_for_each(|(index, job)| self.check(index, job))?;
         let mut runners = jobs.iter().map(|job| Runner::new(self, job)).collect::<Result<Vec<_>, Error>>()?;
         loop {
@@ -87,7 +117,7 @@ impl Trainer {
             }
             self.micro_batch(&mut active)?;
         }
-        runners.into_iter().map(Runner::finish).collect()
+        Ok(runners)
     }
 
     /// One micro-batch of every active job, and an update of those whose step is complete.
@@ -104,22 +134,24 @@ impl Trainer {
     /// Adds the gradients of one pass to the runners' and returns the loss of each prediction.
     fn forward_backward(&self, packed: &Packed, active: &[&mut Runner]) -> Result<Vec<f64>, Error> {
         let trainees: Vec<Trainee> =
-            active.iter().map(|r| Trainee { parameters: &r.parameters, masks: r.masks() }).collect();
+            active.iter().map(|r| Trainee { parameters: r.parameters(), masks: r.masks() }).collect();
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
         let lowest = self.placement.lowest_layer();
+        let checkpointing = self.checkpoints(packed);
         let mut x = self.base.embedding.f_index_select(0, &packed.ids)?;
         let mut kept: Vec<Option<Remembered>> = Vec::with_capacity(self.base.blocks.len());
         for layer in 0..self.base.blocks.len() {
             let input = x.shallow_clone();
             let (y, all) = pass.forward(layer, x)?;
             x = y;
-            kept.push((layer >= lowest).then_some(if self.checkpointing {
+            // What lies below the lowest adapter is not differentiated.
+            kept.push((layer >= lowest).then_some(if checkpointing {
                 Remembered::Input(input)
             } else {
                 Remembered::All(Box::new(all))
             }));
         }
-        let losses = loss::cross_entropy(&self.base, packed, &x, true)?;
+        let losses = self.losses(packed, &x, active)?;
         let mut gradient = losses.gradient;
         for layer in (lowest..self.base.blocks.len()).rev() {
             let all = match kept[layer].take().expect("every layer from the lowest on was kept") {
@@ -130,6 +162,19 @@ impl Trainer {
             gradient = pass.backward(layer, all, dy, layer == lowest)?;
         }
         Ok(losses.nats)
+    }
+
+    /// The losses at the last layer's output `x`, with their gradient.
+    fn losses(&self, packed: &Packed, x: &Tensor, active: &[&mut Runner]) -> Result<Losses, Error> {
+        let weigh = |nats: &[f64]| {
+            let mut weights = vec![0.0; nats.len()];
+            let samples = &packed.predictions.samples;
+            active.iter().zip(samples).for_each(|(runner, samples)| runner.weigh(samples, nats, &mut weights));
+            weights
+        };
+        let known = active.iter().all(|runner| runner.weights_are_known());
+        let weights = if known { Weights::Known } else { Weights::FromLosses(&weigh) };
+        Ok(loss::cross_entropy(&self.base, packed, x, weights)?)
     }
 
     /// Refuses what a job cannot be trained with, before anything is computed.
@@ -146,6 +191,10 @@ impl Trainer {
         }
         for (number, step) in job.steps.iter().enumerate() {
             for micro_batch in step {
+                if matches!(job.objective, Objective::Dpo { .. }) && micro_batch.len() % 2 != 0 {
+                    let rows = micro_batch.len();
+                    return refuse(format!("a micro-batch of step {number} has {rows} rows, DPO needs pairs"));
+                }
                 for (row, sample) in micro_batch.iter().enumerate() {
                     pack::check_sample(&self.base, sample).map_err(|reason| Error::Row {
                         job: index,
@@ -154,8 +203,7 @@ impl Trainer {
                         reason,
                     })?;
                 }
-                let learnt = targets(micro_batch);
-                if learnt == 0 {
+                if runner::targets(micro_batch) == 0 {
                     return refuse(format!("a micro-batch of step {number} has no target token"));
                 }
             }
@@ -170,118 +218,5 @@ impl Trainer {
 /// What is kept of a layer for its backward pass.
 enum Remembered {
     All(Box<Kept>),
-    Input(tch::Tensor),
-}
-
-fn targets(samples: &[Arc<crate::dataset::Sample>]) -> u64 {
-    samples.iter().flat_map(|sample| &sample.targets).map(|range| u64::from(range.end - range.start)).sum()
-}
-
-/// One job under way.
-struct Runner<'a> {
-    job: &'a Job,
-    parameters: Parameters,
-    state: State,
-    step: usize,
-    micro: usize,
-    loss: f64,
-    losses: Vec<f64>,
-    grad_norms: Vec<f64>,
-    tokens: u64,
-    target_tokens: u64,
-    failed: bool,
-}
-
-impl<'a> Runner<'a> {
-    fn new(trainer: &Trainer, job: &'a Job) -> Result<Self, Error> {
-        let parameters = Parameters::new(&trainer.placement, &trainer.base, &job.adapter)?;
-        let state = State::new(&job.hyper, &parameters)?;
-        Ok(Self {
-            job,
-            parameters,
-            state,
-            step: 0,
-            micro: 0,
-            loss: 0.0,
-            losses: Vec::new(),
-            grad_norms: Vec::new(),
-            tokens: 0,
-            target_tokens: 0,
-            failed: false,
-        })
-    }
-
-    fn is_active(&self) -> bool {
-        !self.failed && self.step < self.job.steps.len()
-    }
-
-    /// The next micro-batch, with the weight of each target token in the step's loss.
-    fn share(&self) -> Share<'a> {
-        let step = &self.job.steps[self.step];
-        let samples = &step[self.micro];
-        let weight = match self.job.hyper.accumulation {
-            Accumulation::PerMicroBatch => 1.0 / (targets(samples) as f64 * step.len() as f64),
-            Accumulation::PerToken => 1.0 / step.iter().map(|samples| targets(samples)).sum::<u64>() as f64,
-        };
-        Share { samples, weight }
-    }
-
-    fn masks(&self) -> Option<Masks> {
-        let probability = self.job.hyper.dropout;
-        (probability > 0.0).then(|| {
-            let mut hasher = blake3::Hasher::new_derive_key("fedreplay LoRA dropout v1");
-            for part in [self.job.seed.0, self.job.stream, self.step as u64, self.micro as u64] {
-                hasher.update(&part.to_le_bytes());
-            }
-            Masks { key: hasher.finalize(), probability }
-        })
-    }
-
-    /// Adds a micro-batch's losses, and takes the step if it was the last one.
-    fn account(&mut self, samples: &[std::ops::Range<usize>], nats: &[f64]) -> Result<(), Error> {
-        let share = self.share();
-        self.loss += samples.iter().flat_map(|range| &nats[range.clone()]).sum::<f64>() * share.weight;
-        self.tokens += share.samples.iter().map(|sample| sample.ids.len() as u64).sum::<u64>();
-        self.target_tokens += targets(share.samples);
-        self.micro += 1;
-        if self.micro == self.job.steps[self.step].len() {
-            self.update()?;
-        }
-        Ok(())
-    }
-
-    fn update(&mut self) -> Result<(), Error> {
-        self.state.correct(&mut self.parameters)?;
-        let norm = optimizer::norm(&self.parameters.gradient)?;
-        self.losses.push(self.loss);
-        self.grad_norms.push(norm);
-        if !(self.loss.is_finite() && norm.is_finite()) {
-            self.failed = true;
-            return Ok(());
-        }
-        self.state.step(&mut self.parameters, norm)?;
-        self.parameters.clear_gradient()?;
-        (self.loss, self.micro, self.step) = (0.0, 0, self.step + 1);
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Outcome, Error> {
-        let adapter = self.parameters.to_adapter()?;
-        let status = if self.failed || !adapter.is_finite() {
-            Status::NonFinite { step: self.step.min(self.job.steps.len().saturating_sub(1)) }
-        } else if adapter.values == self.job.adapter.values {
-            Status::Unchanged
-        } else {
-            Status::Ok
-        };
-        Ok(Outcome {
-            update_norm: adapter.difference(&self.job.adapter).norm(),
-            adapter,
-            losses: self.losses,
-            grad_norms: self.grad_norms,
-            tokens: self.tokens,
-            target_tokens: self.target_tokens,
-            status,
-        })
-    }
+    Input(Tensor),
 }

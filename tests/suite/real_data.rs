@@ -9,6 +9,9 @@ use fedreplay::dataset::{
     BadRows, Content, Federation, FileForm, LongPrompts, RowKind, Sample, SequenceRules, Statistics, Template,
     Tokeniser, tokenise,
 };
+use fedreplay::model::{Config, random};
+
+use super::support::World;
 
 /// The folder of real files, or `None` after saying so.
 fn real_data() -> Option<PathBuf> {
@@ -93,4 +96,25 @@ fn a_local_file_is_one_client() {
     let Some(folder) = real_data() else { return };
     let federation = Federation::read(&folder.join("fed/local_fr_20.json"), BadRows::Refuse).unwrap();
     assert_eq!((federation.form, federation.clients.len(), federation.rows()), (FileForm::Array, 1, 20));
+}
+
+/// A smoke test of the whole run on real text in eight scripts; the losses mean nothing.
+#[test]
+fn a_random_llama_trains_on_real_prompts_with_the_real_tokenizer() {
+    let Some(folder) = real_data() else { return };
+    let world = World::new();
+    let mut config = Config::llama(32_000, 64, 128, 2, 4);
+    config.kv_heads = 2;
+    random::write_folder(&world.path("llama"), &config, fedreplay_sim::Seed(5)).unwrap();
+    let text = |path: &str| folder.join(path).to_str().unwrap().to_owned();
+    world.edit("scenario.ron", "\"base\"", &format!("\"llama\", tokenizer: \"{}\"", text("tokenizer-llama2")));
+    world.edit("scenario.ron", "\"data.json\"", &format!("\"{}\"", text("fed/aya_8c_160.json")));
+    world.edit("scenario.ron", "\"test.json\"", &format!("\"{}\"", text("fed/local_fr_20.json")));
+    world.edit("scenario.ron", "max_seq_length: 160", "max_seq_length: 384, long_prompts: Skip");
+    let said = world.run("run", &["--set", "rounds=2", "--set", "evaluation.local_baseline=false"]).succeeded();
+    world.fedreplay(&["verify", "run"]).succeeded();
+    let population = fedreplay::ledger::read_table(&world.path("run"), "population").unwrap();
+    assert_eq!(population.num_rows(), 8, "one client a language");
+    let before: f64 = said.summary("loss before").split(' ').next().unwrap().parse().unwrap();
+    assert!((before - 32_000f64.ln()).abs() < 0.5, "an untrained model knows nothing: {before}");
 }

@@ -8,10 +8,167 @@
 #include <ATen/core/Tensor.h>
 #include <torch/version.h>
 
+#include "attention.h"
+#include "gemm.h"
+#include "kernels.h"
+
+#include <algorithm>
 #include <cstring>
 #include <string>
 
+namespace {
+
+using fedreplay::bf16;
+
+template <class T>
+T* data(const at::Tensor* tensor) {
+  return static_cast<T*>(tensor->data_ptr());
+}
+
+// Calls work(first, last) for ranges of rows, in parallel where the rows are worth it. Rows are independent, so their
+// bits do not depend on the ranges.
+template <class Work>
+void by_rows(int64_t rows, int64_t width, Work work) {
+  at::parallel_for(0, rows, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, width)), work);
+}
+
+// Calls work with a value of the tensor's element type: float or bf16. The caller has checked that it is one of them.
+template <class Work>
+void by_type(const at::Tensor* tensor, Work work) {
+  tensor->scalar_type() == at::kFloat ? work(float{}) : work(bf16{});
+}
+
+}  // namespace
+
 extern "C" {
+
+// out = a b or out += a b, f32, each given by its strides. Work is shared by rows, or by columns where there are more of
+// them; no element depends on how.
+void fedreplay_product(const at::Tensor* a, const at::Tensor* b, at::Tensor* out, int accumulate) {
+  const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
+  const fedreplay::Matrix right{data<float>(b), b->stride(0), b->stride(1)};
+  const int64_t rows = a->size(0), inner = a->size(1), columns = b->size(1), stride = out->stride(0);
+  float* to = data<float>(out);
+  const bool by_row = rows >= columns;
+  const int64_t shared = by_row ? rows : columns, work = std::max<int64_t>(1, inner * (by_row ? columns : rows));
+  at::parallel_for(0, shared, std::max<int64_t>(64, (1 << 20) / work), [&](int64_t first, int64_t last) {
+    if (by_row) {
+      fedreplay::gemm(left, right, to, stride, inner, accumulate, first, last, 0, columns);
+    } else {
+      fedreplay::gemm(left, right, to, stride, inner, accumulate, 0, rows, first, last);
+    }
+  });
+}
+
+// Attention of `count` sequences, which begin at row starts[i] and have lengths[i] rows.
+void fedreplay_attend(const fedreplay::Shape* shape, int64_t count, const int64_t* starts, const int64_t* lengths,
+                      const at::Tensor* qkv, at::Tensor* out, at::Tensor* sums) {
+  by_type(qkv, [&](auto type) {
+    using T = decltype(type);
+    at::parallel_for(0, count * shape->kv_heads, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; i++) {
+        const int64_t sequence = i / shape->kv_heads, head = i % shape->kv_heads, row = starts[sequence];
+        fedreplay::attend<T>(*shape, head, lengths[sequence], data<T>(qkv) + row * shape->qkv_stride,
+                             data<T>(out) + row * shape->out_stride, data<float>(sums) + row * shape->heads);
+      }
+    });
+  });
+}
+
+void fedreplay_attend_backward(const fedreplay::Shape* shape, int64_t count, const int64_t* starts,
+                               const int64_t* lengths, const at::Tensor* qkv, const at::Tensor* out,
+                               const at::Tensor* sums, const at::Tensor* d_out, at::Tensor* d_qkv) {
+  by_type(qkv, [&](auto type) {
+    using T = decltype(type);
+    at::parallel_for(0, count * shape->kv_heads, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; i++) {
+        const int64_t sequence = i / shape->kv_heads, head = i % shape->kv_heads, row = starts[sequence];
+        fedreplay::attend_backward<T>(*shape, head, lengths[sequence], data<T>(qkv) + row * shape->qkv_stride,
+                                      data<T>(out) + row * shape->out_stride, data<float>(sums) + row * shape->heads,
+                                      data<T>(d_out) + row * shape->out_stride,
+                                      data<T>(d_qkv) + row * shape->qkv_stride);
+      }
+    });
+  });
+}
+
+void fedreplay_rms_norm(const at::Tensor* x, const at::Tensor* weight, double eps, at::Tensor* y, at::Tensor* inverse) {
+  int64_t width = x->size(1);
+  by_type(x, [&](auto type) {
+    using T = decltype(type);
+    by_rows(x->size(0), width, [&](int64_t first, int64_t last) {
+      fedreplay::rms_norm<T>(data<T>(x), data<T>(weight), float(eps), data<T>(y), data<float>(inverse), width, first,
+                             last);
+    });
+  });
+}
+
+void fedreplay_rms_norm_backward(const at::Tensor* dy, const at::Tensor* x, const at::Tensor* inverse,
+                                 const at::Tensor* weight, const at::Tensor* residual, at::Tensor* dx) {
+  int64_t width = x->size(1);
+  by_type(x, [&](auto type) {
+    using T = decltype(type);
+    by_rows(x->size(0), width, [&](int64_t first, int64_t last) {
+      fedreplay::rms_norm_backward<T>(data<T>(dy), data<T>(x), data<float>(inverse), data<T>(weight),
+                                      data<T>(residual), data<T>(dx), width, first, last);
+    });
+  });
+}
+
+void fedreplay_rotate(at::Tensor* x, const at::Tensor* cos, const at::Tensor* sin, double sign, int64_t heads) {
+  int64_t half = cos->size(1), stride = x->stride(0);
+  by_type(x, [&](auto type) {
+    using T = decltype(type);
+    by_rows(x->size(0), 2 * half * heads, [&](int64_t first, int64_t last) {
+      fedreplay::rotate<T>(data<T>(x), stride, data<float>(cos), data<float>(sin), float(sign), heads, half, first,
+                           last);
+    });
+  });
+}
+
+void fedreplay_swiglu(const at::Tensor* gate_up, at::Tensor* product) {
+  int64_t inner = product->size(1);
+  by_type(gate_up, [&](auto type) {
+    using T = decltype(type);
+    by_rows(product->size(0), inner, [&](int64_t first, int64_t last) {
+      fedreplay::swiglu<T>(data<T>(gate_up), data<T>(product), inner, first, last);
+    });
+  });
+}
+
+void fedreplay_swiglu_backward(const at::Tensor* gate_up, const at::Tensor* d_product, at::Tensor* d_gate_up) {
+  int64_t inner = d_product->size(1);
+  by_type(gate_up, [&](auto type) {
+    using T = decltype(type);
+    by_rows(d_product->size(0), inner, [&](int64_t first, int64_t last) {
+      fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), data<T>(d_gate_up), inner, first, last);
+    });
+  });
+}
+
+// `weights` may be null: then the logits are left as they are.
+void fedreplay_cross_entropy(at::Tensor* logits, const at::Tensor* labels, const at::Tensor* weights,
+                             at::Tensor* nats) {
+  int64_t width = logits->size(1);
+  const float* scales = weights ? data<float>(weights) : nullptr;
+  by_type(logits, [&](auto type) {
+    using T = decltype(type);
+    by_rows(logits->size(0), width, [&](int64_t first, int64_t last) {
+      fedreplay::cross_entropy<T>(data<T>(logits), data<int64_t>(labels), scales, data<double>(nats), width, first,
+                                  last);
+    });
+  });
+}
+
+void fedreplay_adamw(const fedreplay::AdamW* rule, float scale, const at::Tensor* gradient, at::Tensor* values,
+                     at::Tensor* mean, at::Tensor* square) {
+  fedreplay::adamw(*rule, scale, data<float>(gradient), data<float>(values), data<float>(mean), data<float>(square),
+                   values->numel());
+}
+
+double fedreplay_sum_of_squares(const at::Tensor* values) {
+  return fedreplay::sum_of_squares(data<float>(values), values->numel());
+}
 
 // Sets every switch that decides whether the same inputs give the same bits.
 // warn_only must be false: with it, flash attention's backward pass stays nondeterministic on a GPU.

@@ -62,3 +62,50 @@ fn a_row_has_the_same_loss_bits_in_any_batch() {
         }
     }
 }
+
+/// Random cohorts: any rows, any split into steps, any order, one to four threads.
+fn random_cohort(trainer: &Trainer, config: &Config, seed: u64) -> Vec<Job> {
+    let mut stream = Stream::new(Seed(seed), Purpose::SyntheticData, 1 << 50);
+    let mut draw = |bound: u64| stream.below(bound);
+    (0..1 + draw(4))
+        .map(|_| {
+            let steps = (0..1 + draw(2))
+                .map(|_| {
+                    let mut micro_batch = || {
+                        let mut row = || {
+                            let length = 2 + draw(70) as u32;
+                            sample(config, length, 1 + draw(u64::from(length) - 1) as u32, draw(1 << 30))
+                        };
+                        (0..3).map(|_| row()).collect()
+                    };
+                    vec![micro_batch(), micro_batch()]
+                })
+                .collect();
+            let dropout = if draw(4) == 0 { 0.1 } else { 0.0 };
+            let hyper = Hyper { dropout, ..Hyper::default() };
+            Job { stream: draw(100), ..job(adapter(trainer, draw(10)), steps, hyper) }
+        })
+        .collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn any_cohort_on_any_threads_gives_each_job_its_own_bits(
+        seed in 0u64..1 << 40, family in 0usize..4, threads in 1usize..=4, bf16: bool, rank in 1usize..=17,
+    ) {
+        let config = configs().swap_remove(family);
+        let folder = tempfile::tempdir().unwrap();
+        write_model(folder.path(), &config);
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        let lora = LoraSpec { rank: rank.min(16), ..lora(&["q_proj", "up_proj", "down_proj"]) };
+        let trainer = Trainer::load(folder.path(), precision, Device::Cpu, &lora, &Numerics::default()).unwrap();
+        let cohort = random_cohort(&trainer, &config, seed);
+        let together = trainer.with_threads(threads, || trainer.train(&cohort)).unwrap();
+        for (job, expected) in cohort.iter().zip(&together) {
+            let alone = trainer.train(std::slice::from_ref(job)).unwrap().remove(0);
+            proptest::prop_assert!(bits(&alone) == bits(expected), "seed {seed}: alone and together differ");
+        }
+    }
+}

@@ -2,15 +2,20 @@
 
 mod against_oracle;
 mod company;
+mod memory;
+mod merging;
+mod methods;
 mod model_files;
 mod outcomes;
+mod parity;
+mod self_test;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 
-use super::{Hyper, Job, Numerics, Trainer};
+use super::{Hyper, Job, Numerics, Objective, Terms, Trainer};
 use crate::adapter::Adapter;
 use crate::dataset::Sample;
 use crate::model::{Architecture, Config, Device, LoraSpec, Precision, RopeScaling, random};
@@ -74,5 +79,5 @@ fn adapter(trainer: &Trainer, seed: u64) -> Arc<Adapter> {
 }
 
 fn job(adapter: Arc<Adapter>, steps: Vec<super::Step>, hyper: Hyper) -> Job {
-    Job { adapter, steps, hyper, seed: Seed(1), stream: 0 }
+    Job { adapter, steps, objective: Objective::Sft, terms: Terms::default(), hyper, seed: Seed(1), stream: 0 }
 }

@@ -1,11 +1,20 @@
 //! The fields of a scenario file: names, units, defaults and ranges.
 
-use std::collections::BTreeMap;
+mod network;
+mod population;
+mod server;
+mod timing;
+
+pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
+pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
+pub use timing::{Counts, ModelShape, Synthetic};
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{Duration, Rate, Speed};
+use super::quantity::Duration;
 use super::range;
 
 /// One federation: who has which data, on which device, behind which link; how the server picks, waits and
@@ -27,6 +36,15 @@ pub struct Scenario {
     #[serde(default)]
     pub algorithm: Algorithm,
     pub server: Server,
+    /// What lies between the clients' links and the server.
+    #[serde(default)]
+    pub network: Network,
+    /// Regions without connection, and when.
+    #[serde(default)]
+    pub region_cuts: Vec<RegionCut>,
+    /// What becomes of the tasks of clients that go offline.
+    #[serde(default)]
+    pub interruption: Interruption,
     pub population: Population,
     #[serde(default)]
     pub evaluation: Evaluation,
@@ -39,7 +57,11 @@ pub struct Scenario {
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// Hugging Face folder: config.json, safetensors, tokenizer.json. Relative to the scenario file.
-    pub folder: PathBuf,
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+    /// The shape alone, instead of a folder: enough for `plan`, which trains nothing.
+    #[serde(default)]
+    pub shape: Option<ModelShape>,
     /// Folder of the tokenizer, where it is not the model's. Relative to the scenario file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
@@ -83,7 +105,11 @@ pub struct Lora {
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
-    pub file: PathBuf,
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// How many clients there are and how much data each has, instead of a file: enough for `plan`.
+    #[serde(default)]
+    pub synthetic: Option<Synthetic>,
     /// Array of rows that no client has, for the global test loss. Relative to the scenario file.
     #[serde(default)]
     pub test_file: Option<PathBuf>,
@@ -145,6 +171,10 @@ pub struct Training {
     /// What becomes of an update that is not finite or did not change.
     #[serde(default)]
     pub unusable_update: UnusableUpdate,
+    /// Whether clients recompute layers in the backward pass instead of keeping their activations: more operations, less
+    /// memory, the same results.
+    #[serde(default)]
+    pub recomputation: bool,
 }
 
 /// Local optimisers. State does not outlive a task.
@@ -220,121 +250,6 @@ pub enum Weights {
     Uniform,
 }
 
-/// How the server picks clients, waits for them, and how it is connected.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Server {
-    pub protocol: Protocol,
-    #[serde(default)]
-    pub selection: Selection,
-    /// [bit/s] Capacity from the server to all clients together, shared max-min fairly.
-    pub downlink: Rate,
-    /// [bit/s] Capacity from all clients to the server together, shared max-min fairly.
-    pub uplink: Rate,
-    /// [time] From the end of a round to the next dispatch.
-    #[serde(default)]
-    pub aggregation_time: Duration,
-}
-
-/// When a round ends.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Protocol {
-    /// Rounds one after another (Bonawitz et al. 2019).
-    Synchronous {
-        /// [clients] Updates that close a round -- at least 1.
-        #[serde(deserialize_with = "range::at_least_one")]
-        clients_per_round: u32,
-        /// [clients] Clients asked beyond that; those who are not needed any more are cancelled.
-        #[serde(default)]
-        over_selection: u32,
-        /// [time] A round's longest duration; what has not arrived by then is late. None waits for all.
-        #[serde(default)]
-        deadline: Option<Duration>,
-        /// [clients] Updates without which a round fails and the model stays as it was -- 1 to `clients_per_round`.
-        #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
-        minimum: u32,
-    },
-}
-
-/// Which clients a round asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Selection {
-    /// Without replacement, all alike.
-    #[default]
-    Uniform,
-}
-
-/// Who the clients are: named device and link classes, and their shares.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Population {
-    pub devices: BTreeMap<String, Device>,
-    pub links: BTreeMap<String, Link>,
-    /// Groups of clients. Shares are normalised; who belongs where follows from the seed.
-    pub mix: Vec<Group>,
-}
-
-/// A device class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Device {
-    /// [FLOP/s] Effective speed in training.
-    pub speed: Speed,
-    /// [1] Standard deviation of the logarithm of a task's slowdown (log-normal, median 1) -- 0 to 5.
-    #[serde(default, deserialize_with = "range::up_to_five")]
-    pub jitter: f64,
-    /// [W] Power drawn while computing.
-    #[serde(default, deserialize_with = "range::non_negative")]
-    pub busy_watts: f64,
-    /// [W] Power drawn while transferring or waiting.
-    #[serde(default, deserialize_with = "range::non_negative")]
-    pub idle_watts: f64,
-}
-
-/// A link class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Link {
-    /// [bit/s] From the server to the client.
-    pub down: Rate,
-    /// [bit/s] From the client to the server.
-    pub up: Rate,
-    /// [time] One way.
-    #[serde(default)]
-    pub latency: Duration,
-}
-
-/// A group of clients.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// [1] Share of the clients, relative to the other groups' shares.
-    #[serde(deserialize_with = "range::positive")]
-    pub share: f64,
-    /// Name of a device class.
-    pub device: String,
-    /// Name of a link class.
-    pub link: String,
-    #[serde(default)]
-    pub dropout: Dropout,
-}
-
-/// How likely a task is given up at each stage. The stages exclude each other, so the sum is at most 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dropout {
-    /// [1] After the download, before any training -- 0 to 1.
-    #[serde(default, deserialize_with = "range::share")]
-    pub before_training: f64,
-    /// [1] At a uniformly drawn point of the training -- 0 to 1.
-    #[serde(default, deserialize_with = "range::share")]
-    pub during_training: f64,
-    /// [1] When training is done, before the upload -- 0 to 1.
-    #[serde(default, deserialize_with = "range::share")]
-    pub after_training: f64,
-}
-
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -372,6 +287,14 @@ fn one_u32() -> u32 {
 
 fn query_and_value() -> Vec<String> {
     vec!["q_proj".into(), "v_proj".into()]
+}
+
+fn unit() -> f64 {
+    1.0
+}
+
+fn day() -> Duration {
+    Duration(86_400_000_000_000)
 }
 
 fn unit_norm() -> Option<f64> {

@@ -1,0 +1,133 @@
+//! What virtual time must know of clients and model: counts and costs, without weights.
+
+use fedreplay_sim as sim;
+use fedreplay_sim::{Purpose, Seed, Stream};
+
+use super::RunError;
+use super::inputs::ClientRows;
+use crate::adapter::{Layout, WireFormat, wire_bytes};
+use crate::model::{Config, LoraSpec};
+use crate::scenario::{ClientFacts, Clients, Counts, ModelShape, Scenario, Synthetic, TaskCosts, assign_groups};
+
+/// How much data a client has.
+struct Amount {
+    id: Option<Box<str>>,
+    train_rows: u32,
+    held_out_rows: u32,
+    train_tokens: u64,
+    longest_tokens: u64,
+}
+
+/// The clients of a scenario with these rows, on a model of this shape.
+///
+/// # Errors
+/// If the adapter does not fit the model, or a task's sizes are beyond any machine.
+pub fn of_rows(scenario: &Scenario, rows: &[ClientRows], config: &Config) -> Result<Clients, RunError> {
+    let amount = |client: &ClientRows| Amount {
+        id: Some(client.id.as_str().into()),
+        train_rows: count(client.train.samples.len()),
+        held_out_rows: count(client.held_out.samples.len()),
+        train_tokens: client.train.tokens(),
+        longest_tokens: client.train.samples.iter().map(|sample| sample.ids.len() as u64).max().unwrap_or(0),
+    };
+    outline(scenario, rows.len(), rows.iter().map(amount), config)
+}
+
+/// The clients of a scenario without data, on a model of this shape.
+///
+/// # Errors
+/// As [`of_rows`].
+pub fn of_synthetic(scenario: &Scenario, synthetic: &Synthetic, config: &Config) -> Result<Clients, RunError> {
+    let tokens = u64::from(synthetic.tokens_per_row.min(scenario.data.max_seq_length));
+    let rows = |client: u32| match synthetic.rows {
+        Counts::Fixed(rows) => rows,
+        Counts::Uniform(least, most) => {
+            let mut stream = Stream::new(Seed(scenario.seed), Purpose::SyntheticData, u64::from(client));
+            least + stream.below(u64::from(most - least) + 1) as u32
+        }
+    };
+    let amount = |client: u32| {
+        let total = rows(client);
+        let held_out = (f64::from(total) * scenario.data.held_out).floor() as u32;
+        let train_rows = (total - held_out).max(1);
+        let train_tokens = u64::from(train_rows) * tokens;
+        Amount { id: None, train_rows, held_out_rows: total - train_rows, train_tokens, longest_tokens: tokens }
+    };
+    outline(scenario, synthetic.clients as usize, (0..synthetic.clients).map(amount), config)
+}
+
+fn outline(
+    scenario: &Scenario,
+    clients: usize,
+    amounts: impl Iterator<Item = Amount>,
+    config: &Config,
+) -> Result<Clients, RunError> {
+    let layout = lora_spec(scenario).layout(config).map_err(|error| RunError::Usage(error.to_string()))?;
+    let bytes = wire_bytes(&layout, WireFormat::F32);
+    let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), bytes);
+    let groups = assign_groups(Seed(scenario.seed), clients, &scenario.population.mix);
+    let mut facts = Vec::with_capacity(clients);
+    for (amount, group) in amounts.zip(groups) {
+        let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
+        let work = costs.row(mean_tokens, amount.longest_tokens).ok_or_else(|| {
+            let (layers, hidden) = (config.layers, config.hidden_size);
+            RunError::Usage(format!(
+                "failed to cost a task: rows of {} tokens in batches of {} on {layers} layers of width {hidden} are \
+                 beyond 64-bit counts",
+                amount.longest_tokens, scenario.training.batch_size
+            ))
+        })?;
+        let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
+        facts.push(ClientFacts { id, group, work, train_rows, held_out_rows, train_tokens });
+    }
+    Ok(Clients { facts, costs })
+}
+
+/// The adapter that a scenario asks for.
+pub fn lora_spec(scenario: &Scenario) -> LoraSpec {
+    let lora = &scenario.model.lora;
+    LoraSpec {
+        rank: lora.rank as usize,
+        alpha: lora.alpha,
+        dropout: lora.dropout,
+        target_modules: lora.target_modules.clone(),
+        rank_stabilised: lora.rank_stabilised,
+    }
+}
+
+/// A model of which only the shape is known.
+pub fn config_of_shape(shape: &ModelShape) -> Config {
+    let size = |value: u32| value as usize;
+    let config = Config::llama(
+        size(shape.vocabulary),
+        size(shape.hidden),
+        size(shape.intermediate),
+        size(shape.layers),
+        size(shape.heads),
+    );
+    Config { kv_heads: size(shape.kv_heads.unwrap_or(shape.heads)), tied: shape.ties_embeddings, ..config }
+}
+
+fn shape(config: &Config) -> sim::ModelShape {
+    sim::ModelShape {
+        layers: config.layers as u64,
+        hidden: config.hidden_size as u64,
+        intermediate: config.intermediate_size as u64,
+        heads: config.heads as u64,
+        kv_heads: config.kv_heads as u64,
+        head_dim: config.head_dim as u64,
+        vocabulary: config.vocab_size as u64,
+        ties_embeddings: config.tied,
+    }
+}
+
+/// The modules of a layer that have an adapter; one that only some layers have is counted in all.
+fn targets(layout: &Layout) -> Vec<sim::Target> {
+    let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    let has = |name: &str| layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name));
+    sim::ALL_TARGETS.into_iter().zip(names).filter(|(_, name)| has(name)).map(|(target, _)| target).collect()
+}
+
+fn count(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
+}

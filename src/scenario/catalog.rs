@@ -1,0 +1,54 @@
+//! Takes the device classes that a scenario names from the catalog that it names.
+
+use std::fs;
+use std::path::Path;
+
+use fedreplay_sim as sim;
+
+use super::ScenarioError;
+use super::load::{options, syntax};
+use super::quantity::{Bandwidth, Bytes, Speed};
+use super::spec::{Device, Precision, Scenario};
+
+/// Adds the classes that `population.mix` names and `population.devices` lacks, and takes the catalog's name away: the
+/// scenario is then whole without it. Paths start from `folder`.
+///
+/// # Errors
+/// If the catalog cannot be read, or a class that is needed has a value out of range.
+pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), ScenarioError> {
+    let Some(name) = scenario.population.catalog.take() else { return Ok(()) };
+    let file = folder.join(name);
+    let text = fs::read_to_string(&file).map_err(|source| ScenarioError::Io { file: file.clone(), source })?;
+    let specs: Vec<sim::DeviceSpec> = options().from_str(&text).map_err(|error| syntax(&file, &error))?;
+    let precision = match scenario.model.precision {
+        Precision::F32 => sim::Precision::F32,
+        Precision::Bf16 => sim::Precision::Half,
+    };
+    let population = &mut scenario.population;
+    for group in &population.mix {
+        let Some(spec) = specs.iter().find(|spec| spec.name == group.device) else { continue };
+        if population.devices.contains_key(&group.device) {
+            continue;
+        }
+        let device = device(spec, precision).ok_or_else(|| ScenarioError::Invalid {
+            file: file.clone(),
+            line: None,
+            field: spec.name.clone(),
+            message: "its values must be above 0, and its efficiency at most 1".into(),
+        })?;
+        population.devices.insert(group.device.clone(), device);
+    }
+    Ok(())
+}
+
+fn device(spec: &sim::DeviceSpec, precision: sim::Precision) -> Option<Device> {
+    let exact = spec.device(precision)?;
+    Some(Device {
+        speed: Speed(exact.flops_per_s),
+        jitter: 0.0,
+        memory: Some(Bytes(exact.memory_bytes)),
+        memory_bandwidth: Some(Bandwidth(exact.memory_bytes_per_s)),
+        busy_watts: spec.busy_w,
+        idle_watts: spec.idle_w,
+    })
+}

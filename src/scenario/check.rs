@@ -1,0 +1,141 @@
+//! What must hold between fields, and is not for virtual time to judge.
+
+use super::federation::regions;
+use super::spec::{Counts, Dropout, Group, Network, Protocol, Scenario};
+
+/// The offending field and what is wrong with it.
+pub(super) type Fault = (String, String);
+
+/// The first fault, if there is one.
+pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
+    check_name(&scenario.name)?;
+    check_sources(scenario)?;
+    check_population(scenario)?;
+    check_server(scenario)?;
+    if scenario.output.save_adapter_every == Some(0) {
+        return fault("output.save_adapter_every", "it must be at least 1");
+    }
+    Ok(())
+}
+
+fn fault(field: impl Into<String>, message: impl Into<String>) -> Result<(), Fault> {
+    Err((field.into(), message.into()))
+}
+
+fn check_name(name: &str) -> Result<(), Fault> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+        return fault("name", format!("`{name}` must be letters, digits, '-', '_' and '.'"));
+    }
+    Ok(())
+}
+
+/// Model and data: each either real or a stand-in.
+fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
+    let (model, data) = (&scenario.model, &scenario.data);
+    if model.lora.target_modules.is_empty() {
+        return fault("model.lora.target_modules", "it must name at least one module");
+    }
+    if model.folder.is_some() == model.shape.is_some() {
+        return fault("model", "it must have either `folder` or `shape`");
+    }
+    if let Some(shape) = &model.shape
+        && (!shape.hidden.is_multiple_of(shape.heads)
+            || shape.kv_heads.is_some_and(|kv| kv == 0 || !shape.heads.is_multiple_of(kv)))
+    {
+        return fault("model.shape", "hidden must be a multiple of heads, and heads of kv_heads");
+    }
+    if data.file.is_some() == data.synthetic.is_some() {
+        return fault("data", "it must have either `file` or `synthetic`");
+    }
+    if data.synthetic.is_none() && model.folder.is_none() && model.tokenizer.is_none() {
+        return fault("model.tokenizer", "data from a file needs a tokenizer, of the model's folder or of its own");
+    }
+    match data.synthetic.map(|synthetic| synthetic.rows) {
+        Some(Counts::Fixed(0) | Counts::Uniform(0, _)) => fault("data.synthetic.rows", "it must be at least 1"),
+        Some(Counts::Uniform(least, most)) if least > most => {
+            fault("data.synthetic.rows", format!("{least} to {most} does not ascend"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_population(scenario: &Scenario) -> Result<(), Fault> {
+    let population = &scenario.population;
+    if population.mix.is_empty() {
+        return fault("population.mix", "it must hold at least one group");
+    }
+    let regions = regions(scenario);
+    for (index, group) in population.mix.iter().enumerate() {
+        let field = |name: &str| format!("population.mix.{index}.{name}");
+        let known = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        if !population.devices.contains_key(&group.device) {
+            let names = known(population.devices.keys().collect());
+            return fault(field("device"), format!("no device `{}`, only {names}", group.device));
+        }
+        if !population.links.contains_key(&group.link) {
+            let names = known(population.links.keys().collect());
+            return fault(field("link"), format!("no link `{}`, only {names}", group.link));
+        }
+        check_region(scenario, group, &regions).map_err(|message| (field("region"), message))?;
+        let Dropout { before_training, during_training, after_training } = group.dropout;
+        if before_training + during_training + after_training > 1.0 {
+            return fault(field("dropout"), "its three shares add up to more than 1");
+        }
+    }
+    let unknown = scenario.region_cuts.iter().position(|cut| !regions.contains(&cut.region));
+    unknown.map_or(Ok(()), |index| {
+        fault(format!("region_cuts.{index}.region"), format!("no region `{}`", scenario.region_cuts[index].region))
+    })
+}
+
+/// Where regions mean something, a group must be in one that exists.
+fn check_region(scenario: &Scenario, group: &Group, regions: &[String]) -> Result<(), String> {
+    let named: Vec<&String> = match (&scenario.network, &scenario.server.protocol) {
+        (_, Protocol::Hierarchical { edges, .. }) => edges.iter().map(|edge| &edge.region).collect(),
+        (Network::Topology { regions, .. }, _) => regions.keys().collect(),
+        _ => return Ok(()),
+    };
+    match &group.region {
+        Some(region) if named.contains(&region) => Ok(()),
+        Some(region) => Err(format!("no region `{region}`, only {}", regions.join(", "))),
+        None => Err(format!("it must be one of {}", regions.join(", "))),
+    }
+}
+
+fn check_server(scenario: &Scenario) -> Result<(), Fault> {
+    let server = &scenario.server;
+    if scenario.network == Network::ServerLink {
+        for (name, capacity) in [("downlink", &server.downlink), ("uplink", &server.uplink)] {
+            if capacity.is_none() {
+                return fault(format!("server.{name}"), "it is missing, and `network` is the server's link");
+            }
+        }
+    }
+    let (clients_per_round, minimum, deadline) = match &server.protocol {
+        Protocol::Synchronous { clients_per_round, minimum, deadline, .. }
+        | Protocol::Tiered { clients_per_round, minimum, deadline, .. }
+        | Protocol::Hierarchical { clients_per_round, minimum, deadline, .. } => {
+            (*clients_per_round, *minimum, *deadline)
+        }
+        _ => return Ok(()),
+    };
+    if minimum > clients_per_round {
+        return fault("server.protocol.minimum", format!("{minimum} is more than clients_per_round"));
+    }
+    if deadline.is_some_and(|deadline| deadline.0 == 0) {
+        return fault("server.protocol.deadline", "it must be longer than 0");
+    }
+    check_edges(&server.protocol)
+}
+
+fn check_edges(protocol: &Protocol) -> Result<(), Fault> {
+    let Protocol::Hierarchical { edges, .. } = protocol else { return Ok(()) };
+    if edges.is_empty() {
+        return fault("server.protocol.edges", "it must hold at least one edge");
+    }
+    let twice = (1..edges.len()).find(|&index| edges[..index].iter().any(|edge| edge.region == edges[index].region));
+    twice.map_or(Ok(()), |index| {
+        fault(format!("server.protocol.edges.{index}.region"), format!("`{}` has an edge already", edges[index].region))
+    })
+}

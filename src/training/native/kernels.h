@@ -1,0 +1,53 @@
+// Row-wise parts of a decoder layer on the CPU, for rows `first..last`. Plain pointers: no LibTorch header belongs here,
+// because this file alone is compiled for AVX2 and FMA, and an inline function of LibTorch compiled so would leak into
+// the rest of the program.
+//
+// Every row is computed by itself, in one order, so its bits depend on no other row, thread or batch. Sums are kept in
+// eight lanes that are added in a fixed tree. No function of the C library is called: the same bits come from every
+// processor that has AVX2 and FMA.
+#pragma once
+#include <cstdint>
+
+#include "bf16.h"
+
+namespace fedreplay {
+
+// y = x / rms(x) * weight, inverse = 1 / rms(x); `width` values a row.
+template <class T>
+void rms_norm(const T* x, const T* weight, float eps, T* y, float* inverse, int64_t width, int64_t first, int64_t last);
+
+// dx = residual + d rms_norm / dx applied to dy.
+template <class T>
+void rms_norm_backward(const T* dy, const T* x, const float* inverse, const T* weight, const T* residual, T* dx,
+                       int64_t width, int64_t first, int64_t last);
+
+// Turns `heads` heads of `2 half` values of each row in place; rows are `stride` apart. `sign` is -1 for the derivative.
+template <class T>
+void rotate(T* x, int64_t stride, const float* cos, const float* sin, float sign, int64_t heads, int64_t half,
+            int64_t first, int64_t last);
+
+// product = silu(gate) * up, gate and up beside each other in a row of `2 inner` values.
+template <class T>
+void swiglu(const T* gate_up, T* product, int64_t inner, int64_t first, int64_t last);
+
+template <class T>
+void swiglu_backward(const T* gate_up, const T* d_product, T* d_gate_up, int64_t inner, int64_t first, int64_t last);
+
+// nats = -log softmax(logits)[label]; if `weights` is given, logits become weight * (softmax - onehot).
+template <class T>
+void cross_entropy(T* logits, const int64_t* labels, const float* weights, double* nats, int64_t width, int64_t first,
+                   int64_t last);
+
+struct AdamW {
+  float beta1, beta2, eps, step, decay, root_scale;
+  int decay_last;
+};
+
+// One step of AdamW on `length` values; the gradient is scaled by `scale` first.
+void adamw(const AdamW& rule, float scale, const float* gradient, float* values, float* mean, float* square,
+           int64_t length);
+
+// The sum of squares in double precision.
+double sum_of_squares(const float* values, int64_t length);
+
+}  // namespace fedreplay

@@ -1,0 +1,322 @@
+//! The program's own CPU kernels behind safe functions: shapes and types are checked here, the work is in kernels.cpp.
+
+use std::ffi::c_int;
+use std::sync::OnceLock;
+
+use tch::{Kind, TchError, Tensor};
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// An opaque `at::Tensor`.
+#[repr(C)]
+struct At {
+    _opaque: [u8; 0],
+}
+
+/// The constants of one AdamW step; the layout is that of `fedreplay::AdamW` in kernels.h.
+#[repr(C)]
+pub struct AdamW {
+    /// Decay of the mean.
+    pub beta1: f32,
+    /// Decay of the mean square.
+    pub beta2: f32,
+    /// Added to the scaled root.
+    pub eps: f32,
+    /// What mean / root is multiplied by.
+    pub step: f32,
+    /// What values are multiplied by.
+    pub decay: f32,
+    /// What the root of the mean square is multiplied by.
+    pub root_scale: f32,
+    /// Whether the decay comes after the step.
+    pub decay_last: c_int,
+}
+
+/// What all heads of an attention share; the layout is that of `fedreplay::Shape` in attention.h.
+#[repr(C)]
+struct Shape {
+    heads: i64,
+    kv_heads: i64,
+    width: i64,
+    window: i64,
+    qkv_stride: i64,
+    out_stride: i64,
+}
+
+/// The heads of an attention, and how many keys a query sees where that is limited.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub queries: usize,
+    /// Key and value heads.
+    pub keys: usize,
+    /// Width of a head.
+    pub width: usize,
+    /// Keys that a query sees, itself included.
+    pub window: Option<usize>,
+}
+
+unsafe extern "C" {
+    fn fedreplay_product(a: *const At, b: *const At, out: *mut At, accumulate: c_int);
+    fn fedreplay_attend(
+        shape: *const Shape,
+        count: i64,
+        starts: *const i64,
+        lengths: *const i64,
+        qkv: *const At,
+        out: *mut At,
+        sums: *mut At,
+    );
+    fn fedreplay_attend_backward(
+        shape: *const Shape,
+        count: i64,
+        starts: *const i64,
+        lengths: *const i64,
+        qkv: *const At,
+        out: *const At,
+        sums: *const At,
+        d_out: *const At,
+        d_qkv: *mut At,
+    );
+    fn fedreplay_rms_norm(x: *const At, weight: *const At, eps: f64, y: *mut At, inverse: *mut At);
+    fn fedreplay_rms_norm_backward(
+        dy: *const At,
+        x: *const At,
+        inverse: *const At,
+        weight: *const At,
+        residual: *const At,
+        dx: *mut At,
+    );
+    fn fedreplay_rotate(x: *mut At, cos: *const At, sin: *const At, sign: f64, heads: i64);
+    fn fedreplay_swiglu(gate_up: *const At, product: *mut At);
+    fn fedreplay_swiglu_backward(gate_up: *const At, d_product: *const At, d_gate_up: *mut At);
+    fn fedreplay_cross_entropy(logits: *mut At, labels: *const At, weights: *const At, nats: *mut At);
+    fn fedreplay_adamw(
+        rule: *const AdamW,
+        scale: f32,
+        gradient: *const At,
+        values: *mut At,
+        mean: *mut At,
+        square: *mut At,
+    );
+    fn fedreplay_sum_of_squares(values: *const At) -> f64;
+}
+
+/// Whether the kernels work on this tensor: on a CPU with AVX2 and FMA, in f32 or bf16.
+pub fn serve(tensor: &Tensor) -> bool {
+    tensor.device() == tch::Device::Cpu && matches!(tensor.kind(), Kind::Float | Kind::BFloat16) && are_supported()
+}
+
+/// Whether the processor has AVX2 and FMA.
+pub fn are_supported() -> bool {
+    static AVX2: OnceLock<bool> = OnceLock::new();
+    *AVX2.get_or_init(|| std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
+}
+
+fn read(tensor: &Tensor) -> *const At {
+    tensor.as_ptr().cast()
+}
+
+fn written(tensor: &Tensor) -> *mut At {
+    tensor.as_ptr().cast_mut().cast()
+}
+
+/// Asserts what the kernels take for granted of a dense tensor.
+fn check(tensor: &Tensor, kind: Kind, shape: &[i64]) {
+    assert_eq!(tensor.device(), tch::Device::Cpu, "a kernel was given a tensor of another device");
+    assert_eq!(tensor.kind(), kind, "a kernel was given a tensor of another type");
+    assert_eq!(tensor.size(), shape, "a kernel was given a tensor of another shape");
+    assert!(tensor.is_contiguous(), "a kernel was given a tensor with gaps");
+}
+
+/// Asserts that a tensor is a dense table of f32 or bf16 and returns its type, rows and width.
+fn table(tensor: &Tensor) -> (Kind, i64, i64) {
+    assert!(serve(tensor), "a kernel was given a tensor that it does not serve");
+    let (rows, width) = tensor.size2().expect("a table has two dimensions");
+    check(tensor, tensor.kind(), &[rows, width]);
+    (tensor.kind(), rows, width)
+}
+
+/// Whether [`add_product`] works on this tensor.
+pub fn serve_products(tensor: &Tensor) -> bool {
+    tensor.kind() == Kind::Float && serve(tensor)
+}
+
+/// out = a b, or out += a b: f32 matrices of any strides, `out` with dense rows.
+pub fn product_into(a: &Tensor, b: &Tensor, out: &Tensor, accumulate: bool) {
+    let ((rows, inner), (depth, columns)) = (matrix(a), matrix(b));
+    assert_eq!(inner, depth, "the matrices of a product do not fit");
+    assert_eq!(matrix(out), (rows, columns), "a product was to be written to a matrix of another shape");
+    assert!(columns == 1 || out.stride()[1] == 1, "a product was to be written to rows with gaps");
+    // SAFETY: all three were asserted to be f32 matrices on the CPU whose shapes fit; elements are addressed by strides.
+    unsafe { fedreplay_product(read(a), read(b), written(out), accumulate.into()) };
+}
+
+fn matrix(tensor: &Tensor) -> (i64, i64) {
+    assert!(serve_products(tensor), "a product was asked of a tensor that is not served");
+    tensor.size2().expect("a matrix has two dimensions")
+}
+
+/// First row and length of each sequence.
+pub struct Sequences {
+    /// First rows.
+    pub starts: Vec<i64>,
+    /// Lengths, at least 1.
+    pub lengths: Vec<i64>,
+}
+
+impl Sequences {
+    fn check(&self, rows: i64) {
+        assert_eq!(self.starts.len(), self.lengths.len(), "every sequence has a start and a length");
+        let inside = |(start, length): (&i64, &i64)| *start >= 0 && *length >= 1 && start + length <= rows;
+        assert!(self.starts.iter().zip(&self.lengths).all(inside), "a sequence lies outside of its rows");
+    }
+}
+
+fn shape(heads: Heads, qkv: &Tensor) -> Shape {
+    let Heads { queries, keys, width, window } = heads;
+    let (_, _, stride) = table(qkv);
+    assert_eq!(stride as usize, (queries + 2 * keys) * width, "a row holds all heads of q, k and v");
+    assert!(queries % keys == 0, "every key head serves as many query heads");
+    Shape {
+        heads: queries as i64,
+        kv_heads: keys as i64,
+        width: width as i64,
+        window: window.unwrap_or(0) as i64,
+        qkv_stride: stride,
+        out_stride: (queries * width) as i64,
+    }
+}
+
+/// Attention of packed sequences: writes the result to `out` `[rows, queries * width]`, whose other rows stay as they
+/// are, and returns the logarithms of the softmax's denominators `[rows, queries]`.
+pub fn attend(heads: Heads, sequences: &Sequences, qkv: &Tensor, out: &Tensor) -> Result<Tensor> {
+    let shape = shape(heads, qkv);
+    let rows = qkv.size()[0];
+    check(out, qkv.kind(), &[rows, shape.out_stride]);
+    sequences.check(rows);
+    let sums = Tensor::f_empty([rows, shape.heads], (Kind::Float, tch::Device::Cpu))?;
+    let count = sequences.starts.len() as i64;
+    let (starts, lengths) = (sequences.starts.as_ptr(), sequences.lengths.as_ptr());
+    // SAFETY: types, shapes and density were asserted above, the sequences lie inside of the rows, and both arrays have
+    // `count` elements. Sequences and heads write to disjoint places.
+    unsafe { fedreplay_attend(&shape, count, starts, lengths, read(qkv), written(out), written(&sums)) };
+    Ok(sums)
+}
+
+/// The gradient of [`attend`]: written to `d_qkv`, whose rows outside of the sequences stay as they are.
+pub fn attend_backward(heads: Heads, sequences: &Sequences, [qkv, out, sums, d_out]: [&Tensor; 4], d_qkv: &Tensor) {
+    let shape = shape(heads, qkv);
+    let rows = qkv.size()[0];
+    check(d_qkv, qkv.kind(), &[rows, shape.qkv_stride]);
+    [out, d_out].iter().for_each(|tensor| check(tensor, qkv.kind(), &[rows, shape.out_stride]));
+    check(sums, Kind::Float, &[rows, shape.heads]);
+    sequences.check(rows);
+    let count = sequences.starts.len() as i64;
+    let (starts, lengths) = (sequences.starts.as_ptr(), sequences.lengths.as_ptr());
+    let (sums, d_out, d_qkv) = (read(sums), read(d_out), written(d_qkv));
+    // SAFETY: as in `attend`; in addition each key head's gradients are written by one call alone.
+    unsafe {
+        fedreplay_attend_backward(&shape, count, starts, lengths, read(qkv), read(out), sums, d_out, d_qkv);
+    }
+}
+
+/// See [`crate::training::ops::rms_norm`].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+    let (kind, rows, width) = table(x);
+    check(weight, kind, &[width]);
+    let (y, inverse) = (x.f_empty_like()?, Tensor::f_empty([rows, 1], (Kind::Float, tch::Device::Cpu))?);
+    // SAFETY: types, shapes and density were asserted above; the results are new and of the shapes that are written.
+    unsafe { fedreplay_rms_norm(read(x), read(weight), eps, written(&y), written(&inverse)) };
+    Ok((y, inverse))
+}
+
+/// See [`crate::training::ops::rms_norm_backward`].
+pub fn rms_norm_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    inverse: &Tensor,
+    weight: &Tensor,
+    residual: &Tensor,
+) -> Result<Tensor> {
+    let (kind, rows, width) = table(x);
+    check(dy, kind, &[rows, width]);
+    check(residual, kind, &[rows, width]);
+    check(inverse, Kind::Float, &[rows, 1]);
+    check(weight, kind, &[width]);
+    let dx = x.f_empty_like()?;
+    // SAFETY: types, shapes and density were asserted above; the result is new and of the shape of `x`.
+    unsafe {
+        fedreplay_rms_norm_backward(read(dy), read(x), read(inverse), read(weight), read(residual), written(&dx));
+    }
+    Ok(dx)
+}
+
+/// See [`crate::training::ops::rotate`].
+pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) {
+    let (_, rows, width) = table(x);
+    let half = cos.size()[1];
+    check(cos, Kind::Float, &[rows, half]);
+    check(sin, Kind::Float, &[rows, half]);
+    assert!(heads as i64 * 2 * half <= width, "more heads are to be turned than a row holds");
+    let sign = if backwards { -1.0 } else { 1.0 };
+    // SAFETY: types, shapes and density were asserted above; only the first `heads` heads of each row are touched.
+    unsafe { fedreplay_rotate(written(x), read(cos), read(sin), sign, heads as i64) };
+}
+
+/// See [`crate::training::ops::swiglu`].
+pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
+    let (kind, rows, width) = table(gate_up);
+    assert!(width % 2 == 0, "gate and up are equally wide");
+    let product = Tensor::f_empty([rows, width / 2], (kind, tch::Device::Cpu))?;
+    // SAFETY: type and density were asserted above; the result is new and half as wide.
+    unsafe { fedreplay_swiglu(read(gate_up), written(&product)) };
+    Ok(product)
+}
+
+/// See [`crate::training::ops::swiglu_backward`].
+pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+    let (kind, rows, width) = table(gate_up);
+    assert!(width % 2 == 0, "gate and up are equally wide");
+    check(d_product, kind, &[rows, width / 2]);
+    let d_gate_up = gate_up.f_empty_like()?;
+    // SAFETY: types, shapes and density were asserted above; the result is new and of the shape of `gate_up`.
+    unsafe { fedreplay_swiglu_backward(read(gate_up), read(d_product), written(&d_gate_up)) };
+    Ok(d_gate_up)
+}
+
+/// See [`crate::training::ops::cross_entropy`].
+pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tensor>) -> Result<Vec<f64>> {
+    let (_, rows, width) = table(logits);
+    check(labels, Kind::Int64, &[rows]);
+    if let Some(weights) = weights {
+        check(weights, Kind::Float, &[rows]);
+    }
+    let smallest = i64::try_from(labels.f_min()?)?;
+    let largest = i64::try_from(labels.f_max()?)?;
+    assert!(0 <= smallest && largest < width, "a label lies outside of the vocabulary");
+    let nats = Tensor::f_empty([rows], (Kind::Double, tch::Device::Cpu))?;
+    let scales = weights.map_or(std::ptr::null(), read);
+    // SAFETY: types, shapes and density were asserted above, and labels are columns; a null `weights` is allowed.
+    unsafe { fedreplay_cross_entropy(written(logits), read(labels), scales, written(&nats)) };
+    Vec::<f64>::try_from(nats)
+}
+
+/// One step of AdamW on flat f32 vectors of one length, the gradient scaled by `scale`.
+pub fn adamw(rule: &AdamW, scale: f32, gradient: &Tensor, values: &Tensor, mean: &Tensor, square: &Tensor) {
+    let length = values.size();
+    [gradient, values, mean, square].iter().for_each(|tensor| check(tensor, Kind::Float, &length));
+    assert!(serve(values), "the processor has no AVX2");
+    // SAFETY: all four were asserted to be dense f32 of one length; they are distinct tensors of one job.
+    unsafe {
+        fedreplay_adamw(rule, scale, read(gradient), written(values), written(mean), written(square));
+    }
+}
+
+/// The sum of squares of a dense f32 tensor in f64, in an order that depends on its length alone.
+pub fn sum_of_squares(values: &Tensor) -> f64 {
+    check(values, Kind::Float, &values.size());
+    assert!(serve(values), "the processor has no AVX2");
+    // SAFETY: the tensor was asserted to be dense f32.
+    unsafe { fedreplay_sum_of_squares(read(values)) }
+}

@@ -1,0 +1,137 @@
+// Eight f32 values at a time: loads and stores of f32 and bf16, sums in a fixed tree, e^x and ln x without the C library.
+//
+// For files compiled with -mavx2 -mfma only. Everything here has internal linkage.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <limits>
+
+#include "bf16.h"
+
+namespace fedreplay {
+namespace {
+
+using v8 = __m256;
+
+[[maybe_unused]] inline v8 splat(float value) { return _mm256_set1_ps(value); }
+[[maybe_unused]] inline v8 add(v8 a, v8 b) { return _mm256_add_ps(a, b); }
+[[maybe_unused]] inline v8 sub(v8 a, v8 b) { return _mm256_sub_ps(a, b); }
+[[maybe_unused]] inline v8 mul(v8 a, v8 b) { return _mm256_mul_ps(a, b); }
+[[maybe_unused]] inline v8 div(v8 a, v8 b) { return _mm256_div_ps(a, b); }
+[[maybe_unused]] inline v8 fma(v8 a, v8 b, v8 c) { return _mm256_fmadd_ps(a, b, c); }
+
+[[maybe_unused]] inline v8 load(const float* p) { return _mm256_loadu_ps(p); }
+[[maybe_unused]] inline void store(float* p, v8 v) { _mm256_storeu_ps(p, v); }
+
+[[maybe_unused]] inline v8 load(const bf16* p) {
+  __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+// Rounds to nearest, ties to even; every NaN becomes the quiet one.
+[[maybe_unused]] inline void store(bf16* p, v8 v) {
+  __m256i bits = _mm256_castps_si256(v);
+  __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+  __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), is_nan);
+  __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+
+// The last `n` < 8 values of a row; absent ones are `fill`.
+template <class T>
+[[maybe_unused]] inline v8 load_some(const T* p, int64_t n, T fill) {
+  T buffer[8] = {fill, fill, fill, fill, fill, fill, fill, fill};
+  for (int64_t i = 0; i < n; i++) buffer[i] = p[i];
+  return load(buffer);
+}
+
+template <class T>
+[[maybe_unused]] inline void store_some(T* p, v8 v, int64_t n) {
+  T buffer[8];
+  store(buffer, v);
+  for (int64_t i = 0; i < n; i++) p[i] = buffer[i];
+}
+
+template <class T>
+[[maybe_unused]] inline T zero() {
+  return T{};
+}
+
+// Calls body(offset, count) for each eight values of a row; count is below eight at most once, at the end.
+template <class Body>
+[[maybe_unused]] inline void eights(int64_t width, Body body) {
+  int64_t i = 0;
+  for (; i + 8 <= width; i += 8) body(i, int64_t(8));
+  if (i < width) body(i, width - i);
+}
+
+template <class T>
+[[maybe_unused]] inline v8 get(const T* p, int64_t n) {
+  return n == 8 ? load(p) : load_some(p, n, zero<T>());
+}
+
+template <class T>
+[[maybe_unused]] inline void put(T* p, v8 v, int64_t n) {
+  n == 8 ? store(p, v) : store_some(p, v, n);
+}
+
+[[maybe_unused]] inline float sum(v8 v) {
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+[[maybe_unused]] inline float largest(v8 v) {
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+// e^x with an error of about one unit in the last place: range reduction by ln 2 in two parts, then a polynomial of
+// degree 6 whose coefficients are those of the Taylor series economised on [-ln2/2, ln2/2].
+[[maybe_unused]] inline v8 exp(v8 x) {
+  v8 lowest = splat(-87.33654f), highest = splat(88.37626f);
+  v8 is_nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+  v8 inside = _mm256_min_ps(_mm256_max_ps(x, lowest), highest);
+  v8 n = _mm256_round_ps(mul(inside, splat(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  v8 r = fma(n, splat(-0.693359375f), inside);
+  r = fma(n, splat(2.12194440e-4f), r);
+  v8 p = splat(1.9875691500e-4f);
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  p = add(fma(p, mul(r, r), r), splat(1.0f));
+  __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  v8 y = mul(p, _mm256_castsi256_ps(exponent));
+  y = _mm256_andnot_ps(_mm256_cmp_ps(x, lowest, _CMP_LT_OQ), y);
+  y = _mm256_blendv_ps(y, splat(std::numeric_limits<float>::infinity()), _mm256_cmp_ps(x, highest, _CMP_GT_OQ));
+  return _mm256_blendv_ps(y, x, is_nan);
+}
+
+// The natural logarithm of a finite positive double, by its exponent and the series of artanh. Used once a row.
+[[maybe_unused]] inline double log_positive(double x) {
+  int64_t bits;
+  __builtin_memcpy(&bits, &x, 8);
+  int64_t exponent = ((bits >> 52) & 0x7ff) - 1023;
+  bits = (bits & 0xfffffffffffffLL) | 0x3ff0000000000000LL;
+  double m;
+  __builtin_memcpy(&m, &bits, 8);
+  if (m > 1.4142135623730951) {
+    m *= 0.5;
+    exponent += 1;
+  }
+  double s = (m - 1.0) / (m + 1.0), s2 = s * s, term = s, total = 0.0;
+  for (int k = 1; k < 24; k += 2) {
+    total += term / k;
+    term *= s2;
+  }
+  return 2.0 * total + double(exponent) * 0.6931471805599453;
+}
+
+}  // namespace
+}  // namespace fedreplay

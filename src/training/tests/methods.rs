@@ -1,0 +1,92 @@
+//! Terms of federated methods, and gradients against finite differences.
+
+use super::*;
+use crate::training::CorrectionPlace;
+use crate::training::job::Optimizer;
+
+fn plain() -> Hyper {
+    Hyper { optimizer: Optimizer::Sgd { momentum: 0.0 }, learning_rate: 0.5, clip_norm: None, ..Hyper::default() }
+}
+
+fn setting() -> (Trainer, Job) {
+    let config = configs().remove(1);
+    let trainer = trainer(&config, Precision::F64, &["q_proj", "down_proj"]);
+    let steps = vec![vec![vec![sample(&config, 20, 4, 1), sample(&config, 9, 4, 2)]]];
+    let job = job(adapter(&trainer, 1), steps, plain());
+    (trainer, job)
+}
+
+/// What a job does to its adapter.
+fn change(trainer: &Trainer, job: &Job) -> Vec<f64> {
+    let jobs = [job.clone()];
+    let after = trainer.run(&jobs).unwrap().remove(0).parameters().exact_values();
+    after.iter().zip(&job.adapter.values).map(|(after, before)| after - f64::from(*before)).collect()
+}
+
+fn assert_equal(found: &[f64], expected: impl Iterator<Item = f64>) {
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < 1e-12, "value {index}: {found} where {expected} was expected");
+    }
+}
+
+#[test]
+fn the_proximal_term_pulls_towards_its_anchor() {
+    let (trainer, job) = setting();
+    let plain = change(&trainer, &job);
+    let hyper = Hyper { proximal: Some(0.25), ..job.hyper.clone() };
+    // At its own start the pull is zero.
+    assert_equal(&change(&trainer, &Job { hyper: hyper.clone(), ..job.clone() }), plain.iter().copied());
+    let anchor = adapter(&trainer, 9);
+    let terms = Terms { anchor: Some(anchor.clone()), ..Terms::default() };
+    let pulled = change(&trainer, &Job { hyper, terms, ..job.clone() });
+    let pull = job.adapter.values.iter().zip(&anchor.values).map(|(w, a)| f64::from(*w) - f64::from(*a));
+    assert_equal(&pulled, plain.iter().zip(pull).map(|(plain, pull)| plain - 0.5 * 0.25 * pull));
+}
+
+#[test]
+fn a_correction_enters_where_it_is_said_to() {
+    let (trainer, job) = setting();
+    let plain = change(&trainer, &job);
+    let by = adapter(&trainer, 9);
+    let corrected = |place, hyper: Hyper| {
+        let terms = Terms { correction: Some((by.clone(), place)), ..Terms::default() };
+        change(&trainer, &Job { hyper, terms, ..job.clone() })
+    };
+    let expected = || plain.iter().zip(&by.values).map(|(plain, by)| plain - 0.5 * f64::from(*by));
+    assert_equal(&corrected(CorrectionPlace::Gradient, job.hyper.clone()), expected());
+    assert_equal(&corrected(CorrectionPlace::AfterUpdate, job.hyper.clone()), expected());
+    // Under AdamW the two places are not the same.
+    let adamw = Hyper { learning_rate: 0.5, ..Hyper::default() };
+    assert_ne!(corrected(CorrectionPlace::Gradient, adamw.clone()), corrected(CorrectionPlace::AfterUpdate, adamw));
+}
+
+/// The loss is smooth, so a central difference with its error of second order removed is good to eight digits.
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let (trainer, job) = setting();
+    let rows = &job.steps[0][0];
+    let gradient: Vec<f64> = change(&trainer, &job).iter().map(|change| -change / 0.5).collect();
+    let largest = gradient.iter().fold(0.0f64, |most, g| most.max(g.abs()));
+    let loss = |index: usize, by: f32| {
+        let mut moved = (*job.adapter).clone();
+        moved.values[index] += by;
+        // The value moves in f32: the distance that it really moved is what counts.
+        let distance = f64::from(moved.values[index]) - f64::from(job.adapter.values[index]);
+        let losses = trainer.evaluate(&moved, rows).unwrap();
+        let tokens: u32 = losses.iter().map(|loss| loss.tokens).sum();
+        (losses.iter().map(|loss| loss.nats).sum::<f64>() / f64::from(tokens), distance)
+    };
+    let slope = |index: usize, by: f32| {
+        let ((up, right), (down, left)) = (loss(index, by), loss(index, -by));
+        (up - down) / (right - left)
+    };
+    let layout = trainer.layout();
+    for (name, _, range) in layout.tensors() {
+        for index in [range.start, range.start + range.len() / 3, range.end - 1] {
+            let (near, far) = (slope(index, 0.0078125), slope(index, 0.015625));
+            let measured = (4.0 * near - far) / 3.0;
+            let apart = (measured - gradient[index]).abs();
+            assert!(apart < 1e-6 * largest, "{name}[{index}]: {measured} measured, {} computed", gradient[index]);
+        }
+    }
+}
