@@ -5,8 +5,11 @@
 use fedreplay_sim::network::{FlowWork, Mesh, SharedLink};
 use fedreplay_sim::*;
 
+/// A case and its name.
+type Case = (&'static str, fn(&str));
+
 /// The cases by name.
-const CASES: [(&str, fn(&str)); 11] = [
+const CASES: [Case; 11] = [
     ("round-1k", |name| rounds(name, 1_000, 1_000, 1_000)),
     ("round-10k", |name| rounds(name, 10_000, 10_000, 100)),
     ("round-100k", |name| rounds(name, 100_000, 100_000, 10)),
