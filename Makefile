@@ -29,6 +29,10 @@ build: libtorch
 libtorch:
 	@tools/libtorch/install
 
+## Make the tiny base model and its federation again (about four minutes, nearly all of it pretraining).
+fixtures: libtorch
+	cargo run --release --locked --example make-fixtures -- fixtures
+
 clean:
 	cargo clean
 	rm -rf .libtorch runs

@@ -24,11 +24,11 @@ fn case(name: &str) -> Case {
     match name {
         "small" => {
             let config = Config::llama(32_000, 768, 3072, 12, 12);
-            Case { config, rows: 4, length: 512, learnt_from: 307, steps: 4 }
+            Case { config, rows: 4, length: 512, learnt_from: 307, steps: 1 }
         }
         _ => {
             let config = Config::llama(1000, 128, 384, 4, 4);
-            Case { config, rows: 4, length: 128, learnt_from: 77, steps: 40 }
+            Case { config, rows: 4, length: 128, learnt_from: 77, steps: 3 }
         }
     }
 }
@@ -40,6 +40,7 @@ fn main() {
     let case = case(&argument(0, "tiny"));
     let precision = if argument(1, "f32") == "bf16" { Precision::Bf16 } else { Precision::F32 };
     let threads = std::env::var("THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let repeats: usize = std::env::var("REPEATS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let clients: usize = std::env::var("CLIENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let folder = std::env::temp_dir().join(format!("fedreplay-bench-{}", std::process::id()));
     random::write_folder(&folder, &case.config, Seed(1)).expect("the temporary folder is writable");
@@ -65,7 +66,7 @@ fn main() {
         seed: Seed(1),
         stream: 0,
     };
-    let mut times: Vec<f64> = (0..7)
+    let mut times: Vec<f64> = (0..repeats)
         .map(|_| {
             let jobs = vec![job(case.steps); clients];
             let start = Instant::now();

@@ -102,7 +102,7 @@ impl Simulation {
         }
         fork.engine.model().check(&intervention)?;
         let at = if self.engine.has_begun() { self.now().after(Span(1)) } else { Time::ZERO };
-        let event = Event::Intervene(Box::new(intervention));
+        let event = fork.engine.model_mut().plan(intervention);
         fork.engine.schedule(at, Class::Leave, EntityId::NETWORK, event);
         Ok(fork)
     }

@@ -1,11 +1,12 @@
 //! Data as clients hold it: readers of on-disk forms, prompt templates, tokenisation, hold-out splits and batches.
 //!
-//! The path of a row: [`Federation::read`] takes it off the disk, [`Template`] says how it is put to the model,
-//! [`tokenise`] turns it into a [`Sample`] with its learnt positions, [`hold_out`] keeps some rows back, and
-//! [`round_rows`] says which of the rest a task trains on. Nothing here knows of tensors, models or virtual time, and
-//! no draw is made outside of a named stream.
+//! The path of a row: [`Federation::read`] takes it off the disk, [`Template`] says how it is put to the model (or
+//! [`ChatTemplate`], where the model's folder says it), [`tokenise`] turns it into a [`Sample`] with its learnt
+//! positions, [`hold_out`] keeps some rows back, and [`round_rows`] says which of the rest a task trains on. Nothing here
+//! knows of tensors, models or virtual time, and no draw is made outside of a named stream.
 
 mod batches;
+mod chat_template;
 mod conversation;
 mod error;
 mod federation;
@@ -21,6 +22,7 @@ mod tokenise;
 mod tokeniser;
 
 pub use batches::round_rows;
+pub use chat_template::{ChatTemplate, ChatTemplateError, Dialogue, Message, Role};
 pub use error::{DatasetError, RowFault};
 pub use federation::{BadRows, ClientData, Federation, FileForm, LOCAL_CLIENT, SkippedRow};
 pub use hold_out::{HoldOut, hold_out};

@@ -189,7 +189,8 @@ fn added_in_front(inner: &Tokenizer) -> Result<Option<u32>, String> {
     Ok((framed.get_ids().first() != plain.get_ids().first()).then(|| framed.get_ids()[0]))
 }
 
-fn optional_json(path: &Path) -> Result<Value, DatasetError> {
+/// A JSON file, or null where there is none.
+pub(super) fn optional_json(path: &Path) -> Result<Value, DatasetError> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| bad(path, error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),

@@ -134,7 +134,7 @@ impl Base {
         let blocks = (0..config.layers).map(|layer| loader.block(&config, layer)).collect::<Result<_, _>>()?;
         let norm = loader.plain("model.norm.weight")?;
         let head = if config.tied { embedding.shallow_clone() } else { loader.plain("lm_head.weight")? };
-        let rope = Rope::new(&config)?;
+        let rope = Rope::new(&config);
         Ok(Self { config, precision, device, hash, embedding, blocks, norm, head, rope })
     }
 

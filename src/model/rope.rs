@@ -1,57 +1,99 @@
 //! Rotary position embedding: frequencies, and cosines and sines of given positions.
+//!
+//! Computed in plain Rust, so that every processor gets the same bits.
+
+use std::sync::Mutex;
 
 use tch::{Kind, Tensor};
 
 use super::{Config, RopeScaling};
 
-/// The frequencies of a model's rotary embedding, `[head_dim / 2]`.
+/// The rotary embedding of a model: frequencies, and the cosines and sines of positions asked for so far.
 pub struct Rope {
-    /// As Transformers computes them, in f32.
-    single: Tensor,
+    /// As Transformers computes them, in f32; `[head_dim / 2]`.
+    single: Vec<f32>,
     /// The same in f64, for a model in f64.
-    double: Tensor,
+    double: Vec<f64>,
+    single_turns: Mutex<Turns<f32>>,
+    double_turns: Mutex<Turns<f64>>,
+}
+
+/// Cosines and sines of positions 0, 1, 2, ..., each `[positions, head_dim / 2]`.
+#[derive(Default)]
+struct Turns<T> {
+    cos: Vec<T>,
+    sin: Vec<T>,
 }
 
 impl Rope {
-    /// The frequencies of `config`, on the CPU.
-    ///
-    /// # Errors
-    /// If LibTorch fails.
-    pub fn new(config: &Config) -> Result<Self, tch::TchError> {
-        Ok(Self { single: frequencies(config, Kind::Float)?, double: frequencies(config, Kind::Double)? })
+    /// The frequencies of `config`.
+    pub fn new(config: &Config) -> Self {
+        let exponents = || (0..config.head_dim).step_by(2).map(|n| n as f64 / config.head_dim as f64);
+        // Transformers rounds the power and its reciprocal to f32 one after the other.
+        let plain = |exponent: f64| 1.0 / (libm::pow(config.rope_theta, f64::from(exponent as f32)) as f32);
+        let single = exponents().map(plain).map(|frequency| stretched(config, f64::from(frequency)) as f32).collect();
+        let exact = |exponent: f64| stretched(config, 1.0 / libm::pow(config.rope_theta, exponent));
+        let double = exponents().map(exact).collect();
+        Self { single, double, single_turns: Mutex::default(), double_turns: Mutex::default() }
     }
 
-    /// Cosines and sines, each `[positions, head_dim / 2]`, computed in f32 and rounded to `kind`; in f64 where that is
-    /// the kind.
+    /// Cosines and sines of positions, each `[positions, head_dim / 2]`, computed in f32 and rounded to `kind`; in f64
+    /// where that is the kind.
     ///
     /// # Errors
     /// If LibTorch fails.
     pub fn at(&self, positions: &[i64], kind: Kind, device: tch::Device) -> Result<(Tensor, Tensor), tch::TchError> {
-        let frequencies = if kind == Kind::Double { &self.double } else { &self.single };
-        let positions = Tensor::f_from_slice(positions)?.f_to_kind(frequencies.kind())?.f_unsqueeze(1)?;
-        let angles = positions.f_mul(&frequencies.f_unsqueeze(0)?)?;
+        let (cos, sin) = if kind == Kind::Double {
+            // An angle beyond f64's exactness has no meaning that could be lost.
+            let angle = |position: usize, frequency: f64| position as f64 * frequency;
+            rows(&self.double_turns, &self.double, positions, angle, |value| value)?
+        } else {
+            let angle = |position: usize, frequency: f32| f64::from(position as f32 * frequency);
+            rows(&self.single_turns, &self.single, positions, angle, |value| value as f32)?
+        };
         let place = |table: Tensor| table.f_to_device(device)?.f_to_kind(kind);
-        Ok((place(angles.f_cos()?)?, place(angles.f_sin()?)?))
+        Ok((place(cos)?, place(sin)?))
     }
 }
 
-fn frequencies(config: &Config, kind: Kind) -> Result<Tensor, tch::TchError> {
-    let exponents = Tensor::f_arange_start_step(0, config.head_dim as i64, 2, (Kind::Int64, tch::Device::Cpu))?;
-    let exponents = exponents.f_to_kind(kind)?.f_div_scalar(config.head_dim as i64)?;
-    let plain = Tensor::f_pow_scalar(config.rope_theta, &exponents)?.f_reciprocal()?;
+/// The rows of `positions`; positions not asked for before are computed first.
+fn rows<T: Copy + tch::kind::Element>(
+    turns: &Mutex<Turns<T>>,
+    frequencies: &[T],
+    positions: &[i64],
+    angle: impl Fn(usize, T) -> f64,
+    round: impl Fn(f64) -> T,
+) -> Result<(Tensor, Tensor), tch::TchError> {
+    let width = frequencies.len();
+    let mut turns = turns.lock().expect("no thread panics while it holds the lock");
+    let known = turns.cos.len() / width;
+    let needed = positions.iter().max().map_or(0, |&last| last as usize + 1);
+    for position in known..needed {
+        for &frequency in frequencies {
+            let angle = angle(position, frequency);
+            turns.cos.push(round(libm::cos(angle)));
+            turns.sin.push(round(libm::sin(angle)));
+        }
+    }
+    let gather = |table: &[T]| {
+        let flat: Vec<T> =
+            positions.iter().flat_map(|&p| &table[p as usize * width..(p as usize + 1) * width]).copied().collect();
+        Tensor::f_from_slice(&flat)?.f_view([positions.len() as i64, width as i64])
+    };
+    Ok((gather(&turns.cos)?, gather(&turns.sin)?))
+}
+
+/// A frequency after the model's scaling.
+fn stretched(config: &Config, frequency: f64) -> f64 {
     match config.rope_scaling {
-        None => Ok(plain),
-        Some(RopeScaling::Linear { factor }) => plain.f_div_scalar(factor),
+        None => frequency,
+        Some(RopeScaling::Linear { factor }) => frequency / factor,
         Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions }) => {
-            let stretch = |&frequency: &f64| {
-                let wavelength = 2.0 * std::f64::consts::PI / frequency;
-                // 0 where a wavelength is divided, 1 where it is kept, a ramp between.
-                let kept = (original_positions / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                let kept = kept.clamp(0.0, 1.0);
-                (1.0 - kept) * frequency / factor + kept * frequency
-            };
-            let values = Vec::<f64>::try_from(plain.f_to_kind(Kind::Double)?)?;
-            Tensor::f_from_slice(&values.iter().map(stretch).collect::<Vec<_>>())?.f_to_kind(kind)
+            let wavelength = 2.0 * std::f64::consts::PI / frequency;
+            // 0 where a wavelength is divided, 1 where it is kept, a ramp between.
+            let kept = (original_positions / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+            let kept = kept.clamp(0.0, 1.0);
+            (1.0 - kept) * frequency / factor + kept * frequency
         }
     }
 }
@@ -64,7 +106,7 @@ mod tests {
     fn positions_turn_by_the_frequencies_and_scaling_slows_them() {
         let mut config = Config::llama(10, 16, 16, 1, 2);
         let at = |config: &Config, position| {
-            let (cos, _) = Rope::new(config).unwrap().at(&[position], Kind::Float, tch::Device::Cpu).unwrap();
+            let (cos, _) = Rope::new(config).at(&[position], Kind::Float, tch::Device::Cpu).unwrap();
             Vec::<f32>::try_from(cos.flatten(0, -1)).unwrap()
         };
         let plain = at(&config, 3);
@@ -80,7 +122,7 @@ mod tests {
             high_freq_factor: 4.0,
             original_positions: 64.0,
         });
-        let inverse = Vec::<f32>::try_from(&Rope::new(&config).unwrap().single).unwrap();
+        let inverse = Rope::new(&config).single;
         assert_eq!(inverse[0], 1.0, "a short wavelength is kept");
         assert_eq!(inverse[3], 0.001 / 8.0, "a long wavelength is divided");
         assert!(inverse[1] < 0.1 && inverse[1] > 0.1 / 8.0, "one between is mixed");

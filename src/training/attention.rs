@@ -3,8 +3,9 @@
 //! On a CPU in f32 and bf16 it is the program's own kernel, which computes no score that the mask would hide; elsewhere,
 //! and as the judge of that in tests, LibTorch's.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
+use super::by_libtorch;
 use super::native::kernels::{self, Heads, Sequences};
 use super::pack::Run;
 use crate::model::Config;
@@ -19,7 +20,7 @@ pub fn forward(config: &Config, qkv: &Tensor, runs: &[Run]) -> Result<(Tensor, V
         let sums = kernels::attend(heads_of(config), &sequences(runs), qkv, &output)?;
         return Ok((output, vec![sums]));
     }
-    let sums = plain::forward(config, qkv, runs, &output)?;
+    let sums = by_libtorch::forward(config, qkv, runs, &output)?;
     Ok((output, sums))
 }
 
@@ -37,7 +38,7 @@ pub fn backward(
         kernels::attend_backward(heads_of(config), &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
         return Ok(d_qkv);
     }
-    plain::backward(config, qkv, output, sums, d_output, runs, &d_qkv)?;
+    by_libtorch::backward(config, qkv, output, sums, d_output, runs, &d_qkv)?;
     Ok(d_qkv)
 }
 
@@ -52,97 +53,10 @@ fn sequences(runs: &[Run]) -> Sequences {
     Sequences { starts, lengths }
 }
 
-/// The same in LibTorch's operations.
-mod plain {
-    use super::*;
-
-    /// Writes the result and returns the sums of each run.
-    pub fn forward(config: &Config, qkv: &Tensor, runs: &[Run], output: &Tensor) -> Result<Vec<Tensor>> {
-        let mut sums = Vec::with_capacity(runs.len());
-        for run in runs {
-            let [q, k, v] = split(config, qkv, run)?;
-            let mask = window_mask(config, run, qkv)?;
-            let (result, sum) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
-                &q,
-                &k,
-                &v,
-                0.0,
-                mask.is_none(),
-                mask.as_ref(),
-                None,
-            )?;
-            heads(output, run, 0, config.heads, config.head_dim)?.f_copy_(&result)?;
-            sums.push(sum);
-        }
-        Ok(sums)
-    }
-
-    /// Writes the gradient of `qkv`.
-    pub fn backward(
-        config: &Config,
-        qkv: &Tensor,
-        output: &Tensor,
-        sums: &[Tensor],
-        d_output: &Tensor,
-        runs: &[Run],
-        d_qkv: &Tensor,
-    ) -> Result<()> {
-        for (run, sum) in runs.iter().zip(sums) {
-            let [q, k, v] = split(config, qkv, run)?;
-            let mask = window_mask(config, run, qkv)?;
-            let whole = |tensor: &Tensor| heads(tensor, run, 0, config.heads, config.head_dim);
-            let (d_q, d_k, d_v) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
-                &whole(d_output)?,
-                &q,
-                &k,
-                &v,
-                &whole(output)?,
-                sum,
-                0.0,
-                mask.is_none(),
-                mask.as_ref(),
-                None,
-            )?;
-            let parts = split(config, d_qkv, run)?;
-            for (mut part, gradient) in parts.into_iter().zip([d_q, d_k, d_v]) {
-                part.f_copy_(&gradient)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// q, k and v of one run, each `[count, heads, length, head_dim]`, as views.
-    fn split(config: &Config, qkv: &Tensor, run: &Run) -> Result<[Tensor; 3]> {
-        let (heads_q, heads_kv, width) = (config.heads, config.kv_heads, config.head_dim);
-        Ok([
-            heads(qkv, run, 0, heads_q, width)?,
-            heads(qkv, run, heads_q * width, heads_kv, width)?,
-            heads(qkv, run, (heads_q + heads_kv) * width, heads_kv, width)?,
-        ])
-    }
-
-    fn heads(rows: &Tensor, run: &Run, column: usize, heads: usize, width: usize) -> Result<Tensor> {
-        rows.f_narrow(0, run.start, run.count * run.length)?
-            .f_narrow(1, column as i64, (heads * width) as i64)?
-            .f_unflatten(1, [heads as i64, width as i64])?
-            .f_unflatten(0, [run.count, run.length])?
-            .f_transpose(1, 2)
-    }
-
-    /// An additive mask where the sliding window is shorter than the sequence; `None` where plain causal attention does.
-    fn window_mask(config: &Config, run: &Run, like: &Tensor) -> Result<Option<Tensor>> {
-        let Some(window) = config.sliding_window.filter(|&window| (window as i64) < run.length) else {
-            return Ok(None);
-        };
-        let seen = Tensor::f_ones([run.length, run.length], (Kind::Bool, like.device()))?;
-        let seen = seen.f_tril(0)?.f_triu(1 - window as i64)?;
-        let mask = Tensor::f_zeros([run.length, run.length], (like.kind(), like.device()))?;
-        Ok(Some(mask.f_masked_fill(&seen.f_logical_not()?, f64::NEG_INFINITY)?))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
 
     fn random(rows: i64, width: i64, scale: f64) -> Tensor {
@@ -155,6 +69,24 @@ mod tests {
         let expected = expected.to_kind(Kind::Double);
         let worst = f64::try_from((found.to_kind(Kind::Double) - &expected).abs().max()).unwrap();
         worst / f64::try_from(expected.abs().max()).unwrap()
+    }
+
+    /// The same in plain products, which serve a GPU.
+    #[test]
+    fn plain_products_agree_with_libtorch() {
+        let runs = [(0, 3, 9), (27, 1, 40)].map(|(start, count, length)| Run { start, count, length });
+        for (kv_heads, sliding_window) in [(4, None), (2, Some(6))] {
+            let config = Config { kv_heads, head_dim: 8, sliding_window, ..Config::llama(10, 64, 64, 1, 4) };
+            let qkv = random(70, ((4 + 2 * kv_heads) * 8) as i64, 4.0).to_kind(Kind::Double);
+            let d_output = random(70, 32, 1.0).to_kind(Kind::Double);
+            let (expected, sums) = forward(&config, &qkv, &runs).unwrap();
+            let expected_d = backward(&config, &qkv, &expected, &sums, &d_output, &runs).unwrap();
+            let (output, d_qkv) = (expected.zeros_like(), qkv.zeros_like());
+            let sums = by_libtorch::products_forward(&config, &qkv, &runs, &output).unwrap();
+            by_libtorch::products_backward(&config, &qkv, &output, &sums, &d_output, &runs, &d_qkv).unwrap();
+            assert!(apart(&output, &expected) < 1e-12);
+            assert!(apart(&d_qkv, &expected_d) < 1e-12);
+        }
     }
 
     /// Lengths around the kernel's blocks, grouped heads, odd widths, and windows.

@@ -3,6 +3,7 @@
 //! A training is a pure function of its [`Job`]: no generator, clock or batch-mate enters its bits.
 
 mod attention;
+mod by_libtorch;
 mod error;
 mod evaluate;
 mod job;

@@ -35,7 +35,8 @@ impl Default for Numerics {
 /// The part of the numerics that may change bits: it enters the key of every trained result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumericsClass {
-    /// Device kind and model, or processor vendor and instruction-set level.
+    /// Device kind and model; for a CPU in f32 the class of processors that give the same bits, else its vendor and
+    /// instruction-set level.
     pub device: String,
     /// LibTorch's version.
     pub torch: String,
@@ -75,16 +76,39 @@ const OTHER_VARIABLES: [&str; 6] = [
     "CUBLASLT_WORKSPACE_SIZE",
 ];
 
+impl NumericsClass {
+    /// Whether any x86-64 processor with AVX2 and FMA gives the same bits.
+    pub fn is_portable(&self) -> bool {
+        self.device == PORTABLE
+    }
+}
+
 impl Fingerprint {
     /// Reads the machine.
     pub(super) fn read(device: Device, precision: Precision, numerics: &Numerics) -> Self {
-        let class =
-            NumericsClass { device: device_class(device), torch: native::torch_version(), precision, mode: mode() };
+        let portable = is_portable(device, precision);
+        let class = NumericsClass {
+            device: if portable { PORTABLE.into() } else { device_class(device) },
+            torch: native::torch_version(),
+            precision,
+            mode: if portable { "standard".into() } else { mode() },
+        };
         let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
         let processor = cpuinfo("model name").unwrap_or_else(|| "unknown".into());
         let switches = native::switches();
         Self { class, device, processor, threads: numerics.threads, switches, environment }
     }
+}
+
+/// The class of all processors on which training in f32 gives the same bits: every operation of it is either one of the
+/// program's own kernels, which call no library, or exact in LibTorch (copies, and sums and products of two numbers).
+/// The number is raised with every change of the kernels' bits.
+const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 1";
+
+fn is_portable(device: Device, precision: Precision) -> bool {
+    device == Device::Cpu
+        && matches!(precision, Precision::F32 | Precision::Int8F32)
+        && native::kernels::are_supported()
 }
 
 fn device_class(device: Device) -> String {

@@ -31,7 +31,7 @@ impl Oracle<'_> {
         let length = ids.size()[1];
         let embedding = self.weight("model.embed_tokens.weight");
         let positions: Vec<i64> = (0..length).collect();
-        let (cos, sin) = Rope::new(config)?.at(&positions, embedding.kind(), embedding.device())?;
+        let (cos, sin) = Rope::new(config).at(&positions, embedding.kind(), embedding.device())?;
         let mut x = Tensor::f_embedding(embedding, ids, -1, false, false)?;
         for layer in 0..config.layers {
             let prefix = format!("model.layers.{layer}");

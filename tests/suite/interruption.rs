@@ -7,7 +7,7 @@ use super::support::{Said, World};
 
 /// A run that is long enough to be caught in the middle.
 const LONG: [&str; 9] =
-    ["run", "scenario.ron", "--out", "run", "--store", "store", "--set", "rounds=60", "--workers=1"];
+    ["run", "scenario.ron", "--out", "run", "--store", "store", "--set", "rounds=30", "--workers=1"];
 
 fn begin(world: &World, arguments: &[&str]) -> Child {
     world.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be run")
@@ -26,7 +26,7 @@ fn finish(child: Child) -> Said {
 }
 
 fn undisturbed_digest(world: &World) -> String {
-    let said = world.run("undisturbed", &["--set", "rounds=60"]).succeeded();
+    let said = world.run("undisturbed", &["--set", "rounds=30"]).succeeded();
     said.summary("digest").to_owned()
 }
 

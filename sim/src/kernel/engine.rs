@@ -211,3 +211,94 @@ fn push_order(order: &mut Chain, key: Key, kind: u8) {
     row[13] = kind;
     order.push(&row);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Span;
+
+    /// Writes down what it sees, and schedules what the event says.
+    #[derive(Clone)]
+    struct Echo;
+
+    #[derive(Clone, Debug, PartialEq)]
+    enum Echoed {
+        Note,
+        Stale,
+        Schedule(u64, Class, u32),
+        Far,
+    }
+
+    impl Model for Echo {
+        type Event = Echoed;
+        type Note = (u64, Class, u32);
+
+        fn kind(_: &Echoed) -> u8 {
+            0
+        }
+
+        fn is_live(&self, _: EntityId, event: &Echoed) -> bool {
+            *event != Echoed::Stale
+        }
+
+        fn handle(&mut self, key: Key, event: Echoed, ctx: &mut Ctx<'_, Self>) {
+            ctx.note((key.at.0, key.class, key.entity.index()));
+            match event {
+                Echoed::Schedule(at, class, entity) => {
+                    ctx.schedule(Time(at), class, EntityId::client(entity), Echoed::Note);
+                }
+                Echoed::Far => {
+                    ctx.schedule(ctx.now().after(Span(u64::MAX)), Class::Finish, EntityId::client(0), Echoed::Note)
+                }
+                Echoed::Note | Echoed::Stale => {}
+            }
+        }
+    }
+
+    fn engine(events: &[(u64, Class, u32, Echoed)]) -> Engine<Echo> {
+        let mut engine = Engine::new(Echo);
+        for (at, class, entity, event) in events {
+            engine.schedule(Time(*at), *class, EntityId::client(*entity), event.clone());
+        }
+        engine
+    }
+
+    #[test]
+    fn an_instant_is_seen_in_class_order_and_stale_events_are_not_seen() {
+        let mut engine = engine(&[
+            (5, Class::Observe, 0, Echoed::Note),
+            (5, Class::Dispatch, 0, Echoed::Note),
+            (5, Class::Leave, 0, Echoed::Stale),
+            (5, Class::Deadline, 9, Echoed::Schedule(5, Class::Dispatch, 3)),
+            (5, Class::Finish, 2, Echoed::Schedule(5, Class::Join, 1)),
+            (5, Class::Finish, 1, Echoed::Note),
+        ]);
+        while engine.step().unwrap() {}
+        let seen: Vec<(Class, u32)> =
+            engine.take_notes().into_iter().map(|(_, class, entity)| (class, entity)).collect();
+        use Class::*;
+        assert_eq!(
+            seen,
+            [(Finish, 1), (Finish, 2), (Join, 1), (Deadline, 9), (Dispatch, 0), (Dispatch, 3), (Observe, 0)]
+        );
+        assert_eq!(engine.order().len(), 7, "what is stale is in no digest");
+    }
+
+    #[test]
+    fn a_handler_may_schedule_only_keys_greater_than_its_own() {
+        let own = (5, Class::Deadline, 4);
+        let step = |at, class, entity| {
+            let mut engine = engine(&[(own.0, own.1, own.2, Echoed::Schedule(at, class, entity))]);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step().unwrap())).is_ok()
+        };
+        assert!(step(5, Class::Deadline, 4), "later by sequence");
+        assert!(step(5, Class::Deadline, 5) && step(5, Class::Dispatch, 0) && step(6, Class::Finish, 0));
+        assert!(!step(5, Class::Deadline, 3) && !step(5, Class::Join, 9) && !step(4, Class::Observe, 9));
+    }
+
+    #[test]
+    fn the_end_of_time_is_an_error_that_names_the_event() {
+        let error = engine(&[(5, Class::Finish, 7, Echoed::Far)]).step().unwrap_err().to_string();
+        assert!(error.contains("failed to schedule Note at 0.000000005s"), "{error}");
+    }
+}

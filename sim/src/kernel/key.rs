@@ -105,6 +105,37 @@ pub struct Key {
     pub seq: u64,
 }
 
+/// A key in two words, whose order is that of keys. The queue compares ranks, because one comparison of a wide integer
+/// is cheaper than four of fields, and an entry stays within half a cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Rank {
+    /// Time in the upper half, then class and entity.
+    place: u128,
+    seq: u64,
+}
+
+impl From<Key> for Rank {
+    fn from(key: Key) -> Self {
+        let within = (u64::from(key.class as u8) << 32) | u64::from(key.entity.0);
+        Self { place: (u128::from(key.at.0) << 64) | u128::from(within), seq: key.seq }
+    }
+}
+
+impl From<Rank> for Key {
+    fn from(rank: Rank) -> Self {
+        let class = match (rank.place >> 32) as u32 {
+            0 => Class::Finish,
+            1 => Class::Leave,
+            2 => Class::Join,
+            3 => Class::Deadline,
+            4 => Class::Dispatch,
+            _ => Class::Observe,
+        };
+        let (at, entity) = (Time((rank.place >> 64) as u64), EntityId(rank.place as u32));
+        Key { at, class, entity, seq: rank.seq }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +164,15 @@ mod tests {
                     assert!(a <= c);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn ranks_have_the_order_of_keys() {
+        let keys = grid();
+        for a in &keys {
+            assert_eq!(Key::from(Rank::from(*a)), *a);
+            assert!(keys.iter().all(|b| Rank::from(*a).cmp(&Rank::from(*b)) == a.cmp(b)));
         }
     }
 

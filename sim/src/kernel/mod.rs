@@ -8,10 +8,12 @@ mod digest;
 mod engine;
 mod key;
 mod queue;
+mod sorted;
 mod time;
 
 pub use digest::{CHAIN_BLOCK_EVENTS, Chain};
 pub use engine::{Ctx, Engine, KernelError, Model};
 pub use key::{Class, EntityId, EntityKind, Key};
 pub use queue::Queue;
+pub(crate) use sorted::SortedQueue;
 pub use time::{Span, Time};

@@ -1,20 +1,21 @@
-//! What is still to happen: a binary heap of events, and one alarm that can be moved.
+//! What is still to happen: events by key, and one alarm that can be moved.
 
+use super::key::Rank;
+use super::sorted::SortedQueue;
 use super::{Class, EntityId, Key, Time};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
 /// One scheduled event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry<E> {
-    key: Key,
+    rank: Rank,
     event: E,
 }
 
 impl<E> PartialEq for Entry<E> {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        self.rank == other.rank
     }
 }
 
@@ -24,11 +25,19 @@ impl<E> PartialOrd for Entry<E> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
+
+    fn lt(&self, other: &Self) -> bool {
+        self.rank < other.rank
+    }
+
+    fn le(&self, other: &Self) -> bool {
+        self.rank <= other.rank
+    }
 }
 
 impl<E> Ord for Entry<E> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key.cmp(&other.key)
+        self.rank.cmp(&other.rank)
     }
 }
 
@@ -38,17 +47,16 @@ impl<E> Ord for Entry<E> {
 /// the one event that moves often (the next end of a transfer), so it has a place of its own instead of leaving a
 /// stale entry behind at each move.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound(serialize = "E: Serialize + Clone", deserialize = "E: Deserialize<'de>"))]
+#[serde(bound(serialize = "E: Serialize", deserialize = "E: Deserialize<'de>"))]
 pub struct Queue<E> {
-    #[serde(serialize_with = "write_sorted", deserialize_with = "read_heap")]
-    heap: BinaryHeap<Reverse<Entry<E>>>,
+    entries: SortedQueue<Entry<E>>,
     alarm: Option<Entry<E>>,
     scheduled: u64,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), alarm: None, scheduled: 0 }
+        Self { entries: SortedQueue::default(), alarm: None, scheduled: 0 }
     }
 }
 
@@ -56,14 +64,14 @@ impl<E> Queue<E> {
     /// Adds an event and returns its place in the order.
     pub fn push(&mut self, at: Time, class: Class, entity: EntityId, event: E) -> Key {
         let key = self.next_key(at, class, entity);
-        self.heap.push(Reverse(Entry { key, event }));
+        self.entries.push(Entry { rank: key.into(), event });
         key
     }
 
     /// Sets the alarm, in place of the one that was set before.
     pub fn set_alarm(&mut self, at: Time, class: Class, entity: EntityId, event: E) -> Key {
         let key = self.next_key(at, class, entity);
-        self.alarm = Some(Entry { key, event });
+        self.alarm = Some(Entry { rank: key.into(), event });
         key
     }
 
@@ -74,33 +82,32 @@ impl<E> Queue<E> {
 
     /// When the alarm is due.
     pub fn alarm_at(&self) -> Option<Time> {
-        self.alarm.as_ref().map(|entry| entry.key.at)
+        self.alarm.as_ref().map(|entry| Key::from(entry.rank).at)
     }
 
     /// The first event and its place, without taking it.
     pub fn peek(&self) -> Option<(Key, &E)> {
-        let first = self.heap.peek().map(|Reverse(entry)| entry);
-        let entry = match (first, &self.alarm) {
-            (Some(first), Some(alarm)) if alarm.key < first.key => alarm,
+        let entry = match (self.entries.peek(), &self.alarm) {
+            (Some(first), Some(alarm)) if alarm.rank < first.rank => alarm,
             (Some(first), _) => first,
             (None, alarm) => alarm.as_ref()?,
         };
-        Some((entry.key, &entry.event))
+        Some((entry.rank.into(), &entry.event))
     }
 
     /// Takes the first event.
     pub fn pop(&mut self) -> Option<(Key, E)> {
-        let alarm_is_first = match (self.heap.peek(), &self.alarm) {
-            (Some(Reverse(first)), Some(alarm)) => alarm.key < first.key,
+        let alarm_is_first = match (self.entries.peek(), &self.alarm) {
+            (Some(first), Some(alarm)) => alarm.rank < first.rank,
             (first, _) => first.is_none(),
         };
-        let entry = if alarm_is_first { self.alarm.take() } else { self.heap.pop().map(|Reverse(entry)| entry) };
-        entry.map(|entry| (entry.key, entry.event))
+        let entry = if alarm_is_first { self.alarm.take() } else { self.entries.pop() };
+        entry.map(|entry| (entry.rank.into(), entry.event))
     }
 
     /// How many events are pending, stale ones included.
     pub fn len(&self) -> usize {
-        self.heap.len() + usize::from(self.alarm.is_some())
+        self.entries.len() + usize::from(self.alarm.is_some())
     }
 
     /// Whether nothing is pending.
@@ -112,22 +119,6 @@ impl<E> Queue<E> {
         self.scheduled += 1;
         Key { at, class, entity, seq: self.scheduled }
     }
-}
-
-/// Writes the heap as a sorted list with sequence numbers, so equal states have equal bytes and ties keep their order.
-fn write_sorted<E: Serialize + Clone, S: Serializer>(
-    heap: &BinaryHeap<Reverse<Entry<E>>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut entries: Vec<&Entry<E>> = heap.iter().map(|Reverse(entry)| entry).collect();
-    entries.sort_unstable_by_key(|entry| entry.key);
-    entries.serialize(serializer)
-}
-
-fn read_heap<'de, E: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BinaryHeap<Reverse<Entry<E>>>, D::Error> {
-    Ok(Vec::<Entry<E>>::deserialize(deserializer)?.into_iter().map(Reverse).collect())
 }
 
 #[cfg(test)]

@@ -5,9 +5,8 @@
 //! a few bundles carry all flows, and a change of rate costs nothing a flow.
 
 use super::FlowWork;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use crate::kernel::SortedQueue;
+use serde::{Deserialize, Serialize};
 
 /// The name of a flow on a link; ends of one instant come in its order.
 pub type FlowId = u32;
@@ -21,6 +20,25 @@ struct Flow {
     bundle: u32,
     target: u128,
     is_live: bool,
+}
+
+/// When a flow of a bundle is done: a 128-bit target in two halves, which need no more than 8 bytes of alignment, and
+/// the flow's slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Target {
+    high: u64,
+    low: u64,
+    slot: Slot,
+}
+
+impl Target {
+    fn new(target: u128, slot: Slot) -> Self {
+        Self { high: (target >> 64) as u64, low: target as u64, slot }
+    }
+
+    fn value(self) -> u128 {
+        (u128::from(self.high) << 64) | u128::from(self.low)
+    }
 }
 
 /// All flows of a link or network, by slot.
@@ -71,8 +89,7 @@ pub(super) struct Bundle {
     progress: u128,
     /// Targets and slots, first the least. Flows that were removed stay until they come first, or until they are the
     /// greater part.
-    #[serde(serialize_with = "write_sorted", deserialize_with = "read_heap")]
-    targets: BinaryHeap<Reverse<(u128, Slot)>>,
+    targets: SortedQueue<Target>,
 }
 
 /// Removed flows that a bundle carries along before it cleans up.
@@ -80,7 +97,7 @@ const STALE_MAX: usize = 64;
 
 impl Bundle {
     pub fn new(index: u32) -> Self {
-        Self { index, live: 0, progress: 0, targets: BinaryHeap::new() }
+        Self { index, live: 0, progress: 0, targets: SortedQueue::default() }
     }
 
     /// How many flows there are.
@@ -96,11 +113,11 @@ impl Bundle {
     pub fn insert(&mut self, flows: &mut Flows, id: FlowId, work: FlowWork) -> Slot {
         if self.live == 0 {
             self.progress = 0;
-            self.targets.clear();
+            self.targets = SortedQueue::default();
         }
         let target = self.progress + work.0;
         let slot = flows.insert(Flow { id, bundle: self.index, target, is_live: true });
-        self.targets.push(Reverse((target, slot)));
+        self.targets.push(Target::new(target, slot));
         self.live += 1;
         slot
     }
@@ -110,17 +127,17 @@ impl Bundle {
         flows.free(slot);
         self.live -= 1;
         if self.targets.len() > 2 * self.live as usize + STALE_MAX {
-            let (targets, index) = (std::mem::take(&mut self.targets), self.index);
-            self.targets = targets.into_iter().filter(|Reverse(entry)| is_current(flows, index, *entry)).collect();
+            let index = self.index;
+            self.targets.retain(|target| is_current(flows, index, *target));
         }
         FlowWork(flows.rows[slot as usize].target.saturating_sub(self.progress))
     }
 
     /// What the first flow to end has left.
     pub fn least_left(&mut self, flows: &Flows) -> Option<FlowWork> {
-        while let Some(Reverse(entry)) = self.targets.peek() {
+        while let Some(entry) = self.targets.peek() {
             if is_current(flows, self.index, *entry) {
-                return Some(FlowWork(entry.0.saturating_sub(self.progress)));
+                return Some(FlowWork(entry.value().saturating_sub(self.progress)));
             }
             self.targets.pop();
         }
@@ -129,14 +146,14 @@ impl Bundle {
 
     /// Removes all flows that have nothing left and appends their names.
     pub fn take_ended(&mut self, flows: &mut Flows, ended: &mut Vec<FlowId>) {
-        while let Some(Reverse(entry)) = self.targets.peek().copied() {
+        while let Some(entry) = self.targets.peek().copied() {
             let current = is_current(flows, self.index, entry);
-            if current && entry.0 > self.progress {
+            if current && entry.value() > self.progress {
                 break;
             }
             self.targets.pop();
             if current {
-                ended.push(flows.free(entry.1));
+                ended.push(flows.free(entry.slot));
                 self.live -= 1;
             }
         }
@@ -144,17 +161,7 @@ impl Bundle {
 }
 
 /// Whether an entry of a bundle's heap still stands for a flow. A slot may have been used again since.
-fn is_current(flows: &Flows, bundle: u32, (target, slot): (u128, Slot)) -> bool {
-    let flow = &flows.rows[slot as usize];
-    flow.is_live && flow.bundle == bundle && flow.target == target
-}
-
-fn write_sorted<S: Serializer>(heap: &BinaryHeap<Reverse<(u128, Slot)>>, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut entries: Vec<(u128, Slot)> = heap.iter().map(|Reverse(entry)| *entry).collect();
-    entries.sort_unstable();
-    entries.serialize(serializer)
-}
-
-fn read_heap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BinaryHeap<Reverse<(u128, Slot)>>, D::Error> {
-    Ok(Vec::<(u128, Slot)>::deserialize(deserializer)?.into_iter().map(Reverse).collect())
+fn is_current(flows: &Flows, bundle: u32, target: Target) -> bool {
+    let flow = &flows.rows[target.slot as usize];
+    flow.is_live && flow.bundle == bundle && flow.target == target.value()
 }

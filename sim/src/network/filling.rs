@@ -40,23 +40,30 @@ pub fn max_min_rates(capacities: &[Rate], demands: &[Demand<'_>]) -> Vec<Rate> {
         demands[*i].links.iter().for_each(|link| rests[*link as usize].flows += demands[*i].count);
     }
     let mut rates = vec![Rate::ZERO; demands.len()];
-    while let Some(&first) = open.first() {
-        let shares = (0..rests.len()).filter_map(|link| Some((rests[link].share()?, link)));
-        let tightest = shares.min();
-        let cap = demands[first].cap.microbytes_per_s();
-        match tightest {
-            Some((share, link)) if share < cap => open.retain(|i| {
-                let crosses = demands[*i].links.contains(&(link as u32));
-                if crosses {
-                    rates[*i] = fix(&demands[*i], share, &mut rests);
-                }
-                !crosses
-            }),
-            _ => {
-                rates[first] = fix(&demands[first], cap, &mut rests);
-                open.remove(0);
+    // Fixing a flow below a link's share never lowers the share, so the least share found stays a lower bound.
+    let (mut first, mut bound) = (0, None);
+    while first < open.len() {
+        let next = open[first];
+        let cap = demands[next].cap.microbytes_per_s();
+        if bound.is_none_or(|bound| cap > bound) {
+            let shares = (0..rests.len()).filter_map(|link| Some((rests[link].share()?, link as u32)));
+            let tightest = shares.min();
+            bound = tightest.map(|(share, _)| share);
+            if let Some((share, link)) = tightest.filter(|(share, _)| *share < cap) {
+                open.drain(..first);
+                first = 0;
+                open.retain(|i| {
+                    let crosses = demands[*i].links.contains(&link);
+                    if crosses {
+                        rates[*i] = fix(&demands[*i], share, &mut rests);
+                    }
+                    !crosses
+                });
+                continue;
             }
         }
+        rates[next] = fix(&demands[next], cap, &mut rests);
+        first += 1;
     }
     rates
 }

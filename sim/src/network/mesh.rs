@@ -24,6 +24,8 @@ pub struct Mesh {
     now: Time,
     flows: Flows,
     streams: Vec<Stream>,
+    /// Streams without flows, to be used again.
+    free: Vec<u32>,
     stream_of: BTreeMap<(u32, Rate), u32>,
     /// Whether rates are out of date. Changes of one instant are solved together.
     is_dirty: bool,
@@ -33,8 +35,8 @@ impl Mesh {
     /// Links of these capacities, and routes as lists of links, at time zero.
     pub fn new(capacities: Vec<Rate>, routes: Vec<Vec<u32>>) -> Self {
         let flows = Flows::default();
-        let (streams, stream_of) = (Vec::new(), BTreeMap::new());
-        Self { capacities, routes, now: Time::ZERO, flows, streams, stream_of, is_dirty: false }
+        let (streams, free, stream_of) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { capacities, routes, now: Time::ZERO, flows, streams, free, stream_of, is_dirty: false }
     }
 
     /// Changes the capacity of `link` at `now`.
@@ -51,11 +53,10 @@ impl Mesh {
     pub fn insert(&mut self, now: Time, id: FlowId, route: u32, cap: Rate, work: FlowWork) -> u32 {
         assert!(work.0 > 0 && cap > Rate::ZERO, "a flow has work and a cap above zero");
         self.advance(now);
-        let next = self.streams.len() as u32;
-        let index = *self.stream_of.entry((route, cap)).or_insert(next);
-        if index == next {
-            self.streams.push(Stream { cap, route, rate: Rate::ZERO, bundle: Bundle::new(index) });
-        }
+        let index = match self.stream_of.get(&(route, cap)) {
+            Some(index) => *index,
+            None => self.add_stream(route, cap),
+        };
         self.is_dirty = true;
         self.streams[index as usize].bundle.insert(&mut self.flows, id, work)
     }
@@ -65,7 +66,9 @@ impl Mesh {
         self.advance(now);
         self.is_dirty = true;
         let index = self.flows.bundle_of(slot);
-        self.streams[index as usize].bundle.remove(&mut self.flows, slot)
+        let left = self.streams[index as usize].bundle.remove(&mut self.flows, slot);
+        self.free_if_empty(index);
+        left
     }
 
     /// When the next flow ends; `None` if there is no flow, or none that moves.
@@ -80,10 +83,14 @@ impl Mesh {
     pub fn take_ended(&mut self, now: Time, ended: &mut Vec<FlowId>) {
         self.advance(now);
         let first = ended.len();
-        for stream in &mut self.streams {
-            stream.bundle.take_ended(&mut self.flows, ended);
+        for index in 0..self.streams.len() {
+            let before = ended.len();
+            self.streams[index].bundle.take_ended(&mut self.flows, ended);
+            if ended.len() > before {
+                self.is_dirty = true;
+                self.free_if_empty(index as u32);
+            }
         }
-        self.is_dirty |= ended.len() > first;
         ended[first..].sort_unstable();
     }
 
@@ -94,6 +101,25 @@ impl Mesh {
             self.flows.iter().map(|(id, stream)| (id, self.streams[stream as usize].rate)).collect();
         rates.sort_unstable();
         rates
+    }
+
+    fn add_stream(&mut self, route: u32, cap: Rate) -> u32 {
+        let index = self.free.pop().unwrap_or(self.streams.len() as u32);
+        let stream = Stream { cap, route, rate: Rate::ZERO, bundle: Bundle::new(index) };
+        match self.streams.get_mut(index as usize) {
+            Some(place) => *place = stream,
+            None => self.streams.push(stream),
+        }
+        self.stream_of.insert((route, cap), index);
+        index
+    }
+
+    fn free_if_empty(&mut self, index: u32) {
+        let stream = &self.streams[index as usize];
+        if stream.bundle.len() == 0 {
+            self.stream_of.remove(&(stream.route, stream.cap));
+            self.free.push(index);
+        }
     }
 
     fn advance(&mut self, now: Time) {

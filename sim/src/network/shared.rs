@@ -46,6 +46,8 @@ pub struct SharedLink {
     level_flows: u64,
     flows: Flows,
     classes: Vec<Class>,
+    /// Classes without flows, to be used again.
+    free: Vec<Index>,
     class_of_cap: BTreeMap<Rate, Index>,
     capped_by_end: BTreeSet<(Time, Index)>,
     capped_by_cap: BTreeSet<(Rate, Index)>,
@@ -69,6 +71,7 @@ impl SharedLink {
             level_flows: 0,
             flows: Flows::default(),
             classes: Vec::new(),
+            free: Vec::new(),
             class_of_cap: BTreeMap::new(),
             capped_by_end: BTreeSet::new(),
             capped_by_cap: BTreeSet::new(),
@@ -225,11 +228,16 @@ impl SharedLink {
     }
 
     fn class(&mut self, cap: Rate) -> Index {
-        let next = self.classes.len() as Index;
-        let index = *self.class_of_cap.entry(cap).or_insert(next);
-        if index == next {
-            self.classes.push(Class { cap, bundle: Bundle::new(index), side: Side::Empty });
+        if let Some(index) = self.class_of_cap.get(&cap) {
+            return *index;
         }
+        let index = self.free.pop().unwrap_or(self.classes.len() as Index);
+        let class = Class { cap, bundle: Bundle::new(index), side: Side::Empty };
+        match self.classes.get_mut(index as usize) {
+            Some(place) => *place = class,
+            None => self.classes.push(class),
+        }
+        self.class_of_cap.insert(cap, index);
         index
     }
 
@@ -288,6 +296,10 @@ impl SharedLink {
             self.level_flows += flows;
         }
         self.reorder(index, cap, old, new);
+        if new == Side::Empty {
+            self.class_of_cap.remove(&cap);
+            self.free.push(index);
+        }
     }
 
     fn reorder(&mut self, index: Index, cap: Rate, old: Side, new: Side) {

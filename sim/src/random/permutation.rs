@@ -3,8 +3,16 @@
 use super::Stream;
 use std::collections::BTreeMap;
 
+/// The places that no longer hold their own number.
+enum Swapped {
+    /// All places, where much of the permutation will be looked at.
+    Dense(Vec<u32>),
+    /// The places that differ.
+    Sparse(BTreeMap<u32, u32>),
+}
+
 /// The numbers `0..population` in uniform order, one draw each (Fisher-Yates from the front, with the swapped places in
-/// a sparse map). Looking at the first k of a million costs O(k log k).
+/// a sparse map, unless most of it will be looked at). Looking at the first k of a million costs O(k log k).
 ///
 /// Who is skipped by the caller does not change the order of the others, so a policy that sees fewer candidates still
 /// asks them in the same order.
@@ -12,13 +20,17 @@ pub struct Permutation {
     stream: Stream,
     population: u32,
     drawn: u32,
-    swapped: BTreeMap<u32, u32>,
+    swapped: Swapped,
 }
 
 impl Permutation {
-    /// The permutation of `0..population` that `stream` defines from its next draw on.
-    pub fn new(stream: Stream, population: u32) -> Self {
-        Self { stream, population, drawn: 0, swapped: BTreeMap::new() }
+    /// The permutation of `0..population` that `stream` defines from its next draw on, of which about `expected`
+    /// numbers will be looked at. The expectation decides the cost, not the numbers.
+    pub fn new(stream: Stream, population: u32, expected: u32) -> Self {
+        let is_dense = u64::from(expected) * 8 >= u64::from(population);
+        let swapped =
+            if is_dense { Swapped::Dense((0..population).collect()) } else { Swapped::Sparse(BTreeMap::new()) };
+        Self { stream, population, drawn: 0, swapped }
     }
 }
 
@@ -32,11 +44,19 @@ impl Iterator for Permutation {
         }
         self.drawn += 1;
         let there = here + self.stream.below(u64::from(left)) as u32;
-        let displaced = self.swapped.remove(&here).unwrap_or(here);
-        if there == here {
-            return Some(displaced);
+        match &mut self.swapped {
+            Swapped::Dense(places) => {
+                let displaced = places[here as usize];
+                Some(std::mem::replace(&mut places[there as usize], displaced))
+            }
+            Swapped::Sparse(places) => {
+                let displaced = places.remove(&here).unwrap_or(here);
+                if there == here {
+                    return Some(displaced);
+                }
+                Some(places.insert(there, displaced).unwrap_or(there))
+            }
         }
-        Some(self.swapped.insert(there, displaced).unwrap_or(there))
     }
 }
 
@@ -49,7 +69,7 @@ mod tests {
     fn every_number_comes_once() {
         for population in [0, 1, 2, 17, 1000] {
             let stream = Stream::new(Seed(5), Purpose::Selection, 0);
-            let mut seen: Vec<u32> = Permutation::new(stream, population).collect();
+            let mut seen: Vec<u32> = Permutation::new(stream, population, 0).collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..population).collect::<Vec<_>>());
         }
@@ -62,7 +82,9 @@ mod tests {
         for i in 0..100 {
             dense.swap(i, i + stream.below(100 - i as u64) as usize);
         }
-        let sparse: Vec<u32> = Permutation::new(Stream::new(Seed(5), Purpose::Selection, 1), 100).collect();
-        assert_eq!(sparse, dense);
+        for expected in [0, 100] {
+            let stream = Stream::new(Seed(5), Purpose::Selection, 1);
+            assert_eq!(Permutation::new(stream, 100, expected).collect::<Vec<u32>>(), dense);
+        }
     }
 }

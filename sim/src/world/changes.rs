@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 impl World {
     /// Changes the world or a policy.
-    pub(super) fn intervene(&mut self, intervention: Intervention, ctx: &mut Ctx<'_, Self>) {
+    pub(super) fn intervene(&mut self, index: u32, ctx: &mut Ctx<'_, Self>) {
+        let intervention = self.interventions[index as usize].clone();
         self.note_event(EventKind::Intervened, Happened::default(), ctx);
         let federation = Arc::make_mut(&mut self.federation);
         match intervention {

@@ -22,7 +22,7 @@ impl World {
             }
             Act::Recruit { aggregator, round, wanted } => self.recruit(aggregator, round, wanted, ctx),
             Act::SetDeadline { aggregator, round, at } => {
-                ctx.schedule(at, Class::Deadline, entity_of(aggregator), Event::Deadline { aggregator, round });
+                ctx.schedule(at, Class::Deadline, entity_of(aggregator), Event::Deadline { round });
             }
             Act::Stop { aggregator, round, outcome } => self.stop_round(aggregator, round, outcome, ctx),
             Act::Reject { upload, outcome } => self.reject(upload, outcome, ctx),
@@ -111,12 +111,15 @@ impl World {
         let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
         let version = result.is_ok().then(|| self.next_version());
         let mut uploads = result.unwrap_or_default();
-        uploads.sort_unstable_by_key(|upload| {
+        uploads.sort_by_cached_key(|upload| {
             let task = self.tasks.get(upload.slot);
             (task.client, task.id)
         });
         let counted_tasks: Vec<CountedTask> = uploads.iter().map(|upload| self.count(*upload, version, ctx)).collect();
-        self.finish_round(aggregator, round, version, status, counted_tasks, Vec::new(), ctx);
+        self.finish_round(
+            Closing { aggregator, round, version, status, counted_tasks, merged_versions: Vec::new() },
+            ctx,
+        );
     }
 
     /// Records a task as part of a version.
@@ -136,8 +139,9 @@ impl World {
         let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
         let version = result.is_ok().then(|| self.next_version());
         let edges = result.unwrap_or_default();
-        let merged = edges.into_iter().map(|edge| self.desks[edge as usize].version).collect();
-        self.finish_round(SERVER, round, version, status, Vec::new(), merged, ctx);
+        let merged_versions = edges.into_iter().map(|edge| self.desks[edge as usize].version).collect();
+        let counted_tasks = Vec::new();
+        self.finish_round(Closing { aggregator: SERVER, round, version, status, counted_tasks, merged_versions }, ctx);
     }
 
     fn next_version(&mut self) -> u32 {
@@ -145,17 +149,9 @@ impl World {
         self.versions
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a round record")]
-    fn finish_round(
-        &mut self,
-        aggregator: Aggregator,
-        round: u32,
-        version: Option<u32>,
-        status: RoundStatus,
-        counted_tasks: Vec<CountedTask>,
-        merged_versions: Vec<u32>,
-        ctx: &mut Ctx<'_, Self>,
-    ) {
+    /// Puts the new version in force, if there is one, and writes the round's record.
+    fn finish_round(&mut self, closing: Closing, ctx: &mut Ctx<'_, Self>) {
+        let Closing { aggregator, round, version, status, counted_tasks, merged_versions } = closing;
         let model = self.model_of(aggregator);
         let model = self.desk(model);
         let base_version = model.version;
@@ -225,6 +221,16 @@ impl World {
     pub(super) fn note_round(&self, kind: EventKind, round: u32, ctx: &mut Ctx<'_, Self>) {
         self.note_event(kind, Happened { round: Some(round), ..Happened::default() }, ctx);
     }
+}
+
+/// What is known of a round when it closes.
+struct Closing {
+    aggregator: Aggregator,
+    round: u32,
+    version: Option<u32>,
+    status: RoundStatus,
+    counted_tasks: Vec<CountedTask>,
+    merged_versions: Vec<u32>,
 }
 
 fn entity_of(aggregator: Aggregator) -> EntityId {

@@ -1,14 +1,13 @@
 //! Everything that can happen in a federation.
 
 use super::World;
-use crate::intervention::Intervention;
 use crate::kernel::{Ctx, EntityId, Key, Model};
 use crate::record::{EventKind, Record};
 use crate::server::protocol::{Aggregator, Fact};
 use serde::{Deserialize, Serialize};
 
 /// The closed list of events. A client's events carry the stamp of the phase that they end; when the client has moved
-/// on, they are stale.
+/// on, they are stale. An event is eight bytes, so that an entry of the queue is half a cache line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// Transfers end.
@@ -27,12 +26,12 @@ pub(crate) enum Event {
     CapacityChanges { stamp: u32 },
     /// The latency of an edge's transfer is over.
     EdgeLatencyOver { is_upload: bool },
-    /// A round's deadline.
-    Deadline { aggregator: Aggregator, round: u32 },
+    /// A round's deadline, at the server or at the group of its aggregator.
+    Deadline { round: u32 },
     /// An aggregator may dispatch.
     Dispatch { aggregator: Aggregator },
     /// The world or a policy is changed from outside.
-    Intervene(Box<Intervention>),
+    Intervene { index: u32 },
     /// Nothing else is left to happen.
     Stalled,
 }
@@ -53,7 +52,7 @@ impl Model for World {
             Event::EdgeLatencyOver { .. } => 108,
             Event::Deadline { .. } => 109,
             Event::Dispatch { .. } => 110,
-            Event::Intervene(_) => 111,
+            Event::Intervene { .. } => 111,
             Event::Stalled => 112,
         }
     }
@@ -88,9 +87,9 @@ impl Model for World {
             }
             Event::CapacityChanges { .. } => self.change_capacity(index, ctx),
             Event::EdgeLatencyOver { is_upload } => self.start_edge_flow(index, is_upload, ctx),
-            Event::Deadline { aggregator, round } => self.pass_deadline(aggregator, round, ctx),
+            Event::Deadline { round } => self.pass_deadline(index, round, ctx),
             Event::Dispatch { aggregator } => self.tell(Fact::Opportunity { aggregator }),
-            Event::Intervene(intervention) => self.intervene(*intervention, ctx),
+            Event::Intervene { index } => self.intervene(index, ctx),
             Event::Stalled => self.tell(Fact::Stalled),
         }
         self.decide(ctx);

@@ -7,6 +7,7 @@ use super::presence::{Look, Presence};
 use super::task::Tasks;
 use super::wires::{Wires, capacities};
 use crate::federation::Federation;
+use crate::intervention::Intervention;
 use crate::kernel::{Chain, Class, Ctx, Engine, EntityId, EntityKind, Time};
 use crate::random::Seeds;
 use crate::record::{Detail, EventKind, EventRecord, Record, TaskId};
@@ -57,6 +58,8 @@ pub(crate) struct World {
     pub(super) results: Chain,
     /// Counted tasks, and their clients, whose results a policy will read and that were not supplied.
     pub(super) wanted_reports: BTreeMap<TaskId, u32>,
+    /// Interventions so far, by index.
+    pub(super) interventions: Vec<Intervention>,
     pub(super) over: bool,
 }
 
@@ -78,6 +81,7 @@ impl World {
             totals: Totals::default(),
             results: Chain::new("fedreplay results v1"),
             wanted_reports: BTreeMap::new(),
+            interventions: Vec::new(),
             over: false,
             federation,
         }
@@ -126,6 +130,12 @@ impl World {
     pub fn supply(&mut self, task: TaskId, report: TaskReport) -> bool {
         let client = self.wanted_reports.remove(&task);
         client.inspect(|client| self.memory.report(*client, report.loss_nanonats)).is_some()
+    }
+
+    /// Takes an intervention; returns the event at which it takes effect.
+    pub fn plan(&mut self, intervention: Intervention) -> Event {
+        self.interventions.push(intervention);
+        Event::Intervene { index: self.interventions.len() as u32 - 1 }
     }
 
     pub(super) fn stamp(&self, client: u32) -> u32 {

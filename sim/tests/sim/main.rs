@@ -2,6 +2,7 @@
 
 mod catalog;
 mod forks;
+mod golden;
 mod interruptions;
 mod network;
 mod protocols;

@@ -171,6 +171,43 @@ fn absurd_costs_are_refused_with_client_and_field() {
     refuse(|f| f.clients[1].samples = 0, "client 1: samples is 0");
     refuse(|f| f.clients.clear(), "clients is 0");
     refuse(|f| f.server.rounds = 0, "the server: rounds is 0");
+    refuse(|f| f.server.retry = Span::ZERO, "retry is 0s");
+    refuse(|f| f.links[0].down = Rate::from_microbytes_per_s(1), "client 0: download time is");
+    refuse(|f| f.devices[0].memory_bytes = 0, "client 0: memory_bytes is 0");
+    refuse(
+        |f| (f.dropouts[0].during_training, f.dropouts[0].after_training) = (Probability::ONE, Probability::ONE),
+        "client 0: dropout is 2000000000 in 10^9",
+    );
+    let outage = || Capacity::constant(Rate::ZERO);
+    let refused = |text: &str, change: &dyn Fn(&mut Federation)| {
+        let mut federation = federation(3, synchronous(1, 0, None), 1);
+        change(&mut federation);
+        let error = Simulation::new(federation).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(text), "{error:?} should contain {text:?}");
+    };
+    refused("the network: egress is", &|f| {
+        f.network = Network::Server { egress: outage(), ingress: outage() };
+    });
+    refused("allowed: 1 to 3, the number of clients", &|f| {
+        f.server.protocol = Protocol::Tiered(Tiered { tiers: 4, cohort: 1, deadline: None, minimum: 1 });
+    });
+    refused("selection is Poisson", &|f| {
+        f.server.selection = Selection::Poisson { rate: Probability::ONE };
+        f.server.protocol = Protocol::Asynchronous(Asynchronous { concurrency: 1, staleness_max: None, losses_max: 1 });
+    });
+    refused("losses_max is 0", &|f| {
+        f.server.protocol = Protocol::Asynchronous(Asynchronous { concurrency: 1, staleness_max: None, losses_max: 0 });
+    });
+    refused("client 2: region is 1; allowed: a region below 1", &|f| {
+        let link = |from, to| TopologyLink { from, to, capacity: Capacity::constant(Rate::MAX), latency: Span(1) };
+        let links = vec![link(0, 1), link(1, 0)];
+        let nodes = vec!["server".into(), "region".into()];
+        f.network = Network::Topology(Topology { nodes, links, server: 0, regions: vec![1] });
+        f.clients[2].region = 1;
+    });
+    refused("region_cuts is", &|f| {
+        f.region_cuts.push(RegionCut { region: 0, from: Time(5), until: Time(5) });
+    });
     refuse(|f| f.server.protocol = synchronous(1, 0, Some(4_999)), "deadline is 4.999s; allowed: at least 5s");
 }
 

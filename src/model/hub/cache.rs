@@ -66,8 +66,9 @@ impl CachedRepository {
         let snapshot = self.snapshot(commit);
         fs::create_dir_all(&snapshot).map_err(HubError::io(&snapshot))?;
         let name = snapshot.join(&file.name);
-        // Renamed into place, since an old link cannot be overwritten and another process may be reading through it.
-        let temporary = snapshot.join(format!(".{}.{}", file.name, std::process::id()));
+        // Renamed into place, since an old link cannot be overwritten and another fetch may be reading through it.
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        let temporary = snapshot.join(format!(".{}.{process}.{thread:?}", file.name));
         let _ = fs::remove_file(&temporary);
         symlink(Path::new("../../blobs").join(&file.id), &temporary).map_err(HubError::io(&temporary))?;
         fs::rename(&temporary, &name).map_err(HubError::io(&name))

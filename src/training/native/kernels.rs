@@ -104,10 +104,13 @@ unsafe extern "C" {
 
 /// Whether the kernels work on this tensor: on a CPU with AVX2 and FMA, in f32 or bf16.
 pub fn serve(tensor: &Tensor) -> bool {
+    tensor.device() == tch::Device::Cpu && matches!(tensor.kind(), Kind::Float | Kind::BFloat16) && are_supported()
+}
+
+/// Whether the processor has AVX2 and FMA.
+pub fn are_supported() -> bool {
     static AVX2: OnceLock<bool> = OnceLock::new();
-    tensor.device() == tch::Device::Cpu
-        && matches!(tensor.kind(), Kind::Float | Kind::BFloat16)
-        && *AVX2.get_or_init(|| std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
+    *AVX2.get_or_init(|| std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
 }
 
 fn read(tensor: &Tensor) -> *const At {

@@ -39,7 +39,7 @@ impl Oort {
         let exploited = (wanted - explored).min(known.len() as u64);
         let mut chosen = self.exploit(&mut view, known, exploited as usize);
         let more = (wanted - exploited) as usize;
-        let fresh = Permutation::new(view.stream, unknown.len() as u32).take(more);
+        let fresh = Permutation::new(view.stream, unknown.len() as u32, more as u32).take(more);
         chosen.extend(fresh.map(|index| unknown[index as usize]));
         chosen
     }

@@ -8,7 +8,7 @@ use crate::random::Permutation;
 /// The order does not depend on who is a candidate, so two runs that differ in availability ask the same clients as
 /// far as they can.
 pub(super) fn select(view: View<'_>) -> Vec<u32> {
-    Permutation::new(view.stream, view.population)
+    Permutation::new(view.stream, view.population, view.wanted)
         .filter(|client| (view.is_candidate)(*client))
         .take(view.wanted as usize)
         .collect()
@@ -18,7 +18,8 @@ pub(super) fn select(view: View<'_>) -> Vec<u32> {
 pub(super) fn select_lasting(view: View<'_>) -> Vec<u32> {
     let wanted = view.wanted as usize;
     let (mut lasting, mut leaving) = (Vec::new(), Vec::new());
-    for client in Permutation::new(view.stream, view.population).filter(|client| (view.is_candidate)(*client)) {
+    let order = Permutation::new(view.stream, view.population, view.population);
+    for client in order.filter(|client| (view.is_candidate)(*client)) {
         if (view.lasts)(client) {
             lasting.push(client);
         } else if leaving.len() < wanted {

@@ -4,6 +4,7 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -292,6 +293,19 @@ fn an_unreachable_hub_is_an_error_that_mentions_a_cached_copy() {
     hub.endpoint = unreachable;
     assert!(refused(&hub).ends_with("; a copy is in the cache, HF_HUB_OFFLINE=1 uses it"));
     assert_eq!(hub.fetch(REPOSITORY, Some(COMMIT)).unwrap(), folder);
+}
+
+#[test]
+fn a_hub_that_does_not_speak_tls_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_, home) = started();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let hub = Hub { endpoint, cache: home.path().join("hub"), token: None, is_offline: false };
+    let text = std::thread::scope(|scope| {
+        scope.spawn(|| listener.accept().unwrap().0.write_all(b"HTTP/1.1 400 x\r\n\r\n").unwrap());
+        refused(&hub)
+    });
+    assert!(text.starts_with("failed to reach https://127.0.0.1"), "{text}");
 }
 
 #[test]
