@@ -1,7 +1,8 @@
-//! Time of one training step on a randomly initialised model: `cargo bench --bench step -- [tiny|small] [f32|bf16]`.
+//! Time of one training step on a randomly initialised model: `cargo bench --bench step -- [tiny|160m] [f32|bf16]`.
 //!
-//! Prints the best and the median step of one job with batch 4 x 128 (tiny) or 2,048 tokens of which 40 % are learnt
-//! (small: the 160 M shape), LoRA of rank 16 on q and v, AdamW and clipping, on one intra-op thread or `THREADS`.
+//! Prints the best and the median step of one job with batch 4 x 128 (tiny) or 4 x 512 (160m), the last 40 % of each row
+//! learnt, LoRA of rank 16 on q and v, AdamW and clipping. The environment varies it: `THREADS` inside an operation,
+//! `CLIENTS` in one cohort, `ROWS` of each client, `REPEATS`. The shapes are those of benches/peer/workload.py.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ struct Case {
 
 fn case(name: &str) -> Case {
     match name {
-        "small" => {
+        "160m" => {
             let config = Config::llama(32_000, 768, 3072, 12, 12);
             Case { config, rows: 4, length: 512, learnt_from: 307, steps: 1 }
         }
@@ -39,9 +40,9 @@ fn main() {
     let argument = |n: usize, default: &str| arguments.get(n).cloned().unwrap_or_else(|| default.into());
     let case = case(&argument(0, "tiny"));
     let precision = if argument(1, "f32") == "bf16" { Precision::Bf16 } else { Precision::F32 };
-    let threads = std::env::var("THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let repeats: usize = std::env::var("REPEATS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
-    let clients: usize = std::env::var("CLIENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let setting = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (threads, clients) = (setting("THREADS", 1), setting("CLIENTS", 1));
+    let (rows, repeats) = (setting("ROWS", case.rows), setting("REPEATS", 40));
     let folder = std::env::temp_dir().join(format!("fedreplay-bench-{}", std::process::id()));
     random::write_folder(&folder, &case.config, Seed(1)).expect("the temporary folder is writable");
     let target_modules = vec!["q_proj".into(), "v_proj".into()];
@@ -55,7 +56,7 @@ fn main() {
         let ids = (0..case.length).map(|_| stream.below(case.config.vocab_size as u64) as u32).collect();
         Arc::new(Sample { ids, targets: std::iter::once(case.learnt_from..case.length).collect() })
     };
-    let step: Vec<Vec<Arc<Sample>>> = vec![(0..case.rows).map(|_| row()).collect()];
+    let step: Vec<Vec<Arc<Sample>>> = vec![(0..rows).map(|_| row()).collect()];
     let adapter = Arc::new(Adapter::initial(trainer.layout(), Seed(1)));
     let job = |steps| Job {
         adapter: adapter.clone(),
@@ -75,7 +76,7 @@ fn main() {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    let tokens = (clients * case.rows) as f64 * f64::from(case.length);
+    let tokens = (clients * rows) as f64 * f64::from(case.length);
     println!(
         "{precision:?}, {threads} thread(s), {clients} client(s): best {:.2} ms a step ({:.0} tokens/s), median {:.2} ms",
         times[0] * 1e3,

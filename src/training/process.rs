@@ -27,6 +27,7 @@ pub fn init_process() {
     if std::env::var_os(MARKER).is_none() && NEEDED.iter().any(|(name, value)| !is_set(name, value)) {
         execute_again();
     }
+    native::keep_memory();
     if let Err(reason) = native::load_cuda() {
         tracing::debug!("no CUDA: {reason}");
     }

@@ -118,6 +118,18 @@ pub fn load_cuda() -> Result<(), String> {
     }
 }
 
+/// Tells the C library's allocator to keep memory of a step for the next one, rather than to return it to the system and
+/// have every page of it cleared again.
+pub fn keep_memory() {
+    const LARGEST_BLOCK_BYTES: c_int = 32 << 20;
+    const KEPT_BYTES: c_int = 1 << 30;
+    // SAFETY: `mallopt` takes two integers and touches the allocator's own settings alone.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+    }
+}
+
 /// Values that hold tensors and are only read from now on, so that several threads may share them.
 pub struct Frozen<T>(T);
 
