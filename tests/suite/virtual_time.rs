@@ -259,7 +259,11 @@ fn absurd_worlds_are_refused() {
         &[(slow, "device: \"slow\", link: \"home\", availability: Diurnal(opens: \"1h\", open_for: \"1d\")")],
         &["a window that closes within its period"],
     );
-    refused(server, &[("speed: \"50 MFLOP/s\"", "speed: \"1 FLOP/s\""), ("local_steps: 2", "local_steps: 2000")], &["training time", "at most"]);
+    refused(
+        server,
+        &[("speed: \"50 MFLOP/s\"", "speed: \"1 FLOP/s\""), ("local_steps: 2", "local_steps: 2000")],
+        &["training time", "at most"],
+    );
     refused(server, &[("downlink: \"10 Mbit/s\"", "downlink: \"0 bit/s\"")], &["the network", "zero for good"]);
     refused(server, &[("downlink: \"10 Mbit/s\",", "")], &["server.downlink", "missing"]);
     refused(
