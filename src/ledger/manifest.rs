@@ -69,7 +69,7 @@ pub struct Manifest {
     pub numerics_class: String,
     /// What the digest chain starts from.
     pub genesis: Digest,
-    /// Determinism grade that is claimed: "A" or "B".
+    /// Determinism grade that is claimed: "A" or "B"; "C" for a plan, which computes no tensor.
     pub grade: String,
     pub rounds: u32,
     /// Digest of the whole run; absent until it is done.
