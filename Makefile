@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test lint libtorch build fixtures clean
+.PHONY: quickstart test lint libtorch build fixtures swarm clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -32,6 +32,11 @@ libtorch:
 ## Make the tiny base model and its federation again (about four minutes, nearly all of it pretraining).
 fixtures: libtorch
 	cargo run --release --locked --example make-fixtures -- fixtures
+
+## Play random small worlds with faults from seeds that no test has seen: `make swarm SEEDS=50000..60000`.
+SEEDS ?= 10000..20000
+swarm:
+	FEDREPLAY_SWARM=$(SEEDS) cargo test --release --locked -p fedreplay-sim --test sim swarm
 
 clean:
 	cargo clean

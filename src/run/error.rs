@@ -40,7 +40,12 @@ impl RunError {
     /// 1 failed; 2 bad usage, scenario or data; 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Scenario(_) | Self::Dataset(_) | Self::Model(_) | Self::Federation(_) | Self::Usage(_) => 2,
+            Self::Scenario(_)
+            | Self::Dataset(_)
+            | Self::Model(_)
+            | Self::Federation(_)
+            | Self::Simulation(_)
+            | Self::Usage(_) => 2,
             Self::Ledger(LedgerError::Occupied { .. }) => 2,
             Self::Order(OrderError::Interrupted) => 130,
             _ => 1,
