@@ -4,8 +4,10 @@
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
-	@# A folder that was played before is left alone; the second time the run is only checked.
-	@if [ -e runs/quickstart/manifest.json ]; then \
+	@# A run that was finished before is only checked, one that was interrupted goes on.
+	@if grep -q '"state": "running"' runs/quickstart/manifest.json 2>/dev/null; then \
+		target/release/fedreplay resume runs/quickstart; \
+	elif [ -e runs/quickstart/manifest.json ]; then \
 		target/release/fedreplay verify runs/quickstart; \
 	else \
 		target/release/fedreplay run scenarios/quickstart.ron; \

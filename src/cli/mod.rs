@@ -30,6 +30,9 @@ use crate::run::RunError;
 /// Set when the process is asked to stop.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// Exit code of a program that was told twice to stop.
+const INTERRUPTED: i32 = 130;
+
 /// Exit code of a check that found a difference.
 const DIFFERENT: u8 = 3;
 
@@ -64,7 +67,13 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose);
-    if let Err(error) = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)) {
+    // The first signal ends the run at the next order; the second at once. Both are safe: files appear whole.
+    let on_signal = || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(on_signal) {
         tracing::warn!(%error, "signals will end the program without saving");
     }
     let result = match arguments.command {

@@ -15,7 +15,7 @@ use crate::run::{RunError, replay};
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
-    /// Folder to play the run again in; it is removed afterwards [default: beside the run].
+    /// Folder to play the run again in; what is written there is removed afterwards [default: beside the run].
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
     #[command(flatten)]
@@ -30,7 +30,11 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let found = replay(&arguments.run, settings, &mut progress)?;
     progress.end();
     if let Some(found) = found {
-        return report_difference(found);
+        let code = report_difference(&found);
+        if playing.json {
+            println!("{}", json!({ "run": arguments.run, "same": false, "difference": found.0 }));
+        }
+        return code;
     }
     let manifest = Manifest::read(&arguments.run)?;
     let digest = manifest.digest.expect("a finished run has a digest");
@@ -50,16 +54,19 @@ impl Scratch {
         Manifest::read(&arguments.run)?;
         let name = arguments.run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let beside = || arguments.run.with_file_name(format!(".{name}.replay.{}", std::process::id()));
-        let path = arguments.scratch.clone().unwrap_or_else(beside);
-        std::fs::create_dir_all(&path).map_err(LedgerError::io(&path))?;
+        let given = arguments.scratch.as_ref();
+        let path = given.map_or_else(beside, |folder| folder.join(format!("replay.{}", std::process::id())));
+        if let Some(folder) = given {
+            std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
+        }
+        // Fails if it exists: what is removed afterwards must be of this process's making.
+        std::fs::create_dir(&path).map_err(LedgerError::io(&path))?;
         Ok(Self(path))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(self.0.join("replay"));
-        // Only if nothing else is in it: the user may have named a folder of their own.
-        let _ = std::fs::remove_dir(&self.0);
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -100,8 +100,17 @@ impl Manifest {
     pub fn write(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
         self.seal = Some(self.expected_seal());
         let path = Self::path(run_folder);
-        let text = serde_json::to_string_pretty(self).expect("a manifest has only text keys") + "\n";
-        atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))
+        atomic::write(&path, self.text().as_bytes()).map_err(LedgerError::io(&path))
+    }
+
+    /// Whether the file in `run_folder` is byte for byte what this manifest is written as.
+    pub(super) fn is_as_written(&self, run_folder: &Path) -> Result<bool, LedgerError> {
+        let path = Self::path(run_folder);
+        Ok(fs::read(&path).map_err(LedgerError::io(&path))? == self.text().as_bytes())
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a manifest has only text keys") + "\n"
     }
 
     /// The seal that this manifest should carry.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
 use arrow::compute::concat_batches;
-use arrow::datatypes::UInt64Type;
+use arrow::datatypes::{DataType, Schema, UInt64Type};
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
@@ -58,6 +58,7 @@ pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerE
     for part in parts(&folder)? {
         let reader = batches(&part.path)?;
         let reader_schema = reader.schema();
+        check_types(&part.path, &reader_schema)?;
         for batch in reader {
             rows.push(batch.map_err(|error| LedgerError::malformed(&part.path, error.to_string()))?);
         }
@@ -65,6 +66,20 @@ pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerE
     }
     let schema = schema.ok_or_else(|| LedgerError::malformed(&folder, "it holds no Parquet file"))?;
     concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(&folder, error.to_string()))
+}
+
+/// Refuses a file whose columns have types that no table has: another program wrote it.
+fn check_types(path: &Path, schema: &Schema) -> Result<(), LedgerError> {
+    use DataType::{Boolean, Float64, UInt32, UInt64, Utf8};
+    let foreign =
+        schema.fields().iter().find(|field| !matches!(field.data_type(), UInt32 | UInt64 | Float64 | Boolean | Utf8));
+    match foreign {
+        Some(field) => {
+            let reason = format!("column {} is {}, which no table of a run has", field.name(), field.data_type());
+            Err(LedgerError::malformed(path, reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A run's tables, cut into the chunks that its rounds added.

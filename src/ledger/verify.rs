@@ -30,7 +30,7 @@ impl std::fmt::Display for Difference {
 pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
     let manifest = Manifest::read(run_folder)?;
     let mut found = Vec::new();
-    if manifest.seal != Some(manifest.expected_seal()) {
+    if manifest.seal != Some(manifest.expected_seal()) || !manifest.is_as_written(run_folder)? {
         found.push(Difference("manifest.json: it was changed after it was sealed".into()));
     }
     if manifest.state != RunState::Done {

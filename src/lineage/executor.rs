@@ -173,6 +173,7 @@ impl<'a> Executor<'a> {
                     continue;
                 }
             };
+            let result = result.and_then(|value| self.workshop.accept(&order, value));
             let seconds = began.elapsed().as_secs_f64();
             self.finish(Finished { order: id, kind: order.kind(), key, from_store, seconds }, result);
         }

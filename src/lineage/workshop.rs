@@ -56,14 +56,20 @@ impl<'a> Workshop<'a> {
             stream: training.stream,
         };
         let outcome = self.trainer.train(std::slice::from_ref(&job))?.pop().expect("one job gives one outcome");
-        let trained = trained(outcome, base);
-        match (&trained.record.unusable, self.unusable_update) {
-            (Some(reason), UnusableUpdate::EndRun) => Err(OrderError::UnusableUpdate {
-                order: format!("the training of client {}", training.client),
-                reason: reason.clone(),
-            }),
-            _ => Ok(Value::Trained(Arc::new(trained))),
+        Ok(Value::Trained(Arc::new(trained(outcome, base))))
+    }
+
+    /// Applies the scenario's rule for unusable updates, to a value that was computed as to one that was stored: what is
+    /// in the store must not decide how a run ends.
+    pub fn accept(&self, order: &Order, value: Value) -> Result<Value, OrderError> {
+        if let (Order::Train { training, .. }, Value::Trained(trained), UnusableUpdate::EndRun) =
+            (order, &value, self.unusable_update)
+            && let Some(reason) = &trained.record.unusable
+        {
+            let order = format!("the training of client {}", training.client);
+            return Err(OrderError::UnusableUpdate { order, reason: reason.clone() });
         }
+        Ok(value)
     }
 
     fn evaluate(&self, adapter: &Adapter, groups: &[Arc<Rows>]) -> Result<Value, OrderError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::RunError;
 use crate::ledger::{LedgerError, Manifest};
+use crate::store::atomic;
 
 /// A folder that this process alone writes to, until it is dropped.
 pub struct RunFolder {
@@ -26,7 +27,7 @@ impl RunFolder {
             return Err(occupied("a file").into());
         }
         fs::create_dir_all(path).map_err(LedgerError::io(path))?;
-        if fs::read_dir(path).map_err(LedgerError::io(path))?.next().is_some() {
+        if !is_unused(path).map_err(LedgerError::io(path))? {
             return Err(occupied("other files").into());
         }
         Self::lock(path)
@@ -53,6 +54,17 @@ impl RunFolder {
             Err(TryLockError::Error(source)) => Err(LedgerError::io(&name)(source).into()),
         }
     }
+}
+
+/// Whether a folder holds nothing but what a run leaves that was killed before its manifest was written.
+fn is_unused(path: &Path) -> std::io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "lock" && name != "scenario.ron" && !atomic::is_partial(&name) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl Drop for RunFolder {

@@ -56,6 +56,7 @@ impl Inputs {
             test = Some(Arc::new(Rows::new(reader.pooled(&data)?)));
         }
         let trainer = reader.trainer(&model_folder, device, numerics)?;
+        reader.check_length(trainer.config().max_positions)?;
         let vocabulary = trainer.config().vocab_size as u32;
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
@@ -179,7 +180,24 @@ impl<'a> Reader<'a> {
         for client in &data.clients {
             samples.extend(tokenise(client, &self.tokeniser, &self.rules)?.samples);
         }
+        if samples.is_empty() {
+            return Err(RunError::Usage(
+                "failed to use data.test_file: all of its rows have prompts that are too long for data.max_seq_length"
+                    .into(),
+            ));
+        }
         Ok(samples)
+    }
+
+    /// A sequence that the scenario allows must be one that the model can read.
+    fn check_length(&self, max_positions: usize) -> Result<(), RunError> {
+        if self.rules.max_tokens <= max_positions {
+            return Ok(());
+        }
+        Err(RunError::Usage(format!(
+            "failed to accept data.max_seq_length: {} is more than the {max_positions} positions of the base model",
+            self.rules.max_tokens
+        )))
     }
 
     fn trainer(&self, folder: &Path, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {

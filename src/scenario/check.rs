@@ -12,10 +12,27 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_sources(scenario)?;
     check_population(scenario)?;
     check_server(scenario)?;
+    check_rows(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
     }
     Ok(())
+}
+
+/// Rows of one task beyond which nobody trains: more would only be memory.
+const ROWS_PER_TASK_MAX: u64 = 10_000_000;
+
+fn check_rows(scenario: &Scenario) -> Result<(), Fault> {
+    let training = &scenario.training;
+    let factors = [training.local_steps, training.gradient_accumulation, training.batch_size];
+    let rows = factors.iter().try_fold(1u64, |rows, &factor| rows.checked_mul(u64::from(factor)));
+    match rows {
+        Some(rows) if rows <= ROWS_PER_TASK_MAX => Ok(()),
+        _ => fault(
+            "training.local_steps",
+            format!("local_steps x gradient_accumulation x batch_size must be at most {ROWS_PER_TASK_MAX} rows a task"),
+        ),
+    }
 }
 
 fn fault(field: impl Into<String>, message: impl Into<String>) -> Result<(), Fault> {

@@ -164,3 +164,16 @@ fn usage_mistakes_exit_with_2() {
     world.fedreplay(&["run", "scenario.ron", "--set", "training.lrr=1"]).refused(2, &["no field `lrr`"]);
     world.fedreplay(&["replay", "nothing"]).refused(1, &["nothing/manifest.json"]);
 }
+
+#[test]
+fn sequences_are_longer_than_the_model_reads() {
+    model_mistake(
+        |world| world.edit("base/config.json", "\"max_position_embeddings\": 512", "\"max_position_embeddings\": 50"),
+        &["data.max_seq_length: 160 is more than the 50 positions"],
+    );
+}
+
+#[test]
+fn a_task_asks_for_more_rows_than_anybody_has_time_for() {
+    scenario_mistake("local_steps: 2", "local_steps: 4294967295", &["training.local_steps", "at most 10000000 rows"]);
+}

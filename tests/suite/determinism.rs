@@ -96,3 +96,18 @@ fn a_changed_network_trains_nothing_again_where_all_count() {
     let flags = super::record::column_of_bools(&world.path("fast/timing/orders.parquet"), "from_store");
     assert!(flags.iter().all(|&found| found), "{flags:?}");
 }
+
+#[test]
+fn a_stored_update_that_cannot_be_used_ends_a_run_that_says_so() {
+    let world = World::new();
+    let store = world.path("store");
+    let run = |out, rule: &str| {
+        let rule = format!("training.unusable_update={rule}");
+        let store = store.to_str().expect("UTF-8");
+        let sets = ["--set", "training.lr=1e30", "--set", &rule];
+        world.fedreplay(&[&["run", "scenario.ron", "--store", store, "--out", out], &sets[..]].concat())
+    };
+    run("kept", "ZeroWeight").succeeded();
+    run("ended", "EndRun").refused(1, &["failed to go on after the training of client"]);
+    assert_eq!(world.fedreplay(&["verify", "ended"]).code, Some(3));
+}

@@ -91,3 +91,24 @@ fn a_run_does_not_resume_on_other_inputs() {
         .fedreplay(&["resume", "run", "--store", "store"])
         .refused(2, &["the data at", "is not what the run was made from"]);
 }
+
+#[test]
+fn a_folder_that_was_killed_before_its_manifest_can_be_used() {
+    let world = World::new();
+    std::fs::create_dir(world.path("run")).expect("a writable folder");
+    world.write("run/lock", "");
+    world.write("run/.scenario.ron.1.partial", "(");
+    world.run("run", &[]).succeeded();
+    world.fedreplay(&["verify", "run"]).succeeded();
+}
+
+#[test]
+fn a_replay_leaves_the_users_files_alone() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    std::fs::create_dir_all(world.path("mine/replay")).expect("a writable folder");
+    world.write("mine/replay/notes.txt", "mine");
+    world.fedreplay(&["replay", "run", "--scratch", "mine"]).succeeded();
+    let left = super::support::files(&world.path("mine"));
+    assert_eq!(left, [("replay/notes.txt".to_owned(), b"mine".to_vec())]);
+}
