@@ -94,13 +94,15 @@ pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -
 /// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
 pub fn resume(settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
     let began = Instant::now();
+    Manifest::read(&settings.out)?;
+    // Read under the lock: another process may have been finishing the run until now.
+    let folder = RunFolder::reopen(&settings.out)?;
     let manifest = Manifest::read(&settings.out)?;
     if manifest.state == RunState::Done {
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
     refuse_plan(&settings.out, &manifest)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder)?;
-    let folder = RunFolder::reopen(&settings.out)?;
     let prepared = Prepared::new(&loaded, settings)?;
     let found = prepared.manifest(&loaded).genesis;
     if found != manifest.genesis {
@@ -448,7 +450,8 @@ fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
         });
         sum.filter(|_| total > 0.0).map(|sum| sum / total)
     };
-    of("test").or_else(|| of("held_out"))
+    let has_test = rows.iter().any(|row| row.subject == subject && row.split == "test");
+    of(if has_test { "test" } else { "held_out" })
 }
 
 fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
