@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::{RunError, outline};
+use super::{RunError, outline, trace};
 use crate::dataset::{
     BadRows, ClientData, Federation, LongPrompts, Sample, SequenceRules, Template, Tokenised, Tokeniser, hold_out,
     tokenise,
@@ -61,7 +61,8 @@ impl Inputs {
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder, reader.tokeniser.content_hash()));
-        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config())?;
+        let trace = trace::read(loaded, &mut read)?;
+        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config(), &trace)?;
         Ok(Self { clients, facts, test, trainer, read })
     }
 }
@@ -92,19 +93,20 @@ impl PlanInputs {
                 config
             }
         };
+        let trace = trace::read(loaded, &mut read)?;
         if let Some(synthetic) = &scenario.data.synthetic {
-            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config)?, read });
+            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config, &trace)?, read });
         }
         let reader = Reader::new(loaded)?;
         let (data, path) = reader.federation(reader.data_file()?)?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder.clone(), reader.tokeniser.content_hash()));
-        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config)?;
+        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
     }
 }
 
-fn input(path: PathBuf, hash: blake3::Hash) -> Input {
+pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     // An absolute path lets `replay` find the input from anywhere.
     let path = std::path::absolute(&path).unwrap_or(path);
     Input { path, hash: Digest(*hash.as_bytes()) }

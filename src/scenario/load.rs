@@ -70,8 +70,11 @@ impl Loaded {
         scenario.model.tokenizer = None;
         scenario.data.file = None;
         scenario.data.test_file = None;
+        if let Some(trace) = &mut scenario.population.trace {
+            (trace.clients, trace.online) = (None, None);
+        }
         scenario.output = Default::default();
-        key_of("fedreplay scenario v2", &scenario)
+        key_of("fedreplay scenario v3", &scenario)
     }
 }
 

@@ -7,4 +7,5 @@ mod quickstart;
 mod real_data;
 mod record;
 mod support;
+mod traces;
 mod virtual_time;

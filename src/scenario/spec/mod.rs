@@ -6,7 +6,7 @@ mod server;
 mod timing;
 
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
-pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
 
