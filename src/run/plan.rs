@@ -1,16 +1,19 @@
 //! The orders that a schedule asks for, round by round. Tasks that do not count give no order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::inputs::Inputs;
 use super::timeline::ScheduledRound;
-use crate::dataset::round_rows;
-use crate::lineage::{Contribution, Executor, Order, OrderError, OrderId, Rows, Training};
-use crate::scenario::{Algorithm, Discount, LrSchedule, Optimizer, Protocol, Scenario, Weights};
-use crate::training::{AdamVariant, Hyper, Optimizer as Rule};
+use crate::algorithm::{Method, ServerRule};
+use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
+use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Rows, Training};
+use crate::scenario::{
+    self, Accumulation, Batches, Correction, Discount, DropoutMasks, LrSchedule, Optimizer, Protocol, Scenario, Weights,
+};
+use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Optimizer as Rule};
 
 /// Number of the server among the aggregators.
 const SERVER: u32 = 0;
@@ -28,6 +31,10 @@ pub struct PlannedRound {
     /// Whether the round made that model.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
+    /// Where nothing is aggregated: the evaluations of the clients' own models.
+    pub alone: Vec<LocalBaseline>,
+    /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
+    pub counts_alike: bool,
 }
 
 /// The evaluations of one server model.
@@ -37,7 +44,7 @@ pub struct Evaluations {
     pub held_out: OrderId,
 }
 
-/// A client trained alone from the initial adapter.
+/// A client trained alone.
 pub struct LocalBaseline {
     pub client: u32,
     pub model: OrderId,
@@ -54,6 +61,11 @@ pub struct Planner<'a> {
     versions: Vec<OrderId>,
     /// Weights of the updates in the models of edges since they were last merged.
     edge_weights: BTreeMap<u32, f64>,
+    method: Method,
+    /// Each client's control variate after its last counted task, under a method that has them.
+    controls: BTreeMap<u32, OrderId>,
+    /// Each client's own last model, where nothing is aggregated.
+    own_models: BTreeMap<u32, OrderId>,
     /// Models that are kept because a round that is not known yet may start from them.
     kept: Option<VecDeque<OrderId>>,
 }
@@ -62,10 +74,24 @@ impl<'a> Planner<'a> {
     /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed.
     pub fn new(scenario: &'a Scenario, inputs: &'a Inputs, executor: &'a Executor<'a>, keeps_models: bool) -> Self {
         let layout = inputs.trainer.layout();
-        let initial = executor.add(Order::Initial { layout, seed: Seed(scenario.seed) });
+        let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
+        let initial = executor.add(match &inputs.initial {
+            Some(adapter) => Order::Given { adapter: adapter.clone() },
+            None => Order::Initial { layout, seed },
+        });
         let kept = keeps_models.then(|| VecDeque::from([initial]));
         kept.iter().flatten().for_each(|&model| executor.demand(model));
-        Self { scenario, inputs, executor, versions: vec![initial], edge_weights: BTreeMap::new(), kept }
+        Self {
+            scenario,
+            inputs,
+            executor,
+            versions: vec![initial],
+            edge_weights: BTreeMap::new(),
+            method: Method::new(&scenario.algorithm),
+            controls: BTreeMap::new(),
+            own_models: BTreeMap::new(),
+            kept,
+        }
     }
 
     /// Evaluates the model before any training.
@@ -83,11 +109,8 @@ impl<'a> Planner<'a> {
         let mut updates = Vec::with_capacity(round.counted_tasks.len());
         if let Some(version) = round.version {
             assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
-            let contributions = match round.merged_versions.is_empty() {
-                true => self.contributions(scheduled, base, &mut updates),
-                false => self.merge(round, base),
-            };
-            self.versions.push(self.executor.add(Order::Aggregate { server: base, contributions }));
+            let order = self.aggregate(scheduled, base, &mut updates);
+            self.versions.push(self.executor.add(order));
         }
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
@@ -95,8 +118,58 @@ impl<'a> Planner<'a> {
         self.keep(model)?;
         let due =
             self.server_round(scheduled).is_some_and(|number| number.is_multiple_of(self.scenario.evaluation.every));
-        let evaluations = (due || is_last).then(|| self.evaluations(model));
-        Ok(PlannedRound { updates, base, model, version, is_new: round.version.is_some(), evaluations })
+        let is_due = due || is_last;
+        let is_alone = self.is_alone();
+        let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
+        let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
+        let is_new = round.version.is_some();
+        Ok(PlannedRound { updates, base, model, version, is_new, evaluations, alone, counts_alike: is_alone })
+    }
+
+    /// Whether clients go on from their own models. A single one does so by plain averaging too, and its model is then
+    /// the server's.
+    pub fn is_alone(&self) -> bool {
+        self.method.is_alone && self.inputs.clients.len() > 1
+    }
+
+    /// The order of a round's new model: the server's, or that of an edge, which averages plainly.
+    fn aggregate(&mut self, scheduled: &ScheduledRound, base: OrderId, updates: &mut Vec<OrderId>) -> Order {
+        let round = &scheduled.round;
+        let contributions = match round.merged_versions.is_empty() {
+            true => self.contributions(scheduled, base, updates),
+            false => self.merge(round, base),
+        };
+        let rule = if round.aggregator == SERVER { self.method.server } else { ServerRule::PLAIN };
+        let controls = self.method.client.correction.map(|_| self.controls(scheduled, updates));
+        Order::Aggregate { server: base, contributions, rule, controls }
+    }
+
+    /// The variates of the clients that a synchronous round counts: each has one task in it.
+    fn controls(&mut self, scheduled: &ScheduledRound, updates: &[OrderId]) -> Controls {
+        let mut changes = Vec::with_capacity(updates.len());
+        for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
+            let before = self.controls.get(&counted.client).copied();
+            let after = self.executor.add(Order::Control(Control {
+                update,
+                base: self.versions[counted.based_on_version as usize],
+                before,
+                steps: self.step_count(counted.client),
+                learning_rate: self.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate,
+            }));
+            changes.push((after, before));
+            self.controls.insert(counted.client, after);
+            if self.kept.is_some() {
+                // A round that is not known yet may need it.
+                self.executor.demand(after);
+                before.into_iter().for_each(|before| self.executor.let_go(before));
+            }
+        }
+        Controls { changes, clients: self.inputs.clients.len() as u32 }
+    }
+
+    /// The clients' own models, evaluated.
+    fn evaluated_alone(&self) -> Vec<LocalBaseline> {
+        self.own_models.iter().map(|(&client, &model)| self.evaluated_on_own(client, model)).collect()
     }
 
     /// The number of a round among those of the server, from 1; none for the round of an edge.
@@ -121,9 +194,14 @@ impl<'a> Planner<'a> {
             let start = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
             let training = self.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
-            let update = self.executor.add(Order::Train { base: start, training });
+            let weight = self.weight(counted.client, &training);
+            let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
+            let control = self.controls.get(&counted.client).copied();
+            let update = self.executor.add(Order::Train { base: own, control, training });
             updates.push(update);
-            let weight = self.weight(counted.client);
+            if self.is_alone() {
+                self.own_models.insert(counted.client, update);
+            }
             let (mixes_models, discount) = self.discount(counted.staleness);
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });
@@ -201,8 +279,14 @@ impl<'a> Planner<'a> {
         let mut model = self.versions[0];
         for round in 1..=self.scenario.rounds {
             let training = self.training(client, u64::from(round - 1), round);
-            model = self.executor.add(Order::Train { base: model, training });
+            let training = Training { correction: None, ..training };
+            model = self.executor.add(Order::Train { base: model, control: None, training });
         }
+        self.evaluated_on_own(client, model)
+    }
+
+    /// A client's model on the test rows and on its own held-out rows.
+    fn evaluated_on_own(&self, client: u32, model: OrderId) -> LocalBaseline {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
         let evaluation = self.executor.add(Order::Evaluate { model, groups });
@@ -211,35 +295,81 @@ impl<'a> Planner<'a> {
     }
 
     fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
-        let training = &self.scenario.training;
-        let rows = &self.inputs.clients[client as usize].train;
-        let (batch_size, accumulation) = (training.batch_size as usize, training.gradient_accumulation as usize);
-        let wanted = training.local_steps as usize * accumulation * batch_size;
+        let rows = self.inputs.clients[client as usize].train.clone();
         let seed = Seed(self.scenario.seed);
-        let picks = round_rows(seed, u64::from(client), client_task, rows.samples.len(), wanted);
-        let hyper = self.hyper(round);
-        let stream = u64::from(client) << 32 | client_task;
-        Training { client, rows: rows.clone(), picks, batch_size, accumulation, hyper, seed, stream }
+        let stream = match self.scenario.training.dropout_masks {
+            DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
+            DropoutMasks::Shared => 0,
+        };
+        let correction = self.method.client.correction.map(|correction| match correction {
+            Correction::Gradient => CorrectionPlace::Gradient,
+            Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
+        });
+        let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
+        Training { client, rows, steps, hyper, correction, seed, stream }
+    }
+
+    fn step_count(&self, client: u32) -> u32 {
+        let rows = self.inputs.clients[client as usize].train.samples.len();
+        self.scenario.steps(rows as u64, self.inputs.clients.len())
+    }
+
+    /// The rows of a task by step and micro-batch.
+    fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
+        let training = &self.scenario.training;
+        let rows = self.inputs.clients[client as usize].train.samples.len();
+        let shape = StepShape {
+            steps: self.step_count(client) as usize,
+            accumulation: training.gradient_accumulation as usize,
+            batch_size: training.batch_size as usize,
+        };
+        let seed = Seed(self.scenario.seed);
+        match training.batches {
+            Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
+            Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
+            Batches::SamePrefix => published_steps(PublishedSubset::All, rows, shape),
+        }
     }
 
     fn hyper(&self, round: u32) -> Hyper {
         let training = &self.scenario.training;
-        let Optimizer::AdamW { beta1, beta2, epsilon, weight_decay } = training.optimizer;
         Hyper {
-            optimizer: Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant: AdamVariant::PyTorch },
+            optimizer: rule(training.optimizer),
             learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, self.scenario.rounds),
             clip_norm: training.max_grad_norm,
+            accumulation: match training.accumulation {
+                Accumulation::PerToken => Weighing::PerToken,
+                Accumulation::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
+                // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
+                Accumulation::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
+            },
             dropout: self.scenario.model.lora.dropout,
-            ..Hyper::default()
+            proximal: self.method.client.proximal,
         }
     }
 
-    fn weight(&self, client: u32) -> f64 {
-        let Algorithm::FedAvg { weights } = self.scenario.algorithm;
-        match weights {
+    /// The weight of a client's update before normalisation; none has one where nothing is aggregated.
+    fn weight(&self, client: u32, training: &Training) -> f64 {
+        match self.scenario.algorithm.weights() {
+            _ if self.is_alone() => 0.0,
             Weights::Samples => self.inputs.clients[client as usize].train.samples.len() as f64,
+            Weights::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
             Weights::Uniform => 1.0,
         }
+    }
+}
+
+/// The scenario's optimiser as the training engine names it.
+fn rule(optimizer: Optimizer) -> Rule {
+    match optimizer {
+        Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
+            let variant = match variant {
+                scenario::AdamVariant::PyTorch => AdamVariant::PyTorch,
+                scenario::AdamVariant::Transformers => AdamVariant::Transformers,
+            };
+            Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant }
+        }
+        Optimizer::Sgd { momentum } => Rule::Sgd { momentum },
     }
 }
 

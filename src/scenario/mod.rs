@@ -9,11 +9,13 @@ mod cost;
 mod error;
 mod federation;
 mod load;
+mod method;
 mod overrides;
 mod protocol;
 mod quantity;
 mod range;
 mod spec;
+mod steps;
 
 pub use cost::TaskCosts;
 pub use error::ScenarioError;

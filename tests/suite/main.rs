@@ -3,6 +3,8 @@
 mod bad_input;
 mod determinism;
 mod interruption;
+mod methods;
+mod parity;
 mod quickstart;
 mod real_data;
 mod record;
