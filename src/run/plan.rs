@@ -9,8 +9,8 @@ use super::inputs::Inputs;
 use super::timeline::ScheduledRound;
 use crate::dataset::round_rows;
 use crate::lineage::{Contribution, Executor, Order, OrderError, OrderId, Rows, Training};
-use crate::scenario::{Algorithm, Discount, LrSchedule, Optimizer, Protocol, Scenario, Weights};
-use crate::training::{AdamVariant, Hyper, Optimizer as Rule};
+use crate::scenario::{self, Accumulation, Algorithm, Discount, LrSchedule, Optimizer, Protocol, Scenario, Weights};
+use crate::training::{Accumulation as Weighing, AdamVariant, Hyper, Optimizer as Rule};
 
 /// Number of the server among the aggregators.
 const SERVER: u32 = 0;
@@ -224,11 +224,14 @@ impl<'a> Planner<'a> {
 
     fn hyper(&self, round: u32) -> Hyper {
         let training = &self.scenario.training;
-        let Optimizer::AdamW { beta1, beta2, epsilon, weight_decay } = training.optimizer;
         Hyper {
-            optimizer: Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant: AdamVariant::PyTorch },
+            optimizer: rule(training.optimizer),
             learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, self.scenario.rounds),
             clip_norm: training.max_grad_norm,
+            accumulation: match training.accumulation {
+                Accumulation::PerToken => Weighing::PerToken,
+                Accumulation::PerMicroBatch => Weighing::PerMicroBatch,
+            },
             dropout: self.scenario.model.lora.dropout,
             ..Hyper::default()
         }
@@ -240,6 +243,20 @@ impl<'a> Planner<'a> {
             Weights::Samples => self.inputs.clients[client as usize].train.samples.len() as f64,
             Weights::Uniform => 1.0,
         }
+    }
+}
+
+/// The scenario's optimiser as the training engine names it.
+fn rule(optimizer: Optimizer) -> Rule {
+    match optimizer {
+        Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
+            let variant = match variant {
+                scenario::AdamVariant::PyTorch => AdamVariant::PyTorch,
+                scenario::AdamVariant::Transformers => AdamVariant::Transformers,
+            };
+            Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant }
+        }
+        Optimizer::Sgd { momentum } => Rule::Sgd { momentum },
     }
 }
 

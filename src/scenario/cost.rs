@@ -26,6 +26,9 @@ impl TaskCosts {
         let optimiser_bytes = match steps.optimizer {
             // Two moments in f32.
             Optimizer::AdamW { .. } => 8,
+            Optimizer::Sgd { momentum: 0.0 } => 0,
+            // One buffer.
+            Optimizer::Sgd { .. } => 4,
         };
         let training = sim::LoraTraining {
             model,

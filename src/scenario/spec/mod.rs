@@ -4,11 +4,13 @@ mod network;
 mod population;
 mod server;
 mod timing;
+mod training;
 
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
+pub use training::{Accumulation, AdamVariant, Optimizer};
 
 use std::path::PathBuf;
 
@@ -86,8 +88,8 @@ pub struct Lora {
     /// [columns] Rank r -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rank: u32,
-    /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank.
-    #[serde(deserialize_with = "range::positive")]
+    /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank -- above 0 in 32 bits.
+    #[serde(deserialize_with = "range::positive_single")]
     pub alpha: f64,
     /// Names or suffixes of the linear modules that get an adapter.
     #[serde(default = "query_and_value")]
@@ -158,10 +160,13 @@ pub struct Training {
     /// [micro-batches] Micro-batches of one optimiser step -- at least 1.
     #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
     pub gradient_accumulation: u32,
+    /// How the micro-batches of one step are weighted.
+    #[serde(default)]
+    pub accumulation: Accumulation,
     #[serde(default)]
     pub optimizer: Optimizer,
-    /// [1] Learning rate of the first round.
-    #[serde(deserialize_with = "range::positive")]
+    /// [1] Learning rate of the first round -- above 0 in 32 bits.
+    #[serde(deserialize_with = "range::positive_single")]
     pub lr: f64,
     #[serde(default)]
     pub lr_schedule: LrSchedule,
@@ -177,29 +182,6 @@ pub struct Training {
     pub recomputation: bool,
 }
 
-/// Local optimisers. State does not outlive a task.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Optimizer {
-    /// AdamW (Loshchilov and Hutter 2019) as in PyTorch.
-    AdamW {
-        #[serde(default = "beta1", deserialize_with = "range::below_one")]
-        beta1: f64,
-        #[serde(default = "beta2", deserialize_with = "range::below_one")]
-        beta2: f64,
-        #[serde(default = "epsilon", deserialize_with = "range::positive")]
-        epsilon: f64,
-        #[serde(default, deserialize_with = "range::non_negative")]
-        weight_decay: f64,
-    },
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Self::AdamW { beta1: beta1(), beta2: beta2(), epsilon: epsilon(), weight_decay: 0.0 }
-    }
-}
-
 /// The learning rate over rounds; within a task it is constant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -208,7 +190,7 @@ pub enum LrSchedule {
     Constant,
     /// final + (lr - final) (1 + cos(pi t / T)) / 2 in round t of T, from 0 (FedLLM-Bench's).
     Cosine {
-        #[serde(default, deserialize_with = "range::non_negative")]
+        #[serde(default, deserialize_with = "range::non_negative_single")]
         final_lr: f64,
     },
 }
@@ -299,16 +281,4 @@ fn day() -> Duration {
 
 fn unit_norm() -> Option<f64> {
     Some(1.0)
-}
-
-fn beta1() -> f64 {
-    0.9
-}
-
-fn beta2() -> f64 {
-    0.999
-}
-
-fn epsilon() -> f64 {
-    1e-8
 }
