@@ -206,6 +206,8 @@ mod tests {
             ("device: \"laptop\"", "device: \"desktop\"", "no device `desktop`, only laptop"),
             ("name: \"minimal\"", "name: \"../up\"", "`../up` must be letters"),
             ("lr: 1e-3", "lr: 0", "0 is out of range: it must be above 0"),
+            ("lr: 1e-3", "lr: 1e39", "it must be above 0 and finite in 32 bits"),
+            ("rank: 4, alpha: 8", "rank: 4, alpha: 1e39", "it must be above 0 and finite in 32 bits"),
         ] {
             let wrong = MINIMAL.replace(from, to);
             assert_ne!(wrong, MINIMAL);

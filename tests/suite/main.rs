@@ -9,4 +9,5 @@ mod quickstart;
 mod real_data;
 mod record;
 mod support;
+mod training;
 mod virtual_time;
