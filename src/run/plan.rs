@@ -1,19 +1,16 @@
 //! The orders that a schedule asks for, round by round. Tasks that do not count give no order.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::inputs::Inputs;
+use super::task::Tasks;
 use super::timeline::ScheduledRound;
 use crate::algorithm::{Method, ServerRule};
-use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
-use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Rows, Training};
-use crate::scenario::{
-    self, Accumulation, Batches, Correction, Discount, DropoutMasks, LrSchedule, Optimizer, Protocol, Scenario, Weights,
-};
-use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Optimizer as Rule};
+use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Rows};
+use crate::scenario::{Discount, Protocol, Scenario};
 
 /// Number of the server among the aggregators.
 const SERVER: u32 = 0;
@@ -61,7 +58,7 @@ pub struct Planner<'a> {
     versions: Vec<OrderId>,
     /// Weights of the updates in the models of edges since they were last merged.
     edge_weights: BTreeMap<u32, f64>,
-    method: Method,
+    tasks: Tasks<'a>,
     /// Each client's control variate after its last counted task, under a method that has them.
     controls: BTreeMap<u32, OrderId>,
     /// Each client's own last model, where nothing is aggregated.
@@ -87,7 +84,7 @@ impl<'a> Planner<'a> {
             executor,
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
-            method: Method::new(&scenario.algorithm),
+            tasks: Tasks { scenario, inputs, method: Method::new(&scenario.algorithm) },
             controls: BTreeMap::new(),
             own_models: BTreeMap::new(),
             kept,
@@ -129,7 +126,7 @@ impl<'a> Planner<'a> {
     /// Whether clients go on from their own models. A single one does so by plain averaging too, and its model is then
     /// the server's.
     pub fn is_alone(&self) -> bool {
-        self.method.is_alone && self.inputs.clients.len() > 1
+        self.tasks.method.is_alone && self.inputs.clients.len() > 1
     }
 
     /// The order of a round's new model: the server's, or that of an edge, which averages plainly.
@@ -139,8 +136,8 @@ impl<'a> Planner<'a> {
             true => self.contributions(scheduled, base, updates),
             false => self.merge(round, base),
         };
-        let rule = if round.aggregator == SERVER { self.method.server } else { ServerRule::PLAIN };
-        let controls = self.method.client.correction.map(|_| self.controls(scheduled, updates));
+        let rule = if round.aggregator == SERVER { self.tasks.method.server } else { ServerRule::PLAIN };
+        let controls = self.tasks.method.client.correction.map(|_| self.controls(scheduled, updates));
         Order::Aggregate { server: base, contributions, rule, controls }
     }
 
@@ -153,8 +150,8 @@ impl<'a> Planner<'a> {
                 update,
                 base: self.versions[counted.based_on_version as usize],
                 before,
-                steps: self.step_count(counted.client),
-                learning_rate: self.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate,
+                steps: self.tasks.step_count(counted.client),
+                learning_rate: self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate,
             }));
             changes.push((after, before));
             self.controls.insert(counted.client, after);
@@ -193,8 +190,8 @@ impl<'a> Planner<'a> {
         for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
-            let training = self.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
-            let weight = self.weight(counted.client, &training);
+            let training = self.tasks.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
+            let weight = if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training) };
             let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
             let control = self.controls.get(&counted.client).copied();
             let update = self.executor.add(Order::Train { base: own, control, training });
@@ -278,8 +275,7 @@ impl<'a> Planner<'a> {
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
         for round in 1..=self.scenario.rounds {
-            let training = self.training(client, u64::from(round - 1), round);
-            let training = Training { correction: None, ..training };
+            let training = self.tasks.alone(client, u64::from(round - 1), round);
             model = self.executor.add(Order::Train { base: model, control: None, training });
         }
         self.evaluated_on_own(client, model)
@@ -292,110 +288,5 @@ impl<'a> Planner<'a> {
         let evaluation = self.executor.add(Order::Evaluate { model, groups });
         [model, evaluation].into_iter().for_each(|order| self.executor.demand(order));
         LocalBaseline { client, model, evaluation }
-    }
-
-    fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
-        let rows = self.inputs.clients[client as usize].train.clone();
-        let seed = Seed(self.scenario.seed);
-        let stream = match self.scenario.training.dropout_masks {
-            DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
-            DropoutMasks::Shared => 0,
-        };
-        let correction = self.method.client.correction.map(|correction| match correction {
-            Correction::Gradient => CorrectionPlace::Gradient,
-            Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
-        });
-        let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
-        Training { client, rows, steps, hyper, correction, seed, stream }
-    }
-
-    fn step_count(&self, client: u32) -> u32 {
-        let rows = self.inputs.clients[client as usize].train.samples.len();
-        self.scenario.steps(rows as u64, self.inputs.clients.len())
-    }
-
-    /// The rows of a task by step and micro-batch.
-    fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
-        let training = &self.scenario.training;
-        let rows = self.inputs.clients[client as usize].train.samples.len();
-        let shape = StepShape {
-            steps: self.step_count(client) as usize,
-            accumulation: training.gradient_accumulation as usize,
-            batch_size: training.batch_size as usize,
-        };
-        let seed = Seed(self.scenario.seed);
-        match training.batches {
-            Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
-            Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
-            Batches::SamePrefix => published_steps(PublishedSubset::All, rows, shape),
-        }
-    }
-
-    fn hyper(&self, round: u32) -> Hyper {
-        let training = &self.scenario.training;
-        Hyper {
-            optimizer: rule(training.optimizer),
-            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, self.scenario.rounds),
-            clip_norm: training.max_grad_norm,
-            accumulation: match training.accumulation {
-                Accumulation::PerToken => Weighing::PerToken,
-                Accumulation::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
-                // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
-                Accumulation::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
-            },
-            dropout: self.scenario.model.lora.dropout,
-            proximal: self.method.client.proximal,
-        }
-    }
-
-    /// The weight of a client's update before normalisation; none has one where nothing is aggregated.
-    fn weight(&self, client: u32, training: &Training) -> f64 {
-        match self.scenario.algorithm.weights() {
-            _ if self.is_alone() => 0.0,
-            Weights::Samples => self.inputs.clients[client as usize].train.samples.len() as f64,
-            Weights::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
-            Weights::Uniform => 1.0,
-        }
-    }
-}
-
-/// The scenario's optimiser as the training engine names it.
-fn rule(optimizer: Optimizer) -> Rule {
-    match optimizer {
-        Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
-            let variant = match variant {
-                scenario::AdamVariant::PyTorch => AdamVariant::PyTorch,
-                scenario::AdamVariant::Transformers => AdamVariant::Transformers,
-            };
-            Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant }
-        }
-        Optimizer::Sgd { momentum } => Rule::Sgd { momentum },
-    }
-}
-
-/// The learning rate of round `t` (from 0) of `rounds`.
-fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
-    match schedule {
-        LrSchedule::Constant => lr,
-        LrSchedule::Cosine { final_lr } => {
-            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
-            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
-            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cosine_schedule_is_fedllm_benchs() {
-        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
-        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
-            let found = learning_rate(2e-5, schedule, t, 200);
-            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
-        }
-        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
     }
 }
