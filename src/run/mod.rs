@@ -11,6 +11,7 @@ mod plan;
 mod play;
 mod replay;
 mod rows;
+mod task;
 mod timeline;
 mod timing;
 mod trace;

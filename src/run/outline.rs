@@ -73,7 +73,8 @@ fn outline(
     let mut facts = Vec::with_capacity(amounts.len());
     for amount in amounts {
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
-        let work = costs.row(mean_tokens, amount.longest_tokens).ok_or_else(|| {
+        let steps = scenario.steps(amount.train_rows.into(), clients);
+        let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or_else(|| {
             let (layers, hidden) = (config.layers, config.hidden_size);
             RunError::Usage(format!(
                 "failed to cost a task: rows of {} tokens in batches of {} on {layers} layers of width {hidden} are \

@@ -74,7 +74,7 @@ pub fn round(
     }
     let tasks = scheduled.tasks.iter().map(|task| trained_task(task, results.get(&task.task))).collect();
     let round = RoundRow {
-        train_loss: train_loss(&results),
+        train_loss: train_loss(&results, planned.counts_alike),
         update_norm: Some(model.adapter().difference(&base).norm()),
         model_key: Some(executor.key(planned.model).to_string()),
         model_hash: Some(model.adapter_hash().to_string()),
@@ -179,11 +179,13 @@ fn fate(tally: Tally) -> &'static str {
     }
 }
 
-/// The mean of the counted tasks' losses by their share in the aggregate; none if one of them was not finite.
-fn train_loss(results: &BTreeMap<TaskId, Counted>) -> Option<f64> {
-    let used = || results.values().filter(|counted| counted.weight > 0.0);
-    let total: f64 = used().map(|counted| counted.weight).sum();
-    let weighted = |counted: &Counted| counted.trained().record.mean_loss().map(|loss| loss * counted.weight);
+/// The mean of the counted tasks' losses by their share in the aggregate, or all alike where nothing is aggregated; none
+/// if one of them was not finite.
+fn train_loss(results: &BTreeMap<TaskId, Counted>, all_alike: bool) -> Option<f64> {
+    let share = |counted: &Counted| if all_alike { 1.0 } else { counted.weight };
+    let used = || results.values().filter(|counted| share(counted) > 0.0);
+    let total: f64 = used().map(share).sum();
+    let weighted = |counted: &Counted| counted.trained().record.mean_loss().map(|loss| loss * share(counted));
     let sum: Option<f64> = used().map(weighted).sum();
     sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }
@@ -256,14 +258,15 @@ pub fn evaluations(
     Ok(rows)
 }
 
-/// The losses of one client trained alone.
+/// The losses of one client trained alone, and its adapter.
 pub fn local_baseline(
     round: u32,
     local: &LocalBaseline,
     has_test: bool,
     executor: &Executor,
-) -> Result<Vec<EvaluationRow>, OrderError> {
-    let hash = executor.take(local.model)?.adapter_hash().to_string();
+) -> Result<(Vec<EvaluationRow>, Arc<Adapter>), OrderError> {
+    let model = executor.take(local.model)?;
+    let hash = model.adapter_hash().to_string();
     let splits = if has_test { &["test", "held_out"][..] } else { &["held_out"] };
     let losses = losses(executor, local.evaluation)?;
     let row = |(split, loss): (&&str, &RowsLoss)| EvaluationRow {
@@ -277,7 +280,8 @@ pub fn local_baseline(
         loss: loss.loss,
         model_hash: Some(hash.clone()),
     };
-    Ok(splits.iter().zip(&losses).filter(|(_, loss)| loss.rows > 0).map(row).collect())
+    let rows = splits.iter().zip(&losses).filter(|(_, loss)| loss.rows > 0).map(row).collect();
+    Ok((rows, model.adapter().clone()))
 }
 
 fn losses(executor: &Executor, order: crate::lineage::OrderId) -> Result<Vec<RowsLoss>, OrderError> {

@@ -1,6 +1,7 @@
 //! What must hold between fields, and is not for virtual time to judge.
 
 use super::federation::regions;
+use super::method::check_method;
 use super::spec::{Counts, Dropout, Group, Network, Population, Protocol, Scenario};
 
 /// The offending field and what is wrong with it.
@@ -13,6 +14,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_population(scenario)?;
     check_server(scenario)?;
     check_rows(scenario)?;
+    check_method(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
     }

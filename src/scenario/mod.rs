@@ -9,6 +9,7 @@ mod cost;
 mod error;
 mod federation;
 mod load;
+mod method;
 mod overrides;
 mod placement;
 mod protocol;
@@ -16,6 +17,7 @@ mod quantity;
 mod range;
 mod spec;
 mod trace;
+mod steps;
 
 pub use cost::TaskCosts;
 pub use error::ScenarioError;
