@@ -6,8 +6,8 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use super::RunError;
 use super::inputs::ClientRows;
 use crate::adapter::{Layout, WireFormat, wire_bytes};
-use crate::model::{Config, LoraSpec};
-use crate::scenario::{ClientFacts, Clients, Counts, ModelShape, Scenario, Synthetic, TaskCosts, assign_groups};
+use crate::model::{Arithmetic, Config, LoraSpec, Precision};
+use crate::scenario::{self, ClientFacts, Clients, Counts, ModelShape, Scenario, Synthetic, TaskCosts, assign_groups};
 
 /// How much data a client has.
 struct Amount {
@@ -81,6 +81,23 @@ fn outline(
         facts.push(ClientFacts { id, group, work, train_rows, held_out_rows, train_tokens });
     }
     Ok(Clients { facts, costs })
+}
+
+/// How a scenario's base is held and computed.
+pub fn precision(model: &scenario::Model) -> Precision {
+    let arithmetic = match model.arithmetic() {
+        scenario::Arithmetic::F32 => Arithmetic::F32,
+        scenario::Arithmetic::Bf16 => Arithmetic::Bf16,
+    };
+    match model.precision {
+        scenario::Precision::F32 => Precision::F32,
+        scenario::Precision::Bf16 => Precision::Bf16,
+        scenario::Precision::Int8 => Precision::Int8(arithmetic),
+        scenario::Precision::Int8Held => Precision::Int8Held(arithmetic),
+        scenario::Precision::Nf4 => Precision::Nf4 { arithmetic, double: false },
+        scenario::Precision::Nf4Double => Precision::Nf4 { arithmetic, double: true },
+        scenario::Precision::LlmInt8 => Precision::LlmInt8(arithmetic),
+    }
 }
 
 /// The adapter that a scenario asks for.
