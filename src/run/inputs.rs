@@ -58,10 +58,11 @@ impl Inputs {
             read.insert("test_data".to_owned(), input(path, data.content_hash));
             test = Some(Arc::new(Rows::new(reader.pooled(&data)?)));
         }
-        let trainer = reader.trainer(&model_folder, device, numerics)?;
+        let mut trainer = reader.trainer(&model_folder, device, numerics)?;
         reader.check_length(trainer.config().max_positions)?;
         let vocabulary = trainer.config().vocab_size as u32;
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
+        report_precision(&mut trainer, &model_folder, &clients)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder, reader.tokeniser.content_hash()));
         let trace = trace::read(loaded, &mut read)?;
@@ -71,6 +72,20 @@ impl Inputs {
         let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config(), &trace)?;
         Ok(Self { clients, facts, test, trainer, initial, read })
     }
+}
+
+/// Tokens whose logits say how far a quantised base is from one in bfloat16.
+const COMPARED_TOKENS: usize = 128;
+
+/// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
+fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), RunError> {
+    let row = clients.iter().find_map(|client| client.train.samples.first());
+    if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {
+        let ids = &row.ids[..row.ids.len().min(COMPARED_TOKENS)];
+        trainer.measure_logit_error(folder, ids).map_err(RunError::Model)?;
+    }
+    tracing::info!("base model: {}", trainer.fingerprint().base);
+    Ok(())
 }
 
 /// What `plan` reads: as much of the inputs as decides times.
@@ -225,10 +240,7 @@ impl<'a> Reader<'a> {
 
     fn trainer(&self, folder: &Path, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {
         let scenario = &self.loaded.scenario;
-        let precision = match scenario.model.precision {
-            scenario::Precision::F32 => crate::model::Precision::F32,
-            scenario::Precision::Bf16 => crate::model::Precision::Bf16,
-        };
+        let precision = outline::precision(&scenario.model);
         Trainer::load(folder, precision, device, &outline::lora_spec(scenario), numerics).map_err(RunError::Model)
     }
 }

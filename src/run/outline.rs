@@ -6,8 +6,10 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use super::RunError;
 use super::inputs::ClientRows;
 use crate::adapter::{Layout, WireFormat, wire_bytes};
-use crate::model::{Config, LoraSpec};
-use crate::scenario::{ClientFacts, Clients, Counts, ModelShape, Placement, Scenario, Synthetic, TaskCosts, Trace};
+use crate::model::{Arithmetic, Config, LoraSpec, Precision};
+use crate::scenario::{
+    self, ClientFacts, Clients, Counts, ModelShape, Placement, Scenario, Synthetic, TaskCosts, Trace,
+};
 
 /// How much data a client has.
 struct Amount {
@@ -93,6 +95,23 @@ fn outline(
 /// The name of a client: its own, or its number's where data are synthetic.
 pub fn name_of(id: Option<&str>, client: usize) -> String {
     id.map_or_else(|| format!("client-{client}"), str::to_owned)
+}
+
+/// How a scenario's base is held and computed.
+pub fn precision(model: &scenario::Model) -> Precision {
+    let arithmetic = match model.arithmetic() {
+        scenario::Arithmetic::F32 => Arithmetic::F32,
+        scenario::Arithmetic::Bf16 => Arithmetic::Bf16,
+    };
+    match model.precision {
+        scenario::Precision::F32 => Precision::F32,
+        scenario::Precision::Bf16 => Precision::Bf16,
+        scenario::Precision::Int8 => Precision::Int8(arithmetic),
+        scenario::Precision::Int8Held => Precision::Int8Held(arithmetic),
+        scenario::Precision::Nf4 => Precision::Nf4 { arithmetic, double: false },
+        scenario::Precision::Nf4Double => Precision::Nf4 { arithmetic, double: true },
+        scenario::Precision::LlmInt8 => Precision::LlmInt8(arithmetic),
+    }
 }
 
 /// The adapter that a scenario asks for.

@@ -8,7 +8,7 @@ use fedreplay_sim as sim;
 use super::ScenarioError;
 use super::load::{options, syntax};
 use super::quantity::{Bandwidth, Bytes, Speed};
-use super::spec::{Device, Precision, Scenario};
+use super::spec::{Arithmetic, Device, Scenario};
 
 /// Adds the classes that `population.mix` names and `population.devices` lacks -- all classes, where a trace may name
 /// them -- and takes the catalog's name away: the scenario is then whole without it. Paths start from `folder`.
@@ -20,9 +20,9 @@ pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), Scen
     let file = folder.join(name);
     let text = fs::read_to_string(&file).map_err(|source| ScenarioError::Io { file: file.clone(), source })?;
     let specs: Vec<sim::DeviceSpec> = options().from_str(&text).map_err(|error| syntax(&file, &error))?;
-    let precision = match scenario.model.precision {
-        Precision::F32 => sim::Precision::F32,
-        Precision::Bf16 => sim::Precision::Half,
+    let precision = match scenario.model.arithmetic() {
+        Arithmetic::F32 => sim::Precision::F32,
+        Arithmetic::Bf16 => sim::Precision::Half,
     };
     let population = &mut scenario.population;
     let (mix, is_traced) = (&population.mix, population.trace.is_some());

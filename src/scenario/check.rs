@@ -2,7 +2,7 @@
 
 use super::federation::regions;
 use super::method::check_method;
-use super::spec::{Counts, Dropout, Group, Network, Population, Protocol, Scenario};
+use super::spec::{Arithmetic, Counts, Dropout, Group, Network, Population, Precision, Protocol, Scenario};
 
 /// The offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -69,6 +69,12 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     }
     if data.synthetic.is_none() && model.folder.is_none() && model.tokenizer.is_none() {
         return fault("model.tokenizer", "data from a file needs a tokenizer, of the model's folder or of its own");
+    }
+    if let (Precision::F32, Some(Arithmetic::Bf16)) | (Precision::Bf16, Some(Arithmetic::F32)) =
+        (model.precision, model.arithmetic)
+    {
+        let message = format!("{:?} weights are computed in {0:?}; only quantised ones have a choice", model.precision);
+        return fault("model.arithmetic", message);
     }
     match data.synthetic.map(|synthetic| synthetic.rows) {
         Some(Counts::Fixed(0) | Counts::Uniform(0, _)) => fault("data.synthetic.rows", "it must be at least 1"),

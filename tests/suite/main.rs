@@ -5,6 +5,7 @@ mod determinism;
 mod interruption;
 mod methods;
 mod parity;
+mod precisions;
 mod quickstart;
 mod real_data;
 mod record;
