@@ -10,6 +10,7 @@ mod quickstart;
 mod real_data;
 mod record;
 mod support;
+mod sweeps;
 mod traces;
 mod training;
 mod virtual_time;
