@@ -8,6 +8,7 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
+mod data;
 mod diff;
 mod plan;
 mod playing;
@@ -61,6 +62,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
+    Data(data::Arguments),
 }
 
 /// Runs the program and returns its exit code.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Data(arguments) => data::main(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");
