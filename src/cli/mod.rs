@@ -12,6 +12,7 @@ mod data;
 mod diff;
 mod plan;
 mod playing;
+mod privacy;
 mod progress;
 mod replay;
 mod resume;
@@ -64,6 +65,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
+    /// What differential privacy costs: the epsilon of a noise multiplier, or the noise for an epsilon.
+    Privacy(privacy::Arguments),
 }
 
 /// Runs the program and returns its exit code.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
+        Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::{RunError, outline};
+use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, peft};
 use crate::dataset::{
     BadRows, ClientData, Columns, Federation, LongPrompts, Partition, Sample, SequenceRules, Template, Tokenised,
@@ -57,18 +57,34 @@ impl Inputs {
             read.insert("test_data".to_owned(), input(path, data.content_hash));
             test = Some(Arc::new(Rows::new(reader.pooled(&data)?)));
         }
-        let trainer = reader.trainer(&model_folder, device, numerics)?;
+        let mut trainer = reader.trainer(&model_folder, device, numerics)?;
         reader.check_length(trainer.config().max_positions)?;
         let vocabulary = trainer.config().vocab_size as u32;
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
+        report_precision(&mut trainer, &model_folder, &clients)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder, reader.tokeniser.content_hash()));
+        let trace = trace::read(loaded, &mut read)?;
         let initial = loaded.scenario.model.lora.initial.as_ref();
         let initial =
             initial.map(|folder| initial_adapter(&loaded.resolve(folder), &trainer, &mut read)).transpose()?;
-        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config())?;
+        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config(), &trace)?;
         Ok(Self { clients, facts, test, trainer, initial, read })
     }
+}
+
+/// Tokens whose logits say how far a quantised base is from one in bfloat16.
+const COMPARED_TOKENS: usize = 128;
+
+/// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
+fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), RunError> {
+    let row = clients.iter().find_map(|client| client.train.samples.first());
+    if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {
+        let ids = &row.ids[..row.ids.len().min(COMPARED_TOKENS)];
+        trainer.measure_logit_error(folder, ids).map_err(RunError::Model)?;
+    }
+    tracing::info!("base model: {}", trainer.fingerprint().base);
+    Ok(())
 }
 
 /// What `plan` reads: as much of the inputs as decides times.
@@ -97,18 +113,19 @@ impl PlanInputs {
                 config
             }
         };
+        let trace = trace::read(loaded, &mut read)?;
         if let Some(synthetic) = &scenario.data.synthetic {
-            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config)?, read });
+            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config, &trace)?, read });
         }
         let reader = Reader::new(loaded)?;
         let data = reader.dealt(&mut read)?;
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder.clone(), reader.tokeniser.content_hash()));
-        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config)?;
+        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
     }
 }
 
-fn input(path: PathBuf, hash: blake3::Hash) -> Input {
+pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     // An absolute path lets `replay` find the input from anywhere.
     let path = std::path::absolute(&path).unwrap_or(path);
     Input { path, hash: Digest(*hash.as_bytes()) }
@@ -233,10 +250,7 @@ impl<'a> Reader<'a> {
 
     fn trainer(&self, folder: &Path, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {
         let scenario = &self.loaded.scenario;
-        let precision = match scenario.model.precision {
-            scenario::Precision::F32 => crate::model::Precision::F32,
-            scenario::Precision::Bf16 => crate::model::Precision::Bf16,
-        };
+        let precision = outline::precision(&scenario.model);
         Trainer::load(folder, precision, device, &outline::lora_spec(scenario), numerics).map_err(RunError::Model)
     }
 }

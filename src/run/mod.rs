@@ -14,6 +14,7 @@ mod rows;
 mod task;
 mod timeline;
 mod timing;
+mod trace;
 
 pub use error::RunError;
 pub use inputs::{ClientRows, Inputs, PlanInputs};

@@ -143,7 +143,9 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     }
     let changed = then.inputs.iter().find(|(role, input)| now.inputs.get(*role).map(|i| i.hash) != Some(input.hash));
     match changed {
-        Some((role, input)) => format!("the {role} at {} is not what the run was made from", input.path.display()),
+        Some((role, input)) => {
+            format!("the {} at {} is not what the run was made from", role.replace('_', " "), input.path.display())
+        }
         None => "it was made by another version of the tables".into(),
     }
 }
@@ -222,7 +224,7 @@ impl Prepared {
         let scenario_path = folder.path().join("scenario.ron");
         atomic::write(&scenario_path, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario_path))?;
         manifest.write(folder.path())?;
-        let population = rows::population(&loaded.scenario, &self.inputs.facts);
+        let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, course } = self;
         let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update);

@@ -6,39 +6,40 @@ use std::sync::Arc;
 use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
 
 use super::inputs::Inputs;
+use super::outline::name_of;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound};
 use super::timeline::ScheduledRound;
 use crate::adapter::Adapter;
 use crate::ledger::{Chunk, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow};
 use crate::lineage::{Executor, OrderError, RowsLoss, Trained, Value};
-use crate::scenario::{ClientFacts, Clients, Scenario};
+use crate::scenario::{ClientFacts, Clients, DeviceClass, LinkClass, Place};
 
 /// One row a client.
-pub fn population(scenario: &Scenario, clients: &Clients) -> impl Iterator<Item = PopulationRow> {
-    let row = move |(index, client): (usize, &ClientFacts)| {
-        let group = &scenario.population.mix[client.group as usize];
-        let device = &scenario.population.devices[&group.device];
-        let link = &scenario.population.links[&group.link];
+pub fn population(clients: &Clients) -> impl Iterator<Item = PopulationRow> {
+    let placement = &clients.placement;
+    let row = move |(index, (client, place)): (usize, (&ClientFacts, &Place))| {
+        let DeviceClass { name: device_name, device, .. } = &placement.devices[place.device as usize];
+        let LinkClass { name: link_name, link } = &placement.links[place.link as usize];
         let work = &clients.costs.works()[client.work as usize];
         PopulationRow {
             client: index as u32,
-            client_id: client.id.as_deref().map_or_else(|| format!("client-{index}"), str::to_owned),
+            client_id: name_of(client.id.as_deref(), index),
             train_rows: client.train_rows.into(),
             held_out_rows: client.held_out_rows.into(),
             train_tokens: client.train_tokens,
-            device: group.device.clone(),
+            device: device_name.clone(),
             flops_per_second: device.speed.0,
             memory_bytes: device.memory.map(|memory| memory.0),
-            link: group.link.clone(),
+            link: link_name.clone(),
             downlink_bits_per_second: link.down.0,
             uplink_bits_per_second: link.up.0,
             latency_ns: link.latency.0,
-            region: group.region.clone(),
+            region: place.region.map(|region| placement.regions[region as usize].clone()),
             task_flops: work.flops,
             task_memory_bytes: work.peak_memory_bytes,
         }
     };
-    clients.facts.iter().enumerate().map(row)
+    clients.facts.iter().zip(&placement.places).enumerate().map(row)
 }
 
 /// A finished round as a chunk of the ledger, and the aggregator's model after it.

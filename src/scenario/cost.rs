@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim as sim;
 
-use super::spec::{Optimizer, Precision, Scenario};
+use super::spec::{Optimizer, Scenario};
 
 /// The costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]
@@ -20,10 +20,7 @@ impl TaskCosts {
     /// what a method sends beside it is added.
     pub fn new(scenario: &Scenario, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
         let steps = &scenario.training;
-        let (base_bits, activation_bytes) = match scenario.model.precision {
-            Precision::F32 => (32, 4),
-            Precision::Bf16 => (16, 2),
-        };
+        let base_bits = scenario.model.arithmetic_bits();
         let optimiser_bytes = match steps.optimizer {
             // Two moments in f32.
             Optimizer::AdamW { .. } => 8,
@@ -40,7 +37,8 @@ impl TaskCosts {
             batch: steps.batch_size.into(),
             sequence: 1,
             base_bits,
-            activation_bytes,
+            linear_block_bits: scenario.model.linear_block_bits(),
+            activation_bytes: base_bits / 8,
             optimiser_bytes,
             recomputes: steps.recomputation,
             keeps_scores: false,

@@ -84,10 +84,13 @@ impl Loaded {
         scenario.model.lora.initial = None;
         scenario.data.file = None;
         scenario.data.test_file = None;
+        if let Some(trace) = &mut scenario.population.trace {
+            (trace.clients, trace.online) = (None, None);
+        }
         scenario.output = Default::default();
         // Every rule that it stands for is written out.
         scenario.fidelity = Default::default();
-        key_of("fedreplay scenario v3", &scenario)
+        key_of("fedreplay scenario v4", &scenario)
     }
 }
 

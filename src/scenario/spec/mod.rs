@@ -6,6 +6,7 @@ mod data;
 pub(super) mod fidelity;
 mod network;
 mod population;
+mod precision;
 mod server;
 mod timing;
 mod training;
@@ -15,7 +16,8 @@ pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use data::{Columns, Partition};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
-pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use precision::{Arithmetic, Precision};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
 pub use training::{Accumulation, AdamVariant, Optimizer};
@@ -78,18 +80,14 @@ pub struct Model {
     /// Folder of the tokenizer, where it is not the model's. Relative to the scenario file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
-    /// Number format of the base model's weights and of the arithmetic on them.
+    /// Number format of the base model's weights.
     #[serde(default)]
     pub precision: Precision,
+    /// Number format of the arithmetic on them: that of the weights, or where they are quantised, bf16 unless f32 is asked
+    /// for.
+    #[serde(default)]
+    pub arithmetic: Option<Arithmetic>,
     pub lora: Lora,
-}
-
-/// Number formats of the base model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Precision {
-    #[default]
-    F32,
-    Bf16,
 }
 
 /// Low-rank adaptation (Hu et al. 2021).
