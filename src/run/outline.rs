@@ -72,7 +72,8 @@ fn outline(
     let layout = lora_spec(scenario).layout(config).map_err(|error| RunError::Usage(error.to_string()))?;
     let bytes = wire_bytes(&layout, WireFormat::F32);
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), bytes);
-    let mut facts = Vec::with_capacity(amounts.len());
+    let clients = amounts.len();
+    let mut facts = Vec::with_capacity(clients);
     for amount in amounts {
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
         let steps = scenario.steps(amount.train_rows.into(), clients);
@@ -88,7 +89,7 @@ fn outline(
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
     let name = |client: usize| name_of(facts[client].id.as_deref(), client);
-    let placement = Placement::new(scenario, facts.len(), name, trace).map_err(RunError::Usage)?;
+    let placement = Placement::new(scenario, clients, name, trace).map_err(RunError::Usage)?;
     Ok(Clients { facts, placement, costs })
 }
 

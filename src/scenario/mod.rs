@@ -16,8 +16,8 @@ mod protocol;
 mod quantity;
 mod range;
 mod spec;
-mod trace;
 mod steps;
+mod trace;
 
 pub use cost::TaskCosts;
 pub use error::ScenarioError;
