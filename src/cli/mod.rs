@@ -8,6 +8,7 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
+mod data;
 mod diff;
 mod output;
 mod plan;
@@ -68,6 +69,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
+    Data(data::Arguments),
     /// What differential privacy costs: the epsilon of a noise multiplier, or the noise for an epsilon.
     Privacy(privacy::Arguments),
 }
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Data(arguments) => data::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {
