@@ -296,6 +296,9 @@ mod tests {
         assert!(
             matches!(&scenario.server.protocol, Protocol::Synchronous { deadline: Some(d), .. } if d.0 == 90_000_000_000)
         );
+        let none = read(MINIMAL, &["server.protocol.deadline=None"]).expect("an optional field").scenario;
+        assert!(matches!(&none.server.protocol, Protocol::Synchronous { deadline: None, .. }));
+        assert!(message(MINIMAL, &["training.lr=None"]).contains("training.lr=None"));
         assert!(message(MINIMAL, &["training.lrr=1"]).contains("there is no field `lrr` here"));
         assert!(message(MINIMAL, &["rounds=0"]).contains("it must be at least 1"));
         assert!(message(MINIMAL, &["rounds"]).contains("path=value"));
