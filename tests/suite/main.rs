@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod determinism;
+mod gpu_scenario;
 mod interruption;
 mod methods;
 mod parity;
