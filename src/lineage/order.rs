@@ -6,6 +6,7 @@ use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
+use super::release::Release;
 use crate::adapter::Layout;
 use crate::dataset::Sample;
 use crate::store::{Digest, Key, key_of};
@@ -78,7 +79,12 @@ pub enum Order {
     /// Local training from the adapter of `base`.
     Train { base: OrderId, training: Training },
     /// The next server model.
-    Aggregate { server: OrderId, contributions: Vec<Contribution> },
+    Aggregate {
+        server: OrderId,
+        contributions: Vec<Contribution>,
+        /// The private step between collecting the updates and applying them, if there is one.
+        release: Option<Arc<Release>>,
+    },
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: OrderId, groups: Vec<Arc<Rows>> },
 }
@@ -99,7 +105,7 @@ impl Order {
         match self {
             Self::Initial { .. } => vec![],
             Self::Train { base, .. } => vec![*base],
-            Self::Aggregate { server, contributions } => {
+            Self::Aggregate { server, contributions, .. } => {
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
                 std::iter::once(*server).chain(pairs).collect()
             }
@@ -117,10 +123,15 @@ impl Order {
             Self::Train { base, training } => {
                 key_of("fedreplay order train v1", &training.material(engine, input(*base)))
             }
-            Self::Aggregate { server, contributions } => {
+            Self::Aggregate { server, contributions, release } => {
                 let part = |c: &Contribution| (input(c.update), input(c.base), c.weight, c.discount);
                 let parts: Vec<_> = contributions.iter().map(part).collect();
-                key_of("fedreplay order aggregate v2", &(input(*server), parts))
+                match release {
+                    None => key_of("fedreplay order aggregate v2", &(input(*server), parts)),
+                    Some(release) => {
+                        key_of("fedreplay order private aggregate v1", &(input(*server), parts, release.material()))
+                    }
+                }
             }
             Self::Evaluate { model, groups } => {
                 let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();

@@ -12,6 +12,8 @@ use crate::store::Digest;
 pub enum Value {
     /// A server model, initial or aggregated. Weights are those of the contributions after normalisation.
     Model { adapter: Arc<Adapter>, weights: Vec<f64> },
+    /// A server model from clipped and noised updates, and the clipping norm of the next, where it adapts.
+    Released { adapter: Arc<Adapter>, weights: Vec<f64>, next_norm: Option<f64> },
     /// A client's update.
     Trained(Arc<Trained>),
     /// Losses.
@@ -71,6 +73,7 @@ enum Stored {
     Model { adapter: Vec<u8>, weights: Vec<f64> },
     Trained { adapter: Vec<u8>, record: TrainedRecord },
     Evaluated(Evaluated),
+    Released { adapter: Vec<u8>, weights: Vec<f64>, next_norm: Option<f64> },
 }
 
 impl Value {
@@ -80,9 +83,25 @@ impl Value {
     /// If the value is of losses: no order takes losses for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
-            Self::Model { adapter, .. } => adapter,
+            Self::Model { adapter, .. } | Self::Released { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
             Self::Evaluated(_) => unreachable!("losses were asked for an adapter"),
+        }
+    }
+
+    /// The weights of the contributions to a model; none for what is not a model.
+    pub fn weights(&self) -> &[f64] {
+        match self {
+            Self::Model { weights, .. } | Self::Released { weights, .. } => weights,
+            Self::Trained(_) | Self::Evaluated(_) => &[],
+        }
+    }
+
+    /// [1] The clipping norm that the release of this model left to the next.
+    pub fn clip_norm(&self) -> Option<f64> {
+        match self {
+            Self::Released { next_norm, .. } => *next_norm,
+            _ => None,
         }
     }
 
@@ -95,6 +114,9 @@ impl Value {
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = match self {
             Self::Model { adapter, weights } => Stored::Model { adapter: adapter.to_bytes(), weights: weights.clone() },
+            Self::Released { adapter, weights, next_norm } => {
+                Stored::Released { adapter: adapter.to_bytes(), weights: weights.clone(), next_norm: *next_norm }
+            }
             Self::Trained(trained) => {
                 Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
             }
@@ -108,6 +130,9 @@ impl Value {
         let adapter = |bytes: Vec<u8>| Adapter::from_bytes(&bytes).ok().map(Arc::new);
         Some(match postcard::from_bytes(bytes).ok()? {
             Stored::Model { adapter: bytes, weights } => Self::Model { adapter: adapter(bytes)?, weights },
+            Stored::Released { adapter: bytes, weights, next_norm } => {
+                Self::Released { adapter: adapter(bytes)?, weights, next_norm }
+            }
             Stored::Trained { adapter: bytes, record } => {
                 Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::order::{Contribution, Order, Training};
+use super::release::Release;
 use super::value::{Evaluated, RowsLoss, Trained, TrainedRecord, Value};
 use super::{OrderError, Rows};
 use crate::adapter::Adapter;
@@ -37,7 +38,7 @@ impl<'a> Workshop<'a> {
                 Ok(Value::Model { adapter: Arc::new(Adapter::initial(layout.clone(), *seed)), weights: vec![] })
             }
             Order::Train { training, .. } => self.train(inputs[0].adapter(), training),
-            Order::Aggregate { contributions, .. } => Ok(aggregate(inputs, contributions)),
+            Order::Aggregate { contributions, release, .. } => Ok(aggregate(inputs, contributions, release.as_deref())),
             Order::Evaluate { groups, .. } => self.evaluate(inputs[0].adapter(), groups),
         }
     }
@@ -107,7 +108,7 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
 }
 
 /// `inputs` are the server model, then update and base of each contribution.
-fn aggregate(inputs: &[Value], contributions: &[Contribution]) -> Value {
+fn aggregate(inputs: &[Value], contributions: &[Contribution], release: Option<&Release>) -> Value {
     let (server, pairs) = inputs.split_first().expect("an aggregate has a server model");
     let updates: Vec<Update> = pairs
         .chunks_exact(2)
@@ -119,6 +120,9 @@ fn aggregate(inputs: &[Value], contributions: &[Contribution]) -> Value {
             Update { adapter, base, weight, discount: contribution.discount }
         })
         .collect();
+    if let Some(release) = release {
+        return release.apply(server, &updates);
+    }
     let (adapter, weights) = algorithm::weighted_mean(server.adapter(), &updates);
     Value::Model { adapter: Arc::new(adapter), weights }
 }

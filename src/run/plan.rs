@@ -1,11 +1,12 @@
 //! The orders that a schedule asks for, round by round. Tasks that do not count give no order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::inputs::Inputs;
+use super::privacy::Protection;
 use super::timeline::ScheduledRound;
 use crate::dataset::round_rows;
 use crate::lineage::{Contribution, Executor, Order, OrderError, OrderId, Rows, Training};
@@ -28,6 +29,8 @@ pub struct PlannedRound {
     /// Whether the round made that model.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
+    /// [1] Privacy spent up to this round; none without differential privacy.
+    pub epsilon_spent: Option<f64>,
 }
 
 /// The evaluations of one server model.
@@ -56,16 +59,37 @@ pub struct Planner<'a> {
     edge_weights: BTreeMap<u32, f64>,
     /// Models that are kept because a round that is not known yet may start from them.
     kept: Option<VecDeque<OrderId>>,
+    privacy: Option<&'a Protection>,
+    /// Updates of each client that counted in releases.
+    participations: BTreeMap<u32, u32>,
+    /// Releases so far.
+    releases: u64,
 }
 
 impl<'a> Planner<'a> {
     /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed.
-    pub fn new(scenario: &'a Scenario, inputs: &'a Inputs, executor: &'a Executor<'a>, keeps_models: bool) -> Self {
+    pub fn new(
+        scenario: &'a Scenario,
+        inputs: &'a Inputs,
+        privacy: Option<&'a Protection>,
+        executor: &'a Executor<'a>,
+        keeps_models: bool,
+    ) -> Self {
         let layout = inputs.trainer.layout();
         let initial = executor.add(Order::Initial { layout, seed: Seed(scenario.seed) });
         let kept = keeps_models.then(|| VecDeque::from([initial]));
         kept.iter().flatten().for_each(|&model| executor.demand(model));
-        Self { scenario, inputs, executor, versions: vec![initial], edge_weights: BTreeMap::new(), kept }
+        Self {
+            scenario,
+            inputs,
+            executor,
+            versions: vec![initial],
+            edge_weights: BTreeMap::new(),
+            kept,
+            privacy,
+            participations: BTreeMap::new(),
+            releases: 0,
+        }
     }
 
     /// Evaluates the model before any training.
@@ -87,7 +111,12 @@ impl<'a> Planner<'a> {
                 true => self.contributions(scheduled, base, &mut updates),
                 false => self.merge(round, base),
             };
-            self.versions.push(self.executor.add(Order::Aggregate { server: base, contributions }));
+            let tasks = round.counted_tasks.iter().map(|counted| counted.task.0).collect();
+            let aggregate = self.aggregate(base, contributions, tasks);
+            self.versions.push(aggregate);
+        } else if self.privacy.is_some_and(Protection::covers_failed_rounds) {
+            // The noise of a round in which nobody took part; every later task starts from the model with it.
+            self.versions[round.base_version as usize] = self.aggregate(base, vec![], vec![]);
         }
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
@@ -96,7 +125,29 @@ impl<'a> Planner<'a> {
         let due =
             self.server_round(scheduled).is_some_and(|number| number.is_multiple_of(self.scenario.evaluation.every));
         let evaluations = (due || is_last).then(|| self.evaluations(model));
-        Ok(PlannedRound { updates, base, model, version, is_new: round.version.is_some(), evaluations })
+        let epsilon_spent = self.privacy.map(|privacy| privacy.epsilon(scheduled.number));
+        Ok(PlannedRound { updates, base, model, version, is_new: round.version.is_some(), evaluations, epsilon_spent })
+    }
+
+    fn aggregate(&mut self, server: OrderId, contributions: Vec<Contribution>, tasks: Vec<u64>) -> OrderId {
+        self.releases += 1;
+        let release = self.privacy.map(|privacy| privacy.release(self.releases, tasks));
+        self.executor.add(Order::Aggregate { server, contributions, release })
+    }
+
+    /// The weight of an update, bounded and capped as its privacy asks: one update of a client in each release, and no
+    /// more in the run than were charged for.
+    fn private_weight(&mut self, client: u32, counts_already: bool) -> f64 {
+        let weight = self.weight(client);
+        let Some(privacy) = self.privacy else { return weight };
+        let counted = self.participations.entry(client).or_default();
+        if let Some(cap) = privacy.max_participations {
+            if counts_already || *counted == cap {
+                return 0.0;
+            }
+            *counted += 1;
+        }
+        privacy.weight_bound.map_or(weight, |bound| (weight / bound).min(1.0))
     }
 
     /// The number of a round among those of the server, from 1; none for the round of an edge.
@@ -116,6 +167,7 @@ impl<'a> Planner<'a> {
         updates: &mut Vec<OrderId>,
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
+        let mut clients = BTreeSet::new();
         let mut contributions = Vec::with_capacity(round.counted_tasks.len());
         for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
@@ -123,7 +175,8 @@ impl<'a> Planner<'a> {
             let training = self.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
             let update = self.executor.add(Order::Train { base: start, training });
             updates.push(update);
-            let weight = self.weight(counted.client);
+            let counts_already = !clients.insert(counted.client);
+            let weight = self.private_weight(counted.client, counts_already);
             let (mixes_models, discount) = self.discount(counted.staleness);
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });

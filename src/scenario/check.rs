@@ -1,5 +1,6 @@
 //! What must hold between fields, and is not for virtual time to judge.
 
+use super::check_privacy;
 use super::federation::regions;
 use super::spec::{Counts, Dropout, Group, Network, Protocol, Scenario};
 
@@ -13,6 +14,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_population(scenario)?;
     check_server(scenario)?;
     check_rows(scenario)?;
+    check_privacy::check(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
     }

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod check;
+mod check_privacy;
 mod cost;
 mod error;
 mod federation;

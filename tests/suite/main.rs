@@ -3,6 +3,7 @@
 mod bad_input;
 mod determinism;
 mod interruption;
+mod privacy;
 mod quickstart;
 mod real_data;
 mod record;

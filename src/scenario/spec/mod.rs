@@ -2,11 +2,13 @@
 
 mod network;
 mod population;
+mod privacy;
 mod server;
 mod timing;
 
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use privacy::{Accountant, Clipping, Noise, Placement, Privacy};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
 
@@ -50,6 +52,9 @@ pub struct Scenario {
     pub evaluation: Evaluation,
     #[serde(default)]
     pub output: Output,
+    /// What protects the clients' updates; none is nothing. It is not written out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
 }
 
 /// The frozen base model and the adapter on it.
