@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test lint libtorch build fixtures swarm clean
+.PHONY: quickstart test lint libtorch build fixtures swarm privacy-table clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -39,6 +39,10 @@ fixtures: libtorch
 SEEDS ?= 10000..20000
 swarm:
 	FEDREPLAY_SWARM=$(SEEDS) cargo test --release --locked -p fedreplay-sim --test sim swarm
+
+## Utility against epsilon on the tiny model, beside FedLLM-Bench's FedDP with what it claims.
+privacy-table: build
+	@tools/privacy-table
 
 clean:
 	cargo clean

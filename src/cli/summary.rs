@@ -35,6 +35,15 @@ pub fn print(summary: &Summary, as_json: bool) {
         ("run", summary.run.display().to_string()),
         ("digest", summary.digest.to_string()),
     ]);
+    if let Some(privacy) = &summary.privacy {
+        let epsilon = privacy.epsilon.map_or("epsilon infinite".to_owned(), |epsilon| format!("epsilon {epsilon:.4}"));
+        lines.push(("privacy", format!("{epsilon} at delta {} ({})", privacy.delta, privacy.statement)));
+        if privacy.rounds_not_run > 0 {
+            let rounds = privacy.rounds_not_run;
+            lines
+                .push(("budget", format!("spent: {rounds} more rounds would exceed privacy.epsilon and were not run")));
+        }
+    }
     for (name, value) in lines {
         say!("{name:<12}{value}");
     }

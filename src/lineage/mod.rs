@@ -5,11 +5,13 @@
 
 mod executor;
 mod order;
+mod release;
 mod value;
 mod workshop;
 
 pub use executor::{Executor, Finished};
 pub use order::{Contribution, Control, Controls, Order, OrderId, Rows, Training};
+pub use release::{Release, Step};
 pub use value::{Evaluated, RowsLoss, Trained, Value};
 pub use workshop::Workshop;
 

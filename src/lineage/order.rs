@@ -6,6 +6,7 @@ use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
+use super::release::Release;
 use crate::adapter::{Adapter, Layout};
 use crate::algorithm::ServerRule;
 use crate::dataset::Sample;
@@ -110,7 +111,15 @@ pub enum Order {
     /// A client's control variate after a task that counted.
     Control(Control),
     /// The next server model.
-    Aggregate { server: OrderId, contributions: Vec<Contribution>, rule: ServerRule, controls: Option<Controls> },
+    Aggregate {
+        server: OrderId,
+        contributions: Vec<Contribution>,
+        /// The private step between collecting the updates and applying them, if there is one.
+        release: Option<Arc<Release>>,
+        /// How the mean update becomes the next model.
+        rule: ServerRule,
+        controls: Option<Controls>,
+    },
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: OrderId, groups: Vec<Arc<Rows>> },
 }
@@ -160,14 +169,15 @@ impl Order {
                 let inputs = (input(control.update), input(control.base), control.before.map(&input));
                 key_of("fedreplay order control v1", &(inputs, control.steps, control.learning_rate))
             }
-            Self::Aggregate { server, contributions, rule, controls } => {
+            Self::Aggregate { server, contributions, release, rule, controls } => {
                 let part = |c: &Contribution| (input(c.update), input(c.base), c.weight, c.discount);
                 let parts: Vec<_> = contributions.iter().map(part).collect();
                 let change = |&(after, before): &(OrderId, Option<OrderId>)| (input(after), before.map(&input));
                 let controls = controls
                     .as_ref()
                     .map(|controls| (controls.changes.iter().map(change).collect::<Vec<_>>(), controls.clients));
-                key_of("fedreplay order aggregate v3", &(input(*server), parts, rule, controls))
+                let release = release.as_ref().map(|release| release.material());
+                key_of("fedreplay order aggregate v4", &(input(*server), parts, release, rule, controls))
             }
             Self::Evaluate { model, groups } => {
                 let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();

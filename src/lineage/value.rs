@@ -12,8 +12,8 @@ use crate::store::Digest;
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A server model, initial or aggregated, with the state that its server keeps beside it. Weights are those of the
-    /// contributions after normalisation.
-    Model { adapter: Arc<Adapter>, weights: Vec<f64>, state: ServerState },
+    /// contributions after normalisation. The clipping norm is what the next private release clips at, where it adapts.
+    Model { adapter: Arc<Adapter>, weights: Vec<f64>, state: ServerState, clip_norm: Option<f64> },
     /// A client's control variate.
     Control(Arc<Adapter>),
     /// A client's update.
@@ -72,7 +72,7 @@ pub struct RowsLoss {
 /// The form of a value on disk.
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    Model { adapter: Vec<u8>, weights: Vec<f64>, state: [Option<Vec<u8>>; 3] },
+    Model { adapter: Vec<u8>, weights: Vec<f64>, state: [Option<Vec<u8>>; 3], clip_norm: Option<f64> },
     Control(Vec<u8>),
     Trained { adapter: Vec<u8>, record: TrainedRecord },
     Evaluated(Evaluated),
@@ -100,6 +100,22 @@ impl Value {
         }
     }
 
+    /// The weights of the contributions to a model; none for what is not a model.
+    pub fn weights(&self) -> &[f64] {
+        match self {
+            Self::Model { weights, .. } => weights,
+            _ => &[],
+        }
+    }
+
+    /// [1] The clipping norm that the release of this model left to the next.
+    pub fn clip_norm(&self) -> Option<f64> {
+        match self {
+            Self::Model { clip_norm, .. } => *clip_norm,
+            _ => None,
+        }
+    }
+
     /// The hash of the adapter's content, as tables name it.
     pub fn adapter_hash(&self) -> Digest {
         Digest(*self.adapter().hash().as_bytes())
@@ -108,10 +124,11 @@ impl Value {
     /// The value as bytes for the store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = match self {
-            Self::Model { adapter, weights, state } => Stored::Model {
+            Self::Model { adapter, weights, state, clip_norm } => Stored::Model {
                 adapter: adapter.to_bytes(),
                 weights: weights.clone(),
                 state: state.parts().map(|part| part.map(|adapter| adapter.to_bytes())),
+                clip_norm: *clip_norm,
             },
             Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
             Self::Trained(trained) => {
@@ -126,12 +143,12 @@ impl Value {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let adapter = |bytes: Vec<u8>| Adapter::from_bytes(&bytes).ok().map(Arc::new);
         Some(match postcard::from_bytes(bytes).ok()? {
-            Stored::Model { adapter: bytes, weights, state } => {
+            Stored::Model { adapter: bytes, weights, state, clip_norm } => {
                 let mut parts = [None, None, None];
                 for (part, bytes) in parts.iter_mut().zip(state) {
                     *part = bytes.map(|bytes| adapter(bytes).ok_or(())).transpose().ok()?;
                 }
-                Self::Model { adapter: adapter(bytes)?, weights, state: ServerState::from_parts(parts) }
+                Self::Model { adapter: adapter(bytes)?, weights, state: ServerState::from_parts(parts), clip_norm }
             }
             Stored::Control(bytes) => Self::Control(adapter(bytes)?),
             Stored::Trained { adapter: bytes, record } => {

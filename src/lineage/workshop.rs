@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::order::{Contribution, Control, Controls, Order, Training};
+use super::release::Release;
 use super::value::{Evaluated, RowsLoss, Trained, TrainedRecord, Value};
 use super::{OrderError, Rows};
 use crate::adapter::Adapter;
@@ -35,15 +36,18 @@ impl<'a> Workshop<'a> {
         match order {
             Order::Initial { layout, seed } => {
                 let adapter = Arc::new(Adapter::initial(layout.clone(), *seed));
-                Ok(Value::Model { adapter, weights: vec![], state: ServerState::default() })
+                Ok(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })
             }
-            Order::Given { adapter } => {
-                Ok(Value::Model { adapter: adapter.clone(), weights: vec![], state: ServerState::default() })
-            }
+            Order::Given { adapter } => Ok(Value::Model {
+                adapter: adapter.clone(),
+                weights: vec![],
+                state: ServerState::default(),
+                clip_norm: None,
+            }),
             Order::Train { training, .. } => self.train(&inputs[0], inputs.get(1), training),
             Order::Control(order) => Ok(control(inputs, order)),
-            Order::Aggregate { contributions, rule, controls, .. } => {
-                Ok(aggregate(inputs, contributions, rule, controls.as_ref()))
+            Order::Aggregate { contributions, release, rule, controls, .. } => {
+                Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
             }
             Order::Evaluate { groups, .. } => self.evaluate(inputs[0].adapter(), groups),
         }
@@ -138,7 +142,13 @@ fn control(inputs: &[Value], order: &Control) -> Value {
 }
 
 /// `inputs` are the server model, then update and base of each contribution, then the variates of `controls`.
-fn aggregate(inputs: &[Value], parts: &[Contribution], rule: &ServerRule, controls: Option<&Controls>) -> Value {
+fn aggregate(
+    inputs: &[Value],
+    parts: &[Contribution],
+    release: Option<&Release>,
+    rule: &ServerRule,
+    controls: Option<&Controls>,
+) -> Value {
     let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
     let (pairs, variates) = rest.split_at(2 * parts.len());
     let updates: Vec<Update> = pairs
@@ -152,7 +162,10 @@ fn aggregate(inputs: &[Value], parts: &[Contribution], rule: &ServerRule, contro
         })
         .collect();
     let Value::Model { adapter: model, state, .. } = server else { unreachable!("an aggregate starts from a model") };
-    let MeanUpdate { change, weights } = algorithm::mean_update(model.values.len(), &updates);
+    let (MeanUpdate { change, weights }, clip_norm) = match release {
+        Some(release) => release.mean_update(model, server.clip_norm(), &updates),
+        None => (algorithm::mean_update(model.values.len(), &updates), None),
+    };
     let (adapter, mut state) = rule.apply(model, state, change.as_deref());
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());
@@ -166,5 +179,5 @@ fn aggregate(inputs: &[Value], parts: &[Contribution], rule: &ServerRule, contro
             .collect();
         state = algorithm::next_server_control(state, model, &changes, controls.clients);
     }
-    Value::Model { adapter: Arc::new(adapter), weights, state }
+    Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm }
 }

@@ -7,9 +7,7 @@ use super::RunError;
 use super::inputs::ClientRows;
 use crate::adapter::{Layout, WireFormat, wire_bytes};
 use crate::model::{Arithmetic, Config, LoraSpec, Precision};
-use crate::scenario::{
-    self, ClientFacts, Clients, Counts, ModelShape, Placement, Scenario, Synthetic, TaskCosts, Trace,
-};
+use crate::scenario::{self, ClientFacts, Clients, Counts, ModelShape, Placed, Scenario, Synthetic, TaskCosts, Trace};
 
 /// How much data a client has.
 struct Amount {
@@ -89,7 +87,7 @@ fn outline(
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
     let name = |client: usize| name_of(facts[client].id.as_deref(), client);
-    let placement = Placement::new(scenario, clients, name, trace).map_err(RunError::Usage)?;
+    let placement = Placed::new(scenario, clients, name, trace).map_err(RunError::Usage)?;
     Ok(Clients { facts, placement, costs })
 }
 

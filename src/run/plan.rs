@@ -1,15 +1,16 @@
 //! The orders that a schedule asks for, round by round. Tasks that do not count give no order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::inputs::Inputs;
+use super::privacy::Protection;
 use super::task::Tasks;
 use super::timeline::ScheduledRound;
 use crate::algorithm::{Method, ServerRule};
-use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Rows};
+use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release, Rows};
 use crate::scenario::{Discount, Protocol, Scenario};
 
 /// Number of the server among the aggregators.
@@ -32,6 +33,8 @@ pub struct PlannedRound {
     pub alone: Vec<LocalBaseline>,
     /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
     pub counts_alike: bool,
+    /// [1] Privacy spent up to this round; none without differential privacy.
+    pub epsilon_spent: Option<f64>,
 }
 
 /// The evaluations of one server model.
@@ -65,11 +68,22 @@ pub struct Planner<'a> {
     own_models: BTreeMap<u32, OrderId>,
     /// Models that are kept because a round that is not known yet may start from them.
     kept: Option<VecDeque<OrderId>>,
+    privacy: Option<&'a Protection>,
+    /// Updates of each client that counted in releases.
+    participations: BTreeMap<u32, u32>,
+    /// Releases so far.
+    releases: u64,
 }
 
 impl<'a> Planner<'a> {
     /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed.
-    pub fn new(scenario: &'a Scenario, inputs: &'a Inputs, executor: &'a Executor<'a>, keeps_models: bool) -> Self {
+    pub fn new(
+        scenario: &'a Scenario,
+        inputs: &'a Inputs,
+        privacy: Option<&'a Protection>,
+        executor: &'a Executor<'a>,
+        keeps_models: bool,
+    ) -> Self {
         let layout = inputs.trainer.layout();
         let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
         let initial = executor.add(match &inputs.initial {
@@ -88,6 +102,9 @@ impl<'a> Planner<'a> {
             controls: BTreeMap::new(),
             own_models: BTreeMap::new(),
             kept,
+            privacy,
+            participations: BTreeMap::new(),
+            releases: 0,
         }
     }
 
@@ -108,6 +125,12 @@ impl<'a> Planner<'a> {
             assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
             let order = self.aggregate(scheduled, base, &mut updates);
             self.versions.push(self.executor.add(order));
+        } else if self.privacy.is_some_and(Protection::covers_failed_rounds) {
+            // The noise of a round in which nobody took part; every later task starts from the model with it.
+            let release = self.release(vec![]);
+            let (contributions, rule) = (vec![], self.tasks.method.server);
+            let order = Order::Aggregate { server: base, contributions, release, rule, controls: None };
+            self.versions[round.base_version as usize] = self.executor.add(order);
         }
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
@@ -119,8 +142,17 @@ impl<'a> Planner<'a> {
         let is_alone = self.is_alone();
         let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
         let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
-        let is_new = round.version.is_some();
-        Ok(PlannedRound { updates, base, model, version, is_new, evaluations, alone, counts_alike: is_alone })
+        Ok(PlannedRound {
+            updates,
+            base,
+            model,
+            version,
+            is_new: round.version.is_some(),
+            evaluations,
+            alone,
+            counts_alike: is_alone,
+            epsilon_spent: self.privacy.map(|privacy| privacy.epsilon(scheduled.number)),
+        })
     }
 
     /// Whether clients go on from their own models. A single one does so by plain averaging too, and its model is then
@@ -136,9 +168,30 @@ impl<'a> Planner<'a> {
             true => self.contributions(scheduled, base, updates),
             false => self.merge(round, base),
         };
+        let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
         let rule = if round.aggregator == SERVER { self.tasks.method.server } else { ServerRule::PLAIN };
         let controls = self.tasks.method.client.correction.map(|_| self.controls(scheduled, updates));
-        Order::Aggregate { server: base, contributions, rule, controls }
+        Order::Aggregate { server: base, contributions, release, rule, controls }
+    }
+
+    /// The private step of the next aggregate, over updates of these tasks.
+    fn release(&mut self, tasks: Vec<u64>) -> Option<Arc<Release>> {
+        self.releases += 1;
+        self.privacy.map(|privacy| privacy.release(self.releases, tasks))
+    }
+
+    /// The weight of an update, bounded and capped as its privacy asks: one update of a client in each release, and no
+    /// more in the run than were charged for.
+    fn private_weight(&mut self, client: u32, weight: f64, counts_already: bool) -> f64 {
+        let Some(privacy) = self.privacy else { return weight };
+        let counted = self.participations.entry(client).or_default();
+        if let Some(cap) = privacy.max_participations {
+            if counts_already || *counted == cap {
+                return 0.0;
+            }
+            *counted += 1;
+        }
+        privacy.weight_bound.map_or(weight, |bound| (weight / bound).min(1.0))
     }
 
     /// The variates of the clients that a synchronous round counts: each has one task in it.
@@ -186,6 +239,7 @@ impl<'a> Planner<'a> {
         updates: &mut Vec<OrderId>,
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
+        let mut clients = BTreeSet::new();
         let mut contributions = Vec::with_capacity(round.counted_tasks.len());
         for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
@@ -199,6 +253,8 @@ impl<'a> Planner<'a> {
             if self.is_alone() {
                 self.own_models.insert(counted.client, update);
             }
+            let counts_already = !clients.insert(counted.client);
+            let weight = self.private_weight(counted.client, weight, counts_already);
             let (mixes_models, discount) = self.discount(counted.staleness);
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });

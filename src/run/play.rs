@@ -11,12 +11,13 @@ use fedreplay_sim::Detail;
 use super::folder::RunFolder;
 use super::inputs::Inputs;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound, Planner};
+use super::privacy::{Protection, Spent};
 use super::timeline::{Next, Rounds, ScheduledRound, Timeline, schedule};
 use super::{RunError, rows};
 use crate::adapter::{Adapter, peft};
 use crate::ledger::{
-    Chunk, EvaluationRow, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, TimingRow,
-    write_table,
+    Chunk, EvaluationRow, Input, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION,
+    TimingRow, write_table,
 };
 use crate::lineage::{Executor, Workshop};
 use crate::model::Device;
@@ -73,6 +74,8 @@ pub struct Summary {
     pub tasks_cancelled: u64,
     pub bytes_down: u64,
     pub bytes_up: u64,
+    /// What differential privacy came to, where there is any.
+    pub privacy: Option<Spent>,
 }
 
 impl Summary {
@@ -128,6 +131,7 @@ pub fn resume(settings: &Settings, observer: &mut dyn Observer) -> Result<Summar
     }
     refuse_plan(&settings.out, &manifest)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder)?;
+    refuse_secret(&settings.out, &manifest)?;
     let prepared = Prepared::new(&loaded, settings)?;
     let found = prepared.manifest(&loaded).genesis;
     if found != manifest.genesis {
@@ -157,6 +161,21 @@ pub(super) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunE
     }
 }
 
+/// The role under which a manifest says that noise was secret.
+const SECRET_NOISE: &str = "secret_noise";
+
+/// Refuses to compute again what secret noise was added to: fresh noise on the same updates would spend privacy twice, and
+/// give other bits.
+pub(super) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+    if !manifest.inputs.contains_key(SECRET_NOISE) {
+        return Ok(());
+    }
+    Err(RunError::Usage(format!(
+        "failed to continue {}: its noise is secret and kept nowhere, and fresh noise would spend its privacy twice",
+        folder.display()
+    )))
+}
+
 /// Which input of a run is not what it was.
 pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     if then.scenario_hash != now.scenario_hash {
@@ -178,6 +197,7 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
 /// A run of which everything is known but the results.
 struct Prepared {
     inputs: Inputs,
+    privacy: Option<Protection>,
     course: Course,
 }
 
@@ -194,17 +214,28 @@ impl Prepared {
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
-        let inputs = Inputs::load(loaded, settings.device, &settings.numerics)?;
+        let mut inputs = Inputs::load(loaded, settings.device, &settings.numerics)?;
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
-        let federation = federation(&loaded.scenario, &inputs.facts, Detail::Events);
+        let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
+        let privacy = Protection::new(&loaded.scenario, &rows)?;
+        if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
+            let hash = key_of("fedreplay secret noise v1", &mark).0;
+            inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
+        }
+        let mut scenario = loaded.scenario.clone();
+        if let Some(privacy) = &privacy {
+            // A round that would exceed the budget is not scheduled at all.
+            scenario.rounds = privacy.rounds_within_budget(scenario.rounds);
+        }
+        let federation = federation(&scenario, &inputs.facts, Detail::Events);
         let course = match federation.server.selection.reads_results() {
             true => Course::Live(Box::new(Timeline::new(federation)?)),
             false => Course::Known(schedule(federation)?),
         };
-        Ok(Self { inputs, course })
+        Ok(Self { inputs, privacy, course })
     }
 
     /// The manifest of the run before it begins.
@@ -228,7 +259,10 @@ impl Prepared {
             numerics: serde_json::to_value(fingerprint).expect("a fingerprint has only text keys"),
             numerics_class,
             genesis,
-            grade: grade(fingerprint.device).into(),
+            grade: match self.privacy.as_ref().and_then(Protection::secret_mark) {
+                Some(_) => "none: secret noise".into(),
+                None => grade(fingerprint.device).into(),
+            },
             rounds: match &self.course {
                 Course::Known(schedule) => schedule.len() as u32,
                 // What was asked for; the number of all aggregators' rounds replaces it at the end.
@@ -254,13 +288,14 @@ impl Prepared {
         manifest.write(folder.path())?;
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
-        let Prepared { inputs, course } = self;
+        let Prepared { inputs, privacy, course } = self;
         let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update);
         let executor = Executor::new(&workshop, &settings.store, settings.stop);
         let mut stage = Stage {
             loaded,
             folder: folder.path(),
             inputs: &inputs,
+            privacy: privacy.as_ref(),
             executor: &executor,
             ledger,
             observer,
@@ -276,7 +311,8 @@ impl Prepared {
         manifest.digest = Some(digest);
         manifest.list_files(folder.path())?;
         manifest.write(folder.path())?;
-        let summary = totals.summary(folder.path().to_owned(), digest, began);
+        let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
+        let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
         summary.write()?;
         Ok(summary)
     }
@@ -287,6 +323,7 @@ struct Stage<'a, 'b> {
     loaded: &'a Loaded,
     folder: &'a Path,
     inputs: &'a Inputs,
+    privacy: Option<&'a Protection>,
     executor: &'a Executor<'a>,
     ledger: LedgerWriter,
     observer: &'b mut dyn Observer,
@@ -301,7 +338,7 @@ impl Stage<'_, '_> {
     fn play(&mut self, course: Course) -> Result<Digest, RunError> {
         let is_live = matches!(course, Course::Live(_));
         let loaded = self.loaded;
-        let mut planner = Planner::new(&loaded.scenario, self.inputs, self.executor, is_live);
+        let mut planner = Planner::new(&loaded.scenario, self.inputs, self.privacy, self.executor, is_live);
         let before = planner.before();
         match course {
             Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
@@ -479,6 +516,7 @@ impl Totals {
             tasks_cancelled: self.cancelled,
             bytes_down: self.bytes_down,
             bytes_up: self.bytes_up,
+            privacy: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::RunError;
-use super::play::{Observer, Settings, play, refuse_plan, what_changed};
+use super::play::{Observer, Settings, play, refuse_plan, refuse_secret, what_changed};
 use crate::ledger::{Difference, Manifest, RunState, compare};
 use crate::scenario::Loaded;
 use crate::store::Store;
@@ -26,6 +26,7 @@ pub fn replay(
         )));
     }
     refuse_plan(run_folder, &manifest)?;
+    refuse_secret(run_folder, &manifest)?;
     let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder)?;
     let settings = Settings { store: Store::none(), ..settings };
     play(&loaded, &settings, observer)?;

@@ -57,10 +57,7 @@ pub fn round(
 ) -> Result<RoundRows, OrderError> {
     let updates = planned.updates.iter().map(|&order| executor.take(order)).collect::<Result<Vec<_>, _>>()?;
     let model = executor.take(planned.model)?;
-    let weights = match &model {
-        Value::Model { weights, .. } if planned.is_new => weights.clone(),
-        _ => vec![],
-    };
+    let weights = if planned.is_new { model.weights().to_vec() } else { vec![] };
     let counted = scheduled.round.counted_tasks.iter().zip(updates.iter().zip(&planned.updates)).zip(&weights);
     let results: BTreeMap<TaskId, Counted> = counted
         .map(|((counted, (value, order)), &weight)| {
@@ -76,6 +73,7 @@ pub fn round(
     let round = RoundRow {
         train_loss: train_loss(&results, planned.counts_alike),
         update_norm: Some(model.adapter().difference(&base).norm()),
+        epsilon_spent: planned.epsilon_spent,
         model_key: Some(executor.key(planned.model).to_string()),
         model_hash: Some(model.adapter_hash().to_string()),
         ..timed_round(&scheduled.round, scheduled.number)

@@ -1,5 +1,6 @@
 //! What must hold between fields, and is not for virtual time to judge.
 
+use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
 use super::spec::{Arithmetic, Counts, Dropout, Group, Network, Population, Precision, Protocol, Scenario};
@@ -18,6 +19,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
         return fault("rounds", format!("it must be at most {ROUNDS_MAX}"));
     }
     check_method(scenario)?;
+    check_privacy::check(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
     }

@@ -6,7 +6,7 @@ use fedreplay_sim as sim;
 use fedreplay_sim::{Probability, Quantiles, Seed, Span, Time};
 
 use super::TaskCosts;
-use super::placement::{DeviceClass, Place, Placement};
+use super::placement::{DeviceClass, Place, Placed};
 use super::protocol::server;
 use super::spec::{self, Network, Protocol, Scenario};
 
@@ -32,7 +32,7 @@ pub struct ClientFacts {
 pub struct Clients {
     pub facts: Vec<ClientFacts>,
     /// Where each stands in the tables of classes.
-    pub placement: Placement,
+    pub placement: Placed,
     pub costs: TaskCosts,
 }
 

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod check;
+mod check_privacy;
 mod cost;
 mod error;
 mod federation;
@@ -24,7 +25,7 @@ pub use cost::TaskCosts;
 pub use error::ScenarioError;
 pub use federation::{ClientFacts, Clients, federation};
 pub use load::Loaded;
-pub use placement::{DeviceClass, LinkClass, Place, Placement};
+pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};
 pub use spec::*;
 pub use sweep::{Axis, Cell, Sweep, Variant};

@@ -31,13 +31,13 @@ pub struct Place {
     pub link: u32,
     pub dropout: u32,
     pub availability: u32,
-    /// Index into [`Placement::regions`].
+    /// Index into [`Placed::regions`].
     pub region: Option<u32>,
 }
 
 /// The clients as rows of indices into tables of classes. The first rows are those of the groups, by number.
 #[derive(Clone, Debug, Default)]
-pub struct Placement {
+pub struct Placed {
     pub devices: Vec<DeviceClass>,
     pub links: Vec<LinkClass>,
     pub dropouts: Vec<spec::Dropout>,
@@ -48,7 +48,7 @@ pub struct Placement {
     pub places: Vec<Place>,
 }
 
-impl Placement {
+impl Placed {
     /// The places of the clients of a scenario, who have these names in the data.
     ///
     /// # Errors

@@ -85,6 +85,11 @@ pub fn positive_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64,
     checked(deserializer, "above 0, at most 1", |value| value > 0.0 && value <= 1.0)
 }
 
+/// A number in (0, 1).
+pub fn open_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "above 0 and below 1", |value| value > 0.0 && value < 1.0)
+}
+
 /// A number in [0, 5].
 pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "from 0 to 5", |value| (0.0..=5.0).contains(&value))

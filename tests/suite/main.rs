@@ -7,6 +7,7 @@ mod interruption;
 mod methods;
 mod parity;
 mod precisions;
+mod privacy;
 mod quickstart;
 mod real_data;
 mod record;

@@ -14,8 +14,9 @@ const TIGHT_ORDER_MAX: u32 = 256;
 /// the sum over a uniform cohort that is the share `rate` of all clients.
 ///
 /// Theorem 27 of Wang, Balle and Kasiviswanathan 2019, with the central moments E[(p/q - 1)^l] of the Gaussian as
-/// integrals: at even l nothing in them is negative.
-pub fn replace_one(rate: f64, noise_multiplier: f64) -> Vec<f64> {
+/// integrals: at even l nothing in them is negative. Where noise `is_discrete` these are not known, and the terms of
+/// theorem 9 stand alone, which need no more than its divergences.
+pub fn replace_one(rate: f64, noise_multiplier: f64, is_discrete: bool) -> Vec<f64> {
     assert!((0.0..=1.0).contains(&rate) && noise_multiplier >= 0.0);
     if noise_multiplier == 0.0 {
         return vec![f64::INFINITY; orders().len()];
@@ -24,8 +25,8 @@ pub fn replace_one(rate: f64, noise_multiplier: f64) -> Vec<f64> {
     if rate == 1.0 {
         return orders().iter().map(|order| order / (2.0 * variance)).collect();
     }
-    let moments: Vec<f64> =
-        (0..=TIGHT_ORDER_MAX / 2).map(|half| log_central_moment(2 * half, noise_multiplier)).collect();
+    let halves = if is_discrete { 0 } else { TIGHT_ORDER_MAX / 2 };
+    let moments: Vec<f64> = (0..=halves).map(|half| log_central_moment(2 * half, noise_multiplier)).collect();
     orders().iter().map(|&order| log_moment(order as u32, rate, variance, &moments) / (order - 1.0)).collect()
 }
 
@@ -39,7 +40,7 @@ fn log_moment(order: u32, rate: f64, variance: f64, log_central: &[f64]) -> f64 
         let simple = std::f64::consts::LN_2 + plain;
         let tight = if i == 2 {
             libm::log(4.0 * libm::expm1(1.0 / variance))
-        } else if order <= TIGHT_ORDER_MAX {
+        } else if order as usize <= 2 * (log_central.len() - 1) {
             libm::log(4.0) + 0.5 * (log_central[(i / 2) as usize] + log_central[i.div_ceil(2) as usize])
         } else {
             f64::INFINITY
@@ -79,7 +80,9 @@ mod tests {
 
     #[test]
     fn a_cohort_of_all_is_the_plain_gaussian() {
-        assert_eq!(replace_one(1.0, 2.0)[0], 0.25);
-        assert!(replace_one(0.01, 0.0)[0].is_infinite());
+        assert_eq!(replace_one(1.0, 2.0, false)[0], 0.25);
+        assert!(replace_one(0.01, 0.0, false)[0].is_infinite());
+        let discrete = replace_one(0.1, 2.0, true);
+        assert!(discrete.iter().zip(replace_one(0.1, 2.0, false)).all(|(any, gaussian)| *any >= gaussian));
     }
 }

@@ -11,6 +11,8 @@ pub enum Accountant {
     Pld,
     /// Rényi differential privacy: simpler, and up to a quarter above.
     Rdp,
+    /// Rényi differential privacy by bounds that hold for discrete Gaussian noise too.
+    Discrete,
 }
 
 /// A Gaussian mechanism on a sum of updates clipped to one norm. Noise multipliers are in clipping norms.
@@ -44,6 +46,13 @@ impl Mechanism {
             }
             Self::Poisson { noise_multiplier, rate } => match accountant {
                 Accountant::Pld => Sampled { noise_multiplier, rate }.epsilon(steps, delta),
+                Accountant::Discrete => {
+                    let one = |&order: &f64| {
+                        steps as f64 * rdp::sampled_discrete_gaussian(rate, noise_multiplier, order as u32)
+                    };
+                    let orders = fixed_size::orders();
+                    rdp::epsilon(&orders, &orders.iter().map(one).collect::<Vec<_>>(), delta)
+                }
                 Accountant::Rdp => {
                     let orders = rdp::orders();
                     let one = |&order: &f64| steps as f64 * rdp::sampled_gaussian(rate, noise_multiplier, order);
@@ -52,9 +61,13 @@ impl Mechanism {
             },
             Self::FixedSize { noise_multiplier, clients, cohort } => {
                 let rate = f64::from(cohort) / f64::from(clients);
-                let one = fixed_size::replace_one(rate, noise_multiplier / 2.0);
+                let one = fixed_size::replace_one(rate, noise_multiplier / 2.0, accountant == Accountant::Discrete);
                 let all: Vec<f64> = one.into_iter().map(|divergence| steps as f64 * divergence).collect();
                 rdp::epsilon(&fixed_size::orders(), &all, delta)
+            }
+            Self::ReplaceOne { noise_multiplier } if accountant == Accountant::Discrete => {
+                let one = |order: &f64| order * 2.0 * steps as f64 / (noise_multiplier * noise_multiplier);
+                rdp::epsilon(&rdp::orders(), &rdp::orders().iter().map(one).collect::<Vec<_>>(), delta)
             }
             Self::ReplaceOne { noise_multiplier } => {
                 gaussian_epsilon(2.0 * libm::sqrt(steps as f64) / noise_multiplier, delta)

@@ -3,7 +3,7 @@
 //! A mechanism has RDP r at order a if the Rényi divergence of order a between its outputs on neighbours is at most r
 //! (Mironov 2017). Divergences of composed mechanisms add up.
 
-use super::numeric::{log_add, log_gaussian_mean};
+use super::numeric::{log_add, log_choose, log_gaussian_mean};
 
 /// The orders that are tried: those of dp-accounting and Opacus together.
 pub fn orders() -> Vec<f64> {
@@ -57,6 +57,25 @@ fn log_power_excess(order: f64, rate: f64, loss: f64) -> f64 {
     libm::log((libm::expm1(log_power) - order * u).max(0.0))
 }
 
+/// As [`sampled_gaussian`], for the discrete Gaussian, at a whole order: theorem 5 of Zhu and Wang 2019, which holds for
+/// any mechanism whose divergences are at most the Gaussian's `order / 2z^2` -- as the discrete Gaussian's are (Canonne,
+/// Kamath and Steinke 2020, theorem 4).
+pub fn sampled_discrete_gaussian(rate: f64, noise_multiplier: f64, order: u32) -> f64 {
+    assert!(order > 1 && (0.0..=1.0).contains(&rate) && noise_multiplier > 0.0);
+    let plain = |order: u32| f64::from(order) / (2.0 * noise_multiplier * noise_multiplier);
+    if rate == 0.0 || rate == 1.0 {
+        return rate * plain(order);
+    }
+    let (log_rate, log_rest) = (libm::log(rate), libm::log1p(-rate));
+    let first = f64::from(order - 1) * log_rest + libm::log1p(f64::from(order - 1) * rate);
+    let term = |l: u32| {
+        let factor = if l == 2 { 0.0 } else { libm::log(3.0) };
+        let counted = log_choose(order, l) + f64::from(order - l) * log_rest + f64::from(l) * log_rate;
+        factor + counted + f64::from(l - 1) * plain(l)
+    };
+    (2..=order).map(term).fold(first, log_add).max(0.0) / f64::from(order - 1)
+}
+
 /// The least epsilon at `delta` that follows from RDP `divergences` at `orders`.
 ///
 /// Proposition 12 of Canonne, Kamath and Steinke 2020 (also Balle et al. 2020): r + ln(1 - 1/a) - ln(a delta) / (a - 1).
@@ -106,6 +125,18 @@ mod tests {
             let expected = libm::log1p(rate * rate * libm::expm1(1.0 / (noise * noise)));
             let found = sampled_gaussian(rate, noise, 2.0);
             assert!((found / expected - 1.0).abs() < 1e-10, "{rate} {noise}: {found} against {expected}");
+        }
+    }
+
+    #[test]
+    fn the_bound_for_discrete_noise_is_above_continuous_noise() {
+        for (rate, noise, order) in [(0.01, 1.0, 2), (0.1, 2.0, 8), (0.5, 4.0, 16), (1.0, 3.0, 5)] {
+            let bound = sampled_discrete_gaussian(rate, noise, order);
+            let tight = sampled_gaussian(rate, noise, f64::from(order));
+            assert!(
+                bound >= tight * (1.0 - 1e-9) && bound < 20.0 * tight,
+                "{rate} {noise} {order}: {bound} over {tight}"
+            );
         }
     }
 

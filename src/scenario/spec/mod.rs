@@ -7,6 +7,7 @@ pub(super) mod fidelity;
 mod network;
 mod population;
 mod precision;
+mod privacy;
 mod server;
 mod timing;
 mod training;
@@ -18,6 +19,7 @@ pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
 pub use precision::{Arithmetic, Precision};
+pub use privacy::{Accountant, Clipping, Noise, Placement, Privacy};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
 pub use training::{Accumulation, AdamVariant, Optimizer};
@@ -65,6 +67,9 @@ pub struct Scenario {
     pub evaluation: Evaluation,
     #[serde(default)]
     pub output: Output,
+    /// What protects the clients' updates; none is nothing. It is not written out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
 }
 
 /// The frozen base model and the adapter on it.
