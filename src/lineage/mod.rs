@@ -10,7 +10,7 @@ mod workshop;
 
 pub use executor::{Executor, Finished};
 pub use order::{Contribution, Order, OrderId, Rows, Training};
-pub use value::{Evaluated, RowsLoss, Trained, Value};
+pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use workshop::Workshop;
 
 use crate::store::StoreError;

@@ -6,26 +6,53 @@ use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
-use crate::adapter::Layout;
+use crate::adapter::{Adapter, Layout};
 use crate::dataset::Sample;
 use crate::store::{Digest, Key, key_of};
-use crate::training::Hyper;
+use crate::training::{Hyper, Objective};
 
 /// The place of an order in its graph.
 pub type OrderId = NodeIndex;
 
-/// Tokenised rows with their hashes.
+/// Tokenised rows with their hashes. A row is one sample, or under preference data the two of a pair.
 #[derive(Debug)]
 pub struct Rows {
     pub samples: Vec<Arc<Sample>>,
     hashes: Vec<Digest>,
+    /// [samples] Samples a row.
+    width: usize,
 }
 
 impl Rows {
     /// Hashes each row once.
     pub fn new(samples: Vec<Sample>) -> Self {
         let hashes = samples.iter().map(|sample| Digest(*sample.hash().as_bytes())).collect();
-        Self { samples: samples.into_iter().map(Arc::new).collect(), hashes }
+        Self { samples: samples.into_iter().map(Arc::new).collect(), hashes, width: 1 }
+    }
+
+    /// The same of pairs: chosen answer, then the rejected one.
+    pub fn of_pairs(pairs: Vec<[Sample; 2]>) -> Self {
+        Self { width: 2, ..Self::new(pairs.into_iter().flatten().collect()) }
+    }
+
+    /// Number of rows: of samples, or of pairs.
+    pub fn count(&self) -> usize {
+        self.samples.len() / self.width
+    }
+
+    /// The samples of a row.
+    pub fn row(&self, place: usize) -> &[Arc<Sample>] {
+        &self.samples[place * self.width..(place + 1) * self.width]
+    }
+
+    /// [tokens] The longest row.
+    pub fn longest(&self) -> u64 {
+        let tokens = |row: &[Arc<Sample>]| row.iter().map(|sample| sample.ids.len() as u64).sum();
+        self.samples.chunks(self.width).map(tokens).max().unwrap_or(0)
+    }
+
+    fn row_hashes(&self, place: usize) -> &[Digest] {
+        &self.hashes[place * self.width..(place + 1) * self.width]
     }
 
     /// Tokens that a loss is taken on.
@@ -52,6 +79,7 @@ pub struct Training {
     /// [micro-batches] Micro-batches a step.
     pub accumulation: usize,
     pub hyper: Hyper,
+    pub objective: Objective,
     /// Keys the dropout masks, with `stream`; without dropout a training does not depend on either.
     pub seed: Seed,
     /// The task's place among all tasks of its client and of other clients.
@@ -75,12 +103,18 @@ pub struct Contribution {
 pub enum Order {
     /// The adapter that every run of this seed starts from.
     Initial { layout: Arc<Layout>, seed: Seed },
+    /// An adapter that the run was given to start from.
+    Given(Arc<Adapter>),
     /// Local training from the adapter of `base`.
     Train { base: OrderId, training: Training },
+    /// Trainings in one pass over the base, where the bits of each may depend on the others.
+    Cohort(Vec<Order>),
+    /// The update of one training of a cohort; `client` is for messages.
+    Member { cohort: OrderId, index: usize, client: u32 },
     /// The next server model.
     Aggregate { server: OrderId, contributions: Vec<Contribution> },
     /// Losses of the adapter of `model` on groups of rows.
-    Evaluate { model: OrderId, groups: Vec<Arc<Rows>> },
+    Evaluate { model: OrderId, groups: Vec<Arc<Rows>>, objective: Objective },
 }
 
 impl Order {
@@ -88,7 +122,10 @@ impl Order {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Initial { .. } => "initial",
+            Self::Given(_) => "given",
             Self::Train { .. } => "train",
+            Self::Cohort(_) => "cohort",
+            Self::Member { .. } => "member",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
         }
@@ -97,8 +134,10 @@ impl Order {
     /// The orders whose results it needs, each once for each use.
     pub fn inputs(&self) -> Vec<OrderId> {
         match self {
-            Self::Initial { .. } => vec![],
+            Self::Initial { .. } | Self::Given(_) => vec![],
             Self::Train { base, .. } => vec![*base],
+            Self::Cohort(members) => members.iter().flat_map(Order::inputs).collect(),
+            Self::Member { cohort, .. } => vec![*cohort],
             Self::Aggregate { server, contributions } => {
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
                 std::iter::once(*server).chain(pairs).collect()
@@ -111,20 +150,26 @@ impl Order {
     ///
     /// `engine` stands for base model and numerics; `input` gives the keys of the orders it depends on. The number in
     /// each name is the version of the code that computes the order: a change of its bits raises it.
-    pub fn key(&self, engine: Digest, input: impl Fn(OrderId) -> Key) -> Key {
+    pub fn key(&self, engine: Digest, input: &dyn Fn(OrderId) -> Key) -> Key {
         match self {
             Self::Initial { layout, seed } => key_of("fedreplay order initial v1", &(&**layout, seed)),
+            Self::Given(adapter) => key_of("fedreplay order given v1", adapter.hash().as_bytes()),
             Self::Train { base, training } => {
-                key_of("fedreplay order train v1", &training.material(engine, input(*base)))
+                key_of("fedreplay order train v3", &training.material(engine, input(*base)))
             }
+            Self::Cohort(members) => {
+                let members: Vec<Key> = members.iter().map(|member| member.key(engine, input)).collect();
+                key_of("fedreplay order cohort v1", &members)
+            }
+            Self::Member { cohort, index, .. } => key_of("fedreplay order member v1", &(input(*cohort), *index as u64)),
             Self::Aggregate { server, contributions } => {
                 let part = |c: &Contribution| (input(c.update), input(c.base), c.weight, c.discount);
                 let parts: Vec<_> = contributions.iter().map(part).collect();
                 key_of("fedreplay order aggregate v2", &(input(*server), parts))
             }
-            Self::Evaluate { model, groups } => {
+            Self::Evaluate { model, groups, objective } => {
                 let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();
-                key_of("fedreplay order evaluate v1", &(engine, input(*model), rows))
+                key_of("fedreplay order evaluate v2", &(engine, input(*model), rows, objective))
             }
         }
     }
@@ -132,8 +177,9 @@ impl Order {
 
 impl Training {
     fn material(&self, engine: Digest, base: Key) -> impl Serialize {
-        let rows: Vec<Digest> = self.picks.iter().map(|&row| self.rows.hashes[row]).collect();
+        let rows: Vec<Digest> = self.picks.iter().flat_map(|&row| self.rows.row_hashes(row)).copied().collect();
         let masks = (self.hyper.dropout > 0.0).then_some((self.seed, self.stream));
-        (engine, base, rows, self.batch_size as u64, self.accumulation as u64, self.hyper.clone(), masks)
+        let shape = (self.batch_size as u64, self.accumulation as u64);
+        (engine, base, rows, shape, self.hyper.clone(), self.objective, masks)
     }
 }

@@ -14,6 +14,8 @@ pub enum Value {
     Model { adapter: Arc<Adapter>, weights: Vec<f64> },
     /// A client's update.
     Trained(Arc<Trained>),
+    /// The updates of a cohort, in its order.
+    Cohort(Vec<Arc<Trained>>),
     /// Losses.
     Evaluated(Arc<Evaluated>),
 }
@@ -29,7 +31,7 @@ pub struct Trained {
 /// How a local training went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainedRecord {
-    /// [nats/token] Training loss of each step; absent where it was not finite.
+    /// [nats/token, nats/pair under preference training] Training loss of each step; absent where it was not finite.
     pub losses: Vec<Option<f64>>,
     /// [tokens] Tokens processed, prompts included.
     pub tokens: u64,
@@ -39,6 +41,8 @@ pub struct TrainedRecord {
     pub update_norm: f64,
     /// Why the update cannot be used, if so.
     pub unusable: Option<String>,
+    /// Under preference training, the means over all steps.
+    pub preference: Option<Ranking>,
 }
 
 impl TrainedRecord {
@@ -47,6 +51,15 @@ impl TrainedRecord {
         let sum: Option<f64> = self.losses.iter().copied().sum();
         sum.map(|sum| sum / self.losses.len() as f64)
     }
+}
+
+/// How pairs are ranked: means over them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// [1] Reward of the chosen answer less that of the rejected one.
+    pub margin: f64,
+    /// [1] Share of pairs in which the chosen answer has the higher reward.
+    pub accuracy: f64,
 }
 
 /// Losses on groups of rows, in the order of the groups.
@@ -61,8 +74,10 @@ pub struct RowsLoss {
     pub rows: u64,
     /// [tokens] Tokens that the loss was taken on.
     pub target_tokens: u64,
-    /// [nats/token] Mean over these tokens; absent if it was not finite or there were none.
+    /// [nats/token, nats/pair of preference data] Mean over these; absent if it was not finite or there were none.
     pub loss: Option<f64>,
+    /// Of preference data.
+    pub preference: Option<Ranking>,
 }
 
 /// The form of a value on disk.
@@ -71,18 +86,19 @@ enum Stored {
     Model { adapter: Vec<u8>, weights: Vec<f64> },
     Trained { adapter: Vec<u8>, record: TrainedRecord },
     Evaluated(Evaluated),
+    Cohort(Vec<(Vec<u8>, TrainedRecord)>),
 }
 
 impl Value {
     /// The adapter of a model or an update.
     ///
     /// # Panics
-    /// If the value is of losses: no order takes losses for a model.
+    /// If the value is of losses or of a cohort: no order takes either for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
-            Self::Evaluated(_) => unreachable!("losses were asked for an adapter"),
+            Self::Evaluated(_) | Self::Cohort(_) => unreachable!("losses or a cohort were asked for an adapter"),
         }
     }
 
@@ -99,6 +115,9 @@ impl Value {
                 Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
+            Self::Cohort(members) => {
+                Stored::Cohort(members.iter().map(|one| (one.adapter.to_bytes(), one.record.clone())).collect())
+            }
         };
         postcard::to_stdvec(&stored).expect("a stored value has known lengths")
     }
@@ -112,6 +131,10 @@ impl Value {
                 Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
+            Stored::Cohort(members) => {
+                let one = |(bytes, record)| Some(Arc::new(Trained { adapter: adapter(bytes)?, record }));
+                Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)
+            }
         })
     }
 }

@@ -13,6 +13,7 @@ mod replay;
 mod rows;
 mod timeline;
 mod timing;
+mod trust;
 
 pub use error::RunError;
 pub use inputs::{ClientRows, Inputs, PlanInputs};

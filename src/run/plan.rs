@@ -10,7 +10,7 @@ use super::timeline::ScheduledRound;
 use crate::dataset::round_rows;
 use crate::lineage::{Contribution, Executor, Order, OrderError, OrderId, Rows, Training};
 use crate::scenario::{self, Accumulation, Algorithm, Discount, LrSchedule, Optimizer, Protocol, Scenario, Weights};
-use crate::training::{Accumulation as Weighing, AdamVariant, Hyper, Optimizer as Rule};
+use crate::training::{Accumulation as Weighing, AdamVariant, Hyper, Objective, Optimizer as Rule};
 
 /// Number of the server among the aggregators.
 const SERVER: u32 = 0;
@@ -56,16 +56,28 @@ pub struct Planner<'a> {
     edge_weights: BTreeMap<u32, f64>,
     /// Models that are kept because a round that is not known yet may start from them.
     kept: Option<VecDeque<OrderId>>,
+    /// How many trainings from one model are ordered as one, where company may change bits.
+    keyed: Option<usize>,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed.
-    pub fn new(scenario: &'a Scenario, inputs: &'a Inputs, executor: &'a Executor<'a>, keeps_models: bool) -> Self {
-        let layout = inputs.trainer.layout();
-        let initial = executor.add(Order::Initial { layout, seed: Seed(scenario.seed) });
+    /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed; `keyed` says
+    /// how many trainings from one model are ordered as one, where company may change bits.
+    pub fn new(
+        scenario: &'a Scenario,
+        inputs: &'a Inputs,
+        executor: &'a Executor<'a>,
+        keeps_models: bool,
+        keyed: Option<usize>,
+    ) -> Self {
+        let initial = match &inputs.adapter {
+            Some(adapter) => Order::Given(adapter.clone()),
+            None => Order::Initial { layout: inputs.trainer.layout(), seed: Seed(scenario.seed) },
+        };
+        let initial = executor.add(initial);
         let kept = keeps_models.then(|| VecDeque::from([initial]));
         kept.iter().flatten().for_each(|&model| executor.demand(model));
-        Self { scenario, inputs, executor, versions: vec![initial], edge_weights: BTreeMap::new(), kept }
+        Self { scenario, inputs, executor, versions: vec![initial], edge_weights: BTreeMap::new(), kept, keyed }
     }
 
     /// Evaluates the model before any training.
@@ -117,12 +129,15 @@ impl<'a> Planner<'a> {
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
         let mut contributions = Vec::with_capacity(round.counted_tasks.len());
-        for counted in &round.counted_tasks {
-            let start = self.versions[counted.based_on_version as usize];
+        let trainings = round.counted_tasks.iter().map(|counted| {
+            let base = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
             let training = self.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
-            let update = self.executor.add(Order::Train { base: start, training });
-            updates.push(update);
+            Order::Train { base, training }
+        });
+        updates.extend(self.ordered(trainings.collect()));
+        for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
+            let start = self.versions[counted.based_on_version as usize];
             let weight = self.weight(counted.client);
             let (mixes_models, discount) = self.discount(counted.staleness);
             let base = if mixes_models { server } else { start };
@@ -132,6 +147,24 @@ impl<'a> Planner<'a> {
             }
         }
         contributions
+    }
+
+    /// Adds trainings to the graph, one by one or in the groups that are part of their keys.
+    fn ordered(&self, trainings: Vec<Order>) -> Vec<OrderId> {
+        let Some(most) = self.keyed else {
+            return trainings.into_iter().map(|training| self.executor.add(training)).collect();
+        };
+        let mut orders = vec![OrderId::end(); trainings.len()];
+        for group in groups(&trainings, most) {
+            let cohort = group.iter().map(|&place| trainings[place].clone()).collect();
+            let cohort = self.executor.add(Order::Cohort(cohort));
+            for (index, &place) in group.iter().enumerate() {
+                let Order::Train { training, .. } = &trainings[place] else { unreachable!("they are trainings") };
+                let client = training.client;
+                orders[place] = self.executor.add(Order::Member { cohort, index, client });
+            }
+        }
+        orders
     }
 
     /// The models of edges as changes of the server's model, weighted by the data behind them.
@@ -183,7 +216,8 @@ impl<'a> Planner<'a> {
     }
 
     fn evaluations(&self, model: OrderId) -> Evaluations {
-        let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups });
+        let objective = self.objective();
+        let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups, objective });
         let test = self.inputs.test.iter().map(|rows| evaluate(vec![rows.clone()])).next();
         let held_out = evaluate(self.inputs.clients.iter().map(|client| client.held_out.clone()).collect());
         [Some(model), test, Some(held_out)].into_iter().flatten().for_each(|order| self.executor.demand(order));
@@ -205,7 +239,7 @@ impl<'a> Planner<'a> {
         }
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
-        let evaluation = self.executor.add(Order::Evaluate { model, groups });
+        let evaluation = self.executor.add(Order::Evaluate { model, groups, objective: self.objective() });
         [model, evaluation].into_iter().for_each(|order| self.executor.demand(order));
         LocalBaseline { client, model, evaluation }
     }
@@ -216,10 +250,18 @@ impl<'a> Planner<'a> {
         let (batch_size, accumulation) = (training.batch_size as usize, training.gradient_accumulation as usize);
         let wanted = training.local_steps as usize * accumulation * batch_size;
         let seed = Seed(self.scenario.seed);
-        let picks = round_rows(seed, u64::from(client), client_task, rows.samples.len(), wanted);
+        let picks = round_rows(seed, u64::from(client), client_task, rows.count(), wanted);
         let hyper = self.hyper(round);
         let stream = u64::from(client) << 32 | client_task;
-        Training { client, rows: rows.clone(), picks, batch_size, accumulation, hyper, seed, stream }
+        let (rows, objective) = (rows.clone(), self.objective());
+        Training { client, rows, picks, batch_size, accumulation, hyper, objective, seed, stream }
+    }
+
+    fn objective(&self) -> Objective {
+        match self.scenario.training.objective {
+            scenario::Objective::Sft => Objective::Sft,
+            scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
+        }
     }
 
     fn hyper(&self, round: u32) -> Hyper {
@@ -240,10 +282,19 @@ impl<'a> Planner<'a> {
     fn weight(&self, client: u32) -> f64 {
         let Algorithm::FedAvg { weights } = self.scenario.algorithm;
         match weights {
-            Weights::Samples => self.inputs.clients[client as usize].train.samples.len() as f64,
+            Weights::Samples => self.inputs.clients[client as usize].train.count() as f64,
             Weights::Uniform => 1.0,
         }
     }
+}
+
+/// The places of trainings that start from one model, in plan order, at most so many together.
+fn groups(trainings: &[Order], most: usize) -> Vec<Vec<usize>> {
+    let mut by_base: BTreeMap<OrderId, Vec<usize>> = BTreeMap::new();
+    for (place, training) in trainings.iter().enumerate() {
+        by_base.entry(training.inputs()[0]).or_default().push(place);
+    }
+    by_base.values().flat_map(|places| places.chunks(most).map(<[usize]>::to_vec)).collect()
 }
 
 /// The scenario's optimiser as the training engine names it.

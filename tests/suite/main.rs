@@ -1,8 +1,12 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
+mod adapters;
 mod bad_input;
 mod determinism;
+mod execution;
+mod hub;
 mod interruption;
+mod objectives;
 mod quickstart;
 mod real_data;
 mod record;

@@ -1,16 +1,18 @@
 //! The fields of a scenario file: names, units, defaults and ranges.
 
+mod execution;
 mod network;
 mod population;
 mod server;
 mod timing;
 mod training;
 
+pub use execution::{Checkpointing, Execution, Grouping};
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
-pub use training::{Accumulation, AdamVariant, Optimizer};
+pub use training::{Accumulation, AdamVariant, Objective, Optimizer};
 
 use std::path::PathBuf;
 
@@ -51,6 +53,8 @@ pub struct Scenario {
     #[serde(default)]
     pub evaluation: Evaluation,
     #[serde(default)]
+    pub execution: Execution,
+    #[serde(default)]
     pub output: Output,
 }
 
@@ -61,6 +65,10 @@ pub struct Model {
     /// Hugging Face folder: config.json, safetensors, tokenizer.json. Relative to the scenario file.
     #[serde(default)]
     pub folder: Option<PathBuf>,
+    /// A model of the Hugging Face Hub, instead of a folder: `("org/name", "revision")`. HF_HOME, HF_ENDPOINT,
+    /// HF_HUB_OFFLINE and HF_TOKEN are honoured. A run that must be repeatable anywhere names a commit.
+    #[serde(default)]
+    pub hub: Option<(String, String)>,
     /// The shape alone, instead of a folder: enough for `plan`, which trains nothing.
     #[serde(default)]
     pub shape: Option<ModelShape>,
@@ -70,6 +78,10 @@ pub struct Model {
     /// Number format of the base model's weights and of the arithmetic on them.
     #[serde(default)]
     pub precision: Precision,
+    /// PEFT folder of the adapter that the run starts from, instead of a fresh one; it must agree with `lora`. Relative to
+    /// the scenario file.
+    #[serde(default)]
+    pub adapter: Option<PathBuf>,
     pub lora: Lora,
 }
 
@@ -91,7 +103,7 @@ pub struct Lora {
     /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank -- above 0 in 32 bits.
     #[serde(deserialize_with = "range::positive_single")]
     pub alpha: f64,
-    /// Names or suffixes of the linear modules that get an adapter.
+    /// Names or suffixes of the linear modules that get an adapter; `all-linear` is every one.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
     /// [1] Dropout probability on the adapter's input while training -- below 1.
@@ -135,6 +147,8 @@ pub enum Template {
     #[default]
     Alpaca,
     Vicuna,
+    /// The chat template of the tokenizer's folder. It writes special tokens itself.
+    Chat,
 }
 
 /// What becomes of a row whose prompt leaves no room for a token of its response.
@@ -160,6 +174,8 @@ pub struct Training {
     /// [micro-batches] Micro-batches of one optimiser step -- at least 1.
     #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
     pub gradient_accumulation: u32,
+    #[serde(default)]
+    pub objective: Objective,
     /// How the micro-batches of one step are weighted.
     #[serde(default)]
     pub accumulation: Accumulation,
