@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod ledger;
 pub mod lineage;
 pub mod model;
+pub mod privacy;
 pub mod run;
 pub mod scenario;
 pub mod store;

@@ -11,6 +11,7 @@
 mod diff;
 mod plan;
 mod playing;
+mod privacy;
 mod progress;
 mod replay;
 mod resume;
@@ -61,6 +62,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// What differential privacy costs: the epsilon of a noise multiplier, or the noise for an epsilon.
+    Privacy(privacy::Arguments),
 }
 
 /// Runs the program and returns its exit code.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -66,6 +66,20 @@ enum Phase {
     /// Taken, or about to be, by a worker.
     Started,
     Done(Value),
+    /// Done, and kept in the store alone: what clients keep from task to task fills no memory in between.
+    Shelved,
+}
+
+impl Phase {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Shelved)
+    }
+}
+
+/// An input of an order that is about to be computed.
+enum Given {
+    Value(Value),
+    Shelved(Key),
 }
 
 /// An order in a worker's hands.
@@ -73,11 +87,11 @@ struct Taken {
     id: OrderId,
     order: Order,
     key: Key,
-    inputs: Option<Vec<Value>>,
+    inputs: Option<Vec<Given>>,
 }
 
 impl Taken {
-    fn given(&self) -> &[Value] {
+    fn given(&self) -> &[Given] {
         self.inputs.as_deref().expect("orders without inputs are loaded or put back")
     }
 }
@@ -155,6 +169,11 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Gives up the caller's hold on a demanded order without waiting for its value.
+    pub fn let_go(&self, id: OrderId) {
+        self.lock().release(id);
+    }
+
     /// What was finished since the last call, in the order in which it was.
     pub fn finished(&self) -> Vec<Finished> {
         std::mem::take(&mut self.lock().finished)
@@ -173,7 +192,7 @@ impl<'a> Executor<'a> {
                 continue;
             }
             let inputs = state.graph[id].order.inputs();
-            let missing = inputs.iter().filter(|&&input| !matches!(state.graph[input].phase, Phase::Done(_))).count();
+            let missing = inputs.iter().filter(|&&input| !state.graph[input].phase.is_done()).count();
             state.graph[id].phase = Phase::Waiting(missing);
             state.graph[id].holds_inputs = true;
             if missing == 0 {
@@ -212,6 +231,14 @@ impl<'a> Executor<'a> {
         Ok(done)
     }
 
+    fn given(&self, inputs: &[Given]) -> Result<Vec<Value>, OrderError> {
+        let value = |input: &Given| match input {
+            Given::Value(value) => Ok(value.clone()),
+            Given::Shelved(key) => self.load(*key).ok_or(OrderError::Lost { key: *key }),
+        };
+        inputs.iter().map(value).collect()
+    }
+
     fn load(&self, key: Key) -> Option<Value> {
         self.store.get(key).and_then(|bytes| Value::from_bytes(&bytes))
     }
@@ -220,9 +247,11 @@ impl<'a> Executor<'a> {
     fn compute(&self, taken: &[Taken]) -> Result<Vec<Value>, OrderError> {
         let values = match taken {
             [] => return Ok(vec![]),
-            [one] => vec![self.workshop.compute(&one.order, one.given())?],
+            [one] => vec![self.workshop.compute(&one.order, &self.given(one.given())?)?],
             several => {
-                let orders: Vec<_> = several.iter().map(|one| (&one.order, one.given())).collect();
+                let inputs = several.iter().map(|one| self.given(one.given())).collect::<Result<Vec<_>, _>>()?;
+                let orders: Vec<_> =
+                    several.iter().zip(&inputs).map(|(one, inputs)| (&one.order, &inputs[..])).collect();
                 self.workshop.train(&orders)?.into_iter().map(Value::Trained).collect()
             }
         };
@@ -271,8 +300,9 @@ impl<'a> Executor<'a> {
         match self.workshop.accept(&taken.order, value) {
             Ok(value) => {
                 let Taken { id: order, key, .. } = taken;
+                let shelves = matches!(value, Value::Control(_)) && self.store.contains(key);
                 let finished = Finished { order, kind: taken.order.kind(), key, from_store, seconds };
-                self.lock().complete(finished, value);
+                self.lock().complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
             }
             Err(error) => self.fail(error),
         }
@@ -294,15 +324,15 @@ impl State {
     /// Whether an order is a training whose inputs are there.
     fn can_train(&self, id: OrderId) -> bool {
         let order = &self.graph[id].order;
-        matches!(order, Order::Train { .. })
-            && order.inputs().iter().all(|&input| matches!(self.graph[input].phase, Phase::Done(_)))
+        matches!(order, Order::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
     }
 
     /// An order with the values of its inputs, unless its result was expected from the store and they were not computed.
     fn taken(&self, id: OrderId) -> Taken {
         let node = &self.graph[id];
         let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
-            Phase::Done(value) => Some(value.clone()),
+            Phase::Done(value) => Some(Given::Value(value.clone())),
+            Phase::Shelved => Some(Given::Shelved(self.graph[input].key)),
             _ => None,
         });
         Taken { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
@@ -313,10 +343,10 @@ impl State {
         self.ready.insert(id);
     }
 
-    fn complete(&mut self, finished: Finished, value: Value) {
+    fn complete(&mut self, finished: Finished, phase: Phase) {
         let id = finished.order;
         self.finished.push(finished);
-        self.graph[id].phase = Phase::Done(value);
+        self.graph[id].phase = phase;
         // One edge for each use, as in the count of missing inputs.
         let users: Vec<OrderId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
         for user in users {
@@ -336,7 +366,7 @@ impl State {
     fn release(&mut self, id: OrderId) {
         let node = &mut self.graph[id];
         node.holds = node.holds.checked_sub(1).expect("every release answers a hold");
-        if node.holds == 0 && matches!(node.phase, Phase::Done(_)) {
+        if node.holds == 0 && node.phase.is_done() {
             node.phase = Phase::Planned;
         }
     }

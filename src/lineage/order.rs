@@ -7,9 +7,10 @@ use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
 use crate::adapter::{Adapter, Layout};
+use crate::algorithm::ServerRule;
 use crate::dataset::Sample;
 use crate::store::{Digest, Key, key_of};
-use crate::training::{Hyper, Objective};
+use crate::training::{CorrectionPlace, Hyper, Objective};
 
 /// The place of an order in its graph.
 pub type OrderId = NodeIndex;
@@ -55,6 +56,13 @@ impl Rows {
         &self.hashes[place * self.width..(place + 1) * self.width]
     }
 
+    /// The rows of all, in order.
+    pub fn pooled(parts: &[Arc<Rows>]) -> Self {
+        let samples = parts.iter().flat_map(|rows| rows.samples.iter().cloned()).collect();
+        let hashes = parts.iter().flat_map(|rows| rows.hashes.iter().copied()).collect();
+        Self { samples, hashes, width: parts.first().map_or(1, |rows| rows.width) }
+    }
+
     /// Tokens that a loss is taken on.
     pub fn target_tokens(&self) -> u64 {
         self.samples.iter().map(|sample| sample.target_tokens()).sum()
@@ -72,14 +80,12 @@ pub struct Training {
     /// For messages only: two clients with the same rows do the same work.
     pub client: u32,
     pub rows: Arc<Rows>,
-    /// Positions in `rows`: all rows of the first micro-batch of the first step, then of the second, and so on.
-    pub picks: Vec<usize>,
-    /// [rows] Rows a micro-batch.
-    pub batch_size: usize,
-    /// [micro-batches] Micro-batches a step.
-    pub accumulation: usize,
+    /// Positions in `rows`, by step and micro-batch.
+    pub steps: Vec<Vec<Vec<usize>>>,
     pub hyper: Hyper,
     pub objective: Objective,
+    /// Where SCAFFOLD's correction enters, under such a method.
+    pub correction: Option<CorrectionPlace>,
     /// Keys the dropout masks, with `stream`; without dropout a training does not depend on either.
     pub seed: Seed,
     /// The task's place among all tasks of its client and of other clients.
@@ -98,21 +104,46 @@ pub struct Contribution {
     pub discount: f64,
 }
 
+/// What a client's control variate becomes with a task that counted (SCAFFOLD).
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// The client's training.
+    pub update: OrderId,
+    /// The model that it started from.
+    pub base: OrderId,
+    /// The variate that it started with; none is zero.
+    pub before: Option<OrderId>,
+    /// [steps] Steps of the task.
+    pub steps: u32,
+    /// [1] Their learning rate.
+    pub learning_rate: f64,
+}
+
+/// The control variates of a round's counted clients, after and before it.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    pub changes: Vec<(OrderId, Option<OrderId>)>,
+    /// [clients] Clients of the whole federation.
+    pub clients: u32,
+}
+
 /// Something to compute.
 #[derive(Clone, Debug)]
 pub enum Order {
     /// The adapter that every run of this seed starts from.
     Initial { layout: Arc<Layout>, seed: Seed },
-    /// An adapter that the run was given to start from.
-    Given(Arc<Adapter>),
-    /// Local training from the adapter of `base`.
-    Train { base: OrderId, training: Training },
+    /// An adapter that the run is given to start from.
+    Given { adapter: Arc<Adapter> },
+    /// Local training from the adapter of `base`, with the client's control variate if it has one.
+    Train { base: OrderId, control: Option<OrderId>, training: Training },
     /// Trainings in one pass over the base, where the bits of each may depend on the others.
     Cohort(Vec<Order>),
     /// The update of one training of a cohort; `client` is for messages.
     Member { cohort: OrderId, index: usize, client: u32 },
+    /// A client's control variate after a task that counted.
+    Control(Control),
     /// The next server model.
-    Aggregate { server: OrderId, contributions: Vec<Contribution> },
+    Aggregate { server: OrderId, contributions: Vec<Contribution>, rule: ServerRule, controls: Option<Controls> },
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: OrderId, groups: Vec<Arc<Rows>>, objective: Objective },
 }
@@ -122,10 +153,11 @@ impl Order {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Initial { .. } => "initial",
-            Self::Given(_) => "given",
+            Self::Given { .. } => "given",
             Self::Train { .. } => "train",
             Self::Cohort(_) => "cohort",
             Self::Member { .. } => "member",
+            Self::Control(_) => "control",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
         }
@@ -134,13 +166,16 @@ impl Order {
     /// The orders whose results it needs, each once for each use.
     pub fn inputs(&self) -> Vec<OrderId> {
         match self {
-            Self::Initial { .. } | Self::Given(_) => vec![],
-            Self::Train { base, .. } => vec![*base],
+            Self::Initial { .. } | Self::Given { .. } => vec![],
+            Self::Train { base, control, .. } => std::iter::once(*base).chain(*control).collect(),
             Self::Cohort(members) => members.iter().flat_map(Order::inputs).collect(),
             Self::Member { cohort, .. } => vec![*cohort],
-            Self::Aggregate { server, contributions } => {
+            Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),
+            Self::Aggregate { server, contributions, controls, .. } => {
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
-                std::iter::once(*server).chain(pairs).collect()
+                let changes = controls.iter().flat_map(|controls| &controls.changes);
+                let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));
+                std::iter::once(*server).chain(pairs).chain(variates).collect()
             }
             Self::Evaluate { model, .. } => vec![*model],
         }
@@ -152,20 +187,29 @@ impl Order {
     /// each name is the version of the code that computes the order: a change of its bits raises it.
     pub fn key(&self, engine: Digest, input: &dyn Fn(OrderId) -> Key) -> Key {
         match self {
-            Self::Initial { layout, seed } => key_of("fedreplay order initial v1", &(&**layout, seed)),
-            Self::Given(adapter) => key_of("fedreplay order given v1", adapter.hash().as_bytes()),
-            Self::Train { base, training } => {
-                key_of("fedreplay order train v3", &training.material(engine, input(*base)))
+            Self::Initial { layout, seed } => key_of("fedreplay order initial v2", &(&**layout, seed)),
+            Self::Given { adapter } => key_of("fedreplay order given v1", adapter.hash().as_bytes()),
+            Self::Train { base, control, training } => {
+                let control = (training.correction, control.map(input));
+                key_of("fedreplay order train v3", &(training.material(engine, input(*base)), control))
             }
             Self::Cohort(members) => {
                 let members: Vec<Key> = members.iter().map(|member| member.key(engine, input)).collect();
                 key_of("fedreplay order cohort v1", &members)
             }
             Self::Member { cohort, index, .. } => key_of("fedreplay order member v1", &(input(*cohort), *index as u64)),
-            Self::Aggregate { server, contributions } => {
+            Self::Control(control) => {
+                let inputs = (input(control.update), input(control.base), control.before.map(input));
+                key_of("fedreplay order control v1", &(inputs, control.steps, control.learning_rate))
+            }
+            Self::Aggregate { server, contributions, rule, controls } => {
                 let part = |c: &Contribution| (input(c.update), input(c.base), c.weight, c.discount);
                 let parts: Vec<_> = contributions.iter().map(part).collect();
-                key_of("fedreplay order aggregate v2", &(input(*server), parts))
+                let change = |&(after, before): &(OrderId, Option<OrderId>)| (input(after), before.map(input));
+                let controls = controls
+                    .as_ref()
+                    .map(|controls| (controls.changes.iter().map(change).collect::<Vec<_>>(), controls.clients));
+                key_of("fedreplay order aggregate v3", &(input(*server), parts, rule, controls))
             }
             Self::Evaluate { model, groups, objective } => {
                 let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();
@@ -177,9 +221,10 @@ impl Order {
 
 impl Training {
     fn material(&self, engine: Digest, base: Key) -> impl Serialize {
-        let rows: Vec<Digest> = self.picks.iter().flat_map(|&row| self.rows.row_hashes(row)).copied().collect();
+        let hashes = |rows: &Vec<usize>| rows.iter().flat_map(|&row| self.rows.row_hashes(row)).copied().collect();
+        let step = |step: &Vec<Vec<usize>>| step.iter().map(hashes).collect();
+        let steps: Vec<Vec<Vec<Digest>>> = self.steps.iter().map(step).collect();
         let masks = (self.hyper.dropout > 0.0).then_some((self.seed, self.stream));
-        let shape = (self.batch_size as u64, self.accumulation as u64);
-        (engine, base, rows, shape, self.hyper.clone(), self.objective, masks)
+        (engine, base, steps, self.hyper.clone(), self.objective, masks)
     }
 }

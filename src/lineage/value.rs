@@ -5,13 +5,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
+use crate::algorithm::ServerState;
 use crate::store::Digest;
 
 /// What an order gave.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// A server model, initial or aggregated. Weights are those of the contributions after normalisation.
-    Model { adapter: Arc<Adapter>, weights: Vec<f64> },
+    /// A server model, initial or aggregated, with the state that its server keeps beside it. Weights are those of the
+    /// contributions after normalisation.
+    Model { adapter: Arc<Adapter>, weights: Vec<f64>, state: ServerState },
+    /// A client's control variate.
+    Control(Arc<Adapter>),
     /// A client's update.
     Trained(Arc<Trained>),
     /// The updates of a cohort, in its order.
@@ -83,14 +87,15 @@ pub struct RowsLoss {
 /// The form of a value on disk.
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    Model { adapter: Vec<u8>, weights: Vec<f64> },
+    Model { adapter: Vec<u8>, weights: Vec<f64>, state: [Option<Vec<u8>>; 3] },
+    Control(Vec<u8>),
     Trained { adapter: Vec<u8>, record: TrainedRecord },
     Evaluated(Evaluated),
     Cohort(Vec<(Vec<u8>, TrainedRecord)>),
 }
 
 impl Value {
-    /// The adapter of a model or an update.
+    /// The adapter of a model, an update or a control variate.
     ///
     /// # Panics
     /// If the value is of losses or of a cohort: no order takes either for a model.
@@ -98,7 +103,16 @@ impl Value {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
+            Self::Control(adapter) => adapter,
             Self::Evaluated(_) | Self::Cohort(_) => unreachable!("losses or a cohort were asked for an adapter"),
+        }
+    }
+
+    /// The control variate of a model's server, if it keeps one.
+    pub fn server_control(&self) -> Option<&Arc<Adapter>> {
+        match self {
+            Self::Model { state, .. } => state.control.as_ref(),
+            _ => None,
         }
     }
 
@@ -110,7 +124,12 @@ impl Value {
     /// The value as bytes for the store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = match self {
-            Self::Model { adapter, weights } => Stored::Model { adapter: adapter.to_bytes(), weights: weights.clone() },
+            Self::Model { adapter, weights, state } => Stored::Model {
+                adapter: adapter.to_bytes(),
+                weights: weights.clone(),
+                state: state.parts().map(|part| part.map(|adapter| adapter.to_bytes())),
+            },
+            Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
             Self::Trained(trained) => {
                 Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
             }
@@ -126,7 +145,14 @@ impl Value {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let adapter = |bytes: Vec<u8>| Adapter::from_bytes(&bytes).ok().map(Arc::new);
         Some(match postcard::from_bytes(bytes).ok()? {
-            Stored::Model { adapter: bytes, weights } => Self::Model { adapter: adapter(bytes)?, weights },
+            Stored::Model { adapter: bytes, weights, state } => {
+                let mut parts = [None, None, None];
+                for (part, bytes) in parts.iter_mut().zip(state) {
+                    *part = bytes.map(|bytes| adapter(bytes).ok_or(())).transpose().ok()?;
+                }
+                Self::Model { adapter: adapter(bytes)?, weights, state: ServerState::from_parts(parts) }
+            }
+            Stored::Control(bytes) => Self::Control(adapter(bytes)?),
             Stored::Trained { adapter: bytes, record } => {
                 Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
             }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::order::{Contribution, Order};
+use super::order::{Contribution, Control, Controls, Order};
 use super::value::{Evaluated, Ranking, RowsLoss, Trained, TrainedRecord, Value};
 use super::{OrderError, Rows};
 use crate::adapter::Adapter;
-use crate::algorithm::{self, Update};
+use crate::algorithm::{self, ControlChange, MeanUpdate, ServerRule, ServerState, Update};
 use crate::dataset::Sample;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store, key_of};
@@ -37,9 +37,12 @@ impl<'a> Workshop<'a> {
     pub fn compute(&self, order: &Order, inputs: &[Value]) -> Result<Value, OrderError> {
         match order {
             Order::Initial { layout, seed } => {
-                Ok(Value::Model { adapter: Arc::new(Adapter::initial(layout.clone(), *seed)), weights: vec![] })
+                let adapter = Arc::new(Adapter::initial(layout.clone(), *seed));
+                Ok(Value::Model { adapter, weights: vec![], state: ServerState::default() })
             }
-            Order::Given(adapter) => Ok(Value::Model { adapter: adapter.clone(), weights: vec![] }),
+            Order::Given { adapter } => {
+                Ok(Value::Model { adapter: adapter.clone(), weights: vec![], state: ServerState::default() })
+            }
             Order::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)])?.remove(0))),
             Order::Cohort(members) => {
                 let mut rest = inputs;
@@ -54,7 +57,10 @@ impl<'a> Workshop<'a> {
                 Value::Cohort(members) => Ok(Value::Trained(members[*index].clone())),
                 _ => unreachable!("a member's input is its cohort"),
             },
-            Order::Aggregate { contributions, .. } => Ok(aggregate(inputs, contributions)),
+            Order::Control(order) => Ok(control(inputs, order)),
+            Order::Aggregate { contributions, rule, controls, .. } => {
+                Ok(aggregate(inputs, contributions, rule, controls.as_ref()))
+            }
             Order::Evaluate { groups, objective, .. } => self.evaluate(inputs[0].adapter(), groups, *objective),
         }
     }
@@ -149,18 +155,21 @@ fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
     RowsLoss { rows: rows.count() as u64, target_tokens: rows.target_tokens(), loss, preference }
 }
 
-/// The job of a training order; `inputs` are the values of its inputs.
+/// The job of a training order; `inputs` are the model that it starts from, and the client's variate if it has one.
 fn job(order: &Order, inputs: &[Value]) -> Job {
     let Order::Train { training, .. } = order else { unreachable!("only trainings are trained") };
-    let rows = |picks: &[usize]| picks.iter().flat_map(|&pick| training.rows.row(pick).iter().cloned()).collect();
-    let micro_batches: Vec<_> = training.picks.chunks(training.batch_size).map(rows).collect();
-    let steps: Vec<Step> = micro_batches.chunks(training.accumulation).map(<[_]>::to_vec).collect();
+    let (model, control) = (&inputs[0], inputs.get(1));
+    let correction = training.correction.and_then(|place| {
+        algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
+    });
+    let rows = |rows: &Vec<usize>| rows.iter().flat_map(|&row| training.rows.row(row).iter().cloned()).collect();
+    let step = |step: &Vec<Vec<usize>>| -> Step { step.iter().map(rows).collect() };
     Job {
-        adapter: inputs[0].adapter().clone(),
-        steps,
+        adapter: model.adapter().clone(),
+        steps: training.steps.iter().map(step).collect(),
         hyper: training.hyper.clone(),
         objective: training.objective,
-        terms: Terms::default(),
+        terms: Terms { correction, ..Terms::default() },
         seed: training.seed,
         stream: training.stream,
     }
@@ -190,12 +199,32 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
     Trained { adapter, record }
 }
 
-/// `inputs` are the server model, then update and base of each contribution.
-fn aggregate(inputs: &[Value], contributions: &[Contribution]) -> Value {
-    let (server, pairs) = inputs.split_first().expect("an aggregate has a server model");
+/// `inputs` are the update, the model that it started from, and the client's variate before if it has one.
+fn control(inputs: &[Value], order: &Control) -> Value {
+    let (update, base, before) = (&inputs[0], &inputs[1], inputs.get(2).map(Value::adapter));
+    let Value::Trained(trained) = update else { unreachable!("a variate follows a training") };
+    if trained.record.unusable.is_some() {
+        // What went wrong says nothing of the client's gradients.
+        let zeros = || Arc::new(Adapter::zeros(base.adapter().layout.clone()));
+        return Value::Control(before.cloned().unwrap_or_else(zeros));
+    }
+    let correction = algorithm::correction(base.server_control(), before);
+    Value::Control(Arc::new(algorithm::next_client_control(
+        base.adapter(),
+        &trained.adapter,
+        correction.as_deref(),
+        order.steps,
+        order.learning_rate,
+    )))
+}
+
+/// `inputs` are the server model, then update and base of each contribution, then the variates of `controls`.
+fn aggregate(inputs: &[Value], parts: &[Contribution], rule: &ServerRule, controls: Option<&Controls>) -> Value {
+    let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
+    let (pairs, variates) = rest.split_at(2 * parts.len());
     let updates: Vec<Update> = pairs
         .chunks_exact(2)
-        .zip(contributions)
+        .zip(parts)
         .map(|(pair, contribution)| {
             let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
             let weight = if usable { contribution.weight } else { 0.0 };
@@ -203,6 +232,20 @@ fn aggregate(inputs: &[Value], contributions: &[Contribution]) -> Value {
             Update { adapter, base, weight, discount: contribution.discount }
         })
         .collect();
-    let (adapter, weights) = algorithm::weighted_mean(server.adapter(), &updates);
-    Value::Model { adapter: Arc::new(adapter), weights }
+    let Value::Model { adapter: model, state, .. } = server else { unreachable!("an aggregate starts from a model") };
+    let MeanUpdate { change, weights } = algorithm::mean_update(model.values.len(), &updates);
+    let (adapter, mut state) = rule.apply(model, state, change.as_deref());
+    if let Some(controls) = controls {
+        let mut variates = variates.iter().map(|value| &**value.adapter());
+        let changes: Vec<ControlChange> = controls
+            .changes
+            .iter()
+            .map(|(_, before)| {
+                let after = variates.next().expect("each change has a variate after it");
+                ControlChange { before: before.map(|_| variates.next().expect("and one before")), after }
+            })
+            .collect();
+        state = algorithm::next_server_control(state, model, &changes, controls.clients);
+    }
+    Value::Model { adapter: Arc::new(adapter), weights, state }
 }

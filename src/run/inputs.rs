@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::{RunError, outline};
+use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{
     BadRows, ChatTemplate, ClientData, Federation, LongPrompts, Preference, Prompts, Sample, SequenceRules, Template,
@@ -34,8 +34,8 @@ pub struct Inputs {
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
     pub trainer: Trainer,
-    /// The adapter to start from, where it is not a fresh one.
-    pub adapter: Option<Arc<Adapter>>,
+    /// The adapter to start from, if the scenario gives one.
+    pub initial: Option<Arc<Adapter>>,
     /// Where each input lay and what it hashed to, by role.
     pub read: BTreeMap<String, Input>,
 }
@@ -58,17 +58,34 @@ impl Inputs {
             read.insert("test_data".to_owned(), input(path, data.content_hash));
             test = Some(Arc::new(reader.pooled(&data)?));
         }
-        let trainer = reader.trainer(&model_folder, device, numerics)?;
-        let adapter = loaded.scenario.model.adapter.as_ref().map(|folder| loaded.resolve(folder));
-        let adapter = adapter.map(|folder| start_adapter(&folder, &trainer, &mut read)).transpose()?;
+        let mut trainer = reader.trainer(&model_folder, device, numerics)?;
         reader.check_length(trainer.config().max_positions)?;
         let vocabulary = trainer.config().vocab_size as u32;
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
+        report_precision(&mut trainer, &model_folder, &clients)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         reader.note_text(&mut read);
-        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config())?;
-        Ok(Self { clients, facts, test, trainer, adapter, read })
+        let trace = trace::read(loaded, &mut read)?;
+        let initial = loaded.scenario.model.lora.initial.as_ref();
+        let initial =
+            initial.map(|folder| initial_adapter(&loaded.resolve(folder), &trainer, &mut read)).transpose()?;
+        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config(), &trace)?;
+        Ok(Self { clients, facts, test, trainer, initial, read })
     }
+}
+
+/// Tokens whose logits say how far a quantised base is from one in bfloat16.
+const COMPARED_TOKENS: usize = 128;
+
+/// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
+fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), RunError> {
+    let row = clients.iter().find_map(|client| client.train.samples.first());
+    if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {
+        let ids = &row.ids[..row.ids.len().min(COMPARED_TOKENS)];
+        trainer.measure_logit_error(folder, ids).map_err(RunError::Model)?;
+    }
+    tracing::info!("base model: {}", trainer.fingerprint().base);
+    Ok(())
 }
 
 /// What `plan` reads: as much of the inputs as decides times.
@@ -97,19 +114,20 @@ impl PlanInputs {
                 config
             }
         };
+        let trace = trace::read(loaded, &mut read)?;
         if let Some(synthetic) = &scenario.data.synthetic {
-            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config)?, read });
+            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config, &trace)?, read });
         }
         let reader = Reader::new(loaded)?;
         let (data, path) = reader.federation(reader.data_file()?)?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         reader.note_text(&mut read);
-        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config)?;
+        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
     }
 }
 
-fn input(path: PathBuf, hash: blake3::Hash) -> Input {
+pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     // An absolute path lets `replay` find the input from anywhere.
     let path = std::path::absolute(&path).unwrap_or(path);
     Input { path, hash: Digest(*hash.as_bytes()) }
@@ -125,8 +143,8 @@ fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, RunError> {
     }
 }
 
-/// Reads the adapter that the run starts from and checks it against the scenario's LoRA.
-fn start_adapter(
+/// Reads the adapter to start from and checks it against the scenario's LoRA.
+fn initial_adapter(
     folder: &Path,
     trainer: &Trainer,
     read: &mut BTreeMap<String, Input>,
@@ -142,7 +160,7 @@ fn start_adapter(
     if !adapter.is_finite() {
         return refuse("it holds a value that is NaN or infinite".into());
     }
-    read.insert("adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
+    read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
     Ok(Arc::new(adapter))
 }
 
@@ -197,7 +215,22 @@ impl<'a> Reader<'a> {
     }
 
     fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, RunError> {
-        data.clients.iter().enumerate().map(|(index, client)| self.client(index as u64, client)).collect()
+        let named = self.loaded.scenario.data.clients.as_deref();
+        if let Some(missing) =
+            named.and_then(|ids| ids.iter().find(|id| data.clients.iter().all(|client| client.id != **id)))
+        {
+            return Err(RunError::Usage(format!(
+                "failed to find the client \"{missing}\" of data.clients in the data"
+            )));
+        }
+        let is_wanted = |client: &ClientData| named.is_none_or(|ids| ids.contains(&client.id));
+        // A client keeps its number in the file for its split, so that a client of fewer has the rows that it has among all.
+        let wanted = data.clients.iter().enumerate().filter(|(_, client)| is_wanted(client));
+        let clients = wanted.map(|(index, client)| self.client(index as u64, client)).collect::<Result<Vec<_>, _>>()?;
+        match self.loaded.scenario.algorithm {
+            scenario::Algorithm::Centralised => Ok(vec![pooled(&clients)]),
+            _ => Ok(clients),
+        }
     }
 
     fn client(&self, index: u64, client: &ClientData) -> Result<ClientRows, RunError> {
@@ -252,10 +285,7 @@ impl<'a> Reader<'a> {
 
     fn trainer(&self, folder: &Path, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {
         let scenario = &self.loaded.scenario;
-        let precision = match scenario.model.precision {
-            scenario::Precision::F32 => crate::model::Precision::F32,
-            scenario::Precision::Bf16 => crate::model::Precision::Bf16,
-        };
+        let precision = outline::precision(&scenario.model);
         Trainer::load(folder, precision, device, &outline::lora_spec(scenario), numerics).map_err(RunError::Model)
     }
 }
@@ -291,6 +321,15 @@ impl TokenRows {
             }
         }
     }
+}
+
+/// One client with the training rows and the held-out rows of all.
+fn pooled(clients: &[ClientRows]) -> ClientRows {
+    let all = |rows: fn(&ClientRows) -> &Arc<Rows>| -> Arc<Rows> {
+        Arc::new(Rows::pooled(&clients.iter().map(|client| rows(client).clone()).collect::<Vec<_>>()))
+    };
+    let (train, held_out) = (all(|client| &client.train), all(|client| &client.held_out));
+    ClientRows { id: "all".into(), train, held_out }
 }
 
 /// A scenario that has times and no training.

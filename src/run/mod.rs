@@ -11,8 +11,10 @@ mod plan;
 mod play;
 mod replay;
 mod rows;
+mod task;
 mod timeline;
 mod timing;
+mod trace;
 mod trust;
 
 pub use error::RunError;

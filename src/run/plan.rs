@@ -6,11 +6,11 @@ use std::sync::Arc;
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::inputs::Inputs;
+use super::task::Tasks;
 use super::timeline::ScheduledRound;
-use crate::dataset::round_rows;
-use crate::lineage::{Contribution, Executor, Order, OrderError, OrderId, Rows, Training};
-use crate::scenario::{self, Accumulation, Algorithm, Discount, LrSchedule, Optimizer, Protocol, Scenario, Weights};
-use crate::training::{Accumulation as Weighing, AdamVariant, Hyper, Objective, Optimizer as Rule};
+use crate::algorithm::{Method, ServerRule};
+use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Rows};
+use crate::scenario::{Discount, Protocol, Scenario};
 
 /// Number of the server among the aggregators.
 const SERVER: u32 = 0;
@@ -28,6 +28,10 @@ pub struct PlannedRound {
     /// Whether the round made that model.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
+    /// Where nothing is aggregated: the evaluations of the clients' own models.
+    pub alone: Vec<LocalBaseline>,
+    /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
+    pub counts_alike: bool,
 }
 
 /// The evaluations of one server model.
@@ -37,7 +41,7 @@ pub struct Evaluations {
     pub held_out: OrderId,
 }
 
-/// A client trained alone from the initial adapter.
+/// A client trained alone.
 pub struct LocalBaseline {
     pub client: u32,
     pub model: OrderId,
@@ -54,6 +58,11 @@ pub struct Planner<'a> {
     versions: Vec<OrderId>,
     /// Weights of the updates in the models of edges since they were last merged.
     edge_weights: BTreeMap<u32, f64>,
+    tasks: Tasks<'a>,
+    /// Each client's control variate after its last counted task, under a method that has them.
+    controls: BTreeMap<u32, OrderId>,
+    /// Each client's own last model, where nothing is aggregated.
+    own_models: BTreeMap<u32, OrderId>,
     /// Models that are kept because a round that is not known yet may start from them.
     kept: Option<VecDeque<OrderId>>,
     /// How many trainings from one model are ordered as one, where company may change bits.
@@ -70,14 +79,26 @@ impl<'a> Planner<'a> {
         keeps_models: bool,
         keyed: Option<usize>,
     ) -> Self {
-        let initial = match &inputs.adapter {
-            Some(adapter) => Order::Given(adapter.clone()),
-            None => Order::Initial { layout: inputs.trainer.layout(), seed: Seed(scenario.seed) },
-        };
-        let initial = executor.add(initial);
+        let layout = inputs.trainer.layout();
+        let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
+        let initial = executor.add(match &inputs.initial {
+            Some(adapter) => Order::Given { adapter: adapter.clone() },
+            None => Order::Initial { layout, seed },
+        });
         let kept = keeps_models.then(|| VecDeque::from([initial]));
         kept.iter().flatten().for_each(|&model| executor.demand(model));
-        Self { scenario, inputs, executor, versions: vec![initial], edge_weights: BTreeMap::new(), kept, keyed }
+        Self {
+            scenario,
+            inputs,
+            executor,
+            versions: vec![initial],
+            edge_weights: BTreeMap::new(),
+            tasks: Tasks { scenario, inputs, method: Method::new(&scenario.algorithm) },
+            controls: BTreeMap::new(),
+            own_models: BTreeMap::new(),
+            kept,
+            keyed,
+        }
     }
 
     /// Evaluates the model before any training.
@@ -95,11 +116,8 @@ impl<'a> Planner<'a> {
         let mut updates = Vec::with_capacity(round.counted_tasks.len());
         if let Some(version) = round.version {
             assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
-            let contributions = match round.merged_versions.is_empty() {
-                true => self.contributions(scheduled, base, &mut updates),
-                false => self.merge(round, base),
-            };
-            self.versions.push(self.executor.add(Order::Aggregate { server: base, contributions }));
+            let order = self.aggregate(scheduled, base, &mut updates);
+            self.versions.push(self.executor.add(order));
         }
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
@@ -107,8 +125,58 @@ impl<'a> Planner<'a> {
         self.keep(model)?;
         let due =
             self.server_round(scheduled).is_some_and(|number| number.is_multiple_of(self.scenario.evaluation.every));
-        let evaluations = (due || is_last).then(|| self.evaluations(model));
-        Ok(PlannedRound { updates, base, model, version, is_new: round.version.is_some(), evaluations })
+        let is_due = due || is_last;
+        let is_alone = self.is_alone();
+        let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
+        let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
+        let is_new = round.version.is_some();
+        Ok(PlannedRound { updates, base, model, version, is_new, evaluations, alone, counts_alike: is_alone })
+    }
+
+    /// Whether clients go on from their own models. A single one does so by plain averaging too, and its model is then
+    /// the server's.
+    pub fn is_alone(&self) -> bool {
+        self.tasks.method.is_alone && self.inputs.clients.len() > 1
+    }
+
+    /// The order of a round's new model: the server's, or that of an edge, which averages plainly.
+    fn aggregate(&mut self, scheduled: &ScheduledRound, base: OrderId, updates: &mut Vec<OrderId>) -> Order {
+        let round = &scheduled.round;
+        let contributions = match round.merged_versions.is_empty() {
+            true => self.contributions(scheduled, base, updates),
+            false => self.merge(round, base),
+        };
+        let rule = if round.aggregator == SERVER { self.tasks.method.server } else { ServerRule::PLAIN };
+        let controls = self.tasks.method.client.correction.map(|_| self.controls(scheduled, updates));
+        Order::Aggregate { server: base, contributions, rule, controls }
+    }
+
+    /// The variates of the clients that a synchronous round counts: each has one task in it.
+    fn controls(&mut self, scheduled: &ScheduledRound, updates: &[OrderId]) -> Controls {
+        let mut changes = Vec::with_capacity(updates.len());
+        for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
+            let before = self.controls.get(&counted.client).copied();
+            let after = self.executor.add(Order::Control(Control {
+                update,
+                base: self.versions[counted.based_on_version as usize],
+                before,
+                steps: self.tasks.step_count(counted.client),
+                learning_rate: self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate,
+            }));
+            changes.push((after, before));
+            self.controls.insert(counted.client, after);
+            if self.kept.is_some() {
+                // A round that is not known yet may need it.
+                self.executor.demand(after);
+                before.into_iter().for_each(|before| self.executor.let_go(before));
+            }
+        }
+        Controls { changes, clients: self.inputs.clients.len() as u32 }
+    }
+
+    /// The clients' own models, evaluated.
+    fn evaluated_alone(&self) -> Vec<LocalBaseline> {
+        self.own_models.iter().map(|(&client, &model)| self.evaluated_on_own(client, model)).collect()
     }
 
     /// The number of a round among those of the server, from 1; none for the round of an edge.
@@ -129,16 +197,27 @@ impl<'a> Planner<'a> {
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
         let mut contributions = Vec::with_capacity(round.counted_tasks.len());
-        let trainings = round.counted_tasks.iter().map(|counted| {
-            let base = self.versions[counted.based_on_version as usize];
-            let task = scheduled.counted(counted.task);
-            let training = self.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
-            Order::Train { base, training }
-        });
-        updates.extend(self.ordered(trainings.collect()));
-        for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
+        let (mut trainings, mut weights) = (Vec::new(), Vec::new());
+        for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
-            let weight = self.weight(counted.client);
+            let task = scheduled.counted(counted.task);
+            let training = self.tasks.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
+            weights.push(if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training) });
+            let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
+            let control = self.controls.get(&counted.client).copied();
+            let order = Order::Train { base: own, control, training };
+            if self.is_alone() {
+                // Every client starts from another model: there is no company to be had.
+                let update = self.executor.add(order);
+                self.own_models.insert(counted.client, update);
+                updates.push(update);
+            } else {
+                trainings.push(order);
+            }
+        }
+        updates.extend(self.ordered(trainings));
+        for ((counted, weight), &update) in round.counted_tasks.iter().zip(weights).zip(&*updates) {
+            let start = self.versions[counted.based_on_version as usize];
             let (mixes_models, discount) = self.discount(counted.staleness);
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });
@@ -216,7 +295,7 @@ impl<'a> Planner<'a> {
     }
 
     fn evaluations(&self, model: OrderId) -> Evaluations {
-        let objective = self.objective();
+        let objective = self.tasks.objective();
         let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups, objective });
         let test = self.inputs.test.iter().map(|rows| evaluate(vec![rows.clone()])).next();
         let held_out = evaluate(self.inputs.clients.iter().map(|client| client.held_out.clone()).collect());
@@ -234,57 +313,19 @@ impl<'a> Planner<'a> {
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
         for round in 1..=self.scenario.rounds {
-            let training = self.training(client, u64::from(round - 1), round);
-            model = self.executor.add(Order::Train { base: model, training });
+            let training = self.tasks.alone(client, u64::from(round - 1), round);
+            model = self.executor.add(Order::Train { base: model, control: None, training });
         }
+        self.evaluated_on_own(client, model)
+    }
+
+    /// A client's model on the test rows and on its own held-out rows.
+    fn evaluated_on_own(&self, client: u32, model: OrderId) -> LocalBaseline {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
-        let evaluation = self.executor.add(Order::Evaluate { model, groups, objective: self.objective() });
+        let evaluation = self.executor.add(Order::Evaluate { model, groups, objective: self.tasks.objective() });
         [model, evaluation].into_iter().for_each(|order| self.executor.demand(order));
         LocalBaseline { client, model, evaluation }
-    }
-
-    fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
-        let training = &self.scenario.training;
-        let rows = &self.inputs.clients[client as usize].train;
-        let (batch_size, accumulation) = (training.batch_size as usize, training.gradient_accumulation as usize);
-        let wanted = training.local_steps as usize * accumulation * batch_size;
-        let seed = Seed(self.scenario.seed);
-        let picks = round_rows(seed, u64::from(client), client_task, rows.count(), wanted);
-        let hyper = self.hyper(round);
-        let stream = u64::from(client) << 32 | client_task;
-        let (rows, objective) = (rows.clone(), self.objective());
-        Training { client, rows, picks, batch_size, accumulation, hyper, objective, seed, stream }
-    }
-
-    fn objective(&self) -> Objective {
-        match self.scenario.training.objective {
-            scenario::Objective::Sft => Objective::Sft,
-            scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
-        }
-    }
-
-    fn hyper(&self, round: u32) -> Hyper {
-        let training = &self.scenario.training;
-        Hyper {
-            optimizer: rule(training.optimizer),
-            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, self.scenario.rounds),
-            clip_norm: training.max_grad_norm,
-            accumulation: match training.accumulation {
-                Accumulation::PerToken => Weighing::PerToken,
-                Accumulation::PerMicroBatch => Weighing::PerMicroBatch,
-            },
-            dropout: self.scenario.model.lora.dropout,
-            ..Hyper::default()
-        }
-    }
-
-    fn weight(&self, client: u32) -> f64 {
-        let Algorithm::FedAvg { weights } = self.scenario.algorithm;
-        match weights {
-            Weights::Samples => self.inputs.clients[client as usize].train.count() as f64,
-            Weights::Uniform => 1.0,
-        }
     }
 }
 
@@ -295,45 +336,4 @@ fn groups(trainings: &[Order], most: usize) -> Vec<Vec<usize>> {
         by_base.entry(training.inputs()[0]).or_default().push(place);
     }
     by_base.values().flat_map(|places| places.chunks(most).map(<[usize]>::to_vec)).collect()
-}
-
-/// The scenario's optimiser as the training engine names it.
-fn rule(optimizer: Optimizer) -> Rule {
-    match optimizer {
-        Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
-            let variant = match variant {
-                scenario::AdamVariant::PyTorch => AdamVariant::PyTorch,
-                scenario::AdamVariant::Transformers => AdamVariant::Transformers,
-            };
-            Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant }
-        }
-        Optimizer::Sgd { momentum } => Rule::Sgd { momentum },
-    }
-}
-
-/// The learning rate of round `t` (from 0) of `rounds`.
-fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
-    match schedule {
-        LrSchedule::Constant => lr,
-        LrSchedule::Cosine { final_lr } => {
-            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
-            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
-            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cosine_schedule_is_fedllm_benchs() {
-        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
-        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
-            let found = learning_rate(2e-5, schedule, t, 200);
-            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
-        }
-        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
-    }
 }

@@ -7,7 +7,9 @@ use ron::error::SpannedError;
 use ron::extensions::Extensions;
 
 use super::check::check;
+use super::method;
 use super::spec::Scenario;
+use super::spec::fidelity::{Reading, under};
 use super::{ScenarioError, catalog, overrides};
 use crate::store::{Key, key_of};
 
@@ -26,10 +28,8 @@ impl Loaded {
     /// The first mistake, with line and column where it has one.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
-        let mut scenario: Scenario = options().from_str(&text).map_err(|error| syntax(file, &error))?;
-        for argument in sets {
-            scenario = overrides::apply(&scenario, argument)?;
-        }
+        let as_written = read_under(Reading::default(), file, &text, sets)?;
+        let mut scenario = read_under(as_written.reading(), file, &text, sets)?;
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         catalog::include(&mut scenario, folder)?;
         check(&scenario).map_err(|(field, message)| ScenarioError::Invalid {
@@ -48,6 +48,19 @@ impl Loaded {
     pub fn of_run(run_folder: &Path, scenario_folder: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let loaded = Self::read(&run_folder.join("scenario.ron"), sets)?;
         Ok(Self { folder: scenario_folder.to_owned(), ..loaded })
+    }
+
+    /// What can be played and is likely not meant.
+    pub fn doubts(&self) -> Vec<String> {
+        method::doubts(&self.scenario)
+    }
+
+    /// Checks the scenario against the number of clients that its data has.
+    ///
+    /// # Errors
+    /// What is wrong with a field, and the allowed range.
+    pub fn check_clients(&self, clients: usize) -> Result<(), String> {
+        method::check_clients(&self.scenario, clients)
     }
 
     /// A path of the scenario, as seen from the current folder.
@@ -69,13 +82,29 @@ impl Loaded {
         scenario.model.folder = None;
         scenario.model.hub = None;
         scenario.model.tokenizer = None;
-        scenario.model.adapter = None;
+        scenario.model.lora.initial = None;
         scenario.data.file = None;
         scenario.data.test_file = None;
+        if let Some(trace) = &mut scenario.population.trace {
+            (trace.clients, trace.online) = (None, None);
+        }
         scenario.execution = Default::default();
         scenario.output = Default::default();
-        key_of("fedreplay scenario v2", &scenario)
+        // Every rule that it stands for is written out.
+        scenario.fidelity = Default::default();
+        key_of("fedreplay scenario v4", &scenario)
     }
+}
+
+/// Reads the text and applies each override, with defaults as `reading` wants them.
+fn read_under(reading: Reading, file: &Path, text: &str, sets: &[String]) -> Result<Scenario, ScenarioError> {
+    under(reading, || {
+        let mut scenario: Scenario = options().from_str(text).map_err(|error| syntax(file, &error))?;
+        for argument in sets {
+            scenario = overrides::apply(&scenario, argument)?;
+        }
+        Ok(scenario)
+    })
 }
 
 pub(super) fn options() -> ron::Options {

@@ -16,7 +16,7 @@ fn world() -> World {
 }
 
 /// The folder of the run's last adapter, in the form that `--set` takes.
-const LAST: &str = "model.adapter=run/adapters/round-00002";
+const LAST: &str = "model.lora.initial=run/adapters/round-00002";
 
 #[test]
 fn a_run_starts_where_another_ended() {
@@ -28,7 +28,7 @@ fn a_run_starts_where_another_ended() {
     assert_ne!(first.summary("digest"), fresh.summary("digest"));
     world.fedreplay(&["replay", "next"]).succeeded();
     let manifest = fs::read_to_string(world.path("next/manifest.json")).expect("a manifest");
-    assert!(manifest.contains("\"adapter\""), "{manifest}");
+    assert!(manifest.contains("\"initial_adapter\""), "{manifest}");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn an_adapter_must_agree_with_the_scenario() {
     refused(keep, &[more], &["it lacks model.layers.0.self_attn.k_proj"]);
     let less = r#"model.lora.target_modules=["q_proj"]"#;
     refused(keep, &[less], &["it adapts model.layers.0.self_attn.v_proj"]);
-    refused(|_| {}, &["model.adapter=nowhere"], &["nowhere/adapter_config.json"]);
+    refused(|_| {}, &["model.lora.initial=nowhere"], &["nowhere/adapter_config.json"]);
 }
 
 #[test]

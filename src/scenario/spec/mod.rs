@@ -1,15 +1,23 @@
 //! The fields of a scenario file: names, units, defaults and ranges.
 
+mod algorithm;
+mod batches;
 mod execution;
+pub(super) mod fidelity;
 mod network;
 mod population;
+mod precision;
 mod server;
 mod timing;
 mod training;
 
+pub use algorithm::{Algorithm, Correction, FirstMoment, Momentum, SecondMoment, Weights};
+pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use execution::{Checkpointing, Execution, Grouping};
+pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
-pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use precision::{Arithmetic, Precision};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
 pub use training::{Accumulation, AdamVariant, Objective, Optimizer};
@@ -34,6 +42,9 @@ pub struct Scenario {
     /// [rounds] Server rounds to play -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rounds: u32,
+    /// Whose rules stand where this file names none.
+    #[serde(default)]
+    pub fidelity: Fidelity,
     pub model: Model,
     pub data: Data,
     pub training: Training,
@@ -75,22 +86,14 @@ pub struct Model {
     /// Folder of the tokenizer, where it is not the model's. Relative to the scenario file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
-    /// Number format of the base model's weights and of the arithmetic on them.
+    /// Number format of the base model's weights.
     #[serde(default)]
     pub precision: Precision,
-    /// PEFT folder of the adapter that the run starts from, instead of a fresh one; it must agree with `lora`. Relative to
-    /// the scenario file.
+    /// Number format of the arithmetic on them: that of the weights, or where they are quantised, bf16 unless f32 is asked
+    /// for.
     #[serde(default)]
-    pub adapter: Option<PathBuf>,
+    pub arithmetic: Option<Arithmetic>,
     pub lora: Lora,
-}
-
-/// Number formats of the base model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Precision {
-    #[default]
-    F32,
-    Bf16,
 }
 
 /// Low-rank adaptation (Hu et al. 2021).
@@ -106,8 +109,14 @@ pub struct Lora {
     /// Names or suffixes of the linear modules that get an adapter; `all-linear` is every one.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
+    /// PEFT folder of the adapter to start from, instead of fresh values. Relative to the scenario file.
+    #[serde(default)]
+    pub initial: Option<PathBuf>,
+    /// Seed of its first values, where it is not the run's. FedLLM-Bench draws them unseeded: its runs differ in them.
+    #[serde(default)]
+    pub init_seed: Option<u64>,
     /// [1] Dropout probability on the adapter's input while training -- below 1.
-    #[serde(default, deserialize_with = "range::below_one")]
+    #[serde(default = "lora_dropout", deserialize_with = "range::below_one")]
     pub dropout: f64,
     /// Multiplies by alpha/sqrt(rank) instead (Kalajdzievski 2023).
     #[serde(default)]
@@ -121,6 +130,9 @@ pub struct Data {
     /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// Ids of the clients that take part, of those in the file; none is all. Their order is the file's.
+    #[serde(default)]
+    pub clients: Option<Vec<String>>,
     /// How many clients there are and how much data each has, instead of a file: enough for `plan`.
     #[serde(default)]
     pub synthetic: Option<Synthetic>,
@@ -168,6 +180,13 @@ pub struct Training {
     /// [steps] Optimiser steps of one task -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub local_steps: u32,
+    /// Steps by the client's rows instead.
+    #[serde(default)]
+    pub dynamic_steps: Option<DynamicSteps>,
+    #[serde(default)]
+    pub batches: Batches,
+    #[serde(default)]
+    pub dropout_masks: DropoutMasks,
     /// [rows] Rows of one micro-batch -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub batch_size: u32,
@@ -221,33 +240,6 @@ pub enum UnusableUpdate {
     EndRun,
 }
 
-/// What the federated method adds at the client and at the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Algorithm {
-    /// Weighted mean of the clients' adapters (McMahan et al. 2017).
-    FedAvg {
-        #[serde(default)]
-        weights: Weights,
-    },
-}
-
-impl Default for Algorithm {
-    fn default() -> Self {
-        Self::FedAvg { weights: Weights::Samples }
-    }
-}
-
-/// Weights of the updates in an aggregate, before they are normalised to sum to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Weights {
-    /// The client's number of training rows.
-    #[default]
-    Samples,
-    /// The same for all.
-    Uniform,
-}
-
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -281,6 +273,11 @@ fn one() -> u64 {
 
 fn one_u32() -> u32 {
     1
+}
+
+/// FedLLM-Bench's scripts drop out; nothing here does unless it is told to.
+fn lora_dropout() -> f64 {
+    fidelity::choose(0.0, 0.05)
 }
 
 fn query_and_value() -> Vec<String> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
+use super::fidelity::{choose, wants_sgd};
 
 /// Local optimisers. State does not outlive a task.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,34 +37,47 @@ pub enum Optimizer {
 
 impl Default for Optimizer {
     fn default() -> Self {
+        if wants_sgd() {
+            return Self::Sgd { momentum: 0.0 };
+        }
         Self::AdamW {
             beta1: beta1(),
             beta2: beta2(),
             epsilon: epsilon(),
             weight_decay: 0.0,
-            variant: AdamVariant::PyTorch,
+            variant: AdamVariant::default(),
         }
     }
 }
 
 /// The two AdamW in use differ in where epsilon and weight decay enter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AdamVariant {
     /// `torch.optim.AdamW`: decay first; epsilon is added to the bias-corrected root.
-    #[default]
     PyTorch,
     /// `transformers.AdamW`, up to 4.x: epsilon is added to the uncorrected root; decay last.
     Transformers,
 }
 
+impl Default for AdamVariant {
+    fn default() -> Self {
+        choose(Self::PyTorch, Self::Transformers)
+    }
+}
+
 /// How the gradient of a step comes from its micro-batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accumulation {
     /// Mean over all target tokens of the step.
-    #[default]
     PerToken,
     /// Mean over micro-batches of their mean over target tokens, as published code does.
     PerMicroBatch,
+}
+
+impl Default for Accumulation {
+    fn default() -> Self {
+        choose(Self::PerToken, Self::PerMicroBatch)
+    }
 }
 
 /// What a client minimises.

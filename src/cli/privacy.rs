@@ -1,0 +1,175 @@
+//! `fedreplay privacy`: what a mechanism spends, and how much noise an epsilon needs.
+
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, noise_for};
+use crate::run::RunError;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Subcommand)]
+enum Question {
+    /// The epsilon that a noise multiplier gives.
+    Epsilon(EpsilonArguments),
+    /// The least noise multiplier that keeps an epsilon.
+    Noise(NoiseArguments),
+}
+
+#[derive(Args)]
+struct EpsilonArguments {
+    /// Standard deviation of the noise on the sum of updates, in clipping norms.
+    #[arg(long, value_name = "Z", value_parser = positive)]
+    noise_multiplier: f64,
+    #[command(flatten)]
+    course: Course,
+}
+
+#[derive(Args)]
+struct NoiseArguments {
+    /// Epsilon that must not be exceeded.
+    #[arg(long, value_name = "EPSILON", value_parser = positive)]
+    epsilon: f64,
+    #[command(flatten)]
+    course: Course,
+}
+
+/// Who takes part, how often, and how it is charged.
+#[derive(Args)]
+#[command(group(ArgGroup::new("sampling").required(true).args(["sampling_rate", "clients", "participations"])))]
+struct Course {
+    /// Probability with which each client takes part in a step, on its own (Poisson sampling; neighbours differ by one
+    /// client more or less).
+    #[arg(long, value_name = "Q", value_parser = rate)]
+    sampling_rate: Option<f64>,
+    /// Clients of whom every step takes a uniform cohort of `--cohort` (neighbours replace one client: sensitivity 2S).
+    #[arg(long, value_name = "N", requires = "cohort", value_parser = clap::value_parser!(u32).range(1..))]
+    clients: Option<u32>,
+    /// Size of the cohort of every step.
+    #[arg(long, value_name = "M", requires = "clients", value_parser = clap::value_parser!(u32).range(1..))]
+    cohort: Option<u32>,
+    /// Steps in which one client counts at most, where nothing is assumed of who takes part (neighbours replace one
+    /// client: sensitivity 2S, no amplification).
+    #[arg(long, value_name = "K", conflicts_with = "steps", value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX))]
+    participations: Option<u64>,
+    /// Steps: aggregations with noise.
+    #[arg(long, value_name = "T", required_unless_present = "participations",
+          value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX))]
+    steps: Option<u64>,
+    /// Delta, above 0 and below 1: well below one over the number of clients.
+    #[arg(long, value_name = "DELTA", value_parser = delta)]
+    delta: f64,
+    /// How it is charged [default: pld; a fixed size is charged by rdp].
+    #[arg(long, value_enum)]
+    accountant: Option<AccountantName>,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AccountantName {
+    /// Privacy loss distributions: tight.
+    Pld,
+    /// Rényi differential privacy.
+    Rdp,
+}
+
+/// Steps up to which the accountants were compared with others, with room to spare.
+const STEPS_MAX: u64 = 10_000_000;
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    match &arguments.question {
+        Question::Epsilon(arguments) => {
+            let case = Case::new(&arguments.course, arguments.noise_multiplier)?;
+            let epsilon = case.mechanism.epsilon(case.steps, arguments.course.delta, case.accountant);
+            case.print(&arguments.course, arguments.noise_multiplier, epsilon);
+        }
+        Question::Noise(arguments) => {
+            let case = Case::new(&arguments.course, 1.0)?;
+            let delta = arguments.course.delta;
+            let noise = noise_for(case.mechanism, case.steps, arguments.epsilon, delta, case.accountant)
+                .map_err(|error| RunError::Usage(error.to_string()))?;
+            let epsilon = case.mechanism.with_noise(noise).epsilon(case.steps, delta, case.accountant);
+            case.print(&arguments.course, noise, epsilon);
+            eprintln!("the least noise multiplier to a relative tolerance of {CALIBRATION_TOLERANCE}, rounded up");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A question as it is charged.
+struct Case {
+    mechanism: Mechanism,
+    steps: u64,
+    accountant: Accountant,
+    /// The accountant's name, which is not always the one that was asked for.
+    charged_by: &'static str,
+}
+
+impl Case {
+    fn new(course: &Course, noise_multiplier: f64) -> Result<Self, RunError> {
+        let accountant = match course.accountant {
+            Some(AccountantName::Rdp) => Accountant::Rdp,
+            _ => Accountant::Pld,
+        };
+        let asked = if accountant == Accountant::Rdp { "rdp" } else { "pld" };
+        let (mechanism, steps, charged_by) = match (course.sampling_rate, course.clients.zip(course.cohort)) {
+            (Some(rate), _) => (Mechanism::Poisson { noise_multiplier, rate }, course.steps, asked),
+            (None, Some((clients, cohort))) => {
+                if cohort > clients {
+                    let message = format!("failed to sample: a cohort of {cohort} is more than {clients} clients");
+                    return Err(RunError::Usage(message));
+                }
+                if matches!(course.accountant, Some(AccountantName::Pld)) {
+                    let message = "failed to charge a fixed size by pld: only rdp is known for it".to_owned();
+                    return Err(RunError::Usage(message));
+                }
+                (Mechanism::FixedSize { noise_multiplier, clients, cohort }, course.steps, "rdp")
+            }
+            (None, None) => (Mechanism::ReplaceOne { noise_multiplier }, course.participations, "exact"),
+        };
+        Ok(Self { mechanism, steps: steps.expect("the parser requires one of them"), accountant, charged_by })
+    }
+
+    fn print(&self, course: &Course, noise_multiplier: f64, epsilon: f64) {
+        let neighbours = self.mechanism.neighbours();
+        println!("{:<18}{epsilon:.6} at delta {}", "epsilon", course.delta);
+        println!("{:<18}{noise_multiplier:.6} clipping norms", "noise multiplier");
+        println!("{:<18}{} steps, {neighbours}, by {}", "charged", self.steps, self.charged_by);
+        if course.json {
+            let line = json!({
+                "epsilon": epsilon,
+                "delta": course.delta,
+                "noise_multiplier": noise_multiplier,
+                "steps": self.steps,
+                "accountant": self.charged_by,
+                "neighbours": neighbours,
+            });
+            println!("{line}");
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    within(text, "above 0 and at most 1e6", |value| value > 0.0 && value <= 1e6)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    within(text, "above 0 and at most 1", |value| value > 0.0 && value <= 1.0)
+}
+
+fn delta(text: &str) -> Result<f64, String> {
+    within(text, "above 0 and below 1", |value| value > 0.0 && value < 1.0)
+}
+
+fn within(text: &str, range: &str, holds: impl Fn(f64) -> bool) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if holds(value) { Ok(value) } else { Err(format!("it must be {range}")) }
+}
