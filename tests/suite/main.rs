@@ -4,7 +4,6 @@ mod adapters;
 mod bad_input;
 mod determinism;
 mod execution;
-mod gpu;
 mod hub;
 mod interruption;
 mod methods;
