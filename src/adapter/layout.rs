@@ -35,6 +35,31 @@ impl Layout {
         if self.rank_stabilised { self.alpha / rank.sqrt() } else { self.alpha / rank }
     }
 
+    /// In what this layout is not `wanted`, as a clause that names both; none where they agree.
+    pub fn difference_from(&self, wanted: &Layout) -> Option<String> {
+        if self.rank != wanted.rank {
+            return Some(format!("its rank r is {}, the scenario's is {}", self.rank, wanted.rank));
+        }
+        if self.alpha != wanted.alpha {
+            return Some(format!("its lora_alpha is {}, the scenario's is {}", self.alpha, wanted.alpha));
+        }
+        if self.rank_stabilised != wanted.rank_stabilised {
+            let (own, other) = (self.rank_stabilised, wanted.rank_stabilised);
+            return Some(format!("its use_rslora is {own}, the scenario's rank_stabilised is {other}"));
+        }
+        let lacks = |from: &Layout, path: &str| from.modules.iter().all(|module| module.path != path);
+        if let Some(module) = wanted.modules.iter().find(|module| lacks(self, &module.path)) {
+            return Some(format!("it lacks {}, which is one of the scenario's target_modules", module.path));
+        }
+        if let Some(module) = self.modules.iter().find(|module| lacks(wanted, &module.path)) {
+            return Some(format!("it adapts {}, which is none of the scenario's target_modules", module.path));
+        }
+        let mut pairs = self.modules.iter().zip(&wanted.modules);
+        let (own, other) = pairs.find(|(own, other)| own != other)?;
+        let shape = |module: &Module| format!("{} to {}", module.in_features, module.out_features);
+        Some(format!("its {} maps {}, the model's maps {}", own.path, shape(own), shape(other)))
+    }
+
     /// Number of values in an adapter of this layout.
     pub fn parameters(&self) -> usize {
         self.modules.iter().map(|module| self.rank * (module.in_features + module.out_features)).sum()

@@ -154,8 +154,19 @@ fn modules_of(path: &str, bytes: &[u8], rank: usize) -> Result<Vec<Module>, Adap
             }
         }
     }
+    if let Some(name) = file.names().into_iter().find(|name| !is_of(&modules, name)) {
+        return Err(AdapterError::content(path, format!("tensor {name} is of no LoRA module")));
+    }
     modules.sort_by_cached_key(|module| natural_key(&module.path));
     Ok(modules)
+}
+
+/// Whether a tensor is the A or B of one of these modules.
+fn is_of(modules: &[Module], name: &str) -> bool {
+    let inner = name
+        .strip_prefix(PREFIX)
+        .and_then(|name| name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight")));
+    inner.is_some_and(|path| modules.iter().any(|module| module.path == path))
 }
 
 /// Sorts `layers.10` after `layers.9`, and modules of a layer in the order in which a layer computes them.

@@ -13,6 +13,9 @@ use crate::run::{RunError, resume};
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
+    /// Change a field that changes no result, such as `execution.checkpointing=Always`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
     #[command(flatten)]
     playing: Playing,
 }
@@ -20,7 +23,7 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = arguments.playing.settings(arguments.run.clone())?;
     let mut progress = arguments.playing.progress();
-    let summary = resume(&settings, &mut progress)?;
+    let summary = resume(&settings, &arguments.sets, &mut progress)?;
     progress.end();
     summary::print(&summary, arguments.playing.json);
     Ok(ExitCode::SUCCESS)

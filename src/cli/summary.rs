@@ -9,13 +9,18 @@ use crate::run::Summary;
 /// Prints the summary on stdout; with `as_json` its last line is one JSON object.
 pub fn print(summary: &Summary, as_json: bool) {
     let hours = summary.simulated_ns as f64 / 3.6e12;
+    let unit = if summary.preference_accuracy.is_some() { "nats/pair" } else { "nats/token" };
     let mut lines = vec![
-        ("loss before", format!("{} nats/token", units::loss(summary.loss_before))),
-        ("loss after", format!("{} nats/token", units::loss(summary.loss_after))),
+        ("loss before", format!("{} {unit}", units::loss(summary.loss_before))),
+        ("loss after", format!("{} {unit}", units::loss(summary.loss_after))),
     ];
+    if let (Some([before, after]), Some(margin)) = (summary.preference_accuracy, summary.reward_margin) {
+        let shares = format!("{:.1} % of pairs ranked right, before {:.1} %", 100.0 * after, 100.0 * before);
+        lines.push(("preference", format!("{shares}; reward margin {margin:.4}")));
+    }
     if summary.loss_local.is_some() {
         let note = "mean client trained alone, as many local steps";
-        lines.push(("loss alone", format!("{} nats/token ({note})", units::loss(summary.loss_local))));
+        lines.push(("loss alone", format!("{} {unit} ({note})", units::loss(summary.loss_local))));
     }
     lines.extend([
         ("simulated", format!("{hours:.2} hours in {} rounds", summary.rounds)),
@@ -47,7 +52,22 @@ pub fn print(summary: &Summary, as_json: bool) {
     for (name, value) in lines {
         say!("{name:<12}{value}");
     }
+    warn_of_unusable(summary);
     if as_json {
         say!("{}", json!(summary));
+    }
+}
+
+/// Says on stderr which updates could not be used: a run that learnt nothing must not read like one that did.
+fn warn_of_unusable(summary: &Summary) {
+    if summary.tasks_unusable == 0 {
+        return;
+    }
+    let (unusable, trained) = (summary.tasks_unusable, summary.tasks_trained);
+    eprintln!("warning: {unusable} of {trained} updates could not be used and had weight 0:");
+    summary.unusable.iter().for_each(|update| eprintln!("  {update}"));
+    let more = unusable - summary.unusable.len() as u64;
+    if more > 0 {
+        eprintln!("  and {more} more; `reason` in the table `tasks` has them all");
     }
 }

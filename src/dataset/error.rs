@@ -146,6 +146,20 @@ pub enum RowFault {
         /// The key.
         field: &'static str,
     },
+    /// A text that a chat template would turn into something else than text.
+    #[error(
+        "its text holds the special token {token:?}, which a chat template makes a token; remove it or use another template"
+    )]
+    HoldsSpecialToken {
+        /// The token.
+        token: String,
+    },
+    /// A chat template that refuses the row.
+    #[error("{message}")]
+    ChatTemplate {
+        /// What the template or its engine said.
+        message: String,
+    },
     /// A message of a conversation is no object.
     #[error("turn {turn} of its conversation must be a JSON object and is {found}")]
     NotAMessage {

@@ -39,6 +39,6 @@ pub use row::{Content, Exchange, Row, RowKind};
 pub use sample::Sample;
 pub use statistics::{ClientStatistics, Spread, Statistics};
 pub use template::Template;
-pub use tokenise::{LongPrompts, SequenceRules, Tokenised, tokenise};
+pub use tokenise::{LongPrompts, Prompts, SequenceRules, Tokenised, tokenise};
 pub use tokeniser::{Encoded, Tokeniser};
 pub use twin::{Twin, TwinForm, TwinManifest, TwinSettings, twin_of, write_twin};

@@ -6,7 +6,7 @@ use super::error::{DatasetError, RowFault};
 use super::federation::{ClientData, SkippedRow};
 use super::row::{Content, Row};
 use super::sample::Sample;
-use super::tokenise::{Sequence, SequenceRules, Shaped, skippable};
+use super::tokenise::{SequenceRules, skippable};
 use super::tokeniser::Tokeniser;
 
 /// Two answers to one prompt.
@@ -71,12 +71,7 @@ fn tokenise_pair(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Res
         let wanted = "preference alignment reads rows with a chosen and a rejected answer";
         return Err(RowFault::WrongKindForTask { found: row.kind(), wanted });
     };
-    let prompt = rules.template.prompt(prompt);
-    let shape = |answer: &str| -> Result<Shaped, RowFault> {
-        let mut sequence = Sequence::new(tokeniser);
-        sequence.append(&prompt, &rules.template.answer(answer))?;
-        sequence.within(rules.max_tokens)
-    };
+    let shape = |answer: &str| rules.shape(tokeniser, [(prompt.as_str(), answer)].into_iter());
     let (chosen, rejected) = (shape(chosen)?, shape(rejected)?);
     let was_truncated = chosen.was_truncated || rejected.was_truncated;
     Ok((Preference { chosen: chosen.sample, rejected: rejected.sample }, was_truncated))

@@ -5,22 +5,35 @@
 //! such as `### Response:` inside a row therefore changes nothing, and no property of one tokenizer is relied upon.
 //! Turns of a dialogue are encoded one by one: the end-of-sequence token between them is a border that no token crosses.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::chat_template::{ChatTemplate, ChatTemplateError, Message, Role};
 use super::error::{DatasetError, RowFault};
 use super::federation::{ClientData, SkippedRow};
-use super::row::{Content, Exchange, Row};
+use super::row::{Content, Row};
 use super::sample::Sample;
 use super::template::Template;
 use super::tokeniser::Tokeniser;
 
 /// How rows become sequences.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SequenceRules {
     /// The prompt template.
-    pub template: &'static Template,
+    pub prompts: Prompts,
     /// Longest sequence [token]; a longer one loses its end.
     pub max_tokens: usize,
     /// What happens to a row whose prompt leaves no room.
     pub long_prompts: LongPrompts,
+}
+
+/// What writes the text around questions and answers.
+#[derive(Clone, Debug)]
+pub enum Prompts {
+    /// A template of the table. Its text is plain; BOS and EOS tokens are put around it.
+    Template(&'static Template),
+    /// A model's own template, which writes special tokens out itself.
+    Chat(Arc<ChatTemplate>),
 }
 
 /// What happens to a row whose prompt leaves no room for one token of the response.
@@ -87,23 +100,47 @@ pub(super) struct Shaped {
 }
 
 fn tokenise_row(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Shaped, RowFault> {
-    let mut sequence = Sequence::new(tokeniser);
     match &row.content {
         Content::SingleTurn { instruction, response } => {
-            sequence.append(&rules.template.prompt(instruction), &rules.template.answer(response))?;
+            rules.shape(tokeniser, [(instruction.as_str(), response.as_str())].into_iter())
         }
         Content::MultiTurn { exchanges, .. } => {
-            for (turn, Exchange { user, assistant }) in exchanges.iter().enumerate() {
-                let prompt = if turn == 0 { rules.template.prompt(user) } else { rules.template.later_prompt(user) };
-                sequence.append(&prompt, &rules.template.answer(assistant))?;
-            }
+            rules.shape(tokeniser, exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str())))
         }
         Content::Preference { .. } => {
             let wanted = "supervised fine-tuning reads single-turn and multi-turn rows";
-            return Err(RowFault::WrongKindForTask { found: row.kind(), wanted });
+            Err(RowFault::WrongKindForTask { found: row.kind(), wanted })
         }
     }
-    sequence.within(rules.max_tokens)
+}
+
+impl SequenceRules {
+    /// One sequence of questions with their answers.
+    pub(super) fn shape<'a>(
+        &self,
+        tokeniser: &Tokeniser,
+        exchanges: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Shaped, RowFault> {
+        let sequence = match &self.prompts {
+            Prompts::Template(template) => {
+                let mut sequence = Sequence::new(tokeniser);
+                for (turn, (question, answer)) in exchanges.enumerate() {
+                    let prompt = if turn == 0 { template.prompt(question) } else { template.later_prompt(question) };
+                    sequence.append(&prompt, &template.answer(answer))?;
+                }
+                sequence
+            }
+            Prompts::Chat(template) => Sequence::of_dialogue(tokeniser, template, &messages(exchanges))?,
+        };
+        sequence.within(self.max_tokens)
+    }
+}
+
+fn messages<'a>(exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Message<'a>> {
+    let both = |(question, answer)| {
+        [Message { role: Role::User, content: question }, Message { role: Role::Assistant, content: answer }]
+    };
+    exchanges.flat_map(both).collect()
 }
 
 /// A sequence under construction.
@@ -117,6 +154,23 @@ impl<'a> Sequence<'a> {
     pub(super) fn new(tokeniser: &'a Tokeniser) -> Self {
         let ids = tokeniser.bos().into_iter().collect();
         Self { tokeniser, sample: Sample { ids, targets: vec![] } }
+    }
+
+    /// A dialogue as a chat template writes it, encoded as one text, in which a special token stands for itself. A row's own
+    /// text must hold none: nothing would tell it from the template's.
+    fn of_dialogue(tokeniser: &'a Tokeniser, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
+        if let Some(token) = messages.iter().find_map(|message| tokeniser.special_token_in(message.content)) {
+            return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
+        }
+        let fault = |error: ChatTemplateError| RowFault::ChatTemplate { message: error.to_string() };
+        let dialogue = template.dialogue(messages).map_err(fault)?;
+        let refused = |message| RowFault::Refused { message };
+        let encoded = tokeniser.encode_with_special_tokens(&dialogue.text).map_err(refused)?;
+        // The tokens that hold any text before a place.
+        let before = |place: usize| encoded.ends.partition_point(|&end| end <= place) as u32;
+        let learnt = |answer: &Range<usize>| before(answer.start).max(1)..before(answer.end);
+        let targets = dialogue.answers.iter().map(learnt).filter(|range| !range.is_empty()).collect();
+        Ok(Self { tokeniser, sample: Sample { ids: encoded.ids, targets } })
     }
 
     /// Appends a prompt, its answer and the EOS token. A token that holds any text of the answer is learnt.
@@ -146,6 +200,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::dataset::row::Exchange;
     use crate::dataset::tokenise_preferences;
     use crate::dataset::tokeniser::tests::{BOS, EOS, byte_level};
 
@@ -159,7 +214,8 @@ pub(super) mod tests {
     }
 
     fn rules(template: &str, max_tokens: usize, long_prompts: LongPrompts) -> SequenceRules {
-        SequenceRules { template: Template::named(template).unwrap(), max_tokens, long_prompts }
+        let prompts = Prompts::Template(Template::named(template).unwrap());
+        SequenceRules { prompts, max_tokens, long_prompts }
     }
 
     /// The text of each learnt range, with the EOS token as `|`.

@@ -13,6 +13,9 @@ use super::error::DatasetError;
 /// encoded as the characters that it is, and never ends a sequence. Transformers, by contrast, parses it.
 pub struct Tokeniser {
     inner: Tokenizer,
+    /// The same tokenizer, which takes special tokens in a text for what they are.
+    parsing: Tokenizer,
+    special_tokens: Vec<String>,
     bos: Option<u32>,
     eos: u32,
     largest_id: u32,
@@ -45,14 +48,17 @@ impl Tokeniser {
         refuse_dropout(&path, &bytes)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| bad(&path, error.to_string()))?;
+        let parsing = inner.clone();
         inner.set_encode_special_tokens(true);
+        let added = inner.get_added_tokens_decoder();
+        let special_tokens = added.into_values().filter(|token| token.special).map(|token| token.content).collect();
         let configuration = Configuration::read(folder)?;
         let bos = configuration.bos(&inner, folder)?;
         let eos = configuration.eos(&inner, folder)?;
         let largest_id =
             inner.get_vocab(true).into_values().max().ok_or_else(|| bad(&path, "its vocabulary is empty"))?;
         let content_hash = content_hash(&bytes, bos, eos);
-        Ok(Self { inner, bos, eos, largest_id, content_hash })
+        Ok(Self { inner, parsing, special_tokens, bos, eos, largest_id, content_hash })
     }
 
     /// Encodes plain text, with no special token.
@@ -63,6 +69,21 @@ impl Tokeniser {
         let encoding = self.inner.encode(text, false).map_err(|error| error.to_string())?;
         let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
         Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
+    }
+
+    /// Encodes a text in which special tokens are written out, as chat templates do; none is added.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_special_tokens(&self, text: &str) -> Result<Encoded, String> {
+        let encoding = self.parsing.encode(text, false).map_err(|error| error.to_string())?;
+        let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
+        Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
+    }
+
+    /// The first special token that is written out in a text.
+    pub fn special_token_in(&self, text: &str) -> Option<&str> {
+        self.special_tokens.iter().map(String::as_str).find(|token| text.contains(token))
     }
 
     /// Decodes ids to text; special tokens are left out.

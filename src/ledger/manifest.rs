@@ -60,7 +60,7 @@ pub struct Manifest {
     pub scenario_hash: Digest,
     /// Folder that relative paths in the scenario start from.
     pub scenario_folder: PathBuf,
-    /// By role: `base_model`, `tokenizer`, `data`, `test_data`.
+    /// By role: `base_model`, `tokenizer`, `chat_template`, `data`, `test_data`.
     pub inputs: BTreeMap<String, Input>,
     /// Hash of the program that made the run.
     pub binary_hash: Digest,

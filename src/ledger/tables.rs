@@ -62,9 +62,11 @@ table! {
         steps: Option<u32>, "steps", "optimiser steps taken";
         tokens: Option<u64>, "tokens", "tokens processed, prompt included";
         target_tokens: Option<u64>, "tokens", "tokens that the loss was taken on";
-        loss_first: Option<f64>, "nats/token", "training loss of the first step";
-        loss_last: Option<f64>, "nats/token", "training loss of the last step";
-        loss_mean: Option<f64>, "nats/token", "mean training loss over the steps";
+        loss_first: Option<f64>, "nats/token", "training loss of the first step; nats/pair under preference training";
+        loss_last: Option<f64>, "nats/token", "training loss of the last step; nats/pair under preference training";
+        loss_mean: Option<f64>, "nats/token", "mean training loss over the steps; nats/pair under preference training";
+        reward_margin: Option<f64>, "1", "mean over the steps of the chosen answers' rewards less the rejected ones'; null unless preference training";
+        preference_accuracy: Option<f64>, "1", "mean over the steps of the share of pairs whose chosen answer has the higher reward; null unless preference training";
         update_norm: Option<f64>, "1", "L2 norm of the update over all adapter tensors";
         weight: Option<f64>, "1", "share of the update in the aggregate";
         update_key: Option<String>, "BLAKE3", "hash of everything that the update depends on";
@@ -115,7 +117,9 @@ table! {
         split: String, "name", "`test` or `held_out`";
         rows: u64, "rows", "rows evaluated";
         target_tokens: u64, "tokens", "tokens that the loss was taken on";
-        loss: Option<f64>, "nats/token", "mean loss over target tokens; null if it was not finite";
+        loss: Option<f64>, "nats/token", "mean loss over target tokens; over pairs, in nats/pair, of preference data; null if it was not finite";
+        reward_margin: Option<f64>, "1", "mean over pairs of the chosen answer's reward less the rejected one's; null unless preference data";
+        preference_accuracy: Option<f64>, "1", "share of pairs whose chosen answer has the higher reward; null unless preference data";
         model_hash: Option<String>, "BLAKE3", "hash of the evaluated adapter's content";
     }
 }
@@ -124,7 +128,7 @@ table! {
     /// One row an executed order: wall-clock facts, outside of the digest.
     TimingRow, "orders" {
         order: u64, "index", "position of the order in the plan";
-        kind: String, "name", "initial, train, aggregate or evaluate";
+        kind: String, "name", "initial, given, train, cohort, member, aggregate or evaluate";
         key: String, "BLAKE3", "hash of everything that the order depends on";
         from_store: bool, "flag", "whether the result was found in the store instead of computed";
         seconds: f64, "s", "wall-clock time of the computation";

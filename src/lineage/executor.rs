@@ -33,6 +33,8 @@ pub struct Executor<'a> {
     workshop: &'a Workshop<'a>,
     store: &'a Store,
     stop: &'a AtomicBool,
+    /// [clients] Trainings in one pass.
+    cohort: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -80,10 +82,32 @@ enum Given {
     Shelved(Key),
 }
 
+/// An order in a worker's hands.
+struct Taken {
+    id: OrderId,
+    order: Order,
+    key: Key,
+    inputs: Option<Vec<Given>>,
+}
+
+impl Taken {
+    fn given(&self) -> &[Given] {
+        self.inputs.as_deref().expect("orders without inputs are loaded or put back")
+    }
+}
+
+/// An order with its value.
+struct Done {
+    taken: Taken,
+    value: Value,
+    from_store: bool,
+}
+
 impl<'a> Executor<'a> {
-    /// An executor without orders. `stop` ends all waiting with [`OrderError::Interrupted`].
-    pub fn new(workshop: &'a Workshop<'a>, store: &'a Store, stop: &'a AtomicBool) -> Self {
-        Self { workshop, store, stop, state: Mutex::default(), changed: Condvar::new() }
+    /// An executor without orders, which trains up to `cohort` clients in one pass: as many as are ready, since their bits
+    /// must not depend on company. `stop` ends all waiting with [`OrderError::Interrupted`].
+    pub fn new(workshop: &'a Workshop<'a>, store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
+        Self { workshop, store, stop, cohort, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Runs `body` beside so many workers, which stop when it returns.
@@ -102,7 +126,7 @@ impl<'a> Executor<'a> {
     /// Adds an order to the graph; it is computed when it is demanded, or when something demanded needs it.
     pub fn add(&self, order: Order) -> OrderId {
         let mut state = self.lock();
-        let key = order.key(self.workshop.engine(), |input| state.graph[input].key);
+        let key = order.key(self.workshop.engine(), &|input| state.graph[input].key);
         let inputs = order.inputs();
         let id = state.graph.add_node(Node { order, key, phase: Phase::Planned, holds: 0, holds_inputs: false });
         for input in inputs {
@@ -180,61 +204,81 @@ impl<'a> Executor<'a> {
 
     fn work(&self) {
         let _announcing = AnnouncingPanics(self);
-        while let Some((id, order, key, inputs)) = self.next() {
+        while let Some(taken) = self.next() {
             let began = Instant::now();
-            let stored = if self.store.contains(key) { self.load(key) } else { None };
-            let from_store = stored.is_some();
-            let result = match (stored, inputs) {
-                (Some(value), _) => Ok(value),
-                (None, Some(inputs)) => self.given(inputs).and_then(|inputs| self.compute(&order, key, &inputs)),
-                (None, None) => {
-                    self.retry(id);
-                    continue;
-                }
-            };
-            let result = result.and_then(|value| self.workshop.accept(&order, value));
-            let seconds = began.elapsed().as_secs_f64();
-            self.finish(Finished { order: id, kind: order.kind(), key, from_store, seconds }, result);
+            let done = self.results(taken);
+            let seconds = began.elapsed().as_secs_f64() / done.as_ref().map_or(1, Vec::len).max(1) as f64;
+            match done {
+                Ok(done) => done.into_iter().for_each(|done| self.finish(done, seconds)),
+                Err(error) => self.fail(error),
+            }
         }
     }
 
-    fn given(&self, inputs: Vec<Given>) -> Result<Vec<Value>, OrderError> {
-        let value = |input| match input {
-            Given::Value(value) => Ok(value),
-            Given::Shelved(key) => self.load(key).ok_or(OrderError::Lost { key }),
+    /// The values of orders that are computed together. Those whose stored results turn out to be damaged, and whose inputs
+    /// are not there, are put back.
+    fn results(&self, taken: Vec<Taken>) -> Result<Vec<Done>, OrderError> {
+        let (mut done, mut missing) = (Vec::new(), Vec::new());
+        for taken in taken {
+            match (self.load(taken.key), taken.inputs.is_some()) {
+                (Some(value), _) => done.push(Done { taken, value, from_store: true }),
+                (None, true) => missing.push(taken),
+                (None, false) => self.retry(taken.id),
+            }
+        }
+        let values = self.compute(&missing)?;
+        done.extend(missing.into_iter().zip(values).map(|(taken, value)| Done { taken, value, from_store: false }));
+        Ok(done)
+    }
+
+    fn given(&self, inputs: &[Given]) -> Result<Vec<Value>, OrderError> {
+        let value = |input: &Given| match input {
+            Given::Value(value) => Ok(value.clone()),
+            Given::Shelved(key) => self.load(*key).ok_or(OrderError::Lost { key: *key }),
         };
-        inputs.into_iter().map(value).collect()
+        inputs.iter().map(value).collect()
     }
 
     fn load(&self, key: Key) -> Option<Value> {
         self.store.get(key).and_then(|bytes| Value::from_bytes(&bytes))
     }
 
-    fn compute(&self, order: &Order, key: Key, inputs: &[Value]) -> Result<Value, OrderError> {
-        let value = self.workshop.compute(order, inputs)?;
-        self.store.put(key, &value.to_bytes())?;
-        Ok(value)
+    /// Several orders are all trainings.
+    fn compute(&self, taken: &[Taken]) -> Result<Vec<Value>, OrderError> {
+        let values = match taken {
+            [] => return Ok(vec![]),
+            [one] => vec![self.workshop.compute(&one.order, &self.given(one.given())?)?],
+            several => {
+                let inputs = several.iter().map(|one| self.given(one.given())).collect::<Result<Vec<_>, _>>()?;
+                let orders: Vec<_> =
+                    several.iter().zip(&inputs).map(|(one, inputs)| (&one.order, &inputs[..])).collect();
+                self.workshop.train(&orders)?.into_iter().map(Value::Trained).collect()
+            }
+        };
+        for (taken, value) in taken.iter().zip(&values) {
+            self.store.put(taken.key, &value.to_bytes())?;
+        }
+        Ok(values)
     }
 
-    /// The next order in plan order whose inputs are there, with their values; none when all is over.
-    ///
-    /// An order whose result is in the store is handed out without inputs if they were not computed.
-    #[allow(clippy::type_complexity)]
-    fn next(&self) -> Option<(OrderId, Order, Key, Option<Vec<Given>>)> {
+    /// The next order in plan order whose inputs are there; if it is a training, with others that are ready. None when all
+    /// is over.
+    fn next(&self) -> Option<Vec<Taken>> {
         let mut state = self.lock();
         loop {
             if state.closed || state.failure.is_some() || self.stop.load(Ordering::Relaxed) {
                 return None;
             }
             if let Some(id) = state.ready.pop_first() {
-                let node = &state.graph[id];
-                let inputs = node.order.inputs();
-                let values = inputs.iter().map(|&input| match &state.graph[input].phase {
-                    Phase::Done(value) => Some(Given::Value(value.clone())),
-                    Phase::Shelved => Some(Given::Shelved(state.graph[input].key)),
-                    _ => None,
+                let mut ids = vec![id];
+                if self.cohort > 1 && state.can_train(id) {
+                    let others = state.ready.iter().copied().filter(|&other| state.can_train(other));
+                    ids.extend(others.take(self.cohort - 1));
+                }
+                ids.iter().for_each(|id| {
+                    state.ready.remove(id);
                 });
-                return Some((id, node.order.clone(), node.key, values.collect()));
+                return Some(ids.into_iter().map(|id| state.taken(id)).collect());
             }
             state = self.changed.wait_timeout(state, STOP_POLL).expect("no worker panics with the lock").0;
         }
@@ -251,15 +295,23 @@ impl<'a> Executor<'a> {
         self.changed.notify_all();
     }
 
-    fn finish(&self, finished: Finished, result: Result<Value, OrderError>) {
-        let shelves = matches!(result, Ok(Value::Control(_))) && self.store.contains(finished.key);
-        let mut state = self.lock();
-        match result {
-            Ok(value) => state.complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) }),
-            Err(error) => {
-                state.failure.get_or_insert(error);
+    fn finish(&self, done: Done, seconds: f64) {
+        let Done { taken, value, from_store } = done;
+        match self.workshop.accept(&taken.order, value) {
+            Ok(value) => {
+                let Taken { id: order, key, .. } = taken;
+                let shelves = matches!(value, Value::Control(_)) && self.store.contains(key);
+                let finished = Finished { order, kind: taken.order.kind(), key, from_store, seconds };
+                self.lock().complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
             }
+            Err(error) => self.fail(error),
         }
+        self.changed.notify_all();
+    }
+
+    /// Ends all waiting with the first error.
+    fn fail(&self, error: OrderError) {
+        self.lock().failure.get_or_insert(error);
         self.changed.notify_all();
     }
 
@@ -269,6 +321,23 @@ impl<'a> Executor<'a> {
 }
 
 impl State {
+    /// Whether an order is a training whose inputs are there.
+    fn can_train(&self, id: OrderId) -> bool {
+        let order = &self.graph[id].order;
+        matches!(order, Order::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
+    }
+
+    /// An order with the values of its inputs, unless its result was expected from the store and they were not computed.
+    fn taken(&self, id: OrderId) -> Taken {
+        let node = &self.graph[id];
+        let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
+            Phase::Done(value) => Some(Given::Value(value.clone())),
+            Phase::Shelved => Some(Given::Shelved(self.graph[input].key)),
+            _ => None,
+        });
+        Taken { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
+    }
+
     fn start(&mut self, id: OrderId) {
         self.graph[id].phase = Phase::Started;
         self.ready.insert(id);

@@ -12,7 +12,7 @@ mod workshop;
 pub use executor::{Executor, Finished};
 pub use order::{Contribution, Control, Controls, Order, OrderId, Rows, Training};
 pub use release::{Release, Step};
-pub use value::{Evaluated, RowsLoss, Trained, Value};
+pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use workshop::Workshop;
 
 use crate::store::StoreError;

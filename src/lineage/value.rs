@@ -18,6 +18,8 @@ pub enum Value {
     Control(Arc<Adapter>),
     /// A client's update.
     Trained(Arc<Trained>),
+    /// The updates of a cohort, in its order.
+    Cohort(Vec<Arc<Trained>>),
     /// Losses.
     Evaluated(Arc<Evaluated>),
 }
@@ -33,7 +35,7 @@ pub struct Trained {
 /// How a local training went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainedRecord {
-    /// [nats/token] Training loss of each step; absent where it was not finite.
+    /// [nats/token, nats/pair under preference training] Training loss of each step; absent where it was not finite.
     pub losses: Vec<Option<f64>>,
     /// [tokens] Tokens processed, prompts included.
     pub tokens: u64,
@@ -43,6 +45,8 @@ pub struct TrainedRecord {
     pub update_norm: f64,
     /// Why the update cannot be used, if so.
     pub unusable: Option<String>,
+    /// Under preference training, the means over all steps.
+    pub preference: Option<Ranking>,
 }
 
 impl TrainedRecord {
@@ -51,6 +55,15 @@ impl TrainedRecord {
         let sum: Option<f64> = self.losses.iter().copied().sum();
         sum.map(|sum| sum / self.losses.len() as f64)
     }
+}
+
+/// How pairs are ranked: means over them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// [1] Reward of the chosen answer less that of the rejected one.
+    pub margin: f64,
+    /// [1] Share of pairs in which the chosen answer has the higher reward.
+    pub accuracy: f64,
 }
 
 /// Losses on groups of rows, in the order of the groups.
@@ -65,8 +78,10 @@ pub struct RowsLoss {
     pub rows: u64,
     /// [tokens] Tokens that the loss was taken on.
     pub target_tokens: u64,
-    /// [nats/token] Mean over these tokens; absent if it was not finite or there were none.
+    /// [nats/token, nats/pair of preference data] Mean over these; absent if it was not finite or there were none.
     pub loss: Option<f64>,
+    /// Of preference data.
+    pub preference: Option<Ranking>,
 }
 
 /// The form of a value on disk.
@@ -76,19 +91,20 @@ enum Stored {
     Control(Vec<u8>),
     Trained { adapter: Vec<u8>, record: TrainedRecord },
     Evaluated(Evaluated),
+    Cohort(Vec<(Vec<u8>, TrainedRecord)>),
 }
 
 impl Value {
     /// The adapter of a model, an update or a control variate.
     ///
     /// # Panics
-    /// If the value is of losses: no order takes losses for a model.
+    /// If the value is of losses or of a cohort: no order takes either for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
             Self::Control(adapter) => adapter,
-            Self::Evaluated(_) => unreachable!("losses were asked for an adapter"),
+            Self::Evaluated(_) | Self::Cohort(_) => unreachable!("losses or a cohort were asked for an adapter"),
         }
     }
 
@@ -135,6 +151,9 @@ impl Value {
                 Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
+            Self::Cohort(members) => {
+                Stored::Cohort(members.iter().map(|one| (one.adapter.to_bytes(), one.record.clone())).collect())
+            }
         };
         postcard::to_stdvec(&stored).expect("a stored value has known lengths")
     }
@@ -155,6 +174,10 @@ impl Value {
                 Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
+            Stored::Cohort(members) => {
+                let one = |(bytes, record)| Some(Arc::new(Trained { adapter: adapter(bytes)?, record }));
+                Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)
+            }
         })
     }
 }

@@ -2,28 +2,31 @@
 
 use std::sync::Arc;
 
-use super::order::{Contribution, Control, Controls, Order, Training};
+use super::order::{Contribution, Control, Controls, Order};
 use super::release::Release;
-use super::value::{Evaluated, RowsLoss, Trained, TrainedRecord, Value};
+use super::value::{Evaluated, Ranking, RowsLoss, Trained, TrainedRecord, Value};
 use super::{OrderError, Rows};
 use crate::adapter::Adapter;
 use crate::algorithm::{self, ControlChange, MeanUpdate, ServerRule, ServerState, Update};
+use crate::dataset::Sample;
 use crate::scenario::UnusableUpdate;
-use crate::store::{Digest, key_of};
-use crate::training::{Job, Objective, Outcome, Status, Step, Terms, Trainer};
+use crate::store::{Digest, Store, key_of};
+use crate::training::{Job, Objective, Outcome, PairScore, Preference, SampleLoss, Status, Step, Terms, Trainer};
 
 /// What every order of a run shares: the frozen base behind the trainer, and the rules.
 pub struct Workshop<'a> {
     trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
+    store: &'a Store,
     engine: Digest,
 }
 
 impl<'a> Workshop<'a> {
-    /// A workshop around a loaded base model.
-    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate) -> Self {
+    /// A workshop around a loaded base model. The store keeps what many orders need and none depends on, such as the
+    /// reference's log-probabilities.
+    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
-        Self { trainer, unusable_update, engine }
+        Self { trainer, unusable_update, store, engine }
     }
 
     /// What stands for base model and numerics in keys.
@@ -44,64 +47,135 @@ impl<'a> Workshop<'a> {
                 state: ServerState::default(),
                 clip_norm: None,
             }),
-            Order::Train { training, .. } => self.train(&inputs[0], inputs.get(1), training),
+            Order::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)])?.remove(0))),
+            Order::Cohort(members) => {
+                let mut rest = inputs;
+                let split = |member| {
+                    let (own, others) = rest.split_at(Order::inputs(member).len());
+                    rest = others;
+                    (member, own)
+                };
+                Ok(Value::Cohort(self.train(&members.iter().map(split).collect::<Vec<_>>())?))
+            }
+            Order::Member { index, .. } => match &inputs[0] {
+                Value::Cohort(members) => Ok(Value::Trained(members[*index].clone())),
+                _ => unreachable!("a member's input is its cohort"),
+            },
             Order::Control(order) => Ok(control(inputs, order)),
             Order::Aggregate { contributions, release, rule, controls, .. } => {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
             }
-            Order::Evaluate { groups, .. } => self.evaluate(inputs[0].adapter(), groups),
+            Order::Evaluate { groups, objective, .. } => self.evaluate(inputs[0].adapter(), groups, *objective),
         }
     }
 
-    /// `control` is the client's variate, if it has one.
-    fn train(&self, model: &Value, control: Option<&Value>, training: &Training) -> Result<Value, OrderError> {
-        let base = model.adapter();
-        let correction = training.correction.and_then(|place| {
-            algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
-        });
-        let samples = |rows: &Vec<usize>| rows.iter().map(|&row| training.rows.samples[row].clone()).collect();
-        let step = |step: &Vec<Vec<usize>>| -> Step { step.iter().map(samples).collect() };
-        let steps: Vec<Step> = training.steps.iter().map(step).collect();
-        let job = Job {
-            adapter: base.clone(),
-            steps,
-            hyper: training.hyper.clone(),
-            objective: Objective::Sft,
-            terms: Terms { correction, ..Terms::default() },
-            seed: training.seed,
-            stream: training.stream,
-        };
-        let outcome = self.trainer.train(std::slice::from_ref(&job))?.pop().expect("one job gives one outcome");
-        Ok(Value::Trained(Arc::new(trained(outcome, base))))
+    /// Trains in one pass. Each order comes with the values of its inputs.
+    ///
+    /// # Errors
+    /// If the training engine fails.
+    pub fn train(&self, orders: &[(&Order, &[Value])]) -> Result<Vec<Arc<Trained>>, OrderError> {
+        let jobs: Vec<Job> = orders.iter().map(|(order, inputs)| job(order, inputs)).collect();
+        for job in jobs.iter().filter(|job| job.objective != Objective::Sft) {
+            self.prepare_references(job.steps.iter().flatten().flatten())?;
+        }
+        let outcomes = self.trainer.train(&jobs)?;
+        Ok(outcomes.into_iter().zip(&jobs).map(|(outcome, job)| Arc::new(trained(outcome, &job.adapter))).collect())
     }
 
     /// Applies the scenario's rule for unusable updates, to a value that was computed as to one that was stored: what is
     /// in the store must not decide how a run ends.
     pub fn accept(&self, order: &Order, value: Value) -> Result<Value, OrderError> {
-        if let (Order::Train { training, .. }, Value::Trained(trained), UnusableUpdate::EndRun) =
-            (order, &value, self.unusable_update)
+        let client = match order {
+            Order::Train { training, .. } => training.client,
+            Order::Member { client, .. } => *client,
+            _ => return Ok(value),
+        };
+        if let (Value::Trained(trained), UnusableUpdate::EndRun) = (&value, self.unusable_update)
             && let Some(reason) = &trained.record.unusable
         {
-            let order = format!("the training of client {}", training.client);
+            let order = format!("the training of client {client}");
             return Err(OrderError::UnusableUpdate { order, reason: reason.clone() });
         }
         Ok(value)
     }
 
-    fn evaluate(&self, adapter: &Adapter, groups: &[Arc<Rows>]) -> Result<Value, OrderError> {
+    fn evaluate(&self, adapter: &Adapter, groups: &[Arc<Rows>], objective: Objective) -> Result<Value, OrderError> {
         let samples: Vec<_> = groups.iter().flat_map(|rows| rows.samples.iter().cloned()).collect();
-        let losses = self.trainer.evaluate(adapter, &samples)?;
-        let mut rest = losses.as_slice();
-        let mut evaluated = Vec::with_capacity(groups.len());
-        for rows in groups {
-            let (mine, others) = rest.split_at(rows.samples.len());
-            rest = others;
-            let nats: f64 = mine.iter().map(|row| row.nats).sum();
-            let target_tokens: u64 = mine.iter().map(|row| u64::from(row.tokens)).sum();
-            let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
-            evaluated.push(RowsLoss { rows: mine.len() as u64, target_tokens, loss });
+        let groups = match objective {
+            Objective::Sft => by_group(groups, 1, &self.trainer.evaluate(adapter, &samples)?, likelihood),
+            Objective::Dpo { beta } => {
+                self.prepare_references(samples.iter())?;
+                by_group(groups, 2, &self.trainer.evaluate_pairs(adapter, &samples, beta)?, ranking)
+            }
+        };
+        Ok(Value::Evaluated(Arc::new(Evaluated { groups })))
+    }
+
+    /// Sees that the trainer has the reference's log-probabilities of these samples: from the store, under the hash of the
+    /// sample, or computed now and kept there.
+    fn prepare_references<'s>(&self, samples: impl Iterator<Item = &'s Arc<Sample>>) -> Result<(), OrderError> {
+        for sample in samples.filter(|sample| !self.trainer.knows_reference(sample)) {
+            let key = key_of("fedreplay reference log-probability v1", &(self.engine, sample.hash().as_bytes()));
+            let stored = self.store.get(key).and_then(|bytes| Some(f64::from_le_bytes(bytes.try_into().ok()?)));
+            match stored {
+                Some(log_probability) => self.trainer.set_reference(sample, log_probability),
+                None => self.store.put(key, &self.trainer.reference(sample)?.to_le_bytes())?,
+            }
         }
-        Ok(Value::Evaluated(Arc::new(Evaluated { groups: evaluated })))
+        Ok(())
+    }
+}
+
+/// Cuts scores, one for each `width` samples, into groups.
+fn by_group<T>(
+    groups: &[Arc<Rows>],
+    width: usize,
+    scores: &[T],
+    score: impl Fn(&Rows, &[T]) -> RowsLoss,
+) -> Vec<RowsLoss> {
+    let mut rest = scores;
+    let mut of_group = |rows: &Arc<Rows>| {
+        let (mine, others) = rest.split_at(rows.samples.len() / width);
+        rest = others;
+        score(rows, mine)
+    };
+    groups.iter().map(&mut of_group).collect()
+}
+
+/// The mean negative log-likelihood of a group's target tokens.
+fn likelihood(rows: &Rows, losses: &[SampleLoss]) -> RowsLoss {
+    let nats: f64 = losses.iter().map(|row| row.nats).sum();
+    let target_tokens: u64 = losses.iter().map(|row| u64::from(row.tokens)).sum();
+    let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
+    RowsLoss { rows: rows.count() as u64, target_tokens, loss, preference: None }
+}
+
+/// The mean over a group's pairs.
+fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
+    let mean = |value: fn(&PairScore) -> f64| scores.iter().map(value).sum::<f64>() / scores.len() as f64;
+    let loss = Some(mean(|score| score.loss)).filter(|loss| loss.is_finite());
+    let accuracy = mean(|score| f64::from(u8::from(score.is_right)));
+    let preference = loss.map(|_| Ranking { margin: mean(|score| score.margin), accuracy });
+    RowsLoss { rows: rows.count() as u64, target_tokens: rows.target_tokens(), loss, preference }
+}
+
+/// The job of a training order; `inputs` are the model that it starts from, and the client's variate if it has one.
+fn job(order: &Order, inputs: &[Value]) -> Job {
+    let Order::Train { training, .. } = order else { unreachable!("only trainings are trained") };
+    let (model, control) = (&inputs[0], inputs.get(1));
+    let correction = training.correction.and_then(|place| {
+        algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
+    });
+    let rows = |rows: &Vec<usize>| rows.iter().flat_map(|&row| training.rows.row(row).iter().cloned()).collect();
+    let step = |step: &Vec<Vec<usize>>| -> Step { step.iter().map(rows).collect() };
+    Job {
+        adapter: model.adapter().clone(),
+        steps: training.steps.iter().map(step).collect(),
+        hyper: training.hyper.clone(),
+        objective: training.objective,
+        terms: Terms { correction, ..Terms::default() },
+        seed: training.seed,
+        stream: training.stream,
     }
 }
 
@@ -111,7 +185,14 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
         Status::NonFinite { step } => Some(format!("a loss or gradient was not finite at step {}", step + 1)),
         Status::Unchanged => Some("the update changed nothing".to_owned()),
     };
+    let pairs = &outcome.preferences;
+    let mean = |value: fn(&Preference) -> f64| pairs.iter().map(value).sum::<f64>() / pairs.len() as f64;
+    let preference = Ranking {
+        margin: mean(|step| step.chosen_reward - step.rejected_reward),
+        accuracy: mean(|step| step.accuracy),
+    };
     let record = TrainedRecord {
+        preference: Some(preference).filter(|mean| mean.margin.is_finite()),
         losses: outcome.losses.iter().map(|&loss| Some(loss).filter(|loss| loss.is_finite())).collect(),
         tokens: outcome.tokens,
         target_tokens: outcome.target_tokens,

@@ -162,6 +162,12 @@ impl Config {
         if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(format!("{name} is 0, at least 1 is needed"));
         }
+        if self.layers > LAYERS_MAX {
+            return Err(format!("num_hidden_layers is {}, at most {LAYERS_MAX} are allowed", self.layers));
+        }
+        if let Some((name, size)) = sizes.into_iter().find(|(_, size)| *size > SIZE_MAX) {
+            return Err(format!("{name} is {size}, at most {SIZE_MAX} is allowed"));
+        }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(format!(
                 "num_key_value_heads {} does not divide num_attention_heads {}",
@@ -177,6 +183,12 @@ impl Config {
         Ok(())
     }
 }
+
+/// Layers beyond which no decoder goes: a larger number is a slip that would only fill memory.
+const LAYERS_MAX: usize = 10_000;
+
+/// The same for every other size: products of two of them, and their bytes, stay below 2^63.
+const SIZE_MAX: usize = 1 << 28;
 
 /// config.json as it is written. Unknown fields are ignored: Transformers writes dozens that do not matter here.
 #[derive(Deserialize)]
@@ -339,6 +351,8 @@ mod tests {
         assert!(reason(&|json| json["rope_scaling"] = json!({"rope_type": "yarn"})).contains("\"yarn\""));
         assert!(reason(&|json| json["num_key_value_heads"] = 3.into()).contains("does not divide"));
         assert!(reason(&|json| json["num_hidden_layers"] = 0.into()).contains("num_hidden_layers"));
+        assert!(reason(&|json| json["num_hidden_layers"] = 4_000_000_000u64.into()).contains("at most 10000"));
+        assert!(reason(&|json| json["vocab_size"] = (1u64 << 60).into()).contains("at most 268435456"));
         assert!(reason(&|json| json["vocab_size"] = "many".into()).contains("invalid type"));
     }
 }

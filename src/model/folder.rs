@@ -1,6 +1,6 @@
 //! The weight files of a Hugging Face folder: which tensor lies where, checked against the config before any is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -98,7 +98,8 @@ impl Folder {
     fn check(&self) -> Result<(), ModelError> {
         let specs = tensor_specs(&self.config);
         specs.iter().try_for_each(|spec| self.check_tensor(spec))?;
-        let known = |name: &str| specs.iter().any(|spec| spec.name == name) || self.is_ignored(name);
+        let names: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let known = |name: &str| names.contains(name) || self.is_ignored(name);
         match self.places.iter().find(|(name, _)| !known(name)) {
             None => Ok(()),
             Some((name, place)) => Err(ModelError::Tensor {
@@ -182,21 +183,35 @@ fn read_header(path: &Path, places: &mut BTreeMap<String, Place>) -> Result<(), 
     let mut entries: BTreeMap<String, serde_json::Value> =
         serde_json::from_slice(&bytes).map_err(|e| broken(format!("its header is malformed: {e}")))?;
     entries.remove("__metadata__");
-    let mut described = 8 + header;
+    let mut extents = Vec::with_capacity(entries.len());
     for (name, value) in entries {
         let entry: Entry =
             serde_json::from_value(value).map_err(|e| broken(format!("its header is malformed at {name}: {e}")))?;
         let place = entry.place(path, 8 + header).map_err(|reason| broken(format!("tensor {name}: {reason}")))?;
-        described = described.max(place.start + place.bytes as u64);
+        extents.push((place.start, place.bytes as u64, name.clone()));
         if places.insert(name.clone(), place).is_some() {
             return Err(broken(format!("tensor {name} stands in two files")));
         }
     }
-    match described == length {
-        true => Ok(()),
-        false => {
-            Err(broken(format!("truncated or overlong: its header describes {described} bytes, the file has {length}")))
+    check_extents(extents, 8 + header, length).map_err(broken)
+}
+
+/// Checks that tensors fill the file from `data` to `length` without overlap or gap, as the format demands.
+fn check_extents(mut extents: Vec<(u64, u64, String)>, data: u64, length: u64) -> Result<(), String> {
+    extents.sort();
+    let mut end = data;
+    for (start, bytes, name) in extents {
+        if start < end {
+            return Err(format!("tensor {name} begins inside of another, at byte {start}"));
         }
+        if start > end {
+            return Err(format!("nothing describes its bytes {end} to {start}, before tensor {name}"));
+        }
+        end = start + bytes;
+    }
+    match end == length {
+        true => Ok(()),
+        false => Err(format!("truncated or overlong: its header describes {end} bytes, the file has {length}")),
     }
 }
 
@@ -212,10 +227,11 @@ impl Entry {
     fn place(self, file: &Path, data: u64) -> Result<Place, String> {
         let (start, end) = self.data_offsets;
         let elements = self.shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
-        let bits = elements.and_then(|n| n.checked_mul(self.dtype.bitsize()));
-        match end.checked_sub(start) {
-            Some(bytes) if bits.is_some_and(|bits| bits as u64 == 8 * bytes) => {
-                let start = data + start;
+        let bits = elements.and_then(|n| n.checked_mul(self.dtype.bitsize())).map(|bits| bits as u64);
+        // Offsets near 2^64 are read like any other, and must not wrap around.
+        let absolute = data.checked_add(start).filter(|_| data.checked_add(end).is_some());
+        match (end.checked_sub(start), absolute) {
+            (Some(bytes), Some(start)) if bits.is_some() && bits == bytes.checked_mul(8) => {
                 Ok(Place { file: file.into(), dtype: self.dtype, shape: self.shape, start, bytes: bytes as usize })
             }
             _ => Err(format!("offsets {start} to {end} do not hold shape {:?}", self.shape)),

@@ -1,9 +1,10 @@
 //! Everything that can end a run, and the exit code that it ends with.
 
 use crate::adapter::AdapterError;
-use crate::dataset::DatasetError;
+use crate::dataset::{ChatTemplateError, DatasetError};
 use crate::ledger::LedgerError;
 use crate::lineage::OrderError;
+use crate::model::hub::HubError;
 use crate::scenario::ScenarioError;
 use crate::store::StoreError;
 
@@ -14,15 +15,29 @@ pub enum RunError {
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    #[error(transparent)]
+    ChatTemplate(#[from] ChatTemplateError),
     /// The base model could not be loaded as the scenario asks.
     #[error(transparent)]
     Model(crate::training::Error),
+    /// A model of the hub could not be had.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The adapter to start from cannot be used.
+    #[error(transparent)]
+    StartAdapter(AdapterError),
     /// The federation that the scenario describes cannot be played.
     #[error("failed to accept the federation: {0}")]
     Federation(#[from] fedreplay_sim::Invalid),
     /// Virtual time could not go on: an overflow, named by its event.
     #[error("failed to advance virtual time: {0}")]
     Simulation(#[from] fedreplay_sim::SimError),
+    /// The machine does not even agree with itself.
+    #[error(
+        "failed to trust this machine: the same training gave different bits twice on {device}; nothing that it computes \
+         could be repeated, so look for faulty memory or for variables that change how MKL, oneDNN or CUDA compute"
+    )]
+    NotRepeatable { device: String },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -42,14 +57,16 @@ impl RunError {
         match self {
             Self::Scenario(_)
             | Self::Dataset(_)
+            | Self::ChatTemplate(_)
             | Self::Model(_)
+            | Self::StartAdapter(_)
             | Self::Federation(_)
             | Self::Simulation(_)
             | Self::Usage(_) => 2,
             Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
                 2
             }
-
+            Self::Hub(error) if error.is_of_the_asker() => 2,
             Self::Order(OrderError::Interrupted) => 130,
             _ => 1,
         }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::{RunError, outline, trace};
-use crate::adapter::{Adapter, peft};
+use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{
-    BadRows, ClientData, Columns, Federation, LongPrompts, Partition, Sample, SequenceRules, Template, Tokenised,
-    Tokeniser, hold_out, partition, tokenise, twin_of,
+    BadRows, ChatTemplate, ClientData, Columns, Federation, LongPrompts, Partition, Preference, Prompts, Sample,
+    SequenceRules, Template, Tokeniser, hold_out, partition, tokenise, tokenise_preferences, twin_of,
 };
 use crate::ledger::{Input, LedgerError};
 use crate::lineage::Rows;
-use crate::model::{Config, Device};
+use crate::model::{Config, Device, hub};
 use crate::scenario::{self, Clients, Loaded};
 use crate::store::Digest;
 use crate::training::{Numerics, Trainer};
@@ -47,7 +47,7 @@ impl Inputs {
     /// The first thing that is wrong with a file, client or row, or with the model's folder.
     pub fn load(loaded: &Loaded, device: Device, numerics: &Numerics) -> Result<Self, RunError> {
         let reader = Reader::new(loaded)?;
-        let model_folder = reader.model_folder()?;
+        let model_folder = reader.model_folder.clone().ok_or_else(|| only_planned("model.folder is missing"))?;
         let mut read = BTreeMap::new();
         let data = reader.dealt(&mut read)?;
         let clients = reader.clients(&data)?;
@@ -55,7 +55,7 @@ impl Inputs {
         if let Some(file) = &loaded.scenario.data.test_file {
             let (data, path) = reader.federation(file)?;
             read.insert("test_data".to_owned(), input(path, data.content_hash));
-            test = Some(Arc::new(Rows::new(reader.pooled(&data)?)));
+            test = Some(Arc::new(reader.pooled(&data)?));
         }
         let mut trainer = reader.trainer(&model_folder, device, numerics)?;
         reader.check_length(trainer.config().max_positions)?;
@@ -63,7 +63,7 @@ impl Inputs {
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
         report_precision(&mut trainer, &model_folder, &clients)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
-        read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder, reader.tokeniser.content_hash()));
+        reader.note_text(&mut read);
         let trace = trace::read(loaded, &mut read)?;
         let initial = loaded.scenario.model.lora.initial.as_ref();
         let initial =
@@ -102,10 +102,10 @@ impl PlanInputs {
     pub fn load(loaded: &Loaded) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
         let mut read = BTreeMap::new();
-        let config = match (&scenario.model.shape, &scenario.model.folder) {
+        let config = match (&scenario.model.shape, model_folder(loaded)?) {
             (Some(shape), _) => outline::config_of_shape(shape),
             (None, folder) => {
-                let folder = loaded.resolve(folder.as_ref().expect("a scenario has a folder or a shape"));
+                let folder = folder.expect("a scenario has a folder, a model of the hub or a shape");
                 let config = Config::read(&folder).map_err(|error| RunError::Model(error.into()))?;
                 let path = folder.join("config.json");
                 let bytes = std::fs::read(&path).map_err(LedgerError::io(&path))?;
@@ -119,7 +119,7 @@ impl PlanInputs {
         }
         let reader = Reader::new(loaded)?;
         let data = reader.dealt(&mut read)?;
-        read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder.clone(), reader.tokeniser.content_hash()));
+        reader.note_text(&mut read);
         let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
     }
@@ -131,8 +131,40 @@ pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     Input { path, hash: Digest(*hash.as_bytes()) }
 }
 
+/// The folder of the base model, fetched first if it is the hub's; none where there is but a shape.
+fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, RunError> {
+    let model = &loaded.scenario.model;
+    match (&model.folder, &model.hub) {
+        (Some(folder), _) => Ok(Some(loaded.resolve(folder))),
+        (None, Some((repository, revision))) => Ok(Some(hub::fetch(repository, Some(revision))?)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Reads the adapter to start from and checks it against the scenario's LoRA.
+fn initial_adapter(
+    folder: &Path,
+    trainer: &Trainer,
+    read: &mut BTreeMap<String, Input>,
+) -> Result<Arc<Adapter>, RunError> {
+    let (adapter, _) = peft::read_folder(folder).map_err(RunError::StartAdapter)?;
+    let refuse = |reason: String| {
+        let what = folder.display().to_string();
+        Err(RunError::StartAdapter(AdapterError::Content { what, reason }))
+    };
+    if let Some(reason) = adapter.layout.difference_from(&trainer.layout()) {
+        return refuse(reason);
+    }
+    if !adapter.is_finite() {
+        return refuse("it holds a value that is NaN or infinite".into());
+    }
+    read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
+    Ok(Arc::new(adapter))
+}
+
 struct Reader<'a> {
     loaded: &'a Loaded,
+    model_folder: Option<PathBuf>,
     tokeniser_folder: PathBuf,
     tokeniser: Tokeniser,
     rules: SequenceRules,
@@ -141,26 +173,33 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(loaded: &'a Loaded) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
-        let folder = scenario.model.tokenizer.as_ref().or(scenario.model.folder.as_ref());
-        let tokeniser_folder = loaded.resolve(folder.ok_or_else(|| only_planned("model.folder is missing"))?);
-        let name = match scenario.data.template {
-            scenario::Template::Alpaca => "alpaca",
-            scenario::Template::Vicuna => "vicuna_v1.1",
+        let model_folder = model_folder(loaded)?;
+        let folder = scenario.model.tokenizer.as_ref().map(|folder| loaded.resolve(folder)).or(model_folder.clone());
+        let tokeniser_folder = folder.ok_or_else(|| only_planned("model.folder is missing"))?;
+        let named =
+            |name| Prompts::Template(Template::named(name).expect("the scenario's templates are all in the registry"));
+        let prompts = match scenario.data.template {
+            scenario::Template::Alpaca => named("alpaca"),
+            scenario::Template::Vicuna => named("vicuna_v1.1"),
+            scenario::Template::Chat => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
         };
-        let template = Template::named(name).expect("the scenario's templates are all in the registry");
         let max_tokens = scenario.data.max_seq_length as usize;
         let long_prompts = match scenario.data.long_prompts {
             scenario::LongPrompts::Refuse => LongPrompts::Refuse,
             scenario::LongPrompts::Skip => LongPrompts::Skip,
         };
-        let rules = SequenceRules { template, max_tokens, long_prompts };
+        let rules = SequenceRules { prompts, max_tokens, long_prompts };
         let tokeniser = Tokeniser::load(&tokeniser_folder)?;
-        Ok(Self { loaded, tokeniser_folder, tokeniser, rules })
+        Ok(Self { loaded, model_folder, tokeniser_folder, tokeniser, rules })
     }
 
-    fn model_folder(&self) -> Result<PathBuf, RunError> {
-        let folder = self.loaded.scenario.model.folder.as_ref();
-        Ok(self.loaded.resolve(folder.ok_or_else(|| only_planned("model.folder is missing"))?))
+    /// Notes what decides how text becomes tokens.
+    fn note_text(&self, read: &mut BTreeMap<String, Input>) {
+        let folder = || self.tokeniser_folder.clone();
+        read.insert("tokenizer".to_owned(), input(folder(), self.tokeniser.content_hash()));
+        if let Prompts::Chat(template) = &self.rules.prompts {
+            read.insert("chat_template".to_owned(), input(folder(), template.content_hash()));
+        }
     }
 
     fn data_file(&self) -> Result<&'a Path, RunError> {
@@ -205,36 +244,42 @@ impl<'a> Reader<'a> {
     }
 
     fn client(&self, index: u64, client: &ClientData) -> Result<ClientRows, RunError> {
-        let Tokenised { samples, skipped, .. } = tokenise(client, &self.tokeniser, &self.rules)?;
-        if samples.is_empty() {
+        let rows = self.tokenised(client)?;
+        if rows.count() == 0 {
             return Err(RunError::Usage(format!(
                 "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length",
                 client.id,
-                skipped.len()
+                client.rows.len()
             )));
         }
         let seed = Seed(self.loaded.scenario.seed);
-        let split = hold_out(seed, index, samples.len(), self.loaded.scenario.data.held_out);
-        let rows = |picks: &[usize]| {
-            let picked: Vec<Sample> = picks.iter().map(|&row| samples[row].clone()).collect();
-            Arc::new(Rows::new(picked))
-        };
-        Ok(ClientRows { id: client.id.clone(), train: rows(&split.train), held_out: rows(&split.held_out) })
+        let split = hold_out(seed, index, rows.count(), self.loaded.scenario.data.held_out);
+        let part = |picks: &[usize]| Arc::new(rows.picked(picks));
+        Ok(ClientRows { id: client.id.clone(), train: part(&split.train), held_out: part(&split.held_out) })
+    }
+
+    /// A client's rows as the objective reads them.
+    fn tokenised(&self, client: &ClientData) -> Result<TokenRows, RunError> {
+        match self.loaded.scenario.training.objective {
+            scenario::Objective::Sft => Ok(TokenRows::Single(tokenise(client, &self.tokeniser, &self.rules)?.samples)),
+            scenario::Objective::Dpo { .. } => {
+                Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules)?.pairs))
+            }
+        }
     }
 
     /// All clients' rows as one list, in order.
-    fn pooled(&self, data: &Federation) -> Result<Vec<Sample>, RunError> {
-        let mut samples = Vec::new();
-        for client in &data.clients {
-            samples.extend(tokenise(client, &self.tokeniser, &self.rules)?.samples);
-        }
-        if samples.is_empty() {
+    fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
+        let mut clients = data.clients.iter().map(|client| self.tokenised(client));
+        let mut pooled = clients.next().expect("a federation has a client")?;
+        clients.try_for_each(|rows| Ok::<_, RunError>(pooled.append(rows?)))?;
+        if pooled.count() == 0 {
             return Err(RunError::Usage(
                 "failed to use data.test_file: all of its rows have prompts that are too long for data.max_seq_length"
                     .into(),
             ));
         }
-        Ok(samples)
+        Ok(pooled.picked(&(0..pooled.count()).collect::<Vec<_>>()))
     }
 
     /// A sequence that the scenario allows must be one that the model can read.
@@ -255,21 +300,37 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads the adapter to start from, which must be of the scenario's shape.
-fn initial_adapter(
-    folder: &Path,
-    trainer: &Trainer,
-    read: &mut BTreeMap<String, Input>,
-) -> Result<Arc<Adapter>, RunError> {
-    let (adapter, _) = peft::read_folder(folder)?;
-    if adapter.layout != trainer.layout() {
-        return Err(RunError::Usage(format!(
-            "failed to start from the adapter in {}: its modules, rank or alpha are not those of model.lora",
-            folder.display()
-        )));
+/// Rows of one kind, before they are split.
+enum TokenRows {
+    Single(Vec<Sample>),
+    Pairs(Vec<Preference>),
+}
+
+impl TokenRows {
+    fn count(&self) -> usize {
+        match self {
+            Self::Single(samples) => samples.len(),
+            Self::Pairs(pairs) => pairs.len(),
+        }
     }
-    read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
-    Ok(Arc::new(adapter))
+
+    fn append(&mut self, others: Self) {
+        match (self, others) {
+            (Self::Single(mine), Self::Single(others)) => mine.extend(others),
+            (Self::Pairs(mine), Self::Pairs(others)) => mine.extend(others),
+            _ => unreachable!("one objective reads one kind of rows"),
+        }
+    }
+
+    fn picked(&self, picks: &[usize]) -> Rows {
+        match self {
+            Self::Single(samples) => Rows::new(picks.iter().map(|&row| samples[row].clone()).collect()),
+            Self::Pairs(pairs) => {
+                let pair = |&row: &usize| [pairs[row].chosen.clone(), pairs[row].rejected.clone()];
+                Rows::of_pairs(picks.iter().map(pair).collect())
+            }
+        }
+    }
 }
 
 /// The readers' word for the scenario's columns.

@@ -18,6 +18,7 @@ mod task;
 mod timeline;
 mod timing;
 mod trace;
+mod trust;
 
 pub use error::RunError;
 pub use estimate::Estimate;

@@ -25,10 +25,10 @@ struct Amount {
 pub fn of_rows(scenario: &Scenario, rows: &[ClientRows], config: &Config, trace: &Trace) -> Result<Clients, RunError> {
     let amount = |client: &ClientRows| Amount {
         id: Some(client.id.as_str().into()),
-        train_rows: count(client.train.samples.len()),
-        held_out_rows: count(client.held_out.samples.len()),
+        train_rows: count(client.train.count()),
+        held_out_rows: count(client.held_out.count()),
         train_tokens: client.train.tokens(),
-        longest_tokens: client.train.samples.iter().map(|sample| sample.ids.len() as u64).max().unwrap_or(0),
+        longest_tokens: client.train.longest(),
     };
     outline(scenario, rows.iter().map(amount), config, trace)
 }

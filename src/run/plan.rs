@@ -73,16 +73,20 @@ pub struct Planner<'a> {
     participations: BTreeMap<u32, u32>,
     /// Releases so far.
     releases: u64,
+    /// How many trainings from one model are ordered as one, where company may change bits.
+    keyed: Option<usize>,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed.
+    /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed; `keyed` says
+    /// how many trainings from one model are ordered as one, where company may change bits.
     pub fn new(
         scenario: &'a Scenario,
         inputs: &'a Inputs,
         privacy: Option<&'a Protection>,
         executor: &'a Executor<'a>,
         keeps_models: bool,
+        keyed: Option<usize>,
     ) -> Self {
         let layout = inputs.trainer.layout();
         let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
@@ -105,6 +109,7 @@ impl<'a> Planner<'a> {
             privacy,
             participations: BTreeMap::new(),
             releases: 0,
+            keyed,
         }
     }
 
@@ -241,18 +246,27 @@ impl<'a> Planner<'a> {
         let round = &scheduled.round;
         let mut clients = BTreeSet::new();
         let mut contributions = Vec::with_capacity(round.counted_tasks.len());
+        let (mut trainings, mut weights) = (Vec::new(), Vec::new());
         for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
-            let weight = if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training) };
+            weights.push(if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training) });
             let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
             let control = self.controls.get(&counted.client).copied();
-            let update = self.executor.add(Order::Train { base: own, control, training });
-            updates.push(update);
+            let order = Order::Train { base: own, control, training };
             if self.is_alone() {
+                // Every client starts from another model: there is no company to be had.
+                let update = self.executor.add(order);
                 self.own_models.insert(counted.client, update);
+                updates.push(update);
+            } else {
+                trainings.push(order);
             }
+        }
+        updates.extend(self.ordered(trainings));
+        for ((counted, weight), &update) in round.counted_tasks.iter().zip(weights).zip(&*updates) {
+            let start = self.versions[counted.based_on_version as usize];
             let counts_already = !clients.insert(counted.client);
             let weight = self.private_weight(counted.client, weight, counts_already);
             let (mixes_models, discount) = self.discount(counted.staleness);
@@ -263,6 +277,24 @@ impl<'a> Planner<'a> {
             }
         }
         contributions
+    }
+
+    /// Adds trainings to the graph, one by one or in the groups that are part of their keys.
+    fn ordered(&self, trainings: Vec<Order>) -> Vec<OrderId> {
+        let Some(most) = self.keyed else {
+            return trainings.into_iter().map(|training| self.executor.add(training)).collect();
+        };
+        let mut orders = vec![OrderId::end(); trainings.len()];
+        for group in groups(&trainings, most) {
+            let cohort = group.iter().map(|&place| trainings[place].clone()).collect();
+            let cohort = self.executor.add(Order::Cohort(cohort));
+            for (index, &place) in group.iter().enumerate() {
+                let Order::Train { training, .. } = &trainings[place] else { unreachable!("they are trainings") };
+                let client = training.client;
+                orders[place] = self.executor.add(Order::Member { cohort, index, client });
+            }
+        }
+        orders
     }
 
     /// The models of edges as changes of the server's model, weighted by the data behind them.
@@ -314,7 +346,8 @@ impl<'a> Planner<'a> {
     }
 
     fn evaluations(&self, model: OrderId) -> Evaluations {
-        let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups });
+        let objective = self.tasks.objective();
+        let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups, objective });
         let test = self.inputs.test.iter().map(|rows| evaluate(vec![rows.clone()])).next();
         let held_out = evaluate(self.inputs.clients.iter().map(|client| client.held_out.clone()).collect());
         [Some(model), test, Some(held_out)].into_iter().flatten().for_each(|order| self.executor.demand(order));
@@ -341,8 +374,17 @@ impl<'a> Planner<'a> {
     fn evaluated_on_own(&self, client: u32, model: OrderId) -> LocalBaseline {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
-        let evaluation = self.executor.add(Order::Evaluate { model, groups });
+        let evaluation = self.executor.add(Order::Evaluate { model, groups, objective: self.tasks.objective() });
         [model, evaluation].into_iter().for_each(|order| self.executor.demand(order));
         LocalBaseline { client, model, evaluation }
     }
+}
+
+/// The places of trainings that start from one model, in plan order, at most so many together.
+fn groups(trainings: &[Order], most: usize) -> Vec<Vec<usize>> {
+    let mut by_base: BTreeMap<OrderId, Vec<usize>> = BTreeMap::new();
+    for (place, training) in trainings.iter().enumerate() {
+        by_base.entry(training.inputs()[0]).or_default().push(place);
+    }
+    by_base.values().flat_map(|places| places.chunks(most).map(<[usize]>::to_vec)).collect()
 }

@@ -13,17 +13,18 @@ use super::inputs::Inputs;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound, Planner};
 use super::privacy::{Protection, Spent};
 use super::timeline::{Next, Rounds, ScheduledRound, Timeline, schedule};
+use super::trust::{Company, Trust};
 use super::{RunError, rows};
 use crate::adapter::{Adapter, peft};
 use crate::ledger::{
     Chunk, EvaluationRow, Input, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION,
     TimingRow, write_table,
 };
-use crate::lineage::{Executor, Workshop};
+use crate::lineage::{Executor, Ranking, Workshop};
 use crate::model::Device;
-use crate::scenario::{Loaded, federation};
+use crate::scenario::{self, Loaded, federation};
 use crate::store::{Digest, Store, atomic, key_of};
-use crate::training::{Numerics, NumericsClass};
+use crate::training::{Checkpointing, Grade, Numerics, NumericsClass};
 
 /// How to play a run; nothing here changes a digest but `numerics`.
 pub struct Settings<'a> {
@@ -63,12 +64,20 @@ pub struct Summary {
     /// [nats/token] Loss of the server model before training: on the test rows, or else on all held-out rows.
     pub loss_before: Option<f64>,
     pub loss_after: Option<f64>,
+    /// Share of held-out or test pairs that the server model ranks right, before and after; of preference data.
+    pub preference_accuracy: Option<[f64; 2]>,
+    /// [1] Mean margin of rewards on the same pairs, after.
+    pub reward_margin: Option<f64>,
     /// [nats/token] Mean loss of the clients trained alone, on the same rows.
     pub loss_local: Option<f64>,
     pub simulated_ns: u64,
     pub wall_seconds: f64,
     pub tasks_dispatched: u64,
     pub tasks_trained: u64,
+    /// Updates that counted and could not be used, so that their weight was 0.
+    pub tasks_unusable: u64,
+    /// The first of them with their reasons.
+    pub unusable: Vec<String>,
     pub tasks_dropped: u64,
     pub tasks_late: u64,
     pub tasks_cancelled: u64,
@@ -114,13 +123,13 @@ pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -
     prepared.play(loaded, &folder, settings, observer, began)
 }
 
-/// Continues a run that was begun in `settings.out`.
+/// Continues a run that was begun in `settings.out`, with fields set that change no result, such as those of `execution`.
 ///
 /// The schedule is played again, which costs no training; results that reached the store are found there.
 ///
 /// # Errors
 /// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
-pub fn resume(settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer) -> Result<Summary, RunError> {
     let began = Instant::now();
     Manifest::read(&settings.out)?;
     // Read under the lock: another process may have been finishing the run until now.
@@ -130,9 +139,12 @@ pub fn resume(settings: &Settings, observer: &mut dyn Observer) -> Result<Summar
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
     refuse_plan(&settings.out, &manifest)?;
-    let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder)?;
+    let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
-    let prepared = Prepared::new(&loaded, settings)?;
+    let mut prepared = Prepared::new(&loaded, settings)?;
+    // What was computed before was computed under the grade of then.
+    prepared.trust.grade =
+        Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
     let found = prepared.manifest(&loaded).genesis;
     if found != manifest.genesis {
         return Err(RunError::Usage(format!(
@@ -198,6 +210,8 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
 struct Prepared {
     inputs: Inputs,
     privacy: Option<Protection>,
+    trust: Trust,
+    company: Company,
     course: Course,
 }
 
@@ -214,11 +228,20 @@ impl Prepared {
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
-        let mut inputs = Inputs::load(loaded, settings.device, &settings.numerics)?;
+        let execution = loaded.scenario.execution;
+        let checkpointing = match execution.checkpointing {
+            scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: settings.workers as u32 },
+            scenario::Checkpointing::Always => Checkpointing::Always,
+            scenario::Checkpointing::Never => Checkpointing::Never,
+        };
+        let numerics = Numerics { checkpointing, ..settings.numerics.clone() };
+        let mut inputs = Inputs::load(loaded, settings.device, &numerics)?;
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
+        let trust = Trust::shown_by(&inputs.trainer)?;
+        let company = trust.company(execution, settings.device);
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
@@ -235,13 +258,13 @@ impl Prepared {
             true => Course::Live(Box::new(Timeline::new(federation)?)),
             false => Course::Known(schedule(federation)?),
         };
-        Ok(Self { inputs, privacy, course })
+        Ok(Self { inputs, privacy, trust, company, course })
     }
 
     /// The manifest of the run before it begins.
     fn manifest(&self, loaded: &Loaded) -> Manifest {
         let scenario_hash = loaded.identity().0;
-        let numerics_class = class_text(self.inputs.trainer.numerics_class());
+        let numerics_class = class_text(self.inputs.trainer.numerics_class(), self.company);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
         let genesis = key_of("fedreplay genesis v1", &(SCHEMA_VERSION, scenario_hash, hashes, &numerics_class)).0;
         let fingerprint = self.inputs.trainer.fingerprint();
@@ -256,12 +279,12 @@ impl Prepared {
             scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
             inputs: self.inputs.read.clone(),
             binary_hash: binary_hash(),
-            numerics: serde_json::to_value(fingerprint).expect("a fingerprint has only text keys"),
+            numerics: self.trust.record(fingerprint),
             numerics_class,
             genesis,
             grade: match self.privacy.as_ref().and_then(Protection::secret_mark) {
                 Some(_) => "none: secret noise".into(),
-                None => grade(fingerprint.device).into(),
+                None => self.trust.grade.to_string(),
             },
             rounds: match &self.course {
                 Course::Known(schedule) => schedule.len() as u32,
@@ -288,11 +311,16 @@ impl Prepared {
         manifest.write(folder.path())?;
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
-        let Prepared { inputs, privacy, course } = self;
-        let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update);
-        let executor = Executor::new(&workshop, &settings.store, settings.stop);
+        let Prepared { inputs, privacy, company, course, .. } = self;
+        let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &settings.store);
+        let (together, keyed) = match company {
+            Company::Ready(most) => (most, None),
+            Company::Keyed(most) => (1, Some(most)),
+        };
+        let executor = Executor::new(&workshop, &settings.store, settings.stop, together);
         let mut stage = Stage {
             loaded,
+            keyed,
             folder: folder.path(),
             inputs: &inputs,
             privacy: privacy.as_ref(),
@@ -321,6 +349,8 @@ impl Prepared {
 /// What playing the rounds needs and builds up.
 struct Stage<'a, 'b> {
     loaded: &'a Loaded,
+    /// How many trainings are ordered as one, where company may change bits.
+    keyed: Option<usize>,
     folder: &'a Path,
     inputs: &'a Inputs,
     privacy: Option<&'a Protection>,
@@ -338,7 +368,8 @@ impl Stage<'_, '_> {
     fn play(&mut self, course: Course) -> Result<Digest, RunError> {
         let is_live = matches!(course, Course::Live(_));
         let loaded = self.loaded;
-        let mut planner = Planner::new(&loaded.scenario, self.inputs, self.privacy, self.executor, is_live);
+        let (privacy, keyed) = (self.privacy, self.keyed);
+        let mut planner = Planner::new(&loaded.scenario, self.inputs, privacy, self.executor, is_live, keyed);
         let before = planner.before();
         match course {
             Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
@@ -409,6 +440,7 @@ impl Stage<'_, '_> {
     fn evaluate_before(&mut self, before: &Evaluations) -> Result<(), RunError> {
         self.before = rows::evaluations(0, 0, before, self.inputs, self.executor)?;
         self.totals.loss_before = main_loss(&self.before, "global");
+        self.totals.ranking_before = main_ranking(&self.before);
         Ok(())
     }
 
@@ -453,13 +485,18 @@ impl Stage<'_, '_> {
 
     /// Writes PEFT's files into `place` under the run's adapters.
     fn save_adapter(&self, place: &str, adapter: &Adapter) -> Result<(), RunError> {
-        let base = self.loaded.scenario.model.folder.as_ref().and_then(|folder| folder.file_name());
-        let base = base.map(|name| name.to_string_lossy());
+        let model = &self.loaded.scenario.model;
+        let hub = || model.hub.as_ref().map(|(repository, _)| repository.as_str().into());
+        let base = model.folder.as_ref().and_then(|folder| folder.file_name()).map(|name| name.to_string_lossy());
+        let base = base.or_else(hub);
         let folder = self.folder.join("adapters").join(place);
         let notes = peft::Notes { base_model: base.unwrap_or_default().into_owned(), ..peft::Notes::default() };
         Ok(peft::write_folder(&folder, adapter, &notes)?)
     }
 }
+
+/// How many unusable updates a summary names.
+const UNUSABLE_SHOWN: usize = 10;
 
 /// What the summary adds up.
 #[derive(Default)]
@@ -467,6 +504,9 @@ struct Totals {
     loss_before: Option<f64>,
     loss_after: Option<f64>,
     loss_local: Option<f64>,
+    ranking_before: Option<Ranking>,
+    ranking_after: Option<Ranking>,
+    unusable: Vec<String>,
     rounds: u32,
     simulated_ns: u64,
     tasks_trained: u64,
@@ -483,6 +523,10 @@ impl Totals {
         let after = chunk.evaluations.iter().filter(|row| row.round > 0).cloned().collect::<Vec<_>>();
         self.loss_after = main_loss(&after, "global").or(self.loss_after);
         self.loss_local = main_loss(&after, "local").or(self.loss_local);
+        self.ranking_after = main_ranking(&after).or(self.ranking_after);
+        let unusable = chunk.tasks.iter().filter_map(|task| Some((task, task.reason.as_ref()?)));
+        let round = chunk.round.round;
+        self.unusable.extend(unusable.map(|(task, reason)| format!("round {round}, client {}: {reason}", task.client)));
         self.rounds = chunk.round.round;
         self.simulated_ns = chunk.round.closed_at_ns;
         self.tasks_trained += chunk.tasks.iter().filter(|task| task.steps.is_some()).count() as u64;
@@ -511,6 +555,10 @@ impl Totals {
             wall_seconds: began.elapsed().as_secs_f64(),
             tasks_dispatched: self.dispatched,
             tasks_trained: self.tasks_trained,
+            tasks_unusable: self.unusable.len() as u64,
+            unusable: self.unusable.into_iter().take(UNUSABLE_SHOWN).collect(),
+            preference_accuracy: self.ranking_before.zip(self.ranking_after).map(|(a, b)| [a.accuracy, b.accuracy]),
+            reward_margin: self.ranking_after.map(|ranking| ranking.margin),
             tasks_dropped: self.dropped,
             tasks_late: self.late,
             tasks_cancelled: self.cancelled,
@@ -522,12 +570,16 @@ impl Totals {
 }
 
 /// The loss that stands for a subject: on the test rows where there are any, else on all held-out rows. Clients trained
-/// alone are averaged as clients, each counting once; rows of one model are averaged by their tokens.
+/// alone are averaged as clients, each counting once; rows of one model are averaged by their tokens, and pairs as pairs.
 fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
     let last = rows.iter().filter(|row| row.subject == subject).map(|row| row.round).max()?;
     let of = |split: &str| {
         let chosen = rows.iter().filter(|row| row.subject == subject && row.split == split && row.round == last);
-        let weight = |row: &EvaluationRow| if subject == "local" { 1.0 } else { row.target_tokens as f64 };
+        let weight = |row: &EvaluationRow| match (subject, row.reward_margin) {
+            ("local", _) => 1.0,
+            (_, None) => row.target_tokens as f64,
+            (_, Some(_)) => row.rows as f64,
+        };
         let (sum, total) = chosen.fold((Some(0.0), 0.0), |(sum, total), row| {
             (sum.zip(row.loss).map(|(sum, loss)| sum + loss * weight(row)), total + weight(row))
         });
@@ -535,6 +587,20 @@ fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
     };
     let has_test = rows.iter().any(|row| row.subject == subject && row.split == "test");
     of(if has_test { "test" } else { "held_out" })
+}
+
+/// How the server model ranks pairs: the test's where there are any, else all held-out ones.
+fn main_ranking(rows: &[EvaluationRow]) -> Option<Ranking> {
+    let last = rows.iter().filter(|row| row.subject == "global").map(|row| row.round).max()?;
+    let of = |split: &str| {
+        let chosen = rows.iter().filter(|row| row.subject == "global" && row.split == split && row.round == last);
+        let scored = chosen.filter_map(|row| Some((row.reward_margin?, row.preference_accuracy?, row.rows as f64)));
+        let add =
+            |sum: [f64; 3], (margin, accuracy, rows)| [sum[0] + margin * rows, sum[1] + accuracy * rows, sum[2] + rows];
+        let [margin, accuracy, rows] = scored.fold([0.0; 3], add);
+        (rows > 0.0).then(|| Ranking { margin: margin / rows, accuracy: accuracy / rows })
+    };
+    of("test").or_else(|| of("held_out"))
 }
 
 fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
@@ -553,18 +619,13 @@ fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
     write_table(&folder.join("timing").join("orders.parquet"), &rows)
 }
 
-/// The determinism grade that the tests show for a device: on a CPU, any number of workers gives the same bits; on a GPU
-/// nothing beyond the same machine and settings is claimed.
-fn grade(device: Device) -> &'static str {
-    match device {
-        Device::Cpu => "B",
-        Device::Cuda(_) => "A",
-    }
-}
-
-/// The numerics class as the one line that stands in the manifest.
-fn class_text(class: &NumericsClass) -> String {
-    format!("{}, LibTorch {}, {:?}, {}", class.device, class.torch, class.precision, class.mode)
+/// The numerics class as the one line that stands in the manifest, with the grouping where that is in keys.
+fn class_text(class: &NumericsClass, company: Company) -> String {
+    let grouping = match company {
+        Company::Ready(_) => String::new(),
+        Company::Keyed(most) => format!(", {most} clients in a pass"),
+    };
+    format!("{}, LibTorch {}, {:?}, {}{grouping}", class.device, class.torch, class.precision, class.mode)
 }
 
 pub(super) fn binary_hash() -> Digest {

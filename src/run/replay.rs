@@ -27,7 +27,7 @@ pub fn replay(
     }
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
-    let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder)?;
+    let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder, &[])?;
     let settings = Settings { store: Store::none(), ..settings };
     play(&loaded, &settings, observer)?;
     let again = Manifest::read(&settings.out)?;

@@ -140,6 +140,8 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         loss_first: None,
         loss_last: None,
         loss_mean: None,
+        reward_margin: None,
+        preference_accuracy: None,
         update_norm: None,
         weight: None,
         update_key: None,
@@ -160,6 +162,8 @@ fn trained_task(task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
         loss_first: record.losses.first().copied().flatten(),
         loss_last: record.losses.last().copied().flatten(),
         loss_mean: record.mean_loss(),
+        reward_margin: record.preference.map(|mean| mean.margin),
+        preference_accuracy: record.preference.map(|mean| mean.accuracy),
         update_norm: Some(record.update_norm),
         weight: Some(counted.weight),
         update_key: Some(counted.key.clone()),
@@ -244,6 +248,8 @@ pub fn evaluations(
         rows: loss.rows,
         target_tokens: loss.target_tokens,
         loss: loss.loss,
+        reward_margin: loss.preference.map(|mean| mean.margin),
+        preference_accuracy: loss.preference.map(|mean| mean.accuracy),
         model_hash: Some(hash.clone()),
     };
     let mut rows = Vec::with_capacity(1 + inputs.clients.len());
@@ -276,6 +282,8 @@ pub fn local_baseline(
         rows: loss.rows,
         target_tokens: loss.target_tokens,
         loss: loss.loss,
+        reward_margin: loss.preference.map(|mean| mean.margin),
+        preference_accuracy: loss.preference.map(|mean| mean.accuracy),
         model_hash: Some(hash.clone()),
     };
     let rows = splits.iter().zip(&losses).filter(|(_, loss)| loss.rows > 0).map(row).collect();

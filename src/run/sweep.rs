@@ -50,7 +50,7 @@ pub fn sweep<'a>(
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
             None => play(loaded, &settings, observer)?,
-            Some(RunState::Running) => resume(&settings, observer)?,
+            Some(RunState::Running) => resume(&settings, &[], observer)?,
             Some(RunState::Done) => Summary::read(&settings.out)?,
         };
         runs.push(CellRun { setting: cell.setting.clone(), seed: loaded.scenario.seed, summary });

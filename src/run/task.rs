@@ -11,7 +11,7 @@ use crate::lineage::Training;
 use crate::scenario::{
     self, Accumulation, Batches, Correction, DropoutMasks, LrSchedule, Optimizer, Scenario, Weights,
 };
-use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Optimizer as Rule};
+use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Objective, Optimizer as Rule};
 
 /// The tasks of a run.
 pub struct Tasks<'a> {
@@ -40,19 +40,27 @@ impl Tasks<'_> {
             Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
         });
         let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
-        Training { client, rows, steps, hyper, correction, seed, stream }
+        Training { client, rows, steps, hyper, objective: self.objective(), correction, seed, stream }
+    }
+
+    /// What clients minimise.
+    pub fn objective(&self) -> Objective {
+        match self.scenario.training.objective {
+            scenario::Objective::Sft => Objective::Sft,
+            scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
+        }
     }
 
     /// [steps] Steps of a client's task.
     pub fn step_count(&self, client: u32) -> u32 {
-        let rows = self.inputs.clients[client as usize].train.samples.len();
+        let rows = self.inputs.clients[client as usize].train.count();
         self.scenario.steps(rows as u64, self.inputs.clients.len())
     }
 
     /// The rows of a task by step and micro-batch.
     fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
         let training = &self.scenario.training;
-        let rows = self.inputs.clients[client as usize].train.samples.len();
+        let rows = self.inputs.clients[client as usize].train.count();
         let shape = StepShape {
             steps: self.step_count(client) as usize,
             accumulation: training.gradient_accumulation as usize,
@@ -87,7 +95,7 @@ impl Tasks<'_> {
     /// The weight of a client's update before normalisation.
     pub fn weight(&self, client: u32, training: &Training) -> f64 {
         match self.scenario.algorithm.weights() {
-            Weights::Samples => self.inputs.clients[client as usize].train.samples.len() as f64,
+            Weights::Samples => self.inputs.clients[client as usize].train.count() as f64,
             Weights::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
             Weights::Uniform => 1.0,
         }

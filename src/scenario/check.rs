@@ -20,6 +20,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     }
     check_method(scenario)?;
     check_privacy::check(scenario)?;
+    if scenario.execution.cohort_batch == Some(0) {
+        return fault("execution.cohort_batch", "it must be at least 1");
+    }
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
     }
@@ -63,8 +66,8 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     if model.lora.target_modules.is_empty() {
         return fault("model.lora.target_modules", "it must name at least one module");
     }
-    if model.folder.is_some() == model.shape.is_some() {
-        return fault("model", "it must have either `folder` or `shape`");
+    if [model.folder.is_some(), model.hub.is_some(), model.shape.is_some()].into_iter().filter(|&is| is).count() != 1 {
+        return fault("model", "it must have either `folder`, `hub` or `shape`");
     }
     if let Some(shape) = &model.shape
         && (!shape.hidden.is_multiple_of(shape.heads)
@@ -75,7 +78,7 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     if data.file.is_some() == data.synthetic.is_some() {
         return fault("data", "it must have either `file` or `synthetic`");
     }
-    if data.synthetic.is_none() && model.folder.is_none() && model.tokenizer.is_none() {
+    if data.synthetic.is_none() && model.shape.is_some() && model.tokenizer.is_none() {
         return fault("model.tokenizer", "data from a file needs a tokenizer, of the model's folder or of its own");
     }
     if let (Precision::F32, Some(Arithmetic::Bf16)) | (Precision::Bf16, Some(Arithmetic::F32)) =

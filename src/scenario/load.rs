@@ -45,8 +45,8 @@ impl Loaded {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn of_run(run_folder: &Path, scenario_folder: &Path) -> Result<Self, ScenarioError> {
-        let loaded = Self::read(&run_folder.join("scenario.ron"), &[])?;
+    pub fn of_run(run_folder: &Path, scenario_folder: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
+        let loaded = Self::read(&run_folder.join("scenario.ron"), sets)?;
         Ok(Self { folder: scenario_folder.to_owned(), ..loaded })
     }
 
@@ -86,12 +86,13 @@ impl Loaded {
         options().to_string_pretty(&self.scenario, pretty).expect("a scenario can be written as RON") + "\n"
     }
 
-    /// The hash of what the scenario asks for. Its name, paths and what it saves are not part of it: what paths point to
-    /// enters the digest by content.
+    /// The hash of what the scenario asks for. Its name, paths, what it saves and how it is executed are not part of it:
+    /// what paths point to enters the digest by content.
     pub fn identity(&self) -> Key {
         let mut scenario = self.scenario.clone();
         scenario.name.clear();
         scenario.model.folder = None;
+        scenario.model.hub = None;
         scenario.model.tokenizer = None;
         scenario.model.lora.initial = None;
         scenario.data.file = None;
@@ -99,6 +100,7 @@ impl Loaded {
         if let Some(trace) = &mut scenario.population.trace {
             (trace.clients, trace.online) = (None, None);
         }
+        scenario.execution = Default::default();
         scenario.output = Default::default();
         // Every rule that it stands for is written out.
         scenario.fidelity = Default::default();

@@ -30,7 +30,8 @@ pub enum Error {
     },
     /// The device's memory did not suffice.
     #[error(
-        "failed to train: out of memory on {device}: {needed}; use fewer tokens a batch, fewer clients at once, or checkpointing"
+        "failed to train: out of memory on {device}: {needed}; go on with `fedreplay resume` and fewer --workers, a smaller \
+         --set execution.cohort_batch=N or --set execution.checkpointing=Always, or begin again with fewer rows a batch"
     )]
     OutOfMemory {
         /// The device.
@@ -47,7 +48,10 @@ impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();
         match text.lines().find(|line| line.contains("out of memory") || line.contains("can't allocate memory")) {
-            Some(line) => Error::OutOfMemory { device: "the device".into(), needed: line.trim().into() },
+            Some(line) => {
+                let needed = line.trim().trim_start_matches("Internal torch error: ").into();
+                Error::OutOfMemory { device: "the device".into(), needed }
+            }
             None => Error::Torch(error),
         }
     }

@@ -64,6 +64,7 @@ impl Trainer {
         match self.numerics.checkpointing {
             Checkpointing::Never => false,
             Checkpointing::Always => true,
+            Checkpointing::Fitting { .. } => unreachable!("it was settled when the base was loaded"),
             Checkpointing::Above(bytes) => {
                 let (rows, predictions) = (packed.ids.size()[0] as u64, packed.predictions.rows.size()[0] as u64);
                 self.memory(packed.spans.len(), rows, predictions).kept > bytes

@@ -3,6 +3,7 @@
 //! A training is a pure function of its [`Job`]: no generator, clock or batch-mate enters its bits.
 
 mod attention;
+mod available;
 mod by_libtorch;
 mod error;
 mod evaluate;
@@ -39,6 +40,7 @@ pub use memory::MemoryPlan;
 pub use native::Switches;
 pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use precision::BaseReport;
+pub use preference::PairScore;
 pub use pretrain::{PretrainSpec, pretrain};
 pub use process::init_process;
 pub use self_test::{Grade, SelfTest};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use super::BaseReport;
+use super::available::free_bytes;
 use super::native::{self, Switches};
 use crate::model::{Base, Device, Precision};
 
@@ -26,11 +27,29 @@ pub enum Checkpointing {
     Always,
     /// In passes whose kept activations are predicted to take more than this [byte].
     Above(u64),
+    /// In passes whose kept activations are predicted to take more than half of the memory that is free once the base is
+    /// loaded, shared by so many passes at a time.
+    Fitting {
+        /// Passes at a time.
+        passes: u32,
+    },
 }
+
+/// What a pass may keep where the device does not tell what is free [byte].
+const KEPT_BYTES: u64 = 4 << 30;
 
 impl Default for Numerics {
     fn default() -> Self {
-        Self { threads: 1, checkpointing: Checkpointing::Above(4 << 30) }
+        Self { threads: 1, checkpointing: Checkpointing::Above(KEPT_BYTES) }
+    }
+}
+
+impl Checkpointing {
+    /// The same with a number of bytes in place of a share of what is free now. The other half of it is for adapters,
+    /// logits, gradients on their way, and evaluations.
+    pub(super) fn settled(self, device: Device) -> Self {
+        let Self::Fitting { passes } = self else { return self };
+        Self::Above(free_bytes(device).map_or(KEPT_BYTES, |free| free / 2 / u64::from(passes.max(1))))
     }
 }
 
@@ -57,6 +76,10 @@ pub struct Fingerprint {
     pub device: Device,
     /// The processor's name.
     pub processor: String,
+    /// The instruction set that LibTorch's CPU kernels use.
+    pub cpu_capability: String,
+    /// The GPU's driver, on a GPU.
+    pub driver: Option<String>,
     /// Threads inside one operation.
     pub threads: usize,
     /// LibTorch's switches as read back.
@@ -101,7 +124,10 @@ impl Fingerprint {
         let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
         let processor = cpuinfo("model name").unwrap_or_else(|| "unknown".into());
         let switches = native::switches();
-        Self { class, device, processor, threads: numerics.threads, switches, environment, base: BaseReport::of(base) }
+        let cpu_capability = native::cpu_capability();
+        let driver = if device == Device::Cpu { None } else { gpu_driver() };
+        let (threads, base) = (numerics.threads, BaseReport::of(base));
+        Self { class, device, processor, cpu_capability, driver, threads, switches, environment, base }
     }
 }
 
@@ -145,6 +171,12 @@ fn cpuinfo(field: &str) -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with(field))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The driver's first line about itself.
+fn gpu_driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    Some(text.lines().next()?.trim().to_owned())
 }
 
 /// The model of a GPU, from the driver's own listing: the runtime's query would need CUDA's headers.

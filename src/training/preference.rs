@@ -23,7 +23,7 @@ impl Pairs {
 
     /// The sum over pairs of -ln sigmoid(margin).
     pub fn loss(&self) -> f64 {
-        self.margins().map(|margin| (-margin.abs()).exp().ln_1p() + (-margin).max(0.0)).sum()
+        self.margins().map(loss_of).sum()
     }
 
     /// For each pair, how its loss grows with the negative log-likelihood of the chosen answer; that of the rejected
@@ -46,37 +46,75 @@ impl Pairs {
     }
 }
 
-/// Log-probabilities of rows under the base, by the hash of the row. A row's bits depend on no other row, so it does not
-/// matter who asked for it first.
+/// Log-probabilities of rows under the base, by the hash of the row. Each row is computed alone, so that a value is a
+/// function of its row on any device.
 #[derive(Default)]
 pub struct References(Mutex<BTreeMap<[u8; 32], f64>>);
 
+impl References {
+    fn get(&self, sample: &Sample) -> Option<f64> {
+        self.0.lock().expect("no thread panics while it holds the lock").get(&key(sample)).copied()
+    }
+}
+
 impl Trainer {
-    /// The base's log-probability of the targets of every row: step, micro-batch, row.
-    pub(super) fn references_of(&self, steps: &[Step]) -> Result<Vec<Vec<Vec<f64>>>, Error> {
-        let rows: Vec<&Arc<Sample>> = steps.iter().flatten().flatten().collect();
-        self.compute_missing(&rows)?;
-        let known = self.references.0.lock().expect("no thread panics while it holds the lock");
-        let of = |sample: &Arc<Sample>| *known.get(&key(sample)).expect("it was just computed");
-        let of_step = |step: &Step| step.iter().map(|rows| rows.iter().map(of).collect()).collect();
-        Ok(steps.iter().map(of_step).collect())
+    /// Whether the reference's log-probability of a row is at hand.
+    pub fn knows_reference(&self, sample: &Sample) -> bool {
+        self.references.get(sample).is_some()
     }
 
-    fn compute_missing(&self, rows: &[&Arc<Sample>]) -> Result<(), Error> {
-        let missing: BTreeMap<[u8; 32], Arc<Sample>> = {
-            let known = self.references.0.lock().expect("no thread panics while it holds the lock");
-            let keyed = rows.iter().map(|sample| (key(sample), (*sample).clone()));
-            keyed.filter(|(key, _)| !known.contains_key(key)).collect()
-        };
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let samples: Vec<Arc<Sample>> = missing.values().cloned().collect();
-        let losses = self.evaluate(&Adapter::zeros(self.layout()), &samples)?;
+    /// Takes a log-probability [nat] that [`Self::reference`] once gave for this row under this base.
+    pub fn set_reference(&self, sample: &Sample, log_probability: f64) {
         let mut known = self.references.0.lock().expect("no thread panics while it holds the lock");
-        known.extend(missing.into_keys().zip(losses.iter().map(|loss| -loss.nats)));
-        Ok(())
+        known.insert(key(sample), log_probability);
     }
+
+    /// The log-probability [nat] of a row's targets under the base without adapter, computed once.
+    ///
+    /// # Errors
+    /// If the row does not fit the model, or LibTorch fails.
+    pub fn reference(&self, sample: &Arc<Sample>) -> Result<f64, Error> {
+        if let Some(known) = self.references.get(sample) {
+            return Ok(known);
+        }
+        let losses = self.evaluate(&Adapter::zeros(self.layout()), std::slice::from_ref(sample))?;
+        self.set_reference(sample, -losses[0].nats);
+        Ok(-losses[0].nats)
+    }
+
+    /// The same of every row of a training: step, micro-batch, row.
+    pub(super) fn references_of(&self, steps: &[Step]) -> Result<Vec<Vec<Vec<f64>>>, Error> {
+        let of_rows = |rows: &Vec<Arc<Sample>>| rows.iter().map(|sample| self.reference(sample)).collect();
+        steps.iter().map(|step| step.iter().map(of_rows).collect()).collect()
+    }
+
+    /// Scores pairs under an adapter without training; rows 2i and 2i + 1 are the chosen and the rejected answer of pair i.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn evaluate_pairs(&self, adapter: &Adapter, rows: &[Arc<Sample>], beta: f64) -> Result<Vec<PairScore>, Error> {
+        let policy = self.evaluate(adapter, rows)?.iter().map(|loss| -loss.nats).collect();
+        let reference = rows.iter().map(|sample| self.reference(sample)).collect::<Result<Vec<_>, _>>()?;
+        let pairs = Pairs::new(beta, policy, &reference);
+        let score = |margin: f64| PairScore { loss: loss_of(margin), margin, is_right: margin > 0.0 };
+        Ok(pairs.margins().map(score).collect())
+    }
+}
+
+/// How a model ranks one pair.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairScore {
+    /// -ln sigmoid(margin) [nat].
+    pub loss: f64,
+    /// The reward of the chosen answer less that of the rejected one.
+    pub margin: f64,
+    /// Whether the chosen answer has the higher reward.
+    pub is_right: bool,
+}
+
+/// -ln sigmoid(margin), without overflow.
+fn loss_of(margin: f64) -> f64 {
+    (-margin.abs()).exp().ln_1p() + (-margin).max(0.0)
 }
 
 fn key(sample: &Sample) -> [u8; 32] {

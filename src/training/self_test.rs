@@ -37,6 +37,24 @@ pub enum Grade {
     C,
 }
 
+impl Grade {
+    /// The grade of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::None, Self::A, Self::B, Self::C].into_iter().find(|grade| grade.to_string() == name)
+    }
+}
+
+impl std::fmt::Display for Grade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::A => "A",
+            Self::B => "B",
+            Self::C => "C",
+        })
+    }
+}
+
 impl SelfTest {
     /// The highest grade that was found.
     pub fn grade(&self) -> Grade {

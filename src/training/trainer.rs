@@ -48,8 +48,9 @@ impl Trainer {
         prepare(numerics);
         let _guard = tch::no_grad_guard();
         let base = Base::load(folder, precision, device)?;
+        let numerics = Numerics { checkpointing: numerics.checkpointing.settled(device), ..numerics.clone() };
         let layout = lora.layout(&base.config)?;
-        Ok(Self::new(base, layout, numerics))
+        Ok(Self::new(base, layout, &numerics))
     }
 
     /// A base with adapters of `layout`, which fits it.
@@ -127,12 +128,31 @@ impl Trainer {
     /// One micro-batch of every active job, and an update of those whose step is complete.
     fn micro_batch(&self, active: &mut [&mut Runner]) -> Result<(), Error> {
         let shares: Vec<Share> = active.iter().map(|runner| runner.share()).collect();
+        let nats_of = |packed: &Packed| self.forward_backward(packed, active);
         let packed = pack::pack(&self.base, &shares)?;
-        let nats = self.forward_backward(&packed, active)?;
+        let nats = nats_of(&packed).map_err(|error| self.with_prediction(error, &packed))?;
         for (index, runner) in active.iter_mut().enumerate() {
             runner.account(&packed.predictions.samples[index], &nats)?;
         }
         Ok(())
+    }
+
+    /// Says of a lack of memory what the pass was predicted to need.
+    fn with_prediction(&self, error: Error, packed: &Packed) -> Error {
+        let Error::OutOfMemory { needed, .. } = error else { return error };
+        let tokens = packed.ids.size()[0] as u64;
+        let plan = self.memory(packed.spans.len(), tokens, packed.predictions.rows.size()[0] as u64);
+        let kept = if self.checkpoints(packed) { plan.kept_checkpointed } else { plan.kept };
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let needed = format!(
+            "{needed}; this pass of {} clients with {tokens} tokens was predicted to keep {} MiB beside {} MiB of weights \
+             and {} MiB of adapters and optimiser states",
+            packed.spans.len(),
+            mib(kept),
+            mib(plan.weights),
+            mib(plan.adapters)
+        );
+        Error::OutOfMemory { device: self.base.device.to_string(), needed }
     }
 
     /// Adds the gradients of one pass to the runners' and returns the loss of each prediction.

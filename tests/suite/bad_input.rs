@@ -125,6 +125,97 @@ fn tensors_do_not_fit_the_config() {
 }
 
 #[test]
+fn a_config_that_no_decoder_has_is_refused_at_once() {
+    let edit = |from: &'static str, to: &'static str| move |world: &World| world.edit("base/config.json", from, to);
+    model_mistake(
+        edit("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 4000000000"),
+        &["config.json", "num_hidden_layers is 4000000000, at most 10000"],
+    );
+    model_mistake(
+        edit("\"vocab_size\": 1024", "\"vocab_size\": 1152921504606846976"),
+        &["config.json", "vocab_size is 1152921504606846976"],
+    );
+    model_mistake(
+        edit("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\""),
+        &["config.json", "hidden_act is \"gelu\""],
+    );
+}
+
+/// Rewrites the header of the weights, keeping the length of the file.
+fn edit_header(world: &World, edit: impl FnOnce(&mut serde_json::Value)) {
+    let path = world.path("base/model.safetensors");
+    let bytes = fs::read(&path).expect("the fixture");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
+    edit(&mut header);
+    let header = header.to_string().into_bytes();
+    let data = &bytes[8 + length..];
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()).expect("a writable file");
+}
+
+#[test]
+fn weights_that_lie_upon_each_other_or_nowhere_are_refused() {
+    let norm = "model.norm.weight";
+    let other = "model.layers.0.input_layernorm.weight";
+    let header = |edit: fn(&mut serde_json::Value, &str, &str)| {
+        move |world: &World| edit_header(world, |header| edit(header, norm, other))
+    };
+    model_mistake(
+        header(|header, norm, other| header[norm]["data_offsets"] = header[other]["data_offsets"].clone()),
+        &["model.safetensors", "begins inside of another"],
+    );
+    let huge = |header: &mut serde_json::Value, norm: &str, _: &str| {
+        header[norm]["data_offsets"] = json!([u64::MAX - 511, u64::MAX]);
+    };
+    model_mistake(header(huge), &["model.safetensors", norm, "do not hold shape"]);
+    let far = |header: &mut serde_json::Value, norm: &str, _: &str| {
+        header[norm]["data_offsets"] = json!([1u64 << 40, (1u64 << 40) + 512]);
+    };
+    model_mistake(header(far), &["model.safetensors", "nothing describes its bytes"]);
+    let swollen = |header: &mut serde_json::Value, norm: &str, _: &str| {
+        header[norm]["shape"] = json!([u64::MAX / 2, u64::MAX / 2]);
+    };
+    model_mistake(header(swollen), &["model.safetensors", norm]);
+}
+
+#[test]
+fn weights_hold_what_is_no_number() {
+    model_mistake(
+        |world| {
+            let path = world.path("base/model.safetensors");
+            let mut bytes = fs::read(&path).expect("the fixture");
+            let end = bytes.len();
+            bytes[end - 4..].copy_from_slice(&[0xff; 4]);
+            fs::write(&path, bytes).expect("a writable file");
+        },
+        &["tensor ", "NaN or infinite"],
+    );
+}
+
+#[test]
+fn the_tokenizer_knows_more_tokens_than_the_embedding() {
+    model_mistake(
+        |world| {
+            let path = world.path("base/tokenizer.json");
+            let mut tokenizer: serde_json::Value =
+                serde_json::from_slice(&fs::read(&path).expect("the fixture")).expect("JSON");
+            let token = json!({"id": 5000, "content": "<extra>", "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true});
+            tokenizer["added_tokens"].as_array_mut().expect("a list").push(token);
+            fs::write(&path, tokenizer.to_string()).expect("a writable file");
+        },
+        &["1024"],
+    );
+}
+
+#[test]
+fn a_rank_is_zero_or_beyond_the_layer() {
+    scenario_mistake("rank: 4", "rank: 0", &["scenario.ron:5:", "0 is out of range: it must be at least 1"]);
+    scenario_mistake("rank: 4", "rank: 129", &["rank is 129, allowed is 1 to 128"]);
+    scenario_mistake("alpha: 8", "alpha: 1e39", &["scenario.ron:5:", "finite in 32 bits"]);
+}
+
+#[test]
 fn the_weights_are_cut_short() {
     for share in [0, 1, 50, 99] {
         model_mistake(

@@ -104,10 +104,20 @@ fn a_stored_update_that_cannot_be_used_ends_a_run_that_says_so() {
     let run = |out, rule: &str| {
         let rule = format!("training.unusable_update={rule}");
         let store = store.to_str().expect("UTF-8");
-        let sets = ["--set", "training.lr=1e30", "--set", &rule];
+        let sets = ["--json", "--set", "training.lr=1e30", "--set", &rule];
         world.fedreplay(&[&["run", "scenario.ron", "--store", store, "--out", out], &sets[..]].concat())
     };
-    run("kept", "ZeroWeight").succeeded();
+    let said = run("kept", "ZeroWeight").succeeded();
+    assert!(said.stderr.contains("updates could not be used and had weight 0:\n  round "), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(": the update changed nothing") || said.stderr.contains("not finite"),
+        "{}",
+        said.stderr
+    );
+    let last: serde_json::Value =
+        serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("a line of JSON");
+    assert!(last["tasks_unusable"].as_u64().is_some_and(|count| count > 0), "{last}");
+    assert!(last["unusable"][0].as_str().is_some_and(|text| text.starts_with("round ")), "{last}");
     run("ended", "EndRun").refused(1, &["failed to go on after the training of client"]);
     assert_eq!(world.fedreplay(&["verify", "ended"]).code, Some(3));
 }

@@ -1,10 +1,14 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
+mod adapters;
 mod bad_input;
 mod determinism;
+mod execution;
 mod gpu_scenario;
+mod hub;
 mod interruption;
 mod methods;
+mod objectives;
 mod parity;
 mod precisions;
 mod privacy;

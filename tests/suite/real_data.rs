@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use fedreplay::dataset::{
-    BadRows, Content, Federation, FileForm, LongPrompts, RowKind, Sample, SequenceRules, Statistics, Template,
+    BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
     Tokeniser, tokenise,
 };
 use fedreplay::model::{Config, random};
@@ -27,7 +27,11 @@ fn llama2(folder: &std::path::Path) -> Tokeniser {
 }
 
 fn rules(template: &str, max_tokens: usize) -> SequenceRules {
-    SequenceRules { template: Template::named(template).unwrap(), max_tokens, long_prompts: LongPrompts::Refuse }
+    SequenceRules {
+        prompts: Prompts::Template(Template::named(template).unwrap()),
+        max_tokens,
+        long_prompts: LongPrompts::Refuse,
+    }
 }
 
 /// A federation of one client with one row.

@@ -16,6 +16,7 @@ pub struct ChatTemplate {
     label: String,
     environment: Environment<'static>,
     tokens: BTreeMap<&'static str, String>,
+    content_hash: blake3::Hash,
 }
 
 /// Who speaks.
@@ -79,14 +80,20 @@ impl ChatTemplate {
 
     pub(super) fn compile(source: Source) -> Result<Self, ChatTemplateError> {
         let Source { label, text, tokens } = source;
+        let content_hash = content_hash(&text, &tokens);
         match environment(&text) {
-            Ok(environment) => Ok(Self { label, environment, tokens }),
+            Ok(environment) => Ok(Self { label, environment, tokens, content_hash }),
             Err(error) => Err(ChatTemplateError::Syntax {
                 template: label,
                 line: error.line().unwrap_or(1),
                 message: message(&error),
             }),
         }
+    }
+
+    /// BLAKE3 of the template and the special tokens that it can name.
+    pub fn content_hash(&self) -> blake3::Hash {
+        self.content_hash
     }
 
     /// The text of `messages` up to where the next answer begins: what generation starts from.
@@ -160,6 +167,14 @@ impl ChatTemplate {
             _ => ChatTemplateError::Refused { template, line: error.line().unwrap_or(1), message },
         }
     }
+}
+
+fn content_hash(text: &str, tokens: &BTreeMap<&'static str, String>) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_derive_key("fedreplay chat template v1");
+    for part in [text].into_iter().chain(tokens.iter().flat_map(|(name, token)| [*name, token])) {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    hasher.finalize()
 }
 
 /// What the engine says, without its own name for the template.

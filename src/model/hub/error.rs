@@ -134,6 +134,25 @@ pub enum HubError {
 }
 
 impl HubError {
+    /// Whether what was asked for, or the environment, is wrong, rather than the connection or the machine.
+    pub fn is_of_the_asker(&self) -> bool {
+        match self {
+            Self::Setting { .. }
+            | Self::Name { .. }
+            | Self::NotCached { .. }
+            | Self::NoRepository { .. }
+            | Self::NoRevision { .. }
+            | Self::NoFile { .. }
+            | Self::Denied { .. }
+            | Self::Index(_) => true,
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::Answer { .. }
+            | Self::Truncated { .. }
+            | Self::Io { .. } => false,
+        }
+    }
+
     /// Turns an error of the operating system about `path` into one of ours.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -3,6 +3,7 @@
 mod algorithm;
 mod batches;
 mod data;
+mod execution;
 pub(super) mod fidelity;
 mod network;
 mod population;
@@ -15,6 +16,7 @@ mod training;
 pub use algorithm::{Algorithm, Correction, FirstMoment, Momentum, SecondMoment, Weights};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use data::{Columns, Partition};
+pub use execution::{Checkpointing, Execution, Grouping};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
@@ -22,7 +24,7 @@ pub use precision::{Arithmetic, Precision};
 pub use privacy::{Accountant, Clipping, Noise, Placement, Privacy};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
-pub use training::{Accumulation, AdamVariant, Optimizer};
+pub use training::{Accumulation, AdamVariant, Objective, Optimizer};
 
 use std::path::PathBuf;
 
@@ -66,6 +68,8 @@ pub struct Scenario {
     #[serde(default)]
     pub evaluation: Evaluation,
     #[serde(default)]
+    pub execution: Execution,
+    #[serde(default)]
     pub output: Output,
     /// What protects the clients' updates; none is nothing. It is not written out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +83,10 @@ pub struct Model {
     /// Hugging Face folder: config.json, safetensors, tokenizer.json. Relative to the scenario file.
     #[serde(default)]
     pub folder: Option<PathBuf>,
+    /// A model of the Hugging Face Hub, instead of a folder: `("org/name", "revision")`. HF_HOME, HF_ENDPOINT,
+    /// HF_HUB_OFFLINE and HF_TOKEN are honoured. A run that must be repeatable anywhere names a commit.
+    #[serde(default)]
+    pub hub: Option<(String, String)>,
     /// The shape alone, instead of a folder: enough for `plan`, which trains nothing.
     #[serde(default)]
     pub shape: Option<ModelShape>,
@@ -105,7 +113,7 @@ pub struct Lora {
     /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank -- above 0 in 32 bits.
     #[serde(deserialize_with = "range::positive_single")]
     pub alpha: f64,
-    /// Names or suffixes of the linear modules that get an adapter.
+    /// Names or suffixes of the linear modules that get an adapter; `all-linear` is every one.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
     /// PEFT folder of the adapter to start from, instead of fresh values. Relative to the scenario file.
@@ -167,6 +175,8 @@ pub enum Template {
     #[default]
     Alpaca,
     Vicuna,
+    /// The chat template of the tokenizer's folder. It writes special tokens itself.
+    Chat,
 }
 
 /// What becomes of a row whose prompt leaves no room for a token of its response.
@@ -199,6 +209,8 @@ pub struct Training {
     /// [micro-batches] Micro-batches of one optimiser step -- at least 1.
     #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
     pub gradient_accumulation: u32,
+    #[serde(default)]
+    pub objective: Objective,
     /// How the micro-batches of one step are weighted.
     #[serde(default)]
     pub accumulation: Accumulation,

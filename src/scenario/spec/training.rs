@@ -80,6 +80,26 @@ impl Default for Accumulation {
     }
 }
 
+/// What a client minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Objective {
+    /// The negative log-likelihood of the answers.
+    #[default]
+    Sft,
+    /// Direct preference optimisation (Rafailov et al. 2023) on rows with a chosen and a rejected answer; a row is a pair,
+    /// and the reference is the base model without adapter.
+    Dpo {
+        /// [1] How strongly the model is held to the reference -- above 0 in 32 bits.
+        #[serde(default = "beta", deserialize_with = "range::positive_single")]
+        beta: f64,
+    },
+}
+
+fn beta() -> f64 {
+    0.1
+}
+
 fn beta1() -> f64 {
     0.9
 }

@@ -118,6 +118,21 @@ pub fn load_cuda() -> Result<(), String> {
     }
 }
 
+/// Memory that is free on the current CUDA device [byte], where CUDA's runtime is loaded and answers.
+pub fn free_cuda_memory() -> Option<u64> {
+    // SAFETY: the name is a NUL-terminated constant; the runtime's function of this name has had this signature in every
+    // version, writes the two numbers that it is given places for, and returns 0 if it did.
+    unsafe {
+        let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"cudaMemGetInfo".as_ptr());
+        if symbol.is_null() {
+            return None;
+        }
+        let query: unsafe extern "C" fn(*mut usize, *mut usize) -> c_int = std::mem::transmute(symbol);
+        let (mut free, mut total) = (0, 0);
+        (query(&raw mut free, &raw mut total) == 0).then_some(free as u64)
+    }
+}
+
 /// Tells the C library's allocator to keep memory of a step for the next one, rather than to return it to the system and
 /// have every page of it cleared again.
 pub fn keep_memory() {

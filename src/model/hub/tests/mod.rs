@@ -62,6 +62,13 @@ fn sharded() -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+impl Server {
+    /// A hub at this server with a cache in `home`.
+    fn hub(&self, home: &TempDir) -> Hub {
+        Hub { endpoint: self.endpoint(), cache: home.path().join("hub"), token: None, is_offline: false }
+    }
+}
+
 fn started() -> (Server, TempDir) {
     (Server::start(repository()), tempfile::tempdir().unwrap())
 }

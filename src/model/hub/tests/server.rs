@@ -8,8 +8,6 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-use crate::model::hub::Hub;
-
 pub const REPOSITORY: &str = "tiny/llama";
 pub const COMMIT: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567";
 
@@ -74,10 +72,9 @@ impl Server {
         Self { state, port, thread: Some(thread) }
     }
 
-    /// A hub at this server with a cache in `home`.
-    pub fn hub(&self, home: &tempfile::TempDir) -> Hub {
-        let endpoint = format!("http://127.0.0.1:{}", self.port);
-        Hub { endpoint, cache: home.path().join("hub"), token: None, is_offline: false }
+    /// What HF_ENDPOINT is to be.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     pub fn set(&self, fault: Fault) {

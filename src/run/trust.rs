@@ -1,0 +1,96 @@
+//! What a run may claim of its determinism: what the start-up test showed on this machine, and never more.
+
+use super::RunError;
+use crate::lineage::OrderError;
+use crate::model::Device;
+use crate::scenario::{Execution, Grouping};
+use crate::training::{Fingerprint, Grade, SelfTest, Trainer};
+
+/// [clients] Trainings in one pass on a GPU, where the scenario does not say.
+const GPU_COHORT: u32 = 8;
+
+/// What the start-up test showed.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust {
+    found: SelfTest,
+    /// The grade that the run may claim.
+    pub grade: Grade,
+}
+
+/// Who trains beside whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// Up to so many trainings that are ready.
+    Ready(usize),
+    /// So many trainings from one model in plan order; the grouping is in their keys.
+    Keyed(usize),
+}
+
+impl Trust {
+    /// Tests the loaded trainer.
+    ///
+    /// # Errors
+    /// If the same training twice gave different bits: nothing could be promised of such a run.
+    pub fn shown_by(trainer: &Trainer) -> Result<Self, RunError> {
+        let found = trainer.self_test().map_err(OrderError::Training)?;
+        let fingerprint = trainer.fingerprint();
+        let grade = claim(found.grade(), fingerprint.device).ok_or_else(|| RunError::NotRepeatable {
+            device: format!("{} ({})", fingerprint.class.device, fingerprint.processor),
+        })?;
+        Ok(Self { found, grade })
+    }
+
+    /// Who trains beside whom under a scenario's wishes.
+    pub fn company(&self, execution: Execution, device: Device) -> Company {
+        let default = if matches!(device, Device::Cpu) { 1 } else { GPU_COHORT };
+        let most = execution.cohort_batch.unwrap_or(default) as usize;
+        match execution.grouping {
+            Grouping::Auto if self.grade >= Grade::B => Company::Ready(most),
+            _ => Company::Keyed(most),
+        }
+    }
+
+    /// Machine, settings and test as the manifest records them.
+    pub fn record(&self, fingerprint: &Fingerprint) -> serde_json::Value {
+        let mut record = serde_json::to_value(fingerprint).expect("a fingerprint has only text keys");
+        record["self_test"] = serde_json::to_value(self.found).expect("it holds flags alone");
+        record
+    }
+}
+
+/// The grade that may be claimed of what was found, if any. Other processors were not tried here, and a GPU chooses
+/// kernels by shapes, of which the test has few.
+fn claim(found: Grade, device: Device) -> Option<Grade> {
+    let most = if matches!(device, Device::Cpu) { Grade::B } else { Grade::A };
+    Some(found.min(most)).filter(|&grade| grade != Grade::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_claimed_than_was_found_or_could_be() {
+        assert_eq!(claim(Grade::None, Device::Cpu), None);
+        for (found, on_cpu, on_gpu) in
+            [(Grade::A, Grade::A, Grade::A), (Grade::B, Grade::B, Grade::A), (Grade::C, Grade::B, Grade::A)]
+        {
+            assert_eq!(claim(found, Device::Cpu), Some(on_cpu));
+            assert_eq!(claim(found, Device::Cuda(0)), Some(on_gpu));
+        }
+    }
+
+    #[test]
+    fn company_is_keyed_unless_it_was_shown_to_change_no_bit() {
+        let trust = |grade| {
+            let found = SelfTest { repeats: true, company: grade >= Grade::B, threads: true, portable: false };
+            Trust { found, grade }
+        };
+        let of = |cohort_batch, grouping| Execution { cohort_batch, grouping, ..Execution::default() };
+        let auto = of(None, Grouping::Auto);
+        assert_eq!(trust(Grade::B).company(auto, Device::Cpu), Company::Ready(1));
+        assert_eq!(trust(Grade::A).company(auto, Device::Cuda(0)), Company::Keyed(8));
+        assert_eq!(trust(Grade::A).company(of(Some(3), Grouping::Auto), Device::Cpu), Company::Keyed(3));
+        assert_eq!(trust(Grade::B).company(of(Some(3), Grouping::Keyed), Device::Cpu), Company::Keyed(3));
+    }
+}

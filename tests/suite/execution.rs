@@ -1,0 +1,115 @@
+//! How results are computed changes none of them: company in a pass, recomputed layers, workers, too little memory.
+
+use std::process::Stdio;
+
+use super::support::{Said, World, files};
+use super::training::last_model;
+
+/// Plays two rounds of six clients each with these fields set.
+#[track_caller]
+fn run(world: &World, out: &str, workers: u32, sets: &[&str]) -> Said {
+    let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
+    let workers = format!("--workers={workers}");
+    world.run(out, &[&[workers.as_str(), "--set", "rounds=2"], &sets[..]].concat()).succeeded()
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 6");
+    world
+}
+
+#[test]
+fn any_company_and_any_number_of_workers_give_one_digest() {
+    let world = world();
+    let mut digests = Vec::new();
+    for cohort in [1, 2, 4, 8] {
+        let set = format!("execution.cohort_batch={cohort}");
+        for workers in [1, 2, 4] {
+            let said = run(&world, &format!("{cohort}-{workers}"), workers, &[&set]);
+            digests.push((cohort, workers, said.summary("digest").to_owned()));
+        }
+    }
+    for (cohort, workers, digest) in &digests {
+        assert_eq!(*digest, digests[0].2, "{cohort} clients in a pass, {workers} workers");
+    }
+}
+
+#[test]
+fn grouping_in_keys_is_another_digest_of_the_same_models() {
+    let world = world();
+    let keyed = ["execution.grouping=Keyed", "execution.cohort_batch=4"];
+    let free = run(&world, "free", 2, &[]);
+    let first = run(&world, "first", 1, &keyed);
+    let second = run(&world, "second", 4, &keyed);
+    assert_eq!(first.summary("digest"), second.summary("digest"));
+    assert_ne!(first.summary("digest"), free.summary("digest"), "the grouping is in the keys");
+    assert_eq!(last_model(&world, "first"), last_model(&world, "free"), "on a CPU the bits are the same all the same");
+    let other = run(&world, "other", 1, &["execution.grouping=Keyed", "execution.cohort_batch=3"]);
+    assert_ne!(first.summary("digest"), other.summary("digest"));
+    world.fedreplay(&["replay", "first"]).succeeded();
+}
+
+#[test]
+fn recomputed_layers_change_no_bit() {
+    let world = world();
+    let digests: Vec<String> = ["Auto", "Always", "Never"]
+        .iter()
+        .map(|choice| {
+            run(&world, choice, 2, &[&format!("execution.checkpointing={choice}")]).summary("digest").to_owned()
+        })
+        .collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn the_manifest_records_what_the_machine_showed() {
+    let world = World::new();
+    world.run("run", &["--set", "rounds=1"]).succeeded();
+    let text = std::fs::read_to_string(world.path("run/manifest.json")).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let found = &manifest["numerics"]["self_test"];
+    let kept = ["repeats", "company", "threads"].iter().all(|kind| found[kind] == true);
+    assert_eq!(manifest["grade"], if kept { "B" } else { "A" }, "{found}");
+    assert_eq!(found["repeats"], true);
+    for (field, is_right) in [
+        ("device", manifest["numerics"]["device"] == "Cpu"),
+        ("driver", manifest["numerics"]["driver"].is_null()),
+        ("threads", manifest["numerics"]["threads"] == 1),
+        ("cpu_capability", manifest["numerics"]["cpu_capability"].as_str().is_some_and(|text| !text.is_empty())),
+        ("torch", manifest["numerics"]["class"]["torch"].as_str().is_some_and(|text| text.starts_with("2."))),
+        ("switches", manifest["numerics"]["switches"]["deterministic_algorithms"] == true),
+    ] {
+        assert!(is_right, "{field}: {}", manifest["numerics"]);
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_a_clear_error() {
+    let world = World::new();
+    world.run("run", &["--device", "cuda:99"]).refused(2, &["cuda:99", "failed to"]);
+    assert!(!world.path("run").exists());
+}
+
+#[test]
+fn too_little_memory_says_what_was_needed_and_the_run_goes_on_with_more() {
+    let world = World::new();
+    // One pass of hundreds of rows keeps about a gigabyte, more than the limit leaves beside the program itself.
+    world.edit("scenario.ron", "batch_size: 2", "batch_size: 700");
+    world.edit("scenario.ron", "local_steps: 2", "local_steps: 1");
+    world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 1");
+    let sets = "--set rounds=1 --set evaluation.local_baseline=false --workers 1";
+    let binary = env!("CARGO_BIN_EXE_fedreplay");
+    let line = format!("ulimit -v 1500000; exec {binary} run scenario.ron --out run --store none {sets}");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &line]).current_dir(world.path("")).stdin(Stdio::null());
+    let said = Said::of(shell.output().expect("a shell"));
+    let said = said.refused(1, &["out of memory on cpu", "clients with", "execution.checkpointing=Always"]);
+    assert!(said.stderr.contains("fedreplay resume"), "{}", said.stderr);
+    assert!(!files(&world.path("run")).is_empty());
+    let resume = ["resume", "run", "--store", "none", "--set", "training.lr=0.5"];
+    world.fedreplay(&resume).refused(2, &["its scenario was changed"]);
+    let resume = ["resume", "run", "--store", "none", "--set", "execution.checkpointing=Always", "--workers", "1"];
+    world.fedreplay(&resume).succeeded();
+    world.fedreplay(&["verify", "run"]).succeeded();
+}
