@@ -9,8 +9,8 @@ use fedreplay_sim::Seed;
 use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, peft};
 use crate::dataset::{
-    BadRows, ClientData, Columns, Federation, LongPrompts, Partition, Sample, SequenceRules, Template, Tokenised,
-    Tokeniser, hold_out, partition, tokenise, twin_of,
+    BadRows, ClientData, Columns, Federation, LongPrompts, Partition, RowKind, Sample, SequenceRules, Template,
+    Tokeniser, after_last_key, hold_out, key_ids, partition, tokenise, twin_of,
 };
 use crate::ledger::{Input, LedgerError};
 use crate::lineage::Rows;
@@ -146,6 +146,13 @@ impl<'a> Reader<'a> {
         let name = match scenario.data.template {
             scenario::Template::Alpaca => "alpaca",
             scenario::Template::Vicuna => "vicuna_v1.1",
+            scenario::Template::ArabicAlpaca => "arabic_alpaca",
+            scenario::Template::ChineseAlpaca => "chinese_alpaca",
+            scenario::Template::PortugueseAlpaca => "portuguese_alpaca",
+            scenario::Template::TeluguAlpaca => "telugu_alpaca",
+            scenario::Template::RussianAlpaca => "russian_alpaca",
+            scenario::Template::FrenchAlpaca => "french_alpaca",
+            scenario::Template::SpanishAlpaca => "spanish_alpaca",
         };
         let template = Template::named(name).expect("the scenario's templates are all in the registry");
         let max_tokens = scenario.data.max_seq_length as usize;
@@ -170,7 +177,20 @@ impl<'a> Reader<'a> {
 
     fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
         let path = self.loaded.resolve(file);
-        Ok((Federation::read_columns(&path, &columns(&self.loaded.scenario.data.columns), BadRows::Refuse)?, path))
+        let spec = &self.loaded.scenario.data;
+        let bad_rows = match spec.bad_rows {
+            scenario::BadRows::Refuse => BadRows::Refuse,
+            scenario::BadRows::Skip => BadRows::Skip,
+        };
+        let data = Federation::read_columns(&path, &columns(&spec.columns), bad_rows)?;
+        if let Some(first) = data.skipped.first() {
+            let (count, client, row, fault) = (data.skipped.len(), &first.client, first.row, &first.fault);
+            tracing::warn!(
+                "{count} rows of {} were left out; the first is row {row} of client {client:?}: {fault}",
+                path.display()
+            );
+        }
+        Ok((data, path))
     }
 
     /// The data with its rows dealt to clients.
@@ -205,12 +225,13 @@ impl<'a> Reader<'a> {
     }
 
     fn client(&self, index: u64, client: &ClientData) -> Result<ClientRows, RunError> {
-        let Tokenised { samples, skipped, .. } = tokenise(client, &self.tokeniser, &self.rules)?;
+        let samples = self.masked(client, tokenise(client, &self.tokeniser, &self.rules)?.samples)?;
         if samples.is_empty() {
             return Err(RunError::Usage(format!(
-                "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length",
+                "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length, \
+                 or no key under data.masking",
                 client.id,
-                skipped.len()
+                client.rows.len()
             )));
         }
         let seed = Seed(self.loaded.scenario.seed);
@@ -220,6 +241,18 @@ impl<'a> Reader<'a> {
             Arc::new(Rows::new(picked))
         };
         Ok(ClientRows { id: client.id.clone(), train: rows(&split.train), held_out: rows(&split.held_out) })
+    }
+
+    /// The samples with the labels that the scenario asks for.
+    fn masked(&self, client: &ClientData, samples: Vec<Sample>) -> Result<Vec<Sample>, RunError> {
+        let is_single_turn = client.rows.first().is_some_and(|row| row.kind() == RowKind::SingleTurn);
+        if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction || !is_single_turn {
+            return Ok(samples);
+        }
+        let key = key_ids(self.rules.template, &self.tokeniser)
+            .map_err(|what| RunError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
+        // Rows are padded with Llama's unknown token there.
+        Ok(samples.iter().filter_map(|sample| after_last_key(sample, &key, 0)).collect())
     }
 
     /// All clients' rows as one list, in order.

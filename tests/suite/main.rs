@@ -1,7 +1,9 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
 mod bad_input;
+mod data;
 mod determinism;
+mod fedllm_bench;
 mod interruption;
 mod methods;
 mod parity;
