@@ -11,6 +11,7 @@
 mod data;
 mod diff;
 mod import;
+mod output;
 mod plan;
 mod playing;
 mod privacy;
@@ -19,15 +20,18 @@ mod replay;
 mod resume;
 mod run;
 mod summary;
+mod sweep;
 mod units;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use self::output::say;
 use crate::run::RunError;
 
 /// Set when the process is asked to stop.
@@ -56,6 +60,8 @@ enum Command {
     Run(run::Arguments),
     /// Play a scenario's schedule without training: times, participation, bytes, energy.
     Plan(plan::Arguments),
+    /// Play a scenario in many settings, training what they share once, and compare them.
+    Sweep(sweep::Arguments),
     /// Continue a run that was interrupted or killed.
     Resume(resume::Arguments),
     /// Execute a run again without reading stored results, and compare round by round.
@@ -88,6 +94,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments),
+        Command::Sweep(arguments) => sweep::main(&arguments),
         Command::Resume(arguments) => resume::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
@@ -97,7 +104,8 @@ pub fn main() -> ExitCode {
         Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        // A closed stderr changes no exit code.
+        let _ = writeln!(std::io::stderr(), "error: {error}");
         ExitCode::from(error.exit_code())
     })
 }
@@ -110,6 +118,6 @@ fn log_to_stderr(verbose: u8) {
 
 /// Prints what a check found, and says so in the exit code.
 fn report_difference(found: impl std::fmt::Display) -> Result<ExitCode, RunError> {
-    println!("different: {found}");
+    say!("different: {found}");
     Ok(ExitCode::from(DIFFERENT))
 }

@@ -14,12 +14,18 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_population(scenario)?;
     check_server(scenario)?;
     check_rows(scenario)?;
+    if scenario.rounds > ROUNDS_MAX {
+        return fault("rounds", format!("it must be at most {ROUNDS_MAX}"));
+    }
     check_method(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
     }
     Ok(())
 }
+
+/// Rounds beyond which the record of a run would fill any disk.
+const ROUNDS_MAX: u32 = 10_000_000;
 
 /// Rows of one task beyond which nobody trains: more would only be memory.
 const ROWS_PER_TASK_MAX: u64 = 10_000_000;
