@@ -10,6 +10,7 @@
 
 mod data;
 mod diff;
+mod import;
 mod output;
 mod plan;
 mod playing;
@@ -71,6 +72,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
+    /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
+    Import(import::Arguments),
     /// What differential privacy costs: the epsilon of a noise multiplier, or the noise for an epsilon.
     Privacy(privacy::Arguments),
 }
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
+        Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {

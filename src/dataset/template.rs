@@ -7,7 +7,8 @@
 /// rest is learnt. So the response key of FedLLM-Bench (`\n### Response:` in `alpaca`) is the end of `before_answer`.
 ///
 /// The texts follow section 2 of FedLLM-Bench's description: `alpaca` is Stanford Alpaca's, `vicuna_v1.1` FastChat's.
-/// They are interfaces to models that were trained with them, so they are given verbatim.
+/// They are interfaces to models that were trained with them, so they are given verbatim: with their
+/// notice of origin, as interface and not as text of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Template {
     /// The name in scenarios.
@@ -18,6 +19,9 @@ pub struct Template {
     pub before_question: &'static str,
     /// Between a question and its answer; ends where the answer begins.
     pub before_answer: &'static str,
+    /// The key that FedLLM-Bench's collator looks for, defects of two templates included: Arabic's is the header of the
+    /// instruction, and Chinese's has a colon that the template has not.
+    pub key: &'static str,
     /// The white space with which an answer begins. It is learnt, since most tokenizers merge it with the first word.
     pub answer_lead: &'static str,
 }
@@ -30,6 +34,7 @@ const TEMPLATES: &[Template] = &[
                    Write a response that appropriately completes the request.\n\n",
         before_question: "### Instruction:\n",
         before_answer: " \n\n### Response:",
+        key: "\n### Response:",
         answer_lead: " ",
     },
     Template {
@@ -38,6 +43,67 @@ const TEMPLATES: &[Template] = &[
                    The assistant gives helpful, detailed, and polite answers to the user's questions. ",
         before_question: "USER: ",
         before_answer: " ASSISTANT:",
+        key: " ASSISTANT:",
+        answer_lead: " ",
+    },
+    // The following are this project's own translations, under the benchmark's names.
+    Template {
+        name: "arabic_alpaca",
+        preamble: "فيما يلي تعليمات تصف مهمة. اكتب ردًا يكمل الطلب على نحو مناسب.\n\n",
+        before_question: "### التعليمات:\n",
+        before_answer: " \n\n### الرد:",
+        key: "\n### التعليمات:",
+        answer_lead: " ",
+    },
+    Template {
+        name: "chinese_alpaca",
+        preamble: "以下是一条描述任务的指令。请写出一个恰当完成该请求的回答。\n\n",
+        before_question: "### 指令:\n",
+        before_answer: " \n\n### 回答:",
+        key: "\n### 回答：",
+        answer_lead: " ",
+    },
+    Template {
+        name: "portuguese_alpaca",
+        preamble: "Segue uma instrução que descreve uma tarefa. \
+                   Escreva uma resposta que cumpra o pedido de forma adequada.\n\n",
+        before_question: "### Instrução:\n",
+        before_answer: " \n\n### Resposta:",
+        key: "\n### Resposta:",
+        answer_lead: " ",
+    },
+    Template {
+        name: "telugu_alpaca",
+        preamble: "క్రింద ఒక పనిని వివరించే సూచన ఉంది. ఆ కోరికను తగిన విధంగా తీర్చే జవాబు రాయండి.\n\n",
+        before_question: "### సూచన:\n",
+        before_answer: " \n\n### జవాబు:",
+        key: "\n### జవాబు:",
+        answer_lead: " ",
+    },
+    Template {
+        name: "russian_alpaca",
+        preamble: "Ниже дано указание, в котором описана задача. \
+                   Напишите ответ, который как следует выполняет просьбу.\n\n",
+        before_question: "### Указание:\n",
+        before_answer: " \n\n### Ответ:",
+        key: "\n### Ответ:",
+        answer_lead: " ",
+    },
+    Template {
+        name: "french_alpaca",
+        preamble: "Voici une consigne qui décrit une tâche. Rédigez une réponse qui satisfait la demande.\n\n",
+        before_question: "### Consigne:\n",
+        before_answer: " \n\n### Réponse:",
+        key: "\n### Réponse:",
+        answer_lead: " ",
+    },
+    Template {
+        name: "spanish_alpaca",
+        preamble: "Aquí hay una instrucción que describe una tarea. \
+                   Escribe una respuesta que cumpla la petición de forma adecuada.\n\n",
+        before_question: "### Instrucción:\n",
+        before_answer: " \n\n### Respuesta:",
+        key: "\n### Respuesta:",
         answer_lead: " ",
     },
 ];
@@ -93,6 +159,14 @@ mod tests {
             vicuna.later_prompt("q2") + &vicuna.answer("a2"),
         ];
         assert!(text.concat().ends_with("user's questions. USER: q1 ASSISTANT: a1</s>USER: q2 ASSISTANT: a2"));
+    }
+
+    #[test]
+    fn keys_end_the_prompts_but_for_the_two_published_defects() {
+        for template in TEMPLATES {
+            let has_key = template.before_answer.ends_with(template.key);
+            assert_eq!(has_key, !["arabic_alpaca", "chinese_alpaca"].contains(&template.name), "{}", template.name);
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@ use fedreplay_sim::Seed;
 use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{
-    BadRows, ChatTemplate, ClientData, Columns, Federation, LongPrompts, Partition, Preference, Prompts, Sample,
-    SequenceRules, Template, Tokeniser, hold_out, partition, tokenise, tokenise_preferences, twin_of,
+    BadRows, ChatTemplate, ClientData, Columns, Federation, LongPrompts, Partition, Preference, Prompts, RowKind,
+    Sample, SequenceRules, Template, Tokeniser, after_last_key, hold_out, key_ids, partition, tokenise,
+    tokenise_preferences, twin_of,
 };
 use crate::ledger::{Input, LedgerError};
 use crate::lineage::Rows;
@@ -181,6 +182,13 @@ impl<'a> Reader<'a> {
         let prompts = match scenario.data.template {
             scenario::Template::Alpaca => named("alpaca"),
             scenario::Template::Vicuna => named("vicuna_v1.1"),
+            scenario::Template::ArabicAlpaca => named("arabic_alpaca"),
+            scenario::Template::ChineseAlpaca => named("chinese_alpaca"),
+            scenario::Template::PortugueseAlpaca => named("portuguese_alpaca"),
+            scenario::Template::TeluguAlpaca => named("telugu_alpaca"),
+            scenario::Template::RussianAlpaca => named("russian_alpaca"),
+            scenario::Template::FrenchAlpaca => named("french_alpaca"),
+            scenario::Template::SpanishAlpaca => named("spanish_alpaca"),
             scenario::Template::Chat => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
         };
         let max_tokens = scenario.data.max_seq_length as usize;
@@ -209,7 +217,20 @@ impl<'a> Reader<'a> {
 
     fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
         let path = self.loaded.resolve(file);
-        Ok((Federation::read_columns(&path, &columns(&self.loaded.scenario.data.columns), BadRows::Refuse)?, path))
+        let spec = &self.loaded.scenario.data;
+        let bad_rows = match spec.bad_rows {
+            scenario::BadRows::Refuse => BadRows::Refuse,
+            scenario::BadRows::Skip => BadRows::Skip,
+        };
+        let data = Federation::read_columns(&path, &columns(&spec.columns), bad_rows)?;
+        if let Some(first) = data.skipped.first() {
+            let (count, client, row, fault) = (data.skipped.len(), &first.client, first.row, &first.fault);
+            tracing::warn!(
+                "{count} rows of {} were left out; the first is row {row} of client {client:?}: {fault}",
+                path.display()
+            );
+        }
+        Ok((data, path))
     }
 
     /// The data with its rows dealt to clients.
@@ -247,7 +268,8 @@ impl<'a> Reader<'a> {
         let rows = self.tokenised(client)?;
         if rows.count() == 0 {
             return Err(RunError::Usage(format!(
-                "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length",
+                "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length, \
+                 or no key under data.masking",
                 client.id,
                 client.rows.len()
             )));
@@ -261,11 +283,29 @@ impl<'a> Reader<'a> {
     /// A client's rows as the objective reads them.
     fn tokenised(&self, client: &ClientData) -> Result<TokenRows, RunError> {
         match self.loaded.scenario.training.objective {
-            scenario::Objective::Sft => Ok(TokenRows::Single(tokenise(client, &self.tokeniser, &self.rules)?.samples)),
+            scenario::Objective::Sft => {
+                let samples = tokenise(client, &self.tokeniser, &self.rules)?.samples;
+                Ok(TokenRows::Single(self.masked(client, samples)?))
+            }
             scenario::Objective::Dpo { .. } => {
                 Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules)?.pairs))
             }
         }
+    }
+
+    /// The samples with the labels that the scenario asks for.
+    fn masked(&self, client: &ClientData, samples: Vec<Sample>) -> Result<Vec<Sample>, RunError> {
+        let is_single_turn = client.rows.first().is_some_and(|row| row.kind() == RowKind::SingleTurn);
+        if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction || !is_single_turn {
+            return Ok(samples);
+        }
+        let Prompts::Template(template) = self.rules.prompts else {
+            return Err(RunError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
+        };
+        let key = key_ids(template, &self.tokeniser)
+            .map_err(|what| RunError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
+        // Rows are padded with Llama's unknown token there.
+        Ok(samples.iter().filter_map(|sample| after_last_key(sample, &key, 0)).collect())
     }
 
     /// All clients' rows as one list, in order.

@@ -81,6 +81,7 @@ pub struct PlanSummary {
 pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, RunError> {
     let began = Instant::now();
     let inputs = PlanInputs::load(loaded)?;
+    loaded.check_clients(inputs.clients.facts.len()).map_err(RunError::Usage)?;
     let writes = |detail| settings.out.is_some() && settings.detail >= detail;
     // The figures need every task; only the events can be spared.
     let detail = if writes(PlanDetail::Events) { Detail::Events } else { Detail::Tasks };

@@ -22,12 +22,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads `file` and applies each `path=value` in order.
+    /// Reads `file` and applies each `path=value` in order; `@FILE` stands for the lines of a file, of which those that
+    /// are empty or begin with `//` are passed over.
     ///
     /// # Errors
     /// The first mistake, with line and column where it has one.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
+        let sets = &expanded(sets)?;
         let as_written = read_under(Reading::default(), file, &text, sets)?;
         let mut scenario = read_under(as_written.reading(), file, &text, sets)?;
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -106,6 +108,21 @@ impl Loaded {
         scenario.fidelity = Default::default();
         key_of("fedreplay scenario v4", &scenario)
     }
+}
+
+/// The overrides, with those of files in their places.
+fn expanded(sets: &[String]) -> Result<Vec<String>, ScenarioError> {
+    let mut all = Vec::with_capacity(sets.len());
+    for set in sets {
+        let Some(file) = set.strip_prefix('@') else {
+            all.push(set.clone());
+            continue;
+        };
+        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.into(), source })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        all.extend(lines.map(str::to_owned));
+    }
+    Ok(all)
 }
 
 /// Reads the text and applies each override, with defaults as `reading` wants them.

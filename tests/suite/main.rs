@@ -2,8 +2,10 @@
 
 mod adapters;
 mod bad_input;
+mod data;
 mod determinism;
 mod execution;
+mod fedllm_bench;
 mod gpu_scenario;
 mod hub;
 mod interruption;

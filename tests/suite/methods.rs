@@ -146,7 +146,11 @@ fn fidelity_fills_in_what_the_scenario_leaves_out_and_nothing_else() {
         world.run(out, more).succeeded();
         std::fs::read_to_string(world.path(out).join("scenario.ron")).expect("the run keeps its scenario")
     };
-    let published = resolved("FedAdam(beta1: 0.25)", "published", &["--set", "fidelity=FedLlmBench"]);
+    let published = resolved(
+        "FedAdam(beta1: 0.25)",
+        "published",
+        &["--set", "fidelity=FedLlmBench", "--set", "data.masking=ByConstruction"],
+    );
     for part in [
         "OfFirstMoments",
         "FromFirstUpdate",
@@ -166,7 +170,8 @@ fn fidelity_fills_in_what_the_scenario_leaves_out_and_nothing_else() {
     }
     // What is written out is what is played: read under either fidelity it is the same run.
     world.write("scenario.ron", &papers);
-    let said = world.run("again", &["--set", "fidelity=FedLlmBench"]).succeeded();
+    let said =
+        world.run("again", &["--set", "fidelity=FedLlmBench", "--set", "data.masking=ByConstruction"]).succeeded();
     world.write("scenario.ron", &scenario("FedAdam()", PROTOCOLS[0].1));
     assert_eq!(said.summary("digest"), world.run("first", &[]).succeeded().summary("digest"));
 }

@@ -27,7 +27,7 @@ fn scenario(method: &str) -> String {
         folder: "{}",
         lora: (rank: 2, alpha: 4, dropout: 0, initial: "{}"),
     ),
-    data: (file: "{}", max_seq_length: 160),
+    data: (file: "{}", max_seq_length: 160, masking: ByConstruction),
     training: (
         local_steps: 3, batch_size: 2, gradient_accumulation: 2, lr: 5e-3, lr_schedule: Cosine(final_lr: 1e-6),
     ),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use fedreplay::dataset::{
     BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
-    Tokeniser, tokenise,
+    Tokeniser, after_last_key, key_ids, tokenise,
 };
 use fedreplay::model::{Config, random};
 
@@ -55,6 +55,36 @@ fn the_llama_2_mask_is_that_of_the_published_collator() {
     let start = sample.targets[0].start as usize;
     assert_eq!(sample.ids[start - 4..start], [2277, 29937, 13291, 29901]);
     assert_eq!(sample.ids[..2], [1, 13866]);
+}
+
+/// The published collator's keys, with its two defects, and what of a row it learns.
+#[test]
+fn keys_find_what_the_published_collator_finds() {
+    let Some(folder) = real_data() else { return };
+    let tokeniser = llama2(&folder);
+    let key = |name: &str| key_ids(Template::named(name).unwrap(), &tokeniser).unwrap();
+    assert_eq!(key("alpaca"), [2277, 29937, 13291, 29901]);
+    assert_eq!(key("vicuna_v1.1"), [1799, 9047, 13566, 29901]);
+    let learnt = |template: &str, response: &str| {
+        let row = serde_json::json!({ "instruction": "Greet me.", "response": response }).to_string();
+        let federation = one_row(&row);
+        let sample = tokenise(&federation.clients[0], &tokeniser, &rules(template, 1024)).unwrap().samples.remove(0);
+        (learnt_tokens(&sample, &tokeniser), after_last_key(&sample, &key(template), 0))
+    };
+    for template in
+        ["alpaca", "portuguese_alpaca", "telugu_alpaca", "russian_alpaca", "french_alpaca", "spanish_alpaca"]
+    {
+        let (built, found) = learnt(template, "Hello there.");
+        assert_eq!(learnt_tokens(&found.unwrap(), &tokeniser), built, "{template}");
+    }
+    // A response that quotes the key loses its head.
+    let (built, found) = learnt("alpaca", "One\n### Response: two");
+    let found = learnt_tokens(&found.unwrap(), &tokeniser);
+    assert!(found.len() < built.len() && built.ends_with(&found), "{found:?} of {built:?}");
+    // Arabic's key is the header of the instruction, which is then learnt; Chinese's is never found.
+    let (built, found) = learnt("arabic_alpaca", "Hello there.");
+    assert!(learnt_tokens(&found.unwrap(), &tokeniser).len() > built.len());
+    assert_eq!(learnt("chinese_alpaca", "Hello there.").1, None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
+use super::fidelity::choose;
 
 /// Which columns hold the texts of the rows, by the names of the datasets of OpenFedLLM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,32 @@ pub enum Columns {
         input: Option<String>,
         response: String,
     },
+}
+
+/// How the learnt tokens of single turns are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Masking {
+    /// By construction: what was put in as the answer, whatever it says, for any tokenizer.
+    ByConstruction,
+    /// As FedLLM-Bench's collator does: after the last occurrence of the template's key, for Llama's tokenizers. A row in
+    /// which it is not found is left out.
+    LastKey,
+}
+
+impl Default for Masking {
+    fn default() -> Self {
+        choose(Self::ByConstruction, Self::LastKey)
+    }
+}
+
+/// What becomes of rows that cannot be used: without a key, with an empty answer, of another kind, out of turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BadRows {
+    /// The file is refused, with line, client and row.
+    #[default]
+    Refuse,
+    /// They are left out and counted in a warning, and so is a client that has no other.
+    Skip,
 }
 
 /// How rows are dealt to clients.

@@ -15,7 +15,7 @@ mod training;
 
 pub use algorithm::{Algorithm, Correction, FirstMoment, Momentum, SecondMoment, Weights};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
-pub use data::{Columns, Partition};
+pub use data::{BadRows, Columns, Masking, Partition};
 pub use execution::{Checkpointing, Execution, Grouping};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
@@ -140,6 +140,8 @@ pub struct Data {
     /// Where the rows' texts stand.
     #[serde(default)]
     pub columns: Columns,
+    #[serde(default)]
+    pub bad_rows: BadRows,
     /// How rows are dealt to clients.
     #[serde(default)]
     pub partition: Partition,
@@ -158,6 +160,9 @@ pub struct Data {
     /// Prompt template.
     #[serde(default)]
     pub template: Template,
+    /// How the learnt tokens of single turns are found.
+    #[serde(default)]
+    pub masking: Masking,
     /// [tokens] Longest row; longer responses are cut.
     #[serde(deserialize_with = "range::at_least_one")]
     pub max_seq_length: u32,
@@ -177,6 +182,14 @@ pub enum Template {
     Vicuna,
     /// The chat template of the tokenizer's folder. It writes special tokens itself.
     Chat,
+    /// Alpaca's in other languages, in this project's translations.
+    ArabicAlpaca,
+    ChineseAlpaca,
+    PortugueseAlpaca,
+    TeluguAlpaca,
+    RussianAlpaca,
+    FrenchAlpaca,
+    SpanishAlpaca,
 }
 
 /// What becomes of a row whose prompt leaves no room for a token of its response.

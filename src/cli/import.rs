@@ -1,0 +1,31 @@
+//! `fedreplay import`: turns a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::ledger::LedgerError;
+use crate::run::RunError;
+use crate::scenario::import_script;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The script, which is read and never run.
+    script: PathBuf,
+}
+
+/// Prints the scenario on stdout, and what could not be carried over on stderr.
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let script = &arguments.script;
+    let text = std::fs::read_to_string(script).map_err(LedgerError::io(script))?;
+    let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+    let imported = import_script(&name, &text)
+        .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;
+    print!("{}", imported.scenario);
+    for left_out in &imported.left_out {
+        eprintln!("not carried over: {left_out}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,180 @@
+//! Writes the scenario of a trainer's call, with the defaults of `config.py` where a flag is missing.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use super::shell::Call;
+
+/// A scenario from a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// RON.
+    pub scenario: String,
+    /// What the script says and the scenario does not, with the reason.
+    pub left_out: Vec<String>,
+}
+
+/// Flags that take effect here in other ways, or name what has no counterpart.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("output_dir", "a run's folder is given by --out"),
+    ("dataset_sample", "it only names the output folder; all rows are read"),
+    ("dataset_name", "the form of the rows is found from the file"),
+    ("num_clients", "the file's clients are all taken; data.clients names fewer"),
+    ("use_peft", "every run trains a LoRA adapter"),
+    ("seed", "FedLLM-Bench does not use it"),
+    ("log_with", "the ledger is always written"),
+];
+
+/// The numbers of a call, each taken once.
+struct Flags {
+    rest: BTreeMap<String, Option<String>>,
+    left_out: Vec<String>,
+}
+
+impl Flags {
+    fn has(&mut self, name: &str) -> bool {
+        self.rest.remove(name).is_some_and(|value| value.as_deref() != Some("False"))
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.rest.remove(name).flatten()
+    }
+
+    fn number<T: FromStr + Display>(&mut self, name: &str, default: T) -> Result<T, String> {
+        match self.text(name) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| format!("--{name} is `{text}`, which is no number")),
+        }
+    }
+}
+
+pub(super) fn scenario(name: &str, call: &Call) -> Result<Imported, String> {
+    let mut flags = Flags { rest: call.flags.clone(), left_out: vec![] };
+    let algorithm = algorithm(&mut flags)?;
+    let is_local = algorithm == "Local";
+    let (model, data) = (model(&mut flags)?, data(&mut flags)?);
+    let training = training(&mut flags, call.is_dpo)?;
+    let rounds: u32 = flags.number("num_rounds", 500)?;
+    let clients: u32 = flags.number("sample_clients", 2)?;
+    let clients = if is_local { 1 } else { clients };
+    let every: u32 = flags.number("checkpoint_step", 100)?;
+    if call.is_dpo {
+        flags.left_out.push("main_dpo.py itself: the scenario's objective must be set to DPO".into());
+    }
+    for (flag, reason) in WITHOUT_EFFECT {
+        if flags.rest.remove(*flag).is_some() {
+            flags.left_out.push(format!("--{flag}: {reason}"));
+        }
+    }
+    let unknown: Vec<String> = flags.rest.keys().map(|flag| format!("--{flag}: it has no counterpart")).collect();
+    flags.left_out.extend(unknown);
+    let scenario = format!(
+        r#"// From a training script of OpenFedLLM or FedLLM-Bench. Devices and links are stand-ins: the script knows none.
+(
+    name: "{name}",
+    rounds: {rounds},
+    fidelity: FedLlmBench,
+    {model}
+    {data}
+    {training}
+    algorithm: {algorithm},
+    server: (protocol: Synchronous(clients_per_round: {clients}), downlink: "10 Gbit/s", uplink: "10 Gbit/s"),
+    population: (
+        devices: {{ "gpu": (speed: "40 TFLOP/s") }},
+        links: {{ "datacentre": (down: "1 Gbit/s", up: "1 Gbit/s") }},
+        mix: [(share: 1, device: "gpu", link: "datacentre")],
+    ),
+    evaluation: (every: {every}),
+    output: (save_adapter_every: {every}),
+)
+"#
+    );
+    Ok(Imported { scenario, left_out: flags.left_out })
+}
+
+fn model(flags: &mut Flags) -> Result<String, String> {
+    let folder = path(flags, "model_name_or_path", "models/Llama-2-7b-hf");
+    let precision = match (flags.has("load_in_8bit"), flags.has("load_in_4bit")) {
+        (true, _) => "LlmInt8",
+        (false, true) => {
+            flags.left_out.push("--load_in_4bit: fp4 of bitsandbytes is not here; NormalFloat4 stands for it".into());
+            "Nf4"
+        }
+        _ => "F32",
+    };
+    let rank: u32 = flags.number("peft_lora_r", 8)?;
+    let alpha: f64 = flags.number("peft_lora_alpha", 16.0)?;
+    Ok(format!(r#"model: (folder: "{folder}", precision: {precision}, lora: (rank: {rank}, alpha: {alpha})),"#))
+}
+
+fn data(flags: &mut Flags) -> Result<String, String> {
+    let file = path(flags, "local_data_dir", "data.json");
+    let length: u32 = flags.number("seq_length", 512)?;
+    let template = match flags.text("template").as_deref() {
+        None | Some("alpaca") => "Alpaca",
+        Some("vicuna" | "vicuna_v1.1") => "Vicuna",
+        Some(other) => {
+            flags.left_out.push(format!("--template {other}: Alpaca stands for it"));
+            "Alpaca"
+        }
+    };
+    let template = if flags.rest.contains_key("multi_turn_task") { "Vicuna" } else { template };
+    if flags.text("split_strategy").is_some() {
+        flags.left_out.push("--split_strategy: data.partition deals pooled rows, as Iid(clients: N)".into());
+    }
+    Ok(format!(r#"data: (file: "{file}", template: {template}, max_seq_length: {length}, long_prompts: Skip),"#))
+}
+
+/// A path as the script gives it; one that only a shell would know is left to the user.
+fn path(flags: &mut Flags, name: &str, stand_in: &str) -> String {
+    match flags.text(name) {
+        Some(text) if !text.is_empty() && !text.contains('$') => text.replace('\\', "/").replace('"', ""),
+        _ => {
+            flags.left_out.push(format!("--{name}: the script does not say where; {stand_in} stands for it"));
+            stand_in.to_owned()
+        }
+    }
+}
+
+fn training(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
+    let steps: u32 = flags.number("max_steps", 10)?;
+    let batch: u32 = flags.number("batch_size", 16)?;
+    let accumulation: u32 = flags.number("gradient_accumulation_steps", 1)?;
+    let lr: f64 = flags.number("learning_rate", 2e-5)?;
+    let final_lr = if is_dpo { 1e-5 } else { 1e-6 };
+    // It is the default of both trainers.
+    flags.has("gradient_checkpointing");
+    let dynamic = if flags.has("dynamic_local_step") { " dynamic_steps: (epochs: 3)," } else { "" };
+    let batches = if flags.has("multi_turn_task") { " batches: SamePrefix," } else { "" };
+    Ok(format!(
+        "training: (\n        local_steps: {steps},{dynamic}{batches} batch_size: {batch}, gradient_accumulation: \
+         {accumulation}, recomputation: true,\n        lr: {lr:e}, lr_schedule: Cosine(final_lr: {final_lr:e}),\n    ),"
+    ))
+}
+
+fn algorithm(flags: &mut Flags) -> Result<String, String> {
+    let name = flags.text("fed_alg").unwrap_or_else(|| "fedavg".into());
+    let mu: f64 = flags.number("prox_mu", 0.01)?;
+    let (eta, tau): (f64, f64) = (flags.number("fedopt_eta", 1e-3)?, flags.number("fedopt_tau", 1e-3)?);
+    let (beta1, beta2): (f64, f64) = (flags.number("fedopt_beta1", 0.5)?, flags.number("fedopt_beta2", 0.99)?);
+    let adaptive = format!("server_lr: {eta}, tau: {tau}");
+    Ok(match name.as_str() {
+        "fedavg" => "FedAvg()".into(),
+        "fedprox" => format!("FedProx(mu: {mu})"),
+        "scaffold" => "Scaffold()".into(),
+        "fedavgm" => format!("FedAvgM(beta: {beta1})"),
+        "fedadagrad" | "fedadgrad" => format!("FedAdagrad({adaptive})"),
+        "fedyogi" => format!("FedYogi({adaptive}, beta1: {beta1}, beta2: {beta2})"),
+        "fedadam" => format!("FedAdam({adaptive}, beta1: {beta1}, beta2: {beta2})"),
+        "feddp" => {
+            flags.left_out.push("--fed_alg feddp: the scenario averages; `privacy` protects it for real".into());
+            "FedAvg()".into()
+        }
+        local if local.starts_with("local") => {
+            flags.left_out.push(format!("--fed_alg {local}: data.clients names the client, if the file has more"));
+            "Local".into()
+        }
+        other => return Err(format!("--fed_alg is `{other}`, which no version of the scripts knows")),
+    })
+}
