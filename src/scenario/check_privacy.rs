@@ -1,6 +1,6 @@
 //! What a scenario's privacy must have, so that its promise is one.
 
-use super::spec::{Algorithm, Clipping, Noise, Placement, Privacy, Protocol, Scenario, Selection, Weights};
+use super::spec::{Algorithm, Clipping, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights};
 
 /// The first fault of the privacy fields, as field and message.
 pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
@@ -39,16 +39,16 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
             }
             Some(_) => {}
         }
-        if *placement != Placement::Central || grid.is_some() {
+        if *placement != NoisePlacement::Central || grid.is_some() {
             return fault("privacy.clipping", "adaptive clipping needs placement Central and no grid".into());
         }
     }
     if let Some(grid) = grid.filter(|grid| *grid > 1.0 || noise / grid > f64::from(1 << 23)) {
         return fault("privacy.grid", format!("{grid} must be at most 1, and not too fine for the noise"));
     }
-    if let Algorithm::Scaffold { .. } | Algorithm::Local | Algorithm::Centralised = scenario.algorithm {
+    if matches!(scenario.algorithm, Algorithm::Scaffold { .. } | Algorithm::Local | Algorithm::Centralised) {
         let name = scenario.algorithm.name();
-        return fault("algorithm", format!("{name} moves more than the clipped updates, which no noise protects"));
+        return fault("algorithm", format!("{name} moves more than the updates that clipping and noise protect"));
     }
     if scenario.algorithm.weights() != Weights::Uniform && weight_bound.is_none() {
         return fault(
