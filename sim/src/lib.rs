@@ -20,6 +20,11 @@ mod snapshot;
 mod validation;
 mod world;
 
+/// Draws of published code, for rules that repeat them; nothing else may be drawn from these.
+pub mod published {
+    pub use crate::server::{Mersenne, sample};
+}
+
 pub use client::{
     ALL_TARGETS, Availability, Client, Crashes, Device, DeviceSpec, Diurnal, Dropout, Interruption, Link, LoraTraining,
     ModelShape, Precision, RegionCut, Stage, Target, Work,

@@ -1,4 +1,4 @@
-//! Averaging of updates: FedAvg (McMahan et al. 2017, algorithm 1).
+//! Averaging of updates: FedAvg (McMahan et al. 2017, algorithm 1), and the mean that every other method builds on.
 
 use crate::adapter::Adapter;
 
@@ -15,62 +15,65 @@ pub struct Update<'a> {
     pub discount: f64,
 }
 
-/// `server + sum of s_i w_i (adapter_i - base_i)`, with weights w normalised to sum to 1 and discounts s, and the
-/// products of both.
+/// What a round's updates come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeanUpdate {
+    /// Change of each value, in the layout's order; none if no update had a weight.
+    pub change: Option<Vec<f64>>,
+    /// [1] Share of each update: normalised weight times discount, in the order of the updates.
+    pub weights: Vec<f64>,
+}
+
+/// `sum of s_i w_i (adapter_i - base_i)`, with weights w normalised to sum to 1 and discounts s.
 ///
 /// Discounts come after normalisation, as in FedBuff (Nguyen et al. 2022, algorithm 1): a buffer of stale updates moves
 /// the model less than one of fresh ones. With the update of one client, the server's own model as its base and the
 /// mixing share as its discount it is FedAsync's mixture (Xie et al. 2019).
 ///
 /// A and B factors are averaged separately, as FedLLM-Bench and most of the field do. Sums are taken in f64 in the
-/// order of `updates`, and rounded to f32 once. With no weight at all the server's adapter stays as it is.
-pub fn weighted_mean(server: &Adapter, updates: &[Update]) -> (Adapter, Vec<f64>) {
+/// order of `updates`.
+pub fn mean_update(parameters: usize, updates: &[Update]) -> MeanUpdate {
     let total: f64 = updates.iter().map(|update| update.weight).sum();
-    let share = |weight: f64| if total > 0.0 { weight / total } else { 0.0 };
-    let weights: Vec<f64> = updates.iter().map(|update| share(update.weight) * update.discount).collect();
-    let mut sums: Vec<f64> = server.values.iter().map(|&value| f64::from(value)).collect();
+    if total <= 0.0 {
+        return MeanUpdate { change: None, weights: vec![0.0; updates.len()] };
+    }
+    let weights: Vec<f64> = updates.iter().map(|update| update.weight / total * update.discount).collect();
+    let mut sums = vec![0.0; parameters];
     for (update, &weight) in updates.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
         let changes = update.adapter.values.iter().zip(&update.base.values);
         for (sum, (&after, &before)) in sums.iter_mut().zip(changes) {
             *sum += weight * (f64::from(after) - f64::from(before));
         }
     }
-    let values = sums.into_iter().map(|sum| sum as f32).collect();
-    (Adapter { layout: server.layout.clone(), values }, weights)
+    MeanUpdate { change: Some(sums), weights }
+}
+
+/// `server + lr * change`, rounded to f32 once.
+pub(super) fn add(server: &Adapter, lr: f64, change: &[f64]) -> Adapter {
+    let add = |(&value, &change): (&f32, &f64)| (f64::from(value) + lr * change) as f32;
+    let values = server.values.iter().zip(change).map(add).collect();
+    Adapter { layout: server.layout.clone(), values }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use super::super::server::tests::{adapter, assert_close};
     use super::*;
-    use crate::adapter::{Layout, Module};
 
-    fn adapter(values: [f32; 2]) -> Adapter {
-        let modules = vec![Module { path: "m".into(), in_features: 1, out_features: 1 }];
-        let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilised: false, modules });
-        Adapter { layout, values: values.to_vec() }
-    }
-
-    #[track_caller]
-    fn assert_close(found: &Adapter, expected: [f32; 2]) {
-        for (found, expected) in found.values.iter().zip(expected) {
-            assert!((found - expected).abs() <= expected.abs() * 2.0 * f32::EPSILON, "{found} against {expected}");
-        }
+    fn averaged(server: &Adapter, updates: &[Update]) -> (Adapter, Vec<f64>) {
+        let mean = mean_update(2, updates);
+        (mean.change.map_or_else(|| server.clone(), |change| add(server, 1.0, &change)), mean.weights)
     }
 
     #[test]
-    fn two_rounds_follow_the_published_aggregation() {
-        let start = adapter([1.0, -2.0]);
-        let locals = [adapter([1.1, -2.2]), adapter([0.9, -1.9])];
-        let update = |adapter, base, weight| Update { adapter, base, weight, discount: 1.0 };
-        let (first, weights) =
-            weighted_mean(&start, &[update(&locals[0], &start, 3.0), update(&locals[1], &start, 1.0)]);
-        assert_eq!(weights, [0.75, 0.25]);
-        assert_close(&first, [1.05, -2.125]);
-        let locals = [adapter([1.3, -2.1]), adapter([1.2, -2.0])];
-        let (second, _) = weighted_mean(&first, &[update(&locals[0], &first, 3.0), update(&locals[1], &first, 1.0)]);
-        assert_close(&second, [1.275, -2.075]);
+    fn weights_are_shares_of_the_rows() {
+        // Round 0 of Fed-Aya: clients 2, 16, 24 and 26.
+        let start = adapter([0.0, 0.0]);
+        let update = |weight| Update { adapter: &start, base: &start, weight, discount: 1.0 };
+        let mean = mean_update(2, &[5016.0, 298.0, 235.0, 347.0].map(update));
+        for (found, expected) in mean.weights.iter().zip([0.8507, 0.0505, 0.0399, 0.0589]) {
+            assert!((found - expected).abs() < 5e-5, "{found} against {expected}");
+        }
     }
 
     #[test]
@@ -78,10 +81,8 @@ mod tests {
         let start = adapter([1.0, -2.0]);
         let (good, bad) = (adapter([2.0, -1.0]), adapter([f32::NAN, f32::INFINITY]));
         let update = |adapter, weight| Update { adapter, base: &start, weight, discount: 1.0 };
-        let (result, weights) = weighted_mean(&start, &[update(&bad, 0.0), update(&good, 2.0)]);
-        assert_eq!((result, weights), (good.clone(), vec![0.0, 1.0]));
-        let (result, weights) = weighted_mean(&start, &[update(&good, 0.0)]);
-        assert_eq!((result, weights), (start.clone(), vec![0.0]));
+        assert_eq!(averaged(&start, &[update(&bad, 0.0), update(&good, 2.0)]), (good.clone(), vec![0.0, 1.0]));
+        assert_eq!(averaged(&start, &[update(&good, 0.0)]), (start.clone(), vec![0.0]));
     }
 
     #[test]
@@ -89,8 +90,8 @@ mod tests {
         let (old, server, local) = (adapter([0.0, 0.0]), adapter([1.0, 1.0]), adapter([4.0, 2.0]));
         let stale = Update { adapter: &local, base: &old, weight: 7.0, discount: 0.5 };
         // FedBuff: half of the change since the old model, on the new one.
-        assert_eq!(weighted_mean(&server, &[stale]), (adapter([3.0, 2.0]), vec![0.5]));
+        assert_eq!(averaged(&server, &[stale]), (adapter([3.0, 2.0]), vec![0.5]));
         // FedAsync: half way from the server's model to the client's.
-        assert_eq!(weighted_mean(&server, &[Update { base: &server, ..stale }]).0, adapter([2.5, 1.5]));
+        assert_close(&averaged(&server, &[Update { base: &server, ..stale }]).0, [2.5, 1.5]);
     }
 }

@@ -64,6 +64,20 @@ enum Phase {
     /// Taken, or about to be, by a worker.
     Started,
     Done(Value),
+    /// Done, and kept in the store alone: what clients keep from task to task fills no memory in between.
+    Shelved,
+}
+
+impl Phase {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Shelved)
+    }
+}
+
+/// An input of an order that is about to be computed.
+enum Given {
+    Value(Value),
+    Shelved(Key),
 }
 
 impl<'a> Executor<'a> {
@@ -131,6 +145,11 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Gives up the caller's hold on a demanded order without waiting for its value.
+    pub fn let_go(&self, id: OrderId) {
+        self.lock().release(id);
+    }
+
     /// What was finished since the last call, in the order in which it was.
     pub fn finished(&self) -> Vec<Finished> {
         std::mem::take(&mut self.lock().finished)
@@ -149,7 +168,7 @@ impl<'a> Executor<'a> {
                 continue;
             }
             let inputs = state.graph[id].order.inputs();
-            let missing = inputs.iter().filter(|&&input| !matches!(state.graph[input].phase, Phase::Done(_))).count();
+            let missing = inputs.iter().filter(|&&input| !state.graph[input].phase.is_done()).count();
             state.graph[id].phase = Phase::Waiting(missing);
             state.graph[id].holds_inputs = true;
             if missing == 0 {
@@ -167,7 +186,7 @@ impl<'a> Executor<'a> {
             let from_store = stored.is_some();
             let result = match (stored, inputs) {
                 (Some(value), _) => Ok(value),
-                (None, Some(inputs)) => self.compute(&order, key, &inputs),
+                (None, Some(inputs)) => self.given(inputs).and_then(|inputs| self.compute(&order, key, &inputs)),
                 (None, None) => {
                     self.retry(id);
                     continue;
@@ -177,6 +196,14 @@ impl<'a> Executor<'a> {
             let seconds = began.elapsed().as_secs_f64();
             self.finish(Finished { order: id, kind: order.kind(), key, from_store, seconds }, result);
         }
+    }
+
+    fn given(&self, inputs: Vec<Given>) -> Result<Vec<Value>, OrderError> {
+        let value = |input| match input {
+            Given::Value(value) => Ok(value),
+            Given::Shelved(key) => self.load(key).ok_or(OrderError::Lost { key }),
+        };
+        inputs.into_iter().map(value).collect()
     }
 
     fn load(&self, key: Key) -> Option<Value> {
@@ -193,7 +220,7 @@ impl<'a> Executor<'a> {
     ///
     /// An order whose result is in the store is handed out without inputs if they were not computed.
     #[allow(clippy::type_complexity)]
-    fn next(&self) -> Option<(OrderId, Order, Key, Option<Vec<Value>>)> {
+    fn next(&self) -> Option<(OrderId, Order, Key, Option<Vec<Given>>)> {
         let mut state = self.lock();
         loop {
             if state.closed || state.failure.is_some() || self.stop.load(Ordering::Relaxed) {
@@ -203,7 +230,8 @@ impl<'a> Executor<'a> {
                 let node = &state.graph[id];
                 let inputs = node.order.inputs();
                 let values = inputs.iter().map(|&input| match &state.graph[input].phase {
-                    Phase::Done(value) => Some(value.clone()),
+                    Phase::Done(value) => Some(Given::Value(value.clone())),
+                    Phase::Shelved => Some(Given::Shelved(state.graph[input].key)),
                     _ => None,
                 });
                 return Some((id, node.order.clone(), node.key, values.collect()));
@@ -224,9 +252,10 @@ impl<'a> Executor<'a> {
     }
 
     fn finish(&self, finished: Finished, result: Result<Value, OrderError>) {
+        let shelves = matches!(result, Ok(Value::Control(_))) && self.store.contains(finished.key);
         let mut state = self.lock();
         match result {
-            Ok(value) => state.complete(finished, value),
+            Ok(value) => state.complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) }),
             Err(error) => {
                 state.failure.get_or_insert(error);
             }
@@ -245,10 +274,10 @@ impl State {
         self.ready.insert(id);
     }
 
-    fn complete(&mut self, finished: Finished, value: Value) {
+    fn complete(&mut self, finished: Finished, phase: Phase) {
         let id = finished.order;
         self.finished.push(finished);
-        self.graph[id].phase = Phase::Done(value);
+        self.graph[id].phase = phase;
         // One edge for each use, as in the count of missing inputs.
         let users: Vec<OrderId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
         for user in users {
@@ -268,7 +297,7 @@ impl State {
     fn release(&mut self, id: OrderId) {
         let node = &mut self.graph[id];
         node.holds = node.holds.checked_sub(1).expect("every release answers a hold");
-        if node.holds == 0 && matches!(node.phase, Phase::Done(_)) {
+        if node.holds == 0 && node.phase.is_done() {
             node.phase = Phase::Planned;
         }
     }

@@ -10,7 +10,7 @@ mod value;
 mod workshop;
 
 pub use executor::{Executor, Finished};
-pub use order::{Contribution, Order, OrderId, Rows, Training};
+pub use order::{Contribution, Control, Controls, Order, OrderId, Rows, Training};
 pub use release::{Release, Step};
 pub use value::{Evaluated, RowsLoss, Trained, Value};
 pub use workshop::Workshop;
@@ -26,6 +26,11 @@ pub enum OrderError {
     /// A result could not be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A result that was kept in the store alone is not there any more.
+    #[error(
+        "failed to read the stored result {key} back: it was damaged or removed while the run went on; `fedreplay resume` computes it again"
+    )]
+    Lost { key: crate::store::Key },
     /// An update could not be used, and the scenario says that this ends the run.
     #[error("failed to go on after {order}: {reason} (training.unusable_update is EndRun)")]
     UnusableUpdate { order: String, reason: String },

@@ -7,10 +7,11 @@ use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
 use super::release::Release;
-use crate::adapter::Layout;
+use crate::adapter::{Adapter, Layout};
+use crate::algorithm::ServerRule;
 use crate::dataset::Sample;
 use crate::store::{Digest, Key, key_of};
-use crate::training::Hyper;
+use crate::training::{CorrectionPlace, Hyper};
 
 /// The place of an order in its graph.
 pub type OrderId = NodeIndex;
@@ -27,6 +28,12 @@ impl Rows {
     pub fn new(samples: Vec<Sample>) -> Self {
         let hashes = samples.iter().map(|sample| Digest(*sample.hash().as_bytes())).collect();
         Self { samples: samples.into_iter().map(Arc::new).collect(), hashes }
+    }
+
+    /// The rows of all, in order.
+    pub fn pooled(parts: &[Arc<Rows>]) -> Self {
+        let samples = parts.iter().flat_map(|rows| rows.samples.iter().cloned()).collect();
+        Self { samples, hashes: parts.iter().flat_map(|rows| rows.hashes.iter().copied()).collect() }
     }
 
     /// Tokens that a loss is taken on.
@@ -46,13 +53,11 @@ pub struct Training {
     /// For messages only: two clients with the same rows do the same work.
     pub client: u32,
     pub rows: Arc<Rows>,
-    /// Positions in `rows`: all rows of the first micro-batch of the first step, then of the second, and so on.
-    pub picks: Vec<usize>,
-    /// [rows] Rows a micro-batch.
-    pub batch_size: usize,
-    /// [micro-batches] Micro-batches a step.
-    pub accumulation: usize,
+    /// Positions in `rows`, by step and micro-batch.
+    pub steps: Vec<Vec<Vec<usize>>>,
     pub hyper: Hyper,
+    /// Where SCAFFOLD's correction enters, under such a method.
+    pub correction: Option<CorrectionPlace>,
     /// Keys the dropout masks, with `stream`; without dropout a training does not depend on either.
     pub seed: Seed,
     /// The task's place among all tasks of its client and of other clients.
@@ -71,18 +76,47 @@ pub struct Contribution {
     pub discount: f64,
 }
 
+/// What a client's control variate becomes with a task that counted (SCAFFOLD).
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// The client's training.
+    pub update: OrderId,
+    /// The model that it started from.
+    pub base: OrderId,
+    /// The variate that it started with; none is zero.
+    pub before: Option<OrderId>,
+    /// [steps] Steps of the task.
+    pub steps: u32,
+    /// [1] Their learning rate.
+    pub learning_rate: f64,
+}
+
+/// The control variates of a round's counted clients, after and before it.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    pub changes: Vec<(OrderId, Option<OrderId>)>,
+    /// [clients] Clients of the whole federation.
+    pub clients: u32,
+}
+
 /// Something to compute.
 #[derive(Clone, Debug)]
 pub enum Order {
     /// The adapter that every run of this seed starts from.
     Initial { layout: Arc<Layout>, seed: Seed },
-    /// Local training from the adapter of `base`.
-    Train { base: OrderId, training: Training },
+    /// An adapter that the run is given to start from.
+    Given { adapter: Arc<Adapter> },
+    /// Local training from the adapter of `base`, with the client's control variate if it has one.
+    Train { base: OrderId, control: Option<OrderId>, training: Training },
+    /// A client's control variate after a task that counted.
+    Control(Control),
     /// The next server model.
     Aggregate {
         server: OrderId,
         contributions: Vec<Contribution>,
-        /// The private step between collecting the updates and applying them, if there is one.
+        rule: ServerRule,
+        controls: Option<Controls>,
+        /// The private step that gives the mean update, instead of plain averaging.
         release: Option<Arc<Release>>,
     },
     /// Losses of the adapter of `model` on groups of rows.
@@ -94,7 +128,9 @@ impl Order {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Initial { .. } => "initial",
+            Self::Given { .. } => "given",
             Self::Train { .. } => "train",
+            Self::Control(_) => "control",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
         }
@@ -103,11 +139,14 @@ impl Order {
     /// The orders whose results it needs, each once for each use.
     pub fn inputs(&self) -> Vec<OrderId> {
         match self {
-            Self::Initial { .. } => vec![],
-            Self::Train { base, .. } => vec![*base],
-            Self::Aggregate { server, contributions, .. } => {
+            Self::Initial { .. } | Self::Given { .. } => vec![],
+            Self::Train { base, control, .. } => std::iter::once(*base).chain(*control).collect(),
+            Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),
+            Self::Aggregate { server, contributions, controls, .. } => {
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
-                std::iter::once(*server).chain(pairs).collect()
+                let changes = controls.iter().flat_map(|controls| &controls.changes);
+                let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));
+                std::iter::once(*server).chain(pairs).chain(variates).collect()
             }
             Self::Evaluate { model, .. } => vec![*model],
         }
@@ -119,18 +158,27 @@ impl Order {
     /// each name is the version of the code that computes the order: a change of its bits raises it.
     pub fn key(&self, engine: Digest, input: impl Fn(OrderId) -> Key) -> Key {
         match self {
-            Self::Initial { layout, seed } => key_of("fedreplay order initial v1", &(&**layout, seed)),
-            Self::Train { base, training } => {
-                key_of("fedreplay order train v1", &training.material(engine, input(*base)))
+            Self::Initial { layout, seed } => key_of("fedreplay order initial v2", &(&**layout, seed)),
+            Self::Given { adapter } => key_of("fedreplay order given v1", adapter.hash().as_bytes()),
+            Self::Train { base, control, training } => {
+                let control = (training.correction, control.map(&input));
+                key_of("fedreplay order train v2", &(training.material(engine, input(*base)), control))
             }
-            Self::Aggregate { server, contributions, release } => {
+            Self::Control(control) => {
+                let inputs = (input(control.update), input(control.base), control.before.map(&input));
+                key_of("fedreplay order control v1", &(inputs, control.steps, control.learning_rate))
+            }
+            Self::Aggregate { server, contributions, rule, controls, release } => {
                 let part = |c: &Contribution| (input(c.update), input(c.base), c.weight, c.discount);
                 let parts: Vec<_> = contributions.iter().map(part).collect();
+                let change = |&(after, before): &(OrderId, Option<OrderId>)| (input(after), before.map(&input));
+                let controls = controls
+                    .as_ref()
+                    .map(|controls| (controls.changes.iter().map(change).collect::<Vec<_>>(), controls.clients));
+                let parts = (input(*server), parts, rule, controls);
                 match release {
-                    None => key_of("fedreplay order aggregate v2", &(input(*server), parts)),
-                    Some(release) => {
-                        key_of("fedreplay order private aggregate v1", &(input(*server), parts, release.material()))
-                    }
+                    None => key_of("fedreplay order aggregate v3", &parts),
+                    Some(release) => key_of("fedreplay order private aggregate v1", &(parts, release.material())),
                 }
             }
             Self::Evaluate { model, groups } => {
@@ -143,8 +191,10 @@ impl Order {
 
 impl Training {
     fn material(&self, engine: Digest, base: Key) -> impl Serialize {
-        let rows: Vec<Digest> = self.picks.iter().map(|&row| self.rows.hashes[row]).collect();
+        let hashes = |rows: &Vec<usize>| rows.iter().map(|&row| self.rows.hashes[row]).collect();
+        let step = |step: &Vec<Vec<usize>>| step.iter().map(hashes).collect();
+        let steps: Vec<Vec<Vec<Digest>>> = self.steps.iter().map(step).collect();
         let masks = (self.hyper.dropout > 0.0).then_some((self.seed, self.stream));
-        (engine, base, rows, self.batch_size as u64, self.accumulation as u64, self.hyper.clone(), masks)
+        (engine, base, steps, self.hyper.clone(), masks)
     }
 }

@@ -1,12 +1,9 @@
 //! The private step of an aggregate: which rule releases the updates, with whose noise.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
-use super::value::Value;
 use crate::adapter::Adapter;
-use crate::algorithm::{self, Update};
+use crate::algorithm::{self, MeanUpdate, Update};
 use crate::privacy::{NoiseSource, Part, Rule, SecretMark};
 
 /// What is done to updates between their collection and their use.
@@ -46,17 +43,22 @@ impl Release {
         (self.step, source, self.number, self.tasks.clone())
     }
 
-    /// The server's next model.
-    pub fn apply(&self, server: &Value, updates: &[Update]) -> Value {
+    /// The mean update that the server's rule is given, and the clipping norm of the next release, where it adapts.
+    pub fn mean_update(&self, model: &Adapter, learned: Option<f64>, updates: &[Update]) -> (MeanUpdate, Option<f64>) {
         match &self.step {
-            Step::UserLevel(rule) => self.user_level(rule, server, updates),
-            Step::FedLlmBench { sigma } => self.fedllm_bench(*sigma, server.adapter(), updates),
+            Step::UserLevel(rule) => self.user_level(rule, model, learned, updates),
+            Step::FedLlmBench { sigma } => (self.fedllm_bench(*sigma, model.values.len(), updates), None),
         }
     }
 
-    fn user_level(&self, rule: &Rule, server: &Value, updates: &[Update]) -> Value {
-        let adapter = server.adapter();
-        let modules: Vec<_> = adapter.layout.ranges().into_iter().map(|(a, b)| a.start..b.end).collect();
+    fn user_level(
+        &self,
+        rule: &Rule,
+        model: &Adapter,
+        learned: Option<f64>,
+        updates: &[Update],
+    ) -> (MeanUpdate, Option<f64>) {
+        let modules: Vec<_> = model.layout.ranges().into_iter().map(|(a, b)| a.start..b.end).collect();
         let part = |(update, &entity): (&Update, &u64)| {
             let pairs = update.adapter.values.iter().zip(&update.base.values);
             let weight = update.weight * update.discount;
@@ -66,20 +68,17 @@ impl Release {
         };
         let parts: Vec<Part> = updates.iter().zip(&self.tasks).map(part).collect();
         let weights = parts.iter().map(|part| part.weight / rule.expected_cohort).collect();
-        let length = adapter.values.len();
-        let released = rule.release(parts, &modules, length, server.clip_norm(), &self.source, self.number);
-        let values = adapter.values.iter().zip(&released.mean).map(|(&value, mean)| (f64::from(value) + mean) as f32);
-        let adapter = Adapter { layout: adapter.layout.clone(), values: values.collect() };
-        Value::Released { adapter: Arc::new(adapter), weights, next_norm: released.next_norm }
+        let released = rule.release(parts, &modules, model.values.len(), learned, &self.source, self.number);
+        (MeanUpdate { change: Some(released.mean), weights }, released.next_norm)
     }
 
-    fn fedllm_bench(&self, sigma: f64, server: &Adapter, updates: &[Update]) -> Value {
-        let (mut adapter, weights) = algorithm::weighted_mean(server, updates);
-        let mut noise = vec![0.0; adapter.values.len()];
-        for (&weight, &task) in weights.iter().zip(&self.tasks) {
-            self.source.stream(task).add_gaussian(&mut noise, sigma * weight);
+    fn fedllm_bench(&self, sigma: f64, length: usize, updates: &[Update]) -> MeanUpdate {
+        let mut mean = algorithm::mean_update(length, updates);
+        if let Some(change) = &mut mean.change {
+            for (&weight, &task) in mean.weights.iter().zip(&self.tasks) {
+                self.source.stream(task).add_gaussian(change, sigma * weight);
+            }
         }
-        adapter.values.iter_mut().zip(noise).for_each(|(value, noise)| *value = (f64::from(*value) + noise) as f32);
-        Value::Model { adapter: Arc::new(adapter), weights }
+        mean
     }
 }

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
+use crate::algorithm::ServerState;
 use crate::store::Digest;
 
 /// What an order gave.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// A server model, initial or aggregated. Weights are those of the contributions after normalisation.
-    Model { adapter: Arc<Adapter>, weights: Vec<f64> },
-    /// A server model from clipped and noised updates, and the clipping norm of the next, where it adapts.
-    Released { adapter: Arc<Adapter>, weights: Vec<f64>, next_norm: Option<f64> },
+    /// A server model, initial or aggregated, with the state that its server keeps beside it. Weights are those of the
+    /// contributions after normalisation.
+    ///
+    /// `clip_norm` is the clipping norm that a private step left to the next, where it adapts.
+    Model { adapter: Arc<Adapter>, weights: Vec<f64>, state: ServerState, clip_norm: Option<f64> },
+    /// A client's control variate.
+    Control(Arc<Adapter>),
     /// A client's update.
     Trained(Arc<Trained>),
     /// Losses.
@@ -70,37 +74,50 @@ pub struct RowsLoss {
 /// The form of a value on disk.
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    Model { adapter: Vec<u8>, weights: Vec<f64> },
-    Trained { adapter: Vec<u8>, record: TrainedRecord },
+    Model {
+        adapter: Vec<u8>,
+        weights: Vec<f64>,
+        state: [Option<Vec<u8>>; 3],
+    },
+    Control(Vec<u8>),
+    Trained {
+        adapter: Vec<u8>,
+        record: TrainedRecord,
+    },
     Evaluated(Evaluated),
-    Released { adapter: Vec<u8>, weights: Vec<f64>, next_norm: Option<f64> },
+    /// A model whose private step left a clipping norm.
+    Released {
+        model: Box<Stored>,
+        clip_norm: f64,
+    },
 }
 
 impl Value {
-    /// The adapter of a model or an update.
+    /// The adapter of a model, an update or a control variate.
     ///
     /// # Panics
     /// If the value is of losses: no order takes losses for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
-            Self::Model { adapter, .. } | Self::Released { adapter, .. } => adapter,
+            Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
+            Self::Control(adapter) => adapter,
             Self::Evaluated(_) => unreachable!("losses were asked for an adapter"),
         }
     }
 
-    /// The weights of the contributions to a model; none for what is not a model.
-    pub fn weights(&self) -> &[f64] {
+    /// The control variate of a model's server, if it keeps one.
+    pub fn server_control(&self) -> Option<&Arc<Adapter>> {
         match self {
-            Self::Model { weights, .. } | Self::Released { weights, .. } => weights,
-            Self::Trained(_) | Self::Evaluated(_) => &[],
+            Self::Model { state, .. } => state.control.as_ref(),
+            _ => None,
         }
     }
 
-    /// [1] The clipping norm that the release of this model left to the next.
+    /// [1] The clipping norm that the private step of this model left to the next, where it adapts.
     pub fn clip_norm(&self) -> Option<f64> {
         match self {
-            Self::Released { next_norm, .. } => *next_norm,
+            Self::Model { clip_norm, .. } => *clip_norm,
             _ => None,
         }
     }
@@ -112,31 +129,46 @@ impl Value {
 
     /// The value as bytes for the store.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let stored = match self {
-            Self::Model { adapter, weights } => Stored::Model { adapter: adapter.to_bytes(), weights: weights.clone() },
-            Self::Released { adapter, weights, next_norm } => {
-                Stored::Released { adapter: adapter.to_bytes(), weights: weights.clone(), next_norm: *next_norm }
-            }
+        let mut stored = match self {
+            Self::Model { adapter, weights, state, .. } => Stored::Model {
+                adapter: adapter.to_bytes(),
+                weights: weights.clone(),
+                state: state.parts().map(|part| part.map(|adapter| adapter.to_bytes())),
+            },
+            Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
             Self::Trained(trained) => {
                 Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
         };
+        if let Some(clip_norm) = self.clip_norm() {
+            stored = Stored::Released { model: Box::new(stored), clip_norm };
+        }
         postcard::to_stdvec(&stored).expect("a stored value has known lengths")
     }
 
     /// Reads what [`Self::to_bytes`] wrote; none if it is something else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let adapter = |bytes: Vec<u8>| Adapter::from_bytes(&bytes).ok().map(Arc::new);
-        Some(match postcard::from_bytes(bytes).ok()? {
-            Stored::Model { adapter: bytes, weights } => Self::Model { adapter: adapter(bytes)?, weights },
-            Stored::Released { adapter: bytes, weights, next_norm } => {
-                Self::Released { adapter: adapter(bytes)?, weights, next_norm }
+        let (stored, clip_norm) = match postcard::from_bytes(bytes).ok()? {
+            Stored::Released { model, clip_norm } => (*model, Some(clip_norm)),
+            stored => (stored, None),
+        };
+        Some(match stored {
+            Stored::Model { adapter: bytes, weights, state } => {
+                let mut parts = [None, None, None];
+                for (part, bytes) in parts.iter_mut().zip(state) {
+                    *part = bytes.map(|bytes| adapter(bytes).ok_or(())).transpose().ok()?;
+                }
+                Self::Model { adapter: adapter(bytes)?, weights, state: ServerState::from_parts(parts), clip_norm }
             }
+            Stored::Control(bytes) => Self::Control(adapter(bytes)?),
             Stored::Trained { adapter: bytes, record } => {
                 Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
+            // One is never within another.
+            Stored::Released { .. } => return None,
         })
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::order::{Contribution, Order, Training};
+use super::order::{Contribution, Control, Controls, Order, Training};
 use super::release::Release;
 use super::value::{Evaluated, RowsLoss, Trained, TrainedRecord, Value};
 use super::{OrderError, Rows};
 use crate::adapter::Adapter;
-use crate::algorithm::{self, Update};
+use crate::algorithm::{self, ControlChange, MeanUpdate, ServerRule, ServerState, Update};
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, key_of};
 use crate::training::{Job, Objective, Outcome, Status, Step, Terms, Trainer};
@@ -35,24 +35,37 @@ impl<'a> Workshop<'a> {
     pub fn compute(&self, order: &Order, inputs: &[Value]) -> Result<Value, OrderError> {
         match order {
             Order::Initial { layout, seed } => {
-                Ok(Value::Model { adapter: Arc::new(Adapter::initial(layout.clone(), *seed)), weights: vec![] })
+                let adapter = Arc::new(Adapter::initial(layout.clone(), *seed));
+                Ok(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })
             }
-            Order::Train { training, .. } => self.train(inputs[0].adapter(), training),
-            Order::Aggregate { contributions, release, .. } => Ok(aggregate(inputs, contributions, release.as_deref())),
+            Order::Given { adapter } => {
+                let adapter = adapter.clone();
+                Ok(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })
+            }
+            Order::Train { training, .. } => self.train(&inputs[0], inputs.get(1), training),
+            Order::Control(order) => Ok(control(inputs, order)),
+            Order::Aggregate { contributions, rule, controls, release, .. } => {
+                Ok(aggregate(inputs, contributions, rule, controls.as_ref(), release.as_deref()))
+            }
             Order::Evaluate { groups, .. } => self.evaluate(inputs[0].adapter(), groups),
         }
     }
 
-    fn train(&self, base: &Arc<Adapter>, training: &Training) -> Result<Value, OrderError> {
-        let samples: Vec<_> = training.picks.iter().map(|&row| training.rows.samples[row].clone()).collect();
-        let micro_batches: Vec<_> = samples.chunks(training.batch_size).map(<[_]>::to_vec).collect();
-        let steps: Vec<Step> = micro_batches.chunks(training.accumulation).map(<[_]>::to_vec).collect();
+    /// `control` is the client's variate, if it has one.
+    fn train(&self, model: &Value, control: Option<&Value>, training: &Training) -> Result<Value, OrderError> {
+        let base = model.adapter();
+        let correction = training.correction.and_then(|place| {
+            algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
+        });
+        let samples = |rows: &Vec<usize>| rows.iter().map(|&row| training.rows.samples[row].clone()).collect();
+        let step = |step: &Vec<Vec<usize>>| -> Step { step.iter().map(samples).collect() };
+        let steps: Vec<Step> = training.steps.iter().map(step).collect();
         let job = Job {
             adapter: base.clone(),
             steps,
             hyper: training.hyper.clone(),
             objective: Objective::Sft,
-            terms: Terms::default(),
+            terms: Terms { correction, ..Terms::default() },
             seed: training.seed,
             stream: training.stream,
         };
@@ -107,12 +120,38 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
     Trained { adapter, record }
 }
 
-/// `inputs` are the server model, then update and base of each contribution.
-fn aggregate(inputs: &[Value], contributions: &[Contribution], release: Option<&Release>) -> Value {
-    let (server, pairs) = inputs.split_first().expect("an aggregate has a server model");
+/// `inputs` are the update, the model that it started from, and the client's variate before if it has one.
+fn control(inputs: &[Value], order: &Control) -> Value {
+    let (update, base, before) = (&inputs[0], &inputs[1], inputs.get(2).map(Value::adapter));
+    let Value::Trained(trained) = update else { unreachable!("a variate follows a training") };
+    if trained.record.unusable.is_some() {
+        // What went wrong says nothing of the client's gradients.
+        let zeros = || Arc::new(Adapter::zeros(base.adapter().layout.clone()));
+        return Value::Control(before.cloned().unwrap_or_else(zeros));
+    }
+    let correction = algorithm::correction(base.server_control(), before);
+    Value::Control(Arc::new(algorithm::next_client_control(
+        base.adapter(),
+        &trained.adapter,
+        correction.as_deref(),
+        order.steps,
+        order.learning_rate,
+    )))
+}
+
+/// `inputs` are the server model, then update and base of each contribution, then the variates of `controls`.
+fn aggregate(
+    inputs: &[Value],
+    parts: &[Contribution],
+    rule: &ServerRule,
+    controls: Option<&Controls>,
+    release: Option<&Release>,
+) -> Value {
+    let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
+    let (pairs, variates) = rest.split_at(2 * parts.len());
     let updates: Vec<Update> = pairs
         .chunks_exact(2)
-        .zip(contributions)
+        .zip(parts)
         .map(|(pair, contribution)| {
             let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
             let weight = if usable { contribution.weight } else { 0.0 };
@@ -120,9 +159,25 @@ fn aggregate(inputs: &[Value], contributions: &[Contribution], release: Option<&
             Update { adapter, base, weight, discount: contribution.discount }
         })
         .collect();
-    if let Some(release) = release {
-        return release.apply(server, &updates);
+    let Value::Model { adapter: model, state, clip_norm, .. } = server else {
+        unreachable!("an aggregate starts from a model")
+    };
+    let (MeanUpdate { change, weights }, clip_norm) = match release {
+        Some(release) => release.mean_update(model, *clip_norm, &updates),
+        None => (algorithm::mean_update(model.values.len(), &updates), None),
+    };
+    let (adapter, mut state) = rule.apply(model, state, change.as_deref());
+    if let Some(controls) = controls {
+        let mut variates = variates.iter().map(|value| &**value.adapter());
+        let changes: Vec<ControlChange> = controls
+            .changes
+            .iter()
+            .map(|(_, before)| {
+                let after = variates.next().expect("each change has a variate after it");
+                ControlChange { before: before.map(|_| variates.next().expect("and one before")), after }
+            })
+            .collect();
+        state = algorithm::next_server_control(state, model, &changes, controls.clients);
     }
-    let (adapter, weights) = algorithm::weighted_mean(server.adapter(), &updates);
-    Value::Model { adapter: Arc::new(adapter), weights }
+    Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm }
 }

@@ -1,5 +1,6 @@
 //! A frozen base model on a device, in the precision that it is computed in.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
 
@@ -7,7 +8,8 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Config, Folder, ModelError, Rope, content_hash};
+use super::precision_error::{ErrorSum, RelativeError};
+use super::{Config, Folder, ModelError, Precision, Rope, Weight, content_hash};
 
 /// Where the model lies and is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,62 +39,26 @@ impl fmt::Display for Device {
     }
 }
 
-/// How the frozen base is held and computed. Adapters, their gradients and optimiser states stay in f32 (f64 in F64).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Precision {
-    /// Single precision.
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// Double precision: slow, for checks against other implementations.
-    F64,
-    /// Linear weights rounded to int8 with one scale an output row at load, then held as f32.
-    Int8F32,
-    /// Linear weights rounded to int8 with one scale an output row at load, then held as bf16.
-    /// Bit-equal to weight-only int8 that is expanded at each use.
-    Int8Bf16,
-}
-
-impl Precision {
-    /// The type of activations and held weights.
-    pub fn kind(self) -> Kind {
-        match self {
-            Precision::F32 | Precision::Int8F32 => Kind::Float,
-            Precision::Bf16 | Precision::Int8Bf16 => Kind::BFloat16,
-            Precision::F64 => Kind::Double,
-        }
-    }
-
-    /// The type of adapters, losses and reductions.
-    pub fn master_kind(self) -> Kind {
-        if self == Precision::F64 { Kind::Double } else { Kind::Float }
-    }
-
-    fn rounds_to_int8(self) -> bool {
-        matches!(self, Precision::Int8F32 | Precision::Int8Bf16)
-    }
-}
-
 /// One decoder layer. Linear weights that share an input are held as one, `[out, in]`, so that one product serves them.
 pub struct Block {
     /// Weight of the RMSNorm before attention, `[hidden]`.
     pub input_norm: Tensor,
     /// q, k and v below each other, `[(heads + 2 kv_heads) head_dim, hidden]`.
-    pub qkv: Tensor,
+    pub qkv: Weight,
     /// Their biases.
     pub qkv_bias: Option<Tensor>,
     /// `[hidden, heads head_dim]`.
-    pub output: Tensor,
+    pub output: Weight,
     /// Its bias.
     pub output_bias: Option<Tensor>,
     /// Weight of the RMSNorm before the MLP, `[hidden]`.
     pub inner_norm: Tensor,
     /// gate and up below each other, `[2 intermediate, hidden]`.
-    pub gate_up: Tensor,
+    pub gate_up: Weight,
     /// Their biases.
     pub gate_up_bias: Option<Tensor>,
     /// `[hidden, intermediate]`.
-    pub down: Tensor,
+    pub down: Weight,
     /// Its bias.
     pub down_bias: Option<Tensor>,
 }
@@ -117,6 +83,8 @@ pub struct Base {
     pub head: Tensor,
     /// The rotary embedding.
     pub rope: Rope,
+    /// How far the layers' linear weights are from those in bfloat16, where they are quantised.
+    pub weight_error: Option<RelativeError>,
 }
 
 impl Base {
@@ -128,21 +96,40 @@ impl Base {
         check_device(device)?;
         let folder = Folder::open(path)?;
         let hash = content_hash(&folder)?;
-        let loader = Loader { folder: &folder, precision, device: device.torch() };
+        let loader = Loader { folder: &folder, precision, device: device.torch(), error: Default::default() };
         let config = folder.config().clone();
         let embedding = loader.plain("model.embed_tokens.weight")?;
         let blocks = (0..config.layers).map(|layer| loader.block(&config, layer)).collect::<Result<_, _>>()?;
         let norm = loader.plain("model.norm.weight")?;
         let head = if config.tied { embedding.shallow_clone() } else { loader.plain("lm_head.weight")? };
         let rope = Rope::new(&config);
-        Ok(Self { config, precision, device, hash, embedding, blocks, norm, head, rope })
+        let weight_error = precision.is_quantised().then(|| loader.error.borrow().relative());
+        Ok(Self { config, precision, device, hash, embedding, blocks, norm, head, rope, weight_error })
     }
 
     /// Bytes that the weights take on the device.
     pub fn device_bytes(&self) -> u64 {
-        let config = &self.config;
-        let elements: usize = super::tensor_specs(config).iter().map(|s| s.shape.iter().product::<usize>()).sum();
-        (elements * self.precision.kind().elt_size_in_bytes()) as u64
+        let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+        let head = if self.config.tied { 0 } else { bytes(&self.head) };
+        let blocks = self.blocks.iter().map(|block| {
+            let biases = [&block.qkv_bias, &block.output_bias, &block.gate_up_bias, &block.down_bias];
+            let biases: u64 = biases.into_iter().flatten().map(bytes).sum();
+            let weights: u64 = block.weights().iter().map(|weight| weight.bytes()).sum();
+            weights + biases + bytes(&block.input_norm) + bytes(&block.inner_norm)
+        });
+        bytes(&self.embedding) + bytes(&self.norm) + head + blocks.sum::<u64>()
+    }
+
+    /// Bytes of the largest weight that is expanded at each use; 0 where all are held as they are multiplied.
+    pub fn expanded_bytes(&self) -> u64 {
+        let weights = self.blocks.iter().flat_map(Block::weights);
+        weights.map(Weight::expanded_bytes).max().unwrap_or(0)
+    }
+}
+
+impl Block {
+    fn weights(&self) -> [&Weight; 4] {
+        [&self.qkv, &self.output, &self.gate_up, &self.down]
     }
 }
 
@@ -164,14 +151,16 @@ struct Loader<'a> {
     folder: &'a Folder,
     precision: Precision,
     device: tch::Device,
+    /// Of the weights that were quantised so far.
+    error: RefCell<ErrorSum>,
 }
 
 impl Loader<'_> {
     fn block(&self, config: &Config, layer: usize) -> Result<Block, ModelError> {
         let prefix = format!("model.layers.{layer}");
         let norm = |name: &str| self.plain(&format!("{prefix}.{name}.weight"));
-        let weight = |names: &[&str]| self.stacked(&prefix, names, "weight");
-        let bias = |used: bool, names: &[&str]| used.then(|| self.stacked(&prefix, names, "bias")).transpose();
+        let weight = |names: &[&str]| self.weight(&prefix, names);
+        let bias = |used: bool, names: &[&str]| used.then(|| self.bias(&prefix, names)).transpose();
         const QKV: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
         const GATE_UP: [&str; 2] = ["mlp.gate_proj", "mlp.up_proj"];
         Ok(Block {
@@ -188,18 +177,20 @@ impl Loader<'_> {
         })
     }
 
-    /// Parts below each other, each rounded to int8 first where that is asked for.
-    fn stacked(&self, prefix: &str, names: &[&str], part: &str) -> Result<Tensor, ModelError> {
-        let load = |name: &&str| {
-            let tensor = self.read(&format!("{prefix}.{name}.{part}"))?;
-            let rounded = if self.precision.rounds_to_int8() && part == "weight" { int8(&tensor)? } else { tensor };
-            self.place(rounded)
-        };
-        let mut parts = names.iter().map(load).collect::<Result<Vec<_>, ModelError>>()?;
-        match parts.len() {
-            1 => Ok(parts.remove(0)),
-            _ => Ok(Tensor::f_cat(&parts, 0)?),
+    /// The weights of modules that share an input, below each other.
+    fn weight(&self, prefix: &str, names: &[&str]) -> Result<Weight, ModelError> {
+        let read = |name: &&str| self.read(&format!("{prefix}.{name}.weight"));
+        let parts = names.iter().map(read).collect::<Result<Vec<_>, ModelError>>()?;
+        let weight = Weight::new(&parts, self.precision, self.device)?;
+        if self.precision.is_quantised() {
+            self.error.borrow_mut().add(&Tensor::f_cat(&parts, 0)?, &weight.expanded()?)?;
         }
+        Ok(weight)
+    }
+
+    fn bias(&self, prefix: &str, names: &[&str]) -> Result<Tensor, ModelError> {
+        let read = |name: &&str| self.plain(&format!("{prefix}.{name}.bias"));
+        Ok(Tensor::f_cat(&names.iter().map(read).collect::<Result<Vec<_>, ModelError>>()?, 0)?)
     }
 
     fn plain(&self, name: &str) -> Result<Tensor, ModelError> {
@@ -230,15 +221,4 @@ pub(super) fn kind_of(dtype: Dtype) -> Kind {
         Dtype::BF16 => Kind::BFloat16,
         _ => Kind::Float,
     }
-}
-
-/// Rounds each output row of `[out, in]` to int8 codes under the row's absolute maximum, and expands it again in f32.
-///
-/// The codes are those of bitsandbytes: round(127 W / absmax), to even.
-fn int8(weight: &Tensor) -> Result<Tensor, tch::TchError> {
-    let weight = weight.f_to_kind(Kind::Float)?;
-    let most = weight.f_abs()?.f_amax([1i64], true)?;
-    let safe = most.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
-    let codes = weight.f_mul_scalar(127.0)?.f_div(&safe)?.f_round()?;
-    codes.f_mul(&most.f_div_scalar(127.0)?)
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::{RunError, outline};
+use super::{RunError, outline, trace};
+use crate::adapter::{Adapter, peft};
 use crate::dataset::{
     BadRows, ClientData, Federation, LongPrompts, Sample, SequenceRules, Template, Tokenised, Tokeniser, hold_out,
     tokenise,
@@ -33,6 +34,8 @@ pub struct Inputs {
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
     pub trainer: Trainer,
+    /// The adapter to start from, if the scenario gives one.
+    pub initial: Option<Arc<Adapter>>,
     /// Where each input lay and what it hashed to, by role.
     pub read: BTreeMap<String, Input>,
 }
@@ -55,15 +58,34 @@ impl Inputs {
             read.insert("test_data".to_owned(), input(path, data.content_hash));
             test = Some(Arc::new(Rows::new(reader.pooled(&data)?)));
         }
-        let trainer = reader.trainer(&model_folder, device, numerics)?;
+        let mut trainer = reader.trainer(&model_folder, device, numerics)?;
         reader.check_length(trainer.config().max_positions)?;
         let vocabulary = trainer.config().vocab_size as u32;
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
+        report_precision(&mut trainer, &model_folder, &clients)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder, reader.tokeniser.content_hash()));
-        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config())?;
-        Ok(Self { clients, facts, test, trainer, read })
+        let trace = trace::read(loaded, &mut read)?;
+        let initial = loaded.scenario.model.lora.initial.as_ref();
+        let initial =
+            initial.map(|folder| initial_adapter(&loaded.resolve(folder), &trainer, &mut read)).transpose()?;
+        let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config(), &trace)?;
+        Ok(Self { clients, facts, test, trainer, initial, read })
     }
+}
+
+/// Tokens whose logits say how far a quantised base is from one in bfloat16.
+const COMPARED_TOKENS: usize = 128;
+
+/// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
+fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), RunError> {
+    let row = clients.iter().find_map(|client| client.train.samples.first());
+    if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {
+        let ids = &row.ids[..row.ids.len().min(COMPARED_TOKENS)];
+        trainer.measure_logit_error(folder, ids).map_err(RunError::Model)?;
+    }
+    tracing::info!("base model: {}", trainer.fingerprint().base);
+    Ok(())
 }
 
 /// What `plan` reads: as much of the inputs as decides times.
@@ -92,19 +114,20 @@ impl PlanInputs {
                 config
             }
         };
+        let trace = trace::read(loaded, &mut read)?;
         if let Some(synthetic) = &scenario.data.synthetic {
-            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config)?, read });
+            return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config, &trace)?, read });
         }
         let reader = Reader::new(loaded)?;
         let (data, path) = reader.federation(reader.data_file()?)?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder.clone(), reader.tokeniser.content_hash()));
-        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config)?;
+        let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
     }
 }
 
-fn input(path: PathBuf, hash: blake3::Hash) -> Input {
+pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     // An absolute path lets `replay` find the input from anywhere.
     let path = std::path::absolute(&path).unwrap_or(path);
     Input { path, hash: Digest(*hash.as_bytes()) }
@@ -153,7 +176,22 @@ impl<'a> Reader<'a> {
     }
 
     fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, RunError> {
-        data.clients.iter().enumerate().map(|(index, client)| self.client(index as u64, client)).collect()
+        let named = self.loaded.scenario.data.clients.as_deref();
+        if let Some(missing) =
+            named.and_then(|ids| ids.iter().find(|id| data.clients.iter().all(|client| client.id != **id)))
+        {
+            return Err(RunError::Usage(format!(
+                "failed to find the client \"{missing}\" of data.clients in the data"
+            )));
+        }
+        let is_wanted = |client: &ClientData| named.is_none_or(|ids| ids.contains(&client.id));
+        // A client keeps its number in the file for its split, so that a client of fewer has the rows that it has among all.
+        let wanted = data.clients.iter().enumerate().filter(|(_, client)| is_wanted(client));
+        let clients = wanted.map(|(index, client)| self.client(index as u64, client)).collect::<Result<Vec<_>, _>>()?;
+        match self.loaded.scenario.algorithm {
+            scenario::Algorithm::Centralised => Ok(vec![pooled(&clients)]),
+            _ => Ok(clients),
+        }
     }
 
     fn client(&self, index: u64, client: &ClientData) -> Result<ClientRows, RunError> {
@@ -202,12 +240,35 @@ impl<'a> Reader<'a> {
 
     fn trainer(&self, folder: &Path, device: Device, numerics: &Numerics) -> Result<Trainer, RunError> {
         let scenario = &self.loaded.scenario;
-        let precision = match scenario.model.precision {
-            scenario::Precision::F32 => crate::model::Precision::F32,
-            scenario::Precision::Bf16 => crate::model::Precision::Bf16,
-        };
+        let precision = outline::precision(&scenario.model);
         Trainer::load(folder, precision, device, &outline::lora_spec(scenario), numerics).map_err(RunError::Model)
     }
+}
+
+/// Reads the adapter to start from, which must be of the scenario's shape.
+fn initial_adapter(
+    folder: &Path,
+    trainer: &Trainer,
+    read: &mut BTreeMap<String, Input>,
+) -> Result<Arc<Adapter>, RunError> {
+    let (adapter, _) = peft::read_folder(folder)?;
+    if adapter.layout != trainer.layout() {
+        return Err(RunError::Usage(format!(
+            "failed to start from the adapter in {}: its modules, rank or alpha are not those of model.lora",
+            folder.display()
+        )));
+    }
+    read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
+    Ok(Arc::new(adapter))
+}
+
+/// One client with the training rows and the held-out rows of all.
+fn pooled(clients: &[ClientRows]) -> ClientRows {
+    let all = |rows: fn(&ClientRows) -> &Arc<Rows>| -> Arc<Rows> {
+        Arc::new(Rows::pooled(&clients.iter().map(|client| rows(client).clone()).collect::<Vec<_>>()))
+    };
+    let (train, held_out) = (all(|client| &client.train), all(|client| &client.held_out));
+    ClientRows { id: "all".into(), train, held_out }
 }
 
 /// A scenario that has times and no training.

@@ -12,8 +12,10 @@ mod play;
 mod privacy;
 mod replay;
 mod rows;
+mod task;
 mod timeline;
 mod timing;
+mod trace;
 
 pub use error::RunError;
 pub use inputs::{ClientRows, Inputs, PlanInputs};

@@ -6,8 +6,10 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use super::RunError;
 use super::inputs::ClientRows;
 use crate::adapter::{Layout, WireFormat, wire_bytes};
-use crate::model::{Config, LoraSpec};
-use crate::scenario::{ClientFacts, Clients, Counts, ModelShape, Scenario, Synthetic, TaskCosts, assign_groups};
+use crate::model::{Arithmetic, Config, LoraSpec, Precision};
+use crate::scenario::{
+    self, ClientFacts, Clients, Counts, ModelShape, Placement, Scenario, Synthetic, TaskCosts, Trace,
+};
 
 /// How much data a client has.
 struct Amount {
@@ -21,8 +23,8 @@ struct Amount {
 /// The clients of a scenario with these rows, on a model of this shape.
 ///
 /// # Errors
-/// If the adapter does not fit the model, or a task's sizes are beyond any machine.
-pub fn of_rows(scenario: &Scenario, rows: &[ClientRows], config: &Config) -> Result<Clients, RunError> {
+/// If the adapter does not fit the model, a task's sizes are beyond any machine, or the trace does not fit the data.
+pub fn of_rows(scenario: &Scenario, rows: &[ClientRows], config: &Config, trace: &Trace) -> Result<Clients, RunError> {
     let amount = |client: &ClientRows| Amount {
         id: Some(client.id.as_str().into()),
         train_rows: count(client.train.samples.len()),
@@ -30,14 +32,19 @@ pub fn of_rows(scenario: &Scenario, rows: &[ClientRows], config: &Config) -> Res
         train_tokens: client.train.tokens(),
         longest_tokens: client.train.samples.iter().map(|sample| sample.ids.len() as u64).max().unwrap_or(0),
     };
-    outline(scenario, rows.len(), rows.iter().map(amount), config)
+    outline(scenario, rows.iter().map(amount), config, trace)
 }
 
 /// The clients of a scenario without data, on a model of this shape.
 ///
 /// # Errors
 /// As [`of_rows`].
-pub fn of_synthetic(scenario: &Scenario, synthetic: &Synthetic, config: &Config) -> Result<Clients, RunError> {
+pub fn of_synthetic(
+    scenario: &Scenario,
+    synthetic: &Synthetic,
+    config: &Config,
+    trace: &Trace,
+) -> Result<Clients, RunError> {
     let tokens = u64::from(synthetic.tokens_per_row.min(scenario.data.max_seq_length));
     let rows = |client: u32| match synthetic.rows {
         Counts::Fixed(rows) => rows,
@@ -53,23 +60,24 @@ pub fn of_synthetic(scenario: &Scenario, synthetic: &Synthetic, config: &Config)
         let train_tokens = u64::from(train_rows) * tokens;
         Amount { id: None, train_rows, held_out_rows: total - train_rows, train_tokens, longest_tokens: tokens }
     };
-    outline(scenario, synthetic.clients as usize, (0..synthetic.clients).map(amount), config)
+    outline(scenario, (0..synthetic.clients).map(amount), config, trace)
 }
 
 fn outline(
     scenario: &Scenario,
-    clients: usize,
-    amounts: impl Iterator<Item = Amount>,
+    amounts: impl ExactSizeIterator<Item = Amount>,
     config: &Config,
+    trace: &Trace,
 ) -> Result<Clients, RunError> {
     let layout = lora_spec(scenario).layout(config).map_err(|error| RunError::Usage(error.to_string()))?;
     let bytes = wire_bytes(&layout, WireFormat::F32);
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), bytes);
-    let groups = assign_groups(Seed(scenario.seed), clients, &scenario.population.mix);
+    let clients = amounts.len();
     let mut facts = Vec::with_capacity(clients);
-    for (amount, group) in amounts.zip(groups) {
+    for amount in amounts {
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
-        let work = costs.row(mean_tokens, amount.longest_tokens).ok_or_else(|| {
+        let steps = scenario.steps(amount.train_rows.into(), clients);
+        let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or_else(|| {
             let (layers, hidden) = (config.layers, config.hidden_size);
             RunError::Usage(format!(
                 "failed to cost a task: rows of {} tokens in batches of {} on {layers} layers of width {hidden} are \
@@ -78,9 +86,33 @@ fn outline(
             ))
         })?;
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
-        facts.push(ClientFacts { id, group, work, train_rows, held_out_rows, train_tokens });
+        facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
-    Ok(Clients { facts, costs })
+    let name = |client: usize| name_of(facts[client].id.as_deref(), client);
+    let placement = Placement::new(scenario, clients, name, trace).map_err(RunError::Usage)?;
+    Ok(Clients { facts, placement, costs })
+}
+
+/// The name of a client: its own, or its number's where data are synthetic.
+pub fn name_of(id: Option<&str>, client: usize) -> String {
+    id.map_or_else(|| format!("client-{client}"), str::to_owned)
+}
+
+/// How a scenario's base is held and computed.
+pub fn precision(model: &scenario::Model) -> Precision {
+    let arithmetic = match model.arithmetic() {
+        scenario::Arithmetic::F32 => Arithmetic::F32,
+        scenario::Arithmetic::Bf16 => Arithmetic::Bf16,
+    };
+    match model.precision {
+        scenario::Precision::F32 => Precision::F32,
+        scenario::Precision::Bf16 => Precision::Bf16,
+        scenario::Precision::Int8 => Precision::Int8(arithmetic),
+        scenario::Precision::Int8Held => Precision::Int8Held(arithmetic),
+        scenario::Precision::Nf4 => Precision::Nf4 { arithmetic, double: false },
+        scenario::Precision::Nf4Double => Precision::Nf4 { arithmetic, double: true },
+        scenario::Precision::LlmInt8 => Precision::LlmInt8(arithmetic),
+    }
 }
 
 /// The adapter that a scenario asks for.

@@ -7,11 +7,11 @@ use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::inputs::Inputs;
 use super::privacy::Protection;
+use super::task::Tasks;
 use super::timeline::ScheduledRound;
-use crate::dataset::round_rows;
-use crate::lineage::{Contribution, Executor, Order, OrderError, OrderId, Rows, Training};
-use crate::scenario::{Algorithm, Discount, LrSchedule, Optimizer, Protocol, Scenario, Weights};
-use crate::training::{AdamVariant, Hyper, Optimizer as Rule};
+use crate::algorithm::{Method, ServerRule};
+use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release, Rows};
+use crate::scenario::{Discount, Protocol, Scenario};
 
 /// Number of the server among the aggregators.
 const SERVER: u32 = 0;
@@ -31,6 +31,10 @@ pub struct PlannedRound {
     pub evaluations: Option<Evaluations>,
     /// [1] Privacy spent up to this round; none without differential privacy.
     pub epsilon_spent: Option<f64>,
+    /// Where nothing is aggregated: the evaluations of the clients' own models.
+    pub alone: Vec<LocalBaseline>,
+    /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
+    pub counts_alike: bool,
 }
 
 /// The evaluations of one server model.
@@ -40,7 +44,7 @@ pub struct Evaluations {
     pub held_out: OrderId,
 }
 
-/// A client trained alone from the initial adapter.
+/// A client trained alone.
 pub struct LocalBaseline {
     pub client: u32,
     pub model: OrderId,
@@ -57,6 +61,11 @@ pub struct Planner<'a> {
     versions: Vec<OrderId>,
     /// Weights of the updates in the models of edges since they were last merged.
     edge_weights: BTreeMap<u32, f64>,
+    tasks: Tasks<'a>,
+    /// Each client's control variate after its last counted task, under a method that has them.
+    controls: BTreeMap<u32, OrderId>,
+    /// Each client's own last model, where nothing is aggregated.
+    own_models: BTreeMap<u32, OrderId>,
     /// Models that are kept because a round that is not known yet may start from them.
     kept: Option<VecDeque<OrderId>>,
     privacy: Option<&'a Protection>,
@@ -76,7 +85,11 @@ impl<'a> Planner<'a> {
         keeps_models: bool,
     ) -> Self {
         let layout = inputs.trainer.layout();
-        let initial = executor.add(Order::Initial { layout, seed: Seed(scenario.seed) });
+        let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
+        let initial = executor.add(match &inputs.initial {
+            Some(adapter) => Order::Given { adapter: adapter.clone() },
+            None => Order::Initial { layout, seed },
+        });
         let kept = keeps_models.then(|| VecDeque::from([initial]));
         kept.iter().flatten().for_each(|&model| executor.demand(model));
         Self {
@@ -85,6 +98,9 @@ impl<'a> Planner<'a> {
             executor,
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
+            tasks: Tasks { scenario, inputs, method: Method::new(&scenario.algorithm) },
+            controls: BTreeMap::new(),
+            own_models: BTreeMap::new(),
             kept,
             privacy,
             participations: BTreeMap::new(),
@@ -107,16 +123,13 @@ impl<'a> Planner<'a> {
         let mut updates = Vec::with_capacity(round.counted_tasks.len());
         if let Some(version) = round.version {
             assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
-            let contributions = match round.merged_versions.is_empty() {
-                true => self.contributions(scheduled, base, &mut updates),
-                false => self.merge(round, base),
-            };
-            let tasks = round.counted_tasks.iter().map(|counted| counted.task.0).collect();
-            let aggregate = self.aggregate(base, contributions, tasks);
-            self.versions.push(aggregate);
+            let order = self.aggregate(scheduled, base, &mut updates);
+            self.versions.push(self.executor.add(order));
         } else if self.privacy.is_some_and(Protection::covers_failed_rounds) {
             // The noise of a round in which nobody took part; every later task starts from the model with it.
-            self.versions[round.base_version as usize] = self.aggregate(base, vec![], vec![]);
+            let (rule, release) = (self.tasks.method.server, self.release(vec![]));
+            let order = Order::Aggregate { server: base, contributions: vec![], rule, controls: None, release };
+            self.versions[round.base_version as usize] = self.executor.add(order);
         }
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
@@ -124,30 +137,81 @@ impl<'a> Planner<'a> {
         self.keep(model)?;
         let due =
             self.server_round(scheduled).is_some_and(|number| number.is_multiple_of(self.scenario.evaluation.every));
-        let evaluations = (due || is_last).then(|| self.evaluations(model));
+        let is_due = due || is_last;
+        let is_alone = self.is_alone();
+        let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
+        let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
+        let is_new = round.version.is_some();
         let epsilon_spent = self.privacy.map(|privacy| privacy.epsilon(scheduled.number));
-        Ok(PlannedRound { updates, base, model, version, is_new: round.version.is_some(), evaluations, epsilon_spent })
+        let counts_alike = is_alone;
+        Ok(PlannedRound { updates, base, model, version, is_new, evaluations, epsilon_spent, alone, counts_alike })
     }
 
-    fn aggregate(&mut self, server: OrderId, contributions: Vec<Contribution>, tasks: Vec<u64>) -> OrderId {
+    /// Whether clients go on from their own models. A single one does so by plain averaging too, and its model is then
+    /// the server's.
+    pub fn is_alone(&self) -> bool {
+        self.tasks.method.is_alone && self.inputs.clients.len() > 1
+    }
+
+    /// The order of a round's new model: the server's, or that of an edge, which averages plainly.
+    fn aggregate(&mut self, scheduled: &ScheduledRound, base: OrderId, updates: &mut Vec<OrderId>) -> Order {
+        let round = &scheduled.round;
+        let contributions = match round.merged_versions.is_empty() {
+            true => self.contributions(scheduled, base, updates),
+            false => self.merge(round, base),
+        };
+        let rule = if round.aggregator == SERVER { self.tasks.method.server } else { ServerRule::PLAIN };
+        let controls = self.tasks.method.client.correction.map(|_| self.controls(scheduled, updates));
+        let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
+        Order::Aggregate { server: base, contributions, rule, controls, release }
+    }
+
+    /// The private step of the next aggregate, of updates from these tasks.
+    fn release(&mut self, tasks: Vec<u64>) -> Option<Arc<Release>> {
         self.releases += 1;
-        let release = self.privacy.map(|privacy| privacy.release(self.releases, tasks));
-        self.executor.add(Order::Aggregate { server, contributions, release })
+        self.privacy.map(|privacy| privacy.release(self.releases, tasks))
     }
 
-    /// The weight of an update, bounded and capped as its privacy asks: one update of a client in each release, and no
-    /// more in the run than were charged for.
-    fn private_weight(&mut self, client: u32, counts_already: bool) -> f64 {
-        let weight = self.weight(client);
+    /// A weight, bounded and capped as privacy asks: one update of a client in each release, and no more in the run than
+    /// are charged for.
+    fn private_weight(&mut self, client: u32, counts_already: bool, weight: f64) -> f64 {
         let Some(privacy) = self.privacy else { return weight };
-        let counted = self.participations.entry(client).or_default();
         if let Some(cap) = privacy.max_participations {
+            let counted = self.participations.entry(client).or_default();
             if counts_already || *counted == cap {
                 return 0.0;
             }
             *counted += 1;
         }
         privacy.weight_bound.map_or(weight, |bound| (weight / bound).min(1.0))
+    }
+
+    /// The variates of the clients that a synchronous round counts: each has one task in it.
+    fn controls(&mut self, scheduled: &ScheduledRound, updates: &[OrderId]) -> Controls {
+        let mut changes = Vec::with_capacity(updates.len());
+        for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
+            let before = self.controls.get(&counted.client).copied();
+            let after = self.executor.add(Order::Control(Control {
+                update,
+                base: self.versions[counted.based_on_version as usize],
+                before,
+                steps: self.tasks.step_count(counted.client),
+                learning_rate: self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate,
+            }));
+            changes.push((after, before));
+            self.controls.insert(counted.client, after);
+            if self.kept.is_some() {
+                // A round that is not known yet may need it.
+                self.executor.demand(after);
+                before.into_iter().for_each(|before| self.executor.let_go(before));
+            }
+        }
+        Controls { changes, clients: self.inputs.clients.len() as u32 }
+    }
+
+    /// The clients' own models, evaluated.
+    fn evaluated_alone(&self) -> Vec<LocalBaseline> {
+        self.own_models.iter().map(|(&client, &model)| self.evaluated_on_own(client, model)).collect()
     }
 
     /// The number of a round among those of the server, from 1; none for the round of an edge.
@@ -172,11 +236,17 @@ impl<'a> Planner<'a> {
         for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
-            let training = self.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
-            let update = self.executor.add(Order::Train { base: start, training });
-            updates.push(update);
+            let training = self.tasks.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
+            let weight = if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training) };
             let counts_already = !clients.insert(counted.client);
-            let weight = self.private_weight(counted.client, counts_already);
+            let weight = self.private_weight(counted.client, counts_already, weight);
+            let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
+            let control = self.controls.get(&counted.client).copied();
+            let update = self.executor.add(Order::Train { base: own, control, training });
+            updates.push(update);
+            if self.is_alone() {
+                self.own_models.insert(counted.client, update);
+            }
             let (mixes_models, discount) = self.discount(counted.staleness);
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });
@@ -253,72 +323,18 @@ impl<'a> Planner<'a> {
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
         for round in 1..=self.scenario.rounds {
-            let training = self.training(client, u64::from(round - 1), round);
-            model = self.executor.add(Order::Train { base: model, training });
+            let training = self.tasks.alone(client, u64::from(round - 1), round);
+            model = self.executor.add(Order::Train { base: model, control: None, training });
         }
+        self.evaluated_on_own(client, model)
+    }
+
+    /// A client's model on the test rows and on its own held-out rows.
+    fn evaluated_on_own(&self, client: u32, model: OrderId) -> LocalBaseline {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
         let evaluation = self.executor.add(Order::Evaluate { model, groups });
         [model, evaluation].into_iter().for_each(|order| self.executor.demand(order));
         LocalBaseline { client, model, evaluation }
-    }
-
-    fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
-        let training = &self.scenario.training;
-        let rows = &self.inputs.clients[client as usize].train;
-        let (batch_size, accumulation) = (training.batch_size as usize, training.gradient_accumulation as usize);
-        let wanted = training.local_steps as usize * accumulation * batch_size;
-        let seed = Seed(self.scenario.seed);
-        let picks = round_rows(seed, u64::from(client), client_task, rows.samples.len(), wanted);
-        let hyper = self.hyper(round);
-        let stream = u64::from(client) << 32 | client_task;
-        Training { client, rows: rows.clone(), picks, batch_size, accumulation, hyper, seed, stream }
-    }
-
-    fn hyper(&self, round: u32) -> Hyper {
-        let training = &self.scenario.training;
-        let Optimizer::AdamW { beta1, beta2, epsilon, weight_decay } = training.optimizer;
-        Hyper {
-            optimizer: Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant: AdamVariant::PyTorch },
-            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, self.scenario.rounds),
-            clip_norm: training.max_grad_norm,
-            dropout: self.scenario.model.lora.dropout,
-            ..Hyper::default()
-        }
-    }
-
-    fn weight(&self, client: u32) -> f64 {
-        let Algorithm::FedAvg { weights } = self.scenario.algorithm;
-        match weights {
-            Weights::Samples => self.inputs.clients[client as usize].train.samples.len() as f64,
-            Weights::Uniform => 1.0,
-        }
-    }
-}
-
-/// The learning rate of round `t` (from 0) of `rounds`.
-fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
-    match schedule {
-        LrSchedule::Constant => lr,
-        LrSchedule::Cosine { final_lr } => {
-            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
-            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
-            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cosine_schedule_is_fedllm_benchs() {
-        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
-        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
-            let found = learning_rate(2e-5, schedule, t, 200);
-            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
-        }
-        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
     }
 }

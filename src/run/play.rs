@@ -162,7 +162,9 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     }
     let changed = then.inputs.iter().find(|(role, input)| now.inputs.get(*role).map(|i| i.hash) != Some(input.hash));
     match changed {
-        Some((role, input)) => format!("the {role} at {} is not what the run was made from", input.path.display()),
+        Some((role, input)) => {
+            format!("the {} at {} is not what the run was made from", role.replace('_', " "), input.path.display())
+        }
         None => "it was made by another version of the tables".into(),
     }
 }
@@ -184,7 +186,11 @@ enum Course {
 
 impl Prepared {
     fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
+        for doubt in loaded.doubts() {
+            tracing::warn!("{doubt}");
+        }
         let mut inputs = Inputs::load(loaded, settings.device, &settings.numerics)?;
+        loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
@@ -252,7 +258,7 @@ impl Prepared {
         let scenario_path = folder.path().join("scenario.ron");
         atomic::write(&scenario_path, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario_path))?;
         manifest.write(folder.path())?;
-        let population = rows::population(&loaded.scenario, &self.inputs.facts);
+        let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, course } = self;
         let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update);
@@ -388,17 +394,25 @@ impl Stage<'_, '_> {
     ) -> Result<Vec<(u64, f64)>, RunError> {
         let rows::RoundRows { mut chunk, model } = rows::round(scheduled, planned, self.inputs, self.executor)?;
         chunk.evaluations.splice(0..0, self.before.drain(..));
+        let every = self.loaded.scenario.output.save_adapter_every;
+        let is_due = server_round.zip(every).is_some_and(|(round, every)| round.is_multiple_of(every)) || is_last;
+        let place = format!("round-{:05}", server_round.unwrap_or(scheduled.number));
+        let has_test = self.inputs.test.is_some();
         for local in local {
-            let has_test = self.inputs.test.is_some();
-            chunk.evaluations.extend(rows::local_baseline(scheduled.number, local, has_test, self.executor)?);
+            chunk.evaluations.extend(rows::local_baseline(scheduled.number, local, has_test, self.executor)?.0);
+        }
+        for own in &planned.alone {
+            let (rows, adapter) = rows::local_baseline(scheduled.number, own, has_test, self.executor)?;
+            chunk.evaluations.extend(rows);
+            if is_due {
+                self.save_adapter(&format!("{place}/client-{}", own.client), &adapter)?;
+            }
         }
         self.totals.add(&chunk);
-        let every = self.loaded.scenario.output.save_adapter_every;
-        let is_due = server_round.zip(every).is_some_and(|(round, every)| round.is_multiple_of(every));
-        if is_due || is_last {
-            self.save_adapter(server_round.unwrap_or(scheduled.number), &model)?;
+        if is_due && !planned.counts_alike {
+            self.save_adapter(&place, &model)?;
         }
-        let loss = main_loss(&chunk.evaluations, "global");
+        let loss = main_loss(&chunk.evaluations, "global").or_else(|| main_loss(&chunk.evaluations, "local"));
         let report = RoundReport { row: chunk.round.clone(), rounds: self.rounds.max(scheduled.number), loss };
         let counted = chunk.tasks.iter().filter(|task| task.steps.is_some());
         let losses = counted.map(|task| (task.task, task.loss_mean.unwrap_or(f64::NAN))).collect();
@@ -407,10 +421,11 @@ impl Stage<'_, '_> {
         Ok(losses)
     }
 
-    fn save_adapter(&self, round: u32, adapter: &Adapter) -> Result<(), RunError> {
+    /// Writes PEFT's files into `place` under the run's adapters.
+    fn save_adapter(&self, place: &str, adapter: &Adapter) -> Result<(), RunError> {
         let base = self.loaded.scenario.model.folder.as_ref().and_then(|folder| folder.file_name());
         let base = base.map(|name| name.to_string_lossy());
-        let folder = self.folder.join("adapters").join(format!("round-{round:05}"));
+        let folder = self.folder.join("adapters").join(place);
         let notes = peft::Notes { base_model: base.unwrap_or_default().into_owned(), ..peft::Notes::default() };
         Ok(peft::write_folder(&folder, adapter, &notes)?)
     }

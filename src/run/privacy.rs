@@ -266,6 +266,7 @@ fn displacement(scenario: &Scenario) -> Option<&'static str> {
     }
     if groups.iter().any(|group| group.availability != Availability::Always || group.crashes.is_some())
         || !scenario.region_cuts.is_empty()
+        || scenario.population.trace.as_ref().is_some_and(|trace| trace.online.is_some())
     {
         return Some("who is online when depends on how long others took");
     }
@@ -277,8 +278,9 @@ fn displacement(scenario: &Scenario) -> Option<&'static str> {
                 let dropout = group.dropout;
                 dropout.before_training + dropout.during_training + dropout.after_training > 0.0
             });
+            let is_traced = scenario.population.trace.is_some();
             let is_limited = scenario.population.devices.values().any(|device| device.memory.is_some());
-            (loses || is_limited).then_some("the cohort is not uniform over all clients")
+            (loses || is_limited || is_traced).then_some("the cohort is not uniform over all clients")
         }
         _ => Some("clients are not drawn at random"),
     }

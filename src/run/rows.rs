@@ -6,39 +6,40 @@ use std::sync::Arc;
 use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
 
 use super::inputs::Inputs;
+use super::outline::name_of;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound};
 use super::timeline::ScheduledRound;
 use crate::adapter::Adapter;
 use crate::ledger::{Chunk, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow};
 use crate::lineage::{Executor, OrderError, RowsLoss, Trained, Value};
-use crate::scenario::{ClientFacts, Clients, Scenario};
+use crate::scenario::{ClientFacts, Clients, DeviceClass, LinkClass, Place};
 
 /// One row a client.
-pub fn population(scenario: &Scenario, clients: &Clients) -> impl Iterator<Item = PopulationRow> {
-    let row = move |(index, client): (usize, &ClientFacts)| {
-        let group = &scenario.population.mix[client.group as usize];
-        let device = &scenario.population.devices[&group.device];
-        let link = &scenario.population.links[&group.link];
+pub fn population(clients: &Clients) -> impl Iterator<Item = PopulationRow> {
+    let placement = &clients.placement;
+    let row = move |(index, (client, place)): (usize, (&ClientFacts, &Place))| {
+        let DeviceClass { name: device_name, device, .. } = &placement.devices[place.device as usize];
+        let LinkClass { name: link_name, link } = &placement.links[place.link as usize];
         let work = &clients.costs.works()[client.work as usize];
         PopulationRow {
             client: index as u32,
-            client_id: client.id.as_deref().map_or_else(|| format!("client-{index}"), str::to_owned),
+            client_id: name_of(client.id.as_deref(), index),
             train_rows: client.train_rows.into(),
             held_out_rows: client.held_out_rows.into(),
             train_tokens: client.train_tokens,
-            device: group.device.clone(),
+            device: device_name.clone(),
             flops_per_second: device.speed.0,
             memory_bytes: device.memory.map(|memory| memory.0),
-            link: group.link.clone(),
+            link: link_name.clone(),
             downlink_bits_per_second: link.down.0,
             uplink_bits_per_second: link.up.0,
             latency_ns: link.latency.0,
-            region: group.region.clone(),
+            region: place.region.map(|region| placement.regions[region as usize].clone()),
             task_flops: work.flops,
             task_memory_bytes: work.peak_memory_bytes,
         }
     };
-    clients.facts.iter().enumerate().map(row)
+    clients.facts.iter().zip(&placement.places).enumerate().map(row)
 }
 
 /// A finished round as a chunk of the ledger, and the aggregator's model after it.
@@ -56,7 +57,10 @@ pub fn round(
 ) -> Result<RoundRows, OrderError> {
     let updates = planned.updates.iter().map(|&order| executor.take(order)).collect::<Result<Vec<_>, _>>()?;
     let model = executor.take(planned.model)?;
-    let weights = if planned.is_new { model.weights().to_vec() } else { vec![] };
+    let weights = match &model {
+        Value::Model { weights, .. } if planned.is_new => weights.clone(),
+        _ => vec![],
+    };
     let counted = scheduled.round.counted_tasks.iter().zip(updates.iter().zip(&planned.updates)).zip(&weights);
     let results: BTreeMap<TaskId, Counted> = counted
         .map(|((counted, (value, order)), &weight)| {
@@ -70,7 +74,7 @@ pub fn round(
     }
     let tasks = scheduled.tasks.iter().map(|task| trained_task(task, results.get(&task.task))).collect();
     let round = RoundRow {
-        train_loss: train_loss(&results),
+        train_loss: train_loss(&results, planned.counts_alike),
         update_norm: Some(model.adapter().difference(&base).norm()),
         epsilon_spent: planned.epsilon_spent,
         model_key: Some(executor.key(planned.model).to_string()),
@@ -176,11 +180,13 @@ fn fate(tally: Tally) -> &'static str {
     }
 }
 
-/// The mean of the counted tasks' losses by their share in the aggregate; none if one of them was not finite.
-fn train_loss(results: &BTreeMap<TaskId, Counted>) -> Option<f64> {
-    let used = || results.values().filter(|counted| counted.weight > 0.0);
-    let total: f64 = used().map(|counted| counted.weight).sum();
-    let weighted = |counted: &Counted| counted.trained().record.mean_loss().map(|loss| loss * counted.weight);
+/// The mean of the counted tasks' losses by their share in the aggregate, or all alike where nothing is aggregated; none
+/// if one of them was not finite.
+fn train_loss(results: &BTreeMap<TaskId, Counted>, all_alike: bool) -> Option<f64> {
+    let share = |counted: &Counted| if all_alike { 1.0 } else { counted.weight };
+    let used = || results.values().filter(|counted| share(counted) > 0.0);
+    let total: f64 = used().map(share).sum();
+    let weighted = |counted: &Counted| counted.trained().record.mean_loss().map(|loss| loss * share(counted));
     let sum: Option<f64> = used().map(weighted).sum();
     sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }
@@ -253,14 +259,15 @@ pub fn evaluations(
     Ok(rows)
 }
 
-/// The losses of one client trained alone.
+/// The losses of one client trained alone, and its adapter.
 pub fn local_baseline(
     round: u32,
     local: &LocalBaseline,
     has_test: bool,
     executor: &Executor,
-) -> Result<Vec<EvaluationRow>, OrderError> {
-    let hash = executor.take(local.model)?.adapter_hash().to_string();
+) -> Result<(Vec<EvaluationRow>, Arc<Adapter>), OrderError> {
+    let model = executor.take(local.model)?;
+    let hash = model.adapter_hash().to_string();
     let splits = if has_test { &["test", "held_out"][..] } else { &["held_out"] };
     let losses = losses(executor, local.evaluation)?;
     let row = |(split, loss): (&&str, &RowsLoss)| EvaluationRow {
@@ -274,7 +281,8 @@ pub fn local_baseline(
         loss: loss.loss,
         model_hash: Some(hash.clone()),
     };
-    Ok(splits.iter().zip(&losses).filter(|(_, loss)| loss.rows > 0).map(row).collect())
+    let rows = splits.iter().zip(&losses).filter(|(_, loss)| loss.rows > 0).map(row).collect();
+    Ok((rows, model.adapter().clone()))
 }
 
 fn losses(executor: &Executor, order: crate::lineage::OrderId) -> Result<Vec<RowsLoss>, OrderError> {

@@ -132,7 +132,7 @@ impl Tables {
         let scenario = folder.path().join("scenario.ron");
         atomic::write(&scenario, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario))?;
         manifest.write(folder.path())?;
-        let population = rows::population(&loaded.scenario, &inputs.clients);
+        let population = rows::population(&inputs.clients);
         let ledger = LedgerStream::start(folder.path(), manifest.genesis, population)?;
         Ok(Self { folder, manifest, ledger, detail })
     }

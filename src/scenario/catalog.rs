@@ -8,10 +8,10 @@ use fedreplay_sim as sim;
 use super::ScenarioError;
 use super::load::{options, syntax};
 use super::quantity::{Bandwidth, Bytes, Speed};
-use super::spec::{Device, Precision, Scenario};
+use super::spec::{Arithmetic, Device, Scenario};
 
-/// Adds the classes that `population.mix` names and `population.devices` lacks, and takes the catalog's name away: the
-/// scenario is then whole without it. Paths start from `folder`.
+/// Adds the classes that `population.mix` names and `population.devices` lacks -- all classes, where a trace may name
+/// them -- and takes the catalog's name away: the scenario is then whole without it. Paths start from `folder`.
 ///
 /// # Errors
 /// If the catalog cannot be read, or a class that is needed has a value out of range.
@@ -20,14 +20,14 @@ pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), Scen
     let file = folder.join(name);
     let text = fs::read_to_string(&file).map_err(|source| ScenarioError::Io { file: file.clone(), source })?;
     let specs: Vec<sim::DeviceSpec> = options().from_str(&text).map_err(|error| syntax(&file, &error))?;
-    let precision = match scenario.model.precision {
-        Precision::F32 => sim::Precision::F32,
-        Precision::Bf16 => sim::Precision::Half,
+    let precision = match scenario.model.arithmetic() {
+        Arithmetic::F32 => sim::Precision::F32,
+        Arithmetic::Bf16 => sim::Precision::Half,
     };
     let population = &mut scenario.population;
-    for group in &population.mix {
-        let Some(spec) = specs.iter().find(|spec| spec.name == group.device) else { continue };
-        if population.devices.contains_key(&group.device) {
+    let (mix, is_traced) = (&population.mix, population.trace.is_some());
+    for spec in specs.iter().filter(|spec| is_traced || mix.iter().any(|group| group.device == spec.name)) {
+        if population.devices.contains_key(&spec.name) {
             continue;
         }
         let device = device(spec, precision).ok_or_else(|| ScenarioError::Invalid {
@@ -36,7 +36,7 @@ pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), Scen
             field: spec.name.clone(),
             message: "its values must be above 0, and its efficiency at most 1".into(),
         })?;
-        population.devices.insert(group.device.clone(), device);
+        population.devices.insert(spec.name.clone(), device);
     }
     Ok(())
 }
@@ -46,6 +46,7 @@ fn device(spec: &sim::DeviceSpec, precision: sim::Precision) -> Option<Device> {
     Some(Device {
         speed: Speed(exact.flops_per_s),
         jitter: 0.0,
+        slowdown: None,
         memory: Some(Bytes(exact.memory_bytes)),
         memory_bandwidth: Some(Bandwidth(exact.memory_bytes_per_s)),
         busy_watts: spec.busy_w,

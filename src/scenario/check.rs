@@ -2,7 +2,8 @@
 
 use super::check_privacy;
 use super::federation::regions;
-use super::spec::{Counts, Dropout, Group, Network, Protocol, Scenario};
+use super::method::check_method;
+use super::spec::{Arithmetic, Counts, Dropout, Group, Network, Population, Precision, Protocol, Scenario};
 
 /// The offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -14,6 +15,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_population(scenario)?;
     check_server(scenario)?;
     check_rows(scenario)?;
+    check_method(scenario)?;
     check_privacy::check(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
@@ -70,6 +72,12 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     if data.synthetic.is_none() && model.folder.is_none() && model.tokenizer.is_none() {
         return fault("model.tokenizer", "data from a file needs a tokenizer, of the model's folder or of its own");
     }
+    if let (Precision::F32, Some(Arithmetic::Bf16)) | (Precision::Bf16, Some(Arithmetic::F32)) =
+        (model.precision, model.arithmetic)
+    {
+        let message = format!("{:?} weights are computed in {0:?}; only quantised ones have a choice", model.precision);
+        return fault("model.arithmetic", message);
+    }
     match data.synthetic.map(|synthetic| synthetic.rows) {
         Some(Counts::Fixed(0) | Counts::Uniform(0, _)) => fault("data.synthetic.rows", "it must be at least 1"),
         Some(Counts::Uniform(least, most)) if least > most => {
@@ -81,9 +89,13 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
 
 fn check_population(scenario: &Scenario) -> Result<(), Fault> {
     let population = &scenario.population;
-    if population.mix.is_empty() {
-        return fault("population.mix", "it must hold at least one group");
+    if population.mix.is_empty() && population.trace.as_ref().is_none_or(|trace| trace.clients.is_none()) {
+        return fault(
+            "population.mix",
+            "it must hold at least one group, unless population.trace.clients gives every client",
+        );
     }
+    check_devices(population)?;
     let regions = regions(scenario);
     for (index, group) in population.mix.iter().enumerate() {
         let field = |name: &str| format!("population.mix.{index}.{name}");
@@ -102,10 +114,32 @@ fn check_population(scenario: &Scenario) -> Result<(), Fault> {
             return fault(field("dropout"), "its three shares add up to more than 1");
         }
     }
+    if population.trace.is_some() {
+        // A trace may bring regions of its own: they are checked when it has been read.
+        return Ok(());
+    }
     let unknown = scenario.region_cuts.iter().position(|cut| !regions.contains(&cut.region));
     unknown.map_or(Ok(()), |index| {
         fault(format!("region_cuts.{index}.region"), format!("no region `{}`", scenario.region_cuts[index].region))
     })
+}
+
+/// Greatest factor by which a task may be slower than its device's speed says.
+const SLOWDOWN_MAX: f64 = 1000.0;
+
+fn check_devices(population: &Population) -> Result<(), Fault> {
+    for (name, device) in &population.devices {
+        let Some(quantiles) = &device.slowdown else { continue };
+        let field = format!("population.devices.{name}.slowdown");
+        if device.jitter > 0.0 {
+            return fault(field, "it stands instead of `jitter`, and both are given");
+        }
+        let within = quantiles.iter().all(|&factor| factor > 0.0 && factor <= SLOWDOWN_MAX);
+        if quantiles.is_empty() || !within || !quantiles.is_sorted() {
+            return fault(field, format!("it must hold ascending factors above 0 and at most {SLOWDOWN_MAX}"));
+        }
+    }
+    Ok(())
 }
 
 /// Where regions mean something, a group must be in one that exists.
@@ -118,6 +152,8 @@ fn check_region(scenario: &Scenario, group: &Group, regions: &[String]) -> Resul
     match &group.region {
         Some(region) if named.contains(&region) => Ok(()),
         Some(region) => Err(format!("no region `{region}`, only {}", regions.join(", "))),
+        // A trace may give each client's own.
+        None if scenario.population.trace.is_some() => Ok(()),
         None => Err(format!("it must be one of {}", regions.join(", "))),
     }
 }

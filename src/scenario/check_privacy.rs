@@ -46,8 +46,11 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
     if let Some(grid) = grid.filter(|grid| *grid > 1.0 || noise / grid > f64::from(1 << 23)) {
         return fault("privacy.grid", format!("{grid} must be at most 1, and not too fine for the noise"));
     }
-    let Algorithm::FedAvg { weights } = scenario.algorithm;
-    if weights == Weights::Samples && weight_bound.is_none() {
+    if matches!(scenario.algorithm, Algorithm::Scaffold { .. } | Algorithm::Local | Algorithm::Centralised) {
+        let name = scenario.algorithm.name();
+        return fault("algorithm", format!("{name} moves more than the updates that clipping and noise protect"));
+    }
+    if scenario.algorithm.weights() != Weights::Uniform && weight_bound.is_none() {
         return fault(
             "privacy.weight_bound",
             "weights by rows have no bound: set it, or take algorithm FedAvg(weights: Uniform)".into(),

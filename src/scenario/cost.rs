@@ -4,28 +4,29 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim as sim;
 
-use super::spec::{Optimizer, Precision, Scenario};
+use super::spec::{Optimizer, Scenario};
 
 /// The costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]
 pub struct TaskCosts {
     training: sim::LoraTraining,
     adapter_bytes: u64,
-    rows: BTreeMap<(u64, u64), u32>,
+    rows: BTreeMap<(u64, u64, u32), u32>,
     works: Vec<sim::Work>,
 }
 
 impl TaskCosts {
-    /// Costs on a model of this shape, with an adapter on these modules that is `adapter_bytes` on the wire.
+    /// Costs on a model of this shape, with an adapter on these modules that is `adapter_bytes` on the wire;
+    /// what a method sends beside it is added.
     pub fn new(scenario: &Scenario, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
         let steps = &scenario.training;
-        let (base_bits, activation_bytes) = match scenario.model.precision {
-            Precision::F32 => (32, 4),
-            Precision::Bf16 => (16, 2),
-        };
+        let base_bits = scenario.model.arithmetic_bits();
         let optimiser_bytes = match steps.optimizer {
             // Two moments in f32.
             Optimizer::AdamW { .. } => 8,
+            Optimizer::Sgd { momentum: 0.0 } => 0,
+            // One buffer.
+            Optimizer::Sgd { .. } => 4,
         };
         let training = sim::LoraTraining {
             model,
@@ -36,7 +37,8 @@ impl TaskCosts {
             batch: steps.batch_size.into(),
             sequence: 1,
             base_bits,
-            activation_bytes,
+            linear_block_bits: scenario.model.linear_block_bits(),
+            activation_bytes: base_bits / 8,
             optimiser_bytes,
             recomputes: steps.recomputation,
             keeps_scores: false,
@@ -44,19 +46,22 @@ impl TaskCosts {
             wire_overhead_bytes: 0,
             downloads_base: scenario.server.sends_base,
         };
+        let adapter_bytes = adapter_bytes.saturating_mul(scenario.algorithm.adapters_on_the_wire());
         Self { training, adapter_bytes, rows: BTreeMap::new(), works: vec![] }
     }
 
-    /// The row of a client whose rows have `mean_tokens` on average and `longest_tokens` at most.
+    /// The row of a client whose tasks have so many steps and whose rows have `mean_tokens` on average and
+    /// `longest_tokens` at most.
     ///
     /// The mean stands for the rows of a task in operations and traffic, since which rows a task draws is not known to
     /// virtual time; memory must hold a batch of the longest. None if the sizes are beyond any machine.
-    pub fn row(&mut self, mean_tokens: u64, longest_tokens: u64) -> Option<u32> {
-        if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens)) {
+    pub fn row(&mut self, mean_tokens: u64, longest_tokens: u64, steps: u32) -> Option<u32> {
+        if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens, steps)) {
             return Some(row);
         }
-        let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..self.training.clone() };
-        let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..self.training.clone() };
+        let training = sim::LoraTraining { steps: steps.into(), ..self.training.clone() };
+        let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
+        let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
         if !(fits(&mean) && fits(&longest)) {
             return None;
         }
@@ -67,7 +72,7 @@ impl TaskCosts {
             upload_bytes: self.adapter_bytes,
             ..mean.work()
         });
-        self.rows.insert((mean_tokens, longest_tokens), row);
+        self.rows.insert((mean_tokens, longest_tokens, steps), row);
         Some(row)
     }
 
@@ -76,7 +81,7 @@ impl TaskCosts {
         &self.works
     }
 
-    /// [B] An adapter on the wire.
+    /// [B] An adapter on the wire, with what the method sends beside it.
     pub fn adapter_bytes(&self) -> u64 {
         self.adapter_bytes
     }

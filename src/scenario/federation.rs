@@ -1,11 +1,12 @@
 //! From a scenario to the federation that virtual time plays: floats become integers here, rounded once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fedreplay_sim as sim;
-use fedreplay_sim::{Probability, Purpose, Quantiles, Seed, Span, Stream, Time};
+use fedreplay_sim::{Probability, Quantiles, Seed, Span, Time};
 
 use super::TaskCosts;
+use super::placement::{DeviceClass, Place, Placement};
 use super::protocol::server;
 use super::spec::{self, Network, Protocol, Scenario};
 
@@ -19,8 +20,6 @@ const NOMINAL_PPB: u64 = 1_000_000_000;
 pub struct ClientFacts {
     /// Its name in the data; none for a client without data, which is called by its number.
     pub id: Option<Box<str>>,
-    /// Index into [`spec::Population::mix`].
-    pub group: u32,
     /// Row of [`TaskCosts::works`].
     pub work: u32,
     pub train_rows: u32,
@@ -32,27 +31,9 @@ pub struct ClientFacts {
 #[derive(Clone, Debug)]
 pub struct Clients {
     pub facts: Vec<ClientFacts>,
+    /// Where each stands in the tables of classes.
+    pub placement: Placement,
     pub costs: TaskCosts,
-}
-
-/// The group of each client.
-///
-/// Each group gets its share of the clients, to the nearest whole number by largest remainders; who is in which is a
-/// permutation drawn from the seed.
-pub fn assign_groups(seed: Seed, clients: usize, mix: &[spec::Group]) -> Vec<u32> {
-    let total: f64 = mix.iter().map(|group| group.share).sum();
-    let exact: Vec<f64> = mix.iter().map(|group| group.share / total * clients as f64).collect();
-    let mut counts: Vec<usize> = exact.iter().map(|count| count.floor() as usize).collect();
-    let mut by_remainder: Vec<usize> = (0..mix.len()).collect();
-    // Ties go to the group that is named first: the sort is stable.
-    by_remainder.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
-    let missing = clients - counts.iter().sum::<usize>().min(clients);
-    by_remainder.iter().cycle().take(missing).for_each(|&group| counts[group] += 1);
-    let mut groups: Vec<u32> =
-        (0u32..).zip(&counts).flat_map(|(group, &count)| std::iter::repeat_n(group, count)).collect();
-    groups.truncate(clients);
-    Stream::new(seed, Purpose::Population, 0).shuffle(&mut groups);
-    groups
 }
 
 /// The regions of a scenario by number: those of edges as written, then those of the network, then those of groups.
@@ -75,31 +56,23 @@ pub(super) fn regions(scenario: &Scenario) -> Vec<String> {
 
 /// The federation of a scenario with these clients, recorded in this detail.
 pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -> sim::Federation {
-    let population = &scenario.population;
-    let mix = &population.mix;
-    let regions = regions(scenario);
-    let region = |name: &Option<String>| {
-        let place = name.as_ref().and_then(|name| regions.iter().position(|known| known == name));
-        place.unwrap_or(0) as u32
-    };
-    let region_of_group: Vec<u32> = mix.iter().map(|group| region(&group.region)).collect();
+    let placement = &clients.placement;
+    let regions = &placement.regions;
+    let region = |name: &String| regions.iter().position(|known| known == name).unwrap_or(0) as u32;
+    let mut jitters = Jitters::default();
     sim::Federation {
         seed: Seed(scenario.seed),
-        devices: mix.iter().map(|group| device(group, &population.devices[&group.device])).collect(),
-        links: mix.iter().map(|group| link(&population.links[&group.link])).collect(),
+        devices: placement.devices.iter().map(|class| device(class, &mut jitters)).collect(),
+        links: placement.links.iter().map(|class| link(&class.link, &mut jitters)).collect(),
         works: clients.costs.works().to_vec(),
-        dropouts: mix.iter().map(|group| dropout(&group.dropout)).collect(),
-        availabilities: mix.iter().map(|group| availability(&group.availability)).collect(),
-        clients: clients.facts.iter().map(|facts| client(facts, region_of_group[facts.group as usize])).collect(),
-        network: network(scenario, &regions),
+        dropouts: placement.dropouts.iter().map(dropout).collect(),
+        availabilities: placement.availabilities.iter().map(availability).collect(),
+        clients: clients.facts.iter().zip(&placement.places).map(|(facts, place)| client(facts, place)).collect(),
+        network: network(scenario, regions),
         region_cuts: scenario
             .region_cuts
             .iter()
-            .map(|cut| sim::RegionCut {
-                region: region(&Some(cut.region.clone())),
-                from: Time(cut.from.0),
-                until: Time(cut.until.0),
-            })
+            .map(|cut| sim::RegionCut { region: region(&cut.region), from: Time(cut.from.0), until: Time(cut.until.0) })
             .collect(),
         interruption: match scenario.interruption {
             spec::Interruption::Abandon => sim::Interruption::Abandon,
@@ -111,46 +84,59 @@ pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -
     }
 }
 
-fn client(facts: &ClientFacts, region: u32) -> sim::Client {
-    let group = facts.group;
+fn client(facts: &ClientFacts, place: &Place) -> sim::Client {
     sim::Client {
-        device: group,
-        link: group,
+        device: place.device,
+        link: place.link,
         work: facts.work,
-        dropout: group,
-        availability: group,
-        region,
+        dropout: place.dropout,
+        availability: place.availability,
+        region: place.region.unwrap_or(0),
         samples: facts.train_rows,
     }
 }
 
-fn device(group: &spec::Group, device: &spec::Device) -> sim::Device {
-    let jitter = group.jitter.unwrap_or(device.jitter);
+fn device(class: &DeviceClass, jitters: &mut Jitters) -> sim::Device {
+    let DeviceClass { name, device, crashes } = class;
     sim::Device {
-        name: group.device.clone(),
+        name: name.clone(),
         flops_per_s: device.speed.0,
         memory_bytes: device.memory.map_or(u64::MAX, |memory| memory.0),
         memory_bytes_per_s: device.memory_bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0),
         idle_mw: milliwatts(device.idle_watts),
         busy_mw: milliwatts(device.busy_watts),
-        crashes: group
-            .crashes
+        crashes: crashes
             .map(|crashes| sim::Crashes { mean_up: Span(crashes.every.0), mean_down: Span(crashes.down_for.0) }),
-        slowdown: (jitter > 0.0).then(|| log_normal(NOMINAL_PPB, jitter)),
+        slowdown: match &device.slowdown {
+            Some(quantiles) => Some(slowdown(quantiles)),
+            None => (device.jitter > 0.0).then(|| jitters.log_normal(NOMINAL_PPB, device.jitter)),
+        },
     }
 }
 
-fn link(link: &spec::Link) -> sim::Link {
+fn slowdown(quantiles: &[f64]) -> Quantiles {
+    let values = quantiles.iter().map(|factor| (factor * NOMINAL_PPB as f64).round() as u64).collect();
+    Quantiles::new(values).expect("the scenario's check holds the quantiles in order")
+}
+
+fn link(link: &spec::Link, jitters: &mut Jitters) -> sim::Link {
     sim::Link {
         down: sim::Rate::from_bits_per_s(link.down.0),
         up: sim::Rate::from_bits_per_s(link.up.0),
         latency: Span(link.latency.0),
-        latency_jitter: link.latency_jitter.map(|jitter| log_normal(jitter.median.0, jitter.sigma)),
+        latency_jitter: link.latency_jitter.map(|jitter| jitters.log_normal(jitter.median.0, jitter.sigma)),
     }
 }
 
-fn log_normal(median: u64, sigma: f64) -> Quantiles {
-    Quantiles::log_normal(median, sigma, JITTER_POINTS).expect("the scenario's range for sigma is the table's")
+/// Tables of log-normal quantiles, each made once: a trace may have a class for every client.
+#[derive(Default)]
+struct Jitters(BTreeMap<(u64, u64), Quantiles>);
+
+impl Jitters {
+    fn log_normal(&mut self, median: u64, sigma: f64) -> Quantiles {
+        let make = || Quantiles::log_normal(median, sigma, JITTER_POINTS).expect("the range for sigma is the table's");
+        self.0.entry((median, sigma.to_bits())).or_insert_with(make).clone()
+    }
 }
 
 fn dropout(dropout: &spec::Dropout) -> sim::Dropout {
@@ -231,35 +217,4 @@ pub(super) fn capacity(capacity: &spec::Capacity) -> sim::Capacity {
 
 fn milliwatts(watts: f64) -> u32 {
     (watts * 1e3).round().min(f64::from(u32::MAX)) as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mix(shares: &[f64]) -> Vec<spec::Group> {
-        let group = |&share| spec::Group {
-            share,
-            device: "d".into(),
-            link: "l".into(),
-            region: None,
-            jitter: None,
-            availability: Default::default(),
-            dropout: Default::default(),
-            crashes: None,
-        };
-        shares.iter().map(group).collect()
-    }
-
-    #[test]
-    fn groups_get_their_shares() {
-        for (shares, clients, expected) in
-            [(&[1.0, 1.0][..], 5, [3, 2, 0]), (&[0.5, 0.3, 0.2], 24, [12, 7, 5]), (&[1.0, 1e-9], 3, [3, 0, 0])]
-        {
-            let groups = assign_groups(Seed(1), clients, &mix(shares));
-            let count = |group| groups.iter().filter(|&&g| g == group).count();
-            assert_eq!([count(0), count(1), count(2)], expected, "{shares:?}");
-        }
-        assert_ne!(assign_groups(Seed(1), 24, &mix(&[1.0, 1.0])), assign_groups(Seed(2), 24, &mix(&[1.0, 1.0])));
-    }
 }

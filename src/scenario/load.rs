@@ -7,7 +7,9 @@ use ron::error::SpannedError;
 use ron::extensions::Extensions;
 
 use super::check::check;
+use super::method;
 use super::spec::Scenario;
+use super::spec::fidelity::{Reading, under};
 use super::{ScenarioError, catalog, overrides};
 use crate::store::{Key, key_of};
 
@@ -26,10 +28,8 @@ impl Loaded {
     /// The first mistake, with line and column where it has one.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
-        let mut scenario: Scenario = options().from_str(&text).map_err(|error| syntax(file, &error))?;
-        for argument in sets {
-            scenario = overrides::apply(&scenario, argument)?;
-        }
+        let as_written = read_under(Reading::default(), file, &text, sets)?;
+        let mut scenario = read_under(as_written.reading(), file, &text, sets)?;
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         catalog::include(&mut scenario, folder)?;
         check(&scenario).map_err(|(field, message)| ScenarioError::Invalid {
@@ -50,6 +50,19 @@ impl Loaded {
         Ok(Self { folder: scenario_folder.to_owned(), ..loaded })
     }
 
+    /// What can be played and is likely not meant.
+    pub fn doubts(&self) -> Vec<String> {
+        method::doubts(&self.scenario)
+    }
+
+    /// Checks the scenario against the number of clients that its data has.
+    ///
+    /// # Errors
+    /// What is wrong with a field, and the allowed range.
+    pub fn check_clients(&self, clients: usize) -> Result<(), String> {
+        method::check_clients(&self.scenario, clients)
+    }
+
     /// A path of the scenario, as seen from the current folder.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
@@ -68,11 +81,28 @@ impl Loaded {
         scenario.name.clear();
         scenario.model.folder = None;
         scenario.model.tokenizer = None;
+        scenario.model.lora.initial = None;
         scenario.data.file = None;
         scenario.data.test_file = None;
+        if let Some(trace) = &mut scenario.population.trace {
+            (trace.clients, trace.online) = (None, None);
+        }
         scenario.output = Default::default();
-        key_of("fedreplay scenario v2", &scenario)
+        // Every rule that it stands for is written out.
+        scenario.fidelity = Default::default();
+        key_of("fedreplay scenario v4", &scenario)
     }
+}
+
+/// Reads the text and applies each override, with defaults as `reading` wants them.
+fn read_under(reading: Reading, file: &Path, text: &str, sets: &[String]) -> Result<Scenario, ScenarioError> {
+    under(reading, || {
+        let mut scenario: Scenario = options().from_str(text).map_err(|error| syntax(file, &error))?;
+        for argument in sets {
+            scenario = overrides::apply(&scenario, argument)?;
+        }
+        Ok(scenario)
+    })
 }
 
 pub(super) fn options() -> ron::Options {
@@ -179,6 +209,8 @@ mod tests {
             ("device: \"laptop\"", "device: \"desktop\"", "no device `desktop`, only laptop"),
             ("name: \"minimal\"", "name: \"../up\"", "`../up` must be letters"),
             ("lr: 1e-3", "lr: 0", "0 is out of range: it must be above 0"),
+            ("lr: 1e-3", "lr: 1e39", "it must be above 0 and finite in 32 bits"),
+            ("rank: 4, alpha: 8", "rank: 4, alpha: 1e39", "it must be above 0 and finite in 32 bits"),
         ] {
             let wrong = MINIMAL.replace(from, to);
             assert_ne!(wrong, MINIMAL);

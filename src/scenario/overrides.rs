@@ -1,9 +1,9 @@
 //! `--set path=value`: changes one field of a scenario that has been read.
 //!
 //! The path names fields from the top, `server.protocol.deadline`; the name of an enum's variant may be left out. The
-//! value is JSON, or plain text where it is not.
+//! value is JSON, or plain text where it is not. A variant whose fields all have defaults can be named alone.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Scenario, ScenarioError};
 
@@ -13,9 +13,22 @@ pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, Sce
     let (path, value) = argument.split_once('=').ok_or_else(|| error("it must read path=value".into()))?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
-    *find(&mut tree, path).map_err(error)? = value;
-    serde_json::from_value(tree).map_err(|source| error(source.to_string()))
+    let mut set = |value: &Value| -> Result<Scenario, String> {
+        *find(&mut tree, path)? = value.clone();
+        serde_json::from_value(tree.clone()).map_err(|source| source.to_string())
+    };
+    let first = match set(&value) {
+        Ok(scenario) => return Ok(scenario),
+        Err(message) => message,
+    };
+    match &value {
+        Value::String(name) if first.contains(NAMED_ALONE) => set(&json!({ name: {} })).map_err(error),
+        _ => Err(error(first)),
+    }
 }
+
+/// What serde says of a variant with fields that was named without them.
+const NAMED_ALONE: &str = "invalid type: unit variant, expected struct variant";
 
 fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
     let mut here = tree;

@@ -25,6 +25,18 @@ pub fn non_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D
     checked(deserializer, "at least 0", |value| value >= 0.0)
 }
 
+/// A number above 0 that stays above 0 and finite in 32 bits, in which adapters are trained.
+pub fn positive_single<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+    checked(deserializer, "above 0 and finite in 32 bits (1.2e-38 to 3.4e38)", |value| range.contains(&value))
+}
+
+/// A number of at least 0 that is finite in 32 bits.
+pub fn non_negative_single<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let range = 0.0..=f64::from(f32::MAX);
+    checked(deserializer, "at least 0 and finite in 32 bits (up to 3.4e38)", |value| range.contains(&value))
+}
+
 /// A number in [0, 1).
 pub fn below_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "at least 0 and below 1", |value| (0.0..1.0).contains(&value))

@@ -12,6 +12,7 @@ use super::parameters::Parameters;
 use super::{Error, Trainer, ops};
 use crate::adapter::Adapter;
 use crate::dataset::Sample;
+use crate::model::Precision;
 
 /// Tokens that go through the model at a time. A row's bits do not depend on it.
 const CHUNK_TOKENS: usize = 4096;
@@ -35,7 +36,9 @@ impl Trainer {
         self.check_evaluation(adapter, samples)?;
         let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
         let mut losses = Vec::with_capacity(samples.len());
-        for chunk in chunks(samples) {
+        // LLM.int8() looks for outliers in all rows of a pass, so there each sample has a pass of its own.
+        let alone = matches!(self.base.precision, Precision::LlmInt8(_));
+        for chunk in chunks(samples, if alone { 1 } else { CHUNK_TOKENS }) {
             losses.extend(self.evaluate_chunk(&parameters, chunk)?);
         }
         Ok(losses)
@@ -97,12 +100,12 @@ impl Trainer {
     }
 }
 
-/// Consecutive rows of at most [`CHUNK_TOKENS`] tokens, at least one row each.
-fn chunks(samples: &[Arc<Sample>]) -> Vec<&[Arc<Sample>]> {
+/// Consecutive rows of at most `most` tokens together, at least one row each.
+fn chunks(samples: &[Arc<Sample>], most: usize) -> Vec<&[Arc<Sample>]> {
     let mut chunks = Vec::new();
     let (mut first, mut tokens) = (0, 0);
     for (index, sample) in samples.iter().enumerate() {
-        if index > first && tokens + sample.ids.len() > CHUNK_TOKENS {
+        if index > first && tokens + sample.ids.len() > most {
             chunks.push(&samples[first..index]);
             (first, tokens) = (index, 0);
         }

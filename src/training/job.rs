@@ -137,6 +137,9 @@ pub enum Accumulation {
     PerMicroBatch,
     /// Mean over all target tokens of the step.
     PerToken,
+    /// The micro-batches' means over target tokens, summed, over this number, which need not be how many there are: what
+    /// `transformers` 4.31 makes of a step that the end of an epoch cuts short.
+    OverNominal(u32),
 }
 
 /// What came of a job.

@@ -5,8 +5,8 @@ use tch::{TchError, Tensor};
 use super::lora::{self, Masks};
 use super::pack::Packed;
 use super::parameters::{Parameters, Site};
-use super::{attention, ops};
-use crate::model::Base;
+use super::{attention, llm_int8, ops};
+use crate::model::{Base, Weight};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -51,19 +51,19 @@ impl Pass<'_> {
         let (block, config) = (&self.base.blocks[layer], &self.base.config);
         let master = self.base.precision.master_kind();
         let (h, x_inverse) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
-        let qkv = linear(&h, &block.qkv, block.qkv_bias.as_ref())?;
+        let qkv = self.linear(layer, Site::Attention, &h, &block.qkv, block.qkv_bias.as_ref())?;
         let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
         self.turn(&qkv, false)?;
         let (attended, sums) = attention::forward(config, &qkv, &self.packed.runs)?;
         let (attended_rows, residual) = (self.go_on(layer, &attended)?, self.go_on(layer, &x)?);
-        let mut x2 = linear(&attended_rows, &block.output, block.output_bias.as_ref())?;
+        let mut x2 = self.linear(layer, Site::Output, &attended_rows, &block.output, block.output_bias.as_ref())?;
         let low_output = self.add_lora(layer, Site::Output, &attended_rows, &x2)?;
         let _ = x2.f_add_(&residual)?;
         let (h2, x2_inverse) = ops::rms_norm(&x2, &block.inner_norm, config.rms_norm_eps, master)?;
-        let gate_up = linear(&h2, &block.gate_up, block.gate_up_bias.as_ref())?;
+        let gate_up = self.linear(layer, Site::Mlp, &h2, &block.gate_up, block.gate_up_bias.as_ref())?;
         let low_mlp = self.add_lora(layer, Site::Mlp, &h2, &gate_up)?;
         let product = ops::swiglu(&gate_up)?;
-        let mut y = linear(&product, &block.down, block.down_bias.as_ref())?;
+        let mut y = self.linear(layer, Site::Down, &product, &block.down, block.down_bias.as_ref())?;
         let low_down = self.add_lora(layer, Site::Down, &product, &y)?;
         let _ = y.f_add_(&x2)?;
         let product = low_down.iter().any(Option::is_some).then_some(product);
@@ -76,7 +76,7 @@ impl Pass<'_> {
     pub fn backward(&self, layer: usize, kept: Kept, dy: Tensor, is_lowest: bool) -> Result<Option<Tensor>> {
         let dx2 = self.backward_mlp(layer, &kept, dy)?;
         let block = &self.base.blocks[layer];
-        let d_attended = ops::product(&dx2, &block.output)?;
+        let d_attended = ops::product(&dx2, &block.output.expanded()?)?;
         let attended_rows = self.go_on(layer, &kept.attended)?;
         self.differentiate_lora(layer, Site::Output, &kept, &attended_rows, &dx2, Some(&d_attended))?;
         let (d_attended, dx2) = (self.come_back(layer, d_attended)?, self.come_back(layer, dx2)?);
@@ -87,7 +87,7 @@ impl Pass<'_> {
             self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, None)?;
             return Ok(None);
         }
-        let dh = ops::product(&d_qkv, &block.qkv)?;
+        let dh = ops::product(&d_qkv, &block.qkv.expanded()?)?;
         self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, Some(&dh))?;
         ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm, &dx2).map(Some)
     }
@@ -95,12 +95,12 @@ impl Pass<'_> {
     /// The gradient at the attention's residual sum.
     fn backward_mlp(&self, layer: usize, kept: &Kept, dy: Tensor) -> Result<Tensor> {
         let block = &self.base.blocks[layer];
-        let d_product = ops::product(&dy, &block.down)?;
+        let d_product = ops::product(&dy, &block.down.expanded()?)?;
         if let Some(product) = &kept.product {
             self.differentiate_lora(layer, Site::Down, kept, product, &dy, Some(&d_product))?;
         }
         let d_gate_up = ops::swiglu_backward(&d_product, &kept.gate_up)?;
-        let dh2 = ops::product(&d_gate_up, &block.gate_up)?;
+        let dh2 = ops::product(&d_gate_up, &block.gate_up.expanded()?)?;
         self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
         ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm, &dy)
     }
@@ -132,6 +132,27 @@ impl Pass<'_> {
     fn turn(&self, qkv: &Tensor, backwards: bool) -> Result<()> {
         let heads = self.base.config.heads + self.base.config.kv_heads;
         ops::rotate(qkv, heads, &self.packed.cos, &self.packed.sin, backwards)
+    }
+
+    /// A frozen linear module on the rows of all jobs.
+    fn linear(
+        &self,
+        layer: usize,
+        site: Site,
+        input: &Tensor,
+        weight: &Weight,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if let Some(int8) = weight.for_int8_products() {
+            let of_job = |index| llm_int8::product(&self.rows_of(layer, site, index, input)?, int8, bias);
+            let parts = (0..self.trainees.len()).map(of_job).collect::<Result<Vec<_>>>()?;
+            return Tensor::f_cat(&parts, 0);
+        }
+        let mut output = ops::product(input, &weight.expanded()?.f_tr()?)?;
+        match bias {
+            None => Ok(output),
+            Some(bias) => output.f_add_(bias),
+        }
     }
 
     fn add_lora(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
@@ -172,12 +193,5 @@ impl Pass<'_> {
             false => &self.packed.spans[index],
         };
         rows.f_narrow(0, span.start, span.end - span.start)
-    }
-}
-
-fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    match bias {
-        None => ops::product(input, &weight.f_tr()?),
-        Some(bias) => ops::product(input, &weight.f_tr()?)?.f_add_(bias),
     }
 }

@@ -12,6 +12,8 @@ use super::parameters::Site;
 pub struct MemoryPlan {
     /// The frozen weights [byte].
     pub weights: u64,
+    /// The largest weight that is expanded at each use; 0 where all are held as they are multiplied [byte].
+    pub expanded: u64,
     /// Values, gradient and optimiser states of all jobs [byte].
     pub adapters: u64,
     /// What all layers keep for the backward pass without checkpointing [byte].
@@ -33,6 +35,7 @@ impl Trainer {
         let copies = if width == master { 4 } else { 5 };
         MemoryPlan {
             weights: self.base.device_bytes(),
+            expanded: self.base.expanded_bytes(),
             adapters: jobs as u64 * copies * master * self.placement.length() as u64,
             kept: (layers - 1) * whole + last,
             kept_checkpointed: layers * rows * config.hidden_size as u64 * width + whole.max(last),

@@ -1,9 +1,11 @@
 //! What may change the bits of a result, and the full record of the machine that computed it.
 
 use serde::{Deserialize, Serialize};
+use tch::Kind;
 
+use super::BaseReport;
 use super::native::{self, Switches};
-use crate::model::{Device, Precision};
+use crate::model::{Base, Device, Precision};
 
 /// How LibTorch is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,14 +42,14 @@ pub struct NumericsClass {
     pub device: String,
     /// LibTorch's version.
     pub torch: String,
-    /// Precision of the base.
+    /// Precision of the base. int8 that is held stands as int8 rounded at load: their bits are the same.
     pub precision: Precision,
     /// `standard`, or the variables that select other library paths.
     pub mode: String,
 }
 
 /// Everything about the machine and its settings that a reader of a run may want to compare.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// The part that may change bits.
     pub class: NumericsClass,
@@ -61,6 +63,8 @@ pub struct Fingerprint {
     pub switches: Switches,
     /// The environment variables that LibTorch's libraries read, where set.
     pub environment: Vec<(String, String)>,
+    /// How the base is held, what it takes, and how far it is from bfloat16.
+    pub base: BaseReport,
 }
 
 /// Variables that select other code paths in MKL, oneDNN or ATen, and so other bits.
@@ -85,18 +89,19 @@ impl NumericsClass {
 
 impl Fingerprint {
     /// Reads the machine.
-    pub(super) fn read(device: Device, precision: Precision, numerics: &Numerics) -> Self {
+    pub(super) fn read(base: &Base, numerics: &Numerics) -> Self {
+        let (device, precision) = (base.device, base.precision);
         let portable = is_portable(device, precision);
         let class = NumericsClass {
             device: if portable { PORTABLE.into() } else { device_class(device) },
             torch: native::torch_version(),
-            precision,
+            precision: precision.same_bits_as(),
             mode: if portable { "standard".into() } else { mode() },
         };
         let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
         let processor = cpuinfo("model name").unwrap_or_else(|| "unknown".into());
         let switches = native::switches();
-        Self { class, device, processor, threads: numerics.threads, switches, environment }
+        Self { class, device, processor, threads: numerics.threads, switches, environment, base: BaseReport::of(base) }
     }
 }
 
@@ -107,7 +112,8 @@ const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 1";
 
 fn is_portable(device: Device, precision: Precision) -> bool {
     device == Device::Cpu
-        && matches!(precision, Precision::F32 | Precision::Int8F32)
+        && precision.kind() == Kind::Float
+        && !matches!(precision, Precision::LlmInt8(_))
         && native::kernels::are_supported()
 }
 

@@ -78,6 +78,7 @@ impl<'a> Runner<'a> {
         };
         let weight = match self.job.hyper.accumulation {
             Accumulation::PerMicroBatch => 1.0 / (units(samples) as f64 * step.len() as f64),
+            Accumulation::OverNominal(micro_batches) => 1.0 / (units(samples) as f64 * f64::from(micro_batches)),
             Accumulation::PerToken => 1.0 / step.iter().map(|samples| units(samples)).sum::<u64>() as f64,
         };
         Share { samples, weight }

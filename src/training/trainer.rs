@@ -29,7 +29,7 @@ pub struct Trainer {
     pub(super) placement: Arc<Placement>,
     pub(super) references: References,
     layout: Arc<Layout>,
-    fingerprint: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
     pub(super) numerics: Numerics,
 }
 
@@ -45,15 +45,19 @@ impl Trainer {
         lora: &LoraSpec,
         numerics: &Numerics,
     ) -> Result<Self, Error> {
-        native::switches();
-        tch::set_num_threads(numerics.threads.max(1) as i32);
+        prepare(numerics);
         let _guard = tch::no_grad_guard();
         let base = Base::load(folder, precision, device)?;
         let layout = lora.layout(&base.config)?;
+        Ok(Self::new(base, layout, numerics))
+    }
+
+    /// A base with adapters of `layout`, which fits it.
+    pub(super) fn new(base: Base, layout: Arc<Layout>, numerics: &Numerics) -> Self {
         let placement = Arc::new(Placement::new(layout.clone(), &base.config));
-        let fingerprint = Fingerprint::read(device, precision, numerics);
+        let fingerprint = Fingerprint::read(&base, numerics);
         let references = References::default();
-        Ok(Self { base: Frozen::new(base), placement, references, layout, fingerprint, numerics: numerics.clone() })
+        Self { base: Frozen::new(base), placement, references, layout, fingerprint, numerics: numerics.clone() }
     }
 
     /// The layout of the adapters that this trainer trains.
@@ -213,6 +217,12 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// Sets LibTorch's switches, and the threads of the calling thread's operations.
+fn prepare(numerics: &Numerics) {
+    native::switches();
+    tch::set_num_threads(numerics.threads.max(1) as i32);
 }
 
 /// What is kept of a layer for its backward pass.

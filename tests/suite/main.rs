@@ -3,9 +3,14 @@
 mod bad_input;
 mod determinism;
 mod interruption;
+mod methods;
+mod parity;
+mod precisions;
 mod privacy;
 mod quickstart;
 mod real_data;
 mod record;
 mod support;
+mod traces;
+mod training;
 mod virtual_time;

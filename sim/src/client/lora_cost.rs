@@ -68,8 +68,10 @@ pub struct LoraTraining {
     pub batch: u64,
     /// Tokens in a sequence, padding included.
     pub sequence: u64,
-    /// Bits of a base weight in memory: 32, 16, 8 or 4.
+    /// Bits of a weight of the base that is not quantised: embedding, norms and output projection: 32 or 16.
     pub base_bits: u64,
+    /// Bits of 64 weights of its linear modules, with the scales of their block: 64 times `base_bits`, or less.
+    pub linear_block_bits: u64,
     /// Bytes of an activation: 4 or 2.
     pub activation_bytes: u64,
     /// Bytes of optimiser state for an adapter parameter: 8 for Adam in f32, 0 for SGD.
@@ -126,7 +128,8 @@ impl LoraTraining {
 
     /// Bytes of the base model at its precision.
     pub fn base_bytes(&self) -> u64 {
-        (self.model.params() * self.base_bits).div_ceil(8)
+        let linear = self.model.layers * self.model.layer_linear_params();
+        ((self.model.params() - linear) * self.base_bits + (linear * self.linear_block_bits).div_ceil(64)).div_ceil(8)
     }
 
     /// Operations of one micro-batch [FLOP].
@@ -219,7 +222,8 @@ mod tests {
             accumulation: 1,
             batch: 16,
             sequence: 512,
-            base_bits: 8,
+            base_bits: 16,
+            linear_block_bits: 64 * 8,
             activation_bytes: 2,
             optimiser_bytes: 8,
             recomputes: true,
@@ -276,8 +280,11 @@ mod tests {
         let gib = |training: &LoraTraining| training.peak_memory_bytes() as f64 / f64::from(1 << 30);
         let base = training(LLAMA_2_7B);
         let kept = LoraTraining { recomputes: false, ..base.clone() };
-        let half = LoraTraining { base_bits: 16, ..base.clone() };
+        let half = LoraTraining { linear_block_bits: 64 * 16, ..base.clone() };
         assert!(gib(&base) < gib(&half) && gib(&half) < gib(&kept), "{} {} {}", gib(&base), gib(&half), gib(&kept));
+        // 6,476,005,376 of the weights are linear: NormalFloat4 with double quantisation holds them in 4.14 bits each.
+        let tiny = LoraTraining { linear_block_bits: 265, ..base.clone() };
+        assert_eq!(tiny.base_bytes(), (262_410_240 * 16 + 6_476_005_376 / 64 * 265) / 8);
         // 8-bit 7B at batch 16 x 512 with recomputation fits 24 GiB, without it does not.
         assert!(gib(&base) < 16.0 && gib(&kept) > 24.0, "{} {}", gib(&base), gib(&kept));
     }

@@ -1,17 +1,20 @@
 //! Distributions as tables of integer quantiles: a draw is an interpolation, the same on every platform.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// The inverse distribution function at equally spaced probabilities from 0 to 1, in whatever unit its user states.
+/// Copies share one table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Quantiles(Vec<u64>);
+pub struct Quantiles(Arc<[u64]>);
 
 impl Quantiles {
     /// A table of ascending quantiles, first the minimum, last the maximum; `None` if empty or not ascending.
     pub fn new(values: Vec<u64>) -> Option<Self> {
         let ascending = values.windows(2).all(|pair| pair[0] <= pair[1]);
-        (!values.is_empty() && ascending).then_some(Self(values))
+        (!values.is_empty() && ascending).then(|| Self(values.into()))
     }
 
     /// The distribution of `median * exp(sigma * z)`, z standard normal, with its extreme 1/(2 points) cut off.

@@ -10,7 +10,7 @@ pub use protocol::{
     Asynchronous, Buffered, EdgeLink, Hierarchical, Protocol, SemiSynchronous, Stragglers, Synchronous, Tiered,
 };
 pub use report::TaskReport;
-pub use selection::{Oort, Selection};
+pub use selection::{Mersenne, Oort, Selection, sample};
 
 use crate::kernel::Span;
 use serde::{Deserialize, Serialize};

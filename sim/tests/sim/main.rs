@@ -9,6 +9,7 @@ mod protocols;
 mod queueing;
 mod random_world;
 mod results;
+mod selections;
 mod swarm;
 mod synchronous;
 mod world;

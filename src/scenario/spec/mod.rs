@@ -1,16 +1,26 @@
 //! The fields of a scenario file: names, units, defaults and ranges.
 
+mod algorithm;
+mod batches;
+pub(super) mod fidelity;
 mod network;
 mod population;
+mod precision;
 mod privacy;
 mod server;
 mod timing;
+mod training;
 
+pub use algorithm::{Algorithm, Correction, FirstMoment, Momentum, SecondMoment, Weights};
+pub use batches::{Batches, DropoutMasks, DynamicSteps};
+pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
-pub use population::{Availability, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
+pub use precision::{Arithmetic, Precision};
 pub use privacy::{Accountant, Clipping, Noise, Placement, Privacy};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
+pub use training::{Accumulation, AdamVariant, Optimizer};
 
 use std::path::PathBuf;
 
@@ -32,6 +42,9 @@ pub struct Scenario {
     /// [rounds] Server rounds to play -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rounds: u32,
+    /// Whose rules stand where this file names none.
+    #[serde(default)]
+    pub fidelity: Fidelity,
     pub model: Model,
     pub data: Data,
     pub training: Training,
@@ -70,18 +83,14 @@ pub struct Model {
     /// Folder of the tokenizer, where it is not the model's. Relative to the scenario file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
-    /// Number format of the base model's weights and of the arithmetic on them.
+    /// Number format of the base model's weights.
     #[serde(default)]
     pub precision: Precision,
+    /// Number format of the arithmetic on them: that of the weights, or where they are quantised, bf16 unless f32 is asked
+    /// for.
+    #[serde(default)]
+    pub arithmetic: Option<Arithmetic>,
     pub lora: Lora,
-}
-
-/// Number formats of the base model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Precision {
-    #[default]
-    F32,
-    Bf16,
 }
 
 /// Low-rank adaptation (Hu et al. 2021).
@@ -91,14 +100,20 @@ pub struct Lora {
     /// [columns] Rank r -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rank: u32,
-    /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank.
-    #[serde(deserialize_with = "range::positive")]
+    /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank -- above 0 in 32 bits.
+    #[serde(deserialize_with = "range::positive_single")]
     pub alpha: f64,
     /// Names or suffixes of the linear modules that get an adapter.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
+    /// PEFT folder of the adapter to start from, instead of fresh values. Relative to the scenario file.
+    #[serde(default)]
+    pub initial: Option<PathBuf>,
+    /// Seed of its first values, where it is not the run's. FedLLM-Bench draws them unseeded: its runs differ in them.
+    #[serde(default)]
+    pub init_seed: Option<u64>,
     /// [1] Dropout probability on the adapter's input while training -- below 1.
-    #[serde(default, deserialize_with = "range::below_one")]
+    #[serde(default = "lora_dropout", deserialize_with = "range::below_one")]
     pub dropout: f64,
     /// Multiplies by alpha/sqrt(rank) instead (Kalajdzievski 2023).
     #[serde(default)]
@@ -112,6 +127,9 @@ pub struct Data {
     /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// Ids of the clients that take part, of those in the file; none is all. Their order is the file's.
+    #[serde(default)]
+    pub clients: Option<Vec<String>>,
     /// How many clients there are and how much data each has, instead of a file: enough for `plan`.
     #[serde(default)]
     pub synthetic: Option<Synthetic>,
@@ -157,16 +175,26 @@ pub struct Training {
     /// [steps] Optimiser steps of one task -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub local_steps: u32,
+    /// Steps by the client's rows instead.
+    #[serde(default)]
+    pub dynamic_steps: Option<DynamicSteps>,
+    #[serde(default)]
+    pub batches: Batches,
+    #[serde(default)]
+    pub dropout_masks: DropoutMasks,
     /// [rows] Rows of one micro-batch -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub batch_size: u32,
     /// [micro-batches] Micro-batches of one optimiser step -- at least 1.
     #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
     pub gradient_accumulation: u32,
+    /// How the micro-batches of one step are weighted.
+    #[serde(default)]
+    pub accumulation: Accumulation,
     #[serde(default)]
     pub optimizer: Optimizer,
-    /// [1] Learning rate of the first round.
-    #[serde(deserialize_with = "range::positive")]
+    /// [1] Learning rate of the first round -- above 0 in 32 bits.
+    #[serde(deserialize_with = "range::positive_single")]
     pub lr: f64,
     #[serde(default)]
     pub lr_schedule: LrSchedule,
@@ -182,29 +210,6 @@ pub struct Training {
     pub recomputation: bool,
 }
 
-/// Local optimisers. State does not outlive a task.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Optimizer {
-    /// AdamW (Loshchilov and Hutter 2019) as in PyTorch.
-    AdamW {
-        #[serde(default = "beta1", deserialize_with = "range::below_one")]
-        beta1: f64,
-        #[serde(default = "beta2", deserialize_with = "range::below_one")]
-        beta2: f64,
-        #[serde(default = "epsilon", deserialize_with = "range::positive")]
-        epsilon: f64,
-        #[serde(default, deserialize_with = "range::non_negative")]
-        weight_decay: f64,
-    },
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Self::AdamW { beta1: beta1(), beta2: beta2(), epsilon: epsilon(), weight_decay: 0.0 }
-    }
-}
-
 /// The learning rate over rounds; within a task it is constant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,7 +218,7 @@ pub enum LrSchedule {
     Constant,
     /// final + (lr - final) (1 + cos(pi t / T)) / 2 in round t of T, from 0 (FedLLM-Bench's).
     Cosine {
-        #[serde(default, deserialize_with = "range::non_negative")]
+        #[serde(default, deserialize_with = "range::non_negative_single")]
         final_lr: f64,
     },
 }
@@ -226,33 +231,6 @@ pub enum UnusableUpdate {
     ZeroWeight,
     /// The run ends with an error.
     EndRun,
-}
-
-/// What the federated method adds at the client and at the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Algorithm {
-    /// Weighted mean of the clients' adapters (McMahan et al. 2017).
-    FedAvg {
-        #[serde(default)]
-        weights: Weights,
-    },
-}
-
-impl Default for Algorithm {
-    fn default() -> Self {
-        Self::FedAvg { weights: Weights::Samples }
-    }
-}
-
-/// Weights of the updates in an aggregate, before they are normalised to sum to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Weights {
-    /// The client's number of training rows.
-    #[default]
-    Samples,
-    /// The same for all.
-    Uniform,
 }
 
 /// What is measured, and how often.
@@ -290,6 +268,11 @@ fn one_u32() -> u32 {
     1
 }
 
+/// FedLLM-Bench's scripts drop out; nothing here does unless it is told to.
+fn lora_dropout() -> f64 {
+    fidelity::choose(0.0, 0.05)
+}
+
 fn query_and_value() -> Vec<String> {
     vec!["q_proj".into(), "v_proj".into()]
 }
@@ -304,16 +287,4 @@ fn day() -> Duration {
 
 fn unit_norm() -> Option<f64> {
     Some(1.0)
-}
-
-fn beta1() -> f64 {
-    0.9
-}
-
-fn beta2() -> f64 {
-    0.999
-}
-
-fn epsilon() -> f64 {
-    1e-8
 }

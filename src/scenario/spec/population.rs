@@ -19,9 +19,34 @@ pub struct Population {
     pub catalog: Option<PathBuf>,
     #[serde(default)]
     pub devices: BTreeMap<String, Device>,
+    #[serde(default)]
     pub links: BTreeMap<String, Link>,
-    /// Groups of clients. Shares are normalised; who belongs where follows from the seed.
+    /// Groups of clients. Shares are normalised; who belongs where follows from the seed. It may be empty where a trace
+    /// tells everything.
+    #[serde(default)]
     pub mix: Vec<Group>,
+    /// What is known of each client, instead of or on top of its group.
+    #[serde(default)]
+    pub trace: Option<ClientTrace>,
+}
+
+/// Tables with what is known of each client, Parquet or CSV by their file names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTrace {
+    /// A row a client, with the columns of a run's `population` table, each of them optional, and also
+    /// `memory_bandwidth_bytes_per_second`, `jitter`, `busy_watts`, `idle_watts`, `dropout_before_training`,
+    /// `dropout_during_training` and `dropout_after_training`. Without `client_id`, rows are in the order of the clients.
+    /// Relative to the scenario file.
+    #[serde(default)]
+    pub clients: Option<PathBuf>,
+    /// A row an interval in which a client is online: `client_id`, `from_seconds`, `until_seconds`. Clients without a row
+    /// keep their group's availability. Relative to the scenario file.
+    #[serde(default)]
+    pub online: Option<PathBuf>,
+    /// [time] If given, times online repeat with this period.
+    #[serde(default)]
+    pub online_period: Option<Duration>,
 }
 
 /// A device class.
@@ -33,6 +58,10 @@ pub struct Device {
     /// [1] Standard deviation of the logarithm of a task's slowdown (log-normal, median 1) -- 0 to 5.
     #[serde(default, deserialize_with = "range::up_to_five")]
     pub jitter: f64,
+    /// [1] Instead of `jitter`: quantiles of a task's slowdown at equally spaced probabilities, the least first and the
+    /// greatest last -- ascending, each above 0 and at most 1000; 1 is `speed` as it stands.
+    #[serde(default)]
+    pub slowdown: Option<Vec<f64>>,
     /// [B] Memory that training may fill; none is any amount.
     #[serde(default)]
     pub memory: Option<Bytes>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Duration, Rate};
 use super::super::range;
+use super::fidelity::choose;
 use super::network::Capacity;
 use super::{one_u32, unit};
 
@@ -229,11 +230,10 @@ pub enum Discount {
 }
 
 /// Which clients are asked. Each states what it reads beyond who is a candidate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Selection {
     /// Without replacement, all alike.
-    #[default]
     Uniform,
     /// Each on its own with this probability, whatever `clients_per_round` says; synchronous rounds only.
     Poisson {
@@ -275,6 +275,12 @@ pub enum Selection {
     },
     /// FedLLM-Bench's: CPython's `random.seed(round); random.sample(range(N), k)`. Reads the round, not the seed.
     PythonSample,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        choose(Self::Uniform, Self::PythonSample)
+    }
 }
 
 fn one_minute() -> Duration {

@@ -25,7 +25,9 @@ fn merged_is_unmerged_and_taking_out_returns_the_base() {
         let most = |tensor: &tch::Tensor| f64::try_from(tensor.abs().max()).unwrap();
         assert!(most(&(&beside - &inside)) < 1e-5 * most(&beside), "{:?}", config.architecture);
         assert!(most(&(&beside - &logits(&trainer, &zeros))) > 1e-2 * most(&beside), "the adapter does nothing");
-        let weights = |folder: &Path| Base::load(folder, Precision::F32, Device::Cpu).unwrap().blocks.remove(1).gate_up;
+        let weights = |folder: &Path| {
+            Base::load(folder, Precision::F32, Device::Cpu).unwrap().blocks.remove(1).gate_up.expanded().unwrap()
+        };
         assert!(most(&(weights(base.path()) - weights(returned.path()))) < 1e-7);
     }
 }

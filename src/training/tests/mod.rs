@@ -8,6 +8,7 @@ mod methods;
 mod model_files;
 mod outcomes;
 mod parity;
+mod precisions;
 mod self_test;
 
 use std::path::Path;

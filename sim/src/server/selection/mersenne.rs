@@ -1,10 +1,10 @@
-//! MT19937 as CPython seeds and reads it, for the one policy that repeats what `random.seed(round)` did.
+//! MT19937 as CPython and PyTorch seed and read it, for rules that repeat what published code drew.
 
 const STATE_LEN: usize = 624;
 const SHIFT_LEN: usize = 397;
 
 /// The generator of Matsumoto and Nishimura (1998), 32 bits at a time.
-pub(super) struct Mersenne {
+pub struct Mersenne {
     state: [u32; STATE_LEN],
     index: usize,
 }
@@ -12,11 +12,7 @@ pub(super) struct Mersenne {
 impl Mersenne {
     /// As `random.seed(seed)` for an integer of one 32-bit digit: `init_by_array([seed])`.
     pub fn seeded(seed: u32) -> Self {
-        let mut state = [0u32; STATE_LEN];
-        state[0] = 19_650_218;
-        for i in 1..STATE_LEN {
-            state[i] = spread(state[i - 1], 1_812_433_253).wrapping_add(i as u32);
-        }
+        let mut state = first_state(19_650_218);
         let mut i = 1;
         for _ in 0..STATE_LEN {
             state[i] = (state[i] ^ spread(state[i - 1], 1_664_525)).wrapping_add(seed);
@@ -28,6 +24,11 @@ impl Mersenne {
         }
         state[0] = 1 << 31;
         Self { state, index: STATE_LEN }
+    }
+
+    /// As `torch.manual_seed(seed)`: `init_genrand(seed)`.
+    pub fn of_torch(seed: u32) -> Self {
+        Self { state: first_state(seed), index: STATE_LEN }
     }
 
     /// The next 32 bits.
@@ -62,6 +63,14 @@ impl Mersenne {
         }
         self.index = 0;
     }
+}
+
+fn first_state(seed: u32) -> [u32; STATE_LEN] {
+    let mut state = [seed; STATE_LEN];
+    for i in 1..STATE_LEN {
+        state[i] = spread(state[i - 1], 1_812_433_253).wrapping_add(i as u32);
+    }
+    state
 }
 
 fn spread(previous: u32, factor: u32) -> u32 {

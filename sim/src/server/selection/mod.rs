@@ -12,7 +12,9 @@ mod uniform;
 mod weighted;
 
 pub(crate) use memory::Memory;
+pub use mersenne::Mersenne;
 pub use oort::Oort;
+pub use python::sample;
 
 use crate::random::{Probability, Stream};
 use serde::{Deserialize, Serialize};

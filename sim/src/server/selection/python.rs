@@ -15,7 +15,7 @@ pub(super) fn select(view: View<'_>) -> Vec<u32> {
 }
 
 /// `random.seed(seed); random.sample(range(population), count)`, in the order in which CPython returns it.
-fn sample(seed: u32, population: u32, count: u32) -> Vec<u32> {
+pub fn sample(seed: u32, population: u32, count: u32) -> Vec<u32> {
     let mut generator = Mersenne::seeded(seed);
     if population <= pool_size_max(count) {
         let mut pool: Vec<u32> = (0..population).collect();

@@ -1,0 +1,73 @@
+//! A scenario's method as rules: what it adds at the client, and what the server does with the mean update.
+
+use super::{Adaptive, Momentum, ServerRule, SquareRule};
+use crate::scenario::{self, Algorithm, FirstMoment, SecondMoment};
+
+/// What a method adds to a client's training.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClientTerms {
+    /// [1] FedProx's mu: mu/2 times the squared distance from the start is added to the loss (arXiv 1812.06127).
+    pub proximal: Option<f64>,
+    /// Where SCAFFOLD's correction enters; a client of such a method keeps a control variate.
+    pub correction: Option<scenario::Correction>,
+}
+
+/// A federated method.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Method {
+    pub client: ClientTerms,
+    pub server: ServerRule,
+    /// Whether each client goes on from its own last adapter, and nothing is aggregated.
+    pub is_alone: bool,
+}
+
+impl Method {
+    /// The method that a scenario names.
+    pub fn new(algorithm: &Algorithm) -> Self {
+        let mut method = Self { client: ClientTerms::default(), server: ServerRule::PLAIN, is_alone: false };
+        match *algorithm {
+            Algorithm::FedAvg { .. } | Algorithm::Centralised => {}
+            Algorithm::FedProx { mu, .. } => method.client.proximal = Some(mu),
+            Algorithm::Scaffold { server_lr, correction, .. } => {
+                method.client.correction = Some(correction);
+                method.server = ServerRule::Average { lr: server_lr };
+            }
+            Algorithm::FedAvgM { beta, server_lr, momentum, .. } => {
+                let averages = momentum == scenario::Momentum::Averaged;
+                method.server = ServerRule::Momentum(Momentum { beta, lr: server_lr, averages });
+            }
+            Algorithm::FedAdagrad { server_lr, tau, .. } => {
+                let (first, second) = (FirstMoment::FromZero, SecondMoment::OfUpdates);
+                method.server = adaptive(server_lr, tau, 0.0, SquareRule::Adagrad, first, second);
+            }
+            Algorithm::FedYogi { server_lr, tau, beta1, beta2, first_moment, second_moment, .. } => {
+                let squares = SquareRule::Yogi { beta2 };
+                method.server = adaptive(server_lr, tau, beta1, squares, first_moment, second_moment);
+            }
+            Algorithm::FedAdam { server_lr, tau, beta1, beta2, first_moment, second_moment, .. } => {
+                let squares = SquareRule::Adam { beta2 };
+                method.server = adaptive(server_lr, tau, beta1, squares, first_moment, second_moment);
+            }
+            Algorithm::Local => method.is_alone = true,
+        }
+        method
+    }
+}
+
+fn adaptive(
+    lr: f64,
+    tau: f64,
+    beta1: f64,
+    squares: SquareRule,
+    first: FirstMoment,
+    second: SecondMoment,
+) -> ServerRule {
+    ServerRule::Adaptive(Adaptive {
+        lr,
+        tau,
+        beta1,
+        squares,
+        starts_at_first: first == FirstMoment::FromFirstUpdate,
+        squares_first_moments: second == SecondMoment::OfFirstMoments,
+    })
+}

@@ -1,0 +1,151 @@
+//! The server's step from a round's mean update, and the state that it keeps from round to round.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::averaging::add;
+use super::{Adaptive, Momentum};
+use crate::adapter::Adapter;
+
+/// How the mean of a round's updates becomes the next model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum ServerRule {
+    /// server + lr * mean.
+    Average { lr: f64 },
+    /// FedAvgM.
+    Momentum(Momentum),
+    /// FedAdagrad, FedYogi, FedAdam.
+    Adaptive(Adaptive),
+}
+
+impl ServerRule {
+    /// What edges do for their regions, and methods that leave the server as it is.
+    pub const PLAIN: Self = Self::Average { lr: 1.0 };
+
+    /// The next model and state. A round in which no update had a weight changes neither: momentum alone moves nothing.
+    ///
+    /// # Panics
+    /// If the change is not of the server's layout.
+    pub fn apply(&self, server: &Adapter, state: &ServerState, change: Option<&[f64]>) -> (Adapter, ServerState) {
+        let Some(change) = change else { return (server.clone(), state.clone()) };
+        assert_eq!(change.len(), server.values.len(), "a mean update of another layout");
+        match self {
+            Self::Average { lr } => (add(server, *lr, change), state.clone()),
+            Self::Momentum(rule) => rule.apply(server, state, change),
+            Self::Adaptive(rule) => rule.apply(server, state, change),
+        }
+    }
+}
+
+/// What a server keeps beside its model. It is part of the model's value, so that whatever starts from a stored model,
+/// such as a resumed run, starts from the state too.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerState {
+    /// First moment of updates.
+    pub momentum: Option<Arc<Adapter>>,
+    /// Second moment of updates.
+    pub second_moment: Option<Arc<Adapter>>,
+    /// SCAFFOLD's c.
+    pub control: Option<Arc<Adapter>>,
+}
+
+impl ServerState {
+    /// Its parts in a fixed order, for the store.
+    pub fn parts(&self) -> [Option<&Arc<Adapter>>; 3] {
+        [self.momentum.as_ref(), self.second_moment.as_ref(), self.control.as_ref()]
+    }
+
+    /// The state of parts in the order of [`Self::parts`].
+    pub fn from_parts([momentum, second_moment, control]: [Option<Arc<Adapter>>; 3]) -> Self {
+        Self { momentum, second_moment, control }
+    }
+
+    /// Values rounded to f32, in the layout of `like`.
+    pub(super) fn adapter_like(like: &Adapter, values: &[f64]) -> Arc<Adapter> {
+        Arc::new(Adapter { layout: like.layout.clone(), values: values.iter().map(|&value| value as f32).collect() })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::{SquareRule, Update, mean_update};
+    use super::*;
+    use crate::adapter::{Layout, Module};
+
+    pub fn adapter(values: [f32; 2]) -> Adapter {
+        let modules = vec![Module { path: "m".into(), in_features: 1, out_features: 1 }];
+        let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilised: false, modules });
+        Adapter { layout, values: values.to_vec() }
+    }
+
+    #[track_caller]
+    pub fn assert_close(found: &Adapter, expected: [f32; 2]) {
+        for (found, expected) in found.values.iter().zip(expected) {
+            assert!((found - expected).abs() <= 1e-6, "{found} against {expected}");
+        }
+    }
+
+    /// The two rounds of the reference: from (1, -2), clients with 3 and 1 rows.
+    fn two_rounds(rule: ServerRule, weights: [f64; 2]) -> (Adapter, Adapter, ServerState) {
+        let round = |server: &Adapter, state: &ServerState, locals: [[f32; 2]; 2]| {
+            let locals = locals.map(adapter);
+            let update = |(adapter, weight)| Update { adapter, base: server, weight, discount: 1.0 };
+            let updates: Vec<Update> = locals.iter().zip(weights).map(update).collect();
+            rule.apply(server, state, mean_update(2, &updates).change.as_deref())
+        };
+        let (first, state) = round(&adapter([1.0, -2.0]), &ServerState::default(), [[1.1, -2.2], [0.9, -1.9]]);
+        let (second, state) = round(&first, &state, [[1.3, -2.1], [1.2, -2.0]]);
+        (first, second, state)
+    }
+
+    #[track_caller]
+    fn check(rule: ServerRule, weights: [f64; 2], first: [f32; 2], second: [f32; 2]) -> ServerState {
+        let (found_first, found_second, state) = two_rounds(rule, weights);
+        assert_close(&found_first, first);
+        assert_close(&found_second, second);
+        state
+    }
+
+    const BY_SIZE: [f64; 2] = [3.0, 1.0];
+    const UNIFORM: [f64; 2] = [1.0, 1.0];
+
+    fn adaptive(squares: SquareRule, published: bool) -> ServerRule {
+        let beta1 = if squares == SquareRule::Adagrad { 0.0 } else { 0.5 };
+        let (starts_at_first, squares_first_moments) = (published, published);
+        ServerRule::Adaptive(Adaptive { lr: 1e-3, tau: 1e-3, beta1, squares, starts_at_first, squares_first_moments })
+    }
+
+    #[test]
+    fn rules_of_the_published_code_give_its_numbers() {
+        check(ServerRule::PLAIN, BY_SIZE, [1.05, -2.125], [1.275, -2.075]);
+        let momentum = Momentum { beta: 0.5, lr: 1.0, averages: true };
+        check(ServerRule::Momentum(momentum), BY_SIZE, [1.05, -2.125], [1.1875, -2.1625]);
+        let v = |state: ServerState| (*state.second_moment.expect("an adaptive rule keeps it")).clone();
+        let state = check(adaptive(SquareRule::Adagrad, true), UNIFORM, [1.0, -2.00098], [1.000996, -2.00167]);
+        assert_close(&v(state), [0.062501, 0.0049039]);
+        let yogi = SquareRule::Yogi { beta2: 0.99 };
+        let state = check(adaptive(yogi, true), UNIFORM, [1.0, -2.008198], [1.009232, -2.014037]);
+        assert_close(&v(state), [1.572e-4, 4.71e-5]);
+        let adam = SquareRule::Adam { beta2: 0.99 };
+        let state = check(adaptive(adam, true), UNIFORM, [1.0, -2.008199], [1.009233, -2.014053]);
+        assert_close(&v(state), [1.572e-4, 4.68e-5]);
+    }
+
+    #[test]
+    fn rules_of_the_papers_give_theirs() {
+        let momentum = Momentum { beta: 0.9, lr: 1.0, averages: false };
+        check(ServerRule::Momentum(momentum), BY_SIZE, [1.05, -2.125], [1.32, -2.1875]);
+        let yogi = SquareRule::Yogi { beta2: 0.99 };
+        check(adaptive(yogi, false), UNIFORM, [1.0, -2.004099], [1.004804, -2.008609]);
+        let adam = SquareRule::Adam { beta2: 0.99 };
+        check(adaptive(adam, false), UNIFORM, [1.0, -2.0041], [1.004804, -2.008621]);
+    }
+
+    #[test]
+    fn a_round_without_a_usable_update_moves_nothing() {
+        let rule = ServerRule::Momentum(Momentum { beta: 0.9, lr: 1.0, averages: false });
+        let (_, server, state) = two_rounds(rule, BY_SIZE);
+        assert_eq!(rule.apply(&server, &state, None), (server, state));
+    }
+}

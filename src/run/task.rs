@@ -1,0 +1,136 @@
+//! What a client's task is: which rows in which batches, under which rules, and what its update weighs.
+
+use std::collections::BTreeSet;
+
+use fedreplay_sim::Seed;
+
+use super::inputs::Inputs;
+use crate::algorithm::Method;
+use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
+use crate::lineage::Training;
+use crate::scenario::{
+    self, Accumulation, Batches, Correction, DropoutMasks, LrSchedule, Optimizer, Scenario, Weights,
+};
+use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Optimizer as Rule};
+
+/// The tasks of a run.
+pub struct Tasks<'a> {
+    pub scenario: &'a Scenario,
+    pub inputs: &'a Inputs,
+    pub method: Method,
+}
+
+impl Tasks<'_> {
+    /// The same task without what the federated method adds: a client trained alone.
+    pub fn alone(&self, client: u32, client_task: u64, round: u32) -> Training {
+        let training = self.training(client, client_task, round);
+        Training { correction: None, hyper: Hyper { proximal: None, ..training.hyper }, ..training }
+    }
+
+    /// The training of a client's task: its how-manieth, from 0, in which round's rules, from 1.
+    pub fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
+        let rows = self.inputs.clients[client as usize].train.clone();
+        let seed = Seed(self.scenario.seed);
+        let stream = match self.scenario.training.dropout_masks {
+            DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
+            DropoutMasks::Shared => 0,
+        };
+        let correction = self.method.client.correction.map(|correction| match correction {
+            Correction::Gradient => CorrectionPlace::Gradient,
+            Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
+        });
+        let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
+        Training { client, rows, steps, hyper, correction, seed, stream }
+    }
+
+    /// [steps] Steps of a client's task.
+    pub fn step_count(&self, client: u32) -> u32 {
+        let rows = self.inputs.clients[client as usize].train.samples.len();
+        self.scenario.steps(rows as u64, self.inputs.clients.len())
+    }
+
+    /// The rows of a task by step and micro-batch.
+    fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
+        let training = &self.scenario.training;
+        let rows = self.inputs.clients[client as usize].train.samples.len();
+        let shape = StepShape {
+            steps: self.step_count(client) as usize,
+            accumulation: training.gradient_accumulation as usize,
+            batch_size: training.batch_size as usize,
+        };
+        let seed = Seed(self.scenario.seed);
+        match training.batches {
+            Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
+            Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
+            Batches::SamePrefix => published_steps(PublishedSubset::All, rows, shape),
+        }
+    }
+
+    /// How tasks of a round of the server, from 1, train.
+    pub fn hyper(&self, round: u32) -> Hyper {
+        let training = &self.scenario.training;
+        Hyper {
+            optimizer: rule(training.optimizer),
+            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, self.scenario.rounds),
+            clip_norm: training.max_grad_norm,
+            accumulation: match training.accumulation {
+                Accumulation::PerToken => Weighing::PerToken,
+                Accumulation::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
+                // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
+                Accumulation::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
+            },
+            dropout: self.scenario.model.lora.dropout,
+            proximal: self.method.client.proximal,
+        }
+    }
+
+    /// The weight of a client's update before normalisation.
+    pub fn weight(&self, client: u32, training: &Training) -> f64 {
+        match self.scenario.algorithm.weights() {
+            Weights::Samples => self.inputs.clients[client as usize].train.samples.len() as f64,
+            Weights::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
+            Weights::Uniform => 1.0,
+        }
+    }
+}
+
+/// The scenario's optimiser as the training engine names it.
+fn rule(optimizer: Optimizer) -> Rule {
+    match optimizer {
+        Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
+            let variant = match variant {
+                scenario::AdamVariant::PyTorch => AdamVariant::PyTorch,
+                scenario::AdamVariant::Transformers => AdamVariant::Transformers,
+            };
+            Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant }
+        }
+        Optimizer::Sgd { momentum } => Rule::Sgd { momentum },
+    }
+}
+
+/// The learning rate of round `t` (from 0) of `rounds`.
+fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
+    match schedule {
+        LrSchedule::Constant => lr,
+        LrSchedule::Cosine { final_lr } => {
+            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
+            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
+            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cosine_schedule_is_fedllm_benchs() {
+        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
+        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
+            let found = learning_rate(2e-5, schedule, t, 200);
+            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
+        }
+        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
+    }
+}

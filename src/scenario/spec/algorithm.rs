@@ -1,0 +1,259 @@
+//! The federated method's fields: what it adds at the client and at the server.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::range;
+use super::fidelity::{Reading, choose};
+use super::{Fidelity, Scenario, unit};
+
+/// What the federated method adds at the client and at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Algorithm {
+    /// Weighted mean of the clients' adapters (McMahan et al. 2017).
+    FedAvg {
+        #[serde(default)]
+        weights: Weights,
+    },
+    /// FedAvg with a pull of each client towards the model that it started from (Li et al. 2020).
+    FedProx {
+        /// [1] Strength of the pull: the local loss has mu/2 times the squared distance added -- at least 0.
+        #[serde(default = "hundredth", deserialize_with = "range::non_negative_single")]
+        mu: f64,
+        #[serde(default)]
+        weights: Weights,
+    },
+    /// Control variates against client drift (Karimireddy et al. 2020), in the paper's second option.
+    Scaffold {
+        /// [1] Factor on the mean update -- above 0.
+        #[serde(default = "unit", deserialize_with = "range::positive_single")]
+        server_lr: f64,
+        /// The paper's mean is `Uniform`; FedLLM-Bench's is by `Samples`, of the model but not of the variates.
+        #[serde(default = "scaffold_weights")]
+        weights: Weights,
+        #[serde(default)]
+        correction: Correction,
+    },
+    /// Server momentum (Hsu et al. 2019).
+    FedAvgM {
+        /// [1] Momentum -- below 1. 0.9 in the paper, 0.5 in FedLLM-Bench.
+        #[serde(default = "momentum_beta", deserialize_with = "range::below_one")]
+        beta: f64,
+        /// [1] Factor on the momentum -- above 0.
+        #[serde(default = "unit", deserialize_with = "range::positive_single")]
+        server_lr: f64,
+        #[serde(default)]
+        momentum: Momentum,
+        #[serde(default)]
+        weights: Weights,
+    },
+    /// Adaptive server step with a sum of squares (Reddi et al. 2021).
+    FedAdagrad {
+        #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
+        server_lr: f64,
+        /// [1] Added to the root; its square is the first second moment -- above 0.
+        #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
+        tau: f64,
+        #[serde(default = "uniform")]
+        weights: Weights,
+    },
+    /// Adaptive server step with Yogi's second moment (Reddi et al. 2021).
+    FedYogi {
+        #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
+        server_lr: f64,
+        /// [1] Added to the root; its square is the first second moment -- above 0.
+        #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
+        tau: f64,
+        /// [1] Decay of the first moment -- below 1.
+        #[serde(default = "adaptive_beta1", deserialize_with = "range::below_one")]
+        beta1: f64,
+        /// [1] Decay of the second moment -- below 1.
+        #[serde(default = "adaptive_beta2", deserialize_with = "range::below_one")]
+        beta2: f64,
+        #[serde(default)]
+        first_moment: FirstMoment,
+        #[serde(default)]
+        second_moment: SecondMoment,
+        #[serde(default = "uniform")]
+        weights: Weights,
+    },
+    /// Adaptive server step with Adam's second moment (Reddi et al. 2021).
+    FedAdam {
+        #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
+        server_lr: f64,
+        /// [1] Added to the root; its square is the first second moment -- above 0.
+        #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
+        tau: f64,
+        /// [1] Decay of the first moment -- below 1.
+        #[serde(default = "adaptive_beta1", deserialize_with = "range::below_one")]
+        beta1: f64,
+        /// [1] Decay of the second moment -- below 1.
+        #[serde(default = "adaptive_beta2", deserialize_with = "range::below_one")]
+        beta2: f64,
+        #[serde(default)]
+        first_moment: FirstMoment,
+        #[serde(default)]
+        second_moment: SecondMoment,
+        #[serde(default = "uniform")]
+        weights: Weights,
+    },
+    /// No federation: every client of the data goes on from its own last adapter. `data.clients` names fewer.
+    Local,
+    /// No federation: one client has all rows.
+    Centralised,
+}
+
+impl Default for Algorithm {
+    fn default() -> Self {
+        Self::FedAvg { weights: Weights::Samples }
+    }
+}
+
+impl Algorithm {
+    /// Its name in the field.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::FedAvg { .. } => "FedAvg",
+            Self::FedProx { .. } => "FedProx",
+            Self::Scaffold { .. } => "SCAFFOLD",
+            Self::FedAvgM { .. } => "FedAvgM",
+            Self::FedAdagrad { .. } => "FedAdagrad",
+            Self::FedYogi { .. } => "FedYogi",
+            Self::FedAdam { .. } => "FedAdam",
+            Self::Local => "Local",
+            Self::Centralised => "Centralised",
+        }
+    }
+
+    /// Weights of the updates in an aggregate.
+    pub fn weights(&self) -> Weights {
+        match *self {
+            Self::FedAvg { weights }
+            | Self::FedProx { weights, .. }
+            | Self::Scaffold { weights, .. }
+            | Self::FedAvgM { weights, .. }
+            | Self::FedAdagrad { weights, .. }
+            | Self::FedYogi { weights, .. }
+            | Self::FedAdam { weights, .. } => weights,
+            Self::Local | Self::Centralised => Weights::Samples,
+        }
+    }
+
+    /// Adapters that travel each way with a task: SCAFFOLD sends a control variate beside the model.
+    pub fn adapters_on_the_wire(&self) -> u64 {
+        if matches!(self, Self::Scaffold { .. }) { 2 } else { 1 }
+    }
+}
+
+/// Weights of the updates in an aggregate, before they are normalised to sum to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Weights {
+    /// The client's number of training rows.
+    #[default]
+    Samples,
+    /// The distinct rows that the task trained on.
+    SamplesUsed,
+    /// The same for all.
+    Uniform,
+}
+
+/// Where SCAFFOLD's correction enters a local step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Correction {
+    /// In the gradient, as in the paper.
+    Gradient,
+    /// After the optimiser's step, times the learning rate, as in FedLLM-Bench.
+    AfterUpdate,
+}
+
+impl Default for Correction {
+    fn default() -> Self {
+        choose(Self::Gradient, Self::AfterUpdate)
+    }
+}
+
+/// What FedAvgM's momentum is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Momentum {
+    /// beta m + update, from 0, as in the paper.
+    Accumulated,
+    /// beta m + (1 - beta) update, from the first update, as in FedLLM-Bench: it smooths and does not accelerate.
+    Averaged,
+}
+
+impl Default for Momentum {
+    fn default() -> Self {
+        choose(Self::Accumulated, Self::Averaged)
+    }
+}
+
+/// Where the first moment of FedYogi and FedAdam begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FirstMoment {
+    /// At 0, as in the paper.
+    FromZero,
+    /// At the first update, as in FedLLM-Bench.
+    FromFirstUpdate,
+}
+
+impl Default for FirstMoment {
+    fn default() -> Self {
+        choose(Self::FromZero, Self::FromFirstUpdate)
+    }
+}
+
+/// What the second moment of FedYogi and FedAdam averages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecondMoment {
+    /// Squares of updates, as in the paper.
+    OfUpdates,
+    /// Squares of first moments, as in FedLLM-Bench.
+    OfFirstMoments,
+}
+
+impl Default for SecondMoment {
+    fn default() -> Self {
+        choose(Self::OfUpdates, Self::OfFirstMoments)
+    }
+}
+
+impl Scenario {
+    /// What the defaults of its fields depend on.
+    pub(in crate::scenario) fn reading(&self) -> Reading {
+        Reading { fidelity: self.fidelity, is_scaffold: matches!(self.algorithm, Algorithm::Scaffold { .. }) }
+    }
+
+    /// Whether the scenario follows FedLLM-Bench's code where it leaves a choice.
+    pub fn is_fedllm_bench(&self) -> bool {
+        self.fidelity == Fidelity::FedLlmBench
+    }
+}
+
+fn uniform() -> Weights {
+    Weights::Uniform
+}
+
+fn scaffold_weights() -> Weights {
+    choose(Weights::Uniform, Weights::Samples)
+}
+
+fn momentum_beta() -> f64 {
+    choose(0.9, 0.5)
+}
+
+/// 0.9 in Reddi et al. (appendix D.2), 0.5 in FedLLM-Bench.
+fn adaptive_beta1() -> f64 {
+    choose(0.9, 0.5)
+}
+
+fn adaptive_beta2() -> f64 {
+    0.99
+}
+
+fn hundredth() -> f64 {
+    0.01
+}
+
+fn thousandth() -> f64 {
+    1e-3
+}

@@ -1,0 +1,51 @@
+//! Products of LLM.int8() (arXiv 2208.07339): the activations' rows rounded to int8, but for columns with outliers.
+//!
+//! The steps and their types are those of bitsandbytes' `MatMul8bitLt`: activations are rounded from half precision; an
+//! element of at least [`THRESHOLD`] makes its column an outlier for all rows; the others are rounded under each row's
+//! absolute maximum; and the product of outliers with expanded weights is added in the activations' own type.
+
+use tch::{Kind, TchError, Tensor};
+
+use super::ops;
+use crate::model::quantised::Int8;
+
+/// Absolute value from which on an activation is an outlier: the library's default.
+const THRESHOLD: f64 = 6.0;
+
+/// LibTorch's int8 products on a GPU need more rows than 16.
+const ROWS_MIN: i64 = 32;
+
+/// input x weight^T + bias of one job's rows, `[rows, out]`, in the input's type.
+///
+/// Which columns are outliers depends on all rows of `input`: they must be those of one job alone.
+pub fn product(input: &Tensor, weight: &Int8, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+    let half = input.f_to_kind(Kind::Half)?;
+    let is_outlier = half.f_abs()?.f_ge(THRESHOLD)?;
+    let columns = is_outlier.f_any_dim(0, false)?.f_nonzero()?.f_squeeze_dim(1)?;
+    let inside = half.f_masked_fill(&is_outlier, 0.0)?.f_to_kind(Kind::Float)?;
+    let most = inside.f_abs()?.f_amax([1i64], true)?;
+    let most = most.f_masked_fill(&most.f_eq(0.0)?, 1.0)?;
+    let codes = inside.f_mul(&most.f_full_like(127.0)?.f_div(&most)?)?.f_round()?.f_index_fill(1, &columns, 0.0)?;
+    let sums = integer_product(&codes.f_to_kind(Kind::Int8)?, &weight.codes)?.f_to_kind(Kind::Float)?;
+    let mut output = sums.f_mul(&most.f_mul(&weight.most.f_tr()?)?)?.f_mul_scalar(1.0 / (127.0 * 127.0))?;
+    if let Some(bias) = bias {
+        output = output.f_add_(&bias.f_to_kind(Kind::Float)?)?;
+    }
+    let mut output = output.f_to_kind(input.kind())?;
+    if columns.numel() > 0 {
+        let codes = weight.codes.f_index_select(1, &columns)?;
+        let expanded = Int8 { codes, most: weight.most.shallow_clone() }.expanded(input.kind())?;
+        let kept = input.f_index_select(1, &columns)?.f_to_kind(Kind::Float)?;
+        let product = ops::product(&kept, &expanded.f_to_kind(Kind::Float)?.f_tr()?)?;
+        output = output.f_to_kind(Kind::Float)?.f_add(&product)?.f_to_kind(input.kind())?;
+    }
+    Ok(output)
+}
+
+/// The exact product of int8 matrices in int32.
+fn integer_product(rows: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
+    let count = rows.size()[0];
+    let missing = (ROWS_MIN - count).max(0);
+    let padded = if missing > 0 { rows.f_constant_pad_nd([0, 0, 0, missing])? } else { rows.shallow_clone() };
+    padded.f_internal_int_mm(&weight.f_tr()?)?.f_narrow(0, 0, count)
+}

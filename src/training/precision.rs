@@ -1,0 +1,74 @@
+//! What a base's precision costs and saves: its size on the device, and its distance from the same base in bfloat16.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Trainer};
+use crate::adapter::Adapter;
+use crate::model::{Base, Device, ErrorSum, Precision, RelativeError, tensor_specs};
+
+/// How a base is held, what it takes, and how far it is from bfloat16. A record for people: no key depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseReport {
+    /// How it is held and computed.
+    pub precision: Precision,
+    /// Weights on the device [byte].
+    pub device_bytes: u64,
+    /// The same weights in bfloat16 [byte].
+    pub bf16_bytes: u64,
+    /// Distance of the quantised weights from those in bfloat16; none where nothing is quantised.
+    pub weight_error: Option<RelativeError>,
+    /// Distance of the logits of some tokens from those of the base in bfloat16; none where it was not measured.
+    pub logit_error: Option<RelativeError>,
+}
+
+impl BaseReport {
+    pub(super) fn of(base: &Base) -> Self {
+        let specs = tensor_specs(&base.config);
+        let elements = specs.iter().map(|spec| spec.shape.iter().product::<usize>());
+        Self {
+            precision: base.precision,
+            device_bytes: base.device_bytes(),
+            bf16_bytes: 2 * elements.sum::<usize>() as u64,
+            weight_error: base.weight_error,
+            logit_error: None,
+        }
+    }
+}
+
+impl fmt::Display for BaseReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: f64 = 1048576.0;
+        let (bytes, of_bf16) = (self.device_bytes as f64, self.bf16_bytes as f64);
+        write!(f, "{:?}, {:.1} MiB on the device ({:.2} of bf16's)", self.precision, bytes / MIB, bytes / of_bf16)?;
+        for (what, error) in [("weights", self.weight_error), ("logits", self.logit_error)] {
+            if let Some(RelativeError { max, mean }) = error {
+                write!(f, "; {what} differ from bf16's by {mean:.2e} in the mean, {max:.2e} at most")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Trainer {
+    /// Measures how far the logits of `ids` are from those of the same base in bfloat16, and records it in the fingerprint.
+    ///
+    /// `folder` is the base's. It is loaded once more, on the host, and dropped.
+    ///
+    /// # Errors
+    /// If the folder cannot be loaded, the ids do not fit the model, or LibTorch fails.
+    pub fn measure_logit_error(&mut self, folder: &Path, ids: &[u32]) -> Result<RelativeError, Error> {
+        let zeros = Adapter::zeros(self.layout());
+        let reference = {
+            let _guard = self.enter();
+            let base = Base::load(folder, Precision::Bf16, Device::Cpu)?;
+            Trainer::new(base, self.layout(), &self.numerics).logits(&zeros, ids)?
+        };
+        let mut sum = ErrorSum::default();
+        sum.add(&reference, &self.logits(&zeros, ids)?)?;
+        self.fingerprint.base.logit_error = Some(sum.relative());
+        Ok(sum.relative())
+    }
+}

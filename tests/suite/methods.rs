@@ -1,0 +1,202 @@
+//! Federated methods: every cell of method and protocol is played or refused, and what a method keeps is kept.
+
+use crate::support::{World, files};
+
+const METHODS: [&str; 9] = [
+    "FedAvg()",
+    "FedProx(mu: 0.1)",
+    "Scaffold()",
+    "FedAvgM()",
+    "FedAdagrad()",
+    "FedYogi()",
+    "FedAdam()",
+    "Local",
+    "Centralised",
+];
+
+const PROTOCOLS: [(&str, &str); 6] = [
+    ("synchronous", r#"Synchronous(clients_per_round: 6)"#),
+    ("semi-synchronous", r#"SemiSynchronous(window: "2m", concurrency: 3, max_staleness: 3)"#),
+    ("buffered", "Buffered(concurrency: 3, buffer_size: 2)"),
+    ("asynchronous", "Asynchronous(concurrency: 2)"),
+    ("tiered", "Tiered(tiers: 2, clients_per_round: 2)"),
+    (
+        "hierarchical",
+        r#"Hierarchical(clients_per_round: 2, edge_rounds: 2, edges: [(region: "here", down: "1 Gbit/s", up: "1 Gbit/s",
+            downlink: "1 Gbit/s", uplink: "1 Gbit/s")])"#,
+    ),
+];
+
+/// A method and the protocol that it is refused under, with a part of the reason.
+fn refusal(method: &str, protocol: &str) -> Option<&'static str> {
+    let is_adaptive = ["FedAvgM", "FedAdagrad", "FedYogi", "FedAdam"].iter().any(|name| method.starts_with(name));
+    match (method, protocol) {
+        (_, "synchronous") => None,
+        ("Scaffold()", _) => Some("start from one model and one c"),
+        ("Local" | "Centralised", _) => Some("nothing is aggregated"),
+        (_, "asynchronous") if is_adaptive => Some("FedAsync mixes models"),
+        _ => None,
+    }
+}
+
+/// Two rounds of one step, on devices that never drop out, of `method` under `protocol`.
+fn scenario(method: &str, protocol: &str) -> String {
+    format!(
+        r#"(
+    name: "cell", seed: 3, rounds: 2, algorithm: {method},
+    model: (folder: "base", lora: (rank: 2, alpha: 4)),
+    data: (file: "data.json", max_seq_length: 160, held_out: 0.2),
+    training: (local_steps: 2, batch_size: 2, lr: 1e-2),
+    server: (protocol: {protocol}, downlink: "1 Gbit/s", uplink: "1 Gbit/s"),
+    population: (
+        devices: {{ "quick": (speed: "1 GFLOP/s", jitter: 0.2) }},
+        links: {{ "home": (down: "20 Mbit/s", up: "4 Mbit/s") }},
+        mix: [(share: 1, device: "quick", link: "home", region: "here")],
+    ),
+    evaluation: (every: 9),
+)"#
+    )
+}
+
+#[test]
+fn every_cell_of_method_and_protocol_is_played_or_refused() {
+    let world = World::new();
+    for method in METHODS {
+        for (name, protocol) in PROTOCOLS {
+            world.write("scenario.ron", &scenario(method, protocol));
+            let out = format!("{name}-{}", method.split('(').next().expect("a name"));
+            let said = world.run(&out, &[]);
+            match refusal(method, name) {
+                None => {
+                    let said = said.succeeded();
+                    let trained: u32 = {
+                        let tasks = said.summary("tasks");
+                        let part = tasks.split(", ").next().expect("a first part");
+                        part.rsplit(": ").next().and_then(|part| part.split(' ').next()?.parse().ok()).expect("a count")
+                    };
+                    assert!(trained >= 2, "{method} under {name}: {trained} tasks trained");
+                }
+                Some(reason) => drop(said.refused(2, &["server.protocol", reason])),
+            }
+        }
+    }
+}
+
+/// The adapter after the last round, under one of the project's own seeds.
+fn last_adapter(world: &World, out: &str) -> Vec<u8> {
+    let found = files(&world.path(out).join("adapters"));
+    let last = found.iter().rfind(|(name, _)| name.ends_with("adapter_model.safetensors"));
+    last.expect("the last adapter is saved").1.clone()
+}
+
+#[test]
+fn methods_differ_and_their_neutral_settings_do_not() {
+    let world = World::new();
+    let play = |out: &str, method: &str| {
+        world.write("scenario.ron", &scenario(method, PROTOCOLS[0].1));
+        world.run(out, &["--set", "training.optimizer=Sgd"]).succeeded();
+        last_adapter(&world, out)
+    };
+    let plain = play("plain", "FedAvg()");
+    assert_eq!(plain, play("prox-0", "FedProx(mu: 0)"));
+    assert_eq!(plain, play("momentum-0", "FedAvgM(beta: 0)"));
+    assert_ne!(plain, play("uniform", "FedAvg(weights: Uniform)"));
+    assert_ne!(plain, play("prox", "FedProx(mu: 10)"));
+    assert_ne!(plain, play("momentum", "FedAvgM()"));
+    // Two rounds: the second is corrected by what the first left with the clients and the server.
+    assert_ne!(play("uniform-2", "FedAvg(weights: Uniform)"), play("scaffold", "Scaffold()"));
+}
+
+#[test]
+fn scaffold_is_the_same_with_a_store_without_one_and_from_a_full_one() {
+    let world = World::new();
+    world.write("scenario.ron", &scenario("Scaffold()", "Synchronous(clients_per_round: 3)"));
+    let digest = |out: &str, store: &str, workers: &str| {
+        let more = ["run", "scenario.ron", "--set", "rounds=5", "--out", out, "--store", store, "--workers", workers];
+        world.fedreplay(&more).succeeded().summary("digest").to_owned()
+    };
+    let without = digest("without", "none", "2");
+    assert_eq!(without, digest("fresh", "store", "1"));
+    assert_eq!(without, digest("full", "store", "2"));
+    // A missing result is computed again from results that are there.
+    let results = files(&world.path("store").join("results"));
+    for (name, _) in results.iter().step_by(2) {
+        std::fs::remove_file(world.path("store").join("results").join(name)).expect("it is there");
+    }
+    assert_eq!(without, digest("half", "store", "2"));
+}
+
+#[test]
+fn scaffold_warns_of_adamw_and_trains_by_gradient_descent_by_default() {
+    let world = World::new();
+    world.write("scenario.ron", &scenario("Scaffold()", PROTOCOLS[0].1));
+    let quiet = world.run("sgd", &[]).succeeded();
+    assert!(!quiet.stderr.contains("AdamW"), "{}", quiet.stderr);
+    let resolved = std::fs::read_to_string(world.path("sgd/scenario.ron")).expect("the run keeps its scenario");
+    assert!(resolved.contains("Sgd"), "{resolved}");
+    let warned = world.run("adamw", &["--set", "training.optimizer=AdamW"]).succeeded();
+    assert!(warned.stderr.contains("SCAFFOLD with AdamW"), "{}", warned.stderr);
+}
+
+#[test]
+fn fidelity_fills_in_what_the_scenario_leaves_out_and_nothing_else() {
+    let world = World::new();
+    let resolved = |method: &str, out: &str, more: &[&str]| {
+        world.write("scenario.ron", &scenario(method, PROTOCOLS[0].1));
+        world.run(out, more).succeeded();
+        std::fs::read_to_string(world.path(out).join("scenario.ron")).expect("the run keeps its scenario")
+    };
+    let published = resolved("FedAdam(beta1: 0.25)", "published", &["--set", "fidelity=FedLlmBench"]);
+    for part in [
+        "OfFirstMoments",
+        "FromFirstUpdate",
+        "beta1: 0.25",
+        "PythonSample",
+        "Transformers",
+        "PerMicroBatch",
+        "RoundSeeded",
+        "dropout: 0.05",
+        "dropout_masks: Shared",
+    ] {
+        assert!(published.contains(part), "`{part}` is not in:\n{published}");
+    }
+    let papers = resolved("FedAdam()", "papers", &[]);
+    for part in ["OfUpdates", "FromZero", "beta1: 0.9", "Uniform", "PyTorch", "PerToken", "Fresh", "dropout: 0.0"] {
+        assert!(papers.contains(part), "`{part}` is not in:\n{papers}");
+    }
+    // What is written out is what is played: read under either fidelity it is the same run.
+    world.write("scenario.ron", &papers);
+    let said = world.run("again", &["--set", "fidelity=FedLlmBench"]).succeeded();
+    world.write("scenario.ron", &scenario("FedAdam()", PROTOCOLS[0].1));
+    assert_eq!(said.summary("digest"), world.run("first", &[]).succeeded().summary("digest"));
+}
+
+#[test]
+fn baselines_train_apart_or_together() {
+    let world = World::new();
+    world.write("scenario.ron", &scenario("Local", "Synchronous(clients_per_round: 6)"));
+    world.run("local", &[]).succeeded();
+    let adapters = files(&world.path("local/adapters"));
+    let models: Vec<_> = adapters.iter().filter(|(name, _)| name.ends_with(".safetensors")).collect();
+    assert_eq!(models.len(), 6, "each client has an adapter of its own");
+    assert!(models.windows(2).all(|two| two[0].1 != two[1].1));
+    // One client alone is what it is among others; its batches are by its place, which is the first in both.
+    world.run("one", &["--set", r#"data.clients=["user-0"]"#]).succeeded();
+    let one = files(&world.path("one/adapters"));
+    let model = one.iter().find(|(name, _)| name.ends_with(".safetensors")).expect("its adapter");
+    assert_eq!(model.1, models[0].1);
+    world.run("few", &["--set", "server.protocol.clients_per_round=3"]).refused(2, &["3 of 6 clients"]);
+    world.run("who", &["--set", r#"data.clients=["nobody"]"#]).refused(2, &["nobody"]);
+    world.write("scenario.ron", &scenario("Centralised", "Synchronous(clients_per_round: 1)"));
+    world.run("pooled", &[]).succeeded();
+}
+
+#[test]
+fn dynamic_steps_follow_the_rows() {
+    let world = World::new();
+    world.write("scenario.ron", &scenario("FedAvg()", PROTOCOLS[0].1));
+    world.edit("scenario.ron", "training: (", "training: (dynamic_steps: (epochs: 2), ");
+    let plain = world.run("dynamic", &[]).succeeded();
+    world.write("scenario.ron", &scenario("FedAvg()", PROTOCOLS[0].1));
+    assert_ne!(plain.summary("digest"), world.run("fixed", &[]).succeeded().summary("digest"));
+}
