@@ -8,7 +8,7 @@ use super::RunError;
 use crate::lineage::{Release, Step};
 use crate::privacy::accountant::{Accountant, Mechanism};
 use crate::privacy::{self, NoiseSource, Rule, Secret, levels};
-use crate::scenario::{self, Availability, Clipping, Placement, Privacy, Protocol, Scenario, Selection};
+use crate::scenario::{self, Availability, Clipping, NoisePlacement, Privacy, Protocol, Scenario, Selection};
 
 /// The privacy of a run.
 #[derive(Debug)]
@@ -184,9 +184,9 @@ fn rule(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Rule {
             }
         },
         placement: match placement {
-            Placement::Central => privacy::Placement::Central,
-            Placement::Local => privacy::Placement::Local,
-            Placement::Tree => privacy::Placement::Tree,
+            NoisePlacement::Central => privacy::Placement::Central,
+            NoisePlacement::Local => privacy::Placement::Local,
+            NoisePlacement::Tree => privacy::Placement::Tree,
         },
         noise_multiplier,
         expected_cohort: expected_cohort.unwrap_or_else(|| cohort(scenario, clients)),
@@ -221,14 +221,14 @@ fn charge(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Result<Charge
     };
     let terms = Terms { delta, accountant, budget: epsilon };
     let why = match placement {
-        Placement::Local => "each client hides its own update, and nothing is assumed of sampling",
-        Placement::Tree => "noise on a tree over all rounds, and nothing is assumed of sampling",
-        Placement::Central => match displacement(scenario) {
+        NoisePlacement::Local => "each client hides its own update, and nothing is assumed of sampling",
+        NoisePlacement::Tree => "noise on a tree over all rounds, and nothing is assumed of sampling",
+        NoisePlacement::Central => match displacement(scenario) {
             Some(why) => why,
             None => return Ok(amplified(scenario, terms, noise_multiplier, clients)),
         },
     };
-    let is_tree = placement == Placement::Tree;
+    let is_tree = placement == NoisePlacement::Tree;
     match max_participations.filter(|cap| *cap > 0) {
         Some(cap) => Ok(Charge::PerUpdate { terms, cap, is_tree, noise_multiplier, why }),
         None => Err(format!("failed to charge the scenario: set privacy.max_participations to at least 1, as {why}")),

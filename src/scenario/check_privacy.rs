@@ -1,6 +1,6 @@
 //! What a scenario's privacy must have, so that its promise is one.
 
-use super::spec::{Algorithm, Clipping, Noise, Placement, Privacy, Protocol, Scenario, Selection, Weights};
+use super::spec::{Algorithm, Clipping, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights};
 
 /// The first fault of the privacy fields, as field and message.
 pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
@@ -39,7 +39,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
             }
             Some(_) => {}
         }
-        if *placement != Placement::Central || grid.is_some() {
+        if *placement != NoisePlacement::Central || grid.is_some() {
             return fault("privacy.clipping", "adaptive clipping needs placement Central and no grid".into());
         }
     }

@@ -17,7 +17,7 @@ pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
 pub use precision::{Arithmetic, Precision};
-pub use privacy::{Accountant, Clipping, Noise, Placement, Privacy};
+pub use privacy::{Accountant, Clipping, Noise, NoisePlacement, Privacy};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
 pub use training::{Accumulation, AdamVariant, Optimizer};

@@ -24,7 +24,7 @@ pub enum Privacy {
         epsilon: Option<f64>,
         /// Who adds the noise.
         #[serde(default)]
-        placement: Placement,
+        placement: NoisePlacement,
         /// How epsilon is computed where clients are sampled.
         #[serde(default)]
         accountant: Accountant,
@@ -98,7 +98,7 @@ pub enum Clipping {
 
 /// Who adds noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Placement {
+pub enum NoisePlacement {
     /// The server, to each sum.
     #[default]
     Central,
