@@ -30,6 +30,7 @@ def arguments():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager", "flash_attention_2"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--int8", action="store_true", help="bitsandbytes' LLM.int8() base with threshold 6.0, which needs bitsandbytes")
     parser.add_argument("--folder", help="a folder written by workload.py: its weights and rows are used")
     return parser.parse_args()
 
@@ -37,6 +38,8 @@ def arguments():
 def prepared(options):
     """The model ready to train, its optimiser, and the batch."""
     base = workload.base_model(options.shape, options.dtype, options.device, options.folder)
+    if options.int8:
+        in_int8(base, options.device)
     base.set_attn_implementation(options.attention)
     base.config.use_cache = False
     model = workload.with_lora(base, options.dropout)
@@ -49,6 +52,19 @@ def prepared(options):
     count = workload.SHAPES[options.shape]["rows"]
     rows = workload.read_rows(options.folder) if options.folder else workload.token_rows(options.shape, count)
     return model, params, optimizer, workload.batch_tensors(rows[:count], options.device)
+
+
+def in_int8(base, device):
+    """Replaces the layers' linear modules by bitsandbytes' Linear8bitLt, as load_in_8bit does."""
+    import bitsandbytes
+
+    for layer in base.model.layers:
+        for parent in (layer.self_attn, layer.mlp):
+            for name, old in list(parent.named_children()):
+                if isinstance(old, torch.nn.Linear):
+                    new = bitsandbytes.nn.Linear8bitLt(old.in_features, old.out_features, old.bias is not None, has_fp16_weights=False, threshold=6.0)
+                    new.load_state_dict(old.state_dict())
+                    setattr(parent, name, new.to(device))
 
 
 def step(model, params, optimizer, batch):
@@ -67,7 +83,7 @@ def main():
     training = prepared(options)
     losses = [step(*training) for _ in range(options.warmup)]
     tokens = int(training[3]["attention_mask"].sum())
-    seconds = []
+    seconds, busy = [], time.process_time()
     for repetition in range(options.repetitions):
         for _ in range(options.steps):
             start = time.perf_counter()
@@ -77,6 +93,7 @@ def main():
         print(json.dumps({"repetition": repetition, "best_s": round(min(mine), 5), "tokens_per_s": round(tokens / min(mine), 1)}), flush=True)
     summary = vars(options) | {
         "tokens_per_step": tokens,
+        "cpu_s": round((time.process_time() - busy) / len(seconds), 5),
         "best_s": round(min(seconds), 5),
         "median_s": round(statistics.median(seconds), 5),
         "best_tokens_per_s": round(tokens / min(seconds), 1),

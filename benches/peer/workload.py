@@ -103,8 +103,10 @@ def main():
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=40, help="rows in rows.json: ten steps of four")
+    parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--device", default="cpu", help="where the random weights are drawn: a large model is quicker on cuda")
     options = parser.parse_args()
-    model = base_model(options.shape)
+    model = base_model(options.shape, options.dtype, options.device)
     model.save_pretrained(options.folder / "model")
     lora = with_lora(model)
     lora.peft_config["default"].base_model_name_or_path = "../model"

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
+use super::output::say;
 use super::report_difference;
 use crate::ledger::compare;
 use crate::run::RunError;
@@ -15,14 +17,23 @@ pub struct Arguments {
     left: PathBuf,
     /// Folder of the other.
     right: PathBuf,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    match compare(&arguments.left, &arguments.right)? {
-        Some(found) => report_difference(found),
+    let found = compare(&arguments.left, &arguments.right)?;
+    let code = match &found {
+        Some(found) => report_difference(found)?,
         None => {
-            println!("same");
-            Ok(ExitCode::SUCCESS)
+            say!("same");
+            ExitCode::SUCCESS
         }
+    };
+    if arguments.json {
+        let (runs, difference) = ([&arguments.left, &arguments.right], found.as_ref().map(|found| &found.0));
+        say!("{}", json!({ "runs": runs, "same": difference.is_none(), "difference": difference }));
     }
+    Ok(code)
 }

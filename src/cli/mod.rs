@@ -8,7 +8,9 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
+mod data;
 mod diff;
+mod output;
 mod plan;
 mod playing;
 mod privacy;
@@ -17,15 +19,18 @@ mod replay;
 mod resume;
 mod run;
 mod summary;
+mod sweep;
 mod units;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use self::output::say;
 use crate::run::RunError;
 
 /// Set when the process is asked to stop.
@@ -54,6 +59,8 @@ enum Command {
     Run(run::Arguments),
     /// Play a scenario's schedule without training: times, participation, bytes, energy.
     Plan(plan::Arguments),
+    /// Play a scenario in many settings, training what they share once, and compare them.
+    Sweep(sweep::Arguments),
     /// Continue a run that was interrupted or killed.
     Resume(resume::Arguments),
     /// Execute a run again without reading stored results, and compare round by round.
@@ -62,6 +69,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
+    Data(data::Arguments),
     /// What differential privacy costs: the epsilon of a noise multiplier, or the noise for an epsilon.
     Privacy(privacy::Arguments),
 }
@@ -82,14 +91,17 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments),
+        Command::Sweep(arguments) => sweep::main(&arguments),
         Command::Resume(arguments) => resume::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Data(arguments) => data::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        // A closed stderr changes no exit code.
+        let _ = writeln!(std::io::stderr(), "error: {error}");
         ExitCode::from(error.exit_code())
     })
 }
@@ -102,6 +114,6 @@ fn log_to_stderr(verbose: u8) {
 
 /// Prints what a check found, and says so in the exit code.
 fn report_difference(found: impl std::fmt::Display) -> Result<ExitCode, RunError> {
-    println!("different: {found}");
+    say!("different: {found}");
     Ok(ExitCode::from(DIFFERENT))
 }

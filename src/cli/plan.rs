@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::output::say;
 use super::{STOP, units};
 use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
 use crate::scenario::Loaded;
@@ -49,10 +50,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     };
     let summary = plan(&loaded, &PlanSettings { out: arguments.out.clone(), detail, stop: &STOP })?;
     for (name, value) in lines(&summary) {
-        println!("{name:<14}{value}");
+        say!("{name:<14}{value}");
     }
     if arguments.json {
-        println!("{}", json!(summary));
+        say!("{}", json!(summary));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! Options that every command which plays a run has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -47,11 +47,13 @@ impl Playing {
     }
 
     fn store(&self) -> Result<Store, RunError> {
+        // Where it lies is the caller's choice, so a folder that will not do is bad usage.
+        let open = |path: &Path| Store::open(path).map_err(|error| RunError::Usage(error.to_string()));
         match &self.store {
             Some(path) if path.as_os_str() == "none" => Ok(Store::none()),
-            Some(path) => Ok(Store::open(path)?),
+            Some(path) => open(path),
             None => match cache_folder() {
-                Some(path) => Ok(Store::open(&path)?),
+                Some(path) => open(&path),
                 None => Ok(Store::none()),
             },
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::output::say;
 use crate::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, noise_for};
 use crate::run::RunError;
 
@@ -140,9 +141,9 @@ impl Case {
 
     fn print(&self, course: &Course, noise_multiplier: f64, epsilon: f64) {
         let neighbours = self.mechanism.neighbours();
-        println!("{:<18}{epsilon:.6} at delta {}", "epsilon", course.delta);
-        println!("{:<18}{noise_multiplier:.6} clipping norms", "noise multiplier");
-        println!("{:<18}{} steps, {neighbours}, by {}", "charged", self.steps, self.charged_by);
+        say!("{:<18}{epsilon:.6} at delta {}", "epsilon", course.delta);
+        say!("{:<18}{noise_multiplier:.6} clipping norms", "noise multiplier");
+        say!("{:<18}{} steps, {neighbours}, by {}", "charged", self.steps, self.charged_by);
         if course.json {
             let line = json!({
                 "epsilon": epsilon,
@@ -152,7 +153,7 @@ impl Case {
                 "accountant": self.charged_by,
                 "neighbours": neighbours,
             });
-            println!("{line}");
+            say!("{line}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Progress on stderr: a bar on a terminal, and one line a round everywhere.
 
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -64,6 +65,10 @@ impl Observer for Progress {
         self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(u64::from(row.counted)));
         self.bar.set_message(self.to_train());
         self.bar.inc(1);
-        if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
+        if self.bar.is_hidden() {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        } else {
+            self.bar.println(line)
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use super::output::say;
 use super::playing::Playing;
 use super::report_difference;
 use crate::ledger::{LedgerError, Manifest};
@@ -32,15 +33,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     if let Some(found) = found {
         let code = report_difference(&found);
         if playing.json {
-            println!("{}", json!({ "run": arguments.run, "same": false, "difference": found.0 }));
+            say!("{}", json!({ "run": arguments.run, "same": false, "difference": found.0 }));
         }
         return code;
     }
     let manifest = Manifest::read(&arguments.run)?;
     let digest = manifest.digest.expect("a finished run has a digest");
-    println!("same: {} rounds, digest {digest}", manifest.rounds);
+    say!("same: {} rounds, digest {digest}", manifest.rounds);
     if playing.json {
-        println!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": manifest.rounds, "same": true }));
+        say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": manifest.rounds, "same": true }));
     }
     Ok(ExitCode::SUCCESS)
 }

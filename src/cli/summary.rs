@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::output::say;
 use super::units;
 use crate::run::Summary;
 
@@ -44,9 +45,9 @@ pub fn print(summary: &Summary, as_json: bool) {
         }
     }
     for (name, value) in lines {
-        println!("{name:<12}{value}");
+        say!("{name:<12}{value}");
     }
     if as_json {
-        println!("{}", json!(summary));
+        say!("{}", json!(summary));
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::DIFFERENT;
+use super::output::say;
 use crate::ledger::{Manifest, verify};
 use crate::run::RunError;
 
@@ -21,22 +22,19 @@ pub struct Arguments {
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let found = verify(&arguments.run)?;
-    let manifest = Manifest::read(&arguments.run)?;
+    // Where it cannot be read, that is among what was found.
+    let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {
-        println!("different: {difference}");
+        say!("different: {difference}");
     }
-    if found.is_empty() {
+    if let (true, Some(manifest)) = (found.is_empty(), &manifest) {
         let digest = manifest.digest.map(|digest| digest.to_string()).unwrap_or_default();
-        println!("whole: {} files, {} rounds, digest {digest}", manifest.files.len(), manifest.rounds);
+        say!("whole: {} files, {} rounds, digest {digest}", manifest.files.len(), manifest.rounds);
     }
     if arguments.json {
         let differences: Vec<&str> = found.iter().map(|difference| difference.0.as_str()).collect();
-        println!(
-            "{}",
-            json!({
-                "run": arguments.run, "digest": manifest.digest, "rounds": manifest.rounds, "differences": differences
-            })
-        );
+        let (digest, rounds) = (manifest.as_ref().map(|run| run.digest), manifest.as_ref().map(|run| run.rounds));
+        say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": rounds, "differences": differences }));
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::error::Category;
 
+use super::columns::Columns;
 use super::error::{DatasetError, RowFault};
 use super::row::{Row, RowKind};
 use super::rows_in_json::{Collector, Reason, Stop};
@@ -47,6 +48,8 @@ pub enum FileForm {
     Array,
     /// One row a line: one client, [`LOCAL_CLIENT`].
     Lines,
+    /// A Parquet file: one client, [`LOCAL_CLIENT`].
+    Parquet,
 }
 
 /// What happens to a row that cannot be used.
@@ -77,8 +80,29 @@ impl Federation {
     /// A file that cannot be read or parsed (with line and column), a client twice or without rows, a row that lacks a
     /// key or has one of a wrong type or an empty answer, rows of different kinds, a row above 64 MiB.
     pub fn read(path: &Path, bad_rows: BadRows) -> Result<Self, DatasetError> {
+        Self::read_columns(path, &Columns::FedLlmBench, bad_rows)
+    }
+
+    /// The same of a dataset in columns of its own; a file whose name ends in `.parquet` is read as that.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_columns(path: &Path, columns: &Columns, bad_rows: BadRows) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(|source| DatasetError::Unreadable { path: path.to_owned(), source })?;
-        Self::read_from(file, path, bad_rows)
+        if path.extension().is_some_and(|extension| extension == "parquet") {
+            return Self::read_parquet(file, path, columns, bad_rows);
+        }
+        Self::read_rows(file, path, columns, bad_rows)
+    }
+
+    fn read_parquet(file: File, path: &Path, columns: &Columns, bad_rows: BadRows) -> Result<Self, DatasetError> {
+        let mut hasher = blake3::Hasher::new();
+        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
+        let content_hash = hasher.update_reader(file).map_err(unreadable)?.finalize();
+        let mut collector = Collector::new(bad_rows, columns.clone(), Meter::default());
+        let parsed = collector.collect_parquet(path);
+        parsed.map_err(|error| located(path, &mut collector, &error))?;
+        Self::collected(collector, path, FileForm::Parquet, content_hash)
     }
 
     /// The same from any reader; `path` names it in errors.
@@ -86,14 +110,27 @@ impl Federation {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_from(reader: impl Read, path: &Path, bad_rows: BadRows) -> Result<Self, DatasetError> {
+        Self::read_rows(reader, path, &Columns::FedLlmBench, bad_rows)
+    }
+
+    fn read_rows(reader: impl Read, path: &Path, columns: &Columns, bad_rows: BadRows) -> Result<Self, DatasetError> {
         let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
         let meter = Meter::default();
         let mut source = Source::new(reader, meter.clone());
         let form = FileForm::of(source.peek().map_err(unreadable)?);
-        let mut collector = Collector::new(bad_rows, meter);
+        let mut collector = Collector::new(bad_rows, columns.clone(), meter);
         let parsed = collector.collect(&mut source, form);
         parsed.map_err(|error| located(path, &mut collector, &error))?;
         let content_hash = source.finish().map_err(unreadable)?;
+        Self::collected(collector, path, form, content_hash)
+    }
+
+    fn collected(
+        collector: Collector,
+        path: &Path,
+        form: FileForm,
+        content_hash: blake3::Hash,
+    ) -> Result<Self, DatasetError> {
         let Collector { clients, skipped, kind, .. } = collector;
         match kind {
             Some(kind) if !clients.is_empty() => Ok(Self { clients, kind, form, skipped, content_hash }),

@@ -7,10 +7,13 @@
 
 mod batches;
 mod chat_template;
+mod columns;
 mod conversation;
 mod error;
 mod federation;
 mod hold_out;
+mod parquet_rows;
+mod partition;
 mod preference;
 mod published_batches;
 mod row;
@@ -21,12 +24,15 @@ mod statistics;
 mod template;
 mod tokenise;
 mod tokeniser;
+mod twin;
 
 pub use batches::round_rows;
 pub use chat_template::{ChatTemplate, ChatTemplateError, Dialogue, Message, Role};
+pub use columns::Columns;
 pub use error::{DatasetError, RowFault};
 pub use federation::{BadRows, ClientData, Federation, FileForm, LOCAL_CLIENT, SkippedRow};
 pub use hold_out::{HoldOut, hold_out};
+pub use partition::{Partition, partition};
 pub use preference::{Preference, TokenisedPreferences, tokenise_preferences};
 pub use published_batches::{PublishedSubset, StepShape, published_steps};
 pub use row::{Content, Exchange, Row, RowKind};
@@ -35,3 +41,4 @@ pub use statistics::{ClientStatistics, Spread, Statistics};
 pub use template::Template;
 pub use tokenise::{LongPrompts, SequenceRules, Tokenised, tokenise};
 pub use tokeniser::{Encoded, Tokeniser};
+pub use twin::{Twin, TwinForm, TwinManifest, TwinSettings, twin_of, write_twin};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::conversation::conversation;
 use super::error::RowFault;
@@ -85,6 +85,32 @@ impl Row {
         }
     }
 
+    /// The row as it stands in a file: its texts and its attributes.
+    pub fn to_json(&self) -> Value {
+        let mut fields: serde_json::Map<String, Value> = match &self.content {
+            Content::SingleTurn { instruction, response } => {
+                [("instruction".into(), instruction.as_str().into()), ("response".into(), response.as_str().into())]
+                    .into_iter()
+                    .collect()
+            }
+            Content::Preference { prompt, chosen, rejected } => {
+                [("prompt", prompt), ("chosen", chosen), ("rejected", rejected)]
+                    .into_iter()
+                    .map(|(name, text)| (name.to_owned(), text.as_str().into()))
+                    .collect()
+            }
+            Content::MultiTurn { exchanges, unanswered } => {
+                let message = |from: &str, value: &String| json!({ "from": from, "value": value });
+                let exchange = |e: &Exchange| [message("human", &e.user), message("gpt", &e.assistant)];
+                let last = unanswered.iter().map(|question| message("human", question));
+                let messages: Vec<Value> = exchanges.iter().flat_map(exchange).chain(last).collect();
+                [("conversations".to_owned(), messages.into())].into_iter().collect()
+            }
+        };
+        fields.extend(self.attributes.clone());
+        Value::Object(fields)
+    }
+
     /// Reads a row from parsed JSON. The keys tell its kind: `conversations`, or `chosen`/`rejected`, or else
     /// `instruction` and `response`.
     pub(super) fn from_json(value: Value) -> Result<Self, RowFault> {
@@ -135,8 +161,6 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn fault(value: Value) -> String {
@@ -148,6 +172,20 @@ mod tests {
         let row = Row::from_json(json!({"instruction": "i", "response": "r", "language": "fr", "score": 3})).unwrap();
         assert_eq!(row.content, Content::SingleTurn { instruction: "i".into(), response: "r".into() });
         assert_eq!(row.attributes, BTreeMap::from([("language".into(), json!("fr")), ("score".into(), json!(3))]));
+    }
+
+    #[test]
+    fn a_row_can_be_written_and_read_again() {
+        let messages = json!([
+            {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}, {"from": "human", "value": "?"}
+        ]);
+        for row in [
+            json!({"instruction": "i", "response": "r", "language": "fr"}),
+            json!({"prompt": "p", "chosen": "c", "rejected": "r", "score": 2}),
+            json!({"conversations": messages, "id": "x"}),
+        ] {
+            assert_eq!(Row::from_json(row.clone()).unwrap().to_json(), row);
+        }
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
+use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::columns::{Columns, Shaping};
 use super::error::RowFault;
 use super::federation::{BadRows, ClientData, FileForm, SkippedRow};
+use super::parquet_rows::for_each_row;
 use super::row::{Row, RowKind};
 use super::source::Meter;
 
@@ -24,6 +27,7 @@ pub(super) struct Collector {
     open: Option<OpenClient>,
     ids: BTreeSet<String>,
     bad_rows: BadRows,
+    shaping: Shaping,
 }
 
 struct OpenClient {
@@ -45,9 +49,10 @@ pub(super) enum Reason {
 }
 
 impl Collector {
-    pub(super) fn new(bad_rows: BadRows, meter: Meter) -> Self {
+    pub(super) fn new(bad_rows: BadRows, columns: Columns, meter: Meter) -> Self {
+        let shaping = Shaping::new(columns);
         let ids = BTreeSet::new();
-        Self { clients: vec![], skipped: vec![], kind: None, stopped: None, meter, open: None, ids, bad_rows }
+        Self { clients: vec![], skipped: vec![], kind: None, stopped: None, meter, open: None, ids, bad_rows, shaping }
     }
 
     /// Reads the whole of `reader`, which has the form `form`.
@@ -62,6 +67,7 @@ impl Collector {
                 rows.deserialize(&mut json)?;
                 json.end()
             }),
+            FileForm::Parquet => unreachable!("its rows are not read as JSON"),
             FileForm::Lines => self.single_client(|rows| {
                 while json.end().is_err() {
                     rows.0.accept(Value::deserialize(&mut json)?)?;
@@ -69,6 +75,14 @@ impl Collector {
                 Ok(())
             }),
         }
+    }
+
+    /// Takes the rows of a Parquet file as those of one client.
+    pub(super) fn collect_parquet(&mut self, path: &Path) -> serde_json::Result<()> {
+        self.single_client(|rows| {
+            let accept = |row| rows.0.accept::<serde_json::Error>(row).map_err(|error| error.to_string());
+            for_each_row(path, accept).map_err(serde_json::Error::custom)
+        })
     }
 
     /// Where the reader stands, as a clause for an error.
@@ -111,6 +125,7 @@ impl Collector {
 
     fn accept<E: serde::de::Error>(&mut self, value: Value) -> Result<(), E> {
         self.meter.end_row();
+        let Some(value) = self.shaping.shape(value) else { return Ok(()) };
         let result = Row::from_json(value).and_then(|row| self.of_one_kind(row));
         let open = self.open.as_mut().expect("a row is read inside a client");
         let number = open.rows_seen;

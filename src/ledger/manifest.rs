@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -92,7 +93,16 @@ impl Manifest {
     /// Reads the manifest of the run in `run_folder`.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run_folder);
-        let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(LedgerError::malformed(&path, "it is not a plain file"));
+        }
+        let text = match fs::read(&path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(LedgerError::NoRun { path: run_folder.to_owned() });
+            }
+            Err(error) => return Err(LedgerError::io(&path)(error)),
+            Ok(bytes) => String::from_utf8(bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?,
+        };
         serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))
     }
 
@@ -126,6 +136,9 @@ impl Manifest {
     }
 }
 
+/// Stands for the contents of what is no plain file, such as a link or a pipe; no manifest has its hash.
+const NOT_PLAIN: &[u8] = b"fedreplay: not a plain file";
+
 /// Every file of a run that its manifest answers for, with size and hash, by path within the run.
 ///
 /// Left out are the manifest, wall-clock timings, reports (which can be made again), the lock and unfinished writes.
@@ -134,7 +147,8 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
     let mut folders = vec![run_folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(LedgerError::io(&folder))? {
-            let path = entry.map_err(LedgerError::io(&folder))?.path();
+            let entry = entry.map_err(LedgerError::io(&folder))?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(LedgerError::io(&folder))?);
             let within = path.strip_prefix(run_folder).expect("it was found in the run's folder");
             let name = within.to_string_lossy().replace('\\', "/");
             if ["timing", FILE_NAME, "report.html", "lock"].contains(&name.as_str())
@@ -142,8 +156,11 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
             {
                 continue;
             }
-            if path.is_dir() {
+            if kind.is_dir() {
                 folders.push(path);
+            } else if !kind.is_file() {
+                // A link may lead anywhere, a pipe may never end: they are named, and not followed.
+                found.insert(name, FileEntry { bytes: 0, blake3: Digest::of(NOT_PLAIN) });
             } else {
                 let bytes = fs::read(&path).map_err(LedgerError::io(&path))?;
                 found.insert(name, FileEntry { bytes: bytes.len() as u64, blake3: Digest::of(&bytes) });

@@ -18,7 +18,7 @@ pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
 pub use reader::{RoundChunks, read_table};
 pub use schema::{SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
-pub use tables::{EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
+pub use tables::{ClientDataRow, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
@@ -37,6 +37,12 @@ pub enum LedgerError {
     /// A file has the right form but impossible contents.
     #[error("failed to understand {path}: {reason}")]
     Malformed { path: PathBuf, reason: String },
+    /// There is no run where one was to be.
+    #[error("failed to find a run in {path}: it holds no manifest.json")]
+    NoRun { path: PathBuf },
+    /// The folder of a run cannot be made or written to.
+    #[error("failed to make a run's folder at {path}: {source}; choose another --out")]
+    Unwritable { path: PathBuf, source: std::io::Error },
     /// The folder holds something that must not be overwritten.
     #[error("failed to start a run in {path}: it already holds {what}; choose another --out, or remove the folder")]
     Occupied { path: PathBuf, what: &'static str },

@@ -25,7 +25,12 @@ pub(super) struct Part {
 pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
-        let path = entry.map_err(LedgerError::io(folder))?.path();
+        let entry = entry.map_err(LedgerError::io(folder))?;
+        let path = entry.path();
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            // A pipe would never end.
+            return Err(LedgerError::malformed(&path, "it is not a plain file"));
+        }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(range) = name.strip_suffix(".parquet") else { continue };
         let part = range.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));

@@ -130,3 +130,17 @@ table! {
         seconds: f64, "s", "wall-clock time of the computation";
     }
 }
+
+table! {
+    /// One row a client of a dataset: what `fedreplay data inspect` writes. It is no table of a run.
+    ClientDataRow, "clients" {
+        client: u32, "index", "position of the client in its data file";
+        client_id: String, "text", "name of the client in its data file";
+        samples: u64, "rows", "rows of the client";
+        instruction_mean: f64, "words or tokens", "mean length of what is asked";
+        instruction_deviation: f64, "words or tokens", "population deviation of it";
+        response_mean: f64, "words or tokens", "mean length of what is answered; of preferences, of the chosen answer";
+        response_deviation: f64, "words or tokens", "population deviation of it";
+        languages: String, "text", "rows by their attribute `language`, as `fr:12 en:3`";
+    }
+}

@@ -26,9 +26,12 @@ impl std::fmt::Display for Difference {
 /// Checks files, seal and digest chain of the run in `run_folder`. Every finding is returned; none means that all hold.
 ///
 /// # Errors
-/// Only if there is no manifest that can be read at all: then there is no run to check.
+/// Only if there is no manifest at all, so that there is no run to check; and if the disk cannot be read.
 pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
-    let manifest = Manifest::read(run_folder)?;
+    let manifest = match Manifest::read(run_folder) {
+        Err(LedgerError::Malformed { reason, .. }) => return Ok(vec![Difference(format!("manifest.json: {reason}"))]),
+        read => read?,
+    };
     let mut found = Vec::new();
     if manifest.seal != Some(manifest.expected_seal()) || !manifest.is_as_written(run_folder)? {
         found.push(Difference("manifest.json: it was changed after it was sealed".into()));
@@ -89,7 +92,25 @@ fn verify_chain(run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
 }
 
 /// The first difference between two runs' tables: table, round, row, column and both values.
+///
+/// A table that another program wrote, or damaged, is a difference too: it is not what a run writes.
+///
+/// # Errors
+/// If a run is not there or cannot be read from the disk.
 pub fn compare(left_folder: &Path, right_folder: &Path) -> Result<Option<Difference>, LedgerError> {
+    // Looked at first: a path that holds no run is no difference.
+    for folder in [left_folder, right_folder] {
+        Manifest::read(folder)?;
+    }
+    match compare_tables(left_folder, right_folder) {
+        Err(error @ (LedgerError::Malformed { .. } | LedgerError::Parquet { .. })) => {
+            Ok(Some(Difference(error.to_string())))
+        }
+        compared => compared,
+    }
+}
+
+fn compare_tables(left_folder: &Path, right_folder: &Path) -> Result<Option<Difference>, LedgerError> {
     let population = |folder| read_table(folder, PopulationRow::NAME);
     if let Some(found) = first_difference("population", &population(left_folder)?, &population(right_folder)?, 0) {
         return Ok(Some(found));

@@ -46,7 +46,10 @@ impl RunError {
             | Self::Federation(_)
             | Self::Simulation(_)
             | Self::Usage(_) => 2,
-            Self::Ledger(LedgerError::Occupied { .. }) => 2,
+            Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
+                2
+            }
+
             Self::Order(OrderError::Interrupted) => 130,
             _ => 1,
         }

@@ -20,13 +20,14 @@ impl RunFolder {
     /// [`LedgerError::Occupied`] if anything is in it.
     pub fn create(path: &Path) -> Result<Self, RunError> {
         let occupied = |what| LedgerError::Occupied { path: path.to_owned(), what };
-        if Manifest::path(path).exists() {
+        if holds_run(path) {
             return Err(occupied("a run").into());
         }
         if path.is_file() {
             return Err(occupied("a file").into());
         }
-        fs::create_dir_all(path).map_err(LedgerError::io(path))?;
+        let unwritable = |source| LedgerError::Unwritable { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(unwritable)?;
         if !is_unused(path).map_err(LedgerError::io(path))? {
             return Err(occupied("other files").into());
         }
@@ -45,7 +46,8 @@ impl RunFolder {
 
     fn lock(path: &Path) -> Result<Self, RunError> {
         let name = path.join("lock");
-        let file = File::create(&name).map_err(LedgerError::io(&name))?;
+        let unwritable = |source| LedgerError::Unwritable { path: path.to_owned(), source };
+        let file = File::create(&name).map_err(unwritable)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
             Err(TryLockError::WouldBlock) => {
@@ -54,6 +56,11 @@ impl RunFolder {
             Err(TryLockError::Error(source)) => Err(LedgerError::io(&name)(source).into()),
         }
     }
+}
+
+/// Whether a run was begun in a folder.
+pub fn holds_run(path: &Path) -> bool {
+    Manifest::path(path).exists()
 }
 
 /// Whether a folder holds nothing but what a run leaves that was killed before its manifest was written.

@@ -9,8 +9,8 @@ use fedreplay_sim::Seed;
 use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, peft};
 use crate::dataset::{
-    BadRows, ClientData, Federation, LongPrompts, Sample, SequenceRules, Template, Tokenised, Tokeniser, hold_out,
-    tokenise,
+    BadRows, ClientData, Columns, Federation, LongPrompts, Partition, Sample, SequenceRules, Template, Tokenised,
+    Tokeniser, hold_out, partition, tokenise, twin_of,
 };
 use crate::ledger::{Input, LedgerError};
 use crate::lineage::Rows;
@@ -49,8 +49,7 @@ impl Inputs {
         let reader = Reader::new(loaded)?;
         let model_folder = reader.model_folder()?;
         let mut read = BTreeMap::new();
-        let (data, path) = reader.federation(reader.data_file()?)?;
-        read.insert("data".to_owned(), input(path, data.content_hash));
+        let data = reader.dealt(&mut read)?;
         let clients = reader.clients(&data)?;
         let mut test = None;
         if let Some(file) = &loaded.scenario.data.test_file {
@@ -119,8 +118,7 @@ impl PlanInputs {
             return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config, &trace)?, read });
         }
         let reader = Reader::new(loaded)?;
-        let (data, path) = reader.federation(reader.data_file()?)?;
-        read.insert("data".to_owned(), input(path, data.content_hash));
+        let data = reader.dealt(&mut read)?;
         read.insert("tokenizer".to_owned(), input(reader.tokeniser_folder.clone(), reader.tokeniser.content_hash()));
         let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
@@ -172,7 +170,19 @@ impl<'a> Reader<'a> {
 
     fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
         let path = self.loaded.resolve(file);
-        Ok((Federation::read(&path, BadRows::Refuse)?, path))
+        Ok((Federation::read_columns(&path, &columns(&self.loaded.scenario.data.columns), BadRows::Refuse)?, path))
+    }
+
+    /// The data with its rows dealt to clients.
+    fn dealt(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, RunError> {
+        let (mut data, path) = self.federation(self.data_file()?)?;
+        note_twin(&data, &path, read);
+        let spec = &self.loaded.scenario.data;
+        let seed = Seed(self.loaded.scenario.seed);
+        data.clients = partition(std::mem::take(&mut data.clients), &dealing(&spec.partition), spec.rows, seed)
+            .map_err(|what| RunError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
+        read.insert("data".to_owned(), input(path, data.content_hash));
+        Ok(data)
     }
 
     fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, RunError> {
@@ -260,6 +270,38 @@ fn initial_adapter(
     }
     read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
     Ok(Arc::new(adapter))
+}
+
+/// The readers' word for the scenario's columns.
+fn columns(columns: &scenario::Columns) -> Columns {
+    match columns {
+        scenario::Columns::SingleTurn { instruction, input, response } => Columns::SingleTurn {
+            instruction: instruction.clone(),
+            input: input.clone(),
+            response: response.clone(),
+            drops_repeated: false,
+        },
+        _ => columns.name().map_or(Columns::FedLlmBench, |name| Columns::named(name).expect("every name is known")),
+    }
+}
+
+/// The readers' word for the scenario's partition.
+fn dealing(partition: &scenario::Partition) -> Partition {
+    match partition.clone() {
+        scenario::Partition::Natural => Partition::Natural,
+        scenario::Partition::Iid { clients } => Partition::Iid { clients },
+        scenario::Partition::ByAttribute { attribute } => Partition::ByAttribute { attribute },
+        scenario::Partition::Dirichlet { clients, alpha, attribute } => {
+            Partition::Dirichlet { clients, alpha, attribute }
+        }
+    }
+}
+
+/// Says in the manifest that the data is a synthetic twin, by an input of that role.
+fn note_twin(data: &Federation, path: &Path, read: &mut BTreeMap<String, Input>) {
+    if let Some(name) = data.clients.first().and_then(|client| twin_of(&client.id)) {
+        read.insert(format!("synthetic_twin_of_{name}"), input(path.to_owned(), data.content_hash));
+    }
 }
 
 /// One client with the training rows and the held-out rows of all.

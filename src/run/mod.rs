@@ -4,6 +4,7 @@
 //! dropped, late or cancelled is never trained.
 
 mod error;
+mod estimate;
 mod folder;
 mod inputs;
 mod outline;
@@ -12,14 +13,17 @@ mod play;
 mod privacy;
 mod replay;
 mod rows;
+mod sweep;
 mod task;
 mod timeline;
 mod timing;
 mod trace;
 
 pub use error::RunError;
+pub use estimate::Estimate;
 pub use inputs::{ClientRows, Inputs, PlanInputs};
 pub use play::{Observer, RoundReport, Settings, Summary, play, resume};
 pub use privacy::Spent;
 pub use replay::replay;
+pub use sweep::{CellRun, SweepObserver, sweep};
 pub use timing::{PlanDetail, PlanSettings, PlanSummary, STAND_IN_LOSS, plan};

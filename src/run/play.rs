@@ -55,7 +55,7 @@ pub struct RoundReport {
 }
 
 /// A finished run in figures.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
     pub run: PathBuf,
     pub digest: Digest,
@@ -76,6 +76,31 @@ pub struct Summary {
     pub bytes_up: u64,
     /// What differential privacy came to, where there is any.
     pub privacy: Option<Spent>,
+}
+
+impl Summary {
+    /// Keeps the summary beside the wall-clock figures of its run, outside of all hashes.
+    fn write(&self) -> Result<(), LedgerError> {
+        let path = Self::path(&self.run);
+        let text = serde_json::to_string_pretty(self).expect("figures can be written as JSON") + "\n";
+        atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))
+    }
+
+    /// The summary of a run that was finished before.
+    ///
+    /// # Errors
+    /// If it is not there, or is not one.
+    pub fn read(run: &Path) -> Result<Self, LedgerError> {
+        let path = Self::path(run);
+        let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
+        let summary: Self =
+            serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
+        Ok(Self { run: run.to_owned(), ..summary })
+    }
+
+    fn path(run: &Path) -> PathBuf {
+        run.join("timing").join("summary.json")
+    }
 }
 
 /// Plays a scenario into a new folder.
@@ -191,6 +216,9 @@ impl Prepared {
         }
         let mut inputs = Inputs::load(loaded, settings.device, &settings.numerics)?;
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
+        if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
+            tracing::warn!("{doubt}");
+        }
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
@@ -284,7 +312,9 @@ impl Prepared {
         manifest.list_files(folder.path())?;
         manifest.write(folder.path())?;
         let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
-        Ok(Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) })
+        let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
+        summary.write()?;
+        Ok(summary)
     }
 }
 

@@ -42,7 +42,7 @@ struct Terms {
 }
 
 /// What a run's privacy came to, for its summary.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Spent {
     /// [1] Epsilon of the whole run; none where nothing is guaranteed.
     pub epsilon: Option<f64>,

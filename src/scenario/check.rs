@@ -15,6 +15,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_population(scenario)?;
     check_server(scenario)?;
     check_rows(scenario)?;
+    if scenario.rounds > ROUNDS_MAX {
+        return fault("rounds", format!("it must be at most {ROUNDS_MAX}"));
+    }
     check_method(scenario)?;
     check_privacy::check(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
@@ -22,6 +25,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+/// Rounds beyond which the record of a run would fill any disk.
+const ROUNDS_MAX: u32 = 10_000_000;
 
 /// Rows of one task beyond which nobody trains: more would only be memory.
 const ROWS_PER_TASK_MAX: u64 = 10_000_000;

@@ -8,8 +8,8 @@ use ron::extensions::Extensions;
 
 use super::check::check;
 use super::method;
-use super::spec::Scenario;
 use super::spec::fidelity::{Reading, under};
+use super::spec::{Protocol, Scenario};
 use super::{ScenarioError, catalog, overrides};
 use crate::store::{Key, key_of};
 
@@ -53,6 +53,18 @@ impl Loaded {
     /// What can be played and is likely not meant.
     pub fn doubts(&self) -> Vec<String> {
         method::doubts(&self.scenario)
+    }
+
+    /// What may not be meant, now that the number of clients is known.
+    pub fn doubt_about_cohort(&self, clients: usize) -> Option<String> {
+        let wanted = match self.scenario.server.protocol {
+            Protocol::Synchronous { clients_per_round, .. }
+            | Protocol::Tiered { clients_per_round, .. }
+            | Protocol::Hierarchical { clients_per_round, .. } => clients_per_round,
+            _ => return None,
+        };
+        let asks = format!("server.protocol.clients_per_round asks for {wanted} clients, and there are {clients}");
+        (wanted as usize > clients).then(|| asks + ": every round asks all of them")
     }
 
     /// Checks the scenario against the number of clients that its data has.
@@ -122,6 +134,9 @@ pub(super) fn syntax(file: &Path, error: &SpannedError) -> ScenarioError {
 /// A message as it stands inside a sentence.
 fn lower_first(message: &str) -> String {
     let mut rest = message.chars();
+    if message.chars().nth(1).is_some_and(char::is_uppercase) || message.starts_with("NaN") {
+        return message.to_owned();
+    }
     rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
 }
 
@@ -141,22 +156,59 @@ fn suggestion(code: &ron::Error) -> String {
     }
 }
 
-/// The line of a field in the text, found by walking down its path.
+/// The line of a field in the text, found by walking down its path: a name by its colon, a number by counting the
+/// elements of a list.
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let mut from = 0;
-    for segment in field.split('.').filter(|segment| segment.parse::<usize>().is_err()) {
-        let at = text[from..]
-            .match_indices(segment)
-            .find(|(at, _)| text[from + at + segment.len()..].trim_start().starts_with(':'))?;
-        from += at.0;
+    for segment in field.split('.') {
+        from = match segment.parse::<usize>() {
+            Ok(index) => element(text, from, index)?,
+            Err(_) => from + name_at(&text[from..], segment)?,
+        };
     }
     Some(text[..from].matches('\n').count() + 1)
+}
+
+/// Where a field or key of this name stands in the text.
+fn name_at(text: &str, name: &str) -> Option<usize> {
+    let is_field = |at: usize| {
+        let rest = text[at + name.len()..].trim_start_matches('"').trim_start();
+        let before = text[..at].chars().next_back();
+        rest.starts_with(':') && !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-')
+    };
+    text.match_indices(name).map(|(at, _)| at).find(|&at| is_field(at))
+}
+
+/// Where the element of this index begins, in the list that begins first after `from`.
+fn element(text: &str, from: usize, index: usize) -> Option<usize> {
+    let list = from + text[from..].find('[')? + 1;
+    let (mut depth, mut commas, mut in_text, mut in_comment) = (0usize, 0, false, false);
+    let mut previous = ' ';
+    for (at, c) in text[list..].char_indices() {
+        match c {
+            '\n' => in_comment = false,
+            _ if in_comment => {}
+            '"' if previous != '\\' => in_text = !in_text,
+            _ if in_text => {}
+            '/' if previous == '/' => in_comment = true,
+            '(' | '[' | '{' => {
+                if depth == 0 && commas == index {
+                    return Some(list + at);
+                }
+                depth += 1;
+            }
+            ')' | ']' | '}' => depth = depth.checked_sub(1)?,
+            ',' if depth == 0 => commas += 1,
+            _ => {}
+        }
+        previous = c;
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Protocol;
 
     const MINIMAL: &str = r#"(
     name: "minimal",
@@ -224,6 +276,16 @@ mod tests {
     fn cross_field_mistakes_name_the_line() {
         let found = message(&MINIMAL.replace("device: \"laptop\"", "device: \"desktop\""), &[]);
         assert!(found.starts_with(":15: population.mix.0.device"), "{found}");
+        let second = "[\n            // (one, [two]\n            (share: 1, device: \"laptop\", link: \"home\"),\n            (share: 1,\n             device: \"desktop\", link: \"home\"),\n        ]";
+        let wrong = MINIMAL.replace("[(share: 1, device: \"laptop\", link: \"home\")]", second);
+        let found = message(&wrong, &[]);
+        assert!(found.starts_with(":19: population.mix.1.device"), "{found}");
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused() {
+        let twice = MINIMAL.replace("devices: {", "devices: {\"laptop\": (speed: \"2 TFLOP/s\"), ");
+        assert!(message(&twice, &[]).contains("`laptop` stands there twice"));
     }
 
     #[test]
@@ -234,6 +296,9 @@ mod tests {
         assert!(
             matches!(&scenario.server.protocol, Protocol::Synchronous { deadline: Some(d), .. } if d.0 == 90_000_000_000)
         );
+        let none = read(MINIMAL, &["server.protocol.deadline=None"]).expect("an optional field").scenario;
+        assert!(matches!(&none.server.protocol, Protocol::Synchronous { deadline: None, .. }));
+        assert!(message(MINIMAL, &["training.lr=None"]).contains("training.lr=None"));
         assert!(message(MINIMAL, &["training.lrr=1"]).contains("there is no field `lrr` here"));
         assert!(message(MINIMAL, &["rounds=0"]).contains("it must be at least 1"));
         assert!(message(MINIMAL, &["rounds"]).contains("path=value"));

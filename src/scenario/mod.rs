@@ -18,6 +18,7 @@ mod quantity;
 mod range;
 mod spec;
 mod steps;
+mod sweep;
 mod trace;
 
 pub use cost::TaskCosts;
@@ -27,4 +28,5 @@ pub use load::Loaded;
 pub use placement::{DeviceClass, LinkClass, Place, Placement};
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};
 pub use spec::*;
+pub use sweep::{Axis, Cell, Sweep, Variant};
 pub use trace::{Trace, TraceRow};

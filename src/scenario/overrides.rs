@@ -1,7 +1,7 @@
 //! `--set path=value`: changes one field of a scenario that has been read.
 //!
 //! The path names fields from the top, `server.protocol.deadline`; the name of an enum's variant may be left out. The
-//! value is JSON, or plain text where it is not. A variant whose fields all have defaults can be named alone.
+//! value is JSON, or plain text where it is not; `None` takes an optional field away, as in the file. A variant whose fields all have defaults can be named alone.
 
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, Sce
         Err(message) => message,
     };
     match &value {
+        Value::String(name) if name == "None" => set(&Value::Null).map_err(|_| error(first)),
         Value::String(name) if first.contains(NAMED_ALONE) => set(&json!({ name: {} })).map_err(error),
         _ => Err(error(first)),
     }

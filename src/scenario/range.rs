@@ -1,6 +1,39 @@
 //! Ranges that a field must lie in, checked while the file is read, so that the error knows line and column.
 
-use serde::{Deserialize, Deserializer, de::Error};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A map in which every name stands once: of two classes with one name, one would be lost without a word.
+pub fn unique<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Names<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Names<T> {
+        type Value = BTreeMap<String, T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((name, value)) = entries.next_entry::<String, T>()? {
+                if map.contains_key(&name) {
+                    return Err(A::Error::custom(format!("`{name}` stands there twice")));
+                }
+                map.insert(name, value);
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(Names(PhantomData))
+}
 
 /// An integer of at least 1.
 pub fn at_least_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>

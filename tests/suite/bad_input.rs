@@ -162,7 +162,12 @@ fn usage_mistakes_exit_with_2() {
     world.fedreplay(&["run", "scenario.ron", "--workers", "0"]).refused(2, &["--workers"]);
     world.fedreplay(&["run", "scenario.ron", "--device", "tpu"]).refused(2, &["cpu, cuda or cuda:N"]);
     world.fedreplay(&["run", "scenario.ron", "--set", "training.lrr=1"]).refused(2, &["no field `lrr`"]);
-    world.fedreplay(&["replay", "nothing"]).refused(1, &["nothing/manifest.json"]);
+    for command in ["replay", "verify", "resume"] {
+        world.fedreplay(&[command, "nothing"]).refused(2, &["failed to find a run in nothing"]);
+    }
+    world.fedreplay(&["run", "scenario.ron", "--out", "data.json/run"]).refused(2, &["data.json/run", "--out"]);
+    world.fedreplay(&["run", "scenario.ron", "--store", "data.json"]).refused(2, &["data.json", "--store"]);
+    world.fedreplay(&["run", "scenario.ron", "--set", "rounds=4294967295"]).refused(2, &["rounds: it must be at most"]);
 }
 
 #[test]

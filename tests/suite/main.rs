@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod determinism;
+mod gpu_scenario;
 mod interruption;
 mod methods;
 mod parity;
@@ -11,6 +12,7 @@ mod quickstart;
 mod real_data;
 mod record;
 mod support;
+mod sweeps;
 mod traces;
 mod training;
 mod virtual_time;

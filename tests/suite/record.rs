@@ -116,7 +116,7 @@ fn verify_finds_any_changed_missing_or_added_file() {
         fs::write(run.join(&name), &changed).expect("a writable file");
         match name.as_str() {
             // A byte of the manifest may break its form instead of its seal.
-            "manifest.json" => assert_ne!(world.fedreplay(&["verify", "run"]).code, Some(0)),
+            "manifest.json" => check("manifest.json"),
             name => check(name),
         }
         fs::write(run.join(&name), &bytes).expect("a writable file");
@@ -124,6 +124,16 @@ fn verify_finds_any_changed_missing_or_added_file() {
     fs::write(run.join("ledger/stray.txt"), "x").expect("a writable folder");
     check("ledger/stray.txt: the manifest does not know this file");
     fs::remove_file(run.join("ledger/stray.txt")).expect("it is there");
+    // Neither a link that leads back nor a pipe that never ends is followed.
+    std::os::unix::fs::symlink("..", run.join("ledger/loop")).expect("a writable folder");
+    check("ledger/loop: the manifest does not know this file");
+    fs::remove_file(run.join("ledger/loop")).expect("it is there");
+    let events = run.join("ledger/events/00001-00003.parquet");
+    fs::remove_file(&events).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(&events).status().expect("mkfifo is there");
+    assert!(made.success());
+    check("ledger/events/00001-00003.parquet: its hash is");
+    fs::remove_file(&events).expect("it is there");
     fs::remove_file(run.join("adapters/round-00002/adapter_config.json")).expect("it is there");
     check("adapters/round-00002/adapter_config.json: the file is missing");
 }
@@ -155,5 +165,26 @@ fn diff_names_round_table_row_and_column() {
     let said = world.fedreplay(&["diff", "a", "b"]);
     assert_eq!(said.code, Some(3), "{}", said.stderr);
     assert!(said.stdout.starts_with("different: round 1, table tasks, row "), "{}", said.stdout);
-    world.fedreplay(&["diff", "a", "a"]).succeeded();
+    let said = world.fedreplay(&["diff", "a", "a", "--json"]).succeeded();
+    let last: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["same"], true);
+    // A table that another program wrote is a difference, wherever it differs.
+    let (from, to) = ("a/ledger/population/00000-00000.parquet", "b/ledger/tasks/00001-00003.parquet");
+    fs::copy(world.path(from), world.path(to)).expect("a readable table");
+    let said = world.fedreplay(&["diff", "a", "b"]);
+    assert_eq!(said.code, Some(3), "{}{}", said.stdout, said.stderr);
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_panic() {
+    let world = World::new();
+    world.run("run", &["--set", "rounds=1"]).succeeded();
+    let mut command = world.command(&["verify", "run"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let said = super::support::Said::of(command.stdout(full).output().expect("the binary can be run"));
+    said.refused(1, &["failed to write to standard output"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let said = super::support::Said::of(command.stdout(writer).output().expect("the binary can be run"));
+    said.refused(141, &[]);
 }

@@ -2,6 +2,7 @@
 
 mod algorithm;
 mod batches;
+mod data;
 pub(super) mod fidelity;
 mod network;
 mod population;
@@ -13,6 +14,7 @@ mod training;
 
 pub use algorithm::{Algorithm, Correction, FirstMoment, Momentum, SecondMoment, Weights};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
+pub use data::{Columns, Partition};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
@@ -127,6 +129,15 @@ pub struct Data {
     /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// Where the rows' texts stand.
+    #[serde(default)]
+    pub columns: Columns,
+    /// How rows are dealt to clients.
+    #[serde(default)]
+    pub partition: Partition,
+    /// [rows] Rows drawn before they are dealt; none is all.
+    #[serde(default)]
+    pub rows: Option<u32>,
     /// Ids of the clients that take part, of those in the file; none is all. Their order is the file's.
     #[serde(default)]
     pub clients: Option<Vec<String>>,

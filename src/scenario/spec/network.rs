@@ -8,6 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::quantity::{Duration, Rate};
+use super::super::range;
 
 /// What lies between the clients' own links and the server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,7 @@ pub enum Network {
         /// Node of the server.
         server: String,
         /// Node at which the clients of a region attach, by region.
+        #[serde(deserialize_with = "range::unique")]
         regions: BTreeMap<String, String>,
         links: Vec<GraphLink>,
     },

@@ -17,9 +17,9 @@ pub struct Population {
     /// `mix` names and `devices` lacks are taken from it; in the resolved scenario they stand under `devices`.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "range::unique")]
     pub devices: BTreeMap<String, Device>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "range::unique")]
     pub links: BTreeMap<String, Link>,
     /// Groups of clients. Shares are normalised; who belongs where follows from the seed. It may be empty where a trace
     /// tells everything.

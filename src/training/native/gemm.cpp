@@ -12,9 +12,9 @@
 namespace fedreplay {
 namespace {
 
-// Inner indices of a panel of b, which stays in the first-level cache; columns of b packed at a time; and rows of a that
-// stay in the second-level cache while the panels pass.
-constexpr int64_t INNER = 192, COLUMNS = 1536, ROWS_AT_A_TIME = 480;
+// Inner indices of a panel of b; columns of b packed at a time; and rows of a that stay in the second-level cache while the
+// panels pass. Many inner indices make for few passes over c, which is what large products wait for.
+constexpr int64_t INNER = 768, COLUMNS = 384, ROWS_AT_A_TIME = 120;
 constexpr int64_t SPACED = INNER + 16;
 
 struct Free {
@@ -87,11 +87,14 @@ void pack_panels(Matrix b, int64_t inner, int64_t columns, int64_t width, float*
   }
 }
 
-// One tile of c: ROWS rows and up to one panel's columns, `there` of which exist.
-using Tile = void (*)(Matrix a, const float* panel, float* c, int64_t stride, int64_t inner, bool load, int64_t there);
+// One tile of c: ROWS rows and up to one panel's columns, `there` of which exist. a is given as three words: as a struct
+// it would be copied to the stack in a width that the processor cannot forward from the stores before it.
+using Tile = void (*)(const float* a, int64_t rows_apart, int64_t columns_apart, const float* panel, float* c,
+                      int64_t stride, int64_t inner, bool load, int64_t there);
 
 template <int ROWS>
-void tile_avx2(Matrix a, const float* panel, float* c, int64_t stride, int64_t inner, bool load, int64_t there) {
+void tile_avx2(const float* a, int64_t rows_apart, int64_t columns_apart, const float* panel, float* c, int64_t stride,
+               int64_t inner, bool load, int64_t there) {
   __m256 sum[ROWS][2];
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256i left = _mm256_cmpgt_epi32(_mm256_set1_epi32(int(there)), lanes);
@@ -101,12 +104,12 @@ void tile_avx2(Matrix a, const float* panel, float* c, int64_t stride, int64_t i
     sum[i][0] = load ? _mm256_maskload_ps(c + i * stride, left) : _mm256_setzero_ps();
     sum[i][1] = load ? _mm256_maskload_ps(c + i * stride + 8, right) : _mm256_setzero_ps();
   }
-  const float* row = a.data;
-  for (int64_t k = 0; k < inner; k++, panel += 16, row += a.columns) {
+  const float* row = a;
+  for (int64_t k = 0; k < inner; k++, panel += 16, row += columns_apart) {
     __m256 b0 = _mm256_load_ps(panel), b1 = _mm256_load_ps(panel + 8);
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
-      __m256 value = _mm256_broadcast_ss(row + i * a.rows);
+      __m256 value = _mm256_broadcast_ss(row + i * rows_apart);
       sum[i][0] = _mm256_fmadd_ps(value, b0, sum[i][0]);
       sum[i][1] = _mm256_fmadd_ps(value, b1, sum[i][1]);
     }
@@ -119,9 +122,16 @@ void tile_avx2(Matrix a, const float* panel, float* c, int64_t stride, int64_t i
 }
 
 template <int ROWS>
-__attribute__((target("avx512f"))) void tile_avx512(Matrix a, const float* panel, float* c, int64_t stride,
-                                                    int64_t inner, bool load, int64_t there) {
+__attribute__((target("avx512f"))) void tile_avx512(const float* a, int64_t rows_apart, int64_t columns_apart,
+                                                    const float* panel, float* c, int64_t stride, int64_t inner,
+                                                    bool load, int64_t there) {
   __m512 sum[ROWS][2];
+  // The next tile of c is below this one: it is on its way while this one is computed.
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; i++) {
+    _mm_prefetch(reinterpret_cast<const char*>(c + (ROWS + i) * stride), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(c + (ROWS + i) * stride + 31), _MM_HINT_T0);
+  }
   const uint32_t all = there >= 32 ? 0xffffffffu : (1u << there) - 1;
   const __mmask16 left = __mmask16(all), right = __mmask16(all >> 16);
 #pragma GCC unroll 16
@@ -129,12 +139,12 @@ __attribute__((target("avx512f"))) void tile_avx512(Matrix a, const float* panel
     sum[i][0] = load ? _mm512_maskz_loadu_ps(left, c + i * stride) : _mm512_setzero_ps();
     sum[i][1] = load ? _mm512_maskz_loadu_ps(right, c + i * stride + 16) : _mm512_setzero_ps();
   }
-  const float* row = a.data;
-  for (int64_t k = 0; k < inner; k++, panel += 32, row += a.columns) {
+  const float* row = a;
+  for (int64_t k = 0; k < inner; k++, panel += 32, row += columns_apart) {
     __m512 b0 = _mm512_load_ps(panel), b1 = _mm512_load_ps(panel + 16);
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++) {
-      __m512 value = _mm512_set1_ps(row[i * a.rows]);
+      __m512 value = _mm512_set1_ps(row[i * rows_apart]);
       sum[i][0] = _mm512_fmadd_ps(value, b0, sum[i][0]);
       sum[i][1] = _mm512_fmadd_ps(value, b1, sum[i][1]);
     }
@@ -191,7 +201,7 @@ void gemm(Matrix a, Matrix b, float* c, int64_t stride, int64_t inner, bool accu
         for (int64_t n = 0; n < columns; n += tiles.width) {
           for (int64_t i = top; i < bottom; i += tiles.rows) {
             int64_t rows = std::min(tiles.rows, bottom - i);
-            tiles.tiles[rows - 1]({block.data + (i - top) * block.rows, block.rows, block.columns}, panels + n * depth,
+            tiles.tiles[rows - 1](block.data + (i - top) * block.rows, block.rows, block.columns, panels + n * depth,
                                   c + i * stride + j + n, stride, depth, accumulate || k > 0,
                                   std::min(tiles.width, columns - n));
           }
@@ -216,7 +226,7 @@ void gemm_packed(Matrix a, const float* packed, int64_t inner, int64_t from, int
       const float* panel = packed + n * inner + (from + k) * tiles.width;
       for (int64_t i = 0; i < rows; i += tiles.rows) {
         int64_t there = std::min(tiles.rows, rows - i);
-        tiles.tiles[there - 1]({a.data + i * a.rows + k * a.columns, a.rows, a.columns}, panel,
+        tiles.tiles[there - 1](a.data + i * a.rows + k * a.columns, a.rows, a.columns, panel,
                                c + i * stride + n - left, stride, some, accumulate || k > 0,
                                std::min(tiles.width, right - n));
       }

@@ -63,6 +63,41 @@ fn a_row_has_the_same_loss_bits_in_any_batch() {
     }
 }
 
+/// Rows that are packed into one pass do not see each other, forward or backward: another row beside it leaves a row's loss
+/// bits as they are, and the gradient of the pack is the sum of the rows' own.
+#[test]
+fn packed_rows_do_not_contaminate_each_other() {
+    for config in configs() {
+        let trainer = trainer(&config, Precision::F64, &["all-linear"]);
+        let adapter = adapter(&trainer, 1);
+        let rows =
+            [(19, 4, 1), (19, 9, 2), (7, 3, 3)].map(|(length, first, seed)| sample(&config, length, first, seed));
+        let optimizer = crate::training::Optimizer::Sgd { momentum: 0.0 };
+        let accumulation = crate::training::Accumulation::PerToken;
+        let moved = |rows: Vec<Arc<Sample>>| {
+            let targets = crate::training::runner::targets(&rows) as f64;
+            let hyper = Hyper { optimizer, learning_rate: 1e6, clip_norm: None, accumulation, ..Hyper::default() };
+            let outcome = trainer.train(&[job(adapter.clone(), vec![vec![rows]], hyper)]).unwrap().remove(0);
+            let values = outcome.adapter.values.iter().zip(&adapter.values);
+            values.map(|(after, before)| (f64::from(*after) - f64::from(*before)) * targets).collect::<Vec<f64>>()
+        };
+        let packed = moved(rows.to_vec());
+        let apart = rows.iter().map(|row| moved(vec![row.clone()])).reduce(|mut sum, one| {
+            sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+            sum
+        });
+        let largest = packed.iter().fold(0.0f64, |most, v| most.max(v.abs()));
+        for (packed, apart) in packed.iter().zip(apart.unwrap()) {
+            assert!((packed - apart).abs() < 2e-6 * largest, "{:?}: {packed} {apart}", config.architecture);
+        }
+        let losses = |rows: &[Arc<Sample>]| trainer.evaluate(&adapter, rows).unwrap();
+        let beside = losses(&[rows[0].clone(), sample(&config, 19, 9, 4), rows[2].clone()]);
+        let before = losses(&rows);
+        assert_eq!((beside[0], beside[2]), (before[0], before[2]));
+        assert_ne!(beside[1], before[1]);
+    }
+}
+
 /// Random cohorts: any rows, any split into steps, any order, one to four threads.
 fn random_cohort(trainer: &Trainer, config: &Config, seed: u64) -> Vec<Job> {
     let mut stream = Stream::new(Seed(seed), Purpose::SyntheticData, 1 << 50);

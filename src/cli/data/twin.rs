@@ -1,0 +1,47 @@
+//! `fedreplay data twin`: writes a synthetic twin of one of FedLLM-Bench's datasets.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use fedreplay_sim::Seed;
+
+use super::io;
+use crate::dataset::{Twin, TwinSettings, write_twin};
+use crate::run::RunError;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// fed-aya, fed-chatbot-it, fed-wildchat, fed-wildchat-multi or fed-chatbot-pa.
+    #[arg(value_parser = named)]
+    name: &'static Twin,
+    /// The file to write; its manifest is written beside it.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Another seed gives another twin with the same figures.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Factor on the lengths of all texts, above 0 and at most 1: tiny models read short rows.
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = scale)]
+    length_scale: f64,
+}
+
+fn named(name: &str) -> Result<&'static Twin, String> {
+    let known = || Twin::all().iter().map(|twin| twin.name).collect::<Vec<_>>().join(", ");
+    Twin::named(name).ok_or_else(|| format!("known are {}", known()))
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    if value > 0.0 && value <= 1.0 { Ok(value) } else { Err("it must be above 0 and at most 1".to_owned()) }
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
+    let manifest = write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))?;
+    println!("wrote       {}", arguments.out.display());
+    println!("clients     {}", manifest.clients);
+    println!("samples     {}", manifest.samples);
+    println!("note        {}", manifest.notice);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,210 @@
+//! How rows are dealt to clients: as they stand, all alike, by an attribute, or unevenly by one.
+
+use std::collections::BTreeMap;
+
+use fedreplay_sim::{Purpose, Seed, Stream};
+
+use super::federation::ClientData;
+use super::row::Row;
+
+/// A rule for dealing rows to clients.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Partition {
+    /// As the file has them.
+    #[default]
+    Natural,
+    /// Shuffled and dealt in turn.
+    Iid { clients: u32 },
+    /// Each value of the attribute is shared out among the clients by a draw of the Dirichlet law: the smaller alpha, the
+    /// fewer clients have most of a value (Hsu et al. 2019).
+    Dirichlet { clients: u32, alpha: f64, attribute: String },
+    /// One client a value of the attribute, in the order of the values.
+    ByAttribute { attribute: String },
+}
+
+/// Deals the rows of all clients anew. `rows` draws so many of them first.
+///
+/// Draws of `Purpose::Partition`: the shuffle is entity 0, the shares of the k-th value of an attribute entity k + 1.
+///
+/// # Errors
+/// In words: an attribute that a row lacks, or fewer rows than clients.
+pub fn partition(
+    clients: Vec<ClientData>,
+    rule: &Partition,
+    rows: Option<u32>,
+    seed: Seed,
+) -> Result<Vec<ClientData>, String> {
+    if *rule == Partition::Natural && rows.is_none() {
+        return Ok(clients);
+    }
+    if *rule == Partition::Natural {
+        return Err("data.rows draws from pooled rows; data.partition must say how they are dealt".into());
+    }
+    let mut pooled: Vec<Row> = clients.into_iter().flat_map(|client| client.rows).collect();
+    Stream::new(seed, Purpose::Partition, 0).shuffle(&mut pooled);
+    pooled.truncate(rows.map_or(usize::MAX, |rows| rows as usize));
+    let dealt = match rule {
+        Partition::Natural => unreachable!("answered above"),
+        Partition::Iid { clients } => in_turn(pooled, *clients as usize),
+        Partition::ByAttribute { attribute } => {
+            let values = by_value(pooled, attribute)?;
+            return Ok(values.into_iter().map(|(id, rows)| ClientData { id, rows }).collect());
+        }
+        Partition::Dirichlet { clients, alpha, attribute } => {
+            unevenly(by_value(pooled, attribute)?, *clients as usize, *alpha, seed)
+        }
+    };
+    if dealt.iter().any(Vec::is_empty) {
+        return Err(format!(
+            "{} clients were to share {} rows",
+            dealt.len(),
+            dealt.iter().map(Vec::len).sum::<usize>()
+        ));
+    }
+    let width = dealt.len().saturating_sub(1).to_string().len();
+    let client = |(index, rows): (usize, Vec<Row>)| ClientData { id: format!("client-{index:0width$}"), rows };
+    Ok(dealt.into_iter().enumerate().map(client).collect())
+}
+
+fn in_turn(rows: Vec<Row>, clients: usize) -> Vec<Vec<Row>> {
+    let mut dealt = vec![Vec::new(); clients];
+    rows.into_iter().enumerate().for_each(|(index, row)| dealt[index % clients].push(row));
+    dealt
+}
+
+/// Rows by the value of an attribute, values in ascending order.
+fn by_value(rows: Vec<Row>, attribute: &str) -> Result<BTreeMap<String, Vec<Row>>, String> {
+    let mut values: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for row in rows {
+        let value = match row.attributes.get(attribute) {
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => {
+                let known: Vec<&str> = row.attributes.keys().map(String::as_str).collect();
+                return Err(format!("a row has no attribute {attribute:?}; it has: {}", known.join(", ")));
+            }
+        };
+        values.entry(value).or_default().push(row);
+    }
+    Ok(values)
+}
+
+fn unevenly(values: BTreeMap<String, Vec<Row>>, clients: usize, alpha: f64, seed: Seed) -> Vec<Vec<Row>> {
+    let mut dealt = vec![Vec::new(); clients];
+    for (value, rows) in values.into_values().enumerate() {
+        let mut stream = Stream::new(seed, Purpose::Partition, value as u64 + 1);
+        let shares: Vec<f64> = (0..clients).map(|_| gamma(&mut stream, alpha)).collect();
+        let total: f64 = shares.iter().sum();
+        let (count, mut rows) = (rows.len(), rows.into_iter());
+        let (mut reached, mut given) = (0.0, 0);
+        for (client, share) in shares.into_iter().enumerate() {
+            reached += share / total;
+            let until = if client + 1 == clients { count } else { (reached * count as f64).round() as usize };
+            dealt[client].extend(rows.by_ref().take(until.saturating_sub(given)));
+            given = given.max(until);
+        }
+    }
+    // A client of no rows would be none: it takes one from the richest.
+    while let Some(poor) = dealt.iter().position(Vec::is_empty) {
+        let rich =
+            (0..clients).max_by_key(|&client| (dealt[client].len(), clients - client)).expect("there are clients");
+        if dealt[rich].len() < 2 {
+            break;
+        }
+        let row = dealt[rich].pop().expect("it has two");
+        dealt[poor].push(row);
+    }
+    dealt
+}
+
+/// A draw of the gamma law of this shape and scale 1 (Marsaglia and Tsang 2000), for a shape below 1 by their power rule.
+/// It is never 0, so that shares can be taken.
+fn gamma(stream: &mut Stream, shape: f64) -> f64 {
+    let boost = if shape < 1.0 { libm::pow(1.0 - stream.unit(), 1.0 / shape) } else { 1.0 };
+    let d = shape.max(if shape < 1.0 { shape + 1.0 } else { shape }) - 1.0 / 3.0;
+    let c = 1.0 / libm::sqrt(9.0 * d);
+    loop {
+        // Box and Muller: one normal from two uniforms.
+        let (u, angle) = (1.0 - stream.unit(), std::f64::consts::TAU * stream.unit());
+        let x = libm::sqrt(-2.0 * libm::log(u)) * libm::cos(angle);
+        let v = (1.0 + c * x).powi(3);
+        let accepted = 1.0 - stream.unit();
+        if v > 0.0 && libm::log(accepted) < 0.5 * x * x + d - d * v + d * libm::log(v) {
+            return (boost * d * v).max(f64::MIN_POSITIVE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pooled(rows: usize) -> Vec<ClientData> {
+        let row = |n: usize| {
+            Row::from_json(json!({"instruction": n.to_string(), "response": "r", "kind": format!("k{}", n % 4)}))
+                .unwrap()
+        };
+        vec![ClientData { id: "local".into(), rows: (0..rows).map(row).collect() }]
+    }
+
+    fn names(clients: &[ClientData]) -> Vec<Vec<String>> {
+        let name = |row: &Row| match &row.content {
+            crate::dataset::Content::SingleTurn { instruction, .. } => instruction.clone(),
+            _ => unreachable!("all rows are single-turn"),
+        };
+        clients.iter().map(|client| client.rows.iter().map(name).collect()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_is_dealt_once(seed: u64, rows in 8..200usize, clients in 1..8u32, alpha in 0.05..20.0f64) {
+            for rule in [
+                Partition::Iid { clients },
+                Partition::Dirichlet { clients, alpha, attribute: "kind".into() },
+                Partition::ByAttribute { attribute: "kind".into() },
+            ] {
+                let dealt = partition(pooled(rows), &rule, None, Seed(seed)).unwrap();
+                prop_assert!(dealt.iter().all(|client| !client.rows.is_empty()));
+                let mut all: Vec<usize> = names(&dealt).concat().iter().map(|name| name.parse().unwrap()).collect();
+                all.sort_unstable();
+                prop_assert_eq!(all, (0..rows).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn rules_do_what_they_say() {
+        let even = partition(pooled(100), &Partition::Iid { clients: 3 }, Some(10), Seed(1)).unwrap();
+        assert_eq!(even.iter().map(|client| client.rows.len()).collect::<Vec<_>>(), [4, 3, 3]);
+        assert_ne!(
+            names(&even),
+            names(&partition(pooled(100), &Partition::Iid { clients: 3 }, Some(10), Seed(2)).unwrap())
+        );
+        let attribute = || "kind".to_owned();
+        let apart = partition(pooled(100), &Partition::ByAttribute { attribute: attribute() }, None, Seed(1)).unwrap();
+        assert_eq!(apart.iter().map(|client| client.id.as_str()).collect::<Vec<_>>(), ["k0", "k1", "k2", "k3"]);
+        // The mean share of a client's most frequent kind: near one kind in four under a large alpha, near one under a small.
+        let purity = |alpha| {
+            let rule = Partition::Dirichlet { clients: 10, alpha, attribute: attribute() };
+            let dealt = partition(pooled(4_000), &rule, None, Seed(7)).unwrap();
+            let share = |client: &ClientData| {
+                let mut counts = BTreeMap::new();
+                client.rows.iter().for_each(|row| *counts.entry(row.attributes["kind"].to_string()).or_insert(0) += 1);
+                f64::from(*counts.values().max().unwrap()) / client.rows.len() as f64
+            };
+            dealt.iter().map(share).sum::<f64>() / 10.0
+        };
+        assert!(purity(100.0) < 0.35 && purity(0.1) > 0.6, "{} and {}", purity(100.0), purity(0.1));
+    }
+
+    #[test]
+    fn what_cannot_be_dealt_is_refused() {
+        let refused = |rule, rows| partition(pooled(4), &rule, rows, Seed(1)).unwrap_err();
+        assert!(refused(Partition::ByAttribute { attribute: "language".into() }, None).contains("it has: kind"));
+        assert!(refused(Partition::Iid { clients: 5 }, None).contains("5 clients were to share 4 rows"));
+        assert!(refused(Partition::Natural, Some(2)).contains("data.partition"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Sweeps: what several settings train the same way is trained once.
+
+use std::fs;
+
+use arrow::array::{Array, AsArray};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::support::World;
+
+const SWEEP: &str = r#"(
+    name: "widths",
+    scenario: "scenario.ron",
+    set: ["rounds=2"],
+    axes: [(path: "server.uplink", values: [WIDTHS])],
+)"#;
+
+/// A world in which all who are asked count, however long they take: the network changes times and nothing else.
+fn world(widths: usize) -> World {
+    let world = World::new();
+    world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 2");
+    world.edit("scenario.ron", ", dropout: (during_training: 0.3)", "");
+    let values: Vec<String> = (1..=widths).map(|width| format!("\"{} Mbit/s\"", width * 2)).collect();
+    world.write("sweep.ron", &SWEEP.replace("WIDTHS", &values.join(", ")));
+    world
+}
+
+/// Training orders that were computed, not found, in all runs of a sweep.
+fn trained(world: &World, sweep: &str) -> usize {
+    let mut count = 0;
+    for entry in fs::read_dir(world.path(sweep)).expect("the sweep's folder") {
+        let orders = entry.expect("a readable folder").path().join("timing/orders.parquet");
+        let Ok(file) = fs::File::open(orders) else { continue };
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).expect("a table");
+        for rows in reader.map(|rows| rows.expect("rows")) {
+            let kinds = rows.column_by_name("kind").expect("a column").as_string::<i32>().clone();
+            let found = rows.column_by_name("from_store").expect("a column").as_boolean().clone();
+            count += (0..kinds.len()).filter(|&row| kinds.value(row) == "train" && !found.value(row)).count();
+        }
+    }
+    count
+}
+
+#[test]
+fn twenty_bandwidths_train_what_one_does() {
+    let world = world(20);
+    let said = world.fedreplay(&["sweep", "sweep.ron", "--out", "sweep", "--json"]).succeeded();
+    let last: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+    let runs = last["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 20);
+    let all = |field: &str| runs.iter().map(|run| run["summary"][field].clone()).collect::<Vec<_>>();
+    assert!(all("loss_after").windows(2).all(|pair| pair[0] == pair[1]), "the same models");
+    assert!(all("simulated_ns").windows(2).all(|pair| pair[0].as_u64() >= pair[1].as_u64()), "wider links are faster");
+    assert_ne!(all("simulated_ns")[0], all("simulated_ns")[19]);
+    let swept = trained(&world, "sweep");
+    world.fedreplay(&["run", "scenario.ron", "--set", "rounds=2", "--out", "one/run", "--store", "fresh"]).succeeded();
+    assert_eq!(swept, trained(&world, "one"), "no step is trained twice");
+    // What is there is not played again, and the last cell is one that any store gives.
+    let again = world.fedreplay(&["sweep", "sweep.ron", "--out", "sweep", "--store", "none"]).succeeded();
+    assert_eq!(said.stdout.lines().count(), again.stdout.lines().count() + 1);
+    let cell = "sweep/0020-uplink-40-Mbit-s";
+    world.fedreplay(&["verify", cell]).succeeded();
+    world.fedreplay(&["replay", cell]).succeeded();
+}
+
+#[test]
+fn seeds_are_compared_in_pairs() {
+    let world = World::new();
+    world.write(
+        "sweep.ron",
+        r#"(name: "rates", scenario: "scenario.ron", set: ["rounds=1"], seeds: [1, 2],
+            variants: [(name: "slow"), (name: "fast", set: ["training.lr=0.03"])])"#,
+    );
+    let said = world.fedreplay(&["sweep", "sweep.ron"]).succeeded();
+    let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).expect("a line").to_owned();
+    assert!(line("fast").matches('±').count() == 2, "{}", said.stdout);
+    assert!(world.path("runs/rates/0003-fast-seed-1/manifest.json").is_file());
+    // The folder of a cell holds a run of that cell, or nothing is played.
+    world.edit("sweep.ron", "0.03", "0.04");
+    world.fedreplay(&["sweep", "sweep.ron"]).refused(2, &["0003-fast-seed-1", "another scenario"]);
+}
+
+#[test]
+fn mistakes_in_a_sweep_are_named() {
+    let world = World::new();
+    let refused = |text: &str, parts: &[&str]| {
+        world.write("sweep.ron", text);
+        world.fedreplay(&["sweep", "sweep.ron", "--out", "out"]).refused(2, parts);
+        assert!(!world.path("out").exists());
+    };
+    refused(r#"(name: "s", scenario: "scenario.ron", seed: [1])"#, &["sweep.ron:1:", "did you mean `seeds`?"]);
+    refused(r#"(name: "s", scenario: "scenario.ron", seeds: [1, 1])"#, &["seeds", "once"]);
+    refused(r#"(name: "s", scenario: "other.ron")"#, &["other.ron"]);
+    refused(r#"(name: "s", scenario: "scenario.ron", axes: [(path: "roundss", values: ["1"])])"#, &["roundss=1"]);
+    refused(r#"(name: "../s", scenario: "scenario.ron")"#, &["name", "letters"]);
+}
