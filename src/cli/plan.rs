@@ -94,8 +94,9 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
         ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
         ("devices", format!("{:.1} hours training, {:.1} hours on tasks", summary.training_hours, summary.busy_hours)),
         ("energy", format!("{:.3} kWh", summary.energy_kwh)),
-        ("wall clock", format!("{:.1} s", summary.wall_seconds)),
     ]);
+    lines.extend(summary.privacy.iter().flat_map(super::summary::privacy));
+    lines.extend([("wall clock", format!("{:.1} s", summary.wall_seconds))]);
     if let (Some(run), Some(digest)) = (&summary.run, &summary.digest) {
         lines.push(("run", run.display().to_string()));
         lines.push(("digest", digest.to_string()));

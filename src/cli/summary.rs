@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::output::say;
 use super::units;
-use crate::run::Summary;
+use crate::run::{Spent, Summary};
 
 /// Prints the summary on stdout; with `as_json` its last line is one JSON object.
 pub fn print(summary: &Summary, as_json: bool) {
@@ -40,15 +40,7 @@ pub fn print(summary: &Summary, as_json: bool) {
         ("run", summary.run.display().to_string()),
         ("digest", summary.digest.to_string()),
     ]);
-    if let Some(privacy) = &summary.privacy {
-        let epsilon = privacy.epsilon.map_or("epsilon infinite".to_owned(), |epsilon| format!("epsilon {epsilon:.4}"));
-        lines.push(("privacy", format!("{epsilon} at delta {} ({})", privacy.delta, privacy.statement)));
-        if privacy.rounds_not_run > 0 {
-            let rounds = privacy.rounds_not_run;
-            lines
-                .push(("budget", format!("spent: {rounds} more rounds would exceed privacy.epsilon and were not run")));
-        }
-    }
+    lines.extend(summary.privacy.iter().flat_map(privacy));
     for (name, value) in lines {
         say!("{name:<12}{value}");
     }
@@ -56,6 +48,17 @@ pub fn print(summary: &Summary, as_json: bool) {
     if as_json {
         say!("{}", json!(summary));
     }
+}
+
+/// What privacy was spent, and whether it ended the run.
+pub fn privacy(spent: &Spent) -> Vec<(&'static str, String)> {
+    let epsilon = spent.epsilon.map_or("epsilon infinite".to_owned(), |epsilon| format!("epsilon {epsilon:.4}"));
+    let mut lines = vec![("privacy", format!("{epsilon} at delta {} ({})", spent.delta, spent.statement))];
+    if spent.rounds_not_run > 0 {
+        let rounds = spent.rounds_not_run;
+        lines.push(("budget", format!("spent: {rounds} more rounds would exceed privacy.epsilon and were not run")));
+    }
+    lines
 }
 
 /// Says on stderr which updates could not be used: a run that learnt nothing must not read like one that did.

@@ -46,7 +46,10 @@ impl Clipping {
             Self::Fixed { .. } | Self::Adaptive(_) => clip_to(update, norm),
             Self::PerLayer { .. } => {
                 let bound = norm / libm::sqrt(modules.len() as f64);
-                modules.iter().fold(true, |within, module| clip_to(&mut update[module.clone()], bound) && within)
+                // Every module is clipped, also after the first that had to be.
+                let within: Vec<bool> =
+                    modules.iter().map(|module| clip_to(&mut update[module.clone()], bound)).collect();
+                within.into_iter().all(|is_within| is_within)
             }
         }
     }

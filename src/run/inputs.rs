@@ -312,7 +312,9 @@ impl<'a> Reader<'a> {
     fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
         let mut clients = data.clients.iter().map(|client| self.tokenised(client));
         let mut pooled = clients.next().expect("a federation has a client")?;
-        clients.try_for_each(|rows| Ok::<_, RunError>(pooled.append(rows?)))?;
+        for rows in clients {
+            pooled.append(rows?);
+        }
         if pooled.count() == 0 {
             return Err(RunError::Usage(
                 "failed to use data.test_file: all of its rows have prompts that are too long for data.max_seq_length"

@@ -11,7 +11,7 @@ use fedreplay_sim::Detail;
 use super::folder::RunFolder;
 use super::inputs::Inputs;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound, Planner};
-use super::privacy::{Protection, Spent};
+use super::privacy::{Protection, Spent, within_budget};
 use super::timeline::{Next, Rounds, ScheduledRound, Timeline, schedule};
 use super::trust::{Company, Trust};
 use super::{RunError, rows};
@@ -248,12 +248,8 @@ impl Prepared {
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
-        let mut scenario = loaded.scenario.clone();
-        if let Some(privacy) = &privacy {
-            // A round that would exceed the budget is not scheduled at all.
-            scenario.rounds = privacy.rounds_within_budget(scenario.rounds);
-        }
-        let federation = federation(&scenario, &inputs.facts, Detail::Events);
+        let bounded = within_budget(&loaded.scenario, privacy.as_ref());
+        let federation = federation(&bounded, &inputs.facts, Detail::Events);
         let course = match federation.server.selection.reads_results() {
             true => Course::Live(Box::new(Timeline::new(federation)?)),
             false => Course::Known(schedule(federation)?),

@@ -169,6 +169,12 @@ impl Protection {
     }
 }
 
+/// A scenario without the rounds that would exceed its budget: they are not scheduled at all.
+pub fn within_budget(scenario: &Scenario, privacy: Option<&Protection>) -> Scenario {
+    let rounds = privacy.map_or(scenario.rounds, |privacy| privacy.rounds_within_budget(scenario.rounds));
+    Scenario { rounds, ..scenario.clone() }
+}
+
 /// The rule of releases.
 fn rule(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Rule {
     let Privacy::UserLevel { clipping, noise_multiplier, placement, grid, expected_cohort, .. } = *privacy else {

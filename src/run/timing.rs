@@ -12,9 +12,10 @@ use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecor
 use super::folder::RunFolder;
 use super::inputs::PlanInputs;
 use super::play::binary_hash;
+use super::privacy::{Protection, Spent, within_budget};
 use super::timeline::{Next, Timeline};
 use super::{RunError, rows};
-use crate::ledger::{LedgerError, LedgerStream, Manifest, RunKind, RunState, SCHEMA_VERSION};
+use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::lineage::OrderError;
 use crate::scenario::{Loaded, federation};
 use crate::store::{Digest, atomic, key_of};
@@ -71,6 +72,8 @@ pub struct PlanSummary {
     pub energy_kwh: f64,
     /// [nats/token] What stood for losses, where selection reads them.
     pub stand_in_loss: Option<f64>,
+    /// What differential privacy would come to, where there is any.
+    pub privacy: Option<Spent>,
     pub wall_seconds: f64,
 }
 
@@ -85,7 +88,9 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, Run
     let writes = |detail| settings.out.is_some() && settings.detail >= detail;
     // The figures need every task; only the events can be spared.
     let detail = if writes(PlanDetail::Events) { Detail::Events } else { Detail::Tasks };
-    let federation = federation(&loaded.scenario, &inputs.clients, detail);
+    let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
+    let privacy = Protection::new(&loaded.scenario, &rows)?;
+    let federation = federation(&within_budget(&loaded.scenario, privacy.as_ref()), &inputs.clients, detail);
     let reads_results = federation.server.selection.reads_results();
     let mut timeline = Timeline::new(federation)?;
     let mut record = match &settings.out {
@@ -101,7 +106,7 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, Run
             Next::Record(next) => {
                 figures.add(&next);
                 if let Some(tables) = &mut record {
-                    tables.add(&next, figures.summary.rounds)?;
+                    tables.add(&next, figures.summary.rounds, privacy.as_ref())?;
                 }
             }
             Next::Needs(task) => timeline.supply(task, STAND_IN_LOSS),
@@ -109,6 +114,7 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, Run
         }
     }
     let mut summary = figures.finish();
+    summary.privacy = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, summary.rounds));
     summary.stand_in_loss = reads_results.then_some(STAND_IN_LOSS);
     if let Some(tables) = record {
         summary.digest = Some(tables.finish(summary.rounds)?);
@@ -139,11 +145,14 @@ impl Tables {
     }
 
     /// Adds a record; `round` is the number of rounds that have ended, this one included.
-    fn add(&mut self, record: &Record, round: u32) -> Result<(), LedgerError> {
+    fn add(&mut self, record: &Record, round: u32, privacy: Option<&Protection>) -> Result<(), LedgerError> {
         match record {
             Record::Event(event) if self.detail == PlanDetail::Events => self.ledger.event(rows::event(event)),
             Record::Task(task) if self.detail >= PlanDetail::Tasks => self.ledger.task(rows::timed_task(task)),
-            Record::Round(record) => self.ledger.round(rows::timed_round(record, round)),
+            Record::Round(record) => {
+                let epsilon_spent = privacy.map(|privacy| privacy.epsilon(round));
+                self.ledger.round(RoundRow { epsilon_spent, ..rows::timed_round(record, round) })
+            }
             _ => Ok(()),
         }
     }

@@ -37,7 +37,7 @@ impl Pending {
         self.file.sync_all()?;
         fs::rename(&self.temporary, path)?;
         // The rename itself must survive a power cut, and it is an entry of the folder.
-        File::open(path.parent().expect("a file stands in a folder"))?.sync_all()
+        File::open(folder_of(path))?.sync_all()
     }
 }
 
@@ -48,12 +48,18 @@ impl Drop for Pending {
     }
 }
 
+/// The folder that a file stands in; a bare name stands in the current one.
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().expect("a file stands in a folder");
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
 /// Writes a file under a temporary name beside its place, syncs it to disk, and renames it into place.
 ///
 /// # Errors
 /// Whatever `fill` or the file system says; the temporary file is removed, the old file (if any) is untouched.
 pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
-    let folder = path.parent().expect("a file stands in a folder");
+    let folder = folder_of(path);
     let name = path.file_name().expect("a file has a name").to_string_lossy();
     let mut pending = Pending::create(folder, &name)?;
     fill(pending.file())?;

@@ -126,7 +126,7 @@ fn a_chat_template_is_an_input_of_the_run() {
     world.edit("base/chat_template.jinja", "[INST]", "[ASK]");
     let said = world.fedreplay(&["replay", "first"]);
     assert_eq!(said.code, Some(3), "{}", said.stderr);
-    assert!(said.stdout.contains("chat_template"), "{}", said.stdout);
+    assert!(said.stdout.contains("chat template"), "{}", said.stdout);
 }
 
 #[test]

@@ -54,6 +54,13 @@ fn a_round_beyond_the_budget_is_not_run() {
     let said = world.run("run", &[]).succeeded();
     assert_eq!(spent(&world, "run").len(), 2);
     assert!(said.summary("budget").starts_with("spent: 1 more rounds would exceed"), "{}", said.stdout);
+    // A plan says the same beforehand.
+    let planned = world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
+    assert_eq!(
+        (planned.summary("budget"), planned.summary("privacy")),
+        (said.summary("budget"), said.summary("privacy"))
+    );
+    assert_eq!(spent(&world, "plan"), spent(&world, "run"));
     let none = self::world(POISSON, &user_level("epsilon: 0.001"));
     none.run("none", &[]).refused(2, &["the first round alone spends epsilon"]);
 }

@@ -189,6 +189,32 @@ fn every_system_scenario_can_be_planned() {
     }
 }
 
+/// A table of quantiles with one value leaves a task no choice: three times as slow is a third of the speed.
+#[test]
+fn a_slowdown_is_a_table_of_quantiles() {
+    let server = "protocol: Synchronous(clients_per_round: 6)";
+    let play = |quick: &str| {
+        let world = world(server, &[("speed: \"1 GFLOP/s\", jitter: 0.2", quick), (", jitter: 0.4", "")]);
+        world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
+        let tasks = read_table(&world.path("plan"), "tasks").expect("a table");
+        let column =
+            |name: &str| tasks.column_by_name(name).expect("a column").as_primitive::<UInt64Type>().values().to_vec();
+        let mut times: Vec<(u64, u64)> = column("task").into_iter().zip(column("training_ns")).collect();
+        times.sort_unstable();
+        times.into_iter().map(|(_, time)| time).collect::<Vec<_>>()
+    };
+    let refused = |to: &str, parts: &[&str]| {
+        world(server, &[("jitter: 0.2", to)]).fedreplay(&["plan", "scenario.ron"]).refused(2, parts);
+    };
+    let (table, speed) = (play("speed: \"999 MFLOP/s\", slowdown: [3]"), play("speed: \"333 MFLOP/s\""));
+    assert!(table.iter().zip(&speed).all(|(a, b)| a.abs_diff(*b) <= 3), "{table:?} {speed:?}");
+    let spread = play("speed: \"999 MFLOP/s\", slowdown: [1, 3]");
+    assert!(spread.iter().zip(&table).all(|(between, most)| between <= most) && spread != table);
+    refused("jitter: 0.2, slowdown: [1]", &["devices.quick.slowdown", "both are given"]);
+    refused("slowdown: [2, 1]", &["devices.quick.slowdown", "ascending"]);
+    refused("slowdown: []", &["devices.quick.slowdown", "ascending"]);
+}
+
 #[test]
 fn a_device_too_small_is_never_asked_or_runs_out_of_memory() {
     let small = ("\"quick\": (speed: \"1 GFLOP/s\"", "\"quick\": (memory: \"1 MB\", speed: \"1 GFLOP/s\"");
