@@ -62,23 +62,23 @@ fn print(runs: &[CellRun]) {
     // Cells that differ in their seed only follow each other.
     let settings: Vec<&[CellRun]> = runs.chunk_by(|a, b| a.setting == b.setting).collect();
     let width = settings.iter().map(|cells| cells[0].setting.chars().count()).max().unwrap_or(0).max(7);
-    say!("{:<width$}  seeds  loss before  loss after       against the first    hours   up a run", "setting");
+    say!("{:<width$}  seeds  loss before  loss after       against the first     simulated   up a run", "setting");
     for (index, cells) in settings.iter().enumerate() {
         let mean = |figure: fn(&CellRun) -> Option<f64>| Estimate::of(cells.iter().filter_map(figure));
         let before = mean(|cell| cell.summary.loss_before);
         let after = mean(|cell| cell.summary.loss_after);
-        let hours = mean(|cell| Some(cell.summary.simulated_ns as f64 / 3.6e12));
+        let took = mean(|cell| Some(cell.summary.simulated_ns as f64));
         let up = mean(|cell| Some(cell.summary.bytes_up as f64));
         let pairs = settings[0].iter().zip(*cells);
         let pairs = pairs.filter_map(|(first, cell)| Some(cell.summary.loss_after? - first.summary.loss_after?));
         let against = if index == 0 { String::new() } else { difference(Estimate::of(pairs)) };
         say!(
-            "{:<width$}  {:>5}  {:>11}  {:<15}  {against:<19}  {:>7}  {:>9}",
+            "{:<width$}  {:>5}  {:>11}  {:<15}  {against:<19}  {:>10}  {:>9}",
             cells[0].setting,
             cells.len(),
             units::loss(before.map(|before| before.mean)),
             after.map_or_else(|| "-".into(), with_deviation),
-            hours.map_or_else(String::new, |hours| format!("{:.2}", hours.mean)),
+            took.map_or_else(String::new, |took| units::clock(took.mean as u64)),
             up.map_or_else(String::new, |up| units::bytes(up.mean as u64)),
         );
     }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::play::{Observer, Settings, Summary, play, resume};
+use super::play::{Observer, Settings, play, resume};
+use super::summary::Summary;
 use super::{RunError, folder};
 use crate::ledger::{Manifest, RunState};
 use crate::lineage::OrderError;
