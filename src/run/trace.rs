@@ -201,6 +201,8 @@ fn parquet(file: &Path) -> Result<RecordBatch, Box<dyn std::error::Error>> {
 
 /// All columns as text, by the names in the first line.
 fn csv(bytes: &[u8]) -> Result<RecordBatch, Box<dyn std::error::Error>> {
+    // Spreadsheets begin their files with a byte order mark.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let format = Format::default().with_header(true);
     let (inferred, _) = format.infer_schema(Cursor::new(bytes), Some(0))?;
     let text = |field: &Arc<Field>| Field::new(field.name(), DataType::Utf8, true);

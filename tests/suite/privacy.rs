@@ -102,6 +102,26 @@ fn every_placement_and_clipping_plays() {
     }
 }
 
+/// What the server does with a released mean costs nothing: every server rule spends the same and gives another model.
+#[test]
+fn server_optimisers_stand_on_top() {
+    let mut models = BTreeMap::new();
+    for method in ["FedAvg", "FedAvgM", "FedAdagrad", "FedYogi", "FedAdam", "FedProx"] {
+        let world = world(POISSON, &user_level(""));
+        world.edit("scenario.ron", "algorithm: FedAvg(", &format!("algorithm: {method}("));
+        world.run("run", &["--set", "rounds=2"]).succeeded();
+        let rounds = read_table(&world.path("run"), "rounds").expect("the table is there");
+        let model = rounds["model_hash"].as_string::<i32>().value(1).to_owned();
+        models.insert(method, (spent(&world, "run"), model));
+    }
+    assert!(models.values().all(|(spent, _)| *spent == models["FedAvg"].0));
+    let distinct: std::collections::BTreeSet<_> = models.values().map(|(_, model)| model).collect();
+    assert_eq!(distinct.len(), models.len(), "{models:?}");
+    let scaffold = world(POISSON, &user_level(""));
+    scaffold.edit("scenario.ron", "algorithm: FedAvg(", "algorithm: Scaffold(");
+    scaffold.run("run", &[]).refused(2, &["algorithm", "clipping and noise protect"]);
+}
+
 #[test]
 fn their_method_says_that_it_guarantees_nothing() {
     let world = world(SERVER, "FedLlmBenchDp(claimed_epsilon: 1)");

@@ -57,7 +57,7 @@ fn a_trace_in_csv_changes_what_it_names_and_nothing_else() {
     let world = world("clients: \"clients.csv\"");
     world.write(
         "clients.csv",
-        "client_id,device,flops_per_second,downlink_bits_per_second,latency_ns,jitter\n\
+        "\u{feff}client_id,device,flops_per_second,downlink_bits_per_second,latency_ns,jitter\n\
          user-5,quick,,,,\n\
          user-0,phone,3e7,,,0.5\n\
          user-1,,2000000000,,1000,\n\

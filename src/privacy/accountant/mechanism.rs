@@ -22,7 +22,9 @@ pub enum Mechanism {
     /// or less.
     Poisson { noise_multiplier: f64, rate: f64 },
     /// A uniform cohort of `cohort` out of `clients` in every step; neighbours replace one client by another, which
-    /// moves the sum by up to two clipping norms. Charged by RDP, whichever accountant is asked for.
+    /// moves the sum by up to two clipping norms. Charged by RDP with amplification (Wang et al. 2019); under
+    /// [`Accountant::Pld`] by the exact Gaussian without it where that is less, as it is for large cohorts: sampling
+    /// never adds to what a step reveals.
     FixedSize { noise_multiplier: f64, clients: u32, cohort: u32 },
     /// No assumption on who takes part. Neighbours replace one client by another, which moves each of the steps in
     /// which that client counts by up to two clipping norms; `steps` then are the steps in which one client counts.
@@ -63,7 +65,13 @@ impl Mechanism {
                 let rate = f64::from(cohort) / f64::from(clients);
                 let one = fixed_size::replace_one(rate, noise_multiplier / 2.0, accountant == Accountant::Discrete);
                 let all: Vec<f64> = one.into_iter().map(|divergence| steps as f64 * divergence).collect();
-                rdp::epsilon(&fixed_size::orders(), &all, delta)
+                let amplified = rdp::epsilon(&fixed_size::orders(), &all, delta);
+                match accountant {
+                    Accountant::Pld => {
+                        amplified.min(Self::ReplaceOne { noise_multiplier }.epsilon(steps, delta, accountant))
+                    }
+                    Accountant::Rdp | Accountant::Discrete => amplified,
+                }
             }
             Self::ReplaceOne { noise_multiplier } if accountant == Accountant::Discrete => {
                 let one = |order: &f64| order * 2.0 * steps as f64 / (noise_multiplier * noise_multiplier);

@@ -73,6 +73,20 @@ fn fixed_sizes_give_the_replace_one_epsilons_of_dp_accounting() {
     assert!(greatest("fixed size", differences) < 1e-6);
 }
 
+/// With half of the clients in every step the bound with amplification is above the Gaussian without; with one in a
+/// hundred it is far below. Each is a bound, so the lesser holds.
+#[test]
+fn a_fixed_size_is_charged_by_the_lesser_bound() {
+    let spent = |cohort, accountant| {
+        Mechanism::FixedSize { noise_multiplier: 1.0, clients: 1000, cohort }.epsilon(12, 0.01, accountant)
+    };
+    let exact = Mechanism::ReplaceOne { noise_multiplier: 1.0 }.epsilon(12, 0.01, Accountant::Pld);
+    assert!(spent(500, Accountant::Rdp) > exact);
+    assert_eq!(spent(500, Accountant::Pld), exact);
+    assert_eq!(spent(10, Accountant::Pld), spent(10, Accountant::Rdp));
+    assert!(spent(10, Accountant::Pld) < exact / 10.0);
+}
+
 #[test]
 fn calibration_finds_the_least_noise_that_keeps_the_promise() {
     for (rate, steps, delta, epsilon, expected) in [
