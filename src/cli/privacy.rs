@@ -116,7 +116,10 @@ struct Case {
 
 impl Case {
     fn new(course: &Course, noise_multiplier: f64) -> Result<Self, RunError> {
+        let is_fixed_size = course.clients.is_some();
         let accountant = match course.accountant {
+            // What is printed for a fixed size is what its name says.
+            _ if is_fixed_size => Accountant::Rdp,
             Some(AccountantName::Rdp) => Accountant::Rdp,
             _ => Accountant::Pld,
         };

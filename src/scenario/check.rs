@@ -52,7 +52,8 @@ fn fault(field: impl Into<String>, message: impl Into<String>) -> Result<(), Fau
     Err((field.into(), message.into()))
 }
 
-fn check_name(name: &str) -> Result<(), Fault> {
+/// A name that can be a folder's.
+pub(super) fn check_name(name: &str) -> Result<(), Fault> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
         return fault("name", format!("`{name}` must be letters, digits, '-', '_' and '.'"));

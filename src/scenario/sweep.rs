@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::ScenarioError;
+use super::check::check_name;
 use super::load::{options, syntax};
 
 /// A sweep as written. Every cell of variants x axes x seeds is one run; they share one store, so that what several
@@ -84,9 +85,8 @@ impl Sweep {
         if sweep.seeds.iter().collect::<BTreeSet<_>>().len() < sweep.seeds.len() {
             return fault("seeds", "each must stand there once");
         }
-        let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-        if sweep.name.is_empty() || sweep.name.starts_with('.') || !sweep.name.chars().all(is_plain) {
-            return fault("name", "it must be letters, digits, '-', '_' and '.'");
+        if let Err((field, message)) = check_name(&sweep.name) {
+            return fault(&field, &message);
         }
         sweep.scenario = file.parent().unwrap_or(Path::new("")).join(&sweep.scenario);
         Ok(sweep)
