@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::digest::{Chain, chunk_hash};
+use super::locate::place;
 use super::manifest::files;
 use super::reader::{RoundChunks, read_table};
 use super::writer::{ChunkBatches, chunk_hashes};
@@ -33,62 +34,85 @@ pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
         read => read?,
     };
     let mut found = Vec::new();
-    if manifest.seal != Some(manifest.expected_seal()) || !manifest.is_as_written(run_folder)? {
+    if !manifest.is_as_written(run_folder)? {
         found.push(Difference("manifest.json: it was changed after it was sealed".into()));
     }
-    match manifest.state {
-        RunState::Done => verify_files(run_folder, &manifest, &mut found)?,
-        // Its files are listed when it is finished; the rows that are there have their chain already.
-        RunState::Running => {
-            found.push(Difference("manifest.json: the run is not finished; `fedreplay resume` continues it".into()));
-        }
+    if manifest.state == RunState::Running {
+        found.push(Difference("manifest.json: the run is not finished; `fedreplay resume` continues it".into()));
     }
-    if let Err(reason) = verify_chain(run_folder, &manifest) {
-        found.push(Difference(reason));
-    }
+    let chain = verify_chain(run_folder, &manifest);
+    verify_files(run_folder, &manifest, chain.as_ref().err().and_then(|broken| broken.round), &mut found)?;
+    found.extend(chain.err().map(|broken| Difference(broken.reason)));
     Ok(found)
 }
 
-fn verify_files(run_folder: &Path, manifest: &Manifest, found: &mut Vec<Difference>) -> Result<(), LedgerError> {
+/// Compares the files with those that the manifest lists; `broken` is the first round whose rows do not give its digest.
+fn verify_files(
+    run_folder: &Path,
+    manifest: &Manifest,
+    broken: Option<u32>,
+    found: &mut Vec<Difference>,
+) -> Result<(), LedgerError> {
     let present = files(run_folder)?;
     for (name, expected) in &manifest.files {
         match present.get(name) {
             None => found.push(Difference(format!("{name}: the file is missing"))),
-            Some(actual) if actual != expected => found.push(Difference(format!(
-                "{name}: its hash is {} ({} bytes), the manifest says {} ({} bytes)",
-                actual.blake3, actual.bytes, expected.blake3, expected.bytes
-            ))),
+            Some(actual) if actual != expected => {
+                let place = place(run_folder, name, broken).map(|place| format!("; changed: {place}"));
+                found.push(Difference(format!(
+                    "{name}: its hash is {} ({} bytes), the manifest says {} ({} bytes){}",
+                    actual.blake3,
+                    actual.bytes,
+                    expected.blake3,
+                    expected.bytes,
+                    place.unwrap_or_default()
+                )));
+            }
             Some(_) => {}
         }
     }
-    for name in present.keys().filter(|name| !manifest.files.contains_key(*name)) {
+    // Those of a run that is not finished are listed when it is.
+    let unlisted = present.keys().filter(|name| !manifest.files.contains_key(*name));
+    for name in unlisted.filter(|_| manifest.state == RunState::Done) {
         found.push(Difference(format!("{name}: the manifest does not know this file")));
     }
     Ok(())
 }
 
+/// Where the digest chain does not hold.
+struct Broken {
+    /// The first round, from 1, whose rows do not give its digest, if it is a matter of rows.
+    round: Option<u32>,
+    reason: String,
+}
+
+impl From<String> for Broken {
+    fn from(reason: String) -> Self {
+        Self { round: None, reason }
+    }
+}
+
 /// Computes the digest chain again from the rows.
-fn verify_chain(run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
+fn verify_chain(run_folder: &Path, manifest: &Manifest) -> Result<(), Broken> {
     let population = read_table(run_folder, PopulationRow::NAME).map_err(|error| error.to_string())?;
     let read = RoundChunks::read(run_folder).map_err(|error| error.to_string())?;
     let mut chain = Chain::start(manifest.genesis);
     chain.push(&[chunk_hash(PopulationRow::NAME, &population, &[])]);
-    for (index, chunk) in read.chunks()?.iter().enumerate() {
-        let expected = chain.push(&chunk_hashes(chunk)).to_string();
+    let chunks = if manifest.state == RunState::Done { read.chunks() } else { read.finished_chunks() };
+    for (round, chunk) in (1..).zip(chunks?) {
+        let expected = chain.push(&chunk_hashes(&chunk)).to_string();
         let stated = text(&chunk.round, "digest", 0);
         if stated != expected {
-            return Err(format!(
-                "round {}: its rows give the digest {expected}, table rounds says {stated}",
-                index + 1
-            ));
+            let reason = format!("round {round}: its rows give the digest {expected}, table rounds says {stated}");
+            return Err(Broken { round: Some(round), reason });
         }
     }
     if read.rounds().num_rows() != manifest.rounds as usize && manifest.state == RunState::Done {
-        return Err(format!("table rounds has {} rows for {} rounds", read.rounds().num_rows(), manifest.rounds));
+        return Err(format!("table rounds has {} rows for {} rounds", read.rounds().num_rows(), manifest.rounds).into());
     }
     match manifest.digest {
         Some(digest) if digest != chain.last() => {
-            Err(format!("the ledger's digest is {}, the manifest says {digest}", chain.last()))
+            Err(format!("the ledger's digest is {}, the manifest says {digest}", chain.last()).into())
         }
         _ => Ok(()),
     }

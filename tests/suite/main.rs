@@ -2,13 +2,17 @@
 
 mod adapters;
 mod bad_input;
+mod damage;
 mod data;
 mod determinism;
 mod execution;
 mod fedllm_bench;
+mod full_disk;
+mod golden;
 mod gpu_scenario;
 mod hub;
 mod interruption;
+mod killed;
 mod methods;
 mod objectives;
 mod parity;

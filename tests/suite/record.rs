@@ -176,6 +176,37 @@ fn diff_names_round_table_row_and_column() {
 }
 
 #[test]
+fn nothing_in_the_digest_names_this_machine() {
+    let world = World::new();
+    let here = world.path("").to_str().expect("UTF-8").to_owned();
+    for (from, to) in [("\"base\"", "base"), ("\"data.json\"", "data.json"), ("\"test.json\"", "test.json")] {
+        world.edit("scenario.ron", from, &format!("\"{here}{to}\""));
+    }
+    world.run("run", &[]).succeeded();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it");
+    let home = std::env::var("HOME").unwrap_or_default();
+    let names = [here.trim_end_matches('/'), host.trim(), home.trim_end_matches('/')];
+    let mut looked_at = 0;
+    // The scenario holds what its author wrote; the manifest and the timings are of this machine.
+    for (name, bytes) in super::support::hashed(&world.path("run")).into_iter().filter(|(name, _)| name != "scenario.ron") {
+        for identifying in names.iter().filter(|text| text.len() > 3) {
+            let found = bytes.windows(identifying.len()).any(|window| window == identifying.as_bytes());
+            assert!(!found, "{name} holds `{identifying}`");
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at >= 7, "{looked_at} files");
+    for table in ["population", "events", "tasks", "rounds", "evaluations"] {
+        let rows = read_table(&world.path("run"), table).expect("a table");
+        let schema = rows.schema();
+        for field in schema.fields().iter().filter(|field| *field.data_type() == arrow::datatypes::DataType::Utf8) {
+            let values = texts(&rows, field.name());
+            assert!(!values.iter().any(|text| text.contains('/')), "{table}.{}: {values:?}", field.name());
+        }
+    }
+}
+
+#[test]
 fn output_that_nobody_reads_is_no_panic() {
     let world = World::new();
     world.run("run", &["--set", "rounds=1"]).succeeded();
