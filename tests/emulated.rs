@@ -28,15 +28,16 @@ const PREPARED: [(&str, &str); 11] = [
 /// Fields of small runs that between them reach all of training: methods, optimisers, dropout, rounding, noise.
 const RUNS: [&[&str]; 4] = [
     &[],
-    &["model.lora.dropout=0.1", "algorithm=FedAdam()"],
-    &["algorithm=Scaffold()", "training.optimizer=Sgd(momentum: 0.9)"],
+    &["model.lora.dropout=0.1", "algorithm=FedAdam"],
+    &["algorithm=Scaffold", "training.optimizer=Sgd(momentum: 0.9)"],
     &["model.precision=Int8", "model.arithmetic=F32"],
 ];
 
 fn run(world: &World, out: &str, sets: &[&str], program: &[&str]) -> Said {
     let mut command = world.command_of(program[0]);
     command.args(&program[1..]).args(["run", "scenario.ron", "--out", out, "--store", "none", "--workers", "1"]);
-    let common = ["rounds=1", "training.local_steps=1", "execution.numerics=Portable", "evaluation.local_baseline=false"];
+    let common =
+        ["rounds=1", "training.local_steps=1", "execution.numerics=Portable", "evaluation.local_baseline=false"];
     command.args(common.iter().chain(sets).flat_map(|set| ["--set", set]));
     command.envs(PREPARED);
     Said::of(command.output().unwrap_or_else(|error| panic!("{} cannot be run: {error}", program[0])))

@@ -5,7 +5,7 @@
 
 use crate::store::Digest;
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 /// The chain of round digests.
@@ -88,25 +88,43 @@ fn update_text(hasher: &mut blake3::Hasher, text: &str) {
 
 /// One presence byte a value, then the value in little-endian order; text with its length before it.
 fn update_column(hasher: &mut blake3::Hasher, column: &ArrayRef) {
-    let presence: Vec<u8> = (0..column.len()).map(|row| u8::from(column.is_valid(row))).collect();
+    let presence = match column.null_count() {
+        0 => vec![1; column.len()],
+        _ => (0..column.len()).map(|row| u8::from(column.is_valid(row))).collect(),
+    };
     hasher.update(&presence);
-    let mut bytes = Vec::with_capacity(column.len() * 8);
-    match column.data_type() {
-        DataType::UInt32 => {
-            column.as_primitive::<UInt32Type>().iter().flatten().for_each(|v| bytes.extend(v.to_le_bytes()))
-        }
-        DataType::UInt64 => {
-            column.as_primitive::<UInt64Type>().iter().flatten().for_each(|v| bytes.extend(v.to_le_bytes()))
-        }
-        DataType::Float64 => {
-            column.as_primitive::<Float64Type>().iter().flatten().for_each(|v| bytes.extend(v.to_bits().to_le_bytes()))
-        }
-        DataType::Boolean => column.as_boolean().iter().flatten().for_each(|v| bytes.push(u8::from(v))),
-        DataType::Utf8 => column.as_string::<i32>().iter().flatten().for_each(|v| {
-            bytes.extend((v.len() as u64).to_le_bytes());
-            bytes.extend(v.as_bytes());
-        }),
+    hasher.update(&match column.data_type() {
+        DataType::UInt32 => numbers::<UInt32Type, 4>(column, u32::to_le_bytes),
+        DataType::UInt64 => numbers::<UInt64Type, 8>(column, u64::to_le_bytes),
+        DataType::Float64 => numbers::<Float64Type, 8>(column, |value| value.to_bits().to_le_bytes()),
+        DataType::Boolean => column.as_boolean().iter().flatten().map(u8::from).collect(),
+        DataType::Utf8 => texts(column),
         other => unreachable!("no ledger column has the type {other}"),
+    });
+}
+
+/// The values that are there, each as so many bytes.
+fn numbers<T: ArrowPrimitiveType, const BYTES: usize>(
+    column: &ArrayRef,
+    bytes_of: impl Fn(T::Native) -> [u8; BYTES],
+) -> Vec<u8> {
+    let column = column.as_primitive::<T>();
+    let mut bytes = vec![0; BYTES * (column.len() - column.null_count())];
+    let places = bytes.chunks_exact_mut(BYTES);
+    if column.null_count() == 0 {
+        // Events come by the million, and this is what the compiler makes one copy of.
+        places.zip(column.values()).for_each(|(place, &value)| place.copy_from_slice(&bytes_of(value)));
+    } else {
+        places.zip(column.iter().flatten()).for_each(|(place, value)| place.copy_from_slice(&bytes_of(value)));
     }
-    hasher.update(&bytes);
+    bytes
+}
+
+fn texts(column: &ArrayRef) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(column.len() * 16);
+    for text in column.as_string::<i32>().iter().flatten() {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+    }
+    bytes
 }

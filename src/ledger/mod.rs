@@ -5,6 +5,7 @@
 
 mod cell;
 mod digest;
+mod layout;
 mod locate;
 mod manifest;
 mod reader;

@@ -64,7 +64,8 @@ const ATTEMPTS: usize = 5;
 /// The run may be going on: then these are the rows of all finished rounds, and perhaps some of the next.
 pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerError> {
     let folder = run_folder.join("ledger").join(table);
-    let is_gone = |error: &LedgerError| matches!(error, LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+    let is_gone =
+        |error: &LedgerError| matches!(error, LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
     for _ in 1..ATTEMPTS {
         match read_files(&folder) {
             Err(error) if folder.exists() && is_gone(&error) => {}

@@ -8,20 +8,14 @@ use std::path::{Path, PathBuf};
 
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 
 use super::digest::{Chain, chunk_hash};
+use super::layout::properties;
 use super::reader::{batches, parts};
 use super::stream::TableStream;
 use super::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
-
-/// Rows a Parquet row group: large enough to compress, small enough to skip.
-const ROW_GROUP_ROWS: usize = 1 << 20;
-/// Level 3 is where zstd's size stops falling fast on these columns.
-const ZSTD_LEVEL: i32 = 3;
 
 /// What one round adds to the tables.
 #[derive(Clone, Debug)]
@@ -148,20 +142,13 @@ fn write_parquet(
     fill: impl FnOnce(&mut ArrowWriter<&mut fs::File>) -> Result<(), ParquetError>,
 ) -> Result<(), LedgerError> {
     atomic::write_with(path, |file| -> Result<(), ParquetError> {
-        let mut writer = ArrowWriter::try_new(file, schema, Some(properties()))?;
+        let properties = properties(&schema);
+        let mut writer = ArrowWriter::try_new(file, schema, Some(properties))?;
         fill(&mut writer)?;
         writer.close()?;
         Ok(())
     })
     .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
-}
-
-pub(super) fn properties() -> WriterProperties {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is within zstd's range");
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build()
 }
 
 fn join_parts(folder: &Path) -> Result<(), LedgerError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use super::inputs::Inputs;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound, Planner};
@@ -57,7 +58,10 @@ impl Stage<'_, '_> {
             Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
             Course::Live(mut timeline) => self.play_live(&mut planner, &before, &mut timeline)?,
         }
-        Ok(self.ledger.finish()?)
+        let began = Instant::now();
+        let digest = self.ledger.finish()?;
+        tracing::debug!(seconds = began.elapsed().as_secs_f64(), "the ledger's files are joined");
+        Ok(digest)
     }
 
     /// Orders all at once, so that rounds overlap wherever their inputs allow, and writes the rounds in turn.
@@ -160,7 +164,13 @@ impl Stage<'_, '_> {
         let report = RoundReport { row: chunk.round.clone(), rounds: self.rounds.max(scheduled.number), loss };
         let counted = chunk.tasks.iter().filter(|task| task.steps.is_some());
         let losses = counted.map(|task| (task.task, task.loss_mean.unwrap_or(f64::NAN))).collect();
+        let began = Instant::now();
         self.ledger.append(chunk)?;
+        tracing::debug!(
+            round = report.row.round,
+            seconds = began.elapsed().as_secs_f64(),
+            "the round is in the ledger"
+        );
         self.observer.round(&report);
         Ok(losses)
     }

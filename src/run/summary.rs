@@ -41,23 +41,41 @@ pub struct Summary {
     pub privacy: Option<Spent>,
 }
 
+/// A summary as a file: it answers to no hash of its run, so it carries one of itself.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    summary: Summary,
+    seal: Digest,
+}
+
 impl Summary {
     /// Keeps the summary beside the wall-clock figures of its run, outside of all hashes.
     pub(super) fn write(&self) -> Result<(), LedgerError> {
         let path = Self::path(&self.run);
-        let text = serde_json::to_string_pretty(self).expect("figures can be written as JSON") + "\n";
+        let kept = Kept { summary: self.clone(), seal: self.seal() };
+        let text = serde_json::to_string_pretty(&kept).expect("figures can be written as JSON") + "\n";
         atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))
+    }
+
+    fn seal(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("figures can be written as JSON"))
     }
 
     /// The summary of a run that was finished before.
     ///
     /// # Errors
-    /// If it is not there, or is not one.
+    /// If it is not there, or is not what was written.
     pub fn read(run: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run);
         let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
-        let summary: Self =
+        let Kept { summary, seal } =
             serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
+        if seal != summary.seal() {
+            let reason =
+                "it was changed after it was written; without its folder the run is played again from the store";
+            return Err(LedgerError::malformed(&path, reason));
+        }
         Ok(Self { run: run.to_owned(), ..summary })
     }
 

@@ -26,7 +26,8 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     if scenario.execution.numerics == Numerics::Portable
         && (scenario.model.arithmetic() != Arithmetic::F32 || scenario.model.precision == Precision::LlmInt8)
     {
-        let message = "Portable needs arithmetic in f32, which LLM.int8() is not: model.precision F32, or model.arithmetic F32";
+        let message =
+            "Portable needs arithmetic in f32, which LLM.int8() is not: model.precision F32, or model.arithmetic F32";
         return fault("execution.numerics", message);
     }
     if scenario.output.save_adapter_every == Some(0) {

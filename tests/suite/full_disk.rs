@@ -29,7 +29,7 @@ fn play(world: &World, left_kib: u32, run: &str, store: &str) -> Option<Said> {
         let mut command = world.command_of("unshare");
         command.args(namespace).args(["sh", "-c", SCRIPT, "sh", &left_kib.to_string()]);
         command.args([env!("CARGO_BIN_EXE_fedreplay"), run, store]).stdin(Stdio::null());
-        Said::of(command.output().ok()?)
+        command.output().ok().map(Said::of)
     };
     // Root may mount; others may where they are let into a namespace of users.
     [&["--mount"][..], &["--map-root-user", "--mount"]].into_iter().find_map(|namespace| {
@@ -45,11 +45,16 @@ fn a_full_disk_is_a_clear_error_and_costs_no_bit() {
     let digest = format!("digest {}", undisturbed.summary("digest"));
     let mut failed = 0;
     // The run alone, the store alone, and both are on the small disk. With more and more space the run gets further.
-    for (place, run, store) in [("run", "disk/run", "store"), ("store", "run", "disk/store"), ("both", "disk/run", "disk/store")] {
+    for (place, run, store) in
+        [("run", "disk/run", "store"), ("store", "run", "disk/store"), ("both", "disk/run", "disk/store")]
+    {
         for left_kib in [0, 4, 12, 28, 60, 120, 240] {
             let about = format!("{place} with {left_kib} KiB left");
             let Some(said) = play(&world, left_kib, run, store) else {
-                return not_run("the test of full disks", "no small file system could be mounted (unshare --mount, tmpfs)");
+                return not_run(
+                    "the test of full disks",
+                    "no small file system could be mounted (unshare --mount, tmpfs)",
+                );
             };
             for folder in ["run", "store"] {
                 let _ = std::fs::remove_dir_all(world.path(folder));

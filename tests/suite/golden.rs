@@ -83,7 +83,8 @@ fn portable_runs_say_so_and_are_graded_c() {
     let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((&manifest["grade"], &manifest["numerics"]["class"]["mode"]), (&"C".into(), &"portable".into()));
     let environment = manifest["numerics"]["environment"].to_string();
-    for pin in [r#"["MKL_CBWR","COMPATIBLE"]"#, r#"["ATEN_CPU_CAPABILITY","avx2"]"#, r#"["ONEDNN_MAX_CPU_ISA","AVX2"]"#] {
+    for pin in [r#"["MKL_CBWR","COMPATIBLE"]"#, r#"["ATEN_CPU_CAPABILITY","avx2"]"#, r#"["ONEDNN_MAX_CPU_ISA","AVX2"]"#]
+    {
         assert!(environment.contains(pin), "{pin}: {environment}");
     }
     assert!(manifest["numerics_class"].as_str().is_some_and(|class| class.ends_with("portable")), "{text}");
@@ -95,11 +96,9 @@ fn portable_runs_say_so_and_are_graded_c() {
 #[test]
 fn portable_numerics_are_refused_where_they_cannot_be_kept() {
     let world = World::new();
-    for sets in [
-        &["model.precision=Bf16"][..],
-        &["model.precision=Int8"],
-        &["model.precision=LlmInt8", "model.arithmetic=F32"],
-    ] {
+    for sets in
+        [&["model.precision=Bf16"][..], &["model.precision=Int8"], &["model.precision=LlmInt8", "model.arithmetic=F32"]]
+    {
         let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
         let said = world.run("run", &[&sets[..], &["--set", "execution.numerics=Portable"]].concat());
         said.refused(2, &["execution.numerics: Portable needs arithmetic in f32"]);

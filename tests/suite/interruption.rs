@@ -82,7 +82,11 @@ fn of_two_processes_that_begin_one_run_the_second_is_refused() {
         let arguments = ["run", "scenario.ron", "--out", &out, "--store", "store", "--set", "rounds=1"];
         let said = [begin(&world, &arguments), begin(&world, &arguments)].map(finish);
         let codes = said.each_ref().map(|said| said.code);
-        assert!(matches!(codes, [Some(0), Some(2)] | [Some(2), Some(0)]), "{codes:?}: {}", said[0].stderr + &said[1].stderr);
+        assert!(
+            matches!(codes, [Some(0), Some(2)] | [Some(2), Some(0)]),
+            "{codes:?}: {}",
+            said[0].stderr.clone() + &said[1].stderr
+        );
         let refused = said.into_iter().find(|said| said.code == Some(2)).expect("one of them");
         let reasons = ["another process is running there", "already holds a run"];
         assert!(reasons.iter().any(|reason| refused.stderr.contains(reason)), "{}", refused.stderr);
@@ -96,7 +100,8 @@ fn the_ledger_of_a_running_run_shows_all_finished_rounds() {
     let mut child = begin(&world, &LONG);
     let (run, mut seen) = (world.path("run"), 0);
     while child.try_wait().expect("a child").is_none() {
-        let finished = (1..).take_while(|round| run.join(format!("ledger/rounds/{round:05}-{round:05}.parquet")).exists());
+        let finished =
+            (1..).take_while(|round| run.join(format!("ledger/rounds/{round:05}-{round:05}.parquet")).exists());
         let finished = finished.count();
         if finished > seen {
             let rounds = fedreplay::ledger::read_table(&run, "rounds").expect("finished rounds can be read");

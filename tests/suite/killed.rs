@@ -74,7 +74,8 @@ fn trial(world: &World, seed: u64, length: Duration, expected: &[(String, Vec<u8
     assert!(hashed(&world.path(&run)) == expected, "seed {seed}: other bytes than an undisturbed run's");
     world.fedreplay(&["verify", &run]).succeeded();
     let left = fs::read_dir(world.path(&run)).expect("a run").filter_map(Result::ok);
-    let left: Vec<_> = left.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with('.')).collect();
+    let left: Vec<_> =
+        left.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with('.')).collect();
     assert!(left.is_empty(), "seed {seed}: {left:?} lie about");
     for folder in [&run, &store] {
         fs::remove_dir_all(world.path(folder)).expect("it is there");

@@ -188,7 +188,9 @@ fn nothing_in_the_digest_names_this_machine() {
     let names = [here.trim_end_matches('/'), host.trim(), home.trim_end_matches('/')];
     let mut looked_at = 0;
     // The scenario holds what its author wrote; the manifest and the timings are of this machine.
-    for (name, bytes) in super::support::hashed(&world.path("run")).into_iter().filter(|(name, _)| name != "scenario.ron") {
+    for (name, bytes) in
+        super::support::hashed(&world.path("run")).into_iter().filter(|(name, _)| name != "scenario.ron")
+    {
         for identifying in names.iter().filter(|text| text.len() > 3) {
             let found = bytes.windows(identifying.len()).any(|window| window == identifying.as_bytes());
             assert!(!found, "{name} holds `{identifying}`");

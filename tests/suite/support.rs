@@ -145,7 +145,8 @@ pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 /// The hashed files of a run: everything but the manifest, wall-clock timings and reports.
 pub fn hashed(run: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = files(run);
-    found.retain(|(name, _)| !["manifest.json", "report.html"].contains(&name.as_str()) && !name.starts_with("timing/"));
+    found
+        .retain(|(name, _)| !["manifest.json", "report.html"].contains(&name.as_str()) && !name.starts_with("timing/"));
     found
 }
 

@@ -75,6 +75,12 @@ fn seeds_are_compared_in_pairs() {
     let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).expect("a line").to_owned();
     assert!(line("fast").matches('±').count() == 2, "{}", said.stdout);
     assert!(world.path("runs/rates/0003-fast-seed-1/manifest.json").is_file());
+    // A figure that was changed is in no table of means.
+    let summary = world.path("runs/rates/0003-fast-seed-1/timing/summary.json");
+    let text = fs::read_to_string(&summary).expect("a summary");
+    fs::write(&summary, text.replacen("\"rounds\": 1", "\"rounds\": 2", 1)).expect("a writable file");
+    world.fedreplay(&["sweep", "sweep.ron"]).refused(1, &["summary.json", "it was changed after it was written"]);
+    fs::write(&summary, text).expect("a writable file");
     // The folder of a cell holds a run of that cell, or nothing is played.
     world.edit("sweep.ron", "0.03", "0.04");
     world.fedreplay(&["sweep", "sweep.ron"]).refused(2, &["0003-fast-seed-1", "another scenario"]);
