@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
 use crate::algorithm::ServerState;
-use crate::store::Digest;
+use crate::store::{Digest, key_of};
 
 /// What an order gave.
 #[derive(Clone, Debug)]
@@ -95,6 +95,23 @@ enum Stored {
 }
 
 impl Value {
+    /// The hash of everything that a reader of the value may use, whatever form it is stored in. A model's is without the
+    /// weights of its contributions, which nothing is computed from.
+    pub fn hash(&self) -> Digest {
+        let of = |adapter: &Arc<Adapter>| Digest(*adapter.hash().as_bytes());
+        let trained =
+            |trained: &Arc<Trained>| key_of("fedreplay update v1", &(of(&trained.adapter), &trained.record)).0;
+        match self {
+            Self::Model { adapter, state, clip_norm, .. } => {
+                key_of("fedreplay model v1", &(of(adapter), state.parts().map(|part| part.map(of)), clip_norm)).0
+            }
+            Self::Control(adapter) => key_of("fedreplay control v1", &of(adapter)).0,
+            Self::Trained(one) => trained(one),
+            Self::Cohort(members) => key_of("fedreplay updates v1", &members.iter().map(trained).collect::<Vec<_>>()).0,
+            Self::Evaluated(evaluated) => key_of("fedreplay losses v1", &**evaluated).0,
+        }
+    }
+
     /// The adapter of a model, an update or a control variate.
     ///
     /// # Panics

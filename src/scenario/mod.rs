@@ -4,8 +4,10 @@
 //! devices, whose classes become part of the scenario. No torch.
 
 mod catalog;
+mod changes;
 mod check;
 mod check_privacy;
+mod compare;
 mod cost;
 mod error;
 mod federation;
@@ -22,6 +24,8 @@ mod steps;
 mod sweep;
 mod trace;
 
+pub use changes::Phase;
+pub use compare::{FieldDifference, field_differences, value_differences};
 pub use cost::TaskCosts;
 pub use error::ScenarioError;
 pub use federation::{ClientFacts, Clients, federation};

@@ -9,6 +9,7 @@ mod error;
 mod evaluate;
 mod job;
 mod layer;
+mod libraries;
 mod llm_int8;
 mod lora;
 mod loss;
@@ -36,6 +37,7 @@ pub use job::{
     Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Objective, Optimizer, Outcome, Preference, Status, Step,
     Terms,
 };
+pub use libraries::library_hashes;
 pub use memory::MemoryPlan;
 pub use native::Switches;
 pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};

@@ -19,6 +19,18 @@ pub fn column_of_bools(path: &Path, column: &str) -> Vec<bool> {
     batches.flat_map(|batch| values(batch.expect("a readable batch"))).collect()
 }
 
+/// Trainings of a run that were computed, not found.
+pub fn trained(run: &Path) -> usize {
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(run.join("timing/orders.parquet")).expect("timings"));
+    let batches = reader.and_then(|reader| reader.build()).expect("a Parquet file");
+    let count = |rows: RecordBatch| {
+        let (kinds, found) = (rows["kind"].as_string::<i32>(), rows["from_store"].as_boolean());
+        (0..rows.num_rows()).filter(|&row| kinds.value(row) == "train" && !found.value(row)).count()
+    };
+    batches.map(|batch| count(batch.expect("a readable batch"))).sum()
+}
+
 fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
     rows[column].as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect()
 }
@@ -35,8 +47,9 @@ fn tables_agree_with_each_other() {
     let world = World::new();
     let said = world.run("run", &["--json"]).succeeded();
     let run = world.path("run");
-    let [population, events, tasks, rounds, evaluations] =
-        ["population", "events", "tasks", "rounds", "evaluations"].map(|name| read_table(&run, name).expect("a table"));
+    let [population, events, tasks, rounds, evaluations, lineage] =
+        ["population", "events", "tasks", "rounds", "evaluations", "lineage"]
+            .map(|name| read_table(&run, name).expect("a table"));
     assert_eq!(population.num_rows(), 6);
     assert_eq!(rounds.num_rows(), 3);
     let fates = texts(&tasks, "fate");
@@ -53,7 +66,9 @@ fn tables_agree_with_each_other() {
     );
     let weights: f64 = tasks["weight"].as_primitive::<Float64Type>().iter().flatten().sum();
     assert!((weights - 3.0).abs() < 1e-12, "the weights of three rounds add up to {weights}");
-    for (column, table) in [("event_rows", &events), ("task_rows", &tasks), ("evaluation_rows", &evaluations)] {
+    for (column, table) in
+        [("event_rows", &events), ("task_rows", &tasks), ("evaluation_rows", &evaluations), ("lineage_rows", &lineage)]
+    {
         assert_eq!(sum(&rounds, column), table.num_rows() as u64, "{column}");
     }
     let times = events["at_ns"].as_primitive::<UInt64Type>().values().to_vec();
@@ -68,7 +83,7 @@ fn tables_agree_with_each_other() {
 fn every_column_states_unit_and_meaning() {
     let world = World::new();
     world.run("run", &[]).succeeded();
-    for table in ["population", "events", "tasks", "rounds", "evaluations"] {
+    for table in ["population", "events", "tasks", "rounds", "evaluations", "lineage"] {
         for field in read_table(&world.path("run"), table).expect("a table").schema().fields() {
             for key in ["unit", "description"] {
                 assert!(

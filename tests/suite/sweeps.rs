@@ -2,9 +2,6 @@
 
 use std::fs;
 
-use arrow::array::{Array, AsArray};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
 use super::support::World;
 
 const SWEEP: &str = r#"(
@@ -24,21 +21,11 @@ fn world(widths: usize) -> World {
     world
 }
 
-/// Training orders that were computed, not found, in all runs of a sweep.
+/// Trainings that were computed in all runs of a sweep.
 fn trained(world: &World, sweep: &str) -> usize {
-    let mut count = 0;
-    for entry in fs::read_dir(world.path(sweep)).expect("the sweep's folder") {
-        let orders = entry.expect("a readable folder").path().join("timing/orders.parquet");
-        let Ok(file) = fs::File::open(orders) else { continue };
-        let reader =
-            ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).expect("a table");
-        for rows in reader.map(|rows| rows.expect("rows")) {
-            let kinds = rows.column_by_name("kind").expect("a column").as_string::<i32>().clone();
-            let found = rows.column_by_name("from_store").expect("a column").as_boolean().clone();
-            count += (0..kinds.len()).filter(|&row| kinds.value(row) == "train" && !found.value(row)).count();
-        }
-    }
-    count
+    let entries = fs::read_dir(world.path(sweep)).expect("the sweep's folder");
+    let runs = entries.map(|entry| entry.expect("a readable folder").path()).filter(|path| path.is_dir());
+    runs.map(|run| super::record::trained(&run)).sum()
 }
 
 #[test]

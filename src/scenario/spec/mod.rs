@@ -2,6 +2,7 @@
 
 mod algorithm;
 mod batches;
+mod change;
 mod data;
 mod execution;
 pub(super) mod fidelity;
@@ -15,6 +16,7 @@ mod training;
 
 pub use algorithm::{Algorithm, Correction, FirstMoment, Momentum, SecondMoment, Weights};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
+pub use change::Change;
 pub use data::{BadRows, Columns, Masking, Partition};
 pub use execution::{Checkpointing, Execution, Grouping};
 pub use fidelity::Fidelity;
@@ -74,6 +76,9 @@ pub struct Scenario {
     /// What protects the clients' updates; none is nothing. It is not written out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// Fields that have other values from a round on, in the order of rounds: what a fork of a run is.
+    #[serde(default)]
+    pub changes: Vec<Change>,
 }
 
 /// The frozen base model and the adapter on it.
