@@ -19,6 +19,8 @@ mod privacy;
 mod quickstart;
 mod real_data;
 mod record;
+mod samples;
+mod store;
 mod support;
 mod sweeps;
 mod traces;
