@@ -8,6 +8,7 @@ mod averaging;
 mod control;
 mod method;
 mod momentum;
+mod products;
 mod server;
 #[cfg(test)]
 mod toy;
@@ -17,4 +18,5 @@ pub use averaging::{MeanUpdate, Update, mean_update};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};
 pub use method::{ClientTerms, Method};
 pub use momentum::Momentum;
+pub use products::products_change;
 pub use server::{ServerRule, ServerState};

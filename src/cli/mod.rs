@@ -21,6 +21,7 @@ mod resume;
 mod run;
 mod summary;
 mod sweep;
+mod sweep_table;
 mod units;
 mod verify;
 

@@ -247,6 +247,10 @@ fn aggregate(
         Some(release) => release.mean_update(model, server.clip_norm(), &updates),
         None => (algorithm::mean_update(model.values.len(), &updates), None),
     };
+    let change = match rule {
+        ServerRule::Products => change.map(|_| algorithm::products_change(model, &updates, &weights)),
+        _ => change,
+    };
     let (adapter, mut state) = rule.apply(model, state, change.as_deref());
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());

@@ -21,6 +21,7 @@ mod timeline;
 mod timing;
 mod trace;
 mod trust;
+mod words;
 
 pub use error::RunError;
 pub use estimate::Estimate;
@@ -29,5 +30,5 @@ pub use play::{Observer, RoundReport, Settings, play, resume};
 pub use privacy::Spent;
 pub use replay::replay;
 pub use summary::Summary;
-pub use sweep::{CellRun, SweepObserver, sweep};
+pub use sweep::{CellRun, SweepObserver, sweep, write_twins};
 pub use timing::{PlanDetail, PlanSettings, PlanSummary, STAND_IN_LOSS, plan};

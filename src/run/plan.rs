@@ -9,7 +9,7 @@ use super::inputs::Inputs;
 use super::privacy::Protection;
 use super::task::Tasks;
 use super::timeline::ScheduledRound;
-use crate::algorithm::{Method, ServerRule};
+use crate::algorithm::Method;
 use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release, Rows};
 use crate::scenario::{Discount, Protocol, Scenario};
 
@@ -174,7 +174,8 @@ impl<'a> Planner<'a> {
             false => self.merge(round, base),
         };
         let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
-        let rule = if round.aggregator == SERVER { self.tasks.method.server } else { ServerRule::PLAIN };
+        let rule = self.tasks.method.server;
+        let rule = if round.aggregator == SERVER { rule } else { rule.of_edges() };
         let controls = self.tasks.method.client.correction.map(|_| self.controls(scheduled, updates));
         Order::Aggregate { server: base, contributions, release, rule, controls }
     }

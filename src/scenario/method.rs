@@ -92,7 +92,7 @@ pub(super) fn check_clients(scenario: &Scenario, clients: usize) -> Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Discount, Weights};
+    use crate::scenario::{Discount, Mean, Weights};
 
     #[test]
     fn every_cell_is_played_or_refused_with_a_reason() {
@@ -106,7 +106,7 @@ mod tests {
         };
         let adagrad = Algorithm::FedAdagrad { server_lr: 1.0, tau: 1.0, weights };
         assert!(clash(&adagrad, &asynchronous).is_some_and(|reason| reason.contains("Buffered")));
-        assert_eq!(clash(&Algorithm::FedProx { mu: 1.0, weights }, &asynchronous), None);
+        assert_eq!(clash(&Algorithm::FedProx { mu: 1.0, weights, mean: Mean::Factors }, &asynchronous), None);
         assert!(clash(&Algorithm::Local, &asynchronous).is_some());
     }
 }
