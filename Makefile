@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test lint libtorch build fixtures swarm privacy-table tables tiny-scenarios clean
+.PHONY: quickstart test lint libtorch build fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -51,6 +51,11 @@ tables: build
 ## The tiny form of every scenario of FedLLM-Bench, with what each took.
 tiny-scenarios: build
 	@scenarios/fedllm-bench/run-tiny
+
+## Fuzz the readers of datasets for SECONDS; needs a nightly compiler and `cargo install cargo-fuzz`.
+SECONDS ?= 60
+fuzz: libtorch
+	cargo +nightly fuzz run readers -- -max_total_time=$(SECONDS) -max_len=4096
 
 clean:
 	cargo clean

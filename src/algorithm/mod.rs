@@ -6,6 +6,7 @@
 mod adaptive;
 mod averaging;
 mod control;
+mod decomposition;
 mod method;
 mod momentum;
 mod products;
@@ -15,6 +16,7 @@ mod toy;
 
 pub use adaptive::{Adaptive, SquareRule};
 pub use averaging::{MeanUpdate, Update, mean_update};
+pub use decomposition::{Singular, apart};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};
 pub use method::{ClientTerms, Method};
 pub use momentum::Momentum;

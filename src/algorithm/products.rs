@@ -5,9 +5,8 @@
 
 use std::ops::Range;
 
-use nalgebra::{DMatrix, DMatrixView};
-
 use super::Update;
+use super::decomposition::{apart, orthonormal};
 use crate::adapter::Adapter;
 
 /// How the values of `server` change for its products to be the nearest of their rank to
@@ -63,50 +62,42 @@ fn nearest(
     b: &Range<usize>,
 ) -> (Vec<f64>, Vec<f64>) {
     let Shape { rank, inputs, outputs } = shape;
-    let width = terms.len() * rank;
-    // The sum of f_i B_i A_i is [f_1 B_1 ... f_k B_k] times [A_1; ...; A_k]: with both in QR form, the decomposition of a
-    // small matrix between orthogonal ones is that of the whole.
-    let (mut left, mut right) = (DMatrix::zeros(outputs, width), DMatrix::zeros(inputs, width));
-    for (place, (adapter, factor)) in terms.iter().enumerate() {
-        let of = |range: &Range<usize>| adapter.values[range.clone()].iter().map(|&value| f64::from(value));
-        let (columns, values_b, values_a) = (place * rank, of(b).collect::<Vec<_>>(), of(a).collect::<Vec<_>>());
-        let (rows_b, rows_a) = (
-            DMatrixView::from_slice(&values_b, rank, outputs).transpose(),
-            DMatrixView::from_slice(&values_a, inputs, rank).into_owned(),
-        );
-        left.view_mut((0, columns), (outputs, rank)).copy_from(&(rows_b * *factor));
-        right.view_mut((0, columns), (inputs, rank)).copy_from(&rows_a);
+    // The sum of f_i B_i A_i is [f_1 B_1 ... f_k B_k] times [A_1; ...; A_k]: with the columns of both made orthonormal, the
+    // decomposition of the small matrix between them is that of the whole.
+    let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+    for (adapter, factor) in terms {
+        let (values_a, values_b) = (&adapter.values[a.clone()], &adapter.values[b.clone()]);
+        for place in 0..rank {
+            let column = values_b.iter().skip(place).step_by(rank);
+            lefts.push(column.map(|&value| factor * f64::from(value)).collect::<Vec<_>>());
+            let row = &values_a[place * inputs..(place + 1) * inputs];
+            rights.push(row.iter().map(|&value| f64::from(value)).collect::<Vec<_>>());
+        }
     }
-    let (left, right) = (left.qr(), right.qr());
-    let svd = product(&left.r(), &right.r().transpose()).svd(true, true);
-    let (u, v_t) = (svd.u.expect("it was asked for"), svd.v_t.expect("it was asked for"));
-    let (columns, rows) = (product(&left.q(), &u), product(&v_t, &right.q().transpose()));
+    let (left, right) = (orthonormal(&lefts), orthonormal(&rights));
+    let between = |of_right: usize| -> Vec<f64> {
+        let entry = |of_left: usize| (0..lefts.len()).map(|term| left.parts[term][of_left] * right.parts[term][of_right]);
+        (0..left.columns.len()).map(|of_left| entry(of_left).sum()).collect()
+    };
+    let singular = apart((0..right.columns.len()).map(between).collect());
     let scale = row_norm(&server.values[a.clone()], rank);
-    let (mut new_a, mut new_b) = (vec![0.0; rank * inputs], vec![0.0; outputs * rank]);
-    for (place, value) in svd.singular_values.iter().take(rank).enumerate() {
-        (0..inputs).for_each(|input| new_a[place * inputs + input] = scale * rows[(place, input)]);
-        (0..outputs).for_each(|output| new_b[output * rank + place] = value / scale * columns[(output, place)]);
-    }
-    // A rank above the module's own widths: what is beyond them stays as it was, and does nothing.
-    for place in svd.singular_values.len()..rank {
-        let range = place * inputs..(place + 1) * inputs;
-        let before = server.values[a.clone()][range.clone()].iter().map(|&value| f64::from(value));
-        new_a[range].iter_mut().zip(before).for_each(|(new, before)| *new = before);
+    let before = |&value: &f32| f64::from(value);
+    let (mut new_a, mut new_b) =
+        (server.values[a.clone()].iter().map(before).collect::<Vec<f64>>(), vec![0.0; outputs * rank]);
+    for (place, pair) in singular.iter().take(rank).enumerate() {
+        let row = combined(&right.columns, &pair.direction, inputs);
+        new_a[place * inputs..(place + 1) * inputs].iter_mut().zip(row).for_each(|(new, value)| *new = scale * value);
+        let column = combined(&left.columns, &pair.image, outputs);
+        new_b.iter_mut().skip(place).step_by(rank).zip(column).for_each(|(new, value)| *new = value / scale);
     }
     (new_a, new_b)
 }
 
-/// The product of two matrices in plain loops: the library's own differs from processor to processor in its last bits, as
-/// its decompositions do not.
-fn product(a: &DMatrix<f64>, b: &DMatrix<f64>) -> DMatrix<f64> {
-    let mut sum = DMatrix::zeros(a.nrows(), b.ncols());
-    for column in 0..b.ncols() {
-        for inner in 0..a.ncols() {
-            let factor = b[(inner, column)];
-            for row in 0..a.nrows() {
-                sum[(row, column)] += a[(row, inner)] * factor;
-            }
-        }
+/// A sum of columns of this length.
+fn combined(columns: &[Vec<f64>], factors: &[f64], length: usize) -> Vec<f64> {
+    let mut sum = vec![0.0; length];
+    for (column, factor) in columns.iter().zip(factors) {
+        sum.iter_mut().zip(column).for_each(|(sum, value)| *sum += factor * value);
     }
     sum
 }
@@ -201,8 +192,8 @@ mod tests {
         }
         // By Eckart and Young no product of rank 2 is nearer than the dropped singular values.
         let dropped = |part: &[f64]| -> f64 {
-            let values = DMatrix::from_row_slice(OUTPUTS, INPUTS, part).singular_values();
-            values.iter().skip(2).map(|value| value * value).sum()
+            let pairs = apart(part.chunks(INPUTS).map(<[f64]>::to_vec).collect());
+            pairs.iter().skip(2).flat_map(|pair| &pair.image).map(|value| value * value).sum()
         };
         let best = mean.chunks(OUTPUTS * INPUTS).map(dropped).sum::<f64>().sqrt();
         let found = applied(&server, &products_change(&server, &updates, &weights));

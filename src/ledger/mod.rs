@@ -20,6 +20,7 @@ pub use schema::{SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
 pub use tables::{ClientDataRow, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
+pub(crate) use schema::table;
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
 
