@@ -3,6 +3,7 @@
 //! Virtual time comes first and whole: which tasks count is known before a tensor is touched, so an update that is
 //! dropped, late or cancelled is never trained.
 
+mod client_states;
 mod error;
 mod estimate;
 mod folder;

@@ -1,6 +1,6 @@
 //! Which methods go with which protocols, and why others do not.
 
-use super::spec::{Algorithm, Optimizer, Protocol, Scenario, Selection};
+use super::spec::{Algorithm, Optimizer, OptimizerState, Protocol, Scenario, Selection};
 
 /// Why a method cannot be played under the scenario's protocol, if so: the offending field, and what is wrong with it.
 pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> {
@@ -14,6 +14,12 @@ pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> 
     }
     if scenario.training.dynamic_steps.is_some() && !matches!(scenario.server.protocol, Protocol::Synchronous { .. }) {
         return refused("training.dynamic_steps", "it counts on synchronous rounds".into());
+    }
+    if scenario.training.optimizer_state == OptimizerState::Kept
+        && !matches!(scenario.server.protocol, Protocol::Synchronous { .. })
+    {
+        let reason = "a client goes on from its last task, and only synchronous rounds count one task of it at a time";
+        return refused("training.optimizer_state", reason.into());
     }
     let is_apart = matches!(scenario.algorithm, Algorithm::Local | Algorithm::Centralised);
     if !is_apart {

@@ -33,7 +33,7 @@ mod trainer;
 pub use error::Error;
 pub use evaluate::SampleLoss;
 pub use job::{
-    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Objective, Optimizer, Outcome, Preference, Status, Step,
+    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status, Step,
     Terms,
 };
 pub use memory::MemoryPlan;

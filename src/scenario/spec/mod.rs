@@ -24,7 +24,7 @@ pub use precision::{Arithmetic, Precision};
 pub use privacy::{Accountant, Clipping, Noise, NoisePlacement, Privacy};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
-pub use training::{Accumulation, AdamVariant, Objective, Optimizer};
+pub use training::{Accumulation, AdamVariant, Objective, Optimizer, OptimizerState};
 
 use std::path::PathBuf;
 
@@ -237,6 +237,9 @@ pub struct Training {
     pub accumulation: Accumulation,
     #[serde(default)]
     pub optimizer: Optimizer,
+    /// What becomes of the optimiser's moments between the tasks of a client.
+    #[serde(default)]
+    pub optimizer_state: OptimizerState,
     /// [1] Learning rate of the first round -- above 0 in 32 bits.
     #[serde(deserialize_with = "range::positive_single")]
     pub lr: f64,
