@@ -16,8 +16,8 @@ mod toy;
 
 pub use adaptive::{Adaptive, SquareRule};
 pub use averaging::{MeanUpdate, Update, mean_update};
-pub use decomposition::{Singular, apart};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};
+pub use decomposition::{Singular, apart};
 pub use method::{ClientTerms, Method};
 pub use momentum::Momentum;
 pub use products::products_change;

@@ -76,7 +76,8 @@ fn nearest(
     }
     let (left, right) = (orthonormal(&lefts), orthonormal(&rights));
     let between = |of_right: usize| -> Vec<f64> {
-        let entry = |of_left: usize| (0..lefts.len()).map(|term| left.parts[term][of_left] * right.parts[term][of_right]);
+        let entry =
+            |of_left: usize| (0..lefts.len()).map(|term| left.parts[term][of_left] * right.parts[term][of_right]);
         (0..left.columns.len()).map(|of_left| entry(of_left).sum()).collect()
     };
     let singular = apart((0..right.columns.len()).map(between).collect());
@@ -172,8 +173,7 @@ mod tests {
         };
         let (one, other) = (flat(1, 0), flat(2, 1));
         let updates = [update(&one, &server), update(&other, &server)];
-        let mean: Vec<f64> =
-            products(&one).iter().zip(products(&other)).map(|(a, b)| 0.25 * a + 0.75 * b).collect();
+        let mean: Vec<f64> = products(&one).iter().zip(products(&other)).map(|(a, b)| 0.25 * a + 0.75 * b).collect();
         let found = applied(&server, &products_change(&server, &updates, &[0.25, 0.75]));
         assert!(distance(&products(&found), &mean) < 1e-6, "{}", distance(&products(&found), &mean));
         let factors = super::super::mean_update(server.values.len(), &updates).change.unwrap();

@@ -24,7 +24,10 @@ pub fn read_in_every_way(bytes: &[u8]) {
 fn check(data: &Federation, bad_rows: BadRows) {
     let ids: BTreeSet<&str> = data.clients.iter().map(|client| client.id.as_str()).collect();
     assert_eq!(ids.len(), data.clients.len(), "ids are unique");
-    assert!(!data.clients.is_empty() && data.clients.iter().all(|client| !client.rows.is_empty()), "no client is empty");
+    assert!(
+        !data.clients.is_empty() && data.clients.iter().all(|client| !client.rows.is_empty()),
+        "no client is empty"
+    );
     let mut rows = data.clients.iter().flat_map(|client| &client.rows);
     assert!(rows.clone().all(|row| row.kind() == data.kind), "rows are of one kind");
     assert!(rows.all(|row| row.answered().iter().all(|text| !text.trim().is_empty())), "no answer is empty");
@@ -98,8 +101,18 @@ mod tests {
         ];
         leaf.prop_recursive(3, 24, 4, |inner| {
             let key = prop_oneof![
-                Just("instruction"), Just("response"), Just("conversations"), Just("from"), Just("value"), Just("prompt"),
-                Just("chosen"), Just("rejected"), Just("input"), Just("output"), Just("content"), Just("x")
+                Just("instruction"),
+                Just("response"),
+                Just("conversations"),
+                Just("from"),
+                Just("value"),
+                Just("prompt"),
+                Just("chosen"),
+                Just("rejected"),
+                Just("input"),
+                Just("output"),
+                Just("content"),
+                Just("x")
             ];
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

@@ -23,8 +23,7 @@ pub struct SplitFile {
 /// # Errors
 /// Whatever the file system says; no file is left half written.
 pub fn write_split(data: &Federation, held_out: f64, seed: Seed, folder: &Path) -> io::Result<[SplitFile; 2]> {
-    let split =
-        |(index, client): (usize, &ClientData)| hold_out(seed, index as u64, client.rows.len(), held_out);
+    let split = |(index, client): (usize, &ClientData)| hold_out(seed, index as u64, client.rows.len(), held_out);
     let splits: Vec<_> = data.clients.iter().enumerate().map(split).collect();
     std::fs::create_dir_all(folder)?;
     let file = |name, rows: Vec<&[usize]>| {

@@ -218,8 +218,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::dataset::row::Exchange;
-    use crate::dataset::{PairForm, tokenise_preferences};
     use crate::dataset::tokeniser::tests::{BOS, EOS, byte_level};
+    use crate::dataset::{PairForm, tokenise_preferences};
 
     pub fn client(contents: Vec<Content>) -> ClientData {
         let rows = contents.into_iter().map(|content| Row { content, attributes: BTreeMap::new() }).collect();

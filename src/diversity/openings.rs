@@ -24,9 +24,8 @@ pub struct Opening {
 /// The most frequent openings of one to four words: of each the four most frequent continuations, the longer ones behind
 /// the shorter one that they begin with.
 pub fn openings(clients: &[ClientData]) -> Vec<Opening> {
-    let first_words = |text: &str| -> Vec<String> {
-        text.split_whitespace().take(DEPTH).map(|word| word.to_lowercase()).collect()
-    };
+    let first_words =
+        |text: &str| -> Vec<String> { text.split_whitespace().take(DEPTH).map(|word| word.to_lowercase()).collect() };
     let mut found: Vec<(Vec<String>, usize)> = Vec::new();
     for (client, data) in clients.iter().enumerate() {
         let texts = data.rows.iter().filter_map(|row| row.asked().first().copied());

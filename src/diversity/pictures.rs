@@ -11,7 +11,7 @@ use super::{Geometry, Opening, Profile, Quality};
 const SIZE: (u32, u32) = (900, 540);
 
 /// Room for the labels of the axes [pixel].
-const LABELS: u32 = 56;
+const LABELS: i32 = 56;
 
 /// Languages with a colour of their own; the rest are one.
 const COLOURED: usize = 11;
@@ -236,7 +236,7 @@ fn distances(area: &Canvas, profiles: &[Profile], geometry: &Geometry) -> Drawn 
     };
     let cells: Vec<f64> = (0..side * side).map(|cell| mean(cell / side, cell % side)).collect();
     let most = cells.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let square = area.clone().shrink(((SIZE.0 - SIZE.1) / 2, 0), (SIZE.1, SIZE.1));
+    let square = area.clone().shrink(((SIZE.0 - SIZE.1) as i32 / 2, 0), (SIZE.1 as i32, SIZE.1 as i32));
     let mut chart = axes(&square, 16, 0.0..count as f64, 0.0..count as f64)?;
     labelled(&mut chart, "clients by main language", &format!("the same; darkest is a cosine distance of {most:.3}"))?;
     let boxes = cells.iter().enumerate().map(|(cell, value)| {
@@ -254,18 +254,18 @@ fn by_language(profiles: &[Profile]) -> Vec<usize> {
     order
 }
 
-type Chart<'a> = ChartContext<
+type Chart<'a, 'b> = ChartContext<
     'a,
-    SVGBackend<'a>,
+    SVGBackend<'b>,
     Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
 >;
 
-fn axes<'a>(
-    area: &Canvas<'a>,
-    right: u32,
+fn axes<'a, 'b>(
+    area: &'a Canvas<'b>,
+    right: i32,
     x: std::ops::Range<f64>,
     y: std::ops::Range<f64>,
-) -> Drawn<Chart<'a>> {
+) -> Drawn<Chart<'a, 'b>> {
     let mut builder = ChartBuilder::on(area);
     builder.margin(12).margin_right(right).x_label_area_size(LABELS).y_label_area_size(LABELS + 14);
     builder.build_cartesian_2d(x, y).map_err(said)

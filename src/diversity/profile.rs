@@ -139,9 +139,8 @@ mod tests {
     #[test]
     fn tastes_are_means_over_pairs() {
         let pair = |chosen: &str, rejected: &str| json!({"prompt": "p", "chosen": chosen, "rejected": rejected});
-        let taste = read(json!([
-            pair("1. one\n2. two", "a"), pair("a b", "c d"), pair("a", "b c d"), pair("a", "- x\n- y")
-        ]));
+        let taste =
+            read(json!([pair("1. one\n2. two", "a"), pair("a b", "c d"), pair("a", "b c d"), pair("a", "- x\n- y")]));
         let taste = taste.preference.unwrap();
         assert_eq!((taste.longer, taste.lists, taste.rejected_mean), (0.375, 0.0, 2.5));
         assert!(has_list("see:\n 10) a\n\n11) b") && !has_list("- one") && !has_list("1.5 m\n2.5 m"));

@@ -75,7 +75,8 @@ impl Judge {
         for (client, data) in clients.iter().enumerate() {
             for (row, content) in drawn(seed, client, data, count) {
                 let failed = |message| DiversityError::Text { client: data.id.clone(), row, message };
-                let (Some(asked), Some(answered)) = (content.asked().first().copied(), content.answered().first().copied())
+                let (Some(asked), Some(answered)) =
+                    (content.asked().first().copied(), content.answered().first().copied())
                 else {
                     continue;
                 };
@@ -110,7 +111,9 @@ impl Judge {
         let tokenised = tokenise(&client, &self.tokeniser, &rules).map_err(|error| error.to_string())?;
         let Some(given) = tokenised.samples.into_iter().next() else { return Ok(None) };
         let mut ids: Vec<u32> = self.tokeniser.bos().into_iter().collect();
-        ids.extend(self.tokeniser.encode(&Template::named("alpaca").expect("it is in the table").answer(answered))?.ids);
+        ids.extend(
+            self.tokeniser.encode(&Template::named("alpaca").expect("it is in the table").answer(answered))?.ids,
+        );
         ids.push(self.tokeniser.eos());
         // No longer than what is left of the answer behind its instruction.
         ids.truncate(1 + given.target_tokens() as usize);

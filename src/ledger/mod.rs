@@ -16,11 +16,11 @@ mod writer;
 pub use digest::{Chain, chunk_hash};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
 pub use reader::{RoundChunks, read_table};
+pub(crate) use schema::table;
 pub use schema::{SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
 pub use tables::{ClientDataRow, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
-pub(crate) use schema::table;
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
 

@@ -112,7 +112,9 @@ fn stored_moments(moments: &Moments) -> StoredMoments {
 
 /// None if a part is no adapter.
 fn read_moments((first, second, steps): StoredMoments) -> Option<Arc<Moments>> {
-    let part = |bytes: Option<Vec<u8>>| bytes.map(|bytes| Adapter::from_bytes(&bytes).ok()).map_or(Some(None), |part| part.map(Some));
+    let part = |bytes: Option<Vec<u8>>| {
+        bytes.map(|bytes| Adapter::from_bytes(&bytes).ok()).map_or(Some(None), |part| part.map(Some))
+    };
     Some(Arc::new(Moments { first: part(first)?, second: part(second)?, steps }))
 }
 

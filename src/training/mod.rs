@@ -33,8 +33,8 @@ mod trainer;
 pub use error::Error;
 pub use evaluate::SampleLoss;
 pub use job::{
-    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status, Step,
-    Terms,
+    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status,
+    Step, Terms,
 };
 pub use memory::MemoryPlan;
 pub use native::Switches;
