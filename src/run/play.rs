@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use super::certificate::{self, Certificate};
 use super::folder::RunFolder;
 use super::inputs::Inputs;
 use super::privacy::Protection;
+use super::shared::Shared;
 use super::stage::{Course, Stage};
 use super::summary::{Summary, Totals};
 use super::timeline::{Timeline, schedule};
@@ -60,8 +62,21 @@ pub struct RoundReport {
 /// # Errors
 /// Anything wrong with the scenario or what it points to, before the folder is made; after that, failures of the machine.
 pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    play_sharing(loaded, settings, &mut Shared::default(), observer)
+}
+
+/// [`play`] with what runs before it have loaded.
+///
+/// # Errors
+/// As [`play`].
+pub fn play_sharing(
+    loaded: &Loaded,
+    settings: &Settings,
+    shared: &mut Shared,
+    observer: &mut dyn Observer,
+) -> Result<Summary, RunError> {
     let began = Instant::now();
-    let prepared = Prepared::new(loaded, settings)?;
+    let prepared = Prepared::new(loaded, settings, shared)?;
     let folder = RunFolder::create(&settings.out)?;
     prepared.play(loaded, &folder, settings, observer, began)
 }
@@ -84,7 +99,7 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
     refuse_plan(&settings.out, &manifest)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
-    let mut prepared = Prepared::new(&loaded, settings)?;
+    let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
     // What was computed before was computed under the grade of then.
     prepared.trust.grade =
         Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
@@ -162,7 +177,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
-    pub fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
+    pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
@@ -173,12 +188,12 @@ impl Prepared {
             scenario::Checkpointing::Never => Checkpointing::Never,
         };
         let numerics = Numerics { checkpointing, ..settings.numerics.clone() };
-        let mut inputs = Inputs::load(loaded, settings.device, &numerics)?;
+        let mut inputs = Inputs::load(loaded, settings.device, &numerics, shared)?;
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
-        let trust = Trust::shown_by(&inputs.trainer)?;
+        let trust = shared.trust()?;
         let company = trust.company(execution, settings.device);
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
@@ -309,7 +324,8 @@ fn class_text(class: &NumericsClass, company: Company) -> String {
 }
 
 pub(super) fn binary_hash() -> Digest {
+    static HASH: OnceLock<Digest> = OnceLock::new();
     // A program that cannot read itself still runs; its hash is then that of nothing.
-    let bytes = std::env::current_exe().and_then(fs::read).unwrap_or_default();
-    Digest::of(&bytes)
+    let read = || std::env::current_exe().and_then(fs::read).unwrap_or_default();
+    *HASH.get_or_init(|| Digest::of(&read()))
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::play::{Observer, Settings, play, resume};
+use super::play::{Observer, Settings, play_sharing, resume};
+use super::shared::Shared;
 use super::summary::Summary;
 use super::{RunError, folder};
 use crate::ledger::{Manifest, RunState};
@@ -29,7 +30,7 @@ pub trait SweepObserver {
 /// Plays what is missing of a sweep into `out`, cell after cell. `settings` gives those of a run into a folder.
 ///
 /// # Errors
-/// As [`play`], for the first cell that fails; before any is played, where one of the scenarios is wrong or a folder
+/// As [`super::play`], for the first cell that fails; before any is played, where one of the scenarios is wrong or a folder
 /// holds another run.
 pub fn sweep<'a>(
     sweep: &Sweep,
@@ -42,6 +43,7 @@ pub fn sweep<'a>(
     let loaded = cells.iter().map(|cell| Loaded::read(&sweep.scenario, &cell.sets)).collect::<Result<Vec<_>, _>>()?;
     let states = cells.iter().zip(&loaded).map(|(cell, loaded)| state(&out.join(&cell.folder), loaded));
     let states = states.collect::<Result<Vec<_>, _>>()?;
+    let mut shared = Shared::default();
     let mut runs = Vec::with_capacity(cells.len());
     for (index, ((cell, loaded), state)) in cells.iter().zip(&loaded).zip(states).enumerate() {
         let settings = settings(out.join(&cell.folder))?;
@@ -50,7 +52,7 @@ pub fn sweep<'a>(
         }
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
-            None => play(loaded, &settings, observer)?,
+            None => play_sharing(loaded, &settings, &mut shared, observer)?,
             Some(RunState::Running) => resume(&settings, &[], observer)?,
             Some(RunState::Done) => Summary::read(&settings.out)?,
         };
