@@ -25,8 +25,8 @@ use crate::ledger::{
 use crate::lineage::{Executor, Workshop};
 use crate::model::Device;
 use crate::scenario::{self, Loaded};
-use crate::store::{Digest, Store, atomic, key_of};
-use crate::training::{Checkpointing, Grade, Numerics, NumericsClass, library_hashes};
+use crate::store::{Digest, Store, key_of};
+use crate::training::{Checkpointing, Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
 /// How to play a run; nothing here changes a digest but `numerics`.
 pub struct Settings<'a> {
@@ -97,6 +97,8 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
     refuse_plan(&settings.out, &manifest)?;
+    // What decides no digest, such as which adapters are saved, would otherwise change unseen.
+    manifest.check(&settings.out)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
     let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
@@ -182,13 +184,24 @@ impl Prepared {
             tracing::warn!("{doubt}");
         }
         let execution = loaded.scenario.execution;
+        let portable = execution.numerics == scenario::Numerics::Portable;
+        if portable && !is_portable_process() {
+            return Err(RunError::NotStartedPortably);
+        }
         let checkpointing = match execution.checkpointing {
             scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: settings.workers as u32 },
             scenario::Checkpointing::Always => Checkpointing::Always,
             scenario::Checkpointing::Never => Checkpointing::Never,
         };
-        let numerics = Numerics { checkpointing, ..settings.numerics.clone() };
+        let numerics = Numerics { checkpointing, portable, ..settings.numerics.clone() };
         let mut inputs = Inputs::load(loaded, settings.device, &numerics, shared)?;
+        let class = inputs.trainer.numerics_class();
+        if portable && !class.is_portable() {
+            let found = &class.device;
+            return Err(RunError::Usage(format!(
+                "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
+            )));
+        }
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
@@ -255,9 +268,7 @@ impl Prepared {
         began: Instant,
     ) -> Result<Summary, RunError> {
         let mut manifest = self.manifest(loaded);
-        let scenario_path = folder.path().join("scenario.ron");
-        atomic::write(&scenario_path, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario_path))?;
-        manifest.write(folder.path())?;
+        folder.begin(&mut manifest, &loaded.resolved_text())?;
         settings.store.register(folder.path())?;
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
@@ -287,13 +298,13 @@ impl Prepared {
         manifest.state = RunState::Done;
         manifest.rounds = totals.rounds;
         manifest.digest = Some(digest);
-        let certificate = Certificate::of(folder.path(), &manifest, library_hashes())?;
-        certificate.write(folder.path())?;
-        manifest.list_files(folder.path())?;
-        manifest.write(folder.path())?;
         let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
         let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
+        // The manifest comes last: a run that says that it is done lacks nothing, wherever the program was killed.
         summary.write()?;
+        Certificate::of(folder.path(), &manifest, library_hashes())?.write(folder.path())?;
+        manifest.list_files(folder.path())?;
+        manifest.write(folder.path())?;
         Ok(summary)
     }
 }

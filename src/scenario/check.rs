@@ -3,7 +3,7 @@
 use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
-use super::spec::{Arithmetic, Counts, Dropout, Group, Network, Population, Precision, Protocol, Scenario};
+use super::spec::{Arithmetic, Counts, Dropout, Group, Network, Numerics, Population, Precision, Protocol, Scenario};
 
 /// The offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -22,6 +22,13 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_privacy::check(scenario)?;
     if scenario.execution.cohort_batch == Some(0) {
         return fault("execution.cohort_batch", "it must be at least 1");
+    }
+    if scenario.execution.numerics == Numerics::Portable
+        && (scenario.model.arithmetic() != Arithmetic::F32 || scenario.model.precision == Precision::LlmInt8)
+    {
+        let message =
+            "Portable needs arithmetic in f32, which LLM.int8() is not: model.precision F32, or model.arithmetic F32";
+        return fault("execution.numerics", message);
     }
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");

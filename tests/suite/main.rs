@@ -2,14 +2,18 @@
 
 mod adapters;
 mod bad_input;
+mod damage;
 mod data;
 mod determinism;
 mod execution;
 mod fedllm_bench;
 mod forks;
+mod full_disk;
+mod golden;
 mod gpu_scenario;
 mod hub;
 mod interruption;
+mod killed;
 mod lineage;
 mod methods;
 mod objectives;
