@@ -20,7 +20,6 @@ use crate::scenario::{self, Loaded};
 /// Reads the data of a scenario.
 pub(super) struct Reader<'a> {
     loaded: &'a Loaded,
-    pub model_folder: Option<PathBuf>,
     tokeniser_folder: PathBuf,
     tokeniser: Tokeniser,
     rules: SequenceRules,
@@ -29,8 +28,10 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub fn new(loaded: &'a Loaded) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
-        let model_folder = model_folder(loaded)?;
-        let folder = scenario.model.tokenizer.as_ref().map(|folder| loaded.resolve(folder)).or(model_folder.clone());
+        let folder = match &scenario.model.tokenizer {
+            Some(folder) => Some(loaded.resolve(folder)),
+            None => model_folder(loaded)?,
+        };
         let tokeniser_folder = folder.ok_or_else(|| only_planned("model.folder is missing"))?;
         let named =
             |name| Prompts::Template(Template::named(name).expect("the scenario's templates are all in the registry"));
@@ -53,7 +54,7 @@ impl<'a> Reader<'a> {
         };
         let rules = SequenceRules { prompts, max_tokens, long_prompts };
         let tokeniser = Tokeniser::load(&tokeniser_folder)?;
-        Ok(Self { loaded, model_folder, tokeniser_folder, tokeniser, rules })
+        Ok(Self { loaded, tokeniser_folder, tokeniser, rules })
     }
 
     /// Notes what decides how text becomes tokens.
