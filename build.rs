@@ -32,6 +32,9 @@ fn main() {
         .opt_level(2)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
+        // Without it `at::parallel_for` is a plain loop. The threads are LibTorch's own: both link one libgomp.
+        .flag("-fopenmp")
+        .file("src/training/native/memory.cpp")
         .file("src/training/native/shim.cpp")
         .compile("fedreplay_shim");
     // The shim calls the kernels, so they must follow it in the linker's order.

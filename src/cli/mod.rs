@@ -23,6 +23,7 @@ mod run;
 mod store;
 mod summary;
 mod sweep;
+mod sweep_table;
 mod units;
 mod verify;
 

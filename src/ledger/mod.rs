@@ -3,14 +3,14 @@
 //! What happened lives here; how long it took on this machine does not (that is `timing`, outside of every hash),
 //! and neither do paths, host names or cache hits.
 
-mod cell;
+pub(crate) mod cell;
 mod compare;
 mod digest;
 mod lineage;
 mod locate;
 mod manifest;
 mod reader;
-mod schema;
+pub(crate) mod schema;
 mod stream;
 mod tables;
 mod verify;
@@ -21,6 +21,7 @@ pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
 pub use reader::{RoundChunks, read_table};
+pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
 pub use tables::{ClientDataRow, EvaluationRow, EventRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow};

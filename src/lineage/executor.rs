@@ -275,7 +275,7 @@ impl<'a> Executor<'a> {
         match self.workshop.accept(&taken.order, value) {
             Ok(value) => {
                 let Taken { id: order, key, .. } = taken;
-                let shelves = matches!(value, Value::Control(_)) && self.store.contains(key);
+                let shelves = value.is_kept_by_a_client() && self.store.contains(key);
                 let finished = Finished { order, kind: taken.order.kind(), key, from_store, seconds };
                 self.lock().complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
             }

@@ -91,6 +91,8 @@ pub struct Training {
     pub seed: Seed,
     /// The task's place among all tasks of its client and of other clients.
     pub stream: u64,
+    /// Whether the optimiser's moments are part of the result.
+    pub keeps_moments: bool,
 }
 
 /// One update in an aggregate.
@@ -135,14 +137,17 @@ pub enum Order {
     Initial { layout: Arc<Layout>, seed: Seed },
     /// An adapter that the run is given to start from.
     Given { adapter: Arc<Adapter> },
-    /// Local training from the adapter of `base`, with the client's control variate if it has one.
-    Train { base: OrderId, control: Option<OrderId>, training: Training },
+    /// Local training from the adapter of `base`, with the client's control variate if it has one, and the moments that its
+    /// optimiser goes on from if they are kept.
+    Train { base: OrderId, control: Option<OrderId>, moments: Option<OrderId>, training: Training },
     /// Trainings in one pass over the base, where the bits of each may depend on the others.
     Cohort(Vec<Order>),
     /// The update of one training of a cohort; `client` is for messages.
     Member { cohort: OrderId, index: usize, client: u32 },
     /// A client's control variate after a task that counted.
     Control(Control),
+    /// The moments of a client's optimiser after a task that counted, and `before` it.
+    Moments { update: OrderId, before: Option<OrderId> },
     /// The next server model.
     Aggregate {
         server: OrderId,
@@ -167,6 +172,7 @@ impl Order {
             Self::Cohort(_) => "cohort",
             Self::Member { .. } => "member",
             Self::Control(_) => "control",
+            Self::Moments { .. } => "moments",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
         }
@@ -176,7 +182,10 @@ impl Order {
     pub fn inputs(&self) -> Vec<OrderId> {
         match self {
             Self::Initial { .. } | Self::Given { .. } => vec![],
-            Self::Train { base, control, .. } => std::iter::once(*base).chain(*control).collect(),
+            Self::Train { base, control, moments, .. } => {
+                std::iter::once(*base).chain(*control).chain(*moments).collect()
+            }
+            Self::Moments { update, before } => std::iter::once(*update).chain(*before).collect(),
             Self::Cohort(members) => members.iter().flat_map(Order::inputs).collect(),
             Self::Member { cohort, .. } => vec![*cohort],
             Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),

@@ -22,6 +22,8 @@ struct Train<'a> {
     correction: Option<CorrectionPlace>,
     /// Of the dropout masks, where there are any: seed and stream.
     masks: Option<(Seed, u64)>,
+    /// Where the optimiser's moments are kept: whether there are some to go on from, the last of the inputs.
+    moments: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -94,7 +96,8 @@ impl Order {
             Self::Given { adapter } => {
                 ("given v2", false, text(&Given { adapter: Digest(*adapter.hash().as_bytes()) }))
             }
-            Self::Train { training, .. } => ("train v4", true, text(&train(training))),
+            Self::Train { training, moments, .. } => ("train v4", true, text(&train(training, *moments))),
+            Self::Moments { .. } => ("moments v1", false, text(&())),
             Self::Cohort(members) => ("cohort v2", true, text(&members.iter().map(member).collect::<Vec<_>>())),
             Self::Member { index, .. } => ("member v2", false, text(&Place { index: *index })),
             Self::Control(control) => {
@@ -122,7 +125,7 @@ impl Order {
     }
 }
 
-fn train(training: &Training) -> Train<'_> {
+fn train(training: &Training, moments: Option<OrderId>) -> Train<'_> {
     let hashes =
         |rows: &Vec<usize>| rows.iter().flat_map(|&row| training.rows.row_hashes(row)).copied().collect::<Vec<_>>();
     let steps: Vec<Vec<Vec<Digest>>> = training.steps.iter().map(|step| step.iter().map(hashes).collect()).collect();
@@ -132,12 +135,13 @@ fn train(training: &Training) -> Train<'_> {
         objective: training.objective,
         correction: training.correction,
         masks: (training.hyper.dropout > 0.0).then_some((training.seed, training.stream)),
+        moments: training.keeps_moments.then_some(moments.is_some()),
     }
 }
 
 fn member(order: &Order) -> Member<'_> {
-    let Order::Train { training, .. } = order else { unreachable!("a cohort's members are trainings") };
-    Member { inputs: order.inputs().len(), training: train(training) }
+    let Order::Train { training, moments, .. } = order else { unreachable!("a cohort's members are trainings") };
+    Member { inputs: order.inputs().len(), training: train(training, *moments) }
 }
 
 fn variates(controls: &Controls) -> Variates {

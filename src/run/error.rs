@@ -2,6 +2,7 @@
 
 use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
+use crate::diversity::DiversityError;
 use crate::ledger::{LedgerError, is_out_of_space};
 use crate::lineage::OrderError;
 use crate::model::hub::HubError;
@@ -15,6 +16,9 @@ pub enum RunError {
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// How a dataset's clients differ could not be found out.
+    #[error(transparent)]
+    Diversity(#[from] DiversityError),
     #[error(transparent)]
     ChatTemplate(#[from] ChatTemplateError),
     /// The base model could not be loaded as the scenario asks.
@@ -72,6 +76,7 @@ impl RunError {
             Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
                 2
             }
+            Self::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => 2,
             Self::Hub(error) if error.is_of_the_asker() => 2,
             Self::Order(OrderError::Interrupted) => 130,
             _ => 1,

@@ -4,6 +4,7 @@
 //! dropped, late or cancelled is never trained.
 
 mod certificate;
+mod client_states;
 mod diff;
 mod error;
 mod estimate;
@@ -29,6 +30,7 @@ mod timeline;
 mod timing;
 mod trace;
 mod trust;
+mod words;
 
 pub use certificate::{Certificate, CertifiedRound, verify_run};
 pub use diff::{Parting, diff};
@@ -43,5 +45,5 @@ pub use replay::replay;
 pub use sample::{Sample, Sampled, sample};
 pub use shared::Shared;
 pub use summary::Summary;
-pub use sweep::{CellRun, SweepObserver, sweep};
+pub use sweep::{CellRun, SweepObserver, sweep, write_twins};
 pub use timing::{PlanDetail, PlanSettings, PlanSummary, STAND_IN_LOSS, plan};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
+use super::client_states::ClientStates;
 use super::inputs::Inputs;
 use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::privacy::Protection;
 use super::task::Tasks;
 use super::timeline::{SERVER, ScheduledRound};
-use crate::algorithm::ServerRule;
 use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release, Rows};
 use crate::scenario::{Discount, Loaded, Protocol, Scenario};
 
@@ -24,8 +24,8 @@ pub struct Planner<'a> {
     /// Weights of the updates in the models of edges since they were last merged.
     edge_weights: BTreeMap<u32, f64>,
     tasks: Tasks<'a>,
-    /// Each client's control variate after its last counted task, under a method that has them.
-    controls: BTreeMap<u32, OrderId>,
+    /// What each client kept after its last counted task.
+    states: ClientStates<'a>,
     /// Each client's own last model, where nothing is aggregated.
     own_models: BTreeMap<u32, OrderId>,
     /// Models that are kept because a round that is not known yet may start from them.
@@ -70,7 +70,7 @@ impl<'a> Planner<'a> {
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
             tasks: Tasks { loaded, inputs },
-            controls: BTreeMap::new(),
+            states: ClientStates::new(executor, keeps_models),
             own_models: BTreeMap::new(),
             kept,
             privacy,
@@ -174,7 +174,7 @@ impl<'a> Planner<'a> {
         };
         let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
         let method = self.tasks.method(self.rules_round(scheduled));
-        let rule = if round.aggregator == SERVER { method.server } else { ServerRule::PLAIN };
+        let rule = if round.aggregator == SERVER { method.server } else { method.server.of_edges() };
         let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
         Order::Aggregate { server: base, contributions, release, rule, controls }
     }
@@ -203,21 +203,11 @@ impl<'a> Planner<'a> {
     fn controls(&mut self, scheduled: &ScheduledRound, updates: &[OrderId]) -> Controls {
         let mut changes = Vec::with_capacity(updates.len());
         for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
-            let before = self.controls.get(&counted.client).copied();
-            let after = self.executor.add(Order::Control(Control {
-                update,
-                base: self.versions[counted.based_on_version as usize],
-                before,
-                steps: self.tasks.step_count(counted.client),
-                learning_rate: self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate,
-            }));
-            changes.push((after, before));
-            self.controls.insert(counted.client, after);
-            if self.kept.is_some() {
-                // A round that is not known yet may need it.
-                self.executor.demand(after);
-                before.into_iter().for_each(|before| self.executor.let_go(before));
-            }
+            let base = self.versions[counted.based_on_version as usize];
+            let steps = self.tasks.step_count(counted.client);
+            let learning_rate = self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate;
+            let change = |before| Control { update, base, before, steps, learning_rate };
+            changes.push(self.states.control(counted.client, change));
         }
         Controls { changes, clients: self.inputs.clients.len() as u32 }
     }
@@ -254,8 +244,7 @@ impl<'a> Planner<'a> {
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
             weights.push(if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
             let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
-            let control = self.controls.get(&counted.client).copied();
-            let order = Order::Train { base: own, control, training };
+            let order = self.states.train(own, training);
             if self.is_alone() {
                 // Every client starts from another model: there is no company to be had.
                 let update = self.executor.add(order);
@@ -266,6 +255,10 @@ impl<'a> Planner<'a> {
             }
         }
         updates.extend(self.ordered(trainings));
+        if self.tasks.keeps_moments() {
+            let counted = round.counted_tasks.iter().zip(&*updates);
+            counted.for_each(|(counted, &update)| self.states.keep_moments(counted.client, update));
+        }
         for ((counted, weight), &update) in round.counted_tasks.iter().zip(weights).zip(&*updates) {
             let start = self.versions[counted.based_on_version as usize];
             let counts_already = !clients.insert(counted.client);
@@ -368,9 +361,13 @@ impl<'a> Planner<'a> {
     /// As many tasks one after another as the federation has rounds.
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
+        let mut states = ClientStates::new(self.executor, false);
         for round in 1..=self.scenario().rounds {
             let training = self.tasks.alone(client, u64::from(round - 1), round);
-            model = self.executor.add(Order::Train { base: model, control: None, training });
+            model = self.executor.add(states.train(model, training));
+            if self.tasks.keeps_moments() {
+                states.keep_moments(client, model);
+            }
         }
         self.evaluated_on_own(client, model)
     }

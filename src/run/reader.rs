@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::RunError;
 use super::inputs::{ClientRows, input, model_folder};
+use super::{RunError, words};
 use crate::dataset::{
-    BadRows, ChatTemplate, ClientData, Columns, Federation, LongPrompts, Partition, Preference, Prompts, RowKind,
-    Sample, SequenceRules, Template, Tokeniser, after_last_key, hold_out, key_ids, partition, tokenise,
-    tokenise_preferences, twin_of,
+    BadRows, ChatTemplate, ClientData, Federation, LongPrompts, Preference, Prompts, RowKind, Sample, SequenceRules,
+    Tokenised, Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences,
+    twin_of,
 };
 use crate::ledger::Input;
 use crate::lineage::Rows;
@@ -33,26 +33,17 @@ impl<'a> Reader<'a> {
             None => model_folder(loaded)?,
         };
         let tokeniser_folder = folder.ok_or_else(|| only_planned("model.folder is missing"))?;
-        let named =
-            |name| Prompts::Template(Template::named(name).expect("the scenario's templates are all in the registry"));
-        let prompts = match scenario.data.template {
-            scenario::Template::Alpaca => named("alpaca"),
-            scenario::Template::Vicuna => named("vicuna_v1.1"),
-            scenario::Template::ArabicAlpaca => named("arabic_alpaca"),
-            scenario::Template::ChineseAlpaca => named("chinese_alpaca"),
-            scenario::Template::PortugueseAlpaca => named("portuguese_alpaca"),
-            scenario::Template::TeluguAlpaca => named("telugu_alpaca"),
-            scenario::Template::RussianAlpaca => named("russian_alpaca"),
-            scenario::Template::FrenchAlpaca => named("french_alpaca"),
-            scenario::Template::SpanishAlpaca => named("spanish_alpaca"),
-            scenario::Template::Chat => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
+        let prompts = match words::template(scenario.data.template) {
+            Some(template) => Prompts::Template(template),
+            None => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
         };
         let max_tokens = scenario.data.max_seq_length as usize;
         let long_prompts = match scenario.data.long_prompts {
             scenario::LongPrompts::Refuse => LongPrompts::Refuse,
             scenario::LongPrompts::Skip => LongPrompts::Skip,
         };
-        let rules = SequenceRules { prompts, max_tokens, long_prompts };
+        let learns_last_question = scenario.data.last_question == scenario::LastQuestion::Learnt;
+        let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
         let tokeniser = Tokeniser::load(&tokeniser_folder)?;
         Ok(Self { loaded, tokeniser_folder, tokeniser, rules })
     }
@@ -71,14 +62,14 @@ impl<'a> Reader<'a> {
         file.ok_or_else(|| only_planned("data.file is missing"))
     }
 
-    pub fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
+    fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
         let path = self.loaded.resolve(file);
         let spec = &self.loaded.scenario.data;
         let bad_rows = match spec.bad_rows {
             scenario::BadRows::Refuse => BadRows::Refuse,
             scenario::BadRows::Skip => BadRows::Skip,
         };
-        let data = Federation::read_columns(&path, &columns(&spec.columns), bad_rows)?;
+        let data = Federation::read_columns(&path, &words::columns(&spec.columns), bad_rows)?;
         if let Some(first) = data.skipped.first() {
             let (count, client, row, fault) = (data.skipped.len(), &first.client, first.row, &first.fault);
             tracing::warn!(
@@ -95,7 +86,7 @@ impl<'a> Reader<'a> {
         note_twin(&data, &path, read);
         let spec = &self.loaded.scenario.data;
         let seed = Seed(self.loaded.scenario.seed);
-        data.clients = partition(std::mem::take(&mut data.clients), &dealing(&spec.partition), spec.rows, seed)
+        data.clients = partition(std::mem::take(&mut data.clients), &words::dealing(&spec.partition), spec.rows, seed)
             .map_err(|what| RunError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         Ok(data)
@@ -140,24 +131,29 @@ impl<'a> Reader<'a> {
     fn tokenised(&self, client: &ClientData) -> Result<TokenRows, RunError> {
         match self.loaded.scenario.training.objective {
             scenario::Objective::Sft => {
-                let samples = tokenise(client, &self.tokeniser, &self.rules)?.samples;
-                Ok(TokenRows::Single(self.masked(client, samples)?))
+                let tokenised = tokenise(client, &self.tokeniser, &self.rules)?;
+                Ok(TokenRows::Single(self.masked(client, tokenised)?))
             }
             scenario::Objective::Dpo { .. } => {
-                Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules)?.pairs))
+                let form = words::pair_form(self.loaded.scenario.data.pairs);
+                Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules, form)?.pairs))
             }
         }
     }
 
     /// The samples with the labels that the scenario asks for.
-    fn masked(&self, client: &ClientData, samples: Vec<Sample>) -> Result<Vec<Sample>, RunError> {
-        let is_single_turn = client.rows.first().is_some_and(|row| row.kind() == RowKind::SingleTurn);
-        if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction || !is_single_turn {
+    fn masked(&self, client: &ClientData, tokenised: Tokenised) -> Result<Vec<Sample>, RunError> {
+        let Tokenised { samples, rows, .. } = tokenised;
+        if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction {
             return Ok(samples);
         }
         let Prompts::Template(template) = self.rules.prompts else {
             return Err(RunError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
         };
+        if client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn) {
+            let kept = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
+            return Ok(kept.map(|(sample, _)| sample).collect());
+        }
         let key = key_ids(template, &self.tokeniser)
             .map_err(|what| RunError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
         // Rows are padded with Llama's unknown token there.
@@ -165,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All clients' rows as one list, in order.
-    pub fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
+    fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
         let mut clients = data.clients.iter().map(|client| self.tokenised(client));
         let mut pooled = clients.next().expect("a federation has a client")?;
         for rows in clients {
@@ -184,7 +180,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// The first thing that is wrong with a file, client or row.
-    pub fn read(self) -> Result<Tokenised, RunError> {
+    pub fn read(self) -> Result<DataRows, RunError> {
         let mut read = BTreeMap::new();
         let data = self.dealt(&mut read)?;
         let clients = Arc::new(self.clients(&data)?);
@@ -195,13 +191,13 @@ impl<'a> Reader<'a> {
             test = Some(Arc::new(self.pooled(&data)?));
         }
         self.note_text(&mut read);
-        Ok(Tokenised { clients, test, tokeniser: Arc::new(self.tokeniser), read })
+        Ok(DataRows { clients, test, tokeniser: Arc::new(self.tokeniser), read })
     }
 }
 
 /// The data of a scenario as token rows.
 #[derive(Clone)]
-pub(super) struct Tokenised {
+pub(super) struct DataRows {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
     pub tokeniser: Arc<Tokeniser>,
@@ -238,31 +234,6 @@ impl TokenRows {
                 let pair = |&row: &usize| [pairs[row].chosen.clone(), pairs[row].rejected.clone()];
                 Rows::of_pairs(picks.iter().map(pair).collect())
             }
-        }
-    }
-}
-
-/// The readers' word for the scenario's columns.
-fn columns(columns: &scenario::Columns) -> Columns {
-    match columns {
-        scenario::Columns::SingleTurn { instruction, input, response } => Columns::SingleTurn {
-            instruction: instruction.clone(),
-            input: input.clone(),
-            response: response.clone(),
-            drops_repeated: false,
-        },
-        _ => columns.name().map_or(Columns::FedLlmBench, |name| Columns::named(name).expect("every name is known")),
-    }
-}
-
-/// The readers' word for the scenario's partition.
-fn dealing(partition: &scenario::Partition) -> Partition {
-    match partition.clone() {
-        scenario::Partition::Natural => Partition::Natural,
-        scenario::Partition::Iid { clients } => Partition::Iid { clients },
-        scenario::Partition::ByAttribute { attribute } => Partition::ByAttribute { attribute },
-        scenario::Partition::Dirichlet { clients, alpha, attribute } => {
-            Partition::Dirichlet { clients, alpha, attribute }
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::algorithm::Method;
 use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
 use crate::lineage::Training;
 use crate::scenario::{
-    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, Scenario, Weights,
+    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, OptimizerState, Scenario,
+    Weights,
 };
 use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Objective, Optimizer as Rule};
 
@@ -48,7 +49,13 @@ impl Tasks<'_> {
             Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
         });
         let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
-        Training { client, rows, steps, hyper, objective: self.objective(), correction, seed, stream }
+        let keeps_moments = self.keeps_moments();
+        Training { client, rows, steps, hyper, objective: self.objective(), correction, seed, stream, keeps_moments }
+    }
+
+    /// Whether clients' optimisers go on where they were.
+    pub fn keeps_moments(&self) -> bool {
+        self.scenario().training.optimizer_state == OptimizerState::Kept
     }
 
     /// What clients minimise.

@@ -34,5 +34,5 @@ pub use load::Loaded;
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};
 pub use spec::*;
-pub use sweep::{Axis, Cell, Sweep, Variant};
+pub use sweep::{Axis, Base, Cell, Published, Sweep, TwinFiles, Variant};
 pub use trace::{Trace, TraceRow};

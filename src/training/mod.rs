@@ -34,8 +34,8 @@ mod trainer;
 pub use error::Error;
 pub use evaluate::SampleLoss;
 pub use job::{
-    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Objective, Optimizer, Outcome, Preference, Status, Step,
-    Terms,
+    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status,
+    Step, Terms,
 };
 pub use libraries::library_hashes;
 pub use memory::MemoryPlan;

@@ -80,4 +80,11 @@ fn mistakes_in_a_sweep_are_named() {
     refused(r#"(name: "s", scenario: "other.ron")"#, &["other.ron"]);
     refused(r#"(name: "s", scenario: "scenario.ron", axes: [(path: "roundss", values: ["1"])])"#, &["roundss=1"]);
     refused(r#"(name: "../s", scenario: "scenario.ron")"#, &["name", "letters"]);
+    refused(r#"(name: "s")"#, &["either `scenario` or `scenarios`"]);
+    let twin = r#"(twin: "fed-bottle", folder: "t", length_scale: 0.05, held_out: 0.1)"#;
+    refused(&format!(r#"(name: "s", scenario: "scenario.ron", twins: [{twin}])"#), &["fed-bottle", "fed-aya"]);
+    let several = r#"name: "s", scenarios: [(name: "P", scenario: "scenario.ron", variants: {"B": []})]"#;
+    refused(&format!("({several})"), &["P: no variant `B`"]);
+    let published = r#"published: [(scenario: "P", variant: "C", figure: "1")]"#;
+    refused(&format!(r#"({several}, variants: [(name: "B")], {published})"#), &["no cell has `P` and `C`"]);
 }
