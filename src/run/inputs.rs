@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::reader::{DataRows, Reader, only_planned};
+use super::reader::{Reader, TokenData, only_planned};
 use super::shared::Shared;
 use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
@@ -43,7 +43,7 @@ impl Inputs {
     /// The first thing that is wrong with a file, client or row, or with the model's folder.
     pub fn load(loaded: &Loaded, device: Device, numerics: &Numerics, shared: &mut Shared) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
-        let DataRows { clients, test, tokeniser, mut read } = shared.data(loaded)?;
+        let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded)?;
         let (trainer, model_folder) = shared.trainer(loaded, device, numerics, &clients)?;
         check_length(scenario, trainer.config().max_positions)?;
         tokeniser.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;

@@ -28,11 +28,10 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub fn new(loaded: &'a Loaded) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
-        let folder = match &scenario.model.tokenizer {
-            Some(folder) => Some(loaded.resolve(folder)),
-            None => model_folder(loaded)?,
+        let tokeniser_folder = match &scenario.model.tokenizer {
+            Some(folder) => loaded.resolve(folder),
+            None => model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?,
         };
-        let tokeniser_folder = folder.ok_or_else(|| only_planned("model.folder is missing"))?;
         let prompts = match words::template(scenario.data.template) {
             Some(template) => Prompts::Template(template),
             None => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
@@ -62,7 +61,7 @@ impl<'a> Reader<'a> {
         file.ok_or_else(|| only_planned("data.file is missing"))
     }
 
-    fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
+    pub fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
         let path = self.loaded.resolve(file);
         let spec = &self.loaded.scenario.data;
         let bad_rows = match spec.bad_rows {
@@ -161,7 +160,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All clients' rows as one list, in order.
-    fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
+    pub fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
         let mut clients = data.clients.iter().map(|client| self.tokenised(client));
         let mut pooled = clients.next().expect("a federation has a client")?;
         for rows in clients {
@@ -180,7 +179,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// The first thing that is wrong with a file, client or row.
-    pub fn read(self) -> Result<DataRows, RunError> {
+    pub fn read(self) -> Result<TokenData, RunError> {
         let mut read = BTreeMap::new();
         let data = self.dealt(&mut read)?;
         let clients = Arc::new(self.clients(&data)?);
@@ -191,13 +190,13 @@ impl<'a> Reader<'a> {
             test = Some(Arc::new(self.pooled(&data)?));
         }
         self.note_text(&mut read);
-        Ok(DataRows { clients, test, tokeniser: Arc::new(self.tokeniser), read })
+        Ok(TokenData { clients, test, tokeniser: Arc::new(self.tokeniser), read })
     }
 }
 
 /// The data of a scenario as token rows.
 #[derive(Clone)]
-pub(super) struct DataRows {
+pub(super) struct TokenData {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
     pub tokeniser: Arc<Tokeniser>,

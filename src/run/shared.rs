@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::RunError;
 use super::inputs::{ClientRows, load_trainer};
-use super::reader::{DataRows, Reader};
+use super::reader::{Reader, TokenData};
 use super::trust::Trust;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Loaded};
@@ -17,7 +17,7 @@ use crate::training::{Numerics, Trainer};
 /// What is kept from run to run, each under all of the scenario that it depends on.
 #[derive(Default)]
 pub struct Shared {
-    data: Option<(String, DataRows)>,
+    data: Option<(String, TokenData)>,
     engine: Option<(String, Engine)>,
 }
 
@@ -29,7 +29,7 @@ struct Engine {
 
 impl Shared {
     /// The data of a scenario.
-    pub(super) fn data(&mut self, loaded: &Loaded) -> Result<DataRows, RunError> {
+    pub(super) fn data(&mut self, loaded: &Loaded) -> Result<TokenData, RunError> {
         let scenario = &loaded.scenario;
         let is_pooled = matches!(scenario.algorithm, Algorithm::Centralised);
         let reads = (&scenario.data, &scenario.model, scenario.seed, scenario.training.objective, is_pooled);
