@@ -239,42 +239,12 @@ fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), 
 mod tests {
     use super::*;
 
-    /// The rows of an empty round.
+    /// A failed round with more events than are read back at once.
     fn chunk(round: u32) -> Chunk {
         let batch =
             |at_ns| EventRow { at_ns, kind: "round_opened", round: Some(round), client: None, task: None, bytes: 0 };
         let events = (0..70_000).map(batch).collect();
-        let row = RoundRow {
-            round,
-            aggregator: 0,
-            aggregator_round: round,
-            version: 0,
-            base_version: 0,
-            merged_versions: None,
-            opened_at_ns: 0,
-            closed_at_ns: 0,
-            status: "failed",
-            reason: None,
-            dispatched: 0,
-            counted: 0,
-            late: 0,
-            dropped: 0,
-            cancelled: 0,
-            in_flight: 0,
-            bytes_down: 0,
-            bytes_up: 0,
-            train_loss: None,
-            update_norm: None,
-            epsilon_spent: None,
-            model_key: None,
-            model_hash: None,
-            event_rows: 0,
-            task_rows: 0,
-            evaluation_rows: 0,
-            lineage_rows: 0,
-            rows_digest: String::new(),
-            digest: String::new(),
-        };
+        let row = RoundRow { round, aggregator_round: round, status: "failed", ..RoundRow::default() };
         Chunk { events, tasks: vec![], evaluations: vec![], lineage: vec![], round: row }
     }
 

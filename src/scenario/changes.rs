@@ -6,7 +6,7 @@ use super::check::{Fault, check};
 use super::compare::{FieldDifference, field_differences};
 use super::federation::{Clients, network};
 use super::protocol::server;
-use super::spec::{Algorithm, Privacy, Protocol, Scenario, Selection};
+use super::spec::{Algorithm, OptimizerState, Privacy, Protocol, Scenario, Selection};
 use super::{Loaded, overrides};
 
 /// The scenario that is in force from a round on.
@@ -98,6 +98,12 @@ fn check_changed(before: &Scenario, now: &Scenario) -> Result<(), String> {
     let is_poisson = |scenario: &Scenario| matches!(scenario.server.selection, Selection::Poisson { .. });
     if is_poisson(before) != is_poisson(now) {
         return Err("server.selection cannot become or cease to be Poisson in mid-run: its rounds wait for all".into());
+    }
+    let rules = [before, now].map(|scenario| std::mem::discriminant(&scenario.training.optimizer));
+    if now.training.optimizer_state == OptimizerState::Kept && rules[0] != rules[1] {
+        return Err(
+            "training.optimizer cannot become one of another kind in mid-run where clients keep its moments".into()
+        );
     }
     check_protocol(&before.server.protocol, &now.server.protocol)
 }
