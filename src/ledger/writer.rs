@@ -231,8 +231,8 @@ fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), 
         }
         Ok(())
     })?;
-    let before = parts.iter().filter(|part| part.path != joined);
-    before.into_iter().try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
+    let mut before = parts.iter().filter(|part| part.path != joined);
+    before.try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
 }
 
 #[cfg(test)]

@@ -141,8 +141,8 @@ impl Loaded {
 
     /// Whether any part of the run selects clients by results.
     pub fn reads_results(&self) -> bool {
-        let scenarios = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
-        scenarios.into_iter().any(|scenario| {
+        let mut scenarios = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
+        scenarios.any(|scenario| {
             matches!(scenario.server.selection, Selection::PowerOfChoice { .. } | Selection::Oort { .. })
         })
     }
