@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -87,8 +86,12 @@ class Keeper final : public c10::Allocator {
     taken_.erase(found);
     // What is kept may be of shapes that do not come again, so all of it goes, not this block.
     if (kept_ + size > most_) release_all();
-    free_.emplace(size, block);
-    kept_ += size;
+    if (size > most_) {
+      std::free(block);
+    } else {
+      free_.emplace(size, block);
+      kept_ += size;
+    }
     return true;
   }
 
