@@ -17,11 +17,11 @@ mod playing;
 mod privacy;
 mod progress;
 mod replay;
+mod report;
 mod resume;
 mod run;
 mod summary;
 mod sweep;
-mod units;
 mod verify;
 
 use std::io::Write;
@@ -32,6 +32,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::output::say;
+use crate::report::units;
 use crate::run::RunError;
 
 /// Set when the process is asked to stop.
@@ -70,6 +71,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Write one HTML page that shows a run, or compares several.
+    Report(report::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Report(arguments) => report::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
