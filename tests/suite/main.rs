@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bad_input;
+mod browser;
 mod data;
 mod determinism;
 mod execution;
@@ -17,6 +18,7 @@ mod privacy;
 mod quickstart;
 mod real_data;
 mod record;
+mod report;
 mod support;
 mod sweeps;
 mod traces;
