@@ -36,7 +36,7 @@ pub fn section(runs: &[RunRecord], labels: &[String]) -> Section {
         by_round(&compared),
         by_client(&compared),
     ];
-    Section { title: "Comparison", figures: figures.into_iter().flatten().collect() }
+    Section { title: "Side by side", figures: figures.into_iter().flatten().collect() }
 }
 
 fn essentials(runs: &[Compared]) -> Figure {

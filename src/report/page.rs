@@ -89,9 +89,13 @@ pub fn html(runs: &[RunPart], comparison: Option<Section>) -> String {
         let facts: Vec<Value> = run.facts.iter().map(fact).collect();
         context! { label => &run.label, sentences => &run.sentences, facts => facts }
     });
-    let names: Vec<&str> = runs.iter().map(|run| run.label.as_str()).collect();
+    let title = match runs {
+        [run] => run.label.clone(),
+        [first, others @ ..] => format!("{} and {} more", first.label, others.len()),
+        [] => String::new(),
+    };
     let values = context! {
-        title => names.join(", "),
+        title => title,
         runs => shown.collect::<Vec<_>>(),
         compared => comparison.is_some(),
         style => Value::from_safe_string(format!("{LIBRARY_STYLE}\n{STYLE}")),

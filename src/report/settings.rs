@@ -49,17 +49,20 @@ pub fn setting(scenario: &Scenario) -> BTreeMap<String, String> {
     fields
 }
 
-/// A name for each run, no two alike: its own, with what sets it apart where others have the same.
+/// A name for each run, no two alike: its own, or what sets it apart where others have the same.
 pub fn labels(runs: &[RunRecord]) -> Vec<String> {
-    let mut labels: Vec<String> = runs.iter().map(|run| run.manifest.name.clone()).collect();
-    let count = |labels: &[String], label: &String| labels.iter().filter(|other| *other == label).count();
     let varying = varying(runs);
-    let names = labels.clone();
-    for (label, run) in labels.iter_mut().zip(runs) {
-        if count(&names, label) > 1 {
-            *label = [label.as_str(), &apart(run, &varying)].join(" ").trim_end().to_owned();
+    let label = |run: &RunRecord| {
+        let name = &run.manifest.name;
+        let namesakes = runs.iter().filter(|other| other.manifest.name == *name).count();
+        let apart = if namesakes > 1 { apart(run, &varying) } else { String::new() };
+        match (apart.is_empty(), namesakes == runs.len()) {
+            (true, _) => name.clone(),
+            (false, true) => apart,
+            (false, false) => format!("{name}: {apart}"),
         }
-    }
+    };
+    let mut labels: Vec<String> = runs.iter().map(label).collect();
     let mut taken = BTreeSet::new();
     for label in &mut labels {
         let plain = label.clone();
@@ -72,6 +75,11 @@ pub fn labels(runs: &[RunRecord]) -> Vec<String> {
     labels
 }
 
+/// The variant that a field belongs to: `FedProx` of `algorithm.FedProx.mu`.
+fn variant_of<'a>(path: &'a str, kind: &str) -> Option<&'a str> {
+    path.strip_prefix(kind)?.split('.').next()
+}
+
 /// The fields that are not the same in all runs.
 fn varying(runs: &[RunRecord]) -> BTreeSet<String> {
     let Some(first) = runs.first() else { return BTreeSet::new() };
@@ -79,14 +87,25 @@ fn varying(runs: &[RunRecord]) -> BTreeSet<String> {
     others.map(|(field, ..)| field).collect()
 }
 
-/// What a run has in the varying fields, each by the last part of its path.
+/// What a run has in the varying fields, each by the last part of its path; of methods and protocols, the name says most.
 fn apart(run: &RunRecord, varying: &BTreeSet<String>) -> String {
     let fields = fields(&run.scenario);
-    let part = |path: &String| {
-        let name = path.rsplit('.').next().unwrap_or(path);
-        fields.get(path).map(|value| format!("{name}={value}"))
-    };
-    let parts: Vec<String> = varying.iter().filter_map(part).collect();
+    let kinds = ["algorithm.", "server.protocol."].map(|kind| {
+        let variants: BTreeSet<&str> = varying.iter().filter_map(|path| variant_of(path, kind)).collect();
+        (kind, variants.len() > 1)
+    });
+    let mut parts = Vec::new();
+    for path in varying {
+        let Some(value) = fields.get(path) else { continue };
+        let kind = kinds.iter().find(|(kind, varies)| *varies && path.starts_with(kind));
+        let part = match kind.and_then(|(kind, _)| variant_of(path, kind)) {
+            Some(variant) => variant.to_owned(),
+            None => format!("{}={value}", path.rsplit('.').next().unwrap_or(path)),
+        };
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
     let text = parts.join(", ");
     match text.char_indices().nth(LABEL_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),

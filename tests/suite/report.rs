@@ -165,7 +165,7 @@ fn runs_are_compared_pair_by_pair() {
     let runs = figure(&compared, "runs");
     let after: Vec<f64> = numbers(runs, "loss_after").into_iter().flatten().collect();
     let names = texts(runs, "run");
-    assert!(names.iter().any(|name| name.contains("lr=0.02") && name.contains("seed=2")), "{names:?}");
+    assert!(names.iter().any(|name| name == "seed=2, lr=0.02"), "{names:?}");
     let differences = figure(&compared, "differences");
     let by_seed =
         texts(differences, "pairs").iter().position(|pairs| pairs.starts_with("seeds")).expect("two seeds of each");

@@ -19,11 +19,21 @@ function axis(column, tone, grid, more = {}) {
   return {
     stroke: tone, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 },
     font: '12px system-ui, sans-serif', labelFont: '12px system-ui, sans-serif',
-    label: column.title + unitOf(column.unit), labelSize: 18,
+    label: column.title + unitOf(column.unit), labelSize: 18, labelGap: 2,
     values: (_, splits) => splits.map(value => format(value, column.unit)),
     ...(column.unit === 's' ? { incrs: CLOCK_STEPS } : {}),
     ...more,
   };
+}
+
+const BELOW = { size: 32 };
+const QUANTITIES = { B: 'bytes', J: 'energy', s: 'time', 1: '' };
+
+// The upright axis: it is named by its only series, or by what the unit of all of them measures.
+function upright(column, count, tones) {
+  const quantity = QUANTITIES[column.unit] ?? column.unit;
+  const named = count > 1 ? { title: quantity, unit: SILENT.has(column.unit) ? column.unit : '1' } : column;
+  return axis(named, tones.text, tones.grid, { size: 64 });
 }
 
 // A plot that can be zoomed within its full range, and says what it shows.
@@ -32,7 +42,7 @@ class View {
     this.figure = figure;
     this.describe = describe;
     this.host = element('div', {
-      class: 'plot', tabindex: '0', role: 'group', 'aria-label': `Chart: ${figure.title}. ${figure.caption}`, onkeydown: event => this.key(event),
+      class: 'plot', tabindex: '0', role: 'group', 'aria-label': `Chart: ${figure.title}. ${figure.caption.replaceAll('`', '')}`, onkeydown: event => this.key(event),
     });
     this.status = element('p', { class: 'status', 'aria-live': 'polite' });
     this.readout = element('p', { class: 'readout', 'aria-live': 'polite' });
@@ -143,14 +153,18 @@ class Chart {
     const { kind, x } = figure.draw;
     this.xs = kind === 'lines' ? x : [x];
     this.x = figure.column(this.xs[0]);
-    this.view = new View(figure, range => {
-      const [least, greatest] = range.x;
-      const text = value => format(Number(value.toPrecision(6)), this.x.unit);
-      return `${this.x.title}: ${text(least)} to ${text(greatest)}`;
-    });
+    this.view = new View(figure, range => this.describe(range));
     this.legend = element('div', { class: 'legend', role: 'group', 'aria-label': 'Series' });
     this.controls = element('div', { class: 'controls' }, ...(this.xs.length > 1 ? [this.choice()] : []), this.view.buttons);
     this.parts = [this.controls, this.legend, this.view.host, this.view.readout, this.view.status];
+  }
+
+  // The part of the data that is shown, without the room around it.
+  describe(range) {
+    const [least, greatest] = range.x;
+    const shown = this.view.plot.data[0].filter(value => value >= least && value <= greatest);
+    if (!shown.length) return `${this.x.title}: no values between ${format(least, this.x.unit)} and ${format(greatest, this.x.unit)}`;
+    return `${this.x.title}: ${format(shown[0], this.x.unit)} to ${format(shown[shown.length - 1], this.x.unit)}`;
   }
 
   choice() {
@@ -257,13 +271,12 @@ function drawLines(figure, x, series, tones) {
     if (top && bottom) bands.push({ series: [top, bottom], fill: colour('band') });
   }
   const y = series[0]?.y ?? figure.column([figure.draw.y].flat()[0]);
-  const title = series.every(one => one.y === y) ? y.title : figure.title.toLowerCase();
   return {
     data,
     full: { x: extent(data[0], 0.01) },
     options: {
       bands,
-      axes: [axis(x, tones.text, tones.grid), axis({ ...y, title }, tones.text, tones.grid, { size: 64 })],
+      axes: [axis(x, tones.text, tones.grid, BELOW), upright(y, [figure.draw.y].flat().length, tones)],
       scales: { y: { range: (_, least, greatest) => extent([least, greatest], 0.06) } },
       series: [{}, ...series.map(one => ({
         stroke: one.tone, width: 2, dash: DASHES[one.index % DASHES.length], spanGaps: true,
@@ -277,7 +290,7 @@ function drawBars(figure, x, series, tones) {
   const { stacked } = figure.draw;
   const data = aligned(figure, x, series.length ? series : [], false);
   const sums = new Array(data[0].length).fill(0);
-  const tops = data.slice(1).map(values => values.map((value, place) => stacked ? (sums[place] += value ?? 0) : value ?? 0));
+  const tops = data.slice(1).map(values => values.map((value, place) => stacked ? (sums[place] += value ?? 0) : value || null));
   // The highest is drawn first and the others over it.
   const order = stacked ? [...series.keys()].reverse() : [...series.keys()];
   const xs = data[0];
@@ -290,13 +303,11 @@ function drawBars(figure, x, series, tones) {
     data: [xs, ...order.map(place => tops[place])],
     full: { x: xs.length ? [xs[0] - gap * 0.7, xs[xs.length - 1] + gap * 0.7] : [0, 1] },
     options: {
-      axes: [axis(x, tones.text, tones.grid), axis({ ...y, title: figure.draw.y.length > 1 ? y.unit === 'B' ? 'bytes' : y.unit === 'J' ? 'energy' : y.unit : y.title, unit: ['B', 'J'].includes(y.unit) ? y.unit : '1' }, tones.text, tones.grid, { size: 64 })],
+      axes: [axis(x, tones.text, tones.grid, BELOW), upright(y, figure.draw.y.length, tones)],
       scales: { y: { range: () => [0, top * 1.05 || 1] } },
       series: [{}, ...order.map(place => ({
         stroke: series[place].tone, width: 1, fill: () => pattern(series[place].index, series[place].tone), paths: paths(place), points: { show: false },
       }))],
-      // A pattern is see-through, so that what lies below a bar must not shine through it.
-      hooks: {},
     },
   };
 }
@@ -329,7 +340,7 @@ function drawPoints(figure, x, series, tones) {
     data,
     full: { x: extent(data[0], 0.04) },
     options: {
-      axes: [axis(x, tones.text, tones.grid), axis(y, tones.text, tones.grid, { size: 64 })],
+      axes: [axis(x, tones.text, tones.grid, BELOW), upright(y, 1, tones)],
       scales: { y: { range: (_, least, greatest) => extent([least, greatest], 0.06) } },
       series: [{}, ...series.map(one => ({ stroke: one.tone, paths: () => null, points: { show: false } }))],
       hooks: { draw: [paint] },

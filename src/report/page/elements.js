@@ -10,6 +10,11 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// A sentence in which names of columns stand between backticks.
+function sentence(text) {
+  return text.split('`').map((part, index) => index % 2 ? element('code', {}, part) : part);
+}
+
 // A button that does one thing.
 function button(text, label, act) {
   return element('button', { type: 'button', 'aria-label': label, title: label, onclick: act }, text);

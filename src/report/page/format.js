@@ -42,9 +42,12 @@ function format(value, unit) {
   }
 }
 
+// Units that values or titles say themselves.
+const SILENT = new Set(['1', 's', 'B', 'J', 'share', 'index', 'name', 'rounds', 'tasks', 'clients', 'rows', 'updates']);
+
 // The unit in brackets, where the values do not say it themselves.
 function unitOf(unit) {
-  return ['1', 's', 'B', 'J', 'share', 'index', 'name'].includes(unit) ? '' : ` [${unit}]`;
+  return SILENT.has(unit) ? '' : ` [${unit}]`;
 }
 
 // Steps of an axis in seconds that read as times.

@@ -33,7 +33,7 @@ function place(figure) {
   const numbers = element('details', { class: 'numbers' }, element('summary', {}, 'Numbers'));
   numbers.addEventListener('toggle', () => { if (numbers.open && numbers.children.length === 1) numbers.append(tableOf(figure)); });
   const holder = element('figure', { id: figure.key, class: `figure ${figure.draw.kind}` },
-    element('figcaption', {}, element('h4', {}, figure.title), element('p', {}, figure.caption)),
+    element('figcaption', {}, element('h4', {}, figure.title), element('p', {}, ...sentence(figure.caption))),
     element('div', { class: 'body' }),
     ...figure.notes.map(note => element('p', { class: 'note' }, note)),
     element('div', { class: 'under' }, download(figure), isTable ? null : numbers));

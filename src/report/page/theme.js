@@ -23,7 +23,10 @@ function pattern(index, tone) {
   const size = 8 * devicePixelRatio;
   const tile = element('canvas', { width: size, height: size });
   const draw = tile.getContext('2d');
-  draw.globalAlpha = 0.45;
+  // On paper, not on glass: what stands behind a bar must not shine through it.
+  draw.fillStyle = colour('paper');
+  draw.fillRect(0, 0, size, size);
+  draw.globalAlpha = 0.4;
   draw.fillStyle = tone;
   draw.fillRect(0, 0, size, size);
   draw.globalAlpha = 1;
@@ -57,12 +60,13 @@ function mark(draw, shape, x, y, size) {
   }
 }
 
-// A small picture of a series for its legend.
+// A small picture of a series for its legend; `repaint` follows a change of colours.
 function swatch(paint) {
   const ratio = devicePixelRatio;
   const canvas = element('canvas', { width: 28 * ratio, height: 14 * ratio, class: 'swatch', 'aria-hidden': 'true' });
   const draw = canvas.getContext('2d');
   draw.scale(ratio, ratio);
-  paint(draw, 28, 14);
+  canvas.repaint = () => { draw.clearRect(0, 0, 28, 14); paint(draw, 28, 14); };
+  canvas.repaint();
   return canvas;
 }

@@ -93,6 +93,7 @@ class Timeline {
 
   draw() {
     this.arrange();
+    this.parts.forEach(part => part.querySelectorAll('.swatch').forEach(canvas => canvas.repaint()));
     const tones = { text: colour('soft'), grid: colour('grid') };
     const time = { title: 'virtual time', unit: 's' };
     const rows = Math.max(this.lines.length, 1);
@@ -101,7 +102,7 @@ class Timeline {
     const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
     const options = {
       height,
-      axes: [axis(time, tones.text, tones.grid), {
+      axes: [axis(time, tones.text, tones.grid, BELOW), {
         stroke: tones.text, grid: { show: false }, ticks: { show: false }, size: 110, font: '11px system-ui, sans-serif', incrs: steps, space: 14,
         values: (_, splits) => splits.map(row => Number.isInteger(row) ? name(row) : ''),
       }],
