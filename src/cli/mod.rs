@@ -10,6 +10,7 @@
 
 mod data;
 mod diff;
+mod fork;
 mod import;
 mod output;
 mod plan;
@@ -20,8 +21,10 @@ mod replay;
 mod report;
 mod resume;
 mod run;
+mod store;
 mod summary;
 mod sweep;
+mod sweep_table;
 mod verify;
 
 use std::io::Write;
@@ -34,6 +37,7 @@ use tracing_subscriber::EnvFilter;
 use self::output::say;
 use crate::report::units;
 use crate::run::RunError;
+use crate::training::restart_portably;
 
 /// Set when the process is asked to stop.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -65,6 +69,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// Continue a run that was interrupted or killed.
     Resume(resume::Arguments),
+    /// Play a run again from a round on with other values; what came before is shared.
+    Fork(fork::Arguments),
     /// Execute a run again without reading stored results, and compare round by round.
     Replay(replay::Arguments),
     /// Check a run's files and digest chain against their hashes.
@@ -73,6 +79,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Write one HTML page that shows a run, or compares several.
     Report(report::Arguments),
+    /// Show, check and trim the store of results.
+    Store(store::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
@@ -99,13 +107,23 @@ pub fn main() -> ExitCode {
         Command::Plan(arguments) => plan::main(&arguments),
         Command::Sweep(arguments) => sweep::main(&arguments),
         Command::Resume(arguments) => resume::main(&arguments),
+        Command::Fork(arguments) => fork::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
         Command::Report(arguments) => report::main(&arguments),
+        Command::Store(arguments) => store::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
+    };
+    let result = match result {
+        // Nothing was begun yet, and the libraries can be set up in no other way.
+        Err(RunError::NotStartedPortably) => {
+            let error = restart_portably();
+            Err(RunError::Usage(format!("failed to start the program again with portable numerics: {error}")))
+        }
+        result => result,
     };
     result.unwrap_or_else(|error| {
         // A closed stderr changes no exit code.

@@ -1,15 +1,22 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
 mod adapters;
+mod bad_data;
 mod bad_input;
 mod browser;
+mod damage;
 mod data;
 mod determinism;
 mod execution;
 mod fedllm_bench;
+mod forks;
+mod full_disk;
+mod golden;
 mod gpu_scenario;
 mod hub;
 mod interruption;
+mod killed;
+mod lineage;
 mod methods;
 mod objectives;
 mod parity;
@@ -19,6 +26,8 @@ mod quickstart;
 mod real_data;
 mod record;
 mod report;
+mod samples;
+mod store;
 mod support;
 mod sweeps;
 mod traces;
