@@ -130,6 +130,16 @@ mod tests {
     }
 
     #[test]
+    fn the_library_is_the_one_that_its_readme_names() {
+        let readme = include_str!("page/vendor/README.md");
+        for (name, text) in [("uPlot-1.6.32.iife.min.js", LIBRARY), ("uPlot-1.6.32.min.css", LIBRARY_STYLE)] {
+            let hash: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let line = readme.lines().find(|line| line.starts_with(&format!("| `{name}`"))).expect("a row a file");
+            assert!(line.contains(&hash), "{name} has the hash {hash}");
+        }
+    }
+
+    #[test]
     fn names_become_text_and_nothing_else() {
         let hostile = "</title></script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>";
         let part = RunPart {

@@ -89,11 +89,15 @@ fn tasks(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     (dispatched > 0).then(|| {
         let share = 100.0 * good as f64 / dispatched as f64;
         let clients = essentials.clients_counted.map_or(String::new(), |clients| {
-            format!(" They came from {clients} of {}.", counted(run.clients() as u64, "client"))
+            format!(" They came from {} of {}.", grouped(clients as u64), counted(run.clients() as u64, "client"))
         });
         format!(
-            "Of {} {good} counted ({share:.0} %), {late} came late, {dropped} dropped out and {cancelled} were cancelled.{clients}",
-            counted(dispatched, "task")
+            "Of {} {} counted ({share:.0} %), {} came late, {} dropped out and {} were cancelled.{clients}",
+            counted(dispatched, "task"),
+            grouped(good),
+            grouped(late),
+            grouped(dropped),
+            grouped(cancelled)
         )
     })
 }
@@ -195,7 +199,20 @@ fn protocol(run: &RunRecord) -> String {
 }
 
 fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A count with its digits in groups of three.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn clock(seconds: f64) -> String {
@@ -205,4 +222,16 @@ fn clock(seconds: f64) -> String {
 /// A number with three significant digits.
 fn figures(value: f64) -> String {
     super::figure::rounded(value, 3).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_read_well() {
+        for (count, text) in [(1, "1 task"), (0, "0 tasks"), (120, "120 tasks"), (1_169_595, "1,169,595 tasks")] {
+            assert_eq!(counted(count, "task"), text);
+        }
+    }
 }

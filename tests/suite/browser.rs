@@ -1,12 +1,14 @@
 //! A headless Chromium, driven through chromedriver over loopback, for pages that are read in a browser.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::support::not_run;
 
 /// A browser with an empty profile. It ends with its owner.
 pub struct Browser {
@@ -23,12 +25,7 @@ impl Browser {
         let mut driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
-                assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "chromedriver cannot be started: {error}");
-                // Written past the test's own output, which is shown only of tests that fail.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "a test of pages in a browser was not run: chromedriver: {error}; `make browser` installs it"
-                );
+                not_run("a page in a browser", &format!("chromedriver: {error}; `make browser` installs it"));
                 return None;
             }
         };

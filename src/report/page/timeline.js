@@ -4,12 +4,16 @@ const FATE_SHAPES = { late: 'triangle', dropped: 'cross', cancelled: 'diamond' }
 const PHASES = [['download', 'download_s', 0.4], ['training', 'training_s', 1], ['upload', 'upload_s', 0.65], ['wait', 'wait_s', 0.2]];
 const ORDERS = [['data', 'in the order of the data'], ['lost', 'most lost tasks first'], ['slow', 'slowest first']];
 
+// Lines that are in view before anything is zoomed.
+const FIRST_ROWS = 60;
+
 class Timeline {
   constructor(figure) {
     this.figure = figure;
     this.gather();
     this.filter = { fates: new Set(FATES), device: '', client: '', aggregator: '', from: null, to: null, order: 'data' };
     this.view = new View(figure, range => this.describe(range));
+    this.view.step = by => this.step(by);
     this.view.buttons.append(
       button('rows +', 'Fewer clients, in taller rows', () => this.view.zoom(0.5, 'y')),
       button('rows −', 'More clients', () => this.view.zoom(2, 'y')));
@@ -93,6 +97,7 @@ class Timeline {
 
   draw() {
     this.arrange();
+    this.place = null;
     this.parts.forEach(part => part.querySelectorAll('.swatch').forEach(canvas => canvas.repaint()));
     const tones = { text: colour('soft'), grid: colour('grid') };
     const time = { title: 'virtual time', unit: 's' };
@@ -114,7 +119,10 @@ class Timeline {
     };
     const end = this.last * 1.005 || 1;
     const full = { x: [0, end], y: [-0.7, rows - 0.3] };
+    const isFirst = !this.view.plot;
     this.view.show(options, [[0, end], [0, rows]], full);
+    // Of many clients the first come into view, in rows that can be told apart.
+    if (isFirst && rows > FIRST_ROWS) this.view.set('y', -0.7, FIRST_ROWS - 0.7);
   }
 
   paint(plot) {
@@ -156,6 +164,21 @@ class Timeline {
     if (fate === 'late') draw.fill(); else draw.stroke();
   }
 
+  // Goes from task to task, line by line, and brings each into view.
+  step(by) {
+    const tasks = this.lines.flatMap((line, row) => line.tasks.map(task => [row, task]));
+    if (!tasks.length) return;
+    const next = (this.place ?? (by > 0 ? -1 : tasks.length)) + by;
+    this.place = Math.min(Math.max(next, 0), tasks.length - 1);
+    const [row, task] = tasks[this.place];
+    for (const [name, least, greatest] of [['x', task.start, task.end], ['y', row, row]]) {
+      const [from, to] = this.view.range[name];
+      const middle = (least + greatest) / 2;
+      if (least < from || greatest > to) this.view.set(name, middle - (to - from) / 2, middle + (to - from) / 2);
+    }
+    this.tell(task);
+  }
+
   // The task under the cursor, in words.
   read(plot) {
     const { left, top } = plot.cursor;
@@ -164,6 +187,10 @@ class Timeline {
     const time = plot.posToVal(left, 'x');
     const task = line?.tasks.find(one => one.start <= time && time <= one.end);
     if (!task) { this.view.readout.textContent = line ? `${line.id} (${line.device}): no task at ${clock(time)}` : ''; return; }
+    this.tell(task);
+  }
+
+  tell(task) {
     const phases = PHASES.flatMap(([name], phase) => task.phases[phase] === null ? [] : [`${name} ${clock(task.phases[phase])}`]);
     this.view.readout.textContent = `${task.id} (${task.device}), task ${task.number} of round ${task.round}, from ${clock(task.start)}: ${phases.join(', ')}; ${task.outcome.replaceAll('_', ' ')}`;
   }
