@@ -52,8 +52,8 @@ fn norms(run: &RunRecord) -> Option<Figure> {
     Some(Figure {
         id: "norms",
         title: "Norms of updates".into(),
-        caption: "L2 norm of the server's step (`rounds.update_norm`) and of the updates that counted (`tasks.update_norm`). A \
-                  step much shorter than the updates says that clients pull in different directions."
+        caption: "L2 norm of the server's step (`rounds.update_norm`) and of the updates that counted (`tasks.update_norm`). \
+                  A step much shorter than the updates says that clients pull in different directions."
             .into(),
         draw: Draw::Lines {
             x: COURSE.to_vec(),

@@ -138,7 +138,9 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
     Some(Figure {
         id: "compared-losses",
         title: "Loss of each run".into(),
-        caption: "On the test rows, or else on all held-out rows (`evaluations`). Choose what it costs: rounds, virtual time or bytes.".into(),
+        caption: "On the test rows, or else on all held-out rows (`evaluations`). Choose what it costs: \
+                  rounds, virtual time or bytes."
+            .into(),
         draw: Draw::Lines { x: COURSE.to_vec(), y: vec!["loss"], split: Some("run"), band: None },
         columns,
         notes: kinds_note(runs).into_iter().collect(),
@@ -193,9 +195,10 @@ fn differences(runs: &[Compared]) -> Option<Figure> {
     Some(Figure {
         id: "differences",
         title: "Paired differences of losses".into(),
-        caption: "Loss here less loss of the first, pair by pair: below zero is better. The interval holds the mean with 95 % \
-                  confidence (Student's t); rounds of one run depend on each other, so they have none."
-            .into(),
+        caption:
+            "Loss here less loss of the first, pair by pair: below zero is better. The interval holds the mean with \
+                  95 % confidence (Student's t); rounds of one run depend on each other, so they have none."
+                .into(),
         draw: Draw::Table,
         columns: vec![
             Column::names("run", "run or setting", pairings.iter().map(|pairing| Some(pairing.with.as_str()))),
@@ -311,9 +314,10 @@ fn by_client(runs: &[Compared]) -> Option<Figure> {
     (!columns.iter().all(Column::is_blank)).then(|| Figure {
         id: "differences-by-client",
         title: "Clients under both runs".into(),
-        caption: "A point a client, by its last held-out loss under the first run and here; below the line it is better off here \
-                  (`evaluations`)."
-            .into(),
+        caption:
+            "A point a client, by its last held-out loss under the first run and here; below the line it is better off \
+                  here (`evaluations`)."
+                .into(),
         draw: Draw::Points { x: "first_loss", y: "loss", split: Some("run"), diagonal: true },
         columns,
         notes: vec![],

@@ -138,7 +138,8 @@ fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
              Below the line, federation helped (`evaluations`)."
         }
         _ => {
-            "A point a client: its held-out loss under the server model against its training rows (`evaluations`, `population`)."
+            "A point a client: its held-out loss under the server model against its training rows \
+             (`evaluations`, `population`)."
         }
     };
     let note =

@@ -35,7 +35,8 @@ pub struct Figure {
 pub enum Draw {
     /// As a table alone.
     Table,
-    /// Lines against one of several columns, which the reader chooses; a line a value of `split`. `band` shades between two.
+    /// Lines against one of several columns, which the reader chooses; a line a value of `split`. `band` shades between
+    /// two.
     Lines { x: Vec<&'static str>, y: Vec<&'static str>, split: Option<&'static str>, band: Option<[&'static str; 2]> },
     /// Bars, on each other where they are parts of one whole, else side by side.
     Bars { x: &'static str, y: Vec<&'static str>, stacked: bool },

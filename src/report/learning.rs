@@ -180,9 +180,10 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     Some(Figure {
         id: "loss",
         title: "Loss".into(),
-        caption: "Lower is better. The server model on the test rows and on all clients' held-out rows (`evaluations`), beside \
-                  the weighted training loss of the updates that counted (`rounds.train_loss`)."
-            .into(),
+        caption:
+            "Lower is better. The server model on the test rows and on all clients' held-out rows (`evaluations`), \
+                  beside the weighted training loss of the updates that counted (`rounds.train_loss`)."
+                .into(),
         draw: Draw::Lines { x: COURSE.to_vec(), y, split: None, band: None },
         columns,
         notes: groups.note("losses are those after the last round of each").into_iter().collect(),

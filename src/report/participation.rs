@@ -264,10 +264,17 @@ fn staleness(run: &RunRecord) -> Option<Figure> {
     Some(Figure {
         id: "staleness",
         title: "Staleness".into(),
-        caption: "Versions that the server made between dispatch and aggregation of the updates that counted (`tasks.staleness`).".into(),
+        caption: "Versions that the server made between dispatch and aggregation of the updates that counted \
+                  (`tasks.staleness`)."
+            .into(),
         draw: Draw::Bars { x: "staleness", y: vec!["updates"], stacked: true },
         columns: vec![
-            Column::counts("staleness", "staleness, from", "versions", bins.edges.iter().take(bins.counts[0].len()).map(|&edge| edge as u64)),
+            Column::counts(
+                "staleness",
+                "staleness, from",
+                "versions",
+                bins.edges.iter().take(bins.counts[0].len()).map(|&edge| edge as u64),
+            ),
             Column::counts("updates", "updates that counted", "updates", bins.counts[0].clone()),
         ],
         notes: vec![format!("{mean:.2} versions in the mean, {greatest} at most.")],

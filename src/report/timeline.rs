@@ -43,8 +43,8 @@ impl Drawn {
         let note = (tasks.len() < clients.len()).then(|| {
             let cut = if whole > most { format!(", of them the first {most}") } else { String::new() };
             format!(
-                "{} of {} clients that were asked are drawn, every {step}th in the order of the data, with {whole} of {} \
-                 tasks{cut}. All other figures count all tasks.",
+                "{} of {} clients that were asked are drawn, every {step}th in the order of the data, with {whole} \
+                 of {} tasks{cut}. All other figures count all tasks.",
                 chosen.len(),
                 asked.len(),
                 clients.len()
