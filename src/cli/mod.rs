@@ -18,13 +18,13 @@ mod playing;
 mod privacy;
 mod progress;
 mod replay;
+mod report;
 mod resume;
 mod run;
 mod store;
 mod summary;
 mod sweep;
 mod sweep_table;
-mod units;
 mod verify;
 
 use std::io::Write;
@@ -35,6 +35,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::output::say;
+use crate::report::units;
 use crate::run::RunError;
 use crate::training::restart_portably;
 
@@ -76,6 +77,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Write one HTML page that shows a run, or compares several.
+    Report(report::Arguments),
     /// Show, check and trim the store of results.
     Store(store::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Report(arguments) => report::main(&arguments),
         Command::Store(arguments) => store::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
