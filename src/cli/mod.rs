@@ -8,8 +8,10 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
+mod asking;
 mod data;
 mod diff;
+mod eval;
 mod import;
 mod output;
 mod plan;
@@ -70,6 +72,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
+    Eval(eval::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Eval(arguments) => eval::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),

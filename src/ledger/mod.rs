@@ -18,7 +18,7 @@ pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
 pub use reader::{RoundChunks, read_table};
 pub use schema::{SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
-pub use tables::{ClientDataRow, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
+pub use tables::{ClientDataRow, EvaluationRow, EventRow, GenerationRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};

@@ -108,19 +108,44 @@ table! {
 }
 
 table! {
-    /// One row a measured loss.
+    /// One row a measured loss, or a figure of a benchmark.
     EvaluationRow, "evaluations" {
         round: u32, "index", "round after which the model was evaluated; 0 is before any training";
         version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
-        subject: String, "name", "`global` for the server model, `local` for a client trained alone";
+        subject: String, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose rows or whose own model it is; null for the global test of the server model";
-        split: String, "name", "`test` or `held_out`";
-        rows: u64, "rows", "rows evaluated";
+        benchmark: String, "name", "`losses` of the scenario's data, or the benchmark that the figure is of";
+        split: String, "name", "`test` or `held_out` rows; of a benchmark the part that the figure is of, `all` for the whole";
+        rows: u64, "rows", "rows evaluated, or questions asked";
+        failed: u64, "rows", "questions without an answer or a judgement, such as prompts that do not fit the context";
+        score: Option<f64>, "1", "the benchmark's figure: accuracy of mmlu, pass rate of humaneval, rates of advbench, else the judge's mean rating from 1 to 10";
         target_tokens: u64, "tokens", "tokens that the loss was taken on";
         loss: Option<f64>, "nats/token", "mean loss over target tokens; over pairs, in nats/pair, of preference data; null if it was not finite";
+        perplexity: Option<f64>, "1", "e to the power of the mean loss over target tokens; null of preference data";
+        token_accuracy: Option<f64>, "1", "share of the target tokens than which none was likelier; null of preference data";
         reward_margin: Option<f64>, "1", "mean over pairs of the chosen answer's reward less the rejected one's; null unless preference data";
         preference_accuracy: Option<f64>, "1", "share of pairs whose chosen answer has the higher reward; null unless preference data";
         model_hash: Option<String>, "BLAKE3", "hash of the evaluated adapter's content";
+    }
+}
+
+table! {
+    /// One row an answer of a model to a benchmark's question.
+    GenerationRow, "generations" {
+        round: u32, "index", "round after which the model answered; 0 is before any training";
+        subject: String, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
+        client: Option<u32>, "index", "client whose own model it is";
+        benchmark: String, "name", "benchmark that the question is of";
+        question: String, "text", "the question's name within the benchmark";
+        category: String, "text", "category, language or subject of the question; empty where it has none";
+        turn: u32, "index", "turn of the dialogue, from 1";
+        prompt: String, "text", "what was asked, the template applied; of mmlu without the examples before the question";
+        answer: Option<String>, "text", "what the model answered; null where the prompt did not fit the context";
+        ended: String, "name", "end_of_sequence, stop, max_tokens, context_full, or letter of a multiple choice";
+        tokens: u32, "tokens", "tokens generated";
+        model_hash: Option<String>, "BLAKE3", "hash of the adapter's content; null for the base alone";
+        judgement: Option<String>, "text", "what a judge wrote, or what came of the executed code; a recorded input, outside of the first digest";
+        score: Option<f64>, "1", "rating, or 1 and 0 for right and wrong; null where there is none";
     }
 }
 

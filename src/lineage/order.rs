@@ -223,7 +223,7 @@ impl Order {
             }
             Self::Evaluate { model, groups, objective } => {
                 let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();
-                key_of("fedreplay order evaluate v2", &(engine, input(*model), rows, objective))
+                key_of("fedreplay order evaluate v3", &(engine, input(*model), rows, objective))
             }
         }
     }

@@ -80,6 +80,8 @@ pub struct RowsLoss {
     pub target_tokens: u64,
     /// [nats/token, nats/pair of preference data] Mean over these; absent if it was not finite or there were none.
     pub loss: Option<f64>,
+    /// [1] Share of the target tokens than which none was likelier; none of preference data.
+    pub token_accuracy: Option<f64>,
     /// Of preference data.
     pub preference: Option<Ranking>,
 }

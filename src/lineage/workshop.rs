@@ -147,7 +147,9 @@ fn likelihood(rows: &Rows, losses: &[SampleLoss]) -> RowsLoss {
     let nats: f64 = losses.iter().map(|row| row.nats).sum();
     let target_tokens: u64 = losses.iter().map(|row| u64::from(row.tokens)).sum();
     let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
-    RowsLoss { rows: rows.count() as u64, target_tokens, loss, preference: None }
+    let hits: u64 = losses.iter().map(|row| u64::from(row.hits)).sum();
+    let token_accuracy = loss.map(|_| hits as f64 / target_tokens as f64);
+    RowsLoss { rows: rows.count() as u64, target_tokens, loss, token_accuracy, preference: None }
 }
 
 /// The mean over a group's pairs.
@@ -156,7 +158,8 @@ fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
     let loss = Some(mean(|score| score.loss)).filter(|loss| loss.is_finite());
     let accuracy = mean(|score| f64::from(u8::from(score.is_right)));
     let preference = loss.map(|_| Ranking { margin: mean(|score| score.margin), accuracy });
-    RowsLoss { rows: rows.count() as u64, target_tokens: rows.target_tokens(), loss, preference }
+    let (rows, target_tokens) = (rows.count() as u64, rows.target_tokens());
+    RowsLoss { rows, target_tokens, loss, token_accuracy: None, preference }
 }
 
 /// The job of a training order; `inputs` are the model that it starts from, and the client's variate if it has one.

@@ -2,6 +2,7 @@
 
 use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
+use crate::evaluation::EvaluationError;
 use crate::ledger::LedgerError;
 use crate::lineage::OrderError;
 use crate::model::hub::HubError;
@@ -46,6 +47,8 @@ pub enum RunError {
     Adapter(#[from] AdapterError),
     #[error(transparent)]
     Order(#[from] OrderError),
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// Something else about the request is wrong.
     #[error("{0}")]
     Usage(String),
@@ -67,6 +70,7 @@ impl RunError {
                 2
             }
             Self::Hub(error) if error.is_of_the_asker() => 2,
+            Self::Evaluation(error) => error.exit_code(),
             Self::Order(OrderError::Interrupted) => 130,
             _ => 1,
         }

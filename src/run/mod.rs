@@ -5,6 +5,8 @@
 
 mod error;
 mod estimate;
+mod examine;
+mod examined;
 mod folder;
 mod inputs;
 mod outline;
@@ -24,6 +26,8 @@ mod trust;
 
 pub use error::RunError;
 pub use estimate::Estimate;
+pub use examine::{Examination, Findings, LOSSES, Opened};
+pub use examined::{Examined, ExaminedModel, ExaminedRows};
 pub use inputs::{ClientRows, Inputs, PlanInputs};
 pub use play::{Observer, RoundReport, Settings, play, resume};
 pub use privacy::Spent;

@@ -45,10 +45,7 @@ impl Tasks<'_> {
 
     /// What clients minimise.
     pub fn objective(&self) -> Objective {
-        match self.scenario.training.objective {
-            scenario::Objective::Sft => Objective::Sft,
-            scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
-        }
+        objective(self.scenario)
     }
 
     /// [steps] Steps of a client's task.
@@ -140,5 +137,13 @@ mod tests {
             assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
         }
         assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
+    }
+}
+
+/// What trainings and evaluations of a scenario minimise.
+pub fn objective(scenario: &Scenario) -> Objective {
+    match scenario.training.objective {
+        scenario::Objective::Sft => Objective::Sft,
+        scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
     }
 }

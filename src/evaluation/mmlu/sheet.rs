@@ -1,0 +1,65 @@
+//! MMLU's marks as figures and answers.
+
+use super::marking::{Accuracy, Mark, Report, mark};
+use super::prompt::{asked, preamble};
+use super::questions::Subject;
+use crate::evaluation::{Answered, Cost, EvaluationError, Examinee, Figure, Paper, Sheet};
+
+/// The figures by subject, by category and of all; and every question with its letter.
+pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
+    let report = Report::of(subjects, marks);
+    let failed = |wanted: &dyn Fn(&Subject) -> bool| {
+        let lost = marks.iter().filter(|mark| mark.letter.is_none() && wanted(&subjects[mark.subject]));
+        lost.count() as u64
+    };
+    let figure = |part: &str, accuracy: Accuracy, failed: u64| Figure {
+        part: part.into(),
+        asked: accuracy.asked,
+        failed,
+        score: accuracy.share(),
+    };
+    let by_subject =
+        report.subjects.iter().map(|&(name, accuracy)| figure(name, accuracy, failed(&|one| one.name == name)));
+    let by_category = report
+        .categories
+        .iter()
+        .map(|&(category, accuracy)| figure(category.name(), accuracy, failed(&|one| one.category == category)));
+    let all = std::iter::once(figure("all", report.all, report.failed));
+    let answered = |mark: &Mark| Answered {
+        question: format!("{}/{}", subjects[mark.subject].name, mark.line),
+        category: subjects[mark.subject].name.into(),
+        turn: 1,
+        prompt: mark.asked.clone(),
+        answer: mark.letter.map(str::to_owned),
+        ended: if mark.letter.is_some() { "letter" } else { "context_full" },
+        tokens: u32::from(mark.letter.is_some()),
+        judgement: None,
+        score: Some(f64::from(u8::from(mark.is_right))),
+    };
+    Sheet { figures: by_subject.chain(by_category).chain(all).collect(), answers: marks.iter().map(answered).collect() }
+}
+
+/// The questions of some subjects, to be put to models.
+pub struct Mmlu {
+    pub subjects: Vec<Subject>,
+}
+
+impl Paper for Mmlu {
+    fn cost(&self, examinee: &Examinee) -> Result<Cost, EvaluationError> {
+        let mut cost = Cost::default();
+        for subject in &self.subjects {
+            let shared = preamble(subject, subject.examples.len());
+            // What the questions share is read once.
+            cost.prompt_tokens += examinee.generator.encode(&shared)?.len() as u64;
+            for (_, question) in &subject.questions {
+                cost.prompt_tokens += examinee.generator.encode(&asked(question))?.len() as u64;
+            }
+            cost.questions += subject.questions.len() as u64;
+        }
+        Ok(cost)
+    }
+
+    fn sit(&self, examinee: &Examinee) -> Result<Sheet, EvaluationError> {
+        Ok(sheet(&self.subjects, &mark(&self.subjects, examinee)?))
+    }
+}
