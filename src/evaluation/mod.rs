@@ -2,6 +2,8 @@
 //!
 //! Generation is the one part that knows LibTorch; benchmarks and judges see a [`Model`] that continues texts.
 
+pub mod benchmark;
+pub mod judge;
 mod request;
 
 pub use request::{Answer, Ended, Model, Request, Sampling};
