@@ -7,13 +7,15 @@ use clap::Args;
 use serde_json::json;
 
 use super::asking::Asking;
+use super::judging::Judging;
 use super::output::say;
 use super::playing::Playing;
 use super::units;
-use crate::evaluation::{BENCHMARKS, Benchmark, Terms};
+use crate::evaluation::benchmark::Benchmark;
+use crate::evaluation::{Terms, named, open};
 use crate::ledger::{EvaluationRow, Manifest};
 use crate::model::{Arithmetic, Precision};
-use crate::run::{Examination, Examined, Findings, LOSSES, Opened, RunError};
+use crate::run::{Examination, Examined, Findings, LOSSES, Opened, Rules, RunError};
 use crate::training::Numerics;
 
 #[derive(Args)]
@@ -44,6 +46,14 @@ pub struct Arguments {
     /// Folder to write the tables `evaluations` and `generations` to [default: none, only the figures are printed].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// How a question is put to a model's folder: a template's name, or `chat` for the folder's own; a run has its own.
+    #[arg(long, value_name = "NAME", default_value = "alpaca")]
+    template: String,
+    /// Ask, draw, judge and add up as FedLLM-Bench's scripts do, defects included.
+    #[arg(long)]
+    as_published: bool,
+    #[command(flatten)]
+    judging: Judging,
     /// Say what it would ask for, and ask nothing.
     #[arg(long)]
     dry_run: bool,
@@ -71,12 +81,18 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         true => Examined::run(&arguments.subject, arguments.round, settings.device, &numerics)?,
         false => {
             let adapter = arguments.adapter.as_deref();
-            Examined::folder(&arguments.subject, adapter, arguments.precision, settings.device, &numerics)?
+            let (template, precision) = (&arguments.template, arguments.precision);
+            Examined::folder(&arguments.subject, adapter, template, precision, settings.device, &numerics)?
         }
     };
-    let examination = Examination { examined: &examined, settings: &settings };
+    let rules = Rules {
+        judge: arguments.judging.judge(&settings.store)?,
+        wording: arguments.judging.wording()?,
+        is_as_published: arguments.as_published,
+    };
+    let examination = Examination { examined: &examined, settings: &settings, rules: &rules };
     match arguments.dry_run {
-        true => dry_run(&examination, &asked),
+        true => dry_run(arguments, &examination, &asked),
         false => examine(arguments, &examination, &asked),
     }
 }
@@ -97,21 +113,23 @@ impl Asked {
                 "failed to take losses of {subject}: it is no run, so there are no rows; name benchmarks with --bench"
             )));
         }
-        let mut wanted: Vec<&Benchmark> = Vec::new();
+        let mut wanted = Vec::new();
         for name in arguments.bench.iter().filter(|name| *name != "all" && *name != LOSSES) {
-            wanted.push(Benchmark::named(name).map_err(RunError::Usage)?);
+            wanted.push(named(name).map_err(RunError::Usage)?);
         }
-        if all {
-            wanted.extend(BENCHMARKS.iter());
+        let terms = terms(arguments, all || !wanted.is_empty())?;
+        let mut papers = Vec::new();
+        for benchmark in Benchmark::ALL {
+            if !(all || wanted.contains(&benchmark)) {
+                continue;
+            }
+            match open(benchmark, &terms)? {
+                Some(paper) => papers.push(Opened { name: benchmark.name(), paper }),
+                None => {
+                    return Err(RunError::Usage(format!("failed to take {benchmark}: it is not put to models yet")));
+                }
+            }
         }
-        let mut names = std::collections::BTreeSet::new();
-        wanted.retain(|benchmark| names.insert(benchmark.name));
-        let terms = terms(arguments, !wanted.is_empty())?;
-        let open = |benchmark: &&Benchmark| {
-            let paper = (benchmark.open)(&terms).map_err(RunError::from)?;
-            Ok(Opened { name: benchmark.name, paper })
-        };
-        let papers = wanted.iter().map(open).collect::<Result<_, RunError>>()?;
         Ok(Self { losses: losses || (all && is_run), papers })
     }
 }
@@ -126,7 +144,7 @@ fn terms(arguments: &Arguments, has_benchmarks: bool) -> Result<Terms<'_>, RunEr
     Ok(Terms { data, limit, shots: arguments.shots as usize })
 }
 
-fn dry_run(examination: &Examination, asked: &Asked) -> Result<ExitCode, RunError> {
+fn dry_run(arguments: &Arguments, examination: &Examination, asked: &Asked) -> Result<ExitCode, RunError> {
     let models = examination.examined.models.len();
     if asked.losses {
         say!("{LOSSES:<20}{models} models on the run's rows");
@@ -140,6 +158,17 @@ fn dry_run(examination: &Examination, asked: &Asked) -> Result<ExitCode, RunErro
             cost.prompt_tokens,
             cost.answer_tokens_max
         );
+        if cost.judge.requests > 0 {
+            let price =
+                arguments.judging.price(&cost.judge).map_or(String::new(), |price| format!(", {price:.2} at most"));
+            say!(
+                "{:<20}{} judgements of each: about {} tokens to read and the answers, at most {} to write{price}",
+                "",
+                cost.judge.requests,
+                cost.judge.prompt_tokens,
+                cost.judge.completion_tokens
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

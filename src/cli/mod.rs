@@ -13,6 +13,7 @@ mod data;
 mod diff;
 mod eval;
 mod import;
+mod judging;
 mod output;
 mod plan;
 mod playing;
@@ -73,7 +74,7 @@ enum Command {
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
     /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
-    Eval(eval::Arguments),
+    Eval(Box<eval::Arguments>),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.

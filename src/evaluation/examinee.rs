@@ -44,8 +44,8 @@ pub trait Witness {
 }
 
 /// One model under evaluation.
-pub struct Examinee<'a> {
-    pub generator: &'a Generator<'a>,
+pub struct Examinee<'a, 'g> {
+    pub generator: &'a Generator<'g>,
     /// Which of the generator's adapters.
     pub adapter: Option<usize>,
     pub identity: Digest,
@@ -63,7 +63,7 @@ struct Asked<'a> {
     draws: bool,
 }
 
-impl Examinee<'_> {
+impl Examinee<'_, '_> {
     fn key(&self, request: &Request, company: Option<Key>) -> Key {
         let draws = request.sampling.temperature > 0.0;
         let stream = if draws { request.stream } else { 0 };
@@ -94,7 +94,7 @@ impl Examinee<'_> {
     }
 }
 
-impl Model for Examinee<'_> {
+impl Model for Examinee<'_, '_> {
     type Error = GenerationError;
 
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>, GenerationError> {
@@ -130,7 +130,7 @@ impl Model for Examinee<'_> {
     }
 }
 
-impl Choices for Examinee<'_> {
+impl Choices for Examinee<'_, '_> {
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError> {
         self.witness.expect(prompts.len());
         let letter_ids = letters.iter().map(|letter| self.generator.letter(letter)).collect::<Result<Vec<_>, _>>()?;

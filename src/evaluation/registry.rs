@@ -1,11 +1,15 @@
-//! Which benchmarks there are. A new one is one entry here, and a folder of its own.
+//! How each benchmark is opened and put to a model. A new one is a line here, beside its name in the catalog.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-use super::mmlu::{self, Mmlu};
+use super::benchmark::{Benchmark, Decoding, JudgeWording, Prompting, RatingRange, Unparsable};
+use super::judge::{Judge, Usage};
+use super::mmlu::Mmlu;
+use super::open::Open;
 use super::{EvaluationError, Examinee, Sheet};
 
-/// How benchmarks are taken.
+/// Which part of a benchmark is taken, and from where.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// Folder of the benchmarks' files.
@@ -16,6 +20,29 @@ pub struct Terms<'a> {
     pub shots: usize,
 }
 
+/// A model before a benchmark, and who judges.
+pub struct Sitting<'a, 'g> {
+    pub examinee: &'a Examinee<'a, 'g>,
+    /// How a dialogue is put to the model.
+    pub prompting: Prompting<'a>,
+    pub decoding: Decoding,
+    /// None leaves answers that need one without a score.
+    pub judge: Option<&'a Judge<'a>>,
+    pub wording: &'a JudgeWording,
+    /// Which numbers of a judgement are ratings.
+    pub range: RatingRange,
+    /// Whether means follow the published scripts where those differ from each other; else what is unparsable is left out.
+    pub is_as_published: bool,
+    pub stop: &'a AtomicBool,
+}
+
+impl Sitting<'_, '_> {
+    /// What becomes of a judgement without a rating.
+    pub fn unparsable(&self, benchmark: super::benchmark::OpenEnded) -> Unparsable {
+        if self.is_as_published { Unparsable::published(benchmark) } else { Unparsable::Dropped }
+    }
+}
+
 /// What taking a benchmark once will ask for, as far as it is known beforehand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -24,6 +51,8 @@ pub struct Cost {
     pub prompt_tokens: u64,
     /// [tokens] Most that it writes.
     pub answer_tokens_max: u64,
+    /// What the judge is asked, estimated with answers of no length: each token of an answer adds one to its prompts.
+    pub judge: Usage,
 }
 
 /// A benchmark whose questions are at hand.
@@ -31,54 +60,38 @@ pub trait Paper {
     /// What it will ask for.
     ///
     /// # Errors
-    /// If a question has no tokens.
-    fn cost(&self, examinee: &Examinee) -> Result<Cost, EvaluationError>;
+    /// If a question has no tokens, or a chat template refuses it.
+    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError>;
 
-    /// Puts it to a model.
+    /// Puts it to a model, and its answers to the judge.
     ///
     /// # Errors
     /// If the model cannot be computed, or the asking is interrupted: what was answered is kept.
-    fn sit(&self, examinee: &Examinee) -> Result<Sheet, EvaluationError>;
+    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError>;
 }
 
-/// A benchmark by its name.
-pub struct Benchmark {
-    /// On the command line, in scenarios and in tables.
-    pub name: &'static str,
-    /// One line for help.
-    pub about: &'static str,
-    /// Reads its questions.
-    pub open: fn(&Terms) -> Result<Box<dyn Paper>, EvaluationError>,
+/// Reads a benchmark's questions; none where the benchmark is not put to models yet.
+///
+/// # Errors
+/// If a file cannot be read, or a question lacks a field.
+pub fn open(benchmark: Benchmark, terms: &Terms) -> Result<Option<Box<dyn Paper>>, EvaluationError> {
+    Ok(match benchmark {
+        Benchmark::Open(open) => Some(Box::new(Open::read(open, terms)?)),
+        Benchmark::Mmlu => Some(Box::new(Mmlu::read(&terms.data.join("mmlu"), terms)?)),
+        Benchmark::HumanEval => None,
+    })
 }
 
-/// All of them.
-pub const BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "mmlu",
-    about: "57 subjects, multiple choice, by the likeliest letter",
-    open: |terms| Ok(Box::new(Mmlu::open(&terms.data.join("mmlu"), terms)?)),
-}];
-
-impl Benchmark {
-    /// The benchmark of this name.
-    ///
-    /// # Errors
-    /// What was asked for, the nearest name, and all names.
-    pub fn named(name: &str) -> Result<&'static Self, String> {
-        if let Some(found) = BENCHMARKS.iter().find(|known| known.name == name) {
-            return Ok(found);
-        }
-        let names: Vec<&str> = BENCHMARKS.iter().map(|known| known.name).collect();
-        let nearest = names.iter().min_by_key(|known| strsim::damerau_levenshtein(name, known));
-        let nearest = nearest.expect("there is a benchmark");
-        Err(format!("failed to find the benchmark `{name}`: did you mean `{nearest}`? There are {}", names.join(", ")))
-    }
-}
-
-impl Mmlu {
-    fn open(folder: &Path, terms: &Terms) -> Result<Self, EvaluationError> {
-        let subjects = mmlu::read(folder, terms.shots)?;
-        Ok(Self { subjects: terms.limit.map_or(subjects.clone(), |limit| mmlu::limited(subjects, limit)) })
-    }
+/// The benchmark of this name.
+///
+/// # Errors
+/// What was asked for, the nearest name, and all names.
+pub fn named(name: &str) -> Result<Benchmark, String> {
+    name.parse().map_err(|error| {
+        let distance = |known: &Benchmark| strsim::damerau_levenshtein(name, known.name());
+        let nearest = Benchmark::ALL.into_iter().min_by_key(distance).expect("there is a benchmark");
+        format!("{error}; did you mean `{nearest}`?")
+    })
 }
 
 #[cfg(test)]
@@ -87,8 +100,8 @@ mod tests {
 
     #[test]
     fn an_unknown_benchmark_is_answered_with_the_nearest() {
-        assert_eq!(Benchmark::named("mmlu").map(|found| found.name), Ok("mmlu"));
-        let message = Benchmark::named("mmul").err().expect("there is no such benchmark");
-        assert!(message.contains("`mmul`: did you mean `mmlu`?"), "{message}");
+        assert_eq!(named("mmlu"), Ok(Benchmark::Mmlu));
+        let message = named("mt_bench").unwrap_err();
+        assert!(message.contains("`mt_bench`") && message.ends_with("did you mean `mt-bench`?"), "{message}");
     }
 }

@@ -9,8 +9,11 @@ use super::examined::{Examined, ExaminedModel, ExaminedRows};
 use super::rows::{EvaluatedModel, loss_row};
 use super::{RunError, Settings};
 use crate::adapter::Adapter;
+use crate::dataset::Prompts;
+use crate::evaluation::benchmark::{Decoding, JudgeWording, Prompting, RatingRange};
 use crate::evaluation::generation::Generator;
-use crate::evaluation::{Answered, Cost, EvaluationError, Examinee, Figure, Identity, Paper, Sheet, Witness};
+use crate::evaluation::judge::Judge;
+use crate::evaluation::{Answered, Cost, EvaluationError, Examinee, Figure, Identity, Paper, Sheet, Sitting, Witness};
 use crate::ledger::{EvaluationRow, GenerationRow, Table, write_table};
 use crate::lineage::{Executor, Order, Rows, RowsLoss, Value, Workshop};
 use crate::store::{Digest, key_of};
@@ -22,6 +25,15 @@ pub const LOSSES: &str = "losses";
 pub struct Opened {
     pub name: &'static str,
     pub paper: Box<dyn Paper>,
+}
+
+/// How benchmarks are taken and judged.
+#[derive(Default)]
+pub struct Rules<'a> {
+    pub judge: Option<Judge<'a>>,
+    pub wording: JudgeWording,
+    /// Whether all is done as in FedLLM-Bench's scripts.
+    pub is_as_published: bool,
 }
 
 /// What an examination gave.
@@ -38,6 +50,7 @@ const SLOTS: usize = 16;
 pub struct Examination<'a> {
     pub examined: &'a Examined,
     pub settings: &'a Settings<'a>,
+    pub rules: &'a Rules<'a>,
 }
 
 impl Examination<'_> {
@@ -48,7 +61,9 @@ impl Examination<'_> {
     pub fn costs(&self, papers: &[Opened], witness: &dyn Witness) -> Result<Vec<Cost>, RunError> {
         let generator = self.generator(&[])?;
         let examinee = self.examinee(&generator, None, Digest([0; 32]), witness);
-        Ok(papers.iter().map(|opened| opened.paper.cost(&examinee)).collect::<Result<_, _>>()?)
+        let end = self.end();
+        let sitting = self.sitting(&examinee, &end);
+        Ok(papers.iter().map(|opened| opened.paper.cost(&sitting)).collect::<Result<_, _>>()?)
     }
 
     /// Puts the benchmarks to every model; `each` is told what was found, benchmark by benchmark.
@@ -62,13 +77,13 @@ impl Examination<'_> {
         each: &mut dyn FnMut(&Findings) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let adapters: Vec<_> = self.examined.models.iter().filter_map(|model| model.adapter.clone()).collect();
-        let generator = self.generator(&adapters)?;
+        let (generator, end) = (self.generator(&adapters)?, self.end());
         for opened in papers {
             let mut adapter = 0..adapters.len();
             for model in &self.examined.models {
                 let place = model.adapter.as_ref().map(|_| adapter.next().expect("each adapter has its place"));
                 let examinee = self.examinee(&generator, place, self.identity(model), witness);
-                let sheet = opened.paper.sit(&examinee)?;
+                let sheet = opened.paper.sit(&self.sitting(&examinee, &end))?;
                 each(&self.found(model, opened.name, sheet))?;
             }
         }
@@ -81,13 +96,13 @@ impl Examination<'_> {
         Ok(generator.map_err(EvaluationError::from)?)
     }
 
-    fn examinee<'e>(
+    fn examinee<'e, 'g>(
         &'e self,
-        generator: &'e Generator<'e>,
+        generator: &'e Generator<'g>,
         adapter: Option<usize>,
         identity: Digest,
         witness: &'e dyn Witness,
-    ) -> Examinee<'e> {
+    ) -> Examinee<'e, 'g> {
         Examinee {
             generator,
             adapter,
@@ -96,6 +111,30 @@ impl Examination<'_> {
             store: &self.settings.store,
             stop: self.settings.stop,
             witness,
+        }
+    }
+
+    /// The text of the token that ends an answer.
+    fn end(&self) -> String {
+        let tokeniser = &self.examined.tokeniser;
+        tokeniser.token(tokeniser.eos()).unwrap_or_default()
+    }
+
+    fn sitting<'s, 'g>(&'s self, examinee: &'s Examinee<'s, 'g>, end: &'s str) -> Sitting<'s, 'g> {
+        let is_as_published = self.rules.is_as_published;
+        let prompting = match &self.examined.prompts {
+            Prompts::Template(template) => Prompting::Template { template, end },
+            Prompts::Chat(template) => Prompting::Chat(template),
+        };
+        Sitting {
+            examinee,
+            prompting,
+            decoding: if is_as_published { Decoding::AsRun } else { Decoding::AsWritten },
+            judge: self.rules.judge.as_ref(),
+            wording: &self.rules.wording,
+            range: if is_as_published { RatingRange::Any } else { RatingRange::OneToTen },
+            is_as_published,
+            stop: self.settings.stop,
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::inputs::{ClientRows, Inputs};
 use super::play::refuse_plan;
-use super::{RunError, task};
+use super::{RunError, prompting, task};
 use crate::adapter::{Adapter, AdapterError, peft};
-use crate::dataset::Tokeniser;
+use crate::dataset::{Prompts, Tokeniser};
 use crate::evaluation::EvaluationError;
 use crate::evaluation::generation::end_tokens;
 use crate::ledger::{Input, Manifest};
@@ -42,6 +42,8 @@ pub struct Examined {
     pub trainer: Trainer,
     pub tokeniser: Tokeniser,
     pub end_tokens: BTreeSet<u32>,
+    /// How a question is put to the models: as they were trained.
+    pub prompts: Prompts,
     pub models: Vec<ExaminedModel>,
     /// None of a folder that is no run.
     pub rows: Option<ExaminedRows>,
@@ -80,6 +82,7 @@ impl Examined {
         Ok(Self {
             name: folder.to_owned(),
             end_tokens: ends(&place_of("base_model"), &tokeniser)?,
+            prompts: prompting::prompts(loaded.scenario.data.template, &place_of("tokenizer"))?,
             tokeniser,
             models,
             rows: Some(ExaminedRows {
@@ -101,10 +104,12 @@ impl Examined {
     pub fn folder(
         folder: &Path,
         adapter: Option<&Path>,
+        template: &str,
         precision: Precision,
         device: Device,
         numerics: &Numerics,
     ) -> Result<Self, RunError> {
+        let prompts = prompting::prompts_named(template, folder)?;
         let adapter = adapter.map(|path| peft::read_folder(path).map_err(RunError::StartAdapter)).transpose()?;
         let lora = adapter.as_ref().map_or_else(smallest_lora, |(adapter, _)| lora_of(adapter));
         let trainer = Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?;
@@ -116,7 +121,8 @@ impl Examined {
         };
         let end_tokens = ends(folder, &tokeniser)?;
         let models = vec![ExaminedModel { subject, client: None, adapter }];
-        Ok(Self { name: folder.to_owned(), trainer, tokeniser, end_tokens, models, rows: None, round: 0, seed: 1 })
+        let name = folder.to_owned();
+        Ok(Self { name, trainer, tokeniser, end_tokens, prompts, models, rows: None, round: 0, seed: 1 })
     }
 }
 

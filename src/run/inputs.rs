@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::{RunError, outline, trace};
+use super::{RunError, outline, prompting, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{
-    BadRows, ChatTemplate, ClientData, Columns, Federation, LongPrompts, Partition, Preference, Prompts, RowKind,
-    Sample, SequenceRules, Template, Tokeniser, after_last_key, hold_out, key_ids, partition, tokenise,
-    tokenise_preferences, twin_of,
+    BadRows, ClientData, Columns, Federation, LongPrompts, Partition, Preference, Prompts, RowKind, Sample,
+    SequenceRules, Tokeniser, after_last_key, hold_out, key_ids, partition, tokenise, tokenise_preferences, twin_of,
 };
 use crate::ledger::{Input, LedgerError};
 use crate::lineage::Rows;
@@ -177,20 +176,7 @@ impl<'a> Reader<'a> {
         let model_folder = model_folder(loaded)?;
         let folder = scenario.model.tokenizer.as_ref().map(|folder| loaded.resolve(folder)).or(model_folder.clone());
         let tokeniser_folder = folder.ok_or_else(|| only_planned("model.folder is missing"))?;
-        let named =
-            |name| Prompts::Template(Template::named(name).expect("the scenario's templates are all in the registry"));
-        let prompts = match scenario.data.template {
-            scenario::Template::Alpaca => named("alpaca"),
-            scenario::Template::Vicuna => named("vicuna_v1.1"),
-            scenario::Template::ArabicAlpaca => named("arabic_alpaca"),
-            scenario::Template::ChineseAlpaca => named("chinese_alpaca"),
-            scenario::Template::PortugueseAlpaca => named("portuguese_alpaca"),
-            scenario::Template::TeluguAlpaca => named("telugu_alpaca"),
-            scenario::Template::RussianAlpaca => named("russian_alpaca"),
-            scenario::Template::FrenchAlpaca => named("french_alpaca"),
-            scenario::Template::SpanishAlpaca => named("spanish_alpaca"),
-            scenario::Template::Chat => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
-        };
+        let prompts = prompting::prompts(scenario.data.template, &tokeniser_folder)?;
         let max_tokens = scenario.data.max_seq_length as usize;
         let long_prompts = match scenario.data.long_prompts {
             scenario::LongPrompts::Refuse => LongPrompts::Refuse,

@@ -13,6 +13,7 @@ mod outline;
 mod plan;
 mod play;
 mod privacy;
+mod prompting;
 mod replay;
 mod rows;
 mod stage;
@@ -26,7 +27,7 @@ mod trust;
 
 pub use error::RunError;
 pub use estimate::Estimate;
-pub use examine::{Examination, Findings, LOSSES, Opened};
+pub use examine::{Examination, Findings, LOSSES, Opened, Rules};
 pub use examined::{Examined, ExaminedModel, ExaminedRows};
 pub use inputs::{ClientRows, Inputs, PlanInputs};
 pub use play::{Observer, RoundReport, Settings, play, resume};

@@ -125,6 +125,14 @@ fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
     }
 }
 
+/// What trainings and evaluations of a scenario minimise.
+pub fn objective(scenario: &Scenario) -> Objective {
+    match scenario.training.objective {
+        scenario::Objective::Sft => Objective::Sft,
+        scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,13 +145,5 @@ mod tests {
             assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
         }
         assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
-    }
-}
-
-/// What trainings and evaluations of a scenario minimise.
-pub fn objective(scenario: &Scenario) -> Objective {
-    match scenario.training.objective {
-        scenario::Objective::Sft => Objective::Sft,
-        scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
     }
 }

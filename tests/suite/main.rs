@@ -4,6 +4,7 @@ mod adapters;
 mod bad_input;
 mod data;
 mod determinism;
+mod evaluation;
 mod execution;
 mod fedllm_bench;
 mod gpu_scenario;

@@ -28,11 +28,13 @@ pub struct Continuation {
     pub ended: Ended,
 }
 
+/// Says whether tokens, as text, hold one of the stop texts.
+pub type Stops<'a> = dyn Fn(&[u32], &Sampling) -> Result<bool, GenerationError> + 'a;
+
 /// What ends a sequence besides its length.
 pub struct Endings<'a> {
     pub tokens: &'a BTreeSet<u32>,
-    /// Whether these tokens, as text, hold one of the stop texts.
-    pub stops: &'a dyn Fn(&[u32], &Sampling) -> Result<bool, GenerationError>,
+    pub stops: &'a Stops<'a>,
     /// [tokens] Longest sequence that the model reads.
     pub context: usize,
 }
@@ -61,14 +63,14 @@ pub fn continue_all(
     let mut waiting = 0..prompts.len();
     let mut sequences: Vec<Option<Underway>> = (0..slots).map(|_| None).collect();
     loop {
-        for slot in 0..slots {
-            while sequences[slot].is_none() {
+        for (slot, sequence) in sequences.iter_mut().enumerate() {
+            while sequence.is_none() {
                 let Some(next) = waiting.next() else { break };
                 match at_once(&prompts[next], endings) {
                     Some(ended) => tell(done(next, Continuation { ids: vec![], ended })?)?,
                     None => {
                         decoder.truncate(slot, 0);
-                        sequences[slot] = Some(Underway::new(next, &prompts[next], seed));
+                        *sequence = Some(Underway::new(next, &prompts[next], seed));
                     }
                 }
             }
@@ -77,8 +79,7 @@ pub fn continue_all(
         if active.is_empty() {
             return Ok(());
         }
-        for slot in step(decoder, &active, &mut sequences, prompts, endings)? {
-            let (sequence, ended) = slot;
+        for (sequence, ended) in step(decoder, &active, &mut sequences, prompts, endings)? {
             tell(done(sequence.prompt, Continuation { ids: sequence.ids, ended })?)?;
         }
     }

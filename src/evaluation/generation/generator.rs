@@ -17,6 +17,9 @@ use crate::training::{Decoder, Trainer};
 
 type Result<T> = std::result::Result<T, GenerationError>;
 
+/// Hears of the logits after a prompt; none of a prompt that does not fit.
+pub type Visit<'v> = dyn FnMut(usize, Option<&[f32]>) -> ControlFlow<()> + 'v;
+
 /// A base with adapters, its tokenizer, and the seed of sampled tokens.
 pub struct Generator<'a> {
     tokeniser: &'a Tokeniser,
@@ -83,12 +86,7 @@ impl<'a> Generator<'a> {
     ///
     /// # Errors
     /// If the model cannot be computed, or `visit` breaks off.
-    pub fn next_logits(
-        &self,
-        adapter: Option<usize>,
-        prompts: &[Vec<u32>],
-        visit: &mut dyn FnMut(usize, Option<&[f32]>) -> ControlFlow<()>,
-    ) -> Result<()> {
+    pub fn next_logits(&self, adapter: Option<usize>, prompts: &[Vec<u32>], visit: &mut Visit) -> Result<()> {
         let fits = |ids: &Vec<u32>| !ids.is_empty() && ids.len() <= self.context;
         let (fitting, others): (Vec<usize>, Vec<usize>) = (0..prompts.len()).partition(|&place| fits(&prompts[place]));
         if others.into_iter().any(|place| visit(place, None).is_break()) {

@@ -73,6 +73,8 @@ fn draw(candidates: &[Candidate], unit: f64) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::f32::consts::LN_2;
+
     use super::*;
 
     fn sampling(temperature: f64, top_p: f64, top_k: Option<u32>) -> Sampling {
@@ -95,7 +97,7 @@ mod tests {
     }
 
     /// Probabilities 0.5, 0.25, 0.125, 0.125.
-    const HALVES: [f32; 4] = [0.0, -0.693_147_2, -1.386_294_4, -1.386_294_4];
+    const HALVES: [f32; 4] = [0.0, -LN_2, -2.0 * LN_2, -2.0 * LN_2];
 
     #[test]
     fn shares_are_those_of_the_softmax_after_temperature_then_k_then_p() {

@@ -1,9 +1,11 @@
 //! MMLU's marks as figures and answers.
 
+use std::path::Path;
+
 use super::marking::{Accuracy, Mark, Report, mark};
 use super::prompt::{asked, preamble};
-use super::questions::Subject;
-use crate::evaluation::{Answered, Cost, EvaluationError, Examinee, Figure, Paper, Sheet};
+use super::questions::{Subject, limited, read};
+use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Sitting, Terms};
 
 /// The figures by subject, by category and of all; and every question with its letter.
 pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
@@ -44,22 +46,33 @@ pub struct Mmlu {
     pub subjects: Vec<Subject>,
 }
 
+impl Mmlu {
+    /// Reads the subjects' files.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(folder: &Path, terms: &Terms) -> Result<Self, EvaluationError> {
+        let subjects = read(folder, terms.shots)?;
+        Ok(Self { subjects: terms.limit.map_or(subjects.clone(), |limit| limited(subjects, limit)) })
+    }
+}
+
 impl Paper for Mmlu {
-    fn cost(&self, examinee: &Examinee) -> Result<Cost, EvaluationError> {
+    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
         let mut cost = Cost::default();
         for subject in &self.subjects {
             let shared = preamble(subject, subject.examples.len());
             // What the questions share is read once.
-            cost.prompt_tokens += examinee.generator.encode(&shared)?.len() as u64;
+            cost.prompt_tokens += sitting.examinee.generator.encode(&shared)?.len() as u64;
             for (_, question) in &subject.questions {
-                cost.prompt_tokens += examinee.generator.encode(&asked(question))?.len() as u64;
+                cost.prompt_tokens += sitting.examinee.generator.encode(&asked(question))?.len() as u64;
             }
             cost.questions += subject.questions.len() as u64;
         }
         Ok(cost)
     }
 
-    fn sit(&self, examinee: &Examinee) -> Result<Sheet, EvaluationError> {
-        Ok(sheet(&self.subjects, &mark(&self.subjects, examinee)?))
+    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError> {
+        Ok(sheet(&self.subjects, &mark(&self.subjects, sitting.examinee)?))
     }
 }

@@ -1,7 +1,6 @@
 //! Reading, asking and marking, on small files and on those of the benchmark where they are at hand.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use super::sheet::sheet;
 use super::*;
@@ -112,21 +111,4 @@ fn accuracies_are_over_questions_and_what_does_not_fit_is_wrong_and_counted() {
     let all = sheet.figures.last().unwrap();
     assert_eq!((all.part.as_str(), all.asked, all.failed, all.score), ("all", 4, 4, Some(0.0)));
     assert!(sheet.answers.iter().all(|answer| answer.answer.is_none() && answer.ended == "context_full"));
-}
-
-fn real() -> Option<PathBuf> {
-    Some(Path::new(&std::env::var_os("FEDREPLAY_REAL_DATA")?).join("eval/mmlu"))
-}
-
-/// The benchmark's own files, where FEDREPLAY_REAL_DATA names them.
-#[test]
-fn the_benchmarks_files_are_read_whole() {
-    let Some(folder) = real() else { return };
-    let subjects = read(&folder, 5).unwrap();
-    assert!(subjects.len() >= 14);
-    assert!(subjects.iter().all(|subject| subject.examples.len() == 5 && subject.questions.len() >= 100));
-    let mut answers = [0; 4];
-    subjects.iter().flat_map(|subject| &subject.questions).for_each(|(_, question)| answers[question.answer] += 1);
-    let asked: u32 = answers.iter().sum();
-    assert!(answers.iter().all(|&count| count * 6 > asked), "{answers:?}");
 }
