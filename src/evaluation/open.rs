@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::benchmark::advbench::{Rates, is_harmless_anchored, is_harmless_published};
-use super::benchmark::{JudgedScores, OpenEnded, Prompting, Questions, Rating, Tally, rating_in};
+use super::benchmark::{JudgedScores, OpenEnded, Prompting, Question, Questions, Rating, Tally, rating_in};
 use super::judge::{Inquiry, Usage, Verdict};
 use super::registry::{Cost, Paper, Sitting, Terms};
 use super::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Sheet};
+use crate::store::{Digest, key_of};
 
 /// A benchmark whose answers are free text.
 pub struct Open {
@@ -125,6 +126,13 @@ fn unjudged(exams: usize) -> Figure {
 }
 
 impl Paper for Open {
+    fn content(&self) -> Digest {
+        let question =
+            |one: &Question| (one.id.clone(), one.category.clone(), one.turns.clone(), one.references.clone());
+        let questions: Vec<_> = self.questions.questions.iter().map(question).collect();
+        key_of("fedreplay open questions v1", &(self.questions.benchmark, questions)).0
+    }
+
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.questions.questions.len() as u64, ..Cost::default() };
         let turns = self.questions.benchmark.turns();

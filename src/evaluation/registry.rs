@@ -8,6 +8,7 @@ use super::judge::{Judge, Usage};
 use super::mmlu::Mmlu;
 use super::open::Open;
 use super::{EvaluationError, Examinee, Sheet};
+use crate::store::Digest;
 
 /// Which part of a benchmark is taken, and from where.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +57,10 @@ pub struct Cost {
 }
 
 /// A benchmark whose questions are at hand.
-pub trait Paper {
+pub trait Paper: Send + Sync {
+    /// The hash of all questions, and of what is shown with them.
+    fn content(&self) -> Digest;
+
     /// What it will ask for.
     ///
     /// # Errors

@@ -1,9 +1,11 @@
 //! What comes of a benchmark: its figures, and every question with its answer.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Answer, Ended};
 
 /// One figure of one model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// What it is of: a subject, category, language, turn or rule; `all` for the whole benchmark.
     pub part: String,
@@ -16,7 +18,7 @@ pub struct Figure {
 }
 
 /// A question that was put to the model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
     /// The question's name within the benchmark.
     pub question: String,
@@ -27,7 +29,8 @@ pub struct Answered {
     pub prompt: String,
     /// None where the prompt did not fit the context.
     pub answer: Option<String>,
-    pub ended: &'static str,
+    /// How it ended, as tables write it.
+    pub ended: String,
     /// [tokens] Tokens generated.
     pub tokens: u32,
     /// What a judge wrote, or what came of executed code.
@@ -37,7 +40,7 @@ pub struct Answered {
 }
 
 /// A benchmark's result.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sheet {
     pub figures: Vec<Figure>,
     pub answers: Vec<Answered>,
@@ -53,7 +56,7 @@ impl Answered {
             turn,
             prompt,
             answer: fitted.then(|| answer.text.clone()),
-            ended: name_of(answer.ended),
+            ended: name_of(answer.ended).into(),
             tokens: answer.tokens,
             judgement: None,
             score: None,
@@ -62,7 +65,7 @@ impl Answered {
 }
 
 /// How an end is written in tables.
-pub fn name_of(ended: Ended) -> &'static str {
+fn name_of(ended: Ended) -> &'static str {
     match ended {
         Ended::EndOfSequence => "end_of_sequence",
         Ended::Stop => "stop",

@@ -10,7 +10,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::writer::ChunkBatches;
-use super::{EvaluationRow, EventRow, LedgerError, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, RoundRow, Table, TaskRow};
 
 /// One file of a table, holding the rounds `first..=last`.
 #[derive(Clone, Debug)]
@@ -92,6 +92,7 @@ pub struct RoundChunks {
     events: RecordBatch,
     tasks: RecordBatch,
     evaluations: RecordBatch,
+    generations: RecordBatch,
     rounds: RecordBatch,
 }
 
@@ -102,6 +103,7 @@ impl RoundChunks {
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
+            generations: read_table(run_folder, GenerationRow::NAME)?,
             rounds: read_table(run_folder, RoundRow::NAME)?,
         })
     }
@@ -116,16 +118,18 @@ impl RoundChunks {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
+        let mut generations = Cursor { table: GenerationRow::NAME, rows: &self.generations, next: 0 };
         let mut chunks = Vec::with_capacity(self.rounds.num_rows());
         for row in 0..self.rounds.num_rows() {
             chunks.push(ChunkBatches {
                 events: events.take(count(&self.rounds, "event_rows", row)?)?,
                 tasks: tasks.take(count(&self.rounds, "task_rows", row)?)?,
                 evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
+                generations: generations.take(count(&self.rounds, "generation_rows", row)?)?,
                 round: self.rounds.slice(row, 1),
             });
         }
-        [events, tasks, evaluations].iter().try_for_each(Cursor::exhausted)?;
+        [events, tasks, evaluations, generations].iter().try_for_each(Cursor::exhausted)?;
         Ok(chunks)
     }
 }

@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 
 use super::digest::{BLOCK_ROWS, Chain, ChunkHasher};
 use super::writer::{part_name, properties, start_chain};
-use super::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
 /// One table under construction: at most a block of its rows is in memory, and a row group of compressed columns.
@@ -67,6 +67,7 @@ pub struct LedgerStream {
     events: TableStream<EventRow>,
     tasks: TableStream<TaskRow>,
     evaluations: TableStream<EvaluationRow>,
+    generations: TableStream<GenerationRow>,
     rounds: TableStream<RoundRow>,
     event_rows: u64,
     task_rows: u64,
@@ -86,6 +87,7 @@ impl LedgerStream {
             events: TableStream::create(&folder)?,
             tasks: TableStream::create(&folder)?,
             evaluations: TableStream::create(&folder)?,
+            generations: TableStream::create(&folder)?,
             rounds: TableStream::create(&folder)?,
             event_rows: 0,
             task_rows: 0,
@@ -109,11 +111,11 @@ impl LedgerStream {
     pub fn round(&mut self, mut row: RoundRow) -> Result<(), LedgerError> {
         row.event_rows = std::mem::take(&mut self.event_rows);
         row.task_rows = std::mem::take(&mut self.task_rows);
-        let [events, tasks, evaluations] =
-            [self.events.end_chunk()?, self.tasks.end_chunk()?, self.evaluations.end_chunk()?];
+        let (events, tasks) = (self.events.end_chunk()?, self.tasks.end_chunk()?);
+        let (evaluations, generations) = (self.evaluations.end_chunk()?, self.generations.end_chunk()?);
         let mut own = ChunkHasher::new(RoundRow::NAME);
         own.push(&RoundRow::batch(std::slice::from_ref(&row)), &["digest"]);
-        row.digest = self.chain.push(&[events, tasks, evaluations, own.finish()]).to_string();
+        row.digest = self.chain.push(&[events, tasks, evaluations, generations, own.finish()]).to_string();
         self.last_round = row.round;
         self.rounds.push(row)
     }
@@ -130,6 +132,7 @@ impl LedgerStream {
         self.events.finish(1, last)?;
         self.tasks.finish(1, last)?;
         self.evaluations.finish(1, last)?;
+        self.generations.finish(1, last)?;
         rounds.finish(1, last)?;
         Ok(self.chain.last())
     }

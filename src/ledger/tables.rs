@@ -103,6 +103,7 @@ table! {
         event_rows: u64, "rows", "rows that the round added to `events`";
         task_rows: u64, "rows", "rows that the round added to `tasks`";
         evaluation_rows: u64, "rows", "rows that the round added to `evaluations`";
+        generation_rows: u64, "rows", "rows that the round added to `generations`";
         digest: String, "BLAKE3", "chained digest of the run up to this round";
     }
 }
@@ -153,7 +154,7 @@ table! {
     /// One row an executed order: wall-clock facts, outside of the digest.
     TimingRow, "orders" {
         order: u64, "index", "position of the order in the plan";
-        kind: String, "name", "initial, given, train, cohort, member, aggregate or evaluate";
+        kind: String, "name", "initial, given, train, cohort, member, control, aggregate, evaluate or examine";
         key: String, "BLAKE3", "hash of everything that the order depends on";
         from_store: bool, "flag", "whether the result was found in the store instead of computed";
         seconds: f64, "s", "wall-clock time of the computation";

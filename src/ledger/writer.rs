@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use super::digest::{Chain, chunk_hash};
 use super::reader::{batches, parts};
 use super::stream::TableStream;
-use super::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
 /// Rows a Parquet row group: large enough to compress, small enough to skip.
@@ -29,6 +29,7 @@ pub struct Chunk {
     pub events: Vec<EventRow>,
     pub tasks: Vec<TaskRow>,
     pub evaluations: Vec<EvaluationRow>,
+    pub generations: Vec<GenerationRow>,
     /// The round's own row; row counts and digest are filled in by the writer.
     pub round: RoundRow,
 }
@@ -58,6 +59,7 @@ impl LedgerWriter {
         chunk.round.event_rows = chunk.events.len() as u64;
         chunk.round.task_rows = chunk.tasks.len() as u64;
         chunk.round.evaluation_rows = chunk.evaluations.len() as u64;
+        chunk.round.generation_rows = chunk.generations.len() as u64;
         let digest = self.chain.push(&chunk_hashes(&ChunkBatches::of(&chunk)));
         chunk.round.digest = digest.to_string();
         let batches = ChunkBatches::of(&chunk);
@@ -75,7 +77,7 @@ impl LedgerWriter {
 
     /// Joins the rounds' files of each table into one.
     pub fn finish(&self) -> Result<Digest, LedgerError> {
-        for table in [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, RoundRow::NAME] {
+        for table in [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, RoundRow::NAME] {
             join_parts(&self.folder.join(table))?;
         }
         Ok(self.chain.last())
@@ -101,6 +103,7 @@ pub(super) struct ChunkBatches {
     pub events: RecordBatch,
     pub tasks: RecordBatch,
     pub evaluations: RecordBatch,
+    pub generations: RecordBatch,
     pub round: RecordBatch,
 }
 
@@ -110,22 +113,24 @@ impl ChunkBatches {
             events: EventRow::batch(&chunk.events),
             tasks: TaskRow::batch(&chunk.tasks),
             evaluations: EvaluationRow::batch(&chunk.evaluations),
+            generations: GenerationRow::batch(&chunk.generations),
             round: RoundRow::batch(std::slice::from_ref(&chunk.round)),
         }
     }
 
-    pub(super) fn named(&self) -> [(&'static str, &RecordBatch); 4] {
+    pub(super) fn named(&self) -> [(&'static str, &RecordBatch); 5] {
         [
             (EventRow::NAME, &self.events),
             (TaskRow::NAME, &self.tasks),
             (EvaluationRow::NAME, &self.evaluations),
+            (GenerationRow::NAME, &self.generations),
             (RoundRow::NAME, &self.round),
         ]
     }
 }
 
 /// The hashes of a round's chunks. The `digest` column is left out: it is what they are for.
-pub(super) fn chunk_hashes(batches: &ChunkBatches) -> [Digest; 4] {
+pub(super) fn chunk_hashes(batches: &ChunkBatches) -> [Digest; 5] {
     batches.named().map(|(table, batch)| chunk_hash(table, batch, &["digest"]))
 }
 

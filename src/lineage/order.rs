@@ -6,6 +6,7 @@ use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
+use super::exam::Exam;
 use super::release::Release;
 use crate::adapter::{Adapter, Layout};
 use crate::algorithm::ServerRule;
@@ -155,6 +156,8 @@ pub enum Order {
     },
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: OrderId, groups: Vec<Arc<Rows>>, objective: Objective },
+    /// The adapter of `model` before a benchmark.
+    Examine { model: OrderId, exam: Arc<dyn Exam> },
 }
 
 impl Order {
@@ -169,6 +172,7 @@ impl Order {
             Self::Control(_) => "control",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
+            Self::Examine { .. } => "examine",
         }
     }
 
@@ -186,7 +190,7 @@ impl Order {
                 let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));
                 std::iter::once(*server).chain(pairs).chain(variates).collect()
             }
-            Self::Evaluate { model, .. } => vec![*model],
+            Self::Evaluate { model, .. } | Self::Examine { model, .. } => vec![*model],
         }
     }
 
@@ -225,6 +229,7 @@ impl Order {
                 let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();
                 key_of("fedreplay order evaluate v3", &(engine, input(*model), rows, objective))
             }
+            Self::Examine { model, exam } => key_of("fedreplay order examine v1", &(engine, input(*model), exam.key())),
         }
     }
 }

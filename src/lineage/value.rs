@@ -22,6 +22,8 @@ pub enum Value {
     Cohort(Vec<Arc<Trained>>),
     /// Losses.
     Evaluated(Arc<Evaluated>),
+    /// What an exam gave, as its maker wrote it.
+    Examined(Arc<Vec<u8>>),
 }
 
 /// A client's adapter after local training, and how training went.
@@ -94,19 +96,22 @@ enum Stored {
     Trained { adapter: Vec<u8>, record: TrainedRecord },
     Evaluated(Evaluated),
     Cohort(Vec<(Vec<u8>, TrainedRecord)>),
+    Examined(Vec<u8>),
 }
 
 impl Value {
     /// The adapter of a model, an update or a control variate.
     ///
     /// # Panics
-    /// If the value is of losses or of a cohort: no order takes either for a model.
+    /// If the value is of losses, an exam or a cohort: no order takes one of them for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
             Self::Control(adapter) => adapter,
-            Self::Evaluated(_) | Self::Cohort(_) => unreachable!("losses or a cohort were asked for an adapter"),
+            Self::Evaluated(_) | Self::Examined(_) | Self::Cohort(_) => {
+                unreachable!("losses, an exam or a cohort were asked for an adapter")
+            }
         }
     }
 
@@ -153,6 +158,7 @@ impl Value {
                 Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
+            Self::Examined(bytes) => Stored::Examined(Vec::clone(bytes)),
             Self::Cohort(members) => {
                 Stored::Cohort(members.iter().map(|one| (one.adapter.to_bytes(), one.record.clone())).collect())
             }
@@ -176,6 +182,7 @@ impl Value {
                 Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
+            Stored::Examined(bytes) => Self::Examined(Arc::new(bytes)),
             Stored::Cohort(members) => {
                 let one = |(bytes, record)| Some(Arc::new(Trained { adapter: adapter(bytes)?, record }));
                 Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)

@@ -1,7 +1,9 @@
 //! Computes one order from the values of its inputs.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use super::exam::Desk;
 use super::order::{Contribution, Control, Controls, Order};
 use super::release::Release;
 use super::value::{Evaluated, Ranking, RowsLoss, Trained, TrainedRecord, Value};
@@ -18,15 +20,16 @@ pub struct Workshop<'a> {
     trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
     store: &'a Store,
+    stop: &'a AtomicBool,
     engine: Digest,
 }
 
 impl<'a> Workshop<'a> {
     /// A workshop around a loaded base model. The store keeps what many orders need and none depends on, such as the
-    /// reference's log-probabilities.
-    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store) -> Self {
+    /// reference's log-probabilities. `stop` ends what takes long.
+    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store, stop: &'a AtomicBool) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
-        Self { trainer, unusable_update, store, engine }
+        Self { trainer, unusable_update, store, stop, engine }
     }
 
     /// What stands for base model and numerics in keys.
@@ -64,6 +67,10 @@ impl<'a> Workshop<'a> {
             Order::Control(order) => Ok(control(inputs, order)),
             Order::Aggregate { contributions, release, rule, controls, .. } => {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
+            }
+            Order::Examine { exam, .. } => {
+                let desk = Desk { trainer: self.trainer, store: self.store, stop: self.stop };
+                Ok(Value::Examined(Arc::new(exam.take(&desk, inputs[0].adapter())?)))
             }
             Order::Evaluate { groups, objective, .. } => self.evaluate(inputs[0].adapter(), groups, *objective),
         }

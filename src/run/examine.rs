@@ -3,20 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fedreplay_sim::Seed;
-
 use super::examined::{Examined, ExaminedModel, ExaminedRows};
+use super::room::{Room, Rules};
 use super::rows::{EvaluatedModel, loss_row};
 use super::{RunError, Settings};
-use crate::adapter::Adapter;
-use crate::dataset::Prompts;
-use crate::evaluation::benchmark::{Decoding, JudgeWording, Prompting, RatingRange};
-use crate::evaluation::generation::Generator;
-use crate::evaluation::judge::Judge;
-use crate::evaluation::{Answered, Cost, EvaluationError, Examinee, Figure, Identity, Paper, Sheet, Sitting, Witness};
+use crate::evaluation::{Answered, Cost, Figure, Paper, Sheet, Witness};
 use crate::ledger::{EvaluationRow, GenerationRow, Table, write_table};
 use crate::lineage::{Executor, Order, Rows, RowsLoss, Value, Workshop};
-use crate::store::{Digest, key_of};
 
 /// Name of the losses among benchmarks.
 pub const LOSSES: &str = "losses";
@@ -27,24 +20,12 @@ pub struct Opened {
     pub paper: Box<dyn Paper>,
 }
 
-/// How benchmarks are taken and judged.
-#[derive(Default)]
-pub struct Rules<'a> {
-    pub judge: Option<Judge<'a>>,
-    pub wording: JudgeWording,
-    /// Whether all is done as in FedLLM-Bench's scripts.
-    pub is_as_published: bool,
-}
-
 /// What an examination gave.
 #[derive(Default)]
 pub struct Findings {
     pub evaluations: Vec<EvaluationRow>,
     pub generations: Vec<GenerationRow>,
 }
-
-/// [sequences] Answers generated at a time, and prompts read at a time.
-const SLOTS: usize = 16;
 
 /// An examination of the models of one base.
 pub struct Examination<'a> {
@@ -59,10 +40,10 @@ impl Examination<'_> {
     /// # Errors
     /// If a question has no tokens.
     pub fn costs(&self, papers: &[Opened], witness: &dyn Witness) -> Result<Vec<Cost>, RunError> {
-        let generator = self.generator(&[])?;
-        let examinee = self.examinee(&generator, None, Digest([0; 32]), witness);
-        let end = self.end();
-        let sitting = self.sitting(&examinee, &end);
+        let room = self.room();
+        let (generator, end) = (room.generator(&[])?, room.end());
+        let examinee = room.examinee(&generator, None, None, witness);
+        let sitting = room.sitting(&examinee, &end);
         Ok(papers.iter().map(|opened| opened.paper.cost(&sitting)).collect::<Result<_, _>>()?)
     }
 
@@ -77,84 +58,31 @@ impl Examination<'_> {
         each: &mut dyn FnMut(&Findings) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let adapters: Vec<_> = self.examined.models.iter().filter_map(|model| model.adapter.clone()).collect();
-        let (generator, end) = (self.generator(&adapters)?, self.end());
+        let room = self.room();
+        let (generator, end) = (room.generator(&adapters)?, room.end());
         for opened in papers {
             let mut adapter = 0..adapters.len();
             for model in &self.examined.models {
                 let place = model.adapter.as_ref().map(|_| adapter.next().expect("each adapter has its place"));
-                let examinee = self.examinee(&generator, place, self.identity(model), witness);
-                let sheet = opened.paper.sit(&self.sitting(&examinee, &end))?;
+                let examinee = room.examinee(&generator, place, model.hash(), witness);
+                let sheet = opened.paper.sit(&room.sitting(&examinee, &end))?;
                 each(&self.found(model, opened.name, sheet))?;
             }
         }
         Ok(())
     }
 
-    fn generator(&self, adapters: &[Arc<Adapter>]) -> Result<Generator<'_>, RunError> {
-        let Examined { trainer, tokeniser, end_tokens, seed, .. } = self.examined;
-        let generator = Generator::new(trainer, tokeniser, end_tokens.clone(), adapters, Seed(*seed), SLOTS);
-        Ok(generator.map_err(EvaluationError::from)?)
-    }
-
-    fn examinee<'e, 'g>(
-        &'e self,
-        generator: &'e Generator<'g>,
-        adapter: Option<usize>,
-        identity: Digest,
-        witness: &'e dyn Witness,
-    ) -> Examinee<'e, 'g> {
-        Examinee {
-            generator,
-            adapter,
-            identity,
-            is_grouped: !self.examined.trainer.reads_alone(),
-            store: &self.settings.store,
-            stop: self.settings.stop,
-            witness,
-        }
-    }
-
-    /// The text of the token that ends an answer.
-    fn end(&self) -> String {
-        let tokeniser = &self.examined.tokeniser;
-        tokeniser.token(tokeniser.eos()).unwrap_or_default()
-    }
-
-    fn sitting<'s, 'g>(&'s self, examinee: &'s Examinee<'s, 'g>, end: &'s str) -> Sitting<'s, 'g> {
-        let is_as_published = self.rules.is_as_published;
-        let prompting = match &self.examined.prompts {
-            Prompts::Template(template) => Prompting::Template { template, end },
-            Prompts::Chat(template) => Prompting::Chat(template),
-        };
-        Sitting {
-            examinee,
-            prompting,
-            decoding: if is_as_published { Decoding::AsRun } else { Decoding::AsWritten },
-            judge: self.rules.judge.as_ref(),
-            wording: &self.rules.wording,
-            range: if is_as_published { RatingRange::Any } else { RatingRange::OneToTen },
-            is_as_published,
-            stop: self.settings.stop,
-        }
-    }
-
-    fn identity(&self, model: &ExaminedModel) -> Digest {
-        let Examined { trainer, tokeniser, end_tokens, seed, .. } = self.examined;
-        let class = trainer.numerics_class();
-        let identity = Identity {
-            base: Digest(*trainer.base_hash().as_bytes()),
-            adapter: model.hash(),
-            tokenizer: Digest(*tokeniser.content_hash().as_bytes()),
-            numerics: format!("{class:?}, {} at a time", if trainer.reads_alone() { 0 } else { SLOTS }),
-            end_tokens: end_tokens.iter().copied().collect(),
-            seed: *seed,
-        };
-        key_of("fedreplay examinee v1", &identity).0
+    fn room(&self) -> Room<'_> {
+        let Examined { trainer, tokeniser, end_tokens, prompts, seed, .. } = self.examined;
+        let Settings { store, stop, .. } = self.settings;
+        Room { trainer, tokeniser, end_tokens, prompts, seed: *seed, store, stop, rules: self.rules }
     }
 
     fn found(&self, model: &ExaminedModel, benchmark: &str, sheet: Sheet) -> Findings {
         let round = self.examined.round;
-        let rows = SheetRows { round, version: round, model, benchmark };
+        let hash = model.hash().map(|hash| hash.to_string());
+        let (subject, client) = (model.subject, model.client);
+        let rows = SheetRows { round, version: round, subject, client, hash, benchmark };
         Findings {
             evaluations: sheet.figures.iter().map(|figure| rows.figure(figure)).collect(),
             generations: sheet.answers.into_iter().map(|answered| rows.answer(answered)).collect(),
@@ -166,7 +94,8 @@ impl Examination<'_> {
     /// # Errors
     /// If a model cannot be computed or the examination is interrupted.
     pub fn losses(&self, rows: &ExaminedRows) -> Result<Findings, RunError> {
-        let workshop = Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store);
+        let workshop =
+            Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
         let executor = Executor::new(&workshop, &self.settings.store, self.settings.stop, 1);
         let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
         Ok(Findings { evaluations, generations: vec![] })
@@ -211,7 +140,10 @@ fn groups(rows: &ExaminedRows, own: Option<u32>) -> Vec<(&'static str, Option<u3
 pub(super) struct SheetRows<'a> {
     pub round: u32,
     pub version: u32,
-    pub model: &'a ExaminedModel,
+    pub subject: &'a str,
+    pub client: Option<u32>,
+    /// Hash of the adapter.
+    pub hash: Option<String>,
     pub benchmark: &'a str,
 }
 
@@ -220,8 +152,8 @@ impl SheetRows<'_> {
         EvaluationRow {
             round: self.round,
             version: self.version,
-            subject: self.model.subject.into(),
-            client: self.model.client,
+            subject: self.subject.into(),
+            client: self.client,
             benchmark: self.benchmark.into(),
             split: figure.part.clone(),
             rows: figure.asked,
@@ -233,24 +165,24 @@ impl SheetRows<'_> {
             token_accuracy: None,
             reward_margin: None,
             preference_accuracy: None,
-            model_hash: self.model.hash().map(|hash| hash.to_string()),
+            model_hash: self.hash.clone(),
         }
     }
 
     pub fn answer(&self, answered: Answered) -> GenerationRow {
         GenerationRow {
             round: self.round,
-            subject: self.model.subject.into(),
-            client: self.model.client,
+            subject: self.subject.into(),
+            client: self.client,
             benchmark: self.benchmark.into(),
             question: answered.question,
             category: answered.category,
             turn: answered.turn,
             prompt: answered.prompt,
             answer: answered.answer,
-            ended: answered.ended.into(),
+            ended: answered.ended,
             tokens: answered.tokens,
-            model_hash: self.model.hash().map(|hash| hash.to_string()),
+            model_hash: self.hash.clone(),
             judgement: answered.judgement,
             score: answered.score,
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
+use super::exams::{self, ScheduledExam};
 use super::{RunError, outline, prompting, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{
@@ -33,6 +34,8 @@ pub struct Inputs {
     /// What virtual time must know of them.
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
+    /// Benchmarks of the server's model.
+    pub exams: Vec<Arc<ScheduledExam>>,
     pub trainer: Trainer,
     /// The adapter to start from, if the scenario gives one.
     pub initial: Option<Arc<Adapter>>,
@@ -62,6 +65,7 @@ impl Inputs {
         let vocabulary = trainer.config().vocab_size as u32;
         reader.tokeniser.check_vocabulary(vocabulary, &model_folder)?;
         report_precision(&mut trainer, &model_folder, &clients)?;
+        let exams = exams::load(loaded, &model_folder, &reader.tokeniser_folder, &mut read)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         reader.note_text(&mut read);
         let trace = trace::read(loaded, &mut read)?;
@@ -69,7 +73,7 @@ impl Inputs {
         let initial =
             initial.map(|folder| initial_adapter(&loaded.resolve(folder), &trainer, &mut read)).transpose()?;
         let facts = outline::of_rows(&loaded.scenario, &clients, trainer.config(), &trace)?;
-        Ok(Self { clients, facts, test, trainer, initial, read })
+        Ok(Self { clients, facts, test, exams, trainer, initial, read })
     }
 }
 

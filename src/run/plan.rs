@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
+use super::exams::{self, PlannedExam};
 use super::inputs::Inputs;
 use super::privacy::Protection;
 use super::task::Tasks;
@@ -29,6 +30,8 @@ pub struct PlannedRound {
     /// Whether the round made that model.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
+    /// Benchmarks of the model.
+    pub exams: Vec<PlannedExam>,
     /// Where nothing is aggregated: the evaluations of the clients' own models.
     pub alone: Vec<LocalBaseline>,
     /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
@@ -147,6 +150,8 @@ impl<'a> Planner<'a> {
         let is_alone = self.is_alone();
         let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
         let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
+        let taken = if is_alone { &[][..] } else { &self.inputs.exams };
+        let exams = exams::order(taken, self.executor, model, self.server_round(scheduled), is_last);
         Ok(PlannedRound {
             updates,
             base,
@@ -154,6 +159,7 @@ impl<'a> Planner<'a> {
             version,
             is_new: round.version.is_some(),
             evaluations,
+            exams,
             alone,
             counts_alike: is_alone,
             epsilon_spent: self.privacy.map(|privacy| privacy.epsilon(scheduled.number)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
 
 use super::examine::LOSSES;
+use super::exams;
 use super::inputs::Inputs;
 use super::outline::name_of;
 use super::plan::{Evaluations, LocalBaseline, PlannedRound};
@@ -80,7 +81,13 @@ pub fn round(
         ..timed_round(&scheduled.round, scheduled.number)
     };
     let events = scheduled.events.iter().map(event).collect();
-    Ok(RoundRows { chunk: Chunk { events, tasks, evaluations: rows, round }, model: model.adapter().clone() })
+    let (figures, generations) =
+        exams::rows(&planned.exams, executor, (scheduled.number, planned.version), model.adapter_hash())?;
+    rows.extend(figures);
+    Ok(RoundRows {
+        chunk: Chunk { events, tasks, evaluations: rows, generations, round },
+        model: model.adapter().clone(),
+    })
 }
 
 struct Counted<'a> {
@@ -227,6 +234,7 @@ pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
         event_rows: 0,
         task_rows: 0,
         evaluation_rows: 0,
+        generation_rows: 0,
         digest: String::new(),
     }
 }

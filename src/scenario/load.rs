@@ -99,6 +99,7 @@ impl Loaded {
         scenario.model.lora.initial = None;
         scenario.data.file = None;
         scenario.data.test_file = None;
+        scenario.evaluation.questions = None;
         if let Some(trace) = &mut scenario.population.trace {
             (trace.clients, trace.online) = (None, None);
         }

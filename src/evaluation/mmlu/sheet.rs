@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::marking::{Accuracy, Mark, Report, mark};
 use super::prompt::{asked, preamble};
-use super::questions::{Subject, limited, read};
+use super::questions::{Question, Subject, limited, read};
 use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Sitting, Terms};
+use crate::store::{Digest, key_of};
 
 /// The figures by subject, by category and of all; and every question with its letter.
 pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
@@ -33,7 +34,7 @@ pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
         turn: 1,
         prompt: mark.asked.clone(),
         answer: mark.letter.map(str::to_owned),
-        ended: if mark.letter.is_some() { "letter" } else { "context_full" },
+        ended: if mark.letter.is_some() { "letter" } else { "context_full" }.into(),
         tokens: u32::from(mark.letter.is_some()),
         judgement: None,
         score: Some(f64::from(u8::from(mark.is_right))),
@@ -58,6 +59,15 @@ impl Mmlu {
 }
 
 impl Paper for Mmlu {
+    fn content(&self) -> Digest {
+        let question = |question: &Question| (question.text.clone(), question.choices.clone(), question.answer as u64);
+        let subject = |subject: &Subject| {
+            let asked: Vec<_> = subject.questions.iter().map(|(line, one)| (*line, question(one))).collect();
+            (subject.name, asked, subject.examples.iter().map(question).collect::<Vec<_>>())
+        };
+        key_of("fedreplay mmlu questions v1", &self.subjects.iter().map(subject).collect::<Vec<_>>()).0
+    }
+
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
         let mut cost = Cost::default();
         for subject in &self.subjects {
