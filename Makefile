@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test lint libtorch build fixtures swarm privacy-table clean
+.PHONY: quickstart test lint libtorch build fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -43,6 +43,19 @@ swarm:
 ## Utility against epsilon on the tiny model, beside FedLLM-Bench's FedDP with what it claims.
 privacy-table: build
 	@tools/privacy-table
+
+## The methods of FedLLM-Bench beside each other on its five datasets: twins, the tiny base model, three seeds.
+tables: build
+	target/release/fedreplay sweep scenarios/fedllm-bench/methods.ron
+
+## The tiny form of every scenario of FedLLM-Bench, with what each took.
+tiny-scenarios: build
+	@scenarios/fedllm-bench/run-tiny
+
+## Fuzz the readers of datasets for SECONDS; needs a nightly compiler and `cargo install cargo-fuzz`.
+SECONDS ?= 60
+fuzz: libtorch
+	cargo +nightly fuzz run readers -- -max_total_time=$(SECONDS) -max_len=4096
 
 clean:
 	cargo clean

@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod algorithm;
 pub mod cli;
 pub mod dataset;
+pub mod diversity;
 pub mod evaluation;
 pub mod ledger;
 pub mod lineage;

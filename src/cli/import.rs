@@ -1,10 +1,12 @@
 //! `fedreplay import`: turns a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::say;
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::scenario::import_script;
@@ -23,9 +25,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let imported = import_script(&name, &text)
         .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;
-    print!("{}", imported.scenario);
+    say!("{}", imported.scenario.trim_end());
     for left_out in &imported.left_out {
-        eprintln!("not carried over: {left_out}");
+        // A closed stderr changes no exit code.
+        let _ = writeln!(std::io::stderr(), "not carried over: {left_out}");
     }
     Ok(ExitCode::SUCCESS)
 }

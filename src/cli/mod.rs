@@ -12,6 +12,7 @@ mod asking;
 mod data;
 mod diff;
 mod eval;
+mod fork;
 mod import;
 mod judging;
 mod output;
@@ -22,8 +23,10 @@ mod progress;
 mod replay;
 mod resume;
 mod run;
+mod store;
 mod summary;
 mod sweep;
+mod sweep_table;
 mod units;
 mod verify;
 
@@ -67,6 +70,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// Continue a run that was interrupted or killed.
     Resume(resume::Arguments),
+    /// Play a run again from a round on with other values; what came before is shared.
+    Fork(fork::Arguments),
     /// Execute a run again without reading stored results, and compare round by round.
     Replay(replay::Arguments),
     /// Check a run's files and digest chain against their hashes.
@@ -75,6 +80,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
     Eval(Box<eval::Arguments>),
+    /// Show, check and trim the store of results.
+    Store(store::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
@@ -101,10 +108,12 @@ pub fn main() -> ExitCode {
         Command::Plan(arguments) => plan::main(&arguments),
         Command::Sweep(arguments) => sweep::main(&arguments),
         Command::Resume(arguments) => resume::main(&arguments),
+        Command::Fork(arguments) => fork::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
         Command::Eval(arguments) => eval::main(&arguments),
+        Command::Store(arguments) => store::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),

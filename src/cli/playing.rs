@@ -52,7 +52,7 @@ impl Playing {
         match &self.store {
             Some(path) if path.as_os_str() == "none" => Ok(Store::none()),
             Some(path) => open(path),
-            None => match cache_folder() {
+            None => match store_folder() {
                 Some(path) => open(&path),
                 None => Ok(Store::none()),
             },
@@ -72,8 +72,9 @@ fn device(text: &str) -> Result<Device, String> {
     }
 }
 
-/// The user's cache folder by the XDG convention; none where there is no home.
-fn cache_folder() -> Option<PathBuf> {
+/// Where results are kept unless another folder is named: in the user's cache folder by the XDG convention; none where
+/// there is no home.
+pub fn store_folder() -> Option<PathBuf> {
     let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache")))?;
     Some(cache.join("fedreplay").join("store"))

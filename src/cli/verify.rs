@@ -8,20 +8,23 @@ use serde_json::json;
 
 use super::DIFFERENT;
 use super::output::say;
-use crate::ledger::{Manifest, verify};
-use crate::run::RunError;
+use crate::ledger::Manifest;
+use crate::run::{RunError, verify_run};
 
 #[derive(Args)]
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
+    /// Compare with this certificate too: of the run, or of one that it repeats, as far as it has come.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let found = verify(&arguments.run)?;
+    let found = verify_run(&arguments.run, arguments.certificate.as_deref())?;
     // Where it cannot be read, that is among what was found.
     let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {

@@ -20,14 +20,16 @@ impl Chain {
         Self { last: genesis }
     }
 
-    /// Adds one round: the hashes of its chunks, in table order.
-    pub fn push(&mut self, chunks: &[Digest]) -> Digest {
-        let mut hasher = blake3::Hasher::new_derive_key("fedreplay round digest v1");
-        hasher.update(&self.last.0);
-        chunks.iter().for_each(|chunk| {
-            hasher.update(&chunk.0);
-        });
-        self.last = Digest(*hasher.finalize().as_bytes());
+    /// Adds one round by the digest of its rows.
+    pub fn push(&mut self, rows: Digest) -> Digest {
+        self.last = joined("fedreplay round digest v2", &[self.last, rows]);
+        self.last
+    }
+
+    /// Adds one round as schema 3 did: by the hashes of its chunks, in table order.
+    pub(super) fn push_chunks(&mut self, chunks: &[Digest]) -> Digest {
+        let all: Vec<Digest> = std::iter::once(self.last).chain(chunks.iter().copied()).collect();
+        self.last = joined("fedreplay round digest v1", &all);
         self.last
     }
 
@@ -36,6 +38,22 @@ impl Chain {
         self.last
     }
 }
+
+/// The digest of a round's rows, or of the population: from the hashes of its chunks, in table order.
+pub fn rows_digest(chunks: &[Digest]) -> Digest {
+    joined("fedreplay rows digest v1", chunks)
+}
+
+fn joined(kind: &str, parts: &[Digest]) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key(kind);
+    parts.iter().for_each(|part| {
+        hasher.update(&part.0);
+    });
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// Columns that no chunk's hash can contain, since they are made from it.
+pub const DIGEST_COLUMNS: [&str; 2] = ["rows_digest", "digest"];
 
 /// Rows that are hashed together, so that a round of any size can be hashed while it is written.
 pub const BLOCK_ROWS: usize = 1 << 16;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::LedgerError;
+use super::places::{RowGroup, row_groups};
+use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
 use crate::store::{Digest, atomic};
 
 /// Whether a run can be relied upon.
@@ -40,10 +41,24 @@ pub struct Input {
 }
 
 /// A file of the run: its size and hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     pub bytes: u64,
     pub blake3: Digest,
+    /// Of a table, where its row groups lie.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_groups: Vec<RowGroup>,
+}
+
+impl FileEntry {
+    fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, blake3: Digest::of(bytes), row_groups: vec![] }
+    }
+
+    /// Whether it is a file, and not a link or a pipe.
+    pub(super) fn is_plain(&self) -> bool {
+        self.blake3 != Digest::of(NOT_PLAIN)
+    }
 }
 
 /// The contents of `manifest.json`.
@@ -81,6 +96,12 @@ pub struct Manifest {
     pub seal: Option<Digest>,
 }
 
+/// What is read first of a manifest: of other versions, the rest may be another.
+#[derive(Deserialize)]
+struct Version {
+    schema_version: u32,
+}
+
 /// File name of the manifest within a run.
 const FILE_NAME: &str = "manifest.json";
 
@@ -103,7 +124,20 @@ impl Manifest {
             Err(error) => return Err(LedgerError::io(&path)(error)),
             Ok(bytes) => String::from_utf8(bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?,
         };
-        serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))
+        let malformed = |error: serde_json::Error| LedgerError::malformed(&path, error.to_string());
+        let Version { schema_version } = serde_json::from_str(&text).map_err(malformed)?;
+        if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema_version) {
+            let reason = format!(
+                "its tables have version {schema_version}, and this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
+            );
+            return Err(LedgerError::malformed(&path, reason));
+        }
+        serde_json::from_str(&text).map_err(malformed)
+    }
+
+    /// The hash of each input, by role: paths name this machine's files, hashes anybody's.
+    pub fn inputs_by_hash(&self) -> BTreeMap<String, Digest> {
+        self.inputs.iter().map(|(role, input)| (role.clone(), input.hash)).collect()
     }
 
     /// Seals and writes the manifest.
@@ -132,6 +166,9 @@ impl Manifest {
     /// Hashes every file of the run into `files`.
     pub fn list_files(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
         self.files = files(run_folder)?;
+        for (name, groups) in row_groups(run_folder)? {
+            self.files.get_mut(&name).expect("its row groups were just read").row_groups = groups;
+        }
         Ok(())
     }
 }
@@ -160,10 +197,10 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
                 folders.push(path);
             } else if !kind.is_file() {
                 // A link may lead anywhere, a pipe may never end: they are named, and not followed.
-                found.insert(name, FileEntry { bytes: 0, blake3: Digest::of(NOT_PLAIN) });
+                found.insert(name, FileEntry { bytes: 0, ..FileEntry::of(NOT_PLAIN) });
             } else {
                 let bytes = fs::read(&path).map_err(LedgerError::io(&path))?;
-                found.insert(name, FileEntry { bytes: bytes.len() as u64, blake3: Digest::of(&bytes) });
+                found.insert(name, FileEntry::of(&bytes));
             }
         }
     }

@@ -3,23 +3,32 @@
 //! What happened lives here; how long it took on this machine does not (that is `timing`, outside of every hash),
 //! and neither do paths, host names or cache hits.
 
-mod cell;
+pub(crate) mod cell;
+mod compare;
 mod digest;
+mod lineage;
 mod manifest;
+mod places;
 mod reader;
-mod schema;
+pub(crate) mod schema;
 mod stream;
 mod tables;
 mod verify;
 mod writer;
 
-pub use digest::{Chain, chunk_hash};
+pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round};
+pub use digest::{Chain, chunk_hash, rows_digest};
+pub use lineage::{Lineage, LineageEntry, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
+pub use places::RowGroup;
 pub use reader::{RoundChunks, read_table};
-pub use schema::{SCHEMA_VERSION, Table};
+pub(crate) use schema::table;
+pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
-pub use tables::{ClientDataRow, EvaluationRow, EventRow, GenerationRow, PopulationRow, RoundRow, TaskRow, TimingRow};
-pub use verify::{Difference, compare, verify};
+pub use tables::{
+    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow,
+};
+pub use verify::{UNFINISHED, verify};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
 

@@ -10,7 +10,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::writer::ChunkBatches;
-use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
 
 /// One file of a table, holding the rounds `first..=last`.
 #[derive(Clone, Debug)]
@@ -92,20 +92,34 @@ pub struct RoundChunks {
     events: RecordBatch,
     tasks: RecordBatch,
     evaluations: RecordBatch,
-    generations: RecordBatch,
+    generations: Option<RecordBatch>,
+    lineage: Option<RecordBatch>,
     rounds: RecordBatch,
 }
 
 impl RoundChunks {
-    /// Reads the tables of the run in `run_folder`.
-    pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
+    /// Reads the tables of the run in `run_folder`, whose manifest names this version of their schemas.
+    pub fn read(run_folder: &Path, schema_version: u32) -> Result<Self, LedgerError> {
+        let is_new = schema_version > OLDEST_SCHEMA;
+        let optional = |table| is_new.then(|| read_table(run_folder, table)).transpose();
         Ok(Self {
+            generations: optional(GenerationRow::NAME)?,
+            lineage: optional(LineageRow::NAME)?,
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
-            generations: read_table(run_folder, GenerationRow::NAME)?,
             rounds: read_table(run_folder, RoundRow::NAME)?,
         })
+    }
+
+    /// The rows of table `lineage`; none in a run of schema 3.
+    pub fn lineage(&self) -> Option<&RecordBatch> {
+        self.lineage.as_ref()
+    }
+
+    /// The rows of table `tasks`.
+    pub fn tasks(&self) -> &RecordBatch {
+        &self.tasks
     }
 
     /// The rows of table `rounds`.
@@ -118,18 +132,24 @@ impl RoundChunks {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
-        let mut generations = Cursor { table: GenerationRow::NAME, rows: &self.generations, next: 0 };
+        let mut generations = self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
+        let mut lineage = self.lineage.as_ref().map(|rows| Cursor { table: LineageRow::NAME, rows, next: 0 });
+        let take = |cursor: &mut Option<Cursor>, column: &str, row: usize| match cursor {
+            Some(cursor) => cursor.take(count(&self.rounds, column, row)?).map(Some),
+            None => Ok(None),
+        };
         let mut chunks = Vec::with_capacity(self.rounds.num_rows());
         for row in 0..self.rounds.num_rows() {
             chunks.push(ChunkBatches {
                 events: events.take(count(&self.rounds, "event_rows", row)?)?,
                 tasks: tasks.take(count(&self.rounds, "task_rows", row)?)?,
                 evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
-                generations: generations.take(count(&self.rounds, "generation_rows", row)?)?,
+                generations: take(&mut generations, "generation_rows", row)?,
+                lineage: take(&mut lineage, "lineage_rows", row)?,
                 round: self.rounds.slice(row, 1),
             });
         }
-        [events, tasks, evaluations, generations].iter().try_for_each(Cursor::exhausted)?;
+        [events, tasks, evaluations].iter().chain(&generations).chain(&lineage).try_for_each(Cursor::exhausted)?;
         Ok(chunks)
     }
 }

@@ -6,6 +6,9 @@ use arrow::record_batch::RecordBatch;
 /// The version of all table schemas together. A change of any column raises it.
 pub const SCHEMA_VERSION: u32 = 4;
 
+/// The oldest version whose runs can still be read, verified and compared.
+pub const OLDEST_SCHEMA: u32 = 3;
+
 /// A row type that knows its table.
 pub trait Table: Sized {
     /// Folder name under `ledger/` (or `timing/`).

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use parquet::arrow::ArrowWriter;
 
-use super::digest::{BLOCK_ROWS, Chain, ChunkHasher};
+use super::digest::{BLOCK_ROWS, Chain, ChunkHasher, DIGEST_COLUMNS, rows_digest};
 use super::writer::{part_name, properties, start_chain};
-use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
+use super::{
+    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow,
+};
 use crate::store::{Digest, atomic};
 
 /// One table under construction: at most a block of its rows is in memory, and a row group of compressed columns.
@@ -41,7 +43,7 @@ impl<T: Table> TableStream<T> {
     fn write_block(&mut self) -> Result<(), LedgerError> {
         let batch = T::batch(&self.block);
         self.block.clear();
-        self.hasher.push(&batch, &["digest"]);
+        self.hasher.push(&batch, &DIGEST_COLUMNS);
         self.writer.write(&batch).map_err(|source| LedgerError::Parquet { path: self.folder.clone(), source })
     }
 
@@ -68,6 +70,7 @@ pub struct LedgerStream {
     tasks: TableStream<TaskRow>,
     evaluations: TableStream<EvaluationRow>,
     generations: TableStream<GenerationRow>,
+    lineage: TableStream<LineageRow>,
     rounds: TableStream<RoundRow>,
     event_rows: u64,
     task_rows: u64,
@@ -88,6 +91,7 @@ impl LedgerStream {
             tasks: TableStream::create(&folder)?,
             evaluations: TableStream::create(&folder)?,
             generations: TableStream::create(&folder)?,
+            lineage: TableStream::create(&folder)?,
             rounds: TableStream::create(&folder)?,
             event_rows: 0,
             task_rows: 0,
@@ -111,11 +115,18 @@ impl LedgerStream {
     pub fn round(&mut self, mut row: RoundRow) -> Result<(), LedgerError> {
         row.event_rows = std::mem::take(&mut self.event_rows);
         row.task_rows = std::mem::take(&mut self.task_rows);
-        let (events, tasks) = (self.events.end_chunk()?, self.tasks.end_chunk()?);
-        let (evaluations, generations) = (self.evaluations.end_chunk()?, self.generations.end_chunk()?);
+        let mut chunks = vec![
+            self.events.end_chunk()?,
+            self.tasks.end_chunk()?,
+            self.evaluations.end_chunk()?,
+            self.generations.end_chunk()?,
+            self.lineage.end_chunk()?,
+        ];
         let mut own = ChunkHasher::new(RoundRow::NAME);
-        own.push(&RoundRow::batch(std::slice::from_ref(&row)), &["digest"]);
-        row.digest = self.chain.push(&[events, tasks, evaluations, generations, own.finish()]).to_string();
+        own.push(&RoundRow::batch(std::slice::from_ref(&row)), &DIGEST_COLUMNS);
+        chunks.push(own.finish());
+        let rows = rows_digest(&chunks);
+        (row.rows_digest, row.digest) = (rows.to_string(), self.chain.push(rows).to_string());
         self.last_round = row.round;
         self.rounds.push(row)
     }
@@ -133,6 +144,7 @@ impl LedgerStream {
         self.tasks.finish(1, last)?;
         self.evaluations.finish(1, last)?;
         self.generations.finish(1, last)?;
+        self.lineage.finish(1, last)?;
         rounds.finish(1, last)?;
         Ok(self.chain.last())
     }

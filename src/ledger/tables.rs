@@ -104,6 +104,8 @@ table! {
         task_rows: u64, "rows", "rows that the round added to `tasks`";
         evaluation_rows: u64, "rows", "rows that the round added to `evaluations`";
         generation_rows: u64, "rows", "rows that the round added to `generations`";
+        lineage_rows: u64, "rows", "rows that the round added to `lineage`";
+        rows_digest: String, "BLAKE3", "hash of all rows of this round, without `rows_digest` and `digest`";
         digest: String, "BLAKE3", "chained digest of the run up to this round";
     }
 }
@@ -147,6 +149,22 @@ table! {
         model_hash: Option<String>, "BLAKE3", "hash of the adapter's content; null for the base alone";
         judgement: Option<String>, "text", "what a judge wrote, or what came of the executed code; a recorded input, outside of the first digest";
         score: Option<f64>, "1", "rating, or 1 and 0 for right and wrong; null where there is none";
+    }
+}
+
+table! {
+    /// One row an order: what was computed from what. A row's key can be computed again from it and from the keys of its
+    /// inputs.
+    LineageRow, "lineage" {
+        order: u64, "index", "place of the order in the plan, from 0; its inputs come before it";
+        round: u32, "index", "round that it belongs to, from 1; what precedes all training belongs to the first, what clients train alone to the last";
+        kind: &'static str, "name", "initial, given, train, cohort, member, control, aggregate, evaluate or examine";
+        inputs: Option<String>, "indices", "orders whose results it reads, once for each use, separated by spaces; null where it reads none";
+        code: String, "name", "kind and version of the code that computes it";
+        engine: Option<String>, "BLAKE3", "hash of base model and numerics; null where neither changes the result";
+        parameters: String, "JSON", "everything else that can change the result; what is large stands as its hash";
+        key: String, "BLAKE3", "hash of code, engine, parameters and the keys of the inputs";
+        result: Option<String>, "BLAKE3", "hash of the result; null of orders of which no other table shows the result";
     }
 }
 

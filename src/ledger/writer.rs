@@ -12,10 +12,12 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use super::digest::{Chain, chunk_hash};
+use super::digest::{Chain, DIGEST_COLUMNS, chunk_hash, rows_digest};
 use super::reader::{batches, parts};
 use super::stream::TableStream;
-use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
+use super::{
+    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow,
+};
 use crate::store::{Digest, atomic};
 
 /// Rows a Parquet row group: large enough to compress, small enough to skip.
@@ -30,8 +32,20 @@ pub struct Chunk {
     pub tasks: Vec<TaskRow>,
     pub evaluations: Vec<EvaluationRow>,
     pub generations: Vec<GenerationRow>,
+    pub lineage: Vec<LineageRow>,
     /// The round's own row; row counts and digest are filled in by the writer.
     pub round: RoundRow,
+}
+
+impl Chunk {
+    /// Writes the numbers of rows into the round's own.
+    pub(super) fn count_rows(&mut self) {
+        self.round.event_rows = self.events.len() as u64;
+        self.round.task_rows = self.tasks.len() as u64;
+        self.round.evaluation_rows = self.evaluations.len() as u64;
+        self.round.generation_rows = self.generations.len() as u64;
+        self.round.lineage_rows = self.lineage.len() as u64;
+    }
 }
 
 /// The tables of one run under construction.
@@ -56,12 +70,10 @@ impl LedgerWriter {
 
     /// Writes a finished round and returns the digest of the run up to it.
     pub fn append(&mut self, mut chunk: Chunk) -> Result<Digest, LedgerError> {
-        chunk.round.event_rows = chunk.events.len() as u64;
-        chunk.round.task_rows = chunk.tasks.len() as u64;
-        chunk.round.evaluation_rows = chunk.evaluations.len() as u64;
-        chunk.round.generation_rows = chunk.generations.len() as u64;
-        let digest = self.chain.push(&chunk_hashes(&ChunkBatches::of(&chunk)));
-        chunk.round.digest = digest.to_string();
+        chunk.count_rows();
+        let rows = rows_digest(&chunk_hashes(&ChunkBatches::of(&chunk)));
+        let digest = self.chain.push(rows);
+        (chunk.round.rows_digest, chunk.round.digest) = (rows.to_string(), digest.to_string());
         let batches = ChunkBatches::of(&chunk);
         // The round's own row comes last: a round whose row can be read is complete.
         for (table, batch) in batches.named() {
@@ -77,7 +89,7 @@ impl LedgerWriter {
 
     /// Joins the rounds' files of each table into one.
     pub fn finish(&self) -> Result<Digest, LedgerError> {
-        for table in [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, RoundRow::NAME] {
+        for table in TABLES {
             join_parts(&self.folder.join(table))?;
         }
         Ok(self.chain.last())
@@ -93,45 +105,51 @@ pub(super) fn start_chain(
     let mut table = TableStream::create(folder)?;
     population.into_iter().try_for_each(|row| table.push(row))?;
     let mut chain = Chain::start(genesis);
-    chain.push(&[table.end_chunk()?]);
+    chain.push(rows_digest(&[table.end_chunk()?]));
     table.finish(0, 0)?;
     Ok(chain)
 }
 
-/// A chunk as columns, in the order in which tables enter the digest.
+/// The tables of rounds, in the order in which they enter the digest.
+pub(super) const TABLES: [&str; 6] =
+    [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, LineageRow::NAME, RoundRow::NAME];
+
+/// A chunk as columns.
 pub(super) struct ChunkBatches {
     pub events: RecordBatch,
     pub tasks: RecordBatch,
     pub evaluations: RecordBatch,
-    pub generations: RecordBatch,
+    /// Runs of schema 3 have none.
+    pub generations: Option<RecordBatch>,
+    /// Nor lineage.
+    pub lineage: Option<RecordBatch>,
     pub round: RecordBatch,
 }
 
 impl ChunkBatches {
-    fn of(chunk: &Chunk) -> Self {
+    pub(super) fn of(chunk: &Chunk) -> Self {
         Self {
             events: EventRow::batch(&chunk.events),
             tasks: TaskRow::batch(&chunk.tasks),
             evaluations: EvaluationRow::batch(&chunk.evaluations),
-            generations: GenerationRow::batch(&chunk.generations),
+            generations: Some(GenerationRow::batch(&chunk.generations)),
+            lineage: Some(LineageRow::batch(&chunk.lineage)),
             round: RoundRow::batch(std::slice::from_ref(&chunk.round)),
         }
     }
 
-    pub(super) fn named(&self) -> [(&'static str, &RecordBatch); 5] {
-        [
-            (EventRow::NAME, &self.events),
-            (TaskRow::NAME, &self.tasks),
-            (EvaluationRow::NAME, &self.evaluations),
-            (GenerationRow::NAME, &self.generations),
-            (RoundRow::NAME, &self.round),
-        ]
+    /// The tables that there are, by name, in the order in which they enter the digest.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &RecordBatch)> {
+        let (generations, lineage) = (self.generations.as_ref(), self.lineage.as_ref());
+        let batches =
+            [Some(&self.events), Some(&self.tasks), Some(&self.evaluations), generations, lineage, Some(&self.round)];
+        TABLES.into_iter().zip(batches).filter_map(|(name, batch)| Some((name, batch?)))
     }
 }
 
-/// The hashes of a round's chunks. The `digest` column is left out: it is what they are for.
-pub(super) fn chunk_hashes(batches: &ChunkBatches) -> [Digest; 5] {
-    batches.named().map(|(table, batch)| chunk_hash(table, batch, &["digest"]))
+/// The hashes of a round's chunks. The columns that are made from them are left out.
+pub(super) fn chunk_hashes(batches: &ChunkBatches) -> Vec<Digest> {
+    batches.named().map(|(table, batch)| chunk_hash(table, batch, &DIGEST_COLUMNS)).collect()
 }
 
 /// Writes one table of rows whole, as everything in a run's folder is written.

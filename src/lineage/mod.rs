@@ -6,14 +6,17 @@
 mod exam;
 mod executor;
 mod order;
+mod recipe;
 mod release;
+mod state;
 mod value;
 mod workshop;
 
 pub use exam::{Desk, Exam};
-pub use executor::{Executor, Finished};
+pub use executor::{Executor, Recorded};
 pub use order::{Contribution, Control, Controls, Order, OrderId, Rows, Training};
 pub use release::{Release, Step};
+pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use workshop::Workshop;
 

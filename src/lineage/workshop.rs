@@ -65,6 +65,7 @@ impl<'a> Workshop<'a> {
                 _ => unreachable!("a member's input is its cohort"),
             },
             Order::Control(order) => Ok(control(inputs, order)),
+            Order::Moments { .. } => Ok(moments(inputs)),
             Order::Aggregate { contributions, release, rule, controls, .. } => {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
             }
@@ -169,10 +170,16 @@ fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
     RowsLoss { rows, target_tokens, loss, token_accuracy: None, preference }
 }
 
-/// The job of a training order; `inputs` are the model that it starts from, and the client's variate if it has one.
+/// The job of a training order; `inputs` are the model that it starts from, and what the client kept: its variate and its
+/// optimiser's moments, if it has them.
 fn job(order: &Order, inputs: &[Value]) -> Job {
-    let Order::Train { training, .. } = order else { unreachable!("only trainings are trained") };
-    let (model, control) = (&inputs[0], inputs.get(1));
+    let Order::Train { control, moments, training, .. } = order else { unreachable!("only trainings are trained") };
+    let (model, mut kept) = (&inputs[0], inputs[1..].iter());
+    let control = control.and_then(|_| kept.next());
+    let moments = moments.and_then(|_| kept.next()).map(|value| match value {
+        Value::Moments(moments) => moments.clone(),
+        _ => unreachable!("an optimiser goes on from moments"),
+    });
     let correction = training.correction.and_then(|place| {
         algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
     });
@@ -183,7 +190,7 @@ fn job(order: &Order, inputs: &[Value]) -> Job {
         steps: training.steps.iter().map(step).collect(),
         hyper: training.hyper.clone(),
         objective: training.objective,
-        terms: Terms { correction, ..Terms::default() },
+        terms: Terms { anchor: None, correction, moments, keeps_moments: training.keeps_moments },
         seed: training.seed,
         stream: training.stream,
     }
@@ -210,7 +217,18 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
         unusable,
     };
     let adapter = if record.unusable.is_none() { Arc::new(outcome.adapter) } else { base.clone() };
-    Trained { adapter, record }
+    Trained { adapter, record, moments: outcome.moments.map(Arc::new) }
+}
+
+/// `inputs` are the update, and the client's moments before it if it has some. A training that went wrong leaves those.
+fn moments(inputs: &[Value]) -> Value {
+    let Value::Trained(trained) = &inputs[0] else { unreachable!("moments follow a training") };
+    let after = trained.moments.clone().filter(|_| trained.record.unusable.is_none());
+    match (after, inputs.get(1)) {
+        (Some(after), _) => Value::Moments(after),
+        (None, Some(before)) => before.clone(),
+        (None, None) => Value::Moments(Arc::default()),
+    }
 }
 
 /// `inputs` are the update, the model that it started from, and the client's variate before if it has one.
@@ -256,6 +274,10 @@ fn aggregate(
     let (MeanUpdate { change, weights }, clip_norm) = match release {
         Some(release) => release.mean_update(model, server.clip_norm(), &updates),
         None => (algorithm::mean_update(model.values.len(), &updates), None),
+    };
+    let change = match rule {
+        ServerRule::Products => change.map(|_| algorithm::products_change(model, &updates, &weights)),
+        _ => change,
     };
     let (adapter, mut state) = rule.apply(model, state, change.as_deref());
     if let Some(controls) = controls {

@@ -2,6 +2,7 @@
 
 use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
+use crate::diversity::DiversityError;
 use crate::evaluation::EvaluationError;
 use crate::ledger::LedgerError;
 use crate::lineage::OrderError;
@@ -16,6 +17,9 @@ pub enum RunError {
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// How a dataset's clients differ could not be found out.
+    #[error(transparent)]
+    Diversity(#[from] DiversityError),
     #[error(transparent)]
     ChatTemplate(#[from] ChatTemplateError),
     /// The base model could not be loaded as the scenario asks.
@@ -69,6 +73,7 @@ impl RunError {
             Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
                 2
             }
+            Self::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => 2,
             Self::Hub(error) if error.is_of_the_asker() => 2,
             Self::Evaluation(error) => error.exit_code(),
             Self::Order(OrderError::Interrupted) => 130,

@@ -41,6 +41,13 @@ pub struct PlannedExam {
     order: OrderId,
 }
 
+impl PlannedExam {
+    /// Asks for its result.
+    pub fn demand(&self, executor: &Executor) {
+        executor.demand(self.order);
+    }
+}
+
 /// Nobody watches the questions of a run: its rounds are what is shown.
 struct Unwatched;
 
@@ -88,7 +95,7 @@ pub fn load(
     Ok(exams)
 }
 
-/// Orders the benchmarks that are due on `model` after a round of the server, and demands them.
+/// Orders the benchmarks that are due on `model` after a round of the server.
 pub fn order(
     exams: &[Arc<ScheduledExam>],
     executor: &Executor,
@@ -101,7 +108,6 @@ pub fn order(
     };
     let planned = |exam: &Arc<ScheduledExam>| {
         let order = executor.add(Order::Examine { model, exam: exam.clone() });
-        executor.demand(order);
         PlannedExam { exam: exam.clone(), order }
     };
     exams.iter().filter(is_due).map(planned).collect()

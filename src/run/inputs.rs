@@ -7,11 +7,11 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::exams::{self, ScheduledExam};
-use super::{RunError, outline, prompting, trace};
+use super::{RunError, outline, prompting, trace, words};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{
-    BadRows, ClientData, Columns, Federation, LongPrompts, Partition, Preference, Prompts, RowKind, Sample,
-    SequenceRules, Tokeniser, after_last_key, hold_out, key_ids, partition, tokenise, tokenise_preferences, twin_of,
+    BadRows, ClientData, Federation, LongPrompts, Preference, Prompts, RowKind, Sample, SequenceRules, Tokenised,
+    Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
 };
 use crate::ledger::{Input, LedgerError};
 use crate::lineage::Rows;
@@ -186,7 +186,8 @@ impl<'a> Reader<'a> {
             scenario::LongPrompts::Refuse => LongPrompts::Refuse,
             scenario::LongPrompts::Skip => LongPrompts::Skip,
         };
-        let rules = SequenceRules { prompts, max_tokens, long_prompts };
+        let learns_last_question = scenario.data.last_question == scenario::LastQuestion::Learnt;
+        let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
         let tokeniser = Tokeniser::load(&tokeniser_folder)?;
         Ok(Self { loaded, model_folder, tokeniser_folder, tokeniser, rules })
     }
@@ -212,7 +213,7 @@ impl<'a> Reader<'a> {
             scenario::BadRows::Refuse => BadRows::Refuse,
             scenario::BadRows::Skip => BadRows::Skip,
         };
-        let data = Federation::read_columns(&path, &columns(&spec.columns), bad_rows)?;
+        let data = Federation::read_columns(&path, &words::columns(&spec.columns), bad_rows)?;
         if let Some(first) = data.skipped.first() {
             let (count, client, row, fault) = (data.skipped.len(), &first.client, first.row, &first.fault);
             tracing::warn!(
@@ -229,7 +230,7 @@ impl<'a> Reader<'a> {
         note_twin(&data, &path, read);
         let spec = &self.loaded.scenario.data;
         let seed = Seed(self.loaded.scenario.seed);
-        data.clients = partition(std::mem::take(&mut data.clients), &dealing(&spec.partition), spec.rows, seed)
+        data.clients = partition(std::mem::take(&mut data.clients), &words::dealing(&spec.partition), spec.rows, seed)
             .map_err(|what| RunError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         Ok(data)
@@ -274,24 +275,29 @@ impl<'a> Reader<'a> {
     fn tokenised(&self, client: &ClientData) -> Result<TokenRows, RunError> {
         match self.loaded.scenario.training.objective {
             scenario::Objective::Sft => {
-                let samples = tokenise(client, &self.tokeniser, &self.rules)?.samples;
-                Ok(TokenRows::Single(self.masked(client, samples)?))
+                let tokenised = tokenise(client, &self.tokeniser, &self.rules)?;
+                Ok(TokenRows::Single(self.masked(client, tokenised)?))
             }
             scenario::Objective::Dpo { .. } => {
-                Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules)?.pairs))
+                let form = words::pair_form(self.loaded.scenario.data.pairs);
+                Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules, form)?.pairs))
             }
         }
     }
 
     /// The samples with the labels that the scenario asks for.
-    fn masked(&self, client: &ClientData, samples: Vec<Sample>) -> Result<Vec<Sample>, RunError> {
-        let is_single_turn = client.rows.first().is_some_and(|row| row.kind() == RowKind::SingleTurn);
-        if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction || !is_single_turn {
+    fn masked(&self, client: &ClientData, tokenised: Tokenised) -> Result<Vec<Sample>, RunError> {
+        let Tokenised { samples, rows, .. } = tokenised;
+        if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction {
             return Ok(samples);
         }
         let Prompts::Template(template) = self.rules.prompts else {
             return Err(RunError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
         };
+        if client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn) {
+            let kept = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
+            return Ok(kept.map(|(sample, _)| sample).collect());
+        }
         let key = key_ids(template, &self.tokeniser)
             .map_err(|what| RunError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
         // Rows are padded with Llama's unknown token there.
@@ -361,31 +367,6 @@ impl TokenRows {
                 let pair = |&row: &usize| [pairs[row].chosen.clone(), pairs[row].rejected.clone()];
                 Rows::of_pairs(picks.iter().map(pair).collect())
             }
-        }
-    }
-}
-
-/// The readers' word for the scenario's columns.
-fn columns(columns: &scenario::Columns) -> Columns {
-    match columns {
-        scenario::Columns::SingleTurn { instruction, input, response } => Columns::SingleTurn {
-            instruction: instruction.clone(),
-            input: input.clone(),
-            response: response.clone(),
-            drops_repeated: false,
-        },
-        _ => columns.name().map_or(Columns::FedLlmBench, |name| Columns::named(name).expect("every name is known")),
-    }
-}
-
-/// The readers' word for the scenario's partition.
-fn dealing(partition: &scenario::Partition) -> Partition {
-    match partition.clone() {
-        scenario::Partition::Natural => Partition::Natural,
-        scenario::Partition::Iid { clients } => Partition::Iid { clients },
-        scenario::Partition::ByAttribute { attribute } => Partition::ByAttribute { attribute },
-        scenario::Partition::Dirichlet { clients, alpha, attribute } => {
-            Partition::Dirichlet { clients, alpha, attribute }
         }
     }
 }

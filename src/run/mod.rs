@@ -3,21 +3,28 @@
 //! Virtual time comes first and whole: which tasks count is known before a tensor is touched, so an update that is
 //! dropped, late or cancelled is never trained.
 
+mod certificate;
+mod client_states;
+mod diff;
 mod error;
 mod estimate;
 mod examine;
 mod examined;
 mod exams;
 mod folder;
+mod fork;
 mod inputs;
+mod kept;
 mod outline;
 mod plan;
+mod planned;
 mod play;
 mod privacy;
 mod prompting;
 mod replay;
 mod room;
 mod rows;
+mod sample;
 mod stage;
 mod summary;
 mod sweep;
@@ -26,17 +33,23 @@ mod timeline;
 mod timing;
 mod trace;
 mod trust;
+mod words;
 
+pub use certificate::{Certificate, CertifiedRound, verify_run};
+pub use diff::{Parting, diff};
 pub use error::RunError;
 pub use estimate::Estimate;
 pub use examine::{Examination, Findings, LOSSES, Opened};
 pub use examined::{Examined, ExaminedModel, ExaminedRows};
 pub use exams::ScheduledExam;
+pub use fork::{Departure, fork};
 pub use inputs::{ClientRows, Inputs, PlanInputs};
+pub use kept::Kept;
 pub use play::{Observer, RoundReport, Settings, play, resume};
 pub use privacy::Spent;
 pub use replay::replay;
 pub use room::Rules;
+pub use sample::{Sample, Sampled, sample};
 pub use summary::Summary;
-pub use sweep::{CellRun, SweepObserver, sweep};
+pub use sweep::{CellRun, SweepObserver, sweep, write_twins};
 pub use timing::{PlanDetail, PlanSettings, PlanSummary, STAND_IN_LOSS, plan};

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use fedreplay_sim::Detail;
 
+use super::certificate::{self, Certificate};
 use super::folder::RunFolder;
 use super::inputs::Inputs;
-use super::privacy::{Protection, within_budget};
+use super::privacy::Protection;
 use super::stage::{Course, Stage};
 use super::summary::{Summary, Totals};
 use super::timeline::{Timeline, schedule};
@@ -21,9 +22,9 @@ use crate::ledger::{
 };
 use crate::lineage::{Executor, Workshop};
 use crate::model::Device;
-use crate::scenario::{self, Loaded, federation};
+use crate::scenario::{self, Loaded};
 use crate::store::{Digest, Store, atomic, key_of};
-use crate::training::{Checkpointing, Grade, Numerics, NumericsClass};
+use crate::training::{Checkpointing, Grade, Numerics, NumericsClass, library_hashes};
 
 /// How to play a run; nothing here changes a digest but `numerics`.
 pub struct Settings<'a> {
@@ -95,6 +96,8 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
             what_changed(&manifest, &prepared.manifest(&loaded))
         )));
     }
+    // A run that was killed while it was closed has a certificate already.
+    let _ = fs::remove_file(folder.path().join("certificate.json"));
     for table in ["ledger", "adapters", "timing"] {
         let path = folder.path().join(table);
         if path.exists() {
@@ -149,16 +152,17 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
 }
 
 /// A run of which everything is known but the results.
-struct Prepared {
-    inputs: Inputs,
-    privacy: Option<Protection>,
+pub(super) struct Prepared {
+    pub inputs: Inputs,
+    pub privacy: Option<Protection>,
     trust: Trust,
-    company: Company,
-    course: Course,
+    pub company: Company,
+    pub course: Course,
 }
 
 impl Prepared {
-    fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
+    /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
+    pub fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
@@ -182,21 +186,20 @@ impl Prepared {
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
-        let bounded = within_budget(&loaded.scenario, privacy.as_ref());
-        let federation = federation(&bounded, &inputs.facts, Detail::Events);
-        let course = match federation.server.selection.reads_results() {
-            true => Course::Live(Box::new(Timeline::new(federation)?)),
-            false => Course::Known(schedule(federation)?),
+        let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Events)?;
+        let course = match loaded.reads_results() {
+            true => Course::Live(Box::new(timeline)),
+            false => Course::Known(schedule(timeline)?),
         };
         Ok(Self { inputs, privacy, trust, company, course })
     }
 
     /// The manifest of the run before it begins.
-    fn manifest(&self, loaded: &Loaded) -> Manifest {
+    pub fn manifest(&self, loaded: &Loaded) -> Manifest {
         let scenario_hash = loaded.identity().0;
         let numerics_class = class_text(self.inputs.trainer.numerics_class(), self.company);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-        let genesis = key_of("fedreplay genesis v1", &(SCHEMA_VERSION, scenario_hash, hashes, &numerics_class)).0;
+        let genesis = certificate::genesis(SCHEMA_VERSION, scenario_hash, &hashes, &numerics_class);
         let fingerprint = self.inputs.trainer.fingerprint();
         Manifest {
             schema_version: SCHEMA_VERSION,
@@ -227,7 +230,8 @@ impl Prepared {
         }
     }
 
-    fn play(
+    /// Computes and writes the run into its folder.
+    pub fn play(
         self,
         loaded: &Loaded,
         folder: &RunFolder,
@@ -239,6 +243,7 @@ impl Prepared {
         let scenario_path = folder.path().join("scenario.ron");
         atomic::write(&scenario_path, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario_path))?;
         manifest.write(folder.path())?;
+        settings.store.register(folder.path())?;
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, company, course, .. } = self;
@@ -268,6 +273,8 @@ impl Prepared {
         manifest.state = RunState::Done;
         manifest.rounds = totals.rounds;
         manifest.digest = Some(digest);
+        let certificate = Certificate::of(folder.path(), &manifest, library_hashes())?;
+        certificate.write(folder.path())?;
         manifest.list_files(folder.path())?;
         manifest.write(folder.path())?;
         let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::RunError;
+use super::{RunError, words};
 use crate::dataset::{ChatTemplate, Prompts, Template};
 use crate::scenario;
 
@@ -12,19 +12,10 @@ use crate::scenario;
 /// # Errors
 /// If the folder has no chat template that can be read, and one is asked for.
 pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, RunError> {
-    let name = match template {
-        scenario::Template::Alpaca => "alpaca",
-        scenario::Template::Vicuna => "vicuna_v1.1",
-        scenario::Template::ArabicAlpaca => "arabic_alpaca",
-        scenario::Template::ChineseAlpaca => "chinese_alpaca",
-        scenario::Template::PortugueseAlpaca => "portuguese_alpaca",
-        scenario::Template::TeluguAlpaca => "telugu_alpaca",
-        scenario::Template::RussianAlpaca => "russian_alpaca",
-        scenario::Template::FrenchAlpaca => "french_alpaca",
-        scenario::Template::SpanishAlpaca => "spanish_alpaca",
-        scenario::Template::Chat => return Ok(Prompts::Chat(Arc::new(ChatTemplate::load(folder, None)?))),
-    };
-    Ok(Prompts::Template(Template::named(name).expect("the scenario's templates are all in the registry")))
+    match words::template(template) {
+        Some(template) => Ok(Prompts::Template(template)),
+        None => Ok(Prompts::Chat(Arc::new(ChatTemplate::load(folder, None)?))),
+    }
 }
 
 /// The template of this name, or `chat` for that of the folder.

@@ -1,6 +1,7 @@
 //! Turns what was scheduled and computed into rows of the ledger.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
@@ -9,11 +10,11 @@ use super::examine::LOSSES;
 use super::exams;
 use super::inputs::Inputs;
 use super::outline::name_of;
-use super::plan::{Evaluations, LocalBaseline, PlannedRound};
+use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::timeline::ScheduledRound;
 use crate::adapter::Adapter;
-use crate::ledger::{Chunk, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow};
-use crate::lineage::{Executor, OrderError, RowsLoss, Trained, Value};
+use crate::ledger::{Chunk, EvaluationRow, EventRow, LineageRow, PopulationRow, RoundRow, TaskRow};
+use crate::lineage::{Executor, OrderError, Recorded, RowsLoss, Trained, Value};
 use crate::scenario::{ClientFacts, Clients, DeviceClass, LinkClass, Place};
 
 /// One row a client.
@@ -84,10 +85,28 @@ pub fn round(
     let (figures, generations) =
         exams::rows(&planned.exams, executor, (scheduled.number, planned.version), model.adapter_hash())?;
     rows.extend(figures);
-    Ok(RoundRows {
-        chunk: Chunk { events, tasks, evaluations: rows, generations, round },
-        model: model.adapter().clone(),
-    })
+    let chunk = Chunk { events, tasks, evaluations: rows, generations, lineage: vec![], round };
+    Ok(RoundRows { chunk, model: model.adapter().clone() })
+}
+
+/// The orders with these numbers, as rows of a round.
+pub fn lineage(round: u32, orders: Range<usize>, executor: &Executor) -> Vec<LineageRow> {
+    executor.recorded(orders).into_iter().map(|order| lineage_row(round, order)).collect()
+}
+
+fn lineage_row(round: u32, order: Recorded) -> LineageRow {
+    let inputs: Vec<String> = order.inputs.iter().map(|input| input.index().to_string()).collect();
+    LineageRow {
+        order: order.order.index() as u64,
+        round,
+        kind: order.kind,
+        inputs: (!inputs.is_empty()).then(|| inputs.join(" ")),
+        code: order.recipe.code,
+        engine: order.recipe.engine.map(|engine| engine.to_string()),
+        parameters: order.recipe.parameters,
+        key: order.key.to_string(),
+        result: order.result.map(|result| result.to_string()),
+    }
 }
 
 struct Counted<'a> {
@@ -235,6 +254,8 @@ pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
         task_rows: 0,
         evaluation_rows: 0,
         generation_rows: 0,
+        lineage_rows: 0,
+        rows_digest: String::new(),
         digest: String::new(),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::inputs::Inputs;
-use super::plan::{Evaluations, LocalBaseline, PlannedRound, Planner};
+use super::plan::Planner;
+use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::play::{Observer, RoundReport};
 use super::privacy::Protection;
 use super::summary::{Totals, main_loss, main_ranking};
@@ -51,7 +52,7 @@ impl Stage<'_, '_> {
         let is_live = matches!(course, Course::Live(_));
         let loaded = self.loaded;
         let (privacy, keyed) = (self.privacy, self.keyed);
-        let mut planner = Planner::new(&loaded.scenario, self.inputs, privacy, self.executor, is_live, keyed);
+        let mut planner = Planner::new(loaded, self.inputs, privacy, self.executor, is_live, keyed);
         let before = planner.before();
         match course {
             Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
@@ -152,6 +153,9 @@ impl Stage<'_, '_> {
                 self.save_adapter(&format!("{place}/client-{}", own.client), &adapter)?;
             }
         }
+        // What clients train alone was ordered after the last round, and belongs to it.
+        let end = if is_last { self.executor.count() } else { planned.orders.end };
+        chunk.lineage = rows::lineage(scheduled.number, planned.orders.start..end, self.executor);
         self.totals.add(&chunk);
         if is_due && !planned.counts_alike {
             self.save_adapter(&place, &model)?;

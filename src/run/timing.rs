@@ -12,12 +12,12 @@ use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecor
 use super::folder::RunFolder;
 use super::inputs::PlanInputs;
 use super::play::binary_hash;
-use super::privacy::{Protection, Spent, within_budget};
+use super::privacy::{Protection, Spent};
 use super::timeline::{Next, Timeline};
 use super::{RunError, rows};
 use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::lineage::OrderError;
-use crate::scenario::{Loaded, federation};
+use crate::scenario::Loaded;
 use crate::store::{Digest, atomic, key_of};
 
 /// [nats/token] What a plan says of every task to a policy that reads its loss.
@@ -90,9 +90,8 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, Run
     let detail = if writes(PlanDetail::Events) { Detail::Events } else { Detail::Tasks };
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
     let privacy = Protection::new(&loaded.scenario, &rows)?;
-    let federation = federation(&within_budget(&loaded.scenario, privacy.as_ref()), &inputs.clients, detail);
-    let reads_results = federation.server.selection.reads_results();
-    let mut timeline = Timeline::new(federation)?;
+    let reads_results = loaded.reads_results();
+    let mut timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.clients, detail)?;
     let mut record = match &settings.out {
         Some(out) => Some(Tables::start(out, loaded, &inputs, settings.detail)?),
         None => None,

@@ -3,7 +3,10 @@
 use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
-use super::spec::{Arithmetic, Counts, Dropout, Group, Network, Population, Precision, Protocol, Scenario};
+use super::spec::{
+    Arithmetic, Counts, Dropout, Group, LastQuestion, Network, Objective, PairForm, Population, Precision, Protocol,
+    Scenario, Template,
+};
 
 /// The offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -87,6 +90,16 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     {
         let message = format!("{:?} weights are computed in {0:?}; only quantised ones have a choice", model.precision);
         return fault("model.arithmetic", message);
+    }
+    if let PairForm::Raw { max_prompt } = data.pairs
+        && matches!(scenario.training.objective, Objective::Dpo { .. })
+        && max_prompt >= data.max_seq_length
+    {
+        let message = format!("{max_prompt} must be below data.max_seq_length, {}", data.max_seq_length);
+        return fault("data.pairs.max_prompt", message);
+    }
+    if data.last_question == LastQuestion::Learnt && data.template == Template::Chat {
+        return fault("data.last_question", "a chat template writes whole turns; LeftOut goes with it");
     }
     match data.synthetic.map(|synthetic| synthetic.rows) {
         Some(Counts::Fixed(0) | Counts::Uniform(0, _)) => fault("data.synthetic.rows", "it must be at least 1"),

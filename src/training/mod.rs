@@ -10,6 +10,7 @@ mod error;
 mod evaluate;
 mod job;
 mod layer;
+mod libraries;
 mod llm_int8;
 mod lora;
 mod loss;
@@ -35,9 +36,10 @@ pub use decoding::{Decoder, Logits, Piece};
 pub use error::Error;
 pub use evaluate::SampleLoss;
 pub use job::{
-    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Objective, Optimizer, Outcome, Preference, Status, Step,
-    Terms,
+    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status,
+    Step, Terms,
 };
+pub use libraries::library_hashes;
 pub use memory::MemoryPlan;
 pub use native::Switches;
 pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};

@@ -94,11 +94,13 @@ pub struct Fingerprint {
 const MODE_VARIABLES: [&str; 4] = ["MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
 
 /// Variables worth recording that change no bits on a CPU.
-const OTHER_VARIABLES: [&str; 6] = [
+const OTHER_VARIABLES: [&str; 8] = [
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OMP_DYNAMIC",
     "MKL_DYNAMIC",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUBLASLT_WORKSPACE_SIZE",
 ];

@@ -4,22 +4,29 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::available::free_bytes;
 use super::native;
+use crate::model::Device;
 
 /// Set in the second execution, so that there is no third.
 const MARKER: &str = "FEDREPLAY_PREPARED";
 
 /// Variables that OpenMP, MKL and cuBLAS read when they are loaded, with the values that the program relies on.
-/// Threads that wait must not spin: on a machine with as many tasks as cores they would take them from each other.
-const NEEDED: [(&str, &str); 7] = [
+/// Threads that wait spin for some ten microseconds, about what waking them costs, and then sleep: on a machine with as
+/// many tasks as cores they would otherwise take them from each other.
+const NEEDED: [(&str, &str); 8] = [
     ("OMP_NUM_THREADS", "1"),
     ("MKL_NUM_THREADS", "1"),
     ("OMP_DYNAMIC", "FALSE"),
     ("MKL_DYNAMIC", "FALSE"),
     ("OMP_WAIT_POLICY", "PASSIVE"),
+    ("GOMP_SPINCOUNT", "1000"),
     ("CUBLAS_WORKSPACE_CONFIG", ":16:8"),
     ("CUBLASLT_WORKSPACE_SIZE", "1"),
 ];
+
+/// Memory of tensors that is kept for the next ones where the system does not tell what is free [byte].
+const KEPT_BYTES: u64 = 1 << 30;
 
 /// Call first in `main`, before any thread or tensor. Runs the program again, once, where a variable is not as needed;
 /// then loads CUDA's library where it is installed, and sets LibTorch's switches and one intra-op thread.
@@ -27,7 +34,7 @@ pub fn init_process() {
     if std::env::var_os(MARKER).is_none() && NEEDED.iter().any(|(name, value)| !is_set(name, value)) {
         execute_again();
     }
-    native::keep_memory();
+    native::keep_memory(free_bytes(Device::Cpu).map_or(KEPT_BYTES, |free| free / 4));
     if let Err(reason) = native::load_cuda() {
         tracing::debug!("no CUDA: {reason}");
     }

@@ -1,15 +1,18 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
 mod adapters;
+mod bad_data;
 mod bad_input;
 mod data;
 mod determinism;
 mod evaluation;
 mod execution;
 mod fedllm_bench;
+mod forks;
 mod gpu_scenario;
 mod hub;
 mod interruption;
+mod lineage;
 mod methods;
 mod objectives;
 mod parity;
@@ -18,6 +21,8 @@ mod privacy;
 mod quickstart;
 mod real_data;
 mod record;
+mod samples;
+mod store;
 mod support;
 mod sweeps;
 mod traces;

@@ -32,6 +32,7 @@ fn rules(template: &str, max_tokens: usize) -> SequenceRules {
         prompts: Prompts::Template(Template::named(template).unwrap()),
         max_tokens,
         long_prompts: LongPrompts::Refuse,
+        learns_last_question: false,
     }
 }
 

@@ -19,6 +19,18 @@ pub fn column_of_bools(path: &Path, column: &str) -> Vec<bool> {
     batches.flat_map(|batch| values(batch.expect("a readable batch"))).collect()
 }
 
+/// Trainings of a run that were computed, not found.
+pub fn trained(run: &Path) -> usize {
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(run.join("timing/orders.parquet")).expect("timings"));
+    let batches = reader.and_then(|reader| reader.build()).expect("a Parquet file");
+    let count = |rows: RecordBatch| {
+        let (kinds, found) = (rows["kind"].as_string::<i32>(), rows["from_store"].as_boolean());
+        (0..rows.num_rows()).filter(|&row| kinds.value(row) == "train" && !found.value(row)).count()
+    };
+    batches.map(|batch| count(batch.expect("a readable batch"))).sum()
+}
+
 fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
     rows[column].as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect()
 }
@@ -35,8 +47,9 @@ fn tables_agree_with_each_other() {
     let world = World::new();
     let said = world.run("run", &["--json"]).succeeded();
     let run = world.path("run");
-    let [population, events, tasks, rounds, evaluations] =
-        ["population", "events", "tasks", "rounds", "evaluations"].map(|name| read_table(&run, name).expect("a table"));
+    let [population, events, tasks, rounds, evaluations, lineage] =
+        ["population", "events", "tasks", "rounds", "evaluations", "lineage"]
+            .map(|name| read_table(&run, name).expect("a table"));
     assert_eq!(population.num_rows(), 6);
     assert_eq!(rounds.num_rows(), 3);
     let fates = texts(&tasks, "fate");
@@ -53,7 +66,9 @@ fn tables_agree_with_each_other() {
     );
     let weights: f64 = tasks["weight"].as_primitive::<Float64Type>().iter().flatten().sum();
     assert!((weights - 3.0).abs() < 1e-12, "the weights of three rounds add up to {weights}");
-    for (column, table) in [("event_rows", &events), ("task_rows", &tasks), ("evaluation_rows", &evaluations)] {
+    for (column, table) in
+        [("event_rows", &events), ("task_rows", &tasks), ("evaluation_rows", &evaluations), ("lineage_rows", &lineage)]
+    {
         assert_eq!(sum(&rounds, column), table.num_rows() as u64, "{column}");
     }
     let times = events["at_ns"].as_primitive::<UInt64Type>().values().to_vec();
@@ -68,7 +83,7 @@ fn tables_agree_with_each_other() {
 fn every_column_states_unit_and_meaning() {
     let world = World::new();
     world.run("run", &[]).succeeded();
-    for table in ["population", "events", "tasks", "rounds", "evaluations"] {
+    for table in ["population", "events", "tasks", "rounds", "evaluations", "lineage"] {
         for field in read_table(&world.path("run"), table).expect("a table").schema().fields() {
             for key in ["unit", "description"] {
                 assert!(
@@ -109,9 +124,11 @@ fn verify_finds_any_changed_missing_or_added_file() {
         assert_eq!(said.code, Some(3), "{expected}: {}{}", said.stdout, said.stderr);
         assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
     };
-    for (index, (name, bytes)) in files(&run).into_iter().filter(|(name, _)| !name.starts_with("timing")).enumerate() {
+    let answered: Vec<_> = files(&run).into_iter().filter(|(name, _)| !name.starts_with("timing")).collect();
+    let places = answered.len() + 1;
+    for (index, (name, bytes)) in answered.into_iter().enumerate() {
         let mut changed = bytes.clone();
-        let place = changed.len() * (index + 1) / 12;
+        let place = changed.len() * (index + 1) / places;
         changed[place] ^= 0x10;
         fs::write(run.join(&name), &changed).expect("a writable file");
         match name.as_str() {
@@ -136,6 +153,31 @@ fn verify_finds_any_changed_missing_or_added_file() {
     fs::remove_file(&events).expect("it is there");
     fs::remove_file(run.join("adapters/round-00002/adapter_config.json")).expect("it is there");
     check("adapters/round-00002/adapter_config.json: the file is missing");
+}
+
+#[test]
+fn verify_names_the_row_group_and_the_rounds_of_a_damaged_table() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    let path = world.path("run/ledger/tasks/00001-00003.parquet");
+    let bytes = fs::read(&path).expect("a table");
+    let check = |bytes: &[u8], expected: &str| {
+        fs::write(&path, bytes).expect("a writable file");
+        let said = world.fedreplay(&["verify", "run"]);
+        assert_eq!(said.code, Some(3));
+        assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
+    };
+    let changed = |place: usize| {
+        let mut changed = bytes.clone();
+        changed[place] ^= 1;
+        changed
+    };
+    // A Parquet file begins with a magic number of four bytes, and ends with its footer.
+    check(&changed(4), "ledger/tasks/00001-00003.parquet: its hash is");
+    check(&changed(4), "it differs in row group 0 (rounds 1 to 3)");
+    check(&changed(bytes.len() - 9), "it differs outside of its row groups: in its header or footer");
+    check(&bytes[..bytes.len() / 2], "it differs in row group 0 (rounds 1 to 3)");
+    check(&[&bytes[..], b"x"].concat(), "it differs outside of its row groups");
 }
 
 #[test]
@@ -165,6 +207,19 @@ fn diff_names_round_table_row_and_column() {
     let said = world.fedreplay(&["diff", "a", "b"]);
     assert_eq!(said.code, Some(3), "{}", said.stderr);
     assert!(said.stdout.starts_with("different: round 1, table tasks, row "), "{}", said.stdout);
+    // Why: the first key that differs and its part, a tensor of the saved adapters, the field of the scenario.
+    for part in [
+        "(train of round 1): parameters.hyper.learning_rate: 0.01 against 0.02\n",
+        "first tensor  base_model.model.model.layers.0.self_attn.q_proj.lora_",
+        "because of    scenario: training.lr: 0.01 against 0.02\n",
+    ] {
+        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+    }
+    assert!(!said.stdout.contains("first event"), "{}", said.stdout);
+    world.run("c", &["--set", "server.uplink=1 Mbit/s"]).succeeded();
+    let said = world.fedreplay(&["diff", "a", "c"]);
+    assert!(said.stdout.contains("first event   round 1, table events, row "), "{}", said.stdout);
+    assert!(said.stdout.contains("because of    scenario: server.uplink"), "{}", said.stdout);
     let said = world.fedreplay(&["diff", "a", "a", "--json"]).succeeded();
     let last: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
     assert_eq!(last["same"], true);

@@ -7,6 +7,7 @@ use clap::Args;
 use fedreplay_sim::Seed;
 
 use super::io;
+use crate::cli::output::say;
 use crate::dataset::{Twin, TwinSettings, write_twin};
 use crate::run::RunError;
 
@@ -39,9 +40,9 @@ fn scale(text: &str) -> Result<f64, String> {
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
     let manifest = write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))?;
-    println!("wrote       {}", arguments.out.display());
-    println!("clients     {}", manifest.clients);
-    println!("samples     {}", manifest.samples);
-    println!("note        {}", manifest.notice);
+    say!("wrote       {}", arguments.out.display());
+    say!("clients     {}", manifest.clients);
+    say!("samples     {}", manifest.samples);
+    say!("note        {}", manifest.notice);
     Ok(ExitCode::SUCCESS)
 }

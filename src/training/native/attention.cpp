@@ -142,12 +142,11 @@ void attend_backward(const Shape& shape, int64_t head, int64_t length, const T* 
         int64_t begin, end;
         own_keys(shape, first + i, keys.left, begin, end);
         float *power = powers + i * room_keys, *slope = slopes + i * room_keys;
-        for (int64_t j = 0; j < count; j += 8) {
-          v8 lanes = visible(j, begin, end);
-          v8 p = keep(lanes, exp(sub(mul(keep(lanes, load(power + j)), splat(scale)), top)));
+        by_eights(count, begin, end, [&](int64_t j, v8 lanes) {
+          v8 p = keep(lanes, exp<true>(sub(mul(keep(lanes, load(power + j)), splat(scale)), top)));
           store(power + j, p);
           store(slope + j, keep(lanes, mul(mul(p, sub(load(slope + j), along)), splat(scale))));
-        }
+        });
       }
       gemm_packed({slopes, room_keys, 1}, whole_k, length, keys.left, count, d_q, width, false, rows, 0, width);
       narrow(d_q, rows, width, d_qkv + first * shape.qkv_stride + query * width, shape.qkv_stride);

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 unsafe extern "C" {
+    fn fedreplay_keep_tensor_memory(most: usize);
     fn fedreplay_set_switches(cuda: c_int) -> c_int;
     fn fedreplay_read_switches() -> c_uint;
     fn fedreplay_cpu_capability(into: *mut c_char, size: usize);
@@ -134,15 +135,17 @@ pub fn free_cuda_memory() -> Option<u64> {
     }
 }
 
-/// Tells the C library's allocator to keep memory of a step for the next one, rather than to return it to the system and
-/// have every page of it cleared again.
-pub fn keep_memory() {
+/// Keeps the memory of a step for the next one, rather than to return it to the system and have every page of it cleared
+/// again: large tensors' in a list of at most `most` free bytes, all else with the C library.
+pub fn keep_memory(most: u64) {
     const LARGEST_BLOCK_BYTES: c_int = 32 << 20;
     const KEPT_BYTES: c_int = 1 << 30;
-    // SAFETY: `mallopt` takes two integers and touches the allocator's own settings alone.
+    // SAFETY: `mallopt` takes two integers and touches the allocator's own settings alone. The shim's call sets LibTorch's
+    // allocator on the CPU, which may be done at any time: each block carries the function that frees it.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+        fedreplay_keep_tensor_memory(usize::try_from(most).unwrap_or(usize::MAX));
     }
 }
 

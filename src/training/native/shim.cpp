@@ -12,6 +12,7 @@
 #include "decode.h"
 #include "gemm.h"
 #include "kernels.h"
+#include "memory.h"
 
 #include <algorithm>
 #include <cstring>
@@ -33,6 +34,19 @@ void by_rows(int64_t rows, int64_t width, Work work) {
   at::parallel_for(0, rows, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, width)), work);
 }
 
+// Columns of a panel and rows of a tile of gemm.cpp, and product-sums that are worth a thread's waking.
+constexpr int64_t PANEL = 32, TILE_ROWS = 12, WORTH_A_THREAD = 1 << 19;
+
+// Calls work(first, last) for parts of `count` columns or rows of a product, each of which takes `sums` product-sums. Parts
+// begin at multiples of `unit`.
+template <class Work>
+void in_parts(int64_t count, int64_t unit, int64_t sums, Work work) {
+  const int64_t units = (count + unit - 1) / unit, least = WORTH_A_THREAD / std::max<int64_t>(1, sums * unit);
+  at::parallel_for(0, units, std::max<int64_t>(1, least), [&](int64_t first, int64_t last) {
+    work(first * unit, std::min(count, last * unit));
+  });
+}
+
 // Calls work with a value of the tensor's element type: float or bf16. The caller has checked that it is one of them.
 template <class Work>
 void by_type(const at::Tensor* tensor, Work work) {
@@ -43,22 +57,22 @@ void by_type(const at::Tensor* tensor, Work work) {
 
 extern "C" {
 
-// out = a b or out += a b, f32, each given by its strides. Work is shared by rows, or by columns where there are more of
-// them; no element depends on how.
+// out = a b or out += a b, f32, each given by its strides. Work is shared by panels of columns where every thread gets
+// several, so that no panel is packed twice, else by rows; no element depends on how.
 void fedreplay_product(const at::Tensor* a, const at::Tensor* b, at::Tensor* out, int accumulate) {
   const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
   const fedreplay::Matrix right{data<float>(b), b->stride(0), b->stride(1)};
   const int64_t rows = a->size(0), inner = a->size(1), columns = b->size(1), stride = out->stride(0);
   float* to = data<float>(out);
-  const bool by_row = rows >= columns;
-  const int64_t shared = by_row ? rows : columns, work = std::max<int64_t>(1, inner * (by_row ? columns : rows));
-  at::parallel_for(0, shared, std::max<int64_t>(64, (1 << 20) / work), [&](int64_t first, int64_t last) {
-    if (by_row) {
-      fedreplay::gemm(left, right, to, stride, inner, accumulate, first, last, 0, columns);
-    } else {
+  if (columns >= 4 * PANEL * at::get_num_threads()) {
+    in_parts(columns, PANEL, inner * rows, [&](int64_t first, int64_t last) {
       fedreplay::gemm(left, right, to, stride, inner, accumulate, 0, rows, first, last);
-    }
-  });
+    });
+  } else {
+    in_parts(rows, TILE_ROWS, inner * columns, [&](int64_t first, int64_t last) {
+      fedreplay::gemm(left, right, to, stride, inner, accumulate, first, last, 0, columns);
+    });
+  }
 }
 
 // Attention of `count` sequences, which begin at row starts[i] and have lengths[i] rows.
@@ -202,13 +216,20 @@ void fedreplay_cross_entropy(at::Tensor* logits, const at::Tensor* labels, const
 
 void fedreplay_adamw(const fedreplay::AdamW* rule, float scale, const at::Tensor* gradient, at::Tensor* values,
                      at::Tensor* mean, at::Tensor* square) {
-  fedreplay::adamw(*rule, scale, data<float>(gradient), data<float>(values), data<float>(mean), data<float>(square),
-                   values->numel());
+  const float* slopes = data<float>(gradient);
+  float *to = data<float>(values), *first_moment = data<float>(mean), *second_moment = data<float>(square);
+  const int64_t length = values->numel(), eights = (length + 7) / 8;
+  at::parallel_for(0, eights, 2048, [&](int64_t first, int64_t last) {
+    const int64_t begin = 8 * first, count = std::min(length, 8 * last) - begin;
+    fedreplay::adamw(*rule, scale, slopes + begin, to + begin, first_moment + begin, second_moment + begin, count);
+  });
 }
 
 double fedreplay_sum_of_squares(const at::Tensor* values) {
   return fedreplay::sum_of_squares(data<float>(values), values->numel());
 }
+
+void fedreplay_keep_tensor_memory(size_t most) { fedreplay::keep_tensor_memory(most); }
 
 // Sets every switch that decides whether the same inputs give the same bits.
 // warn_only must be false: with it, flash attention's backward pass stays nondeterministic on a GPU.

@@ -43,22 +43,35 @@ class Scratch {
 
 [[maybe_unused]] inline v8 keep(v8 lanes, v8 values) { return _mm256_and_ps(lanes, values); }
 
+// Calls body(j, lanes) for each eight keys of 0..keys: with all lanes where all eight lie in begin..end, which is most of
+// the time and then costs no mask.
+template <class Body>
+void by_eights(int64_t keys, int64_t begin, int64_t end, Body body) {
+  const v8 all = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+  for (int64_t j = 0; j < keys; j += 8) {
+    if (j >= begin && j + 8 <= end) {
+      body(j, all);
+    } else {
+      body(j, visible(j, begin, end));
+    }
+  }
+}
+
 // Turns a row of scores into e^(scale score - top) for the keys that are seen and 0 for the others; returns the sum and
 // the top. The row has room for a multiple of eight values.
 [[maybe_unused]] inline float soften(float* row, int64_t keys, int64_t begin, int64_t end, float scale, float& top) {
   const v8 lowest = splat(-std::numeric_limits<float>::infinity());
   v8 most = lowest;
-  for (int64_t j = begin / 8 * 8; j < end; j += 8) {
-    most = _mm256_max_ps(most, _mm256_blendv_ps(lowest, mul(load(row + j), splat(scale)), visible(j, begin, end)));
-  }
+  by_eights(std::min(keys, end), begin, end, [&](int64_t j, v8 lanes) {
+    most = _mm256_max_ps(most, _mm256_blendv_ps(lowest, mul(load(row + j), splat(scale)), lanes));
+  });
   top = largest(most);
   v8 total = splat(0.0f);
-  for (int64_t j = 0; j < keys; j += 8) {
-    v8 lanes = visible(j, begin, end);
-    v8 power = keep(lanes, exp(sub(mul(keep(lanes, load(row + j)), splat(scale)), splat(top))));
+  by_eights(keys, begin, end, [&](int64_t j, v8 lanes) {
+    v8 power = keep(lanes, exp<true>(sub(mul(keep(lanes, load(row + j)), splat(scale)), splat(top))));
     store(row + j, power);
     total = add(total, power);
-  }
+  });
   return sum(total);
 }
 
