@@ -132,7 +132,8 @@ impl RoundChunks {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
-        let mut generations = self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
+        let mut generations =
+            self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
         let mut lineage = self.lineage.as_ref().map(|rows| Cursor { table: LineageRow::NAME, rows, next: 0 });
         let take = |cursor: &mut Option<Cursor>, column: &str, row: usize| match cursor {
             Some(cursor) => cursor.take(count(&self.rounds, column, row)?).map(Some),

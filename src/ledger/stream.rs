@@ -9,9 +9,7 @@ use parquet::arrow::ArrowWriter;
 
 use super::digest::{BLOCK_ROWS, Chain, ChunkHasher, DIGEST_COLUMNS, rows_digest};
 use super::writer::{part_name, properties, start_chain};
-use super::{
-    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow,
-};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
 /// One table under construction: at most a block of its rows is in memory, and a row group of compressed columns.

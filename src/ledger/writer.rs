@@ -15,9 +15,7 @@ use parquet::file::properties::WriterProperties;
 use super::digest::{Chain, DIGEST_COLUMNS, chunk_hash, rows_digest};
 use super::reader::{batches, parts};
 use super::stream::TableStream;
-use super::{
-    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow,
-};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
 /// Rows a Parquet row group: large enough to compress, small enough to skip.
