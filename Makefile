@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test lint libtorch build fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart test soak portable digests lint libtorch build fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -18,6 +18,21 @@ test: libtorch
 	cargo test --release --workspace --locked
 	@[ -n "$$FEDREPLAY_REAL_DATA" ] || echo "$$(cargo test --release --locked --quiet --test suite real_data:: -- --list \
 		| grep -c ': test$$') tests of real files were not run: FEDREPLAY_REAL_DATA is not set"
+
+## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
+SOAK ?= 200
+soak: libtorch
+	FEDREPLAY_SOAK=$(SOAK) cargo test --release --locked --test suite -- --nocapture killed:: damage::
+
+## One digest on this processor and on emulated ones of Intel and AMD. Installs Debian's qemu-user where it is missing.
+portable: libtorch
+	@command -v qemu-x86_64 >/dev/null || apt-get install --yes qemu-user
+	cargo test --release --locked --test emulated -- --nocapture
+
+## Write the golden digests of fixtures/digests.csv again: after a change that is meant, with an entry in the changelog.
+digests: libtorch
+	FEDREPLAY_WRITE_DIGESTS=1 cargo test --release --locked --test suite golden::digests
+	git --no-pager diff --stat fixtures/digests.csv
 
 ## Formatting and warnings, as CI checks them.
 lint: libtorch

@@ -39,6 +39,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::output::say;
 use crate::run::RunError;
+use crate::training::restart_portably;
 
 /// Set when the process is asked to stop.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -117,6 +118,14 @@ pub fn main() -> ExitCode {
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
+    };
+    let result = match result {
+        // Nothing was begun yet, and the libraries can be set up in no other way.
+        Err(RunError::NotStartedPortably) => {
+            let error = restart_portably();
+            Err(RunError::Usage(format!("failed to start the program again with portable numerics: {error}")))
+        }
+        result => result,
     };
     result.unwrap_or_else(|error| {
         // A closed stderr changes no exit code.

@@ -7,8 +7,8 @@ pub(crate) mod cell;
 mod compare;
 mod digest;
 mod lineage;
+mod locate;
 mod manifest;
-mod places;
 mod reader;
 pub(crate) mod schema;
 mod stream;
@@ -20,7 +20,6 @@ pub use compare::{Comparison, Difference, OrderDifference, compare, compare_roun
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
-pub use places::RowGroup;
 pub use reader::{RoundChunks, read_table};
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
@@ -32,16 +31,18 @@ pub use verify::{UNFINISHED, verify};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 /// What can go wrong with a run's folder.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The operating system refused; nothing that was finished is lost.
-    #[error("failed to access {path}: {source}")]
+    #[error("failed to access {path}: {source}{}", advice(source))]
     Io { path: PathBuf, source: std::io::Error },
     /// A Parquet file could not be written or read.
-    #[error("failed to read or write the table {path}: {source}")]
+    #[error("failed to read or write the table {path}: {source}{}", advice(source))]
     Parquet { path: PathBuf, source: parquet::errors::ParquetError },
     /// A file has the right form but impossible contents.
     #[error("failed to understand {path}: {reason}")]
@@ -66,4 +67,16 @@ impl LedgerError {
     pub(crate) fn malformed(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::Malformed { path: path.into(), reason: reason.into() }
     }
+}
+
+/// What to do about a disk that took no more: what was finished is there, and a run goes on from it.
+fn advice(error: &(dyn Error + 'static)) -> &'static str {
+    let mut chain = std::iter::successors(Some(error), |&error| error.source());
+    let is_full = chain.any(|error| error.downcast_ref::<io::Error>().is_some_and(is_out_of_space));
+    if is_full { "; free some space, then `fedreplay resume` continues a run that has begun" } else { "" }
+}
+
+/// Whether the disk, or the user's share of it, is used up.
+pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -1,6 +1,7 @@
 //! Reads the tables of a run, finished, running or killed.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
@@ -55,12 +56,29 @@ pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerErr
         .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 
+/// How often a table is read again whose files are being joined by a run that ends.
+const ATTEMPTS: usize = 5;
+
 /// All rows of one table of the run in `run_folder`, whatever files they are in.
+///
+/// The run may be going on: then these are the rows of all finished rounds, and perhaps some of the next.
 pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerError> {
     let folder = run_folder.join("ledger").join(table);
+    let is_gone =
+        |error: &LedgerError| matches!(error, LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+    for _ in 1..ATTEMPTS {
+        match read_files(&folder) {
+            Err(error) if folder.exists() && is_gone(&error) => {}
+            read => return read,
+        }
+    }
+    read_files(&folder)
+}
+
+fn read_files(folder: &Path) -> Result<RecordBatch, LedgerError> {
     let mut rows = Vec::new();
     let mut schema = None;
-    for part in parts(&folder)? {
+    for part in parts(folder)? {
         let reader = batches(&part.path)?;
         let reader_schema = reader.schema();
         check_types(&part.path, &reader_schema)?;
@@ -69,8 +87,8 @@ pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerE
         }
         schema.get_or_insert(reader_schema);
     }
-    let schema = schema.ok_or_else(|| LedgerError::malformed(&folder, "it holds no Parquet file"))?;
-    concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(&folder, error.to_string()))
+    let schema = schema.ok_or_else(|| LedgerError::malformed(folder, "it holds no Parquet file"))?;
+    concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(folder, error.to_string()))
 }
 
 /// Refuses a file whose columns have types that no table has: another program wrote it.
@@ -102,13 +120,15 @@ impl RoundChunks {
     pub fn read(run_folder: &Path, schema_version: u32) -> Result<Self, LedgerError> {
         let is_new = schema_version > OLDEST_SCHEMA;
         let optional = |table| is_new.then(|| read_table(run_folder, table)).transpose();
+        // A round's own row is written last, so the rows of every round that is seen here are there by now.
+        let rounds = read_table(run_folder, RoundRow::NAME)?;
         Ok(Self {
             generations: optional(GenerationRow::NAME)?,
             lineage: optional(LineageRow::NAME)?,
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
-            rounds: read_table(run_folder, RoundRow::NAME)?,
+            rounds,
         })
     }
 
@@ -129,6 +149,17 @@ impl RoundChunks {
 
     /// The chunks in round order, or what does not add up.
     pub(super) fn chunks(&self) -> Result<Vec<ChunkBatches>, String> {
+        let (chunks, rest) = self.cut()?;
+        rest.iter().try_for_each(Cursor::exhausted)?;
+        Ok(chunks)
+    }
+
+    /// The same of a run that is not finished: rows of the round that is being written are passed over.
+    pub(super) fn finished_chunks(&self) -> Result<Vec<ChunkBatches>, String> {
+        Ok(self.cut()?.0)
+    }
+
+    fn cut(&self) -> Result<(Vec<ChunkBatches>, Vec<Cursor<'_>>), String> {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
@@ -150,8 +181,8 @@ impl RoundChunks {
                 round: self.rounds.slice(row, 1),
             });
         }
-        [events, tasks, evaluations].iter().chain(&generations).chain(&lineage).try_for_each(Cursor::exhausted)?;
-        Ok(chunks)
+        let cursors = [Some(events), Some(tasks), Some(evaluations), generations, lineage];
+        Ok((chunks, cursors.into_iter().flatten().collect()))
     }
 }
 

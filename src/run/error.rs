@@ -4,7 +4,7 @@ use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
 use crate::diversity::DiversityError;
 use crate::evaluation::EvaluationError;
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, is_out_of_space};
 use crate::lineage::OrderError;
 use crate::model::hub::HubError;
 use crate::scenario::ScenarioError;
@@ -43,6 +43,10 @@ pub enum RunError {
          could be repeated, so look for faulty memory or for variables that change how MKL, oneDNN or CUDA compute"
     )]
     NotRepeatable { device: String },
+    /// The scenario asks for portable numerics, and the libraries were started without. Starting the program again with
+    /// [`crate::training::restart_portably`] mends it.
+    #[error("failed to compute portably: LibTorch's libraries were not started on paths that all processors share")]
+    NotStartedPortably,
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -70,6 +74,8 @@ impl RunError {
             | Self::Federation(_)
             | Self::Simulation(_)
             | Self::Usage(_) => 2,
+            // A full disk is nobody's mistake on the command line.
+            Self::Ledger(LedgerError::Unwritable { source, .. }) if is_out_of_space(source) => 1,
             Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
                 2
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::inputs::{ClientRows, Inputs};
 use super::play::refuse_plan;
+use super::shared::Shared;
 use super::{RunError, prompting, task};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{Prompts, Tokeniser};
@@ -39,7 +40,7 @@ pub struct ExaminedRows {
 pub struct Examined {
     /// What is examined, as it was named.
     pub name: PathBuf,
-    pub trainer: Trainer,
+    pub trainer: Arc<Trainer>,
     pub tokeniser: Tokeniser,
     pub end_tokens: BTreeSet<u32>,
     /// How a question is put to the models: as they were trained.
@@ -64,7 +65,7 @@ impl Examined {
         refuse_plan(folder, &manifest)?;
         let (round, place) = saved_round(folder, round)?;
         let loaded = Loaded::of_run(folder, &manifest.scenario_folder, &[])?;
-        let inputs = Inputs::load(&loaded, device, numerics)?;
+        let inputs = Inputs::load(&loaded, device, numerics, &mut Shared::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
         let read = |path: &Path| own_adapter(path, &inputs.trainer);
         let mut models = Vec::new();
@@ -112,7 +113,7 @@ impl Examined {
         let prompts = prompting::prompts_named(template, folder)?;
         let adapter = adapter.map(|path| peft::read_folder(path).map_err(RunError::StartAdapter)).transpose()?;
         let lora = adapter.as_ref().map_or_else(smallest_lora, |(adapter, _)| lora_of(adapter));
-        let trainer = Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?;
+        let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
         let tokeniser = Tokeniser::load(folder)?;
         tokeniser.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
         let (subject, adapter) = match adapter {

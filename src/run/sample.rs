@@ -14,6 +14,7 @@ use super::plan::Planner;
 use super::planned::{Evaluations, PlannedRound};
 use super::play::{Prepared, Settings, what_changed};
 use super::replay::replayable;
+use super::shared::Shared;
 use super::stage::Course;
 use super::timeline::{Next, Rounds, ScheduledRound, Timeline};
 use super::trust::Company;
@@ -53,7 +54,7 @@ pub struct Sampled {
 /// As [`super::replay`]; and if the run has no such round, client, or update that counted.
 pub fn sample(run_folder: &Path, sample: &Sample, settings: &Settings) -> Result<Sampled, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
-    let prepared = Prepared::new(&loaded, settings)?;
+    let prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
     let now = prepared.manifest(&loaded);
     if now.genesis != manifest.genesis {
         return Ok(Sampled { difference: Some(what_changed(&manifest, &now)), ..Sampled::default() });

@@ -18,7 +18,7 @@ use super::{RunError, rows};
 use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::lineage::OrderError;
 use crate::scenario::Loaded;
-use crate::store::{Digest, atomic, key_of};
+use crate::store::{Digest, key_of};
 
 /// [nats/token] What a plan says of every task to a policy that reads its loss.
 pub const STAND_IN_LOSS: f64 = 1.0;
@@ -135,9 +135,7 @@ impl Tables {
     fn start(out: &Path, loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
         let folder = RunFolder::create(out)?;
         let mut manifest = manifest(loaded, inputs, detail);
-        let scenario = folder.path().join("scenario.ron");
-        atomic::write(&scenario, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario))?;
-        manifest.write(folder.path())?;
+        folder.begin(&mut manifest, &loaded.resolved_text())?;
         let population = rows::population(&inputs.clients);
         let ledger = LedgerStream::start(folder.path(), manifest.genesis, population)?;
         Ok(Self { folder, manifest, ledger, detail })

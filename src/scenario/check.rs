@@ -4,8 +4,8 @@ use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
 use super::spec::{
-    Arithmetic, Counts, Dropout, Group, LastQuestion, Network, Objective, PairForm, Population, Precision, Protocol,
-    Scenario, Template,
+    Arithmetic, Counts, Dropout, Group, LastQuestion, Network, Numerics, Objective, PairForm, Population, Precision,
+    Protocol, Scenario, Template,
 };
 
 /// The offending field and what is wrong with it.
@@ -25,6 +25,13 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_privacy::check(scenario)?;
     if scenario.execution.cohort_batch == Some(0) {
         return fault("execution.cohort_batch", "it must be at least 1");
+    }
+    if scenario.execution.numerics == Numerics::Portable
+        && (scenario.model.arithmetic() != Arithmetic::F32 || scenario.model.precision == Precision::LlmInt8)
+    {
+        let message =
+            "Portable needs arithmetic in f32, which LLM.int8() is not: model.precision F32, or model.arithmetic F32";
+        return fault("execution.numerics", message);
     }
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");

@@ -46,6 +46,6 @@ pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use precision::BaseReport;
 pub use preference::PairScore;
 pub use pretrain::{PretrainSpec, pretrain};
-pub use process::init_process;
+pub use process::{init_process, is_portable_process, restart_portably};
 pub use self_test::{Grade, SelfTest};
 pub use trainer::Trainer;

@@ -28,6 +28,28 @@ const NEEDED: [(&str, &str); 8] = [
 /// Memory of tensors that is kept for the next ones where the system does not tell what is free [byte].
 const KEPT_BYTES: u64 = 1 << 30;
 
+/// Variables that hold ATen, oneDNN and MKL to paths which every x86-64 processor with AVX2 and FMA has. Of MKL's values
+/// this alone gives the same bits on Intel's and AMD's.
+const PORTABLE: [(&str, &str); 3] =
+    [("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("MKL_CBWR", "COMPATIBLE")];
+
+/// A variable that would choose paths over the head of the above.
+const OVERRULING: &str = "MKL_ENABLE_INSTRUCTIONS";
+
+/// Whether this process was started with the libraries held to paths that all processors share.
+pub fn is_portable_process() -> bool {
+    std::env::var_os(OVERRULING).is_none() && PORTABLE.iter().all(|(name, value)| is_set(name, value))
+}
+
+/// Runs the program again from its beginning with the libraries held to such paths: they read their variables once, when
+/// they are loaded. Returns only if that is not possible.
+pub fn restart_portably() -> std::io::Error {
+    match again() {
+        Ok(mut command) => command.envs(PORTABLE).env_remove(OVERRULING).exec(),
+        Err(error) => error,
+    }
+}
+
 /// Call first in `main`, before any thread or tensor. Runs the program again, once, where a variable is not as needed;
 /// then loads CUDA's library where it is installed, and sets LibTorch's switches and one intra-op thread.
 pub fn init_process() {
@@ -49,13 +71,20 @@ fn is_set(name: &str, value: &str) -> bool {
 /// Replaces this process by itself with the variables set. Where that is not possible the program goes on: the
 /// fingerprint records the variables as they are, and the switches that can still be set are set.
 fn execute_again() {
-    let Ok(program) = std::env::current_exe() else { return };
+    if let Ok(mut command) = again() {
+        let error = command.exec();
+        tracing::warn!("the program could not be started again with its variables set: {error}");
+    }
+}
+
+/// This program with its arguments and the variables that it needs.
+fn again() -> std::io::Result<Command> {
     let mut arguments = std::env::args_os();
     let name = arguments.next();
-    let mut command = Command::new(program);
+    let mut command = Command::new(std::env::current_exe()?);
     if let Some(name) = name {
         command.arg0(name);
     }
-    let error = command.args(arguments).envs(NEEDED).env(MARKER, "1").exec();
-    tracing::warn!("the program could not be started again with its variables set: {error}");
+    command.args(arguments).envs(NEEDED).env(MARKER, "1");
+    Ok(command)
 }

@@ -156,31 +156,6 @@ fn verify_finds_any_changed_missing_or_added_file() {
 }
 
 #[test]
-fn verify_names_the_row_group_and_the_rounds_of_a_damaged_table() {
-    let world = World::new();
-    world.run("run", &[]).succeeded();
-    let path = world.path("run/ledger/tasks/00001-00003.parquet");
-    let bytes = fs::read(&path).expect("a table");
-    let check = |bytes: &[u8], expected: &str| {
-        fs::write(&path, bytes).expect("a writable file");
-        let said = world.fedreplay(&["verify", "run"]);
-        assert_eq!(said.code, Some(3));
-        assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
-    };
-    let changed = |place: usize| {
-        let mut changed = bytes.clone();
-        changed[place] ^= 1;
-        changed
-    };
-    // A Parquet file begins with a magic number of four bytes, and ends with its footer.
-    check(&changed(4), "ledger/tasks/00001-00003.parquet: its hash is");
-    check(&changed(4), "it differs in row group 0 (rounds 1 to 3)");
-    check(&changed(bytes.len() - 9), "it differs outside of its row groups: in its header or footer");
-    check(&bytes[..bytes.len() / 2], "it differs in row group 0 (rounds 1 to 3)");
-    check(&[&bytes[..], b"x"].concat(), "it differs outside of its row groups");
-}
-
-#[test]
 fn verify_computes_the_chain_from_the_rows() {
     let world = World::new();
     world.run("run", &[]).succeeded();
@@ -228,6 +203,39 @@ fn diff_names_round_table_row_and_column() {
     fs::copy(world.path(from), world.path(to)).expect("a readable table");
     let said = world.fedreplay(&["diff", "a", "b"]);
     assert_eq!(said.code, Some(3), "{}{}", said.stdout, said.stderr);
+}
+
+#[test]
+fn nothing_in_the_digest_names_this_machine() {
+    let world = World::new();
+    let here = world.path("").to_str().expect("UTF-8").to_owned();
+    for (from, to) in [("\"base\"", "base"), ("\"data.json\"", "data.json"), ("\"test.json\"", "test.json")] {
+        world.edit("scenario.ron", from, &format!("\"{here}{to}\""));
+    }
+    world.run("run", &[]).succeeded();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it");
+    let home = std::env::var("HOME").unwrap_or_default();
+    let names = [here.trim_end_matches('/'), host.trim(), home.trim_end_matches('/')];
+    let mut looked_at = 0;
+    // The scenario holds what its author wrote; the manifest and the timings are of this machine.
+    for (name, bytes) in
+        super::support::hashed(&world.path("run")).into_iter().filter(|(name, _)| name != "scenario.ron")
+    {
+        for identifying in names.iter().filter(|text| text.len() > 3) {
+            let found = bytes.windows(identifying.len()).any(|window| window == identifying.as_bytes());
+            assert!(!found, "{name} holds `{identifying}`");
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at >= 7, "{looked_at} files");
+    for table in ["population", "events", "tasks", "rounds", "evaluations", "lineage"] {
+        let rows = read_table(&world.path("run"), table).expect("a table");
+        let schema = rows.schema();
+        for field in schema.fields().iter().filter(|field| *field.data_type() == arrow::datatypes::DataType::Utf8) {
+            let values = texts(&rows, field.name());
+            assert!(!values.iter().any(|text| text.contains('/')), "{table}.{}: {values:?}", field.name());
+        }
+    }
 }
 
 #[test]
