@@ -8,10 +8,13 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
+mod asking;
 mod data;
 mod diff;
+mod eval;
 mod fork;
 mod import;
+mod judging;
 mod output;
 mod plan;
 mod playing;
@@ -79,6 +82,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Write one HTML page that shows a run, or compares several.
     Report(report::Arguments),
+    /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
+    Eval(Box<eval::Arguments>),
     /// Show, check and trim the store of results.
     Store(store::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
@@ -112,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
         Command::Report(arguments) => report::main(&arguments),
+        Command::Eval(arguments) => eval::main(&arguments),
         Command::Store(arguments) => store::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),

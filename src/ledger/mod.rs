@@ -24,7 +24,9 @@ pub use reader::{RoundChunks, read_table};
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
-pub use tables::{ClientDataRow, EvaluationRow, EventRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow};
+pub use tables::{
+    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow,
+};
 pub use verify::{UNFINISHED, verify};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};

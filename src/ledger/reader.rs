@@ -11,7 +11,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::writer::ChunkBatches;
-use super::{EvaluationRow, EventRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
 
 /// One file of a table, holding the rounds `first..=last`.
 #[derive(Clone, Debug)]
@@ -113,6 +113,7 @@ pub struct RoundChunks {
     events: RecordBatch,
     tasks: RecordBatch,
     evaluations: RecordBatch,
+    generations: Option<RecordBatch>,
     lineage: Option<RecordBatch>,
     rounds: RecordBatch,
 }
@@ -120,11 +121,13 @@ pub struct RoundChunks {
 impl RoundChunks {
     /// Reads the tables of the run in `run_folder`, whose manifest names this version of their schemas.
     pub fn read(run_folder: &Path, schema_version: u32) -> Result<Self, LedgerError> {
-        let has_lineage = schema_version > OLDEST_SCHEMA;
+        let is_new = schema_version > OLDEST_SCHEMA;
+        let optional = |table| is_new.then(|| read_table(run_folder, table)).transpose();
         // A round's own row is written last, so the rows of every round that is seen here are there by now.
         let rounds = read_table(run_folder, RoundRow::NAME)?;
         Ok(Self {
-            lineage: has_lineage.then(|| read_table(run_folder, LineageRow::NAME)).transpose()?,
+            generations: optional(GenerationRow::NAME)?,
+            lineage: optional(LineageRow::NAME)?,
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
@@ -163,21 +166,25 @@ impl RoundChunks {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
+        let mut generations =
+            self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
         let mut lineage = self.lineage.as_ref().map(|rows| Cursor { table: LineageRow::NAME, rows, next: 0 });
+        let take = |cursor: &mut Option<Cursor>, column: &str, row: usize| match cursor {
+            Some(cursor) => cursor.take(count(&self.rounds, column, row)?).map(Some),
+            None => Ok(None),
+        };
         let mut chunks = Vec::with_capacity(self.rounds.num_rows());
         for row in 0..self.rounds.num_rows() {
             chunks.push(ChunkBatches {
                 events: events.take(count(&self.rounds, "event_rows", row)?)?,
                 tasks: tasks.take(count(&self.rounds, "task_rows", row)?)?,
                 evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
-                lineage: match &mut lineage {
-                    Some(lineage) => Some(lineage.take(count(&self.rounds, "lineage_rows", row)?)?),
-                    None => None,
-                },
+                generations: take(&mut generations, "generation_rows", row)?,
+                lineage: take(&mut lineage, "lineage_rows", row)?,
                 round: self.rounds.slice(row, 1),
             });
         }
-        let cursors = [Some(events), Some(tasks), Some(evaluations), lineage];
+        let cursors = [Some(events), Some(tasks), Some(evaluations), generations, lineage];
         Ok((chunks, cursors.into_iter().flatten().collect()))
     }
 }

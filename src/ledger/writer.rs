@@ -16,7 +16,7 @@ use parquet::file::properties::WriterProperties;
 use super::digest::{Chain, DIGEST_COLUMNS, chunk_hash, rows_digest};
 use super::reader::{READ_ROWS, batches, parts};
 use super::stream::TableStream;
-use super::{EvaluationRow, EventRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
 /// Rows a Parquet row group: large enough to compress, small enough to skip.
@@ -34,6 +34,7 @@ pub struct Chunk {
     pub events: Vec<EventRow>,
     pub tasks: Vec<TaskRow>,
     pub evaluations: Vec<EvaluationRow>,
+    pub generations: Vec<GenerationRow>,
     pub lineage: Vec<LineageRow>,
     /// The round's own row; row counts and digest are filled in by the writer.
     pub round: RoundRow,
@@ -45,6 +46,7 @@ impl Chunk {
         self.round.event_rows = self.events.len() as u64;
         self.round.task_rows = self.tasks.len() as u64;
         self.round.evaluation_rows = self.evaluations.len() as u64;
+        self.round.generation_rows = self.generations.len() as u64;
         self.round.lineage_rows = self.lineage.len() as u64;
     }
 }
@@ -133,8 +135,8 @@ pub(super) fn start_chain(
 }
 
 /// The tables of rounds, in the order in which they enter the digest.
-pub(super) const TABLES: [&str; 5] =
-    [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, LineageRow::NAME, RoundRow::NAME];
+pub(super) const TABLES: [&str; 6] =
+    [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, LineageRow::NAME, RoundRow::NAME];
 
 /// A chunk as columns.
 pub(super) struct ChunkBatches {
@@ -142,6 +144,8 @@ pub(super) struct ChunkBatches {
     pub tasks: RecordBatch,
     pub evaluations: RecordBatch,
     /// Runs of schema 3 have none.
+    pub generations: Option<RecordBatch>,
+    /// Nor lineage.
     pub lineage: Option<RecordBatch>,
     pub round: RecordBatch,
 }
@@ -152,6 +156,7 @@ impl ChunkBatches {
             events: EventRow::batch(&chunk.events),
             tasks: TaskRow::batch(&chunk.tasks),
             evaluations: EvaluationRow::batch(&chunk.evaluations),
+            generations: Some(GenerationRow::batch(&chunk.generations)),
             lineage: Some(LineageRow::batch(&chunk.lineage)),
             round: RoundRow::batch(std::slice::from_ref(&chunk.round)),
         }
@@ -159,8 +164,9 @@ impl ChunkBatches {
 
     /// The tables that there are, by name, in the order in which they enter the digest.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &RecordBatch)> {
+        let (generations, lineage) = (self.generations.as_ref(), self.lineage.as_ref());
         let batches =
-            [Some(&self.events), Some(&self.tasks), Some(&self.evaluations), self.lineage.as_ref(), Some(&self.round)];
+            [Some(&self.events), Some(&self.tasks), Some(&self.evaluations), generations, lineage, Some(&self.round)];
         TABLES.into_iter().zip(batches).filter_map(|(name, batch)| Some((name, batch?)))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::exams::{self, ScheduledExam};
 use super::reader::{Reader, TokenData, only_planned};
 use super::shared::Shared;
 use super::{RunError, outline, trace};
@@ -29,6 +30,8 @@ pub struct Inputs {
     /// What virtual time must know of them.
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
+    /// Benchmarks of the server's model.
+    pub exams: Vec<Arc<ScheduledExam>>,
     pub trainer: Arc<Trainer>,
     /// The adapter to start from, if the scenario gives one.
     pub initial: Option<Arc<Adapter>>,
@@ -47,13 +50,15 @@ impl Inputs {
         let (trainer, model_folder) = shared.trainer(loaded, device, numerics, &clients)?;
         check_length(scenario, trainer.config().max_positions)?;
         tokeniser.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
+        let tokeniser_folder = read["tokenizer"].path.clone();
+        let exams = exams::load(loaded, &model_folder, &tokeniser_folder, &mut read)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         let trace = trace::read(loaded, &mut read)?;
         let initial = scenario.model.lora.initial.as_ref();
         let initial =
             initial.map(|folder| initial_adapter(&loaded.resolve(folder), &trainer, &mut read)).transpose()?;
         let facts = outline::of_rows(scenario, &clients, trainer.config(), &trace)?;
-        Ok(Self { clients, facts, test, trainer, initial, read })
+        Ok(Self { clients, facts, test, exams, trainer, initial, read })
     }
 }
 

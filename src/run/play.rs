@@ -273,7 +273,8 @@ impl Prepared {
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, company, course, .. } = self;
-        let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &settings.store);
+        let unusable = loaded.scenario.training.unusable_update;
+        let workshop = Workshop::new(&inputs.trainer, unusable, &settings.store, settings.stop);
         let (together, keyed) = match company {
             Company::Ready(most) => (most, None),
             Company::Keyed(most) => (1, Some(most)),

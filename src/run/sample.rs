@@ -65,7 +65,7 @@ pub fn sample(run_folder: &Path, sample: &Sample, settings: &Settings) -> Result
         Course::Live(timeline) => as_recorded(*timeline, run_folder)?,
     };
     let none = Store::none();
-    let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &none);
+    let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &none, settings.stop);
     let (together, keyed) = match company {
         Company::Ready(most) => (most, None),
         Company::Keyed(most) => (1, Some(most)),

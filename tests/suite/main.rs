@@ -7,6 +7,7 @@ mod browser;
 mod damage;
 mod data;
 mod determinism;
+mod evaluation;
 mod execution;
 mod fedllm_bench;
 mod forks;

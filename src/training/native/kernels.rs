@@ -9,7 +9,7 @@ type Result<T> = std::result::Result<T, TchError>;
 
 /// An opaque `at::Tensor`.
 #[repr(C)]
-struct At {
+pub(super) struct At {
     _opaque: [u8; 0],
 }
 
@@ -34,13 +34,13 @@ pub struct AdamW {
 
 /// What all heads of an attention share; the layout is that of `fedreplay::Shape` in attention.h.
 #[repr(C)]
-struct Shape {
+pub(super) struct Shape {
     heads: i64,
     kv_heads: i64,
     width: i64,
     window: i64,
     qkv_stride: i64,
-    out_stride: i64,
+    pub(super) out_stride: i64,
 }
 
 /// The heads of an attention, and how many keys a query sees where that is limited.
@@ -113,16 +113,16 @@ pub fn are_supported() -> bool {
     *AVX2.get_or_init(|| std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
 }
 
-fn read(tensor: &Tensor) -> *const At {
+pub(super) fn read(tensor: &Tensor) -> *const At {
     tensor.as_ptr().cast()
 }
 
-fn written(tensor: &Tensor) -> *mut At {
+pub(super) fn written(tensor: &Tensor) -> *mut At {
     tensor.as_ptr().cast_mut().cast()
 }
 
 /// Asserts what the kernels take for granted of a dense tensor.
-fn check(tensor: &Tensor, kind: Kind, shape: &[i64]) {
+pub(super) fn check(tensor: &Tensor, kind: Kind, shape: &[i64]) {
     assert_eq!(tensor.device(), tch::Device::Cpu, "a kernel was given a tensor of another device");
     assert_eq!(tensor.kind(), kind, "a kernel was given a tensor of another type");
     assert_eq!(tensor.size(), shape, "a kernel was given a tensor of another shape");
@@ -152,7 +152,7 @@ pub fn product_into(a: &Tensor, b: &Tensor, out: &Tensor, accumulate: bool) {
     unsafe { fedreplay_product(read(a), read(b), written(out), accumulate.into()) };
 }
 
-fn matrix(tensor: &Tensor) -> (i64, i64) {
+pub(super) fn matrix(tensor: &Tensor) -> (i64, i64) {
     assert!(serve_products(tensor), "a product was asked of a tensor that is not served");
     tensor.size2().expect("a matrix has two dimensions")
 }
@@ -173,7 +173,7 @@ impl Sequences {
     }
 }
 
-fn shape(heads: Heads, qkv: &Tensor) -> Shape {
+pub(super) fn shape(heads: Heads, qkv: &Tensor) -> Shape {
     let Heads { queries, keys, width, window } = heads;
     let (_, _, stride) = table(qkv);
     assert_eq!(stride as usize, (queries + 2 * keys) * width, "a row holds all heads of q, k and v");
