@@ -79,12 +79,14 @@ impl Browser {
 
     /// Drags the mouse from one place of an element to another, each as shares of its width and height.
     pub fn drag(&self, selector: &str, from: [f64; 2], to: [f64; 2]) {
+        // Two frames: the page hears of its own scrolling with the next one.
         let find = format!(
             "const e = document.querySelector({}); e.scrollIntoView({{block: 'center', behavior: 'instant'}}); \
+             for (let n = 0; n < 2; n += 1) await new Promise(requestAnimationFrame); \
              const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height];",
             json!(selector)
         );
-        let place: Vec<f64> = serde_json::from_value(self.script(&find)).expect("a rectangle");
+        let place: Vec<f64> = serde_json::from_value(self.promised(&find)).expect("a rectangle");
         let at = |share: [f64; 2]| {
             let [x, y] = [place[0] + share[0] * place[2], place[1] + share[1] * place[3]];
             json!({ "type": "pointerMove", "duration": 0, "x": x.round(), "y": y.round() })
