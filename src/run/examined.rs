@@ -30,7 +30,7 @@ pub struct ExaminedModel {
 
 /// A run's rows, for losses.
 pub struct ExaminedRows {
-    pub clients: Vec<ClientRows>,
+    pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
     pub objective: Objective,
     pub unusable_update: UnusableUpdate,
