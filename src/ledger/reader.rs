@@ -48,11 +48,14 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
     Ok(found)
 }
 
+/// [rows] Of a batch that is read.
+pub(super) const READ_ROWS: usize = 1 << 16;
+
 /// The record batches of one file.
 pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerError> {
     let file = File::open(path).map_err(LedgerError::io(path))?;
     ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(1 << 16).build())
+        .and_then(|builder| builder.with_batch_size(READ_ROWS).build())
         .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 

@@ -158,7 +158,7 @@ table! {
     LineageRow, "lineage" {
         order: u64, "index", "place of the order in the plan, from 0; its inputs come before it";
         round: u32, "index", "round that it belongs to, from 1; what precedes all training belongs to the first, what clients train alone to the last";
-        kind: &'static str, "name", "initial, given, train, cohort, member, control, aggregate, evaluate or examine";
+        kind: &'static str, "name", "initial, given, train, cohort, member, control, moments, aggregate, evaluate or examine";
         inputs: Option<String>, "indices", "orders whose results it reads, once for each use, separated by spaces; null where it reads none";
         code: String, "name", "kind and version of the code that computes it";
         engine: Option<String>, "BLAKE3", "hash of base model and numerics; null where neither changes the result";
@@ -172,7 +172,7 @@ table! {
     /// One row an executed order: wall-clock facts, outside of the digest.
     TimingRow, "orders" {
         order: u64, "index", "position of the order in the plan";
-        kind: String, "name", "initial, given, train, cohort, member, control, aggregate, evaluate or examine";
+        kind: String, "name", "initial, given, train, cohort, member, control, moments, aggregate, evaluate or examine";
         key: String, "BLAKE3", "hash of everything that the order depends on";
         from_store: bool, "flag", "whether the result was found in the store instead of computed";
         seconds: f64, "s", "wall-clock time of the computation";

@@ -1,10 +1,11 @@
 //! Writes a run's tables, a round at a time, and joins the rounds' files when the run is done.
 //!
-//! Each finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet` before the next one is counted as begun, so a
-//! killed run can be read up to its last finished round. [`LedgerWriter::finish`] joins them into `00001-RRRRR.parquet`.
+//! A finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet`, so a killed run can be read up to it; rounds that
+//! follow within a moment are written together after it. [`LedgerWriter::finish`] joins all into `00001-RRRRR.parquet`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::ArrowWriter;
@@ -13,7 +14,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::digest::{Chain, DIGEST_COLUMNS, chunk_hash, rows_digest};
-use super::reader::{batches, parts};
+use super::reader::{READ_ROWS, batches, parts};
 use super::stream::TableStream;
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
@@ -22,6 +23,10 @@ use crate::store::{Digest, atomic};
 const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Level 3 is where zstd's size stops falling fast on these columns.
 const ZSTD_LEVEL: i32 = 3;
+
+/// Rounds that end within this time of the last write wait for the next one: where all results are found and not computed, a
+/// whole run passes in less, and needs no files that would be joined at once.
+const PACE: Duration = Duration::from_millis(100);
 
 /// What one round adds to the tables.
 #[derive(Clone, Debug)]
@@ -50,6 +55,11 @@ impl Chunk {
 pub struct LedgerWriter {
     folder: PathBuf,
     chain: Chain,
+    /// Rounds that are not on disk yet.
+    waiting: Vec<ChunkBatches>,
+    /// Their first.
+    first_waiting: u32,
+    written_at: Instant,
 }
 
 impl LedgerWriter {
@@ -63,7 +73,7 @@ impl LedgerWriter {
     ) -> Result<Self, LedgerError> {
         let folder = run_folder.join("ledger");
         let chain = start_chain(&folder, genesis, population)?;
-        Ok(Self { folder, chain })
+        Ok(Self { folder, chain, waiting: vec![], first_waiting: 1, written_at: Instant::now() })
     }
 
     /// Writes a finished round and returns the digest of the run up to it.
@@ -72,12 +82,24 @@ impl LedgerWriter {
         let rows = rows_digest(&chunk_hashes(&ChunkBatches::of(&chunk)));
         let digest = self.chain.push(rows);
         (chunk.round.rows_digest, chunk.round.digest) = (rows.to_string(), digest.to_string());
-        let batches = ChunkBatches::of(&chunk);
-        // The round's own row comes last: a round whose row can be read is complete.
-        for (table, batch) in batches.named() {
-            write_batch(&self.folder.join(table).join(part_name(chunk.round.round, chunk.round.round)), batch)?;
+        self.waiting.push(ChunkBatches::of(&chunk));
+        if self.written_at.elapsed() >= PACE {
+            self.write_waiting()?;
         }
         Ok(digest)
+    }
+
+    fn write_waiting(&mut self) -> Result<(), LedgerError> {
+        for batches in std::mem::take(&mut self.waiting) {
+            let name = part_name(self.first_waiting, self.first_waiting);
+            // The round's own row comes last: a round whose row can be read is complete.
+            for (table, batch) in batches.named() {
+                write_batch(&self.folder.join(table).join(&name), batch)?;
+            }
+            self.first_waiting += 1;
+        }
+        self.written_at = Instant::now();
+        Ok(())
     }
 
     /// The digest of everything written so far.
@@ -85,11 +107,15 @@ impl LedgerWriter {
         self.chain.last()
     }
 
-    /// Joins the rounds' files of each table into one.
-    pub fn finish(&self) -> Result<Digest, LedgerError> {
+    /// Joins the rounds' files of each table, and what was not written yet, into one.
+    pub fn finish(&mut self) -> Result<Digest, LedgerError> {
+        let last = (self.first_waiting + self.waiting.len() as u32).saturating_sub(1);
         for table in TABLES {
-            join_parts(&self.folder.join(table))?;
+            let waiting = self.waiting.iter().flat_map(|batches| batches.named().filter(|(name, _)| *name == table));
+            let waiting: Vec<&RecordBatch> = waiting.map(|(_, batch)| batch).collect();
+            join_parts(&self.folder.join(table), &waiting, last)?;
         }
+        self.waiting.clear();
         Ok(self.chain.last())
     }
 }
@@ -185,21 +211,73 @@ pub(super) fn properties() -> WriterProperties {
         .build()
 }
 
-fn join_parts(folder: &Path) -> Result<(), LedgerError> {
+/// Joins the files of a table and the batches after them into one file, which holds the rounds up to `last`.
+fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), LedgerError> {
+    fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
     let parts = parts(folder)?;
-    let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(()) };
-    if parts.len() == 1 {
+    if parts.len() + waiting.len() == 0 || (parts.len() == 1 && waiting.is_empty()) {
         return Ok(());
     }
-    let joined = folder.join(part_name(first.first, last.last));
-    let schema = batches(&first.path)?.schema();
+    let schema = match (parts.first(), waiting.first()) {
+        (Some(part), _) => batches(&part.path)?.schema(),
+        (None, first) => first.expect("there are parts or batches").schema(),
+    };
+    let joined = folder.join(part_name(1, last));
     write_parquet(&joined, schema, |writer| {
         for part in &parts {
             for batch in batches(&part.path).map_err(|error| ParquetError::General(error.to_string()))? {
                 writer.write(&batch?)?;
             }
         }
+        // Cut as they are when they are read back, so that the file does not tell which rounds had been written before.
+        for batch in waiting {
+            for first in (0..batch.num_rows()).step_by(READ_ROWS) {
+                writer.write(&batch.slice(first, READ_ROWS.min(batch.num_rows() - first)))?;
+            }
+        }
         Ok(())
     })?;
-    parts.iter().try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
+    let mut before = parts.iter().filter(|part| part.path != joined);
+    before.try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failed round with more events than are read back at once.
+    fn chunk(round: u32) -> Chunk {
+        let batch =
+            |at_ns| EventRow { at_ns, kind: "round_opened", round: Some(round), client: None, task: None, bytes: 0 };
+        let events = (0..70_000).map(batch).collect();
+        let row = RoundRow { round, aggregator_round: round, status: "failed", ..RoundRow::default() };
+        Chunk { events, tasks: vec![], evaluations: vec![], lineage: vec![], round: row }
+    }
+
+    #[test]
+    fn the_joined_files_do_not_tell_when_rounds_were_written() {
+        let written = |at: &[u32]| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut writer = LedgerWriter::start(folder.path(), Digest::of(b"genesis"), std::iter::empty())
+                .expect("a writable folder");
+            for round in 1..=3 {
+                writer.append(chunk(round)).expect("a writable folder");
+                if at.contains(&round) {
+                    writer.write_waiting().expect("a writable folder");
+                    assert!(folder.path().join(format!("ledger/rounds/{round:05}-{round:05}.parquet")).is_file());
+                }
+            }
+            let digest = writer.finish().expect("a writable folder");
+            let files = TABLES.map(|table| {
+                let files: Vec<_> = fs::read_dir(folder.path().join("ledger").join(table)).expect("a folder").collect();
+                assert_eq!(files.len(), 1, "{table}");
+                fs::read(folder.path().join("ledger").join(table).join("00001-00003.parquet")).expect("one file")
+            });
+            (digest, files)
+        };
+        let at_once = written(&[]);
+        for at in [&[1, 2, 3][..], &[2], &[3], &[1]] {
+            assert!(written(at) == at_once, "written after rounds {at:?}");
+        }
+    }
 }

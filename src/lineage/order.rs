@@ -182,6 +182,15 @@ impl Order {
         }
     }
 
+    /// [tasks] Trainings that it is.
+    pub fn trainings(&self) -> usize {
+        match self {
+            Self::Train { .. } => 1,
+            Self::Cohort(members) => members.len(),
+            _ => 0,
+        }
+    }
+
     /// The orders whose results it needs, each once for each use.
     pub fn inputs(&self) -> Vec<OrderId> {
         match self {

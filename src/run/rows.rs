@@ -153,7 +153,6 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         ended_at_ns: task.ended_at.0,
         outcome: task.outcome.name(),
         fate: fate(task.outcome.tally()),
-        reason: None,
         counted_in_version: task.counted_in_version,
         staleness: task.counted_in_version.map(|_| task.staleness),
         bytes_down: task.bytes_down,
@@ -161,18 +160,7 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         compute_flops: task.compute_flops,
         training_ns: task.training_ns,
         energy_mj: task.energy_mj,
-        steps: None,
-        tokens: None,
-        target_tokens: None,
-        loss_first: None,
-        loss_last: None,
-        loss_mean: None,
-        reward_margin: None,
-        preference_accuracy: None,
-        update_norm: None,
-        weight: None,
-        update_key: None,
-        update_hash: None,
+        ..TaskRow::default()
     }
 }
 
@@ -245,18 +233,7 @@ pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
         in_flight: round.in_flight,
         bytes_down: round.bytes_down,
         bytes_up: round.bytes_up,
-        train_loss: None,
-        update_norm: None,
-        epsilon_spent: None,
-        model_key: None,
-        model_hash: None,
-        event_rows: 0,
-        task_rows: 0,
-        evaluation_rows: 0,
-        generation_rows: 0,
-        lineage_rows: 0,
-        rows_digest: String::new(),
-        digest: String::new(),
+        ..RoundRow::default()
     }
 }
 

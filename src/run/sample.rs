@@ -138,7 +138,7 @@ impl Check<'_> {
         let again = self.prepare(&targets, &settings.store, &mut sampled);
         let whole_round = sample.client.is_none().then_some(chosen.start);
         sampled.difference = self.executor.run(settings.workers, || self.compare(&targets, &again, whole_round))?;
-        sampled.trained = self.executor.finished().iter().filter(|order| order.kind == "train").count();
+        sampled.trained = self.executor.finished().iter().map(|order| order.trainings).sum();
         Ok(sampled)
     }
 

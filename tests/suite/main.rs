@@ -3,6 +3,7 @@
 mod adapters;
 mod bad_data;
 mod bad_input;
+mod browser;
 mod damage;
 mod data;
 mod determinism;
@@ -25,6 +26,7 @@ mod privacy;
 mod quickstart;
 mod real_data;
 mod record;
+mod report;
 mod samples;
 mod store;
 mod support;

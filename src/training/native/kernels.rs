@@ -89,7 +89,7 @@ unsafe extern "C" {
     );
     fn fedreplay_rotate(x: *mut At, cos: *const At, sin: *const At, sign: f64, heads: i64);
     fn fedreplay_swiglu(gate_up: *const At, product: *mut At);
-    fn fedreplay_swiglu_backward(gate_up: *const At, d_product: *const At, d_gate_up: *mut At);
+    fn fedreplay_swiglu_backward(gate_up: *mut At, d_product: *const At);
     fn fedreplay_cross_entropy(logits: *mut At, labels: *const At, weights: *const At, nats: *mut At);
     fn fedreplay_adamw(
         rule: *const AdamW,
@@ -274,15 +274,13 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     Ok(product)
 }
 
-/// See [`crate::training::ops::swiglu_backward`].
-pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+/// See [`crate::training::ops::swiglu_backward`]: the derivative is written over gate and up.
+pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) {
     let (kind, rows, width) = table(gate_up);
     assert!(width % 2 == 0, "gate and up are equally wide");
     check(d_product, kind, &[rows, width / 2]);
-    let d_gate_up = gate_up.f_empty_like()?;
-    // SAFETY: types, shapes and density were asserted above; the result is new and of the shape of `gate_up`.
-    unsafe { fedreplay_swiglu_backward(read(gate_up), read(d_product), written(&d_gate_up)) };
-    Ok(d_gate_up)
+    // SAFETY: types, shapes and density were asserted above; every place is read before it is written.
+    unsafe { fedreplay_swiglu_backward(written(gate_up), read(d_product)) };
 }
 
 /// See [`crate::training::ops::cross_entropy`].

@@ -190,12 +190,12 @@ void fedreplay_swiglu(const at::Tensor* gate_up, at::Tensor* product) {
   });
 }
 
-void fedreplay_swiglu_backward(const at::Tensor* gate_up, const at::Tensor* d_product, at::Tensor* d_gate_up) {
+void fedreplay_swiglu_backward(at::Tensor* gate_up, const at::Tensor* d_product) {
   int64_t inner = d_product->size(1);
   by_type(gate_up, [&](auto type) {
     using T = decltype(type);
     by_rows(d_product->size(0), inner, [&](int64_t first, int64_t last) {
-      fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), data<T>(d_gate_up), inner, first, last);
+      fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), inner, first, last);
     });
   });
 }
