@@ -29,7 +29,7 @@ fn play(world: &World, left_kib: u32, run: &str, store: &str) -> Option<Said> {
         let mut command = world.command_of("unshare");
         command.args(namespace).args(["sh", "-c", SCRIPT, "sh", &left_kib.to_string()]);
         command.args([env!("CARGO_BIN_EXE_fedreplay"), run, store]).stdin(Stdio::null());
-        Said::of(command.output().ok()?)
+        Some(Said::of(command.output().ok()?))
     };
     // Root may mount; others may where they are let into a namespace of users.
     [&["--mount"][..], &["--map-root-user", "--mount"]].into_iter().find_map(|namespace| {

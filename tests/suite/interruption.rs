@@ -85,7 +85,7 @@ fn of_two_processes_that_begin_one_run_the_second_is_refused() {
         assert!(
             matches!(codes, [Some(0), Some(2)] | [Some(2), Some(0)]),
             "{codes:?}: {}",
-            said[0].stderr + &said[1].stderr
+            [said[0].stderr.as_str(), said[1].stderr.as_str()].concat()
         );
         let refused = said.into_iter().find(|said| said.code == Some(2)).expect("one of them");
         let reasons = ["another process is running there", "already holds a run"];
