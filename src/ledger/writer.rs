@@ -251,7 +251,7 @@ mod tests {
             |at_ns| EventRow { at_ns, kind: "round_opened", round: Some(round), client: None, task: None, bytes: 0 };
         let events = (0..70_000).map(batch).collect();
         let row = RoundRow { round, aggregator_round: round, status: "failed", ..RoundRow::default() };
-        Chunk { events, tasks: vec![], evaluations: vec![], lineage: vec![], round: row }
+        Chunk { events, tasks: vec![], evaluations: vec![], generations: vec![], lineage: vec![], round: row }
     }
 
     #[test]
