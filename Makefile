@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test soak portable digests lint libtorch build fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart test soak portable digests lint libtorch browser build fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -18,6 +18,7 @@ test: libtorch
 	cargo test --release --workspace --locked
 	@[ -n "$$FEDREPLAY_REAL_DATA" ] || echo "$$(cargo test --release --locked --quiet --test suite real_data:: -- --list \
 		| grep -c ': test$$') tests of real files were not run: FEDREPLAY_REAL_DATA is not set"
+	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
 SOAK ?= 200
@@ -45,6 +46,11 @@ build: libtorch
 
 libtorch:
 	@tools/libtorch/install
+
+## Install the browser that tests of reports use: Debian's Chromium and its driver.
+browser:
+	@command -v chromedriver >/dev/null && command -v chromium >/dev/null || \
+		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core)
 
 ## Make the tiny base model and its federation again (about four minutes, nearly all of it pretraining).
 fixtures: libtorch

@@ -23,6 +23,7 @@ fn main() {
         .file("src/training/native/kernels.cpp")
         .file("src/training/native/gemm.cpp")
         .file("src/training/native/attention.cpp")
+        .file("src/training/native/decode.cpp")
         .compile("fedreplay_kernels");
     cc::Build::new()
         .cpp(true)

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod lineage;
 pub mod model;
 pub mod privacy;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod store;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::playing::Playing;
-use super::summary;
+use super::{report, summary};
 use crate::run::{Departure, RunError, fork};
 
 #[derive(Args)]
@@ -37,6 +37,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let departure = Departure { at_round: arguments.at_round, sets: arguments.sets.clone() };
     let summary = fork(run, &departure, &settings, &mut progress)?;
     progress.end();
+    report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);
     Ok(ExitCode::SUCCESS)
 }

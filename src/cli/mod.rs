@@ -8,23 +8,26 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
+mod asking;
 mod data;
 mod diff;
+mod eval;
 mod fork;
 mod import;
+mod judging;
 mod output;
 mod plan;
 mod playing;
 mod privacy;
 mod progress;
 mod replay;
+mod report;
 mod resume;
 mod run;
 mod store;
 mod summary;
 mod sweep;
 mod sweep_table;
-mod units;
 mod verify;
 
 use std::io::Write;
@@ -35,6 +38,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::output::say;
+use crate::report::units;
 use crate::run::RunError;
 use crate::training::restart_portably;
 
@@ -76,6 +80,10 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Write one HTML page that shows a run, or compares several.
+    Report(report::Arguments),
+    /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
+    Eval(Box<eval::Arguments>),
     /// Show, check and trim the store of results.
     Store(store::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
@@ -108,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Report(arguments) => report::main(&arguments),
+        Command::Eval(arguments) => eval::main(&arguments),
         Command::Store(arguments) => store::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),

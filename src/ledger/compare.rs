@@ -10,7 +10,7 @@ use super::digest::DIGEST_COLUMNS;
 use super::lineage::{Lineage, LineageEntry};
 use super::reader::{RoundChunks, read_table};
 use super::writer::{ChunkBatches, chunk_hashes};
-use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RoundRow, RunState, Table};
+use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
 
 /// The first thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,55 +78,33 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn compare(&self) -> Result<Option<Comparison>, LedgerError> {
-        let Some(first) = self.first()? else { return Ok(None) };
+        let [left, right] = self.both(|folder, _| read_table(folder, PopulationRow::NAME))?;
+        let population = first_difference(PopulationRow::NAME, &left, &right, 0);
+        let [left, right] = self.both(|folder, manifest| RoundChunks::read(folder, manifest.schema_version))?;
+        let chunks =
+            |read: &RoundChunks, folder: &Path| read.chunks().map_err(|reason| LedgerError::malformed(folder, reason));
+        let (left, right) = (chunks(&left, self.left_folder)?, chunks(&right, self.right_folder)?);
+        // Rounds of one digest have the same rows.
+        let mut others = left.iter().zip(&right).enumerate().filter(|(_, (left, right))| !has_same_rows(left, right));
+        let in_rounds = others.clone().find_map(|(row, (left, right))| compare_chunks(left, right, row as u32 + 1));
+        let event = others.find_map(|(row, (left, right))| {
+            first_difference(EventRow::NAME, &left.events, &right.events, row as u32 + 1)
+        });
+        let rounds = (left.len() != right.len())
+            .then(|| Difference(format!("one run has {} rounds, the other {}", left.len(), right.len())));
+        let start = (self.left.genesis != self.right.genesis).then(|| {
+            Difference(
+                "all rows are equal, but the runs start from other inputs: scenario, data, model or numerics".into(),
+            )
+        });
+        let Some(first) = population.or(in_rounds).or(rounds).or(start) else { return Ok(None) };
         let [key, result] = self.orders()?;
-        Ok(Some(Comparison { first, event: self.event()?, key, result }))
+        Ok(Some(Comparison { first, event, key, result }))
     }
 
     /// Reads the same of both.
     fn both<T>(&self, read: impl Fn(&Path, &Manifest) -> Result<T, LedgerError>) -> Result<[T; 2], LedgerError> {
         Ok([read(self.left_folder, &self.left)?, read(self.right_folder, &self.right)?])
-    }
-
-    fn first(&self) -> Result<Option<Difference>, LedgerError> {
-        let [left, right] = self.both(|folder, _| read_table(folder, PopulationRow::NAME))?;
-        if let Some(found) = first_difference(PopulationRow::NAME, &left, &right, 0) {
-            return Ok(Some(found));
-        }
-        let [left, right] = self.both(|folder, _| read_table(folder, RoundRow::NAME))?;
-        let rounds = left.num_rows().min(right.num_rows());
-        let may_differ: Vec<usize> = (0..rounds).filter(|&row| !has_same_rows(&left, &right, row)).collect();
-        if !may_differ.is_empty() {
-            let [left, right] = self.both(|folder, manifest| RoundChunks::read(folder, manifest.schema_version))?;
-            let chunks = |read: &RoundChunks, folder: &Path| {
-                read.chunks().map_err(|reason| LedgerError::malformed(folder, reason))
-            };
-            let (left, right) = (chunks(&left, self.left_folder)?, chunks(&right, self.right_folder)?);
-            let found = may_differ.iter().find_map(|&row| compare_chunks(&left[row], &right[row], row as u32 + 1));
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        if left.num_rows() != right.num_rows() {
-            let (left, right) = (left.num_rows(), right.num_rows());
-            return Ok(Some(Difference(format!("one run has {left} rounds, the other {right}"))));
-        }
-        let starts_alike = self.left.genesis == self.right.genesis;
-        Ok((!starts_alike).then(|| {
-            Difference(
-                "all rows are equal, but the runs start from other inputs: scenario, data, model or numerics".into(),
-            )
-        }))
-    }
-
-    fn event(&self) -> Result<Option<Difference>, LedgerError> {
-        let [left, right] = self.both(|folder, manifest| RoundChunks::read(folder, manifest.schema_version))?;
-        let chunks = |read: &RoundChunks| read.chunks().unwrap_or_default();
-        let (left, right) = (chunks(&left), chunks(&right));
-        let mut pairs = left.iter().zip(&right).enumerate();
-        Ok(pairs.find_map(|(row, (left, right))| {
-            first_difference(EventRow::NAME, &left.events, &right.events, row as u32 + 1)
-        }))
     }
 
     /// The first order with another key, and the first with another result.
@@ -180,9 +158,9 @@ pub fn compare_round(
         .find_map(|((table, recorded), (_, made))| first_difference(table, recorded, made, round)))
 }
 
-/// Whether the digests of a round's rows are there and agree.
-fn has_same_rows(left: &RecordBatch, right: &RecordBatch, row: usize) -> bool {
-    let digest = |rows: &RecordBatch| rows.column_by_name("rows_digest").map(|digests| cell_text(digests, row));
+/// Whether the digests of two rounds' rows are there and agree.
+fn has_same_rows(left: &ChunkBatches, right: &ChunkBatches) -> bool {
+    let digest = |chunk: &ChunkBatches| chunk.round.column_by_name("rows_digest").map(|digests| cell_text(digests, 0));
     digest(left).is_some() && digest(left) == digest(right)
 }
 

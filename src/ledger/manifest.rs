@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::places::{RowGroup, row_groups};
 use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
 use crate::store::{Digest, atomic};
 
@@ -41,33 +40,10 @@ pub struct Input {
 }
 
 /// A file of the run: its size and hash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     pub bytes: u64,
     pub blake3: Digest,
-    /// Of a table, where its row groups lie.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub row_groups: Vec<RowGroup>,
-}
-
-impl FileEntry {
-    fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len() as u64, blake3: Digest::of(bytes), row_groups: vec![] }
-    }
-
-    /// Size and hash of a plain file; of anything else, what no manifest lists.
-    fn read(path: &Path) -> Result<Self, LedgerError> {
-        // A link may lead anywhere, a pipe may never end: they are not followed.
-        if !fs::symlink_metadata(path).map_err(LedgerError::io(path))?.is_file() {
-            return Ok(Self { bytes: 0, ..Self::of(NOT_PLAIN) });
-        }
-        Ok(Self::of(&fs::read(path).map_err(LedgerError::io(path))?))
-    }
-
-    /// Whether it is a file, and not a link or a pipe.
-    pub(super) fn is_plain(&self) -> bool {
-        self.blake3 != Digest::of(NOT_PLAIN)
-    }
 }
 
 /// The contents of `manifest.json`.
@@ -174,8 +150,7 @@ impl Manifest {
         }
         for (name, expected) in &self.files {
             let path = run_folder.join(name);
-            let found = FileEntry::read(&path)?;
-            if (found.bytes, found.blake3) != (expected.bytes, expected.blake3) {
+            if FileEntry::of(&path)? != *expected {
                 return Err(LedgerError::malformed(path, CHANGED));
             }
         }
@@ -195,16 +170,13 @@ impl Manifest {
     /// Lists the scenario alone, as it stands in `run_folder`: `resume` relies on it.
     pub fn list_scenario(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
         let name = "scenario.ron";
-        self.files = BTreeMap::from([(name.to_owned(), FileEntry::read(&run_folder.join(name))?)]);
+        self.files = BTreeMap::from([(name.to_owned(), FileEntry::of(&run_folder.join(name))?)]);
         Ok(())
     }
 
     /// Hashes every file of the run into `files`.
     pub fn list_files(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
         self.files = files(run_folder)?;
-        for (name, groups) in row_groups(run_folder)? {
-            self.files.get_mut(&name).expect("its row groups were just read").row_groups = groups;
-        }
         Ok(())
     }
 }
@@ -212,6 +184,18 @@ impl Manifest {
 /// Said of a file whose bytes are not those that the run wrote.
 const CHANGED: &str = "it was changed after the run wrote it; the store keeps what was computed, so the scenario played \
                        into another folder goes on from there";
+
+impl FileEntry {
+    /// Size and hash of a plain file; of anything else, what no manifest lists.
+    fn of(path: &Path) -> Result<Self, LedgerError> {
+        // A link may lead anywhere, a pipe may never end: they are not followed.
+        if !fs::symlink_metadata(path).map_err(LedgerError::io(path))?.is_file() {
+            return Ok(Self { bytes: 0, blake3: Digest::of(NOT_PLAIN) });
+        }
+        let bytes = fs::read(path).map_err(LedgerError::io(path))?;
+        Ok(Self { bytes: bytes.len() as u64, blake3: Digest::of(&bytes) })
+    }
+}
 
 /// Stands for the contents of what is no plain file, such as a link or a pipe; no manifest has its hash.
 const NOT_PLAIN: &[u8] = b"fedreplay: not a plain file";
@@ -236,7 +220,7 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
             if kind.is_dir() {
                 folders.push(path);
             } else {
-                found.insert(name, FileEntry::read(&path)?);
+                found.insert(name, FileEntry::of(&path)?);
             }
         }
     }

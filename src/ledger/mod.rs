@@ -8,25 +8,27 @@ mod compare;
 mod digest;
 mod layout;
 mod lineage;
+mod locate;
 mod manifest;
-mod places;
 mod reader;
 pub(crate) mod schema;
 mod stream;
 mod tables;
 mod verify;
+mod waiting;
 mod writer;
 
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
-pub use places::RowGroup;
 pub use reader::{RoundChunks, read_table};
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
-pub use tables::{ClientDataRow, EvaluationRow, EventRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow};
+pub use tables::{
+    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow,
+};
 pub use verify::{UNFINISHED, verify};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};

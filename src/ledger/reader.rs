@@ -11,7 +11,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::writer::ChunkBatches;
-use super::{EvaluationRow, EventRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
 
 /// One file of a table, holding the rounds `first..=last`.
 #[derive(Clone, Debug)]
@@ -48,11 +48,14 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
     Ok(found)
 }
 
+/// [rows] Of a batch that is read.
+pub(super) const READ_ROWS: usize = 1 << 16;
+
 /// The record batches of one file.
 pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerError> {
     let file = File::open(path).map_err(LedgerError::io(path))?;
     ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(1 << 16).build())
+        .and_then(|builder| builder.with_batch_size(READ_ROWS).build())
         .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 
@@ -110,6 +113,7 @@ pub struct RoundChunks {
     events: RecordBatch,
     tasks: RecordBatch,
     evaluations: RecordBatch,
+    generations: Option<RecordBatch>,
     lineage: Option<RecordBatch>,
     rounds: RecordBatch,
 }
@@ -117,11 +121,13 @@ pub struct RoundChunks {
 impl RoundChunks {
     /// Reads the tables of the run in `run_folder`, whose manifest names this version of their schemas.
     pub fn read(run_folder: &Path, schema_version: u32) -> Result<Self, LedgerError> {
+        let is_new = schema_version > OLDEST_SCHEMA;
+        let optional = |table| is_new.then(|| read_table(run_folder, table)).transpose();
         // A round's own row is written last, so the rows of every round that is seen here are there by now.
         let rounds = read_table(run_folder, RoundRow::NAME)?;
-        let has_lineage = schema_version > OLDEST_SCHEMA;
         Ok(Self {
-            lineage: has_lineage.then(|| read_table(run_folder, LineageRow::NAME)).transpose()?,
+            generations: optional(GenerationRow::NAME)?,
+            lineage: optional(LineageRow::NAME)?,
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
@@ -144,43 +150,42 @@ impl RoundChunks {
         &self.rounds
     }
 
-    /// Without the rows of a round that is not finished, of which a run that goes on or was killed has some.
-    pub(super) fn of_finished_rounds(self) -> Result<Self, String> {
-        let cut = |rows: RecordBatch, column: &str| -> Result<RecordBatch, String> {
-            let counts = (0..self.rounds.num_rows()).map(|row| count(&self.rounds, column, row));
-            let finished = counts.sum::<Result<u64, String>>()?;
-            Ok(rows.slice(0, rows.num_rows().min(usize::try_from(finished).unwrap_or(usize::MAX))))
-        };
-        Ok(Self {
-            events: cut(self.events, "event_rows")?,
-            tasks: cut(self.tasks, "task_rows")?,
-            evaluations: cut(self.evaluations, "evaluation_rows")?,
-            lineage: self.lineage.map(|rows| cut(rows, "lineage_rows")).transpose()?,
-            rounds: self.rounds,
-        })
-    }
-
     /// The chunks in round order, or what does not add up.
     pub(super) fn chunks(&self) -> Result<Vec<ChunkBatches>, String> {
+        let (chunks, rest) = self.cut()?;
+        rest.iter().try_for_each(Cursor::exhausted)?;
+        Ok(chunks)
+    }
+
+    /// The same of a run that is not finished: rows of the round that is being written are passed over.
+    pub(super) fn finished_chunks(&self) -> Result<Vec<ChunkBatches>, String> {
+        Ok(self.cut()?.0)
+    }
+
+    fn cut(&self) -> Result<(Vec<ChunkBatches>, Vec<Cursor<'_>>), String> {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
+        let mut generations =
+            self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
         let mut lineage = self.lineage.as_ref().map(|rows| Cursor { table: LineageRow::NAME, rows, next: 0 });
+        let take = |cursor: &mut Option<Cursor>, column: &str, row: usize| match cursor {
+            Some(cursor) => cursor.take(count(&self.rounds, column, row)?).map(Some),
+            None => Ok(None),
+        };
         let mut chunks = Vec::with_capacity(self.rounds.num_rows());
         for row in 0..self.rounds.num_rows() {
             chunks.push(ChunkBatches {
                 events: events.take(count(&self.rounds, "event_rows", row)?)?,
                 tasks: tasks.take(count(&self.rounds, "task_rows", row)?)?,
                 evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
-                lineage: match &mut lineage {
-                    Some(lineage) => Some(lineage.take(count(&self.rounds, "lineage_rows", row)?)?),
-                    None => None,
-                },
+                generations: take(&mut generations, "generation_rows", row)?,
+                lineage: take(&mut lineage, "lineage_rows", row)?,
                 round: self.rounds.slice(row, 1),
             });
         }
-        [events, tasks, evaluations].iter().chain(&lineage).try_for_each(Cursor::exhausted)?;
-        Ok(chunks)
+        let cursors = [Some(events), Some(tasks), Some(evaluations), generations, lineage];
+        Ok((chunks, cursors.into_iter().flatten().collect()))
     }
 }
 

@@ -23,7 +23,7 @@ pub trait Table: Sized {
 macro_rules! table {
     ($(#[$meta:meta])* $row:ident, $name:literal { $($field:ident: $type:ty, $unit:literal, $meaning:literal;)+ }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $row {
             $(#[doc = concat!("[", $unit, "] -- ", $meaning)] pub $field: $type,)+
         }

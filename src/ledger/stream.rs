@@ -13,7 +13,7 @@ use parquet::arrow::ArrowWriter;
 use super::digest::{BLOCK_ROWS, Chain, ChunkHasher, DIGEST_COLUMNS, rows_digest};
 use super::layout::properties;
 use super::writer::{part_name, start_chain};
-use super::{EvaluationRow, EventRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
 /// One table under construction: at most a block of its rows is in memory, and a row group of compressed columns.
@@ -185,6 +185,7 @@ struct Tables {
     events: TableStream<EventRow>,
     tasks: TableStream<TaskRow>,
     evaluations: TableStream<EvaluationRow>,
+    generations: TableStream<GenerationRow>,
     lineage: TableStream<LineageRow>,
     rounds: TableStream<RoundRow>,
     event_rows: u64,
@@ -203,6 +204,7 @@ impl Tables {
             events: TableStream::create(folder)?,
             tasks: TableStream::create(folder)?,
             evaluations: TableStream::create(folder)?,
+            generations: TableStream::create(folder)?,
             lineage: TableStream::create(folder)?,
             rounds: TableStream::create(folder)?,
             event_rows: 0,
@@ -238,6 +240,7 @@ impl Tables {
             self.events.end_chunk()?,
             self.tasks.end_chunk()?,
             self.evaluations.end_chunk()?,
+            self.generations.end_chunk()?,
             self.lineage.end_chunk()?,
         ];
         let mut own = ChunkHasher::new(RoundRow::NAME);
@@ -257,6 +260,7 @@ impl Tables {
         self.events.finish(1, last)?;
         self.tasks.finish(1, last)?;
         self.evaluations.finish(1, last)?;
+        self.generations.finish(1, last)?;
         self.lineage.finish(1, last)?;
         rounds.finish(1, last)?;
         Ok(self.chain.last())

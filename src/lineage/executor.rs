@@ -276,7 +276,8 @@ impl<'a> Executor<'a> {
             Ok(value) => {
                 let Taken { id: order, key, .. } = taken;
                 let shelves = value.is_kept_by_a_client() && self.store.contains(key);
-                let finished = Finished { order, kind: taken.order.kind(), key, from_store, seconds };
+                let (kind, trainings) = (taken.order.kind(), taken.order.trainings());
+                let finished = Finished { order, kind, key, from_store, trainings, seconds };
                 self.lock().complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
             }
             Err(error) => self.fail(error),

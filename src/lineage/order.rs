@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 
+use super::exam::Exam;
 use super::release::Release;
 use crate::adapter::{Adapter, Layout};
 use crate::algorithm::ServerRule;
@@ -160,6 +161,8 @@ pub enum Order {
     },
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: OrderId, groups: Vec<Arc<Rows>>, objective: Objective },
+    /// The adapter of `model` before a benchmark.
+    Examine { model: OrderId, exam: Arc<dyn Exam> },
 }
 
 impl Order {
@@ -175,6 +178,16 @@ impl Order {
             Self::Moments { .. } => "moments",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
+            Self::Examine { .. } => "examine",
+        }
+    }
+
+    /// [tasks] Trainings that it is.
+    pub fn trainings(&self) -> usize {
+        match self {
+            Self::Train { .. } => 1,
+            Self::Cohort(members) => members.len(),
+            _ => 0,
         }
     }
 
@@ -195,7 +208,7 @@ impl Order {
                 let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));
                 std::iter::once(*server).chain(pairs).chain(variates).collect()
             }
-            Self::Evaluate { model, .. } => vec![*model],
+            Self::Evaluate { model, .. } | Self::Examine { model, .. } => vec![*model],
         }
     }
 }

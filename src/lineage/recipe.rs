@@ -88,6 +88,10 @@ impl Order {
             rows: Digest,
             objective: Objective,
         }
+        #[derive(Serialize)]
+        struct Examine {
+            exam: Digest,
+        }
         match self {
             Self::Initial { layout, seed } => {
                 let layout = key_of("fedreplay layout v1", &**layout).0;
@@ -119,8 +123,9 @@ impl Order {
             Self::Evaluate { groups, objective, .. } => {
                 let hashes: Vec<_> = groups.iter().map(|rows: &std::sync::Arc<Rows>| &rows.hashes).collect();
                 let rows = key_of("fedreplay evaluated rows v1", &hashes).0;
-                ("evaluate v3", true, text(&Evaluate { rows, objective: *objective }))
+                ("evaluate v4", true, text(&Evaluate { rows, objective: *objective }))
             }
+            Self::Examine { exam, .. } => ("examine v1", true, text(&Examine { exam: exam.key() })),
         }
     }
 }

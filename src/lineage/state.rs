@@ -15,6 +15,8 @@ pub struct Finished {
     pub kind: &'static str,
     pub key: Key,
     pub from_store: bool,
+    /// [tasks] Trainings that it is.
+    pub trainings: usize,
     /// [s] Wall-clock time.
     pub seconds: f64,
 }

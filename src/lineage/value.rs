@@ -25,6 +25,8 @@ pub enum Value {
     Cohort(Vec<Arc<Trained>>),
     /// Losses.
     Evaluated(Arc<Evaluated>),
+    /// What an exam gave, as its maker wrote it.
+    Examined(Arc<Vec<u8>>),
 }
 
 /// A client's adapter after local training, and how training went.
@@ -85,6 +87,8 @@ pub struct RowsLoss {
     pub target_tokens: u64,
     /// [nats/token, nats/pair of preference data] Mean over these; absent if it was not finite or there were none.
     pub loss: Option<f64>,
+    /// [1] Share of the target tokens than which none was likelier; none of preference data.
+    pub token_accuracy: Option<f64>,
     /// Of preference data.
     pub preference: Option<Ranking>,
 }
@@ -100,6 +104,7 @@ enum Stored {
     Moments(StoredMoments),
     TrainedKeeping(Vec<u8>, TrainedRecord, StoredMoments),
     CohortKeeping(Vec<(Vec<u8>, TrainedRecord, StoredMoments)>),
+    Examined(Vec<u8>),
 }
 
 /// Both moments and the number of steps.
@@ -143,21 +148,22 @@ impl Value {
             Self::Moments(moments) => of_moments(moments),
             Self::Trained(one) => trained(one),
             Self::Cohort(members) => key_of("fedreplay updates v1", &members.iter().map(trained).collect::<Vec<_>>()).0,
-            Self::Evaluated(evaluated) => key_of("fedreplay losses v1", &**evaluated).0,
+            Self::Evaluated(evaluated) => key_of("fedreplay losses v2", &**evaluated).0,
+            Self::Examined(bytes) => key_of("fedreplay sheet v1", &**bytes).0,
         }
     }
 
     /// The adapter of a model, an update or a control variate.
     ///
     /// # Panics
-    /// If the value is of losses or of a cohort: no order takes either for a model.
+    /// If the value is of losses, an exam or a cohort: no order takes one of them for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
             Self::Control(adapter) => adapter,
-            Self::Evaluated(_) | Self::Cohort(_) | Self::Moments(_) => {
-                unreachable!("losses, a cohort or moments were asked for an adapter")
+            Self::Evaluated(_) | Self::Examined(_) | Self::Cohort(_) | Self::Moments(_) => {
+                unreachable!("losses, an exam, a cohort or moments were asked for an adapter")
             }
         }
     }
@@ -215,6 +221,7 @@ impl Value {
                 }
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
+            Self::Examined(bytes) => Stored::Examined(Vec::clone(bytes)),
             Self::Cohort(members) if members.iter().all(|one| one.moments.is_some()) => {
                 let one = |one: &Arc<Trained>| {
                     let moments = one.moments.as_deref().expect("all have them");
@@ -257,6 +264,7 @@ impl Value {
                 Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
+            Stored::Examined(bytes) => Self::Examined(Arc::new(bytes)),
             Stored::Cohort(members) => {
                 let one = |(bytes, record)| Some(Arc::new(Trained { adapter: adapter(bytes)?, record, moments: None }));
                 Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)

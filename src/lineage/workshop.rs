@@ -1,7 +1,9 @@
 //! Computes one order from the values of its inputs.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use super::exam::Desk;
 use super::order::{Contribution, Control, Controls, Order};
 use super::release::Release;
 use super::value::{Evaluated, Ranking, RowsLoss, Trained, TrainedRecord, Value};
@@ -18,15 +20,16 @@ pub struct Workshop<'a> {
     trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
     store: &'a Store,
+    stop: &'a AtomicBool,
     engine: Digest,
 }
 
 impl<'a> Workshop<'a> {
     /// A workshop around a loaded base model. The store keeps what many orders need and none depends on, such as the
-    /// reference's log-probabilities.
-    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store) -> Self {
+    /// reference's log-probabilities. `stop` ends what takes long.
+    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store, stop: &'a AtomicBool) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
-        Self { trainer, unusable_update, store, engine }
+        Self { trainer, unusable_update, store, stop, engine }
     }
 
     /// What stands for base model and numerics in keys.
@@ -65,6 +68,10 @@ impl<'a> Workshop<'a> {
             Order::Moments { .. } => Ok(moments(inputs)),
             Order::Aggregate { contributions, release, rule, controls, .. } => {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
+            }
+            Order::Examine { exam, .. } => {
+                let desk = Desk { trainer: self.trainer, store: self.store, stop: self.stop };
+                Ok(Value::Examined(Arc::new(exam.take(&desk, inputs[0].adapter())?)))
             }
             Order::Evaluate { groups, objective, .. } => self.evaluate(inputs[0].adapter(), groups, *objective),
         }
@@ -148,7 +155,9 @@ fn likelihood(rows: &Rows, losses: &[SampleLoss]) -> RowsLoss {
     let nats: f64 = losses.iter().map(|row| row.nats).sum();
     let target_tokens: u64 = losses.iter().map(|row| u64::from(row.tokens)).sum();
     let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
-    RowsLoss { rows: rows.count() as u64, target_tokens, loss, preference: None }
+    let hits: u64 = losses.iter().map(|row| u64::from(row.hits)).sum();
+    let token_accuracy = loss.map(|_| hits as f64 / target_tokens as f64);
+    RowsLoss { rows: rows.count() as u64, target_tokens, loss, token_accuracy, preference: None }
 }
 
 /// The mean over a group's pairs.
@@ -157,7 +166,8 @@ fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
     let loss = Some(mean(|score| score.loss)).filter(|loss| loss.is_finite());
     let accuracy = mean(|score| f64::from(u8::from(score.is_right)));
     let preference = loss.map(|_| Ranking { margin: mean(|score| score.margin), accuracy });
-    RowsLoss { rows: rows.count() as u64, target_tokens: rows.target_tokens(), loss, preference }
+    let (rows, target_tokens) = (rows.count() as u64, rows.target_tokens());
+    RowsLoss { rows, target_tokens, loss, token_accuracy: None, preference }
 }
 
 /// The job of a training order; `inputs` are the model that it starts from, and what the client kept: its variate and its

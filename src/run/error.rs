@@ -3,6 +3,7 @@
 use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
 use crate::diversity::DiversityError;
+use crate::evaluation::EvaluationError;
 use crate::ledger::{LedgerError, is_out_of_space};
 use crate::lineage::OrderError;
 use crate::model::hub::HubError;
@@ -54,6 +55,8 @@ pub enum RunError {
     Adapter(#[from] AdapterError),
     #[error(transparent)]
     Order(#[from] OrderError),
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// Something else about the request is wrong.
     #[error("{0}")]
     Usage(String),
@@ -78,6 +81,7 @@ impl RunError {
             }
             Self::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => 2,
             Self::Hub(error) if error.is_of_the_asker() => 2,
+            Self::Evaluation(error) => error.exit_code(),
             Self::Order(OrderError::Interrupted) => 130,
             _ => 1,
         }

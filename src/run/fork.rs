@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::RunError;
 use super::folder::RunFolder;
 use super::play::{Observer, Prepared, Settings, refuse_plan, refuse_secret, what_changed};
+use super::shared::Shared;
 use super::summary::Summary;
 use crate::ledger::Manifest;
 use crate::scenario::Loaded;
@@ -36,7 +37,7 @@ pub fn fork(
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
     let loaded = Loaded::fork_of_run(run_folder, &manifest.scenario_folder, departure.at_round, &departure.sets)?;
-    let prepared = Prepared::new(&loaded, settings)?;
+    let prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
     let now = prepared.manifest(&loaded);
     let then = Manifest { scenario_hash: now.scenario_hash, ..manifest };
     if (&then.inputs_by_hash(), &then.numerics_class) != (&now.inputs_by_hash(), &now.numerics_class) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
 use super::client_states::ClientStates;
+use super::exams;
 use super::inputs::Inputs;
 use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::privacy::Protection;
@@ -138,6 +139,8 @@ impl<'a> Planner<'a> {
         let is_alone = self.is_alone();
         let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
         let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
+        let taken = if is_alone { &[][..] } else { &self.inputs.exams };
+        let exams = exams::order(taken, self.executor, model, self.server_round(scheduled), is_last);
         let orders = self.in_rounds..self.executor.count();
         self.in_rounds = orders.end;
         let planned = PlannedRound {
@@ -148,6 +151,7 @@ impl<'a> Planner<'a> {
             version,
             is_new: round.version.is_some(),
             evaluations,
+            exams,
             alone,
             counts_alike: is_alone,
             epsilon_spent: self.privacy.map(|privacy| privacy.epsilon(scheduled.number)),

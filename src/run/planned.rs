@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::exams::PlannedExam;
 use crate::lineage::{Executor, OrderId};
 
 /// The orders of one round.
@@ -19,6 +20,8 @@ pub struct PlannedRound {
     /// Whether the round made that model.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
+    /// Benchmarks of the model.
+    pub exams: Vec<PlannedExam>,
     /// Where nothing is aggregated: the evaluations of the clients' own models.
     pub alone: Vec<LocalBaseline>,
     /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
@@ -47,6 +50,7 @@ impl PlannedRound {
     pub fn demand(&self, executor: &Executor) {
         self.updates.iter().chain([&self.base, &self.model]).for_each(|&order| executor.demand(order));
         self.evaluations.iter().for_each(|evaluations| evaluations.demand(executor));
+        self.exams.iter().for_each(|exam| exam.demand(executor));
         self.alone.iter().for_each(|own| own.demand(executor));
     }
 }

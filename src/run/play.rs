@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use super::certificate::{self, Certificate};
 use super::folder::RunFolder;
 use super::inputs::Inputs;
 use super::privacy::Protection;
+use super::shared::Shared;
 use super::stage::{Course, Stage};
 use super::summary::{Summary, Totals};
 use super::timeline::{Timeline, schedule};
@@ -60,8 +62,21 @@ pub struct RoundReport {
 /// # Errors
 /// Anything wrong with the scenario or what it points to, before the folder is made; after that, failures of the machine.
 pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    play_sharing(loaded, settings, &mut Shared::default(), observer)
+}
+
+/// [`play`] with what runs before it have loaded.
+///
+/// # Errors
+/// As [`play`].
+pub fn play_sharing(
+    loaded: &Loaded,
+    settings: &Settings,
+    shared: &mut Shared,
+    observer: &mut dyn Observer,
+) -> Result<Summary, RunError> {
     let began = Instant::now();
-    let prepared = Prepared::new(loaded, settings)?;
+    let prepared = Prepared::new(loaded, settings, shared)?;
     let folder = RunFolder::create(&settings.out)?;
     prepared.play(loaded, &folder, settings, observer, began)
 }
@@ -86,7 +101,7 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
     manifest.check(&settings.out)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
-    let mut prepared = Prepared::new(&loaded, settings)?;
+    let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
     // What was computed before was computed under the grade of then.
     prepared.trust.grade =
         Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
@@ -164,7 +179,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
-    pub fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
+    pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
@@ -179,7 +194,7 @@ impl Prepared {
             scenario::Checkpointing::Never => Checkpointing::Never,
         };
         let numerics = Numerics { checkpointing, portable, ..settings.numerics.clone() };
-        let mut inputs = Inputs::load(loaded, settings.device, &numerics)?;
+        let mut inputs = Inputs::load(loaded, settings.device, &numerics, shared)?;
         let class = inputs.trainer.numerics_class();
         if portable && !class.is_portable() {
             let found = &class.device;
@@ -191,7 +206,7 @@ impl Prepared {
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
-        let trust = Trust::shown_by(&inputs.trainer)?;
+        let trust = shared.trust()?;
         let company = trust.company(execution, settings.device);
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
@@ -258,7 +273,8 @@ impl Prepared {
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, company, course, .. } = self;
-        let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &settings.store);
+        let unusable = loaded.scenario.training.unusable_update;
+        let workshop = Workshop::new(&inputs.trainer, unusable, &settings.store, settings.stop);
         let (together, keyed) = match company {
             Company::Ready(most) => (most, None),
             Company::Keyed(most) => (1, Some(most)),
@@ -283,11 +299,11 @@ impl Prepared {
         manifest.state = RunState::Done;
         manifest.rounds = totals.rounds;
         manifest.digest = Some(digest);
-        Certificate::of(folder.path(), &manifest, library_hashes())?.write(folder.path())?;
         let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
         let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
         // The manifest comes last: a run that says that it is done lacks nothing, wherever the program was killed.
         summary.write()?;
+        Certificate::of(folder.path(), &manifest, library_hashes())?.write(folder.path())?;
         manifest.list_files(folder.path())?;
         manifest.write(folder.path())?;
         Ok(summary)
@@ -320,7 +336,8 @@ fn class_text(class: &NumericsClass, company: Company) -> String {
 }
 
 pub(super) fn binary_hash() -> Digest {
+    static HASH: OnceLock<Digest> = OnceLock::new();
     // A program that cannot read itself still runs; its hash is then that of nothing.
-    let bytes = std::env::current_exe().and_then(fs::read).unwrap_or_default();
-    Digest::of(&bytes)
+    let read = || std::env::current_exe().and_then(fs::read).unwrap_or_default();
+    *HASH.get_or_init(|| Digest::of(&read()))
 }

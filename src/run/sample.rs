@@ -14,6 +14,7 @@ use super::plan::Planner;
 use super::planned::{Evaluations, PlannedRound};
 use super::play::{Prepared, Settings, what_changed};
 use super::replay::replayable;
+use super::shared::Shared;
 use super::stage::Course;
 use super::timeline::{Next, Rounds, ScheduledRound, Timeline};
 use super::trust::Company;
@@ -53,7 +54,7 @@ pub struct Sampled {
 /// As [`super::replay`]; and if the run has no such round, client, or update that counted.
 pub fn sample(run_folder: &Path, sample: &Sample, settings: &Settings) -> Result<Sampled, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
-    let prepared = Prepared::new(&loaded, settings)?;
+    let prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
     let now = prepared.manifest(&loaded);
     if now.genesis != manifest.genesis {
         return Ok(Sampled { difference: Some(what_changed(&manifest, &now)), ..Sampled::default() });
@@ -64,7 +65,7 @@ pub fn sample(run_folder: &Path, sample: &Sample, settings: &Settings) -> Result
         Course::Live(timeline) => as_recorded(*timeline, run_folder)?,
     };
     let none = Store::none();
-    let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &none);
+    let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &none, settings.stop);
     let (together, keyed) = match company {
         Company::Ready(most) => (most, None),
         Company::Keyed(most) => (1, Some(most)),
@@ -137,7 +138,7 @@ impl Check<'_> {
         let again = self.prepare(&targets, &settings.store, &mut sampled);
         let whole_round = sample.client.is_none().then_some(chosen.start);
         sampled.difference = self.executor.run(settings.workers, || self.compare(&targets, &again, whole_round))?;
-        sampled.trained = self.executor.finished().iter().filter(|order| order.kind == "train").count();
+        sampled.trained = self.executor.finished().iter().map(|order| order.trainings).sum();
         Ok(sampled)
     }
 

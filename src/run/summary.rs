@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::examine::LOSSES;
 use super::privacy::Spent;
 use crate::ledger::{Chunk, EvaluationRow, LedgerError};
 use crate::lineage::Ranking;
@@ -163,9 +164,10 @@ impl Totals {
 /// The loss that stands for a subject: on the test rows where there are any, else on all held-out rows. Clients trained
 /// alone are averaged as clients, each counting once; rows of one model are averaged by their tokens, and pairs as pairs.
 pub(super) fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
-    let last = rows.iter().filter(|row| row.subject == subject).map(|row| row.round).max()?;
+    let is_loss = |row: &&EvaluationRow| row.subject == subject && row.benchmark == LOSSES;
+    let last = rows.iter().filter(is_loss).map(|row| row.round).max()?;
     let of = |split: &str| {
-        let chosen = rows.iter().filter(|row| row.subject == subject && row.split == split && row.round == last);
+        let chosen = rows.iter().filter(is_loss).filter(|row| row.split == split && row.round == last);
         let weight = |row: &EvaluationRow| match (subject, row.reward_margin) {
             ("local", _) => 1.0,
             (_, None) => row.target_tokens as f64,

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
-use super::play::{Observer, Settings, play, resume};
+use super::play::{Observer, Settings, play_sharing, resume};
+use super::shared::Shared;
 use super::summary::Summary;
 use super::{RunError, folder};
 use crate::dataset::{BadRows, Federation, Twin, TwinSettings, write_split, write_twin};
@@ -35,7 +36,7 @@ pub trait SweepObserver {
 /// Plays what is missing of a sweep's cells into `out`, one after another. `settings` gives those of a run into a folder.
 ///
 /// # Errors
-/// As [`play`], for the first cell that fails; before any is played, where one of the scenarios is wrong or a folder
+/// As [`super::play`], for the first cell that fails; before any is played, where one of the scenarios is wrong or a folder
 /// holds another run.
 pub fn sweep<'a>(
     cells: &[Cell],
@@ -47,6 +48,7 @@ pub fn sweep<'a>(
     let loaded = cells.iter().map(|cell| Loaded::read(&cell.scenario, &cell.sets)).collect::<Result<Vec<_>, _>>()?;
     let states = cells.iter().zip(&loaded).map(|(cell, loaded)| state(&out.join(&cell.folder), loaded));
     let states = states.collect::<Result<Vec<_>, _>>()?;
+    let mut shared = Shared::default();
     let mut runs = Vec::with_capacity(cells.len());
     for (index, ((cell, loaded), state)) in cells.iter().zip(&loaded).zip(states).enumerate() {
         let settings = settings(out.join(&cell.folder))?;
@@ -55,7 +57,7 @@ pub fn sweep<'a>(
         }
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
-            None => play(loaded, &settings, observer)?,
+            None => play_sharing(loaded, &settings, &mut shared, observer)?,
             Some(RunState::Running) => resume(&settings, &[], observer)?,
             Some(RunState::Done) => Summary::read(&settings.out)?,
         };

@@ -60,10 +60,7 @@ impl Tasks<'_> {
 
     /// What clients minimise.
     pub fn objective(&self) -> Objective {
-        match self.scenario().training.objective {
-            scenario::Objective::Sft => Objective::Sft,
-            scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
-        }
+        objective(self.scenario())
     }
 
     /// [steps] Steps of a client's task.
@@ -141,6 +138,14 @@ fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
             let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
             final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
         }
+    }
+}
+
+/// What trainings and evaluations of a scenario minimise.
+pub fn objective(scenario: &Scenario) -> Objective {
+    match scenario.training.objective {
+        scenario::Objective::Sft => Objective::Sft,
+        scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
     }
 }
 

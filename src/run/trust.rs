@@ -30,10 +30,12 @@ impl Trust {
     /// Tests the loaded trainer.
     ///
     /// # Errors
-    /// If the same training twice gave different bits: nothing could be promised of such a run.
+    /// If the same training twice gave different bits: nothing could be promised of such a run. And if several threads were
+    /// asked for and gave other bits than one: keys of results do not name threads.
     pub fn shown_by(trainer: &Trainer) -> Result<Self, RunError> {
         let found = trainer.self_test().map_err(OrderError::Training)?;
         let fingerprint = trainer.fingerprint();
+        check_threads(&found, fingerprint.threads)?;
         let grade = claim(found.grade(), fingerprint.device).ok_or_else(|| RunError::NotRepeatable {
             device: format!("{} ({})", fingerprint.class.device, fingerprint.processor),
         })?;
@@ -64,9 +66,25 @@ fn claim(found: Grade, device: Device) -> Option<Grade> {
     Some(found.min(most)).filter(|&grade| grade != Grade::None)
 }
 
+fn check_threads(found: &SelfTest, threads: usize) -> Result<(), RunError> {
+    if threads == 1 || found.threads {
+        return Ok(());
+    }
+    Err(RunError::Usage(format!(
+        "--threads {threads} gives other bits than one thread on this machine in this precision; use --threads 1"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_refused_where_they_change_bits() {
+        let found = |threads| SelfTest { repeats: true, company: true, threads, portable: false };
+        assert!(check_threads(&found(false), 1).is_ok() && check_threads(&found(true), 3).is_ok());
+        assert!(check_threads(&found(false), 3).unwrap_err().to_string().contains("--threads 3"));
+    }
 
     #[test]
     fn no_more_is_claimed_than_was_found_or_could_be() {

@@ -6,7 +6,7 @@ use super::check::{Fault, check};
 use super::compare::{FieldDifference, field_differences};
 use super::federation::{Clients, network};
 use super::protocol::server;
-use super::spec::{Algorithm, Privacy, Protocol, Scenario, Selection};
+use super::spec::{Algorithm, OptimizerState, Privacy, Protocol, Scenario, Selection};
 use super::{Loaded, overrides};
 
 /// The scenario that is in force from a round on.
@@ -99,6 +99,12 @@ fn check_changed(before: &Scenario, now: &Scenario) -> Result<(), String> {
     if is_poisson(before) != is_poisson(now) {
         return Err("server.selection cannot become or cease to be Poisson in mid-run: its rounds wait for all".into());
     }
+    let rules = [before, now].map(|scenario| std::mem::discriminant(&scenario.training.optimizer));
+    if now.training.optimizer_state == OptimizerState::Kept && rules[0] != rules[1] {
+        return Err(
+            "training.optimizer cannot become one of another kind in mid-run where clients keep its moments".into()
+        );
+    }
     check_protocol(&before.server.protocol, &now.server.protocol)
 }
 
@@ -135,8 +141,8 @@ impl Loaded {
 
     /// Whether any part of the run selects clients by results.
     pub fn reads_results(&self) -> bool {
-        let scenarios = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
-        scenarios.into_iter().any(|scenario| {
+        let mut scenarios = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
+        scenarios.any(|scenario| {
             matches!(scenario.server.selection, Selection::PowerOfChoice { .. } | Selection::Oort { .. })
         })
     }

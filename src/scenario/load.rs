@@ -140,6 +140,7 @@ fn identified(scenario: &Scenario) -> Scenario {
     scenario.model.lora.initial = None;
     scenario.data.file = None;
     scenario.data.test_file = None;
+    scenario.evaluation.questions = None;
     if let Some(trace) = &mut scenario.population.trace {
         (trace.clients, trace.online) = (None, None);
     }

@@ -24,6 +24,8 @@ pub struct SampleLoss {
     pub nats: f64,
     /// Number of target tokens.
     pub tokens: u32,
+    /// Target tokens than which none was likelier.
+    pub hits: u32,
 }
 
 impl Trainer {
@@ -47,10 +49,11 @@ impl Trainer {
     fn evaluate_chunk(&self, parameters: &Parameters, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
         let packed = pack::pack(&self.base, &[Share { samples, weight: 0.0 }])?;
         let x = self.last_rows(parameters, &packed)?;
-        let nats = loss::cross_entropy(&self.base, &packed, &x, Weights::None)?.nats;
+        let losses = loss::cross_entropy(&self.base, &packed, &x, Weights::None)?;
         let of_row = |range: &std::ops::Range<usize>| SampleLoss {
-            nats: nats[range.clone()].iter().sum(),
+            nats: losses.nats[range.clone()].iter().sum(),
             tokens: range.len() as u32,
+            hits: losses.hits[range.clone()].iter().filter(|&&hit| hit).count() as u32,
         };
         Ok(packed.predictions.samples[0].iter().map(of_row).collect())
     }

@@ -64,7 +64,8 @@ mod tests {
         for name in ["libtorch_cpu.so", "libc10.so"] {
             assert!(built(name).ends_with(&hashes[name].to_string()), "{name}");
         }
-        let other = tempfile::tempdir().expect("a temporary folder").keep().join("libc10.so");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let other = folder.path().join("libc10.so");
         fs::write(&other, b"another").expect("a writable folder");
         assert_eq!(hash(&other), Some(Digest::of(b"another")), "another file is hashed for what it is");
     }

@@ -5,6 +5,7 @@
 mod attention;
 mod available;
 mod by_libtorch;
+mod decoding;
 mod error;
 mod evaluate;
 mod job;
@@ -31,6 +32,7 @@ mod self_test;
 mod tests;
 mod trainer;
 
+pub use decoding::{Decoder, Logits, Piece};
 pub use error::Error;
 pub use evaluate::SampleLoss;
 pub use job::{

@@ -25,6 +25,9 @@ const NEEDED: [(&str, &str); 8] = [
     ("CUBLASLT_WORKSPACE_SIZE", "1"),
 ];
 
+/// Memory of tensors that is kept for the next ones where the system does not tell what is free [byte].
+const KEPT_BYTES: u64 = 1 << 30;
+
 /// Variables that hold ATen, oneDNN and MKL to paths which every x86-64 processor with AVX2 and FMA has. Of MKL's values
 /// this alone gives the same bits on Intel's and AMD's.
 const PORTABLE: [(&str, &str); 3] =
@@ -46,9 +49,6 @@ pub fn restart_portably() -> std::io::Error {
         Err(error) => error,
     }
 }
-
-/// Memory of tensors that is kept for the next ones where the system does not tell what is free [byte].
-const KEPT_BYTES: u64 = 1 << 30;
 
 /// Call first in `main`, before any thread or tensor. Runs the program again, once, where a variable is not as needed;
 /// then loads CUDA's library where it is installed, and sets LibTorch's switches and one intra-op thread.

@@ -3,15 +3,15 @@
 use super::support::{World, files, hashed};
 
 #[test]
-fn two_runs_and_any_number_of_workers_write_the_same_bytes() {
+fn two_runs_and_any_number_of_workers_and_threads_write_the_same_bytes() {
     let world = World::new();
     let first = world.run("a", &["--workers", "1"]).succeeded();
     let expected = hashed(&world.path("a"));
     assert!(expected.iter().any(|(name, _)| name == "ledger/tasks/00001-00003.parquet"), "{expected:?}");
-    for (run, workers) in [("b", "1"), ("c", "2"), ("d", "4")] {
-        let again = world.run(run, &["--workers", workers]).succeeded();
-        assert_eq!(again.summary("digest"), first.summary("digest"), "{workers} workers");
-        assert!(hashed(&world.path(run)) == expected, "{workers} workers wrote other bytes");
+    for (run, workers, threads) in [("b", "1", "1"), ("c", "2", "1"), ("d", "4", "3"), ("e", "1", "2")] {
+        let again = world.run(run, &["--workers", workers, "--threads", threads]).succeeded();
+        assert_eq!(again.summary("digest"), first.summary("digest"), "{workers} workers, {threads} threads");
+        assert!(hashed(&world.path(run)) == expected, "{workers} workers with {threads} threads wrote other bytes");
     }
 }
 

@@ -124,7 +124,9 @@ fn verify_finds_any_changed_missing_or_added_file() {
         assert_eq!(said.code, Some(3), "{expected}: {}{}", said.stdout, said.stderr);
         assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
     };
-    let answered: Vec<_> = files(&run).into_iter().filter(|(name, _)| !name.starts_with("timing")).collect();
+    // Neither wall-clock figures nor the report, which can be made again, are answered for.
+    let is_answered = |name: &str| !name.starts_with("timing") && name != "report.html";
+    let answered: Vec<_> = files(&run).into_iter().filter(|(name, _)| is_answered(name)).collect();
     let places = answered.len() + 1;
     for (index, (name, bytes)) in answered.into_iter().enumerate() {
         let mut changed = bytes.clone();
@@ -153,31 +155,6 @@ fn verify_finds_any_changed_missing_or_added_file() {
     fs::remove_file(&events).expect("it is there");
     fs::remove_file(run.join("adapters/round-00002/adapter_config.json")).expect("it is there");
     check("adapters/round-00002/adapter_config.json: the file is missing");
-}
-
-#[test]
-fn verify_names_the_row_group_and_the_rounds_of_a_damaged_table() {
-    let world = World::new();
-    world.run("run", &[]).succeeded();
-    let path = world.path("run/ledger/tasks/00001-00003.parquet");
-    let bytes = fs::read(&path).expect("a table");
-    let check = |bytes: &[u8], expected: &str| {
-        fs::write(&path, bytes).expect("a writable file");
-        let said = world.fedreplay(&["verify", "run"]);
-        assert_eq!(said.code, Some(3));
-        assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
-    };
-    let changed = |place: usize| {
-        let mut changed = bytes.clone();
-        changed[place] ^= 1;
-        changed
-    };
-    // A Parquet file begins with a magic number of four bytes, and ends with its footer.
-    check(&changed(4), "ledger/tasks/00001-00003.parquet: its hash is");
-    check(&changed(4), "it differs in row group 0 (rounds 1 to 3)");
-    check(&changed(bytes.len() - 9), "it differs outside of its row groups: in its header or footer");
-    check(&bytes[..bytes.len() / 2], "it differs in row group 0 (rounds 1 to 3)");
-    check(&[&bytes[..], b"x"].concat(), "it differs outside of its row groups");
 }
 
 #[test]
@@ -253,7 +230,7 @@ fn nothing_in_the_digest_names_this_machine() {
         looked_at += 1;
     }
     assert!(looked_at >= 7, "{looked_at} files");
-    for table in ["population", "events", "tasks", "rounds", "evaluations"] {
+    for table in ["population", "events", "tasks", "rounds", "evaluations", "lineage"] {
         let rows = read_table(&world.path("run"), table).expect("a table");
         let schema = rows.schema();
         for field in schema.fields().iter().filter(|field| *field.data_type() == arrow::datatypes::DataType::Utf8) {

@@ -4,6 +4,7 @@ mod algorithm;
 mod batches;
 mod change;
 mod data;
+mod evaluation;
 mod execution;
 pub(super) mod fidelity;
 mod network;
@@ -18,6 +19,7 @@ pub use algorithm::{Algorithm, Correction, FirstMoment, Mean, Momentum, SecondMo
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use change::Change;
 pub use data::{BadRows, Columns, LastQuestion, Masking, PairForm, Partition};
+pub use evaluation::{Benchmark, Evaluation};
 pub use execution::{Checkpointing, Execution, Grouping, Numerics};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
@@ -283,24 +285,6 @@ pub enum UnusableUpdate {
     ZeroWeight,
     /// The run ends with an error.
     EndRun,
-}
-
-/// What is measured, and how often.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Evaluation {
-    /// [rounds] Evaluate after every so many rounds, and always before the first and after the last.
-    #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
-    pub every: u32,
-    /// Also train every client alone, for as many local steps as a client of every round would take, and evaluate that.
-    #[serde(default)]
-    pub local_baseline: bool,
-}
-
-impl Default for Evaluation {
-    fn default() -> Self {
-        Self { every: 1, local_baseline: false }
-    }
 }
 
 /// What is kept beside the tables. Nothing here changes a digest.

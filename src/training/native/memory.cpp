@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -14,9 +13,9 @@
 namespace fedreplay {
 namespace {
 
-// Smaller blocks are the C library's, which keeps those itself. Larger ones than PAGE lie on huge pages, where the system
+// Smaller blocks are the C library's, which keeps those itself. Blocks from HUGE on lie on huge pages, where the system
 // has them.
-constexpr size_t SMALLEST = 1 << 17, PAGE = 2 << 20;
+constexpr size_t SMALLEST = 1 << 14, PAGE = 1 << 12, HUGE = 2 << 20;
 
 class Keeper final : public c10::Allocator {
  public:
@@ -40,31 +39,31 @@ class Keeper final : public c10::Allocator {
   }
 
  private:
-  // A free block of that size or up to a quarter more, or a new one.
+  // A free block of that size or up to a quarter more, or a new one; null where there is no memory.
   void* take(size_t bytes) {
+    const size_t size = (bytes + PAGE - 1) / PAGE * PAGE;
     std::lock_guard<std::mutex> guard(lock_);
-    auto found = free_.lower_bound(bytes);
-    if (found != free_.end() && found->first <= bytes + bytes / 4) {
+    auto found = free_.lower_bound(size);
+    if (found != free_.end() && found->first <= size + size / 4) {
       void* block = found->second;
       kept_ -= found->first;
       taken_.emplace(block, found->first);
       free_.erase(found);
       return block;
     }
-    void* block = fresh(bytes);
+    void* block = fresh(size);
     if (!block) {
       release_all();
-      block = fresh(bytes);
+      block = fresh(size);
     }
+    if (block) taken_.emplace(block, size);
     return block;
   }
 
-  void* fresh(size_t bytes) {
-    const size_t alignment = bytes >= PAGE ? PAGE : 64, size = (bytes + alignment - 1) / alignment * alignment;
-    void* block = std::aligned_alloc(alignment, size);
-    if (!block) return nullptr;
-    if (alignment == PAGE) madvise(block, size, MADV_HUGEPAGE);
-    taken_.emplace(block, size);
+  static void* fresh(size_t size) {
+    void* block = nullptr;
+    if (posix_memalign(&block, size >= HUGE ? HUGE : PAGE, size) != 0) return nullptr;
+    if (size >= HUGE) madvise(block, size, MADV_HUGEPAGE);
     return block;
   }
 
@@ -87,8 +86,12 @@ class Keeper final : public c10::Allocator {
     taken_.erase(found);
     // What is kept may be of shapes that do not come again, so all of it goes, not this block.
     if (kept_ + size > most_) release_all();
-    free_.emplace(size, block);
-    kept_ += size;
+    if (size > most_) {
+      std::free(block);
+    } else {
+      free_.emplace(size, block);
+      kept_ += size;
+    }
     return true;
   }
 

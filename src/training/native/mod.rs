@@ -1,5 +1,6 @@
 //! The only unsafe code of the program: calls into the C++ shim, loading of CUDA's library, and shared frozen tensors.
 
+pub mod decode;
 pub mod kernels;
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -170,3 +171,22 @@ impl<T> std::ops::Deref for Frozen<T> {
 // target of an in-place operation, and gradients are never asked of them). LibTorch's reference counts are atomic and
 // reading a tensor from several threads is safe.
 unsafe impl<T: Send> Sync for Frozen<T> {}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn memory_of_a_large_tensor_serves_the_next_of_about_that_size() {
+        super::keep_memory(1 << 30);
+        let zeros = |length: i64| Tensor::zeros([length], (Kind::Float, Device::Cpu));
+        let place = |tensor: Tensor| tensor.data_ptr();
+        let first = place(zeros(7_000_003));
+        assert_eq!(place(zeros(6_900_000)), first, "a little smaller");
+        assert_ne!(place(zeros(5_000_000)), first, "too small to take so much");
+        assert_ne!(place(zeros(7_100_000)), first, "larger");
+        let next = zeros(7_000_003);
+        assert_eq!(next.data_ptr(), first);
+        assert_eq!(f64::try_from(next.abs().max()).unwrap(), 0.0);
+    }
+}

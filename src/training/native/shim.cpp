@@ -9,6 +9,7 @@
 #include <torch/version.h>
 
 #include "attention.h"
+#include "decode.h"
 #include "gemm.h"
 #include "kernels.h"
 #include "memory.h"
@@ -106,6 +107,45 @@ void fedreplay_attend_backward(const fedreplay::Shape* shape, int64_t count, con
   });
 }
 
+// Packs b, `[inner, columns]` given by its strides, for `fedreplay_product_packed`; `into` is dense and large enough.
+int64_t fedreplay_packed_size(int64_t inner, int64_t columns) { return fedreplay::packed_size(inner, columns); }
+
+void fedreplay_pack(const at::Tensor* b, at::Tensor* into) {
+  const fedreplay::Matrix from{data<float>(b), b->stride(0), b->stride(1)};
+  fedreplay::pack(from, b->size(0), b->size(1), data<float>(into));
+}
+
+// out = a b, f32, dense a and out, b packed. Work is shared by panels of columns; no element depends on how.
+void fedreplay_product_packed(const at::Tensor* a, const at::Tensor* packed, at::Tensor* out) {
+  const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
+  const int64_t rows = a->size(0), inner = a->size(1), columns = out->size(1);
+  const int64_t panels = (columns + 31) / 32, work = std::max<int64_t>(1, rows * inner * 32);
+  at::parallel_for(0, panels, std::max<int64_t>(1, (1 << 19) / work), [&](int64_t first, int64_t last) {
+    fedreplay::gemm_packed(left, data<float>(packed), inner, 0, inner, data<float>(out) + first * 32, columns, false, rows,
+                           first * 32, std::min(columns, last * 32));
+  });
+}
+
+// Attention of `count` pieces over the caches of their sequences: piece i has rows[i] new rows from starts[i] on, the first
+// of them at positions[i] of the sequence in slot slots[i]. `keys` and `values` hold all slots, `capacity` positions each.
+void fedreplay_attend_cached(const fedreplay::Shape* shape, int64_t count, const int64_t* starts, const int64_t* rows,
+                             const int64_t* positions, const int64_t* slots, int64_t capacity, const at::Tensor* qkv,
+                             at::Tensor* keys, at::Tensor* values, at::Tensor* out) {
+  by_type(qkv, [&](auto type) {
+    using T = decltype(type);
+    at::parallel_for(0, count * shape->kv_heads, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; i++) {
+        const int64_t piece = i / shape->kv_heads, head = i % shape->kv_heads;
+        const int64_t at = (slots[piece] * shape->kv_heads + head) * capacity * shape->width;
+        fedreplay::attend_cached<T>(*shape, head, rows[piece], positions[piece],
+                                    {data<T>(keys) + at, data<T>(values) + at},
+                                    data<T>(qkv) + starts[piece] * shape->qkv_stride,
+                                    data<T>(out) + starts[piece] * shape->out_stride);
+      }
+    });
+  });
+}
+
 void fedreplay_rms_norm(const at::Tensor* x, const at::Tensor* weight, double eps, at::Tensor* y, at::Tensor* inverse) {
   int64_t width = x->size(1);
   by_type(x, [&](auto type) {
@@ -150,12 +190,12 @@ void fedreplay_swiglu(const at::Tensor* gate_up, at::Tensor* product) {
   });
 }
 
-void fedreplay_swiglu_backward(const at::Tensor* gate_up, const at::Tensor* d_product, at::Tensor* d_gate_up) {
+void fedreplay_swiglu_backward(at::Tensor* gate_up, const at::Tensor* d_product) {
   int64_t inner = d_product->size(1);
   by_type(gate_up, [&](auto type) {
     using T = decltype(type);
     by_rows(d_product->size(0), inner, [&](int64_t first, int64_t last) {
-      fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), data<T>(d_gate_up), inner, first, last);
+      fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), inner, first, last);
     });
   });
 }
