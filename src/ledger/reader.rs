@@ -150,19 +150,25 @@ impl RoundChunks {
         &self.rounds
     }
 
+    /// Without the rows of a round that is not finished, of which a run that goes on or was killed has some.
+    pub(super) fn of_finished_rounds(self) -> Result<Self, String> {
+        let cut = |rows: RecordBatch, column: &str| -> Result<RecordBatch, String> {
+            let counts = (0..self.rounds.num_rows()).map(|row| count(&self.rounds, column, row));
+            let finished = counts.sum::<Result<u64, String>>()?;
+            Ok(rows.slice(0, rows.num_rows().min(usize::try_from(finished).unwrap_or(usize::MAX))))
+        };
+        Ok(Self {
+            events: cut(self.events, "event_rows")?,
+            tasks: cut(self.tasks, "task_rows")?,
+            evaluations: cut(self.evaluations, "evaluation_rows")?,
+            generations: self.generations.map(|rows| cut(rows, "generation_rows")).transpose()?,
+            lineage: self.lineage.map(|rows| cut(rows, "lineage_rows")).transpose()?,
+            rounds: self.rounds,
+        })
+    }
+
     /// The chunks in round order, or what does not add up.
     pub(super) fn chunks(&self) -> Result<Vec<ChunkBatches>, String> {
-        let (chunks, rest) = self.cut()?;
-        rest.iter().try_for_each(Cursor::exhausted)?;
-        Ok(chunks)
-    }
-
-    /// The same of a run that is not finished: rows of the round that is being written are passed over.
-    pub(super) fn finished_chunks(&self) -> Result<Vec<ChunkBatches>, String> {
-        Ok(self.cut()?.0)
-    }
-
-    fn cut(&self) -> Result<(Vec<ChunkBatches>, Vec<Cursor<'_>>), String> {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
@@ -184,8 +190,9 @@ impl RoundChunks {
                 round: self.rounds.slice(row, 1),
             });
         }
-        let cursors = [Some(events), Some(tasks), Some(evaluations), generations, lineage];
-        Ok((chunks, cursors.into_iter().flatten().collect()))
+        let cursors = [Some(&events), Some(&tasks), Some(&evaluations), generations.as_ref(), lineage.as_ref()];
+        cursors.into_iter().flatten().try_for_each(Cursor::exhausted)?;
+        Ok(chunks)
     }
 }
 

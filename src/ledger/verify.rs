@@ -89,7 +89,10 @@ impl Rows {
     /// Computes the digests again from the rows, and the keys from the lineage.
     fn verify(&mut self, run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
         let population = read_table(run_folder, PopulationRow::NAME).map_err(|error| error.to_string())?;
-        let read = RoundChunks::read(run_folder, manifest.schema_version).map_err(|error| error.to_string())?;
+        let mut read = RoundChunks::read(run_folder, manifest.schema_version).map_err(|error| error.to_string())?;
+        if manifest.state == RunState::Running {
+            read = read.of_finished_rounds()?;
+        }
         let last = self.verify_chain(&read, &chunk_hash(PopulationRow::NAME, &population, &[]), manifest)?;
         let (rounds, expected) = (read.rounds().num_rows(), manifest.rounds as usize);
         if rounds != expected && manifest.state == RunState::Done {
@@ -112,8 +115,7 @@ impl Rows {
             true => chain.push_chunks(&[*population]),
             false => chain.push(rows_digest(&[*population])),
         };
-        let chunks = if manifest.state == RunState::Done { read.chunks() } else { read.finished_chunks() };
-        for (round, chunk) in (1..).zip(chunks?) {
+        for (round, chunk) in (1..).zip(read.chunks()?) {
             let hashes = chunk_hashes(&chunk);
             let rows = rows_digest(&hashes);
             let expected = if is_old { chain.push_chunks(&hashes) } else { chain.push(rows) };
