@@ -58,14 +58,16 @@ pub fn compare(left_folder: &Path, right_folder: &Path) -> Result<Option<Compari
     if is_done && left.digest == right.digest && left.schema_version == right.schema_version {
         return Ok(None);
     }
-    let pair = Pair { left_folder, right_folder, left, right };
-    match pair.compare() {
-        Err(error @ (LedgerError::Malformed { .. } | LedgerError::Parquet { .. })) => {
-            let first = Difference(error.to_string());
-            Ok(Some(Comparison { first, event: None, key: None, result: None }))
-        }
-        compared => compared,
-    }
+    Pair { left_folder, right_folder, left, right, by_rows: false }.compared()
+}
+
+/// The same by the rows alone, whatever digests the runs state: what a run recorded is what is put to the proof.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_rows(left_folder: &Path, right_folder: &Path) -> Result<Option<Comparison>, LedgerError> {
+    let (left, right) = (Manifest::read(left_folder)?, Manifest::read(right_folder)?);
+    Pair { left_folder, right_folder, left, right, by_rows: true }.compared()
 }
 
 /// Two runs with their manifests.
@@ -74,9 +76,21 @@ struct Pair<'a> {
     right_folder: &'a Path,
     left: Manifest,
     right: Manifest,
+    /// Whether rows are looked at even where the digests that stand beside them agree.
+    by_rows: bool,
 }
 
 impl Pair<'_> {
+    fn compared(&self) -> Result<Option<Comparison>, LedgerError> {
+        match self.compare() {
+            Err(error @ (LedgerError::Malformed { .. } | LedgerError::Parquet { .. })) => {
+                let first = Difference(error.to_string());
+                Ok(Some(Comparison { first, event: None, key: None, result: None }))
+            }
+            compared => compared,
+        }
+    }
+
     fn compare(&self) -> Result<Option<Comparison>, LedgerError> {
         let [left, right] = self.both(|folder, _| read_table(folder, PopulationRow::NAME))?;
         let population = first_difference(PopulationRow::NAME, &left, &right, 0);
@@ -85,7 +99,8 @@ impl Pair<'_> {
             |read: &RoundChunks, folder: &Path| read.chunks().map_err(|reason| LedgerError::malformed(folder, reason));
         let (left, right) = (chunks(&left, self.left_folder)?, chunks(&right, self.right_folder)?);
         // Rounds of one digest have the same rows.
-        let mut others = left.iter().zip(&right).enumerate().filter(|(_, (left, right))| !has_same_rows(left, right));
+        let is_other = |left, right| self.by_rows || !has_same_rows(left, right);
+        let mut others = left.iter().zip(&right).enumerate().filter(|(_, (left, right))| is_other(left, right));
         let in_rounds = others.clone().find_map(|(row, (left, right))| compare_chunks(left, right, row as u32 + 1));
         let event = others.find_map(|(row, (left, right))| {
             first_difference(EventRow::NAME, &left.events, &right.events, row as u32 + 1)

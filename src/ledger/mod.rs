@@ -18,7 +18,7 @@ mod verify;
 mod waiting;
 mod writer;
 
-pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round};
+pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};

@@ -82,7 +82,7 @@ impl Certificate {
             binary: manifest.binary_hash,
             libtorch,
             numerics_class: manifest.numerics_class.clone(),
-            numerics: manifest.numerics.clone(),
+            numerics: deciding(&manifest.numerics),
             grade: manifest.grade.clone(),
             genesis: manifest.genesis,
             population: population_of(run_folder)?,
@@ -220,6 +220,15 @@ pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Diffe
     let differences = [certificate.check().err(), against];
     found.extend(differences.into_iter().flatten().map(|what| Difference(format!("certificate: {what}"))));
     Ok(found)
+}
+
+/// The machine's arithmetic without the number of threads: it changes no bit, so it is not claimed.
+fn deciding(numerics: &serde_json::Value) -> serde_json::Value {
+    let mut numerics = numerics.clone();
+    if let Some(fields) = numerics.as_object_mut() {
+        fields.remove("threads");
+    }
+    numerics
 }
 
 /// What the digests of a run are chained from.

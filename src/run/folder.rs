@@ -103,7 +103,8 @@ fn refuse_occupied(path: &Path) -> Result<(), RunError> {
     match is_unused(path) {
         Ok(true) => Ok(()),
         Ok(false) => occupied("other files"),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // It is to be made, or cannot be: making it says why.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
         Err(error) => Err(LedgerError::io(path)(error).into()),
     }
 }

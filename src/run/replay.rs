@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::RunError;
 use super::play::{Observer, Settings, play, refuse_plan, refuse_secret, what_changed};
-use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare};
+use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows};
 use crate::scenario::Loaded;
 use crate::store::Store;
 
@@ -26,7 +26,7 @@ pub fn replay(
         // Other inputs give other rows: the cause says more than the first of its effects.
         return Ok(Some(Difference(what_changed(&manifest, &again))));
     }
-    let found = compare(run_folder, &settings.out)?.map(|found| found.first);
+    let found = compare_rows(run_folder, &settings.out)?.map(|found| found.first);
     Ok(found.or_else(|| (manifest.digest != again.digest).then(|| Difference(what_changed(&manifest, &again)))))
 }
 

@@ -165,6 +165,7 @@ fn means_of_products_are_another_model_than_means_of_factors() {
     play("edges", "FedProx(mean: Products)");
     world.write("scenario.ron", &scenario("FedAvg(mean: Products)", PROTOCOLS[5].1));
     world.run("hierarchical", &[]).succeeded();
+    world.write("scenario.ron", &scenario("FedAvg(mean: Products)", PROTOCOLS[0].1));
     let private = r#"privacy={"FedLlmBenchDp":{}}"#;
     world.run("private", &["--set", private]).refused(2, &["algorithm.mean", "factors"]);
 }
