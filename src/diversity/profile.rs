@@ -133,7 +133,7 @@ mod tests {
         let found: Vec<_> = profile.languages.iter().map(|(name, count)| (name.as_str(), *count)).collect();
         assert_eq!(found, [("?", 1), ("eng", 1), ("fr", 1)]);
         assert_eq!(profile.main_language(), "?");
-        assert_eq!((profile.samples, profile.asked.max, profile.preference), (3, 16, None));
+        assert_eq!((profile.samples, profile.asked.max, profile.preference), (3, 15, None));
     }
 
     #[test]

@@ -8,7 +8,9 @@ const ROW: &str = r#"{"instruction": "i", "response": "r"}"#;
 
 /// What is wrong, the file, what the error says, and how many rows are left out where bad ones are; none if the file is
 /// refused all the same.
-fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>, Option<u32>)> {
+type Case = (&'static str, Vec<u8>, Vec<&'static str>, Option<u32>);
+
+fn cases() -> Vec<Case> {
     let dialogue = |turns: &str| format!(r#"[{{"conversations": [{turns}]}}, {{"conversations": [{GOOD}]}}]"#);
     const GOOD: &str = r#"{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}"#;
     let invalid = [b"[{\"instruction\": \"\xff\", ".as_slice(), b"\"response\": \"r\"}]"].concat();

@@ -163,11 +163,10 @@ fn means_of_products_are_another_model_than_means_of_factors() {
     assert_ne!(last_adapter(&world, "factors"), last_adapter(&world, "products"));
     assert!((factors - products).abs() < 0.2, "{factors} and {products}");
     play("edges", "FedProx(mean: Products)");
-    world.write("scenario.ron", &scenario("FedAvg(mean: Products)", PROTOCOLS[5].1));
-    world.run("hierarchical", &[]).succeeded();
-    world.write("scenario.ron", &scenario("FedAvg(mean: Products)", PROTOCOLS[0].1));
     let private = r#"privacy={"FedLlmBenchDp":{}}"#;
     world.run("private", &["--set", private]).refused(2, &["algorithm.mean", "factors"]);
+    world.write("scenario.ron", &scenario("FedAvg(mean: Products)", PROTOCOLS[5].1));
+    world.run("hierarchical", &[]).succeeded();
 }
 
 #[test]
