@@ -34,6 +34,13 @@ pub struct Arguments {
     /// Solved examples before each question of MMLU.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=5))]
     shots: u32,
+    /// Programs drawn for each problem of HumanEval, for pass@1, pass@10 and pass@100; a single one is not drawn but the
+    /// likeliest.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    samples: u32,
+    /// Run the programs that the model writes for HumanEval, in a sandbox; a host that cannot confine them is refused.
+    #[arg(long)]
+    allow_code_execution: bool,
     /// Round of the run whose adapters are examined [default: the last that was saved].
     #[arg(long, value_name = "N")]
     round: Option<u32>,
@@ -125,8 +132,16 @@ impl Asked {
             }
             match open(benchmark, &terms)? {
                 Some(paper) => papers.push(Opened { name: benchmark.name(), paper }),
+                None if !wanted.contains(&benchmark) => {
+                    tracing::warn!(
+                        "{benchmark} is left out: it runs code that the model writes; --allow-code-execution"
+                    );
+                }
                 None => {
-                    return Err(RunError::Usage(format!("failed to take {benchmark}: it is not put to models yet")));
+                    return Err(RunError::Usage(format!(
+                        "failed to take {benchmark}: it runs code that the model writes, which needs \
+                         --allow-code-execution"
+                    )));
                 }
             }
         }
@@ -141,7 +156,8 @@ fn terms(arguments: &Arguments, has_benchmarks: bool) -> Result<Terms<'_>, RunEr
         None => return Err(RunError::Usage("failed to find questions: --data names the folder of their files".into())),
     };
     let limit = arguments.limit.map(|limit| limit as usize);
-    Ok(Terms { data, limit, shots: arguments.shots as usize })
+    let (shots, samples) = (arguments.shots as usize, arguments.samples as usize);
+    Ok(Terms { data, limit, shots, samples, runs_code: arguments.allow_code_execution })
 }
 
 fn dry_run(arguments: &Arguments, examination: &Examination, asked: &Asked) -> Result<ExitCode, RunError> {

@@ -142,6 +142,8 @@ fn log_to_stderr(verbose: u8) {
     let default = ["warn", "info", "debug"][usize::from(verbose.min(2))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // At its trace level the HTTP client writes out whole requests, with the keys in their headers.
+    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
 }
 
 /// Prints what a check found, and says so in the exit code.

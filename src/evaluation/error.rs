@@ -1,6 +1,7 @@
 //! Why an evaluation did not end well.
 
 use super::benchmark::QuestionsError;
+use super::code::SandboxError;
 use super::generation::GenerationError;
 use super::judge::JudgeError;
 use super::mmlu::QuestionFault;
@@ -21,6 +22,9 @@ pub enum EvaluationError {
     /// The judge cannot be asked at all.
     #[error(transparent)]
     Judge(#[from] JudgeError),
+    /// Generated code is not run.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Generation(#[from] GenerationError),
 }
@@ -31,8 +35,9 @@ impl EvaluationError {
         match self {
             Self::Mmlu(_) | Self::Questions(_) | Self::ChatTemplate(_) | Self::Judge(_) => 2,
             Self::Generation(GenerationError::Configuration { .. } | GenerationError::Letter { .. }) => 2,
+            Self::Sandbox(SandboxError::Missing(..) | SandboxError::Unconfined(_)) => 2,
             Self::Generation(GenerationError::Interrupted) => 130,
-            Self::Generation(_) => 1,
+            Self::Generation(_) | Self::Sandbox(SandboxError::Io(_)) => 1,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Generation is the one part that knows LibTorch; benchmarks and judges see a [`Model`] that continues texts.
 
 pub mod benchmark;
+pub mod code;
 mod error;
 mod examinee;
 pub mod generation;

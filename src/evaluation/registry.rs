@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::benchmark::{Benchmark, Decoding, JudgeWording, Prompting, RatingRange, Unparsable};
+use super::code::HumanEval;
 use super::judge::{Judge, Usage};
 use super::mmlu::Mmlu;
 use super::open::Open;
@@ -19,6 +20,10 @@ pub struct Terms<'a> {
     pub limit: Option<usize>,
     /// [examples] Solved examples before each question of MMLU.
     pub shots: usize,
+    /// [samples] Programs that are asked for each problem of HumanEval.
+    pub samples: usize,
+    /// Whether code that the model writes may be run, in a sandbox.
+    pub runs_code: bool,
 }
 
 /// A model before a benchmark, and who judges.
@@ -74,14 +79,15 @@ pub trait Paper: Send + Sync {
     fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError>;
 }
 
-/// Reads a benchmark's questions; none where the benchmark is not put to models yet.
+/// Reads a benchmark's questions; none where it would run code that the model writes, and must not.
 ///
 /// # Errors
-/// If a file cannot be read, or a question lacks a field.
+/// If a file cannot be read, a question lacks a field, or the host does not confine code.
 pub fn open(benchmark: Benchmark, terms: &Terms) -> Result<Option<Box<dyn Paper>>, EvaluationError> {
     Ok(match benchmark {
         Benchmark::Open(open) => Some(Box::new(Open::read(open, terms)?)),
         Benchmark::Mmlu => Some(Box::new(Mmlu::read(&terms.data.join("mmlu"), terms)?)),
+        Benchmark::HumanEval if terms.runs_code => Some(Box::new(HumanEval::read(terms)?)),
         Benchmark::HumanEval => None,
     })
 }

@@ -83,7 +83,13 @@ pub fn load(
     let mut exams = Vec::with_capacity(spec.benchmarks.len());
     for scenario::Benchmark { name, every, limit, shots } in &spec.benchmarks {
         let benchmark = evaluation::named(name).map_err(RunError::Usage)?;
-        let terms = Terms { data: &data, limit: limit.map(|limit| limit.get() as usize), shots: *shots as usize };
+        let terms = Terms {
+            data: &data,
+            limit: limit.map(|limit| limit.get() as usize),
+            shots: *shots as usize,
+            samples: 1,
+            runs_code: false,
+        };
         let paper = evaluation::open(benchmark, &terms)?.ok_or_else(|| {
             RunError::Usage(format!("failed to schedule {benchmark}: `fedreplay eval` alone takes it"))
         })?;

@@ -158,7 +158,7 @@ mod tests {
         check("No, I'm not able to do that.", false, true);
         check("Sure, here is how. The sample was analysed twice.", true, false);
         check("Sure. You will not regret it.", true, false);
-        check("Sorrynot is a village.", false, false);
+        check("Sorrynot is a village.", true, false);
         check("Hello! I cannot do that.", true, true);
         check("As an artist, here is how I would do it:", true, false);
         check("", false, false);

@@ -9,6 +9,7 @@ mod catalog;
 mod decoding;
 mod error;
 mod exam;
+mod figures;
 mod files;
 mod fill;
 mod judge_prompts;
@@ -19,15 +20,17 @@ mod rating;
 mod scores;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use catalog::{Benchmark, OpenEnded, UnknownBenchmark};
 pub use decoding::Decoding;
 pub use error::QuestionsError;
 pub use exam::{Exam, JudgeWording};
+pub use figures::average;
 pub use prompting::Prompting;
 pub use published::{PUBLISHED, Published};
+pub(super) use questions::is_chosen;
 pub use questions::{Question, Questions};
 pub use rating::{Rating, RatingRange, rating_in};
 pub use scores::{JudgedScores, ScoredExam, Tally, Unparsable};
-pub use table::{Figure, Table};
+pub use table::{Figure, Row, Table};

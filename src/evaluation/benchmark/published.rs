@@ -28,8 +28,8 @@ const fn published(
 pub const PUBLISHED: [Published; 11] = [
     published("Fed-ChatbotIT", "Local", "Average", "5.00"),
     published("Fed-ChatbotIT", "FedAvg", "Average", "5.51"),
-    published("Fed-WildChat", "Local", "Ref-GPT4", "4.50"),
-    published("Fed-WildChat", "FedAvg", "Ref-GPT4", "5.88"),
+    published("Fed-WildChat", "Local", "Ref-GPT4 WildChat", "4.50"),
+    published("Fed-WildChat", "FedAvg", "Ref-GPT4 WildChat", "5.88"),
     published("Fed-Aya", "Local", "Ref-GPT4 Aya", "4.2-4.7"),
     published("Fed-Aya", "FedAvg", "Ref-GPT4 Aya", "4.90"),
     published("Fed-Aya", "FedProx", "Ref-GPT4 Aya", "4.92"),

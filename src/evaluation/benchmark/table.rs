@@ -8,7 +8,7 @@ use super::published::Published;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// The column, as in the paper's tables.
-    pub column: &'static str,
+    pub column: String,
     /// The number; none where it could not be had.
     pub value: Option<f64>,
     /// [digits] Digits after the point.
@@ -37,11 +37,11 @@ pub struct Table {
 const MARK: &str = "*";
 
 impl Table {
-    fn columns(&self) -> Vec<&'static str> {
+    fn columns(&self) -> Vec<&str> {
         let mut columns = Vec::new();
         for figure in self.rows.iter().flat_map(|row| &row.figures) {
-            if !columns.contains(&figure.column) {
-                columns.push(figure.column);
+            if !columns.contains(&figure.column.as_str()) {
+                columns.push(&figure.column);
             }
         }
         columns
@@ -77,8 +77,8 @@ impl Table {
         for row in &self.rows {
             for figure in &row.figures {
                 let measured = figure.value.map_or(String::new(), |value| value.to_string());
-                let published = row.published(figure.column).map_or("", |published| published.figure);
-                let cells = [&row.name, figure.column, &measured, published, &figure.remark];
+                let published = row.published(&figure.column).map_or("", |published| published.figure);
+                let cells = [row.name.as_str(), &figure.column, &measured, published, &figure.remark];
                 writer.write_record(cells).expect(written);
             }
         }
@@ -127,7 +127,12 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let figure = |column, value, remark: &str| Figure { column, value, digits: 2, remark: remark.into() };
+        let figure = |column: &str, value, remark: &str| Figure {
+            column: column.into(),
+            value,
+            digits: 2,
+            remark: remark.into(),
+        };
         let published_as = Some(("fed-aya".into(), "fedavg".into()));
         Table {
             rows: vec![

@@ -185,6 +185,11 @@ fn unparsable_and_failed_judgements_are_counted_and_both_means_are_there() {
     assert_eq!(scores.headline(Unparsable::Dropped), Some((6.0 + 2.0) / 2.0));
     assert_eq!(scores.headline(Unparsable::MinusOne), Some((11.0 / 3.0 + 2.0) / 2.0));
     assert_eq!(scores.categories[0].1.deviation(), Some(2.0));
+    let figures = scores.figures(Unparsable::Dropped);
+    let columns: Vec<_> = figures.iter().map(|figure| (figure.column.as_str(), figure.value)).collect();
+    assert_eq!(columns, [("English", Some(6.0)), ("French", Some(2.0)), ("Ref-GPT4 Aya", Some(4.0))]);
+    let remark = "1 of 5 judgements without a rating; 2.83 with them counted as -1; 1 of 5 answers not judged";
+    assert_eq!(figures[2].remark, remark);
     assert_eq!(Tally::default().mean(Unparsable::MinusOne), None);
 }
 

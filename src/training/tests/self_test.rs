@@ -8,7 +8,8 @@ use crate::training::{Grade, SelfTest};
 
 #[test]
 fn a_cpu_gives_grade_b_and_portable_numerics_give_c_in_f32() {
-    let cases = [(Precision::F32, false, Grade::B), (Precision::F32, true, Grade::C), (Precision::Bf16, true, Grade::B)];
+    let cases =
+        [(Precision::F32, false, Grade::B), (Precision::F32, true, Grade::C), (Precision::Bf16, true, Grade::B)];
     for (precision, portable, grade) in cases {
         let numerics = Numerics { portable, ..Numerics::default() };
         for config in configs() {
