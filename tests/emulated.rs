@@ -25,13 +25,29 @@ const PREPARED: [(&str, &str); 11] = [
     ("MKL_CBWR", "COMPATIBLE"),
 ];
 
-/// Fields of small runs that between them reach all of training: methods, optimisers, dropout, rounding, noise.
-const RUNS: [&[&str]; 4] = [
+/// Fields of small runs that between them reach all of training: methods, optimisers, dropout, rounding, preferences.
+const RUNS: [&[&str]; 5] = [
     &[],
     &["model.lora.dropout=0.1", "algorithm=FedAdam"],
-    &["algorithm=Scaffold", "training.optimizer=Sgd(momentum: 0.9)"],
+    &["algorithm=Scaffold", "training.optimizer=Sgd"],
     &["model.precision=Int8", "model.arithmetic=F32"],
+    &["training.objective=Dpo", "data.file=pairs.json", "data.test_file=test_pairs.json"],
 ];
+
+/// Pairs of answers: those of six clients, and those that none of them has.
+fn write_pairs(world: &World) {
+    let pair = |client: usize, n: usize| {
+        serde_json::json!({
+            "prompt": format!("Say something of thing {n}."),
+            "chosen": format!("Thing {n} is good for {client}."),
+            "rejected": format!("I hate number {n}."),
+        })
+    };
+    let rows = |client: usize| serde_json::Value::from_iter((0..8).map(|n| pair(client, n)));
+    let clients: serde_json::Map<_, _> = (0..6).map(|client| (format!("user-{client}"), rows(client))).collect();
+    world.write("pairs.json", &serde_json::Value::Object(clients).to_string());
+    world.write("test_pairs.json", &rows(6).to_string());
+}
 
 fn run(world: &World, out: &str, sets: &[&str], program: &[&str]) -> Said {
     let mut command = world.command_of(program[0]);
@@ -48,6 +64,7 @@ fn one_digest_on_this_processor_and_on_emulated_ones_of_both_makers() {
     let binary = env!("CARGO_BIN_EXE_fedreplay");
     for (number, sets) in RUNS.iter().enumerate() {
         let world = World::new();
+        write_pairs(&world);
         let own = run(&world, "own", sets, &[binary]).succeeded();
         for processor in PROCESSORS {
             let emulated = run(&world, processor, sets, &["qemu-x86_64", "-cpu", processor, binary]).succeeded();
