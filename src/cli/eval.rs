@@ -222,6 +222,7 @@ fn print(row: &EvaluationRow) {
     let failed = if row.failed > 0 { format!(", {} failed", row.failed) } else { String::new() };
     match row.score {
         Some(score) => say!("{of:<44} {score:.4} of {} questions{failed}", row.rows),
+        None if row.benchmark != LOSSES => say!("{of:<44} no score of {} questions{failed}", row.rows),
         None => {
             let share = |name: &str, value: Option<f64>| {
                 value.map_or(String::new(), |value| format!(", {name} {:.1} %", 100.0 * value))
