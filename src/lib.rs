@@ -5,6 +5,7 @@ pub mod algorithm;
 pub mod cli;
 pub mod dataset;
 pub mod evaluation;
+pub mod export;
 pub mod ledger;
 pub mod lineage;
 pub mod model;

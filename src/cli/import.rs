@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
+use super::output::{self, note, say};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::scenario::import_script;
@@ -13,6 +15,9 @@ use crate::scenario::import_script;
 pub struct Arguments {
     /// The script, which is read and never run.
     script: PathBuf,
+    /// Print one line of JSON instead, with the scenario's text in it.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints the scenario on stdout, and what could not be carried over on stderr.
@@ -23,9 +28,12 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let imported = import_script(&name, &text)
         .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;
-    print!("{}", imported.scenario);
+    match arguments.json {
+        true => say!("{}", json!({ "scenario": imported.scenario, "left_out": imported.left_out })),
+        false => output::text(format_args!("{}", imported.scenario)),
+    }
     for left_out in &imported.left_out {
-        eprintln!("not carried over: {left_out}");
+        note!("not carried over: {left_out}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,9 @@
 
 mod data;
 mod diff;
+mod export;
 mod import;
+mod ls;
 mod output;
 mod plan;
 mod playing;
@@ -18,20 +20,23 @@ mod privacy;
 mod progress;
 mod replay;
 mod resume;
+mod round_line;
 mod run;
+mod show;
 mod summary;
 mod sweep;
+mod table;
+mod tail;
 mod units;
 mod verify;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use self::output::say;
+use self::output::{note, say};
 use crate::run::RunError;
 
 /// Set when the process is asked to stop.
@@ -70,6 +75,14 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Show a run at a glance: figures, curves, outcomes, devices, stragglers.
+    Show(show::Arguments),
+    /// List the runs in a folder with state, rounds, losses and digest.
+    Ls(ls::Arguments),
+    /// Follow a run until it ends.
+    Tail(tail::Arguments),
+    /// Write a run in the form of another program: Perfetto, TensorBoard, CSV, PEFT, Weights & Biases.
+    Export(export::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
@@ -99,13 +112,16 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Show(arguments) => show::main(&arguments),
+        Command::Ls(arguments) => ls::main(&arguments),
+        Command::Tail(arguments) => tail::main(&arguments),
+        Command::Export(arguments) => export::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {
-        // A closed stderr changes no exit code.
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        note!("error: {error}");
         ExitCode::from(error.exit_code())
     })
 }

@@ -1,11 +1,11 @@
 //! Progress on stderr: a bar on a terminal, and one line a round everywhere.
 
-use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::units;
+use super::output::note;
+use super::round_line::RoundLine;
 use crate::run::{Observer, RoundReport};
 
 /// How often the bar is drawn while nothing is finished.
@@ -45,30 +45,14 @@ impl Observer for Progress {
     }
 
     fn round(&mut self, report: &RoundReport) {
-        let row = &report.row;
-        let line = format!(
-            "[ROUND {}/{}] {} at {} | {} clients: {} counted, {} late, {} dropped, {} cancelled | train loss {}, loss {} | {} down, {} up",
-            row.round,
-            report.rounds,
-            row.status,
-            units::clock(row.closed_at_ns),
-            row.dispatched,
-            row.counted,
-            row.late,
-            row.dropped,
-            row.cancelled,
-            units::loss(row.train_loss),
-            units::loss(report.loss),
-            units::bytes(row.bytes_down),
-            units::bytes(row.bytes_up),
-        );
-        self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(u64::from(row.counted)));
+        let line = RoundLine::from(report);
+        self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(u64::from(report.row.counted)));
         self.bar.set_message(self.to_train());
         self.bar.inc(1);
         if self.bar.is_hidden() {
-            let _ = writeln!(std::io::stderr(), "{line}");
+            note!("{line}");
         } else {
-            self.bar.println(line)
+            self.bar.println(line.to_string())
         }
     }
 }

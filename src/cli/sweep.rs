@@ -1,13 +1,12 @@
 //! `fedreplay sweep`: plays a scenario in many settings and compares them.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
-use super::output::say;
+use super::output::{note, say};
 use super::playing::Playing;
 use super::progress::Progress;
 use super::units;
@@ -52,7 +51,7 @@ struct Watcher(Progress);
 impl SweepObserver for Watcher {
     fn cell(&mut self, index: usize, cells: usize, cell: &Cell) -> &mut dyn Observer {
         let seed = cell.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-        let _ = writeln!(std::io::stderr(), "[CELL {}/{cells}] {}{seed}", index + 1, cell.setting);
+        note!("[CELL {}/{cells}] {}{seed}", index + 1, cell.setting);
         &mut self.0
     }
 }

@@ -23,6 +23,15 @@ pub fn loss(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 
+/// A number with about five digits that count, whatever its size.
+pub fn figure(value: f64) -> String {
+    match value.abs() {
+        size if size == 0.0 || (size >= 1.0 && size.fract() == 0.0 && size < 1e6) => format!("{value}"),
+        size if (1e-3..1e5).contains(&size) => format!("{value:.*}", if size < 10.0 { 4 } else { 2 }),
+        _ => format!("{value:.3e}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +43,7 @@ mod tests {
         assert_eq!(clock(3_723_000_000_000), "1:02:03");
         assert_eq!(loss(None), "-");
         assert_eq!(loss(Some(1.23456)), "1.2346");
+        let figures = [0.0, 3.0, 1.23456, 123.456, 1.5e9, 2.5e-7].map(figure);
+        assert_eq!(figures, ["0", "3", "1.2346", "123.46", "1.500e9", "2.500e-7"]);
     }
 }

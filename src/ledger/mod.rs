@@ -11,6 +11,7 @@ mod schema;
 mod stream;
 mod tables;
 mod verify;
+mod view;
 mod writer;
 
 pub use digest::{Chain, chunk_hash};
@@ -20,6 +21,7 @@ pub use schema::{SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
 pub use tables::{ClientDataRow, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
 pub use verify::{Difference, compare, verify};
+pub use view::{RunTables, TableView};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
 

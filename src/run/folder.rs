@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::RunError;
 use crate::ledger::{LedgerError, Manifest};
@@ -48,7 +49,15 @@ impl RunFolder {
         let name = path.join("lock");
         let unwritable = |source| LedgerError::Unwritable { path: path.to_owned(), source };
         let file = File::create(&name).map_err(unwritable)?;
-        match file.try_lock() {
+        let first = file.try_lock();
+        // Whoever only looks holds it for an instant.
+        let locked = if matches!(first, Err(TryLockError::WouldBlock)) {
+            std::thread::sleep(LOOKING);
+            file.try_lock()
+        } else {
+            first
+        };
+        match locked {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
             Err(TryLockError::WouldBlock) => {
                 Err(RunError::Usage(format!("failed to write to {}: another process is running there", path.display())))
@@ -56,6 +65,15 @@ impl RunFolder {
             Err(TryLockError::Error(source)) => Err(LedgerError::io(&name)(source).into()),
         }
     }
+}
+
+/// Longer than [`is_being_written`] holds a lock.
+const LOOKING: Duration = Duration::from_millis(20);
+
+/// Whether a process is writing to the run's folder now. One that was killed holds no lock any more.
+pub fn is_being_written(path: &Path) -> bool {
+    let Ok(file) = File::open(path.join("lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Whether a run was begun in a folder.

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Reading;
+use crate::cli::output::say;
 use crate::dataset::{ClientData, Content, Row, Spread, Tokeniser, twin_of};
 use crate::ledger::{ClientDataRow, write_table};
 use crate::run::RunError;
@@ -41,7 +42,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let twin = data.clients.first().and_then(|client| twin_of(&client.id));
     figures.print(data.kind, twin, data.skipped.len(), ruler.unit());
     if arguments.json {
-        println!("{}", figures.json(twin, data.skipped.len(), ruler.unit()));
+        say!("{}", figures.json(twin, data.skipped.len(), ruler.unit()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,22 +119,22 @@ impl Figures {
             format!("{:.0} ± {:.0}, {} to {}", spread.mean, spread.deviation, spread.min, spread.max)
         };
         if let Some(twin) = twin {
-            println!("note        a synthetic twin of {twin}: its text is generated");
+            say!("note        a synthetic twin of {twin}: its text is generated");
         }
-        println!("kind        {kind}");
-        println!("clients     {}", self.samples.len());
-        println!("samples     {}", self.samples.iter().sum::<u64>());
-        println!("a client    {} samples", spread(&self.samples));
-        println!("instruction {} {unit}", spread(&self.instructions));
-        println!("response    {} {unit}", spread(&self.responses));
+        say!("kind        {kind}");
+        say!("clients     {}", self.samples.len());
+        say!("samples     {}", self.samples.iter().sum::<u64>());
+        say!("a client    {} samples", spread(&self.samples));
+        say!("instruction {} {unit}", spread(&self.instructions));
+        say!("response    {} {unit}", spread(&self.responses));
         if skipped > 0 {
-            println!("left out    {skipped} rows that cannot be used");
+            say!("left out    {skipped} rows that cannot be used");
         }
         if !self.languages.is_empty() {
             let mut languages: Vec<_> = self.languages.iter().collect();
             languages.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
             let parts: Vec<String> = languages.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            println!("languages   {}", parts.join(", "));
+            say!("languages   {}", parts.join(", "));
         }
     }
 

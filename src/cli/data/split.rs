@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use fedreplay_sim::Seed;
+use serde_json::json;
 
 use super::{Reading, io};
+use crate::cli::output::say;
 use crate::dataset::{ClientData, Federation, hold_out};
 use crate::run::RunError;
 use crate::store::atomic;
@@ -25,6 +27,9 @@ pub struct Arguments {
     /// Folder for train.json and test.json.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -42,13 +47,18 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         ("train.json", splits.iter().map(|split| &split.train[..]).collect()),
         ("test.json", splits.iter().map(|split| &split.held_out[..]).collect()),
     ];
+    let mut written = serde_json::Map::new();
     for (name, rows) in parts {
         let path = arguments.out.join(name);
         std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
         write(&path, &data, &rows).map_err(io(&path))?;
         let (clients, count) =
             (rows.iter().filter(|rows| !rows.is_empty()).count(), rows.iter().map(|rows| rows.len()).sum::<usize>());
-        println!("{:<28}{clients} clients, {count} rows", path.display());
+        say!("{:<28}{clients} clients, {count} rows", path.display());
+        written.insert(name.to_owned(), json!({ "clients": clients, "rows": count }));
+    }
+    if arguments.json {
+        say!("{}", json!({ "out": arguments.out, "files": written }));
     }
     Ok(ExitCode::SUCCESS)
 }
