@@ -11,6 +11,7 @@
 mod data;
 mod diff;
 mod export;
+mod generate;
 mod import;
 mod ls;
 mod output;
@@ -22,6 +23,7 @@ mod replay;
 mod resume;
 mod round_line;
 mod run;
+mod scenario;
 mod show;
 mod summary;
 mod sweep;
@@ -83,6 +85,10 @@ enum Command {
     Tail(tail::Arguments),
     /// Write a run in the form of another program: Perfetto, TensorBoard, CSV, PEFT, Weights & Biases.
     Export(export::Arguments),
+    /// Check, explain and begin scenarios.
+    Scenario(scenario::Arguments),
+    /// Print shell completions, man pages, and the references of scenario fields and tables.
+    Generate(generate::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
@@ -116,6 +122,8 @@ pub fn main() -> ExitCode {
         Command::Ls(arguments) => ls::main(&arguments),
         Command::Tail(arguments) => tail::main(&arguments),
         Command::Export(arguments) => export::main(&arguments),
+        Command::Scenario(arguments) => scenario::main(&arguments),
+        Command::Generate(arguments) => generate::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),

@@ -6,6 +6,7 @@
 mod error;
 mod estimate;
 mod folder;
+mod forecast;
 mod inputs;
 mod outline;
 mod overview;
@@ -28,6 +29,7 @@ mod trust;
 pub use error::RunError;
 pub use estimate::Estimate;
 pub use folder::is_being_written;
+pub use forecast::{Forecast, forecast};
 pub use inputs::{ClientRows, Inputs, PlanInputs};
 pub use overview::{Fairness, Overview, Progress, Standing};
 pub use participants::{ClientFigures, GroupFigures};

@@ -66,6 +66,8 @@ pub struct PlanSummary {
     pub bytes_up: u64,
     /// [FLOP] Done by all devices.
     pub compute_flops: f64,
+    /// [FLOP] The part of it that a run trains: of tasks that counted.
+    pub counted_flops: f64,
     /// [hours] Virtual time that devices trained, and that they spent on tasks.
     pub training_hours: f64,
     pub busy_hours: f64,
@@ -230,6 +232,7 @@ impl Figures {
         if task.outcome == Outcome::Counted {
             *counted += 1;
             self.staleness += u64::from(task.staleness);
+            summary.counted_flops += task.compute_flops as f64;
         }
         summary.tasks += 1;
         *summary.outcomes.entry(task.outcome.name()).or_default() += 1;

@@ -30,6 +30,7 @@ mod self_test;
 mod tests;
 mod trainer;
 
+pub use available::free_bytes;
 pub use error::Error;
 pub use evaluate::SampleLoss;
 pub use job::{
