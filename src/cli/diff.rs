@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::say;
+use super::progress::Progress;
 use super::report_difference;
 use crate::ledger::compare;
 use crate::run::RunError;
@@ -23,7 +24,7 @@ pub struct Arguments {
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let found = compare(&arguments.left, &arguments.right)?;
+    let found = Progress::during("comparing tables", || compare(&arguments.left, &arguments.right))?;
     let code = match &found {
         Some(found) => report_difference(found)?,
         None => {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::open_store;
+use super::progress::Progress;
 use crate::export;
 use crate::ledger::Manifest;
 use crate::run::RunError;
@@ -77,18 +78,24 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     }
     let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
     export::refuse_occupied(&out)?;
-    let what = match arguments.to {
-        Form::Perfetto => format!("{} trace events", export::perfetto(run, &out)?),
-        Form::Tensorboard => format!("{} scalars against each axis", export::tensorboard(run, &out)?),
-        Form::Csv => format!("{} rows", export::csv(run, &out)?),
-        Form::WandbOfflineJsonl => format!("{} lines", export::wandb(run, &out)?),
-        Form::Peft => adapter(arguments, &out)?,
-    };
+    let what = Progress::during("exporting", || written(arguments, &out))?;
     say!("{}: {what}", out.display());
     if arguments.json {
         say!("{}", json!({ "run": run, "out": out, "what": what }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what was asked for, and says what it was.
+fn written(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
+    let run = &arguments.run;
+    Ok(match arguments.to {
+        Form::Perfetto => format!("{} trace events", export::perfetto(run, out)?),
+        Form::Tensorboard => format!("{} scalars against each axis", export::tensorboard(run, out)?),
+        Form::Csv => format!("{} rows", export::csv(run, out)?),
+        Form::WandbOfflineJsonl => format!("{} lines", export::wandb(run, out)?),
+        Form::Peft => adapter(arguments, out)?,
+    })
 }
 
 fn adapter(arguments: &Arguments, out: &Path) -> Result<String, RunError> {

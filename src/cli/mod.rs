@@ -35,11 +35,14 @@ mod verify;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use self::output::{note, say};
 use crate::run::RunError;
+
+/// Set where stderr is to hold nothing but lines of JSON.
+static JSON_LOG: AtomicBool = AtomicBool::new(false);
 
 /// Set when the process is asked to stop.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -57,8 +60,18 @@ struct Arguments {
     /// Log more (-v info, -vv debug); RUST_LOG overrides it.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Form of the log on stderr.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -100,7 +113,7 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr(arguments.verbose);
+    log_to_stderr(arguments.verbose, arguments.log_format);
     // The first signal ends the run at the next order; the second at once. Both are safe: files appear whole.
     let on_signal = || {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -129,15 +142,32 @@ pub fn main() -> ExitCode {
         Command::Privacy(arguments) => privacy::main(&arguments),
     };
     result.unwrap_or_else(|error| {
-        note!("error: {error}");
+        match logs_json() {
+            true => tracing::error!("{error}"),
+            false => note!("error: {error}"),
+        }
         ExitCode::from(error.exit_code())
     })
 }
 
-fn log_to_stderr(verbose: u8) {
+fn log_to_stderr(verbose: u8, format: LogFormat) {
     let default = ["warn", "info", "debug"][usize::from(verbose.min(2))];
+    JSON_LOG.store(format == LogFormat::Json, Ordering::Relaxed);
+    // Progress is part of a JSON log, as its lines are of plain text.
+    let default = if logs_json() { format!("{default},fedreplay::progress=info") } else { default.to_owned() };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // What cannot be logged must not be complained of on the same stderr, which panics where that is closed.
+    let log = log.log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Whether stderr holds lines of JSON alone.
+fn logs_json() -> bool {
+    JSON_LOG.load(Ordering::Relaxed)
 }
 
 /// Prints what a check found, and says so in the exit code.

@@ -19,6 +19,9 @@ pub fn text(text: std::fmt::Arguments) {
 
 /// Writes one line to stderr. A closed stderr changes nothing: what matters is on stdout or in the exit code.
 pub fn remark(line: std::fmt::Arguments) {
+    if super::logs_json() {
+        return tracing::warn!("{line}");
+    }
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

@@ -43,7 +43,7 @@ impl Playing {
 
     /// A watcher on stderr.
     pub fn progress(&self) -> Progress {
-        Progress::new()
+        Progress::new("reading data, loading the base model, testing the machine")
     }
 }
 

@@ -29,7 +29,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut progress = playing.progress();
     let settings = playing.settings_without_store(scratch.0.join("replay"));
     let found = replay(&arguments.run, settings, &mut progress)?;
-    progress.end();
+    drop(progress);
     if let Some(found) = found {
         let code = report_difference(&found);
         if playing.json {

@@ -35,7 +35,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
     let mut watcher = Watcher(arguments.playing.progress());
     let runs = sweep(&read, &out, |run| arguments.playing.settings(run), &mut watcher)?;
-    watcher.0.end();
+    drop(watcher);
     let file = out.join("sweep.json");
     let text = serde_json::to_string_pretty(&runs).expect("figures can be written as JSON") + "\n";
     atomic::write(&file, text.as_bytes()).map_err(LedgerError::io(&file))?;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::DIFFERENT;
 use super::output::say;
+use super::progress::Progress;
 use crate::ledger::{Manifest, verify};
 use crate::run::RunError;
 
@@ -21,7 +22,7 @@ pub struct Arguments {
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let found = verify(&arguments.run)?;
+    let found = Progress::during("hashing files and rows", || verify(&arguments.run))?;
     // Where it cannot be read, that is among what was found.
     let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {

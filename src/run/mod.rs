@@ -39,4 +39,4 @@ pub use replay::replay;
 pub use series::{Point, Series, main_curve};
 pub use summary::Summary;
 pub use sweep::{CellRun, SweepObserver, sweep};
-pub use timing::{PlanDetail, PlanSettings, PlanSummary, STAND_IN_LOSS, plan};
+pub use timing::{PlanDetail, PlanSettings, PlanSummary, PlanWatch, STAND_IN_LOSS, plan};

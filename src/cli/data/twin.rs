@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::io;
 use crate::cli::output::say;
+use crate::cli::progress::Progress;
 use crate::dataset::{Twin, TwinSettings, write_twin};
 use crate::run::RunError;
 
@@ -43,7 +44,9 @@ fn scale(text: &str) -> Result<f64, String> {
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
-    let manifest = write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))?;
+    let manifest = Progress::during("writing generated text", || {
+        write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))
+    })?;
     say!("wrote       {}", arguments.out.display());
     say!("clients     {}", manifest.clients);
     say!("samples     {}", manifest.samples);

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::output::{note, say};
+use crate::cli::progress::Progress;
 use crate::cli::{STOP, units};
 use crate::model::Device;
 use crate::run::{Forecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
@@ -35,7 +36,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     for doubt in loaded.doubts() {
         note!("warning: {doubt}");
     }
-    let summary = plan(&loaded, &PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP })?;
+    let mut progress = Progress::new("playing the schedule");
+    let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
+    let summary = plan(&loaded, &settings, &mut progress)?;
+    drop(progress);
     if let Some(doubt) = loaded.doubt_about_cohort(summary.clients as usize) {
         note!("warning: {doubt}");
     }
@@ -60,7 +64,8 @@ fn trial(arguments: &Arguments, loaded: &Loaded, summary: &PlanSummary) -> Resul
     }
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = arguments.workers.map_or_else(cores, |workers| workers as usize);
-    Ok(Some(forecast(loaded, Device::Cpu, workers, summary.counted_flops)?))
+    let estimate = || forecast(loaded, Device::Cpu, workers, summary.counted_flops);
+    Progress::during("loading the base model and trying a step", estimate).map(Some)
 }
 
 fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
