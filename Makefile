@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test lint libtorch build fixtures swarm privacy-table clean
+.PHONY: quickstart test lint libtorch build docs fixtures swarm privacy-table clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -30,6 +30,11 @@ build: libtorch
 
 libtorch:
 	@tools/libtorch/install
+
+## Write the generated pages of docs/ anew; a test compares them with what the program says.
+docs: build
+	target/release/fedreplay generate scenario-reference > docs/scenario.md
+	target/release/fedreplay generate ledger-reference > docs/ledger.md
 
 ## Make the tiny base model and its federation again (about four minutes, nearly all of it pretraining).
 fixtures: libtorch

@@ -9,7 +9,7 @@ fn check_prints_what_is_resolved_and_what_it_costs() {
     let world = World::new();
     let said = world.fedreplay(&["scenario", "check", "scenario.ron", "--json"]).succeeded();
     for part in [
-        "max_grad_norm: Some(1.0)",
+        "max_grad_norm: 1.0",
         "tasks           ",
         "simulated time  0:",
         "memory          ",

@@ -121,7 +121,7 @@ fn variants(schema: &Value) -> Vec<(&str, &Value, Option<&Value>)> {
     alternatives(schema, "oneOf").iter().flat_map(one).collect()
 }
 
-/// The fields of a struct, or of a variant's content, in the order of their declaration.
+/// The fields of a struct, or of a variant's content, in the order of their names.
 fn fields(schema: &Value) -> Vec<(&str, &Value)> {
     schema["properties"].as_object().into_iter().flatten().map(|(name, field)| (name.as_str(), field)).collect()
 }
