@@ -9,6 +9,9 @@ use crate::run::{Overview, Point, RunError, Series};
 /// TensorBoard finds files by this part of their names.
 const FILE: &str = "events.out.tfevents.0000000000.fedreplay";
 
+/// Where a point stands on an axis.
+type Step = fn(&Point) -> u64;
+
 /// Writes `by-round/` and `by-simulated-second/` into the folder `out` and returns how many scalars each has.
 ///
 /// In both, the wall time of an event is its virtual time, so that TensorBoard's relative axis is simulated time too.
@@ -17,18 +20,16 @@ const FILE: &str = "events.out.tfevents.0000000000.fedreplay";
 /// If the tables cannot be read, or a file cannot be written.
 pub fn tensorboard(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let overview = Overview::read(run_folder)?;
-    let axes: [(&str, fn(&Point) -> u64); 2] = [
-        ("by-round", |point| point.round.into()),
-        ("by-simulated-second", |point| (point.at_ns + 500_000_000) / 1_000_000_000),
-    ];
-    for (name, step) in axes {
+    let by_round: Step = |point| point.round.into();
+    let by_second: Step = |point| (point.at_ns + 500_000_000) / 1_000_000_000;
+    for (name, step) in [("by-round", by_round), ("by-simulated-second", by_second)] {
         write(&out.join(name).join(FILE), &events(&overview.series, step))?;
     }
     Ok(overview.series.iter().map(|series| series.points.len() as u64).sum())
 }
 
 /// All curves, each in the order of its rounds.
-fn events(series: &[Series], step: fn(&Point) -> u64) -> Vec<u8> {
+fn events(series: &[Series], step: Step) -> Vec<u8> {
     let mut file = EventFile::new(0.0);
     for series in series {
         for point in &series.points {

@@ -8,13 +8,9 @@ use super::support::{World, project};
 fn check_prints_what_is_resolved_and_what_it_costs() {
     let world = World::new();
     let said = world.fedreplay(&["scenario", "check", "scenario.ron", "--json"]).succeeded();
-    for part in [
-        "max_grad_norm: 1.0",
-        "tasks           ",
-        "simulated time  0:",
-        "memory          ",
-        "wall clock      about ",
-    ] {
+    for part in
+        ["max_grad_norm: 1.0", "tasks           ", "simulated time  0:", "memory          ", "wall clock      about "]
+    {
         assert!(said.stdout.contains(part), "`{part}` is not in:\n{}", said.stdout);
     }
     let line: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
