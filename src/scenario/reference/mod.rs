@@ -179,7 +179,7 @@ mod tests {
         let defaults: Vec<_> = dropout.defaults.iter().map(|one| (one.under, one.value.as_str())).collect();
         assert_eq!(defaults, [("", "0"), ("fidelity: FedLlmBench", "0.05")]);
         assert_eq!(one("population.devices.phone.speed").unit.as_deref(), Some("FLOP/s"));
-        assert_eq!(one("population.mix.0.share").range.as_deref(), Some("above 0"));
+        assert_eq!(one("population.mix.0.jitter").range.as_deref(), Some("0 to 5"));
         let optimizer = one("training.optimizer");
         assert!(
             optimizer.defaults.iter().any(|one| one.under == "algorithm: Scaffold" && one.value.starts_with("Sgd("))
@@ -220,7 +220,8 @@ mod tests {
                 for (field, content) in fields(owner) {
                     let entry = schemas.entry(lookup::Place::of_field(field, content, owner), &[]);
                     let wants_unit = matches!(content["type"].as_str(), Some("number"));
-                    if entry.meaning.is_empty() || (wants_unit && entry.unit.is_none()) {
+                    // A unit says enough of a field such as `clients`.
+                    if entry.unit.is_none() && (entry.meaning.is_empty() || wants_unit) {
                         silent.push(format!("{name} {variant} {field}"));
                     }
                 }
