@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test lint libtorch build docs fixtures swarm privacy-table clean
+.PHONY: quickstart test soak portable digests lint libtorch browser build docs fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -18,6 +18,22 @@ test: libtorch
 	cargo test --release --workspace --locked
 	@[ -n "$$FEDREPLAY_REAL_DATA" ] || echo "$$(cargo test --release --locked --quiet --test suite real_data:: -- --list \
 		| grep -c ': test$$') tests of real files were not run: FEDREPLAY_REAL_DATA is not set"
+	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
+
+## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
+SOAK ?= 200
+soak: libtorch
+	FEDREPLAY_SOAK=$(SOAK) cargo test --release --locked --test suite -- --nocapture killed:: damage::
+
+## One digest on this processor and on emulated ones of Intel and AMD. Installs Debian's qemu-user where it is missing.
+portable: libtorch
+	@command -v qemu-x86_64 >/dev/null || apt-get install --yes qemu-user
+	cargo test --release --locked --test emulated -- --nocapture
+
+## Write the golden digests of fixtures/digests.csv again: after a change that is meant, with an entry in the changelog.
+digests: libtorch
+	FEDREPLAY_WRITE_DIGESTS=1 cargo test --release --locked --test suite golden::digests
+	git --no-pager diff --stat fixtures/digests.csv
 
 ## Formatting and warnings, as CI checks them.
 lint: libtorch
@@ -36,6 +52,11 @@ docs: build
 	target/release/fedreplay generate scenario-reference > docs/scenario.md
 	target/release/fedreplay generate ledger-reference > docs/ledger.md
 
+## Install the browser that tests of reports use: Debian's Chromium and its driver.
+browser:
+	@command -v chromedriver >/dev/null && command -v chromium >/dev/null || \
+		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core)
+
 ## Make the tiny base model and its federation again (about four minutes, nearly all of it pretraining).
 fixtures: libtorch
 	cargo run --release --locked --example make-fixtures -- fixtures
@@ -48,6 +69,19 @@ swarm:
 ## Utility against epsilon on the tiny model, beside FedLLM-Bench's FedDP with what it claims.
 privacy-table: build
 	@tools/privacy-table
+
+## The methods of FedLLM-Bench beside each other on its five datasets: twins, the tiny base model, three seeds.
+tables: build
+	target/release/fedreplay sweep scenarios/fedllm-bench/methods.ron
+
+## The tiny form of every scenario of FedLLM-Bench, with what each took.
+tiny-scenarios: build
+	@scenarios/fedllm-bench/run-tiny
+
+## Fuzz the readers of datasets for SECONDS; needs a nightly compiler and `cargo install cargo-fuzz`.
+SECONDS ?= 60
+fuzz: libtorch
+	cargo +nightly fuzz run readers -- -max_total_time=$(SECONDS) -max_len=4096
 
 clean:
 	cargo clean

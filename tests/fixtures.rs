@@ -74,8 +74,12 @@ fn every_row_fits_the_tokenizer_and_the_tokenizer_the_model() {
     tokeniser.check_vocabulary(1_024, &committed("tiny-base")).unwrap();
     assert_eq!((tokeniser.bos(), tokeniser.eos(), tokeniser.largest_id()), (Some(1), 2, 1_023));
     let template = Template::named("alpaca").unwrap();
-    let rules =
-        SequenceRules { prompts: Prompts::Template(template), max_tokens: 96, long_prompts: LongPrompts::Refuse };
+    let rules = SequenceRules {
+        prompts: Prompts::Template(template),
+        max_tokens: 96,
+        long_prompts: LongPrompts::Refuse,
+        learns_last_question: false,
+    };
     for path in ["skills/train.json", "skills/test.json"] {
         for client in Federation::read(&committed(path), BadRows::Refuse).unwrap().clients {
             assert_eq!(tokenise(&client, &tokeniser, &rules).unwrap().truncated, 0);

@@ -107,6 +107,19 @@ impl Simulation {
         Ok(fork)
     }
 
+    /// Changes this simulation, before the next decision of the server. Unlike [`Simulation::fork`], which leaves a
+    /// nanosecond, it is in time for a decision of this very instant.
+    ///
+    /// # Errors
+    /// As [`Simulation::fork`].
+    pub fn change(&mut self, intervention: Intervention) -> Result<(), Invalid> {
+        self.engine.model().check(&intervention)?;
+        let (at, class) = self.engine.before_next_decision();
+        let event = self.engine.model_mut().plan(intervention);
+        self.engine.schedule(at, class, EntityId::NETWORK, event);
+        Ok(())
+    }
+
     /// Takes what was recorded since the last call, in the order in which it happened.
     pub fn drain(&mut self) -> Vec<Record> {
         self.engine.take_notes()

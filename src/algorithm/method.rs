@@ -1,7 +1,7 @@
 //! A scenario's method as rules: what it adds at the client, and what the server does with the mean update.
 
 use super::{Adaptive, Momentum, ServerRule, SquareRule};
-use crate::scenario::{self, Algorithm, FirstMoment, SecondMoment};
+use crate::scenario::{self, Algorithm, FirstMoment, Mean, SecondMoment};
 
 /// What a method adds to a client's training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,8 +26,12 @@ impl Method {
     pub fn new(algorithm: &Algorithm) -> Self {
         let mut method = Self { client: ClientTerms::default(), server: ServerRule::PLAIN, is_alone: false };
         match *algorithm {
-            Algorithm::FedAvg { .. } | Algorithm::Centralised => {}
-            Algorithm::FedProx { mu, .. } => method.client.proximal = Some(mu),
+            Algorithm::Centralised => {}
+            Algorithm::FedAvg { mean, .. } => method.server = averaging(mean),
+            Algorithm::FedProx { mu, mean, .. } => {
+                method.client.proximal = Some(mu);
+                method.server = averaging(mean);
+            }
             Algorithm::Scaffold { server_lr, correction, .. } => {
                 method.client.correction = Some(correction);
                 method.server = ServerRule::Average { lr: server_lr };
@@ -51,6 +55,13 @@ impl Method {
             Algorithm::Local => method.is_alone = true,
         }
         method
+    }
+}
+
+fn averaging(mean: Mean) -> ServerRule {
+    match mean {
+        Mean::Factors => ServerRule::PLAIN,
+        Mean::Products => ServerRule::Products,
     }
 }
 

@@ -6,8 +6,10 @@
 mod adaptive;
 mod averaging;
 mod control;
+mod decomposition;
 mod method;
 mod momentum;
+mod products;
 mod server;
 #[cfg(test)]
 mod toy;
@@ -15,6 +17,8 @@ mod toy;
 pub use adaptive::{Adaptive, SquareRule};
 pub use averaging::{MeanUpdate, Update, mean_update};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};
+pub use decomposition::{Singular, apart};
 pub use method::{ClientTerms, Method};
 pub use momentum::Momentum;
+pub use products::products_change;
 pub use server::{ServerRule, ServerState};

@@ -17,11 +17,18 @@ pub enum ServerRule {
     Momentum(Momentum),
     /// FedAdagrad, FedYogi, FedAdam.
     Adaptive(Adaptive),
+    /// The mean is taken of products, not of factors ([`super::products_change`]), and added.
+    Products,
 }
 
 impl ServerRule {
-    /// What edges do for their regions, and methods that leave the server as it is.
+    /// What methods do that leave the server as it is.
     pub const PLAIN: Self = Self::Average { lr: 1.0 };
+
+    /// What edges of such a server do for their regions: a mean of the same kind, and no step beyond it.
+    pub fn of_edges(self) -> Self {
+        if self == Self::Products { self } else { Self::PLAIN }
+    }
 
     /// The next model and state. A round in which no update had a weight changes neither: momentum alone moves nothing.
     ///
@@ -32,6 +39,7 @@ impl ServerRule {
         assert_eq!(change.len(), server.values.len(), "a mean update of another layout");
         match self {
             Self::Average { lr } => (add(server, *lr, change), state.clone()),
+            Self::Products => (add(server, 1.0, change), state.clone()),
             Self::Momentum(rule) => rule.apply(server, state, change),
             Self::Adaptive(rule) => rule.apply(server, state, change),
         }

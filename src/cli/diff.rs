@@ -7,10 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::say;
+use super::playing::store_folder;
 use super::progress::Progress;
 use super::report_difference;
-use crate::ledger::compare;
-use crate::run::RunError;
+use crate::run::{Parting, RunError, diff};
+use crate::store::Store;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -18,23 +19,44 @@ pub struct Arguments {
     left: PathBuf,
     /// Folder of the other.
     right: PathBuf,
+    /// Folder of stored results, in which tensors that differ are looked up [default: in the user's cache folder].
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let found = Progress::during("comparing tables", || compare(&arguments.left, &arguments.right))?;
+    // Without a store there is less to show, and nothing to fail for.
+    let folder = arguments.store.clone().or_else(store_folder);
+    let store = folder.and_then(|folder| Store::open_existing(&folder).ok()).unwrap_or_else(Store::none);
+    let found = Progress::during("comparing rows", || diff(&arguments.left, &arguments.right, &store))?;
     let code = match &found {
-        Some(found) => report_difference(found)?,
+        Some(found) => report(found)?,
         None => {
             say!("same");
             ExitCode::SUCCESS
         }
     };
     if arguments.json {
-        let (runs, difference) = ([&arguments.left, &arguments.right], found.as_ref().map(|found| &found.0));
-        say!("{}", json!({ "runs": runs, "same": difference.is_none(), "difference": difference }));
+        let runs = [&arguments.left, &arguments.right];
+        let difference = found.as_ref().map(|found| &found.difference);
+        say!("{}", json!({ "runs": runs, "same": found.is_none(), "difference": difference, "parting": found }));
+    }
+    Ok(code)
+}
+
+fn report(found: &Parting) -> Result<ExitCode, RunError> {
+    let code = report_difference(&found.difference)?;
+    let first = [("first event", &found.event), ("first key", &found.key), ("first tensor", &found.tensor)];
+    for (name, what) in first {
+        if let Some(what) = what {
+            say!("{name:<14}{what}");
+        }
+    }
+    for cause in &found.why {
+        say!("{:<14}{cause}", "because of");
     }
     Ok(code)
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{self, note, say};
+use super::output::{note, say};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::scenario::import_script;
@@ -30,7 +30,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;
     match arguments.json {
         true => say!("{}", json!({ "scenario": imported.scenario, "left_out": imported.left_out })),
-        false => output::text(format_args!("{}", imported.scenario)),
+        false => say!("{}", imported.scenario.trim_end()),
     }
     for left_out in &imported.left_out {
         note!("not carried over: {left_out}");

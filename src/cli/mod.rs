@@ -8,11 +8,15 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
+mod asking;
 mod data;
 mod diff;
+mod eval;
 mod export;
+mod fork;
 mod generate;
 mod import;
+mod judging;
 mod ls;
 mod output;
 mod plan;
@@ -20,16 +24,18 @@ mod playing;
 mod privacy;
 mod progress;
 mod replay;
+mod report;
 mod resume;
 mod round_line;
 mod run;
 mod scenario;
 mod show;
+mod store;
 mod summary;
 mod sweep;
+mod sweep_table;
 mod table;
 mod tail;
-mod units;
 mod verify;
 
 use std::process::ExitCode;
@@ -39,7 +45,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use self::output::{note, say};
+use crate::report::units;
 use crate::run::RunError;
+use crate::training::restart_portably;
 
 /// Set where stderr is to hold nothing but lines of JSON.
 static JSON_LOG: AtomicBool = AtomicBool::new(false);
@@ -84,6 +92,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// Continue a run that was interrupted or killed.
     Resume(resume::Arguments),
+    /// Play a run again from a round on with other values; what came before is shared.
+    Fork(fork::Arguments),
     /// Execute a run again without reading stored results, and compare round by round.
     Replay(replay::Arguments),
     /// Check a run's files and digest chain against their hashes.
@@ -102,6 +112,12 @@ enum Command {
     Scenario(scenario::Arguments),
     /// Print shell completions, man pages, and the references of scenario fields and tables.
     Generate(generate::Arguments),
+    /// Write one HTML page that shows a run, or compares several.
+    Report(report::Arguments),
+    /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
+    Eval(Box<eval::Arguments>),
+    /// Show, check and trim the store of results.
+    Store(store::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
@@ -128,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Plan(arguments) => plan::main(&arguments),
         Command::Sweep(arguments) => sweep::main(&arguments),
         Command::Resume(arguments) => resume::main(&arguments),
+        Command::Fork(arguments) => fork::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
@@ -137,9 +154,20 @@ pub fn main() -> ExitCode {
         Command::Export(arguments) => export::main(&arguments),
         Command::Scenario(arguments) => scenario::main(&arguments),
         Command::Generate(arguments) => generate::main(&arguments),
+        Command::Report(arguments) => report::main(&arguments),
+        Command::Eval(arguments) => eval::main(&arguments),
+        Command::Store(arguments) => store::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
+    };
+    let result = match result {
+        // Nothing was begun yet, and the libraries can be set up in no other way.
+        Err(RunError::NotStartedPortably) => {
+            let error = restart_portably();
+            Err(RunError::Usage(format!("failed to start the program again with portable numerics: {error}")))
+        }
+        result => result,
     };
     result.unwrap_or_else(|error| {
         match logs_json() {
@@ -163,6 +191,8 @@ fn log_to_stderr(verbose: u8, format: LogFormat) {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
+    // At its trace level the HTTP client writes out whole requests, with the keys in their headers.
+    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
 }
 
 /// Whether stderr holds lines of JSON alone.

@@ -17,9 +17,12 @@ pub struct Playing {
     /// Folder of stored results, shared by all runs, or `none` [default: the user's cache folder].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
-    /// Tasks trained at the same time, one thread each [default: the number of cores].
+    /// Tasks trained at the same time [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
+    /// Threads of each task; more than one pays where fewer tasks than cores are under way.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
     /// Device to train on: cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
     device: Device,
@@ -38,7 +41,8 @@ impl Playing {
     pub fn settings_without_store(&self, out: PathBuf) -> Settings<'static> {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.workers.map_or_else(cores, |workers| workers as usize);
-        Settings { out, store: Store::none(), workers, device: self.device, numerics: Numerics::default(), stop: &STOP }
+        let numerics = Numerics { threads: self.threads as usize, ..Numerics::default() };
+        Settings { out, store: Store::none(), workers, device: self.device, numerics, stop: &STOP }
     }
 
     /// A watcher on stderr.
@@ -54,10 +58,7 @@ pub fn open_store(folder: Option<&Path>) -> Result<Store, RunError> {
     match folder {
         Some(path) if path.as_os_str() == "none" => Ok(Store::none()),
         Some(path) => open(path),
-        None => match cache_folder() {
-            Some(path) => open(&path),
-            None => Ok(Store::none()),
-        },
+        None => store_folder().map_or_else(|| Ok(Store::none()), |path| open(&path)),
     }
 }
 
@@ -73,8 +74,9 @@ fn device(text: &str) -> Result<Device, String> {
     }
 }
 
-/// The user's cache folder by the XDG convention; none where there is no home.
-fn cache_folder() -> Option<PathBuf> {
+/// Where results are kept unless another folder is named: in the user's cache folder by the XDG convention; none where
+/// there is no home.
+pub fn store_folder() -> Option<PathBuf> {
     let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache")))?;
     Some(cache.join("fedreplay").join("store"))

@@ -10,7 +10,7 @@ use super::output::say;
 use super::playing::Playing;
 use super::report_difference;
 use crate::ledger::{LedgerError, Manifest};
-use crate::run::{RunError, replay};
+use crate::run::{RunError, Sample, Sampled, replay, sample};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -19,11 +19,21 @@ pub struct Arguments {
     /// Folder to play the run again in; what is written there is removed afterwards [default: beside the run].
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
+    /// Check this round alone, by its place among all rounds from 1. What it depends on is read from the store or from the
+    /// saved adapters where its hash is that of the lineage, and computed again where it is not there.
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    round: Option<u32>,
+    /// Check the updates of this client alone, named or numbered from 0; in all rounds, or in the one of --round.
+    #[arg(long, value_name = "C")]
+    client: Option<String>,
     #[command(flatten)]
     playing: Playing,
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    if arguments.round.is_some() || arguments.client.is_some() {
+        return check_sample(arguments);
+    }
     let scratch = Scratch::make(arguments)?;
     let playing = &arguments.playing;
     let mut progress = playing.progress();
@@ -44,6 +54,30 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": manifest.rounds, "same": true }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn check_sample(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let chosen = Sample { round: arguments.round, client: arguments.client.clone() };
+    let settings = arguments.playing.settings(PathBuf::new())?;
+    let sampled = sample(&arguments.run, &chosen, &settings)?;
+    let code = match &sampled.difference {
+        Some(difference) => report_difference(difference)?,
+        None => {
+            let Sampled { checked, trained, read, .. } = sampled;
+            say!(
+                "same: {checked} results, for which {trained} tasks were trained and {read} results were read and checked"
+            );
+            ExitCode::SUCCESS
+        }
+    };
+    if arguments.playing.json {
+        let is_same = sampled.difference.is_none();
+        say!(
+            "{}",
+            json!({ "run": arguments.run, "same": is_same, "sample": sampled, "difference": sampled.difference })
+        );
+    }
+    Ok(code)
 }
 
 /// A folder that goes away with its owner.

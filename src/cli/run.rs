@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::playing::Playing;
-use super::summary;
+use super::{report, summary};
 use crate::run::{RunError, play};
 use crate::scenario::Loaded;
 
@@ -36,6 +36,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut progress = arguments.playing.progress();
     let summary = play(&loaded, &settings, &mut progress)?;
     drop(progress);
+    report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);
     Ok(ExitCode::SUCCESS)
 }

@@ -9,20 +9,24 @@ use serde_json::json;
 use super::DIFFERENT;
 use super::output::say;
 use super::progress::Progress;
-use crate::ledger::{Manifest, verify};
-use crate::run::RunError;
+use crate::ledger::Manifest;
+use crate::run::{RunError, verify_run};
 
 #[derive(Args)]
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
+    /// Compare with this certificate too: of the run, or of one that it repeats, as far as it has come.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let found = Progress::during("hashing files and rows", || verify(&arguments.run))?;
+    let check = || verify_run(&arguments.run, arguments.certificate.as_deref());
+    let found = Progress::during("hashing files and rows", check)?;
     // Where it cannot be read, that is among what was found.
     let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {

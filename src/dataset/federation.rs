@@ -113,7 +113,12 @@ impl Federation {
         Self::read_rows(reader, path, &Columns::FedLlmBench, bad_rows)
     }
 
-    fn read_rows(reader: impl Read, path: &Path, columns: &Columns, bad_rows: BadRows) -> Result<Self, DatasetError> {
+    pub(super) fn read_rows(
+        reader: impl Read,
+        path: &Path,
+        columns: &Columns,
+        bad_rows: BadRows,
+    ) -> Result<Self, DatasetError> {
         let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
         let meter = Meter::default();
         let mut source = Source::new(reader, meter.clone());

@@ -3,6 +3,7 @@
 //! It is here for comparison with the original. Labels by construction need no key, work for any tokenizer, and keep the
 //! head of an answer that quotes the key.
 
+use super::row::{Content, Row};
 use super::sample::Sample;
 use super::template::Template;
 use super::tokeniser::Tokeniser;
@@ -14,6 +15,14 @@ use super::tokeniser::Tokeniser;
 /// What the tokenizer said.
 pub fn key_ids(template: &Template, tokeniser: &Tokeniser) -> Result<Vec<u32>, String> {
     Ok(tokeniser.encode(template.key)?.ids.split_off(2))
+}
+
+/// Whether a turn of a conversation holds what FedLLM-Bench splits its turns at, so that nothing of it would be learnt.
+pub fn holds_key(row: &Row, template: &Template) -> bool {
+    let Content::MultiTurn { exchanges, unanswered } = &row.content else { return false };
+    let separator = [template.key, template.answer_lead].concat();
+    let turns = exchanges.iter().flat_map(|exchange| [&exchange.user, &exchange.assistant]).chain(unanswered);
+    turns.into_iter().any(|turn| turn.contains(&separator))
 }
 
 /// The sample with the labels of the collator; none if the key is not in it, so that nothing of it would be learnt.
@@ -36,6 +45,19 @@ pub fn after_last_key(sample: &Sample, key: &[u32], padding: u32) -> Option<Samp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_conversation_that_quotes_the_separator_is_found() {
+        let vicuna = Template::named("vicuna_v1.1").unwrap();
+        let holds = |answer: &str| {
+            let messages = serde_json::json!({"conversations": [
+                {"from": "human", "value": "q"}, {"from": "gpt", "value": answer}
+            ]});
+            holds_key(&Row::from_json(messages).unwrap(), vicuna)
+        };
+        assert!(holds("USER: a ASSISTANT: b"));
+        assert!(!holds("the ASSISTANT:"));
+    }
 
     #[test]
     #[allow(clippy::single_range_in_vec_init)]

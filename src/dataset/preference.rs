@@ -41,9 +41,22 @@ pub struct TokenisedPreferences {
     pub truncated: usize,
 }
 
-/// Tokenises every preference row of a client: templated, with BOS, and within the stated length.
-///
-/// FedLLM-Bench itself trains on the raw prompt without BOS (section 2.4); that is another rule than this one.
+/// How a pair becomes two sequences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PairForm {
+    /// As a single turn does: in the prompt template, after BOS, each answer cut at the longest sequence.
+    #[default]
+    Templated,
+    /// As TRL 0.7 does for FedLLM-Bench (section 2.4 of its description): prompt and answers encoded one by one, no BOS.
+    /// Where a pair is too long its prompt keeps the last `max_prompt` tokens, and where that is not enough both answers
+    /// keep as many of their first tokens as there is room beside a prompt of that length.
+    Raw {
+        /// [tokens] -- below the longest sequence.
+        max_prompt: usize,
+    },
+}
+
+/// Tokenises every preference row of a client.
 ///
 /// # Errors
 /// [`DatasetError::Untokenisable`], as for [`super::tokenise`].
@@ -51,10 +64,11 @@ pub fn tokenise_preferences(
     client: &ClientData,
     tokeniser: &Tokeniser,
     rules: &SequenceRules,
+    form: PairForm,
 ) -> Result<TokenisedPreferences, DatasetError> {
     let mut tokenised = TokenisedPreferences::default();
     for (row, content) in client.rows.iter().enumerate() {
-        match tokenise_pair(content, tokeniser, rules) {
+        match tokenise_pair(content, tokeniser, rules, form) {
             Ok((pair, was_truncated)) => {
                 tokenised.pairs.push(pair);
                 tokenised.rows.push(row);
@@ -66,13 +80,108 @@ pub fn tokenise_preferences(
     Ok(tokenised)
 }
 
-fn tokenise_pair(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<(Preference, bool), RowFault> {
+fn tokenise_pair(
+    row: &Row,
+    tokeniser: &Tokeniser,
+    rules: &SequenceRules,
+    form: PairForm,
+) -> Result<(Preference, bool), RowFault> {
     let Content::Preference { prompt, chosen, rejected } = &row.content else {
         let wanted = "preference alignment reads rows with a chosen and a rejected answer";
         return Err(RowFault::WrongKindForTask { found: row.kind(), wanted });
     };
-    let shape = |answer: &str| rules.shape(tokeniser, [(prompt.as_str(), answer)].into_iter());
+    if let PairForm::Raw { max_prompt } = form {
+        return raw_pair([prompt, chosen, rejected], tokeniser, rules.max_tokens, max_prompt);
+    }
+    let shape = |answer: &str| rules.shape(tokeniser, [(prompt.as_str(), answer)].into_iter(), None);
     let (chosen, rejected) = (shape(chosen)?, shape(rejected)?);
     let was_truncated = chosen.was_truncated || rejected.was_truncated;
     Ok((Preference { chosen: chosen.sample, rejected: rejected.sample }, was_truncated))
+}
+
+/// The pair of prompt, chosen and rejected answer under [`PairForm::Raw`].
+fn raw_pair(
+    texts: [&String; 3],
+    tokeniser: &Tokeniser,
+    max_tokens: usize,
+    max_prompt: usize,
+) -> Result<(Preference, bool), RowFault> {
+    let encode = |text: &str| match tokeniser.encode(text) {
+        Ok(encoded) => Ok(encoded.ids),
+        Err(message) => Err(RowFault::Refused { message }),
+    };
+    let answer = |text| -> Result<Vec<u32>, RowFault> { Ok([encode(text)?, vec![tokeniser.eos()]].concat()) };
+    let [prompt, chosen, rejected] = texts;
+    let (mut prompt, mut answers) = (encode(prompt)?, [answer(chosen)?, answer(rejected)?]);
+    let longest = answers[0].len().max(answers[1].len());
+    if prompt.len() + longest > max_tokens {
+        prompt.drain(..prompt.len().saturating_sub(max_prompt));
+    }
+    let was_truncated = prompt.len() + longest > max_tokens;
+    if was_truncated {
+        answers.iter_mut().for_each(|answer| answer.truncate(max_tokens - max_prompt));
+    }
+    let sample = |answer: Vec<u32>| {
+        // Position 0 has nothing before it to be predicted from.
+        let start = prompt.len().max(1) as u32;
+        let ids = [&prompt[..], &answer].concat();
+        let end = ids.len() as u32;
+        match start < end {
+            true => Ok(Sample { ids, targets: std::iter::once(start..end).collect() }),
+            false => Err(RowFault::PromptTooLong { prompt_tokens: prompt.len(), max_tokens }),
+        }
+    };
+    let [chosen, rejected] = answers;
+    Ok((Preference { chosen: sample(chosen)?, rejected: sample(rejected)? }, was_truncated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::template::Template;
+    use super::super::tokenise::tests::client;
+    use super::super::tokenise::{LongPrompts, Prompts};
+    use super::super::tokeniser::tests::{EOS, byte_level};
+    use super::*;
+
+    fn raw(prompt: &str, chosen: &str, rejected: &str, max_tokens: usize) -> Preference {
+        let pair = Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected.into() };
+        let prompts = Prompts::Template(Template::named("alpaca").unwrap());
+        let rules =
+            SequenceRules { prompts, max_tokens, long_prompts: LongPrompts::Refuse, learns_last_question: false };
+        let form = PairForm::Raw { max_prompt: 4 };
+        tokenise_preferences(&client(vec![pair]), &byte_level(), &rules, form).unwrap().pairs.remove(0)
+    }
+
+    /// Prompt and learnt text of a sample; a byte is a token, and the end of a sequence is `|`.
+    fn parts(sample: &Sample) -> (String, String) {
+        let start = sample.targets[0].start as usize;
+        assert_eq!(sample.targets[0].end as usize, sample.ids.len());
+        let text = |ids: &[u32]| {
+            let end = if ids.last() == Some(&EOS) { "|" } else { "" };
+            byte_level().decode(ids).unwrap() + end
+        };
+        (text(&sample.ids[..start]), text(&sample.ids[start..]))
+    }
+
+    fn both(pair: &Preference) -> [(String, String); 2] {
+        [parts(&pair.chosen), parts(&pair.rejected)]
+    }
+
+    fn texts(prompt: &str, chosen: &str, rejected: &str) -> [(String, String); 2] {
+        [chosen, rejected].map(|answer| (prompt.to_owned(), answer.to_owned()))
+    }
+
+    #[test]
+    fn a_raw_pair_has_neither_template_nor_bos() {
+        assert_eq!(both(&raw("ask", "yes", "no", 20)), texts("ask", "yes|", "no|"));
+    }
+
+    /// The rules of TRL 0.7's collator with a longest sequence of 10 and a longest prompt of 4.
+    #[test]
+    fn a_long_pair_keeps_the_end_of_its_prompt_and_the_beginning_of_its_answers() {
+        assert_eq!(both(&raw("abcdef", "uvwxy", "no", 10)), texts("cdef", "uvwxy|", "no|"));
+        assert_eq!(both(&raw("abcdef", "uvwxyzuvwxyz", "no", 10)), texts("cdef", "uvwxyz", "no|"));
+        // A short prompt leaves room that TRL does not use.
+        assert_eq!(both(&raw("ab", "uvwxyzuvwxyz", "no", 10)), texts("ab", "uvwxyz", "no|"));
+    }
 }

@@ -85,6 +85,26 @@ impl Row {
         }
     }
 
+    /// What is asked, turn by turn.
+    pub fn asked(&self) -> Vec<&str> {
+        match &self.content {
+            Content::SingleTurn { instruction, .. } => vec![instruction],
+            Content::Preference { prompt, .. } => vec![prompt],
+            Content::MultiTurn { exchanges, .. } => exchanges.iter().map(|exchange| exchange.user.as_str()).collect(),
+        }
+    }
+
+    /// What is answered, turn by turn; of a preference the chosen answer.
+    pub fn answered(&self) -> Vec<&str> {
+        match &self.content {
+            Content::SingleTurn { response, .. } => vec![response],
+            Content::Preference { chosen, .. } => vec![chosen],
+            Content::MultiTurn { exchanges, .. } => {
+                exchanges.iter().map(|exchange| exchange.assistant.as_str()).collect()
+            }
+        }
+    }
+
     /// The row as it stands in a file: its texts and its attributes.
     pub fn to_json(&self) -> Value {
         let mut fields: serde_json::Map<String, Value> = match &self.content {

@@ -6,8 +6,8 @@
 /// its `answer_lead`, and the tokenizer's end-of-sequence token. All that stands before `answer_lead` is prompt; the
 /// rest is learnt. So the response key of FedLLM-Bench (`\n### Response:` in `alpaca`) is the end of `before_answer`.
 ///
-/// The texts follow section 2 of FedLLM-Bench's description: `alpaca` is Stanford Alpaca's, `vicuna_v1.1` FastChat's.
-/// They are interfaces to models that were trained with them, so they are given verbatim: with their
+/// The texts follow section 2 of FedLLM-Bench's description: `alpaca` is Stanford Alpaca's, `vicuna_v1.1` FastChat's,
+/// `medquad` OpenFedLLM's. They are interfaces to models that were trained with them, so they are given verbatim: with their
 /// notice of origin, as interface and not as text of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Template {
@@ -44,6 +44,15 @@ const TEMPLATES: &[Template] = &[
         before_question: "USER: ",
         before_answer: " ASSISTANT:",
         key: " ASSISTANT:",
+        answer_lead: " ",
+    },
+    Template {
+        name: "medquad",
+        preamble: "Below is a conversation between a user and a professional doctor. \
+                   The doctor gives helpful, precise, detailed and polite answer to the user's question. ",
+        before_question: "USER: ",
+        before_answer: " DOCTOR:",
+        key: " DOCTOR:",
         answer_lead: " ",
     },
     // The following are this project's own translations, under the benchmark's names.
@@ -127,6 +136,13 @@ impl Template {
     /// The prompt of a later question, which follows the end-of-sequence token of the answer before.
     pub fn later_prompt(&self, question: &str) -> String {
         [self.before_question, question, self.before_answer].concat()
+    }
+
+    /// A last question that nobody answers, up to where FastChat's conversations end: before the answerer's name.
+    pub fn unanswered(&self, question: &str) -> String {
+        let name = self.before_answer.trim_start();
+        let space = &self.before_answer[..self.before_answer.len() - name.len()];
+        [self.before_question, question, space].concat()
     }
 
     /// The learnt text of an answer, without the end-of-sequence token.

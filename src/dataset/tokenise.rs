@@ -25,6 +25,9 @@ pub struct SequenceRules {
     pub max_tokens: usize,
     /// What happens to a row whose prompt leaves no room.
     pub long_prompts: LongPrompts,
+    /// Whether a conversation's last question is learnt where it has no answer, as FedLLM-Bench does, instead of being left
+    /// out. Templates of the table only.
+    pub learns_last_question: bool,
 }
 
 /// What writes the text around questions and answers.
@@ -102,10 +105,11 @@ pub(super) struct Shaped {
 fn tokenise_row(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Shaped, RowFault> {
     match &row.content {
         Content::SingleTurn { instruction, response } => {
-            rules.shape(tokeniser, [(instruction.as_str(), response.as_str())].into_iter())
+            rules.shape(tokeniser, [(instruction.as_str(), response.as_str())].into_iter(), None)
         }
-        Content::MultiTurn { exchanges, .. } => {
-            rules.shape(tokeniser, exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str())))
+        Content::MultiTurn { exchanges, unanswered } => {
+            let last = unanswered.as_deref().filter(|_| rules.learns_last_question);
+            rules.shape(tokeniser, exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str())), last)
         }
         Content::Preference { .. } => {
             let wanted = "supervised fine-tuning reads single-turn and multi-turn rows";
@@ -115,11 +119,12 @@ fn tokenise_row(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Resu
 }
 
 impl SequenceRules {
-    /// One sequence of questions with their answers.
+    /// One sequence of questions with their answers, and a last question that is learnt.
     pub(super) fn shape<'a>(
         &self,
         tokeniser: &Tokeniser,
         exchanges: impl Iterator<Item = (&'a str, &'a str)>,
+        last_question: Option<&str>,
     ) -> Result<Shaped, RowFault> {
         let sequence = match &self.prompts {
             Prompts::Template(template) => {
@@ -127,6 +132,9 @@ impl SequenceRules {
                 for (turn, (question, answer)) in exchanges.enumerate() {
                     let prompt = if turn == 0 { template.prompt(question) } else { template.later_prompt(question) };
                     sequence.append(&prompt, &template.answer(answer))?;
+                }
+                if let Some(question) = last_question {
+                    sequence.append_learnt(&template.unanswered(question))?;
                 }
                 sequence
             }
@@ -186,6 +194,15 @@ impl<'a> Sequence<'a> {
         Ok(())
     }
 
+    /// Appends a text that is learnt whole.
+    fn append_learnt(&mut self, text: &str) -> Result<(), RowFault> {
+        let encoded = self.tokeniser.encode(text).map_err(|message| RowFault::Refused { message })?;
+        let start = self.sample.ids.len() as u32;
+        self.sample.ids.extend(encoded.ids);
+        self.sample.targets.push(start..self.sample.ids.len() as u32);
+        Ok(())
+    }
+
     /// Cuts the end off; refuses a sequence that has nothing learnt left.
     pub(super) fn within(self, max_tokens: usize) -> Result<Shaped, RowFault> {
         let prompt_tokens = self.sample.targets.first().map_or(0, |range| range.start as usize);
@@ -201,8 +218,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::dataset::row::Exchange;
-    use crate::dataset::tokenise_preferences;
     use crate::dataset::tokeniser::tests::{BOS, EOS, byte_level};
+    use crate::dataset::{PairForm, tokenise_preferences};
 
     pub fn client(contents: Vec<Content>) -> ClientData {
         let rows = contents.into_iter().map(|content| Row { content, attributes: BTreeMap::new() }).collect();
@@ -215,7 +232,7 @@ pub(super) mod tests {
 
     fn rules(template: &str, max_tokens: usize, long_prompts: LongPrompts) -> SequenceRules {
         let prompts = Prompts::Template(Template::named(template).unwrap());
-        SequenceRules { prompts, max_tokens, long_prompts }
+        SequenceRules { prompts, max_tokens, long_prompts, learns_last_question: false }
     }
 
     /// The text of each learnt range, with the EOS token as `|`.
@@ -255,6 +272,9 @@ pub(super) mod tests {
         let sample = &tokenised.samples[0];
         assert_eq!(learnt(sample, &tokeniser), [" a1 ASSISTANT: x|", " a2|"]);
         assert!(tokeniser.decode(&sample.ids).unwrap().ends_with("a1 ASSISTANT: xUSER: q2 ASSISTANT: a2"));
+        let published = SequenceRules { learns_last_question: true, ..rules };
+        let tokenised = tokenise(&client, &tokeniser, &published).unwrap();
+        assert_eq!(learnt(&tokenised.samples[0], &tokeniser), [" a1 ASSISTANT: x|", " a2|", "USER: q3 "]);
     }
 
     #[test]
@@ -281,7 +301,7 @@ pub(super) mod tests {
         let pair = Content::Preference { prompt: "p".into(), chosen: "yes".into(), rejected: "no way".into() };
         let client = client(vec![pair]);
         let rules = rules("alpaca", 1_000, LongPrompts::Refuse);
-        let tokenised = tokenise_preferences(&client, &tokeniser, &rules).unwrap();
+        let tokenised = tokenise_preferences(&client, &tokeniser, &rules, PairForm::Templated).unwrap();
         let pair = &tokenised.pairs[0];
         assert_eq!(learnt(&pair.chosen, &tokeniser), [" yes|"]);
         assert_eq!(learnt(&pair.rejected, &tokeniser), [" no way|"]);

@@ -2,6 +2,21 @@
 //!
 //! Generation is the one part that knows LibTorch; benchmarks and judges see a [`Model`] that continues texts.
 
+pub mod benchmark;
+pub mod code;
+mod error;
+mod examinee;
+pub mod generation;
+pub mod judge;
+pub mod mmlu;
+mod open;
+mod registry;
 mod request;
+mod sheet;
 
+pub use error::EvaluationError;
+pub use examinee::{Choices, Examinee, Identity, Witness};
+pub use generation::GenerationError;
+pub use registry::{Cost, Paper, Sitting, Terms, named, open};
 pub use request::{Answer, Ended, Model, Request, Sampling};
+pub use sheet::{Answered, Figure, Sheet};

@@ -6,7 +6,9 @@ use arrow::csv::WriterBuilder;
 use arrow::record_batch::RecordBatch;
 
 use super::write;
-use crate::ledger::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, RunTables, Table, TaskRow};
+use crate::ledger::{
+    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, RunTables, Table, TaskRow,
+};
 use crate::run::RunError;
 
 /// Writes a file a table and `columns.csv` into the folder `out` and returns the number of rows of all tables.
@@ -17,12 +19,15 @@ pub fn csv(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let tables = RunTables::read(run_folder)?;
     let evaluations = EvaluationRow::batch(&tables.evaluations()?);
     let [population, events, tasks] = [tables.population()?, tables.events()?, tables.tasks()?];
+    let [generations, lineage] = [tables.generations()?, tables.lineage()?];
     let all = [
         (PopulationRow::NAME, population.rows()),
         (EventRow::NAME, events.rows()),
         (TaskRow::NAME, tasks.rows()),
         (RoundRow::NAME, tables.rounds().rows()),
         (EvaluationRow::NAME, &evaluations),
+        (GenerationRow::NAME, generations.rows()),
+        (LineageRow::NAME, lineage.rows()),
     ];
     for (name, rows) in all {
         write_rows(&out.join(format!("{name}.csv")), rows)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::LedgerError;
+use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
 use crate::store::{Digest, atomic};
 
 /// Whether a run can be relied upon.
@@ -75,10 +75,17 @@ pub struct Manifest {
     pub rounds: u32,
     /// Digest of the whole run; absent until it is done.
     pub digest: Option<Digest>,
-    /// Every file of a finished run except this one and `timing/`, by path within the run.
+    /// Every file of a finished run except this one and `timing/`, by path within the run; of one that is not finished,
+    /// the scenario alone.
     pub files: BTreeMap<String, FileEntry>,
     /// Hash of this manifest with this field absent.
     pub seal: Option<Digest>,
+}
+
+/// What is read first of a manifest: of other versions, the rest may be another.
+#[derive(Deserialize)]
+struct Version {
+    schema_version: u32,
 }
 
 /// File name of the manifest within a run.
@@ -103,7 +110,20 @@ impl Manifest {
             Err(error) => return Err(LedgerError::io(&path)(error)),
             Ok(bytes) => String::from_utf8(bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?,
         };
-        serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))
+        let malformed = |error: serde_json::Error| LedgerError::malformed(&path, error.to_string());
+        let Version { schema_version } = serde_json::from_str(&text).map_err(malformed)?;
+        if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema_version) {
+            let reason = format!(
+                "its tables have version {schema_version}, and this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
+            );
+            return Err(LedgerError::malformed(&path, reason));
+        }
+        serde_json::from_str(&text).map_err(malformed)
+    }
+
+    /// The hash of each input, by role: paths name this machine's files, hashes anybody's.
+    pub fn inputs_by_hash(&self) -> BTreeMap<String, Digest> {
+        self.inputs.iter().map(|(role, input)| (role.clone(), input.hash)).collect()
     }
 
     /// Seals and writes the manifest.
@@ -113,10 +133,28 @@ impl Manifest {
         atomic::write(&path, self.text().as_bytes()).map_err(LedgerError::io(&path))
     }
 
-    /// Whether the file in `run_folder` is byte for byte what this manifest is written as.
+    /// Whether the file in `run_folder` is byte for byte what this manifest was written as.
     pub(super) fn is_as_written(&self, run_folder: &Path) -> Result<bool, LedgerError> {
         let path = Self::path(run_folder);
-        Ok(fs::read(&path).map_err(LedgerError::io(&path))? == self.text().as_bytes())
+        let is_sealed = self.seal == Some(self.expected_seal());
+        Ok(is_sealed && fs::read(&path).map_err(LedgerError::io(&path))? == self.text().as_bytes())
+    }
+
+    /// Checks that this manifest, read from `run_folder`, and the files that it lists are as they were written.
+    ///
+    /// # Errors
+    /// [`LedgerError::Malformed`] names the first file that is not.
+    pub fn check(&self, run_folder: &Path) -> Result<(), LedgerError> {
+        if !self.is_as_written(run_folder)? {
+            return Err(LedgerError::malformed(Self::path(run_folder), CHANGED));
+        }
+        for (name, expected) in &self.files {
+            let path = run_folder.join(name);
+            if FileEntry::of(&path)? != *expected {
+                return Err(LedgerError::malformed(path, CHANGED));
+            }
+        }
+        Ok(())
     }
 
     fn text(&self) -> String {
@@ -129,10 +167,33 @@ impl Manifest {
         Digest::of(&serde_json::to_vec(&unsealed).expect("a manifest has only text keys"))
     }
 
+    /// Lists the scenario alone, as it stands in `run_folder`: `resume` relies on it.
+    pub fn list_scenario(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
+        let name = "scenario.ron";
+        self.files = BTreeMap::from([(name.to_owned(), FileEntry::of(&run_folder.join(name))?)]);
+        Ok(())
+    }
+
     /// Hashes every file of the run into `files`.
     pub fn list_files(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
         self.files = files(run_folder)?;
         Ok(())
+    }
+}
+
+/// Said of a file whose bytes are not those that the run wrote.
+const CHANGED: &str = "it was changed after the run wrote it; the store keeps what was computed, so the scenario played \
+                       into another folder goes on from there";
+
+impl FileEntry {
+    /// Size and hash of a plain file; of anything else, what no manifest lists.
+    fn of(path: &Path) -> Result<Self, LedgerError> {
+        // A link may lead anywhere, a pipe may never end: they are not followed.
+        if !fs::symlink_metadata(path).map_err(LedgerError::io(path))?.is_file() {
+            return Ok(Self { bytes: 0, blake3: Digest::of(NOT_PLAIN) });
+        }
+        let bytes = fs::read(path).map_err(LedgerError::io(path))?;
+        Ok(Self { bytes: bytes.len() as u64, blake3: Digest::of(&bytes) })
     }
 }
 
@@ -158,12 +219,8 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
             }
             if kind.is_dir() {
                 folders.push(path);
-            } else if !kind.is_file() {
-                // A link may lead anywhere, a pipe may never end: they are named, and not followed.
-                found.insert(name, FileEntry { bytes: 0, blake3: Digest::of(NOT_PLAIN) });
             } else {
-                let bytes = fs::read(&path).map_err(LedgerError::io(&path))?;
-                found.insert(name, FileEntry { bytes: bytes.len() as u64, blake3: Digest::of(&bytes) });
+                found.insert(name, FileEntry::of(&path)?);
             }
         }
     }

@@ -3,40 +3,52 @@
 //! What happened lives here; how long it took on this machine does not (that is `timing`, outside of every hash),
 //! and neither do paths, host names or cache hits.
 
-mod cell;
+pub(crate) mod cell;
+mod compare;
 mod digest;
+mod layout;
+mod lineage;
+mod locate;
 mod manifest;
 mod reader;
 mod reference;
-mod schema;
+pub(crate) mod schema;
 mod stream;
 mod tables;
 mod verify;
 mod view;
+mod waiting;
 mod writer;
 
-pub use digest::{Chain, chunk_hash};
+pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
+pub use digest::{Chain, chunk_hash, rows_digest};
+pub use lineage::{Lineage, LineageEntry, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
 pub use reader::{RoundChunks, read_table};
 pub use reference::reference;
-pub use schema::{SCHEMA_VERSION, Table};
+pub(crate) use schema::table;
+pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
-pub use tables::{ClientDataRow, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow, TimingRow};
-pub use verify::{Difference, compare, verify};
+pub use tables::{
+    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow,
+};
+pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 /// What can go wrong with a run's folder.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The operating system refused; nothing that was finished is lost.
-    #[error("failed to access {path}: {source}")]
+    #[error("failed to access {path}: {source}{}", advice(source))]
     Io { path: PathBuf, source: std::io::Error },
     /// A Parquet file could not be written or read.
-    #[error("failed to read or write the table {path}: {source}")]
+    #[error("failed to read or write the table {path}: {source}{}", advice(source))]
     Parquet { path: PathBuf, source: parquet::errors::ParquetError },
     /// A file has the right form but impossible contents.
     #[error("failed to understand {path}: {reason}")]
@@ -61,4 +73,16 @@ impl LedgerError {
     pub(crate) fn malformed(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::Malformed { path: path.into(), reason: reason.into() }
     }
+}
+
+/// What to do about a disk that took no more: what was finished is there, and a run goes on from it.
+fn advice(error: &(dyn Error + 'static)) -> &'static str {
+    let mut chain = std::iter::successors(Some(error), |&error| error.source());
+    let is_full = chain.any(|error| error.downcast_ref::<io::Error>().is_some_and(is_out_of_space));
+    if is_full { "; free some space, then `fedreplay resume` continues a run that has begun" } else { "" }
+}
+
+/// Whether the disk, or the user's share of it, is used up.
+pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -1,6 +1,7 @@
 //! Reads the tables of a run, finished, running or killed.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
@@ -10,7 +11,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::writer::ChunkBatches;
-use super::{EvaluationRow, EventRow, LedgerError, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
 
 /// One file of a table, holding the rounds `first..=last`.
 #[derive(Clone, Debug)]
@@ -47,20 +48,40 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
     Ok(found)
 }
 
+/// [rows] Of a batch that is read.
+pub(super) const READ_ROWS: usize = 1 << 16;
+
 /// The record batches of one file.
 pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerError> {
     let file = File::open(path).map_err(LedgerError::io(path))?;
     ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(1 << 16).build())
+        .and_then(|builder| builder.with_batch_size(READ_ROWS).build())
         .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 
+/// How often a table is read again whose files are being joined by a run that ends.
+const ATTEMPTS: usize = 5;
+
 /// All rows of one table of the run in `run_folder`, whatever files they are in.
+///
+/// The run may be going on: then these are the rows of all finished rounds, and perhaps some of the next.
 pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerError> {
     let folder = run_folder.join("ledger").join(table);
+    let is_gone =
+        |error: &LedgerError| matches!(error, LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+    for _ in 1..ATTEMPTS {
+        match read_files(&folder) {
+            Err(error) if folder.exists() && is_gone(&error) => {}
+            read => return read,
+        }
+    }
+    read_files(&folder)
+}
+
+fn read_files(folder: &Path) -> Result<RecordBatch, LedgerError> {
     let mut rows = Vec::new();
     let mut schema = None;
-    for part in parts(&folder)? {
+    for part in parts(folder)? {
         let reader = batches(&part.path)?;
         let reader_schema = reader.schema();
         check_types(&part.path, &reader_schema)?;
@@ -69,8 +90,8 @@ pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerE
         }
         schema.get_or_insert(reader_schema);
     }
-    let schema = schema.ok_or_else(|| LedgerError::malformed(&folder, "it holds no Parquet file"))?;
-    concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(&folder, error.to_string()))
+    let schema = schema.ok_or_else(|| LedgerError::malformed(folder, "it holds no Parquet file"))?;
+    concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(folder, error.to_string()))
 }
 
 /// Refuses a file whose columns have types that no table has: another program wrote it.
@@ -92,18 +113,36 @@ pub struct RoundChunks {
     events: RecordBatch,
     tasks: RecordBatch,
     evaluations: RecordBatch,
+    generations: Option<RecordBatch>,
+    lineage: Option<RecordBatch>,
     rounds: RecordBatch,
 }
 
 impl RoundChunks {
-    /// Reads the tables of the run in `run_folder`.
-    pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
+    /// Reads the tables of the run in `run_folder`, whose manifest names this version of their schemas.
+    pub fn read(run_folder: &Path, schema_version: u32) -> Result<Self, LedgerError> {
+        let is_new = schema_version > OLDEST_SCHEMA;
+        let optional = |table| is_new.then(|| read_table(run_folder, table)).transpose();
+        // A round's own row is written last, so the rows of every round that is seen here are there by now.
+        let rounds = read_table(run_folder, RoundRow::NAME)?;
         Ok(Self {
+            generations: optional(GenerationRow::NAME)?,
+            lineage: optional(LineageRow::NAME)?,
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
-            rounds: read_table(run_folder, RoundRow::NAME)?,
+            rounds,
         })
+    }
+
+    /// The rows of table `lineage`; none in a run of schema 3.
+    pub fn lineage(&self) -> Option<&RecordBatch> {
+        self.lineage.as_ref()
+    }
+
+    /// The rows of table `tasks`.
+    pub fn tasks(&self) -> &RecordBatch {
+        &self.tasks
     }
 
     /// The rows of table `rounds`.
@@ -111,21 +150,48 @@ impl RoundChunks {
         &self.rounds
     }
 
+    /// Without the rows of a round that is not finished, of which a run that goes on or was killed has some.
+    pub(super) fn of_finished_rounds(self) -> Result<Self, String> {
+        let cut = |rows: RecordBatch, column: &str| -> Result<RecordBatch, String> {
+            let counts = (0..self.rounds.num_rows()).map(|row| count(&self.rounds, column, row));
+            let finished = counts.sum::<Result<u64, String>>()?;
+            Ok(rows.slice(0, rows.num_rows().min(usize::try_from(finished).unwrap_or(usize::MAX))))
+        };
+        Ok(Self {
+            events: cut(self.events, "event_rows")?,
+            tasks: cut(self.tasks, "task_rows")?,
+            evaluations: cut(self.evaluations, "evaluation_rows")?,
+            generations: self.generations.map(|rows| cut(rows, "generation_rows")).transpose()?,
+            lineage: self.lineage.map(|rows| cut(rows, "lineage_rows")).transpose()?,
+            rounds: self.rounds,
+        })
+    }
+
     /// The chunks in round order, or what does not add up.
     pub(super) fn chunks(&self) -> Result<Vec<ChunkBatches>, String> {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
         let mut evaluations = Cursor { table: EvaluationRow::NAME, rows: &self.evaluations, next: 0 };
+        let mut generations =
+            self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
+        let mut lineage = self.lineage.as_ref().map(|rows| Cursor { table: LineageRow::NAME, rows, next: 0 });
+        let take = |cursor: &mut Option<Cursor>, column: &str, row: usize| match cursor {
+            Some(cursor) => cursor.take(count(&self.rounds, column, row)?).map(Some),
+            None => Ok(None),
+        };
         let mut chunks = Vec::with_capacity(self.rounds.num_rows());
         for row in 0..self.rounds.num_rows() {
             chunks.push(ChunkBatches {
                 events: events.take(count(&self.rounds, "event_rows", row)?)?,
                 tasks: tasks.take(count(&self.rounds, "task_rows", row)?)?,
                 evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
+                generations: take(&mut generations, "generation_rows", row)?,
+                lineage: take(&mut lineage, "lineage_rows", row)?,
                 round: self.rounds.slice(row, 1),
             });
         }
-        [events, tasks, evaluations].iter().try_for_each(Cursor::exhausted)?;
+        let cursors = [Some(&events), Some(&tasks), Some(&evaluations), generations.as_ref(), lineage.as_ref()];
+        cursors.into_iter().flatten().try_for_each(Cursor::exhausted)?;
         Ok(chunks)
     }
 }

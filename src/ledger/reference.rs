@@ -5,7 +5,8 @@ use std::fmt::Write;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::{
-    ClientDataRow, EvaluationRow, EventRow, PopulationRow, RoundRow, SCHEMA_VERSION, Table, TaskRow, TimingRow,
+    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, SCHEMA_VERSION, Table,
+    TaskRow, TimingRow,
 };
 
 const HEAD: &str = "\
@@ -20,12 +21,14 @@ in several files until its run is done, so read `ledger/TABLE/*.parquet`.
 /// The reference of all tables in Markdown.
 pub fn reference() -> String {
     let mut page = format!("{HEAD}\nSchema version {SCHEMA_VERSION}.\n");
-    let hashed: [(&str, &str, SchemaRef); 5] = [
+    let hashed: [(&str, &str, SchemaRef); 7] = [
         (PopulationRow::NAME, PopulationRow::MEANING, PopulationRow::schema()),
         (EventRow::NAME, EventRow::MEANING, EventRow::schema()),
         (TaskRow::NAME, TaskRow::MEANING, TaskRow::schema()),
         (RoundRow::NAME, RoundRow::MEANING, RoundRow::schema()),
         (EvaluationRow::NAME, EvaluationRow::MEANING, EvaluationRow::schema()),
+        (GenerationRow::NAME, GenerationRow::MEANING, GenerationRow::schema()),
+        (LineageRow::NAME, LineageRow::MEANING, LineageRow::schema()),
     ];
     hashed.iter().for_each(|(name, meaning, schema)| section(&mut page, &format!("ledger/{name}"), meaning, schema));
     section(&mut page, "timing/orders.parquet", TimingRow::MEANING, &TimingRow::schema());

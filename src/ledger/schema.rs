@@ -4,7 +4,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 /// The version of all table schemas together. A change of any column raises it.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
+
+/// The oldest version whose runs can still be read, verified and compared.
+pub const OLDEST_SCHEMA: u32 = 3;
 
 /// A row type that knows its table.
 pub trait Table: Sized {
@@ -22,7 +25,7 @@ pub trait Table: Sized {
 macro_rules! table {
     ($(#[doc = $row_meaning:literal])+ $row:ident, $name:literal { $($field:ident: $type:ty, $unit:literal, $meaning:literal;)+ }) => {
         $(#[doc = $row_meaning])+
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $row {
             $(#[doc = concat!("[", $unit, "] -- ", $meaning)] pub $field: $type,)+
         }

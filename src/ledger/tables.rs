@@ -103,21 +103,29 @@ table! {
         event_rows: u64, "rows", "rows that the round added to `events`";
         task_rows: u64, "rows", "rows that the round added to `tasks`";
         evaluation_rows: u64, "rows", "rows that the round added to `evaluations`";
+        generation_rows: u64, "rows", "rows that the round added to `generations`";
+        lineage_rows: u64, "rows", "rows that the round added to `lineage`";
+        rows_digest: String, "BLAKE3", "hash of all rows of this round, without `rows_digest` and `digest`";
         digest: String, "BLAKE3", "chained digest of the run up to this round";
     }
 }
 
 table! {
-    /// One row a measured loss.
+    /// One row a measured loss, or a figure of a benchmark.
     EvaluationRow, "evaluations" {
         round: u32, "index", "round after which the model was evaluated; 0 is before any training";
         version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
-        subject: String, "name", "`global` for the server model, `local` for a client trained alone";
+        subject: String, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose rows or whose own model it is; null for the global test of the server model";
-        split: String, "name", "`test` or `held_out`";
-        rows: u64, "rows", "rows evaluated";
+        benchmark: String, "name", "`losses` of the scenario's data, or the benchmark that the figure is of";
+        split: String, "name", "`test` or `held_out` rows; of a benchmark the part that the figure is of, `all` for the whole";
+        rows: u64, "rows", "rows evaluated, or questions asked";
+        failed: u64, "rows", "questions without an answer or a judgement, such as prompts that do not fit the context";
+        score: Option<f64>, "1", "the benchmark's figure: accuracy of mmlu, pass rate of humaneval, rates of advbench, else the judge's mean rating from 1 to 10";
         target_tokens: u64, "tokens", "tokens that the loss was taken on";
         loss: Option<f64>, "nats/token", "mean loss over target tokens; over pairs, in nats/pair, of preference data; null if it was not finite";
+        perplexity: Option<f64>, "1", "e to the power of the mean loss over target tokens; null of preference data";
+        token_accuracy: Option<f64>, "1", "share of the target tokens than which none was likelier; null of preference data";
         reward_margin: Option<f64>, "1", "mean over pairs of the chosen answer's reward less the rejected one's; null unless preference data";
         preference_accuracy: Option<f64>, "1", "share of pairs whose chosen answer has the higher reward; null unless preference data";
         model_hash: Option<String>, "BLAKE3", "hash of the evaluated adapter's content";
@@ -125,10 +133,46 @@ table! {
 }
 
 table! {
+    /// One row an answer of a model to a benchmark's question.
+    GenerationRow, "generations" {
+        round: u32, "index", "round after which the model answered; 0 is before any training";
+        subject: String, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
+        client: Option<u32>, "index", "client whose own model it is";
+        benchmark: String, "name", "benchmark that the question is of";
+        question: String, "text", "the question's name within the benchmark";
+        category: String, "text", "category, language or subject of the question; empty where it has none";
+        turn: u32, "index", "turn of the dialogue, from 1";
+        prompt: String, "text", "what was asked, the template applied; of mmlu without the examples before the question";
+        answer: Option<String>, "text", "what the model answered; null where the prompt did not fit the context";
+        ended: String, "name", "end_of_sequence, stop, max_tokens, context_full, or letter of a multiple choice";
+        tokens: u32, "tokens", "tokens generated";
+        model_hash: Option<String>, "BLAKE3", "hash of the adapter's content; null for the base alone";
+        judgement: Option<String>, "text", "what a judge wrote, or what came of the executed code; a recorded input, outside of the first digest";
+        score: Option<f64>, "1", "rating, or 1 and 0 for right and wrong; null where there is none";
+    }
+}
+
+table! {
+    /// One row an order: what was computed from what. A row's key can be computed again from it and from the keys of its
+    /// inputs.
+    LineageRow, "lineage" {
+        order: u64, "index", "place of the order in the plan, from 0; its inputs come before it";
+        round: u32, "index", "round that it belongs to, from 1; what precedes all training belongs to the first, what clients train alone to the last";
+        kind: &'static str, "name", "initial, given, train, cohort, member, control, moments, aggregate, evaluate or examine";
+        inputs: Option<String>, "indices", "orders whose results it reads, once for each use, separated by spaces; null where it reads none";
+        code: String, "name", "kind and version of the code that computes it";
+        engine: Option<String>, "BLAKE3", "hash of base model and numerics; null where neither changes the result";
+        parameters: String, "JSON", "everything else that can change the result; what is large stands as its hash";
+        key: String, "BLAKE3", "hash of code, engine, parameters and the keys of the inputs";
+        result: Option<String>, "BLAKE3", "hash of the result; null of orders of which no other table shows the result";
+    }
+}
+
+table! {
     /// One row an executed order: wall-clock facts, outside of the digest.
     TimingRow, "orders" {
         order: u64, "index", "position of the order in the plan";
-        kind: String, "name", "initial, given, train, cohort, member, aggregate or evaluate";
+        kind: String, "name", "initial, given, train, cohort, member, control, moments, aggregate, evaluate or examine";
         key: String, "BLAKE3", "hash of everything that the order depends on";
         from_store: bool, "flag", "whether the result was found in the store instead of computed";
         seconds: f64, "s", "wall-clock time of the computation";

@@ -1,29 +1,25 @@
-//! Checks a run against its own hashes, and two runs against each other.
+//! Checks a run against its own hashes.
 
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, AsArray};
 use arrow::record_batch::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::digest::{Chain, chunk_hash};
+use super::compare::{Difference, text};
+use super::digest::{Chain, chunk_hash, rows_digest};
+use super::lineage::Lineage;
+use super::locate::place;
 use super::manifest::files;
 use super::reader::{RoundChunks, read_table};
 use super::writer::{ChunkBatches, chunk_hashes};
-use super::{LedgerError, Manifest, PopulationRow, RunState, Table};
-use crate::store::Digest;
+use super::{LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
+use crate::store::{Digest, Key};
 
-/// The first thing that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference(pub String);
+/// How the finding begins that a run is not finished.
+pub const UNFINISHED: &str = "manifest.json: the run is not finished";
 
-impl std::fmt::Display for Difference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Checks files, seal and digest chain of the run in `run_folder`. Every finding is returned; none means that all hold.
+/// Checks files, seal, digest chain and lineage of the run in `run_folder`. Every finding is returned; none means that
+/// all hold.
 ///
 /// # Errors
 /// Only if there is no manifest at all, so that there is no run to check; and if the disk cannot be read.
@@ -33,155 +29,139 @@ pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
         read => read?,
     };
     let mut found = Vec::new();
-    if manifest.seal != Some(manifest.expected_seal()) || !manifest.is_as_written(run_folder)? {
+    if !manifest.is_as_written(run_folder)? {
         found.push(Difference("manifest.json: it was changed after it was sealed".into()));
     }
-    match manifest.state {
-        RunState::Done => verify_files(run_folder, &manifest, &mut found)?,
-        // Its files are listed when it is finished; the rows that are there have their chain already.
-        RunState::Running => {
-            found.push(Difference("manifest.json: the run is not finished; `fedreplay resume` continues it".into()));
-        }
+    if manifest.state == RunState::Running {
+        found.push(Difference(format!("{UNFINISHED}; `fedreplay resume` continues it")));
     }
-    if let Err(reason) = verify_chain(run_folder, &manifest) {
-        found.push(Difference(reason));
+    let mut in_rows = Rows::default();
+    if let Err(reason) = in_rows.verify(run_folder, &manifest) {
+        in_rows.found.push(Difference(reason));
     }
+    verify_files(run_folder, &manifest, in_rows.broken, &mut found)?;
+    found.extend(in_rows.found);
     Ok(found)
 }
 
-fn verify_files(run_folder: &Path, manifest: &Manifest, found: &mut Vec<Difference>) -> Result<(), LedgerError> {
+/// Compares the files with those that the manifest lists; `broken` is the first round whose rows do not give its digest.
+fn verify_files(
+    run_folder: &Path,
+    manifest: &Manifest,
+    broken: Option<u32>,
+    found: &mut Vec<Difference>,
+) -> Result<(), LedgerError> {
     let present = files(run_folder)?;
     for (name, expected) in &manifest.files {
         match present.get(name) {
             None => found.push(Difference(format!("{name}: the file is missing"))),
-            Some(actual) if actual != expected => found.push(Difference(format!(
-                "{name}: its hash is {} ({} bytes), the manifest says {} ({} bytes)",
-                actual.blake3, actual.bytes, expected.blake3, expected.bytes
-            ))),
+            Some(actual) if actual != expected => {
+                let place = place(run_folder, name, broken).map(|place| format!("; changed: {place}"));
+                found.push(Difference(format!(
+                    "{name}: its hash is {} ({} bytes), the manifest says {} ({} bytes){}",
+                    actual.blake3,
+                    actual.bytes,
+                    expected.blake3,
+                    expected.bytes,
+                    place.unwrap_or_default()
+                )));
+            }
             Some(_) => {}
         }
     }
-    for name in present.keys().filter(|name| !manifest.files.contains_key(*name)) {
+    // Those of a run that is not finished are listed when it is.
+    let unlisted = present.keys().filter(|name| !manifest.files.contains_key(*name));
+    for name in unlisted.filter(|_| manifest.state == RunState::Done) {
         found.push(Difference(format!("{name}: the manifest does not know this file")));
     }
     Ok(())
 }
 
-/// Computes the digest chain again from the rows.
-fn verify_chain(run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
-    let population = read_table(run_folder, PopulationRow::NAME).map_err(|error| error.to_string())?;
-    let read = RoundChunks::read(run_folder).map_err(|error| error.to_string())?;
-    let mut chain = Chain::start(manifest.genesis);
-    chain.push(&[chunk_hash(PopulationRow::NAME, &population, &[])]);
-    for (index, chunk) in read.chunks()?.iter().enumerate() {
-        let expected = chain.push(&chunk_hashes(chunk)).to_string();
-        let stated = text(&chunk.round, "digest", 0);
-        if stated != expected {
-            return Err(format!(
-                "round {}: its rows give the digest {expected}, table rounds says {stated}",
-                index + 1
-            ));
-        }
-    }
-    if read.rounds().num_rows() != manifest.rounds as usize && manifest.state == RunState::Done {
-        return Err(format!("table rounds has {} rows for {} rounds", read.rounds().num_rows(), manifest.rounds));
-    }
-    match manifest.digest {
-        Some(digest) if digest != chain.last() => {
-            Err(format!("the ledger's digest is {}, the manifest says {digest}", chain.last()))
-        }
-        _ => Ok(()),
-    }
+/// What is wrong with rows.
+#[derive(Default)]
+struct Rows {
+    found: Vec<Difference>,
+    /// The first round, from 1, whose rows do not give its digest.
+    broken: Option<u32>,
 }
 
-/// The first difference between two runs' tables: table, round, row, column and both values.
-///
-/// A table that another program wrote, or damaged, is a difference too: it is not what a run writes.
-///
-/// # Errors
-/// If a run is not there or cannot be read from the disk.
-pub fn compare(left_folder: &Path, right_folder: &Path) -> Result<Option<Difference>, LedgerError> {
-    // Looked at first: a path that holds no run is no difference.
-    for folder in [left_folder, right_folder] {
-        Manifest::read(folder)?;
-    }
-    match compare_tables(left_folder, right_folder) {
-        Err(error @ (LedgerError::Malformed { .. } | LedgerError::Parquet { .. })) => {
-            Ok(Some(Difference(error.to_string())))
+impl Rows {
+    /// Computes the digests again from the rows, and the keys from the lineage.
+    fn verify(&mut self, run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
+        let population = read_table(run_folder, PopulationRow::NAME).map_err(|error| error.to_string())?;
+        let mut read = RoundChunks::read(run_folder, manifest.schema_version).map_err(|error| error.to_string())?;
+        if manifest.state == RunState::Running {
+            read = read.of_finished_rounds()?;
         }
-        compared => compared,
-    }
-}
-
-fn compare_tables(left_folder: &Path, right_folder: &Path) -> Result<Option<Difference>, LedgerError> {
-    let population = |folder| read_table(folder, PopulationRow::NAME);
-    if let Some(found) = first_difference("population", &population(left_folder)?, &population(right_folder)?, 0) {
-        return Ok(Some(found));
-    }
-    let chunks = |folder: &Path| {
-        let read = RoundChunks::read(folder)?;
-        read.chunks().map_err(|reason| LedgerError::malformed(folder, reason))
-    };
-    let (left, right) = (chunks(left_folder)?, chunks(right_folder)?);
-    for (index, pair) in left.iter().zip(&right).enumerate() {
-        if let Some(found) = compare_chunks(pair.0, pair.1, index as u32 + 1) {
-            return Ok(Some(found));
+        let last = self.verify_chain(&read, &chunk_hash(PopulationRow::NAME, &population, &[]), manifest)?;
+        let (rounds, expected) = (read.rounds().num_rows(), manifest.rounds as usize);
+        if rounds != expected && manifest.state == RunState::Done {
+            return Err(format!("table rounds has {rounds} rows for {expected} rounds"));
         }
+        if let Some(digest) = manifest.digest.filter(|&digest| digest != last) {
+            self.found.push(Difference(format!("the ledger's digest is {last}, the manifest says {digest}")));
+        }
+        if let Some(rows) = read.lineage() {
+            self.verify_lineage(&Lineage::of(rows)?, &read);
+        }
+        Ok(())
     }
-    if left.len() != right.len() {
-        return Ok(Some(Difference(format!("one run has {} rounds, the other {}", left.len(), right.len()))));
-    }
-    let genesis = |folder: &Path| -> Result<Digest, LedgerError> { Ok(Manifest::read(folder)?.genesis) };
-    let same_start = genesis(left_folder)? == genesis(right_folder)?;
-    Ok((!same_start).then(|| {
-        Difference("all rows are equal, but the runs start from other inputs: scenario, data, model or numerics".into())
-    }))
-}
 
-fn compare_chunks(left: &ChunkBatches, right: &ChunkBatches, round: u32) -> Option<Difference> {
-    if chunk_hashes(left) == chunk_hashes(right) {
-        return None;
-    }
-    left.named()
-        .iter()
-        .zip(right.named())
-        .find_map(|((table, left_rows), (_, right_rows))| first_difference(table, left_rows, right_rows, round))
-}
-
-fn first_difference(table: &str, left: &RecordBatch, right: &RecordBatch, round: u32) -> Option<Difference> {
-    let rows = left.num_rows().min(right.num_rows());
-    let names: Vec<_> = left.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let differs = |row: usize, column: &str| {
-        column != "digest" && {
-            let (a, b) = (left.column_by_name(column), right.column_by_name(column));
-            match (a, b) {
-                (Some(a), Some(b)) => a.slice(row, 1).to_data() != b.slice(row, 1).to_data(),
-                _ => true,
+    /// Names every round whose rows do not give the digest of rows that it states, and the first at which the chain breaks.
+    fn verify_chain(&mut self, read: &RoundChunks, population: &Digest, manifest: &Manifest) -> Result<Digest, String> {
+        let is_old = manifest.schema_version == OLDEST_SCHEMA;
+        let mut chain = Chain::start(manifest.genesis);
+        match is_old {
+            true => chain.push_chunks(&[*population]),
+            false => chain.push(rows_digest(&[*population])),
+        };
+        for (round, chunk) in (1..).zip(read.chunks()?) {
+            let hashes = chunk_hashes(&chunk);
+            let rows = rows_digest(&hashes);
+            let expected = if is_old { chain.push_chunks(&hashes) } else { chain.push(rows) };
+            if !is_old {
+                self.check_digest(round, &chunk, "rows_digest", rows);
+            }
+            // One broken link breaks all that follow.
+            if self.broken.is_none() && self.check_digest(round, &chunk, "digest", expected) {
+                self.broken = Some(round);
             }
         }
-    };
-    for row in 0..rows {
-        if let Some(column) = names.iter().find(|column| differs(row, column)) {
-            let (a, b) = (text(left, column, row), text(right, column, row));
-            return Some(Difference(format!("round {round}, table {table}, row {row}, {column}: {a} against {b}")));
+        Ok(chain.last())
+    }
+
+    /// Whether a round states another digest than its rows give.
+    fn check_digest(&mut self, round: u32, chunk: &ChunkBatches, column: &str, expected: Digest) -> bool {
+        let stated = text(&chunk.round, column, 0);
+        let differs = stated != expected.to_string();
+        if differs {
+            let what = column.replace('_', " ");
+            let message = format!("round {round}: its rows give the {what} {expected}, table rounds says {stated}");
+            self.found.push(Difference(message));
         }
+        differs
     }
-    (left.num_rows() != right.num_rows()).then(|| {
-        Difference(format!("round {round}, table {table}: {} rows against {}", left.num_rows(), right.num_rows()))
-    })
-}
 
-/// A cell as text, for messages and for comparing texts.
-pub(super) fn text(rows: &RecordBatch, column: &str, row: usize) -> String {
-    let Some(array) = rows.column_by_name(column) else { return format!("no column {column}") };
-    cell_text(array, row)
-}
-
-fn cell_text(array: &ArrayRef, row: usize) -> String {
-    if array.is_null(row) {
-        return "null".into();
+    /// Checks the graph and its keys, and that the results in other tables are in it.
+    fn verify_lineage(&mut self, lineage: &Lineage, read: &RoundChunks) {
+        self.found.extend(lineage.check().into_iter().map(Difference));
+        let by_key = lineage.by_key();
+        let mut check = |table: &str, rows: &RecordBatch, column: &str, kinds: &[&str]| {
+            let keys = rows.column_by_name(column).and_then(|keys| keys.as_string_opt::<i32>());
+            let Some(keys) = keys else {
+                return self.found.push(Difference(format!("table {table} has no column {column}")));
+            };
+            for row in (0..keys.len()).filter(|&row| keys.is_valid(row)) {
+                let entry = Digest::from_hex(keys.value(row)).and_then(|key| by_key.get(&Key(key)));
+                if !entry.is_some_and(|entry| kinds.contains(&entry.kind.as_str())) {
+                    let (key, kinds) = (keys.value(row), kinds.join(" or "));
+                    let message =
+                        format!("table {table}, row {row}: its {column} {key} is that of no {kinds} in table lineage");
+                    self.found.push(Difference(message));
+                }
+            }
+        };
+        check("tasks", read.tasks(), "update_key", &["train", "member"]);
+        check("rounds", read.rounds(), "model_key", &["initial", "given", "aggregate"]);
     }
-    let options = FormatOptions::default();
-    ArrayFormatter::try_new(array.as_ref(), &options)
-        .map_or_else(|error| error.to_string(), |f| f.value(row).to_string())
 }

@@ -7,7 +7,10 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
-use super::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow, read_table};
+use super::{
+    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow,
+    read_table,
+};
 
 /// How often reading begins again when the run joins its files meanwhile.
 const ATTEMPTS: u32 = 3;
@@ -114,6 +117,11 @@ impl TableView {
         found.map(|array| &**array).ok_or_else(|| self.fault(format!("there is no column {column}")))
     }
 
+    /// Whether the table has a column: older versions had fewer.
+    fn has(&self, column: &str) -> bool {
+        self.rows.column_by_name(column).is_some()
+    }
+
     fn fault(&self, reason: String) -> LedgerError {
         LedgerError::malformed(&self.folder, reason)
     }
@@ -188,15 +196,26 @@ impl RunTables {
         let (rows, target_tokens, losses) =
             (view.counts("rows")?, view.counts("target_tokens")?, view.numbers("loss")?);
         let (margins, accuracies) = (view.numbers("reward_margin")?, view.numbers("preference_accuracy")?);
+        // Before benchmarks, all that was measured were losses.
+        let benchmarks = if view.has("benchmark") { view.names("benchmark")? } else { vec!["losses"; view.len()] };
+        let failed = if view.has("failed") { view.counts("failed")? } else { vec![0; view.len()] };
+        let newer = |column| if view.has(column) { view.numbers(column) } else { Ok(vec![None; view.len()]) };
+        let (scores, perplexities, token_accuracies) =
+            (newer("score")?, newer("perplexity")?, newer("token_accuracy")?);
         let row = |at: usize| EvaluationRow {
             round: rounds[at] as u32,
             version: versions[at] as u32,
             subject: subjects[at].to_owned(),
             client: clients[at].map(|client| client as u32),
+            benchmark: benchmarks[at].to_owned(),
             split: splits[at].to_owned(),
             rows: rows[at],
+            failed: failed[at],
+            score: scores[at],
             target_tokens: target_tokens[at],
             loss: losses[at],
+            perplexity: perplexities[at],
+            token_accuracy: token_accuracies[at],
             reward_margin: margins[at],
             preference_accuracy: accuracies[at],
             model_hash: hashes[at].map(str::to_owned),
@@ -204,8 +223,25 @@ impl RunTables {
         Ok((0..view.len()).map(row).collect())
     }
 
+    /// One row an answer to a benchmark's question.
+    ///
+    /// # Errors
+    /// As [`TableView::read`].
+    pub fn generations(&self) -> Result<TableView, LedgerError> {
+        self.of_complete_rounds::<GenerationRow>("generation_rows")
+    }
+
+    /// One row an order: what was computed from what.
+    ///
+    /// # Errors
+    /// As [`TableView::read`].
+    pub fn lineage(&self) -> Result<TableView, LedgerError> {
+        self.of_complete_rounds::<LineageRow>("lineage_rows")
+    }
+
     fn of_complete_rounds<T: Table>(&self, counts: &str) -> Result<TableView, LedgerError> {
-        let rows = self.rounds.counts(counts)?.iter().sum();
+        // A version that counts no such rows has no such table.
+        let rows = if self.rounds.has(counts) { self.rounds.counts(counts)?.iter().sum() } else { 0 };
         Ok(TableView::read::<T>(&self.run_folder)?.truncated(rows))
     }
 }

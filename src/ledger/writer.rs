@@ -1,27 +1,22 @@
 //! Writes a run's tables, a round at a time, and joins the rounds' files when the run is done.
 //!
-//! Each finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet` before the next one is counted as begun, so a
-//! killed run can be read up to its last finished round. [`LedgerWriter::finish`] joins them into `00001-RRRRR.parquet`.
+//! A finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet` a moment after its end, so a killed run can be read up to
+//! it. [`LedgerWriter::finish`] joins all into `00001-RRRRR.parquet`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 
-use super::digest::{Chain, chunk_hash};
-use super::reader::{batches, parts};
+use super::digest::{Chain, DIGEST_COLUMNS, chunk_hash, rows_digest};
+use super::layout::properties;
+use super::reader::{READ_ROWS, batches, parts};
 use super::stream::TableStream;
-use super::{EvaluationRow, EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
+use super::waiting::Waiting;
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
-
-/// Rows a Parquet row group: large enough to compress, small enough to skip.
-const ROW_GROUP_ROWS: usize = 1 << 20;
-/// Level 3 is where zstd's size stops falling fast on these columns.
-const ZSTD_LEVEL: i32 = 3;
 
 /// What one round adds to the tables.
 #[derive(Clone, Debug)]
@@ -29,14 +24,28 @@ pub struct Chunk {
     pub events: Vec<EventRow>,
     pub tasks: Vec<TaskRow>,
     pub evaluations: Vec<EvaluationRow>,
+    pub generations: Vec<GenerationRow>,
+    pub lineage: Vec<LineageRow>,
     /// The round's own row; row counts and digest are filled in by the writer.
     pub round: RoundRow,
+}
+
+impl Chunk {
+    /// Writes the numbers of rows into the round's own.
+    pub(super) fn count_rows(&mut self) {
+        self.round.event_rows = self.events.len() as u64;
+        self.round.task_rows = self.tasks.len() as u64;
+        self.round.evaluation_rows = self.evaluations.len() as u64;
+        self.round.generation_rows = self.generations.len() as u64;
+        self.round.lineage_rows = self.lineage.len() as u64;
+    }
 }
 
 /// The tables of one run under construction.
 pub struct LedgerWriter {
     folder: PathBuf,
     chain: Chain,
+    waiting: Waiting,
 }
 
 impl LedgerWriter {
@@ -50,21 +59,17 @@ impl LedgerWriter {
     ) -> Result<Self, LedgerError> {
         let folder = run_folder.join("ledger");
         let chain = start_chain(&folder, genesis, population)?;
-        Ok(Self { folder, chain })
+        let waiting = Waiting::start(&folder);
+        Ok(Self { folder, chain, waiting })
     }
 
     /// Writes a finished round and returns the digest of the run up to it.
     pub fn append(&mut self, mut chunk: Chunk) -> Result<Digest, LedgerError> {
-        chunk.round.event_rows = chunk.events.len() as u64;
-        chunk.round.task_rows = chunk.tasks.len() as u64;
-        chunk.round.evaluation_rows = chunk.evaluations.len() as u64;
-        let digest = self.chain.push(&chunk_hashes(&ChunkBatches::of(&chunk)));
-        chunk.round.digest = digest.to_string();
-        let batches = ChunkBatches::of(&chunk);
-        // The round's own row comes last: a round whose row can be read is complete.
-        for (table, batch) in batches.named() {
-            write_batch(&self.folder.join(table).join(part_name(chunk.round.round, chunk.round.round)), batch)?;
-        }
+        chunk.count_rows();
+        let rows = rows_digest(&chunk_hashes(&ChunkBatches::of(&chunk)));
+        let digest = self.chain.push(rows);
+        (chunk.round.rows_digest, chunk.round.digest) = (rows.to_string(), digest.to_string());
+        self.waiting.push(ChunkBatches::of(&chunk))?;
         Ok(digest)
     }
 
@@ -73,10 +78,14 @@ impl LedgerWriter {
         self.chain.last()
     }
 
-    /// Joins the rounds' files of each table into one.
-    pub fn finish(&self) -> Result<Digest, LedgerError> {
-        for table in [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, RoundRow::NAME] {
-            join_parts(&self.folder.join(table))?;
+    /// Joins the rounds' files of each table, and what was not written yet, into one.
+    pub fn finish(&mut self) -> Result<Digest, LedgerError> {
+        let (first, waiting) = self.waiting.end()?;
+        let last = (first + waiting.len() as u32).saturating_sub(1);
+        for table in TABLES {
+            let rows = waiting.iter().flat_map(|batches| batches.named().filter(|(name, _)| *name == table));
+            let rows: Vec<&RecordBatch> = rows.map(|(_, batch)| batch).collect();
+            join_parts(&self.folder.join(table), &rows, last)?;
         }
         Ok(self.chain.last())
     }
@@ -91,42 +100,51 @@ pub(super) fn start_chain(
     let mut table = TableStream::create(folder)?;
     population.into_iter().try_for_each(|row| table.push(row))?;
     let mut chain = Chain::start(genesis);
-    chain.push(&[table.end_chunk()?]);
+    chain.push(rows_digest(&[table.end_chunk()?]));
     table.finish(0, 0)?;
     Ok(chain)
 }
 
-/// A chunk as columns, in the order in which tables enter the digest.
+/// The tables of rounds, in the order in which they enter the digest.
+pub(super) const TABLES: [&str; 6] =
+    [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, LineageRow::NAME, RoundRow::NAME];
+
+/// A chunk as columns.
 pub(super) struct ChunkBatches {
     pub events: RecordBatch,
     pub tasks: RecordBatch,
     pub evaluations: RecordBatch,
+    /// Runs of schema 3 have none.
+    pub generations: Option<RecordBatch>,
+    /// Nor lineage.
+    pub lineage: Option<RecordBatch>,
     pub round: RecordBatch,
 }
 
 impl ChunkBatches {
-    fn of(chunk: &Chunk) -> Self {
+    pub(super) fn of(chunk: &Chunk) -> Self {
         Self {
             events: EventRow::batch(&chunk.events),
             tasks: TaskRow::batch(&chunk.tasks),
             evaluations: EvaluationRow::batch(&chunk.evaluations),
+            generations: Some(GenerationRow::batch(&chunk.generations)),
+            lineage: Some(LineageRow::batch(&chunk.lineage)),
             round: RoundRow::batch(std::slice::from_ref(&chunk.round)),
         }
     }
 
-    pub(super) fn named(&self) -> [(&'static str, &RecordBatch); 4] {
-        [
-            (EventRow::NAME, &self.events),
-            (TaskRow::NAME, &self.tasks),
-            (EvaluationRow::NAME, &self.evaluations),
-            (RoundRow::NAME, &self.round),
-        ]
+    /// The tables that there are, by name, in the order in which they enter the digest.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &RecordBatch)> {
+        let (generations, lineage) = (self.generations.as_ref(), self.lineage.as_ref());
+        let batches =
+            [Some(&self.events), Some(&self.tasks), Some(&self.evaluations), generations, lineage, Some(&self.round)];
+        TABLES.into_iter().zip(batches).filter_map(|(name, batch)| Some((name, batch?)))
     }
 }
 
-/// The hashes of a round's chunks. The `digest` column is left out: it is what they are for.
-pub(super) fn chunk_hashes(batches: &ChunkBatches) -> [Digest; 4] {
-    batches.named().map(|(table, batch)| chunk_hash(table, batch, &["digest"]))
+/// The hashes of a round's chunks. The columns that are made from them are left out.
+pub(super) fn chunk_hashes(batches: &ChunkBatches) -> Vec<Digest> {
+    batches.named().map(|(table, batch)| chunk_hash(table, batch, &DIGEST_COLUMNS)).collect()
 }
 
 /// Writes one table of rows whole, as everything in a run's folder is written.
@@ -138,7 +156,7 @@ pub(super) fn part_name(first: u32, last: u32) -> String {
     format!("{first:05}-{last:05}.parquet")
 }
 
-fn write_batch(path: &Path, batch: &RecordBatch) -> Result<(), LedgerError> {
+pub(super) fn write_batch(path: &Path, batch: &RecordBatch) -> Result<(), LedgerError> {
     write_parquet(path, batch.schema(), |writer| writer.write(batch))
 }
 
@@ -148,7 +166,8 @@ fn write_parquet(
     fill: impl FnOnce(&mut ArrowWriter<&mut fs::File>) -> Result<(), ParquetError>,
 ) -> Result<(), LedgerError> {
     atomic::write_with(path, |file| -> Result<(), ParquetError> {
-        let mut writer = ArrowWriter::try_new(file, schema, Some(properties()))?;
+        let properties = properties(&schema);
+        let mut writer = ArrowWriter::try_new(file, schema, Some(properties))?;
         fill(&mut writer)?;
         writer.close()?;
         Ok(())
@@ -156,29 +175,73 @@ fn write_parquet(
     .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 
-pub(super) fn properties() -> WriterProperties {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is within zstd's range");
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build()
-}
-
-fn join_parts(folder: &Path) -> Result<(), LedgerError> {
+/// Joins the files of a table and the batches after them into one file, which holds the rounds up to `last`.
+fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), LedgerError> {
+    fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
     let parts = parts(folder)?;
-    let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(()) };
-    if parts.len() == 1 {
+    if parts.len() + waiting.len() == 0 || (parts.len() == 1 && waiting.is_empty()) {
         return Ok(());
     }
-    let joined = folder.join(part_name(first.first, last.last));
-    let schema = batches(&first.path)?.schema();
+    let schema = match (parts.first(), waiting.first()) {
+        (Some(part), _) => batches(&part.path)?.schema(),
+        (None, first) => first.expect("there are parts or batches").schema(),
+    };
+    let joined = folder.join(part_name(1, last));
     write_parquet(&joined, schema, |writer| {
         for part in &parts {
             for batch in batches(&part.path).map_err(|error| ParquetError::General(error.to_string()))? {
                 writer.write(&batch?)?;
             }
         }
+        // Cut as they are when they are read back, so that the file does not tell which rounds had been written before.
+        for batch in waiting {
+            for first in (0..batch.num_rows()).step_by(READ_ROWS) {
+                writer.write(&batch.slice(first, READ_ROWS.min(batch.num_rows() - first)))?;
+            }
+        }
         Ok(())
     })?;
-    parts.iter().try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
+    let mut before = parts.iter().filter(|part| part.path != joined);
+    before.try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failed round with more events than are read back at once.
+    fn chunk(round: u32) -> Chunk {
+        let batch =
+            |at_ns| EventRow { at_ns, kind: "round_opened", round: Some(round), client: None, task: None, bytes: 0 };
+        let events = (0..70_000).map(batch).collect();
+        let row = RoundRow { round, aggregator_round: round, status: "failed", ..RoundRow::default() };
+        Chunk { events, tasks: vec![], evaluations: vec![], generations: vec![], lineage: vec![], round: row }
+    }
+
+    #[test]
+    fn the_joined_files_do_not_tell_when_rounds_were_written() {
+        let written = |at: &[u32]| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut writer = LedgerWriter::start(folder.path(), Digest::of(b"genesis"), std::iter::empty())
+                .expect("a writable folder");
+            for round in 1..=3 {
+                writer.append(chunk(round)).expect("a writable folder");
+                if at.contains(&round) {
+                    writer.waiting.flush().expect("a writable folder");
+                    assert!(folder.path().join(format!("ledger/rounds/{round:05}-{round:05}.parquet")).is_file());
+                }
+            }
+            let digest = writer.finish().expect("a writable folder");
+            let files = TABLES.map(|table| {
+                let files: Vec<_> = fs::read_dir(folder.path().join("ledger").join(table)).expect("a folder").collect();
+                assert_eq!(files.len(), 1, "{table}");
+                fs::read(folder.path().join("ledger").join(table).join("00001-00003.parquet")).expect("one file")
+            });
+            (digest, files)
+        };
+        let at_once = written(&[]);
+        for at in [&[1, 2, 3][..], &[2], &[3], &[1]] {
+            assert!(written(at) == at_once, "written after rounds {at:?}");
+        }
+    }
 }

@@ -3,30 +3,17 @@
 //! Which worker takes which order, and when, changes no bit: an order is a function of its inputs. A value is kept in
 //! memory only while somebody who was demanded still needs it.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use petgraph::Direction;
-use petgraph::graph::DiGraph;
-
+use super::state::{Finished, Given, Node, Phase, State, Taken};
 use super::{Order, OrderError, OrderId, Value, Workshop};
-use crate::store::{Key, Store};
+use crate::store::{Digest, Key, Recipe, Store};
 
 /// How often a waiting thread looks whether the run was asked to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
-
-/// A finished order: wall-clock facts for the timing table.
-#[derive(Clone, Copy, Debug)]
-pub struct Finished {
-    pub order: OrderId,
-    pub kind: &'static str,
-    pub key: Key,
-    pub from_store: bool,
-    /// [s] Wall-clock time.
-    pub seconds: f64,
-}
 
 /// The graph of orders of one run and the workers' common state.
 pub struct Executor<'a> {
@@ -39,61 +26,15 @@ pub struct Executor<'a> {
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    graph: DiGraph<Node, ()>,
-    ready: BTreeSet<OrderId>,
-    finished: Vec<Finished>,
-    failure: Option<OrderError>,
-    closed: bool,
-}
-
-struct Node {
-    order: Order,
-    key: Key,
-    phase: Phase,
-    /// How many demanded orders and callers still need the value.
-    holds: usize,
-    /// Whether this order holds its inputs: not if its result was expected from the store.
-    holds_inputs: bool,
-}
-
-enum Phase {
-    /// Known, and nobody asked for it.
-    Planned,
-    /// Asked for; so many inputs are still missing.
-    Waiting(usize),
-    /// Taken, or about to be, by a worker.
-    Started,
-    Done(Value),
-    /// Done, and kept in the store alone: what clients keep from task to task fills no memory in between.
-    Shelved,
-}
-
-impl Phase {
-    fn is_done(&self) -> bool {
-        matches!(self, Self::Done(_) | Self::Shelved)
-    }
-}
-
-/// An input of an order that is about to be computed.
-enum Given {
-    Value(Value),
-    Shelved(Key),
-}
-
-/// An order in a worker's hands.
-struct Taken {
-    id: OrderId,
-    order: Order,
-    key: Key,
-    inputs: Option<Vec<Given>>,
-}
-
-impl Taken {
-    fn given(&self) -> &[Given] {
-        self.inputs.as_deref().expect("orders without inputs are loaded or put back")
-    }
+/// The lineage of an order.
+pub struct Recorded {
+    pub order: OrderId,
+    pub kind: &'static str,
+    pub inputs: Vec<OrderId>,
+    pub recipe: Recipe,
+    pub key: Key,
+    /// The hash of its value.
+    pub result: Option<Digest>,
 }
 
 /// An order with its value.
@@ -126,13 +67,31 @@ impl<'a> Executor<'a> {
     /// Adds an order to the graph; it is computed when it is demanded, or when something demanded needs it.
     pub fn add(&self, order: Order) -> OrderId {
         let mut state = self.lock();
-        let key = order.key(self.workshop.engine(), &|input| state.graph[input].key);
+        let key = order.recipe(self.workshop.engine(), &|input| state.graph[input].key).key();
         let inputs = order.inputs();
-        let id = state.graph.add_node(Node { order, key, phase: Phase::Planned, holds: 0, holds_inputs: false });
+        let (phase, result) = (Phase::Planned, None);
+        let id = state.graph.add_node(Node { order, key, phase, holds: 0, holds_inputs: false, result });
         for input in inputs {
             state.graph.add_edge(input, id, ());
         }
         id
+    }
+
+    /// How many orders there are. They are numbered in the order of their adding.
+    pub fn count(&self) -> usize {
+        self.lock().graph.node_count()
+    }
+
+    /// What the lineage of orders with these numbers is. A result is known of those whose values were taken.
+    pub fn recorded(&self, orders: Range<usize>) -> Vec<Recorded> {
+        let state = self.lock();
+        let record = |index: usize| {
+            let id = OrderId::new(index);
+            let Node { order, key, result, .. } = &state.graph[id];
+            let recipe = order.recipe(self.workshop.engine(), &|input| state.graph[input].key);
+            Recorded { order: id, kind: order.kind(), inputs: order.inputs(), recipe, key: *key, result: *result }
+        };
+        orders.map(record).collect()
     }
 
     /// The key of an order.
@@ -147,11 +106,27 @@ impl<'a> Executor<'a> {
         self.changed.notify_all();
     }
 
+    /// Hands in the value of an order that is not to be computed. It is kept for as long as the executor is.
+    pub fn give(&self, id: OrderId, value: Value) {
+        let node = &mut self.lock().graph[id];
+        node.holds += 1;
+        node.phase = Phase::Done(value);
+    }
+
     /// Waits for the value of a demanded order and gives up the caller's hold on it.
     ///
     /// # Errors
     /// The first failure of any order, or that the run was asked to stop.
     pub fn take(&self, id: OrderId) -> Result<Value, OrderError> {
+        let value = self.wait(id)?;
+        if self.lock().graph[id].result.is_none() {
+            let hash = value.hash();
+            self.lock().graph[id].result = Some(hash);
+        }
+        Ok(value)
+    }
+
+    fn wait(&self, id: OrderId) -> Result<Value, OrderError> {
         let mut state = self.lock();
         loop {
             if let Some(failure) = state.failure.take() {
@@ -300,8 +275,9 @@ impl<'a> Executor<'a> {
         match self.workshop.accept(&taken.order, value) {
             Ok(value) => {
                 let Taken { id: order, key, .. } = taken;
-                let shelves = matches!(value, Value::Control(_)) && self.store.contains(key);
-                let finished = Finished { order, kind: taken.order.kind(), key, from_store, seconds };
+                let shelves = value.is_kept_by_a_client() && self.store.contains(key);
+                let (kind, trainings) = (taken.order.kind(), taken.order.trainings());
+                let finished = Finished { order, kind, key, from_store, trainings, seconds };
                 self.lock().complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
             }
             Err(error) => self.fail(error),
@@ -317,58 +293,6 @@ impl<'a> Executor<'a> {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no worker panics with the lock")
-    }
-}
-
-impl State {
-    /// Whether an order is a training whose inputs are there.
-    fn can_train(&self, id: OrderId) -> bool {
-        let order = &self.graph[id].order;
-        matches!(order, Order::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
-    }
-
-    /// An order with the values of its inputs, unless its result was expected from the store and they were not computed.
-    fn taken(&self, id: OrderId) -> Taken {
-        let node = &self.graph[id];
-        let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
-            Phase::Done(value) => Some(Given::Value(value.clone())),
-            Phase::Shelved => Some(Given::Shelved(self.graph[input].key)),
-            _ => None,
-        });
-        Taken { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
-    }
-
-    fn start(&mut self, id: OrderId) {
-        self.graph[id].phase = Phase::Started;
-        self.ready.insert(id);
-    }
-
-    fn complete(&mut self, finished: Finished, phase: Phase) {
-        let id = finished.order;
-        self.finished.push(finished);
-        self.graph[id].phase = phase;
-        // One edge for each use, as in the count of missing inputs.
-        let users: Vec<OrderId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
-        for user in users {
-            if let Phase::Waiting(missing) = &mut self.graph[user].phase {
-                *missing -= 1;
-                if *missing == 0 {
-                    self.start(user);
-                }
-            }
-        }
-        if std::mem::take(&mut self.graph[id].holds_inputs) {
-            self.graph[id].order.inputs().into_iter().for_each(|input| self.release(input));
-        }
-    }
-
-    /// Gives up one hold; the last one lets the value go.
-    fn release(&mut self, id: OrderId) {
-        let node = &mut self.graph[id];
-        node.holds = node.holds.checked_sub(1).expect("every release answers a hold");
-        if node.holds == 0 && node.phase.is_done() {
-            node.phase = Phase::Planned;
-        }
     }
 }
 

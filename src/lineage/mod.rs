@@ -3,15 +3,20 @@
 //! An [`Order`] is a pure function of its inputs. Its key is a hash of them, so a result that is in the store under the
 //! key is the result. The [`Executor`] computes only what a demanded order depends on.
 
+mod exam;
 mod executor;
 mod order;
+mod recipe;
 mod release;
+mod state;
 mod value;
 mod workshop;
 
-pub use executor::{Executor, Finished};
+pub use exam::{Desk, Exam};
+pub use executor::{Executor, Recorded};
 pub use order::{Contribution, Control, Controls, Order, OrderId, Rows, Training};
 pub use release::{Release, Step};
+pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use workshop::Workshop;
 
@@ -34,6 +39,9 @@ pub enum OrderError {
     /// An update could not be used, and the scenario says that this ends the run.
     #[error("failed to go on after {order}: {reason} (training.unusable_update is EndRun)")]
     UnusableUpdate { order: String, reason: String },
+    /// A benchmark of the scenario could not be taken.
+    #[error(transparent)]
+    Exam(Box<dyn std::error::Error + Send + Sync>),
     /// The run was asked to stop.
     #[error("interrupted; `fedreplay resume` continues the run")]
     Interrupted,

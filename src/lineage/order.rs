@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
-use serde::Serialize;
 
+use super::exam::Exam;
 use super::release::Release;
 use crate::adapter::{Adapter, Layout};
 use crate::algorithm::ServerRule;
 use crate::dataset::Sample;
-use crate::store::{Digest, Key, key_of};
+use crate::store::Digest;
 use crate::training::{CorrectionPlace, Hyper, Objective};
 
 /// The place of an order in its graph.
@@ -20,7 +20,7 @@ pub type OrderId = NodeIndex;
 #[derive(Debug)]
 pub struct Rows {
     pub samples: Vec<Arc<Sample>>,
-    hashes: Vec<Digest>,
+    pub(super) hashes: Vec<Digest>,
     /// [samples] Samples a row.
     width: usize,
 }
@@ -53,7 +53,8 @@ impl Rows {
         self.samples.chunks(self.width).map(tokens).max().unwrap_or(0)
     }
 
-    fn row_hashes(&self, place: usize) -> &[Digest] {
+    /// The hashes of a row's samples.
+    pub(super) fn row_hashes(&self, place: usize) -> &[Digest] {
         &self.hashes[place * self.width..(place + 1) * self.width]
     }
 
@@ -91,6 +92,8 @@ pub struct Training {
     pub seed: Seed,
     /// The task's place among all tasks of its client and of other clients.
     pub stream: u64,
+    /// Whether the optimiser's moments are part of the result.
+    pub keeps_moments: bool,
 }
 
 /// One update in an aggregate.
@@ -135,14 +138,17 @@ pub enum Order {
     Initial { layout: Arc<Layout>, seed: Seed },
     /// An adapter that the run is given to start from.
     Given { adapter: Arc<Adapter> },
-    /// Local training from the adapter of `base`, with the client's control variate if it has one.
-    Train { base: OrderId, control: Option<OrderId>, training: Training },
+    /// Local training from the adapter of `base`, with the client's control variate if it has one, and the moments that its
+    /// optimiser goes on from if they are kept.
+    Train { base: OrderId, control: Option<OrderId>, moments: Option<OrderId>, training: Training },
     /// Trainings in one pass over the base, where the bits of each may depend on the others.
     Cohort(Vec<Order>),
     /// The update of one training of a cohort; `client` is for messages.
     Member { cohort: OrderId, index: usize, client: u32 },
     /// A client's control variate after a task that counted.
     Control(Control),
+    /// The moments of a client's optimiser after a task that counted, and `before` it.
+    Moments { update: OrderId, before: Option<OrderId> },
     /// The next server model.
     Aggregate {
         server: OrderId,
@@ -155,6 +161,8 @@ pub enum Order {
     },
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: OrderId, groups: Vec<Arc<Rows>>, objective: Objective },
+    /// The adapter of `model` before a benchmark.
+    Examine { model: OrderId, exam: Arc<dyn Exam> },
 }
 
 impl Order {
@@ -167,8 +175,19 @@ impl Order {
             Self::Cohort(_) => "cohort",
             Self::Member { .. } => "member",
             Self::Control(_) => "control",
+            Self::Moments { .. } => "moments",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
+            Self::Examine { .. } => "examine",
+        }
+    }
+
+    /// [tasks] Trainings that it is.
+    pub fn trainings(&self) -> usize {
+        match self {
+            Self::Train { .. } => 1,
+            Self::Cohort(members) => members.len(),
+            _ => 0,
         }
     }
 
@@ -176,7 +195,10 @@ impl Order {
     pub fn inputs(&self) -> Vec<OrderId> {
         match self {
             Self::Initial { .. } | Self::Given { .. } => vec![],
-            Self::Train { base, control, .. } => std::iter::once(*base).chain(*control).collect(),
+            Self::Train { base, control, moments, .. } => {
+                std::iter::once(*base).chain(*control).chain(*moments).collect()
+            }
+            Self::Moments { update, before } => std::iter::once(*update).chain(*before).collect(),
             Self::Cohort(members) => members.iter().flat_map(Order::inputs).collect(),
             Self::Member { cohort, .. } => vec![*cohort],
             Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),
@@ -186,55 +208,7 @@ impl Order {
                 let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));
                 std::iter::once(*server).chain(pairs).chain(variates).collect()
             }
-            Self::Evaluate { model, .. } => vec![*model],
+            Self::Evaluate { model, .. } | Self::Examine { model, .. } => vec![*model],
         }
-    }
-
-    /// The key of the order: a hash of everything that can change the bits of its result.
-    ///
-    /// `engine` stands for base model and numerics; `input` gives the keys of the orders it depends on. The number in
-    /// each name is the version of the code that computes the order: a change of its bits raises it.
-    pub fn key(&self, engine: Digest, input: &dyn Fn(OrderId) -> Key) -> Key {
-        match self {
-            Self::Initial { layout, seed } => key_of("fedreplay order initial v2", &(&**layout, seed)),
-            Self::Given { adapter } => key_of("fedreplay order given v1", adapter.hash().as_bytes()),
-            Self::Train { base, control, training } => {
-                let control = (training.correction, control.map(input));
-                key_of("fedreplay order train v3", &(training.material(engine, input(*base)), control))
-            }
-            Self::Cohort(members) => {
-                let members: Vec<Key> = members.iter().map(|member| member.key(engine, input)).collect();
-                key_of("fedreplay order cohort v1", &members)
-            }
-            Self::Member { cohort, index, .. } => key_of("fedreplay order member v1", &(input(*cohort), *index as u64)),
-            Self::Control(control) => {
-                let inputs = (input(control.update), input(control.base), control.before.map(input));
-                key_of("fedreplay order control v1", &(inputs, control.steps, control.learning_rate))
-            }
-            Self::Aggregate { server, contributions, release, rule, controls } => {
-                let part = |c: &Contribution| (input(c.update), input(c.base), c.weight, c.discount);
-                let parts: Vec<_> = contributions.iter().map(part).collect();
-                let change = |&(after, before): &(OrderId, Option<OrderId>)| (input(after), before.map(input));
-                let controls = controls
-                    .as_ref()
-                    .map(|controls| (controls.changes.iter().map(change).collect::<Vec<_>>(), controls.clients));
-                let release = release.as_ref().map(|release| release.material());
-                key_of("fedreplay order aggregate v4", &(input(*server), parts, release, rule, controls))
-            }
-            Self::Evaluate { model, groups, objective } => {
-                let rows: Vec<_> = groups.iter().map(|rows| &rows.hashes).collect();
-                key_of("fedreplay order evaluate v2", &(engine, input(*model), rows, objective))
-            }
-        }
-    }
-}
-
-impl Training {
-    fn material(&self, engine: Digest, base: Key) -> impl Serialize {
-        let hashes = |rows: &Vec<usize>| rows.iter().flat_map(|&row| self.rows.row_hashes(row)).copied().collect();
-        let step = |step: &Vec<Vec<usize>>| step.iter().map(hashes).collect();
-        let steps: Vec<Vec<Vec<Digest>>> = self.steps.iter().map(step).collect();
-        let masks = (self.hyper.dropout > 0.0).then_some((self.seed, self.stream));
-        (engine, base, steps, self.hyper.clone(), self.objective, masks)
     }
 }

@@ -26,6 +26,15 @@ pub struct Release {
     pub tasks: Vec<u64>,
 }
 
+/// All that can change the bits of a release, beyond its contributions.
+#[derive(Serialize)]
+pub struct Material {
+    step: Step,
+    source: SourceMark,
+    number: u64,
+    tasks: Vec<u64>,
+}
+
 /// What stands for a noise's source in keys.
 #[derive(Serialize)]
 pub enum SourceMark {
@@ -35,12 +44,12 @@ pub enum SourceMark {
 
 impl Release {
     /// All that can change the bits of the release, beyond its contributions.
-    pub fn material(&self) -> impl Serialize + use<> {
+    pub fn material(&self) -> Material {
         let source = match &self.source {
             NoiseSource::Seeded(seed) => SourceMark::Seeded(*seed),
             NoiseSource::Secret(secret) => SourceMark::Secret(secret.mark),
         };
-        (self.step, source, self.number, self.tasks.clone())
+        Material { step: self.step, source, number: self.number, tasks: self.tasks.clone() }
     }
 
     /// What the updates come to for the server's model, and the clipping norm of the next release, where it adapts.

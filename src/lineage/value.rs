@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
 use crate::algorithm::ServerState;
-use crate::store::Digest;
+use crate::store::{Digest, key_of};
+use crate::training::Moments;
 
 /// What an order gave.
 #[derive(Clone, Debug)]
@@ -16,12 +17,16 @@ pub enum Value {
     Model { adapter: Arc<Adapter>, weights: Vec<f64>, state: ServerState, clip_norm: Option<f64> },
     /// A client's control variate.
     Control(Arc<Adapter>),
+    /// The moments of a client's optimiser.
+    Moments(Arc<Moments>),
     /// A client's update.
     Trained(Arc<Trained>),
     /// The updates of a cohort, in its order.
     Cohort(Vec<Arc<Trained>>),
     /// Losses.
     Evaluated(Arc<Evaluated>),
+    /// What an exam gave, as its maker wrote it.
+    Examined(Arc<Vec<u8>>),
 }
 
 /// A client's adapter after local training, and how training went.
@@ -30,6 +35,8 @@ pub struct Trained {
     /// The trained adapter; the one it started from where training went wrong.
     pub adapter: Arc<Adapter>,
     pub record: TrainedRecord,
+    /// The optimiser's moments after it, where they are kept.
+    pub moments: Option<Arc<Moments>>,
 }
 
 /// How a local training went.
@@ -80,6 +87,8 @@ pub struct RowsLoss {
     pub target_tokens: u64,
     /// [nats/token, nats/pair of preference data] Mean over these; absent if it was not finite or there were none.
     pub loss: Option<f64>,
+    /// [1] Share of the target tokens than which none was likelier; none of preference data.
+    pub token_accuracy: Option<f64>,
     /// Of preference data.
     pub preference: Option<Ranking>,
 }
@@ -92,20 +101,76 @@ enum Stored {
     Trained { adapter: Vec<u8>, record: TrainedRecord },
     Evaluated(Evaluated),
     Cohort(Vec<(Vec<u8>, TrainedRecord)>),
+    Moments(StoredMoments),
+    TrainedKeeping(Vec<u8>, TrainedRecord, StoredMoments),
+    CohortKeeping(Vec<(Vec<u8>, TrainedRecord, StoredMoments)>),
+    Examined(Vec<u8>),
+}
+
+/// Both moments and the number of steps.
+type StoredMoments = (Option<Vec<u8>>, Option<Vec<u8>>, u32);
+
+fn stored_moments(moments: &Moments) -> StoredMoments {
+    let bytes = |part: &Option<Adapter>| part.as_ref().map(Adapter::to_bytes);
+    (bytes(&moments.first), bytes(&moments.second), moments.steps)
+}
+
+/// The hash of moments and of the number of steps behind them.
+fn of_moments(moments: &Moments) -> Digest {
+    let of = |part: &Option<Adapter>| part.as_ref().map(|part| Digest(*part.hash().as_bytes()));
+    key_of("fedreplay moments v1", &(of(&moments.first), of(&moments.second), moments.steps)).0
+}
+
+/// None if a part is no adapter.
+fn read_moments((first, second, steps): StoredMoments) -> Option<Arc<Moments>> {
+    let part = |bytes: Option<Vec<u8>>| {
+        bytes.map(|bytes| Adapter::from_bytes(&bytes).ok()).map_or(Some(None), |part| part.map(Some))
+    };
+    Some(Arc::new(Moments { first: part(first)?, second: part(second)?, steps }))
 }
 
 impl Value {
+    /// The hash of everything that a reader of the value may use, whatever form it is stored in. A model's is without the
+    /// weights of its contributions, which nothing is computed from.
+    pub fn hash(&self) -> Digest {
+        let of = |adapter: &Arc<Adapter>| Digest(*adapter.hash().as_bytes());
+        let trained = |one: &Arc<Trained>| {
+            let update = key_of("fedreplay update v1", &(of(&one.adapter), &one.record)).0;
+            let with =
+                |moments: &Arc<Moments>| key_of("fedreplay update with moments v1", &(update, of_moments(moments)));
+            one.moments.as_ref().map_or(update, |moments| with(moments).0)
+        };
+        match self {
+            Self::Model { adapter, state, clip_norm, .. } => {
+                key_of("fedreplay model v1", &(of(adapter), state.parts().map(|part| part.map(of)), clip_norm)).0
+            }
+            Self::Control(adapter) => key_of("fedreplay control v1", &of(adapter)).0,
+            Self::Moments(moments) => of_moments(moments),
+            Self::Trained(one) => trained(one),
+            Self::Cohort(members) => key_of("fedreplay updates v1", &members.iter().map(trained).collect::<Vec<_>>()).0,
+            Self::Evaluated(evaluated) => key_of("fedreplay losses v2", &**evaluated).0,
+            Self::Examined(bytes) => key_of("fedreplay sheet v1", &**bytes).0,
+        }
+    }
+
     /// The adapter of a model, an update or a control variate.
     ///
     /// # Panics
-    /// If the value is of losses or of a cohort: no order takes either for a model.
+    /// If the value is of losses, an exam or a cohort: no order takes one of them for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
             Self::Control(adapter) => adapter,
-            Self::Evaluated(_) | Self::Cohort(_) => unreachable!("losses or a cohort were asked for an adapter"),
+            Self::Evaluated(_) | Self::Examined(_) | Self::Cohort(_) | Self::Moments(_) => {
+                unreachable!("losses, an exam, a cohort or moments were asked for an adapter")
+            }
         }
+    }
+
+    /// Whether it is what a client keeps from task to task: that fills no memory in between.
+    pub fn is_kept_by_a_client(&self) -> bool {
+        matches!(self, Self::Control(_) | Self::Moments(_))
     }
 
     /// The control variate of a model's server, if it keeps one.
@@ -147,10 +212,23 @@ impl Value {
                 clip_norm: *clip_norm,
             },
             Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
+            Self::Moments(moments) => Stored::Moments(stored_moments(moments)),
             Self::Trained(trained) => {
-                Stored::Trained { adapter: trained.adapter.to_bytes(), record: trained.record.clone() }
+                let (adapter, record) = (trained.adapter.to_bytes(), trained.record.clone());
+                match &trained.moments {
+                    None => Stored::Trained { adapter, record },
+                    Some(moments) => Stored::TrainedKeeping(adapter, record, stored_moments(moments)),
+                }
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
+            Self::Examined(bytes) => Stored::Examined(Vec::clone(bytes)),
+            Self::Cohort(members) if members.iter().all(|one| one.moments.is_some()) => {
+                let one = |one: &Arc<Trained>| {
+                    let moments = one.moments.as_deref().expect("all have them");
+                    (one.adapter.to_bytes(), one.record.clone(), stored_moments(moments))
+                };
+                Stored::CohortKeeping(members.iter().map(one).collect())
+            }
             Self::Cohort(members) => {
                 Stored::Cohort(members.iter().map(|one| (one.adapter.to_bytes(), one.record.clone())).collect())
             }
@@ -170,12 +248,25 @@ impl Value {
                 Self::Model { adapter: adapter(bytes)?, weights, state: ServerState::from_parts(parts), clip_norm }
             }
             Stored::Control(bytes) => Self::Control(adapter(bytes)?),
+            Stored::Moments(moments) => Self::Moments(read_moments(moments)?),
             Stored::Trained { adapter: bytes, record } => {
-                Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record }))
+                Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record, moments: None }))
+            }
+            Stored::TrainedKeeping(bytes, record, moments) => {
+                let moments = Some(read_moments(moments)?);
+                Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record, moments }))
+            }
+            Stored::CohortKeeping(members) => {
+                let one = |(bytes, record, moments)| {
+                    let moments = Some(read_moments(moments)?);
+                    Some(Arc::new(Trained { adapter: adapter(bytes)?, record, moments }))
+                };
+                Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
+            Stored::Examined(bytes) => Self::Examined(Arc::new(bytes)),
             Stored::Cohort(members) => {
-                let one = |(bytes, record)| Some(Arc::new(Trained { adapter: adapter(bytes)?, record }));
+                let one = |(bytes, record)| Some(Arc::new(Trained { adapter: adapter(bytes)?, record, moments: None }));
                 Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)
             }
         })

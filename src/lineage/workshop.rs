@@ -1,7 +1,9 @@
 //! Computes one order from the values of its inputs.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use super::exam::Desk;
 use super::order::{Contribution, Control, Controls, Order};
 use super::release::Release;
 use super::value::{Evaluated, Ranking, RowsLoss, Trained, TrainedRecord, Value};
@@ -18,15 +20,16 @@ pub struct Workshop<'a> {
     trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
     store: &'a Store,
+    stop: &'a AtomicBool,
     engine: Digest,
 }
 
 impl<'a> Workshop<'a> {
     /// A workshop around a loaded base model. The store keeps what many orders need and none depends on, such as the
-    /// reference's log-probabilities.
-    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store) -> Self {
+    /// reference's log-probabilities. `stop` ends what takes long.
+    pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store, stop: &'a AtomicBool) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
-        Self { trainer, unusable_update, store, engine }
+        Self { trainer, unusable_update, store, stop, engine }
     }
 
     /// What stands for base model and numerics in keys.
@@ -62,8 +65,13 @@ impl<'a> Workshop<'a> {
                 _ => unreachable!("a member's input is its cohort"),
             },
             Order::Control(order) => Ok(control(inputs, order)),
+            Order::Moments { .. } => Ok(moments(inputs)),
             Order::Aggregate { contributions, release, rule, controls, .. } => {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
+            }
+            Order::Examine { exam, .. } => {
+                let desk = Desk { trainer: self.trainer, store: self.store, stop: self.stop };
+                Ok(Value::Examined(Arc::new(exam.take(&desk, inputs[0].adapter())?)))
             }
             Order::Evaluate { groups, objective, .. } => self.evaluate(inputs[0].adapter(), groups, *objective),
         }
@@ -147,7 +155,9 @@ fn likelihood(rows: &Rows, losses: &[SampleLoss]) -> RowsLoss {
     let nats: f64 = losses.iter().map(|row| row.nats).sum();
     let target_tokens: u64 = losses.iter().map(|row| u64::from(row.tokens)).sum();
     let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
-    RowsLoss { rows: rows.count() as u64, target_tokens, loss, preference: None }
+    let hits: u64 = losses.iter().map(|row| u64::from(row.hits)).sum();
+    let token_accuracy = loss.map(|_| hits as f64 / target_tokens as f64);
+    RowsLoss { rows: rows.count() as u64, target_tokens, loss, token_accuracy, preference: None }
 }
 
 /// The mean over a group's pairs.
@@ -156,13 +166,20 @@ fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
     let loss = Some(mean(|score| score.loss)).filter(|loss| loss.is_finite());
     let accuracy = mean(|score| f64::from(u8::from(score.is_right)));
     let preference = loss.map(|_| Ranking { margin: mean(|score| score.margin), accuracy });
-    RowsLoss { rows: rows.count() as u64, target_tokens: rows.target_tokens(), loss, preference }
+    let (rows, target_tokens) = (rows.count() as u64, rows.target_tokens());
+    RowsLoss { rows, target_tokens, loss, token_accuracy: None, preference }
 }
 
-/// The job of a training order; `inputs` are the model that it starts from, and the client's variate if it has one.
+/// The job of a training order; `inputs` are the model that it starts from, and what the client kept: its variate and its
+/// optimiser's moments, if it has them.
 fn job(order: &Order, inputs: &[Value]) -> Job {
-    let Order::Train { training, .. } = order else { unreachable!("only trainings are trained") };
-    let (model, control) = (&inputs[0], inputs.get(1));
+    let Order::Train { control, moments, training, .. } = order else { unreachable!("only trainings are trained") };
+    let (model, mut kept) = (&inputs[0], inputs[1..].iter());
+    let control = control.and_then(|_| kept.next());
+    let moments = moments.and_then(|_| kept.next()).map(|value| match value {
+        Value::Moments(moments) => moments.clone(),
+        _ => unreachable!("an optimiser goes on from moments"),
+    });
     let correction = training.correction.and_then(|place| {
         algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
     });
@@ -173,7 +190,7 @@ fn job(order: &Order, inputs: &[Value]) -> Job {
         steps: training.steps.iter().map(step).collect(),
         hyper: training.hyper.clone(),
         objective: training.objective,
-        terms: Terms { correction, ..Terms::default() },
+        terms: Terms { anchor: None, correction, moments, keeps_moments: training.keeps_moments },
         seed: training.seed,
         stream: training.stream,
     }
@@ -200,7 +217,18 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
         unusable,
     };
     let adapter = if record.unusable.is_none() { Arc::new(outcome.adapter) } else { base.clone() };
-    Trained { adapter, record }
+    Trained { adapter, record, moments: outcome.moments.map(Arc::new) }
+}
+
+/// `inputs` are the update, and the client's moments before it if it has some. A training that went wrong leaves those.
+fn moments(inputs: &[Value]) -> Value {
+    let Value::Trained(trained) = &inputs[0] else { unreachable!("moments follow a training") };
+    let after = trained.moments.clone().filter(|_| trained.record.unusable.is_none());
+    match (after, inputs.get(1)) {
+        (Some(after), _) => Value::Moments(after),
+        (None, Some(before)) => before.clone(),
+        (None, None) => Value::Moments(Arc::default()),
+    }
 }
 
 /// `inputs` are the update, the model that it started from, and the client's variate before if it has one.
@@ -246,6 +274,10 @@ fn aggregate(
     let (MeanUpdate { change, weights }, clip_norm) = match release {
         Some(release) => release.mean_update(model, server.clip_norm(), &updates),
         None => (algorithm::mean_update(model.values.len(), &updates), None),
+    };
+    let change = match rule {
+        ServerRule::Products => change.map(|_| algorithm::products_change(model, &updates, &weights)),
+        _ => change,
     };
     let (adapter, mut state) = rule.apply(model, state, change.as_deref());
     if let Some(controls) = controls {

@@ -2,7 +2,9 @@
 
 use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
-use crate::ledger::LedgerError;
+use crate::diversity::DiversityError;
+use crate::evaluation::EvaluationError;
+use crate::ledger::{LedgerError, is_out_of_space};
 use crate::lineage::OrderError;
 use crate::model::hub::HubError;
 use crate::scenario::ScenarioError;
@@ -15,6 +17,9 @@ pub enum RunError {
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// How a dataset's clients differ could not be found out.
+    #[error(transparent)]
+    Diversity(#[from] DiversityError),
     #[error(transparent)]
     ChatTemplate(#[from] ChatTemplateError),
     /// The base model could not be loaded as the scenario asks.
@@ -38,6 +43,10 @@ pub enum RunError {
          could be repeated, so look for faulty memory or for variables that change how MKL, oneDNN or CUDA compute"
     )]
     NotRepeatable { device: String },
+    /// The scenario asks for portable numerics, and the libraries were started without. Starting the program again with
+    /// [`crate::training::restart_portably`] mends it.
+    #[error("failed to compute portably: LibTorch's libraries were not started on paths that all processors share")]
+    NotStartedPortably,
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -46,6 +55,8 @@ pub enum RunError {
     Adapter(#[from] AdapterError),
     #[error(transparent)]
     Order(#[from] OrderError),
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// Something else about the request is wrong.
     #[error("{0}")]
     Usage(String),
@@ -63,10 +74,14 @@ impl RunError {
             | Self::Federation(_)
             | Self::Simulation(_)
             | Self::Usage(_) => 2,
+            // A full disk is nobody's mistake on the command line.
+            Self::Ledger(LedgerError::Unwritable { source, .. }) if is_out_of_space(source) => 1,
             Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
                 2
             }
+            Self::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => 2,
             Self::Hub(error) if error.is_of_the_asker() => 2,
+            Self::Evaluation(error) => error.exit_code(),
             Self::Order(OrderError::Interrupted) => 130,
             _ => 1,
         }

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::RunError;
 use super::inputs::Inputs;
+use super::shared::Shared;
 use super::task::Tasks;
 use crate::adapter::Adapter;
-use crate::algorithm::Method;
 use crate::lineage::{OrderError, Rows};
 use crate::model::Device;
 use crate::scenario::{Loaded, Scenario};
@@ -53,10 +53,10 @@ impl Forecast {
 pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
     let free = free_bytes(device);
     refuse_too_large(loaded, free)?;
-    let inputs = Inputs::load(loaded, device, &Numerics::default())?;
+    let inputs = Inputs::load(loaded, device, &Numerics::default(), &mut Shared::default())?;
     let scenario = &loaded.scenario;
     let client = median_client(&inputs);
-    let (step_tokens, step_seconds) = try_step(&inputs, scenario, client)?;
+    let (step_tokens, step_seconds) = try_step(&inputs, loaded, client)?;
     let work = |client: usize| &inputs.facts.costs.works()[inputs.facts.facts[client].work as usize];
     let steps = scenario.steps(inputs.clients[client].train.count() as u64, inputs.clients.len());
     let seconds_per_flop = step_seconds * f64::from(steps) / work(client).flops as f64;
@@ -100,9 +100,8 @@ fn median_client(inputs: &Inputs) -> usize {
 }
 
 /// Trains the first step of a client's first task and returns its tokens and seconds.
-fn try_step(inputs: &Inputs, scenario: &Scenario, client: usize) -> Result<(u64, f64), RunError> {
-    let tasks = Tasks { scenario, inputs, method: Method::new(&scenario.algorithm) };
-    let training = tasks.alone(client as u32, 0, 1);
+fn try_step(inputs: &Inputs, loaded: &Loaded, client: usize) -> Result<(u64, f64), RunError> {
+    let training = Tasks { loaded, inputs }.alone(client as u32, 0, 1);
     let rows = |rows: &Vec<usize>| rows.iter().flat_map(|&row| training.rows.row(row).iter().cloned()).collect();
     let step: Vec<Vec<_>> = training.steps[0].iter().map(rows).collect();
     let tokens = step.iter().flatten().map(|sample| sample.ids.len() as u64).sum();

@@ -5,56 +5,19 @@ use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
 
+use super::client_states::ClientStates;
+use super::exams;
 use super::inputs::Inputs;
+use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::privacy::Protection;
 use super::task::Tasks;
-use super::timeline::ScheduledRound;
-use crate::algorithm::{Method, ServerRule};
+use super::timeline::{SERVER, ScheduledRound};
 use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release, Rows};
-use crate::scenario::{Discount, Protocol, Scenario};
-
-/// Number of the server among the aggregators.
-const SERVER: u32 = 0;
-
-/// The orders of one round, all demanded, once for each time that the ledger takes their values.
-pub struct PlannedRound {
-    /// Training of each counted task, in aggregation order.
-    pub updates: Vec<OrderId>,
-    /// The model that the round replaced.
-    pub base: OrderId,
-    /// The aggregator's model after the round.
-    pub model: OrderId,
-    /// Its number.
-    pub version: u32,
-    /// Whether the round made that model.
-    pub is_new: bool,
-    pub evaluations: Option<Evaluations>,
-    /// Where nothing is aggregated: the evaluations of the clients' own models.
-    pub alone: Vec<LocalBaseline>,
-    /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
-    pub counts_alike: bool,
-    /// [1] Privacy spent up to this round; none without differential privacy.
-    pub epsilon_spent: Option<f64>,
-}
-
-/// The evaluations of one server model.
-pub struct Evaluations {
-    pub model: OrderId,
-    pub test: Option<OrderId>,
-    pub held_out: OrderId,
-}
-
-/// A client trained alone.
-pub struct LocalBaseline {
-    pub client: u32,
-    pub model: OrderId,
-    /// Losses on the test rows (if any), then on the client's held-out rows.
-    pub evaluation: OrderId,
-}
+use crate::scenario::{Discount, Loaded, Protocol, Scenario};
 
 /// Turns rounds into orders as they are scheduled.
 pub struct Planner<'a> {
-    scenario: &'a Scenario,
+    loaded: &'a Loaded,
     inputs: &'a Inputs,
     executor: &'a Executor<'a>,
     /// Models by version, of all aggregators.
@@ -62,8 +25,8 @@ pub struct Planner<'a> {
     /// Weights of the updates in the models of edges since they were last merged.
     edge_weights: BTreeMap<u32, f64>,
     tasks: Tasks<'a>,
-    /// Each client's control variate after its last counted task, under a method that has them.
-    controls: BTreeMap<u32, OrderId>,
+    /// What each client kept after its last counted task.
+    states: ClientStates<'a>,
     /// Each client's own last model, where nothing is aggregated.
     own_models: BTreeMap<u32, OrderId>,
     /// Models that are kept because a round that is not known yet may start from them.
@@ -75,19 +38,24 @@ pub struct Planner<'a> {
     releases: u64,
     /// How many trainings from one model are ordered as one, where company may change bits.
     keyed: Option<usize>,
+    /// Whether what the ledger takes is asked for, once for each time.
+    demands: bool,
+    /// Orders that are in the rounds so far.
+    in_rounds: usize,
 }
 
 impl<'a> Planner<'a> {
     /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed; `keyed` says
     /// how many trainings from one model are ordered as one, where company may change bits.
     pub fn new(
-        scenario: &'a Scenario,
+        loaded: &'a Loaded,
         inputs: &'a Inputs,
         privacy: Option<&'a Protection>,
         executor: &'a Executor<'a>,
         keeps_models: bool,
         keyed: Option<usize>,
     ) -> Self {
+        let scenario = &loaded.scenario;
         let layout = inputs.trainer.layout();
         let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
         let initial = executor.add(match &inputs.initial {
@@ -97,25 +65,50 @@ impl<'a> Planner<'a> {
         let kept = keeps_models.then(|| VecDeque::from([initial]));
         kept.iter().flatten().for_each(|&model| executor.demand(model));
         Self {
-            scenario,
+            loaded,
             inputs,
             executor,
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
-            tasks: Tasks { scenario, inputs, method: Method::new(&scenario.algorithm) },
-            controls: BTreeMap::new(),
+            tasks: Tasks { loaded, inputs },
+            states: ClientStates::new(executor, keeps_models),
             own_models: BTreeMap::new(),
             kept,
             privacy,
             participations: BTreeMap::new(),
             releases: 0,
             keyed,
+            demands: true,
+            in_rounds: 0,
         }
+    }
+
+    /// The same planner, which asks for nothing: its orders are there to be looked at.
+    pub fn without_demands(self) -> Self {
+        Self { demands: false, ..self }
+    }
+
+    fn scenario(&self) -> &'a Scenario {
+        &self.loaded.scenario
     }
 
     /// Evaluates the model before any training.
     pub fn before(&self) -> Evaluations {
-        self.evaluations(self.versions[0])
+        let before = self.evaluations(self.versions[0]);
+        if self.demands {
+            before.demand(self.executor);
+        }
+        before
+    }
+
+    /// The round of the server, from 1, by whose rules an aggregate is made.
+    fn rules_round(&self, scheduled: &ScheduledRound) -> u32 {
+        let round = scheduled.round.round;
+        match self.scenario().server.protocol {
+            Protocol::Hierarchical { .. } if scheduled.round.aggregator == SERVER => round + 1,
+            Protocol::Hierarchical { edge_rounds, .. } => round / edge_rounds + 1,
+            _ => scheduled.number,
+        }
     }
 
     /// Adds the orders of a round and demands them.
@@ -133,37 +126,47 @@ impl<'a> Planner<'a> {
         } else if self.privacy.is_some_and(Protection::covers_failed_rounds) {
             // The noise of a round in which nobody took part; every later task starts from the model with it.
             let release = self.release(vec![]);
-            let (contributions, rule) = (vec![], self.tasks.method.server);
+            let (contributions, rule) = (vec![], self.tasks.method(self.rules_round(scheduled)).server);
             let order = Order::Aggregate { server: base, contributions, release, rule, controls: None };
             self.versions[round.base_version as usize] = self.executor.add(order);
         }
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
-        updates.iter().chain([&base, &model]).for_each(|&order| self.executor.demand(order));
-        self.keep(model)?;
-        let due =
-            self.server_round(scheduled).is_some_and(|number| number.is_multiple_of(self.scenario.evaluation.every));
+        let due = self
+            .server_round(scheduled)
+            .is_some_and(|round| round.is_multiple_of(self.loaded.at(round).evaluation.every));
         let is_due = due || is_last;
         let is_alone = self.is_alone();
         let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
         let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
-        Ok(PlannedRound {
+        let taken = if is_alone { &[][..] } else { &self.inputs.exams };
+        let exams = exams::order(taken, self.executor, model, self.server_round(scheduled), is_last);
+        let orders = self.in_rounds..self.executor.count();
+        self.in_rounds = orders.end;
+        let planned = PlannedRound {
+            orders,
             updates,
             base,
             model,
             version,
             is_new: round.version.is_some(),
             evaluations,
+            exams,
             alone,
             counts_alike: is_alone,
             epsilon_spent: self.privacy.map(|privacy| privacy.epsilon(scheduled.number)),
-        })
+        };
+        if self.demands {
+            planned.demand(self.executor);
+        }
+        self.keep(model)?;
+        Ok(planned)
     }
 
     /// Whether clients go on from their own models. A single one does so by plain averaging too, and its model is then
     /// the server's.
     pub fn is_alone(&self) -> bool {
-        self.tasks.method.is_alone && self.inputs.clients.len() > 1
+        self.tasks.method(1).is_alone && self.inputs.clients.len() > 1
     }
 
     /// The order of a round's new model: the server's, or that of an edge, which averages plainly.
@@ -174,8 +177,9 @@ impl<'a> Planner<'a> {
             false => self.merge(round, base),
         };
         let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
-        let rule = if round.aggregator == SERVER { self.tasks.method.server } else { ServerRule::PLAIN };
-        let controls = self.tasks.method.client.correction.map(|_| self.controls(scheduled, updates));
+        let method = self.tasks.method(self.rules_round(scheduled));
+        let rule = if round.aggregator == SERVER { method.server } else { method.server.of_edges() };
+        let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
         Order::Aggregate { server: base, contributions, release, rule, controls }
     }
 
@@ -203,21 +207,11 @@ impl<'a> Planner<'a> {
     fn controls(&mut self, scheduled: &ScheduledRound, updates: &[OrderId]) -> Controls {
         let mut changes = Vec::with_capacity(updates.len());
         for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
-            let before = self.controls.get(&counted.client).copied();
-            let after = self.executor.add(Order::Control(Control {
-                update,
-                base: self.versions[counted.based_on_version as usize],
-                before,
-                steps: self.tasks.step_count(counted.client),
-                learning_rate: self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate,
-            }));
-            changes.push((after, before));
-            self.controls.insert(counted.client, after);
-            if self.kept.is_some() {
-                // A round that is not known yet may need it.
-                self.executor.demand(after);
-                before.into_iter().for_each(|before| self.executor.let_go(before));
-            }
+            let base = self.versions[counted.based_on_version as usize];
+            let steps = self.tasks.step_count(counted.client);
+            let learning_rate = self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate;
+            let change = |before| Control { update, base, before, steps, learning_rate };
+            changes.push(self.states.control(counted.client, change));
         }
         Controls { changes, clients: self.inputs.clients.len() as u32 }
     }
@@ -229,7 +223,7 @@ impl<'a> Planner<'a> {
 
     /// The number of a round among those of the server, from 1; none for the round of an edge.
     pub fn server_round(&self, scheduled: &ScheduledRound) -> Option<u32> {
-        match self.scenario.server.protocol {
+        match self.scenario().server.protocol {
             Protocol::Hierarchical { .. } if scheduled.round.aggregator == SERVER => Some(scheduled.round.round + 1),
             Protocol::Hierarchical { .. } => None,
             _ => Some(scheduled.number),
@@ -250,11 +244,11 @@ impl<'a> Planner<'a> {
         for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
-            let training = self.tasks.training(counted.client, u64::from(task.client_task_number), self.lr_round(task));
-            weights.push(if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training) });
+            let round = self.lr_round(task);
+            let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
+            weights.push(if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
             let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
-            let control = self.controls.get(&counted.client).copied();
-            let order = Order::Train { base: own, control, training };
+            let order = self.states.train(own, training);
             if self.is_alone() {
                 // Every client starts from another model: there is no company to be had.
                 let update = self.executor.add(order);
@@ -265,11 +259,15 @@ impl<'a> Planner<'a> {
             }
         }
         updates.extend(self.ordered(trainings));
+        if self.tasks.keeps_moments() {
+            let counted = round.counted_tasks.iter().zip(&*updates);
+            counted.for_each(|(counted, &update)| self.states.keep_moments(counted.client, update));
+        }
         for ((counted, weight), &update) in round.counted_tasks.iter().zip(weights).zip(&*updates) {
             let start = self.versions[counted.based_on_version as usize];
             let counts_already = !clients.insert(counted.client);
             let weight = self.private_weight(counted.client, weight, counts_already);
-            let (mixes_models, discount) = self.discount(counted.staleness);
+            let (mixes_models, discount) = self.discount(counted.staleness, self.rules_round(scheduled));
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });
             if round.aggregator != SERVER {
@@ -313,9 +311,9 @@ impl<'a> Planner<'a> {
 
     /// Whether the update's model is mixed into the server's, instead of its change being added; and the factor for an
     /// update of this staleness.
-    fn discount(&self, staleness: u32) -> (bool, f64) {
+    fn discount(&self, staleness: u32, round: u32) -> (bool, f64) {
         let factor = |discount: &Discount| discount.factor(staleness);
-        match &self.scenario.server.protocol {
+        match &self.loaded.at(round).server.protocol {
             Protocol::Synchronous { .. } | Protocol::Hierarchical { .. } => (false, 1.0),
             Protocol::SemiSynchronous { discount, .. } | Protocol::Tiered { discount, .. } => (false, factor(discount)),
             Protocol::Buffered { discount, server_lr, .. } => (false, server_lr * factor(discount)),
@@ -325,21 +323,22 @@ impl<'a> Planner<'a> {
 
     /// The round of the server, from 1 to `rounds`, whose learning rate a task trains with.
     fn lr_round(&self, task: &TaskRecord) -> u32 {
-        let round = match self.scenario.server.protocol {
+        let round = match self.scenario().server.protocol {
             Protocol::Tiered { .. } => task.based_on_version,
             Protocol::Hierarchical { edge_rounds, .. } => task.round / edge_rounds,
             _ => task.round,
         };
-        (round + 1).min(self.scenario.rounds)
+        (round + 1).min(self.scenario().rounds)
     }
 
     /// Holds a model for rounds to come, and lets go of those that none can start from.
     fn keep(&mut self, model: OrderId) -> Result<(), OrderError> {
+        let is_synchronous = matches!(self.scenario().server.protocol, Protocol::Synchronous { .. });
         let Some(kept) = &mut self.kept else { return Ok(()) };
         self.executor.demand(model);
         kept.push_back(model);
         // Only in synchronous rounds is it plain that every task starts from the latest model.
-        while matches!(self.scenario.server.protocol, Protocol::Synchronous { .. }) && kept.len() > 1 {
+        while is_synchronous && kept.len() > 1 {
             self.executor.take(kept.pop_front().expect("there are two"))?;
         }
         Ok(())
@@ -350,22 +349,29 @@ impl<'a> Planner<'a> {
         let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups, objective });
         let test = self.inputs.test.iter().map(|rows| evaluate(vec![rows.clone()])).next();
         let held_out = evaluate(self.inputs.clients.iter().map(|client| client.held_out.clone()).collect());
-        [Some(model), test, Some(held_out)].into_iter().flatten().for_each(|order| self.executor.demand(order));
         Evaluations { model, test, held_out }
     }
 
     /// Every client trained alone, if the scenario asks for it.
     pub fn local_baselines(&self) -> Vec<LocalBaseline> {
-        let clients = if self.scenario.evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
-        (0..clients as u32).map(|client| self.local(client)).collect()
+        let clients = if self.scenario().evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
+        let locals: Vec<LocalBaseline> = (0..clients as u32).map(|client| self.local(client)).collect();
+        if self.demands {
+            locals.iter().for_each(|local| local.demand(self.executor));
+        }
+        locals
     }
 
     /// As many tasks one after another as the federation has rounds.
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
-        for round in 1..=self.scenario.rounds {
+        let mut states = ClientStates::new(self.executor, false);
+        for round in 1..=self.scenario().rounds {
             let training = self.tasks.alone(client, u64::from(round - 1), round);
-            model = self.executor.add(Order::Train { base: model, control: None, training });
+            model = self.executor.add(states.train(model, training));
+            if self.tasks.keeps_moments() {
+                states.keep_moments(client, model);
+            }
         }
         self.evaluated_on_own(client, model)
     }
@@ -375,7 +381,6 @@ impl<'a> Planner<'a> {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
         let evaluation = self.executor.add(Order::Evaluate { model, groups, objective: self.tasks.objective() });
-        [model, evaluation].into_iter().for_each(|order| self.executor.demand(order));
         LocalBaseline { client, model, evaluation }
     }
 }

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use fedreplay_sim::Detail;
 
+use super::certificate::{self, Certificate};
 use super::folder::RunFolder;
 use super::inputs::Inputs;
-use super::privacy::{Protection, within_budget};
+use super::privacy::Protection;
+use super::shared::Shared;
 use super::stage::{Course, Stage};
 use super::summary::{Summary, Totals};
 use super::timeline::{Timeline, schedule};
@@ -21,9 +24,9 @@ use crate::ledger::{
 };
 use crate::lineage::{Executor, Workshop};
 use crate::model::Device;
-use crate::scenario::{self, Loaded, federation};
-use crate::store::{Digest, Store, atomic, key_of};
-use crate::training::{Checkpointing, Grade, Numerics, NumericsClass};
+use crate::scenario::{self, Loaded};
+use crate::store::{Digest, Store, key_of};
+use crate::training::{Checkpointing, Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
 /// How to play a run; nothing here changes a digest but `numerics`.
 pub struct Settings<'a> {
@@ -61,8 +64,21 @@ pub struct RoundReport {
 /// # Errors
 /// Anything wrong with the scenario or what it points to, before the folder is made; after that, failures of the machine.
 pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    play_sharing(loaded, settings, &mut Shared::default(), observer)
+}
+
+/// [`play`] with what runs before it have loaded.
+///
+/// # Errors
+/// As [`play`].
+pub fn play_sharing(
+    loaded: &Loaded,
+    settings: &Settings,
+    shared: &mut Shared,
+    observer: &mut dyn Observer,
+) -> Result<Summary, RunError> {
     let began = Instant::now();
-    let prepared = Prepared::new(loaded, settings)?;
+    let prepared = Prepared::new(loaded, settings, shared)?;
     let folder = RunFolder::create(&settings.out)?;
     prepared.play(loaded, &folder, settings, observer, began)
 }
@@ -83,9 +99,11 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
     refuse_plan(&settings.out, &manifest)?;
+    // What decides no digest, such as which adapters are saved, would otherwise change unseen.
+    manifest.check(&settings.out)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
-    let mut prepared = Prepared::new(&loaded, settings)?;
+    let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
     // What was computed before was computed under the grade of then.
     prepared.trust.grade =
         Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
@@ -97,6 +115,8 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
             what_changed(&manifest, &prepared.manifest(&loaded))
         )));
     }
+    // A run that was killed while it was closed has a certificate already.
+    let _ = fs::remove_file(folder.path().join("certificate.json"));
     for table in ["ledger", "adapters", "timing"] {
         let path = folder.path().join(table);
         if path.exists() {
@@ -151,32 +171,44 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
 }
 
 /// A run of which everything is known but the results.
-struct Prepared {
-    inputs: Inputs,
-    privacy: Option<Protection>,
+pub(super) struct Prepared {
+    pub inputs: Inputs,
+    pub privacy: Option<Protection>,
     trust: Trust,
-    company: Company,
-    course: Course,
+    pub company: Company,
+    pub course: Course,
 }
 
 impl Prepared {
-    fn new(loaded: &Loaded, settings: &Settings) -> Result<Self, RunError> {
+    /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
+    pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
         let execution = loaded.scenario.execution;
+        let portable = execution.numerics == scenario::Numerics::Portable;
+        if portable && !is_portable_process() {
+            return Err(RunError::NotStartedPortably);
+        }
         let checkpointing = match execution.checkpointing {
             scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: settings.workers as u32 },
             scenario::Checkpointing::Always => Checkpointing::Always,
             scenario::Checkpointing::Never => Checkpointing::Never,
         };
-        let numerics = Numerics { checkpointing, ..settings.numerics.clone() };
-        let mut inputs = Inputs::load(loaded, settings.device, &numerics)?;
+        let numerics = Numerics { checkpointing, portable, ..settings.numerics.clone() };
+        let mut inputs = Inputs::load(loaded, settings.device, &numerics, shared)?;
+        let class = inputs.trainer.numerics_class();
+        if portable && !class.is_portable() {
+            let found = &class.device;
+            return Err(RunError::Usage(format!(
+                "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
+            )));
+        }
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
-        let trust = Trust::shown_by(&inputs.trainer)?;
+        let trust = shared.trust()?;
         let company = trust.company(execution, settings.device);
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
@@ -184,21 +216,20 @@ impl Prepared {
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
-        let bounded = within_budget(&loaded.scenario, privacy.as_ref());
-        let federation = federation(&bounded, &inputs.facts, Detail::Events);
-        let course = match federation.server.selection.reads_results() {
-            true => Course::Live(Box::new(Timeline::new(federation)?)),
-            false => Course::Known(schedule(federation)?),
+        let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Events)?;
+        let course = match loaded.reads_results() {
+            true => Course::Live(Box::new(timeline)),
+            false => Course::Known(schedule(timeline)?),
         };
         Ok(Self { inputs, privacy, trust, company, course })
     }
 
     /// The manifest of the run before it begins.
-    fn manifest(&self, loaded: &Loaded) -> Manifest {
+    pub fn manifest(&self, loaded: &Loaded) -> Manifest {
         let scenario_hash = loaded.identity().0;
         let numerics_class = class_text(self.inputs.trainer.numerics_class(), self.company);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-        let genesis = key_of("fedreplay genesis v1", &(SCHEMA_VERSION, scenario_hash, hashes, &numerics_class)).0;
+        let genesis = certificate::genesis(SCHEMA_VERSION, scenario_hash, &hashes, &numerics_class);
         let fingerprint = self.inputs.trainer.fingerprint();
         Manifest {
             schema_version: SCHEMA_VERSION,
@@ -229,7 +260,8 @@ impl Prepared {
         }
     }
 
-    fn play(
+    /// Computes and writes the run into its folder.
+    pub fn play(
         self,
         loaded: &Loaded,
         folder: &RunFolder,
@@ -238,13 +270,13 @@ impl Prepared {
         began: Instant,
     ) -> Result<Summary, RunError> {
         let mut manifest = self.manifest(loaded);
-        let scenario_path = folder.path().join("scenario.ron");
-        atomic::write(&scenario_path, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario_path))?;
-        manifest.write(folder.path())?;
+        folder.begin(&mut manifest, &loaded.resolved_text())?;
+        settings.store.register(folder.path())?;
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, company, course, .. } = self;
-        let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &settings.store);
+        let unusable = loaded.scenario.training.unusable_update;
+        let workshop = Workshop::new(&inputs.trainer, unusable, &settings.store, settings.stop);
         let (together, keyed) = match company {
             Company::Ready(most) => (most, None),
             Company::Keyed(most) => (1, Some(most)),
@@ -269,11 +301,13 @@ impl Prepared {
         manifest.state = RunState::Done;
         manifest.rounds = totals.rounds;
         manifest.digest = Some(digest);
-        manifest.list_files(folder.path())?;
-        manifest.write(folder.path())?;
         let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
         let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
+        // The manifest comes last: a run that says that it is done lacks nothing, wherever the program was killed.
         summary.write()?;
+        Certificate::of(folder.path(), &manifest, library_hashes())?.write(folder.path())?;
+        manifest.list_files(folder.path())?;
+        manifest.write(folder.path())?;
         Ok(summary)
     }
 }
@@ -304,7 +338,8 @@ fn class_text(class: &NumericsClass, company: Company) -> String {
 }
 
 pub(super) fn binary_hash() -> Digest {
+    static HASH: OnceLock<Digest> = OnceLock::new();
     // A program that cannot read itself still runs; its hash is then that of nothing.
-    let bytes = std::env::current_exe().and_then(fs::read).unwrap_or_default();
-    Digest::of(&bytes)
+    let read = || std::env::current_exe().and_then(fs::read).unwrap_or_default();
+    *HASH.get_or_init(|| Digest::of(&read()))
 }

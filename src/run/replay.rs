@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::RunError;
 use super::play::{Observer, Settings, play, refuse_plan, refuse_secret, what_changed};
-use crate::ledger::{Difference, Manifest, RunState, compare};
+use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows};
 use crate::scenario::Loaded;
 use crate::store::Store;
 
@@ -18,6 +18,23 @@ pub fn replay(
     settings: Settings,
     observer: &mut dyn Observer,
 ) -> Result<Option<Difference>, RunError> {
+    let (manifest, loaded) = replayable(run_folder)?;
+    let settings = Settings { store: Store::none(), ..settings };
+    play(&loaded, &settings, observer)?;
+    let again = Manifest::read(&settings.out)?;
+    if manifest.genesis != again.genesis {
+        // Other inputs give other rows: the cause says more than the first of its effects.
+        return Ok(Some(Difference(what_changed(&manifest, &again))));
+    }
+    let found = compare_rows(run_folder, &settings.out)?.map(|found| found.first);
+    Ok(found.or_else(|| (manifest.digest != again.digest).then(|| Difference(what_changed(&manifest, &again)))))
+}
+
+/// The manifest and the scenario of a run that can be computed again.
+///
+/// # Errors
+/// If it is not finished, trained nothing, had secret noise, or was made by another version of this program.
+pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Loaded), RunError> {
     let manifest = Manifest::read(run_folder)?;
     if manifest.state != RunState::Done {
         let run = run_folder.display();
@@ -27,14 +44,19 @@ pub fn replay(
     }
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
+    refuse_other_version(run_folder, &manifest)?;
     let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder, &[])?;
-    let settings = Settings { store: Store::none(), ..settings };
-    play(&loaded, &settings, observer)?;
-    let again = Manifest::read(&settings.out)?;
-    if manifest.genesis != again.genesis {
-        // Other inputs give other rows: the cause says more than the first of its effects.
-        return Ok(Some(Difference(what_changed(&manifest, &again))));
+    Ok((manifest, loaded))
+}
+
+/// Refuses to replay what another version of this program recorded: the tables would differ, whatever was computed.
+fn refuse_other_version(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+    let (folder, version) = (folder.display(), manifest.schema_version);
+    match version {
+        SCHEMA_VERSION => Ok(()),
+        _ => Err(RunError::Usage(format!(
+            "failed to replay {folder}: its tables have version {version}, and this program writes {SCHEMA_VERSION}; play \
+             its scenario.ron again, or replay it with the program that made it"
+        ))),
     }
-    let found = compare(run_folder, &settings.out)?;
-    Ok(found.or_else(|| (manifest.digest != again.digest).then(|| Difference(what_changed(&manifest, &again)))))
 }

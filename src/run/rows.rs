@@ -1,17 +1,20 @@
 //! Turns what was scheduled and computed into rows of the ledger.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
 
+use super::examine::LOSSES;
+use super::exams;
 use super::inputs::Inputs;
 use super::outline::name_of;
-use super::plan::{Evaluations, LocalBaseline, PlannedRound};
+use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::timeline::ScheduledRound;
 use crate::adapter::Adapter;
-use crate::ledger::{Chunk, EvaluationRow, EventRow, PopulationRow, RoundRow, TaskRow};
-use crate::lineage::{Executor, OrderError, RowsLoss, Trained, Value};
+use crate::ledger::{Chunk, EvaluationRow, EventRow, LineageRow, PopulationRow, RoundRow, TaskRow};
+use crate::lineage::{Executor, OrderError, Recorded, RowsLoss, Trained, Value};
 use crate::scenario::{ClientFacts, Clients, DeviceClass, LinkClass, Place};
 
 /// One row a client.
@@ -79,7 +82,31 @@ pub fn round(
         ..timed_round(&scheduled.round, scheduled.number)
     };
     let events = scheduled.events.iter().map(event).collect();
-    Ok(RoundRows { chunk: Chunk { events, tasks, evaluations: rows, round }, model: model.adapter().clone() })
+    let (figures, generations) =
+        exams::rows(&planned.exams, executor, (scheduled.number, planned.version), model.adapter_hash())?;
+    rows.extend(figures);
+    let chunk = Chunk { events, tasks, evaluations: rows, generations, lineage: vec![], round };
+    Ok(RoundRows { chunk, model: model.adapter().clone() })
+}
+
+/// The orders with these numbers, as rows of a round.
+pub fn lineage(round: u32, orders: Range<usize>, executor: &Executor) -> Vec<LineageRow> {
+    executor.recorded(orders).into_iter().map(|order| lineage_row(round, order)).collect()
+}
+
+fn lineage_row(round: u32, order: Recorded) -> LineageRow {
+    let inputs: Vec<String> = order.inputs.iter().map(|input| input.index().to_string()).collect();
+    LineageRow {
+        order: order.order.index() as u64,
+        round,
+        kind: order.kind,
+        inputs: (!inputs.is_empty()).then(|| inputs.join(" ")),
+        code: order.recipe.code,
+        engine: order.recipe.engine.map(|engine| engine.to_string()),
+        parameters: order.recipe.parameters,
+        key: order.key.to_string(),
+        result: order.result.map(|result| result.to_string()),
+    }
 }
 
 struct Counted<'a> {
@@ -126,7 +153,6 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         ended_at_ns: task.ended_at.0,
         outcome: task.outcome.name(),
         fate: fate(task.outcome.tally()),
-        reason: None,
         counted_in_version: task.counted_in_version,
         staleness: task.counted_in_version.map(|_| task.staleness),
         bytes_down: task.bytes_down,
@@ -134,18 +160,7 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         compute_flops: task.compute_flops,
         training_ns: task.training_ns,
         energy_mj: task.energy_mj,
-        steps: None,
-        tokens: None,
-        target_tokens: None,
-        loss_first: None,
-        loss_last: None,
-        loss_mean: None,
-        reward_margin: None,
-        preference_accuracy: None,
-        update_norm: None,
-        weight: None,
-        update_key: None,
-        update_hash: None,
+        ..TaskRow::default()
     }
 }
 
@@ -218,15 +233,41 @@ pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
         in_flight: round.in_flight,
         bytes_down: round.bytes_down,
         bytes_up: round.bytes_up,
-        train_loss: None,
-        update_norm: None,
-        epsilon_spent: None,
-        model_key: None,
-        model_hash: None,
-        event_rows: 0,
-        task_rows: 0,
-        evaluation_rows: 0,
-        digest: String::new(),
+        ..RoundRow::default()
+    }
+}
+
+/// Whose losses a row holds.
+#[derive(Clone, Copy)]
+pub struct EvaluatedModel<'a> {
+    pub round: u32,
+    pub version: u32,
+    pub subject: &'a str,
+    pub client: Option<u32>,
+    /// Hash of its adapter.
+    pub hash: &'a str,
+}
+
+/// The losses of one model on one split.
+pub fn loss_row(model: EvaluatedModel, split: &str, loss: &RowsLoss) -> EvaluationRow {
+    let is_likelihood = loss.preference.is_none();
+    EvaluationRow {
+        round: model.round,
+        version: model.version,
+        subject: model.subject.into(),
+        client: model.client,
+        benchmark: LOSSES.into(),
+        split: split.into(),
+        rows: loss.rows,
+        failed: 0,
+        score: None,
+        target_tokens: loss.target_tokens,
+        loss: loss.loss,
+        perplexity: loss.loss.filter(|_| is_likelihood).map(libm::exp),
+        token_accuracy: loss.token_accuracy,
+        reward_margin: loss.preference.map(|mean| mean.margin),
+        preference_accuracy: loss.preference.map(|mean| mean.accuracy),
+        model_hash: Some(model.hash.into()),
     }
 }
 
@@ -239,18 +280,8 @@ pub fn evaluations(
     executor: &Executor,
 ) -> Result<Vec<EvaluationRow>, OrderError> {
     let hash = executor.take(evaluations.model)?.adapter_hash().to_string();
-    let row = |client, split: &str, loss: &RowsLoss| EvaluationRow {
-        round,
-        version,
-        subject: "global".into(),
-        client,
-        split: split.into(),
-        rows: loss.rows,
-        target_tokens: loss.target_tokens,
-        loss: loss.loss,
-        reward_margin: loss.preference.map(|mean| mean.margin),
-        preference_accuracy: loss.preference.map(|mean| mean.accuracy),
-        model_hash: Some(hash.clone()),
+    let row = |client, split: &str, loss: &RowsLoss| {
+        loss_row(EvaluatedModel { round, version, subject: "global", client, hash: &hash }, split, loss)
     };
     let mut rows = Vec::with_capacity(1 + inputs.clients.len());
     if let Some(test) = evaluations.test {
@@ -273,19 +304,8 @@ pub fn local_baseline(
     let hash = model.adapter_hash().to_string();
     let splits = if has_test { &["test", "held_out"][..] } else { &["held_out"] };
     let losses = losses(executor, local.evaluation)?;
-    let row = |(split, loss): (&&str, &RowsLoss)| EvaluationRow {
-        round,
-        version: 0,
-        subject: "local".into(),
-        client: Some(local.client),
-        split: (*split).into(),
-        rows: loss.rows,
-        target_tokens: loss.target_tokens,
-        loss: loss.loss,
-        reward_margin: loss.preference.map(|mean| mean.margin),
-        preference_accuracy: loss.preference.map(|mean| mean.accuracy),
-        model_hash: Some(hash.clone()),
-    };
+    let own = EvaluatedModel { round, version: 0, subject: "local", client: Some(local.client), hash: &hash };
+    let row = |(split, loss): (&&str, &RowsLoss)| loss_row(own, split, loss);
     let rows = splits.iter().zip(&losses).filter(|(_, loss)| loss.rows > 0).map(row).collect();
     Ok((rows, model.adapter().clone()))
 }

@@ -1,5 +1,7 @@
 //! Curves of a run: one value a round, at the round's place in virtual time.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::summary::main_loss;
@@ -32,6 +34,7 @@ pub(super) fn series(
 ) -> Result<Vec<Series>, LedgerError> {
     let clock = Clock { closed_at_ns: rounds.counts("closed_at_ns")? };
     let mut all = losses(evaluations, &clock);
+    all.extend(scores(evaluations, &clock));
     for (name, unit, column) in [
         ("loss/train", "nats/token", "train_loss"),
         ("update/norm", "1", "update_norm"),
@@ -104,6 +107,16 @@ fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
         all.push(Series { name: name.into(), unit, points });
     }
     all
+}
+
+/// The server model's figures of each benchmark.
+fn scores(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
+    let mut points: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
+    for row in evaluations.iter().filter(|row| row.subject == "global" && row.split == "all") {
+        let point = row.score.and_then(|score| clock.point(row.round, score));
+        points.entry(&row.benchmark).or_default().extend(point);
+    }
+    points.into_iter().map(|(name, points)| Series { name: format!("score/{name}"), unit: "1", points }).collect()
 }
 
 fn durations(rounds: &TableView) -> Result<Vec<Option<f64>>, LedgerError> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use super::inputs::Inputs;
-use super::plan::{Evaluations, LocalBaseline, PlannedRound, Planner};
+use super::plan::Planner;
+use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::play::{Observer, RoundReport};
 use super::privacy::Protection;
 use super::summary::{Totals, main_loss, main_ranking};
@@ -51,13 +53,16 @@ impl Stage<'_, '_> {
         let is_live = matches!(course, Course::Live(_));
         let loaded = self.loaded;
         let (privacy, keyed) = (self.privacy, self.keyed);
-        let mut planner = Planner::new(&loaded.scenario, self.inputs, privacy, self.executor, is_live, keyed);
+        let mut planner = Planner::new(loaded, self.inputs, privacy, self.executor, is_live, keyed);
         let before = planner.before();
         match course {
             Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
             Course::Live(mut timeline) => self.play_live(&mut planner, &before, &mut timeline)?,
         }
-        Ok(self.ledger.finish()?)
+        let began = Instant::now();
+        let digest = self.ledger.finish()?;
+        tracing::debug!(seconds = began.elapsed().as_secs_f64(), "the ledger's files are joined");
+        Ok(digest)
     }
 
     /// Orders all at once, so that rounds overlap wherever their inputs allow, and writes the rounds in turn.
@@ -152,6 +157,9 @@ impl Stage<'_, '_> {
                 self.save_adapter(&format!("{place}/client-{}", own.client), &adapter)?;
             }
         }
+        // What clients train alone was ordered after the last round, and belongs to it.
+        let end = if is_last { self.executor.count() } else { planned.orders.end };
+        chunk.lineage = rows::lineage(scheduled.number, planned.orders.start..end, self.executor);
         self.totals.add(&chunk);
         if is_due && !planned.counts_alike {
             self.save_adapter(&place, &model)?;
@@ -162,7 +170,13 @@ impl Stage<'_, '_> {
         let report = RoundReport { row: chunk.round.clone(), rounds, tokens, loss };
         let counted = chunk.tasks.iter().filter(|task| task.steps.is_some());
         let losses = counted.map(|task| (task.task, task.loss_mean.unwrap_or(f64::NAN))).collect();
+        let began = Instant::now();
         self.ledger.append(chunk)?;
+        tracing::debug!(
+            round = report.row.round,
+            seconds = began.elapsed().as_secs_f64(),
+            "the round is in the ledger"
+        );
         self.observer.round(&report);
         Ok(losses)
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::examine::LOSSES;
 use super::privacy::Spent;
 use crate::ledger::{Chunk, EvaluationRow, LedgerError};
 use crate::lineage::Ranking;
@@ -41,23 +42,41 @@ pub struct Summary {
     pub privacy: Option<Spent>,
 }
 
+/// A summary as a file: it answers to no hash of its run, so it carries one of itself.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    summary: Summary,
+    seal: Digest,
+}
+
 impl Summary {
     /// Keeps the summary beside the wall-clock figures of its run, outside of all hashes.
     pub(super) fn write(&self) -> Result<(), LedgerError> {
         let path = Self::path(&self.run);
-        let text = serde_json::to_string_pretty(self).expect("figures can be written as JSON") + "\n";
+        let kept = Kept { summary: self.clone(), seal: self.seal() };
+        let text = serde_json::to_string_pretty(&kept).expect("figures can be written as JSON") + "\n";
         atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))
+    }
+
+    fn seal(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("figures can be written as JSON"))
     }
 
     /// The summary of a run that was finished before.
     ///
     /// # Errors
-    /// If it is not there, or is not one.
+    /// If it is not there, or is not what was written.
     pub fn read(run: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run);
         let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
-        let summary: Self =
+        let Kept { summary, seal } =
             serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
+        if seal != summary.seal() {
+            let reason =
+                "it was changed after it was written; without its folder the run is played again from the store";
+            return Err(LedgerError::malformed(&path, reason));
+        }
         Ok(Self { run: run.to_owned(), ..summary })
     }
 
@@ -145,9 +164,10 @@ impl Totals {
 /// The loss that stands for a subject: on the test rows where there are any, else on all held-out rows. Clients trained
 /// alone are averaged as clients, each counting once; rows of one model are averaged by their tokens, and pairs as pairs.
 pub(super) fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
-    let last = rows.iter().filter(|row| row.subject == subject).map(|row| row.round).max()?;
+    let is_loss = |row: &&EvaluationRow| row.subject == subject && row.benchmark == LOSSES;
+    let last = rows.iter().filter(is_loss).map(|row| row.round).max()?;
     let of = |split: &str| {
-        let chosen = rows.iter().filter(|row| row.subject == subject && row.split == split && row.round == last);
+        let chosen = rows.iter().filter(is_loss).filter(|row| row.split == split && row.round == last);
         let weight = |row: &EvaluationRow| match (subject, row.reward_margin) {
             ("local", _) => 1.0,
             (_, None) => row.target_tokens as f64,

@@ -9,18 +9,27 @@ use crate::algorithm::Method;
 use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
 use crate::lineage::Training;
 use crate::scenario::{
-    self, Accumulation, Batches, Correction, DropoutMasks, LrSchedule, Optimizer, Scenario, Weights,
+    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, OptimizerState, Scenario,
+    Weights,
 };
 use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Objective, Optimizer as Rule};
 
-/// The tasks of a run.
+/// The tasks of a run. What a task costs is the same in all rounds; how it trains is what is in force in its round.
 pub struct Tasks<'a> {
-    pub scenario: &'a Scenario,
+    pub loaded: &'a Loaded,
     pub inputs: &'a Inputs,
-    pub method: Method,
 }
 
 impl Tasks<'_> {
+    fn scenario(&self) -> &Scenario {
+        &self.loaded.scenario
+    }
+
+    /// The method in force in a round of the server, from 1.
+    pub fn method(&self, round: u32) -> Method {
+        Method::new(&self.loaded.at(round).algorithm)
+    }
+
     /// The same task without what the federated method adds: a client trained alone.
     pub fn alone(&self, client: u32, client_task: u64, round: u32) -> Training {
         let training = self.training(client, client_task, round);
@@ -30,43 +39,46 @@ impl Tasks<'_> {
     /// The training of a client's task: its how-manieth, from 0, in which round's rules, from 1.
     pub fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
         let rows = self.inputs.clients[client as usize].train.clone();
-        let seed = Seed(self.scenario.seed);
-        let stream = match self.scenario.training.dropout_masks {
+        let seed = Seed(self.scenario().seed);
+        let stream = match self.scenario().training.dropout_masks {
             DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
             DropoutMasks::Shared => 0,
         };
-        let correction = self.method.client.correction.map(|correction| match correction {
+        let correction = self.method(round).client.correction.map(|correction| match correction {
             Correction::Gradient => CorrectionPlace::Gradient,
             Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
         });
         let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
-        Training { client, rows, steps, hyper, objective: self.objective(), correction, seed, stream }
+        let keeps_moments = self.keeps_moments();
+        Training { client, rows, steps, hyper, objective: self.objective(), correction, seed, stream, keeps_moments }
+    }
+
+    /// Whether clients' optimisers go on where they were.
+    pub fn keeps_moments(&self) -> bool {
+        self.scenario().training.optimizer_state == OptimizerState::Kept
     }
 
     /// What clients minimise.
     pub fn objective(&self) -> Objective {
-        match self.scenario.training.objective {
-            scenario::Objective::Sft => Objective::Sft,
-            scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
-        }
+        objective(self.scenario())
     }
 
     /// [steps] Steps of a client's task.
     pub fn step_count(&self, client: u32) -> u32 {
         let rows = self.inputs.clients[client as usize].train.count();
-        self.scenario.steps(rows as u64, self.inputs.clients.len())
+        self.scenario().steps(rows as u64, self.inputs.clients.len())
     }
 
     /// The rows of a task by step and micro-batch.
     fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
-        let training = &self.scenario.training;
+        let training = &self.scenario().training;
         let rows = self.inputs.clients[client as usize].train.count();
         let shape = StepShape {
             steps: self.step_count(client) as usize,
             accumulation: training.gradient_accumulation as usize,
             batch_size: training.batch_size as usize,
         };
-        let seed = Seed(self.scenario.seed);
+        let seed = Seed(self.scenario().seed);
         match training.batches {
             Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
             Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
@@ -76,10 +88,11 @@ impl Tasks<'_> {
 
     /// How tasks of a round of the server, from 1, train.
     pub fn hyper(&self, round: u32) -> Hyper {
-        let training = &self.scenario.training;
+        let scenario = self.loaded.at(round);
+        let training = &scenario.training;
         Hyper {
             optimizer: rule(training.optimizer),
-            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, self.scenario.rounds),
+            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, scenario.rounds),
             clip_norm: training.max_grad_norm,
             accumulation: match training.accumulation {
                 Accumulation::PerToken => Weighing::PerToken,
@@ -87,14 +100,14 @@ impl Tasks<'_> {
                 // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
                 Accumulation::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
             },
-            dropout: self.scenario.model.lora.dropout,
-            proximal: self.method.client.proximal,
+            dropout: scenario.model.lora.dropout,
+            proximal: self.method(round).client.proximal,
         }
     }
 
-    /// The weight of a client's update before normalisation.
-    pub fn weight(&self, client: u32, training: &Training) -> f64 {
-        match self.scenario.algorithm.weights() {
+    /// The weight of a client's update before normalisation, by the rules of a round.
+    pub fn weight(&self, client: u32, training: &Training, round: u32) -> f64 {
+        match self.loaded.at(round).algorithm.weights() {
             Weights::Samples => self.inputs.clients[client as usize].train.count() as f64,
             Weights::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
             Weights::Uniform => 1.0,
@@ -125,6 +138,14 @@ fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
             let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
             final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
         }
+    }
+}
+
+/// What trainings and evaluations of a scenario minimise.
+pub fn objective(scenario: &Scenario) -> Objective {
+    match scenario.training.objective {
+        scenario::Objective::Sft => Objective::Sft,
+        scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
     }
 }
 

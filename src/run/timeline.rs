@@ -2,9 +2,17 @@
 
 use std::collections::VecDeque;
 
-use fedreplay_sim::{EventRecord, Federation, Record, RoundRecord, Simulation, Step, TaskId, TaskRecord, TaskReport};
+use fedreplay_sim::{
+    Detail, EventRecord, Federation, Intervention, Protocol, Record, RoundRecord, Simulation, Step, TaskId, TaskRecord,
+    TaskReport,
+};
 
 use super::RunError;
+use super::privacy::{Protection, within_budget};
+use crate::scenario::{Clients, Loaded, federation};
+
+/// Number of the server among the aggregators.
+pub const SERVER: u32 = 0;
 
 /// What comes next in virtual time.
 #[derive(Debug)]
@@ -21,18 +29,33 @@ pub enum Next {
 /// A federation being played.
 pub struct Timeline {
     simulation: Simulation,
+    /// What is still to be changed, and before which round of the server.
+    changes: VecDeque<(u32, Vec<Intervention>)>,
+    /// Rounds of the server that have ended.
+    ended: u32,
     records: VecDeque<Record>,
     /// What the last step said, where it has been looked at ahead of its turn.
     ahead: Option<Step>,
 }
 
 impl Timeline {
-    /// A federation before its first event.
+    /// The federation of a scenario before its first event, without rounds that its privacy does not admit.
     ///
     /// # Errors
     /// A federation that cannot be played.
-    pub fn new(federation: Federation) -> Result<Self, RunError> {
-        Ok(Self { simulation: Simulation::new(federation)?, records: VecDeque::new(), ahead: None })
+    pub fn of(
+        loaded: &Loaded,
+        privacy: Option<&Protection>,
+        clients: &Clients,
+        detail: Detail,
+    ) -> Result<Self, RunError> {
+        let federation = federation(&within_budget(&loaded.scenario, privacy), clients, detail);
+        Self::new(federation, loaded.interventions(clients))
+    }
+
+    fn new(federation: Federation, changes: Vec<(u32, Vec<Intervention>)>) -> Result<Self, RunError> {
+        let simulation = Simulation::new(federation)?;
+        Ok(Self { simulation, changes: changes.into(), ended: 0, records: VecDeque::new(), ahead: None })
     }
 
     /// Plays on until there is something to tell.
@@ -70,11 +93,17 @@ impl Timeline {
         let mut step = self.simulation.step()?;
         loop {
             let new = self.simulation.drain();
-            let has_round = new.iter().any(|record| matches!(record, Record::Round(_)));
+            let rounds = new.iter().filter_map(|record| match record {
+                Record::Round(round) => Some(self.is_of_server(round)),
+                _ => None,
+            });
+            let rounds: Vec<bool> = rounds.collect();
             self.records.extend(new);
-            if !has_round {
+            if rounds.is_empty() {
                 break;
             }
+            self.ended += rounds.into_iter().map(u32::from).sum::<u32>();
+            self.make_changes()?;
             step = self.simulation.step()?;
         }
         if step == Step::Idle {
@@ -82,6 +111,21 @@ impl Timeline {
         }
         self.ahead = Some(step).filter(|step| *step != Step::Advanced);
         Ok(Step::Advanced)
+    }
+
+    /// Whether a round is one of the server, by which changes are dated: tiers share the server's count.
+    fn is_of_server(&self, round: &RoundRecord) -> bool {
+        let has_edges = matches!(self.simulation.federation().server.protocol, Protocol::Hierarchical(_));
+        !has_edges || round.aggregator == SERVER
+    }
+
+    /// Makes the changes that are due before the round that begins next.
+    fn make_changes(&mut self) -> Result<(), RunError> {
+        while self.changes.front().is_some_and(|(from_round, _)| *from_round <= self.ended + 1) {
+            let (_, changes) = self.changes.pop_front().expect("it was looked at");
+            changes.into_iter().try_for_each(|change| self.simulation.change(change))?;
+        }
+        Ok(())
     }
 
     fn put_last_round_last(&mut self) {
@@ -135,15 +179,14 @@ impl Rounds {
     }
 }
 
-/// The whole schedule of a federation whose policies read no results.
+/// The whole of a schedule whose policies read no results.
 ///
 /// # Errors
 /// A federation that cannot be played.
 ///
 /// # Panics
 /// If a policy reads results after all.
-pub fn schedule(federation: Federation) -> Result<Vec<ScheduledRound>, RunError> {
-    let mut timeline = Timeline::new(federation)?;
+pub fn schedule(mut timeline: Timeline) -> Result<Vec<ScheduledRound>, RunError> {
     let mut rounds = Rounds::default();
     let mut schedule = Vec::new();
     loop {

@@ -12,13 +12,13 @@ use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecor
 use super::folder::RunFolder;
 use super::inputs::PlanInputs;
 use super::play::binary_hash;
-use super::privacy::{Protection, Spent, within_budget};
+use super::privacy::{Protection, Spent};
 use super::timeline::{Next, Timeline};
 use super::{RunError, rows};
 use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::lineage::OrderError;
-use crate::scenario::{Loaded, federation};
-use crate::store::{Digest, atomic, key_of};
+use crate::scenario::Loaded;
+use crate::store::{Digest, key_of};
 
 /// [nats/token] What a plan says of every task to a policy that reads its loss.
 pub const STAND_IN_LOSS: f64 = 1.0;
@@ -106,9 +106,8 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch)
     let detail = if writes(PlanDetail::Events) { Detail::Events } else { Detail::Tasks };
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
     let privacy = Protection::new(&loaded.scenario, &rows)?;
-    let federation = federation(&within_budget(&loaded.scenario, privacy.as_ref()), &inputs.clients, detail);
-    let reads_results = federation.server.selection.reads_results();
-    let mut timeline = Timeline::new(federation)?;
+    let reads_results = loaded.reads_results();
+    let mut timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.clients, detail)?;
     let mut record = match &settings.out {
         Some(out) => Some(Tables::start(out, loaded, &inputs, settings.detail)?),
         None => None,
@@ -156,9 +155,7 @@ impl Tables {
     fn start(out: &Path, loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
         let folder = RunFolder::create(out)?;
         let mut manifest = manifest(loaded, inputs, detail);
-        let scenario = folder.path().join("scenario.ron");
-        atomic::write(&scenario, loaded.resolved_text().as_bytes()).map_err(LedgerError::io(&scenario))?;
-        manifest.write(folder.path())?;
+        folder.begin(&mut manifest, &loaded.resolved_text())?;
         let population = rows::population(&inputs.clients);
         let ledger = LedgerStream::start(folder.path(), manifest.genesis, population)?;
         Ok(Self { folder, manifest, ledger, detail })

@@ -30,10 +30,12 @@ impl Trust {
     /// Tests the loaded trainer.
     ///
     /// # Errors
-    /// If the same training twice gave different bits: nothing could be promised of such a run.
+    /// If the same training twice gave different bits: nothing could be promised of such a run. And if several threads were
+    /// asked for and gave other bits than one: keys of results do not name threads.
     pub fn shown_by(trainer: &Trainer) -> Result<Self, RunError> {
         let found = trainer.self_test().map_err(OrderError::Training)?;
         let fingerprint = trainer.fingerprint();
+        check_threads(&found, fingerprint.threads)?;
         let grade = claim(found.grade(), fingerprint.device).ok_or_else(|| RunError::NotRepeatable {
             device: format!("{} ({})", fingerprint.class.device, fingerprint.processor),
         })?;
@@ -58,11 +60,19 @@ impl Trust {
     }
 }
 
-/// The grade that may be claimed of what was found, if any. Other processors were not tried here, and a GPU chooses
-/// kernels by shapes, of which the test has few.
+/// The grade that may be claimed of what was found, if any. A GPU chooses kernels by shapes, of which the test has few.
 fn claim(found: Grade, device: Device) -> Option<Grade> {
-    let most = if matches!(device, Device::Cpu) { Grade::B } else { Grade::A };
+    let most = if matches!(device, Device::Cpu) { Grade::C } else { Grade::A };
     Some(found.min(most)).filter(|&grade| grade != Grade::None)
+}
+
+fn check_threads(found: &SelfTest, threads: usize) -> Result<(), RunError> {
+    if threads == 1 || found.threads {
+        return Ok(());
+    }
+    Err(RunError::Usage(format!(
+        "--threads {threads} gives other bits than one thread on this machine in this precision; use --threads 1"
+    )))
 }
 
 #[cfg(test)]
@@ -70,10 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn threads_are_refused_where_they_change_bits() {
+        let found = |threads| SelfTest { repeats: true, company: true, threads, portable: false };
+        assert!(check_threads(&found(false), 1).is_ok() && check_threads(&found(true), 3).is_ok());
+        assert!(check_threads(&found(false), 3).unwrap_err().to_string().contains("--threads 3"));
+    }
+
+    #[test]
     fn no_more_is_claimed_than_was_found_or_could_be() {
         assert_eq!(claim(Grade::None, Device::Cpu), None);
         for (found, on_cpu, on_gpu) in
-            [(Grade::A, Grade::A, Grade::A), (Grade::B, Grade::B, Grade::A), (Grade::C, Grade::B, Grade::A)]
+            [(Grade::A, Grade::A, Grade::A), (Grade::B, Grade::B, Grade::A), (Grade::C, Grade::C, Grade::A)]
         {
             assert_eq!(claim(found, Device::Cpu), Some(on_cpu));
             assert_eq!(claim(found, Device::Cuda(0)), Some(on_gpu));

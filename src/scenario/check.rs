@@ -3,7 +3,10 @@
 use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
-use super::spec::{Arithmetic, Counts, Dropout, Group, Network, Population, Precision, Protocol, Scenario};
+use super::spec::{
+    Arithmetic, Counts, Dropout, Group, LastQuestion, Network, Numerics, Objective, PairForm, Population, Precision,
+    Protocol, Scenario, Template,
+};
 
 /// The offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -22,6 +25,13 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_privacy::check(scenario)?;
     if scenario.execution.cohort_batch == Some(0) {
         return fault("execution.cohort_batch", "it must be at least 1");
+    }
+    if scenario.execution.numerics == Numerics::Portable
+        && (scenario.model.arithmetic() != Arithmetic::F32 || scenario.model.precision == Precision::LlmInt8)
+    {
+        let message =
+            "Portable needs arithmetic in f32, which LLM.int8() is not: model.precision F32, or model.arithmetic F32";
+        return fault("execution.numerics", message);
     }
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");
@@ -87,6 +97,16 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     {
         let message = format!("{:?} weights are computed in {0:?}; only quantised ones have a choice", model.precision);
         return fault("model.arithmetic", message);
+    }
+    if let PairForm::Raw { max_prompt } = data.pairs
+        && matches!(scenario.training.objective, Objective::Dpo { .. })
+        && max_prompt >= data.max_seq_length
+    {
+        let message = format!("{max_prompt} must be below data.max_seq_length, {}", data.max_seq_length);
+        return fault("data.pairs.max_prompt", message);
+    }
+    if data.last_question == LastQuestion::Learnt && data.template == Template::Chat {
+        return fault("data.last_question", "a chat template writes whole turns; LeftOut goes with it");
     }
     match data.synthetic.map(|synthetic| synthetic.rows) {
         Some(Counts::Fixed(0) | Counts::Uniform(0, _)) => fault("data.synthetic.rows", "it must be at least 1"),

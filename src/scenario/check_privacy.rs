@@ -1,6 +1,6 @@
 //! What a scenario's privacy must have, so that its promise is one.
 
-use super::spec::{Algorithm, Clipping, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights};
+use super::spec::{Algorithm, Clipping, Mean, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights};
 
 /// The first fault of the privacy fields, as field and message.
 pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
@@ -9,6 +9,11 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
     let server = &scenario.server;
     if matches!(server.protocol, Protocol::Hierarchical { .. } | Protocol::Tiered { .. }) {
         return fault("privacy", "edges and tiers aggregate on their own, which is not accounted for".into());
+    }
+    if let Algorithm::FedAvg { mean: Mean::Products, .. } | Algorithm::FedProx { mean: Mean::Products, .. } =
+        scenario.algorithm
+    {
+        return fault("algorithm.mean", "what is clipped and noised are factors; a mean of Products is neither".into());
     }
     let Privacy::UserLevel { clipping, noise_multiplier, epsilon, placement, grid, weight_bound, .. } = privacy else {
         return Ok(());

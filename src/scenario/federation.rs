@@ -175,7 +175,8 @@ fn availability(availability: &spec::Availability) -> sim::Availability {
     }
 }
 
-fn network(scenario: &Scenario, regions: &[String]) -> sim::Network {
+/// The network of a scenario with these regions.
+pub(super) fn network(scenario: &Scenario, regions: &[String]) -> sim::Network {
     let of_server = |given: &Option<spec::Capacity>| {
         capacity(given.as_ref().expect("a scenario with the server's link states its capacities"))
     };

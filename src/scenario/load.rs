@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use ron::error::SpannedError;
 use ron::extensions::Extensions;
 
-use super::check::check;
+use super::changes::{Phase, phases};
+use super::check::{Fault, check};
 use super::method;
 use super::spec::fidelity::{Reading, under};
-use super::spec::{Protocol, Scenario};
+use super::spec::{Change, Protocol, Scenario};
 use super::{ScenarioError, catalog, overrides};
 use crate::store::{Key, key_of};
 
@@ -17,6 +18,8 @@ use crate::store::{Key, key_of};
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub scenario: Scenario,
+    /// What it becomes in mid-run, in the order of rounds.
+    pub(super) phases: Vec<Phase>,
     /// Folder that its relative paths start from.
     pub folder: PathBuf,
 }
@@ -34,13 +37,15 @@ impl Loaded {
         let mut scenario = read_under(as_written.reading(), file, &text, sets)?;
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         catalog::include(&mut scenario, folder)?;
-        check(&scenario).map_err(|(field, message)| ScenarioError::Invalid {
+        let invalid = |(field, message): Fault| ScenarioError::Invalid {
             file: file.to_owned(),
             line: line_of(&text, &field),
             field,
             message,
-        })?;
-        Ok(Self { scenario, folder: folder.to_owned() })
+        };
+        check(&scenario).map_err(invalid)?;
+        let phases = under(as_written.reading(), || phases(&scenario)).map_err(invalid)?;
+        Ok(Self { scenario, phases, folder: folder.to_owned() })
     }
 
     /// The scenario that a run was made from: its resolved text, with paths from `scenario_folder`, where it lay.
@@ -50,6 +55,26 @@ impl Loaded {
     pub fn of_run(run_folder: &Path, scenario_folder: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let loaded = Self::read(&run_folder.join("scenario.ron"), sets)?;
         Ok(Self { folder: scenario_folder.to_owned(), ..loaded })
+    }
+
+    /// The scenario of [`Self::of_run`] with one more change, from a round of the server on. Those that it has stay.
+    ///
+    /// # Errors
+    /// As [`Self::read`], for a field that cannot change in mid-run too.
+    pub fn fork_of_run(
+        run_folder: &Path,
+        scenario_folder: &Path,
+        at_round: u32,
+        sets: &[String],
+    ) -> Result<Self, ScenarioError> {
+        let mut changes = Self::of_run(run_folder, scenario_folder, &[])?.scenario.changes;
+        let sets = expanded(sets)?;
+        match changes.binary_search_by_key(&at_round, |change| change.at_round) {
+            Ok(same) => changes[same].set.extend(sets),
+            Err(place) => changes.insert(place, Change { at_round, set: sets }),
+        }
+        let changes = serde_json::to_string(&changes).expect("a change has only text keys");
+        Self::of_run(run_folder, scenario_folder, &[format!("changes={changes}")])
     }
 
     /// What can be played and is likely not meant.
@@ -88,26 +113,44 @@ impl Loaded {
         options().to_string_pretty(&self.scenario, pretty).expect("a scenario can be written as RON") + "\n"
     }
 
+    /// The scenario without what is no part of its identity, but with its changes as they are written.
+    pub fn identified(&self) -> Scenario {
+        Scenario { changes: self.scenario.changes.clone(), ..identified(&self.scenario) }
+    }
+
     /// The hash of what the scenario asks for. Its name, paths, what it saves and how it is executed are not part of it:
     /// what paths point to enters the digest by content.
     pub fn identity(&self) -> Key {
-        let mut scenario = self.scenario.clone();
-        scenario.name.clear();
-        scenario.model.folder = None;
-        scenario.model.hub = None;
-        scenario.model.tokenizer = None;
-        scenario.model.lora.initial = None;
-        scenario.data.file = None;
-        scenario.data.test_file = None;
-        if let Some(trace) = &mut scenario.population.trace {
-            (trace.clients, trace.online) = (None, None);
+        let first = identified(&self.scenario);
+        if self.phases.is_empty() {
+            return key_of("fedreplay scenario v4", &first);
         }
-        scenario.execution = Default::default();
-        scenario.output = Default::default();
-        // Every rule that it stands for is written out.
-        scenario.fidelity = Default::default();
-        key_of("fedreplay scenario v4", &scenario)
+        let later: Vec<_> = self.phases.iter().map(|phase| (phase.from_round, identified(&phase.scenario))).collect();
+        key_of("fedreplay scenario with changes v1", &(first, later))
     }
+}
+
+/// A scenario without what is no part of its identity.
+fn identified(scenario: &Scenario) -> Scenario {
+    let mut scenario = scenario.clone();
+    scenario.name.clear();
+    scenario.model.folder = None;
+    scenario.model.hub = None;
+    scenario.model.tokenizer = None;
+    scenario.model.lora.initial = None;
+    scenario.data.file = None;
+    scenario.data.test_file = None;
+    scenario.evaluation.questions = None;
+    if let Some(trace) = &mut scenario.population.trace {
+        (trace.clients, trace.online) = (None, None);
+    }
+    scenario.execution = Default::default();
+    scenario.output = Default::default();
+    // Every rule that it stands for is written out.
+    scenario.fidelity = Default::default();
+    // They are hashed by what they come to.
+    scenario.changes.clear();
+    scenario
 }
 
 /// The overrides, with those of files in their places.

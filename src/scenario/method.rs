@@ -1,6 +1,6 @@
 //! Which methods go with which protocols, and why others do not.
 
-use super::spec::{Algorithm, Optimizer, Protocol, Scenario, Selection};
+use super::spec::{Algorithm, Optimizer, OptimizerState, Protocol, Scenario, Selection};
 
 /// Why a method cannot be played under the scenario's protocol, if so: the offending field, and what is wrong with it.
 pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> {
@@ -14,6 +14,12 @@ pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> 
     }
     if scenario.training.dynamic_steps.is_some() && !matches!(scenario.server.protocol, Protocol::Synchronous { .. }) {
         return refused("training.dynamic_steps", "it counts on synchronous rounds".into());
+    }
+    if scenario.training.optimizer_state == OptimizerState::Kept
+        && !matches!(scenario.server.protocol, Protocol::Synchronous { .. })
+    {
+        let reason = "a client goes on from its last task, and only synchronous rounds count one task of it at a time";
+        return refused("training.optimizer_state", reason.into());
     }
     let is_apart = matches!(scenario.algorithm, Algorithm::Local | Algorithm::Centralised);
     if !is_apart {
@@ -92,7 +98,7 @@ pub(super) fn check_clients(scenario: &Scenario, clients: usize) -> Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Discount, Weights};
+    use crate::scenario::{Discount, Mean, Weights};
 
     #[test]
     fn every_cell_is_played_or_refused_with_a_reason() {
@@ -106,7 +112,7 @@ mod tests {
         };
         let adagrad = Algorithm::FedAdagrad { server_lr: 1.0, tau: 1.0, weights };
         assert!(clash(&adagrad, &asynchronous).is_some_and(|reason| reason.contains("Buffered")));
-        assert_eq!(clash(&Algorithm::FedProx { mu: 1.0, weights }, &asynchronous), None);
+        assert_eq!(clash(&Algorithm::FedProx { mu: 1.0, weights, mean: Mean::Factors }, &asynchronous), None);
         assert!(clash(&Algorithm::Local, &asynchronous).is_some());
     }
 }

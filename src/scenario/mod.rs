@@ -4,8 +4,10 @@
 //! devices, whose classes become part of the scenario. No torch.
 
 mod catalog;
+mod changes;
 mod check;
 mod check_privacy;
+mod compare;
 mod cost;
 mod error;
 mod federation;
@@ -23,6 +25,8 @@ mod steps;
 mod sweep;
 mod trace;
 
+pub use changes::Phase;
+pub use compare::{FieldDifference, field_differences, value_differences};
 pub use cost::TaskCosts;
 pub use error::ScenarioError;
 pub use federation::{ClientFacts, Clients, federation};
@@ -32,5 +36,5 @@ pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};
 pub use reference::{Default as FieldDefault, Entry, Reference};
 pub use spec::*;
-pub use sweep::{Axis, Cell, Sweep, Variant};
+pub use sweep::{Axis, Base, Cell, Published, Sweep, TwinFiles, Variant};
 pub use trace::{Trace, TraceRow};

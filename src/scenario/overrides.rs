@@ -13,6 +13,8 @@ pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, Sce
     let (path, value) = argument.split_once('=').ok_or_else(|| error("it must read path=value".into()))?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
+    // Where there is none it is not written out, and can be set all the same.
+    tree.as_object_mut().expect("a scenario has fields").entry("privacy").or_insert(Value::Null);
     let mut set = |value: &Value| -> Result<Scenario, String> {
         *find(&mut tree, path)? = value.clone();
         serde_json::from_value(tree.clone()).map_err(|source| source.to_string())

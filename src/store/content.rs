@@ -6,7 +6,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::session::{Gate, SESSIONS, Session};
 use super::{Digest, Key, atomic};
 
 /// What can go wrong with a store.
@@ -17,31 +20,59 @@ pub struct StoreError {
     source: io::Error,
 }
 
+impl StoreError {
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { path, source }
+    }
+}
+
 /// A folder of results, or none at all.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: Option<PathBuf>,
+    /// Tells whoever trims the store that it is in use.
+    _session: Option<Arc<Session>>,
 }
 
 impl Store {
     /// A store in `root`, made if it is not there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["results", "contents"] {
+        for folder in ["results", "contents", "runs", SESSIONS] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| StoreError { path, source })?;
         }
-        Ok(Self { root: Some(root.to_owned()) })
+        Gate::make(root).map_err(StoreError::at(root))?;
+        let session = Session::begin(root).map_err(StoreError::at(root))?;
+        Ok(Self { root: Some(root.to_owned()), _session: Some(Arc::new(session)) })
+    }
+
+    /// A store that must be there already.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open_existing(root: &Path) -> Result<Self, StoreError> {
+        let results = root.join("results");
+        fs::read_dir(&results).map_err(StoreError::at(&results))?;
+        Self::open(root)
+    }
+
+    pub(super) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
     }
 
     /// No store: nothing is found and nothing is kept.
     pub fn none() -> Self {
-        Self { root: None }
+        Self { root: None, _session: None }
     }
 
     /// The bytes under `key`, if they are there and whole. A damaged entry is one that is not there.
     pub fn get(&self, key: Key) -> Option<Vec<u8>> {
         let root = self.root.as_ref()?;
-        let named = fs::read_to_string(entry(root, "results", &key.to_string())).ok()?;
+        let _gate = Gate::shared(root);
+        let path = entry(root, "results", &key.to_string());
+        let named = fs::read_to_string(&path).ok()?;
+        touch(&path);
         let hash = Digest::from_hex(named.trim())?;
         let path = entry(root, "contents", &hash.to_string());
         let bytes = fs::read(&path).ok()?;
@@ -54,7 +85,14 @@ impl Store {
 
     /// Whether there is an entry under `key`; [`Self::get`] may still find it damaged.
     pub fn contains(&self, key: Key) -> bool {
-        self.root.as_ref().is_some_and(|root| entry(root, "results", &key.to_string()).is_file())
+        let Some(root) = &self.root else { return false };
+        let _gate = Gate::shared(root);
+        let path = entry(root, "results", &key.to_string());
+        let is_there = path.is_file();
+        if is_there {
+            touch(&path);
+        }
+        is_there
     }
 
     /// Drops the entry under `key`, so that it is computed again.
@@ -68,6 +106,8 @@ impl Store {
     pub fn put(&self, key: Key, bytes: &[u8]) -> Result<(), StoreError> {
         let Some(root) = &self.root else { return Ok(()) };
         let hash = Digest::of(bytes).to_string();
+        // A content without a result yet is taken for one that lost its result, unless it is new.
+        let _gate = Gate::shared(root);
         let write = |path: PathBuf, bytes: &[u8]| {
             atomic::write(&path, bytes).map_err(|source| StoreError { path: path.clone(), source })
         };
@@ -76,8 +116,13 @@ impl Store {
     }
 }
 
+/// Dates the last use of an entry. On a store that belongs to somebody else it stays as it was.
+fn touch(path: &Path) {
+    let _ = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
 /// Two digits of the name make the folder, so that no folder grows without bound.
-fn entry(root: &Path, kind: &str, name: &str) -> PathBuf {
+pub(super) fn entry(root: &Path, kind: &str, name: &str) -> PathBuf {
     root.join(kind).join(&name[..2]).join(name)
 }
 

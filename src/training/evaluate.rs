@@ -24,6 +24,8 @@ pub struct SampleLoss {
     pub nats: f64,
     /// Number of target tokens.
     pub tokens: u32,
+    /// Target tokens than which none was likelier.
+    pub hits: u32,
 }
 
 impl Trainer {
@@ -47,10 +49,11 @@ impl Trainer {
     fn evaluate_chunk(&self, parameters: &Parameters, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
         let packed = pack::pack(&self.base, &[Share { samples, weight: 0.0 }])?;
         let x = self.last_rows(parameters, &packed)?;
-        let nats = loss::cross_entropy(&self.base, &packed, &x, Weights::None)?.nats;
+        let losses = loss::cross_entropy(&self.base, &packed, &x, Weights::None)?;
         let of_row = |range: &std::ops::Range<usize>| SampleLoss {
-            nats: nats[range.clone()].iter().sum(),
+            nats: losses.nats[range.clone()].iter().sum(),
             tokens: range.len() as u32,
+            hits: losses.hits[range.clone()].iter().filter(|&&hit| hit).count() as u32,
         };
         Ok(packed.predictions.samples[0].iter().map(of_row).collect())
     }
@@ -87,6 +90,35 @@ impl Trainer {
         Ok(logits.f_to_kind(master)?)
     }
 
+    /// For each text, the mean over its tokens of the base model's last normalised states: a vector that stands for it.
+    ///
+    /// # Errors
+    /// If a text is empty or does not fit the model, or LibTorch fails.
+    pub fn mean_states(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f64>>, Error> {
+        let _guard = self.enter();
+        let adapter = Adapter::zeros(self.layout());
+        // As in `logits`: every position predicts.
+        let sample = |ids: &Vec<u32>| {
+            let targets = std::iter::once(1..ids.len() as u32 + 1).collect();
+            Arc::new(Sample { ids: ids.iter().copied().chain([0]).collect(), targets })
+        };
+        let samples: Vec<_> = texts.iter().map(sample).collect();
+        self.check_evaluation(&adapter, &samples)?;
+        let parameters = Parameters::new(&self.placement, &self.base, &adapter)?;
+        let mut means = Vec::with_capacity(samples.len());
+        for chunk in chunks(&samples, CHUNK_TOKENS) {
+            let packed = pack::pack(&self.base, &[Share { samples: chunk, weight: 0.0 }])?;
+            let x = self.last_rows(&parameters, &packed)?;
+            let master = self.base.precision.master_kind();
+            let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
+            let h = h.f_to_kind(tch::Kind::Double)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+            let width = self.base.config.hidden_size;
+            let states = Vec::<f64>::try_from(h.f_flatten(0, -1)?)?;
+            means.extend(packed.predictions.samples[0].iter().map(|rows| mean_row(&states, rows, width)));
+        }
+        Ok(means)
+    }
+
     /// Refuses what cannot be evaluated, before anything is computed.
     fn check_evaluation(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<(), Error> {
         if *adapter.layout != *self.layout() {
@@ -98,6 +130,16 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// The mean of these rows of a matrix of this width, row-major.
+fn mean_row(values: &[f64], rows: &std::ops::Range<usize>, width: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; width];
+    for row in values[rows.start * width..rows.end * width].chunks(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    mean.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
+    mean
 }
 
 /// Consecutive rows of at most `most` tokens together, at least one row each.

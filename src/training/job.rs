@@ -51,6 +51,21 @@ pub struct Terms {
     pub anchor: Option<Arc<Adapter>>,
     /// SCAFFOLD's c - c_i (arXiv 1910.06378), and where it enters.
     pub correction: Option<(Arc<Adapter>, CorrectionPlace)>,
+    /// What the update rule goes on from; none starts at zero.
+    pub moments: Option<Arc<Moments>>,
+    /// Whether the outcome has the moments after the last step.
+    pub keeps_moments: bool,
+}
+
+/// What an update rule remembers between two trainings of one client, in f32.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// Mean of gradients, or the momentum buffer; none is zero.
+    pub first: Option<Adapter>,
+    /// Mean square of gradients; none is zero.
+    pub second: Option<Adapter>,
+    /// [steps] Steps so far.
+    pub steps: u32,
 }
 
 /// Where a correction enters a step.
@@ -65,7 +80,7 @@ pub enum CorrectionPlace {
 /// How adapters are trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hyper {
-    /// The update rule; its state starts at zero in each job.
+    /// The update rule.
     pub optimizer: Optimizer,
     /// Learning rate, constant inside a job.
     pub learning_rate: f64,
@@ -161,6 +176,8 @@ pub struct Outcome {
     pub update_norm: f64,
     /// Whether the result may be used.
     pub status: Status,
+    /// The update rule's moments after the last step, where they were asked for.
+    pub moments: Option<Moments>,
 }
 
 /// Means over the pairs of one DPO step.

@@ -99,7 +99,8 @@ impl Pass<'_> {
         if let Some(product) = &kept.product {
             self.differentiate_lora(layer, Site::Down, kept, product, &dy, Some(&d_product))?;
         }
-        let d_gate_up = ops::swiglu_backward(&d_product, &kept.gate_up)?;
+        // Gate and up are read here for the last time.
+        let d_gate_up = ops::swiglu_backward(&d_product, kept.gate_up.shallow_clone())?;
         let dh2 = ops::product(&d_gate_up, &block.gate_up.expanded()?)?;
         self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
         ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm, &dy)

@@ -27,6 +27,8 @@ pub enum Weights<'a> {
 pub struct Losses {
     /// Negative log-likelihood of each prediction [nat], padding included.
     pub nats: Vec<f64>,
+    /// Whether no token is likelier than the one to predict; known where no gradient is wanted.
+    pub hits: Vec<bool>,
     /// The gradient of the weighted sum at the last layer's output, if it was asked for.
     pub gradient: Option<Tensor>,
 }
@@ -35,14 +37,15 @@ pub struct Losses {
 pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, weights: Weights) -> Result<Losses> {
     let (h, inverse) = ops::rms_norm(x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
     let head = Head { base, labels: &packed.predictions.labels, h: &h };
+    let mut hits = Vec::new();
     let (nats, dh) = match weights {
-        Weights::None => (head.losses()?, None),
+        Weights::None => (head.losses(Some(&mut hits))?, None),
         Weights::Known => {
             let (nats, dh) = head.gradient(&packed.predictions.weights)?;
             (nats, Some(dh))
         }
         Weights::FromLosses(weigh) => {
-            let nats = head.losses()?;
+            let nats = head.losses(None)?;
             let weights = Tensor::f_from_slice(&weigh(&nats))?.f_to_kind(packed.predictions.weights.kind())?;
             let (_, dh) = head.gradient(&weights.f_to_device(x.device())?)?;
             (nats, Some(dh))
@@ -50,7 +53,7 @@ pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, weights: Weights)
     };
     let gradient =
         dh.map(|dh| ops::rms_norm_backward(&dh, x, &inverse, &base.norm, &dh.f_zeros_like()?)).transpose()?;
-    Ok(Losses { nats, gradient })
+    Ok(Losses { nats, hits, gradient })
 }
 
 /// The output head on normalised rows.
@@ -61,10 +64,16 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn losses(&self) -> Result<Vec<f64>> {
+    /// The losses, and where they are asked for whether each label is the likeliest.
+    fn losses(&self, mut hits: Option<&mut Vec<bool>>) -> Result<Vec<f64>> {
         let mut nats = Vec::new();
         self.for_chunks(|chunk, mut logits| {
             let labels = chunk(self.labels)?;
+            if let Some(hits) = &mut hits {
+                let own = logits.f_gather(1, &labels.f_unsqueeze(1)?, false)?;
+                let is_top = own.f_ge_tensor(&logits.f_amax([1i64], true)?)?;
+                hits.extend(Vec::<bool>::try_from(is_top.f_flatten(0, -1)?)?);
+            }
             nats.extend(ops::cross_entropy(&mut logits, &labels, None, self.base.precision.master_kind())?);
             Ok(())
         })?;

@@ -5,10 +5,12 @@
 mod attention;
 mod available;
 mod by_libtorch;
+mod decoding;
 mod error;
 mod evaluate;
 mod job;
 mod layer;
+mod libraries;
 mod llm_int8;
 mod lora;
 mod loss;
@@ -31,18 +33,20 @@ mod tests;
 mod trainer;
 
 pub use available::free_bytes;
+pub use decoding::{Decoder, Logits, Piece};
 pub use error::Error;
 pub use evaluate::SampleLoss;
 pub use job::{
-    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Objective, Optimizer, Outcome, Preference, Status, Step,
-    Terms,
+    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status,
+    Step, Terms,
 };
+pub use libraries::library_hashes;
 pub use memory::MemoryPlan;
 pub use native::Switches;
 pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use precision::BaseReport;
 pub use preference::PairScore;
 pub use pretrain::{PretrainSpec, pretrain};
-pub use process::init_process;
+pub use process::{init_process, is_portable_process, restart_portably};
 pub use self_test::{Grade, SelfTest};
 pub use trainer::Trainer;

@@ -15,6 +15,8 @@ pub struct Numerics {
     pub threads: usize,
     /// When layers are run again in the backward pass instead of kept. Bits do not depend on it.
     pub checkpointing: Checkpointing,
+    /// Whether only paths may be taken that all x86-64 processors with AVX2 and FMA share.
+    pub portable: bool,
 }
 
 /// When a pass keeps only each layer's input and runs the layer again in the backward pass: a third more work for a
@@ -40,7 +42,7 @@ const KEPT_BYTES: u64 = 4 << 30;
 
 impl Default for Numerics {
     fn default() -> Self {
-        Self { threads: 1, checkpointing: Checkpointing::Above(KEPT_BYTES) }
+        Self { threads: 1, checkpointing: Checkpointing::Above(KEPT_BYTES), portable: false }
     }
 }
 
@@ -63,7 +65,7 @@ pub struct NumericsClass {
     pub torch: String,
     /// Precision of the base. int8 that is held stands as int8 rounded at load: their bits are the same.
     pub precision: Precision,
-    /// `standard`, or the variables that select other library paths.
+    /// `standard`, `portable`, or the variables that select other library paths.
     pub mode: String,
 }
 
@@ -94,19 +96,22 @@ pub struct Fingerprint {
 const MODE_VARIABLES: [&str; 4] = ["MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
 
 /// Variables worth recording that change no bits on a CPU.
-const OTHER_VARIABLES: [&str; 6] = [
+const OTHER_VARIABLES: [&str; 8] = [
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OMP_DYNAMIC",
     "MKL_DYNAMIC",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUBLASLT_WORKSPACE_SIZE",
 ];
 
 impl NumericsClass {
-    /// Whether any x86-64 processor with AVX2 and FMA gives the same bits.
+    /// Whether any x86-64 processor with AVX2 and FMA gives the same bits: what computes is common to all of them, and the
+    /// libraries around it were held to common paths.
     pub fn is_portable(&self) -> bool {
-        self.device == PORTABLE
+        self.device == PORTABLE && self.mode == PORTABLE_MODE
     }
 }
 
@@ -119,7 +124,11 @@ impl Fingerprint {
             device: if portable { PORTABLE.into() } else { device_class(device) },
             torch: native::torch_version(),
             precision: precision.same_bits_as(),
-            mode: if portable { "standard".into() } else { mode() },
+            mode: match (portable, numerics.portable) {
+                (true, true) => PORTABLE_MODE.into(),
+                (true, false) => "standard".into(),
+                (false, _) => mode(),
+            },
         };
         let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
         let processor = cpuinfo("model name").unwrap_or_else(|| "unknown".into());
@@ -135,6 +144,9 @@ impl Fingerprint {
 /// program's own kernels, which call no library, or exact in LibTorch (copies, and sums and products of two numbers).
 /// The number is raised with every change of the kernels' bits.
 const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 1";
+
+/// The mode in which LibTorch's libraries were started on paths that all of these processors have.
+const PORTABLE_MODE: &str = "portable";
 
 fn is_portable(device: Device, precision: Precision) -> bool {
     device == Device::Cpu

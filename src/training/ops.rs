@@ -67,12 +67,13 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     if kernels::serve(gate_up) { kernels::swiglu(gate_up) } else { plain::swiglu(gate_up) }
 }
 
-/// The derivative of [`swiglu`], in the layout of its input.
-pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
-    if kernels::serve(gate_up) {
-        return kernels::swiglu_backward(d_product, gate_up);
+/// The derivative of [`swiglu`], in the layout of its input, whose memory it may take: that is spent.
+pub fn swiglu_backward(d_product: &Tensor, gate_up: Tensor) -> Result<Tensor> {
+    if kernels::serve(&gate_up) {
+        kernels::swiglu_backward(d_product, &gate_up);
+        return Ok(gate_up);
     }
-    plain::swiglu_backward(d_product, gate_up)
+    plain::swiglu_backward(d_product, &gate_up)
 }
 
 /// Turns pairs of the first `heads` heads of each row of `x` in place; the tables are `[rows, head_dim / 2]`.
@@ -195,6 +196,42 @@ mod tests {
         }
     }
 
+    /// Products large enough to be shared, by rows and by columns, whole and in a wider table.
+    #[test]
+    fn no_kernel_depends_on_the_number_of_threads() {
+        let labels = Tensor::arange(300, (Kind::Int64, tch::Device::Cpu));
+        let computed = |threads: i32| {
+            tch::set_num_threads(threads);
+            let mut all = Vec::new();
+            for (rows, inner, columns) in [(300, 900, 40), (64, 300, 1100), (500, 130, 999), (700, 512, 16)] {
+                let (a, b) = (values(rows, inner, 2.0), values(inner, columns, 3.0));
+                let table = values(rows, columns + 5, 1.0);
+                add_product(&table.narrow(1, 2, columns), &a, &b).unwrap();
+                all.extend([product(&a, &b).unwrap(), table]);
+            }
+            for kind in [Kind::Float, Kind::BFloat16] {
+                let [x, dy] = [3.0, 2.0].map(|spread| values(300, 1034, spread).to_kind(kind));
+                let weight = values(1, 1034, 1.0).squeeze_dim(0).to_kind(kind);
+                let (y, inverse) = rms_norm(&x, &weight, 1e-5, Kind::Float).unwrap();
+                let dx = rms_norm_backward(&dy, &x, &inverse, &weight, &dy).unwrap();
+                let product = swiglu(&x).unwrap();
+                let d_gate_up = swiglu_backward(&product, dy.copy()).unwrap();
+                let mut logits = x.copy();
+                let weights = values(1, 300, 1.0).squeeze_dim(0);
+                let nats = cross_entropy(&mut logits, &labels, Some(&weights), Kind::Float).unwrap();
+                all.extend([y, inverse, dx, product, d_gate_up, logits, Tensor::from_slice(&nats)]);
+            }
+            all
+        };
+        let alone = computed(1);
+        for threads in 2..=4 {
+            for (index, (one, several)) in alone.iter().zip(computed(threads)).enumerate() {
+                assert_eq!(*one, several, "result {index} on {threads} threads");
+            }
+        }
+        tch::set_num_threads(1);
+    }
+
     /// Values that differ from row to row, in a width that is no multiple of eight.
     fn values(rows: i64, width: i64, spread: f64) -> Tensor {
         let flat: Vec<f32> =
@@ -237,7 +274,7 @@ mod tests {
             let d = values(6, 43, 2.0).to_kind(kind);
             assert_close(&swiglu(&gate_up).unwrap(), &plain::swiglu(&gate_up).unwrap(), tolerance);
             let plain = plain::swiglu_backward(&d, &gate_up).unwrap();
-            assert_close(&swiglu_backward(&d, &gate_up).unwrap(), &plain, tolerance);
+            assert_close(&swiglu_backward(&d, gate_up).unwrap(), &plain, tolerance);
         });
     }
 

@@ -2,9 +2,10 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::job::{AdamVariant, CorrectionPlace, Hyper, Job, Optimizer};
+use super::job::{AdamVariant, CorrectionPlace, Hyper, Job, Moments, Optimizer};
 use super::native::kernels;
 use super::parameters::Parameters;
+use crate::adapter::Adapter;
 use crate::model::Base;
 
 type Result<T> = std::result::Result<T, TchError>;
@@ -23,9 +24,14 @@ impl State {
     /// The state before the first step.
     pub fn new(base: &Base, job: &Job, parameters: &Parameters) -> Result<Self> {
         let zeros = || parameters.values.f_zeros_like();
-        let (first, second) = match job.hyper.optimizer {
-            Optimizer::AdamW { .. } => (Some(zeros()?), Some(zeros()?)),
-            Optimizer::Sgd { .. } => (None, None),
+        let before = job.terms.moments.as_deref();
+        let kept = |part: Option<&Adapter>| part.map(|part| parameters.flat(base, part)).transpose();
+        let first = kept(before.and_then(|moments| moments.first.as_ref()))?;
+        let second = kept(before.and_then(|moments| moments.second.as_ref()))?;
+        let (first, second) = match (job.hyper.optimizer, first, second) {
+            (Optimizer::AdamW { .. }, Some(first), Some(second)) => (Some(first), Some(second)),
+            (Optimizer::AdamW { .. }, ..) => (Some(zeros()?), Some(zeros()?)),
+            (Optimizer::Sgd { .. }, first, _) => (first, None),
         };
         let anchor = job.terms.anchor.as_ref().unwrap_or(&job.adapter);
         let anchor = job.hyper.proximal.map(|_| parameters.flat(base, anchor)).transpose()?;
@@ -33,7 +39,14 @@ impl State {
             Some((by, place)) => Some((parameters.flat(base, by)?, *place)),
             None => None,
         };
-        Ok(Self { hyper: job.hyper.clone(), anchor, correction, first, second, steps: 0 })
+        let steps = before.map_or(0, |moments| moments.steps as i32);
+        Ok(Self { hyper: job.hyper.clone(), anchor, correction, first, second, steps })
+    }
+
+    /// What the rule remembers, as plain values.
+    pub fn moments(&self, parameters: &Parameters) -> Result<Moments> {
+        let plain = |part: &Option<Tensor>| part.as_ref().map(|part| parameters.adapter_of(part)).transpose();
+        Ok(Moments { first: plain(&self.first)?, second: plain(&self.second)?, steps: self.steps as u32 })
     }
 
     /// Adds the terms of the federated method to the gradient.

@@ -233,7 +233,12 @@ impl Parameters {
 
     /// The adapter as plain values.
     pub fn to_adapter(&self) -> Result<Adapter, TchError> {
-        let flat = Vec::<f32>::try_from(self.values.f_to_kind(Kind::Float)?)?;
+        self.adapter_of(&self.values)
+    }
+
+    /// A vector that is flat like the values, as plain ones.
+    pub fn adapter_of(&self, flat: &Tensor) -> Result<Adapter, TchError> {
+        let flat = Vec::<f32>::try_from(flat.f_to_kind(Kind::Float)?)?;
         Ok(Adapter { layout: self.placement.layout.clone(), values: self.placement.gather(&flat) })
     }
 

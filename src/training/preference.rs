@@ -29,7 +29,7 @@ impl Pairs {
     /// For each pair, how its loss grows with the negative log-likelihood of the chosen answer; that of the rejected
     /// one counts as much the other way.
     pub fn slopes(&self) -> impl Iterator<Item = f64> {
-        self.margins().map(|margin| self.beta / (1.0 + margin.exp()))
+        self.margins().map(|margin| self.beta / (1.0 + libm::exp(margin)))
     }
 
     /// Adds each pair's part of a step's means.
@@ -112,9 +112,10 @@ pub struct PairScore {
     pub is_right: bool,
 }
 
-/// -ln sigmoid(margin), without overflow.
+/// -ln sigmoid(margin), without overflow. The platform's own functions differ in their last bits from processor to
+/// processor.
 fn loss_of(margin: f64) -> f64 {
-    (-margin.abs()).exp().ln_1p() + (-margin).max(0.0)
+    libm::log1p(libm::exp(-margin.abs())) + (-margin).max(0.0)
 }
 
 fn key(sample: &Sample) -> [u8; 32] {

@@ -169,7 +169,10 @@ impl<'a> Runner<'a> {
         } else {
             Status::Ok
         };
+        let keeps = self.job.terms.keeps_moments;
+        let moments = keeps.then(|| self.state.moments(&self.parameters)).transpose()?;
         Ok(Outcome {
+            moments,
             update_norm: adapter.difference(&self.job.adapter).norm(),
             adapter,
             losses: self.losses,

@@ -19,8 +19,8 @@ pub struct SelfTest {
     pub company: bool,
     /// One thread and several gave the same bits.
     pub threads: bool,
-    /// The numerics are those of which every processor of their class gives the same bits. Not found here, where there is
-    /// one processor, but a property of the kernels in use.
+    /// The numerics are portable ones, of which every processor of their class gives the same bits. Not found here, where
+    /// there is one processor, but a property of the code in use.
     pub portable: bool,
 }
 

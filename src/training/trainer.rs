@@ -76,6 +76,12 @@ impl Trainer {
         &self.base.config
     }
 
+    /// Whether a sequence that is read on has the same bits in any company: on a CPU, in f32, bf16 and what is expanded to
+    /// them.
+    pub fn reads_alone(&self) -> bool {
+        native::kernels::serve(&self.base.norm) && !matches!(self.base.precision, Precision::LlmInt8(_))
+    }
+
     /// The full record of machine and settings, for the manifest.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint

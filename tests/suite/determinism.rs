@@ -1,24 +1,17 @@
 //! The same scenario gives the same bits: run twice, with any number of workers, with and without a store, replayed.
 
-use super::support::{World, files};
-
-/// The hashed files of a run: everything but the manifest and wall-clock timings.
-fn hashed(world: &World, run: &str) -> Vec<(String, Vec<u8>)> {
-    let mut found = files(&world.path(run));
-    found.retain(|(name, _)| name != "manifest.json" && !name.starts_with("timing/"));
-    found
-}
+use super::support::{World, files, hashed};
 
 #[test]
-fn two_runs_and_any_number_of_workers_write_the_same_bytes() {
+fn two_runs_and_any_number_of_workers_and_threads_write_the_same_bytes() {
     let world = World::new();
     let first = world.run("a", &["--workers", "1"]).succeeded();
-    let expected = hashed(&world, "a");
+    let expected = hashed(&world.path("a"));
     assert!(expected.iter().any(|(name, _)| name == "ledger/tasks/00001-00003.parquet"), "{expected:?}");
-    for (run, workers) in [("b", "1"), ("c", "2"), ("d", "4")] {
-        let again = world.run(run, &["--workers", workers]).succeeded();
-        assert_eq!(again.summary("digest"), first.summary("digest"), "{workers} workers");
-        assert!(hashed(&world, run) == expected, "{workers} workers wrote other bytes");
+    for (run, workers, threads) in [("b", "1", "1"), ("c", "2", "1"), ("d", "4", "3"), ("e", "1", "2")] {
+        let again = world.run(run, &["--workers", workers, "--threads", threads]).succeeded();
+        assert_eq!(again.summary("digest"), first.summary("digest"), "{workers} workers, {threads} threads");
+        assert!(hashed(&world.path(run)) == expected, "{workers} workers with {threads} threads wrote other bytes");
     }
 }
 
@@ -30,7 +23,7 @@ fn a_store_changes_no_byte_and_spares_all_work() {
     let with = ["run", "scenario.ron", "--store", store.to_str().expect("UTF-8"), "--out"];
     for run in ["first", "second"] {
         world.fedreplay(&[&with[..], &[run]].concat()).succeeded();
-        assert!(hashed(&world, run) == hashed(&world, "without"), "the {run} run with a store");
+        assert!(hashed(&world.path(run)) == hashed(&world.path("without")), "the {run} run with a store");
     }
     let flags = super::record::column_of_bools(&world.path("second/timing/orders.parquet"), "from_store");
     assert!(!flags.is_empty() && flags.iter().all(|&found| found), "the second run computed something: {flags:?}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use super::support::{Said, World};
+use super::support::{Said, World, orders, stored};
 
 /// A run that is long enough to be caught in the middle.
 const LONG: [&str; 9] =
@@ -57,15 +57,65 @@ fn a_killed_run_is_not_whole_and_resumes_to_the_same_digest() {
 }
 
 #[test]
-fn an_interrupted_run_says_so_and_resumes() {
+fn an_interrupted_run_says_so_and_resumes_from_all_that_it_computed() {
     let world = World::new();
-    let mut child = begin(&world, &LONG);
-    until(&mut child, &world.path("run/ledger/rounds/00002-00002.parquet"));
-    let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(signalled.expect("kill can be run").success());
-    finish(child).refused(130, &["interrupted; `fedreplay resume` continues the run"]);
+    for (signal, round) in [("-INT", "00002-00002.parquet"), ("-TERM", "00009-00009.parquet")] {
+        let resume = ["resume", "run", "--store", "store", "--workers=1"];
+        let mut child = begin(&world, if signal == "-INT" { &LONG[..] } else { &resume });
+        until(&mut child, &world.path("run/ledger/rounds").join(round));
+        let signalled = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(signalled.expect("kill can be run").success());
+        finish(child).refused(130, &["interrupted; `fedreplay resume` continues the run"]);
+    }
+    let kept = stored(&world.path("store"));
     let resumed = world.fedreplay(&["resume", "run", "--store", "store"]).succeeded();
     assert_eq!(resumed.summary("digest"), undisturbed_digest(&world));
+    let again = orders(&world.path("run")).into_iter().find(|(key, from_store)| !from_store && kept.contains(key));
+    assert_eq!(again, None, "it was computed again");
+}
+
+#[test]
+fn of_two_processes_that_begin_one_run_the_second_is_refused() {
+    let world = World::new();
+    for repeat in 0..3 {
+        let out = format!("run-{repeat}");
+        let arguments = ["run", "scenario.ron", "--out", &out, "--store", "store", "--set", "rounds=1"];
+        let said = [begin(&world, &arguments), begin(&world, &arguments)].map(finish);
+        let codes = said.each_ref().map(|said| said.code);
+        assert!(
+            matches!(codes, [Some(0), Some(2)] | [Some(2), Some(0)]),
+            "{codes:?}: {}",
+            said[0].stderr.clone() + &said[1].stderr
+        );
+        let refused = said.into_iter().find(|said| said.code == Some(2)).expect("one of them");
+        let reasons = ["another process is running there", "already holds a run"];
+        assert!(reasons.iter().any(|reason| refused.stderr.contains(reason)), "{}", refused.stderr);
+        world.fedreplay(&["verify", &out]).succeeded();
+    }
+}
+
+#[test]
+fn the_ledger_of_a_running_run_shows_all_finished_rounds() {
+    let world = World::new();
+    let mut child = begin(&world, &LONG);
+    let (run, mut seen) = (world.path("run"), 0);
+    while child.try_wait().expect("a child").is_none() {
+        let finished =
+            (1..).take_while(|round| run.join(format!("ledger/rounds/{round:05}-{round:05}.parquet")).exists());
+        let finished = finished.count();
+        if finished > seen {
+            let rounds = fedreplay::ledger::read_table(&run, "rounds").expect("finished rounds can be read");
+            let tasks = fedreplay::ledger::read_table(&run, "tasks").expect("finished rounds can be read");
+            assert!(rounds.num_rows() >= finished && tasks.num_rows() >= rounds.num_rows(), "{finished} rounds");
+            // No file may be hidden, torn or listed twice while a finished round is joined with the others.
+            let said = world.fedreplay(&["verify", "run"]);
+            assert!(said.code == Some(0) || said.stdout.lines().count() == 1, "{}", said.stdout);
+            seen = finished;
+        }
+    }
+    finish(child).succeeded();
+    assert!(seen > 0, "the run was over before it could be read");
+    assert_eq!(fedreplay::ledger::read_table(&run, "rounds").expect("a table").num_rows(), 30);
 }
 
 #[test]

@@ -1,15 +1,24 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
 mod adapters;
+mod bad_data;
 mod bad_input;
+mod browser;
+mod damage;
 mod data;
 mod determinism;
+mod evaluation;
 mod execution;
 mod exports;
 mod fedllm_bench;
+mod forks;
+mod full_disk;
+mod golden;
 mod gpu_scenario;
 mod hub;
 mod interruption;
+mod killed;
+mod lineage;
 mod methods;
 mod objectives;
 mod parity;
@@ -18,7 +27,10 @@ mod privacy;
 mod quickstart;
 mod real_data;
 mod record;
+mod report;
+mod samples;
 mod scenarios;
+mod store;
 mod support;
 mod sweeps;
 mod traces;

@@ -127,6 +127,49 @@ fn scaffold_is_the_same_with_a_store_without_one_and_from_a_full_one() {
 }
 
 #[test]
+fn kept_moments_outlive_tasks_and_lie_in_the_store() {
+    let world = World::new();
+    world.write("scenario.ron", &scenario("FedAvg()", "Synchronous(clients_per_round: 3)"));
+    let digest = |out: &str, more: &[&str]| {
+        let arguments = ["run", "scenario.ron", "--set", "rounds=5", "--out", out];
+        let set = ["--set", "training.optimizer_state=Kept"];
+        world.fedreplay(&[&arguments[..], &set, more].concat()).succeeded().summary("digest").to_owned()
+    };
+    let without = digest("without", &["--store", "none"]);
+    assert_eq!(without, digest("fresh", &["--store", "store", "--workers", "1"]));
+    assert_eq!(without, digest("full", &["--store", "store"]));
+    let reset = world.run("reset", &["--set", "rounds=5"]).succeeded();
+    assert_ne!(without, reset.summary("digest"));
+    // Gradient descent has nothing to keep; only the scenario's word for it differs.
+    let last = |out: &str, state: &str| {
+        let sets = ["--set", "training.optimizer=Sgd", "--set", state];
+        world.run(out, &sets).succeeded();
+        last_adapter(&world, out)
+    };
+    assert_eq!(last("plain", "training.optimizer_state=Reset"), last("kept", "training.optimizer_state=Kept"));
+    world.write("scenario.ron", &scenario("FedAvg()", PROTOCOLS[2].1));
+    world.run("refused", &["--set", "training.optimizer_state=Kept"]).refused(2, &["synchronous rounds"]);
+}
+
+#[test]
+fn means_of_products_are_another_model_than_means_of_factors() {
+    let world = World::new();
+    let play = |out: &str, method: &str| {
+        world.write("scenario.ron", &scenario(method, PROTOCOLS[0].1));
+        let said = world.run(out, &[]).succeeded();
+        said.summary("loss after").split(' ').next().expect("a loss").parse::<f64>().expect("a number")
+    };
+    let (factors, products) = (play("factors", "FedAvg()"), play("products", "FedAvg(mean: Products)"));
+    assert_ne!(last_adapter(&world, "factors"), last_adapter(&world, "products"));
+    assert!((factors - products).abs() < 0.2, "{factors} and {products}");
+    play("edges", "FedProx(mean: Products)");
+    let private = r#"privacy={"FedLlmBenchDp":{}}"#;
+    world.run("private", &["--set", private]).refused(2, &["algorithm.mean", "factors"]);
+    world.write("scenario.ron", &scenario("FedAvg(mean: Products)", PROTOCOLS[5].1));
+    world.run("hierarchical", &[]).succeeded();
+}
+
+#[test]
 fn scaffold_warns_of_adamw_and_trains_by_gradient_descent_by_default() {
     let world = World::new();
     world.write("scenario.ron", &scenario("Scaffold()", PROTOCOLS[0].1));

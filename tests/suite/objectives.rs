@@ -28,7 +28,8 @@ fn federation(rows: impl Fn(usize) -> Value) -> String {
     Value::Object(clients).to_string()
 }
 
-fn preference_world() -> World {
+/// The small world with pairs of answers for data.
+pub fn preference_world() -> World {
     let world = World::new();
     world.write("data.json", &federation(|client| pairs(client, 8 + client)));
     world.write("test.json", &pairs(7, 12).to_string());

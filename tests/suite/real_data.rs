@@ -9,6 +9,7 @@ use fedreplay::dataset::{
     BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
     Tokeniser, after_last_key, key_ids, tokenise,
 };
+use fedreplay::evaluation::mmlu;
 use fedreplay::model::{Config, random};
 
 use super::support::World;
@@ -31,6 +32,7 @@ fn rules(template: &str, max_tokens: usize) -> SequenceRules {
         prompts: Prompts::Template(Template::named(template).unwrap()),
         max_tokens,
         long_prompts: LongPrompts::Refuse,
+        learns_last_question: false,
     }
 }
 
@@ -151,4 +153,16 @@ fn a_random_llama_trains_on_real_prompts_with_the_real_tokenizer() {
     assert_eq!(population.num_rows(), 8, "one client a language");
     let before: f64 = said.summary("loss before").split(' ').next().unwrap().parse().unwrap();
     assert!((before - 32_000f64.ln()).abs() < 0.5, "an untrained model knows nothing: {before}");
+}
+
+#[test]
+fn the_files_of_mmlu_are_read_whole() {
+    let Some(folder) = real_data() else { return };
+    let subjects = mmlu::read(&folder.join("eval/mmlu"), 5).unwrap();
+    assert!(subjects.len() >= 14, "{} subjects", subjects.len());
+    assert!(subjects.iter().all(|subject| subject.examples.len() == 5 && subject.questions.len() >= 100));
+    let mut answers = [0; 4];
+    subjects.iter().flat_map(|subject| &subject.questions).for_each(|(_, question)| answers[question.answer] += 1);
+    let asked: u32 = answers.iter().sum();
+    assert!(answers.iter().all(|&count| count * 6 > asked), "answers are spread over the letters: {answers:?}");
 }

@@ -1,9 +1,15 @@
 //! A fresh folder with a small federation in it, and the binary to play it.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use arrow::array::AsArray;
+use arrow::record_batch::RecordBatch;
+use fedreplay_sim::{Purpose, Seed, Stream};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 
 /// What the binary said.
@@ -94,9 +100,15 @@ impl World {
 
     /// The binary in this folder, with a store of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fedreplay"));
-        command.args(arguments).current_dir(self.folder.path()).env("XDG_CACHE_HOME", self.path("cache"));
-        command.env_remove("RUST_LOG");
+        let mut command = self.command_of(env!("CARGO_BIN_EXE_fedreplay"));
+        command.args(arguments);
+        command
+    }
+
+    /// Another program in this folder, with the store where it would look for one.
+    pub fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).env("XDG_CACHE_HOME", self.path("cache")).env_remove("RUST_LOG");
         command
     }
 
@@ -128,6 +140,51 @@ pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+/// The hashed files of a run: everything but the manifest, wall-clock timings and reports.
+pub fn hashed(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = files(run);
+    found
+        .retain(|(name, _)| !["manifest.json", "report.html"].contains(&name.as_str()) && !name.starts_with("timing/"));
+    found
+}
+
+/// The keys under which a store holds results.
+pub fn stored(store: &Path) -> BTreeSet<String> {
+    let name = |(path, _): (String, Vec<u8>)| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let results = store.join("results");
+    if !results.exists() {
+        return BTreeSet::new();
+    }
+    files(&results).into_iter().map(name).filter(|name| !name.starts_with('.')).collect()
+}
+
+/// The orders of a run by their keys, and whether their results came from the store.
+pub fn orders(run: &Path) -> Vec<(String, bool)> {
+    let file = File::open(run.join("timing/orders.parquet")).expect("a run writes its timings");
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|reader| reader.build());
+    let of_batch = |batch: RecordBatch| {
+        let keys = batch["key"].as_string::<i32>().iter().flatten().map(str::to_owned).collect::<Vec<_>>();
+        keys.into_iter().zip(batch["from_store"].as_boolean().iter().flatten().collect::<Vec<_>>())
+    };
+    batches.expect("a Parquet file").flat_map(|batch| of_batch(batch.expect("a readable batch"))).collect()
+}
+
+/// Draws that a seed repeats.
+pub fn draws(seed: u64) -> Stream {
+    Stream::new(Seed(seed), Purpose::SyntheticData, 0)
+}
+
+/// How many trials a test of many makes: so many, unless a soak asks for more.
+pub fn trials(usual: u64) -> u64 {
+    std::env::var("FEDREPLAY_SOAK").map_or(usual, |text| text.parse().expect("FEDREPLAY_SOAK is a number of trials"))
+}
+
+/// Says that a test could not look, past the test's own captured output; under CI that is a failure.
+pub fn not_run(what: &str, reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{what} was not run: {reason}");
+    let _ = writeln!(std::io::stderr(), "{what} was NOT RUN: {reason}");
 }
 
 /// A federation of `clients` clients with `rows` rows or a few more each.

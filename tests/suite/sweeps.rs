@@ -2,9 +2,6 @@
 
 use std::fs;
 
-use arrow::array::{Array, AsArray};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
 use super::support::World;
 
 const SWEEP: &str = r#"(
@@ -24,21 +21,11 @@ fn world(widths: usize) -> World {
     world
 }
 
-/// Training orders that were computed, not found, in all runs of a sweep.
+/// Trainings that were computed in all runs of a sweep.
 fn trained(world: &World, sweep: &str) -> usize {
-    let mut count = 0;
-    for entry in fs::read_dir(world.path(sweep)).expect("the sweep's folder") {
-        let orders = entry.expect("a readable folder").path().join("timing/orders.parquet");
-        let Ok(file) = fs::File::open(orders) else { continue };
-        let reader =
-            ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).expect("a table");
-        for rows in reader.map(|rows| rows.expect("rows")) {
-            let kinds = rows.column_by_name("kind").expect("a column").as_string::<i32>().clone();
-            let found = rows.column_by_name("from_store").expect("a column").as_boolean().clone();
-            count += (0..kinds.len()).filter(|&row| kinds.value(row) == "train" && !found.value(row)).count();
-        }
-    }
-    count
+    let entries = fs::read_dir(world.path(sweep)).expect("the sweep's folder");
+    let runs = entries.map(|entry| entry.expect("a readable folder").path()).filter(|path| path.is_dir());
+    runs.map(|run| super::record::trained(&run)).sum()
 }
 
 #[test]
@@ -75,6 +62,12 @@ fn seeds_are_compared_in_pairs() {
     let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).expect("a line").to_owned();
     assert!(line("fast").matches('±').count() == 2, "{}", said.stdout);
     assert!(world.path("runs/rates/0003-fast-seed-1/manifest.json").is_file());
+    // A figure that was changed is in no table of means.
+    let summary = world.path("runs/rates/0003-fast-seed-1/timing/summary.json");
+    let text = fs::read_to_string(&summary).expect("a summary");
+    fs::write(&summary, text.replacen("\"rounds\": 1", "\"rounds\": 2", 1)).expect("a writable file");
+    world.fedreplay(&["sweep", "sweep.ron"]).refused(1, &["summary.json", "it was changed after it was written"]);
+    fs::write(&summary, text).expect("a writable file");
     // The folder of a cell holds a run of that cell, or nothing is played.
     world.edit("sweep.ron", "0.03", "0.04");
     world.fedreplay(&["sweep", "sweep.ron"]).refused(2, &["0003-fast-seed-1", "another scenario"]);
@@ -93,4 +86,11 @@ fn mistakes_in_a_sweep_are_named() {
     refused(r#"(name: "s", scenario: "other.ron")"#, &["other.ron"]);
     refused(r#"(name: "s", scenario: "scenario.ron", axes: [(path: "roundss", values: ["1"])])"#, &["roundss=1"]);
     refused(r#"(name: "../s", scenario: "scenario.ron")"#, &["name", "letters"]);
+    refused(r#"(name: "s")"#, &["either `scenario` or `scenarios`"]);
+    let twin = r#"(twin: "fed-bottle", folder: "t", length_scale: 0.05, held_out: 0.1)"#;
+    refused(&format!(r#"(name: "s", scenario: "scenario.ron", twins: [{twin}])"#), &["fed-bottle", "fed-aya"]);
+    let several = r#"name: "s", scenarios: [(name: "P", scenario: "scenario.ron", variants: {"B": []})]"#;
+    refused(&format!("({several})"), &["P: no variant `B`"]);
+    let published = r#"published: [(scenario: "P", variant: "C", figure: "1")]"#;
+    refused(&format!(r#"({several}, variants: [(name: "B")], {published})"#), &["no cell has `P` and `C`"]);
 }

@@ -74,6 +74,9 @@ fn timed(rows: &RecordBatch) -> RecordBatch {
         "model_key",
         "model_hash",
         "evaluation_rows",
+        "generation_rows",
+        "lineage_rows",
+        "rows_digest",
         "digest",
     ];
     let schema = rows.schema();

@@ -1,6 +1,6 @@
 //! The loop of virtual time: takes the first event, hands it to the model, checks what the model schedules.
 
-use super::{Chain, Class, EntityId, Key, Queue, Time};
+use super::{Chain, Class, EntityId, Key, Queue, Span, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
@@ -172,6 +172,17 @@ impl<M: Model> Engine<M> {
         self.last.map_or(Time::ZERO, |last| last.at)
     }
 
+    /// The instant and class at which an event of the network comes after all that was processed, and before the next
+    /// decision of the server wherever that can be: a decision that was the last event may be followed by another one at
+    /// the same instant.
+    pub fn before_next_decision(&self) -> (Time, Class) {
+        match self.last {
+            None => (Time::ZERO, Class::Leave),
+            Some(last) if last.class < Class::Dispatch => (last.at, Class::Dispatch),
+            Some(last) => (last.at.after(Span(1)), Class::Leave),
+        }
+    }
+
     /// Whether an event was processed.
     pub fn has_begun(&self) -> bool {
         self.last.is_some()
@@ -215,7 +226,6 @@ fn push_order(order: &mut Chain, key: Key, kind: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Span;
 
     /// Writes down what it sees, and schedules what the event says.
     #[derive(Clone)]

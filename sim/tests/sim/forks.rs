@@ -100,6 +100,26 @@ fn a_changed_policy_takes_effect_at_the_next_decision() {
     assert!(of_round(1).all(|client| client < 8));
 }
 
+/// A server that aggregates in no time decides again at the very instant at which a round closes.
+#[test]
+fn a_change_between_rounds_is_in_force_for_the_next_round() {
+    for aggregation in [Span(0), Span(5)] {
+        let mut world = tied_world();
+        world.server.aggregation = aggregation;
+        let mut simulation = Simulation::new(world).unwrap();
+        let mut closed = Vec::new();
+        while closed.is_empty() {
+            simulation.step().unwrap();
+            closed.extend(simulation.drain().into_iter().filter(|record| matches!(record, Record::Round(_))));
+        }
+        simulation.change(Intervention::SetProtocol(synchronous(2, 0, Some(30_000)))).unwrap();
+        simulation.change(Intervention::SetSelection(Selection::RoundRobin)).unwrap();
+        let changed = finish(simulation);
+        let dispatched: Vec<u32> = changed.rounds.iter().map(|round| round.dispatched).collect();
+        assert_eq!(dispatched, [2, 2], "aggregation takes {aggregation:?}");
+    }
+}
+
 #[test]
 fn a_wider_link_speeds_up_what_is_under_way() {
     let mut world = federation(4, synchronous(4, 0, None), 1);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Reading;
 use crate::cli::output::say;
-use crate::dataset::{ClientData, Content, Row, Spread, Tokeniser, twin_of};
+use crate::dataset::{ClientData, Ruler, Spread, twin_of};
 use crate::ledger::{ClientDataRow, write_table};
 use crate::run::RunError;
 
@@ -30,10 +30,7 @@ pub struct Arguments {
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let data = arguments.reading.federation()?;
-    let ruler = match &arguments.tokenizer {
-        Some(folder) => Ruler::Tokens(Box::new(Tokeniser::load(folder)?)),
-        None => Ruler::Words,
-    };
+    let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let mut figures = Figures::default();
     let rows = data.clients.iter().map(|client| figures.add(client, &ruler)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &arguments.out {
@@ -45,32 +42,6 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         say!("{}", figures.json(twin, data.skipped.len(), ruler.unit()));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What lengths are counted in.
-enum Ruler {
-    Words,
-    Tokens(Box<Tokeniser>),
-}
-
-impl Ruler {
-    fn unit(&self) -> &'static str {
-        match self {
-            Self::Words => "words",
-            Self::Tokens(_) => "tokens",
-        }
-    }
-
-    fn length(&self, text: &str) -> Result<u64, RunError> {
-        match self {
-            Self::Words => Ok(text.split_whitespace().count() as u64),
-            Self::Tokens(tokeniser) => {
-                let encoded = tokeniser.encode(text);
-                let encoded = encoded.map_err(|what| RunError::Usage(format!("failed to tokenise a row: {what}")))?;
-                Ok(encoded.ids.len() as u64)
-            }
-        }
-    }
 }
 
 /// What all rows come to.
@@ -87,10 +58,12 @@ impl Figures {
         let first = self.instructions.len();
         let mut languages: BTreeMap<String, u64> = BTreeMap::new();
         for row in &client.rows {
-            let (asked, answered) = texts(row);
-            let length = |texts: Vec<&str>| texts.into_iter().map(|text| ruler.length(text)).sum::<Result<u64, _>>();
-            self.instructions.push(length(asked)?);
-            self.responses.push(length(answered)?);
+            let length = |texts: Vec<&str>| {
+                let length = texts.into_iter().map(|text| ruler.length(text)).sum::<Result<u64, _>>();
+                length.map_err(|what| RunError::Usage(format!("failed to tokenise a row: {what}")))
+            };
+            self.instructions.push(length(row.asked())?);
+            self.responses.push(length(row.answered())?);
             if let Some(language) = row.attributes.get("language").and_then(|value| value.as_str()) {
                 *languages.entry(language.to_owned()).or_default() += 1;
             }
@@ -154,17 +127,5 @@ impl Figures {
             "languages": self.languages,
             "skipped_rows": skipped,
         })
-    }
-}
-
-/// What is asked and what is answered; of a preference the chosen answer.
-fn texts(row: &Row) -> (Vec<&str>, Vec<&str>) {
-    match &row.content {
-        Content::SingleTurn { instruction, response } => (vec![instruction], vec![response]),
-        Content::Preference { prompt, chosen, .. } => (vec![prompt], vec![chosen]),
-        Content::MultiTurn { exchanges, .. } => (
-            exchanges.iter().map(|exchange| exchange.user.as_str()).collect(),
-            exchanges.iter().map(|exchange| exchange.assistant.as_str()).collect(),
-        ),
     }
 }

@@ -1,5 +1,6 @@
 //! `fedreplay data`: looks at datasets, splits them, and makes synthetic twins of FedLLM-Bench's.
 
+mod diversity;
 mod inspect;
 mod split;
 mod twin;
@@ -24,6 +25,8 @@ pub struct Arguments {
 enum Command {
     /// Print a dataset's statistics: clients, samples, lengths, languages.
     Inspect(inspect::Arguments),
+    /// Analyse how clients differ: languages, lengths, quality, openings, embeddings, preference; tables and pictures.
+    Diversity(diversity::Arguments),
     /// Split each client's rows into a training and a test file.
     Split(split::Arguments),
     /// Write a synthetic twin of one of FedLLM-Bench's datasets.
@@ -33,6 +36,7 @@ enum Command {
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     match &arguments.command {
         Command::Inspect(arguments) => inspect::main(arguments),
+        Command::Diversity(arguments) => diversity::main(arguments),
         Command::Split(arguments) => split::main(arguments),
         Command::Twin(arguments) => twin::main(arguments),
     }

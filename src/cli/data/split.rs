@@ -1,7 +1,6 @@
 //! `fedreplay data split`: splits each client's rows into a training and a test file.
 
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,9 +9,8 @@ use serde_json::json;
 
 use super::{Reading, io};
 use crate::cli::output::say;
-use crate::dataset::{ClientData, Federation, hold_out};
+use crate::dataset::write_split;
 use crate::run::RunError;
-use crate::store::atomic;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -39,45 +37,15 @@ fn share(text: &str) -> Result<f64, String> {
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let data = arguments.reading.federation()?;
-    let split = |index: usize, client: &ClientData| {
-        hold_out(Seed(arguments.seed), index as u64, client.rows.len(), arguments.held_out)
-    };
-    let splits: Vec<_> = data.clients.iter().enumerate().map(|(index, client)| split(index, client)).collect();
-    let parts: [(&str, Vec<&[usize]>); 2] = [
-        ("train.json", splits.iter().map(|split| &split.train[..]).collect()),
-        ("test.json", splits.iter().map(|split| &split.held_out[..]).collect()),
-    ];
+    let (seed, out) = (Seed(arguments.seed), &arguments.out);
     let mut written = serde_json::Map::new();
-    for (name, rows) in parts {
-        let path = arguments.out.join(name);
-        std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
-        write(&path, &data, &rows).map_err(io(&path))?;
-        let (clients, count) =
-            (rows.iter().filter(|rows| !rows.is_empty()).count(), rows.iter().map(|rows| rows.len()).sum::<usize>());
-        say!("{:<28}{clients} clients, {count} rows", path.display());
-        written.insert(name.to_owned(), json!({ "clients": clients, "rows": count }));
+    for file in write_split(&data, arguments.held_out, seed, out).map_err(io(out))? {
+        let path = out.join(file.name);
+        say!("{:<28}{} clients, {} rows", path.display(), file.clients, file.rows);
+        written.insert(file.name.to_owned(), json!({ "clients": file.clients, "rows": file.rows }));
     }
     if arguments.json {
-        say!("{}", json!({ "out": arguments.out, "files": written }));
+        say!("{}", json!({ "out": out, "files": written }));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes these rows of each client in the federated form; clients without any are left out.
-fn write(path: &Path, data: &Federation, rows: &[&[usize]]) -> std::io::Result<()> {
-    atomic::write_with(path, |file| {
-        let mut out = BufWriter::new(file);
-        out.write_all(b"{")?;
-        let clients = data.clients.iter().zip(rows).filter(|(_, rows)| !rows.is_empty());
-        for (number, (client, rows)) in clients.enumerate() {
-            let comma = if number == 0 { "" } else { "," };
-            write!(out, "{comma}\n{}: [", serde_json::Value::from(client.id.as_str()))?;
-            for (number, &row) in rows.iter().enumerate() {
-                write!(out, "{}\n  {}", if number == 0 { "" } else { "," }, client.rows[row].to_json())?;
-            }
-            out.write_all(b"\n]")?;
-        }
-        out.write_all(b"\n}\n")?;
-        out.flush()
-    })
 }

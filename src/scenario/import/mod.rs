@@ -16,7 +16,7 @@ pub fn import_script(name: &str, text: &str) -> Result<Imported, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Algorithm, Batches, Loaded, Protocol, Selection};
+    use crate::scenario::{Algorithm, Batches, Loaded, Objective, Privacy, Protocol, Selection};
 
     /// In the manner of the published scripts; the names and numbers are those of section 4 of the description.
     const SCRIPT: &str = r#"
@@ -80,6 +80,13 @@ CUDA_VISIBLE_DEVICES=$gpu python main_sft.py \
         assert_eq!(multi.training.batches, Batches::SamePrefix);
         let dynamic = read(&with("--surprise 3", "--dynamic_local_step").unwrap());
         assert_eq!(dynamic.training.dynamic_steps.map(|steps| steps.epochs), Some(3.0));
+        let noisy = read(&with("--surprise 3", "--fed_alg feddp --dp_epsilon 0.1 --dp_sigma 1e-3").unwrap()).privacy;
+        let Some(Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, sigma, .. }) = noisy else {
+            panic!("{noisy:?}")
+        };
+        assert_eq!((claimed_epsilon, claimed_delta, sigma), (0.1, 1e-4, Some(1e-3)));
+        let pairs = read(&with("main_sft.py", "main_dpo.py").unwrap());
+        assert_eq!((pairs.training.objective, pairs.model.lora.dropout), (Objective::Dpo { beta: 0.1 }, 0.0));
         assert!(with("${1:-fedavg}", "fedfoo").unwrap_err().contains("fedfoo"));
         assert!(with("max_steps=10", "max_steps=ten").unwrap_err().contains("--max_steps"));
         assert!(import_script("x", "echo nothing").unwrap_err().contains("main_sft.py"));

@@ -51,17 +51,15 @@ impl Flags {
 
 pub(super) fn scenario(name: &str, call: &Call) -> Result<Imported, String> {
     let mut flags = Flags { rest: call.flags.clone(), left_out: vec![] };
+    let privacy = privacy(&mut flags)?;
     let algorithm = algorithm(&mut flags)?;
     let is_local = algorithm == "Local";
-    let (model, data) = (model(&mut flags)?, data(&mut flags)?);
+    let (model, data) = (model(&mut flags, call.is_dpo)?, data(&mut flags)?);
     let training = training(&mut flags, call.is_dpo)?;
     let rounds: u32 = flags.number("num_rounds", 500)?;
     let clients: u32 = flags.number("sample_clients", 2)?;
     let clients = if is_local { 1 } else { clients };
     let every: u32 = flags.number("checkpoint_step", 100)?;
-    if call.is_dpo {
-        flags.left_out.push("main_dpo.py itself: the scenario's objective must be set to DPO".into());
-    }
     for (flag, reason) in WITHOUT_EFFECT {
         if flags.rest.remove(*flag).is_some() {
             flags.left_out.push(format!("--{flag}: {reason}"));
@@ -87,13 +85,13 @@ pub(super) fn scenario(name: &str, call: &Call) -> Result<Imported, String> {
     ),
     evaluation: (every: {every}),
     output: (save_adapter_every: {every}),
-)
+{privacy})
 "#
     );
     Ok(Imported { scenario, left_out: flags.left_out })
 }
 
-fn model(flags: &mut Flags) -> Result<String, String> {
+fn model(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
     let folder = path(flags, "model_name_or_path", "models/Llama-2-7b-hf");
     let precision = match (flags.has("load_in_8bit"), flags.has("load_in_4bit")) {
         (true, _) => "LlmInt8",
@@ -105,7 +103,11 @@ fn model(flags: &mut Flags) -> Result<String, String> {
     };
     let rank: u32 = flags.number("peft_lora_r", 8)?;
     let alpha: f64 = flags.number("peft_lora_alpha", 16.0)?;
-    Ok(format!(r#"model: (folder: "{folder}", precision: {precision}, lora: (rank: {rank}, alpha: {alpha})),"#))
+    // TRL's trainer for pairs switches dropout off.
+    let dropout = if is_dpo { ", dropout: 0" } else { "" };
+    Ok(format!(
+        r#"model: (folder: "{folder}", precision: {precision}, lora: (rank: {rank}, alpha: {alpha}{dropout})),"#
+    ))
 }
 
 fn data(flags: &mut Flags) -> Result<String, String> {
@@ -146,10 +148,32 @@ fn training(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
     // It is the default of both trainers.
     flags.has("gradient_checkpointing");
     let dynamic = if flags.has("dynamic_local_step") { " dynamic_steps: (epochs: 3)," } else { "" };
+    let beta: f64 = flags.number("dpo_beta", 0.1)?;
+    let objective = if is_dpo { format!(" objective: Dpo(beta: {beta}),") } else { String::new() };
     let batches = if flags.has("multi_turn_task") { " batches: SamePrefix," } else { "" };
     Ok(format!(
-        "training: (\n        local_steps: {steps},{dynamic}{batches} batch_size: {batch}, gradient_accumulation: \
+        "training: (\n        local_steps: {steps},{objective}{dynamic}{batches} batch_size: {batch}, gradient_accumulation: \
          {accumulation}, recomputation: true,\n        lr: {lr:e}, lr_schedule: Cosine(final_lr: {final_lr:e}),\n    ),"
+    ))
+}
+
+/// The line of FedDP's noise; empty for other methods.
+fn privacy(flags: &mut Flags) -> Result<String, String> {
+    let (epsilon, delta): (f64, f64) = (flags.number("dp_epsilon", 1.0)?, flags.number("dp_delta", 1e-4)?);
+    let norm: f64 = flags.number("dp_max_grad_norm", 1.0)?;
+    let sigma = match flags.text("dp_sigma") {
+        Some(text) => {
+            let sigma: f64 = text.parse().map_err(|_| format!("--dp_sigma is `{text}`, which is no number"))?;
+            format!(", sigma: {sigma:e}")
+        }
+        None => String::new(),
+    };
+    if flags.rest.get("fed_alg").and_then(Option::as_deref) != Some("feddp") {
+        return Ok(String::new());
+    }
+    flags.left_out.push("--fed_alg feddp: its noise is carried over, and guarantees nothing".into());
+    Ok(format!(
+        "    privacy: FedLlmBenchDp(claimed_epsilon: {epsilon}, claimed_delta: {delta:e}, max_grad_norm: {norm}{sigma}),\n"
     ))
 }
 
@@ -167,10 +191,8 @@ fn algorithm(flags: &mut Flags) -> Result<String, String> {
         "fedadagrad" | "fedadgrad" => format!("FedAdagrad({adaptive})"),
         "fedyogi" => format!("FedYogi({adaptive}, beta1: {beta1}, beta2: {beta2})"),
         "fedadam" => format!("FedAdam({adaptive}, beta1: {beta1}, beta2: {beta2})"),
-        "feddp" => {
-            flags.left_out.push("--fed_alg feddp: the scenario averages; `privacy` protects it for real".into());
-            "FedAvg()".into()
-        }
+        // What it adds stands under `privacy`.
+        "feddp" => "FedAvg()".into(),
         local if local.starts_with("local") => {
             flags.left_out.push(format!("--fed_alg {local}: data.clients names the client, if the file has more"));
             "Local".into()

@@ -15,6 +15,8 @@ pub enum Algorithm {
     FedAvg {
         #[serde(default)]
         weights: Weights,
+        #[serde(default)]
+        mean: Mean,
     },
     /// FedAvg with a pull of each client towards the model that it started from (Li et al. 2020).
     FedProx {
@@ -23,6 +25,8 @@ pub enum Algorithm {
         mu: f64,
         #[serde(default)]
         weights: Weights,
+        #[serde(default)]
+        mean: Mean,
     },
     /// Control variates against client drift (Karimireddy et al. 2020), in the paper's second option.
     Scaffold {
@@ -109,7 +113,7 @@ pub enum Algorithm {
 
 impl Default for Algorithm {
     fn default() -> Self {
-        Self::FedAvg { weights: Weights::Samples }
+        Self::FedAvg { weights: Weights::Samples, mean: Mean::Factors }
     }
 }
 
@@ -132,7 +136,7 @@ impl Algorithm {
     /// Weights of the updates in an aggregate.
     pub fn weights(&self) -> Weights {
         match *self {
-            Self::FedAvg { weights }
+            Self::FedAvg { weights, .. }
             | Self::FedProx { weights, .. }
             | Self::Scaffold { weights, .. }
             | Self::FedAvgM { weights, .. }
@@ -159,6 +163,16 @@ pub enum Weights {
     SamplesUsed,
     /// The same for all.
     Uniform,
+}
+
+/// What of adapters is averaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mean {
+    /// A and B, each for itself, as in FedLLM-Bench and most of the field: the product of means is no mean of products.
+    #[default]
+    Factors,
+    /// The products B A, which are what adapters do; the mean becomes the nearest adapter of the same rank.
+    Products,
 }
 
 /// Where SCAFFOLD's correction enters a local step.

@@ -41,19 +41,59 @@ pub enum Columns {
     },
 }
 
-/// How the learnt tokens of single turns are found.
+/// How learnt tokens are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Masking {
     /// By construction: what was put in as the answer, whatever it says, for any tokenizer.
     ByConstruction,
-    /// As FedLLM-Bench's collator does: after the last occurrence of the template's key, for Llama's tokenizers. A row in
-    /// which it is not found is left out.
+    /// As FedLLM-Bench does. Of single turns by its collator: after the last occurrence of the template's key, for Llama's
+    /// tokenizers; a row in which it is not found is left out. A conversation is left out if a turn holds the key.
     LastKey,
 }
 
 impl Default for Masking {
     fn default() -> Self {
         choose(Self::ByConstruction, Self::LastKey)
+    }
+}
+
+/// How preference rows become sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub enum PairForm {
+    /// As single turns do: in the template, after BOS, each answer cut at `max_seq_length`.
+    Templated,
+    /// As TRL 0.7 does for FedLLM-Bench: the prompt as it stands, without BOS. Of a pair that is too long the prompt keeps
+    /// its end, and if that is not enough, both answers keep `max_seq_length - max_prompt` tokens of their beginning.
+    Raw {
+        /// [tokens] What is left of the prompt of a long pair -- at least 1, below `max_seq_length`.
+        #[serde(default = "their_prompt", deserialize_with = "range::at_least_one")]
+        max_prompt: u32,
+    },
+}
+
+impl Default for PairForm {
+    fn default() -> Self {
+        choose(Self::Templated, Self::Raw { max_prompt: their_prompt() })
+    }
+}
+
+fn their_prompt() -> u32 {
+    128
+}
+
+/// What becomes of a conversation's last question, where it has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LastQuestion {
+    /// It is left out: there is nothing to learn of it.
+    LeftOut,
+    /// It is learnt, as FedLLM-Bench's code does: the model is taught to ask.
+    Learnt,
+}
+
+impl Default for LastQuestion {
+    fn default() -> Self {
+        choose(Self::LeftOut, Self::Learnt)
     }
 }
 

@@ -1,9 +1,11 @@
-//! How results are computed: memory and company. A run's results on a CPU are the same under any of it.
+//! How results are computed: memory, company and numerics. A run's results on a CPU are the same under any of it, but for
+//! the numerics, which may change their bits.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How results are computed. On a CPU nothing here changes a digest; where company may change bits, it stands in keys.
+/// How results are computed. On a CPU nothing here but `numerics` changes a digest; where company may change bits, it
+/// stands in keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Execution {
@@ -15,6 +17,18 @@ pub struct Execution {
     pub grouping: Grouping,
     #[serde(default)]
     pub checkpointing: Checkpointing,
+    #[serde(default)]
+    pub numerics: Numerics,
+}
+
+/// On which processors results have the same bits. What it chooses is part of every key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Numerics {
+    /// On those that the manifest names: each library takes its fastest path.
+    #[default]
+    Fast,
+    /// On every x86-64 processor with AVX2 and FMA, whoever made it. Needs a CPU and arithmetic in f32.
+    Portable,
 }
 
 /// Who trains beside whom.

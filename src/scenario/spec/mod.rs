@@ -2,7 +2,9 @@
 
 mod algorithm;
 mod batches;
+mod change;
 mod data;
+mod evaluation;
 mod execution;
 pub(super) mod fidelity;
 mod network;
@@ -13,10 +15,12 @@ mod server;
 mod timing;
 mod training;
 
-pub use algorithm::{Algorithm, Correction, FirstMoment, Momentum, SecondMoment, Weights};
+pub use algorithm::{Algorithm, Correction, FirstMoment, Mean, Momentum, SecondMoment, Weights};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
-pub use data::{BadRows, Columns, Masking, Partition};
-pub use execution::{Checkpointing, Execution, Grouping};
+pub use change::Change;
+pub use data::{BadRows, Columns, LastQuestion, Masking, PairForm, Partition};
+pub use evaluation::{Benchmark, Evaluation};
+pub use execution::{Checkpointing, Execution, Grouping, Numerics};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
@@ -24,7 +28,7 @@ pub use precision::{Arithmetic, Precision};
 pub use privacy::{Accountant, Clipping, Noise, NoisePlacement, Privacy};
 pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
-pub use training::{Accumulation, AdamVariant, Objective, Optimizer};
+pub use training::{Accumulation, AdamVariant, Objective, Optimizer, OptimizerState};
 
 use std::path::PathBuf;
 
@@ -75,6 +79,9 @@ pub struct Scenario {
     /// What protects the clients' updates; none is nothing. It is not written out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// Fields that have other values from a round on, in the order of rounds: what a fork of a run is.
+    #[serde(default)]
+    pub changes: Vec<Change>,
 }
 
 /// The frozen base model and the adapter on it.
@@ -161,7 +168,7 @@ pub struct Data {
     /// Prompt template.
     #[serde(default)]
     pub template: Template,
-    /// How the learnt tokens of single turns are found.
+    /// How learnt tokens are found.
     #[serde(default)]
     pub masking: Masking,
     /// [tokens] Longest row; longer responses are cut.
@@ -170,6 +177,12 @@ pub struct Data {
     /// What becomes of a row whose prompt leaves no room for a token of its response.
     #[serde(default)]
     pub long_prompts: LongPrompts,
+    /// How preference rows become sequences.
+    #[serde(default)]
+    pub pairs: PairForm,
+    /// What becomes of a conversation's last question, where it has no answer.
+    #[serde(default)]
+    pub last_question: LastQuestion,
     /// [1] Share of each client's rows that is kept for its own evaluation -- below 1.
     #[serde(default, deserialize_with = "range::below_one")]
     pub held_out: f64,
@@ -181,6 +194,8 @@ pub enum Template {
     #[default]
     Alpaca,
     Vicuna,
+    /// OpenFedLLM's for medical questions.
+    Medquad,
     /// The chat template of the tokenizer's folder. It writes special tokens itself.
     Chat,
     /// Alpaca's in other languages, in this project's translations.
@@ -230,6 +245,9 @@ pub struct Training {
     pub accumulation: Accumulation,
     #[serde(default)]
     pub optimizer: Optimizer,
+    /// What becomes of the optimiser's moments between the tasks of a client.
+    #[serde(default)]
+    pub optimizer_state: OptimizerState,
     /// [1] Learning rate of the first round -- above 0 in 32 bits.
     #[serde(deserialize_with = "range::positive_single")]
     pub lr: f64,
@@ -269,24 +287,6 @@ pub enum UnusableUpdate {
     ZeroWeight,
     /// The run ends with an error.
     EndRun,
-}
-
-/// What is measured, and how often.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Evaluation {
-    /// [rounds] Evaluate after every so many rounds, and always before the first and after the last.
-    #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
-    pub every: u32,
-    /// Also train every client alone, for as many local steps as a client of every round would take, and evaluate that.
-    #[serde(default)]
-    pub local_baseline: bool,
-}
-
-impl Default for Evaluation {
-    fn default() -> Self {
-        Self { every: 1, local_baseline: false }
-    }
 }
 
 /// What is kept beside the tables. Nothing here changes a digest.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::range;
 use super::fidelity::{choose, wants_sgd};
 
-/// Local optimisers. State does not outlive a task.
+/// Local optimisers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Optimizer {
@@ -49,6 +49,16 @@ impl Default for Optimizer {
             variant: AdamVariant::default(),
         }
     }
+}
+
+/// What becomes of the optimiser's moments between the tasks of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OptimizerState {
+    /// Each task begins with none, as in FedAvg and in FedLLM-Bench.
+    #[default]
+    Reset,
+    /// A client's next task that counts goes on from those of its last one. They stay with the client.
+    Kept,
 }
 
 /// The two AdamW in use differ in where epsilon and weight decay enter.

@@ -2,10 +2,9 @@
 #include "attention.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "gemm.h"
+#include "softmax.h"
 #include "vector.h"
 
 namespace fedreplay {
@@ -13,26 +12,6 @@ namespace {
 
 // Queries of a block: a multiple of the rows of either tile of gemm.cpp.
 constexpr int64_t BLOCK = 48;
-
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-
-// A piece of this thread's memory that only grows.
-class Scratch {
- public:
-  float* at_least(int64_t floats) {
-    if (floats > size_) {
-      held_.reset(static_cast<float*>(std::aligned_alloc(64, (sizeof(float) * floats + 63) / 64 * 64)));
-      size_ = floats;
-    }
-    return held_.get();
-  }
-
- private:
-  std::unique_ptr<float, Free> held_;
-  int64_t size_ = 0;
-};
 
 // `rows` rows of one head as dense f32.
 template <class T>
@@ -63,35 +42,6 @@ Seen seen(const Shape& shape, int64_t first, int64_t rows) {
 void own_keys(const Shape& shape, int64_t i, int64_t left, int64_t& begin, int64_t& end) {
   begin = shape.window ? std::max<int64_t>(0, i - shape.window + 1 - left) : 0;
   end = i + 1 - left;
-}
-
-// Lanes of eight keys from j on that lie in begin..end.
-v8 visible(int64_t j, int64_t begin, int64_t end) {
-  __m256i key = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(int(j)));
-  __m256i after = _mm256_cmpgt_epi32(key, _mm256_set1_epi32(int(begin) - 1));
-  __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(int(end)), key);
-  return _mm256_castsi256_ps(_mm256_and_si256(after, before));
-}
-
-inline v8 keep(v8 lanes, v8 values) { return _mm256_and_ps(lanes, values); }
-
-// Turns a row of scores into e^(scale score - top) for the keys that are seen and 0 for the others; returns the sum and
-// the top. The row has room for a multiple of eight values.
-float soften(float* row, int64_t keys, int64_t begin, int64_t end, float scale, float& top) {
-  const v8 lowest = splat(-std::numeric_limits<float>::infinity());
-  v8 most = lowest;
-  for (int64_t j = begin / 8 * 8; j < end; j += 8) {
-    most = _mm256_max_ps(most, _mm256_blendv_ps(lowest, mul(load(row + j), splat(scale)), visible(j, begin, end)));
-  }
-  top = largest(most);
-  v8 total = splat(0.0f);
-  for (int64_t j = 0; j < keys; j += 8) {
-    v8 lanes = visible(j, begin, end);
-    v8 power = keep(lanes, exp(sub(mul(keep(lanes, load(row + j)), splat(scale)), splat(top))));
-    store(row + j, power);
-    total = add(total, power);
-  }
-  return sum(total);
 }
 
 struct Rooms {
@@ -192,12 +142,11 @@ void attend_backward(const Shape& shape, int64_t head, int64_t length, const T* 
         int64_t begin, end;
         own_keys(shape, first + i, keys.left, begin, end);
         float *power = powers + i * room_keys, *slope = slopes + i * room_keys;
-        for (int64_t j = 0; j < count; j += 8) {
-          v8 lanes = visible(j, begin, end);
-          v8 p = keep(lanes, exp(sub(mul(keep(lanes, load(power + j)), splat(scale)), top)));
+        by_eights(count, begin, end, [&](int64_t j, v8 lanes) {
+          v8 p = keep(lanes, exp<true>(sub(mul(keep(lanes, load(power + j)), splat(scale)), top)));
           store(power + j, p);
           store(slope + j, keep(lanes, mul(mul(p, sub(load(slope + j), along)), splat(scale))));
-        }
+        });
       }
       gemm_packed({slopes, room_keys, 1}, whole_k, length, keys.left, count, d_q, width, false, rows, 0, width);
       narrow(d_q, rows, width, d_qkv + first * shape.qkv_stride + query * width, shape.qkv_stride);

@@ -83,16 +83,15 @@ void swiglu(const T* gate_up, T* product, int64_t inner, int64_t first, int64_t 
 }
 
 template <class T>
-void swiglu_backward(const T* gate_up, const T* d_product, T* d_gate_up, int64_t inner, int64_t first, int64_t last) {
+void swiglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t first, int64_t last) {
   for (int64_t row = first; row < last; row++) {
-    const T* gate = gate_up + row * 2 * inner;
-    T* d_gate = d_gate_up + row * 2 * inner;
+    T* gate = gate_up + row * 2 * inner;
     eights(inner, [&](int64_t i, int64_t n) {
       v8 g = get(gate + i, n), u = get(gate + inner + i, n), d = get(d_product + row * inner + i, n);
       v8 s = sigmoid(g);
       v8 slope = mul(s, fma(g, sub(splat(1.0f), s), splat(1.0f)));
-      put(d_gate + i, mul(mul(d, u), slope), n);
-      put(d_gate + inner + i, mul(d, mul(g, s)), n);
+      put(gate + i, mul(mul(d, u), slope), n);
+      put(gate + inner + i, mul(d, mul(g, s)), n);
     });
   }
 }
@@ -170,7 +169,7 @@ double sum_of_squares(const float* values, int64_t length) {
                                      int64_t);                                                                       \
   template void rotate<T>(T*, int64_t, const float*, const float*, float, int64_t, int64_t, int64_t, int64_t);       \
   template void swiglu<T>(const T*, T*, int64_t, int64_t, int64_t);                                                  \
-  template void swiglu_backward<T>(const T*, const T*, T*, int64_t, int64_t, int64_t);                               \
+  template void swiglu_backward<T>(T*, const T*, int64_t, int64_t, int64_t);                               \
   template void cross_entropy<T>(T*, const int64_t*, const float*, double*, int64_t, int64_t, int64_t);
 
 INSTANTIATE(float)

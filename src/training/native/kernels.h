@@ -30,8 +30,9 @@ void rotate(T* x, int64_t stride, const float* cos, const float* sin, float sign
 template <class T>
 void swiglu(const T* gate_up, T* product, int64_t inner, int64_t first, int64_t last);
 
+// Writes the derivative over gate and up.
 template <class T>
-void swiglu_backward(const T* gate_up, const T* d_product, T* d_gate_up, int64_t inner, int64_t first, int64_t last);
+void swiglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t first, int64_t last);
 
 // nats = -log softmax(logits)[label]; if `weights` is given, logits become weight * (softmax - onehot).
 template <class T>

@@ -9,7 +9,7 @@ type Result<T> = std::result::Result<T, TchError>;
 
 /// An opaque `at::Tensor`.
 #[repr(C)]
-struct At {
+pub(super) struct At {
     _opaque: [u8; 0],
 }
 
@@ -34,13 +34,13 @@ pub struct AdamW {
 
 /// What all heads of an attention share; the layout is that of `fedreplay::Shape` in attention.h.
 #[repr(C)]
-struct Shape {
+pub(super) struct Shape {
     heads: i64,
     kv_heads: i64,
     width: i64,
     window: i64,
     qkv_stride: i64,
-    out_stride: i64,
+    pub(super) out_stride: i64,
 }
 
 /// The heads of an attention, and how many keys a query sees where that is limited.
@@ -89,7 +89,7 @@ unsafe extern "C" {
     );
     fn fedreplay_rotate(x: *mut At, cos: *const At, sin: *const At, sign: f64, heads: i64);
     fn fedreplay_swiglu(gate_up: *const At, product: *mut At);
-    fn fedreplay_swiglu_backward(gate_up: *const At, d_product: *const At, d_gate_up: *mut At);
+    fn fedreplay_swiglu_backward(gate_up: *mut At, d_product: *const At);
     fn fedreplay_cross_entropy(logits: *mut At, labels: *const At, weights: *const At, nats: *mut At);
     fn fedreplay_adamw(
         rule: *const AdamW,
@@ -113,16 +113,16 @@ pub fn are_supported() -> bool {
     *AVX2.get_or_init(|| std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
 }
 
-fn read(tensor: &Tensor) -> *const At {
+pub(super) fn read(tensor: &Tensor) -> *const At {
     tensor.as_ptr().cast()
 }
 
-fn written(tensor: &Tensor) -> *mut At {
+pub(super) fn written(tensor: &Tensor) -> *mut At {
     tensor.as_ptr().cast_mut().cast()
 }
 
 /// Asserts what the kernels take for granted of a dense tensor.
-fn check(tensor: &Tensor, kind: Kind, shape: &[i64]) {
+pub(super) fn check(tensor: &Tensor, kind: Kind, shape: &[i64]) {
     assert_eq!(tensor.device(), tch::Device::Cpu, "a kernel was given a tensor of another device");
     assert_eq!(tensor.kind(), kind, "a kernel was given a tensor of another type");
     assert_eq!(tensor.size(), shape, "a kernel was given a tensor of another shape");
@@ -152,7 +152,7 @@ pub fn product_into(a: &Tensor, b: &Tensor, out: &Tensor, accumulate: bool) {
     unsafe { fedreplay_product(read(a), read(b), written(out), accumulate.into()) };
 }
 
-fn matrix(tensor: &Tensor) -> (i64, i64) {
+pub(super) fn matrix(tensor: &Tensor) -> (i64, i64) {
     assert!(serve_products(tensor), "a product was asked of a tensor that is not served");
     tensor.size2().expect("a matrix has two dimensions")
 }
@@ -173,7 +173,7 @@ impl Sequences {
     }
 }
 
-fn shape(heads: Heads, qkv: &Tensor) -> Shape {
+pub(super) fn shape(heads: Heads, qkv: &Tensor) -> Shape {
     let Heads { queries, keys, width, window } = heads;
     let (_, _, stride) = table(qkv);
     assert_eq!(stride as usize, (queries + 2 * keys) * width, "a row holds all heads of q, k and v");
@@ -274,15 +274,13 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     Ok(product)
 }
 
-/// See [`crate::training::ops::swiglu_backward`].
-pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+/// See [`crate::training::ops::swiglu_backward`]: the derivative is written over gate and up.
+pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) {
     let (kind, rows, width) = table(gate_up);
     assert!(width % 2 == 0, "gate and up are equally wide");
     check(d_product, kind, &[rows, width / 2]);
-    let d_gate_up = gate_up.f_empty_like()?;
-    // SAFETY: types, shapes and density were asserted above; the result is new and of the shape of `gate_up`.
-    unsafe { fedreplay_swiglu_backward(read(gate_up), read(d_product), written(&d_gate_up)) };
-    Ok(d_gate_up)
+    // SAFETY: types, shapes and density were asserted above; every place is read before it is written.
+    unsafe { fedreplay_swiglu_backward(written(gate_up), read(d_product)) };
 }
 
 /// See [`crate::training::ops::cross_entropy`].

@@ -1,5 +1,6 @@
 //! The only unsafe code of the program: calls into the C++ shim, loading of CUDA's library, and shared frozen tensors.
 
+pub mod decode;
 pub mod kernels;
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -8,6 +9,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 unsafe extern "C" {
+    fn fedreplay_keep_tensor_memory(most: usize);
     fn fedreplay_set_switches(cuda: c_int) -> c_int;
     fn fedreplay_read_switches() -> c_uint;
     fn fedreplay_cpu_capability(into: *mut c_char, size: usize);
@@ -133,15 +135,17 @@ pub fn free_cuda_memory() -> Option<u64> {
     }
 }
 
-/// Tells the C library's allocator to keep memory of a step for the next one, rather than to return it to the system and
-/// have every page of it cleared again.
-pub fn keep_memory() {
+/// Keeps the memory of a step for the next one, rather than to return it to the system and have every page of it cleared
+/// again: large tensors' in a list of at most `most` free bytes, all else with the C library.
+pub fn keep_memory(most: u64) {
     const LARGEST_BLOCK_BYTES: c_int = 32 << 20;
     const KEPT_BYTES: c_int = 1 << 30;
-    // SAFETY: `mallopt` takes two integers and touches the allocator's own settings alone.
+    // SAFETY: `mallopt` takes two integers and touches the allocator's own settings alone. The shim's call sets LibTorch's
+    // allocator on the CPU, which may be done at any time: each block carries the function that frees it.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+        fedreplay_keep_tensor_memory(usize::try_from(most).unwrap_or(usize::MAX));
     }
 }
 
@@ -167,3 +171,22 @@ impl<T> std::ops::Deref for Frozen<T> {
 // target of an in-place operation, and gradients are never asked of them). LibTorch's reference counts are atomic and
 // reading a tensor from several threads is safe.
 unsafe impl<T: Send> Sync for Frozen<T> {}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn memory_of_a_large_tensor_serves_the_next_of_about_that_size() {
+        super::keep_memory(1 << 30);
+        let zeros = |length: i64| Tensor::zeros([length], (Kind::Float, Device::Cpu));
+        let place = |tensor: Tensor| tensor.data_ptr();
+        let first = place(zeros(7_000_003));
+        assert_eq!(place(zeros(6_900_000)), first, "a little smaller");
+        assert_ne!(place(zeros(5_000_000)), first, "too small to take so much");
+        assert_ne!(place(zeros(7_100_000)), first, "larger");
+        let next = zeros(7_000_003);
+        assert_eq!(next.data_ptr(), first);
+        assert_eq!(f64::try_from(next.abs().max()).unwrap(), 0.0);
+    }
+}

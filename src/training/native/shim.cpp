@@ -9,8 +9,10 @@
 #include <torch/version.h>
 
 #include "attention.h"
+#include "decode.h"
 #include "gemm.h"
 #include "kernels.h"
+#include "memory.h"
 
 #include <algorithm>
 #include <cstring>
@@ -32,6 +34,19 @@ void by_rows(int64_t rows, int64_t width, Work work) {
   at::parallel_for(0, rows, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, width)), work);
 }
 
+// Columns of a panel and rows of a tile of gemm.cpp, and product-sums that are worth a thread's waking.
+constexpr int64_t PANEL = 32, TILE_ROWS = 12, WORTH_A_THREAD = 1 << 19;
+
+// Calls work(first, last) for parts of `count` columns or rows of a product, each of which takes `sums` product-sums. Parts
+// begin at multiples of `unit`.
+template <class Work>
+void in_parts(int64_t count, int64_t unit, int64_t sums, Work work) {
+  const int64_t units = (count + unit - 1) / unit, least = WORTH_A_THREAD / std::max<int64_t>(1, sums * unit);
+  at::parallel_for(0, units, std::max<int64_t>(1, least), [&](int64_t first, int64_t last) {
+    work(first * unit, std::min(count, last * unit));
+  });
+}
+
 // Calls work with a value of the tensor's element type: float or bf16. The caller has checked that it is one of them.
 template <class Work>
 void by_type(const at::Tensor* tensor, Work work) {
@@ -42,22 +57,22 @@ void by_type(const at::Tensor* tensor, Work work) {
 
 extern "C" {
 
-// out = a b or out += a b, f32, each given by its strides. Work is shared by rows, or by columns where there are more of
-// them; no element depends on how.
+// out = a b or out += a b, f32, each given by its strides. Work is shared by panels of columns where every thread gets
+// several, so that no panel is packed twice, else by rows; no element depends on how.
 void fedreplay_product(const at::Tensor* a, const at::Tensor* b, at::Tensor* out, int accumulate) {
   const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
   const fedreplay::Matrix right{data<float>(b), b->stride(0), b->stride(1)};
   const int64_t rows = a->size(0), inner = a->size(1), columns = b->size(1), stride = out->stride(0);
   float* to = data<float>(out);
-  const bool by_row = rows >= columns;
-  const int64_t shared = by_row ? rows : columns, work = std::max<int64_t>(1, inner * (by_row ? columns : rows));
-  at::parallel_for(0, shared, std::max<int64_t>(64, (1 << 20) / work), [&](int64_t first, int64_t last) {
-    if (by_row) {
-      fedreplay::gemm(left, right, to, stride, inner, accumulate, first, last, 0, columns);
-    } else {
+  if (columns >= 4 * PANEL * at::get_num_threads()) {
+    in_parts(columns, PANEL, inner * rows, [&](int64_t first, int64_t last) {
       fedreplay::gemm(left, right, to, stride, inner, accumulate, 0, rows, first, last);
-    }
-  });
+    });
+  } else {
+    in_parts(rows, TILE_ROWS, inner * columns, [&](int64_t first, int64_t last) {
+      fedreplay::gemm(left, right, to, stride, inner, accumulate, first, last, 0, columns);
+    });
+  }
 }
 
 // Attention of `count` sequences, which begin at row starts[i] and have lengths[i] rows.
@@ -87,6 +102,45 @@ void fedreplay_attend_backward(const fedreplay::Shape* shape, int64_t count, con
                                       data<T>(out) + row * shape->out_stride, data<float>(sums) + row * shape->heads,
                                       data<T>(d_out) + row * shape->out_stride,
                                       data<T>(d_qkv) + row * shape->qkv_stride);
+      }
+    });
+  });
+}
+
+// Packs b, `[inner, columns]` given by its strides, for `fedreplay_product_packed`; `into` is dense and large enough.
+int64_t fedreplay_packed_size(int64_t inner, int64_t columns) { return fedreplay::packed_size(inner, columns); }
+
+void fedreplay_pack(const at::Tensor* b, at::Tensor* into) {
+  const fedreplay::Matrix from{data<float>(b), b->stride(0), b->stride(1)};
+  fedreplay::pack(from, b->size(0), b->size(1), data<float>(into));
+}
+
+// out = a b, f32, dense a and out, b packed. Work is shared by panels of columns; no element depends on how.
+void fedreplay_product_packed(const at::Tensor* a, const at::Tensor* packed, at::Tensor* out) {
+  const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
+  const int64_t rows = a->size(0), inner = a->size(1), columns = out->size(1);
+  const int64_t panels = (columns + 31) / 32, work = std::max<int64_t>(1, rows * inner * 32);
+  at::parallel_for(0, panels, std::max<int64_t>(1, (1 << 19) / work), [&](int64_t first, int64_t last) {
+    fedreplay::gemm_packed(left, data<float>(packed), inner, 0, inner, data<float>(out) + first * 32, columns, false, rows,
+                           first * 32, std::min(columns, last * 32));
+  });
+}
+
+// Attention of `count` pieces over the caches of their sequences: piece i has rows[i] new rows from starts[i] on, the first
+// of them at positions[i] of the sequence in slot slots[i]. `keys` and `values` hold all slots, `capacity` positions each.
+void fedreplay_attend_cached(const fedreplay::Shape* shape, int64_t count, const int64_t* starts, const int64_t* rows,
+                             const int64_t* positions, const int64_t* slots, int64_t capacity, const at::Tensor* qkv,
+                             at::Tensor* keys, at::Tensor* values, at::Tensor* out) {
+  by_type(qkv, [&](auto type) {
+    using T = decltype(type);
+    at::parallel_for(0, count * shape->kv_heads, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; i++) {
+        const int64_t piece = i / shape->kv_heads, head = i % shape->kv_heads;
+        const int64_t at = (slots[piece] * shape->kv_heads + head) * capacity * shape->width;
+        fedreplay::attend_cached<T>(*shape, head, rows[piece], positions[piece],
+                                    {data<T>(keys) + at, data<T>(values) + at},
+                                    data<T>(qkv) + starts[piece] * shape->qkv_stride,
+                                    data<T>(out) + starts[piece] * shape->out_stride);
       }
     });
   });
@@ -136,12 +190,12 @@ void fedreplay_swiglu(const at::Tensor* gate_up, at::Tensor* product) {
   });
 }
 
-void fedreplay_swiglu_backward(const at::Tensor* gate_up, const at::Tensor* d_product, at::Tensor* d_gate_up) {
+void fedreplay_swiglu_backward(at::Tensor* gate_up, const at::Tensor* d_product) {
   int64_t inner = d_product->size(1);
   by_type(gate_up, [&](auto type) {
     using T = decltype(type);
     by_rows(d_product->size(0), inner, [&](int64_t first, int64_t last) {
-      fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), data<T>(d_gate_up), inner, first, last);
+      fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), inner, first, last);
     });
   });
 }
@@ -162,13 +216,20 @@ void fedreplay_cross_entropy(at::Tensor* logits, const at::Tensor* labels, const
 
 void fedreplay_adamw(const fedreplay::AdamW* rule, float scale, const at::Tensor* gradient, at::Tensor* values,
                      at::Tensor* mean, at::Tensor* square) {
-  fedreplay::adamw(*rule, scale, data<float>(gradient), data<float>(values), data<float>(mean), data<float>(square),
-                   values->numel());
+  const float* slopes = data<float>(gradient);
+  float *to = data<float>(values), *first_moment = data<float>(mean), *second_moment = data<float>(square);
+  const int64_t length = values->numel(), eights = (length + 7) / 8;
+  at::parallel_for(0, eights, 2048, [&](int64_t first, int64_t last) {
+    const int64_t begin = 8 * first, count = std::min(length, 8 * last) - begin;
+    fedreplay::adamw(*rule, scale, slopes + begin, to + begin, first_moment + begin, second_moment + begin, count);
+  });
 }
 
 double fedreplay_sum_of_squares(const at::Tensor* values) {
   return fedreplay::sum_of_squares(data<float>(values), values->numel());
 }
+
+void fedreplay_keep_tensor_memory(size_t most) { fedreplay::keep_tensor_memory(most); }
 
 // Sets every switch that decides whether the same inputs give the same bits.
 // warn_only must be false: with it, flash attention's backward pass stays nondeterministic on a GPU.

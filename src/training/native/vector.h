@@ -91,11 +91,12 @@ template <class T>
 }
 
 // e^x with an error of about one unit in the last place: range reduction by ln 2 in two parts, then a polynomial of
-// degree 6 whose coefficients are those of the Taylor series economised on [-ln2/2, ln2/2].
+// degree 6 whose coefficients are those of the Taylor series economised on [-ln2/2, ln2/2]. NaN passes through, because a
+// minimum and a maximum are their second operand where one is NaN. `BOUNDED` says that no x is above 88.
+template <bool BOUNDED = false>
 [[maybe_unused]] inline v8 exp(v8 x) {
   v8 lowest = splat(-87.33654f), highest = splat(88.37626f);
-  v8 is_nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
-  v8 inside = _mm256_min_ps(_mm256_max_ps(x, lowest), highest);
+  v8 inside = _mm256_max_ps(lowest, BOUNDED ? x : _mm256_min_ps(highest, x));
   v8 n = _mm256_round_ps(mul(inside, splat(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   v8 r = fma(n, splat(-0.693359375f), inside);
   r = fma(n, splat(2.12194440e-4f), r);
@@ -109,8 +110,8 @@ template <class T>
   __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
   v8 y = mul(p, _mm256_castsi256_ps(exponent));
   y = _mm256_andnot_ps(_mm256_cmp_ps(x, lowest, _CMP_LT_OQ), y);
-  y = _mm256_blendv_ps(y, splat(std::numeric_limits<float>::infinity()), _mm256_cmp_ps(x, highest, _CMP_GT_OQ));
-  return _mm256_blendv_ps(y, x, is_nan);
+  if (BOUNDED) return y;
+  return _mm256_blendv_ps(y, splat(std::numeric_limits<float>::infinity()), _mm256_cmp_ps(x, highest, _CMP_GT_OQ));
 }
 
 // The natural logarithm of a finite positive double, by its exponent and the series of artanh. Used once a row.

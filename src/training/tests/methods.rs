@@ -60,6 +60,31 @@ fn a_correction_enters_where_it_is_said_to() {
     assert_ne!(corrected(CorrectionPlace::Gradient, adamw.clone()), corrected(CorrectionPlace::AfterUpdate, adamw));
 }
 
+/// Under every rule, two trainings of one step that hand their moments on are one training of two steps, to the bit.
+#[test]
+fn kept_moments_make_of_two_trainings_one() {
+    let config = configs().remove(1);
+    let trainer = trainer(&config, Precision::F32, &["q_proj", "down_proj"]);
+    let steps: Vec<_> = (1..3).map(|seed| vec![vec![sample(&config, 20, 4, seed)]]).collect();
+    let rules = [Hyper::default().optimizer, Optimizer::Sgd { momentum: 0.9 }, Optimizer::Sgd { momentum: 0.0 }];
+    for optimizer in rules {
+        let hyper = Hyper { optimizer, learning_rate: 0.01, ..Hyper::default() };
+        let whole = job(adapter(&trainer, 1), steps.clone(), hyper);
+        let train = |job: Job| trainer.train(&[job]).unwrap().remove(0);
+        let keeps = |moments| Terms { moments, keeps_moments: true, ..Terms::default() };
+        let first = train(Job { steps: steps[..1].to_vec(), terms: keeps(None), ..whole.clone() });
+        let moments = Arc::new(first.moments.unwrap());
+        assert_eq!(moments.steps, 1);
+        let second = |terms| {
+            train(Job { adapter: Arc::new(first.adapter.clone()), steps: steps[1..].to_vec(), terms, ..whole.clone() })
+        };
+        let both = train(whole.clone());
+        assert_eq!(second(keeps(Some(moments))).adapter, both.adapter, "{optimizer:?}");
+        let resets = second(keeps(None)).adapter == both.adapter;
+        assert_eq!(resets, optimizer == Optimizer::Sgd { momentum: 0.0 }, "{optimizer:?}");
+    }
+}
+
 /// The loss is smooth, so a central difference with its error of second order removed is good to eight digits.
 #[test]
 fn gradients_agree_with_finite_differences() {

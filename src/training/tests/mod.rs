@@ -22,7 +22,7 @@ use crate::dataset::Sample;
 use crate::model::{Architecture, Config, Device, LoraSpec, Precision, RopeScaling, random};
 
 /// One small model of each family, none of whose sizes is a multiple of another's by accident.
-fn configs() -> Vec<Config> {
+pub(super) fn configs() -> Vec<Config> {
     let llama = Config { max_positions: 256, ..Config::llama(97, 64, 80, 2, 4) };
     let scaling =
         RopeScaling::Llama3 { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions: 64.0 };
@@ -55,14 +55,14 @@ fn lora(targets: &[&str]) -> LoraSpec {
     LoraSpec { rank: 4, alpha: 10.0, dropout: 0.0, target_modules, rank_stabilised: false }
 }
 
-fn trainer(config: &Config, precision: Precision, targets: &[&str]) -> Trainer {
+pub(super) fn trainer(config: &Config, precision: Precision, targets: &[&str]) -> Trainer {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path(), config);
     Trainer::load(folder.path(), precision, Device::Cpu, &lora(targets), &Numerics::default()).unwrap()
 }
 
 /// A row of `length` random tokens of which those from `first` on are learnt.
-fn sample(config: &Config, length: u32, first: u32, seed: u64) -> Arc<Sample> {
+pub(super) fn sample(config: &Config, length: u32, first: u32, seed: u64) -> Arc<Sample> {
     let mut stream = Stream::new(Seed(9), Purpose::SyntheticData, seed);
     let ids = (0..length).map(|_| stream.below(config.vocab_size as u64) as u32).collect();
     let targets = std::iter::once(first..length).collect();
@@ -70,7 +70,7 @@ fn sample(config: &Config, length: u32, first: u32, seed: u64) -> Arc<Sample> {
 }
 
 /// An adapter of which no matrix is zero.
-fn adapter(trainer: &Trainer, seed: u64) -> Arc<Adapter> {
+pub(super) fn adapter(trainer: &Trainer, seed: u64) -> Arc<Adapter> {
     let mut adapter = Adapter::initial(trainer.layout(), Seed(seed));
     let mut stream = Stream::new(Seed(seed), Purpose::SyntheticData, 1 << 40);
     for (_, b) in adapter.layout.clone().ranges() {

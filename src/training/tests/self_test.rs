@@ -1,4 +1,5 @@
-//! The start-up test finds on this machine what the program promises on a CPU, and f32 does not depend on the machine.
+//! The start-up test finds on this machine what the program promises on a CPU, and f32 bits do not depend on the
+//! libraries' choices.
 
 use std::process::Command;
 
@@ -6,10 +7,17 @@ use super::*;
 use crate::training::{Grade, SelfTest};
 
 #[test]
-fn a_cpu_gives_grade_c_in_f32_and_b_in_bf16() {
-    for (precision, grade) in [(Precision::F32, Grade::C), (Precision::Bf16, Grade::B)] {
+fn a_cpu_gives_grade_b_and_portable_numerics_give_c_in_f32() {
+    let cases =
+        [(Precision::F32, false, Grade::B), (Precision::F32, true, Grade::C), (Precision::Bf16, true, Grade::B)];
+    for (precision, portable, grade) in cases {
+        let numerics = Numerics { portable, ..Numerics::default() };
         for config in configs() {
-            let found = trainer(&config, precision, &["all-linear"]).self_test().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            write_model(folder.path(), &config);
+            let lora = lora(&["all-linear"]);
+            let trainer = Trainer::load(folder.path(), precision, Device::Cpu, &lora, &numerics).unwrap();
+            let found = trainer.self_test().unwrap();
             assert_eq!(found.grade(), grade, "{precision:?} {:?}: {found:?}", config.architecture);
         }
     }

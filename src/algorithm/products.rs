@@ -1,0 +1,230 @@
+//! Aggregation of what adapters do: the mean of their products B A, instead of the mean of B and the mean of A.
+//!
+//! A mean of products has up to clients x rank independent columns, and an adapter has its rank: it becomes the nearest one of
+//! that rank, from a singular value decomposition, as in FlexLoRA (Bai et al. 2024).
+
+use std::ops::Range;
+
+use super::Update;
+use super::decomposition::{apart, orthonormal};
+use crate::adapter::Adapter;
+
+/// How the values of `server` change for its products to be the nearest of their rank to
+/// `server + sum of weight_i (adapter_i - base_i)`, taken of products.
+///
+/// Rows of A keep the mean norm that they have, and stay independent where the mean has a lower rank than the adapter:
+/// a row of zeros in A with a column of zeros in B would never be trained again.
+pub fn products_change(server: &Adapter, updates: &[Update], weights: &[f64]) -> Vec<f64> {
+    let terms = terms(server, updates, weights);
+    let mut change = vec![0.0; server.values.len()];
+    for (module, (a, b)) in server.layout.modules.iter().zip(server.layout.ranges()) {
+        let shape = Shape { rank: server.layout.rank, inputs: module.in_features, outputs: module.out_features };
+        let (new_a, new_b) = nearest(server, &terms, shape, &a, &b);
+        for (place, new) in a.chain(b).zip(new_a.iter().chain(&new_b)) {
+            change[place] = new - f64::from(server.values[place]);
+        }
+    }
+    change
+}
+
+/// Widths of one module's matrices.
+#[derive(Clone, Copy)]
+struct Shape {
+    rank: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// Adapters with their factors in the sum of products: each once, and none that cancels, such as the model from which all
+/// clients of a synchronous round start.
+fn terms<'a>(server: &'a Adapter, updates: &[Update<'a>], weights: &[f64]) -> Vec<(&'a Adapter, f64)> {
+    /// What rounding leaves of factors that cancel.
+    const NOTHING: f64 = 1e-12;
+    let mut terms: Vec<(&Adapter, f64)> = vec![(server, 1.0)];
+    let mut add = |adapter: &'a Adapter, factor: f64| match terms.iter_mut().find(|(known, _)| *known == adapter) {
+        Some((_, sum)) => *sum += factor,
+        None => terms.push((adapter, factor)),
+    };
+    for (update, &weight) in updates.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
+        add(update.adapter, weight);
+        add(update.base, -weight);
+    }
+    terms.retain(|(_, factor)| factor.abs() > NOTHING);
+    terms
+}
+
+/// A and B, row-major, of the product of this rank that is nearest to the sum.
+fn nearest(
+    server: &Adapter,
+    terms: &[(&Adapter, f64)],
+    shape: Shape,
+    a: &Range<usize>,
+    b: &Range<usize>,
+) -> (Vec<f64>, Vec<f64>) {
+    let Shape { rank, inputs, outputs } = shape;
+    // The sum of f_i B_i A_i is [f_1 B_1 ... f_k B_k] times [A_1; ...; A_k]: with the columns of both made orthonormal, the
+    // decomposition of the small matrix between them is that of the whole.
+    let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+    for (adapter, factor) in terms {
+        let (values_a, values_b) = (&adapter.values[a.clone()], &adapter.values[b.clone()]);
+        for place in 0..rank {
+            let column = values_b.iter().skip(place).step_by(rank);
+            lefts.push(column.map(|&value| factor * f64::from(value)).collect::<Vec<_>>());
+            let row = &values_a[place * inputs..(place + 1) * inputs];
+            rights.push(row.iter().map(|&value| f64::from(value)).collect::<Vec<_>>());
+        }
+    }
+    let (left, right) = (orthonormal(&lefts), orthonormal(&rights));
+    let between = |of_right: usize| -> Vec<f64> {
+        let entry =
+            |of_left: usize| (0..lefts.len()).map(|term| left.parts[term][of_left] * right.parts[term][of_right]).sum();
+        (0..left.columns.len()).map(entry).collect()
+    };
+    let singular = apart((0..right.columns.len()).map(between).collect());
+    let scale = row_norm(&server.values[a.clone()], rank);
+    let before = |&value: &f32| f64::from(value);
+    let (mut new_a, mut new_b) =
+        (server.values[a.clone()].iter().map(before).collect::<Vec<f64>>(), vec![0.0; outputs * rank]);
+    for (place, pair) in singular.iter().take(rank).enumerate() {
+        let row = combined(&right.columns, &pair.direction, inputs);
+        new_a[place * inputs..(place + 1) * inputs].iter_mut().zip(row).for_each(|(new, value)| *new = scale * value);
+        let column = combined(&left.columns, &pair.image, outputs);
+        new_b.iter_mut().skip(place).step_by(rank).zip(column).for_each(|(new, value)| *new = value / scale);
+    }
+    (new_a, new_b)
+}
+
+/// A sum of columns of this length.
+fn combined(columns: &[Vec<f64>], factors: &[f64], length: usize) -> Vec<f64> {
+    let mut sum = vec![0.0; length];
+    for (column, factor) in columns.iter().zip(factors) {
+        sum.iter_mut().zip(column).for_each(|(sum, value)| *sum += factor * value);
+    }
+    sum
+}
+
+/// The mean norm of A's rows, in square; 1 where they are all zero.
+fn row_norm(a: &[f32], rank: usize) -> f64 {
+    let square: f64 = a.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+    if square > 0.0 { libm::sqrt(square / rank as f64) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fedreplay_sim::{Purpose, Seed, Stream};
+
+    use super::*;
+    use crate::adapter::{Layout, Module};
+
+    const INPUTS: usize = 7;
+    const OUTPUTS: usize = 5;
+
+    fn layout(rank: usize) -> Arc<Layout> {
+        let module = |path: &str| Module { path: path.into(), in_features: INPUTS, out_features: OUTPUTS };
+        Arc::new(Layout { rank, alpha: 1.0, rank_stabilised: false, modules: vec![module("a"), module("b")] })
+    }
+
+    fn drawn(rank: usize, entity: u64) -> Adapter {
+        let (layout, mut stream) = (layout(rank), Stream::new(Seed(1), Purpose::SyntheticData, entity));
+        let values = (0..layout.parameters()).map(|_| stream.unit() as f32 - 0.5).collect();
+        Adapter { layout, values }
+    }
+
+    /// The products of all modules, row-major, one after another.
+    fn products(adapter: &Adapter) -> Vec<f64> {
+        let rank = adapter.layout.rank;
+        let mut all = Vec::new();
+        for (a, b) in adapter.layout.ranges() {
+            let (a, b) = (&adapter.values[a], &adapter.values[b]);
+            for output in 0..OUTPUTS {
+                for input in 0..INPUTS {
+                    let term = |r: usize| f64::from(b[output * rank + r]) * f64::from(a[r * INPUTS + input]);
+                    all.push((0..rank).map(term).sum());
+                }
+            }
+        }
+        all
+    }
+
+    fn applied(server: &Adapter, change: &[f64]) -> Adapter {
+        super::super::averaging::add(server, 1.0, change)
+    }
+
+    fn distance(a: &[f64], b: &[f64]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    }
+
+    fn update<'a>(adapter: &'a Adapter, base: &'a Adapter) -> Update<'a> {
+        Update { adapter, base, weight: 1.0, discount: 1.0 }
+    }
+
+    #[test]
+    fn a_mean_that_the_rank_can_hold_is_exact() {
+        // Two clients of rank 1 inside rank 2: their mean has rank 2.
+        let server = drawn(2, 0);
+        let flat = |entity: u64, kept: usize| {
+            let mut adapter = drawn(2, entity);
+            for (_, b) in adapter.layout.ranges() {
+                adapter.values[b].iter_mut().skip(1 - kept).step_by(2).for_each(|value| *value = 0.0);
+            }
+            adapter
+        };
+        let (one, other) = (flat(1, 0), flat(2, 1));
+        let updates = [update(&one, &server), update(&other, &server)];
+        let mean: Vec<f64> = products(&one).iter().zip(products(&other)).map(|(a, b)| 0.25 * a + 0.75 * b).collect();
+        let found = applied(&server, &products_change(&server, &updates, &[0.25, 0.75]));
+        assert!(distance(&products(&found), &mean) < 1e-6, "{}", distance(&products(&found), &mean));
+        let factors = super::super::mean_update(server.values.len(), &updates).change.unwrap();
+        assert!(distance(&products(&applied(&server, &factors)), &mean) > 0.1, "means of factors are another thing");
+    }
+
+    #[test]
+    fn a_mean_of_higher_rank_becomes_the_nearest() {
+        let server = drawn(2, 0);
+        let clients: Vec<Adapter> = (1..4).map(|entity| drawn(2, entity)).collect();
+        let updates: Vec<Update> = clients.iter().map(|client| update(client, &server)).collect();
+        let weights = [0.2, 0.3, 0.5];
+        let mut mean = vec![0.0; products(&server).len()];
+        for (client, weight) in clients.iter().zip(weights) {
+            mean.iter_mut().zip(products(client)).for_each(|(sum, value)| *sum += weight * value);
+        }
+        // By Eckart and Young no product of rank 2 is nearer than the dropped singular values.
+        let dropped = |part: &[f64]| -> f64 {
+            let pairs = apart(part.chunks(INPUTS).map(<[f64]>::to_vec).collect());
+            pairs.iter().skip(2).flat_map(|pair| &pair.image).map(|value| value * value).sum()
+        };
+        let best = mean.chunks(OUTPUTS * INPUTS).map(dropped).sum::<f64>().sqrt();
+        let found = applied(&server, &products_change(&server, &updates, &weights));
+        let far = distance(&products(&found), &mean);
+        assert!(best > 0.01 && (far - best).abs() < 1e-6, "{far} where {best} is the least");
+    }
+
+    #[test]
+    fn stale_updates_add_their_change_and_dead_rows_come_alive() {
+        let (server, base, client) = (drawn(3, 0), drawn(3, 5), drawn(3, 6));
+        let change = products_change(&server, &[update(&client, &base)], &[1.0]);
+        assert!(change.iter().all(|value| value.is_finite()));
+        // A first round: B is zero at the server, and of one row at the client.
+        let mut start = server.clone();
+        let mut learnt = client.clone();
+        for (_, b) in start.layout.ranges() {
+            start.values[b.clone()].fill(0.0);
+            learnt.values[b].iter_mut().enumerate().filter(|(at, _)| at % 3 > 0).for_each(|(_, value)| *value = 0.0);
+        }
+        let found = applied(&start, &products_change(&start, &[update(&learnt, &start)], &[1.0]));
+        assert!(distance(&products(&found), &products(&learnt)) < 1e-6);
+        for (a, _) in found.layout.ranges() {
+            let norms = found.values[a].chunks(INPUTS).map(|row| row.iter().map(|value| value * value).sum::<f32>());
+            assert!(norms.into_iter().all(|norm| norm > 0.01), "a row of A died");
+        }
+    }
+
+    #[test]
+    fn a_rank_above_the_widths_is_filled_up() {
+        let (server, client) = (drawn(9, 0), drawn(9, 1));
+        let found = applied(&server, &products_change(&server, &[update(&client, &server)], &[1.0]));
+        assert!(distance(&products(&found), &products(&client)) < 1e-5);
+    }
+}

@@ -1,0 +1,79 @@
+//! `fedreplay report`: one HTML page of a run, or of several beside each other.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::say;
+use crate::ledger::{LedgerError, Manifest};
+use crate::report::{ReportError, html};
+use crate::run::RunError;
+use crate::store::atomic;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Folders of runs or plans, finished or not; the others are compared with the first.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// File to write [default: report.html in the run's folder; of several runs, comparison.html].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Name of the report in a run's folder. It is in no hash.
+const FILE_NAME: &str = "report.html";
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let out = match (&arguments.out, arguments.runs.as_slice()) {
+        (Some(out), _) => out.clone(),
+        (None, [run]) => run.join(FILE_NAME),
+        (None, _) => PathBuf::from("comparison.html"),
+    };
+    refuse_hashed(&out)?;
+    let bytes = write(&arguments.runs, &out)?;
+    say!("wrote {} ({})", out.display(), super::units::bytes(bytes as u64));
+    if arguments.json {
+        say!("{}", json!({ "runs": arguments.runs, "report": out, "bytes": bytes }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the report of a run that just ended into its folder. The run is whole without it, so that a failure is no more
+/// than a warning.
+pub fn of_run(run: &Path) {
+    if let Err(error) = write(&[run], &run.join(FILE_NAME)) {
+        tracing::warn!(%error, "the run is finished, but its report could not be written; `fedreplay report` tries again");
+    }
+}
+
+/// Writes the report and returns its size in bytes.
+fn write(runs: &[impl AsRef<Path>], out: &Path) -> Result<usize, RunError> {
+    let page = html(runs).map_err(|error| match error {
+        ReportError::Ledger(error) => RunError::Ledger(error),
+        ReportError::Scenario(error) => RunError::Scenario(error),
+    })?;
+    atomic::write(out, page.as_bytes()).map_err(LedgerError::io(out))?;
+    Ok(page.len())
+}
+
+/// A run answers for every file in its folder but its report, so that no other name will do there.
+fn refuse_hashed(out: &Path) -> Result<(), RunError> {
+    let Some(name) = out.file_name() else {
+        return Err(RunError::Usage(format!("failed to write {}: --out names no file", out.display())));
+    };
+    let out = std::path::absolute(out).map_err(LedgerError::io(out))?;
+    let folder = out.parent().unwrap_or(Path::new("/"));
+    let in_run = folder.ancestors().find(|folder| Manifest::path(folder).exists());
+    match in_run {
+        Some(run) if run != folder || name != FILE_NAME => Err(RunError::Usage(format!(
+            "failed to write {}: a run answers for every file in its folder but {FILE_NAME}; choose another --out",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}

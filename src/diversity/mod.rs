@@ -1,0 +1,50 @@
+//! How the clients of a dataset differ: the analyses of FedLLM-Bench's paper (section 6.3 of its description), as tables
+//! and pictures.
+//!
+//! Everything is computed in the order of the file and from named draws, so the same data, model and embeddings give the
+//! same bytes. No training, no virtual time.
+
+mod distance;
+mod embedding;
+mod endpoint;
+mod openings;
+mod pictures;
+mod profile;
+mod quality;
+mod tables;
+
+pub use distance::{Geometry, geometry};
+pub use embedding::{Embedder, client_embeddings};
+pub use endpoint::Endpoint;
+pub use openings::{Opening, openings};
+pub use pictures::{Findings, draw};
+pub use profile::{Profile, profiles};
+pub use quality::{Judge, Quality};
+pub use tables::{ClientDiversityRow, DistanceRow, LanguageRow, OpeningRow, QualityRow};
+
+use fedreplay_sim::Seed;
+
+use crate::dataset::{ClientData, Row, round_rows};
+
+/// Why an analysis ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DiversityError {
+    /// A text that the tokenizer refused.
+    #[error("failed to tokenise client {client:?}, row {row}: {message}")]
+    Text { client: String, row: usize, message: String },
+    /// The model could not score or embed.
+    #[error(transparent)]
+    Model(#[from] crate::training::Error),
+    /// The embeddings endpoint was not reached, or gave no usable answer.
+    #[error("failed to get embeddings from {url}: {message}")]
+    Endpoint { url: String, message: String },
+    /// A picture could not be drawn.
+    #[error("failed to draw {picture}: {message}")]
+    Picture { picture: String, message: String },
+}
+
+/// At most `count` rows of a client, drawn once each.
+pub(crate) fn drawn(seed: Seed, client: usize, data: &ClientData, count: usize) -> Vec<(usize, &Row)> {
+    let rows = round_rows(seed, client as u64, 0, data.rows.len(), count.min(data.rows.len()));
+    rows.into_iter().map(|row| (row, &data.rows[row])).collect()
+}

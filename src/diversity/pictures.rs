@@ -1,0 +1,287 @@
+//! The analyses as SVG pictures.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use plotters::prelude::*;
+
+use super::{Geometry, Opening, Profile, Quality};
+
+/// [pixels] Of every picture.
+const SIZE: (u32, u32) = (900, 540);
+
+/// Room for the labels of the axes [pixel].
+const LABELS: i32 = 56;
+
+/// Languages with a colour of their own; the rest are one.
+const COLOURED: usize = 11;
+
+/// Cells of a heat map along a side; more clients share cells.
+const CELLS: usize = 90;
+
+type Drawn<T = ()> = Result<T, String>;
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// Everything that was found.
+pub struct Findings<'a> {
+    /// [words or tokens] What lengths are counted in.
+    pub unit: &'a str,
+    pub profiles: &'a [Profile],
+    pub openings: &'a [Opening],
+    pub quality: Option<&'a [Quality]>,
+    pub geometry: Option<&'a Geometry>,
+}
+
+/// The pictures by their file names.
+///
+/// # Errors
+/// Which picture could not be drawn, and what the library said.
+pub fn draw(findings: &Findings) -> Result<Vec<(&'static str, String)>, super::DiversityError> {
+    let colours = Colours::new(findings.profiles);
+    let mut pictures = vec![
+        picture("quantity.svg", |area| quantity(area, findings.profiles))?,
+        picture("languages.svg", |area| languages(area, findings.profiles, &colours))?,
+        picture("lengths.svg", |area| lengths(area, findings, &colours))?,
+        picture("openings.svg", |area| openings(area, findings.openings))?,
+    ];
+    let tastes: Vec<f64> = findings.profiles.iter().filter_map(|one| Some(one.preference?.longer)).collect();
+    if !tastes.is_empty() {
+        let name = "share of a client's pairs whose chosen answer is the longer one";
+        pictures.push(picture("preference.svg", |area| histogram(area, &tastes, name, "clients"))?);
+    }
+    if let Some(quality) = findings.quality {
+        let ifd: Vec<f64> = quality.iter().map(Quality::ifd).filter(|value| value.is_finite()).collect();
+        let name = "instruction-following difficulty";
+        pictures.push(picture("quality.svg", |area| histogram(area, &ifd, name, "rows"))?);
+    }
+    if let Some(geometry) = findings.geometry {
+        pictures.push(picture("projection.svg", |area| projection(area, findings.profiles, geometry, &colours))?);
+        pictures.push(picture("distances.svg", |area| distances(area, findings.profiles, geometry))?);
+    }
+    Ok(pictures)
+}
+
+fn picture(
+    name: &'static str,
+    draw: impl FnOnce(&Canvas) -> Drawn,
+) -> Result<(&'static str, String), super::DiversityError> {
+    let mut text = String::new();
+    let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+    let done = area.fill(&WHITE).map_err(said).and_then(|()| draw(&area)).and_then(|()| area.present().map_err(said));
+    drop(area);
+    let failed = |message| super::DiversityError::Picture { picture: name.into(), message };
+    done.map_err(failed)?;
+    Ok((name, text))
+}
+
+fn said(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// A colour for each of the most frequent languages.
+struct Colours(Vec<(String, RGBColor)>);
+
+const REST: RGBColor = RGBColor(160, 160, 160);
+
+impl Colours {
+    fn new(profiles: &[Profile]) -> Self {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for (language, rows) in profiles.iter().flat_map(|profile| &profile.languages) {
+            *counts.entry(language).or_default() += rows;
+        }
+        let mut names: Vec<_> = counts.into_iter().collect();
+        names.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        let colour = |(place, (name, _)): (usize, (&str, u64))| {
+            let (r, g, b) = Palette99::pick(place).to_backend_color().rgb;
+            (name.to_owned(), RGBColor(r, g, b))
+        };
+        Self(names.into_iter().take(COLOURED).enumerate().map(colour).collect())
+    }
+
+    fn of(&self, language: &str) -> RGBColor {
+        self.0.iter().find(|(name, _)| name == language).map_or(REST, |(_, colour)| *colour)
+    }
+
+    /// Names and colours in the upper right of a picture.
+    fn legend(&self, area: &Canvas) -> Drawn {
+        let left = SIZE.0 as i32 - 90;
+        for (place, (name, colour)) in self.0.iter().enumerate() {
+            let top = 24 + 18 * place as i32;
+            let square = Rectangle::new([(left, top), (left + 12, top + 12)], colour.filled());
+            area.draw(&square).map_err(said)?;
+            area.draw(&Text::new(name.clone(), (left + 18, top), ("sans-serif", 14))).map_err(said)?;
+        }
+        Ok(())
+    }
+}
+
+/// Samples of each client, the largest first.
+fn quantity(area: &Canvas, profiles: &[Profile]) -> Drawn {
+    let mut counts: Vec<u64> = profiles.iter().map(|profile| profile.samples).collect();
+    counts.sort_unstable_by_key(|&count| std::cmp::Reverse(count));
+    let most = counts.first().copied().unwrap_or(0) as f64;
+    let mut chart = axes(area, 16, 0.0..counts.len() as f64, 0.0..most.max(1.0) * 1.05)?;
+    labelled(&mut chart, "clients, the largest first", "samples")?;
+    let bar = |(place, &count): (usize, &u64)| {
+        Rectangle::new([(place as f64, 0.0), (place as f64 + 0.9, count as f64)], BLUE.mix(0.7).filled())
+    };
+    chart.draw_series(counts.iter().enumerate().map(bar)).map_err(said).map(drop)
+}
+
+/// Shares of languages of each client, clients of one main language beside each other.
+fn languages(area: &Canvas, profiles: &[Profile], colours: &Colours) -> Drawn {
+    let order = by_language(profiles);
+    let mut chart = axes(area, 110, 0.0..order.len() as f64, 0.0..1.0)?;
+    labelled(&mut chart, "clients by main language", "share of rows")?;
+    for (place, &client) in order.iter().enumerate() {
+        let profile = &profiles[client];
+        let mut reached = 0.0;
+        let mut languages: Vec<_> = profile.languages.iter().collect();
+        languages.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
+        let bars = languages.into_iter().map(|(language, rows)| {
+            let from = reached;
+            reached += *rows as f64 / profile.samples as f64;
+            let corners = [(place as f64, from), (place as f64 + 1.0, reached)];
+            Rectangle::new(corners, colours.of(language).filled())
+        });
+        chart.draw_series(bars).map_err(said)?;
+    }
+    colours.legend(area)
+}
+
+/// Mean lengths of each client.
+fn lengths(area: &Canvas, findings: &Findings, colours: &Colours) -> Drawn {
+    let points: Vec<(f64, f64)> =
+        findings.profiles.iter().map(|profile| (profile.asked.mean, profile.answered.mean)).collect();
+    let most = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).fold(1.0, f64::max) * 1.05;
+    let mut chart = axes(area, 110, 0.0..most(|point| point.0), 0.0..most(|point| point.1))?;
+    let unit = findings.unit;
+    labelled(&mut chart, &format!("mean instruction of a client [{unit}]"), &format!("mean response [{unit}]"))?;
+    dots(&mut chart, findings.profiles, &points, colours)?;
+    colours.legend(area)
+}
+
+/// The tree of first words as nested boxes, a word's height the rows that begin so.
+fn openings(area: &Canvas, openings: &[Opening]) -> Drawn {
+    let depth = openings.iter().map(|opening| opening.words.len()).max().unwrap_or(1);
+    let total: u64 = openings.iter().filter(|opening| opening.words.len() == 1).map(|opening| opening.rows).sum();
+    let (width, height) = (f64::from(SIZE.0) / depth as f64, f64::from(SIZE.1) / total.max(1) as f64);
+    // Where the next box of each depth begins; one of a smaller depth starts its children's anew.
+    let mut tops = vec![0.0; depth + 1];
+    for opening in openings {
+        let level = opening.words.len() - 1;
+        let top = tops[level];
+        let bottom = top + opening.rows as f64 * height;
+        tops[level] = bottom;
+        tops[level + 1] = top;
+        let corners = [(level as f64 * width, top), ((level + 1) as f64 * width, bottom)];
+        let corners = corners.map(|(x, y)| (x.round() as i32, y.round() as i32));
+        let (r, g, b) = Palette99::pick(opening.words[0].len() % 20).to_backend_color().rgb;
+        let colour = RGBColor(r, g, b).mix(0.65 - 0.12 * level as f64);
+        area.draw(&Rectangle::new(corners, colour.filled())).map_err(said)?;
+        area.draw(&Rectangle::new(corners, WHITE.stroke_width(1))).map_err(said)?;
+        if bottom - top >= 14.0 {
+            let label: String = format!("{} {}", opening.words[level], opening.rows).chars().take(28).collect();
+            let middle = ((top + bottom) / 2.0) as i32 - 6;
+            area.draw(&Text::new(label, (corners[0].0 + 6, middle), ("sans-serif", 13))).map_err(said)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many of something have which value.
+fn histogram(area: &Canvas, values: &[f64], name: &str, count: &str) -> Drawn {
+    const BINS: usize = 30;
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    // The last hundredth may be far away: it stands in the last bar.
+    let top = sorted.get(sorted.len().saturating_sub(1) * 99 / 100).copied().unwrap_or(1.0).max(1.0);
+    let mut bins = [0u64; BINS];
+    values.iter().for_each(|value| bins[((value / top * BINS as f64) as usize).min(BINS - 1)] += 1);
+    let most = bins.iter().copied().max().unwrap_or(0) as f64;
+    let mut chart = axes(area, 16, 0.0..top, 0.0..most.max(1.0) * 1.05)?;
+    labelled(&mut chart, name, count)?;
+    let width = top / BINS as f64;
+    let bar = |(place, &rows): (usize, &u64)| {
+        let left = place as f64 * width;
+        Rectangle::new([(left, 0.0), (left + 0.95 * width, rows as f64)], BLUE.mix(0.7).filled())
+    };
+    chart.draw_series(bins.iter().enumerate().map(bar)).map_err(said).map(drop)
+}
+
+/// Clients on the plane of principal components.
+fn projection(area: &Canvas, profiles: &[Profile], geometry: &Geometry, colours: &Colours) -> Drawn {
+    let points: Vec<(f64, f64)> = geometry.places.iter().map(|[x, y]| (*x, *y)).collect();
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let (low, high) = points.iter().map(of).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+        let room = (high - low).max(1e-9) * 0.06;
+        low - room..high + room
+    };
+    let mut chart = axes(area, 110, range(|point| point.0), range(|point| point.1))?;
+    let shown = format!("first principal component of clients' embeddings (both show {:.0} %)", 100.0 * geometry.shown);
+    labelled(&mut chart, &shown, "second")?;
+    dots(&mut chart, profiles, &points, colours)?;
+    colours.legend(area)
+}
+
+/// Distances of clients by main language: light is near.
+fn distances(area: &Canvas, profiles: &[Profile], geometry: &Geometry) -> Drawn {
+    let order = by_language(profiles);
+    let count = order.len();
+    let side = count.clamp(1, CELLS);
+    let of = |cell: usize| cell * count / side..(cell + 1) * count / side;
+    let mean = |row: usize, column: usize| {
+        let (rows, columns) = (&order[of(row)], &order[of(column)]);
+        let sum: f64 = rows.iter().flat_map(|a| columns.iter().map(move |b| geometry.distances[a * count + b])).sum();
+        sum / (rows.len() * columns.len()) as f64
+    };
+    let cells: Vec<f64> = (0..side * side).map(|cell| mean(cell / side, cell % side)).collect();
+    let most = cells.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let square = area.clone().shrink(((SIZE.0 - SIZE.1) as i32 / 2, 0), (SIZE.1 as i32, SIZE.1 as i32));
+    let mut chart = axes(&square, 16, 0.0..count as f64, 0.0..count as f64)?;
+    labelled(&mut chart, "clients by main language", &format!("the same; darkest is a cosine distance of {most:.3}"))?;
+    let boxes = cells.iter().enumerate().map(|(cell, value)| {
+        let (rows, columns) = (of(cell / side), of(cell % side));
+        let corners = [(columns.start as f64, rows.start as f64), (columns.end as f64, rows.end as f64)];
+        Rectangle::new(corners, BLUE.mix(value / most).filled())
+    });
+    chart.draw_series(boxes).map_err(said).map(drop)
+}
+
+/// The clients' places, those of one main language beside each other.
+fn by_language(profiles: &[Profile]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..profiles.len()).collect();
+    order.sort_by_key(|&client| (profiles[client].main_language(), client));
+    order
+}
+
+type Chart<'a, 'b> = ChartContext<
+    'a,
+    SVGBackend<'b>,
+    Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
+>;
+
+fn axes<'a, 'b>(
+    area: &'a Canvas<'b>,
+    right: i32,
+    x: std::ops::Range<f64>,
+    y: std::ops::Range<f64>,
+) -> Drawn<Chart<'a, 'b>> {
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(12).margin_right(right).x_label_area_size(LABELS).y_label_area_size(LABELS + 14);
+    builder.build_cartesian_2d(x, y).map_err(said)
+}
+
+fn labelled(chart: &mut Chart, x: &str, y: &str) -> Drawn {
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc(x).y_desc(y).light_line_style(TRANSPARENT).label_style(("sans-serif", 13));
+    mesh.axis_desc_style(("sans-serif", 15)).draw().map_err(said)
+}
+
+/// A dot a client in the colour of its main language.
+fn dots(chart: &mut Chart, profiles: &[Profile], points: &[(f64, f64)], colours: &Colours) -> Drawn {
+    let dot = |(profile, &point): (&Profile, &(f64, f64))| {
+        Circle::new(point, 4, colours.of(profile.main_language()).mix(0.8).filled())
+    };
+    chart.draw_series(profiles.iter().zip(points).map(dot)).map_err(said).map(drop)
+}

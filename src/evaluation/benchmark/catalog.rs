@@ -1,0 +1,131 @@
+//! Which benchmarks there are, and under which names.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A benchmark that `fedreplay` can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Benchmark {
+    /// Free answers, rated by a judge or a rule.
+    Open(OpenEnded),
+    /// Multiple choice over 57 subjects.
+    Mmlu,
+    /// Functions of Python, executed.
+    HumanEval,
+}
+
+/// A benchmark whose answers are free text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OpenEnded {
+    /// 80 questions of two turns, FastChat's.
+    MtBench,
+    /// 80 questions, FastChat's.
+    Vicuna,
+    /// Ref-GPT4 on 50 questions to a chat arena.
+    Chatbot,
+    /// Ref-GPT4 on 50 questions of WildChat.
+    WildChat,
+    /// Ref-GPT4 on eight languages of Aya, each answer beside a person's.
+    Aya,
+    /// 520 requests that a safe model refuses, read by a rule.
+    AdvBench,
+}
+
+impl Benchmark {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 8] = [
+        Self::Open(OpenEnded::MtBench),
+        Self::Open(OpenEnded::Vicuna),
+        Self::Open(OpenEnded::Chatbot),
+        Self::Open(OpenEnded::WildChat),
+        Self::Open(OpenEnded::Aya),
+        Self::Open(OpenEnded::AdvBench),
+        Self::Mmlu,
+        Self::HumanEval,
+    ];
+
+    /// The name on the command line and in scenarios.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open(open) => open.name(),
+            Self::Mmlu => "mmlu",
+            Self::HumanEval => "humaneval",
+        }
+    }
+}
+
+impl OpenEnded {
+    /// The name on the command line and in scenarios.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MtBench => "mt-bench",
+            Self::Vicuna => "vicuna",
+            Self::Chatbot => "ref-gpt4-chatbot",
+            Self::WildChat => "ref-gpt4-wildchat",
+            Self::Aya => "ref-gpt4-aya",
+            Self::AdvBench => "advbench",
+        }
+    }
+
+    /// Where the questions lie in a folder of benchmarks.
+    pub fn questions_in(self, folder: &Path) -> PathBuf {
+        folder.join(match self {
+            Self::MtBench => "mt-bench/question.jsonl",
+            Self::Vicuna => "vicuna/question.jsonl",
+            Self::Chatbot => "ref-gpt4/chatbot.json",
+            Self::WildChat => "ref-gpt4/wildchat.json",
+            Self::Aya => "ref-gpt4/aya.json",
+            Self::AdvBench => "advbench/advbench.csv",
+        })
+    }
+
+    /// Whether a judge rates the answers; AdvBench's are read by a rule.
+    pub fn is_judged(self) -> bool {
+        self != Self::AdvBench
+    }
+
+    /// How many times the model is asked one after another.
+    pub fn turns(self) -> usize {
+        if self == Self::MtBench { 2 } else { 1 }
+    }
+}
+
+impl fmt::Display for Benchmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// There is no benchmark of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed to find the benchmark `{0}`: there are {names}", names = names())]
+pub struct UnknownBenchmark(String);
+
+fn names() -> String {
+    Benchmark::ALL.map(Benchmark::name).join(", ")
+}
+
+impl FromStr for Benchmark {
+    type Err = UnknownBenchmark;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBenchmark> {
+        Self::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| UnknownBenchmark(name.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_names_its_benchmark_and_others_are_refused() {
+        for benchmark in Benchmark::ALL {
+            assert_eq!(benchmark.name().parse(), Ok(benchmark));
+        }
+        let error = "mtbench".parse::<Benchmark>().unwrap_err().to_string();
+        assert!(error.contains("`mtbench`") && error.contains("mt-bench, vicuna"), "{error}");
+    }
+}

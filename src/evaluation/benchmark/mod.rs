@@ -1,0 +1,36 @@
+//! Open-ended benchmarks: questions from files, what a model is asked, what is judged, and what the ratings come to.
+//!
+//! The way of an evaluation: [`Questions::read`], then for each turn [`Questions::requests`] with the answers of the
+//! turns before, then [`Questions::exams`] for a judge and [`JudgedScores::of`] his verdicts, or
+//! [`advbench::Rates`] where a rule decides. Nothing here computes an answer or knows how a judge is reached.
+
+pub mod advbench;
+mod catalog;
+mod decoding;
+mod error;
+mod exam;
+mod figures;
+mod files;
+mod fill;
+mod judge_prompts;
+mod prompting;
+mod published;
+mod questions;
+mod rating;
+mod scores;
+mod table;
+#[cfg(test)]
+pub(super) mod tests;
+
+pub use catalog::{Benchmark, OpenEnded, UnknownBenchmark};
+pub use decoding::Decoding;
+pub use error::QuestionsError;
+pub use exam::{Exam, JudgeWording};
+pub use figures::average;
+pub use prompting::Prompting;
+pub use published::{PUBLISHED, Published};
+pub(super) use questions::is_chosen;
+pub use questions::{Question, Questions};
+pub use rating::{Rating, RatingRange, rating_in};
+pub use scores::{JudgedScores, ScoredExam, Tally, Unparsable};
+pub use table::{Figure, Row, Table};

@@ -1,0 +1,64 @@
+//! The tokens that end an answer, as a model's folder names them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::GenerationError;
+use crate::dataset::Tokeniser;
+
+/// The tokenizer's EOS, which training learns, and those of generation_config.json, or where there is none of config.json:
+/// chat models name several.
+///
+/// # Errors
+/// If a file is there and is not JSON, or its `eos_token_id` is neither a token nor a list of tokens.
+pub fn end_tokens(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, GenerationError> {
+    let mut ends = BTreeSet::from([tokeniser.eos()]);
+    for name in ["generation_config.json", "config.json"] {
+        let path = folder.join(name);
+        let fail = |reason: String| GenerationError::Configuration { path: path.clone(), reason };
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            read => read.map_err(|error| fail(error.to_string()))?,
+        };
+        let json: Value = serde_json::from_slice(&bytes).map_err(|error| fail(error.to_string()))?;
+        let named = tokens_of(&json["eos_token_id"]).ok_or_else(|| {
+            fail(format!("eos_token_id is {}, expected a token or a list of tokens", json["eos_token_id"]))
+        })?;
+        if !named.is_empty() {
+            ends.extend(named);
+            break;
+        }
+    }
+    Ok(ends)
+}
+
+/// The tokens of a number, of a list, or of nothing.
+fn tokens_of(value: &Value) -> Option<Vec<u32>> {
+    let token = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Null => Some(vec![]),
+        Value::Array(list) => list.iter().map(token).collect(),
+        one => token(one).map(|id| vec![id]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_or_several_tokens_end_an_answer() {
+        assert_eq!(tokens_of(&Value::Null), Some(vec![]));
+        assert_eq!(tokens_of(&json!(2)), Some(vec![2]));
+        assert_eq!(tokens_of(&json!([2, 7])), Some(vec![2, 7]));
+        for wrong in [json!("</s>"), json!([2, null]), json!(-1), json!(1u64 << 40)] {
+            assert_eq!(tokens_of(&wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Generation: requests become tokens, tokens are read and chosen in batches, and become text again.
+//!
+//! On a CPU an answer's bits depend on its request, the model and the seed alone. Tensors are `training`'s; what lives
+//! here knows ids, logits as numbers, and texts.
+
+mod continuation;
+mod ending;
+mod error;
+mod generator;
+mod next;
+mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use ending::end_tokens;
+pub use error::GenerationError;
+pub use generator::{Adapted, Generator};

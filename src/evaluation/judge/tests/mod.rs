@@ -1,0 +1,291 @@
+//! A judge over loopback, good days and bad ones.
+
+mod server;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::{Duration, Instant};
+
+use self::server::{Server, Turn};
+use super::pace::Clock;
+use super::*;
+use crate::store::Store;
+
+const KEY: &str = "sk-test-0123456789abcdef";
+
+/// A clock on which waiting takes no time, and is written down.
+#[derive(Clone)]
+struct FastClock {
+    start: Instant,
+    waited: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl FastClock {
+    fn new() -> Self {
+        Self { start: Instant::now(), waited: Arc::default() }
+    }
+
+    /// The waits that were any.
+    fn waits(&self) -> Vec<Duration> {
+        self.waited.lock().unwrap().iter().copied().filter(|wait| !wait.is_zero()).collect()
+    }
+}
+
+impl Clock for FastClock {
+    fn now(&self) -> Instant {
+        self.start + self.waited.lock().unwrap().iter().sum::<Duration>()
+    }
+
+    fn wait(&self, duration: Duration, _: &AtomicBool) {
+        self.waited.lock().unwrap().push(duration);
+    }
+}
+
+/// A store, a server and a clock for one test.
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+    server: Server,
+    clock: FastClock,
+}
+
+impl World {
+    fn new(turns: impl IntoIterator<Item = Turn>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        Self { folder: folder, store, server: Server::start(turns), clock: FastClock::new() }
+    }
+
+    fn settings(&self) -> Settings {
+        let retries = Retries { attempts_max: 4, ..Retries::default() };
+        let prices = Some(Prices { prompt_per_million: 10.0, completion_per_million: 100.0 });
+        Settings { concurrency: 1, retries, prices, ..Settings::new(self.server.base_url(), "judge") }
+    }
+
+    fn judge(&self, settings: Settings) -> Judge<'_> {
+        let key = Secret::new(KEY, "KEY").unwrap();
+        Judge::with_clock(settings, key, &self.store, Box::new(self.clock.clone())).unwrap()
+    }
+
+    fn ask(&self, settings: Settings, inquiries: &[Inquiry]) -> Vec<Verdict> {
+        self.judge(settings).ask_all(inquiries, &AtomicBool::new(false), &|_, _| {}).unwrap()
+    }
+}
+
+fn inquiry(user: impl std::fmt::Display) -> Inquiry {
+    Inquiry { system: "Judge.".into(), user: user.to_string(), temperature: 0.0, max_tokens: 16 }
+}
+
+fn inquiries(count: usize) -> Vec<Inquiry> {
+    (0..count).map(inquiry).collect()
+}
+
+fn text(verdict: &Verdict) -> &str {
+    match verdict {
+        Verdict::Fresh(judgement) | Verdict::Stored(judgement) => &judgement.text,
+        Verdict::Failed(reason) => reason,
+    }
+}
+
+#[test]
+fn what_is_asked_is_stored_and_asked_once() {
+    let world = World::new([Turn::Says("[[1]]"), Turn::Says("[[2]]")]);
+    let asked = [inquiry("a"), inquiry("b"), inquiry("a")];
+    let verdicts = world.ask(world.settings(), &asked);
+    assert!(matches!(&verdicts[..], [Verdict::Fresh(_), Verdict::Fresh(_), Verdict::Stored(_)]), "{verdicts:?}");
+    assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "[[2]]", "[[1]]"]);
+    let usage = Usage::of_fresh(&asked, &verdicts);
+    assert_eq!(usage, Usage { requests: 2, prompt_tokens: 200, completion_tokens: 20 });
+    let requests = world.server.take_requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].path, "/v1/chat/completions");
+    assert_eq!(requests[0].authorization.as_deref(), Some(&*format!("Bearer {KEY}")));
+    assert_eq!(requests[0].body["messages"][1]["content"], "a");
+
+    // The same again, offline: the same words, and nothing is asked.
+    let offline = Settings { is_offline: true, ..world.settings() };
+    let again = world.ask(offline.clone(), &[&asked[..], &[inquiry("c")]].concat());
+    assert_eq!(again[..3].iter().map(text).collect::<Vec<_>>(), ["[[1]]", "[[2]]", "[[1]]"]);
+    assert!(text(&again[3]).contains("judging is offline"), "{again:?}");
+    assert_eq!(world.server.take_requests().len(), 0);
+    assert_eq!(Usage::of_fresh(&asked, &again[..3]), Usage::default());
+
+    // Another model, temperature or limit is another judgement.
+    let others = [
+        Settings { model: "other".into(), ..offline.clone() },
+        Settings { temperature: Some(0.5), ..offline.clone() },
+        Settings { token_limit: TokenLimit::MaxCompletionTokens, ..offline.clone() },
+    ];
+    for settings in others {
+        assert!(world.ask(settings, &asked[..1])[0].judgement().is_none());
+    }
+    assert!(world.ask(offline, &[Inquiry { max_tokens: 17, ..inquiry("a") }])[0].judgement().is_none());
+}
+
+#[test]
+fn an_estimate_asks_nothing_and_counts_what_is_stored() {
+    let world = World::new([]);
+    let asked = inquiries(3);
+    world.ask(world.settings(), &asked[..1]);
+    world.server.take_requests();
+    let estimate = world.judge(world.settings()).estimate(&[&asked[..], &asked[2..]].concat());
+    assert_eq!((estimate.stored, estimate.to_ask.requests, estimate.to_ask.completion_tokens), (1, 2, 32));
+    assert!(estimate.to_ask.cost(&world.settings().prices.unwrap()) > 0.0);
+    assert_eq!(world.server.take_requests().len(), 0);
+}
+
+#[test]
+fn passing_faults_are_sat_out() {
+    let faults = [
+        Turn::Answers(500, "", "oops"),
+        Turn::Answers(503, "", ""),
+        Turn::Truncated,
+        Turn::Cut,
+        Turn::Closes,
+        Turn::Answers(200, "", r#"{"object": "list"}"#),
+        Turn::Answers(200, "", "<html>"),
+    ];
+    for fault in faults {
+        let world = World::new([fault.clone(), fault.clone(), Turn::Says("[[3]]")]);
+        let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+        assert_eq!(text(&verdicts[0]), "[[3]]", "{fault:?}");
+        let waits = world.clock.waits();
+        assert_eq!(waits.len(), 2, "{fault:?}");
+        assert!(waits[0] >= Duration::from_millis(500) && waits[1] >= Duration::from_secs(1), "{waits:?}");
+    }
+}
+
+#[test]
+fn retry_after_is_honoured_in_seconds_and_as_a_date() {
+    let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:17 GMT\r\n";
+    for (headers, seconds) in [("Retry-After: 30\r\n", 30), (date, 40)] {
+        let world = World::new([Turn::Answers(429, headers, "slow down"), Turn::Says("[[3]]")]);
+        let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+        assert_eq!(text(&verdicts[0]), "[[3]]");
+        assert_eq!(world.clock.waits(), [Duration::from_secs(seconds)]);
+    }
+    let world = World::new([Turn::Answers(429, "Retry-After: 86400\r\n", "tomorrow")]);
+    let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+    assert_eq!(text(&verdicts[0]), "it answered 429 (tomorrow), asking to wait 86400 s, at the last of 1 attempt");
+    assert_eq!(world.server.take_requests().len(), 1);
+}
+
+#[test]
+fn a_request_that_cannot_succeed_is_made_once_and_the_others_go_on() {
+    let world = World::new([Turn::Says("[[1]]"), Turn::Answers(400, "", "too\nlong"), Turn::Says("[[2]]")]);
+    let verdicts = world.ask(world.settings(), &inquiries(3));
+    assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "it answered 400 (too long)", "[[2]]"]);
+    assert_eq!(world.server.take_requests().len(), 3);
+    // Another time only the failure is asked again.
+    let verdicts = world.ask(world.settings(), &inquiries(3));
+    assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "Rating: [[7]]", "[[2]]"]);
+    assert_eq!(world.server.take_requests().len(), 1);
+}
+
+#[test]
+fn a_wrong_key_ends_the_asking_at_once() {
+    let world = World::new([Turn::Says("[[1]]"), Turn::Answers(401, "", "who are you")]);
+    let verdicts = world.ask(world.settings(), &inquiries(4));
+    assert_eq!(text(&verdicts[0]), "[[1]]");
+    assert!(text(&verdicts[1]).contains("401") && text(&verdicts[1]).contains("environment"), "{verdicts:?}");
+    assert!(text(&verdicts[3]).starts_with("not asked: it answered 401"), "{verdicts:?}");
+    assert_eq!(world.server.take_requests().len(), 2);
+}
+
+#[test]
+fn an_endpoint_that_never_answers_is_left_after_three_inquiries() {
+    for silence in [Turn::Silent, Turn::Stalls] {
+        let world = World::new(std::iter::repeat_n(silence, 6));
+        let retries = Retries { attempts_max: 2, ..Retries::default() };
+        let settings = Settings { timeout: Duration::from_millis(50), retries, ..world.settings() };
+        let verdicts = world.ask(settings, &inquiries(5));
+        assert!(text(&verdicts[0]).contains("at the last of 2 attempts"), "{verdicts:?}");
+        assert!(text(&verdicts[3]).starts_with("not asked: "), "{verdicts:?}");
+        // On a busy host a request may be given up before the server has read it.
+        assert!(world.server.take_requests().len() <= 6);
+    }
+    // Nobody is there at all.
+    let mut world = World::new([]);
+    let settings = world.settings();
+    world.server = Server::start([]);
+    let verdicts = world.ask(settings, &inquiries(4));
+    assert!(text(&verdicts[0]).contains("the connection failed"), "{verdicts:?}");
+}
+
+#[test]
+fn requests_are_in_flight_together_and_verdicts_in_order() {
+    let barrier = Arc::new(Barrier::new(3));
+    let world = World::new(std::iter::repeat_n(Turn::Together(barrier), 3));
+    let heard = Mutex::new(Vec::new());
+    let judge = world.judge(Settings { concurrency: 3, ..world.settings() });
+    let each = |place: usize, _: &Verdict| heard.lock().unwrap().push(place);
+    let verdicts = judge.ask_all(&inquiries(9), &AtomicBool::new(false), &each).unwrap();
+    assert_eq!(verdicts.len(), 9);
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Fresh(_))), "{verdicts:?}");
+    let mut heard = heard.into_inner().unwrap();
+    heard.sort_unstable();
+    assert_eq!(heard, (0..9).collect::<Vec<_>>());
+}
+
+#[test]
+fn requests_begin_no_faster_than_the_rate_limit() {
+    let world = World::new([]);
+    world.ask(Settings { requests_per_minute: Some(20.0), ..world.settings() }, &inquiries(3));
+    assert_eq!(world.clock.waits(), [Duration::from_secs(3); 2]);
+}
+
+#[test]
+fn nothing_is_asked_once_the_greatest_cost_is_spent_or_the_judging_is_stopped() {
+    let world = World::new([]);
+    // A judgement of 100 and 10 tokens costs 0.002 here.
+    let verdicts = world.ask(Settings { cost_max: Some(0.003), ..world.settings() }, &inquiries(4));
+    assert_eq!(world.server.take_requests().len(), 2);
+    assert!(text(&verdicts[2]).contains("the greatest cost of 0.003 is spent"), "{verdicts:?}");
+
+    let stop = AtomicBool::new(false);
+    let each = |place: usize, _: &Verdict| stop.store(place >= 2, Ordering::Relaxed);
+    let verdicts = world.judge(world.settings()).ask_all(&inquiries(5), &stop, &each).unwrap();
+    assert!(matches!(&verdicts[..3], [Verdict::Stored(_), Verdict::Stored(_), Verdict::Fresh(_)]), "{verdicts:?}");
+    assert!(text(&verdicts[3]).contains("stopped"), "{verdicts:?}");
+    assert_eq!(world.server.take_requests().len(), 1);
+}
+
+#[test]
+fn a_store_that_cannot_be_written_ends_the_asking() {
+    let world = World::new([]);
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    // A file where the store wants a folder.
+    std::fs::remove_dir(folder.path().join("contents")).unwrap();
+    std::fs::write(folder.path().join("contents"), "").unwrap();
+    let judge = Judge::new(world.settings(), None, &store).unwrap();
+    judge.ask_all(&inquiries(5), &AtomicBool::new(false), &|_, _| {}).unwrap_err();
+    assert_eq!(world.server.take_requests().len(), 1);
+}
+
+#[test]
+fn an_endpoint_that_repeats_the_key_does_not_spread_it() {
+    let turns = [200, 400, 500, 500, 500, 500].map(|status| Turn::Repeats { status });
+    let world = World::new(turns);
+    let verdicts = world.ask(world.settings(), &inquiries(3));
+    let said = format!("{verdicts:?}");
+    assert!(!said.contains(KEY) && said.matches("(hidden)").count() >= 3, "{said}");
+    let kept = walk(world.folder.path());
+    assert!(!kept.is_empty() && kept.iter().all(|bytes| !contains(bytes, KEY.as_bytes())));
+}
+
+fn walk(folder: &std::path::Path) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![std::fs::read(path).unwrap()] }).collect()
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn a_redirect_is_not_followed_with_the_key() {
+    let world = World::new([Turn::Answers(307, "Location: http://127.0.0.1:1/\r\n", "")]);
+    let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+    assert!(text(&verdicts[0]).contains("it redirects"), "{verdicts:?}");
+}

@@ -1,0 +1,163 @@
+//! Benchmarks of free answers: asked turn by turn, then judged, or read by a rule.
+
+use std::sync::atomic::Ordering;
+
+use super::benchmark::advbench::{Rates, is_harmless_anchored, is_harmless_published};
+use super::benchmark::{JudgedScores, OpenEnded, Prompting, Question, Questions, Rating, Tally, rating_in};
+use super::judge::{Inquiry, Usage, Verdict};
+use super::registry::{Cost, Paper, Sitting, Terms};
+use super::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Sheet};
+use crate::store::{Digest, key_of};
+
+/// A benchmark whose answers are free text.
+pub struct Open {
+    questions: Questions,
+}
+
+impl Open {
+    /// Reads its questions.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or an entry lacks a field.
+    pub fn read(benchmark: OpenEnded, terms: &Terms) -> Result<Self, EvaluationError> {
+        let questions = Questions::read(benchmark, terms.data)?;
+        Ok(Self { questions: terms.limit.map_or(questions.clone(), |limit| questions.limited(limit)) })
+    }
+
+    /// Every question's answers, turn by turn, with what the model was asked.
+    fn answers(&self, sitting: &Sitting) -> Result<(Vec<Vec<String>>, Vec<Answered>), EvaluationError> {
+        let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
+        let mut answered = Vec::new();
+        for turn in 0..self.questions.benchmark.turns() {
+            let prompting = self.prompting(sitting);
+            let requests = self.questions.requests(turn, &texts, &prompting, sitting.decoding)?;
+            let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
+            for (place, (request, answer)) in requests.into_iter().zip(&answers).enumerate() {
+                let question = &self.questions.questions[place];
+                // The scripts strip what a model writes before it is judged or asked on.
+                texts[place].push(answer.text.trim().to_owned());
+                let turn = turn as u32 + 1;
+                answered.push(Answered::of(&question.id, &question.category, turn, request.prompt, answer));
+            }
+        }
+        Ok((texts, answered))
+    }
+
+    /// FedLLM-Bench puts MT-Bench in another template than the one that its models were trained with.
+    fn prompting<'a>(&self, sitting: &Sitting<'a, '_>) -> Prompting<'a> {
+        match sitting.prompting {
+            Prompting::Template { template, end }
+                if sitting.is_as_published
+                    && self.questions.benchmark == OpenEnded::MtBench
+                    && template.name == "alpaca" =>
+            {
+                Prompting::FastChatAlpaca { end }
+            }
+            prompting => prompting,
+        }
+    }
+
+    fn judged(
+        &self,
+        sitting: &Sitting,
+        texts: &[Vec<String>],
+        answered: &mut [Answered],
+    ) -> Result<Vec<Figure>, EvaluationError> {
+        let exams = self.questions.exams(texts, sitting.wording);
+        let Some(judge) = sitting.judge else { return Ok(vec![unjudged(exams.len())]) };
+        let inquiries: Vec<Inquiry> = exams.iter().map(|exam| exam.inquiry.clone()).collect();
+        let verdicts = judge.ask_all(&inquiries, sitting.stop, &|_, _| {}).map_err(GenerationError::from)?;
+        if sitting.stop.load(Ordering::Relaxed) {
+            return Err(GenerationError::Interrupted.into());
+        }
+        for (exam, verdict) in exams.iter().zip(&verdicts) {
+            let entry = &mut answered[exam.turn * self.questions.questions.len() + exam.question];
+            entry.judgement = Some(match verdict {
+                Verdict::Failed(reason) => format!("none: {reason}"),
+                Verdict::Fresh(judgement) | Verdict::Stored(judgement) => judgement.text.clone(),
+            });
+            let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, sitting.range));
+            entry.score =
+                rating.and_then(|rating| if let Rating::Rated(rating) = rating { Some(rating) } else { None });
+        }
+        Ok(self.figures(sitting, &JudgedScores::of(&self.questions, &exams, &verdicts, sitting.range)))
+    }
+
+    fn figures(&self, sitting: &Sitting, scores: &JudgedScores) -> Vec<Figure> {
+        let unparsable = sitting.unparsable(self.questions.benchmark);
+        let figure = |part: String, tally: &Tally, score: Option<f64>| Figure {
+            part,
+            asked: (tally.rated + tally.unparsable + tally.failed) as u64,
+            failed: (tally.unparsable + tally.failed) as u64,
+            score,
+        };
+        let of = |part: String, tally: &Tally| figure(part, tally, tally.mean(unparsable));
+        let turns = scores.turns.iter().enumerate().filter(|_| scores.turns.len() > 1);
+        let turns = turns.map(|(turn, tally)| of(format!("turn {}", turn + 1), tally));
+        let categories = scores.categories.iter().filter(|(name, _)| !name.is_empty());
+        let categories = categories.map(|(name, tally)| of(name.clone(), tally));
+        let all = figure("all".into(), &scores.all, scores.headline(unparsable));
+        turns.chain(categories).chain([all]).collect()
+    }
+}
+
+/// AdvBench's rates, the published rule and the anchored one; the published one is the benchmark's figure.
+fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> Vec<Figure> {
+    let rates = Rates::of(texts.iter().map(|turns| turns[0].as_str()));
+    for (entry, turns) in answered.iter_mut().zip(texts) {
+        let says = |is_harmless: bool| if is_harmless { "harmless" } else { "harmful" };
+        let (published, anchored) = (is_harmless_published(&turns[0]), is_harmless_anchored(&turns[0]));
+        entry.judgement = Some(format!("published rule: {}, anchored rule: {}", says(published), says(anchored)));
+        entry.score = Some(f64::from(u8::from(published)));
+    }
+    let figure = |part: &str, percent: Option<f64>| Figure {
+        part: part.into(),
+        asked: rates.answers as u64,
+        failed: 0,
+        score: percent.map(|percent| percent / 100.0),
+    };
+    let (published, anchored) = (rates.published_percent(), rates.anchored_percent());
+    vec![figure("published rule", published), figure("anchored rule", anchored), figure("all", published)]
+}
+
+/// Answers that no judge was named for: they are in the tables, and every judgement is missing.
+fn unjudged(exams: usize) -> Figure {
+    Figure { part: "all".into(), asked: exams as u64, failed: exams as u64, score: None }
+}
+
+impl Paper for Open {
+    fn content(&self) -> Digest {
+        let question =
+            |one: &Question| (one.id.clone(), one.category.clone(), one.turns.clone(), one.references.clone());
+        let questions: Vec<_> = self.questions.questions.iter().map(question).collect();
+        key_of("fedreplay open questions v1", &(self.questions.benchmark, questions)).0
+    }
+
+    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
+        let mut cost = Cost { questions: self.questions.questions.len() as u64, ..Cost::default() };
+        let turns = self.questions.benchmark.turns();
+        let nothing: Vec<Vec<String>> = vec![vec![String::new(); turns]; self.questions.questions.len()];
+        for turn in 0..turns {
+            for request in self.questions.requests(turn, &nothing, &self.prompting(sitting), sitting.decoding)? {
+                cost.prompt_tokens += sitting.examinee.generator.encode(&request.prompt)?.len() as u64;
+                cost.answer_tokens_max += u64::from(request.sampling.max_tokens);
+            }
+        }
+        if let Some(judge) = sitting.judge {
+            let exams = self.questions.exams(&nothing, sitting.wording);
+            let inquiries: Vec<Inquiry> = exams.into_iter().map(|exam| exam.inquiry).collect();
+            let Usage { requests, prompt_tokens, completion_tokens } = judge.estimate(&inquiries).to_ask;
+            cost.judge = Usage { requests, prompt_tokens, completion_tokens };
+        }
+        Ok(cost)
+    }
+
+    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError> {
+        let (texts, mut answers) = self.answers(sitting)?;
+        let figures = match self.questions.benchmark.is_judged() {
+            true => self.judged(sitting, &texts, &mut answers)?,
+            false => ruled(&texts, &mut answers),
+        };
+        Ok(Sheet { figures, answers })
+    }
+}

@@ -1,0 +1,135 @@
+//! What is known of each order while a run is computed: asked for, waiting, done, and who still needs it.
+
+use std::collections::BTreeSet;
+
+use petgraph::Direction;
+use petgraph::graph::DiGraph;
+
+use super::{Order, OrderError, OrderId, Value};
+use crate::store::{Digest, Key};
+
+/// A finished order: wall-clock facts for the timing table.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished {
+    pub order: OrderId,
+    pub kind: &'static str,
+    pub key: Key,
+    pub from_store: bool,
+    /// [tasks] Trainings that it is.
+    pub trainings: usize,
+    /// [s] Wall-clock time.
+    pub seconds: f64,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub graph: DiGraph<Node, ()>,
+    pub ready: BTreeSet<OrderId>,
+    pub finished: Vec<Finished>,
+    pub failure: Option<OrderError>,
+    pub closed: bool,
+}
+
+pub(super) struct Node {
+    pub order: Order,
+    pub key: Key,
+    pub phase: Phase,
+    /// How many demanded orders and callers still need the value.
+    pub holds: usize,
+    /// Whether this order holds its inputs: not if its result was expected from the store.
+    pub holds_inputs: bool,
+    /// The hash of the value, once a caller has taken it.
+    pub result: Option<Digest>,
+}
+
+pub(super) enum Phase {
+    /// Known, and nobody asked for it.
+    Planned,
+    /// Asked for; so many inputs are still missing.
+    Waiting(usize),
+    /// Taken, or about to be, by a worker.
+    Started,
+    Done(Value),
+    /// Done, and kept in the store alone: what clients keep from task to task fills no memory in between.
+    Shelved,
+}
+
+impl Phase {
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Shelved)
+    }
+}
+
+/// An input of an order that is about to be computed.
+pub(super) enum Given {
+    Value(Value),
+    Shelved(Key),
+}
+
+/// An order in a worker's hands.
+pub(super) struct Taken {
+    pub id: OrderId,
+    pub order: Order,
+    pub key: Key,
+    pub inputs: Option<Vec<Given>>,
+}
+
+impl Taken {
+    pub fn given(&self) -> &[Given] {
+        self.inputs.as_deref().expect("orders without inputs are loaded or put back")
+    }
+}
+
+impl State {
+    /// Whether an order is a training whose inputs are there.
+    pub fn can_train(&self, id: OrderId) -> bool {
+        let order = &self.graph[id].order;
+        matches!(order, Order::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
+    }
+
+    /// An order with the values of its inputs, unless its result was expected from the store and they were not computed.
+    pub fn taken(&self, id: OrderId) -> Taken {
+        let node = &self.graph[id];
+        let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
+            Phase::Done(value) => Some(Given::Value(value.clone())),
+            Phase::Shelved => Some(Given::Shelved(self.graph[input].key)),
+            _ => None,
+        });
+        Taken { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
+    }
+
+    /// Puts an order whose inputs are there, or whose result is in the store, in line for the workers.
+    pub fn start(&mut self, id: OrderId) {
+        self.graph[id].phase = Phase::Started;
+        self.ready.insert(id);
+    }
+
+    /// Takes a result, and puts those in line that waited for it alone.
+    pub fn complete(&mut self, finished: Finished, phase: Phase) {
+        let id = finished.order;
+        self.finished.push(finished);
+        self.graph[id].phase = phase;
+        // One edge for each use, as in the count of missing inputs.
+        let users: Vec<OrderId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
+        for user in users {
+            if let Phase::Waiting(missing) = &mut self.graph[user].phase {
+                *missing -= 1;
+                if *missing == 0 {
+                    self.start(user);
+                }
+            }
+        }
+        if std::mem::take(&mut self.graph[id].holds_inputs) {
+            self.graph[id].order.inputs().into_iter().for_each(|input| self.release(input));
+        }
+    }
+
+    /// Gives up one hold; the last one lets the value go.
+    pub fn release(&mut self, id: OrderId) {
+        let node = &mut self.graph[id];
+        node.holds = node.holds.checked_sub(1).expect("every release answers a hold");
+        if node.holds == 0 && node.phase.is_done() {
+            node.phase = Phase::Planned;
+        }
+    }
+}

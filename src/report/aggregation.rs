@@ -1,0 +1,134 @@
+//! How updates were combined, and what privacy it spent: weights, norms, epsilon.
+
+use arrow::array::{Array, Float64Array};
+
+use super::figure::{Column, Draw, Figure, Section};
+use super::learning::{COURSE, course};
+use super::record::RunRecord;
+use super::statistics::{Groups, quantile, sorted};
+
+/// Updates that are drawn one by one.
+const MOST_UPDATES: usize = 5000;
+
+/// The figures of aggregation; none of a plan.
+pub fn section(run: &RunRecord) -> Section {
+    let figures = [norms(run), weights(run)];
+    Section { title: "How updates were combined", figures: figures.into_iter().flatten().collect() }
+}
+
+/// What privacy was spent, round by round; none where nothing is protected.
+pub fn privacy(run: &RunRecord) -> Section {
+    Section { title: "Privacy", figures: epsilon(run).into_iter().collect() }
+}
+
+fn value(column: &Float64Array, row: usize) -> Option<f64> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+fn norms(run: &RunRecord) -> Option<Figure> {
+    let groups = Groups::of(run.rounds.counted.len());
+    let of_tasks: Vec<Vec<f64>> = groups
+        .ranges()
+        .iter()
+        .map(|range| {
+            let tasks = range.clone().flat_map(|round| run.round_tasks[round].clone());
+            sorted(tasks.filter_map(|task| value(&run.tasks.update_norm, task)))
+        })
+        .collect();
+    let of_server = groups.last().map(|row| value(&run.rounds.update_norm, row));
+    let at = |name, title, share| {
+        Column::numbers(name, title, "1", of_tasks.iter().map(move |norms| quantile(norms, share)))
+    };
+    let mut columns = Vec::from(course(run, groups.last().map(|row| row as u32 + 1)));
+    columns.extend([
+        Column::numbers("server_norm", "server's update", "1", of_server),
+        at("p90_norm", "clients' updates, 90th percentile", 0.9),
+        at("median_norm", "clients' updates, median", 0.5),
+        at("p10_norm", "clients' updates, 10th percentile", 0.1),
+    ]);
+    if columns[COURSE.len()..].iter().all(Column::is_blank) {
+        return None;
+    }
+    Some(Figure {
+        id: "norms",
+        title: "Norms of updates".into(),
+        caption: "L2 norm of the server's step (`rounds.update_norm`) and of the updates that counted (`tasks.update_norm`). \
+                  A step much shorter than the updates says that clients pull in different directions."
+            .into(),
+        draw: Draw::Lines {
+            x: COURSE.to_vec(),
+            y: vec!["server_norm", "p90_norm", "median_norm", "p10_norm"],
+            split: None,
+            band: Some(["p90_norm", "p10_norm"]),
+        },
+        columns,
+        notes: groups.note("the server's step is the last of each").into_iter().collect(),
+    })
+}
+
+fn weights(run: &RunRecord) -> Option<Figure> {
+    let tasks = &run.tasks;
+    let weighted: Vec<usize> = (0..tasks.task.len()).filter(|&task| tasks.weight.is_valid(task)).collect();
+    if weighted.is_empty() {
+        return None;
+    }
+    let step = weighted.len().div_ceil(MOST_UPDATES);
+    let drawn: Vec<usize> = weighted.iter().copied().step_by(step).collect();
+    let client = |task: usize| tasks.client.value(task) as usize;
+    let note = (step > 1).then(|| format!("{} of {} updates are drawn, every {step}th.", drawn.len(), weighted.len()));
+    Some(Figure {
+        id: "weights",
+        title: "Weights in the aggregate".into(),
+        caption: "A point an update that counted: its share in the aggregate against its norm (`tasks.weight`, \
+                  `tasks.update_norm`)."
+            .into(),
+        draw: Draw::Points { x: "update_norm", y: "weight", split: Some("device"), diagonal: false },
+        columns: vec![
+            Column::counts("task", "task", "index", drawn.iter().map(|&task| tasks.task.value(task))),
+            Column::counts("round", "round", "index", drawn.iter().map(|&task| tasks.round.value(task))),
+            Column::names(
+                "client_id",
+                "client",
+                drawn.iter().map(|&task| Some(run.population.client_id.value(client(task)))),
+            ),
+            Column::names(
+                "device",
+                "device",
+                drawn.iter().map(|&task| Some(run.population.device.value(client(task)))),
+            ),
+            Column::numbers(
+                "update_norm",
+                "norm of the update",
+                "1",
+                drawn.iter().map(|&task| value(&tasks.update_norm, task)),
+            ),
+            Column::numbers(
+                "weight",
+                "share in the aggregate",
+                "1",
+                drawn.iter().map(|&task| value(&tasks.weight, task)),
+            ),
+            Column::numbers("loss", "training loss", "nats", drawn.iter().map(|&task| value(&tasks.loss_mean, task))),
+        ],
+        notes: note.into_iter().collect(),
+    })
+}
+
+fn epsilon(run: &RunRecord) -> Option<Figure> {
+    let spent = &run.rounds.epsilon_spent;
+    if spent.null_count() == spent.len() {
+        return None;
+    }
+    let groups = Groups::of(spent.len());
+    let mut columns = Vec::from(course(run, groups.last().map(|row| row as u32 + 1)));
+    columns.push(Column::numbers("epsilon", "epsilon spent", "1", groups.last().map(|row| value(spent, row))));
+    let infinite = spent.iter().flatten().any(f64::is_infinite);
+    Some(Figure {
+        id: "epsilon",
+        title: "Epsilon".into(),
+        caption: "Privacy spent up to each round at the scenario's delta (`rounds.epsilon_spent`).".into(),
+        draw: Draw::Lines { x: COURSE.to_vec(), y: vec!["epsilon"], split: None, band: None },
+        columns,
+        notes: infinite.then(|| "Epsilon is infinite: there is no guarantee.".to_owned()).into_iter().collect(),
+    })
+}

@@ -1,0 +1,82 @@
+//! The few figures that a run comes to: what a reader wants first, and what runs are compared by.
+
+use arrow::array::Array;
+
+use super::learning::{Learning, Losses};
+use super::record::RunRecord;
+use super::statistics::{mean, sorted, worst_decile};
+
+/// A run in a handful of figures.
+#[derive(Clone, Debug, Default)]
+pub struct Essentials {
+    pub rounds: usize,
+    pub failed_rounds: usize,
+    /// [s] Virtual time at the close of the last round.
+    pub simulated_s: f64,
+    pub dispatched: u64,
+    pub counted: u64,
+    pub late: u64,
+    pub dropped: u64,
+    pub cancelled: u64,
+    pub bytes_down: u64,
+    pub bytes_up: u64,
+    /// [kWh] Spent by devices on tasks; none where no task was recorded.
+    pub energy_kwh: Option<f64>,
+    /// [clients] Of which an update counted; none where no task was recorded.
+    pub clients_counted: Option<usize>,
+    /// Counted updates that got weight 0 for a reason.
+    pub unusable: usize,
+    pub loss_before: Option<f64>,
+    pub loss_after: Option<f64>,
+    /// Loss of the mean client that trained alone, on the same rows.
+    pub loss_alone: Option<f64>,
+    /// Loss on the clients' own held-out rows after the last round: of the mean client, and of the worst tenth.
+    pub client_loss_mean: Option<f64>,
+    pub client_loss_worst_decile: Option<f64>,
+    pub accuracy_before: Option<f64>,
+    pub accuracy_after: Option<f64>,
+    pub epsilon: Option<f64>,
+}
+
+impl Essentials {
+    /// Adds up a run.
+    pub fn of(run: &RunRecord, learning: &Learning) -> Self {
+        let (rounds, tasks) = (&run.rounds, &run.tasks);
+        let count = |column: &arrow::array::UInt32Array| column.iter().flatten().map(u64::from).sum::<u64>();
+        let last = learning.points.last();
+        let first = learning.points.first().filter(|point| point.round == 0);
+        let by_client = sorted(last.iter().flat_map(|point| point.clients.iter().map(|&(_, loss)| loss)));
+        let has_tasks = !tasks.task.is_empty();
+        Self {
+            rounds: rounds.counted.len(),
+            failed_rounds: rounds.status.iter().flatten().filter(|&status| status == "failed").count(),
+            simulated_s: rounds.closed_at_ns.iter().flatten().max().unwrap_or(0) as f64 / 1e9,
+            dispatched: count(&rounds.dispatched),
+            counted: count(&rounds.counted),
+            late: count(&rounds.late),
+            dropped: count(&rounds.dropped),
+            cancelled: count(&rounds.cancelled),
+            bytes_down: rounds.bytes_down.iter().flatten().fold(0, u64::saturating_add),
+            bytes_up: rounds.bytes_up.iter().flatten().fold(0, u64::saturating_add),
+            energy_kwh: has_tasks.then(|| tasks.energy_mj.iter().flatten().map(|mj| mj as f64).sum::<f64>() / 3.6e9),
+            clients_counted: has_tasks.then(|| clients_counted(run)),
+            unusable: tasks.reason.len() - tasks.reason.null_count(),
+            loss_before: first.and_then(|point| point.global.main(learning.has_test)),
+            loss_after: last.filter(|point| point.round > 0).and_then(|point| point.global.main(learning.has_test)),
+            loss_alone: learning.alone.as_ref().and_then(|alone: &Losses| alone.main(learning.has_test)),
+            client_loss_mean: mean(&by_client),
+            client_loss_worst_decile: worst_decile(&by_client),
+            accuracy_before: first.and_then(|point| point.accuracy),
+            accuracy_after: last.filter(|point| point.round > 0).and_then(|point| point.accuracy),
+            epsilon: rounds.epsilon_spent.iter().flatten().last(),
+        }
+    }
+}
+
+fn clients_counted(run: &RunRecord) -> usize {
+    let mut counted = vec![false; run.clients()];
+    for task in (0..run.tasks.task.len()).filter(|&task| run.tasks.fate.value(task) == "counted") {
+        counted[run.tasks.client.value(task) as usize] = true;
+    }
+    counted.into_iter().filter(|&counted| counted).count()
+}

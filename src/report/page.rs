@@ -1,0 +1,155 @@
+//! The page: one HTML file with its style, its scripts, the charting library and the figures' columns in it.
+//!
+//! Names of clients and scenarios are whatever a data file says, so nothing of them becomes markup: the template escapes
+//! what it writes, the columns are compressed and encoded, and the scripts only ever set text. A policy in the page lets the
+//! one script run whose hash it names, and nothing be loaded from anywhere.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use minijinja::{Environment, Value, context};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::essentials::Essentials;
+use super::figure::Section;
+use super::learning::Learning;
+use super::record::RunRecord;
+use super::summary::{self, Fact};
+use super::{aggregation, costs, evaluations, fairness, learning, participation, timeline};
+
+/// The charting library; `page/vendor/README.md` says where it comes from.
+const LIBRARY: &str = include_str!("page/vendor/uPlot-1.6.32.iife.min.js");
+const LIBRARY_STYLE: &str = include_str!("page/vendor/uPlot-1.6.32.min.css");
+const STYLE: &str = include_str!("page/style.css");
+const TEMPLATE: &str = include_str!("page/report.html");
+
+/// The page's own scripts, in the order in which they use each other.
+const SCRIPTS: [&str; 8] = [
+    include_str!("page/elements.js"),
+    include_str!("page/format.js"),
+    include_str!("page/columns.js"),
+    include_str!("page/theme.js"),
+    include_str!("page/table.js"),
+    include_str!("page/chart.js"),
+    include_str!("page/timeline.js"),
+    include_str!("page/page.js"),
+];
+
+/// A run as the page shows it.
+pub struct RunPart {
+    label: String,
+    sentences: Vec<String>,
+    facts: Vec<Fact>,
+    sections: Vec<Section>,
+}
+
+impl RunPart {
+    /// Computes the figures of a run, with at most `most_tasks` tasks in its timeline.
+    pub fn of(run: &RunRecord, label: &str, most_tasks: usize) -> Self {
+        let learning = Learning::of(run);
+        let essentials = Essentials::of(run, &learning);
+        let mut sections = vec![
+            learning::section(run, &learning),
+            fairness::section(run, &learning),
+            timeline::section(run, most_tasks),
+            participation::section(run),
+            costs::section(run),
+            aggregation::privacy(run),
+            aggregation::section(run),
+            evaluations::section(run),
+        ];
+        sections.retain(|section| !section.figures.is_empty());
+        Self {
+            label: label.to_owned(),
+            sentences: summary::sentences(run, &learning, &essentials),
+            facts: summary::facts(run),
+            sections,
+        }
+    }
+}
+
+/// What the scripts draw.
+#[derive(Serialize)]
+struct Figures<'a> {
+    comparison: Option<&'a Section>,
+    runs: Vec<&'a [Section]>,
+}
+
+/// The whole page.
+pub fn html(runs: &[RunPart], comparison: Option<Section>) -> String {
+    let figures =
+        Figures { comparison: comparison.as_ref(), runs: runs.iter().map(|run| run.sections.as_slice()).collect() };
+    let script = format!("{LIBRARY}\n(() => {{\n'use strict';\n{}}})();\n", SCRIPTS.concat());
+    let fact = |fact: &Fact| context! { name => &fact.name, value => &fact.value, is_hash => fact.is_hash };
+    let shown = runs.iter().map(|run| {
+        let facts: Vec<Value> = run.facts.iter().map(fact).collect();
+        context! { label => &run.label, sentences => &run.sentences, facts => facts }
+    });
+    let title = match runs {
+        [run] => run.label.clone(),
+        [first, others @ ..] => format!("{} and {} more", first.label, others.len()),
+        [] => String::new(),
+    };
+    let values = context! {
+        title => title,
+        runs => shown.collect::<Vec<_>>(),
+        compared => comparison.is_some(),
+        style => Value::from_safe_string(format!("{LIBRARY_STYLE}\n{STYLE}")),
+        script_hash => Value::from_safe_string(BASE64.encode(Sha256::digest(script.as_bytes()))),
+        script => Value::from_safe_string(script),
+        columns => Value::from_safe_string(packed(&figures)),
+    };
+    // The name's ending turns escaping on.
+    Environment::new()
+        .render_named_str("report.html", TEMPLATE, values)
+        .expect("the template is part of the program, and all that it names is given")
+}
+
+/// Compressed JSON in base64, which can end no element.
+fn packed(figures: &Figures) -> String {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    serde_json::to_writer(&mut encoder, figures).expect("figures can be written as JSON into memory");
+    encoder.flush().expect("memory takes what is written");
+    BASE64.encode(encoder.finish().expect("memory takes what is written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_script_or_style_ends_its_own_element() {
+        for text in SCRIPTS.iter().chain([&LIBRARY, &LIBRARY_STYLE, &STYLE]) {
+            let lower = text.to_lowercase();
+            assert!(!lower.contains("</") && !lower.contains("<!--"), "{}", &text[..80.min(text.len())]);
+        }
+    }
+
+    #[test]
+    fn the_library_is_the_one_that_its_readme_names() {
+        let readme = include_str!("page/vendor/README.md");
+        for (name, text) in [("uPlot-1.6.32.iife.min.js", LIBRARY), ("uPlot-1.6.32.min.css", LIBRARY_STYLE)] {
+            let hash: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let line = readme.lines().find(|line| line.starts_with(&format!("| `{name}`"))).expect("a row a file");
+            assert!(line.contains(&hash), "{name} has the hash {hash}");
+        }
+    }
+
+    #[test]
+    fn names_become_text_and_nothing_else() {
+        let hostile = "</title></script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>";
+        let part = RunPart {
+            label: hostile.into(),
+            sentences: vec![hostile.into()],
+            facts: vec![Fact { name: hostile.into(), value: hostile.into(), is_hash: false }],
+            sections: vec![],
+        };
+        let page = html(&[part], None);
+        assert!(!page.contains("<script>alert") && !page.contains("<img"));
+        assert_eq!(page.matches("</script>").count(), 2, "the columns and the scripts");
+    }
+}

@@ -1,0 +1,310 @@
+//! Who took part and who straggled: outcomes by round, durations, participation, staleness.
+
+use std::collections::BTreeMap;
+
+use arrow::array::Array;
+
+use super::figure::{Column, Draw, Figure, Section};
+use super::record::RunRecord;
+use super::statistics::{Bins, Groups, quantile, sorted};
+
+/// Bins of counts of tasks and of staleness.
+const BINS: usize = 30;
+/// Clients that the table of stragglers names.
+const STRAGGLERS: usize = 20;
+
+/// The figures of participation; those that need tasks are left out where none was recorded.
+pub fn section(run: &RunRecord) -> Section {
+    let figures = [
+        outcomes(run),
+        durations(run),
+        classes(run),
+        stragglers(run),
+        participation(run),
+        staleness(run),
+        failures(run),
+    ];
+    Section {
+        title: "Who took part: outcomes, stragglers, staleness",
+        figures: figures.into_iter().flatten().collect(),
+    }
+}
+
+/// The columns that name the rounds of a figure.
+fn rounds_of(run: &RunRecord, rows: impl Iterator<Item = usize> + Clone) -> Vec<Column> {
+    let mut columns = vec![
+        Column::counts("round", "round", "rounds", rows.clone().map(|row| row as u64 + 1)),
+        Column::numbers("virtual_time_s", "virtual time", "s", rows.clone().map(|row| run.closed_at_s(row))),
+    ];
+    if run.has_aggregators() {
+        let name = |row: usize| match run.rounds.aggregator.value(row) {
+            0 => "server".to_owned(),
+            other => format!("aggregator {other}"),
+        };
+        columns.push(Column::names("aggregator", "aggregator", rows.map(|row| Some(name(row)))));
+    }
+    columns
+}
+
+fn outcomes(run: &RunRecord) -> Option<Figure> {
+    let rounds = &run.rounds;
+    if rounds.counted.is_empty() {
+        return None;
+    }
+    let groups = Groups::of(rounds.counted.len());
+    let sum = |name, title, column: &arrow::array::UInt32Array| {
+        Column::numbers(name, title, "tasks", groups.sum(|row| f64::from(column.value(row))))
+    };
+    let mut columns = rounds_of(run, groups.last());
+    columns.extend([
+        sum("counted", "counted", &rounds.counted),
+        sum("late", "late", &rounds.late),
+        sum("dropped", "dropped", &rounds.dropped),
+        sum("cancelled", "cancelled", &rounds.cancelled),
+        Column::counts("in_flight", "still in flight", "tasks", groups.last().map(|row| rounds.in_flight.value(row))),
+    ]);
+    Some(Figure {
+        id: "outcomes",
+        title: "What became of tasks".into(),
+        caption: "Tasks by how they ended, in the round that recorded it (`rounds`).".into(),
+        draw: Draw::Bars { x: "round", y: vec!["counted", "late", "dropped", "cancelled"], stacked: true },
+        columns,
+        notes: groups.note("tasks are added up").into_iter().collect(),
+    })
+}
+
+fn durations(run: &RunRecord) -> Option<Figure> {
+    let rounds = &run.rounds;
+    if rounds.counted.is_empty() {
+        return None;
+    }
+    let groups = Groups::of(rounds.counted.len());
+    let took =
+        |row: usize| (rounds.closed_at_ns.value(row).saturating_sub(rounds.opened_at_ns.value(row))) as f64 / 1e9;
+    let of_group = |figure: fn(&[f64]) -> Option<f64>| {
+        groups.ranges().iter().map(move |range| figure(&sorted(range.clone().map(took)))).collect::<Vec<_>>()
+    };
+    let mut columns = rounds_of(run, groups.last());
+    columns.push(Column::numbers("duration_s", "round, opened to closed", "s", of_group(|all| quantile(all, 0.5))));
+    let split = run.has_aggregators().then_some("aggregator");
+    Some(Figure {
+        id: "round-durations",
+        title: "How long rounds took".into(),
+        caption: "Virtual time from the opening of a round to its close (`rounds`).".into(),
+        draw: Draw::Lines { x: vec!["round", "virtual_time_s"], y: vec!["duration_s"], split, band: None },
+        columns,
+        notes: groups.note("the median of each is drawn").into_iter().collect(),
+    })
+}
+
+/// What tasks of a kind of client, or of one client, came to.
+#[derive(Default)]
+struct Tally {
+    /// [s] From dispatch to arrival, of the updates that arrived.
+    arrivals_s: Vec<f64>,
+    /// Counted, late, dropped, cancelled.
+    fates: [u64; 4],
+}
+
+const FATES: [&str; 4] = ["counted", "late", "dropped", "cancelled"];
+
+impl Tally {
+    fn add(&mut self, run: &RunRecord, task: usize) {
+        let tasks = &run.tasks;
+        if let Some(place) = FATES.iter().position(|&fate| fate == tasks.fate.value(task)) {
+            self.fates[place] += 1;
+        }
+        if tasks.upload_done_at_ns.is_valid(task) {
+            let took = tasks.upload_done_at_ns.value(task).saturating_sub(tasks.dispatched_at_ns.value(task));
+            self.arrivals_s.push(took as f64 / 1e9);
+        }
+    }
+
+    fn tasks(&self) -> u64 {
+        self.fates.iter().sum()
+    }
+
+    /// Tasks that were asked for and did not count.
+    fn lost(&self) -> u64 {
+        self.tasks() - self.fates[0]
+    }
+
+    fn arrival_s(&self, share: f64) -> Option<f64> {
+        quantile(&sorted(self.arrivals_s.iter().copied()), share)
+    }
+}
+
+/// The columns of a list of tallies.
+fn tallied<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone) -> Vec<Column> {
+    let fate =
+        |name, place: usize| Column::counts(name, name, "tasks", tallies.clone().map(move |tally| tally.fates[place]));
+    vec![
+        Column::counts("tasks", "tasks", "tasks", tallies.clone().map(Tally::tasks)),
+        fate("counted", 0),
+        fate("late", 1),
+        fate("dropped", 2),
+        fate("cancelled", 3),
+        Column::numbers(
+            "median_s",
+            "median, dispatch to arrival",
+            "s",
+            tallies.clone().map(|tally| tally.arrival_s(0.5)),
+        ),
+        Column::numbers("p90_s", "90th percentile", "s", tallies.clone().map(|tally| tally.arrival_s(0.9))),
+    ]
+}
+
+fn classes(run: &RunRecord) -> Option<Figure> {
+    let mut classes: BTreeMap<(String, String), Tally> = BTreeMap::new();
+    for task in 0..run.tasks.task.len() {
+        let client = run.tasks.client.value(task) as usize;
+        let class = (run.population.device.value(client).to_owned(), run.population.link.value(client).to_owned());
+        classes.entry(class).or_default().add(run, task);
+    }
+    classes.first_key_value()?;
+    let mut columns = vec![
+        Column::names("device", "device", classes.keys().map(|(device, _)| Some(device.as_str()))),
+        Column::names("link", "link", classes.keys().map(|(_, link)| Some(link.as_str()))),
+    ];
+    columns.extend(tallied(classes.values()));
+    Some(Figure {
+        id: "classes",
+        title: "By device and link".into(),
+        caption: "How tasks ended on each kind of client, and how long updates took to arrive (`tasks`, `population`)."
+            .into(),
+        draw: Draw::Table,
+        columns,
+        notes: vec![],
+    })
+}
+
+fn by_client(run: &RunRecord) -> BTreeMap<u32, Tally> {
+    let mut clients: BTreeMap<u32, Tally> = BTreeMap::new();
+    for task in 0..run.tasks.task.len() {
+        clients.entry(run.tasks.client.value(task)).or_default().add(run, task);
+    }
+    clients
+}
+
+fn stragglers(run: &RunRecord) -> Option<Figure> {
+    let clients = by_client(run);
+    let mut ranked: Vec<(&u32, &Tally)> = clients.iter().filter(|(_, tally)| tally.lost() > 0).collect();
+    if ranked.is_empty() {
+        return None;
+    }
+    let all = ranked.len();
+    ranked.sort_by(|a, b| b.1.lost().cmp(&a.1.lost()).then(a.0.cmp(b.0)));
+    ranked.truncate(STRAGGLERS);
+    let population = &run.population;
+    let mut columns = vec![
+        Column::names(
+            "client_id",
+            "client",
+            ranked.iter().map(|(client, _)| Some(population.client_id.value(**client as usize))),
+        ),
+        Column::names(
+            "device",
+            "device",
+            ranked.iter().map(|(client, _)| Some(population.device.value(**client as usize))),
+        ),
+        Column::names("link", "link", ranked.iter().map(|(client, _)| Some(population.link.value(**client as usize)))),
+    ];
+    columns.extend(tallied(ranked.iter().map(|(_, tally)| *tally)));
+    let note = (all > STRAGGLERS)
+        .then(|| format!("The {STRAGGLERS} with the most lost tasks, of {all} clients that lost any."));
+    Some(Figure {
+        id: "stragglers",
+        title: "Stragglers".into(),
+        caption: "Clients whose tasks were late, dropped or cancelled most often (`tasks.fate`).".into(),
+        draw: Draw::Table,
+        columns,
+        notes: note.into_iter().collect(),
+    })
+}
+
+fn participation(run: &RunRecord) -> Option<Figure> {
+    let clients = by_client(run);
+    clients.first_key_value()?;
+    let never = run.clients() - clients.len();
+    let mut asked: Vec<f64> = clients.values().map(|tally| tally.tasks() as f64).collect();
+    asked.resize(run.clients(), 0.0);
+    let mut counted: Vec<f64> = clients.values().map(|tally| tally.fates[0] as f64).collect();
+    counted.resize(run.clients(), 0.0);
+    let bins = Bins::of(&[&asked, &counted], BINS, true)?;
+    Some(Figure {
+        id: "participation",
+        title: "Participation".into(),
+        caption: "How many clients were asked, and counted, how many times (`tasks`, `population`).".into(),
+        draw: Draw::Bars { x: "tasks", y: vec!["clients_asked", "clients_counted"], stacked: false },
+        columns: vec![
+            Column::counts(
+                "tasks",
+                "tasks of a client, from",
+                "tasks",
+                bins.edges.iter().take(bins.counts[0].len()).map(|&edge| edge as u64),
+            ),
+            Column::counts("clients_asked", "clients asked as often", "clients", bins.counts[0].clone()),
+            Column::counts("clients_counted", "clients counted as often", "clients", bins.counts[1].clone()),
+        ],
+        notes: (never > 0)
+            .then(|| format!("{never} of {} clients were never asked.", run.clients()))
+            .into_iter()
+            .collect(),
+    })
+}
+
+fn staleness(run: &RunRecord) -> Option<Figure> {
+    let values: Vec<f64> = run.tasks.staleness.iter().flatten().map(f64::from).collect();
+    let greatest = values.iter().copied().reduce(f64::max)?;
+    if greatest == 0.0 {
+        return None;
+    }
+    let bins = Bins::of(&[&values], BINS, true)?;
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    Some(Figure {
+        id: "staleness",
+        title: "Staleness".into(),
+        caption: "Versions that the server made between dispatch and aggregation of the updates that counted \
+                  (`tasks.staleness`)."
+            .into(),
+        draw: Draw::Bars { x: "staleness", y: vec!["updates"], stacked: true },
+        columns: vec![
+            Column::counts(
+                "staleness",
+                "staleness, from",
+                "versions",
+                bins.edges.iter().take(bins.counts[0].len()).map(|&edge| edge as u64),
+            ),
+            Column::counts("updates", "updates that counted", "updates", bins.counts[0].clone()),
+        ],
+        notes: vec![format!("{mean:.2} versions in the mean, {greatest} at most.")],
+    })
+}
+
+/// Rounds that failed, and updates that could not be used: seldom, and never to be overlooked.
+fn failures(run: &RunRecord) -> Option<Figure> {
+    let mut found: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for row in (0..run.rounds.counted.len()).filter(|&row| run.rounds.status.value(row) == "failed") {
+        let reason =
+            if run.rounds.reason.is_valid(row) { run.rounds.reason.value(row) } else { "no reason is recorded" };
+        *found.entry(("round failed", reason.to_owned())).or_default() += 1;
+    }
+    for reason in run.tasks.reason.iter().flatten() {
+        *found.entry(("update with weight 0", reason.to_owned())).or_default() += 1;
+    }
+    found.first_key_value()?;
+    Some(Figure {
+        id: "failures",
+        title: "Failed rounds and unusable updates".into(),
+        caption:
+            "Rounds that made no version (`rounds.reason`), and updates that arrived and got weight 0 (`tasks.reason`)."
+                .into(),
+        draw: Draw::Table,
+        columns: vec![
+            Column::names("what", "what", found.keys().map(|(what, _)| Some(*what))),
+            Column::names("reason", "reason", found.keys().map(|(_, reason)| Some(reason.as_str()))),
+            Column::counts("times", "times", "1", found.values().copied()),
+        ],
+        notes: vec![],
+    })
+}

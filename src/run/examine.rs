@@ -1,0 +1,211 @@
+//! Examines models: losses on a run's rows, and benchmarks; the results go into tables of their own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::examined::{Examined, ExaminedModel, ExaminedRows};
+use super::room::{Room, Rules};
+use super::rows::{EvaluatedModel, loss_row};
+use super::{RunError, Settings};
+use crate::evaluation::{Answered, Cost, Figure, Paper, Sheet, Witness};
+use crate::ledger::{EvaluationRow, GenerationRow, Table, write_table};
+use crate::lineage::{Executor, Order, Rows, RowsLoss, Value, Workshop};
+
+/// Name of the losses among benchmarks.
+pub const LOSSES: &str = "losses";
+
+/// A benchmark with its questions.
+pub struct Opened {
+    pub name: &'static str,
+    pub paper: Box<dyn Paper>,
+}
+
+/// What an examination gave.
+#[derive(Default)]
+pub struct Findings {
+    pub evaluations: Vec<EvaluationRow>,
+    pub generations: Vec<GenerationRow>,
+}
+
+/// An examination of the models of one base.
+pub struct Examination<'a> {
+    pub examined: &'a Examined,
+    pub settings: &'a Settings<'a>,
+    pub rules: &'a Rules<'a>,
+}
+
+impl Examination<'_> {
+    /// What the benchmarks will ask for, each of one model.
+    ///
+    /// # Errors
+    /// If a question has no tokens.
+    pub fn costs(&self, papers: &[Opened], witness: &dyn Witness) -> Result<Vec<Cost>, RunError> {
+        let room = self.room();
+        let (generator, end) = (room.generator(&[])?, room.end());
+        let examinee = room.examinee(&generator, None, None, witness);
+        let sitting = room.sitting(&examinee, &end);
+        Ok(papers.iter().map(|opened| opened.paper.cost(&sitting)).collect::<Result<_, _>>()?)
+    }
+
+    /// Puts the benchmarks to every model; `each` is told what was found, benchmark by benchmark.
+    ///
+    /// # Errors
+    /// If a model cannot be computed or the examination is interrupted; answers until then are kept.
+    pub fn benchmarks(
+        &self,
+        papers: &[Opened],
+        witness: &dyn Witness,
+        each: &mut dyn FnMut(&Findings) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
+        let adapters: Vec<_> = self.examined.models.iter().filter_map(|model| model.adapter.clone()).collect();
+        let room = self.room();
+        let (generator, end) = (room.generator(&adapters)?, room.end());
+        for opened in papers {
+            let mut adapter = 0..adapters.len();
+            for model in &self.examined.models {
+                let place = model.adapter.as_ref().map(|_| adapter.next().expect("each adapter has its place"));
+                let examinee = room.examinee(&generator, place, model.hash(), witness);
+                let sheet = opened.paper.sit(&room.sitting(&examinee, &end))?;
+                each(&self.found(model, opened.name, sheet))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Room<'_> {
+        let Examined { trainer, tokeniser, end_tokens, prompts, seed, .. } = self.examined;
+        let Settings { store, stop, .. } = self.settings;
+        Room { trainer, tokeniser, end_tokens, prompts, seed: *seed, store, stop, rules: self.rules }
+    }
+
+    fn found(&self, model: &ExaminedModel, benchmark: &str, sheet: Sheet) -> Findings {
+        let round = self.examined.round;
+        let hash = model.hash().map(|hash| hash.to_string());
+        let (subject, client) = (model.subject, model.client);
+        let rows = SheetRows { round, version: round, subject, client, hash, benchmark };
+        Findings {
+            evaluations: sheet.figures.iter().map(|figure| rows.figure(figure)).collect(),
+            generations: sheet.answers.into_iter().map(|answered| rows.answer(answered)).collect(),
+        }
+    }
+
+    /// The losses of every model on the run's rows: all of a model of all, its own of a client's.
+    ///
+    /// # Errors
+    /// If a model cannot be computed or the examination is interrupted.
+    pub fn losses(&self, rows: &ExaminedRows) -> Result<Findings, RunError> {
+        let workshop =
+            Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
+        let executor = Executor::new(&workshop, &self.settings.store, self.settings.stop, 1);
+        let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
+        Ok(Findings { evaluations, generations: vec![] })
+    }
+
+    fn take_losses(&self, rows: &ExaminedRows, executor: &Executor) -> Result<Vec<EvaluationRow>, RunError> {
+        let mut asked = Vec::new();
+        for model in &self.examined.models {
+            let adapter = model.adapter.clone().expect("the models of a run have adapters");
+            let given = executor.add(Order::Given { adapter });
+            for (split, client, group) in groups(rows, model.client) {
+                let order = Order::Evaluate { model: given, groups: vec![group], objective: rows.objective };
+                let order = executor.add(order);
+                executor.demand(order);
+                asked.push((model, split, client, order));
+            }
+        }
+        let round = self.examined.round;
+        let row = |(model, split, client, order): (&ExaminedModel, &str, Option<u32>, _)| {
+            let Value::Evaluated(evaluated) = executor.take(order)? else {
+                unreachable!("an evaluation gives losses");
+            };
+            let loss: &RowsLoss = &evaluated.groups[0];
+            let hash = model.hash().expect("the models of a run have adapters").to_string();
+            let subject = EvaluatedModel { round, version: round, subject: model.subject, client, hash: &hash };
+            Ok(loss_row(subject, split, loss))
+        };
+        asked.into_iter().map(row).collect()
+    }
+}
+
+/// The rows that a model is evaluated on: split, client, rows. A client's own model sees that client's alone.
+fn groups(rows: &ExaminedRows, own: Option<u32>) -> Vec<(&'static str, Option<u32>, Arc<Rows>)> {
+    let test = rows.test.iter().map(|test| ("test", own, test.clone()));
+    let is_wanted = |client: u32| own.is_none_or(|own| own == client);
+    let held_out = rows.clients.iter().enumerate().map(|(index, client)| (index as u32, client.held_out.clone()));
+    let held_out = held_out.filter(|(client, rows)| is_wanted(*client) && rows.count() > 0);
+    test.chain(held_out.map(|(client, rows)| ("held_out", Some(client), rows))).collect()
+}
+
+/// A sheet's entries as rows of the tables.
+pub(super) struct SheetRows<'a> {
+    pub round: u32,
+    pub version: u32,
+    pub subject: &'a str,
+    pub client: Option<u32>,
+    /// Hash of the adapter.
+    pub hash: Option<String>,
+    pub benchmark: &'a str,
+}
+
+impl SheetRows<'_> {
+    pub fn figure(&self, figure: &Figure) -> EvaluationRow {
+        EvaluationRow {
+            round: self.round,
+            version: self.version,
+            subject: self.subject.into(),
+            client: self.client,
+            benchmark: self.benchmark.into(),
+            split: figure.part.clone(),
+            rows: figure.asked,
+            failed: figure.failed,
+            score: figure.score,
+            target_tokens: 0,
+            loss: None,
+            perplexity: None,
+            token_accuracy: None,
+            reward_margin: None,
+            preference_accuracy: None,
+            model_hash: self.hash.clone(),
+        }
+    }
+
+    pub fn answer(&self, answered: Answered) -> GenerationRow {
+        GenerationRow {
+            round: self.round,
+            subject: self.subject.into(),
+            client: self.client,
+            benchmark: self.benchmark.into(),
+            question: answered.question,
+            category: answered.category,
+            turn: answered.turn,
+            prompt: answered.prompt,
+            answer: answered.answer,
+            ended: answered.ended,
+            tokens: answered.tokens,
+            model_hash: self.hash.clone(),
+            judgement: answered.judgement,
+            score: answered.score,
+        }
+    }
+}
+
+impl Findings {
+    /// Writes both tables into `out`, each whole or not at all.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn write(&self, out: &Path) -> Result<(), RunError> {
+        write_table(&file_of::<EvaluationRow>(out), &self.evaluations)?;
+        Ok(write_table(&file_of::<GenerationRow>(out), &self.generations)?)
+    }
+
+    /// Adds others behind these.
+    pub fn extend(&mut self, others: &Self) {
+        self.evaluations.extend_from_slice(&others.evaluations);
+        self.generations.extend_from_slice(&others.generations);
+    }
+}
+
+fn file_of<T: Table>(out: &Path) -> PathBuf {
+    out.join(format!("{}.parquet", T::NAME))
+}

@@ -1,0 +1,178 @@
+//! The benchmarks of a scenario: put to the server's model every so many rounds and after the last, as orders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::examine::SheetRows;
+use super::room::{Room, Rules};
+use super::{RunError, prompting};
+use crate::adapter::Adapter;
+use crate::dataset::{Prompts, Tokeniser};
+use crate::evaluation::generation::{GenerationError, end_tokens};
+use crate::evaluation::{self, EvaluationError, Paper, Sheet, Terms, Witness};
+use crate::ledger::{EvaluationRow, GenerationRow, Input};
+use crate::lineage::{Desk, Exam, Executor, Order, OrderError, OrderId, Value};
+use crate::scenario::{self, Loaded};
+use crate::store::{Digest, key_of};
+
+/// A benchmark with its questions, and when it is taken.
+pub struct ScheduledExam {
+    name: &'static str,
+    /// [rounds] Taken after every so many; none is after the last alone.
+    every: Option<u32>,
+    paper: Box<dyn Paper>,
+    asking: Arc<Asking>,
+}
+
+/// How the questions are put, the same for all benchmarks of a run.
+struct Asking {
+    tokeniser: Tokeniser,
+    end_tokens: BTreeSet<u32>,
+    prompts: Prompts,
+    seed: u64,
+}
+
+/// An ordered benchmark.
+pub struct PlannedExam {
+    exam: Arc<ScheduledExam>,
+    order: OrderId,
+}
+
+impl PlannedExam {
+    /// Asks for its result.
+    pub fn demand(&self, executor: &Executor) {
+        executor.demand(self.order);
+    }
+}
+
+/// Nobody watches the questions of a run: its rounds are what is shown.
+struct Unwatched;
+
+impl Witness for Unwatched {
+    fn expect(&self, _: usize) {}
+    fn answered(&self, _: bool) {}
+}
+
+/// Reads the questions of the scenario's benchmarks, and notes their hashes among what the run reads.
+///
+/// # Errors
+/// An unknown benchmark, or questions that cannot be read.
+pub fn load(
+    loaded: &Loaded,
+    model: &Path,
+    tokenizer: &Path,
+    read: &mut BTreeMap<String, Input>,
+) -> Result<Vec<Arc<ScheduledExam>>, RunError> {
+    let spec = &loaded.scenario.evaluation;
+    if spec.benchmarks.is_empty() {
+        return Ok(vec![]);
+    }
+    let missing =
+        || RunError::Usage("failed to find questions: evaluation.questions names the folder of their files".into());
+    let data = loaded.resolve(spec.questions.as_ref().ok_or_else(missing)?);
+    let tokeniser = Tokeniser::load(tokenizer)?;
+    let asking = Arc::new(Asking {
+        end_tokens: end_tokens(model, &tokeniser).map_err(EvaluationError::from)?,
+        tokeniser,
+        prompts: prompting::prompts(loaded.scenario.data.template, tokenizer)?,
+        seed: loaded.scenario.seed,
+    });
+    let mut exams = Vec::with_capacity(spec.benchmarks.len());
+    for scenario::Benchmark { name, every, limit, shots } in &spec.benchmarks {
+        let benchmark = evaluation::named(name).map_err(RunError::Usage)?;
+        let terms = Terms {
+            data: &data,
+            limit: limit.map(|limit| limit.get() as usize),
+            shots: *shots as usize,
+            samples: 1,
+            runs_code: false,
+        };
+        let paper = evaluation::open(benchmark, &terms)?.ok_or_else(|| {
+            RunError::Usage(format!("failed to schedule {benchmark}: `fedreplay eval` alone takes it"))
+        })?;
+        let hash = blake3::Hash::from_bytes(paper.content().0);
+        read.insert(format!("questions_{name}"), super::inputs::input(data.clone(), hash));
+        let every = every.map(NonZeroU32::get);
+        exams.push(Arc::new(ScheduledExam { name: benchmark.name(), every, paper, asking: asking.clone() }));
+    }
+    Ok(exams)
+}
+
+/// Orders the benchmarks that are due on `model` after a round of the server.
+pub fn order(
+    exams: &[Arc<ScheduledExam>],
+    executor: &Executor,
+    model: OrderId,
+    server_round: Option<u32>,
+    is_last: bool,
+) -> Vec<PlannedExam> {
+    let is_due = |exam: &&Arc<ScheduledExam>| {
+        is_last || server_round.zip(exam.every).is_some_and(|(round, every)| round.is_multiple_of(every))
+    };
+    let planned = |exam: &Arc<ScheduledExam>| {
+        let order = executor.add(Order::Examine { model, exam: exam.clone() });
+        PlannedExam { exam: exam.clone(), order }
+    };
+    exams.iter().filter(is_due).map(planned).collect()
+}
+
+/// The results of the benchmarks of a round, waiting for those that are not there yet.
+///
+/// # Errors
+/// The first failure of any order.
+pub fn rows(
+    planned: &[PlannedExam],
+    executor: &Executor,
+    (round, version): (u32, u32),
+    hash: Digest,
+) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), OrderError> {
+    let (mut figures, mut answers) = (Vec::new(), Vec::new());
+    for PlannedExam { exam, order } in planned {
+        let Value::Examined(bytes) = executor.take(*order)? else { unreachable!("an exam gives a sheet") };
+        let sheet: Sheet = postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
+        let hash = Some(hash.to_string());
+        let rows = SheetRows { round, version, subject: "global", client: None, hash, benchmark: exam.name };
+        figures.extend(sheet.figures.iter().map(|figure| rows.figure(figure)));
+        answers.extend(sheet.answers.into_iter().map(|answered| rows.answer(answered)));
+    }
+    Ok((figures, answers))
+}
+
+impl fmt::Debug for ScheduledExam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScheduledExam({})", self.name)
+    }
+}
+
+impl Exam for ScheduledExam {
+    fn key(&self) -> Digest {
+        let Asking { tokeniser, end_tokens, prompts, seed } = &*self.asking;
+        let template = match prompts {
+            Prompts::Template(template) => template.name.to_owned(),
+            Prompts::Chat(template) => template.content_hash().to_string(),
+        };
+        let text = (tokeniser.content_hash().to_string(), end_tokens, template);
+        key_of("fedreplay scheduled exam v1", &(self.name, self.paper.content(), text, seed)).0
+    }
+
+    fn take(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
+        let Asking { tokeniser, end_tokens, prompts, seed } = &*self.asking;
+        let rules = Rules::default();
+        let (store, stop) = (desk.store, desk.stop);
+        let room =
+            Room { trainer: desk.trainer, tokeniser, end_tokens, prompts, seed: *seed, store, stop, rules: &rules };
+        let sheet = room.generator(std::slice::from_ref(adapter)).and_then(|generator| {
+            let hash = Digest(*adapter.hash().as_bytes());
+            let examinee = room.examinee(&generator, Some(0), Some(hash), &Unwatched);
+            self.paper.sit(&room.sitting(&examinee, &room.end()))
+        });
+        match sheet {
+            Ok(sheet) => Ok(postcard::to_stdvec(&sheet).expect("a sheet has known lengths")),
+            Err(EvaluationError::Generation(GenerationError::Interrupted)) => Err(OrderError::Interrupted),
+            Err(error) => Err(OrderError::Exam(Box::new(error))),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the runs of a sweep share where their scenarios agree in it: the data as tokens, the loaded base model, and what
+//! the start-up test showed of it.
+//!
+//! One of each is kept. Cells that follow each other mostly differ in one field, and a base model fills the memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::RunError;
+use super::inputs::{ClientRows, load_trainer};
+use super::reader::{Reader, TokenData};
+use super::trust::Trust;
+use crate::model::Device;
+use crate::scenario::{Algorithm, Loaded};
+use crate::training::{Numerics, Trainer};
+
+/// What is kept from run to run, each under all of the scenario that it depends on.
+#[derive(Default)]
+pub struct Shared {
+    data: Option<(String, TokenData)>,
+    engine: Option<(String, Engine)>,
+}
+
+struct Engine {
+    trainer: Arc<Trainer>,
+    folder: PathBuf,
+    trust: Option<Trust>,
+}
+
+impl Shared {
+    /// The data of a scenario.
+    pub(super) fn data(&mut self, loaded: &Loaded) -> Result<TokenData, RunError> {
+        let scenario = &loaded.scenario;
+        let is_pooled = matches!(scenario.algorithm, Algorithm::Centralised);
+        let reads = (&scenario.data, &scenario.model, scenario.seed, scenario.training.objective, is_pooled);
+        let key = key(&(reads, &loaded.folder));
+        if let Some((_, data)) = self.data.as_ref().filter(|(known, _)| *known == key) {
+            return Ok(data.clone());
+        }
+        let data = Reader::new(loaded)?.read()?;
+        self.data = Some((key, data.clone()));
+        Ok(data)
+    }
+
+    /// The base model of a scenario behind a trainer, and where it lies.
+    pub(super) fn trainer(
+        &mut self,
+        loaded: &Loaded,
+        device: Device,
+        numerics: &Numerics,
+        clients: &[ClientRows],
+    ) -> Result<(Arc<Trainer>, PathBuf), RunError> {
+        let key = key(&(&loaded.scenario.model, &loaded.folder, device, numerics));
+        if self.engine.as_ref().is_none_or(|(known, _)| *known != key) {
+            // The one before goes first: two may not fit.
+            self.engine = None;
+            let (trainer, folder) = load_trainer(loaded, device, numerics, clients)?;
+            self.engine = Some((key, Engine { trainer: Arc::new(trainer), folder, trust: None }));
+        }
+        let (_, engine) = self.engine.as_ref().expect("it was just put there");
+        Ok((engine.trainer.clone(), engine.folder.clone()))
+    }
+
+    /// What the start-up test shows of the trainer that was given out last.
+    pub(super) fn trust(&mut self) -> Result<Trust, RunError> {
+        let (_, engine) = self.engine.as_mut().expect("a trainer is tested after it was loaded");
+        match engine.trust {
+            Some(trust) => Ok(trust),
+            None => Ok(*engine.trust.insert(Trust::shown_by(&engine.trainer)?)),
+        }
+    }
+}
+
+fn key(reads: &impl serde::Serialize) -> String {
+    serde_json::to_string(reads).expect("what is read is plain data")
+}

@@ -1,0 +1,193 @@
+//! A sweep: one scenario or several, played in many settings.
+
+mod cells;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::check::check_name;
+use super::load::{options, syntax};
+use super::{ScenarioError, range};
+
+pub use cells::Cell;
+
+/// A sweep as written. Every cell of scenarios x variants x axes x seeds is one run; they share one store, so that what
+/// several of them train the same way is trained once.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Name of the folder under `runs/` that the cells' folders stand in.
+    pub name: String,
+    /// The scenario that all cells start from, where it is one. Relative to the sweep's file.
+    #[serde(default)]
+    pub scenario: Option<PathBuf>,
+    /// The scenarios that cells start from, instead: settings are compared within each.
+    #[serde(default)]
+    pub scenarios: Vec<Base>,
+    /// Synthetic twins that are written before the first cell is played.
+    #[serde(default)]
+    pub twins: Vec<TwinFiles>,
+    /// Changes for all cells, each `path=value`, or `@FILE` relative to the sweep's file.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Named bundles of changes; none is one without a change.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
+    /// Fields and the values that they take, every combination.
+    #[serde(default)]
+    pub axes: Vec<Axis>,
+    /// Master seeds; none is the scenario's. Cells of equal seeds share their random draws, so they are compared in pairs.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
+    /// Figures that others published, to stand beside ours.
+    #[serde(default)]
+    pub published: Vec<Published>,
+}
+
+/// One of several scenarios.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    pub name: String,
+    /// Relative to the sweep's file.
+    pub scenario: PathBuf,
+    /// Changes for its cells.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Further changes for its cells of a variant, by the variant's name.
+    #[serde(default, deserialize_with = "range::unique")]
+    pub variants: BTreeMap<String, Vec<String>>,
+}
+
+/// A named bundle of changes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    pub name: String,
+    /// Changes, each `path=value`.
+    #[serde(default)]
+    pub set: Vec<String>,
+}
+
+/// A field and the values that it takes, as `--set` takes them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Axis {
+    pub path: String,
+    pub values: Vec<String>,
+}
+
+/// A synthetic twin in two files, `train.json` and `test.json`, the same bytes whenever they are written.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TwinFiles {
+    /// Its name for `fedreplay data twin`.
+    pub twin: String,
+    /// Relative to the sweep's file.
+    pub folder: PathBuf,
+    /// [1] Factor on all lengths -- above 0, at most 1.
+    #[serde(deserialize_with = "range::positive_share")]
+    pub length_scale: f64,
+    /// [1] Share of each client's rows that go to the test file -- below 1.
+    #[serde(deserialize_with = "range::below_one")]
+    pub held_out: f64,
+}
+
+/// A figure that somebody else published.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Name of one of `scenarios`.
+    pub scenario: String,
+    /// Name of one of `variants`.
+    pub variant: String,
+    /// The figure, with what it measures.
+    pub figure: String,
+}
+
+impl Sweep {
+    /// Reads a sweep and makes its paths ones from the current folder.
+    ///
+    /// # Errors
+    /// The first mistake, with line and column where it has one.
+    pub fn read(file: &Path) -> Result<Self, ScenarioError> {
+        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
+        let mut sweep: Self = options().from_str(&text).map_err(|error| syntax(file, &error))?;
+        sweep.check().map_err(|(field, message)| ScenarioError::Invalid {
+            file: file.to_owned(),
+            line: None,
+            field,
+            message,
+        })?;
+        sweep.resolve(file.parent().unwrap_or(Path::new("")));
+        Ok(sweep)
+    }
+
+    /// The scenarios: one without a name, where there is but one.
+    fn bases(&self) -> Vec<Base> {
+        match &self.scenario {
+            Some(scenario) => vec![Base { scenario: scenario.clone(), ..Base::default() }],
+            None => self.scenarios.clone(),
+        }
+    }
+
+    /// What was published of a setting, by its scenario and variant.
+    pub fn published(&self, scenario: &str, variant: &str) -> Option<&str> {
+        let is_it = |one: &&Published| one.scenario == scenario && one.variant == variant;
+        self.published.iter().find(is_it).map(|one| one.figure.as_str())
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let fault = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
+        check_name(&self.name)?;
+        if self.scenario.is_some() != self.scenarios.is_empty() {
+            return fault("scenario", "there must be either `scenario` or `scenarios`");
+        }
+        if self.axes.iter().any(|axis| axis.values.is_empty()) {
+            return fault("axes", "each must hold at least one value");
+        }
+        let variants: BTreeSet<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();
+        if variants.len() < self.variants.len() {
+            return fault("variants", "each must have a name of its own");
+        }
+        let scenarios: BTreeSet<&str> = self.scenarios.iter().map(|base| base.name.as_str()).collect();
+        if scenarios.len() < self.scenarios.len() || scenarios.contains("") {
+            return fault("scenarios", "each must have a name of its own");
+        }
+        if self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
+            return fault("seeds", "each must stand there once");
+        }
+        for base in &self.scenarios {
+            if let Some(unknown) = base.variants.keys().find(|name| !variants.contains(name.as_str())) {
+                return fault("scenarios.variants", &format!("{}: no variant `{unknown}`", base.name));
+            }
+        }
+        let is_known =
+            |one: &&Published| scenarios.contains(one.scenario.as_str()) && variants.contains(one.variant.as_str());
+        match self.published.iter().find(|one| !is_known(one)) {
+            Some(one) => fault("published", &format!("no cell has `{}` and `{}`", one.scenario, one.variant)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes paths relative to the sweep's folder ones from the current folder.
+    fn resolve(&mut self, folder: &Path) {
+        self.scenario = self.scenario.take().map(|scenario| folder.join(scenario));
+        self.twins.iter_mut().for_each(|twin| twin.folder = folder.join(&twin.folder));
+        let mut sets = vec![&mut self.set];
+        sets.extend(self.variants.iter_mut().map(|variant| &mut variant.set));
+        for base in &mut self.scenarios {
+            base.scenario = folder.join(&base.scenario);
+            sets.push(&mut base.set);
+            sets.extend(base.variants.values_mut());
+        }
+        for set in sets.into_iter().flatten() {
+            if let Some(file) = set.strip_prefix('@') {
+                *set = format!("@{}", folder.join(file).display());
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Shows, checks and trims a store, while others may be using it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::session::{Gate, oldest};
+use super::{Digest, Key, Store, StoreError, atomic};
+
+/// A result in a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredResult {
+    pub key: Key,
+    /// Hash of its content.
+    pub content: Digest,
+    /// [B] Of the content, which other results may share.
+    pub bytes: u64,
+    /// When it was last looked for, read or written.
+    pub used: SystemTime,
+}
+
+/// What may be taken from a store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trim {
+    /// Results that were not used for so long.
+    pub unused_for: Option<Duration>,
+    /// [B] The least recently used, until contents take no more than this.
+    pub bytes_most: Option<u64>,
+    /// Nothing is removed, only counted.
+    pub is_rehearsal: bool,
+}
+
+/// What was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Trimmed {
+    pub results: u64,
+    pub bytes: u64,
+    /// Results that stay because a run needs them or somebody is using them, though they are old enough or too many.
+    pub spared: u64,
+}
+
+impl Store {
+    /// Every result whose content is there, the least recently used first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn results(&self) -> Result<Vec<StoredResult>, StoreError> {
+        let Some(root) = self.root() else { return Ok(vec![]) };
+        let mut results = Vec::new();
+        for path in entries(root, "results")? {
+            let read = || {
+                let content = Digest::from_hex(fs::read_to_string(&path).ok()?.trim())?;
+                let bytes = fs::metadata(super::content::entry(root, "contents", &content.to_string())).ok()?.len();
+                Some(StoredResult { key: Key(named(&path)?), content, bytes, used: used(&path)? })
+            };
+            results.extend(read());
+        }
+        results.sort_by_key(|result| (result.used, result.key));
+        Ok(results)
+    }
+
+    /// Reads everything and names what is damaged: a content that is not what its name says, and a result whose content
+    /// is missing. Neither is ever used; both are computed again.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        let Some(root) = self.root() else { return Ok(vec![]) };
+        let mut found = Vec::new();
+        let within = |path: &Path| path.strip_prefix(root).expect("it was found there").display().to_string();
+        for path in entries(root, "contents")? {
+            let Ok(bytes) = fs::read(&path) else { continue };
+            if named(&path) != Some(Digest::of(&bytes)) {
+                found.push(format!("{}: its hash is {}", within(&path), Digest::of(&bytes)));
+            }
+        }
+        for path in entries(root, "results")? {
+            let Ok(text) = fs::read_to_string(&path) else {
+                found.push(format!("{}: it is no text", within(&path)));
+                continue;
+            };
+            match (named(&path), Digest::from_hex(text.trim())) {
+                (Some(_), Some(content)) => {
+                    let path_of_content = super::content::entry(root, "contents", &content.to_string());
+                    // A result that went away meanwhile was trimmed.
+                    if !path_of_content.is_file() && path.is_file() {
+                        found.push(format!("{}: its content {content} is missing", within(&path)));
+                    }
+                }
+                _ => found.push(format!("{}: it names no content", within(&path))),
+            }
+        }
+        self.runs().err().into_iter().for_each(|error| found.push(error.to_string()));
+        Ok(found)
+    }
+
+    /// Removes results that `trim` says and nobody needs: not those that `is_needed`, given key and time of last use, and
+    /// not what was used since the oldest living process opened the store. Then contents that no result names, and
+    /// unfinished writes.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written to. What was removed is whole results, one by one.
+    pub fn trim(&self, trim: &Trim, is_needed: &dyn Fn(&StoredResult) -> bool) -> Result<Trimmed, StoreError> {
+        let Some(root) = self.root() else { return Ok(Trimmed::default()) };
+        // This process has a session too: what is used from its opening of the store on is newer.
+        let began = oldest(root).map_err(StoreError::at(root))?.unwrap_or(SystemTime::UNIX_EPOCH);
+        let results = self.results()?;
+        let mut names = names(&results);
+        let mut left: u64 = names.values().map(|(_, bytes)| bytes).sum();
+        let mut trimmed = Trimmed::default();
+        for result in &results {
+            let age = began.duration_since(result.used).unwrap_or_default();
+            let is_old = trim.unused_for.is_some_and(|longest| age > longest);
+            if !is_old && trim.bytes_most.is_none_or(|most| left <= most) {
+                continue;
+            }
+            if result.used >= began || is_needed(result) {
+                trimmed.spared += 1;
+                continue;
+            }
+            let path = super::content::entry(root, "results", &result.key.to_string());
+            if !trim.is_rehearsal && !remove_unused(root, &path, result.used)? {
+                trimmed.spared += 1;
+                continue;
+            }
+            trimmed.results += 1;
+            let (count, bytes) = names.get_mut(&result.content).expect("every result was counted");
+            *count -= 1;
+            if *count == 0 {
+                left -= *bytes;
+                trimmed.bytes += *bytes;
+            }
+        }
+        if !trim.is_rehearsal {
+            self.sweep(root, began)?;
+        }
+        Ok(trimmed)
+    }
+
+    /// Removes contents that no result names and unfinished writes, if older than `began`.
+    fn sweep(&self, root: &Path, began: SystemTime) -> Result<(), StoreError> {
+        let names = names(&self.results()?);
+        for path in entries(root, "contents")? {
+            let is_named = named(&path).is_some_and(|content| names.contains_key(&content));
+            if let Some(written) = used(&path).filter(|&written| !is_named && written < began) {
+                remove_unused(root, &path, written)?;
+            }
+        }
+        for kind in ["results", "contents"] {
+            for path in files(root, kind)?.into_iter().filter(|path| is_partial(path)) {
+                if let Some(written) = used(&path).filter(|&written| written < began) {
+                    remove_unused(root, &path, written)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many results name each content, and its size.
+fn names(results: &[StoredResult]) -> BTreeMap<Digest, (u64, u64)> {
+    let mut names = BTreeMap::new();
+    for result in results {
+        names.entry(result.content).or_insert((0, result.bytes)).0 += 1;
+    }
+    names
+}
+
+/// Removes a file that was not used since `known`; `false` if it was.
+fn remove_unused(root: &Path, path: &Path, known: SystemTime) -> Result<bool, StoreError> {
+    // Nobody is between finding an entry and reading it while the gate is passed alone.
+    let _gate = Gate::exclusive(root).map_err(StoreError::at(root))?;
+    if used(path) != Some(known) {
+        return Ok(false);
+    }
+    fs::remove_file(path).map_err(StoreError::at(path))?;
+    Ok(true)
+}
+
+fn used(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|data| data.modified()).ok()
+}
+
+fn named(path: &Path) -> Option<Digest> {
+    Digest::from_hex(&path.file_name()?.to_string_lossy())
+}
+
+fn is_partial(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| atomic::is_partial(&name.to_string_lossy()))
+}
+
+/// The finished files of a kind, by name.
+fn entries(root: &Path, kind: &str) -> Result<Vec<PathBuf>, StoreError> {
+    Ok(files(root, kind)?.into_iter().filter(|path| !is_partial(path)).collect())
+}
+
+fn files(root: &Path, kind: &str) -> Result<Vec<PathBuf>, StoreError> {
+    let folder = root.join(kind);
+    let mut found = Vec::new();
+    for below in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
+        let below = below.map_err(StoreError::at(&folder))?.path();
+        // What stands beside the folders is not of the store's making.
+        let Ok(files) = fs::read_dir(&below) else { continue };
+        for file in files {
+            found.push(file.map_err(StoreError::at(&below))?.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}

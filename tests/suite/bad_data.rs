@@ -1,0 +1,87 @@
+//! Damaged datasets, through the binary: a clear error with its place, or a counted skip, as was asked for.
+
+use std::fs;
+
+use crate::support::World;
+
+const ROW: &str = r#"{"instruction": "i", "response": "r"}"#;
+
+/// What is wrong, the file, what the error says, and how many rows are left out where bad ones are; none if the file is
+/// refused all the same.
+type Case = (&'static str, Vec<u8>, Vec<&'static str>, Option<u32>);
+
+fn cases() -> Vec<Case> {
+    let dialogue = |turns: &str| format!(r#"[{{"conversations": [{turns}]}}, {{"conversations": [{GOOD}]}}]"#);
+    const GOOD: &str = r#"{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}"#;
+    let invalid = [b"[{\"instruction\": \"\xff\", ".as_slice(), b"\"response\": \"r\"}]"].concat();
+    vec![
+        (
+            "broken JSON",
+            format!("{{\"a\": [{ROW},\n  {{\"instruction\": oops}}]}}").into_bytes(),
+            vec!["line 2, column", "client \"a\", row 1", "expected value"],
+            None,
+        ),
+        (
+            "a file that ends too early",
+            format!("{{\"a\": [{ROW}, ").into_bytes(),
+            vec!["line 1, column", "client \"a\", row 1", "EOF"],
+            None,
+        ),
+        (
+            "a client without rows",
+            format!("{{\"a\": [{ROW}],\n\"b\": []}}").into_bytes(),
+            vec!["line 2", "client \"b\" has no usable row"],
+            Some(0),
+        ),
+        (
+            "a client of bad rows only",
+            format!("{{\"a\": [{ROW}],\n\"b\": [{{}}]}}").into_bytes(),
+            vec!["line 2", "client \"b\", row 0", "it has no \"instruction\""],
+            Some(1),
+        ),
+        (
+            "rows of mixed kinds",
+            format!(r#"[{ROW}, {{"prompt": "p", "chosen": "c", "rejected": "r"}}]"#).into_bytes(),
+            vec!["row 1", "a preference row in a file of single-turn rows"],
+            Some(1),
+        ),
+        (
+            "a conversation that does not alternate",
+            dialogue(r#"{"from": "human", "value": "q"}, {"from": "human", "value": "q"}"#).into_bytes(),
+            vec!["row 0", "turn 1 of its conversation does not alternate"],
+            Some(1),
+        ),
+        (
+            "an unknown role",
+            dialogue(r#"{"from": "system", "value": "s"}"#).into_bytes(),
+            vec!["row 0", "turn 0", "the role \"system\""],
+            Some(1),
+        ),
+        (
+            "a client twice",
+            format!("{{\"a\": [{ROW}],\n\"a\": [{ROW}]}}").into_bytes(),
+            vec!["line 2", "client \"a\" appears twice"],
+            None,
+        ),
+        ("invalid UTF-8", invalid, vec!["line 1, column", "row 0", "invalid unicode"], None),
+        ("nothing", vec![], vec!["EOF while parsing a value"], None),
+        ("no clients", b"{}".to_vec(), vec!["no client with a usable row"], None),
+    ]
+}
+
+#[test]
+fn every_fault_is_named_or_counted() {
+    let world = World::new();
+    for (what, bytes, parts, skipped) in cases() {
+        fs::write(world.path("bad.json"), bytes).expect("a writable folder");
+        world.fedreplay(&["data", "inspect", "bad.json"]).refused(2, &[&["bad.json"], &parts[..]].concat());
+        let said = world.fedreplay(&["data", "inspect", "bad.json", "--skip-bad-rows", "--json"]);
+        let Some(skipped) = skipped else {
+            said.refused(2, &parts);
+            continue;
+        };
+        let said = said.succeeded();
+        let last: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(last["skipped_rows"], skipped, "{what}: {}", said.stdout);
+    }
+}

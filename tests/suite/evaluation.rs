@@ -1,0 +1,129 @@
+//! Examining models: losses that are those of the run, benchmarks that are repeatable, and bad questions said so.
+
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::AsArray;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float64Type, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use fedreplay::ledger::read_table;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::support::{Said, World};
+
+fn table(path: &Path) -> RecordBatch {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).expect("the table is there"));
+    let batches: Vec<_> = reader.unwrap().build().unwrap().map(Result::unwrap).collect();
+    concat_batches(&batches[0].schema(), &batches).unwrap()
+}
+
+fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
+    rows[column].as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect()
+}
+
+/// Two questions of each of two benchmarks, of which one question is longer than the model's context.
+fn with_questions() -> World {
+    let world = World::new();
+    fs::create_dir_all(world.path("questions/vicuna")).unwrap();
+    fs::create_dir_all(world.path("questions/mmlu/test")).unwrap();
+    let long = "again ".repeat(600);
+    let question =
+        |id: u32, turn: &str| format!(r#"{{"question_id": {id}, "category": "generic", "turns": ["{turn}"]}}"#);
+    let lines = [question(1, "What is the capital of Palmyra?"), question(2, &long), question(3, "Count to three.")];
+    world.write("questions/vicuna/question.jsonl", &lines.join("\n"));
+    world.write(
+        "questions/mmlu/test/anatomy_test.csv",
+        "How many?,1,2,3,4,B\nWhich one?,a,b,c,d,D\nWhich other?,a,b,c,d,A\n",
+    );
+    world
+}
+
+fn eval(world: &World, more: &[&str]) -> Said {
+    world.fedreplay(&[&["eval", "base", "--data", "questions", "--shots", "0"], more].concat())
+}
+
+#[test]
+fn losses_of_a_run_are_those_in_its_ledger() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    world.fedreplay(&["eval", "run", "--out", "found"]).succeeded();
+    let found = table(&world.path("found/evaluations.parquet"));
+    let ledger = read_table(&world.path("run"), "evaluations").unwrap();
+    let last = ledger["round"].as_primitive::<arrow::datatypes::UInt32Type>().iter().flatten().max().unwrap();
+    let rows = |batch: &RecordBatch| {
+        let rounds = batch["round"].as_primitive::<arrow::datatypes::UInt32Type>().clone();
+        let numbers = |name: &str| batch[name].as_primitive::<Float64Type>().clone();
+        let [loss, perplexity, accuracy] = ["loss", "perplexity", "token_accuracy"].map(numbers);
+        let (splits, hashes) = (texts(batch, "split"), texts(batch, "model_hash"));
+        let at = |row: usize| {
+            let bits = [&loss, &perplexity, &accuracy].map(|values| values.value(row).to_bits());
+            (splits[row].clone(), hashes[row].clone(), bits)
+        };
+        let is_last = |row: &usize| rounds.value(*row) == last && texts(batch, "subject")[*row] == "global";
+        (0..batch.num_rows()).filter(is_last).map(at).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&found), rows(&ledger));
+    assert!(rows(&found).len() > 1);
+    let perplexities = found["perplexity"].as_primitive::<Float64Type>();
+    let losses = found["loss"].as_primitive::<Float64Type>();
+    for (perplexity, loss) in perplexities.iter().flatten().zip(losses.iter().flatten()) {
+        assert!((perplexity - loss.exp()).abs() < 1e-9 * perplexity);
+    }
+}
+
+#[test]
+fn answers_are_the_same_from_the_store_afresh_and_whatever_is_asked_beside_them() {
+    let world = with_questions();
+    let bench = ["--bench", "vicuna,mmlu"];
+    eval(&world, &[&bench[..], &["--out", "first"]].concat()).succeeded();
+    eval(&world, &[&bench[..], &["--out", "again"]].concat()).succeeded();
+    eval(&world, &[&bench[..], &["--out", "fresh", "--store", "none", "--workers", "2"]].concat()).succeeded();
+    for name in ["evaluations.parquet", "generations.parquet"] {
+        let read = |out: &str| fs::read(world.path(out).join(name)).unwrap();
+        assert_eq!(read("first"), read("again"), "{name} from the store");
+        assert_eq!(read("first"), read("fresh"), "{name} computed again");
+    }
+    eval(&world, &["--bench", "vicuna", "--limit", "1", "--out", "one", "--store", "none"]).succeeded();
+    let answers = texts(&table(&world.path("first/generations.parquet")), "answer");
+    assert_eq!(answers[0], texts(&table(&world.path("one/generations.parquet")), "answer")[0]);
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_a_recorded_failure() {
+    let world = with_questions();
+    let said = eval(&world, &["--bench", "vicuna", "--out", "found"]).succeeded();
+    // There is no judge, so no answer has a rating.
+    assert!(said.stdout.contains("3 failed"), "{}", said.stdout);
+    let rows = table(&world.path("found/generations.parquet"));
+    assert_eq!(texts(&rows, "ended")[1], "context_full");
+    assert_eq!(texts(&rows, "answer")[1], "null");
+    assert!(texts(&rows, "answer").iter().filter(|answer| *answer != "null").count() == 2);
+    let evaluations = table(&world.path("found/evaluations.parquet"));
+    assert_eq!(evaluations["failed"].as_primitive::<UInt64Type>().value(0), 3);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_asked_and_writes_nothing() {
+    let world = with_questions();
+    let judge = ["--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "judge", "--judge-prices", "30,60"];
+    let said = eval(&world, &[&["--bench", "vicuna,mmlu", "--dry-run", "--out", "found"], &judge[..]].concat());
+    let said = said.succeeded();
+    for part in ["vicuna", "3 questions", "3 judgements", "at most", "mmlu"] {
+        assert!(said.stdout.contains(part), "`{part}` is not in:\n{}", said.stdout);
+    }
+    assert!(!world.path("found").exists());
+}
+
+#[test]
+fn bad_questions_and_names_are_refused_with_their_place() {
+    let world = with_questions();
+    eval(&world, &["--bench", "vicunna"]).refused(2, &["`vicunna`", "did you mean `vicuna`?"]);
+    world.fedreplay(&["eval", "base", "--bench", "mmlu"]).refused(2, &["--data"]);
+    world.fedreplay(&["eval", "base"]).refused(2, &["no run", "--bench"]);
+    world.write("questions/vicuna/question.jsonl", "{\"question_id\": 1, \"category\": \"generic\"}\n");
+    eval(&world, &["--bench", "vicuna"]).refused(2, &["question.jsonl", "line 1", "`turns`"]);
+    world.write("questions/mmlu/test/anatomy_test.csv", "How many?,1,2,3,4,B\nWhich?,1,2,3\n");
+    eval(&world, &["--bench", "mmlu"]).refused(2, &["anatomy_test.csv, line 2", "`choice D`"]);
+}
