@@ -53,7 +53,7 @@ impl World {
     fn new(turns: impl IntoIterator<Item = Turn>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        Self { folder: folder, store, server: Server::start(turns), clock: FastClock::new() }
+        Self { folder, store, server: Server::start(turns), clock: FastClock::new() }
     }
 
     fn settings(&self) -> Settings {
