@@ -14,7 +14,7 @@ use crate::run::{Observer, PlanWatch, RoundReport};
 const TICK: Duration = Duration::from_millis(200);
 
 /// How often a plain line says how fast it goes.
-const PLAIN: Duration = Duration::from_secs(10);
+pub const PLAIN: Duration = Duration::from_secs(10);
 
 /// Where progress stands in a log, so that RUST_LOG can choose it.
 const TARGET: &str = "fedreplay::progress";
@@ -63,8 +63,7 @@ impl Progress {
     /// Writes a line, above the bar where there is one.
     fn line(&self, line: &str) {
         match self.bar.is_hidden() {
-            _ if logs_json() => tracing::info!(target: TARGET, "{line}"),
-            true => note!("{line}"),
+            true => plain_line(line),
             false => self.bar.println(line),
         }
     }
@@ -132,6 +131,14 @@ impl PlanWatch for Progress {
         self.plain(|progress| {
             format!("progress: {rounds}/{of} rounds of virtual time, {speed}, about {:.0} s left", progress.left())
         });
+    }
+}
+
+/// Writes a line where there is no bar: plain, or an object of a JSON log.
+pub fn plain_line(line: &str) {
+    match logs_json() {
+        true => tracing::info!(target: TARGET, "{line}"),
+        false => note!("{line}"),
     }
 }
 

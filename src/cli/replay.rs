@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::Playing;
+use super::progress::Progress;
 use super::report_difference;
 use crate::ledger::{LedgerError, Manifest};
 use crate::run::{RunError, Sample, Sampled, replay, sample};
@@ -59,7 +60,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 fn check_sample(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let chosen = Sample { round: arguments.round, client: arguments.client.clone() };
     let settings = arguments.playing.settings(PathBuf::new())?;
-    let sampled = sample(&arguments.run, &chosen, &settings)?;
+    let sampled = Progress::during("checking a sample", || sample(&arguments.run, &chosen, &settings))?;
     let code = match &sampled.difference {
         Some(difference) => report_difference(difference)?,
         None => {

@@ -87,6 +87,12 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
     if summary.stand_in_loss.is_some() {
         lines.push(("note", "selection reads losses, which a schedule alone has not: a run differs".into()));
     }
+    if !scenario.evaluation.benchmarks.is_empty() {
+        lines.push((
+            "note",
+            "benchmarks are not in the estimates; `fedreplay eval --dry-run` counts their questions".into(),
+        ));
+    }
     let Some(forecast) = forecast else {
         lines.push(("wall clock", "not estimated: no step was tried".into()));
         return lines;

@@ -165,7 +165,12 @@ fn defaults(first: Option<&Value>, others: &[Option<Value>]) -> Vec<Default> {
 
 /// The default of a field under one reading: what is written there, or `None` where the field may be left out without one.
 pub(super) fn default_of(owner: &Value, name: &str, field: &Value) -> Option<Value> {
-    if is_required(owner, name) { None } else { Some(field.get("default").cloned().unwrap_or(Value::Null)) }
+    if is_required(owner, name) {
+        return None;
+    }
+    // A list that is not written out where it is empty has no default in its schema.
+    let silent = if field["type"] == "array" { Value::Array(vec![]) } else { Value::Null };
+    Some(field.get("default").cloned().unwrap_or(silent))
 }
 
 #[cfg(test)]

@@ -180,6 +180,7 @@ mod tests {
         assert_eq!(defaults, [("", "0"), ("fidelity: FedLlmBench", "0.05")]);
         assert_eq!(one("population.devices.phone.speed").unit.as_deref(), Some("FLOP/s"));
         assert_eq!(one("population.mix.0.jitter").range.as_deref(), Some("0 to 5"));
+        assert_eq!(one("evaluation.benchmarks").defaults[0].value, "[]");
         let optimizer = one("training.optimizer");
         assert!(
             optimizer.defaults.iter().any(|one| one.under == "algorithm: Scaffold" && one.value.starts_with("Sgd("))
