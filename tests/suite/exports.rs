@@ -63,7 +63,7 @@ fn scalars(bytes: &[u8]) -> Vec<(String, u64, f64, f32)> {
                 sum ^= u32::from(*byte);
                 (0..8).for_each(|_| sum = if sum & 1 == 1 { sum >> 1 ^ 0x82f6_3b78 } else { sum >> 1 });
             }
-            let masked = ((!sum) >> 15 | (!sum) << 17).wrapping_add(0xa282_ead8);
+            let masked = (!sum).rotate_right(15).wrapping_add(0xa282_ead8);
             assert_eq!(masked.to_le_bytes(), stated, "a checksum");
         };
         check(&rest[..8], &rest[8..12]);
