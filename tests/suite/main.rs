@@ -22,6 +22,7 @@ mod killed;
 mod lineage;
 mod methods;
 mod objectives;
+mod pages;
 mod parity;
 mod precisions;
 mod privacy;
