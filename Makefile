@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test soak portable digests lint libtorch browser build fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart test soak portable digests lint libtorch browser analysis build docs fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -18,6 +18,7 @@ test: libtorch
 	cargo test --release --workspace --locked
 	@[ -n "$$FEDREPLAY_REAL_DATA" ] || echo "$$(cargo test --release --locked --quiet --test suite real_data:: -- --list \
 		| grep -c ': test$$') tests of real files were not run: FEDREPLAY_REAL_DATA is not set"
+	@[ -e .venv-analysis/installed ] || echo "the queries of docs/analysis.md were not run: make analysis installs what runs them"
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
@@ -47,10 +48,22 @@ build: libtorch
 libtorch:
 	@tools/libtorch/install
 
+## Write the generated pages of docs/ anew; a test compares them with what the program says.
+docs: build
+	target/release/fedreplay generate scenario-reference > docs/scenario.md
+	target/release/fedreplay generate ledger-reference > docs/ledger.md
+
 ## Install the browser that tests of reports use: Debian's Chromium and its driver.
 browser:
 	@command -v chromedriver >/dev/null && command -v chromium >/dev/null || \
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core)
+
+## Install DuckDB, Polars and pandas, which a test puts the queries of docs/analysis.md to.
+analysis: .venv-analysis/installed
+.venv-analysis/installed: tests/analysis/requirements.txt
+	python3 -m venv .venv-analysis
+	.venv-analysis/bin/pip install --quiet --disable-pip-version-check -r tests/analysis/requirements.txt
+	@touch $@
 
 ## Make the tiny base model and its federation again (about four minutes, nearly all of it pretraining).
 fixtures: libtorch
@@ -80,4 +93,4 @@ fuzz: libtorch
 
 clean:
 	cargo clean
-	rm -rf .libtorch runs
+	rm -rf .libtorch .venv-analysis runs

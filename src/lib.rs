@@ -6,6 +6,7 @@ pub mod cli;
 pub mod dataset;
 pub mod diversity;
 pub mod evaluation;
+pub mod export;
 pub mod ledger;
 pub mod lineage;
 pub mod model;

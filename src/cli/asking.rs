@@ -1,10 +1,12 @@
-//! Progress of questions on stderr: a bar on a terminal with questions a second and what is left.
+//! Progress of questions on stderr, with questions a second and what is left: a bar on a terminal, plain lines elsewhere.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::progress::{PLAIN, plain_line};
+use super::{logs_json, units};
 use crate::evaluation::Witness;
 
 /// How often the bar is drawn while nothing is finished.
@@ -14,26 +16,45 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct Asking {
     bar: ProgressBar,
     found: Cell<u64>,
+    began: Instant,
+    /// When the last plain line was written; none where nothing is said.
+    said: Cell<Option<Instant>>,
 }
 
 impl Asking {
     /// A watcher that draws a bar only where stderr is a terminal.
     pub fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let target = if logs_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} questions, {per_sec}, {msg}{eta} left");
         bar.set_style(style.expect("the template is well-formed"));
         bar.enable_steady_tick(TICK);
-        Self { bar, found: Cell::new(0) }
+        let now = Instant::now();
+        Self { bar, found: Cell::new(0), began: now, said: Cell::new(Some(now)) }
     }
 
     /// A watcher that says nothing.
     pub fn silent() -> Self {
-        Self { bar: ProgressBar::hidden(), found: Cell::new(0) }
+        Self { bar: ProgressBar::hidden(), found: Cell::new(0), began: Instant::now(), said: Cell::new(None) }
     }
 
     /// Takes the bar away.
     pub fn end(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// Where there is no bar, says now and then how far it is and how fast it goes.
+    fn plain(&self) {
+        let is_due = self.said.get().is_some_and(|said| said.elapsed() >= PLAIN);
+        if !(is_due && self.bar.is_hidden()) {
+            return;
+        }
+        self.said.set(Some(Instant::now()));
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        let a_second = done as f64 / self.began.elapsed().as_secs_f64();
+        let left = all.saturating_sub(done) as f64 / a_second;
+        let speed = units::rate(a_second);
+        plain_line(&format!("progress: {done}/{all} questions, {speed} questions/s, about {left:.0} s left"));
     }
 }
 
@@ -45,7 +66,7 @@ impl Witness for Asking {
     fn answered(&self, is_new: bool) {
         if is_new {
             self.bar.inc(1);
-            return;
+            return self.plain();
         }
         // What was found says nothing of the speed.
         self.found.set(self.found.get() + 1);

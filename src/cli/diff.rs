@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::store_folder;
+use super::progress::Progress;
 use super::report_difference;
 use crate::run::{Parting, RunError, diff};
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     // Without a store there is less to show, and nothing to fail for.
     let folder = arguments.store.clone().or_else(store_folder);
     let store = folder.and_then(|folder| Store::open_existing(&folder).ok()).unwrap_or_else(Store::none);
-    let found = diff(&arguments.left, &arguments.right, &store)?;
+    let found = Progress::during("comparing rows", || diff(&arguments.left, &arguments.right, &store))?;
     let code = match &found {
         Some(found) => report(found)?,
         None => {

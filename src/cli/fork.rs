@@ -36,7 +36,6 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut progress = arguments.playing.progress();
     let departure = Departure { at_round: arguments.at_round, sets: arguments.sets.clone() };
     let summary = fork(run, &departure, &settings, &mut progress)?;
-    progress.end();
     report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);
     Ok(ExitCode::SUCCESS)

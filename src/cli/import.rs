@@ -1,12 +1,12 @@
 //! `fedreplay import`: turns a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
-use super::output::say;
+use super::output::{note, say};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::scenario::import_script;
@@ -15,6 +15,9 @@ use crate::scenario::import_script;
 pub struct Arguments {
     /// The script, which is read and never run.
     script: PathBuf,
+    /// Print one line of JSON instead, with the scenario's text in it.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints the scenario on stdout, and what could not be carried over on stderr.
@@ -25,10 +28,12 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let imported = import_script(&name, &text)
         .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;
-    say!("{}", imported.scenario.trim_end());
+    match arguments.json {
+        true => say!("{}", json!({ "scenario": imported.scenario, "left_out": imported.left_out })),
+        false => say!("{}", imported.scenario.trim_end()),
+    }
     for left_out in &imported.left_out {
-        // A closed stderr changes no exit code.
-        let _ = writeln!(std::io::stderr(), "not carried over: {left_out}");
+        note!("not carried over: {left_out}");
     }
     Ok(ExitCode::SUCCESS)
 }

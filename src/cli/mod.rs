@@ -12,9 +12,12 @@ mod asking;
 mod data;
 mod diff;
 mod eval;
+mod export;
 mod fork;
+mod generate;
 mod import;
 mod judging;
+mod ls;
 mod output;
 mod plan;
 mod playing;
@@ -23,24 +26,31 @@ mod progress;
 mod replay;
 mod report;
 mod resume;
+mod round_line;
 mod run;
+mod scenario;
+mod show;
 mod store;
 mod summary;
 mod sweep;
 mod sweep_table;
+mod table;
+mod tail;
 mod verify;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use self::output::say;
+use self::output::{note, say};
 use crate::report::units;
 use crate::run::RunError;
 use crate::training::restart_portably;
+
+/// Set where stderr is to hold nothing but lines of JSON.
+static JSON_LOG: AtomicBool = AtomicBool::new(false);
 
 /// Set when the process is asked to stop.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -58,8 +68,18 @@ struct Arguments {
     /// Log more (-v info, -vv debug); RUST_LOG overrides it.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Form of the log on stderr.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -80,6 +100,18 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two runs and name the first difference.
     Diff(diff::Arguments),
+    /// Show a run at a glance: figures, curves, outcomes, devices, stragglers.
+    Show(show::Arguments),
+    /// List the runs in a folder with state, rounds, losses and digest.
+    Ls(ls::Arguments),
+    /// Follow a run until it ends.
+    Tail(tail::Arguments),
+    /// Write a run in the form of another program: Perfetto, TensorBoard, CSV, PEFT, Weights & Biases.
+    Export(export::Arguments),
+    /// Check, explain and begin scenarios.
+    Scenario(scenario::Arguments),
+    /// Print shell completions, man pages, and the references of scenario fields and tables.
+    Generate(generate::Arguments),
     /// Write one HTML page that shows a run, or compares several.
     Report(report::Arguments),
     /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
@@ -97,7 +129,7 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr(arguments.verbose);
+    log_to_stderr(arguments.verbose, arguments.log_format);
     // The first signal ends the run at the next order; the second at once. Both are safe: files appear whole.
     let on_signal = || {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -116,6 +148,12 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
+        Command::Show(arguments) => show::main(&arguments),
+        Command::Ls(arguments) => ls::main(&arguments),
+        Command::Tail(arguments) => tail::main(&arguments),
+        Command::Export(arguments) => export::main(&arguments),
+        Command::Scenario(arguments) => scenario::main(&arguments),
+        Command::Generate(arguments) => generate::main(&arguments),
         Command::Report(arguments) => report::main(&arguments),
         Command::Eval(arguments) => eval::main(&arguments),
         Command::Store(arguments) => store::main(&arguments),
@@ -132,18 +170,34 @@ pub fn main() -> ExitCode {
         result => result,
     };
     result.unwrap_or_else(|error| {
-        // A closed stderr changes no exit code.
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        match logs_json() {
+            true => tracing::error!("{error}"),
+            false => note!("error: {error}"),
+        }
         ExitCode::from(error.exit_code())
     })
 }
 
-fn log_to_stderr(verbose: u8) {
+fn log_to_stderr(verbose: u8, format: LogFormat) {
     let default = ["warn", "info", "debug"][usize::from(verbose.min(2))];
+    JSON_LOG.store(format == LogFormat::Json, Ordering::Relaxed);
+    // Progress is part of a JSON log, as its lines are of plain text.
+    let default = if logs_json() { format!("{default},fedreplay::progress=info") } else { default.to_owned() };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // What cannot be logged must not be complained of on the same stderr, which panics where that is closed.
+    let log = log.log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
     // At its trace level the HTTP client writes out whole requests, with the keys in their headers.
     log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
+}
+
+/// Whether stderr holds lines of JSON alone.
+fn logs_json() -> bool {
+    JSON_LOG.load(Ordering::Relaxed)
 }
 
 /// Prints what a check found, and says so in the exit code.

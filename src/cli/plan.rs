@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::output::say;
+use super::progress::Progress;
 use super::{STOP, units};
 use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
 use crate::scenario::Loaded;
@@ -48,7 +49,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         DetailName::Tasks => PlanDetail::Tasks,
         DetailName::Events => PlanDetail::Events,
     };
-    let summary = plan(&loaded, &PlanSettings { out: arguments.out.clone(), detail, stop: &STOP })?;
+    let mut progress = Progress::new("playing the schedule");
+    let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
+    let summary = plan(&loaded, &settings, &mut progress)?;
+    drop(progress);
     for (name, value) in lines(&summary) {
         say!("{name:<14}{value}");
     }

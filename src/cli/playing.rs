@@ -34,7 +34,7 @@ pub struct Playing {
 impl Playing {
     /// The settings of a run into `out`.
     pub fn settings(&self, out: PathBuf) -> Result<Settings<'static>, RunError> {
-        Ok(Settings { store: self.store()?, ..self.settings_without_store(out) })
+        Ok(Settings { store: open_store(self.store.as_deref())?, ..self.settings_without_store(out) })
     }
 
     /// The settings of a run into `out` that reads and keeps no results.
@@ -47,20 +47,18 @@ impl Playing {
 
     /// A watcher on stderr.
     pub fn progress(&self) -> Progress {
-        Progress::new()
+        Progress::new("reading data, loading the base model, testing the machine")
     }
+}
 
-    fn store(&self) -> Result<Store, RunError> {
-        // Where it lies is the caller's choice, so a folder that will not do is bad usage.
-        let open = |path: &Path| Store::open(path).map_err(|error| RunError::Usage(error.to_string()));
-        match &self.store {
-            Some(path) if path.as_os_str() == "none" => Ok(Store::none()),
-            Some(path) => open(path),
-            None => match store_folder() {
-                Some(path) => open(&path),
-                None => Ok(Store::none()),
-            },
-        }
+/// The store in a folder; `none` is none, and where no folder is named it is in the user's cache.
+pub fn open_store(folder: Option<&Path>) -> Result<Store, RunError> {
+    // Where it lies is the caller's choice, so a folder that will not do is bad usage.
+    let open = |path: &Path| Store::open(path).map_err(|error| RunError::Usage(error.to_string()));
+    match folder {
+        Some(path) if path.as_os_str() == "none" => Ok(Store::none()),
+        Some(path) => open(path),
+        None => store_folder().map_or_else(|| Ok(Store::none()), |path| open(&path)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::output::say;
+use super::output::{note, say};
 use crate::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, noise_for};
 use crate::run::RunError;
 
@@ -99,7 +99,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
                 .map_err(|error| RunError::Usage(error.to_string()))?;
             let epsilon = case.mechanism.with_noise(noise).epsilon(case.steps, delta, case.accountant);
             case.print(&arguments.course, noise, epsilon);
-            eprintln!("the least noise multiplier to a relative tolerance of {CALIBRATION_TOLERANCE}, rounded up");
+            note!("the least noise multiplier to a relative tolerance of {CALIBRATION_TOLERANCE}, rounded up");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::Playing;
+use super::progress::Progress;
 use super::report_difference;
 use crate::ledger::{LedgerError, Manifest};
 use crate::run::{RunError, Sample, Sampled, replay, sample};
@@ -39,7 +40,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut progress = playing.progress();
     let settings = playing.settings_without_store(scratch.0.join("replay"));
     let found = replay(&arguments.run, settings, &mut progress)?;
-    progress.end();
+    drop(progress);
     if let Some(found) = found {
         let code = report_difference(&found);
         if playing.json {
@@ -59,7 +60,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 fn check_sample(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let chosen = Sample { round: arguments.round, client: arguments.client.clone() };
     let settings = arguments.playing.settings(PathBuf::new())?;
-    let sampled = sample(&arguments.run, &chosen, &settings)?;
+    let sampled = Progress::during("checking a sample", || sample(&arguments.run, &chosen, &settings))?;
     let code = match &sampled.difference {
         Some(difference) => report_difference(difference)?,
         None => {

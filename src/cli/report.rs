@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::say;
+use super::progress::Progress;
 use crate::ledger::{LedgerError, Manifest};
 use crate::report::{ReportError, html};
 use crate::run::RunError;
@@ -35,7 +36,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         (None, _) => PathBuf::from("comparison.html"),
     };
     refuse_hashed(&out)?;
-    let bytes = write(&arguments.runs, &out)?;
+    let bytes = Progress::during("reading runs and drawing figures", || write(&arguments.runs, &out))?;
     say!("wrote {} ({})", out.display(), super::units::bytes(bytes as u64));
     if arguments.json {
         say!("{}", json!({ "runs": arguments.runs, "report": out, "bytes": bytes }));

@@ -24,7 +24,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = arguments.playing.settings(arguments.run.clone())?;
     let mut progress = arguments.playing.progress();
     let summary = resume(&settings, &arguments.sets, &mut progress)?;
-    progress.end();
+    drop(progress);
     report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);
     Ok(ExitCode::SUCCESS)

@@ -35,7 +35,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = arguments.playing.settings(out)?;
     let mut progress = arguments.playing.progress();
     let summary = play(&loaded, &settings, &mut progress)?;
-    progress.end();
+    drop(progress);
     report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);
     Ok(ExitCode::SUCCESS)

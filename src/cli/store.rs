@@ -10,6 +10,7 @@ use serde_json::json;
 use super::DIFFERENT;
 use super::output::say;
 use super::playing::store_folder;
+use super::progress::Progress;
 use super::units;
 use crate::run::{Kept, RunError};
 use crate::scenario::{Bytes, Duration};
@@ -118,7 +119,7 @@ fn list(arguments: &List) -> Result<ExitCode, RunError> {
 
 fn verify(arguments: &Common) -> Result<ExitCode, RunError> {
     let (folder, store) = arguments.open()?;
-    let found = store.check()?;
+    let found = Progress::during("reading all results", || store.check())?;
     for damage in &found {
         say!("damaged: {damage}");
     }

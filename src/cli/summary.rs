@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::output::say;
+use super::output::{note, say};
 use super::units;
 use crate::run::{Spent, Summary};
 
@@ -67,10 +67,10 @@ fn warn_of_unusable(summary: &Summary) {
         return;
     }
     let (unusable, trained) = (summary.tasks_unusable, summary.tasks_trained);
-    eprintln!("warning: {unusable} of {trained} updates could not be used and had weight 0:");
-    summary.unusable.iter().for_each(|update| eprintln!("  {update}"));
+    note!("warning: {unusable} of {trained} updates could not be used and had weight 0:");
+    summary.unusable.iter().for_each(|update| note!("  {update}"));
     let more = unusable - summary.unusable.len() as u64;
     if more > 0 {
-        eprintln!("  and {more} more; `reason` in the table `tasks` has them all");
+        note!("  and {more} more; `reason` in the table `tasks` has them all");
     }
 }

@@ -1,13 +1,12 @@
 //! `fedreplay sweep`: plays scenarios in many settings and compares them.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
-use super::output::say;
+use super::output::{note, say};
 use super::playing::Playing;
 use super::progress::Progress;
 use super::sweep_table;
@@ -46,7 +45,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
     let mut watcher = Watcher(arguments.playing.progress());
     let runs = sweep(&cells, &out, |run| arguments.playing.settings(run), &mut watcher)?;
-    watcher.0.end();
+    drop(watcher);
     let file = out.join("sweep.json");
     let text = serde_json::to_string_pretty(&runs).expect("figures can be written as JSON") + "\n";
     atomic::write(&file, text.as_bytes()).map_err(LedgerError::io(&file))?;
@@ -63,7 +62,7 @@ impl SweepObserver for Watcher {
     fn cell(&mut self, index: usize, cells: usize, cell: &Cell) -> &mut dyn Observer {
         let base = if cell.base.is_empty() { String::new() } else { format!("{}, ", cell.base) };
         let seed = cell.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-        let _ = writeln!(std::io::stderr(), "[CELL {}/{cells}] {base}{}{seed}", index + 1, cell.setting);
+        note!("[CELL {}/{cells}] {base}{}{seed}", index + 1, cell.setting);
         &mut self.0
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::DIFFERENT;
 use super::output::say;
+use super::progress::Progress;
 use crate::ledger::Manifest;
 use crate::run::{RunError, verify_run};
 
@@ -24,7 +25,8 @@ pub struct Arguments {
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let found = verify_run(&arguments.run, arguments.certificate.as_deref())?;
+    let check = || verify_run(&arguments.run, arguments.certificate.as_deref());
+    let found = Progress::during("hashing files and rows", check)?;
     // Where it cannot be read, that is among what was found.
     let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {

@@ -11,10 +11,12 @@ mod lineage;
 mod locate;
 mod manifest;
 mod reader;
+mod reference;
 pub(crate) mod schema;
 mod stream;
 mod tables;
 mod verify;
+mod view;
 mod waiting;
 mod writer;
 
@@ -23,6 +25,7 @@ pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
 pub use reader::{RoundChunks, read_table};
+pub use reference::reference;
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
@@ -30,6 +33,7 @@ pub use tables::{
     ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow,
 };
 pub use verify::{UNFINISHED, verify};
+pub use view::{RunTables, TableView};
 pub(crate) use writer::write_table;
 pub use writer::{Chunk, LedgerWriter};
 

@@ -13,6 +13,8 @@ pub const OLDEST_SCHEMA: u32 = 3;
 pub trait Table: Sized {
     /// Folder name under `ledger/` (or `timing/`).
     const NAME: &'static str;
+    /// What a row stands for.
+    const MEANING: &'static str;
     /// Columns with their units and meanings.
     fn schema() -> SchemaRef;
     /// The rows as columns, in order.
@@ -21,8 +23,8 @@ pub trait Table: Sized {
 
 /// Declares a row type and its table in one place: `field: type, "unit", "meaning";`.
 macro_rules! table {
-    ($(#[$meta:meta])* $row:ident, $name:literal { $($field:ident: $type:ty, $unit:literal, $meaning:literal;)+ }) => {
-        $(#[$meta])*
+    ($(#[doc = $row_meaning:literal])+ $row:ident, $name:literal { $($field:ident: $type:ty, $unit:literal, $meaning:literal;)+ }) => {
+        $(#[doc = $row_meaning])+
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $row {
             $(#[doc = concat!("[", $unit, "] -- ", $meaning)] pub $field: $type,)+
@@ -30,6 +32,7 @@ macro_rules! table {
 
         impl $crate::ledger::Table for $row {
             const NAME: &'static str = $name;
+            const MEANING: &'static str = concat!($($row_meaning),+);
 
             fn schema() -> arrow::datatypes::SchemaRef {
                 use $crate::ledger::cell::Cell;

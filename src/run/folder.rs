@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::RunError;
 use crate::ledger::{LedgerError, Manifest};
@@ -62,13 +63,17 @@ impl RunFolder {
 
     fn lock(path: &Path) -> Result<Self, RunError> {
         let name = path.join("lock");
+        let mut tries = 0;
         loop {
+            tries += 1;
             let file =
                 File::create(&name).map_err(|source| LedgerError::Unwritable { path: path.to_owned(), source })?;
             match file.try_lock() {
                 // Whoever held the lock before may have removed its file: a lock on that one would keep nobody out.
                 Ok(()) if !stands_under(&file, &name).map_err(LedgerError::io(&name))? => {}
                 Ok(()) => return Ok(Self { path: path.to_owned(), _lock: file }),
+                // Whoever only looks holds it for an instant.
+                Err(TryLockError::WouldBlock) if tries == 1 => std::thread::sleep(LOOKING),
                 Err(TryLockError::WouldBlock) => {
                     let folder = path.display();
                     return Err(RunError::Usage(format!(
@@ -79,6 +84,15 @@ impl RunFolder {
             }
         }
     }
+}
+
+/// Longer than [`is_being_written`] holds a lock.
+const LOOKING: Duration = Duration::from_millis(20);
+
+/// Whether a process is writing to the run's folder now. One that was killed holds no lock any more.
+pub fn is_being_written(path: &Path) -> bool {
+    let Ok(file) = File::open(path.join("lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Whether an open file is the one of this name.

@@ -53,6 +53,8 @@ pub trait Observer {
 pub struct RoundReport {
     pub row: RoundRow,
     pub rounds: u32,
+    /// [tokens] Trained in the round, prompts included.
+    pub tokens: u64,
     /// [nats/token] Loss of the server model on the test rows, or else on all held-out rows.
     pub loss: Option<f64>,
 }

@@ -165,7 +165,9 @@ impl Stage<'_, '_> {
             self.save_adapter(&place, &model)?;
         }
         let loss = main_loss(&chunk.evaluations, "global").or_else(|| main_loss(&chunk.evaluations, "local"));
-        let report = RoundReport { row: chunk.round.clone(), rounds: self.rounds.max(scheduled.number), loss };
+        let tokens = chunk.tasks.iter().filter_map(|task| task.tokens).sum();
+        let rounds = self.rounds.max(scheduled.number);
+        let report = RoundReport { row: chunk.round.clone(), rounds, tokens, loss };
         let counted = chunk.tasks.iter().filter(|task| task.steps.is_some());
         let losses = counted.map(|task| (task.task, task.loss_mean.unwrap_or(f64::NAN))).collect();
         let began = Instant::now();

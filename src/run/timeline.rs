@@ -78,6 +78,11 @@ impl Timeline {
         }
     }
 
+    /// Events of virtual time that were handled so far.
+    pub fn events(&self) -> u64 {
+        self.simulation.events()
+    }
+
     /// Hands in the mean loss [nats/token] of the task that was asked for.
     pub fn supply(&mut self, task: TaskId, loss: f64) {
         self.simulation.supply(task, TaskReport::from_loss(loss));

@@ -40,6 +40,20 @@ pub struct PlanSettings<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// Watches a plan.
+pub trait PlanWatch {
+    /// Called now and then: so many rounds have ended of those that the scenario asks for, after so many tasks and events.
+    fn progress(&mut self, rounds: u32, of: u32, tasks: u64, events: u64);
+}
+
+/// Nobody watches.
+impl PlanWatch for () {
+    fn progress(&mut self, _: u32, _: u32, _: u64, _: u64) {}
+}
+
+/// [records] How often a plan tells how far it is.
+const TOLD_EVERY: u64 = 1 << 14;
+
 /// A plan in figures.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct PlanSummary {
@@ -66,6 +80,8 @@ pub struct PlanSummary {
     pub bytes_up: u64,
     /// [FLOP] Done by all devices.
     pub compute_flops: f64,
+    /// [FLOP] The part of it that a run trains: of tasks that counted.
+    pub counted_flops: f64,
     /// [hours] Virtual time that devices trained, and that they spent on tasks.
     pub training_hours: f64,
     pub busy_hours: f64,
@@ -81,7 +97,7 @@ pub struct PlanSummary {
 ///
 /// # Errors
 /// Anything wrong with the scenario, its data or its model's shape; and failures of the machine while tables are written.
-pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, RunError> {
+pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
     let began = Instant::now();
     let inputs = PlanInputs::load(loaded)?;
     loaded.check_clients(inputs.clients.facts.len()).map_err(RunError::Usage)?;
@@ -97,7 +113,11 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings) -> Result<PlanSummary, Run
         None => None,
     };
     let mut figures = Figures::new(inputs.clients.facts.len());
-    loop {
+    for count in 1u64.. {
+        if count.is_multiple_of(TOLD_EVERY) {
+            let (summary, of) = (&figures.summary, loaded.scenario.rounds);
+            watch.progress(summary.rounds, of, summary.tasks, timeline.events());
+        }
         if settings.stop.load(Ordering::Relaxed) {
             return Err(OrderError::Interrupted.into());
         }
@@ -227,6 +247,7 @@ impl Figures {
         if task.outcome == Outcome::Counted {
             *counted += 1;
             self.staleness += u64::from(task.staleness);
+            summary.counted_flops += task.compute_flops as f64;
         }
         summary.tasks += 1;
         *summary.outcomes.entry(task.outcome.name()).or_default() += 1;

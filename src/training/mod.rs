@@ -32,6 +32,7 @@ mod self_test;
 mod tests;
 mod trainer;
 
+pub use available::free_bytes;
 pub use decoding::{Decoder, Logits, Piece};
 pub use error::Error;
 pub use evaluate::SampleLoss;

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
 mod adapters;
+mod analysis;
 mod bad_data;
 mod bad_input;
 mod browser;
@@ -9,6 +10,7 @@ mod data;
 mod determinism;
 mod evaluation;
 mod execution;
+mod exports;
 mod fedllm_bench;
 mod forks;
 mod full_disk;
@@ -20,6 +22,7 @@ mod killed;
 mod lineage;
 mod methods;
 mod objectives;
+mod pages;
 mod parity;
 mod precisions;
 mod privacy;
@@ -28,9 +31,11 @@ mod real_data;
 mod record;
 mod report;
 mod samples;
+mod scenarios;
 mod store;
 mod support;
 mod sweeps;
 mod traces;
 mod training;
+mod views;
 mod virtual_time;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Reading, io};
 use crate::cli::output::say;
+use crate::cli::progress::Progress;
 use crate::dataset::{Federation, Ruler, Spread, twin_of};
 use crate::diversity::{
     ClientDiversityRow, DistanceRow, Embedder, Endpoint, Findings, Geometry, Judge, LanguageRow, Opening, OpeningRow,
@@ -55,6 +56,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let judge = arguments.model.as_deref().map(Judge::load).transpose()?;
     let (seed, count) = (Seed(arguments.seed), arguments.rows as usize);
+    let progress = Progress::new("comparing clients");
     let profiles = profiles(&data.clients, &ruler)?;
     let openings = openings(&data.clients);
     let quality = judge.as_ref().map(|judge| judge.score(&data.clients, seed, count)).transpose()?;
@@ -68,6 +70,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     };
     let vectors = embedder.map(|embedder| client_embeddings(&data.clients, &embedder, seed, count)).transpose()?;
     let geometry = vectors.map(|vectors| geometry(&vectors));
+    drop(progress);
     let found = Found { unit: ruler.unit(), profiles, openings, quality, geometry };
     std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
     found.write(&arguments.out)?;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::progress::Progress;
 use crate::dataset::{BadRows, Columns, Federation};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
@@ -58,7 +59,8 @@ impl Reading {
     fn federation(&self) -> Result<Federation, RunError> {
         let columns = self.columns.clone().unwrap_or_default();
         let bad_rows = if self.skip_bad_rows { BadRows::Skip } else { BadRows::Refuse };
-        Ok(Federation::read_columns(&self.path, &columns, bad_rows)?)
+        let read = || Federation::read_columns(&self.path, &columns, bad_rows);
+        Ok(Progress::during("reading rows", read)?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use fedreplay_sim::Seed;
+use serde_json::json;
 
 use super::{Reading, io};
 use crate::cli::output::say;
@@ -24,6 +25,9 @@ pub struct Arguments {
     /// Folder for train.json and test.json.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -34,9 +38,14 @@ fn share(text: &str) -> Result<f64, String> {
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let data = arguments.reading.federation()?;
     let (seed, out) = (Seed(arguments.seed), &arguments.out);
+    let mut written = serde_json::Map::new();
     for file in write_split(&data, arguments.held_out, seed, out).map_err(io(out))? {
         let path = out.join(file.name);
         say!("{:<28}{} clients, {} rows", path.display(), file.clients, file.rows);
+        written.insert(file.name.to_owned(), json!({ "clients": file.clients, "rows": file.rows }));
+    }
+    if arguments.json {
+        say!("{}", json!({ "out": out, "files": written }));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use fedreplay_sim::Seed;
+use serde_json::json;
 
 use super::io;
 use crate::cli::output::say;
+use crate::cli::progress::Progress;
 use crate::dataset::{Twin, TwinSettings, write_twin};
 use crate::run::RunError;
 
@@ -25,6 +27,9 @@ pub struct Arguments {
     /// Factor on the lengths of all texts, above 0 and at most 1: tiny models read short rows.
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = scale)]
     length_scale: f64,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 fn named(name: &str) -> Result<&'static Twin, String> {
@@ -39,10 +44,16 @@ fn scale(text: &str) -> Result<f64, String> {
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
-    let manifest = write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))?;
+    let manifest = Progress::during("writing generated text", || {
+        write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))
+    })?;
     say!("wrote       {}", arguments.out.display());
     say!("clients     {}", manifest.clients);
     say!("samples     {}", manifest.samples);
     say!("note        {}", manifest.notice);
+    if arguments.json {
+        let (clients, samples, notice) = (manifest.clients, manifest.samples, &manifest.notice);
+        say!("{}", json!({ "out": arguments.out, "clients": clients, "samples": samples, "note": notice }));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! The federated method's fields: what it adds at the client and at the server.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
@@ -7,7 +8,7 @@ use super::fidelity::{Reading, choose};
 use super::{Fidelity, Scenario, unit};
 
 /// What the federated method adds at the client and at the server.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Algorithm {
     /// Weighted mean of the clients' adapters (McMahan et al. 2017).
@@ -53,6 +54,7 @@ pub enum Algorithm {
     },
     /// Adaptive server step with a sum of squares (Reddi et al. 2021).
     FedAdagrad {
+        /// [1] Factor on the adaptive step -- above 0.
         #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
         server_lr: f64,
         /// [1] Added to the root; its square is the first second moment -- above 0.
@@ -63,6 +65,7 @@ pub enum Algorithm {
     },
     /// Adaptive server step with Yogi's second moment (Reddi et al. 2021).
     FedYogi {
+        /// [1] Factor on the adaptive step -- above 0.
         #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
         server_lr: f64,
         /// [1] Added to the root; its square is the first second moment -- above 0.
@@ -83,6 +86,7 @@ pub enum Algorithm {
     },
     /// Adaptive server step with Adam's second moment (Reddi et al. 2021).
     FedAdam {
+        /// [1] Factor on the adaptive step -- above 0.
         #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
         server_lr: f64,
         /// [1] Added to the root; its square is the first second moment -- above 0.
@@ -150,7 +154,7 @@ impl Algorithm {
 }
 
 /// Weights of the updates in an aggregate, before they are normalised to sum to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Weights {
     /// The client's number of training rows.
     #[default]
@@ -162,7 +166,7 @@ pub enum Weights {
 }
 
 /// What of adapters is averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mean {
     /// A and B, each for itself, as in FedLLM-Bench and most of the field: the product of means is no mean of products.
     #[default]
@@ -172,7 +176,7 @@ pub enum Mean {
 }
 
 /// Where SCAFFOLD's correction enters a local step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Correction {
     /// In the gradient, as in the paper.
     Gradient,
@@ -187,7 +191,7 @@ impl Default for Correction {
 }
 
 /// What FedAvgM's momentum is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Momentum {
     /// beta m + update, from 0, as in the paper.
     Accumulated,
@@ -202,7 +206,7 @@ impl Default for Momentum {
 }
 
 /// Where the first moment of FedYogi and FedAdam begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FirstMoment {
     /// At 0, as in the paper.
     FromZero,
@@ -217,7 +221,7 @@ impl Default for FirstMoment {
 }
 
 /// What the second moment of FedYogi and FedAdam averages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecondMoment {
     /// Squares of updates, as in the paper.
     OfUpdates,

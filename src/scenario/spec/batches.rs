@@ -1,12 +1,13 @@
 //! Which rows a task trains on, for how many steps, and with which dropout masks.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
 use super::fidelity::choose;
 
 /// Which rows a task trains on, and in what order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Batches {
     /// Epochs over all of the client's rows, in an order of their own for each task, from the run's seed.
     Fresh,
@@ -24,7 +25,7 @@ impl Default for Batches {
 }
 
 /// Which dropout masks a task draws.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DropoutMasks {
     /// Its own.
     PerTask,
@@ -40,7 +41,7 @@ impl Default for DropoutMasks {
 
 /// Steps of a task by the client's rows, so that a client of the mean luck goes so many times through its rows in a run:
 /// ceil(epochs n / (rounds clients_per_round / N) / rows of a step). Synchronous rounds only.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DynamicSteps {
     /// [epochs] -- above 0. FedLLM-Bench's is 3.

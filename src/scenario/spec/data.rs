@@ -1,12 +1,13 @@
 //! The data's fields beyond the file: columns, drawn rows, and how rows are dealt to clients.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
 use super::fidelity::choose;
 
 /// Which columns hold the texts of the rows, by the names of the datasets of OpenFedLLM.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Columns {
     /// FedLLM-Bench's own forms.
@@ -30,16 +31,18 @@ pub enum Columns {
     Ultrafeedback,
     /// Single turns from other columns.
     SingleTurn {
+        /// Column of what is asked.
         instruction: String,
-        /// Follows the instruction after a space, where it is not empty.
+        /// Column of what follows the instruction after a space, where it is not empty.
         #[serde(default)]
         input: Option<String>,
+        /// Column of what is answered.
         response: String,
     },
 }
 
 /// How learnt tokens are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Masking {
     /// By construction: what was put in as the answer, whatever it says, for any tokenizer.
     ByConstruction,
@@ -55,7 +58,7 @@ impl Default for Masking {
 }
 
 /// How preference rows become sequences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum PairForm {
     /// As single turns do: in the template, after BOS, each answer cut at `max_seq_length`.
@@ -80,7 +83,7 @@ fn their_prompt() -> u32 {
 }
 
 /// What becomes of a conversation's last question, where it has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LastQuestion {
     /// It is left out: there is nothing to learn of it.
     LeftOut,
@@ -95,7 +98,7 @@ impl Default for LastQuestion {
 }
 
 /// What becomes of rows that cannot be used: without a key, with an empty answer, of another kind, out of turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BadRows {
     /// The file is refused, with line, client and row.
     #[default]
@@ -105,7 +108,7 @@ pub enum BadRows {
 }
 
 /// How rows are dealt to clients.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Partition {
     /// As the file has them.
@@ -129,7 +132,10 @@ pub enum Partition {
         attribute: String,
     },
     /// One client a value of an attribute.
-    ByAttribute { attribute: String },
+    ByAttribute {
+        /// A key of the rows, such as `language`.
+        attribute: String,
+    },
 }
 
 impl Columns {

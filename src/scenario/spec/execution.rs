@@ -1,11 +1,12 @@
 //! How results are computed: memory, company and numerics. A run's results on a CPU are the same under any of it, but for
 //! the numerics, which may change their bits.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How results are computed. On a CPU nothing here but `numerics` changes a digest; where company may change bits, it
 /// stands in keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Execution {
     /// [clients] Trainings that share one pass over the base -- at least 1; none is 1 on a CPU, where more gain nothing,
@@ -21,7 +22,7 @@ pub struct Execution {
 }
 
 /// On which processors results have the same bits. What it chooses is part of every key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Numerics {
     /// On those that the manifest names: each library takes its fastest path.
     #[default]
@@ -31,7 +32,7 @@ pub enum Numerics {
 }
 
 /// Who trains beside whom.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Grouping {
     /// Whatever is ready, where the start-up test found that company changes no bit; else as [`Self::Keyed`].
     #[default]
@@ -41,7 +42,7 @@ pub enum Grouping {
 }
 
 /// Whether layers are run again in the backward pass instead of being kept. It changes no bit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Checkpointing {
     /// Where what would be kept is predicted to take more than half of the device's free memory, shared by the workers.
     #[default]

@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a method's paper and FedLLM-Bench's code differ, which of the two a field has that the scenario leaves out.
 ///
 /// Every such point is a field of its own, so single ones can be chosen under either; the resolved scenario has them all
 /// written out, and this word is then only a note.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Fidelity {
     /// The rules of the papers.
     #[default]

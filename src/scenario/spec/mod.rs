@@ -32,6 +32,7 @@ pub use training::{Accumulation, AdamVariant, Objective, Optimizer, OptimizerSta
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::Duration;
@@ -39,7 +40,7 @@ use super::range;
 
 /// One federation: who has which data, on which device, behind which link; how the server picks, waits and
 /// aggregates; how a client trains.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Name of the run's folder under `runs/`.
@@ -84,7 +85,7 @@ pub struct Scenario {
 }
 
 /// The frozen base model and the adapter on it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// Hugging Face folder: config.json, safetensors, tokenizer.json. Relative to the scenario file.
@@ -111,7 +112,7 @@ pub struct Model {
 }
 
 /// Low-rank adaptation (Hu et al. 2021).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lora {
     /// [columns] Rank r -- at least 1.
@@ -138,7 +139,7 @@ pub struct Lora {
 }
 
 /// The clients' data and how it becomes tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
@@ -188,7 +189,7 @@ pub struct Data {
 }
 
 /// Prompt templates by their names in the field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Template {
     #[default]
     Alpaca,
@@ -208,7 +209,7 @@ pub enum Template {
 }
 
 /// What becomes of a row whose prompt leaves no room for a token of its response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LongPrompts {
     /// It is an error that names client and row.
     #[default]
@@ -218,7 +219,7 @@ pub enum LongPrompts {
 }
 
 /// How a client trains.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// [steps] Optimiser steps of one task -- at least 1.
@@ -265,20 +266,21 @@ pub struct Training {
 }
 
 /// The learning rate over rounds; within a task it is constant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum LrSchedule {
     #[default]
     Constant,
     /// final + (lr - final) (1 + cos(pi t / T)) / 2 in round t of T, from 0 (FedLLM-Bench's).
     Cosine {
+        /// [1] Learning rate that the last round comes near -- at least 0.
         #[serde(default, deserialize_with = "range::non_negative_single")]
         final_lr: f64,
     },
 }
 
 /// What becomes of an update that is not finite or did not change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UnusableUpdate {
     /// It gets weight 0 in the aggregate and is recorded with its reason.
     #[default]
@@ -288,7 +290,7 @@ pub enum UnusableUpdate {
 }
 
 /// What is kept beside the tables. Nothing here changes a digest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
     /// [rounds] Save the server's adapter after every so many rounds; the last one is always saved.

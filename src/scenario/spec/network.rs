@@ -1,8 +1,10 @@
 //! The network's fields: capacities as functions of time, graphs of links, and regions that are cut off.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -11,7 +13,7 @@ use super::super::quantity::{Duration, Rate};
 use super::super::range;
 
 /// What lies between the clients' own links and the server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Network {
     /// The server's own link in each direction: `server.downlink` and `server.uplink`.
@@ -26,12 +28,13 @@ pub enum Network {
         /// Node at which the clients of a region attach, by region.
         #[serde(deserialize_with = "range::unique")]
         regions: BTreeMap<String, String>,
+        /// The links between nodes.
         links: Vec<GraphLink>,
     },
 }
 
 /// A link of a topology, alike in both directions unless `one_way`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GraphLink {
     /// Node that it leaves. Nodes are what links, regions and the server name.
@@ -49,9 +52,10 @@ pub struct GraphLink {
 }
 
 /// A region without connection from one instant to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegionCut {
+    /// Name of the region.
     pub region: String,
     /// [time] First instant of the cut.
     pub from: Duration,
@@ -60,7 +64,7 @@ pub struct RegionCut {
 }
 
 /// What becomes of the task of a client that goes offline, or whose region is cut off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Interruption {
     /// It is lost.
     #[default]
@@ -90,6 +94,16 @@ struct Changing {
     changes: Vec<(Duration, Rate)>,
     #[serde(default)]
     period: Option<Duration>,
+}
+
+impl JsonSchema for Capacity {
+    fn schema_name() -> Cow<'static, str> {
+        "Capacity".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "title": "data rate such as \"20 Mbit/s\", or one that changes" })
+    }
 }
 
 impl Serialize for Capacity {

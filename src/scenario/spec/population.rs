@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Bandwidth, Bytes, Duration, Rate, Speed};
@@ -10,15 +11,17 @@ use super::super::range;
 use super::{day, unit};
 
 /// Who the clients are: named device and link classes, and their shares.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Population {
     /// Catalog of device classes by data sheet, such as `devices.ron`. Relative to the scenario file. The classes that
     /// `mix` names and `devices` lacks are taken from it; in the resolved scenario they stand under `devices`.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
+    /// Classes of devices by name.
     #[serde(default, deserialize_with = "range::unique")]
     pub devices: BTreeMap<String, Device>,
+    /// Classes of links by name.
     #[serde(default, deserialize_with = "range::unique")]
     pub links: BTreeMap<String, Link>,
     /// Groups of clients. Shares are normalised; who belongs where follows from the seed. It may be empty where a trace
@@ -31,7 +34,7 @@ pub struct Population {
 }
 
 /// Tables with what is known of each client, Parquet or CSV by their file names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTrace {
     /// A row a client, with the columns of a run's `population` table, each of them optional, and also
@@ -50,7 +53,7 @@ pub struct ClientTrace {
 }
 
 /// A device class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     /// [FLOP/s] Effective speed in training.
@@ -77,7 +80,7 @@ pub struct Device {
 }
 
 /// A link class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// [bit/s] From the server to the client.
@@ -93,7 +96,7 @@ pub struct Link {
 }
 
 /// A log-normal addition to a latency.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyJitter {
     /// [time] Median.
@@ -104,7 +107,7 @@ pub struct LatencyJitter {
 }
 
 /// A group of clients.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// [1] Share of the clients, relative to the other groups' shares.
@@ -130,7 +133,7 @@ pub struct Group {
 }
 
 /// When clients of a group can be reached; each client draws its own times.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Availability {
     /// At every instant.
@@ -173,7 +176,7 @@ pub enum Availability {
 }
 
 /// How likely a task is given up at each stage. The stages exclude each other, so the sum is at most 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
     /// [1] After the download, before any training -- 0 to 1.
@@ -188,7 +191,7 @@ pub struct Dropout {
 }
 
 /// Crashes of a device: a crash loses the task. Times up and down are exponential, in turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Crashes {
     /// [time] Mean time from the start or a return to the next crash -- above 0.

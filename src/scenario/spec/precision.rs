@@ -1,11 +1,12 @@
 //! How the base model is held and computed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Model;
 
 /// Number formats of the base model's linear weights; embedding, norms and output head are in that of the arithmetic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Precision {
     #[default]
     F32,
@@ -23,7 +24,7 @@ pub enum Precision {
 }
 
 /// Number formats of activations, and of weights as they are multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Arithmetic {
     F32,
     Bf16,

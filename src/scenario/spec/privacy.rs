@@ -1,12 +1,13 @@
 //! The fields of differential privacy: what is clipped, where noise comes in, and how much may be spent.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
 use super::unit;
 
 /// What protects the clients' updates. `docs/privacy.md` says what each promises.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Privacy {
     /// User-level differential privacy: each client's whole update is clipped, and noise hides any one client.
@@ -63,7 +64,7 @@ pub enum Privacy {
 }
 
 /// How updates are bounded in L2 norm.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Clipping {
     /// All values together, to one norm.
@@ -97,7 +98,7 @@ pub enum Clipping {
 }
 
 /// Who adds noise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NoisePlacement {
     /// The server, to each sum.
     #[default]
@@ -109,7 +110,7 @@ pub enum NoisePlacement {
 }
 
 /// How epsilon is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Accountant {
     /// Privacy loss distributions: tight.
     #[default]
@@ -119,7 +120,7 @@ pub enum Accountant {
 }
 
 /// Where noise comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Noise {
     /// From the scenario's seed: reproducible, for simulation, and no protection from anyone who knows the seed.
     #[default]

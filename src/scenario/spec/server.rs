@@ -1,5 +1,6 @@
 //! The server's fields: whom it asks, how long it waits, and which updates make a model version.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Duration, Rate};
@@ -9,7 +10,7 @@ use super::network::Capacity;
 use super::{one_u32, unit};
 
 /// How the server picks clients, waits for them, and how it is connected.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
     pub protocol: Protocol,
@@ -41,7 +42,7 @@ pub struct Server {
 }
 
 /// Which clients can be asked. A client with a running task never can.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Candidates {
     /// Those online at the moment of selection.
     #[default]
@@ -51,7 +52,7 @@ pub enum Candidates {
 }
 
 /// What becomes of clients whose devices cannot hold the training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MemoryPolicy {
     /// They are never asked.
     #[default]
@@ -61,7 +62,7 @@ pub enum MemoryPolicy {
 }
 
 /// When updates become a model version.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Protocol {
     /// Rounds one after another (Bonawitz et al. 2019).
@@ -178,7 +179,7 @@ pub enum Protocol {
 }
 
 /// What becomes of tasks that still run when their round ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Stragglers {
     /// They are stopped.
     #[default]
@@ -188,7 +189,7 @@ pub enum Stragglers {
 }
 
 /// The aggregator of a region.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
     /// Region whose clients it asks.
@@ -207,7 +208,7 @@ pub struct Edge {
 }
 
 /// Factor on the weight of an update by its staleness s: the versions made since the one it started from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Discount {
     /// 1.
@@ -230,7 +231,7 @@ pub enum Discount {
 }
 
 /// Which clients are asked. Each states what it reads beyond who is a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Selection {
     /// Without replacement, all alike.

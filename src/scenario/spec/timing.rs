@@ -1,11 +1,12 @@
 //! What stands for a model and for data where only times are asked for.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
 
 /// The shape of a Llama-family model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelShape {
     /// [layers] -- at least 1.
@@ -32,7 +33,7 @@ pub struct ModelShape {
 }
 
 /// Clients without data: how many, and how much each would have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Synthetic {
     /// [clients] -- at least 1.
@@ -46,7 +47,7 @@ pub struct Synthetic {
 }
 
 /// A whole number for each client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Counts {
     /// The same for all -- at least 1.
     Fixed(u32),

@@ -1,12 +1,13 @@
 //! How a client takes its steps: the update rule, and what one step's gradient is made of.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
 use super::fidelity::{choose, wants_sgd};
 
 /// Local optimisers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Optimizer {
     /// AdamW (Loshchilov and Hutter 2019).
@@ -51,7 +52,7 @@ impl Default for Optimizer {
 }
 
 /// What becomes of the optimiser's moments between the tasks of a client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OptimizerState {
     /// Each task begins with none, as in FedAvg and in FedLLM-Bench.
     #[default]
@@ -61,7 +62,7 @@ pub enum OptimizerState {
 }
 
 /// The two AdamW in use differ in where epsilon and weight decay enter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdamVariant {
     /// `torch.optim.AdamW`: decay first; epsilon is added to the bias-corrected root.
     PyTorch,
@@ -76,7 +77,7 @@ impl Default for AdamVariant {
 }
 
 /// How the gradient of a step comes from its micro-batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Accumulation {
     /// Mean over all target tokens of the step.
     PerToken,
@@ -91,7 +92,7 @@ impl Default for Accumulation {
 }
 
 /// What a client minimises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Objective {
     /// The negative log-likelihood of the answers.

@@ -1,0 +1,79 @@
+//! `fedreplay generate`: what is made from the program itself: shell completions, man pages, references.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Subcommand};
+use clap_complete::Shell;
+use serde_json::json;
+
+use super::output::{self, say};
+use crate::ledger::{LedgerError, reference};
+use crate::run::RunError;
+use crate::scenario::Reference;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Print completions for a shell; its manual says where they belong.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the man page, or write one for each command.
+    Man {
+        /// Folder to write the pages of all commands to.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+        /// End stdout with one line of JSON; with --out only.
+        #[arg(long, requires = "out")]
+        json: bool,
+    },
+    /// Print the reference of all fields of a scenario as Markdown: docs/scenario.md.
+    ScenarioReference,
+    /// Print the reference of all tables as Markdown: docs/ledger.md.
+    LedgerReference,
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    match &arguments.what {
+        What::Completions { shell } => {
+            let mut bytes = Vec::new();
+            clap_complete::generate(*shell, &mut super::Arguments::command(), "fedreplay", &mut bytes);
+            print(&bytes);
+        }
+        What::Man { out: None, .. } => {
+            let mut bytes = Vec::new();
+            let page = clap_mangen::Man::new(super::Arguments::command()).render(&mut bytes);
+            page.expect("memory takes all that is written");
+            print(&bytes);
+        }
+        What::Man { out: Some(folder), json } => {
+            let written = write_pages(folder).map_err(LedgerError::io(folder))?;
+            say!("{}: man pages", folder.display());
+            if *json {
+                say!("{}", json!({ "out": written }));
+            }
+        }
+        What::ScenarioReference => print(Reference::new().markdown().as_bytes()),
+        What::LedgerReference => print(reference().as_bytes()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_pages(folder: &PathBuf) -> io::Result<&PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(super::Arguments::command(), folder)?;
+    Ok(folder)
+}
+
+fn print(bytes: &[u8]) {
+    output::text(format_args!("{}", String::from_utf8_lossy(bytes)));
+}

@@ -1,0 +1,111 @@
+//! `fedreplay ls`: the runs in a folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::output::{note, say};
+use super::table::Align::{Left, Right};
+use super::table::Table;
+use super::units;
+use crate::ledger::{LedgerError, Manifest, RunKind};
+use crate::run::{RunError, Standing};
+
+/// Folders within folders that are looked into: a sweep's cells stand one below their own.
+const DEPTH: u32 = 4;
+
+/// [characters] Of a digest: enough to tell runs apart.
+const DIGEST: usize = 12;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder that runs stand in, at any depth up to four.
+    #[arg(default_value = "runs")]
+    folder: PathBuf,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let folder = &arguments.folder;
+    if !folder.is_dir() {
+        return Err(RunError::Usage(format!("failed to list {}: it is not a folder", folder.display())));
+    }
+    let mut runs = Vec::new();
+    collect(folder, DEPTH, &mut runs)?;
+    runs.sort();
+    // One that is damaged must not hide the others.
+    let read: Vec<_> = runs.into_iter().map(|run| (Standing::read(&run), run)).collect();
+    print(folder, &read);
+    if arguments.json {
+        let runs: Vec<Value> = read.iter().map(|(standing, run)| as_json(standing, run)).collect();
+        say!("{}", json!({ "folder": folder, "runs": runs }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Adds the runs in `folder`; a run's own folders hold no others. Links are not followed: they may lead in circles.
+fn collect(folder: &Path, depth: u32, runs: &mut Vec<PathBuf>) -> Result<(), LedgerError> {
+    if Manifest::path(folder).exists() {
+        runs.push(folder.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
+        let entry = entry.map_err(LedgerError::io(folder))?;
+        if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), depth - 1, runs)?;
+        }
+    }
+    Ok(())
+}
+
+fn print(folder: &Path, read: &[(Result<Standing, RunError>, PathBuf)]) {
+    if read.is_empty() {
+        say!("no runs in {}", folder.display());
+        return;
+    }
+    let columns = [("run", Left), ("state", Left), ("rounds", Right), ("seed", Right), ("loss before", Right)];
+    let more = [("after", Right), ("simulated", Right), ("digest", Left)];
+    let mut table = Table::new(&[&columns[..], &more].concat());
+    for (standing, run) in read {
+        let name = run.display().to_string();
+        match standing {
+            Ok(standing) => table.row(cells(name, standing)),
+            Err(_) => table.row([name, "unreadable".into()].into_iter().chain(std::iter::repeat_n(String::new(), 6))),
+        }
+    }
+    table.print("");
+    for (standing, _) in read {
+        if let Err(error) = standing {
+            note!("warning: {error}");
+        }
+    }
+}
+
+fn cells(name: String, standing: &Standing) -> [String; 8] {
+    let kind = if standing.kind == RunKind::Plan { " plan" } else { "" };
+    let digest = standing.digest.as_deref().unwrap_or("-");
+    [
+        name,
+        format!("{}{kind}", standing.state.name()),
+        format!("{}/{}", standing.rounds, standing.rounds_planned),
+        standing.seed.to_string(),
+        units::loss(standing.loss_before),
+        units::loss(standing.loss_after),
+        units::clock(standing.simulated_ns),
+        digest.chars().take(DIGEST).collect(),
+    ]
+}
+
+fn as_json(standing: &Result<Standing, RunError>, run: &Path) -> Value {
+    let mut line = match standing {
+        Ok(standing) => json!(standing),
+        Err(error) => json!({ "state": "unreadable", "error": error.to_string() }),
+    };
+    line["run"] = json!(run);
+    line
+}

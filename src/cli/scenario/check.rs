@@ -1,0 +1,122 @@
+//! `fedreplay scenario check`: a scenario as resolved, and an estimate of what it costs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::output::{note, say};
+use crate::cli::progress::Progress;
+use crate::cli::{STOP, units};
+use crate::model::Device;
+use crate::run::{Forecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
+use crate::scenario::Loaded;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Scenario file (RON).
+    scenario: PathBuf,
+    /// Change one field of the scenario; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Tasks that would be trained at the same time [default: the number of cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// Do not load the base model and try a step: no wall-clock time and no memory are estimated.
+    #[arg(long)]
+    no_trial: bool,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let loaded = Loaded::read(&arguments.scenario, &arguments.sets)?;
+    for doubt in loaded.doubts() {
+        note!("warning: {doubt}");
+    }
+    let mut progress = Progress::new("playing the schedule");
+    let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
+    let summary = plan(&loaded, &settings, &mut progress)?;
+    drop(progress);
+    if let Some(doubt) = loaded.doubt_about_cohort(summary.clients as usize) {
+        note!("warning: {doubt}");
+    }
+    let forecast = trial(arguments, &loaded, &summary)?;
+    say!("{}", loaded.resolved_text());
+    for (name, value) in lines(&loaded, &summary, forecast.as_ref()) {
+        say!("{name:<16}{value}");
+    }
+    if arguments.json {
+        let line = json!({ "scenario": loaded.scenario, "plan": summary, "forecast": forecast });
+        say!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tries a step, where there is something to train and the asker wants it.
+fn trial(arguments: &Arguments, loaded: &Loaded, summary: &PlanSummary) -> Result<Option<Forecast>, RunError> {
+    let scenario = &loaded.scenario;
+    let has_model = scenario.model.folder.is_some() || scenario.model.hub.is_some();
+    if arguments.no_trial || !has_model || scenario.data.synthetic.is_some() {
+        return Ok(None);
+    }
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = arguments.workers.map_or_else(cores, |workers| workers as usize);
+    let estimate = || forecast(loaded, Device::Cpu, workers, summary.counted_flops);
+    Progress::during("loading the base model and trying a step", estimate).map(Some)
+}
+
+fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
+    let counted = summary.outcomes.get("counted").copied().unwrap_or(0);
+    let scenario = &loaded.scenario;
+    let mut lines = vec![
+        ("rounds", format!("{} of {} clients", summary.rounds, summary.clients)),
+        ("tasks", format!("{} dispatched, {counted} counted and trained", summary.tasks)),
+        ("simulated time", format!("{} (its schedule was played)", units::clock(summary.simulated_ns))),
+        ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
+        (
+            "operations",
+            format!(
+                "{:.3e} FLOP on simulated devices, {:.3e} of them of tasks that count (cost model of LoRA training)",
+                summary.compute_flops, summary.counted_flops
+            ),
+        ),
+    ];
+    if summary.stand_in_loss.is_some() {
+        lines.push(("note", "selection reads losses, which a schedule alone has not: a run differs".into()));
+    }
+    if !scenario.evaluation.benchmarks.is_empty() {
+        lines.push((
+            "note",
+            "benchmarks are not in the estimates; `fedreplay eval --dry-run` counts their questions".into(),
+        ));
+    }
+    let Some(forecast) = forecast else {
+        lines.push(("wall clock", "not estimated: no step was tried".into()));
+        return lines;
+    };
+    let left = forecast.free_bytes.map(|free| format!(" of {} that are left", units::bytes(free))).unwrap_or_default();
+    let memory = units::bytes(forecast.memory_bytes);
+    lines.push(("memory", format!("{memory}{left} (base, {} workers with their longest rows)", forecast.workers)));
+    let (training, evaluation) = (forecast.training_seconds, forecast.evaluation_seconds);
+    lines.push(("wall clock", format!("about {} on {} workers", seconds(forecast.wall_seconds()), forecast.workers)));
+    let alone = if scenario.evaluation.local_baseline { ", clients alone included" } else { "" };
+    lines.push((
+        "",
+        format!(
+            "{} of training{alone}, {} of evaluation, on one thread: a step of {} tokens took {:.3} s just now",
+            seconds(training),
+            seconds(evaluation),
+            forecast.step_tokens,
+            forecast.step_seconds
+        ),
+    ));
+    lines
+}
+
+/// A span of wall-clock time.
+fn seconds(value: f64) -> String {
+    if value < 600.0 { format!("{value:.1} s") } else { units::clock((value * 1e9) as u64) }
+}

@@ -1,0 +1,35 @@
+//! `fedreplay scenario`: checks, explains and begins scenarios.
+
+mod check;
+mod explain;
+mod new;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::run::RunError;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print a scenario with every default written out, and what it will cost, before anything runs.
+    Check(check::Arguments),
+    /// Explain a field: meaning, unit, default and range.
+    Explain(explain::Arguments),
+    /// Write a commented scenario to start from, which runs as it is.
+    New(new::Arguments),
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    match &arguments.command {
+        Command::Check(arguments) => check::main(arguments),
+        Command::Explain(arguments) => explain::main(arguments),
+        Command::New(arguments) => new::main(arguments),
+    }
+}

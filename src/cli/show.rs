@@ -1,0 +1,157 @@
+//! `fedreplay show`: a run at a glance.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::say;
+use super::table::Align::{Left, Right};
+use super::table::{Table, sparkline};
+use super::units;
+use crate::ledger::RunKind;
+use crate::run::{Overview, Progress, RunError, Series};
+
+/// [characters] Width of a curve.
+const CURVE: usize = 40;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder of the run, finished or not.
+    run: PathBuf,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let overview = Overview::read(&arguments.run)?;
+    say!("{}", arguments.run.display());
+    for (name, value) in essentials(&overview) {
+        say!("  {name:<14}{value}");
+    }
+    print_curves(&overview.series);
+    print_outcomes(&overview);
+    print_devices(&overview);
+    print_stragglers(&overview);
+    if arguments.json {
+        let mut line = json!(overview);
+        line["run"] = json!(arguments.run);
+        say!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
+    let standing = &overview.standing;
+    let mut lines = vec![("state", state(overview))];
+    if let Some(digest) = &standing.digest {
+        let note = if standing.state == Progress::Done { "" } else { " (of the rounds so far)" };
+        lines.push(("digest", format!("{digest}{note}")));
+    }
+    lines.push(("seed, grade", format!("{}, {}", standing.seed, overview.grade)));
+    lines.push(("simulated", units::clock(standing.simulated_ns)));
+    if standing.kind == RunKind::Run {
+        let (before, after) = (units::loss(standing.loss_before), units::loss(standing.loss_after));
+        lines.push(("loss", format!("{before} before, {after} after")));
+    }
+    if let Some(fair) = &overview.fairness {
+        let losses = format!("{:.4} best, {:.4} median, {:.4} worst tenth", fair.least, fair.median, fair.worst_decile);
+        lines.push(("over clients", format!("{losses}, {:.4} worst (held-out loss, round {})", fair.most, fair.round)));
+    }
+    let (asked, counted) = (overview.clients_asked, overview.clients_counted);
+    lines.push(("participation", format!("{asked} of {} clients asked, {counted} counted", overview.clients)));
+    lines
+        .push(("moved", format!("{} down, {} up", units::bytes(overview.bytes_down), units::bytes(overview.bytes_up))));
+    lines.push(("energy", format!("{:.3} kWh", overview.energy_kwh)));
+    lines
+}
+
+fn state(overview: &Overview) -> String {
+    let standing = &overview.standing;
+    let kind = if standing.kind == RunKind::Plan { ", a plan: nothing was trained" } else { "" };
+    match standing.state {
+        Progress::Done => format!("done, {} rounds{kind}", standing.rounds),
+        Progress::Running => format!("running, {} of {} rounds{kind}", standing.rounds, standing.rounds_planned),
+        Progress::Interrupted => format!(
+            "interrupted, {} of {} rounds{kind}; `fedreplay resume` continues it",
+            standing.rounds, standing.rounds_planned
+        ),
+    }
+}
+
+fn print_curves(series: &[Series]) {
+    if series.is_empty() {
+        return;
+    }
+    say!("");
+    let columns = [("over rounds", Left), ("first", Right), ("last", Right), ("least", Right), ("greatest", Right)];
+    let mut table = Table::new(&[&columns[..], &[("unit", Left), ("curve", Left)]].concat());
+    for series in series {
+        let values: Vec<f64> = series.points.iter().map(|point| point.value).collect();
+        let (first, last) = (values[0], values[values.len() - 1]);
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let figures = [first, last, least, most].map(units::figure);
+        let curve = [series.unit.to_owned(), sparkline(&values, CURVE)];
+        table.row(std::iter::once(series.name.clone()).chain(figures).chain(curve));
+    }
+    table.print("  ");
+}
+
+fn print_outcomes(overview: &Overview) {
+    let total: u64 = overview.outcomes.values().sum();
+    if total == 0 {
+        return;
+    }
+    say!("");
+    let mut table = Table::new(&[("tasks ended as", Left), ("tasks", Right), ("share", Right)]);
+    for (outcome, &count) in &overview.outcomes {
+        table.row([outcome.clone(), count.to_string(), format!("{:.1} %", 100.0 * count as f64 / total as f64)]);
+    }
+    table.print("  ");
+}
+
+const COUNTS: [(&str, super::table::Align); 6] = [
+    ("asked", Right),
+    ("counted", Right),
+    ("late", Right),
+    ("dropped", Right),
+    ("cancelled", Right),
+    ("arrives after", Right),
+];
+
+fn print_devices(overview: &Overview) {
+    if overview.devices.is_empty() {
+        return;
+    }
+    say!("");
+    let mut table = Table::new(&[&[("device", Left), ("clients", Right)][..], &COUNTS].concat());
+    for group in &overview.devices {
+        let counts = [group.clients, group.asked, group.counted, group.late, group.dropped, group.cancelled];
+        let counts = counts.map(|count| count.to_string());
+        table.row([group.device.clone()].into_iter().chain(counts).chain([after(group.arrival_ns)]));
+    }
+    table.print("  ");
+}
+
+fn print_stragglers(overview: &Overview) {
+    if overview.stragglers.is_empty() {
+        return;
+    }
+    say!("");
+    let mut table =
+        Table::new(&[&[("too slow most often", Left), ("device", Left), ("link", Left)][..], &COUNTS].concat());
+    for client in &overview.stragglers {
+        let counts = [client.asked, client.counted, client.late, client.dropped, client.cancelled];
+        let counts = counts.map(|count| count.to_string());
+        let names = [&client.client_id, &client.device, &client.link].map(String::clone);
+        table.row(names.into_iter().chain(counts).chain([after(client.arrival_ns)]));
+    }
+    table.print("  ");
+}
+
+fn after(arrival_ns: Option<u64>) -> String {
+    arrival_ns.map_or_else(|| "-".into(), |ns| format!("{:.1} s", ns as f64 / 1e9))
+}

@@ -1,0 +1,83 @@
+//! `fedreplay tail`: follows a run until it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::STOP;
+use super::output::say;
+use super::round_line::RoundLine;
+use crate::ledger::{LedgerError, Manifest, RunTables};
+use crate::lineage::OrderError;
+use crate::run::{Progress, RunError, Standing, main_curve};
+
+/// How often it is looked for new rounds.
+const POLL: Duration = Duration::from_millis(300);
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder of the run.
+    run: PathBuf,
+    /// Print only so many of the rounds that are there already, the latest.
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints a line a round. Ends with 0 when the run is done, and with 1 when no process goes on with it.
+pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    let run = &arguments.run;
+    let mut seen = 0;
+    let mut first = arguments.lines;
+    let standing = loop {
+        // Looked at before the rounds: what is written in between is then printed before the end is told.
+        let state = Progress::of(run, &Manifest::read(run)?);
+        seen = print_new(run, seen, first.take())?;
+        if state != Progress::Running {
+            break Standing::read(run)?;
+        }
+        if STOP.load(Ordering::Relaxed) {
+            return Err(OrderError::Interrupted.into());
+        }
+        std::thread::sleep(POLL);
+    };
+    let digest = standing.digest.as_deref().unwrap_or("-");
+    match standing.state {
+        Progress::Done => say!("done: {} rounds, digest {digest}", standing.rounds),
+        _ => say!(
+            "interrupted after {} of {} rounds: no process is writing it; `fedreplay resume {}` continues it",
+            standing.rounds,
+            standing.rounds_planned,
+            run.display()
+        ),
+    }
+    if arguments.json {
+        let mut line = json!(standing);
+        line["run"] = json!(run);
+        say!("{line}");
+    }
+    Ok(if standing.state == Progress::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the rounds after the `seen`-th, at most the last `most` of them, and returns how many there are.
+fn print_new(run: &Path, seen: usize, most: Option<usize>) -> Result<usize, LedgerError> {
+    let tables = RunTables::read(run)?;
+    let rounds = tables.rounds().len();
+    if rounds == seen {
+        return Ok(seen);
+    }
+    // Fewer than before: the run was resumed, and writes its rounds anew.
+    let seen = if rounds < seen { 0 } else { seen };
+    let from = most.map_or(seen, |most| seen.max(rounds.saturating_sub(most)));
+    let losses = main_curve(&tables)?;
+    for line in RoundLine::of_tables(&tables, losses.as_ref(), Manifest::read(run)?.rounds, from)? {
+        say!("{line}");
+    }
+    Ok(rounds)
+}

@@ -1,0 +1,234 @@
+//! Virtual time as a trace that Perfetto and chrome://tracing open: a track a client, a slice a phase, counters.
+//!
+//! The form is the JSON of Chrome's trace events, in microseconds of virtual time. A slice inside of another follows it
+//! in the file, as the readers want.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::ledger::{LedgerError, RunTables, TableView};
+use crate::run::{RunError, main_curve};
+use crate::store::atomic;
+
+/// Process numbers of the two groups of tracks.
+const SERVER: u32 = 1;
+const CLIENTS: u32 = 2;
+
+/// Writes the trace of the run in `run_folder` to the file `out` and returns how many events it has.
+///
+/// # Errors
+/// If the tables cannot be read, or the file cannot be written.
+pub fn perfetto(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
+    let tables = RunTables::read(run_folder)?;
+    let (population, tasks) = (tables.population()?, tables.tasks()?);
+    let losses = main_curve(&tables)?;
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut pending = atomic::Pending::create(folder, "trace").map_err(LedgerError::io(folder))?;
+    let mut trace = Trace { out: BufWriter::new(pending.file()), events: 0, path: out };
+    trace.text("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
+    trace.name_tracks(&tables, &population)?;
+    trace.rounds(tables.rounds())?;
+    trace.tasks(&tasks)?;
+    trace.in_flight(&tasks)?;
+    for point in losses.iter().flat_map(|losses| &losses.points) {
+        trace.counter("loss [nats/token]", point.at_ns, point.value)?;
+    }
+    trace.traffic(tables.rounds())?;
+    trace.text("\n]}\n")?;
+    trace.out.flush().map_err(LedgerError::io(out))?;
+    let events = trace.events;
+    drop(trace);
+    pending.commit(out).map_err(LedgerError::io(out))?;
+    Ok(events)
+}
+
+/// A trace under construction.
+struct Trace<'a> {
+    out: BufWriter<&'a mut std::fs::File>,
+    events: u64,
+    path: &'a Path,
+}
+
+/// A slice of a track.
+struct Slice<'a> {
+    track: (u32, u64),
+    name: &'a str,
+    category: &'a str,
+    from_ns: u64,
+    until_ns: u64,
+    arguments: Value,
+}
+
+impl Trace<'_> {
+    fn text(&mut self, text: &str) -> Result<(), LedgerError> {
+        self.out.write_all(text.as_bytes()).map_err(LedgerError::io(self.path))
+    }
+
+    fn event(&mut self, event: &Value) -> Result<(), LedgerError> {
+        let comma = if self.events == 0 { "" } else { ",\n" };
+        self.events += 1;
+        write!(self.out, "{comma}{event}").map_err(LedgerError::io(self.path))
+    }
+
+    fn slice(&mut self, slice: Slice) -> Result<(), LedgerError> {
+        let Slice { track: (process, track), name, category, from_ns, until_ns, arguments } = slice;
+        self.event(&json!({
+            "ph": "X", "pid": process, "tid": track, "name": name, "cat": category,
+            "ts": microseconds(from_ns), "dur": microseconds(until_ns.saturating_sub(from_ns)), "args": arguments,
+        }))
+    }
+
+    fn counter(&mut self, name: &str, at_ns: u64, value: f64) -> Result<(), LedgerError> {
+        self.event(&json!({
+            "ph": "C", "pid": SERVER, "tid": 0, "name": name, "ts": microseconds(at_ns), "args": { "value": value },
+        }))
+    }
+
+    fn name_tracks(&mut self, tables: &RunTables, population: &TableView) -> Result<(), LedgerError> {
+        for (process, name) in [(SERVER, "server"), (CLIENTS, "clients")] {
+            self.event(&json!({ "ph": "M", "pid": process, "name": "process_name", "args": { "name": name } }))?;
+            self.event(&json!({
+                "ph": "M", "pid": process, "name": "process_sort_index", "args": { "sort_index": process },
+            }))?;
+        }
+        let mut aggregators = tables.rounds().counts("aggregator")?;
+        aggregators.sort_unstable();
+        aggregators.dedup();
+        for aggregator in aggregators {
+            let name = if aggregator == 0 { "rounds".into() } else { format!("rounds of aggregator {aggregator}") };
+            self.name_track(SERVER, aggregator + 1, &name)?;
+        }
+        let (ids, devices) = (population.names("client_id")?, population.names("device")?);
+        let links = population.names("link")?;
+        for (client, id) in ids.iter().enumerate() {
+            self.name_track(CLIENTS, client as u64 + 1, &format!("{id} ({}, {})", devices[client], links[client]))?;
+        }
+        Ok(())
+    }
+
+    fn name_track(&mut self, process: u32, track: u64, name: &str) -> Result<(), LedgerError> {
+        self.event(&json!({
+            "ph": "M", "pid": process, "tid": track, "name": "thread_name", "args": { "name": name },
+        }))?;
+        self.event(&json!({
+            "ph": "M", "pid": process, "tid": track, "name": "thread_sort_index", "args": { "sort_index": track },
+        }))
+    }
+
+    fn rounds(&mut self, rounds: &TableView) -> Result<(), LedgerError> {
+        let (opened, closed) = (rounds.counts("opened_at_ns")?, rounds.counts("closed_at_ns")?);
+        let (aggregator, version) = (rounds.counts("aggregator")?, rounds.counts("version")?);
+        let (status, counted) = (rounds.names("status")?, rounds.counts("counted")?);
+        let (dispatched, losses) = (rounds.counts("dispatched")?, rounds.numbers("train_loss")?);
+        for at in 0..rounds.len() {
+            self.slice(Slice {
+                track: (SERVER, aggregator[at] + 1),
+                name: &format!("round {}", at + 1),
+                category: status[at],
+                from_ns: opened[at],
+                until_ns: closed[at],
+                arguments: json!({
+                    "status": status[at], "version": version[at], "dispatched": dispatched[at],
+                    "counted": counted[at], "train_loss": losses[at],
+                }),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Each task with its phases inside: download, train, upload, wait.
+    fn tasks(&mut self, tasks: &TableView) -> Result<(), LedgerError> {
+        let (client, round) = (tasks.counts("client")?, tasks.counts("round")?);
+        let (dispatched, ended) = (tasks.counts("dispatched_at_ns")?, tasks.counts("ended_at_ns")?);
+        let ends = ["download_done_at_ns", "training_done_at_ns", "upload_done_at_ns"];
+        let ends = ends.map(|column| tasks.counts_or_none(column));
+        let [downloaded, trained, uploaded] = ends;
+        let ends = [downloaded?, trained?, uploaded?];
+        let (outcome, fate) = (tasks.names("outcome")?, tasks.names("fate")?);
+        let (staleness, losses) = (tasks.counts_or_none("staleness")?, tasks.numbers("loss_mean")?);
+        let (down, up) = (tasks.counts("bytes_down")?, tasks.counts("bytes_up")?);
+        for at in 0..tasks.len() {
+            let track = (CLIENTS, client[at] + 1);
+            self.slice(Slice {
+                track,
+                name: &format!("round {}: {}", round[at], outcome[at]),
+                category: fate[at],
+                from_ns: dispatched[at],
+                until_ns: ended[at],
+                arguments: json!({
+                    "round": round[at], "outcome": outcome[at], "staleness": staleness[at], "loss": losses[at],
+                    "bytes_down": down[at], "bytes_up": up[at],
+                }),
+            })?;
+            let ends = [ends[0][at], ends[1][at], ends[2][at]];
+            for (name, from_ns, until_ns) in phases(dispatched[at], ends, ended[at]) {
+                self.slice(Slice { track, name, category: "phase", from_ns, until_ns, arguments: json!({}) })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn in_flight(&mut self, tasks: &TableView) -> Result<(), LedgerError> {
+        let starts = tasks.counts("dispatched_at_ns")?.into_iter().map(|at| (at, 1i64));
+        let ends = tasks.counts("ended_at_ns")?.into_iter().map(|at| (at, -1i64));
+        let mut changes: Vec<(u64, i64)> = starts.chain(ends).collect();
+        changes.sort_unstable();
+        let mut count = 0;
+        for instant in changes.chunk_by(|a, b| a.0 == b.0) {
+            count += instant.iter().map(|(_, change)| change).sum::<i64>();
+            self.counter("tasks in flight", instant[0].0, count as f64)?;
+        }
+        Ok(())
+    }
+
+    fn traffic(&mut self, rounds: &TableView) -> Result<(), LedgerError> {
+        let closed = rounds.counts("closed_at_ns")?;
+        for (name, column) in [("bytes down", "bytes_down"), ("bytes up", "bytes_up")] {
+            let mut sum = 0u64;
+            for (&at_ns, bytes) in closed.iter().zip(rounds.counts(column)?) {
+                sum = sum.saturating_add(bytes);
+                self.counter(name, at_ns, sum as f64)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The phases that a task went through, the last one cut off where the task ended.
+fn phases(dispatched_ns: u64, ends_ns: [Option<u64>; 3], ended_ns: u64) -> Vec<(&'static str, u64, u64)> {
+    let mut phases = Vec::with_capacity(4);
+    let mut from_ns = dispatched_ns;
+    for (name, end_ns) in ["download", "train", "upload"].into_iter().zip(ends_ns) {
+        let until_ns = end_ns.unwrap_or(ended_ns).min(ended_ns);
+        phases.push((name, from_ns, until_ns));
+        from_ns = until_ns;
+        if end_ns.is_none() {
+            return phases;
+        }
+    }
+    if from_ns < ended_ns {
+        phases.push(("wait", from_ns, ended_ns));
+    }
+    phases
+}
+
+/// The unit of Chrome's trace events.
+fn microseconds(ns: u64) -> f64 {
+    ns as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_has_the_phases_that_it_reached() {
+        let whole = phases(0, [Some(2), Some(5), Some(6)], 9);
+        assert_eq!(whole, [("download", 0, 2), ("train", 2, 5), ("upload", 5, 6), ("wait", 6, 9)]);
+        assert_eq!(phases(0, [Some(2), Some(5), Some(6)], 6), whole[..3]);
+        assert_eq!(phases(1, [Some(2), None, None], 4), [("download", 1, 2), ("train", 2, 4)]);
+        assert_eq!(phases(1, [None, None, None], 1), [("download", 1, 1)]);
+    }
+}

@@ -1,0 +1,50 @@
+//! A run as the lines that Weights & Biases logs: one JSON object a round, a summary, and the scenario as its configuration.
+//!
+//! The names are those of the files in which its client kept a run's history. `docs/tutorial.md` has the lines that log
+//! them to a server.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::write;
+use crate::ledger::Manifest;
+use crate::run::{Overview, RunError};
+use crate::scenario::Loaded;
+
+/// Writes `wandb-history.jsonl`, `wandb-summary.json` and `config.json` into the folder `out` and returns the lines.
+///
+/// # Errors
+/// If the run cannot be read, or a file cannot be written.
+pub fn wandb(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
+    let overview = Overview::read(run_folder)?;
+    let manifest = Manifest::read(run_folder)?;
+    let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder, &[])?;
+    let mut lines: BTreeMap<u32, Map<String, Value>> = BTreeMap::new();
+    let mut summary = Map::new();
+    for series in &overview.series {
+        for point in &series.points {
+            let seconds = point.at_ns as f64 / 1e9;
+            let line = lines.entry(point.round).or_insert_with(|| {
+                let fixed =
+                    [("_step", json!(point.round)), ("_runtime", json!(seconds)), ("_timestamp", json!(seconds))];
+                fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+            });
+            line.insert(series.name.clone(), json!(point.value));
+            summary.insert(series.name.clone(), json!(point.value));
+        }
+    }
+    summary.insert("digest".into(), json!(overview.standing.digest));
+    summary.insert("_step".into(), json!(lines.keys().last()));
+    summary.insert("_runtime".into(), json!(overview.standing.simulated_ns as f64 / 1e9));
+    let history: String = lines.values().map(|line| format!("{}\n", json!(line))).collect();
+    write(&out.join("wandb-history.jsonl"), history.as_bytes())?;
+    write(&out.join("wandb-summary.json"), pretty(&summary.into()).as_bytes())?;
+    write(&out.join("config.json"), pretty(&json!(loaded.scenario)).as_bytes())?;
+    Ok(lines.len() as u64)
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).expect("a value has only text keys") + "\n"
+}

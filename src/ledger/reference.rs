@@ -1,0 +1,48 @@
+//! The tables as a page: what stands in each column, from the declarations that write them.
+
+use std::fmt::Write;
+
+use arrow::datatypes::{Schema, SchemaRef};
+
+use super::{
+    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, SCHEMA_VERSION, Table,
+    TaskRow, TimingRow,
+};
+
+const HEAD: &str = "\
+# Ledger reference
+
+The tables of a run, as Parquet under `ledger/TABLE/`, with type, unit and meaning of every column. This page is generated
+from the program (`make docs`); each file carries the same text in its field metadata, under `unit` and `description`.
+Columns that may be null are marked with `?`. Virtual time is in nanoseconds since the start of the run. A table may lie
+in several files until its run is done, so read `ledger/TABLE/*.parquet`.
+";
+
+/// The reference of all tables in Markdown.
+pub fn reference() -> String {
+    let mut page = format!("{HEAD}\nSchema version {SCHEMA_VERSION}.\n");
+    let hashed: [(&str, &str, SchemaRef); 7] = [
+        (PopulationRow::NAME, PopulationRow::MEANING, PopulationRow::schema()),
+        (EventRow::NAME, EventRow::MEANING, EventRow::schema()),
+        (TaskRow::NAME, TaskRow::MEANING, TaskRow::schema()),
+        (RoundRow::NAME, RoundRow::MEANING, RoundRow::schema()),
+        (EvaluationRow::NAME, EvaluationRow::MEANING, EvaluationRow::schema()),
+        (GenerationRow::NAME, GenerationRow::MEANING, GenerationRow::schema()),
+        (LineageRow::NAME, LineageRow::MEANING, LineageRow::schema()),
+    ];
+    hashed.iter().for_each(|(name, meaning, schema)| section(&mut page, &format!("ledger/{name}"), meaning, schema));
+    section(&mut page, "timing/orders.parquet", TimingRow::MEANING, &TimingRow::schema());
+    section(&mut page, "data inspect --out", ClientDataRow::MEANING, &ClientDataRow::schema());
+    page
+}
+
+fn section(page: &mut String, name: &str, meaning: &str, schema: &Schema) {
+    let _ = writeln!(page, "\n## `{name}`\n\n{}\n", meaning.trim());
+    let _ = writeln!(page, "| column | type | unit | meaning |\n|---|---|---|---|");
+    for field in schema.fields() {
+        let text = |key| field.metadata().get(key).map(|text| text.replace('|', "\\|")).unwrap_or_default();
+        let null = if field.is_nullable() { "?" } else { "" };
+        let (name, kind) = (field.name(), field.data_type());
+        let _ = writeln!(page, "| `{name}` | {kind}{null} | {} | {} |", text("unit"), text("description"));
+    }
+}

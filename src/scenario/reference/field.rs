@@ -1,0 +1,195 @@
+//! One field as it is explained.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::lookup::Place;
+use super::{READINGS, Schemas, fields, is_optional, is_required, named, ron_text, variants};
+
+/// A field, or the whole scenario.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// From the top, with every variant, `*` for a name in a map and `N` for a place in a list.
+    pub path: String,
+    /// Of its values, for people.
+    pub kind: String,
+    pub unit: Option<String>,
+    pub meaning: String,
+    pub range: Option<String>,
+    /// Empty where the field must be given.
+    pub defaults: Vec<Default>,
+    /// What its value consists of: fields of a struct or variants of an enum, with their meanings.
+    pub parts: Vec<(String, String)>,
+}
+
+/// What stands where a scenario leaves a field out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Default {
+    /// In which scenarios; empty is in all that no other line names.
+    pub under: &'static str,
+    /// As it would be written.
+    pub value: String,
+}
+
+/// A comment taken apart: `[unit] meaning -- range. More meaning.`
+pub(super) struct Comment {
+    pub unit: Option<String>,
+    pub meaning: String,
+    pub range: Option<String>,
+}
+
+impl Comment {
+    pub(super) fn of(text: &str) -> Self {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (unit, rest) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            // A link is a bracket too.
+            Some((unit, rest)) if !unit.starts_with('`') => (Some(unit.to_owned()), rest.trim_start()),
+            _ => (None, text.as_str()),
+        };
+        let Some((before, after)) = rest.split_once("-- ") else {
+            return Self { unit, meaning: rest.to_owned(), range: None };
+        };
+        let (range, more) = after.split_once(". ").unwrap_or((after.trim_end_matches('.'), ""));
+        let before = before.trim_end();
+        let stop = if before.is_empty() || before.ends_with(['.', ';']) { "" } else { "." };
+        let meaning = [&format!("{before}{stop}"), more].map(str::trim).join(" ").trim().to_owned();
+        Self { unit, meaning, range: Some(range.to_owned()) }
+    }
+}
+
+impl Schemas {
+    /// What is known of a place; `others` are its defaults under the other readings.
+    pub(super) fn entry(&self, place: Place, others: &[Option<Value>]) -> Entry {
+        let own = place.schema["description"].as_str();
+        let resolved = self.resolved(place.schema);
+        let of_type = resolved["description"].as_str().unwrap_or_default();
+        let comment = Comment::of(own.unwrap_or(of_type));
+        // A value of a named type has that type's unit unless it says otherwise: `A span of virtual time [ns].`
+        let mut meaning = comment.meaning;
+        if meaning.is_empty() {
+            meaning = Comment::of(of_type).meaning;
+        }
+        Entry {
+            kind: self.kind(place.schema),
+            unit: comment.unit,
+            meaning,
+            range: comment.range,
+            defaults: defaults(place.default.as_ref(), others),
+            parts: self.parts(resolved),
+            path: place.path,
+        }
+    }
+
+    fn parts(&self, schema: &Value) -> Vec<(String, String)> {
+        let meaning = |schema: &Value| {
+            let text = schema["description"].as_str().or(self.resolved(schema)["description"].as_str());
+            Comment::of(text.unwrap_or_default()).meaning
+        };
+        let of_variant = |(name, described, content): (&str, &Value, Option<&Value>)| {
+            let own = described["description"].as_str().unwrap_or_default();
+            let names: Vec<&str> = content.map(fields).unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+            let content = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
+            (format!("{name}{content}"), Comment::of(own).meaning)
+        };
+        let variants: Vec<_> = variants(schema).into_iter().map(of_variant).collect();
+        if !variants.is_empty() {
+            return variants;
+        }
+        let owner = self.content(schema);
+        fields(owner).into_iter().map(|(name, field)| (name.to_owned(), meaning(field))).collect()
+    }
+
+    /// What a list or a map is of.
+    pub(super) fn content<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        match (&schema["items"], &schema["additionalProperties"]) {
+            (items @ Value::Object(_), _) => self.resolved(items),
+            (_, values @ Value::Object(_)) => self.resolved(values),
+            _ => schema,
+        }
+    }
+
+    /// The kind of a schema's values, for people.
+    pub(super) fn kind(&self, schema: &Value) -> String {
+        if is_optional(schema) {
+            let inner = match schema["type"].as_array() {
+                Some(types) => {
+                    let name = types.iter().find(|name| *name != "null").unwrap_or(&Value::Null);
+                    let mut plain = schema.clone();
+                    plain["type"] = name.clone();
+                    self.kind(&plain)
+                }
+                None => self.kind(self.optional_content(schema)),
+            };
+            return format!("{inner}, or None");
+        }
+        if let Some(name) = named(schema) {
+            return match self.definitions[name]["title"].as_str() {
+                Some(title) => title.to_owned(),
+                None => name.to_owned(),
+            };
+        }
+        if let Some(parts) = schema["prefixItems"].as_array() {
+            return format!("({})", parts.iter().map(|part| self.kind(part)).collect::<Vec<_>>().join(", "));
+        }
+        match schema["type"].as_str() {
+            Some("integer") => "whole number".into(),
+            Some("boolean") => "true or false".into(),
+            Some("string") => "text".into(),
+            Some("array") => format!("list of {}", self.kind(&schema["items"])),
+            Some("object") if schema["additionalProperties"].is_object() => {
+                format!("map from names to {}", self.kind(&schema["additionalProperties"]))
+            }
+            Some("object") => "group of fields".into(),
+            Some(other) => other.to_owned(),
+            None => "one of several".into(),
+        }
+    }
+
+    fn optional_content<'a>(&self, schema: &'a Value) -> &'a Value {
+        let alternatives = super::alternatives(schema, "anyOf");
+        alternatives.iter().find(|alternative| alternative["type"] != "null").unwrap_or(&Value::Null)
+    }
+}
+
+/// The default and where it is another.
+fn defaults(first: Option<&Value>, others: &[Option<Value>]) -> Vec<Default> {
+    let Some(first) = first else { return vec![] };
+    let mut defaults = vec![Default { under: "", value: ron_text::of(first) }];
+    for ((under, _), other) in READINGS.iter().skip(1).zip(others) {
+        if let Some(other) = other.as_ref().filter(|other| *other != first) {
+            defaults.push(Default { under, value: ron_text::of(other) });
+        }
+    }
+    defaults
+}
+
+/// The default of a field under one reading: what is written there, or `None` where the field may be left out without one.
+pub(super) fn default_of(owner: &Value, name: &str, field: &Value) -> Option<Value> {
+    if is_required(owner, name) {
+        return None;
+    }
+    // A list that is not written out where it is empty has no default in its schema.
+    let silent = if field["type"] == "array" { Value::Array(vec![]) } else { Value::Null };
+    Some(field.get("default").cloned().unwrap_or(silent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_has_three_parts() {
+        for (text, unit, meaning, range) in [
+            ("[steps] Of one task -- at least 1.", Some("steps"), "Of one task.", Some("at least 1")),
+            ("[1] Momentum -- below 1. 0.9 in the paper.", Some("1"), "Momentum. 0.9 in the paper.", Some("below 1")),
+            ("[epochs] -- above 0.", Some("epochs"), "", Some("above 0")),
+            ("[`Self`] is a link.", None, "[`Self`] is a link.", None),
+            ("Plain.", None, "Plain.", None),
+        ] {
+            let comment = Comment::of(text);
+            assert_eq!(comment.unit.as_deref(), unit, "{text}");
+            assert_eq!(comment.meaning, meaning, "{text}");
+            assert_eq!(comment.range.as_deref(), range, "{text}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Finds the fields that a path names.
+
+use serde_json::Value;
+
+use super::field::default_of;
+use super::{Schemas, fields, nearest, variants};
+
+/// A field where it stands.
+#[derive(Clone)]
+pub(super) struct Place<'a> {
+    pub path: String,
+    pub schema: &'a Value,
+    /// What stands there if it is left out; none where it must be given.
+    pub default: Option<Value>,
+}
+
+impl<'a> Place<'a> {
+    /// A field of `owner`.
+    pub(super) fn of_field(name: &str, schema: &'a Value, owner: &Value) -> Self {
+        Self { path: name.to_owned(), schema, default: default_of(owner, name, schema) }
+    }
+
+    fn below(&self, name: &str, schema: &'a Value, default: Option<Value>) -> Self {
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        Self { path, schema, default }
+    }
+}
+
+impl Schemas {
+    /// All places that the segments name.
+    pub(super) fn find(&self, segments: &[&str]) -> Result<Vec<Place<'_>>, String> {
+        let mut places = vec![Place { path: String::new(), schema: &self.root, default: None }];
+        for segment in segments {
+            let next: Vec<_> = places.iter().flat_map(|place| self.enter(place, segment)).collect();
+            if next.is_empty() {
+                return Err(self.unknown(&places, segment));
+            }
+            places = next;
+        }
+        Ok(places)
+    }
+
+    /// What a segment names below a place: a field, a variant, or either with what stands between left out.
+    fn enter<'a>(&'a self, place: &Place<'a>, segment: &str) -> Vec<Place<'a>> {
+        let schema = self.resolved(place.schema);
+        if let Some((_, field)) = fields(schema).into_iter().find(|(name, _)| *name == segment) {
+            return vec![place.below(segment, field, default_of(schema, segment, field))];
+        }
+        let variants = variants(schema);
+        if let Some((name, described, content)) = variants.iter().find(|(name, ..)| *name == segment) {
+            return vec![place.below(name, content.unwrap_or(described), None)];
+        }
+        let of_variant = |(name, _, content): (&str, &'a Value, Option<&'a Value>)| {
+            let content = content?;
+            let (_, field) = fields(content).into_iter().find(|(name, _)| *name == segment)?;
+            Some(place.below(name, content, None).below(segment, field, default_of(content, segment, field)))
+        };
+        let found: Vec<_> = variants.into_iter().filter_map(of_variant).collect();
+        if !found.is_empty() {
+            return found;
+        }
+        match (&schema["items"], &schema["additionalProperties"]) {
+            (items @ Value::Object(_), _) => self.enter_content(place.below("N", items, None), segment, is_index),
+            (_, values @ Value::Object(_)) => self.enter_content(place.below("*", values, None), segment, |_| true),
+            _ => vec![],
+        }
+    }
+
+    /// An element of a list or a map: its own field, or itself.
+    fn enter_content<'a>(&'a self, content: Place<'a>, segment: &str, is_name: fn(&str) -> bool) -> Vec<Place<'a>> {
+        let inside = self.enter(&content, segment);
+        if inside.is_empty() && is_name(segment) { vec![content] } else { inside }
+    }
+
+    fn unknown(&self, places: &[Place], segment: &str) -> String {
+        let names: Vec<&str> = places.iter().flat_map(|place| self.names(place.schema)).collect();
+        let owner = match places[0].path.as_str() {
+            "" => "a scenario".to_owned(),
+            path => format!("`{path}`"),
+        };
+        match nearest(segment, names.iter().copied()) {
+            Some(name) => format!("{owner} has no `{segment}`; did you mean `{name}`?"),
+            None if names.is_empty() => format!("{owner} has no fields, so no `{segment}`"),
+            None => format!("{owner} has no `{segment}`, only {}", names.join(", ")),
+        }
+    }
+
+    /// Every name that may follow.
+    fn names<'a>(&'a self, schema: &'a Value) -> Vec<&'a str> {
+        let schema = self.content(self.resolved(schema));
+        let variants = variants(schema);
+        let inside = variants.iter().filter_map(|(.., content)| *content).flat_map(fields).map(|(name, _)| name);
+        let own = variants.iter().map(|(name, ..)| *name);
+        fields(schema).into_iter().map(|(name, _)| name).chain(own).chain(inside).collect()
+    }
+}
+
+fn is_index(segment: &str) -> bool {
+    segment == "N" || segment.parse::<usize>().is_ok()
+}

@@ -1,0 +1,125 @@
+//! The reference of all fields as a page: a section a type, a row a field.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::field::Entry;
+use super::lookup::Place;
+use super::{Reference, Schemas, fields, named, types_in_order, variants};
+
+const HEAD: &str = "\
+# Scenario reference
+
+Every field of a scenario file, with unit, default and range. This page is generated from the program (`make docs`), and
+`fedreplay scenario explain PATH` prints the same in the terminal. Fields without default must be given. Where a default
+depends on `fidelity` or on the method, each is named. Quantities are written with their units: `\"1m30s\"`,
+`\"20 Mbit/s\"`, `\"8 GB\"`, `\"2 TFLOP/s\"`.
+";
+
+pub(super) fn reference(reference: &Reference) -> String {
+    let schemas = &reference.schemas[0];
+    let mut page = HEAD.to_owned();
+    section(reference, &mut page, "Scenario", |schemas| &schemas.root);
+    for name in types_in_order(schemas) {
+        // Quantities have no parts: their kind says all.
+        if schemas.definitions[&name]["title"].is_string() {
+            continue;
+        }
+        section(reference, &mut page, &name, |schemas| &schemas.definitions[&name]);
+    }
+    page
+}
+
+fn section(reference: &Reference, page: &mut String, name: &str, pick: impl Fn(&Schemas) -> &Value) {
+    let schemas = &reference.schemas[0];
+    let schema = pick(schemas);
+    let _ = writeln!(page, "\n## {name}\n");
+    let _ = writeln!(page, "{}", joined(schema["description"].as_str().unwrap_or_default()));
+    let own = fields(schema);
+    let variants = variants(schema);
+    if variants.is_empty() && !own.is_empty() {
+        rows(reference, page, &pick, None);
+        return;
+    }
+    if !variants.is_empty() {
+        let _ = writeln!(page, "\n| variant | meaning |\n|---|---|");
+    }
+    for (variant, described, content) in &variants {
+        let brackets = match content {
+            Some(content) if fields(content).is_empty() => format!("({})", schemas.kind(content)),
+            Some(_) => "(..)".into(),
+            None => String::new(),
+        };
+        let text = joined(described["description"].as_str().unwrap_or_default());
+        let _ = writeln!(page, "| `{variant}{brackets}` | {} |", cell(&text));
+    }
+    for (variant, _, content) in variants {
+        if content.is_some_and(|content| !fields(content).is_empty()) {
+            let _ = writeln!(page, "\n### {name}: {variant}");
+            rows(reference, page, &pick, Some(variant));
+        }
+    }
+}
+
+/// The fields of a struct, or of one variant.
+fn rows(reference: &Reference, page: &mut String, pick: &impl Fn(&Schemas) -> &Value, variant: Option<&str>) {
+    let _ = writeln!(page, "\n| field | type | unit | default | range | meaning |\n|---|---|---|---|---|---|");
+    let owners = reference.schemas.each_ref().map(|schemas| owner(pick(schemas), variant));
+    for (name, schema) in fields(owners[0]) {
+        let [_, others @ ..] = owners.map(|owner| {
+            let (_, field) = fields(owner).into_iter().find(|(other, _)| *other == name)?;
+            Place::of_field(name, field, owner).default
+        });
+        let schemas = &reference.schemas[0];
+        let entry = schemas.entry(Place::of_field(name, schema, owners[0]), &others);
+        let _ = writeln!(page, "{}", row(schemas, schema, &entry));
+    }
+}
+
+fn owner<'a>(schema: &'a Value, variant: Option<&str>) -> &'a Value {
+    let Some(wanted) = variant else { return schema };
+    let found = variants(schema).into_iter().find(|(name, ..)| *name == wanted);
+    found.and_then(|(.., content)| content).expect("the variants are the same under every reading")
+}
+
+fn row(schemas: &Schemas, schema: &Value, entry: &Entry) -> String {
+    let default = |one: &super::Default| match one.under {
+        "" => format!("`{}`", one.value),
+        under => format!("`{}` under `{under}`", one.value),
+    };
+    let defaults: Vec<String> = entry.defaults.iter().map(default).collect();
+    let dash = |text: Option<&str>| text.map_or("-".to_owned(), cell);
+    let defaults = if defaults.is_empty() { "must be given".to_owned() } else { defaults.join("; ") };
+    format!(
+        "| `{}` | {} | {} | {} | {} | {} |",
+        entry.path,
+        linked(schemas, schema, &entry.kind),
+        dash(entry.unit.as_deref()),
+        cell(&defaults),
+        dash(entry.range.as_deref()),
+        cell(&entry.meaning),
+    )
+}
+
+/// The kind of a field, with a link to the section of the type that it names.
+fn linked(schemas: &Schemas, schema: &Value, kind: &str) -> String {
+    let inner = [schema, &schema["items"], &schema["additionalProperties"]];
+    let alternatives = super::alternatives(schema, "anyOf").iter();
+    let names = inner.into_iter().chain(alternatives).filter_map(named);
+    let has_section = |name: &&str| !schemas.definitions[*name]["title"].is_string();
+    let kind = cell(kind);
+    match names.into_iter().find(has_section) {
+        Some(name) => kind.replacen(name, &format!("[{name}](#{})", name.to_lowercase()), 1),
+        None => kind,
+    }
+}
+
+fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Text as it may stand in a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

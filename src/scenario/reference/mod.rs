@@ -1,0 +1,235 @@
+//! What each field of a scenario means, with unit, default and range: read from the types that read scenarios.
+//!
+//! The doc comments of `spec` become descriptions when the program is compiled, and its default functions are called here,
+//! so neither can fall behind. The form of a comment is `[unit] meaning -- range.`
+
+mod field;
+mod lookup;
+mod markdown;
+mod ron_text;
+
+pub use field::{Default, Entry};
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::spec::fidelity::{Reading, under};
+use super::spec::{Fidelity, Scenario};
+
+/// The readings of a scenario whose defaults may differ, and what they are called.
+const READINGS: [(&str, Reading); 3] = [
+    ("", Reading { fidelity: Fidelity::Papers, is_scaffold: false }),
+    ("fidelity: FedLlmBench", Reading { fidelity: Fidelity::FedLlmBench, is_scaffold: false }),
+    ("algorithm: Scaffold", Reading { fidelity: Fidelity::Papers, is_scaffold: true }),
+];
+
+/// The fields of a scenario as schemas, one for each reading.
+pub struct Reference {
+    schemas: [Schemas; 3],
+}
+
+/// The types under one reading: the scenario's own, and those that it names.
+struct Schemas {
+    root: Value,
+    definitions: Map<String, Value>,
+}
+
+impl Reference {
+    /// Reads the types.
+    pub fn new() -> Self {
+        Self { schemas: READINGS.map(|(_, reading)| under(reading, Schemas::read)) }
+    }
+
+    /// All that is known of the fields that a path names. Names of variants, places in lists and names in maps may be left
+    /// out, as in `server.protocol.deadline`, so there may be several.
+    ///
+    /// # Errors
+    /// What is not there, and the nearest name or all that are.
+    pub fn explain(&self, path: &str) -> Result<Vec<Entry>, String> {
+        let segments: Vec<&str> = path.split('.').filter(|segment| !segment.is_empty()).collect();
+        let found = self.schemas.each_ref().map(|schemas| schemas.find(&segments));
+        let [first, others @ ..] = found;
+        let others = others.map(|found| found.unwrap_or_default());
+        let entry = |(at, place): (usize, lookup::Place)| {
+            let others = others.each_ref().map(|places| places.get(at).and_then(|place| place.default.clone()));
+            self.schemas[0].entry(place, &others)
+        };
+        Ok(first?.into_iter().enumerate().map(entry).collect())
+    }
+
+    /// The reference of all fields in Markdown.
+    pub fn markdown(&self) -> String {
+        markdown::reference(self)
+    }
+}
+
+impl std::default::Default for Reference {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Schemas {
+    fn read() -> Self {
+        let mut root = schemars::schema_for!(Scenario).to_value();
+        let definitions = root["$defs"].as_object_mut().map(std::mem::take).unwrap_or_default();
+        Self { root, definitions }
+    }
+
+    /// A schema with references followed, and `null` as an alternative left out.
+    fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        if let Some(name) = named(schema) {
+            return self.resolved(&self.definitions[name]);
+        }
+        match alternatives(schema, "anyOf").iter().find(|alternative| alternative["type"] != "null") {
+            Some(other) if is_optional(schema) => self.resolved(other),
+            _ => schema,
+        }
+    }
+}
+
+/// The name of the type that a schema refers to.
+fn named(schema: &Value) -> Option<&str> {
+    schema["$ref"].as_str()?.rsplit('/').next()
+}
+
+fn alternatives<'a>(schema: &'a Value, kind: &str) -> &'a [Value] {
+    schema[kind].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Whether `None` is among the values.
+fn is_optional(schema: &Value) -> bool {
+    alternatives(schema, "anyOf").iter().any(|alternative| alternative["type"] == "null")
+        || schema["type"].as_array().is_some_and(|types| types.iter().any(|name| name == "null"))
+}
+
+/// The variants of an enum by name; each with its description and, where it has content, the content's schema.
+fn variants(schema: &Value) -> Vec<(&str, &Value, Option<&Value>)> {
+    let one = |variant| -> Vec<(&str, &Value, Option<&Value>)> {
+        let variant: &Value = variant;
+        if let Some(name) = variant["const"].as_str() {
+            return vec![(name, variant, None)];
+        }
+        let listed = alternatives(variant, "enum").iter().filter_map(Value::as_str).map(|name| (name, variant, None));
+        let properties = variant["properties"].as_object().into_iter().flatten();
+        listed.chain(properties.map(|(name, content)| (name.as_str(), variant, Some(content)))).collect()
+    };
+    if schema["enum"].is_array() {
+        return one(schema);
+    }
+    alternatives(schema, "oneOf").iter().flat_map(one).collect()
+}
+
+/// The fields of a struct, or of a variant's content, in the order of their names.
+fn fields(schema: &Value) -> Vec<(&str, &Value)> {
+    schema["properties"].as_object().into_iter().flatten().map(|(name, field)| (name.as_str(), field)).collect()
+}
+
+fn is_required(schema: &Value, field: &str) -> bool {
+    alternatives(schema, "required").iter().any(|name| name == field)
+}
+
+/// The known name nearest to a misspelt one, if it is near.
+fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |name: &str| strsim::damerau_levenshtein(found, name);
+    known.min_by_key(|name| distance(name)).filter(|name| distance(name) <= 1 + found.chars().count() / 3)
+}
+
+/// Types in the order in which the fields first name them.
+fn types_in_order(schemas: &Schemas) -> Vec<String> {
+    let (mut order, mut seen) = (Vec::new(), BTreeMap::new());
+    collect(schemas, &schemas.root, &mut order, &mut seen);
+    order
+}
+
+fn collect(schemas: &Schemas, schema: &Value, order: &mut Vec<String>, seen: &mut BTreeMap<String, ()>) {
+    match schema {
+        Value::Object(entries) => {
+            if let Some(name) = named(schema)
+                && seen.insert(name.to_owned(), ()).is_none()
+            {
+                order.push(name.to_owned());
+                collect(schemas, &schemas.definitions[name], order, seen);
+            }
+            entries.values().for_each(|value| collect(schemas, value, order, seen));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(schemas, item, order, seen)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(path: &str) -> Entry {
+        let mut found = Reference::new().explain(path).expect("there is such a field");
+        assert_eq!(found.len(), 1, "{path}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn a_field_has_unit_range_and_default() {
+        let rounds = one("rounds");
+        assert_eq!((rounds.unit.as_deref(), rounds.range.as_deref()), (Some("rounds"), Some("at least 1")));
+        assert!(rounds.defaults.is_empty(), "a field without default is to be given");
+        let dropout = one("model.lora.dropout");
+        assert_eq!(dropout.range.as_deref(), Some("below 1"));
+        let defaults: Vec<_> = dropout.defaults.iter().map(|one| (one.under, one.value.as_str())).collect();
+        assert_eq!(defaults, [("", "0"), ("fidelity: FedLlmBench", "0.05")]);
+        assert_eq!(one("population.devices.phone.speed").unit.as_deref(), Some("FLOP/s"));
+        assert_eq!(one("population.mix.0.jitter").range.as_deref(), Some("0 to 5"));
+        assert_eq!(one("evaluation.benchmarks").defaults[0].value, "[]");
+        let optimizer = one("training.optimizer");
+        assert!(
+            optimizer.defaults.iter().any(|one| one.under == "algorithm: Scaffold" && one.value.starts_with("Sgd("))
+        );
+    }
+
+    #[test]
+    fn variants_may_be_left_out_and_misspelt_names_are_answered() {
+        let reference = Reference::new();
+        let paths = |path: &str| -> Vec<String> {
+            reference.explain(path).expect("a field").into_iter().map(|entry| entry.path).collect()
+        };
+        let all = ["Synchronous", "Tiered", "Hierarchical"].map(|name| format!("server.protocol.{name}.deadline"));
+        assert_eq!(paths("server.protocol.deadline"), all);
+        assert_eq!(paths("server.protocol.Tiered.deadline"), all[1..2]);
+        for (path, nearest) in [
+            ("trainin.lr", "`training`"),
+            ("training.optimiser", "`optimizer`"),
+            ("server.protocol.Synchronus", "`Synchronous`"),
+            ("model.lora.rank.x", "rank"),
+        ] {
+            let said = reference.explain(path).expect_err("a misspelt field");
+            assert!(said.contains(nearest), "{path}: {said}");
+        }
+    }
+
+    /// The one thing that cannot be generated is that somebody wrote it.
+    #[test]
+    fn every_field_says_what_it_means_and_every_bare_number_its_unit() {
+        let schemas = Schemas::read();
+        let mut silent = Vec::new();
+        let types = types_in_order(&schemas);
+        let all =
+            types.iter().map(|name| (name.as_str(), &schemas.definitions[name])).chain([("Scenario", &schemas.root)]);
+        for (name, schema) in all {
+            let contents = variants(schema).into_iter().filter_map(|(variant, _, content)| Some((variant, content?)));
+            for (variant, owner) in contents.chain([("", schema)]) {
+                for (field, content) in fields(owner) {
+                    let entry = schemas.entry(lookup::Place::of_field(field, content, owner), &[]);
+                    let wants_unit = matches!(content["type"].as_str(), Some("number"));
+                    // A unit says enough of a field such as `clients`.
+                    if entry.unit.is_none() && (entry.meaning.is_empty() || wants_unit) {
+                        silent.push(format!("{name} {variant} {field}"));
+                    }
+                }
+            }
+        }
+        // The fields of an enum's variants are those of its content, so an enum has no others.
+        silent.retain(|line| !line.split(' ').next_back().is_some_and(|field| field.starts_with(char::is_uppercase)));
+        assert_eq!(silent, Vec::<String>::new());
+    }
+}

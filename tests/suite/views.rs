@@ -1,0 +1,125 @@
+//! Runs as people look at them: `show`, `ls` and `tail`, on runs that are done, running, killed or damaged.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::support::{Said, World};
+
+#[track_caller]
+fn last_line(said: &Said) -> Value {
+    serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("the last line is JSON")
+}
+
+#[test]
+fn show_says_what_the_run_said_of_itself() {
+    let world = World::new();
+    let run = world.run("run", &["--json"]).succeeded();
+    let (summary, shown) = (last_line(&run), world.fedreplay(&["show", "run", "--json"]).succeeded());
+    let figures = last_line(&shown);
+    for (name, same) in [("digest", "digest"), ("rounds", "rounds"), ("loss_before", "loss_before")] {
+        assert_eq!(figures[name], summary[same], "{name}");
+    }
+    for name in ["loss_after", "simulated_ns", "bytes_down", "bytes_up"] {
+        assert_eq!(figures[name], summary[name], "{name}");
+    }
+    let outcomes = figures["outcomes"].as_object().expect("outcomes");
+    let total: u64 = outcomes.values().filter_map(Value::as_u64).sum();
+    assert_eq!(total, summary["tasks_dispatched"].as_u64().expect("a count"));
+    assert!(shown.stdout.contains("  state         done, 3 rounds"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("loss/test"), "{}", shown.stdout);
+    assert!(!shown.stdout.contains('\u{1b}'), "there is colour in:\n{}", shown.stdout);
+}
+
+#[test]
+fn a_plan_is_shown_without_losses() {
+    let world = World::new();
+    world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
+    let shown = world.fedreplay(&["show", "plan"]).succeeded();
+    assert!(shown.stdout.contains("a plan: nothing was trained"), "{}", shown.stdout);
+    assert!(!shown.stdout.contains("loss"), "{}", shown.stdout);
+    world.fedreplay(&["plan", "scenario.ron", "--out", "rounds", "--detail", "rounds"]).succeeded();
+    world.fedreplay(&["show", "rounds"]).succeeded();
+}
+
+#[test]
+fn ls_lists_every_run_and_hides_none_that_is_damaged() {
+    let world = World::new();
+    fs::create_dir_all(world.path("runs/study")).expect("a writable folder");
+    world.run("runs/a", &[]).succeeded();
+    world.fedreplay(&["plan", "scenario.ron", "--out", "runs/study/b"]).succeeded();
+    fs::create_dir_all(world.path("runs/c")).expect("a writable folder");
+    world.write("runs/c/manifest.json", "{}");
+    let listed = world.fedreplay(&["ls", "--json"]).succeeded();
+    let lines: Vec<&str> = listed.stdout.lines().collect();
+    assert!(lines[1].starts_with("runs/a") && lines[1].contains("done") && lines[1].contains("3/3"), "{}", lines[1]);
+    assert!(lines[2].starts_with("runs/c") && lines[2].contains("unreadable"), "{}", lines[2]);
+    assert!(lines[3].starts_with("runs/study/b") && lines[3].contains("done plan"), "{}", lines[3]);
+    assert!(listed.stderr.contains("runs/c/manifest.json"), "{}", listed.stderr);
+    let states: Vec<Value> =
+        last_line(&listed)["runs"].as_array().expect("a list").iter().map(|run| run["state"].clone()).collect();
+    assert_eq!(states, ["done", "unreadable", "done"]);
+    world.fedreplay(&["ls", "nothing"]).refused(2, &["nothing", "not a folder"]);
+}
+
+#[test]
+fn tail_follows_a_run_to_its_end() {
+    let world = World::new();
+    let arguments = ["run", "scenario.ron", "--out", "run", "--store", "none", "--set", "rounds=6"];
+    let child = world.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut child = child.expect("the binary can be run");
+    while !world.path("run/manifest.json").exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended before its manifest was written");
+        std::thread::yield_now();
+    }
+    let tailed = world.fedreplay(&["tail", "run", "--json"]).succeeded();
+    assert!(child.wait().expect("a child").success());
+    let rounds: Vec<&str> = tailed.stdout.lines().filter(|line| line.starts_with("[ROUND ")).collect();
+    let numbers: Vec<String> = (1..=6).map(|round| format!("[ROUND {round}/6] closed at 0:")).collect();
+    assert!(rounds.iter().zip(&numbers).all(|(line, start)| line.starts_with(start)), "{}", tailed.stdout);
+    assert_eq!(rounds.len(), 6, "{}", tailed.stdout);
+    assert_eq!(last_line(&tailed)["state"], "done");
+    let again = world.fedreplay(&["tail", "run", "-n", "2"]).succeeded();
+    assert_eq!(again.stdout.lines().filter(|line| line.starts_with("[ROUND ")).count(), 2, "{}", again.stdout);
+}
+
+#[test]
+fn a_killed_run_is_told_from_a_running_one() {
+    let world = World::new();
+    let arguments = ["run", "scenario.ron", "--out", "run", "--store", "store", "--set", "rounds=60", "--workers=1"];
+    let child = world.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut child = child.expect("the binary can be run");
+    while !world.path("run/ledger/rounds/00002-00002.parquet").exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended before its second round");
+        std::thread::yield_now();
+    }
+    let running = world.fedreplay(&["show", "run", "--json"]).succeeded();
+    assert_eq!(last_line(&running)["state"], "running");
+    child.kill().expect("it is still running");
+    child.wait().expect("a child");
+    let shown = world.fedreplay(&["show", "run", "--json"]).succeeded();
+    assert_eq!(last_line(&shown)["state"], "interrupted");
+    let tailed = world.fedreplay(&["tail", "run"]);
+    assert_eq!(tailed.code, Some(1), "{}", tailed.stdout);
+    assert!(tailed.stdout.contains("interrupted after "), "{}", tailed.stdout);
+    // Looking took no lock away.
+    world.fedreplay(&["resume", "run", "--store", "store"]).succeeded();
+}
+
+#[test]
+fn nobody_who_stops_reading_makes_it_panic() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    for command in ["show run", "ls .", "tail run", "scenario explain", "generate scenario-reference", "import x.sh"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        world.write("x.sh", "python main_sft.py --fed_alg fedavg --dataset_name x --num_rounds 2\n");
+        for closed in [">&-", "| true", "2>&-"] {
+            let line = format!("\"$0\" {} {closed}", arguments.join(" "));
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &line, env!("CARGO_BIN_EXE_fedreplay")]).current_dir(world.path("."));
+            let said = Said::of(shell.output().expect("a shell"));
+            assert!(!said.stderr.contains("panicked") && said.code != Some(101), "{line}: {}", said.stderr);
+        }
+    }
+}
