@@ -1,6 +1,6 @@
 //! Finds where in a changed table file the damage lies: in its footer, or in which row groups and rounds.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::Path;
 
@@ -36,6 +36,8 @@ struct RowGroup {
 
 /// The row groups of a Parquet file; none if its footer cannot be read.
 fn row_groups(path: &Path) -> Option<Vec<RowGroup>> {
+    // Whoever opens a pipe waits for one who writes to it.
+    fs::symlink_metadata(path).ok().filter(|found| found.is_file())?;
     let open = || ParquetRecordBatchReaderBuilder::try_new(File::open(path).ok()?).ok();
     let mut first = 0;
     let lengths: Vec<u64> = open()?.metadata().row_groups().iter().map(|group| group.num_rows() as u64).collect();
