@@ -13,9 +13,9 @@ fn pages() -> Vec<PathBuf> {
 
 /// The commands of a page's blocks, continued lines joined.
 fn commands(page: &str) -> Vec<String> {
-    let joined = page.replace("\\\n", " ");
+    let joined = page.replace("\\\n>", " ").replace("\\\n", " ");
     let lines = joined.lines().map(|line| line.trim_start_matches("$ ").trim_start_matches("> ").trim());
-    let ours = lines.filter(|line| line.starts_with("fedreplay ") && !line.starts_with("fedreplay run|"));
+    let ours = lines.filter(|line| line.starts_with("fedreplay "));
     ours.map(|line| line.split("  #").next().expect("a first part").to_owned()).collect()
 }
 
