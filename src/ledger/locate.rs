@@ -9,7 +9,7 @@ use arrow::datatypes::UInt64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::reader::read_table;
-use super::{EvaluationRow, EventRow, LineageRow, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LineageRow, RoundRow, Table, TaskRow};
 
 /// Where the damage in `name`, a file of the run in `run_folder`, lies, as far as its form or the digest chain tells:
 /// `broken` is the first round, from 1, whose rows do not give its digest. None where the file is no table.
@@ -69,6 +69,7 @@ fn rounds_in(run_folder: &Path, table: &str) -> Rounds {
         name if name == EventRow::NAME => "event_rows",
         name if name == TaskRow::NAME => "task_rows",
         name if name == EvaluationRow::NAME => "evaluation_rows",
+        name if name == GenerationRow::NAME => "generation_rows",
         name if name == LineageRow::NAME => "lineage_rows",
         _ => "",
     };

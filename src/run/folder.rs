@@ -28,19 +28,26 @@ impl RunFolder {
         let folder = Self::lock(path)?;
         // Another process may have played a whole run since the first look.
         refuse_occupied(path)?;
+        // A process that was killed before its manifest stood may have left a half-written one.
+        folder.clear()?;
         Ok(folder)
     }
 
     /// Takes the folder of a run that was begun, and clears away what a killed process had half written beside its tables.
     pub fn reopen(path: &Path) -> Result<Self, RunError> {
         let folder = Self::lock(path)?;
-        for entry in fs::read_dir(path).map_err(LedgerError::io(path))? {
-            let entry = entry.map_err(LedgerError::io(path))?;
+        folder.clear()?;
+        Ok(folder)
+    }
+
+    fn clear(&self) -> Result<(), LedgerError> {
+        for entry in fs::read_dir(&self.path).map_err(LedgerError::io(&self.path))? {
+            let entry = entry.map_err(LedgerError::io(&self.path))?;
             if atomic::is_partial(&entry.file_name().to_string_lossy()) {
                 fs::remove_file(entry.path()).map_err(LedgerError::io(entry.path()))?;
             }
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// The folder.

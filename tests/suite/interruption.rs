@@ -150,6 +150,7 @@ fn a_folder_that_was_killed_before_its_manifest_can_be_used() {
     world.write("run/.scenario.ron.1.partial", "(");
     world.run("run", &[]).succeeded();
     world.fedreplay(&["verify", "run"]).succeeded();
+    assert!(!world.path("run/.scenario.ron.1.partial").exists(), "what was half written lies about");
 }
 
 #[test]

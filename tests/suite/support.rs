@@ -145,9 +145,16 @@ pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 /// The hashed files of a run: everything but the manifest, wall-clock timings and reports.
 pub fn hashed(run: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = files(run);
+    let is_hashed = |name: &str| {
+        !["manifest.json", "report.html"].contains(&name) && !name.starts_with("timing/") && !is_cut_report(name)
+    };
+    found.retain(|(name, _)| is_hashed(name));
     found
-        .retain(|(name, _)| !["manifest.json", "report.html"].contains(&name.as_str()) && !name.starts_with("timing/"));
-    found
+}
+
+/// Whether a kill after a run's end left this of its report, which is in no hash.
+pub fn is_cut_report(name: &str) -> bool {
+    name.starts_with(".report.html.")
 }
 
 /// The keys under which a store holds results.

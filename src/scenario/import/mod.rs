@@ -16,7 +16,7 @@ pub fn import_script(name: &str, text: &str) -> Result<Imported, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Algorithm, Batches, Loaded, Objective, Privacy, Protocol, Selection};
+    use crate::scenario::{Algorithm, Batches, Columns, Loaded, Objective, Partition, Privacy, Protocol, Selection};
 
     /// In the manner of the published scripts; the names and numbers are those of section 4 of the description.
     const SCRIPT: &str = r#"
@@ -65,6 +65,22 @@ CUDA_VISIBLE_DEVICES=$gpu python main_sft.py \
         for part in ["--surprise", "model_name_or_path", "--dataset_sample"] {
             assert!(left.contains(part), "`{part}` is not in:\n{left}");
         }
+    }
+
+    #[test]
+    fn public_rows_are_dealt_as_the_script_of_openfedllm_says() {
+        let script = SCRIPT.replace("\"FedAya\"", "\"vicgalle/alpaca-gpt4\"").replace(
+            "--local_data_dir \"data/Fed-Aya/aya_38c_25k.json\" --dataset_sample 25k",
+            "--dataset_sample 5000",
+        );
+        let imported = import_script("open", &script).unwrap();
+        let data = read(&imported).data;
+        assert_eq!((data.columns, data.rows), (Columns::Alpaca, Some(5000)));
+        assert!(matches!(data.partition, Partition::Iid { clients: 38 }), "{:?}", data.partition);
+        let left = imported.left_out.join("\n");
+        assert!(left.contains("vicgalle/alpaca-gpt4") && !left.contains("dataset_sample"), "{left}");
+        assert!(import_script("open", &script.replace("5000", "5k")).unwrap_err().contains("--dataset_sample"));
+        assert_eq!(read(&import_script("aya", SCRIPT).unwrap()).data.partition, Partition::default());
     }
 
     #[test]

@@ -26,6 +26,23 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("log_with", "the ledger is always written"),
 ];
 
+/// OpenFedLLM's public datasets, without their owners, and the columns of each.
+const PUBLIC: &[(&str, &str)] = &[
+    ("CodeAlpaca-20k", "Alpaca"),
+    ("alpaca", "Alpaca"),
+    ("alpaca-cleaned", "Alpaca"),
+    ("alpaca-gpt4", "Alpaca"),
+    ("finance-alpaca", "Alpaca"),
+    ("fingpt-sentiment-train", "Alpaca"),
+    ("WizardLM_evol_instruct_70k", "WizardLm"),
+    ("MathInstruct", "MathInstruct"),
+    ("MATH", "Math"),
+    ("gsm8k", "Gsm8k"),
+    ("medical_meadow_medical_flashcards", "MedicalFlashcards"),
+    ("hh-rlhf", "HhRlhf"),
+    ("ultrafeedback_binarized", "Ultrafeedback"),
+];
+
 /// The numbers of a call, each taken once.
 struct Flags {
     rest: BTreeMap<String, Option<String>>,
@@ -111,6 +128,7 @@ fn model(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
 }
 
 fn data(flags: &mut Flags) -> Result<String, String> {
+    let pool = pool(flags)?;
     let file = path(flags, "local_data_dir", "data.json");
     let length: u32 = flags.number("seq_length", 512)?;
     let template = match flags.text("template").as_deref() {
@@ -125,7 +143,22 @@ fn data(flags: &mut Flags) -> Result<String, String> {
     if flags.text("split_strategy").is_some() {
         flags.left_out.push("--split_strategy: data.partition deals pooled rows, as Iid(clients: N)".into());
     }
-    Ok(format!(r#"data: (file: "{file}", template: {template}, max_seq_length: {length}, long_prompts: Skip),"#))
+    Ok(format!(r#"data: (file: "{file}",{pool} template: {template}, max_seq_length: {length}, long_prompts: Skip),"#))
+}
+
+/// Columns, rows and partition of a public dataset, which OpenFedLLM deals to clients; empty for files that have clients.
+fn pool(flags: &mut Flags) -> Result<String, String> {
+    let name = flags.rest.get("dataset_name").cloned().flatten().unwrap_or_default();
+    let title = name.rsplit('/').next().unwrap_or_default();
+    let Some((_, columns)) = PUBLIC.iter().find(|(public, _)| *public == title) else { return Ok(String::new()) };
+    let rows: u32 = flags.number("dataset_sample", 20_000)?;
+    let clients: u32 = flags.number("num_clients", 2)?;
+    // There it is the folder that datasets lie in, and rows are dealt in no other way.
+    flags.rest.insert("local_data_dir".into(), None);
+    flags.rest.remove("split_strategy");
+    flags.rest.remove("dataset_name");
+    flags.left_out.push(format!("--dataset_name {name}: a run downloads no data; data.file is to name its rows"));
+    Ok(format!(" columns: {columns}, rows: {rows}, partition: Iid(clients: {clients}),"))
 }
 
 /// A path as the script gives it; one that only a shell would know is left to the user.
