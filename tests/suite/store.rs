@@ -6,8 +6,9 @@ use std::process::Stdio;
 use super::record::trained;
 use super::support::{Said, World, files};
 
+/// Results that are whole: what a killed process had begun to write is none.
 fn results(world: &World) -> usize {
-    files(&world.path("store/results")).len()
+    files(&world.path("store/results")).iter().filter(|(name, _)| !name.ends_with(".partial")).count()
 }
 
 fn play(world: &World, out: &str, lr: &str) -> Said {
