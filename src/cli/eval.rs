@@ -83,13 +83,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     // Bad names and files are found before a model is loaded.
     let asked = Asked::new(arguments, is_run)?;
     let settings = arguments.playing.settings(arguments.out.clone().unwrap_or_default())?;
+    let [device] = settings.devices[..] else {
+        return Err(RunError::Usage("failed to examine on several devices: --device names one here".to_owned()));
+    };
     let numerics = Numerics { threads: settings.workers, ..settings.numerics.clone() };
     let examined = match is_run {
-        true => Examined::run(&arguments.subject, arguments.round, settings.device, &numerics)?,
+        true => Examined::run(&arguments.subject, arguments.round, device, &numerics)?,
         false => {
             let adapter = arguments.adapter.as_deref();
             let (template, precision) = (&arguments.template, arguments.precision);
-            Examined::folder(&arguments.subject, adapter, template, precision, settings.device, &numerics)?
+            Examined::folder(&arguments.subject, adapter, template, precision, device, &numerics)?
         }
     };
     let rules = Rules {

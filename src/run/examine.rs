@@ -96,7 +96,7 @@ impl Examination<'_> {
     pub fn losses(&self, rows: &ExaminedRows) -> Result<Findings, RunError> {
         let workshop =
             Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
-        let executor = Executor::new(&workshop, &self.settings.store, self.settings.stop, 1);
+        let executor = Executor::new(std::slice::from_ref(&workshop), &self.settings.store, self.settings.stop, 1);
         let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
         Ok(Findings { evaluations, generations: vec![] })
     }

@@ -16,7 +16,7 @@ use crate::ledger::{Input, Manifest};
 use crate::lineage::Rows;
 use crate::model::{Device, LoraSpec, Precision};
 use crate::scenario::{Loaded, UnusableUpdate};
-use crate::store::Digest;
+use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
 
 /// One model: the base under an adapter, or alone.
@@ -65,9 +65,9 @@ impl Examined {
         refuse_plan(folder, &manifest)?;
         let (round, place) = saved_round(folder, round)?;
         let loaded = Loaded::of_run(folder, &manifest.scenario_folder, &[])?;
-        let inputs = Inputs::load(&loaded, device, numerics, &mut Shared::default())?;
+        let inputs = Inputs::load(&loaded, &[device], numerics, &Store::none(), &mut Shared::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
-        let read = |path: &Path| own_adapter(path, &inputs.trainer);
+        let read = |path: &Path| own_adapter(path, inputs.trainer());
         let mut models = Vec::new();
         if place.join("adapter_config.json").exists() {
             models.push(ExaminedModel { subject: "global", client: None, adapter: Some(read(&place)?) });
@@ -92,7 +92,7 @@ impl Examined {
                 objective: task::objective(&loaded.scenario),
                 unusable_update: loaded.scenario.training.unusable_update,
             }),
-            trainer: inputs.trainer,
+            trainer: inputs.trainers[0].clone(),
             round,
             seed: manifest.seed,
         })

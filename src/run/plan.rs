@@ -56,7 +56,7 @@ impl<'a> Planner<'a> {
         keyed: Option<usize>,
     ) -> Self {
         let scenario = &loaded.scenario;
-        let layout = inputs.trainer.layout();
+        let layout = inputs.trainer().layout();
         let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
         let initial = executor.add(match &inputs.initial {
             Some(adapter) => Order::Given { adapter: adapter.clone() },

@@ -57,6 +57,23 @@ fn a_killed_run_is_not_whole_and_resumes_to_the_same_digest() {
 }
 
 #[test]
+fn a_killed_plan_is_played_again() {
+    let world = World::new();
+    let plan = |out| ["plan", "scenario.ron", "--detail", "tasks", "--set", "rounds=200000", "--out", out];
+    let mut child = begin(&world, &plan("killed"));
+    until(&mut child, &world.path("killed/ledger/population/00000-00000.parquet"));
+    child.kill().expect("it is still running");
+    finish(child);
+    world.fedreplay(&["resume", "killed", "--set", "seed=2"]).refused(2, &["scenario was changed"]);
+    let resumed = world.fedreplay(&["resume", "killed"]).succeeded();
+    let whole = world.fedreplay(&plan("whole")).succeeded();
+    assert_eq!(resumed.summary("digest"), whole.summary("digest"));
+    assert!(super::support::hashed(&world.path("killed")) == super::support::hashed(&world.path("whole")));
+    world.fedreplay(&["verify", "killed"]).succeeded();
+    world.fedreplay(&["resume", "killed"]).refused(2, &["finished"]);
+}
+
+#[test]
 fn an_interrupted_run_says_so_and_resumes_from_all_that_it_computed() {
     let world = World::new();
     for (signal, round) in [("-INT", "00002-00002.parquet"), ("-TERM", "00009-00009.parquet")] {
