@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::benchmark::Cell;
 use super::{Answer, Ended};
 
 /// One figure of one model.
@@ -44,6 +45,9 @@ pub struct Answered {
 pub struct Sheet {
     pub figures: Vec<Figure>,
     pub answers: Vec<Answered>,
+    /// The same for the paper's table, which nobody makes of a sheet that was stored.
+    #[serde(skip)]
+    pub cells: Vec<Cell>,
 }
 
 impl Answered {
