@@ -13,14 +13,21 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::support::{Said, World};
 
-fn table(path: &Path) -> RecordBatch {
+/// The rows of a table's file.
+pub fn table(path: &Path) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).expect("the table is there"));
     let batches: Vec<_> = reader.unwrap().build().unwrap().map(Result::unwrap).collect();
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
+/// A column of texts; `null` stands where there is none.
+pub fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
     rows[column].as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect()
+}
+
+/// A line of Vicuna's questions.
+pub fn question(id: u32, turn: &str) -> String {
+    format!(r#"{{"question_id": {id}, "category": "generic", "turns": ["{turn}"]}}"#)
 }
 
 /// Two questions of each of two benchmarks, of which one question is longer than the model's context.
@@ -29,8 +36,6 @@ fn with_questions() -> World {
     fs::create_dir_all(world.path("questions/vicuna")).unwrap();
     fs::create_dir_all(world.path("questions/mmlu/test")).unwrap();
     let long = "again ".repeat(600);
-    let question =
-        |id: u32, turn: &str| format!(r#"{{"question_id": {id}, "category": "generic", "turns": ["{turn}"]}}"#);
     let lines = [question(1, "What is the capital of Palmyra?"), question(2, &long), question(3, "Count to three.")];
     world.write("questions/vicuna/question.jsonl", &lines.join("\n"));
     world.write(
@@ -110,10 +115,40 @@ fn a_dry_run_says_what_would_be_asked_and_writes_nothing() {
     let judge = ["--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "judge", "--judge-prices", "30,60"];
     let said = eval(&world, &[&["--bench", "vicuna,mmlu", "--dry-run", "--out", "found"], &judge[..]].concat());
     let said = said.succeeded();
-    for part in ["vicuna", "3 questions", "3 judgements", "at most", "mmlu"] {
+    for part in ["vicuna", "3 questions", "0 judgements are stored, 3 to ask for: at most", "mmlu"] {
         assert!(said.stdout.contains(part), "`{part}` is not in:\n{}", said.stdout);
     }
     assert!(!world.path("found").exists());
+}
+
+#[test]
+fn all_takes_what_has_files_and_says_what_is_left_out() {
+    let world = with_questions();
+    let all = ["--bench", "all", "--limit", "1", "--answer-tokens-max", "4"];
+    let said = eval(&world, &[&all[..], &["--out", "found"]].concat()).succeeded();
+    for (name, reason) in [
+        ("mt-bench", "mt-bench/question.jsonl"),
+        ("ref-gpt4-aya", "ref-gpt4/aya.json"),
+        ("advbench", "advbench.csv"),
+        ("humaneval", "--allow-code-execution"),
+    ] {
+        let line = said.stderr.lines().find(|line| line.contains(&format!("{name} is left out")));
+        assert!(line.is_some_and(|line| line.contains(reason)), "{name}: {}", said.stderr);
+    }
+    let table = fs::read_to_string(world.path("found/table.txt")).unwrap();
+    assert!(table.starts_with("model  Vicuna  MMLU other "), "{table}");
+    assert!(table.contains("base, Vicuna: 1 of 1 answers not judged"), "{table}");
+    let csv = fs::read_to_string(world.path("found/table.csv")).unwrap();
+    assert!(csv.starts_with("model,column,measured,published,remark\nbase,Vicuna,,,"), "{csv}");
+
+    // What is named must be there, and what is there must be whole.
+    eval(&world, &["--bench", "all,advbench"]).refused(2, &["advbench.csv", "docs/evaluation.md"]);
+    world.write("questions/vicuna/question.jsonl", "{\"question_id\": 1}");
+    eval(&world, &all).refused(2, &["question.jsonl", "line 1"]);
+    fs::create_dir(world.path("nothing")).unwrap();
+    for (data, reason) in [("nothing", "holds no benchmark's files"), ("nowhere", "which is no folder")] {
+        world.fedreplay(&["eval", "base", "--bench", "all", "--data", data]).refused(2, &[reason]);
+    }
 }
 
 #[test]
