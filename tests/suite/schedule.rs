@@ -1,6 +1,7 @@
 //! Benchmarks that a scenario schedules: when they are taken, that they move no clock, and that they survive a kill.
 
 use std::fs;
+use std::process::Stdio;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{UInt32Type, UInt64Type};
@@ -85,7 +86,8 @@ fn a_run_that_is_killed_among_its_benchmarks_resumes_and_replays_to_the_same_dig
     let long = ["--set", "rounds=12", "--set", "evaluation.benchmarks.0.every=1"];
     world.run("undisturbed", &long).succeeded();
     let begin = ["run", "scenario.ron", "--out", "run", "--store", "store", "--workers=1"];
-    let mut child = world.command(&[&begin[..], &long].concat()).spawn().expect("the binary can be run");
+    let mut command = world.command(&[&begin[..], &long].concat());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
     until(&mut child, &world.path("run/ledger/generations/00003-00003.parquet"));
     child.kill().expect("it is still running");
     child.wait().expect("a child");
@@ -99,6 +101,11 @@ fn a_run_that_is_killed_among_its_benchmarks_resumes_and_replays_to_the_same_dig
 #[test]
 fn where_nothing_is_aggregated_each_client_takes_them_with_its_own_model() {
     let world = world();
+    world.edit(
+        "scenario.ron",
+        "(clients_per_round: 2, over_selection: 2, deadline: \"10m\")",
+        "(clients_per_round: 6)",
+    );
     let local = ["--set", "algorithm=Local", "--set", "rounds=2"];
     world.run("run", &local).succeeded();
     let rows = table(&world, "run", "evaluations");
