@@ -111,14 +111,17 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 }
 
 fn dry_run(arguments: &Arguments, examination: &Examination, papers: &Papers) -> Result<ExitCode, RunError> {
-    let models = examination.examined.models.len();
+    let models = match examination.examined.models.len() {
+        1 => "1 model".to_owned(),
+        count => format!("{count} models"),
+    };
     if papers.losses {
-        say!("{LOSSES:<20}{models} models on the run's rows");
+        say!("{LOSSES:<20}{models} on the run's rows");
     }
     let costs = examination.costs(&papers.opened, &Asking::silent())?;
     for (opened, cost) in papers.opened.iter().zip(costs) {
         say!(
-            "{:<20}{models} models: {} questions, {} tokens to read, at most {} to write",
+            "{:<20}{models}: {} questions, {} tokens to read, at most {} to write",
             opened.name,
             cost.questions,
             cost.prompt_tokens,

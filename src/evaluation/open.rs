@@ -197,6 +197,6 @@ impl Paper for Open {
             true => self.judged(sitting, &texts, &mut answers)?,
             false => ruled(&texts, &mut answers),
         };
-        Ok(Sheet { figures, answers, cells })
+        Ok(Sheet { figures, answers, cells }.with_unfit_noted())
     }
 }

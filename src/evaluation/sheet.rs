@@ -50,6 +50,19 @@ pub struct Sheet {
     pub cells: Vec<Cell>,
 }
 
+impl Sheet {
+    /// Says beside the last cell how many prompts did not fit the context: their answers are empty, and count as such.
+    #[must_use]
+    pub fn with_unfit_noted(mut self) -> Self {
+        let unfit = self.answers.iter().filter(|entry| entry.answer.is_none()).count();
+        if let Some(cell) = self.cells.last_mut().filter(|_| unfit > 0) {
+            let note = format!("{unfit} of {} prompts did not fit the context", self.answers.len());
+            cell.remark = if cell.remark.is_empty() { note } else { format!("{}; {note}", cell.remark) };
+        }
+        self
+    }
+}
+
 impl Answered {
     /// An answer in words, without a judgement yet. A prompt that did not fit has none.
     pub fn of(question: &str, category: &str, turn: u32, prompt: String, answer: &Answer) -> Self {

@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::support::{Said, World};
+use super::support::{Said, World, not_run};
 
 /// The rows of a table's file.
 pub fn table(path: &Path) -> RecordBatch {
@@ -101,6 +101,8 @@ fn a_prompt_that_does_not_fit_is_a_recorded_failure() {
     let said = eval(&world, &["--bench", "vicuna", "--out", "found"]).succeeded();
     // There is no judge, so no answer has a rating.
     assert!(said.stdout.contains("3 failed"), "{}", said.stdout);
+    let remark = "base, Vicuna: 3 of 3 answers not judged; 1 of 3 prompts did not fit the context";
+    assert!(said.stdout.contains(remark), "{}", said.stdout);
     let rows = table(&world.path("found/generations.parquet"));
     assert_eq!(texts(&rows, "ended")[1], "context_full");
     assert_eq!(texts(&rows, "answer")[1], "null");
@@ -149,6 +151,40 @@ fn all_takes_what_has_files_and_says_what_is_left_out() {
     for (data, reason) in [("nothing", "holds no benchmark's files"), ("nowhere", "which is no folder")] {
         world.fedreplay(&["eval", "base", "--bench", "all", "--data", data]).refused(2, &[reason]);
     }
+}
+
+#[test]
+fn a_program_is_run_once_whatever_is_examined_again() {
+    let world = with_questions();
+    fs::create_dir_all(world.path("questions/humaneval")).unwrap();
+    // What comes of it is another thing each time; whatever the model writes is a comment.
+    let test = "def check(f):\n    import os\n    raise Exception(os.urandom(8).hex())\n";
+    let problem = |id: u32| {
+        serde_json::json!({ "task_id": format!("T/{id}"), "prompt": "def f():\n    pass\n# ", "entry_point": "f",
+            "canonical_solution": "", "test": format!("# {id}\n{test}") })
+    };
+    let problems = format!("{}\n{}\n", problem(0), problem(1));
+    world.write("questions/humaneval/HumanEval.jsonl.gz", &problems);
+    let bench = ["--bench", "humaneval", "--allow-code-execution", "--answer-tokens-max", "1"];
+    let outcomes = |out: &str, store: &str| {
+        let said = eval(&world, &[&bench[..], &["--out", out, "--store", store]].concat());
+        if said.code == Some(2) {
+            said.refused(2, &["failed to confine generated code"]);
+            return None;
+        }
+        said.succeeded();
+        Some(texts(&table(&world.path(out).join("generations.parquet")), "judgement"))
+    };
+    let Some(first) = outcomes("first", "store") else {
+        return not_run("HumanEval through the binary", "this host does not confine code");
+    };
+    assert!(
+        first.iter().all(|outcome| outcome.starts_with("failed: Exception: ")) && first[0] != first[1],
+        "{first:?}"
+    );
+    assert_eq!(outcomes("again", "store").as_ref(), Some(&first));
+    assert_ne!(outcomes("afresh", "none").as_ref(), Some(&first));
+    eval(&world, &["--bench", "humaneval"]).refused(2, &["--allow-code-execution"]);
 }
 
 #[test]

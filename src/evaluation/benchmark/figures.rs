@@ -30,7 +30,9 @@ impl JudgedScores {
             OpenEnded::Chatbot => vec![own("Ref-GPT4 Chatbot")],
             OpenEnded::WildChat => vec![own("Ref-GPT4 WildChat")],
             OpenEnded::Aya => {
-                let language = |(name, tally): &(String, Tally)| rating(name.replace('_', " "), tally.mean(unparsable));
+                let language = |(name, tally): &(String, Tally)| {
+                    rating(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable))
+                };
                 self.categories.iter().map(language).chain([own("Ref-GPT4 Aya")]).collect()
             }
             OpenEnded::AdvBench => unreachable!("a rule reads its answers"),

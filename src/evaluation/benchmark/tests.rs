@@ -187,7 +187,7 @@ fn unparsable_and_failed_judgements_are_counted_and_both_means_are_there() {
     assert_eq!(scores.categories[0].1.deviation(), Some(2.0));
     let cells = scores.cells(Unparsable::Dropped);
     let columns: Vec<_> = cells.iter().map(|cell| (cell.column.as_str(), cell.value)).collect();
-    assert_eq!(columns, [("English", Some(6.0)), ("French", Some(2.0)), ("Ref-GPT4 Aya", Some(4.0))]);
+    assert_eq!(columns, [("Aya English", Some(6.0)), ("Aya French", Some(2.0)), ("Ref-GPT4 Aya", Some(4.0))]);
     let remark = "1 of 5 judgements without a rating; 2.83 with them counted as -1; 1 of 5 answers not judged";
     assert_eq!(cells[2].remark, remark);
     assert_eq!(Tally::default().mean(Unparsable::MinusOne), None);

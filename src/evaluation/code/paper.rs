@@ -111,6 +111,7 @@ impl Paper for HumanEval {
             figures: many.chain([figure("all".into(), 1)]).collect(),
             answers: answered.collect(),
             cells: scores.cells(ks()),
-        })
+        }
+        .with_unfit_noted())
     }
 }

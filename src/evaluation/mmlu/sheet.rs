@@ -46,21 +46,18 @@ pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
         answers: marks.iter().map(answered).collect(),
         cells: cells(&report),
     }
+    .with_unfit_noted()
 }
 
 /// [percent] The columns of the paper's table: by category, then over all questions.
 fn cells(report: &Report) -> Vec<Cell> {
-    let cell = |column: String, accuracy: Accuracy, remark: String| {
+    let cell = |column: String, accuracy: Accuracy| {
         let value = accuracy.share().map(|share| 100.0 * share);
-        Cell { column, value, digits: 2, remark }
+        Cell { column, value, digits: 2, remark: String::new() }
     };
-    let of_category = |&(category, accuracy): &(Category, Accuracy)| {
-        cell(format!("MMLU {}", category.name()), accuracy, String::new())
-    };
-    let (failed, asked) = (report.failed, report.all.asked);
-    let remark =
-        if failed > 0 { format!("{failed} of {asked} questions did not fit the context") } else { String::new() };
-    report.categories.iter().map(of_category).chain([cell("MMLU".into(), report.all, remark)]).collect()
+    let of_category =
+        |&(category, accuracy): &(Category, Accuracy)| cell(format!("MMLU {}", category.name()), accuracy);
+    report.categories.iter().map(of_category).chain([cell("MMLU".into(), report.all)]).collect()
 }
 
 /// The questions of some subjects, to be put to models.
