@@ -1,7 +1,8 @@
-//! Progress of questions, and of judgements of their answers, on stderr: with questions a second and what is left: a bar on a terminal, plain lines elsewhere.
+//! Progress of questions and of judgements on stderr, with how many there are a second and what is left: a bar on a
+//! terminal, plain lines elsewhere.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -46,7 +47,7 @@ impl Asking {
 
     /// Where there is no bar, says now and then how far it is and how fast it goes.
     fn plain(&self) {
-        let mut said: MutexGuard<Option<Instant>> = self.said.lock().expect("nobody panics while counting");
+        let mut said = self.said.lock().expect("nobody panics while counting");
         let is_due = said.is_some_and(|said| said.elapsed() >= PLAIN);
         if !(is_due && self.bar.is_hidden()) {
             return;

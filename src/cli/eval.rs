@@ -164,7 +164,7 @@ fn examine(arguments: &Arguments, examination: &Examination, papers: &Papers) ->
     finish(arguments, &findings, examination.rules.judge.as_ref().map(|judge| judge.tally()))
 }
 
-/// Parts of a benchmark are in the tables; what is printed is the whole, and MMLU's categories.
+/// What is printed as it comes is the whole of a benchmark; its parts are in the tables.
 fn is_headline(row: &EvaluationRow) -> bool {
     row.benchmark == LOSSES || row.split == "all"
 }

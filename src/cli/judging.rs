@@ -34,7 +34,8 @@ pub struct Judging {
     #[arg(long, value_name = "FIELD", default_value = "max_tokens", value_parser = token_limit)]
     judge_tokens_field: TokenLimit,
     /// Requests made for one judgement at most, the first included.
-    #[arg(long, value_name = "N", default_value_t = Retries::default().attempts_max, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = Retries::default().attempts_max)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     judge_attempts: u32,
     /// Judgements asked for at once.
     #[arg(long, value_name = "N", default_value_t = 8)]

@@ -8,7 +8,7 @@ use super::benchmark::{
 };
 use super::judge::{Estimate, Inquiry, Judge, Verdict};
 use super::registry::{Cost, Paper, Sitting, Terms};
-use super::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Sheet};
+use super::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Sheet, unfit};
 use crate::store::{Digest, key_of};
 
 /// A benchmark whose answers are free text.
@@ -145,10 +145,11 @@ fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> (Vec<Figure>, Vec<
         entry.judgement = Some(format!("published rule: {}, anchored rule: {}", says(published), says(anchored)));
         entry.score = Some(f64::from(u8::from(published)));
     }
+    let failed = unfit(answered);
     let figure = |part: &str, percent: Option<f64>| Figure {
         part: part.into(),
         asked: rates.answers as u64,
-        failed: 0,
+        failed,
         score: percent.map(|percent| percent / 100.0),
     };
     let (published, anchored) = (rates.published_percent(), rates.anchored_percent());

@@ -9,7 +9,7 @@ use super::human_eval::{CodePrompts, Problem, Problems};
 use super::outcome::Outcome;
 use super::sandbox::{Limits, Sandbox};
 use crate::evaluation::registry::{Cost, Paper, Sitting, Terms};
-use crate::evaluation::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Request, Sheet};
+use crate::evaluation::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Request, Sheet, unfit};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
 /// The figures that are reported where there are samples enough.
@@ -100,18 +100,17 @@ impl Paper for HumanEval {
             score: Some(f64::from(u8::from(outcome.is_passed()))),
             ..Answered::of(&self.problems.0[place / self.samples].task_id, "", 1, request.prompt, answer)
         });
+        let answers: Vec<Answered> = answered.collect();
+        // All samples of a problem have its prompt.
+        let failed = unfit(&answers) / self.samples as u64;
         let scores = self.problems.scores(&outcomes);
         let figure = |part: String, k| {
             let score = scores.pass_at(k).map(|percent| percent / 100.0);
-            Figure { part, asked: self.problems.0.len() as u64, failed: 0, score }
+            Figure { part, asked: self.problems.0.len() as u64, failed, score }
         };
         let ks = || KS.into_iter().filter(|&k| k <= self.samples);
         let many = ks().map(|k| figure(format!("pass@{k}"), k));
-        Ok(Sheet {
-            figures: many.chain([figure("all".into(), 1)]).collect(),
-            answers: answered.collect(),
-            cells: scores.cells(ks()),
-        }
-        .with_unfit_noted())
+        Ok(Sheet { figures: many.chain([figure("all".into(), 1)]).collect(), answers, cells: scores.cells(ks()) }
+            .with_unfit_noted())
     }
 }
