@@ -27,7 +27,9 @@ struct Group {
 fn table(run: &RunRecord) -> Option<Figure> {
     let measured = &run.evaluations;
     let mut groups: BTreeMap<(u32, &str, &str), Group> = BTreeMap::new();
-    for row in 0..measured.round.len() {
+    // The figures of benchmarks have no loss, and other parts than rows of the scenario.
+    let is_loss = |&row: &usize| ["test", "held_out"].contains(&measured.split.value(row));
+    for row in (0..measured.round.len()).filter(is_loss) {
         let key = (measured.round.value(row), measured.subject.value(row), measured.split.value(row));
         let group = groups.entry(key).or_default();
         group.rows = group.rows.saturating_add(measured.rows.value(row));

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::inputs::{ClientRows, Inputs};
+use super::paper::setting;
 use super::play::refuse_plan;
 use super::shared::Shared;
 use super::{RunError, prompting, task};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{Prompts, Tokeniser};
 use crate::evaluation::EvaluationError;
-use crate::evaluation::generation::end_tokens;
+use crate::evaluation::benchmark::Setting;
+use crate::evaluation::generation::{FolderSampling, end_tokens};
 use crate::ledger::{Input, Manifest};
 use crate::lineage::Rows;
 use crate::model::{Device, LoraSpec, Precision};
@@ -45,6 +47,8 @@ pub struct Examined {
     pub end_tokens: BTreeSet<u32>,
     /// How a question is put to the models: as they were trained.
     pub prompts: Prompts,
+    /// What the model's folder says of drawing.
+    pub sampling: FolderSampling,
     pub models: Vec<ExaminedModel>,
     /// None of a folder that is no run.
     pub rows: Option<ExaminedRows>,
@@ -52,6 +56,8 @@ pub struct Examined {
     pub round: u32,
     /// Of sampled answers.
     pub seed: u64,
+    /// The paper's setting that the run repeats, if it does.
+    pub setting: Option<Setting>,
 }
 
 impl Examined {
@@ -85,6 +91,8 @@ impl Examined {
             end_tokens: ends(&place_of("base_model"), &tokeniser)?,
             prompts: prompting::prompts(loaded.scenario.data.template, &place_of("tokenizer"))?,
             tokeniser,
+            sampling: folder_sampling(&place_of("base_model"))?,
+            setting: setting(&loaded.scenario, &inputs),
             models,
             rows: Some(ExaminedRows {
                 clients: inputs.clients,
@@ -122,13 +130,28 @@ impl Examined {
         };
         let end_tokens = ends(folder, &tokeniser)?;
         let models = vec![ExaminedModel { subject, client: None, adapter }];
-        let name = folder.to_owned();
-        Ok(Self { name, trainer, tokeniser, end_tokens, prompts, models, rows: None, round: 0, seed: 1 })
+        Ok(Self {
+            name: folder.to_owned(),
+            trainer,
+            tokeniser,
+            end_tokens,
+            prompts,
+            sampling: folder_sampling(folder)?,
+            models,
+            rows: None,
+            round: 0,
+            seed: 1,
+            setting: None,
+        })
     }
 }
 
 fn ends(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, RunError> {
     Ok(end_tokens(folder, tokeniser).map_err(EvaluationError::from)?)
+}
+
+fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
+    Ok(FolderSampling::read(folder).map_err(EvaluationError::from)?)
 }
 
 /// A base alone has LoRA placed on it that nothing uses.

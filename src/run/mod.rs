@@ -18,6 +18,7 @@ mod inputs;
 mod kept;
 mod outline;
 mod overview;
+mod paper;
 mod participants;
 mod plan;
 mod planned;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::inputs::{ClientRows, input, model_folder};
+use super::prompting::prompts;
 use super::tokens::TokenRows;
 use super::{RunError, tokens, words};
 use crate::dataset::{
-    BadRows, ChatTemplate, ClientData, Federation, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Tokenised,
-    Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
+    BadRows, ClientData, Federation, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Tokenised, Tokeniser,
+    after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
 };
 use crate::ledger::Input;
 use crate::lineage::Rows;
@@ -35,10 +36,7 @@ impl<'a> Reader<'a> {
             Some(folder) => loaded.resolve(folder),
             None => model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?,
         };
-        let prompts = match words::template(scenario.data.template) {
-            Some(template) => Prompts::Template(template),
-            None => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
-        };
+        let prompts = prompts(scenario.data.template, &tokeniser_folder)?;
         let max_tokens = scenario.data.max_seq_length as usize;
         let long_prompts = match scenario.data.long_prompts {
             scenario::LongPrompts::Refuse => LongPrompts::Refuse,

@@ -14,7 +14,7 @@ fn begin(world: &World, arguments: &[&str]) -> Child {
 }
 
 /// Waits until the run has this file, or is over.
-fn until(child: &mut Child, file: &Path) {
+pub fn until(child: &mut Child, file: &Path) {
     while !file.exists() {
         assert!(child.try_wait().expect("a child").is_none(), "the run ended before {}", file.display());
         std::thread::yield_now();
