@@ -64,14 +64,11 @@ fn write(runs: &[impl AsRef<Path>], out: &Path) -> Result<usize, RunError> {
 
 /// A run answers for every file in its folder but its report, so that no other name will do there.
 fn refuse_hashed(out: &Path) -> Result<(), RunError> {
-    let Some(name) = out.file_name() else {
+    if out.file_name().is_none() {
         return Err(RunError::Usage(format!("failed to write {}: --out names no file", out.display())));
-    };
-    let out = std::path::absolute(out).map_err(LedgerError::io(out))?;
-    let folder = out.parent().unwrap_or(Path::new("/"));
-    let in_run = folder.ancestors().find(|folder| Manifest::path(folder).exists());
-    match in_run {
-        Some(run) if run != folder || name != FILE_NAME => Err(RunError::Usage(format!(
+    }
+    match Manifest::folder_around(out) {
+        Some(run) if std::path::absolute(out).ok() != Some(run.join(FILE_NAME)) => Err(RunError::Usage(format!(
             "failed to write {}: a run answers for every file in its folder but {FILE_NAME}; choose another --out",
             out.display()
         ))),

@@ -9,7 +9,7 @@ use serde_json::error::Category;
 use super::columns::Columns;
 use super::error::{DatasetError, RowFault};
 use super::row::{Row, RowKind};
-use super::rows_in_json::{Collector, Reason, Stop};
+use super::rows_in_json::{Each, Reason, Stop, Walker};
 use super::source::{Meter, ROW_LIMIT_BYTES, Source};
 
 /// The id of the one client of a pooled file. Not the file's name: a renamed file is the same data.
@@ -88,21 +88,7 @@ impl Federation {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_columns(path: &Path, columns: &Columns, bad_rows: BadRows) -> Result<Self, DatasetError> {
-        let file = File::open(path).map_err(|source| DatasetError::Unreadable { path: path.to_owned(), source })?;
-        if path.extension().is_some_and(|extension| extension == "parquet") {
-            return Self::read_parquet(file, path, columns, bad_rows);
-        }
-        Self::read_rows(file, path, columns, bad_rows)
-    }
-
-    fn read_parquet(file: File, path: &Path, columns: &Columns, bad_rows: BadRows) -> Result<Self, DatasetError> {
-        let mut hasher = blake3::Hasher::new();
-        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-        let content_hash = hasher.update_reader(file).map_err(unreadable)?.finalize();
-        let mut collector = Collector::new(bad_rows, columns.clone(), Meter::default());
-        let parsed = collector.collect_parquet(path);
-        parsed.map_err(|error| located(path, &mut collector, &error))?;
-        Self::collected(collector, path, FileForm::Parquet, content_hash)
+        Self::collected(|each| Walk::columns(path, columns, bad_rows, each))
     }
 
     /// The same from any reader; `path` names it in errors.
@@ -119,33 +105,97 @@ impl Federation {
         columns: &Columns,
         bad_rows: BadRows,
     ) -> Result<Self, DatasetError> {
-        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-        let meter = Meter::default();
-        let mut source = Source::new(reader, meter.clone());
-        let form = FileForm::of(source.peek().map_err(unreadable)?);
-        let mut collector = Collector::new(bad_rows, columns.clone(), meter);
-        let parsed = collector.collect(&mut source, form);
-        parsed.map_err(|error| located(path, &mut collector, &error))?;
-        let content_hash = source.finish().map_err(unreadable)?;
-        Self::collected(collector, path, form, content_hash)
+        Self::collected(|each| Walk::rows(reader, path, columns, bad_rows, each))
     }
 
-    fn collected(
-        collector: Collector,
-        path: &Path,
-        form: FileForm,
-        content_hash: blake3::Hash,
-    ) -> Result<Self, DatasetError> {
-        let Collector { clients, skipped, kind, .. } = collector;
-        match kind {
-            Some(kind) if !clients.is_empty() => Ok(Self { clients, kind, form, skipped, content_hash }),
-            _ => Err(DatasetError::NoClients { path: path.to_owned() }),
-        }
+    fn collected(walk: impl FnOnce(Each) -> Result<Walk, DatasetError>) -> Result<Self, DatasetError> {
+        let mut clients: Vec<ClientData> = Vec::new();
+        let Walk { kind, form, skipped, content_hash } = walk(&mut |client, place, row| {
+            if place == 0 {
+                clients.push(ClientData { id: client.to_owned(), rows: vec![] });
+            }
+            clients.last_mut().expect("a client's first row came before").rows.push(row);
+        })?;
+        Ok(Self { clients, kind, form, skipped, content_hash })
     }
 
     /// Number of rows of all clients.
     pub fn rows(&self) -> usize {
         self.clients.iter().map(|client| client.rows.len()).sum()
+    }
+}
+
+/// What a file holds beside its rows, which were handed out one by one.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// The kind of every row.
+    pub kind: RowKind,
+    /// The form that the file was found to have.
+    pub form: FileForm,
+    /// Rows that were left out under [`BadRows::Skip`].
+    pub skipped: Vec<SkippedRow>,
+    /// BLAKE3 of the file's bytes.
+    pub content_hash: blake3::Hash,
+}
+
+impl Walk {
+    /// Reads the file at `path` as [`Federation::read_columns`] does, but keeps none of its rows: `each` gets every one that
+    /// can be used, in the order of the file, with its client and its place among the client's.
+    ///
+    /// # Errors
+    /// As [`Federation::read`]; rows before the error were handed out.
+    pub fn columns(
+        path: &Path,
+        columns: &Columns,
+        bad_rows: BadRows,
+        each: &mut dyn FnMut(&str, usize, Row),
+    ) -> Result<Self, DatasetError> {
+        let file = File::open(path).map_err(|source| DatasetError::Unreadable { path: path.to_owned(), source })?;
+        if path.extension().is_some_and(|extension| extension == "parquet") {
+            return Self::parquet(file, path, columns, bad_rows, each);
+        }
+        Self::rows(file, path, columns, bad_rows, each)
+    }
+
+    fn parquet(
+        file: File,
+        path: &Path,
+        columns: &Columns,
+        bad_rows: BadRows,
+        each: Each,
+    ) -> Result<Self, DatasetError> {
+        let mut hasher = blake3::Hasher::new();
+        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
+        let content_hash = hasher.update_reader(file).map_err(unreadable)?.finalize();
+        let mut walker = Walker::new(bad_rows, columns.clone(), Meter::default(), each);
+        let parsed = walker.walk_parquet(path);
+        parsed.map_err(|error| located(path, &mut walker, &error))?;
+        Self::done(walker, path, FileForm::Parquet, content_hash)
+    }
+
+    fn rows(
+        reader: impl Read,
+        path: &Path,
+        columns: &Columns,
+        bad_rows: BadRows,
+        each: Each,
+    ) -> Result<Self, DatasetError> {
+        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
+        let meter = Meter::default();
+        let mut source = Source::new(reader, meter.clone());
+        let form = FileForm::of(source.peek().map_err(unreadable)?);
+        let mut walker = Walker::new(bad_rows, columns.clone(), meter, each);
+        let parsed = walker.walk(&mut source, form);
+        parsed.map_err(|error| located(path, &mut walker, &error))?;
+        let content_hash = source.finish().map_err(unreadable)?;
+        Self::done(walker, path, form, content_hash)
+    }
+
+    fn done(walker: Walker, path: &Path, form: FileForm, content_hash: blake3::Hash) -> Result<Self, DatasetError> {
+        let Walker { skipped, kind, .. } = walker;
+        // A kind is known from the first row that can be used on.
+        let kind = kind.ok_or_else(|| DatasetError::NoClients { path: path.to_owned() })?;
+        Ok(Self { kind, form, skipped, content_hash })
     }
 }
 
@@ -183,10 +233,10 @@ fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&inside[..end], &inside[end + 1..]))
 }
 
-/// The error with its place: the collector's reason if it stopped, the parser's otherwise.
-fn located(path: &Path, collector: &mut Collector, error: &serde_json::Error) -> DatasetError {
+/// The error with its place: the walker's reason if it stopped, the parser's otherwise.
+fn located(path: &Path, walker: &mut Walker, error: &serde_json::Error) -> DatasetError {
     let path = path.to_owned();
-    if let Some(Stop { line, reason }) = collector.stopped.take() {
+    if let Some(Stop { line, reason }) = walker.stopped.take() {
         return match reason {
             Reason::BadRow { client, row, fault } => DatasetError::BadRow { path, line, client, row, fault },
             Reason::EmptyClient { client } => DatasetError::EmptyClient { path, line, client },
@@ -194,8 +244,8 @@ fn located(path: &Path, collector: &mut Collector, error: &serde_json::Error) ->
         };
     }
     match error.classify() {
-        Category::Io if collector.meter.is_over() => {
-            DatasetError::RowTooLarge { path, place: collector.place(), limit_bytes: ROW_LIMIT_BYTES }
+        Category::Io if walker.meter.is_over() => {
+            DatasetError::RowTooLarge { path, place: walker.place(), limit_bytes: ROW_LIMIT_BYTES }
         }
         Category::Io => DatasetError::Unreadable { path, source: std::io::Error::other(error.to_string()) },
         _ => {
@@ -203,7 +253,7 @@ fn located(path: &Path, collector: &mut Collector, error: &serde_json::Error) ->
             let message = error.to_string();
             let position = format!(" at line {line} column {}", error.column());
             let message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
-            DatasetError::Syntax { path, line, column: error.column(), place: collector.place(), message }
+            DatasetError::Syntax { path, line, column: error.column(), place: walker.place(), message }
         }
     }
 }

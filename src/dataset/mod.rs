@@ -35,7 +35,7 @@ pub use chat_template::{ChatTemplate, ChatTemplateError, Dialogue, Message, Role
 pub use columns::Columns;
 pub use error::{DatasetError, RowFault};
 pub use exercise::read_in_every_way;
-pub use federation::{BadRows, ClientData, Federation, FileForm, LOCAL_CLIENT, SkippedRow};
+pub use federation::{BadRows, ClientData, Federation, FileForm, LOCAL_CLIENT, SkippedRow, Walk};
 pub use hold_out::{HoldOut, hold_out};
 pub use masking::{after_last_key, holds_key, key_ids};
 pub use partition::{Partition, partition};
@@ -45,7 +45,7 @@ pub use row::{Content, Exchange, Row, RowKind};
 pub use ruler::Ruler;
 pub use sample::Sample;
 pub use split::{SplitFile, write_split};
-pub use statistics::{ClientStatistics, Spread, Statistics};
+pub use statistics::{ClientStatistics, Spread, Statistics, Tally};
 pub use template::Template;
 pub use tokenise::{LongPrompts, Prompts, SequenceRules, Tokenised, tokenise};
 pub use tokeniser::{Encoded, Tokeniser};

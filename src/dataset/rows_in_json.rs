@@ -1,4 +1,4 @@
-//! Walks a JSON file row by row, holding one row at a time beside the rows that were accepted.
+//! Walks a file row by row, holding one row at a time.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,14 +11,17 @@ use serde_json::Value;
 
 use super::columns::{Columns, Shaping};
 use super::error::RowFault;
-use super::federation::{BadRows, ClientData, FileForm, SkippedRow};
+use super::federation::{BadRows, FileForm, SkippedRow};
 use super::parquet_rows::for_each_row;
 use super::row::{Row, RowKind};
 use super::source::Meter;
 
-/// What has been read, and where the reader stands.
-pub(super) struct Collector {
-    pub(super) clients: Vec<ClientData>,
+/// Takes each row that is accepted, in the order of the file: its client, and its place among the client's accepted rows.
+pub(super) type Each<'e> = &'e mut dyn FnMut(&str, usize, Row);
+
+/// Hands out the rows of a file, and knows where the reader stands.
+pub(super) struct Walker<'e> {
+    each: Each<'e>,
     pub(super) skipped: Vec<SkippedRow>,
     pub(super) kind: Option<RowKind>,
     /// Why reading stopped, where the JSON itself is sound.
@@ -31,8 +34,9 @@ pub(super) struct Collector {
 }
 
 struct OpenClient {
-    data: ClientData,
+    id: String,
     rows_seen: usize,
+    rows_taken: usize,
 }
 
 /// Why and on which line reading stopped.
@@ -48,15 +52,15 @@ pub(super) enum Reason {
     DuplicateClient { client: String },
 }
 
-impl Collector {
-    pub(super) fn new(bad_rows: BadRows, columns: Columns, meter: Meter) -> Self {
+impl<'e> Walker<'e> {
+    pub(super) fn new(bad_rows: BadRows, columns: Columns, meter: Meter, each: Each<'e>) -> Self {
         let shaping = Shaping::new(columns);
         let ids = BTreeSet::new();
-        Self { clients: vec![], skipped: vec![], kind: None, stopped: None, meter, open: None, ids, bad_rows, shaping }
+        Self { each, skipped: vec![], kind: None, stopped: None, meter, open: None, ids, bad_rows, shaping }
     }
 
     /// Reads the whole of `reader`, which has the form `form`.
-    pub(super) fn collect<R: Read>(&mut self, reader: R, form: FileForm) -> serde_json::Result<()> {
+    pub(super) fn walk<R: Read>(&mut self, reader: R, form: FileForm) -> serde_json::Result<()> {
         let mut json = serde_json::Deserializer::from_reader(reader);
         match form {
             FileForm::Federated => {
@@ -78,7 +82,7 @@ impl Collector {
     }
 
     /// Takes the rows of a Parquet file as those of one client.
-    pub(super) fn collect_parquet(&mut self, path: &Path) -> serde_json::Result<()> {
+    pub(super) fn walk_parquet(&mut self, path: &Path) -> serde_json::Result<()> {
         self.single_client(|rows| {
             let accept = |row| rows.0.accept::<serde_json::Error>(row).map_err(|error| error.to_string());
             for_each_row(path, accept).map_err(serde_json::Error::custom)
@@ -88,14 +92,14 @@ impl Collector {
     /// Where the reader stands, as a clause for an error.
     pub(super) fn place(&self) -> String {
         match &self.open {
-            Some(open) => format!(" (client {:?}, row {})", open.data.id, open.rows_seen),
+            Some(open) => format!(" (client {:?}, row {})", open.id, open.rows_seen),
             None => String::new(),
         }
     }
 
     fn single_client(
         &mut self,
-        read: impl FnOnce(RowsVisitor<'_>) -> serde_json::Result<()>,
+        read: impl FnOnce(RowsVisitor<'_, 'e>) -> serde_json::Result<()>,
     ) -> serde_json::Result<()> {
         self.open_client(super::federation::LOCAL_CLIENT.to_owned())?;
         read(RowsVisitor(self))?;
@@ -107,19 +111,15 @@ impl Collector {
             return Err(self.stop(Reason::DuplicateClient { client: id }));
         }
         self.meter.end_row();
-        self.open = Some(OpenClient { data: ClientData { id, rows: vec![] }, rows_seen: 0 });
+        self.open = Some(OpenClient { id, rows_seen: 0, rows_taken: 0 });
         Ok(())
     }
 
     fn close_client<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        let client = self.open.take().expect("a client that closes was opened").data;
-        if !client.rows.is_empty() {
-            self.clients.push(client);
-            return Ok(());
-        }
+        let OpenClient { id, rows_taken, .. } = self.open.take().expect("a client that closes was opened");
         match self.bad_rows {
-            BadRows::Refuse => Err(self.stop(Reason::EmptyClient { client: client.id })),
-            BadRows::Skip => Ok(()),
+            BadRows::Refuse if rows_taken == 0 => Err(self.stop(Reason::EmptyClient { client: id })),
+            _ => Ok(()),
         }
     }
 
@@ -131,12 +131,15 @@ impl Collector {
         let number = open.rows_seen;
         open.rows_seen += 1;
         match (result, self.bad_rows) {
-            (Ok(row), _) => open.data.rows.push(row),
+            (Ok(row), _) => {
+                (self.each)(&open.id, open.rows_taken, row);
+                open.rows_taken += 1;
+            }
             (Err(fault), BadRows::Skip) => {
-                self.skipped.push(SkippedRow { client: open.data.id.clone(), row: number, fault });
+                self.skipped.push(SkippedRow { client: open.id.clone(), row: number, fault });
             }
             (Err(fault), BadRows::Refuse) => {
-                let client = open.data.id.clone();
+                let client = open.id.clone();
                 return Err(self.stop(Reason::BadRow { client, row: number, fault }));
             }
         }
@@ -156,9 +159,9 @@ impl Collector {
 }
 
 /// `{client: [row, ...], ...}`.
-struct FederationVisitor<'a>(&'a mut Collector);
+struct FederationVisitor<'a, 'e>(&'a mut Walker<'e>);
 
-impl<'de> Visitor<'de> for FederationVisitor<'_> {
+impl<'de> Visitor<'de> for FederationVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,9 +179,9 @@ impl<'de> Visitor<'de> for FederationVisitor<'_> {
 }
 
 /// `[row, ...]`.
-struct RowsVisitor<'a>(&'a mut Collector);
+struct RowsVisitor<'a, 'e>(&'a mut Walker<'e>);
 
-impl<'de> DeserializeSeed<'de> for RowsVisitor<'_> {
+impl<'de> DeserializeSeed<'de> for RowsVisitor<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -186,7 +189,7 @@ impl<'de> DeserializeSeed<'de> for RowsVisitor<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for RowsVisitor<'_> {
+impl<'de> Visitor<'de> for RowsVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,6 +30,59 @@ pub struct Statistics {
     pub response_tokens: Spread,
 }
 
+/// A [`Spread`] under construction, in the memory of one: values come one after another, or whole tallies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    count: u64,
+    sum: u128,
+    squares: u128,
+    min: u64,
+    max: u64,
+}
+
+impl Tally {
+    /// Adds a value.
+    pub fn add(&mut self, value: u64) {
+        self.merge(Self { count: 1, sum: value.into(), squares: u128::from(value).pow(2), min: value, max: value });
+    }
+
+    /// Adds the values of another. Sums are of integers, so that no order of adding changes them.
+    pub fn merge(&mut self, other: Self) {
+        let Self { count, sum, squares, min, max } = other;
+        if count == 0 {
+            return;
+        }
+        self.min = if self.count == 0 { min } else { self.min.min(min) };
+        self.max = self.max.max(max);
+        self.count += count;
+        self.sum += sum;
+        // 2^64 squares of lengths below 2^32 fit; longer ones there are none.
+        self.squares = self.squares.saturating_add(squares);
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Their sum.
+    pub fn sum(&self) -> u64 {
+        u64::try_from(self.sum).unwrap_or(u64::MAX)
+    }
+
+    /// The spread of the values; all zero if there are none.
+    pub fn spread(&self) -> Spread {
+        if self.count == 0 {
+            return Spread::default();
+        }
+        let count = u128::from(self.count);
+        // n times the sum of squares less the square of the sum: exact, and never below 0.
+        let scatter = (count.saturating_mul(self.squares)).saturating_sub(self.sum.saturating_mul(self.sum));
+        let (count, mean) = (count as f64, self.sum as f64 / count as f64);
+        Spread { mean, deviation: (scatter as f64).sqrt() / count, min: self.min, max: self.max }
+    }
+}
+
 /// Mean and population deviation, the two figures of Table 1, and the range.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
@@ -73,13 +126,11 @@ impl Statistics {
 }
 
 impl Spread {
-    /// The spread of `values`, summed in their order; all zero if there are none.
+    /// The spread of `values`; all zero if there are none.
     pub fn of(values: &[u64]) -> Self {
-        let (Some(&min), Some(&max)) = (values.iter().min(), values.iter().max()) else { return Self::default() };
-        let count = values.len() as f64;
-        let mean = values.iter().map(|&value| value as f64).sum::<f64>() / count;
-        let variance = values.iter().map(|&value| (value as f64 - mean).powi(2)).sum::<f64>() / count;
-        Self { mean, deviation: variance.sqrt(), min, max }
+        let mut tally = Tally::default();
+        values.iter().for_each(|&value| tally.add(value));
+        tally.spread()
     }
 }
 
@@ -99,6 +150,21 @@ mod tests {
         let spread = Spread::of(&FED_AYA);
         assert_eq!((spread.mean.round(), spread.deviation.round()), (671.0, 815.0));
         assert_eq!((spread.min, spread.max, FED_AYA.iter().sum::<u64>()), (139, 5016, 25_513));
+    }
+
+    #[test]
+    fn parts_of_values_come_to_the_spread_of_all() {
+        let mut whole = Tally::default();
+        for part in FED_AYA.chunks(7) {
+            let mut tally = Tally::default();
+            part.iter().for_each(|&value| tally.add(value));
+            whole.merge(tally);
+        }
+        whole.merge(Tally::default());
+        assert_eq!((whole.spread(), whole.count(), whole.sum()), (Spread::of(&FED_AYA), 38, 25_513));
+        assert_eq!(Tally::default().spread(), Spread::default());
+        // Far from 0, where sums of squared floats lose the deviation.
+        assert_eq!(Spread::of(&[u64::from(u32::MAX), u64::from(u32::MAX) - 2]).deviation, 1.0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod distance;
 mod embedding;
 mod endpoint;
 mod openings;
+mod openings_picture;
 mod pictures;
 mod profile;
 mod quality;

@@ -5,10 +5,11 @@ use std::fmt::Display;
 
 use plotters::prelude::*;
 
+use super::openings_picture::openings;
 use super::{Geometry, Opening, Profile, Quality};
 
 /// [pixels] Of every picture.
-const SIZE: (u32, u32) = (900, 540);
+pub(super) const SIZE: (u32, u32) = (900, 540);
 
 /// Room for the labels of the axes [pixel].
 const LABELS: i32 = 56;
@@ -19,8 +20,8 @@ const COLOURED: usize = 11;
 /// Cells of a heat map along a side; more clients share cells.
 const CELLS: usize = 90;
 
-type Drawn<T = ()> = Result<T, String>;
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+pub(super) type Drawn<T = ()> = Result<T, String>;
+pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// Everything that was found.
 pub struct Findings<'a> {
@@ -38,11 +39,12 @@ pub struct Findings<'a> {
 /// Which picture could not be drawn, and what the library said.
 pub fn draw(findings: &Findings) -> Result<Vec<(&'static str, String)>, super::DiversityError> {
     let colours = Colours::new(findings.profiles);
+    let rows = findings.profiles.iter().map(|profile| profile.samples).sum();
     let mut pictures = vec![
         picture("quantity.svg", |area| quantity(area, findings.profiles))?,
         picture("languages.svg", |area| languages(area, findings.profiles, &colours))?,
         picture("lengths.svg", |area| lengths(area, findings, &colours))?,
-        picture("openings.svg", |area| openings(area, findings.openings))?,
+        picture("openings.svg", |area| openings(area, findings.openings, rows))?,
     ];
     let tastes: Vec<f64> = findings.profiles.iter().filter_map(|one| Some(one.preference?.longer)).collect();
     if !tastes.is_empty() {
@@ -74,14 +76,15 @@ fn picture(
     Ok((name, text))
 }
 
-fn said(error: impl Display) -> String {
+pub(super) fn said(error: impl Display) -> String {
     error.to_string()
 }
 
 /// A colour for each of the most frequent languages.
 struct Colours(Vec<(String, RGBColor)>);
 
-const REST: RGBColor = RGBColor(160, 160, 160);
+/// Of what has no colour of its own.
+pub(super) const REST: RGBColor = RGBColor(160, 160, 160);
 
 impl Colours {
     fn new(profiles: &[Profile]) -> Self {
@@ -117,22 +120,22 @@ impl Colours {
 
 /// Samples of each client, the largest first.
 fn quantity(area: &Canvas, profiles: &[Profile]) -> Drawn {
-    let mut counts: Vec<u64> = profiles.iter().map(|profile| profile.samples).collect();
-    counts.sort_unstable_by_key(|&count| std::cmp::Reverse(count));
-    let most = counts.first().copied().unwrap_or(0) as f64;
-    let mut chart = axes(area, 16, 0.0..counts.len() as f64, 0.0..most.max(1.0) * 1.05)?;
-    labelled(&mut chart, "clients, the largest first", "samples")?;
+    let mut sizes: Vec<u64> = profiles.iter().map(|profile| profile.samples).collect();
+    sizes.sort_unstable_by_key(|&count| std::cmp::Reverse(count));
+    let most = sizes.first().copied().unwrap_or(0) as f64;
+    let mut chart = axes(area, 16, 0.0..sizes.len() as f64, 0.0..most.max(1.0) * 1.05)?;
+    labelled(&mut chart, counts("clients, the largest first"), counts("samples"))?;
     let bar = |(place, &count): (usize, &u64)| {
         Rectangle::new([(place as f64, 0.0), (place as f64 + 0.9, count as f64)], BLUE.mix(0.7).filled())
     };
-    chart.draw_series(counts.iter().enumerate().map(bar)).map_err(said).map(drop)
+    chart.draw_series(sizes.iter().enumerate().map(bar)).map_err(said).map(drop)
 }
 
 /// Shares of languages of each client, clients of one main language beside each other.
 fn languages(area: &Canvas, profiles: &[Profile], colours: &Colours) -> Drawn {
     let order = by_language(profiles);
     let mut chart = axes(area, 110, 0.0..order.len() as f64, 0.0..1.0)?;
-    labelled(&mut chart, "clients by main language", "share of rows")?;
+    labelled(&mut chart, counts("clients by main language"), measures("share of rows"))?;
     for (place, &client) in order.iter().enumerate() {
         let profile = &profiles[client];
         let mut reached = 0.0;
@@ -153,40 +156,12 @@ fn languages(area: &Canvas, profiles: &[Profile], colours: &Colours) -> Drawn {
 fn lengths(area: &Canvas, findings: &Findings, colours: &Colours) -> Drawn {
     let points: Vec<(f64, f64)> =
         findings.profiles.iter().map(|profile| (profile.asked.mean, profile.answered.mean)).collect();
-    let most = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).fold(1.0, f64::max) * 1.05;
-    let mut chart = axes(area, 110, 0.0..most(|point| point.0), 0.0..most(|point| point.1))?;
+    let mut chart = axes(area, 110, range(&points, |point| point.0), range(&points, |point| point.1))?;
     let unit = findings.unit;
-    labelled(&mut chart, &format!("mean instruction of a client [{unit}]"), &format!("mean response [{unit}]"))?;
+    let (x, y) = (format!("mean instruction of a client [{unit}]"), format!("mean response [{unit}]"));
+    labelled(&mut chart, measures(&x), measures(&y))?;
     dots(&mut chart, findings.profiles, &points, colours)?;
     colours.legend(area)
-}
-
-/// The tree of first words as nested boxes, a word's height the rows that begin so.
-fn openings(area: &Canvas, openings: &[Opening]) -> Drawn {
-    let depth = openings.iter().map(|opening| opening.words.len()).max().unwrap_or(1);
-    let total: u64 = openings.iter().filter(|opening| opening.words.len() == 1).map(|opening| opening.rows).sum();
-    let (width, height) = (f64::from(SIZE.0) / depth as f64, f64::from(SIZE.1) / total.max(1) as f64);
-    // Where the next box of each depth begins; one of a smaller depth starts its children's anew.
-    let mut tops = vec![0.0; depth + 1];
-    for opening in openings {
-        let level = opening.words.len() - 1;
-        let top = tops[level];
-        let bottom = top + opening.rows as f64 * height;
-        tops[level] = bottom;
-        tops[level + 1] = top;
-        let corners = [(level as f64 * width, top), ((level + 1) as f64 * width, bottom)];
-        let corners = corners.map(|(x, y)| (x.round() as i32, y.round() as i32));
-        let (r, g, b) = Palette99::pick(opening.words[0].len() % 20).to_backend_color().rgb;
-        let colour = RGBColor(r, g, b).mix(0.65 - 0.12 * level as f64);
-        area.draw(&Rectangle::new(corners, colour.filled())).map_err(said)?;
-        area.draw(&Rectangle::new(corners, WHITE.stroke_width(1))).map_err(said)?;
-        if bottom - top >= 14.0 {
-            let label: String = format!("{} {}", opening.words[level], opening.rows).chars().take(28).collect();
-            let middle = ((top + bottom) / 2.0) as i32 - 6;
-            area.draw(&Text::new(label, (corners[0].0 + 6, middle), ("sans-serif", 13))).map_err(said)?;
-        }
-    }
-    Ok(())
 }
 
 /// How many of something have which value.
@@ -200,7 +175,7 @@ fn histogram(area: &Canvas, values: &[f64], name: &str, count: &str) -> Drawn {
     values.iter().for_each(|value| bins[((value / top * BINS as f64) as usize).min(BINS - 1)] += 1);
     let most = bins.iter().copied().max().unwrap_or(0) as f64;
     let mut chart = axes(area, 16, 0.0..top, 0.0..most.max(1.0) * 1.05)?;
-    labelled(&mut chart, name, count)?;
+    labelled(&mut chart, measures(name), counts(count))?;
     let width = top / BINS as f64;
     let bar = |(place, &rows): (usize, &u64)| {
         let left = place as f64 * width;
@@ -212,14 +187,9 @@ fn histogram(area: &Canvas, values: &[f64], name: &str, count: &str) -> Drawn {
 /// Clients on the plane of principal components.
 fn projection(area: &Canvas, profiles: &[Profile], geometry: &Geometry, colours: &Colours) -> Drawn {
     let points: Vec<(f64, f64)> = geometry.places.iter().map(|[x, y]| (*x, *y)).collect();
-    let range = |of: fn(&(f64, f64)) -> f64| {
-        let (low, high) = points.iter().map(of).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
-        let room = (high - low).max(1e-9) * 0.06;
-        low - room..high + room
-    };
-    let mut chart = axes(area, 110, range(|point| point.0), range(|point| point.1))?;
+    let mut chart = axes(area, 110, range(&points, |point| point.0), range(&points, |point| point.1))?;
     let shown = format!("first principal component of clients' embeddings (both show {:.0} %)", 100.0 * geometry.shown);
-    labelled(&mut chart, &shown, "second")?;
+    labelled(&mut chart, measures(&shown), measures("second"))?;
     dots(&mut chart, profiles, &points, colours)?;
     colours.legend(area)
 }
@@ -239,7 +209,8 @@ fn distances(area: &Canvas, profiles: &[Profile], geometry: &Geometry) -> Drawn 
     let most = cells.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let square = area.clone().shrink(((SIZE.0 - SIZE.1) as i32 / 2, 0), (SIZE.1 as i32, SIZE.1 as i32));
     let mut chart = axes(&square, 16, 0.0..count as f64, 0.0..count as f64)?;
-    labelled(&mut chart, "clients by main language", &format!("the same; darkest is a cosine distance of {most:.3}"))?;
+    let y = format!("the same; darkest is a cosine distance of {most:.3}");
+    labelled(&mut chart, counts("clients by main language"), counts(&y))?;
     let boxes = cells.iter().enumerate().map(|(cell, value)| {
         let (rows, columns) = (of(cell / side), of(cell % side));
         let corners = [(columns.start as f64, rows.start as f64), (columns.end as f64, rows.end as f64)];
@@ -272,9 +243,45 @@ fn axes<'a, 'b>(
     builder.build_cartesian_2d(x, y).map_err(said)
 }
 
-fn labelled(chart: &mut Chart, x: &str, y: &str) -> Drawn {
+/// The part of an axis on which all points lie, with a little room.
+fn range(points: &[(f64, f64)], of: fn(&(f64, f64)) -> f64) -> std::ops::Range<f64> {
+    let (low, high) = points.iter().map(of).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    let room = if low < high { (high - low) * 0.06 } else { low.abs().max(1e-9) * 0.06 };
+    low - room..high + room
+}
+
+/// What an axis shows.
+struct Axis<'a> {
+    name: &'a str,
+    is_count: bool,
+}
+
+fn counts(name: &str) -> Axis<'_> {
+    Axis { name, is_count: true }
+}
+
+fn measures(name: &str) -> Axis<'_> {
+    Axis { name, is_count: false }
+}
+
+impl Axis<'_> {
+    /// A place on it in figures; of counts, none between whole ones.
+    fn figure(&self, value: f64) -> String {
+        let is_whole = (value - value.round()).abs() < 1e-9;
+        match (is_whole, self.is_count) {
+            (true, _) => format!("{:.0}", value + 0.0),
+            (false, true) => String::new(),
+            // Six figures after the point, without zeros at the end.
+            (false, false) => format!("{value:.6}").trim_end_matches('0').to_owned(),
+        }
+    }
+}
+
+fn labelled(chart: &mut Chart, x: Axis, y: Axis) -> Drawn {
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc(x).y_desc(y).light_line_style(TRANSPARENT).label_style(("sans-serif", 13));
+    mesh.x_desc(x.name).y_desc(y.name).light_line_style(TRANSPARENT).label_style(("sans-serif", 13));
+    let (in_x, in_y) = (|value: &f64| x.figure(*value), |value: &f64| y.figure(*value));
+    mesh.x_label_formatter(&in_x).y_label_formatter(&in_y);
     mesh.axis_desc_style(("sans-serif", 15)).draw().map_err(said)
 }
 

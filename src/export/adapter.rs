@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::{Adapter, peft};
-use crate::ledger::{LedgerError, Manifest, RunTables};
+use crate::ledger::{LedgerError, Manifest, RunKind, RunTables};
 use crate::lineage::Value;
 use crate::model::{Folder, Merge, content_hash, merge};
 use crate::run::RunError;
@@ -44,6 +44,10 @@ pub fn find_adapter(
     client: Option<u32>,
     store: &Store,
 ) -> Result<Chosen, RunError> {
+    if Manifest::read(run_folder)?.kind == RunKind::Plan {
+        let run = run_folder.display();
+        return Err(RunError::Usage(format!("failed to export from {run}: it is a plan, which trains no adapter")));
+    }
     let rounds = server_rounds(&RunTables::read(run_folder)?)?;
     let most = rounds.len() as u32;
     let round = round.unwrap_or(most);

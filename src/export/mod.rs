@@ -16,12 +16,18 @@ pub use wandb::wandb;
 
 use std::path::Path;
 
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, Manifest};
 use crate::run::RunError;
 use crate::store::atomic;
 
-/// Refuses a place that already holds something.
+/// Refuses a place that already holds something, and one in the folder of a run, which answers for every file there.
 pub(crate) fn refuse_occupied(out: &Path) -> Result<(), RunError> {
+    if let Some(run) = Manifest::folder_around(out) {
+        let (out, run) = (out.display(), run.display());
+        let what =
+            format!("failed to export to {out}: the run in {run} answers for every file there; choose another --out");
+        return Err(RunError::Usage(what));
+    }
     match out.symlink_metadata() {
         Ok(_) => Err(RunError::Usage(format!(
             "failed to export to {}: it is there already; choose another --out, or remove it",

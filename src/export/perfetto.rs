@@ -1,7 +1,9 @@
 //! Virtual time as a trace that Perfetto and chrome://tracing open: a track a client, a slice a phase, counters.
 //!
-//! The form is the JSON of Chrome's trace events, in microseconds of virtual time. A slice inside of another follows it
-//! in the file, as the readers want.
+//! The form is the JSON of Chrome's trace events, in whole microseconds of virtual time: Perfetto multiplies a fraction
+//! by 1000 and cuts it off, so that a slice could end a nanosecond after the one that it is in, and be dropped. Rounding
+//! down keeps the order of all instants; the nanoseconds of a task are among its arguments. A slice inside of another
+//! follows it in the file, as the readers want.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -16,6 +18,10 @@ use crate::store::atomic;
 const SERVER: u32 = 1;
 const CLIENTS: u32 = 2;
 
+/// Number of the first track. Numbers are of one track each over both groups, and of none of the groups: Perfetto takes
+/// the track with its process's number for that process's main thread.
+const FIRST_TRACK: u64 = 16;
+
 /// Writes the trace of the run in `run_folder` to the file `out` and returns how many events it has.
 ///
 /// # Errors
@@ -26,10 +32,12 @@ pub fn perfetto(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let losses = main_curve(&tables)?;
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut pending = atomic::Pending::create(folder, "trace").map_err(LedgerError::io(folder))?;
-    let mut trace = Trace { out: BufWriter::new(pending.file()), events: 0, path: out };
+    let lanes = Lanes::of(tables.rounds())?;
+    let clients_from = FIRST_TRACK + lanes.all.len() as u64;
+    let mut trace = Trace { out: BufWriter::new(pending.file()), events: 0, path: out, clients_from };
     trace.text("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
-    trace.name_tracks(&tables, &population)?;
-    trace.rounds(tables.rounds())?;
+    trace.name_tracks(&lanes, &population)?;
+    trace.rounds(tables.rounds(), &lanes)?;
     trace.tasks(&tasks)?;
     trace.in_flight(&tasks)?;
     for point in losses.iter().flat_map(|losses| &losses.points) {
@@ -49,6 +57,8 @@ struct Trace<'a> {
     out: BufWriter<&'a mut std::fs::File>,
     events: u64,
     path: &'a Path,
+    /// Number of the first client's track.
+    clients_from: u64,
 }
 
 /// A slice of a track.
@@ -58,6 +68,7 @@ struct Slice<'a> {
     category: &'a str,
     from_ns: u64,
     until_ns: u64,
+    /// What a reader shows of it; null for nothing.
     arguments: Value,
 }
 
@@ -74,36 +85,45 @@ impl Trace<'_> {
 
     fn slice(&mut self, slice: Slice) -> Result<(), LedgerError> {
         let Slice { track: (process, track), name, category, from_ns, until_ns, arguments } = slice;
-        self.event(&json!({
+        let (from, until) = (microseconds(from_ns), microseconds(until_ns));
+        let mut event = json!({
             "ph": "X", "pid": process, "tid": track, "name": name, "cat": category,
-            "ts": microseconds(from_ns), "dur": microseconds(until_ns.saturating_sub(from_ns)), "args": arguments,
-        }))
+            "ts": from, "dur": until.saturating_sub(from),
+        });
+        if !arguments.is_null() {
+            event["args"] = arguments;
+        }
+        self.event(&event)
     }
 
+    /// A value of a counter; readers take none that is not finite.
     fn counter(&mut self, name: &str, at_ns: u64, value: f64) -> Result<(), LedgerError> {
+        if !value.is_finite() {
+            return Ok(());
+        }
         self.event(&json!({
-            "ph": "C", "pid": SERVER, "tid": 0, "name": name, "ts": microseconds(at_ns), "args": { "value": value },
+            "ph": "C", "pid": SERVER, "tid": FIRST_TRACK, "name": name, "ts": microseconds(at_ns),
+            "args": { "value": value },
         }))
     }
 
-    fn name_tracks(&mut self, tables: &RunTables, population: &TableView) -> Result<(), LedgerError> {
+    fn name_tracks(&mut self, lanes: &Lanes, population: &TableView) -> Result<(), LedgerError> {
         for (process, name) in [(SERVER, "server"), (CLIENTS, "clients")] {
             self.event(&json!({ "ph": "M", "pid": process, "name": "process_name", "args": { "name": name } }))?;
             self.event(&json!({
                 "ph": "M", "pid": process, "name": "process_sort_index", "args": { "sort_index": process },
             }))?;
         }
-        let mut aggregators = tables.rounds().counts("aggregator")?;
-        aggregators.sort_unstable();
-        aggregators.dedup();
-        for aggregator in aggregators {
-            let name = if aggregator == 0 { "rounds".into() } else { format!("rounds of aggregator {aggregator}") };
-            self.name_track(SERVER, aggregator + 1, &name)?;
+        for (track, (aggregator, lane)) in (FIRST_TRACK..).zip(&lanes.all) {
+            let whose = if *aggregator == 0 { String::new() } else { format!(" of aggregator {aggregator}") };
+            let beside = if *lane == 0 { String::new() } else { format!(", beside others ({lane})") };
+            self.name_track(SERVER, track, &format!("rounds{whose}{beside}"))?;
         }
         let (ids, devices) = (population.names("client_id")?, population.names("device")?);
         let links = population.names("link")?;
         for (client, id) in ids.iter().enumerate() {
-            self.name_track(CLIENTS, client as u64 + 1, &format!("{id} ({}, {})", devices[client], links[client]))?;
+            let track = self.clients_from + client as u64;
+            self.name_track(CLIENTS, track, &format!("{id} ({}, {})", devices[client], links[client]))?;
         }
         Ok(())
     }
@@ -117,14 +137,14 @@ impl Trace<'_> {
         }))
     }
 
-    fn rounds(&mut self, rounds: &TableView) -> Result<(), LedgerError> {
+    fn rounds(&mut self, rounds: &TableView, lanes: &Lanes) -> Result<(), LedgerError> {
         let (opened, closed) = (rounds.counts("opened_at_ns")?, rounds.counts("closed_at_ns")?);
-        let (aggregator, version) = (rounds.counts("aggregator")?, rounds.counts("version")?);
-        let (status, counted) = (rounds.names("status")?, rounds.counts("counted")?);
+        let (status, version) = (rounds.names("status")?, rounds.counts("version")?);
+        let counted = rounds.counts("counted")?;
         let (dispatched, losses) = (rounds.counts("dispatched")?, rounds.numbers("train_loss")?);
         for at in 0..rounds.len() {
             self.slice(Slice {
-                track: (SERVER, aggregator[at] + 1),
+                track: (SERVER, lanes.track(at)),
                 name: &format!("round {}", at + 1),
                 category: status[at],
                 from_ns: opened[at],
@@ -150,7 +170,7 @@ impl Trace<'_> {
         let (staleness, losses) = (tasks.counts_or_none("staleness")?, tasks.numbers("loss_mean")?);
         let (down, up) = (tasks.counts("bytes_down")?, tasks.counts("bytes_up")?);
         for at in 0..tasks.len() {
-            let track = (CLIENTS, client[at] + 1);
+            let track = (CLIENTS, self.clients_from + client[at]);
             self.slice(Slice {
                 track,
                 name: &format!("round {}: {}", round[at], outcome[at]),
@@ -160,11 +180,12 @@ impl Trace<'_> {
                 arguments: json!({
                     "round": round[at], "outcome": outcome[at], "staleness": staleness[at], "loss": losses[at],
                     "bytes_down": down[at], "bytes_up": up[at],
+                    "dispatched_at_ns": dispatched[at], "ended_at_ns": ended[at],
                 }),
             })?;
             let ends = [ends[0][at], ends[1][at], ends[2][at]];
             for (name, from_ns, until_ns) in phases(dispatched[at], ends, ended[at]) {
-                self.slice(Slice { track, name, category: "phase", from_ns, until_ns, arguments: json!({}) })?;
+                self.slice(Slice { track, name, category: "phase", from_ns, until_ns, arguments: Value::Null })?;
             }
         }
         Ok(())
@@ -214,14 +235,63 @@ fn phases(dispatched_ns: u64, ends_ns: [Option<u64>; 3], ended_ns: u64) -> Vec<(
     phases
 }
 
-/// The unit of Chrome's trace events.
-fn microseconds(ns: u64) -> f64 {
-    ns as f64 / 1000.0
+/// The tracks of rounds: an aggregator has one, and more where its rounds overlap, as slices of one track must not.
+struct Lanes {
+    /// Aggregator and lane of each round.
+    of_round: Vec<(u64, usize)>,
+    /// Those that there are, in order.
+    all: Vec<(u64, usize)>,
+}
+
+impl Lanes {
+    fn of(rounds: &TableView) -> Result<Self, LedgerError> {
+        let (opened, closed) = (rounds.counts("opened_at_ns")?, rounds.counts("closed_at_ns")?);
+        Ok(Self::new(&rounds.counts("aggregator")?, &opened, &closed))
+    }
+
+    fn new(aggregators: &[u64], opened_ns: &[u64], closed_ns: &[u64]) -> Self {
+        let mut order: Vec<usize> = (0..aggregators.len()).collect();
+        order.sort_by_key(|&round| (aggregators[round], opened_ns[round], round));
+        let mut of_round = vec![(0, 0); order.len()];
+        // Until when the lanes of the aggregator are taken.
+        let mut taken_until_ns: Vec<u64> = Vec::new();
+        for (place, &round) in order.iter().enumerate() {
+            if place > 0 && aggregators[order[place - 1]] != aggregators[round] {
+                taken_until_ns.clear();
+            }
+            let free = taken_until_ns.iter().position(|&until| until <= opened_ns[round]);
+            let lane = free.unwrap_or(taken_until_ns.len());
+            taken_until_ns.resize(taken_until_ns.len().max(lane + 1), 0);
+            taken_until_ns[lane] = closed_ns[round];
+            of_round[round] = (aggregators[round], lane);
+        }
+        let mut all = of_round.clone();
+        all.sort_unstable();
+        all.dedup();
+        Self { of_round, all }
+    }
+
+    fn track(&self, round: usize) -> u64 {
+        let place = self.all.binary_search(&self.of_round[round]).expect("all lanes of rounds are among all");
+        FIRST_TRACK + place as u64
+    }
+}
+
+/// The unit of Chrome's trace events, rounded down.
+fn microseconds(ns: u64) -> u64 {
+    ns / 1000
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounds_that_overlap_lie_beside_each_other() {
+        let lanes = Lanes::new(&[0, 0, 2, 0, 0], &[0, 1, 1, 3, 9], &[4, 3, 2, 8, 9]);
+        assert_eq!(lanes.of_round, [(0, 0), (0, 1), (2, 0), (0, 1), (0, 0)]);
+        assert_eq!((lanes.track(0), lanes.track(3), lanes.track(2)), (16, 17, 18));
+    }
 
     #[test]
     fn a_task_has_the_phases_that_it_reached() {

@@ -97,6 +97,12 @@ impl Manifest {
         run_folder.join(FILE_NAME)
     }
 
+    /// The folder of the run that a path lies in, if it lies in one.
+    pub fn folder_around(path: &Path) -> Option<PathBuf> {
+        let path = std::path::absolute(path).ok()?;
+        path.ancestors().skip(1).find(|folder| Self::path(folder).exists()).map(Path::to_owned)
+    }
+
     /// Reads the manifest of the run in `run_folder`.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run_folder);

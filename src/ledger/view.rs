@@ -4,12 +4,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::{
-    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow,
-    read_table,
+    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, Manifest, PopulationRow, RoundRow, RunState,
+    Table, TaskRow, read_table,
 };
 
 /// How often reading begins again when the run joins its files meanwhile.
@@ -19,6 +19,8 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct TableView {
     folder: PathBuf,
+    /// What this version writes; an older one has fewer columns.
+    schema: SchemaRef,
     rows: RecordBatch,
 }
 
@@ -36,13 +38,13 @@ impl TableView {
                 _ => false,
             };
             match read_table(run_folder, T::NAME) {
-                Ok(rows) => return Ok(Self { folder, rows }),
+                Ok(rows) => return Ok(Self { folder, schema: T::schema(), rows }),
                 Err(error) if is_gone(&error) && attempt < ATTEMPTS => {}
                 Err(error) if is_gone(&error) && !holds_parquet(&folder) => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { folder, rows: RecordBatch::new_empty(T::schema()) })
+        Ok(Self { folder, schema: T::schema(), rows: RecordBatch::new_empty(T::schema()) })
     }
 
     /// Number of rows.
@@ -112,9 +114,26 @@ impl TableView {
         Ok(self.texts(column)?.into_iter().map(Option::unwrap_or_default).collect())
     }
 
+    /// A column as Arrow has it, of the type and with the nulls that this version writes.
+    ///
+    /// # Errors
+    /// If there is no such column, it is of another type, or holds nulls that it never has.
+    pub fn array<A: Array + Clone + 'static>(&self, column: &str) -> Result<A, LedgerError> {
+        let found = self.column(column)?;
+        let array = found.as_any().downcast_ref::<A>();
+        let array =
+            array.ok_or_else(|| self.fault(format!("column {column} is {}, which it never is", found.data_type())))?;
+        let may_be_null = self.schema.field_with_name(column).is_ok_and(|field| field.is_nullable());
+        match array.null_count() > 0 && !may_be_null {
+            true => Err(self.fault(format!("column {column} has nulls, which it never has"))),
+            false => Ok(array.clone()),
+        }
+    }
+
     fn column(&self, column: &str) -> Result<&dyn Array, LedgerError> {
         let found = self.rows.column_by_name(column);
-        found.map(|array| &**array).ok_or_else(|| self.fault(format!("there is no column {column}")))
+        let missing = || self.fault(format!("it has no column {column}: another version of fedreplay wrote it"));
+        found.map(|array| &**array).ok_or_else(missing)
     }
 
     /// Whether the table has a column: older versions had fewer.
@@ -122,14 +141,20 @@ impl TableView {
         self.rows.column_by_name(column).is_some()
     }
 
-    fn fault(&self, reason: String) -> LedgerError {
+    /// An error in this table.
+    pub fn fault(&self, reason: String) -> LedgerError {
         LedgerError::malformed(&self.folder, reason)
     }
 
-    /// The first rows alone: those of complete rounds.
-    fn truncated(self, rows: u64) -> Self {
-        let kept = usize::try_from(rows).unwrap_or(usize::MAX).min(self.len());
-        Self { rows: self.rows.slice(0, kept), ..self }
+    /// The rows that complete rounds claim. A run that is under way may have more of them, and no run has fewer.
+    fn claimed(self, claimed: u64, is_running: bool) -> Result<Self, LedgerError> {
+        let found = self.len() as u64;
+        if claimed > found || (claimed < found && !is_running) {
+            let reason =
+                format!("it has {found} rows, and table rounds counts {claimed}; `fedreplay verify` says more");
+            return Err(self.fault(reason));
+        }
+        Ok(Self { rows: self.rows.slice(0, claimed as usize), ..self })
     }
 }
 
@@ -142,6 +167,7 @@ fn holds_parquet(folder: &Path) -> bool {
 #[derive(Clone, Debug)]
 pub struct RunTables {
     run_folder: PathBuf,
+    is_running: bool,
     rounds: TableView,
 }
 
@@ -149,10 +175,14 @@ impl RunTables {
     /// Reads the rounds of the run in `run_folder`; the other tables are read when they are asked for.
     ///
     /// # Errors
-    /// As [`TableView::read`].
+    /// As [`TableView::read`], or if there is no manifest.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
+        // Before the rounds: a run that is done has all its rows.
+        let is_running = Manifest::read(run_folder)?.state == RunState::Running;
         let rounds = TableView::read::<RoundRow>(run_folder)?;
-        Ok(Self { run_folder: run_folder.to_owned(), rounds })
+        let tables = Self { run_folder: run_folder.to_owned(), is_running, rounds };
+        tables.check_there(&tables.rounds)?;
+        Ok(tables)
     }
 
     /// One row a round.
@@ -163,15 +193,25 @@ impl RunTables {
     /// One row a client; empty where the run has not begun.
     ///
     /// # Errors
-    /// As [`TableView::read`].
+    /// As [`Self::read`].
     pub fn population(&self) -> Result<TableView, LedgerError> {
-        TableView::read::<PopulationRow>(&self.run_folder)
+        let population = TableView::read::<PopulationRow>(&self.run_folder)?;
+        self.check_there(&population)?;
+        Ok(population)
+    }
+
+    /// A run that is done has a file of each table.
+    fn check_there(&self, table: &TableView) -> Result<(), LedgerError> {
+        match self.is_running || holds_parquet(&table.folder) {
+            true => Ok(()),
+            false => Err(table.fault("the run is done, and there is no file; `fedreplay verify` says more".into())),
+        }
     }
 
     /// One row a dispatch.
     ///
     /// # Errors
-    /// As [`TableView::read`].
+    /// As [`TableView::read`], or if the table has not the rows that the rounds count; so of the tables below.
     pub fn tasks(&self) -> Result<TableView, LedgerError> {
         self.of_complete_rounds::<TaskRow>("task_rows")
     }
@@ -241,7 +281,8 @@ impl RunTables {
 
     fn of_complete_rounds<T: Table>(&self, counts: &str) -> Result<TableView, LedgerError> {
         // A version that counts no such rows has no such table.
-        let rows = if self.rounds.has(counts) { self.rounds.counts(counts)?.iter().sum() } else { 0 };
-        Ok(TableView::read::<T>(&self.run_folder)?.truncated(rows))
+        let counts = if self.rounds.has(counts) { self.rounds.counts(counts)? } else { vec![] };
+        let claimed = counts.into_iter().fold(0, u64::saturating_add);
+        TableView::read::<T>(&self.run_folder)?.claimed(claimed, self.is_running)
     }
 }

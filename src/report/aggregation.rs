@@ -108,7 +108,12 @@ fn weights(run: &RunRecord) -> Option<Figure> {
                 "1",
                 drawn.iter().map(|&task| value(&tasks.weight, task)),
             ),
-            Column::numbers("loss", "training loss", "nats", drawn.iter().map(|&task| value(&tasks.loss_mean, task))),
+            Column::numbers(
+                "loss",
+                "training loss",
+                if run.is_of_pairs() { "nats/pair" } else { "nats/token" },
+                drawn.iter().map(|&task| value(&tasks.loss_mean, task)),
+            ),
         ],
         notes: note.into_iter().collect(),
     })

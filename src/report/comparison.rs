@@ -100,7 +100,7 @@ fn fields(runs: &[Compared]) -> Option<Figure> {
 /// The loss that stands for a run, after each round that was evaluated.
 fn main_losses<'a>(run: &'a Compared) -> impl Iterator<Item = (u32, f64)> + Clone + 'a {
     let learning = &run.learning;
-    learning.points.iter().filter_map(|point| Some((point.round, point.global.main(learning.has_test)?)))
+    learning.points.iter().filter_map(|point| Some((point.round, point.model.main(learning.has_test)?)))
 }
 
 /// Columns of several runs, one below the other.
@@ -125,12 +125,7 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
                 let losses = main_losses(run);
                 let mut columns = vec![Column::names("run", "run", losses.clone().map(|_| Some(run.label)))];
                 columns.extend(course(run.run, losses.clone().map(|(round, _)| round)));
-                columns.push(Column::numbers(
-                    "loss",
-                    "loss of the server model",
-                    run.learning.unit(),
-                    losses.map(|(_, loss)| loss),
-                ));
+                columns.push(Column::numbers("loss", "loss", run.learning.unit(), losses.map(|(_, loss)| loss)));
                 columns
             })
             .collect(),
@@ -138,8 +133,8 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
     Some(Figure {
         id: "compared-losses",
         title: "Loss of each run".into(),
-        caption: "On the test rows, or else on all held-out rows (`evaluations`). Choose what it costs: \
-                  rounds, virtual time or bytes."
+        caption: "The server model, or the mean of clients' own where there is none, on the test rows, or else on all \
+                  held-out rows (`evaluations`). Choose what it costs: rounds, virtual time or bytes."
             .into(),
         draw: Draw::Lines { x: COURSE.to_vec(), y: vec!["loss"], split: Some("run"), band: None },
         columns,
@@ -189,6 +184,7 @@ fn differences(runs: &[Compared]) -> Option<Figure> {
         let better = pairing.differences.iter().filter(|&&difference| difference < 0.0).count();
         better as f64 / pairing.differences.len() as f64
     };
+    let unit = runs[0].learning.unit();
     let half = |(pairing, estimate): (&Pairing, &Option<Estimate>)| {
         estimate.and_then(|estimate| estimate.half_interval).filter(|_| pairing.has_interval)
     };
@@ -204,8 +200,8 @@ fn differences(runs: &[Compared]) -> Option<Figure> {
             Column::names("run", "run or setting", pairings.iter().map(|pairing| Some(pairing.with.as_str()))),
             Column::names("pairs", "paired by", pairings.iter().map(|pairing| Some(pairing.pairs))),
             Column::counts("count", "pairs", "1", pairings.iter().map(|pairing| pairing.differences.len() as u64)),
-            Column::numbers("mean_difference", "mean difference", "nats", estimates.iter().map(|e| e.map(|e| e.mean))),
-            Column::numbers("half_interval", "± 95 % interval", "nats", pairings.iter().zip(&estimates).map(half)),
+            Column::numbers("mean_difference", "mean difference", unit, estimates.iter().map(|e| e.map(|e| e.mean))),
+            Column::numbers("half_interval", "± 95 % interval", unit, pairings.iter().zip(&estimates).map(half)),
             Column::numbers("better", "better", "share", pairings.iter().map(better)),
         ],
         notes: kinds_note(runs).into_iter().chain(seeds_note(runs)).collect(),
@@ -274,7 +270,7 @@ fn by_round(runs: &[Compared]) -> Option<Figure> {
                 Column::numbers(
                     "difference",
                     "loss less that of the first",
-                    "nats",
+                    runs[0].learning.unit(),
                     pairs.map(|(_, difference)| difference),
                 ),
             ]
@@ -303,10 +299,10 @@ fn by_client(runs: &[Compared]) -> Option<Figure> {
                 Column::numbers(
                     "first_loss",
                     "held-out loss under the first run",
-                    "nats",
+                    runs[0].learning.unit(),
                     pairs.iter().map(|pair| pair.1),
                 ),
-                Column::numbers("loss", "held-out loss here", "nats", pairs.iter().map(|pair| pair.2)),
+                Column::numbers("loss", "held-out loss here", run.learning.unit(), pairs.iter().map(|pair| pair.2)),
             ]
         })
         .collect();

@@ -81,14 +81,21 @@ fn energy(run: &RunRecord) -> Option<Figure> {
         ),
         Column::numbers("busy_s", "devices on tasks", "s", over(&busy)),
     ]);
+    let (title, caption, y, stacked) = if tasks.energy_mj.iter().flatten().any(|energy| energy > 0) {
+        let caption = "Energy from dispatch to end, of tasks whose update counted and of those whose work was lost \
+                       (`tasks.energy_mj`).";
+        ("Energy of devices", caption, vec!["counted_joules", "lost_joules"], true)
+    } else {
+        let caption = "Virtual time that devices trained, and that they were on tasks (`tasks`). The scenario says of no \
+                       device what it draws, so that there is no energy.";
+        ("Time of devices", caption, vec!["training_s", "busy_s"], false)
+    };
     Some(Figure {
         id: "energy",
-        title: "Energy of devices".into(),
-        caption: "Energy from dispatch to end, of tasks whose update counted and of those whose work was lost \
-                  (`tasks.energy_mj`)."
-            .into(),
-        draw: Draw::Bars { x: "round", y: vec!["counted_joules", "lost_joules"], stacked: true },
+        title: title.into(),
+        caption: caption.into(),
+        draw: Draw::Bars { x: "round", y, stacked },
         columns,
-        notes: groups.note("energy is added up").into_iter().collect(),
+        notes: groups.note("all is added up").into_iter().collect(),
     })
 }

@@ -1,4 +1,4 @@
-//! The measured models as a table: first, last, and whom they were measured on.
+//! The measured models as tables: their losses, what benchmarks gave, and some of what they answered.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,19 @@ use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::{mean, quantile, sorted, worst_decile};
 
-/// The table of evaluations; none of a plan.
+/// Answers of each benchmark that are shown.
+const ANSWERS: usize = 5;
+
+/// [characters] Of a prompt, an answer or a judgement that is shown; the ledger has all of it.
+const SHOWN: usize = 600;
+
+/// The tables of evaluations; none of a plan.
 pub fn section(run: &RunRecord) -> Section {
-    Section { title: "Evaluations", figures: table(run).into_iter().collect() }
+    let figures = [losses(run), benchmarks(run), answers(run)];
+    Section { title: "Evaluations", figures: figures.into_iter().flatten().collect() }
 }
 
-/// The rows of one evaluation: what was evaluated, after which round, on which rows.
+/// The losses of one evaluation: what was evaluated, after which round, on which rows.
 #[derive(Default)]
 struct Group {
     rows: u64,
@@ -24,27 +31,21 @@ struct Group {
     margins: Vec<f64>,
 }
 
-fn table(run: &RunRecord) -> Option<Figure> {
-    let measured = &run.evaluations;
+fn losses(run: &RunRecord) -> Option<Figure> {
     let mut groups: BTreeMap<(u32, &str, &str), Group> = BTreeMap::new();
-    // The figures of benchmarks have no loss, and other parts than rows of the scenario.
-    let is_loss = |&row: &usize| ["test", "held_out"].contains(&measured.split.value(row));
-    for row in (0..measured.round.len()).filter(is_loss) {
-        let key = (measured.round.value(row), measured.subject.value(row), measured.split.value(row));
-        let group = groups.entry(key).or_default();
-        group.rows = group.rows.saturating_add(measured.rows.value(row));
-        group.tokens = group.tokens.saturating_add(measured.target_tokens.value(row));
-        match measured.loss.is_valid(row) {
-            true => group.losses.push(measured.loss.value(row)),
-            false => group.not_finite += 1,
+    for row in &run.losses {
+        let group = groups.entry((row.round, &row.subject, &row.split)).or_default();
+        group.rows = group.rows.saturating_add(row.rows);
+        group.tokens = group.tokens.saturating_add(row.target_tokens);
+        match row.loss {
+            Some(loss) => group.losses.push(loss),
+            None => group.not_finite += 1,
         }
-        let keep = |column: &arrow::array::Float64Array, into: &mut Vec<f64>| {
-            into.extend(column.is_valid(row).then(|| column.value(row)));
-        };
-        keep(&measured.preference_accuracy, &mut group.accuracies);
-        keep(&measured.reward_margin, &mut group.margins);
+        group.accuracies.extend(row.preference_accuracy);
+        group.margins.extend(row.reward_margin);
     }
     groups.first_key_value()?;
+    let unit = if run.is_of_pairs() { "nats/pair" } else { "nats/token" };
     let of = |figure: fn(&[f64]) -> Option<f64>| {
         groups.values().map(move |group| figure(&sorted(group.losses.iter().copied())))
     };
@@ -60,9 +61,9 @@ fn table(run: &RunRecord) -> Option<Figure> {
         ),
         Column::counts("rows", "rows", "rows", groups.values().map(|group| group.rows)),
         Column::counts("target_tokens", "target tokens", "tokens", groups.values().map(|group| group.tokens)),
-        Column::numbers("mean_loss", "loss, mean", "nats", of(mean)),
-        Column::numbers("median_loss", "median", "nats", of(|losses| quantile(losses, 0.5))),
-        Column::numbers("worst_decile_loss", "worst tenth", "nats", of(worst_decile)),
+        Column::numbers("mean_loss", "loss, mean", unit, of(mean)),
+        Column::numbers("median_loss", "median", unit, of(|losses| quantile(losses, 0.5))),
+        Column::numbers("worst_decile_loss", "worst tenth", unit, of(worst_decile)),
         Column::numbers(
             "preference_accuracy",
             "pairs ranked right",
@@ -75,7 +76,7 @@ fn table(run: &RunRecord) -> Option<Figure> {
     columns.retain(|column| !column.is_blank());
     Some(Figure {
         id: "evaluations",
-        title: "All evaluations".into(),
+        title: "All losses".into(),
         caption: "A row for each model, round and set of rows; over clients, each counts once (`evaluations`).".into(),
         draw: Draw::Table,
         columns,
@@ -84,6 +85,88 @@ fn table(run: &RunRecord) -> Option<Figure> {
             .into_iter()
             .collect(),
     })
+}
+
+/// What benchmarks gave, part by part.
+fn benchmarks(run: &RunRecord) -> Option<Figure> {
+    let rows = &run.benchmarks;
+    rows.first()?;
+    Some(Figure {
+        id: "benchmarks",
+        title: "Benchmarks".into(),
+        caption:
+            "A row for each figure of a benchmark; `all` is the whole. Shares are of 1, ratings of a judge from 1 \
+                  to 10; where no judge was asked, answers are kept and there is no score (`evaluations`)."
+                .into(),
+        draw: Draw::Table,
+        columns: vec![
+            Column::counts("round", "after round", "rounds", rows.iter().map(|row| row.round)),
+            Column::names("subject", "model", rows.iter().map(|row| Some(model(&row.subject)))),
+            Column::names("benchmark", "benchmark", rows.iter().map(|row| Some(row.benchmark.as_str()))),
+            Column::names("part", "part", rows.iter().map(|row| Some(row.split.as_str()))),
+            Column::counts("questions", "questions", "1", rows.iter().map(|row| row.rows)),
+            Column::counts("failed", "without answer or judgement", "1", rows.iter().map(|row| row.failed)),
+            Column::numbers("score", "score", "1", rows.iter().map(|row| row.score)),
+        ],
+        notes: vec![],
+    })
+}
+
+/// The first answers to each benchmark after the last round at which it was taken.
+fn answers(run: &RunRecord) -> Option<Figure> {
+    let all = &run.generations;
+    let count = all.round.len();
+    let mut last: BTreeMap<&str, u32> = BTreeMap::new();
+    for row in 0..count {
+        let round = last.entry(all.benchmark.value(row)).or_default();
+        *round = all.round.value(row).max(*round);
+    }
+    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut is_shown = |row: &usize| {
+        let benchmark = all.benchmark.value(*row);
+        let taken = taken.entry(benchmark).or_default();
+        *taken += usize::from(all.round.value(*row) == last[benchmark]);
+        all.round.value(*row) == last[benchmark] && *taken <= ANSWERS
+    };
+    let shown: Vec<usize> = (0..count).filter(|row| is_shown(row)).collect();
+    shown.first()?;
+    let text = |column: &arrow::array::StringArray, row: usize| column.is_valid(row).then(|| cut(column.value(row)));
+    let texts = |name, title, column| Column::names(name, title, shown.iter().map(|&row| text(column, row)));
+    let mut columns = vec![
+        Column::counts("round", "after round", "rounds", shown.iter().map(|&row| all.round.value(row))),
+        texts("benchmark", "benchmark", &all.benchmark),
+        texts("question", "question", &all.question),
+        texts("category", "category", &all.category),
+        texts("prompt", "asked", &all.prompt),
+        texts("answer", "answered", &all.answer),
+        texts("judgement", "judged", &all.judgement),
+        Column::numbers(
+            "score",
+            "score",
+            "1",
+            shown.iter().map(|&row| all.score.is_valid(row).then(|| all.score.value(row))),
+        ),
+    ];
+    columns.retain(|column| !column.is_blank());
+    Some(Figure {
+        id: "answers",
+        title: "Some answers".into(),
+        caption: format!(
+            "The first {ANSWERS} answers to each benchmark after the last round at which it was taken, of {count} in all \
+             (`generations`)."
+        ),
+        draw: Draw::Table,
+        columns,
+        notes: vec![format!("Texts are cut after {SHOWN} characters.")],
+    })
+}
+
+/// As much of a text as is shown.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn model(subject: &str) -> String {

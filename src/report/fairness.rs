@@ -12,10 +12,18 @@ const BINS: usize = 24;
 /// Clients that are listed or drawn one by one; beyond that, those with the greatest loss are.
 const MOST_CLIENTS: usize = 2000;
 
-/// The figures of who gains; none where clients hold no rows out.
+/// The figures of who gains; none where clients hold no rows out, or there is but one.
 pub fn section(run: &RunRecord, learning: &Learning) -> Section {
-    let figures = [spread(run, learning), distribution(learning), clients(run, learning)];
+    let figures = match run.clients() {
+        0 | 1 => [None, None, None],
+        _ => [spread(run, learning), distribution(learning), clients(run, learning)],
+    };
     Section { title: "For whom: fairness between clients", figures: figures.into_iter().flatten().collect() }
+}
+
+/// Whose losses a run's course shows.
+fn models(learning: &Learning) -> &'static str {
+    if learning.is_local { "Each client's own model" } else { "The server model" }
 }
 
 fn losses(point: &Point) -> Vec<f64> {
@@ -45,10 +53,11 @@ fn spread(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     Some(Figure {
         id: "fairness",
         title: "Losses of clients over the run".into(),
-        caption:
-            "The server model on each client's own held-out rows (`evaluations`): the band holds the middle 80 % of \
-                  clients, each counting once."
-                .into(),
+        caption: format!(
+            "{} on the client's own held-out rows (`evaluations`): the band holds the middle 80 % of clients, each \
+             counting once.",
+            models(learning)
+        ),
         draw: Draw::Lines {
             x: COURSE.to_vec(),
             y: vec!["worst_decile_loss", "p90_loss", "median_loss", "mean_loss", "p10_loss"],
@@ -66,7 +75,12 @@ fn distribution(learning: &Learning) -> Option<Figure> {
     let bins = Bins::of(&[&after, &alone], BINS, false)?;
     let mut columns = vec![
         Column::numbers("loss", "held-out loss", learning.unit(), bins.middles()),
-        Column::counts("clients", "clients, server model", "clients", bins.counts[0].clone()),
+        Column::counts(
+            "clients",
+            if learning.is_local { "clients, own model" } else { "clients, server model" },
+            "clients",
+            bins.counts[0].clone(),
+        ),
     ];
     let mut y = vec!["clients"];
     if !alone.is_empty() {
@@ -103,7 +117,12 @@ fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
             "client",
             ranked.iter().map(|&(client, _)| Some(population.client_id.value(of(client)))),
         ),
-        Column::numbers("loss", "loss, server model", learning.unit(), ranked.iter().map(|&(_, loss)| loss)),
+        Column::numbers(
+            "loss",
+            if learning.is_local { "loss, own model" } else { "loss, server model" },
+            learning.unit(),
+            ranked.iter().map(|&(_, loss)| loss),
+        ),
         Column::numbers(
             "alone_loss",
             "loss, trained alone",
@@ -136,18 +155,19 @@ fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
         "alone_loss" => {
             "A point a client: its held-out loss under the server model against that of its own model, trained alone. \
              Below the line, federation helped (`evaluations`)."
+                .to_owned()
         }
-        _ => {
-            "A point a client: its held-out loss under the server model against its training rows \
-             (`evaluations`, `population`)."
-        }
+        _ => format!(
+            "A point a client: {} on its held-out rows, against its training rows (`evaluations`, `population`).",
+            if learning.is_local { "its own model" } else { "the server model" }
+        ),
     };
     let note =
         (all > MOST_CLIENTS).then(|| format!("The {MOST_CLIENTS} clients with the greatest loss of {all} are shown."));
     Some(Figure {
         id: "clients",
         title: "Each client".into(),
-        caption: caption.into(),
+        caption,
         draw: Draw::Points { x, y: "loss", split: Some("group"), diagonal: x == "alone_loss" },
         columns,
         notes: note.into_iter().collect(),

@@ -7,6 +7,8 @@ use arrow::array::Array;
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::Groups;
+use crate::ledger::EvaluationRow;
+use crate::scenario::Algorithm;
 
 /// The ways in which a run's course can be laid out.
 pub const COURSE: [&str; 3] = ["round", "virtual_time_s", "moved_bytes"];
@@ -25,12 +27,12 @@ impl Losses {
     }
 }
 
-/// The server model as it was measured after one round.
+/// The models of a run as they were measured after one round: the server's, or clients' own where there is none.
 #[derive(Clone, Debug, Default)]
 pub struct Point {
     /// Round of the ledger, from 1; 0 is before any training.
     pub round: u32,
-    pub global: Losses,
+    pub model: Losses,
     /// Share of pairs ranked right, and their mean margin; of preference data.
     pub accuracy: Option<f64>,
     pub margin: Option<f64>,
@@ -41,6 +43,8 @@ pub struct Point {
 /// All that was measured of losses.
 pub struct Learning {
     pub points: Vec<Point>,
+    /// Whether each client goes on from its own last adapter, so that there is no server model to measure.
+    pub is_local: bool,
     pub has_test: bool,
     /// Of preference data: losses are a pair's, not a token's.
     pub of_pairs: bool,
@@ -53,26 +57,25 @@ pub struct Learning {
 impl Learning {
     /// Gathers the evaluations of a run.
     pub fn of(run: &RunRecord) -> Self {
-        let rows = &run.evaluations;
-        let of = |subject: &'static str| (0..rows.round.len()).filter(move |&row| rows.subject.value(row) == subject);
-        let mut by_round: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        of("global").for_each(|row| by_round.entry(rows.round.value(row)).or_default().push(row));
-        let points = by_round.iter().map(|(&round, of_round)| point(run, round, of_round)).collect();
-        let last_alone = of("local").map(|row| rows.round.value(row)).max();
-        let alone: Vec<usize> = of("local").filter(|&row| Some(rows.round.value(row)) == last_alone).collect();
-        let split =
-            |split: &str| alone.iter().copied().filter(|&row| rows.split.value(row) == split).collect::<Vec<_>>();
-        let each_client_once = |_: usize| 1.0;
+        let of = |subject: &'static str| run.losses.iter().filter(move |row| row.subject == subject);
+        let is_local = matches!(run.scenario.algorithm, Algorithm::Local);
+        let course = of("global").chain(of("local").filter(|_| is_local));
+        let mut by_round: BTreeMap<u32, Vec<&EvaluationRow>> = BTreeMap::new();
+        course.for_each(|row| by_round.entry(row.round).or_default().push(row));
+        let points = by_round.iter().map(|(&round, of_round)| point(round, of_round)).collect();
+        let last_alone = of("local").map(|row| row.round).max().filter(|_| !is_local);
+        let alone: Vec<&EvaluationRow> = of("local").filter(|row| Some(row.round) == last_alone).collect();
+        let each_client_once = |_: &EvaluationRow| 1.0;
         let losses = Losses {
-            test: weighted(run, &split("test"), each_client_once),
-            held_out: weighted(run, &split("held_out"), each_client_once),
+            test: weighted(&of_split(&alone, "test"), each_client_once),
+            held_out: weighted(&of_split(&alone, "held_out"), each_client_once),
         };
-        let client = |row: usize| Some((rows.client.is_valid(row).then(|| rows.client.value(row))?, loss(run, row)?));
         Self {
             points,
-            has_test: rows.split.iter().flatten().any(|split| split == "test"),
-            of_pairs: rows.preference_accuracy.null_count() < rows.preference_accuracy.len(),
-            alone_clients: split("held_out").into_iter().filter_map(client).collect(),
+            is_local,
+            has_test: run.losses.iter().any(|row| row.split == "test"),
+            of_pairs: run.is_of_pairs(),
+            alone_clients: of_split(&alone, "held_out").into_iter().filter_map(client_loss).collect(),
             alone: (!alone.is_empty()).then_some(losses),
         }
     }
@@ -88,44 +91,45 @@ impl Learning {
     }
 }
 
-fn point(run: &RunRecord, round: u32, of_round: &[usize]) -> Point {
-    let rows = &run.evaluations;
-    let split =
-        |split: &str| of_round.iter().copied().filter(|&row| rows.split.value(row) == split).collect::<Vec<_>>();
-    let (test, held_out) = (split("test"), split("held_out"));
-    let is_paired = |row: usize| rows.reward_margin.is_valid(row);
-    let by_size = |row: usize| match is_paired(row) {
-        true => rows.rows.value(row) as f64,
-        false => rows.target_tokens.value(row) as f64,
+fn point(round: u32, of_round: &[&EvaluationRow]) -> Point {
+    let (test, held_out) = (of_split(of_round, "test"), of_split(of_round, "held_out"));
+    let is_paired = |row: &EvaluationRow| row.reward_margin.is_some();
+    let by_size = |row: &EvaluationRow| match row.subject.as_str() {
+        "local" => 1.0,
+        _ if is_paired(row) => row.rows as f64,
+        _ => row.target_tokens as f64,
     };
-    let client = |row: usize| Some((rows.client.is_valid(row).then(|| rows.client.value(row))?, loss(run, row)?));
-    let ranked = if test.iter().any(|&row| is_paired(row)) { &test } else { &held_out };
-    let over_pairs = |column: &arrow::array::Float64Array| {
-        let pairs = ranked.iter().copied().filter(|&row| column.is_valid(row));
-        let (sum, count) = pairs.fold((0.0, 0.0), |(sum, count), row| {
-            let pairs = rows.rows.value(row) as f64;
-            (sum + column.value(row) * pairs, count + pairs)
-        });
+    let ranked = if test.iter().any(|row| is_paired(row)) { &test } else { &held_out };
+    let over_pairs = |metric: fn(&EvaluationRow) -> Option<f64>| {
+        let pairs = ranked.iter().filter_map(|row| Some((metric(row)?, row.rows as f64)));
+        let (sum, count) = pairs.fold((0.0, 0.0), |(sum, count), (value, pairs)| (sum + value * pairs, count + pairs));
         (count > 0.0).then(|| sum / count)
     };
     Point {
         round,
-        global: Losses { test: weighted(run, &test, by_size), held_out: weighted(run, &held_out, by_size) },
-        accuracy: over_pairs(&rows.preference_accuracy),
-        margin: over_pairs(&rows.reward_margin),
-        clients: held_out.into_iter().filter_map(client).collect(),
+        model: Losses { test: weighted(&test, by_size), held_out: weighted(&held_out, by_size) },
+        accuracy: over_pairs(|row| row.preference_accuracy),
+        margin: over_pairs(|row| row.reward_margin),
+        clients: held_out.into_iter().filter_map(client_loss).collect(),
     }
 }
 
-fn loss(run: &RunRecord, row: usize) -> Option<f64> {
-    let losses = &run.evaluations.loss;
-    losses.is_valid(row).then(|| losses.value(row)).filter(|loss| loss.is_finite())
+fn of_split<'a>(rows: &[&'a EvaluationRow], split: &str) -> Vec<&'a EvaluationRow> {
+    rows.iter().copied().filter(|row| row.split == split).collect()
+}
+
+fn client_loss(row: &EvaluationRow) -> Option<(u32, f64)> {
+    Some((row.client?, loss(row)?))
+}
+
+fn loss(row: &EvaluationRow) -> Option<f64> {
+    row.loss.filter(|loss| loss.is_finite())
 }
 
 /// The mean loss of these rows; none if one of them has none, which must not read as a better mean.
-fn weighted(run: &RunRecord, rows: &[usize], weight: impl Fn(usize) -> f64) -> Option<f64> {
-    let total: f64 = rows.iter().map(|&row| weight(row)).sum();
-    let sum: Option<f64> = rows.iter().map(|&row| Some(loss(run, row)? * weight(row))).sum();
+fn weighted(rows: &[&EvaluationRow], weight: impl Fn(&EvaluationRow) -> f64) -> Option<f64> {
+    let total: f64 = rows.iter().map(|row| weight(row)).sum();
+    let sum: Option<f64> = rows.iter().map(|row| Some(loss(row)? * weight(row))).sum();
     sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }
 
@@ -156,8 +160,8 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let by_round: BTreeMap<u32, &Point> = learning.points.iter().map(|point| (point.round, point)).collect();
     let measured =
         |of: fn(&Point) -> Option<f64>| kept.iter().map(|round| by_round.get(round).and_then(|p| of(p))).collect();
-    let test: Vec<Option<f64>> = measured(|point| point.global.test);
-    let held_out: Vec<Option<f64>> = measured(|point| point.global.held_out);
+    let test: Vec<Option<f64>> = measured(|point| point.model.test);
+    let held_out: Vec<Option<f64>> = measured(|point| point.model.held_out);
     let train = kept.iter().map(|&round| {
         let row = (round as usize).checked_sub(1)?;
         run.rounds.train_loss.is_valid(row).then(|| run.rounds.train_loss.value(row))
@@ -180,10 +184,11 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     Some(Figure {
         id: "loss",
         title: "Loss".into(),
-        caption:
-            "Lower is better. The server model on the test rows and on all clients' held-out rows (`evaluations`), \
-                  beside the weighted training loss of the updates that counted (`rounds.train_loss`)."
-                .into(),
+        caption: format!(
+            "Lower is better. {} on the test rows and on all clients' held-out rows (`evaluations`), beside the weighted \
+             training loss of the updates that counted (`rounds.train_loss`).",
+            if learning.is_local { "Clients' own models, each client counting once," } else { "The server model" }
+        ),
         draw: Draw::Lines { x: COURSE.to_vec(), y, split: None, band: None },
         columns,
         notes: groups.note("losses are those after the last round of each").into_iter().collect(),

@@ -4,11 +4,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, Float64Array, StringArray, UInt32Array, UInt64Array};
-use arrow::record_batch::RecordBatch;
 
-use crate::ledger::{
-    EvaluationRow, LedgerError, Manifest, PopulationRow, RoundRow, RunState, Table, TaskRow, read_table,
-};
+use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunTables, TableView};
+use crate::run::LOSSES;
 use crate::scenario::{Loaded, Scenario, ScenarioError};
 
 /// Why there is no report.
@@ -24,15 +22,13 @@ pub enum ReportError {
 
 /// Declares the columns that are read of a table; others are left alone.
 macro_rules! columns {
-    ($(#[$meta:meta])* $name:ident of $row:ty { $($column:ident: $array:ty,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($column:ident: $array:ty,)+ }) => {
         $(#[$meta])*
         pub struct $name { $(pub $column: $array,)+ }
 
         impl $name {
-            fn of(run: &Path, rows: &RecordBatch) -> Result<Self, LedgerError> {
-                let folder = run.join("ledger").join(<$row as Table>::NAME);
-                let schema = <$row as Table>::schema();
-                Ok(Self { $($column: column(&folder, &schema, rows, stringify!($column))?,)+ })
+            fn of(table: &TableView) -> Result<Self, LedgerError> {
+                Ok(Self { $($column: table.array(stringify!($column))?,)+ })
             }
         }
     };
@@ -40,7 +36,7 @@ macro_rules! columns {
 
 columns! {
     /// Who takes part.
-    Population of PopulationRow {
+    Population {
         client_id: StringArray,
         train_rows: UInt64Array,
         device: StringArray,
@@ -50,7 +46,7 @@ columns! {
 
 columns! {
     /// What became of each dispatch.
-    Tasks of TaskRow {
+    Tasks {
         task: UInt64Array,
         client: UInt32Array,
         aggregator: UInt32Array,
@@ -74,7 +70,7 @@ columns! {
 
 columns! {
     /// The rounds of all aggregators, in the order in which they ended.
-    Rounds of RoundRow {
+    Rounds {
         aggregator: UInt32Array,
         opened_at_ns: UInt64Array,
         closed_at_ns: UInt64Array,
@@ -92,22 +88,20 @@ columns! {
         update_norm: Float64Array,
         epsilon_spent: Float64Array,
         task_rows: UInt64Array,
-        evaluation_rows: UInt64Array,
     }
 }
 
 columns! {
-    /// What was measured of models.
-    Evaluations of EvaluationRow {
+    /// Answers of models to questions of benchmarks.
+    Generations {
         round: UInt32Array,
-        subject: StringArray,
-        client: UInt32Array,
-        split: StringArray,
-        rows: UInt64Array,
-        target_tokens: UInt64Array,
-        loss: Float64Array,
-        reward_margin: Float64Array,
-        preference_accuracy: Float64Array,
+        benchmark: StringArray,
+        question: StringArray,
+        category: StringArray,
+        prompt: StringArray,
+        answer: StringArray,
+        judgement: StringArray,
+        score: Float64Array,
     }
 }
 
@@ -119,7 +113,11 @@ pub struct RunRecord {
     pub population: Population,
     pub rounds: Rounds,
     pub tasks: Tasks,
-    pub evaluations: Evaluations,
+    /// Losses on the scenario's data.
+    pub losses: Vec<EvaluationRow>,
+    /// Figures of benchmarks.
+    pub benchmarks: Vec<EvaluationRow>,
+    pub generations: Generations,
     /// The rows of `tasks` that each round recorded.
     pub round_tasks: Vec<Range<usize>>,
 }
@@ -132,20 +130,21 @@ impl RunRecord {
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         let manifest = Manifest::read(folder)?;
         let scenario = Loaded::of_run(folder, &manifest.scenario_folder, &[])?.scenario;
-        let running = manifest.state == RunState::Running;
-        let population = Population::of(folder, &table::<PopulationRow>(folder, running)?)?;
-        let rounds = Rounds::of(folder, &table::<RoundRow>(folder, running)?)?;
-        let claimed = |counts: &UInt64Array| counts.iter().flatten().fold(0u64, u64::saturating_add);
-        let tasks =
-            finished(folder, table::<TaskRow>(folder, running)?, claimed(&rounds.task_rows), running, TaskRow::NAME)?;
-        let evaluations = table::<EvaluationRow>(folder, running)?;
-        let evaluations =
-            finished(folder, evaluations, claimed(&rounds.evaluation_rows), running, EvaluationRow::NAME)?;
-        let tasks = Tasks::of(folder, &tasks)?;
-        let evaluations = Evaluations::of(folder, &evaluations)?;
-        let round_tasks = ranges(&rounds.task_rows);
-        let record =
-            Self { folder: folder.to_owned(), manifest, scenario, population, rounds, tasks, evaluations, round_tasks };
+        let tables = RunTables::read(folder)?;
+        let rounds = Rounds::of(tables.rounds())?;
+        let (losses, benchmarks) = tables.evaluations()?.into_iter().partition(|row| row.benchmark == LOSSES);
+        let record = Self {
+            folder: folder.to_owned(),
+            manifest,
+            scenario,
+            population: Population::of(&tables.population()?)?,
+            tasks: Tasks::of(&tables.tasks()?)?,
+            losses,
+            benchmarks,
+            generations: Generations::of(&tables.generations()?)?,
+            round_tasks: ranges(&rounds.task_rows),
+            rounds,
+        };
         record.check_references()?;
         Ok(record)
     }
@@ -153,6 +152,11 @@ impl RunRecord {
     /// Clients of the federation.
     pub fn clients(&self) -> usize {
         self.population.client_id.len()
+    }
+
+    /// Whether losses are a pair's, not a token's.
+    pub fn is_of_pairs(&self) -> bool {
+        self.losses.iter().any(|row| row.preference_accuracy.is_some())
     }
 
     /// [s] Virtual time at which a round closed.
@@ -173,49 +177,25 @@ impl RunRecord {
 
     /// Figures look clients and rounds up by their numbers, so that these must be there.
     fn check_references(&self) -> Result<(), LedgerError> {
-        let known = self.clients();
-        for (table, clients) in [(TaskRow::NAME, &self.tasks.client), (EvaluationRow::NAME, &self.evaluations.client)] {
-            if let Some(stranger) = clients.iter().flatten().find(|&client| client as usize >= known) {
+        let fault =
+            |table: &str, reason: String| Err(LedgerError::malformed(self.folder.join("ledger").join(table), reason));
+        let (known, rounds) = (self.clients(), self.rounds.counted.len());
+        let is_strange = |client: &u32| *client as usize >= known;
+        if let Some(stranger) = self.tasks.client.iter().flatten().find(is_strange) {
+            return fault("tasks", format!("it names client {stranger}, and table population has {known} rows"));
+        }
+        for row in self.losses.iter().chain(&self.benchmarks) {
+            if let Some(stranger) = row.client.filter(is_strange) {
                 let reason = format!("it names client {stranger}, and table population has {known} rows");
-                return Err(LedgerError::malformed(self.folder.join("ledger").join(table), reason));
+                return fault("evaluations", reason);
+            }
+            if row.round as usize > rounds {
+                let reason = format!("it names round {}, and table rounds has {rounds} rows", row.round);
+                return fault("evaluations", reason);
             }
         }
-        let rounds = self.rounds.counted.len();
-        match self.evaluations.round.iter().flatten().find(|&round| round as usize > rounds) {
-            Some(round) => {
-                let reason = format!("it names round {round}, and table rounds has {rounds} rows");
-                Err(LedgerError::malformed(self.folder.join("ledger").join(EvaluationRow::NAME), reason))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
-}
-
-/// A table's rows; none where a run has not come so far.
-fn table<T: Table>(folder: &Path, running: bool) -> Result<RecordBatch, LedgerError> {
-    let path = folder.join("ledger").join(T::NAME);
-    let is_parquet = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".parquet");
-    let holds_rows = || path.read_dir().is_ok_and(|found| found.flatten().any(|entry| is_parquet(entry.file_name())));
-    if running && !holds_rows() {
-        return Ok(RecordBatch::new_empty(T::schema()));
-    }
-    read_table(folder, T::NAME)
-}
-
-/// The rows that finished rounds claim. A run that is under way may have more of them.
-fn finished(
-    folder: &Path,
-    rows: RecordBatch,
-    claimed: u64,
-    running: bool,
-    table: &str,
-) -> Result<RecordBatch, LedgerError> {
-    let found = rows.num_rows() as u64;
-    if claimed > found || (claimed < found && !running) {
-        let reason = format!("it has {found} rows, and table rounds counts {claimed}; `fedreplay verify` says more");
-        return Err(LedgerError::malformed(folder.join("ledger").join(table), reason));
-    }
-    Ok(rows.slice(0, claimed as usize))
 }
 
 fn ranges(counts: &UInt64Array) -> Vec<Range<usize>> {
@@ -225,23 +205,4 @@ fn ranges(counts: &UInt64Array) -> Vec<Range<usize>> {
         next - count as usize..next
     };
     counts.iter().flatten().map(range).collect()
-}
-
-fn column<A: Array + Clone + 'static>(
-    folder: &Path,
-    schema: &arrow::datatypes::Schema,
-    rows: &RecordBatch,
-    name: &str,
-) -> Result<A, LedgerError> {
-    let found = rows.column_by_name(name).ok_or_else(|| {
-        LedgerError::malformed(folder, format!("it has no column {name}: another version of fedreplay wrote it"))
-    })?;
-    let array = found.as_any().downcast_ref::<A>().ok_or_else(|| {
-        LedgerError::malformed(folder, format!("column {name} is {}, which it never is", found.data_type()))
-    })?;
-    let may_be_null = schema.field_with_name(name).is_ok_and(|field| field.is_nullable());
-    if array.null_count() > 0 && !may_be_null {
-        return Err(LedgerError::malformed(folder, format!("column {name} has nulls, which it never has")));
-    }
-    Ok(array.clone())
 }

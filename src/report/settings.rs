@@ -10,6 +10,9 @@ use crate::scenario::Scenario;
 /// Characters of a label that is made of differences.
 const LABEL_CHARACTERS: usize = 60;
 
+/// Bytes from which on a value says less than it takes.
+const LONG: usize = 24;
+
 /// A scenario field by field: each path with its value as text. What changes no result is left out.
 pub fn fields(scenario: &Scenario) -> BTreeMap<String, String> {
     let mut value = serde_json::to_value(scenario).expect("a scenario has only text keys");
@@ -51,18 +54,18 @@ pub fn setting(scenario: &Scenario) -> BTreeMap<String, String> {
 
 /// A name for each run, no two alike: its own, or what sets it apart where others have the same.
 pub fn labels(runs: &[RunRecord]) -> Vec<String> {
-    let varying = varying(runs);
-    let label = |run: &RunRecord| {
+    let apart = apart(&runs.iter().map(|run| fields(&run.scenario)).collect::<Vec<_>>());
+    let label = |(run, apart): (&RunRecord, String)| {
         let name = &run.manifest.name;
         let namesakes = runs.iter().filter(|other| other.manifest.name == *name).count();
-        let apart = if namesakes > 1 { apart(run, &varying) } else { String::new() };
+        let apart = if namesakes > 1 { apart } else { String::new() };
         match (apart.is_empty(), namesakes == runs.len()) {
             (true, _) => name.clone(),
             (false, true) => apart,
             (false, false) => format!("{name}: {apart}"),
         }
     };
-    let mut labels: Vec<String> = runs.iter().map(label).collect();
+    let mut labels: Vec<String> = runs.iter().zip(apart).map(label).collect();
     let mut taken = BTreeSet::new();
     for label in &mut labels {
         let plain = label.clone();
@@ -75,40 +78,72 @@ pub fn labels(runs: &[RunRecord]) -> Vec<String> {
     labels
 }
 
-/// The variant that a field belongs to: `FedProx` of `algorithm.FedProx.mu`.
-fn variant_of<'a>(path: &'a str, kind: &str) -> Option<&'a str> {
-    path.strip_prefix(kind)?.split('.').next()
-}
-
-/// The fields that are not the same in all runs.
-fn varying(runs: &[RunRecord]) -> BTreeSet<String> {
-    let Some(first) = runs.first() else { return BTreeSet::new() };
-    let others = runs[1..].iter().flat_map(|run| differences(&first.scenario, &run.scenario));
-    others.map(|(field, ..)| field).collect()
-}
-
-/// What a run has in the varying fields, each by the last part of its path; of methods and protocols, the name says most.
-fn apart(run: &RunRecord, varying: &BTreeSet<String>) -> String {
-    let fields = fields(&run.scenario);
-    let kinds = ["algorithm.", "server.protocol."].map(|kind| {
-        let variants: BTreeSet<&str> = varying.iter().filter_map(|path| variant_of(path, kind)).collect();
-        (kind, variants.len() > 1)
-    });
-    let mut parts = Vec::new();
-    for path in varying {
-        let Some(value) = fields.get(path) else { continue };
-        let kind = kinds.iter().find(|(kind, varies)| *varies && path.starts_with(kind));
-        let part = match kind.and_then(|(kind, _)| variant_of(path, kind)) {
-            Some(variant) => variant.to_owned(),
-            None => format!("{}={value}", path.rsplit('.').next().unwrap_or(path)),
-        };
-        if !parts.contains(&part) {
-            parts.push(part);
+/// What tells scenarios apart, in as few parts as that takes: the method and the protocol by name, and other fields as
+/// `name=value`, long ones last. A part that tells no more than those before it is left out.
+fn apart(scenarios: &[BTreeMap<String, String>]) -> Vec<String> {
+    let of_kind = |kind: &str| scenarios.iter().map(|fields| variant_of(fields, kind)).collect::<Vec<_>>();
+    let mut paths: Vec<&String> = scenarios.iter().flat_map(BTreeMap::keys).collect();
+    let is_long = |path: &str| scenarios.iter().filter_map(|fields| fields.get(path)).any(|value| value.len() > LONG);
+    paths.sort_by_key(|path| (is_long(path), *path));
+    paths.dedup();
+    let of_field = |path: &&String| {
+        let name = path.rsplit('.').next().unwrap_or(path);
+        let part = |fields: &BTreeMap<String, String>| fields.get(*path).map(|value| format!("{name}={value}"));
+        scenarios.iter().map(part).collect::<Vec<_>>()
+    };
+    let mut parts: Vec<Vec<String>> = vec![vec![]; scenarios.len()];
+    let kinds = |parts: &[Vec<String>]| parts.iter().collect::<BTreeSet<_>>().len();
+    for aspect in [of_kind("algorithm"), of_kind("server.protocol")].into_iter().chain(paths.iter().map(of_field)) {
+        let mut with = parts.clone();
+        with.iter_mut().zip(aspect).for_each(|(parts, part)| parts.extend(part));
+        if kinds(&with) > kinds(&parts) {
+            parts = with;
         }
     }
-    let text = parts.join(", ");
-    match text.char_indices().nth(LABEL_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+    parts.iter().map(|parts| cut(&parts.join(", "))).collect()
+}
+
+/// The variant of an enum's field: `FedProx` where there is `algorithm.FedProx.mu`.
+fn variant_of(fields: &BTreeMap<String, String>, kind: &str) -> Option<String> {
+    let below = || fields.keys().find_map(|path| path.strip_prefix(kind)?.strip_prefix('.')?.split('.').next());
+    fields.get(kind).map(String::as_str).or_else(below).map(str::to_owned)
+}
+
+fn cut(label: &str) -> String {
+    match label.char_indices().nth(LABEL_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &label[..end]),
+        None => label.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_say_what_tells_apart_and_no_more() {
+        let scenario = |fields: &[(&str, &str)]| -> BTreeMap<String, String> {
+            fields.iter().map(|&(path, value)| (path.to_owned(), value.to_owned())).collect()
+        };
+        let long = "[{\"every\":3,\"name\":\"vicuna\"},{\"name\":\"mmlu\"}]";
+        let average =
+            scenario(&[("algorithm.FedAvg.mean", "Factors"), ("evaluation.benchmarks", long), ("rounds", "6")]);
+        let proximal = |mu: &str| scenario(&[("algorithm.FedProx.mu", mu), ("rounds", "6")]);
+        let alone = scenario(&[("algorithm", "Local"), ("rounds", "4")]);
+        let cases = [
+            (vec![average.clone(), proximal("0.1"), alone], vec!["FedAvg", "FedProx", "Local"]),
+            (vec![average.clone(), proximal("0.1"), proximal("1")], vec!["FedAvg", "FedProx, mu=0.1", "FedProx, mu=1"]),
+            (
+                vec![
+                    scenario(&[("seed", "1"), ("training.lr", "1")]),
+                    scenario(&[("seed", "2"), ("training.lr", "1")]),
+                ],
+                vec!["seed=1", "seed=2"],
+            ),
+            (vec![average.clone(), average], vec!["", ""]),
+        ];
+        for (scenarios, expected) in cases {
+            assert_eq!(apart(&scenarios), expected);
+        }
     }
 }

@@ -59,7 +59,8 @@ fn learnt(learning: &Learning, essentials: &Essentials) -> Option<String> {
     let (before, after) = (essentials.loss_before?, essentials.loss_after?);
     let (name, unit) = (learning.main_name(), learning.unit());
     let went = if after < before { "fell" } else { "did not fall: it went" };
-    let mut text = format!("The server model's {name} {went} from {before:.4} to {after:.4} {unit}");
+    let whose = if learning.is_local { "The mean client's own model's" } else { "The server model's" };
+    let mut text = format!("{whose} {name} {went} from {before:.4} to {after:.4} {unit}");
     if let Some(alone) = essentials.loss_alone {
         text += &format!("; the mean client trained alone comes to {alone:.4}");
     }
@@ -72,10 +73,10 @@ fn learnt(learning: &Learning, essentials: &Essentials) -> Option<String> {
 fn fairness(learning: &Learning, essentials: &Essentials) -> Option<String> {
     let (mean, worst) = (essentials.client_loss_mean?, essentials.client_loss_worst_decile?);
     let unit = learning.unit();
+    let last = learning.points.last().filter(|point| point.clients.len() > 1)?;
     let mut text = format!(
         "On their own held-out rows the mean client ends at {mean:.4} {unit} and the worst tenth at {worst:.4}"
     );
-    let last = learning.points.last()?;
     let pairs = || last.clients.iter().filter_map(|(client, loss)| Some((loss, learning.alone_clients.get(client)?)));
     let (worse, all) = (pairs().filter(|(loss, alone)| loss > alone).count(), pairs().count());
     if all > 0 {
@@ -103,8 +104,8 @@ fn tasks(run: &RunRecord, essentials: &Essentials) -> Option<String> {
 }
 
 fn cost(essentials: &Essentials) -> Option<String> {
-    let energy =
-        essentials.energy_kwh.map_or(String::new(), |kwh| format!("; devices spent {} kWh on tasks", figures(kwh)));
+    let spent = essentials.energy_kwh.filter(|&kwh| kwh > 0.0);
+    let energy = spent.map_or(String::new(), |kwh| format!("; devices spent {} kWh on tasks", figures(kwh)));
     let (down, up) = (units::bytes(essentials.bytes_down), units::bytes(essentials.bytes_up));
     Some(format!("{down} went down to clients and {up} up{energy}."))
 }

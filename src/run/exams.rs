@@ -6,6 +6,9 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
 
 use super::examine::SheetRows;
 use super::room::{Room, Rules};
@@ -13,11 +16,12 @@ use super::{RunError, prompting};
 use crate::adapter::Adapter;
 use crate::dataset::{Prompts, Tokeniser};
 use crate::evaluation::generation::{FolderSampling, GenerationError, end_tokens};
-use crate::evaluation::{self, EvaluationError, Paper, Sheet, Terms, Witness};
+use crate::evaluation::{self, Cost, EvaluationError, Paper, Sheet, Terms, Witness};
 use crate::ledger::{EvaluationRow, GenerationRow, Input};
 use crate::lineage::{Desk, Exam, Executor, Order, OrderError, OrderId, Value};
 use crate::scenario::{self, Loaded};
-use crate::store::{Digest, key_of};
+use crate::store::{Digest, Store, key_of};
+use crate::training::Trainer;
 
 /// A benchmark with its questions, and when it is taken.
 pub struct ScheduledExam {
@@ -44,6 +48,48 @@ pub struct PlannedExam {
     client: Option<u32>,
     model: OrderId,
     order: OrderId,
+}
+
+/// What a scheduled benchmark asks for in a run, as far as it is known before anything is answered.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExamForecast {
+    pub name: &'static str,
+    /// How often it is taken.
+    pub times: u64,
+    /// [questions, tokens] Of one time: asked, read, and at most written.
+    pub questions: u64,
+    pub read_tokens: u64,
+    pub written_tokens_max: u64,
+}
+
+impl ScheduledExam {
+    /// What it will ask of models on this base in a run of so many rounds.
+    ///
+    /// # Errors
+    /// If a question has no tokens, or a chat template refuses it.
+    pub fn forecast(&self, trainer: &Trainer, rounds: u32) -> Result<ExamForecast, EvaluationError> {
+        let Asking { tokeniser, end_tokens, prompts, seed, sampling } = &*self.asking;
+        let (rules, store, stop) = (Rules::default(), Store::none(), AtomicBool::new(false));
+        let (store, stop, rules) = (&store, &stop, &rules);
+        let room =
+            Room { trainer, tokeniser, end_tokens, prompts, seed: *seed, sampling: *sampling, store, stop, rules };
+        let (generator, end) = (room.generator(&[])?, room.end());
+        let examinee = room.examinee(&generator, None, None, &Unwatched);
+        let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
+            self.paper.cost(&room.sitting(&examinee, &end))?;
+        let times = (1..=rounds).filter(|&round| self.is_due(Some(round), round == rounds)).count() as u64;
+        Ok(ExamForecast {
+            name: self.name,
+            times,
+            questions,
+            read_tokens: prompt_tokens,
+            written_tokens_max: answer_tokens_max,
+        })
+    }
+
+    fn is_due(&self, server_round: Option<u32>, is_last: bool) -> bool {
+        is_last || server_round.zip(self.every).is_some_and(|(round, every)| round.is_multiple_of(every))
+    }
 }
 
 impl PlannedExam {
@@ -119,14 +165,12 @@ pub fn order(
     server_round: Option<u32>,
     is_last: bool,
 ) -> Vec<PlannedExam> {
-    let is_due = |exam: &&Arc<ScheduledExam>| {
-        is_last || server_round.zip(exam.every).is_some_and(|(round, every)| round.is_multiple_of(every))
-    };
     let planned = |exam: &Arc<ScheduledExam>, (client, model): (Option<u32>, OrderId)| {
         let order = executor.add(Order::Examine { model, exam: exam.clone() });
         PlannedExam { exam: exam.clone(), client, model, order }
     };
-    exams.iter().filter(is_due).flat_map(|exam| models.iter().map(|&model| planned(exam, model))).collect()
+    let due = exams.iter().filter(|exam| exam.is_due(server_round, is_last));
+    due.flat_map(|exam| models.iter().map(|&model| planned(exam, model))).collect()
 }
 
 /// The results of the benchmarks of a round, waiting for those that are not there yet. A client's own model has no

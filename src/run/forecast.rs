@@ -7,7 +7,9 @@ use fedreplay_sim::Seed;
 use serde::Serialize;
 
 use super::RunError;
+use super::exams::ExamForecast;
 use super::inputs::Inputs;
+use super::outline::parameters;
 use super::shared::Shared;
 use super::task::Tasks;
 use crate::adapter::Adapter;
@@ -24,7 +26,7 @@ const TRIED_ROWS: usize = 8;
 const LONG: f64 = 2.0;
 
 /// What a run would take.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Forecast {
     /// [B] Base, and for each worker an adapter with its states and one micro-batch of the longest rows.
     pub memory_bytes: u64,
@@ -37,12 +39,22 @@ pub struct Forecast {
     /// [s] Wall-clock time of all trainings, and of all evaluations, one after another.
     pub training_seconds: f64,
     pub evaluation_seconds: f64,
+    pub benchmarks: Vec<ExamForecast>,
+    /// [FLOP] Of all benchmarks, if every answer is as long as it may be: two for each token and weight of the base.
+    pub benchmark_flops_max: f64,
+    /// [s] Wall-clock time of reading all questions of benchmarks; how long writing takes is not known beforehand.
+    pub benchmark_reading_seconds: f64,
 }
 
 impl Forecast {
-    /// [s] Wall-clock time of the run, if the workers are never idle.
+    /// [s] Wall-clock time of the run, if the workers are never idle, without what benchmarks have written.
     pub fn wall_seconds(&self) -> f64 {
-        (self.training_seconds + self.evaluation_seconds) / self.workers as f64
+        (self.training_seconds + self.evaluation_seconds + self.benchmark_reading_seconds) / self.workers as f64
+    }
+
+    /// [tokens] Most that benchmarks have written, all times together.
+    pub fn written_tokens_max(&self) -> u64 {
+        self.benchmarks.iter().map(|exam| exam.times * exam.written_tokens_max).sum()
     }
 }
 
@@ -66,6 +78,15 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         false => 0.0,
     };
     let trained_flops = counted_flops + alone_flops * f64::from(scenario.rounds);
+    let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(inputs.trainer(), scenario.rounds));
+    let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
+    let read_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.read_tokens).sum();
+    let written_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.written_tokens_max).sum();
+    let seconds_per_token = match seconds_per_evaluated_token(&inputs)? {
+        Some(seconds) => seconds,
+        // A step reads forwards and, at about twice the cost, backwards.
+        None => step_seconds / step_tokens as f64 / 3.0,
+    };
     Ok(Forecast {
         memory_bytes: memory(&inputs, scenario, workers),
         free_bytes: free,
@@ -73,7 +94,10 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         step_tokens,
         step_seconds,
         training_seconds: trained_flops * seconds_per_flop,
-        evaluation_seconds: evaluated_tokens(&inputs, scenario) as f64 * seconds_per_evaluated_token(&inputs)?,
+        evaluation_seconds: evaluated_tokens(&inputs, scenario) as f64 * seconds_per_token,
+        benchmarks,
+        benchmark_flops_max: 2.0 * parameters(inputs.trainer().config()) as f64 * (read_tokens + written_tokens) as f64,
+        benchmark_reading_seconds: read_tokens as f64 * seconds_per_token,
     })
 }
 
@@ -153,15 +177,16 @@ fn evaluated_tokens(inputs: &Inputs, scenario: &Scenario) -> u64 {
     evaluations * (test + held_out) + alone
 }
 
-fn seconds_per_evaluated_token(inputs: &Inputs) -> Result<f64, RunError> {
+/// What it takes to read a row forwards; none where there is no row to try it on.
+fn seconds_per_evaluated_token(inputs: &Inputs) -> Result<Option<f64>, RunError> {
     let held_out = inputs.clients.iter().flat_map(|client| &client.held_out.samples);
     let samples: Vec<_> =
         inputs.test.iter().flat_map(|rows| &rows.samples).chain(held_out).take(TRIED_ROWS).cloned().collect();
     let tokens: usize = samples.iter().map(|sample| sample.ids.len()).sum();
     if tokens == 0 {
-        return Ok(0.0);
+        return Ok(None);
     }
     let began = Instant::now();
     inputs.trainer().evaluate(&fresh_adapter(inputs.trainer()), &samples).map_err(OrderError::Training)?;
-    Ok(began.elapsed().as_secs_f64() / tokens as f64)
+    Ok(Some(began.elapsed().as_secs_f64() / tokens as f64))
 }

@@ -49,7 +49,7 @@ pub use error::RunError;
 pub use estimate::Estimate;
 pub use examine::{Examination, Findings, LOSSES, Opened};
 pub use examined::{Examined, ExaminedModel, ExaminedRows};
-pub use exams::ScheduledExam;
+pub use exams::{ExamForecast, ScheduledExam};
 pub use folder::is_being_written;
 pub use forecast::{Forecast, forecast};
 pub use fork::{Departure, fork};

@@ -138,6 +138,11 @@ pub fn config_of_shape(shape: &ModelShape) -> Config {
     Config { kv_heads: size(shape.kv_heads.unwrap_or(shape.heads)), tied: shape.ties_embeddings, ..config }
 }
 
+/// Parameters of a base.
+pub fn parameters(config: &Config) -> u64 {
+    shape(config).params()
+}
+
 fn shape(config: &Config) -> sim::ModelShape {
     sim::ModelShape {
         layers: config.layers as u64,

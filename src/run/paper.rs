@@ -16,7 +16,7 @@ const DATASETS: [(&str, usize, u64); 3] =
 pub(super) fn setting(scenario: &Scenario, inputs: &Inputs) -> Option<Setting> {
     let is_twin = inputs.read.keys().any(|role| role.starts_with("synthetic_twin_of_"));
     let is_plain = scenario.privacy.is_none() && scenario.changes.is_empty() && !is_twin;
-    if scenario.fidelity != Fidelity::FedLlmBench || !is_plain || !is_llama_2_7b(inputs.trainer.config()) {
+    if scenario.fidelity != Fidelity::FedLlmBench || !is_plain || !is_llama_2_7b(inputs.trainer().config()) {
         return None;
     }
     let rows = inputs.clients.iter().map(|client| (client.train.count() + client.held_out.count()) as u64).sum();

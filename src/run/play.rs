@@ -183,9 +183,7 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
     pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
-        for doubt in loaded.doubts() {
-            tracing::warn!("{doubt}");
-        }
+        shared.tell_doubts(loaded);
         let execution = loaded.scenario.execution;
         let portable = execution.numerics == scenario::Numerics::Portable;
         if portable && !is_portable_process() {

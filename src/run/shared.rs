@@ -3,6 +3,7 @@
 //!
 //! One of each is kept. Cells that follow each other mostly differ in one field, and a base model fills the memory.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::training::{Numerics, Trainer};
 pub struct Shared {
     data: Option<(String, TokenData)>,
     engine: Option<(String, Engine)>,
+    /// Doubts that were told: cells of a sweep have most of them in common.
+    told: BTreeSet<String>,
 }
 
 struct Engine {
@@ -29,6 +32,15 @@ struct Engine {
 }
 
 impl Shared {
+    /// Tells each doubt about a scenario that no run before told.
+    pub(super) fn tell_doubts(&mut self, loaded: &Loaded) {
+        for doubt in loaded.doubts() {
+            if self.told.insert(doubt.clone()) {
+                tracing::warn!("{doubt}");
+            }
+        }
+    }
+
     /// The data of a scenario; a store keeps its tokens from process to process.
     pub(super) fn data(&mut self, loaded: &Loaded, store: &Store) -> Result<TokenData, RunError> {
         let scenario = &loaded.scenario;

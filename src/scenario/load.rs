@@ -11,7 +11,7 @@ use super::check::{Fault, check};
 use super::method;
 use super::spec::fidelity::{Reading, under};
 use super::spec::{Change, Protocol, Scenario};
-use super::{ScenarioError, catalog, overrides};
+use super::{ScenarioError, catalog, nearest, overrides};
 use crate::store::{Key, key_of};
 
 /// A scenario that has been read and holds together.
@@ -204,16 +204,9 @@ fn lower_first(message: &str) -> String {
 
 /// The nearest known name, for a misspelt one.
 fn suggestion(code: &ron::Error) -> String {
-    let (found, expected) = match code {
-        ron::Error::NoSuchStructField { found, expected, .. } => (found, expected),
-        ron::Error::NoSuchEnumVariant { found, expected, .. } => (found, expected),
-        _ => return String::new(),
-    };
-    let nearest = expected.iter().min_by_key(|name| strsim::damerau_levenshtein(found, name));
-    match nearest {
-        Some(name) if strsim::damerau_levenshtein(found, name) <= 1 + found.len() / 3 => {
-            format!("; did you mean `{name}`?")
-        }
+    match code {
+        ron::Error::NoSuchStructField { found, expected, .. }
+        | ron::Error::NoSuchEnumVariant { found, expected, .. } => nearest::suggestion(found, expected.iter().copied()),
         _ => String::new(),
     }
 }

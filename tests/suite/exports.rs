@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use arrow::array::AsArray;
+use arrow::datatypes::UInt64Type;
 use fedreplay::ledger::read_table;
 use serde_json::Value;
 
@@ -12,43 +14,118 @@ fn json(world: &World, name: &str) -> Value {
     serde_json::from_slice(&fs::read(world.path(name)).expect("the file is there")).expect("JSON")
 }
 
+/// A slice of a trace: its track, and from when until when [us].
+struct Slice<'a> {
+    track: (u64, u64),
+    from: u64,
+    until: u64,
+    event: &'a Value,
+}
+
+/// The slices of a trace, each with a name, a category and whole times, tracks apart, in the order in which Perfetto reads them.
+#[track_caller]
+fn slices(trace: &Value) -> Vec<Slice<'_>> {
+    let whole = |event: &Value, key: &str| event[key].as_u64().unwrap_or_else(|| panic!("no whole {key} in {event}"));
+    let events = trace["traceEvents"].as_array().expect("a list of events");
+    let mut slices: Vec<Slice> = Vec::new();
+    for event in events.iter().filter(|event| event["ph"] == "X") {
+        let is_text = |key: &str| event[key].as_str().is_some_and(|text| !text.is_empty());
+        assert!(is_text("name") && is_text("cat"), "{event}");
+        let from = whole(event, "ts");
+        slices.push(Slice {
+            track: (whole(event, "pid"), whole(event, "tid")),
+            from,
+            until: from + whole(event, "dur"),
+            event,
+        });
+    }
+    slices.sort_by_key(|slice| (slice.track, slice.from));
+    slices
+}
+
+/// Fails unless the slices of each track lie in each other or apart, as readers want; and each track has a name.
+#[track_caller]
+fn assert_nested(trace: &Value) {
+    let events = trace["traceEvents"].as_array().expect("a list of events");
+    let named: Vec<(Option<u64>, Option<u64>)> = events
+        .iter()
+        .filter(|event| event["name"] == "thread_name")
+        .map(|event| (event["pid"].as_u64(), event["tid"].as_u64()))
+        .collect();
+    let mut open: Vec<(u64, u64)> = Vec::new();
+    let mut track = None;
+    for slice in slices(trace) {
+        if track != Some(slice.track) {
+            track = Some(slice.track);
+            open.clear();
+            let (process, thread) = slice.track;
+            assert!(named.contains(&(Some(process), Some(thread))), "a track without name: {:?}", slice.track);
+            assert_eq!(named.iter().filter(|(_, other)| *other == Some(thread)).count(), 1, "a number of two tracks");
+            assert_ne!(process, thread, "it would be read as the main thread of its process");
+        }
+        while open.last().is_some_and(|&(_, until)| until <= slice.from) {
+            open.pop();
+        }
+        assert!(
+            open.last().is_none_or(|&(_, until)| slice.until <= until),
+            "{} leaves the slice that it began in",
+            slice.event
+        );
+        open.push((slice.from, slice.until));
+    }
+}
+
 #[test]
-fn a_trace_has_a_slice_a_task_and_nested_phases() {
+fn a_trace_has_a_slice_a_task_at_the_ledgers_times() {
     let world = World::new();
     world.run("run", &[]).succeeded();
     world.fedreplay(&["export", "run", "--to", "perfetto"]).succeeded();
     let trace = json(&world, "run.perfetto.json");
-    let events = trace["traceEvents"].as_array().expect("a list of events");
-    let tasks = read_table(&world.path("run"), "tasks").expect("a table").num_rows();
-    let number = |event: &Value, key: &str| event[key].as_f64().unwrap_or_else(|| panic!("no {key} in {event}"));
-    let slices: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X" && event["pid"] == 2).collect();
-    assert_eq!(slices.iter().filter(|event| event["cat"] != "phase").count(), tasks);
-    // On each track a slice is inside of the one before it, or begins where that one has ended.
-    let mut open: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let mut sorted = slices.clone();
-    sorted.sort_by(|a, b| {
-        number(a, "ts").total_cmp(&number(b, "ts")).then(number(b, "dur").total_cmp(&number(a, "dur")))
-    });
-    for slice in sorted {
-        let (from, until) = (number(slice, "ts"), number(slice, "ts") + number(slice, "dur"));
-        let ends = open.entry(slice["tid"].to_string()).or_default();
-        ends.retain(|&end| end > from + 1e-6);
-        assert!(ends.iter().all(|&end| until <= end + 1e-6), "{slice} goes beyond a slice that it began in");
-        ends.push(until);
+    assert_nested(&trace);
+    let tasks = read_table(&world.path("run"), "tasks").expect("a table");
+    let column = |name: &str| tasks[name].as_primitive::<UInt64Type>().values().to_vec();
+    let (dispatched, ended) = (column("dispatched_at_ns"), column("ended_at_ns"));
+    let mut expected: Vec<_> = dispatched.into_iter().zip(ended).collect();
+    let of_tasks: Vec<_> =
+        slices(&trace).into_iter().filter(|slice| slice.track.0 == 2 && slice.event["cat"] != "phase").collect();
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    for slice in &of_tasks {
+        let ns = |name: &str| slice.event["args"][name].as_u64().expect("a time");
+        let (from_ns, until_ns) = (ns("dispatched_at_ns"), ns("ended_at_ns"));
+        assert_eq!((slice.from, slice.until), (from_ns / 1000, until_ns / 1000), "{}", slice.event);
+        found.push((from_ns, until_ns));
     }
-    let named: Vec<&str> = events
-        .iter()
-        .filter(|event| event["name"] == "thread_name")
-        .filter_map(|event| event["args"]["name"].as_str())
-        .collect();
-    assert!(named.iter().any(|name| name.starts_with("user-3 (")), "{named:?}");
-    let in_flight: Vec<f64> = events
-        .iter()
-        .filter(|event| event["name"] == "tasks in flight")
-        .map(|event| number(&event["args"], "value"))
-        .collect();
+    expected.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    let events = trace["traceEvents"].as_array().expect("a list of events");
+    let named = |name: &str| events.iter().filter(|event| event["name"] == *name).collect::<Vec<_>>();
+    let names: Vec<&str> = named("thread_name").iter().filter_map(|event| event["args"]["name"].as_str()).collect();
+    assert!(names.iter().any(|name| name.starts_with("user-3 (")), "{names:?}");
+    let in_flight: Vec<f64> =
+        named("tasks in flight").iter().map(|event| event["args"]["value"].as_f64().expect("a count")).collect();
     assert_eq!(in_flight.last(), Some(&0.0));
     assert!(in_flight.iter().all(|&count| (0.0..=6.0).contains(&count)), "{in_flight:?}");
+}
+
+#[test]
+fn slices_of_a_track_nest_under_every_protocol() {
+    for protocol in [
+        "Synchronous(clients_per_round: 3, over_selection: 2, deadline: \"2m\")",
+        "SemiSynchronous(window: \"1m\", concurrency: 4, max_staleness: 2)",
+        "Buffered(concurrency: 4, buffer_size: 2)",
+        "Asynchronous(concurrency: 4)",
+        "Tiered(tiers: 2, clients_per_round: 2)",
+    ] {
+        let world = World::new();
+        let set = format!("server.protocol={protocol}");
+        world.fedreplay(&["plan", "scenario.ron", "--out", "plan", "--set", &set, "--set", "rounds=30"]).succeeded();
+        world.fedreplay(&["export", "plan", "--to", "perfetto", "--out", "trace.json"]).succeeded();
+        let trace = json(&world, "trace.json");
+        assert_nested(&trace);
+        let rounds = slices(&trace).into_iter().filter(|slice| slice.track.0 == 1).count();
+        assert_eq!(rounds, read_table(&world.path("plan"), "rounds").expect("a table").num_rows(), "{protocol}");
+    }
 }
 
 /// The scalars of an event file by the form of its records, each checksum computed bit by bit.
@@ -192,6 +269,9 @@ fn an_adapter_of_any_round_is_saved_or_in_the_store() {
         .refused(2, &["adapter of round 1", "save_adapter_every"]);
     export(&["--round", "9", "--out", "x"]).refused(2, &["round 9 is not from 1 to 3"]);
     export(&["--out", "first"]).refused(2, &["first", "there already"]);
+    export(&["--out", "run/ledger/more"]).refused(2, &["answers for every file there"]);
+    world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
+    world.fedreplay(&["export", "plan", "--to", "peft"]).refused(2, &["it is a plan"]);
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn what_is_no_run_and_what_is_damaged_is_refused_with_its_place() {
     fs::write(&tasks, &bytes[..bytes.len() / 2]).expect("a writable file");
     world.fedreplay(&["report", "run"]).refused(1, &["ledger/tasks/00001-00003.parquet"]);
     fs::remove_file(&tasks).expect("it is there");
-    world.fedreplay(&["report", "run"]).refused(1, &["ledger/tasks", "no Parquet file"]);
+    world.fedreplay(&["report", "run"]).refused(1, &["ledger/tasks", "it has 0 rows, and table rounds counts"]);
     fs::remove_dir(world.path("run/ledger/tasks")).expect("it is empty");
     world.fedreplay(&["report", "run"]).refused(1, &["ledger/tasks"]);
     // Rows of another table: columns are missing.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Reading;
 use crate::cli::output::say;
-use crate::dataset::{ClientData, Ruler, Spread, twin_of};
+use crate::dataset::{Row, Ruler, Tally, twin_of};
 use crate::ledger::{ClientDataRow, write_table};
 use crate::run::RunError;
 
@@ -29,74 +29,104 @@ pub struct Arguments {
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let data = arguments.reading.federation()?;
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
-    let mut figures = Figures::default();
-    let rows = data.clients.iter().map(|client| figures.add(client, &ruler)).collect::<Result<Vec<_>, _>>()?;
+    let mut clients: Vec<ClientFigures> = Vec::new();
+    let mut failed = None;
+    let data = arguments.reading.walk(&mut |client, place, row| {
+        if place == 0 {
+            clients.push(ClientFigures { id: client.to_owned(), ..ClientFigures::default() });
+        }
+        let figures = clients.last_mut().expect("a client's first row came before");
+        if let Err(what) = figures.add(&row, &ruler) {
+            failed.get_or_insert(format!("failed to tokenise client {client:?}, row {place}: {what}"));
+        }
+    })?;
+    if let Some(what) = failed {
+        return Err(RunError::Usage(what));
+    }
     if let Some(path) = &arguments.out {
+        let rows: Vec<_> = (0..).zip(&clients).map(|(client, figures)| figures.row(client)).collect();
         write_table(path, &rows)?;
     }
-    let twin = data.clients.first().and_then(|client| twin_of(&client.id));
-    figures.print(data.kind, twin, data.skipped.len(), ruler.unit());
+    let twin = clients.first().and_then(|client| twin_of(&client.id));
+    let all = Total::of(&clients);
+    all.print(data.kind, twin, data.skipped.len(), ruler.unit());
     if arguments.json {
-        say!("{}", figures.json(twin, data.skipped.len(), ruler.unit()));
+        say!("{}", all.json(twin, data.skipped.len(), ruler.unit()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What all rows come to.
+/// What the rows of a client come to, in memory that does not grow with them.
 #[derive(Default)]
-struct Figures {
-    samples: Vec<u64>,
-    instructions: Vec<u64>,
-    responses: Vec<u64>,
+struct ClientFigures {
+    id: String,
+    instructions: Tally,
+    responses: Tally,
     languages: BTreeMap<String, u64>,
 }
 
-impl Figures {
-    fn add(&mut self, client: &ClientData, ruler: &Ruler) -> Result<ClientDataRow, RunError> {
-        let first = self.instructions.len();
-        let mut languages: BTreeMap<String, u64> = BTreeMap::new();
-        for row in &client.rows {
-            let length = |texts: Vec<&str>| {
-                let length = texts.into_iter().map(|text| ruler.length(text)).sum::<Result<u64, _>>();
-                length.map_err(|what| RunError::Usage(format!("failed to tokenise a row: {what}")))
-            };
-            self.instructions.push(length(row.asked())?);
-            self.responses.push(length(row.answered())?);
-            if let Some(language) = row.attributes.get("language").and_then(|value| value.as_str()) {
-                *languages.entry(language.to_owned()).or_default() += 1;
-            }
+impl ClientFigures {
+    fn add(&mut self, row: &Row, ruler: &Ruler) -> Result<(), String> {
+        let length = |texts: Vec<&str>| texts.into_iter().map(|text| ruler.length(text)).sum::<Result<u64, _>>();
+        self.instructions.add(length(row.asked())?);
+        self.responses.add(length(row.answered())?);
+        if let Some(language) = row.attributes.get("language").and_then(|value| value.as_str()) {
+            *self.languages.entry(language.to_owned()).or_default() += 1;
         }
-        self.samples.push(client.rows.len() as u64);
-        for (language, count) in &languages {
-            *self.languages.entry(language.clone()).or_default() += count;
-        }
-        let (asked, answered) = (Spread::of(&self.instructions[first..]), Spread::of(&self.responses[first..]));
-        let mix: Vec<String> = languages.iter().map(|(language, count)| format!("{language}:{count}")).collect();
-        Ok(ClientDataRow {
-            client: (self.samples.len() - 1) as u32,
-            client_id: client.id.clone(),
-            samples: client.rows.len() as u64,
+        Ok(())
+    }
+
+    fn row(&self, client: u32) -> ClientDataRow {
+        let (asked, answered) = (self.instructions.spread(), self.responses.spread());
+        let mix: Vec<String> = self.languages.iter().map(|(language, count)| format!("{language}:{count}")).collect();
+        ClientDataRow {
+            client,
+            client_id: self.id.clone(),
+            samples: self.instructions.count(),
             instruction_mean: asked.mean,
             instruction_deviation: asked.deviation,
             response_mean: answered.mean,
             response_deviation: answered.deviation,
             languages: mix.join(" "),
-        })
+        }
+    }
+}
+
+/// What all rows come to.
+#[derive(Default)]
+struct Total {
+    samples: Tally,
+    instructions: Tally,
+    responses: Tally,
+    languages: BTreeMap<String, u64>,
+}
+
+impl Total {
+    fn of(clients: &[ClientFigures]) -> Self {
+        let mut total = Self::default();
+        for client in clients {
+            total.samples.add(client.instructions.count());
+            total.instructions.merge(client.instructions);
+            total.responses.merge(client.responses);
+            for (language, count) in &client.languages {
+                *total.languages.entry(language.clone()).or_default() += count;
+            }
+        }
+        total
     }
 
     fn print(&self, kind: impl std::fmt::Display, twin: Option<&str>, skipped: usize, unit: &str) {
-        let spread = |values: &[u64]| {
-            let spread = Spread::of(values);
+        let spread = |tally: &Tally| {
+            let spread = tally.spread();
             format!("{:.0} ± {:.0}, {} to {}", spread.mean, spread.deviation, spread.min, spread.max)
         };
         if let Some(twin) = twin {
             say!("note        a synthetic twin of {twin}: its text is generated");
         }
         say!("kind        {kind}");
-        say!("clients     {}", self.samples.len());
-        say!("samples     {}", self.samples.iter().sum::<u64>());
+        say!("clients     {}", self.samples.count());
+        say!("samples     {}", self.samples.sum());
         say!("a client    {} samples", spread(&self.samples));
         say!("instruction {} {unit}", spread(&self.instructions));
         say!("response    {} {unit}", spread(&self.responses));
@@ -112,14 +142,14 @@ impl Figures {
     }
 
     fn json(&self, twin: Option<&str>, skipped: usize, unit: &str) -> serde_json::Value {
-        let spread = |values: &[u64]| {
-            let spread = Spread::of(values);
+        let spread = |tally: &Tally| {
+            let spread = tally.spread();
             json!({ "mean": spread.mean, "deviation": spread.deviation, "min": spread.min, "max": spread.max })
         };
         json!({
             "synthetic_twin_of": twin,
-            "clients": self.samples.len(),
-            "samples": self.samples.iter().sum::<u64>(),
+            "clients": self.samples.count(),
+            "samples": self.samples.sum(),
             "samples_per_client": spread(&self.samples),
             "length_unit": unit,
             "instruction": spread(&self.instructions),

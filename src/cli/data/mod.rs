@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::progress::Progress;
-use crate::dataset::{BadRows, Columns, Federation};
+use crate::dataset::{BadRows, Columns, Federation, Row, Walk};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 
@@ -57,10 +57,22 @@ struct Reading {
 
 impl Reading {
     fn federation(&self) -> Result<Federation, RunError> {
-        let columns = self.columns.clone().unwrap_or_default();
-        let bad_rows = if self.skip_bad_rows { BadRows::Skip } else { BadRows::Refuse };
-        let read = || Federation::read_columns(&self.path, &columns, bad_rows);
+        let read = || Federation::read_columns(&self.path, &self.columns(), self.bad_rows());
         Ok(Progress::during("reading rows", read)?)
+    }
+
+    /// Hands every row to `each`, and keeps none.
+    fn walk(&self, each: &mut dyn FnMut(&str, usize, Row)) -> Result<Walk, RunError> {
+        let walk = || Walk::columns(&self.path, &self.columns(), self.bad_rows(), each);
+        Ok(Progress::during("reading rows", walk)?)
+    }
+
+    fn columns(&self) -> Columns {
+        self.columns.clone().unwrap_or_default()
+    }
+
+    fn bad_rows(&self) -> BadRows {
+        if self.skip_bad_rows { BadRows::Skip } else { BadRows::Refuse }
     }
 }
 

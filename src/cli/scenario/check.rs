@@ -10,7 +10,7 @@ use crate::cli::output::{note, say};
 use crate::cli::progress::Progress;
 use crate::cli::{STOP, units};
 use crate::model::Device;
-use crate::run::{Forecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
+use crate::run::{ExamForecast, Forecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
 use crate::scenario::Loaded;
 
 #[derive(Args)]
@@ -87,21 +87,22 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
     if summary.stand_in_loss.is_some() {
         lines.push(("note", "selection reads losses, which a schedule alone has not: a run differs".into()));
     }
-    if !scenario.evaluation.benchmarks.is_empty() {
-        lines.push((
-            "note",
-            "benchmarks are not in the estimates; `fedreplay eval --dry-run` counts their questions".into(),
-        ));
-    }
     let Some(forecast) = forecast else {
+        let names: Vec<&str> = scenario.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
+        if !names.is_empty() {
+            lines.push(("benchmarks", format!("{}: not estimated, for the base was not loaded", names.join(", "))));
+        }
         lines.push(("wall clock", "not estimated: no step was tried".into()));
         return lines;
     };
+    lines.extend(benchmarks(forecast));
     let left = forecast.free_bytes.map(|free| format!(" of {} that are left", units::bytes(free))).unwrap_or_default();
     let memory = units::bytes(forecast.memory_bytes);
     lines.push(("memory", format!("{memory}{left} (base, {} workers with their longest rows)", forecast.workers)));
     let (training, evaluation) = (forecast.training_seconds, forecast.evaluation_seconds);
-    lines.push(("wall clock", format!("about {} on {} workers", seconds(forecast.wall_seconds()), forecast.workers)));
+    let unwritten = if forecast.written_tokens_max() > 0 { ", without what benchmarks have written" } else { "" };
+    let wall = seconds(forecast.wall_seconds());
+    lines.push(("wall clock", format!("about {wall} on {} workers{unwritten}", forecast.workers)));
     let alone = if scenario.evaluation.local_baseline { ", clients alone included" } else { "" };
     lines.push((
         "",
@@ -113,6 +114,28 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
             forecast.step_seconds
         ),
     ));
+    lines
+}
+
+/// What the scheduled benchmarks ask for.
+fn benchmarks(forecast: &Forecast) -> Vec<(&'static str, String)> {
+    let line = |exam: &ExamForecast| {
+        let ExamForecast { name, times, questions, read_tokens, written_tokens_max } = exam;
+        let asked = format!(
+            "{name} {times} times: {questions} questions, {read_tokens} tokens to read, at most {written_tokens_max} to write"
+        );
+        ("benchmarks", asked)
+    };
+    let mut lines: Vec<_> = forecast.benchmarks.iter().map(line).collect();
+    if !lines.is_empty() {
+        let reading = seconds(forecast.benchmark_reading_seconds);
+        let writing = match forecast.written_tokens_max() {
+            0 => "nothing is written".to_owned(),
+            tokens => format!("how long writing at most {tokens} tokens takes is not known before a model answers"),
+        };
+        let flops = forecast.benchmark_flops_max;
+        lines.push(("", format!("at most {flops:.3e} FLOP in all; {reading} of reading on one thread; {writing}")));
+    }
     lines
 }
 

@@ -10,8 +10,8 @@ function extent(values, room = MARGIN) {
     if (value > greatest) greatest = value;
   }
   if (least > greatest) return [0, 1];
-  const span = greatest - least || Math.abs(greatest) * 0.1 || 1;
-  return [least - span * room, greatest + span * room];
+  const around = least < greatest ? (greatest - least) * room : Math.abs(greatest) * 0.1 || 1;
+  return [least - around, greatest + around];
 }
 
 // An axis in the unit of its column.
@@ -22,6 +22,7 @@ function axis(column, tone, grid, more = {}) {
     label: column.title + unitOf(column.unit), labelSize: 18, labelGap: 2,
     values: (_, splits) => splits.map(value => format(value, column.unit)),
     ...(column.unit === 's' ? { incrs: CLOCK_STEPS } : {}),
+    ...(WHOLE.has(column.unit) ? { incrs: WHOLE_STEPS } : {}),
     ...more,
   };
 }

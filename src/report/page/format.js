@@ -43,7 +43,7 @@ function format(value, unit) {
 }
 
 // Units that values or titles say themselves.
-const SILENT = new Set(['1', 's', 'B', 'J', 'share', 'index', 'name', 'rounds', 'tasks', 'clients', 'rows', 'updates']);
+const SILENT = new Set(['1', 's', 'B', 'J', 'share', 'index', 'name', 'rounds', 'tasks', 'clients', 'rows', 'updates', 'tokens']);
 
 // The unit in brackets, where the values do not say it themselves.
 function unitOf(unit) {
@@ -53,3 +53,7 @@ function unitOf(unit) {
 // Steps of an axis in seconds that read as times.
 const CLOCK_STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
   3600, 7200, 10800, 21600, 43200, 86400, 172800, 432000, 864000, 1728000, 4320000, 8640000, 31536000];
+
+// Units of what comes in whole numbers, and the steps of an axis in them.
+const WHOLE = new Set(['rounds', 'tasks', 'clients', 'rows', 'updates', 'versions', 'index']);
+const WHOLE_STEPS = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map(digit => digit * 10 ** power)).flat();

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::field::default_of;
-use super::{Schemas, fields, nearest, variants};
+use super::{Schemas, fields, variants};
+use crate::scenario::nearest::nearest;
 
 /// A field where it stands.
 #[derive(Clone)]

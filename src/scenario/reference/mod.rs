@@ -130,12 +130,6 @@ fn is_required(schema: &Value, field: &str) -> bool {
     alternatives(schema, "required").iter().any(|name| name == field)
 }
 
-/// The known name nearest to a misspelt one, if it is near.
-fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |name: &str| strsim::damerau_levenshtein(found, name);
-    known.min_by_key(|name| distance(name)).filter(|name| distance(name) <= 1 + found.chars().count() / 3)
-}
-
 /// Types in the order in which the fields first name them.
 fn types_in_order(schemas: &Schemas) -> Vec<String> {
     let (mut order, mut seen) = (Vec::new(), BTreeMap::new());

@@ -1,0 +1,143 @@
+//! A value as RON writes it, in the form in which single fields of a scenario are changed: JSON, in which a variant's name
+//! stands before its content.
+
+use std::fmt;
+
+use ron::value::RawValue;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value, json};
+
+use super::load::options;
+
+/// The value of a text such as `Scaffold(server_lr: 0.5)` or `[(name: "mmlu", limit: 3)]`; none if it is no RON. A
+/// variant without content is its name, with parentheses or without.
+pub(super) fn value_in(text: &str) -> Option<Value> {
+    let text = text.trim();
+    let (name, content) = text.split_at(text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len()));
+    let is_name = name.starts_with(|c: char| c.is_alphabetic()) && !matches!(name, "true" | "false" | "inf" | "NaN");
+    if !is_name {
+        return options().from_str::<Plain>(text).ok()?.whole();
+    }
+    let content = content.trim();
+    match (name, content.trim_start_matches('(').trim_start()) {
+        ("None", "") => Some(Value::Null),
+        (_, "" | ")") => Some(Value::String(name.to_owned())),
+        _ if !content.starts_with('(') => None,
+        ("Some", _) => options().from_str::<Plain>(content).ok()?.only(),
+        _ => match options().from_str::<Plain>(content).ok()? {
+            sequence @ Plain::Sequence(_) => Some(json!({ name: sequence.only()? })),
+            fields => Some(json!({ name: fields.whole()? })),
+        },
+    }
+}
+
+/// A value whose parts are still RON, since they may be variants.
+enum Plain {
+    Scalar(Value),
+    Sequence(Vec<Box<RawValue>>),
+    Fields(Vec<(String, Box<RawValue>)>),
+}
+
+impl Plain {
+    fn whole(self) -> Option<Value> {
+        let value = |raw: &RawValue| value_in(raw.get_ron());
+        match self {
+            Self::Scalar(value) => Some(value),
+            Self::Sequence(items) => items.iter().map(|item| value(item)).collect(),
+            Self::Fields(fields) => fields
+                .iter()
+                .map(|(name, raw)| Some((name.clone(), value(raw)?)))
+                .collect::<Option<Map<_, _>>>()
+                .map(Value::Object),
+        }
+    }
+
+    /// What stands alone in parentheses.
+    fn only(self) -> Option<Value> {
+        match self {
+            Self::Sequence(items) if items.len() == 1 => value_in(items[0].get_ron()),
+            other => other.whole(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlainVisitor)
+    }
+}
+
+struct PlainVisitor;
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Plain;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
+        Ok(Plain::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Plain, E> {
+        Ok(Plain::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Plain, E> {
+        Ok(Plain::Scalar(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Plain, E> {
+        Ok(Plain::Scalar(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Plain, E> {
+        Ok(Plain::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Plain, A::Error> {
+        let mut found = Vec::new();
+        while let Some(item) = items.next_element()? {
+            found.push(item);
+        }
+        Ok(Plain::Sequence(found))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Plain, A::Error> {
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            found.push(entry);
+        }
+        Ok(Plain::Fields(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ron_becomes_json_with_the_names_of_variants() {
+        for (text, expected) in [
+            ("Scaffold()", json!("Scaffold")),
+            ("Scaffold", json!("Scaffold")),
+            ("None", json!(null)),
+            ("Some(3)", json!(3)),
+            ("FedProx(mu: 0.1, weights: Uniform)", json!({"FedProx": {"mu": 0.1, "weights": "Uniform"}})),
+            ("Dpo(beta: 1)", json!({"Dpo": {"beta": 1}})),
+            ("Weighted(2.5)", json!({"Weighted": 2.5})),
+            (
+                "[(name: \"mmlu\", limit: Some(3)), (name: \"x)\")]",
+                json!([{"name": "mmlu", "limit": 3}, {"name": "x)"}]),
+            ),
+            ("{\"a\": Slow(by: -2), \"b\": true}", json!({"a": {"Slow": {"by": -2}}, "b": true})),
+            ("(rank: 4, alpha: 8)", json!({"rank": 4, "alpha": 8})),
+        ] {
+            assert_eq!(value_in(text), Some(expected), "{text}");
+        }
+        for no_ron in ["10 Mbit/s", "Scaffold(", "Scaffold)x", "(", "../data.json", "FedProx(mu: )", "[1, 2"] {
+            assert_eq!(value_in(no_ron), None, "{no_ron}");
+        }
+    }
+}
