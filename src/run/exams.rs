@@ -54,7 +54,7 @@ pub struct PlannedExam {
 #[derive(Clone, Debug, Serialize)]
 pub struct ExamForecast {
     pub name: &'static str,
-    /// How often it is taken.
+    /// How often it is taken, each model by itself.
     pub times: u64,
     /// [questions, tokens] Of one time: asked, read, and at most written.
     pub questions: u64,
@@ -63,11 +63,11 @@ pub struct ExamForecast {
 }
 
 impl ScheduledExam {
-    /// What it will ask of models on this base in a run of so many rounds.
+    /// What it will ask in a run of so many rounds, after each of so many models on this base.
     ///
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
-    pub fn forecast(&self, trainer: &Trainer, rounds: u32) -> Result<ExamForecast, EvaluationError> {
+    pub fn forecast(&self, trainer: &Trainer, rounds: u32, models: u64) -> Result<ExamForecast, EvaluationError> {
         let Asking { tokeniser, end_tokens, prompts, seed, sampling } = &*self.asking;
         let (rules, store, stop) = (Rules::default(), Store::none(), AtomicBool::new(false));
         let (store, stop, rules) = (&store, &stop, &rules);
@@ -80,7 +80,7 @@ impl ScheduledExam {
         let times = (1..=rounds).filter(|&round| self.is_due(Some(round), round == rounds)).count() as u64;
         Ok(ExamForecast {
             name: self.name,
-            times,
+            times: times * models,
             questions,
             read_tokens: prompt_tokens,
             written_tokens_max: answer_tokens_max,

@@ -15,7 +15,7 @@ use super::task::Tasks;
 use crate::adapter::Adapter;
 use crate::lineage::{OrderError, Rows};
 use crate::model::Device;
-use crate::scenario::{Loaded, Scenario};
+use crate::scenario::{Algorithm, Loaded, Scenario};
 use crate::store::Store;
 use crate::training::{Job, Numerics, Objective, Terms, Trainer, free_bytes};
 
@@ -78,7 +78,9 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         false => 0.0,
     };
     let trained_flops = counted_flops + alone_flops * f64::from(scenario.rounds);
-    let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(inputs.trainer(), scenario.rounds));
+    // Where nothing is aggregated, every client's own model takes them.
+    let models = if scenario.algorithm == Algorithm::Local { inputs.clients.len() as u64 } else { 1 };
+    let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(inputs.trainer(), scenario.rounds, models));
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
     let read_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.read_tokens).sum();
     let written_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.written_tokens_max).sum();
