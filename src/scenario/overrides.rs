@@ -37,11 +37,14 @@ pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, Sce
 
 /// Fields that are not written out where they have their defaults, and can be set all the same: where they are, their names
 /// and defaults.
-const UNWRITTEN: [(&str, &str, fn() -> Value); 3] = [
+const UNWRITTEN: [(&str, &str, Default); 3] = [
     ("", "privacy", || Value::Null),
     ("/evaluation", "benchmarks", || Value::Array(vec![])),
     ("/evaluation", "questions", || Value::Null),
 ];
+
+/// Makes what stands in a field that is not written out.
+type Default = fn() -> Value;
 
 /// JSON; RON that is more than a word, which a text may be; or else a text.
 fn read(text: &str) -> Value {
