@@ -1,6 +1,8 @@
-//! Progress of questions on stderr, with questions a second and what is left: a bar on a terminal, plain lines elsewhere.
+//! Progress of questions and of judgements on stderr, with how many there are a second and what is left: a bar on a
+//! terminal, plain lines elsewhere.
 
-use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,10 +17,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// Watches answers for the person at the terminal.
 pub struct Asking {
     bar: ProgressBar,
-    found: Cell<u64>,
+    found: AtomicU64,
     began: Instant,
     /// When the last plain line was written; none where nothing is said.
-    said: Cell<Option<Instant>>,
+    said: Mutex<Option<Instant>>,
 }
 
 impl Asking {
@@ -30,12 +32,12 @@ impl Asking {
         bar.set_style(style.expect("the template is well-formed"));
         bar.enable_steady_tick(TICK);
         let now = Instant::now();
-        Self { bar, found: Cell::new(0), began: now, said: Cell::new(Some(now)) }
+        Self { bar, found: AtomicU64::new(0), began: now, said: Mutex::new(Some(now)) }
     }
 
     /// A watcher that says nothing.
     pub fn silent() -> Self {
-        Self { bar: ProgressBar::hidden(), found: Cell::new(0), began: Instant::now(), said: Cell::new(None) }
+        Self { bar: ProgressBar::hidden(), found: AtomicU64::new(0), began: Instant::now(), said: Mutex::new(None) }
     }
 
     /// Takes the bar away.
@@ -45,11 +47,12 @@ impl Asking {
 
     /// Where there is no bar, says now and then how far it is and how fast it goes.
     fn plain(&self) {
-        let is_due = self.said.get().is_some_and(|said| said.elapsed() >= PLAIN);
+        let mut said = self.said.lock().expect("nobody panics while counting");
+        let is_due = said.is_some_and(|said| said.elapsed() >= PLAIN);
         if !(is_due && self.bar.is_hidden()) {
             return;
         }
-        self.said.set(Some(Instant::now()));
+        *said = Some(Instant::now());
         let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
         let a_second = done as f64 / self.began.elapsed().as_secs_f64();
         let left = all.saturating_sub(done) as f64 / a_second;
@@ -69,8 +72,8 @@ impl Witness for Asking {
             return self.plain();
         }
         // What was found says nothing of the speed.
-        self.found.set(self.found.get() + 1);
+        let found = self.found.fetch_add(1, Ordering::Relaxed) + 1;
         self.bar.set_length(self.bar.length().unwrap_or(0).saturating_sub(1));
-        self.bar.set_message(format!("{} from the store, ", self.found.get()));
+        self.bar.set_message(format!("{found} from the store, "));
     }
 }

@@ -1,6 +1,6 @@
 //! `fedreplay eval`: examines the models of a run, or of a folder, by losses and benchmarks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,39 +8,43 @@ use serde_json::json;
 
 use super::asking::Asking;
 use super::judging::Judging;
-use super::output::say;
+use super::output::{self, say};
+use super::papers::Papers;
 use super::playing::Playing;
 use super::units;
-use crate::evaluation::benchmark::Benchmark;
-use crate::evaluation::{Terms, named, open};
+use crate::evaluation::benchmark::Table;
+use crate::evaluation::judge::{Estimate, Tally};
 use crate::ledger::{EvaluationRow, Manifest};
 use crate::model::{Arithmetic, Precision};
-use crate::run::{Examination, Examined, Findings, LOSSES, Opened, Rules, RunError};
+use crate::run::{Examination, Examined, Findings, LOSSES, Rules, RunError};
 use crate::training::Numerics;
 
 #[derive(Args)]
 pub struct Arguments {
     /// Folder of a run, or of a model as Hugging Face lays it out.
-    subject: PathBuf,
+    pub subject: PathBuf,
     /// Benchmarks, separated by commas; `losses` are those on a run's rows, `all` is everything that there are files for.
     #[arg(long, value_name = "NAME,...", default_value = LOSSES, value_delimiter = ',')]
-    bench: Vec<String>,
+    pub bench: Vec<String>,
     /// Folder of the benchmarks' files, each in a folder of its name.
     #[arg(long, value_name = "FOLDER")]
-    data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// Questions of each benchmark, spread evenly over it [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    pub limit: Option<u32>,
     /// Solved examples before each question of MMLU.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=5))]
-    shots: u32,
+    pub shots: u32,
     /// Programs drawn for each problem of HumanEval, for pass@1, pass@10 and pass@100; a single one is not drawn but the
     /// likeliest.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    samples: u32,
+    pub samples: u32,
+    /// Tokens of an answer at most, where that is less than the benchmark's [default: the benchmark's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    answer_tokens_max: Option<u32>,
     /// Run the programs that the model writes for HumanEval, in a sandbox; a host that cannot confine them is refused.
     #[arg(long)]
-    allow_code_execution: bool,
+    pub allow_code_execution: bool,
     /// Round of the run whose adapters are examined [default: the last that was saved].
     #[arg(long, value_name = "N")]
     round: Option<u32>,
@@ -50,7 +54,8 @@ pub struct Arguments {
     /// Number format of a model's folder: f32, bf16, int8 or nf4; a run has its own.
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = precision)]
     precision: Precision,
-    /// Folder to write the tables `evaluations` and `generations` to [default: none, only the figures are printed].
+    /// Folder to write the tables `evaluations` and `generations` to, and the paper's as text and CSV [default: none, only the
+    /// figures are printed].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// How a question is put to a model's folder: a template's name, or `chat` for the folder's own; a run has its own.
@@ -81,115 +86,66 @@ fn precision(text: &str) -> Result<Precision, String> {
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let is_run = Manifest::path(&arguments.subject).exists();
     // Bad names and files are found before a model is loaded.
-    let asked = Asked::new(arguments, is_run)?;
+    let papers = Papers::new(arguments, is_run)?;
     let settings = arguments.playing.settings(arguments.out.clone().unwrap_or_default())?;
+    let [device] = settings.devices[..] else {
+        return Err(RunError::Usage("failed to examine on several devices: --device names one here".to_owned()));
+    };
     let numerics = Numerics { threads: settings.workers, ..settings.numerics.clone() };
     let examined = match is_run {
-        true => Examined::run(&arguments.subject, arguments.round, settings.device, &numerics)?,
+        true => Examined::run(&arguments.subject, arguments.round, device, &numerics)?,
         false => {
             let adapter = arguments.adapter.as_deref();
             let (template, precision) = (&arguments.template, arguments.precision);
-            Examined::folder(&arguments.subject, adapter, template, precision, settings.device, &numerics)?
+            Examined::folder(&arguments.subject, adapter, template, precision, device, &numerics)?
         }
     };
     let rules = Rules {
         judge: arguments.judging.judge(&settings.store)?,
         wording: arguments.judging.wording()?,
         is_as_published: arguments.as_published,
+        answer_tokens_max: arguments.answer_tokens_max,
     };
     let examination = Examination { examined: &examined, settings: &settings, rules: &rules };
     match arguments.dry_run {
-        true => dry_run(arguments, &examination, &asked),
-        false => examine(arguments, &examination, &asked),
+        true => dry_run(arguments, &examination, &papers),
+        false => examine(arguments, &examination, &papers),
     }
 }
 
-/// What is to be done.
-struct Asked {
-    losses: bool,
-    papers: Vec<Opened>,
-}
-
-impl Asked {
-    fn new(arguments: &Arguments, is_run: bool) -> Result<Self, RunError> {
-        let all = arguments.bench.iter().any(|name| name == "all");
-        let losses = arguments.bench.iter().any(|name| name == LOSSES);
-        if losses && !is_run {
-            let subject = arguments.subject.display();
-            return Err(RunError::Usage(format!(
-                "failed to take losses of {subject}: it is no run, so there are no rows; name benchmarks with --bench"
-            )));
-        }
-        let mut wanted = Vec::new();
-        for name in arguments.bench.iter().filter(|name| *name != "all" && *name != LOSSES) {
-            wanted.push(named(name).map_err(RunError::Usage)?);
-        }
-        let terms = terms(arguments, all || !wanted.is_empty())?;
-        let mut papers = Vec::new();
-        for benchmark in Benchmark::ALL {
-            if !(all || wanted.contains(&benchmark)) {
-                continue;
-            }
-            match open(benchmark, &terms)? {
-                Some(paper) => papers.push(Opened { name: benchmark.name(), paper }),
-                None if !wanted.contains(&benchmark) => {
-                    tracing::warn!(
-                        "{benchmark} is left out: it runs code that the model writes; --allow-code-execution"
-                    );
-                }
-                None => {
-                    return Err(RunError::Usage(format!(
-                        "failed to take {benchmark}: it runs code that the model writes, which needs \
-                         --allow-code-execution"
-                    )));
-                }
-            }
-        }
-        Ok(Self { losses: losses || (all && is_run), papers })
-    }
-}
-
-fn terms(arguments: &Arguments, has_benchmarks: bool) -> Result<Terms<'_>, RunError> {
-    let data = match &arguments.data {
-        Some(data) => data.as_path(),
-        None if !has_benchmarks => Path::new("."),
-        None => return Err(RunError::Usage("failed to find questions: --data names the folder of their files".into())),
+fn dry_run(arguments: &Arguments, examination: &Examination, papers: &Papers) -> Result<ExitCode, RunError> {
+    let models = match examination.examined.models.len() {
+        1 => "1 model".to_owned(),
+        count => format!("{count} models"),
     };
-    let limit = arguments.limit.map(|limit| limit as usize);
-    let (shots, samples) = (arguments.shots as usize, arguments.samples as usize);
-    Ok(Terms { data, limit, shots, samples, runs_code: arguments.allow_code_execution })
-}
-
-fn dry_run(arguments: &Arguments, examination: &Examination, asked: &Asked) -> Result<ExitCode, RunError> {
-    let models = examination.examined.models.len();
-    if asked.losses {
-        say!("{LOSSES:<20}{models} models on the run's rows");
+    if papers.losses {
+        say!("{LOSSES:<20}{models} on the run's rows");
     }
-    let costs = examination.costs(&asked.papers, &Asking::silent())?;
-    for (opened, cost) in asked.papers.iter().zip(costs) {
+    let costs = examination.costs(&papers.opened, &Asking::silent())?;
+    for (opened, cost) in papers.opened.iter().zip(costs) {
         say!(
-            "{:<20}{models} models: {} questions, {} tokens to read, at most {} to write, each",
+            "{:<20}{models}: {} questions, {} tokens to read, at most {} to write",
             opened.name,
             cost.questions,
             cost.prompt_tokens,
             cost.answer_tokens_max
         );
-        if cost.judge.requests > 0 {
-            let price =
-                arguments.judging.price(&cost.judge).map_or(String::new(), |price| format!(", {price:.2} at most"));
+        let Estimate { stored, to_ask } = cost.judge;
+        if stored + to_ask.requests > 0 {
+            let price = arguments.judging.price(&to_ask).map_or(String::new(), |price| format!(", {price:.2} at most"));
             say!(
-                "{:<20}{} judgements of each: about {} tokens to read and the answers, at most {} to write{price}",
+                "{:<20}{stored} judgements are stored, {} to ask for: at most {} tokens to read, {} to write{price}",
                 "",
-                cost.judge.requests,
-                cost.judge.prompt_tokens,
-                cost.judge.completion_tokens
+                to_ask.requests,
+                to_ask.prompt_tokens,
+                to_ask.completion_tokens
             );
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn examine(arguments: &Arguments, examination: &Examination, asked: &Asked) -> Result<ExitCode, RunError> {
+fn examine(arguments: &Arguments, examination: &Examination, papers: &Papers) -> Result<ExitCode, RunError> {
     let mut findings = Findings::default();
     let mut take = |found: &Findings| -> Result<(), RunError> {
         findings.extend(found);
@@ -200,18 +156,18 @@ fn examine(arguments: &Arguments, examination: &Examination, asked: &Asked) -> R
             None => Ok(()),
         }
     };
-    if let (true, Some(rows)) = (asked.losses, &examination.examined.rows) {
+    if let (true, Some(rows)) = (papers.losses, &examination.examined.rows) {
         take(&examination.losses(rows)?)?;
     }
-    if !asked.papers.is_empty() {
+    if !papers.opened.is_empty() {
         let asking = Asking::new();
-        examination.benchmarks(&asked.papers, &asking, &mut take)?;
+        examination.benchmarks(&papers.opened, &asking, &mut take)?;
         asking.end();
     }
-    finish(arguments, &findings)
+    finish(arguments, &findings, examination.rules.judge.as_ref().map(|judge| judge.tally()))
 }
 
-/// Parts of a benchmark are in the tables; what is printed is the whole, and MMLU's categories.
+/// What is printed as it comes is the whole of a benchmark; its parts are in the tables.
 fn is_headline(row: &EvaluationRow) -> bool {
     row.benchmark == LOSSES || row.split == "all"
 }
@@ -235,7 +191,20 @@ fn print(row: &EvaluationRow) {
     }
 }
 
-fn finish(arguments: &Arguments, findings: &Findings) -> Result<ExitCode, RunError> {
+fn finish(arguments: &Arguments, findings: &Findings, judged: Option<Tally>) -> Result<ExitCode, RunError> {
+    if !findings.table.is_empty() {
+        output::text(format_args!("\n{}\n", findings.table.to_text()));
+    }
+    if let Some(Tally { asked, stored, failed }) = judged {
+        let price = arguments.judging.price(&asked).map_or(String::new(), |price| format!(", {price:.2}"));
+        say!(
+            "{:<14}{} judgements asked for ({} tokens read, {} written{price}), {stored} from the store, {failed} not to be had",
+            "judge",
+            asked.requests,
+            asked.prompt_tokens,
+            asked.completion_tokens
+        );
+    }
     if let Some(out) = &arguments.out {
         say!("{:<14}{}", "tables", out.display());
     }
@@ -248,7 +217,24 @@ fn finish(arguments: &Arguments, findings: &Findings) -> Result<ExitCode, RunErr
                 "rows": row.rows, "failed": row.failed, "score": row.score, "loss": row.loss })
             })
             .collect();
-        say!("{}", json!({ "examined": arguments.subject, "out": arguments.out, "figures": figures }));
+        let judge = judged.map(|Tally { asked, stored, failed }| {
+            json!({ "asked": asked.requests, "prompt_tokens": asked.prompt_tokens,
+                "completion_tokens": asked.completion_tokens, "cost": arguments.judging.price(&asked), "stored": stored,
+                "failed": failed })
+        });
+        let (examined, out, table) = (&arguments.subject, &arguments.out, cells(&findings.table));
+        say!("{}", json!({ "examined": examined, "out": out, "figures": figures, "table": table, "judge": judge }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The paper's table, a cell an entry.
+fn cells(table: &Table) -> Vec<serde_json::Value> {
+    let each = table.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row, cell)));
+    let entry = each.map(|(row, cell)| {
+        let published = row.published(&cell.column).map(|published| published.figure);
+        json!({ "model": row.name, "column": cell.column, "measured": cell.value, "published": published,
+            "remark": cell.remark })
+    });
+    entry.collect()
 }

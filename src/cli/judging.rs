@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::evaluation::EvaluationError;
 use crate::evaluation::benchmark::JudgeWording;
-use crate::evaluation::judge::{Judge, Prices, Secret, Settings, Usage};
+use crate::evaluation::judge::{Judge, Prices, Retries, Secret, Settings, TokenLimit, Usage};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::store::Store;
@@ -27,6 +27,16 @@ pub struct Judging {
     /// Temperature of the judge, instead of each benchmark's.
     #[arg(long, value_name = "T")]
     judge_temperature: Option<f64>,
+    /// Tokens of a judgement at most, instead of each benchmark's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    judge_tokens_max: Option<u32>,
+    /// Field of a request that limits a judgement; newer models of some vendors take `max_completion_tokens` alone.
+    #[arg(long, value_name = "FIELD", default_value = "max_tokens", value_parser = token_limit)]
+    judge_tokens_field: TokenLimit,
+    /// Requests made for one judgement at most, the first included.
+    #[arg(long, value_name = "N", default_value_t = Retries::default().attempts_max)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    judge_attempts: u32,
     /// Judgements asked for at once.
     #[arg(long, value_name = "N", default_value_t = 8)]
     judge_concurrency: usize,
@@ -39,7 +49,7 @@ pub struct Judging {
     /// What a million tokens cost, of the judge's prompts and of his answers, as `30,60`.
     #[arg(long, value_name = "PROMPT,ANSWER", value_parser = prices)]
     judge_prices: Option<Prices>,
-    /// Ask nothing more once so much is spent.
+    /// Ask nothing more once this command has spent so much.
     #[arg(long, value_name = "COST", requires = "judge_prices")]
     judge_cost_max: Option<f64>,
     /// Take judgements from the store alone.
@@ -57,6 +67,14 @@ fn prices(text: &str) -> Result<Prices, String> {
         .ok_or_else(|| "it must be two prices, such as 30,60".to_owned())
 }
 
+fn token_limit(text: &str) -> Result<TokenLimit, String> {
+    match text {
+        "max_tokens" => Ok(TokenLimit::MaxTokens),
+        "max_completion_tokens" => Ok(TokenLimit::MaxCompletionTokens),
+        _ => Err("it must be max_tokens or max_completion_tokens".to_owned()),
+    }
+}
+
 impl Judging {
     /// The judge, if one is named.
     ///
@@ -66,6 +84,9 @@ impl Judging {
         let (Some(url), Some(model)) = (&self.judge_url, &self.judge_model) else { return Ok(None) };
         let settings = Settings {
             temperature: self.judge_temperature,
+            token_limit: self.judge_tokens_field,
+            tokens_max: self.judge_tokens_max,
+            retries: Retries { attempts_max: self.judge_attempts, ..Retries::default() },
             concurrency: self.judge_concurrency,
             requests_per_minute: self.judge_per_minute,
             timeout: Duration::from_secs(self.judge_timeout),

@@ -19,6 +19,7 @@ mod import;
 mod judging;
 mod ls;
 mod output;
+mod papers;
 mod plan;
 mod playing;
 mod privacy;

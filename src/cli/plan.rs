@@ -12,6 +12,9 @@ use super::{STOP, units};
 use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
 use crate::scenario::Loaded;
 
+/// What a plan does at first.
+pub const PLAYING: &str = "playing the schedule";
+
 #[derive(Args)]
 pub struct Arguments {
     /// Scenario file (RON).
@@ -49,17 +52,22 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         DetailName::Tasks => PlanDetail::Tasks,
         DetailName::Events => PlanDetail::Events,
     };
-    let mut progress = Progress::new("playing the schedule");
+    let mut progress = Progress::new(PLAYING);
     let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
     drop(progress);
-    for (name, value) in lines(&summary) {
+    print(&summary, arguments.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says on stdout what a plan comes to.
+pub fn print(summary: &PlanSummary, as_json_too: bool) {
+    for (name, value) in lines(summary) {
         say!("{name:<14}{value}");
     }
-    if arguments.json {
+    if as_json_too {
         say!("{}", json!(summary));
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {

@@ -11,21 +11,22 @@ use crate::run::{RunError, Settings};
 use crate::store::Store;
 use crate::training::Numerics;
 
-/// Where results are kept and how they are computed. None of these changes a digest on one device.
+/// Where results are kept and how they are computed. None of these changes a digest on devices of one model.
 #[derive(Args)]
 pub struct Playing {
     /// Folder of stored results, shared by all runs, or `none` [default: the user's cache folder].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
-    /// Tasks trained at the same time [default: the number of cores].
+    /// Tasks trained at the same time [default: the number of cores, or of GPUs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
     /// Threads of each task; more than one pays where fewer tasks than cores are under way.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
-    /// Device to train on: cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
-    device: Device,
+    /// Devices to train on, separated by commas: cpu, cuda or cuda:N. Each holds the base model once; workers are dealt
+    /// over them.
+    #[arg(long = "device", value_name = "DEVICE,...", default_value = "cpu", value_parser = device, value_delimiter = ',')]
+    devices: Vec<Device>,
     /// End stdout with one line of JSON.
     #[arg(long)]
     pub json: bool,
@@ -39,16 +40,21 @@ impl Playing {
 
     /// The settings of a run into `out` that reads and keeps no results.
     pub fn settings_without_store(&self, out: PathBuf) -> Settings<'static> {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = self.workers.map_or_else(cores, |workers| workers as usize);
+        let workers = self.workers.map_or_else(|| default_workers(&self.devices), |workers| workers as usize);
         let numerics = Numerics { threads: self.threads as usize, ..Numerics::default() };
-        Settings { out, store: Store::none(), workers, device: self.device, numerics, stop: &STOP }
+        Settings { out, store: Store::none(), workers, devices: self.devices.clone(), numerics, stop: &STOP }
     }
 
     /// A watcher on stderr.
     pub fn progress(&self) -> Progress {
         Progress::new("reading data, loading the base model, testing the machine")
     }
+}
+
+/// A GPU is filled by one task at a time, and its memory is that of one.
+fn default_workers(devices: &[Device]) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if devices.contains(&Device::Cpu) { cores().max(devices.len()) } else { devices.len() }
 }
 
 /// The store in a folder; `none` is none, and where no folder is named it is in the user's cache.

@@ -1,4 +1,4 @@
-//! `fedreplay resume`: continues a run.
+//! `fedreplay resume`: continues a run; a plan is played again.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::playing::Playing;
-use super::{report, summary};
-use crate::run::{RunError, resume};
+use super::progress::Progress;
+use super::{STOP, plan, report, summary};
+use crate::ledger::{Manifest, RunKind};
+use crate::run::{RunError, resume, resume_plan};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -21,6 +23,13 @@ pub struct Arguments {
 }
 
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    if Manifest::read(&arguments.run)?.kind == RunKind::Plan {
+        let mut progress = Progress::new(plan::PLAYING);
+        let summary = resume_plan(&arguments.run, &arguments.sets, &STOP, &mut progress)?;
+        drop(progress);
+        plan::print(&summary, arguments.playing.json);
+        return Ok(ExitCode::SUCCESS);
+    }
     let settings = arguments.playing.settings(arguments.run.clone())?;
     let mut progress = arguments.playing.progress();
     let summary = resume(&settings, &arguments.sets, &mut progress)?;

@@ -1,5 +1,6 @@
 //! Preference rows into pairs of samples that share their prompt.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::error::{DatasetError, RowFault};
@@ -67,8 +68,9 @@ pub fn tokenise_preferences(
     form: PairForm,
 ) -> Result<TokenisedPreferences, DatasetError> {
     let mut tokenised = TokenisedPreferences::default();
-    for (row, content) in client.rows.iter().enumerate() {
-        match tokenise_pair(content, tokeniser, rules, form) {
+    let pairs: Vec<_> = client.rows.par_iter().map(|row| tokenise_pair(row, tokeniser, rules, form)).collect();
+    for (row, pair) in pairs.into_iter().enumerate() {
+        match pair {
             Ok((pair, was_truncated)) => {
                 tokenised.pairs.push(pair);
                 tokenised.rows.push(row);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::conversation::conversation;
@@ -18,7 +19,7 @@ pub struct Row {
 }
 
 /// The three forms of FedLLM-Bench's rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Content {
     /// Keys `instruction` and `response`.
     SingleTurn {
@@ -46,7 +47,7 @@ pub enum Content {
 }
 
 /// A question and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exchange {
     /// The `human` message.
     pub user: String,

@@ -8,6 +8,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::chat_template::{ChatTemplate, ChatTemplateError, Message, Role};
 use super::error::{DatasetError, RowFault};
 use super::federation::{ClientData, SkippedRow};
@@ -69,8 +71,9 @@ pub struct Tokenised {
 /// a preference row.
 pub fn tokenise(client: &ClientData, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Tokenised, DatasetError> {
     let mut tokenised = Tokenised::default();
-    for (row, content) in client.rows.iter().enumerate() {
-        match tokenise_row(content, tokeniser, rules) {
+    let shaped: Vec<_> = client.rows.par_iter().map(|row| tokenise_row(row, tokeniser, rules)).collect();
+    for (row, shaped) in shaped.into_iter().enumerate() {
+        match shaped {
             Ok(Shaped { sample, was_truncated }) => {
                 tokenised.samples.push(sample);
                 tokenised.rows.push(row);

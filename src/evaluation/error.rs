@@ -1,5 +1,7 @@
 //! Why an evaluation did not end well.
 
+use std::io::ErrorKind;
+
 use super::benchmark::QuestionsError;
 use super::code::SandboxError;
 use super::generation::GenerationError;
@@ -30,6 +32,17 @@ pub enum EvaluationError {
 }
 
 impl EvaluationError {
+    /// Whether a benchmark has no file, and not a damaged one.
+    pub fn is_missing_file(&self) -> bool {
+        match self {
+            Self::Questions(QuestionsError::Io { source, .. }) | Self::Mmlu(QuestionFault::Io { source, .. }) => {
+                source.kind() == ErrorKind::NotFound
+            }
+            Self::Mmlu(QuestionFault::Empty { .. }) => true,
+            _ => false,
+        }
+    }
+
     /// 1 failed; 2 bad usage or data; 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {

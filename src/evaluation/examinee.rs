@@ -35,11 +35,11 @@ pub struct Identity {
     pub seed: u64,
 }
 
-/// Hears of every answer, computed or found.
-pub trait Witness {
-    /// So many more answers will be asked for.
+/// Hears of every answer and judgement, made now or found.
+pub trait Witness: Sync {
+    /// So many more will be asked for.
     fn expect(&self, answers: usize);
-    /// An answer is at hand; `is_new` says that it was computed now.
+    /// One is at hand; `is_new` says that it was made now.
     fn answered(&self, is_new: bool);
 }
 
@@ -89,6 +89,25 @@ impl Examinee<'_, '_> {
         if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// What is known of the answers without computing any.
+    pub fn known(&self, requests: &[Request]) -> Vec<Option<Answer>> {
+        self.found(&self.keys(requests))
+    }
+
+    fn keys(&self, requests: &[Request]) -> Vec<Key> {
+        let company = self.company(&requests);
+        requests.iter().map(|request| self.key(request, company)).collect()
+    }
+
+    fn found(&self, keys: &[Key]) -> Vec<Option<Answer>> {
+        let mut answers: Vec<Option<Answer>> = keys.iter().map(|&key| self.stored(key)).collect();
+        if self.is_grouped && answers.iter().any(Option::is_none) {
+            // A part of a batch is another batch.
+            answers.fill(None);
+        }
+        answers
+    }
+
     fn note(&self, is_new: bool) {
         self.witness.answered(is_new);
     }
@@ -99,13 +118,8 @@ impl Model for Examinee<'_, '_> {
 
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>, GenerationError> {
         self.witness.expect(requests.len());
-        let company = self.company(&requests);
-        let keys: Vec<Key> = requests.iter().map(|request| self.key(request, company)).collect();
-        let mut answers: Vec<Option<Answer>> = keys.iter().map(|&key| self.stored(key)).collect();
-        if self.is_grouped && answers.iter().any(Option::is_none) {
-            // A part of a batch is another batch.
-            answers.fill(None);
-        }
+        let keys = self.keys(requests);
+        let mut answers = self.found(&keys);
         answers.iter().flatten().for_each(|_| self.note(false));
         let missing: Vec<usize> = (0..requests.len()).filter(|&place| answers[place].is_none()).collect();
         let asked: Vec<_> = missing.iter().map(|&place| (self.adapter, &requests[place])).collect();

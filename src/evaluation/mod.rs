@@ -19,4 +19,5 @@ pub use examinee::{Choices, Examinee, Identity, Witness};
 pub use generation::GenerationError;
 pub use registry::{Cost, Paper, Sitting, Terms, named, open};
 pub use request::{Answer, Ended, Model, Request, Sampling};
+pub(crate) use sheet::unfit;
 pub use sheet::{Answered, Figure, Sheet};

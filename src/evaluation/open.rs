@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use super::benchmark::advbench::{Rates, is_harmless_anchored, is_harmless_published};
-use super::benchmark::{JudgedScores, OpenEnded, Prompting, Question, Questions, Rating, Tally, rating_in};
-use super::judge::{Inquiry, Usage, Verdict};
+use super::benchmark::{
+    Cell, JudgedScores, OpenEnded, Prompting, Question, Questions, Rating, Tally, Unparsable, rating_in,
+};
+use super::judge::{Estimate, Inquiry, Judge, Verdict};
 use super::registry::{Cost, Paper, Sitting, Terms};
-use super::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Sheet};
+use super::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Sheet, unfit};
 use crate::store::{Digest, key_of};
 
 /// A benchmark whose answers are free text.
@@ -30,7 +32,7 @@ impl Open {
         let mut answered = Vec::new();
         for turn in 0..self.questions.benchmark.turns() {
             let prompting = self.prompting(sitting);
-            let requests = self.questions.requests(turn, &texts, &prompting, sitting.decoding)?;
+            let requests = sitting.capped(self.questions.requests(turn, &texts, &prompting, sitting.decoding)?);
             let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
             for (place, (request, answer)) in requests.into_iter().zip(&answers).enumerate() {
                 let question = &self.questions.questions[place];
@@ -62,11 +64,19 @@ impl Open {
         sitting: &Sitting,
         texts: &[Vec<String>],
         answered: &mut [Answered],
-    ) -> Result<Vec<Figure>, EvaluationError> {
+    ) -> Result<(Vec<Figure>, Vec<Cell>), EvaluationError> {
         let exams = self.questions.exams(texts, sitting.wording);
-        let Some(judge) = sitting.judge else { return Ok(vec![unjudged(exams.len())]) };
+        let unparsable = sitting.unparsable(self.questions.benchmark);
+        let Some(judge) = sitting.judge else {
+            let nobody = vec![Verdict::Failed("nobody judges".into()); exams.len()];
+            let scores = JudgedScores::of(&self.questions, &exams, &nobody, sitting.range);
+            return Ok((vec![unjudged(exams.len())], scores.cells(unparsable)));
+        };
         let inquiries: Vec<Inquiry> = exams.iter().map(|exam| exam.inquiry.clone()).collect();
-        let verdicts = judge.ask_all(&inquiries, sitting.stop, &|_, _| {}).map_err(GenerationError::from)?;
+        let witness = sitting.examinee.witness;
+        witness.expect(inquiries.len());
+        let each = |_, verdict: &Verdict| witness.answered(!matches!(verdict, Verdict::Stored(_)));
+        let verdicts = judge.ask_all(&inquiries, sitting.stop, &each).map_err(GenerationError::from)?;
         if sitting.stop.load(Ordering::Relaxed) {
             return Err(GenerationError::Interrupted.into());
         }
@@ -80,29 +90,54 @@ impl Open {
             entry.score =
                 rating.and_then(|rating| if let Rating::Rated(rating) = rating { Some(rating) } else { None });
         }
-        Ok(self.figures(sitting, &JudgedScores::of(&self.questions, &exams, &verdicts, sitting.range)))
+        let scores = JudgedScores::of(&self.questions, &exams, &verdicts, sitting.range);
+        Ok((figures(&scores, unparsable), scores.cells(unparsable)))
     }
 
-    fn figures(&self, sitting: &Sitting, scores: &JudgedScores) -> Vec<Figure> {
-        let unparsable = sitting.unparsable(self.questions.benchmark);
-        let figure = |part: String, tally: &Tally, score: Option<f64>| Figure {
-            part,
-            asked: (tally.rated + tally.unparsable + tally.failed) as u64,
-            failed: (tally.unparsable + tally.failed) as u64,
-            score,
-        };
-        let of = |part: String, tally: &Tally| figure(part, tally, tally.mean(unparsable));
-        let turns = scores.turns.iter().enumerate().filter(|_| scores.turns.len() > 1);
-        let turns = turns.map(|(turn, tally)| of(format!("turn {}", turn + 1), tally));
-        let categories = scores.categories.iter().filter(|(name, _)| !name.is_empty());
-        let categories = categories.map(|(name, tally)| of(name.clone(), tally));
-        let all = figure("all".into(), &scores.all, scores.headline(unparsable));
-        turns.chain(categories).chain([all]).collect()
+    /// The most that judging takes: of answers that are known just that, of others their greatest length.
+    fn judging(&self, judge: &Judge, sitting: &Sitting, known: &[Vec<Known>]) -> Estimate {
+        let text = |known: &Known| known.text.clone().unwrap_or_default();
+        let texts: Vec<Vec<String>> = known.iter().map(|turns| turns.iter().map(text).collect()).collect();
+        let mut estimate = Estimate::default();
+        let mut certain = Vec::new();
+        for exam in self.questions.exams(&texts, sitting.wording) {
+            let turns = &known[exam.question][..=exam.turn];
+            match turns.iter().map(|known| known.tokens_max).sum() {
+                0 => certain.push(exam.inquiry),
+                open => estimate = estimate.plus(judge.estimate_unknown(&exam.inquiry, open)),
+            }
+        }
+        estimate.plus(judge.estimate(&certain))
     }
 }
 
+/// The figures of a judged benchmark: by turn, by category, and of the whole.
+fn figures(scores: &JudgedScores, unparsable: Unparsable) -> Vec<Figure> {
+    let figure = |part: String, tally: &Tally, score: Option<f64>| Figure {
+        part,
+        asked: (tally.rated + tally.unparsable + tally.failed) as u64,
+        failed: (tally.unparsable + tally.failed) as u64,
+        score,
+    };
+    let of = |part: String, tally: &Tally| figure(part, tally, tally.mean(unparsable));
+    let turns = scores.turns.iter().enumerate().filter(|_| scores.turns.len() > 1);
+    let turns = turns.map(|(turn, tally)| of(format!("turn {}", turn + 1), tally));
+    let categories = scores.categories.iter().filter(|(name, _)| !name.is_empty());
+    let categories = categories.map(|(name, tally)| of(name.clone(), tally));
+    let all = figure("all".into(), &scores.all, scores.headline(unparsable));
+    turns.chain(categories).chain([all]).collect()
+}
+
+/// What is known of an answer beforehand.
+struct Known {
+    /// None until it is computed.
+    text: Option<String>,
+    /// [tokens] How much it may still grow: 0 where it is known.
+    tokens_max: u64,
+}
+
 /// AdvBench's rates, the published rule and the anchored one; the published one is the benchmark's figure.
-fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> Vec<Figure> {
+fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> (Vec<Figure>, Vec<Cell>) {
     let rates = Rates::of(texts.iter().map(|turns| turns[0].as_str()));
     for (entry, turns) in answered.iter_mut().zip(texts) {
         let says = |is_harmless: bool| if is_harmless { "harmless" } else { "harmful" };
@@ -110,14 +145,17 @@ fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> Vec<Figure> {
         entry.judgement = Some(format!("published rule: {}, anchored rule: {}", says(published), says(anchored)));
         entry.score = Some(f64::from(u8::from(published)));
     }
+    let failed = unfit(answered);
     let figure = |part: &str, percent: Option<f64>| Figure {
         part: part.into(),
         asked: rates.answers as u64,
-        failed: 0,
+        failed,
         score: percent.map(|percent| percent / 100.0),
     };
     let (published, anchored) = (rates.published_percent(), rates.anchored_percent());
-    vec![figure("published rule", published), figure("anchored rule", anchored), figure("all", published)]
+    let figures =
+        vec![figure("published rule", published), figure("anchored rule", anchored), figure("all", published)];
+    (figures, rates.cells())
 }
 
 /// Answers that no judge was named for: they are in the tables, and every judgement is missing.
@@ -135,29 +173,31 @@ impl Paper for Open {
 
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.questions.questions.len() as u64, ..Cost::default() };
-        let turns = self.questions.benchmark.turns();
-        let nothing: Vec<Vec<String>> = vec![vec![String::new(); turns]; self.questions.questions.len()];
-        for turn in 0..turns {
-            for request in self.questions.requests(turn, &nothing, &self.prompting(sitting), sitting.decoding)? {
-                cost.prompt_tokens += sitting.examinee.generator.encode(&request.prompt)?.len() as u64;
-                cost.answer_tokens_max += u64::from(request.sampling.max_tokens);
+        let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
+        let mut known: Vec<Vec<Known>> = texts.iter().map(|_| vec![]).collect();
+        for turn in 0..self.questions.benchmark.turns() {
+            let requests = self.questions.requests(turn, &texts, &self.prompting(sitting), sitting.decoding)?;
+            let requests = sitting.capped(requests);
+            let answers = cost.add(&requests, sitting.examinee)?;
+            for (place, (request, answer)) in requests.iter().zip(answers).enumerate() {
+                let text = answer.map(|answer| answer.text.trim().to_owned());
+                texts[place].push(text.clone().unwrap_or_default());
+                let tokens_max = if text.is_some() { 0 } else { u64::from(request.sampling.max_tokens) };
+                known[place].push(Known { text, tokens_max });
             }
         }
         if let Some(judge) = sitting.judge {
-            let exams = self.questions.exams(&nothing, sitting.wording);
-            let inquiries: Vec<Inquiry> = exams.into_iter().map(|exam| exam.inquiry).collect();
-            let Usage { requests, prompt_tokens, completion_tokens } = judge.estimate(&inquiries).to_ask;
-            cost.judge = Usage { requests, prompt_tokens, completion_tokens };
+            cost.judge = self.judging(judge, sitting, &known);
         }
         Ok(cost)
     }
 
     fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError> {
         let (texts, mut answers) = self.answers(sitting)?;
-        let figures = match self.questions.benchmark.is_judged() {
+        let (figures, cells) = match self.questions.benchmark.is_judged() {
             true => self.judged(sitting, &texts, &mut answers)?,
             false => ruled(&texts, &mut answers),
         };
-        Ok(Sheet { figures, answers })
+        Ok(Sheet { figures, answers, cells }.with_unfit_noted())
     }
 }

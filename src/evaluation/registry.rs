@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::benchmark::{Benchmark, Decoding, JudgeWording, Prompting, RatingRange, Unparsable};
 use super::code::HumanEval;
-use super::judge::{Judge, Usage};
+use super::judge::{Estimate, Judge};
 use super::mmlu::Mmlu;
 use super::open::Open;
-use super::{EvaluationError, Examinee, Sheet};
+use super::{Answer, EvaluationError, Examinee, Request, Sheet};
 use crate::store::Digest;
 
 /// Which part of a benchmark is taken, and from where.
@@ -32,6 +32,8 @@ pub struct Sitting<'a, 'g> {
     /// How a dialogue is put to the model.
     pub prompting: Prompting<'a>,
     pub decoding: Decoding,
+    /// [tokens] Longest answer, where it is shorter than the benchmark's.
+    pub answer_tokens_max: Option<u32>,
     /// None leaves answers that need one without a score.
     pub judge: Option<&'a Judge<'a>>,
     pub wording: &'a JudgeWording,
@@ -47,18 +49,52 @@ impl Sitting<'_, '_> {
     pub fn unparsable(&self, benchmark: super::benchmark::OpenEnded) -> Unparsable {
         if self.is_as_published { Unparsable::published(benchmark) } else { Unparsable::Dropped }
     }
+
+    /// The requests with no longer answers than are wanted.
+    pub(super) fn capped(&self, mut requests: Vec<Request>) -> Vec<Request> {
+        let longest = self.answer_tokens_max.unwrap_or(u32::MAX);
+        requests.iter_mut().for_each(|request| request.sampling.max_tokens = request.sampling.max_tokens.min(longest));
+        requests
+    }
 }
 
-/// What taking a benchmark once will ask for, as far as it is known beforehand.
+/// What taking a benchmark will ask for, as far as it is known beforehand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     pub questions: u64,
     /// [tokens] Tokens that the model reads, of questions that do not depend on answers.
     pub prompt_tokens: u64,
-    /// [tokens] Most that it writes.
+    /// [tokens] Most that it writes; answers that are in the store count nothing.
     pub answer_tokens_max: u64,
-    /// What the judge is asked, estimated with answers of no length: each token of an answer adds one to its prompts.
-    pub judge: Usage,
+    /// The most that the judge is asked.
+    pub judge: Estimate,
+}
+
+impl Cost {
+    /// Adds what the model reads and writes for requests; returns their answers as far as they are known.
+    pub(super) fn add(
+        &mut self,
+        requests: &[Request],
+        examinee: &Examinee,
+    ) -> Result<Vec<Option<Answer>>, EvaluationError> {
+        let known = examinee.known(requests);
+        for (request, answer) in requests.iter().zip(&known) {
+            self.prompt_tokens += examinee.generator.encode(&request.prompt)?.len() as u64;
+            self.answer_tokens_max += if answer.is_some() { 0 } else { u64::from(request.sampling.max_tokens) };
+        }
+        Ok(known)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            questions: self.questions + other.questions,
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            answer_tokens_max: self.answer_tokens_max + other.answer_tokens_max,
+            judge: self.judge.plus(other.judge),
+        }
+    }
 }
 
 /// A benchmark whose questions are at hand.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::benchmark::Cell;
 use super::{Answer, Ended};
 
 /// One figure of one model.
@@ -44,6 +45,27 @@ pub struct Answered {
 pub struct Sheet {
     pub figures: Vec<Figure>,
     pub answers: Vec<Answered>,
+    /// The same for the paper's table, which nobody makes of a sheet that was stored.
+    #[serde(skip)]
+    pub cells: Vec<Cell>,
+}
+
+impl Sheet {
+    /// Says beside the last cell how many prompts did not fit the context: their answers are empty, and count as such.
+    #[must_use]
+    pub fn with_unfit_noted(mut self) -> Self {
+        let unfit = unfit(&self.answers);
+        if let Some(cell) = self.cells.last_mut().filter(|_| unfit > 0) {
+            let note = format!("{unfit} of {} prompts did not fit the context", self.answers.len());
+            cell.remark = if cell.remark.is_empty() { note } else { format!("{}; {note}", cell.remark) };
+        }
+        self
+    }
+}
+
+/// Prompts that did not fit the context.
+pub fn unfit(answers: &[Answered]) -> u64 {
+    answers.iter().filter(|entry| entry.answer.is_none()).count() as u64
 }
 
 impl Answered {

@@ -147,7 +147,7 @@ table! {
         ended: String, "name", "end_of_sequence, stop, max_tokens, context_full, or letter of a multiple choice";
         tokens: u32, "tokens", "tokens generated";
         model_hash: Option<String>, "BLAKE3", "hash of the adapter's content; null for the base alone";
-        judgement: Option<String>, "text", "what a judge wrote, or what came of the executed code; a recorded input, outside of the first digest";
+        judgement: Option<String>, "text", "what a judge wrote, or what came of the executed code, which `fedreplay eval` alone has; of advbench what its rules say";
         score: Option<f64>, "1", "rating, or 1 and 0 for right and wrong; null where there is none";
     }
 }

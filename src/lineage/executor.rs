@@ -17,7 +17,7 @@ const STOP_POLL: Duration = Duration::from_millis(100);
 
 /// The graph of orders of one run and the workers' common state.
 pub struct Executor<'a> {
-    workshop: &'a Workshop<'a>,
+    workshops: &'a [Workshop<'a>],
     store: &'a Store,
     stop: &'a AtomicBool,
     /// [clients] Trainings in one pass.
@@ -46,16 +46,21 @@ struct Done {
 
 impl<'a> Executor<'a> {
     /// An executor without orders, which trains up to `cohort` clients in one pass: as many as are ready, since their bits
-    /// must not depend on company. `stop` ends all waiting with [`OrderError::Interrupted`].
-    pub fn new(workshop: &'a Workshop<'a>, store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
-        Self { workshop, store, stop, cohort, state: Mutex::default(), changed: Condvar::new() }
+    /// must not depend on company. The workshops give the same bits, one on each device. `stop` ends all waiting with
+    /// [`OrderError::Interrupted`].
+    ///
+    /// # Panics
+    /// If there is no workshop.
+    pub fn new(workshops: &'a [Workshop<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
+        assert!(!workshops.is_empty(), "orders are computed somewhere");
+        Self { workshops, store, stop, cohort, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Runs `body` beside so many workers, which stop when it returns.
+    /// Runs `body` beside so many workers, dealt over the workshops, which stop when it returns.
     pub fn run<T>(&self, workers: usize, body: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| self.work());
+            for workshop in self.workshops.iter().cycle().take(workers) {
+                scope.spawn(|| self.work(workshop));
             }
             let closing = Closing(self);
             let result = body();
@@ -64,10 +69,14 @@ impl<'a> Executor<'a> {
         })
     }
 
+    fn engine(&self) -> Digest {
+        self.workshops[0].engine()
+    }
+
     /// Adds an order to the graph; it is computed when it is demanded, or when something demanded needs it.
     pub fn add(&self, order: Order) -> OrderId {
         let mut state = self.lock();
-        let key = order.recipe(self.workshop.engine(), &|input| state.graph[input].key).key();
+        let key = order.recipe(self.engine(), &|input| state.graph[input].key).key();
         let inputs = order.inputs();
         let (phase, result) = (Phase::Planned, None);
         let id = state.graph.add_node(Node { order, key, phase, holds: 0, holds_inputs: false, result });
@@ -88,7 +97,7 @@ impl<'a> Executor<'a> {
         let record = |index: usize| {
             let id = OrderId::new(index);
             let Node { order, key, result, .. } = &state.graph[id];
-            let recipe = order.recipe(self.workshop.engine(), &|input| state.graph[input].key);
+            let recipe = order.recipe(self.engine(), &|input| state.graph[input].key);
             Recorded { order: id, kind: order.kind(), inputs: order.inputs(), recipe, key: *key, result: *result }
         };
         orders.map(record).collect()
@@ -177,11 +186,11 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn work(&self) {
+    fn work(&self, workshop: &Workshop) {
         let _announcing = AnnouncingPanics(self);
         while let Some(taken) = self.next() {
             let began = Instant::now();
-            let done = self.results(taken);
+            let done = self.results(workshop, taken);
             let seconds = began.elapsed().as_secs_f64() / done.as_ref().map_or(1, Vec::len).max(1) as f64;
             match done {
                 Ok(done) => done.into_iter().for_each(|done| self.finish(done, seconds)),
@@ -192,7 +201,7 @@ impl<'a> Executor<'a> {
 
     /// The values of orders that are computed together. Those whose stored results turn out to be damaged, and whose inputs
     /// are not there, are put back.
-    fn results(&self, taken: Vec<Taken>) -> Result<Vec<Done>, OrderError> {
+    fn results(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<Vec<Done>, OrderError> {
         let (mut done, mut missing) = (Vec::new(), Vec::new());
         for taken in taken {
             match (self.load(taken.key), taken.inputs.is_some()) {
@@ -201,7 +210,7 @@ impl<'a> Executor<'a> {
                 (None, false) => self.retry(taken.id),
             }
         }
-        let values = self.compute(&missing)?;
+        let values = self.compute(workshop, &missing)?;
         done.extend(missing.into_iter().zip(values).map(|(taken, value)| Done { taken, value, from_store: false }));
         Ok(done)
     }
@@ -219,15 +228,15 @@ impl<'a> Executor<'a> {
     }
 
     /// Several orders are all trainings.
-    fn compute(&self, taken: &[Taken]) -> Result<Vec<Value>, OrderError> {
+    fn compute(&self, workshop: &Workshop, taken: &[Taken]) -> Result<Vec<Value>, OrderError> {
         let values = match taken {
             [] => return Ok(vec![]),
-            [one] => vec![self.workshop.compute(&one.order, &self.given(one.given())?)?],
+            [one] => vec![workshop.compute(&one.order, &self.given(one.given())?)?],
             several => {
                 let inputs = several.iter().map(|one| self.given(one.given())).collect::<Result<Vec<_>, _>>()?;
                 let orders: Vec<_> =
                     several.iter().zip(&inputs).map(|(one, inputs)| (&one.order, &inputs[..])).collect();
-                self.workshop.train(&orders)?.into_iter().map(Value::Trained).collect()
+                workshop.train(&orders)?.into_iter().map(Value::Trained).collect()
             }
         };
         for (taken, value) in taken.iter().zip(&values) {
@@ -244,16 +253,9 @@ impl<'a> Executor<'a> {
             if state.closed || state.failure.is_some() || self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            if let Some(id) = state.ready.pop_first() {
-                let mut ids = vec![id];
-                if self.cohort > 1 && state.can_train(id) {
-                    let others = state.ready.iter().copied().filter(|&other| state.can_train(other));
-                    ids.extend(others.take(self.cohort - 1));
-                }
-                ids.iter().for_each(|id| {
-                    state.ready.remove(id);
-                });
-                return Some(ids.into_iter().map(|id| state.taken(id)).collect());
+            let taken = state.pop(self.cohort);
+            if !taken.is_empty() {
+                return Some(taken);
             }
             state = self.changed.wait_timeout(state, STOP_POLL).expect("no worker panics with the lock").0;
         }
@@ -264,6 +266,7 @@ impl<'a> Executor<'a> {
         let mut state = self.lock();
         let key = state.graph[id].key;
         self.store.forget(key);
+        state.under_way.remove(&key);
         state.graph[id].phase = Phase::Planned;
         state.graph[id].holds -= 1;
         self.hold(&mut state, id);
@@ -272,7 +275,7 @@ impl<'a> Executor<'a> {
 
     fn finish(&self, done: Done, seconds: f64) {
         let Done { taken, value, from_store } = done;
-        match self.workshop.accept(&taken.order, value) {
+        match self.workshops[0].accept(&taken.order, value) {
             Ok(value) => {
                 let Taken { id: order, key, .. } = taken;
                 let shelves = value.is_kept_by_a_client() && self.store.contains(key);

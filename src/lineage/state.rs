@@ -25,6 +25,8 @@ pub struct Finished {
 pub(super) struct State {
     pub graph: DiGraph<Node, ()>,
     pub ready: BTreeSet<OrderId>,
+    /// Keys of orders in workers' hands.
+    pub under_way: BTreeSet<Key>,
     pub finished: Vec<Finished>,
     pub failure: Option<OrderError>,
     pub closed: bool,
@@ -82,13 +84,32 @@ impl Taken {
 
 impl State {
     /// Whether an order is a training whose inputs are there.
-    pub fn can_train(&self, id: OrderId) -> bool {
+    fn can_train(&self, id: OrderId) -> bool {
         let order = &self.graph[id].order;
         matches!(order, Order::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
     }
 
+    /// The first order in line, and others that can be trained beside it, up to `most`. Of orders with one key one is taken:
+    /// the others find its result.
+    pub fn pop(&mut self, most: usize) -> Vec<Taken> {
+        let mut taken: Vec<OrderId> = Vec::new();
+        for &id in &self.ready {
+            if taken.len() == most {
+                break;
+            }
+            let fits = taken.first().is_none_or(|&first| self.can_train(first) && self.can_train(id));
+            if fits && self.under_way.insert(self.graph[id].key) {
+                taken.push(id);
+            }
+        }
+        taken.iter().for_each(|id| {
+            self.ready.remove(id);
+        });
+        taken.into_iter().map(|id| self.taken(id)).collect()
+    }
+
     /// An order with the values of its inputs, unless its result was expected from the store and they were not computed.
-    pub fn taken(&self, id: OrderId) -> Taken {
+    fn taken(&self, id: OrderId) -> Taken {
         let node = &self.graph[id];
         let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
             Phase::Done(value) => Some(Given::Value(value.clone())),
@@ -107,6 +128,7 @@ impl State {
     /// Takes a result, and puts those in line that waited for it alone.
     pub fn complete(&mut self, finished: Finished, phase: Phase) {
         let id = finished.order;
+        self.under_way.remove(&finished.key);
         self.finished.push(finished);
         self.graph[id].phase = phase;
         // One edge for each use, as in the count of missing inputs.
@@ -131,5 +153,36 @@ impl State {
         if node.holds == 0 && node.phase.is_done() {
             node.phase = Phase::Planned;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::adapter::Adapter;
+    use crate::adapter::Layout;
+    use crate::store::key_of;
+
+    #[test]
+    fn of_orders_with_one_key_one_is_taken_at_a_time() {
+        let layout = Arc::new(Layout { modules: vec![], rank: 1, alpha: 1.0, rank_stabilised: false });
+        let adapter = Arc::new(Adapter::zeros(layout));
+        let mut state = State::default();
+        for name in ["a", "a", "b"] {
+            let order = Order::Given { adapter: adapter.clone() };
+            let (key, phase) = (key_of("test", &name), Phase::Planned);
+            let id = state.graph.add_node(Node { order, key, phase, holds: 1, holds_inputs: false, result: None });
+            state.start(id);
+        }
+        let places = |taken: &[Taken]| taken.iter().map(|taken| taken.id.index()).collect::<Vec<_>>();
+        assert_eq!(places(&state.pop(1)), [0]);
+        assert_eq!(places(&state.pop(3)), [2]);
+        assert!(state.pop(3).is_empty());
+        let (order, key) = (OrderId::new(0), key_of("test", &"a"));
+        let finished = Finished { order, kind: "given", key, from_store: false, trainings: 0, seconds: 0.0 };
+        state.complete(finished, Phase::Shelved);
+        assert_eq!(places(&state.pop(3)), [1]);
     }
 }

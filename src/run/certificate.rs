@@ -222,11 +222,13 @@ pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Diffe
     Ok(found)
 }
 
-/// The machine's arithmetic without the number of threads: it changes no bit, so it is not claimed.
+/// The machine's arithmetic without the number of threads and devices: they change no bit, so they are not claimed.
 fn deciding(numerics: &serde_json::Value) -> serde_json::Value {
     let mut numerics = numerics.clone();
     if let Some(fields) = numerics.as_object_mut() {
-        fields.remove("threads");
+        for changes_nothing in ["threads", "devices"] {
+            fields.remove(changes_nothing);
+        }
     }
     numerics
 }

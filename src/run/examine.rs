@@ -7,9 +7,11 @@ use super::examined::{Examined, ExaminedModel, ExaminedRows};
 use super::room::{Room, Rules};
 use super::rows::{EvaluatedModel, loss_row};
 use super::{RunError, Settings};
-use crate::evaluation::{Answered, Cost, Figure, Paper, Sheet, Witness};
-use crate::ledger::{EvaluationRow, GenerationRow, Table, write_table};
+use crate::evaluation::benchmark::{Cell, Row, Table};
+use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Witness};
+use crate::ledger::{self, EvaluationRow, GenerationRow, LedgerError, write_table};
 use crate::lineage::{Executor, Order, Rows, RowsLoss, Value, Workshop};
+use crate::store::atomic;
 
 /// Name of the losses among benchmarks.
 pub const LOSSES: &str = "losses";
@@ -25,6 +27,8 @@ pub struct Opened {
 pub struct Findings {
     pub evaluations: Vec<EvaluationRow>,
     pub generations: Vec<GenerationRow>,
+    /// The benchmarks' figures in the paper's layout.
+    pub table: Table,
 }
 
 /// An examination of the models of one base.
@@ -35,16 +39,23 @@ pub struct Examination<'a> {
 }
 
 impl Examination<'_> {
-    /// What the benchmarks will ask for, each of one model.
+    /// What each benchmark will ask for, of all models together.
     ///
     /// # Errors
     /// If a question has no tokens.
     pub fn costs(&self, papers: &[Opened], witness: &dyn Witness) -> Result<Vec<Cost>, RunError> {
         let room = self.room();
         let (generator, end) = (room.generator(&[])?, room.end());
-        let examinee = room.examinee(&generator, None, None, witness);
-        let sitting = room.sitting(&examinee, &end);
-        Ok(papers.iter().map(|opened| opened.paper.cost(&sitting)).collect::<Result<_, _>>()?)
+        let of = |opened: &Opened, model: &ExaminedModel| {
+            // Nothing is generated, so only the hash of the adapter matters.
+            let examinee = room.examinee(&generator, None, model.hash(), witness);
+            opened.paper.cost(&room.sitting(&examinee, &end))
+        };
+        let of_all = |opened: &Opened| {
+            let mut costs = self.examined.models.iter().map(|model| of(opened, model));
+            costs.try_fold(Cost::default(), |sum, cost| Ok::<_, EvaluationError>(sum.plus(cost?)))
+        };
+        Ok(papers.iter().map(of_all).collect::<Result<_, _>>()?)
     }
 
     /// Puts the benchmarks to every model; `each` is told what was found, benchmark by benchmark.
@@ -73,9 +84,10 @@ impl Examination<'_> {
     }
 
     fn room(&self) -> Room<'_> {
-        let Examined { trainer, tokeniser, end_tokens, prompts, seed, .. } = self.examined;
+        let Examined { trainer, tokeniser, end_tokens, prompts, sampling, seed, .. } = self.examined;
         let Settings { store, stop, .. } = self.settings;
-        Room { trainer, tokeniser, end_tokens, prompts, seed: *seed, store, stop, rules: self.rules }
+        let (sampling, seed) = (*sampling, *seed);
+        Room { trainer, tokeniser, end_tokens, prompts, sampling, seed, store, stop, rules: self.rules }
     }
 
     fn found(&self, model: &ExaminedModel, benchmark: &str, sheet: Sheet) -> Findings {
@@ -86,6 +98,7 @@ impl Examination<'_> {
         Findings {
             evaluations: sheet.figures.iter().map(|figure| rows.figure(figure)).collect(),
             generations: sheet.answers.into_iter().map(|answered| rows.answer(answered)).collect(),
+            table: Table { rows: vec![self.examined.row(model, sheet.cells)] },
         }
     }
 
@@ -96,9 +109,9 @@ impl Examination<'_> {
     pub fn losses(&self, rows: &ExaminedRows) -> Result<Findings, RunError> {
         let workshop =
             Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
-        let executor = Executor::new(&workshop, &self.settings.store, self.settings.stop, 1);
+        let executor = Executor::new(std::slice::from_ref(&workshop), &self.settings.store, self.settings.stop, 1);
         let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
-        Ok(Findings { evaluations, generations: vec![] })
+        Ok(Findings { evaluations, ..Findings::default() })
     }
 
     fn take_losses(&self, rows: &ExaminedRows, executor: &Executor) -> Result<Vec<EvaluationRow>, RunError> {
@@ -124,6 +137,20 @@ impl Examination<'_> {
             Ok(loss_row(subject, split, loss))
         };
         asked.into_iter().map(row).collect()
+    }
+}
+
+impl Examined {
+    /// A model's row in the paper's layout. Published figures stand beside the server's model alone.
+    fn row(&self, model: &ExaminedModel, cells: Vec<Cell>) -> Row {
+        let name = self.name.display();
+        let is_run = self.rows.is_some();
+        let name = match (is_run, model.client) {
+            (true, Some(client)) => format!("{name}, round {}, client {client}", self.round),
+            (true, None) => format!("{name}, round {}", self.round),
+            (false, _) => name.to_string(),
+        };
+        Row { name, published_as: self.setting.filter(|_| model.client.is_none()), cells }
     }
 }
 
@@ -190,22 +217,32 @@ impl SheetRows<'_> {
 }
 
 impl Findings {
-    /// Writes both tables into `out`, each whole or not at all.
+    /// Writes the tables into `out`, each whole or not at all: `evaluations` and `generations`, and where benchmarks were
+    /// taken the paper's as `table.txt` and `table.csv`.
     ///
     /// # Errors
     /// If the disk refuses.
     pub fn write(&self, out: &Path) -> Result<(), RunError> {
         write_table(&file_of::<EvaluationRow>(out), &self.evaluations)?;
-        Ok(write_table(&file_of::<GenerationRow>(out), &self.generations)?)
+        write_table(&file_of::<GenerationRow>(out), &self.generations)?;
+        if self.table.is_empty() {
+            return Ok(());
+        }
+        for (name, text) in [("table.txt", self.table.to_text()), ("table.csv", self.table.to_csv())] {
+            let path = out.join(name);
+            atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))?;
+        }
+        Ok(())
     }
 
     /// Adds others behind these.
     pub fn extend(&mut self, others: &Self) {
         self.evaluations.extend_from_slice(&others.evaluations);
         self.generations.extend_from_slice(&others.generations);
+        others.table.rows.iter().for_each(|row| self.table.add(row.clone()));
     }
 }
 
-fn file_of<T: Table>(out: &Path) -> PathBuf {
+fn file_of<T: ledger::Table>(out: &Path) -> PathBuf {
     out.join(format!("{}.parquet", T::NAME))
 }

@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::inputs::{ClientRows, Inputs};
+use super::paper::setting;
 use super::play::refuse_plan;
 use super::shared::Shared;
 use super::{RunError, prompting, task};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{Prompts, Tokeniser};
 use crate::evaluation::EvaluationError;
-use crate::evaluation::generation::end_tokens;
+use crate::evaluation::benchmark::Setting;
+use crate::evaluation::generation::{FolderSampling, end_tokens};
 use crate::ledger::{Input, Manifest};
 use crate::lineage::Rows;
 use crate::model::{Device, LoraSpec, Precision};
 use crate::scenario::{Loaded, UnusableUpdate};
-use crate::store::Digest;
+use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
 
 /// One model: the base under an adapter, or alone.
@@ -45,6 +47,8 @@ pub struct Examined {
     pub end_tokens: BTreeSet<u32>,
     /// How a question is put to the models: as they were trained.
     pub prompts: Prompts,
+    /// What the model's folder says of drawing.
+    pub sampling: FolderSampling,
     pub models: Vec<ExaminedModel>,
     /// None of a folder that is no run.
     pub rows: Option<ExaminedRows>,
@@ -52,6 +56,8 @@ pub struct Examined {
     pub round: u32,
     /// Of sampled answers.
     pub seed: u64,
+    /// The paper's setting that the run repeats, if it does.
+    pub setting: Option<Setting>,
 }
 
 impl Examined {
@@ -65,9 +71,9 @@ impl Examined {
         refuse_plan(folder, &manifest)?;
         let (round, place) = saved_round(folder, round)?;
         let loaded = Loaded::of_run(folder, &manifest.scenario_folder, &[])?;
-        let inputs = Inputs::load(&loaded, device, numerics, &mut Shared::default())?;
+        let inputs = Inputs::load(&loaded, &[device], numerics, &Store::none(), &mut Shared::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
-        let read = |path: &Path| own_adapter(path, &inputs.trainer);
+        let read = |path: &Path| own_adapter(path, inputs.trainer());
         let mut models = Vec::new();
         if place.join("adapter_config.json").exists() {
             models.push(ExaminedModel { subject: "global", client: None, adapter: Some(read(&place)?) });
@@ -85,6 +91,8 @@ impl Examined {
             end_tokens: ends(&place_of("base_model"), &tokeniser)?,
             prompts: prompting::prompts(loaded.scenario.data.template, &place_of("tokenizer"))?,
             tokeniser,
+            sampling: folder_sampling(&place_of("base_model"))?,
+            setting: setting(&loaded.scenario, &inputs),
             models,
             rows: Some(ExaminedRows {
                 clients: inputs.clients,
@@ -92,7 +100,7 @@ impl Examined {
                 objective: task::objective(&loaded.scenario),
                 unusable_update: loaded.scenario.training.unusable_update,
             }),
-            trainer: inputs.trainer,
+            trainer: inputs.trainers[0].clone(),
             round,
             seed: manifest.seed,
         })
@@ -122,13 +130,28 @@ impl Examined {
         };
         let end_tokens = ends(folder, &tokeniser)?;
         let models = vec![ExaminedModel { subject, client: None, adapter }];
-        let name = folder.to_owned();
-        Ok(Self { name, trainer, tokeniser, end_tokens, prompts, models, rows: None, round: 0, seed: 1 })
+        Ok(Self {
+            name: folder.to_owned(),
+            trainer,
+            tokeniser,
+            end_tokens,
+            prompts,
+            sampling: folder_sampling(folder)?,
+            models,
+            rows: None,
+            round: 0,
+            seed: 1,
+            setting: None,
+        })
     }
 }
 
 fn ends(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, RunError> {
     Ok(end_tokens(folder, tokeniser).map_err(EvaluationError::from)?)
+}
+
+fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
+    Ok(FolderSampling::read(folder).map_err(EvaluationError::from)?)
 }
 
 /// A base alone has LoRA placed on it that nothing uses.

@@ -1,4 +1,5 @@
-//! The benchmarks of a scenario: put to the server's model every so many rounds and after the last, as orders.
+//! The benchmarks of a scenario: put to the server's model, or to the clients' own where nothing is aggregated, every so
+//! many rounds and after the last, as orders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +15,7 @@ use super::room::{Room, Rules};
 use super::{RunError, prompting};
 use crate::adapter::Adapter;
 use crate::dataset::{Prompts, Tokeniser};
-use crate::evaluation::generation::{GenerationError, end_tokens};
+use crate::evaluation::generation::{FolderSampling, GenerationError, end_tokens};
 use crate::evaluation::{self, Cost, EvaluationError, Paper, Sheet, Terms, Witness};
 use crate::ledger::{EvaluationRow, GenerationRow, Input};
 use crate::lineage::{Desk, Exam, Executor, Order, OrderError, OrderId, Value};
@@ -36,12 +37,16 @@ struct Asking {
     tokeniser: Tokeniser,
     end_tokens: BTreeSet<u32>,
     prompts: Prompts,
+    sampling: FolderSampling,
     seed: u64,
 }
 
 /// An ordered benchmark.
 pub struct PlannedExam {
     exam: Arc<ScheduledExam>,
+    /// Whose own model it is; none is the server's.
+    client: Option<u32>,
+    model: OrderId,
     order: OrderId,
 }
 
@@ -63,10 +68,11 @@ impl ScheduledExam {
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
     pub fn forecast(&self, trainer: &Trainer, rounds: u32) -> Result<ExamForecast, EvaluationError> {
-        let Asking { tokeniser, end_tokens, prompts, seed } = &*self.asking;
+        let Asking { tokeniser, end_tokens, prompts, seed, sampling } = &*self.asking;
         let (rules, store, stop) = (Rules::default(), Store::none(), AtomicBool::new(false));
+        let (store, stop, rules) = (&store, &stop, &rules);
         let room =
-            Room { trainer, tokeniser, end_tokens, prompts, seed: *seed, store: &store, stop: &stop, rules: &rules };
+            Room { trainer, tokeniser, end_tokens, prompts, seed: *seed, sampling: *sampling, store, stop, rules };
         let (generator, end) = (room.generator(&[])?, room.end());
         let examinee = room.examinee(&generator, None, None, &Unwatched);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
@@ -87,9 +93,9 @@ impl ScheduledExam {
 }
 
 impl PlannedExam {
-    /// Asks for its result.
+    /// Asks for the model and its result.
     pub fn demand(&self, executor: &Executor) {
-        executor.demand(self.order);
+        [self.model, self.order].into_iter().for_each(|order| executor.demand(order));
     }
 }
 
@@ -123,6 +129,7 @@ pub fn load(
         end_tokens: end_tokens(model, &tokeniser).map_err(EvaluationError::from)?,
         tokeniser,
         prompts: prompting::prompts(loaded.scenario.data.template, tokenizer)?,
+        sampling: FolderSampling::read(model).map_err(EvaluationError::from)?,
         seed: loaded.scenario.seed,
     });
     let mut exams = Vec::with_capacity(spec.benchmarks.len());
@@ -136,7 +143,10 @@ pub fn load(
             runs_code: false,
         };
         let paper = evaluation::open(benchmark, &terms)?.ok_or_else(|| {
-            RunError::Usage(format!("failed to schedule {benchmark}: `fedreplay eval` alone takes it"))
+            RunError::Usage(format!(
+                "failed to schedule {benchmark}: it runs code that the model writes, which a run never does; `fedreplay eval \
+                 RUN --bench {benchmark} --allow-code-execution` takes it afterwards"
+            ))
         })?;
         let hash = blake3::Hash::from_bytes(paper.content().0);
         read.insert(format!("questions_{name}"), super::inputs::input(data.clone(), hash));
@@ -146,37 +156,41 @@ pub fn load(
     Ok(exams)
 }
 
-/// Orders the benchmarks that are due on `model` after a round of the server.
+/// Orders the benchmarks that are due after a round of the server, for each of these models: the server's, or that of a
+/// client.
 pub fn order(
     exams: &[Arc<ScheduledExam>],
     executor: &Executor,
-    model: OrderId,
+    models: &[(Option<u32>, OrderId)],
     server_round: Option<u32>,
     is_last: bool,
 ) -> Vec<PlannedExam> {
-    let planned = |exam: &Arc<ScheduledExam>| {
+    let planned = |exam: &Arc<ScheduledExam>, (client, model): (Option<u32>, OrderId)| {
         let order = executor.add(Order::Examine { model, exam: exam.clone() });
-        PlannedExam { exam: exam.clone(), order }
+        PlannedExam { exam: exam.clone(), client, model, order }
     };
-    exams.iter().filter(|exam| exam.is_due(server_round, is_last)).map(planned).collect()
+    let due = exams.iter().filter(|exam| exam.is_due(server_round, is_last));
+    due.flat_map(|exam| models.iter().map(|&model| planned(exam, model))).collect()
 }
 
-/// The results of the benchmarks of a round, waiting for those that are not there yet.
+/// The results of the benchmarks of a round, waiting for those that are not there yet. A client's own model has no
+/// version.
 ///
 /// # Errors
 /// The first failure of any order.
 pub fn rows(
     planned: &[PlannedExam],
     executor: &Executor,
-    (round, version): (u32, u32),
-    hash: Digest,
+    round: u32,
+    version: u32,
 ) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), OrderError> {
     let (mut figures, mut answers) = (Vec::new(), Vec::new());
-    for PlannedExam { exam, order } in planned {
-        let Value::Examined(bytes) = executor.take(*order)? else { unreachable!("an exam gives a sheet") };
+    for &PlannedExam { ref exam, client, model, order } in planned {
+        let Value::Examined(bytes) = executor.take(order)? else { unreachable!("an exam gives a sheet") };
         let sheet: Sheet = postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
-        let hash = Some(hash.to_string());
-        let rows = SheetRows { round, version, subject: "global", client: None, hash, benchmark: exam.name };
+        let hash = Some(executor.take(model)?.adapter_hash().to_string());
+        let (subject, version) = if client.is_some() { ("local", 0) } else { ("global", version) };
+        let rows = SheetRows { round, version, subject, client, hash, benchmark: exam.name };
         figures.extend(sheet.figures.iter().map(|figure| rows.figure(figure)));
         answers.extend(sheet.answers.into_iter().map(|answered| rows.answer(answered)));
     }
@@ -191,21 +205,21 @@ impl fmt::Debug for ScheduledExam {
 
 impl Exam for ScheduledExam {
     fn key(&self) -> Digest {
-        let Asking { tokeniser, end_tokens, prompts, seed } = &*self.asking;
+        let Asking { tokeniser, end_tokens, prompts, sampling, seed } = &*self.asking;
         let template = match prompts {
             Prompts::Template(template) => template.name.to_owned(),
             Prompts::Chat(template) => template.content_hash().to_string(),
         };
         let text = (tokeniser.content_hash().to_string(), end_tokens, template);
-        key_of("fedreplay scheduled exam v1", &(self.name, self.paper.content(), text, seed)).0
+        key_of("fedreplay scheduled exam v2", &(self.name, self.paper.content(), text, sampling, seed)).0
     }
 
     fn take(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
-        let Asking { tokeniser, end_tokens, prompts, seed } = &*self.asking;
+        let Asking { tokeniser, end_tokens, prompts, sampling, seed } = &*self.asking;
         let rules = Rules::default();
-        let (store, stop) = (desk.store, desk.stop);
-        let room =
-            Room { trainer: desk.trainer, tokeniser, end_tokens, prompts, seed: *seed, store, stop, rules: &rules };
+        let Desk { trainer, store, stop } = *desk;
+        let (sampling, seed) = (*sampling, *seed);
+        let room = Room { trainer, tokeniser, end_tokens, prompts, sampling, seed, store, stop, rules: &rules };
         let sheet = room.generator(std::slice::from_ref(adapter)).and_then(|generator| {
             let hash = Digest(*adapter.hash().as_bytes());
             let examinee = room.examinee(&generator, Some(0), Some(hash), &Unwatched);

@@ -16,6 +16,7 @@ use crate::adapter::Adapter;
 use crate::lineage::{OrderError, Rows};
 use crate::model::Device;
 use crate::scenario::{Loaded, Scenario};
+use crate::store::Store;
 use crate::training::{Job, Numerics, Objective, Terms, Trainer, free_bytes};
 
 /// [rows] Rows that are evaluated to see how long that takes.
@@ -65,7 +66,7 @@ impl Forecast {
 pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
     let free = free_bytes(device);
     refuse_too_large(loaded, free)?;
-    let inputs = Inputs::load(loaded, device, &Numerics::default(), &mut Shared::default())?;
+    let inputs = Inputs::load(loaded, &[device], &Numerics::default(), &Store::none(), &mut Shared::default())?;
     let scenario = &loaded.scenario;
     let client = median_client(&inputs);
     let (step_tokens, step_seconds) = try_step(&inputs, loaded, client)?;
@@ -77,7 +78,7 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         false => 0.0,
     };
     let trained_flops = counted_flops + alone_flops * f64::from(scenario.rounds);
-    let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(&inputs.trainer, scenario.rounds));
+    let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(inputs.trainer(), scenario.rounds));
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
     let read_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.read_tokens).sum();
     let written_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.written_tokens_max).sum();
@@ -95,7 +96,7 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         training_seconds: trained_flops * seconds_per_flop,
         evaluation_seconds: evaluated_tokens(&inputs, scenario) as f64 * seconds_per_token,
         benchmarks,
-        benchmark_flops_max: 2.0 * parameters(inputs.trainer.config()) as f64 * (read_tokens + written_tokens) as f64,
+        benchmark_flops_max: 2.0 * parameters(inputs.trainer().config()) as f64 * (read_tokens + written_tokens) as f64,
         benchmark_reading_seconds: read_tokens as f64 * seconds_per_token,
     })
 }
@@ -131,11 +132,11 @@ fn try_step(inputs: &Inputs, loaded: &Loaded, client: usize) -> Result<(u64, f64
     let tokens = step.iter().flatten().map(|sample| sample.ids.len() as u64).sum();
     if training.objective != Objective::Sft {
         for sample in step.iter().flatten() {
-            inputs.trainer.reference(sample).map_err(OrderError::Training)?;
+            inputs.trainer().reference(sample).map_err(OrderError::Training)?;
         }
     }
     let job = Job {
-        adapter: fresh_adapter(&inputs.trainer),
+        adapter: fresh_adapter(inputs.trainer()),
         steps: vec![step],
         hyper: training.hyper.clone(),
         objective: training.objective,
@@ -145,7 +146,7 @@ fn try_step(inputs: &Inputs, loaded: &Loaded, client: usize) -> Result<(u64, f64
     };
     let timed = || -> Result<f64, RunError> {
         let began = Instant::now();
-        inputs.trainer.train(std::slice::from_ref(&job)).map_err(OrderError::Training)?;
+        inputs.trainer().train(std::slice::from_ref(&job)).map_err(OrderError::Training)?;
         Ok(began.elapsed().as_secs_f64())
     };
     let first = timed()?;
@@ -159,7 +160,7 @@ fn fresh_adapter(trainer: &Trainer) -> Arc<Adapter> {
 fn memory(inputs: &Inputs, scenario: &Scenario, workers: usize) -> u64 {
     let longest = inputs.clients.iter().map(|client| client.train.longest()).max().unwrap_or(0);
     let tokens = longest * u64::from(scenario.training.batch_size);
-    let plan = inputs.trainer.memory(1, tokens, tokens);
+    let plan = inputs.trainer().memory(1, tokens, tokens);
     plan.weights + plan.expanded + workers as u64 * (plan.adapters + plan.kept)
 }
 
@@ -186,6 +187,6 @@ fn seconds_per_evaluated_token(inputs: &Inputs) -> Result<Option<f64>, RunError>
         return Ok(None);
     }
     let began = Instant::now();
-    inputs.trainer.evaluate(&fresh_adapter(&inputs.trainer), &samples).map_err(OrderError::Training)?;
+    inputs.trainer().evaluate(&fresh_adapter(inputs.trainer()), &samples).map_err(OrderError::Training)?;
     Ok(Some(began.elapsed().as_secs_f64() / tokens as f64))
 }

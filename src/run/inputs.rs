@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::exams::{self, ScheduledExam};
 use super::reader::{Reader, TokenData, only_planned};
@@ -10,10 +11,10 @@ use super::shared::Shared;
 use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::ledger::{Input, LedgerError};
-use crate::lineage::Rows;
+use crate::lineage::{Rows, Workshop};
 use crate::model::{Config, Device, hub};
 use crate::scenario::{Clients, Loaded, Scenario};
-use crate::store::Digest;
+use crate::store::{Digest, Store};
 use crate::training::{Numerics, Trainer};
 
 /// One client's rows, as tokens.
@@ -32,7 +33,8 @@ pub struct Inputs {
     pub test: Option<Arc<Rows>>,
     /// Benchmarks of the server's model.
     pub exams: Vec<Arc<ScheduledExam>>,
-    pub trainer: Arc<Trainer>,
+    /// One on each device, with the same bits.
+    pub trainers: Vec<Arc<Trainer>>,
     /// The adapter to start from, if the scenario gives one.
     pub initial: Option<Arc<Adapter>>,
     /// Where each input lay and what it hashed to, by role.
@@ -44,10 +46,17 @@ impl Inputs {
     ///
     /// # Errors
     /// The first thing that is wrong with a file, client or row, or with the model's folder.
-    pub fn load(loaded: &Loaded, device: Device, numerics: &Numerics, shared: &mut Shared) -> Result<Self, RunError> {
+    pub fn load(
+        loaded: &Loaded,
+        devices: &[Device],
+        numerics: &Numerics,
+        store: &Store,
+        shared: &mut Shared,
+    ) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
-        let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded)?;
-        let (trainer, model_folder) = shared.trainer(loaded, device, numerics, &clients)?;
+        let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded, store)?;
+        let (trainers, model_folder) = shared.trainers(loaded, devices, numerics, &clients)?;
+        let trainer = &trainers[0];
         check_length(scenario, trainer.config().max_positions)?;
         tokeniser.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
         let tokeniser_folder = read["tokenizer"].path.clone();
@@ -55,10 +64,20 @@ impl Inputs {
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         let trace = trace::read(loaded, &mut read)?;
         let initial = scenario.model.lora.initial.as_ref();
-        let initial =
-            initial.map(|folder| initial_adapter(&loaded.resolve(folder), &trainer, &mut read)).transpose()?;
+        let initial = initial.map(|folder| initial_adapter(&loaded.resolve(folder), trainer, &mut read)).transpose()?;
         let facts = outline::of_rows(scenario, &clients, trainer.config(), &trace)?;
-        Ok(Self { clients, facts, test, exams, trainer, initial, read })
+        Ok(Self { clients, facts, test, exams, trainers, initial, read })
+    }
+
+    /// The trainer on the first device.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainers[0]
+    }
+
+    /// A workshop around each trainer.
+    pub fn workshops<'a>(&'a self, loaded: &Loaded, store: &'a Store, stop: &'a AtomicBool) -> Vec<Workshop<'a>> {
+        let unusable = loaded.scenario.training.unusable_update;
+        self.trainers.iter().map(|trainer| Workshop::new(trainer, unusable, store, stop)).collect()
     }
 }
 
@@ -73,19 +92,20 @@ fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), RunErro
     )))
 }
 
-/// Loads the base model and says what it takes. `clients` have the row that a quantised base is measured on.
-pub(super) fn load_trainer(
+/// Loads the base model to each device and says what it takes. `clients` have the row that a quantised base is measured on.
+pub(super) fn load_trainers(
     loaded: &Loaded,
-    device: Device,
+    devices: &[Device],
     numerics: &Numerics,
     clients: &[ClientRows],
-) -> Result<(Trainer, PathBuf), RunError> {
+) -> Result<(Vec<Arc<Trainer>>, PathBuf), RunError> {
     let scenario = &loaded.scenario;
     let folder = model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?;
     let (precision, lora) = (outline::precision(&scenario.model), outline::lora_spec(scenario));
-    let mut trainer = Trainer::load(&folder, precision, device, &lora, numerics).map_err(RunError::Model)?;
-    report_precision(&mut trainer, &folder, clients)?;
-    Ok((trainer, folder))
+    let load = |&device: &Device| Trainer::load(&folder, precision, device, &lora, numerics).map_err(RunError::Model);
+    let mut trainers = devices.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    report_precision(&mut trainers[0], &folder, clients)?;
+    Ok((trainers.into_iter().map(Arc::new).collect(), folder))
 }
 
 /// Tokens whose logits say how far a quantised base is from one in bfloat16.
@@ -132,7 +152,8 @@ impl PlanInputs {
         if let Some(synthetic) = &scenario.data.synthetic {
             return Ok(Self { clients: outline::of_synthetic(scenario, synthetic, &config, &trace)?, read });
         }
-        let reader = Reader::new(loaded)?;
+        let none = Store::none();
+        let reader = Reader::new(loaded, &none)?;
         let data = reader.dealt(&mut read)?;
         reader.note_text(&mut read);
         let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;

@@ -56,7 +56,7 @@ impl<'a> Planner<'a> {
         keyed: Option<usize>,
     ) -> Self {
         let scenario = &loaded.scenario;
-        let layout = inputs.trainer.layout();
+        let layout = inputs.trainer().layout();
         let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
         let initial = executor.add(match &inputs.initial {
             Some(adapter) => Order::Given { adapter: adapter.clone() },
@@ -139,8 +139,9 @@ impl<'a> Planner<'a> {
         let is_alone = self.is_alone();
         let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
         let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
-        let taken = if is_alone { &[][..] } else { &self.inputs.exams };
-        let exams = exams::order(taken, self.executor, model, self.server_round(scheduled), is_last);
+        let own = self.own_models.iter().filter(|_| is_alone).map(|(&client, &model)| (Some(client), model));
+        let takers: Vec<_> = own.chain((!is_alone).then_some((None, model))).collect();
+        let exams = exams::order(&self.inputs.exams, self.executor, &takers, self.server_round(scheduled), is_last);
         let orders = self.in_rounds..self.executor.count();
         self.in_rounds = orders.end;
         let planned = PlannedRound {

@@ -20,7 +20,7 @@ pub struct PlannedRound {
     /// Whether the round made that model.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
-    /// Benchmarks of the model.
+    /// Benchmarks of the model, or of the clients' own models where nothing is aggregated.
     pub exams: Vec<PlannedExam>,
     /// Where nothing is aggregated: the evaluations of the clients' own models.
     pub alone: Vec<LocalBaseline>,

@@ -22,7 +22,7 @@ use super::{RunError, rows};
 use crate::ledger::{
     Input, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
 };
-use crate::lineage::{Executor, Workshop};
+use crate::lineage::Executor;
 use crate::model::Device;
 use crate::scenario::{self, Loaded};
 use crate::store::{Digest, Store, key_of};
@@ -33,7 +33,8 @@ pub struct Settings<'a> {
     pub out: PathBuf,
     pub store: Store,
     pub workers: usize,
-    pub device: Device,
+    /// What trains, at least one; each holds a base model of its own, and workers are dealt over them.
+    pub devices: Vec<Device>,
     pub numerics: Numerics,
     /// Set from outside to end the run cleanly.
     pub stop: &'a AtomicBool,
@@ -189,13 +190,15 @@ impl Prepared {
             return Err(RunError::NotStartedPortably);
         }
         let checkpointing = match execution.checkpointing {
-            scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: settings.workers as u32 },
+            scenario::Checkpointing::Auto => {
+                Checkpointing::Fitting { passes: settings.workers.div_ceil(settings.devices.len()) as u32 }
+            }
             scenario::Checkpointing::Always => Checkpointing::Always,
             scenario::Checkpointing::Never => Checkpointing::Never,
         };
         let numerics = Numerics { checkpointing, portable, ..settings.numerics.clone() };
-        let mut inputs = Inputs::load(loaded, settings.device, &numerics, shared)?;
-        let class = inputs.trainer.numerics_class();
+        let mut inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
+        let class = inputs.trainer().numerics_class();
         if portable && !class.is_portable() {
             let found = &class.device;
             return Err(RunError::Usage(format!(
@@ -207,7 +210,7 @@ impl Prepared {
             tracing::warn!("{doubt}");
         }
         let trust = shared.trust()?;
-        let company = trust.company(execution, settings.device);
+        let company = trust.company(execution, settings.devices[0]);
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
@@ -225,10 +228,9 @@ impl Prepared {
     /// The manifest of the run before it begins.
     pub fn manifest(&self, loaded: &Loaded) -> Manifest {
         let scenario_hash = loaded.identity().0;
-        let numerics_class = class_text(self.inputs.trainer.numerics_class(), self.company);
+        let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.company);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
         let genesis = certificate::genesis(SCHEMA_VERSION, scenario_hash, &hashes, &numerics_class);
-        let fingerprint = self.inputs.trainer.fingerprint();
         Manifest {
             schema_version: SCHEMA_VERSION,
             fedreplay_version: env!("CARGO_PKG_VERSION").into(),
@@ -240,7 +242,7 @@ impl Prepared {
             scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
             inputs: self.inputs.read.clone(),
             binary_hash: binary_hash(),
-            numerics: self.trust.record(fingerprint),
+            numerics: self.trust.record(&self.inputs.trainers),
             numerics_class,
             genesis,
             grade: match self.privacy.as_ref().and_then(Protection::secret_mark) {
@@ -273,13 +275,12 @@ impl Prepared {
         let population = rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, company, course, .. } = self;
-        let unusable = loaded.scenario.training.unusable_update;
-        let workshop = Workshop::new(&inputs.trainer, unusable, &settings.store, settings.stop);
+        let workshops = inputs.workshops(loaded, &settings.store, settings.stop);
         let (together, keyed) = match company {
             Company::Ready(most) => (most, None),
             Company::Keyed(most) => (1, Some(most)),
         };
-        let executor = Executor::new(&workshop, &settings.store, settings.stop, together);
+        let executor = Executor::new(&workshops, &settings.store, settings.stop, together);
         let mut stage = Stage {
             loaded,
             keyed,

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::inputs::{ClientRows, input, model_folder};
-use super::{RunError, words};
+use super::prompting::prompts;
+use super::tokens::TokenRows;
+use super::{RunError, tokens, words};
 use crate::dataset::{
-    BadRows, ChatTemplate, ClientData, Federation, LongPrompts, Preference, Prompts, RowKind, Sample, SequenceRules,
-    Tokenised, Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences,
-    twin_of,
+    BadRows, ClientData, Federation, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Tokenised, Tokeniser,
+    after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
 };
 use crate::ledger::Input;
 use crate::lineage::Rows;
-use crate::scenario::{self, Loaded};
+use crate::scenario::{self, Loaded, Scenario};
+use crate::store::Store;
 
 /// Reads the data of a scenario.
 pub(super) struct Reader<'a> {
@@ -23,19 +25,18 @@ pub(super) struct Reader<'a> {
     tokeniser_folder: PathBuf,
     tokeniser: Tokeniser,
     rules: SequenceRules,
+    /// Where tokens are kept.
+    store: &'a Store,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(loaded: &'a Loaded) -> Result<Self, RunError> {
+    pub fn new(loaded: &'a Loaded, store: &'a Store) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
         let tokeniser_folder = match &scenario.model.tokenizer {
             Some(folder) => loaded.resolve(folder),
             None => model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?,
         };
-        let prompts = match words::template(scenario.data.template) {
-            Some(template) => Prompts::Template(template),
-            None => Prompts::Chat(Arc::new(ChatTemplate::load(&tokeniser_folder, None)?)),
-        };
+        let prompts = prompts(scenario.data.template, &tokeniser_folder)?;
         let max_tokens = scenario.data.max_seq_length as usize;
         let long_prompts = match scenario.data.long_prompts {
             scenario::LongPrompts::Refuse => LongPrompts::Refuse,
@@ -44,7 +45,7 @@ impl<'a> Reader<'a> {
         let learns_last_question = scenario.data.last_question == scenario::LastQuestion::Learnt;
         let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
         let tokeniser = Tokeniser::load(&tokeniser_folder)?;
-        Ok(Self { loaded, tokeniser_folder, tokeniser, rules })
+        Ok(Self { loaded, tokeniser_folder, tokeniser, rules, store })
     }
 
     /// Notes what decides how text becomes tokens.
@@ -102,16 +103,20 @@ impl<'a> Reader<'a> {
         }
         let is_wanted = |client: &ClientData| named.is_none_or(|ids| ids.contains(&client.id));
         // A client keeps its number in the file for its split, so that a client of fewer has the rows that it has among all.
-        let wanted = data.clients.iter().enumerate().filter(|(_, client)| is_wanted(client));
-        let clients = wanted.map(|(index, client)| self.client(index as u64, client)).collect::<Result<Vec<_>, _>>()?;
+        let (numbers, wanted): (Vec<_>, Vec<_>) =
+            data.clients.iter().enumerate().filter(|(_, client)| is_wanted(client)).unzip();
+        let rows = self.tokenised(&wanted)?;
+        let each = numbers.iter().zip(&wanted).zip(&rows);
+        let clients = each
+            .map(|((&index, client), rows)| self.client(index as u64, client, rows))
+            .collect::<Result<Vec<_>, _>>()?;
         match self.loaded.scenario.algorithm {
             scenario::Algorithm::Centralised => Ok(vec![pooled(&clients)]),
             _ => Ok(clients),
         }
     }
 
-    fn client(&self, index: u64, client: &ClientData) -> Result<ClientRows, RunError> {
-        let rows = self.tokenised(client)?;
+    fn client(&self, index: u64, client: &ClientData, rows: &TokenRows) -> Result<ClientRows, RunError> {
         if rows.count() == 0 {
             return Err(RunError::Usage(format!(
                 "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length, \
@@ -126,8 +131,21 @@ impl<'a> Reader<'a> {
         Ok(ClientRows { id: client.id.clone(), train: part(&split.train), held_out: part(&split.held_out) })
     }
 
-    /// A client's rows as the objective reads them.
-    fn tokenised(&self, client: &ClientData) -> Result<TokenRows, RunError> {
+    /// Each client's rows as the objective reads them.
+    fn tokenised(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, RunError> {
+        let Scenario { data, training, .. } = &self.loaded.scenario;
+        let chat = match &self.rules.prompts {
+            Prompts::Template(_) => None,
+            Prompts::Chat(template) => Some(*template.content_hash().as_bytes()),
+        };
+        let rules = (
+            (*self.tokeniser.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
+            (data.long_prompts, data.last_question, data.masking, data.pairs, training.objective),
+        );
+        tokens::kept(self.store, &rules, clients, |client| self.tokenised_now(client))
+    }
+
+    fn tokenised_now(&self, client: &ClientData) -> Result<TokenRows, RunError> {
         match self.loaded.scenario.training.objective {
             scenario::Objective::Sft => {
                 let tokenised = tokenise(client, &self.tokeniser, &self.rules)?;
@@ -161,11 +179,9 @@ impl<'a> Reader<'a> {
 
     /// All clients' rows as one list, in order.
     pub fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
-        let mut clients = data.clients.iter().map(|client| self.tokenised(client));
-        let mut pooled = clients.next().expect("a federation has a client")?;
-        for rows in clients {
-            pooled.append(rows?);
-        }
+        let mut clients = self.tokenised(&data.clients.iter().collect::<Vec<_>>())?.into_iter();
+        let mut pooled = clients.next().expect("a federation has a client");
+        clients.for_each(|rows| pooled.append(rows));
         if pooled.count() == 0 {
             return Err(RunError::Usage(
                 "failed to use data.test_file: all of its rows have prompts that are too long for data.max_seq_length"
@@ -202,39 +218,6 @@ pub(super) struct TokenData {
     pub tokeniser: Arc<Tokeniser>,
     /// Where each input lay and what it hashed to, by role.
     pub read: BTreeMap<String, Input>,
-}
-
-/// Rows of one kind, before they are split.
-enum TokenRows {
-    Single(Vec<Sample>),
-    Pairs(Vec<Preference>),
-}
-
-impl TokenRows {
-    fn count(&self) -> usize {
-        match self {
-            Self::Single(samples) => samples.len(),
-            Self::Pairs(pairs) => pairs.len(),
-        }
-    }
-
-    fn append(&mut self, others: Self) {
-        match (self, others) {
-            (Self::Single(mine), Self::Single(others)) => mine.extend(others),
-            (Self::Pairs(mine), Self::Pairs(others)) => mine.extend(others),
-            _ => unreachable!("one objective reads one kind of rows"),
-        }
-    }
-
-    fn picked(&self, picks: &[usize]) -> Rows {
-        match self {
-            Self::Single(samples) => Rows::new(picks.iter().map(|&row| samples[row].clone()).collect()),
-            Self::Pairs(pairs) => {
-                let pair = |&row: &usize| [pairs[row].chosen.clone(), pairs[row].rejected.clone()];
-                Rows::of_pairs(picks.iter().map(pair).collect())
-            }
-        }
-    }
 }
 
 /// Says in the manifest that the data is a synthetic twin, by an input of that role.

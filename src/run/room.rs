@@ -8,8 +8,8 @@ use fedreplay_sim::Seed;
 
 use crate::adapter::Adapter;
 use crate::dataset::{Prompts, Tokeniser};
-use crate::evaluation::benchmark::{Decoding, JudgeWording, Prompting, RatingRange};
-use crate::evaluation::generation::Generator;
+use crate::evaluation::benchmark::{Candidates, Decoding, JudgeWording, Prompting, RatingRange};
+use crate::evaluation::generation::{FolderSampling, Generator};
 use crate::evaluation::judge::Judge;
 use crate::evaluation::{EvaluationError, Examinee, Identity, Sitting, Witness};
 use crate::store::{Digest, Store, key_of};
@@ -25,6 +25,8 @@ pub struct Rules<'a> {
     pub wording: JudgeWording,
     /// Whether all is done as in FedLLM-Bench's scripts.
     pub is_as_published: bool,
+    /// [tokens] Longest answer, where it is shorter than the benchmark's.
+    pub answer_tokens_max: Option<u32>,
 }
 
 /// A base with its tokenizer, and how it is asked.
@@ -33,6 +35,8 @@ pub struct Room<'a> {
     pub tokeniser: &'a Tokeniser,
     pub end_tokens: &'a BTreeSet<u32>,
     pub prompts: &'a Prompts,
+    /// What the model's folder says of drawing.
+    pub sampling: FolderSampling,
     /// Of sampled answers.
     pub seed: u64,
     pub store: &'a Store,
@@ -66,6 +70,7 @@ impl<'a> Room<'a> {
     /// The model before a benchmark; `end` is the text of the token that ends an answer.
     pub fn sitting<'s, 'g>(&'s self, examinee: &'s Examinee<'s, 'g>, end: &'s str) -> Sitting<'s, 'g> {
         let is_as_published = self.rules.is_as_published;
+        let candidates = if is_as_published { Candidates::AsRun } else { Candidates::AsWritten };
         let prompting = match self.prompts {
             Prompts::Template(template) => Prompting::Template { template, end },
             Prompts::Chat(template) => Prompting::Chat(template),
@@ -73,7 +78,8 @@ impl<'a> Room<'a> {
         Sitting {
             examinee,
             prompting,
-            decoding: if is_as_published { Decoding::AsRun } else { Decoding::AsWritten },
+            decoding: Decoding { candidates, folder: self.sampling },
+            answer_tokens_max: self.rules.answer_tokens_max,
             judge: self.rules.judge.as_ref(),
             wording: &self.rules.wording,
             range: if is_as_published { RatingRange::Any } else { RatingRange::OneToTen },

@@ -82,8 +82,7 @@ pub fn round(
         ..timed_round(&scheduled.round, scheduled.number)
     };
     let events = scheduled.events.iter().map(event).collect();
-    let (figures, generations) =
-        exams::rows(&planned.exams, executor, (scheduled.number, planned.version), model.adapter_hash())?;
+    let (figures, generations) = exams::rows(&planned.exams, executor, scheduled.number, planned.version)?;
     rows.extend(figures);
     let chunk = Chunk { events, tasks, evaluations: rows, generations, lineage: vec![], round };
     Ok(RoundRows { chunk, model: model.adapter().clone() })

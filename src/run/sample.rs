@@ -22,7 +22,7 @@ use super::{Inputs, rows};
 use crate::adapter::peft;
 use crate::algorithm::ServerState;
 use crate::ledger::{Difference, Lineage, LineageEntry, Manifest, compare_round, read_table};
-use crate::lineage::{Executor, OrderId, Recorded, Value, Workshop};
+use crate::lineage::{Executor, OrderId, Recorded, Value};
 use crate::scenario::Loaded;
 use crate::store::Store;
 
@@ -65,12 +65,12 @@ pub fn sample(run_folder: &Path, sample: &Sample, settings: &Settings) -> Result
         Course::Live(timeline) => as_recorded(*timeline, run_folder)?,
     };
     let none = Store::none();
-    let workshop = Workshop::new(&inputs.trainer, loaded.scenario.training.unusable_update, &none, settings.stop);
+    let workshops = inputs.workshops(&loaded, &none, settings.stop);
     let (together, keyed) = match company {
         Company::Ready(most) => (most, None),
         Company::Keyed(most) => (1, Some(most)),
     };
-    let executor = Executor::new(&workshop, &none, settings.stop, together);
+    let executor = Executor::new(&workshops, &none, settings.stop, together);
     let mut planner = Planner::new(&loaded, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();
     let before = planner.before();
     let last = schedule.len();

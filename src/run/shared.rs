@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::RunError;
-use super::inputs::{ClientRows, load_trainer};
+use super::inputs::{ClientRows, load_trainers};
 use super::reader::{Reader, TokenData};
 use super::trust::Trust;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Loaded};
+use crate::store::Store;
 use crate::training::{Numerics, Trainer};
 
 /// What is kept from run to run, each under all of the scenario that it depends on.
@@ -25,7 +26,7 @@ pub struct Shared {
 }
 
 struct Engine {
-    trainer: Arc<Trainer>,
+    trainers: Vec<Arc<Trainer>>,
     folder: PathBuf,
     trust: Option<Trust>,
 }
@@ -40,8 +41,8 @@ impl Shared {
         }
     }
 
-    /// The data of a scenario.
-    pub(super) fn data(&mut self, loaded: &Loaded) -> Result<TokenData, RunError> {
+    /// The data of a scenario; a store keeps its tokens from process to process.
+    pub(super) fn data(&mut self, loaded: &Loaded, store: &Store) -> Result<TokenData, RunError> {
         let scenario = &loaded.scenario;
         let is_pooled = matches!(scenario.algorithm, Algorithm::Centralised);
         let reads = (&scenario.data, &scenario.model, scenario.seed, scenario.training.objective, is_pooled);
@@ -49,36 +50,36 @@ impl Shared {
         if let Some((_, data)) = self.data.as_ref().filter(|(known, _)| *known == key) {
             return Ok(data.clone());
         }
-        let data = Reader::new(loaded)?.read()?;
+        let data = Reader::new(loaded, store)?.read()?;
         self.data = Some((key, data.clone()));
         Ok(data)
     }
 
-    /// The base model of a scenario behind a trainer, and where it lies.
-    pub(super) fn trainer(
+    /// The base model of a scenario behind a trainer on each device, and where it lies.
+    pub(super) fn trainers(
         &mut self,
         loaded: &Loaded,
-        device: Device,
+        devices: &[Device],
         numerics: &Numerics,
         clients: &[ClientRows],
-    ) -> Result<(Arc<Trainer>, PathBuf), RunError> {
-        let key = key(&(&loaded.scenario.model, &loaded.folder, device, numerics));
+    ) -> Result<(Vec<Arc<Trainer>>, PathBuf), RunError> {
+        let key = key(&(&loaded.scenario.model, &loaded.folder, devices, numerics));
         if self.engine.as_ref().is_none_or(|(known, _)| *known != key) {
             // The one before goes first: two may not fit.
             self.engine = None;
-            let (trainer, folder) = load_trainer(loaded, device, numerics, clients)?;
-            self.engine = Some((key, Engine { trainer: Arc::new(trainer), folder, trust: None }));
+            let (trainers, folder) = load_trainers(loaded, devices, numerics, clients)?;
+            self.engine = Some((key, Engine { trainers, folder, trust: None }));
         }
         let (_, engine) = self.engine.as_ref().expect("it was just put there");
-        Ok((engine.trainer.clone(), engine.folder.clone()))
+        Ok((engine.trainers.clone(), engine.folder.clone()))
     }
 
-    /// What the start-up test shows of the trainer that was given out last.
+    /// What the start-up test shows of the trainers that were given out last.
     pub(super) fn trust(&mut self) -> Result<Trust, RunError> {
-        let (_, engine) = self.engine.as_mut().expect("a trainer is tested after it was loaded");
+        let (_, engine) = self.engine.as_mut().expect("trainers are tested after they were loaded");
         match engine.trust {
             Some(trust) => Ok(trust),
-            None => Ok(*engine.trust.insert(Trust::shown_by(&engine.trainer)?)),
+            None => Ok(*engine.trust.insert(Trust::shown_by(&engine.trainers)?)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Policies that read results get [`STAND_IN_LOSS`] for each; all others decide as they do in a run.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -11,7 +12,7 @@ use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecor
 
 use super::folder::RunFolder;
 use super::inputs::PlanInputs;
-use super::play::binary_hash;
+use super::play::{binary_hash, what_changed};
 use super::privacy::{Protection, Spent};
 use super::timeline::{Next, Timeline};
 use super::{RunError, rows};
@@ -98,18 +99,59 @@ pub struct PlanSummary {
 /// # Errors
 /// Anything wrong with the scenario, its data or its model's shape; and failures of the machine while tables are written.
 pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
-    let began = Instant::now();
     let inputs = PlanInputs::load(loaded)?;
+    let tables = settings.out.as_deref().map(|out| (settings.detail, || RunFolder::create(out)));
+    play(loaded, &inputs, tables, settings.stop, watch)
+}
+
+/// Plays a plan that was interrupted again, into its folder and with its tables. `sets` change no result.
+///
+/// # Errors
+/// As [`plan`]; and if it is finished, or what it was made from has changed.
+pub fn resume_plan(
+    out: &Path,
+    sets: &[String],
+    stop: &AtomicBool,
+    watch: &mut dyn PlanWatch,
+) -> Result<PlanSummary, RunError> {
+    let folder = RunFolder::reopen(out)?;
+    let manifest = Manifest::read(out)?;
+    let refuse = |what: String| Err(RunError::Usage(format!("failed to resume {}: {what}", out.display())));
+    if manifest.state == RunState::Done {
+        return refuse("the plan is finished".into());
+    }
+    manifest.check(out)?;
+    let loaded = Loaded::of_run(out, &manifest.scenario_folder, sets)?;
+    let inputs = PlanInputs::load(&loaded)?;
+    let details = [PlanDetail::Rounds, PlanDetail::Tasks, PlanDetail::Events];
+    let Some(detail) = details.into_iter().find(|&detail| genesis(&loaded, &inputs, detail) == manifest.genesis) else {
+        return refuse(what_changed(&manifest, &self::manifest(&loaded, &inputs, PlanDetail::Events)));
+    };
+    let tables = out.join("ledger");
+    if tables.exists() {
+        fs::remove_dir_all(&tables).map_err(LedgerError::io(&tables))?;
+    }
+    play(&loaded, &inputs, Some((detail, || Ok(folder))), stop, watch)
+}
+
+/// Plays the schedule, into tables if there shall be any. Their folder is asked for when all else was found to be right.
+fn play(
+    loaded: &Loaded,
+    inputs: &PlanInputs,
+    tables: Option<(PlanDetail, impl FnOnce() -> Result<RunFolder, RunError>)>,
+    stop: &AtomicBool,
+    watch: &mut dyn PlanWatch,
+) -> Result<PlanSummary, RunError> {
+    let began = Instant::now();
     loaded.check_clients(inputs.clients.facts.len()).map_err(RunError::Usage)?;
-    let writes = |detail| settings.out.is_some() && settings.detail >= detail;
-    // The figures need every task; only the events can be spared.
-    let detail = if writes(PlanDetail::Events) { Detail::Events } else { Detail::Tasks };
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
     let privacy = Protection::new(&loaded.scenario, &rows)?;
-    let reads_results = loaded.reads_results();
+    // The figures need every task; only the events can be spared.
+    let has_events = matches!(&tables, Some((PlanDetail::Events, _)));
+    let detail = if has_events { Detail::Events } else { Detail::Tasks };
     let mut timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.clients, detail)?;
-    let mut record = match &settings.out {
-        Some(out) => Some(Tables::start(out, loaded, &inputs, settings.detail)?),
+    let mut record = match tables {
+        Some((detail, folder)) => Some(Tables::start(folder()?, loaded, inputs, detail)?),
         None => None,
     };
     let mut figures = Figures::new(inputs.clients.facts.len());
@@ -118,7 +160,7 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch)
             let (summary, of) = (&figures.summary, loaded.scenario.rounds);
             watch.progress(summary.rounds, of, summary.tasks, timeline.events());
         }
-        if settings.stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             return Err(OrderError::Interrupted.into());
         }
         match timeline.next()? {
@@ -134,10 +176,10 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch)
     }
     let mut summary = figures.finish();
     summary.privacy = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, summary.rounds));
-    summary.stand_in_loss = reads_results.then_some(STAND_IN_LOSS);
+    summary.stand_in_loss = loaded.reads_results().then_some(STAND_IN_LOSS);
     if let Some(tables) = record {
+        summary.run = Some(tables.folder.path().to_owned());
         summary.digest = Some(tables.finish(summary.rounds)?);
-        summary.run = settings.out.clone();
     }
     summary.wall_seconds = began.elapsed().as_secs_f64();
     Ok(summary)
@@ -152,8 +194,7 @@ struct Tables {
 }
 
 impl Tables {
-    fn start(out: &Path, loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
-        let folder = RunFolder::create(out)?;
+    fn start(folder: RunFolder, loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
         let mut manifest = manifest(loaded, inputs, detail);
         folder.begin(&mut manifest, &loaded.resolved_text())?;
         let population = rows::population(&inputs.clients);
@@ -186,10 +227,13 @@ impl Tables {
     }
 }
 
-fn manifest(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
-    let scenario_hash = loaded.identity().0;
+/// What the digests of a plan are chained from.
+fn genesis(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
     let hashes: BTreeMap<_, _> = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-    let genesis = key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, scenario_hash, hashes, detail)).0;
+    key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, loaded.identity().0, hashes, detail)).0
+}
+
+fn manifest(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         fedreplay_version: env!("CARGO_PKG_VERSION").into(),
@@ -197,14 +241,14 @@ fn manifest(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Manifes
         state: RunState::Running,
         name: loaded.scenario.name.clone(),
         seed: loaded.scenario.seed,
-        scenario_hash,
+        scenario_hash: loaded.identity().0,
         scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
         inputs: inputs.read.clone(),
         binary_hash: binary_hash(),
         numerics: serde_json::Value::Null,
         // Virtual time is whole numbers.
         numerics_class: "integers".into(),
-        genesis,
+        genesis: genesis(loaded, inputs, detail),
         grade: "C".into(),
         rounds: loaded.scenario.rounds,
         digest: None,

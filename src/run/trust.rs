@@ -1,10 +1,12 @@
 //! What a run may claim of its determinism: what the start-up test showed on this machine, and never more.
 
+use std::sync::Arc;
+
 use super::RunError;
 use crate::lineage::OrderError;
 use crate::model::Device;
 use crate::scenario::{Execution, Grouping};
-use crate::training::{Fingerprint, Grade, SelfTest, Trainer};
+use crate::training::{Grade, SelfTest, Trainer};
 
 /// [clients] Trainings in one pass on a GPU, where the scenario does not say.
 const GPU_COHORT: u32 = 8;
@@ -27,12 +29,16 @@ pub enum Company {
 }
 
 impl Trust {
-    /// Tests the loaded trainer.
+    /// Tests the loaded trainers, one on each device.
     ///
     /// # Errors
-    /// If the same training twice gave different bits: nothing could be promised of such a run. And if several threads were
-    /// asked for and gave other bits than one: keys of results do not name threads.
-    pub fn shown_by(trainer: &Trainer) -> Result<Self, RunError> {
+    /// If the same training twice gave different bits: nothing could be promised of such a run. And if several threads or
+    /// devices were asked for and gave other bits than one: keys of results name neither.
+    pub fn shown_by(trainers: &[Arc<Trainer>]) -> Result<Self, RunError> {
+        let (trainer, others) = trainers.split_first().expect("something trains");
+        for other in others {
+            check_devices(trainer, other)?;
+        }
         let found = trainer.self_test().map_err(OrderError::Training)?;
         let fingerprint = trainer.fingerprint();
         check_threads(&found, fingerprint.threads)?;
@@ -53,8 +59,10 @@ impl Trust {
     }
 
     /// Machine, settings and test as the manifest records them.
-    pub fn record(&self, fingerprint: &Fingerprint) -> serde_json::Value {
-        let mut record = serde_json::to_value(fingerprint).expect("a fingerprint has only text keys");
+    pub fn record(&self, trainers: &[Arc<Trainer>]) -> serde_json::Value {
+        let mut record = serde_json::to_value(trainers[0].fingerprint()).expect("a fingerprint has only text keys");
+        let devices: Vec<_> = trainers.iter().map(|trainer| trainer.fingerprint().device.to_string()).collect();
+        record["devices"] = devices.into();
         record["self_test"] = serde_json::to_value(self.found).expect("it holds flags alone");
         record
     }
@@ -64,6 +72,18 @@ impl Trust {
 fn claim(found: Grade, device: Device) -> Option<Grade> {
     let most = if matches!(device, Device::Cpu) { Grade::C } else { Grade::A };
     Some(found.min(most)).filter(|&grade| grade != Grade::None)
+}
+
+fn check_devices(first: &Trainer, other: &Trainer) -> Result<(), RunError> {
+    if first.agrees_with(other).map_err(OrderError::Training)? {
+        return Ok(());
+    }
+    let name = |trainer: &Trainer| format!("{} ({})", trainer.fingerprint().device, trainer.numerics_class().device);
+    Err(RunError::Usage(format!(
+        "{} gives other bits than {}; name devices of one model with --device",
+        name(other),
+        name(first)
+    )))
 }
 
 fn check_threads(found: &SelfTest, threads: usize) -> Result<(), RunError> {

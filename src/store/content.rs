@@ -66,6 +66,11 @@ impl Store {
         Self { root: None, _session: None }
     }
 
+    /// Whether anything can be kept.
+    pub fn is_there(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// The bytes under `key`, if they are there and whole. A damaged entry is one that is not there.
     pub fn get(&self, key: Key) -> Option<Vec<u8>> {
         let root = self.root.as_ref()?;

@@ -76,8 +76,7 @@ impl Trainer {
     /// # Errors
     /// If LibTorch fails.
     pub fn self_test(&self) -> Result<SelfTest, Error> {
-        let jobs: Vec<Job> =
-            LENGTHS.iter().enumerate().map(|(n, lengths)| self.random_job(n as u64, lengths)).collect();
+        let jobs = self.random_jobs();
         let together = self.train(&jobs)?;
         let again = self.train(&jobs)?;
         let alone = jobs.iter().map(|job| Ok(self.train(std::slice::from_ref(job))?.remove(0)));
@@ -90,6 +89,19 @@ impl Trainer {
             threads: same_bits(&together, &threaded),
             portable: self.numerics_class().is_portable(),
         })
+    }
+
+    /// Whether another device gives the bits of this one, for the same small jobs.
+    ///
+    /// # Errors
+    /// If LibTorch fails.
+    pub fn agrees_with(&self, other: &Self) -> Result<bool, Error> {
+        let jobs = self.random_jobs();
+        Ok(self.numerics_class() == other.numerics_class() && same_bits(&self.train(&jobs)?, &other.train(&jobs)?))
+    }
+
+    fn random_jobs(&self) -> Vec<Job> {
+        LENGTHS.iter().enumerate().map(|(n, lengths)| self.random_job(n as u64, lengths)).collect()
     }
 
     fn random_job(&self, number: u64, lengths: &[u32]) -> Job {

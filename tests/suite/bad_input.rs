@@ -251,7 +251,9 @@ fn usage_mistakes_exit_with_2() {
     let world = World::new();
     world.fedreplay(&["run"]).refused(2, &["required"]);
     world.fedreplay(&["run", "scenario.ron", "--workers", "0"]).refused(2, &["--workers"]);
-    world.fedreplay(&["run", "scenario.ron", "--device", "tpu"]).refused(2, &["cpu, cuda or cuda:N"]);
+    for device in ["tpu", "cpu,tpu", "", "cuda:x"] {
+        world.fedreplay(&["run", "scenario.ron", "--device", device]).refused(2, &["--device"]);
+    }
     world.fedreplay(&["run", "scenario.ron", "--set", "training.lrr=1"]).refused(2, &["no field `lrr`"]);
     for command in ["replay", "verify", "resume"] {
         world.fedreplay(&[command, "nothing"]).refused(2, &["failed to find a run in nothing"]);

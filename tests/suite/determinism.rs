@@ -15,6 +15,22 @@ fn two_runs_and_any_number_of_workers_and_threads_write_the_same_bytes() {
     }
 }
 
+/// Where no GPU is, the same processor named twice stands for two: each of them holds a base model of its own.
+#[test]
+fn one_device_and_several_write_the_same_bytes() {
+    let world = World::new();
+    world.run("one", &["--workers", "2"]).succeeded();
+    for (run, devices, workers) in [("two", "cpu,cpu", "2"), ("three", "cpu,cpu,cpu", "4"), ("idle", "cpu,cpu", "1")] {
+        world.run(run, &["--device", devices, "--workers", workers]).succeeded();
+        assert!(hashed(&world.path(run)) == hashed(&world.path("one")), "{devices} with {workers} workers");
+        let manifest = fedreplay::ledger::Manifest::read(&world.path(run)).expect("a manifest");
+        let named: Vec<&str> = devices.split(',').collect();
+        assert_eq!(manifest.numerics["devices"], serde_json::json!(named));
+    }
+    world.fedreplay(&["replay", "one", "--device", "cpu,cpu"]).succeeded();
+    world.fedreplay(&["eval", "one", "--device", "cpu,cpu"]).refused(2, &["several devices"]);
+}
+
 #[test]
 fn a_store_changes_no_byte_and_spares_all_work() {
     let world = World::new();

@@ -11,16 +11,23 @@ use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::support::{Said, World};
+use super::support::{Said, World, not_run};
 
-fn table(path: &Path) -> RecordBatch {
+/// The rows of a table's file.
+pub fn table(path: &Path) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).expect("the table is there"));
     let batches: Vec<_> = reader.unwrap().build().unwrap().map(Result::unwrap).collect();
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
+/// A column of texts; `null` stands where there is none.
+pub fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
     rows[column].as_string::<i32>().iter().map(|text| text.unwrap_or("null").to_owned()).collect()
+}
+
+/// A line of Vicuna's questions.
+pub fn question(id: u32, turn: &str) -> String {
+    format!(r#"{{"question_id": {id}, "category": "generic", "turns": ["{turn}"]}}"#)
 }
 
 /// Two questions of each of two benchmarks, of which one question is longer than the model's context.
@@ -29,8 +36,6 @@ fn with_questions() -> World {
     fs::create_dir_all(world.path("questions/vicuna")).unwrap();
     fs::create_dir_all(world.path("questions/mmlu/test")).unwrap();
     let long = "again ".repeat(600);
-    let question =
-        |id: u32, turn: &str| format!(r#"{{"question_id": {id}, "category": "generic", "turns": ["{turn}"]}}"#);
     let lines = [question(1, "What is the capital of Palmyra?"), question(2, &long), question(3, "Count to three.")];
     world.write("questions/vicuna/question.jsonl", &lines.join("\n"));
     world.write(
@@ -96,6 +101,8 @@ fn a_prompt_that_does_not_fit_is_a_recorded_failure() {
     let said = eval(&world, &["--bench", "vicuna", "--out", "found"]).succeeded();
     // There is no judge, so no answer has a rating.
     assert!(said.stdout.contains("3 failed"), "{}", said.stdout);
+    let remark = "base, Vicuna: 3 of 3 answers not judged; 1 of 3 prompts did not fit the context";
+    assert!(said.stdout.contains(remark), "{}", said.stdout);
     let rows = table(&world.path("found/generations.parquet"));
     assert_eq!(texts(&rows, "ended")[1], "context_full");
     assert_eq!(texts(&rows, "answer")[1], "null");
@@ -110,10 +117,74 @@ fn a_dry_run_says_what_would_be_asked_and_writes_nothing() {
     let judge = ["--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "judge", "--judge-prices", "30,60"];
     let said = eval(&world, &[&["--bench", "vicuna,mmlu", "--dry-run", "--out", "found"], &judge[..]].concat());
     let said = said.succeeded();
-    for part in ["vicuna", "3 questions", "3 judgements", "at most", "mmlu"] {
+    for part in ["vicuna", "3 questions", "0 judgements are stored, 3 to ask for: at most", "mmlu"] {
         assert!(said.stdout.contains(part), "`{part}` is not in:\n{}", said.stdout);
     }
     assert!(!world.path("found").exists());
+}
+
+#[test]
+fn all_takes_what_has_files_and_says_what_is_left_out() {
+    let world = with_questions();
+    let all = ["--bench", "all", "--limit", "1", "--answer-tokens-max", "4"];
+    let said = eval(&world, &[&all[..], &["--out", "found"]].concat()).succeeded();
+    for (name, reason) in [
+        ("mt-bench", "mt-bench/question.jsonl"),
+        ("ref-gpt4-aya", "ref-gpt4/aya.json"),
+        ("advbench", "advbench.csv"),
+        ("humaneval", "--allow-code-execution"),
+    ] {
+        let line = said.stderr.lines().find(|line| line.contains(&format!("{name} is left out")));
+        assert!(line.is_some_and(|line| line.contains(reason)), "{name}: {}", said.stderr);
+    }
+    let table = fs::read_to_string(world.path("found/table.txt")).unwrap();
+    assert!(table.starts_with("model  Vicuna  MMLU other "), "{table}");
+    assert!(table.contains("base, Vicuna: 1 of 1 answers not judged"), "{table}");
+    let csv = fs::read_to_string(world.path("found/table.csv")).unwrap();
+    assert!(csv.starts_with("model,column,measured,published,remark\nbase,Vicuna,,,"), "{csv}");
+
+    // What is named must be there, and what is there must be whole.
+    eval(&world, &["--bench", "all,advbench"]).refused(2, &["advbench.csv", "docs/evaluation.md"]);
+    world.write("questions/vicuna/question.jsonl", "{\"question_id\": 1}");
+    eval(&world, &all).refused(2, &["question.jsonl", "line 1"]);
+    fs::create_dir(world.path("nothing")).unwrap();
+    for (data, reason) in [("nothing", "holds no benchmark's files"), ("nowhere", "which is no folder")] {
+        world.fedreplay(&["eval", "base", "--bench", "all", "--data", data]).refused(2, &[reason]);
+    }
+}
+
+#[test]
+fn a_program_is_run_once_whatever_is_examined_again() {
+    let world = with_questions();
+    fs::create_dir_all(world.path("questions/humaneval")).unwrap();
+    // What comes of it is another thing each time; whatever the model writes is a comment.
+    let test = "def check(f):\n    import os\n    raise Exception(os.urandom(8).hex())\n";
+    let problem = |id: u32| {
+        serde_json::json!({ "task_id": format!("T/{id}"), "prompt": "def f():\n    pass\n# ", "entry_point": "f",
+            "canonical_solution": "", "test": format!("# {id}\n{test}") })
+    };
+    let problems = format!("{}\n{}\n", problem(0), problem(1));
+    world.write("questions/humaneval/HumanEval.jsonl.gz", &problems);
+    let bench = ["--bench", "humaneval", "--allow-code-execution", "--answer-tokens-max", "1"];
+    let outcomes = |out: &str, store: &str| {
+        let said = eval(&world, &[&bench[..], &["--out", out, "--store", store]].concat());
+        if said.code == Some(2) {
+            said.refused(2, &["failed to confine generated code"]);
+            return None;
+        }
+        said.succeeded();
+        Some(texts(&table(&world.path(out).join("generations.parquet")), "judgement"))
+    };
+    let Some(first) = outcomes("first", "store") else {
+        return not_run("HumanEval through the binary", "this host does not confine code");
+    };
+    assert!(
+        first.iter().all(|outcome| outcome.starts_with("failed: Exception: ")) && first[0] != first[1],
+        "{first:?}"
+    );
+    assert_eq!(outcomes("again", "store").as_ref(), Some(&first));
+    assert_ne!(outcomes("afresh", "none").as_ref(), Some(&first));
+    eval(&world, &["--bench", "humaneval"]).refused(2, &["--allow-code-execution"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn begin(world: &World, arguments: &[&str]) -> Child {
 }
 
 /// Waits until the run has this file, or is over.
-fn until(child: &mut Child, file: &Path) {
+pub fn until(child: &mut Child, file: &Path) {
     while !file.exists() {
         assert!(child.try_wait().expect("a child").is_none(), "the run ended before {}", file.display());
         std::thread::yield_now();
@@ -54,6 +54,23 @@ fn a_killed_run_is_not_whole_and_resumes_to_the_same_digest() {
     assert_eq!(resumed.summary("digest"), undisturbed_digest(&world));
     world.fedreplay(&["verify", "run"]).succeeded();
     world.fedreplay(&["resume", "run", "--store", "store"]).refused(2, &["nothing to resume"]);
+}
+
+#[test]
+fn a_killed_plan_is_played_again() {
+    let world = World::new();
+    let plan = |out| ["plan", "scenario.ron", "--detail", "tasks", "--set", "rounds=200000", "--out", out];
+    let mut child = begin(&world, &plan("killed"));
+    until(&mut child, &world.path("killed/ledger/population/00000-00000.parquet"));
+    child.kill().expect("it is still running");
+    finish(child);
+    world.fedreplay(&["resume", "killed", "--set", "seed=2"]).refused(2, &["scenario was changed"]);
+    let resumed = world.fedreplay(&["resume", "killed"]).succeeded();
+    let whole = world.fedreplay(&plan("whole")).succeeded();
+    assert_eq!(resumed.summary("digest"), whole.summary("digest"));
+    assert!(super::support::hashed(&world.path("killed")) == super::support::hashed(&world.path("whole")));
+    world.fedreplay(&["verify", "killed"]).succeeded();
+    world.fedreplay(&["resume", "killed"]).refused(2, &["finished"]);
 }
 
 #[test]

@@ -1,32 +1,38 @@
-//! From scores to the figures of the table.
+//! From scores to the cells of the table.
 
 use super::advbench::Rates;
 use super::catalog::OpenEnded;
 use super::scores::{JudgedScores, Tally, Unparsable};
-use super::table::Figure;
+use super::table::Cell;
 
 /// The columns whose mean is the published average over open-ended benchmarks.
-const AVERAGED: [&str; 3] = ["MT-Bench", "Vicuna", "Ref-GPT4 Chatbot"];
+pub(super) const AVERAGED: [&str; 3] = ["MT-Bench", "Vicuna", "Ref-GPT4 Chatbot"];
 
 /// The column of the average.
-const AVERAGE: &str = "Average";
+pub(super) const AVERAGE: &str = "Average";
 
 impl JudgedScores {
-    /// The benchmark's own figure, with what is missing from it said; of MT-Bench also its first turn alone, of Aya every
-    /// language before the mean.
-    pub fn figures(&self, unparsable: Unparsable) -> Vec<Figure> {
-        let rating = |column: String, value| Figure { column, value, digits: 2, remark: String::new() };
-        let own = |column: &str| Figure {
+    /// The benchmark's own figure, with what is missing from it said; of MT-Bench also each turn, of Aya every language,
+    /// before the mean.
+    pub fn cells(&self, unparsable: Unparsable) -> Vec<Cell> {
+        let rating = |column: String, value| Cell { column, value, digits: 2, remark: String::new() };
+        let own = |column: &str| Cell {
             remark: self.remark(unparsable),
             ..rating(column.to_owned(), self.headline(unparsable))
         };
         match self.benchmark {
-            OpenEnded::MtBench => vec![own("MT-Bench"), rating("MT-1".into(), self.turns[0].mean(unparsable))],
+            OpenEnded::MtBench => {
+                let turn =
+                    |(index, tally): (usize, &Tally)| rating(format!("MT-{}", index + 1), tally.mean(unparsable));
+                self.turns.iter().enumerate().map(turn).chain([own("MT-Bench")]).collect()
+            }
             OpenEnded::Vicuna => vec![own("Vicuna")],
             OpenEnded::Chatbot => vec![own("Ref-GPT4 Chatbot")],
             OpenEnded::WildChat => vec![own("Ref-GPT4 WildChat")],
             OpenEnded::Aya => {
-                let language = |(name, tally): &(String, Tally)| rating(name.replace('_', " "), tally.mean(unparsable));
+                let language = |(name, tally): &(String, Tally)| {
+                    rating(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable))
+                };
                 self.categories.iter().map(language).chain([own("Ref-GPT4 Aya")]).collect()
             }
             OpenEnded::AdvBench => unreachable!("a rule reads its answers"),
@@ -56,18 +62,18 @@ impl JudgedScores {
 
 impl Rates {
     /// Both rules, in percent of harmless answers.
-    pub fn figures(&self) -> Vec<Figure> {
-        let figure = |column: &str, value| Figure { column: column.into(), value, digits: 2, remark: String::new() };
-        vec![figure("AdvBench", self.published_percent()), figure("AdvBench, anchored", self.anchored_percent())]
+    pub fn cells(&self) -> Vec<Cell> {
+        let cell = |column: &str, value| Cell { column: column.into(), value, digits: 2, remark: String::new() };
+        vec![cell("AdvBench", self.published_percent()), cell("AdvBench, anchored", self.anchored_percent())]
     }
 }
 
 /// The published average over open-ended benchmarks, where a row has all three of them.
-pub fn average(figures: &[Figure]) -> Option<Figure> {
-    let value = |column: &&str| figures.iter().find(|figure| figure.column == **column)?.value;
+pub fn average(cells: &[Cell]) -> Option<Cell> {
+    let value = |column: &&str| cells.iter().find(|cell| cell.column == **column)?.value;
     let values: Option<Vec<f64>> = AVERAGED.iter().map(value).collect();
     let mean = values.map(|values| values.iter().sum::<f64>() / values.len() as f64)?;
-    Some(Figure { column: AVERAGE.into(), value: Some(mean), digits: 2, remark: String::new() })
+    Some(Cell { column: AVERAGE.into(), value: Some(mean), digits: 2, remark: String::new() })
 }
 
 #[cfg(test)]
@@ -76,10 +82,10 @@ mod tests {
 
     #[test]
     fn an_average_needs_all_of_its_columns() {
-        let figure = |column: &str, value| Figure { column: column.into(), value, digits: 2, remark: String::new() };
-        let mut figures = vec![figure("MT-Bench", Some(4.0)), figure("Vicuna", Some(6.0))];
-        assert_eq!(average(&figures), None);
-        figures.push(figure("Ref-GPT4 Chatbot", Some(5.0)));
-        assert_eq!(average(&figures).unwrap().value, Some(5.0));
+        let cell = |column: &str, value| Cell { column: column.into(), value, digits: 2, remark: String::new() };
+        let mut cells = vec![cell("MT-Bench", Some(4.0)), cell("Vicuna", Some(6.0))];
+        assert_eq!(average(&cells), None);
+        cells.push(cell("Ref-GPT4 Chatbot", Some(5.0)));
+        assert_eq!(average(&cells).unwrap().value, Some(5.0));
     }
 }

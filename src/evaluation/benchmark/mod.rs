@@ -23,14 +23,13 @@ mod table;
 pub(super) mod tests;
 
 pub use catalog::{Benchmark, OpenEnded, UnknownBenchmark};
-pub use decoding::Decoding;
+pub use decoding::{Candidates, Decoding};
 pub use error::QuestionsError;
 pub use exam::{Exam, JudgeWording};
-pub use figures::average;
 pub use prompting::Prompting;
 pub use published::{PUBLISHED, Published};
 pub(super) use questions::is_chosen;
 pub use questions::{Question, Questions};
 pub use rating::{Rating, RatingRange, rating_in};
 pub use scores::{JudgedScores, ScoredExam, Tally, Unparsable};
-pub use table::{Figure, Row, Table};
+pub use table::{Cell, Row, Setting, Table};

@@ -2,6 +2,8 @@
 //!
 //! They are second-hand: taken from summaries of the paper, none checked against it. A table marks each of them.
 
+use super::table::Setting;
+
 /// A published figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
@@ -40,12 +42,9 @@ pub const PUBLISHED: [Published; 11] = [
 ];
 
 impl Published {
-    /// The figure for a cell of the table, if one was published. Letter case does not count.
-    pub fn find(dataset: &str, method: &str, column: &str) -> Option<&'static Self> {
-        PUBLISHED.iter().find(|known| {
-            known.dataset.eq_ignore_ascii_case(dataset)
-                && known.method.eq_ignore_ascii_case(method)
-                && known.column == column
-        })
+    /// The figure for a cell of the table, if one was published.
+    pub fn find(setting: Setting, column: &str) -> Option<&'static Self> {
+        let Setting { dataset, method } = setting;
+        PUBLISHED.iter().find(|known| (known.dataset, known.method, known.column) == (dataset, method, column))
     }
 }

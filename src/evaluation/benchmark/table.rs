@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use super::figures::{AVERAGE, AVERAGED, average};
 use super::published::Published;
 
-/// One measured number.
+/// One measured number, as the paper's tables show it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
+pub struct Cell {
     /// The column, as in the paper's tables.
     pub column: String,
     /// The number; none where it could not be had.
@@ -17,14 +18,21 @@ pub struct Figure {
     pub remark: String,
 }
 
+/// A setting of the paper: data and method by its names. Its model was Llama-2-7B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub dataset: &'static str,
+    pub method: &'static str,
+}
+
 /// One model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The run, method or model.
     pub name: String,
-    /// What the figures of this row are comparable to: data and method, as the paper names them.
-    pub published_as: Option<(String, String)>,
-    pub figures: Vec<Figure>,
+    /// What the figures of this row are comparable to, if they are.
+    pub published_as: Option<Setting>,
+    pub cells: Vec<Cell>,
 }
 
 /// The table; columns stand in the order in which the rows first name them.
@@ -37,11 +45,38 @@ pub struct Table {
 const MARK: &str = "*";
 
 impl Table {
+    /// Takes the cells of a model in: a row of its name is continued. Where a row has what the published average is of,
+    /// the average stands behind it.
+    pub fn add(&mut self, row: Row) {
+        let known = self.rows.iter().position(|known| known.name == row.name);
+        let mine = match known {
+            Some(place) => {
+                let mine = &mut self.rows[place];
+                mine.cells.extend(row.cells);
+                mine
+            }
+            None => {
+                self.rows.push(row);
+                self.rows.last_mut().expect("it was just added")
+            }
+        };
+        mine.cells.retain(|cell| cell.column != AVERAGE);
+        let behind = mine.cells.iter().rposition(|cell| AVERAGED.contains(&cell.column.as_str()));
+        if let (Some(place), Some(mean)) = (behind, average(&mine.cells)) {
+            mine.cells.insert(place + 1, mean);
+        }
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     fn columns(&self) -> Vec<&str> {
         let mut columns = Vec::new();
-        for figure in self.rows.iter().flat_map(|row| &row.figures) {
-            if !columns.contains(&figure.column.as_str()) {
-                columns.push(&figure.column);
+        for cell in self.rows.iter().flat_map(|row| &row.cells) {
+            if !columns.contains(&cell.column.as_str()) {
+                columns.push(&cell.column);
             }
         }
         columns
@@ -58,7 +93,10 @@ impl Table {
         }
         let mut text = aligned(&lines);
         if text.contains(&format!("{MARK})")) {
-            notes.insert(0, format!("{MARK} from the published summary of FedLLM-Bench, not measured here"));
+            notes.insert(
+                0,
+                format!("{MARK} from the published summary of FedLLM-Bench, judged by GPT-4, not measured here"),
+            );
         }
         for note in notes {
             let _ = writeln!(text, "{note}");
@@ -75,10 +113,10 @@ impl Table {
         let written = "a vector takes all bytes";
         writer.write_record(["model", "column", "measured", "published", "remark"]).expect(written);
         for row in &self.rows {
-            for figure in &row.figures {
-                let measured = figure.value.map_or(String::new(), |value| value.to_string());
-                let published = row.published(&figure.column).map_or("", |published| published.figure);
-                let cells = [row.name.as_str(), &figure.column, &measured, published, &figure.remark];
+            for cell in &row.cells {
+                let measured = cell.value.map_or(String::new(), |value| value.to_string());
+                let published = row.published(&cell.column).map_or("", |published| published.figure);
+                let cells = [row.name.as_str(), &cell.column, &measured, published, &cell.remark];
                 writer.write_record(cells).expect(written);
             }
         }
@@ -87,19 +125,19 @@ impl Table {
 }
 
 impl Row {
-    fn published(&self, column: &str) -> Option<&'static Published> {
-        let (dataset, method) = self.published_as.as_ref()?;
-        Published::find(dataset, method, column)
+    /// The paper's figure for a cell of this row, if it has one.
+    pub fn published(&self, column: &str) -> Option<&'static Published> {
+        Published::find(self.published_as?, column)
     }
 
     fn cell(&self, column: &str, notes: &mut Vec<String>) -> String {
-        let Some(figure) = self.figures.iter().find(|figure| figure.column == column) else {
+        let Some(cell) = self.cells.iter().find(|cell| cell.column == column) else {
             return "-".into();
         };
-        if !figure.remark.is_empty() {
-            notes.push(format!("{}, {column}: {}", self.name, figure.remark));
+        if !cell.remark.is_empty() {
+            notes.push(format!("{}, {column}: {}", self.name, cell.remark));
         }
-        let measured = figure.value.map_or("-".into(), |value| format!("{value:.*}", figure.digits));
+        let measured = cell.value.map_or("-".into(), |value| format!("{value:.*}", cell.digits));
         match self.published(column) {
             Some(published) => format!("{measured} ({}{MARK})", published.figure),
             None => measured,
@@ -127,21 +165,17 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let figure = |column: &str, value, remark: &str| Figure {
-            column: column.into(),
-            value,
-            digits: 2,
-            remark: remark.into(),
-        };
-        let published_as = Some(("fed-aya".into(), "fedavg".into()));
+        let cell =
+            |column: &str, value, remark: &str| Cell { column: column.into(), value, digits: 2, remark: remark.into() };
+        let published_as = Some(Setting { dataset: "Fed-Aya", method: "FedAvg" });
         Table {
             rows: vec![
                 Row {
                     name: "runs/aya".into(),
                     published_as,
-                    figures: vec![figure("Ref-GPT4 Aya", Some(4.876), ""), figure("MMLU", None, "no files")],
+                    cells: vec![cell("Ref-GPT4 Aya", Some(4.876), ""), cell("MMLU", None, "no files")],
                 },
-                Row { name: "base".into(), published_as: None, figures: vec![figure("MMLU", Some(25.0), "")] },
+                Row { name: "base".into(), published_as: None, cells: vec![cell("MMLU", Some(25.0), "")] },
             ],
         }
     }
@@ -152,10 +186,32 @@ mod tests {
 model     Ref-GPT4 Aya   MMLU
 runs/aya  4.88 (4.90*)      -
 base                 -  25.00
-* from the published summary of FedLLM-Bench, not measured here
+* from the published summary of FedLLM-Bench, judged by GPT-4, not measured here
 runs/aya, MMLU: no files
 ";
         assert_eq!(table().to_text(), expected);
+    }
+
+    #[test]
+    fn rows_grow_benchmark_by_benchmark_and_the_average_follows_what_it_is_of() {
+        let cell =
+            |column: &str, value| Cell { column: column.into(), value: Some(value), digits: 2, remark: String::new() };
+        let mut table = Table::default();
+        for cells in [
+            vec![cell("MT-Bench", 4.0)],
+            vec![cell("Vicuna", 6.0)],
+            vec![cell("Ref-GPT4 Chatbot", 5.0)],
+            vec![cell("MMLU", 25.0)],
+        ] {
+            table.add(Row { name: "a".into(), published_as: None, cells: cells.clone() });
+            table.add(Row { name: "b".into(), published_as: None, cells });
+        }
+        let expected = "\
+model  MT-Bench  Vicuna  Ref-GPT4 Chatbot  Average   MMLU
+a          4.00    6.00              5.00     5.00  25.00
+b          4.00    6.00              5.00     5.00  25.00
+";
+        assert_eq!(table.to_text(), expected);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn the_real_files_hold_the_published_numbers_of_questions() {
         assert_eq!(questions.questions.len(), count, "{benchmark:?}");
         let names: std::collections::BTreeSet<_> = questions.questions.iter().map(|q| &q.category).collect();
         assert_eq!(names.len(), categories, "{benchmark:?}");
-        let requests = questions.requests(0, &[], &trained(), Decoding::AsWritten).unwrap();
+        let requests = questions.requests(0, &[], &trained(), Decoding::default()).unwrap();
         assert!(requests[0].prompt.ends_with("\n### Response:"));
         let streams: std::collections::BTreeSet<_> = requests.iter().map(|request| request.stream).collect();
         assert_eq!(streams.len(), count, "{benchmark:?}: every question draws on its own");
@@ -125,7 +125,7 @@ fn the_second_turn_follows_the_first_answer_and_the_judge_sees_both() {
     write_mt_bench(folder.path());
     let questions = Questions::read(OpenEnded::MtBench, folder.path()).unwrap();
     let answers = vec![vec!["wa1".to_owned()], vec!["ma1".to_owned()]];
-    let requests = questions.requests(1, &answers, &trained(), Decoding::AsWritten).unwrap();
+    let requests = questions.requests(1, &answers, &trained(), Decoding::default()).unwrap();
     assert!(requests[0].prompt.ends_with("w1 \n\n### Response: wa1</s>### Instruction:\nw2 \n\n### Response:"));
     let answers = vec![vec!["wa1".to_owned(), "wa2".into()], vec!["ma1".to_owned(), "ma2".into()]];
     let exams = questions.exams(&answers, &JudgeWording::default());
@@ -185,11 +185,11 @@ fn unparsable_and_failed_judgements_are_counted_and_both_means_are_there() {
     assert_eq!(scores.headline(Unparsable::Dropped), Some((6.0 + 2.0) / 2.0));
     assert_eq!(scores.headline(Unparsable::MinusOne), Some((11.0 / 3.0 + 2.0) / 2.0));
     assert_eq!(scores.categories[0].1.deviation(), Some(2.0));
-    let figures = scores.figures(Unparsable::Dropped);
-    let columns: Vec<_> = figures.iter().map(|figure| (figure.column.as_str(), figure.value)).collect();
-    assert_eq!(columns, [("English", Some(6.0)), ("French", Some(2.0)), ("Ref-GPT4 Aya", Some(4.0))]);
+    let cells = scores.cells(Unparsable::Dropped);
+    let columns: Vec<_> = cells.iter().map(|cell| (cell.column.as_str(), cell.value)).collect();
+    assert_eq!(columns, [("Aya English", Some(6.0)), ("Aya French", Some(2.0)), ("Ref-GPT4 Aya", Some(4.0))]);
     let remark = "1 of 5 judgements without a rating; 2.83 with them counted as -1; 1 of 5 answers not judged";
-    assert_eq!(figures[2].remark, remark);
+    assert_eq!(cells[2].remark, remark);
     assert_eq!(Tally::default().mean(Unparsable::MinusOne), None);
 }
 

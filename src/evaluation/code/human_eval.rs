@@ -11,7 +11,7 @@ use super::outcome::Outcome;
 use super::pass_at_k::pass_at_k;
 use super::program::{STOPS, program, tested};
 use crate::dataset::ChatTemplateError;
-use crate::evaluation::benchmark::{Figure, Prompting, QuestionsError, is_chosen};
+use crate::evaluation::benchmark::{Cell, Prompting, QuestionsError, is_chosen};
 use crate::evaluation::{Request, Sampling};
 use crate::store::key_of;
 
@@ -147,9 +147,10 @@ impl HumanEvalScores {
         each.map(|each| 100.0 * each.iter().sum::<f64>() / each.len() as f64)
     }
 
-    /// Pass@1 for the table.
-    pub fn figures(&self) -> Vec<Figure> {
-        vec![Figure { column: "HumanEval".into(), value: self.pass_at(1), digits: 2, remark: String::new() }]
+    /// Pass@k for the table, of 1 under the benchmark's name.
+    pub fn cells(&self, ks: impl Iterator<Item = usize>) -> Vec<Cell> {
+        let column = |k: usize| if k == 1 { "HumanEval".to_owned() } else { format!("HumanEval pass@{k}") };
+        ks.map(|k| Cell { column: column(k), value: self.pass_at(k), digits: 2, remark: String::new() }).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{PipeReader, Read, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -15,10 +16,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::error::SandboxError;
 use super::interpreter::Interpreter;
 use super::outcome::Outcome;
 use super::probe::probe;
+use crate::store::{Key, key_of};
 
 const CONFINE: &str = include_str!("confine.sh");
 const HARNESS: &str = include_str!("harness.py");
@@ -40,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(60);
 const USERS: std::ops::Range<u32> = 61_184..65_520;
 
 /// What one sample may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// [s] From the first line of the sample on.
     pub seconds: u32,
@@ -142,22 +146,30 @@ impl Sandbox {
         self.judge(&said?, &word)
     }
 
-    /// Runs many programs, `workers` at once. `each` hears of every outcome as it comes, with the program's index.
+    /// Under which a program's outcome may be kept: it names what is run, by what and within which limits.
+    pub(super) fn key(&self, program: &str) -> Key {
+        key_of("fedreplay outcome v1", &(program, HARNESS, self.limits, &self.interpreter.version))
+    }
+
+    /// Runs many programs, `workers` at once. `each` hears of every outcome as it comes, with the program's index, and may
+    /// end it there: the outcomes are then those of the programs that were begun.
     ///
     /// # Errors
     /// As [`Self::run`], the first one.
     pub fn run_all(
         &self,
-        programs: &[String],
+        programs: &[impl AsRef<str> + Sync],
         workers: usize,
-        each: &(dyn Fn(usize, &Outcome) + Sync),
-    ) -> Result<Vec<Outcome>, SandboxError> {
+        each: &(dyn Fn(usize, &Outcome) -> ControlFlow<()> + Sync),
+    ) -> Result<Vec<(usize, Outcome)>, SandboxError> {
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             while let Some((index, program)) = take(programs, &next) {
                 let outcome = self.run(program)?;
-                each(index, &outcome);
+                if each(index, &outcome).is_break() {
+                    next.store(programs.len(), Ordering::Relaxed);
+                }
                 done.push((index, outcome));
             }
             Ok(done)
@@ -168,7 +180,7 @@ impl Sandbox {
         });
         let mut outcomes = parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
         outcomes.sort_by_key(|(index, _)| *index);
-        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+        Ok(outcomes)
     }
 
     fn command(&self, root: &Path, output: std::io::PipeWriter) -> Result<Command, SandboxError> {
@@ -248,9 +260,9 @@ struct Said {
     is_late: bool,
 }
 
-fn take<'p>(programs: &'p [String], next: &AtomicUsize) -> Option<(usize, &'p String)> {
+fn take<'p>(programs: &'p [impl AsRef<str>], next: &AtomicUsize) -> Option<(usize, &'p str)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
-    programs.get(index).map(|program| (index, program))
+    programs.get(index).map(|program| (index, program.as_ref()))
 }
 
 fn require(tool: &'static str, package: &'static str, path: &str) -> Result<(), SandboxError> {

@@ -3,6 +3,7 @@
 //! Where the host cannot confine, the tests assert that nothing is run; under `CI=true` as root that is a failure.
 
 use std::net::TcpListener;
+use std::ops::ControlFlow;
 
 use super::sandbox::Confinement;
 use super::*;
@@ -110,6 +111,22 @@ fn samples_that_leave_their_place_fail() {
     assert!(listener.accept().is_err(), "nobody came out");
 }
 
+fn run_all(sandbox: &Sandbox, programs: &[String]) -> Vec<Outcome> {
+    let outcomes = sandbox.run_all(programs, 2, &|_, _| ControlFlow::Continue(())).unwrap();
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+#[test]
+fn an_outcome_is_kept_under_what_decides_it_and_the_rest_is_left_where_the_running_ends() {
+    let Some(sandbox) = sandbox() else { return };
+    let other = Sandbox::open(Limits { seconds: 6, ..Limits::default() }).unwrap();
+    assert_eq!(sandbox.key("x = 1"), sandbox.key("x = 1"));
+    assert_ne!(sandbox.key("x = 1"), sandbox.key("x = 2"));
+    assert_ne!(sandbox.key("x = 1"), other.key("x = 1"), "other limits");
+    let outcomes = sandbox.run_all(&["x = 1", "x = 2"], 1, &|_, _| ControlFlow::Break(())).unwrap();
+    assert_eq!(outcomes, [(0, Outcome::Passed)]);
+}
+
 #[test]
 fn only_a_sample_that_reaches_its_end_passes() {
     fails(&[
@@ -121,7 +138,7 @@ fn only_a_sample_that_reaches_its_end_passes() {
     ]);
     let Some(sandbox) = sandbox() else { return };
     let well = ["open('mine', 'w').write('x')\nassert open('mine').read() == 'x'".to_owned(), "print('é')".into()];
-    let outcomes = sandbox.run_all(&well, 2, &|_, _| {}).unwrap();
+    let outcomes = run_all(&sandbox, &well);
     assert_eq!(outcomes, [Outcome::Passed, Outcome::Passed]);
 }
 
@@ -206,11 +223,11 @@ fn the_canonical_solutions_of_all_real_problems_pass_and_empty_ones_do_not() {
     assert_eq!(problems.0.len(), 164);
     let Some(sandbox) = sandbox() else { return };
     let solutions: Vec<String> = problems.0.iter().map(|problem| problem.canonical_solution.clone()).collect();
-    let outcomes = sandbox.run_all(&problems.programs(&solutions), 2, &|_, _| {}).unwrap();
+    let outcomes = run_all(&sandbox, &problems.programs(&solutions));
     let lost: Vec<_> = problems.0.iter().zip(&outcomes).filter(|(_, outcome)| !outcome.is_passed()).collect();
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(problems.scores(&outcomes).pass_at(1), Some(100.0));
     let few = problems.limited(4);
-    let outcomes = sandbox.run_all(&few.programs(&vec!["    return 12345\n".into(); 4]), 2, &|_, _| {}).unwrap();
+    let outcomes = run_all(&sandbox, &few.programs(&vec!["    return 12345\n".into(); 4]));
     assert_eq!(few.scores(&outcomes).pass_at(1), Some(0.0));
 }

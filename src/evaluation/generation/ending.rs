@@ -1,13 +1,12 @@
 //! The tokens that end an answer, as a model's folder names them.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::GenerationError;
+use super::folder_sampling::json_in;
 use crate::dataset::Tokeniser;
 
 /// The tokenizer's EOS, which training learns, and those of generation_config.json, or where there is none of config.json:
@@ -18,15 +17,10 @@ use crate::dataset::Tokeniser;
 pub fn end_tokens(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, GenerationError> {
     let mut ends = BTreeSet::from([tokeniser.eos()]);
     for name in ["generation_config.json", "config.json"] {
-        let path = folder.join(name);
-        let fail = |reason: String| GenerationError::Configuration { path: path.clone(), reason };
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            read => read.map_err(|error| fail(error.to_string()))?,
-        };
-        let json: Value = serde_json::from_slice(&bytes).map_err(|error| fail(error.to_string()))?;
+        let Some(json) = json_in(folder, name)? else { continue };
         let named = tokens_of(&json["eos_token_id"]).ok_or_else(|| {
-            fail(format!("eos_token_id is {}, expected a token or a list of tokens", json["eos_token_id"]))
+            let reason = format!("eos_token_id is {}, expected a token or a list of tokens", json["eos_token_id"]);
+            GenerationError::Configuration { path: folder.join(name), reason }
         })?;
         if !named.is_empty() {
             ends.extend(named);

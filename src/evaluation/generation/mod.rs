@@ -6,6 +6,7 @@
 mod continuation;
 mod ending;
 mod error;
+mod folder_sampling;
 mod generator;
 mod next;
 mod sampler;
@@ -14,4 +15,5 @@ mod tests;
 
 pub use ending::end_tokens;
 pub use error::GenerationError;
+pub use folder_sampling::FolderSampling;
 pub use generator::{Adapted, Generator};

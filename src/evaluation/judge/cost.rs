@@ -3,8 +3,8 @@
 use super::inquiry::Inquiry;
 use super::verdict::{Judgement, Verdict};
 
-/// [token] What the roles and separators of a chat add to its two messages, about.
-const CHAT_OVERHEAD_TOKENS: u64 = 8;
+/// [token] What the roles and separators of a chat add to its two messages: no known chat format adds more.
+const CHAT_OVERHEAD_TOKENS: u64 = 16;
 
 /// What tokens cost, in a currency that only the user needs to know.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,13 +23,13 @@ pub struct Usage {
     pub completion_tokens: u64,
 }
 
-/// What judging would take.
+/// The most that judging would take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     /// Judgements that are in the store, and cost nothing.
     pub stored: u64,
-    /// What is to be asked. Prompts are estimated from their texts, judgements are as long as they may be: so the tokens
-    /// of prompts are a guess, and those of judgements a bound.
+    /// What is to be asked: a token for each byte of a text that is known, one of the judge's for each that an answer may
+    /// have, and judgements as long as they may be. Byte-level tokenizers have no shorter tokens than a byte.
     pub to_ask: Usage,
 }
 
@@ -70,18 +70,25 @@ impl Usage {
 }
 
 impl Estimate {
-    pub(super) fn with(mut self, inquiry: &Inquiry, is_stored: bool) -> Self {
-        if is_stored {
-            self.stored += 1;
-            return self;
-        }
+    pub(super) fn with_stored(self) -> Self {
+        Self { stored: self.stored + 1, ..self }
+    }
+
+    /// One inquiry more, about answers of so many tokens that are not in its text yet.
+    pub(super) fn with(self, inquiry: &Inquiry, answer_tokens_max: u64, judgement_tokens_max: u32) -> Self {
+        let bytes = inquiry.system.len() + inquiry.user.len();
         let asked = Usage {
             requests: 1,
-            prompt_tokens: prompt_tokens_about(inquiry),
-            completion_tokens: u64::from(inquiry.max_tokens),
+            prompt_tokens: bytes as u64 + CHAT_OVERHEAD_TOKENS + answer_tokens_max,
+            completion_tokens: u64::from(judgement_tokens_max),
         };
-        self.to_ask = self.to_ask.plus(asked);
-        self
+        Self { to_ask: self.to_ask.plus(asked), ..self }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { stored: self.stored + other.stored, to_ask: self.to_ask.plus(other.to_ask) }
     }
 }
 

@@ -15,6 +15,7 @@ mod reply;
 mod retry;
 mod secret;
 mod settings;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -26,4 +27,5 @@ pub use panel::Judge;
 pub use retry::Retries;
 pub use secret::Secret;
 pub use settings::{Settings, TokenLimit};
+pub use standing::Tally;
 pub use verdict::{Judgement, Verdict};

@@ -1,11 +1,11 @@
 //! The judge at work: many inquiries at once, each stored as soon as it is answered.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
-use super::cost::{Estimate, Usage};
+use super::cost::Estimate;
 use super::endpoint::{Endpoint, Failure, Remedy};
 use super::error::JudgeError;
 use super::inquiry::Inquiry;
@@ -13,11 +13,9 @@ use super::pace::{Clock, HostClock, Pace};
 use super::reply::request_body;
 use super::secret::Secret;
 use super::settings::Settings;
+use super::standing::{Standing, Tally};
 use super::verdict::{Judgement, Verdict};
 use crate::store::{Key, Store, StoreError, key_of};
-
-/// After so many inquiries in a row that failed for good, the endpoint is not asked any more.
-const LOST_IN_A_ROW_MAX: usize = 3;
 
 /// A judge with a store of what he said.
 pub struct Judge<'a> {
@@ -26,6 +24,8 @@ pub struct Judge<'a> {
     endpoint: Endpoint,
     pace: Pace,
     clock: Box<dyn Clock>,
+    /// Of all calls together: a greatest cost is that of the whole command, and who is not let in once is not asked again.
+    standing: Mutex<Standing>,
 }
 
 /// An inquiry that is asked once, however many exams share it.
@@ -42,17 +42,8 @@ struct Session<'s> {
     next: AtomicUsize,
     stop: &'s AtomicBool,
     each: &'s (dyn Fn(usize, &Verdict) + Sync),
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    verdicts: BTreeMap<usize, Verdict>,
-    spent: Usage,
-    lost_in_a_row: usize,
-    /// Why nothing more is asked.
-    closed: Option<String>,
-    broken_store: Option<StoreError>,
+    verdicts: Mutex<BTreeMap<usize, Verdict>>,
+    broken_store: Mutex<Option<StoreError>>,
 }
 
 impl<'a> Judge<'a> {
@@ -72,15 +63,31 @@ impl<'a> Judge<'a> {
     ) -> Result<Self, JudgeError> {
         settings.check()?;
         let (endpoint, pace) = (Endpoint::new(&settings, key), Pace::new(settings.requests_per_minute));
-        Ok(Self { settings, store, endpoint, pace, clock })
+        Ok(Self { settings, store, endpoint, pace, clock, standing: Mutex::default() })
     }
 
-    /// What asking all of this would take, without asking anything.
+    /// The most that asking all of this would take, without asking anything. What is in the store costs nothing.
     pub fn estimate(&self, inquiries: &[Inquiry]) -> Estimate {
         let pending = self.pending(inquiries);
-        pending.iter().fold(Estimate::default(), |estimate, pending| {
-            estimate.with(pending.inquiry, self.stored(pending.key).is_some())
+        pending.iter().fold(Estimate::default(), |estimate, pending| match self.stored(pending.key) {
+            Some(_) => estimate.with_stored(),
+            None => estimate.with(pending.inquiry, 0, self.settings.tokens_of(pending.inquiry)),
         })
+    }
+
+    /// The most that it would take to ask of an answer that is not known yet, of so many tokens at most; `inquiry` is
+    /// about an empty one.
+    pub fn estimate_unknown(&self, inquiry: &Inquiry, answer_tokens_max: u64) -> Estimate {
+        Estimate::default().with(inquiry, answer_tokens_max, self.settings.tokens_of(inquiry))
+    }
+
+    /// What was asked and found since this judge was set up.
+    pub fn tally(&self) -> Tally {
+        self.standing().tally
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().expect("nobody panics while recording")
     }
 
     /// A verdict for each inquiry, in their order. `each` hears of every verdict as it comes, with the inquiry's index;
@@ -95,17 +102,23 @@ impl<'a> Judge<'a> {
         each: &(dyn Fn(usize, &Verdict) + Sync),
     ) -> Result<Vec<Verdict>, StoreError> {
         let pending = self.pending(inquiries);
-        let session = Session { next: AtomicUsize::new(0), stop, each, state: Mutex::default() };
+        let session = Session {
+            next: AtomicUsize::new(0),
+            stop,
+            each,
+            verdicts: Mutex::default(),
+            broken_store: Mutex::default(),
+        };
         let workers = self.settings.concurrency.min(pending.len());
         thread::scope(|scope| {
             for _ in 0..workers {
                 scope.spawn(|| self.work(&pending, &session));
             }
         });
-        let state = session.state.into_inner().expect("a worker that panics ends the call");
-        match state.broken_store {
+        let ended = "a worker that panics ends the call";
+        match session.broken_store.into_inner().expect(ended) {
             Some(error) => Err(error),
-            None => Ok(state.verdicts.into_values().collect()),
+            None => Ok(session.verdicts.into_inner().expect(ended).into_values().collect()),
         }
     }
 
@@ -137,6 +150,7 @@ impl<'a> Judge<'a> {
                 Some(judgement) => Verdict::Stored(judgement),
                 None => self.ask(pending, session),
             };
+            self.standing().count(pending.inquiry, &verdict);
             session.record(pending, &verdict);
         }
     }
@@ -149,18 +163,14 @@ impl<'a> Judge<'a> {
         match self.insist(pending, session) {
             Ok(judgement) => {
                 let bytes = serde_json::to_vec(&judgement).expect("texts and numbers become JSON");
-                let kept = self.store.put(pending.key, &bytes);
-                let mut state = session.state();
-                state.lost_in_a_row = 0;
-                state.spent = state.spent.plus(Usage::of(pending.inquiry, &judgement));
-                if let Err(error) = kept {
-                    state.closed = Some("not asked: the store cannot be written".into());
-                    state.broken_store = Some(error);
+                if let Err(error) = self.store.put(pending.key, &bytes) {
+                    self.standing().close("not asked: the store cannot be written".into());
+                    *session.broken_store.lock().expect("nobody panics while recording") = Some(error);
                 }
                 Verdict::Fresh(judgement)
             }
             Err(failure) => {
-                session.lost(&failure);
+                self.standing().lost(&failure);
                 Verdict::Failed(failure.reason)
             }
         }
@@ -174,13 +184,13 @@ impl<'a> Judge<'a> {
         if session.stop.load(Ordering::Relaxed) {
             return Some("not asked: judging was stopped".into());
         }
-        let state = session.state();
+        let standing = self.standing();
         if let (Some(prices), Some(cost_max)) = (&self.settings.prices, self.settings.cost_max)
-            && state.spent.cost(prices) >= cost_max
+            && standing.tally.asked.cost(prices) >= cost_max
         {
             return Some(format!("not asked: the greatest cost of {cost_max} is spent"));
         }
-        state.closed.clone()
+        standing.closed()
     }
 
     /// Asks again while that may help.
@@ -218,10 +228,6 @@ fn given_up(failure: Failure, attempts: u32, asked_for: Option<std::time::Durati
 }
 
 impl Session<'_> {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while recording")
-    }
-
     fn record(&self, pending: &Pending, verdict: &Verdict) {
         for (repetition, &place) in pending.places.iter().enumerate() {
             // The same inquiry was paid for once.
@@ -230,24 +236,7 @@ impl Session<'_> {
                 verdict => verdict.clone(),
             };
             (self.each)(place, &verdict);
-            self.state().verdicts.insert(place, verdict);
-        }
-    }
-
-    /// Counts an inquiry that failed for good, and closes the session where more would only fail too.
-    fn lost(&self, failure: &Failure) {
-        let mut state = self.state();
-        let is_hopeless = match failure.remedy {
-            Remedy::Leave => true,
-            Remedy::GiveUp => false,
-            Remedy::TryAgain { .. } => {
-                state.lost_in_a_row += 1;
-                state.lost_in_a_row >= LOST_IN_A_ROW_MAX
-            }
-        };
-        if is_hopeless && state.closed.is_none() {
-            tracing::warn!(reason = %failure.reason, "the judge is not asked any more");
-            state.closed = Some(format!("not asked: {}", failure.reason));
+            self.verdicts.lock().expect("nobody panics while recording").insert(place, verdict);
         }
     }
 }

@@ -25,7 +25,7 @@ struct Message<'a> {
 
 /// What is sent: the same text for the same inquiry and settings, since its hash is the judgement's key.
 pub(super) fn request_body(settings: &Settings, inquiry: &Inquiry) -> String {
-    let limit = |kind| (settings.token_limit == kind).then_some(inquiry.max_tokens);
+    let limit = |kind| (settings.token_limit == kind).then_some(settings.tokens_of(inquiry));
     let body = Body {
         model: &settings.model,
         messages: [
@@ -95,8 +95,8 @@ mod tests {
         let expected = format!(r#"{{"model":"m",{messages},"temperature":0.2,"max_tokens":9}}"#);
         assert_eq!(request_body(&settings, &inquiry), expected);
         settings.token_limit = TokenLimit::MaxCompletionTokens;
-        settings.temperature = Some(1.0);
-        let expected = format!(r#"{{"model":"m",{messages},"temperature":1.0,"max_completion_tokens":9}}"#);
+        (settings.temperature, settings.tokens_max) = (Some(1.0), Some(7));
+        let expected = format!(r#"{{"model":"m",{messages},"temperature":1.0,"max_completion_tokens":7}}"#);
         assert_eq!(request_body(&settings, &inquiry), expected);
     }
 

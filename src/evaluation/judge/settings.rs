@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cost::Prices;
 use super::error::JudgeError;
+use super::inquiry::Inquiry;
 use super::retry::Retries;
 
 /// The field that limits a judgement's length.
@@ -26,6 +27,8 @@ pub struct Settings {
     /// [1] In place of the benchmark's temperature.
     pub temperature: Option<f64>,
     pub token_limit: TokenLimit,
+    /// [tokens] Length at which a judgement is cut, in place of the benchmark's.
+    pub tokens_max: Option<u32>,
     /// Requests in flight at once.
     pub concurrency: usize,
     /// [1/min] Requests begun in a minute, spread evenly; none for no limit.
@@ -49,6 +52,7 @@ impl Settings {
             model: model.into(),
             temperature: None,
             token_limit: TokenLimit::default(),
+            tokens_max: None,
             concurrency: 8,
             requests_per_minute: None,
             timeout: Duration::from_secs(120),
@@ -62,6 +66,11 @@ impl Settings {
     /// The address that requests go to.
     pub(super) fn url(&self) -> String {
         format!("{}/chat/completions", self.base_url.trim_end_matches('/'))
+    }
+
+    /// [tokens] Length at which this inquiry's judgement is cut.
+    pub(super) fn tokens_of(&self, inquiry: &Inquiry) -> u32 {
+        self.tokens_max.unwrap_or(inquiry.max_tokens)
     }
 
     /// Refuses what cannot be meant.

@@ -5,6 +5,8 @@ use std::path::Path;
 use super::marking::{Accuracy, Mark, Report, mark};
 use super::prompt::{asked, preamble};
 use super::questions::{Question, Subject, limited, read};
+use super::subjects::Category;
+use crate::evaluation::benchmark::Cell;
 use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Sitting, Terms};
 use crate::store::{Digest, key_of};
 
@@ -39,7 +41,23 @@ pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
         judgement: None,
         score: Some(f64::from(u8::from(mark.is_right))),
     };
-    Sheet { figures: by_subject.chain(by_category).chain(all).collect(), answers: marks.iter().map(answered).collect() }
+    Sheet {
+        figures: by_subject.chain(by_category).chain(all).collect(),
+        answers: marks.iter().map(answered).collect(),
+        cells: cells(&report),
+    }
+    .with_unfit_noted()
+}
+
+/// [percent] The columns of the paper's table: by category, then over all questions.
+fn cells(report: &Report) -> Vec<Cell> {
+    let cell = |column: String, accuracy: Accuracy| {
+        let value = accuracy.share().map(|share| 100.0 * share);
+        Cell { column, value, digits: 2, remark: String::new() }
+    };
+    let of_category =
+        |&(category, accuracy): &(Category, Accuracy)| cell(format!("MMLU {}", category.name()), accuracy);
+    report.categories.iter().map(of_category).chain([cell("MMLU".into(), report.all)]).collect()
 }
 
 /// The questions of some subjects, to be put to models.

@@ -18,7 +18,8 @@ pub struct Evaluation {
     /// Also train every client alone, for as many local steps as a client of every round would take, and evaluate that.
     #[serde(default)]
     pub local_baseline: bool,
-    /// Benchmarks that the server's model is put to. It is not written out where there are none.
+    /// Benchmarks that the server's model is put to, or under `Local` each client's own. It is not written out where there
+    /// are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub benchmarks: Vec<Benchmark>,
     /// Folder of the benchmarks' files, each in a folder of its name. Relative to the scenario file.
@@ -26,7 +27,9 @@ pub struct Evaluation {
     pub questions: Option<PathBuf>,
 }
 
-/// A benchmark of the server's model. Free answers are kept without a judge: `fedreplay eval` has them judged.
+/// A benchmark of the server's model. Nobody judges in a run, and code that a model writes is not run: free answers are kept
+/// without a rating, and `fedreplay eval RUN --judge-url ...` has those after the saved rounds judged, without generating
+/// them again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Benchmark {

@@ -1,5 +1,7 @@
 //! A judge over loopback, good days and bad ones.
 
+// Some turns are for tests of the binary.
+#[allow(dead_code)]
 mod server;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,6 +132,11 @@ fn an_estimate_asks_nothing_and_counts_what_is_stored() {
     world.server.take_requests();
     let estimate = world.judge(world.settings()).estimate(&[&asked[..], &asked[2..]].concat());
     assert_eq!((estimate.stored, estimate.to_ask.requests, estimate.to_ask.completion_tokens), (1, 2, 32));
+    // A token for each byte of "Judge." and of the question, and for the chat.
+    assert_eq!(estimate.to_ask.prompt_tokens, 2 * (6 + 1 + 16));
+    let shorter = world.judge(Settings { tokens_max: Some(5), ..world.settings() });
+    let unknown = shorter.estimate_unknown(&asked[0], 1000).to_ask;
+    assert_eq!((unknown.prompt_tokens, unknown.completion_tokens), (6 + 1 + 16 + 1000, 5));
     assert!(estimate.to_ask.cost(&world.settings().prices.unwrap()) > 0.0);
     assert_eq!(world.server.take_requests().len(), 0);
 }
@@ -248,6 +255,24 @@ fn nothing_is_asked_once_the_greatest_cost_is_spent_or_the_judging_is_stopped() 
     assert!(matches!(&verdicts[..3], [Verdict::Stored(_), Verdict::Stored(_), Verdict::Fresh(_)]), "{verdicts:?}");
     assert!(text(&verdicts[3]).contains("stopped"), "{verdicts:?}");
     assert_eq!(world.server.take_requests().len(), 1);
+}
+
+#[test]
+fn a_greatest_cost_and_a_closed_door_hold_for_all_that_a_judge_is_asked() {
+    let world = World::new([Turn::Says("[[1]]"), Turn::Says("[[1]]"), Turn::Answers(401, "", "who are you")]);
+    let ask = |judge: &Judge, asked: &[Inquiry]| judge.ask_all(asked, &AtomicBool::new(false), &|_, _| {}).unwrap();
+    let frugal = world.judge(Settings { cost_max: Some(0.003), ..world.settings() });
+    ask(&frugal, &inquiries(2));
+    let more = ask(&frugal, &[inquiry("more"), inquiry(0)]);
+    assert!(text(&more[0]).contains("the greatest cost of 0.003 is spent"), "{more:?}");
+    assert_eq!(text(&more[1]), "[[1]]", "what is stored costs nothing");
+    let asked = Usage { requests: 2, prompt_tokens: 200, completion_tokens: 20 };
+    assert_eq!(frugal.tally(), Tally { asked, stored: 1, failed: 1 });
+
+    let refused = world.judge(world.settings());
+    ask(&refused, &[inquiry("x")]);
+    assert!(text(&ask(&refused, &[inquiry("y")])[0]).starts_with("not asked: it answered 401"));
+    assert_eq!(world.server.take_requests().len(), 3);
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! A chat endpoint on loopback that keeps what it was sent and misbehaves on demand.
+//! A chat endpoint on loopback that keeps what it was sent and misbehaves on demand; tests of the binary use it too.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 
@@ -25,6 +26,8 @@ pub enum Turn {
     Stalls,
     /// Silence until the client goes away.
     Silent,
+    /// Says that the request is there, then nothing until the client goes away.
+    Holds(Sender<()>),
     /// The reply repeats the request's Authorization header as the judgement, or as a refusal.
     Repeats { status: u16 },
     /// Answers once all requests of the barrier are there.
@@ -146,6 +149,10 @@ impl Turn {
                 until_gone(&mut stream)
             }
             Self::Silent => until_gone(&mut stream),
+            Self::Holds(tell) => {
+                let _ = tell.send(());
+                until_gone(&mut stream)
+            }
             Self::Repeats { status } => {
                 let sent = request.authorization.clone().unwrap_or_default();
                 let body = if status == 200 { whole(&sent) } else { sent };
