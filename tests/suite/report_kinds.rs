@@ -48,7 +48,7 @@ fn losses_of_pairs_say_so() {
     let world = preference_world();
     world.run("run", &[]).succeeded();
     let page = page(&world, "run/report.html");
-    assert!(page.contains("nats/pair") && page.contains("pairs ranked right"));
+    assert!(page.contains("nats&#x2f;pair") && page.contains("pairs ranked right"));
     let columns = columns(&page);
     let units: Vec<&str> = columns["runs"]
         .as_array()
