@@ -13,8 +13,8 @@ use super::{Scenario, ScenarioError};
 /// Applies one `path=value`.
 pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, ScenarioError> {
     let error = |message: String| ScenarioError::Override { argument: argument.to_owned(), message };
-    let (path, value) = argument.split_once('=').ok_or_else(|| error("it must read path=value".into()))?;
-    let value = read(value);
+    let (path, text) = argument.split_once('=').ok_or_else(|| error("it must read path=value".into()))?;
+    let value = read(text);
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
     for (pointer, field, default) in UNWRITTEN {
         let owner = tree.pointer_mut(pointer).and_then(Value::as_object_mut).expect("a scenario has this part");
@@ -31,7 +31,9 @@ pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, Sce
     match &value {
         Value::String(name) if name == "None" => set(&Value::Null).map_err(|_| error(first)),
         Value::String(name) if first.contains(NAMED_ALONE) => set(&json!({ name: {} })).map_err(error),
-        _ => Err(error(first)),
+        Value::String(_) => Err(error(first)),
+        // A file may be called `data(1)`.
+        _ => set(&Value::String(text.to_owned())).map_err(|_| error(first)),
     }
 }
 

@@ -22,6 +22,8 @@ fn a_variant_is_written_as_in_the_file_or_by_its_name() {
         resolved(&world, "server.protocol=Synchronous(clients_per_round: 3, deadline: Some(\"5m\"))")
             .contains("\"5 m\"")
     );
+    // A path may look like a variant.
+    assert!(resolved(&world, "evaluation.questions=q(1)").contains("questions: \"q(1)\""));
     assert!(resolved(&world, "model.lora.target_modules=[\"q_proj\"]").contains("q_proj"));
     for (set, nearest) in [
         ("algorithm=Scafold()", "did you mean `Scaffold`?"),
