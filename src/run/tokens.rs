@@ -101,7 +101,8 @@ mod tests {
         let count = Cell::new(0);
         let tokenise = |client: &ClientData| {
             count.set(count.get() + 1);
-            Ok(TokenRows::Single(vec![Sample { ids: vec![client.id.len() as u32, 7], targets: vec![1..2] }]))
+            let targets = std::iter::once(1..2).collect();
+            Ok(TokenRows::Single(vec![Sample { ids: vec![client.id.len() as u32, 7], targets }]))
         };
         let kept = |store: &Store, rules: u32, clients: &[&ClientData]| {
             count.set(0);
