@@ -60,6 +60,12 @@ impl Progress {
         format!("{left}{} tasks/s, {} tokens/s", units::rate(tasks), units::rate(tokens))
     }
 
+    /// How far the run is, how fast it goes, and what is left.
+    fn standing(&self) -> String {
+        let (done, all) = (self.rounds_done, self.rounds);
+        format!("progress: {done}/{all} rounds, {}, about {:.0} s left", self.speed(), self.left())
+    }
+
     /// Writes a line, above the bar where there is one.
     fn line(&self, line: &str) {
         match self.bar.is_hidden() {
@@ -110,11 +116,7 @@ impl Observer for Progress {
         self.bar.set_message(self.speed());
         self.bar.inc(1);
         self.line(&RoundLine::from(report).to_string());
-        let line = |progress: &Self| {
-            let (done, all) = (progress.rounds_done, progress.rounds);
-            format!("progress: {done}/{all} rounds, {}, about {:.0} s left", progress.speed(), progress.left())
-        };
-        self.plain(line);
+        self.plain(Self::standing);
     }
 }
 
@@ -144,4 +146,21 @@ pub fn plain_line(line: &str) {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well-formed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_line_says_how_far_how_fast_and_what_is_left() {
+        let mut progress = Progress::new("training");
+        progress.scheduled(10, Some(40));
+        progress.began = Instant::now().checked_sub(Duration::from_secs(20)).expect("the machine has run for so long");
+        (progress.rounds_done, progress.tasks_done, progress.tokens_done) = (4, 16, 64_000);
+        progress.tasks_left = Some(24);
+        let line = progress.standing();
+        let expected = "progress: 4/10 rounds, 24 tasks to train, 0.8 tasks/s, 3.2 k tokens/s, about 30 s left";
+        assert_eq!(line, expected);
+    }
 }

@@ -38,7 +38,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let standing = loop {
         // Looked at before the rounds: what is written in between is then printed before the end is told.
         let state = Progress::of(run, &Manifest::read(run)?);
-        seen = print_new(run, seen, first.take())?;
+        match print_new(run, seen, first) {
+            Ok(rounds) => (seen, first) = (rounds, None),
+            // A run that is resumed begins its tables anew, and between two looks they may not fit each other. What is
+            // wrong for good is told when nobody writes any more.
+            Err(_) if state == Progress::Running => {}
+            Err(error) => return Err(error.into()),
+        }
         if state != Progress::Running {
             break Standing::read(run)?;
         }

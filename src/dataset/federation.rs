@@ -1,16 +1,13 @@
 //! A dataset split by user, as FedLLM-Bench keeps it on disk, and a pooled one as a federation of one.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-
-use serde_json::error::Category;
 
 use super::columns::Columns;
 use super::error::{DatasetError, RowFault};
 use super::row::{Row, RowKind};
-use super::rows_in_json::{Each, Reason, Stop, Walker};
-use super::source::{Meter, ROW_LIMIT_BYTES, Source};
+use super::rows_in_json::Each;
+use super::walk::Walk;
 
 /// The id of the one client of a pooled file. Not the file's name: a renamed file is the same data.
 pub const LOCAL_CLIENT: &str = "local";
@@ -125,86 +122,12 @@ impl Federation {
     }
 }
 
-/// What a file holds beside its rows, which were handed out one by one.
-#[derive(Clone, Debug)]
-pub struct Walk {
-    /// The kind of every row.
-    pub kind: RowKind,
-    /// The form that the file was found to have.
-    pub form: FileForm,
-    /// Rows that were left out under [`BadRows::Skip`].
-    pub skipped: Vec<SkippedRow>,
-    /// BLAKE3 of the file's bytes.
-    pub content_hash: blake3::Hash,
-}
-
-impl Walk {
-    /// Reads the file at `path` as [`Federation::read_columns`] does, but keeps none of its rows: `each` gets every one that
-    /// can be used, in the order of the file, with its client and its place among the client's.
-    ///
-    /// # Errors
-    /// As [`Federation::read`]; rows before the error were handed out.
-    pub fn columns(
-        path: &Path,
-        columns: &Columns,
-        bad_rows: BadRows,
-        each: &mut dyn FnMut(&str, usize, Row),
-    ) -> Result<Self, DatasetError> {
-        let file = File::open(path).map_err(|source| DatasetError::Unreadable { path: path.to_owned(), source })?;
-        if path.extension().is_some_and(|extension| extension == "parquet") {
-            return Self::parquet(file, path, columns, bad_rows, each);
-        }
-        Self::rows(file, path, columns, bad_rows, each)
-    }
-
-    fn parquet(
-        file: File,
-        path: &Path,
-        columns: &Columns,
-        bad_rows: BadRows,
-        each: Each,
-    ) -> Result<Self, DatasetError> {
-        let mut hasher = blake3::Hasher::new();
-        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-        let content_hash = hasher.update_reader(file).map_err(unreadable)?.finalize();
-        let mut walker = Walker::new(bad_rows, columns.clone(), Meter::default(), each);
-        let parsed = walker.walk_parquet(path);
-        parsed.map_err(|error| located(path, &mut walker, &error))?;
-        Self::done(walker, path, FileForm::Parquet, content_hash)
-    }
-
-    fn rows(
-        reader: impl Read,
-        path: &Path,
-        columns: &Columns,
-        bad_rows: BadRows,
-        each: Each,
-    ) -> Result<Self, DatasetError> {
-        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-        let meter = Meter::default();
-        let mut source = Source::new(reader, meter.clone());
-        let form = FileForm::of(source.peek().map_err(unreadable)?);
-        let mut walker = Walker::new(bad_rows, columns.clone(), meter, each);
-        let parsed = walker.walk(&mut source, form);
-        parsed.map_err(|error| located(path, &mut walker, &error))?;
-        let content_hash = source.finish().map_err(unreadable)?;
-        Self::done(walker, path, form, content_hash)
-    }
-
-    fn done(walker: Walker, path: &Path, form: FileForm, content_hash: blake3::Hash) -> Result<Self, DatasetError> {
-        let Walker { skipped, kind, .. } = walker;
-        // A kind is known from the first row that can be used on.
-        let kind = kind.ok_or_else(|| DatasetError::NoClients { path: path.to_owned() })?;
-        Ok(Self { kind, form, skipped, content_hash })
-    }
-}
-
 impl FileForm {
     /// The form of a file that starts with `head`.
     ///
     /// An object is federated if its first key holds a list or an object; a row's first key holds text, except for
     /// `conversations`. What fits neither is read as federated, whose errors say what was expected.
-    fn of(head: &[u8]) -> Self {
+    pub(super) fn of(head: &[u8]) -> Self {
         let mut rest = head.trim_ascii_start();
         match rest.first() {
             Some(b'[') => return Self::Array,
@@ -231,31 +154,6 @@ fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
         closes
     })?;
     Some((&inside[..end], &inside[end + 1..]))
-}
-
-/// The error with its place: the walker's reason if it stopped, the parser's otherwise.
-fn located(path: &Path, walker: &mut Walker, error: &serde_json::Error) -> DatasetError {
-    let path = path.to_owned();
-    if let Some(Stop { line, reason }) = walker.stopped.take() {
-        return match reason {
-            Reason::BadRow { client, row, fault } => DatasetError::BadRow { path, line, client, row, fault },
-            Reason::EmptyClient { client } => DatasetError::EmptyClient { path, line, client },
-            Reason::DuplicateClient { client } => DatasetError::DuplicateClient { path, line, client },
-        };
-    }
-    match error.classify() {
-        Category::Io if walker.meter.is_over() => {
-            DatasetError::RowTooLarge { path, place: walker.place(), limit_bytes: ROW_LIMIT_BYTES }
-        }
-        Category::Io => DatasetError::Unreadable { path, source: std::io::Error::other(error.to_string()) },
-        _ => {
-            let line = error.line();
-            let message = error.to_string();
-            let position = format!(" at line {line} column {}", error.column());
-            let message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
-            DatasetError::Syntax { path, line, column: error.column(), place: walker.place(), message }
-        }
-    }
 }
 
 #[cfg(test)]

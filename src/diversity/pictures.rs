@@ -269,7 +269,8 @@ impl Axis<'_> {
     fn figure(&self, value: f64) -> String {
         let is_whole = (value - value.round()).abs() < 1e-9;
         match (is_whole, self.is_count) {
-            (true, _) => format!("{:.0}", value + 0.0),
+            // Adding 0 makes 0 of -0.
+            (true, _) => format!("{:.0}", value.round() + 0.0),
             (false, true) => String::new(),
             // Six figures after the point, without zeros at the end.
             (false, false) => format!("{value:.6}").trim_end_matches('0').to_owned(),
@@ -291,4 +292,21 @@ fn dots(chart: &mut Chart, profiles: &[Profile], points: &[(f64, f64)], colours:
         Circle::new(point, 4, colours.of(profile.main_language()).mix(0.8).filled())
     };
     chart.draw_series(profiles.iter().zip(points).map(dot)).map_err(said).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_on_axes_read_well() {
+        for (value, of_count, of_measure) in
+            [(5.0, "5", "5"), (0.5, "", "0.5"), (-1e-17, "0", "0"), (0.1 + 0.2, "", "0.3"), (-0.25, "", "-0.25")]
+        {
+            assert_eq!(
+                (counts("a").figure(value).as_str(), measures("b").figure(value).as_str()),
+                (of_count, of_measure)
+            );
+        }
+    }
 }

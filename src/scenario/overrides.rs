@@ -13,8 +13,8 @@ use super::{Scenario, ScenarioError};
 /// Applies one `path=value`.
 pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, ScenarioError> {
     let error = |message: String| ScenarioError::Override { argument: argument.to_owned(), message };
-    let (path, value) = argument.split_once('=').ok_or_else(|| error("it must read path=value".into()))?;
-    let value = read(value);
+    let (path, text) = argument.split_once('=').ok_or_else(|| error("it must read path=value".into()))?;
+    let value = read(text);
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
     for (pointer, field, default) in UNWRITTEN {
         let owner = tree.pointer_mut(pointer).and_then(Value::as_object_mut).expect("a scenario has this part");
@@ -31,17 +31,22 @@ pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, Sce
     match &value {
         Value::String(name) if name == "None" => set(&Value::Null).map_err(|_| error(first)),
         Value::String(name) if first.contains(NAMED_ALONE) => set(&json!({ name: {} })).map_err(error),
-        _ => Err(error(first)),
+        Value::String(_) => Err(error(first)),
+        // A file may be called `data(1)`.
+        _ => set(&Value::String(text.to_owned())).map_err(|_| error(first)),
     }
 }
 
 /// Fields that are not written out where they have their defaults, and can be set all the same: where they are, their names
 /// and defaults.
-const UNWRITTEN: [(&str, &str, fn() -> Value); 3] = [
+const UNWRITTEN: [(&str, &str, Default); 3] = [
     ("", "privacy", || Value::Null),
     ("/evaluation", "benchmarks", || Value::Array(vec![])),
     ("/evaluation", "questions", || Value::Null),
 ];
+
+/// Makes what stands in a field that is not written out.
+type Default = fn() -> Value;
 
 /// JSON; RON that is more than a word, which a text may be; or else a text.
 fn read(text: &str) -> Value {

@@ -19,11 +19,12 @@ pub(super) fn value_in(text: &str) -> Option<Value> {
         return options().from_str::<Plain>(text).ok()?.whole();
     }
     let content = content.trim();
-    match (name, content.trim_start_matches('(').trim_start()) {
-        ("None", "") => Some(Value::Null),
-        (_, "" | ")") => Some(Value::String(name.to_owned())),
+    let is_empty = content.strip_prefix('(').is_some_and(|rest| rest.trim_start() == ")");
+    match name {
+        "None" if content.is_empty() => Some(Value::Null),
+        _ if content.is_empty() || is_empty => Some(Value::String(name.to_owned())),
         _ if !content.starts_with('(') => None,
-        ("Some", _) => options().from_str::<Plain>(content).ok()?.only(),
+        "Some" => options().from_str::<Plain>(content).ok()?.only(),
         _ => match options().from_str::<Plain>(content).ok()? {
             sequence @ Plain::Sequence(_) => Some(json!({ name: sequence.only()? })),
             fields => Some(json!({ name: fields.whole()? })),

@@ -8,13 +8,8 @@ use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
+use super::judged::server::{Server, Turn};
 use super::support::{Said, World};
-
-#[allow(dead_code)]
-#[path = "../../src/evaluation/judge/tests/server.rs"]
-mod server;
-
-use server::{Server, Turn};
 
 const CLIENTS: usize = 5;
 const ROWS: usize = 6;

@@ -11,7 +11,7 @@ use super::support::{Said, World, files};
 
 #[allow(dead_code)]
 #[path = "../../src/evaluation/judge/tests/server.rs"]
-mod server;
+pub mod server;
 
 use server::{Server, Turn};
 

@@ -17,12 +17,12 @@ use super::support::World;
 /// Limit of a report of 200 rounds of 100 clients.
 const MOST_BYTES: u64 = 3_000_000;
 
-fn page(world: &World, name: &str) -> String {
+pub fn page(world: &World, name: &str) -> String {
     fs::read_to_string(world.path(name)).expect("the report is there")
 }
 
 /// The columns that a page carries.
-fn columns(page: &str) -> Value {
+pub fn columns(page: &str) -> Value {
     let (_, rest) = page.split_once("id=\"columns\">").expect("the page carries columns");
     let packed = BASE64.decode(rest.split('<').next().expect("text")).expect("base64");
     let mut text = String::new();
@@ -32,7 +32,7 @@ fn columns(page: &str) -> Value {
 
 /// A figure among sections.
 #[track_caller]
-fn figure<'a>(sections: &'a Value, id: &str) -> &'a Value {
+pub fn figure<'a>(sections: &'a Value, id: &str) -> &'a Value {
     let all = sections
         .as_array()
         .expect("sections")
@@ -43,14 +43,14 @@ fn figure<'a>(sections: &'a Value, id: &str) -> &'a Value {
 }
 
 #[track_caller]
-fn numbers(figure: &Value, column: &str) -> Vec<Option<f64>> {
+pub fn numbers(figure: &Value, column: &str) -> Vec<Option<f64>> {
     let columns = figure["columns"].as_array().expect("columns");
     let column = columns.iter().find(|c| c["name"] == column).unwrap_or_else(|| panic!("no column {column}"));
     column["values"]["numbers"].as_array().expect("numbers").iter().map(Value::as_f64).collect()
 }
 
 #[track_caller]
-fn texts(figure: &Value, column: &str) -> Vec<String> {
+pub fn texts(figure: &Value, column: &str) -> Vec<String> {
     let columns = figure["columns"].as_array().expect("columns");
     let column = columns.iter().find(|c| c["name"] == column).unwrap_or_else(|| panic!("no column {column}"));
     let names = &column["values"]["names"];
