@@ -83,7 +83,7 @@ fn benchmarks_are_taken_when_they_are_due_and_move_no_clock() {
 #[test]
 fn a_run_that_is_killed_among_its_benchmarks_resumes_and_replays_to_the_same_digest() {
     let world = world();
-    let long = ["--set", "rounds=12", "--set", "evaluation.benchmarks.0.every=1"];
+    let long = ["--set", "rounds=30", "--set", "evaluation.benchmarks.0.every=1"];
     world.run("undisturbed", &long).succeeded();
     let begin = ["run", "scenario.ron", "--out", "run", "--store", "store", "--workers=1"];
     let mut command = world.command(&[&begin[..], &long].concat());
