@@ -91,6 +91,18 @@ fn losses(run: &RunRecord) -> Option<Figure> {
 fn benchmarks(run: &RunRecord) -> Option<Figure> {
     let rows = &run.benchmarks;
     rows.first()?;
+    let client = |client: Option<u32>| client.map(|client| run.population.client_id.value(client as usize));
+    let mut columns = vec![
+        Column::counts("round", "after round", "rounds", rows.iter().map(|row| row.round)),
+        Column::names("subject", "model", rows.iter().map(|row| Some(model(&row.subject)))),
+        Column::names("client", "of client", rows.iter().map(|row| client(row.client))),
+        Column::names("benchmark", "benchmark", rows.iter().map(|row| Some(row.benchmark.as_str()))),
+        Column::names("part", "part", rows.iter().map(|row| Some(row.split.as_str()))),
+        Column::counts("questions", "questions", "1", rows.iter().map(|row| row.rows)),
+        Column::counts("failed", "without answer or judgement", "1", rows.iter().map(|row| row.failed)),
+        Column::numbers("score", "score", "1", rows.iter().map(|row| row.score)),
+    ];
+    columns.retain(|column| column.name != "client" || !column.is_blank());
     Some(Figure {
         id: "benchmarks",
         title: "Benchmarks".into(),
@@ -99,15 +111,7 @@ fn benchmarks(run: &RunRecord) -> Option<Figure> {
                   to 10; where no judge was asked, answers are kept and there is no score (`evaluations`)."
                 .into(),
         draw: Draw::Table,
-        columns: vec![
-            Column::counts("round", "after round", "rounds", rows.iter().map(|row| row.round)),
-            Column::names("subject", "model", rows.iter().map(|row| Some(model(&row.subject)))),
-            Column::names("benchmark", "benchmark", rows.iter().map(|row| Some(row.benchmark.as_str()))),
-            Column::names("part", "part", rows.iter().map(|row| Some(row.split.as_str()))),
-            Column::counts("questions", "questions", "1", rows.iter().map(|row| row.rows)),
-            Column::counts("failed", "without answer or judgement", "1", rows.iter().map(|row| row.failed)),
-            Column::numbers("score", "score", "1", rows.iter().map(|row| row.score)),
-        ],
+        columns,
         notes: vec![],
     })
 }
