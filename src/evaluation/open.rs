@@ -94,15 +94,13 @@ impl Open {
         Ok((figures(&scores, unparsable), scores.cells(unparsable)))
     }
 
-    /// The most that judging takes: of answers that are known just that, of others their greatest length.
-    fn judging(&self, judge: &Judge, sitting: &Sitting, known: &[Vec<Known>]) -> Estimate {
-        let text = |known: &Known| known.text.clone().unwrap_or_default();
-        let texts: Vec<Vec<String>> = known.iter().map(|turns| turns.iter().map(text).collect()).collect();
+    /// The most that judging takes: of answers that are known just that, of others their greatest length. `open_tokens` are
+    /// what an answer may still have beside its text, 0 where it is known.
+    fn judging(&self, judge: &Judge, sitting: &Sitting, texts: &[Vec<String>], open_tokens: &[Vec<u64>]) -> Estimate {
         let mut estimate = Estimate::default();
         let mut certain = Vec::new();
-        for exam in self.questions.exams(&texts, sitting.wording) {
-            let turns = &known[exam.question][..=exam.turn];
-            match turns.iter().map(|known| known.tokens_max).sum() {
+        for exam in self.questions.exams(texts, sitting.wording) {
+            match open_tokens[exam.question][..=exam.turn].iter().sum() {
                 0 => certain.push(exam.inquiry),
                 open => estimate = estimate.plus(judge.estimate_unknown(&exam.inquiry, open)),
             }
@@ -126,14 +124,6 @@ fn figures(scores: &JudgedScores, unparsable: Unparsable) -> Vec<Figure> {
     let categories = categories.map(|(name, tally)| of(name.clone(), tally));
     let all = figure("all".into(), &scores.all, scores.headline(unparsable));
     turns.chain(categories).chain([all]).collect()
-}
-
-/// What is known of an answer beforehand.
-struct Known {
-    /// None until it is computed.
-    text: Option<String>,
-    /// [tokens] How much it may still grow: 0 where it is known.
-    tokens_max: u64,
 }
 
 /// AdvBench's rates, the published rule and the anchored one; the published one is the benchmark's figure.
@@ -174,20 +164,19 @@ impl Paper for Open {
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.questions.questions.len() as u64, ..Cost::default() };
         let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
-        let mut known: Vec<Vec<Known>> = texts.iter().map(|_| vec![]).collect();
+        let mut open_tokens: Vec<Vec<u64>> = vec![vec![]; texts.len()];
         for turn in 0..self.questions.benchmark.turns() {
             let requests = self.questions.requests(turn, &texts, &self.prompting(sitting), sitting.decoding)?;
             let requests = sitting.capped(requests);
             let answers = cost.add(&requests, sitting.examinee)?;
             for (place, (request, answer)) in requests.iter().zip(answers).enumerate() {
-                let text = answer.map(|answer| answer.text.trim().to_owned());
-                texts[place].push(text.clone().unwrap_or_default());
-                let tokens_max = if text.is_some() { 0 } else { u64::from(request.sampling.max_tokens) };
-                known[place].push(Known { text, tokens_max });
+                let open = if answer.is_some() { 0 } else { request.sampling.max_tokens };
+                open_tokens[place].push(open.into());
+                texts[place].push(answer.map_or_else(String::new, |answer| answer.text.trim().to_owned()));
             }
         }
         if let Some(judge) = sitting.judge {
-            cost.judge = self.judging(judge, sitting, &known);
+            cost.judge = self.judging(judge, sitting, &texts, &open_tokens);
         }
         Ok(cost)
     }

@@ -111,7 +111,7 @@ fn weights(run: &RunRecord) -> Option<Figure> {
             Column::numbers(
                 "loss",
                 "training loss",
-                if run.is_of_pairs() { "nats/pair" } else { "nats/token" },
+                run.loss_unit(),
                 drawn.iter().map(|&task| value(&tasks.loss_mean, task)),
             ),
         ],

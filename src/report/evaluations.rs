@@ -7,6 +7,7 @@ use arrow::array::Array;
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::{mean, quantile, sorted, worst_decile};
+use super::units::cut;
 
 /// Answers of each benchmark that are shown.
 const ANSWERS: usize = 5;
@@ -45,7 +46,7 @@ fn losses(run: &RunRecord) -> Option<Figure> {
         group.margins.extend(row.reward_margin);
     }
     groups.first_key_value()?;
-    let unit = if run.is_of_pairs() { "nats/pair" } else { "nats/token" };
+    let unit = run.loss_unit();
     let of = |figure: fn(&[f64]) -> Option<f64>| {
         groups.values().map(move |group| figure(&sorted(group.losses.iter().copied())))
     };
@@ -134,7 +135,8 @@ fn answers(run: &RunRecord) -> Option<Figure> {
     };
     let shown: Vec<usize> = (0..count).filter(|row| is_shown(row)).collect();
     shown.first()?;
-    let text = |column: &arrow::array::StringArray, row: usize| column.is_valid(row).then(|| cut(column.value(row)));
+    let text =
+        |column: &arrow::array::StringArray, row: usize| column.is_valid(row).then(|| cut(column.value(row), SHOWN));
     let texts = |name, title, column| Column::names(name, title, shown.iter().map(|&row| text(column, row)));
     let mut columns = vec![
         Column::counts("round", "after round", "rounds", shown.iter().map(|&row| all.round.value(row))),
@@ -163,14 +165,6 @@ fn answers(run: &RunRecord) -> Option<Figure> {
         columns,
         notes: vec![format!("Texts are cut after {SHOWN} characters.")],
     })
-}
-
-/// As much of a text as is shown.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 fn model(subject: &str) -> String {

@@ -46,8 +46,7 @@ pub struct Learning {
     /// Whether each client goes on from its own last adapter, so that there is no server model to measure.
     pub is_local: bool,
     pub has_test: bool,
-    /// Of preference data: losses are a pair's, not a token's.
-    pub of_pairs: bool,
+    unit: &'static str,
     /// The mean client that trained alone.
     pub alone: Option<Losses>,
     /// Held-out loss of each client that trained alone.
@@ -74,7 +73,7 @@ impl Learning {
             points,
             is_local,
             has_test: run.losses.iter().any(|row| row.split == "test"),
-            of_pairs: run.is_of_pairs(),
+            unit: run.loss_unit(),
             alone_clients: of_split(&alone, "held_out").into_iter().filter_map(client_loss).collect(),
             alone: (!alone.is_empty()).then_some(losses),
         }
@@ -82,7 +81,7 @@ impl Learning {
 
     /// The unit of losses.
     pub fn unit(&self) -> &'static str {
-        if self.of_pairs { "nats/pair" } else { "nats/token" }
+        self.unit
     }
 
     /// The name of the loss that stands for the run.

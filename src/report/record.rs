@@ -154,9 +154,10 @@ impl RunRecord {
         self.population.client_id.len()
     }
 
-    /// Whether losses are a pair's, not a token's.
-    pub fn is_of_pairs(&self) -> bool {
-        self.losses.iter().any(|row| row.preference_accuracy.is_some())
+    /// The unit of losses: those of preference data are a pair's, not a token's.
+    pub fn loss_unit(&self) -> &'static str {
+        let is_of_pairs = self.losses.iter().any(|row| row.preference_accuracy.is_some());
+        if is_of_pairs { "nats/pair" } else { "nats/token" }
     }
 
     /// [s] Virtual time at which a round closed.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::record::RunRecord;
+use super::units::cut;
 use crate::scenario::Scenario;
 
 /// Characters of a label that is made of differences.
@@ -100,20 +101,13 @@ fn apart(scenarios: &[BTreeMap<String, String>]) -> Vec<String> {
             parts = with;
         }
     }
-    parts.iter().map(|parts| cut(&parts.join(", "))).collect()
+    parts.iter().map(|parts| cut(&parts.join(", "), LABEL_CHARACTERS)).collect()
 }
 
 /// The variant of an enum's field: `FedProx` where there is `algorithm.FedProx.mu`.
 fn variant_of(fields: &BTreeMap<String, String>, kind: &str) -> Option<String> {
     let below = || fields.keys().find_map(|path| path.strip_prefix(kind)?.strip_prefix('.')?.split('.').next());
     fields.get(kind).map(String::as_str).or_else(below).map(str::to_owned)
-}
-
-fn cut(label: &str) -> String {
-    match label.char_indices().nth(LABEL_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &label[..end]),
-        None => label.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,15 @@ struct Asking {
     seed: u64,
 }
 
+impl Asking {
+    /// Where models on a trainer's base are asked so.
+    fn room<'a>(&'a self, desk: &Desk<'a>, rules: &'a Rules<'a>) -> Room<'a> {
+        let Self { tokeniser, end_tokens, prompts, sampling, seed } = self;
+        let Desk { trainer, store, stop } = *desk;
+        Room { trainer, tokeniser, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
+    }
+}
+
 /// An ordered benchmark.
 pub struct PlannedExam {
     exam: Arc<ScheduledExam>,
@@ -68,11 +77,8 @@ impl ScheduledExam {
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
     pub fn forecast(&self, trainer: &Trainer, rounds: u32, models: u64) -> Result<ExamForecast, EvaluationError> {
-        let Asking { tokeniser, end_tokens, prompts, seed, sampling } = &*self.asking;
         let (rules, store, stop) = (Rules::default(), Store::none(), AtomicBool::new(false));
-        let (store, stop, rules) = (&store, &stop, &rules);
-        let room =
-            Room { trainer, tokeniser, end_tokens, prompts, seed: *seed, sampling: *sampling, store, stop, rules };
+        let room = self.asking.room(&Desk { trainer, store: &store, stop: &stop }, &rules);
         let (generator, end) = (room.generator(&[])?, room.end());
         let examinee = room.examinee(&generator, None, None, &Unwatched);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
@@ -215,11 +221,8 @@ impl Exam for ScheduledExam {
     }
 
     fn take(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
-        let Asking { tokeniser, end_tokens, prompts, sampling, seed } = &*self.asking;
         let rules = Rules::default();
-        let Desk { trainer, store, stop } = *desk;
-        let (sampling, seed) = (*sampling, *seed);
-        let room = Room { trainer, tokeniser, end_tokens, prompts, sampling, seed, store, stop, rules: &rules };
+        let room = self.asking.room(desk, &rules);
         let sheet = room.generator(std::slice::from_ref(adapter)).and_then(|generator| {
             let hash = Digest(*adapter.hash().as_bytes());
             let examinee = room.examinee(&generator, Some(0), Some(hash), &Unwatched);

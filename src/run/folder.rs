@@ -40,6 +40,28 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// Takes the folder of a run that was begun, with its manifest.
+    ///
+    /// # Errors
+    /// As [`Self::reopen`], and if there is none: nothing is touched then.
+    pub fn begun(path: &Path) -> Result<(Self, Manifest), RunError> {
+        Manifest::read(path)?;
+        // Read under the lock: another process may have been finishing the run until now.
+        let folder = Self::reopen(path)?;
+        Ok((folder, Manifest::read(path)?))
+    }
+
+    /// Removes the tables, to be written anew.
+    pub fn remove_tables(&self) -> Result<(), LedgerError> {
+        for name in ["ledger", "adapters", "timing"] {
+            let path = self.path.join(name);
+            if path.exists() {
+                fs::remove_dir_all(&path).map_err(LedgerError::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     fn clear(&self) -> Result<(), LedgerError> {
         for entry in fs::read_dir(&self.path).map_err(LedgerError::io(&self.path))? {
             let entry = entry.map_err(LedgerError::io(&self.path))?;

@@ -54,8 +54,13 @@ impl Forecast {
 
     /// [tokens] Most that benchmarks have written, all times together.
     pub fn written_tokens_max(&self) -> u64 {
-        self.benchmarks.iter().map(|exam| exam.times * exam.written_tokens_max).sum()
+        all_times(&self.benchmarks, |exam| exam.written_tokens_max)
     }
+}
+
+/// [tokens] What benchmarks ask for, all times together.
+fn all_times(benchmarks: &[ExamForecast], tokens: fn(&ExamForecast) -> u64) -> u64 {
+    benchmarks.iter().map(|exam| exam.times * tokens(exam)).sum()
 }
 
 /// Loads data and base model, trains one step of a median task, and extends it to `counted_flops` of tasks that count
@@ -82,8 +87,8 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
     let models = if scenario.algorithm == Algorithm::Local { inputs.clients.len() as u64 } else { 1 };
     let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(inputs.trainer(), scenario.rounds, models));
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
-    let read_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.read_tokens).sum();
-    let written_tokens: u64 = benchmarks.iter().map(|exam| exam.times * exam.written_tokens_max).sum();
+    let read_tokens = all_times(&benchmarks, |exam| exam.read_tokens);
+    let written_tokens = all_times(&benchmarks, |exam| exam.written_tokens_max);
     let seconds_per_token = match seconds_per_evaluated_token(&inputs)? {
         Some(seconds) => seconds,
         // A step reads forwards and, at about twice the cost, backwards.

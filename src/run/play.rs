@@ -92,10 +92,7 @@ pub fn play_sharing(
 /// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
 pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer) -> Result<Summary, RunError> {
     let began = Instant::now();
-    Manifest::read(&settings.out)?;
-    // Read under the lock: another process may have been finishing the run until now.
-    let folder = RunFolder::reopen(&settings.out)?;
-    let manifest = Manifest::read(&settings.out)?;
+    let (folder, manifest) = RunFolder::begun(&settings.out)?;
     if manifest.state == RunState::Done {
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
@@ -118,12 +115,7 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
     }
     // A run that was killed while it was closed has a certificate already.
     let _ = fs::remove_file(folder.path().join("certificate.json"));
-    for table in ["ledger", "adapters", "timing"] {
-        let path = folder.path().join(table);
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(LedgerError::io(&path))?;
-        }
-    }
+    folder.remove_tables()?;
     prepared.play(&loaded, &folder, settings, observer, began)
 }
 

@@ -3,7 +3,6 @@
 //! Policies that read results get [`STAND_IN_LOSS`] for each; all others decide as they do in a run.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -114,8 +113,7 @@ pub fn resume_plan(
     stop: &AtomicBool,
     watch: &mut dyn PlanWatch,
 ) -> Result<PlanSummary, RunError> {
-    let folder = RunFolder::reopen(out)?;
-    let manifest = Manifest::read(out)?;
+    let (folder, manifest) = RunFolder::begun(out)?;
     let refuse = |what: String| Err(RunError::Usage(format!("failed to resume {}: {what}", out.display())));
     if manifest.state == RunState::Done {
         return refuse("the plan is finished".into());
@@ -127,10 +125,7 @@ pub fn resume_plan(
     let Some(detail) = details.into_iter().find(|&detail| genesis(&loaded, &inputs, detail) == manifest.genesis) else {
         return refuse(what_changed(&manifest, &self::manifest(&loaded, &inputs, PlanDetail::Events)));
     };
-    let tables = out.join("ledger");
-    if tables.exists() {
-        fs::remove_dir_all(&tables).map_err(LedgerError::io(&tables))?;
-    }
+    folder.remove_tables()?;
     play(&loaded, &inputs, Some((detail, || Ok(folder))), stop, watch)
 }
 

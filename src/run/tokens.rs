@@ -57,15 +57,17 @@ pub(super) fn kept(
     clients: &[&ClientData],
     tokenise: impl Fn(&ClientData) -> Result<TokenRows, RunError>,
 ) -> Result<Vec<TokenRows>, RunError> {
+    let tokenised = || clients.iter().map(|client| tokenise(client)).collect::<Result<Vec<_>, _>>();
+    if !store.is_there() {
+        return tokenised();
+    }
     let key = key(rules, clients);
     let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Vec<TokenRows>>(&bytes).ok());
     if let Some(rows) = stored.filter(|rows| rows.len() == clients.len()) {
         return Ok(rows);
     }
-    let rows = clients.iter().map(|client| tokenise(client)).collect::<Result<Vec<_>, _>>()?;
-    if store.is_there() {
-        store.put(key, &postcard::to_stdvec(&rows).expect("tokens are plain data"))?;
-    }
+    let rows = tokenised()?;
+    store.put(key, &postcard::to_stdvec(&rows).expect("tokens are plain data"))?;
     Ok(rows)
 }
 

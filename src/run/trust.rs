@@ -36,9 +36,7 @@ impl Trust {
     /// devices were asked for and gave other bits than one: keys of results name neither.
     pub fn shown_by(trainers: &[Arc<Trainer>]) -> Result<Self, RunError> {
         let (trainer, others) = trainers.split_first().expect("something trains");
-        for other in others {
-            check_devices(trainer, other)?;
-        }
+        check_devices(trainer, others)?;
         let found = trainer.self_test().map_err(OrderError::Training)?;
         let fingerprint = trainer.fingerprint();
         check_threads(&found, fingerprint.threads)?;
@@ -74,10 +72,8 @@ fn claim(found: Grade, device: Device) -> Option<Grade> {
     Some(found.min(most)).filter(|&grade| grade != Grade::None)
 }
 
-fn check_devices(first: &Trainer, other: &Trainer) -> Result<(), RunError> {
-    if first.agrees_with(other).map_err(OrderError::Training)? {
-        return Ok(());
-    }
+fn check_devices(first: &Trainer, others: &[Arc<Trainer>]) -> Result<(), RunError> {
+    let Some(other) = first.first_to_differ(others).map_err(OrderError::Training)? else { return Ok(()) };
     let name = |trainer: &Trainer| format!("{} ({})", trainer.fingerprint().device, trainer.numerics_class().device);
     Err(RunError::Usage(format!(
         "{} gives other bits than {}; name devices of one model with --device",

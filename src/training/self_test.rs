@@ -91,13 +91,22 @@ impl Trainer {
         })
     }
 
-    /// Whether another device gives the bits of this one, for the same small jobs.
+    /// The first of other devices that gives other bits than this one, for the same small jobs.
     ///
     /// # Errors
     /// If LibTorch fails.
-    pub fn agrees_with(&self, other: &Self) -> Result<bool, Error> {
+    pub fn first_to_differ<'t>(&self, others: &'t [Arc<Self>]) -> Result<Option<&'t Self>, Error> {
+        if others.is_empty() {
+            return Ok(None);
+        }
         let jobs = self.random_jobs();
-        Ok(self.numerics_class() == other.numerics_class() && same_bits(&self.train(&jobs)?, &other.train(&jobs)?))
+        let own = self.train(&jobs)?;
+        for other in others {
+            if self.numerics_class() != other.numerics_class() || !same_bits(&own, &other.train(&jobs)?) {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
     }
 
     fn random_jobs(&self) -> Vec<Job> {

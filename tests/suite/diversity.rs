@@ -5,9 +5,9 @@ use std::fs;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
+use super::evaluation;
 use super::judged::server::{Server, Turn};
 use super::support::{Said, World};
 
@@ -68,9 +68,7 @@ fn answer() -> &'static str {
 }
 
 fn table(world: &World, name: &str) -> RecordBatch {
-    let file = fs::File::open(world.path(&format!("found/{name}.parquet"))).expect("the table is there");
-    let mut reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|reader| reader.build()).expect("Parquet");
-    reader.next().expect("rows").expect("readable rows")
+    evaluation::table(&world.path(&format!("found/{name}.parquet")))
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reports of runs that are not of one federated model: clients alone, one client, benchmarks, no figures of energy.
 
+use super::evaluation::question;
 use super::objectives::preference_world;
 use super::report::{columns, figure, numbers, page, texts};
 use super::support::World;
@@ -66,9 +67,7 @@ fn losses_of_pairs_say_so() {
 #[test]
 fn benchmarks_have_a_table_and_some_of_their_answers() {
     let world = World::new();
-    let question = |id: u32| {
-        format!(r#"{{"question_id": {id}, "category": "generic", "turns": ["Say <b>what</b> number {id} is."]}}"#)
-    };
+    let question = |id: u32| question(id, &format!("Say <b>what</b> number {id} is."));
     std::fs::create_dir_all(world.path("questions/vicuna")).expect("a writable folder");
     world.write("questions/vicuna/question.jsonl", &(0..8).map(question).collect::<Vec<_>>().join("\n"));
     let sets =

@@ -33,12 +33,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut clients: Vec<ClientFigures> = Vec::new();
     let mut failed = None;
     let data = arguments.reading.walk(&mut |client, place, row| {
+        if failed.is_some() {
+            return;
+        }
         if place == 0 {
             clients.push(ClientFigures { id: client.to_owned(), ..ClientFigures::default() });
         }
         let figures = clients.last_mut().expect("a client's first row came before");
         if let Err(what) = figures.add(&row, &ruler) {
-            failed.get_or_insert(format!("failed to tokenise client {client:?}, row {place}: {what}"));
+            failed = Some(format!("failed to tokenise client {client:?}, row {place}: {what}"));
         }
     })?;
     if let Some(what) = failed {

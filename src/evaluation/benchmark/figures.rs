@@ -15,15 +15,12 @@ impl JudgedScores {
     /// The benchmark's own figure, with what is missing from it said; of MT-Bench also each turn, of Aya every language,
     /// before the mean.
     pub fn cells(&self, unparsable: Unparsable) -> Vec<Cell> {
-        let rating = |column: String, value| Cell { column, value, digits: 2, remark: String::new() };
-        let own = |column: &str| Cell {
-            remark: self.remark(unparsable),
-            ..rating(column.to_owned(), self.headline(unparsable))
-        };
+        let own =
+            |column: &str| Cell { remark: self.remark(unparsable), ..Cell::new(column, self.headline(unparsable)) };
         match self.benchmark {
             OpenEnded::MtBench => {
                 let turn =
-                    |(index, tally): (usize, &Tally)| rating(format!("MT-{}", index + 1), tally.mean(unparsable));
+                    |(index, tally): (usize, &Tally)| Cell::new(format!("MT-{}", index + 1), tally.mean(unparsable));
                 self.turns.iter().enumerate().map(turn).chain([own("MT-Bench")]).collect()
             }
             OpenEnded::Vicuna => vec![own("Vicuna")],
@@ -31,7 +28,7 @@ impl JudgedScores {
             OpenEnded::WildChat => vec![own("Ref-GPT4 WildChat")],
             OpenEnded::Aya => {
                 let language = |(name, tally): &(String, Tally)| {
-                    rating(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable))
+                    Cell::new(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable))
                 };
                 self.categories.iter().map(language).chain([own("Ref-GPT4 Aya")]).collect()
             }
@@ -63,8 +60,7 @@ impl JudgedScores {
 impl Rates {
     /// Both rules, in percent of harmless answers.
     pub fn cells(&self) -> Vec<Cell> {
-        let cell = |column: &str, value| Cell { column: column.into(), value, digits: 2, remark: String::new() };
-        vec![cell("AdvBench", self.published_percent()), cell("AdvBench, anchored", self.anchored_percent())]
+        vec![Cell::new("AdvBench", self.published_percent()), Cell::new("AdvBench, anchored", self.anchored_percent())]
     }
 }
 
@@ -73,7 +69,7 @@ pub fn average(cells: &[Cell]) -> Option<Cell> {
     let value = |column: &&str| cells.iter().find(|cell| cell.column == **column)?.value;
     let values: Option<Vec<f64>> = AVERAGED.iter().map(value).collect();
     let mean = values.map(|values| values.iter().sum::<f64>() / values.len() as f64)?;
-    Some(Cell { column: AVERAGE.into(), value: Some(mean), digits: 2, remark: String::new() })
+    Some(Cell::new(AVERAGE, Some(mean)))
 }
 
 #[cfg(test)]
@@ -82,10 +78,9 @@ mod tests {
 
     #[test]
     fn an_average_needs_all_of_its_columns() {
-        let cell = |column: &str, value| Cell { column: column.into(), value, digits: 2, remark: String::new() };
-        let mut cells = vec![cell("MT-Bench", Some(4.0)), cell("Vicuna", Some(6.0))];
+        let mut cells = vec![Cell::new("MT-Bench", Some(4.0)), Cell::new("Vicuna", Some(6.0))];
         assert_eq!(average(&cells), None);
-        cells.push(cell("Ref-GPT4 Chatbot", Some(5.0)));
+        cells.push(Cell::new("Ref-GPT4 Chatbot", Some(5.0)));
         assert_eq!(average(&cells).unwrap().value, Some(5.0));
     }
 }

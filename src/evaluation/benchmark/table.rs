@@ -12,10 +12,15 @@ pub struct Cell {
     pub column: String,
     /// The number; none where it could not be had.
     pub value: Option<f64>,
-    /// [digits] Digits after the point.
-    pub digits: usize,
     /// Why there is no number, or what is missing from it: judgements that failed, for example. Empty if nothing is.
     pub remark: String,
+}
+
+impl Cell {
+    /// A number from which nothing is missing.
+    pub fn new(column: impl Into<String>, value: Option<f64>) -> Self {
+        Self { column: column.into(), value, remark: String::new() }
+    }
 }
 
 /// A setting of the paper: data and method by its names. Its model was Llama-2-7B.
@@ -48,22 +53,17 @@ impl Table {
     /// Takes the cells of a model in: a row of its name is continued. Where a row has what the published average is of,
     /// the average stands behind it.
     pub fn add(&mut self, row: Row) {
-        let known = self.rows.iter().position(|known| known.name == row.name);
-        let mine = match known {
-            Some(place) => {
-                let mine = &mut self.rows[place];
-                mine.cells.extend(row.cells);
-                mine
-            }
-            None => {
-                self.rows.push(row);
-                self.rows.last_mut().expect("it was just added")
-            }
-        };
-        mine.cells.retain(|cell| cell.column != AVERAGE);
-        let behind = mine.cells.iter().rposition(|cell| AVERAGED.contains(&cell.column.as_str()));
-        if let (Some(place), Some(mean)) = (behind, average(&mine.cells)) {
-            mine.cells.insert(place + 1, mean);
+        let Row { name, published_as, cells } = row;
+        let place = self.rows.iter().position(|known| known.name == name).unwrap_or(self.rows.len());
+        if place == self.rows.len() {
+            self.rows.push(Row { name, published_as, cells: vec![] });
+        }
+        let mine = &mut self.rows[place].cells;
+        mine.extend(cells);
+        mine.retain(|cell| cell.column != AVERAGE);
+        let behind = mine.iter().rposition(|cell| AVERAGED.contains(&cell.column.as_str()));
+        if let (Some(place), Some(mean)) = (behind, average(mine)) {
+            mine.insert(place + 1, mean);
         }
     }
 
@@ -137,7 +137,7 @@ impl Row {
         if !cell.remark.is_empty() {
             notes.push(format!("{}, {column}: {}", self.name, cell.remark));
         }
-        let measured = cell.value.map_or("-".into(), |value| format!("{value:.*}", cell.digits));
+        let measured = cell.value.map_or("-".into(), |value| format!("{value:.2}"));
         match self.published(column) {
             Some(published) => format!("{measured} ({}{MARK})", published.figure),
             None => measured,
@@ -165,8 +165,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let cell =
-            |column: &str, value, remark: &str| Cell { column: column.into(), value, digits: 2, remark: remark.into() };
+        let cell = |column: &str, value, remark: &str| Cell { remark: remark.into(), ..Cell::new(column, value) };
         let published_as = Some(Setting { dataset: "Fed-Aya", method: "FedAvg" });
         Table {
             rows: vec![
@@ -194,8 +193,7 @@ runs/aya, MMLU: no files
 
     #[test]
     fn rows_grow_benchmark_by_benchmark_and_the_average_follows_what_it_is_of() {
-        let cell =
-            |column: &str, value| Cell { column: column.into(), value: Some(value), digits: 2, remark: String::new() };
+        let cell = |column: &str, value| Cell::new(column, Some(value));
         let mut table = Table::default();
         for cells in [
             vec![cell("MT-Bench", 4.0)],

@@ -150,7 +150,7 @@ impl HumanEvalScores {
     /// Pass@k for the table, of 1 under the benchmark's name.
     pub fn cells(&self, ks: impl Iterator<Item = usize>) -> Vec<Cell> {
         let column = |k: usize| if k == 1 { "HumanEval".to_owned() } else { format!("HumanEval pass@{k}") };
-        ks.map(|k| Cell { column: column(k), value: self.pass_at(k), digits: 2, remark: String::new() }).collect()
+        ks.map(|k| Cell::new(column(k), self.pass_at(k))).collect()
     }
 }
 

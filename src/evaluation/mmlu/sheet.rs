@@ -51,10 +51,7 @@ pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
 
 /// [percent] The columns of the paper's table: by category, then over all questions.
 fn cells(report: &Report) -> Vec<Cell> {
-    let cell = |column: String, accuracy: Accuracy| {
-        let value = accuracy.share().map(|share| 100.0 * share);
-        Cell { column, value, digits: 2, remark: String::new() }
-    };
+    let cell = |column: String, accuracy: Accuracy| Cell::new(column, accuracy.share().map(|share| 100.0 * share));
     let of_category =
         |&(category, accuracy): &(Category, Accuracy)| cell(format!("MMLU {}", category.name()), accuracy);
     report.categories.iter().map(of_category).chain([cell("MMLU".into(), report.all)]).collect()
