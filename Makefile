@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test soak portable digests lint libtorch browser analysis build docs fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart test nightly bits soak portable digests lint libtorch browser analysis build docs fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -20,6 +20,13 @@ test: libtorch
 		| grep -c ': test$$') tests of real files were not run: FEDREPLAY_REAL_DATA is not set"
 	@[ -e .venv-analysis/installed ] || echo "the queries of docs/analysis.md were not run: make analysis installs what runs them"
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
+
+## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
+nightly: bits soak portable
+
+## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
+bits: libtorch
+	FEDREPLAY_BITS=full cargo test --release --locked --lib -- --nocapture training::tests::bits
 
 ## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
 SOAK ?= 200

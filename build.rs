@@ -11,20 +11,10 @@ fn main() {
     let library = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency"));
     let include = library.parent().expect("LibTorch's lib folder has a parent").join("include");
     println!("cargo:rerun-if-changed=src/training/native");
-    // These files alone may use AVX2: they are called only where the processor has it.
-    cc::Build::new()
-        .cpp(true)
-        .pic(true)
-        .std("c++17")
-        .opt_level(3)
-        .flag("-mavx2")
-        .flag("-mfma")
-        .flag("-ffp-contract=off")
-        .file("src/training/native/kernels.cpp")
-        .file("src/training/native/gemm.cpp")
-        .file("src/training/native/attention.cpp")
-        .file("src/training/native/decode.cpp")
-        .compile("fedreplay_kernels");
+    // These files alone may use AVX2, AVX512F and AVX512-BF16: each is called only where the processor has it.
+    kernels("fedreplay_kernels", &["kernels", "gemm", "attention", "decode"], &[]);
+    kernels("fedreplay_avx512", &["tiles_avx512"], &["-mavx512f"]);
+    kernels("fedreplay_avx512bf16", &["tiles_avx512bf16"], &["-mavx512f", "-mavx512bf16"]);
     cc::Build::new()
         .cpp(true)
         .pic(true)
@@ -38,11 +28,28 @@ fn main() {
         .file("src/training/native/memory.cpp")
         .file("src/training/native/shim.cpp")
         .compile("fedreplay_shim");
-    // The shim calls the kernels, so they must follow it in the linker's order.
-    println!("cargo:rustc-link-lib=static=fedreplay_kernels");
+    // The shim calls the kernels, and those the tiles, so they must follow in the linker's order.
+    for library in ["fedreplay_kernels", "fedreplay_avx512", "fedreplay_avx512bf16"] {
+        println!("cargo:rustc-link-lib=static={library}");
+    }
     note_libraries(&library);
     println!("cargo:rustc-link-search=native={}", library.display());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", library.display());
+}
+
+/// Compiles kernels of `src/training/native` for AVX2 and FMA, and for what `flags` add.
+fn kernels(library: &str, files: &[&str], flags: &[&str]) {
+    let mut build = cc::Build::new();
+    build.cpp(true).pic(true).std("c++17").opt_level(3);
+    // GCC 12 warns of its own headers' undefined vectors.
+    build.flag("-mavx2").flag("-mfma").flag("-ffp-contract=off").flag_if_supported("-Wno-maybe-uninitialized");
+    for flag in flags {
+        build.flag(flag);
+    }
+    for file in files {
+        build.file(format!("src/training/native/{file}.cpp"));
+    }
+    build.compile(library);
 }
 
 /// Writes down which LibTorch is linked, so that runs can name it by hash without reading half a gigabyte at each start.

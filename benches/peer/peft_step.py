@@ -1,4 +1,5 @@
-"""Tokens a second of one SFT step in Transformers + PEFT: forward, backward, clip, AdamW.
+"""Tokens a second of one SFT step in Transformers + PEFT: forward, backward, clip, AdamW. `smollm2-real` takes four steps, one
+on each of its batches, and its seconds are of all four.
 
     python benches/peer/peft_step.py --shape tiny --threads 2
     python benches/peer/peft_step.py --shape 160m --dtype bf16 --checkpointing
@@ -30,13 +31,14 @@ def arguments():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager", "flash_attention_2"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--compile", action="store_true", help="under torch.compile, whose two minutes are in the warm-up")
     parser.add_argument("--int8", action="store_true", help="bitsandbytes' LLM.int8() base with threshold 6.0, which needs bitsandbytes")
     parser.add_argument("--folder", help="a folder written by workload.py: its weights and rows are used")
     return parser.parse_args()
 
 
 def prepared(options):
-    """The model ready to train, its optimiser, and the batch."""
+    """The model ready to train, its optimizer, and the batches."""
     base = workload.base_model(options.shape, options.dtype, options.device, options.folder)
     if options.int8:
         in_int8(base, options.device)
@@ -51,7 +53,8 @@ def prepared(options):
     optimizer = torch.optim.AdamW(params, lr=2e-5, weight_decay=0.0)
     count = workload.SHAPES[options.shape]["rows"]
     rows = workload.read_rows(options.folder) if options.folder else workload.token_rows(options.shape, count)
-    return model, params, optimizer, workload.batch_tensors(rows[:count], options.device)
+    batches = [workload.batch_tensors(batch, options.device) for batch in workload.batches(options.shape, rows)]
+    return model, params, optimizer, batches
 
 
 def in_int8(base, device):
@@ -80,14 +83,21 @@ def step(model, params, optimizer, batch):
 def main():
     options = arguments()
     torch.set_num_threads(options.threads)
-    training = prepared(options)
-    losses = [step(*training) for _ in range(options.warmup)]
-    tokens = int(training[3]["attention_mask"].sum())
+    model, params, optimizer, batches = prepared(options)
+    if options.compile:
+        model = torch.compile(model)
+
+    def step_all():
+        """A step on each of the batches; returns the loss before the last one."""
+        return [step(model, params, optimizer, batch) for batch in batches][-1]
+
+    losses = [step_all() for _ in range(options.warmup)]
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     seconds, busy = [], time.process_time()
     for repetition in range(options.repetitions):
         for _ in range(options.steps):
             start = time.perf_counter()
-            losses.append(step(*training))
+            losses.append(step_all())
             seconds.append(time.perf_counter() - start)
         mine = seconds[-options.steps :]
         print(json.dumps({"repetition": repetition, "best_s": round(min(mine), 5), "tokens_per_s": round(tokens / min(mine), 1)}), flush=True)

@@ -17,11 +17,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 # Shape by name, and the batch that a step is measured with: rows x tokens.
 SHAPES = {
     "tiny": {"hidden": 128, "inner": 384, "layers": 4, "heads": 4, "vocabulary": 1000, "rows": 4, "tokens": 128},
+    "smollm2": {"hidden": 576, "inner": 1536, "layers": 30, "heads": 9, "kv_heads": 3, "vocabulary": 49152, "tied": True, "rows": 4, "tokens": 512},
+    "smollm2-real": {"hidden": 576, "inner": 1536, "layers": 30, "heads": 9, "kv_heads": 3, "vocabulary": 49152, "tied": True, "rows": 16, "tokens": 512},
     "160m": {"hidden": 768, "inner": 3072, "layers": 12, "heads": 12, "vocabulary": 32000, "rows": 4, "tokens": 512},
     "1.1b": {"hidden": 2048, "inner": 5632, "layers": 22, "heads": 32, "kv_heads": 4, "vocabulary": 32000, "rows": 1, "tokens": 128},
     "7b": {"hidden": 4096, "inner": 11008, "layers": 32, "heads": 32, "vocabulary": 32000, "rows": 4, "tokens": 1024},
 }
 RESPONSE_SHARE = 0.4
+# Lengths of the first turns of 16 real conversations, in batches of four; most of each is learnt.
+REAL_LENGTHS = [[512, 346, 512, 262], [488, 512, 300, 512], [512, 272, 455, 512], [346, 512, 435, 512]]
+REAL_RESPONSE_SHARE = 0.85
 RANK = 16
 ALPHA = 32
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
@@ -38,7 +43,7 @@ def llama_config(shape):
         vocab_size=shape["vocabulary"],
         max_position_embeddings=2048,
         rms_norm_eps=1e-5,
-        tie_word_embeddings=False,
+        tie_word_embeddings=shape.get("tied", False),
     )
 
 
@@ -79,6 +84,21 @@ def token_rows(name, count, seed=2):
     mask = [0] * (tokens - response) + [1] * response
     ids = torch.randint(3, shape["vocabulary"], (count, tokens), generator=draw).tolist()
     return [{"ids": row, "response": mask} for row in ids]
+
+
+def batches(name, rows):
+    """The rows in the batches that steps take by turns."""
+    if name != "smollm2-real":
+        return [rows[: SHAPES[name]["rows"]]]
+    cut = []
+    for lengths in REAL_LENGTHS:
+        batch = []
+        for length in lengths:
+            row = rows[len(cut) * 4 + len(batch)]
+            learnt = round(length * REAL_RESPONSE_SHARE)
+            batch.append({"ids": row["ids"][:length], "response": [0] * (length - learnt) + [1] * learnt})
+        cut.append(batch)
+    return cut
 
 
 def read_rows(folder):

@@ -29,4 +29,4 @@ pub use precision::{Arithmetic, Precision};
 pub use precision_error::{ErrorSum, RelativeError};
 pub use rope::Rope;
 pub use tensors::{TensorSpec, tensor_specs};
-pub use weight::Weight;
+pub use weight::{Held, Weight};

@@ -11,7 +11,8 @@ pub struct Weight {
     kind: Kind,
 }
 
-enum Held {
+/// How a weight is held.
+pub enum Held {
     /// As it is multiplied.
     Plain(Tensor),
     /// Expanded at each use.
@@ -59,6 +60,11 @@ impl Weight {
                 if let [one] = parts.as_slice() { Ok(one.shallow_clone()) } else { Tensor::f_cat(&parts, 0) }
             }
         }
+    }
+
+    /// How it is held, and the type that it is expanded to.
+    pub fn held(&self) -> (&Held, Kind) {
+        (&self.held, self.kind)
     }
 
     /// The codes, where activations are to be multiplied with them directly.

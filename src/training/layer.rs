@@ -76,7 +76,7 @@ impl Pass<'_> {
     pub fn backward(&self, layer: usize, kept: Kept, dy: Tensor, is_lowest: bool) -> Result<Option<Tensor>> {
         let dx2 = self.backward_mlp(layer, &kept, dy)?;
         let block = &self.base.blocks[layer];
-        let d_attended = ops::product(&dx2, &block.output.expanded()?)?;
+        let d_attended = ops::product(&dx2, &ops::expanded(&block.output)?)?;
         let attended_rows = self.go_on(layer, &kept.attended)?;
         self.differentiate_lora(layer, Site::Output, &kept, &attended_rows, &dx2, Some(&d_attended))?;
         let (d_attended, dx2) = (self.come_back(layer, d_attended)?, self.come_back(layer, dx2)?);
@@ -87,7 +87,7 @@ impl Pass<'_> {
             self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, None)?;
             return Ok(None);
         }
-        let dh = ops::product(&d_qkv, &block.qkv.expanded()?)?;
+        let dh = ops::product(&d_qkv, &ops::expanded(&block.qkv)?)?;
         self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, Some(&dh))?;
         ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm, &dx2).map(Some)
     }
@@ -95,13 +95,13 @@ impl Pass<'_> {
     /// The gradient at the attention's residual sum.
     fn backward_mlp(&self, layer: usize, kept: &Kept, dy: Tensor) -> Result<Tensor> {
         let block = &self.base.blocks[layer];
-        let d_product = ops::product(&dy, &block.down.expanded()?)?;
+        let d_product = ops::product(&dy, &ops::expanded(&block.down)?)?;
         if let Some(product) = &kept.product {
             self.differentiate_lora(layer, Site::Down, kept, product, &dy, Some(&d_product))?;
         }
         // Gate and up are read here for the last time.
         let d_gate_up = ops::swiglu_backward(&d_product, kept.gate_up.shallow_clone())?;
-        let dh2 = ops::product(&d_gate_up, &block.gate_up.expanded()?)?;
+        let dh2 = ops::product(&d_gate_up, &ops::expanded(&block.gate_up)?)?;
         self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
         ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm, &dy)
     }
@@ -149,7 +149,7 @@ impl Pass<'_> {
             let parts = (0..self.trainees.len()).map(of_job).collect::<Result<Vec<_>>>()?;
             return Tensor::f_cat(&parts, 0);
         }
-        let mut output = ops::product(input, &weight.expanded()?.f_tr()?)?;
+        let mut output = ops::product(input, &ops::expanded(weight)?.f_tr()?)?;
         match bias {
             None => Ok(output),
             Some(bias) => output.f_add_(bias),

@@ -43,6 +43,7 @@ pub use job::{
 pub use libraries::library_hashes;
 pub use memory::MemoryPlan;
 pub use native::Switches;
+
 pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use precision::BaseReport;
 pub use preference::PairScore;
@@ -50,3 +51,12 @@ pub use pretrain::{PretrainSpec, pretrain};
 pub use process::{init_process, is_portable_process, restart_portably};
 pub use self_test::{Grade, SelfTest};
 pub use trainer::Trainer;
+
+/// The product of two matrices as training computes it: the program's own kernel on a CPU in f32 and bf16, LibTorch's
+/// elsewhere. For measurements.
+///
+/// # Panics
+/// If the matrices do not fit, or LibTorch fails.
+pub fn product(a: &tch::Tensor, b: &tch::Tensor) -> tch::Tensor {
+    ops::product(a, b).expect("the matrices fit")
+}

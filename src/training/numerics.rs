@@ -58,8 +58,8 @@ impl Checkpointing {
 /// The part of the numerics that may change bits: it enters the key of every trained result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumericsClass {
-    /// Device kind and model; for a CPU in f32 the class of processors that give the same bits, else its vendor and
-    /// instruction-set level.
+    /// Device kind and model; for a CPU in f32 and bf16 the class of processors that give the same bits, else its vendor
+    /// and instruction-set level.
     pub device: String,
     /// LibTorch's version.
     pub torch: String,
@@ -109,9 +109,9 @@ const OTHER_VARIABLES: [&str; 8] = [
 
 impl NumericsClass {
     /// Whether any x86-64 processor with AVX2 and FMA gives the same bits: what computes is common to all of them, and the
-    /// libraries around it were held to common paths.
+    /// libraries around it were held to common paths. Shown in f32, and so claimed there alone.
     pub fn is_portable(&self) -> bool {
-        self.device == PORTABLE && self.mode == PORTABLE_MODE
+        self.device == PORTABLE && self.mode == PORTABLE_MODE && self.precision.kind() == Kind::Float
     }
 }
 
@@ -121,7 +121,7 @@ impl Fingerprint {
         let (device, precision) = (base.device, base.precision);
         let portable = is_portable(device, precision);
         let class = NumericsClass {
-            device: if portable { PORTABLE.into() } else { device_class(device) },
+            device: if portable { PORTABLE.into() } else { device_class(device, precision) },
             torch: native::torch_version(),
             precision: precision.same_bits_as(),
             mode: match (portable, numerics.portable) {
@@ -140,29 +140,47 @@ impl Fingerprint {
     }
 }
 
-/// The class of all processors on which training in f32 gives the same bits: every operation of it is either one of the
-/// program's own kernels, which call no library, or exact in LibTorch (copies, and sums and products of two numbers).
-/// The number is raised with every change of the kernels' bits.
-const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 1";
+/// The class of all processors on which training gives the same bits: every operation of it is either one of the program's
+/// own kernels, which call no library, or exact in LibTorch (copies, and sums and products of two numbers). The number is
+/// raised with every change of the kernels' bits.
+const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 2";
+
+/// The class of processors whose own products of bf16 pairs are used: they take subnormal numbers for zero.
+const BF16_PAIRS: &str = "cpu x86-64 AVX512-BF16, kernels 2";
 
 /// The mode in which LibTorch's libraries were started on paths that all of these processors have.
 const PORTABLE_MODE: &str = "portable";
 
 fn is_portable(device: Device, precision: Precision) -> bool {
+    let is_served = match precision.kind() {
+        Kind::Float => true,
+        Kind::BFloat16 => !native::kernels::use_bf16_pairs(),
+        _ => false,
+    };
     device == Device::Cpu
-        && precision.kind() == Kind::Float
+        && is_served
         && !matches!(precision, Precision::LlmInt8(_))
         && native::kernels::are_supported()
 }
 
-fn device_class(device: Device) -> String {
+fn device_class(device: Device, precision: Precision) -> String {
     match device {
+        Device::Cpu if uses_pairs(precision) => BF16_PAIRS.into(),
         Device::Cpu => {
             let vendor = cpuinfo("vendor_id").unwrap_or_else(|| "unknown".into());
-            format!("cpu {vendor} {}", native::cpu_capability())
+            let pairs = if native::kernels::use_bf16_pairs() { " BF16" } else { "" };
+            format!("cpu {vendor} {}{pairs}, kernels 2", native::cpu_capability())
         }
         Device::Cuda(index) => format!("cuda {}", gpu_model(index)),
     }
+}
+
+/// Whether all products are the program's own, in the processor's products of bf16 pairs.
+fn uses_pairs(precision: Precision) -> bool {
+    precision.kind() == Kind::BFloat16
+        && !matches!(precision, Precision::LlmInt8(_))
+        && native::kernels::are_supported()
+        && native::kernels::use_bf16_pairs()
 }
 
 fn mode() -> String {

@@ -30,8 +30,13 @@ const KEPT_BYTES: u64 = 1 << 30;
 
 /// Variables that hold ATen, oneDNN and MKL to paths which every x86-64 processor with AVX2 and FMA has. Of MKL's values
 /// this alone gives the same bits on Intel's and AMD's.
-const PORTABLE: [(&str, &str); 3] =
-    [("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("MKL_CBWR", "COMPATIBLE")];
+/// The last one holds the program's own products of bf16 to fused multiply-adds.
+const PORTABLE: [(&str, &str); 4] = [
+    ("ATEN_CPU_CAPABILITY", "avx2"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+    ("MKL_CBWR", "COMPATIBLE"),
+    ("FEDREPLAY_PRODUCTS", "fma"),
+];
 
 /// A variable that would choose paths over the head of the above.
 const OVERRULING: &str = "MKL_ENABLE_INSTRUCTIONS";

@@ -101,6 +101,16 @@ impl Nf4 {
         Ok((self.codes.shallow_clone(), self.maxima.expanded()?))
     }
 
+    /// `[out, in]`.
+    pub fn shape(&self) -> [i64; 2] {
+        self.shape
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> tch::Device {
+        self.codes.device()
+    }
+
     /// Weights that it stands for.
     pub fn elements(&self) -> usize {
         (self.shape[0] * self.shape[1]) as usize

@@ -61,7 +61,7 @@ fn is_llm_int8(base: &Base) -> bool {
 
 /// Rows of a span are padded where LibTorch's products would otherwise depend on their number.
 fn padded(base: &Base, rows: usize) -> usize {
-    let is_independent = kernels::serve_products(&base.norm) || is_llm_int8(base);
+    let is_independent = kernels::serve(&base.norm) || is_llm_int8(base);
     if is_independent { rows } else { rows.next_multiple_of(ROW_MULTIPLE) }
 }
 

@@ -21,10 +21,10 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Packs what is held as it is multiplied, in f32 on a CPU.
+    /// Packs what is held as it is multiplied, on a CPU in f32 and bf16.
     pub fn new(base: &Base) -> Result<Self> {
-        let pack = |weight: &Weight| match kernels::serve_products(&base.norm) && weight.expanded_bytes() == 0 {
-            true => Packed::new(&weight.expanded()?.f_tr()?).map(Some),
+        let pack = |weight: &Weight| match kernels::serve(&base.norm) && weight.expanded_bytes() == 0 {
+            true => Packed::new(&ops::expanded(weight)?.f_tr()?).map(Some),
             false => Ok(None),
         };
         let layer = |block: &Block| {
@@ -32,7 +32,7 @@ impl Weights {
             Ok([attention?, output?, mlp?, down?])
         };
         let layers = base.blocks.iter().map(layer).collect::<Result<_>>()?;
-        let head = kernels::serve_products(&base.head).then(|| Packed::new(&base.head.f_tr()?)).transpose()?;
+        let head = kernels::serve(&base.head).then(|| Packed::new(&base.head.f_tr()?)).transpose()?;
         Ok(Self { layers, head })
     }
 
@@ -45,7 +45,7 @@ impl Weights {
         }
         let mut output = match &self.layers[layer][site as usize] {
             Some(packed) => packed.product(input)?,
-            None => ops::product(input, &weight.expanded()?.f_tr()?)?,
+            None => ops::product(input, &ops::expanded(weight)?.f_tr()?)?,
         };
         match bias {
             None => Ok(output),

@@ -134,11 +134,11 @@ void attend_backward(const Shape& shape, int64_t head, int64_t length, const T* 
       gemm_packed({d_result, width, 1}, turned_v, width, 0, width, slopes, room_keys, false, rows, keys.left, keys.right);
       for (int64_t i = 0; i < rows; i++) {
         const T* result = out + (first + i) * shape.out_stride + query * width;
-        v8 products = splat(0.0f);
+        LongSum products;
         eights(width, [&](int64_t j, int64_t n) {
-          products = fma(get(result + j, n), get(d_result + i * width + j, n), products);
+          products.add(mul(get(result + j, n), get(d_result + i * width + j, n)));
         });
-        v8 along = splat(sum(products)), top = splat(sums[(first + i) * shape.heads + query]);
+        v8 along = splat(float(products.total())), top = splat(sums[(first + i) * shape.heads + query]);
         int64_t begin, end;
         own_keys(shape, first + i, keys.left, begin, end);
         float *power = powers + i * room_keys, *slope = slopes + i * room_keys;

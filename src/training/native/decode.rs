@@ -1,8 +1,8 @@
 //! The kernels of generation behind safe functions: attention over a cache, and products with packed weights.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
-use super::kernels::{At, Heads, Shape, check, matrix, read, serve, serve_products, shape, written};
+use super::kernels::{At, Heads, Shape, check, matrix, read, serve, shape, written};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -36,24 +36,25 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs `b`, an f32 matrix `[inner, columns]` of any strides.
+    /// Packs `b`, a matrix `[inner, columns]` of any strides in f32 or bf16.
     pub fn new(b: &Tensor) -> Result<Self> {
         let (inner, columns) = matrix(b);
         // SAFETY: plain arithmetic on two integers.
         let size = unsafe { fedreplay_packed_size(inner, columns) };
         // Panels are read in whole vectors, which must be aligned: LibTorch's memory is, to 64 bytes.
-        let panels = Tensor::f_empty([size], (Kind::Float, tch::Device::Cpu))?;
-        // SAFETY: `b` was asserted to be an f32 matrix on the CPU, and `panels` is new, of the size that packing asks for.
+        let panels = Tensor::f_empty([size], (b.kind(), tch::Device::Cpu))?;
+        // SAFETY: `b` was asserted to be a served matrix on the CPU, and `panels` is new, of its type and of the size that
+        // packing asks for.
         unsafe { fedreplay_pack(read(b), written(&panels)) };
         Ok(Self { panels, inner, columns })
     }
 
-    /// The product of dense f32 rows with the matrix: the bits of the same product with the matrix unpacked.
+    /// The product of dense rows of the matrix's type with the matrix: the bits of the same product with the matrix unpacked.
     pub fn product(&self, a: &Tensor) -> Result<Tensor> {
-        assert!(serve_products(a), "a product was asked of a tensor that is not served");
+        let kind = self.panels.kind();
         let rows = a.size()[0];
-        check(a, Kind::Float, &[rows, self.inner]);
-        let out = Tensor::f_empty([rows, self.columns], (Kind::Float, tch::Device::Cpu))?;
+        check(a, kind, &[rows, self.inner]);
+        let out = Tensor::f_empty([rows, self.columns], (kind, tch::Device::Cpu))?;
         // SAFETY: types, shapes and density were asserted above; the panels are those of `columns` columns.
         unsafe { fedreplay_product_packed(read(a), read(&self.panels), written(&out)) };
         Ok(out)

@@ -1,5 +1,5 @@
-// See gemm.h. The loops are those of Goto and van de Geijn (ACM TOMS 34(3), 2008) with b packed into panels and a read
-// in place; the sum over the inner index is never split between accumulators.
+// See gemm.h. The loops are those of Goto and van de Geijn (ACM TOMS 34(3), 2008) with b packed into panels; the sum over
+// the inner index is never split between accumulators.
 #include "gemm.h"
 
 #include <immintrin.h>
@@ -7,40 +7,142 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <type_traits>
+
+#include "scratch.h"
+#include "tile.h"
+#include "vector.h"
 
 namespace fedreplay {
 namespace {
 
 // Inner indices of a panel of b; columns of b packed at a time; and rows of a that stay in the second-level cache while the
-// panels pass. Many inner indices make for few passes over c, which is what large products wait for.
+// panels pass. Many inner indices make for few passes over c, which is what large products wait for. INNER is even, so
+// that no pair of inner indices is cut.
 constexpr int64_t INNER = 768, COLUMNS = 384, ROWS_AT_A_TIME = 120;
 constexpr int64_t SPACED = INNER + 16;
 
-struct Free {
-  void operator()(float* p) const { std::free(p); }
+// Columns of the widest panel of any instruction set.
+constexpr int64_t WIDEST = 32;
+
+// The narrow tiles, for every processor that has AVX2 and FMA.
+struct Avx2 {
+  using Vector = __m256;
+  using Mask = __m256i;
+  static constexpr int WIDTH = 16;
+  static Vector zero() { return _mm256_setzero_ps(); }
+  static Mask mask(int64_t there) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(there)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Vector load(const float* from, Mask lanes) { return _mm256_maskload_ps(from, lanes); }
+  static void store(float* to, Mask lanes, Vector v) { _mm256_maskstore_ps(to, lanes, v); }
 };
 
-float* allocate(int64_t floats) {
-  return static_cast<float*>(std::aligned_alloc(64, (sizeof(float) * floats + 63) / 64 * 64));
+struct F32 : Avx2 {
+  using A = float;
+  using B = float;
+  static constexpr int A_STEP = 1, PANEL_STEP = WIDTH;
+
+  template <int ROWS>
+  static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t, const float* panel) {
+    const Vector b0 = _mm256_load_ps(panel), b1 = _mm256_load_ps(panel + 8);
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++) {
+      const Vector value = _mm256_broadcast_ss(row + i * rows_apart);
+      sum[i][0] = _mm256_fmadd_ps(value, b0, sum[i][0]);
+      sum[i][1] = _mm256_fmadd_ps(value, b1, sum[i][1]);
+    }
+  }
+};
+
+struct Widened : Avx2 {
+  using A = float;
+  using B = bf16;
+  static constexpr int A_STEP = 2, PANEL_STEP = 2 * WIDTH;
+
+  template <int ROWS>
+  static void add(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, Vector b0, Vector b1) {
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++) {
+      const Vector value = _mm256_broadcast_ss(row + i * rows_apart);
+      sum[i][0] = _mm256_fmadd_ps(value, b0, sum[i][0]);
+      sum[i][1] = _mm256_fmadd_ps(value, b1, sum[i][1]);
+    }
+  }
+
+  // The higher half of each 32 bits is the higher inner index.
+  template <int ROWS>
+  static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t columns_apart,
+                   const bf16* panel) {
+    const __m256i* pairs = reinterpret_cast<const __m256i*>(panel);
+    const __m256i higher = _mm256_set1_epi32(int(0xffff0000));
+    const __m256i p0 = _mm256_load_si256(pairs), p1 = _mm256_load_si256(pairs + 1);
+    add<ROWS>(sum, row + columns_apart, rows_apart, _mm256_castsi256_ps(_mm256_and_si256(p0, higher)),
+              _mm256_castsi256_ps(_mm256_and_si256(p1, higher)));
+    add<ROWS>(sum, row, rows_apart, _mm256_castsi256_ps(_mm256_slli_epi32(p0, 16)),
+              _mm256_castsi256_ps(_mm256_slli_epi32(p1, 16)));
+  }
+};
+
+template <class V>
+struct Table {
+  static constexpr TileFunction<typename V::A, typename V::B> ALL[6] = {
+      Tile<V, 1>::run, Tile<V, 2>::run, Tile<V, 3>::run, Tile<V, 4>::run, Tile<V, 5>::run, Tile<V, 6>::run};
+  static constexpr Tiles<typename V::A, typename V::B> TILES{V::WIDTH, 6, ALL};
+};
+
+// FEDREPLAY_PRODUCTS chooses among instructions: `avx2` asks for the narrow tiles, `fma` for any but products of pairs.
+struct Choice {
+  bool wide, pairs;
+};
+
+const Choice& choice() {
+  static const Choice chosen = [] {
+    const char* asked = std::getenv("FEDREPLAY_PRODUCTS");
+    const bool narrow = asked && std::strcmp(asked, "avx2") == 0;
+    const bool fused = narrow || (asked && std::strcmp(asked, "fma") == 0);
+    const bool wide = !narrow && __builtin_cpu_supports("avx512f");
+    return Choice{wide, wide && !fused && __builtin_cpu_supports("avx512bf16")};
+  }();
+  return chosen;
 }
 
-// This thread's room for panels of b and for rows of a.
+// The tiles give the same bits, so their choice is one of speed alone.
+const F32Tiles& f32_tiles(int64_t columns) {
+  static const F32Tiles wide = choice().wide ? avx512_f32_tiles() : Table<F32>::TILES;
+  return columns > Table<F32>::TILES.width ? wide : Table<F32>::TILES;
+}
+
+const WidenedTiles& widened_tiles(int64_t columns) {
+  static const WidenedTiles wide = choice().wide ? avx512_widened_tiles() : Table<Widened>::TILES;
+  return columns > Table<Widened>::TILES.width ? wide : Table<Widened>::TILES;
+}
+
+const PairTiles& pair_tiles() {
+  static const PairTiles tiles = avx512_pair_tiles();
+  return tiles;
+}
+
+// Panels hold bf16 in pairs of inner indices, so an odd number of them is filled up by one.
+template <class B>
+constexpr int64_t INDICES_A_STEP = std::is_same_v<B, bf16> ? 2 : 1;
+
+template <class B>
+int64_t padded(int64_t inner) {
+  return (inner + INDICES_A_STEP<B> - 1) / INDICES_A_STEP<B> * INDICES_A_STEP<B>;
+}
+
+// This thread's room for panels of b, for rows of a, and for sums that are to be rounded.
+template <class T>
 struct Room {
-  std::unique_ptr<float, Free> panels{allocate(INNER * (COLUMNS + 32))}, rows{allocate(ROWS_AT_A_TIME * SPACED)};
+  ScratchOf<T> panels, rows;
+  Scratch widened, sums;
 };
 
-Room& room() {
-  thread_local Room held;
+template <class T>
+Room<T>& room() {
+  thread_local Room<T> held;
   return held;
-}
-
-// Rows whose distance is a multiple of 2 KiB meet in the same few sets of the first-level cache and drive each other out;
-// such rows are copied to where they are spaced better.
-Matrix spaced(Matrix a, int64_t rows, int64_t inner, float* into) {
-  if (a.columns != 1 || a.rows % 512 != 0) return a;
-  for (int64_t i = 0; i < rows; i++) std::memcpy(into + i * SPACED, a.data + i * a.rows, sizeof(float) * inner);
-  return {into, SPACED, 1};
 }
 
 inline void transpose(__m256 (&r)[8]) {
@@ -87,123 +189,157 @@ void pack_panels(Matrix b, int64_t inner, int64_t columns, int64_t width, float*
   }
 }
 
-// One tile of c: ROWS rows and up to one panel's columns, `there` of which exist. a is given as three words: as a struct
-// it would be copied to the stack in a width that the processor cannot forward from the stores before it.
-using Tile = void (*)(const float* a, int64_t rows_apart, int64_t columns_apart, const float* panel, float* c,
-                      int64_t stride, int64_t inner, bool load, int64_t there);
-
-template <int ROWS>
-void tile_avx2(const float* a, int64_t rows_apart, int64_t columns_apart, const float* panel, float* c, int64_t stride,
-               int64_t inner, bool load, int64_t there) {
-  __m256 sum[ROWS][2];
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i left = _mm256_cmpgt_epi32(_mm256_set1_epi32(int(there)), lanes);
-  const __m256i right = _mm256_cmpgt_epi32(_mm256_set1_epi32(int(there) - 8), lanes);
-#pragma GCC unroll 8
-  for (int i = 0; i < ROWS; i++) {
-    sum[i][0] = load ? _mm256_maskload_ps(c + i * stride, left) : _mm256_setzero_ps();
-    sum[i][1] = load ? _mm256_maskload_ps(c + i * stride + 8, right) : _mm256_setzero_ps();
-  }
-  const float* row = a;
-  for (int64_t k = 0; k < inner; k++, panel += 16, row += columns_apart) {
-    __m256 b0 = _mm256_load_ps(panel), b1 = _mm256_load_ps(panel + 8);
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
-      __m256 value = _mm256_broadcast_ss(row + i * rows_apart);
-      sum[i][0] = _mm256_fmadd_ps(value, b0, sum[i][0]);
-      sum[i][1] = _mm256_fmadd_ps(value, b1, sum[i][1]);
+// The same of bf16: for each pair of inner indices, `width` neighbouring pairs. An index that is not there is 0.
+void pack_panels(MatrixOf<bf16> b, int64_t inner, int64_t columns, int64_t width, bf16* into) {
+  const int64_t whole = inner / 2 * 2;
+  for (int64_t j = 0; j < columns; j += width, into += padded<bf16>(inner) * width) {
+    const bf16* from = b.data + j * b.columns;
+    int64_t there = std::min(width, columns - j), k = 0;
+    if (there == width && b.columns == 1) {
+      // Two rows of neighbours are interleaved.
+      for (; k < whole; k += 2) {
+        for (int64_t n = 0; n < width; n += 16) {
+          const __m256i lower = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + k * b.rows + n));
+          const __m256i higher = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + (k + 1) * b.rows + n));
+          const __m256i left = _mm256_unpacklo_epi16(lower, higher), right = _mm256_unpackhi_epi16(lower, higher);
+          __m256i* to = reinterpret_cast<__m256i*>(into + (k * width + 2 * n));
+          _mm256_store_si256(to, _mm256_permute2x128_si256(left, right, 0x20));
+          _mm256_store_si256(to + 1, _mm256_permute2x128_si256(left, right, 0x31));
+        }
+      }
+    } else if (there == width && b.rows == 1) {
+      // Pairs lie beside each other already: they are moved as 32 bits.
+      for (; k + 16 <= inner; k += 16) {
+        for (int64_t n = 0; n < width; n += 8) {
+          __m256 r[8];
+          for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(reinterpret_cast<const float*>(from + (n + i) * b.columns + k));
+          transpose(r);
+          for (int i = 0; i < 8; i++) _mm256_store_ps(reinterpret_cast<float*>(into + (k + 2 * i) * width + 2 * n), r[i]);
+        }
+      }
     }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < ROWS; i++) {
-    _mm256_maskstore_ps(c + i * stride, left, sum[i][0]);
-    _mm256_maskstore_ps(c + i * stride + 8, right, sum[i][1]);
+    for (; k < inner; k += 2) {
+      for (int64_t n = 0; n < width; n++) {
+        bf16* pair = into + k * width + 2 * n;
+        pair[0] = n < there ? from[k * b.rows + n * b.columns] : bf16{0};
+        pair[1] = n < there && k + 1 < inner ? from[(k + 1) * b.rows + n * b.columns] : bf16{0};
+      }
+    }
   }
 }
 
-template <int ROWS>
-__attribute__((target("avx512f"))) void tile_avx512(const float* a, int64_t rows_apart, int64_t columns_apart,
-                                                    const float* panel, float* c, int64_t stride, int64_t inner,
-                                                    bool load, int64_t there) {
-  __m512 sum[ROWS][2];
-  // The next tile of c is below this one: it is on its way while this one is computed.
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++) {
-    _mm_prefetch(reinterpret_cast<const char*>(c + (ROWS + i) * stride), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(c + (ROWS + i) * stride + 31), _MM_HINT_T0);
-  }
-  const uint32_t all = there >= 32 ? 0xffffffffu : (1u << there) - 1;
-  const __mmask16 left = __mmask16(all), right = __mmask16(all >> 16);
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++) {
-    sum[i][0] = load ? _mm512_maskz_loadu_ps(left, c + i * stride) : _mm512_setzero_ps();
-    sum[i][1] = load ? _mm512_maskz_loadu_ps(right, c + i * stride + 16) : _mm512_setzero_ps();
-  }
-  const float* row = a;
-  for (int64_t k = 0; k < inner; k++, panel += 32, row += columns_apart) {
-    __m512 b0 = _mm512_load_ps(panel), b1 = _mm512_load_ps(panel + 16);
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; i++) {
-      __m512 value = _mm512_set1_ps(row[i * rows_apart]);
-      sum[i][0] = _mm512_fmadd_ps(value, b0, sum[i][0]);
-      sum[i][1] = _mm512_fmadd_ps(value, b1, sum[i][1]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++) {
-    _mm512_mask_storeu_ps(c + i * stride, left, sum[i][0]);
-    _mm512_mask_storeu_ps(c + i * stride + 16, right, sum[i][1]);
-  }
+// Rows of a as the tiles read them.
+//
+// Rows of f32 whose distance is a multiple of 2 KiB meet in the same few sets of the first-level cache and drive each other
+// out; such rows are copied to where they are spaced better. All others are read in place.
+MatrixOf<float> prepared(Matrix a, int64_t rows, int64_t inner, const F32Tiles&) {
+  if (a.columns != 1 || a.rows % 512 != 0) return a;
+  float* into = room<float>().rows.at_least(ROWS_AT_A_TIME * SPACED);
+  for (int64_t i = 0; i < rows; i++) std::memcpy(into + i * SPACED, a.data + i * a.rows, sizeof(float) * inner);
+  return {into, SPACED, 1};
 }
 
-// The tiles of one instruction set: panel width, most rows, and the tile for each number of rows.
-struct Kernels {
-  int64_t width, rows;
-  const Tile* tiles;
+// Rows of bf16 are widened, and filled up to whole pairs.
+MatrixOf<float> prepared(MatrixOf<bf16> a, int64_t rows, int64_t inner, const WidenedTiles&) {
+  float* into = room<bf16>().widened.at_least(ROWS_AT_A_TIME * SPACED);
+  const int64_t filled = padded<bf16>(inner);
+  if (a.columns != 1 && a.rows == 1) {
+    // Neighbours in memory are neighbouring rows: they stay neighbours.
+    for (int64_t k = 0; k < inner; k++) {
+      const bf16* from = a.data + k * a.columns;
+      float* to = into + k * ROWS_AT_A_TIME;
+      eights(rows, [&](int64_t i, int64_t n) { put(to + i, get(from + i, n), n); });
+    }
+    if (filled > inner) std::fill(into + inner * ROWS_AT_A_TIME, into + filled * ROWS_AT_A_TIME, 0.0f);
+    return {into, 1, ROWS_AT_A_TIME};
+  }
+  for (int64_t i = 0; i < rows; i++) {
+    const bf16* from = a.data + i * a.rows;
+    float* to = into + i * SPACED;
+    if (a.columns == 1) {
+      eights(inner, [&](int64_t k, int64_t n) { put(to + k, get(from + k, n), n); });
+    } else {
+      for (int64_t k = 0; k < inner; k++) to[k] = _mm256_cvtss_f32(load_some(from + k * a.columns, 1, bf16{0}));
+    }
+    if (filled > inner) to[inner] = 0.0f;
+  }
+  return {into, SPACED, 1};
+}
+
+// Rows of bf16 with pairs beside each other.
+MatrixOf<bf16> prepared(MatrixOf<bf16> a, int64_t rows, int64_t inner, const PairTiles&) {
+  bf16* into = room<bf16>().rows.at_least(ROWS_AT_A_TIME * SPACED);
+  const int64_t filled = padded<bf16>(inner);
+  for (int64_t i = 0; i < rows; i++) {
+    const bf16* from = a.data + i * a.rows;
+    bf16* to = into + i * SPACED;
+    if (a.columns == 1) {
+      std::memcpy(to, from, sizeof(bf16) * inner);
+    } else {
+      for (int64_t k = 0; k < inner; k++) to[k] = from[k * a.columns];
+    }
+    if (filled > inner) to[inner] = bf16{0};
+  }
+  return {into, SPACED, 1};
+}
+
+// Panels of b: `panel` points to the first one, and the next is `apart` values further.
+template <class B>
+struct Panels {
+  const B* panel;
+  int64_t apart;
 };
 
-const Tile AVX2[] = {tile_avx2<1>, tile_avx2<2>, tile_avx2<3>, tile_avx2<4>, tile_avx2<5>, tile_avx2<6>};
-const Tile AVX512[] = {tile_avx512<1>,  tile_avx512<2>,  tile_avx512<3>,  tile_avx512<4>, tile_avx512<5>,
-                       tile_avx512<6>,  tile_avx512<7>,  tile_avx512<8>,  tile_avx512<9>, tile_avx512<10>,
-                       tile_avx512<11>, tile_avx512<12>};
+// Where sums are kept while the inner index runs: in c itself where c is f32, else in f32 beside it, rounded at the end.
+// Element (i, j) of a block lies at data[i * stride + j].
+struct Sums {
+  float* data;
+  int64_t stride;
+};
 
-const Kernels NARROW{16, 6, AVX2};
-
-// The tiles give the same bits, so the choice is one of speed alone. FEDREPLAY_GEMM=avx2 asks for the narrow ones.
-const Kernels& kernels() {
-  static const Kernels chosen = [] {
-    const char* asked = std::getenv("FEDREPLAY_GEMM");
-    bool narrow = asked && asked[0] == 'a' && asked[3] == '2';
-    if (!narrow && __builtin_cpu_supports("avx512f")) return Kernels{32, 12, AVX512};
-    return NARROW;
-  }();
-  return chosen;
-}
-
-}  // namespace
-
-void gemm(Matrix a, Matrix b, float* c, int64_t stride, int64_t inner, bool accumulate, int64_t first, int64_t last,
-          int64_t left, int64_t right) {
-  const Kernels& tiles = right - left > 16 ? kernels() : NARROW;
-  float* panels = room().panels.get();
-  if (inner == 0 && !accumulate) {
-    for (int64_t i = first; i < last; i++) std::fill(c + i * stride + left, c + i * stride + right, 0.0f);
-  }
-  for (int64_t j = left; j < right; j += COLUMNS) {
-    int64_t columns = std::min(COLUMNS, right - j);
+// Multiplies blocks of rows with panels, which `panels(j, columns, k, depth)` gives.
+template <class In, class A, class B, class Out, class Source>
+void multiply(const Tiles<A, B>& tiles, MatrixOf<In> a, Source panels, Out* c, int64_t stride, int64_t inner,
+              bool accumulate, Part part) {
+  constexpr bool ROUNDS = !std::is_same_v<Out, float>;
+  const bool one_depth = inner <= INNER;
+  for (int64_t j = part.left; j < part.right; j += COLUMNS) {
+    const int64_t columns = std::min(COLUMNS, part.right - j);
+    float* kept = nullptr;
+    if constexpr (ROUNDS) kept = room<In>().sums.at_least((one_depth ? ROWS_AT_A_TIME : part.last - part.first) * COLUMNS);
     for (int64_t k = 0; k < inner; k += INNER) {
-      int64_t depth = std::min(INNER, inner - k);
-      pack_panels({b.data + k * b.rows + j * b.columns, b.rows, b.columns}, depth, columns, tiles.width, panels);
-      for (int64_t top = first; top < last; top += ROWS_AT_A_TIME) {
-        int64_t bottom = std::min(last, top + ROWS_AT_A_TIME);
-        Matrix block = spaced({a.data + top * a.rows + k * a.columns, a.rows, a.columns}, bottom - top, depth,
-                              room().rows.get());
+      const int64_t depth = std::min(INNER, inner - k);
+      const Panels<B> source = panels(j, columns, k, depth);
+      for (int64_t top = part.first; top < part.last; top += ROWS_AT_A_TIME) {
+        const int64_t rows = std::min(ROWS_AT_A_TIME, part.last - top);
+        Sums sums;
+        if constexpr (ROUNDS) {
+          sums = {kept + (one_depth ? 0 : (top - part.first) * COLUMNS), COLUMNS};
+          if (accumulate && k == 0) {
+            for (int64_t i = 0; i < rows; i++) {
+              const Out* from = c + (top + i) * stride + j;
+              eights(columns, [&](int64_t n, int64_t there) { put(sums.data + i * COLUMNS + n, get(from + n, there), there); });
+            }
+          }
+        } else {
+          sums = {c + top * stride + j, stride};
+        }
+        const auto block = prepared({a.data + top * a.rows + k * a.columns, a.rows, a.columns}, rows, depth, tiles);
+        const int64_t steps = padded<B>(depth) / INDICES_A_STEP<B>;
         for (int64_t n = 0; n < columns; n += tiles.width) {
-          for (int64_t i = top; i < bottom; i += tiles.rows) {
-            int64_t rows = std::min(tiles.rows, bottom - i);
-            tiles.tiles[rows - 1](block.data + (i - top) * block.rows, block.rows, block.columns, panels + n * depth,
-                                  c + i * stride + j + n, stride, depth, accumulate || k > 0,
-                                  std::min(tiles.width, columns - n));
+          const B* panel = source.panel + n / tiles.width * source.apart;
+          for (int64_t i = 0; i < rows; i += tiles.rows) {
+            tiles.functions[std::min(tiles.rows, rows - i) - 1](
+                block.data + i * block.rows, block.rows, block.columns, panel, sums.data + i * sums.stride + n,
+                sums.stride, steps, accumulate || k > 0, std::min(tiles.width, columns - n));
+          }
+        }
+        if constexpr (ROUNDS) {
+          if (k + depth == inner) {
+            for (int64_t i = 0; i < rows; i++) {
+              Out* to = c + (top + i) * stride + j;
+              eights(columns, [&](int64_t n, int64_t there) { put(to + n, get(sums.data + i * COLUMNS + n, there), there); });
+            }
           }
         }
       }
@@ -211,27 +347,88 @@ void gemm(Matrix a, Matrix b, float* c, int64_t stride, int64_t inner, bool accu
   }
 }
 
-int64_t packed_size(int64_t inner, int64_t columns) { return inner * ((columns + 31) / 32 * 32); }
+// Calls work with the tiles for this type and number of columns.
+template <class Work>
+void with_tiles(const float*, int64_t columns, Work work) {
+  work(f32_tiles(columns));
+}
 
-void pack(Matrix b, int64_t inner, int64_t columns, float* into) {
-  pack_panels(b, inner, columns, kernels().width, into);
+template <class Work>
+void with_tiles(const bf16*, int64_t columns, Work work) {
+  // By the columns of the whole product: of a part, the choice would depend on how the work is shared.
+  if (choice().pairs && columns > Table<Widened>::TILES.width) {
+    work(pair_tiles());
+  } else {
+    work(widened_tiles(columns));
+  }
+}
+
+}  // namespace
+
+bool uses_bf16_pairs() { return choice().pairs; }
+
+template <class In, class Out>
+void gemm(MatrixOf<In> a, MatrixOf<In> b, Out* c, int64_t stride, int64_t inner, int64_t columns, bool accumulate,
+          Part part) {
+  if (inner == 0) {
+    for (int64_t i = part.first; i < part.last && !accumulate; i++) {
+      std::fill(c + i * stride + part.left, c + i * stride + part.right, Out{});
+    }
+    return;
+  }
+  with_tiles(b.data, columns, [&](const auto& tiles) {
+    const auto packed_now = [&](int64_t j, int64_t columns, int64_t k, int64_t depth) {
+      In* into = room<In>().panels.at_least(INNER * (COLUMNS + WIDEST));
+      pack_panels({b.data + k * b.rows + j * b.columns, b.rows, b.columns}, depth, columns, tiles.width, into);
+      return Panels<In>{into, padded<In>(depth) * tiles.width};
+    };
+    multiply(tiles, a, packed_now, c, stride, inner, accumulate, part);
+  });
+}
+
+int64_t packed_size(int64_t inner, int64_t columns) { return (inner + 1) * ((columns + WIDEST - 1) / WIDEST * WIDEST); }
+
+template <class In>
+void pack(MatrixOf<In> b, int64_t inner, int64_t columns, In* into) {
+  // Packed for the widest tiles, as for a product of many columns: in f32 no bit depends on it.
+  const int64_t many = std::is_same_v<In, float> ? WIDEST : columns;
+  with_tiles(b.data, many, [&](const auto& tiles) { pack_panels(b, inner, columns, tiles.width, into); });
+}
+
+template <class In, class Out>
+void gemm_with_packed(MatrixOf<In> a, const In* packed, Out* c, int64_t stride, int64_t inner, int64_t columns, Part part) {
+  const int64_t many = std::is_same_v<In, float> ? WIDEST : columns;
+  with_tiles(packed, many, [&](const auto& tiles) {
+    const int64_t apart = padded<In>(inner) * tiles.width;
+    const auto packed_before = [&](int64_t j, int64_t, int64_t k, int64_t) {
+      return Panels<In>{packed + j / tiles.width * apart + k * tiles.width, apart};
+    };
+    multiply(tiles, a, packed_before, c, stride, inner, false, part);
+  });
 }
 
 void gemm_packed(Matrix a, const float* packed, int64_t inner, int64_t from, int64_t depth, float* c, int64_t stride,
                  bool accumulate, int64_t rows, int64_t left, int64_t right) {
-  const Kernels& tiles = kernels();
+  const F32Tiles& tiles = f32_tiles(WIDEST);
   for (int64_t k = 0; k < depth; k += INNER) {
     int64_t some = std::min(INNER, depth - k);
     for (int64_t n = left; n < right; n += tiles.width) {
       const float* panel = packed + n * inner + (from + k) * tiles.width;
       for (int64_t i = 0; i < rows; i += tiles.rows) {
         int64_t there = std::min(tiles.rows, rows - i);
-        tiles.tiles[there - 1](a.data + i * a.rows + k * a.columns, a.rows, a.columns, panel,
-                               c + i * stride + n - left, stride, some, accumulate || k > 0,
-                               std::min(tiles.width, right - n));
+        tiles.functions[there - 1](a.data + i * a.rows + k * a.columns, a.rows, a.columns, panel, c + i * stride + n - left,
+                                   stride, some, accumulate || k > 0, std::min(tiles.width, right - n));
       }
     }
   }
 }
+
+template void gemm(Matrix, Matrix, float*, int64_t, int64_t, int64_t, bool, Part);
+template void gemm(MatrixOf<bf16>, MatrixOf<bf16>, bf16*, int64_t, int64_t, int64_t, bool, Part);
+template void gemm(MatrixOf<bf16>, MatrixOf<bf16>, float*, int64_t, int64_t, int64_t, bool, Part);
+template void gemm_with_packed(Matrix, const float*, float*, int64_t, int64_t, int64_t, Part);
+template void gemm_with_packed(MatrixOf<bf16>, const bf16*, bf16*, int64_t, int64_t, int64_t, Part);
+template void pack(Matrix, int64_t, int64_t, float*);
+template void pack(MatrixOf<bf16>, int64_t, int64_t, bf16*);
 
 }  // namespace fedreplay

@@ -3,12 +3,21 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
+#include "scratch.h"
 #include "vector.h"
 
 namespace fedreplay {
 namespace {
+
+// The first `n` of four values, and 0 for the others.
+inline __m256d first_of(__m256d values, int64_t n) {
+  const __m256i lanes = _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  return _mm256_and_pd(values, _mm256_castsi256_pd(lanes));
+}
 
 inline v8 sigmoid(v8 x) { return div(splat(1.0f), add(splat(1.0f), exp(sub(splat(0.0f), x)))); }
 
@@ -20,12 +29,12 @@ void rms_norm(const T* x, const T* weight, float eps, T* y, float* inverse, int6
   for (int64_t row = first; row < last; row++) {
     const T* in = x + row * width;
     T* out = y + row * width;
-    v8 squares = splat(0.0f);
+    LongSum squares;
     eights(width, [&](int64_t i, int64_t n) {
       v8 v = get(in + i, n);
-      squares = fma(v, v, squares);
+      squares.add(mul(v, v));
     });
-    float mean = sum(squares) / float(width) + eps;
+    float mean = float(squares.total() / double(width)) + eps;
     float scale = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean)));
     inverse[row] = scale;
     eights(width, [&](int64_t i, int64_t n) {
@@ -40,12 +49,13 @@ void rms_norm_backward(const T* dy, const T* x, const float* inverse, const T* w
   for (int64_t row = first; row < last; row++) {
     const T *gradient = dy + row * width, *in = x + row * width, *beside = residual + row * width;
     T* out = dx + row * width;
-    v8 scale = splat(inverse[row]), products = splat(0.0f);
+    v8 scale = splat(inverse[row]);
+    LongSum products;
     eights(width, [&](int64_t i, int64_t n) {
       v8 scaled = mul(get(gradient + i, n), get(weight + i, n));
-      products = fma(scaled, mul(get(in + i, n), scale), products);
+      products.add(mul(scaled, mul(get(in + i, n), scale)));
     });
-    v8 along = splat(sum(products) / float(width));
+    v8 along = splat(float(products.total() / double(width)));
     eights(width, [&](int64_t i, int64_t n) {
       v8 scaled = mul(get(gradient + i, n), get(weight + i, n));
       v8 unit = mul(get(in + i, n), scale);
@@ -99,6 +109,8 @@ void swiglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t firs
 template <class T>
 void cross_entropy(T* logits, const int64_t* labels, const float* weights, double* nats, int64_t width, int64_t first,
                    int64_t last) {
+  thread_local Scratch held;
+  float* powers = weights ? held.at_least(width) : nullptr;
   for (int64_t row = first; row < last; row++) {
     T* values = logits + row * width;
     v8 most = splat(-std::numeric_limits<float>::infinity());
@@ -106,28 +118,73 @@ void cross_entropy(T* logits, const int64_t* labels, const float* weights, doubl
     for (int64_t i = 0; i < whole; i += 8) most = _mm256_max_ps(most, load(values + i));
     // The last eight overlap those before them, which a maximum does not mind.
     if (whole < width) most = _mm256_max_ps(most, width >= 8 ? load(values + width - 8) : load_some(values, width, values[0]));
-    v8 top = splat(largest(most)), total = splat(0.0f);
+    // A logit's distance from the largest is exact in double precision, as f32 would not hold it, and so is the sum.
+    const float top = largest(most);
+    const __m256d highest = _mm256_set1_pd(double(top));
+    __m256d totals[2] = {_mm256_setzero_pd(), _mm256_setzero_pd()};
     eights(width, [&](int64_t i, int64_t n) {
-      v8 power = exp(sub(get(values + i, n), top));
+      const v8 v = get(values + i, n);
+      __m256d low = exp_double(_mm256_sub_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(v)), highest));
+      __m256d high = exp_double(_mm256_sub_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)), highest));
       if (n < 8) {
-        float kept[8];
-        store(kept, power);
-        power = load_some(kept, n, 0.0f);
+        low = first_of(low, n);
+        high = first_of(high, n - 4);
       }
-      total = add(total, power);
+      totals[0] = _mm256_add_pd(totals[0], low);
+      totals[1] = _mm256_add_pd(totals[1], high);
+      if (powers) {
+        put(powers + i, _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)), n);
+      }
     });
-    float denominator = sum(total);
-    float label = _mm256_cvtss_f32(load_some(values + labels[row], 1, zero<T>()));
-    float highest = _mm256_cvtss_f32(top);
+    const double denominator = LongSum{totals[0], totals[1]}.total();
+    const float label = _mm256_cvtss_f32(load_some(values + labels[row], 1, zero<T>()));
     // A row that holds NaN has a denominator of NaN, whose logarithm the bit tricks above would make finite.
-    nats[row] = denominator > 0.0f && denominator < std::numeric_limits<float>::infinity()
-                    ? log_positive(denominator) - (double(label) - double(highest))
+    nats[row] = denominator > 0.0 && denominator < std::numeric_limits<double>::infinity()
+                    ? log_positive(denominator) - (double(label) - double(top))
                     : std::numeric_limits<double>::quiet_NaN();
     if (!weights) continue;
-    v8 scale = splat(weights[row] / denominator);
-    eights(width, [&](int64_t i, int64_t n) { put(values + i, mul(exp(sub(get(values + i, n), top)), scale), n); });
-    float probability = _mm256_cvtss_f32(exp(splat(label - highest))) / denominator;
+    const float scale = float(double(weights[row]) / denominator);
+    const float probability = float(double(powers[labels[row]]) / denominator);
+    eights(width, [&](int64_t i, int64_t n) { put(values + i, mul(get(powers + i, n), splat(scale)), n); });
     store_some(values + labels[row], splat(weights[row] * (probability - 1.0f)), 1);
+  }
+}
+
+template <class T>
+void expand_int8(const int8_t* codes, const float* scales, T* out, int64_t width, int64_t first, int64_t last) {
+  for (int64_t row = first; row < last; row++) {
+    const int8_t* from = codes + row * width;
+    const v8 scale = splat(scales[row]);
+    eights(width, [&](int64_t i, int64_t n) {
+      int8_t eight[8] = {};
+      std::memcpy(eight, from + i, n);
+      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(eight));
+      put(out + row * width + i, mul(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), scale), n);
+    });
+  }
+}
+
+template <class T>
+void expand_nf4(const uint8_t* codes, const float* values, const float* maxima, T* out, int64_t count, int64_t first,
+                int64_t last) {
+  const v8 lower = load(values), upper = load(values + 8);
+  for (int64_t block = first; block < last; block++) {
+    const v8 scale = splat(maxima[block]);
+    for (int64_t i = 64 * block; i < std::min(count, 64 * block + 64); i += 8) {
+      const int64_t n = std::min<int64_t>(8, count - i);
+      uint8_t four[4] = {};
+      std::memcpy(four, codes + i / 2, (n + 1) / 2);
+      uint8_t nibbles[8];
+      for (int j = 0; j < 4; j++) {
+        nibbles[2 * j] = four[j] >> 4;
+        nibbles[2 * j + 1] = four[j] & 15;
+      }
+      const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(nibbles)));
+      // The fourth bit of a code says which half of the values it is in; moved to the sign, it chooses.
+      const v8 is_upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
+      const v8 value = _mm256_blendv_ps(_mm256_permutevar8x32_ps(lower, index), _mm256_permutevar8x32_ps(upper, index), is_upper);
+      put(out + i, mul(value, scale), n);
+    }
   }
 }
 
@@ -170,7 +227,9 @@ double sum_of_squares(const float* values, int64_t length) {
   template void rotate<T>(T*, int64_t, const float*, const float*, float, int64_t, int64_t, int64_t, int64_t);       \
   template void swiglu<T>(const T*, T*, int64_t, int64_t, int64_t);                                                  \
   template void swiglu_backward<T>(T*, const T*, int64_t, int64_t, int64_t);                               \
-  template void cross_entropy<T>(T*, const int64_t*, const float*, double*, int64_t, int64_t, int64_t);
+  template void cross_entropy<T>(T*, const int64_t*, const float*, double*, int64_t, int64_t, int64_t);              \
+  template void expand_int8<T>(const int8_t*, const float*, T*, int64_t, int64_t, int64_t);                          \
+  template void expand_nf4<T>(const uint8_t*, const float*, const float*, T*, int64_t, int64_t, int64_t);
 
 INSTANTIATE(float)
 INSTANTIATE(bf16)

@@ -3,7 +3,7 @@
 // the rest of the program.
 //
 // Every row is computed by itself, in one order, so its bits depend on no other row, thread or batch. Sums are kept in
-// eight lanes that are added in a fixed tree. No function of the C library is called: the same bits come from every
+// eight lanes of double precision that are added in a fixed tree. No function of the C library is called: the same bits come from every
 // processor that has AVX2 and FMA.
 #pragma once
 #include <cstdint>
@@ -38,6 +38,16 @@ void swiglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t firs
 template <class T>
 void cross_entropy(T* logits, const int64_t* labels, const float* weights, double* nats, int64_t width, int64_t first,
                    int64_t last);
+
+// out = codes x scale of the row: int8 as the numbers that it stands for, `width` values a row.
+template <class T>
+void expand_int8(const int8_t* codes, const float* scales, T* out, int64_t width, int64_t first, int64_t last);
+
+// NormalFloat4 as the numbers that it stands for: blocks first..last of 64 codes, two a byte with the first in the upper
+// half, each times its block's maximum. `values` has the sixteen numbers, `count` is the length of out.
+template <class T>
+void expand_nf4(const uint8_t* codes, const float* values, const float* maxima, T* out, int64_t count, int64_t first,
+                int64_t last);
 
 struct AdamW {
   float beta1, beta2, eps, step, decay, root_scale;

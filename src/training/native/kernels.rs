@@ -58,6 +58,7 @@ pub struct Heads {
 
 unsafe extern "C" {
     fn fedreplay_product(a: *const At, b: *const At, out: *mut At, accumulate: c_int);
+    fn fedreplay_uses_bf16_pairs() -> c_int;
     fn fedreplay_attend(
         shape: *const Shape,
         count: i64,
@@ -91,6 +92,8 @@ unsafe extern "C" {
     fn fedreplay_swiglu(gate_up: *const At, product: *mut At);
     fn fedreplay_swiglu_backward(gate_up: *mut At, d_product: *const At);
     fn fedreplay_cross_entropy(logits: *mut At, labels: *const At, weights: *const At, nats: *mut At);
+    fn fedreplay_expand_int8(codes: *const At, scales: *const At, out: *mut At);
+    fn fedreplay_expand_nf4(codes: *const At, values: *const f32, maxima: *const At, out: *mut At);
     fn fedreplay_adamw(
         rule: *const AdamW,
         scale: f32,
@@ -137,23 +140,29 @@ fn table(tensor: &Tensor) -> (Kind, i64, i64) {
     (tensor.kind(), rows, width)
 }
 
-/// Whether [`add_product`] works on this tensor.
-pub fn serve_products(tensor: &Tensor) -> bool {
-    tensor.kind() == Kind::Float && serve(tensor)
-}
-
-/// out = a b, or out += a b: f32 matrices of any strides, `out` with dense rows.
+/// Writes a b to `out`, or adds it: matrices of any strides, `out` with dense rows. `a` and `b` have one type, f32 or bf16,
+/// and `out` has theirs or f32. Each element is summed in f32 in the order of the inner index, and rounded once.
 pub fn product_into(a: &Tensor, b: &Tensor, out: &Tensor, accumulate: bool) {
-    let ((rows, inner), (depth, columns)) = (matrix(a), matrix(b));
+    let (rows, inner) = matrix(a);
+    let (depth, columns) = matrix(b);
+    assert_eq!(a.kind(), b.kind(), "the matrices of a product have two types");
     assert_eq!(inner, depth, "the matrices of a product do not fit");
     assert_eq!(matrix(out), (rows, columns), "a product was to be written to a matrix of another shape");
+    assert!(out.kind() == a.kind() || out.kind() == Kind::Float, "a product was to be written in another type");
     assert!(columns == 1 || out.stride()[1] == 1, "a product was to be written to rows with gaps");
-    // SAFETY: all three were asserted to be f32 matrices on the CPU whose shapes fit; elements are addressed by strides.
+    // SAFETY: all three were asserted to be f32 or bf16 matrices on the CPU whose types and shapes fit; elements are
+    // addressed by strides.
     unsafe { fedreplay_product(read(a), read(b), written(out), accumulate.into()) };
 }
 
+/// Whether products of bf16 use the processor's own products of pairs, which take subnormal numbers for zero.
+pub fn use_bf16_pairs() -> bool {
+    // SAFETY: a plain call that reads the processor's features and a variable, once.
+    unsafe { fedreplay_uses_bf16_pairs() != 0 }
+}
+
 pub(super) fn matrix(tensor: &Tensor) -> (i64, i64) {
-    assert!(serve_products(tensor), "a product was asked of a tensor that is not served");
+    assert!(serve(tensor), "a product was asked of a tensor that is not served");
     tensor.size2().expect("a matrix has two dimensions")
 }
 
@@ -298,6 +307,26 @@ pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tens
     // SAFETY: types, shapes and density were asserted above, and labels are columns; a null `weights` is allowed.
     unsafe { fedreplay_cross_entropy(written(logits), read(labels), scales, written(&nats)) };
     Vec::<f64>::try_from(nats)
+}
+
+/// Writes codes times the scale of their row to `out` `[rows, width]`, f32 or bf16.
+pub fn expand_int8_into(out: &Tensor, codes: &Tensor, scales: &Tensor) {
+    let (_, rows, width) = table(out);
+    check(codes, Kind::Int8, &[rows, width]);
+    check(scales, Kind::Float, &[rows, 1]);
+    // SAFETY: types, shapes and density were asserted above.
+    unsafe { fedreplay_expand_int8(read(codes), read(scales), written(out)) };
+}
+
+/// Writes the numbers that NormalFloat4 codes stand for to `out`, f32 or bf16: each the value of its code times the maximum
+/// of its block of 64.
+pub fn expand_nf4_into(out: &Tensor, codes: &Tensor, values: &[f32; 16], maxima: &Tensor) {
+    assert!(serve(out) && out.is_contiguous(), "a kernel was given a tensor that it does not serve");
+    let blocks = out.numel().div_ceil(64) as i64;
+    check(codes, Kind::Uint8, &[32 * blocks]);
+    check(maxima, Kind::Float, &[blocks]);
+    // SAFETY: types, sizes and density were asserted above, and there are sixteen values.
+    unsafe { fedreplay_expand_nf4(read(codes), values.as_ptr(), read(maxima), written(out)) };
 }
 
 /// One step of AdamW on flat f32 vectors of one length, the gradient scaled by `scale`.

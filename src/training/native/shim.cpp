@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <type_traits>
 
 namespace {
 
@@ -53,26 +54,36 @@ void by_type(const at::Tensor* tensor, Work work) {
   tensor->scalar_type() == at::kFloat ? work(float{}) : work(bf16{});
 }
 
+template <class In, class Out>
+void product(const at::Tensor* a, const at::Tensor* b, at::Tensor* out, bool accumulate) {
+  const fedreplay::MatrixOf<In> left{data<In>(a), a->stride(0), a->stride(1)};
+  const fedreplay::MatrixOf<In> right{data<In>(b), b->stride(0), b->stride(1)};
+  const int64_t rows = a->size(0), inner = a->size(1), columns = b->size(1);
+  const auto work = [&](fedreplay::Part part) {
+    fedreplay::gemm<In, Out>(left, right, data<Out>(out), out->stride(0), inner, columns, accumulate, part);
+  };
+  if (columns >= 4 * PANEL * at::get_num_threads()) {
+    in_parts(columns, PANEL, inner * rows, [&](int64_t first, int64_t last) { work({0, rows, first, last}); });
+  } else {
+    in_parts(rows, TILE_ROWS, inner * columns, [&](int64_t first, int64_t last) { work({first, last, 0, columns}); });
+  }
+}
+
 }  // namespace
 
 extern "C" {
 
-// out = a b or out += a b, f32, each given by its strides. Work is shared by panels of columns where every thread gets
-// several, so that no panel is packed twice, else by rows; no element depends on how.
+// out = a b or out += a b, each given by its strides: a and b of one type, f32 or bf16, and out of theirs or f32. Work is
+// shared by panels of columns where every thread gets several, so that no panel is packed twice, else by rows; no element
+// depends on how.
 void fedreplay_product(const at::Tensor* a, const at::Tensor* b, at::Tensor* out, int accumulate) {
-  const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
-  const fedreplay::Matrix right{data<float>(b), b->stride(0), b->stride(1)};
-  const int64_t rows = a->size(0), inner = a->size(1), columns = b->size(1), stride = out->stride(0);
-  float* to = data<float>(out);
-  if (columns >= 4 * PANEL * at::get_num_threads()) {
-    in_parts(columns, PANEL, inner * rows, [&](int64_t first, int64_t last) {
-      fedreplay::gemm(left, right, to, stride, inner, accumulate, 0, rows, first, last);
+  by_type(a, [&](auto type) {
+    using In = decltype(type);
+    by_type(out, [&](auto type) {
+      using Out = decltype(type);
+      if constexpr (std::is_same_v<Out, float> || std::is_same_v<In, Out>) product<In, Out>(a, b, out, accumulate);
     });
-  } else {
-    in_parts(rows, TILE_ROWS, inner * columns, [&](int64_t first, int64_t last) {
-      fedreplay::gemm(left, right, to, stride, inner, accumulate, first, last, 0, columns);
-    });
-  }
+  });
 }
 
 // Attention of `count` sequences, which begin at row starts[i] and have lengths[i] rows.
@@ -111,20 +122,26 @@ void fedreplay_attend_backward(const fedreplay::Shape* shape, int64_t count, con
 int64_t fedreplay_packed_size(int64_t inner, int64_t columns) { return fedreplay::packed_size(inner, columns); }
 
 void fedreplay_pack(const at::Tensor* b, at::Tensor* into) {
-  const fedreplay::Matrix from{data<float>(b), b->stride(0), b->stride(1)};
-  fedreplay::pack(from, b->size(0), b->size(1), data<float>(into));
-}
-
-// out = a b, f32, dense a and out, b packed. Work is shared by panels of columns; no element depends on how.
-void fedreplay_product_packed(const at::Tensor* a, const at::Tensor* packed, at::Tensor* out) {
-  const fedreplay::Matrix left{data<float>(a), a->stride(0), a->stride(1)};
-  const int64_t rows = a->size(0), inner = a->size(1), columns = out->size(1);
-  const int64_t panels = (columns + 31) / 32, work = std::max<int64_t>(1, rows * inner * 32);
-  at::parallel_for(0, panels, std::max<int64_t>(1, (1 << 19) / work), [&](int64_t first, int64_t last) {
-    fedreplay::gemm_packed(left, data<float>(packed), inner, 0, inner, data<float>(out) + first * 32, columns, false, rows,
-                           first * 32, std::min(columns, last * 32));
+  by_type(b, [&](auto type) {
+    using In = decltype(type);
+    fedreplay::pack<In>({data<In>(b), b->stride(0), b->stride(1)}, b->size(0), b->size(1), data<In>(into));
   });
 }
+
+// out = a b, all of one type, dense a and out, b packed. Work is shared by panels of columns; no element depends on how.
+void fedreplay_product_packed(const at::Tensor* a, const at::Tensor* packed, at::Tensor* out) {
+  by_type(a, [&](auto type) {
+    using In = decltype(type);
+    const fedreplay::MatrixOf<In> left{data<In>(a), a->stride(0), a->stride(1)};
+    const int64_t rows = a->size(0), inner = a->size(1), columns = out->size(1);
+    in_parts(columns, PANEL, inner * rows, [&](int64_t first, int64_t last) {
+      fedreplay::gemm_with_packed<In, In>(left, data<In>(packed), data<In>(out), columns, inner, columns,
+                                          {0, rows, first, last});
+    });
+  });
+}
+
+int fedreplay_uses_bf16_pairs() { return fedreplay::uses_bf16_pairs(); }
 
 // Attention of `count` pieces over the caches of their sequences: piece i has rows[i] new rows from starts[i] on, the first
 // of them at positions[i] of the sequence in slot slots[i]. `keys` and `values` hold all slots, `capacity` positions each.
@@ -210,6 +227,25 @@ void fedreplay_cross_entropy(at::Tensor* logits, const at::Tensor* labels, const
     by_rows(logits->size(0), width, [&](int64_t first, int64_t last) {
       fedreplay::cross_entropy<T>(data<T>(logits), data<int64_t>(labels), scales, data<double>(nats), width, first,
                                   last);
+    });
+  });
+}
+
+void fedreplay_expand_int8(const at::Tensor* codes, const at::Tensor* scales, at::Tensor* out) {
+  const int64_t width = codes->size(1);
+  by_type(out, [&](auto type) {
+    using T = decltype(type);
+    by_rows(codes->size(0), width, [&](int64_t first, int64_t last) {
+      fedreplay::expand_int8<T>(data<int8_t>(codes), data<float>(scales), data<T>(out), width, first, last);
+    });
+  });
+}
+
+void fedreplay_expand_nf4(const at::Tensor* codes, const float* values, const at::Tensor* maxima, at::Tensor* out) {
+  by_type(out, [&](auto type) {
+    using T = decltype(type);
+    by_rows(maxima->numel(), 64, [&](int64_t first, int64_t last) {
+      fedreplay::expand_nf4<T>(data<uint8_t>(codes), values, data<float>(maxima), data<T>(out), out->numel(), first, last);
     });
   });
 }

@@ -1,37 +1,15 @@
-// The softmax of a row of scores, and a thread's own memory: what both kinds of attention share, so that a query has the
-// same bits in either.
+// The softmax of a row of scores, which both kinds of attention share, so that a query has the same bits in either.
 //
 // For files compiled with -mavx2 -mfma only. Everything here has internal linkage.
 #pragma once
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 
+#include "scratch.h"
 #include "vector.h"
 
 namespace fedreplay {
 namespace {
-
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-
-// A piece of this thread's memory that only grows.
-class Scratch {
- public:
-  float* at_least(int64_t floats) {
-    if (floats > size_) {
-      held_.reset(static_cast<float*>(std::aligned_alloc(64, (sizeof(float) * floats + 63) / 64 * 64)));
-      size_ = floats;
-    }
-    return held_.get();
-  }
-
- private:
-  std::unique_ptr<float, Free> held_;
-  int64_t size_ = 0;
-};
 
 // Lanes of eight keys from j on that lie in begin..end.
 [[maybe_unused]] inline v8 visible(int64_t j, int64_t begin, int64_t end) {
@@ -66,13 +44,13 @@ void by_eights(int64_t keys, int64_t begin, int64_t end, Body body) {
     most = _mm256_max_ps(most, _mm256_blendv_ps(lowest, mul(load(row + j), splat(scale)), lanes));
   });
   top = largest(most);
-  v8 total = splat(0.0f);
+  LongSum total;
   by_eights(keys, begin, end, [&](int64_t j, v8 lanes) {
     v8 power = keep(lanes, exp<true>(sub(mul(keep(lanes, load(row + j)), splat(scale)), splat(top))));
     store(row + j, power);
-    total = add(total, power);
+    total.add(power);
   });
-  return sum(total);
+  return float(total.total());
 }
 
 }  // namespace

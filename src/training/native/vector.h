@@ -78,12 +78,6 @@ template <class T>
   n == 8 ? store(p, v) : store_some(p, v, n);
 }
 
-[[maybe_unused]] inline float sum(v8 v) {
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
 [[maybe_unused]] inline float largest(v8 v) {
   __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -112,6 +106,40 @@ template <bool BOUNDED = false>
   y = _mm256_andnot_ps(_mm256_cmp_ps(x, lowest, _CMP_LT_OQ), y);
   if (BOUNDED) return y;
   return _mm256_blendv_ps(y, splat(std::numeric_limits<float>::infinity()), _mm256_cmp_ps(x, highest, _CMP_GT_OQ));
+}
+
+// A sum of many f32 values that keeps their digits: eight lanes of double precision, added in a fixed tree.
+struct LongSum {
+  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+
+  void add(v8 v) {
+    low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(v)));
+    high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+  }
+
+  double total() const {
+    const __m256d four = _mm256_add_pd(low, high);
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+  }
+};
+
+// e^x in double precision for x <= 0, with a relative error below 3e-10: range reduction by ln 2, then the Taylor polynomial
+// of degree 8. NaN passes through; what is below the normal numbers is 0.
+[[maybe_unused]] inline __m256d exp_double(__m256d x) {
+  const __m256d lowest = _mm256_set1_pd(-708.0), one = _mm256_set1_pd(1.0);
+  const __m256d inside = _mm256_max_pd(lowest, x);
+  const __m256d n = _mm256_round_pd(_mm256_mul_pd(inside, _mm256_set1_pd(1.4426950408889634)),
+                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256d r = _mm256_fmadd_pd(n, _mm256_set1_pd(-0.6931471805599453), inside);
+  __m256d p = _mm256_set1_pd(1.0 / 40320.0);
+  constexpr double COEFFICIENTS[] = {1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0};
+  for (double coefficient : COEFFICIENTS) p = _mm256_fmadd_pd(p, r, _mm256_set1_pd(coefficient));
+  p = _mm256_fmadd_pd(p, r, one);
+  const __m256i exponent = _mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n));
+  const __m256i power = _mm256_slli_epi64(_mm256_add_epi64(exponent, _mm256_set1_epi64x(1023)), 52);
+  const __m256d y = _mm256_mul_pd(p, _mm256_castsi256_pd(power));
+  return _mm256_andnot_pd(_mm256_cmp_pd(x, lowest, _CMP_LT_OQ), y);
 }
 
 // The natural logarithm of a finite positive double, by its exponent and the series of artanh. Used once a row.

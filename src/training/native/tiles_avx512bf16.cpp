@@ -1,0 +1,47 @@
+// Tiles of 12 rows and 32 columns for processors with AVX512-BF16, whose VDPBF16PS multiplies pairs of bf16 and adds both
+// products to an f32: first the one of the higher index, then that of the lower, each rounded, with subnormal numbers taken
+// and given as zero. Processors without it do the same in fused multiply-adds, which keep subnormal numbers. See tile.h.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "tile.h"
+
+namespace fedreplay {
+namespace {
+
+struct Pairs {
+  using A = bf16;
+  using B = bf16;
+  using Vector = __m512;
+  using Mask = __mmask16;
+  static constexpr int WIDTH = 32, A_STEP = 2, PANEL_STEP = 2 * WIDTH;
+  static Vector zero() { return _mm512_setzero_ps(); }
+  static Mask mask(int64_t there) { return there >= 16 ? 0xffff : there <= 0 ? 0 : Mask((1u << there) - 1); }
+  static Vector load(const float* from, Mask lanes) { return _mm512_maskz_loadu_ps(lanes, from); }
+  static void store(float* to, Mask lanes, Vector v) { _mm512_mask_storeu_ps(to, lanes, v); }
+
+  template <int ROWS>
+  static void step(Vector (&sum)[ROWS][2], const bf16* row, int64_t rows_apart, int64_t, const bf16* panel) {
+    const __m512bh b0 = (__m512bh)_mm512_load_si512(panel), b1 = (__m512bh)_mm512_load_si512(panel + 32);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; i++) {
+      int pair;
+      std::memcpy(&pair, row + i * rows_apart, sizeof pair);
+      const __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
+      sum[i][0] = _mm512_dpbf16_ps(sum[i][0], value, b0);
+      sum[i][1] = _mm512_dpbf16_ps(sum[i][1], value, b1);
+    }
+  }
+};
+
+constexpr TileFunction<bf16, bf16> ALL[12] = {
+    Tile<Pairs, 1>::run, Tile<Pairs, 2>::run, Tile<Pairs, 3>::run, Tile<Pairs, 4>::run,
+    Tile<Pairs, 5>::run, Tile<Pairs, 6>::run, Tile<Pairs, 7>::run, Tile<Pairs, 8>::run,
+    Tile<Pairs, 9>::run, Tile<Pairs, 10>::run, Tile<Pairs, 11>::run, Tile<Pairs, 12>::run};
+
+}  // namespace
+
+PairTiles avx512_pair_tiles() { return {Pairs::WIDTH, 12, ALL}; }
+
+}  // namespace fedreplay
