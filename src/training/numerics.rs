@@ -5,6 +5,7 @@ use tch::Kind;
 
 use super::BaseReport;
 use super::available::free_bytes;
+use super::by_libtorch::blocks::BLOCK_ROWS;
 use super::native::{self, Switches};
 use crate::model::{Base, Device, Precision};
 
@@ -17,6 +18,8 @@ pub struct Numerics {
     pub checkpointing: Checkpointing,
     /// Whether only paths may be taken that all x86-64 processors with AVX2 and FMA share.
     pub portable: bool,
+    /// Whether LibTorch's operations compute even where the program's own kernels could.
+    pub by_libtorch: bool,
 }
 
 /// When a pass keeps only each layer's input and runs the layer again in the backward pass: a third more work for a
@@ -42,7 +45,14 @@ const KEPT_BYTES: u64 = 4 << 30;
 
 impl Default for Numerics {
     fn default() -> Self {
-        Self { threads: 1, checkpointing: Checkpointing::Above(KEPT_BYTES), portable: false }
+        Self { threads: 1, checkpointing: Checkpointing::Above(KEPT_BYTES), portable: false, by_libtorch: false }
+    }
+}
+
+impl Numerics {
+    /// Whether the program's own kernels compute on this device.
+    pub(super) fn use_own_kernels(&self, device: Device) -> bool {
+        device == Device::Cpu && !self.by_libtorch && native::kernels::are_supported()
     }
 }
 
@@ -65,7 +75,8 @@ pub struct NumericsClass {
     pub torch: String,
     /// Precision of the base. int8 that is held stands as int8 rounded at load: their bits are the same.
     pub precision: Precision,
-    /// `standard`, `portable`, or the variables that select other library paths.
+    /// `standard`, `portable`, or the variables that select other library paths; and where LibTorch's operations compute
+    /// instead of the program's own kernels, that they do.
     pub mode: String,
 }
 
@@ -119,7 +130,8 @@ impl Fingerprint {
     /// Reads the machine.
     pub(super) fn read(base: &Base, numerics: &Numerics) -> Self {
         let (device, precision) = (base.device, base.precision);
-        let portable = is_portable(device, precision);
+        let own_kernels = numerics.use_own_kernels(device);
+        let portable = own_kernels && is_portable(device, precision);
         let class = NumericsClass {
             device: if portable { PORTABLE.into() } else { device_class(device) },
             torch: native::torch_version(),
@@ -127,7 +139,7 @@ impl Fingerprint {
             mode: match (portable, numerics.portable) {
                 (true, true) => PORTABLE_MODE.into(),
                 (true, false) => "standard".into(),
-                (false, _) => mode(),
+                (false, _) => mode(own_kernels),
             },
         };
         let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
@@ -149,10 +161,7 @@ const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 1";
 const PORTABLE_MODE: &str = "portable";
 
 fn is_portable(device: Device, precision: Precision) -> bool {
-    device == Device::Cpu
-        && precision.kind() == Kind::Float
-        && !matches!(precision, Precision::LlmInt8(_))
-        && native::kernels::are_supported()
+    device == Device::Cpu && precision.kind() == Kind::Float && !matches!(precision, Precision::LlmInt8(_))
 }
 
 fn device_class(device: Device) -> String {
@@ -165,12 +174,15 @@ fn device_class(device: Device) -> String {
     }
 }
 
-fn mode() -> String {
-    let set: Vec<String> = MODE_VARIABLES
+fn mode(own_kernels: bool) -> String {
+    let mut set: Vec<String> = MODE_VARIABLES
         .iter()
         .filter_map(|name| variable(name))
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
+    if !own_kernels {
+        set.push(format!("LibTorch in blocks of {BLOCK_ROWS} rows"));
+    }
     if set.is_empty() { "standard".into() } else { set.join(" ") }
 }
 
