@@ -4,8 +4,8 @@ use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
 use super::spec::{
-    Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Network, Numerics, Objective, PairForm, Population, Precision,
-    Protocol, Scenario, Template,
+    Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Network, Numerics, Objective, PairForm, Population,
+    Precision, Protocol, Scenario, Template,
 };
 
 /// The offending field and what is wrong with it.

@@ -194,7 +194,11 @@ fn bounds(sequence: Sequence, like: &Tensor) -> Result<Tensor> {
 
 /// Keys that a query sees before its own, where a sliding window limits them.
 fn older_keys(config: &Config, sequence: Sequence) -> Option<i64> {
-    config.sliding_window.map(|window| window as i64).filter(|&window| window < sequence.length).map(|window| window - 1)
+    config
+        .sliding_window
+        .map(|window| window as i64)
+        .filter(|&window| window < sequence.length)
+        .map(|window| window - 1)
 }
 
 /// [`forward`] of one sequence in plain products, on any device and in any type.

@@ -1,6 +1,7 @@
 //! Behaviour of training on tiny random models: against autograd, alone and in company, and on bad input.
 
 mod against_oracle;
+mod by_libtorch;
 mod company;
 mod memory;
 mod merging;
