@@ -188,7 +188,8 @@ impl Prepared {
             scenario::Checkpointing::Always => Checkpointing::Always,
             scenario::Checkpointing::Never => Checkpointing::Never,
         };
-        let numerics = Numerics { checkpointing, portable, ..settings.numerics.clone() };
+        let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
+        let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
         let mut inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
         let class = inputs.trainer().numerics_class();
         if portable && !class.is_portable() {

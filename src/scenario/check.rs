@@ -4,8 +4,8 @@ use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
 use super::spec::{
-    Arithmetic, Counts, Dropout, Group, LastQuestion, Network, Numerics, Objective, PairForm, Population, Precision,
-    Protocol, Scenario, Template,
+    Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Network, Numerics, Objective, PairForm, Population,
+    Precision, Protocol, Scenario, Template,
 };
 
 /// The offending field and what is wrong with it.
@@ -32,6 +32,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
         let message =
             "Portable needs arithmetic in f32, which LLM.int8() is not: model.precision F32, or model.arithmetic F32";
         return fault("execution.numerics", message);
+    }
+    if scenario.execution.numerics == Numerics::Portable && scenario.execution.kernels == Kernels::LibTorch {
+        let message = "LibTorch's kernels are not portable: kernels Auto, or execution.numerics Fast";
+        return fault("execution.kernels", message);
     }
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");

@@ -5,7 +5,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::by_libtorch;
+use super::by_libtorch::attention as by_libtorch;
 use super::native::kernels::{self, Heads, Sequences};
 use super::pack::Run;
 use crate::model::Config;
@@ -20,7 +20,7 @@ pub fn forward(config: &Config, qkv: &Tensor, runs: &[Run]) -> Result<(Tensor, V
         let sums = kernels::attend(heads_of(config), &sequences(runs), qkv, &output)?;
         return Ok((output, vec![sums]));
     }
-    let sums = by_libtorch::forward(config, qkv, runs, &output)?;
+    let sums = by_libtorch::forward(config, qkv, &sequences(runs), &output)?;
     Ok((output, sums))
 }
 
@@ -38,7 +38,8 @@ pub fn backward(
         kernels::attend_backward(heads_of(config), &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
         return Ok(d_qkv);
     }
-    by_libtorch::backward(config, qkv, output, sums, d_output, runs, &d_qkv)?;
+    let attended = by_libtorch::Attended { qkv, output, d_output };
+    by_libtorch::backward(config, &attended, sums, &sequences(runs), &d_qkv)?;
     Ok(d_qkv)
 }
 
@@ -71,21 +72,30 @@ mod tests {
         worst / f64::try_from(expected.abs().max()).unwrap()
     }
 
-    /// The same in plain products, which serve a GPU.
+    /// The same in plain products, which serve a GPU in f32: sequences of less and of more than a block of queries.
     #[test]
-    fn plain_products_agree_with_libtorch() {
-        let runs = [(0, 3, 9), (27, 1, 40)].map(|(start, count, length)| Run { start, count, length });
-        for (kv_heads, sliding_window) in [(4, None), (2, Some(6))] {
+    fn plain_products_agree_with_fused_kernels() {
+        let runs = [(0, 3, 9), (27, 1, 300)].map(|(start, count, length)| Run { start, count, length });
+        let rows = 330;
+        for (kv_heads, sliding_window) in [(4, None), (2, Some(6)), (1, Some(140)), (2, Some(500))] {
             let config = Config { kv_heads, head_dim: 8, sliding_window, ..Config::llama(10, 64, 64, 1, 4) };
-            let qkv = random(70, ((4 + 2 * kv_heads) * 8) as i64, 4.0).to_kind(Kind::Double);
-            let d_output = random(70, 32, 1.0).to_kind(Kind::Double);
+            let qkv = random(rows, ((4 + 2 * kv_heads) * 8) as i64, 4.0).to_kind(Kind::Double);
+            let d_output = random(rows, 32, 1.0).to_kind(Kind::Double);
             let (expected, sums) = forward(&config, &qkv, &runs).unwrap();
             let expected_d = backward(&config, &qkv, &expected, &sums, &d_output, &runs).unwrap();
-            let (output, d_qkv) = (expected.zeros_like(), qkv.zeros_like());
-            let sums = by_libtorch::products_forward(&config, &qkv, &runs, &output).unwrap();
-            by_libtorch::products_backward(&config, &qkv, &output, &sums, &d_output, &runs, &d_qkv).unwrap();
-            assert!(apart(&output, &expected) < 1e-12);
-            assert!(apart(&d_qkv, &expected_d) < 1e-12);
+            for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 3e-6), (Kind::BFloat16, 2e-2)] {
+                let (qkv, d_output) = (qkv.to_kind(kind), d_output.to_kind(kind));
+                let (output, d_qkv) = (expected.zeros_like().to_kind(kind), qkv.zeros_like());
+                let all = sequences(&runs);
+                for (&start, &length) in all.starts.iter().zip(&all.lengths) {
+                    let sequence = by_libtorch::Sequence { start, length };
+                    let sums = by_libtorch::products_forward(&config, &qkv, sequence, &output).unwrap();
+                    let attended = by_libtorch::Attended { qkv: &qkv, output: &output, d_output: &d_output };
+                    by_libtorch::products_backward(&config, &attended, &sums, sequence, &d_qkv).unwrap();
+                }
+                assert!(apart(&output, &expected) < tolerance, "{kind:?} {kv_heads} {sliding_window:?}");
+                assert!(apart(&d_qkv, &expected_d) < tolerance, "{kind:?} {kv_heads} {sliding_window:?}");
+            }
         }
     }
 

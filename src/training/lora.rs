@@ -69,13 +69,13 @@ pub fn backward(
         let columns = |tensor: &Tensor| tensor.f_narrow(1, index as i64 * group.rank, group.rank);
         let d_out = d_output.f_narrow(1, member.column, member.outputs)?;
         ops::product_into(&columns(&d_low)?, &d_out, &member.b)?;
-        ops::add_product(&member.b_gradient, &d_out.f_tr()?, &columns(low)?)?;
+        ops::add_sum_over_rows(&member.b_gradient, &d_out, &columns(low)?)?;
     }
     let _ = d_low.f_mul_scalar_(group.scale)?;
     if let Some(masks) = masks {
         return masked_backward(group, input, &d_low, d_input, masks);
     }
-    ops::add_product(&group.a_gradient, &d_low.f_tr()?, input)?;
+    ops::add_sum_over_rows(&group.a_gradient, &d_low, input)?;
     match d_input {
         Some(d_input) => ops::add_product(d_input, &d_low, &group.a),
         None => Ok(()),
@@ -105,7 +105,7 @@ fn masked_backward(
         let mask = masks.mask(member.module, input)?;
         let d_part = d_low.f_narrow(1, start, group.rank)?;
         let a_gradient = group.a_gradient.f_narrow(0, start, group.rank)?;
-        ops::add_product(&a_gradient, &d_part.f_tr()?, &input.f_mul(&mask)?)?;
+        ops::add_sum_over_rows(&a_gradient, &d_part, &input.f_mul(&mask)?)?;
         if let Some(d_input) = d_input {
             let through = ops::product(&d_part, &group.a.f_narrow(0, start, group.rank)?)?.f_mul(&mask)?;
             let _ = d_input.shallow_clone().f_add_(&through)?;

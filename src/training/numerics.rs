@@ -5,6 +5,7 @@ use tch::Kind;
 
 use super::BaseReport;
 use super::available::free_bytes;
+use super::by_libtorch::blocks::BLOCK_ROWS;
 use super::native::{self, Switches};
 use crate::model::{Base, Device, Precision};
 
@@ -17,6 +18,8 @@ pub struct Numerics {
     pub checkpointing: Checkpointing,
     /// Whether only paths may be taken that all x86-64 processors with AVX2 and FMA share.
     pub portable: bool,
+    /// Whether LibTorch's operations compute even where the program's own kernels could.
+    pub by_libtorch: bool,
 }
 
 /// When a pass keeps only each layer's input and runs the layer again in the backward pass: a third more work for a
@@ -42,7 +45,14 @@ const KEPT_BYTES: u64 = 4 << 30;
 
 impl Default for Numerics {
     fn default() -> Self {
-        Self { threads: 1, checkpointing: Checkpointing::Above(KEPT_BYTES), portable: false }
+        Self { threads: 1, checkpointing: Checkpointing::Above(KEPT_BYTES), portable: false, by_libtorch: false }
+    }
+}
+
+impl Numerics {
+    /// Whether the program's own kernels compute on this device.
+    pub(super) fn use_own_kernels(&self, device: Device) -> bool {
+        device == Device::Cpu && !self.by_libtorch && native::kernels::are_supported()
     }
 }
 
@@ -65,7 +75,8 @@ pub struct NumericsClass {
     pub torch: String,
     /// Precision of the base. int8 that is held stands as int8 rounded at load: their bits are the same.
     pub precision: Precision,
-    /// `standard`, `portable`, or the variables that select other library paths.
+    /// `standard`, `portable`, or the variables that select other library paths; and where LibTorch's operations compute
+    /// instead of the program's own kernels, that they do.
     pub mode: String,
 }
 
@@ -119,15 +130,16 @@ impl Fingerprint {
     /// Reads the machine.
     pub(super) fn read(base: &Base, numerics: &Numerics) -> Self {
         let (device, precision) = (base.device, base.precision);
-        let portable = is_portable(device, precision);
+        let own_kernels = numerics.use_own_kernels(device);
+        let portable = own_kernels && is_portable(device, precision);
         let class = NumericsClass {
-            device: if portable { PORTABLE.into() } else { device_class(device, precision) },
+            device: if portable { PORTABLE.into() } else { device_class(device, own_kernels.then_some(precision)) },
             torch: native::torch_version(),
             precision: precision.same_bits_as(),
             mode: match (portable, numerics.portable) {
                 (true, true) => PORTABLE_MODE.into(),
                 (true, false) => "standard".into(),
-                (false, _) => mode(),
+                (false, _) => mode(own_kernels),
             },
         };
         let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
@@ -160,12 +172,12 @@ fn is_portable(device: Device, precision: Precision) -> bool {
     device == Device::Cpu
         && is_served
         && !matches!(precision, Precision::LlmInt8(_))
-        && native::kernels::are_supported()
 }
 
-fn device_class(device: Device, precision: Precision) -> String {
+/// `precision` is that of the program's own kernels; none where LibTorch computes.
+fn device_class(device: Device, precision: Option<Precision>) -> String {
     match device {
-        Device::Cpu if uses_pairs(precision) => BF16_PAIRS.into(),
+        Device::Cpu if precision.is_some_and(uses_pairs) => BF16_PAIRS.into(),
         Device::Cpu => {
             let vendor = cpuinfo("vendor_id").unwrap_or_else(|| "unknown".into());
             let pairs = if native::kernels::use_bf16_pairs() { " BF16" } else { "" };
@@ -179,16 +191,18 @@ fn device_class(device: Device, precision: Precision) -> String {
 fn uses_pairs(precision: Precision) -> bool {
     precision.kind() == Kind::BFloat16
         && !matches!(precision, Precision::LlmInt8(_))
-        && native::kernels::are_supported()
         && native::kernels::use_bf16_pairs()
 }
 
-fn mode() -> String {
-    let set: Vec<String> = MODE_VARIABLES
+fn mode(own_kernels: bool) -> String {
+    let mut set: Vec<String> = MODE_VARIABLES
         .iter()
         .filter_map(|name| variable(name))
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
+    if !own_kernels {
+        set.push(format!("LibTorch in blocks of {BLOCK_ROWS} rows"));
+    }
     if set.is_empty() { "standard".into() } else { set.join(" ") }
 }
 

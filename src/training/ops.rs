@@ -5,6 +5,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
+use super::by_libtorch::blocks;
 use super::native::kernels;
 use crate::model::quantised::{Nf4, codebook};
 use crate::model::{Held, Weight};
@@ -14,7 +15,7 @@ type Result<T> = std::result::Result<T, TchError>;
 /// The product of two matrices.
 pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !kernels::serve(a) {
-        return a.f_mm(b);
+        return blocks::product(a, b);
     }
     let out = Tensor::f_empty([a.size()[0], b.size()[1]], (a.kind(), a.device()))?;
     kernels::product_into(a, b, &out, false);
@@ -27,7 +28,7 @@ pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
         kernels::product_into(a, b, out, false);
         return Ok(());
     }
-    out.shallow_clone().f_copy_(&a.f_mm(b)?)
+    blocks::product_into(out, a, b)
 }
 
 /// Adds the product of two matrices to `out`, which may be a part of a wider table. `out` may be in f32 where they are not.
@@ -36,10 +37,15 @@ pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
         kernels::product_into(a, b, out, true);
         return Ok(());
     }
-    if out.kind() == a.kind() {
-        return out.shallow_clone().f_addmm_(a, b).map(drop);
+    blocks::add_product(out, a, b)
+}
+
+/// Adds the transpose of `a` times `b` to `out`: a sum over the rows of both, which are those of one job.
+pub fn add_sum_over_rows(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    if kernels::serve(a) {
+        return add_product(out, &a.f_tr()?, b);
     }
-    out.shallow_clone().f_add_(&a.f_mm(b)?.f_to_kind(out.kind())?).map(drop)
+    blocks::add_sum_over_rows(out, a, b)
 }
 
 /// A weight as it is multiplied, `[out, in]`: a new tensor where it is held in fewer bits.
@@ -141,7 +147,7 @@ pub mod plain {
     /// As in Transformers, the normalised row is rounded to the activations' type before the weight is applied.
     pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(Tensor, Tensor)> {
         let wide = x.f_to_kind(master)?;
-        let mean = wide.f_square()?.f_mean_dim([-1i64].as_slice(), true, None::<Kind>)?;
+        let mean = blocks::row_means(&wide.f_square()?)?;
         let inverse = mean.f_add_scalar(eps)?.f_rsqrt()?;
         let y = wide.f_mul(&inverse)?.f_to_kind(x.kind())?.f_mul(weight)?;
         Ok((y, inverse))
@@ -151,7 +157,7 @@ pub mod plain {
         let master = inverse.kind();
         let scaled = dy.f_mul(weight)?.f_to_kind(master)?;
         let unit = x.f_to_kind(master)?.f_mul(inverse)?;
-        let along = scaled.f_mul(&unit)?.f_mean_dim([-1i64].as_slice(), true, None::<Kind>)?;
+        let along = blocks::row_means(&scaled.f_mul(&unit)?)?;
         scaled.f_sub(&unit.f_mul(&along)?)?.f_mul(inverse)?.f_to_kind(x.kind())
     }
 

@@ -76,10 +76,16 @@ impl Trainer {
         &self.base.config
     }
 
+    /// Whether the program's own kernels compute, rather than LibTorch's operations.
+    pub fn uses_own_kernels(&self) -> bool {
+        self.numerics.use_own_kernels(self.base.device)
+    }
+
     /// Whether a sequence that is read on has the same bits in any company: on a CPU, in f32, bf16 and what is expanded to
     /// them.
     pub fn reads_alone(&self) -> bool {
-        native::kernels::serve(&self.base.norm) && !matches!(self.base.precision, Precision::LlmInt8(_))
+        let is_served = self.uses_own_kernels() && native::kernels::serve(&self.base.norm);
+        is_served && !matches!(self.base.precision, Precision::LlmInt8(_))
     }
 
     /// The full record of machine and settings, for the manifest.
@@ -101,11 +107,12 @@ impl Trainer {
         self.run(jobs)?.into_iter().map(Runner::finish).collect()
     }
 
-    /// Prepares the calling thread: no tape is kept, and operations use the threads that were asked for. Both settings
-    /// are of the thread, not of the process.
-    pub(super) fn enter(&self) -> tch::NoGradGuard {
+    /// Prepares the calling thread: no tape is kept, operations use the threads that were asked for, and the program's own
+    /// kernels compute unless they are not wanted. All these settings are of the thread, not of the process.
+    pub(super) fn enter(&self) -> Entered {
         tch::set_num_threads(OVERRIDE.get().unwrap_or(self.numerics.threads).max(1) as i32);
-        tch::no_grad_guard()
+        let left_before = native::kernels::leave_to_libtorch(self.numerics.by_libtorch);
+        Entered { _no_grad: tch::no_grad_guard(), left_before }
     }
 
     /// Runs `work` on the calling thread with another number of threads inside an operation.
@@ -242,6 +249,18 @@ impl Trainer {
             }
         }
         Ok(())
+    }
+}
+
+/// The settings of a thread while it works for a trainer. When it is dropped, what was set before is set again.
+pub(super) struct Entered {
+    _no_grad: tch::NoGradGuard,
+    left_before: bool,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        native::kernels::leave_to_libtorch(self.left_before);
     }
 }
 

@@ -62,6 +62,33 @@ fn recomputed_layers_change_no_bit() {
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
 
+/// The path that a GPU takes, on a CPU: a whole run ends where the program's own kernels take it, and claims no more than
+/// `A`, under keys of its own.
+#[test]
+fn libtorch_alone_ends_with_the_loss_of_the_own_kernels() {
+    let world = world();
+    let own = run(&world, "own", 2, &[]);
+    let by_libtorch = run(&world, "by-libtorch", 2, &["execution.kernels=LibTorch"]);
+    let [expected, found] = [&own, &by_libtorch].map(|said| {
+        let text = said.summary("loss after").split_whitespace().next().expect("a number");
+        text.parse::<f64>().expect("a number")
+    });
+    assert!((found - expected).abs() < 1e-3, "{found} where the own kernels end with {expected}");
+    assert_ne!(own.summary("digest"), by_libtorch.summary("digest"), "what computes is in the keys");
+    let manifest = fedreplay::ledger::Manifest::read(&world.path("by-libtorch")).expect("a manifest");
+    assert_eq!(manifest.grade, "A");
+    assert!(manifest.numerics_class.contains("LibTorch in blocks of 256 rows"), "{}", manifest.numerics_class);
+    world.fedreplay(&["replay", "by-libtorch"]).succeeded();
+}
+
+#[test]
+fn libtorch_alone_is_refused_with_portable_numerics() {
+    let world = World::new();
+    let sets = ["--set", "execution.numerics=Portable", "--set", "execution.kernels=LibTorch"];
+    world.run("run", &sets).refused(2, &["execution.kernels: LibTorch's kernels are not portable"]);
+    assert!(!world.path("run").exists());
+}
+
 #[test]
 fn the_manifest_records_what_the_machine_showed() {
     let world = World::new();

@@ -1,11 +1,11 @@
 //! How results are computed: memory, company and numerics. A run's results on a CPU are the same under any of it, but for
-//! the numerics, which may change their bits.
+//! the numerics and the kernels, which may change their bits.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How results are computed. On a CPU nothing here but `numerics` changes a digest; where company may change bits, it
-/// stands in keys.
+/// How results are computed. On a CPU nothing here but `numerics` and `kernels` changes a digest; where company may change
+/// bits, it stands in keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Execution {
@@ -19,6 +19,19 @@ pub struct Execution {
     pub checkpointing: Checkpointing,
     #[serde(default)]
     pub numerics: Numerics,
+    #[serde(default)]
+    pub kernels: Kernels,
+}
+
+/// Whose kernels compute. What it chooses is part of every key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Kernels {
+    /// The program's own on a CPU, LibTorch's on a GPU.
+    #[default]
+    Auto,
+    /// LibTorch's on every device: the path that a GPU takes, on a CPU. It is slower there, for checks of that path, and no
+    /// grade above `A` is claimed for it. It does not go with Portable numerics.
+    LibTorch,
 }
 
 /// On which processors results have the same bits. What it chooses is part of every key.

@@ -20,7 +20,7 @@ pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use change::Change;
 pub use data::{BadRows, Columns, LastQuestion, Masking, PairForm, Partition};
 pub use evaluation::{Benchmark, Evaluation};
-pub use execution::{Checkpointing, Execution, Grouping, Numerics};
+pub use execution::{Checkpointing, Execution, Grouping, Kernels, Numerics};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};

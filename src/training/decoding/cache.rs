@@ -112,8 +112,10 @@ impl Cache {
         let own = |cache: &Tensor| cache.f_select(0, rows.slot);
         own(keys)?.f_narrow(1, rows.position, rows.count)?.f_copy_(&heads(qkv, queries, shared)?)?;
         own(values)?.f_narrow(1, rows.position, rows.count)?.f_copy_(&heads(qkv, queries + shared, shared)?)?;
-        let (keys, values) = (own(keys)?.f_narrow(1, 0, read)?, own(values)?.f_narrow(1, 0, read)?);
-        let query = heads(qkv, 0, queries)?.f_unflatten(0, [shared, queries / shared])?;
+        // Copies without gaps: a cache's room and a piece's first row depend on the other sequences.
+        let keys = own(keys)?.f_narrow(1, 0, read)?.f_contiguous()?;
+        let values = own(values)?.f_narrow(1, 0, read)?.f_contiguous()?;
+        let query = heads(qkv, 0, queries)?.f_contiguous()?.f_unflatten(0, [shared, queries / shared])?;
         let master = if self.kind == Kind::Double { Kind::Double } else { Kind::Float };
         let scores = query.f_matmul(&keys.f_unsqueeze(1)?.f_transpose(2, 3)?)?.f_to_kind(master)?;
         let scores = scores.f_mul_scalar(1.0 / (width as f64).sqrt())?;

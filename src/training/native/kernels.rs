@@ -1,5 +1,6 @@
 //! The program's own CPU kernels behind safe functions: shapes and types are checked here, the work is in kernels.cpp.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::OnceLock;
 
@@ -105,9 +106,24 @@ unsafe extern "C" {
     fn fedreplay_sum_of_squares(values: *const At) -> f64;
 }
 
-/// Whether the kernels work on this tensor: on a CPU with AVX2 and FMA, in f32 or bf16.
+thread_local! {
+    /// Whether LibTorch's operations compute on this thread even what the kernels could.
+    static LEFT_TO_LIBTORCH: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets whether the calling thread leaves to LibTorch's operations what the kernels could compute. Returns what was set
+/// before. A kernel that is called nonetheless panics.
+pub fn leave_to_libtorch(leave: bool) -> bool {
+    LEFT_TO_LIBTORCH.replace(leave)
+}
+
+/// Whether the kernels work on this tensor: on a CPU with AVX2 and FMA, in f32 or bf16, unless the thread leaves it to
+/// LibTorch.
 pub fn serve(tensor: &Tensor) -> bool {
-    tensor.device() == tch::Device::Cpu && matches!(tensor.kind(), Kind::Float | Kind::BFloat16) && are_supported()
+    !LEFT_TO_LIBTORCH.get()
+        && tensor.device() == tch::Device::Cpu
+        && matches!(tensor.kind(), Kind::Float | Kind::BFloat16)
+        && are_supported()
 }
 
 /// Whether the processor has AVX2 and FMA.

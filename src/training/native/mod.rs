@@ -1,6 +1,7 @@
 //! The only unsafe code of the program: calls into the C++ shim, loading of CUDA's library, and shared frozen tensors.
 
 pub mod decode;
+pub mod flash;
 pub mod kernels;
 
 use std::ffi::{CStr, c_char, c_int, c_uint};

@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_flash_attention_forward.h>
 #include <torch/version.h>
 
 #include "attention.h"
@@ -16,6 +17,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -67,6 +70,13 @@ void product(const at::Tensor* a, const at::Tensor* b, at::Tensor* out, bool acc
   } else {
     in_parts(rows, TILE_ROWS, inner * columns, [&](int64_t first, int64_t last) { work({first, last, 0, columns}); });
   }
+}
+
+// Writes a NUL-terminated text of at most `size` bytes.
+void write_text(const std::string& text, char* into, size_t size) {
+  size_t length = text.size() < size - 1 ? text.size() : size - 1;
+  std::memcpy(into, text.data(), length);
+  into[length] = 0;
 }
 
 }  // namespace
@@ -265,6 +275,29 @@ double fedreplay_sum_of_squares(const at::Tensor* values) {
   return fedreplay::sum_of_squares(data<float>(values), values->numel());
 }
 
+// Causal attention of one sequence in LibTorch's fused kernel on CUDA, which `tch` does not expose: queries, keys and values
+// `[rows, heads, width]`, `bounds` 0 and `rows` in int32 on their device, `older` the keys that a query sees before its own
+// (below 0: all). Sets `out` and the logarithms of the softmax's denominators, `sums`. The call goes through LibTorch's
+// dispatcher, so no CUDA symbol is needed. Returns 0, or 1 with the reason in `message`.
+int fedreplay_flash_attend(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, const at::Tensor* bounds,
+                           int64_t rows, int64_t older, at::Tensor* out, at::Tensor* sums, char* message, size_t size) {
+  try {
+    std::optional<int64_t> window;
+    if (older >= 0) window = older;
+    auto results = at::_flash_attention_forward(*q, *k, *v, *bounds, *bounds, rows, rows, /*dropout_p=*/0.0,
+                                                /*is_causal=*/true, /*return_debug_mask=*/false, /*scale=*/std::nullopt,
+                                                /*window_size_left=*/window, /*window_size_right=*/std::nullopt);
+    *out = std::get<0>(results);
+    *sums = std::get<1>(results);
+    return 0;
+  } catch (const std::exception& error) {
+    write_text(error.what(), message, size);
+  } catch (...) {
+    write_text("an exception without a message", message, size);
+  }
+  return 1;
+}
+
 void fedreplay_keep_tensor_memory(size_t most) { fedreplay::keep_tensor_memory(most); }
 
 // Sets every switch that decides whether the same inputs give the same bits.
@@ -315,13 +348,6 @@ unsigned fedreplay_read_switches() {
   } catch (...) {
     return ~0u;
   }
-}
-
-// Writes a NUL-terminated text of at most `size` bytes.
-static void write_text(const std::string& text, char* into, size_t size) {
-  size_t length = text.size() < size - 1 ? text.size() : size - 1;
-  std::memcpy(into, text.data(), length);
-  into[length] = 0;
 }
 
 void fedreplay_cpu_capability(char* into, size_t size) {

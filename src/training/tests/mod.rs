@@ -2,6 +2,7 @@
 
 mod against_oracle;
 mod bits;
+mod by_libtorch;
 mod company;
 mod memory;
 mod merging;

@@ -1,0 +1,364 @@
+//! Causal attention of packed sequences in LibTorch's operations, one sequence in a call: its shapes, and so its bits,
+//! depend on that sequence alone.
+//!
+//! Fused kernels that hold no whole matrix of scores do it where LibTorch has them: on a CPU, and on CUDA in half
+//! precision. Elsewhere (CUDA in f32) plain products do it, for [`QUERY_BLOCK`] queries at a time. The fused kernels on
+//! CUDA have been compiled and linked here, but not run.
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::model::Config;
+use crate::training::native::flash;
+use crate::training::native::kernels::Sequences;
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// Queries whose scores exist at a time in plain products.
+const QUERY_BLOCK: i64 = 128;
+
+/// Rows of one sequence in a table.
+#[derive(Clone, Copy)]
+pub struct Sequence {
+    /// First row.
+    pub start: i64,
+    /// Rows, at least 1.
+    pub length: i64,
+}
+
+/// Which operations do it.
+enum Operations {
+    FusedOnCpu,
+    FusedOnCuda,
+    Products,
+}
+
+impl Operations {
+    /// A function of device, type and sequence.
+    fn of(config: &Config, table: &Tensor, sequence: Sequence) -> Self {
+        if table.device() == tch::Device::Cpu {
+            return Self::FusedOnCpu;
+        }
+        let is_half = matches!(table.kind(), Kind::BFloat16 | Kind::Half);
+        let is_width_served = config.head_dim.is_multiple_of(8) && config.head_dim <= 256;
+        // With a single query that kernel takes the heads that share a key for queries, and may split its sums.
+        if is_half && is_width_served && sequence.length > 1 { Self::FusedOnCuda } else { Self::Products }
+    }
+}
+
+/// Writes the attention's result to `output` and returns, for each sequence, the logarithms of the softmax's
+/// denominators, which [`backward`] reads.
+pub fn forward(config: &Config, qkv: &Tensor, sequences: &Sequences, output: &Tensor) -> Result<Vec<Tensor>> {
+    let mut sums = Vec::with_capacity(sequences.starts.len());
+    for sequence in each(sequences) {
+        sums.push(match Operations::of(config, qkv, sequence) {
+            Operations::FusedOnCpu => fused_forward_on_cpu(config, qkv, sequence, output)?,
+            Operations::FusedOnCuda => fused_forward_on_cuda(config, qkv, sequence, output)?,
+            Operations::Products => products_forward(config, qkv, sequence, output)?,
+        });
+    }
+    Ok(sums)
+}
+
+/// What the backward pass reads of the forward pass, and the gradient of the result.
+pub struct Attended<'a> {
+    /// Queries, keys and values.
+    pub qkv: &'a Tensor,
+    /// The result.
+    pub output: &'a Tensor,
+    /// Its gradient.
+    pub d_output: &'a Tensor,
+}
+
+/// Writes the gradient of `qkv` to `d_qkv`.
+pub fn backward(
+    config: &Config,
+    attended: &Attended,
+    sums: &[Tensor],
+    sequences: &Sequences,
+    d_qkv: &Tensor,
+) -> Result<()> {
+    for (sequence, sum) in each(sequences).zip(sums) {
+        match Operations::of(config, attended.qkv, sequence) {
+            Operations::FusedOnCpu => fused_backward_on_cpu(config, attended, sum, sequence, d_qkv)?,
+            Operations::FusedOnCuda => fused_backward_on_cuda(config, attended, sum, sequence, d_qkv)?,
+            Operations::Products => products_backward(config, attended, sum, sequence, d_qkv)?,
+        }
+    }
+    Ok(())
+}
+
+fn each(sequences: &Sequences) -> impl Iterator<Item = Sequence> {
+    sequences.starts.iter().zip(&sequences.lengths).map(|(&start, &length)| Sequence { start, length })
+}
+
+fn fused_forward_on_cpu(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
+    let [q, k, v] = split(config, qkv, sequence)?;
+    let mask = window_mask(config, sequence, qkv)?;
+    let (result, sum) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
+        &batch_of_one(&q)?,
+        &batch_of_one(&k)?,
+        &batch_of_one(&v)?,
+        0.0,
+        mask.is_none(),
+        mask.as_ref(),
+        None,
+    )?;
+    batch_of_one(&heads(output, sequence, 0, config.heads, config.head_dim)?)?.f_copy_(&result)?;
+    Ok(sum)
+}
+
+fn fused_backward_on_cpu(
+    config: &Config,
+    attended: &Attended,
+    sum: &Tensor,
+    sequence: Sequence,
+    d_qkv: &Tensor,
+) -> Result<()> {
+    let [q, k, v] = split(config, attended.qkv, sequence)?;
+    let mask = window_mask(config, sequence, attended.qkv)?;
+    let output = heads(attended.output, sequence, 0, config.heads, config.head_dim)?;
+    let d_output = heads(attended.d_output, sequence, 0, config.heads, config.head_dim)?;
+    let (d_q, d_k, d_v) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
+        &batch_of_one(&d_output)?,
+        &batch_of_one(&q)?,
+        &batch_of_one(&k)?,
+        &batch_of_one(&v)?,
+        &batch_of_one(&output)?,
+        sum,
+        0.0,
+        mask.is_none(),
+        mask.as_ref(),
+        None,
+    )?;
+    for (part, gradient) in split(config, d_qkv, sequence)?.iter().zip([d_q, d_k, d_v]) {
+        batch_of_one(part)?.f_copy_(&gradient)?;
+    }
+    Ok(())
+}
+
+/// Heads `[rows, heads, width]` as `[1, heads, rows, width]`, the layout of the fused kernels on a CPU.
+fn batch_of_one(heads: &Tensor) -> Result<Tensor> {
+    heads.f_transpose(0, 1)?.f_unsqueeze(0)
+}
+
+fn fused_forward_on_cuda(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
+    let [q, k, v] = split(config, qkv, sequence)?;
+    let bounds = bounds(sequence, qkv)?;
+    let (result, sum) = flash::attend([&q, &k, &v], &bounds, sequence.length, older_keys(config, sequence))?;
+    heads(output, sequence, 0, config.heads, config.head_dim)?.f_copy_(&result)?;
+    Ok(sum)
+}
+
+/// With deterministic algorithms on, which they are ([`crate::training::Switches`]), this kernel adds up the gradient of
+/// the queries in a fixed order, in parts whose number depends on the GPU and the number of heads.
+fn fused_backward_on_cuda(
+    config: &Config,
+    attended: &Attended,
+    sum: &Tensor,
+    sequence: Sequence,
+    d_qkv: &Tensor,
+) -> Result<()> {
+    let [q, k, v] = split(config, attended.qkv, sequence)?;
+    let bounds = bounds(sequence, attended.qkv)?;
+    let (d_q, d_k, d_v) = Tensor::f_internal_flash_attention_backward(
+        &heads(attended.d_output, sequence, 0, config.heads, config.head_dim)?,
+        &q,
+        &k,
+        &v,
+        &heads(attended.output, sequence, 0, config.heads, config.head_dim)?,
+        sum,
+        &bounds,
+        &bounds,
+        sequence.length,
+        sequence.length,
+        0.0,
+        true,
+        // The state of a generator, which is read under dropout alone: any tensor will do.
+        sum,
+        sum,
+        None,
+        older_keys(config, sequence),
+        None,
+    )?;
+    for (mut part, gradient) in split(config, d_qkv, sequence)?.into_iter().zip([d_q, d_k, d_v]) {
+        part.f_copy_(&gradient)?;
+    }
+    Ok(())
+}
+
+/// The first row of the sequence in its own table and the first row after it, as the fused kernels on CUDA read them.
+/// Given so, they split no sum over keys, as they may for one dense sequence. Made on the device: a copy would wait.
+fn bounds(sequence: Sequence, like: &Tensor) -> Result<Tensor> {
+    Tensor::f_arange_start_step(0, 2 * sequence.length, sequence.length, (Kind::Int, like.device()))
+}
+
+/// Keys that a query sees before its own, where a sliding window limits them.
+fn older_keys(config: &Config, sequence: Sequence) -> Option<i64> {
+    config
+        .sliding_window
+        .map(|window| window as i64)
+        .filter(|&window| window < sequence.length)
+        .map(|window| window - 1)
+}
+
+/// [`forward`] of one sequence in plain products, on any device and in any type.
+pub fn products_forward(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
+    let [q, k, v] = split(config, qkv, sequence)?;
+    let result = heads(output, sequence, 0, config.heads, config.head_dim)?;
+    let mut sums = Vec::new();
+    for block in blocks_of(config, sequence) {
+        let scores = block.scores(config, &block.queries(config, &q)?, &block.keys(&k)?)?;
+        let sum = scores.f_logsumexp([-1i64].as_slice(), true)?;
+        let powers = scores.f_sub(&sum)?.f_exp()?.f_to_kind(v.kind())?;
+        block.write_queries(config, &result, &powers.f_bmm(&block.keys(&v)?)?)?;
+        sums.push(sum);
+    }
+    Tensor::f_cat(&sums, 1)
+}
+
+/// [`backward`] of one sequence in plain products.
+pub fn products_backward(
+    config: &Config,
+    attended: &Attended,
+    sums: &Tensor,
+    sequence: Sequence,
+    d_qkv: &Tensor,
+) -> Result<()> {
+    let [q, k, v] = split(config, attended.qkv, sequence)?;
+    let [d_q, mut d_k, mut d_v] = split(config, d_qkv, sequence)?;
+    let output = heads(attended.output, sequence, 0, config.heads, config.head_dim)?;
+    let d_output = heads(attended.d_output, sequence, 0, config.heads, config.head_dim)?;
+    let kind = q.kind();
+    // The gradients of keys and values are sums over the blocks of queries, added in order in the wider type.
+    let shape = [config.kv_heads as i64, sequence.length, config.head_dim as i64];
+    let sum_k = Tensor::f_zeros(shape, (sums.kind(), q.device()))?;
+    let sum_v = sum_k.f_zeros_like()?;
+    for block in blocks_of(config, sequence) {
+        let q = block.queries(config, &q)?;
+        let result = block.queries(config, &output)?;
+        let d_result = block.queries(config, &d_output)?;
+        let k = block.keys(&k)?;
+        let v = block.keys(&v)?;
+        let powers = block.scores(config, &q, &k)?.f_sub(&block.of_sums(config, sums)?)?.f_exp()?;
+        // The derivative of the softmax: each power times its own gradient less the mean gradient of its row.
+        let d_powers = d_result.f_bmm(&v.f_transpose(1, 2)?)?.f_to_kind(powers.kind())?;
+        let row_mean = d_result.f_mul(&result)?.f_to_kind(powers.kind())?;
+        let row_mean = row_mean.f_sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>)?;
+        let d_scores = powers.f_mul(&d_powers.f_sub(&row_mean)?)?.f_mul_scalar(scale(config))?.f_to_kind(kind)?;
+        block.write_queries(config, &d_q, &d_scores.f_bmm(&k)?)?;
+        block.add_keys(&sum_k, &d_scores.f_transpose(1, 2)?.f_bmm(&q)?)?;
+        block.add_keys(&sum_v, &powers.f_to_kind(kind)?.f_transpose(1, 2)?.f_bmm(&d_result)?)?;
+    }
+    d_k.f_copy_(&sum_k.f_transpose(0, 1)?)?;
+    d_v.f_copy_(&sum_v.f_transpose(0, 1)?)?;
+    Ok(())
+}
+
+/// Consecutive queries of a sequence, and the keys that any of them sees.
+struct Block {
+    first: i64,
+    count: i64,
+    oldest: i64,
+    window: i64,
+}
+
+/// The blocks of a sequence in order.
+fn blocks_of(config: &Config, sequence: Sequence) -> impl Iterator<Item = Block> {
+    let length = sequence.length;
+    let window = window(config, sequence);
+    (0..length).step_by(QUERY_BLOCK as usize).map(move |first| Block {
+        first,
+        count: QUERY_BLOCK.min(length - first),
+        oldest: (first - window + 1).max(0),
+        window,
+    })
+}
+
+impl Block {
+    fn keys_seen(&self) -> i64 {
+        self.first + self.count - self.oldest
+    }
+
+    /// The queries of `[rows, heads, width]`, those that share a key head below each other: a dense
+    /// `[kv_heads, group * count, width]`.
+    fn queries(&self, config: &Config, table: &Tensor) -> Result<Tensor> {
+        let of_heads = table.f_narrow(0, self.first, self.count)?.f_transpose(0, 1)?.f_contiguous()?;
+        of_heads.f_view([config.kv_heads as i64, -1, config.head_dim as i64])
+    }
+
+    /// Writes what is laid out as [`Self::queries`] to its place in `[rows, heads, width]`.
+    fn write_queries(&self, config: &Config, table: &Tensor, queries: &Tensor) -> Result<()> {
+        let of_heads = queries.f_view([config.heads as i64, self.count, config.head_dim as i64])?;
+        table.f_narrow(0, self.first, self.count)?.f_copy_(&of_heads.f_transpose(0, 1)?)?;
+        Ok(())
+    }
+
+    /// The keys, or their values, of `[rows, kv_heads, width]`: a dense `[kv_heads, keys, width]`.
+    fn keys(&self, table: &Tensor) -> Result<Tensor> {
+        table.f_narrow(0, self.oldest, self.keys_seen())?.f_transpose(0, 1)?.f_contiguous()
+    }
+
+    /// Adds what is laid out as [`Self::keys`] to its part of `[kv_heads, rows, width]`.
+    fn add_keys(&self, sum: &Tensor, keys: &Tensor) -> Result<()> {
+        sum.f_narrow(1, self.oldest, self.keys_seen())?.f_add_(&keys.f_to_kind(sum.kind())?).map(drop)
+    }
+
+    /// Its part of the sums of all blocks, `[kv_heads, group * rows, 1]`.
+    fn of_sums(&self, config: &Config, sums: &Tensor) -> Result<Tensor> {
+        let group = (config.heads / config.kv_heads) as i64;
+        sums.f_narrow(1, group * self.first, group * self.count)
+    }
+
+    /// Scaled scores `[kv_heads, group * count, keys]` in f32 (f64 where q is), minus infinity where a key is not seen.
+    fn scores(&self, config: &Config, q: &Tensor, k: &Tensor) -> Result<Tensor> {
+        let kind = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let scores = q.f_bmm(&k.f_transpose(1, 2)?)?.f_to_kind(kind)?.f_mul_scalar(scale(config))?;
+        let hidden = seen(self.count, self.keys_seen(), self.first - self.oldest, self.window, q)?.f_logical_not()?;
+        let of_heads = scores.f_view([config.heads as i64, self.count, self.keys_seen()])?;
+        of_heads.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_view_as(&scores)
+    }
+}
+
+fn scale(config: &Config) -> f64 {
+    1.0 / (config.head_dim as f64).sqrt()
+}
+
+/// Keys that a query sees, itself included: no more than the sequence has.
+fn window(config: &Config, sequence: Sequence) -> i64 {
+    config.sliding_window.map_or(sequence.length, |window| sequence.length.min(window as i64))
+}
+
+/// Which of `keys` keys each of `queries` queries sees, `[queries, keys]`, where the first query stands at key `at`.
+fn seen(queries: i64, keys: i64, at: i64, window: i64, like: &Tensor) -> Result<Tensor> {
+    let past = Tensor::f_ones([queries, keys], (Kind::Bool, like.device()))?.f_tril(at)?;
+    past.f_triu(at + 1 - window)
+}
+
+/// q, k and v of one sequence, each `[rows, heads, width]`, as views.
+fn split(config: &Config, qkv: &Tensor, sequence: Sequence) -> Result<[Tensor; 3]> {
+    let width = config.head_dim;
+    Ok([
+        heads(qkv, sequence, 0, config.heads, width)?,
+        heads(qkv, sequence, config.heads * width, config.kv_heads, width)?,
+        heads(qkv, sequence, (config.heads + config.kv_heads) * width, config.kv_heads, width)?,
+    ])
+}
+
+fn heads(table: &Tensor, sequence: Sequence, column: usize, heads: usize, width: usize) -> Result<Tensor> {
+    table
+        .f_narrow(0, sequence.start, sequence.length)?
+        .f_narrow(1, column as i64, (heads * width) as i64)?
+        .f_unflatten(1, [heads as i64, width as i64])
+}
+
+/// An additive mask where the sliding window is shorter than the sequence; `None` where plain causal attention does.
+fn window_mask(config: &Config, sequence: Sequence, like: &Tensor) -> Result<Option<Tensor>> {
+    let window = window(config, sequence);
+    let length = sequence.length;
+    if window == length {
+        return Ok(None);
+    }
+    let hidden = seen(length, length, 0, window, like)?.f_logical_not()?;
+    let mask = Tensor::f_zeros([length, length], (like.kind(), like.device()))?;
+    Ok(Some(mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?))
+}
