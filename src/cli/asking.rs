@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::progress::{PLAIN, plain_line};
+use super::progress::plain_line;
+use super::progress_line::PLAIN;
 use super::{logs_json, units};
 use crate::evaluation::Witness;
 

@@ -11,13 +11,13 @@ use super::judging::Judging;
 use super::output::{self, say};
 use super::papers::Papers;
 use super::playing::Playing;
+use super::progress::Progress;
 use super::units;
 use crate::evaluation::benchmark::Table;
 use crate::evaluation::judge::{Estimate, Tally};
 use crate::ledger::{EvaluationRow, Manifest};
 use crate::model::{Arithmetic, Precision};
 use crate::run::{Examination, Examined, Findings, LOSSES, Rules, RunError};
-use crate::training::Numerics;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -91,15 +91,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let [device] = settings.devices[..] else {
         return Err(RunError::Usage("failed to examine on several devices: --device names one here".to_owned()));
     };
-    let numerics = Numerics { threads: settings.workers, ..settings.numerics.clone() };
-    let examined = match is_run {
-        true => Examined::run(&arguments.subject, arguments.round, device, &numerics)?,
+    let load = || match is_run {
+        true => Examined::run(&arguments.subject, arguments.round, device, &settings.numerics),
         false => {
             let adapter = arguments.adapter.as_deref();
             let (template, precision) = (&arguments.template, arguments.precision);
-            Examined::folder(&arguments.subject, adapter, template, precision, device, &numerics)?
+            Examined::folder(&arguments.subject, adapter, template, precision, device, &settings.numerics)
         }
     };
+    let examined = Progress::during("reading data, loading the base model", load)?;
     let rules = Rules {
         judge: arguments.judging.judge(&settings.store)?,
         wording: arguments.judging.wording()?,
@@ -157,7 +157,10 @@ fn examine(arguments: &Arguments, examination: &Examination, papers: &Papers) ->
         }
     };
     if let (true, Some(rows)) = (papers.losses, &examination.examined.rows) {
-        take(&examination.losses(rows)?)?;
+        let mut progress = Progress::new("computing losses");
+        let found = examination.losses(rows, &mut progress)?;
+        drop(progress);
+        take(&found)?;
     }
     if !papers.opened.is_empty() {
         let asking = Asking::new();

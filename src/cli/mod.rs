@@ -24,6 +24,7 @@ mod plan;
 mod playing;
 mod privacy;
 mod progress;
+mod progress_line;
 mod replay;
 mod report;
 mod resume;

@@ -11,6 +11,9 @@ use crate::run::{RunError, Settings};
 use crate::store::Store;
 use crate::training::Numerics;
 
+/// What a run begins with.
+pub const BEGINNING: &str = "reading data, loading the base model, testing the machine";
+
 /// Where results are kept and how they are computed. None of these changes a digest on devices of one model.
 #[derive(Args)]
 pub struct Playing {
@@ -47,7 +50,7 @@ impl Playing {
 
     /// A watcher on stderr.
     pub fn progress(&self) -> Progress {
-        Progress::new("reading data, loading the base model, testing the machine")
+        Progress::new(BEGINNING)
     }
 }
 

@@ -1,35 +1,67 @@
-//! Progress on stderr: a bar on a terminal, plain lines everywhere else. What is done, how far, how fast, what is left.
+//! Progress on stderr: a bar on a terminal, a plain line every ten seconds everywhere else. What is done, how far, how fast,
+//! what is left.
+//!
+//! A thread reads the counts of the work at every tick, so a line comes also while nothing is finished.
 
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::logs_json;
 use super::output::note;
+use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkStanding, is_due};
 use super::round_line::RoundLine;
 use super::units;
+use crate::lineage::{WorkAmount, WorkCounters, WorkUnderWay};
 use crate::run::{Observer, PlanWatch, RoundReport};
-
-/// How often the bar is drawn while nothing is finished.
-const TICK: Duration = Duration::from_millis(200);
-
-/// How often a plain line says how fast it goes.
-pub const PLAIN: Duration = Duration::from_secs(10);
 
 /// Where progress stands in a log, so that RUST_LOG can choose it.
 const TARGET: &str = "fedreplay::progress";
 
+/// Steps of the bar.
+const BAR_STEPS: f64 = 1000.0;
+
 /// Watches a command for the person at the terminal.
 pub struct Progress {
+    shown: Arc<Shown>,
+    ticker: Option<JoinHandle<()>>,
+}
+
+/// What the command and the ticking thread share.
+struct Shown {
     bar: ProgressBar,
     began: Instant,
-    /// When the last plain line on speed was written.
-    said: Instant,
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+struct State {
+    is_ended: bool,
+    /// What is done while nothing can be counted.
+    what: String,
+    /// When `what` began, since the beginning of the watcher.
+    since: Duration,
+    /// When the last plain line was written.
+    said: Duration,
+    work: Option<ShownWork>,
+    plan: Option<ShownPlan>,
+}
+
+/// Work that is counted.
+struct ShownWork {
+    counters: Arc<WorkCounters>,
+    pace: RecentPace,
+    rounds: Option<RoundsDone>,
+}
+
+/// How far a plan is.
+struct ShownPlan {
     rounds: u64,
-    rounds_done: u64,
-    tasks_left: Option<u64>,
-    tasks_done: u64,
-    tokens_done: u64,
+    of: u64,
+    tasks: u64,
+    events: u64,
 }
 
 impl Progress {
@@ -37,13 +69,21 @@ impl Progress {
     pub fn new(what: &str) -> Self {
         let target = if logs_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(style("{spinner} {msg}, {elapsed} elapsed"));
-        bar.set_message(what.to_owned());
         bar.enable_steady_tick(TICK);
-        tracing::info!(target: TARGET, "{what}");
-        let now = Instant::now();
-        let (rounds, rounds_done, tasks_left, tasks_done, tokens_done) = (0, 0, None, 0, 0);
-        Self { bar, began: now, said: now, rounds, rounds_done, tasks_left, tasks_done, tokens_done }
+        let state = Mutex::new(State::new(what, Duration::ZERO));
+        let shown = Arc::new(Shown { bar, began: Instant::now(), state, ended: Condvar::new() });
+        shown.begin(what);
+        let watched = shown.clone();
+        let ticker = Some(std::thread::spawn(move || watched.tick_until_ended()));
+        Self { shown, ticker }
+    }
+
+    /// Goes on to other work, which begins with `what`.
+    pub fn begin(&mut self, what: &str) {
+        let mut state = self.shown.lock();
+        *state = State { said: state.said, ..State::new(what, self.shown.began.elapsed()) };
+        drop(state);
+        self.shown.begin(what);
     }
 
     /// Does work without steps that could be counted, and says so.
@@ -51,88 +91,172 @@ impl Progress {
         let _shown = Self::new(what);
         work()
     }
+}
 
-    /// What is left and how fast it goes.
-    fn speed(&self) -> String {
-        let left = self.tasks_left.map(|tasks| format!("{tasks} tasks to train, ")).unwrap_or_default();
-        let seconds = self.began.elapsed().as_secs_f64();
-        let (tasks, tokens) = (self.tasks_done as f64 / seconds, self.tokens_done as f64 / seconds);
-        format!("{left}{} tasks/s, {} tokens/s", units::rate(tasks), units::rate(tokens))
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.shown.lock().is_ended = true;
+        self.shown.ended.notify_all();
+        if let Some(ticker) = self.ticker.take() {
+            // If it panicked, the message is on stderr; the command itself goes on.
+            let _ = ticker.join();
+        }
+        self.shown.bar.finish_and_clear();
+    }
+}
+
+impl Shown {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// How far the run is, how fast it goes, and what is left.
-    fn standing(&self) -> String {
-        let (done, all) = (self.rounds_done, self.rounds);
-        format!("progress: {done}/{all} rounds, {}, about {:.0} s left", self.speed(), self.left())
+    /// Says that something begins that cannot be counted yet.
+    fn begin(&self, what: &str) {
+        self.bar.reset();
+        self.bar.set_style(style("{spinner} {msg}, {elapsed} elapsed"));
+        self.bar.set_message(what.to_owned());
+        tracing::info!(target: TARGET, "{what}");
+    }
+
+    /// Shows how far the work is at every tick, until the watcher is dropped.
+    fn tick_until_ended(&self) {
+        let mut state = self.lock();
+        while !state.is_ended {
+            let now = self.began.elapsed();
+            state.note_pace(now);
+            if !self.bar.is_hidden() {
+                self.draw(&state, now);
+            } else if is_due(state.said, now) {
+                state.said = now;
+                plain_line(&format!("progress: {}", state.line(now)));
+            }
+            state = match self.ended.wait_timeout(state, TICK) {
+                Ok((state, _)) => state,
+                Err(_) => return,
+            };
+        }
+    }
+
+    fn draw(&self, state: &State, now: Duration) {
+        if let Some(standing) = state.standing(now) {
+            self.bar.set_position((standing.share_done() * BAR_STEPS) as u64);
+            self.bar.set_message(standing.line());
+        } else if state.plan.is_some() {
+            self.bar.set_message(state.line(now));
+        }
     }
 
     /// Writes a line, above the bar where there is one.
-    fn line(&self, line: &str) {
+    fn write(&self, line: &str) {
         match self.bar.is_hidden() {
             true => plain_line(line),
             false => self.bar.println(line),
         }
     }
+}
 
-    /// Where there is no bar, says now and then how fast it goes.
-    fn plain(&mut self, line: impl FnOnce(&Self) -> String) {
-        if self.bar.is_hidden() && self.said.elapsed() >= PLAIN {
-            self.said = Instant::now();
-            self.line(&line(self));
+impl State {
+    fn new(what: &str, since: Duration) -> Self {
+        Self { is_ended: false, what: what.to_owned(), since, said: Duration::ZERO, work: None, plan: None }
+    }
+
+    /// What there is to say, `now` after the beginning.
+    fn line(&self, now: Duration) -> String {
+        if let Some(standing) = self.standing(now) {
+            return standing.line();
+        }
+        let seconds = now.saturating_sub(self.since).as_secs_f64();
+        match &self.plan {
+            Some(plan) => plan.line(seconds),
+            None => format!("{}, for {seconds:.0} s", self.what),
         }
     }
 
-    /// [s] Until all rounds are done, if they go on as they went.
-    fn left(&self) -> f64 {
-        let left = self.rounds.saturating_sub(self.rounds_done);
-        self.began.elapsed().as_secs_f64() / self.rounds_done.max(1) as f64 * left as f64
+    /// Counts work from now on.
+    fn count(&mut self, counters: Arc<WorkCounters>, now: Duration) {
+        self.since = now;
+        self.work = Some(ShownWork { counters, pace: RecentPace::default(), rounds: None });
+    }
+
+    /// Expects so many rounds.
+    fn expect_rounds(&mut self, all: u64, all_is_known: bool) {
+        if let Some(work) = &mut self.work {
+            work.rounds = Some(RoundsDone { done: 0, all, all_is_known, known_before: WorkAmount::default() });
+        }
+    }
+
+    /// A round is done, of at least so many.
+    fn end_round(&mut self, of: u64) {
+        if let Some(ShownWork { rounds: Some(rounds), counters, .. }) = &mut self.work {
+            rounds.done += 1;
+            rounds.all = rounds.all.max(of);
+            rounds.known_before = counters.counts().wanted;
+        }
+    }
+
+    /// How far counted work is, `now` after the beginning. `None` if there is none yet.
+    fn standing(&self, now: Duration) -> Option<WorkStanding> {
+        let work = self.work.as_ref()?;
+        let counts = work.counters.counts();
+        if counts.wanted == WorkAmount::default() {
+            return None;
+        }
+        let mut under_way = Vec::new();
+        for WorkUnderWay { kind, trainings, since } in work.counters.under_way() {
+            under_way.push(Activity { kind, trainings, seconds: since.elapsed().as_secs() });
+        }
+        Some(WorkStanding {
+            rounds: work.rounds,
+            counts,
+            pace: work.pace.clone(),
+            elapsed: now.saturating_sub(self.since).as_secs_f64(),
+            under_way,
+        })
+    }
+
+    /// Notes what is done, for rates.
+    fn note_pace(&mut self, now: Duration) {
+        let seconds = now.saturating_sub(self.since).as_secs_f64();
+        if let Some(work) = &mut self.work {
+            work.pace.note(seconds, &work.counters.counts().done);
+        }
     }
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
+impl ShownPlan {
+    /// How far a plan is after so many seconds.
+    fn line(&self, seconds: f64) -> String {
+        let events = units::rate(self.events as f64 / seconds);
+        let tasks = units::rate(self.tasks as f64 / seconds);
+        let left = seconds / self.rounds.max(1) as f64 * self.of.saturating_sub(self.rounds) as f64;
+        let Self { rounds, of, .. } = self;
+        format!("{rounds}/{of} rounds of virtual time, {events} events/s, {tasks} tasks/s, about {left:.0} s left")
     }
 }
 
 impl Observer for Progress {
+    fn working(&mut self, counters: Arc<WorkCounters>) {
+        self.shown.lock().count(counters, self.shown.began.elapsed());
+        self.shown.bar.reset();
+        self.shown.bar.set_style(style("{bar:30} {elapsed} {wide_msg}"));
+        self.shown.bar.set_length(BAR_STEPS as u64);
+    }
+
     fn scheduled(&mut self, rounds: usize, tasks: Option<usize>) {
-        self.began = Instant::now();
-        (self.rounds, self.rounds_done, self.tasks_done, self.tokens_done) = (rounds as u64, 0, 0, 0);
-        self.tasks_left = tasks.map(|tasks| tasks as u64);
-        self.bar.reset();
-        self.bar.set_style(style("{bar:30} {pos}/{len} rounds, {msg}, {elapsed} elapsed, {eta} left"));
-        self.bar.set_length(rounds as u64);
-        self.bar.set_message("training");
+        self.shown.lock().expect_rounds(rounds as u64, tasks.is_some());
         tracing::info!(target: TARGET, rounds, tasks, "the schedule is known; training");
     }
 
     fn round(&mut self, report: &RoundReport) {
-        let counted = u64::from(report.row.counted);
-        self.rounds_done += 1;
-        self.tasks_done += counted;
-        self.tokens_done += report.tokens;
-        self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(counted));
-        self.bar.set_message(self.speed());
-        self.bar.inc(1);
-        self.line(&RoundLine::from(report).to_string());
-        self.plain(Self::standing);
+        self.shown.lock().end_round(report.rounds.into());
+        self.shown.write(&RoundLine::from(report).to_string());
     }
 }
 
 impl PlanWatch for Progress {
     fn progress(&mut self, rounds: u32, of: u32, tasks: u64, events: u64) {
-        let seconds = self.began.elapsed().as_secs_f64();
-        let speed = format!(
-            "{} events/s, {} tasks/s",
-            units::rate(events as f64 / seconds),
-            units::rate(tasks as f64 / seconds)
-        );
-        (self.rounds, self.rounds_done) = (u64::from(of), u64::from(rounds));
-        self.bar.set_message(format!("{rounds}/{of} rounds of virtual time, {speed}, about {:.0} s left", self.left()));
-        self.plain(|progress| {
-            format!("progress: {rounds}/{of} rounds of virtual time, {speed}, about {:.0} s left", progress.left())
-        });
+        let plan = ShownPlan { rounds: rounds.into(), of: of.into(), tasks, events };
+        self.shown.lock().plan = Some(plan);
     }
 }
 
@@ -153,14 +277,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_line_says_how_far_how_fast_and_what_is_left() {
-        let mut progress = Progress::new("training");
-        progress.scheduled(10, Some(40));
-        progress.began = Instant::now().checked_sub(Duration::from_secs(20)).expect("the machine has run for so long");
-        (progress.rounds_done, progress.tasks_done, progress.tokens_done) = (4, 16, 64_000);
-        progress.tasks_left = Some(24);
-        let line = progress.standing();
-        let expected = "progress: 4/10 rounds, 24 tasks to train, 0.8 tasks/s, 3.2 k tokens/s, about 30 s left";
-        assert_eq!(line, expected);
+    fn a_line_says_what_is_done_where_nothing_can_be_counted() {
+        let mut state = State::new("hashing files", Duration::from_secs(2));
+        assert_eq!(state.line(Duration::from_secs(32)), "hashing files, for 30 s");
+        state.plan = Some(ShownPlan { rounds: 25, of: 100, tasks: 600, events: 90_000 });
+        let expected = "25/100 rounds of virtual time, 3.0 k events/s, 20 tasks/s, about 90 s left";
+        assert_eq!(state.line(Duration::from_secs(32)), expected);
+    }
+
+    #[test]
+    fn counted_work_is_shown_once_some_is_wanted() {
+        let mut state = State::new("loading", Duration::ZERO);
+        let counters = Arc::new(WorkCounters::default());
+        state.count(counters.clone(), Duration::from_secs(1));
+        state.expect_rounds(3, true);
+        assert_eq!(state.line(Duration::from_secs(3)), "loading, for 2 s");
+        counters.want_questions(4);
+        assert_eq!(state.line(Duration::from_secs(3)), "0/3 rounds, 0/4 questions");
+        counters.count_answer(true);
+        state.note_pace(Duration::from_secs(3));
+        state.end_round(4);
+        assert_eq!(state.line(Duration::from_secs(3)), "1/4 rounds, 1/4 questions, about 6 s left");
     }
 }

@@ -60,7 +60,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 fn check_sample(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let chosen = Sample { round: arguments.round, client: arguments.client.clone() };
     let settings = arguments.playing.settings(PathBuf::new())?;
-    let sampled = Progress::during("checking a sample", || sample(&arguments.run, &chosen, &settings))?;
+    let mut progress = Progress::new("checking a sample");
+    let sampled = sample(&arguments.run, &chosen, &settings, &mut progress)?;
+    drop(progress);
     let code = match &sampled.difference {
         Some(difference) => report_difference(difference)?,
         None => {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{note, say};
-use super::playing::Playing;
+use super::playing::{self, Playing};
 use super::progress::Progress;
 use super::sweep_table;
 use crate::ledger::LedgerError;
@@ -63,6 +63,7 @@ impl SweepObserver for Watcher {
         let base = if cell.base.is_empty() { String::new() } else { format!("{}, ", cell.base) };
         let seed = cell.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         note!("[CELL {}/{cells}] {base}{}{seed}", index + 1, cell.setting);
+        self.0.begin(playing::BEGINNING);
         &mut self.0
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::OrderError;
+use super::{OrderError, WorkCounters};
 use crate::adapter::Adapter;
 use crate::store::{Digest, Store};
 use crate::training::Trainer;
@@ -17,6 +17,8 @@ pub struct Desk<'a> {
     pub store: &'a Store,
     /// Set from outside to end the exam.
     pub stop: &'a AtomicBool,
+    /// Is told of questions, for displays of progress.
+    pub work: &'a WorkCounters,
 }
 
 /// An examination of a model: a pure function of the adapter, the base and its numerics.

@@ -1,15 +1,17 @@
 //! Computes demanded orders on a number of workers, in plan order as far as inputs allow.
 //!
 //! Which worker takes which order, and when, changes no bit: an order is a function of its inputs. A value is kept in
-//! memory only while somebody who was demanded still needs it.
+//! memory only while somebody who was demanded still needs it. An evaluation is cut into parts of constant size, which all
+//! workers take before other orders: the one that computes the last part puts the results together in the order of the rows.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::divided::Part;
 use super::state::{Finished, Given, Node, Phase, State, Taken};
-use super::{Order, OrderError, OrderId, Value, Workshop};
+use super::{Order, OrderError, OrderId, Value, WorkCounters, Workshop};
 use crate::store::{Digest, Key, Recipe, Store};
 
 /// How often a waiting thread looks whether the run was asked to stop.
@@ -24,6 +26,7 @@ pub struct Executor<'a> {
     cohort: usize,
     state: Mutex<State>,
     changed: Condvar,
+    counters: Arc<WorkCounters>,
 }
 
 /// The lineage of an order.
@@ -35,6 +38,14 @@ pub struct Recorded {
     pub key: Key,
     /// The hash of its value.
     pub result: Option<Digest>,
+}
+
+/// What a worker does next.
+enum Work {
+    /// Orders that are computed together.
+    Orders(Vec<Taken>),
+    /// A part of an evaluation under way.
+    Part(Part),
 }
 
 /// An order with its value.
@@ -53,7 +64,8 @@ impl<'a> Executor<'a> {
     /// If there is no workshop.
     pub fn new(workshops: &'a [Workshop<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
         assert!(!workshops.is_empty(), "orders are computed somewhere");
-        Self { workshops, store, stop, cohort, state: Mutex::default(), changed: Condvar::new() }
+        let (state, changed, counters) = Default::default();
+        Self { workshops, store, stop, cohort, state, changed, counters }
     }
 
     /// Runs `body` beside so many workers, dealt over the workshops, which stop when it returns.
@@ -67,6 +79,11 @@ impl<'a> Executor<'a> {
             drop(closing);
             result
         })
+    }
+
+    /// Counts of the work, which may be read while it goes on.
+    pub fn counters(&self) -> Arc<WorkCounters> {
+        self.counters.clone()
     }
 
     fn engine(&self) -> Digest {
@@ -175,6 +192,7 @@ impl<'a> Executor<'a> {
                 state.start(id);
                 continue;
             }
+            self.counters.want(&state.graph[id].order);
             let inputs = state.graph[id].order.inputs();
             let missing = inputs.iter().filter(|&&input| !state.graph[input].phase.is_done()).count();
             state.graph[id].phase = Phase::Waiting(missing);
@@ -188,19 +206,47 @@ impl<'a> Executor<'a> {
 
     fn work(&self, workshop: &Workshop) {
         let _announcing = AnnouncingPanics(self);
-        while let Some(taken) = self.next() {
-            let began = Instant::now();
-            let done = self.results(workshop, taken);
-            let seconds = began.elapsed().as_secs_f64() / done.as_ref().map_or(1, Vec::len).max(1) as f64;
-            match done {
-                Ok(done) => done.into_iter().for_each(|done| self.finish(done, seconds)),
-                Err(error) => self.fail(error),
+        while let Some(work) = self.next() {
+            let computed = match work {
+                Work::Orders(taken) => self.compute_orders(workshop, taken),
+                Work::Part(part) => self.compute_part(workshop, &part),
+            };
+            if let Err(error) = computed {
+                self.fail(error);
             }
         }
     }
 
+    fn compute_orders(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<(), OrderError> {
+        let trainings = taken.iter().map(|taken| taken.order.trainings()).sum();
+        let _under_way = self.counters.begin(taken[0].order.kind(), trainings);
+        let began = Instant::now();
+        let done = self.results(workshop, taken)?;
+        let seconds = began.elapsed().as_secs_f64() / done.len().max(1) as f64;
+        for done in done {
+            self.finish(done, seconds);
+        }
+        Ok(())
+    }
+
+    fn compute_part(&self, workshop: &Workshop, part: &Part) -> Result<(), OrderError> {
+        let Part { evaluation, index, .. } = part;
+        let _under_way = self.counters.begin("evaluate", 0);
+        let began = Instant::now();
+        let scores = workshop.evaluate_part(evaluation, *index)?;
+        let tokens = evaluation.part(*index).iter().map(|sample| sample.ids.len() as u64).sum();
+        self.counters.evaluated(evaluation.rows_of_part(*index), tokens);
+        let last = self.lock().divided.complete_part(part, scores, began.elapsed().as_secs_f64());
+        let Some(mut divided) = last else { return Ok(()) };
+        let value = divided.value();
+        self.store.put(divided.taken.key, &value.to_bytes())?;
+        let seconds = divided.seconds;
+        self.finish(Done { taken: divided.taken, value, from_store: false }, seconds);
+        Ok(())
+    }
+
     /// The values of orders that are computed together. Those whose stored results turn out to be damaged, and whose inputs
-    /// are not there, are put back.
+    /// are not there, are put back; an evaluation is left to all workers.
     fn results(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<Vec<Done>, OrderError> {
         let (mut done, mut missing) = (Vec::new(), Vec::new());
         for taken in taken {
@@ -208,6 +254,16 @@ impl<'a> Executor<'a> {
                 (Some(value), _) => done.push(Done { taken, value, from_store: true }),
                 (None, true) => missing.push(taken),
                 (None, false) => self.retry(taken.id),
+            }
+        }
+        if let [one] = &missing[..]
+            && matches!(one.order, Order::Evaluate { .. })
+        {
+            let evaluation = workshop.divide(&one.order, &self.given(one.given())?)?;
+            if evaluation.part_count() > 0 {
+                self.lock().divided.push(missing.remove(0), evaluation);
+                self.changed.notify_all();
+                return Ok(done);
             }
         }
         let values = self.compute(workshop, &missing)?;
@@ -231,12 +287,12 @@ impl<'a> Executor<'a> {
     fn compute(&self, workshop: &Workshop, taken: &[Taken]) -> Result<Vec<Value>, OrderError> {
         let values = match taken {
             [] => return Ok(vec![]),
-            [one] => vec![workshop.compute(&one.order, &self.given(one.given())?)?],
+            [one] => vec![workshop.compute(&one.order, &self.given(one.given())?, &self.counters)?],
             several => {
                 let inputs = several.iter().map(|one| self.given(one.given())).collect::<Result<Vec<_>, _>>()?;
                 let orders: Vec<_> =
                     several.iter().zip(&inputs).map(|(one, inputs)| (&one.order, &inputs[..])).collect();
-                workshop.train(&orders)?.into_iter().map(Value::Trained).collect()
+                workshop.train(&orders, &self.counters)?.into_iter().map(Value::Trained).collect()
             }
         };
         for (taken, value) in taken.iter().zip(&values) {
@@ -245,17 +301,20 @@ impl<'a> Executor<'a> {
         Ok(values)
     }
 
-    /// The next order in plan order whose inputs are there; if it is a training, with others that are ready. None when all
-    /// is over.
-    fn next(&self) -> Option<Vec<Taken>> {
+    /// The next part of an evaluation under way, or the next order in plan order whose inputs are there; if it is a training,
+    /// with others that are ready. None when all is over.
+    fn next(&self) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if state.closed || state.failure.is_some() || self.stop.load(Ordering::Relaxed) {
                 return None;
             }
+            if let Some(part) = state.divided.take_part() {
+                return Some(Work::Part(part));
+            }
             let taken = state.pop(self.cohort);
             if !taken.is_empty() {
-                return Some(taken);
+                return Some(Work::Orders(taken));
             }
             state = self.changed.wait_timeout(state, STOP_POLL).expect("no worker panics with the lock").0;
         }
@@ -281,7 +340,14 @@ impl<'a> Executor<'a> {
                 let shelves = value.is_kept_by_a_client() && self.store.contains(key);
                 let (kind, trainings) = (taken.order.kind(), taken.order.trainings());
                 let finished = Finished { order, kind, key, from_store, trainings, seconds };
-                self.lock().complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
+                let mut state = self.lock();
+                if !from_store {
+                    self.counters.trained(&taken.order, value.trained_tokens());
+                } else if state.graph[order].holds_inputs {
+                    // It was not expected in the store: an order with the same key was computed meanwhile.
+                    self.counters.found(&taken.order);
+                }
+                state.complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
             }
             Err(error) => self.fail(error),
         }

@@ -1,15 +1,21 @@
 //! Orders as a graph: what is computed from what, under which key, and by whom. Nothing here knows virtual time.
 //!
 //! An [`Order`] is a pure function of its inputs. Its key is a hash of them, so a result that is in the store under the
-//! key is the result. The [`Executor`] computes only what a demanded order depends on.
+//! key is the result. The [`Executor`] computes only what a demanded order depends on. An evaluation is one order, of which
+//! several workers compute a part each; [`WorkCounters`] say how far all is.
 
+mod divided;
+mod evaluation;
 mod exam;
 mod executor;
 mod order;
 mod recipe;
 mod release;
 mod state;
+#[cfg(test)]
+mod tests;
 mod value;
+mod work;
 mod workshop;
 
 pub use exam::{Desk, Exam};
@@ -18,6 +24,7 @@ pub use order::{Contribution, Control, Controls, Order, OrderId, Rows, Training}
 pub use release::{Release, Step};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
+pub use work::{WorkAmount, WorkCounters, WorkCounts, WorkUnderWay};
 pub use workshop::Workshop;
 
 use crate::store::StoreError;

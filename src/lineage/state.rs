@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use petgraph::Direction;
 use petgraph::graph::DiGraph;
 
+use super::divided::Divided;
 use super::{Order, OrderError, OrderId, Value};
 use crate::store::{Digest, Key};
 
@@ -17,7 +18,7 @@ pub struct Finished {
     pub from_store: bool,
     /// [tasks] Trainings that it is.
     pub trainings: usize,
-    /// [s] Wall-clock time.
+    /// [s] Wall-clock time, of an evaluation the sum over its parts.
     pub seconds: f64,
 }
 
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub ready: BTreeSet<OrderId>,
     /// Keys of orders in workers' hands.
     pub under_way: BTreeSet<Key>,
+    /// Those among them that are computed part by part.
+    pub divided: Divided,
     pub finished: Vec<Finished>,
     pub failure: Option<OrderError>,
     pub closed: bool,

@@ -173,6 +173,15 @@ impl Value {
         matches!(self, Self::Control(_) | Self::Moments(_))
     }
 
+    /// [tokens] Tokens that went through the model in the trainings that it came of.
+    pub(super) fn trained_tokens(&self) -> u64 {
+        match self {
+            Self::Trained(trained) => trained.record.tokens,
+            Self::Cohort(members) => members.iter().map(|trained| trained.record.tokens).sum(),
+            _ => 0,
+        }
+    }
+
     /// The control variate of a model's server, if it keeps one.
     pub fn server_control(&self) -> Option<&Arc<Adapter>> {
         match self {

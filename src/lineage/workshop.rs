@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::OrderError;
+use super::evaluation::{Evaluation, PartScores};
 use super::exam::Desk;
 use super::order::{Contribution, Control, Controls, Order};
 use super::release::Release;
-use super::value::{Evaluated, Ranking, RowsLoss, Trained, TrainedRecord, Value};
-use super::{OrderError, Rows};
+use super::value::{Ranking, Trained, TrainedRecord, Value};
+use super::work::WorkCounters;
 use crate::adapter::Adapter;
 use crate::algorithm::{self, ControlChange, MeanUpdate, ServerRule, ServerState, Update};
 use crate::dataset::Sample;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store, key_of};
-use crate::training::{Job, Objective, Outcome, PairScore, Preference, SampleLoss, Status, Step, Terms, Trainer};
+use crate::training::{Job, Objective, Outcome, Preference, Status, Step, Terms, Trainer};
 
 /// What every order of a run shares: the frozen base behind the trainer, and the rules.
 pub struct Workshop<'a> {
@@ -37,8 +39,9 @@ impl<'a> Workshop<'a> {
         self.engine
     }
 
-    /// Computes `order`; `inputs` are the values of [`Order::inputs`], in that order.
-    pub fn compute(&self, order: &Order, inputs: &[Value]) -> Result<Value, OrderError> {
+    /// Computes `order`; `inputs` are the values of [`Order::inputs`], in that order. `work` is told how far trainings and
+    /// benchmarks are.
+    pub fn compute(&self, order: &Order, inputs: &[Value], work: &WorkCounters) -> Result<Value, OrderError> {
         match order {
             Order::Initial { layout, seed } => {
                 let adapter = Arc::new(Adapter::initial(layout.clone(), *seed));
@@ -50,7 +53,7 @@ impl<'a> Workshop<'a> {
                 state: ServerState::default(),
                 clip_norm: None,
             }),
-            Order::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)])?.remove(0))),
+            Order::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)], work)?.remove(0))),
             Order::Cohort(members) => {
                 let mut rest = inputs;
                 let split = |member| {
@@ -58,7 +61,7 @@ impl<'a> Workshop<'a> {
                     rest = others;
                     (member, own)
                 };
-                Ok(Value::Cohort(self.train(&members.iter().map(split).collect::<Vec<_>>())?))
+                Ok(Value::Cohort(self.train(&members.iter().map(split).collect::<Vec<_>>(), work)?))
             }
             Order::Member { index, .. } => match &inputs[0] {
                 Value::Cohort(members) => Ok(Value::Trained(members[*index].clone())),
@@ -70,10 +73,10 @@ impl<'a> Workshop<'a> {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
             }
             Order::Examine { exam, .. } => {
-                let desk = Desk { trainer: self.trainer, store: self.store, stop: self.stop };
+                let desk = Desk { trainer: self.trainer, store: self.store, stop: self.stop, work };
                 Ok(Value::Examined(Arc::new(exam.take(&desk, inputs[0].adapter())?)))
             }
-            Order::Evaluate { groups, objective, .. } => self.evaluate(inputs[0].adapter(), groups, *objective),
+            Order::Evaluate { .. } => self.evaluate(&self.divide(order, inputs)?),
         }
     }
 
@@ -81,12 +84,12 @@ impl<'a> Workshop<'a> {
     ///
     /// # Errors
     /// If the training engine fails.
-    pub fn train(&self, orders: &[(&Order, &[Value])]) -> Result<Vec<Arc<Trained>>, OrderError> {
+    pub fn train(&self, orders: &[(&Order, &[Value])], work: &WorkCounters) -> Result<Vec<Arc<Trained>>, OrderError> {
         let jobs: Vec<Job> = orders.iter().map(|(order, inputs)| job(order, inputs)).collect();
         for job in jobs.iter().filter(|job| job.objective != Objective::Sft) {
             self.prepare_references(job.steps.iter().flatten().flatten())?;
         }
-        let outcomes = self.trainer.train(&jobs)?;
+        let outcomes = self.trainer.train_counting(&jobs, work.trained_tokens())?;
         Ok(outcomes.into_iter().zip(&jobs).map(|(outcome, job)| Arc::new(trained(outcome, &job.adapter))).collect())
     }
 
@@ -107,16 +110,39 @@ impl<'a> Workshop<'a> {
         Ok(value)
     }
 
-    fn evaluate(&self, adapter: &Adapter, groups: &[Arc<Rows>], objective: Objective) -> Result<Value, OrderError> {
-        let samples: Vec<_> = groups.iter().flat_map(|rows| rows.samples.iter().cloned()).collect();
-        let groups = match objective {
-            Objective::Sft => by_group(groups, 1, &self.trainer.evaluate(adapter, &samples)?, likelihood),
-            Objective::Dpo { beta } => {
-                self.prepare_references(samples.iter())?;
-                by_group(groups, 2, &self.trainer.evaluate_pairs(adapter, &samples, beta)?, ranking)
+    /// Cuts an evaluation order into parts; `inputs` as in [`Self::compute`].
+    ///
+    /// # Errors
+    /// If a row does not fit the model.
+    pub(super) fn divide(&self, order: &Order, inputs: &[Value]) -> Result<Evaluation, OrderError> {
+        let Order::Evaluate { groups, objective, .. } = order else { unreachable!("only evaluations have parts") };
+        Ok(Evaluation::new(self.trainer, inputs[0].adapter(), groups, *objective)?)
+    }
+
+    /// Computes the scores of one part of an evaluation.
+    ///
+    /// # Errors
+    /// If the training engine or the store fails.
+    pub(super) fn evaluate_part(&self, evaluation: &Evaluation, part: usize) -> Result<PartScores, OrderError> {
+        let samples = evaluation.part(part);
+        let mut references = Vec::new();
+        if evaluation.objective != Objective::Sft {
+            self.prepare_references(samples.iter())?;
+            for sample in samples {
+                references.push(self.trainer.reference(sample)?);
             }
-        };
-        Ok(Value::Evaluated(Arc::new(Evaluated { groups })))
+        }
+        let losses = self.trainer.evaluate(&evaluation.adapter, samples)?;
+        Ok(PartScores { losses, references })
+    }
+
+    /// Computes all parts of an evaluation, one after another.
+    fn evaluate(&self, evaluation: &Evaluation) -> Result<Value, OrderError> {
+        let mut parts = Vec::with_capacity(evaluation.part_count());
+        for part in 0..evaluation.part_count() {
+            parts.push(self.evaluate_part(evaluation, part)?);
+        }
+        Ok(evaluation.value(parts))
     }
 
     /// Sees that the trainer has the reference's log-probabilities of these samples: from the store, under the hash of the
@@ -132,42 +158,6 @@ impl<'a> Workshop<'a> {
         }
         Ok(())
     }
-}
-
-/// Cuts scores, one for each `width` samples, into groups.
-fn by_group<T>(
-    groups: &[Arc<Rows>],
-    width: usize,
-    scores: &[T],
-    score: impl Fn(&Rows, &[T]) -> RowsLoss,
-) -> Vec<RowsLoss> {
-    let mut rest = scores;
-    let mut of_group = |rows: &Arc<Rows>| {
-        let (mine, others) = rest.split_at(rows.samples.len() / width);
-        rest = others;
-        score(rows, mine)
-    };
-    groups.iter().map(&mut of_group).collect()
-}
-
-/// The mean negative log-likelihood of a group's target tokens.
-fn likelihood(rows: &Rows, losses: &[SampleLoss]) -> RowsLoss {
-    let nats: f64 = losses.iter().map(|row| row.nats).sum();
-    let target_tokens: u64 = losses.iter().map(|row| u64::from(row.tokens)).sum();
-    let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
-    let hits: u64 = losses.iter().map(|row| u64::from(row.hits)).sum();
-    let token_accuracy = loss.map(|_| hits as f64 / target_tokens as f64);
-    RowsLoss { rows: rows.count() as u64, target_tokens, loss, token_accuracy, preference: None }
-}
-
-/// The mean over a group's pairs.
-fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
-    let mean = |value: fn(&PairScore) -> f64| scores.iter().map(value).sum::<f64>() / scores.len() as f64;
-    let loss = Some(mean(|score| score.loss)).filter(|loss| loss.is_finite());
-    let accuracy = mean(|score| f64::from(u8::from(score.is_right)));
-    let preference = loss.map(|_| Ranking { margin: mean(|score| score.margin), accuracy });
-    let (rows, target_tokens) = (rows.count() as u64, rows.target_tokens());
-    RowsLoss { rows, target_tokens, loss, token_accuracy: None, preference }
 }
 
 /// The job of a training order; `inputs` are the model that it starts from, and what the client kept: its variate and its

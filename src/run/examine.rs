@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::examined::{Examined, ExaminedModel, ExaminedRows};
 use super::room::{Room, Rules};
 use super::rows::{EvaluatedModel, loss_row};
-use super::{RunError, Settings};
+use super::{Observer, RunError, Settings};
 use crate::evaluation::benchmark::{Cell, Row, Table};
 use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Witness};
 use crate::ledger::{self, EvaluationRow, GenerationRow, LedgerError, write_table};
@@ -68,6 +68,16 @@ impl Examination<'_> {
         witness: &dyn Witness,
         each: &mut dyn FnMut(&Findings) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
+        // One pass answers many questions, so what workers there are become threads of its operations.
+        self.examined.trainer.with_threads(self.settings.workers, || self.take_benchmarks(papers, witness, each))
+    }
+
+    fn take_benchmarks(
+        &self,
+        papers: &[Opened],
+        witness: &dyn Witness,
+        each: &mut dyn FnMut(&Findings) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
         let adapters: Vec<_> = self.examined.models.iter().filter_map(|model| model.adapter.clone()).collect();
         let room = self.room();
         let (generator, end) = (room.generator(&adapters)?, room.end());
@@ -106,10 +116,11 @@ impl Examination<'_> {
     ///
     /// # Errors
     /// If a model cannot be computed or the examination is interrupted.
-    pub fn losses(&self, rows: &ExaminedRows) -> Result<Findings, RunError> {
+    pub fn losses(&self, rows: &ExaminedRows, observer: &mut dyn Observer) -> Result<Findings, RunError> {
         let workshop =
             Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
         let executor = Executor::new(std::slice::from_ref(&workshop), &self.settings.store, self.settings.stop, 1);
+        observer.working(executor.counters());
         let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
         Ok(Findings { evaluations, ..Findings::default() })
     }

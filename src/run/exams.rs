@@ -18,7 +18,7 @@ use crate::dataset::{Prompts, Tokeniser};
 use crate::evaluation::generation::{FolderSampling, GenerationError, end_tokens};
 use crate::evaluation::{self, Cost, EvaluationError, Paper, Sheet, Terms, Witness};
 use crate::ledger::{EvaluationRow, GenerationRow, Input};
-use crate::lineage::{Desk, Exam, Executor, Order, OrderError, OrderId, Value};
+use crate::lineage::{Desk, Exam, Executor, Order, OrderError, OrderId, Value, WorkCounters};
 use crate::scenario::{self, Loaded};
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
@@ -45,7 +45,7 @@ impl Asking {
     /// Where models on a trainer's base are asked so.
     fn room<'a>(&'a self, desk: &Desk<'a>, rules: &'a Rules<'a>) -> Room<'a> {
         let Self { tokeniser, end_tokens, prompts, sampling, seed } = self;
-        let Desk { trainer, store, stop } = *desk;
+        let Desk { trainer, store, stop, .. } = *desk;
         Room { trainer, tokeniser, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
     }
 }
@@ -78,9 +78,10 @@ impl ScheduledExam {
     /// If a question has no tokens, or a chat template refuses it.
     pub fn forecast(&self, trainer: &Trainer, rounds: u32, models: u64) -> Result<ExamForecast, EvaluationError> {
         let (rules, store, stop) = (Rules::default(), Store::none(), AtomicBool::new(false));
-        let room = self.asking.room(&Desk { trainer, store: &store, stop: &stop }, &rules);
+        let work = WorkCounters::default();
+        let room = self.asking.room(&Desk { trainer, store: &store, stop: &stop, work: &work }, &rules);
         let (generator, end) = (room.generator(&[])?, room.end());
-        let examinee = room.examinee(&generator, None, None, &Unwatched);
+        let examinee = room.examinee(&generator, None, None, &work);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
             self.paper.cost(&room.sitting(&examinee, &end))?;
         let times = (1..=rounds).filter(|&round| self.is_due(Some(round), round == rounds)).count() as u64;
@@ -105,12 +106,15 @@ impl PlannedExam {
     }
 }
 
-/// Nobody watches the questions of a run: its rounds are what is shown.
-struct Unwatched;
+/// Counts the questions of a run among its other work.
+impl Witness for WorkCounters {
+    fn expect(&self, answers: usize) {
+        self.want_questions(answers as u64);
+    }
 
-impl Witness for Unwatched {
-    fn expect(&self, _: usize) {}
-    fn answered(&self, _: bool) {}
+    fn answered(&self, is_new: bool) {
+        self.count_answer(is_new);
+    }
 }
 
 /// Reads the questions of the scenario's benchmarks, and notes their hashes among what the run reads.
@@ -225,7 +229,7 @@ impl Exam for ScheduledExam {
         let room = self.asking.room(desk, &rules);
         let sheet = room.generator(std::slice::from_ref(adapter)).and_then(|generator| {
             let hash = Digest(*adapter.hash().as_bytes());
-            let examinee = room.examinee(&generator, Some(0), Some(hash), &Unwatched);
+            let examinee = room.examinee(&generator, Some(0), Some(hash), desk.work);
             self.paper.sit(&room.sitting(&examinee, &room.end()))
         });
         match sheet {

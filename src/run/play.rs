@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use fedreplay_sim::Detail;
@@ -22,7 +22,7 @@ use super::{RunError, rows};
 use crate::ledger::{
     Input, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
 };
-use crate::lineage::Executor;
+use crate::lineage::{Executor, WorkCounters};
 use crate::model::Device;
 use crate::scenario::{self, Loaded};
 use crate::store::{Digest, Store, key_of};
@@ -42,6 +42,8 @@ pub struct Settings<'a> {
 
 /// Watches a run.
 pub trait Observer {
+    /// Results will be computed now; `counters` say at any time how far that is.
+    fn working(&mut self, counters: Arc<WorkCounters>);
     /// The schedule is known: so many rounds and so many tasks to train. Where selection reads results, the number of
     /// tasks shows only as they are trained, and none is given.
     fn scheduled(&mut self, rounds: usize, tasks: Option<usize>);
@@ -274,6 +276,7 @@ impl Prepared {
             Company::Keyed(most) => (1, Some(most)),
         };
         let executor = Executor::new(&workshops, &settings.store, settings.stop, together);
+        observer.working(executor.counters());
         let mut stage = Stage {
             loaded,
             keyed,

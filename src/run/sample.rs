@@ -12,7 +12,7 @@ use arrow::datatypes::{Float64Type, UInt64Type};
 use super::RunError;
 use super::plan::Planner;
 use super::planned::{Evaluations, PlannedRound};
-use super::play::{Prepared, Settings, what_changed};
+use super::play::{Observer, Prepared, Settings, what_changed};
 use super::replay::replayable;
 use super::shared::Shared;
 use super::stage::Course;
@@ -52,7 +52,12 @@ pub struct Sampled {
 ///
 /// # Errors
 /// As [`super::replay`]; and if the run has no such round, client, or update that counted.
-pub fn sample(run_folder: &Path, sample: &Sample, settings: &Settings) -> Result<Sampled, RunError> {
+pub fn sample(
+    run_folder: &Path,
+    sample: &Sample,
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<Sampled, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
     let prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
     let now = prepared.manifest(&loaded);
@@ -71,6 +76,7 @@ pub fn sample(run_folder: &Path, sample: &Sample, settings: &Settings) -> Result
         Company::Keyed(most) => (1, Some(most)),
     };
     let executor = Executor::new(&workshops, &none, settings.stop, together);
+    observer.working(executor.counters());
     let mut planner = Planner::new(&loaded, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();
     let before = planner.before();
     let last = schedule.len();

@@ -1,5 +1,6 @@
 //! Losses of rows under an adapter, without training.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ use crate::model::Precision;
 
 /// Tokens that go through the model at a time. A row's bits do not depend on it.
 const CHUNK_TOKENS: usize = 4096;
+
+/// Tokens of one part of an evaluation. Small enough that two workers end at about the same time and that progress shows,
+/// large enough that a product with a weight costs far more than reading the weight.
+const PART_TOKENS: usize = 1024;
 
 /// The loss of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +49,25 @@ impl Trainer {
             losses.extend(self.evaluate_chunk(&parameters, chunk)?);
         }
         Ok(losses)
+    }
+
+    /// The parts of constant size into which an evaluation of these rows may be cut: consecutive ranges of `samples`.
+    /// [`Self::evaluate`] gives a row the same bits in its part as among all rows.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], before anything is computed.
+    pub fn evaluation_parts(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<Vec<Range<usize>>, Error> {
+        self.check_evaluation(adapter, samples)?;
+        // LLM.int8() evaluates each row alone. Elsewhere, where other rows of a pass may change bits, a part is the pass
+        // that an undivided evaluation would make.
+        let any_size = self.reads_alone() || matches!(self.base.precision, Precision::LlmInt8(_));
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for chunk in chunks(samples, if any_size { PART_TOKENS } else { CHUNK_TOKENS }) {
+            parts.push(first..first + chunk.len());
+            first += chunk.len();
+        }
+        Ok(parts)
     }
 
     fn evaluate_chunk(&self, parameters: &Parameters, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {

@@ -46,7 +46,7 @@ pub use native::Switches;
 
 pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use precision::BaseReport;
-pub use preference::PairScore;
+pub use preference::{PairScore, score_pairs};
 pub use pretrain::{PretrainSpec, pretrain};
 pub use process::{init_process, is_portable_process, restart_portably};
 pub use self_test::{Grade, SelfTest};

@@ -87,18 +87,14 @@ impl Trainer {
         let of_rows = |rows: &Vec<Arc<Sample>>| rows.iter().map(|sample| self.reference(sample)).collect();
         steps.iter().map(|step| step.iter().map(of_rows).collect()).collect()
     }
+}
 
-    /// Scores pairs under an adapter without training; rows 2i and 2i + 1 are the chosen and the rejected answer of pair i.
-    ///
-    /// # Errors
-    /// As [`Self::evaluate`].
-    pub fn evaluate_pairs(&self, adapter: &Adapter, rows: &[Arc<Sample>], beta: f64) -> Result<Vec<PairScore>, Error> {
-        let policy = self.evaluate(adapter, rows)?.iter().map(|loss| -loss.nats).collect();
-        let reference = rows.iter().map(|sample| self.reference(sample)).collect::<Result<Vec<_>, _>>()?;
-        let pairs = Pairs::new(beta, policy, &reference);
-        let score = |margin: f64| PairScore { loss: loss_of(margin), margin, is_right: margin > 0.0 };
-        Ok(pairs.margins().map(score).collect())
-    }
+/// Scores pairs from the log-probabilities [nat] of their rows under a model and under the reference; rows 2i and 2i + 1
+/// are the chosen and the rejected answer of pair i.
+pub fn score_pairs(beta: f64, policy: Vec<f64>, reference: &[f64]) -> Vec<PairScore> {
+    let pairs = Pairs::new(beta, policy, reference);
+    let score = |margin: f64| PairScore { loss: loss_of(margin), margin, is_right: margin > 0.0 };
+    pairs.margins().map(score).collect()
 }
 
 /// How a model ranks one pair.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::Tensor;
 
@@ -104,7 +105,15 @@ impl Trainer {
     /// # Errors
     /// If a row does not fit the model, a job's adapter has another layout, or LibTorch fails.
     pub fn train(&self, jobs: &[Job]) -> Result<Vec<Outcome>, Error> {
-        self.run(jobs)?.into_iter().map(Runner::finish).collect()
+        self.train_counting(jobs, &AtomicU64::new(0))
+    }
+
+    /// [`Self::train`], which adds the tokens of each finished micro-batch to `trained_tokens` for displays of progress.
+    ///
+    /// # Errors
+    /// As [`Self::train`].
+    pub fn train_counting(&self, jobs: &[Job], trained_tokens: &AtomicU64) -> Result<Vec<Outcome>, Error> {
+        self.run(jobs, trained_tokens)?.into_iter().map(Runner::finish).collect()
     }
 
     /// Prepares the calling thread: no tape is kept, operations use the threads that were asked for, and the program's own
@@ -116,15 +125,15 @@ impl Trainer {
     }
 
     /// Runs `work` on the calling thread with another number of threads inside an operation.
-    pub(super) fn with_threads<T>(&self, threads: usize, work: impl FnOnce() -> T) -> T {
+    pub fn with_threads<T>(&self, threads: usize, work: impl FnOnce() -> T) -> T {
         OVERRIDE.set(Some(threads));
         let result = work();
         OVERRIDE.set(None);
         result
     }
 
-    /// Trains every job to its end.
-    pub(super) fn run<'a>(&self, jobs: &'a [Job]) -> Result<Vec<Runner<'a>>, Error> {
+    /// Trains every job to its end. The tokens of each finished micro-batch are added to `trained_tokens`.
+    pub(super) fn run<'a>(&self, jobs: &'a [Job], trained_tokens: &AtomicU64) -> Result<Vec<Runner<'a>>, Error> {
         let _guard = self.enter();
         jobs.iter().enumerate().try_for_each(|(index, job)| self.check(index, job))?;
         let mut runners = jobs.iter().map(|job| Runner::new(self, job)).collect::<Result<Vec<_>, Error>>()?;
@@ -133,7 +142,10 @@ impl Trainer {
             if active.is_empty() {
                 break;
             }
+            let samples = active.iter().flat_map(|runner| runner.share().samples);
+            let tokens = samples.map(|sample| sample.ids.len() as u64).sum();
             self.micro_batch(&mut active)?;
+            trained_tokens.fetch_add(tokens, Ordering::Relaxed);
         }
         Ok(runners)
     }

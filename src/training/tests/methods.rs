@@ -1,5 +1,7 @@
 //! Terms of federated methods, and gradients against finite differences.
 
+use std::sync::atomic::AtomicU64;
+
 use super::*;
 use crate::training::CorrectionPlace;
 use crate::training::job::Optimizer;
@@ -19,7 +21,7 @@ fn setting() -> (Trainer, Job) {
 /// What a job does to its adapter.
 fn change(trainer: &Trainer, job: &Job) -> Vec<f64> {
     let jobs = [job.clone()];
-    let after = trainer.run(&jobs).unwrap().remove(0).parameters().exact_values();
+    let after = trainer.run(&jobs, &AtomicU64::new(0)).unwrap().remove(0).parameters().exact_values();
     after.iter().zip(&job.adapter.values).map(|(after, before)| after - f64::from(*before)).collect()
 }
 

@@ -2,6 +2,7 @@
 //! numbers were made and what each name means.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -95,7 +96,7 @@ impl Case {
     /// What the job is after its steps, exactly, and what it reports.
     fn train(&self, job: Job) -> (Vec<f64>, Outcome) {
         let jobs = [job];
-        let runner = self.trainer.run(&jobs).unwrap().remove(0);
+        let runner = self.trainer.run(&jobs, &AtomicU64::new(0)).unwrap().remove(0);
         (runner.parameters().exact_values(), runner.finish().unwrap())
     }
 

@@ -1,0 +1,83 @@
+//! Evaluations under way, of which workers take part by part.
+
+use std::sync::Arc;
+
+use super::evaluation::{Evaluation, PartScores};
+use super::state::Taken;
+use super::{OrderId, Value};
+
+/// The evaluations under way, in the order in which they were divided.
+#[derive(Default)]
+pub(super) struct Divided(Vec<DividedOrder>);
+
+/// An evaluation under way.
+pub(super) struct DividedOrder {
+    pub taken: Taken,
+    pub evaluation: Arc<Evaluation>,
+    /// The first part that no worker has taken.
+    next: usize,
+    /// The scores of the parts that are computed.
+    scores: Vec<Option<PartScores>>,
+    /// [parts] Parts that are not computed yet.
+    missing: usize,
+    /// [s] Wall-clock time that workers spent on it so far.
+    pub seconds: f64,
+}
+
+/// A part in a worker's hands.
+pub(super) struct Part {
+    pub order: OrderId,
+    pub evaluation: Arc<Evaluation>,
+    pub index: usize,
+}
+
+impl Divided {
+    /// Adds an evaluation with at least one part.
+    pub fn push(&mut self, taken: Taken, evaluation: Evaluation) {
+        let parts = evaluation.part_count();
+        assert!(parts > 0, "an evaluation under way has parts");
+        let scores = vec![None; parts];
+        self.0.push(DividedOrder {
+            taken,
+            evaluation: Arc::new(evaluation),
+            next: 0,
+            scores,
+            missing: parts,
+            seconds: 0.0,
+        });
+    }
+
+    /// The next part that no worker has taken.
+    pub fn take_part(&mut self) -> Option<Part> {
+        let divided = self.0.iter_mut().find(|divided| divided.next < divided.scores.len())?;
+        let index = divided.next;
+        divided.next += 1;
+        Some(Part { order: divided.taken.id, evaluation: divided.evaluation.clone(), index })
+    }
+
+    /// Takes the scores of a part, which took `seconds`. Returns the evaluation once its last part is there.
+    pub fn complete_part(&mut self, part: &Part, scores: PartScores, seconds: f64) -> Option<DividedOrder> {
+        let place = self.0.iter().position(|divided| divided.taken.id == part.order);
+        let place = place.expect("an evaluation is under way until its last part is there");
+        let divided = &mut self.0[place];
+        assert!(divided.scores[part.index].is_none(), "a part is computed once");
+        divided.scores[part.index] = Some(scores);
+        divided.missing -= 1;
+        divided.seconds += seconds;
+        if divided.missing > 0 {
+            return None;
+        }
+        Some(self.0.remove(place))
+    }
+}
+
+impl DividedOrder {
+    /// The result of the evaluation, once its last part is there.
+    pub fn value(&mut self) -> Value {
+        let mut scores = Vec::with_capacity(self.scores.len());
+        for part in self.scores.drain(..) {
+            scores.push(part.expect("the last part is there"));
+        }
+        self.evaluation.value(scores)
+    }
+}

@@ -1,0 +1,290 @@
+//! Orders on several workers: evaluations in parts, failures, and counts of the work.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fedreplay_sim::{Purpose, Seed, Stream};
+
+use super::divided::Divided;
+use super::state::{Given, Taken};
+use super::*;
+use crate::adapter::Adapter;
+use crate::dataset::Sample;
+use crate::model::{Device, LoraSpec, Precision};
+use crate::scenario::UnusableUpdate;
+use crate::store::{Digest, Store};
+use crate::training::{Hyper, Numerics, Objective, Trainer};
+
+const DPO: Objective = Objective::Dpo { beta: 0.3 };
+
+fn trainer() -> Trainer {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-base");
+    let target_modules = vec!["q_proj".into(), "v_proj".into()];
+    let lora = LoraSpec { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, rank_stabilised: false };
+    Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &Numerics::default()).unwrap()
+}
+
+/// An adapter that changes what the model says.
+fn adapter(trainer: &Trainer) -> Arc<Adapter> {
+    let mut adapter = Adapter::initial(trainer.layout(), Seed(1));
+    let mut stream = Stream::new(Seed(1), Purpose::SyntheticData, 0);
+    for value in &mut adapter.values {
+        *value += (stream.unit() as f32 - 0.5) * 0.1;
+    }
+    Arc::new(adapter)
+}
+
+/// Samples of many lengths.
+fn samples(count: u64) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for number in 0..count {
+        let mut stream = Stream::new(Seed(2), Purpose::SyntheticData, number);
+        let length = 20 + stream.below(60) as u32;
+        let ids = (0..length).map(|_| stream.below(97) as u32).collect();
+        samples.push(Sample { ids, targets: std::iter::once(length / 2..length).collect() });
+    }
+    samples
+}
+
+/// Two groups of rows that are more than one part together.
+fn groups() -> Vec<Arc<Rows>> {
+    let mut first = samples(75);
+    let second = first.split_off(31);
+    vec![Arc::new(Rows::new(first)), Arc::new(Rows::new(second))]
+}
+
+/// Pairs, an odd number of which fills a part.
+fn pairs() -> Vec<Arc<Rows>> {
+    let samples = samples(90);
+    let pairs = samples.chunks_exact(2).map(|two| [two[0].clone(), two[1].clone()]);
+    vec![Arc::new(Rows::of_pairs(pairs.collect()))]
+}
+
+/// What an executor with so many workers makes of an evaluation. The store keeps log-probabilities of the reference.
+fn evaluated(
+    trainer: &Trainer,
+    store: &Store,
+    workers: usize,
+    groups: &[Arc<Rows>],
+    objective: Objective,
+) -> Result<Value, OrderError> {
+    let none = Store::none();
+    let stop = AtomicBool::new(false);
+    let workshop = Workshop::new(trainer, UnusableUpdate::EndRun, store, &stop);
+    let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
+    executor.run(workers, || {
+        let model = executor.add(Order::Given { adapter: adapter(trainer) });
+        let order = executor.add(Order::Evaluate { model, groups: groups.to_vec(), objective });
+        executor.demand(order);
+        executor.take(order)
+    })
+}
+
+fn losses(value: &Value) -> &Evaluated {
+    match value {
+        Value::Evaluated(evaluated) => evaluated,
+        _ => panic!("an evaluation gives losses"),
+    }
+}
+
+#[test]
+fn an_evaluation_has_the_same_bits_on_any_number_of_workers() {
+    let trainer = trainer();
+    let none = Store::none();
+    for (groups, objective) in [(groups(), Objective::Sft), (pairs(), DPO)] {
+        let one = evaluated(&trainer, &none, 1, &groups, objective).unwrap();
+        for workers in [2, 3] {
+            let more = evaluated(&trainer, &none, workers, &groups, objective).unwrap();
+            assert_eq!(losses(&more), losses(&one), "{workers} workers, {objective:?}");
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_in_parts_has_the_bits_of_one_in_whole() {
+    let trainer = trainer();
+    let none = Store::none();
+    let groups = groups();
+    let value = evaluated(&trainer, &none, 2, &groups, Objective::Sft).unwrap();
+    for (rows, found) in groups.iter().zip(&losses(&value).groups) {
+        let whole = trainer.evaluate(&adapter(&trainer), &rows.samples).unwrap();
+        let nats: f64 = whole.iter().map(|loss| loss.nats).sum();
+        assert_eq!(found.loss, Some(nats / rows.target_tokens() as f64));
+        assert_eq!(found.rows, rows.count() as u64);
+    }
+}
+
+#[test]
+fn the_order_in_which_parts_are_computed_changes_nothing() {
+    let trainer = trainer();
+    let none = Store::none();
+    let stop = AtomicBool::new(false);
+    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let order = Order::Evaluate { model: OrderId::new(0), groups: pairs(), objective: DPO };
+    let model = Value::Control(adapter(&trainer));
+    let expected = workshop.compute(&order, std::slice::from_ref(&model), &WorkCounters::default()).unwrap();
+
+    let evaluation = workshop.divide(&order, std::slice::from_ref(&model)).unwrap();
+    let mut rows = 0;
+    for part in 0..evaluation.part_count() {
+        rows += evaluation.rows_of_part(part);
+    }
+    assert_eq!(rows, 45, "a pair that lies in two parts counts once");
+    let inputs = Some(vec![Given::Value(model)]);
+    let mut divided = Divided::default();
+    divided.push(Taken { id: OrderId::new(1), order, key: crate::store::key_of("test", &()), inputs }, evaluation);
+    let mut parts = Vec::new();
+    while let Some(part) = divided.take_part() {
+        parts.push(part);
+    }
+    assert!(parts.len() > 2, "there are {} parts", parts.len());
+    let mut done = None;
+    for part in parts.iter().rev() {
+        assert!(done.is_none(), "it ends with its last part");
+        let scores = workshop.evaluate_part(&part.evaluation, part.index).unwrap();
+        done = divided.complete_part(part, scores, 0.5);
+    }
+    let mut done = done.expect("all parts are there");
+    assert_eq!(losses(&done.value()), losses(&expected));
+    assert_eq!(done.seconds, 0.5 * parts.len() as f64);
+}
+
+#[test]
+fn a_row_that_does_not_fit_the_model_ends_the_evaluation_and_is_named() {
+    let trainer = trainer();
+    let none = Store::none();
+    let mut samples = samples(75);
+    samples[70].ids[3] = u32::MAX;
+    let groups = [Arc::new(Rows::new(samples))];
+    let error = evaluated(&trainer, &none, 2, &groups, Objective::Sft).unwrap_err().to_string();
+    assert!(error.contains("row 70"), "{error}");
+}
+
+#[test]
+fn an_error_in_a_part_ends_the_evaluation_with_it() {
+    let trainer = trainer();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    // The log-probabilities of the reference cannot be kept.
+    let contents = folder.path().join("contents");
+    fs::remove_dir_all(&contents).unwrap();
+    fs::write(&contents, "no folder").unwrap();
+    let error = evaluated(&trainer, &store, 3, &pairs(), DPO).unwrap_err();
+    assert!(matches!(error, OrderError::Store(_)), "{error}");
+}
+
+#[test]
+fn an_evaluation_that_is_asked_to_stop_computes_no_further_part() {
+    let trainer = trainer();
+    let none = Store::none();
+    let stop = AtomicBool::new(true);
+    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
+    let found = executor.run(2, || {
+        let model = executor.add(Order::Given { adapter: adapter(&trainer) });
+        let order = executor.add(Order::Evaluate { model, groups: groups(), objective: Objective::Sft });
+        executor.demand(order);
+        executor.take(order)
+    });
+    assert!(matches!(found, Err(OrderError::Interrupted)));
+    assert_eq!(executor.counters().counts().done, WorkAmount::default());
+}
+
+/// A benchmark that panics.
+#[derive(Debug)]
+struct Panicking;
+
+impl Exam for Panicking {
+    fn key(&self) -> Digest {
+        Digest::of(b"panicking")
+    }
+
+    fn take(&self, _: &Desk, _: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
+        panic!("this benchmark panics")
+    }
+}
+
+#[test]
+fn a_panic_ends_the_waiting_for_an_evaluation_under_way() {
+    let trainer = trainer();
+    let none = Store::none();
+    let stop = AtomicBool::new(false);
+    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
+    let run = || {
+        executor.run(2, || {
+            let model = executor.add(Order::Given { adapter: adapter(&trainer) });
+            let exam = executor.add(Order::Examine { model, exam: Arc::new(Panicking) });
+            let order = executor.add(Order::Evaluate { model, groups: groups(), objective: Objective::Sft });
+            executor.demand(exam);
+            executor.demand(order);
+            let _ = executor.take(exam);
+            executor.take(order)
+        })
+    };
+    assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+}
+
+fn training(client: u32) -> Training {
+    let rows = Arc::new(Rows::new(samples(4)));
+    Training {
+        client,
+        rows,
+        steps: vec![vec![vec![0, 1], vec![2]], vec![vec![3]]],
+        hyper: Hyper::default(),
+        objective: Objective::Sft,
+        correction: None,
+        seed: Seed(3),
+        stream: 0,
+        keeps_moments: false,
+    }
+}
+
+#[test]
+fn counts_say_what_is_wanted_and_what_is_done() {
+    let trainer = trainer();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &store, &stop);
+    let play = || {
+        let executor = Executor::new(std::slice::from_ref(&workshop), &store, &stop, 1);
+        let base = executor.add(Order::Given { adapter: adapter(&trainer) });
+        let train = |client| Order::Train { base, control: None, moments: None, training: training(client) };
+        // The second has the key of the first, so its result is found.
+        let trainings = [executor.add(train(0)), executor.add(train(1))];
+        let order = Order::Evaluate { model: trainings[0], groups: groups(), objective: Objective::Sft };
+        let evaluation = executor.add(order);
+        for order in trainings.into_iter().chain([evaluation]) {
+            executor.demand(order);
+        }
+        let wanted = executor.counters().counts().wanted;
+        executor.run(2, || {
+            for order in trainings.into_iter().chain([evaluation]) {
+                executor.take(order).unwrap();
+            }
+        });
+        assert!(executor.counters().under_way().is_empty());
+        (wanted, executor.counters().counts())
+    };
+    let (wanted, counts) = play();
+    assert_eq!(wanted.trainings, 2);
+    let training_tokens = Rows::new(samples(4)).tokens();
+    let expected = WorkAmount {
+        trainings: 1,
+        trained_tokens: training_tokens,
+        evaluated_rows: 75,
+        evaluated_tokens: Rows::new(samples(75)).tokens(),
+        questions: 0,
+    };
+    assert_eq!(counts, WorkCounts { done: expected, wanted: expected });
+    assert_eq!(wanted, WorkAmount { trainings: 2, trained_tokens: 2 * training_tokens, ..expected });
+
+    let (wanted, counts) = play();
+    assert_eq!(wanted, WorkAmount::default(), "what is in the store is not wanted");
+    assert_eq!(counts, WorkCounts::default());
+    assert!(!stop.load(Ordering::Relaxed));
+}

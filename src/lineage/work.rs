@@ -1,0 +1,263 @@
+//! Counts of an executor's work while it goes on, for displays of progress. Nothing here enters a key, a result or a
+//! hashed table.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::order::{Order, Training};
+
+/// An amount of work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkAmount {
+    /// [tasks] Trainings.
+    pub trainings: u64,
+    /// [tokens] Tokens of all their steps, prompts included.
+    pub trained_tokens: u64,
+    /// [rows] Rows of evaluations.
+    pub evaluated_rows: u64,
+    /// [tokens] Tokens of these rows, prompts included.
+    pub evaluated_tokens: u64,
+    /// [questions] Questions of benchmarks.
+    pub questions: u64,
+}
+
+impl WorkAmount {
+    /// The work of an order, as far as it is known before the order is computed: the questions of a benchmark are not.
+    pub fn of(order: &Order) -> Self {
+        match order {
+            Order::Train { training, .. } => {
+                Self { trainings: 1, trained_tokens: training_tokens(training), ..Self::default() }
+            }
+            Order::Cohort(members) => {
+                let mut sum = Self::default();
+                for member in members {
+                    sum.add(&Self::of(member));
+                }
+                sum
+            }
+            Order::Evaluate { groups, .. } => Self {
+                evaluated_rows: groups.iter().map(|rows| rows.count() as u64).sum(),
+                evaluated_tokens: groups.iter().map(|rows| rows.tokens()).sum(),
+                ..Self::default()
+            },
+            _ => Self::default(),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.trainings += other.trainings;
+        self.trained_tokens += other.trained_tokens;
+        self.evaluated_rows += other.evaluated_rows;
+        self.evaluated_tokens += other.evaluated_tokens;
+        self.questions += other.questions;
+    }
+
+    fn subtract(&mut self, other: &Self) {
+        self.trainings = self.trainings.saturating_sub(other.trainings);
+        self.trained_tokens = self.trained_tokens.saturating_sub(other.trained_tokens);
+        self.evaluated_rows = self.evaluated_rows.saturating_sub(other.evaluated_rows);
+        self.evaluated_tokens = self.evaluated_tokens.saturating_sub(other.evaluated_tokens);
+        self.questions = self.questions.saturating_sub(other.questions);
+    }
+
+    /// The larger of each count.
+    fn or_more(&self, other: &Self) -> Self {
+        Self {
+            trainings: self.trainings.max(other.trainings),
+            trained_tokens: self.trained_tokens.max(other.trained_tokens),
+            evaluated_rows: self.evaluated_rows.max(other.evaluated_rows),
+            evaluated_tokens: self.evaluated_tokens.max(other.evaluated_tokens),
+            questions: self.questions.max(other.questions),
+        }
+    }
+}
+
+fn training_tokens(training: &Training) -> u64 {
+    let rows = training.steps.iter().flatten().flatten();
+    let samples = rows.flat_map(|&row| training.rows.row(row));
+    samples.map(|sample| sample.ids.len() as u64).sum()
+}
+
+/// Work that was done, and all work that is known to be wanted, done or not. What is found in the store is in neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkCounts {
+    pub done: WorkAmount,
+    pub wanted: WorkAmount,
+}
+
+/// Something that a worker computes at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkUnderWay {
+    /// The kind of its order, as [`Order::kind`] names it.
+    pub kind: &'static str,
+    /// [tasks] Trainings that it is.
+    pub trainings: usize,
+    /// When the worker began.
+    pub since: Instant,
+}
+
+/// Counts of an executor's work, which other threads may read at any time.
+#[derive(Debug, Default)]
+pub struct WorkCounters {
+    counts: Mutex<WorkCounts>,
+    /// [tokens] Apart from the other counts, because it grows inside a training.
+    trained_tokens: AtomicU64,
+    under_way: Mutex<Ongoing>,
+}
+
+/// What workers compute at the moment, in the order in which they began.
+#[derive(Debug, Default)]
+struct Ongoing {
+    next: u64,
+    by_number: BTreeMap<u64, WorkUnderWay>,
+}
+
+impl WorkCounters {
+    /// The counts so far.
+    pub fn counts(&self) -> WorkCounts {
+        let mut counts = *self.lock();
+        counts.done.trained_tokens = self.trained_tokens.load(Ordering::Relaxed);
+        // A damaged entry of the store is computed without having been wanted.
+        counts.wanted = counts.wanted.or_more(&counts.done);
+        counts
+    }
+
+    /// What is computed at the moment, the longest first.
+    pub fn under_way(&self) -> Vec<WorkUnderWay> {
+        self.under_way.lock().expect("no thread panics while it counts").by_number.values().copied().collect()
+    }
+
+    /// The counter of trained tokens, for [`crate::training::Trainer::train_counting`].
+    pub(super) fn trained_tokens(&self) -> &AtomicU64 {
+        &self.trained_tokens
+    }
+
+    /// An order will be computed.
+    pub(super) fn want(&self, order: &Order) {
+        self.lock().wanted.add(&WorkAmount::of(order));
+    }
+
+    /// The result of a wanted order was found after all.
+    pub(super) fn found(&self, order: &Order) {
+        self.lock().wanted.subtract(&WorkAmount::of(order));
+    }
+
+    /// A wanted order was computed. Its trainings took this many tokens, fewer than were wanted if one was not finished. Rows
+    /// of evaluations are counted part by part by [`Self::evaluated`].
+    pub(super) fn trained(&self, order: &Order, trained_tokens: u64) {
+        let planned = WorkAmount::of(order);
+        if planned.trainings == 0 {
+            return;
+        }
+        let mut counts = self.lock();
+        counts.done.trainings += planned.trainings;
+        counts.wanted.trained_tokens += trained_tokens;
+        counts.wanted.trained_tokens = counts.wanted.trained_tokens.saturating_sub(planned.trained_tokens);
+    }
+
+    /// A part of an evaluation was computed.
+    pub(super) fn evaluated(&self, rows: u64, tokens: u64) {
+        let part = WorkAmount { evaluated_rows: rows, evaluated_tokens: tokens, ..WorkAmount::default() };
+        self.lock().done.add(&part);
+    }
+
+    /// A benchmark will ask this many more questions.
+    pub fn want_questions(&self, questions: u64) {
+        self.lock().wanted.questions += questions;
+    }
+
+    /// A question was answered: now, or its answer was found.
+    pub fn count_answer(&self, is_new: bool) {
+        let one = WorkAmount { questions: 1, ..WorkAmount::default() };
+        let mut counts = self.lock();
+        if is_new {
+            counts.done.add(&one);
+        } else {
+            counts.wanted.subtract(&one);
+        }
+    }
+
+    /// Says that a worker begins to compute something, until the returned guard is dropped.
+    pub(super) fn begin(&self, kind: &'static str, trainings: usize) -> BegunWork<'_> {
+        let mut ongoing = self.under_way.lock().expect("no thread panics while it counts");
+        let number = ongoing.next;
+        ongoing.next += 1;
+        ongoing.by_number.insert(number, WorkUnderWay { kind, trainings, since: Instant::now() });
+        BegunWork { counters: self, number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WorkCounts> {
+        self.counts.lock().expect("no thread panics while it counts")
+    }
+}
+
+/// Work under way, until it is dropped.
+pub(super) struct BegunWork<'a> {
+    counters: &'a WorkCounters,
+    number: u64,
+}
+
+impl Drop for BegunWork<'_> {
+    fn drop(&mut self) {
+        // A poisoned lock means that another thread panicked, which is reported elsewhere.
+        if let Ok(mut ongoing) = self.counters.under_way.lock() {
+            ongoing.by_number.remove(&self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use petgraph::graph::NodeIndex;
+
+    use super::*;
+    use crate::dataset::Sample;
+    use crate::lineage::Rows;
+    use crate::training::Objective;
+
+    fn evaluation(lengths: &[usize]) -> Order {
+        let sample = |&length: &usize| Sample { ids: vec![1; length], targets: vec![] };
+        let rows = Arc::new(Rows::new(lengths.iter().map(sample).collect()));
+        Order::Evaluate { model: NodeIndex::new(0), groups: vec![rows.clone(), rows], objective: Objective::Sft }
+    }
+
+    #[test]
+    fn rows_and_tokens_of_an_evaluation_are_wanted_and_done_part_by_part() {
+        let counters = WorkCounters::default();
+        counters.want(&evaluation(&[3, 4]));
+        counters.evaluated(1, 3);
+        let WorkCounts { done, wanted } = counters.counts();
+        assert_eq!((wanted.evaluated_rows, wanted.evaluated_tokens), (4, 14));
+        assert_eq!((done.evaluated_rows, done.evaluated_tokens), (1, 3));
+    }
+
+    #[test]
+    fn what_is_found_in_the_store_is_not_wanted() {
+        let counters = WorkCounters::default();
+        counters.want(&evaluation(&[3, 4]));
+        counters.found(&evaluation(&[3, 4]));
+        counters.want_questions(2);
+        counters.count_answer(false);
+        counters.count_answer(true);
+        let WorkCounts { done, wanted } = counters.counts();
+        assert_eq!(done, WorkAmount { questions: 1, ..WorkAmount::default() });
+        assert_eq!(wanted, done);
+    }
+
+    #[test]
+    fn work_is_under_way_until_its_guard_is_dropped() {
+        let counters = WorkCounters::default();
+        let first = counters.begin("train", 2);
+        let second = counters.begin("evaluate", 0);
+        let kinds = || counters.under_way().iter().map(|work| work.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(), ["train", "evaluate"]);
+        drop(first);
+        assert_eq!(kinds(), ["evaluate"]);
+        drop(second);
+        assert!(kinds().is_empty());
+    }
+}
