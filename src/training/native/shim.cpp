@@ -229,7 +229,9 @@ double fedreplay_sum_of_squares(const at::Tensor* values) {
   return fedreplay::sum_of_squares(data<float>(values), values->numel());
 }
 
-void fedreplay_keep_tensor_memory(size_t most) { fedreplay::keep_tensor_memory(most); }
+void fedreplay_keep_tensor_memory() { fedreplay::keep_tensor_memory(); }
+
+size_t fedreplay_tensor_memory() { return fedreplay::tensor_memory(); }
 
 // Sets every switch that decides whether the same inputs give the same bits.
 // warn_only must be false: with it, flash attention's backward pass stays nondeterministic on a GPU.
