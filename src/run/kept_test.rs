@@ -43,7 +43,9 @@ pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Re
     let found = match trainer.self_test_with(work) {
         Ok(found) => found,
         Err(Error::OutOfMemory { .. }) => {
-            tracing::warn!("too little memory to test this machine with the largest pass of the run: small ones are tested");
+            tracing::warn!(
+                "too little memory to test this machine with the largest pass of the run: small ones are tested"
+            );
             let small = LargestWork::default();
             let found = trainer.self_test().map_err(OrderError::Training)?;
             return Ok(Tested { found, shapes: small.shapes(trainer.fingerprint().threads) });

@@ -17,8 +17,8 @@ use super::privacy::Protection;
 use super::shared::Shared;
 use super::stage::{Course, Stage};
 use super::summary::{Summary, Totals};
-use super::timeline::{Timeline, schedule};
 use super::task::Tasks;
+use super::timeline::{Timeline, schedule};
 use super::trust::{Company, Trust, most_in_a_pass};
 use super::{RunError, rows};
 use crate::ledger::{

@@ -9,8 +9,8 @@ use crate::algorithm::Method;
 use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
 use crate::lineage::Training;
 use crate::scenario::{
-    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, OptimizerState, Scenario,
-    Weights,
+    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, OptimizerState, Protocol,
+    Scenario, Weights,
 };
 use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Objective, Optimizer as Rule};
 

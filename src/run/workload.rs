@@ -112,7 +112,9 @@ mod tests {
 
     fn workload() -> Workload {
         let training = |tokens: &[u64]| tokens.iter().map(|&tokens| Pass { tokens, targets: 1 }).collect::<Vec<_>>();
-        Workload { rounds: vec![vec![training(&[10, 20]), training(&[5]), training(&[40])], vec![training(&[7])], vec![]] }
+        Workload {
+            rounds: vec![vec![training(&[10, 20]), training(&[5]), training(&[40])], vec![training(&[7])], vec![]],
+        }
     }
 
     #[test]

@@ -232,12 +232,7 @@ impl Trainer {
         }
         let again = alone()?;
         let threaded = self.with_threads(other, alone)?;
-        Ok(SelfTest {
-            repeats: first == again,
-            company: threaded == in_company,
-            threads: first == threaded,
-            portable,
-        })
+        Ok(SelfTest { repeats: first == again, company: threaded == in_company, threads: first == threaded, portable })
     }
 
     /// One small job, and then as many of the largest as share a pass. The small one moves the others from the first rows
