@@ -93,18 +93,34 @@ impl Base {
     /// # Errors
     /// If a file or tensor does not fit, a weight is NaN or infinite, or the device is not there.
     pub fn load(path: &Path, precision: Precision, device: Device) -> Result<Self, ModelError> {
+        let (mut base, layers) = Self::load_without_layers(path, precision, device)?;
+        base.blocks = (0..base.config.layers).map(|layer| layers.load(layer)).collect::<Result<_, _>>()?;
+        base.weight_error = precision.is_quantised().then(|| layers.0.error.borrow().relative());
+        Ok(base)
+    }
+
+    /// Loads all but the layers of a Hugging Face folder, and what loads those, so that not all of them need to be in
+    /// memory together.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_without_layers(
+        path: &Path,
+        precision: Precision,
+        device: Device,
+    ) -> Result<(Self, Layers), ModelError> {
         check_device(device)?;
         let folder = Folder::open(path)?;
         let hash = content_hash(&folder)?;
-        let loader = Loader { folder: &folder, precision, device: device.torch(), error: Default::default() };
         let config = folder.config().clone();
+        let loader = Loader { folder, precision, device: device.torch(), error: RefCell::default() };
         let embedding = loader.plain("model.embed_tokens.weight")?;
-        let blocks = (0..config.layers).map(|layer| loader.block(&config, layer)).collect::<Result<_, _>>()?;
         let norm = loader.plain("model.norm.weight")?;
         let head = if config.tied { embedding.shallow_clone() } else { loader.plain("lm_head.weight")? };
         let rope = Rope::new(&config);
-        let weight_error = precision.is_quantised().then(|| loader.error.borrow().relative());
-        Ok(Self { config, precision, device, hash, embedding, blocks, norm, head, rope, weight_error })
+        let (blocks, weight_error) = (Vec::new(), None);
+        let base = Self { config, precision, device, hash, embedding, blocks, norm, head, rope, weight_error };
+        Ok((base, Layers(loader)))
     }
 
     /// Bytes that the weights take on the device.
@@ -147,15 +163,28 @@ fn check_device(device: Device) -> Result<(), ModelError> {
     Err(ModelError::Device { device: device.to_string(), reason })
 }
 
-struct Loader<'a> {
-    folder: &'a Folder,
+/// The layers of a folder, to be loaded one at a time.
+pub struct Layers(Loader);
+
+impl Layers {
+    /// Loads a layer, counted from 0.
+    ///
+    /// # Errors
+    /// If a tensor does not fit, or a weight is NaN or infinite.
+    pub fn load(&self, layer: usize) -> Result<Block, ModelError> {
+        self.0.block(self.0.folder.config(), layer)
+    }
+}
+
+struct Loader {
+    folder: Folder,
     precision: Precision,
     device: tch::Device,
     /// Of the weights that were quantised so far.
     error: RefCell<ErrorSum>,
 }
 
-impl Loader<'_> {
+impl Loader {
     fn block(&self, config: &Config, layer: usize) -> Result<Block, ModelError> {
         let prefix = format!("model.layers.{layer}");
         let norm = |name: &str| self.plain(&format!("{prefix}.{name}.weight"));

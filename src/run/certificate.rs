@@ -222,11 +222,12 @@ pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Diffe
     Ok(found)
 }
 
-/// The machine's arithmetic without the number of threads and devices: they change no bit, so they are not claimed.
+/// The machine's arithmetic without the number of threads and devices, which change no bit, and without the shapes of this
+/// machine's test, which depend on them: they are not claimed.
 fn deciding(numerics: &serde_json::Value) -> serde_json::Value {
     let mut numerics = numerics.clone();
     if let Some(fields) = numerics.as_object_mut() {
-        for changes_nothing in ["threads", "devices"] {
+        for changes_nothing in ["threads", "devices", "tested_up_to"] {
             fields.remove(changes_nothing);
         }
     }

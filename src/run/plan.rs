@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use fedreplay_sim::{RoundRecord, Seed, TaskRecord};
+use fedreplay_sim::{RoundRecord, Seed};
 
 use super::client_states::ClientStates;
 use super::exams;
@@ -210,7 +210,7 @@ impl<'a> Planner<'a> {
         for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
             let base = self.versions[counted.based_on_version as usize];
             let steps = self.tasks.step_count(counted.client);
-            let learning_rate = self.tasks.hyper(self.lr_round(scheduled.counted(counted.task))).learning_rate;
+            let learning_rate = self.tasks.hyper(self.tasks.round_of(scheduled.counted(counted.task))).learning_rate;
             let change = |before| Control { update, base, before, steps, learning_rate };
             changes.push(self.states.control(counted.client, change));
         }
@@ -245,7 +245,7 @@ impl<'a> Planner<'a> {
         for counted in &round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
-            let round = self.lr_round(task);
+            let round = self.tasks.round_of(task);
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
             weights.push(if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
             let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
@@ -320,16 +320,6 @@ impl<'a> Planner<'a> {
             Protocol::Buffered { discount, server_lr, .. } => (false, server_lr * factor(discount)),
             Protocol::Asynchronous { discount, mixing, .. } => (true, mixing * factor(discount)),
         }
-    }
-
-    /// The round of the server, from 1 to `rounds`, whose learning rate a task trains with.
-    fn lr_round(&self, task: &TaskRecord) -> u32 {
-        let round = match self.scenario().server.protocol {
-            Protocol::Tiered { .. } => task.based_on_version,
-            Protocol::Hierarchical { edge_rounds, .. } => task.round / edge_rounds,
-            _ => task.round,
-        };
-        (round + 1).min(self.scenario().rounds)
     }
 
     /// Holds a model for rounds to come, and lets go of those that none can start from.

@@ -12,19 +12,21 @@ use fedreplay_sim::Detail;
 use super::certificate::{self, Certificate};
 use super::folder::RunFolder;
 use super::inputs::Inputs;
+use super::passes::largest_work;
 use super::privacy::Protection;
 use super::shared::Shared;
 use super::stage::{Course, Stage};
 use super::summary::{Summary, Totals};
+use super::task::Tasks;
 use super::timeline::{Timeline, schedule};
-use super::trust::{Company, Trust};
+use super::trust::{Company, Trust, most_in_a_pass};
 use super::{RunError, rows};
 use crate::ledger::{
     Input, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
 };
 use crate::lineage::{Executor, WorkCounters};
 use crate::model::Device;
-use crate::scenario::{self, Loaded};
+use crate::scenario::{self, Execution, Loaded};
 use crate::store::{Digest, Store, key_of};
 use crate::training::{Checkpointing, Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
@@ -165,6 +167,15 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     }
 }
 
+/// When layers are run again, under a scenario's wishes and so many passes at a time on a device.
+pub(super) fn checkpointing(execution: Execution, passes: usize) -> Checkpointing {
+    match execution.checkpointing {
+        scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: passes as u32 },
+        scenario::Checkpointing::Always => Checkpointing::Always,
+        scenario::Checkpointing::Never => Checkpointing::Never,
+    }
+}
+
 /// A run of which everything is known but the results.
 pub(super) struct Prepared {
     pub inputs: Inputs,
@@ -183,13 +194,8 @@ impl Prepared {
         if portable && !is_portable_process() {
             return Err(RunError::NotStartedPortably);
         }
-        let checkpointing = match execution.checkpointing {
-            scenario::Checkpointing::Auto => {
-                Checkpointing::Fitting { passes: settings.workers.div_ceil(settings.devices.len()) as u32 }
-            }
-            scenario::Checkpointing::Always => Checkpointing::Always,
-            scenario::Checkpointing::Never => Checkpointing::Never,
-        };
+        let passes = settings.workers.div_ceil(settings.devices.len());
+        let checkpointing = checkpointing(execution, passes);
         let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
         let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
         let mut inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
@@ -204,8 +210,6 @@ impl Prepared {
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
-        let trust = shared.trust()?;
-        let company = trust.company(execution, settings.devices[0]);
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
@@ -217,6 +221,10 @@ impl Prepared {
             true => Course::Live(Box::new(timeline)),
             false => Course::Known(schedule(timeline)?),
         };
+        let tasks = Tasks { loaded, inputs: &inputs };
+        let work = largest_work(&tasks, &course, most_in_a_pass(execution, settings.devices[0]));
+        let trust = shared.trust(&work, &settings.store)?;
+        let company = trust.company(execution, settings.devices[0]);
         Ok(Self { inputs, privacy, trust, company, course })
     }
 

@@ -14,7 +14,7 @@ use super::trust::Trust;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Loaded};
 use crate::store::Store;
-use crate::training::{Numerics, Trainer};
+use crate::training::{LargestWork, Numerics, Trainer};
 
 /// What is kept from run to run, each under all of the scenario that it depends on.
 #[derive(Default)]
@@ -74,12 +74,13 @@ impl Shared {
         Ok((engine.trainers.clone(), engine.folder.clone()))
     }
 
-    /// What the start-up test shows of the trainers that were given out last.
-    pub(super) fn trust(&mut self) -> Result<Trust, RunError> {
+    /// What the start-up test with the largest work of a run shows of the trainers that were given out last.
+    pub(super) fn trust(&mut self, work: &LargestWork, store: &Store) -> Result<Trust, RunError> {
         let (_, engine) = self.engine.as_mut().expect("trainers are tested after they were loaded");
+        let threads = engine.trainers[0].fingerprint().threads;
         match engine.trust {
-            Some(trust) => Ok(trust),
-            None => Ok(*engine.trust.insert(Trust::shown_by(&engine.trainers)?)),
+            Some(trust) if trust.covers(work, threads) => Ok(trust),
+            _ => Ok(*engine.trust.insert(Trust::shown_by(&engine.trainers, work, store)?)),
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use fedreplay_sim::Seed;
+use fedreplay_sim::{Seed, TaskRecord};
 
 use super::inputs::Inputs;
 use crate::algorithm::Method;
 use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
 use crate::lineage::Training;
 use crate::scenario::{
-    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, OptimizerState, Scenario,
-    Weights,
+    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, OptimizerState, Protocol,
+    Scenario, Weights,
 };
 use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Objective, Optimizer as Rule};
 
@@ -28,6 +28,16 @@ impl Tasks<'_> {
     /// The method in force in a round of the server, from 1.
     pub fn method(&self, round: u32) -> Method {
         Method::new(&self.loaded.at(round).algorithm)
+    }
+
+    /// The round of the server, from 1 to `rounds`, whose rules a task trains by.
+    pub fn round_of(&self, task: &TaskRecord) -> u32 {
+        let round = match self.scenario().server.protocol {
+            Protocol::Tiered { .. } => task.based_on_version,
+            Protocol::Hierarchical { edge_rounds, .. } => task.round / edge_rounds,
+            _ => task.round,
+        };
+        (round + 1).min(self.scenario().rounds)
     }
 
     /// The same task without what the federated method adds: a client trained alone.

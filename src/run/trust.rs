@@ -1,12 +1,17 @@
 //! What a run may claim of its determinism: what the start-up test showed on this machine, and never more.
+//!
+//! The test takes the largest pass that the run will make, so the claim holds for every shape of the run; the manifest names
+//! the shapes.
 
 use std::sync::Arc;
 
 use super::RunError;
+use super::kept_test::{Tested, tested};
 use crate::lineage::OrderError;
 use crate::model::Device;
 use crate::scenario::{Execution, Grouping};
-use crate::training::{Grade, SelfTest, Trainer};
+use crate::store::Store;
+use crate::training::{Grade, LargestWork, SelfTest, TestedShapes, Trainer};
 
 /// [clients] Trainings in one pass on a GPU, where the scenario does not say.
 const GPU_COHORT: u32 = 8;
@@ -15,6 +20,7 @@ const GPU_COHORT: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Trust {
     found: SelfTest,
+    tested: TestedShapes,
     /// The grade that the run may claim.
     pub grade: Grade,
 }
@@ -29,27 +35,31 @@ pub enum Company {
 }
 
 impl Trust {
-    /// Tests the loaded trainers, one on each device.
+    /// Tests the loaded trainers, one on each device, with the largest work of the run.
     ///
     /// # Errors
     /// If the same training twice gave different bits: nothing could be promised of such a run. And if several threads or
     /// devices were asked for and gave other bits than one: keys of results name neither.
-    pub fn shown_by(trainers: &[Arc<Trainer>]) -> Result<Self, RunError> {
+    pub fn shown_by(trainers: &[Arc<Trainer>], work: &LargestWork, store: &Store) -> Result<Self, RunError> {
         let (trainer, others) = trainers.split_first().expect("something trains");
         check_devices(trainer, others)?;
-        let found = trainer.self_test().map_err(OrderError::Training)?;
+        let Tested { found, shapes } = tested(trainer, work, store)?;
         let fingerprint = trainer.fingerprint();
         check_threads(&found, fingerprint.threads)?;
         let grade = claim(found.grade(), trainer.uses_own_kernels()).ok_or_else(|| RunError::NotRepeatable {
             device: format!("{} ({})", fingerprint.class.device, fingerprint.processor),
         })?;
-        Ok(Self { found, grade })
+        Ok(Self { found, tested: shapes, grade })
+    }
+
+    /// Whether what was shown holds for the largest work of another run on the same trainers.
+    pub fn covers(&self, work: &LargestWork, threads: usize) -> bool {
+        self.tested.cover(&work.shapes(threads))
     }
 
     /// Who trains beside whom under a scenario's wishes.
     pub fn company(&self, execution: Execution, device: Device) -> Company {
-        let default = if matches!(device, Device::Cpu) { 1 } else { GPU_COHORT };
-        let most = execution.cohort_batch.unwrap_or(default) as usize;
+        let most = most_in_a_pass(execution, device);
         match execution.grouping {
             Grouping::Auto if self.grade >= Grade::B => Company::Ready(most),
             _ => Company::Keyed(most),
@@ -62,8 +72,15 @@ impl Trust {
         let devices: Vec<_> = trainers.iter().map(|trainer| trainer.fingerprint().device.to_string()).collect();
         record["devices"] = devices.into();
         record["self_test"] = serde_json::to_value(self.found).expect("it holds flags alone");
+        record["tested_up_to"] = serde_json::to_value(self.tested).expect("it holds numbers alone");
         record
     }
+}
+
+/// [clients] Trainings that share a pass, where they are ready.
+pub fn most_in_a_pass(execution: Execution, device: Device) -> usize {
+    let default = if matches!(device, Device::Cpu) { 1 } else { GPU_COHORT };
+    execution.cohort_batch.unwrap_or(default) as usize
 }
 
 /// The grade that may be claimed of what was found, if any. LibTorch chooses its kernels by shapes, of which the test has
@@ -118,7 +135,7 @@ mod tests {
     fn company_is_keyed_unless_it_was_shown_to_change_no_bit() {
         let trust = |grade| {
             let found = SelfTest { repeats: true, company: grade >= Grade::B, threads: true, portable: false };
-            Trust { found, grade }
+            Trust { found, tested: LargestWork::default().shapes(1), grade }
         };
         let of = |cohort_batch, grouping| Execution { cohort_batch, grouping, ..Execution::default() };
         let auto = of(None, Grouping::Auto);

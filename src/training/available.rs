@@ -1,4 +1,4 @@
-//! How much memory a device has left, as far as it says.
+//! How much memory a device has left, and how much the program takes, as far as the system says.
 
 use super::native;
 use crate::model::Device;
@@ -14,9 +14,20 @@ pub fn free_bytes(device: Device) -> Option<u64> {
     }
 }
 
+/// Memory of this process beside that of large tensors on the CPU: code, data and threads [byte].
+pub fn program_bytes() -> Option<u64> {
+    let resident = kibibytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")?;
+    Some(resident.saturating_sub(native::tensor_memory()))
+}
+
 /// What the kernel would hand out without swapping.
 fn available_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    kibibytes(meminfo, "MemAvailable:")
+}
+
+/// A field of one of the system's tables of sizes [byte].
+fn kibibytes(table: &str, field: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -34,6 +45,7 @@ mod tests {
     fn the_kernels_figure_is_read_in_bytes() {
         assert_eq!(available_in("MemTotal:  9 kB\nMemAvailable:   2048 kB\n"), Some(2 << 20));
         assert_eq!(available_in("MemTotal:  9 kB\n"), None);
+        assert!(program_bytes().is_some_and(|bytes| bytes > 0));
         assert!(free_bytes(Device::Cpu).is_some_and(|free| free > 0));
     }
 }

@@ -16,7 +16,7 @@ use crate::dataset::Sample;
 use crate::model::Precision;
 
 /// Tokens that go through the model at a time. A row's bits do not depend on it.
-const CHUNK_TOKENS: usize = 4096;
+pub const CHUNK_TOKENS: usize = 4096;
 
 /// Tokens of one part of an evaluation. Small enough that two workers end at about the same time and that progress shows,
 /// large enough that a product with a weight costs far more than reading the weight.
@@ -99,11 +99,7 @@ impl Trainer {
     /// If the ids do not fit the model, the adapter has another layout, or LibTorch fails.
     pub fn logits(&self, adapter: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
         let _guard = self.enter();
-        // Every position predicts: the one after the last is asked for by a token that stands for it.
-        let mut padded = ids.to_vec();
-        padded.push(0);
-        let every = std::iter::once(1..padded.len() as u32).collect();
-        let sample = Arc::new(Sample { ids: padded, targets: every });
+        let sample = predicting_everywhere(ids);
         self.check_evaluation(adapter, std::slice::from_ref(&sample))?;
         let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
         let packed = pack::pack(&self.base, &[Share { samples: &[sample], weight: 0.0 }])?;
@@ -154,6 +150,14 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// A sample in which every one of `ids` predicts: what follows the last is asked for by a token that stands for it.
+pub(super) fn predicting_everywhere(ids: &[u32]) -> Arc<Sample> {
+    let mut padded = ids.to_vec();
+    padded.push(0);
+    let every = std::iter::once(1..padded.len() as u32).collect();
+    Arc::new(Sample { ids: padded, targets: every })
 }
 
 /// The mean of these rows of a matrix of this width, row-major.

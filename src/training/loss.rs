@@ -106,7 +106,7 @@ impl Head<'_> {
 }
 
 /// Rows of a chunk: a multiple of 16, so that a row's bits do not depend on where chunks end.
-fn chunk_rows(base: &Base) -> i64 {
+pub(super) fn chunk_rows(base: &Base) -> i64 {
     let row_bytes = base.config.vocab_size * base.precision.master_kind().elt_size_in_bytes();
     ((CHUNK_BYTES / row_bytes) / 16 * 16).max(16) as i64
 }

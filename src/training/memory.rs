@@ -1,74 +1,328 @@
-//! How much memory a pass takes on the device, predicted from shapes: the choice of checkpointing rests on it.
+//! How much memory a pass takes on the device, predicted from shapes: the choice of checkpointing and the forecast of a run
+//! rest on it.
+//!
+//! Tensors are counted as they live and die in [`layer`](super::layer), [`loss`](super::loss) and
+//! [`trainer`](super::trainer). Each term of [`MemoryPlan`] is one group of them; what is alive together is added up in
+//! [`MemoryPlan::training`] and [`MemoryPlan::evaluating`].
 
 use serde::{Deserialize, Serialize};
 
-use super::Trainer;
 use super::numerics::Checkpointing;
-use super::pack::Packed;
+use super::pack::{Packed, ROW_MULTIPLE};
 use super::parameters::Site;
+use super::{Trainer, loss};
 
-/// Predicted memory of one pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Predicted memory of one pass [byte].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPlan {
-    /// The frozen weights [byte].
+    /// The frozen weights.
     pub weights: u64,
-    /// The largest weight that is expanded at each use; 0 where all are held as they are multiplied [byte].
+    /// The largest weight that is expanded at each use, and what it is expanded through; 0 where all are held as they are
+    /// multiplied.
     pub expanded: u64,
-    /// Values, gradient and optimiser states of all jobs [byte].
+    /// Values, gradient and optimizer states of all jobs.
     pub adapters: u64,
-    /// What all layers keep for the backward pass without checkpointing [byte].
+    /// Adapters outside of the device while a job is read in or out.
+    pub plain: u64,
+    /// Token ids, positions' tables, labels and weights.
+    pub tables: u64,
+    /// What all layers keep for the backward pass without checkpointing.
     pub kept: u64,
-    /// The same with checkpointing: each layer's input, and all of one layer [byte].
-    pub kept_checkpointed: u64,
+    /// Each layer's input, which is what checkpointing keeps.
+    pub inputs: u64,
+    /// What the layer that keeps most keeps, its input included.
+    pub layer: u64,
+    /// One layer's input.
+    pub input: u64,
+    /// What a layer's forward pass makes and does not keep.
+    pub forward: u64,
+    /// What a layer's backward pass makes: gradients on their way.
+    pub backward: u64,
+    /// The last layer's output in the rows that predict.
+    pub output: u64,
+    /// The normalized output and its gradients, three of them.
+    pub output_gradients: u64,
+    /// A chunk of logits, which become their own gradient.
+    pub logits: u64,
+    /// Dropout masks of one module's input, and that input under them; they exist only where something is dropped.
+    pub masks: u64,
 }
 
-impl Trainer {
-    /// Predicts the memory of a pass of `jobs` jobs with `rows` tokens in all, `predictions` of them predicting.
-    pub fn memory(&self, jobs: usize, rows: u64, predictions: u64) -> MemoryPlan {
-        let config = &self.base.config;
-        let width = self.base.precision.kind().elt_size_in_bytes() as u64;
-        let master = self.base.precision.master_kind().elt_size_in_bytes() as u64;
-        let lowest = self.placement.lowest_layer();
-        let layers = (config.layers - lowest) as u64;
+impl MemoryPlan {
+    /// What a training pass holds at its peak beside weights and adapters.
+    pub fn training(&self, checkpointed: bool) -> u64 {
+        let loss = self.normalized_output() + self.output_gradients + self.logits;
+        let held = if checkpointed { self.inputs } else { self.kept };
+        let layer = match checkpointed {
+            // The layer is run again, beside the gradient of its output, and then differentiated.
+            true => self.layer - self.input + self.backward.max(self.forward + self.input),
+            false => self.backward,
+        };
+        self.tables + held + self.output + loss.max(layer + self.expanded)
+    }
+
+    /// What a pass without gradients holds at its peak beside weights and the adapter.
+    pub fn evaluating(&self) -> u64 {
+        let loss = self.output + self.normalized_output() + self.logits;
+        self.tables + loss.max(self.layer + self.forward + self.expanded)
+    }
+
+    /// As much as the output has, once more.
+    fn normalized_output(&self) -> u64 {
+        self.output
+    }
+
+    /// What checkpointing keeps for the backward pass: each layer's input, and all of the layer that is run again.
+    pub fn kept_checkpointed(&self) -> u64 {
+        self.inputs + self.layer - self.input
+    }
+}
+
+/// All sizes that decide what a pass takes.
+#[derive(Clone, Copy, Debug)]
+struct ModelShape {
+    /// Layers that are differentiated.
+    trained_layers: u64,
+    hidden: u64,
+    inner: u64,
+    /// Widths of all query heads and of all key heads.
+    queries: u64,
+    keys: u64,
+    heads: u64,
+    head_dim: u64,
+    vocab: u64,
+    /// Rows whose logits exist at a time.
+    chunk_rows: u64,
+    /// Bytes of an activation, and of what is summed or updated.
+    width: u64,
+    master: u64,
+    /// Width of the low-rank products at each [`Site`].
+    low: [u64; 4],
+    /// Values of an adapter on the device, padding included, and as it is sent.
+    placed_values: u64,
+    plain_values: u64,
+    weights: u64,
+    largest_expanded: u64,
+}
+
+/// An expanded weight of several modules is joined from its parts, which are there until it is.
+const EXPANSION_COPIES: u64 = 2;
+
+/// An adapter as the job starts from it, as it is read back, and their difference.
+const PLAIN_COPIES: u64 = 3;
+
+impl ModelShape {
+    fn plan(&self, jobs: u64, rows: u64, predictions: u64) -> MemoryPlan {
         let whole = self.kept_by_a_layer(rows, rows);
         let last = self.kept_by_a_layer(rows, predictions);
-        let copies = if width == master { 4 } else { 5 };
+        let copy = if self.width == self.master { 0 } else { self.width };
+        let input = rows * self.hidden * self.width;
+        let output = predictions * self.hidden * self.width;
+        // cos and sin of half a head, ids; then rows, labels, weights, and the places of those that are not padding.
+        let tables = rows * (self.head_dim * self.master + 8) + predictions * (4 * 8 + self.master);
         MemoryPlan {
-            weights: self.base.device_bytes(),
-            expanded: self.base.expanded_bytes(),
-            adapters: jobs as u64 * copies * master * self.placement.length() as u64,
-            kept: (layers - 1) * whole + last,
-            kept_checkpointed: layers * rows * config.hidden_size as u64 * width + whole.max(last),
+            weights: self.weights,
+            expanded: EXPANSION_COPIES * self.largest_expanded,
+            adapters: jobs * self.placed_values * (4 * self.master + copy),
+            plain: jobs * PLAIN_COPIES * 4 * self.plain_values,
+            tables,
+            kept: (self.trained_layers - 1) * whole + last,
+            inputs: self.trained_layers * input,
+            layer: if self.trained_layers == 1 { last } else { whole },
+            input,
+            forward: self.forward(rows),
+            backward: self.backward(rows),
+            output,
+            output_gradients: 3 * output,
+            logits: predictions.min(self.chunk_rows) * self.vocab * self.width,
+            masks: self.masks(rows),
         }
     }
 
     /// Bytes that a layer keeps: `rows` enter its attention, `after` go on from there.
     fn kept_by_a_layer(&self, rows: u64, after: u64) -> u64 {
-        let config = &self.base.config;
-        let width = self.base.precision.kind().elt_size_in_bytes() as u64;
-        let master = self.base.precision.master_kind().elt_size_in_bytes() as u64;
-        let (hidden, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
-        let (queries, keys) = ((config.heads * config.head_dim) as u64, (config.kv_heads * config.head_dim) as u64);
-        let low = |site| self.placement.low_width(site) as u64;
-        let product = if low(Site::Down) > 0 { inner } else { 0 };
+        let [attention, output, mlp, down] = self.low;
+        let product = if down > 0 { self.inner } else { 0 };
         // x, h, q, k, v and the attention's result; then the residual, its norm, gate, up, and the product if needed.
-        let before = 2 * hidden + (queries + 2 * keys) + queries + low(Site::Attention);
-        let then = 2 * hidden + 2 * inner + product + low(Site::Output) + low(Site::Mlp) + low(Site::Down);
+        let before = 2 * self.hidden + (self.queries + 2 * self.keys) + self.queries + attention;
+        let then = 2 * self.hidden + 2 * self.inner + product + output + mlp + down;
         // Two inverse norms, and the attention's sum for each head.
-        let sums = master * (rows * (1 + config.heads as u64) + after);
-        width * (rows * before + after * then) + sums
+        let sums = self.master * (rows * (1 + self.heads) + after);
+        self.width * (rows * before + after * then) + sums
+    }
+
+    /// The gated product, where it is not kept, and the layer's output.
+    fn forward(&self, rows: u64) -> u64 {
+        let [.., down] = self.low;
+        let product = if down > 0 { 0 } else { self.inner };
+        self.width * rows * (product + self.hidden)
+    }
+
+    /// Gradients that are alive together, in the half of a layer where they are more. The gradient of gate and up takes
+    /// their own place.
+    fn backward(&self, rows: u64) -> u64 {
+        // Of the layer's output, the gated product, the norm's output, and the residual sum.
+        let mlp = 3 * self.hidden + self.inner;
+        // Of the residual sum, the attention's result, q, k and v, the norm's output, and the layer's input.
+        let attention = 3 * self.hidden + self.queries + (self.queries + 2 * self.keys);
+        let low = self.low.into_iter().max().unwrap_or(0);
+        self.width * rows * (mlp.max(attention) + low)
+    }
+
+    /// A mask as it is drawn in f32, as a tensor of the activations' type, and what it leaves of the widest adapted input.
+    fn masks(&self, rows: u64) -> u64 {
+        let inputs = [self.hidden, self.queries, self.hidden, self.inner];
+        let adapted = self.low.into_iter().zip(inputs).filter(|(low, _)| *low > 0);
+        let widest = adapted.map(|(_, input)| input).max().unwrap_or(0);
+        rows * widest * (2 * 4 + 2 * self.width)
+    }
+}
+
+/// Room that a thread keeps for its part of a product, beside that for attention [byte].
+const PRODUCT_ROOM: u64 = 4 << 20;
+
+/// Tables as long as a sequence and as wide as a head that a thread keeps in f32 for attention and its derivative.
+const ATTENTION_TABLES: u64 = 9;
+
+/// Rows of scores, and of their gradients, that a thread keeps in f32 for attention.
+const SCORE_ROWS: u64 = 2 * 48;
+
+impl Trainer {
+    /// Predicts the memory of a pass of `jobs` jobs with `rows` tokens in all, `predictions` of them predicting.
+    pub fn memory(&self, jobs: usize, rows: u64, predictions: u64) -> MemoryPlan {
+        self.shape().plan(jobs as u64, rows, predictions)
+    }
+
+    /// Predicts what a training pass holds at its peak beside weights and adapters, checkpointed or not as it would be
+    /// [byte]. `is_dropping` says whether its jobs have LoRA dropout.
+    pub fn pass_bytes(&self, jobs: usize, rows: u64, predictions: u64, is_dropping: bool) -> u64 {
+        let padded = |rows: u64| rows.next_multiple_of(ROW_MULTIPLE as u64);
+        let plan = self.memory(jobs, padded(rows), padded(predictions));
+        let masks = if is_dropping { plan.masks } else { 0 };
+        plan.training(self.recomputes(&plan)) + masks
+    }
+
+    /// Predicts what a worker's threads keep for products and for attention over sequences of up to `longest` tokens
+    /// [byte].
+    pub fn room_bytes(&self, longest: u64) -> u64 {
+        let head = self.base.config.head_dim as u64;
+        let attention = 4 * longest * (ATTENTION_TABLES * head + SCORE_ROWS);
+        self.numerics.threads.max(1) as u64 * (PRODUCT_ROOM + attention)
+    }
+
+    fn shape(&self) -> ModelShape {
+        let config = &self.base.config;
+        let sites = [Site::Attention, Site::Output, Site::Mlp, Site::Down];
+        ModelShape {
+            trained_layers: (config.layers - self.placement.lowest_layer()) as u64,
+            hidden: config.hidden_size as u64,
+            inner: config.intermediate_size as u64,
+            queries: (config.heads * config.head_dim) as u64,
+            keys: (config.kv_heads * config.head_dim) as u64,
+            heads: config.heads as u64,
+            head_dim: config.head_dim as u64,
+            vocab: config.vocab_size as u64,
+            chunk_rows: loss::chunk_rows(&self.base) as u64,
+            width: self.base.precision.kind().elt_size_in_bytes() as u64,
+            master: self.base.precision.master_kind().elt_size_in_bytes() as u64,
+            low: sites.map(|site| self.placement.low_width(site) as u64),
+            placed_values: self.placement.length() as u64,
+            plain_values: self.layout().parameters() as u64,
+            weights: self.base.device_bytes(),
+            largest_expanded: self.base.expanded_bytes(),
+        }
     }
 
     /// Whether a pass keeps only the inputs of its layers.
     pub(super) fn checkpoints(&self, packed: &Packed) -> bool {
+        let (rows, predictions) = (packed.ids.size()[0] as u64, packed.predictions.rows.size()[0] as u64);
+        self.recomputes(&self.memory(packed.spans.len(), rows, predictions))
+    }
+
+    /// Whether a pass that takes as much as `plan` says keeps only the inputs of its layers.
+    fn recomputes(&self, plan: &MemoryPlan) -> bool {
         match self.numerics.checkpointing {
             Checkpointing::Never => false,
             Checkpointing::Always => true,
             Checkpointing::Fitting { .. } => unreachable!("it was settled when the base was loaded"),
-            Checkpointing::Above(bytes) => {
-                let (rows, predictions) = (packed.ids.size()[0] as u64, packed.predictions.rows.size()[0] as u64);
-                self.memory(packed.spans.len(), rows, predictions).kept > bytes
-            }
+            Checkpointing::Above(bytes) => plan.kept > bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SmolLM2-135M in f32 with LoRA of rank 16 on all linear modules.
+    fn small_model() -> ModelShape {
+        ModelShape {
+            trained_layers: 30,
+            hidden: 576,
+            inner: 1536,
+            queries: 576,
+            keys: 192,
+            heads: 9,
+            head_dim: 64,
+            vocab: 49152,
+            chunk_rows: 336,
+            width: 4,
+            master: 4,
+            low: [48, 16, 32, 16],
+            placed_values: 5_000_000,
+            plain_values: 5_000_000,
+            weights: 538_000_000,
+            largest_expanded: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_by_token_and_layer() {
+        let plan = small_model().plan(1, 2048, 2048);
+        let floats = 2 * 576 + 960 + 576 + 48 + 2 * 576 + 3 * 1536 + 16 + 32 + 16;
+        let a_layer = 4 * 2048 * (floats + 1 + 9 + 1);
+        assert_eq!(plan.layer, a_layer);
+        assert_eq!(plan.kept, 30 * a_layer);
+        assert_eq!(plan.inputs, 30 * 4 * 2048 * 576);
+        assert_eq!(plan.kept_checkpointed(), plan.inputs + a_layer - 4 * 2048 * 576);
+        assert_eq!(plan.adapters, 4 * 4 * 5_000_000, "values, gradient and two moments");
+    }
+
+    #[test]
+    fn a_peak_is_of_what_is_alive_together() {
+        let plan = small_model().plan(1, 2048, 2048);
+        let output = 4 * 2048 * 576;
+        // The chunk of logits is more than any layer's gradients here.
+        let logits = 4 * 336 * 49152;
+        assert_eq!(plan.training(false), plan.tables + plan.kept + 5 * output + logits);
+        let layer = plan.layer - plan.input + plan.backward;
+        assert_eq!(plan.training(true), plan.tables + plan.inputs + output + layer.max(4 * output + logits));
+        assert!(plan.training(true) < plan.training(false) / 3);
+        assert_eq!(plan.evaluating(), plan.tables + (plan.layer + plan.forward).max(2 * output + logits));
+    }
+
+    #[test]
+    fn few_predictions_have_few_logits() {
+        let plan = small_model().plan(1, 2048, 16);
+        assert_eq!(plan.logits, 4 * 16 * 49152);
+        assert!(plan.kept < small_model().plan(1, 2048, 2048).kept);
+    }
+
+    #[test]
+    fn half_precision_halves_what_is_kept_and_adds_a_copy_of_the_adapter() {
+        let narrow = ModelShape { width: 2, ..small_model() };
+        let plan = narrow.plan(2, 1024, 1024);
+        let wide = small_model().plan(2, 1024, 1024);
+        assert_eq!(plan.adapters, wide.adapters + 2 * 2 * 5_000_000);
+        assert!(plan.kept < wide.kept / 2 + wide.kept / 100, "sums stay in f32");
+        assert_eq!(plan.plain, wide.plain);
+    }
+
+    #[test]
+    fn an_expanded_weight_counts_where_layers_decide() {
+        let held = ModelShape { largest_expanded: 7 << 20, vocab: 1000, ..small_model() };
+        let plan = held.plan(1, 2048, 2048);
+        let without = ModelShape { largest_expanded: 0, ..held }.plan(1, 2048, 2048);
+        assert_eq!(plan.training(false), without.training(false) + (14 << 20));
     }
 }

@@ -32,10 +32,10 @@ mod self_test;
 mod tests;
 mod trainer;
 
-pub use available::free_bytes;
+pub use available::{free_bytes, program_bytes};
 pub use decoding::{Decoder, Logits, Piece};
 pub use error::Error;
-pub use evaluate::SampleLoss;
+pub use evaluate::{CHUNK_TOKENS as EVALUATED_TOKENS, SampleLoss};
 pub use job::{
     Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status,
     Step, Terms,
@@ -49,7 +49,7 @@ pub use precision::BaseReport;
 pub use preference::{PairScore, score_pairs};
 pub use pretrain::{PretrainSpec, pretrain};
 pub use process::{init_process, is_portable_process, restart_portably};
-pub use self_test::{Grade, SelfTest};
+pub use self_test::{Grade, LargestWork, SelfTest, TestedShapes};
 pub use trainer::Trainer;
 
 /// The product of two matrices as training computes it: the program's own kernel on a CPU in f32 and bf16, LibTorch's

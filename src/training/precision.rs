@@ -4,8 +4,12 @@ use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
-use super::{Error, Trainer};
+use super::layer::{Pass, Trainee};
+use super::pack::{self, Share};
+use super::parameters::Parameters;
+use super::{Error, Trainer, evaluate, ops};
 use crate::adapter::Adapter;
 use crate::model::{Base, Device, ErrorSum, Precision, RelativeError, tensor_specs};
 
@@ -55,20 +59,40 @@ impl fmt::Display for BaseReport {
 impl Trainer {
     /// Measures how far the logits of `ids` are from those of the same base in bfloat16, and records it in the fingerprint.
     ///
-    /// `folder` is the base's. It is loaded once more, on the host, and dropped.
+    /// `folder` is the base's. Its layers are loaded once more, on the host, two at a time.
     ///
     /// # Errors
     /// If the folder cannot be loaded, the ids do not fit the model, or LibTorch fails.
     pub fn measure_logit_error(&mut self, folder: &Path, ids: &[u32]) -> Result<RelativeError, Error> {
         let zeros = Adapter::zeros(self.layout());
-        let reference = {
-            let _guard = self.enter();
-            let base = Base::load(folder, Precision::Bf16, Device::Cpu)?;
-            Trainer::new(base, self.layout(), &self.numerics).logits(&zeros, ids)?
-        };
+        let own = self.logits(&zeros, ids)?;
         let mut sum = ErrorSum::default();
-        sum.add(&reference, &self.logits(&zeros, ids)?)?;
+        sum.add(&self.bf16_logits(folder, &zeros, ids)?, &own)?;
         self.fingerprint.base.logit_error = Some(sum.relative());
         Ok(sum.relative())
+    }
+
+    /// The logits `[ids, vocab]` of the base in `folder` in bfloat16, in f32. `zeros` changes no layer, so that of the
+    /// lowest layer stands for that of all.
+    fn bf16_logits(&self, folder: &Path, zeros: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
+        let _guard = self.enter();
+        let (mut base, layers) = Base::load_without_layers(folder, Precision::Bf16, Device::Cpu)?;
+        let sample = evaluate::predicting_everywhere(ids);
+        let packed = pack::pack(&base, &[Share { samples: &[sample], weight: 0.0 }])?;
+        let parameters = Parameters::new(&self.placement, &base, zeros)?;
+        let trainees = [Trainee { parameters: &parameters, masks: None }];
+        let mut x = base.embedding.f_index_select(0, &packed.ids)?;
+        // A pass takes the last block that it sees for the model's last layer, so each is run beside the one that follows.
+        base.blocks.push(layers.load(0)?);
+        for next in 1..=base.config.layers {
+            if next < base.config.layers {
+                base.blocks.push(layers.load(next)?);
+            }
+            x = Pass { base: &base, packed: &packed, trainees: &trainees }.forward(0, x)?.0;
+            base.blocks.remove(0);
+        }
+        let (h, _) = ops::rms_norm(&x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
+        let logits = ops::product(&h, &base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
+        Ok(logits.f_to_kind(base.precision.master_kind())?)
     }
 }

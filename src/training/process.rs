@@ -4,9 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::available::free_bytes;
 use super::native;
-use crate::model::Device;
 
 /// Set in the second execution, so that there is no third.
 const MARKER: &str = "FEDREPLAY_PREPARED";
@@ -24,9 +22,6 @@ const NEEDED: [(&str, &str); 8] = [
     ("CUBLAS_WORKSPACE_CONFIG", ":16:8"),
     ("CUBLASLT_WORKSPACE_SIZE", "1"),
 ];
-
-/// Memory of tensors that is kept for the next ones where the system does not tell what is free [byte].
-const KEPT_BYTES: u64 = 1 << 30;
 
 /// Variables that hold ATen, oneDNN and MKL to paths which every x86-64 processor with AVX2 and FMA has. Of MKL's values
 /// this alone gives the same bits on Intel's and AMD's.
@@ -61,7 +56,7 @@ pub fn init_process() {
     if std::env::var_os(MARKER).is_none() && NEEDED.iter().any(|(name, value)| !is_set(name, value)) {
         execute_again();
     }
-    native::keep_memory(free_bytes(Device::Cpu).map_or(KEPT_BYTES, |free| free / 4));
+    native::keep_memory();
     if let Err(reason) = native::load_cuda() {
         tracing::debug!("no CUDA: {reason}");
     }

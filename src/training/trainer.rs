@@ -167,7 +167,7 @@ impl Trainer {
         let Error::OutOfMemory { needed, .. } = error else { return error };
         let tokens = packed.ids.size()[0] as u64;
         let plan = self.memory(packed.spans.len(), tokens, packed.predictions.rows.size()[0] as u64);
-        let kept = if self.checkpoints(packed) { plan.kept_checkpointed } else { plan.kept };
+        let kept = if self.checkpoints(packed) { plan.kept_checkpointed() } else { plan.kept };
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let needed = format!(
             "{needed}; this pass of {} clients with {tokens} tokens was predicted to keep {} MiB beside {} MiB of weights \

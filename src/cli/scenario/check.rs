@@ -10,7 +10,9 @@ use crate::cli::output::{note, say};
 use crate::cli::progress::Progress;
 use crate::cli::{STOP, units};
 use crate::model::Device;
-use crate::run::{ExamForecast, Forecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
+use crate::run::{
+    ExamForecast, Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan,
+};
 use crate::scenario::Loaded;
 
 #[derive(Args)]
@@ -98,7 +100,8 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
     lines.extend(benchmarks(forecast));
     let left = forecast.free_bytes.map(|free| format!(" of {} that are left", units::bytes(free))).unwrap_or_default();
     let memory = units::bytes(forecast.memory_bytes);
-    lines.push(("memory", format!("{memory}{left} (base, {} workers with their longest rows)", forecast.workers)));
+    lines.push(("memory", format!("{memory}{left} at the peak, on {} workers", forecast.workers)));
+    lines.push(("", parts(&forecast.memory)));
     let (training, evaluation) = (forecast.training_seconds, forecast.evaluation_seconds);
     let unwritten = if forecast.written_tokens_max() > 0 { ", without what benchmarks have written" } else { "" };
     let wall = seconds(forecast.wall_seconds());
@@ -107,7 +110,10 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
     lines.push((
         "",
         format!(
-            "{} of training{alone}, {} of evaluation, on one thread: a step of {} tokens took {:.3} s just now",
+            "{} of loading, {} of the start-up test, {} of training{alone} and {} of evaluation on one worker: a step of {} \
+             tokens took {:.3} s just now",
+            seconds(forecast.loading_seconds),
+            seconds(forecast.self_test_seconds),
             seconds(training),
             seconds(evaluation),
             forecast.step_tokens,
@@ -115,6 +121,20 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
         ),
     ));
     lines
+}
+
+/// What the memory consists of.
+fn parts(memory: &MemoryForecast) -> String {
+    let MemoryForecast { program, weights, adapters, activations, updates } = *memory;
+    format!(
+        "{} of the program and the data, {} of the base, {} of adapters and their states, {} of activations and logits, {} of \
+         updates and models",
+        units::bytes(program),
+        units::bytes(weights),
+        units::bytes(adapters),
+        units::bytes(activations),
+        units::bytes(updates)
+    )
 }
 
 /// What the scheduled benchmarks ask for.

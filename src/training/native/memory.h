@@ -7,7 +7,11 @@
 
 namespace fedreplay {
 
-// Serves all tensors from now on. Of what is free, at most `most` bytes are kept.
-void keep_tensor_memory(size_t most);
+// Serves all tensors from now on. What is in use and what is kept are together never more than the most that was in use at a
+// time, up to the rounding of sizes.
+void keep_tensor_memory();
+
+// Bytes of large tensors, in use or kept, that the system has provided.
+size_t tensor_memory();
 
 }  // namespace fedreplay

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 unsafe extern "C" {
-    fn fedreplay_keep_tensor_memory(most: usize);
+    fn fedreplay_keep_tensor_memory();
+    fn fedreplay_tensor_memory() -> usize;
     fn fedreplay_set_switches(cuda: c_int) -> c_int;
     fn fedreplay_read_switches() -> c_uint;
     fn fedreplay_cpu_capability(into: *mut c_char, size: usize);
@@ -137,17 +138,24 @@ pub fn free_cuda_memory() -> Option<u64> {
 }
 
 /// Keeps the memory of a step for the next one, rather than to return it to the system and have every page of it cleared
-/// again: large tensors' in a list of at most `most` free bytes, all else with the C library.
-pub fn keep_memory(most: u64) {
-    const LARGEST_BLOCK_BYTES: c_int = 32 << 20;
-    const KEPT_BYTES: c_int = 1 << 30;
+/// again: large tensors' in lists by size, which together hold no more than was in use at a time; small ones' with the C
+/// library, which keeps little of what else is freed.
+pub fn keep_memory() {
+    const LARGEST_BLOCK_BYTES: c_int = 1 << 20;
+    const KEPT_BYTES: c_int = 64 << 20;
     // SAFETY: `mallopt` takes two integers and touches the allocator's own settings alone. The shim's call sets LibTorch's
     // allocator on the CPU, which may be done at any time: each block carries the function that frees it.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
-        fedreplay_keep_tensor_memory(usize::try_from(most).unwrap_or(usize::MAX));
+        fedreplay_keep_tensor_memory();
     }
+}
+
+/// Memory that large tensors hold or have left for others [byte], as far as it has been written to.
+pub fn tensor_memory() -> u64 {
+    // SAFETY: a plain call; the shim takes its own lock.
+    unsafe { fedreplay_tensor_memory() as u64 }
 }
 
 /// Values that hold tensors and are only read from now on, so that several threads may share them.
@@ -175,19 +183,57 @@ unsafe impl<T: Send> Sync for Frozen<T> {}
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use tch::{Device, Kind, Tensor};
+
+    /// Set in the process in which nobody else takes memory.
+    const CHILD: &str = "FEDREPLAY_TEST_TAKES_MEMORY";
+
+    /// Runs a test of this module again, by itself, and tells whether this is that run.
+    fn is_alone(name: &str) -> bool {
+        if std::env::var_os(CHILD).is_some() {
+            super::keep_memory();
+            return true;
+        }
+        let name = format!("training::native::tests::{name}");
+        let mut child = Command::new(std::env::current_exe().expect("a program"));
+        let output = child.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").output().expect("a process");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        false
+    }
+
+    fn zeros(length: i64) -> Tensor {
+        Tensor::zeros([length], (Kind::Float, Device::Cpu))
+    }
 
     #[test]
     fn memory_of_a_large_tensor_serves_the_next_of_about_that_size() {
-        super::keep_memory(1 << 30);
-        let zeros = |length: i64| Tensor::zeros([length], (Kind::Float, Device::Cpu));
+        if !is_alone("memory_of_a_large_tensor_serves_the_next_of_about_that_size") {
+            return;
+        }
         let place = |tensor: Tensor| tensor.data_ptr();
         let first = place(zeros(7_000_003));
         assert_eq!(place(zeros(6_900_000)), first, "a little smaller");
-        assert_ne!(place(zeros(5_000_000)), first, "too small to take so much");
-        assert_ne!(place(zeros(7_100_000)), first, "larger");
         let next = zeros(7_000_003);
         assert_eq!(next.data_ptr(), first);
-        assert_eq!(f64::try_from(next.abs().max()).unwrap(), 0.0);
+        assert_eq!(f64::try_from(next.abs().max()).expect("a number"), 0.0);
+    }
+
+    #[test]
+    fn tensors_of_many_lengths_take_no_more_than_the_largest() {
+        if !is_alone("tensors_of_many_lengths_take_no_more_than_the_largest") {
+            return;
+        }
+        let largest = 8_000_000;
+        for part in 0..60 {
+            drop(zeros(largest - part * 100_000));
+        }
+        let most = largest as u64 * 4;
+        let held = super::tensor_memory();
+        assert!(held <= most + most / 8, "{held} bytes are held, {most} were in use at a time");
+        let two = [zeros(largest / 2), zeros(largest / 2)];
+        assert!(super::tensor_memory() <= most + most / 8, "free memory goes before more is taken");
+        assert_eq!(two[0].size(), two[1].size());
     }
 }

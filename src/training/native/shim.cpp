@@ -298,7 +298,9 @@ int fedreplay_flash_attend(const at::Tensor* q, const at::Tensor* k, const at::T
   return 1;
 }
 
-void fedreplay_keep_tensor_memory(size_t most) { fedreplay::keep_tensor_memory(most); }
+void fedreplay_keep_tensor_memory() { fedreplay::keep_tensor_memory(); }
+
+size_t fedreplay_tensor_memory() { return fedreplay::tensor_memory(); }
 
 // Sets every switch that decides whether the same inputs give the same bits.
 // warn_only must be false: with it, flash attention's backward pass stays nondeterministic on a GPU.
