@@ -258,6 +258,9 @@ fn fresh_adapter(trainer: &Trainer) -> Arc<Adapter> {
 /// Models that are in memory beside the updates of a round: the server's, the one before it, and the mean update in f64.
 const MODELS: u64 = 4;
 
+/// [clients] Updates of a round where the schedule is not known before results are, and there are as many clients.
+const UNKNOWN_UPDATES: usize = 16;
+
 /// What the run holds at its peak. Called after the trial, so that what the program itself takes shows.
 fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: usize) -> MemoryForecast {
     let trainer = tasks.inputs.trainer();
@@ -268,9 +271,11 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
         let together = jobs as u64;
         trainer.pass_bytes(jobs, together * pass.tokens, together * pass.targets, is_dropping)
     };
-    // The start-up test is one pass of its own, in the company of a small one.
     let micro_batch = Pass { tokens: tokens_of(&largest.micro_batch), targets: targets_of(&largest.micro_batch) };
-    let tested = of_pass(Pass { tokens: micro_batch.tokens + 41, targets: micro_batch.targets + 20 });
+    // The start-up test has one pass at a time, with a small job beside the largest.
+    let in_company = largest.tokens_in_company();
+    let small = in_company - jobs as u64 * micro_batch.tokens;
+    let tested = trainer.pass_bytes(jobs + 1, in_company, jobs as u64 * micro_batch.targets + small, is_dropping);
     let trained = match workload.tokens() {
         0 => workers as u64 * of_pass(micro_batch),
         _ => workload.most_together(workers, of_pass),
@@ -283,7 +288,7 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     let copies = u64::from(hyper.proximal.is_some()) + u64::from(tasks.method(1).client.correction.is_some());
     let adapter = plan.adapters + plan.plain + copies * plan.adapters / 4 + trainer.room_bytes(longest);
     let updates = match workload.trainings_of_a_round() {
-        0 => tasks.inputs.clients.len() as u64,
+        0 => tasks.inputs.clients.len().min(UNKNOWN_UPDATES) as u64,
         several => several,
     };
     MemoryForecast {

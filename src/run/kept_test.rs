@@ -25,7 +25,8 @@ pub(super) struct Tested {
     pub shapes: TestedShapes,
 }
 
-/// Tests a trainer with the largest work of a run; takes the result from the store if it is there.
+/// Tests a trainer with the largest work of a run; takes the result from the store if it is there, and puts it there if it
+/// took long.
 ///
 /// Where the memory does not suffice for the test, small jobs alone are tested: whether it suffices for the run shows in the
 /// run.
@@ -33,6 +34,11 @@ pub(super) struct Tested {
 /// # Errors
 /// If LibTorch fails, or the store cannot be written to.
 pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Result<Tested, RunError> {
+    tested_keeping(trainer, work, store, LONG)
+}
+
+/// [`tested`] with another time from which on a result is kept.
+fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, RunError> {
     let shapes = work.shapes(trainer.fingerprint().threads);
     let key = key(trainer, work);
     let kept = store.get(key).and_then(|bytes| postcard::from_bytes::<Tested>(&bytes).ok());
@@ -54,7 +60,7 @@ pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Re
     };
     let tested = Tested { found, shapes };
     // A grade below B may be a passing fault of the machine: it is looked at again.
-    if began.elapsed() > LONG && found.grade() >= Grade::B {
+    if began.elapsed() > long && found.grade() >= Grade::B {
         store.put(key, &postcard::to_stdvec(&tested).expect("it holds numbers and flags"))?;
     }
     Ok(tested)
@@ -84,4 +90,46 @@ fn machine() -> String {
     let first = table.split("\n\n").next().unwrap_or_default();
     let constant = first.lines().filter(|line| !line.starts_with("cpu MHz") && !line.starts_with("bogomips"));
     format!("{}\n{}", read("/etc/machine-id").trim(), constant.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::{Device, LoraSpec, Precision};
+    use crate::training::Numerics;
+
+    fn trainer() -> Trainer {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-base");
+        let target_modules = vec!["q_proj".into()];
+        let lora = LoraSpec { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, rank_stabilised: false };
+        Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &Numerics::default()).expect("a base")
+    }
+
+    fn work(length: u32) -> LargestWork {
+        let row = Arc::new(Sample { ids: (1..=length).collect(), targets: std::iter::once(1..length).collect() });
+        LargestWork { micro_batch: vec![row.clone(), row.clone()], evaluated: vec![row], ..LargestWork::default() }
+    }
+
+    #[test]
+    fn a_long_test_is_not_repeated_and_a_short_one_is_not_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path()).expect("a writable folder");
+        let count = || store.results().expect("a store").len();
+        let trainer = trainer();
+        let long = work(40);
+        tested_keeping(&trainer, &work(20), &store, LONG).expect("a test");
+        assert_eq!(count(), 0, "it took no time");
+        let first = tested_keeping(&trainer, &long, &store, Duration::ZERO).expect("a test");
+        assert_eq!((count(), first.shapes.micro_batch_tokens), (1, 80));
+        assert_eq!(first.found.grade(), Grade::B);
+        // What is in the store shows that it is read from there.
+        let marked = Tested { found: SelfTest { portable: true, ..first.found }, ..first };
+        store.put(key(&trainer, &long), &postcard::to_stdvec(&marked).expect("plain data")).expect("a writable folder");
+        assert_eq!(tested_keeping(&trainer, &long, &store, Duration::ZERO).expect("a test"), marked);
+        assert_eq!(tested_keeping(&trainer, &long, &Store::none(), Duration::ZERO).expect("a test"), first);
+        let other = tested_keeping(&trainer, &work(41), &store, Duration::ZERO).expect("a test");
+        assert_eq!((count(), other.shapes.micro_batch_tokens), (2, 82), "other rows are tested anew");
+    }
 }

@@ -145,15 +145,19 @@ impl LargestWork {
         }
     }
 
+    /// Tokens of the pass in which the largest micro-batch has company: as many of its kind as share a pass, and a small one.
+    pub fn tokens_in_company(&self) -> u64 {
+        if self.micro_batch.is_empty() {
+            return 0;
+        }
+        let small = u64::from(LENGTHS[0].iter().sum::<u32>());
+        tokens(&self.micro_batch) * self.jobs.max(1) as u64 + small
+    }
+
     /// Tokens that a test with this work trains, and those that it evaluates.
     pub fn tested_tokens(&self) -> [u64; 2] {
-        let small = u64::from(LENGTHS[0].iter().sum::<u32>());
         let longest = self.evaluated.last().map_or(0, |row| row.ids.len() as u64);
-        let trained = match self.micro_batch.is_empty() {
-            true => 0,
-            false => tokens(&self.micro_batch) * (1 + self.jobs.max(1) as u64) + small,
-        };
-        [trained, longest + tokens(&self.evaluated)]
+        [tokens(&self.micro_batch) + self.tokens_in_company(), longest + tokens(&self.evaluated)]
     }
 }
 

@@ -112,6 +112,26 @@ fn the_manifest_records_what_the_machine_showed() {
 }
 
 #[test]
+fn the_manifest_says_up_to_which_shapes_the_machine_was_tested() {
+    let world = World::new();
+    let tested = |out: &str, sets: &[&str]| {
+        let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
+        world.run(out, &[&["--set", "rounds=1", "--store", "none"], &sets[..]].concat()).succeeded();
+        let text = std::fs::read_to_string(world.path(out).join("manifest.json")).expect("a manifest");
+        let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        manifest["numerics"]["tested_up_to"].clone()
+    };
+    let (small, large) = (tested("small", &[]), tested("large", &["training.batch_size=8"]));
+    let number = |tested: &serde_json::Value, field: &str| tested[field].as_u64().expect("a number");
+    assert!(number(&large, "micro_batch_rows") == 8, "{large}");
+    assert!(number(&large, "micro_batch_tokens") > number(&small, "micro_batch_tokens"), "{small} {large}");
+    assert!(number(&small, "longest_row_tokens") >= 61 && number(&small, "evaluated_tokens") > 0, "{small}");
+    assert_eq!(small["threads"], serde_json::json!([1, 2]));
+    let together = tested("together", &["execution.cohort_batch=6"]);
+    assert_eq!(number(&together, "clients_in_a_pass"), 6);
+}
+
+#[test]
 fn a_device_that_is_not_there_is_a_clear_error() {
     let world = World::new();
     world.run("run", &["--device", "cuda:99"]).refused(2, &["cuda:99", "failed to"]);

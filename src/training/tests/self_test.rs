@@ -4,7 +4,8 @@
 use std::process::Command;
 
 use super::*;
-use crate::training::{Grade, SelfTest};
+use crate::model::Arithmetic;
+use crate::training::{Grade, LargestWork, SelfTest};
 
 #[test]
 fn a_cpu_gives_grade_b_and_portable_numerics_give_c_in_f32() {
@@ -21,6 +22,34 @@ fn a_cpu_gives_grade_b_and_portable_numerics_give_c_in_f32() {
             assert_eq!(found.grade(), grade, "{precision:?} {:?}: {found:?}", config.architecture);
         }
     }
+}
+
+#[test]
+fn a_cpu_gives_grade_b_with_the_largest_work_of_a_run() {
+    for (precision, objective, jobs) in [
+        (Precision::F32, Objective::Sft, 1),
+        (Precision::F32, Objective::Dpo { beta: 0.1 }, 3),
+        (Precision::Bf16, Objective::Sft, 2),
+        (Precision::Nf4 { arithmetic: Arithmetic::F32, double: false }, Objective::Sft, 1),
+    ] {
+        for config in configs() {
+            let trainer = trainer(&config, precision, &["all-linear"]);
+            let micro_batch = vec![sample(&config, 200, 90, 1), sample(&config, 75, 20, 2)];
+            let evaluated = vec![sample(&config, 33, 9, 3), sample(&config, 8, 2, 4), sample(&config, 201, 30, 5)];
+            let hyper = Hyper { dropout: 0.1, ..Hyper::default() };
+            let work = LargestWork { micro_batch, objective, hyper, jobs, evaluated };
+            let found = trainer.self_test_with(&work).unwrap();
+            assert_eq!(found.grade(), Grade::B, "{precision:?} {objective:?} {:?}: {found:?}", config.architecture);
+        }
+    }
+}
+
+#[test]
+fn a_row_that_does_not_fit_ends_the_test() {
+    let config = configs().remove(0);
+    let trainer = trainer(&config, Precision::F32, &["q_proj"]);
+    let work = LargestWork { micro_batch: vec![sample(&config, 257, 9, 1)], ..LargestWork::default() };
+    assert!(trainer.self_test_with(&work).is_err());
 }
 
 #[test]
