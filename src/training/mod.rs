@@ -49,4 +49,6 @@ pub use preference::{PairScore, score_pairs};
 pub use pretrain::{PretrainSpec, pretrain};
 pub use process::{init_process, is_portable_process, restart_portably};
 pub use self_test::{Grade, SelfTest};
+#[cfg(test)]
+pub(crate) use tests::on_tiny_base;
 pub use trainer::Trainer;
