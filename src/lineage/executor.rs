@@ -64,8 +64,15 @@ impl<'a> Executor<'a> {
     /// If there is no workshop.
     pub fn new(workshops: &'a [Workshop<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
         assert!(!workshops.is_empty(), "orders are computed somewhere");
-        let (state, changed, counters) = Default::default();
-        Self { workshops, store, stop, cohort, state, changed, counters }
+        Self {
+            workshops,
+            store,
+            stop,
+            cohort,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            counters: Arc::default(),
+        }
     }
 
     /// Runs `body` beside so many workers, dealt over the workshops, which stop when it returns.
@@ -246,7 +253,7 @@ impl<'a> Executor<'a> {
     }
 
     /// The values of orders that are computed together. Those whose stored results turn out to be damaged, and whose inputs
-    /// are not there, are put back; an evaluation is left to all workers.
+    /// are not there, are put back; an evaluation is divided, and left to all workers.
     fn results(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<Vec<Done>, OrderError> {
         let (mut done, mut missing) = (Vec::new(), Vec::new());
         for taken in taken {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,19 +12,11 @@ use super::state::{Given, Taken};
 use super::*;
 use crate::adapter::Adapter;
 use crate::dataset::Sample;
-use crate::model::{Device, LoraSpec, Precision};
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store};
-use crate::training::{Hyper, Numerics, Objective, Trainer};
+use crate::training::{Hyper, Objective, Trainer, on_tiny_base};
 
 const DPO: Objective = Objective::Dpo { beta: 0.3 };
-
-fn trainer() -> Trainer {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-base");
-    let target_modules = vec!["q_proj".into(), "v_proj".into()];
-    let lora = LoraSpec { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, rank_stabilised: false };
-    Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &Numerics::default()).unwrap()
-}
 
 /// An adapter that changes what the model says.
 fn adapter(trainer: &Trainer) -> Arc<Adapter> {
@@ -92,7 +83,7 @@ fn losses(value: &Value) -> &Evaluated {
 
 #[test]
 fn an_evaluation_has_the_same_bits_on_any_number_of_workers() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let none = Store::none();
     for (groups, objective) in [(groups(), Objective::Sft), (pairs(), DPO)] {
         let one = evaluated(&trainer, &none, 1, &groups, objective).unwrap();
@@ -105,7 +96,7 @@ fn an_evaluation_has_the_same_bits_on_any_number_of_workers() {
 
 #[test]
 fn an_evaluation_in_parts_has_the_bits_of_one_in_whole() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let none = Store::none();
     let groups = groups();
     let value = evaluated(&trainer, &none, 2, &groups, Objective::Sft).unwrap();
@@ -119,7 +110,7 @@ fn an_evaluation_in_parts_has_the_bits_of_one_in_whole() {
 
 #[test]
 fn the_order_in_which_parts_are_computed_changes_nothing() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(false);
     let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
@@ -154,7 +145,7 @@ fn the_order_in_which_parts_are_computed_changes_nothing() {
 
 #[test]
 fn a_row_that_does_not_fit_the_model_ends_the_evaluation_and_is_named() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let none = Store::none();
     let mut samples = samples(75);
     samples[70].ids[3] = u32::MAX;
@@ -165,7 +156,7 @@ fn a_row_that_does_not_fit_the_model_ends_the_evaluation_and_is_named() {
 
 #[test]
 fn an_error_in_a_part_ends_the_evaluation_with_it() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     // The log-probabilities of the reference cannot be kept.
@@ -178,7 +169,7 @@ fn an_error_in_a_part_ends_the_evaluation_with_it() {
 
 #[test]
 fn an_evaluation_that_is_asked_to_stop_computes_no_further_part() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(true);
     let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
@@ -209,7 +200,7 @@ impl Exam for Panicking {
 
 #[test]
 fn a_panic_ends_the_waiting_for_an_evaluation_under_way() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(false);
     let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
@@ -245,7 +236,7 @@ fn training(client: u32) -> Training {
 
 #[test]
 fn counts_say_what_is_wanted_and_what_is_done() {
-    let trainer = trainer();
+    let trainer = on_tiny_base();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let stop = AtomicBool::new(false);

@@ -43,13 +43,14 @@ pub use job::{
 pub use libraries::library_hashes;
 pub use memory::MemoryPlan;
 pub use native::Switches;
-
 pub use numerics::{Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use precision::BaseReport;
 pub use preference::{PairScore, score_pairs};
 pub use pretrain::{PretrainSpec, pretrain};
 pub use process::{init_process, is_portable_process, restart_portably};
 pub use self_test::{Grade, LargestWork, SelfTest, TestedShapes};
+#[cfg(test)]
+pub(crate) use tests::on_tiny_base;
 pub use trainer::Trainer;
 
 /// The product of two matrices as training computes it: the program's own kernel on a CPU in f32 and bf16, LibTorch's

@@ -169,9 +169,7 @@ fn is_portable(device: Device, precision: Precision) -> bool {
         Kind::BFloat16 => !native::kernels::use_bf16_pairs(),
         _ => false,
     };
-    device == Device::Cpu
-        && is_served
-        && !matches!(precision, Precision::LlmInt8(_))
+    device == Device::Cpu && is_served && !matches!(precision, Precision::LlmInt8(_))
 }
 
 /// `precision` is that of the program's own kernels; none where LibTorch computes.

@@ -1,6 +1,6 @@
 //! The same scenario gives the same bits: run twice, with any number of workers, with and without a store, replayed.
 
-use super::support::{World, files, hashed};
+use super::support::{World, files, hashed, rows};
 
 #[test]
 fn two_runs_and_any_number_of_workers_and_threads_write_the_same_bytes() {
@@ -13,6 +13,19 @@ fn two_runs_and_any_number_of_workers_and_threads_write_the_same_bytes() {
         assert_eq!(again.summary("digest"), first.summary("digest"), "{workers} workers, {threads} threads");
         assert!(hashed(&world.path(run)) == expected, "{workers} workers with {threads} threads wrote other bytes");
     }
+}
+
+/// Workers share an evaluation of more rows than one part has.
+#[test]
+fn an_evaluation_in_parts_has_the_same_digest_with_one_worker_and_three() {
+    let world = World::new();
+    world.write("test.json", &rows(120, "test").to_string());
+    let first = world.run("one", &["--workers", "1"]).succeeded();
+    let again = world.run("three", &["--workers", "3"]).succeeded();
+    assert_eq!(again.summary("digest"), first.summary("digest"));
+    let first = world.fedreplay(&["eval", "one", "--workers", "1"]).succeeded();
+    let again = world.fedreplay(&["eval", "one", "--workers", "3"]).succeeded();
+    assert_eq!(again.stdout, first.stdout);
 }
 
 /// Where no GPU is, the same processor named twice stands for two: each of them holds a base model of its own.

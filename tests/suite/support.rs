@@ -201,7 +201,8 @@ pub fn data(clients: usize, count: usize) -> String {
     serde_json::to_string_pretty(&clients).expect("plain data")
 }
 
-fn rows(count: usize, about: &str) -> serde_json::Value {
+/// So many rows about something.
+pub fn rows(count: usize, about: &str) -> serde_json::Value {
     let row = |n: usize| {
         serde_json::json!({
             "instruction": format!("Say what number {n} of {about} is."),

@@ -63,6 +63,13 @@ pub(super) fn trainer(config: &Config, precision: Precision, targets: &[&str]) -
     Trainer::load(folder.path(), precision, Device::Cpu, &lora(targets), &Numerics::default()).unwrap()
 }
 
+/// A trainer of two projections on the fixture that whole runs use.
+pub(crate) fn on_tiny_base() -> Trainer {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-base");
+    let lora = lora(&["q_proj", "v_proj"]);
+    Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &Numerics::default()).unwrap()
+}
+
 /// A row of `length` random tokens of which those from `first` on are learnt.
 pub(super) fn sample(config: &Config, length: u32, first: u32, seed: u64) -> Arc<Sample> {
     let mut stream = Stream::new(Seed(9), Purpose::SyntheticData, seed);
