@@ -366,4 +366,15 @@ mod tests {
         assert_ne!(base, read(MINIMAL, &["training.lr=0.5"]).expect("right").identity());
         assert_ne!(base, read(MINIMAL, &["seed=2"]).expect("right").identity());
     }
+
+    #[test]
+    fn kernels_are_written_and_hashed_as_before_where_they_are_the_default() {
+        let plain = read(MINIMAL, &[]).expect("right");
+        let set = read(MINIMAL, &["execution.kernels=LibTorch"]).expect("right");
+        assert!(!plain.resolved_text().contains("kernels"));
+        assert!(set.resolved_text().contains("kernels: LibTorch"));
+        assert_eq!(plain.identity(), set.identity(), "the class of numerics tells them apart");
+        let both = ["execution.kernels=LibTorch", "execution.numerics=Portable"];
+        assert!(message(MINIMAL, &both).contains("execution.kernels: LibTorch's kernels are not portable"));
+    }
 }

@@ -39,10 +39,11 @@ pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, Sce
 
 /// Fields that are not written out where they have their defaults, and can be set all the same: where they are, their names
 /// and defaults.
-const UNWRITTEN: [(&str, &str, Default); 3] = [
+const UNWRITTEN: [(&str, &str, Default); 4] = [
     ("", "privacy", || Value::Null),
     ("/evaluation", "benchmarks", || Value::Array(vec![])),
     ("/evaluation", "questions", || Value::Null),
+    ("/execution", "kernels", || Value::String("Auto".into())),
 ];
 
 /// Makes what stands in a field that is not written out.

@@ -19,11 +19,13 @@ pub struct Execution {
     pub checkpointing: Checkpointing,
     #[serde(default)]
     pub numerics: Numerics,
-    #[serde(default)]
+    // Hashes of scenarios are those of before there was this field.
+    #[serde(default, skip_serializing_if = "Kernels::is_auto")]
+    #[schemars(extend("default" = "Auto"))]
     pub kernels: Kernels,
 }
 
-/// Whose kernels compute. What it chooses is part of every key.
+/// Whose kernels compute. What it chooses is part of every key; it is not written out where it is Auto.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Kernels {
     /// The program's own on a CPU, LibTorch's on a GPU.
@@ -32,6 +34,12 @@ pub enum Kernels {
     /// LibTorch's on every device: the path that a GPU takes, on a CPU. It is slower there, for checks of that path, and no
     /// grade above `A` is claimed for it. It does not go with Portable numerics.
     LibTorch,
+}
+
+impl Kernels {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 /// On which processors results have the same bits. What it chooses is part of every key.
