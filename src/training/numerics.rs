@@ -178,8 +178,12 @@ fn device_class(device: Device, precision: Option<Precision>) -> String {
         Device::Cpu if precision.is_some_and(uses_pairs) => BF16_PAIRS.into(),
         Device::Cpu => {
             let vendor = cpuinfo("vendor_id").unwrap_or_else(|| "unknown".into());
-            let pairs = if native::kernels::use_bf16_pairs() { " BF16" } else { "" };
-            format!("cpu {vendor} {}{pairs}, kernels 2", native::cpu_capability())
+            let own = match (precision, native::kernels::use_bf16_pairs()) {
+                (None, _) => "",
+                (Some(_), false) => ", kernels 2",
+                (Some(_), true) => " BF16, kernels 2",
+            };
+            format!("cpu {vendor} {}{own}", native::cpu_capability())
         }
         Device::Cuda(index) => format!("cuda {}", gpu_model(index)),
     }

@@ -116,7 +116,7 @@ fn the_manifest_says_up_to_which_shapes_the_machine_was_tested() {
     let world = World::new();
     let tested = |out: &str, sets: &[&str]| {
         let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
-        world.run(out, &[&["--set", "rounds=1", "--store", "none"], &sets[..]].concat()).succeeded();
+        world.run(out, &[&["--set", "rounds=1"], &sets[..]].concat()).succeeded();
         let text = std::fs::read_to_string(world.path(out).join("manifest.json")).expect("a manifest");
         let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         manifest["numerics"]["tested_up_to"].clone()
