@@ -163,6 +163,9 @@ impl<'a> Executor<'a> {
         let mut state = self.lock();
         loop {
             if let Some(failure) = state.failure.take() {
+                // The workers end with the first failure, so nothing that is not done yet will be.
+                state.closed = true;
+                self.changed.notify_all();
                 return Err(failure);
             }
             if self.stop.load(Ordering::Relaxed) {
@@ -172,6 +175,9 @@ impl<'a> Executor<'a> {
                 let value = value.clone();
                 state.release(id);
                 return Ok(value);
+            }
+            if state.closed {
+                return Err(OrderError::Interrupted);
             }
             state = self.changed.wait_timeout(state, STOP_POLL).expect("no worker panics with the lock").0;
         }

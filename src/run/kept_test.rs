@@ -82,14 +82,17 @@ fn hashes(rows: &[Arc<Sample>]) -> Vec<[u8; 32]> {
     rows.iter().map(|row| *row.hash().as_bytes()).collect()
 }
 
-/// What tells this machine from others of its kind: its identifier, where it has one, and the first processor's table
-/// without what changes from moment to moment.
+/// What tells this machine from others of its kind: its identifier, where it has one, when it was started, and the first
+/// processor's table without what changes from moment to moment.
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let table = read("/proc/cpuinfo");
     let first = table.split("\n\n").next().unwrap_or_default();
     let constant = first.lines().filter(|line| !line.starts_with("cpu MHz") && !line.starts_with("bogomips"));
-    format!("{}\n{}", read("/etc/machine-id").trim(), constant.collect::<Vec<_>>().join("\n"))
+    // Images of containers may share an identifier; two machines do not share a start.
+    let identifier = read("/etc/machine-id");
+    let start = read("/proc/sys/kernel/random/boot_id");
+    format!("{}\n{}\n{}", identifier.trim(), start.trim(), constant.collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]

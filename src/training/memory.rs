@@ -179,7 +179,7 @@ impl ModelShape {
 }
 
 /// Room that a thread keeps for its part of a product, beside that for attention [byte].
-const PRODUCT_ROOM: u64 = 4 << 20;
+const PRODUCT_ROOM: u64 = 8 << 20;
 
 /// Tables as long as a sequence and as wide as a head that a thread keeps in f32 for attention and its derivative.
 const ATTENTION_TABLES: u64 = 9;

@@ -107,7 +107,8 @@ pub struct Fingerprint {
 const MODE_VARIABLES: [&str; 4] = ["MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
 
 /// Variables worth recording that change no bits on a CPU.
-const OTHER_VARIABLES: [&str; 8] = [
+const OTHER_VARIABLES: [&str; 9] = [
+    "FEDREPLAY_PRODUCTS",
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OMP_DYNAMIC",
@@ -157,8 +158,9 @@ impl Fingerprint {
 /// raised with every change of the kernels' bits.
 const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 2";
 
-/// The class of processors whose own products of bf16 pairs are used: they take subnormal numbers for zero.
-const BF16_PAIRS: &str = "cpu x86-64 AVX512-BF16, kernels 2";
+/// The instructions of processors whose own products of bf16 pairs are used: they take subnormal numbers for zero. No two
+/// makers' were compared, so the maker is part of the class.
+const BF16_PAIRS: &str = "AVX512-BF16, kernels 2";
 
 /// The mode in which LibTorch's libraries were started on paths that all of these processors have.
 const PORTABLE_MODE: &str = "portable";
@@ -175,15 +177,15 @@ fn is_portable(device: Device, precision: Precision) -> bool {
 /// `precision` is that of the program's own kernels; none where LibTorch computes.
 fn device_class(device: Device, precision: Option<Precision>) -> String {
     match device {
-        Device::Cpu if precision.is_some_and(uses_pairs) => BF16_PAIRS.into(),
         Device::Cpu => {
             let vendor = cpuinfo("vendor_id").unwrap_or_else(|| "unknown".into());
-            let own = match (precision, native::kernels::use_bf16_pairs()) {
-                (None, _) => "",
-                (Some(_), false) => ", kernels 2",
-                (Some(_), true) => " BF16, kernels 2",
-            };
-            format!("cpu {vendor} {}{own}", native::cpu_capability())
+            let capability = native::cpu_capability();
+            match precision {
+                None => format!("cpu {vendor} {capability}"),
+                Some(precision) if uses_pairs(precision) => format!("cpu {vendor} {BF16_PAIRS}"),
+                Some(_) if native::kernels::use_bf16_pairs() => format!("cpu {vendor} {capability} BF16, kernels 2"),
+                Some(_) => format!("cpu {vendor} {capability}, kernels 2"),
+            }
         }
         Device::Cuda(index) => format!("cuda {}", gpu_model(index)),
     }

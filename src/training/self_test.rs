@@ -106,8 +106,10 @@ pub struct TestedShapes {
     pub longest_row_tokens: u64,
     /// Tokens that were evaluated in one pass.
     pub evaluated_tokens: u64,
-    /// Clients in one pass.
+    /// Most clients that shared a pass with their largest micro-batches.
     pub clients_in_a_pass: u64,
+    /// Tokens of the largest pass.
+    pub tokens_in_a_pass: u64,
     /// Threads inside an operation, the fewer first.
     pub threads: [u64; 2],
 }
@@ -120,6 +122,7 @@ impl TestedShapes {
             && self.longest_row_tokens >= others.longest_row_tokens
             && self.evaluated_tokens >= others.evaluated_tokens
             && self.clients_in_a_pass >= others.clients_in_a_pass
+            && self.tokens_in_a_pass >= others.tokens_in_a_pass
             && self.threads == others.threads
     }
 }
@@ -132,6 +135,7 @@ impl LargestWork {
         let rows = self.micro_batch.iter().chain(&self.evaluated);
         let longest = rows.map(|row| row.ids.len() as u64).max().unwrap_or(0);
         let small_tokens = LENGTHS.iter().map(|lengths| lengths.iter().sum::<u32>()).max().unwrap_or(0);
+        let small_pass = LENGTHS.iter().map(|lengths| lengths.iter().sum::<u32>()).sum::<u32>();
         let small_count = LENGTHS.iter().map(|lengths| lengths.len()).max().unwrap_or(0);
         let mut both = [threads as u64, other_than(threads) as u64];
         both.sort_unstable();
@@ -140,7 +144,8 @@ impl LargestWork {
             micro_batch_tokens: tokens(&self.micro_batch).max(u64::from(small_tokens)),
             longest_row_tokens: longest.max(u64::from(longest_small)),
             evaluated_tokens: tokens(&self.evaluated),
-            clients_in_a_pass: self.jobs.max(LENGTHS.len()) as u64,
+            clients_in_a_pass: self.jobs.max(1) as u64,
+            tokens_in_a_pass: self.tokens_in_company().max(u64::from(small_pass)),
             threads: both,
         }
     }

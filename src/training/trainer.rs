@@ -126,9 +126,9 @@ impl Trainer {
 
     /// Runs `work` on the calling thread with another number of threads inside an operation.
     pub fn with_threads<T>(&self, threads: usize, work: impl FnOnce() -> T) -> T {
-        OVERRIDE.set(Some(threads));
+        let before = OVERRIDE.replace(Some(threads));
         let result = work();
-        OVERRIDE.set(None);
+        OVERRIDE.set(before);
         result
     }
 

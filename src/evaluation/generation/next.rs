@@ -16,7 +16,8 @@ pub fn next_logits(
     prompts: &[Vec<u32>],
     visit: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
 ) -> Result<(), GenerationError> {
-    let shared = common_length(prompts);
+    // Where rows couple, a prompt is read as one piece: its bits must not depend on what the others begin with.
+    let shared = if decoder.couples_rows() { 0 } else { common_length(prompts) };
     let used = slots.min(prompts.len());
     (0..used).for_each(|slot| decoder.truncate(slot, 0));
     if shared > 0 {

@@ -55,7 +55,7 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder of `slots` empty sequences. In f32 on a CPU it holds the weights a second time, in the order in which
+    /// A decoder of `slots` empty sequences. On a CPU in f32 and bf16 it holds the weights a second time, in the order in which
     /// products of few rows read them.
     ///
     /// # Errors
@@ -73,6 +73,12 @@ impl<'a> Decoder<'a> {
             cache: Cache::new(&trainer.base, slots)?,
             lengths: vec![0; slots],
         })
+    }
+
+    /// Whether the rows of a product decide each other's bits by definition, so that how a sequence is cut into pieces shows:
+    /// under LLM.int8().
+    pub fn couples_rows(&self) -> bool {
+        rows::is_llm_int8(&self.trainer.base)
     }
 
     /// [tokens] What the sequence in `slot` has read.

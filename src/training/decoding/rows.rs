@@ -55,7 +55,8 @@ fn shares_span(base: &Base, left: &Piece, right: &Piece) -> bool {
     left.adapter == right.adapter && !is_llm_int8(base)
 }
 
-fn is_llm_int8(base: &Base) -> bool {
+/// Whether products round activations to int8 but for outliers.
+pub fn is_llm_int8(base: &Base) -> bool {
     matches!(base.precision, Precision::LlmInt8(_))
 }
 

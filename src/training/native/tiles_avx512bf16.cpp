@@ -5,21 +5,16 @@
 
 #include <cstring>
 
+#include "avx512.h"
 #include "tile.h"
 
 namespace fedreplay {
 namespace {
 
-struct Pairs {
+struct Pairs : Avx512 {
   using A = bf16;
   using B = bf16;
-  using Vector = __m512;
-  using Mask = __mmask16;
-  static constexpr int WIDTH = 32, A_STEP = 2, PANEL_STEP = 2 * WIDTH;
-  static Vector zero() { return _mm512_setzero_ps(); }
-  static Mask mask(int64_t there) { return there >= 16 ? 0xffff : there <= 0 ? 0 : Mask((1u << there) - 1); }
-  static Vector load(const float* from, Mask lanes) { return _mm512_maskz_loadu_ps(lanes, from); }
-  static void store(float* to, Mask lanes, Vector v) { _mm512_mask_storeu_ps(to, lanes, v); }
+  static constexpr int A_STEP = 2, PANEL_STEP = 2 * WIDTH;
 
   template <int ROWS>
   static void step(Vector (&sum)[ROWS][2], const bf16* row, int64_t rows_apart, int64_t, const bf16* panel) {

@@ -31,7 +31,7 @@ fn layer_of(model: &str) -> Config {
 
 const BF16: Arithmetic = Arithmetic::Bf16;
 
-const PRECISIONS: [Precision; 10] = [
+const PRECISIONS: [Precision; 12] = [
     Precision::F32,
     Precision::Bf16,
     Precision::Int8(BF16),
@@ -40,8 +40,10 @@ const PRECISIONS: [Precision; 10] = [
     Precision::Nf4 { arithmetic: BF16, double: false },
     Precision::Nf4 { arithmetic: BF16, double: true },
     Precision::Int8(Arithmetic::F32),
+    Precision::Int8Held(Arithmetic::F32),
     Precision::LlmInt8(Arithmetic::F32),
     Precision::Nf4 { arithmetic: Arithmetic::F32, double: false },
+    Precision::Nf4 { arithmetic: Arithmetic::F32, double: true },
 ];
 
 /// One step on `rows` tokens of which most are learnt.
@@ -129,7 +131,7 @@ fn a_real_layer_gives_a_job_its_bits_at_any_number_of_rows() {
 /// logits that it has as a whole.
 #[test]
 fn a_real_layer_evaluates_and_reads_on_with_the_same_bits() {
-    for precision in [Precision::F32, Precision::Bf16, Precision::Nf4 { arithmetic: BF16, double: false }] {
+    for precision in PRECISIONS {
         let config = layer_of("SmolLM2-135M");
         let trainer = trainer(&config, precision, &["q_proj", "v_proj"]);
         let adapter = adapter(&trainer, 1);
@@ -138,6 +140,10 @@ fn a_real_layer_evaluates_and_reads_on_with_the_same_bits() {
         for (row, expected) in rows.iter().zip(&together).step_by(4) {
             let alone = trainer.evaluate(&adapter, std::slice::from_ref(row)).unwrap()[0];
             assert_eq!(alone.nats.to_bits(), expected.nats.to_bits(), "{precision:?}");
+        }
+        // There a sequence is read in one piece: its rows decide together which columns are outliers.
+        if matches!(precision, Precision::LlmInt8(_)) {
+            continue;
         }
         let ids = &rows[0].ids;
         let whole = trainer.logits(&adapter, ids).unwrap().get(ids.len() as i64 - 1);
