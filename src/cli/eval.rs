@@ -15,9 +15,9 @@ use super::progress::Progress;
 use super::units;
 use crate::evaluation::benchmark::Table;
 use crate::evaluation::judge::{Estimate, Tally};
-use crate::ledger::{EvaluationRow, Manifest};
+use crate::ledger::{EvaluationRow, LOSSES, Manifest};
 use crate::model::{Arithmetic, Precision};
-use crate::run::{Examination, Examined, Findings, LOSSES, Rules, RunError};
+use crate::run::{Examination, Examined, Findings, Rules, RunError};
 
 #[derive(Args)]
 pub struct Arguments {

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::eval::Arguments;
 use crate::evaluation::benchmark::Benchmark;
 use crate::evaluation::{Terms, named, open};
-use crate::run::{LOSSES, Opened, RunError};
+use crate::ledger::LOSSES;
+use crate::run::{Opened, RunError};
 
 /// What is to be examined.
 pub struct Papers {

@@ -28,6 +28,7 @@ mod statistics;
 mod template;
 mod tokenise;
 mod tokeniser;
+mod tokenized_rows;
 mod twin;
 mod walk;
 
@@ -50,5 +51,6 @@ pub use statistics::{ClientStatistics, Spread, Statistics, Tally};
 pub use template::Template;
 pub use tokenise::{LongPrompts, Prompts, SequenceRules, Tokenised, tokenise};
 pub use tokeniser::{Encoded, Tokeniser};
+pub use tokenized_rows::{ClientRows, Rows};
 pub use twin::{Twin, TwinForm, TwinManifest, TwinSettings, twin_of, write_twin};
 pub use walk::Walk;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -231,4 +232,10 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
         }
     }
     Ok(found)
+}
+
+/// Whether a process is writing to the run's folder now. One that was killed holds no lock any more.
+pub fn is_being_written(path: &Path) -> bool {
+    let Ok(file) = File::open(path.join("lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }

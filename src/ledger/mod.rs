@@ -23,14 +23,15 @@ mod writer;
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
-pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState};
+pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written};
 pub use reader::{RoundChunks, read_table};
 pub use reference::reference;
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use stream::LedgerStream;
 pub use tables::{
-    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, TaskRow, TimingRow,
+    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow,
+    TimingRow,
 };
 pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};

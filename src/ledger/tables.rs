@@ -192,3 +192,6 @@ table! {
         languages: String, "text", "rows by their attribute `language`, as `fr:12 en:3`";
     }
 }
+
+/// Name of the losses among benchmarks.
+pub const LOSSES: &str = "losses";

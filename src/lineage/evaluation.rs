@@ -4,10 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Rows;
 use super::value::{Evaluated, Ranking, RowsLoss, Value};
 use crate::adapter::Adapter;
-use crate::dataset::Sample;
+use crate::dataset::{Rows, Sample};
 use crate::training::{self, Objective, PairScore, SampleLoss, Trainer, score_pairs};
 
 /// An evaluation of one model, cut into parts.

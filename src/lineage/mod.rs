@@ -20,7 +20,7 @@ mod workshop;
 
 pub use exam::{Desk, Exam};
 pub use executor::{Executor, Recorded};
-pub use order::{Contribution, Control, Controls, Order, OrderId, Rows, Training};
+pub use order::{Contribution, Control, Controls, Order, OrderId, Training};
 pub use release::{Release, Step};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};

@@ -6,10 +6,11 @@
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
+use super::OrderId;
 use super::order::{Contribution, Controls, Order, Training};
 use super::release::Material;
-use super::{OrderId, Rows};
 use crate::algorithm::ServerRule;
+use crate::dataset::Rows;
 use crate::store::{Digest, Key, Recipe, key_of};
 use crate::training::{CorrectionPlace, Hyper, Objective};
 

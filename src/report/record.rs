@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, Float64Array, StringArray, UInt32Array, UInt64Array};
 
-use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunTables, TableView};
-use crate::run::LOSSES;
+use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RunTables, TableView};
 use crate::scenario::{Loaded, Scenario, ScenarioError};
 
 /// Why there is no report.

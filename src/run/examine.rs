@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::benchmark_rows::SheetRows;
 use super::examined::{Examined, ExaminedModel, ExaminedRows};
 use super::room::{Room, Rules};
 use super::rows::{EvaluatedModel, loss_row};
 use super::{Observer, RunError, Settings};
+use crate::dataset::Rows;
 use crate::evaluation::benchmark::{Cell, Row, Table};
-use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Witness};
+use crate::evaluation::{Cost, EvaluationError, Paper, Sheet, Witness};
 use crate::ledger::{self, EvaluationRow, GenerationRow, LedgerError, write_table};
-use crate::lineage::{Executor, Order, Rows, RowsLoss, Value, Workshop};
+use crate::lineage::{Executor, Order, RowsLoss, Value, Workshop};
 use crate::store::atomic;
-
-/// Name of the losses among benchmarks.
-pub const LOSSES: &str = "losses";
 
 /// A benchmark with its questions.
 pub struct Opened {
@@ -172,59 +171,6 @@ fn groups(rows: &ExaminedRows, own: Option<u32>) -> Vec<(&'static str, Option<u3
     let held_out = rows.clients.iter().enumerate().map(|(index, client)| (index as u32, client.held_out.clone()));
     let held_out = held_out.filter(|(client, rows)| is_wanted(*client) && rows.count() > 0);
     test.chain(held_out.map(|(client, rows)| ("held_out", Some(client), rows))).collect()
-}
-
-/// A sheet's entries as rows of the tables.
-pub(super) struct SheetRows<'a> {
-    pub round: u32,
-    pub version: u32,
-    pub subject: &'a str,
-    pub client: Option<u32>,
-    /// Hash of the adapter.
-    pub hash: Option<String>,
-    pub benchmark: &'a str,
-}
-
-impl SheetRows<'_> {
-    pub fn figure(&self, figure: &Figure) -> EvaluationRow {
-        EvaluationRow {
-            round: self.round,
-            version: self.version,
-            subject: self.subject.into(),
-            client: self.client,
-            benchmark: self.benchmark.into(),
-            split: figure.part.clone(),
-            rows: figure.asked,
-            failed: figure.failed,
-            score: figure.score,
-            target_tokens: 0,
-            loss: None,
-            perplexity: None,
-            token_accuracy: None,
-            reward_margin: None,
-            preference_accuracy: None,
-            model_hash: self.hash.clone(),
-        }
-    }
-
-    pub fn answer(&self, answered: Answered) -> GenerationRow {
-        GenerationRow {
-            round: self.round,
-            subject: self.subject.into(),
-            client: self.client,
-            benchmark: self.benchmark.into(),
-            question: answered.question,
-            category: answered.category,
-            turn: answered.turn,
-            prompt: answered.prompt,
-            answer: answered.answer,
-            ended: answered.ended,
-            tokens: answered.tokens,
-            model_hash: self.hash.clone(),
-            judgement: answered.judgement,
-            score: answered.score,
-        }
-    }
 }
 
 impl Findings {

@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::inputs::{ClientRows, Inputs};
+use super::guards::refuse_plan;
+use super::inputs::Inputs;
 use super::paper::setting;
-use super::play::refuse_plan;
 use super::shared::Shared;
-use super::{RunError, prompting, task};
+use super::{RunError, translate};
 use crate::adapter::{Adapter, AdapterError, peft};
-use crate::dataset::{Prompts, Tokeniser};
+use crate::dataset::{ClientRows, Prompts, Rows, Tokeniser};
 use crate::evaluation::EvaluationError;
 use crate::evaluation::benchmark::Setting;
 use crate::evaluation::generation::{FolderSampling, end_tokens};
 use crate::ledger::{Input, Manifest};
-use crate::lineage::Rows;
 use crate::model::{Device, LoraSpec, Precision};
 use crate::scenario::{Loaded, UnusableUpdate};
 use crate::store::{Digest, Store};
@@ -89,7 +88,7 @@ impl Examined {
         Ok(Self {
             name: folder.to_owned(),
             end_tokens: ends(&place_of("base_model"), &tokeniser)?,
-            prompts: prompting::prompts(loaded.scenario.data.template, &place_of("tokenizer"))?,
+            prompts: translate::prompts(loaded.scenario.data.template, &place_of("tokenizer"))?,
             tokeniser,
             sampling: folder_sampling(&place_of("base_model"))?,
             setting: setting(&loaded.scenario, &inputs),
@@ -97,7 +96,7 @@ impl Examined {
             rows: Some(ExaminedRows {
                 clients: inputs.clients,
                 test: inputs.test,
-                objective: task::objective(&loaded.scenario),
+                objective: translate::objective(&loaded.scenario),
                 unusable_update: loaded.scenario.training.unusable_update,
             }),
             trainer: inputs.trainers[0].clone(),
@@ -118,7 +117,7 @@ impl Examined {
         device: Device,
         numerics: &Numerics,
     ) -> Result<Self, RunError> {
-        let prompts = prompting::prompts_named(template, folder)?;
+        let prompts = translate::prompts_named(template, folder)?;
         let adapter = adapter.map(|path| peft::read_folder(path).map_err(RunError::StartAdapter)).transpose()?;
         let lora = adapter.as_ref().map_or_else(smallest_lora, |(adapter, _)| lora_of(adapter));
         let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);

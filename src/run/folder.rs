@@ -118,12 +118,6 @@ impl RunFolder {
 /// Longer than [`is_being_written`] holds a lock.
 const LOOKING: Duration = Duration::from_millis(20);
 
-/// Whether a process is writing to the run's folder now. One that was killed holds no lock any more.
-pub fn is_being_written(path: &Path) -> bool {
-    let Ok(file) = File::open(path.join("lock")) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
-}
-
 /// Whether an open file is the one of this name.
 fn stands_under(file: &File, name: &Path) -> std::io::Result<bool> {
     let own = file.metadata()?;

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use super::RunError;
 use super::folder::RunFolder;
-use super::play::{Observer, Prepared, Settings, refuse_plan, refuse_secret, what_changed};
+use super::guards::{refuse_plan, refuse_secret, what_changed};
+use super::observer::Observer;
+use super::play::{Prepared, Settings};
 use super::shared::Shared;
 use super::summary::Summary;
 use crate::ledger::Manifest;

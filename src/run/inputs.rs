@@ -1,29 +1,23 @@
 //! Loads what a scenario points to: data as token rows, the base model behind a trainer, and the hashes of both.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::exams::{self, ScheduledExam};
-use super::reader::{Reader, TokenData, only_planned};
+use super::benchmarks::{self, ScheduledExam};
+use super::files::{input, model_folder};
+use super::reader::{Reader, TokenData};
 use super::shared::Shared;
 use super::{RunError, outline, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
+use crate::dataset::{ClientRows, Rows};
 use crate::ledger::{Input, LedgerError};
-use crate::lineage::{Rows, Workshop};
-use crate::model::{Config, Device, hub};
+use crate::lineage::Workshop;
+use crate::model::{Config, Device};
 use crate::scenario::{Clients, Loaded, Scenario};
-use crate::store::{Digest, Store};
+use crate::store::Store;
 use crate::training::{Numerics, Trainer};
-
-/// One client's rows, as tokens.
-#[derive(Debug)]
-pub struct ClientRows {
-    pub id: String,
-    pub train: Arc<Rows>,
-    pub held_out: Arc<Rows>,
-}
 
 /// Everything that a run reads.
 pub struct Inputs {
@@ -60,7 +54,7 @@ impl Inputs {
         check_length(scenario, trainer.config().max_positions)?;
         tokeniser.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
         let tokeniser_folder = read["tokenizer"].path.clone();
-        let exams = exams::load(loaded, &model_folder, &tokeniser_folder, &mut read)?;
+        let exams = benchmarks::load(loaded, &model_folder, &tokeniser_folder, &mut read)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         let trace = trace::read(loaded, &mut read)?;
         let initial = scenario.model.lora.initial.as_ref();
@@ -90,36 +84,6 @@ fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), RunErro
     Err(RunError::Usage(format!(
         "failed to accept data.max_seq_length: {longest} is more than the {max_positions} positions of the base model"
     )))
-}
-
-/// Loads the base model to each device and says what it takes. `clients` have the row that a quantised base is measured on.
-pub(super) fn load_trainers(
-    loaded: &Loaded,
-    devices: &[Device],
-    numerics: &Numerics,
-    clients: &[ClientRows],
-) -> Result<(Vec<Arc<Trainer>>, PathBuf), RunError> {
-    let scenario = &loaded.scenario;
-    let folder = model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?;
-    let (precision, lora) = (outline::precision(&scenario.model), outline::lora_spec(scenario));
-    let load = |&device: &Device| Trainer::load(&folder, precision, device, &lora, numerics).map_err(RunError::Model);
-    let mut trainers = devices.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-    report_precision(&mut trainers[0], &folder, clients)?;
-    Ok((trainers.into_iter().map(Arc::new).collect(), folder))
-}
-
-/// Tokens whose logits say how far a quantised base is from one in bfloat16.
-const COMPARED_TOKENS: usize = 128;
-
-/// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
-fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), RunError> {
-    let row = clients.iter().find_map(|client| client.train.samples.first());
-    if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {
-        let ids = &row.ids[..row.ids.len().min(COMPARED_TOKENS)];
-        trainer.measure_logit_error(folder, ids).map_err(RunError::Model)?;
-    }
-    tracing::info!("base model: {}", trainer.fingerprint().base);
-    Ok(())
 }
 
 /// What `plan` reads: as much of the inputs as decides times.
@@ -158,22 +122,6 @@ impl PlanInputs {
         reader.note_text(&mut read);
         let clients = outline::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
-    }
-}
-
-pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
-    // An absolute path lets `replay` find the input from anywhere.
-    let path = std::path::absolute(&path).unwrap_or(path);
-    Input { path, hash: Digest(*hash.as_bytes()) }
-}
-
-/// The folder of the base model, fetched first if it is the hub's; none where there is but a shape.
-pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, RunError> {
-    let model = &loaded.scenario.model;
-    match (&model.folder, &model.hub) {
-        (Some(folder), _) => Ok(Some(loaded.resolve(folder))),
-        (None, Some((repository, revision))) => Ok(Some(hub::fetch(repository, Some(revision))?)),
-        (None, None) => Ok(None),
     }
 }
 

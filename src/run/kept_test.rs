@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
-use super::play::binary_hash;
 use crate::dataset::Sample;
 use crate::lineage::OrderError;
-use crate::store::{Key, Store, key_of};
+use crate::store::{Key, Store, binary_hash, key_of};
 use crate::training::{Error, Grade, LargestWork, SelfTest, TestedShapes, Trainer, library_hashes};
 
 /// A test that took longer is not repeated while nothing that it depends on has changed.

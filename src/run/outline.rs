@@ -4,8 +4,8 @@ use fedreplay_sim as sim;
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::RunError;
-use super::inputs::ClientRows;
 use crate::adapter::{Layout, WireFormat, wire_bytes};
+use crate::dataset::ClientRows;
 use crate::model::{Arithmetic, Config, LoraSpec, Precision};
 use crate::scenario::{self, ClientFacts, Clients, Counts, ModelShape, Placed, Scenario, Synthetic, TaskCosts, Trace};
 

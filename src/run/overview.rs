@@ -6,11 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::RunError;
-use super::folder::is_being_written;
 use super::participants::{ClientFigures, GroupFigures, Participants};
 use super::series::{Series, series};
 use super::summary::main_loss;
-use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunKind, RunState, RunTables};
+use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunKind, RunState, RunTables, is_being_written};
 use crate::store::Digest;
 
 /// What becomes of a run.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use fedreplay_sim::{RoundRecord, Seed};
 
 use super::client_states::ClientStates;
-use super::exams;
 use super::inputs::Inputs;
 use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::privacy::Protection;
+use super::scheduled_benchmarks;
 use super::task::Tasks;
 use super::timeline::{SERVER, ScheduledRound};
-use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release, Rows};
+use crate::dataset::Rows;
+use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release};
 use crate::scenario::{Discount, Loaded, Protocol, Scenario};
 
 /// Turns rounds into orders as they are scheduled.
@@ -141,7 +142,13 @@ impl<'a> Planner<'a> {
         let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
         let own = self.own_models.iter().filter(|_| is_alone).map(|(&client, &model)| (Some(client), model));
         let takers: Vec<_> = own.chain((!is_alone).then_some((None, model))).collect();
-        let exams = exams::order(&self.inputs.exams, self.executor, &takers, self.server_round(scheduled), is_last);
+        let exams = scheduled_benchmarks::order(
+            &self.inputs.exams,
+            self.executor,
+            &takers,
+            self.server_round(scheduled),
+            is_last,
+        );
         let orders = self.in_rounds..self.executor.count();
         self.in_rounds = orders.end;
         let planned = PlannedRound {

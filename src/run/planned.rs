@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::exams::PlannedExam;
+use super::scheduled_benchmarks::PlannedExam;
 use crate::lineage::{Executor, OrderId};
 
 /// The orders of one round.

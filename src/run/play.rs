@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use fedreplay_sim::Detail;
 
 use super::certificate::{self, Certificate};
 use super::folder::RunFolder;
+use super::guards::{SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
 use super::inputs::Inputs;
+use super::observer::Observer;
 use super::passes::largest_work;
 use super::privacy::Protection;
 use super::shared::Shared;
@@ -19,16 +20,17 @@ use super::stage::{Course, Stage};
 use super::summary::{Summary, Totals};
 use super::task::Tasks;
 use super::timeline::{Timeline, schedule};
+use super::translate::checkpointing;
 use super::trust::{Company, Trust, most_in_a_pass};
 use super::{RunError, rows};
 use crate::ledger::{
-    Input, LedgerError, LedgerWriter, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
+    Input, LedgerError, LedgerWriter, Manifest, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
 };
-use crate::lineage::{Executor, WorkCounters};
+use crate::lineage::Executor;
 use crate::model::Device;
-use crate::scenario::{self, Execution, Loaded};
-use crate::store::{Digest, Store, key_of};
-use crate::training::{Checkpointing, Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
+use crate::scenario::{self, Loaded};
+use crate::store::{Store, binary_hash, key_of};
+use crate::training::{Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
 /// How to play a run; nothing here changes a digest but `numerics`.
 pub struct Settings<'a> {
@@ -40,28 +42,6 @@ pub struct Settings<'a> {
     pub numerics: Numerics,
     /// Set from outside to end the run cleanly.
     pub stop: &'a AtomicBool,
-}
-
-/// Watches a run.
-pub trait Observer {
-    /// Results will be computed now; `counters` say at any time how far that is.
-    fn working(&mut self, counters: Arc<WorkCounters>);
-    /// The schedule is known: so many rounds and so many tasks to train. Where selection reads results, the number of
-    /// tasks shows only as they are trained, and none is given.
-    fn scheduled(&mut self, rounds: usize, tasks: Option<usize>);
-    /// A round is in the ledger.
-    fn round(&mut self, report: &RoundReport);
-}
-
-/// What an observer hears of a round.
-#[derive(Clone, Debug)]
-pub struct RoundReport {
-    pub row: RoundRow,
-    pub rounds: u32,
-    /// [tokens] Trained in the round, prompts included.
-    pub tokens: u64,
-    /// [nats/token] Loss of the server model on the test rows, or else on all held-out rows.
-    pub loss: Option<f64>,
 }
 
 /// Plays a scenario into a new folder.
@@ -121,59 +101,6 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
     let _ = fs::remove_file(folder.path().join("certificate.json"));
     folder.remove_tables()?;
     prepared.play(&loaded, &folder, settings, observer, began)
-}
-
-/// Refuses to train what was planned.
-pub(super) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
-    match manifest.kind {
-        RunKind::Run => Ok(()),
-        RunKind::Plan => {
-            let folder = folder.display();
-            Err(RunError::Usage(format!("failed to continue {folder}: it is a plan, which trained nothing")))
-        }
-    }
-}
-
-/// The role under which a manifest says that noise was secret.
-const SECRET_NOISE: &str = "secret_noise";
-
-/// Refuses to compute again what secret noise was added to: fresh noise on the same updates would spend privacy twice, and
-/// give other bits.
-pub(super) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
-    if !manifest.inputs.contains_key(SECRET_NOISE) {
-        return Ok(());
-    }
-    Err(RunError::Usage(format!(
-        "failed to continue {}: its noise is secret and kept nowhere, and fresh noise would spend its privacy twice",
-        folder.display()
-    )))
-}
-
-/// Which input of a run is not what it was.
-pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
-    if then.scenario_hash != now.scenario_hash {
-        return "its scenario was changed".into();
-    }
-    if then.numerics_class != now.numerics_class {
-        let (then, now) = (&then.numerics_class, &now.numerics_class);
-        return format!("the machine's arithmetic is {now}, the run was made with {then}");
-    }
-    let changed = then.inputs.iter().find(|(role, input)| now.inputs.get(*role).map(|i| i.hash) != Some(input.hash));
-    match changed {
-        Some((role, input)) => {
-            format!("the {} at {} is not what the run was made from", role.replace('_', " "), input.path.display())
-        }
-        None => "it was made by another version of the tables".into(),
-    }
-}
-
-/// When layers are run again, under a scenario's wishes and so many passes at a time on a device.
-pub(super) fn checkpointing(execution: Execution, passes: usize) -> Checkpointing {
-    match execution.checkpointing {
-        scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: passes as u32 },
-        scenario::Checkpointing::Always => Checkpointing::Always,
-        scenario::Checkpointing::Never => Checkpointing::Never,
-    }
 }
 
 /// A run of which everything is known but the results.
@@ -338,11 +265,4 @@ fn class_text(class: &NumericsClass, company: Company) -> String {
         Company::Keyed(most) => format!(", {most} clients in a pass"),
     };
     format!("{}, LibTorch {}, {:?}, {}{grouping}", class.device, class.torch, class.precision, class.mode)
-}
-
-pub(super) fn binary_hash() -> Digest {
-    static HASH: OnceLock<Digest> = OnceLock::new();
-    // A program that cannot read itself still runs; its hash is then that of nothing.
-    let read = || std::env::current_exe().and_then(fs::read).unwrap_or_default();
-    *HASH.get_or_init(|| Digest::of(&read()))
 }

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::inputs::{ClientRows, input, model_folder};
-use super::prompting::prompts;
+use super::files::{input, model_folder, only_planned};
 use super::tokens::TokenRows;
-use super::{RunError, tokens, words};
+use super::translate::prompts;
+use super::{RunError, tokens, translate};
 use crate::dataset::{
-    BadRows, ClientData, Federation, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Tokenised, Tokeniser,
-    after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
+    BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowKind, Rows, Sample, SequenceRules, Tokenised,
+    Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
 };
 use crate::ledger::Input;
-use crate::lineage::Rows;
 use crate::scenario::{self, Loaded, Scenario};
 use crate::store::Store;
 
@@ -69,7 +68,7 @@ impl<'a> Reader<'a> {
             scenario::BadRows::Refuse => BadRows::Refuse,
             scenario::BadRows::Skip => BadRows::Skip,
         };
-        let data = Federation::read_columns(&path, &words::columns(&spec.columns), bad_rows)?;
+        let data = Federation::read_columns(&path, &translate::columns(&spec.columns), bad_rows)?;
         if let Some(first) = data.skipped.first() {
             let (count, client, row, fault) = (data.skipped.len(), &first.client, first.row, &first.fault);
             tracing::warn!(
@@ -86,8 +85,9 @@ impl<'a> Reader<'a> {
         note_twin(&data, &path, read);
         let spec = &self.loaded.scenario.data;
         let seed = Seed(self.loaded.scenario.seed);
-        data.clients = partition(std::mem::take(&mut data.clients), &words::dealing(&spec.partition), spec.rows, seed)
-            .map_err(|what| RunError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
+        data.clients =
+            partition(std::mem::take(&mut data.clients), &translate::dealing(&spec.partition), spec.rows, seed)
+                .map_err(|what| RunError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         Ok(data)
     }
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
                 Ok(TokenRows::Single(self.masked(client, tokenised)?))
             }
             scenario::Objective::Dpo { .. } => {
-                let form = words::pair_form(self.loaded.scenario.data.pairs);
+                let form = translate::pair_form(self.loaded.scenario.data.pairs);
                 Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules, form)?.pairs))
             }
         }
@@ -234,9 +234,4 @@ fn pooled(clients: &[ClientRows]) -> ClientRows {
     };
     let (train, held_out) = (all(|client| &client.train), all(|client| &client.held_out));
     ClientRows { id: "all".into(), train, held_out }
-}
-
-/// A scenario that has times and no training.
-pub(super) fn only_planned(what: &str) -> RunError {
-    RunError::Usage(format!("failed to train: {what}, so the scenario has times only; `fedreplay plan` plays those"))
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::RunError;
-use super::play::{Observer, Settings, play, refuse_plan, refuse_secret, what_changed};
+use super::guards::{refuse_plan, refuse_secret, what_changed};
+use super::observer::Observer;
+use super::play::{Settings, play};
 use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows};
 use crate::scenario::Loaded;
 use crate::store::Store;

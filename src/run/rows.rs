@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
 
-use super::examine::LOSSES;
-use super::exams;
 use super::inputs::Inputs;
 use super::outline::name_of;
 use super::planned::{Evaluations, LocalBaseline, PlannedRound};
+use super::scheduled_benchmarks;
 use super::timeline::ScheduledRound;
 use crate::adapter::Adapter;
-use crate::ledger::{Chunk, EvaluationRow, EventRow, LineageRow, PopulationRow, RoundRow, TaskRow};
+use crate::ledger::{Chunk, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow};
 use crate::lineage::{Executor, OrderError, Recorded, RowsLoss, Trained, Value};
 use crate::scenario::{ClientFacts, Clients, DeviceClass, LinkClass, Place};
 
@@ -82,7 +81,8 @@ pub fn round(
         ..timed_round(&scheduled.round, scheduled.number)
     };
     let events = scheduled.events.iter().map(event).collect();
-    let (figures, generations) = exams::rows(&planned.exams, executor, scheduled.number, planned.version)?;
+    let (figures, generations) =
+        scheduled_benchmarks::rows(&planned.exams, executor, scheduled.number, planned.version)?;
     rows.extend(figures);
     let chunk = Chunk { events, tasks, evaluations: rows, generations, lineage: vec![], round };
     Ok(RoundRows { chunk, model: model.adapter().clone() })

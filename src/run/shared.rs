@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::RunError;
-use super::inputs::{ClientRows, load_trainers};
 use super::reader::{Reader, TokenData};
+use super::trainers::load_trainers;
 use super::trust::Trust;
+use crate::dataset::ClientRows;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Loaded};
 use crate::store::Store;

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::inputs::Inputs;
+use super::observer::{Observer, RoundReport};
 use super::plan::Planner;
 use super::planned::{Evaluations, LocalBaseline, PlannedRound};
-use super::play::{Observer, RoundReport};
 use super::privacy::Protection;
 use super::summary::{Totals, main_loss, main_ranking};
 use super::timeline::{Next, Rounds, ScheduledRound, Timeline};

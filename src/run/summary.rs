@@ -4,9 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::examine::LOSSES;
 use super::privacy::Spent;
-use crate::ledger::{Chunk, EvaluationRow, LedgerError};
+use crate::ledger::{Chunk, EvaluationRow, LOSSES, LedgerError};
 use crate::lineage::Ranking;
 use crate::store::{Digest, atomic};
 

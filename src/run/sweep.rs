@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
-use super::play::{Observer, Settings, play_sharing, resume};
+use super::observer::Observer;
+use super::play::{Settings, play_sharing, resume};
 use super::shared::Shared;
 use super::summary::Summary;
 use super::{RunError, folder};

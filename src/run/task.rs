@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use fedreplay_sim::{Seed, TaskRecord};
 
 use super::inputs::Inputs;
+use super::translate::{objective, rule};
 use crate::algorithm::Method;
 use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
 use crate::lineage::Training;
 use crate::scenario::{
-    self, Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, Optimizer, OptimizerState, Protocol,
-    Scenario, Weights,
+    Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, OptimizerState, Protocol, Scenario, Weights,
 };
-use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Objective, Optimizer as Rule};
+use crate::training::{Accumulation as Weighing, CorrectionPlace, Hyper, Objective};
 
 /// The tasks of a run. What a task costs is the same in all rounds; how it trains is what is in force in its round.
 pub struct Tasks<'a> {
@@ -125,20 +125,6 @@ impl Tasks<'_> {
     }
 }
 
-/// The scenario's optimiser as the training engine names it.
-fn rule(optimizer: Optimizer) -> Rule {
-    match optimizer {
-        Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
-            let variant = match variant {
-                scenario::AdamVariant::PyTorch => AdamVariant::PyTorch,
-                scenario::AdamVariant::Transformers => AdamVariant::Transformers,
-            };
-            Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant }
-        }
-        Optimizer::Sgd { momentum } => Rule::Sgd { momentum },
-    }
-}
-
 /// The learning rate of round `t` (from 0) of `rounds`.
 fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
     match schedule {
@@ -148,14 +134,6 @@ fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
             let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
             final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
         }
-    }
-}
-
-/// What trainings and evaluations of a scenario minimise.
-pub fn objective(scenario: &Scenario) -> Objective {
-    match scenario.training.objective {
-        scenario::Objective::Sft => Objective::Sft,
-        scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
     }
 }
 

@@ -10,15 +10,15 @@ use std::time::Instant;
 use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecord};
 
 use super::folder::RunFolder;
+use super::guards::what_changed;
 use super::inputs::PlanInputs;
-use super::play::{binary_hash, what_changed};
 use super::privacy::{Protection, Spent};
 use super::timeline::{Next, Timeline};
 use super::{RunError, rows};
 use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::lineage::OrderError;
 use crate::scenario::Loaded;
-use crate::store::{Digest, key_of};
+use crate::store::{Digest, binary_hash, key_of};
 
 /// [nats/token] What a plan says of every task to a policy that reads its loss.
 pub const STAND_IN_LOSS: f64 = 1.0;

@@ -5,10 +5,8 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
-use super::play::binary_hash;
-use crate::dataset::{ClientData, Preference, Sample};
-use crate::lineage::Rows;
-use crate::store::{Digest, Key, Store, key_of};
+use crate::dataset::{ClientData, Preference, Rows, Sample};
+use crate::store::{Digest, Key, Store, binary_hash, key_of};
 
 /// Rows of one kind.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

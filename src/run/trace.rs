@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::RunError;
-use super::inputs::input;
+use super::files::input;
 use crate::ledger::Input;
 use crate::scenario::{Availability, Duration, Loaded, Trace, TraceRow};
 

@@ -1,5 +1,7 @@
 //! A content hash as a value: compared, ordered, written in hexadecimal.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 /// A BLAKE3 hash, written as 64 hexadecimal digits.
@@ -41,4 +43,12 @@ impl<'de> Deserialize<'de> for Digest {
         let text = String::deserialize(deserializer)?;
         Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not 64 hexadecimal digits")))
     }
+}
+
+/// Returns the hash of the running program.
+pub fn binary_hash() -> Digest {
+    static HASH: OnceLock<Digest> = OnceLock::new();
+    // A program that cannot read itself still runs; its hash is then that of nothing.
+    let read = || std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
+    *HASH.get_or_init(|| Digest::of(&read()))
 }

@@ -10,7 +10,7 @@ mod session;
 mod upkeep;
 
 pub use content::{Store, StoreError};
-pub use digest::Digest;
+pub use digest::{Digest, binary_hash};
 pub use key::{Key, key_of};
 pub use recipe::Recipe;
 pub use registry::RegisteredRun;

@@ -10,22 +10,22 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::examine::SheetRows;
+use super::files::input;
 use super::room::{Room, Rules};
-use super::{RunError, prompting};
+use super::{RunError, translate};
 use crate::adapter::Adapter;
 use crate::dataset::{Prompts, Tokeniser};
 use crate::evaluation::generation::{FolderSampling, GenerationError, end_tokens};
-use crate::evaluation::{self, Cost, EvaluationError, Paper, Sheet, Terms, Witness};
-use crate::ledger::{EvaluationRow, GenerationRow, Input};
-use crate::lineage::{Desk, Exam, Executor, Order, OrderError, OrderId, Value, WorkCounters};
+use crate::evaluation::{self, Cost, EvaluationError, Paper, Terms, Witness};
+use crate::ledger::Input;
+use crate::lineage::{Desk, Exam, OrderError, WorkCounters};
 use crate::scenario::{self, Loaded};
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
 
 /// A benchmark with its questions, and when it is taken.
 pub struct ScheduledExam {
-    name: &'static str,
+    pub name: &'static str,
     /// [rounds] Taken after every so many; none is after the last alone.
     every: Option<u32>,
     paper: Box<dyn Paper>,
@@ -48,15 +48,6 @@ impl Asking {
         let Desk { trainer, store, stop, .. } = *desk;
         Room { trainer, tokeniser, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
     }
-}
-
-/// An ordered benchmark.
-pub struct PlannedExam {
-    exam: Arc<ScheduledExam>,
-    /// Whose own model it is; none is the server's.
-    client: Option<u32>,
-    model: OrderId,
-    order: OrderId,
 }
 
 /// What a scheduled benchmark asks for in a run, as far as it is known before anything is answered.
@@ -94,15 +85,8 @@ impl ScheduledExam {
         })
     }
 
-    fn is_due(&self, server_round: Option<u32>, is_last: bool) -> bool {
+    pub fn is_due(&self, server_round: Option<u32>, is_last: bool) -> bool {
         is_last || server_round.zip(self.every).is_some_and(|(round, every)| round.is_multiple_of(every))
-    }
-}
-
-impl PlannedExam {
-    /// Asks for the model and its result.
-    pub fn demand(&self, executor: &Executor) {
-        [self.model, self.order].into_iter().for_each(|order| executor.demand(order));
     }
 }
 
@@ -138,7 +122,7 @@ pub fn load(
     let asking = Arc::new(Asking {
         end_tokens: end_tokens(model, &tokeniser).map_err(EvaluationError::from)?,
         tokeniser,
-        prompts: prompting::prompts(loaded.scenario.data.template, tokenizer)?,
+        prompts: translate::prompts(loaded.scenario.data.template, tokenizer)?,
         sampling: FolderSampling::read(model).map_err(EvaluationError::from)?,
         seed: loaded.scenario.seed,
     });
@@ -159,52 +143,11 @@ pub fn load(
             ))
         })?;
         let hash = blake3::Hash::from_bytes(paper.content().0);
-        read.insert(format!("questions_{name}"), super::inputs::input(data.clone(), hash));
+        read.insert(format!("questions_{name}"), input(data.clone(), hash));
         let every = every.map(NonZeroU32::get);
         exams.push(Arc::new(ScheduledExam { name: benchmark.name(), every, paper, asking: asking.clone() }));
     }
     Ok(exams)
-}
-
-/// Orders the benchmarks that are due after a round of the server, for each of these models: the server's, or that of a
-/// client.
-pub fn order(
-    exams: &[Arc<ScheduledExam>],
-    executor: &Executor,
-    models: &[(Option<u32>, OrderId)],
-    server_round: Option<u32>,
-    is_last: bool,
-) -> Vec<PlannedExam> {
-    let planned = |exam: &Arc<ScheduledExam>, (client, model): (Option<u32>, OrderId)| {
-        let order = executor.add(Order::Examine { model, exam: exam.clone() });
-        PlannedExam { exam: exam.clone(), client, model, order }
-    };
-    let due = exams.iter().filter(|exam| exam.is_due(server_round, is_last));
-    due.flat_map(|exam| models.iter().map(|&model| planned(exam, model))).collect()
-}
-
-/// The results of the benchmarks of a round, waiting for those that are not there yet. A client's own model has no
-/// version.
-///
-/// # Errors
-/// The first failure of any order.
-pub fn rows(
-    planned: &[PlannedExam],
-    executor: &Executor,
-    round: u32,
-    version: u32,
-) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), OrderError> {
-    let (mut figures, mut answers) = (Vec::new(), Vec::new());
-    for &PlannedExam { ref exam, client, model, order } in planned {
-        let Value::Examined(bytes) = executor.take(order)? else { unreachable!("an exam gives a sheet") };
-        let sheet: Sheet = postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
-        let hash = Some(executor.take(model)?.adapter_hash().to_string());
-        let (subject, version) = if client.is_some() { ("local", 0) } else { ("global", version) };
-        let rows = SheetRows { round, version, subject, client, hash, benchmark: exam.name };
-        figures.extend(sheet.figures.iter().map(|figure| rows.figure(figure)));
-        answers.extend(sheet.answers.into_iter().map(|answered| rows.answer(answered)));
-    }
-    Ok((figures, answers))
 }
 
 impl fmt::Debug for ScheduledExam {
