@@ -63,7 +63,7 @@ fn collect(folder: &Path, depth: u32, runs: &mut Vec<PathBuf>) -> Result<(), Led
     Ok(())
 }
 
-fn print(folder: &Path, read: &[(Result<Standing, RunError>, PathBuf)]) {
+fn print(folder: &Path, read: &[(Result<Standing, LedgerError>, PathBuf)]) {
     if read.is_empty() {
         say!("no runs in {}", folder.display());
         return;
@@ -101,7 +101,7 @@ fn cells(name: String, standing: &Standing) -> [String; 8] {
     ]
 }
 
-fn as_json(standing: &Result<Standing, RunError>, run: &Path) -> Value {
+fn as_json(standing: &Result<Standing, LedgerError>, run: &Path) -> Value {
     let mut line = match standing {
         Ok(standing) => json!(standing),
         Err(error) => json!({ "state": "unreadable", "error": error.to_string() }),

@@ -74,6 +74,16 @@ impl LedgerError {
     pub(crate) fn malformed(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::Malformed { path: path.into(), reason: reason.into() }
     }
+
+    /// 1 failed; 2 bad usage.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            // A full disk is nobody's mistake on the command line.
+            Self::Unwritable { source, .. } if is_out_of_space(source) => 1,
+            Self::Occupied { .. } | Self::NoRun { .. } | Self::Unwritable { .. } => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// What to do about a disk that took no more: what was finished is there, and a run goes on from it.

@@ -11,8 +11,9 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::files::input;
+use super::input_error::InputError;
 use super::room::{Room, Rules};
-use super::{RunError, translate};
+use super::translate;
 use crate::adapter::Adapter;
 use crate::dataset::{Prompts, Tokeniser};
 use crate::evaluation::generation::{FolderSampling, GenerationError, end_tokens};
@@ -110,13 +111,13 @@ pub fn load(
     model: &Path,
     tokenizer: &Path,
     read: &mut BTreeMap<String, Input>,
-) -> Result<Vec<Arc<ScheduledExam>>, RunError> {
+) -> Result<Vec<Arc<ScheduledExam>>, InputError> {
     let spec = &loaded.scenario.evaluation;
     if spec.benchmarks.is_empty() {
         return Ok(vec![]);
     }
     let missing =
-        || RunError::Usage("failed to find questions: evaluation.questions names the folder of their files".into());
+        || InputError::Usage("failed to find questions: evaluation.questions names the folder of their files".into());
     let data = loaded.resolve(spec.questions.as_ref().ok_or_else(missing)?);
     let tokeniser = Tokeniser::load(tokenizer)?;
     let asking = Arc::new(Asking {
@@ -128,7 +129,7 @@ pub fn load(
     });
     let mut exams = Vec::with_capacity(spec.benchmarks.len());
     for scenario::Benchmark { name, every, limit, shots } in &spec.benchmarks {
-        let benchmark = evaluation::named(name).map_err(RunError::Usage)?;
+        let benchmark = evaluation::named(name).map_err(InputError::Usage)?;
         let terms = Terms {
             data: &data,
             limit: limit.map(|limit| limit.get() as usize),
@@ -137,7 +138,7 @@ pub fn load(
             runs_code: false,
         };
         let paper = evaluation::open(benchmark, &terms)?.ok_or_else(|| {
-            RunError::Usage(format!(
+            InputError::Usage(format!(
                 "failed to schedule {benchmark}: it runs code that the model writes, which a run never does; `fedreplay eval \
                  RUN --bench {benchmark} --allow-code-execution` takes it afterwards"
             ))

@@ -1,10 +1,13 @@
 //! Everything that can end a run, and the exit code that it ends with.
 
+use super::input_error::InputError;
+use super::privacy_error::PrivacyError;
+use super::schedule_error::ScheduleError;
 use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
 use crate::diversity::DiversityError;
 use crate::evaluation::EvaluationError;
-use crate::ledger::{LedgerError, is_out_of_space};
+use crate::ledger::LedgerError;
 use crate::lineage::OrderError;
 use crate::model::hub::HubError;
 use crate::scenario::ScenarioError;
@@ -31,18 +34,12 @@ pub enum RunError {
     /// The adapter to start from cannot be used.
     #[error(transparent)]
     StartAdapter(AdapterError),
-    /// The federation that the scenario describes cannot be played.
-    #[error("failed to accept the federation: {0}")]
-    Federation(#[from] fedreplay_sim::Invalid),
-    /// Virtual time could not go on: an overflow, named by its event.
-    #[error("failed to advance virtual time: {0}")]
-    Simulation(#[from] fedreplay_sim::SimError),
-    /// The machine does not even agree with itself.
-    #[error(
-        "failed to trust this machine: the same training gave different bits twice on {device}; nothing that it computes \
-         could be repeated, so look for faulty memory or for variables that change how MKL, oneDNN or CUDA compute"
-    )]
-    NotRepeatable { device: String },
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(transparent)]
+    Privacy(#[from] PrivacyError),
     /// The scenario asks for portable numerics, and the libraries were started without. Starting the program again with
     /// [`crate::training::restart_portably`] mends it.
     #[error("failed to compute portably: LibTorch's libraries were not started on paths that all processors share")]
@@ -71,14 +68,11 @@ impl RunError {
             | Self::ChatTemplate(_)
             | Self::Model(_)
             | Self::StartAdapter(_)
-            | Self::Federation(_)
-            | Self::Simulation(_)
+            | Self::Schedule(_)
+            | Self::Privacy(_)
             | Self::Usage(_) => 2,
-            // A full disk is nobody's mistake on the command line.
-            Self::Ledger(LedgerError::Unwritable { source, .. }) if is_out_of_space(source) => 1,
-            Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
-                2
-            }
+            Self::Input(error) => error.exit_code(),
+            Self::Ledger(error) => error.exit_code(),
             Self::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => 2,
             Self::Hub(error) if error.is_of_the_asker() => 2,
             Self::Evaluation(error) => error.exit_code(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::RunError;
+use super::input_error::InputError;
 use crate::ledger::Input;
 use crate::model::hub;
 use crate::scenario::Loaded;
@@ -16,7 +16,7 @@ pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
 }
 
 /// The folder of the base model, fetched first if it is the hub's; none where there is but a shape.
-pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, RunError> {
+pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, InputError> {
     let model = &loaded.scenario.model;
     match (&model.folder, &model.hub) {
         (Some(folder), _) => Ok(Some(loaded.resolve(folder))),
@@ -26,6 +26,6 @@ pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, RunError>
 }
 
 /// A scenario that has times and no training.
-pub(super) fn only_planned(what: &str) -> RunError {
-    RunError::Usage(format!("failed to train: {what}, so the scenario has times only; `fedreplay plan` plays those"))
+pub(super) fn only_planned(what: &str) -> InputError {
+    InputError::Usage(format!("failed to train: {what}, so the scenario has times only; `fedreplay plan` plays those"))
 }

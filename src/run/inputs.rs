@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::benchmarks::{self, ScheduledExam};
 use super::files::{input, model_folder};
+use super::input_error::InputError;
 use super::reader::{Reader, TokenData};
 use super::shared::Shared;
-use super::{RunError, outline, trace};
+use super::{outline, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::dataset::{ClientRows, Rows};
 use crate::ledger::{Input, LedgerError};
@@ -46,7 +47,7 @@ impl Inputs {
         numerics: &Numerics,
         store: &Store,
         shared: &mut Shared,
-    ) -> Result<Self, RunError> {
+    ) -> Result<Self, InputError> {
         let scenario = &loaded.scenario;
         let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded, store)?;
         let (trainers, model_folder) = shared.trainers(loaded, devices, numerics, &clients)?;
@@ -76,12 +77,12 @@ impl Inputs {
 }
 
 /// A sequence that the scenario allows must be one that the model can read.
-fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), RunError> {
+fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), InputError> {
     let longest = scenario.data.max_seq_length;
     if longest as usize <= max_positions {
         return Ok(());
     }
-    Err(RunError::Usage(format!(
+    Err(InputError::Usage(format!(
         "failed to accept data.max_seq_length: {longest} is more than the {max_positions} positions of the base model"
     )))
 }
@@ -98,14 +99,14 @@ impl PlanInputs {
     ///
     /// # Errors
     /// As [`Inputs::load`].
-    pub fn load(loaded: &Loaded) -> Result<Self, RunError> {
+    pub fn load(loaded: &Loaded) -> Result<Self, InputError> {
         let scenario = &loaded.scenario;
         let mut read = BTreeMap::new();
         let config = match (&scenario.model.shape, model_folder(loaded)?) {
             (Some(shape), _) => outline::config_of_shape(shape),
             (None, folder) => {
                 let folder = folder.expect("a scenario has a folder, a model of the hub or a shape");
-                let config = Config::read(&folder).map_err(|error| RunError::Model(error.into()))?;
+                let config = Config::read(&folder).map_err(|error| InputError::Model(error.into()))?;
                 let path = folder.join("config.json");
                 let bytes = std::fs::read(&path).map_err(LedgerError::io(&path))?;
                 read.insert("model_config".to_owned(), input(path, blake3::hash(&bytes)));
@@ -130,11 +131,11 @@ fn initial_adapter(
     folder: &Path,
     trainer: &Trainer,
     read: &mut BTreeMap<String, Input>,
-) -> Result<Arc<Adapter>, RunError> {
-    let (adapter, _) = peft::read_folder(folder).map_err(RunError::StartAdapter)?;
+) -> Result<Arc<Adapter>, InputError> {
+    let (adapter, _) = peft::read_folder(folder).map_err(InputError::StartAdapter)?;
     let refuse = |reason: String| {
         let what = folder.display().to_string();
-        Err(RunError::StartAdapter(AdapterError::Content { what, reason }))
+        Err(InputError::StartAdapter(AdapterError::Content { what, reason }))
     };
     if let Some(reason) = adapter.layout.difference_from(&trainer.layout()) {
         return refuse(reason);

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::RunError;
+use super::input_error::InputError;
 use crate::dataset::Sample;
-use crate::lineage::OrderError;
 use crate::store::{Key, Store, binary_hash, key_of};
 use crate::training::{Error, Grade, LargestWork, SelfTest, TestedShapes, Trainer, library_hashes};
 
@@ -32,12 +31,12 @@ pub(super) struct Tested {
 ///
 /// # Errors
 /// If LibTorch fails, or the store cannot be written to.
-pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Result<Tested, RunError> {
+pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Result<Tested, InputError> {
     tested_keeping(trainer, work, store, LONG)
 }
 
 /// [`tested`] with another time from which on a result is kept.
-fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, RunError> {
+fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, InputError> {
     let shapes = work.shapes(trainer.fingerprint().threads);
     let key = key(trainer, work);
     let kept = store.get(key).and_then(|bytes| postcard::from_bytes::<Tested>(&bytes).ok());
@@ -52,10 +51,10 @@ fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Du
                 "too little memory to test this machine with the largest pass of the run: small ones are tested"
             );
             let small = LargestWork::default();
-            let found = trainer.self_test().map_err(OrderError::Training)?;
+            let found = trainer.self_test().map_err(InputError::SelfTest)?;
             return Ok(Tested { found, shapes: small.shapes(trainer.fingerprint().threads) });
         }
-        Err(error) => return Err(OrderError::Training(error).into()),
+        Err(error) => return Err(InputError::SelfTest(error)),
     };
     let tested = Tested { found, shapes };
     // A grade below B may be a passing fault of the machine: it is looked at again.

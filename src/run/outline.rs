@@ -3,7 +3,7 @@
 use fedreplay_sim as sim;
 use fedreplay_sim::{Purpose, Seed, Stream};
 
-use super::RunError;
+use super::schedule_error::ScheduleError;
 use crate::adapter::{Layout, WireFormat, wire_bytes};
 use crate::dataset::ClientRows;
 use crate::model::{Arithmetic, Config, LoraSpec, Precision};
@@ -22,7 +22,12 @@ struct Amount {
 ///
 /// # Errors
 /// If the adapter does not fit the model, a task's sizes are beyond any machine, or the trace does not fit the data.
-pub fn of_rows(scenario: &Scenario, rows: &[ClientRows], config: &Config, trace: &Trace) -> Result<Clients, RunError> {
+pub fn of_rows(
+    scenario: &Scenario,
+    rows: &[ClientRows],
+    config: &Config,
+    trace: &Trace,
+) -> Result<Clients, ScheduleError> {
     let amount = |client: &ClientRows| Amount {
         id: Some(client.id.as_str().into()),
         train_rows: count(client.train.count()),
@@ -42,7 +47,7 @@ pub fn of_synthetic(
     synthetic: &Synthetic,
     config: &Config,
     trace: &Trace,
-) -> Result<Clients, RunError> {
+) -> Result<Clients, ScheduleError> {
     let tokens = u64::from(synthetic.tokens_per_row.min(scenario.data.max_seq_length));
     let rows = |client: u32| match synthetic.rows {
         Counts::Fixed(rows) => rows,
@@ -66,8 +71,8 @@ fn outline(
     amounts: impl ExactSizeIterator<Item = Amount>,
     config: &Config,
     trace: &Trace,
-) -> Result<Clients, RunError> {
-    let layout = lora_spec(scenario).layout(config).map_err(|error| RunError::Usage(error.to_string()))?;
+) -> Result<Clients, ScheduleError> {
+    let layout = lora_spec(scenario).layout(config).map_err(|error| ScheduleError::Usage(error.to_string()))?;
     let bytes = wire_bytes(&layout, WireFormat::F32);
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), bytes);
     let clients = amounts.len();
@@ -77,7 +82,7 @@ fn outline(
         let steps = scenario.steps(amount.train_rows.into(), clients);
         let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or_else(|| {
             let (layers, hidden) = (config.layers, config.hidden_size);
-            RunError::Usage(format!(
+            ScheduleError::Usage(format!(
                 "failed to cost a task: rows of {} tokens in batches of {} on {layers} layers of width {hidden} are \
                  beyond 64-bit counts",
                 amount.longest_tokens, scenario.training.batch_size
@@ -87,7 +92,7 @@ fn outline(
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
     let name = |client: usize| name_of(facts[client].id.as_deref(), client);
-    let placement = Placed::new(scenario, clients, name, trace).map_err(RunError::Usage)?;
+    let placement = Placed::new(scenario, clients, name, trace).map_err(ScheduleError::Usage)?;
     Ok(Clients { facts, placement, costs })
 }
 

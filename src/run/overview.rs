@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::RunError;
 use super::participants::{ClientFigures, GroupFigures, Participants};
 use super::series::{Series, series};
 use super::summary::main_loss;
@@ -66,10 +65,10 @@ impl Standing {
     ///
     /// # Errors
     /// If there is no run, or its tables cannot be read.
-    pub fn read(run_folder: &Path) -> Result<Self, RunError> {
+    pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let manifest = Manifest::read(run_folder)?;
         let tables = RunTables::read(run_folder)?;
-        Ok(Self::new(run_folder, &manifest, &tables, &tables.evaluations()?)?)
+        Self::new(run_folder, &manifest, &tables, &tables.evaluations()?)
     }
 
     fn new(
@@ -124,7 +123,7 @@ impl Overview {
     ///
     /// # Errors
     /// If there is no run, or its tables cannot be read.
-    pub fn read(run_folder: &Path) -> Result<Self, RunError> {
+    pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let manifest = Manifest::read(run_folder)?;
         let tables = RunTables::read(run_folder)?;
         let (evaluations, tasks) = (tables.evaluations()?, tables.tasks()?);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::RunError;
+use super::privacy_error::PrivacyError;
 use crate::lineage::{Release, Step};
 use crate::privacy::accountant::{Accountant, Mechanism};
 use crate::privacy::{self, NoiseSource, Rule, Secret, levels};
@@ -59,11 +59,11 @@ impl Protection {
     /// # Errors
     /// If the scenario's case needs a cap that it does not set, its budget admits no round, or the operating system gives
     /// no noise.
-    pub fn new(scenario: &Scenario, train_rows: &[u64]) -> Result<Option<Self>, RunError> {
+    pub fn new(scenario: &Scenario, train_rows: &[u64]) -> Result<Option<Self>, PrivacyError> {
         let Some(privacy) = &scenario.privacy else { return Ok(None) };
         let clients = train_rows.len() as u32;
         let source = if privacy.is_secret() {
-            let failed = |error| RunError::Usage(format!("failed to draw secret noise: {error}"));
+            let failed = |error| PrivacyError(format!("failed to draw secret noise: {error}"));
             NoiseSource::Secret(Secret::draw().map_err(failed)?)
         } else {
             NoiseSource::Seeded(Seed(scenario.seed))
@@ -78,7 +78,7 @@ impl Protection {
                     );
                 }
                 let rule = rule(scenario, privacy, clients);
-                let charge = charge(scenario, privacy, clients).map_err(RunError::Usage)?;
+                let charge = charge(scenario, privacy, clients).map_err(PrivacyError)?;
                 (Step::UserLevel(rule), charge, *weight_bound, *max_participations)
             }
             &Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, .. } => {
@@ -89,7 +89,7 @@ impl Protection {
         };
         let protection = Self { step, source, charge, weight_bound, max_participations };
         match protection.rounds_within_budget(scenario.rounds) {
-            0 => Err(RunError::Usage(format!(
+            0 => Err(PrivacyError(format!(
                 "failed to begin: the first round alone spends epsilon {:.4}, which exceeds privacy.epsilon",
                 protection.epsilon(1)
             ))),

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::files::{input, model_folder, only_planned};
+use super::input_error::InputError;
 use super::tokens::TokenRows;
 use super::translate::prompts;
-use super::{RunError, tokens, translate};
+use super::{tokens, translate};
 use crate::dataset::{
     BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowKind, Rows, Sample, SequenceRules, Tokenised,
     Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
@@ -29,7 +30,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(loaded: &'a Loaded, store: &'a Store) -> Result<Self, RunError> {
+    pub fn new(loaded: &'a Loaded, store: &'a Store) -> Result<Self, InputError> {
         let scenario = &loaded.scenario;
         let tokeniser_folder = match &scenario.model.tokenizer {
             Some(folder) => loaded.resolve(folder),
@@ -56,12 +57,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn data_file(&self) -> Result<&'a Path, RunError> {
+    fn data_file(&self) -> Result<&'a Path, InputError> {
         let file = self.loaded.scenario.data.file.as_deref();
         file.ok_or_else(|| only_planned("data.file is missing"))
     }
 
-    pub fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
+    pub fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), InputError> {
         let path = self.loaded.resolve(file);
         let spec = &self.loaded.scenario.data;
         let bad_rows = match spec.bad_rows {
@@ -80,24 +81,24 @@ impl<'a> Reader<'a> {
     }
 
     /// The data with its rows dealt to clients.
-    pub fn dealt(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, RunError> {
+    pub fn dealt(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, InputError> {
         let (mut data, path) = self.federation(self.data_file()?)?;
         note_twin(&data, &path, read);
         let spec = &self.loaded.scenario.data;
         let seed = Seed(self.loaded.scenario.seed);
         data.clients =
             partition(std::mem::take(&mut data.clients), &translate::dealing(&spec.partition), spec.rows, seed)
-                .map_err(|what| RunError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
+                .map_err(|what| InputError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         Ok(data)
     }
 
-    pub fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, RunError> {
+    pub fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, InputError> {
         let named = self.loaded.scenario.data.clients.as_deref();
         if let Some(missing) =
             named.and_then(|ids| ids.iter().find(|id| data.clients.iter().all(|client| client.id != **id)))
         {
-            return Err(RunError::Usage(format!(
+            return Err(InputError::Usage(format!(
                 "failed to find the client \"{missing}\" of data.clients in the data"
             )));
         }
@@ -116,9 +117,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn client(&self, index: u64, client: &ClientData, rows: &TokenRows) -> Result<ClientRows, RunError> {
+    fn client(&self, index: u64, client: &ClientData, rows: &TokenRows) -> Result<ClientRows, InputError> {
         if rows.count() == 0 {
-            return Err(RunError::Usage(format!(
+            return Err(InputError::Usage(format!(
                 "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length, \
                  or no key under data.masking",
                 client.id,
@@ -132,7 +133,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Each client's rows as the objective reads them.
-    fn tokenised(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, RunError> {
+    fn tokenised(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, InputError> {
         let Scenario { data, training, .. } = &self.loaded.scenario;
         let chat = match &self.rules.prompts {
             Prompts::Template(_) => None,
@@ -145,7 +146,7 @@ impl<'a> Reader<'a> {
         tokens::kept(self.store, &rules, clients, |client| self.tokenised_now(client))
     }
 
-    fn tokenised_now(&self, client: &ClientData) -> Result<TokenRows, RunError> {
+    fn tokenised_now(&self, client: &ClientData) -> Result<TokenRows, InputError> {
         match self.loaded.scenario.training.objective {
             scenario::Objective::Sft => {
                 let tokenised = tokenise(client, &self.tokeniser, &self.rules)?;
@@ -159,31 +160,31 @@ impl<'a> Reader<'a> {
     }
 
     /// The samples with the labels that the scenario asks for.
-    fn masked(&self, client: &ClientData, tokenised: Tokenised) -> Result<Vec<Sample>, RunError> {
+    fn masked(&self, client: &ClientData, tokenised: Tokenised) -> Result<Vec<Sample>, InputError> {
         let Tokenised { samples, rows, .. } = tokenised;
         if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction {
             return Ok(samples);
         }
         let Prompts::Template(template) = self.rules.prompts else {
-            return Err(RunError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
+            return Err(InputError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
         };
         if client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn) {
             let kept = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
             return Ok(kept.map(|(sample, _)| sample).collect());
         }
         let key = key_ids(template, &self.tokeniser)
-            .map_err(|what| RunError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
+            .map_err(|what| InputError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
         // Rows are padded with Llama's unknown token there.
         Ok(samples.iter().filter_map(|sample| after_last_key(sample, &key, 0)).collect())
     }
 
     /// All clients' rows as one list, in order.
-    pub fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
+    pub fn pooled(&self, data: &Federation) -> Result<Rows, InputError> {
         let mut clients = self.tokenised(&data.clients.iter().collect::<Vec<_>>())?.into_iter();
         let mut pooled = clients.next().expect("a federation has a client");
         clients.for_each(|rows| pooled.append(rows));
         if pooled.count() == 0 {
-            return Err(RunError::Usage(
+            return Err(InputError::Usage(
                 "failed to use data.test_file: all of its rows have prompts that are too long for data.max_seq_length"
                     .into(),
             ));
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// The first thing that is wrong with a file, client or row.
-    pub fn read(self) -> Result<TokenData, RunError> {
+    pub fn read(self) -> Result<TokenData, InputError> {
         let mut read = BTreeMap::new();
         let data = self.dealt(&mut read)?;
         let clients = Arc::new(self.clients(&data)?);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::RunError;
+use super::input_error::InputError;
 use super::reader::{Reader, TokenData};
 use super::trainers::load_trainers;
 use super::trust::Trust;
@@ -43,7 +43,7 @@ impl Shared {
     }
 
     /// The data of a scenario; a store keeps its tokens from process to process.
-    pub(super) fn data(&mut self, loaded: &Loaded, store: &Store) -> Result<TokenData, RunError> {
+    pub(super) fn data(&mut self, loaded: &Loaded, store: &Store) -> Result<TokenData, InputError> {
         let scenario = &loaded.scenario;
         let is_pooled = matches!(scenario.algorithm, Algorithm::Centralised);
         let reads = (&scenario.data, &scenario.model, scenario.seed, scenario.training.objective, is_pooled);
@@ -63,7 +63,7 @@ impl Shared {
         devices: &[Device],
         numerics: &Numerics,
         clients: &[ClientRows],
-    ) -> Result<(Vec<Arc<Trainer>>, PathBuf), RunError> {
+    ) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
         let key = key(&(&loaded.scenario.model, &loaded.folder, devices, numerics));
         if self.engine.as_ref().is_none_or(|(known, _)| *known != key) {
             // The one before goes first: two may not fit.
@@ -76,7 +76,7 @@ impl Shared {
     }
 
     /// What the start-up test with the largest work of a run shows of the trainers that were given out last.
-    pub(super) fn trust(&mut self, work: &LargestWork, store: &Store) -> Result<Trust, RunError> {
+    pub(super) fn trust(&mut self, work: &LargestWork, store: &Store) -> Result<Trust, InputError> {
         let (_, engine) = self.engine.as_mut().expect("trainers are tested after they were loaded");
         let threads = engine.trainers[0].fingerprint().threads;
         match engine.trust {

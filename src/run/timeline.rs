@@ -7,8 +7,8 @@ use fedreplay_sim::{
     TaskReport,
 };
 
-use super::RunError;
 use super::privacy::{Protection, within_budget};
+use super::schedule_error::ScheduleError;
 use crate::scenario::{Clients, Loaded, federation};
 
 /// Number of the server among the aggregators.
@@ -48,12 +48,12 @@ impl Timeline {
         privacy: Option<&Protection>,
         clients: &Clients,
         detail: Detail,
-    ) -> Result<Self, RunError> {
+    ) -> Result<Self, ScheduleError> {
         let federation = federation(&within_budget(&loaded.scenario, privacy), clients, detail);
         Self::new(federation, loaded.interventions(clients))
     }
 
-    fn new(federation: Federation, changes: Vec<(u32, Vec<Intervention>)>) -> Result<Self, RunError> {
+    fn new(federation: Federation, changes: Vec<(u32, Vec<Intervention>)>) -> Result<Self, ScheduleError> {
         let simulation = Simulation::new(federation)?;
         Ok(Self { simulation, changes: changes.into(), ended: 0, records: VecDeque::new(), ahead: None })
     }
@@ -62,7 +62,7 @@ impl Timeline {
     ///
     /// # Errors
     /// If virtual time overflows.
-    pub fn next(&mut self) -> Result<Next, RunError> {
+    pub fn next(&mut self) -> Result<Next, ScheduleError> {
         loop {
             if let Some(record) = self.records.pop_front() {
                 return Ok(Next::Record(record));
@@ -89,7 +89,7 @@ impl Timeline {
     }
 
     /// One step of the simulation and its records. After a round, one more step tells whether it was the last.
-    fn step(&mut self) -> Result<Step, RunError> {
+    fn step(&mut self) -> Result<Step, ScheduleError> {
         let mut step = self.simulation.step()?;
         loop {
             let new = self.simulation.drain();
@@ -120,7 +120,7 @@ impl Timeline {
     }
 
     /// Makes the changes that are due before the round that begins next.
-    fn make_changes(&mut self) -> Result<(), RunError> {
+    fn make_changes(&mut self) -> Result<(), ScheduleError> {
         while self.changes.front().is_some_and(|(from_round, _)| *from_round <= self.ended + 1) {
             let (_, changes) = self.changes.pop_front().expect("it was looked at");
             changes.into_iter().try_for_each(|change| self.simulation.change(change))?;
@@ -186,7 +186,7 @@ impl Rounds {
 ///
 /// # Panics
 /// If a policy reads results after all.
-pub fn schedule(mut timeline: Timeline) -> Result<Vec<ScheduledRound>, RunError> {
+pub fn schedule(mut timeline: Timeline) -> Result<Vec<ScheduledRound>, ScheduleError> {
     let mut rounds = Rounds::default();
     let mut schedule = Vec::new();
     loop {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::RunError;
+use super::input_error::InputError;
 use crate::dataset::{ClientData, Preference, Rows, Sample};
 use crate::store::{Digest, Key, Store, binary_hash, key_of};
 
@@ -53,8 +53,8 @@ pub(super) fn kept(
     store: &Store,
     rules: &impl Serialize,
     clients: &[&ClientData],
-    tokenise: impl Fn(&ClientData) -> Result<TokenRows, RunError>,
-) -> Result<Vec<TokenRows>, RunError> {
+    tokenise: impl Fn(&ClientData) -> Result<TokenRows, InputError>,
+) -> Result<Vec<TokenRows>, InputError> {
     let tokenised = || clients.iter().map(|client| tokenise(client)).collect::<Result<Vec<_>, _>>();
     if !store.is_there() {
         return tokenised();

@@ -14,8 +14,8 @@ use arrow::csv::reader::{Format, ReaderBuilder};
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::RunError;
 use super::files::input;
+use super::input_error::InputError;
 use crate::ledger::Input;
 use crate::scenario::{Availability, Duration, Loaded, Trace, TraceRow};
 
@@ -47,7 +47,7 @@ const SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 ///
 /// # Errors
 /// A file that cannot be read, a column that nobody knows, and a value out of range, with its row.
-pub fn read(loaded: &Loaded, read: &mut BTreeMap<String, Input>) -> Result<Trace, RunError> {
+pub fn read(loaded: &Loaded, read: &mut BTreeMap<String, Input>) -> Result<Trace, InputError> {
     let Some(spec) = &loaded.scenario.population.trace else { return Ok(Trace::default()) };
     let mut trace = Trace::default();
     if let Some(file) = &spec.clients {
@@ -79,8 +79,8 @@ impl Table {
         ignored: &[&str],
         role: &str,
         read: &mut BTreeMap<String, Input>,
-    ) -> Result<Self, RunError> {
-        let fault = |message: &dyn Display| RunError::Usage(format!("failed to read {}: {message}", file.display()));
+    ) -> Result<Self, InputError> {
+        let fault = |message: &dyn Display| InputError::Usage(format!("failed to read {}: {message}", file.display()));
         let bytes = fs::read(file).map_err(|error| fault(&error))?;
         read.insert(role.to_owned(), input(file.to_owned(), blake3::hash(&bytes)));
         let is_parquet = file.extension().is_some_and(|ending| ending == "parquet");
@@ -108,8 +108,8 @@ impl Table {
         self.rows
     }
 
-    fn fault(&self, row: usize, message: impl Display) -> RunError {
-        RunError::Usage(format!("failed to read {}: row {}: {message}", self.name, row + 1))
+    fn fault(&self, row: usize, message: impl Display) -> InputError {
+        InputError::Usage(format!("failed to read {}: row {}: {message}", self.name, row + 1))
     }
 
     /// A cell without the blanks around it; none for a null, an empty cell or a column that is not there.
@@ -128,14 +128,14 @@ impl Table {
         row: usize,
         range: &str,
         holds: impl Fn(&T) -> bool,
-    ) -> Result<Option<T>, RunError> {
+    ) -> Result<Option<T>, InputError> {
         let Some(text) = self.text(column, row) else { return Ok(None) };
         let fault = || self.fault(row, format!("{column}: `{text}` is out of range: it must be {range}"));
         text.parse().ok().filter(holds).ok_or_else(fault).map(Some)
     }
 
     /// A count, which other programs may have written as a float.
-    fn count(&self, column: &str, row: usize, least: f64) -> Result<Option<u64>, RunError> {
+    fn count(&self, column: &str, row: usize, least: f64) -> Result<Option<u64>, InputError> {
         if let Some(exact) = self.text(column, row).and_then(|text| text.parse::<u64>().ok())
             && exact as f64 >= least
         {
@@ -146,11 +146,11 @@ impl Table {
         Ok(number.map(|value| value.round() as u64))
     }
 
-    fn float(&self, column: &str, row: usize, most: f64) -> Result<Option<f64>, RunError> {
+    fn float(&self, column: &str, row: usize, most: f64) -> Result<Option<f64>, InputError> {
         self.number(column, row, &format!("a number from 0 to {most}"), |value: &f64| (0.0..=most).contains(value))
     }
 
-    fn client(&self, row: usize) -> Result<TraceRow, RunError> {
+    fn client(&self, row: usize) -> Result<TraceRow, InputError> {
         Ok(TraceRow {
             client_id: self.name("client_id", row),
             device: self.name("device", row),
@@ -172,11 +172,11 @@ impl Table {
     }
 
     /// The intervals of each client, ascending.
-    fn intervals(&self) -> Result<BTreeMap<String, Vec<(Duration, Duration)>>, RunError> {
+    fn intervals(&self) -> Result<BTreeMap<String, Vec<(Duration, Duration)>>, InputError> {
         let mut online: BTreeMap<String, Vec<(Duration, Duration)>> = BTreeMap::new();
         for row in 0..self.rows {
             let missing = |column: &str| self.fault(row, format!("{column} is missing"));
-            let time = |column: &str| -> Result<Duration, RunError> {
+            let time = |column: &str| -> Result<Duration, InputError> {
                 let seconds = self.float(column, row, SECONDS_MAX)?.ok_or_else(|| missing(column))?;
                 Ok(Duration((seconds * 1e9).round() as u64))
             };

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{model_folder, only_planned};
-use super::{RunError, outline};
+use super::input_error::InputError;
+use super::outline;
 use crate::dataset::ClientRows;
 use crate::model::Device;
 use crate::scenario::Loaded;
@@ -16,11 +17,11 @@ pub(super) fn load_trainers(
     devices: &[Device],
     numerics: &Numerics,
     clients: &[ClientRows],
-) -> Result<(Vec<Arc<Trainer>>, PathBuf), RunError> {
+) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
     let scenario = &loaded.scenario;
     let folder = model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?;
     let (precision, lora) = (outline::precision(&scenario.model), outline::lora_spec(scenario));
-    let load = |&device: &Device| Trainer::load(&folder, precision, device, &lora, numerics).map_err(RunError::Model);
+    let load = |&device: &Device| Trainer::load(&folder, precision, device, &lora, numerics).map_err(InputError::Model);
     let mut trainers = devices.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     report_precision(&mut trainers[0], &folder, clients)?;
     Ok((trainers.into_iter().map(Arc::new).collect(), folder))
@@ -30,11 +31,11 @@ pub(super) fn load_trainers(
 const COMPARED_TOKENS: usize = 128;
 
 /// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
-fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), RunError> {
+fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), InputError> {
     let row = clients.iter().find_map(|client| client.train.samples.first());
     if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {
         let ids = &row.ids[..row.ids.len().min(COMPARED_TOKENS)];
-        trainer.measure_logit_error(folder, ids).map_err(RunError::Model)?;
+        trainer.measure_logit_error(folder, ids).map_err(InputError::Model)?;
     }
     tracing::info!("base model: {}", trainer.fingerprint().base);
     Ok(())

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::RunError;
+use super::input_error::InputError;
 use crate::dataset::{ChatTemplate, Columns, PairForm, Partition, Prompts, Template};
 use crate::scenario;
 use crate::scenario::{Execution, Optimizer, Scenario};
@@ -64,7 +64,7 @@ pub fn dealing(partition: &scenario::Partition) -> Partition {
 ///
 /// # Errors
 /// If the folder has no chat template that can be read, and one is asked for.
-pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, RunError> {
+pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, InputError> {
     match self::template(template) {
         Some(template) => Ok(Prompts::Template(template)),
         None => Ok(Prompts::Chat(Arc::new(ChatTemplate::load(folder, None)?))),
@@ -75,13 +75,13 @@ pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, R
 ///
 /// # Errors
 /// As [`prompts`]; and if there is no such template.
-pub fn prompts_named(name: &str, folder: &Path) -> Result<Prompts, RunError> {
+pub fn prompts_named(name: &str, folder: &Path) -> Result<Prompts, InputError> {
     if name == "chat" {
         return prompts(scenario::Template::Chat, folder);
     }
     Template::named(name).map(Prompts::Template).ok_or_else(|| {
         let names: Vec<&str> = Template::names().chain(["chat"]).collect();
-        RunError::Usage(format!("failed to find the template `{name}`: there are {}", names.join(", ")))
+        InputError::Usage(format!("failed to find the template `{name}`: there are {}", names.join(", ")))
     })
 }
 

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use super::RunError;
+use super::input_error::InputError;
 use super::kept_test::{Tested, tested};
-use crate::lineage::OrderError;
 use crate::model::Device;
 use crate::scenario::{Execution, Grouping};
 use crate::store::Store;
@@ -40,13 +39,13 @@ impl Trust {
     /// # Errors
     /// If the same training twice gave different bits: nothing could be promised of such a run. And if several threads or
     /// devices were asked for and gave other bits than one: keys of results name neither.
-    pub fn shown_by(trainers: &[Arc<Trainer>], work: &LargestWork, store: &Store) -> Result<Self, RunError> {
+    pub fn shown_by(trainers: &[Arc<Trainer>], work: &LargestWork, store: &Store) -> Result<Self, InputError> {
         let (trainer, others) = trainers.split_first().expect("something trains");
         check_devices(trainer, others)?;
         let Tested { found, shapes } = tested(trainer, work, store)?;
         let fingerprint = trainer.fingerprint();
         check_threads(&found, fingerprint.threads)?;
-        let grade = claim(found.grade(), trainer.uses_own_kernels()).ok_or_else(|| RunError::NotRepeatable {
+        let grade = claim(found.grade(), trainer.uses_own_kernels()).ok_or_else(|| InputError::NotRepeatable {
             device: format!("{} ({})", fingerprint.class.device, fingerprint.processor),
         })?;
         Ok(Self { found, tested: shapes, grade })
@@ -90,21 +89,21 @@ fn claim(found: Grade, own_kernels: bool) -> Option<Grade> {
     Some(found.min(most)).filter(|&grade| grade != Grade::None)
 }
 
-fn check_devices(first: &Trainer, others: &[Arc<Trainer>]) -> Result<(), RunError> {
-    let Some(other) = first.first_to_differ(others).map_err(OrderError::Training)? else { return Ok(()) };
+fn check_devices(first: &Trainer, others: &[Arc<Trainer>]) -> Result<(), InputError> {
+    let Some(other) = first.first_to_differ(others).map_err(InputError::SelfTest)? else { return Ok(()) };
     let name = |trainer: &Trainer| format!("{} ({})", trainer.fingerprint().device, trainer.numerics_class().device);
-    Err(RunError::Usage(format!(
+    Err(InputError::Usage(format!(
         "{} gives other bits than {}; name devices of one model with --device",
         name(other),
         name(first)
     )))
 }
 
-fn check_threads(found: &SelfTest, threads: usize) -> Result<(), RunError> {
+fn check_threads(found: &SelfTest, threads: usize) -> Result<(), InputError> {
     if threads == 1 || found.threads {
         return Ok(());
     }
-    Err(RunError::Usage(format!(
+    Err(InputError::Usage(format!(
         "--threads {threads} gives other bits than one thread on this machine in this precision; use --threads 1"
     )))
 }

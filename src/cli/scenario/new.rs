@@ -56,7 +56,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         .fold(TEMPLATE.to_owned(), |text, (mark, value)| text.replace(&format!("\"{mark}\""), &quote(&value)));
     atomic::write(file, text.as_bytes()).map_err(LedgerError::io(file))?;
     let checked =
-        Loaded::read(file, &[]).map_err(RunError::from).and_then(|loaded| PlanInputs::load(&loaded).map(drop));
+        Loaded::read(file, &[]).map_err(RunError::from).and_then(|loaded| Ok(PlanInputs::load(&loaded).map(drop)?));
     if let Err(error) = checked {
         let _ = std::fs::remove_file(file);
         return Err(error);
