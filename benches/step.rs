@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fedreplay::adapter::Adapter;
-use fedreplay::dataset::Sample;
+use fedreplay::data::Sample;
 use fedreplay::model::{Arithmetic, Config, Device, LoraSpec, Precision, random};
 use fedreplay::store::{Store, key_of};
 use fedreplay::training::{Hyper, Job, Numerics, Objective, Terms, Trainer, init_process};

@@ -3,12 +3,12 @@
 pub mod adapter;
 pub mod algorithm;
 pub mod cli;
-pub mod dataset;
+pub mod data;
 pub mod diversity;
 pub mod evaluation;
 pub mod export;
+pub mod graph;
 pub mod ledger;
-pub mod lineage;
 pub mod model;
 pub mod privacy;
 pub mod report;

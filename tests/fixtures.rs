@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fedreplay::dataset::{
+use fedreplay::data::{
     BadRows, Content, Federation, LongPrompts, Prompts, Row, SequenceRules, Template, Tokeniser, tokenise,
 };
 use fedreplay_sim::random::Seed;

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::logs_json;
 use super::output::note;
 use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkStanding, is_due};
 use super::round_line::RoundLine;
-use super::units;
-use crate::lineage::{WorkAmount, WorkCounters, WorkUnderWay};
+use super::{logs_json, units};
+use crate::graph::{WorkAmount, WorkCounters, WorkUnderWay};
 use crate::run::{Observer, PlanWatch, RoundReport};
 
 /// Where progress stands in a log, so that RUST_LOG can choose it.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::units;
-use crate::lineage::{WorkAmount, WorkCounts};
+use crate::graph::{WorkAmount, WorkCounts};
 
 /// How often progress is read and a bar is drawn.
 pub const TICK: Duration = Duration::from_millis(200);

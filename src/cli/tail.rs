@@ -11,8 +11,8 @@ use serde_json::json;
 use super::STOP;
 use super::output::say;
 use super::round_line::RoundLine;
+use crate::graph::OrderError;
 use crate::ledger::{LedgerError, Manifest, RunTables};
-use crate::lineage::OrderError;
 use crate::run::{Progress, RunError, Standing, main_curve};
 
 /// How often it is looked for new rounds.

@@ -3,7 +3,7 @@
 use fedreplay_sim::Seed;
 
 use super::{DiversityError, Endpoint, Judge, drawn};
-use crate::dataset::ClientData;
+use crate::data::ClientData;
 
 /// What makes vectors of texts.
 pub enum Embedder<'a> {

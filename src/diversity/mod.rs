@@ -25,7 +25,7 @@ pub use tables::{ClientDiversityRow, DistanceRow, LanguageRow, OpeningRow, Quali
 
 use fedreplay_sim::Seed;
 
-use crate::dataset::{ClientData, Row, round_rows};
+use crate::data::{ClientData, Row, round_rows};
 
 /// Why an analysis ended.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::dataset::ClientData;
+use crate::data::ClientData;
 
 /// Words of an opening.
 pub const DEPTH: usize = 4;
@@ -63,7 +63,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::dataset::{BadRows, Federation};
+    use crate::data::{BadRows, Federation};
 
     #[test]
     fn frequent_openings_come_first_with_their_continuations() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use whatlang::detect;
 
 use super::DiversityError;
-use crate::dataset::{ClientData, Content, Row, Ruler, Spread};
+use crate::data::{ClientData, Content, Row, Ruler, Spread};
 
 /// Languages that are reported under a detected name only where the detector is sure.
 const UNKNOWN: &str = "?";
@@ -114,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::dataset::{BadRows, Federation};
+    use crate::data::{BadRows, Federation};
 
     fn read(rows: serde_json::Value) -> Profile {
         let text = json!({ "c": rows }).to_string();

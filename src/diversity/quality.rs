@@ -8,7 +8,7 @@ use fedreplay_sim::Seed;
 
 use super::{DiversityError, drawn};
 use crate::adapter::Adapter;
-use crate::dataset::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokeniser, tokenise};
+use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokeniser, tokenise};
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 
@@ -55,7 +55,7 @@ impl Judge {
             rank_stabilised: false,
         };
         let trainer = Trainer::load(folder, Precision::F32, Device::Cpu, &lora, &Numerics::default())?;
-        let failed = |error: crate::dataset::DatasetError| DiversityError::Text {
+        let failed = |error: crate::data::DatasetError| DiversityError::Text {
             client: String::new(),
             row: 0,
             message: error.to_string(),
@@ -99,8 +99,8 @@ impl Judge {
 
     /// The answer after its instruction, and alone; none if the instruction leaves no room for it.
     fn both(&self, asked: &str, answered: &str) -> Result<Option<[Sample; 2]>, String> {
-        let content = crate::dataset::Content::SingleTurn { instruction: asked.into(), response: answered.into() };
-        let row = crate::dataset::Row { content, attributes: Default::default() };
+        let content = crate::data::Content::SingleTurn { instruction: asked.into(), response: answered.into() };
+        let row = crate::data::Row { content, attributes: Default::default() };
         let client = ClientData { id: String::new(), rows: vec![row] };
         let rules = SequenceRules {
             prompts: Prompts::Template(Template::named("alpaca").expect("it is in the table")),

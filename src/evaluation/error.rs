@@ -7,7 +7,7 @@ use super::code::SandboxError;
 use super::generation::GenerationError;
 use super::judge::JudgeError;
 use super::mmlu::QuestionFault;
-use crate::dataset::ChatTemplateError;
+use crate::data::ChatTemplateError;
 
 /// Errors of benchmarks. A prompt that does not fit, or an answer that nobody can judge, is none: it is in the tables.
 #[derive(Debug, thiserror::Error)]

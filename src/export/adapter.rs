@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::{Adapter, peft};
+use crate::graph::Value;
 use crate::ledger::{LedgerError, Manifest, RunKind, RunTables};
-use crate::lineage::Value;
 use crate::model::{Folder, Merge, content_hash, merge};
 use crate::run::RunError;
 use crate::store::{Digest, Key, Store};

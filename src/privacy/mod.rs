@@ -5,8 +5,11 @@
 pub mod accountant;
 mod clipping;
 mod noise;
+mod private_step;
 mod release;
 
 pub use clipping::{Adaptive, Clipping};
 pub use noise::{DEVIATION_MAX, NoiseSource, Secret, SecretMark};
+pub(crate) use private_step::Material;
+pub use private_step::{Release, Step};
 pub use release::{Part, Placement, Released, Rule, discrete_deviation, levels};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::lineage::{Control, Executor, Order, OrderId, Training};
+use crate::graph::{Control, Executor, Order, OrderId, Training};
 
 /// What each client keeps.
 pub struct ClientStates<'a> {

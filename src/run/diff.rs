@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 
 use super::RunError;
 use crate::adapter::{Adapter, peft};
+use crate::graph::Value;
 use crate::ledger::{Comparison, LineageEntry, Manifest, OrderDifference, compare};
-use crate::lineage::Value;
 use crate::scenario::{Loaded, field_differences, value_differences};
 use crate::store::Store;
 

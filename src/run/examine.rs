@@ -8,11 +8,11 @@ use super::examined::{Examined, ExaminedModel, ExaminedRows};
 use super::room::{Room, Rules};
 use super::rows::{EvaluatedModel, loss_row};
 use super::{Observer, RunError, Settings};
-use crate::dataset::Rows;
+use crate::data::Rows;
 use crate::evaluation::benchmark::{Cell, Row, Table};
 use crate::evaluation::{Cost, EvaluationError, Paper, Sheet, Witness};
+use crate::graph::{Executor, Order, RowsLoss, Value, Workshop};
 use crate::ledger::{self, EvaluationRow, GenerationRow, LedgerError, write_table};
-use crate::lineage::{Executor, Order, RowsLoss, Value, Workshop};
 use crate::store::atomic;
 
 /// A benchmark with its questions.

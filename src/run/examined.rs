@@ -10,7 +10,7 @@ use super::paper::setting;
 use super::shared::Shared;
 use super::{RunError, translate};
 use crate::adapter::{Adapter, AdapterError, peft};
-use crate::dataset::{ClientRows, Prompts, Rows, Tokeniser};
+use crate::data::{ClientRows, Prompts, Rows, Tokeniser};
 use crate::evaluation::EvaluationError;
 use crate::evaluation::benchmark::Setting;
 use crate::evaluation::generation::{FolderSampling, end_tokens};

@@ -2,7 +2,7 @@
 
 use super::schedule_error::ScheduleError;
 use crate::adapter::AdapterError;
-use crate::dataset::{ChatTemplateError, DatasetError};
+use crate::data::{ChatTemplateError, DatasetError};
 use crate::evaluation::EvaluationError;
 use crate::ledger::LedgerError;
 use crate::model::hub::HubError;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::input_error::InputError;
-use crate::dataset::Sample;
+use crate::data::Sample;
 use crate::store::{Key, Store, binary_hash, key_of};
 use crate::training::{Error, Grade, LargestWork, SelfTest, TestedShapes, Trainer, library_hashes};
 

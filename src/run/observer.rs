@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::graph::WorkCounters;
 use crate::ledger::RoundRow;
-use crate::lineage::WorkCounters;
 
 /// Watches a run.
 pub trait Observer {

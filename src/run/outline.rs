@@ -5,7 +5,7 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::schedule_error::ScheduleError;
 use crate::adapter::{Layout, WireFormat, wire_bytes};
-use crate::dataset::ClientRows;
+use crate::data::ClientRows;
 use crate::model::{Arithmetic, Config, LoraSpec, Precision};
 use crate::scenario::{self, ClientFacts, Clients, Counts, ModelShape, Placed, Scenario, Synthetic, TaskCosts, Trace};
 

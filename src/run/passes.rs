@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::stage::Course;
 use super::task::Tasks;
 use super::timeline::ScheduledRound;
-use crate::dataset::{Rows, Sample};
-use crate::lineage::Training;
+use crate::data::{Rows, Sample};
+use crate::graph::Training;
 use crate::training::{EVALUATED_TOKENS, LargestWork};
 
 /// The trainings that a round of a known schedule counts, in the order of the plan.

@@ -12,8 +12,9 @@ use super::privacy::Protection;
 use super::scheduled_benchmarks;
 use super::task::Tasks;
 use super::timeline::{SERVER, ScheduledRound};
-use crate::dataset::Rows;
-use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release};
+use crate::data::Rows;
+use crate::graph::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId};
+use crate::privacy::Release;
 use crate::scenario::{Discount, Loaded, Protocol, Scenario};
 
 /// Turns rounds into orders as they are scheduled.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::scheduled_benchmarks::PlannedExam;
-use crate::lineage::{Executor, OrderId};
+use crate::graph::{Executor, OrderId};
 
 /// The orders of one round.
 pub struct PlannedRound {

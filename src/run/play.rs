@@ -23,10 +23,10 @@ use super::timeline::{Timeline, schedule};
 use super::translate::checkpointing;
 use super::trust::{Company, Trust, most_in_a_pass};
 use super::{RunError, rows};
+use crate::graph::Executor;
 use crate::ledger::{
     Input, LedgerError, LedgerWriter, Manifest, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
 };
-use crate::lineage::Executor;
 use crate::model::Device;
 use crate::scenario::{self, Loaded};
 use crate::store::{Store, binary_hash, key_of};

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::privacy_error::PrivacyError;
-use crate::lineage::{Release, Step};
 use crate::privacy::accountant::{Accountant, Mechanism};
-use crate::privacy::{self, NoiseSource, Rule, Secret, levels};
+use crate::privacy::{self, NoiseSource, Release, Rule, Secret, Step, levels};
 use crate::scenario::{self, Availability, Clipping, NoisePlacement, Privacy, Protocol, Scenario, Selection};
 
 /// The privacy of a run.

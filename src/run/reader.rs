@@ -11,7 +11,7 @@ use super::input_error::InputError;
 use super::tokens::TokenRows;
 use super::translate::prompts;
 use super::{tokens, translate};
-use crate::dataset::{
+use crate::data::{
     BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowKind, Rows, Sample, SequenceRules, Tokenised,
     Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
 };

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use fedreplay_sim::Seed;
 
 use crate::adapter::Adapter;
-use crate::dataset::{Prompts, Tokeniser};
+use crate::data::{Prompts, Tokeniser};
 use crate::evaluation::benchmark::{Candidates, Decoding, JudgeWording, Prompting, RatingRange};
 use crate::evaluation::generation::{FolderSampling, Generator};
 use crate::evaluation::judge::Judge;

@@ -12,8 +12,8 @@ use super::planned::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
 use super::timeline::ScheduledRound;
 use crate::adapter::Adapter;
+use crate::graph::{Executor, OrderError, Recorded, RowsLoss, Trained, Value};
 use crate::ledger::{Chunk, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow};
-use crate::lineage::{Executor, OrderError, Recorded, RowsLoss, Trained, Value};
 use crate::scenario::{ClientFacts, Clients, DeviceClass, LinkClass, Place};
 
 /// One row a client.
@@ -309,7 +309,7 @@ pub fn local_baseline(
     Ok((rows, model.adapter().clone()))
 }
 
-fn losses(executor: &Executor, order: crate::lineage::OrderId) -> Result<Vec<RowsLoss>, OrderError> {
+fn losses(executor: &Executor, order: crate::graph::OrderId) -> Result<Vec<RowsLoss>, OrderError> {
     match executor.take(order)? {
         Value::Evaluated(evaluated) => Ok(evaluated.groups.clone()),
         _ => unreachable!("an evaluation gives losses"),

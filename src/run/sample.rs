@@ -22,8 +22,8 @@ use super::trust::Company;
 use super::{Inputs, RunError, rows};
 use crate::adapter::peft;
 use crate::algorithm::ServerState;
+use crate::graph::{Executor, OrderId, Recorded, Value};
 use crate::ledger::{Difference, Lineage, LineageEntry, Manifest, compare_round, read_table};
-use crate::lineage::{Executor, OrderId, Recorded, Value};
 use crate::scenario::Loaded;
 use crate::store::Store;
 

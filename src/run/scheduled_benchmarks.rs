@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::benchmark_rows::SheetRows;
 use super::benchmarks::ScheduledExam;
 use crate::evaluation::Sheet;
+use crate::graph::{Executor, Order, OrderError, OrderId, Value};
 use crate::ledger::{EvaluationRow, GenerationRow};
-use crate::lineage::{Executor, Order, OrderError, OrderId, Value};
 
 /// An ordered benchmark.
 pub struct PlannedExam {

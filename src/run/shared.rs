@@ -11,7 +11,7 @@ use super::input_error::InputError;
 use super::reader::{Reader, TokenData};
 use super::trainers::load_trainers;
 use super::trust::Trust;
-use crate::dataset::ClientRows;
+use crate::data::ClientRows;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Loaded};
 use crate::store::Store;

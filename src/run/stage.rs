@@ -13,8 +13,8 @@ use super::summary::{Totals, main_loss, main_ranking};
 use super::timeline::{Next, Rounds, ScheduledRound, Timeline};
 use super::{RunError, rows};
 use crate::adapter::{Adapter, peft};
+use crate::graph::Executor;
 use crate::ledger::{EvaluationRow, LedgerWriter};
-use crate::lineage::Executor;
 use crate::scenario::Loaded;
 use crate::store::Digest;
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::privacy::Spent;
+use crate::graph::Ranking;
 use crate::ledger::{Chunk, EvaluationRow, LOSSES, LedgerError};
-use crate::lineage::Ranking;
 use crate::store::{Digest, atomic};
 
 /// A finished run in figures.

@@ -11,9 +11,9 @@ use super::play::{Settings, play_sharing, resume};
 use super::shared::Shared;
 use super::summary::Summary;
 use super::{RunError, folder};
-use crate::dataset::{BadRows, Federation, Twin, TwinSettings, write_split, write_twin};
+use crate::data::{BadRows, Federation, Twin, TwinSettings, write_split, write_twin};
+use crate::graph::OrderError;
 use crate::ledger::{LedgerError, Manifest, RunState};
-use crate::lineage::OrderError;
 use crate::scenario::{Cell, Loaded, TwinFiles};
 
 /// A finished cell.

@@ -7,8 +7,8 @@ use fedreplay_sim::{Seed, TaskRecord};
 use super::inputs::Inputs;
 use super::translate::{objective, rule};
 use crate::algorithm::Method;
-use crate::dataset::{PublishedSubset, StepShape, published_steps, round_rows};
-use crate::lineage::Training;
+use crate::data::{PublishedSubset, StepShape, published_steps, round_rows};
+use crate::graph::Training;
 use crate::scenario::{
     Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, OptimizerState, Protocol, Scenario, Weights,
 };

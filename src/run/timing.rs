@@ -15,8 +15,8 @@ use super::inputs::PlanInputs;
 use super::privacy::{Protection, Spent};
 use super::timeline::{Next, Timeline};
 use super::{RunError, rows};
+use crate::graph::OrderError;
 use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
-use crate::lineage::OrderError;
 use crate::scenario::Loaded;
 use crate::store::{Digest, binary_hash, key_of};
 

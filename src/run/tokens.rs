@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 
 use super::input_error::InputError;
-use crate::dataset::{ClientData, Preference, Rows, Sample};
+use crate::data::{ClientData, Preference, Rows, Sample};
 use crate::store::{Digest, Key, Store, binary_hash, key_of};
 
 /// Rows of one kind.
@@ -86,7 +86,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::dataset::{Content, Row};
+    use crate::data::{Content, Row};
 
     fn client(response: &str) -> ClientData {
         let content = Content::SingleTurn { instruction: "Say".into(), response: response.into() };

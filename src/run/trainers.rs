@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::files::{model_folder, only_planned};
 use super::input_error::InputError;
 use super::outline;
-use crate::dataset::ClientRows;
+use crate::data::ClientRows;
 use crate::model::Device;
 use crate::scenario::Loaded;
 use crate::training::{Numerics, Trainer};

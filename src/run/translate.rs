@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::input_error::InputError;
-use crate::dataset::{ChatTemplate, Columns, PairForm, Partition, Prompts, Template};
+use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, Template};
 use crate::scenario;
 use crate::scenario::{Execution, Optimizer, Scenario};
 use crate::training::{AdamVariant, Checkpointing, Objective, Optimizer as Rule};

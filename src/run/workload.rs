@@ -4,7 +4,7 @@ use super::inputs::Inputs;
 use super::passes::{counted_trainings, samples_of, targets_of, tokens_of, trainings_alone};
 use super::task::Tasks;
 use super::timeline::ScheduledRound;
-use crate::lineage::Training;
+use crate::graph::Training;
 use crate::scenario::Loaded;
 
 /// One micro-batch of a training.

@@ -8,7 +8,7 @@ use fedreplay_sim as sim;
 use super::ScenarioError;
 use super::load::{options, syntax};
 use super::quantity::{Bandwidth, Bytes, Speed};
-use super::spec::{Arithmetic, Device, Scenario};
+use super::schema::{Arithmetic, Device, Scenario};
 
 /// Adds the classes that `population.mix` names and `population.devices` lacks -- all classes, where a trace may name
 /// them -- and takes the catalog's name away: the scenario is then whole without it. Paths start from `folder`.

@@ -6,7 +6,7 @@ use super::check::{Fault, check};
 use super::compare::{FieldDifference, field_differences};
 use super::federation::{Clients, network};
 use super::protocol::server;
-use super::spec::{Algorithm, OptimizerState, Privacy, Protocol, Scenario, Selection};
+use super::schema::{Algorithm, OptimizerState, Privacy, Protocol, Scenario, Selection};
 use super::{Loaded, overrides};
 
 /// The scenario that is in force from a round on.

@@ -3,7 +3,7 @@
 use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
-use super::spec::{
+use super::schema::{
     Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Network, Numerics, Objective, PairForm, Population,
     Precision, Protocol, Scenario, Template,
 };

@@ -1,6 +1,8 @@
 //! What a scenario's privacy must have, so that its promise is one.
 
-use super::spec::{Algorithm, Clipping, Mean, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights};
+use super::schema::{
+    Algorithm, Clipping, Mean, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights,
+};
 
 /// The first fault of the privacy fields, as field and message.
 pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim as sim;
 
-use super::spec::{Optimizer, Scenario};
+use super::schema::{Optimizer, Scenario};
 
 /// The costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use fedreplay_sim as sim;
 use fedreplay_sim::{Probability, Quantiles, Seed, Span, Time};
 
-use super::TaskCosts;
 use super::placement::{DeviceClass, Place, Placed};
 use super::protocol::server;
-use super::spec::{self, Network, Protocol, Scenario};
+use super::schema::{Network, Protocol, Scenario};
+use super::{TaskCosts, schema};
 
 /// Points of a table of log-normal quantiles: the cut tails hold 1/1024 of the draws.
 const JITTER_POINTS: u32 = 1024;
@@ -75,9 +75,9 @@ pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -
             .map(|cut| sim::RegionCut { region: region(&cut.region), from: Time(cut.from.0), until: Time(cut.until.0) })
             .collect(),
         interruption: match scenario.interruption {
-            spec::Interruption::Abandon => sim::Interruption::Abandon,
-            spec::Interruption::Resume => sim::Interruption::Resume,
-            spec::Interruption::Restart => sim::Interruption::Restart,
+            schema::Interruption::Abandon => sim::Interruption::Abandon,
+            schema::Interruption::Resume => sim::Interruption::Resume,
+            schema::Interruption::Restart => sim::Interruption::Restart,
         },
         server: server(scenario, clients.costs.adapter_bytes()),
         detail,
@@ -119,7 +119,7 @@ fn slowdown(quantiles: &[f64]) -> Quantiles {
     Quantiles::new(values).expect("the scenario's check holds the quantiles in order")
 }
 
-fn link(link: &spec::Link, jitters: &mut Jitters) -> sim::Link {
+fn link(link: &schema::Link, jitters: &mut Jitters) -> sim::Link {
     sim::Link {
         down: sim::Rate::from_bits_per_s(link.down.0),
         up: sim::Rate::from_bits_per_s(link.up.0),
@@ -139,7 +139,7 @@ impl Jitters {
     }
 }
 
-fn dropout(dropout: &spec::Dropout) -> sim::Dropout {
+fn dropout(dropout: &schema::Dropout) -> sim::Dropout {
     sim::Dropout {
         before_training: probability(dropout.before_training),
         during_training: probability(dropout.during_training),
@@ -152,13 +152,13 @@ pub(super) fn probability(share: f64) -> Probability {
     Probability::from_f64(share).expect("the scenario's range is 0 to 1")
 }
 
-fn availability(availability: &spec::Availability) -> sim::Availability {
+fn availability(availability: &schema::Availability) -> sim::Availability {
     match availability {
-        spec::Availability::Always => sim::Availability::Always,
-        spec::Availability::Markov { online, offline } => {
+        schema::Availability::Always => sim::Availability::Always,
+        schema::Availability::Markov { online, offline } => {
             sim::Availability::Markov { mean_online: Span(online.0), mean_offline: Span(offline.0) }
         }
-        spec::Availability::Diurnal { period, time_zone, opens, open_for, shift, shows_up } => {
+        schema::Availability::Diurnal { period, time_zone, opens, open_for, shift, shows_up } => {
             sim::Availability::Diurnal(sim::Diurnal {
                 period: Span(period.0),
                 ahead: Span(time_zone.0),
@@ -168,7 +168,7 @@ fn availability(availability: &spec::Availability) -> sim::Availability {
                 shows_up: probability(*shows_up),
             })
         }
-        spec::Availability::Trace { online, period } => sim::Availability::Trace {
+        schema::Availability::Trace { online, period } => sim::Availability::Trace {
             online: online.iter().map(|(from, until)| (Time(from.0), Time(until.0))).collect(),
             period: period.map(|period| Span(period.0)),
         },
@@ -177,7 +177,7 @@ fn availability(availability: &spec::Availability) -> sim::Availability {
 
 /// The network of a scenario with these regions.
 pub(super) fn network(scenario: &Scenario, regions: &[String]) -> sim::Network {
-    let of_server = |given: &Option<spec::Capacity>| {
+    let of_server = |given: &Option<schema::Capacity>| {
         capacity(given.as_ref().expect("a scenario with the server's link states its capacities"))
     };
     match &scenario.network {
@@ -200,14 +200,14 @@ pub(super) fn network(scenario: &Scenario, regions: &[String]) -> sim::Network {
     }
 }
 
-fn graph_links(link: &spec::GraphLink, from: u32, to: u32) -> Vec<sim::TopologyLink> {
+fn graph_links(link: &schema::GraphLink, from: u32, to: u32) -> Vec<sim::TopologyLink> {
     let one =
         |from, to| sim::TopologyLink { from, to, capacity: capacity(&link.capacity), latency: Span(link.latency.0) };
     if link.one_way { vec![one(from, to)] } else { vec![one(from, to), one(to, from)] }
 }
 
 /// A capacity as virtual time takes it.
-pub(super) fn capacity(capacity: &spec::Capacity) -> sim::Capacity {
+pub(super) fn capacity(capacity: &schema::Capacity) -> sim::Capacity {
     let rate = |rate: super::Rate| sim::Rate::from_bits_per_s(rate.0);
     sim::Capacity {
         initial: rate(capacity.initial),

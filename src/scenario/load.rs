@@ -8,10 +8,9 @@ use ron::extensions::Extensions;
 
 use super::changes::{Phase, phases};
 use super::check::{Fault, check};
-use super::method;
-use super::spec::fidelity::{Reading, under};
-use super::spec::{Change, Protocol, Scenario};
-use super::{ScenarioError, catalog, nearest, overrides};
+use super::schema::fidelity::{Reading, under};
+use super::schema::{Change, Protocol, Scenario};
+use super::{ScenarioError, catalog, method, nearest, overrides};
 use crate::store::{Key, key_of};
 
 /// A scenario that has been read and holds together.

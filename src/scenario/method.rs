@@ -1,6 +1,6 @@
 //! Which methods go with which protocols, and why others do not.
 
-use super::spec::{Algorithm, Optimizer, OptimizerState, Protocol, Scenario, Selection};
+use super::schema::{Algorithm, Optimizer, OptimizerState, Protocol, Scenario, Selection};
 
 /// Why a method cannot be played under the scenario's protocol, if so: the offending field, and what is wrong with it.
 pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> {

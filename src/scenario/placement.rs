@@ -6,22 +6,22 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use serde::Serialize;
 
 use super::federation::regions;
-use super::spec::{self, Network, Protocol, Scenario};
-use super::{Bandwidth, Bytes, Duration, Rate, Speed, Trace, TraceRow};
+use super::schema::{Network, Protocol, Scenario};
+use super::{Bandwidth, Bytes, Duration, Rate, Speed, Trace, TraceRow, schema};
 
 /// A device class with the ways in which its group fails.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceClass {
     pub name: String,
-    pub device: spec::Device,
-    pub crashes: Option<spec::Crashes>,
+    pub device: schema::Device,
+    pub crashes: Option<schema::Crashes>,
 }
 
 /// A link class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LinkClass {
     pub name: String,
-    pub link: spec::Link,
+    pub link: schema::Link,
 }
 
 /// The rows of one client in the tables of classes.
@@ -40,8 +40,8 @@ pub struct Place {
 pub struct Placed {
     pub devices: Vec<DeviceClass>,
     pub links: Vec<LinkClass>,
-    pub dropouts: Vec<spec::Dropout>,
-    pub availabilities: Vec<spec::Availability>,
+    pub dropouts: Vec<schema::Dropout>,
+    pub availabilities: Vec<schema::Availability>,
     /// Those of edges as written, then of the network, of groups and of the trace.
     pub regions: Vec<String>,
     /// By client.
@@ -93,7 +93,7 @@ impl Placed {
 
     fn of_groups(scenario: &Scenario) -> Self {
         let spec = &scenario.population;
-        let device = |group: &spec::Group| {
+        let device = |group: &schema::Group| {
             let mut device = spec.devices[&group.device].clone();
             if let Some(jitter) = group.jitter {
                 (device.jitter, device.slowdown) = (jitter, None);
@@ -128,7 +128,7 @@ impl Placed {
         &mut self,
         scenario: &Scenario,
         row: &TraceRow,
-        online: Option<&spec::Availability>,
+        online: Option<&schema::Availability>,
         place: &mut Place,
         interner: &mut Interner,
     ) -> Result<(), String> {
@@ -142,7 +142,7 @@ impl Placed {
         if let Some(dropout) = traced_dropout(row, self.dropouts.get(place.dropout as usize))? {
             place.dropout = intern(&mut self.dropouts, &mut interner.dropouts, dropout);
         }
-        let always = (place.availability == u32::MAX).then_some(spec::Availability::Always);
+        let always = (place.availability == u32::MAX).then_some(schema::Availability::Always);
         if let Some(availability) = online.cloned().or(always) {
             place.availability = intern(&mut self.availabilities, &mut interner.availabilities, availability);
         }
@@ -193,7 +193,7 @@ fn groups(scenario: &Scenario, clients: usize) -> Option<Vec<u32>> {
     (!mix.is_empty()).then(|| assign(Seed(scenario.seed), clients, mix))
 }
 
-fn assign(seed: Seed, clients: usize, mix: &[spec::Group]) -> Vec<u32> {
+fn assign(seed: Seed, clients: usize, mix: &[schema::Group]) -> Vec<u32> {
     let total: f64 = mix.iter().map(|group| group.share).sum();
     let exact: Vec<f64> = mix.iter().map(|group| group.share / total * clients as f64).collect();
     let mut counts: Vec<usize> = exact.iter().map(|count| count.floor() as usize).collect();
@@ -287,8 +287,8 @@ fn traced_device(
 }
 
 /// A device of which nothing is known.
-fn blank() -> spec::Device {
-    spec::Device {
+fn blank() -> schema::Device {
+    schema::Device {
         speed: Speed(0),
         jitter: 0.0,
         slowdown: None,
@@ -304,7 +304,7 @@ fn traced_link(scenario: &Scenario, row: &TraceRow, of_group: Option<&LinkClass>
     if row.link.is_none() && numbers.iter().all(Option::is_none) {
         return of_group.map(|_| None).ok_or_else(|| "neither its trace nor a group gives it a link".to_owned());
     }
-    let bare = || spec::Link { down: Rate(0), up: Rate(0), latency: Duration(0), latency_jitter: None };
+    let bare = || schema::Link { down: Rate(0), up: Rate(0), latency: Duration(0), latency_jitter: None };
     let (name, mut link) = match (&row.link, of_group) {
         (Some(name), _) => (name.clone(), scenario.population.links.get(name).cloned().unwrap_or_else(bare)),
         (None, Some(class)) => (class.name.clone(), class.link.clone()),
@@ -319,13 +319,13 @@ fn traced_link(scenario: &Scenario, row: &TraceRow, of_group: Option<&LinkClass>
     Ok(Some(LinkClass { name, link }))
 }
 
-fn traced_dropout(row: &TraceRow, of_group: Option<&spec::Dropout>) -> Result<Option<spec::Dropout>, String> {
+fn traced_dropout(row: &TraceRow, of_group: Option<&schema::Dropout>) -> Result<Option<schema::Dropout>, String> {
     let given = [row.dropout_before_training, row.dropout_during_training, row.dropout_after_training];
     if of_group.is_some() && given.iter().all(Option::is_none) {
         return Ok(None);
     }
     let base = of_group.copied().unwrap_or_default();
-    let dropout = spec::Dropout {
+    let dropout = schema::Dropout {
         before_training: given[0].unwrap_or(base.before_training),
         during_training: given[1].unwrap_or(base.during_training),
         after_training: given[2].unwrap_or(base.after_training),
@@ -357,8 +357,8 @@ fn intern<T: Serialize>(table: &mut Vec<T>, known: &mut BTreeMap<Vec<u8>, u32>, 
 mod tests {
     use super::*;
 
-    fn mix(shares: &[f64]) -> Vec<spec::Group> {
-        let group = |&share| spec::Group {
+    fn mix(shares: &[f64]) -> Vec<schema::Group> {
+        let group = |&share| schema::Group {
             share,
             device: "d".into(),
             link: "l".into(),

@@ -4,7 +4,8 @@ use fedreplay_sim as sim;
 use fedreplay_sim::Span;
 
 use super::federation::{capacity, probability};
-use super::spec::{self, Discount, Protocol, Scenario, Selection};
+use super::schema;
+use super::schema::{Discount, Protocol, Scenario, Selection};
 
 /// The server of a scenario; an adapter is `adapter_bytes` on the wire.
 pub(super) fn server(scenario: &Scenario, adapter_bytes: u64) -> sim::Server {
@@ -13,12 +14,12 @@ pub(super) fn server(scenario: &Scenario, adapter_bytes: u64) -> sim::Server {
         rounds: scenario.rounds,
         selection: selection(&server.selection),
         candidates: match server.candidates {
-            spec::Candidates::Online => sim::Candidates::Online,
-            spec::Candidates::Everyone => sim::Candidates::Everyone,
+            schema::Candidates::Online => sim::Candidates::Online,
+            schema::Candidates::Everyone => sim::Candidates::Everyone,
         },
         memory: match server.memory {
-            spec::MemoryPolicy::Ineligible => sim::MemoryPolicy::Ineligible,
-            spec::MemoryPolicy::Fail => sim::MemoryPolicy::Fail,
+            schema::MemoryPolicy::Ineligible => sim::MemoryPolicy::Ineligible,
+            schema::MemoryPolicy::Fail => sim::MemoryPolicy::Fail,
         },
         protocol: protocol(&server.protocol, adapter_bytes),
         aggregation: Span(server.aggregation_time.0),
@@ -58,8 +59,8 @@ fn protocol(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
                 deadline: deadline.map(span),
                 minimum,
                 stragglers: match stragglers {
-                    spec::Stragglers::Stop => sim::Stragglers::Stop,
-                    spec::Stragglers::Finish => sim::Stragglers::Finish,
+                    schema::Stragglers::Stop => sim::Stragglers::Stop,
+                    schema::Stragglers::Finish => sim::Stragglers::Finish,
                 },
             })
         }
@@ -102,7 +103,7 @@ fn hierarchical(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
     else {
         unreachable!("{protocol:?} has no edges");
     };
-    let edge = |edge: &spec::Edge| sim::EdgeLink {
+    let edge = |edge: &schema::Edge| sim::EdgeLink {
         down: sim::Rate::from_bits_per_s(edge.down.0),
         up: sim::Rate::from_bits_per_s(edge.up.0),
         latency: Span(edge.latency.0),

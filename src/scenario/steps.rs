@@ -1,6 +1,6 @@
 //! How many optimiser steps a client's task has.
 
-use super::spec::{Protocol, Scenario};
+use super::schema::{Protocol, Scenario};
 
 impl Scenario {
     /// [steps] Steps of a task of a client with so many rows, among so many clients.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::Availability;
+use super::schema::Availability;
 
 /// What a trace says of one client. What it leaves out stays as the client's group has it.
 #[derive(Clone, Debug, Default, PartialEq)]

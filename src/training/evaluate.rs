@@ -12,7 +12,7 @@ use super::pack::{self, Packed, Share};
 use super::parameters::Parameters;
 use super::{Error, Trainer, ops};
 use crate::adapter::Adapter;
-use crate::dataset::Sample;
+use crate::data::Sample;
 use crate::model::Precision;
 
 /// Tokens that go through the model at a time. A row's bits do not depend on it.

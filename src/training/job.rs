@@ -6,7 +6,7 @@ use fedreplay_sim::Seed;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
-use crate::dataset::Sample;
+use crate::data::Sample;
 
 /// One optimiser step: its micro-batches, each a list of rows.
 pub type Step = Vec<Vec<Arc<Sample>>>;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tch::{Kind, TchError, Tensor};
 
-use crate::dataset::Sample;
+use crate::data::Sample;
 use crate::model::Base;
 
 /// Row counts are padded to multiples of this.

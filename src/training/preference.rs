@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::job::{Preference, Step};
 use super::{Error, Trainer};
 use crate::adapter::Adapter;
-use crate::dataset::Sample;
+use crate::data::Sample;
 
 /// The pairs of one micro-batch: rewards of the chosen and of the rejected answer.
 pub struct Pairs {

@@ -10,7 +10,7 @@ use super::pack::Share;
 use super::parameters::Parameters;
 use super::preference::Pairs;
 use super::{Error, Trainer};
-use crate::dataset::Sample;
+use crate::data::Sample;
 
 /// One job under way.
 pub struct Runner<'a> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{Hyper, Job, Objective, Terms};
 use super::{Error, Outcome, Trainer};
 use crate::adapter::Adapter;
-use crate::dataset::Sample;
+use crate::data::Sample;
 
 /// What was found. A grade that was not found is not promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

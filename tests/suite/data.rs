@@ -4,7 +4,7 @@ use std::fs;
 
 use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
-use fedreplay::dataset::{BadRows, Federation};
+use fedreplay::data::{BadRows, Federation};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::support::World;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use fedreplay::dataset::{
+use fedreplay::data::{
     BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
     Tokeniser, after_last_key, key_ids, tokenise,
 };

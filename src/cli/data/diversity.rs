@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Reading, io};
 use crate::cli::output::say;
 use crate::cli::progress::Progress;
-use crate::dataset::{Federation, Ruler, Spread, twin_of};
+use crate::data::{Federation, Ruler, Spread, twin_of};
 use crate::diversity::{
     ClientDiversityRow, DistanceRow, Embedder, Endpoint, Findings, Geometry, Judge, LanguageRow, Opening, OpeningRow,
     Profile, Quality, QualityRow, client_embeddings, draw, geometry, openings, profiles,

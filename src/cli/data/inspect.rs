@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Reading;
 use crate::cli::output::say;
-use crate::dataset::{Row, Ruler, Tally, twin_of};
+use crate::data::{Row, Ruler, Tally, twin_of};
 use crate::ledger::{ClientDataRow, write_table};
 use crate::run::RunError;
 

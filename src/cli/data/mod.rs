@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::progress::Progress;
-use crate::dataset::{BadRows, Columns, Federation, Row, Walk};
+use crate::data::{BadRows, Columns, Federation, Row, Walk};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Reading, io};
 use crate::cli::output::say;
-use crate::dataset::write_split;
+use crate::data::write_split;
 use crate::run::RunError;
 
 #[derive(Args)]

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::io;
 use crate::cli::output::say;
 use crate::cli::progress::Progress;
-use crate::dataset::{Twin, TwinSettings, write_twin};
+use crate::data::{Twin, TwinSettings, write_twin};
 use crate::run::RunError;
 
 #[derive(Args)]

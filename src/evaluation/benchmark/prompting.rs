@@ -1,6 +1,6 @@
 //! How a dialogue is put to the model that is evaluated.
 
-use crate::dataset::{ChatTemplate, ChatTemplateError, Message, Role, Template};
+use crate::data::{ChatTemplate, ChatTemplateError, Message, Role, Template};
 
 /// Text around questions and answers, up to where the next answer begins.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use super::decoding::Decoding;
 use super::error::QuestionsError;
 use super::files::{Placed, filled, json, json_lines, objects, text_of};
 use super::prompting::Prompting;
-use crate::dataset::ChatTemplateError;
+use crate::data::ChatTemplateError;
 use crate::evaluation::Request;
 use crate::store::key_of;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::dataset::Template;
+use crate::data::Template;
 use crate::evaluation::judge::{Judgement, Verdict};
 
 /// A file of benchmarks among the real ones, or `None` after saying so.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::outcome::Outcome;
 use super::pass_at_k::pass_at_k;
 use super::program::{STOPS, program, tested};
-use crate::dataset::ChatTemplateError;
+use crate::data::ChatTemplateError;
 use crate::evaluation::benchmark::{Cell, Prompting, QuestionsError, is_chosen};
 use crate::evaluation::{Request, Sampling};
 use crate::store::key_of;

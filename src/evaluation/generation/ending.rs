@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::GenerationError;
 use super::folder_sampling::json_in;
-use crate::dataset::Tokeniser;
+use crate::data::Tokeniser;
 
 /// The tokenizer's EOS, which training learns, and those of generation_config.json, or where there is none of config.json:
 /// chat models name several.

@@ -12,7 +12,7 @@ use super::GenerationError;
 use super::continuation::{Continuation, Endings, Prompt, continue_all};
 use super::next::next_logits;
 use crate::adapter::Adapter;
-use crate::dataset::Tokeniser;
+use crate::data::Tokeniser;
 use crate::training::{Decoder, Trainer};
 
 type Result<T> = std::result::Result<T, GenerationError>;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::{Answer, Ended, Model, Request, Sampling};
 use super::{GenerationError, Generator, end_tokens};
 use crate::adapter::Adapter;
-use crate::dataset::Tokeniser;
+use crate::data::Tokeniser;
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::spec::fidelity::{Reading, under};
-use super::spec::{Fidelity, Scenario};
+use super::schema::fidelity::{Reading, under};
+use super::schema::{Fidelity, Scenario};
 
 /// The readings of a scenario whose defaults may differ, and what they are called.
 const READINGS: [(&str, Reading); 3] = [

@@ -20,7 +20,7 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::{Hyper, Job, Numerics, Objective, Terms, Trainer};
 use crate::adapter::Adapter;
-use crate::dataset::Sample;
+use crate::data::Sample;
 use crate::model::{Architecture, Config, Device, LoraSpec, Precision, RopeScaling, random};
 
 /// One small model of each family, none of whose sizes is a multiple of another's by accident.

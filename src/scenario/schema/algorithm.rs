@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::range;
 use super::fidelity::{Reading, choose};
 use super::{Fidelity, Scenario, unit};
+use crate::scenario::range;
 
 /// What the federated method adds at the client and at the server.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Duration, Rate};
-use super::super::range;
 use super::fidelity::choose;
 use super::network::Capacity;
 use super::{one_u32, unit};
+use crate::scenario::range;
 
 /// How the server picks clients, waits for them, and how it is connected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::range;
 use super::fidelity::choose;
+use crate::scenario::range;
 
 /// Which columns hold the texts of the rows, by the names of the datasets of OpenFedLLM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

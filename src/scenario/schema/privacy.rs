@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::range;
 use super::unit;
+use crate::scenario::range;
 
 /// What protects the clients' updates. `docs/privacy.md` says what each promises.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

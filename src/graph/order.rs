@@ -6,10 +6,10 @@ use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 
 use super::exam::Exam;
-use super::release::Release;
 use crate::adapter::{Adapter, Layout};
 use crate::algorithm::ServerRule;
-use crate::dataset::Rows;
+use crate::data::Rows;
+use crate::privacy::Release;
 use crate::training::{CorrectionPlace, Hyper, Objective};
 
 /// The place of an order in its graph.

@@ -10,7 +10,6 @@ mod exam;
 mod executor;
 mod order;
 mod recipe;
-mod release;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -21,7 +20,6 @@ mod workshop;
 pub use exam::{Desk, Exam};
 pub use executor::{Executor, Recorded};
 pub use order::{Contribution, Control, Controls, Order, OrderId, Training};
-pub use release::{Release, Step};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use work::{WorkAmount, WorkCounters, WorkCounts, WorkUnderWay};

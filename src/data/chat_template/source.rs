@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::ChatTemplateError;
-use crate::dataset::DatasetError;
-use crate::dataset::tokeniser::optional_json;
+use crate::data::DatasetError;
+use crate::data::tokeniser::optional_json;
 
 /// The template that is meant where none is named.
 const DEFAULT: &str = "default";

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::dataset::DatasetError;
+use crate::data::DatasetError;
 
 /// Why a chat template cannot be used. `template` is always its file and, of several in one file, its name.
 #[derive(Debug, thiserror::Error)]

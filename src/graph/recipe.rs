@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::OrderId;
 use super::order::{Contribution, Controls, Order, Training};
-use super::release::Material;
 use crate::algorithm::ServerRule;
-use crate::dataset::Rows;
+use crate::data::Rows;
+use crate::privacy::Material;
 use crate::store::{Digest, Key, Recipe, key_of};
 use crate::training::{CorrectionPlace, Hyper, Objective};
 

@@ -215,7 +215,7 @@ mod tests {
     use petgraph::graph::NodeIndex;
 
     use super::*;
-    use crate::dataset::{Rows, Sample};
+    use crate::data::{Rows, Sample};
     use crate::training::Objective;
 
     fn evaluation(lengths: &[usize]) -> Order {

@@ -164,8 +164,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::adapter::Adapter;
-    use crate::adapter::Layout;
+    use crate::adapter::{Adapter, Layout};
     use crate::store::key_of;
 
     #[test]

@@ -152,7 +152,7 @@ mod tests {
 
     fn names(clients: &[ClientData]) -> Vec<Vec<String>> {
         let name = |row: &Row| match &row.content {
-            crate::dataset::Content::SingleTurn { instruction, .. } => instruction.clone(),
+            super::super::Content::SingleTurn { instruction, .. } => instruction.clone(),
             _ => unreachable!("all rows are single-turn"),
         };
         clients.iter().map(|client| client.rows.iter().map(name).collect()).collect()

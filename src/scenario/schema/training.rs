@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::range;
 use super::fidelity::{choose, wants_sgd};
+use crate::scenario::range;
 
 /// Local optimisers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -219,10 +219,10 @@ impl<'a> Sequence<'a> {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::{PairForm, tokenise_preferences};
     use super::*;
-    use crate::dataset::row::Exchange;
-    use crate::dataset::tokeniser::tests::{BOS, EOS, byte_level};
-    use crate::dataset::{PairForm, tokenise_preferences};
+    use crate::data::row::Exchange;
+    use crate::data::tokeniser::tests::{BOS, EOS, byte_level};
 
     pub fn client(contents: Vec<Content>) -> ClientData {
         let rows = contents.into_iter().map(|content| Row { content, attributes: BTreeMap::new() }).collect();

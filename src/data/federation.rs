@@ -160,8 +160,8 @@ fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use serde_json::json;
 
+    use super::super::Content;
     use super::*;
-    use crate::dataset::Content;
 
     fn read(text: &str) -> Result<Federation, DatasetError> {
         Federation::read_from(text.as_bytes(), Path::new("data.json"), BadRows::Refuse)

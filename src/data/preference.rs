@@ -139,11 +139,11 @@ fn raw_pair(
 
 #[cfg(test)]
 mod tests {
-    use super::super::template::Template;
     use super::super::tokenise::tests::client;
-    use super::super::tokenise::{LongPrompts, Prompts};
     use super::super::tokeniser::tests::{EOS, byte_level};
     use super::*;
+    use crate::data::template::Template;
+    use crate::data::tokenise::{LongPrompts, Prompts};
 
     fn raw(prompt: &str, chosen: &str, rejected: &str, max_tokens: usize) -> Preference {
         let pair = Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected.into() };

@@ -11,7 +11,7 @@ use super::divided::Divided;
 use super::state::{Given, Taken};
 use super::*;
 use crate::adapter::Adapter;
-use crate::dataset::{Rows, Sample};
+use crate::data::{Rows, Sample};
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store};
 use crate::training::{Hyper, Objective, Trainer, on_tiny_base};

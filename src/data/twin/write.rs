@@ -221,7 +221,7 @@ impl Write for Hashing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{BadRows, Content, Federation, RowKind, Spread};
+    use crate::data::{BadRows, Content, Federation, RowKind, Spread};
 
     #[test]
     fn every_twin_has_the_published_figures() {

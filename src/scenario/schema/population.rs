@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Bandwidth, Bytes, Duration, Rate, Speed};
-use super::super::range;
 use super::{day, unit};
+use crate::scenario::range;
 
 /// Who the clients are: named device and link classes, and their shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

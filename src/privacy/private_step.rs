@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::{NoiseSource, Part, Rule, SecretMark};
 use crate::adapter::Adapter;
-use crate::algorithm::{self, MeanUpdate, Update};
-use crate::privacy::{NoiseSource, Part, Rule, SecretMark};
+use crate::algorithm;
+use crate::algorithm::{MeanUpdate, Update};
 
 /// What is done to updates between their collection and their use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

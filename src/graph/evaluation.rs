@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::value::{Evaluated, Ranking, RowsLoss, Value};
 use crate::adapter::Adapter;
-use crate::dataset::{Rows, Sample};
-use crate::training::{self, Objective, PairScore, SampleLoss, Trainer, score_pairs};
+use crate::data::{Rows, Sample};
+use crate::training;
+use crate::training::{Objective, PairScore, SampleLoss, Trainer, score_pairs};
 
 /// An evaluation of one model, cut into parts.
 pub(super) struct Evaluation {
