@@ -2,17 +2,22 @@
 
 pub mod adapter;
 pub mod algorithm;
+pub mod audit;
 pub mod cli;
 pub mod data;
 pub mod diversity;
+pub mod evaluate;
 pub mod evaluation;
 pub mod export;
 pub mod graph;
+pub mod inputs;
 pub mod ledger;
 pub mod model;
 pub mod privacy;
 pub mod report;
+pub mod results;
 pub mod run;
 pub mod scenario;
+pub mod schedule;
 pub mod store;
 pub mod training;

@@ -10,7 +10,8 @@ use super::output::say;
 use super::playing::store_folder;
 use super::progress::Progress;
 use super::report_difference;
-use crate::run::{Parting, RunError, diff};
+use crate::audit::{Parting, diff};
+use crate::run::RunError;
 use crate::store::Store;
 
 #[derive(Args)]

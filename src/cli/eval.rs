@@ -13,11 +13,13 @@ use super::papers::Papers;
 use super::playing::Playing;
 use super::progress::Progress;
 use super::units;
+use crate::evaluate::{Examination, Examined, Findings};
+use crate::evaluation::Rules;
 use crate::evaluation::benchmark::Table;
 use crate::evaluation::judge::{Estimate, Tally};
 use crate::ledger::{EvaluationRow, LOSSES, Manifest};
 use crate::model::{Arithmetic, Precision};
-use crate::run::{Examination, Examined, Findings, Rules, RunError};
+use crate::run::RunError;
 
 #[derive(Args)]
 pub struct Arguments {

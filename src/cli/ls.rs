@@ -12,7 +12,8 @@ use super::table::Align::{Left, Right};
 use super::table::Table;
 use super::units;
 use crate::ledger::{LedgerError, Manifest, RunKind};
-use crate::run::{RunError, Standing};
+use crate::results::Standing;
+use crate::run::RunError;
 
 /// Folders within folders that are looked into: a sweep's cells stand one below their own.
 const DEPTH: u32 = 4;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::eval::Arguments;
+use crate::evaluate::Opened;
 use crate::evaluation::benchmark::Benchmark;
 use crate::evaluation::{Terms, named, open};
 use crate::ledger::LOSSES;
-use crate::run::{Opened, RunError};
+use crate::run::RunError;
 
 /// What is to be examined.
 pub struct Papers {

@@ -10,8 +10,9 @@ use super::output::say;
 use super::playing::Playing;
 use super::progress::Progress;
 use super::report_difference;
+use crate::audit::{Sample, Sampled, replay, sample};
 use crate::ledger::{LedgerError, Manifest};
-use crate::run::{RunError, Sample, Sampled, replay, sample};
+use crate::run::RunError;
 
 #[derive(Args)]
 pub struct Arguments {

@@ -2,7 +2,8 @@
 
 use super::units;
 use crate::ledger::{LedgerError, RunTables};
-use crate::run::{RoundReport, Series};
+use crate::results::Series;
+use crate::run::RoundReport;
 
 /// What the line tells.
 #[derive(Clone, Debug)]

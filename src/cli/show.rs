@@ -11,7 +11,8 @@ use super::table::Align::{Left, Right};
 use super::table::{Table, sparkline};
 use super::units;
 use crate::ledger::RunKind;
-use crate::run::{Overview, Progress, RunError, Series};
+use crate::results::{Overview, Progress, Series};
+use crate::run::RunError;
 
 /// [characters] Width of a curve.
 const CURVE: usize = 40;

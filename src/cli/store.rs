@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::DIFFERENT;
 use super::output::say;
 use super::playing::store_folder;
 use super::progress::Progress;
-use super::units;
-use crate::run::{Kept, RunError};
+use super::{DIFFERENT, units};
+use crate::audit::Kept;
+use crate::run::RunError;
 use crate::scenario::{Bytes, Duration};
 use crate::store::{Store, StoredResult, Trim};
 

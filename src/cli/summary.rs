@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::output::{note, say};
 use super::units;
-use crate::run::{Spent, Summary};
+use crate::privacy::Spent;
+use crate::results::Summary;
 
 /// Prints the summary on stdout; with `as_json` its last line is one JSON object.
 pub fn print(summary: &Summary, as_json: bool) {

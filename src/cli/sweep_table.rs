@@ -2,7 +2,8 @@
 
 use super::output::say;
 use super::units;
-use crate::run::{CellRun, Estimate};
+use crate::results::Estimate;
+use crate::run::CellRun;
 use crate::scenario::Sweep;
 
 /// Prints means over seeds, and how each setting differs from the first of its scenario, seed by seed.

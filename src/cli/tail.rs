@@ -13,7 +13,8 @@ use super::output::say;
 use super::round_line::RoundLine;
 use crate::graph::OrderError;
 use crate::ledger::{LedgerError, Manifest, RunTables};
-use crate::run::{Progress, RunError, Standing, main_curve};
+use crate::results::{Progress, Standing, main_curve};
+use crate::run::RunError;
 
 /// How often it is looked for new rounds.
 const POLL: Duration = Duration::from_millis(300);

@@ -12,6 +12,7 @@ pub mod mmlu;
 mod open;
 mod registry;
 mod request;
+mod setup;
 mod sheet;
 
 pub use error::EvaluationError;
@@ -19,5 +20,7 @@ pub use examinee::{Choices, Examinee, Identity, Witness};
 pub use generation::GenerationError;
 pub use registry::{Cost, Paper, Sitting, Terms, named, open};
 pub use request::{Answer, Ended, Model, Request, Sampling};
+pub(crate) use setup::Room;
+pub use setup::Rules;
 pub(crate) use sheet::unfit;
 pub use sheet::{Answered, Figure, Sheet};

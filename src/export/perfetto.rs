@@ -11,7 +11,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::ledger::{LedgerError, RunTables, TableView};
-use crate::run::{RunError, main_curve};
+use crate::results::main_curve;
+use crate::run::RunError;
 use crate::store::atomic;
 
 /// Process numbers of the two groups of tracks.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::event_file::EventFile;
 use super::write;
-use crate::run::{Overview, Point, RunError, Series};
+use crate::results::{Overview, Point, Series};
+use crate::run::RunError;
 
 /// TensorBoard finds files by this part of their names.
 const FILE: &str = "events.out.tfevents.0000000000.fedreplay";

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::write;
 use crate::ledger::Manifest;
-use crate::run::{Overview, RunError};
+use crate::results::Overview;
+use crate::run::RunError;
 use crate::scenario::Loaded;
 
 /// Writes `wandb-history.jsonl`, `wandb-summary.json` and `config.json` into the folder `out` and returns the lines.

@@ -3,12 +3,17 @@
 //! What a run promises, to whom and under which assumptions stands in `docs/privacy.md`. No torch, no files.
 
 pub mod accountant;
+mod charging;
 mod clipping;
+mod error;
 mod noise;
 mod private_step;
 mod release;
 
+pub use charging::Spent;
+pub(crate) use charging::{Protection, within_budget};
 pub use clipping::{Adaptive, Clipping};
+pub use error::PrivacyError;
 pub use noise::{DEVIATION_MAX, NoiseSource, Secret, SecretMark};
 pub(crate) use private_step::Material;
 pub use private_step::{Release, Step};

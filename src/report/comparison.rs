@@ -7,7 +7,7 @@ use super::figure::{Column, Draw, Figure, Section};
 use super::learning::{COURSE, Learning, course};
 use super::record::RunRecord;
 use super::settings;
-use crate::run::Estimate;
+use crate::results::Estimate;
 
 /// A run with what is compared of it.
 struct Compared<'a> {

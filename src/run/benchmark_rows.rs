@@ -4,7 +4,7 @@ use crate::evaluation::{Answered, Figure};
 use crate::ledger::{EvaluationRow, GenerationRow};
 
 /// A sheet's entries as rows of the tables.
-pub(super) struct SheetRows<'a> {
+pub(crate) struct SheetRows<'a> {
     pub round: u32,
     pub version: u32,
     pub subject: &'a str,

@@ -1,16 +1,16 @@
 //! Everything that can end a run, and the exit code that it ends with.
 
-use super::input_error::InputError;
-use super::privacy_error::PrivacyError;
-use super::schedule_error::ScheduleError;
 use crate::adapter::AdapterError;
 use crate::data::{ChatTemplateError, DatasetError};
 use crate::diversity::DiversityError;
 use crate::evaluation::EvaluationError;
 use crate::graph::OrderError;
+use crate::inputs::InputError;
 use crate::ledger::LedgerError;
 use crate::model::hub::HubError;
+use crate::privacy::PrivacyError;
 use crate::scenario::ScenarioError;
+use crate::schedule::ScheduleError;
 use crate::store::StoreError;
 
 /// Why a run did not end well.

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::RunError;
+use super::execute::{Prepared, Settings};
 use super::folder::RunFolder;
 use super::guards::{refuse_plan, refuse_secret, what_changed};
 use super::observer::Observer;
-use super::play::{Prepared, Settings};
-use super::shared::Shared;
-use super::summary::Summary;
+use crate::inputs::Shared;
 use crate::ledger::Manifest;
+use crate::results::Summary;
 use crate::scenario::Loaded;
 
 /// Where a fork departs from its run.
@@ -27,7 +27,7 @@ pub struct Departure {
 /// is found in the store that the run was played with.
 ///
 /// # Errors
-/// As [`super::play`]; if a field cannot change in mid-run; and if data, base model or arithmetic are not those of the run.
+/// As [`super::execute`]; if a field cannot change in mid-run; and if data, base model or arithmetic are not those of the run.
 pub fn fork(
     run_folder: &Path,
     departure: &Departure,

@@ -6,7 +6,7 @@ use super::RunError;
 use crate::ledger::{Manifest, RunKind};
 
 /// Refuses to train what was planned.
-pub(super) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+pub(crate) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     match manifest.kind {
         RunKind::Run => Ok(()),
         RunKind::Plan => {
@@ -21,7 +21,7 @@ pub(super) const SECRET_NOISE: &str = "secret_noise";
 
 /// Refuses to compute again what secret noise was added to: fresh noise on the same updates would spend privacy twice, and
 /// give other bits.
-pub(super) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+pub(crate) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     if !manifest.inputs.contains_key(SECRET_NOISE) {
         return Ok(());
     }
@@ -32,7 +32,7 @@ pub(super) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), Ru
 }
 
 /// Which input of a run is not what it was.
-pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
+pub(crate) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     if then.scenario_hash != now.scenario_hash {
         return "its scenario was changed".into();
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::benchmark_rows::SheetRows;
-use super::benchmarks::ScheduledExam;
 use crate::evaluation::Sheet;
 use crate::graph::{Executor, Order, OrderError, OrderId, Value};
+use crate::inputs::ScheduledExam;
 use crate::ledger::{EvaluationRow, GenerationRow};
 
 /// An ordered benchmark.

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
+use super::execute::{Settings, play_sharing, resume};
 use super::observer::Observer;
-use super::play::{Settings, play_sharing, resume};
-use super::shared::Shared;
-use super::summary::Summary;
 use super::{RunError, folder};
 use crate::data::{BadRows, Federation, Twin, TwinSettings, write_split, write_twin};
 use crate::graph::OrderError;
+use crate::inputs::Shared;
 use crate::ledger::{LedgerError, Manifest, RunState};
+use crate::results::Summary;
 use crate::scenario::{Cell, Loaded, TwinFiles};
 
 /// A finished cell.
@@ -37,7 +37,7 @@ pub trait SweepObserver {
 /// Plays what is missing of a sweep's cells into `out`, one after another. `settings` gives those of a run into a folder.
 ///
 /// # Errors
-/// As [`super::play`], for the first cell that fails; before any is played, where one of the scenarios is wrong or a folder
+/// As [`super::execute`], for the first cell that fails; before any is played, where one of the scenarios is wrong or a folder
 /// holds another run.
 pub fn sweep<'a>(
     cells: &[Cell],

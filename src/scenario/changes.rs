@@ -1,11 +1,7 @@
 //! A scenario whose fields change in mid-run, as one scenario for each part of it; and which fields may change.
 
-use fedreplay_sim::Intervention;
-
 use super::check::{Fault, check};
 use super::compare::{FieldDifference, field_differences};
-use super::federation::{Clients, network};
-use super::protocol::server;
 use super::schema::{Algorithm, OptimizerState, Privacy, Protocol, Scenario, Selection};
 use super::{Loaded, overrides};
 
@@ -132,13 +128,6 @@ impl Loaded {
         phase.map_or(&self.scenario, |phase| &phase.scenario)
     }
 
-    /// What the changes of the scenario are in virtual time: the first round under them, and what is done before it.
-    pub fn interventions(&self, clients: &Clients) -> Vec<(u32, Vec<Intervention>)> {
-        let before = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
-        let pairs = before.zip(&self.phases);
-        pairs.map(|(before, phase)| (phase.from_round, between(before, &phase.scenario, clients))).collect()
-    }
-
     /// Whether any part of the run selects clients by results.
     pub fn reads_results(&self) -> bool {
         let mut scenarios = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
@@ -146,27 +135,4 @@ impl Loaded {
             matches!(scenario.server.selection, Selection::PowerOfChoice { .. } | Selection::Oort { .. })
         })
     }
-}
-
-fn between(before: &Scenario, now: &Scenario, clients: &Clients) -> Vec<Intervention> {
-    let regions = &clients.placement.regions;
-    let capacities = |scenario| match network(scenario, regions) {
-        fedreplay_sim::Network::Unlimited => vec![],
-        fedreplay_sim::Network::Server { egress, ingress } => vec![egress, ingress],
-        fedreplay_sim::Network::Topology(topology) => topology.links.into_iter().map(|link| link.capacity).collect(),
-    };
-    let pairs = capacities(before).into_iter().zip(capacities(now)).enumerate();
-    let mut changes: Vec<Intervention> = pairs
-        .filter(|(_, (before, now))| before != now)
-        .map(|(link, (_, capacity))| Intervention::SetCapacity { link: link as u32, capacity })
-        .collect();
-    let of = |scenario| server(scenario, clients.costs.adapter_bytes());
-    let (before, now) = (of(before), of(now));
-    if before.selection != now.selection {
-        changes.push(Intervention::SetSelection(now.selection));
-    }
-    if before.protocol != now.protocol {
-        changes.push(Intervention::SetProtocol(now.protocol));
-    }
-    changes
 }

@@ -1,8 +1,8 @@
 //! What must hold between fields, and is not for virtual time to judge.
 
 use super::check_privacy;
-use super::federation::regions;
 use super::method::check_method;
+use super::regions::regions;
 use super::schema::{
     Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Network, Numerics, Objective, PairForm, Population,
     Precision, Protocol, Scenario, Template,

@@ -18,7 +18,7 @@ use crate::store::{Key, key_of};
 pub struct Loaded {
     pub scenario: Scenario,
     /// What it becomes in mid-run, in the order of rounds.
-    pub(super) phases: Vec<Phase>,
+    pub(crate) phases: Vec<Phase>,
     /// Folder that its relative paths start from.
     pub folder: PathBuf,
 }

@@ -3,11 +3,10 @@
 //! Contents are named by their own hash, so they are checked whenever they are read, equal ones are stored once, and
 //! any number of processes may share one store: whoever renames last writes the same bytes.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::{fs, io};
 
 use super::session::{Gate, SESSIONS, Session};
 use super::{Digest, Key, atomic};

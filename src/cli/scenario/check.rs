@@ -9,10 +9,9 @@ use serde_json::json;
 use crate::cli::output::{note, say};
 use crate::cli::progress::Progress;
 use crate::cli::{STOP, units};
+use crate::inputs::ExamForecast;
 use crate::model::Device;
-use crate::run::{
-    ExamForecast, Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan,
-};
+use crate::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
 use crate::scenario::Loaded;
 
 #[derive(Args)]

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::output::say;
+use crate::inputs::PlanInputs;
 use crate::ledger::LedgerError;
-use crate::run::{PlanInputs, RunError};
+use crate::run::RunError;
 use crate::scenario::Loaded;
 use crate::store::atomic;
 

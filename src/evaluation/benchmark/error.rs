@@ -1,8 +1,7 @@
 //! What can be wrong with a file of questions.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 /// Why there are no questions. The user's to mend: exit code 2.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,7 @@
 use super::*;
 use crate::model::Arithmetic;
 use crate::training::numerics::Checkpointing;
-use crate::training::ops;
-use crate::training::{Decoder, Outcome, Piece};
+use crate::training::{Decoder, Outcome, Piece, ops};
 
 /// [tokens] The longest sequence; rows beyond it are further sequences.
 const LONGEST: u32 = 512;

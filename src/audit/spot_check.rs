@@ -1,0 +1,271 @@
+//! Checks a sample of a run: computes a round, or tasks of one client, again without training what comes before.
+//!
+//! What the sample depends on is read from the store or from the run's saved adapters where its hash is the one in the
+//! lineage, and is computed again where it is not there. The results that are checked are never read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, UInt64Type};
+
+use super::replay::replayable;
+use crate::adapter::peft;
+use crate::algorithm::ServerState;
+use crate::graph::{Executor, OrderId, Recorded, Value};
+use crate::inputs::{Company, Inputs, Shared};
+use crate::ledger::{Difference, Lineage, LineageEntry, Manifest, compare_round, read_table};
+use crate::run::{
+    Course, Evaluations, Observer, PlannedRound, Planner, Prepared, RunError, Settings, ledger_rows, what_changed,
+};
+use crate::scenario::Loaded;
+use crate::schedule::{Next, Rounds, ScheduledRound, Timeline};
+use crate::store::Store;
+
+/// Which part of a run is checked.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// The place of a round among those of all aggregators, from 1; none is every round.
+    pub round: Option<u32>,
+    /// A client, by its name or its number: its updates alone are checked. None is the whole round.
+    pub client: Option<String>,
+}
+
+/// What came of a sample.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Sampled {
+    /// Results that were computed and compared.
+    pub checked: usize,
+    /// Trainings among all that was computed.
+    pub trained: usize,
+    /// Results that were read instead, their hashes being those in the lineage.
+    pub read: usize,
+    /// The first difference, if there is one.
+    pub difference: Option<String>,
+}
+
+/// Checks a sample of the run in `run_folder`. Inputs are read from the store of the settings; nothing is written.
+///
+/// # Errors
+/// As [`super::replay`]; and if the run has no such round, client, or update that counted.
+pub fn sample(
+    run_folder: &Path,
+    sample: &Sample,
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<Sampled, RunError> {
+    let (manifest, loaded) = replayable(run_folder)?;
+    let prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
+    let now = prepared.manifest(&loaded);
+    if now.genesis != manifest.genesis {
+        return Ok(Sampled { difference: Some(what_changed(&manifest, &now)), ..Sampled::default() });
+    }
+    let Prepared { inputs, privacy, company, course, .. } = prepared;
+    let schedule = match course {
+        Course::Known(schedule) => schedule,
+        Course::Live(timeline) => as_recorded(*timeline, run_folder)?,
+    };
+    let none = Store::none();
+    let workshops = inputs.workshops(&loaded, &none, settings.stop);
+    let (together, keyed) = match company {
+        Company::Ready(most) => (most, None),
+        Company::Keyed(most) => (1, Some(most)),
+    };
+    let executor = Executor::new(&workshops, &none, settings.stop, together);
+    observer.working(executor.counters());
+    let mut planner = Planner::new(&loaded, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();
+    let before = planner.before();
+    let last = schedule.len();
+    let plan = |(index, round): (usize, &ScheduledRound)| planner.round(round, index + 1 == last);
+    let planned = schedule.iter().enumerate().map(plan).collect::<Result<Vec<_>, _>>()?;
+    let check = Check {
+        run_folder,
+        manifest: &manifest,
+        loaded: &loaded,
+        inputs: &inputs,
+        executor: &executor,
+        lineage: Lineage::read(run_folder)?,
+        before,
+        schedule,
+        planned,
+    };
+    check.sample(sample, settings)
+}
+
+/// The schedule of a run whose selection read losses: those in its table stand for what would have to be trained.
+fn as_recorded(mut timeline: Timeline, run_folder: &Path) -> Result<Vec<ScheduledRound>, RunError> {
+    let tasks = read_table(run_folder, "tasks")?;
+    let numbers = tasks["task"].as_primitive::<UInt64Type>();
+    let losses = tasks["loss_mean"].as_primitive::<Float64Type>();
+    let loss = |row: usize| if losses.is_valid(row) { losses.value(row) } else { f64::NAN };
+    let losses: BTreeMap<u64, f64> = (0..tasks.num_rows()).map(|row| (numbers.value(row), loss(row))).collect();
+    let (mut rounds, mut schedule) = (Rounds::default(), Vec::new());
+    loop {
+        match timeline.next()? {
+            Next::Record(record) => schedule.extend(rounds.push(record)),
+            Next::Needs(task) => timeline.supply(task, losses.get(&task.0).copied().unwrap_or(f64::NAN)),
+            Next::End => return Ok(schedule),
+        }
+    }
+}
+
+/// A run beside what its scenario gives now: the orders are there, none is computed.
+struct Check<'a> {
+    run_folder: &'a Path,
+    manifest: &'a Manifest,
+    loaded: &'a Loaded,
+    inputs: &'a Inputs,
+    executor: &'a Executor<'a>,
+    lineage: Lineage,
+    before: Evaluations,
+    schedule: Vec<ScheduledRound>,
+    planned: Vec<PlannedRound>,
+}
+
+impl Check<'_> {
+    fn sample(&self, sample: &Sample, settings: &Settings) -> Result<Sampled, RunError> {
+        let rounds = self.planned.len();
+        if sample.round.is_some_and(|round| round == 0 || round as usize > rounds) {
+            return Err(RunError::Usage(format!("failed to find the round: the run has rounds 1 to {rounds}")));
+        }
+        let chosen = match sample.round {
+            Some(round) => round as usize - 1..round as usize,
+            None => 0..rounds,
+        };
+        let targets = self.targets(chosen.clone(), sample)?;
+        let mut sampled = Sampled { checked: targets.len(), ..Sampled::default() };
+        if let Some(difference) = self.other_key(self.planned[chosen.end - 1].orders.end) {
+            return Ok(Sampled { difference: Some(difference), ..sampled });
+        }
+        let again = self.prepare(&targets, &settings.store, &mut sampled);
+        let whole_round = sample.client.is_none().then_some(chosen.start);
+        sampled.difference = self.executor.run(settings.workers, || self.compare(&targets, &again, whole_round))?;
+        sampled.trained = self.executor.finished().iter().map(|order| order.trainings).sum();
+        Ok(sampled)
+    }
+
+    /// The orders whose results are checked.
+    fn targets(&self, rounds: std::ops::Range<usize>, sample: &Sample) -> Result<BTreeSet<OrderId>, RunError> {
+        let Some(client) = &sample.client else {
+            return Ok(self.planned[rounds].iter().flat_map(|round| round.orders.clone()).map(OrderId::new).collect());
+        };
+        let named = self.inputs.clients.iter().position(|known| known.id == *client);
+        let numbered = || client.parse().ok().filter(|&number: &usize| number < self.inputs.clients.len());
+        let number = named.or_else(numbered).ok_or_else(|| {
+            let clients = self.inputs.clients.len();
+            RunError::Usage(format!("failed to find the client {client}: neither a name, nor a number below {clients}"))
+        })?;
+        let updates = rounds.flat_map(|round| {
+            let counted = self.schedule[round].round.counted_tasks.iter().zip(&self.planned[round].updates);
+            counted.filter(|(counted, _)| counted.client as usize == number).map(|(_, &update)| update)
+        });
+        let updates: BTreeSet<OrderId> = updates.collect();
+        if updates.is_empty() {
+            return Err(RunError::Usage(format!("failed to check client {client}: no update of it counted there")));
+        }
+        Ok(updates)
+    }
+
+    /// The first order, of those below a number, that has another key in the run's lineage.
+    fn other_key(&self, end: usize) -> Option<String> {
+        let found =
+            self.executor.recorded(0..end).into_iter().find(|order| {
+                self.lineage.entries.get(order.order.index()).is_none_or(|entry| entry.key != order.key)
+            })?;
+        let Recorded { order, kind, key, .. } = found;
+        let said = self.lineage.entries.get(order.index()).map_or("nothing".to_owned(), |entry| entry.key.to_string());
+        Some(format!("order {} ({kind}): its key is {key}, the lineage says {said}", order.index()))
+    }
+
+    /// Hands in what the targets depend on and is at hand. Returns the orders that must be computed again before them.
+    fn prepare(&self, targets: &BTreeSet<OrderId>, store: &Store, sampled: &mut Sampled) -> BTreeSet<OrderId> {
+        let inputs: BTreeMap<OrderId, Vec<OrderId>> =
+            self.executor.recorded(0..self.executor.count()).into_iter().map(|one| (one.order, one.inputs)).collect();
+        let mut pending: Vec<OrderId> = targets.iter().flat_map(|target| inputs[target].clone()).collect();
+        let (mut seen, mut again) = (targets.clone(), BTreeSet::new());
+        while let Some(order) = pending.pop() {
+            if !seen.insert(order) {
+                continue;
+            }
+            match self.at_hand(&self.lineage.entries[order.index()], store) {
+                Some(value) => {
+                    self.executor.give(order, value);
+                    sampled.read += 1;
+                }
+                None => {
+                    again.insert(order);
+                    pending.extend(&inputs[&order]);
+                }
+            }
+        }
+        again
+    }
+
+    /// A result that need not be computed, if its hash is the one in the lineage.
+    fn at_hand(&self, entry: &LineageEntry, store: &Store) -> Option<Value> {
+        let expected = entry.result?;
+        let stored = store.get(entry.key).and_then(|bytes| Value::from_bytes(&bytes));
+        stored.into_iter().chain(self.saved(entry)).find(|value| value.hash() == expected)
+    }
+
+    /// The model that the run saved after the round of this order, if it made one.
+    fn saved(&self, entry: &LineageEntry) -> Option<Value> {
+        let index = entry.round.checked_sub(1).filter(|_| entry.kind == "aggregate")? as usize;
+        // Rounds of edges are saved under other numbers, and their hashes differ.
+        let folder = self.run_folder.join("adapters").join(format!("round-{:05}", self.schedule.get(index)?.number));
+        let (adapter, _) = peft::read_folder(&folder).ok()?;
+        let (adapter, state) = (std::sync::Arc::new(adapter), ServerState::default());
+        Some(Value::Model { adapter, weights: vec![], state, clip_norm: None })
+    }
+
+    /// Computes what is asked for and compares it: every result that the lineage shows, and the rows of a whole round.
+    fn compare(
+        &self,
+        targets: &BTreeSet<OrderId>,
+        again: &BTreeSet<OrderId>,
+        whole_round: Option<usize>,
+    ) -> Result<Option<String>, RunError> {
+        let has_result = |order: &&OrderId| self.lineage.entries[order.index()].result.is_some();
+        let compared: Vec<OrderId> = targets.union(again).filter(has_result).copied().collect();
+        compared.iter().for_each(|&order| self.executor.demand(order));
+        if let Some(round) = whole_round {
+            self.planned[round].demand(self.executor);
+            if round == 0 {
+                self.before.demand(self.executor);
+            }
+        }
+        for order in compared {
+            let found = self.executor.take(order)?.hash();
+            let entry = &self.lineage.entries[order.index()];
+            if let Some(expected) = entry.result.filter(|&expected| expected != found) {
+                let (order, kind, round) = (order.index(), &entry.kind, entry.round);
+                return Ok(Some(format!(
+                    "order {order} ({kind} of round {round}): its result is {found}, the lineage says {expected}"
+                )));
+            }
+        }
+        Ok(match whole_round {
+            Some(round) => self.compare_rows(round)?.map(|difference| difference.0),
+            None => None,
+        })
+    }
+
+    /// Writes the rows of a round again and compares them. What clients train alone is no part of a round, though its rows
+    /// stand with the last one.
+    fn compare_rows(&self, index: usize) -> Result<Option<Difference>, RunError> {
+        let (scheduled, planned) = (&self.schedule[index], &self.planned[index]);
+        let ledger_rows::RoundRows { mut chunk, .. } =
+            ledger_rows::round(scheduled, planned, self.inputs, self.executor)?;
+        if index == 0 {
+            let before = ledger_rows::evaluations(0, 0, &self.before, self.inputs, self.executor)?;
+            chunk.evaluations.splice(0..0, before);
+        }
+        let has_test = self.inputs.test.is_some();
+        for own in &planned.alone {
+            chunk.evaluations.extend(ledger_rows::local_baseline(scheduled.number, own, has_test, self.executor)?.0);
+        }
+        chunk.lineage = ledger_rows::lineage(scheduled.number, planned.orders.clone(), self.executor);
+        let has_more = index + 1 == self.schedule.len() && self.loaded.scenario.evaluation.local_baseline;
+        Ok(compare_round(self.run_folder, self.manifest.schema_version, chunk, has_more)?)
+    }
+}

@@ -1,0 +1,221 @@
+//! What `fedreplay eval` examines: the adapters of a run, or any model's folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::published_setting::setting;
+use crate::adapter::{Adapter, AdapterError, peft};
+use crate::data::{ClientRows, Prompts, Rows, Tokeniser};
+use crate::evaluation::EvaluationError;
+use crate::evaluation::benchmark::Setting;
+use crate::evaluation::generation::{FolderSampling, end_tokens};
+use crate::inputs::{Inputs, Shared, translate};
+use crate::ledger::{Input, Manifest};
+use crate::model::{Device, LoraSpec, Precision};
+use crate::run::{RunError, refuse_plan};
+use crate::scenario::{Loaded, UnusableUpdate};
+use crate::store::{Digest, Store};
+use crate::training::{Numerics, Objective, Trainer};
+
+/// One model: the base under an adapter, or alone.
+pub struct ExaminedModel {
+    /// `global`, `local` or `base`, as table `evaluations` has it.
+    pub subject: &'static str,
+    /// Whose own model it is.
+    pub client: Option<u32>,
+    pub adapter: Option<Arc<Adapter>>,
+}
+
+/// A run's rows, for losses.
+pub struct ExaminedRows {
+    pub clients: Arc<Vec<ClientRows>>,
+    pub test: Option<Arc<Rows>>,
+    pub objective: Objective,
+    pub unusable_update: UnusableUpdate,
+}
+
+/// A base with the models on it.
+pub struct Examined {
+    /// What is examined, as it was named.
+    pub name: PathBuf,
+    pub trainer: Arc<Trainer>,
+    pub tokeniser: Tokeniser,
+    pub end_tokens: BTreeSet<u32>,
+    /// How a question is put to the models: as they were trained.
+    pub prompts: Prompts,
+    /// What the model's folder says of drawing.
+    pub sampling: FolderSampling,
+    pub models: Vec<ExaminedModel>,
+    /// None of a folder that is no run.
+    pub rows: Option<ExaminedRows>,
+    /// Round after which the models stood; 0 of a folder that is no run.
+    pub round: u32,
+    /// Of sampled answers.
+    pub seed: u64,
+    /// The paper's setting that the run repeats, if it does.
+    pub setting: Option<Setting>,
+}
+
+impl Examined {
+    /// The models of a run after `round`, or those saved last: the server's, or each client's own where nothing was
+    /// aggregated.
+    ///
+    /// # Errors
+    /// If the run trained nothing, no adapter of that round was saved, or what the run was made from has changed.
+    pub fn run(folder: &Path, round: Option<u32>, device: Device, numerics: &Numerics) -> Result<Self, RunError> {
+        let manifest = Manifest::read(folder)?;
+        refuse_plan(folder, &manifest)?;
+        let (round, place) = saved_round(folder, round)?;
+        let loaded = Loaded::of_run(folder, &manifest.scenario_folder, &[])?;
+        let inputs = Inputs::load(&loaded, &[device], numerics, &Store::none(), &mut Shared::default())?;
+        refuse_changed(folder, &manifest, &inputs.read)?;
+        let read = |path: &Path| own_adapter(path, inputs.trainer());
+        let mut models = Vec::new();
+        if place.join("adapter_config.json").exists() {
+            models.push(ExaminedModel { subject: "global", client: None, adapter: Some(read(&place)?) });
+        }
+        for client in 0..inputs.clients.len() as u32 {
+            let path = place.join(format!("client-{client}"));
+            if path.exists() {
+                models.push(ExaminedModel { subject: "local", client: Some(client), adapter: Some(read(&path)?) });
+            }
+        }
+        let place_of = |role: &str| inputs.read[role].path.clone();
+        let tokeniser = Tokeniser::load(&place_of("tokenizer"))?;
+        Ok(Self {
+            name: folder.to_owned(),
+            end_tokens: ends(&place_of("base_model"), &tokeniser)?,
+            prompts: translate::prompts(loaded.scenario.data.template, &place_of("tokenizer"))?,
+            tokeniser,
+            sampling: folder_sampling(&place_of("base_model"))?,
+            setting: setting(&loaded.scenario, &inputs),
+            models,
+            rows: Some(ExaminedRows {
+                clients: inputs.clients,
+                test: inputs.test,
+                objective: translate::objective(&loaded.scenario),
+                unusable_update: loaded.scenario.training.unusable_update,
+            }),
+            trainer: inputs.trainers[0].clone(),
+            round,
+            seed: manifest.seed,
+        })
+    }
+
+    /// A Hugging Face folder, under a PEFT adapter if one is given.
+    ///
+    /// # Errors
+    /// If either cannot be loaded, or they do not fit each other.
+    pub fn folder(
+        folder: &Path,
+        adapter: Option<&Path>,
+        template: &str,
+        precision: Precision,
+        device: Device,
+        numerics: &Numerics,
+    ) -> Result<Self, RunError> {
+        let prompts = translate::prompts_named(template, folder)?;
+        let adapter = adapter.map(|path| peft::read_folder(path).map_err(RunError::StartAdapter)).transpose()?;
+        let lora = adapter.as_ref().map_or_else(smallest_lora, |(adapter, _)| lora_of(adapter));
+        let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
+        let tokeniser = Tokeniser::load(folder)?;
+        tokeniser.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
+        let (subject, adapter) = match adapter {
+            Some((adapter, _)) => ("global", Some(Arc::new(adapter))),
+            None => ("base", None),
+        };
+        let end_tokens = ends(folder, &tokeniser)?;
+        let models = vec![ExaminedModel { subject, client: None, adapter }];
+        Ok(Self {
+            name: folder.to_owned(),
+            trainer,
+            tokeniser,
+            end_tokens,
+            prompts,
+            sampling: folder_sampling(folder)?,
+            models,
+            rows: None,
+            round: 0,
+            seed: 1,
+            setting: None,
+        })
+    }
+}
+
+fn ends(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, RunError> {
+    Ok(end_tokens(folder, tokeniser).map_err(EvaluationError::from)?)
+}
+
+fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
+    Ok(FolderSampling::read(folder).map_err(EvaluationError::from)?)
+}
+
+/// A base alone has LoRA placed on it that nothing uses.
+fn smallest_lora() -> LoraSpec {
+    let target_modules = vec!["q_proj".to_owned()];
+    LoraSpec { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilised: false }
+}
+
+fn lora_of(adapter: &Adapter) -> LoraSpec {
+    let layout = &adapter.layout;
+    LoraSpec {
+        rank: layout.rank,
+        alpha: layout.alpha,
+        dropout: 0.0,
+        target_modules: layout.modules.iter().map(|module| module.path.clone()).collect(),
+        rank_stabilised: layout.rank_stabilised,
+    }
+}
+
+/// An adapter that the run saved.
+fn own_adapter(path: &Path, trainer: &Trainer) -> Result<Arc<Adapter>, RunError> {
+    let (adapter, _) = peft::read_folder(path)?;
+    match adapter.layout.difference_from(&trainer.layout()) {
+        None => Ok(Arc::new(adapter)),
+        Some(reason) => Err(AdapterError::Content { what: path.display().to_string(), reason }.into()),
+    }
+}
+
+/// The folder of the adapters saved after a round, or after the last round that has any.
+fn saved_round(folder: &Path, wanted: Option<u32>) -> Result<(u32, PathBuf), RunError> {
+    let adapters = folder.join("adapters");
+    let mut saved = BTreeMap::new();
+    for entry in std::fs::read_dir(&adapters).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(round) = name.strip_prefix("round-").and_then(|number| number.parse::<u32>().ok()) {
+            saved.insert(round, entry.path());
+        }
+    }
+    let found = match wanted {
+        Some(round) => saved.remove_entry(&round),
+        None => saved.pop_last(),
+    };
+    found.ok_or_else(|| {
+        let rounds: Vec<String> = saved.keys().map(u32::to_string).collect();
+        let of = wanted.map_or_else(|| "any round".to_owned(), |round| format!("round {round}"));
+        let there = if rounds.is_empty() { "none".to_owned() } else { rounds.join(", ") };
+        RunError::Usage(format!(
+            "failed to find an adapter of {of} in {}: saved are {there}; output.save_adapter_every saves more",
+            adapters.display()
+        ))
+    })
+}
+
+/// Refuses to examine a run on other data or another base than it was made from.
+fn refuse_changed(folder: &Path, manifest: &Manifest, read: &BTreeMap<String, Input>) -> Result<(), RunError> {
+    let hash = |role: &String| read.get(role).map(|input| input.hash);
+    let changed = read.keys().find(|role| manifest.inputs.get(*role).map(|input| input.hash) != hash(role));
+    changed.map_or(Ok(()), |role| {
+        let (run, path) = (folder.display(), read[role].path.display());
+        let role = role.replace('_', " ");
+        Err(RunError::Usage(format!("failed to examine {run}: the {role} at {path} is not what the run was made from")))
+    })
+}
+
+impl ExaminedModel {
+    /// The hash of its adapter's content.
+    pub fn hash(&self) -> Option<Digest> {
+        self.adapter.as_ref().map(|adapter| Digest(*adapter.hash().as_bytes()))
+    }
+}

@@ -1,0 +1,150 @@
+//! Loads what a scenario points to: data as token rows, the base model behind a trainer, and the hashes of both.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::benchmarks::ScheduledExam;
+use super::cache::Shared;
+use super::error::InputError;
+use super::files::{input, model_folder};
+use super::rows::{Reader, TokenData};
+use super::{benchmarks, trace};
+use crate::adapter::{Adapter, AdapterError, peft};
+use crate::data::{ClientRows, Rows};
+use crate::graph::Workshop;
+use crate::ledger::{Input, LedgerError};
+use crate::model::{Config, Device};
+use crate::scenario::{Loaded, Scenario};
+use crate::schedule::client_facts::Clients;
+use crate::schedule::{client_facts, model_shape};
+use crate::store::Store;
+use crate::training::{Numerics, Trainer};
+
+/// Everything that a run reads.
+pub struct Inputs {
+    pub clients: Arc<Vec<ClientRows>>,
+    /// What virtual time must know of them.
+    pub facts: Clients,
+    pub test: Option<Arc<Rows>>,
+    /// Benchmarks of the server's model.
+    pub exams: Vec<Arc<ScheduledExam>>,
+    /// One on each device, with the same bits.
+    pub trainers: Vec<Arc<Trainer>>,
+    /// The adapter to start from, if the scenario gives one.
+    pub initial: Option<Arc<Adapter>>,
+    /// Where each input lay and what it hashed to, by role.
+    pub read: BTreeMap<String, Input>,
+}
+
+impl Inputs {
+    /// Reads, checks and tokenises the data, and loads the base model; what `shared` has of it is taken from there.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with a file, client or row, or with the model's folder.
+    pub fn load(
+        loaded: &Loaded,
+        devices: &[Device],
+        numerics: &Numerics,
+        store: &Store,
+        shared: &mut Shared,
+    ) -> Result<Self, InputError> {
+        let scenario = &loaded.scenario;
+        let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded, store)?;
+        let (trainers, model_folder) = shared.trainers(loaded, devices, numerics, &clients)?;
+        let trainer = &trainers[0];
+        check_length(scenario, trainer.config().max_positions)?;
+        tokeniser.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
+        let tokeniser_folder = read["tokenizer"].path.clone();
+        let exams = benchmarks::load(loaded, &model_folder, &tokeniser_folder, &mut read)?;
+        read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
+        let trace = trace::read(loaded, &mut read)?;
+        let initial = scenario.model.lora.initial.as_ref();
+        let initial = initial.map(|folder| initial_adapter(&loaded.resolve(folder), trainer, &mut read)).transpose()?;
+        let facts = client_facts::of_rows(scenario, &clients, trainer.config(), &trace)?;
+        Ok(Self { clients, facts, test, exams, trainers, initial, read })
+    }
+
+    /// The trainer on the first device.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainers[0]
+    }
+
+    /// A workshop around each trainer.
+    pub fn workshops<'a>(&'a self, loaded: &Loaded, store: &'a Store, stop: &'a AtomicBool) -> Vec<Workshop<'a>> {
+        let unusable = loaded.scenario.training.unusable_update;
+        self.trainers.iter().map(|trainer| Workshop::new(trainer, unusable, store, stop)).collect()
+    }
+}
+
+/// A sequence that the scenario allows must be one that the model can read.
+fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), InputError> {
+    let longest = scenario.data.max_seq_length;
+    if longest as usize <= max_positions {
+        return Ok(());
+    }
+    Err(InputError::Usage(format!(
+        "failed to accept data.max_seq_length: {longest} is more than the {max_positions} positions of the base model"
+    )))
+}
+
+/// What `plan` reads: as much of the inputs as decides times.
+pub struct PlanInputs {
+    pub clients: Clients,
+    /// Where each input lay and what it hashed to, by role.
+    pub read: BTreeMap<String, Input>,
+}
+
+impl PlanInputs {
+    /// Reads, checks and tokenises the data, and reads the shape of the model; neither weights nor LibTorch are needed.
+    ///
+    /// # Errors
+    /// As [`Inputs::load`].
+    pub fn load(loaded: &Loaded) -> Result<Self, InputError> {
+        let scenario = &loaded.scenario;
+        let mut read = BTreeMap::new();
+        let config = match (&scenario.model.shape, model_folder(loaded)?) {
+            (Some(shape), _) => model_shape::config_of_shape(shape),
+            (None, folder) => {
+                let folder = folder.expect("a scenario has a folder, a model of the hub or a shape");
+                let config = Config::read(&folder).map_err(|error| InputError::Model(error.into()))?;
+                let path = folder.join("config.json");
+                let bytes = std::fs::read(&path).map_err(LedgerError::io(&path))?;
+                read.insert("model_config".to_owned(), input(path, blake3::hash(&bytes)));
+                config
+            }
+        };
+        let trace = trace::read(loaded, &mut read)?;
+        if let Some(synthetic) = &scenario.data.synthetic {
+            return Ok(Self { clients: client_facts::of_synthetic(scenario, synthetic, &config, &trace)?, read });
+        }
+        let none = Store::none();
+        let reader = Reader::new(loaded, &none)?;
+        let data = reader.dealt(&mut read)?;
+        reader.note_text(&mut read);
+        let clients = client_facts::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
+        Ok(Self { clients, read })
+    }
+}
+
+/// Reads the adapter to start from and checks it against the scenario's LoRA.
+fn initial_adapter(
+    folder: &Path,
+    trainer: &Trainer,
+    read: &mut BTreeMap<String, Input>,
+) -> Result<Arc<Adapter>, InputError> {
+    let (adapter, _) = peft::read_folder(folder).map_err(InputError::StartAdapter)?;
+    let refuse = |reason: String| {
+        let what = folder.display().to_string();
+        Err(InputError::StartAdapter(AdapterError::Content { what, reason }))
+    };
+    if let Some(reason) = adapter.layout.difference_from(&trainer.layout()) {
+        return refuse(reason);
+    }
+    if !adapter.is_finite() {
+        return refuse("it holds a value that is NaN or infinite".into());
+    }
+    read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
+    Ok(Arc::new(adapter))
+}

@@ -1,0 +1,21 @@
+//! Everything that a scenario points to, read, checked and hashed: rows as tokens, the base model behind a trainer on each
+//! device, traces and questions; and the scenario translated to the settings of the engines.
+
+mod benchmarks;
+mod cache;
+mod determinism;
+mod error;
+mod files;
+mod load;
+mod rows;
+mod self_test_cache;
+mod token_cache;
+mod trace;
+mod trainers;
+pub(crate) mod translate;
+
+pub use benchmarks::{ExamForecast, ScheduledExam};
+pub use cache::Shared;
+pub(crate) use determinism::{Company, Trust, most_in_a_pass};
+pub use error::InputError;
+pub use load::{Inputs, PlanInputs};

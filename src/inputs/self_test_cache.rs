@@ -1,0 +1,136 @@
+//! The start-up test of a machine, and what an earlier one found where it took long.
+//!
+//! A result is kept in the store under all that it depends on, this machine included. It enters no key of a run's results
+//! and no table.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::InputError;
+use crate::data::Sample;
+use crate::store::{Key, Store, binary_hash, key_of};
+use crate::training::{Error, Grade, LargestWork, SelfTest, TestedShapes, Trainer, library_hashes};
+
+/// A test that took longer is not repeated while nothing that it depends on has changed.
+const LONG: Duration = Duration::from_secs(3);
+
+/// What a test found, and up to which shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tested {
+    pub found: SelfTest,
+    pub shapes: TestedShapes,
+}
+
+/// Tests a trainer with the largest work of a run; takes the result from the store if it is there, and puts it there if it
+/// took long.
+///
+/// Where the memory does not suffice for the test, small jobs alone are tested: whether it suffices for the run shows in the
+/// run.
+///
+/// # Errors
+/// If LibTorch fails, or the store cannot be written to.
+pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Result<Tested, InputError> {
+    tested_keeping(trainer, work, store, LONG)
+}
+
+/// [`tested`] with another time from which on a result is kept.
+fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, InputError> {
+    let shapes = work.shapes(trainer.fingerprint().threads);
+    let key = key(trainer, work);
+    let kept = store.get(key).and_then(|bytes| postcard::from_bytes::<Tested>(&bytes).ok());
+    if let Some(kept) = kept.filter(|kept| kept.shapes == shapes) {
+        return Ok(kept);
+    }
+    let began = Instant::now();
+    let found = match trainer.self_test_with(work) {
+        Ok(found) => found,
+        Err(Error::OutOfMemory { .. }) => {
+            tracing::warn!(
+                "too little memory to test this machine with the largest pass of the run: small ones are tested"
+            );
+            let small = LargestWork::default();
+            let found = trainer.self_test().map_err(InputError::SelfTest)?;
+            return Ok(Tested { found, shapes: small.shapes(trainer.fingerprint().threads) });
+        }
+        Err(error) => return Err(InputError::SelfTest(error)),
+    };
+    let tested = Tested { found, shapes };
+    // A grade below B may be a passing fault of the machine: it is looked at again.
+    if began.elapsed() > long && found.grade() >= Grade::B {
+        store.put(key, &postcard::to_stdvec(&tested).expect("it holds numbers and flags"))?;
+    }
+    Ok(tested)
+}
+
+/// All that a test depends on: the processor and its microcode, the program, LibTorch's libraries, the settings, the base,
+/// the shape of adapters, and the rows.
+fn key(trainer: &Trainer, work: &LargestWork) -> Key {
+    let fingerprint = serde_json::to_string(trainer.fingerprint()).expect("a fingerprint has only text keys");
+    let program = (binary_hash(), library_hashes());
+    let layout = trainer.layout();
+    let base = (trainer.base_hash().as_bytes().to_owned(), &*layout);
+    let training = (work.objective, &work.hyper, work.jobs as u64);
+    let data = (hashes(&work.micro_batch), hashes(&work.evaluated));
+    key_of("fedreplay self-test v1", &(machine(), fingerprint, program, base, training, data))
+}
+
+fn hashes(rows: &[Arc<Sample>]) -> Vec<[u8; 32]> {
+    rows.iter().map(|row| *row.hash().as_bytes()).collect()
+}
+
+/// What tells this machine from others of its kind: its identifier, where it has one, when it was started, and the first
+/// processor's table without what changes from moment to moment.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let table = read("/proc/cpuinfo");
+    let first = table.split("\n\n").next().unwrap_or_default();
+    let constant = first.lines().filter(|line| !line.starts_with("cpu MHz") && !line.starts_with("bogomips"));
+    // Images of containers may share an identifier; two machines do not share a start.
+    let identifier = read("/etc/machine-id");
+    let start = read("/proc/sys/kernel/random/boot_id");
+    format!("{}\n{}\n{}", identifier.trim(), start.trim(), constant.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::{Device, LoraSpec, Precision};
+    use crate::training::Numerics;
+
+    fn trainer() -> Trainer {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-base");
+        let target_modules = vec!["q_proj".into()];
+        let lora = LoraSpec { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, rank_stabilised: false };
+        Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &Numerics::default()).expect("a base")
+    }
+
+    fn work(length: u32) -> LargestWork {
+        let row = Arc::new(Sample { ids: (1..=length).collect(), targets: std::iter::once(1..length).collect() });
+        LargestWork { micro_batch: vec![row.clone(), row.clone()], evaluated: vec![row], ..LargestWork::default() }
+    }
+
+    #[test]
+    fn a_long_test_is_not_repeated_and_a_short_one_is_not_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path()).expect("a writable folder");
+        let count = || store.results().expect("a store").len();
+        let trainer = trainer();
+        let long = work(40);
+        tested_keeping(&trainer, &work(20), &store, LONG).expect("a test");
+        assert_eq!(count(), 0, "it took no time");
+        let first = tested_keeping(&trainer, &long, &store, Duration::ZERO).expect("a test");
+        assert_eq!((count(), first.shapes.micro_batch_tokens), (1, 80));
+        assert_eq!(first.found.grade(), Grade::B);
+        // What is in the store shows that it is read from there.
+        let marked = Tested { found: SelfTest { portable: true, ..first.found }, ..first };
+        store.put(key(&trainer, &long), &postcard::to_stdvec(&marked).expect("plain data")).expect("a writable folder");
+        assert_eq!(tested_keeping(&trainer, &long, &store, Duration::ZERO).expect("a test"), marked);
+        assert_eq!(tested_keeping(&trainer, &long, &Store::none(), Duration::ZERO).expect("a test"), first);
+        let other = tested_keeping(&trainer, &work(41), &store, Duration::ZERO).expect("a test");
+        assert_eq!((count(), other.shapes.micro_batch_tokens), (2, 82), "other rows are tested anew");
+    }
+}

@@ -1,0 +1,119 @@
+//! The rows of clients as tokens, before they are split; a store keeps them under the hash of all that they depend on.
+
+use std::io::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::InputError;
+use crate::data::{ClientData, Preference, Rows, Sample};
+use crate::store::{Digest, Key, Store, binary_hash, key_of};
+
+/// Rows of one kind.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum TokenRows {
+    Single(Vec<Sample>),
+    Pairs(Vec<Preference>),
+}
+
+impl TokenRows {
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Single(samples) => samples.len(),
+            Self::Pairs(pairs) => pairs.len(),
+        }
+    }
+
+    pub fn append(&mut self, others: Self) {
+        match (self, others) {
+            (Self::Single(mine), Self::Single(others)) => mine.extend(others),
+            (Self::Pairs(mine), Self::Pairs(others)) => mine.extend(others),
+            _ => unreachable!("one objective reads one kind of rows"),
+        }
+    }
+
+    pub fn picked(&self, picks: &[usize]) -> Rows {
+        match self {
+            Self::Single(samples) => Rows::new(picks.iter().map(|&row| samples[row].clone()).collect()),
+            Self::Pairs(pairs) => {
+                let pair = |&row: &usize| [pairs[row].chosen.clone(), pairs[row].rejected.clone()];
+                Rows::of_pairs(picks.iter().map(pair).collect())
+            }
+        }
+    }
+}
+
+/// The rows of each client: from the store, or else of `tokenise`, client by client, and then kept there.
+///
+/// `rules` is all beside the rows that decides their tokens. The program's hash is part of the key: whatever its code makes
+/// of text, a result of other code is not taken for it.
+///
+/// # Errors
+/// The first error of `tokenise`, or that the store cannot be written to.
+pub(super) fn kept(
+    store: &Store,
+    rules: &impl Serialize,
+    clients: &[&ClientData],
+    tokenise: impl Fn(&ClientData) -> Result<TokenRows, InputError>,
+) -> Result<Vec<TokenRows>, InputError> {
+    let tokenised = || clients.iter().map(|client| tokenise(client)).collect::<Result<Vec<_>, _>>();
+    if !store.is_there() {
+        return tokenised();
+    }
+    let key = key(rules, clients);
+    let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Vec<TokenRows>>(&bytes).ok());
+    if let Some(rows) = stored.filter(|rows| rows.len() == clients.len()) {
+        return Ok(rows);
+    }
+    let rows = tokenised()?;
+    store.put(key, &postcard::to_stdvec(&rows).expect("tokens are plain data"))?;
+    Ok(rows)
+}
+
+fn key(rules: &impl Serialize, clients: &[&ClientData]) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    for client in clients {
+        let written = "a hasher takes all bytes";
+        hasher.write_all(&(client.rows.len() as u64).to_le_bytes()).expect(written);
+        for row in &client.rows {
+            postcard::to_io(&row.content, &mut hasher).expect(written);
+        }
+    }
+    key_of("fedreplay tokens v1", &(binary_hash(), rules, Digest(*hasher.finalize().as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::data::{Content, Row};
+
+    fn client(response: &str) -> ClientData {
+        let content = Content::SingleTurn { instruction: "Say".into(), response: response.into() };
+        ClientData { id: response.into(), rows: vec![Row { content, attributes: Default::default() }] }
+    }
+
+    #[test]
+    fn rows_are_tokenised_once_for_each_text_and_rule() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (one, two) = (client("one"), client("two"));
+        let count = Cell::new(0);
+        let tokenise = |client: &ClientData| {
+            count.set(count.get() + 1);
+            let targets = std::iter::once(1..2).collect();
+            Ok(TokenRows::Single(vec![Sample { ids: vec![client.id.len() as u32, 7], targets }]))
+        };
+        let kept = |store: &Store, rules: u32, clients: &[&ClientData]| {
+            count.set(0);
+            (kept(store, &rules, clients, tokenise).unwrap(), count.get())
+        };
+        let (rows, tokenised) = kept(&store, 1, &[&one, &two]);
+        assert_eq!((rows.len(), tokenised), (2, 2));
+        assert_eq!(kept(&store, 1, &[&one, &two]), (rows, 0));
+        for (rules, clients) in [(2, vec![&one, &two]), (1, vec![&two, &one]), (1, vec![&one])] {
+            assert_eq!(kept(&store, rules, &clients).1, clients.len());
+        }
+        assert_eq!(kept(&Store::none(), 1, &[&one]).1, 1);
+    }
+}

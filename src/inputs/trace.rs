@@ -1,0 +1,214 @@
+//! Reads what is known of each client from Parquet or CSV tables, cell by cell, so that a mistake has row and column.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::Cursor;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::compute::{cast, concat_batches};
+use arrow::csv::reader::{Format, ReaderBuilder};
+use arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::error::InputError;
+use super::files::input;
+use crate::ledger::Input;
+use crate::scenario::{Availability, Duration, Loaded};
+use crate::schedule::{Trace, TraceRow};
+
+/// Columns that a run's `population` table has and a trace may have, and that follow from the data and the model.
+const DERIVED: [&str; 6] = ["client", "train_rows", "held_out_rows", "train_tokens", "task_flops", "task_memory_bytes"];
+const CLIENTS: [&str; 16] = [
+    "client_id",
+    "device",
+    "flops_per_second",
+    "memory_bytes",
+    "memory_bandwidth_bytes_per_second",
+    "jitter",
+    "busy_watts",
+    "idle_watts",
+    "link",
+    "downlink_bits_per_second",
+    "uplink_bits_per_second",
+    "latency_ns",
+    "region",
+    "dropout_before_training",
+    "dropout_during_training",
+    "dropout_after_training",
+];
+const ONLINE: [&str; 3] = ["client_id", "from_seconds", "until_seconds"];
+/// [s] A time beyond this, a hundred years, is taken for a mistake of units.
+const SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
+
+/// The trace that a scenario names; nothing, where it names none. Adds the files to `read`, by role.
+///
+/// # Errors
+/// A file that cannot be read, a column that nobody knows, and a value out of range, with its row.
+pub fn read(loaded: &Loaded, read: &mut BTreeMap<String, Input>) -> Result<Trace, InputError> {
+    let Some(spec) = &loaded.scenario.population.trace else { return Ok(Trace::default()) };
+    let mut trace = Trace::default();
+    if let Some(file) = &spec.clients {
+        let table = Table::open(&loaded.resolve(file), &CLIENTS, &DERIVED, "clients_trace", read)?;
+        trace.clients = Some((0..table.rows()).map(|row| table.client(row)).collect::<Result<_, _>>()?);
+    }
+    if let Some(file) = &spec.online {
+        let table = Table::open(&loaded.resolve(file), &ONLINE, &[], "online_trace", read)?;
+        let period = spec.online_period;
+        for (client, online) in table.intervals()? {
+            trace.online.insert(client, Availability::Trace { online, period });
+        }
+    }
+    Ok(trace)
+}
+
+/// A table as text.
+struct Table {
+    /// For messages.
+    name: String,
+    columns: BTreeMap<String, StringArray>,
+    rows: usize,
+}
+
+impl Table {
+    fn open(
+        file: &Path,
+        known: &[&str],
+        ignored: &[&str],
+        role: &str,
+        read: &mut BTreeMap<String, Input>,
+    ) -> Result<Self, InputError> {
+        let fault = |message: &dyn Display| InputError::Usage(format!("failed to read {}: {message}", file.display()));
+        let bytes = fs::read(file).map_err(|error| fault(&error))?;
+        read.insert(role.to_owned(), input(file.to_owned(), blake3::hash(&bytes)));
+        let is_parquet = file.extension().is_some_and(|ending| ending == "parquet");
+        let batch = if is_parquet { parquet(file) } else { csv(&bytes) }.map_err(|error| fault(&error))?;
+        let mut columns = BTreeMap::new();
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            let name = field.name();
+            if ignored.contains(&name.as_str()) {
+                continue;
+            }
+            if !known.contains(&name.as_str()) {
+                let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+                let nearest = nearest.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+                return Err(fault(&format!("there is no column `{name}`{nearest}")));
+            }
+            let text = cast(column, &DataType::Utf8).map_err(|error| fault(&error))?;
+            if columns.insert(name.clone(), text.as_string::<i32>().clone()).is_some() {
+                return Err(fault(&format!("column `{name}` stands there twice")));
+            }
+        }
+        Ok(Self { name: file.display().to_string(), columns, rows: batch.num_rows() })
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn fault(&self, row: usize, message: impl Display) -> InputError {
+        InputError::Usage(format!("failed to read {}: row {}: {message}", self.name, row + 1))
+    }
+
+    /// A cell without the blanks around it; none for a null, an empty cell or a column that is not there.
+    fn text(&self, column: &str, row: usize) -> Option<&str> {
+        let column = self.columns.get(column)?;
+        (!column.is_null(row)).then(|| column.value(row).trim()).filter(|text| !text.is_empty())
+    }
+
+    fn name(&self, column: &str, row: usize) -> Option<String> {
+        self.text(column, row).map(str::to_owned)
+    }
+
+    fn number<T: FromStr>(
+        &self,
+        column: &str,
+        row: usize,
+        range: &str,
+        holds: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, InputError> {
+        let Some(text) = self.text(column, row) else { return Ok(None) };
+        let fault = || self.fault(row, format!("{column}: `{text}` is out of range: it must be {range}"));
+        text.parse().ok().filter(holds).ok_or_else(fault).map(Some)
+    }
+
+    /// A count, which other programs may have written as a float.
+    fn count(&self, column: &str, row: usize, least: f64) -> Result<Option<u64>, InputError> {
+        if let Some(exact) = self.text(column, row).and_then(|text| text.parse::<u64>().ok())
+            && exact as f64 >= least
+        {
+            return Ok(Some(exact));
+        }
+        let range = format!("a number of at least {least}, below 2^63");
+        let number = self.number(column, row, &range, |value: &f64| (least..2f64.powi(63)).contains(value))?;
+        Ok(number.map(|value| value.round() as u64))
+    }
+
+    fn float(&self, column: &str, row: usize, most: f64) -> Result<Option<f64>, InputError> {
+        self.number(column, row, &format!("a number from 0 to {most}"), |value: &f64| (0.0..=most).contains(value))
+    }
+
+    fn client(&self, row: usize) -> Result<TraceRow, InputError> {
+        Ok(TraceRow {
+            client_id: self.name("client_id", row),
+            device: self.name("device", row),
+            flops_per_second: self.count("flops_per_second", row, 1.0)?,
+            memory_bytes: self.count("memory_bytes", row, 1.0)?,
+            memory_bandwidth_bytes_per_second: self.count("memory_bandwidth_bytes_per_second", row, 1.0)?,
+            jitter: self.float("jitter", row, 5.0)?,
+            busy_watts: self.float("busy_watts", row, 1e6)?,
+            idle_watts: self.float("idle_watts", row, 1e6)?,
+            link: self.name("link", row),
+            downlink_bits_per_second: self.count("downlink_bits_per_second", row, 1.0)?,
+            uplink_bits_per_second: self.count("uplink_bits_per_second", row, 1.0)?,
+            latency_ns: self.count("latency_ns", row, 0.0)?,
+            region: self.name("region", row),
+            dropout_before_training: self.float("dropout_before_training", row, 1.0)?,
+            dropout_during_training: self.float("dropout_during_training", row, 1.0)?,
+            dropout_after_training: self.float("dropout_after_training", row, 1.0)?,
+        })
+    }
+
+    /// The intervals of each client, ascending.
+    fn intervals(&self) -> Result<BTreeMap<String, Vec<(Duration, Duration)>>, InputError> {
+        let mut online: BTreeMap<String, Vec<(Duration, Duration)>> = BTreeMap::new();
+        for row in 0..self.rows {
+            let missing = |column: &str| self.fault(row, format!("{column} is missing"));
+            let time = |column: &str| -> Result<Duration, InputError> {
+                let seconds = self.float(column, row, SECONDS_MAX)?.ok_or_else(|| missing(column))?;
+                Ok(Duration((seconds * 1e9).round() as u64))
+            };
+            let client = self.name("client_id", row).ok_or_else(|| missing("client_id"))?;
+            let interval = (time("from_seconds")?, time("until_seconds")?);
+            if interval.0 >= interval.1 {
+                return Err(self.fault(row, "from_seconds must be before until_seconds"));
+            }
+            online.entry(client).or_default().push(interval);
+        }
+        online.values_mut().for_each(|intervals| intervals.sort_unstable());
+        Ok(online)
+    }
+}
+
+fn parquet(file: &Path) -> Result<RecordBatch, Box<dyn std::error::Error>> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(file)?)?;
+    let schema = builder.schema().clone();
+    let batches = builder.build()?.collect::<Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// All columns as text, by the names in the first line.
+fn csv(bytes: &[u8]) -> Result<RecordBatch, Box<dyn std::error::Error>> {
+    // Spreadsheets begin their files with a byte order mark.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let format = Format::default().with_header(true);
+    let (inferred, _) = format.infer_schema(Cursor::new(bytes), Some(0))?;
+    let text = |field: &Arc<Field>| Field::new(field.name(), DataType::Utf8, true);
+    let schema = Arc::new(Schema::new(inferred.fields().iter().map(text).collect::<Vec<_>>()));
+    let reader = ReaderBuilder::new(schema.clone()).with_format(format).build(Cursor::new(bytes))?;
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}

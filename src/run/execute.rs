@@ -1,0 +1,267 @@
+//! Plays a run into its folder: begins it or continues it, round by round, and closes it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use fedreplay_sim::Detail;
+
+use super::certificate::Certificate;
+use super::folder::RunFolder;
+use super::guards::{SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
+use super::local_training::Tasks;
+use super::observer::Observer;
+use super::round_writer::{Course, Stage};
+use super::training_passes::largest_work;
+use super::{RunError, certificate, ledger_rows};
+use crate::graph::Executor;
+use crate::inputs::translate::checkpointing;
+use crate::inputs::{Company, Inputs, Shared, Trust, most_in_a_pass};
+use crate::ledger::{
+    Input, LedgerError, LedgerWriter, Manifest, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
+};
+use crate::model::Device;
+use crate::privacy::Protection;
+use crate::results::{Summary, Totals};
+use crate::scenario;
+use crate::scenario::Loaded;
+use crate::schedule::{Timeline, schedule};
+use crate::store::{Store, binary_hash, key_of};
+use crate::training::{Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
+
+/// How to play a run; nothing here changes a digest but `numerics`.
+pub struct Settings<'a> {
+    pub out: PathBuf,
+    pub store: Store,
+    pub workers: usize,
+    /// What trains, at least one; each holds a base model of its own, and workers are dealt over them.
+    pub devices: Vec<Device>,
+    pub numerics: Numerics,
+    /// Set from outside to end the run cleanly.
+    pub stop: &'a AtomicBool,
+}
+
+/// Plays a scenario into a new folder.
+///
+/// # Errors
+/// Anything wrong with the scenario or what it points to, before the folder is made; after that, failures of the machine.
+pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    play_sharing(loaded, settings, &mut Shared::default(), observer)
+}
+
+/// [`play`] with what runs before it have loaded.
+///
+/// # Errors
+/// As [`play`].
+pub fn play_sharing(
+    loaded: &Loaded,
+    settings: &Settings,
+    shared: &mut Shared,
+    observer: &mut dyn Observer,
+) -> Result<Summary, RunError> {
+    let began = Instant::now();
+    let prepared = Prepared::new(loaded, settings, shared)?;
+    let folder = RunFolder::create(&settings.out)?;
+    prepared.play(loaded, &folder, settings, observer, began)
+}
+
+/// Continues a run that was begun in `settings.out`, with fields set that change no result, such as those of `execution`.
+///
+/// The schedule is played again, which costs no training; results that reached the store are found there.
+///
+/// # Errors
+/// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
+pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    let began = Instant::now();
+    let (folder, manifest) = RunFolder::begun(&settings.out)?;
+    if manifest.state == RunState::Done {
+        return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
+    }
+    refuse_plan(&settings.out, &manifest)?;
+    // What decides no digest, such as which adapters are saved, would otherwise change unseen.
+    manifest.check(&settings.out)?;
+    let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
+    refuse_secret(&settings.out, &manifest)?;
+    let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
+    // What was computed before was computed under the grade of then.
+    prepared.trust.grade =
+        Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
+    let found = prepared.manifest(&loaded).genesis;
+    if found != manifest.genesis {
+        return Err(RunError::Usage(format!(
+            "failed to resume {}: {}",
+            settings.out.display(),
+            what_changed(&manifest, &prepared.manifest(&loaded))
+        )));
+    }
+    // A run that was killed while it was closed has a certificate already.
+    let _ = fs::remove_file(folder.path().join("certificate.json"));
+    folder.remove_tables()?;
+    prepared.play(&loaded, &folder, settings, observer, began)
+}
+
+/// A run of which everything is known but the results.
+pub(crate) struct Prepared {
+    pub inputs: Inputs,
+    pub privacy: Option<Protection>,
+    trust: Trust,
+    pub company: Company,
+    pub course: Course,
+}
+
+impl Prepared {
+    /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
+    pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
+        shared.tell_doubts(loaded);
+        let execution = loaded.scenario.execution;
+        let portable = execution.numerics == scenario::Numerics::Portable;
+        if portable && !is_portable_process() {
+            return Err(RunError::NotStartedPortably);
+        }
+        let passes = settings.workers.div_ceil(settings.devices.len());
+        let checkpointing = checkpointing(execution, passes);
+        let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
+        let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
+        let mut inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
+        let class = inputs.trainer().numerics_class();
+        if portable && !class.is_portable() {
+            let found = &class.device;
+            return Err(RunError::Usage(format!(
+                "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
+            )));
+        }
+        loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
+        if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
+            tracing::warn!("{doubt}");
+        }
+        let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
+        let privacy = Protection::new(&loaded.scenario, &rows)?;
+        if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
+            let hash = key_of("fedreplay secret noise v1", &mark).0;
+            inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
+        }
+        let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Events)?;
+        let course = match loaded.reads_results() {
+            true => Course::Live(Box::new(timeline)),
+            false => Course::Known(schedule(timeline)?),
+        };
+        let tasks = Tasks { loaded, inputs: &inputs };
+        let work = largest_work(&tasks, &course, most_in_a_pass(execution, settings.devices[0]));
+        let trust = shared.trust(&work, &settings.store)?;
+        let company = trust.company(execution, settings.devices[0]);
+        Ok(Self { inputs, privacy, trust, company, course })
+    }
+
+    /// The manifest of the run before it begins.
+    pub fn manifest(&self, loaded: &Loaded) -> Manifest {
+        let scenario_hash = loaded.identity().0;
+        let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.company);
+        let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
+        let genesis = certificate::genesis(SCHEMA_VERSION, scenario_hash, &hashes, &numerics_class);
+        Manifest {
+            schema_version: SCHEMA_VERSION,
+            fedreplay_version: env!("CARGO_PKG_VERSION").into(),
+            kind: RunKind::Run,
+            state: RunState::Running,
+            name: loaded.scenario.name.clone(),
+            seed: loaded.scenario.seed,
+            scenario_hash,
+            scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
+            inputs: self.inputs.read.clone(),
+            binary_hash: binary_hash(),
+            numerics: self.trust.record(&self.inputs.trainers),
+            numerics_class,
+            genesis,
+            grade: match self.privacy.as_ref().and_then(Protection::secret_mark) {
+                Some(_) => "none: secret noise".into(),
+                None => self.trust.grade.to_string(),
+            },
+            rounds: match &self.course {
+                Course::Known(schedule) => schedule.len() as u32,
+                // What was asked for; the number of all aggregators' rounds replaces it at the end.
+                Course::Live(_) => loaded.scenario.rounds,
+            },
+            digest: None,
+            files: BTreeMap::new(),
+            seal: None,
+        }
+    }
+
+    /// Computes and writes the run into its folder.
+    pub fn play(
+        self,
+        loaded: &Loaded,
+        folder: &RunFolder,
+        settings: &Settings,
+        observer: &mut dyn Observer,
+        began: Instant,
+    ) -> Result<Summary, RunError> {
+        let mut manifest = self.manifest(loaded);
+        folder.begin(&mut manifest, &loaded.resolved_text())?;
+        settings.store.register(folder.path())?;
+        let population = ledger_rows::population(&self.inputs.facts);
+        let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
+        let Prepared { inputs, privacy, company, course, .. } = self;
+        let workshops = inputs.workshops(loaded, &settings.store, settings.stop);
+        let (together, keyed) = match company {
+            Company::Ready(most) => (most, None),
+            Company::Keyed(most) => (1, Some(most)),
+        };
+        let executor = Executor::new(&workshops, &settings.store, settings.stop, together);
+        observer.working(executor.counters());
+        let mut stage = Stage {
+            loaded,
+            keyed,
+            folder: folder.path(),
+            inputs: &inputs,
+            privacy: privacy.as_ref(),
+            executor: &executor,
+            ledger,
+            observer,
+            totals: Totals::default(),
+            before: vec![],
+            rounds: manifest.rounds,
+        };
+        let digest = executor.run(settings.workers, || stage.play(course))?;
+        let totals = stage.totals;
+        write_timing(folder.path(), &executor)?;
+        manifest.state = RunState::Done;
+        manifest.rounds = totals.rounds;
+        manifest.digest = Some(digest);
+        let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
+        let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
+        // The manifest comes last: a run that says that it is done lacks nothing, wherever the program was killed.
+        summary.write()?;
+        Certificate::of(folder.path(), &manifest, library_hashes())?.write(folder.path())?;
+        manifest.list_files(folder.path())?;
+        manifest.write(folder.path())?;
+        Ok(summary)
+    }
+}
+
+fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
+    let mut rows: Vec<TimingRow> = executor
+        .finished()
+        .into_iter()
+        .map(|finished| TimingRow {
+            order: finished.order.index() as u64,
+            kind: finished.kind.into(),
+            key: finished.key.to_string(),
+            from_store: finished.from_store,
+            seconds: finished.seconds,
+        })
+        .collect();
+    rows.sort_by_key(|row| row.order);
+    write_table(&folder.join("timing").join("orders.parquet"), &rows)
+}
+
+/// The numerics class as the one line that stands in the manifest, with the grouping where that is in keys.
+fn class_text(class: &NumericsClass, company: Company) -> String {
+    let grouping = match company {
+        Company::Ready(_) => String::new(),
+        Company::Keyed(most) => format!(", {most} clients in a pass"),
+    };
+    format!("{}, LibTorch {}, {:?}, {}{grouping}", class.device, class.torch, class.precision, class.mode)
+}

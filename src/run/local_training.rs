@@ -1,0 +1,153 @@
+//! What a client's task is: which rows in which batches, under which rules, and what its update weighs.
+
+use std::collections::BTreeSet;
+
+use fedreplay_sim::{Seed, TaskRecord};
+
+use crate::algorithm::Method;
+use crate::data::{PublishedSubset, StepShape, published_steps, round_rows};
+use crate::graph::Training;
+use crate::inputs::Inputs;
+use crate::inputs::translate::{objective, rule};
+use crate::scenario::{
+    Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, OptimizerState, Protocol, Scenario, Weights,
+};
+use crate::training::{Accumulation as Weighing, CorrectionPlace, Hyper, Objective};
+
+/// The tasks of a run. What a task costs is the same in all rounds; how it trains is what is in force in its round.
+pub struct Tasks<'a> {
+    pub loaded: &'a Loaded,
+    pub inputs: &'a Inputs,
+}
+
+impl Tasks<'_> {
+    fn scenario(&self) -> &Scenario {
+        &self.loaded.scenario
+    }
+
+    /// The method in force in a round of the server, from 1.
+    pub fn method(&self, round: u32) -> Method {
+        Method::new(&self.loaded.at(round).algorithm)
+    }
+
+    /// The round of the server, from 1 to `rounds`, whose rules a task trains by.
+    pub fn round_of(&self, task: &TaskRecord) -> u32 {
+        let round = match self.scenario().server.protocol {
+            Protocol::Tiered { .. } => task.based_on_version,
+            Protocol::Hierarchical { edge_rounds, .. } => task.round / edge_rounds,
+            _ => task.round,
+        };
+        (round + 1).min(self.scenario().rounds)
+    }
+
+    /// The same task without what the federated method adds: a client trained alone.
+    pub fn alone(&self, client: u32, client_task: u64, round: u32) -> Training {
+        let training = self.training(client, client_task, round);
+        Training { correction: None, hyper: Hyper { proximal: None, ..training.hyper }, ..training }
+    }
+
+    /// The training of a client's task: its how-manieth, from 0, in which round's rules, from 1.
+    pub fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
+        let rows = self.inputs.clients[client as usize].train.clone();
+        let seed = Seed(self.scenario().seed);
+        let stream = match self.scenario().training.dropout_masks {
+            DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
+            DropoutMasks::Shared => 0,
+        };
+        let correction = self.method(round).client.correction.map(|correction| match correction {
+            Correction::Gradient => CorrectionPlace::Gradient,
+            Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
+        });
+        let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
+        let keeps_moments = self.keeps_moments();
+        Training { client, rows, steps, hyper, objective: self.objective(), correction, seed, stream, keeps_moments }
+    }
+
+    /// Whether clients' optimisers go on where they were.
+    pub fn keeps_moments(&self) -> bool {
+        self.scenario().training.optimizer_state == OptimizerState::Kept
+    }
+
+    /// What clients minimise.
+    pub fn objective(&self) -> Objective {
+        objective(self.scenario())
+    }
+
+    /// [steps] Steps of a client's task.
+    pub fn step_count(&self, client: u32) -> u32 {
+        let rows = self.inputs.clients[client as usize].train.count();
+        self.scenario().steps(rows as u64, self.inputs.clients.len())
+    }
+
+    /// The rows of a task by step and micro-batch.
+    fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
+        let training = &self.scenario().training;
+        let rows = self.inputs.clients[client as usize].train.count();
+        let shape = StepShape {
+            steps: self.step_count(client) as usize,
+            accumulation: training.gradient_accumulation as usize,
+            batch_size: training.batch_size as usize,
+        };
+        let seed = Seed(self.scenario().seed);
+        match training.batches {
+            Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
+            Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
+            Batches::SamePrefix => published_steps(PublishedSubset::All, rows, shape),
+        }
+    }
+
+    /// How tasks of a round of the server, from 1, train.
+    pub fn hyper(&self, round: u32) -> Hyper {
+        let scenario = self.loaded.at(round);
+        let training = &scenario.training;
+        Hyper {
+            optimizer: rule(training.optimizer),
+            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, scenario.rounds),
+            clip_norm: training.max_grad_norm,
+            accumulation: match training.accumulation {
+                Accumulation::PerToken => Weighing::PerToken,
+                Accumulation::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
+                // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
+                Accumulation::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
+            },
+            dropout: scenario.model.lora.dropout,
+            proximal: self.method(round).client.proximal,
+        }
+    }
+
+    /// The weight of a client's update before normalisation, by the rules of a round.
+    pub fn weight(&self, client: u32, training: &Training, round: u32) -> f64 {
+        match self.loaded.at(round).algorithm.weights() {
+            Weights::Samples => self.inputs.clients[client as usize].train.count() as f64,
+            Weights::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
+            Weights::Uniform => 1.0,
+        }
+    }
+}
+
+/// The learning rate of round `t` (from 0) of `rounds`.
+fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
+    match schedule {
+        LrSchedule::Constant => lr,
+        LrSchedule::Cosine { final_lr } => {
+            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
+            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
+            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cosine_schedule_is_fedllm_benchs() {
+        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
+        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
+            let found = learning_rate(2e-5, schedule, t, 200);
+            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
+        }
+        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
+    }
+}

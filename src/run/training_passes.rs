@@ -1,0 +1,148 @@
+//! The passes that a run makes: which rows are trained together, as far as the schedule tells beforehand.
+//!
+//! The start-up test takes the largest of them, and a forecast counts them all.
+
+use std::sync::Arc;
+
+use super::local_training::Tasks;
+use super::round_writer::Course;
+use crate::data::{Rows, Sample};
+use crate::graph::Training;
+use crate::schedule::ScheduledRound;
+use crate::training::{EVALUATED_TOKENS, LargestWork};
+
+/// The trainings that a round of a known schedule counts, in the order of the plan.
+pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Vec<Training> {
+    let mut trainings = Vec::with_capacity(scheduled.round.counted_tasks.len());
+    for counted in &scheduled.round.counted_tasks {
+        let task = scheduled.counted(counted.task);
+        trainings.push(tasks.training(counted.client, u64::from(task.client_task_number), tasks.round_of(task)));
+    }
+    trainings
+}
+
+/// The trainings of each client alone, if the scenario compares with those: all rounds of a client in a row.
+pub(super) fn trainings_alone(tasks: &Tasks) -> Vec<Training> {
+    let scenario = &tasks.loaded.scenario;
+    if !scenario.evaluation.local_baseline {
+        return vec![];
+    }
+    let clients = 0..tasks.inputs.clients.len() as u32;
+    let of_client = |client| (1..=scenario.rounds).map(move |round| tasks.alone(client, u64::from(round - 1), round));
+    clients.flat_map(of_client).collect()
+}
+
+/// The samples of a micro-batch, given by places in `rows`.
+pub(super) fn samples_of(rows: &Rows, micro_batch: &[usize]) -> Vec<Arc<Sample>> {
+    micro_batch.iter().flat_map(|&place| rows.row(place).iter().cloned()).collect()
+}
+
+/// Tokens of samples, prompts included.
+pub(super) fn tokens_of(samples: &[Arc<Sample>]) -> u64 {
+    samples.iter().map(|sample| sample.ids.len() as u64).sum()
+}
+
+/// Tokens of samples that a loss is taken on.
+pub(super) fn targets_of(samples: &[Arc<Sample>]) -> u64 {
+    samples.iter().map(|sample| sample.target_tokens()).sum()
+}
+
+/// The largest work of a run of which up to `jobs` trainings share a pass.
+pub(super) fn largest_work(tasks: &Tasks, course: &Course, jobs: usize) -> LargestWork {
+    let micro_batch = match course {
+        Course::Known(schedule) => largest_scheduled(tasks, schedule),
+        Course::Live(_) => largest_possible(tasks),
+    };
+    LargestWork {
+        micro_batch,
+        objective: tasks.objective(),
+        hyper: tasks.hyper(1),
+        jobs,
+        evaluated: evaluated_with_longest(&evaluated_rows(tasks)),
+    }
+}
+
+/// The micro-batch of most tokens in a schedule.
+fn largest_scheduled(tasks: &Tasks, schedule: &[ScheduledRound]) -> Vec<Arc<Sample>> {
+    let mut largest = Vec::new();
+    for scheduled in schedule {
+        for training in counted_trainings(tasks, scheduled) {
+            keep_largest(&mut largest, &training);
+        }
+    }
+    for training in trainings_alone(tasks) {
+        keep_largest(&mut largest, &training);
+    }
+    largest
+}
+
+/// Replaces `largest` by a micro-batch of the training that has more tokens.
+fn keep_largest(largest: &mut Vec<Arc<Sample>>, training: &Training) {
+    for micro_batch in training.steps.iter().flatten() {
+        let samples = samples_of(&training.rows, micro_batch);
+        if tokens_of(&samples) > tokens_of(largest) {
+            *largest = samples;
+        }
+    }
+}
+
+/// The longest rows of one client, as many as a micro-batch has: no batch of that client has more tokens.
+fn largest_possible(tasks: &Tasks) -> Vec<Arc<Sample>> {
+    let batch_size = tasks.loaded.scenario.training.batch_size as usize;
+    let mut largest = Vec::new();
+    for client in tasks.inputs.clients.iter() {
+        let mut places: Vec<usize> = (0..client.train.count()).collect();
+        places.sort_by_key(|&place| std::cmp::Reverse(tokens_of(client.train.row(place))));
+        places.truncate(batch_size);
+        let samples = samples_of(&client.train, &places);
+        if tokens_of(&samples) > tokens_of(&largest) {
+            largest = samples;
+        }
+    }
+    largest
+}
+
+/// All rows that a run evaluates: those of the test, then those that clients hold out.
+pub(super) fn evaluated_rows(tasks: &Tasks) -> Vec<Arc<Sample>> {
+    let test = tasks.inputs.test.iter().flat_map(|rows| rows.samples.iter().cloned());
+    let held_out = tasks.inputs.clients.iter().flat_map(|client| client.held_out.samples.iter().cloned());
+    test.chain(held_out).collect()
+}
+
+/// The longest row, after as many of the others as are evaluated in one pass with it.
+fn evaluated_with_longest(rows: &[Arc<Sample>]) -> Vec<Arc<Sample>> {
+    let Some((place, longest)) = rows.iter().enumerate().max_by_key(|(_, row)| row.ids.len()) else {
+        return vec![];
+    };
+    let mut tokens = longest.ids.len();
+    let mut chosen = Vec::new();
+    for (other, row) in rows.iter().enumerate() {
+        if other == place {
+            continue;
+        }
+        if tokens + row.ids.len() > EVALUATED_TOKENS {
+            break;
+        }
+        tokens += row.ids.len();
+        chosen.push(row.clone());
+    }
+    chosen.push(longest.clone());
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_row_is_evaluated_last_of_a_full_pass() {
+        let row = |length: usize| Arc::new(Sample { ids: vec![0; length], targets: vec![] });
+        let lengths = |rows: &[Arc<Sample>]| rows.iter().map(|row| row.ids.len()).collect::<Vec<_>>();
+        assert!(evaluated_with_longest(&[]).is_empty());
+        assert_eq!(lengths(&evaluated_with_longest(&[row(5), row(90), row(7)])), [5, 7, 90]);
+        let full = evaluated_with_longest(&[row(2000), row(2050), row(40), row(2000)]);
+        assert_eq!(lengths(&full), [2000, 40, 2050]);
+        let long = evaluated_with_longest(&[row(9), row(EVALUATED_TOKENS + 1)]);
+        assert_eq!(lengths(&long), [EVALUATED_TOKENS + 1]);
+    }
+}

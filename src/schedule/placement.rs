@@ -1,0 +1,385 @@
+//! Who the clients are: each gets a group by its share, and then what a trace says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fedreplay_sim::{Purpose, Seed, Stream};
+use serde::Serialize;
+
+use super::trace::{Trace, TraceRow};
+use crate::scenario::schema::{Network, Protocol, Scenario};
+use crate::scenario::{Bandwidth, Bytes, Duration, Rate, Speed, regions, schema};
+
+/// A device class with the ways in which its group fails.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeviceClass {
+    pub name: String,
+    pub device: schema::Device,
+    pub crashes: Option<schema::Crashes>,
+}
+
+/// A link class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LinkClass {
+    pub name: String,
+    pub link: schema::Link,
+}
+
+/// The rows of one client in the tables of classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub device: u32,
+    pub link: u32,
+    pub dropout: u32,
+    pub availability: u32,
+    /// Index into [`Placed::regions`].
+    pub region: Option<u32>,
+}
+
+/// The clients as rows of indices into tables of classes. The first rows are those of the groups, by number.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    pub devices: Vec<DeviceClass>,
+    pub links: Vec<LinkClass>,
+    pub dropouts: Vec<schema::Dropout>,
+    pub availabilities: Vec<schema::Availability>,
+    /// Those of edges as written, then of the network, of groups and of the trace.
+    pub regions: Vec<String>,
+    /// By client.
+    pub places: Vec<Place>,
+}
+
+impl Placed {
+    /// The places of the clients of a scenario, who have these names in the data.
+    ///
+    /// # Errors
+    /// What the trace says that cannot be: a client that it names and the data lacks, or the other way round; a class or
+    /// region that nobody knows; a client of which device or link stay open.
+    pub fn new(
+        scenario: &Scenario,
+        clients: usize,
+        name: impl Fn(usize) -> String,
+        trace: &Trace,
+    ) -> Result<Self, String> {
+        let mut placement = Self::of_groups(scenario);
+        let groups = groups(scenario, clients);
+        let rows = rows_by_client(clients, &name, trace)?;
+        check_online(clients, &name, trace)?;
+        let is_traced = rows.is_some() || !trace.online.is_empty();
+        let (mut interner, nothing) = (Interner::default(), TraceRow::default());
+        placement.places.reserve(clients);
+        for client in 0..clients {
+            let group = groups.as_ref().map(|groups| groups[client]);
+            let mut place = match group {
+                Some(group) => placement.place_of_group(scenario, group),
+                None => {
+                    Place { device: u32::MAX, link: u32::MAX, dropout: u32::MAX, availability: u32::MAX, region: None }
+                }
+            };
+            if !is_traced {
+                placement.places.push(place);
+                continue;
+            }
+            let name = name(client);
+            let row = rows.as_ref().map(|rows| rows[client]).unwrap_or(&nothing);
+            let online = trace.online.get(&name);
+            placement
+                .apply(scenario, row, online, &mut place, &mut interner)
+                .map_err(|fault| format!("failed to place client \"{name}\": {fault}"))?;
+            placement.places.push(place);
+        }
+        placement.check_regions(scenario)?;
+        Ok(placement)
+    }
+
+    fn of_groups(scenario: &Scenario) -> Self {
+        let spec = &scenario.population;
+        let device = |group: &schema::Group| {
+            let mut device = spec.devices[&group.device].clone();
+            if let Some(jitter) = group.jitter {
+                (device.jitter, device.slowdown) = (jitter, None);
+            }
+            DeviceClass { name: group.device.clone(), device, crashes: group.crashes }
+        };
+        Self {
+            devices: spec.mix.iter().map(device).collect(),
+            links: spec
+                .mix
+                .iter()
+                .map(|group| LinkClass { name: group.link.clone(), link: spec.links[&group.link].clone() })
+                .collect(),
+            dropouts: spec.mix.iter().map(|group| group.dropout).collect(),
+            availabilities: spec.mix.iter().map(|group| group.availability.clone()).collect(),
+            regions: regions(scenario),
+            places: vec![],
+        }
+    }
+
+    fn place_of_group(&self, scenario: &Scenario, group: u32) -> Place {
+        let region = scenario.population.mix[group as usize].region.as_ref().and_then(|name| self.region(name));
+        Place { device: group, link: group, dropout: group, availability: group, region }
+    }
+
+    fn region(&self, name: &String) -> Option<u32> {
+        self.regions.iter().position(|known| known == name).map(|index| index as u32)
+    }
+
+    /// Changes a client's place to what the trace says of it.
+    fn apply(
+        &mut self,
+        scenario: &Scenario,
+        row: &TraceRow,
+        online: Option<&schema::Availability>,
+        place: &mut Place,
+        interner: &mut Interner,
+    ) -> Result<(), String> {
+        let device = traced_device(scenario, row, self.devices.get(place.device as usize))?;
+        if let Some(class) = device {
+            place.device = intern(&mut self.devices, &mut interner.devices, class);
+        }
+        if let Some(class) = traced_link(scenario, row, self.links.get(place.link as usize))? {
+            place.link = intern(&mut self.links, &mut interner.links, class);
+        }
+        if let Some(dropout) = traced_dropout(row, self.dropouts.get(place.dropout as usize))? {
+            place.dropout = intern(&mut self.dropouts, &mut interner.dropouts, dropout);
+        }
+        let always = (place.availability == u32::MAX).then_some(schema::Availability::Always);
+        if let Some(availability) = online.cloned().or(always) {
+            place.availability = intern(&mut self.availabilities, &mut interner.availabilities, availability);
+        }
+        if let Some(name) = &row.region {
+            if self.region(name).is_none() {
+                self.regions.push(name.clone());
+            }
+            place.region = self.region(name);
+        }
+        Ok(())
+    }
+
+    /// Where regions mean something, every client must be in one that exists; and a cut must cut somebody's region.
+    fn check_regions(&self, scenario: &Scenario) -> Result<(), String> {
+        let known: Option<BTreeSet<&String>> = match (&scenario.network, &scenario.server.protocol) {
+            (_, Protocol::Hierarchical { edges, .. }) => Some(edges.iter().map(|edge| &edge.region).collect()),
+            (Network::Topology { regions, .. }, _) => Some(regions.keys().collect()),
+            _ => None,
+        };
+        let Some(known) = known else { return self.check_cuts(scenario) };
+        let list = || known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        for (client, place) in self.places.iter().enumerate() {
+            match place.region.map(|region| &self.regions[region as usize]) {
+                Some(region) if known.contains(region) => {}
+                Some(region) => {
+                    return Err(format!("failed to place client {client}: no region `{region}`, only {}", list()));
+                }
+                None => return Err(format!("failed to place client {client}: its region must be one of {}", list())),
+            }
+        }
+        self.check_cuts(scenario)
+    }
+
+    fn check_cuts(&self, scenario: &Scenario) -> Result<(), String> {
+        match scenario.region_cuts.iter().find(|cut| !self.regions.contains(&cut.region)) {
+            Some(cut) => Err(format!("failed to cut region `{}`: no client is there", cut.region)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The group of each client; none where the scenario has no groups and leaves all to the trace.
+///
+/// Each group gets its share of the clients, to the nearest whole number by largest remainders; who is in which is a
+/// permutation drawn from the seed.
+fn groups(scenario: &Scenario, clients: usize) -> Option<Vec<u32>> {
+    let mix = &scenario.population.mix;
+    (!mix.is_empty()).then(|| assign(Seed(scenario.seed), clients, mix))
+}
+
+fn assign(seed: Seed, clients: usize, mix: &[schema::Group]) -> Vec<u32> {
+    let total: f64 = mix.iter().map(|group| group.share).sum();
+    let exact: Vec<f64> = mix.iter().map(|group| group.share / total * clients as f64).collect();
+    let mut counts: Vec<usize> = exact.iter().map(|count| count.floor() as usize).collect();
+    let mut by_remainder: Vec<usize> = (0..mix.len()).collect();
+    // Ties go to the group that is named first: the sort is stable.
+    by_remainder.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
+    let missing = clients - counts.iter().sum::<usize>().min(clients);
+    by_remainder.iter().cycle().take(missing).for_each(|&group| counts[group] += 1);
+    let mut groups: Vec<u32> =
+        (0u32..).zip(&counts).flat_map(|(group, &count)| std::iter::repeat_n(group, count)).collect();
+    groups.truncate(clients);
+    Stream::new(seed, Purpose::Population, 0).shuffle(&mut groups);
+    groups
+}
+
+/// The trace's row of each client, by name or else by order.
+fn rows_by_client(
+    clients: usize,
+    name: impl Fn(usize) -> String,
+    trace: &Trace,
+) -> Result<Option<Vec<&TraceRow>>, String> {
+    let Some(rows) = &trace.clients else { return Ok(None) };
+    let fault = |fault: String| Err(format!("failed to use population.trace: {fault}"));
+    if rows.len() != clients {
+        return fault(format!("it has {} clients, and the data {clients}", rows.len()));
+    }
+    let mut named = BTreeMap::new();
+    for row in rows {
+        if let Some(id) = &row.client_id
+            && named.insert(id.clone(), row).is_some()
+        {
+            return fault(format!("it has two rows of client \"{id}\""));
+        }
+    }
+    if named.is_empty() {
+        return Ok(Some(rows.iter().collect()));
+    }
+    let mut by_client = Vec::with_capacity(clients);
+    for client in (0..clients).map(name) {
+        match named.remove(&client) {
+            Some(row) => by_client.push(row),
+            None => return fault(format!("it has no row of client \"{client}\"")),
+        }
+    }
+    Ok(Some(by_client))
+}
+
+fn check_online(clients: usize, name: impl Fn(usize) -> String, trace: &Trace) -> Result<(), String> {
+    if trace.online.is_empty() {
+        return Ok(());
+    }
+    let known: BTreeSet<String> = (0..clients).map(name).collect();
+    let stranger = trace.online.keys().find(|client| !known.contains(*client));
+    stranger.map_or(Ok(()), |client| {
+        Err(format!("failed to use population.trace.online: the data has no client \"{client}\""))
+    })
+}
+
+fn traced_device(
+    scenario: &Scenario,
+    row: &TraceRow,
+    of_group: Option<&DeviceClass>,
+) -> Result<Option<DeviceClass>, String> {
+    let numbers = [row.flops_per_second, row.memory_bytes, row.memory_bandwidth_bytes_per_second];
+    let floats = [row.jitter, row.busy_watts, row.idle_watts];
+    if row.device.is_none() && numbers.iter().all(Option::is_none) && floats.iter().all(Option::is_none) {
+        return of_group.map(|_| None).ok_or_else(|| "neither its trace nor a group gives it a device".to_owned());
+    }
+    let mut class = match &row.device {
+        None => {
+            of_group.cloned().unwrap_or_else(|| DeviceClass { name: "traced".into(), device: blank(), crashes: None })
+        }
+        Some(name) => {
+            let device = scenario.population.devices.get(name).cloned().unwrap_or_else(blank);
+            DeviceClass { name: name.clone(), device, crashes: of_group.and_then(|class| class.crashes) }
+        }
+    };
+    let device = &mut class.device;
+    device.speed = row.flops_per_second.map_or(device.speed, Speed);
+    device.memory = row.memory_bytes.map(Bytes).or(device.memory);
+    device.memory_bandwidth = row.memory_bandwidth_bytes_per_second.map(Bandwidth).or(device.memory_bandwidth);
+    if let Some(jitter) = row.jitter {
+        (device.jitter, device.slowdown) = (jitter, None);
+    }
+    device.busy_watts = row.busy_watts.unwrap_or(device.busy_watts);
+    device.idle_watts = row.idle_watts.unwrap_or(device.idle_watts);
+    if device.speed.0 == 0 {
+        return Err(format!("no device `{}` is known, and its trace gives no flops_per_second", class.name));
+    }
+    Ok(Some(class))
+}
+
+/// A device of which nothing is known.
+fn blank() -> schema::Device {
+    schema::Device {
+        speed: Speed(0),
+        jitter: 0.0,
+        slowdown: None,
+        memory: None,
+        memory_bandwidth: None,
+        busy_watts: 0.0,
+        idle_watts: 0.0,
+    }
+}
+
+fn traced_link(scenario: &Scenario, row: &TraceRow, of_group: Option<&LinkClass>) -> Result<Option<LinkClass>, String> {
+    let numbers = [row.downlink_bits_per_second, row.uplink_bits_per_second, row.latency_ns];
+    if row.link.is_none() && numbers.iter().all(Option::is_none) {
+        return of_group.map(|_| None).ok_or_else(|| "neither its trace nor a group gives it a link".to_owned());
+    }
+    let bare = || schema::Link { down: Rate(0), up: Rate(0), latency: Duration(0), latency_jitter: None };
+    let (name, mut link) = match (&row.link, of_group) {
+        (Some(name), _) => (name.clone(), scenario.population.links.get(name).cloned().unwrap_or_else(bare)),
+        (None, Some(class)) => (class.name.clone(), class.link.clone()),
+        (None, None) => ("traced".into(), bare()),
+    };
+    link.down = row.downlink_bits_per_second.map_or(link.down, Rate);
+    link.up = row.uplink_bits_per_second.map_or(link.up, Rate);
+    link.latency = row.latency_ns.map_or(link.latency, Duration);
+    if link.down.0 == 0 || link.up.0 == 0 {
+        return Err(format!("no link `{name}` is known, and its trace does not give both capacities above 0"));
+    }
+    Ok(Some(LinkClass { name, link }))
+}
+
+fn traced_dropout(row: &TraceRow, of_group: Option<&schema::Dropout>) -> Result<Option<schema::Dropout>, String> {
+    let given = [row.dropout_before_training, row.dropout_during_training, row.dropout_after_training];
+    if of_group.is_some() && given.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let base = of_group.copied().unwrap_or_default();
+    let dropout = schema::Dropout {
+        before_training: given[0].unwrap_or(base.before_training),
+        during_training: given[1].unwrap_or(base.during_training),
+        after_training: given[2].unwrap_or(base.after_training),
+    };
+    if dropout.before_training + dropout.during_training + dropout.after_training > 1.0 {
+        return Err("its three shares of dropout add up to more than 1".into());
+    }
+    Ok(Some(dropout))
+}
+
+/// Finds classes that were made before, by their canonical bytes.
+#[derive(Default)]
+struct Interner {
+    devices: BTreeMap<Vec<u8>, u32>,
+    links: BTreeMap<Vec<u8>, u32>,
+    dropouts: BTreeMap<Vec<u8>, u32>,
+    availabilities: BTreeMap<Vec<u8>, u32>,
+}
+
+fn intern<T: Serialize>(table: &mut Vec<T>, known: &mut BTreeMap<Vec<u8>, u32>, class: T) -> u32 {
+    let bytes = postcard::to_stdvec(&class).expect("a class can be written");
+    *known.entry(bytes).or_insert_with(|| {
+        table.push(class);
+        (table.len() - 1) as u32
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mix(shares: &[f64]) -> Vec<schema::Group> {
+        let group = |&share| schema::Group {
+            share,
+            device: "d".into(),
+            link: "l".into(),
+            region: None,
+            jitter: None,
+            availability: Default::default(),
+            dropout: Default::default(),
+            crashes: None,
+        };
+        shares.iter().map(group).collect()
+    }
+
+    #[test]
+    fn groups_get_their_shares() {
+        for (shares, clients, expected) in
+            [(&[1.0, 1.0][..], 5, [3, 2, 0]), (&[0.5, 0.3, 0.2], 24, [12, 7, 5]), (&[1.0, 1e-9], 3, [3, 0, 0])]
+        {
+            let groups = assign(Seed(1), clients, &mix(shares));
+            let count = |group| groups.iter().filter(|&&g| g == group).count();
+            assert_eq!([count(0), count(1), count(2)], expected, "{shares:?}");
+        }
+        assert_ne!(assign(Seed(1), 24, &mix(&[1.0, 1.0])), assign(Seed(2), 24, &mix(&[1.0, 1.0])));
+    }
+}

@@ -1,0 +1,138 @@
+//! The server's part of the federation that virtual time plays: protocol and selection.
+
+use fedreplay_sim as sim;
+use fedreplay_sim::Span;
+
+use super::sim_units::{capacity, probability};
+use crate::scenario::schema;
+use crate::scenario::schema::{Discount, Protocol, Scenario, Selection};
+
+/// The server of a scenario; an adapter is `adapter_bytes` on the wire.
+pub(super) fn server(scenario: &Scenario, adapter_bytes: u64) -> sim::Server {
+    let server = &scenario.server;
+    sim::Server {
+        rounds: scenario.rounds,
+        selection: selection(&server.selection),
+        candidates: match server.candidates {
+            schema::Candidates::Online => sim::Candidates::Online,
+            schema::Candidates::Everyone => sim::Candidates::Everyone,
+        },
+        memory: match server.memory {
+            schema::MemoryPolicy::Ineligible => sim::MemoryPolicy::Ineligible,
+            schema::MemoryPolicy::Fail => sim::MemoryPolicy::Fail,
+        },
+        protocol: protocol(&server.protocol, adapter_bytes),
+        aggregation: Span(server.aggregation_time.0),
+        retry: Span(server.retry.0),
+    }
+}
+
+fn selection(selection: &Selection) -> sim::Selection {
+    match *selection {
+        Selection::Uniform => sim::Selection::Uniform,
+        Selection::Poisson { rate } => sim::Selection::Poisson { rate: probability(rate) },
+        Selection::BySize => sim::Selection::BySize,
+        Selection::RoundRobin => sim::Selection::RoundRobin,
+        Selection::AvailabilityAware => sim::Selection::AvailabilityAware,
+        Selection::PowerOfChoice { draw } => sim::Selection::PowerOfChoice { draw },
+        Selection::Oort { explore, explore_decay, explore_min, preferred, penalty, cutoff } => {
+            sim::Selection::Oort(sim::Oort {
+                explore: probability(explore),
+                explore_decay: probability(explore_decay),
+                explore_min: probability(explore_min),
+                preferred: Span(preferred.0),
+                penalty,
+                cutoff: probability(cutoff),
+            })
+        }
+        Selection::PythonSample => sim::Selection::PythonSample,
+    }
+}
+
+fn protocol(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
+    let span = |duration: crate::scenario::Duration| Span(duration.0);
+    match *protocol {
+        Protocol::Synchronous { clients_per_round, over_selection, deadline, minimum, stragglers } => {
+            sim::Protocol::Synchronous(sim::Synchronous {
+                cohort: clients_per_round,
+                over_selection,
+                deadline: deadline.map(span),
+                minimum,
+                stragglers: match stragglers {
+                    schema::Stragglers::Stop => sim::Stragglers::Stop,
+                    schema::Stragglers::Finish => sim::Stragglers::Finish,
+                },
+            })
+        }
+        Protocol::SemiSynchronous { window, concurrency, minimum, max_staleness, .. } => {
+            let window = span(window);
+            sim::Protocol::SemiSynchronous(sim::SemiSynchronous {
+                window,
+                concurrency,
+                minimum,
+                staleness_max: max_staleness,
+            })
+        }
+        Protocol::Buffered { concurrency, buffer_size, max_staleness, max_losses, .. } => {
+            sim::Protocol::Buffered(sim::Buffered {
+                concurrency,
+                buffer: buffer_size,
+                staleness_max: max_staleness,
+                losses_max: max_losses,
+            })
+        }
+        Protocol::Asynchronous { concurrency, max_staleness, max_losses, .. } => {
+            sim::Protocol::Asynchronous(sim::Asynchronous {
+                concurrency,
+                staleness_max: max_staleness,
+                losses_max: max_losses,
+            })
+        }
+        Protocol::Tiered { tiers, clients_per_round, deadline, minimum, .. } => sim::Protocol::Tiered(sim::Tiered {
+            tiers,
+            cohort: clients_per_round,
+            deadline: deadline.map(span),
+            minimum,
+        }),
+        Protocol::Hierarchical { .. } => hierarchical(protocol, adapter_bytes),
+    }
+}
+
+fn hierarchical(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
+    let Protocol::Hierarchical { edges, edge_rounds, clients_per_round, over_selection, deadline, minimum } = protocol
+    else {
+        unreachable!("{protocol:?} has no edges");
+    };
+    let edge = |edge: &schema::Edge| sim::EdgeLink {
+        down: sim::Rate::from_bits_per_s(edge.down.0),
+        up: sim::Rate::from_bits_per_s(edge.up.0),
+        latency: Span(edge.latency.0),
+        egress: capacity(&edge.downlink),
+        ingress: capacity(&edge.uplink),
+    };
+    sim::Protocol::Hierarchical(sim::Hierarchical {
+        edges: edges.iter().map(edge).collect(),
+        edge_rounds: *edge_rounds,
+        within: sim::Synchronous {
+            cohort: *clients_per_round,
+            over_selection: *over_selection,
+            deadline: deadline.map(|deadline| Span(deadline.0)),
+            minimum: *minimum,
+            stragglers: sim::Stragglers::Stop,
+        },
+        download_bytes: adapter_bytes,
+        upload_bytes: adapter_bytes,
+    })
+}
+
+impl Discount {
+    /// The factor for an update of this staleness [versions].
+    pub fn factor(&self, staleness: u32) -> f64 {
+        let discount = match *self {
+            Self::Constant => sim::Discount::Constant,
+            Self::Polynomial { exponent } => sim::Discount::Polynomial { exponent },
+            Self::Hinge { slope, from } => sim::Discount::Hinge { slope, from },
+        };
+        discount.factor(staleness)
+    }
+}

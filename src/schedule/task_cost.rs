@@ -1,0 +1,100 @@
+//! What a task costs: the cost model of LoRA training, filled in from a scenario.
+
+use std::collections::BTreeMap;
+
+use fedreplay_sim as sim;
+
+use crate::scenario::schema::{Optimizer, Scenario};
+
+/// The costs of tasks under one scenario. Clients whose tasks cost the same share a row.
+#[derive(Clone, Debug)]
+pub struct TaskCosts {
+    training: sim::LoraTraining,
+    adapter_bytes: u64,
+    rows: BTreeMap<(u64, u64, u32), u32>,
+    works: Vec<sim::Work>,
+}
+
+impl TaskCosts {
+    /// Costs on a model of this shape, with an adapter on these modules that is `adapter_bytes` on the wire;
+    /// what a method sends beside it is added.
+    pub fn new(scenario: &Scenario, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
+        let steps = &scenario.training;
+        let base_bits = scenario.model.arithmetic_bits();
+        let optimiser_bytes = match steps.optimizer {
+            // Two moments in f32.
+            Optimizer::AdamW { .. } => 8,
+            Optimizer::Sgd { momentum: 0.0 } => 0,
+            // One buffer.
+            Optimizer::Sgd { .. } => 4,
+        };
+        let training = sim::LoraTraining {
+            model,
+            rank: scenario.model.lora.rank.into(),
+            targets,
+            steps: steps.local_steps.into(),
+            accumulation: steps.gradient_accumulation.into(),
+            batch: steps.batch_size.into(),
+            sequence: 1,
+            base_bits,
+            linear_block_bits: scenario.model.linear_block_bits(),
+            activation_bytes: base_bits / 8,
+            optimiser_bytes,
+            recomputes: steps.recomputation,
+            keeps_scores: false,
+            wire_bytes: 4,
+            wire_overhead_bytes: 0,
+            downloads_base: scenario.server.sends_base,
+        };
+        let adapter_bytes = adapter_bytes.saturating_mul(scenario.algorithm.adapters_on_the_wire());
+        Self { training, adapter_bytes, rows: BTreeMap::new(), works: vec![] }
+    }
+
+    /// The row of a client whose tasks have so many steps and whose rows have `mean_tokens` on average and
+    /// `longest_tokens` at most.
+    ///
+    /// The mean stands for the rows of a task in operations and traffic, since which rows a task draws is not known to
+    /// virtual time; memory must hold a batch of the longest. None if the sizes are beyond any machine.
+    pub fn row(&mut self, mean_tokens: u64, longest_tokens: u64, steps: u32) -> Option<u32> {
+        if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens, steps)) {
+            return Some(row);
+        }
+        let training = sim::LoraTraining { steps: steps.into(), ..self.training.clone() };
+        let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
+        let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
+        if !(fits(&mean) && fits(&longest)) {
+            return None;
+        }
+        let row = self.works.len() as u32;
+        self.works.push(sim::Work {
+            peak_memory_bytes: longest.peak_memory_bytes(),
+            download_bytes: self.adapter_bytes,
+            upload_bytes: self.adapter_bytes,
+            ..mean.work()
+        });
+        self.rows.insert((mean_tokens, longest_tokens, steps), row);
+        Some(row)
+    }
+
+    /// The rows so far.
+    pub fn works(&self) -> &[sim::Work] {
+        &self.works
+    }
+
+    /// [B] An adapter on the wire, with what the method sends beside it.
+    pub fn adapter_bytes(&self) -> u64 {
+        self.adapter_bytes
+    }
+}
+
+/// Whether memory and traffic can be counted in 64 bits.
+fn fits(training: &sim::LoraTraining) -> bool {
+    let model = &training.model;
+    let product = |factors: &[u64]| factors.iter().map(|&factor| factor as f64).product::<f64>();
+    let width = (6 * model.hidden + 3 * model.intermediate + 4 * model.heads * model.head_dim) as f64;
+    let activations = product(&[training.batch, training.sequence, model.layers, 16]) * width;
+    let logits = product(&[training.batch, training.sequence, model.vocabulary, 8]);
+    let weights = (product(&[model.layers, 8]) * width + product(&[model.vocabulary, 2])) * model.hidden as f64 * 32.0;
+    let squares = product(&[training.batch, training.sequence, training.sequence]);
+    activations + logits + weights + squares < 2f64.powi(62)
+}
