@@ -229,9 +229,10 @@ impl LossDistribution {
         for (index, mass) in self.masses.iter().enumerate() {
             let exponent = rate * (self.lowest + index as i64) as f64 * self.interval - greatest;
             // Below -745 the exponential underflows to zero.
-            if exponent >= -745.0 {
-                sum += mass * libm::exp(exponent);
+            if exponent < -745.0 {
+                continue;
             }
+            sum += mass * libm::exp(exponent);
         }
         greatest + libm::log(sum)
     }
