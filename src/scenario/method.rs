@@ -1,11 +1,13 @@
-//! Which methods go with which protocols, and why others do not.
+//! Compatibility of federated methods with protocols and other settings.
 
 use super::spec::{Algorithm, Optimizer, OptimizerState, Protocol, Scenario, Selection};
 
-/// Why a method cannot be played under the scenario's protocol, if so: the offending field, and what is wrong with it.
+/// Checks that the method goes with the scenario's protocol, data, evaluation and selection.
+///
+/// # Errors
+/// The offending field, and what is wrong with it.
 pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> {
     let name = scenario.algorithm.name();
-    let refused = |field: &str, reason: String| Err((field.to_owned(), reason));
     if let Some(reason) = clash(&scenario.algorithm, &scenario.server.protocol) {
         return refused("server.protocol", format!("it does not go with {name}: {reason}"));
     }
@@ -40,7 +42,11 @@ pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> 
     Ok(())
 }
 
-/// Why these two do not go together, if so.
+fn refused(field: &str, reason: String) -> Result<(), (String, String)> {
+    Err((field.to_owned(), reason))
+}
+
+/// Returns why the two do not go together, or `None` if they do.
 fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
     let is_synchronous = matches!(protocol, Protocol::Synchronous { .. });
     match algorithm {
@@ -65,7 +71,7 @@ fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
     }
 }
 
-/// What can be played and is likely not meant.
+/// Returns warnings about settings that are valid but probably not intended.
 pub(super) fn doubts(scenario: &Scenario) -> Vec<String> {
     let mut doubts = Vec::new();
     if matches!(scenario.algorithm, Algorithm::Scaffold { .. })
@@ -80,7 +86,10 @@ pub(super) fn doubts(scenario: &Scenario) -> Vec<String> {
     doubts
 }
 
-/// Whether every one of so many clients trains in every round, where the method needs it: what is wrong, if not.
+/// Checks that every client trains in every round, if the method requires it.
+///
+/// # Errors
+/// A message with the field and its fault.
 pub(super) fn check_clients(scenario: &Scenario, clients: usize) -> Result<(), String> {
     match (&scenario.algorithm, &scenario.server.protocol) {
         (Algorithm::Local, &Protocol::Synchronous { clients_per_round, .. })
