@@ -13,7 +13,7 @@ use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
 use crate::scenario::Loaded;
 
 /// Description of a plan's work, shown as progress.
-pub const PLAYING: &str = "playing the schedule";
+pub const PLAYING: &str = "simulating the schedule";
 
 #[derive(Args)]
 pub struct Arguments {
@@ -82,13 +82,13 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
         (
             "participation",
             format!(
-                "{} of {} clients asked, {} counted, at most {} tasks a client",
+                "{} of {} clients asked, {} counted, at most {} tasks per client",
                 summary.clients_asked, summary.clients, summary.clients_counted, summary.tasks_per_client_max
             ),
         ),
     ]);
     if let Some(staleness) = summary.staleness_mean.filter(|&staleness| staleness > 0.0) {
-        lines.push(("staleness", format!("{staleness:.2} versions in the mean")));
+        lines.push(("staleness", format!("{staleness:.2} versions on average")));
     }
     lines.extend([
         ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),

@@ -39,7 +39,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     for doubt in loaded.doubts() {
         note!("warning: {doubt}");
     }
-    let mut progress = Progress::new("playing the schedule");
+    let mut progress = Progress::new("simulating the schedule");
     let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
     drop(progress);
@@ -82,7 +82,7 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
     let mut lines = vec![
         ("rounds", format!("{} of {} clients", summary.rounds, summary.clients)),
         ("tasks", format!("{} dispatched, {counted} counted and trained", summary.tasks)),
-        ("simulated time", format!("{} (its schedule was played)", units::clock(summary.simulated_ns))),
+        ("simulated time", format!("{} (from simulating its schedule)", units::clock(summary.simulated_ns))),
         ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
         (
             "operations",
@@ -93,12 +93,12 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
         ),
     ];
     if summary.stand_in_loss.is_some() {
-        lines.push(("note", "selection reads losses, which a schedule alone has not: a run differs".into()));
+        lines.push(("note", "selection depends on losses, which a plan does not have, so a run will differ".into()));
     }
     let Some(forecast) = forecast else {
         let names: Vec<&str> = scenario.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
         if !names.is_empty() {
-            lines.push(("benchmarks", format!("{}: not estimated, for the base was not loaded", names.join(", "))));
+            lines.push(("benchmarks", format!("{}: not estimated, since the base model was not loaded", names.join(", "))));
         }
         lines.push(("wall clock", "not estimated: no step was tried".into()));
         return lines;
@@ -111,7 +111,7 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
 /// Returns the estimated memory and wall-clock time, with their parts.
 fn resources(forecast: &Forecast, has_local_baseline: bool) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    let left = forecast.free_bytes.map(|free| format!(" of {} that are left", units::bytes(free))).unwrap_or_default();
+    let left = forecast.free_bytes.map(|free| format!(" of {} available", units::bytes(free))).unwrap_or_default();
     let memory = units::bytes(forecast.memory_bytes);
     lines.push(("memory", format!("{memory}{left} at the peak, on {} workers", forecast.workers)));
     lines.push(("", parts(&forecast.memory)));

@@ -59,7 +59,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         let _ = std::fs::remove_file(file);
         return Err(error);
     }
-    say!("wrote {}; `fedreplay run {}` plays it", file.display(), file.display());
+    say!("wrote {}; `fedreplay run {}` runs it", file.display(), file.display());
     if arguments.json {
         say!("{}", json!({ "scenario": file }));
     }
