@@ -161,7 +161,7 @@ fn modules_of(path: &str, bytes: &[u8], rank: usize) -> Result<Vec<Module>, Adap
         }
     }
     if let Some(name) = file.names().into_iter().find(|name| !is_of(&modules, name)) {
-        return Err(AdapterError::content(path, format!("tensor {name} is of no LoRA module")));
+        return Err(AdapterError::content(path, format!("tensor {name} belongs to no LoRA module")));
     }
     modules.sort_by_cached_key(|module| natural_key(&module.path));
     Ok(modules)

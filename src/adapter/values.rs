@@ -122,7 +122,7 @@ impl Adapter {
                 return Err(AdapterError::content(what, format!("tensor {name}: expected {shape:?}, found {found:?}")));
             }
             read_values(&view, &mut adapter.values[range.clone()]).ok_or_else(|| {
-                AdapterError::content(what, format!("tensor {name}: type {} is not read", view.dtype()))
+                AdapterError::content(what, format!("tensor {name}: type {} is not supported", view.dtype()))
             })?;
         }
         // A tensor that is not part of the layout would be ignored silently.

@@ -69,7 +69,7 @@ const FREE: [&str; 12] = [
 /// Reasons why other fields may not change.
 const FIXED: [(&str, &str); 9] = [
     ("changes", "a change may not change changes"),
-    ("data", "rows are dealt and held out once"),
+    ("data", "rows are partitioned and held out once"),
     ("execution", "it changes no result, so it is given to the run as a whole"),
     ("model", "all versions share the base and the shape of the first"),
     ("name", "it changes no result, so it is given to the run as a whole"),
@@ -113,7 +113,7 @@ fn check_field(path: &str, privacy: Option<&Privacy>) -> Result<(), String> {
     let is_free = FREE.iter().any(|field| is_within(path, field)) || is_within(path, "training.lr_schedule");
     if !is_free {
         let reason = FIXED.iter().find(|(field, _)| is_within(path, field));
-        let why = reason.map_or("it is of the whole run", |(_, why)| why);
+        let why = reason.map_or("it applies to the whole run", |(_, why)| why);
         return Err(format!("{path} cannot change in mid-run: {why}"));
     }
     // The accountant charges one mechanism for all rounds. Evaluation does not touch it, and neither does local

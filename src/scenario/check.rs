@@ -120,7 +120,7 @@ fn check_data(scenario: &Scenario) -> Result<(), Fault> {
     if let (Precision::F32, Some(Arithmetic::Bf16)) | (Precision::Bf16, Some(Arithmetic::F32)) =
         (model.precision, model.arithmetic)
     {
-        let message = format!("{:?} weights are computed in {0:?}; only quantised ones have a choice", model.precision);
+        let message = format!("{:?} weights are computed in {0:?}; only quantized ones have a choice", model.precision);
         return fault("model.arithmetic", message);
     }
     if let PairForm::Raw { max_prompt } = data.pairs
@@ -199,7 +199,7 @@ fn check_devices(population: &Population) -> Result<(), Fault> {
         let Some(quantiles) = &device.slowdown else { continue };
         let field = format!("population.devices.{name}.slowdown");
         if device.jitter > 0.0 {
-            return fault(field, "it stands instead of `jitter`, and both are given");
+            return fault(field, "it replaces `jitter`, but both are given");
         }
         let within = quantiles.iter().all(|&factor| factor > 0.0 && factor <= SLOWDOWN_MAX);
         if quantiles.is_empty() || !within || !quantiles.is_sorted() {

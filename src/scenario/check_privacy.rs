@@ -25,7 +25,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
     if let Some(epsilon) = epsilon.filter(|_| noise == 0.0) {
         return fault(
             "privacy.noise_multiplier",
-            format!("without noise no epsilon is finite, {epsilon} least of all"),
+            format!("without noise no epsilon is finite, so a budget of {epsilon} cannot be kept"),
         );
     }
     if let Clipping::Adaptive { count_noise, .. } = clipping {
@@ -62,7 +62,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
 fn check_count_noise(count_noise: Option<f64>, noise: f64) -> Result<(), (String, String)> {
     let field = "privacy.clipping.count_noise";
     match count_noise {
-        None => fault(field, "adaptive clipping spends too: its count needs noise".into()),
+        None => fault(field, "adaptive clipping spends privacy, too: its count needs noise".into()),
         // With noise z in all and z_b on the count, z_delta^-2 = z^-2 - (2 z_b)^-2 must be above 0.
         Some(count) if 2.0 * count <= noise => fault(
             field,

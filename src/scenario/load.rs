@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn a_name_that_stands_twice_is_refused() {
         let twice = MINIMAL.replace("devices: {", "devices: {\"laptop\": (speed: \"2 TFLOP/s\"), ");
-        assert!(message(&twice, &[]).contains("`laptop` stands there twice"));
+        assert!(message(&twice, &[]).contains("`laptop` is defined twice"));
     }
 
     #[test]

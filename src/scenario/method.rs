@@ -15,12 +15,13 @@ pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> 
         return refused("data.clients", "it must name at least one client".into());
     }
     if scenario.training.dynamic_steps.is_some() && !matches!(scenario.server.protocol, Protocol::Synchronous { .. }) {
-        return refused("training.dynamic_steps", "it counts on synchronous rounds".into());
+        return refused("training.dynamic_steps", "it requires synchronous rounds".into());
     }
     if scenario.training.optimizer_state == OptimizerState::Kept
         && !matches!(scenario.server.protocol, Protocol::Synchronous { .. })
     {
-        let reason = "a client goes on from its last task, and only synchronous rounds count one task of it at a time";
+        let reason =
+            "a client continues from its last task, and only synchronous rounds count one task of a client at a time";
         return refused("training.optimizer_state", reason.into());
     }
     let is_apart = matches!(scenario.algorithm, Algorithm::Local | Algorithm::Centralised);
@@ -64,7 +65,7 @@ fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
             if matches!(protocol, Protocol::Asynchronous { .. }) =>
         {
             Some(
-                "FedAsync mixes models, and a server optimiser steps along a mean update; use Buffered(buffer_size: 1)",
+                "FedAsync mixes models, and a server optimizer steps along a mean update; use Buffered(buffer_size: 1)",
             )
         }
         _ => None,
@@ -78,7 +79,7 @@ pub(super) fn doubts(scenario: &Scenario) -> Vec<String> {
         && !matches!(scenario.training.optimizer, Optimizer::Sgd { .. })
     {
         doubts.push(
-            "SCAFFOLD with AdamW: its variates are then means of normalised steps, not of gradients, and its analysis \
+            "SCAFFOLD with AdamW: its variates are then means of normalized steps, not of gradients, and its analysis \
              does not hold; training.optimizer: Sgd() is what the paper trains with"
                 .to_owned(),
         );

@@ -115,6 +115,6 @@ fn enter<'a>(here: &'a mut Value, segment: &str) -> Result<&'a mut Value, String
             let suggestion = suggestion(segment, fields.keys().map(String::as_str));
             fields.get_mut(segment).ok_or(format!("there is no field `{segment}` here, only {names}{suggestion}"))
         }
-        _ => Err(format!("`{segment}` is asked of a plain value")),
+        _ => Err(format!("a plain value has no field `{segment}`")),
     }
 }

@@ -26,7 +26,7 @@ where
             while let Some((name, value)) = entries.next_entry::<String, T>()? {
                 // Inserting alone would silently replace the first value.
                 if map.contains_key(&name) {
-                    return Err(A::Error::custom(format!("`{name}` stands there twice")));
+                    return Err(A::Error::custom(format!("`{name}` is defined twice")));
                 }
                 map.insert(name, value);
             }

@@ -71,7 +71,7 @@ impl Store {
         }
         for path in entries(root, "results")? {
             let Ok(text) = fs::read_to_string(&path) else {
-                found.push(format!("{}: it is no text", within(root, &path)));
+                found.push(format!("{}: it is not text", within(root, &path)));
                 continue;
             };
             match (named(&path), Digest::from_hex(text.trim())) {

@@ -61,7 +61,7 @@ impl Flags {
     fn number<T: FromStr + Display>(&mut self, name: &str, default: T) -> Result<T, String> {
         match self.text(name) {
             None => Ok(default),
-            Some(text) => text.parse().map_err(|_| format!("--{name} is `{text}`, which is no number")),
+            Some(text) => text.parse().map_err(|_| format!("--{name} is `{text}`, which is not a number")),
         }
     }
 }
@@ -115,7 +115,7 @@ fn model(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
     let precision = match (flags.has("load_in_8bit"), flags.has("load_in_4bit")) {
         (true, _) => "LlmInt8",
         (false, true) => {
-            flags.left_out.push("--load_in_4bit: fp4 of bitsandbytes is not here; NormalFloat4 stands for it".into());
+            flags.left_out.push("--load_in_4bit: bitsandbytes' fp4 is not supported; NormalFloat4 replaces it".into());
             "Nf4"
         }
         _ => "F32",
@@ -137,13 +137,13 @@ fn data(flags: &mut Flags) -> Result<String, String> {
         None | Some("alpaca") => "Alpaca",
         Some("vicuna" | "vicuna_v1.1") => "Vicuna",
         Some(other) => {
-            flags.left_out.push(format!("--template {other}: Alpaca stands for it"));
+            flags.left_out.push(format!("--template {other}: Alpaca replaces it"));
             "Alpaca"
         }
     };
     let template = if flags.rest.contains_key("multi_turn_task") { "Vicuna" } else { template };
     if flags.text("split_strategy").is_some() {
-        flags.left_out.push("--split_strategy: data.partition deals pooled rows, as Iid(clients: N)".into());
+        flags.left_out.push("--split_strategy: data.partition divides pooled rows, as Iid(clients: N)".into());
     }
     Ok(format!(r#"data: (file: "{file}",{pool} template: {template}, max_seq_length: {length}, long_prompts: Skip),"#))
 }
@@ -169,7 +169,7 @@ fn path(flags: &mut Flags, name: &str, stand_in: &str) -> String {
     match flags.text(name) {
         Some(text) if !text.is_empty() && !text.contains('$') => text.replace('\\', "/").replace('"', ""),
         _ => {
-            flags.left_out.push(format!("--{name}: the script does not say where; {stand_in} stands for it"));
+            flags.left_out.push(format!("--{name}: the script does not give the path; {stand_in} replaces it"));
             stand_in.to_owned()
         }
     }
@@ -200,7 +200,7 @@ fn privacy(flags: &mut Flags) -> Result<String, String> {
     let norm: f64 = flags.number("dp_max_grad_norm", 1.0)?;
     let sigma = match flags.text("dp_sigma") {
         Some(text) => {
-            let sigma: f64 = text.parse().map_err(|_| format!("--dp_sigma is `{text}`, which is no number"))?;
+            let sigma: f64 = text.parse().map_err(|_| format!("--dp_sigma is `{text}`, which is not a number"))?;
             format!(", sigma: {sigma:e}")
         }
         None => String::new(),

@@ -159,7 +159,7 @@ impl Sweep {
             return fault("scenarios", "each must have a name of its own");
         }
         if self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
-            return fault("seeds", "each must stand there once");
+            return fault("seeds", "each must occur only once");
         }
         for base in &self.scenarios {
             if let Some(unknown) = base.variants.keys().find(|name| !variants.contains(name.as_str())) {
