@@ -122,6 +122,7 @@ fn transcripts(fields: &mut Map<String, Value>) {
     const TURN: &str = "\n\nAssistant:";
     let (Some(chosen), Some(rejected)) = (text_of(fields, "chosen"), text_of(fields, "rejected")) else { return };
     let shared = common_prefix_bytes(&chosen, &rejected);
+    // The answers may begin alike, so the prompt ends at the last turn, not where the texts differ.
     let Some(turn) = chosen[..shared].rfind(TURN) else { return };
     let end = turn + TURN.len();
     fields.insert("prompt".into(), chosen[..end].into());

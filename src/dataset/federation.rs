@@ -131,6 +131,7 @@ impl FileForm {
     /// An object is federated if its first key holds a list or an object. The first key of a row holds text, except for
     /// `conversations`. Anything else is read as federated, and that reader's errors say what was expected.
     pub(super) fn of(head: &[u8]) -> Self {
+        // Looks past `{ "key" :` at the first byte of the first value.
         let mut rest = head.trim_ascii_start();
         match rest.first() {
             Some(b'[') => return Self::Array,

@@ -1,7 +1,7 @@
 //! Labels as FedLLM-Bench's collator finds them: everything after the last occurrence of a key in the token ids.
 //!
-//! This is for comparison with the original implementation. Labels by construction, as in [`super::tokenise()`], need no
-//! key, work with any tokenizer, and keep the beginning of an answer that quotes the key.
+//! This is for comparison with the original implementation. Labels by construction, as in [`super::tokenise()`], need
+//! no key, work with any tokenizer, and keep the beginning of an answer that quotes the key.
 
 use super::row::{Content, Row};
 use super::sample::Sample;
@@ -29,6 +29,7 @@ pub fn holds_key(row: &Row, template: &Template) -> bool {
 /// Returns the sample with the labels of the collator, or `None` if the key does not occur and nothing would be trained
 /// on. Tokens equal to `padding`, the id that pads batches in the original, are never trained on, even within the text.
 pub fn after_last_key(sample: &Sample, key: &[u32], padding: u32) -> Option<Sample> {
+    // An empty key never equals a window of length 1, so it counts as not found.
     let last = sample.ids.windows(key.len().max(1)).rposition(|window| window == key)?;
     let start = last + key.len();
     let mut targets: Vec<std::ops::Range<u32>> = Vec::new();

@@ -64,6 +64,7 @@ impl<'e> Walker<'e> {
     /// Reads all of `reader`, whose layout is `form`.
     pub(super) fn walk<R: Read>(&mut self, reader: R, form: FileForm) -> serde_json::Result<()> {
         let mut json = serde_json::Deserializer::from_reader(reader);
+        // `end` accepts only white space, so text after the last bracket is an error.
         match form {
             FileForm::Federated => {
                 json.deserialize_map(FederationVisitor(self))?;
@@ -75,6 +76,7 @@ impl<'e> Walker<'e> {
             }),
             FileForm::Parquet => unreachable!("its rows are not read as JSON"),
             FileForm::Lines => self.single_client(|rows| {
+                // While `end` fails, another value follows.
                 while json.end().is_err() {
                     rows.0.accept(Value::deserialize(&mut json)?)?;
                 }

@@ -44,6 +44,7 @@ fn write_part(folder: &Path, name: &'static str, data: &Federation, rows: &[&[us
 
 /// Writes the given rows of each client in the federated layout, one row per line. Clients without rows are left out.
 fn write(path: &Path, data: &Federation, rows: &[&[usize]]) -> io::Result<()> {
+    // Written by hand instead of as one JSON value, so that only one row at a time is held as JSON.
     atomic::write_with(path, |file| {
         let mut out = BufWriter::new(file);
         out.write_all(b"{")?;

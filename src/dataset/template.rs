@@ -4,11 +4,12 @@
 ///
 /// A dialogue is `preamble`, then for each exchange `before_question`, the question, `before_answer`, the answer with
 /// its `answer_lead`, and the tokenizer's end-of-sequence token. Everything before `answer_lead` is prompt; the rest is
-/// trained on. The response key of FedLLM-Bench (`\n### Response:` in `alpaca`) is therefore the end of `before_answer`.
+/// trained on. The response key of FedLLM-Bench (`\n### Response:` in `alpaca`) is therefore the end of
+/// `before_answer`.
 ///
 /// The texts follow section 2 of FedLLM-Bench's description: `alpaca` comes from Stanford Alpaca, `vicuna_v1.1` from
-/// FastChat and `medquad` from OpenFedLLM. Models were trained with exactly these texts, so they are quoted verbatim, as
-/// an interface to those models and not as text of this project.
+/// FastChat and `medquad` from OpenFedLLM. Models were trained with exactly these texts, so they are quoted verbatim,
+/// as an interface to those models and not as text of this project.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Template {
     /// Name in scenarios.

@@ -66,8 +66,8 @@ pub struct Tokenised {
 /// Tokenizes the single-turn and multi-turn rows of a client for supervised fine-tuning.
 ///
 /// # Errors
-/// [`DatasetError::Untokenisable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses, or
-/// a preference row.
+/// [`DatasetError::Untokenisable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses,
+/// or a preference row.
 pub fn tokenise(client: &ClientData, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Tokenised, DatasetError> {
     let mut tokenised = Tokenised::default();
     // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.

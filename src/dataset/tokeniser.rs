@@ -53,6 +53,7 @@ impl Tokeniser {
         let bytes = std::fs::read(&path).map_err(|source| DatasetError::Unreadable { path: path.clone(), source })?;
         let mut inner = Tokenizer::from_bytes(&bytes).map_err(|error| bad(&path, error.to_string()))?;
         refuse_dropout(&path, &bytes)?;
+        // Lengths are limited elsewhere, so settings of the file for padding and truncation must not apply.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| bad(&path, error.to_string()))?;
         // Two copies that differ in this switch alone: one for rows, one for the output of chat templates.

@@ -70,8 +70,8 @@ pub struct Dialogue {
 impl ChatTemplate {
     /// Loads the template `name` of a model folder, or the default template.
     ///
-    /// The templates are `chat_template.jinja`, or else `chat_template` in tokenizer_config.json, which is a string or a
-    /// list of named templates. The special tokens are those of tokenizer_config.json and special_tokens_map.json.
+    /// The templates are `chat_template.jinja`, or else `chat_template` in tokenizer_config.json, which is a string or
+    /// a list of named templates. The special tokens are those of tokenizer_config.json and special_tokens_map.json.
     ///
     /// # Errors
     /// No template, none with this name, a malformed file, or a template that is not Jinja.

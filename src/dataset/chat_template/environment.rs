@@ -31,8 +31,8 @@ fn raise_exception(message: &Value) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
 }
 
-/// Returns `json.dumps(value, ensure_ascii=False, indent, separators, sort_keys)`. Unlike the filter of Jinja itself, it
-/// does not escape HTML.
+/// Returns `json.dumps(value, ensure_ascii=False, indent, separators, sort_keys)`. Unlike the filter of Jinja itself,
+/// it does not escape HTML.
 fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     if options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
         return Err(to_json_error("ensure_ascii=true is not supported"));

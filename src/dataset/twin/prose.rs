@@ -93,6 +93,7 @@ impl Voice {
     }
 
     fn follow(&self, partners: &[usize], question: &[usize], length: u64) -> Vec<usize> {
+        // Word 1, the greeting, then the partners of the question's words over and over.
         let opening = std::iter::once(1).chain(self.greeting.iter().copied());
         let body = question.iter().cycle().map(|&word| partners[word]);
         opening.chain(body).take(length as usize).collect()

@@ -154,6 +154,7 @@ impl Plan {
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        // `sample` counts over all clients: lengths are stored in one list for the whole file.
         let mut sample = 0;
         out.write_all(b"{")?;
         for (client, (&size, language)) in self.sizes.iter().zip(&self.languages).enumerate() {
