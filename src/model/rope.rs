@@ -79,7 +79,8 @@ fn rows<T: Copy + tch::kind::Element>(
     round: impl Fn(f64) -> T,
 ) -> Result<(Tensor, Tensor), TchError> {
     let width = frequencies.len();
-    // The cache grows under the lock from the first unknown position on, so its bits do not depend on who asks first.
+    // The cache grows under the lock from the first unknown position on, so its bits do not depend on the order of
+    // requests.
     let mut turns = turns.lock().expect("no thread panics while it holds the lock");
     let known = turns.cos.len() / width;
     let needed = positions.iter().max().map_or(0, |&last| last as usize + 1);
