@@ -12,8 +12,8 @@ use crate::store::{Digest, Key, Store, StoreError, key_of};
 
 /// A model that answers multiple-choice questions by the most likely next token.
 pub trait Choices {
-    /// Returns, for each prompt, the index of the most likely of `letters` as the next token; the first one on a tie. `None`
-    /// for a prompt that does not fit the context.
+    /// Returns, for each prompt, the index of the most likely of `letters` as the next token; the first one on a tie.
+    /// `None` for a prompt that does not fit the context.
     ///
     /// # Errors
     /// If the model fails, a letter is not a single token, or the evaluation is interrupted.
@@ -49,7 +49,8 @@ pub struct Examinee<'a, 'g> {
     /// Index of the generator's adapter. `None` selects the base model alone.
     pub adapter: Option<usize>,
     pub identity: Digest,
-    /// Whether an answer's bits depend on the other requests of its batch. If so, the batch is part of the answer's key.
+    /// Whether an answer's bits depend on the other requests of its batch. If so, the batch is part of the answer's
+    /// key.
     pub is_grouped: bool,
     pub store: &'a Store,
     pub stop: &'a AtomicBool,
@@ -85,8 +86,8 @@ impl Examinee<'_, '_> {
         self.store.put(key, &postcard::to_stdvec(value).expect("an answer has known lengths"))
     }
 
-    /// Stores a finished value and says whether to go on. An error of the store goes to `failure` and ends the generation:
-    /// callbacks of the generator cannot return it.
+    /// Stores a finished value and says whether to go on. An error of the store goes to `failure` and ends the
+    /// generation: callbacks of the generator cannot return it.
     fn keep_and_go_on(&self, key: Key, value: &impl Serialize, failure: &mut Option<StoreError>) -> ControlFlow<()> {
         match self.keep(key, value) {
             Ok(()) => self.flow(),
@@ -110,6 +111,15 @@ impl Examinee<'_, '_> {
     fn keys(&self, requests: &[Request]) -> Vec<Key> {
         let company = self.company(&requests);
         requests.iter().map(|request| self.key(request, company)).collect()
+    }
+
+    fn choice_keys(&self, prompts: &[String], letter_ids: &[u32]) -> Vec<Key> {
+        let company = self.company(&prompts);
+        let mut keys = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            keys.push(key_of("fedreplay choice v1", &(self.identity, prompt, letter_ids, company)));
+        }
+        keys
     }
 
     /// Returns the stored values of `keys`.
@@ -164,11 +174,7 @@ impl Choices for Examinee<'_, '_> {
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError> {
         self.witness.expect(prompts.len());
         let letter_ids = letters.iter().map(|letter| self.generator.letter(letter)).collect::<Result<Vec<_>, _>>()?;
-        let company = self.company(&prompts);
-        let mut keys = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            keys.push(key_of("fedreplay choice v1", &(self.identity, prompt, &letter_ids, company)));
-        }
+        let keys = self.choice_keys(prompts, &letter_ids);
         // The outer option says whether the choice is known, the inner one whether the prompt fitted the context.
         let mut chosen: Vec<Option<Option<u32>>> = self.found(&keys);
         for _ in chosen.iter().flatten() {

@@ -70,6 +70,7 @@ impl Open {
         let exams = self.questions.exams(texts, sitting.wording);
         let unparsable = sitting.unparsable(self.questions.benchmark);
         let Some(judge) = sitting.judge else {
+            // All answers count as failed, so that the metrics still have the number of questions.
             let nobody = vec![Verdict::Failed("nobody judges".into()); exams.len()];
             let scores = JudgedScores::of(&self.questions, &exams, &nobody, sitting.range);
             return Ok((vec![unjudged(exams.len())], scores.cells(unparsable)));
@@ -92,9 +93,9 @@ impl Open {
         Ok((figures(&scores, unparsable), scores.cells(unparsable)))
     }
 
-    /// Estimates an upper bound of the judge's work. Known answers count as they are, unknown ones at their maximum length.
-    /// `open_tokens` holds, by question and turn, the tokens that an answer may have in addition to its known text: 0 for a
-    /// known answer.
+    /// Estimates an upper bound of the judge's work. Known answers count as they are, unknown ones at their maximum
+    /// length. `open_tokens` holds, by question and turn, the tokens that an answer may have in addition to its known
+    /// text: 0 for a known answer.
     fn judging(&self, judge: &Judge, sitting: &Sitting, texts: &[Vec<String>], open_tokens: &[Vec<u64>]) -> Estimate {
         let mut estimate = Estimate::default();
         let mut certain = Vec::new();

@@ -17,7 +17,8 @@ pub struct Sampling {
     pub stop: Vec<String>,
 }
 
-/// A text to be continued. Its answer depends on the model and on this request alone, not on the other requests of a batch.
+/// A text to be continued. Its answer depends on the model and on this request alone, not on the other requests of a
+/// batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The whole prompt, with the template applied.

@@ -51,7 +51,8 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Adds a remark to the last cell if prompts did not fit the context. Their answers are empty and are scored as such.
+    /// Adds a remark to the last cell if prompts did not fit the context. Their answers are empty and are scored as
+    /// such.
     #[must_use]
     pub fn with_unfit_noted(mut self) -> Self {
         let unfit = unfit(&self.answers);
