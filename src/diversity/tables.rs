@@ -1,4 +1,4 @@
-//! The analyses as Parquet. None of these tables is one of a run.
+//! Parquet tables of the analyses. They are not part of a run's record.
 
 use crate::ledger::table;
 
