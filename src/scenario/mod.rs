@@ -1,6 +1,6 @@
 //! Scenario files: RON is read into a checked [`Scenario`] in which every default is written out.
 //!
-//! [`Loaded`] is a scenario that has been read, with overrides and changes applied; [`federation`] translates it for
+//! [`Loaded`] is a scenario that has been read, with overrides and changes applied; [`federation()`] translates it for
 //! the simulator, [`Sweep`] multiplies it into many runs, and [`Reference`] documents its fields.
 //!
 //! This module interprets the paths of a scenario but opens no file behind them, except for the catalog of devices,
