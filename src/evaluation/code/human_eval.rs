@@ -104,7 +104,7 @@ impl Problems {
         samples: usize,
         temperature: f64,
     ) -> Result<Vec<Request>, ChatTemplateError> {
-        let mut requests = Vec::with_capacity(self.0.len() * samples);
+        let mut requests = Vec::new();
         for problem in &self.0 {
             for sample in 0..samples {
                 let (prompt, stop) = match prompts {
