@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct TaskId(pub u64);
 
-/// One record.
+/// A record of a simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// An event.
@@ -62,7 +62,7 @@ pub enum EventKind {
     Dropped = 9,
     /// A task did not fit into its device's memory.
     OutOfMemory = 10,
-    /// A task was too late, or its update too stale.
+    /// An update was too late or too stale.
     Late = 11,
     /// The server stopped a task that it does not need any more.
     Cancelled = 12,

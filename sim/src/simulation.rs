@@ -54,7 +54,7 @@ impl Simulation {
         if self.engine.model().is_over() {
             return Ok(Step::Idle);
         }
-        // Selections read results only at a dispatch. Until then the driver can train while the simulation goes on.
+        // Selections read results only at a dispatch. Until then the simulation continues while the driver trains.
         if let Some(task) = self.engine.model().wants_report() {
             let is_decision = matches!(self.engine.peek(), Some((_, Event::Dispatch { .. })));
             if is_decision {

@@ -87,16 +87,9 @@ impl Rule {
         let mut sum = vec![0.0; length];
         let mut unclipped = 0;
         let mut reported = 0;
-        // Each update is bounded before anything is added to it: clip, weight (at most 1), round towards zero. None of
-        // the three lengthens it, so one client moves the sum by at most the clipping norm.
         for mut part in parts.into_iter().filter(|part| part.weight > 0.0) {
-            assert!(part.weight <= 1.0, "a weight of {} breaks the bound on a client", part.weight);
             reported += 1;
-            unclipped += usize::from(self.clipping.clip(&mut part.update, modules, norm));
-            for value in &mut part.update {
-                *value *= part.weight;
-            }
-            self.onto_grid(&mut part.update, norm);
+            unclipped += usize::from(self.bound(&mut part, modules, norm));
             if self.placement == Placement::Local {
                 self.add_noise(&mut source.stream(CLIENT | part.entity), &mut part.update, deviation, norm);
             }
@@ -112,7 +105,7 @@ impl Rule {
             Placement::Local => {}
             Placement::Tree => self.exchange_nodes(&mut sum, source, release, deviation, norm),
         }
-        // A divisor that followed the actual cohort would itself reveal who took part.
+        // A divisor that followed the actual cohort would itself depend on who took part, without any noise.
         for value in &mut sum {
             *value /= self.expected_cohort;
         }
@@ -123,6 +116,19 @@ impl Rule {
             Clipping::Fixed { .. } | Clipping::PerLayer { .. } => None,
         };
         Released { mean: sum, next_norm }
+    }
+
+    /// Bounds the update of `part` in place by `norm`. Returns whether it was within the norm before.
+    fn bound(&self, part: &mut Part, modules: &[Range<usize>], norm: f64) -> bool {
+        assert!(part.weight <= 1.0, "a weight of {} breaks the bound on a client", part.weight);
+        // Clipping, a weight of at most 1, and rounding towards zero: none of the three lengthens the update, so one
+        // client moves the sum by at most the clipping norm.
+        let is_within = self.clipping.clip(&mut part.update, modules, norm);
+        for value in &mut part.update {
+            *value *= part.weight;
+        }
+        self.onto_grid(&mut part.update, norm);
+        is_within
     }
 
     /// Rounds `update` in place towards zero onto the grid, which never increases its norm.

@@ -205,9 +205,9 @@ impl SharedLink {
         if !self.is_dirty || self.is_unlimited {
             return;
         }
-        // Each move changes the sums, and with them the share that decides the next move. First, capped bundles whose cap
-        // is above the share move to the level, the greatest cap first; then bundles at the level whose cap is within the
-        // share become capped, the smallest cap first.
+        // Each move changes the sums, and with them the share that decides the next move. First, capped bundles whose
+        // cap is above the share move to the level, the greatest cap first; then bundles at the level whose cap is
+        // within the share become capped, the smallest cap first.
         while let Some(&(cap, index)) = self.capped_by_cap.last().filter(|(cap, _)| self.is_above_level(*cap)) {
             self.settle(index);
             let flows = self.classes[index as usize].bundle.len();
@@ -230,8 +230,11 @@ impl SharedLink {
 
     /// Returns the rate of each flow at the level, or `None` without such flows.
     fn share(&self) -> Option<Rate> {
+        if self.level_flows == 0 {
+            return None;
+        }
         let rest = u128::from(self.capacity.microbytes_per_s()).saturating_sub(self.caps_sum) as u64;
-        (self.level_flows > 0).then(|| Rate::from_microbytes_per_s(rest / self.level_flows))
+        Some(Rate::from_microbytes_per_s(rest / self.level_flows))
     }
 
     /// Returns whether a flow of this cap must run at the level and not at its cap.

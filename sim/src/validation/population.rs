@@ -210,8 +210,10 @@ fn device_fault(device: &Device) -> Option<Fault> {
         }
     }
     let table = device.slowdown.as_ref()?;
-    let sound = table.is_sound() && table.min() > 0;
-    (!sound).then(|| Fault::new("slowdown", format!("{table:?}"), "ascending factors above zero"))
+    if !table.is_sound() || table.min() == 0 {
+        return Some(Fault::new("slowdown", format!("{table:?}"), "ascending factors above zero"));
+    }
+    None
 }
 
 /// Returns the fault of a class of links.
@@ -221,7 +223,10 @@ fn link_fault(link: &Link) -> Option<Fault> {
         return Some(Fault::new(field, rate, "above 0 bit/s"));
     }
     let table = link.latency_jitter.as_ref()?;
-    (!table.is_sound()).then(|| Fault::new("latency_jitter", format!("{table:?}"), "ascending times"))
+    if !table.is_sound() {
+        return Some(Fault::new("latency_jitter", format!("{table:?}"), "ascending times"));
+    }
+    None
 }
 
 /// Returns the fault of the cost of a task.
@@ -232,6 +237,8 @@ fn work_fault(work: &Work) -> Option<Fault> {
 /// Returns the fault of a class of dropout.
 fn dropout_fault(dropout: &Dropout) -> Option<Fault> {
     let total = dropout.total_ppb();
-    let is_too_much = total > u64::from(Probability::SCALE);
-    is_too_much.then(|| Fault::new("dropout", format!("{total} in 10^9 over all stages"), "at most 10^9 in 10^9"))
+    if total > u64::from(Probability::SCALE) {
+        return Some(Fault::new("dropout", format!("{total} in 10^9 over all stages"), "at most 10^9 in 10^9"));
+    }
+    None
 }

@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// Selects clients and sends them work.
+    /// Selects clients and sends them tasks of this round.
     fn recruit(&mut self, aggregator: Aggregator, round: u32, wanted: u32, ctx: &mut Ctx<'_, Self>) {
         let now = ctx.now();
         let desk = self.desk(aggregator);
@@ -118,15 +118,19 @@ impl World {
         result: Result<Vec<Upload>, Failure>,
         ctx: &mut Ctx<'_, Self>,
     ) {
-        let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
-        let version = result.is_ok().then(|| self.next_version());
-        let mut uploads = result.unwrap_or_default();
+        let (status, version, mut uploads) = match result {
+            Ok(uploads) => (RoundStatus::Closed, Some(self.next_version()), uploads),
+            Err(failure) => (RoundStatus::Failed(failure), None, Vec::new()),
+        };
         // The order of aggregation: results do not depend on the order of arrival.
         uploads.sort_by_cached_key(|upload| {
             let task = self.tasks.get(upload.slot);
             (task.client, task.id)
         });
-        let counted_tasks: Vec<CountedTask> = uploads.iter().map(|upload| self.count(*upload, version, ctx)).collect();
+        let mut counted_tasks = Vec::with_capacity(uploads.len());
+        for upload in uploads {
+            counted_tasks.push(self.count(upload, version, ctx));
+        }
         self.finish_round(
             Closing { aggregator, round, version, status, counted_tasks, merged_versions: Vec::new() },
             ctx,
@@ -148,14 +152,16 @@ impl World {
     /// Makes a version of the models of these edges, unless the round failed, and writes the record of the server's
     /// round.
     fn merge(&mut self, round: u32, result: Result<Vec<Aggregator>, Failure>, ctx: &mut Ctx<'_, Self>) {
-        let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
-        let version = result.is_ok().then(|| self.next_version());
-        let edges = result.unwrap_or_default();
+        let (status, version, edges) = match result {
+            Ok(edges) => (RoundStatus::Closed, Some(self.next_version()), edges),
+            Err(failure) => (RoundStatus::Failed(failure), None, Vec::new()),
+        };
         let merged_versions = edges.into_iter().map(|edge| self.desks[edge as usize].version).collect();
         let counted_tasks = Vec::new();
         self.finish_round(Closing { aggregator: SERVER, round, version, status, counted_tasks, merged_versions }, ctx);
     }
 
+    /// Returns the number of a new model version.
     fn next_version(&mut self) -> u32 {
         self.versions += 1;
         self.versions

@@ -28,11 +28,11 @@ pub(crate) enum Event {
     EdgeLatencyOver { is_upload: bool },
     /// A round's deadline, at the server or at the group of the round's aggregator.
     Deadline { round: u32 },
-    /// An aggregator may dispatch.
+    /// An aggregator may dispatch tasks.
     Dispatch { aggregator: Aggregator },
     /// The world or a policy is changed from outside.
     Intervene { index: u32 },
-    /// Nothing else is left to happen.
+    /// No other events are pending.
     Stalled,
 }
 

@@ -1,4 +1,4 @@
-//! A task from its dispatch to its arrival: download, training, upload.
+//! The life of a task from its dispatch to its arrival: download, training, upload.
 
 use super::event::Event;
 use super::state::{Happened, NO_TASK, World};

@@ -2,7 +2,7 @@
 //! (facts) into actions (acts).
 //!
 //! A protocol knows about rounds, counts and uploads. It reads no clock other than the `now` of a fact, draws no random
-//! numbers and does not touch the network, so the timelines of each protocol can be worked out by hand.
+//! numbers and does not touch the network, so the timelines of each protocol can be computed by hand.
 //!
 //! An [`Aggregator`] is the server (0), or a tier or edge (numbered from 1).
 
