@@ -1,5 +1,5 @@
-//! Progress of benchmark questions and of judgements on stderr, with rate and remaining time: a bar on a terminal, plain lines
-//! elsewhere.
+//! Progress of benchmark questions and of judgments on stderr, with rate and remaining time: a bar on a terminal, plain
+//! lines elsewhere.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -23,7 +23,8 @@ use crate::run::{Examination, Examined, Findings, LOSSES, Rules, RunError};
 pub struct Arguments {
     /// Folder of a run, or of a model in the layout of Hugging Face.
     pub subject: PathBuf,
-    /// Benchmarks, separated by commas; `losses` are the losses on a run's rows, `all` is every benchmark with files in --data.
+    /// Benchmarks, separated by commas; `losses` are the losses on a run's rows, `all` is every benchmark with files in
+    /// --data.
     #[arg(long, value_name = "NAME,...", default_value = LOSSES, value_delimiter = ',')]
     pub bench: Vec<String>,
     /// Folder with the benchmarks' files, each in a subfolder named after its benchmark.
@@ -35,7 +36,8 @@ pub struct Arguments {
     /// Solved examples before each question of MMLU.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=5))]
     pub shots: u32,
-    /// Programs sampled for each problem of HumanEval, for pass@1, pass@10 and pass@100; a single one is decoded greedily.
+    /// Programs sampled for each problem of HumanEval, for pass@1, pass@10 and pass@100; a single one is decoded
+    /// greedily.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub samples: u32,
     /// Limit on the tokens of an answer, if lower than the benchmark's [default: the benchmark's].
@@ -53,8 +55,8 @@ pub struct Arguments {
     /// Number format of a model's folder: f32, bf16, int8 or nf4; a run has its own.
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = precision)]
     precision: Precision,
-    /// Folder to write the tables `evaluations` and `generations` to, and the published table as text and CSV [default: none,
-    /// only the figures are printed].
+    /// Folder to write the tables `evaluations` and `generations` to, and the published table as text and CSV [default:
+    /// none, only the figures are printed].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Prompt template for a model's folder: a template's name, or `chat` for the folder's own; a run has its own.
@@ -151,6 +153,7 @@ fn examine(arguments: &Arguments, examination: &Examination, papers: &Papers) ->
     if let (true, Some(rows)) = (papers.losses, &examination.examined.rows) {
         let mut progress = Progress::new("computing losses");
         let found = examination.losses(rows, &mut progress)?;
+        // The display ends before results are printed, so that the bar is not drawn between them.
         drop(progress);
         add(&mut findings, &found, arguments)?;
     }

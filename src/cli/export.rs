@@ -32,7 +32,8 @@ pub struct Arguments {
     /// With peft: the base model with the adapter merged into it, in f32.
     #[arg(long)]
     merged: bool,
-    /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache folder].
+    /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache
+    /// folder].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
     /// End stdout with one line of JSON.
@@ -116,6 +117,7 @@ fn adapter(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
 
 /// Returns a path next to the run. Files must not be added to the run's own folder, whose contents are hashed.
 fn beside(run: &Path, ending: &str) -> PathBuf {
+    // An absolute path ends in a name even if the given one ends in `.`.
     let path = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     run.components().collect::<PathBuf>().with_file_name(format!("{name}.{ending}"))

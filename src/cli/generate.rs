@@ -46,6 +46,7 @@ enum What {
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     match &arguments.what {
         What::Completions { shell } => {
+            // Generated in memory first, since the generator panics if it cannot write to a closed stdout.
             let mut bytes = Vec::new();
             clap_complete::generate(*shell, &mut super::Arguments::command(), "fedreplay", &mut bytes);
             print(&bytes);

@@ -12,7 +12,8 @@ use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::store::Store;
 
-/// Options of the judge, which is any endpoint with the OpenAI chat API. Without one, answers that need a judge get no score.
+/// Options of the judge, which is any endpoint with the OpenAI chat API. Without one, answers that need a judge get no
+/// score.
 #[derive(Args)]
 pub struct Judging {
     /// Base URL of the judge's endpoint, to which `/chat/completions` is appended.
@@ -55,7 +56,8 @@ pub struct Judging {
     /// Use only judgments from the store.
     #[arg(long)]
     judge_offline: bool,
-    /// File with the prompt of Ref-GPT4 on Aya, instead of the built-in one, with `{question}`, `{answer}` and `{reference}`.
+    /// File with the prompt of Ref-GPT4 on Aya, instead of the built-in one, with `{question}`, `{answer}` and
+    /// `{reference}`.
     #[arg(long, value_name = "FILE")]
     judge_aya_prompt: Option<PathBuf>,
 }

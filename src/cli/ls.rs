@@ -49,7 +49,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds the runs in `folder`. The folders of a run are not searched, and links are not followed since they may form cycles.
+/// Adds the runs in `folder`. The folders of a run are not searched, and links are not followed since they may form
+/// cycles.
 fn collect(folder: &Path, depth: u32, runs: &mut Vec<PathBuf>) -> Result<(), LedgerError> {
     if Manifest::path(folder).exists() {
         runs.push(folder.to_owned());

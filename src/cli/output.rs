@@ -1,5 +1,5 @@
-//! Writing of results to stdout and of notes to stderr. A reader that goes away, or a full disk behind a redirection, is not a
-//! panic.
+//! Writing of results to stdout and of notes to stderr. A reader that goes away, or a full disk behind a redirection,
+//! is not a panic.
 
 use std::io::{ErrorKind, Write};
 
@@ -9,6 +9,7 @@ const UNREAD: i32 = 141;
 /// Writes text to stdout, and ends the program if that is not possible.
 pub fn text(text: std::fmt::Arguments) {
     let mut out = std::io::stdout().lock();
+    // Flushed at once, so that a failure is seen here and not when the process ends.
     let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(UNREAD);

@@ -15,8 +15,8 @@ pub struct Papers {
 }
 
 impl Papers {
-    /// Reads the questions of the selected benchmarks. `all` skips benchmarks without files, with a warning; a benchmark that is
-    /// named must have its files.
+    /// Reads the questions of the selected benchmarks. `all` skips benchmarks without files, with a warning; a
+    /// benchmark that is named must have its files.
     ///
     /// # Errors
     /// An unknown name, a damaged file, a named benchmark without its files, or nothing to do.
@@ -33,6 +33,7 @@ impl Papers {
         let wanted = names.map(|name| named(name)).collect::<Result<Vec<_>, _>>().map_err(RunError::Usage)?;
         let terms = terms(arguments, all || !wanted.is_empty())?;
         let mut opened = Vec::new();
+        // In the fixed order of all benchmarks, not in that of the names, so that tables of different calls are alike.
         for benchmark in Benchmark::ALL {
             let is_named = wanted.contains(&benchmark);
             if is_named || all {

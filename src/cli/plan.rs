@@ -57,6 +57,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut progress = Progress::new(PLAYING);
     let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     print(&summary, arguments.json);
     Ok(ExitCode::SUCCESS)
@@ -111,6 +112,7 @@ fn round_lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
         lines
             .push(("stand-in", format!("selection reads losses: {loss} nats/token stands for each, so a run differs")));
     }
+    // A failed round makes no version of the model.
     let failed: u32 = summary.failed.values().sum();
     let mut rounds = format!("{}: {} closed, {failed} failed", summary.rounds, summary.rounds - failed);
     if failed > 0 {

@@ -26,8 +26,8 @@ pub struct Playing {
     /// Threads of each task; more than one is faster if fewer tasks than cores run at the same time.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
-    /// Devices to train on, separated by commas: cpu, cuda or cuda:N. Each holds the base model once; workers are distributed
-    /// over them.
+    /// Devices to train on, separated by commas: cpu, cuda or cuda:N. Each holds the base model once; workers are
+    /// distributed over them.
     #[arg(long = "device", value_name = "DEVICE,...", default_value = "cpu", value_parser = device, value_delimiter = ',')]
     devices: Vec<Device>,
     /// End stdout with one line of JSON.
@@ -97,8 +97,8 @@ fn device(text: &str) -> Result<Device, String> {
     }
 }
 
-/// Returns the default folder of stored results, in the user's cache folder by the XDG convention. `None` if the user has no
-/// home folder.
+/// Returns the default folder of stored results, in the user's cache folder by the XDG convention. `None` if the user
+/// has no home folder.
 pub fn store_folder() -> Option<PathBuf> {
     let cache = match path_variable("XDG_CACHE_HOME") {
         Some(cache) => cache,

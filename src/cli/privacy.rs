@@ -45,19 +45,19 @@ struct NoiseArguments {
 #[derive(Args)]
 #[command(group(ArgGroup::new("sampling").required(true).args(["sampling_rate", "clients", "participations"])))]
 struct Course {
-    /// Probability with which each client takes part in a step, independently (Poisson sampling; neighboring datasets differ by
-    /// one added or removed client).
+    /// Probability with which each client takes part in a step, independently (Poisson sampling; neighboring datasets
+    /// differ by one added or removed client).
     #[arg(long, value_name = "Q", value_parser = rate)]
     sampling_rate: Option<f64>,
-    /// Number of clients from which every step samples a uniform cohort of `--cohort` (neighboring datasets replace one client:
-    /// sensitivity 2S).
+    /// Number of clients from which every step samples a uniform cohort of `--cohort` (neighboring datasets replace one
+    /// client: sensitivity 2S).
     #[arg(long, value_name = "N", requires = "cohort", value_parser = clap::value_parser!(u32).range(1..))]
     clients: Option<u32>,
     /// Size of the cohort of every step.
     #[arg(long, value_name = "M", requires = "clients", value_parser = clap::value_parser!(u32).range(1..))]
     cohort: Option<u32>,
-    /// Greatest number of steps in which one client takes part, without any assumption on the sampling (neighboring datasets
-    /// replace one client: sensitivity 2S, no amplification).
+    /// Greatest number of steps in which one client takes part, without any assumption on the sampling (neighboring
+    /// datasets replace one client: sensitivity 2S, no amplification).
     #[arg(long, value_name = "K", conflicts_with = "steps", value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX))]
     participations: Option<u64>,
     /// Number of steps, that is, of aggregations with noise.

@@ -73,6 +73,7 @@ impl Progress {
         let state = Mutex::new(State::new(what, Duration::ZERO));
         let shown = Arc::new(Shown { bar, began: Instant::now(), state, ended: Condvar::new() });
         shown.begin(what);
+        // The ticker shares the state; dropping the display ends and joins it.
         let watched = shown.clone();
         let ticker = Some(std::thread::spawn(move || watched.tick_until_ended()));
         Self { shown, ticker }
@@ -80,6 +81,7 @@ impl Progress {
 
     /// Switches to other work, which begins with `what`.
     pub fn begin(&mut self, what: &str) {
+        // The time of the last plain line survives, so that new work does not bring the next line forward.
         let mut state = self.shown.lock();
         *state = State { said: state.said, ..State::new(what, self.shown.began.elapsed()) };
         drop(state);

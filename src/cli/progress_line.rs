@@ -1,5 +1,5 @@
-//! The text of a progress line as pure functions of counts and times: when a line is due, how fast work proceeds, how much is
-//! left.
+//! The text of a progress line as pure functions of counts and times: when a line is due, how fast work proceeds, how
+//! much is left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,12 +16,12 @@ pub const PLAIN: Duration = Duration::from_secs(10);
 /// [s] -- Time over which rates are averaged; longer if fewer than two steps finished in it.
 const WINDOW: f64 = 60.0;
 
-/// Evaluated tokens that cost about as much as one trained token: the backward pass of a frozen base model costs about as much
-/// as its forward pass.
+/// Evaluated tokens that cost about as much as one trained token: the backward pass of a frozen base model costs about
+/// as much as its forward pass.
 const EVALUATED_PER_TRAINED: u64 = 2;
 
-/// Evaluated tokens that cost about as much as one benchmark question. This is a guess, since the length of the answer is not
-/// known in advance.
+/// Evaluated tokens that cost about as much as one benchmark question. This is a guess, since the length of the answer
+/// is not known in advance.
 const EVALUATED_PER_QUESTION: u64 = 1000;
 
 /// Returns whether a line is due at `now` if the last one was written at `said`.
@@ -42,8 +42,8 @@ struct Mark {
 /// Speed of the work in the recent past.
 #[derive(Clone, Debug)]
 pub struct RecentPace {
-    /// Times at which the counts grew, oldest first; never empty. Work that proceeds in large steps would appear faster or
-    /// slower if it were measured between two steps.
+    /// Times at which the counts grew, oldest first; never empty. Work that proceeds in large steps would appear faster
+    /// or slower if it were measured between two steps.
     marks: VecDeque<Mark>,
 }
 
@@ -214,8 +214,8 @@ impl WorkStanding {
         }
     }
 
-    /// Returns the finished share of the work, from 0 to 1. If the work of later rounds is not known, every round is assumed to
-    /// take the same amount.
+    /// Returns the finished share of the work, from 0 to 1. If the work of later rounds is not known, every round is
+    /// assumed to take the same amount.
     pub fn share_done(&self) -> f64 {
         let WorkCounts { done, wanted } = &self.counts;
         match &self.rounds {

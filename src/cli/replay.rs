@@ -20,8 +20,8 @@ pub struct Arguments {
     /// Folder for the repeated run, which is removed afterwards [default: next to the run].
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
-    /// Check only this round, numbered from 1 over all rounds. Results that it depends on are read from the store or from saved
-    /// adapters if their hashes are those of the lineage, and computed again otherwise.
+    /// Check only this round, numbered from 1 over all rounds. Results that it depends on are read from the store or
+    /// from saved adapters if their hashes are those of the lineage, and computed again otherwise.
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
     round: Option<u32>,
     /// Check only the updates of this client, named or numbered from 0; in all rounds, or in that of --round.
@@ -113,6 +113,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // A failure is ignored: the comparison is finished, and its result matters more than a leftover folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

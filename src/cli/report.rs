@@ -45,7 +45,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the report of a run that just ended into its folder. The run is complete without it, so a failure is only a warning.
+/// Writes the report of a run that just ended into its folder. The run is complete without it, so a failure is only a
+/// warning.
 pub fn of_run(run: &Path) {
     if let Err(error) = write(&[run], &run.join(FILE_NAME)) {
         tracing::warn!(%error, "the run is finished, but its report could not be written; `fedreplay report` tries again");

@@ -23,8 +23,8 @@ pub struct RoundLine {
 }
 
 impl RoundLine {
-    /// Returns the rounds of a run after the first `after`. `rounds` is the planned number of rounds, `losses` the curve of the
-    /// run's main loss.
+    /// Returns the rounds of a run after the first `after`. `rounds` is the planned number of rounds, `losses` the
+    /// curve of the run's main loss.
     ///
     /// # Errors
     /// If a column is missing or has another type.
@@ -52,7 +52,8 @@ impl RoundLine {
             let point = losses.and_then(|losses| losses.points.iter().find(|point| point.round == round));
             lines.push(Self {
                 round,
-                // The tables may already hold a round that the manifest, which was read at another moment, does not count.
+                // The tables may already hold a round that the manifest, which was read at another moment, does not
+                // count.
                 rounds: rounds.max(round),
                 status: status[row].to_owned(),
                 closed_at_ns: closed_at_ns[row],

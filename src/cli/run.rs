@@ -37,6 +37,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = arguments.playing.settings(out)?;
     let mut progress = arguments.playing.progress();
     let summary = play(&loaded, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);

@@ -96,6 +96,7 @@ fn print_curves(series: &[Series]) {
     let mut table = Table::new(&[&columns[..], &[("unit", Left), ("curve", Left)]].concat());
     for series in series {
         let values: Vec<f64> = series.points.iter().map(|point| point.value).collect();
+        // A series has at least one point.
         let first = values[0];
         let last = values[values.len() - 1];
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);

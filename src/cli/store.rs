@@ -30,9 +30,9 @@ enum Command {
     Verify(Common),
     /// Remove results that are old or exceed a size, and that no run needs.
     ///
-    /// A run that used the store needs the results in its lineage as long as its folder exists; an unfinished run needs all
-    /// results that were used since it began. Results that a running process may use are kept too, so the store can be trimmed
-    /// while runs are in progress.
+    /// A run that used the store needs the results in its lineage as long as its folder exists; an unfinished run needs
+    /// all results that were used since it began. Results that a running process may use are kept too, so the store can
+    /// be trimmed while runs are in progress.
     Gc(Collect),
 }
 
@@ -100,6 +100,7 @@ fn list(arguments: &List) -> Result<ExitCode, RunError> {
     let (folder, store) = arguments.common.open()?;
     let results = store.results()?;
     let runs = store.runs()?;
+    // The results are sorted by the time of their last use.
     let bytes = size(&results);
     if arguments.all {
         for StoredResult { key, bytes, used, .. } in &results {
@@ -143,7 +144,8 @@ fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
     for run in &arguments.forget {
         store.forget_run(run).map_err(|error| RunError::Usage(error.to_string()))?;
     }
-    // Opened before the runs are read: results that any process uses from now on are spared, even for runs unknown here.
+    // Opened before the runs are read: results that any process uses from now on are spared, even for runs unknown
+    // here.
     let kept = Kept::of(&store, &arguments.keep)?;
     let trim = Trim {
         unused_for: arguments.max_age.map(|age| std::time::Duration::from_nanos(age.0)),

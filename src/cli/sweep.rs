@@ -42,6 +42,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let cells = read
         .chosen(&arguments.only, &arguments.seeds)
         .map_err(|what| RunError::Usage(format!("failed to choose cells of {}: {what}", arguments.sweep.display())))?;
+    // Cells may read synthetic twins, so these are generated before any cell is run.
     write_twins(&read.twins)?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
     let mut watcher = Watcher(arguments.playing.progress());

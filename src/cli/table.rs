@@ -69,11 +69,13 @@ impl Table {
 /// Bars of one eighth to eight eighths of a line's height.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Returns a curve as at most `width` bars, scaled to the range of the values. A longer curve is averaged over equal parts.
+/// Returns a curve as at most `width` bars, scaled to the range of the values. A longer curve is averaged over equal
+/// parts.
 pub fn sparkline(values: &[f64], width: usize) -> String {
     let count = values.len().min(width);
     let mut means = Vec::with_capacity(count);
     for at in 0..count {
+        // Consecutive parts whose lengths differ by at most one; together they cover every value once.
         let part = &values[at * values.len() / count..(at + 1) * values.len() / count];
         means.push(part.iter().sum::<f64>() / part.len() as f64);
     }

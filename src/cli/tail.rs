@@ -43,8 +43,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
                 seen = rounds;
                 first = None;
             }
-            // A resumed run rewrites its tables, which may be inconsistent for a moment. A lasting error is reported once no
-            // process writes any more.
+            // A resumed run rewrites its tables, which may be inconsistent for a moment. A lasting error is reported
+            // once no process writes any more.
             Err(_) if state == Progress::Running => {}
             Err(error) => return Err(error.into()),
         }

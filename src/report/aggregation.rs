@@ -45,6 +45,7 @@ fn norms(run: &RunRecord) -> Option<Figure> {
         Column::numbers("median_norm", "clients' updates, median", "1", median),
         Column::numbers("p10_norm", "clients' updates, 10th percentile", "1", p10),
     ]);
+    // The first columns are the axis; a plan has no norms in the others.
     if columns[COURSE.len()..].iter().all(Column::is_blank) {
         return None;
     }
@@ -72,6 +73,7 @@ fn weights(run: &RunRecord) -> Option<Figure> {
     if weighted.is_empty() {
         return None;
     }
+    // Every n-th update, so that those that are drawn are spread evenly over the run.
     let step = weighted.len().div_ceil(MOST_UPDATES);
     let drawn: Vec<usize> = weighted.iter().copied().step_by(step).collect();
     let clients: Vec<usize> = drawn.iter().map(|&task| tasks.client.value(task) as usize).collect();

@@ -134,6 +134,7 @@ fn stacked(parts: Vec<Vec<Column>>) -> Vec<Column> {
     let mut parts = parts.into_iter();
     let Some(mut columns) = parts.next() else { return vec![] };
     for part in parts {
+        // All parts have the same columns in the same order.
         for (column, more) in columns.iter_mut().zip(part) {
             column.append(more);
         }
@@ -274,6 +275,7 @@ fn client_pairs<'a>(first: &'a Compared, other: &Compared) -> Vec<(&'a str, f64,
         let clients = run.learning.points.last().map(|point| point.clients.as_slice()).unwrap_or_default();
         clients.iter().map(|&(client, loss)| (run.run.population.client_id.value(client as usize), loss)).collect()
     }
+    // By name, since a client's number depends on the data file.
     let theirs = last(other);
     last(first).into_iter().filter_map(|(client, ours)| Some((client, ours, *theirs.get(client)?))).collect()
 }

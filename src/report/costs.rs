@@ -85,6 +85,7 @@ fn energy(run: &RunRecord) -> Option<Figure> {
         Column::numbers("training_s", "devices training", "s", training),
         Column::numbers("busy_s", "devices on tasks", "s", busy),
     ]);
+    // Without the power of any device all energies are zero; device time is drawn instead.
     let (title, caption, y, stacked) = if tasks.energy_mj.iter().flatten().any(|energy| energy > 0) {
         let caption = "Energy from dispatch to end, of tasks whose update counted and of those whose work was lost \
                        (`tasks.energy_mj`).";

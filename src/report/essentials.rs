@@ -45,6 +45,7 @@ impl Essentials {
         let rounds = &run.rounds;
         let tasks = &run.tasks;
         let last = learning.points.last();
+        // Round 0 is the evaluation before any training.
         let first = learning.points.first().filter(|point| point.round == 0);
         let by_client = sorted(last.iter().flat_map(|point| point.clients.iter().map(|&(_, loss)| loss)));
         let has_tasks = !tasks.task.is_empty();
@@ -61,6 +62,7 @@ impl Essentials {
             bytes_up: rounds.bytes_up.iter().flatten().fold(0, u64::saturating_add),
             energy_kwh: has_tasks.then(|| tasks.energy_mj.iter().flatten().map(|mj| mj as f64).sum::<f64>() / 3.6e9),
             clients_counted: has_tasks.then(|| clients_counted(run)),
+            // A reason is recorded only for counted updates with weight 0.
             unusable: tasks.reason.len() - tasks.reason.null_count(),
             loss_before: first.and_then(|point| point.model.main(learning.has_test)),
             loss_after: last.filter(|point| point.round > 0).and_then(|point| point.model.main(learning.has_test)),

@@ -118,10 +118,12 @@ fn benchmarks(run: &RunRecord) -> Option<Figure> {
     })
 }
 
-/// The first answers to each benchmark after the last round at which it was taken.
+/// Returns the table of the first answers to each benchmark after the last round at which it was run. `None` if there
+/// are none.
 fn answers(run: &RunRecord) -> Option<Figure> {
     let all = &run.generations;
     let count = all.round.len();
+    // First find the last round of each benchmark, then its first answers after that round, in the order of the table.
     let mut last: BTreeMap<&str, u32> = BTreeMap::new();
     for row in 0..count {
         let round = last.entry(all.benchmark.value(row)).or_default();

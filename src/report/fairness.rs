@@ -106,7 +106,8 @@ fn distribution(learning: &Learning) -> Option<Figure> {
     })
 }
 
-/// Returns the chart with one point per client: its loss with federation against its loss without. `None` if there is none.
+/// Returns the chart with one point per client: its loss with federation against its loss without. `None` if there is
+/// none.
 fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let last = learning.points.last()?;
     let mut ranked = last.clients.clone();
@@ -118,49 +119,7 @@ fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let worst = ranked.len().div_ceil(10);
     let all = ranked.len();
     ranked.truncate(MOST_CLIENTS);
-    let before: BTreeMap<u32, f64> = learning.points[0].clients.iter().copied().collect();
-    let population = &run.population;
-    let mut columns = vec![
-        Column::names(
-            "client_id",
-            "client",
-            ranked.iter().map(|&(client, _)| Some(population.client_id.value(client as usize))),
-        ),
-        Column::numbers(
-            "loss",
-            if learning.is_local { "loss, own model" } else { "loss, server model" },
-            learning.unit(),
-            ranked.iter().map(|&(_, loss)| loss),
-        ),
-        Column::numbers(
-            "alone_loss",
-            "loss, trained alone",
-            learning.unit(),
-            ranked.iter().map(|(client, _)| learning.alone_clients.get(client).copied()),
-        ),
-        Column::numbers(
-            "first_loss",
-            "loss at the start",
-            learning.unit(),
-            ranked.iter().map(|(client, _)| before.get(client).copied()),
-        ),
-        Column::counts(
-            "train_rows",
-            "training rows",
-            "rows",
-            ranked.iter().map(|&(client, _)| population.train_rows.value(client as usize)),
-        ),
-        Column::names(
-            "device",
-            "device",
-            ranked.iter().map(|&(client, _)| Some(population.device.value(client as usize))),
-        ),
-        Column::names(
-            "group",
-            "group",
-            (0..ranked.len()).map(|rank| Some(if rank < worst { "worst tenth" } else { "others" })),
-        ),
-    ];
+    let mut columns = client_columns(run, learning, &ranked, worst);
     // The horizontal axis is the loss of the client alone if it was measured: below the diagonal, federation helped.
     let x = if columns[2].is_blank() { "train_rows" } else { "alone_loss" };
     columns.retain(|column| !column.is_blank());
@@ -185,4 +144,29 @@ fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
         columns,
         notes: note.into_iter().collect(),
     })
+}
+
+/// Returns the columns of [`clients`], of which the third is the loss of the client alone. `ranked` are clients with
+/// their losses, the greatest first; the first `worst` are the worst tenth.
+fn client_columns(run: &RunRecord, learning: &Learning, ranked: &[(u32, f64)], worst: usize) -> Vec<Column> {
+    let unit = learning.unit();
+    let population = &run.population;
+    let before: BTreeMap<u32, f64> = learning.points[0].clients.iter().copied().collect();
+    let names = ranked.iter().map(|&(client, _)| Some(population.client_id.value(client as usize)));
+    let title = if learning.is_local { "loss, own model" } else { "loss, server model" };
+    let losses = ranked.iter().map(|&(_, loss)| loss);
+    let alone = ranked.iter().map(|(client, _)| learning.alone_clients.get(client).copied());
+    let first = ranked.iter().map(|(client, _)| before.get(client).copied());
+    let rows = ranked.iter().map(|&(client, _)| population.train_rows.value(client as usize));
+    let devices = ranked.iter().map(|&(client, _)| Some(population.device.value(client as usize)));
+    let groups = (0..ranked.len()).map(|rank| Some(if rank < worst { "worst tenth" } else { "others" }));
+    vec![
+        Column::names("client_id", "client", names),
+        Column::numbers("loss", title, unit, losses),
+        Column::numbers("alone_loss", "loss, trained alone", unit, alone),
+        Column::numbers("first_loss", "loss at the start", unit, first),
+        Column::counts("train_rows", "training rows", "rows", rows),
+        Column::names("device", "device", devices),
+        Column::names("group", "group", groups),
+    ]
 }

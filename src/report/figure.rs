@@ -35,8 +35,8 @@ pub struct Figure {
 pub enum Draw {
     /// Only a table.
     Table,
-    /// Lines against one of the columns `x`, which the reader chooses, with one line per value of `split`. The area between the
-    /// two columns of `band` is shaded.
+    /// Lines against one of the columns `x`, which the reader chooses, with one line per value of `split`. The area
+    /// between the two columns of `band` is shaded.
     Lines { x: Vec<&'static str>, y: Vec<&'static str>, split: Option<&'static str>, band: Option<[&'static str; 2]> },
     /// Bars, stacked if they are parts of one whole, or else side by side.
     Bars { x: &'static str, y: Vec<&'static str>, stacked: bool },

@@ -156,9 +156,11 @@ fn loss(row: &EvaluationRow) -> Option<f64> {
     row.loss.filter(|loss| loss.is_finite())
 }
 
-/// Returns the weighted mean loss of rows. `None` if one of them has none: leaving it out would make the mean look better.
+/// Returns the weighted mean loss of rows. `None` if one of them has none: leaving it out would make the mean look
+/// better.
 fn weighted(rows: &[&EvaluationRow], weight: impl Fn(&EvaluationRow) -> f64) -> Option<f64> {
     let total: f64 = rows.iter().map(|row| weight(row)).sum();
+    // The sum of options is `None` as soon as one of them is.
     let sum: Option<f64> = rows.iter().map(|row| Some(loss(row)? * weight(row))).sum();
     sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }

@@ -1,8 +1,8 @@
 //! HTML report of a run, or of several side by side, as one self-contained file.
 //!
-//! All figures are computed here, from the ledger alone, as columns with captions; the page only draws, tabulates and offers
-//! those columns for download. A report contains no wall-clock time and no path of the machine, so the same run always gives the
-//! same bytes. Nothing here trains a model or writes to a ledger.
+//! All figures are computed here, from the ledger alone, as columns with captions; the page only draws, tabulates and
+//! offers those columns for download. A report contains no wall-clock time and no path of the machine, so the same run
+//! always gives the same bytes. Nothing here trains a model or writes to a ledger.
 
 mod aggregation;
 mod comparison;

@@ -1,8 +1,8 @@
 //! HTML page: one file that contains its style, its scripts, the charting library and the figures' columns.
 //!
-//! Names of clients and scenarios come from data files and are not trusted, so they never become markup: the template escapes
-//! them, the columns are compressed and encoded, and the scripts only set text. The page's content security policy allows only
-//! the one script whose hash it contains, and no network access.
+//! Names of clients and scenarios come from data files and are not trusted, so they never become markup: the template
+//! escapes them, the columns are compressed and encoded, and the scripts only set text. The page's content security
+//! policy allows only the one script whose hash it contains, and no network access.
 
 use std::io::Write;
 

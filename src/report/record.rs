@@ -132,6 +132,7 @@ impl RunRecord {
         let scenario = Loaded::of_run(folder, &manifest.scenario_folder, &[])?.scenario;
         let tables = RunTables::read(folder)?;
         let rounds = Rounds::of(tables.rounds())?;
+        // Losses and benchmark metrics are rows of one table.
         let (losses, benchmarks) = tables.evaluations()?.into_iter().partition(|row| row.benchmark == LOSSES);
         let record = Self {
             folder: folder.to_owned(),

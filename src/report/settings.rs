@@ -96,8 +96,9 @@ pub fn labels(runs: &[RunRecord]) -> Vec<String> {
     labels
 }
 
-/// Describes what distinguishes each scenario from the others, in few parts: the method and the protocol by name, and other
-/// fields as `name=value`, long ones last. A part that distinguishes no more scenarios than those before it is left out.
+/// Describes what distinguishes each scenario from the others, in few parts: the method and the protocol by name, and
+/// other fields as `name=value`, long ones last. A part that distinguishes no more scenarios than those before it is
+/// left out.
 fn apart(scenarios: &[BTreeMap<String, String>]) -> Vec<String> {
     // An aspect holds one part of each scenario's description.
     let mut aspects: Vec<Vec<Option<String>>> = Vec::new();
@@ -109,6 +110,7 @@ fn apart(scenarios: &[BTreeMap<String, String>]) -> Vec<String> {
         aspects.push(scenarios.iter().map(|fields| fields.get(path).map(|value| format!("{name}={value}"))).collect());
     }
     let mut parts: Vec<Vec<String>> = vec![vec![]; scenarios.len()];
+    // Greedy: an aspect is used only if it increases the number of distinct descriptions.
     for aspect in aspects {
         let mut with = parts.clone();
         for (parts, part) in with.iter_mut().zip(aspect) {

@@ -5,6 +5,7 @@ use std::ops::Range;
 /// Returns the quantile at `share` of sorted values, with linear interpolation (type 7 of Hyndman and Fan 1996).
 pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
+    // Type 7 places the extremes at the shares 0 and 1, and the values between them at equal distances.
     let place = share * last as f64;
     let below = sorted[place.floor() as usize];
     let above = sorted[place.ceil() as usize];
@@ -37,8 +38,8 @@ pub struct Bins {
 }
 
 impl Bins {
-    /// Counts values in at most `most` bins of equal width. If the values are `whole` numbers, the width is one too. `None` if
-    /// there are no values.
+    /// Counts values in at most `most` bins of equal width. If the values are `whole` numbers, the width is one too.
+    /// `None` if there are no values.
     pub fn of(distributions: &[&[f64]], most: usize, whole: bool) -> Option<Self> {
         let values = distributions.iter().flat_map(|values| values.iter().copied());
         let least = values.clone().reduce(f64::min)?;

@@ -145,7 +145,8 @@ fn privacy(run: &RunRecord, essentials: &Essentials) -> Option<String> {
 fn doubts(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     let mut doubts = Vec::new();
     if essentials.unusable > 0 {
-        let (unusable, good) = (essentials.unusable, essentials.counted);
+        let unusable = essentials.unusable;
+        let good = essentials.counted;
         doubts.push(format!("{unusable} of {good} updates could not be used and got weight 0."));
     }
     if let Some(twin) = twin(run) {
@@ -239,6 +240,7 @@ fn counted(count: u64, noun: &str) -> String {
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
+    // A separator stands before a digit if the number of digits from there on is a multiple of three.
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');

@@ -5,7 +5,8 @@ use arrow::array::{Array, UInt64Array};
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 
-/// Greatest number of tasks in a report, over all of its runs: enough for 200 rounds of 100 clients, with a page below 3 MB.
+/// Greatest number of tasks in a report, over all of its runs: enough for 200 rounds of 100 clients, with a page below
+/// 3 MB.
 pub const MOST_TASKS: usize = 25_000;
 
 /// Returns the timeline with at most `most` tasks. There is none if no task was recorded.
@@ -13,8 +14,8 @@ pub fn section(run: &RunRecord, most: usize) -> Section {
     Section { title: "When: clients in virtual time", figures: timeline(run, most.max(1)).into_iter().collect() }
 }
 
-/// Tasks that are drawn, with a note on those that are left out. All tasks of a client are left out together, so that every line
-/// is complete.
+/// Tasks that are drawn, with a note on those that are left out. All tasks of a client are left out together, so that
+/// every line is complete.
 struct Drawn {
     tasks: Vec<usize>,
     note: Option<String>,
@@ -146,7 +147,8 @@ fn time(column: &UInt64Array, row: usize) -> Option<u64> {
     column.is_valid(row).then(|| column.value(row))
 }
 
-/// Returns the duration of a phase: if it was not completed, it lasted until the task ended. `None` if it did not begin.
+/// Returns the duration of a phase: if it was not completed, it lasted until the task ended. `None` if it did not
+/// begin.
 fn duration(began: Option<u64>, done: Option<u64>, ended: u64) -> Option<u64> {
     Some(done.unwrap_or(ended).saturating_sub(began?))
 }

@@ -33,6 +33,7 @@ pub fn loss(value: Option<f64>) -> String {
 
 /// Formats a number of any size with about five significant digits.
 pub fn figure(value: f64) -> String {
+    // Whole numbers as they are, then fixed notation for ordinary sizes, and exponents for the rest.
     match value.abs() {
         size if size == 0.0 || (size >= 1.0 && size.fract() == 0.0 && size < 1e6) => format!("{value}"),
         size if (1e-3..1e5).contains(&size) => format!("{value:.*}", if size < 10.0 { 4 } else { 2 }),

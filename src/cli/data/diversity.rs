@@ -67,6 +67,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let geometry = vectors.map(|vectors| geometry(&vectors));
     drop(progress);
     let found = Found { unit: ruler.unit(), profiles, openings, quality, geometry };
+    // Everything is computed before the folder is created, so that an error leaves no partial results.
     std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
     found.write(&arguments.out)?;
     found.print(&data, &arguments.out);
@@ -170,7 +171,8 @@ impl Found {
         }
     }
 
-    /// Returns mean and population standard deviation of the IFD scores that `is_wanted` selects. `None` if there are none.
+    /// Returns mean and population standard deviation of the IFD scores that `is_wanted` selects. `None` if there are
+    /// none.
     fn ifd(&self, is_wanted: impl Fn(&Quality) -> bool) -> Option<(f64, f64)> {
         let scores = self.quality.iter().flatten().filter(|one| is_wanted(one)).map(Quality::ifd);
         let scores: Vec<f64> = scores.filter(|score| score.is_finite()).collect();

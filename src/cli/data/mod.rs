@@ -25,7 +25,8 @@ pub struct Arguments {
 enum Command {
     /// Print a dataset's statistics: clients, samples, lengths, languages.
     Inspect(inspect::Arguments),
-    /// Analyze how clients differ: languages, lengths, quality, openings, embeddings, preference; as tables and pictures.
+    /// Analyze how clients differ: languages, lengths, quality, openings, embeddings, preference; as tables and
+    /// pictures.
     Diversity(diversity::Arguments),
     /// Split each client's rows into a training and a test file.
     Split(split::Arguments),

@@ -42,6 +42,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut progress = Progress::new("simulating the schedule");
     let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     if let Some(doubt) = loaded.doubt_about_cohort(summary.clients as usize) {
         note!("warning: {doubt}");
@@ -58,7 +59,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a trial step to estimate time and memory. `None` if there is no model or data to train with, or the user declined it.
+/// Runs a trial step to estimate time and memory. `None` if there is no model or data to train with, or the user
+/// declined it.
 fn trial(arguments: &Arguments, loaded: &Loaded, summary: &PlanSummary) -> Result<Option<Forecast>, RunError> {
     let scenario = &loaded.scenario;
     let has_model = scenario.model.folder.is_some() || scenario.model.hub.is_some();
@@ -98,7 +100,10 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
     let Some(forecast) = forecast else {
         let names: Vec<&str> = scenario.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
         if !names.is_empty() {
-            lines.push(("benchmarks", format!("{}: not estimated, since the base model was not loaded", names.join(", "))));
+            lines.push((
+                "benchmarks",
+                format!("{}: not estimated, since the base model was not loaded", names.join(", ")),
+            ));
         }
         lines.push(("wall clock", "not estimated: no step was tried".into()));
         return lines;

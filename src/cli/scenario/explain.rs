@@ -59,6 +59,7 @@ fn print(entry: &Entry) {
         let under = if default.under.is_empty() { String::new() } else { format!(" under {}", default.under) };
         say!("  default  {}{under}", default.value);
     }
+    // Names are aligned up to this width; longer ones push their meaning to the right.
     let width = entry.parts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(32);
     for (name, meaning) in &entry.parts {
         say!("    {name:<width$}  {meaning}");

@@ -73,8 +73,8 @@ fn check(file: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Returns a path given by the user as an absolute one: paths in a scenario are relative to its own folder, not to the current
-/// one.
+/// Returns a path given by the user as an absolute one: paths in a scenario are relative to its own folder, not to the
+/// current one.
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {
     Ok(std::path::absolute(path).map_err(LedgerError::io(path))?)
 }
