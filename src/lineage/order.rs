@@ -204,10 +204,12 @@ impl Order {
                 std::iter::once(*base).chain(*control).chain(*moments).collect()
             }
             Self::Moments { update, before } => std::iter::once(*update).chain(*before).collect(),
+            // The inputs of all members, one member after another: they are split up again by their numbers.
             Self::Cohort(members) => members.iter().flat_map(Order::inputs).collect(),
             Self::Member { cohort, .. } => vec![*cohort],
             Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),
             Self::Aggregate { server, contributions, controls, .. } => {
+                // Server model; update and base of each contribution; control variate after and before of each client.
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
                 let changes = controls.iter().flat_map(|controls| &controls.changes);
                 let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));

@@ -111,6 +111,7 @@ impl Order {
                 ("control v2", false, text(&steps))
             }
             Self::Aggregate { contributions, release, rule, controls, .. } => {
+                // Updates and models are inputs; only the numbers that combine them are parameters.
                 let aggregate = Aggregate {
                     contributions: contributions
                         .iter()
@@ -147,6 +148,7 @@ fn train(training: &Training, moments: Option<OrderId>) -> Train<'_> {
         hyper: &training.hyper,
         objective: training.objective,
         correction: training.correction,
+        // Without dropout the seed changes nothing, so runs with different seeds may share the result.
         masks: (training.hyper.dropout > 0.0).then_some((training.seed, training.stream)),
         moments: training.keeps_moments.then_some(moments.is_some()),
     }

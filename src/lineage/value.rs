@@ -59,6 +59,7 @@ pub struct TrainedRecord {
 impl TrainedRecord {
     /// [nat/token] -- Returns the mean loss over the steps; `None` if any of them was not finite.
     pub fn mean_loss(&self) -> Option<f64> {
+        // A sum of options is `None` as soon as one of them is.
         let sum: Option<f64> = self.losses.iter().copied().sum();
         sum.map(|sum| sum / self.losses.len() as f64)
     }
@@ -257,6 +258,7 @@ impl Value {
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
             Self::Examined(bytes) => Stored::Examined(Vec::clone(bytes)),
+            // Moments are kept by all members of a run or by none, and each case has a form of its own.
             Self::Cohort(members) if members.iter().all(|one| one.moments.is_some()) => {
                 let mut stored = Vec::with_capacity(members.len());
                 for one in members {
