@@ -1,5 +1,5 @@
-//! Checks and compares finished runs: replays them, computes a sample of them again, says where two differ, and finds
-//! which stored results are still needed.
+//! Checks and comparisons of finished runs: full replays, spot checks, the differences between two runs, and the stored
+//! results that runs still need.
 
 mod diff;
 mod replay;

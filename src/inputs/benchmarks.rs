@@ -1,5 +1,5 @@
-//! The benchmarks of a scenario: put to the server's model, or to the clients' own where nothing is aggregated, every so
-//! many rounds and after the last, as orders.
+//! Scheduled benchmarks: evaluates the server's model, or the clients' own models where nothing is aggregated, at the
+//! interval that the scenario sets and after the last round. Each evaluation is an order of the computation graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +16,7 @@ use super::translate;
 use crate::adapter::Adapter;
 use crate::data::{Prompts, Tokeniser};
 use crate::evaluation::generation::{FolderSampling, GenerationError, end_tokens};
-use crate::evaluation::{Cost, EvaluationError, Paper, Room, Rules, Terms, Witness};
+use crate::evaluation::{Cost, EvaluationError, Paper, Room, Rules, Sheet, Terms, Witness};
 use crate::graph::{Desk, Exam, OrderError, WorkCounters};
 use crate::ledger::Input;
 use crate::scenario::Loaded;
@@ -24,16 +24,16 @@ use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
 use crate::{evaluation, scenario};
 
-/// A benchmark with its questions, and when it is taken.
+/// Benchmark of a scenario, with its questions and its interval.
 pub struct ScheduledExam {
     pub name: &'static str,
-    /// [rounds] Taken after every so many; none is after the last alone.
+    /// [rounds] -- Interval between two evaluations; `None` evaluates after the last round only.
     every: Option<u32>,
     paper: Box<dyn Paper>,
     asking: Arc<Asking>,
 }
 
-/// How the questions are put, the same for all benchmarks of a run.
+/// Prompt and decoding settings, shared by all benchmarks of a run.
 struct Asking {
     tokeniser: Tokeniser,
     end_tokens: BTreeSet<u32>,
@@ -43,7 +43,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// Where models on a trainer's base are asked so.
+    /// Returns the set-up in which models on a trainer's base are evaluated with these settings.
     fn room<'a>(&'a self, desk: &Desk<'a>, rules: &'a Rules<'a>) -> Room<'a> {
         let Self { tokeniser, end_tokens, prompts, sampling, seed } = self;
         let Desk { trainer, store, stop, .. } = *desk;
@@ -51,28 +51,34 @@ impl Asking {
     }
 }
 
-/// What a scheduled benchmark asks for in a run, as far as it is known before anything is answered.
+/// Cost of a scheduled benchmark in a run, as far as it is known before the model has answered anything.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExamForecast {
     pub name: &'static str,
-    /// How often it is taken, each model by itself.
+    /// Number of evaluations, over all rounds and models.
     pub times: u64,
-    /// [questions, tokens] Of one time: asked, read, and at most written.
+    /// [questions] -- Questions of one evaluation.
     pub questions: u64,
+    /// [token] -- Prompt tokens of one evaluation.
     pub read_tokens: u64,
+    /// [token] -- Upper bound on the generated tokens of one evaluation.
     pub written_tokens_max: u64,
 }
 
 impl ScheduledExam {
-    /// What it will ask in a run of so many rounds, after each of so many models on this base.
+    /// Computes the cost of this benchmark in a run of `rounds` rounds with `models` models on this base per evaluation.
     ///
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
     pub fn forecast(&self, trainer: &Trainer, rounds: u32, models: u64) -> Result<ExamForecast, EvaluationError> {
-        let (rules, store, stop) = (Rules::default(), Store::none(), AtomicBool::new(false));
+        // The cost follows from the prompts alone: nothing is generated, stored or interrupted here.
+        let rules = Rules::default();
+        let store = Store::none();
+        let stop = AtomicBool::new(false);
         let work = WorkCounters::default();
         let room = self.asking.room(&Desk { trainer, store: &store, stop: &stop, work: &work }, &rules);
-        let (generator, end) = (room.generator(&[])?, room.end());
+        let generator = room.generator(&[])?;
+        let end = room.end();
         let examinee = room.examinee(&generator, None, None, &work);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
             self.paper.cost(&room.sitting(&examinee, &end))?;
@@ -86,12 +92,13 @@ impl ScheduledExam {
         })
     }
 
+    /// Whether the benchmark is evaluated after this round of the server; rounds of edges have no number.
     pub fn is_due(&self, server_round: Option<u32>, is_last: bool) -> bool {
         is_last || server_round.zip(self.every).is_some_and(|(round, every)| round.is_multiple_of(every))
     }
 }
 
-/// Counts the questions of a run among its other work.
+/// Counts the questions of a run together with its other work.
 impl Witness for WorkCounters {
     fn expect(&self, answers: usize) {
         self.want_questions(answers as u64);
@@ -102,10 +109,10 @@ impl Witness for WorkCounters {
     }
 }
 
-/// Reads the questions of the scenario's benchmarks, and notes their hashes among what the run reads.
+/// Reads the questions of the scenario's benchmarks and adds their hashes to the inputs in `read`.
 ///
 /// # Errors
-/// An unknown benchmark, or questions that cannot be read.
+/// If a benchmark is unknown or runs generated code, or if its questions cannot be read.
 pub fn load(
     loaded: &Loaded,
     model: &Path,
@@ -116,9 +123,11 @@ pub fn load(
     if spec.benchmarks.is_empty() {
         return Ok(vec![]);
     }
-    let missing =
-        || InputError::Usage("failed to find questions: evaluation.questions names the folder of their files".into());
-    let data = loaded.resolve(spec.questions.as_ref().ok_or_else(missing)?);
+    let Some(questions) = &spec.questions else {
+        let missing = "failed to find questions: evaluation.questions names the folder of their files";
+        return Err(InputError::Usage(missing.into()));
+    };
+    let data = loaded.resolve(questions);
     let tokeniser = Tokeniser::load(tokenizer)?;
     let asking = Arc::new(Asking {
         end_tokens: end_tokens(model, &tokeniser).map_err(EvaluationError::from)?,
@@ -164,22 +173,30 @@ impl Exam for ScheduledExam {
             Prompts::Template(template) => template.name.to_owned(),
             Prompts::Chat(template) => template.content_hash().to_string(),
         };
+        // Everything that can change an answer, except the adapter, the base and its numerics: those are other parts of the
+        // order's key.
         let text = (tokeniser.content_hash().to_string(), end_tokens, template);
         key_of("fedreplay scheduled exam v2", &(self.name, self.paper.content(), text, sampling, seed)).0
     }
 
     fn take(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
-        let rules = Rules::default();
-        let room = self.asking.room(desk, &rules);
-        let sheet = room.generator(std::slice::from_ref(adapter)).and_then(|generator| {
-            let hash = Digest(*adapter.hash().as_bytes());
-            let examinee = room.examinee(&generator, Some(0), Some(hash), desk.work);
-            self.paper.sit(&room.sitting(&examinee, &room.end()))
-        });
-        match sheet {
+        match self.evaluate(desk, adapter) {
             Ok(sheet) => Ok(postcard::to_stdvec(&sheet).expect("a sheet has known lengths")),
+            // An interruption is no failure of the benchmark: `resume` continues it with the answers that were stored.
             Err(EvaluationError::Generation(GenerationError::Interrupted)) => Err(OrderError::Interrupted),
             Err(error) => Err(OrderError::Exam(Box::new(error))),
         }
+    }
+}
+
+impl ScheduledExam {
+    /// Evaluates the model under this adapter.
+    fn evaluate(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Sheet, EvaluationError> {
+        let rules = Rules::default();
+        let room = self.asking.room(desk, &rules);
+        let generator = room.generator(std::slice::from_ref(adapter))?;
+        let hash = Digest(*adapter.hash().as_bytes());
+        let examinee = room.examinee(&generator, Some(0), Some(hash), desk.work);
+        self.paper.sit(&room.sitting(&examinee, &room.end()))
     }
 }

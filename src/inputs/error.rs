@@ -1,4 +1,4 @@
-//! Everything that can be wrong with what a scenario points to, and the exit code that it ends a program with.
+//! Errors of a run's inputs, and their exit codes.
 
 use crate::adapter::AdapterError;
 use crate::data::{ChatTemplateError, DatasetError};
@@ -8,7 +8,7 @@ use crate::model::hub::HubError;
 use crate::schedule::ScheduleError;
 use crate::store::StoreError;
 
-/// Why the inputs of a run cannot be used.
+/// Reason why the inputs of a run cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     #[error(transparent)]
@@ -18,7 +18,7 @@ pub enum InputError {
     /// The base model could not be loaded as the scenario asks.
     #[error(transparent)]
     Model(crate::training::Error),
-    /// A model of the hub could not be had.
+    /// A model of the hub could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
     /// The adapter to start from cannot be used.
@@ -27,7 +27,7 @@ pub enum InputError {
     /// The start-up test failed.
     #[error(transparent)]
     SelfTest(crate::training::Error),
-    /// The machine does not even agree with itself.
+    /// The machine gave different bits for the same training.
     #[error(
         "failed to trust this machine: the same training gave different bits twice on {device}; nothing that it computes \
          could be repeated, so look for faulty memory or for variables that change how MKL, oneDNN or CUDA compute"
@@ -41,13 +41,13 @@ pub enum InputError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// Something else about the request is wrong.
+    /// Another part of the request is wrong.
     #[error("{0}")]
     Usage(String),
 }
 
 impl InputError {
-    /// 1 failed; 2 bad usage, scenario or data.
+    /// Returns the exit code: 1 for failures, 2 for wrong usage, scenarios or data.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Dataset(_)

@@ -1,4 +1,4 @@
-//! Where the inputs of a scenario lie, and what they hash to.
+//! Paths and hashes of a scenario's inputs.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,14 @@ use crate::model::hub;
 use crate::scenario::Loaded;
 use crate::store::Digest;
 
-/// The record of an input, as the manifest lists it.
+/// Returns an input with its absolute path, as the manifest lists it.
 pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     // An absolute path lets `replay` find the input from anywhere.
     let path = std::path::absolute(&path).unwrap_or(path);
     Input { path, hash: Digest(*hash.as_bytes()) }
 }
 
-/// The folder of the base model, fetched first if it is the hub's; none where there is but a shape.
+/// Returns the folder of the base model, which is fetched first if it is on the hub; `None` if only its shape is given.
 pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, InputError> {
     let model = &loaded.scenario.model;
     match (&model.folder, &model.hub) {
@@ -25,7 +25,7 @@ pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, InputErro
     }
 }
 
-/// A scenario that has times and no training.
+/// Returns the error of a scenario that can be planned and not trained.
 pub(super) fn only_planned(what: &str) -> InputError {
     InputError::Usage(format!("failed to train: {what}, so the scenario has times only; `fedreplay plan` plays those"))
 }

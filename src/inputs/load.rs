@@ -1,4 +1,4 @@
-//! Loads what a scenario points to: data as token rows, the base model behind a trainer, and the hashes of both.
+//! Inputs of a run: data as tokenized rows, the base model behind a trainer, and the hashes of both.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,27 +22,27 @@ use crate::schedule::{client_facts, model_shape};
 use crate::store::Store;
 use crate::training::{Numerics, Trainer};
 
-/// Everything that a run reads.
+/// All inputs of a run.
 pub struct Inputs {
     pub clients: Arc<Vec<ClientRows>>,
-    /// What virtual time must know of them.
+    /// Facts about the clients that virtual time depends on.
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
-    /// Benchmarks of the server's model.
+    /// Scheduled benchmarks.
     pub exams: Vec<Arc<ScheduledExam>>,
-    /// One on each device, with the same bits.
+    /// Trainers, one per device, which give the same bits.
     pub trainers: Vec<Arc<Trainer>>,
-    /// The adapter to start from, if the scenario gives one.
+    /// Adapter to start from, if the scenario gives one.
     pub initial: Option<Arc<Adapter>>,
-    /// Where each input lay and what it hashed to, by role.
+    /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
 }
 
 impl Inputs {
-    /// Reads, checks and tokenises the data, and loads the base model; what `shared` has of it is taken from there.
+    /// Reads, checks and tokenizes the data, and loads the base model, unless `shared` has them already.
     ///
     /// # Errors
-    /// The first thing that is wrong with a file, client or row, or with the model's folder.
+    /// The first fault of a file, client or row, or of the model's folder.
     pub fn load(
         loaded: &Loaded,
         devices: &[Device],
@@ -50,6 +50,7 @@ impl Inputs {
         store: &Store,
         shared: &mut Shared,
     ) -> Result<Self, InputError> {
+        // Data come first: a fault in them shows before the base model, which takes long, is loaded.
         let scenario = &loaded.scenario;
         let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded, store)?;
         let (trainers, model_folder) = shared.trainers(loaded, devices, numerics, &clients)?;
@@ -66,19 +67,19 @@ impl Inputs {
         Ok(Self { clients, facts, test, exams, trainers, initial, read })
     }
 
-    /// The trainer on the first device.
+    /// Returns the trainer on the first device.
     pub fn trainer(&self) -> &Trainer {
         &self.trainers[0]
     }
 
-    /// A workshop around each trainer.
+    /// Creates a workshop around each trainer.
     pub fn workshops<'a>(&'a self, loaded: &Loaded, store: &'a Store, stop: &'a AtomicBool) -> Vec<Workshop<'a>> {
         let unusable = loaded.scenario.training.unusable_update;
         self.trainers.iter().map(|trainer| Workshop::new(trainer, unusable, store, stop)).collect()
     }
 }
 
-/// A sequence that the scenario allows must be one that the model can read.
+/// Checks that the model has a position for every token of the longest sequence that the scenario allows.
 fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), InputError> {
     let longest = scenario.data.max_seq_length;
     if longest as usize <= max_positions {
@@ -89,15 +90,15 @@ fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), InputEr
     )))
 }
 
-/// What `plan` reads: as much of the inputs as decides times.
+/// Inputs of a plan: those that decide virtual time.
 pub struct PlanInputs {
     pub clients: Clients,
-    /// Where each input lay and what it hashed to, by role.
+    /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
 }
 
 impl PlanInputs {
-    /// Reads, checks and tokenises the data, and reads the shape of the model; neither weights nor LibTorch are needed.
+    /// Reads, checks and tokenizes the data, and reads the shape of the model. Neither weights nor LibTorch are needed.
     ///
     /// # Errors
     /// As [`Inputs::load`].
@@ -135,15 +136,13 @@ fn initial_adapter(
     read: &mut BTreeMap<String, Input>,
 ) -> Result<Arc<Adapter>, InputError> {
     let (adapter, _) = peft::read_folder(folder).map_err(InputError::StartAdapter)?;
-    let refuse = |reason: String| {
-        let what = folder.display().to_string();
-        Err(InputError::StartAdapter(AdapterError::Content { what, reason }))
-    };
-    if let Some(reason) = adapter.layout.difference_from(&trainer.layout()) {
-        return refuse(reason);
+    let mut fault = adapter.layout.difference_from(&trainer.layout());
+    if fault.is_none() && !adapter.is_finite() {
+        fault = Some("it holds a value that is NaN or infinite".into());
     }
-    if !adapter.is_finite() {
-        return refuse("it holds a value that is NaN or infinite".into());
+    if let Some(reason) = fault {
+        let what = folder.display().to_string();
+        return Err(InputError::StartAdapter(AdapterError::Content { what, reason }));
     }
     read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
     Ok(Arc::new(adapter))

@@ -11,7 +11,8 @@ use crate::scenario::Loaded;
 use crate::schedule::model_shape;
 use crate::training::{Numerics, Trainer};
 
-/// Loads the base model to each device and says what it takes. `clients` have the row that a quantised base is measured on.
+/// Loads the base model to each device and logs its precision. `clients` supply the row on which a quantized base is
+/// measured. Returns the trainers and the folder of the base model.
 pub(super) fn load_trainers(
     loaded: &Loaded,
     devices: &[Device],
@@ -20,17 +21,20 @@ pub(super) fn load_trainers(
 ) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
     let scenario = &loaded.scenario;
     let folder = model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?;
-    let (precision, lora) = (model_shape::precision(&scenario.model), model_shape::lora_spec(scenario));
-    let load = |&device: &Device| Trainer::load(&folder, precision, device, &lora, numerics).map_err(InputError::Model);
-    let mut trainers = devices.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let precision = model_shape::precision(&scenario.model);
+    let lora = model_shape::lora_spec(scenario);
+    let mut trainers = Vec::with_capacity(devices.len());
+    for &device in devices {
+        trainers.push(Trainer::load(&folder, precision, device, &lora, numerics).map_err(InputError::Model)?);
+    }
     report_precision(&mut trainers[0], &folder, clients)?;
     Ok((trainers.into_iter().map(Arc::new).collect(), folder))
 }
 
-/// Tokens whose logits say how far a quantised base is from one in bfloat16.
+/// [token] -- Number of tokens whose logits are compared between a quantized base and one in bfloat16.
 const COMPARED_TOKENS: usize = 128;
 
-/// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
+/// Logs the precision of the base, and measures the deviation of a quantized base from bfloat16 for the manifest.
 fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), InputError> {
     let row = clients.iter().find_map(|client| client.train.samples.first());
     if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {

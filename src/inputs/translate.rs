@@ -1,4 +1,4 @@
-//! What the dataset's readers call what a scenario asks for.
+//! Translation of the scenario's settings into the types of the dataset's readers and of the training engine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::scenario;
 use crate::scenario::{Execution, Optimizer, Scenario};
 use crate::training::{AdamVariant, Checkpointing, Objective, Optimizer as Rule};
 
-/// The prompt template; none where it is the model's own chat template.
+/// Translates the prompt template; `None` is the model's own chat template.
 pub fn template(template: scenario::Template) -> Option<&'static Template> {
     let name = match template {
         scenario::Template::Chat => return None,
@@ -27,7 +27,7 @@ pub fn template(template: scenario::Template) -> Option<&'static Template> {
     Some(Template::named(name).expect("the scenario's templates are all in the registry"))
 }
 
-/// How pairs become sequences.
+/// Translates how pairs become sequences.
 pub fn pair_form(form: scenario::PairForm) -> PairForm {
     match form {
         scenario::PairForm::Templated => PairForm::Templated,
@@ -35,7 +35,7 @@ pub fn pair_form(form: scenario::PairForm) -> PairForm {
     }
 }
 
-/// The readers' word for the scenario's columns.
+/// Translates the columns of the data.
 pub fn columns(columns: &scenario::Columns) -> Columns {
     match columns {
         scenario::Columns::SingleTurn { instruction, input, response } => Columns::SingleTurn {
@@ -48,7 +48,7 @@ pub fn columns(columns: &scenario::Columns) -> Columns {
     }
 }
 
-/// The readers' word for the scenario's partition.
+/// Translates the partition of rows among clients.
 pub fn dealing(partition: &scenario::Partition) -> Partition {
     match partition.clone() {
         scenario::Partition::Natural => Partition::Natural,
@@ -60,10 +60,10 @@ pub fn dealing(partition: &scenario::Partition) -> Partition {
     }
 }
 
-/// The template that a scenario names; `folder` is the tokenizer's, where a chat template lies.
+/// Returns the template that a scenario names. `folder` is the tokenizer's, which contains the chat template.
 ///
 /// # Errors
-/// If the folder has no chat template that can be read, and one is asked for.
+/// If the scenario names the chat template and the folder has none that can be read.
 pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, InputError> {
     match self::template(template) {
         Some(template) => Ok(Prompts::Template(template)),
@@ -71,7 +71,7 @@ pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, I
     }
 }
 
-/// The template of this name, or `chat` for that of the folder.
+/// Returns the template of this name, or the folder's chat template for `chat`.
 ///
 /// # Errors
 /// As [`prompts`]; and if there is no such template.
@@ -85,7 +85,7 @@ pub fn prompts_named(name: &str, folder: &Path) -> Result<Prompts, InputError> {
     })
 }
 
-/// What trainings and evaluations of a scenario minimise.
+/// Returns the objective of a scenario's trainings and evaluations.
 pub fn objective(scenario: &Scenario) -> Objective {
     match scenario.training.objective {
         scenario::Objective::Sft => Objective::Sft,
@@ -93,7 +93,7 @@ pub fn objective(scenario: &Scenario) -> Objective {
     }
 }
 
-/// The scenario's optimiser as the training engine names it.
+/// Translates the scenario's optimizer.
 pub fn rule(optimizer: Optimizer) -> Rule {
     match optimizer {
         Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
@@ -107,7 +107,7 @@ pub fn rule(optimizer: Optimizer) -> Rule {
     }
 }
 
-/// When layers are run again, under a scenario's wishes and so many passes at a time on a device.
+/// Returns when activations are checkpointed, by the scenario's setting and the number of concurrent passes on a device.
 pub(crate) fn checkpointing(execution: Execution, passes: usize) -> Checkpointing {
     match execution.checkpointing {
         scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: passes as u32 },

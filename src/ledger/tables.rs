@@ -193,5 +193,5 @@ table! {
     }
 }
 
-/// Name of the losses among benchmarks.
+/// Name of the losses in column `benchmark`.
 pub const LOSSES: &str = "losses";

@@ -1,6 +1,6 @@
-//! Why a scenario's privacy cannot be had.
+//! Error of a scenario's privacy.
 
-/// The reason, as a sentence.
+/// Reason why a scenario's privacy cannot be provided, as a sentence.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PrivacyError(pub String);

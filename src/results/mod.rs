@@ -1,4 +1,4 @@
-//! The figures of a run, computed from its ledger: summary, curves, participation and fairness.
+//! Figures of a run, computed from its ledger: summary, curves, participation and fairness.
 
 mod estimate;
 mod overview;

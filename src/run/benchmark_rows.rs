@@ -1,20 +1,21 @@
-//! The rows of the ledger that a benchmark's results become.
+//! Conversion of the results of a benchmark into rows of the ledger.
 
 use crate::evaluation::{Answered, Figure};
 use crate::ledger::{EvaluationRow, GenerationRow};
 
-/// A sheet's entries as rows of the tables.
+/// Identity of a benchmark result, from which its rows in the tables are made.
 pub(crate) struct SheetRows<'a> {
     pub round: u32,
     pub version: u32,
     pub subject: &'a str,
     pub client: Option<u32>,
-    /// Hash of the adapter.
+    /// Hash of the model's adapter.
     pub hash: Option<String>,
     pub benchmark: &'a str,
 }
 
 impl SheetRows<'_> {
+    /// Returns the row of a metric.
     pub fn figure(&self, figure: &Figure) -> EvaluationRow {
         EvaluationRow {
             round: self.round,
@@ -36,6 +37,7 @@ impl SheetRows<'_> {
         }
     }
 
+    /// Returns the row of a response.
     pub fn answer(&self, answered: Answered) -> GenerationRow {
         GenerationRow {
             round: self.round,

@@ -1,4 +1,4 @@
-//! Everything that can end a run, and the exit code that it ends with.
+//! Errors of a run, and the exit codes of the program.
 
 use crate::adapter::AdapterError;
 use crate::data::{ChatTemplateError, DatasetError};
@@ -13,14 +13,14 @@ use crate::scenario::ScenarioError;
 use crate::schedule::ScheduleError;
 use crate::store::StoreError;
 
-/// Why a run did not end well.
+/// Reason why a run, or another command on runs, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// How a dataset's clients differ could not be found out.
+    /// The differences between a dataset's clients could not be analyzed.
     #[error(transparent)]
     Diversity(#[from] DiversityError),
     #[error(transparent)]
@@ -28,20 +28,23 @@ pub enum RunError {
     /// The base model could not be loaded as the scenario asks.
     #[error(transparent)]
     Model(crate::training::Error),
-    /// A model of the hub could not be had.
+    /// A model of the hub could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
     /// The adapter to start from cannot be used.
     #[error(transparent)]
     StartAdapter(AdapterError),
+    /// The scenario has no schedule.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The data, the models or the machine that the scenario needs cannot be used.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// The scenario's privacy cannot be provided.
     #[error(transparent)]
     Privacy(#[from] PrivacyError),
-    /// The scenario asks for portable numerics, and the libraries were started without. Starting the program again with
-    /// [`crate::training::restart_portably`] mends it.
+    /// The scenario asks for portable numerics, and the process was started without them. Restarting it with
+    /// [`crate::training::restart_portably`] solves this.
     #[error("failed to compute portably: LibTorch's libraries were not started on paths that all processors share")]
     NotStartedPortably,
     #[error(transparent)]
@@ -54,13 +57,13 @@ pub enum RunError {
     Order(#[from] OrderError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// Something else about the request is wrong.
+    /// Another part of the request is wrong.
     #[error("{0}")]
     Usage(String),
 }
 
 impl RunError {
-    /// 1 failed; 2 bad usage, scenario or data; 130 interrupted.
+    /// Returns the exit code: 1 for failures, 2 for wrong usage, scenarios or data, 130 for interruptions.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Scenario(_)

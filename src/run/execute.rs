@@ -1,4 +1,4 @@
-//! Plays a run into its folder: begins it or continues it, round by round, and closes it.
+//! Execution of a run: prepares it, begins or resumes it in its folder, computes and writes its rounds, and closes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,27 +31,27 @@ use crate::schedule::{Timeline, schedule};
 use crate::store::{Store, binary_hash, key_of};
 use crate::training::{Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
-/// How to play a run; nothing here changes a digest but `numerics`.
+/// Options of a run. Only `numerics` can change a digest.
 pub struct Settings<'a> {
     pub out: PathBuf,
     pub store: Store,
     pub workers: usize,
-    /// What trains, at least one; each holds a base model of its own, and workers are dealt over them.
+    /// Devices to train on, at least one. Each holds its own base model, and workers are distributed over them.
     pub devices: Vec<Device>,
     pub numerics: Numerics,
     /// Set from outside to end the run cleanly.
     pub stop: &'a AtomicBool,
 }
 
-/// Plays a scenario into a new folder.
+/// Runs a scenario into a new folder.
 ///
 /// # Errors
-/// Anything wrong with the scenario or what it points to, before the folder is made; after that, failures of the machine.
+/// Anything wrong with the scenario or its inputs, before the folder is made; after that, failures of the machine.
 pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
     play_sharing(loaded, settings, &mut Shared::default(), observer)
 }
 
-/// [`play`] with what runs before it have loaded.
+/// Runs a scenario like [`play`], reusing inputs that earlier runs have loaded.
 ///
 /// # Errors
 /// As [`play`].
@@ -67,9 +67,9 @@ pub fn play_sharing(
     prepared.play(loaded, &folder, settings, observer, began)
 }
 
-/// Continues a run that was begun in `settings.out`, with fields set that change no result, such as those of `execution`.
+/// Resumes a run that was begun in `settings.out`. `sets` may set fields that change no result, such as those of `execution`.
 ///
-/// The schedule is played again, which costs no training; results that reached the store are found there.
+/// The schedule is simulated again, which needs no training; results that reached the store are read from it.
 ///
 /// # Errors
 /// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
@@ -80,12 +80,12 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
     refuse_plan(&settings.out, &manifest)?;
-    // What decides no digest, such as which adapters are saved, would otherwise change unseen.
+    // Fields that decide no digest, such as which adapters are saved, could otherwise have changed unnoticed.
     manifest.check(&settings.out)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
     let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
-    // What was computed before was computed under the grade of then.
+    // Earlier rounds were computed under the grade of then, so the run can claim no more than the lower of the two.
     prepared.trust.grade =
         Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
     let found = prepared.manifest(&loaded).genesis;
@@ -102,7 +102,7 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
     prepared.play(&loaded, &folder, settings, observer, began)
 }
 
-/// A run of which everything is known but the results.
+/// Run that is ready to be computed: inputs, privacy plan, determinism check and schedule.
 pub(crate) struct Prepared {
     pub inputs: Inputs,
     pub privacy: Option<Protection>,
@@ -112,26 +112,14 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
+    /// Reads all inputs, runs the start-up test of the machine, and simulates the schedule unless it depends on results.
+    ///
+    /// # Errors
+    /// As [`play`], before a folder is made.
     pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
         shared.tell_doubts(loaded);
         let execution = loaded.scenario.execution;
-        let portable = execution.numerics == scenario::Numerics::Portable;
-        if portable && !is_portable_process() {
-            return Err(RunError::NotStartedPortably);
-        }
-        let passes = settings.workers.div_ceil(settings.devices.len());
-        let checkpointing = checkpointing(execution, passes);
-        let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
-        let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
-        let mut inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
-        let class = inputs.trainer().numerics_class();
-        if portable && !class.is_portable() {
-            let found = &class.device;
-            return Err(RunError::Usage(format!(
-                "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
-            )));
-        }
+        let mut inputs = load_inputs(loaded, settings, shared)?;
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
@@ -139,6 +127,7 @@ impl Prepared {
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
+            // The mark stands in for the secret key: two runs with different keys start from different inputs.
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
@@ -154,7 +143,7 @@ impl Prepared {
         Ok(Self { inputs, privacy, trust, company, course })
     }
 
-    /// The manifest of the run before it begins.
+    /// Returns the manifest of the run before it begins.
     pub fn manifest(&self, loaded: &Loaded) -> Manifest {
         let scenario_hash = loaded.identity().0;
         let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.company);
@@ -180,7 +169,7 @@ impl Prepared {
             },
             rounds: match &self.course {
                 Course::Known(schedule) => schedule.len() as u32,
-                // What was asked for; the number of all aggregators' rounds replaces it at the end.
+                // Rounds of the scenario; replaced at the end by the number of rounds of all aggregators.
                 Course::Live(_) => loaded.scenario.rounds,
             },
             digest: None,
@@ -232,7 +221,7 @@ impl Prepared {
         manifest.digest = Some(digest);
         let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
         let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
-        // The manifest comes last: a run that says that it is done lacks nothing, wherever the program was killed.
+        // The manifest is written last, so that a run that is marked as done is complete, wherever the program was killed.
         summary.write()?;
         Certificate::of(folder.path(), &manifest, library_hashes())?.write(folder.path())?;
         manifest.list_files(folder.path())?;
@@ -241,23 +230,45 @@ impl Prepared {
     }
 }
 
+/// Loads the inputs of a run with the arithmetic that its scenario asks for.
+fn load_inputs(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Inputs, RunError> {
+    let execution = loaded.scenario.execution;
+    let portable = execution.numerics == scenario::Numerics::Portable;
+    if portable && !is_portable_process() {
+        return Err(RunError::NotStartedPortably);
+    }
+    let passes = settings.workers.div_ceil(settings.devices.len());
+    let checkpointing = checkpointing(execution, passes);
+    let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
+    let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
+    let inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
+    let class = inputs.trainer().numerics_class();
+    if portable && !class.is_portable() {
+        let found = &class.device;
+        return Err(RunError::Usage(format!(
+            "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
+        )));
+    }
+    Ok(inputs)
+}
+
+/// Writes the wall-clock time of each order, which is outside of all hashes.
 fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
-    let mut rows: Vec<TimingRow> = executor
-        .finished()
-        .into_iter()
-        .map(|finished| TimingRow {
+    let mut rows = Vec::new();
+    for finished in executor.finished() {
+        rows.push(TimingRow {
             order: finished.order.index() as u64,
             kind: finished.kind.into(),
             key: finished.key.to_string(),
             from_store: finished.from_store,
             seconds: finished.seconds,
-        })
-        .collect();
+        });
+    }
     rows.sort_by_key(|row| row.order);
     write_table(&folder.join("timing").join("orders.parquet"), &rows)
 }
 
-/// The numerics class as the one line that stands in the manifest, with the grouping where that is in keys.
+/// Returns the numerics class as the one line of the manifest, with the grouping of trainings if that is part of keys.
 fn class_text(class: &NumericsClass, company: Company) -> String {
     let grouping = match company {
         Company::Ready(_) => String::new(),

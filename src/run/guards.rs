@@ -1,11 +1,11 @@
-//! What forbids that a run is continued, forked or replayed: its kind, secret noise, inputs that have changed.
+//! Checks that forbid resuming, forking or replaying a run: a plan without training, secret noise, and changed inputs.
 
 use std::path::Path;
 
 use super::RunError;
 use crate::ledger::{Manifest, RunKind};
 
-/// Refuses to train what was planned.
+/// Refuses a plan where a run with training is required.
 pub(crate) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     match manifest.kind {
         RunKind::Run => Ok(()),
@@ -16,10 +16,10 @@ pub(crate) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunE
     }
 }
 
-/// The role under which a manifest says that noise was secret.
+/// Role of the input by which a manifest records that the noise was secret.
 pub(super) const SECRET_NOISE: &str = "secret_noise";
 
-/// Refuses to compute again what secret noise was added to: fresh noise on the same updates would spend privacy twice, and
+/// Refuses to compute a run with secret noise again: fresh noise on the same updates would spend privacy twice, and would
 /// give other bits.
 pub(crate) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     if !manifest.inputs.contains_key(SECRET_NOISE) {
@@ -31,14 +31,16 @@ pub(crate) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), Ru
     )))
 }
 
-/// Which input of a run is not what it was.
+/// Describes which input of a run has changed.
 pub(crate) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     if then.scenario_hash != now.scenario_hash {
         return "its scenario was changed".into();
     }
     if then.numerics_class != now.numerics_class {
-        let (then, now) = (&then.numerics_class, &now.numerics_class);
-        return format!("the machine's arithmetic is {now}, the run was made with {then}");
+        return format!(
+            "the machine's arithmetic is {}, the run was made with {}",
+            now.numerics_class, then.numerics_class
+        );
     }
     let changed = then.inputs.iter().find(|(role, input)| now.inputs.get(*role).map(|i| i.hash) != Some(input.hash));
     match changed {

@@ -1,7 +1,8 @@
-//! One run, from a scenario to a folder: the schedule is played, its orders are computed, the ledger is written.
+//! Execution of a scenario: simulates its schedule, computes the orders of each round and writes the ledger.
 //!
-//! Virtual time comes first and whole: which tasks count is known before a tensor is touched, so an update that is
-//! dropped, late or cancelled is never trained.
+//! Virtual time is simulated first: which tasks count is known before any training, so an update that is dropped, late or
+//! cancelled is never trained. [`crate::audit`] compares and checks finished runs, and [`crate::evaluate`] evaluates their
+//! models.
 
 mod benchmark_rows;
 mod certificate;

@@ -1,28 +1,28 @@
-//! What a run tells whoever watches it.
+//! Observer of a run's progress, and the reports that it receives.
 
 use std::sync::Arc;
 
 use crate::graph::WorkCounters;
 use crate::ledger::RoundRow;
 
-/// Watches a run.
+/// Observer of a run's progress.
 pub trait Observer {
-    /// Results will be computed now; `counters` say at any time how far that is.
+    /// Called before results are computed; `counters` report the progress at any time.
     fn working(&mut self, counters: Arc<WorkCounters>);
-    /// The schedule is known: so many rounds and so many tasks to train. Where selection reads results, the number of
-    /// tasks shows only as they are trained, and none is given.
+    /// Called when the schedule is known, with the number of rounds and of tasks to train. If client selection reads
+    /// results, the number of tasks is not known in advance and is `None`.
     fn scheduled(&mut self, rounds: usize, tasks: Option<usize>);
-    /// A round is in the ledger.
+    /// Called when a round is in the ledger.
     fn round(&mut self, report: &RoundReport);
 }
 
-/// What an observer hears of a round.
+/// Report of a round to an observer.
 #[derive(Clone, Debug)]
 pub struct RoundReport {
     pub row: RoundRow,
     pub rounds: u32,
-    /// [tokens] Trained in the round, prompts included.
+    /// [token] -- Tokens trained in the round, prompts included.
     pub tokens: u64,
-    /// [nats/token] Loss of the server model on the test rows, or else on all held-out rows.
+    /// [nat/token] -- Loss of the server model on the test rows, or else on all held-out rows.
     pub loss: Option<f64>,
 }

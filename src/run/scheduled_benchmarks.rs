@@ -1,4 +1,4 @@
-//! The benchmarks of a scenario as orders of a run: which are due after a round, and the rows that come of them.
+//! Scheduled benchmarks as orders of a run: orders those that are due after a round, and makes table rows of their results.
 
 use std::sync::Arc;
 
@@ -8,24 +8,25 @@ use crate::graph::{Executor, Order, OrderError, OrderId, Value};
 use crate::inputs::ScheduledExam;
 use crate::ledger::{EvaluationRow, GenerationRow};
 
-/// An ordered benchmark.
+/// Benchmark evaluation of one model in the plan of a round.
 pub struct PlannedExam {
     exam: Arc<ScheduledExam>,
-    /// Whose own model it is; none is the server's.
+    /// Client whose own model is evaluated; `None` is the server's model.
     client: Option<u32>,
     model: OrderId,
     order: OrderId,
 }
 
 impl PlannedExam {
-    /// Asks for the model and its result.
+    /// Demands the model and its result.
     pub fn demand(&self, executor: &Executor) {
-        [self.model, self.order].into_iter().for_each(|order| executor.demand(order));
+        executor.demand(self.model);
+        executor.demand(self.order);
     }
 }
 
-/// Orders the benchmarks that are due after a round of the server, for each of these models: the server's, or that of a
-/// client.
+/// Orders the benchmarks that are due after a round of the server, for each of these models: the server's (`None`), or that
+/// of a client.
 pub fn order(
     exams: &[Arc<ScheduledExam>],
     executor: &Executor,
@@ -33,16 +34,18 @@ pub fn order(
     server_round: Option<u32>,
     is_last: bool,
 ) -> Vec<PlannedExam> {
-    let planned = |exam: &Arc<ScheduledExam>, (client, model): (Option<u32>, OrderId)| {
-        let order = executor.add(Order::Examine { model, exam: exam.clone() });
-        PlannedExam { exam: exam.clone(), client, model, order }
-    };
-    let due = exams.iter().filter(|exam| exam.is_due(server_round, is_last));
-    due.flat_map(|exam| models.iter().map(|&model| planned(exam, model))).collect()
+    let mut planned = Vec::new();
+    for exam in exams.iter().filter(|exam| exam.is_due(server_round, is_last)) {
+        for &(client, model) in models {
+            let order = executor.add(Order::Examine { model, exam: exam.clone() });
+            planned.push(PlannedExam { exam: exam.clone(), client, model, order });
+        }
+    }
+    planned
 }
 
-/// The results of the benchmarks of a round, waiting for those that are not there yet. A client's own model has no
-/// version.
+/// Returns the results of a round's benchmarks as table rows, waiting for those that are not computed yet. The rows of a
+/// client's own model have version 0.
 ///
 /// # Errors
 /// The first failure of any order.
@@ -52,8 +55,11 @@ pub fn rows(
     round: u32,
     version: u32,
 ) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), OrderError> {
-    let (mut figures, mut answers) = (Vec::new(), Vec::new());
+    let mut figures = Vec::new();
+    let mut answers = Vec::new();
     for &PlannedExam { ref exam, client, model, order } in planned {
+        // The graph treats the result as opaque bytes, which `ScheduledExam::take` has written. The key of the order
+        // contains the version of this format, so bytes from the store always have it.
         let Value::Examined(bytes) = executor.take(order)? else { unreachable!("an exam gives a sheet") };
         let sheet: Sheet = postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
         let hash = Some(executor.take(model)?.adapter_hash().to_string());

@@ -1,4 +1,4 @@
-//! What virtual time must know of clients and model: counts and costs, without weights.
+//! Facts about clients and model that virtual time depends on: counts and costs, without weights.
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 
@@ -12,10 +12,10 @@ use crate::data::ClientRows;
 use crate::model::Config;
 use crate::scenario::{Counts, Scenario, Synthetic};
 
-/// What virtual time and the population table must know of a client.
+/// Facts about a client for the simulator and the population table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientFacts {
-    /// Its name in the data; none for a client without data, which is called by its number.
+    /// Name in the data. `None` for a client without data, which goes by its number.
     pub id: Option<Box<str>>,
     /// Row of [`TaskCosts::works`].
     pub work: u32,
@@ -24,16 +24,16 @@ pub struct ClientFacts {
     pub train_tokens: u64,
 }
 
-/// The clients of a scenario and what their tasks cost.
+/// Clients of a scenario, with their classes and the costs of their tasks.
 #[derive(Clone, Debug)]
 pub struct Clients {
     pub facts: Vec<ClientFacts>,
-    /// Where each stands in the tables of classes.
+    /// Tables of classes, and the row of each client in them.
     pub placement: Placed,
     pub costs: TaskCosts,
 }
 
-/// How much data a client has.
+/// Amount of data of one client.
 struct Amount {
     id: Option<Box<str>>,
     train_rows: u32,
@@ -42,27 +42,27 @@ struct Amount {
     longest_tokens: u64,
 }
 
-/// The clients of a scenario with these rows, on a model of this shape.
+/// Returns the clients of a scenario with these rows, on a model of this shape.
 ///
 /// # Errors
-/// If the adapter does not fit the model, a task's sizes are beyond any machine, or the trace does not fit the data.
+/// If the adapter does not fit the model, the sizes of a task overflow, or the trace does not fit the data.
 pub fn of_rows(
     scenario: &Scenario,
     rows: &[ClientRows],
     config: &Config,
     trace: &Trace,
 ) -> Result<Clients, ScheduleError> {
-    let amount = |client: &ClientRows| Amount {
+    let amounts = rows.iter().map(|client| Amount {
         id: Some(client.id.as_str().into()),
         train_rows: count(client.train.count()),
         held_out_rows: count(client.held_out.count()),
         train_tokens: client.train.tokens(),
         longest_tokens: client.train.longest(),
-    };
-    outline(scenario, rows.iter().map(amount), config, trace)
+    });
+    outline(scenario, amounts, config, trace)
 }
 
-/// The clients of a scenario without data, on a model of this shape.
+/// Returns the clients of a scenario without data, on a model of this shape.
 ///
 /// # Errors
 /// As [`of_rows`].
@@ -72,24 +72,27 @@ pub fn of_synthetic(
     config: &Config,
     trace: &Trace,
 ) -> Result<Clients, ScheduleError> {
+    let amounts = (0..synthetic.clients).map(|client| synthetic_amount(scenario, synthetic, client));
+    outline(scenario, amounts, config, trace)
+}
+
+/// Draws the amount of data of a synthetic client. Each client has its own random stream.
+fn synthetic_amount(scenario: &Scenario, synthetic: &Synthetic, client: u32) -> Amount {
     let tokens = u64::from(synthetic.tokens_per_row.min(scenario.data.max_seq_length));
-    let rows = |client: u32| match synthetic.rows {
+    let total = match synthetic.rows {
         Counts::Fixed(rows) => rows,
         Counts::Uniform(least, most) => {
             let mut stream = Stream::new(Seed(scenario.seed), Purpose::SyntheticData, u64::from(client));
             least + stream.below(u64::from(most - least) + 1) as u32
         }
     };
-    let amount = |client: u32| {
-        let total = rows(client);
-        let held_out = (f64::from(total) * scenario.data.held_out).floor() as u32;
-        let train_rows = (total - held_out).max(1);
-        let train_tokens = u64::from(train_rows) * tokens;
-        Amount { id: None, train_rows, held_out_rows: total - train_rows, train_tokens, longest_tokens: tokens }
-    };
-    outline(scenario, (0..synthetic.clients).map(amount), config, trace)
+    let held_out = (f64::from(total) * scenario.data.held_out).floor() as u32;
+    let train_rows = (total - held_out).max(1);
+    let train_tokens = u64::from(train_rows) * tokens;
+    Amount { id: None, train_rows, held_out_rows: total - train_rows, train_tokens, longest_tokens: tokens }
 }
 
+/// Computes the costs of each client's task and places the clients on devices and links.
 fn outline(
     scenario: &Scenario,
     amounts: impl ExactSizeIterator<Item = Amount>,
@@ -102,25 +105,24 @@ fn outline(
     let clients = amounts.len();
     let mut facts = Vec::with_capacity(clients);
     for amount in amounts {
+        // Work is costed with rows of mean length, peak memory with the longest row.
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
         let steps = scenario.steps(amount.train_rows.into(), clients);
         let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or_else(|| {
-            let (layers, hidden) = (config.layers, config.hidden_size);
             ScheduleError::Usage(format!(
-                "failed to cost a task: rows of {} tokens in batches of {} on {layers} layers of width {hidden} are \
-                 beyond 64-bit counts",
-                amount.longest_tokens, scenario.training.batch_size
+                "failed to cost a task: rows of {} tokens in batches of {} on {} layers of width {} are beyond 64-bit counts",
+                amount.longest_tokens, scenario.training.batch_size, config.layers, config.hidden_size
             ))
         })?;
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
-    let name = |client: usize| name_of(facts[client].id.as_deref(), client);
-    let placement = Placed::new(scenario, clients, name, trace).map_err(ScheduleError::Usage)?;
+    let placement = Placed::new(scenario, clients, |client| name_of(facts[client].id.as_deref(), client), trace)
+        .map_err(ScheduleError::Usage)?;
     Ok(Clients { facts, placement, costs })
 }
 
-/// The name of a client: its own, or its number's where data are synthetic.
+/// Returns the name of a client: the one in the data, or one made from its number if the data are synthetic.
 pub fn name_of(id: Option<&str>, client: usize) -> String {
     id.map_or_else(|| format!("client-{client}"), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! The changes of a scenario from a round on, as interventions in virtual time.
+//! Changes of a scenario during a run, as interventions in the simulation.
 
 use fedreplay_sim::Intervention;
 
@@ -9,33 +9,48 @@ use crate::scenario::Loaded;
 use crate::scenario::schema::Scenario;
 
 impl Loaded {
-    /// What the changes of the scenario are in virtual time: the first round under them, and what is done before it.
+    /// Returns the interventions of the simulator that carry out the changes: for each phase its first round, and the
+    /// interventions that take effect before that round.
     pub fn interventions(&self, clients: &Clients) -> Vec<(u32, Vec<Intervention>)> {
-        let before = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
-        let pairs = before.zip(&self.phases);
-        pairs.map(|(before, phase)| (phase.from_round, between(before, &phase.scenario, clients))).collect()
+        let mut all = Vec::with_capacity(self.phases.len());
+        let mut before = &self.scenario;
+        for phase in &self.phases {
+            all.push((phase.from_round, between(before, &phase.scenario, clients)));
+            before = &phase.scenario;
+        }
+        all
     }
 }
 
+/// Returns the interventions that turn the simulated network and server of `before` into those of `now`.
 fn between(before: &Scenario, now: &Scenario, clients: &Clients) -> Vec<Intervention> {
     let regions = &clients.placement.regions;
-    let capacities = |scenario| match network(scenario, regions) {
+    let old_capacities = capacities(before, regions);
+    let new_capacities = capacities(now, regions);
+    let mut changes = Vec::new();
+    // The topology itself cannot change, so links agree by their positions.
+    for (link, (old, new)) in old_capacities.into_iter().zip(new_capacities).enumerate() {
+        if old != new {
+            changes.push(Intervention::SetCapacity { link: link as u32, capacity: new });
+        }
+    }
+    let adapter_bytes = clients.costs.adapter_bytes();
+    let old_server = server(before, adapter_bytes);
+    let new_server = server(now, adapter_bytes);
+    if old_server.selection != new_server.selection {
+        changes.push(Intervention::SetSelection(new_server.selection));
+    }
+    if old_server.protocol != new_server.protocol {
+        changes.push(Intervention::SetProtocol(new_server.protocol));
+    }
+    changes
+}
+
+/// Returns the capacities of the simulated network, in the order in which [`Intervention::SetCapacity`] numbers links.
+fn capacities(scenario: &Scenario, regions: &[String]) -> Vec<fedreplay_sim::Capacity> {
+    match network(scenario, regions) {
         fedreplay_sim::Network::Unlimited => vec![],
         fedreplay_sim::Network::Server { egress, ingress } => vec![egress, ingress],
         fedreplay_sim::Network::Topology(topology) => topology.links.into_iter().map(|link| link.capacity).collect(),
-    };
-    let pairs = capacities(before).into_iter().zip(capacities(now)).enumerate();
-    let mut changes: Vec<Intervention> = pairs
-        .filter(|(_, (before, now))| before != now)
-        .map(|(link, (_, capacity))| Intervention::SetCapacity { link: link as u32, capacity })
-        .collect();
-    let of = |scenario| server(scenario, clients.costs.adapter_bytes());
-    let (before, now) = (of(before), of(now));
-    if before.selection != now.selection {
-        changes.push(Intervention::SetSelection(now.selection));
     }
-    if before.protocol != now.protocol {
-        changes.push(Intervention::SetProtocol(now.protocol));
-    }
-    changes
 }

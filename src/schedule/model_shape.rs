@@ -1,4 +1,4 @@
-//! The scenario's base model and adapter, as the model's code and the simulator describe them.
+//! Translation of a scenario's base model and adapter for the trainer and the simulator.
 
 use fedreplay_sim as sim;
 
@@ -7,7 +7,7 @@ use crate::model::{Arithmetic, Config, LoraSpec, Precision};
 use crate::scenario;
 use crate::scenario::{ModelShape, Scenario};
 
-/// How a scenario's base is held and computed.
+/// Translates the precision of a scenario's base model.
 pub fn precision(model: &scenario::Model) -> Precision {
     let arithmetic = match model.arithmetic() {
         scenario::Arithmetic::F32 => Arithmetic::F32,
@@ -24,7 +24,7 @@ pub fn precision(model: &scenario::Model) -> Precision {
     }
 }
 
-/// The adapter that a scenario asks for.
+/// Translates the LoRA settings of a scenario.
 pub fn lora_spec(scenario: &Scenario) -> LoraSpec {
     let lora = &scenario.model.lora;
     LoraSpec {
@@ -36,20 +36,19 @@ pub fn lora_spec(scenario: &Scenario) -> LoraSpec {
     }
 }
 
-/// A model of which only the shape is known.
+/// Returns the configuration of a model that is given by its shape alone.
 pub fn config_of_shape(shape: &ModelShape) -> Config {
-    let size = |value: u32| value as usize;
     let config = Config::llama(
-        size(shape.vocabulary),
-        size(shape.hidden),
-        size(shape.intermediate),
-        size(shape.layers),
-        size(shape.heads),
+        shape.vocabulary as usize,
+        shape.hidden as usize,
+        shape.intermediate as usize,
+        shape.layers as usize,
+        shape.heads as usize,
     );
-    Config { kv_heads: size(shape.kv_heads.unwrap_or(shape.heads)), tied: shape.ties_embeddings, ..config }
+    Config { kv_heads: shape.kv_heads.unwrap_or(shape.heads) as usize, tied: shape.ties_embeddings, ..config }
 }
 
-/// Parameters of a base.
+/// Returns the number of parameters of a base model.
 pub fn parameters(config: &Config) -> u64 {
     shape(config).params()
 }
@@ -67,9 +66,15 @@ pub(super) fn shape(config: &Config) -> sim::ModelShape {
     }
 }
 
-/// The modules of a layer that have an adapter; one that only some layers have is counted in all.
+/// Returns the modules of a layer that have an adapter. A module with an adapter in some layers is counted in all of them.
 pub(super) fn targets(layout: &Layout) -> Vec<sim::Target> {
+    // In the order of `ALL_TARGETS`.
     let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-    let has = |name: &str| layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name));
-    sim::ALL_TARGETS.into_iter().zip(names).filter(|(_, name)| has(name)).map(|(target, _)| target).collect()
+    let mut targets = Vec::new();
+    for (target, name) in sim::ALL_TARGETS.into_iter().zip(names) {
+        if layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name)) {
+            targets.push(target);
+        }
+    }
+    targets
 }

@@ -1,20 +1,20 @@
-//! A content hash as a value: compared, ordered, written in hexadecimal.
+//! Content hashes as values that can be compared, ordered and serialized.
 
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-/// A BLAKE3 hash, written as 64 hexadecimal digits.
+/// BLAKE3 hash, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The hash of some bytes.
+    /// Computes the hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Parses 64 hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
     }
@@ -45,10 +45,12 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Returns the hash of the running program.
+/// Returns the hash of this program, computed once per process.
 pub fn binary_hash() -> Digest {
     static HASH: OnceLock<Digest> = OnceLock::new();
-    // A program that cannot read itself still runs; its hash is then that of nothing.
-    let read = || std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
-    *HASH.get_or_init(|| Digest::of(&read()))
+    *HASH.get_or_init(|| {
+        // A program that cannot read its own file still runs; its hash is then that of no bytes.
+        let bytes = std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
+        Digest::of(&bytes)
+    })
 }

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "bf16.h"
+
 namespace fedreplay {
 namespace {
 
@@ -17,6 +19,23 @@ struct Avx512 {
   static Mask mask(int64_t there) { return there >= 16 ? 0xffff : there <= 0 ? 0 : Mask((1u << there) - 1); }
   static Vector load(const float* from, Mask lanes) { return _mm512_maskz_loadu_ps(lanes, from); }
   static void store(float* to, Mask lanes, Vector v) { _mm512_mask_storeu_ps(to, lanes, v); }
+  static Vector aligned(const float* from) { return _mm512_load_ps(from); }
+  static __m512i pairs(const bf16* from) { return _mm512_load_si512(from); }
+  static Vector upper(__m512i pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(int(0xffff0000))));
+  }
+  static Vector lower(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
+
+  // Adds each row's value times two vectors of a panel to the row's sums.
+  template <int ROWS>
+  static void add(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, Vector left, Vector right) {
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; i++) {
+      const Vector value = _mm512_set1_ps(row[i * rows_apart]);
+      sum[i][0] = _mm512_fmadd_ps(value, left, sum[i][0]);
+      sum[i][1] = _mm512_fmadd_ps(value, right, sum[i][1]);
+    }
+  }
 };
 
 }  // namespace

@@ -36,59 +36,23 @@ struct Avx2 {
   }
   static Vector load(const float* from, Mask lanes) { return _mm256_maskload_ps(from, lanes); }
   static void store(float* to, Mask lanes, Vector v) { _mm256_maskstore_ps(to, lanes, v); }
-};
+  static Vector aligned(const float* from) { return _mm256_load_ps(from); }
+  static __m256i pairs(const bf16* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
+  static Vector upper(__m256i pairs) {
+    return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(int(0xffff0000))));
+  }
+  static Vector lower(__m256i pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)); }
 
-struct F32 : Avx2 {
-  using A = float;
-  using B = float;
-  static constexpr int A_STEP = 1, PANEL_STEP = WIDTH;
-
+  // Adds each row's value times two vectors of a panel to the row's sums.
   template <int ROWS>
-  static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t, const float* panel) {
-    const Vector b0 = _mm256_load_ps(panel), b1 = _mm256_load_ps(panel + 8);
+  static void add(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, Vector left, Vector right) {
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
       const Vector value = _mm256_broadcast_ss(row + i * rows_apart);
-      sum[i][0] = _mm256_fmadd_ps(value, b0, sum[i][0]);
-      sum[i][1] = _mm256_fmadd_ps(value, b1, sum[i][1]);
+      sum[i][0] = _mm256_fmadd_ps(value, left, sum[i][0]);
+      sum[i][1] = _mm256_fmadd_ps(value, right, sum[i][1]);
     }
   }
-};
-
-struct Widened : Avx2 {
-  using A = float;
-  using B = bf16;
-  static constexpr int A_STEP = 2, PANEL_STEP = 2 * WIDTH;
-
-  template <int ROWS>
-  static void add(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, Vector b0, Vector b1) {
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
-      const Vector value = _mm256_broadcast_ss(row + i * rows_apart);
-      sum[i][0] = _mm256_fmadd_ps(value, b0, sum[i][0]);
-      sum[i][1] = _mm256_fmadd_ps(value, b1, sum[i][1]);
-    }
-  }
-
-  // The higher half of each 32 bits is the higher inner index.
-  template <int ROWS>
-  static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t columns_apart,
-                   const bf16* panel) {
-    const __m256i* pairs = reinterpret_cast<const __m256i*>(panel);
-    const __m256i higher = _mm256_set1_epi32(int(0xffff0000));
-    const __m256i p0 = _mm256_load_si256(pairs), p1 = _mm256_load_si256(pairs + 1);
-    add<ROWS>(sum, row + columns_apart, rows_apart, _mm256_castsi256_ps(_mm256_and_si256(p0, higher)),
-              _mm256_castsi256_ps(_mm256_and_si256(p1, higher)));
-    add<ROWS>(sum, row, rows_apart, _mm256_castsi256_ps(_mm256_slli_epi32(p0, 16)),
-              _mm256_castsi256_ps(_mm256_slli_epi32(p1, 16)));
-  }
-};
-
-template <class V>
-struct Table {
-  static constexpr TileFunction<typename V::A, typename V::B> ALL[6] = {
-      Tile<V, 1>::run, Tile<V, 2>::run, Tile<V, 3>::run, Tile<V, 4>::run, Tile<V, 5>::run, Tile<V, 6>::run};
-  static constexpr Tiles<typename V::A, typename V::B> TILES{V::WIDTH, 6, ALL};
 };
 
 // FEDREPLAY_PRODUCTS chooses among instructions: `avx2` asks for the narrow tiles, `fma` for any but products of pairs.
@@ -109,13 +73,15 @@ const Choice& choice() {
 
 // The tiles give the same bits, so their choice is one of speed alone.
 const F32Tiles& f32_tiles(int64_t columns) {
-  static const F32Tiles wide = choice().wide ? avx512_f32_tiles() : Table<F32>::TILES;
-  return columns > Table<F32>::TILES.width ? wide : Table<F32>::TILES;
+  static const F32Tiles narrow = Table<F32<Avx2>, 6>::tiles();
+  static const F32Tiles wide = choice().wide ? avx512_f32_tiles() : narrow;
+  return columns > narrow.width ? wide : narrow;
 }
 
 const WidenedTiles& widened_tiles(int64_t columns) {
-  static const WidenedTiles wide = choice().wide ? avx512_widened_tiles() : Table<Widened>::TILES;
-  return columns > Table<Widened>::TILES.width ? wide : Table<Widened>::TILES;
+  static const WidenedTiles narrow = Table<Widened<Avx2>, 6>::tiles();
+  static const WidenedTiles wide = choice().wide ? avx512_widened_tiles() : narrow;
+  return columns > narrow.width ? wide : narrow;
 }
 
 const PairTiles& pair_tiles() {
@@ -356,7 +322,7 @@ void with_tiles(const float*, int64_t columns, Work work) {
 template <class Work>
 void with_tiles(const bf16*, int64_t columns, Work work) {
   // By the columns of the whole product: of a part, the choice would depend on how the work is shared.
-  if (choice().pairs && columns > Table<Widened>::TILES.width) {
+  if (choice().pairs && columns > Avx2::WIDTH) {
     work(pair_tiles());
   } else {
     work(widened_tiles(columns));

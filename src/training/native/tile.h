@@ -5,6 +5,7 @@
 // and its place. Internal linkage throughout: each file that includes this is compiled for another instruction set.
 #pragma once
 #include <cstdint>
+#include <utility>
 
 #include "bf16.h"
 
@@ -41,6 +42,38 @@ PairTiles avx512_pair_tiles();
 
 namespace {
 
+// f32 times f32. `Lanes` is the instruction set: its vectors, and how they are loaded, stored and multiplied.
+template <class Lanes>
+struct F32 : Lanes {
+  using A = float;
+  using B = float;
+  using Vector = typename Lanes::Vector;
+  static constexpr int A_STEP = 1, PANEL_STEP = Lanes::WIDTH;
+
+  template <int ROWS>
+  static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t, const float* panel) {
+    Lanes::template add<ROWS>(sum, row, rows_apart, Lanes::aligned(panel), Lanes::aligned(panel + Lanes::WIDTH / 2));
+  }
+};
+
+// bf16 in fused multiply-adds of f32: the rows are widened beforehand, the panel holds pairs of inner indices.
+template <class Lanes>
+struct Widened : Lanes {
+  using A = float;
+  using B = bf16;
+  using Vector = typename Lanes::Vector;
+  static constexpr int A_STEP = 2, PANEL_STEP = 2 * Lanes::WIDTH;
+
+  // The upper half of each 32 bits is the higher inner index, which is added first.
+  template <int ROWS>
+  static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t columns_apart,
+                   const bf16* panel) {
+    const auto left = Lanes::pairs(panel), right = Lanes::pairs(panel + Lanes::WIDTH);
+    Lanes::template add<ROWS>(sum, row + columns_apart, rows_apart, Lanes::upper(left), Lanes::upper(right));
+    Lanes::template add<ROWS>(sum, row, rows_apart, Lanes::lower(left), Lanes::lower(right));
+  }
+};
+
 template <class V, int ROWS>
 struct Tile {
   static void run(const typename V::A* a, int64_t rows_apart, int64_t columns_apart, const typename V::B* panel, float* c,
@@ -67,6 +100,20 @@ struct Tile {
       V::store(c + i * stride, left, sum[i][0]);
       V::store(c + i * stride + V::WIDTH / 2, right, sum[i][1]);
     }
+  }
+};
+
+// Tiles of 1 to `MOST` rows.
+template <class V, int MOST>
+class Table {
+ public:
+  static Tiles<typename V::A, typename V::B> tiles() { return {V::WIDTH, MOST, functions(std::make_integer_sequence<int, MOST>{})}; }
+
+ private:
+  template <int... ROWS>
+  static const TileFunction<typename V::A, typename V::B>* functions(std::integer_sequence<int, ROWS...>) {
+    static constexpr TileFunction<typename V::A, typename V::B> ALL[MOST] = {Tile<V, ROWS + 1>::run...};
+    return ALL;
   }
 };
 

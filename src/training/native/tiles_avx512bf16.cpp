@@ -30,13 +30,8 @@ struct Pairs : Avx512 {
   }
 };
 
-constexpr TileFunction<bf16, bf16> ALL[12] = {
-    Tile<Pairs, 1>::run, Tile<Pairs, 2>::run, Tile<Pairs, 3>::run, Tile<Pairs, 4>::run,
-    Tile<Pairs, 5>::run, Tile<Pairs, 6>::run, Tile<Pairs, 7>::run, Tile<Pairs, 8>::run,
-    Tile<Pairs, 9>::run, Tile<Pairs, 10>::run, Tile<Pairs, 11>::run, Tile<Pairs, 12>::run};
-
 }  // namespace
 
-PairTiles avx512_pair_tiles() { return {Pairs::WIDTH, 12, ALL}; }
+PairTiles avx512_pair_tiles() { return Table<Pairs, 12>::tiles(); }
 
 }  // namespace fedreplay
