@@ -17,7 +17,7 @@ use super::parameters::Placement;
 use super::preference::References;
 use super::runner::{self, Runner};
 use crate::adapter::Layout;
-use crate::dataset::Sample;
+use crate::data::Sample;
 use crate::model::{Base, Device, LoraSpec, Precision};
 
 thread_local! {
