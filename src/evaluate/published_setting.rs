@@ -1,6 +1,6 @@
 //! Whether a run is one of FedLLM-Bench's paper, so that a published figure may stand beside its own.
 
-use crate::evaluation::benchmark::Setting;
+use crate::benchmarks::Setting;
 use crate::inputs::Inputs;
 use crate::model::Config;
 use crate::scenario::{Algorithm, Fidelity, Scenario};

@@ -1,8 +1,8 @@
 //! Everything that can be wrong with what a scenario points to, and the exit code that it ends a program with.
 
 use crate::adapter::AdapterError;
+use crate::benchmarks::EvaluationError;
 use crate::data::{ChatTemplateError, DatasetError};
-use crate::evaluation::EvaluationError;
 use crate::ledger::LedgerError;
 use crate::model::hub::HubError;
 use crate::schedule::ScheduleError;

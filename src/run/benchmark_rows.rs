@@ -1,6 +1,6 @@
 //! The rows of the ledger that a benchmark's results become.
 
-use crate::evaluation::{Answered, Figure};
+use crate::benchmarks::{Answered, Figure};
 use crate::ledger::{EvaluationRow, GenerationRow};
 
 /// A sheet's entries as rows of the tables.

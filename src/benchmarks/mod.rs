@@ -1,0 +1,26 @@
+//! Benchmarks of a trained model: what is asked, what is answered, what an answer is worth.
+//!
+//! Generation is the one part that knows LibTorch; benchmarks and judges see a [`Model`] that continues texts.
+
+mod benchmark;
+mod catalog;
+mod error;
+pub mod human_eval;
+pub mod mmlu;
+pub mod open_ended;
+mod published;
+mod registry;
+mod result;
+mod setup;
+mod table;
+
+pub use benchmark::{Cost, Paper, Sitting, Terms};
+pub use catalog::{Benchmark, OpenEnded, UnknownBenchmark};
+pub use error::EvaluationError;
+pub use published::{PUBLISHED, Published, Setting};
+pub use registry::{named, open};
+pub(crate) use result::unfit;
+pub use result::{Answered, Figure, Sheet};
+pub(crate) use setup::Room;
+pub use setup::Rules;
+pub use table::{Cell, Row, Table};
