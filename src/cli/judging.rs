@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::evaluation::EvaluationError;
-use crate::evaluation::benchmark::JudgeWording;
-use crate::evaluation::judge::{Judge, Prices, Retries, Secret, Settings, TokenLimit, Usage};
+use crate::benchmarks::EvaluationError;
+use crate::benchmarks::open_ended::JudgeWording;
+use crate::judge::{Judge, Prices, Retries, Secret, Settings, TokenLimit, Usage};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::store::Store;

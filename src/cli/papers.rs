@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use super::eval::Arguments;
+use crate::benchmarks::{Benchmark, Terms, named, open};
 use crate::evaluate::Opened;
-use crate::evaluation::benchmark::Benchmark;
-use crate::evaluation::{Terms, named, open};
 use crate::ledger::LOSSES;
 use crate::run::RunError;
 

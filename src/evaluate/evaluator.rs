@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::target::{Examined, ExaminedModel, ExaminedRows};
+use crate::benchmarks::{Cell, Cost, EvaluationError, Paper, Room, Row, Rules, Sheet, Table};
 use crate::data::Rows;
-use crate::evaluation::benchmark::{Cell, Row, Table};
-use crate::evaluation::{Cost, Paper, Room, Rules, Sheet, Witness};
+use crate::generation::Witness;
 use crate::graph::{Executor, Order, Value, Workshop};
 use crate::ledger;
 use crate::ledger::{EvaluationRow, GenerationRow, LedgerError, write_table};

@@ -1,6 +1,6 @@
 //! Recognition of runs that repeat a setting of FedLLM-Bench's paper, so that they can be compared with published figures.
 
-use crate::evaluation::benchmark::Setting;
+use crate::benchmarks::Setting;
 use crate::inputs::Inputs;
 use crate::model::Config;
 use crate::scenario::{Algorithm, Fidelity, Scenario};

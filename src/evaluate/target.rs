@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::published_setting::setting;
 use crate::adapter::{Adapter, AdapterError, peft};
+use crate::benchmarks::{EvaluationError, Setting};
 use crate::data::{ClientRows, Prompts, Rows, Tokeniser};
-use crate::evaluation::EvaluationError;
-use crate::evaluation::benchmark::Setting;
-use crate::evaluation::generation::{FolderSampling, end_tokens};
+use crate::generation::{FolderSampling, end_tokens};
 use crate::inputs::{Inputs, Shared, translate};
 use crate::ledger::{Input, Manifest};
 use crate::model::{Device, LoraSpec, Precision};

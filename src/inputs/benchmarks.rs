@@ -14,15 +14,15 @@ use super::error::InputError;
 use super::files::input;
 use super::translate;
 use crate::adapter::Adapter;
+use crate::benchmarks::{Cost, EvaluationError, Paper, Room, Rules, Terms};
 use crate::data::{Prompts, Tokeniser};
-use crate::evaluation::generation::{FolderSampling, GenerationError, end_tokens};
-use crate::evaluation::{Cost, EvaluationError, Paper, Room, Rules, Sheet, Terms, Witness};
+use crate::generation::{FolderSampling, GenerationError, Witness, end_tokens};
 use crate::graph::{Desk, Exam, OrderError, WorkCounters};
 use crate::ledger::Input;
 use crate::scenario::Loaded;
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
-use crate::{evaluation, scenario};
+use crate::{benchmarks, scenario};
 
 /// Benchmark of a scenario, with its questions and its interval.
 pub struct ScheduledExam {
@@ -138,7 +138,7 @@ pub fn load(
     });
     let mut exams = Vec::with_capacity(spec.benchmarks.len());
     for scenario::Benchmark { name, every, limit, shots } in &spec.benchmarks {
-        let benchmark = evaluation::named(name).map_err(InputError::Usage)?;
+        let benchmark = benchmarks::named(name).map_err(InputError::Usage)?;
         let terms = Terms {
             data: &data,
             limit: limit.map(|limit| limit.get() as usize),
@@ -146,7 +146,7 @@ pub fn load(
             samples: 1,
             runs_code: false,
         };
-        let paper = evaluation::open(benchmark, &terms)?.ok_or_else(|| {
+        let paper = benchmarks::open(benchmark, &terms)?.ok_or_else(|| {
             InputError::Usage(format!(
                 "failed to schedule {benchmark}: it runs code that the model writes, which a run never does; `fedreplay eval \
                  RUN --bench {benchmark} --allow-code-execution` takes it afterwards"

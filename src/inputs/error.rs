@@ -1,8 +1,8 @@
 //! Errors of a run's inputs, and their exit codes.
 
 use crate::adapter::AdapterError;
+use crate::benchmarks::EvaluationError;
 use crate::data::{ChatTemplateError, DatasetError};
-use crate::evaluation::EvaluationError;
 use crate::ledger::LedgerError;
 use crate::model::hub::HubError;
 use crate::schedule::ScheduleError;

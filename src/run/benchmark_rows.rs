@@ -1,6 +1,6 @@
 //! Conversion of the results of a benchmark into rows of the ledger.
 
-use crate::evaluation::{Answered, Figure};
+use crate::benchmarks::{Answered, Figure};
 use crate::ledger::{EvaluationRow, GenerationRow};
 
 /// Identity of a benchmark result, from which its rows in the tables are made.

@@ -1,9 +1,9 @@
 //! Errors of a run, and the exit codes of the program.
 
 use crate::adapter::AdapterError;
+use crate::benchmarks::EvaluationError;
 use crate::data::{ChatTemplateError, DatasetError};
 use crate::diversity::DiversityError;
-use crate::evaluation::EvaluationError;
 use crate::graph::OrderError;
 use crate::inputs::InputError;
 use crate::ledger::LedgerError;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::benchmark_rows::SheetRows;
-use crate::evaluation::Sheet;
+use crate::benchmarks::Sheet;
 use crate::graph::{Executor, Order, OrderError, OrderId, Value};
 use crate::inputs::ScheduledExam;
 use crate::ledger::{EvaluationRow, GenerationRow};

@@ -10,7 +10,7 @@ use super::evaluation::{question, table, texts};
 use super::support::{Said, World, files};
 
 #[allow(dead_code)]
-#[path = "../../src/evaluation/judge/tests/server.rs"]
+#[path = "../../src/judge/tests/server.rs"]
 pub mod server;
 
 use server::{Server, Turn};

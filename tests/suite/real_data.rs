@@ -5,11 +5,11 @@
 
 use std::path::PathBuf;
 
+use fedreplay::benchmarks::mmlu;
 use fedreplay::data::{
     BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
     Tokeniser, after_last_key, key_ids, tokenise,
 };
-use fedreplay::evaluation::mmlu;
 use fedreplay::model::{Config, random};
 
 use super::support::World;

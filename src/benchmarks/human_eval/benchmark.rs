@@ -1,0 +1,126 @@
+//! HumanEval as a benchmark: generates programs, runs them, and computes pass@k.
+
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use super::problems::{CodePrompts, Problems};
+use super::program::Problem;
+use crate::benchmarks::benchmark::{Cost, Paper, Sitting, Terms};
+use crate::benchmarks::{Answered, EvaluationError, Figure, Sheet, unfit};
+use crate::generation::{Answer, GenerationError, Model, Request};
+use crate::sandbox::{Limits, Outcome, Sandbox};
+use crate::store::{Digest, Key, Store, StoreError, key_of};
+
+/// Values of k for which pass@k is reported, if there are enough samples.
+const KS: [usize; 3] = [1, 10, 100];
+
+/// [1] -- Temperature for one sample, which is greedy, and for several samples, as in Chen et al. (2021).
+const TEMPERATURES: (f64, f64) = (0.0, 0.8);
+
+/// HumanEval with its problems loaded and its sandbox open.
+pub struct HumanEval {
+    problems: Problems,
+    samples: usize,
+    sandbox: Sandbox,
+}
+
+impl HumanEval {
+    /// Reads the problems and opens the sandbox.
+    ///
+    /// # Errors
+    /// If the file is missing or damaged, or the host cannot confine generated code.
+    pub fn read(terms: &Terms) -> Result<Self, EvaluationError> {
+        let problems = Problems::read(&Problems::file_in(terms.data))?;
+        let problems = terms.limit.map_or(problems.clone(), |limit| problems.limited(limit));
+        Ok(Self { problems, samples: terms.samples, sandbox: Sandbox::open(Limits::default())? })
+    }
+
+    fn requests(&self) -> Result<Vec<Request>, EvaluationError> {
+        let temperature = if self.samples == 1 { TEMPERATURES.0 } else { TEMPERATURES.1 };
+        Ok(self.problems.requests(CodePrompts::Continue, self.samples, temperature)?)
+    }
+
+    /// Returns the outcome of each program. Stored outcomes are not computed again. New ones are stored as they
+    /// complete, so that an evaluation that is killed can resume.
+    fn outcomes(&self, programs: &[String], sitting: &Sitting) -> Result<Vec<Outcome>, EvaluationError> {
+        let store = sitting.examinee.store;
+        let keys: Vec<Key> = programs.iter().map(|program| self.sandbox.key(program)).collect();
+        let mut outcomes: Vec<Option<Outcome>> = keys.iter().map(|&key| stored(store, key)).collect();
+        let missing: Vec<usize> = (0..programs.len()).filter(|&place| outcomes[place].is_none()).collect();
+        let open: Vec<&String> = missing.iter().map(|&place| &programs[place]).collect();
+        // Workers call back from several threads and cannot return an error of the store: it waits here.
+        let unkept: Mutex<Option<StoreError>> = Mutex::default();
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let run = self.sandbox.run_all(&open, workers, &|index, outcome| {
+            let bytes = postcard::to_stdvec(outcome).expect("an outcome has a known length");
+            if let Err(error) = store.put(keys[missing[index]], &bytes) {
+                *unkept.lock().expect("nobody panics while keeping") = Some(error);
+                return ControlFlow::Break(());
+            }
+            if sitting.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if let Some(error) = unkept.into_inner().expect("nobody panics while keeping") {
+            return Err(GenerationError::from(error).into());
+        }
+        for (index, outcome) in run {
+            outcomes[missing[index]] = Some(outcome);
+        }
+        // A program without an outcome was never begun: the evaluation was interrupted.
+        let all: Option<Vec<Outcome>> = outcomes.into_iter().collect();
+        all.ok_or_else(|| GenerationError::Interrupted.into())
+    }
+
+    fn figure(&self, part: String, k: usize, scores: &HumanEvalScores, failed: u64) -> Figure {
+        let score = scores.pass_at(k).map(|percent| percent / 100.0);
+        Figure { part, asked: self.problems.0.len() as u64, failed, score }
+    }
+}
+
+/// Returns the stored outcome of a program.
+fn stored(store: &Store, key: Key) -> Option<Outcome> {
+    postcard::from_bytes(&store.get(key)?).ok()
+}
+
+impl Paper for HumanEval {
+    fn content(&self) -> Digest {
+        // The order of these fields is part of stored keys. The canonical solution has no effect on a result.
+        let problems = self.problems.0.iter();
+        let fields: Vec<_> = problems.map(|one| (&one.task_id, &one.prompt, &one.entry_point, &one.test)).collect();
+        key_of("fedreplay humaneval problems v1", &(self.samples as u64, fields)).0
+    }
+
+    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
+        let mut cost = Cost { questions: self.problems.0.len() as u64, ..Cost::default() };
+        cost.add(&sitting.capped(self.requests()?), sitting.examinee)?;
+        Ok(cost)
+    }
+
+    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError> {
+        let requests = sitting.capped(self.requests()?);
+        let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
+        let texts: Vec<String> = answers.iter().map(|answer| answer.text.clone()).collect();
+        let outcomes = self.outcomes(&self.problems.programs(&texts), sitting)?;
+        let mut answered = Vec::with_capacity(requests.len());
+        for (place, request) in requests.into_iter().enumerate() {
+            let task_id = &self.problems.0[place / self.samples].task_id;
+            let outcome = &outcomes[place];
+            answered.push(Answered {
+                judgement: Some(outcome.to_string()),
+                score: Some(f64::from(u8::from(outcome.is_passed()))),
+                ..Answered::of(task_id, "", 1, request.prompt, &answers[place])
+            });
+        }
+        // All samples of a problem have the same prompt, so either all or none of them fit the context.
+        let failed = unfit(&answered) / self.samples as u64;
+        let scores = self.problems.scores(&outcomes);
+        let ks: Vec<usize> = KS.into_iter().filter(|&k| k <= self.samples).collect();
+        let mut figures = Vec::new();
+        for &k in &ks {
+            figures.push(self.figure(format!("pass@{k}"), k, &scores, failed));
+        }
+        figures.push(self.figure("all".into(), 1, &scores, failed));
+        Ok(Sheet { figures, answers: answered, cells: scores.cells(ks.into_iter()) }.with_unfit_noted())
+    }
+}

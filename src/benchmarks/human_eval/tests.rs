@@ -1,0 +1,60 @@
+//! Problems of HumanEval: reading, asking and scoring, on small files and on the benchmark's where it is at hand.
+
+use super::*;
+use crate::benchmarks::open_ended::tests::real_file;
+use crate::sandbox::Outcome;
+use crate::sandbox::tests::{run_all, sandbox};
+
+#[test]
+fn damaged_problems_are_refused_by_line_and_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("problems.jsonl");
+    let whole = r#"{"task_id": "T/0", "prompt": "p", "entry_point": "f", "canonical_solution": "s", "test": "t"}"#;
+    std::fs::write(&path, format!("{whole}\n{}\n", whole.replace("entry_point", "entry"))).unwrap();
+    let error = Problems::read(&path).unwrap_err().to_string();
+    assert!(error.contains("line 2: missing field `entry_point`"), "{error}");
+    std::fs::write(&path, [0x1f, 0x8b, 0, 0, 0]).unwrap();
+    Problems::read(&path).unwrap_err();
+    std::fs::write(&path, "").unwrap();
+    assert!(Problems::read(&path).unwrap_err().to_string().contains("no problem"));
+}
+
+#[test]
+fn requests_and_scores_go_problem_by_problem() {
+    let problem = |id: &str| Problem {
+        task_id: id.into(),
+        prompt: format!("def {id}():\n"),
+        entry_point: id.into(),
+        canonical_solution: "    pass\n".into(),
+        test: "def check(f): pass".into(),
+    };
+    let problems = Problems(vec![problem("a"), problem("b")]);
+    let requests = problems.requests(CodePrompts::Continue, 2, 0.2).unwrap();
+    let prompts: Vec<_> = requests.iter().map(|request| request.prompt.as_str()).collect();
+    assert_eq!(prompts, ["def a():\n", "def a():\n", "def b():\n", "def b():\n"]);
+    let streams: std::collections::BTreeSet<_> = requests.iter().map(|request| request.stream).collect();
+    assert_eq!(streams.len(), 4);
+    let answers = ["    return 1\n", "    return 2\n", "    return 3\n", "    return 4\n"].map(str::to_owned);
+    let programs = problems.programs(&answers);
+    assert_eq!(programs[2], "def b():\n    return 3\n\ndef check(f): pass\ncheck(b)\n");
+    let failed = || Outcome::Failed("x".into());
+    let scores = problems.scores(&[Outcome::Passed, failed(), failed(), Outcome::TimedOut]);
+    assert_eq!(scores.problems, [(2, 1), (2, 0)]);
+    assert_eq!((scores.pass_at(1), scores.pass_at(2), scores.pass_at(3)), (Some(25.0), Some(50.0), None));
+}
+
+#[test]
+fn the_canonical_solutions_of_all_real_problems_pass_and_empty_ones_do_not() {
+    let Some(path) = real_file("humaneval/HumanEval.jsonl.gz") else { return };
+    let problems = Problems::read(&path).unwrap();
+    assert_eq!(problems.0.len(), 164);
+    let Some(sandbox) = sandbox() else { return };
+    let solutions: Vec<String> = problems.0.iter().map(|problem| problem.canonical_solution.clone()).collect();
+    let outcomes = run_all(&sandbox, &problems.programs(&solutions));
+    let lost: Vec<_> = problems.0.iter().zip(&outcomes).filter(|(_, outcome)| !outcome.is_passed()).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(problems.scores(&outcomes).pass_at(1), Some(100.0));
+    let few = problems.limited(4);
+    let outcomes = run_all(&sandbox, &few.programs(&vec!["    return 12345\n".into(); 4]));
+    assert_eq!(few.scores(&outcomes).pass_at(1), Some(0.0));
+}

@@ -1,0 +1,15 @@
+//! MMLU: questions of 57 subjects with four choices each, answered by the most likely letter (Hendrycks et al. 2021).
+
+mod benchmark;
+mod marking;
+mod prompt;
+mod questions;
+mod subjects;
+#[cfg(test)]
+mod tests;
+
+pub use benchmark::{Mmlu, sheet};
+pub use marking::{Accuracy, Mark, Report, mark};
+pub use prompt::LETTERS;
+pub use questions::{Question, QuestionFault, Subject, limited, read};
+pub use subjects::{Category, SUBJECTS};

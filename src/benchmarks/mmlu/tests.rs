@@ -1,0 +1,114 @@
+//! Reading, asking and marking, on small files and on those of the benchmark where they are at hand.
+
+use std::fs;
+
+use super::benchmark::sheet;
+use super::*;
+use crate::generation::{Choices, GenerationError};
+
+/// Chooses by a rule on the prompt, and takes no prompt longer than `room` bytes.
+struct ByRule<F> {
+    rule: F,
+    room: usize,
+}
+
+impl<F: Fn(&str) -> usize> Choices for ByRule<F> {
+    fn choose(&self, prompts: &[String], _: &[&str]) -> Result<Vec<Option<usize>>, GenerationError> {
+        Ok(prompts.iter().map(|prompt| (prompt.len() <= self.room).then(|| (self.rule)(prompt))).collect())
+    }
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+/// Two subjects of different categories, one file as the authors wrote it and one with a header and numbers.
+fn small() -> tempfile::TempDir {
+    folder(&[
+        ("test/anatomy_test.csv", "How many?,1,2,3,4,B\n\"Which, then?\",a,b,c,d,D\n"),
+        ("dev/anatomy_dev.csv", "Shown?,w,x,y,z,C\nShown too?,w,x,y,z,A\n"),
+        (
+            "test/astronomy_test.csv",
+            "question,choice0,choice1,choice2,choice3,answer\n\"A\nlong one\",1,2,3,4,0\nOne more,1,2,3,4,2\n",
+        ),
+        ("dev/astronomy_dev.csv", "question,choice0,choice1,choice2,choice3,answer\nS1,1,2,3,4,3\nS2,1,2,3,4,1\n"),
+    ])
+}
+
+#[test]
+fn both_forms_of_a_file_are_read() {
+    let folder = small();
+    let subjects = read(folder.path(), 2).unwrap();
+    let names: Vec<_> = subjects.iter().map(|subject| (subject.name, subject.category)).collect();
+    assert_eq!(names, [("anatomy", Category::Other), ("astronomy", Category::Stem)]);
+    let answers = |index: usize| subjects[index].questions.iter().map(|(_, q)| q.answer).collect::<Vec<_>>();
+    assert_eq!((answers(0), answers(1)), (vec![1, 3], vec![0, 2]));
+    assert_eq!(subjects[1].questions[1].0, 4, "lines are those of the file");
+    assert_eq!(subjects[0].examples.len(), 2);
+    assert!(read(folder.path(), 0).unwrap()[0].examples.is_empty());
+    assert_eq!(limited(subjects, 2).iter().map(|subject| subject.questions.len()).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_with_its_line_and_field() {
+    let fault = |text: &str| {
+        let folder = folder(&[("test/anatomy_test.csv", text)]);
+        read(folder.path(), 0).unwrap_err().to_string()
+    };
+    let short = fault("ok?,1,2,3,4,A\nshort?,1,2,3\n");
+    assert!(short.contains("anatomy_test.csv, line 2: field `choice D` is missing"), "{short}");
+    let wrong = fault("ok?,1,2,3,4,E\n");
+    assert!(wrong.contains("line 1: field `answer` is \"E\", expected A to D"), "{wrong}");
+    assert!(fault("a,b,c,d,e,A,g\n").contains("7 fields where 6"));
+    let folder = folder(&[("test/poetry_test.csv", "a,1,2,3,4,A\n")]);
+    assert!(read(folder.path(), 0).unwrap_err().to_string().contains("no SUBJECT_test.csv"));
+    let few = small();
+    assert!(read(few.path(), 5).unwrap_err().to_string().contains("2 questions, 5 are to be shown"));
+}
+
+#[test]
+fn the_prompt_shows_examples_with_their_answers_and_then_asks() {
+    let folder = small();
+    let subjects = read(folder.path(), 1).unwrap();
+    let prompts = std::cell::RefCell::new(Vec::new());
+    let note = |prompt: &str| {
+        prompts.borrow_mut().push(prompt.to_owned());
+        0
+    };
+    mark(&subjects, &ByRule { rule: note, room: 10_000 }).unwrap();
+    assert_eq!(
+        prompts.borrow()[0],
+        "The following are multiple choice questions (with answers) about  anatomy.\n\nShown?\nA. w\nB. x\nC. y\nD. \
+         z\nAnswer: C\n\nHow many?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:"
+    );
+}
+
+#[test]
+fn accuracies_are_over_questions_and_what_does_not_fit_is_wrong_and_counted() {
+    let folder = small();
+    let subjects = read(folder.path(), 2).unwrap();
+    // Always the first choice: right for one of astronomy's two questions.
+    let marks = mark(&subjects, &ByRule { rule: |_: &str| 0, room: 10_000 }).unwrap();
+    let report = Report::of(&subjects, &marks);
+    assert_eq!(report.all, Accuracy { right: 1, asked: 4 });
+    assert_eq!(
+        report.categories,
+        [(Category::Stem, Accuracy { right: 1, asked: 2 }), (Category::Other, Accuracy { right: 0, asked: 2 })]
+    );
+    assert!(marks.iter().all(|mark| mark.shots == 2));
+    // With little room, questions are asked with fewer examples; with less still, not at all.
+    let whole = marks.iter().map(|mark| mark.asked.len()).max().unwrap() + 120;
+    let tight = mark(&subjects, &ByRule { rule: |_: &str| 0, room: whole }).unwrap();
+    assert!(tight.iter().all(|mark| mark.letter.is_some() && mark.shots < 2));
+    let none = mark(&subjects, &ByRule { rule: |_: &str| 0, room: 20 }).unwrap();
+    let sheet = sheet(&subjects, &none);
+    let all = sheet.figures.last().unwrap();
+    assert_eq!((all.part.as_str(), all.asked, all.failed, all.score), ("all", 4, 4, Some(0.0)));
+    assert!(sheet.answers.iter().all(|answer| answer.answer.is_none() && answer.ended == "context_full"));
+}

@@ -1,0 +1,29 @@
+//! Open-ended benchmarks: questions, prompts, judge requests and scores.
+//!
+//! An evaluation calls [`Questions::read`], then for each turn [`Questions::requests`] with the answers of the earlier
+//! turns, then [`Questions::exams`] for the judge and [`JudgedScores::of`] on the judge's verdicts, or
+//! [`advbench::Rates`] if a rule classifies the answers. This module neither generates text nor talks to a judge.
+
+pub mod advbench;
+mod benchmark;
+mod cells;
+mod decoding;
+mod error;
+mod files;
+mod fill;
+mod judge_prompts;
+mod judge_request;
+mod questions;
+mod rating;
+mod scores;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use benchmark::Open;
+pub use decoding::{Candidates, Decoding};
+pub use error::QuestionsError;
+pub use judge_request::{Exam, JudgeWording};
+pub(super) use questions::is_chosen;
+pub use questions::{Question, Questions};
+pub use rating::{Rating, RatingRange, rating_in};
+pub use scores::{JudgedScores, ScoredExam, Tally, Unparsable};

@@ -1,0 +1,172 @@
+//! Text generation by one base model with several adapters.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use fedreplay_sim::Seed;
+
+use super::GenerationError;
+use super::continuation::{Continuation, Endings, Prompt, continue_all};
+use super::next::next_logits;
+use super::request::{Answer, Ended, Model, Request, Sampling};
+use crate::adapter::Adapter;
+use crate::data::Tokeniser;
+use crate::training::{Decoder, Trainer};
+
+type Result<T> = std::result::Result<T, GenerationError>;
+
+/// A callback on the logits after a prompt, with the prompt's index. `None` for a prompt that does not fit the context.
+pub type Visit<'v> = dyn FnMut(usize, Option<&[f32]>) -> ControlFlow<()> + 'v;
+
+/// A base model with adapters, its tokenizer, and the seed of sampled tokens.
+pub struct Generator<'a> {
+    tokeniser: &'a Tokeniser,
+    end_tokens: BTreeSet<u32>,
+    seed: Seed,
+    /// Number of sequences in a pass.
+    slots: usize,
+    context: usize,
+    decoder: RefCell<Decoder<'a>>,
+}
+
+impl<'a> Generator<'a> {
+    /// Creates a generator of `slots` answers at a time. [`Trainer::reads_alone`] tells whether their number affects
+    /// bits.
+    ///
+    /// # Errors
+    /// If an adapter does not fit the trainer, or LibTorch fails.
+    pub fn new(
+        trainer: &'a Trainer,
+        tokeniser: &'a Tokeniser,
+        end_tokens: BTreeSet<u32>,
+        adapters: &[Arc<Adapter>],
+        seed: Seed,
+        slots: usize,
+    ) -> Result<Self> {
+        let decoder = RefCell::new(Decoder::new(trainer, adapters, slots)?);
+        let context = trainer.config().max_positions;
+        Ok(Self { tokeniser, end_tokens, seed, slots, context, decoder })
+    }
+
+    /// Returns the model with one of the adapters, or the base model alone.
+    pub fn under(&self, adapter: Option<usize>) -> Adapted<'_, 'a> {
+        Adapted { generator: self, adapter }
+    }
+
+    /// Answers requests, each with its adapter, in one batch. Calls `done` on each answer as it completes; `done` may
+    /// break off. Returns the answers in the order of the requests.
+    ///
+    /// # Errors
+    /// If a text cannot be encoded, the model fails, or `done` breaks off.
+    pub fn answer(
+        &self,
+        requests: &[(Option<usize>, &Request)],
+        done: &mut dyn FnMut(usize, &Answer) -> ControlFlow<()>,
+    ) -> Result<Vec<Answer>> {
+        let mut prompts = Vec::with_capacity(requests.len());
+        for &(adapter, request) in requests {
+            let ids = self.encode(&request.prompt)?;
+            prompts.push(Prompt { ids, adapter, sampling: &request.sampling, stream: request.stream });
+        }
+        let endings = Endings {
+            tokens: &self.end_tokens,
+            // A stop text may extend over several tokens, so the whole answer is decoded.
+            stops: &|ids, sampling| Ok(first_stop(&self.decode(ids)?, &sampling.stop).is_some()),
+            context: self.context,
+        };
+        let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
+        let mut decoder = self.decoder.borrow_mut();
+        continue_all(&mut decoder, self.slots, self.seed, &prompts, &endings, &mut |index, continuation| {
+            let answer = self.answered(continuation, prompts[index].sampling)?;
+            let flow = done(index, &answer);
+            answers[index] = Some(answer);
+            Ok(flow)
+        })?;
+        Ok(answers.into_iter().map(|answer| answer.expect("every prompt is continued to its end")).collect())
+    }
+
+    /// Calls `visit` on the logits of the token after each prompt; `visit` may break off. The common beginning of the
+    /// prompts is read once. Prompts that do not fit the context come first, without logits.
+    ///
+    /// # Errors
+    /// If the model fails, or `visit` breaks off.
+    pub fn next_logits(&self, adapter: Option<usize>, prompts: &[Vec<u32>], visit: &mut Visit) -> Result<()> {
+        let (fitting, others): (Vec<usize>, Vec<usize>) = (0..prompts.len()).partition(|&place| {
+            let length = prompts[place].len();
+            length > 0 && length <= self.context
+        });
+        for place in others {
+            if visit(place, None).is_break() {
+                return Err(GenerationError::Interrupted);
+            }
+        }
+        let ids: Vec<Vec<u32>> = fitting.iter().map(|&place| prompts[place].clone()).collect();
+        let mut decoder = self.decoder.borrow_mut();
+        next_logits(&mut decoder, self.slots, adapter, &ids, &mut |index, logits| visit(fitting[index], Some(logits)))
+    }
+
+    /// Returns the token of a letter that follows `Answer:`.
+    ///
+    /// # Errors
+    /// If the letter is not a single token.
+    pub fn letter(&self, letter: &str) -> Result<u32> {
+        // Tokenizers encode a letter after a space differently from a letter alone.
+        let ids = self.encode(&format!("Answer: {letter}"))?;
+        let id = *ids.last().expect("the text has a token");
+        let token = self.decode(&[id])?;
+        if token.trim() == letter { Ok(id) } else { Err(GenerationError::Letter { letter: letter.into() }) }
+    }
+
+    /// Encodes a prompt. Special tokens written out in it are recognized, as templates of several turns need. BOS is
+    /// prepended if the tokenizer uses one and the prompt does not begin with it.
+    ///
+    /// # Errors
+    /// The tokenizer's message.
+    pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
+        let encoded = self.tokeniser.encode_with_special_tokens(prompt).map_err(GenerationError::Tokeniser)?;
+        let bos = self.tokeniser.bos().filter(|bos| encoded.ids.first() != Some(bos));
+        Ok(bos.into_iter().chain(encoded.ids).collect())
+    }
+
+    fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.tokeniser.decode(ids).map_err(GenerationError::Tokeniser)
+    }
+
+    /// Decodes a continuation, without its end token and stop text.
+    fn answered(&self, continuation: Continuation, sampling: &Sampling) -> Result<Answer> {
+        let Continuation { ids, ended } = continuation;
+        // An end token is not text, even if the tokenizer does not mark it as special.
+        let text_ids = match (ended, ids.split_last()) {
+            (Ended::EndOfSequence, Some((last, before))) if self.end_tokens.contains(last) => before,
+            _ => &ids,
+        };
+        let mut text = self.decode(text_ids)?;
+        if ended == Ended::Stop {
+            let end = first_stop(&text, &sampling.stop).expect("a stop text ended it");
+            text.truncate(end);
+        }
+        Ok(Answer { text, tokens: ids.len() as u32, ended })
+    }
+}
+
+/// [byte] -- Returns the position of the first stop text.
+fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
+    stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
+}
+
+/// A generator with one selected adapter.
+pub struct Adapted<'g, 'a> {
+    generator: &'g Generator<'a>,
+    adapter: Option<usize>,
+}
+
+impl Model for Adapted<'_, '_> {
+    type Error = GenerationError;
+
+    fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>> {
+        let asked: Vec<_> = requests.iter().map(|request| (self.adapter, request)).collect();
+        self.generator.answer(&asked, &mut |_, _| ControlFlow::Continue(()))
+    }
+}

@@ -1,0 +1,25 @@
+//! Text generation: encodes requests, generates tokens in batches, and decodes them.
+//!
+//! On a CPU, generation is batch-invariant: an answer's bits depend on its request, the model and the seed alone.
+//! Tensors belong to `training`; this module handles token ids, logits as numbers, and texts.
+
+mod cached_model;
+mod continuation;
+mod ending;
+mod error;
+mod folder_sampling;
+mod generator;
+mod next;
+mod prompting;
+mod request;
+mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use cached_model::{Choices, Examinee, Identity, Witness};
+pub use ending::end_tokens;
+pub use error::GenerationError;
+pub use folder_sampling::FolderSampling;
+pub use generator::{Adapted, Generator};
+pub use prompting::Prompting;
+pub use request::{Answer, Ended, Model, Request, Sampling};

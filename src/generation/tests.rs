@@ -1,0 +1,204 @@
+//! Answers as texts: those of Transformers, alike in any company, and ended for the right reason.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fedreplay_sim::Seed;
+use serde::Deserialize;
+
+use super::request::{Answer, Ended, Model, Request, Sampling};
+use super::{GenerationError, Generator, end_tokens};
+use crate::adapter::Adapter;
+use crate::data::Tokeniser;
+use crate::model::{Device, LoraSpec, Precision};
+use crate::training::{Numerics, Trainer};
+
+#[derive(Deserialize)]
+struct Reference {
+    new_tokens: u32,
+    answers: Vec<Expected>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    prompt: String,
+    ids: Vec<u32>,
+    text: String,
+    ends: bool,
+}
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn reference() -> Reference {
+    serde_json::from_slice(&std::fs::read(fixtures().join("reference/generation.json")).unwrap()).unwrap()
+}
+
+struct Bench {
+    tokeniser: Tokeniser,
+    trainer: Trainer,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = fixtures().join("tiny-base");
+        let lora = LoraSpec {
+            rank: 4,
+            alpha: 8.0,
+            dropout: 0.0,
+            target_modules: vec!["all-linear".into()],
+            rank_stabilised: false,
+        };
+        let numerics = Numerics::default();
+        let trainer = Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &numerics).unwrap();
+        Self { tokeniser: Tokeniser::load(&folder).unwrap(), trainer }
+    }
+
+    /// An adapter of which no matrix is zero.
+    fn adapter(&self, seed: u64) -> Arc<Adapter> {
+        let mut adapter = Adapter::initial(self.trainer.layout(), Seed(seed));
+        let spread = Adapter::initial(self.trainer.layout(), Seed(seed + 100)).values;
+        let filled = adapter.values.iter().zip(spread.iter().rev()).map(|(a, b)| a + 0.3 * b).collect();
+        adapter.values = filled;
+        Arc::new(adapter)
+    }
+
+    fn generator(&self, adapters: &[Arc<Adapter>], seed: u64, slots: usize) -> Generator<'_> {
+        let ends = end_tokens(&fixtures().join("tiny-base"), &self.tokeniser).unwrap();
+        Generator::new(&self.trainer, &self.tokeniser, ends, adapters, Seed(seed), slots).unwrap()
+    }
+}
+
+fn greedy(max_tokens: u32) -> Sampling {
+    Sampling { temperature: 0.0, top_p: 1.0, top_k: None, max_tokens, stop: vec![] }
+}
+
+fn sampled(max_tokens: u32) -> Sampling {
+    Sampling { temperature: 0.9, top_p: 0.95, top_k: Some(50), ..greedy(max_tokens) }
+}
+
+fn request(prompt: &str, sampling: Sampling, stream: u64) -> Request {
+    Request { prompt: prompt.into(), sampling, stream }
+}
+
+#[test]
+fn greedy_answers_are_those_of_transformers() {
+    let (bench, reference) = (Bench::new(), reference());
+    let generator = bench.generator(&[], 1, 5);
+    let requests: Vec<_> =
+        reference.answers.iter().map(|one| request(&one.prompt, greedy(reference.new_tokens), 0)).collect();
+    let answers = generator.under(None).generate(&requests).unwrap();
+    for (answer, expected) in answers.iter().zip(&reference.answers) {
+        assert_eq!(answer.text, expected.text);
+        assert_eq!(answer.tokens as usize, expected.ids.len());
+        let ended = if expected.ends { Ended::EndOfSequence } else { Ended::MaxTokens };
+        assert_eq!(answer.ended, ended, "{:?}", expected.text);
+    }
+    let ends = reference.answers.iter().filter(|one| one.ends).count();
+    assert!(ends > 0 && ends < reference.answers.len(), "both ways of ending are there");
+}
+
+/// Each request alone, all at once in few slots and in many, in another order, and beside other adapters.
+#[test]
+fn an_answer_does_not_depend_on_its_company() {
+    let (bench, reference) = (Bench::new(), reference());
+    let adapters = [bench.adapter(1), bench.adapter(2)];
+    let of = |n: usize| [None, Some(0), Some(1)][n % 3];
+    let requests: Vec<Request> = reference
+        .answers
+        .iter()
+        .enumerate()
+        .map(|(n, one)| request(&one.prompt, if n % 4 == 0 { greedy(24) } else { sampled(24) }, n as u64))
+        .collect();
+    let asked: Vec<_> = requests.iter().enumerate().map(|(n, request)| (of(n), request)).collect();
+    let go_on = &mut |_: usize, _: &Answer| ControlFlow::Continue(());
+    let alone: Vec<Answer> =
+        asked.iter().map(|one| bench.generator(&adapters, 7, 1).answer(&[*one], go_on).unwrap().remove(0)).collect();
+    for slots in [1, 3, 16] {
+        assert_eq!(bench.generator(&adapters, 7, slots).answer(&asked, go_on).unwrap(), alone, "{slots} slots");
+    }
+    let backwards: Vec<_> = asked.iter().rev().copied().collect();
+    let mut answers = bench.generator(&adapters, 7, 4).answer(&backwards, go_on).unwrap();
+    answers.reverse();
+    assert_eq!(answers, alone);
+    let other_seed = bench.generator(&adapters, 8, 4).answer(&asked, go_on).unwrap();
+    assert_ne!(other_seed, alone, "sampled tokens follow the seed");
+    let base = bench.generator(&adapters, 7, 4).answer(&requests.iter().map(|r| (None, r)).collect::<Vec<_>>(), go_on);
+    assert_ne!(base.unwrap(), alone, "an adapter changes answers");
+}
+
+#[test]
+fn an_answer_ends_where_it_should() {
+    let bench = Bench::new();
+    let generator = bench.generator(&[], 1, 2);
+    let one = |request: Request| generator.under(None).generate(&[request]).unwrap().remove(0);
+    let reference = reference();
+    let long = reference.answers.iter().find(|one| !one.ends).expect("one answer goes on");
+    let full = one(request(&long.prompt, greedy(30), 0));
+    let stop = full.text.trim().split(' ').nth(2).expect("it has words").to_owned();
+    let stopped = one(request(&long.prompt, Sampling { stop: vec![stop.clone()], ..greedy(30) }, 0));
+    assert_eq!(stopped.ended, Ended::Stop);
+    assert_eq!(stopped.text, full.text[..full.text.find(&stop).unwrap()]);
+    assert!(stopped.tokens < full.tokens);
+    assert_eq!(
+        one(request(&long.prompt, greedy(0), 0)),
+        Answer { text: String::new(), tokens: 0, ended: Ended::MaxTokens }
+    );
+    let too_long = "word ".repeat(600);
+    assert_eq!(
+        one(request(&too_long, greedy(5), 0)),
+        Answer { text: String::new(), tokens: 0, ended: Ended::ContextFull }
+    );
+    let nearly = generator.encode(&too_long).unwrap().len();
+    assert!(nearly > 512);
+    let fitting = "word ".repeat(500 * 600 / nearly);
+    let room = 512 - generator.encode(&fitting).unwrap().len();
+    let filled = one(request(&fitting, Sampling { temperature: 5.0, ..greedy(1000) }, 3));
+    assert!(filled.ended == Ended::EndOfSequence || filled.tokens as usize == room + 1, "{filled:?}");
+}
+
+#[test]
+fn who_breaks_off_keeps_what_was_finished() {
+    let (bench, reference) = (Bench::new(), reference());
+    let requests: Vec<_> = reference.answers.iter().map(|one| request(&one.prompt, greedy(8), 0)).collect();
+    let asked: Vec<_> = requests.iter().map(|request| (None, request)).collect();
+    let mut heard = BTreeSet::new();
+    let broken = bench.generator(&[], 1, 2).answer(&asked, &mut |index, _| {
+        heard.insert(index);
+        if heard.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(broken, Err(GenerationError::Interrupted)));
+    assert_eq!(heard.len(), 3);
+}
+
+#[test]
+fn a_shared_beginning_changes_no_bit_of_the_next_logits() {
+    let bench = Bench::new();
+    let adapters = [bench.adapter(3)];
+    let generator = bench.generator(&adapters, 1, 3);
+    let text =
+        |n: usize| format!("The sorted list of words is {}", ["net, shell", "ship", "zebra and fox", "a", "tin"][n]);
+    let mut prompts: Vec<Vec<u32>> = (0..5).map(|n| generator.encode(&text(n)).unwrap()).collect();
+    prompts.insert(2, vec![1; 513]);
+    let bits = |logits: &[f32]| logits.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let mut shared = Vec::new();
+    let mut note = |place: usize, logits: Option<&[f32]>| {
+        shared.push((place, logits.map(bits)));
+        ControlFlow::Continue(())
+    };
+    generator.next_logits(Some(0), &prompts, &mut note).unwrap();
+    assert_eq!(shared.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [2, 0, 1, 3, 4, 5]);
+    for (place, logits) in shared {
+        let mut alone = None;
+        let mut note = |_: usize, logits: Option<&[f32]>| {
+            alone = logits.map(bits);
+            ControlFlow::Continue(())
+        };
+        generator.next_logits(Some(0), &prompts[place..=place], &mut note).unwrap();
+        assert_eq!(logits, alone, "prompt {place}");
+        assert_eq!(logits.is_none(), place == 2, "what does not fit has no logits");
+    }
+}

@@ -1,0 +1,255 @@
+//! The judge: sends many inquiries concurrently and stores each judgment as soon as it arrives.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+
+use super::budget::{Standing, Tally};
+use super::chat_prompt::Inquiry;
+use super::cost::Estimate;
+use super::endpoint::{Endpoint, Failure, Remedy};
+use super::error::JudgeError;
+use super::pace::{Clock, HostClock, Pace};
+use super::reply::request_body;
+use super::secret::Secret;
+use super::settings::Settings;
+use super::verdict::{Judgement, Verdict};
+use crate::store::{Key, Store, StoreError, key_of};
+
+/// An LLM judge with a cache of its judgments in the store.
+pub struct Judge<'a> {
+    settings: Settings,
+    store: &'a Store,
+    endpoint: Endpoint,
+    pace: Pace,
+    clock: Box<dyn Clock>,
+    /// State of all calls together: the maximum cost is that of the whole command, and an endpoint that denies access
+    /// once is not asked again.
+    standing: Mutex<Standing>,
+}
+
+/// An inquiry that is sent once, even if it occurs several times.
+struct Pending<'a> {
+    inquiry: &'a Inquiry,
+    body: String,
+    key: Key,
+    /// Indices of the verdicts that it decides.
+    places: Vec<usize>,
+}
+
+/// State that the workers of one call share.
+struct Session<'s> {
+    next: AtomicUsize,
+    stop: &'s AtomicBool,
+    each: &'s (dyn Fn(usize, &Verdict) + Sync),
+    verdicts: Mutex<BTreeMap<usize, Verdict>>,
+    broken_store: Mutex<Option<StoreError>>,
+}
+
+impl<'a> Judge<'a> {
+    /// Creates a judge. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`JudgeError::Setting`] if a setting is invalid.
+    pub fn new(settings: Settings, key: Option<Secret>, store: &'a Store) -> Result<Self, JudgeError> {
+        Self::with_clock(settings, key, store, Box::new(HostClock))
+    }
+
+    pub(super) fn with_clock(
+        settings: Settings,
+        key: Option<Secret>,
+        store: &'a Store,
+        clock: Box<dyn Clock>,
+    ) -> Result<Self, JudgeError> {
+        settings.check()?;
+        let endpoint = Endpoint::new(&settings, key);
+        let pace = Pace::new(settings.requests_per_minute);
+        Ok(Self { settings, store, endpoint, pace, clock, standing: Mutex::default() })
+    }
+
+    /// Returns an upper bound of the cost of `inquiries`, without sending anything. Stored judgments cost nothing.
+    pub fn estimate(&self, inquiries: &[Inquiry]) -> Estimate {
+        let mut estimate = Estimate::default();
+        for pending in self.pending(inquiries) {
+            estimate = match self.stored(pending.key) {
+                Some(_) => estimate.with_stored(),
+                None => estimate.with(pending.inquiry, 0, self.settings.tokens_of(pending.inquiry)),
+            };
+        }
+        estimate
+    }
+
+    /// Returns an upper bound of the cost of judging an unknown answer of at most `answer_tokens_max` tokens. `inquiry`
+    /// is about an empty answer.
+    pub fn estimate_unknown(&self, inquiry: &Inquiry, answer_tokens_max: u64) -> Estimate {
+        Estimate::default().with(inquiry, answer_tokens_max, self.settings.tokens_of(inquiry))
+    }
+
+    /// Returns the counts since this judge was created.
+    pub fn tally(&self) -> Tally {
+        self.standing().tally
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().expect("nobody panics while recording")
+    }
+
+    /// Returns a verdict for each inquiry, in their order. Calls `each` on every verdict as it arrives, with the
+    /// inquiry's index. Once `stop` is set, requests in flight still finish, and the rest fails.
+    ///
+    /// # Errors
+    /// If the store cannot be written. No further request is sent then, since its judgment would be paid for and lost.
+    pub fn ask_all(
+        &self,
+        inquiries: &[Inquiry],
+        stop: &AtomicBool,
+        each: &(dyn Fn(usize, &Verdict) + Sync),
+    ) -> Result<Vec<Verdict>, StoreError> {
+        let pending = self.pending(inquiries);
+        let session = Session {
+            next: AtomicUsize::new(0),
+            stop,
+            each,
+            verdicts: Mutex::default(),
+            broken_store: Mutex::default(),
+        };
+        let workers = self.settings.concurrency.min(pending.len());
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| self.work(&pending, &session));
+            }
+        });
+        // The map is ordered by index, so its values are in the order of the inquiries.
+        let ended = "a worker that panics ends the call";
+        match session.broken_store.into_inner().expect(ended) {
+            Some(error) => Err(error),
+            None => Ok(session.verdicts.into_inner().expect(ended).into_values().collect()),
+        }
+    }
+
+    /// Merges equal inquiries, in the order of their first occurrence.
+    fn pending<'i>(&self, inquiries: &'i [Inquiry]) -> Vec<Pending<'i>> {
+        let mut known: BTreeMap<Key, usize> = BTreeMap::new();
+        let mut pending: Vec<Pending> = Vec::new();
+        for (place, inquiry) in inquiries.iter().enumerate() {
+            // URL and body together determine the judgment, so their hash is its key.
+            let body = request_body(&self.settings, inquiry);
+            let key = key_of("fedreplay judgement v1", &(self.settings.url(), &body));
+            match known.get(&key) {
+                Some(&index) => pending[index].places.push(place),
+                None => {
+                    known.insert(key, pending.len());
+                    pending.push(Pending { inquiry, body, key, places: vec![place] });
+                }
+            }
+        }
+        pending
+    }
+
+    fn stored(&self, key: Key) -> Option<Judgement> {
+        serde_json::from_slice(&self.store.get(key)?).ok()
+    }
+
+    /// Runs one worker: takes inquiries until none is left.
+    fn work(&self, pending: &[Pending], session: &Session) {
+        while let Some(pending) = pending.get(session.next.fetch_add(1, Ordering::Relaxed)) {
+            let verdict = match self.stored(pending.key) {
+                Some(judgement) => Verdict::Stored(judgement),
+                None => self.ask(pending, session),
+            };
+            self.standing().count(pending.inquiry, &verdict);
+            session.record(pending, &verdict);
+        }
+    }
+
+    /// Sends an inquiry until it succeeds or finally fails, and stores the judgment.
+    fn ask(&self, pending: &Pending, session: &Session) -> Verdict {
+        if let Some(reason) = self.closed(session) {
+            return Verdict::Failed(reason);
+        }
+        match self.insist(pending, session) {
+            Ok(judgement) => {
+                // Stored before it is reported: a judgment that was paid for must not be lost.
+                let bytes = serde_json::to_vec(&judgement).expect("texts and numbers become JSON");
+                if let Err(error) = self.store.put(pending.key, &bytes) {
+                    self.standing().close("not asked: the store cannot be written".into());
+                    *session.broken_store.lock().expect("nobody panics while recording") = Some(error);
+                }
+                Verdict::Fresh(judgement)
+            }
+            Err(failure) => {
+                self.standing().lost(&failure);
+                Verdict::Failed(failure.reason)
+            }
+        }
+    }
+
+    /// Returns why no inquiry may be sent, if so.
+    fn closed(&self, session: &Session) -> Option<String> {
+        if self.settings.is_offline {
+            return Some("not asked: it is not in the store, and judging is offline".into());
+        }
+        if session.stop.load(Ordering::Relaxed) {
+            return Some("not asked: judging was stopped".into());
+        }
+        let standing = self.standing();
+        if let (Some(prices), Some(cost_max)) = (&self.settings.prices, self.settings.cost_max)
+            && standing.tally.asked.cost(prices) >= cost_max
+        {
+            return Some(format!("not asked: the greatest cost of {cost_max} is spent"));
+        }
+        standing.closed()
+    }
+
+    /// Sends an inquiry and retries it while that may help.
+    fn insist(&self, pending: &Pending, session: &Session) -> Result<Judgement, Failure> {
+        let mut failures = 0;
+        loop {
+            self.clock.wait(self.pace.take(self.clock.now()), session.stop);
+            // Checked again after each wait: meanwhile other workers may have spent the budget.
+            if let Some(reason) = self.closed(session) {
+                return Err(Failure { reason, remedy: Remedy::GiveUp });
+            }
+            let failure = match self.endpoint.ask(&pending.body) {
+                Ok(judgement) => return Ok(judgement),
+                Err(failure) => failure,
+            };
+            failures += 1;
+            let Remedy::TryAgain { after } = failure.remedy else { return Err(failure) };
+            let Some(wait) = self.settings.retries.wait(failures, after, pending.key) else {
+                return Err(given_up(failure, failures, after));
+            };
+            tracing::info!(reason = %failure.reason, ?wait, "a judgement is asked for again");
+            // A wait that the endpoint asked for holds for all workers, our own backoff for this one alone.
+            if after.is_some() {
+                self.pace.defer(self.clock.now() + wait);
+            } else {
+                self.clock.wait(wait, session.stop);
+            }
+        }
+    }
+}
+
+/// Adds to the last failure how often the request was tried.
+fn given_up(failure: Failure, attempts: u32, asked_for: Option<std::time::Duration>) -> Failure {
+    let Failure { reason, remedy } = failure;
+    let wait = asked_for.map_or(String::new(), |wait| format!(", asking to wait {} s", wait.as_secs_f64()));
+    let plural = if attempts == 1 { "" } else { "s" };
+    Failure { reason: format!("{reason}{wait}, at the last of {attempts} attempt{plural}"), remedy }
+}
+
+impl Session<'_> {
+    /// Records the verdict under all indices of its inquiry.
+    fn record(&self, pending: &Pending, verdict: &Verdict) {
+        for (repetition, &place) in pending.places.iter().enumerate() {
+            // The same inquiry was paid for once: its repetitions count as stored.
+            let verdict = match verdict {
+                Verdict::Fresh(judgement) if repetition > 0 => Verdict::Stored(judgement.clone()),
+                verdict => verdict.clone(),
+            };
+            (self.each)(place, &verdict);
+            self.verdicts.lock().expect("nobody panics while recording").insert(place, verdict);
+        }
+    }
+}

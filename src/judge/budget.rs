@@ -1,0 +1,70 @@
+//! State of a judge: what was asked and paid for, and whether further requests may be sent.
+
+use super::chat_prompt::Inquiry;
+use super::cost::Usage;
+use super::endpoint::{Failure, Remedy};
+use super::verdict::Verdict;
+
+/// Number of consecutive inquiries that finally failed, after which no further request is sent.
+const LOST_IN_A_ROW_MAX: usize = 3;
+
+/// Counts of inquiries by outcome. Equal inquiries count once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Usage of the requests that were answered. Tokens are counted by the endpoint.
+    pub asked: Usage,
+    /// Number of judgments from the store, which cost nothing.
+    pub stored: u64,
+    /// Number of inquiries without a judgment.
+    pub failed: u64,
+}
+
+/// Counts of a judge, and whether it may send further requests.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    pub tally: Tally,
+    lost_in_a_row: usize,
+    /// Why no further request is sent.
+    closed: Option<String>,
+}
+
+impl Standing {
+    /// Counts the outcome of an inquiry.
+    pub fn count(&mut self, inquiry: &Inquiry, verdict: &Verdict) {
+        match verdict {
+            Verdict::Fresh(judgement) => {
+                self.lost_in_a_row = 0;
+                self.tally.asked = self.tally.asked.plus(Usage::of(inquiry, judgement));
+            }
+            Verdict::Stored(_) => self.tally.stored += 1,
+            Verdict::Failed(_) => self.tally.failed += 1,
+        }
+    }
+
+    /// Forbids further requests. The first reason stays.
+    pub fn close(&mut self, reason: String) {
+        self.closed.get_or_insert(reason);
+    }
+
+    /// Returns why no further request may be sent, if so.
+    pub fn closed(&self) -> Option<String> {
+        self.closed.clone()
+    }
+
+    /// Records an inquiry that finally failed, and forbids further requests if they would fail too.
+    pub fn lost(&mut self, failure: &Failure) {
+        let is_hopeless = match failure.remedy {
+            Remedy::Leave => true,
+            Remedy::GiveUp => false,
+            Remedy::TryAgain { .. } => {
+                // All attempts failed. If that happens several times in a row, the endpoint is likely down.
+                self.lost_in_a_row += 1;
+                self.lost_in_a_row >= LOST_IN_A_ROW_MAX
+            }
+        };
+        if is_hopeless && self.closed.is_none() {
+            tracing::warn!(reason = %failure.reason, "the judge is not asked any more");
+            self.close(format!("not asked: {}", failure.reason));
+        }
+    }
+}

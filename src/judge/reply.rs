@@ -1,0 +1,115 @@
+//! Bodies of chat requests and responses in the OpenAI API.
+
+use serde::{Deserialize, Serialize};
+
+use super::chat_prompt::Inquiry;
+use super::settings::{Settings, TokenLimit};
+use super::verdict::Judgement;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    messages: [Message<'a>; 2],
+    temperature: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+/// Returns the body of a request. It is a function of inquiry and settings alone, since its hash is the judgment's key.
+pub(super) fn request_body(settings: &Settings, inquiry: &Inquiry) -> String {
+    let limit = settings.tokens_of(inquiry);
+    let (max_tokens, max_completion_tokens) = match settings.token_limit {
+        TokenLimit::MaxTokens => (Some(limit), None),
+        TokenLimit::MaxCompletionTokens => (None, Some(limit)),
+    };
+    let body = Body {
+        model: &settings.model,
+        messages: [
+            Message { role: "system", content: &inquiry.system },
+            Message { role: "user", content: &inquiry.user },
+        ],
+        temperature: settings.temperature.unwrap_or(inquiry.temperature),
+        max_tokens,
+        max_completion_tokens,
+    };
+    serde_json::to_string(&body).expect("texts and numbers become JSON")
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    choices: Vec<Choice>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    usage: Option<Counted>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Said,
+}
+
+/// The judge's message. If the model refuses, `content` is null, and the judgment is unparsable.
+#[derive(Deserialize)]
+struct Said {
+    content: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Counted {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+/// Parses the judgment in a response.
+///
+/// # Errors
+/// A description of what is wrong with the text.
+pub(super) fn judgement_in(text: &str) -> Result<Judgement, String> {
+    let reply: Reply =
+        serde_json::from_str(text).map_err(|error| format!("its reply is not of the chat API: {error}"))?;
+    let usage = reply.usage.unwrap_or_default();
+    let choice = reply.choices.into_iter().next().ok_or("its reply has an empty list of choices")?;
+    Ok(Judgement {
+        text: choice.message.content.unwrap_or_default(),
+        model: reply.model.unwrap_or_default(),
+        prompt_tokens: usage.prompt_tokens,
+        completion_tokens: usage.completion_tokens,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_the_chat_apis() {
+        let inquiry = Inquiry { system: "s".into(), user: "u".into(), temperature: 0.2, max_tokens: 9 };
+        let mut settings = Settings::new("http://h", "m");
+        let messages = r#""messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}]"#;
+        let expected = format!(r#"{{"model":"m",{messages},"temperature":0.2,"max_tokens":9}}"#);
+        assert_eq!(request_body(&settings, &inquiry), expected);
+        settings.token_limit = TokenLimit::MaxCompletionTokens;
+        (settings.temperature, settings.tokens_max) = (Some(1.0), Some(7));
+        let expected = format!(r#"{{"model":"m",{messages},"temperature":1.0,"max_completion_tokens":7}}"#);
+        assert_eq!(request_body(&settings, &inquiry), expected);
+    }
+
+    #[test]
+    fn replies_of_another_shape_are_refused_and_a_silent_judge_is_no_error() {
+        let judgement = judgement_in(r#"{"choices": [{"message": {"content": null, "refusal": "no"}}]}"#).unwrap();
+        assert_eq!((judgement.text.as_str(), judgement.prompt_tokens), ("", 0));
+        for text in ["", "[]", "{}", r#"{"choices": []}"#, r#"{"choices": [{"text": "x"}]}"#, "<html>"] {
+            judgement_in(text).unwrap_err();
+        }
+    }
+}
