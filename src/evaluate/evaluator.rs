@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::target::{Examined, ExaminedModel, ExaminedRows};
-use crate::benchmarks::{Cell, Cost, EvaluationError, Paper, Room, Row, Rules, Sheet, Table};
+use crate::benchmarks::{Cell, Cost, Paper, Room, Row, Rules, Sheet, Table};
 use crate::data::Rows;
 use crate::generation::Witness;
 use crate::graph::{Executor, Order, Value, Workshop};

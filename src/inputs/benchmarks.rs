@@ -14,7 +14,7 @@ use super::error::InputError;
 use super::files::input;
 use super::translate;
 use crate::adapter::Adapter;
-use crate::benchmarks::{Cost, EvaluationError, Paper, Room, Rules, Terms};
+use crate::benchmarks::{Cost, EvaluationError, Paper, Room, Rules, Sheet, Terms};
 use crate::data::{Prompts, Tokeniser};
 use crate::generation::{FolderSampling, GenerationError, Witness, end_tokens};
 use crate::graph::{Desk, Exam, OrderError, WorkCounters};

@@ -5,8 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use super::problems::{CodePrompts, Problems};
-use super::program::Problem;
+use super::problems::{CodePrompts, HumanEvalScores, Problems};
 use crate::benchmarks::benchmark::{Cost, Paper, Sitting, Terms};
 use crate::benchmarks::{Answered, EvaluationError, Figure, Sheet, unfit};
 use crate::generation::{Answer, GenerationError, Model, Request};

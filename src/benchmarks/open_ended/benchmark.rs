@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::advbench::{Rates, is_harmless_anchored, is_harmless_published};
-use super::{JudgedScores, Question, Questions, Rating, Tally, Unparsable, rating_in};
+use super::{Exam, JudgedScores, Questions, Rating, Tally, Unparsable, rating_in};
 use crate::benchmarks::benchmark::{Cost, Paper, Sitting, Terms};
 use crate::benchmarks::catalog::OpenEnded;
 use crate::benchmarks::table::Cell;
