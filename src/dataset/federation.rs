@@ -13,6 +13,22 @@ use super::walk::Walk;
 pub const LOCAL_CLIENT: &str = "local";
 
 /// Clients with their rows, in the order of the file: client k is the k-th.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::dataset::{BadRows, Federation, FileForm, RowKind};
+///
+/// let federation = Federation::read(Path::new("fixtures/skills/train.json"), BadRows::Refuse)?;
+/// assert_eq!(federation.form, FileForm::Federated);
+/// assert_eq!(federation.kind, RowKind::SingleTurn);
+/// assert_eq!(federation.clients.len(), 24);
+/// assert_eq!(federation.clients[0].id, "anna_00");
+/// assert_eq!(federation.rows(), 1310);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Federation {
     /// The clients; never empty, and each has a row.

@@ -11,6 +11,23 @@ use super::error::DatasetError;
 ///
 /// Special tokens come from the configuration only: text such as `</s>` inside a row (it is HTML in real chats) is
 /// encoded as the characters that it is, and never ends a sequence. Transformers, by contrast, parses it.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::dataset::Tokeniser;
+///
+/// let tokenizer = Tokeniser::load(Path::new("fixtures/tiny-base"))?;
+/// let text = "What is the capital of Ostra?";
+/// let encoded = tokenizer.encode(text)?;
+/// assert_eq!(encoded.ends.last(), Some(&text.len()));
+/// assert_eq!(tokenizer.decode(&encoded.ids)?, text);
+/// // A special token that is written out in a text is text.
+/// assert!(!tokenizer.encode("</s>")?.ids.contains(&tokenizer.eos()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Tokeniser {
     inner: Tokenizer,
     /// The same tokenizer, which takes special tokens in a text for what they are.

@@ -19,6 +19,18 @@ impl std::fmt::Display for Key {
 ///
 /// The encoding is postcard's: fields in declaration order, lengths before contents, floats by their bits. Types that are
 /// encoded must hold no hash maps, whose order is not theirs to choose.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay::store::key_of;
+///
+/// let key = key_of("sum v1", &(3, 4));
+/// assert_eq!(key, key_of("sum v1", &(3, 4)));
+/// assert_ne!(key, key_of("sum v1", &(4, 3)));
+/// assert_ne!(key, key_of("sum v2", &(3, 4)));
+/// assert_eq!(key.to_string().len(), 64);
+/// ```
 pub fn key_of(kind: &str, value: &impl Serialize) -> Key {
     let encoded = postcard::to_stdvec(value).expect("key material has a known length everywhere");
     Key(Digest(blake3::derive_key(kind, &encoded)))
