@@ -1,4 +1,4 @@
-//! The description of a federation: everything that decides what happens when.
+//! The description of a federation: all inputs of a simulation.
 
 use crate::client::{Availability, Client, Device, Dropout, Interruption, Link, NOMINAL_PPB, RegionCut, Work};
 use crate::kernel::Span;
@@ -8,12 +8,12 @@ use crate::record::Detail;
 use crate::server::{EdgeLink, Hierarchical, Protocol, Server};
 use serde::{Deserialize, Serialize};
 
-/// A federation: clients as rows of indices into tables of classes, a network and a server.
+/// Description of a federation: clients as rows of indices into tables of classes, a network and a server.
 ///
-/// All numbers are integers; whoever has floats converts them with the constructors of the parts, which round once.
+/// All numbers are integers. Floating-point inputs are converted by the constructors of the parts, which round once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Federation {
-    /// The master seed.
+    /// Master seed.
     pub seed: Seed,
     /// Classes of devices.
     pub devices: Vec<Device>,
@@ -25,46 +25,52 @@ pub struct Federation {
     pub dropouts: Vec<Dropout>,
     /// Classes of availability.
     pub availabilities: Vec<Availability>,
-    /// The clients, by number.
+    /// Clients, by number.
     pub clients: Vec<Client>,
-    /// What lies between the clients' links and the server.
+    /// Network between the clients' links and the server.
     pub network: Network,
-    /// Regions without connection, and when.
+    /// Periods in which regions are disconnected.
     pub region_cuts: Vec<RegionCut>,
-    /// What becomes of the tasks of clients that go offline.
+    /// Handling of the tasks of clients that go offline.
     pub interruption: Interruption,
-    /// How the server selects, waits and aggregates.
+    /// Settings of selection, protocol and aggregation.
     pub server: Server,
-    /// How much is recorded.
+    /// Level of detail of the records.
     pub detail: Detail,
 }
 
 impl Federation {
+    /// Returns the device class of a client.
     pub(crate) fn device(&self, client: u32) -> &Device {
         &self.devices[self.clients[client as usize].device as usize]
     }
 
+    /// Returns the link class of a client.
     pub(crate) fn link(&self, client: u32) -> &Link {
         &self.links[self.clients[client as usize].link as usize]
     }
 
+    /// Returns the cost of a client's tasks.
     pub(crate) fn work(&self, client: u32) -> &Work {
         &self.works[self.clients[client as usize].work as usize]
     }
 
+    /// Returns the dropout class of a client.
     pub(crate) fn dropout(&self, client: u32) -> &Dropout {
         &self.dropouts[self.clients[client as usize].dropout as usize]
     }
 
+    /// Returns the availability class of a client.
     pub(crate) fn availability(&self, client: u32) -> &Availability {
         &self.availabilities[self.clients[client as usize].availability as usize]
     }
 
+    /// Returns the number of clients.
     pub(crate) fn client_count(&self) -> u32 {
         self.clients.len() as u32
     }
 
-    /// The settings of edges, and those of one edge.
+    /// Returns the settings of hierarchical aggregation, and those of one edge.
     pub(crate) fn edge(&self, edge: u32) -> (&Hierarchical, &EdgeLink) {
         match &self.server.protocol {
             Protocol::Hierarchical(policy) => (policy, &policy.edges[edge as usize]),
@@ -72,16 +78,19 @@ impl Federation {
         }
     }
 
-    /// The time of an uncontended task of `client` without jitter.
+    /// Returns the duration of a task of `client` without contention and jitter.
     pub(crate) fn nominal_task(&self, client: u32) -> Span {
-        let (link, work) = (self.link(client), self.work(client));
-        let transfer = |bytes, cap| FlowWork::of_bytes(bytes).duration(cap).map_or(u64::MAX, |span| span.0);
-        let parts = [
-            2 * link.latency.0,
-            transfer(work.download_bytes, link.down),
-            self.device(client).training_span(work, NOMINAL_PPB).0,
-            transfer(work.upload_bytes, link.up),
-        ];
-        Span(parts.into_iter().fold(0, u64::saturating_add))
+        let link = self.link(client);
+        let work = self.work(client);
+        let latency = Span(2 * link.latency.0);
+        let download = FlowWork::of_bytes(work.download_bytes).duration(link.down);
+        let training = self.device(client).training_span(work, NOMINAL_PPB);
+        let upload = FlowWork::of_bytes(work.upload_bytes).duration(link.up);
+        // A transfer that takes longer than representable time makes the whole as long as can be represented.
+        let mut total: u64 = 0;
+        for part in [Some(latency), download, Some(training), upload] {
+            total = total.saturating_add(part.map_or(u64::MAX, |span| span.0));
+        }
+        Span(total)
     }
 }

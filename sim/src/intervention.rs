@@ -1,4 +1,4 @@
-//! Changes from outside, by which a fork departs from the run that it was forked from.
+//! Interventions: changes by which a fork differs from its parent run.
 
 use crate::client::Client;
 use crate::network::Capacity;
@@ -6,32 +6,33 @@ use crate::random::{Purpose, Seed};
 use crate::server::{Protocol, Selection};
 use serde::{Deserialize, Serialize};
 
-/// One change. It takes effect a nanosecond after the last processed event, or before the first event of a run.
+/// A change to a running simulation. It takes effect one nanosecond after the last processed event, or before the first
+/// event of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Intervention {
     /// No change: the fork keeps its digests.
     None,
-    /// A client goes offline for good.
+    /// A client goes offline permanently.
     Drop(u32),
-    /// One more client, with the next number and rows of the existing tables.
+    /// A client is added, with the next number and with rows of the existing tables.
     Add(Client),
-    /// A link of the network has this capacity, a function of the time since the start: 0 is egress and 1 ingress of
-    /// the server, or the links of the topology by index.
+    /// A link of the network gets another capacity, as a function of the time since the start of the run. Link 0 is the
+    /// egress and link 1 the ingress of the server; with a topology, links are numbered by its list.
     SetCapacity {
-        /// Which link.
+        /// Number of the link.
         link: u32,
-        /// Its capacity.
+        /// New capacity.
         capacity: Capacity,
     },
-    /// Another selection from the next request on.
+    /// Another selection policy is used from the next request on.
     SetSelection(Selection),
-    /// Other settings of the same protocol from the next decision on.
+    /// Other settings of the same protocol are used from the next decision on.
     SetProtocol(Protocol),
-    /// Another seed for one purpose. Streams of all other purposes draw the same numbers as before.
+    /// One purpose gets another seed. Streams of all other purposes draw the same numbers as before.
     Reseed {
-        /// Which purpose.
+        /// Purpose.
         purpose: Purpose,
-        /// Its seed.
+        /// New seed.
         seed: Seed,
     },
 }

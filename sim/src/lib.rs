@@ -1,11 +1,16 @@
-//! A federation in virtual time: which client does what, when, and whether it counts.
+//! Discrete-event simulation of federated learning in virtual time: which client does what, when, and whether its
+//! update counts.
 //!
-//! This crate knows clients, bytes, seconds and identifiers; never tensors, files, threads or clocks. Start at
-//! [`Federation`], the description of a world, and [`Simulation`], which plays it one event at a time.
+//! This crate deals with clients, bytes, seconds and identifiers. It uses no tensors, files, threads or clocks. Start
+//! with [`Federation`], which describes a federation, and [`Simulation`], which simulates it one event at a time.
 //!
-//! Guarantees: events are totally ordered by [`kernel::Key`]; every draw is a pure function of seed, purpose, entity
-//! and number; equal federations give equal records and digests on any machine; every dispatched task ends once; a
-//! run never hangs.
+//! # Guarantees
+//!
+//! - Events are totally ordered by [`kernel::Key`].
+//! - Every random draw is a pure function of seed, purpose, entity and number.
+//! - Equal federations give equal records and digests on any machine.
+//! - Every dispatched task ends exactly once.
+//! - A run never hangs.
 //!
 //! # Examples
 //!
@@ -94,7 +99,7 @@ mod snapshot;
 mod validation;
 mod world;
 
-/// Draws of published code, for rules that repeat them; nothing else may be drawn from these.
+/// Random generators of published code, for policies that reproduce its draws. They must not be used for anything else.
 pub mod published {
     pub use crate::server::{Mersenne, sample};
 }

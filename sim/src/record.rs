@@ -1,24 +1,24 @@
-//! What a simulation writes down: events of virtual time, tasks that ended, rounds that closed.
+//! Records of a simulation: events, tasks that ended, and rounds that closed.
 //!
-//! Records come in the order in which things happened. Every task that is dispatched ends in exactly one
-//! [`TaskRecord`]. A task's record comes when its fate is known: at once if it is given up, and with the close of its
-//! round if it arrived, just before the [`RoundRecord`]. Tasks that are cancelled or late at the close of a round are
-//! recorded before that round's record too, unless the protocol lets stragglers finish: those are recorded when they
-//! end, and belong to the counts of the [`RoundRecord`] that follows.
+//! Records are in the order of the events. Every dispatched task has exactly one [`TaskRecord`], which is written when
+//! its outcome is known: at once if the task was given up, and at the close of its round, just before the
+//! [`RoundRecord`], if the update arrived. Tasks that are cancelled or late at the close of a round are recorded before
+//! that round's record too, unless the protocol lets stragglers finish. Those are recorded when they end, and are
+//! counted in the next [`RoundRecord`].
 
 use crate::client::Stage;
 use crate::kernel::{Class, Time};
 use serde::{Deserialize, Serialize};
 
-/// A dispatch of work to a client: the how-manieth of the run, from 0.
+/// Number of a task among those dispatched in the run, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(pub u64);
 
-/// One record.
+/// A record of a simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// Something happened.
+    /// An event.
     Event(EventRecord),
     /// A task ended.
     Task(TaskRecord),
@@ -26,7 +26,7 @@ pub enum Record {
     Round(RoundRecord),
 }
 
-/// How much is recorded. Digests do not depend on it.
+/// Level of detail of the records. Digests do not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Detail {
     /// Rounds only.
@@ -38,15 +38,15 @@ pub enum Detail {
     Events,
 }
 
-/// What happened. The numbers are part of the ledger: they are never reused.
+/// Kind of an event. The numbers are part of the ledger and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum EventKind {
     /// A round opened.
     RoundOpened = 1,
-    /// A task was sent out.
+    /// A task was dispatched.
     Dispatched = 2,
-    /// The latency of a download passed; its bytes begin to move.
+    /// The latency of a download passed, and its transfer started.
     DownloadStarted = 3,
     /// A download is complete.
     Downloaded = 4,
@@ -54,17 +54,17 @@ pub enum EventKind {
     TrainingStarted = 5,
     /// Training is complete.
     Trained = 6,
-    /// The latency of an upload passed; its bytes begin to move.
+    /// The latency of an upload passed, and its transfer started.
     UploadStarted = 7,
-    /// An upload is complete and in time.
+    /// An upload is complete.
     Uploaded = 8,
     /// A client gave up its task.
     Dropped = 9,
     /// A task did not fit into its device's memory.
     OutOfMemory = 10,
-    /// A task was too late, or its update too stale.
+    /// An update was too late or too stale.
     Late = 11,
-    /// The server stopped a task that it no longer needs.
+    /// The server stopped a task that it does not need any more.
     Cancelled = 12,
     /// A deadline passed.
     DeadlinePassed = 13,
@@ -76,26 +76,26 @@ pub enum EventKind {
     CapacityChanged = 16,
     /// A device crashed.
     Crashed = 17,
-    /// A client went offline during a task.
+    /// A client became unreachable during a task.
     ClientLeft = 18,
-    /// A client that went offline during a task came back.
+    /// A client that became unreachable during a task returned.
     ClientReturned = 19,
     /// A region was cut off.
     RegionCut = 20,
-    /// A region came back.
+    /// A region was reconnected.
     RegionRestored = 21,
-    /// A client was selected that cannot be reached.
+    /// An unreachable client was selected.
     Unreachable = 22,
-    /// An edge's model began to travel to the server.
+    /// The transfer of an edge's model to the server started.
     EdgeUploadStarted = 23,
     /// An edge's model arrived at the server.
     EdgeUploaded = 24,
-    /// A changed policy or world took effect.
+    /// An intervention took effect.
     Intervened = 25,
 }
 
 impl EventKind {
-    /// A name for tables: snake case.
+    /// Returns the name in tables, in snake case.
     pub const fn name(self) -> &'static str {
         match self {
             EventKind::RoundOpened => "round_opened",
@@ -127,35 +127,35 @@ impl EventKind {
     }
 }
 
-/// One event of virtual time.
+/// Record of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// When.
+    /// Time of the event.
     pub at: Time,
-    /// Its place within the instant.
+    /// Class, which orders events within an instant.
     pub class: Class,
-    /// What.
+    /// Kind of the event.
     pub kind: EventKind,
-    /// Whom it concerns, if a client.
+    /// Client that it concerns, if any.
     pub client: Option<u32>,
-    /// The task that it belongs to.
+    /// Task that it belongs to, if any.
     pub task: Option<TaskId>,
-    /// The round that it belongs to, from 0.
+    /// Round that it belongs to, from 0, if any.
     pub round: Option<u32>,
-    /// Bytes that moved [byte]: with the end of a transfer, completed or not.
+    /// [byte] -- Amount transferred, at the end of a transfer, whether complete or not.
     pub bytes: u64,
 }
 
-/// How a task ended.
+/// Outcome of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It arrived in time and is part of a model version.
+    /// The update arrived in time and is part of a model version.
     Counted,
-    /// It missed the deadline, or arrived after its round had closed.
+    /// The update missed the deadline, or arrived after its round had closed.
     Late,
-    /// It arrived, based on a version older than the bound on staleness allows.
+    /// The update arrived, but was based on a version older than the bound on staleness allows.
     Stale,
-    /// The client gave it up.
+    /// The client dropped out.
     Dropped(Stage),
     /// The device crashed.
     Crashed,
@@ -163,16 +163,16 @@ pub enum Outcome {
     Left,
     /// The client could not be reached when it was selected.
     Unreachable,
-    /// It did not fit into the device's memory.
+    /// The task did not fit into the device's memory.
     OutOfMemory,
-    /// The server did not need it any more, or the run ended.
+    /// The server did not need the task any more, or the run ended.
     Cancelled,
-    /// It arrived in time, but its round failed.
+    /// The update arrived in time, but its round failed.
     Discarded,
 }
 
 impl Outcome {
-    /// A name for tables: snake case.
+    /// Returns the name in tables, in snake case.
     pub const fn name(self) -> &'static str {
         match self {
             Outcome::Counted => "counted",
@@ -190,7 +190,7 @@ impl Outcome {
         }
     }
 
-    /// Which of a round's counts this outcome adds to.
+    /// Returns the count of a round to which this outcome adds.
     pub const fn tally(self) -> Tally {
         match self {
             Outcome::Counted => Tally::Counted,
@@ -201,77 +201,78 @@ impl Outcome {
     }
 }
 
-/// The four ways to end, as rounds count them.
+/// The four outcomes that rounds count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tally {
-    /// In a model version.
+    /// Part of a model version.
     Counted,
     /// Late or stale.
     Late,
-    /// Given up, crashed, left, unreachable or out of memory.
+    /// Dropped out, crashed, left, unreachable or out of memory.
     Dropped,
     /// Cancelled or discarded.
     Cancelled,
 }
 
-/// One task, when it has ended.
+/// Record of a task that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
-    /// Which task.
+    /// Number of the task.
     pub task: TaskId,
-    /// Whose.
+    /// Client that ran it.
     pub client: u32,
-    /// The round in which it was dispatched, from 0.
+    /// Round in which it was dispatched, from 0.
     pub round: u32,
-    /// The aggregator that dispatched it: 0 is the server, or tier or edge number + 1.
+    /// Aggregator that dispatched it: 0 for the server, or the number of the tier or edge, from 0, plus 1.
     pub aggregator: u32,
-    /// The how-manieth task of its client, from 0.
+    /// Number among the tasks of its client, from 0.
     pub client_task_number: u32,
-    /// The model version that it started from.
+    /// Model version that it started from.
     pub based_on_version: u32,
-    /// When it was sent out.
+    /// Time of dispatch.
     pub dispatched_at: Time,
-    /// When the client had the model.
+    /// Time at which the client had the model.
     pub download_done_at: Option<Time>,
-    /// When training was complete.
+    /// Time at which training was complete.
     pub training_done_at: Option<Time>,
-    /// When the server had the update.
+    /// Time at which the server had the update.
     pub upload_done_at: Option<Time>,
-    /// When it ended: arrived, was given up or was stopped.
+    /// Time at which it ended: arrived, was given up or was stopped.
     pub ended_at: Time,
-    /// How it ended.
+    /// Outcome.
     pub outcome: Outcome,
-    /// The model version that it is part of.
+    /// Model version that it is part of.
     pub counted_in_version: Option<u32>,
-    /// Versions between the one it started from and the one before it was counted; 0 unless counted or stale.
+    /// [version] -- Staleness: versions between the one it started from and the last one before it counted. 0 unless
+    /// counted or stale.
     pub staleness: u32,
-    /// Bytes from server to client that moved [byte].
+    /// [byte] -- Amount transferred from the server to the client.
     pub bytes_down: u64,
-    /// Bytes from client to server that moved [byte].
+    /// [byte] -- Amount transferred from the client to the server.
     pub bytes_up: u64,
-    /// Floating-point operations that were done [FLOP].
+    /// [FLOP] -- Floating-point operations performed.
     pub compute_flops: u64,
-    /// How long the device trained [ns].
+    /// [ns] -- Training time.
     pub training_ns: u64,
-    /// Energy from dispatch to end [mJ].
+    /// [mJ] -- Energy of the device from dispatch to end.
     pub energy_mj: u64,
 }
 
-/// Why a round produced no model version.
+/// Reason why a round produced no model version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Failure {
     /// No client could be selected.
     NoCandidates,
     /// Fewer updates than the minimum arrived before the deadline.
     TooFewInTime,
-    /// Every dispatched task ended, and fewer updates than the minimum arrived.
+    /// All dispatched tasks ended, and fewer updates than the minimum arrived.
     TooFewSurvived,
-    /// Nothing was left that could happen.
+    /// No events were pending any more.
     Stalled,
 }
 
 impl Failure {
-    /// A name for tables: snake case.
+    /// Returns the name in tables, in snake case.
     pub const fn name(self) -> &'static str {
         match self {
             Failure::NoCandidates => "no_candidates",
@@ -282,66 +283,67 @@ impl Failure {
     }
 }
 
-/// How a round closed.
+/// Status of a closed round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RoundStatus {
-    /// With a new model version.
+    /// Closed with a new model version.
     Closed,
-    /// Without.
+    /// Closed without a new model version.
     Failed(Failure),
 }
 
 /// A task that is part of a model version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountedTask {
-    /// Which task.
+    /// Number of the task.
     pub task: TaskId,
-    /// Whose.
+    /// Client that ran it.
     pub client: u32,
-    /// The model version that it started from.
+    /// Model version that it started from.
     pub based_on_version: u32,
-    /// Versions between that one and the one before this round's.
+    /// [version] -- Staleness: versions between that one and the last one before this round's.
     pub staleness: u32,
 }
 
-/// One round, when it has closed: for a synchronous protocol a cohort, for a buffered one a full buffer.
+/// Record of a round that has closed: a cohort of a synchronous protocol, a full buffer of a buffered one.
 ///
-/// The counts are of what happened since this aggregator's previous record, so over the run
-/// `dispatched = counted + late + dropped + cancelled`, plus at any record the tasks `in_flight`.
+/// Counts are since this aggregator's previous record. Summed up to any record,
+/// `dispatched = counted + late + dropped + cancelled + in_flight`, where `in_flight` is that of the last record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundRecord {
-    /// Which round of its aggregator, from 0.
+    /// Number of the round at its aggregator, from 0.
     pub round: u32,
-    /// Which aggregator: 0 is the server, or tier or edge number + 1.
+    /// Aggregator: 0 for the server, or the number of the tier or edge, from 0, plus 1.
     pub aggregator: u32,
-    /// The model version that it produced; versions count from 1, over all aggregators. Version 0 is the initial model.
+    /// Model version that it produced. Versions are numbered from 1 over all aggregators; version 0 is the initial
+    /// model.
     pub version: Option<u32>,
-    /// The version that this one replaces at its aggregator.
+    /// Version that was current at the aggregator before.
     pub base_version: u32,
-    /// When it opened.
+    /// Time at which it opened.
     pub opened_at: Time,
-    /// When it closed.
+    /// Time at which it closed.
     pub closed_at: Time,
-    /// How it closed.
+    /// Status.
     pub status: RoundStatus,
-    /// Tasks sent out.
+    /// Number of tasks dispatched.
     pub dispatched: u32,
-    /// Tasks that are part of the version.
+    /// Number of tasks that are part of the version.
     pub counted: u32,
-    /// Tasks late or stale.
+    /// Number of tasks late or stale.
     pub late: u32,
-    /// Tasks given up, crashed, left, unreachable or out of memory.
+    /// Number of tasks dropped out, crashed, left, unreachable or out of memory.
     pub dropped: u32,
-    /// Tasks cancelled or discarded.
+    /// Number of tasks cancelled or discarded.
     pub cancelled: u32,
-    /// Tasks of this aggregator that are still running.
+    /// Number of tasks of this aggregator that have no record yet.
     pub in_flight: u32,
-    /// Bytes from server to clients, of the tasks that ended [byte].
+    /// [byte] -- Amount transferred from the server to clients, of the tasks that ended.
     pub bytes_down: u64,
-    /// Bytes from clients to server, of the tasks that ended [byte].
+    /// [byte] -- Amount transferred from clients to the server, of the tasks that ended.
     pub bytes_up: u64,
-    /// The tasks that count, in the order of aggregation: ascending by client, then by task.
+    /// Tasks that are part of the version, in the order of aggregation: ascending by client, then by task.
     pub counted_tasks: Vec<CountedTask>,
-    /// For a version merged from models of edges: their versions, ascending by edge.
+    /// Versions of the edges' models from which the version was merged, ascending by edge; else empty.
     pub merged_versions: Vec<u32>,
 }

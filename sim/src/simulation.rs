@@ -1,4 +1,4 @@
-//! A federation being played: one event at a time, forwards, forkable and storable at any event.
+//! Simulations, which advance one event at a time and can be forked and stored at any event.
 
 use crate::federation::Federation;
 use crate::intervention::Intervention;
@@ -10,19 +10,19 @@ use crate::world::{Event, World};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What one step did.
+/// Result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// An event was processed.
     Advanced,
-    /// The run is over; nothing will happen any more.
+    /// The run is over; no more events will follow.
     Idle,
-    /// The next decision reads the result of this counted task: train it, [`Simulation::supply`] it, step again.
-    /// Nothing was processed.
+    /// The next decision reads the result of this counted task. No event was processed. The driver has to train the
+    /// task, [`Simulation::supply`] its result, and step again.
     Needs(TaskId),
 }
 
-/// Why a simulation cannot go on.
+/// Error after which a simulation cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SimError {
     /// Virtual time overflowed.
@@ -30,17 +30,17 @@ pub enum SimError {
     Kernel(#[from] KernelError),
 }
 
-/// A federation at one instant of its run. A clone is a fork: both go on independently.
+/// A federation at one instant of its run. A clone is a fork: both continue independently.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Simulation {
     engine: Engine<World>,
 }
 
 impl Simulation {
-    /// A simulation at time zero.
+    /// Returns a simulation at time zero.
     ///
     /// # Errors
-    /// If the federation has an absurd part; the error names it.
+    /// If the federation is invalid; the error names the first fault.
     pub fn new(federation: Federation) -> Result<Self, Invalid> {
         federation.validate()?;
         Ok(Self { engine: World::new(Arc::new(federation)).engine() })
@@ -49,11 +49,12 @@ impl Simulation {
     /// Processes the next event.
     ///
     /// # Errors
-    /// If virtual time overflows. The simulation cannot go on.
+    /// If virtual time overflows. The simulation cannot continue then.
     pub fn step(&mut self) -> Result<Step, SimError> {
         if self.engine.model().is_over() {
             return Ok(Step::Idle);
         }
+        // Selections read results only at a dispatch. Until then the simulation continues while the driver trains.
         if let Some(task) = self.engine.model().wants_report() {
             let is_decision = matches!(self.engine.peek(), Some((_, Event::Dispatch { .. })));
             if is_decision {
@@ -63,12 +64,13 @@ impl Simulation {
         if self.engine.step()? {
             return Ok(Step::Advanced);
         }
-        // No event is left, but the protocol has not finished: it is told, and gives up.
+        // No events are left, but the protocol has not finished. It is notified and gives up, so that a run never
+        // hangs.
         self.engine.schedule(self.now().after(Span(1)), Class::Dispatch, EntityId::SERVER, Event::Stalled);
         Ok(if self.engine.step()? { Step::Advanced } else { Step::Idle })
     }
 
-    /// Processes all events up to and at `until`, the run's end, or the first result that is needed.
+    /// Processes all events up to and including `until`, the end of the run, or the first result that is needed.
     ///
     /// # Errors
     /// As [`Simulation::step`].
@@ -82,19 +84,19 @@ impl Simulation {
         Ok(Step::Advanced)
     }
 
-    /// Hands in the result of a task that [`Step::Needs`] asked for.
+    /// Supplies the result of a task that was requested by [`Step::Needs`].
     ///
     /// # Panics
-    /// If it was not asked for: the driver would then train what nobody reads.
+    /// If it was not requested, because the driver would then train tasks whose results are never read.
     pub fn supply(&mut self, task: TaskId, report: TaskReport) {
         assert!(self.engine.model_mut().supply(task, report), "the result of task {} was not asked for", task.0);
     }
 
-    /// A simulation that goes on from here with one change. The fork without a change keeps the digests; with one, all
-    /// streams that it does not name draw the same numbers.
+    /// Returns a simulation that continues from here with one change. A fork without a change has the same digests.
+    /// With a change, all random streams that it does not name draw the same numbers.
     ///
     /// # Errors
-    /// If the change refers to what does not exist, or makes the federation absurd.
+    /// If the change refers to something that does not exist, or makes the federation invalid.
     pub fn fork(&self, intervention: Intervention) -> Result<Self, Invalid> {
         let mut fork = self.clone();
         if intervention == Intervention::None {
@@ -107,8 +109,8 @@ impl Simulation {
         Ok(fork)
     }
 
-    /// Changes this simulation, before the next decision of the server. Unlike [`Simulation::fork`], which leaves a
-    /// nanosecond, it is in time for a decision of this very instant.
+    /// Changes this simulation before the next decision of the server. Unlike [`Simulation::fork`], whose change takes
+    /// effect one nanosecond later, it precedes a decision at the current instant.
     ///
     /// # Errors
     /// As [`Simulation::fork`].
@@ -120,37 +122,37 @@ impl Simulation {
         Ok(())
     }
 
-    /// Takes what was recorded since the last call, in the order in which it happened.
+    /// Takes the records since the last call, in the order of events.
     pub fn drain(&mut self) -> Vec<Record> {
         self.engine.take_notes()
     }
 
-    /// The time of the last processed event.
+    /// Returns the time of the last processed event.
     pub fn now(&self) -> Time {
         self.engine.now()
     }
 
-    /// The federation that is played.
+    /// Returns the federation, including all changes so far.
     pub fn federation(&self) -> &Federation {
         self.engine.model().federation()
     }
 
-    /// The digest of (time, class, entity, kind) of every event so far.
+    /// Returns the digest of (time, class, entity, kind) of all events so far.
     pub fn order_digest(&self) -> [u8; 32] {
         self.engine.order().value()
     }
 
-    /// The digest of what the rounds so far decided: counted tasks, bytes and versions.
+    /// Returns the digest of the decisions of all rounds so far: counted tasks, bytes and versions.
     pub fn result_digest(&self) -> [u8; 32] {
         self.engine.model().results().value()
     }
 
-    /// The chained order digest with its links, by which a divergence of two runs is located.
+    /// Returns the chained order digest with its links, by which the first difference of two runs can be located.
     pub fn order(&self) -> &Chain {
         self.engine.order()
     }
 
-    /// Events processed so far, each transfer that ended counted.
+    /// Returns the number of events processed so far; each transfer that ended counts as one.
     pub fn events(&self) -> u64 {
         self.engine.order().len()
     }

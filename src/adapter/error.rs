@@ -1,8 +1,8 @@
-//! What can be wrong with an adapter that comes from outside.
+//! Errors in reading and writing adapters.
 
 use std::path::PathBuf;
 
-/// Why an adapter could not be read or written. None of these ends a run that does not need that adapter.
+/// Error in reading or writing an adapter. It ends a run only if the run needs that adapter.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// A file could not be read or written.
@@ -10,23 +10,23 @@ pub enum AdapterError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The bytes are not a complete safetensors file.
     #[error("failed to read {what}: not a complete safetensors file ({reason})")]
     Safetensors {
-        /// The file, or what the bytes stand for.
+        /// The file, or a description of the bytes.
         what: String,
-        /// What the parser said.
+        /// The message of the parser.
         reason: String,
     },
-    /// A file is well-formed but says something that cannot be used.
+    /// A file is well-formed, but its content cannot be used.
     #[error("failed to read {what}: {reason}")]
     Content {
-        /// The file, or what the bytes stand for.
+        /// The file, or a description of the bytes.
         what: String,
-        /// What is wrong, with the value found and those allowed.
+        /// The fault, with the value found and those allowed.
         reason: String,
     },
 }
@@ -34,5 +34,9 @@ pub enum AdapterError {
 impl AdapterError {
     pub(super) fn content(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Content { what: what.into(), reason: reason.into() }
+    }
+
+    pub(super) fn safetensors(what: &str, error: &safetensors::SafeTensorError) -> Self {
+        Self::Safetensors { what: what.into(), reason: error.to_string() }
     }
 }

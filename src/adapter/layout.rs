@@ -1,13 +1,13 @@
-//! Which modules an adapter changes, and where each of its matrices lies in one flat vector.
+//! Layout of an adapter: the modules that it changes, and the place of each matrix in one flat vector.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// One adapted linear module.
+/// Linear module with an adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
-    /// Its path in the base model, such as `model.layers.0.self_attn.q_proj`.
+    /// Path in the base model, such as `model.layers.0.self_attn.q_proj`.
     pub path: String,
     /// Width of its input.
     pub in_features: usize,
@@ -15,27 +15,38 @@ pub struct Module {
     pub out_features: usize,
 }
 
-/// The shape of an adapter: for each module in order, A `[rank, in]` and then B `[out, rank]`, both row-major.
+impl Module {
+    fn shape(&self) -> String {
+        format!("{} to {}", self.in_features, self.out_features)
+    }
+
+    /// Returns the name of its matrix "A" or "B" in PEFT's files.
+    fn tensor_name(&self, part: &str) -> String {
+        format!("base_model.model.{}.lora_{part}.weight", self.path)
+    }
+}
+
+/// Layout of an adapter's values: for each module in order, A `[rank, in]` and then B `[out, rank]`, both row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layout {
-    /// The rank r of every pair.
+    /// Rank r of every pair of matrices.
     pub rank: usize,
     /// LoRA's alpha: the product B A is scaled by alpha / r.
     pub alpha: f64,
-    /// Whether the scale is alpha / sqrt(r) instead (rank-stabilised LoRA, arXiv 2312.03732).
+    /// Whether the scale is alpha / sqrt(r) instead (rank-stabilized LoRA, arXiv 2312.03732).
     pub rank_stabilised: bool,
-    /// The adapted modules, in the order of the values.
+    /// Modules with an adapter, in the order of the values.
     pub modules: Vec<Module>,
 }
 
 impl Layout {
-    /// What the product B A is multiplied by.
+    /// Returns the factor on the product B A.
     pub fn scale(&self) -> f64 {
         let rank = self.rank as f64;
         if self.rank_stabilised { self.alpha / rank.sqrt() } else { self.alpha / rank }
     }
 
-    /// In what this layout is not `wanted`, as a clause that names both; none where they agree.
+    /// Returns the first difference from `wanted` as a clause that names both values, or `None` if the layouts agree.
     pub fn difference_from(&self, wanted: &Layout) -> Option<String> {
         if self.rank != wanted.rank {
             return Some(format!("its rank r is {}, the scenario's is {}", self.rank, wanted.rank));
@@ -44,44 +55,50 @@ impl Layout {
             return Some(format!("its lora_alpha is {}, the scenario's is {}", self.alpha, wanted.alpha));
         }
         if self.rank_stabilised != wanted.rank_stabilised {
-            let (own, other) = (self.rank_stabilised, wanted.rank_stabilised);
+            let own = self.rank_stabilised;
+            let other = wanted.rank_stabilised;
             return Some(format!("its use_rslora is {own}, the scenario's rank_stabilised is {other}"));
         }
-        let lacks = |from: &Layout, path: &str| from.modules.iter().all(|module| module.path != path);
-        if let Some(module) = wanted.modules.iter().find(|module| lacks(self, &module.path)) {
+        if let Some(module) = wanted.modules.iter().find(|module| !self.adapts(&module.path)) {
             return Some(format!("it lacks {}, which is one of the scenario's target_modules", module.path));
         }
-        if let Some(module) = self.modules.iter().find(|module| lacks(wanted, &module.path)) {
+        if let Some(module) = self.modules.iter().find(|module| !wanted.adapts(&module.path)) {
             return Some(format!("it adapts {}, which is none of the scenario's target_modules", module.path));
         }
+        // Both adapt the same modules, so a difference is one of widths.
         let mut pairs = self.modules.iter().zip(&wanted.modules);
         let (own, other) = pairs.find(|(own, other)| own != other)?;
-        let shape = |module: &Module| format!("{} to {}", module.in_features, module.out_features);
-        Some(format!("its {} maps {}, the model's maps {}", own.path, shape(own), shape(other)))
+        Some(format!("its {} maps {}, the model's maps {}", own.path, own.shape(), other.shape()))
     }
 
-    /// Number of values in an adapter of this layout.
+    fn adapts(&self, path: &str) -> bool {
+        self.modules.iter().any(|module| module.path == path)
+    }
+
+    /// Returns the number of values in an adapter of this layout.
     pub fn parameters(&self) -> usize {
         self.modules.iter().map(|module| self.rank * (module.in_features + module.out_features)).sum()
     }
 
-    /// For each module, where A and B lie in the flat values.
+    /// Returns for each module the ranges of A and B in the flat values.
     pub fn ranges(&self) -> Vec<(Range<usize>, Range<usize>)> {
+        let mut ranges = Vec::with_capacity(self.modules.len());
         let mut start = 0;
-        let mut next = |length: usize| {
-            start += length;
-            start - length..start
-        };
-        self.modules.iter().map(|m| (next(self.rank * m.in_features), next(m.out_features * self.rank))).collect()
+        for module in &self.modules {
+            let start_of_b = start + self.rank * module.in_features;
+            let end = start_of_b + module.out_features * self.rank;
+            ranges.push((start..start_of_b, start_of_b..end));
+            start = end;
+        }
+        ranges
     }
 
-    /// The matrices in order: name in PEFT's files, shape, and place in the flat values.
+    /// Returns the matrices in order: name in PEFT's files, shape, and range in the flat values.
     pub fn tensors(&self) -> Vec<(String, [usize; 2], Range<usize>)> {
         let mut tensors = Vec::with_capacity(2 * self.modules.len());
         for (module, (a, b)) in self.modules.iter().zip(self.ranges()) {
-            let name = |part: &str| format!("base_model.model.{}.lora_{part}.weight", module.path);
-            tensors.push((name("A"), [self.rank, module.in_features], a));
-            tensors.push((name("B"), [module.out_features, self.rank], b));
+            tensors.push((module.tensor_name("A"), [self.rank, module.in_features], a));
+            tensors.push((module.tensor_name("B"), [module.out_features, self.rank], b));
         }
         tensors
     }

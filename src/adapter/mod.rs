@@ -1,6 +1,7 @@
-//! A LoRA adapter outside of training: plain f32 values under a layout, its wire formats and PEFT's files.
+//! LoRA adapters outside of training: plain f32 values with a layout, their wire formats and PEFT's files.
 //!
-//! No LibTorch here: federated methods, privacy and the store work on these values alone.
+//! This module does not depend on LibTorch: federated methods, privacy mechanisms and the store work on these values
+//! alone.
 
 mod error;
 mod layout;

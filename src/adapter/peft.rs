@@ -1,4 +1,4 @@
-//! Adapter folders as PEFT writes and reads them: adapter_config.json and adapter_model.safetensors.
+//! PEFT's adapter folders: adapter_config.json and adapter_model.safetensors.
 //!
 //! # Examples
 //!
@@ -34,16 +34,16 @@ const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
-/// What a PEFT folder says beside the matrices.
+/// Contents of a PEFT folder in addition to layout and matrices.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Notes {
-    /// The base model's name or folder, for the reader's information.
+    /// Name or folder of the base model, for information only.
     pub base_model: String,
-    /// The dropout that the adapter was trained with.
+    /// Dropout with which the adapter was trained.
     pub dropout: f64,
 }
 
-/// The fields of adapter_config.json that decide what the adapter computes.
+/// Fields of adapter_config.json that affect what the adapter computes.
 #[derive(Deserialize)]
 struct Config {
     peft_type: String,
@@ -69,21 +69,22 @@ struct Config {
     modules_to_save: Option<serde_json::Value>,
 }
 
-/// Writes `adapter` as a folder that PEFT loads. Each file appears under its name only when it is whole.
+/// Writes `adapter` as a folder that PEFT can load. Each file appears under its name only when it is complete.
 ///
 /// # Errors
 /// If the folder or a file cannot be written.
 pub fn write_folder(folder: &Path, adapter: &Adapter, notes: &Notes) -> Result<(), AdapterError> {
     fs::create_dir_all(folder).map_err(|source| AdapterError::Io { path: folder.into(), source })?;
     let config = serde_json::to_string_pretty(&config_of(&adapter.layout, notes)).expect("plain data");
+    // The configuration comes last: a folder that has one is complete.
     write_whole(folder, TENSORS, &adapter.serialize(Some(HashMap::from([("format".into(), "pt".into())]))))?;
     write_whole(folder, CONFIG, (config + "\n").as_bytes())
 }
 
-/// Reads a folder that PEFT, or [`write_folder`], wrote. Modules are ordered by their path.
+/// Reads a folder written by PEFT or [`write_folder`]. Modules are ordered by their paths.
 ///
 /// # Errors
-/// If a file is missing or broken, or the adapter uses what is not supported here (DoRA, per-module ranks, biases).
+/// If a file is missing or damaged, or the adapter uses unsupported features (DoRA, ranks per module, biases).
 pub fn read_folder(folder: &Path) -> Result<(Adapter, Notes), AdapterError> {
     let (path, bytes) = read(folder, CONFIG)?;
     let config: Config = serde_json::from_slice(&bytes).map_err(|e| AdapterError::content(&path, e.to_string()))?;
@@ -110,13 +111,18 @@ fn config_of(layout: &Layout, notes: &Notes) -> serde_json::Value {
     })
 }
 
-/// PEFT matches a target by suffix. Last names are what its users write, and they mean the same where the layers from 0
-/// on are all adapted alike; a subset of the layers is named by full paths.
+/// Returns the target modules, which PEFT matches by suffix.
+///
+/// Users of PEFT write last names such as `q_proj`, which suffice if the layers from 0 on all have the same adapted
+/// modules. A subset of the layers is named by full paths.
 fn targets(layout: &Layout) -> BTreeSet<&str> {
-    let last = |path: &'_ str| path.rsplit('.').next().map_or(0, str::len);
-    let names: BTreeSet<&str> = layout.modules.iter().map(|m| &m.path[m.path.len() - last(&m.path)..]).collect();
-    let layers: BTreeSet<u64> =
-        layout.modules.iter().filter_map(|m| m.path.split('.').find_map(|part| part.parse().ok())).collect();
+    let mut names = BTreeSet::new();
+    let mut layers: BTreeSet<u64> = BTreeSet::new();
+    for module in &layout.modules {
+        names.extend(module.path.rsplit('.').next());
+        // The first number in a path is that of the layer.
+        layers.extend(module.path.split('.').find_map(|part| part.parse::<u64>().ok()));
+    }
     let from_zero = layers.iter().copied().eq(0..layers.len() as u64);
     if from_zero && layout.modules.len() == names.len() * layers.len() {
         return names;
@@ -124,18 +130,18 @@ fn targets(layout: &Layout) -> BTreeSet<&str> {
     layout.modules.iter().map(|module| module.path.as_str()).collect()
 }
 
-/// PEFT declares lora_alpha as an integer, and some readers insist on it.
+/// Returns alpha as an integer if it is one, since PEFT declares lora_alpha so and some readers insist on it.
 fn whole_if_exact(alpha: f64) -> serde_json::Value {
     if alpha.fract() == 0.0 && alpha.abs() < 1e9 { json!(alpha as i64) } else { json!(alpha) }
 }
 
 fn refuse_unsupported(path: &str, config: &Config) -> Result<(), AdapterError> {
-    let refuse = |reason: String| Err(AdapterError::content(path, reason));
     if config.peft_type != "LORA" {
-        return refuse(format!("peft_type is {:?}, only \"LORA\" is supported", config.peft_type));
+        let reason = format!("peft_type is {:?}, only \"LORA\" is supported", config.peft_type);
+        return Err(AdapterError::content(path, reason));
     }
     if config.r == 0 {
-        return refuse("r is 0, at least 1 is needed".into());
+        return Err(AdapterError::content(path, "r is 0, at least 1 is needed"));
     }
     let unsupported = [
         ("use_dora", config.use_dora),
@@ -146,16 +152,16 @@ fn refuse_unsupported(path: &str, config: &Config) -> Result<(), AdapterError> {
         ("bias", config.bias.as_deref().is_some_and(|bias| bias != "none")),
     ];
     match unsupported.into_iter().find(|(_, used)| *used) {
-        Some((field, _)) => refuse(format!("{field} is in use, which is not supported")),
+        Some((field, _)) => Err(AdapterError::content(path, format!("{field} is in use, which is not supported"))),
         None => Ok(()),
     }
 }
 
-/// The modules that the tensors' names and shapes speak of, by path with numbers in numeric order.
+/// Returns the modules that follow from the tensors' names and shapes, by path with numbers in numeric order.
 fn modules_of(path: &str, bytes: &[u8], rank: usize) -> Result<Vec<Module>, AdapterError> {
-    let file = safetensors::SafeTensors::deserialize(bytes)
-        .map_err(|e| AdapterError::Safetensors { what: path.into(), reason: e.to_string() })?;
+    let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| AdapterError::safetensors(path, &error))?;
     let mut modules = Vec::new();
+    // Every A must have a B of the same rank; tensors that belong to no pair are found afterwards.
     for (name, a) in file.iter() {
         let Some(module) = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(".lora_A.weight")) else {
             continue;
@@ -175,13 +181,13 @@ fn modules_of(path: &str, bytes: &[u8], rank: usize) -> Result<Vec<Module>, Adap
         }
     }
     if let Some(name) = file.names().into_iter().find(|name| !is_of(&modules, name)) {
-        return Err(AdapterError::content(path, format!("tensor {name} is of no LoRA module")));
+        return Err(AdapterError::content(path, format!("tensor {name} belongs to no LoRA module")));
     }
     modules.sort_by_cached_key(|module| natural_key(&module.path));
     Ok(modules)
 }
 
-/// Whether a tensor is the A or B of one of these modules.
+/// Returns whether a tensor is the matrix A or B of one of these modules.
 fn is_of(modules: &[Module], name: &str) -> bool {
     let inner = name
         .strip_prefix(PREFIX)
@@ -189,16 +195,16 @@ fn is_of(modules: &[Module], name: &str) -> bool {
     inner.is_some_and(|path| modules.iter().any(|module| module.path == path))
 }
 
-/// Sorts `layers.10` after `layers.9`, and modules of a layer in the order in which a layer computes them.
+/// Returns a key that sorts `layers.10` after `layers.9`, and the modules of a layer in the order of their computation.
 pub(crate) fn natural_key(path: &str) -> Vec<(u64, usize, String)> {
     const ORDER: [&str; 9] =
         ["self_attn", "mlp", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-    path.split('.')
-        .map(|part| {
-            let place = ORDER.iter().position(|known| *known == part).unwrap_or(ORDER.len());
-            (part.parse().unwrap_or(0), place, part.to_owned())
-        })
-        .collect()
+    let mut key = Vec::new();
+    for part in path.split('.') {
+        let place = ORDER.iter().position(|known| *known == part).unwrap_or(ORDER.len());
+        key.push((part.parse().unwrap_or(0), place, part.to_owned()));
+    }
+    key
 }
 
 fn read(folder: &Path, name: &str) -> Result<(String, Vec<u8>), AdapterError> {
@@ -210,6 +216,7 @@ fn read(folder: &Path, name: &str) -> Result<(String, Vec<u8>), AdapterError> {
 }
 
 fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), AdapterError> {
+    // Renaming makes the complete file appear at once.
     let unfinished = folder.join(format!(".{name}.partial"));
     let path = folder.join(name);
     fs::write(&unfinished, bytes)

@@ -1,4 +1,4 @@
-//! The values of an adapter: initialisation, identity, distance, and the store's bytes.
+//! Values of an adapter: initialization, hash, difference, and serialization for the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,22 +8,23 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::{AdapterError, Layout};
 
-/// The key in the header of the store's bytes under which the layout lies.
+/// Key of the layout in the header of a stored adapter.
 const LAYOUT_KEY: &str = "fedreplay.layout";
 
-/// A LoRA adapter, or a difference of two, in f32.
+/// LoRA adapter, or the difference of two, in f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
-    /// What the values mean.
+    /// Modules and shapes of the matrices.
     pub layout: Arc<Layout>,
-    /// All matrices, flat, in the layout's order.
+    /// All matrices, flattened in the layout's order.
     pub values: Vec<f32>,
 }
 
 impl Adapter {
-    /// The adapter that changes nothing yet: A uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform), B zero.
+    /// Creates an adapter that changes nothing yet: A is uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform), and B is
+    /// zero.
     ///
-    /// Element n of module i's A is draw n of the stream (seed, LoraInit, i).
+    /// Element n of A of module i is draw n of the stream (seed, LoraInit, i).
     ///
     /// # Examples
     ///
@@ -45,58 +46,63 @@ impl Adapter {
         for (index, (a, _)) in layout.ranges().into_iter().enumerate() {
             let bound = 1.0 / (layout.modules[index].in_features as f64).sqrt();
             let mut stream = Stream::new(seed, Purpose::LoraInit, index as u64);
-            values[a].iter_mut().for_each(|value| *value = ((2.0 * stream.unit() - 1.0) * bound) as f32);
+            for value in &mut values[a] {
+                *value = ((2.0 * stream.unit() - 1.0) * bound) as f32;
+            }
         }
         Self { layout, values }
     }
 
-    /// An adapter of zeros.
+    /// Creates an adapter of zeros.
     pub fn zeros(layout: Arc<Layout>) -> Self {
         let values = vec![0.0; layout.parameters()];
         Self { layout, values }
     }
 
-    /// `self - base`: the update of a client that started from `base`. The layouts must agree.
+    /// Computes `self - base`, the update of a client that started from `base`.
+    ///
+    /// # Panics
+    /// If the layouts differ.
     pub fn difference(&self, base: &Adapter) -> Adapter {
         assert_eq!(self.layout, base.layout, "a difference of adapters of two layouts was asked for");
         let values = self.values.iter().zip(&base.values).map(|(a, b)| a - b).collect();
         Self { layout: self.layout.clone(), values }
     }
 
-    /// The Euclidean norm of all values as one vector, summed in f64 in order.
+    /// Computes the Euclidean norm of all values as one vector, summed in f64 in order.
     pub fn norm(&self) -> f64 {
         self.values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
     }
 
-    /// Whether no value is NaN or infinite.
+    /// Returns whether no value is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         self.values.iter().all(|value| value.is_finite())
     }
 
-    /// BLAKE3 over the layout and the bits of the values.
+    /// Computes the BLAKE3 hash of the layout and the bits of the values.
     pub fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_derive_key("fedreplay adapter v1");
         let layout = serde_json::to_vec(&*self.layout).expect("a layout is plain data");
+        // The length separates the layout from the values, so that no two adapters give the same input.
         hasher.update(&(layout.len() as u64).to_le_bytes()).update(&layout);
         hasher.update(&self.value_bytes());
         hasher.finalize()
     }
 
-    /// The adapter as one safetensors file with its layout in the header: what the store keeps.
+    /// Serializes the adapter for the store: as a safetensors file with the layout in its header.
     pub fn to_bytes(&self) -> Vec<u8> {
         let layout = serde_json::to_string(&*self.layout).expect("a layout is plain data");
         self.serialize(Some(HashMap::from([(LAYOUT_KEY.to_owned(), layout)])))
     }
 
-    /// Reads what [`Adapter::to_bytes`] wrote.
+    /// Deserializes an adapter from the bytes of [`Adapter::to_bytes`].
     ///
     /// # Errors
     /// If the bytes are not such a file, or are incomplete.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AdapterError> {
         const WHAT: &str = "the bytes of an adapter";
-        let broken =
-            |e: safetensors::SafeTensorError| AdapterError::Safetensors { what: WHAT.into(), reason: e.to_string() };
-        let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let (_, header) =
+            safetensors::SafeTensors::read_metadata(bytes).map_err(|error| AdapterError::safetensors(WHAT, &error))?;
         let text = header.metadata().as_ref().and_then(|entries| entries.get(LAYOUT_KEY));
         let text = text.ok_or_else(|| AdapterError::content(WHAT, format!("no {LAYOUT_KEY} in the header")))?;
         let layout: Layout = serde_json::from_str(text)
@@ -104,7 +110,7 @@ impl Adapter {
         Self::from_safetensors(WHAT, bytes, Arc::new(layout))
     }
 
-    /// The tensors as a safetensors file under PEFT's names.
+    /// Serializes the tensors as a safetensors file under PEFT's names.
     pub(super) fn serialize(&self, header: Option<HashMap<String, String>>) -> Vec<u8> {
         let bytes = self.value_bytes();
         let views = self.layout.tensors().into_iter().map(|(name, shape, range)| {
@@ -114,10 +120,13 @@ impl Adapter {
         safetensors::serialize(views, header).expect("names are distinct and sizes agree")
     }
 
-    /// Reads tensors under PEFT's names into `layout`'s order. F32, F16 and BF16 are accepted.
+    /// Reads tensors under PEFT's names into the order of `layout`. The types F32, F16 and BF16 are accepted.
+    ///
+    /// # Errors
+    /// If the file is damaged, its tensors are not those of the layout, or a value is not finite.
     pub(super) fn from_safetensors(what: &str, bytes: &[u8], layout: Arc<Layout>) -> Result<Self, AdapterError> {
-        let file = safetensors::SafeTensors::deserialize(bytes)
-            .map_err(|e| AdapterError::Safetensors { what: what.into(), reason: e.to_string() })?;
+        let file =
+            safetensors::SafeTensors::deserialize(bytes).map_err(|error| AdapterError::safetensors(what, &error))?;
         let mut adapter = Self::zeros(layout.clone());
         let tensors = layout.tensors();
         for (name, shape, range) in &tensors {
@@ -129,9 +138,10 @@ impl Adapter {
                 return Err(AdapterError::content(what, format!("tensor {name}: expected {shape:?}, found {found:?}")));
             }
             read_values(&view, &mut adapter.values[range.clone()]).ok_or_else(|| {
-                AdapterError::content(what, format!("tensor {name}: type {} is not read", view.dtype()))
+                AdapterError::content(what, format!("tensor {name}: type {} is not supported", view.dtype()))
             })?;
         }
+        // A tensor that is not part of the layout would be ignored silently.
         if let Some(extra) = file.names().into_iter().find(|name| tensors.iter().all(|(known, ..)| known != name)) {
             return Err(AdapterError::content(what, format!("tensor {extra} belongs to no adapted module")));
         }
@@ -146,17 +156,25 @@ impl Adapter {
     }
 }
 
-/// Converts a tensor's bytes to f32; `None` if its type is none of F32, F16, BF16.
+/// Converts a tensor's bytes to f32. `None` if its type is not F32, F16 or BF16.
 fn read_values(view: &TensorView, into: &mut [f32]) -> Option<()> {
     let data = view.data();
-    let halves = || data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match view.dtype() {
         Dtype::F32 => {
-            let words = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            into.iter_mut().zip(words).for_each(|(value, word)| *value = word);
+            for (value, bytes) in into.iter_mut().zip(data.chunks_exact(4)) {
+                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
         }
-        Dtype::F16 => into.iter_mut().zip(halves()).for_each(|(v, h)| *v = half::f16::from_bits(h).to_f32()),
-        Dtype::BF16 => into.iter_mut().zip(halves()).for_each(|(v, h)| *v = half::bf16::from_bits(h).to_f32()),
+        Dtype::F16 => {
+            for (value, bytes) in into.iter_mut().zip(data.chunks_exact(2)) {
+                *value = half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+            }
+        }
+        Dtype::BF16 => {
+            for (value, bytes) in into.iter_mut().zip(data.chunks_exact(2)) {
+                *value = half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+            }
+        }
         _ => return None,
     }
     Some(())

@@ -1,4 +1,4 @@
-//! How an adapter travels between client and server, and how many bytes that takes.
+//! Wire formats of adapters between client and server, and their sizes.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Adapter, AdapterError, Layout};
 
-/// How each value is written. The layout itself is agreed on beforehand and does not travel.
+/// Format of values on the wire. The layout is agreed on in advance and is not transmitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WireFormat {
-    /// Four bytes a value, exact.
+    /// Four bytes per value, exact.
     F32,
-    /// IEEE half precision, two bytes a value; values beyond ±65504 become infinite and are refused at reading.
+    /// IEEE half precision, two bytes per value; values beyond ±65504 become infinite and are rejected by [`decode`].
     F16,
-    /// bfloat16, two bytes a value, rounded to the nearest.
+    /// bfloat16, two bytes per value, rounded to nearest.
     Bf16,
-    /// One byte a value and one f32 scale a matrix row: value = code × scale, scale = row maximum / 127.
+    /// One byte per value and one f32 scale per matrix row: value = code × scale, scale = row's absolute maximum / 127.
     Int8,
 }
 
-/// Length of an encoded adapter [byte].
+/// [byte] -- Returns the length of an encoded adapter.
 pub fn wire_bytes(layout: &Layout, format: WireFormat) -> u64 {
     let values = layout.parameters() as u64;
     match format {
@@ -30,7 +30,7 @@ pub fn wire_bytes(layout: &Layout, format: WireFormat) -> u64 {
     }
 }
 
-/// The bytes that travel. Little-endian, in the layout's order.
+/// Encodes an adapter, little-endian and in the layout's order.
 ///
 /// # Examples
 ///
@@ -59,7 +59,7 @@ pub fn encode(adapter: &Adapter, format: WireFormat) -> Vec<u8> {
     }
 }
 
-/// What the receiver makes of the bytes.
+/// Decodes the bytes of [`encode`].
 ///
 /// # Errors
 /// If the length is not [`wire_bytes`] of the layout, or a value is not finite.
@@ -69,25 +69,26 @@ pub fn decode(bytes: &[u8], layout: &Arc<Layout>, format: WireFormat) -> Result<
         let reason = format!("expected {expected} bytes as {format:?}, found {}", bytes.len());
         return Err(AdapterError::content("an encoded adapter", reason));
     }
-    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     let values = match format {
         WireFormat::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        WireFormat::F16 => halves().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-        WireFormat::Bf16 => halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        WireFormat::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        WireFormat::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         WireFormat::Int8 => decode_rows(bytes, layout),
     };
     let adapter = Adapter { layout: layout.clone(), values };
-    match adapter.is_finite() {
-        true => Ok(adapter),
-        false => Err(AdapterError::content("an encoded adapter", "a value is NaN or infinite")),
+    if !adapter.is_finite() {
+        return Err(AdapterError::content("an encoded adapter", "a value is NaN or infinite"));
     }
+    Ok(adapter)
 }
 
+/// Encodes each matrix row as its scale and one code per value.
 fn encode_rows(adapter: &Adapter) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(wire_bytes(&adapter.layout, WireFormat::Int8) as usize);
     for (_, [_, width], range) in adapter.layout.tensors() {
         for row in adapter.values[range].chunks_exact(width) {
             let scale = row.iter().fold(0.0f32, |most, v| most.max(v.abs())) / 127.0;
+            // A row of zeros has scale 0, by which nothing can be divided.
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             bytes.extend(scale.to_le_bytes());
             bytes.extend(row.iter().map(|v| (v * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));

@@ -5,24 +5,24 @@ use serde::Serialize;
 use super::ServerState;
 use crate::adapter::Adapter;
 
-/// The adaptive rule. At the client nothing is added.
+/// Adaptive server rule. It adds nothing to local training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Adaptive {
-    /// [1] The server's learning rate.
+    /// [1] -- Server learning rate eta.
     pub lr: f64,
-    /// [1] Added to the root of the second moment; its square is the second moment before the first round.
+    /// [1] -- Term added to the root of the second moment; its square is the second moment before the first round.
     pub tau: f64,
-    /// [1] Decay of the first moment; 0 steps along the update itself.
+    /// [1] -- Decay of the first moment; 0 steps along the update itself.
     pub beta1: f64,
-    /// How the second moment goes on.
+    /// Update rule of the second moment.
     pub squares: SquareRule,
-    /// Whether the first moment begins at the first update, as in FedLLM-Bench, instead of at 0.
+    /// Whether the first moment starts from the first update, as in FedLLM-Bench, instead of 0.
     pub starts_at_first: bool,
-    /// Whether the second moment is of first moments, as in FedLLM-Bench, instead of updates.
+    /// Whether the second moment averages squares of first moments, as in FedLLM-Bench, instead of updates.
     pub squares_first_moments: bool,
 }
 
-/// How the second moment goes on.
+/// Update rule of the second moment v with the square s of a new value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum SquareRule {
     /// v + s.
@@ -37,7 +37,7 @@ impl SquareRule {
     fn next(self, v: f64, s: f64) -> f64 {
         match self {
             Self::Adagrad => v + s,
-            // The sign of zero is zero.
+            // The rule means sign(0) = 0, unlike `signum`, so the case v = s is apart.
             Self::Yogi { beta2 } if v != s => v - (1.0 - beta2) * s * (v - s).signum(),
             Self::Yogi { .. } => v,
             Self::Adam { beta2 } => beta2 * v + (1.0 - beta2) * s,
@@ -46,12 +46,14 @@ impl SquareRule {
 }
 
 impl Adaptive {
-    /// The next model and state, from a round's mean change.
+    /// Returns the next model and state, from a round's mean change.
     pub(super) fn apply(&self, server: &Adapter, state: &ServerState, change: &[f64]) -> (Adapter, ServerState) {
-        let parts = change.len();
-        let (mut values, mut first, mut second) =
-            (Vec::with_capacity(parts), Vec::with_capacity(parts), Vec::with_capacity(parts));
+        let mut values = Vec::with_capacity(change.len());
+        let mut first = Vec::with_capacity(change.len());
+        let mut second = Vec::with_capacity(change.len());
         for (index, &change) in change.iter().enumerate() {
+            // m_t = beta1 m_{t-1} + (1 - beta1) Delta_t, v_t by the rule from v_{t-1} and Delta_t^2 (or m_t^2), and
+            // x_{t+1} = x_t + eta m_t / (sqrt(v_t) + tau), without bias correction.
             let m = match &state.momentum {
                 Some(before) => self.beta1 * f64::from(before.values[index]) + (1.0 - self.beta1) * change,
                 None if self.starts_at_first => change,

@@ -1,36 +1,36 @@
-//! Averaging of updates: FedAvg (McMahan et al. 2017, algorithm 1), and the mean that every other method builds on.
+//! Averaging of updates: FedAvg (McMahan et al. 2017, algorithm 1), whose mean all other methods build on.
 
 use crate::adapter::Adapter;
 
-/// One client's contribution.
+/// Update of one client.
 #[derive(Clone, Copy, Debug)]
 pub struct Update<'a> {
     /// The client's adapter after training.
     pub adapter: &'a Adapter,
     /// The server's adapter that the client started from.
     pub base: &'a Adapter,
-    /// [1] Weight before normalisation; 0 leaves the update out.
+    /// [1] -- Weight before normalization; 0 leaves the update out.
     pub weight: f64,
-    /// [1] Factor on the weight after normalisation: 1 for a fresh update.
+    /// [1] -- Factor on the weight after normalization: 1 for an update that is not stale.
     pub discount: f64,
 }
 
-/// What a round's updates come to.
+/// Mean of a round's updates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeanUpdate {
-    /// Change of each value, in the layout's order; none if no update had a weight.
+    /// Change of each value, in the layout's order. `None` if no update had a weight.
     pub change: Option<Vec<f64>>,
-    /// [1] Share of each update: normalised weight times discount, in the order of the updates.
+    /// [1] -- Normalized weight times discount of each update, in the order of the updates.
     pub weights: Vec<f64>,
 }
 
-/// `sum of s_i w_i (adapter_i - base_i)`, with weights w normalised to sum to 1 and discounts s.
+/// Computes `sum of s_i w_i (adapter_i - base_i)`, with weights w normalized to sum to 1 and discounts s.
 ///
-/// Discounts come after normalisation, as in FedBuff (Nguyen et al. 2022, algorithm 1): a buffer of stale updates moves
-/// the model less than one of fresh ones. With the update of one client, the server's own model as its base and the
-/// mixing share as its discount it is FedAsync's mixture (Xie et al. 2019).
+/// Discounts are applied after normalization, as in FedBuff (Nguyen et al. 2022, algorithm 1): a buffer of stale
+/// updates moves the model less than one of fresh updates. With the update of one client, the server's own model as its
+/// base and the mixing share as its discount, the result is FedAsync's mixture (Xie et al. 2019).
 ///
-/// A and B factors are averaged separately, as FedLLM-Bench and most of the field do. Sums are taken in f64 in the
+/// The factors A and B are averaged separately, as in FedLLM-Bench and most publications. Sums are taken in f64 in the
 /// order of `updates`.
 ///
 /// # Examples
@@ -63,6 +63,7 @@ pub fn mean_update(parameters: usize, updates: &[Update]) -> MeanUpdate {
     }
     let weights: Vec<f64> = updates.iter().map(|update| update.weight / total * update.discount).collect();
     let mut sums = vec![0.0; parameters];
+    // Updates without weight may hold NaN, which a factor of 0 would not remove.
     for (update, &weight) in updates.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
         let changes = update.adapter.values.iter().zip(&update.base.values);
         for (sum, (&after, &before)) in sums.iter_mut().zip(changes) {
@@ -72,11 +73,10 @@ pub fn mean_update(parameters: usize, updates: &[Update]) -> MeanUpdate {
     MeanUpdate { change: Some(sums), weights }
 }
 
-/// `server + lr * change`, rounded to f32 once.
+/// Computes `server + lr * change` in f64, rounded once to f32.
 pub(super) fn add(server: &Adapter, lr: f64, change: &[f64]) -> Adapter {
-    let add = |(&value, &change): (&f32, &f64)| (f64::from(value) + lr * change) as f32;
-    let values = server.values.iter().zip(change).map(add).collect();
-    Adapter { layout: server.layout.clone(), values }
+    let sums = server.values.iter().zip(change).map(|(&value, &change)| f64::from(value) + lr * change);
+    Adapter { layout: server.layout.clone(), values: sums.map(|sum| sum as f32).collect() }
 }
 
 #[cfg(test)]

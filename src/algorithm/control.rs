@@ -1,22 +1,22 @@
 //! SCAFFOLD's control variates (Karimireddy et al. 2020, arXiv 1910.06378, algorithm 1, option II).
 //!
-//! At the client a correction c - c_i enters every step; after its steps c_i becomes what its update says about its
-//! gradients. At the server c follows the mean of all clients' variates. A variate that was never set is zero.
+//! At the client the correction c - c_i enters every step; after its steps c_i becomes the mean gradient that its
+//! update implies. At the server c follows the mean of all clients' variates. A variate that was never set is zero.
 
 use std::sync::Arc;
 
 use super::ServerState;
 use crate::adapter::Adapter;
 
-/// A counted client's variate before and after its task.
+/// Control variate of a client whose update counts, before and after its task.
 #[derive(Clone, Copy, Debug)]
 pub struct ControlChange<'a> {
-    /// None before its first counted task.
+    /// `None` before the first task that counts.
     pub before: Option<&'a Adapter>,
     pub after: &'a Adapter,
 }
 
-/// c - c_i: what a client's steps are corrected by; none while both are zero.
+/// Computes the correction c - c_i of a client's steps; `None` while both are zero.
 pub fn correction(server: Option<&Arc<Adapter>>, client: Option<&Arc<Adapter>>) -> Option<Arc<Adapter>> {
     match (server, client) {
         (None, None) => None,
@@ -26,7 +26,7 @@ pub fn correction(server: Option<&Arc<Adapter>>, client: Option<&Arc<Adapter>>) 
     }
 }
 
-/// The client's variate after its task: (base - trained) / (steps lr) - (c - c_i).
+/// Computes the client's variate after its task: (base - trained) / (steps lr) - (c - c_i).
 pub fn next_client_control(
     base: &Adapter,
     trained: &Adapter,
@@ -35,21 +35,25 @@ pub fn next_client_control(
     lr: f64,
 ) -> Adapter {
     let scale = 1.0 / (f64::from(steps) * lr);
-    let next = |index: usize| {
-        let gradient = (f64::from(base.values[index]) - f64::from(trained.values[index])) * scale;
-        (gradient - correction.map_or(0.0, |by| f64::from(by.values[index]))) as f32
-    };
-    Adapter { layout: base.layout.clone(), values: (0..base.values.len()).map(next).collect() }
+    let mut values = Vec::with_capacity(base.values.len());
+    for (index, (&before, &after)) in base.values.iter().zip(&trained.values).enumerate() {
+        // Gradient descent moved by -lr times the sum of corrected gradients, so this is their mean.
+        let gradient = (f64::from(before) - f64::from(after)) * scale;
+        let correction = correction.map_or(0.0, |by| f64::from(by.values[index]));
+        values.push((gradient - correction) as f32);
+    }
+    Adapter { layout: base.layout.clone(), values }
 }
 
-/// The server's state with c + 1/N times the sum of its clients' changes, of `clients` N in all.
+/// Computes the server's state with c + 1/N times the sum of the changes of clients' variates, where N is `clients`.
 ///
-/// The sum is over all counted clients alike, whatever their weight in the model, as in the paper and in FedLLM-Bench.
-/// It is taken in f64 in the order of `changes`.
+/// All clients that count enter the sum equally, regardless of their weights in the model, as in the paper and in
+/// FedLLM-Bench. The sum is taken in f64 in the order of `changes`.
 pub fn next_server_control(state: ServerState, like: &Adapter, changes: &[ControlChange], clients: u32) -> ServerState {
-    let zeros = || vec![0.0; like.values.len()];
-    let wide = |adapter: &Arc<Adapter>| adapter.values.iter().map(|&value| f64::from(value)).collect();
-    let mut next: Vec<f64> = state.control.as_ref().map_or_else(zeros, wide);
+    let mut next: Vec<f64> = match &state.control {
+        Some(control) => control.values.iter().map(|&value| f64::from(value)).collect(),
+        None => vec![0.0; like.values.len()],
+    };
     let share = 1.0 / f64::from(clients);
     for change in changes {
         for (index, sum) in next.iter_mut().enumerate() {

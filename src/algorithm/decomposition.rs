@@ -1,71 +1,89 @@
-//! Orthonormal columns and singular values of small matrices, in plain loops.
+//! QR and singular value decompositions of small matrices, in plain loops.
 //!
-//! No library, for what an aggregate computes must have the same bits on every processor: products of matrices and roots of
-//! sums of squares in libraries do not.
+//! No library is used, because aggregates must have the same bits on every processor, which matrix products and norms
+//! of libraries do not guarantee.
 
-/// Columns in an orthonormal basis of what they span.
+/// Orthonormal basis of the span of some columns.
 pub(super) struct Basis {
-    /// The basis.
+    /// Columns of the basis.
     pub columns: Vec<Vec<f64>>,
-    /// For each original column, its parts along the basis.
+    /// Coordinates of each original column in the basis.
     pub parts: Vec<Vec<f64>>,
 }
 
-/// What is left of a column beside the basis, in its own length, that is no direction of its own but rounding.
+/// [1] -- Norm of a column's component orthogonal to the basis, relative to the column, up to which it is only
+/// rounding.
 const ROUNDING: f64 = 1e-12;
 
-/// Gram's and Schmidt's method, each column twice, which is as good as it gets (Giraud et al. 2005).
+/// Orthonormalizes columns by modified Gram-Schmidt, twice for each column, which suffices for orthogonality to working
+/// precision (Giraud et al. 2005).
 pub(super) fn orthonormal(originals: &[Vec<f64>]) -> Basis {
     let mut columns: Vec<Vec<f64>> = Vec::new();
     let mut parts = Vec::with_capacity(originals.len());
     for original in originals {
-        let (mut rest, mut own) = (original.clone(), vec![0.0; columns.len()]);
+        let mut rest = original.clone();
+        let mut own = vec![0.0; columns.len()];
+        // Subtracts the projections on the basis; the second pass removes what rounding left in the first.
         for _ in 0..2 {
             for (column, part) in columns.iter().zip(&mut own) {
                 let along = dot(column, &rest);
                 *part += along;
-                rest.iter_mut().zip(column).for_each(|(rest, value)| *rest -= along * value);
+                for (rest, value) in rest.iter_mut().zip(column) {
+                    *rest -= along * value;
+                }
             }
         }
+        // A column that depends on earlier ones adds no direction.
         let length = libm::sqrt(dot(&rest, &rest));
         if length > ROUNDING * libm::sqrt(dot(original, original)) {
-            rest.iter_mut().for_each(|value| *value /= length);
+            for value in &mut rest {
+                *value /= length;
+            }
             columns.push(rest);
             own.push(length);
         }
         parts.push(own);
     }
-    parts.iter_mut().for_each(|own: &mut Vec<f64>| own.resize(columns.len(), 0.0));
+    // Early columns have no coordinates along directions that were found later.
+    for own in &mut parts {
+        own.resize(columns.len(), 0.0);
+    }
     Basis { columns, parts }
 }
 
-/// A direction that a matrix takes to an image, at right angles to the images of all others.
+/// Right singular vector of a matrix and its image, which is orthogonal to the images of all others.
 pub struct Singular {
-    /// Of length 1.
+    /// Vector of length 1.
     pub direction: Vec<f64>,
-    /// As long as the singular value.
+    /// Image under the matrix, whose length is the singular value.
     pub image: Vec<f64>,
 }
 
-/// Sweeps over all pairs beyond which nothing changes.
+/// Limit on the number of sweeps over all pairs, far above the number that convergence takes.
 const SWEEPS_MAX: usize = 60;
 
-/// The singular directions of a matrix of these columns, the longest image first: Jacobi's rotations of pairs of columns
-/// (Hestenes 1958).
+/// Computes the singular value decomposition of a matrix with these columns by one-sided Jacobi rotations (Hestenes
+/// 1958). The greatest singular value comes first.
 pub fn apart(mut columns: Vec<Vec<f64>>) -> Vec<Singular> {
     let count = columns.len();
-    let unit = |place: usize| (0..count).map(|at| f64::from(u8::from(at == place))).collect::<Vec<f64>>();
-    let mut directions: Vec<Vec<f64>> = (0..count).map(unit).collect();
+    // The product of all rotations so far; it starts from the identity.
+    let mut directions = vec![vec![0.0; count]; count];
+    for (place, direction) in directions.iter_mut().enumerate() {
+        direction[place] = 1.0;
+    }
     for _ in 0..SWEEPS_MAX {
         let mut is_done = true;
         for a in 0..count {
             for b in a + 1..count {
-                let (aa, bb) = (dot(&columns[a], &columns[a]), dot(&columns[b], &columns[b]));
+                let aa = dot(&columns[a], &columns[a]);
+                let bb = dot(&columns[b], &columns[b]);
                 let ab = dot(&columns[a], &columns[b]);
                 if ab.abs() <= f64::EPSILON * libm::sqrt(aa) * libm::sqrt(bb) {
                     continue;
                 }
                 is_done = false;
+                // The angle that makes columns a and b orthogonal: with zeta = (bb - aa) / (2 ab), its tangent is the
+                // smaller root of t^2 + 2 zeta t - 1 = 0.
                 let slope = (bb - aa) / (2.0 * ab);
                 let tangent = slope.signum() / (slope.abs() + libm::sqrt(1.0 + slope * slope));
                 let cosine = 1.0 / libm::sqrt(1.0 + tangent * tangent);
@@ -77,16 +95,20 @@ pub fn apart(mut columns: Vec<Vec<f64>>) -> Vec<Singular> {
             break;
         }
     }
-    let singular = |(direction, image)| Singular { direction, image };
-    let mut found: Vec<Singular> = directions.into_iter().zip(columns).map(singular).collect();
+    let pairs = directions.into_iter().zip(columns);
+    let mut found: Vec<Singular> = pairs.map(|(direction, image)| Singular { direction, image }).collect();
     found.sort_by(|a, b| dot(&b.image, &b.image).total_cmp(&dot(&a.image, &a.image)));
     found
 }
 
+/// Rotates columns a and b, with a < b, in their plane, in place.
 fn rotate(columns: &mut [Vec<f64>], a: usize, b: usize, cosine: f64, sine: f64) {
     let (before, from_b) = columns.split_at_mut(b);
     for (x, y) in before[a].iter_mut().zip(&mut from_b[0]) {
-        (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
+        let rotated_x = cosine * *x - sine * *y;
+        let rotated_y = sine * *x + cosine * *y;
+        *x = rotated_x;
+        *y = rotated_y;
     }
 }
 

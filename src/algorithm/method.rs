@@ -1,28 +1,28 @@
-//! A scenario's method as rules: what it adds at the client, and what the server does with the mean update.
+//! Translation of a scenario's method into its rules: additions to local training, and the server's step.
 
 use super::{Adaptive, Momentum, ServerRule, SquareRule};
 use crate::scenario::{self, Algorithm, FirstMoment, Mean, SecondMoment};
 
-/// What a method adds to a client's training.
+/// Additions of a method to local training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClientTerms {
-    /// [1] FedProx's mu: mu/2 times the squared distance from the start is added to the loss (arXiv 1812.06127).
+    /// [1] -- FedProx's mu: mu/2 times the squared distance from the start is added to the loss (arXiv 1812.06127).
     pub proximal: Option<f64>,
-    /// Where SCAFFOLD's correction enters; a client of such a method keeps a control variate.
+    /// Place of SCAFFOLD's correction, with which each client has a control variate.
     pub correction: Option<scenario::Correction>,
 }
 
-/// A federated method.
+/// Federated method.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Method {
     pub client: ClientTerms,
     pub server: ServerRule,
-    /// Whether each client goes on from its own last adapter, and nothing is aggregated.
+    /// Whether each client continues from its own last adapter, and nothing is aggregated.
     pub is_alone: bool,
 }
 
 impl Method {
-    /// The method that a scenario names.
+    /// Creates the method that a scenario names.
     pub fn new(algorithm: &Algorithm) -> Self {
         let mut method = Self { client: ClientTerms::default(), server: ServerRule::PLAIN, is_alone: false };
         match *algorithm {
@@ -41,7 +41,9 @@ impl Method {
                 method.server = ServerRule::Momentum(Momentum { beta, lr: server_lr, averages });
             }
             Algorithm::FedAdagrad { server_lr, tau, .. } => {
-                let (first, second) = (FirstMoment::FromZero, SecondMoment::OfUpdates);
+                // FedAdagrad has no first moment: with beta1 = 0 it is the update itself.
+                let first = FirstMoment::FromZero;
+                let second = SecondMoment::OfUpdates;
                 method.server = adaptive(server_lr, tau, 0.0, SquareRule::Adagrad, first, second);
             }
             Algorithm::FedYogi { server_lr, tau, beta1, beta2, first_moment, second_moment, .. } => {

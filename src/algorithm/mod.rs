@@ -1,7 +1,8 @@
-//! What a federated method adds at the client and at the server; one file a family; on plain adapters, no torch.
+//! Federated methods on plain adapters, without LibTorch, with one file per family.
 //!
-//! The mean of a round's updates comes first ([`mean_update`]), the server's rule is a function of that mean and of the
-//! server's state ([`ServerRule::apply`]), and what stands between the two, such as noise, changes neither.
+//! A server step has two parts: [`mean_update`] averages a round's updates, and [`ServerRule::apply`] computes the next
+//! model from that mean and the server's state. Whatever comes between the two, such as noise, needs to know neither.
+//! [`Method`] translates the method of a scenario.
 
 mod adaptive;
 mod averaging;

@@ -1,19 +1,19 @@
-//! Aggregation of what adapters do: the mean of their products B A, instead of the mean of B and the mean of A.
+//! Aggregation of products: the mean of the products B A of adapters, instead of the means of B and of A.
 //!
-//! A mean of products has up to clients x rank independent columns, and an adapter has its rank: it becomes the nearest one of
-//! that rank, from a singular value decomposition, as in FlexLoRA (Bai et al. 2024).
+//! A mean of products has a rank of up to clients x rank, which exceeds that of an adapter. It is replaced by the
+//! nearest matrix of the adapter's rank, from a singular value decomposition, as in FlexLoRA (Bai et al. 2024).
 
 use std::ops::Range;
 
 use super::Update;
-use super::decomposition::{apart, orthonormal};
+use super::decomposition::{Basis, apart, orthonormal};
 use crate::adapter::Adapter;
 
-/// How the values of `server` change for its products to be the nearest of their rank to
-/// `server + sum of weight_i (adapter_i - base_i)`, taken of products.
+/// Computes the change of the values of `server` after which its products are nearest, among matrices of their rank, to
+/// the products of `server + sum of weight_i (adapter_i - base_i)`.
 ///
-/// Rows of A keep the mean norm that they have, and stay independent where the mean has a lower rank than the adapter:
-/// a row of zeros in A with a column of zeros in B would never be trained again.
+/// The rows of A keep their mean norm, and none becomes zero if the mean has a lower rank than the adapter: with a row
+/// of zeros in A and a column of zeros in B, the gradients of both would vanish forever.
 pub fn products_change(server: &Adapter, updates: &[Update], weights: &[f64]) -> Vec<f64> {
     let terms = terms(server, updates, weights);
     let mut change = vec![0.0; server.values.len()];
@@ -27,7 +27,7 @@ pub fn products_change(server: &Adapter, updates: &[Update], weights: &[f64]) ->
     change
 }
 
-/// Widths of one module's matrices.
+/// Rank and widths of one module's matrices.
 #[derive(Clone, Copy)]
 struct Shape {
     rank: usize,
@@ -35,25 +35,32 @@ struct Shape {
     outputs: usize,
 }
 
-/// Adapters with their factors in the sum of products: each once, and none that cancels, such as the model from which all
-/// clients of a synchronous round start.
+/// Returns the adapters in the sum of products with their factors.
+///
+/// Each adapter appears once, and those whose factors cancel are left out, such as the model from which all clients of
+/// a synchronous round start.
 fn terms<'a>(server: &'a Adapter, updates: &[Update<'a>], weights: &[f64]) -> Vec<(&'a Adapter, f64)> {
-    /// What rounding leaves of factors that cancel.
+    /// Factors up to this are rounding errors of a sum that cancels.
     const NOTHING: f64 = 1e-12;
     let mut terms: Vec<(&Adapter, f64)> = vec![(server, 1.0)];
-    let mut add = |adapter: &'a Adapter, factor: f64| match terms.iter_mut().find(|(known, _)| *known == adapter) {
-        Some((_, sum)) => *sum += factor,
-        None => terms.push((adapter, factor)),
-    };
-    for (update, &weight) in updates.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
-        add(update.adapter, weight);
-        add(update.base, -weight);
+    for (update, &weight) in updates.iter().zip(weights) {
+        if weight > 0.0 {
+            add_term(&mut terms, update.adapter, weight);
+            add_term(&mut terms, update.base, -weight);
+        }
     }
     terms.retain(|(_, factor)| factor.abs() > NOTHING);
     terms
 }
 
-/// A and B, row-major, of the product of this rank that is nearest to the sum.
+fn add_term<'a>(terms: &mut Vec<(&'a Adapter, f64)>, adapter: &'a Adapter, factor: f64) {
+    match terms.iter_mut().find(|(known, _)| *known == adapter) {
+        Some((_, sum)) => *sum += factor,
+        None => terms.push((adapter, factor)),
+    }
+}
+
+/// Computes A and B, row-major, of the product of the adapter's rank that is nearest to the sum.
 fn nearest(
     server: &Adapter,
     terms: &[(&Adapter, f64)],
@@ -62,11 +69,12 @@ fn nearest(
     b: &Range<usize>,
 ) -> (Vec<f64>, Vec<f64>) {
     let Shape { rank, inputs, outputs } = shape;
-    // The sum of f_i B_i A_i is [f_1 B_1 ... f_k B_k] times [A_1; ...; A_k]: with the columns of both made orthonormal, the
-    // decomposition of the small matrix between them is that of the whole.
-    let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+    // The sum of f_i B_i A_i is L R with L = [f_1 B_1 ... f_k B_k] and R = [A_1; ...; A_k].
+    let mut lefts = Vec::new();
+    let mut rights = Vec::new();
     for (adapter, factor) in terms {
-        let (values_a, values_b) = (&adapter.values[a.clone()], &adapter.values[b.clone()]);
+        let values_a = &adapter.values[a.clone()];
+        let values_b = &adapter.values[b.clone()];
         for place in 0..rank {
             let column = values_b.iter().skip(place).step_by(rank);
             lefts.push(column.map(|&value| factor * f64::from(value)).collect::<Vec<_>>());
@@ -74,36 +82,55 @@ fn nearest(
             rights.push(row.iter().map(|&value| f64::from(value)).collect::<Vec<_>>());
         }
     }
-    let (left, right) = (orthonormal(&lefts), orthonormal(&rights));
-    let between = |of_right: usize| -> Vec<f64> {
-        let entry =
-            |of_left: usize| (0..lefts.len()).map(|term| left.parts[term][of_left] * right.parts[term][of_right]).sum();
-        (0..left.columns.len()).map(entry).collect()
-    };
-    let singular = apart((0..right.columns.len()).map(between).collect());
+    // With the QR decompositions L = Q_l P_l and R^T = Q_r P_r it is Q_l (P_l P_r^T) Q_r^T, so the singular value
+    // decomposition of the small matrix in the middle gives that of the whole.
+    let left = orthonormal(&lefts);
+    let right = orthonormal(&rights);
+    let singular = apart(middle(&left, &right));
+    // B A stays the same if a row of A is multiplied by a number and the column of B is divided by it. Rows without a
+    // singular pair keep their values in A and have zeros in B.
     let scale = row_norm(&server.values[a.clone()], rank);
-    let before = |&value: &f32| f64::from(value);
-    let (mut new_a, mut new_b) =
-        (server.values[a.clone()].iter().map(before).collect::<Vec<f64>>(), vec![0.0; outputs * rank]);
+    let mut new_a: Vec<f64> = server.values[a.clone()].iter().map(|&value| f64::from(value)).collect();
+    let mut new_b = vec![0.0; outputs * rank];
     for (place, pair) in singular.iter().take(rank).enumerate() {
         let row = combined(&right.columns, &pair.direction, inputs);
-        new_a[place * inputs..(place + 1) * inputs].iter_mut().zip(row).for_each(|(new, value)| *new = scale * value);
+        for (new, value) in new_a[place * inputs..(place + 1) * inputs].iter_mut().zip(row) {
+            *new = scale * value;
+        }
         let column = combined(&left.columns, &pair.image, outputs);
-        new_b.iter_mut().skip(place).step_by(rank).zip(column).for_each(|(new, value)| *new = value / scale);
+        for (new, value) in new_b.iter_mut().skip(place).step_by(rank).zip(column) {
+            *new = value / scale;
+        }
     }
     (new_a, new_b)
 }
 
-/// A sum of columns of this length.
+/// Computes P_l P_r^T by columns, from the coordinates of both sides.
+fn middle(left: &Basis, right: &Basis) -> Vec<Vec<f64>> {
+    let mut columns = Vec::with_capacity(right.columns.len());
+    for of_right in 0..right.columns.len() {
+        let mut column = Vec::with_capacity(left.columns.len());
+        for of_left in 0..left.columns.len() {
+            let terms = left.parts.iter().zip(&right.parts);
+            column.push(terms.map(|(left, right)| left[of_left] * right[of_right]).sum());
+        }
+        columns.push(column);
+    }
+    columns
+}
+
+/// Computes a linear combination of columns of this length.
 fn combined(columns: &[Vec<f64>], factors: &[f64], length: usize) -> Vec<f64> {
     let mut sum = vec![0.0; length];
     for (column, factor) in columns.iter().zip(factors) {
-        sum.iter_mut().zip(column).for_each(|(sum, value)| *sum += factor * value);
+        for (sum, value) in sum.iter_mut().zip(column) {
+            *sum += factor * value;
+        }
     }
     sum
 }
 
-/// The mean norm of A's rows, in square; 1 where they are all zero.
+/// Returns the root mean square of the norms of A's rows, or 1 if all are zero.
 fn row_norm(a: &[f32], rank: usize) -> f64 {
     let square: f64 = a.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
     if square > 0.0 { libm::sqrt(square / rank as f64) } else { 1.0 }

@@ -1,4 +1,4 @@
-//! The server's step from a round's mean update, and the state that it keeps from round to round.
+//! Server step from a round's mean update, and the server's state between rounds.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::averaging::add;
 use super::{Adaptive, Momentum};
 use crate::adapter::Adapter;
 
-/// How the mean of a round's updates becomes the next model.
+/// Rule by which the server computes the next model from the mean of a round's updates.
 ///
 /// # Examples
 ///
@@ -39,23 +39,25 @@ pub enum ServerRule {
     Momentum(Momentum),
     /// FedAdagrad, FedYogi, FedAdam.
     Adaptive(Adaptive),
-    /// The mean is taken of products, not of factors ([`super::products_change`]), and added.
+    /// server + mean of products instead of factors ([`super::products_change`]).
     Products,
 }
 
 impl ServerRule {
-    /// What methods do that leave the server as it is.
+    /// Rule of methods that change nothing at the server.
     pub const PLAIN: Self = Self::Average { lr: 1.0 };
 
-    /// What edges of such a server do for their regions: a mean of the same kind, and no step beyond it.
+    /// Returns the rule of edges below a server with this rule: a mean of the same kind, without momentum or other
+    /// state.
     pub fn of_edges(self) -> Self {
         if self == Self::Products { self } else { Self::PLAIN }
     }
 
-    /// The next model and state. A round in which no update had a weight changes neither: momentum alone moves nothing.
+    /// Returns the next model and state. `change` is `None` for a round in which no update had a weight; it changes
+    /// neither, so momentum alone moves nothing.
     ///
     /// # Panics
-    /// If the change is not of the server's layout.
+    /// If the change does not have the server's layout.
     pub fn apply(&self, server: &Adapter, state: &ServerState, change: Option<&[f64]>) -> (Adapter, ServerState) {
         let Some(change) = change else { return (server.clone(), state.clone()) };
         assert_eq!(change.len(), server.values.len(), "a mean update of another layout");
@@ -68,30 +70,30 @@ impl ServerRule {
     }
 }
 
-/// What a server keeps beside its model. It is part of the model's value, so that whatever starts from a stored model,
-/// such as a resumed run, starts from the state too.
+/// State of a server in addition to its model. It is stored as part of the model, so that whatever starts from a stored
+/// model, such as a resumed run, starts from the state too.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerState {
     /// First moment of updates.
     pub momentum: Option<Arc<Adapter>>,
     /// Second moment of updates.
     pub second_moment: Option<Arc<Adapter>>,
-    /// SCAFFOLD's c.
+    /// SCAFFOLD's control variate c.
     pub control: Option<Arc<Adapter>>,
 }
 
 impl ServerState {
-    /// Its parts in a fixed order, for the store.
+    /// Returns its parts in a fixed order, for the store.
     pub fn parts(&self) -> [Option<&Arc<Adapter>>; 3] {
         [self.momentum.as_ref(), self.second_moment.as_ref(), self.control.as_ref()]
     }
 
-    /// The state of parts in the order of [`Self::parts`].
+    /// Creates a state from its parts, in the order of [`Self::parts`].
     pub fn from_parts([momentum, second_moment, control]: [Option<Arc<Adapter>>; 3]) -> Self {
         Self { momentum, second_moment, control }
     }
 
-    /// Values rounded to f32, in the layout of `like`.
+    /// Rounds values to f32, in the layout of `like`.
     pub(super) fn adapter_like(like: &Adapter, values: &[f64]) -> Arc<Adapter> {
         Arc::new(Adapter { layout: like.layout.clone(), values: values.iter().map(|&value| value as f32).collect() })
     }

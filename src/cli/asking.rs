@@ -1,5 +1,5 @@
-//! Progress of questions and of judgements on stderr, with how many there are a second and what is left: a bar on a
-//! terminal, plain lines elsewhere.
+//! Progress of benchmark questions and of judgments on stderr, with rate and remaining time: a bar on a terminal, plain
+//! lines elsewhere.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,20 +12,21 @@ use super::progress_line::PLAIN;
 use super::{logs_json, units};
 use crate::evaluation::Witness;
 
-/// How often the bar is drawn while nothing is finished.
+/// Interval at which the bar is redrawn while nothing finishes.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Watches answers for the person at the terminal.
+/// Display of the progress of an evaluation.
 pub struct Asking {
     bar: ProgressBar,
+    /// Answers that were read from the store.
     found: AtomicU64,
     began: Instant,
-    /// When the last plain line was written; none where nothing is said.
+    /// Time of the last plain line; `None` if the display is silent.
     said: Mutex<Option<Instant>>,
 }
 
 impl Asking {
-    /// A watcher that draws a bar only where stderr is a terminal.
+    /// Creates a display that draws a bar only if stderr is a terminal.
     pub fn new() -> Self {
         let target = if logs_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
@@ -36,28 +37,30 @@ impl Asking {
         Self { bar, found: AtomicU64::new(0), began: now, said: Mutex::new(Some(now)) }
     }
 
-    /// A watcher that says nothing.
+    /// Creates a display that shows nothing.
     pub fn silent() -> Self {
         Self { bar: ProgressBar::hidden(), found: AtomicU64::new(0), began: Instant::now(), said: Mutex::new(None) }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// Where there is no bar, says now and then how far it is and how fast it goes.
+    /// Writes a line with progress and rate if there is no bar and a line is due.
     fn plain(&self) {
+        // The lock is held until the line is written, so that workers that finish together write one line.
         let mut said = self.said.lock().expect("nobody panics while counting");
         let is_due = said.is_some_and(|said| said.elapsed() >= PLAIN);
         if !(is_due && self.bar.is_hidden()) {
             return;
         }
         *said = Some(Instant::now());
-        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        let a_second = done as f64 / self.began.elapsed().as_secs_f64();
-        let left = all.saturating_sub(done) as f64 / a_second;
-        let speed = units::rate(a_second);
+        let done = self.bar.position();
+        let all = self.bar.length().unwrap_or(0);
+        let per_second = done as f64 / self.began.elapsed().as_secs_f64();
+        let left = all.saturating_sub(done) as f64 / per_second;
+        let speed = units::rate(per_second);
         plain_line(&format!("progress: {done}/{all} questions, {speed} questions/s, about {left:.0} s left"));
     }
 }
@@ -72,7 +75,7 @@ impl Witness for Asking {
             self.bar.inc(1);
             return self.plain();
         }
-        // What was found says nothing of the speed.
+        // Stored answers take no time, so counting them would overstate the speed.
         let found = self.found.fetch_add(1, Ordering::Relaxed) + 1;
         self.bar.set_length(self.bar.length().unwrap_or(0).saturating_sub(1));
         self.bar.set_message(format!("{found} from the store, "));

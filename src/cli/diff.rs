@@ -17,9 +17,9 @@ use crate::store::Store;
 pub struct Arguments {
     /// Folder of one run.
     left: PathBuf,
-    /// Folder of the other.
+    /// Folder of the other run.
     right: PathBuf,
-    /// Folder of stored results, in which tensors that differ are looked up [default: in the user's cache folder].
+    /// Folder of stored results, in which differing tensors are looked up [default: in the user's cache folder].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
     /// End stdout with one line of JSON.
@@ -27,8 +27,9 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Compares the runs and prints the first difference.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    // Without a store there is less to show, and nothing to fail for.
+    // A missing store is no error: only the first differing tensor cannot be named without it.
     let folder = arguments.store.clone().or_else(store_folder);
     let store = folder.and_then(|folder| Store::open_existing(&folder).ok()).unwrap_or_else(Store::none);
     let found = Progress::during("comparing rows", || diff(&arguments.left, &arguments.right, &store))?;
@@ -47,6 +48,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(code)
 }
 
+/// Prints the first difference at each level, and its causes.
 fn report(found: &Parting) -> Result<ExitCode, RunError> {
     let code = report_difference(&found.difference)?;
     let first = [("first event", &found.event), ("first key", &found.key), ("first tensor", &found.tensor)];

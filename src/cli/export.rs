@@ -1,4 +1,4 @@
-//! `fedreplay export`: a run in the form of another program.
+//! `fedreplay export`: converts a run to the format of another program.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,22 +17,23 @@ use crate::run::RunError;
 pub struct Arguments {
     /// Folder of the run, finished or not.
     run: PathBuf,
-    /// Form to write.
+    /// Format to write.
     #[arg(long, value_enum, value_name = "FORM")]
     to: Form,
-    /// File or folder to write [default: beside the run, under its name].
+    /// File or folder to write [default: next to the run, under its name].
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// With peft: the round of the adapter [default: the last].
     #[arg(long, value_name = "N")]
     round: Option<u32>,
-    /// With peft: the client, in runs whose clients train alone.
+    /// With peft: the client, in runs whose clients train independently.
     #[arg(long, value_name = "N")]
     client: Option<u32>,
-    /// With peft: the base model with the adapter folded in, in f32.
+    /// With peft: the base model with the adapter merged into it, in f32.
     #[arg(long)]
     merged: bool,
-    /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache folder].
+    /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache
+    /// folder].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
     /// End stdout with one line of JSON.
@@ -40,22 +41,23 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Formats of exports.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
     /// Virtual time as a trace for ui.perfetto.dev or chrome://tracing.
     Perfetto,
     /// Curves for TensorBoard, against rounds and against simulated time.
     Tensorboard,
-    /// All tables, and what their columns mean.
+    /// All tables, and the meanings of their columns.
     Csv,
     /// The adapter of a round as a Hugging Face folder, or with --merged the whole model.
     Peft,
-    /// Curves as the lines that Weights & Biases logs.
+    /// Curves as log lines of Weights & Biases.
     WandbOfflineJsonl,
 }
 
 impl Form {
-    /// What the run's name is followed by.
+    /// Returns the suffix of the default path, which follows the run's name.
     fn ending(self, merged: bool) -> &'static str {
         match self {
             Self::Perfetto => "perfetto.json",
@@ -68,9 +70,10 @@ impl Form {
     }
 }
 
+/// Exports the run and prints what was written.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let run = &arguments.run;
-    // Looked at first: a path that holds no run is bad usage, whatever is wrong with the rest.
+    // Read first: a path without a run is reported before any other error.
     Manifest::read(run)?;
     if arguments.to != Form::Peft && (arguments.round.is_some() || arguments.client.is_some() || arguments.merged) {
         let message = "failed to export: --round, --client and --merged are of --to peft";
@@ -86,7 +89,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes what was asked for, and says what it was.
+/// Writes the export and returns a description of it.
 fn written(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
     let run = &arguments.run;
     Ok(match arguments.to {
@@ -98,6 +101,7 @@ fn written(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
     })
 }
 
+/// Writes an adapter, or the model that it is merged into, and returns a description.
 fn adapter(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
     let store = open_store(arguments.store.as_deref())?;
     let chosen = export::find_adapter(&arguments.run, arguments.round, arguments.client, &store)?;
@@ -111,8 +115,9 @@ fn adapter(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
     Ok(what)
 }
 
-/// A path beside the run: its own folder answers for every file in it.
+/// Returns a path next to the run. Files must not be added to the run's own folder, whose contents are hashed.
 fn beside(run: &Path, ending: &str) -> PathBuf {
+    // An absolute path ends in a name even if the given one ends in `.`.
     let path = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     run.components().collect::<PathBuf>().with_file_name(format!("{name}.{ending}"))

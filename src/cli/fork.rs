@@ -1,4 +1,4 @@
-//! `fedreplay fork`: plays a run again from a round on with other values.
+//! `fedreplay fork`: continues a run from one of its rounds with other values.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,27 +16,30 @@ pub struct Arguments {
     /// First round of the server under the new values, from 2.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     at_round: u32,
-    /// Give a field another value from that round on, such as `training.lr=0.001`; may be repeated.
+    /// Set a field to another value from that round on, such as `training.lr=0.001`; may be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE", required = true)]
     sets: Vec<String>,
-    /// Folder to write the fork to [default: beside the run, RUN-from-N].
+    /// Folder to write the fork to [default: next to the run, RUN-from-N].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     #[command(flatten)]
     playing: Playing,
 }
 
+/// Runs the fork and prints its summary.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let run = &arguments.run;
-    let beside = || {
-        let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        run.with_file_name(format!("{name}-from-{}", arguments.at_round))
-    };
-    let settings = arguments.playing.settings(arguments.out.clone().unwrap_or_else(beside))?;
+    let out = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.run, arguments.at_round));
+    let settings = arguments.playing.settings(out)?;
     let mut progress = arguments.playing.progress();
     let departure = Departure { at_round: arguments.at_round, sets: arguments.sets.clone() };
-    let summary = fork(run, &departure, &settings, &mut progress)?;
+    let summary = fork(&arguments.run, &departure, &settings, &mut progress)?;
     report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the default folder of a fork: next to the run, under its name with the round.
+fn default_folder(run: &std::path::Path, at_round: u32) -> PathBuf {
+    let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    run.with_file_name(format!("{name}-from-{at_round}"))
 }

@@ -1,4 +1,4 @@
-//! `fedreplay generate`: what is made from the program itself: shell completions, man pages, references.
+//! `fedreplay generate`: shell completions, man pages and references, generated from the program itself.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Print completions for a shell; its manual says where they belong.
+    /// Print completions for a shell; the shell's manual says where to put them.
     Completions {
         /// The shell.
         #[arg(value_enum)]
@@ -42,9 +42,11 @@ enum What {
     LedgerReference,
 }
 
+/// Prints or writes the requested text.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     match &arguments.what {
         What::Completions { shell } => {
+            // Generated in memory first, since the generator panics if it cannot write to a closed stdout.
             let mut bytes = Vec::new();
             clap_complete::generate(*shell, &mut super::Arguments::command(), "fedreplay", &mut bytes);
             print(&bytes);
@@ -68,12 +70,14 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes the man pages of all commands.
 fn write_pages(folder: &PathBuf) -> io::Result<&PathBuf> {
     std::fs::create_dir_all(folder)?;
     clap_mangen::generate_to(super::Arguments::command(), folder)?;
     Ok(folder)
 }
 
+/// Prints bytes that are text.
 fn print(bytes: &[u8]) {
     output::text(format_args!("{}", String::from_utf8_lossy(bytes)));
 }

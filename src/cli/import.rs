@@ -13,18 +13,19 @@ use crate::scenario::import_script;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The script, which is read and never run.
+    /// Script to read; it is never executed.
     script: PathBuf,
-    /// Print one line of JSON instead, with the scenario's text in it.
+    /// Print one line of JSON instead, which contains the scenario's text.
     #[arg(long)]
     json: bool,
 }
 
-/// Prints the scenario on stdout, and what could not be carried over on stderr.
+/// Prints the scenario on stdout, and options without an equivalent on stderr.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let script = &arguments.script;
     let text = std::fs::read_to_string(script).map_err(LedgerError::io(script))?;
     let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    // The scenario's name becomes the default folder of its runs, so it must be a plain file name.
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let imported = import_script(&name, &text)
         .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;

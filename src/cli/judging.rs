@@ -1,4 +1,4 @@
-//! Options that say who judges free answers, and how he is asked.
+//! Options of the LLM judge that rates free-form answers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,61 +12,73 @@ use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::store::Store;
 
-/// The judge: any endpoint that speaks the OpenAI chat API. Without one, answers that need a judge stay without a score.
+/// Options of the judge, which is any endpoint with the OpenAI chat API. Without one, answers that need a judge get no
+/// score.
 #[derive(Args)]
 pub struct Judging {
-    /// What stands before `/chat/completions` at the judge's endpoint.
+    /// Base URL of the judge's endpoint, to which `/chat/completions` is appended.
     #[arg(long, value_name = "URL", requires = "judge_model")]
     judge_url: Option<String>,
-    /// The judge's name at the endpoint.
+    /// Name of the judge's model at the endpoint.
     #[arg(long, value_name = "NAME", requires = "judge_url")]
     judge_model: Option<String>,
-    /// Environment variable that holds the endpoint's key.
+    /// Environment variable with the endpoint's key.
     #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
     judge_key_variable: String,
     /// Temperature of the judge, instead of each benchmark's.
     #[arg(long, value_name = "T")]
     judge_temperature: Option<f64>,
-    /// Tokens of a judgement at most, instead of each benchmark's.
+    /// Limit on the tokens of a judgment, instead of each benchmark's.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     judge_tokens_max: Option<u32>,
-    /// Field of a request that limits a judgement; newer models of some vendors take `max_completion_tokens` alone.
+    /// Field of a request that limits a judgment; newer models of some vendors accept only `max_completion_tokens`.
     #[arg(long, value_name = "FIELD", default_value = "max_tokens", value_parser = token_limit)]
     judge_tokens_field: TokenLimit,
-    /// Requests made for one judgement at most, the first included.
+    /// Greatest number of requests for one judgment, including the first.
     #[arg(long, value_name = "N", default_value_t = Retries::default().attempts_max)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     judge_attempts: u32,
-    /// Judgements asked for at once.
+    /// Number of concurrent requests.
     #[arg(long, value_name = "N", default_value_t = 8)]
     judge_concurrency: usize,
-    /// Judgements asked for in a minute [default: no limit].
+    /// Limit on the requests per minute [default: no limit].
     #[arg(long, value_name = "N")]
     judge_per_minute: Option<f64>,
-    /// Seconds that one request may take.
+    /// Timeout of one request in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     judge_timeout: u64,
-    /// What a million tokens cost, of the judge's prompts and of his answers, as `30,60`.
+    /// Prices of a million tokens of the judge's prompts and of its answers, such as `30,60`.
     #[arg(long, value_name = "PROMPT,ANSWER", value_parser = prices)]
     judge_prices: Option<Prices>,
-    /// Ask nothing more once this command has spent so much.
+    /// Stop asking the judge once this command has spent this amount.
     #[arg(long, value_name = "COST", requires = "judge_prices")]
     judge_cost_max: Option<f64>,
-    /// Take judgements from the store alone.
+    /// Use only judgments from the store.
     #[arg(long)]
     judge_offline: bool,
-    /// File with the prompt of Ref-GPT4 on Aya, instead of ours: `{question}`, `{answer}` and `{reference}` are filled in.
+    /// File with the prompt of Ref-GPT4 on Aya, instead of the built-in one, with `{question}`, `{answer}` and
+    /// `{reference}`.
     #[arg(long, value_name = "FILE")]
     judge_aya_prompt: Option<PathBuf>,
 }
 
+/// Parses two prices.
 fn prices(text: &str) -> Result<Prices, String> {
-    let price = |text: &str| text.trim().parse::<f64>().ok().filter(|price| price.is_finite() && *price >= 0.0);
-    let both = text.split_once(',').and_then(|(prompt, answer)| Some((price(prompt)?, price(answer)?)));
-    both.map(|(prompt_per_million, completion_per_million)| Prices { prompt_per_million, completion_per_million })
-        .ok_or_else(|| "it must be two prices, such as 30,60".to_owned())
+    if let Some((prompt, answer)) = text.split_once(',')
+        && let Some(prompt_per_million) = price(prompt)
+        && let Some(completion_per_million) = price(answer)
+    {
+        return Ok(Prices { prompt_per_million, completion_per_million });
+    }
+    Err("it must be two prices, such as 30,60".to_owned())
 }
 
+/// Parses a finite price of at least 0.
+fn price(text: &str) -> Option<f64> {
+    text.trim().parse::<f64>().ok().filter(|price| price.is_finite() && *price >= 0.0)
+}
+
+/// Parses the name of the field that limits tokens.
 fn token_limit(text: &str) -> Result<TokenLimit, String> {
     match text {
         "max_tokens" => Ok(TokenLimit::MaxTokens),
@@ -76,10 +88,10 @@ fn token_limit(text: &str) -> Result<TokenLimit, String> {
 }
 
 impl Judging {
-    /// The judge, if one is named.
+    /// Returns the judge, if one is named.
     ///
     /// # Errors
-    /// If a setting cannot be meant, or the key cannot be used.
+    /// If a setting is invalid, or the key cannot be used.
     pub fn judge<'s>(&self, store: &'s Store) -> Result<Option<Judge<'s>>, RunError> {
         let (Some(url), Some(model)) = (&self.judge_url, &self.judge_model) else { return Ok(None) };
         let settings = Settings {
@@ -99,16 +111,19 @@ impl Judging {
         Ok(Some(Judge::new(settings, key, store).map_err(EvaluationError::from)?))
     }
 
-    /// The words that the user changed.
+    /// Returns the judge's prompts that the user replaced.
     ///
     /// # Errors
     /// If a file cannot be read.
     pub fn wording(&self) -> Result<JudgeWording, RunError> {
-        let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(LedgerError::io(path));
-        Ok(JudgeWording { aya: self.judge_aya_prompt.as_ref().map(read).transpose()? })
+        let aya = match &self.judge_aya_prompt {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(LedgerError::io(path))?),
+            None => None,
+        };
+        Ok(JudgeWording { aya })
     }
 
-    /// What tokens cost, where prices are known.
+    /// Returns the cost of tokens, if prices are given.
     pub fn price(&self, usage: &Usage) -> Option<f64> {
         self.judge_prices.as_ref().map(|prices| usage.cost(prices))
     }

@@ -1,4 +1,4 @@
-//! `fedreplay ls`: the runs in a folder.
+//! `fedreplay ls`: list of the runs in a folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use super::units;
 use crate::ledger::{LedgerError, Manifest, RunKind};
 use crate::run::{RunError, Standing};
 
-/// Folders within folders that are looked into: a sweep's cells stand one below their own.
+/// Levels of subfolders that are searched; a sweep's cells are one level below the sweep's folder.
 const DEPTH: u32 = 4;
 
-/// [characters] Of a digest: enough to tell runs apart.
+/// [character] -- Printed part of a digest, enough to tell runs apart.
 const DIGEST: usize = 12;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Folder that runs stand in, at any depth up to four.
+    /// Folder that contains runs, at any depth up to four.
     #[arg(default_value = "runs")]
     folder: PathBuf,
     /// End stdout with one line of JSON.
@@ -30,6 +30,7 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Prints the runs in the order of their paths.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let folder = &arguments.folder;
     if !folder.is_dir() {
@@ -38,7 +39,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut runs = Vec::new();
     collect(folder, DEPTH, &mut runs)?;
     runs.sort();
-    // One that is damaged must not hide the others.
+    // A damaged run must not hide the others, so errors are listed too.
     let read: Vec<_> = runs.into_iter().map(|run| (Standing::read(&run), run)).collect();
     print(folder, &read);
     if arguments.json {
@@ -48,7 +49,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds the runs in `folder`; a run's own folders hold no others. Links are not followed: they may lead in circles.
+/// Adds the runs in `folder`. The folders of a run are not searched, and links are not followed since they may form
+/// cycles.
 fn collect(folder: &Path, depth: u32, runs: &mut Vec<PathBuf>) -> Result<(), LedgerError> {
     if Manifest::path(folder).exists() {
         runs.push(folder.to_owned());
@@ -63,6 +65,7 @@ fn collect(folder: &Path, depth: u32, runs: &mut Vec<PathBuf>) -> Result<(), Led
     Ok(())
 }
 
+/// Prints the table, and warnings of runs that cannot be read.
 fn print(folder: &Path, read: &[(Result<Standing, RunError>, PathBuf)]) {
     if read.is_empty() {
         say!("no runs in {}", folder.display());
@@ -86,6 +89,7 @@ fn print(folder: &Path, read: &[(Result<Standing, RunError>, PathBuf)]) {
     }
 }
 
+/// Returns a run's row of the table.
 fn cells(name: String, standing: &Standing) -> [String; 8] {
     let kind = if standing.kind == RunKind::Plan { " plan" } else { "" };
     let digest = standing.digest.as_deref().unwrap_or("-");
@@ -101,6 +105,7 @@ fn cells(name: String, standing: &Standing) -> [String; 8] {
     ]
 }
 
+/// Returns a run as JSON.
 fn as_json(standing: &Result<Standing, RunError>, run: &Path) -> Value {
     let mut line = match standing {
         Ok(standing) => json!(standing),

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand. Results go to stdout, progress and logs to stderr.
+//! The command line, with one file per subcommand. Results go to stdout, progress and logs to stderr.
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -51,13 +51,13 @@ use crate::report::units;
 use crate::run::RunError;
 use crate::training::restart_portably;
 
-/// Set where stderr is to hold nothing but lines of JSON.
+/// Whether stderr must hold nothing but lines of JSON.
 static JSON_LOG: AtomicBool = AtomicBool::new(false);
 
-/// Set when the process is asked to stop.
+/// Whether the process was asked to stop; running commands poll it.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Exit code of a program that was told twice to stop.
+/// Exit code of a program that received a second stop signal.
 const INTERRUPTED: i32 = 130;
 
 /// Exit code of a check that found a difference.
@@ -70,31 +70,32 @@ struct Arguments {
     /// Log more (-v info, -vv debug); RUST_LOG overrides it.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Form of the log on stderr.
+    /// Format of the log on stderr.
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
 
+/// Formats of the log.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Play a scenario and write the run to a folder.
+    /// Run a scenario and write the results to a folder.
     Run(run::Arguments),
-    /// Play a scenario's schedule without training: times, participation, bytes, energy.
+    /// Simulate a scenario's schedule without training: times, participation, bytes, energy.
     Plan(plan::Arguments),
-    /// Play a scenario in many settings, training what they share once, and compare them.
+    /// Run a scenario in many settings, training what they share only once, and compare them.
     Sweep(sweep::Arguments),
     /// Continue a run that was interrupted or killed.
     Resume(resume::Arguments),
-    /// Play a run again from a round on with other values; what came before is shared.
+    /// Continue a run from one of its rounds with other values; the earlier rounds are shared.
     Fork(fork::Arguments),
     /// Execute a run again without reading stored results, and compare round by round.
     Replay(replay::Arguments),
@@ -108,15 +109,15 @@ enum Command {
     Ls(ls::Arguments),
     /// Follow a run until it ends.
     Tail(tail::Arguments),
-    /// Write a run in the form of another program: Perfetto, TensorBoard, CSV, PEFT, Weights & Biases.
+    /// Write a run in the format of another program: Perfetto, TensorBoard, CSV, PEFT, Weights & Biases.
     Export(export::Arguments),
-    /// Check, explain and begin scenarios.
+    /// Check, explain and create scenarios.
     Scenario(scenario::Arguments),
     /// Print shell completions, man pages, and the references of scenario fields and tables.
     Generate(generate::Arguments),
     /// Write one HTML page that shows a run, or compares several.
     Report(report::Arguments),
-    /// Examine the models of a run, or of a folder: losses, perplexity, benchmarks.
+    /// Evaluate the models of a run, or of a folder: losses, perplexity, benchmarks.
     Eval(Box<eval::Arguments>),
     /// Show, check and trim the store of results.
     Store(store::Arguments),
@@ -124,7 +125,7 @@ enum Command {
     Data(data::Arguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
     Import(import::Arguments),
-    /// What differential privacy costs: the epsilon of a noise multiplier, or the noise for an epsilon.
+    /// Compute the cost of differential privacy: the epsilon of a noise multiplier, or the noise for an epsilon.
     Privacy(privacy::Arguments),
 }
 
@@ -132,16 +133,38 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose, arguments.log_format);
-    // The first signal ends the run at the next order; the second at once. Both are safe: files appear whole.
-    let on_signal = || {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-    };
-    if let Err(error) = ctrlc::set_handler(on_signal) {
+    if let Err(error) = ctrlc::set_handler(request_stop) {
         tracing::warn!(%error, "signals will end the program without saving");
     }
-    let result = match arguments.command {
+    let result = match execute(arguments.command) {
+        // Nothing was started yet, and the numeric libraries can only be set up before they are loaded.
+        Err(RunError::NotStartedPortably) => {
+            let error = restart_portably();
+            Err(RunError::Usage(format!("failed to start the program again with portable numerics: {error}")))
+        }
+        result => result,
+    };
+    result.unwrap_or_else(|error| {
+        match logs_json() {
+            true => tracing::error!("{error}"),
+            false => note!("error: {error}"),
+        }
+        ExitCode::from(error.exit_code())
+    })
+}
+
+/// Handles a stop signal: the first ends the run at its next order, the second ends the process at once.
+///
+/// Both are safe because files are replaced atomically.
+fn request_stop() {
+    if STOP.swap(true, Ordering::Relaxed) {
+        std::process::exit(INTERRUPTED);
+    }
+}
+
+/// Runs one subcommand.
+fn execute(command: Command) -> Result<ExitCode, RunError> {
+    match command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments),
         Command::Sweep(arguments) => sweep::main(&arguments),
@@ -162,47 +185,33 @@ pub fn main() -> ExitCode {
         Command::Data(arguments) => data::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
-    };
-    let result = match result {
-        // Nothing was begun yet, and the libraries can be set up in no other way.
-        Err(RunError::NotStartedPortably) => {
-            let error = restart_portably();
-            Err(RunError::Usage(format!("failed to start the program again with portable numerics: {error}")))
-        }
-        result => result,
-    };
-    result.unwrap_or_else(|error| {
-        match logs_json() {
-            true => tracing::error!("{error}"),
-            false => note!("error: {error}"),
-        }
-        ExitCode::from(error.exit_code())
-    })
+    }
 }
 
+/// Sets up logging on stderr.
 fn log_to_stderr(verbose: u8, format: LogFormat) {
     let default = ["warn", "info", "debug"][usize::from(verbose.min(2))];
     JSON_LOG.store(format == LogFormat::Json, Ordering::Relaxed);
-    // Progress is part of a JSON log, as its lines are of plain text.
+    // A JSON log contains the progress that plain text shows as lines of its own.
     let default = if logs_json() { format!("{default},fedreplay::progress=info") } else { default.to_owned() };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // What cannot be logged must not be complained of on the same stderr, which panics where that is closed.
+    // A line that cannot be logged must not be reported on the same stderr: that panics if stderr is closed.
     let log = log.log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    // At its trace level the HTTP client writes out whole requests, with the keys in their headers.
+    // At its trace level the HTTP client logs whole requests, including the API keys in their headers.
     log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
 }
 
-/// Whether stderr holds lines of JSON alone.
+/// Returns whether stderr must hold nothing but lines of JSON.
 fn logs_json() -> bool {
     JSON_LOG.load(Ordering::Relaxed)
 }
 
-/// Prints what a check found, and says so in the exit code.
+/// Prints a difference that a check found, and returns the exit code for it.
 fn report_difference(found: impl std::fmt::Display) -> Result<ExitCode, RunError> {
     say!("different: {found}");
     Ok(ExitCode::from(DIFFERENT))

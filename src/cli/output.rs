@@ -1,14 +1,15 @@
-//! Writes results to stdout and notes to stderr. Whoever reads may stop reading, or the disk behind it be full: neither is
-//! a panic.
+//! Writing of results to stdout and of notes to stderr. A reader that goes away, or a full disk behind a redirection,
+//! is not a panic.
 
 use std::io::{ErrorKind, Write};
 
-/// Exit code of a program whose output nobody reads any more, as a shell gives it: 128 + SIGPIPE.
+/// Exit code of a program whose output is no longer read, as shells report it: 128 + SIGPIPE.
 const UNREAD: i32 = 141;
 
-/// Writes text to stdout; ends the program if that is not possible.
+/// Writes text to stdout, and ends the program if that is not possible.
 pub fn text(text: std::fmt::Arguments) {
     let mut out = std::io::stdout().lock();
+    // Flushed at once, so that a failure is seen here and not when the process ends.
     let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(UNREAD);
@@ -17,7 +18,7 @@ pub fn text(text: std::fmt::Arguments) {
     std::process::exit(1);
 }
 
-/// Writes one line to stderr. A closed stderr changes nothing: what matters is on stdout or in the exit code.
+/// Writes one line to stderr. A closed stderr is ignored: results are on stdout and in the exit code.
 pub fn remark(line: std::fmt::Arguments) {
     if super::logs_json() {
         return tracing::warn!("{line}");
@@ -25,13 +26,13 @@ pub fn remark(line: std::fmt::Arguments) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// `println!` that ends the program where the line cannot be written, instead of panicking.
+/// `println!` that ends the program instead of panicking if the line cannot be written.
 macro_rules! say {
     ($($part:tt)*) => { $crate::cli::output::text(format_args!("{}\n", format_args!($($part)*))) };
 }
 pub(crate) use say;
 
-/// `eprintln!` that passes over a closed stderr.
+/// `eprintln!` that ignores a closed stderr.
 macro_rules! note {
     ($($part:tt)*) => { $crate::cli::output::remark(format_args!($($part)*)) };
 }

@@ -1,4 +1,4 @@
-//! Which benchmarks `fedreplay eval` takes: those that are named, or all that there are files for.
+//! Selection of the benchmarks of `fedreplay eval`: those that are named, or all that have files.
 
 use std::path::Path;
 
@@ -7,19 +7,19 @@ use crate::evaluation::benchmark::Benchmark;
 use crate::evaluation::{Terms, named, open};
 use crate::run::{LOSSES, Opened, RunError};
 
-/// What is to be examined.
+/// Benchmarks to run.
 pub struct Papers {
-    /// Whether losses are taken on the run's rows.
+    /// Whether to compute losses on the run's rows.
     pub losses: bool,
     pub opened: Vec<Opened>,
 }
 
 impl Papers {
-    /// Reads the questions of what is asked for. `all` leaves out what has no files and says so; what is named must be
-    /// there, and what is there must be whole.
+    /// Reads the questions of the selected benchmarks. `all` skips benchmarks without files, with a warning; a
+    /// benchmark that is named must have its files.
     ///
     /// # Errors
-    /// A name that is none, a file that is damaged, a named benchmark without its file, or nothing to do.
+    /// An unknown name, a damaged file, a named benchmark without its files, or nothing to do.
     pub fn new(arguments: &Arguments, is_run: bool) -> Result<Self, RunError> {
         let all = arguments.bench.iter().any(|name| name == "all");
         let losses = arguments.bench.iter().any(|name| name == LOSSES);
@@ -30,9 +30,10 @@ impl Papers {
             )));
         }
         let names = arguments.bench.iter().filter(|name| *name != "all" && *name != LOSSES);
-        let wanted = names.map(|name| named(name).map_err(RunError::Usage)).collect::<Result<Vec<_>, _>>()?;
+        let wanted = names.map(|name| named(name)).collect::<Result<Vec<_>, _>>().map_err(RunError::Usage)?;
         let terms = terms(arguments, all || !wanted.is_empty())?;
         let mut opened = Vec::new();
+        // In the fixed order of all benchmarks, not in that of the names, so that tables of different calls are alike.
         for benchmark in Benchmark::ALL {
             let is_named = wanted.contains(&benchmark);
             if is_named || all {
@@ -49,7 +50,7 @@ impl Papers {
     }
 }
 
-/// One benchmark; none where it is not named and cannot be had.
+/// Opens one benchmark. `None`, with a warning, if it is not named and cannot be run.
 fn paper(benchmark: Benchmark, terms: &Terms, is_named: bool) -> Result<Option<Opened>, RunError> {
     let needs = "it runs code that the model writes, which needs --allow-code-execution";
     match open(benchmark, terms) {
@@ -67,6 +68,7 @@ fn paper(benchmark: Benchmark, terms: &Terms, is_named: bool) -> Result<Option<O
     }
 }
 
+/// Returns the options of all benchmarks.
 fn terms(arguments: &Arguments, has_benchmarks: bool) -> Result<Terms<'_>, RunError> {
     let data = match &arguments.data {
         Some(data) if data.is_dir() => data.as_path(),
@@ -77,7 +79,11 @@ fn terms(arguments: &Arguments, has_benchmarks: bool) -> Result<Terms<'_>, RunEr
         None if !has_benchmarks => Path::new("."),
         None => return Err(RunError::Usage("failed to find questions: --data names the folder of their files".into())),
     };
-    let limit = arguments.limit.map(|limit| limit as usize);
-    let (shots, samples) = (arguments.shots as usize, arguments.samples as usize);
-    Ok(Terms { data, limit, shots, samples, runs_code: arguments.allow_code_execution })
+    Ok(Terms {
+        data,
+        limit: arguments.limit.map(|limit| limit as usize),
+        shots: arguments.shots as usize,
+        samples: arguments.samples as usize,
+        runs_code: arguments.allow_code_execution,
+    })
 }

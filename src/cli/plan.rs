@@ -1,4 +1,4 @@
-//! `fedreplay plan`: plays a scenario's schedule without training.
+//! `fedreplay plan`: simulates a scenario's schedule without training.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +12,8 @@ use super::{STOP, units};
 use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
 use crate::scenario::Loaded;
 
-/// What a plan does at first.
-pub const PLAYING: &str = "playing the schedule";
+/// Description of a plan's work, shown as progress.
+pub const PLAYING: &str = "simulating the schedule";
 
 #[derive(Args)]
 pub struct Arguments {
@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Folder to write the tables to [default: none, only the figures are printed].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Tables to fill: rounds; tasks and rounds; or events too.
+    /// Tables to fill: rounds only; tasks and rounds; or events too.
     #[arg(long, value_enum, default_value = "events")]
     detail: DetailName,
     /// End stdout with one line of JSON.
@@ -36,6 +36,7 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Names of the levels of detail.
 #[derive(Clone, Copy, ValueEnum)]
 enum DetailName {
     Rounds,
@@ -43,6 +44,7 @@ enum DetailName {
     Events,
 }
 
+/// Simulates the schedule and prints its figures.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
@@ -55,12 +57,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut progress = Progress::new(PLAYING);
     let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     print(&summary, arguments.json);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says on stdout what a plan comes to.
+/// Prints the figures of a plan on stdout; with `as_json_too` the last line is one JSON object.
 pub fn print(summary: &PlanSummary, as_json_too: bool) {
     for (name, value) in lines(summary) {
         say!("{name:<14}{value}");
@@ -70,23 +73,9 @@ pub fn print(summary: &PlanSummary, as_json_too: bool) {
     }
 }
 
+/// Returns the figures as names with values.
 fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
-    let mut lines = Vec::new();
-    if let Some(loss) = summary.stand_in_loss {
-        lines
-            .push(("stand-in", format!("selection reads losses: {loss} nats/token stands for each, so a run differs")));
-    }
-    let failed: u32 = summary.failed.values().sum();
-    let mut rounds = format!("{}: {} closed, {failed} failed", summary.rounds, summary.rounds - failed);
-    if failed > 0 {
-        let reasons: Vec<String> = summary.failed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        rounds += &format!(" ({})", reasons.join(", "));
-    }
-    lines.push(("rounds", rounds));
-    if let Some([least, median, most]) = summary.round_ns {
-        let [least, median, most] = [least, median, most].map(units::clock);
-        lines.push(("round time", format!("{least} shortest, {median} median, {most} longest")));
-    }
+    let mut lines = round_lines(summary);
     let outcomes: Vec<String> = summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
     lines.extend([
         ("simulated", format!("{:.2} hours", summary.simulated_ns as f64 / 3.6e12)),
@@ -94,13 +83,13 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
         (
             "participation",
             format!(
-                "{} of {} clients asked, {} counted, at most {} tasks a client",
+                "{} of {} clients asked, {} counted, at most {} tasks per client",
                 summary.clients_asked, summary.clients, summary.clients_counted, summary.tasks_per_client_max
             ),
         ),
     ]);
     if let Some(staleness) = summary.staleness_mean.filter(|&staleness| staleness > 0.0) {
-        lines.push(("staleness", format!("{staleness:.2} versions in the mean")));
+        lines.push(("staleness", format!("{staleness:.2} versions on average")));
     }
     lines.extend([
         ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
@@ -112,6 +101,28 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
     if let (Some(run), Some(digest)) = (&summary.run, &summary.digest) {
         lines.push(("run", run.display().to_string()));
         lines.push(("digest", digest.to_string()));
+    }
+    lines
+}
+
+/// Returns the figures of rounds as names with values.
+fn round_lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(loss) = summary.stand_in_loss {
+        lines
+            .push(("stand-in", format!("selection reads losses: {loss} nats/token stands for each, so a run differs")));
+    }
+    // A failed round makes no version of the model.
+    let failed: u32 = summary.failed.values().sum();
+    let mut rounds = format!("{}: {} closed, {failed} failed", summary.rounds, summary.rounds - failed);
+    if failed > 0 {
+        let reasons: Vec<String> = summary.failed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        rounds += &format!(" ({})", reasons.join(", "));
+    }
+    lines.push(("rounds", rounds));
+    if let Some([least, median, most]) = summary.round_ns {
+        let [least, median, most] = [least, median, most].map(units::clock);
+        lines.push(("round time", format!("{least} shortest, {median} median, {most} longest")));
     }
     lines
 }

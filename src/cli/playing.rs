@@ -1,4 +1,4 @@
-//! Options that every command which plays a run has.
+//! Options shared by all commands that execute a run.
 
 use std::path::{Path, PathBuf};
 
@@ -11,23 +11,23 @@ use crate::run::{RunError, Settings};
 use crate::store::Store;
 use crate::training::Numerics;
 
-/// What a run begins with.
+/// Description of a run's first steps, shown as progress.
 pub const BEGINNING: &str = "reading data, loading the base model, testing the machine";
 
-/// Where results are kept and how they are computed. None of these changes a digest on devices of one model.
+/// Where results are stored and how they are computed. None of these options changes a digest on devices of one model.
 #[derive(Args)]
 pub struct Playing {
     /// Folder of stored results, shared by all runs, or `none` [default: the user's cache folder].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
-    /// Tasks trained at the same time [default: the number of cores, or of GPUs].
+    /// Number of tasks trained at the same time [default: the number of cores, or of GPUs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
-    /// Threads of each task; more than one pays where fewer tasks than cores are under way.
+    /// Threads of each task; more than one is faster if fewer tasks than cores run at the same time.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
-    /// Devices to train on, separated by commas: cpu, cuda or cuda:N. Each holds the base model once; workers are dealt
-    /// over them.
+    /// Devices to train on, separated by commas: cpu, cuda or cuda:N. Each holds the base model once; workers are
+    /// distributed over them.
     #[arg(long = "device", value_name = "DEVICE,...", default_value = "cpu", value_parser = device, value_delimiter = ',')]
     devices: Vec<Device>,
     /// End stdout with one line of JSON.
@@ -36,42 +36,56 @@ pub struct Playing {
 }
 
 impl Playing {
-    /// The settings of a run into `out`.
+    /// Returns the settings of a run that is written to `out`.
+    ///
+    /// # Errors
+    /// If the store cannot be opened.
     pub fn settings(&self, out: PathBuf) -> Result<Settings<'static>, RunError> {
         Ok(Settings { store: open_store(self.store.as_deref())?, ..self.settings_without_store(out) })
     }
 
-    /// The settings of a run into `out` that reads and keeps no results.
+    /// Returns the settings of a run that is written to `out` and uses no store.
     pub fn settings_without_store(&self, out: PathBuf) -> Settings<'static> {
-        let workers = self.workers.map_or_else(|| default_workers(&self.devices), |workers| workers as usize);
+        let workers = match self.workers {
+            Some(workers) => workers as usize,
+            None => default_workers(&self.devices),
+        };
         let numerics = Numerics { threads: self.threads as usize, ..Numerics::default() };
         Settings { out, store: Store::none(), workers, devices: self.devices.clone(), numerics, stop: &STOP }
     }
 
-    /// A watcher on stderr.
+    /// Creates a progress display on stderr.
     pub fn progress(&self) -> Progress {
         Progress::new(BEGINNING)
     }
 }
 
-/// A GPU is filled by one task at a time, and its memory is that of one.
+/// Returns the default number of workers: one per core, or one per GPU, since one task fills a GPU and its memory.
 fn default_workers(devices: &[Device]) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if devices.contains(&Device::Cpu) { cores().max(devices.len()) } else { devices.len() }
-}
-
-/// The store in a folder; `none` is none, and where no folder is named it is in the user's cache.
-pub fn open_store(folder: Option<&Path>) -> Result<Store, RunError> {
-    // Where it lies is the caller's choice, so a folder that will not do is bad usage.
-    let open = |path: &Path| Store::open(path).map_err(|error| RunError::Usage(error.to_string()));
-    match folder {
-        Some(path) if path.as_os_str() == "none" => Ok(Store::none()),
-        Some(path) => open(path),
-        None => store_folder().map_or_else(|| Ok(Store::none()), |path| open(&path)),
+    if !devices.contains(&Device::Cpu) {
+        return devices.len();
     }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.max(devices.len())
 }
 
-/// Reads `cpu`, `cuda` or `cuda:N`.
+/// Opens the store in `folder`, or in the user's cache folder if `folder` is `None`. The name `none` opens no store.
+///
+/// # Errors
+/// If the folder cannot be used. This is an error of usage, since the caller chose the folder.
+pub fn open_store(folder: Option<&Path>) -> Result<Store, RunError> {
+    let path = match folder {
+        Some(path) if path.as_os_str() == "none" => return Ok(Store::none()),
+        Some(path) => path.to_owned(),
+        None => match store_folder() {
+            Some(path) => path,
+            None => return Ok(Store::none()),
+        },
+    };
+    Store::open(&path).map_err(|error| RunError::Usage(error.to_string()))
+}
+
+/// Parses `cpu`, `cuda` or `cuda:N`.
 fn device(text: &str) -> Result<Device, String> {
     match text.split_once(':') {
         None if text == "cpu" => Ok(Device::Cpu),
@@ -83,10 +97,17 @@ fn device(text: &str) -> Result<Device, String> {
     }
 }
 
-/// Where results are kept unless another folder is named: in the user's cache folder by the XDG convention; none where
-/// there is no home.
+/// Returns the default folder of stored results, in the user's cache folder by the XDG convention. `None` if the user
+/// has no home folder.
 pub fn store_folder() -> Option<PathBuf> {
-    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache")))?;
+    let cache = match path_variable("XDG_CACHE_HOME") {
+        Some(cache) => cache,
+        None => path_variable("HOME")?.join(".cache"),
+    };
     Some(cache.join("fedreplay").join("store"))
+}
+
+/// Returns the path in an environment variable; empty counts as unset.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }

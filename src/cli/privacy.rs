@@ -1,4 +1,4 @@
-//! `fedreplay privacy`: what a mechanism spends, and how much noise an epsilon needs.
+//! `fedreplay privacy`: the epsilon that a mechanism spends, and the noise that an epsilon needs.
 
 use std::process::ExitCode;
 
@@ -17,9 +17,9 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Question {
-    /// The epsilon that a noise multiplier gives.
+    /// Compute the epsilon that a noise multiplier gives.
     Epsilon(EpsilonArguments),
-    /// The least noise multiplier that keeps an epsilon.
+    /// Compute the least noise multiplier that keeps an epsilon.
     Noise(NoiseArguments),
 }
 
@@ -41,32 +41,33 @@ struct NoiseArguments {
     course: Course,
 }
 
-/// Who takes part, how often, and how it is charged.
+/// Participation of clients, and the accounting method.
 #[derive(Args)]
 #[command(group(ArgGroup::new("sampling").required(true).args(["sampling_rate", "clients", "participations"])))]
 struct Course {
-    /// Probability with which each client takes part in a step, on its own (Poisson sampling; neighbours differ by one
-    /// client more or less).
+    /// Probability with which each client takes part in a step, independently (Poisson sampling; neighboring datasets
+    /// differ by one added or removed client).
     #[arg(long, value_name = "Q", value_parser = rate)]
     sampling_rate: Option<f64>,
-    /// Clients of whom every step takes a uniform cohort of `--cohort` (neighbours replace one client: sensitivity 2S).
+    /// Number of clients from which every step samples a uniform cohort of `--cohort` (neighboring datasets replace one
+    /// client: sensitivity 2S).
     #[arg(long, value_name = "N", requires = "cohort", value_parser = clap::value_parser!(u32).range(1..))]
     clients: Option<u32>,
     /// Size of the cohort of every step.
     #[arg(long, value_name = "M", requires = "clients", value_parser = clap::value_parser!(u32).range(1..))]
     cohort: Option<u32>,
-    /// Steps in which one client counts at most, where nothing is assumed of who takes part (neighbours replace one
-    /// client: sensitivity 2S, no amplification).
+    /// Greatest number of steps in which one client takes part, without any assumption on the sampling (neighboring
+    /// datasets replace one client: sensitivity 2S, no amplification).
     #[arg(long, value_name = "K", conflicts_with = "steps", value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX))]
     participations: Option<u64>,
-    /// Steps: aggregations with noise.
+    /// Number of steps, that is, of aggregations with noise.
     #[arg(long, value_name = "T", required_unless_present = "participations",
           value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX))]
     steps: Option<u64>,
-    /// Delta, above 0 and below 1: well below one over the number of clients.
+    /// Delta, above 0 and below 1; it should be well below one over the number of clients.
     #[arg(long, value_name = "DELTA", value_parser = delta)]
     delta: f64,
-    /// How it is charged [default: pld; a fixed size is charged by rdp].
+    /// Accounting method [default: pld; rdp for cohorts of fixed size].
     #[arg(long, value_enum)]
     accountant: Option<AccountantName>,
     /// End stdout with one line of JSON.
@@ -82,9 +83,10 @@ enum AccountantName {
     Rdp,
 }
 
-/// Steps up to which the accountants were compared with others, with room to spare.
+/// Greatest number of steps, well above those for which the accountants were compared with other implementations.
 const STEPS_MAX: u64 = 10_000_000;
 
+/// Answers the question and prints the mechanism with its cost.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     match &arguments.question {
         Question::Epsilon(arguments) => {
@@ -93,6 +95,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
             case.print(&arguments.course, arguments.noise_multiplier, epsilon);
         }
         Question::Noise(arguments) => {
+            // The noise of the case is a placeholder: the search replaces it.
             let case = Case::new(&arguments.course, 1.0)?;
             let delta = arguments.course.delta;
             let noise = noise_for(case.mechanism, case.steps, arguments.epsilon, delta, case.accountant)
@@ -105,20 +108,24 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A question as it is charged.
+/// A mechanism with its number of steps and its accountant.
 struct Case {
     mechanism: Mechanism,
     steps: u64,
     accountant: Accountant,
-    /// The accountant's name, which is not always the one that was asked for.
+    /// Name of the accounting method, which is not always the one that was requested.
     charged_by: &'static str,
 }
 
 impl Case {
+    /// Selects mechanism and accountant by the kind of sampling.
+    ///
+    /// # Errors
+    /// If the cohort is larger than the population, or the accountant cannot handle cohorts of fixed size.
     fn new(course: &Course, noise_multiplier: f64) -> Result<Self, RunError> {
         let is_fixed_size = course.clients.is_some();
         let accountant = match course.accountant {
-            // What is printed for a fixed size is what its name says.
+            // Only RDP bounds are known for sampling without replacement.
             _ if is_fixed_size => Accountant::Rdp,
             Some(AccountantName::Rdp) => Accountant::Rdp,
             _ => Accountant::Pld,
@@ -137,11 +144,13 @@ impl Case {
                 }
                 (Mechanism::FixedSize { noise_multiplier, clients, cohort }, course.steps, "rdp")
             }
+            // One participation after the other composes to a Gaussian mechanism, for which epsilon is exact.
             (None, None) => (Mechanism::ReplaceOne { noise_multiplier }, course.participations, "exact"),
         };
         Ok(Self { mechanism, steps: steps.expect("the parser requires one of them"), accountant, charged_by })
     }
 
+    /// Prints the cost.
     fn print(&self, course: &Course, noise_multiplier: f64, epsilon: f64) {
         let neighbours = self.mechanism.neighbours();
         say!("{:<18}{epsilon:.6} at delta {}", "epsilon", course.delta);
@@ -161,18 +170,22 @@ impl Case {
     }
 }
 
+/// Parses a positive number of reasonable size.
 fn positive(text: &str) -> Result<f64, String> {
     within(text, "above 0 and at most 1e6", |value| value > 0.0 && value <= 1e6)
 }
 
+/// Parses a sampling rate.
 fn rate(text: &str) -> Result<f64, String> {
     within(text, "above 0 and at most 1", |value| value > 0.0 && value <= 1.0)
 }
 
+/// Parses a delta.
 fn delta(text: &str) -> Result<f64, String> {
     within(text, "above 0 and below 1", |value| value > 0.0 && value < 1.0)
 }
 
+/// Parses a number for which `holds` is true; `range` describes that condition.
 fn within(text: &str, range: &str, holds: impl Fn(f64) -> bool) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     if holds(value) { Ok(value) } else { Err(format!("it must be {range}")) }

@@ -1,7 +1,6 @@
-//! Progress on stderr: a bar on a terminal, a plain line every ten seconds everywhere else. What is done, how far, how fast,
-//! what is left.
+//! Progress on stderr: a bar on a terminal, and a plain line every ten seconds everywhere else.
 //!
-//! A thread reads the counts of the work at every tick, so a line comes also while nothing is finished.
+//! A thread reads the counters of the work at every tick, so lines also appear while nothing is finished.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -17,19 +16,19 @@ use super::units;
 use crate::lineage::{WorkAmount, WorkCounters, WorkUnderWay};
 use crate::run::{Observer, PlanWatch, RoundReport};
 
-/// Where progress stands in a log, so that RUST_LOG can choose it.
+/// Log target of progress, by which RUST_LOG can select it.
 const TARGET: &str = "fedreplay::progress";
 
-/// Steps of the bar.
+/// Number of steps of the bar.
 const BAR_STEPS: f64 = 1000.0;
 
-/// Watches a command for the person at the terminal.
+/// Display of a command's progress, which ends when it is dropped.
 pub struct Progress {
     shown: Arc<Shown>,
     ticker: Option<JoinHandle<()>>,
 }
 
-/// What the command and the ticking thread share.
+/// State that the command and the ticker thread share.
 struct Shown {
     bar: ProgressBar,
     began: Instant,
@@ -37,26 +36,27 @@ struct Shown {
     ended: Condvar,
 }
 
+/// The progress at present. Times count from the creation of the display.
 struct State {
     is_ended: bool,
-    /// What is done while nothing can be counted.
+    /// Description of the present work, shown while nothing can be counted.
     what: String,
-    /// When `what` began, since the beginning of the watcher.
+    /// Time at which the present work began.
     since: Duration,
-    /// When the last plain line was written.
+    /// Time of the last plain line.
     said: Duration,
     work: Option<ShownWork>,
     plan: Option<ShownPlan>,
 }
 
-/// Work that is counted.
+/// Counted work.
 struct ShownWork {
     counters: Arc<WorkCounters>,
     pace: RecentPace,
     rounds: Option<RoundsDone>,
 }
 
-/// How far a plan is.
+/// Progress of a plan.
 struct ShownPlan {
     rounds: u64,
     of: u64,
@@ -65,7 +65,7 @@ struct ShownPlan {
 }
 
 impl Progress {
-    /// A watcher of work that begins with `what`. It draws a bar only where stderr is a terminal.
+    /// Creates a display for work that begins with `what`. A bar is drawn only if stderr is a terminal.
     pub fn new(what: &str) -> Self {
         let target = if logs_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
@@ -73,20 +73,22 @@ impl Progress {
         let state = Mutex::new(State::new(what, Duration::ZERO));
         let shown = Arc::new(Shown { bar, began: Instant::now(), state, ended: Condvar::new() });
         shown.begin(what);
+        // The ticker shares the state; dropping the display ends and joins it.
         let watched = shown.clone();
         let ticker = Some(std::thread::spawn(move || watched.tick_until_ended()));
         Self { shown, ticker }
     }
 
-    /// Goes on to other work, which begins with `what`.
+    /// Switches to other work, which begins with `what`.
     pub fn begin(&mut self, what: &str) {
+        // The time of the last plain line survives, so that new work does not bring the next line forward.
         let mut state = self.shown.lock();
         *state = State { said: state.said, ..State::new(what, self.shown.began.elapsed()) };
         drop(state);
         self.shown.begin(what);
     }
 
-    /// Does work without steps that could be counted, and says so.
+    /// Performs work that has no countable steps, and shows meanwhile what it is.
     pub fn during<T>(what: &str, work: impl FnOnce() -> T) -> T {
         let _shown = Self::new(what);
         work()
@@ -98,7 +100,7 @@ impl Drop for Progress {
         self.shown.lock().is_ended = true;
         self.shown.ended.notify_all();
         if let Some(ticker) = self.ticker.take() {
-            // If it panicked, the message is on stderr; the command itself goes on.
+            // If the ticker panicked, its message is on stderr; the command itself continues.
             let _ = ticker.join();
         }
         self.shown.bar.finish_and_clear();
@@ -106,11 +108,12 @@ impl Drop for Progress {
 }
 
 impl Shown {
+    /// Locks the state. A panic of the other thread must not stop the command, so poisoning is ignored.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Says that something begins that cannot be counted yet.
+    /// Announces work that cannot be counted yet.
     fn begin(&self, what: &str) {
         self.bar.reset();
         self.bar.set_style(style("{spinner} {msg}, {elapsed} elapsed"));
@@ -118,7 +121,7 @@ impl Shown {
         tracing::info!(target: TARGET, "{what}");
     }
 
-    /// Shows how far the work is at every tick, until the watcher is dropped.
+    /// Shows the progress at every tick until the display is dropped.
     fn tick_until_ended(&self) {
         let mut state = self.lock();
         while !state.is_ended {
@@ -130,6 +133,7 @@ impl Shown {
                 state.said = now;
                 plain_line(&format!("progress: {}", state.line(now)));
             }
+            // Waiting releases the lock, so the command can update the state between two ticks.
             state = match self.ended.wait_timeout(state, TICK) {
                 Ok((state, _)) => state,
                 Err(_) => return,
@@ -137,6 +141,7 @@ impl Shown {
         }
     }
 
+    /// Updates the bar.
     fn draw(&self, state: &State, now: Duration) {
         if let Some(standing) = state.standing(now) {
             self.bar.set_position((standing.share_done() * BAR_STEPS) as u64);
@@ -146,7 +151,7 @@ impl Shown {
         }
     }
 
-    /// Writes a line, above the bar where there is one.
+    /// Writes a line, above the bar if there is one.
     fn write(&self, line: &str) {
         match self.bar.is_hidden() {
             true => plain_line(line),
@@ -160,7 +165,7 @@ impl State {
         Self { is_ended: false, what: what.to_owned(), since, said: Duration::ZERO, work: None, plan: None }
     }
 
-    /// What there is to say, `now` after the beginning.
+    /// Formats the progress at the time `now`.
     fn line(&self, now: Duration) -> String {
         if let Some(standing) = self.standing(now) {
             return standing.line();
@@ -172,20 +177,20 @@ impl State {
         }
     }
 
-    /// Counts work from now on.
+    /// Starts to show counted work.
     fn count(&mut self, counters: Arc<WorkCounters>, now: Duration) {
         self.since = now;
         self.work = Some(ShownWork { counters, pace: RecentPace::default(), rounds: None });
     }
 
-    /// Expects so many rounds.
+    /// Sets the number of rounds to expect.
     fn expect_rounds(&mut self, all: u64, all_is_known: bool) {
         if let Some(work) = &mut self.work {
             work.rounds = Some(RoundsDone { done: 0, all, all_is_known, known_before: WorkAmount::default() });
         }
     }
 
-    /// A round is done, of at least so many.
+    /// Counts a finished round; `of` is the least number of rounds that the run will have.
     fn end_round(&mut self, of: u64) {
         if let Some(ShownWork { rounds: Some(rounds), counters, .. }) = &mut self.work {
             rounds.done += 1;
@@ -194,7 +199,7 @@ impl State {
         }
     }
 
-    /// How far counted work is, `now` after the beginning. `None` if there is none yet.
+    /// Returns the progress of counted work at the time `now`. `None` if there is none yet.
     fn standing(&self, now: Duration) -> Option<WorkStanding> {
         let work = self.work.as_ref()?;
         let counts = work.counters.counts();
@@ -214,7 +219,7 @@ impl State {
         })
     }
 
-    /// Notes what is done, for rates.
+    /// Records the finished work, from which rates are computed.
     fn note_pace(&mut self, now: Duration) {
         let seconds = now.saturating_sub(self.since).as_secs_f64();
         if let Some(work) = &mut self.work {
@@ -224,7 +229,7 @@ impl State {
 }
 
 impl ShownPlan {
-    /// How far a plan is after so many seconds.
+    /// Formats the progress of a plan that began `seconds` ago.
     fn line(&self, seconds: f64) -> String {
         let events = units::rate(self.events as f64 / seconds);
         let tasks = units::rate(self.tasks as f64 / seconds);
@@ -260,7 +265,7 @@ impl PlanWatch for Progress {
     }
 }
 
-/// Writes a line where there is no bar: plain, or an object of a JSON log.
+/// Writes a line when there is no bar, as plain text or as an object of the JSON log.
 pub fn plain_line(line: &str) {
     match logs_json() {
         true => tracing::info!(target: TARGET, "{line}"),
@@ -268,6 +273,7 @@ pub fn plain_line(line: &str) {
     }
 }
 
+/// Parses a template of a bar.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well-formed")
 }

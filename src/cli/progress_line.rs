@@ -1,5 +1,5 @@
-//! What a line of progress says, as pure functions of counts and times: when a line is due, how fast work goes, how much is
-//! left.
+//! The text of a progress line as pure functions of counts and times: when a line is due, how fast work proceeds, how
+//! much is left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,42 +7,43 @@ use std::time::Duration;
 use super::units;
 use crate::lineage::{WorkAmount, WorkCounts};
 
-/// How often progress is read and a bar is drawn.
+/// Interval at which progress is read and the bar is drawn.
 pub const TICK: Duration = Duration::from_millis(200);
 
-/// How often a plain line is written where there is no bar.
+/// Interval at which a plain line is written when there is no bar.
 pub const PLAIN: Duration = Duration::from_secs(10);
 
-/// [s] Rates are means over this time, or over more where little happens.
+/// [s] -- Time over which rates are averaged; longer if fewer than two steps finished in it.
 const WINDOW: f64 = 60.0;
 
-/// A trained token costs about as much as this many evaluated ones: the backward pass of a frozen base costs about a
-/// forward pass.
+/// Evaluated tokens that cost about as much as one trained token: the backward pass of a frozen base model costs about
+/// as much as its forward pass.
 const EVALUATED_PER_TRAINED: u64 = 2;
 
-/// A question of a benchmark costs about as much as this many evaluated tokens: a guess, since nobody knows how long its
-/// answer will be.
+/// Evaluated tokens that cost about as much as one benchmark question. This is a guess, since the length of the answer
+/// is not known in advance.
 const EVALUATED_PER_QUESTION: u64 = 1000;
 
-/// Whether a line is due, where the last one was written at `said`. Lines come at least every [`PLAIN`], so the tick before
-/// that is the last one that will do.
+/// Returns whether a line is due at `now` if the last one was written at `said`.
+///
+/// At most [`PLAIN`] may pass between lines, so a line is due at the last tick before that time is over.
 pub fn is_due(said: Duration, now: Duration) -> bool {
     now + TICK >= said + PLAIN
 }
 
-/// Counts at a moment.
+/// Amount of finished work at one point in time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
-    /// [s] Since the work began.
+    /// [s] -- Time since the work began.
     at: f64,
     done: WorkAmount,
 }
 
-/// How fast work went in the recent past.
+/// Speed of the work in the recent past.
 #[derive(Clone, Debug)]
 pub struct RecentPace {
-    /// Moments at which something had been done, oldest first; never empty. Work that is done in large steps would seem
-    /// fast or slow if it was measured at any other moment.
+    /// Times at which the counts grew, oldest first; never empty. Work that proceeds in large steps would appear faster
+    /// or slower if it were measured between two steps.
     marks: VecDeque<Mark>,
 }
 
@@ -53,14 +54,14 @@ impl Default for RecentPace {
 }
 
 impl RecentPace {
-    /// Notes what is done `at` seconds after the work began.
+    /// Records the work that is done `at` seconds after the work began.
     pub fn note(&mut self, at: f64, done: &WorkAmount) {
         let latest = self.latest();
         if latest.done == *done {
             return;
         }
         self.marks.push_back(Mark { at, done: *done });
-        // The first mark is the newest of those that are at least as old as the window.
+        // Keep exactly one mark that is at least as old as the window: the rate is measured from it.
         while self.marks.len() > 2 && self.marks[1].at <= at - WINDOW {
             self.marks.pop_front();
         }
@@ -70,7 +71,7 @@ impl RecentPace {
         *self.marks.back().expect("there is always a mark")
     }
 
-    /// [1/s] How fast a count grew.
+    /// Returns the growth of one count in 1/s, or 0 if nothing is known yet.
     pub fn rate(&self, count: impl Fn(&WorkAmount) -> u64) -> f64 {
         let first = &self.marks[0];
         let latest = self.latest();
@@ -81,25 +82,26 @@ impl RecentPace {
     }
 }
 
-/// Work in units of one evaluated token.
+/// Converts work to units of one evaluated token, by the approximate costs above.
 pub fn units_of(amount: &WorkAmount) -> u64 {
     let training = amount.trained_tokens * EVALUATED_PER_TRAINED;
     let benchmarks = amount.questions * EVALUATED_PER_QUESTION;
     training + amount.evaluated_tokens + benchmarks
 }
 
-/// Something under way.
+/// A computation in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activity {
-    /// The kind of its order.
+    /// Kind of its order.
     pub kind: &'static str,
-    /// [tasks] Trainings that it is.
+    /// [task] -- Tasks that it trains.
     pub trainings: usize,
-    /// [s] For how long it has been under way.
+    /// [s] -- Time since it began.
     pub seconds: u64,
 }
 
 impl Activity {
+    /// Names the activity for people.
     fn what(&self) -> String {
         match (self.kind, self.trainings) {
             (_, 1) => "a task".into(),
@@ -112,32 +114,32 @@ impl Activity {
     }
 }
 
-/// How far the rounds of a run are.
+/// Progress of a run in rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundsDone {
     pub done: u64,
     pub all: u64,
-    /// Whether all work is known: not where selection reads results.
+    /// Whether the work of all rounds is known in advance; it is not if client selection depends on results.
     pub all_is_known: bool,
     /// All work that was known when the latest round ended.
     pub known_before: WorkAmount,
 }
 
-/// How far the work of a command is.
+/// Progress of a command's work.
 #[derive(Clone, Debug)]
 pub struct WorkStanding {
-    /// `None` outside of a run.
+    /// `None` if the work is not that of a run.
     pub rounds: Option<RoundsDone>,
     pub counts: WorkCounts,
     pub pace: RecentPace,
-    /// [s] Since the work began.
+    /// [s] -- Time since the work began.
     pub elapsed: f64,
-    /// The longest first.
+    /// Computations in progress, the longest-running first.
     pub under_way: Vec<Activity>,
 }
 
 impl WorkStanding {
-    /// How far it is, how fast it goes, what is left, and what is under way.
+    /// Formats finished work, speed, remaining time and the computations in progress as one line.
     pub fn line(&self) -> String {
         let WorkCounts { done, wanted } = &self.counts;
         let mut parts = Vec::new();
@@ -163,7 +165,7 @@ impl WorkStanding {
         parts.join(", ")
     }
 
-    /// Rates of what was done in the recent past.
+    /// Formats the nonzero rates of the recent past.
     fn rates(&self) -> Vec<String> {
         let mut rates = Vec::new();
         for (rate, unit) in [
@@ -178,8 +180,9 @@ impl WorkStanding {
         rates
     }
 
-    /// What is under way, equal things counted.
+    /// Lists the computations in progress; equal ones are counted.
     fn activities(&self) -> String {
+        // A list instead of a map keeps the order: the longest-running comes first.
         let mut counted: Vec<(String, usize)> = Vec::new();
         for activity in &self.under_way {
             let what = activity.what();
@@ -188,16 +191,17 @@ impl WorkStanding {
                 None => counted.push((what, 1)),
             }
         }
-        let named = counted.into_iter().map(|(what, count)| match count {
-            1 => what,
-            _ => format!("{count} times {what}"),
-        });
-        named.collect::<Vec<_>>().join(" and ")
+        let mut named = Vec::new();
+        for (what, count) in counted {
+            named.push(if count == 1 { what } else { format!("{count} times {what}") });
+        }
+        named.join(" and ")
     }
 
-    /// [s] Until all is done, if it goes on as it went. `None` where that is not known yet.
+    /// Estimates the remaining time in seconds at the present speed. `None` if the speed is not known yet.
     fn left(&self) -> Option<f64> {
         match &self.rounds {
+            // The total is unknown, so extrapolate from the share of rounds instead of the rate of work.
             Some(rounds) if !rounds.all_is_known => {
                 let share = self.share_done();
                 (rounds.done > 0 && share > 0.0).then(|| self.elapsed / share * (1.0 - share))
@@ -210,12 +214,13 @@ impl WorkStanding {
         }
     }
 
-    /// The share of the work that is done, from 0 to 1. Where the work of rounds to come is not known, each round is as much
-    /// as the others.
+    /// Returns the finished share of the work, from 0 to 1. If the work of later rounds is not known, every round is
+    /// assumed to take the same amount.
     pub fn share_done(&self) -> f64 {
         let WorkCounts { done, wanted } = &self.counts;
         match &self.rounds {
             Some(rounds) if !rounds.all_is_known => {
+                // Work became known round by round: what was known before belongs to finished rounds.
                 let before = units_of(&rounds.known_before);
                 let of_round = share(units_of(done).saturating_sub(before), units_of(wanted).saturating_sub(before));
                 let rounds_done = rounds.done as f64 + if rounds.done < rounds.all { of_round } else { 0.0 };
@@ -226,11 +231,12 @@ impl WorkStanding {
     }
 }
 
+/// Returns `done / all`, or 0 if there is nothing to do.
 fn share(done: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { done as f64 / all as f64 }
 }
 
-/// A span of time in a fitting unit.
+/// Formats a duration in seconds in a unit of suitable size.
 fn span(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 120.0 => format!("{seconds:.0} s"),

@@ -1,4 +1,4 @@
-//! `fedreplay replay`: executes a run again and compares.
+//! `fedreplay replay`: executes a run again and compares the results.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,20 +17,21 @@ use crate::run::{RunError, Sample, Sampled, replay, sample};
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
-    /// Folder to play the run again in; what is written there is removed afterwards [default: beside the run].
+    /// Folder for the repeated run, which is removed afterwards [default: next to the run].
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
-    /// Check this round alone, by its place among all rounds from 1. What it depends on is read from the store or from the
-    /// saved adapters where its hash is that of the lineage, and computed again where it is not there.
+    /// Check only this round, numbered from 1 over all rounds. Results that it depends on are read from the store or
+    /// from saved adapters if their hashes are those of the lineage, and computed again otherwise.
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
     round: Option<u32>,
-    /// Check the updates of this client alone, named or numbered from 0; in all rounds, or in the one of --round.
+    /// Check only the updates of this client, named or numbered from 0; in all rounds, or in that of --round.
     #[arg(long, value_name = "C")]
     client: Option<String>,
     #[command(flatten)]
     playing: Playing,
 }
 
+/// Repeats the run, or the chosen part of it, and prints the first difference.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     if arguments.round.is_some() || arguments.client.is_some() {
         return check_sample(arguments);
@@ -57,6 +58,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Checks the chosen round or client only.
 fn check_sample(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let chosen = Sample { round: arguments.round, client: arguments.client.clone() };
     let settings = arguments.playing.settings(PathBuf::new())?;
@@ -83,21 +85,27 @@ fn check_sample(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(code)
 }
 
-/// A folder that goes away with its owner.
+/// Temporary folder that is removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
+    /// Creates the folder, in that of `--scratch` or next to the run.
     fn make(arguments: &Arguments) -> Result<Self, RunError> {
-        // Read first: a run that is not there must not leave a folder beside it.
+        // Read first, so that no folder is created next to a run that does not exist.
         Manifest::read(&arguments.run)?;
-        let name = arguments.run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let beside = || arguments.run.with_file_name(format!(".{name}.replay.{}", std::process::id()));
-        let given = arguments.scratch.as_ref();
-        let path = given.map_or_else(beside, |folder| folder.join(format!("replay.{}", std::process::id())));
-        if let Some(folder) = given {
-            std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
-        }
-        // Fails if it exists: what is removed afterwards must be of this process's making.
+        let process = std::process::id();
+        let path = match &arguments.scratch {
+            Some(folder) => {
+                std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
+                folder.join(format!("replay.{process}"))
+            }
+            None => {
+                let run = &arguments.run;
+                let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                run.with_file_name(format!(".{name}.replay.{process}"))
+            }
+        };
+        // Fails if the folder exists: only a folder that this process created may be removed afterwards.
         std::fs::create_dir(&path).map_err(LedgerError::io(&path))?;
         Ok(Self(path))
     }
@@ -105,6 +113,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // A failure is ignored: the comparison is finished, and its result matters more than a leftover folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! `fedreplay report`: one HTML page of a run, or of several beside each other.
+//! `fedreplay report`: one HTML page of a run, or of several side by side.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,10 +15,10 @@ use crate::store::atomic;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Folders of runs or plans, finished or not; the others are compared with the first.
+    /// Folders of runs or plans, finished or not; later ones are compared with the first.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// File to write [default: report.html in the run's folder; of several runs, comparison.html].
+    /// File to write [default: report.html in the run's folder; for several runs, comparison.html].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// End stdout with one line of JSON.
@@ -26,9 +26,10 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Name of the report in a run's folder. It is in no hash.
+/// Name of the report in a run's folder, the only file there that is not hashed.
 const FILE_NAME: &str = "report.html";
 
+/// Writes the page and prints its size.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let out = match (&arguments.out, arguments.runs.as_slice()) {
         (Some(out), _) => out.clone(),
@@ -44,8 +45,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the report of a run that just ended into its folder. The run is whole without it, so that a failure is no more
-/// than a warning.
+/// Writes the report of a run that just ended into its folder. The run is complete without it, so a failure is only a
+/// warning.
 pub fn of_run(run: &Path) {
     if let Err(error) = write(&[run], &run.join(FILE_NAME)) {
         tracing::warn!(%error, "the run is finished, but its report could not be written; `fedreplay report` tries again");
@@ -62,7 +63,7 @@ fn write(runs: &[impl AsRef<Path>], out: &Path) -> Result<usize, RunError> {
     Ok(page.len())
 }
 
-/// A run answers for every file in its folder but its report, so that no other name will do there.
+/// Refuses to write into a run's folder under any name but that of its report, since all other files there are hashed.
 fn refuse_hashed(out: &Path) -> Result<(), RunError> {
     if out.file_name().is_none() {
         return Err(RunError::Usage(format!("failed to write {}: --out names no file", out.display())));

@@ -1,4 +1,4 @@
-//! `fedreplay resume`: continues a run; a plan is played again.
+//! `fedreplay resume`: continues a run, or simulates a plan again.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,13 +15,14 @@ use crate::run::{RunError, resume, resume_plan};
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
-    /// Change a field that changes no result, such as `execution.checkpointing=Always`; may be repeated.
+    /// Change a field that does not affect results, such as `execution.checkpointing=Always`; may be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
     #[command(flatten)]
     playing: Playing,
 }
 
+/// Continues the run and prints its summary.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     if Manifest::read(&arguments.run)?.kind == RunKind::Plan {
         let mut progress = Progress::new(plan::PLAYING);

@@ -1,10 +1,10 @@
-//! The line that says how a round went.
+//! One-line summary of a round.
 
 use super::units;
 use crate::ledger::{LedgerError, RunTables};
 use crate::run::{RoundReport, Series};
 
-/// What the line tells.
+/// Figures of one round, displayed as one line.
 #[derive(Clone, Debug)]
 pub struct RoundLine {
     pub round: u32,
@@ -23,10 +23,11 @@ pub struct RoundLine {
 }
 
 impl RoundLine {
-    /// The rounds of a run from the `after`-th on, of `rounds` in all; `losses` is the curve that stands for the model.
+    /// Returns the rounds of a run after the first `after`. `rounds` is the planned number of rounds, `losses` the
+    /// curve of the run's main loss.
     ///
     /// # Errors
-    /// If the table was written by another program.
+    /// If a column is missing or has another type.
     pub fn of_tables(
         tables: &RunTables,
         losses: Option<&Series>,
@@ -34,29 +35,40 @@ impl RoundLine {
         after: usize,
     ) -> Result<Vec<Self>, LedgerError> {
         let view = tables.rounds();
-        let (status, closed) = (view.names("status")?, view.counts("closed_at_ns")?);
-        let [dispatched, counted, late, dropped, cancelled] =
-            ["dispatched", "counted", "late", "dropped", "cancelled"].map(|column| view.counts(column));
-        let (dispatched, counted, late) = (dispatched?, counted?, late?);
-        let (dropped, cancelled) = (dropped?, cancelled?);
-        let (down, up, train) = (view.counts("bytes_down")?, view.counts("bytes_up")?, view.numbers("train_loss")?);
-        let loss = |round| losses?.points.iter().find(|point| point.round == round).map(|point| point.value);
-        let line = |at: usize| Self {
-            round: at as u32 + 1,
-            rounds: rounds.max(at as u32 + 1),
-            status: status[at].to_owned(),
-            closed_at_ns: closed[at],
-            dispatched: dispatched[at],
-            counted: counted[at],
-            late: late[at],
-            dropped: dropped[at],
-            cancelled: cancelled[at],
-            train_loss: train[at],
-            loss: loss(at as u32 + 1),
-            bytes_down: down[at],
-            bytes_up: up[at],
-        };
-        Ok((after..view.len()).map(line).collect())
+        let status = view.names("status")?;
+        let closed_at_ns = view.counts("closed_at_ns")?;
+        let dispatched = view.counts("dispatched")?;
+        let counted = view.counts("counted")?;
+        let late = view.counts("late")?;
+        let dropped = view.counts("dropped")?;
+        let cancelled = view.counts("cancelled")?;
+        let bytes_down = view.counts("bytes_down")?;
+        let bytes_up = view.counts("bytes_up")?;
+        let train_loss = view.numbers("train_loss")?;
+        let mut lines = Vec::new();
+        for row in after..view.len() {
+            let round = row as u32 + 1;
+            // Not every round is evaluated.
+            let point = losses.and_then(|losses| losses.points.iter().find(|point| point.round == round));
+            lines.push(Self {
+                round,
+                // The tables may already hold a round that the manifest, which was read at another moment, does not
+                // count.
+                rounds: rounds.max(round),
+                status: status[row].to_owned(),
+                closed_at_ns: closed_at_ns[row],
+                dispatched: dispatched[row],
+                counted: counted[row],
+                late: late[row],
+                dropped: dropped[row],
+                cancelled: cancelled[row],
+                train_loss: train_loss[row],
+                loss: point.map(|point| point.value),
+                bytes_down: bytes_down[row],
+                bytes_up: bytes_up[row],
+            });
+        }
+        Ok(lines)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `fedreplay run`: plays a scenario.
+//! `fedreplay run`: runs a scenario.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +27,9 @@ pub struct Arguments {
     playing: Playing,
 }
 
+/// Runs the scenario, writes its report and prints its summary.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+    // `--seed` comes last and so takes precedence over a seed in `--set`.
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
     let loaded = Loaded::read(&arguments.scenario, &sets)?;
@@ -35,6 +37,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = arguments.playing.settings(out)?;
     let mut progress = arguments.playing.progress();
     let summary = play(&loaded, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);

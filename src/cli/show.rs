@@ -1,4 +1,4 @@
-//! `fedreplay show`: a run at a glance.
+//! `fedreplay show`: overview of a run in the terminal.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use super::units;
 use crate::ledger::RunKind;
 use crate::run::{Overview, Progress, RunError, Series};
 
-/// [characters] Width of a curve.
+/// [character] -- Width of a curve.
 const CURVE: usize = 40;
 
 #[derive(Args)]
@@ -25,6 +25,7 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Prints all parts of the overview.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let overview = Overview::read(&arguments.run)?;
     say!("{}", arguments.run.display());
@@ -43,6 +44,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns the figures at the top as names with values.
 fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
     let standing = &overview.standing;
     let mut lines = vec![("state", state(overview))];
@@ -53,14 +55,16 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
     lines.push(("seed, grade", format!("{}, {}", standing.seed, overview.grade)));
     lines.push(("simulated", units::clock(standing.simulated_ns)));
     if standing.kind == RunKind::Run {
-        let (before, after) = (units::loss(standing.loss_before), units::loss(standing.loss_after));
+        let before = units::loss(standing.loss_before);
+        let after = units::loss(standing.loss_after);
         lines.push(("loss", format!("{before} before, {after} after")));
     }
     if let Some(fair) = &overview.fairness {
         let losses = format!("{:.4} best, {:.4} median, {:.4} worst tenth", fair.least, fair.median, fair.worst_decile);
         lines.push(("over clients", format!("{losses}, {:.4} worst (held-out loss, round {})", fair.most, fair.round)));
     }
-    let (asked, counted) = (overview.clients_asked, overview.clients_counted);
+    let asked = overview.clients_asked;
+    let counted = overview.clients_counted;
     lines.push(("participation", format!("{asked} of {} clients asked, {counted} counted", overview.clients)));
     lines
         .push(("moved", format!("{} down, {} up", units::bytes(overview.bytes_down), units::bytes(overview.bytes_up))));
@@ -68,6 +72,7 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// Describes the state of the run.
 fn state(overview: &Overview) -> String {
     let standing = &overview.standing;
     let kind = if standing.kind == RunKind::Plan { ", a plan: nothing was trained" } else { "" };
@@ -81,6 +86,7 @@ fn state(overview: &Overview) -> String {
     }
 }
 
+/// Prints one line per metric, with its curve over the rounds.
 fn print_curves(series: &[Series]) {
     if series.is_empty() {
         return;
@@ -90,7 +96,9 @@ fn print_curves(series: &[Series]) {
     let mut table = Table::new(&[&columns[..], &[("unit", Left), ("curve", Left)]].concat());
     for series in series {
         let values: Vec<f64> = series.points.iter().map(|point| point.value).collect();
-        let (first, last) = (values[0], values[values.len() - 1]);
+        // A series has at least one point.
+        let first = values[0];
+        let last = values[values.len() - 1];
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let figures = [first, last, least, most].map(units::figure);
@@ -100,6 +108,7 @@ fn print_curves(series: &[Series]) {
     table.print("  ");
 }
 
+/// Prints the number of tasks per outcome.
 fn print_outcomes(overview: &Overview) {
     let total: u64 = overview.outcomes.values().sum();
     if total == 0 {
@@ -113,6 +122,7 @@ fn print_outcomes(overview: &Overview) {
     table.print("  ");
 }
 
+/// Columns of the tables of devices and of stragglers.
 const COUNTS: [(&str, super::table::Align); 6] = [
     ("asked", Right),
     ("counted", Right),
@@ -122,6 +132,7 @@ const COUNTS: [(&str, super::table::Align); 6] = [
     ("arrives after", Right),
 ];
 
+/// Prints the outcomes of tasks per kind of device.
 fn print_devices(overview: &Overview) {
     if overview.devices.is_empty() {
         return;
@@ -136,6 +147,7 @@ fn print_devices(overview: &Overview) {
     table.print("  ");
 }
 
+/// Prints the clients whose tasks were late most often.
 fn print_stragglers(overview: &Overview) {
     if overview.stragglers.is_empty() {
         return;
@@ -152,6 +164,7 @@ fn print_stragglers(overview: &Overview) {
     table.print("  ");
 }
 
+/// Formats a mean time of arrival, or a dash if no update arrived.
 fn after(arrival_ns: Option<u64>) -> String {
     arrival_ns.map_or_else(|| "-".into(), |ns| format!("{:.1} s", ns as f64 / 1e9))
 }

@@ -26,16 +26,17 @@ pub struct Arguments {
 enum Command {
     /// Show what is in the store and which runs use it.
     Ls(List),
-    /// Read everything in the store and name what is damaged.
+    /// Read all stored results and report those that are damaged.
     Verify(Common),
-    /// Remove results that are old or too many, and that no run needs.
+    /// Remove results that are old or exceed a size, and that no run needs.
     ///
-    /// A run that was played with the store needs the results in its lineage for as long as its folder is there; one that
-    /// is not finished needs all that was used since it began. What a living process may be using stays too, so the store
-    /// can be trimmed while runs go on.
+    /// A run that used the store needs the results in its lineage as long as its folder exists; an unfinished run needs
+    /// all results that were used since it began. Results that a running process may use are kept too, so the store can
+    /// be trimmed while runs are in progress.
     Gc(Collect),
 }
 
+/// Options of all subcommands.
 #[derive(Args)]
 struct Common {
     /// Folder of stored results [default: in the user's cache folder].
@@ -48,7 +49,7 @@ struct Common {
 
 #[derive(Args)]
 struct List {
-    /// Show every result too.
+    /// List every result.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -57,19 +58,19 @@ struct List {
 
 #[derive(Args)]
 struct Collect {
-    /// Remove results that were not used for so long, such as 30d.
+    /// Remove results that were not used for this long, such as 30d.
     #[arg(long, value_name = "TIME")]
     max_age: Option<Duration>,
-    /// Remove the least recently used results until no more than this is left, such as 20GB.
+    /// Remove the least recently used results until the store is no larger than this, such as 20GB.
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Bytes>,
-    /// Keep what these runs need too, or the runs below this folder; may be repeated.
+    /// Also keep the results that this run, or the runs below this folder, need; may be repeated.
     #[arg(long, value_name = "FOLDER")]
     keep: Vec<PathBuf>,
-    /// Give up a run that used the store; may be repeated.
+    /// No longer keep results for this run; may be repeated.
     #[arg(long, value_name = "RUN")]
     forget: Vec<PathBuf>,
-    /// Say what would be removed, and remove nothing.
+    /// Print what would be removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -77,6 +78,7 @@ struct Collect {
 }
 
 impl Common {
+    /// Opens the existing store and returns it with its folder.
     fn open(&self) -> Result<(PathBuf, Store), RunError> {
         let folder = self.store.clone().or_else(store_folder);
         let folder = folder.ok_or_else(|| RunError::Usage("failed to find the store: name it with --store".into()))?;
@@ -93,9 +95,12 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     }
 }
 
+/// Prints the contents of the store.
 fn list(arguments: &List) -> Result<ExitCode, RunError> {
     let (folder, store) = arguments.common.open()?;
-    let (results, runs) = (store.results()?, store.runs()?);
+    let results = store.results()?;
+    let runs = store.runs()?;
+    // The results are sorted by the time of their last use.
     let bytes = size(&results);
     if arguments.all {
         for StoredResult { key, bytes, used, .. } in &results {
@@ -117,6 +122,7 @@ fn list(arguments: &List) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Checks all results against their hashes.
 fn verify(arguments: &Common) -> Result<ExitCode, RunError> {
     let (folder, store) = arguments.open()?;
     let found = Progress::during("reading all results", || store.check())?;
@@ -132,12 +138,14 @@ fn verify(arguments: &Common) -> Result<ExitCode, RunError> {
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
 
+/// Removes results and prints what was removed and what was kept.
 fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
     let (folder, store) = arguments.common.open()?;
     for run in &arguments.forget {
         store.forget_run(run).map_err(|error| RunError::Usage(error.to_string()))?;
     }
-    // The store is open: whatever is used from now on, by runs that are not known here too, is spared.
+    // Opened before the runs are read: results that any process uses from now on are spared, even for runs unknown
+    // here.
     let kept = Kept::of(&store, &arguments.keep)?;
     let trim = Trim {
         unused_for: arguments.max_age.map(|age| std::time::Duration::from_nanos(age.0)),
@@ -146,7 +154,9 @@ fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
     };
     let trimmed = store.trim(&trim, &|result| kept.needs(result))?;
     if !arguments.dry_run {
-        kept.gone.iter().try_for_each(|run| store.forget_run(run))?;
+        for run in &kept.gone {
+            store.forget_run(run)?;
+        }
     }
     let verb = if arguments.dry_run { "would remove" } else { "removed" };
     say!("{verb} {} results, {}", trimmed.results, units::bytes(trimmed.bytes));
@@ -161,14 +171,14 @@ fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// [B] Of all contents, each counted once.
+/// Returns the size of the results in bytes. Results with equal contents share a file, which is counted once.
 fn size(results: &[StoredResult]) -> u64 {
     let contents: std::collections::BTreeMap<_, _> =
         results.iter().map(|result| (result.content, result.bytes)).collect();
     contents.values().sum()
 }
 
-/// How long ago that was, in its largest unit.
+/// Formats the time since `at` in its largest unit.
 fn ago(at: SystemTime) -> String {
     let seconds = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
     match seconds {

@@ -1,4 +1,4 @@
-//! The closing summary of a run.
+//! Summary printed at the end of a run.
 
 use serde_json::json;
 
@@ -50,7 +50,7 @@ pub fn print(summary: &Summary, as_json: bool) {
     }
 }
 
-/// What privacy was spent, and whether it ended the run.
+/// Returns the privacy that was spent, and whether the budget ended the run, as names with values.
 pub fn privacy(spent: &Spent) -> Vec<(&'static str, String)> {
     let epsilon = spent.epsilon.map_or("epsilon infinite".to_owned(), |epsilon| format!("epsilon {epsilon:.4}"));
     let mut lines = vec![("privacy", format!("{epsilon} at delta {} ({})", spent.delta, spent.statement))];
@@ -61,14 +61,17 @@ pub fn privacy(spent: &Spent) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Says on stderr which updates could not be used: a run that learnt nothing must not read like one that did.
+/// Warns on stderr of updates that could not be used, since a run that learned nothing must not look like one that did.
 fn warn_of_unusable(summary: &Summary) {
     if summary.tasks_unusable == 0 {
         return;
     }
-    let (unusable, trained) = (summary.tasks_unusable, summary.tasks_trained);
+    let unusable = summary.tasks_unusable;
+    let trained = summary.tasks_trained;
     note!("warning: {unusable} of {trained} updates could not be used and had weight 0:");
-    summary.unusable.iter().for_each(|update| note!("  {update}"));
+    for update in &summary.unusable {
+        note!("  {update}");
+    }
     let more = unusable - summary.unusable.len() as u64;
     if more > 0 {
         note!("  and {more} more; `reason` in the table `tasks` has them all");

@@ -1,4 +1,4 @@
-//! `fedreplay sweep`: plays scenarios in many settings and compares them.
+//! `fedreplay sweep`: runs scenarios in many settings and compares them.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,10 +22,10 @@ pub struct Arguments {
     /// Change one field of every cell's scenario; may be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
-    /// Play the cells of this scenario or variant only; may be repeated.
+    /// Run only the cells of this scenario or variant; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Play these of the sweep's seeds only, separated by commas.
+    /// Run only these of the sweep's seeds, separated by commas.
     #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
     seeds: Vec<u64>,
     /// Folder to write the runs to [default: runs/NAME].
@@ -35,12 +35,14 @@ pub struct Arguments {
     playing: Playing,
 }
 
+/// Runs the chosen cells, writes `sweep.json` and prints the table.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let mut read = Sweep::read(&arguments.sweep)?;
     read.set.extend(arguments.sets.iter().cloned());
-    let chosen = read.chosen(&arguments.only, &arguments.seeds);
-    let refused = |what| RunError::Usage(format!("failed to choose cells of {}: {what}", arguments.sweep.display()));
-    let cells = chosen.map_err(refused)?;
+    let cells = read
+        .chosen(&arguments.only, &arguments.seeds)
+        .map_err(|what| RunError::Usage(format!("failed to choose cells of {}: {what}", arguments.sweep.display())))?;
+    // Cells may read synthetic twins, so these are generated before any cell is run.
     write_twins(&read.twins)?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
     let mut watcher = Watcher(arguments.playing.progress());
@@ -56,6 +58,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Observer that announces each cell and shows its progress.
 struct Watcher(Progress);
 
 impl SweepObserver for Watcher {

@@ -1,13 +1,13 @@
-//! A sweep's runs as tables: one a scenario, one line a setting.
+//! Tables of a sweep's runs: one table per scenario, one line per setting.
 
 use super::output::say;
 use super::units;
 use crate::run::{CellRun, Estimate};
 use crate::scenario::Sweep;
 
-/// Prints means over seeds, and how each setting differs from the first of its scenario, seed by seed.
+/// Prints means over seeds, and the paired differences of each setting from the first of its scenario.
 pub fn print(sweep: &Sweep, runs: &[CellRun]) {
-    // Cells that differ in their seed only follow each other.
+    // Cells that differ only in their seed are adjacent.
     let settings: Vec<&[CellRun]> =
         runs.chunk_by(|a, b| (&a.scenario, &a.setting) == (&b.scenario, &b.setting)).collect();
     let width = settings.iter().map(|cells| cells[0].setting.chars().count()).max().unwrap_or(0).max(7);
@@ -42,13 +42,13 @@ pub fn print(sweep: &Sweep, runs: &[CellRun]) {
     }
 }
 
-/// One setting, compared with the first of its scenario.
+/// Formats one setting, compared with the first of its scenario.
 fn line(first: &[CellRun], cells: &[CellRun], published: Option<&str>) -> String {
-    let mean = |figure: fn(&CellRun) -> Option<f64>| Estimate::of(cells.iter().filter_map(figure));
-    let before = mean(|cell| cell.summary.loss_before);
-    let after = mean(loss_after);
-    let took = mean(|cell| Some(cell.summary.simulated_ns as f64));
-    let up = mean(|cell| Some(cell.summary.bytes_up as f64));
+    let before = Estimate::of(cells.iter().filter_map(|cell| cell.summary.loss_before));
+    let after = Estimate::of(cells.iter().filter_map(loss_after));
+    let took = Estimate::of(cells.iter().map(|cell| cell.summary.simulated_ns as f64));
+    let up = Estimate::of(cells.iter().map(|cell| cell.summary.bytes_up as f64));
+    // Cells of both settings are in the order of the seeds, so that equal places have equal seeds.
     let pairs = first.iter().zip(cells).filter_map(|(first, cell)| Some(loss_after(cell)? - loss_after(first)?));
     let is_first = first[0].setting == cells[0].setting;
     let against = if is_first { String::new() } else { difference(Estimate::of(pairs)) };
@@ -64,21 +64,23 @@ fn line(first: &[CellRun], cells: &[CellRun], published: Option<&str>) -> String
     line.trim_end().to_owned()
 }
 
-/// The server model's loss, or where there is none that of the clients alone.
+/// Returns the server model's final loss, or that of the clients' own models if there is no server model.
 fn loss_after(cell: &CellRun) -> Option<f64> {
     cell.summary.loss_after.or(cell.summary.loss_local)
 }
 
-/// What was published of a setting: of a variant as it stands, not of the values of axes.
+/// Returns the published figure of a setting. Only unmodified variants have one, not settings with values of axes.
 fn published<'a>(sweep: &'a Sweep, run: &CellRun) -> Option<&'a str> {
     sweep.published(&run.scenario, &run.variant).filter(|_| run.setting == run.variant)
 }
 
+/// Formats a mean with its standard deviation.
 fn with_deviation(estimate: Estimate) -> String {
     let deviation = estimate.deviation.map(|deviation| format!(" ± {deviation:.4}")).unwrap_or_default();
     format!("{:.4}{deviation}", estimate.mean)
 }
 
+/// Formats a mean difference with half of its confidence interval.
 fn difference(estimate: Option<Estimate>) -> String {
     let Some(estimate) = estimate else { return "-".into() };
     let half = estimate.half_interval.map(|half| format!(" ± {half:.4}")).unwrap_or_default();

@@ -1,78 +1,93 @@
-//! Aligned columns and small curves in plain text: nothing here needs colour, or a terminal.
+//! Aligned columns and small curves in plain text, without color or terminal control.
 
 use unicode_width::UnicodeWidthStr;
 
 use super::output::say;
 
-/// How a column stands.
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
     Right,
 }
 
-/// Rows under a heading, printed as wide as they need.
+/// Rows under a heading, in columns as wide as their widest cell.
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
         Self { columns: columns.to_vec(), rows: vec![] }
     }
 
-    /// Adds a row of as many cells as there are columns.
+    /// Adds a row, which must have one cell per column.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let row: Vec<String> = cells.into_iter().collect();
         assert_eq!(row.len(), self.columns.len(), "a row has a cell for each column");
         self.rows.push(row);
     }
 
-    /// Prints heading and rows, each behind `indent`.
+    /// Prints heading and rows, each after `indent`.
     pub fn print(&self, indent: &str) {
-        self.lines().iter().for_each(|line| say!("{indent}{line}"));
+        for line in self.lines() {
+            say!("{indent}{line}");
+        }
     }
 
+    /// Formats heading and rows.
     fn lines(&self) -> Vec<String> {
         let heading: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let all = || std::iter::once(&heading).chain(&self.rows);
-        let widths: Vec<usize> =
-            (0..self.columns.len()).map(|at| all().map(|row| row[at].width()).max().unwrap_or(0)).collect();
-        let cell = |at: usize, text: &str| {
-            let space = " ".repeat(widths[at].saturating_sub(text.width()));
-            match self.columns[at].1 {
+        // Widths in columns of the terminal, in which an East Asian character takes two.
+        let mut widths: Vec<usize> = heading.iter().map(|name| name.width()).collect();
+        for row in &self.rows {
+            for (width, text) in widths.iter_mut().zip(row) {
+                *width = text.width().max(*width);
+            }
+        }
+        let mut lines = vec![self.line(&heading, &widths)];
+        lines.extend(self.rows.iter().map(|row| self.line(row, &widths)));
+        lines
+    }
+
+    /// Formats one row in columns of these widths.
+    fn line(&self, row: &[String], widths: &[usize]) -> String {
+        let mut cells = Vec::new();
+        for ((text, (_, align)), width) in row.iter().zip(&self.columns).zip(widths) {
+            let space = " ".repeat(width.saturating_sub(text.width()));
+            cells.push(match align {
                 Align::Left => format!("{text}{space}"),
                 Align::Right => format!("{space}{text}"),
-            }
-        };
-        let line = |row: &Vec<String>| {
-            let cells: Vec<String> = row.iter().enumerate().map(|(at, text)| cell(at, text)).collect();
-            cells.join("  ").trim_end().to_owned()
-        };
-        all().map(line).collect()
+            });
+        }
+        cells.join("  ").trim_end().to_owned()
     }
 }
 
-/// Eighths of a line's height.
+/// Bars of one eighth to eight eighths of a line's height.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A curve as at most `width` bars, the least value lowest; longer ones are averaged in equal parts.
+/// Returns a curve as at most `width` bars, scaled to the range of the values. A longer curve is averaged over equal
+/// parts.
 pub fn sparkline(values: &[f64], width: usize) -> String {
     let count = values.len().min(width);
-    let part = |at: usize| {
+    let mut means = Vec::with_capacity(count);
+    for at in 0..count {
+        // Consecutive parts whose lengths differ by at most one; together they cover every value once.
         let part = &values[at * values.len() / count..(at + 1) * values.len() / count];
-        part.iter().sum::<f64>() / part.len() as f64
-    };
-    let means: Vec<f64> = (0..count).map(part).collect();
+        means.push(part.iter().sum::<f64>() / part.len() as f64);
+    }
     let least = means.iter().copied().fold(f64::INFINITY, f64::min);
     let most = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let bar = |value: f64| {
-        let share = if most > least { (value - least) / (most - least) } else { 0.0 };
-        BARS[(share * 7.0).round() as usize]
-    };
-    means.into_iter().map(bar).collect()
+    let mut bars = String::new();
+    for mean in means {
+        // A constant curve is drawn at the bottom.
+        let share = if most > least { (mean - least) / (most - least) } else { 0.0 };
+        bars.push(BARS[(share * 7.0).round() as usize]);
+    }
+    bars
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ use crate::ledger::{LedgerError, Manifest, RunTables};
 use crate::lineage::OrderError;
 use crate::run::{Progress, RunError, Standing, main_curve};
 
-/// How often it is looked for new rounds.
+/// Interval at which the run is checked for new rounds.
 const POLL: Duration = Duration::from_millis(300);
 
 #[derive(Args)]
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
-    /// Print only so many of the rounds that are there already, the latest.
+    /// Of the rounds that are already there, print only the last N.
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<usize>,
     /// End stdout with one line of JSON.
@@ -30,18 +30,21 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Prints a line a round. Ends with 0 when the run is done, and with 1 when no process goes on with it.
+/// Prints one line per round. Exits with 0 when the run is done, and with 1 when no process continues it.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let run = &arguments.run;
     let mut seen = 0;
     let mut first = arguments.lines;
     let standing = loop {
-        // Looked at before the rounds: what is written in between is then printed before the end is told.
+        // The state is read before the rounds: rounds written in between are then printed before the loop ends.
         let state = Progress::of(run, &Manifest::read(run)?);
         match print_new(run, seen, first) {
-            Ok(rounds) => (seen, first) = (rounds, None),
-            // A run that is resumed begins its tables anew, and between two looks they may not fit each other. What is
-            // wrong for good is told when nobody writes any more.
+            Ok(rounds) => {
+                seen = rounds;
+                first = None;
+            }
+            // A resumed run rewrites its tables, which may be inconsistent for a moment. A lasting error is reported
+            // once no process writes any more.
             Err(_) if state == Progress::Running => {}
             Err(error) => return Err(error.into()),
         }
@@ -71,14 +74,14 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(if standing.state == Progress::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints the rounds after the `seen`-th, at most the last `most` of them, and returns how many there are.
+/// Prints the rounds after the first `seen`, at most the last `most` of them, and returns the number of all rounds.
 fn print_new(run: &Path, seen: usize, most: Option<usize>) -> Result<usize, LedgerError> {
     let tables = RunTables::read(run)?;
     let rounds = tables.rounds().len();
     if rounds == seen {
         return Ok(seen);
     }
-    // Fewer than before: the run was resumed, and writes its rounds anew.
+    // Fewer rounds than before: the run was resumed and writes its rounds again.
     let seen = if rounds < seen { 0 } else { seen };
     let from = most.map_or(seen, |most| seen.max(rounds.saturating_sub(most)));
     let losses = main_curve(&tables)?;

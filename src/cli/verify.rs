@@ -16,7 +16,7 @@ use crate::run::{RunError, verify_run};
 pub struct Arguments {
     /// Folder of the run.
     run: PathBuf,
-    /// Compare with this certificate too: of the run, or of one that it repeats, as far as it has come.
+    /// Compare with this certificate too: that of the run, or of a run that it repeats, up to the rounds that it has.
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
     /// End stdout with one line of JSON.
@@ -24,10 +24,11 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Checks the run and prints every difference.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let check = || verify_run(&arguments.run, arguments.certificate.as_deref());
-    let found = Progress::during("hashing files and rows", check)?;
-    // Where it cannot be read, that is among what was found.
+    let found =
+        Progress::during("hashing files and rows", || verify_run(&arguments.run, arguments.certificate.as_deref()))?;
+    // If the manifest cannot be read, `found` says so.
     let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {
         say!("different: {difference}");
@@ -38,7 +39,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     }
     if arguments.json {
         let differences: Vec<&str> = found.iter().map(|difference| difference.0.as_str()).collect();
-        let (digest, rounds) = (manifest.as_ref().map(|run| run.digest), manifest.as_ref().map(|run| run.rounds));
+        let digest = manifest.as_ref().map(|run| run.digest);
+        let rounds = manifest.as_ref().map(|run| run.rounds);
         say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": rounds, "differences": differences }));
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })

@@ -1,22 +1,24 @@
-//! Which rows a task trains on: a pure function of seed, client and task number.
+//! Choice of the rows that a task trains on, as a pure function of seed, client and task number.
 
 use fedreplay_sim::random::{Purpose, Seed, Stream};
 
-/// Each task owns this many draws of its client's stream.
+/// Binary logarithm of the number of draws that each task owns in its client's stream.
 const DRAWS_PER_TASK_LOG2: u32 = 32;
 
-/// The rows that task number `client_task_number` of `client` trains on, in order: `wanted` numbers below `n_rows`.
+/// Returns the rows that task number `client_task_number` of `client` trains on, in order: `wanted` indices below
+/// `n_rows`.
 ///
-/// The rows come in epochs. An epoch visits every row once, in an order of its own; the last one may be cut short. A
-/// shorter request is a prefix of a longer one, so a task that runs fewer steps sees the same first batches.
-/// Draws: one a row, from `Purpose::Batches` of `client`, starting at `client_task_number << 32`.
+/// The rows come in epochs. Each epoch visits every row once in a new order; the last one may be cut short. A shorter
+/// request is a prefix of a longer one, so a task that runs fewer steps sees the same first batches. Draws one number
+/// per row, from `Purpose::Batches` of `client`, starting at `client_task_number << 32`.
 ///
 /// # Panics
-/// If rows are wanted of a client that has none, or a task number or a count does not fit its 32 bits.
+/// If rows are requested of a client that has none, or a task number or a count exceeds 32 bits.
 pub fn round_rows(seed: Seed, client: u64, client_task_number: u64, n_rows: usize, wanted: usize) -> Vec<usize> {
     assert!(n_rows > 0 || wanted == 0, "client {client} has no rows to train on");
     assert!(client_task_number >> DRAWS_PER_TASK_LOG2 == 0, "task number {client_task_number} exceeds 32 bits");
     assert!(wanted as u64 >> DRAWS_PER_TASK_LOG2 == 0, "{wanted} rows exceed the draws of one task");
+    // Each task has its own section of the stream, so its rows do not depend on what earlier tasks drew.
     let first_draw = client_task_number << DRAWS_PER_TASK_LOG2;
     let mut stream = Stream::new(seed, Purpose::Batches, client).at(first_draw);
     let mut rows = Vec::with_capacity(wanted);
@@ -27,7 +29,8 @@ pub fn round_rows(seed: Seed, client: u64, client_task_number: u64, n_rows: usiz
     rows
 }
 
-/// The first `length` rows of a fresh permutation (Fisher-Yates from the front, so that a prefix costs its length).
+/// Appends the first `length` rows of a new permutation. Fisher-Yates runs from the front, so a prefix takes only
+/// `length` draws.
 fn append_epoch(stream: &mut Stream, n_rows: usize, length: usize, rows: &mut Vec<usize>) {
     let mut order: Vec<usize> = (0..n_rows).collect();
     for position in 0..length {

@@ -1,4 +1,4 @@
-//! Public instruction and preference datasets in their own columns, put into FedLLM-Bench's form row by row.
+//! Public instruction and preference datasets with their own columns, converted to FedLLM-Bench's form row by row.
 //!
 //! The rules are OpenFedLLM's (section 1.5 of the description of FedLLM-Bench).
 
@@ -6,17 +6,17 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// Which columns hold a row's texts.
+/// The columns that hold a row's texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Columns {
-    /// As in FedLLM-Bench's own files.
+    /// The keys of FedLLM-Bench's own files.
     #[default]
     FedLlmBench,
-    /// Single turns from these columns; a non-empty input follows the instruction after a space.
+    /// Single turns from these columns; a non-empty input is appended to the instruction after a space.
     SingleTurn { instruction: String, input: Option<String>, response: String, drops_repeated: bool },
     /// hh-rlhf: two transcripts that share all but the last answer.
     HhRlhf,
-    /// ultrafeedback_binarized: a prompt, and two lists of messages whose second is the answer.
+    /// ultrafeedback_binarized: a prompt, and two lists of messages whose second message is the answer.
     Ultrafeedback,
 }
 
@@ -30,12 +30,12 @@ const NAMED: &[(&str, &str, Option<&str>, &str, bool)] = &[
     // lighteval/MATH.
     ("math", "problem", None, "solution", false),
     ("gsm8k", "question", None, "answer", false),
-    // Their `instruction` is one sentence for all rows, and is dropped.
+    // Its `instruction` is the same sentence in all rows and is dropped.
     ("medical-flashcards", "input", None, "output", false),
 ];
 
 impl Columns {
-    /// The columns of a dataset by its name.
+    /// Returns the columns of the dataset with this name, if it is known.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "hh-rlhf" => return Some(Self::HhRlhf),
@@ -43,19 +43,24 @@ impl Columns {
             _ => {}
         }
         let &(_, instruction, input, response, drops_repeated) = NAMED.iter().find(|(known, ..)| *known == name)?;
-        let (instruction, input) = (instruction.to_owned(), input.map(str::to_owned));
-        Some(Self::SingleTurn { instruction, input, response: response.to_owned(), drops_repeated })
+        Some(Self::SingleTurn {
+            instruction: instruction.to_owned(),
+            input: input.map(str::to_owned),
+            response: response.to_owned(),
+            drops_repeated,
+        })
     }
 
-    /// The names that [`Self::named`] knows.
+    /// Returns the names that [`Self::named`] knows.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMED.iter().map(|(name, ..)| *name).chain(["hh-rlhf", "ultrafeedback"])
     }
 }
 
-/// Puts rows into FedLLM-Bench's form, in the order of the file.
+/// Converter of rows to FedLLM-Bench's form, in the order of the file.
 pub(super) struct Shaping {
     columns: Columns,
+    /// BLAKE3 of the instructions seen so far, where repeated ones are dropped.
     seen: BTreeSet<[u8; 32]>,
 }
 
@@ -64,18 +69,20 @@ impl Shaping {
         Self { columns, seen: BTreeSet::new() }
     }
 
-    /// The row in the form that readers know; none if it repeats one that was seen and repeated ones are dropped. What
-    /// lacks its columns stays as it is, so that the reader says what is missing.
+    /// Converts a row. Returns `None` for a repeated instruction where those are dropped.
+    ///
+    /// Missing columns are not an error here: the row keeps its keys, and the reader reports what is missing.
     pub fn shape(&mut self, row: Value) -> Option<Value> {
         let Value::Object(mut fields) = row else { return Some(row) };
         match &self.columns {
             Columns::FedLlmBench => {}
             Columns::SingleTurn { instruction, input, response, drops_repeated } => {
                 let asked = single_turn(&mut fields, instruction, input.as_deref(), response);
-                if let Some(asked) = asked.filter(|_| *drops_repeated)
-                    && !self.seen.insert(*blake3::hash(asked.as_bytes()).as_bytes())
-                {
-                    return None;
+                if *drops_repeated && let Some(asked) = asked {
+                    let is_new = self.seen.insert(*blake3::hash(asked.as_bytes()).as_bytes());
+                    if !is_new {
+                        return None;
+                    }
                 }
             }
             Columns::HhRlhf => transcripts(&mut fields),
@@ -85,7 +92,7 @@ impl Shaping {
     }
 }
 
-/// Renames the columns; gives the instruction.
+/// Renames the columns in place and returns the instruction.
 fn single_turn(
     fields: &mut Map<String, Value>,
     instruction: &str,
@@ -94,7 +101,7 @@ fn single_turn(
 ) -> Option<String> {
     let asked = fields.remove(instruction);
     let more = input.and_then(|input| fields.remove(input));
-    // A column of the form's own name that is not the one asked for would be taken for it.
+    // Another column that happens to be called `instruction` would otherwise be read as the instruction.
     fields.remove("instruction");
     if let Some(answer) = fields.remove(response) {
         fields.insert("response".into(), answer);
@@ -109,13 +116,13 @@ fn single_turn(
     asked.as_str().map(str::to_owned)
 }
 
-/// The prompt is what the two transcripts share, up to the last turn of the assistant.
+/// Splits two transcripts in place into prompt and answers. The prompt is their common beginning, up to and including
+/// the last `Assistant:` in it.
 fn transcripts(fields: &mut Map<String, Value>) {
     const TURN: &str = "\n\nAssistant:";
-    let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
-    let (Some(chosen), Some(rejected)) = (text("chosen"), text("rejected")) else { return };
-    let shared = chosen.char_indices().zip(rejected.chars()).take_while(|((_, a), b)| a == b).last();
-    let shared = shared.map_or(0, |((at, last), _)| at + last.len_utf8());
+    let (Some(chosen), Some(rejected)) = (text_of(fields, "chosen"), text_of(fields, "rejected")) else { return };
+    let shared = common_prefix_bytes(&chosen, &rejected);
+    // The answers may begin alike, so the prompt ends at the last turn, not where the texts differ.
     let Some(turn) = chosen[..shared].rfind(TURN) else { return };
     let end = turn + TURN.len();
     fields.insert("prompt".into(), chosen[..end].into());
@@ -123,7 +130,23 @@ fn transcripts(fields: &mut Map<String, Value>) {
     fields.insert("rejected".into(), rejected[end..].into());
 }
 
-/// The answer is the second message of each list.
+fn text_of(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    fields.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Returns the length of the longest common prefix of two texts, in bytes. It ends between two characters.
+fn common_prefix_bytes(a: &str, b: &str) -> usize {
+    let mut bytes = 0;
+    for (in_a, in_b) in a.chars().zip(b.chars()) {
+        if in_a != in_b {
+            break;
+        }
+        bytes += in_a.len_utf8();
+    }
+    bytes
+}
+
+/// Replaces each list of messages by its second message, which is the answer.
 fn messages(fields: &mut Map<String, Value>) {
     for name in ["chosen", "rejected"] {
         let answer = fields.get(name).and_then(|list| list.get(1)?.get("content")).cloned();

@@ -1,4 +1,4 @@
-//! The `conversations` list of a multi-turn row, read into questions and answers.
+//! Parsing of the `conversations` list of multi-turn rows into questions and answers.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::row::{Content, Exchange, kind_of, take_text};
 
 /// Reads `[{"from": "human"|"gpt", "value": text}, ...]`.
 ///
-/// A first message that is not the human's is dropped, as FedLLM-Bench does; from there on the two must alternate.
+/// A first message that is not from the human is dropped, as in FedLLM-Bench; after it the two roles must alternate.
 pub(super) fn conversation(messages: Value) -> Result<Content, RowFault> {
     let Value::Array(messages) = messages else {
         return Err(RowFault::WrongType { field: "conversations", expected: "a list", found: kind_of(&messages) });
@@ -18,6 +18,7 @@ pub(super) fn conversation(messages: Value) -> Result<Content, RowFault> {
     let mut question = None;
     for (turn, message) in messages.into_iter().enumerate() {
         let (is_human, text) = read_message(turn, message)?;
+        // The state is the open question; each message either opens one or answers it.
         match (question.take(), is_human) {
             (None, true) => question = Some(text),
             (Some(user), false) => exchanges.push(answered(turn, user, text)?),
@@ -38,7 +39,7 @@ fn answered(turn: usize, user: String, assistant: String) -> Result<Exchange, Ro
     Ok(Exchange { user, assistant })
 }
 
-/// Whether the human speaks, and what is said.
+/// Reads one message. Returns whether the human wrote it, and its text.
 fn read_message(turn: usize, message: Value) -> Result<(bool, String), RowFault> {
     let Value::Object(map) = message else {
         return Err(RowFault::NotAMessage { turn, found: kind_of(&message) });

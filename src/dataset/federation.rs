@@ -1,4 +1,4 @@
-//! A dataset split by user, as FedLLM-Bench keeps it on disk, and a pooled one as a federation of one.
+//! Datasets split by client, as FedLLM-Bench stores them on disk, and pooled datasets read as a single client.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,10 +9,10 @@ use super::row::{Row, RowKind};
 use super::rows_in_json::Each;
 use super::walk::Walk;
 
-/// The id of the one client of a pooled file. Not the file's name: a renamed file is the same data.
+/// Id of the only client of a pooled file. It does not depend on the file's name, so renaming the file changes nothing.
 pub const LOCAL_CLIENT: &str = "local";
 
-/// Clients with their rows, in the order of the file: client k is the k-th.
+/// The clients of a dataset with their rows, in the order of the file.
 ///
 /// # Examples
 ///
@@ -31,11 +31,11 @@ pub const LOCAL_CLIENT: &str = "local";
 /// ```
 #[derive(Clone, Debug)]
 pub struct Federation {
-    /// The clients; never empty, and each has a row.
+    /// Clients by index; never empty, and each client has at least one row.
     pub clients: Vec<ClientData>,
     /// The kind of every row.
     pub kind: RowKind,
-    /// The form that the file was found to have.
+    /// The layout that was detected.
     pub form: FileForm,
     /// Rows that were left out under [`BadRows::Skip`].
     pub skipped: Vec<SkippedRow>,
@@ -43,35 +43,36 @@ pub struct Federation {
     pub content_hash: blake3::Hash,
 }
 
-/// One client's data.
+/// The rows of one client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientData {
-    /// A free string, unique in its federation.
+    /// Arbitrary text, unique within the federation.
     pub id: String,
     /// At least one row, in the order of the file.
     pub rows: Vec<Row>,
 }
 
-/// The layouts of section 1.3 of FedLLM-Bench's description.
+/// The layout of a dataset file, after section 1.3 of the description of FedLLM-Bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileForm {
     /// `{client: [row, ...], ...}`.
     Federated,
     /// `[row, ...]`: one client, [`LOCAL_CLIENT`].
     Array,
-    /// One row a line: one client, [`LOCAL_CLIENT`].
+    /// JSON Lines, one row per line: one client, [`LOCAL_CLIENT`].
     Lines,
     /// A Parquet file: one client, [`LOCAL_CLIENT`].
     Parquet,
 }
 
-/// What happens to a row that cannot be used.
+/// The policy for rows that cannot be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadRows {
-    /// The file is refused.
+    /// Refuses the file.
     #[default]
     Refuse,
-    /// The row is left out and recorded; a client left without rows is left out as well. Broken JSON is refused still.
+    /// Leaves the row out and records it; a client without usable rows is left out as well. Malformed JSON is still an
+    /// error.
     Skip,
 }
 
@@ -80,23 +81,23 @@ pub enum BadRows {
 pub struct SkippedRow {
     /// The client's id.
     pub client: String,
-    /// The row's index within its client, as in the file, from 0.
+    /// Index of the row within its client, as in the file, from 0.
     pub row: usize,
-    /// Why.
+    /// The reason.
     pub fault: RowFault,
 }
 
 impl Federation {
-    /// Reads the file at `path`, whose form is found from its first bytes. One row is parsed at a time.
+    /// Reads the file at `path` and detects its layout from the first bytes. Rows are parsed one at a time.
     ///
     /// # Errors
-    /// A file that cannot be read or parsed (with line and column), a client twice or without rows, a row that lacks a
-    /// key or has one of a wrong type or an empty answer, rows of different kinds, a row above 64 MiB.
+    /// A file that cannot be read or parsed (with line and column), a duplicate client or one without rows, a row with
+    /// a missing key, a value of the wrong type or an empty answer, rows of different kinds, or a row above 64 MiB.
     pub fn read(path: &Path, bad_rows: BadRows) -> Result<Self, DatasetError> {
         Self::read_columns(path, &Columns::FedLlmBench, bad_rows)
     }
 
-    /// The same of a dataset in columns of its own; a file whose name ends in `.parquet` is read as that.
+    /// Reads a dataset that has its own column names. Files whose extension is `.parquet` are read as Parquet.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -104,7 +105,7 @@ impl Federation {
         Self::collected(|each| Walk::columns(path, columns, bad_rows, each))
     }
 
-    /// The same from any reader; `path` names it in errors.
+    /// Reads a dataset in JSON from any reader; `path` appears in error messages only.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -121,9 +122,11 @@ impl Federation {
         Self::collected(|each| Walk::rows(reader, path, columns, bad_rows, each))
     }
 
+    /// Collects the rows that `walk` passes to its callback.
     fn collected(walk: impl FnOnce(Each) -> Result<Walk, DatasetError>) -> Result<Self, DatasetError> {
         let mut clients: Vec<ClientData> = Vec::new();
         let Walk { kind, form, skipped, content_hash } = walk(&mut |client, place, row| {
+            // Clients come one after another, so place 0 marks the start of the next one.
             if place == 0 {
                 clients.push(ClientData { id: client.to_owned(), rows: vec![] });
             }
@@ -132,18 +135,19 @@ impl Federation {
         Ok(Self { clients, kind, form, skipped, content_hash })
     }
 
-    /// Number of rows of all clients.
+    /// Returns the number of rows of all clients together.
     pub fn rows(&self) -> usize {
         self.clients.iter().map(|client| client.rows.len()).sum()
     }
 }
 
 impl FileForm {
-    /// The form of a file that starts with `head`.
+    /// Detects the layout of a file that starts with `head`.
     ///
-    /// An object is federated if its first key holds a list or an object; a row's first key holds text, except for
-    /// `conversations`. What fits neither is read as federated, whose errors say what was expected.
+    /// An object is federated if its first key holds a list or an object. The first key of a row holds text, except for
+    /// `conversations`. Anything else is read as federated, and that reader's errors say what was expected.
     pub(super) fn of(head: &[u8]) -> Self {
+        // Looks past `{ "key" :` at the first byte of the first value.
         let mut rest = head.trim_ascii_start();
         match rest.first() {
             Some(b'[') => return Self::Array,
@@ -160,16 +164,18 @@ impl FileForm {
     }
 }
 
-/// Splits a JSON string off the front: its raw inside, and what follows its closing quote.
+/// Splits a JSON string off the front. Returns its raw content and what follows the closing quote.
 fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inside = text.strip_prefix(b"\"")?;
     let mut escaped = false;
-    let end = inside.iter().position(|&byte| {
-        let closes = byte == b'"' && !escaped;
+    for (place, &byte) in inside.iter().enumerate() {
+        if byte == b'"' && !escaped {
+            return Some((&inside[..place], &inside[place + 1..]));
+        }
+        // A backslash escapes the next byte, unless it is escaped itself.
         escaped = byte == b'\\' && !escaped;
-        closes
-    })?;
-    Some((&inside[..end], &inside[end + 1..]))
+    }
+    None
 }
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
-//! Which rows of a client are kept back for its own evaluation.
+//! Choice of the rows of a client that are held out for its own evaluation.
 
 use fedreplay_sim::random::{Purpose, Seed, Stream};
 
-/// A client's rows in two parts, each ascending.
+/// A client's rows in two parts, each in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldOut {
     /// Rows to train on; never empty.
     pub train: Vec<usize>,
-    /// Rows never trained on; empty if the fraction is 0 or the client has one row.
+    /// Rows that are never trained on; empty if the fraction is 0 or the client has a single row.
     pub held_out: Vec<usize>,
 }
 
-/// Splits the rows of `client` (its index in the federation).
+/// Splits the rows of `client`, its index in the federation.
 ///
-/// `fraction` of the rows, rounded to the nearest count, is held out; at least one row stays in training. Draws: one a
-/// held-out row, from `Purpose::HoldOut` of `client`.
+/// `fraction` of the rows, rounded to the nearest count, is held out; at least one row stays in training. Draws one
+/// number per held-out row, from `Purpose::HoldOut` of `client`.
 ///
 /// # Panics
 /// If `n_rows` is 0 or `fraction` lies outside [0, 1): the scenario and the reader refuse both.
@@ -24,6 +24,7 @@ pub fn hold_out(seed: Seed, client: u64, n_rows: usize, fraction: f64) -> HoldOu
     let wanted = (n_rows as f64 * fraction).round() as usize;
     let count = wanted.min(n_rows - 1);
     let mut stream = Stream::new(seed, Purpose::HoldOut, client);
+    // The sample comes in ascending order, which the binary search below relies on.
     let held_out: Vec<usize> = stream.sample(n_rows as u64, count as u64).into_iter().map(|row| row as usize).collect();
     let train = (0..n_rows).filter(|row| held_out.binary_search(row).is_err()).collect();
     HoldOut { train, held_out }

@@ -1,23 +1,24 @@
-//! Labels as FedLLM-Bench's collator finds them: all that follows the last occurrence of a key in the ids.
+//! Labels as FedLLM-Bench's collator finds them: everything after the last occurrence of a key in the token ids.
 //!
-//! It is here for comparison with the original. Labels by construction need no key, work for any tokenizer, and keep the
-//! head of an answer that quotes the key.
+//! This is for comparison with the original implementation. Labels by construction, as in [`super::tokenise()`], need
+//! no key, work with any tokenizer, and keep the beginning of an answer that quotes the key.
 
 use super::row::{Content, Row};
 use super::sample::Sample;
 use super::template::Template;
 use super::tokeniser::Tokeniser;
 
-/// The ids that a template's key stands for: its encoding without the first two tokens, which in a Llama vocabulary are
-/// the dummy space and the line's end. In another vocabulary they are others, and the key is likely never found.
+/// Returns the ids of a template's key: its encoding without the first two tokens. In a Llama vocabulary those two are
+/// the dummy space and the line break. With another vocabulary they differ, and the key is probably never found.
 ///
 /// # Errors
-/// What the tokenizer said.
+/// The tokenizer's message.
 pub fn key_ids(template: &Template, tokeniser: &Tokeniser) -> Result<Vec<u32>, String> {
     Ok(tokeniser.encode(template.key)?.ids.split_off(2))
 }
 
-/// Whether a turn of a conversation holds what FedLLM-Bench splits its turns at, so that nothing of it would be learnt.
+/// Returns whether a message of a conversation contains the separator at which FedLLM-Bench splits turns. The original
+/// trains on nothing of such a conversation.
 pub fn holds_key(row: &Row, template: &Template) -> bool {
     let Content::MultiTurn { exchanges, unanswered } = &row.content else { return false };
     let separator = [template.key, template.answer_lead].concat();
@@ -25,21 +26,28 @@ pub fn holds_key(row: &Row, template: &Template) -> bool {
     turns.into_iter().any(|turn| turn.contains(&separator))
 }
 
-/// The sample with the labels of the collator; none if the key is not in it, so that nothing of it would be learnt.
-/// Tokens of id `padding`, which pads rows there, are never learnt even where they are text.
+/// Returns the sample with the labels of the collator, or `None` if the key does not occur and nothing would be trained
+/// on. Tokens equal to `padding`, the id that pads batches in the original, are never trained on, even within the text.
 pub fn after_last_key(sample: &Sample, key: &[u32], padding: u32) -> Option<Sample> {
+    // An empty key never equals a window of length 1, so it counts as not found.
     let last = sample.ids.windows(key.len().max(1)).rposition(|window| window == key)?;
     let start = last + key.len();
-    let is_learnt = |&position: &usize| sample.ids[position] != padding;
     let mut targets: Vec<std::ops::Range<u32>> = Vec::new();
-    for position in (start..sample.ids.len()).filter(is_learnt) {
+    for position in start..sample.ids.len() {
+        if sample.ids[position] == padding {
+            continue;
+        }
+        // Extends the last range by one position, or starts a new range after a gap.
         let position = position as u32;
         match targets.last_mut() {
             Some(range) if range.end == position => range.end += 1,
             _ => targets.push(position..position + 1),
         }
     }
-    (!targets.is_empty()).then(|| Sample { ids: sample.ids.clone(), targets })
+    if targets.is_empty() {
+        return None;
+    }
+    Some(Sample { ids: sample.ids.clone(), targets })
 }
 
 #[cfg(test)]

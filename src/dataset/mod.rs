@@ -1,9 +1,9 @@
-//! Data as clients hold it: readers of on-disk forms, prompt templates, tokenisation, hold-out splits and batches.
+//! Datasets of clients: readers of file formats, prompt templates, tokenization, hold-out splits and batches.
 //!
-//! The path of a row: [`Federation::read`] takes it off the disk, [`Template`] says how it is put to the model (or
-//! [`ChatTemplate`], where the model's folder says it), [`tokenise`] turns it into a [`Sample`] with its learnt
-//! positions, [`hold_out`] keeps some rows back, and [`round_rows`] says which of the rest a task trains on. Nothing here
-//! knows of tensors, models or virtual time, and no draw is made outside of a named stream.
+//! [`Federation::read`] reads rows from disk. A [`Template`], or the model's own [`ChatTemplate`], turns a row into a
+//! prompt and an answer. [`tokenise()`] produces a [`Sample`] with its target positions, [`hold_out()`] sets rows aside
+//! for evaluation, and [`round_rows`] chooses the rows that a task trains on. Nothing in this module depends on
+//! tensors, models or virtual time, and every random draw comes from a named stream.
 
 mod batches;
 mod chat_template;

@@ -1,4 +1,4 @@
-//! Rows of a Parquet file as JSON objects: columns of text, numbers and flags; others are left out.
+//! Rows of a Parquet file as JSON objects. Columns of text, numbers and booleans are read; others are left out.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,10 +8,10 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type}
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
 
-/// Calls `accept` with every row in order, one batch in memory at a time.
+/// Calls `accept` with every row in order, with one record batch in memory at a time.
 ///
 /// # Errors
-/// What is wrong with the file, in words, or what `accept` says.
+/// A description of what is wrong with the file, or the error of `accept`.
 pub fn for_each_row(path: &Path, mut accept: impl FnMut(Value) -> Result<(), String>) -> Result<(), String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
@@ -19,17 +19,19 @@ pub fn for_each_row(path: &Path, mut accept: impl FnMut(Value) -> Result<(), Str
         let batch = batch.map_err(|error| error.to_string())?;
         let schema = batch.schema();
         for row in 0..batch.num_rows() {
-            let field = |(field, column): (&std::sync::Arc<arrow::datatypes::Field>, &arrow::array::ArrayRef)| {
-                cell(column.as_ref(), row).map(|value| (field.name().clone(), value))
-            };
-            let fields: Map<String, Value> = schema.fields().iter().zip(batch.columns()).filter_map(field).collect();
+            let mut fields = Map::new();
+            for (field, column) in schema.fields().iter().zip(batch.columns()) {
+                if let Some(value) = cell(column.as_ref(), row) {
+                    fields.insert(field.name().clone(), value);
+                }
+            }
             accept(Value::Object(fields))?;
         }
     }
     Ok(())
 }
 
-/// The value in a row of a column; none if it is null or of a type that no row needs.
+/// Returns the value of a column in one row, or `None` if it is null or of a type that is not read.
 fn cell(column: &dyn Array, row: usize) -> Option<Value> {
     if column.is_null(row) {
         return None;

@@ -1,4 +1,4 @@
-//! How rows are dealt to clients: as they stand, all alike, by an attribute, or unevenly by one.
+//! Rules that assign rows to clients: as in the file, evenly, by an attribute, or unevenly by an attribute.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,28 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use super::federation::ClientData;
 use super::row::Row;
 
-/// A rule for dealing rows to clients.
+/// A rule that assigns rows to clients.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Partition {
-    /// As the file has them.
+    /// The clients of the file.
     #[default]
     Natural,
-    /// Shuffled and dealt in turn.
+    /// Shuffled and assigned round-robin.
     Iid { clients: u32 },
-    /// Each value of the attribute is shared out among the clients by a draw of the Dirichlet law: the smaller alpha, the
-    /// fewer clients have most of a value (Hsu et al. 2019).
+    /// The rows with each value of the attribute are divided among the clients in proportions drawn from a Dirichlet
+    /// distribution (Hsu et al. 2019): the smaller alpha, the fewer clients hold most rows of a value.
     Dirichlet { clients: u32, alpha: f64, attribute: String },
-    /// One client a value of the attribute, in the order of the values.
+    /// One client per value of the attribute, in the order of the values.
     ByAttribute { attribute: String },
 }
 
-/// Deals the rows of all clients anew. `rows` draws so many of them first.
+/// Pools the rows of all clients and assigns them to new clients. `rows` limits the pool to that many rows, drawn at
+/// random.
 ///
 /// Draws of `Purpose::Partition`: the shuffle is entity 0, the shares of the k-th value of an attribute entity k + 1.
 ///
 /// # Errors
-/// In words: an attribute that a row lacks, or fewer rows than clients.
+/// A message if a row lacks the attribute, or there are fewer rows than clients.
 ///
 /// # Examples
 ///
@@ -58,6 +59,7 @@ pub fn partition(
     if *rule == Partition::Natural {
         return Err("data.rows draws from pooled rows; data.partition must say how they are dealt".into());
     }
+    // The shuffle both samples the pool and fixes the order in which rows are assigned.
     let mut pooled: Vec<Row> = clients.into_iter().flat_map(|client| client.rows).collect();
     Stream::new(seed, Purpose::Partition, 0).shuffle(&mut pooled);
     pooled.truncate(rows.map_or(usize::MAX, |rows| rows as usize));
@@ -73,24 +75,31 @@ pub fn partition(
         }
     };
     if dealt.iter().any(Vec::is_empty) {
-        return Err(format!(
-            "{} clients were to share {} rows",
-            dealt.len(),
-            dealt.iter().map(Vec::len).sum::<usize>()
-        ));
+        let rows: usize = dealt.iter().map(Vec::len).sum();
+        return Err(format!("{} clients were to share {rows} rows", dealt.len()));
     }
+    Ok(numbered(dealt))
+}
+
+/// Names the clients `client-0`, `client-1`, ..., with leading zeros so that ids sort by number.
+fn numbered(dealt: Vec<Vec<Row>>) -> Vec<ClientData> {
     let width = dealt.len().saturating_sub(1).to_string().len();
-    let client = |(index, rows): (usize, Vec<Row>)| ClientData { id: format!("client-{index:0width$}"), rows };
-    Ok(dealt.into_iter().enumerate().map(client).collect())
+    let mut clients = Vec::with_capacity(dealt.len());
+    for (index, rows) in dealt.into_iter().enumerate() {
+        clients.push(ClientData { id: format!("client-{index:0width$}"), rows });
+    }
+    clients
 }
 
 fn in_turn(rows: Vec<Row>, clients: usize) -> Vec<Vec<Row>> {
     let mut dealt = vec![Vec::new(); clients];
-    rows.into_iter().enumerate().for_each(|(index, row)| dealt[index % clients].push(row));
+    for (index, row) in rows.into_iter().enumerate() {
+        dealt[index % clients].push(row);
+    }
     dealt
 }
 
-/// Rows by the value of an attribute, values in ascending order.
+/// Groups rows by the value of an attribute, in ascending order of the values.
 fn by_value(rows: Vec<Row>, attribute: &str) -> Result<BTreeMap<String, Vec<Row>>, String> {
     let mut values: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     for row in rows {
@@ -107,14 +116,19 @@ fn by_value(rows: Vec<Row>, attribute: &str) -> Result<BTreeMap<String, Vec<Row>
     Ok(values)
 }
 
+/// Divides the rows of each value among the clients, in proportions drawn from a symmetric Dirichlet distribution.
 fn unevenly(values: BTreeMap<String, Vec<Row>>, clients: usize, alpha: f64, seed: Seed) -> Vec<Vec<Row>> {
     let mut dealt = vec![Vec::new(); clients];
     for (value, rows) in values.into_values().enumerate() {
+        // Independent Gamma(alpha, 1) draws, divided by their sum, are one draw of Dirichlet(alpha, ..., alpha).
         let mut stream = Stream::new(seed, Purpose::Partition, value as u64 + 1);
         let shares: Vec<f64> = (0..clients).map(|_| gamma(&mut stream, alpha)).collect();
         let total: f64 = shares.iter().sum();
-        let (count, mut rows) = (rows.len(), rows.into_iter());
-        let (mut reached, mut given) = (0.0, 0);
+        let count = rows.len();
+        let mut rows = rows.into_iter();
+        // Rounding the cumulative shares, not each share, gives away every row exactly once.
+        let mut reached = 0.0;
+        let mut given = 0;
         for (client, share) in shares.into_iter().enumerate() {
             reached += share / total;
             let until = if client + 1 == clients { count } else { (reached * count as f64).round() as usize };
@@ -122,7 +136,14 @@ fn unevenly(values: BTreeMap<String, Vec<Row>>, clients: usize, alpha: f64, seed
             given = given.max(until);
         }
     }
-    // A client of no rows would be none: it takes one from the richest.
+    fill_empty_clients(&mut dealt);
+    dealt
+}
+
+/// Moves one row to each client without rows, each time from the client with the most rows (the first of several).
+/// Stops when no client has a row to spare.
+fn fill_empty_clients(dealt: &mut [Vec<Row>]) {
+    let clients = dealt.len();
     while let Some(poor) = dealt.iter().position(Vec::is_empty) {
         let rich =
             (0..clients).max_by_key(|&client| (dealt[client].len(), clients - client)).expect("there are clients");
@@ -132,19 +153,22 @@ fn unevenly(values: BTreeMap<String, Vec<Row>>, clients: usize, alpha: f64, seed
         let row = dealt[rich].pop().expect("it has two");
         dealt[poor].push(row);
     }
-    dealt
 }
 
-/// A draw of the gamma law of this shape and scale 1 (Marsaglia and Tsang 2000), for a shape below 1 by their power rule.
-/// It is never 0, so that shares can be taken.
+/// Draws from the gamma distribution with this shape and scale 1, by the method of Marsaglia and Tsang (2000) and, for
+/// a shape below 1, their power rule. The result is never 0, so that shares can be computed from it.
 fn gamma(stream: &mut Stream, shape: f64) -> f64 {
+    // Below 1: if X ~ Gamma(shape + 1) and U is uniform, then X U^(1/shape) ~ Gamma(shape).
     let boost = if shape < 1.0 { libm::pow(1.0 - stream.unit(), 1.0 / shape) } else { 1.0 };
-    let d = shape.max(if shape < 1.0 { shape + 1.0 } else { shape }) - 1.0 / 3.0;
+    let boosted_shape = if shape < 1.0 { shape + 1.0 } else { shape };
+    let d = boosted_shape - 1.0 / 3.0;
     let c = 1.0 / libm::sqrt(9.0 * d);
     loop {
-        // Box and Muller: one normal from two uniforms.
-        let (u, angle) = (1.0 - stream.unit(), std::f64::consts::TAU * stream.unit());
+        // Box and Muller: x is a standard normal number from two uniform ones. 1 - unit() is never 0.
+        let u = 1.0 - stream.unit();
+        let angle = std::f64::consts::TAU * stream.unit();
         let x = libm::sqrt(-2.0 * libm::log(u)) * libm::cos(angle);
+        // d v with v = (1 + c x)^3 is accepted with probability exp(x^2 / 2 + d - d v + d ln v).
         let v = (1.0 + c * x).powi(3);
         let accepted = 1.0 - stream.unit();
         if v > 0.0 && libm::log(accepted) < 0.5 * x * x + d - d * v + d * libm::log(v) {

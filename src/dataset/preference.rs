@@ -1,4 +1,4 @@
-//! Preference rows into pairs of samples that share their prompt.
+//! Tokenization of preference rows into pairs of samples with the same prompt.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::sample::Sample;
 use super::tokenise::{SequenceRules, skippable};
 use super::tokeniser::Tokeniser;
 
-/// Two answers to one prompt.
+/// A tokenized pair of answers to one prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preference {
     /// Prompt and preferred answer.
@@ -20,7 +20,7 @@ pub struct Preference {
 }
 
 impl Preference {
-    /// BLAKE3 of both samples.
+    /// Returns BLAKE3 of both samples.
     pub fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_derive_key("fedreplay tokenised preference v1");
         hasher.update(self.chosen.hash().as_bytes());
@@ -29,38 +29,38 @@ impl Preference {
     }
 }
 
-/// A client's pairs.
+/// The tokenized pairs of a client.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenisedPreferences {
-    /// One pair a usable row, in the order of the rows.
+    /// One pair per usable row, in the order of the rows.
     pub pairs: Vec<Preference>,
     /// For each pair, the index of its row.
     pub rows: Vec<usize>,
     /// Rows left out under [`super::LongPrompts::Skip`].
     pub skipped: Vec<SkippedRow>,
-    /// Pairs of which an answer lost its end to the length limit.
+    /// Number of pairs with an answer that was cut at the length limit.
     pub truncated: usize,
 }
 
-/// How a pair becomes two sequences.
+/// The way in which a pair becomes two sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PairForm {
-    /// As a single turn does: in the prompt template, after BOS, each answer cut at the longest sequence.
+    /// As for single turns: the prompt template after BOS, each answer cut at the longest sequence.
     #[default]
     Templated,
-    /// As TRL 0.7 does for FedLLM-Bench (section 2.4 of its description): prompt and answers encoded one by one, no BOS.
-    /// Where a pair is too long its prompt keeps the last `max_prompt` tokens, and where that is not enough both answers
-    /// keep as many of their first tokens as there is room beside a prompt of that length.
+    /// As TRL 0.7 does for FedLLM-Bench (section 2.4 of its description): prompt and answers are encoded separately,
+    /// without BOS. If a pair is too long, its prompt keeps the last `max_prompt` tokens. If that is not enough, both
+    /// answers keep their first tokens, as many as fit together with a prompt of `max_prompt` tokens.
     Raw {
-        /// [tokens] -- below the longest sequence.
+        /// [token] -- Tokens that an overlong prompt keeps; below the longest sequence.
         max_prompt: usize,
     },
 }
 
-/// Tokenises every preference row of a client.
+/// Tokenizes every preference row of a client.
 ///
 /// # Errors
-/// [`DatasetError::Untokenisable`], as for [`super::tokenise`].
+/// [`DatasetError::Untokenisable`], as for [`super::tokenise()`].
 pub fn tokenise_preferences(
     client: &ClientData,
     tokeniser: &Tokeniser,
@@ -68,6 +68,7 @@ pub fn tokenise_preferences(
     form: PairForm,
 ) -> Result<TokenisedPreferences, DatasetError> {
     let mut tokenised = TokenisedPreferences::default();
+    // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
     let pairs: Vec<_> = client.rows.par_iter().map(|row| tokenise_pair(row, tokeniser, rules, form)).collect();
     for (row, pair) in pairs.into_iter().enumerate() {
         match pair {
@@ -82,6 +83,7 @@ pub fn tokenise_preferences(
     Ok(tokenised)
 }
 
+/// Tokenizes one row. Returns the pair and whether an answer was cut.
 fn tokenise_pair(
     row: &Row,
     tokeniser: &Tokeniser,
@@ -95,46 +97,62 @@ fn tokenise_pair(
     if let PairForm::Raw { max_prompt } = form {
         return raw_pair([prompt, chosen, rejected], tokeniser, rules.max_tokens, max_prompt);
     }
-    let shape = |answer: &str| rules.shape(tokeniser, [(prompt.as_str(), answer)].into_iter(), None);
-    let (chosen, rejected) = (shape(chosen)?, shape(rejected)?);
+    let chosen = rules.shape(tokeniser, [(prompt.as_str(), chosen.as_str())].into_iter(), None)?;
+    let rejected = rules.shape(tokeniser, [(prompt.as_str(), rejected.as_str())].into_iter(), None)?;
     let was_truncated = chosen.was_truncated || rejected.was_truncated;
     Ok((Preference { chosen: chosen.sample, rejected: rejected.sample }, was_truncated))
 }
 
-/// The pair of prompt, chosen and rejected answer under [`PairForm::Raw`].
+/// Tokenizes prompt, chosen and rejected answer under [`PairForm::Raw`].
 fn raw_pair(
     texts: [&String; 3],
     tokeniser: &Tokeniser,
     max_tokens: usize,
     max_prompt: usize,
 ) -> Result<(Preference, bool), RowFault> {
-    let encode = |text: &str| match tokeniser.encode(text) {
-        Ok(encoded) => Ok(encoded.ids),
-        Err(message) => Err(RowFault::Refused { message }),
-    };
-    let answer = |text| -> Result<Vec<u32>, RowFault> { Ok([encode(text)?, vec![tokeniser.eos()]].concat()) };
     let [prompt, chosen, rejected] = texts;
-    let (mut prompt, mut answers) = (encode(prompt)?, [answer(chosen)?, answer(rejected)?]);
-    let longest = answers[0].len().max(answers[1].len());
+    let mut prompt = encode(tokeniser, prompt)?;
+    let mut chosen = encode_answer(tokeniser, chosen)?;
+    let mut rejected = encode_answer(tokeniser, rejected)?;
+    // TRL judges the pair by its longer answer: first the prompt loses its beginning, then both answers their ends.
+    let longest = chosen.len().max(rejected.len());
     if prompt.len() + longest > max_tokens {
         prompt.drain(..prompt.len().saturating_sub(max_prompt));
     }
     let was_truncated = prompt.len() + longest > max_tokens;
     if was_truncated {
-        answers.iter_mut().for_each(|answer| answer.truncate(max_tokens - max_prompt));
+        chosen.truncate(max_tokens - max_prompt);
+        rejected.truncate(max_tokens - max_prompt);
     }
-    let sample = |answer: Vec<u32>| {
-        // Position 0 has nothing before it to be predicted from.
-        let start = prompt.len().max(1) as u32;
-        let ids = [&prompt[..], &answer].concat();
-        let end = ids.len() as u32;
-        match start < end {
-            true => Ok(Sample { ids, targets: std::iter::once(start..end).collect() }),
-            false => Err(RowFault::PromptTooLong { prompt_tokens: prompt.len(), max_tokens }),
-        }
-    };
-    let [chosen, rejected] = answers;
-    Ok((Preference { chosen: sample(chosen)?, rejected: sample(rejected)? }, was_truncated))
+    let chosen = sample_of(&prompt, &chosen, max_tokens)?;
+    let rejected = sample_of(&prompt, &rejected, max_tokens)?;
+    Ok((Preference { chosen, rejected }, was_truncated))
+}
+
+fn encode(tokeniser: &Tokeniser, text: &str) -> Result<Vec<u32>, RowFault> {
+    match tokeniser.encode(text) {
+        Ok(encoded) => Ok(encoded.ids),
+        Err(message) => Err(RowFault::Refused { message }),
+    }
+}
+
+/// Encodes an answer and appends the EOS token.
+fn encode_answer(tokeniser: &Tokeniser, text: &str) -> Result<Vec<u32>, RowFault> {
+    let mut ids = encode(tokeniser, text)?;
+    ids.push(tokeniser.eos());
+    Ok(ids)
+}
+
+/// Joins a prompt and an answer into a sample that trains on the answer.
+fn sample_of(prompt: &[u32], answer: &[u32], max_tokens: usize) -> Result<Sample, RowFault> {
+    // Position 0 cannot be a target: there is no token before it to predict it from.
+    let start = prompt.len().max(1) as u32;
+    let ids = [prompt, answer].concat();
+    let end = ids.len() as u32;
+    if start >= end {
+        return Err(RowFault::PromptTooLong { prompt_tokens: prompt.len(), max_tokens });
+    }
+    Ok(Sample { ids, targets: std::iter::once(start..end).collect() })
 }
 
 #[cfg(test)]

@@ -1,67 +1,64 @@
-//! The batches of FedLLM-Bench's loop: a subset by CPython's `random`, in the order of PyTorch's shuffle, in steps as
-//! `transformers` 4.31 takes them. They depend on the round and on nothing of the run.
+//! The batches of FedLLM-Bench's training loop: a subset drawn by CPython's `random`, in the order of PyTorch's
+//! shuffle, divided into steps as `transformers` 4.31 does. They depend on the round, not on the run's seed.
 
 use fedreplay_sim::published::{Mersenne, sample};
 
-/// The seed that every trainer of `transformers` starts from unless it is told another.
+/// The default seed of the trainer of `transformers`.
 const TRAINER_SEED: u32 = 42;
 
-/// Which rows a task may see.
+/// The rows that a task may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishedSubset {
-    /// As many as the task trains on: `random.seed(round); random.sample(range(n), m)`. Single-turn data and pairs.
+    /// As many rows as the task trains on: `random.seed(round); random.sample(range(n), m)`. For single-turn data and
+    /// preference pairs.
     OfRound(u32),
-    /// All: then every task of a client sees the first of one fixed order. Multi-turn data.
+    /// All rows, so that every task of a client starts from the beginning of one fixed order. For multi-turn data.
     All,
 }
 
-/// Optimiser steps and the form of their batches.
+/// The number of optimizer steps and the size of their batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepShape {
-    /// [steps] Steps of a task.
+    /// [step] -- Optimizer steps per task.
     pub steps: usize,
-    /// [micro-batches] Of one step.
+    /// [micro-batch] -- Micro-batches per step.
     pub accumulation: usize,
-    /// [rows] Of one micro-batch.
+    /// [row] -- Rows per micro-batch.
     pub batch_size: usize,
 }
 
 impl StepShape {
-    /// [rows] Of a task.
+    /// Returns the number of rows of a task.
     pub fn rows(&self) -> usize {
         self.steps * self.accumulation * self.batch_size
     }
 
-    /// Rows in order, cut into steps of micro-batches of full size.
+    /// Divides rows, in order, into steps of micro-batches of full size.
     pub fn cut(&self, rows: &[usize]) -> Vec<Vec<Vec<usize>>> {
         let micro_batches: Vec<Vec<usize>> = rows.chunks(self.batch_size).map(<[_]>::to_vec).collect();
         micro_batches.chunks(self.accumulation).map(<[_]>::to_vec).collect()
     }
 }
 
-/// The rows of a task, by step and micro-batch: numbers below `n_rows`.
+/// Returns the rows of a task by step and micro-batch, as indices below `n_rows`.
 ///
-/// A client with fewer rows than a task has goes through them again in another order. An epoch's last micro-batch may be
-/// short, and where an epoch has no more micro-batches than a step, its end is the end of a step too: such a step has
-/// fewer micro-batches, and its gradient is nevertheless their sum over the full number.
+/// A client with fewer rows than a task needs goes through them again in another order. The last micro-batch of an
+/// epoch may be short. Where an epoch has no more micro-batches than a step, the end of the epoch also ends the step:
+/// such a step has fewer micro-batches, but its gradient is still their sum divided by the full number.
 ///
 /// # Panics
 /// If there are no rows.
 pub fn published_steps(subset: PublishedSubset, n_rows: usize, shape: StepShape) -> Vec<Vec<Vec<usize>>> {
     assert!(n_rows > 0, "a task without rows");
-    let count = |rows: usize| u32::try_from(rows).expect("rows of a client fit 32 bits");
-    let rows: Vec<usize> = match subset {
-        PublishedSubset::OfRound(round) => {
-            let wanted = shape.rows().min(n_rows);
-            sample(round, count(n_rows), count(wanted)).into_iter().map(|row| row as usize).collect()
-        }
-        PublishedSubset::All => (0..n_rows).collect(),
-    };
+    let rows = subset_rows(subset, n_rows, shape);
+    let per_epoch = rows.len().div_ceil(shape.batch_size);
     let mut generator = Mersenne::of_torch(TRAINER_SEED);
-    let (mut steps, mut step, mut seen) = (Vec::with_capacity(shape.steps), Vec::new(), 0usize);
+    let mut steps = Vec::with_capacity(shape.steps);
+    let mut step = Vec::new();
+    // The trainer counts micro-batches over all epochs, so a step may span two of them.
+    let mut seen = 0usize;
     loop {
         let order = epoch(&mut generator, rows.len());
-        let per_epoch = rows.len().div_ceil(shape.batch_size);
         for (index, micro_batch) in order.chunks(shape.batch_size).enumerate() {
             step.push(micro_batch.iter().map(|&place| rows[place]).collect());
             seen += 1;
@@ -76,18 +73,41 @@ pub fn published_steps(subset: PublishedSubset, n_rows: usize, shape: StepShape)
     }
 }
 
-/// The order of one epoch of PyTorch's `DataLoader(shuffle=True)`, whose generator has been seeded once.
+/// Returns the rows that the task may use, in the order of the training loop's dataset.
+fn subset_rows(subset: PublishedSubset, n_rows: usize, shape: StepShape) -> Vec<usize> {
+    match subset {
+        PublishedSubset::OfRound(round) => {
+            let wanted = shape.rows().min(n_rows);
+            let drawn = sample(round, row_count(n_rows), row_count(wanted));
+            drawn.into_iter().map(|row| row as usize).collect()
+        }
+        PublishedSubset::All => (0..n_rows).collect(),
+    }
+}
+
+fn row_count(rows: usize) -> u32 {
+    u32::try_from(rows).expect("rows of a client fit 32 bits")
+}
+
+/// Returns the order of one epoch of PyTorch's `DataLoader(shuffle=True)`, whose generator was seeded once.
 fn epoch(generator: &mut Mersenne, n_rows: usize) -> Vec<usize> {
-    // The loader draws a seed for its workers first, then one for the order: 63 bits, of which the low 32 seed.
-    let mut draw = || (u64::from(generator.next_u32()) << 32) | u64::from(generator.next_u32());
-    draw();
-    let mut shuffling = Mersenne::of_torch(draw() as u32);
+    // The loader first draws a seed for its workers, then one for the order. Only the low 32 bits of that one are used.
+    draw_64_bits(generator);
+    let mut shuffling = Mersenne::of_torch(draw_64_bits(generator) as u32);
     let mut order: Vec<usize> = (0..n_rows).collect();
+    // `torch.randperm`: Fisher-Yates from the front, with a modulo that is slightly biased.
     for place in 0..n_rows.saturating_sub(1) {
         let ahead = shuffling.next_u32() as usize % (n_rows - place);
         order.swap(place, place + ahead);
     }
     order
+}
+
+/// Draws 64 bits, the upper half first.
+fn draw_64_bits(generator: &mut Mersenne) -> u64 {
+    let upper = u64::from(generator.next_u32());
+    let lower = u64::from(generator.next_u32());
+    (upper << 32) | lower
 }
 
 #[cfg(test)]

@@ -1,34 +1,34 @@
-//! One row as its author wrote it: text, before any template or token.
+//! One row of a dataset as its author wrote it: text, before prompt templates and tokenization.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::conversation::conversation;
 use super::error::RowFault;
 
-/// A row and what was written beside it.
+/// A row and its additional attributes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// What is trained on.
+    /// The text to train on.
     pub content: Content,
-    /// Every other key of the row, such as Fed-Aya's `language`.
+    /// All other keys of the row, such as Fed-Aya's `language`.
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// The three forms of FedLLM-Bench's rows.
+/// The text of a row, in one of FedLLM-Bench's three forms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Content {
     /// Keys `instruction` and `response`.
     SingleTurn {
-        /// What the user asks; may be empty.
+        /// The user's question; may be empty.
         instruction: String,
-        /// What is learnt; holds more than white space.
+        /// The answer to train on; not only white space.
         response: String,
     },
-    /// Key `conversations`: messages from `human` and `gpt` in turn.
+    /// Key `conversations`: alternating messages from `human` and `gpt`.
     MultiTurn {
         /// Questions with their answers; never empty.
         exchanges: Vec<Exchange>,
@@ -37,11 +37,11 @@ pub enum Content {
     },
     /// Keys `prompt`, `chosen` and `rejected`.
     Preference {
-        /// What the user asks.
+        /// The user's question.
         prompt: String,
-        /// The answer that was preferred.
+        /// The preferred answer.
         chosen: String,
-        /// The answer that was not.
+        /// The other answer.
         rejected: String,
     },
 }
@@ -51,11 +51,11 @@ pub enum Content {
 pub struct Exchange {
     /// The `human` message.
     pub user: String,
-    /// The `gpt` message; holds more than white space.
+    /// The `gpt` message; not only white space.
     pub assistant: String,
 }
 
-/// Which of the three forms a row has. A file holds rows of one kind.
+/// The form of a row. All rows of a file have the same kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
     /// [`Content::SingleTurn`].
@@ -77,7 +77,7 @@ impl fmt::Display for RowKind {
 }
 
 impl Row {
-    /// The form of this row.
+    /// Returns the kind of this row.
     pub fn kind(&self) -> RowKind {
         match self.content {
             Content::SingleTurn { .. } => RowKind::SingleTurn,
@@ -86,7 +86,7 @@ impl Row {
         }
     }
 
-    /// What is asked, turn by turn.
+    /// Returns the user's messages, one per turn.
     pub fn asked(&self) -> Vec<&str> {
         match &self.content {
             Content::SingleTurn { instruction, .. } => vec![instruction],
@@ -95,7 +95,7 @@ impl Row {
         }
     }
 
-    /// What is answered, turn by turn; of a preference the chosen answer.
+    /// Returns the answers, one per turn; for a preference row, the chosen answer.
     pub fn answered(&self) -> Vec<&str> {
         match &self.content {
             Content::SingleTurn { response, .. } => vec![response],
@@ -106,54 +106,61 @@ impl Row {
         }
     }
 
-    /// The row as it stands in a file: its texts and its attributes.
+    /// Returns the row as a JSON object of its texts and attributes, as dataset files hold it.
     pub fn to_json(&self) -> Value {
-        let mut fields: serde_json::Map<String, Value> = match &self.content {
+        let mut fields = Map::new();
+        match &self.content {
             Content::SingleTurn { instruction, response } => {
-                [("instruction".into(), instruction.as_str().into()), ("response".into(), response.as_str().into())]
-                    .into_iter()
-                    .collect()
+                fields.insert("instruction".into(), instruction.as_str().into());
+                fields.insert("response".into(), response.as_str().into());
             }
             Content::Preference { prompt, chosen, rejected } => {
-                [("prompt", prompt), ("chosen", chosen), ("rejected", rejected)]
-                    .into_iter()
-                    .map(|(name, text)| (name.to_owned(), text.as_str().into()))
-                    .collect()
+                fields.insert("prompt".into(), prompt.as_str().into());
+                fields.insert("chosen".into(), chosen.as_str().into());
+                fields.insert("rejected".into(), rejected.as_str().into());
             }
             Content::MultiTurn { exchanges, unanswered } => {
-                let message = |from: &str, value: &String| json!({ "from": from, "value": value });
-                let exchange = |e: &Exchange| [message("human", &e.user), message("gpt", &e.assistant)];
-                let last = unanswered.iter().map(|question| message("human", question));
-                let messages: Vec<Value> = exchanges.iter().flat_map(exchange).chain(last).collect();
-                [("conversations".to_owned(), messages.into())].into_iter().collect()
+                let mut messages = Vec::with_capacity(2 * exchanges.len() + 1);
+                for exchange in exchanges {
+                    messages.push(json!({ "from": "human", "value": exchange.user }));
+                    messages.push(json!({ "from": "gpt", "value": exchange.assistant }));
+                }
+                if let Some(question) = unanswered {
+                    messages.push(json!({ "from": "human", "value": question }));
+                }
+                fields.insert("conversations".into(), messages.into());
             }
-        };
+        }
         fields.extend(self.attributes.clone());
         Value::Object(fields)
     }
 
-    /// Reads a row from parsed JSON. The keys tell its kind: `conversations`, or `chosen`/`rejected`, or else
-    /// `instruction` and `response`.
+    /// Reads a row from parsed JSON.
+    ///
+    /// The keys determine the kind: `conversations`, or `chosen` and `rejected`, or else `instruction` and `response`.
     pub(super) fn from_json(value: Value) -> Result<Self, RowFault> {
         let Value::Object(map) = value else {
             return Err(RowFault::NotAnObject { found: kind_of(&value) });
         };
+        // The keys of the form are taken out one by one; what is left are the attributes.
         let mut fields: BTreeMap<String, Value> = map.into_iter().collect();
         let content = if let Some(messages) = fields.remove("conversations") {
             conversation(messages)?
         } else if fields.contains_key("chosen") || fields.contains_key("rejected") {
             let prompt = take_text(&mut fields, "prompt")?;
             let chosen = take_answer(&mut fields, "chosen")?;
-            Content::Preference { prompt, chosen, rejected: take_answer(&mut fields, "rejected")? }
+            let rejected = take_answer(&mut fields, "rejected")?;
+            Content::Preference { prompt, chosen, rejected }
         } else {
             let instruction = take_text(&mut fields, "instruction")?;
-            Content::SingleTurn { instruction, response: take_answer(&mut fields, "response")? }
+            let response = take_answer(&mut fields, "response")?;
+            Content::SingleTurn { instruction, response }
         };
         Ok(Self { content, attributes: fields })
     }
 }
 
-/// Takes the string under `field`, which may be empty.
+/// Removes and returns the string under `field`, which may be empty.
 pub(super) fn take_text(fields: &mut BTreeMap<String, Value>, field: &'static str) -> Result<String, RowFault> {
     match fields.remove(field) {
         Some(Value::String(text)) => Ok(text),
@@ -162,13 +169,14 @@ pub(super) fn take_text(fields: &mut BTreeMap<String, Value>, field: &'static st
     }
 }
 
-/// Takes the string under `field`, which must say something: an empty answer would teach only where to stop.
+/// Removes and returns the string under `field`. White space alone is a fault, since it would train the model only to
+/// stop.
 fn take_answer(fields: &mut BTreeMap<String, Value>, field: &'static str) -> Result<String, RowFault> {
     let text = take_text(fields, field)?;
     if text.trim().is_empty() { Err(RowFault::Empty { field }) } else { Ok(text) }
 }
 
-/// What a JSON value is, in words for an error.
+/// Returns the type of a JSON value, in words for an error message.
 pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,4 +1,4 @@
-//! Walks a file row by row, holding one row at a time.
+//! Row-by-row parsing of a dataset file, with one row in memory at a time.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,15 +16,16 @@ use super::parquet_rows::for_each_row;
 use super::row::{Row, RowKind};
 use super::source::Meter;
 
-/// Takes each row that is accepted, in the order of the file: its client, and its place among the client's accepted rows.
+/// Callback for accepted rows, in the order of the file: the client's id, the row's index among the client's accepted
+/// rows, and the row.
 pub(super) type Each<'e> = &'e mut dyn FnMut(&str, usize, Row);
 
-/// Hands out the rows of a file, and knows where the reader stands.
+/// Parser that passes rows to a callback and knows at which client and row it is.
 pub(super) struct Walker<'e> {
     each: Each<'e>,
     pub(super) skipped: Vec<SkippedRow>,
     pub(super) kind: Option<RowKind>,
-    /// Why reading stopped, where the JSON itself is sound.
+    /// The reason for stopping, where the JSON itself is well-formed.
     pub(super) stopped: Option<Stop>,
     pub(super) meter: Meter,
     open: Option<OpenClient>,
@@ -33,19 +34,20 @@ pub(super) struct Walker<'e> {
     shaping: Shaping,
 }
 
+/// The client whose rows are being read.
 struct OpenClient {
     id: String,
     rows_seen: usize,
     rows_taken: usize,
 }
 
-/// Why and on which line reading stopped.
+/// The reason for stopping and the line where it was found.
 pub(super) struct Stop {
     pub(super) line: usize,
     pub(super) reason: Reason,
 }
 
-/// A fault of content.
+/// A fault in the content of well-formed JSON.
 pub(super) enum Reason {
     BadRow { client: String, row: usize, fault: RowFault },
     EmptyClient { client: String },
@@ -59,9 +61,10 @@ impl<'e> Walker<'e> {
         Self { each, skipped: vec![], kind: None, stopped: None, meter, open: None, ids, bad_rows, shaping }
     }
 
-    /// Reads the whole of `reader`, which has the form `form`.
+    /// Reads all of `reader`, whose layout is `form`.
     pub(super) fn walk<R: Read>(&mut self, reader: R, form: FileForm) -> serde_json::Result<()> {
         let mut json = serde_json::Deserializer::from_reader(reader);
+        // `end` accepts only white space, so text after the last bracket is an error.
         match form {
             FileForm::Federated => {
                 json.deserialize_map(FederationVisitor(self))?;
@@ -73,6 +76,7 @@ impl<'e> Walker<'e> {
             }),
             FileForm::Parquet => unreachable!("its rows are not read as JSON"),
             FileForm::Lines => self.single_client(|rows| {
+                // While `end` fails, another value follows.
                 while json.end().is_err() {
                     rows.0.accept(Value::deserialize(&mut json)?)?;
                 }
@@ -81,15 +85,15 @@ impl<'e> Walker<'e> {
         }
     }
 
-    /// Takes the rows of a Parquet file as those of one client.
+    /// Reads the rows of a Parquet file as the rows of a single client.
     pub(super) fn walk_parquet(&mut self, path: &Path) -> serde_json::Result<()> {
         self.single_client(|rows| {
-            let accept = |row| rows.0.accept::<serde_json::Error>(row).map_err(|error| error.to_string());
-            for_each_row(path, accept).map_err(serde_json::Error::custom)
+            for_each_row(path, |row| rows.0.accept::<serde_json::Error>(row).map_err(|error| error.to_string()))
+                .map_err(serde_json::Error::custom)
         })
     }
 
-    /// Where the reader stands, as a clause for an error.
+    /// Returns the current client and row as a clause for an error message.
     pub(super) fn place(&self) -> String {
         match &self.open {
             Some(open) => format!(" (client {:?}, row {})", open.id, open.rows_seen),
@@ -123,8 +127,10 @@ impl<'e> Walker<'e> {
         }
     }
 
+    /// Checks one row and passes it on, or treats it as the policy for bad rows says.
     fn accept<E: serde::de::Error>(&mut self, value: Value) -> Result<(), E> {
         self.meter.end_row();
+        // A repeated instruction that is dropped does not count as a row of the file.
         let Some(value) = self.shaping.shape(value) else { return Ok(()) };
         let result = Row::from_json(value).and_then(|row| self.of_one_kind(row));
         let open = self.open.as_mut().expect("a row is read inside a client");
@@ -146,19 +152,20 @@ impl<'e> Walker<'e> {
         Ok(())
     }
 
+    /// Checks that a row has the kind of the first one.
     fn of_one_kind(&mut self, row: Row) -> Result<Row, RowFault> {
         let expected = *self.kind.get_or_insert(row.kind());
         if row.kind() == expected { Ok(row) } else { Err(RowFault::OtherKind { expected, found: row.kind() }) }
     }
 
-    /// Keeps the reason aside: serde's errors carry text only.
+    /// Stores the reason and returns a placeholder error, because serde's errors carry only text.
     fn stop<E: serde::de::Error>(&mut self, reason: Reason) -> E {
         self.stopped = Some(Stop { line: self.meter.line(), reason });
         E::custom("the content was refused")
     }
 }
 
-/// `{client: [row, ...], ...}`.
+/// Visitor of `{client: [row, ...], ...}`.
 struct FederationVisitor<'a, 'e>(&'a mut Walker<'e>);
 
 impl<'de> Visitor<'de> for FederationVisitor<'_, '_> {
@@ -178,7 +185,7 @@ impl<'de> Visitor<'de> for FederationVisitor<'_, '_> {
     }
 }
 
-/// `[row, ...]`.
+/// Visitor of `[row, ...]`.
 struct RowsVisitor<'a, 'e>(&'a mut Walker<'e>);
 
 impl<'de> DeserializeSeed<'de> for RowsVisitor<'_, '_> {

@@ -1,20 +1,20 @@
-//! What lengths of texts are counted in.
+//! The unit in which lengths of texts are counted.
 
 use std::path::Path;
 
 use super::error::DatasetError;
 use super::tokeniser::Tokeniser;
 
-/// Counts the length of a text.
+/// A measure of the length of a text.
 pub enum Ruler {
-    /// Words between white space.
+    /// Words separated by white space.
     Words,
-    /// Tokens of a model, without template and special tokens.
+    /// Tokens of a model's tokenizer, without template and special tokens.
     Tokens(Box<Tokeniser>),
 }
 
 impl Ruler {
-    /// In tokens of the tokenizer in this folder, or in words.
+    /// Counts in tokens of the tokenizer in this folder, or in words if there is none.
     ///
     /// # Errors
     /// If the tokenizer cannot be loaded.
@@ -25,7 +25,7 @@ impl Ruler {
         })
     }
 
-    /// The name of the unit.
+    /// Returns the name of the unit.
     pub fn unit(&self) -> &'static str {
         match self {
             Self::Words => "words",
@@ -33,10 +33,10 @@ impl Ruler {
         }
     }
 
-    /// The length of a text.
+    /// Returns the length of a text.
     ///
     /// # Errors
-    /// What the tokenizer said.
+    /// The tokenizer's message.
     pub fn length(&self, text: &str) -> Result<u64, String> {
         match self {
             Self::Words => Ok(text.split_whitespace().count() as u64),

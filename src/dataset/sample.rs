@@ -1,20 +1,21 @@
-//! A tokenised row: what training and evaluation read, and nothing of how it came to be.
+//! A tokenized row, as training and evaluation read it.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// A tokenised row: ids and the positions whose tokens are learnt (position p is predicted from p-1; p >= 1).
+/// A tokenized row: token ids, and the positions whose tokens are trained on. The token at position p is predicted from
+/// the tokens before it, so p >= 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Token ids, first to last.
     pub ids: Vec<u32>,
-    /// Learnt positions in `ids`: ascending, not overlapping, none empty, none holding position 0.
+    /// Target positions in `ids`: ascending, non-overlapping, non-empty ranges that do not contain position 0.
     pub targets: Vec<Range<u32>>,
 }
 
 impl Sample {
-    /// BLAKE3 of ids and targets, each behind its length, so that no two samples share an encoding.
+    /// Returns BLAKE3 of ids and targets, each preceded by its length, so that no two samples share an encoding.
     pub fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_derive_key("fedreplay tokenised sample v1");
         hasher.update(&(self.ids.len() as u64).to_le_bytes());
@@ -29,12 +30,12 @@ impl Sample {
         hasher.finalize()
     }
 
-    /// Number of learnt tokens.
+    /// Returns the number of tokens that are trained on.
     pub fn target_tokens(&self) -> u64 {
         self.targets.iter().map(|range| u64::from(range.end - range.start)).sum()
     }
 
-    /// The first `max_tokens` tokens: ids are cut at the end, and targets with them. `None` if nothing learnt is left.
+    /// Returns the first `max_tokens` tokens with their targets, or `None` if no target is left.
     pub fn truncated(mut self, max_tokens: usize) -> Option<Self> {
         self.ids.truncate(max_tokens);
         let end = self.ids.len() as u32;
@@ -42,7 +43,7 @@ impl Sample {
             range.end = range.end.min(end);
             range.start < range.end
         });
-        (!self.targets.is_empty()).then_some(self)
+        if self.targets.is_empty() { None } else { Some(self) }
     }
 }
 

@@ -1,16 +1,16 @@
-//! The bytes of a dataset file: hashed as they pass, and cut off where one row grows beyond all measure.
+//! The byte source of a dataset file: hashes what passes through, and fails where one row exceeds the size limit.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
-/// Largest row that is read [byte]. Published rows stay below 1 MB; a larger one is a damaged file.
+/// [byte] -- Largest row that is read. Published rows stay below 1 MB; a larger one indicates a damaged file.
 pub(super) const ROW_LIMIT_BYTES: u64 = 64 << 20;
 
 const BUFFER_BYTES: usize = 1 << 16;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// How far the parser has read, shared by the source that counts and the visitor that knows about rows.
+/// The read position, shared by the source, which counts bytes, and the visitor, which knows where rows end.
 #[derive(Clone, Default)]
 pub(super) struct Meter(Rc<Counts>);
 
@@ -21,17 +21,17 @@ struct Counts {
 }
 
 impl Meter {
-    /// A row has ended: the next one starts at zero.
+    /// Marks the end of a row and resets the byte count.
     pub(super) fn end_row(&self) {
         self.0.row_bytes.set(0);
     }
 
-    /// Whether the current row has passed the limit.
+    /// Returns whether the current row exceeds the limit.
     pub(super) fn is_over(&self) -> bool {
         self.0.row_bytes.get() > ROW_LIMIT_BYTES
     }
 
-    /// The line of the last byte read, from 1.
+    /// Returns the line of the last byte read, from 1.
     pub(super) fn line(&self) -> usize {
         self.0.newlines.get() + 1
     }
@@ -45,6 +45,8 @@ impl Meter {
 
 /// A buffered, hashed and metered reader.
 pub(super) struct Source<R> {
+    // The hash lies below the buffer and the meter above it: the hash covers the byte-order mark and read-ahead, while
+    // the meter counts only bytes that the parser has consumed.
     bytes: BufReader<Hashed<R>>,
     meter: Meter,
 }
@@ -55,7 +57,7 @@ impl<R: Read> Source<R> {
         Self { bytes: BufReader::with_capacity(BUFFER_BYTES, hashed), meter }
     }
 
-    /// The first bytes, as many as one read gives, without a byte-order mark. They stay unread.
+    /// Returns the first bytes, as many as one read yields, without a byte-order mark and without consuming them.
     pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
         if self.bytes.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
             self.bytes.consume(BYTE_ORDER_MARK.len());
@@ -63,7 +65,7 @@ impl<R: Read> Source<R> {
         self.bytes.fill_buf()
     }
 
-    /// BLAKE3 of the whole content, whatever part of it was wanted.
+    /// Reads to the end and returns BLAKE3 of the whole content.
     pub(super) fn finish(mut self) -> io::Result<blake3::Hash> {
         io::copy(&mut self.bytes, &mut io::sink())?;
         Ok(self.bytes.into_inner().hasher.finalize())

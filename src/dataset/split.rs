@@ -1,44 +1,50 @@
-//! A dataset's rows in two files, each client's apart: for training and for tests.
+//! Writing of a dataset as two files, one for training and one for testing, both with the clients of the original.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use fedreplay_sim::Seed;
 
-use super::federation::{ClientData, Federation};
+use super::federation::Federation;
 use super::hold_out::hold_out;
 use crate::store::atomic;
 
-/// One file of a split: its name, and how much it holds.
+/// One file of a split, with its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SplitFile {
     pub name: &'static str,
-    /// Clients that have a row in it.
+    /// Clients that have a row in the file.
     pub clients: usize,
     pub rows: usize,
 }
 
-/// Writes `train.json` and `test.json` into `folder`: of each client the rows that [`hold_out`] keeps, and the others.
+/// Writes `train.json` and `test.json` into `folder`. [`hold_out`] chooses the test rows of each client.
 ///
 /// # Errors
-/// Whatever the file system says; no file is left half written.
+/// Errors of the file system; no incomplete file is left behind.
 pub fn write_split(data: &Federation, held_out: f64, seed: Seed, folder: &Path) -> io::Result<[SplitFile; 2]> {
-    let split = |(index, client): (usize, &ClientData)| hold_out(seed, index as u64, client.rows.len(), held_out);
-    let splits: Vec<_> = data.clients.iter().enumerate().map(split).collect();
+    let mut splits = Vec::with_capacity(data.clients.len());
+    for (index, client) in data.clients.iter().enumerate() {
+        splits.push(hold_out(seed, index as u64, client.rows.len(), held_out));
+    }
+    let train_rows: Vec<&[usize]> = splits.iter().map(|split| &split.train[..]).collect();
+    let test_rows: Vec<&[usize]> = splits.iter().map(|split| &split.held_out[..]).collect();
     std::fs::create_dir_all(folder)?;
-    let file = |name, rows: Vec<&[usize]>| -> io::Result<SplitFile> {
-        write(&folder.join(name), data, &rows)?;
-        let clients = rows.iter().filter(|rows| !rows.is_empty()).count();
-        Ok(SplitFile { name, clients, rows: rows.iter().map(|rows| rows.len()).sum() })
-    };
-    Ok([
-        file("train.json", splits.iter().map(|split| &split.train[..]).collect())?,
-        file("test.json", splits.iter().map(|split| &split.held_out[..]).collect())?,
-    ])
+    let train = write_part(folder, "train.json", data, &train_rows)?;
+    let test = write_part(folder, "test.json", data, &test_rows)?;
+    Ok([train, test])
 }
 
-/// Writes these rows of each client in the federated form; clients without any are left out.
+/// Writes the given rows of each client to the file `name` and counts them.
+fn write_part(folder: &Path, name: &'static str, data: &Federation, rows: &[&[usize]]) -> io::Result<SplitFile> {
+    write(&folder.join(name), data, rows)?;
+    let clients = rows.iter().filter(|rows| !rows.is_empty()).count();
+    Ok(SplitFile { name, clients, rows: rows.iter().map(|rows| rows.len()).sum() })
+}
+
+/// Writes the given rows of each client in the federated layout, one row per line. Clients without rows are left out.
 fn write(path: &Path, data: &Federation, rows: &[&[usize]]) -> io::Result<()> {
+    // Written by hand instead of as one JSON value, so that only one row at a time is held as JSON.
     atomic::write_with(path, |file| {
         let mut out = BufWriter::new(file);
         out.write_all(b"{")?;

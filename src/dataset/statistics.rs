@@ -1,36 +1,36 @@
-//! What a federation looks like in numbers, in the manner of FedLLM-Bench's Table 1.
+//! Summary statistics of a federation, in the manner of FedLLM-Bench's Table 1.
 
 use super::sample::Sample;
 
-/// Figures of one client.
+/// Counts of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientStatistics {
     /// The client's id.
     pub client: String,
     /// Number of samples.
     pub samples: u64,
-    /// Tokens that are not learnt, template and BOS included.
+    /// [token] -- Tokens that are not trained on, template and BOS included.
     pub prompt_tokens: u64,
-    /// Tokens that are learnt, EOS included.
+    /// [token] -- Tokens that are trained on, EOS included.
     pub response_tokens: u64,
 }
 
-/// Figures of a federation, and of each client in order.
+/// Statistics of a federation and of each of its clients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// One entry a client.
+    /// One entry per client, in order.
     pub clients: Vec<ClientStatistics>,
     /// Number of samples.
     pub samples: u64,
-    /// Samples a client.
+    /// Samples per client.
     pub samples_per_client: Spread,
-    /// Prompt length of a sample, over all samples [token].
+    /// [token] -- Prompt length of a sample, over all samples.
     pub prompt_tokens: Spread,
-    /// Response length of a sample, over all samples [token].
+    /// [token] -- Response length of a sample, over all samples.
     pub response_tokens: Spread,
 }
 
-/// A [`Spread`] under construction, in the memory of one: values come one after another, or whole tallies.
+/// A running summary of values in constant memory. Summaries can be merged, and [`Tally::spread`] evaluates them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     count: u64,
@@ -46,7 +46,7 @@ impl Tally {
         self.merge(Self { count: 1, sum: value.into(), squares: u128::from(value).pow(2), min: value, max: value });
     }
 
-    /// Adds the values of another. Sums are of integers, so that no order of adding changes them.
+    /// Adds the values of another summary. All sums are of integers, so the result does not depend on the order.
     pub fn merge(&mut self, other: Self) {
         let Self { count, sum, squares, min, max } = other;
         if count == 0 {
@@ -56,34 +56,36 @@ impl Tally {
         self.max = self.max.max(max);
         self.count += count;
         self.sum += sum;
-        // 2^64 squares of lengths below 2^32 fit; longer ones there are none.
+        // u128 holds 2^64 squares of values below 2^32, and no length is larger than that.
         self.squares = self.squares.saturating_add(squares);
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their sum.
+    /// Returns the sum of the values.
     pub fn sum(&self) -> u64 {
         u64::try_from(self.sum).unwrap_or(u64::MAX)
     }
 
-    /// The spread of the values; all zero if there are none.
+    /// Returns the spread of the values; all zero if there are none.
     pub fn spread(&self) -> Spread {
         if self.count == 0 {
             return Spread::default();
         }
+        // deviation = sqrt(n sum(x^2) - sum(x)^2) / n. The difference is exact in integers and never below 0, unlike
+        // the difference of two rounded means.
         let count = u128::from(self.count);
-        // n times the sum of squares less the square of the sum: exact, and never below 0.
         let scatter = (count.saturating_mul(self.squares)).saturating_sub(self.sum.saturating_mul(self.sum));
-        let (count, mean) = (count as f64, self.sum as f64 / count as f64);
-        Spread { mean, deviation: (scatter as f64).sqrt() / count, min: self.min, max: self.max }
+        let mean = self.sum as f64 / count as f64;
+        let deviation = (scatter as f64).sqrt() / count as f64;
+        Spread { mean, deviation, min: self.min, max: self.max }
     }
 }
 
-/// Mean and population deviation, the two figures of Table 1, and the range.
+/// Mean and population standard deviation, as in Table 1, with the range.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
     /// Arithmetic mean.
@@ -97,10 +99,13 @@ pub struct Spread {
 }
 
 impl Statistics {
-    /// Counts the samples of `clients`, given with their ids.
+    /// Computes the statistics of `clients`, given as pairs of id and samples.
     pub fn of<'a>(clients: impl IntoIterator<Item = (&'a str, &'a [Sample])>) -> Self {
-        let (mut prompts, mut responses, mut figures) = (vec![], vec![], vec![]);
+        let mut prompts = Vec::new();
+        let mut responses = Vec::new();
+        let mut figures = Vec::new();
         for (client, samples) in clients {
+            // The lengths of all clients share one list; this client's begin at `first`.
             let first = prompts.len();
             for sample in samples {
                 let learnt = sample.target_tokens();
@@ -126,10 +131,12 @@ impl Statistics {
 }
 
 impl Spread {
-    /// The spread of `values`; all zero if there are none.
+    /// Computes the spread of `values`; all zero if there are none.
     pub fn of(values: &[u64]) -> Self {
         let mut tally = Tally::default();
-        values.iter().for_each(|&value| tally.add(value));
+        for &value in values {
+            tally.add(value);
+        }
         tally.spread()
     }
 }

@@ -1,32 +1,33 @@
-//! How a row is put to the model: prompt templates as data, all in one table.
+//! Prompt templates, as data in one table.
 
-/// Text around a question and its answer.
+/// A prompt template: the text around questions and answers.
 ///
 /// A dialogue is `preamble`, then for each exchange `before_question`, the question, `before_answer`, the answer with
-/// its `answer_lead`, and the tokenizer's end-of-sequence token. All that stands before `answer_lead` is prompt; the
-/// rest is learnt. So the response key of FedLLM-Bench (`\n### Response:` in `alpaca`) is the end of `before_answer`.
+/// its `answer_lead`, and the tokenizer's end-of-sequence token. Everything before `answer_lead` is prompt; the rest is
+/// trained on. The response key of FedLLM-Bench (`\n### Response:` in `alpaca`) is therefore the end of
+/// `before_answer`.
 ///
-/// The texts follow section 2 of FedLLM-Bench's description: `alpaca` is Stanford Alpaca's, `vicuna_v1.1` FastChat's,
-/// `medquad` OpenFedLLM's. They are interfaces to models that were trained with them, so they are given verbatim: with their
-/// notice of origin, as interface and not as text of ours.
+/// The texts follow section 2 of FedLLM-Bench's description: `alpaca` comes from Stanford Alpaca, `vicuna_v1.1` from
+/// FastChat and `medquad` from OpenFedLLM. Models were trained with exactly these texts, so they are quoted verbatim,
+/// as an interface to those models and not as text of this project.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Template {
-    /// The name in scenarios.
+    /// Name in scenarios.
     pub name: &'static str,
-    /// Once, at the start.
+    /// Text at the beginning of the dialogue.
     pub preamble: &'static str,
-    /// Before each question.
+    /// Text before each question.
     pub before_question: &'static str,
-    /// Between a question and its answer; ends where the answer begins.
+    /// Text between a question and its answer; ends where the answer begins.
     pub before_answer: &'static str,
-    /// The key that FedLLM-Bench's collator looks for, defects of two templates included: Arabic's is the header of the
-    /// instruction, and Chinese's has a colon that the template has not.
+    /// The key that FedLLM-Bench's collator searches for, including its defects in two templates: the Arabic key is the
+    /// header of the instruction, and the Chinese key has a colon that does not occur in the template.
     pub key: &'static str,
-    /// The white space with which an answer begins. It is learnt, since most tokenizers merge it with the first word.
+    /// White space at the beginning of an answer. It is trained on, since most tokenizers merge it with the first word.
     pub answer_lead: &'static str,
 }
 
-/// Every template. A new one is an entry here.
+/// All templates. Adding an entry here is all that a new template needs.
 const TEMPLATES: &[Template] = &[
     Template {
         name: "alpaca",
@@ -118,34 +119,35 @@ const TEMPLATES: &[Template] = &[
 ];
 
 impl Template {
-    /// The template of this name, or `None`.
+    /// Returns the template with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         TEMPLATES.iter().find(|template| template.name == name)
     }
 
-    /// The names of all templates, for errors and help.
+    /// Returns the names of all templates, for errors and help.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TEMPLATES.iter().map(|template| template.name)
     }
 
-    /// The prompt of a first question, up to where the answer begins: what generation starts from.
+    /// Returns the prompt of a first question, up to where the answer begins. Generation starts from this text.
     pub fn prompt(&self, question: &str) -> String {
         [self.preamble, self.before_question, question, self.before_answer].concat()
     }
 
-    /// The prompt of a later question, which follows the end-of-sequence token of the answer before.
+    /// Returns the prompt of a later question, which follows the end-of-sequence token of the previous answer.
     pub fn later_prompt(&self, question: &str) -> String {
         [self.before_question, question, self.before_answer].concat()
     }
 
-    /// A last question that nobody answers, up to where FastChat's conversations end: before the answerer's name.
+    /// Returns a last question without an answer. As in FastChat's conversations, it ends before the assistant's name.
     pub fn unanswered(&self, question: &str) -> String {
+        // `before_answer` is white space followed by the name, of which only the white space is used.
         let name = self.before_answer.trim_start();
         let space = &self.before_answer[..self.before_answer.len() - name.len()];
         [self.before_question, question, space].concat()
     }
 
-    /// The learnt text of an answer, without the end-of-sequence token.
+    /// Returns the text of an answer to train on, without the end-of-sequence token.
     pub fn answer(&self, text: &str) -> String {
         [self.answer_lead, text].concat()
     }

@@ -1,16 +1,15 @@
-//! Rows into samples: which tokens are learnt is known by construction, not searched for.
+//! Tokenization of rows into samples. The target tokens are known by construction; nothing is searched for.
 //!
-//! Prompt and answer are encoded as one text, so that the ids are those that Transformers gives, and the tokenizer's
-//! offsets tell which tokens hold text of the answer: those are learnt, and with them the end-of-sequence token. A key
-//! such as `### Response:` inside a row therefore changes nothing, and no property of one tokenizer is relied upon.
-//! Turns of a dialogue are encoded one by one: the end-of-sequence token between them is a border that no token crosses.
+//! Prompt and answer are encoded as one text, so that the ids are those that Transformers produces, and the tokenizer's
+//! offsets tell which tokens hold text of the answer. Those and the end-of-sequence token are the targets. A key such
+//! as `### Response:` inside a row therefore changes nothing, and no property of a particular tokenizer is assumed.
+//! Turns of a dialogue are encoded one by one: no token crosses the end-of-sequence token between them.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::chat_template::{ChatTemplate, ChatTemplateError, Message, Role};
+use super::chat_template::{ChatTemplate, Message, Role};
 use super::error::{DatasetError, RowFault};
 use super::federation::{ClientData, SkippedRow};
 use super::row::{Content, Row};
@@ -18,59 +17,60 @@ use super::sample::Sample;
 use super::template::Template;
 use super::tokeniser::Tokeniser;
 
-/// How rows become sequences.
+/// The rules by which rows become sequences.
 #[derive(Clone, Debug)]
 pub struct SequenceRules {
     /// The prompt template.
     pub prompts: Prompts,
-    /// Longest sequence [token]; a longer one loses its end.
+    /// [token] -- Longest sequence; longer ones are cut at the end.
     pub max_tokens: usize,
-    /// What happens to a row whose prompt leaves no room.
+    /// The policy for rows whose prompt leaves no room for an answer.
     pub long_prompts: LongPrompts,
-    /// Whether a conversation's last question is learnt where it has no answer, as FedLLM-Bench does, instead of being left
-    /// out. Templates of the table only.
+    /// Whether to train on a conversation's last question if it has no answer, as FedLLM-Bench does, instead of leaving
+    /// it out. Applies only to the built-in templates.
     pub learns_last_question: bool,
 }
 
-/// What writes the text around questions and answers.
+/// The source of the text around questions and answers.
 #[derive(Clone, Debug)]
 pub enum Prompts {
-    /// A template of the table. Its text is plain; BOS and EOS tokens are put around it.
+    /// A built-in template of plain text; BOS and EOS tokens are added around it.
     Template(&'static Template),
-    /// A model's own template, which writes special tokens out itself.
+    /// The chat template of the model, which writes special tokens itself.
     Chat(Arc<ChatTemplate>),
 }
 
-/// What happens to a row whose prompt leaves no room for one token of the response.
+/// The policy for rows whose prompt leaves no room for a single token of the response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LongPrompts {
-    /// It is an error.
+    /// Returns an error.
     #[default]
     Refuse,
-    /// The row is left out and recorded.
+    /// Leaves the row out and records it.
     Skip,
 }
 
-/// A client's samples.
+/// The samples of a client.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tokenised {
-    /// One sample a usable row, in the order of the rows.
+    /// One sample per usable row, in the order of the rows.
     pub samples: Vec<Sample>,
     /// For each sample, the index of its row.
     pub rows: Vec<usize>,
     /// Rows left out under [`LongPrompts::Skip`].
     pub skipped: Vec<SkippedRow>,
-    /// Samples that lost their end to the length limit.
+    /// Number of samples that were cut at the length limit.
     pub truncated: usize,
 }
 
-/// Tokenises every row of a client for supervised fine-tuning: single-turn and multi-turn rows.
+/// Tokenizes the single-turn and multi-turn rows of a client for supervised fine-tuning.
 ///
 /// # Errors
-/// [`DatasetError::Untokenisable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses, or
-/// a preference row.
+/// [`DatasetError::Untokenisable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses,
+/// or a preference row.
 pub fn tokenise(client: &ClientData, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Tokenised, DatasetError> {
     let mut tokenised = Tokenised::default();
+    // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
     let shaped: Vec<_> = client.rows.par_iter().map(|row| tokenise_row(row, tokeniser, rules)).collect();
     for (row, shaped) in shaped.into_iter().enumerate() {
         match shaped {
@@ -85,7 +85,7 @@ pub fn tokenise(client: &ClientData, tokeniser: &Tokeniser, rules: &SequenceRule
     Ok(tokenised)
 }
 
-/// The record of a row that may be left out, or the error of one that may not.
+/// Returns the record of a row that may be skipped, or an error for one that may not.
 pub(super) fn skippable(
     client: &ClientData,
     row: usize,
@@ -122,7 +122,7 @@ fn tokenise_row(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Resu
 }
 
 impl SequenceRules {
-    /// One sequence of questions with their answers, and a last question that is learnt.
+    /// Builds one sequence from questions with their answers and, if given, a last question to train on.
     pub(super) fn shape<'a>(
         &self,
         tokeniser: &Tokeniser,
@@ -147,11 +147,14 @@ impl SequenceRules {
     }
 }
 
+/// Returns the exchanges as alternating messages of user and assistant.
 fn messages<'a>(exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Message<'a>> {
-    let both = |(question, answer)| {
-        [Message { role: Role::User, content: question }, Message { role: Role::Assistant, content: answer }]
-    };
-    exchanges.flat_map(both).collect()
+    let mut messages = Vec::new();
+    for (question, answer) in exchanges {
+        messages.push(Message { role: Role::User, content: question });
+        messages.push(Message { role: Role::Assistant, content: answer });
+    }
+    messages
 }
 
 /// A sequence under construction.
@@ -161,43 +164,47 @@ pub(super) struct Sequence<'a> {
 }
 
 impl<'a> Sequence<'a> {
-    /// An empty sequence: the BOS token, where the tokenizer uses one.
+    /// Starts a sequence with the BOS token, where the tokenizer uses one.
     pub(super) fn new(tokeniser: &'a Tokeniser) -> Self {
         let ids = tokeniser.bos().into_iter().collect();
         Self { tokeniser, sample: Sample { ids, targets: vec![] } }
     }
 
-    /// A dialogue as a chat template writes it, encoded as one text, in which a special token stands for itself. A row's own
-    /// text must hold none: nothing would tell it from the template's.
+    /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed. The text of a row must
+    /// contain none, since it could not be told from those of the template.
     fn of_dialogue(tokeniser: &'a Tokeniser, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
         if let Some(token) = messages.iter().find_map(|message| tokeniser.special_token_in(message.content)) {
             return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
         }
-        let fault = |error: ChatTemplateError| RowFault::ChatTemplate { message: error.to_string() };
-        let dialogue = template.dialogue(messages).map_err(fault)?;
-        let refused = |message| RowFault::Refused { message };
-        let encoded = tokeniser.encode_with_special_tokens(&dialogue.text).map_err(refused)?;
-        // The tokens that hold any text before a place.
-        let before = |place: usize| encoded.ends.partition_point(|&end| end <= place) as u32;
-        let learnt = |answer: &Range<usize>| before(answer.start).max(1)..before(answer.end);
-        let targets = dialogue.answers.iter().map(learnt).filter(|range| !range.is_empty()).collect();
+        let dialogue =
+            template.dialogue(messages).map_err(|error| RowFault::ChatTemplate { message: error.to_string() })?;
+        let encoded =
+            tokeniser.encode_with_special_tokens(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
+        // A token that holds the last text of a prompt and the first of its answer counts as part of the answer.
+        let mut targets = Vec::with_capacity(dialogue.answers.len());
+        for answer in &dialogue.answers {
+            let start = encoded.tokens_before(answer.start).max(1) as u32;
+            let end = encoded.tokens_before(answer.end) as u32;
+            if start < end {
+                targets.push(start..end);
+            }
+        }
         Ok(Self { tokeniser, sample: Sample { ids: encoded.ids, targets } })
     }
 
-    /// Appends a prompt, its answer and the EOS token. A token that holds any text of the answer is learnt.
+    /// Appends a prompt, its answer and the EOS token. Every token that holds text of the answer is a target.
     pub(super) fn append(&mut self, prompt: &str, answer: &str) -> Result<(), RowFault> {
         let text = [prompt, answer].concat();
         let encoded = self.tokeniser.encode(&text).map_err(|message| RowFault::Refused { message })?;
-        let first_learnt = encoded.ends.partition_point(|&end| end <= prompt.len());
-        let start = self.sample.ids.len() + first_learnt;
+        let start = self.sample.ids.len() + encoded.tokens_before(prompt.len());
         self.sample.ids.extend(encoded.ids);
         self.sample.ids.push(self.tokeniser.eos());
-        // Position 0 has nothing before it to be predicted from.
+        // Position 0 cannot be a target: there is no token before it to predict it from.
         self.sample.targets.push(start.max(1) as u32..self.sample.ids.len() as u32);
         Ok(())
     }
 
-    /// Appends a text that is learnt whole.
+    /// Appends a text all of whose tokens are targets.
     fn append_learnt(&mut self, text: &str) -> Result<(), RowFault> {
         let encoded = self.tokeniser.encode(text).map_err(|message| RowFault::Refused { message })?;
         let start = self.sample.ids.len() as u32;
@@ -206,7 +213,7 @@ impl<'a> Sequence<'a> {
         Ok(())
     }
 
-    /// Cuts the end off; refuses a sequence that has nothing learnt left.
+    /// Cuts the sequence to `max_tokens`. Returns an error if no target is left.
     pub(super) fn within(self, max_tokens: usize) -> Result<Shaped, RowFault> {
         let prompt_tokens = self.sample.targets.first().map_or(0, |range| range.start as usize);
         let was_truncated = self.sample.ids.len() > max_tokens;

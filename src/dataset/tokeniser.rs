@@ -1,4 +1,4 @@
-//! The tokenizer of a Hugging Face model folder, and which special tokens frame a text.
+//! The tokenizer of a Hugging Face model folder, and the special tokens that begin and end a text.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use tokenizers::Tokenizer;
 
 use super::error::DatasetError;
 
-/// Text to ids, as `tokenizer.json` says.
+/// A tokenizer loaded from `tokenizer.json`.
 ///
-/// Special tokens come from the configuration only: text such as `</s>` inside a row (it is HTML in real chats) is
-/// encoded as the characters that it is, and never ends a sequence. Transformers, by contrast, parses it.
+/// The BOS and EOS tokens come from the configuration only: text such as `</s>` inside a row (it is HTML in real chats)
+/// is encoded as plain characters and never ends a sequence. Transformers, by contrast, parses it as a special token.
 ///
 /// # Examples
 ///
@@ -30,7 +30,7 @@ use super::error::DatasetError;
 /// ```
 pub struct Tokeniser {
     inner: Tokenizer,
-    /// The same tokenizer, which takes special tokens in a text for what they are.
+    /// The same tokenizer, except that it parses special tokens in a text.
     parsing: Tokenizer,
     special_tokens: Vec<String>,
     bos: Option<u32>,
@@ -39,32 +39,41 @@ pub struct Tokeniser {
     content_hash: blake3::Hash,
 }
 
-/// An encoded text: each token's id, and where its text ends in the input.
+/// An encoded text: the id of each token, and where the token ends in the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// End of each token in the input text [byte]; ascending.
+    /// [byte] -- End of each token in the input text; ascending.
     pub ends: Vec<usize>,
 }
 
+impl Encoded {
+    /// Returns the number of tokens that end at or before byte `place`. The next token holds the text at `place`.
+    pub(super) fn tokens_before(&self, place: usize) -> usize {
+        self.ends.partition_point(|&end| end <= place)
+    }
+}
+
 impl Tokeniser {
-    /// Loads `tokenizer.json` of `folder`; `tokenizer_config.json`, `special_tokens_map.json` and `config.json` are
-    /// read where they are there.
+    /// Loads `tokenizer.json` of `folder`, with `tokenizer_config.json`, `special_tokens_map.json` and `config.json`
+    /// where they exist.
     ///
-    /// A sequence begins with the BOS token if `add_bos_token` says so or, where that key is absent, if the
-    /// post-processor adds one. The EOS token is the tokenizer's `eos_token`, else the model's `eos_token_id`.
+    /// A sequence begins with the BOS token if `add_bos_token` is true or, where that key is absent, if the
+    /// post-processor adds one. The EOS token is the tokenizer's `eos_token`, or else the model's `eos_token_id`.
     ///
     /// # Errors
-    /// A missing or broken file, no EOS token, a named special token that is not in the vocabulary, or BPE dropout,
-    /// which would make the ids random.
+    /// A missing or malformed file, no EOS token, a special token that is not in the vocabulary, or BPE dropout, which
+    /// would make the ids random.
     pub fn load(folder: &Path) -> Result<Self, DatasetError> {
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|source| DatasetError::Unreadable { path: path.clone(), source })?;
         let mut inner = Tokenizer::from_bytes(&bytes).map_err(|error| bad(&path, error.to_string()))?;
         refuse_dropout(&path, &bytes)?;
+        // Lengths are limited elsewhere, so settings of the file for padding and truncation must not apply.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| bad(&path, error.to_string()))?;
+        // Two copies that differ in this switch alone: one for rows, one for the output of chat templates.
         let parsing = inner.clone();
         inner.set_encode_special_tokens(true);
         let added = inner.get_added_tokens_decoder();
@@ -78,27 +87,23 @@ impl Tokeniser {
         Ok(Self { inner, parsing, special_tokens, bos, eos, largest_id, content_hash })
     }
 
-    /// Encodes plain text, with no special token.
+    /// Encodes plain text without adding special tokens.
     ///
     /// # Errors
     /// The tokenizer's own message, for a text that it cannot represent.
     pub fn encode(&self, text: &str) -> Result<Encoded, String> {
-        let encoding = self.inner.encode(text, false).map_err(|error| error.to_string())?;
-        let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
-        Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
+        encode_with(&self.inner, text)
     }
 
-    /// Encodes a text in which special tokens are written out, as chat templates do; none is added.
+    /// Encodes a text that contains special tokens in writing, as chat templates produce it. No token is added.
     ///
     /// # Errors
     /// As [`Self::encode`].
     pub fn encode_with_special_tokens(&self, text: &str) -> Result<Encoded, String> {
-        let encoding = self.parsing.encode(text, false).map_err(|error| error.to_string())?;
-        let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
-        Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
+        encode_with(&self.parsing, text)
     }
 
-    /// The first special token that is written out in a text.
+    /// Returns a special token that is written out in the text, if there is one.
     pub fn special_token_in(&self, text: &str) -> Option<&str> {
         self.special_tokens.iter().map(String::as_str).find(|token| text.contains(token))
     }
@@ -111,27 +116,27 @@ impl Tokeniser {
         self.inner.decode(ids, true).map_err(|error| error.to_string())
     }
 
-    /// The token as it is written in the vocabulary, such as `▁Hello`.
+    /// Returns the token as the vocabulary writes it, such as `▁Hello`.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The token that begins a sequence, if this tokenizer uses one.
+    /// Returns the token that begins a sequence, if this tokenizer uses one.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// The token that ends an answer.
+    /// Returns the token that ends an answer.
     pub fn eos(&self) -> u32 {
         self.eos
     }
 
-    /// The largest id of any token.
+    /// Returns the largest token id.
     pub fn largest_id(&self) -> u32 {
         self.largest_id
     }
 
-    /// BLAKE3 of all that decides the ids: `tokenizer.json` and the framing tokens.
+    /// Returns BLAKE3 of everything that determines the ids: `tokenizer.json` and the BOS and EOS tokens.
     pub fn content_hash(&self) -> blake3::Hash {
         self.content_hash
     }
@@ -148,10 +153,17 @@ impl Tokeniser {
     }
 }
 
+fn encode_with(tokenizer: &Tokenizer, text: &str) -> Result<Encoded, String> {
+    let encoding = tokenizer.encode(text, false).map_err(|error| error.to_string())?;
+    let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
+    Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
+}
+
 fn content_hash(tokenizer: &[u8], bos: Option<u32>, eos: u32) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_derive_key("fedreplay tokenizer v1");
     hasher.update(&(tokenizer.len() as u64).to_le_bytes());
     hasher.update(tokenizer);
+    // Token ids have 32 bits, so u64::MAX can encode the absence of a BOS token.
     hasher.update(&bos.map_or(u64::MAX, u64::from).to_le_bytes());
     hasher.update(&u64::from(eos).to_le_bytes());
     hasher.finalize()
@@ -167,7 +179,7 @@ fn refuse_dropout(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
     }
 }
 
-/// The files beside `tokenizer.json`; an absent one is JSON null.
+/// The configuration files next to `tokenizer.json`; a missing one is JSON null.
 struct Configuration {
     tokenizer: Value,
     special_tokens: Value,
@@ -198,6 +210,7 @@ impl Configuration {
         if let Some(id) = self.special("eos_token", inner, folder)? {
             return Ok(id);
         }
+        // config.json may list several ids; the first is the model's main one.
         let declared = match &self.model["eos_token_id"] {
             Value::Array(ids) => ids.first().and_then(Value::as_u64),
             other => other.as_u64(),
@@ -207,7 +220,7 @@ impl Configuration {
         })
     }
 
-    /// The id of the token under `key`, written as a string or as an object with `content`.
+    /// Returns the id of the token under `key`, which is written as a string or as an object with `content`.
     fn special(&self, key: &str, inner: &Tokenizer, folder: &Path) -> Result<Option<u32>, DatasetError> {
         let named = [&self.tokenizer, &self.special_tokens]
             .into_iter()
@@ -220,14 +233,17 @@ impl Configuration {
     }
 }
 
-/// The token that the post-processor puts before a text, found by comparing one text with and without.
+/// Returns the token that the post-processor puts before a text, found by encoding one text with and without it.
 fn added_in_front(inner: &Tokenizer) -> Result<Option<u32>, String> {
-    let encode = |special| inner.encode("a", special).map_err(|error| error.to_string());
-    let (framed, plain) = (encode(true)?, encode(false)?);
-    Ok((framed.get_ids().first() != plain.get_ids().first()).then(|| framed.get_ids()[0]))
+    let framed = inner.encode("a", true).map_err(|error| error.to_string())?;
+    let plain = inner.encode("a", false).map_err(|error| error.to_string())?;
+    if framed.get_ids().first() == plain.get_ids().first() {
+        return Ok(None);
+    }
+    Ok(Some(framed.get_ids()[0]))
 }
 
-/// A JSON file, or null where there is none.
+/// Reads a JSON file; null if it does not exist.
 pub(super) fn optional_json(path: &Path) -> Result<Value, DatasetError> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| bad(path, error.to_string())),

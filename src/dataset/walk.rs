@@ -1,7 +1,7 @@
-//! Walks a dataset's file and keeps none of its rows: what they come to needs no more memory than one of them.
+//! Streaming access to a dataset file: rows go to a callback one at a time, and none is kept in memory.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::error::Category;
@@ -13,12 +13,12 @@ use super::row::{Row, RowKind};
 use super::rows_in_json::{Each, Reason, Stop, Walker};
 use super::source::{Meter, ROW_LIMIT_BYTES, Source};
 
-/// What a file holds beside its rows, which were handed out one by one.
+/// The properties of a dataset file that are known after all of its rows went to the callback.
 #[derive(Clone, Debug)]
 pub struct Walk {
     /// The kind of every row.
     pub kind: RowKind,
-    /// The form that the file was found to have.
+    /// The layout that was detected.
     pub form: FileForm,
     /// Rows that were left out under [`BadRows::Skip`].
     pub skipped: Vec<SkippedRow>,
@@ -27,18 +27,20 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Reads the file at `path` as [`Federation::read_columns`] does, but keeps none of its rows: `each` gets every one that
-    /// can be used, in the order of the file, with its client and its place among the client's.
+    /// Reads the file at `path` as [`super::Federation::read_columns`] does, without keeping its rows.
+    ///
+    /// Each usable row is passed to `each`, in the order of the file, with the client's id and the row's index among
+    /// the usable rows of that client.
     ///
     /// # Errors
-    /// As [`Federation::read`]; rows before the error were handed out.
+    /// As [`super::Federation::read`]. Rows before the error have already been passed on.
     pub fn columns(
         path: &Path,
         columns: &Columns,
         bad_rows: BadRows,
         each: &mut dyn FnMut(&str, usize, Row),
     ) -> Result<Self, DatasetError> {
-        let file = File::open(path).map_err(|source| DatasetError::Unreadable { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| unreadable(path, source))?;
         if path.extension().is_some_and(|extension| extension == "parquet") {
             return Self::parquet(file, path, columns, bad_rows, each);
         }
@@ -52,9 +54,10 @@ impl Walk {
         bad_rows: BadRows,
         each: Each,
     ) -> Result<Self, DatasetError> {
+        // The Parquet reader seeks, so the hash needs a pass of its own over the file.
         let mut hasher = blake3::Hasher::new();
-        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-        let content_hash = hasher.update_reader(file).map_err(unreadable)?.finalize();
+        hasher.update_reader(file).map_err(|source| unreadable(path, source))?;
+        let content_hash = hasher.finalize();
         let mut walker = Walker::new(bad_rows, columns.clone(), Meter::default(), each);
         let parsed = walker.walk_parquet(path);
         parsed.map_err(|error| located(path, &mut walker, &error))?;
@@ -68,26 +71,31 @@ impl Walk {
         bad_rows: BadRows,
         each: Each,
     ) -> Result<Self, DatasetError> {
-        let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
+        // The source counts bytes and lines in `meter`; the walker resets the meter at the start of each row.
         let meter = Meter::default();
         let mut source = Source::new(reader, meter.clone());
-        let form = FileForm::of(source.peek().map_err(unreadable)?);
+        let head = source.peek().map_err(|source| unreadable(path, source))?;
+        let form = FileForm::of(head);
         let mut walker = Walker::new(bad_rows, columns.clone(), meter, each);
         let parsed = walker.walk(&mut source, form);
         parsed.map_err(|error| located(path, &mut walker, &error))?;
-        let content_hash = source.finish().map_err(unreadable)?;
+        let content_hash = source.finish().map_err(|source| unreadable(path, source))?;
         Self::done(walker, path, form, content_hash)
     }
 
     fn done(walker: Walker, path: &Path, form: FileForm, content_hash: blake3::Hash) -> Result<Self, DatasetError> {
         let Walker { skipped, kind, .. } = walker;
-        // A kind is known from the first row that can be used on.
+        // The first usable row determines the kind, so a file without a kind has no usable row.
         let kind = kind.ok_or_else(|| DatasetError::NoClients { path: path.to_owned() })?;
         Ok(Self { kind, form, skipped, content_hash })
     }
 }
 
-/// The error with its place: the walker's reason if it stopped, the parser's otherwise.
+fn unreadable(path: &Path, source: io::Error) -> DatasetError {
+    DatasetError::Unreadable { path: path.to_owned(), source }
+}
+
+/// Returns the error with its place in the file: the walker's reason if it stopped, the parser's message otherwise.
 fn located(path: &Path, walker: &mut Walker, error: &serde_json::Error) -> DatasetError {
     let path = path.to_owned();
     if let Some(Stop { line, reason }) = walker.stopped.take() {
@@ -101,8 +109,9 @@ fn located(path: &Path, walker: &mut Walker, error: &serde_json::Error) -> Datas
         Category::Io if walker.meter.is_over() => {
             DatasetError::RowTooLarge { path, place: walker.place(), limit_bytes: ROW_LIMIT_BYTES }
         }
-        Category::Io => DatasetError::Unreadable { path, source: std::io::Error::other(error.to_string()) },
+        Category::Io => DatasetError::Unreadable { path, source: io::Error::other(error.to_string()) },
         _ => {
+            // serde_json ends its message with the position, which our message names at another place.
             let line = error.line();
             let message = error.to_string();
             let position = format!(" at line {line} column {}", error.column());

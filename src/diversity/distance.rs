@@ -1,23 +1,26 @@
-//! How far clients are from each other, and a plane that shows as much of it as a plane can.
+//! Distances between clients' embeddings, and their projection on the plane of the first two principal components.
 
 use crate::algorithm::{Singular, apart};
 
-/// Clients' vectors, compared.
+/// Distances and projection of clients' vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Geometry {
-    /// [1] Cosine distance of each two clients, row-major: 0 is the same direction, 1 a right angle.
+    /// [1] -- Cosine distances of all pairs of clients, row-major: 0 for the same direction, 1 for a right angle.
     pub distances: Vec<f64>,
-    /// Each client's place on the first two principal components.
+    /// Coordinates of each client on the first two principal components.
     pub places: Vec<[f64; 2]>,
-    /// [1] Share of the variance that the plane shows.
+    /// [1] -- Share of the variance in these two components.
     pub shown: f64,
 }
 
-/// Compares vectors of one width.
+/// Computes distances and projection of vectors of equal width.
 pub fn geometry(vectors: &[Vec<f64>]) -> Geometry {
     let count = vectors.len();
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let norms: Vec<f64> = vectors.iter().map(|vector| libm::sqrt(dot(vector, vector)).max(f64::MIN_POSITIVE)).collect();
+    let mut norms = Vec::with_capacity(count);
+    for vector in vectors {
+        // The minimum keeps a zero vector from dividing by 0.
+        norms.push(libm::sqrt(dot(vector, vector)).max(f64::MIN_POSITIVE));
+    }
     let mut distances = vec![0.0; count * count];
     for a in 0..count {
         for b in 0..a {
@@ -30,26 +33,57 @@ pub fn geometry(vectors: &[Vec<f64>]) -> Geometry {
     Geometry { distances, places, shown }
 }
 
-/// Principal components, by the singular directions of the clients' vectors less their mean.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Returns the coordinates on the first two principal components and their share of the variance.
 fn principal_plane(vectors: &[Vec<f64>]) -> (Vec<[f64; 2]>, f64) {
     let count = vectors.len();
-    let width = vectors.first().map_or(0, Vec::len);
-    let mean: Vec<f64> =
-        (0..width).map(|at| vectors.iter().map(|vector| vector[at]).sum::<f64>() / count as f64).collect();
-    let centred = vectors.iter().map(|vector| vector.iter().zip(&mean).map(|(value, mean)| value - mean).collect());
-    let components = apart(centred.collect());
-    let variance = |component: &Singular| component.image.iter().map(|value| value * value).sum::<f64>();
+    let mean = mean(vectors);
+    let mut centered: Vec<Vec<f64>> = Vec::with_capacity(count);
+    for vector in vectors {
+        centered.push(vector.iter().zip(&mean).map(|(value, mean)| value - mean).collect());
+    }
+    // The matrix with the centered vectors as columns is U S V^T. The coordinates of client i on component k are s_k
+    // V_ik.
+    let components = apart(centered);
     let total: f64 = components.iter().map(variance).sum();
     let mut places = vec![[0.0; 2]; count];
     for (axis, component) in components.iter().take(2).enumerate() {
-        // A component has no sense of its own: its largest part points up.
-        let larger = |most: f64, &part: &f64| if part.abs() > most.abs() { part } else { most };
-        let sense = if component.direction.iter().fold(0.0, larger) < 0.0 { -1.0 } else { 1.0 };
-        let scale = sense * libm::sqrt(variance(component));
-        places.iter_mut().zip(&component.direction).for_each(|(place, part)| place[axis] = scale * part);
+        let scale = sign(&component.direction) * libm::sqrt(variance(component));
+        for (place, part) in places.iter_mut().zip(&component.direction) {
+            place[axis] = scale * part;
+        }
     }
     let shown: f64 = components.iter().take(2).map(variance).sum();
     (places, if total > 0.0 { shown / total } else { 1.0 })
+}
+
+fn mean(vectors: &[Vec<f64>]) -> Vec<f64> {
+    let width = vectors.first().map_or(0, Vec::len);
+    let mut mean = Vec::with_capacity(width);
+    for at in 0..width {
+        mean.push(vectors.iter().map(|vector| vector[at]).sum::<f64>() / vectors.len() as f64);
+    }
+    mean
+}
+
+/// Returns the squared singular value of a component, which is proportional to its variance.
+fn variance(component: &Singular) -> f64 {
+    component.image.iter().map(|value| value * value).sum()
+}
+
+/// Returns -1 if the entry of largest magnitude is negative, else 1. The sign of a singular vector is arbitrary: this
+/// makes its largest entry positive.
+fn sign(direction: &[f64]) -> f64 {
+    let mut largest: f64 = 0.0;
+    for &part in direction {
+        if part.abs() > largest.abs() {
+            largest = part;
+        }
+    }
+    if largest < 0.0 { -1.0 } else { 1.0 }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! A vector for each client: the mean of its instructions' embeddings, each of length 1.
+//! One vector per client: the mean of the normalized embeddings of its instructions.
 
 use fedreplay_sim::Seed;
 
 use super::{DiversityError, Endpoint, Judge, drawn};
-use crate::dataset::ClientData;
+use crate::dataset::{ClientData, Row};
 
-/// What makes vectors of texts.
+/// A source of text embeddings.
 pub enum Embedder<'a> {
-    /// A server, as the paper used text-embedding-ada-002.
+    /// A server. The paper used text-embedding-ada-002.
     Endpoint(Endpoint),
     /// Mean-pooled states of a local model.
     Local(&'a Judge),
@@ -19,19 +19,22 @@ impl Embedder<'_> {
             Self::Endpoint(endpoint) => return endpoint.embed(texts),
             Self::Local(judge) => judge,
         };
-        let ids = |text: &String| {
-            let encoded = judge.tokeniser.encode(text);
-            let failed = |message| DiversityError::Text { client: String::new(), row: 0, message };
+        let mut ids_of_texts = Vec::with_capacity(texts.len());
+        for text in texts {
+            let encoded = judge.tokeniser.encode(text).map_err(|message| {
+                // Texts of all clients are mixed here, so the message cannot name one.
+                DiversityError::Text { client: String::new(), row: 0, message }
+            })?;
             let mut ids: Vec<u32> = judge.tokeniser.bos().into_iter().collect();
-            ids.extend(encoded.map_err(failed)?.ids);
+            ids.extend(encoded.ids);
             ids.truncate(judge.max_tokens - 1);
-            Ok::<_, DiversityError>(ids)
-        };
-        Ok(judge.trainer.mean_states(&texts.iter().map(ids).collect::<Result<Vec<_>, _>>()?)?)
+            ids_of_texts.push(ids);
+        }
+        Ok(judge.trainer.mean_states(&ids_of_texts)?)
     }
 }
 
-/// Each client's vector, from up to `count` of its rows.
+/// Computes each client's vector from up to `count` of its rows.
 ///
 /// # Errors
 /// If a text cannot be embedded.
@@ -41,27 +44,43 @@ pub fn client_embeddings(
     seed: Seed,
     count: usize,
 ) -> Result<Vec<Vec<f64>>, DiversityError> {
-    let (mut texts, mut lengths) = (Vec::new(), Vec::new());
+    // The texts of all clients are embedded together, in few requests or batches.
+    let mut texts = Vec::new();
+    let mut lengths = Vec::new();
     for (client, data) in clients.iter().enumerate() {
-        // An instruction may be empty, and no vector stands for nothing: then the answer speaks.
-        let text = |asked: String, answered: String| if asked.trim().is_empty() { answered } else { asked };
         let rows = drawn(seed, client, data, count);
         lengths.push(rows.len());
-        texts.extend(rows.iter().map(|(_, row)| text(row.asked().join("\n"), row.answered().join("\n"))));
+        texts.extend(rows.iter().map(|(_, row)| text_of(row)));
     }
     let vectors = embedder.embed(&texts)?;
     let mut rest = &vectors[..];
-    let mean = |length: usize| {
+    let mut means = Vec::with_capacity(lengths.len());
+    for length in lengths {
         let (own, others) = rest.split_at(length);
+        means.push(mean_of_normalized(own));
         rest = others;
-        let mut sum = vec![0.0; own[0].len()];
-        for vector in own {
-            let norm = libm::sqrt(vector.iter().map(|value| value * value).sum());
-            let norm = if norm > 0.0 { norm } else { 1.0 };
-            sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value / norm);
+    }
+    Ok(means)
+}
+
+/// Returns the text to embed: the instruction, or the response if the instruction is empty and has no embedding.
+fn text_of(row: &Row) -> String {
+    let asked = row.asked().join("\n");
+    if asked.trim().is_empty() { row.answered().join("\n") } else { asked }
+}
+
+/// Returns the mean of the vectors, each scaled to length 1. A zero vector stays as it is.
+fn mean_of_normalized(vectors: &[Vec<f64>]) -> Vec<f64> {
+    let mut mean = vec![0.0; vectors[0].len()];
+    for vector in vectors {
+        let norm = libm::sqrt(vector.iter().map(|value| value * value).sum());
+        let norm = if norm > 0.0 { norm } else { 1.0 };
+        for (sum, value) in mean.iter_mut().zip(vector) {
+            *sum += value / norm;
         }
-        sum.iter_mut().for_each(|sum| *sum /= length as f64);
-        sum
-    };
-    Ok(lengths.into_iter().map(mean).collect())
+    }
+    for sum in &mut mean {
+        *sum /= vectors.len() as f64;
+    }
+    mean
 }

@@ -1,4 +1,4 @@
-//! A client of OpenAI's embeddings interface, which many servers speak.
+//! A client of OpenAI's embeddings API, which many servers implement.
 
 use std::time::Duration;
 
@@ -6,41 +6,44 @@ use serde_json::{Value, json};
 
 use super::DiversityError;
 
-/// Texts of one request.
+/// Number of texts in one request.
 const BATCH: usize = 64;
 
-/// How long a server may take for a request.
+/// Timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Largest answer that is read [byte].
+/// [byte] -- Maximum size of a response.
 const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 
 /// An embeddings endpoint.
 pub struct Endpoint {
-    /// Base URL, such as `https://host/v1`; `/embeddings` follows.
+    /// Base URL without `/embeddings`, such as `https://host/v1`.
     pub url: String,
-    /// The server's name of the model.
+    /// Name of the model at the server.
     pub model: String,
-    /// Sent as bearer token.
+    /// API key, sent as a bearer token.
     pub key: Option<String>,
 }
 
 impl Endpoint {
-    /// The vectors of texts, in their order.
+    /// Returns the embeddings of texts, in their order.
     ///
     /// # Errors
-    /// If the server is not reached, refuses, or answers with something else than one vector a text.
+    /// If the server is not reached, refuses the request, or does not send one vector per text.
     pub fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f64>>, DiversityError> {
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
         let mut vectors = Vec::with_capacity(texts.len());
         for batch in texts.chunks(BATCH) {
-            let failed = |message: String| DiversityError::Endpoint { url: self.url.clone(), message };
-            vectors.extend(self.ask(&agent, batch).map_err(failed)?);
+            match self.ask(&agent, batch) {
+                Ok(of_batch) => vectors.extend(of_batch),
+                Err(message) => return Err(DiversityError::Endpoint { url: self.url.clone(), message }),
+            }
         }
         Ok(vectors)
     }
 
+    /// Sends one request.
     fn ask(&self, agent: &ureq::Agent, texts: &[String]) -> Result<Vec<Vec<f64>>, String> {
         let url = format!("{}/embeddings", self.url.trim_end_matches('/'));
         let mut request = agent.post(&url).header("Content-Type", "application/json");
@@ -60,11 +63,12 @@ impl Endpoint {
     }
 }
 
-/// The vectors of an answer by their `index`.
+/// Parses the vectors of a response, ordered by their `index`.
 fn vectors(answer: &Value, count: usize) -> Result<Vec<Vec<f64>>, String> {
     let data = answer["data"].as_array().ok_or("its answer has no list `data`")?;
     let mut vectors = vec![Vec::new(); count];
     for (place, entry) in data.iter().enumerate() {
+        // Servers may send the vectors in any order. Without an index, the order is that of the texts.
         let index = entry["index"].as_u64().map_or(place, |index| index as usize);
         let numbers = entry["embedding"].as_array().ok_or("an entry has no list `embedding`")?;
         let vector = numbers.iter().map(|value| value.as_f64().filter(|value| value.is_finite()));

@@ -1,8 +1,8 @@
-//! How the clients of a dataset differ: the analyses of FedLLM-Bench's paper (section 6.3 of its description), as tables
-//! and pictures.
+//! Analyses of how the clients of a dataset differ, after FedLLM-Bench's paper (section 6.3 of its description), as
+//! tables and pictures: quantities, languages, lengths, openings of instructions, preferences, quality, and embeddings.
 //!
-//! Everything is computed in the order of the file and from named draws, so the same data, model and embeddings give the
-//! same bytes. No training, no virtual time.
+//! Everything is computed in the order of the file and from seeded random streams, so the same data, model and
+//! embeddings give the same bytes. Nothing is trained or simulated.
 
 mod distance;
 mod embedding;
@@ -27,16 +27,16 @@ use fedreplay_sim::Seed;
 
 use crate::dataset::{ClientData, Row, round_rows};
 
-/// Why an analysis ended.
+/// An error that ends an analysis.
 #[derive(Debug, thiserror::Error)]
 pub enum DiversityError {
-    /// A text that the tokenizer refused.
-    #[error("failed to tokenise client {client:?}, row {row}: {message}")]
+    /// The tokenizer refused a text.
+    #[error("failed to tokenize client {client:?}, row {row}: {message}")]
     Text { client: String, row: usize, message: String },
     /// The model could not score or embed.
     #[error(transparent)]
     Model(#[from] crate::training::Error),
-    /// The embeddings endpoint was not reached, or gave no usable answer.
+    /// The embeddings endpoint was not reached, or sent no usable response.
     #[error("failed to get embeddings from {url}: {message}")]
     Endpoint { url: String, message: String },
     /// A picture could not be drawn.
@@ -44,7 +44,7 @@ pub enum DiversityError {
     Picture { picture: String, message: String },
 }
 
-/// At most `count` rows of a client, drawn once each.
+/// Draws at most `count` rows of a client without replacement. Returns them with their indices.
 pub(crate) fn drawn(seed: Seed, client: usize, data: &ClientData, count: usize) -> Vec<(usize, &Row)> {
     let rows = round_rows(seed, client as u64, 0, data.rows.len(), count.min(data.rows.len()));
     rows.into_iter().map(|row| (row, &data.rows[row])).collect()

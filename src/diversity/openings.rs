@@ -1,35 +1,36 @@
-//! How instructions begin: the tree of their first words, the most frequent branches of it.
+//! Openings of instructions: the most frequent branches in the tree of their first words.
 
 use std::collections::BTreeMap;
 
 use crate::dataset::ClientData;
 
-/// Words of an opening.
+/// Maximum number of words in an opening.
 pub const DEPTH: usize = 4;
 
-/// Branches that are followed from each word.
+/// Maximum number of branches at each node of the tree.
 const BRANCHES: usize = 4;
 
-/// A way in which instructions begin.
+/// A common beginning of instructions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Its words, in lower case.
+    /// The words, in lower case.
     pub words: Vec<String>,
-    /// Rows that begin so.
+    /// Number of rows with this opening.
     pub rows: u64,
-    /// Clients that have such a row.
+    /// Number of clients with such a row.
     pub clients: u64,
 }
 
-/// The most frequent openings of one to four words: of each the four most frequent continuations, the longer ones behind
-/// the shorter one that they begin with.
+/// Returns the most frequent openings of one to four words, in preorder: each opening is followed by its four most
+/// frequent continuations.
 pub fn openings(clients: &[ClientData]) -> Vec<Opening> {
-    let first_words =
-        |text: &str| -> Vec<String> { text.split_whitespace().take(DEPTH).map(|word| word.to_lowercase()).collect() };
     let mut found: Vec<(Vec<String>, usize)> = Vec::new();
     for (client, data) in clients.iter().enumerate() {
-        let texts = data.rows.iter().filter_map(|row| row.asked().first().copied());
-        found.extend(texts.map(|text| (first_words(text), client)));
+        for row in &data.rows {
+            if let Some(text) = row.asked().first() {
+                found.push((first_words(text), client));
+            }
+        }
     }
     let all: Vec<&(Vec<String>, usize)> = found.iter().collect();
     let mut tree = Vec::new();
@@ -37,7 +38,11 @@ pub fn openings(clients: &[ClientData]) -> Vec<Opening> {
     tree
 }
 
-/// Adds the most frequent words that follow the `depth` words which all of `rows` share.
+fn first_words(text: &str) -> Vec<String> {
+    text.split_whitespace().take(DEPTH).map(str::to_lowercase).collect()
+}
+
+/// Adds the most frequent continuations of the first `depth` words, which all of `rows` share, and recursively theirs.
 fn branches(rows: &[&(Vec<String>, usize)], depth: usize, tree: &mut Vec<Opening>) {
     if depth == DEPTH {
         return;
@@ -47,9 +52,10 @@ fn branches(rows: &[&(Vec<String>, usize)], depth: usize, tree: &mut Vec<Opening
         by_word.entry(&row.0[depth]).or_default().push(row);
     }
     let mut words: Vec<_> = by_word.into_iter().collect();
-    // A stable sort: equals stay in the order of the alphabet.
+    // A stable sort: ties stay in alphabetical order.
     words.sort_by_key(|(_, rows)| std::cmp::Reverse(rows.len()));
     for (_, rows) in words.into_iter().take(BRANCHES) {
+        // Rows are ordered by client, so `dedup` leaves each client once.
         let mut clients: Vec<usize> = rows.iter().map(|row| row.1).collect();
         clients.dedup();
         let words = rows[0].0[..=depth].to_vec();

@@ -1,4 +1,4 @@
-//! The picture of how instructions begin: a column a word, a box an opening, its height the rows that begin so.
+//! The picture of openings: one column per word, one box per opening, with a height proportional to its rows.
 
 use plotters::prelude::*;
 use whatlang::{Script, detect_script};
@@ -6,14 +6,16 @@ use whatlang::{Script, detect_script};
 use super::Opening;
 use super::pictures::{Canvas, Drawn, REST, SIZE, said};
 
-/// Room above for the names of columns, and below for a note [pixel].
+/// [pixel] -- Space above for the names of columns.
 const HEAD: i32 = 34;
+
+/// [pixel] -- Space below for a note.
 const FOOT: i32 = 24;
 
-/// Height from which a box has room for its words [pixel]; openings of less are among the others.
+/// [pixel] -- Minimum height of a box with a label. Openings of smaller boxes are merged as "others".
 const LABELLED: f64 = 15.0;
 
-/// Characters of a word that a box has room for.
+/// Maximum number of characters of a label.
 const LETTERS: usize = 20;
 
 const NAMES: [&str; super::openings::DEPTH] = ["first word", "second word", "third word", "fourth word"];
@@ -22,12 +24,13 @@ const NAMES: [&str; super::openings::DEPTH] = ["first word", "second word", "thi
 struct Shown<'a> {
     /// Column, from 0.
     level: usize,
-    /// [rows] Above it, and of it.
+    /// [rows] -- Rows above the box.
     above: u64,
+    /// [rows] -- Rows of the box.
     rows: u64,
-    /// None of the rest, whose openings are less frequent or end here.
+    /// The opening. `None` for the rest, whose openings are less frequent or end here.
     opening: Option<&'a Opening>,
-    /// Which of the first words it begins with.
+    /// Index of its first word, which determines the color.
     branch: usize,
 }
 
@@ -44,22 +47,15 @@ pub(super) fn openings(area: &Canvas, openings: &[Opening], rows: u64) -> Drawn 
     }
     for shown in &boxes {
         let left = 12 + shown.level as i32 * width;
-        let edge = |rows: u64| HEAD + (rows as f64 * height).round() as i32;
-        let corners = [(left, edge(shown.above)), (left + width, edge(shown.above + shown.rows))];
-        let colour = match shown.opening {
-            Some(_) => {
-                let (r, g, b) = Palette99::pick(shown.branch).to_backend_color().rgb;
-                RGBColor(r, g, b).mix(0.45 - 0.08 * shown.level as f64)
-            }
-            None => REST.mix(0.15),
-        };
-        area.draw(&Rectangle::new(corners, colour.filled())).map_err(said)?;
+        // Edges are rounded from the sums of rows, so that neighboring boxes share them exactly.
+        let top = HEAD + (shown.above as f64 * height).round() as i32;
+        let bottom = HEAD + ((shown.above + shown.rows) as f64 * height).round() as i32;
+        let corners = [(left, top), (left + width, bottom)];
+        area.draw(&Rectangle::new(corners, color_of(shown).filled())).map_err(said)?;
         area.draw(&Rectangle::new(corners, WHITE.stroke_width(1))).map_err(said)?;
         label(area, shown, corners)?;
     }
-    let is_named =
-        |shown: &Shown| shown.opening.is_some_and(|one| one.words.iter().any(|word| name_of(word).is_some()));
-    let scripts = match boxes.iter().any(is_named) {
+    let scripts = match boxes.iter().any(has_named_script) {
         true => "; [Script] is a word in a script that not every font has: openings.parquet has it",
         false => "",
     };
@@ -67,7 +63,21 @@ pub(super) fn openings(area: &Canvas, openings: &[Opening], rows: u64) -> Drawn 
     area.draw(&Text::new(note, (12, SIZE.1 as i32 - 18), ("sans-serif", 13))).map_err(said)
 }
 
-/// Where boxes have their place: the column, and the rows above them and of all of them.
+/// Returns the color of a box: one hue per first word, paler from column to column.
+fn color_of(shown: &Shown) -> RGBAColor {
+    if shown.opening.is_none() {
+        return REST.mix(0.15);
+    }
+    let (r, g, b) = Palette99::pick(shown.branch).to_backend_color().rgb;
+    RGBColor(r, g, b).mix(0.45 - 0.08 * shown.level as f64)
+}
+
+/// Returns whether a word of the box's opening is shown as the name of its script.
+fn has_named_script(shown: &Shown) -> bool {
+    shown.opening.is_some_and(|opening| opening.words.iter().any(|word| name_of(word).is_some()))
+}
+
+/// The area for boxes to lay out: the column, the rows above it, and its rows.
 #[derive(Clone, Copy)]
 struct Room {
     level: usize,
@@ -75,14 +85,17 @@ struct Room {
     rows: u64,
 }
 
-/// Lays out the openings of at least `least` rows; what is left of the room's rows is the rest. In the first column each
-/// opening begins a branch, in later ones all belong to `branch`.
+/// Lays out the openings of at least `least` rows, and a box for the other rows of the area. In the first column each
+/// opening begins a new branch; in later columns all belong to `branch`.
 fn lay_out<'a>(openings: &'a [Opening], room: Room, (least, branch): (u64, usize), boxes: &mut Vec<Shown<'a>>) {
     let Room { level, above, rows } = room;
     let mut reached = above;
-    // Each opening stands before those that begin with it.
+    // Openings are in preorder: each is followed by its continuations, which have more words than this column.
     let families = openings.chunk_by(|_, next| next.words.len() > level + 1);
-    for (place, family) in families.enumerate().filter(|(_, family)| family[0].rows >= least) {
+    for (place, family) in families.enumerate() {
+        if family[0].rows < least {
+            continue;
+        }
         let branch = if level == 0 { place } else { branch };
         let opening = &family[0];
         boxes.push(Shown { level, above: reached, rows: opening.rows, opening: Some(opening), branch });
@@ -96,8 +109,8 @@ fn lay_out<'a>(openings: &'a [Opening], room: Room, (least, branch): (u64, usize
     }
 }
 
-/// The word at the left of a box and its rows at the right: one text of both would be turned round where words run from
-/// right to left.
+/// Draws the word at the left of a box and its rows at the right. They are two texts, since one text of both would be
+/// reordered in scripts that run from right to left.
 fn label(area: &Canvas, shown: &Shown, [(left, top), (right, bottom)]: [(i32, i32); 2]) -> Drawn {
     let word = match shown.opening.and_then(|opening| opening.words.last()) {
         Some(word) => name_of(word).unwrap_or_else(|| word.chars().take(LETTERS).collect()),
@@ -113,7 +126,7 @@ fn label(area: &Canvas, shown: &Shown, [(left, top), (right, bottom)]: [(i32, i3
     area.draw(&Text::new(shown.rows.to_string(), (right - 6, middle), at_right)).map_err(said)
 }
 
-/// The English name of a word's script, in brackets, where a picture's reader may lack its letters.
+/// Returns the English name of a word's script in brackets, unless most fonts have the script.
 fn name_of(word: &str) -> Option<String> {
     let script = detect_script(word)?;
     let is_common =

@@ -1,5 +1,6 @@
-//! What each client's rows come to without any model: counts, languages, lengths, and what it prefers.
+//! Profiles of clients computed without a model: counts, languages, lengths, and preferences.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use whatlang::detect;
@@ -7,43 +8,45 @@ use whatlang::detect;
 use super::DiversityError;
 use crate::dataset::{ClientData, Content, Row, Ruler, Spread};
 
-/// Languages that are reported under a detected name only where the detector is sure.
+/// Name of the language of rows for which the detector is not sure.
 const UNKNOWN: &str = "?";
 
-/// One client in numbers.
+/// Statistics of one client's rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     pub client: String,
     pub samples: u64,
-    /// Rows by language: the row's own attribute `language`, or else what a detector is sure of.
+    /// Number of rows by language: the row's own attribute `language`, or a language that is reliably detected.
     pub languages: BTreeMap<String, u64>,
-    /// [words or tokens] Of what is asked, and of what is answered.
+    /// [words or tokens] -- Lengths of the instructions.
     pub asked: Spread,
+    /// [words or tokens] -- Lengths of the responses. For preference data, of the chosen ones.
     pub answered: Spread,
-    /// Of preference data.
+    /// Statistics of pairs. `None` unless it is preference data.
     pub preference: Option<Taste>,
 }
 
-/// What a client prefers, as far as it shows in the answers' form.
+/// A client's preferences, as far as they show in the form of the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Taste {
-    /// [1] Share of pairs whose chosen answer is the longer one; a tie counts half.
+    /// [1] -- Share of pairs whose chosen answer is the longer one. A tie counts half.
     pub longer: f64,
-    /// [words or tokens] Mean length of the rejected answers.
+    /// [words or tokens] -- Mean length of the rejected answers.
     pub rejected_mean: f64,
-    /// [1] Share of pairs in which the chosen answer alone has a list, less the share in which the rejected alone has one.
+    /// [1] -- Share of pairs in which only the chosen answer has a list, minus the share in which only the rejected one
+    /// has.
     pub lists: f64,
 }
 
 impl Profile {
-    /// The language of most rows; the first by name of equals.
+    /// Returns the language of most rows; the first one by name on a tie.
     pub fn main_language(&self) -> &str {
         let most = self.languages.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
         most.map_or(UNKNOWN, |(name, _)| name)
     }
 }
 
-/// The profiles of all clients.
+/// Computes the profiles of all clients.
 ///
 /// # Errors
 /// If the tokenizer refuses a text.
@@ -52,43 +55,71 @@ pub fn profiles(clients: &[ClientData], ruler: &Ruler) -> Result<Vec<Profile>, D
 }
 
 fn profile(client: &ClientData, ruler: &Ruler) -> Result<Profile, DiversityError> {
-    let (mut asked, mut answered, mut languages) = (vec![], vec![], BTreeMap::new());
-    let (mut taste, mut pairs) = (Taste::default(), 0u32);
+    let mut asked = vec![];
+    let mut answered = vec![];
+    let mut languages = BTreeMap::new();
+    let mut pairs = 0u32;
+    // Sums over the pairs, divided by their number below.
+    let mut taste = Taste::default();
     for (row, content) in client.rows.iter().enumerate() {
-        let failed = |message| DiversityError::Text { client: client.id.clone(), row, message };
-        let length = |texts: Vec<&str>| texts.into_iter().map(|text| ruler.length(text)).sum::<Result<u64, _>>();
-        asked.push(length(content.asked()).map_err(failed)?);
-        answered.push(length(content.answered()).map_err(failed)?);
+        let lengths = Lengths::of(content, ruler).map_err(|message| {
+            let client = client.id.clone();
+            DiversityError::Text { client, row, message }
+        })?;
+        asked.push(lengths.asked);
+        answered.push(lengths.answered);
         *languages.entry(language(content)).or_default() += 1;
         if let Content::Preference { chosen, rejected, .. } = &content.content {
-            let rejected_length = ruler.length(rejected).map_err(failed)?;
-            let chosen_length = answered[answered.len() - 1];
             pairs += 1;
-            taste.longer += match chosen_length.cmp(&rejected_length) {
-                std::cmp::Ordering::Greater => 1.0,
-                std::cmp::Ordering::Equal => 0.5,
-                std::cmp::Ordering::Less => 0.0,
+            taste.longer += match lengths.answered.cmp(&lengths.rejected) {
+                Ordering::Greater => 1.0,
+                Ordering::Equal => 0.5,
+                Ordering::Less => 0.0,
             };
-            taste.rejected_mean += rejected_length as f64;
+            taste.rejected_mean += lengths.rejected as f64;
             taste.lists += f64::from(u8::from(has_list(chosen))) - f64::from(u8::from(has_list(rejected)));
         }
     }
-    let mean = |sum: f64| sum / f64::from(pairs);
+    let count = f64::from(pairs);
+    let preference = (pairs > 0).then(|| Taste {
+        longer: taste.longer / count,
+        rejected_mean: taste.rejected_mean / count,
+        lists: taste.lists / count,
+    });
     Ok(Profile {
         client: client.id.clone(),
         samples: client.rows.len() as u64,
         languages,
         asked: Spread::of(&asked),
         answered: Spread::of(&answered),
-        preference: (pairs > 0).then(|| Taste {
-            longer: mean(taste.longer),
-            rejected_mean: mean(taste.rejected_mean),
-            lists: mean(taste.lists),
-        }),
+        preference,
     })
 }
 
-/// The row's own word for its language, or the detector's (ISO 639-3) where it is sure.
+/// [words or tokens] -- Lengths of one row. `rejected` is 0 unless the row is a pair.
+struct Lengths {
+    asked: u64,
+    answered: u64,
+    rejected: u64,
+}
+
+impl Lengths {
+    fn of(row: &Row, ruler: &Ruler) -> Result<Self, String> {
+        let asked = total_length(&row.asked(), ruler)?;
+        let answered = total_length(&row.answered(), ruler)?;
+        let rejected = match &row.content {
+            Content::Preference { rejected, .. } => ruler.length(rejected)?,
+            _ => 0,
+        };
+        Ok(Self { asked, answered, rejected })
+    }
+}
+
+fn total_length(texts: &[&str], ruler: &Ruler) -> Result<u64, String> {
+    texts.iter().map(|text| ruler.length(text)).sum()
+}
+
+/// Returns the row's attribute `language`, or else the detected language (ISO 639-3), if the detector is sure.
 fn language(row: &Row) -> String {
     if let Some(named) = row.attributes.get("language").and_then(|value| value.as_str()) {
         return named.to_owned();
@@ -98,15 +129,20 @@ fn language(row: &Row) -> String {
     sure.map_or(UNKNOWN, |found| found.lang().code()).to_owned()
 }
 
-/// Whether an answer has two lines or more that begin as items of a list do.
+/// Returns whether an answer has at least two lines that begin like list items.
 fn has_list(text: &str) -> bool {
-    let is_item = |line: &&str| {
-        let line = line.trim_start();
-        let digits = line.trim_start_matches(|c: char| c.is_ascii_digit());
-        ["- ", "* ", "• "].iter().any(|mark| line.starts_with(mark))
-            || (digits.len() < line.len() && (digits.starts_with(". ") || digits.starts_with(") ")))
-    };
-    text.lines().filter(is_item).take(2).count() == 2
+    text.lines().filter(|line| is_list_item(line)).take(2).count() == 2
+}
+
+/// Returns whether a line begins with a bullet, or with a number and a period or parenthesis.
+fn is_list_item(line: &str) -> bool {
+    let line = line.trim_start();
+    if ["- ", "* ", "• "].iter().any(|mark| line.starts_with(mark)) {
+        return true;
+    }
+    let after_digits = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let has_digits = after_digits.len() < line.len();
+    has_digits && (after_digits.starts_with(". ") || after_digits.starts_with(") "))
 }
 
 #[cfg(test)]

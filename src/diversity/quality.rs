@@ -1,5 +1,5 @@
-//! The quality of rows as instruction-following difficulty (IFD, Li et al. 2024): how much of an answer's loss is left when its
-//! instruction is known. FedLLM-Bench's paper gives it a client, without naming the model that scored.
+//! Quality of rows by instruction-following difficulty (IFD, Li et al. 2024): the ratio of an answer's loss with its
+//! instruction to its loss alone. FedLLM-Bench's paper reports it by client, without naming the scoring model.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,41 +12,43 @@ use crate::dataset::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Te
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 
-/// A row's score.
+/// The losses of one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quality {
-    /// Place of its client, and of the row within it.
+    /// Index of the client.
     pub client: usize,
+    /// Index of the row within the client.
     pub row: usize,
-    /// [nats/token] Mean loss of the answer after its instruction in the alpaca template, and alone.
+    /// [nat/token] -- Mean loss of the answer after its instruction, in the alpaca template.
     pub given: f64,
+    /// [nat/token] -- Mean loss of the answer alone.
     pub alone: f64,
 }
 
 impl Quality {
-    /// [1] The ratio of the two: above 1 the instruction does not help.
+    /// [1] -- Returns the instruction-following difficulty. Above 1 the instruction does not help.
     pub fn ifd(&self) -> f64 {
         self.given / self.alone
     }
 }
 
-/// A local model that scores and embeds.
+/// A local model that computes scores and embeddings.
 pub struct Judge {
     pub(super) trainer: Trainer,
     pub(super) tokeniser: Tokeniser,
     pub(super) max_tokens: usize,
 }
 
-/// [tokens] Longest row that is scored; a longer one is cut, as in training.
+/// [token] -- Maximum length of a scored row. A longer one is cut, as in training.
 const LONGEST: usize = 1024;
 
 impl Judge {
-    /// Loads a Hugging Face folder in f32 on the CPU.
+    /// Loads a model from a Hugging Face folder, in f32 on the CPU.
     ///
     /// # Errors
     /// If the folder cannot be used.
     pub fn load(folder: &Path) -> Result<Self, DiversityError> {
-        // The trainer wants an adapter's place; the adapter on it is zero throughout.
+        // The trainer requires a layout for adapters. The adapter that is used with it is all zeros.
         let lora = LoraSpec {
             rank: 1,
             alpha: 1.0,
@@ -55,50 +57,50 @@ impl Judge {
             rank_stabilised: false,
         };
         let trainer = Trainer::load(folder, Precision::F32, Device::Cpu, &lora, &Numerics::default())?;
-        let failed = |error: crate::dataset::DatasetError| DiversityError::Text {
-            client: String::new(),
-            row: 0,
-            message: error.to_string(),
-        };
-        let tokeniser = Tokeniser::load(folder).map_err(failed)?;
+        let tokeniser = Tokeniser::load(folder).map_err(|error| {
+            let message = error.to_string();
+            DiversityError::Text { client: String::new(), row: 0, message }
+        })?;
         let max_tokens = trainer.config().max_positions.min(LONGEST);
         Ok(Self { trainer, tokeniser, max_tokens })
     }
 
-    /// The scores of up to `count` rows of each client. Rows whose instruction leaves no room are left out; of a
-    /// conversation the first exchange is scored, of a pair the chosen answer.
+    /// Scores up to `count` rows of each client. Rows whose instruction leaves no room for the answer are left out. For
+    /// a conversation the first exchange is scored, for a pair the chosen answer.
     ///
     /// # Errors
     /// If the tokenizer refuses a text or LibTorch fails.
     pub fn score(&self, clients: &[ClientData], seed: Seed, count: usize) -> Result<Vec<Quality>, DiversityError> {
-        let (mut places, mut samples) = (Vec::new(), Vec::new());
+        let mut places = Vec::new();
+        let mut samples = Vec::new();
         for (client, data) in clients.iter().enumerate() {
             for (row, content) in drawn(seed, client, data, count) {
-                let failed = |message| DiversityError::Text { client: data.id.clone(), row, message };
-                let (Some(asked), Some(answered)) =
-                    (content.asked().first().copied(), content.answered().first().copied())
-                else {
-                    continue;
-                };
-                if let Some([given, alone]) = self.both(asked, answered).map_err(failed)? {
+                let Some(asked) = content.asked().first().copied() else { continue };
+                let Some(answered) = content.answered().first().copied() else { continue };
+                let both = self.both(asked, answered).map_err(|message| {
+                    let client = data.id.clone();
+                    DiversityError::Text { client, row, message }
+                })?;
+                if let Some([given, alone]) = both {
                     places.push((client, row));
                     samples.extend([Arc::new(given), Arc::new(alone)]);
                 }
             }
         }
+        // Each row has two samples in a row: with its instruction, and alone.
         let losses = self.trainer.evaluate(&Adapter::zeros(self.trainer.layout()), &samples)?;
-        let mean = |place: usize| losses[place].nats / f64::from(losses[place].tokens);
-        let score = |(place, &(client, row)): (usize, &(usize, usize))| Quality {
-            client,
-            row,
-            given: mean(2 * place),
-            alone: mean(2 * place + 1),
-        };
-        Ok(places.iter().enumerate().map(score).collect())
+        let mut scores = Vec::with_capacity(places.len());
+        for ((client, row), pair) in places.into_iter().zip(losses.chunks(2)) {
+            let given = pair[0].nats / f64::from(pair[0].tokens);
+            let alone = pair[1].nats / f64::from(pair[1].tokens);
+            scores.push(Quality { client, row, given, alone });
+        }
+        Ok(scores)
     }
 
-    /// The answer after its instruction, and alone; none if the instruction leaves no room for it.
+    /// Builds the answer after its instruction, and alone. `None` if the instruction leaves no room for the answer.
     fn both(&self, asked: &str, answered: &str) -> Result<Option<[Sample; 2]>, String> {
+        // A client with this one row goes through the tokenization of training, which also cuts rows that are too long.
         let content = crate::dataset::Content::SingleTurn { instruction: asked.into(), response: answered.into() };
         let row = crate::dataset::Row { content, attributes: Default::default() };
         let client = ClientData { id: String::new(), rows: vec![row] };
@@ -115,7 +117,7 @@ impl Judge {
             self.tokeniser.encode(&Template::named("alpaca").expect("it is in the table").answer(answered))?.ids,
         );
         ids.push(self.tokeniser.eos());
-        // No longer than what is left of the answer behind its instruction.
+        // Cut to the part of the answer that is left after the instruction, so that both losses are of the same tokens.
         ids.truncate(1 + given.target_tokens() as usize);
         let end = ids.len() as u32;
         Ok((end > 1).then(|| [given, Sample { ids, targets: std::iter::once(1..end).collect() }]))

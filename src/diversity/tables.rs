@@ -1,9 +1,9 @@
-//! The analyses as Parquet. None of these tables is one of a run.
+//! Parquet tables of the analyses. They are not part of a run's record.
 
 use crate::ledger::table;
 
 table! {
-    /// One row a client.
+    /// One row per client.
     ClientDiversityRow, "clients" {
         client: u32, "index", "position of the client in its data file";
         client_id: String, "text", "name of the client in its data file";
@@ -24,7 +24,7 @@ table! {
 }
 
 table! {
-    /// One row a language of a client.
+    /// One row per client and language.
     LanguageRow, "languages" {
         client: u32, "index", "position of the client in its data file";
         language: String, "name", "as its rows name it, or ISO 639-3 as detected; ? where neither is known";
@@ -33,7 +33,7 @@ table! {
 }
 
 table! {
-    /// One row a way in which instructions begin.
+    /// One row per opening of instructions.
     OpeningRow, "openings" {
         depth: u32, "words", "words of the opening";
         opening: String, "text", "its words in lower case; an opening stands behind the shorter one that it begins with";
@@ -43,7 +43,7 @@ table! {
 }
 
 table! {
-    /// One row a scored row of the data.
+    /// One row per scored row of the data.
     QualityRow, "quality" {
         client: u32, "index", "position of the client in its data file";
         row: u32, "index", "position of the row within its client";
@@ -54,7 +54,7 @@ table! {
 }
 
 table! {
-    /// One row a pair of clients, each once.
+    /// One row per unordered pair of clients.
     DistanceRow, "distances" {
         client: u32, "index", "position of a client in its data file";
         other: u32, "index", "position of a later one";

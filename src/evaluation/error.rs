@@ -1,4 +1,4 @@
-//! Why an evaluation did not end well.
+//! Errors of evaluations.
 
 use std::io::ErrorKind;
 
@@ -9,30 +9,32 @@ use super::judge::JudgeError;
 use super::mmlu::QuestionFault;
 use crate::dataset::ChatTemplateError;
 
-/// Errors of benchmarks. A prompt that does not fit, or an answer that nobody can judge, is none: it is in the tables.
+/// An error that ends an evaluation. A prompt that does not fit or an answer that cannot be judged is not an error: the
+/// tables record it.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationError {
-    /// A file of questions cannot be used.
+    /// MMLU's question files cannot be used.
     #[error(transparent)]
     Mmlu(#[from] QuestionFault),
-    /// The same of an open-ended benchmark.
+    /// The question file of an open-ended benchmark or HumanEval cannot be used.
     #[error(transparent)]
     Questions(#[from] QuestionsError),
-    /// The model's chat template refuses a dialogue.
+    /// The model's chat template refuses a dialog.
     #[error(transparent)]
     ChatTemplate(#[from] ChatTemplateError),
-    /// The judge cannot be asked at all.
+    /// The judge cannot be set up.
     #[error(transparent)]
     Judge(#[from] JudgeError),
-    /// Generated code is not run.
+    /// Generated code cannot be run in a sandbox.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The model failed, or the evaluation was interrupted.
     #[error(transparent)]
     Generation(#[from] GenerationError),
 }
 
 impl EvaluationError {
-    /// Whether a benchmark has no file, and not a damaged one.
+    /// Returns whether a benchmark's file is missing, as opposed to damaged.
     pub fn is_missing_file(&self) -> bool {
         match self {
             Self::Questions(QuestionsError::Io { source, .. }) | Self::Mmlu(QuestionFault::Io { source, .. }) => {
@@ -43,7 +45,7 @@ impl EvaluationError {
         }
     }
 
-    /// 1 failed; 2 bad usage or data; 130 interrupted.
+    /// Returns the exit code: 1 for a failure, 2 for bad usage or data, 130 for an interruption.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Mmlu(_) | Self::Questions(_) | Self::ChatTemplate(_) | Self::Judge(_) => 2,

@@ -1,4 +1,4 @@
-//! A model whose answers are kept under their keys as they come: nothing is computed twice, and nothing finished is lost.
+//! A model whose answers are cached in the store as they complete, so that an interrupted evaluation can resume.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,53 +10,54 @@ use super::generation::{GenerationError, Generator};
 use super::{Answer, Model, Request};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
-/// Chooses among letters: the likeliest next token after each prompt.
+/// A model that answers multiple-choice questions by the most likely next token.
 pub trait Choices {
-    /// The place of the likeliest of `letters`, of equally likely ones the first; none where a prompt does not fit the
-    /// context.
+    /// Returns, for each prompt, the index of the most likely of `letters` as the next token; the first one on a tie.
+    /// `None` for a prompt that does not fit the context.
     ///
     /// # Errors
-    /// If the model cannot be computed, a letter is no token of its own, or the asking is interrupted.
+    /// If the model fails, a letter is not a single token, or the evaluation is interrupted.
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError>;
 }
 
-/// What decides a model's answers beside the requests.
+/// Everything apart from the requests that determines a model's answers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Identity {
-    /// Hash of the base's files.
+    /// Hash of the base model's files.
     pub base: Digest,
-    /// Hash of the adapter's content; none is the base alone.
+    /// Hash of the adapter's content. `None` is the base model alone.
     pub adapter: Option<Digest>,
-    /// Hash of all that decides ids.
+    /// Hash of everything that determines token ids.
     pub tokenizer: Digest,
-    /// The arithmetic, as keys of training name it.
+    /// Description of the arithmetic, as in the keys of training.
     pub numerics: String,
     pub end_tokens: Vec<u32>,
     pub seed: u64,
 }
 
-/// Hears of every answer and judgement, made now or found.
+/// An observer of an evaluation's progress: it is told of every answer and judgment, computed or cached.
 pub trait Witness: Sync {
-    /// So many more will be asked for.
+    /// Announces `answers` more answers or judgments.
     fn expect(&self, answers: usize);
-    /// One is at hand; `is_new` says that it was made now.
+    /// Reports one answer or judgment; `is_new` is false for a cached one.
     fn answered(&self, is_new: bool);
 }
 
-/// One model under evaluation.
+/// A model under evaluation, with a cache of its answers in the store.
 pub struct Examinee<'a, 'g> {
     pub generator: &'a Generator<'g>,
-    /// Which of the generator's adapters.
+    /// Index of the generator's adapter. `None` selects the base model alone.
     pub adapter: Option<usize>,
     pub identity: Digest,
-    /// Whether an answer's bits depend on what is asked beside it: then the batch is part of its key.
+    /// Whether an answer's bits depend on the other requests of its batch. If so, the batch is part of the answer's
+    /// key.
     pub is_grouped: bool,
     pub store: &'a Store,
     pub stop: &'a AtomicBool,
     pub witness: &'a dyn Witness,
 }
 
-/// The part of a request that decides its answer: without draws, a stream decides nothing.
+/// The part of a request that determines its answer. Without random draws, the stream has no effect.
 #[derive(Serialize)]
 struct Asked<'a> {
     request: &'a Request,
@@ -66,12 +67,13 @@ struct Asked<'a> {
 impl Examinee<'_, '_> {
     fn key(&self, request: &Request, company: Option<Key>) -> Key {
         let draws = request.sampling.temperature > 0.0;
+        // Greedy requests that differ in their streams alone share one stored answer.
         let stream = if draws { request.stream } else { 0 };
         let request = Request { stream, ..request.clone() };
         key_of("fedreplay answer v1", &(self.identity, Asked { request: &request, draws }, company))
     }
 
-    /// What an answer shares with those asked beside it, where that matters.
+    /// Returns the key of a whole batch if answers depend on it, else `None`.
     fn company(&self, material: &impl Serialize) -> Option<Key> {
         self.is_grouped.then(|| key_of("fedreplay company v1", material))
     }
@@ -84,12 +86,24 @@ impl Examinee<'_, '_> {
         self.store.put(key, &postcard::to_stdvec(value).expect("an answer has known lengths"))
     }
 
-    /// Ends the asking where the process was told to stop.
+    /// Stores a finished value and says whether to go on. An error of the store goes to `failure` and ends the
+    /// generation: callbacks of the generator cannot return it.
+    fn keep_and_go_on(&self, key: Key, value: &impl Serialize, failure: &mut Option<StoreError>) -> ControlFlow<()> {
+        match self.keep(key, value) {
+            Ok(()) => self.flow(),
+            Err(error) => {
+                *failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Returns `Break` once the process was told to stop.
     fn flow(&self) -> ControlFlow<()> {
         if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// What is known of the answers without computing any.
+    /// Returns the answers that are in the store, without computing any.
     pub fn known(&self, requests: &[Request]) -> Vec<Option<Answer>> {
         self.found(&self.keys(requests))
     }
@@ -99,18 +113,33 @@ impl Examinee<'_, '_> {
         requests.iter().map(|request| self.key(request, company)).collect()
     }
 
-    fn found(&self, keys: &[Key]) -> Vec<Option<Answer>> {
-        let mut answers: Vec<Option<Answer>> = keys.iter().map(|&key| self.stored(key)).collect();
-        if self.is_grouped && answers.iter().any(Option::is_none) {
-            // A part of a batch is another batch.
-            answers.fill(None);
+    fn choice_keys(&self, prompts: &[String], letter_ids: &[u32]) -> Vec<Key> {
+        let company = self.company(&prompts);
+        let mut keys = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            keys.push(key_of("fedreplay choice v1", &(self.identity, prompt, letter_ids, company)));
         }
-        answers
+        keys
+    }
+
+    /// Returns the stored values of `keys`.
+    fn found<T: DeserializeOwned + Clone>(&self, keys: &[Key]) -> Vec<Option<T>> {
+        let mut values: Vec<Option<T>> = keys.iter().map(|&key| self.stored(key)).collect();
+        // Where answers depend on their batch, a part of a batch would be another batch: all are computed again.
+        if self.is_grouped && values.iter().any(Option::is_none) {
+            values.fill(None);
+        }
+        values
     }
 
     fn note(&self, is_new: bool) {
         self.witness.answered(is_new);
     }
+}
+
+/// Returns the indices of the values that still have to be computed.
+fn places_of_missing<T>(values: &[Option<T>]) -> Vec<usize> {
+    (0..values.len()).filter(|&place| values[place].is_none()).collect()
 }
 
 impl Model for Examinee<'_, '_> {
@@ -119,20 +148,17 @@ impl Model for Examinee<'_, '_> {
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>, GenerationError> {
         self.witness.expect(requests.len());
         let keys = self.keys(requests);
-        let mut answers = self.found(&keys);
-        answers.iter().flatten().for_each(|_| self.note(false));
-        let missing: Vec<usize> = (0..requests.len()).filter(|&place| answers[place].is_none()).collect();
+        let mut answers: Vec<Option<Answer>> = self.found(&keys);
+        for _ in answers.iter().flatten() {
+            self.note(false);
+        }
+        let missing = places_of_missing(&answers);
         let asked: Vec<_> = missing.iter().map(|&place| (self.adapter, &requests[place])).collect();
+        // Each answer is stored the moment it completes: an interruption loses only those still in the batch.
         let mut failure = None;
         let computed = self.generator.answer(&asked, &mut |index, answer| {
             self.note(true);
-            match self.keep(keys[missing[index]], answer) {
-                Ok(()) => self.flow(),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+            self.keep_and_go_on(keys[missing[index]], answer, &mut failure)
         });
         if let Some(failure) = failure {
             return Err(failure.into());
@@ -148,39 +174,38 @@ impl Choices for Examinee<'_, '_> {
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError> {
         self.witness.expect(prompts.len());
         let letter_ids = letters.iter().map(|letter| self.generator.letter(letter)).collect::<Result<Vec<_>, _>>()?;
-        let company = self.company(&prompts);
-        let key = |prompt: &String| key_of("fedreplay choice v1", &(self.identity, prompt, &letter_ids, company));
-        let keys: Vec<Key> = prompts.iter().map(key).collect();
-        let mut chosen: Vec<Option<Option<u32>>> = keys.iter().map(|&key| self.stored(key)).collect();
-        if self.is_grouped && chosen.iter().any(Option::is_none) {
-            chosen.fill(None);
+        let keys = self.choice_keys(prompts, &letter_ids);
+        // The outer option says whether the choice is known, the inner one whether the prompt fitted the context.
+        let mut chosen: Vec<Option<Option<u32>>> = self.found(&keys);
+        for _ in chosen.iter().flatten() {
+            self.note(false);
         }
-        chosen.iter().flatten().for_each(|_| self.note(false));
-        let missing: Vec<usize> = (0..prompts.len()).filter(|&place| chosen[place].is_none()).collect();
-        let encode = |&place: &usize| self.generator.encode(&prompts[place]);
-        let ids = missing.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let missing = places_of_missing(&chosen);
+        let mut ids = Vec::with_capacity(missing.len());
+        for &place in &missing {
+            ids.push(self.generator.encode(&prompts[place])?);
+        }
         let mut failure = None;
-        self.generator
-            .next_logits(self.adapter, &ids, &mut |index, logits| {
-                let place = missing[index];
-                let choice = logits.map(|logits| likeliest(logits, &letter_ids));
-                chosen[place] = Some(choice);
-                self.note(true);
-                match self.keep(keys[place], &choice) {
-                    Ok(()) => self.flow(),
-                    Err(error) => {
-                        failure = Some(error);
-                        ControlFlow::Break(())
-                    }
-                }
-            })
-            .or_else(|error| failure.take().map_or(Err(error), |failure| Err(failure.into())))?;
-        let known = |choice: Option<Option<u32>>| choice.expect("it was found or computed").map(|place| place as usize);
-        Ok(chosen.into_iter().map(known).collect())
+        let computed = self.generator.next_logits(self.adapter, &ids, &mut |index, logits| {
+            let place = missing[index];
+            let choice = logits.map(|logits| likeliest(logits, &letter_ids));
+            chosen[place] = Some(choice);
+            self.note(true);
+            self.keep_and_go_on(keys[place], &choice, &mut failure)
+        });
+        if let Some(failure) = failure {
+            return Err(failure.into());
+        }
+        computed?;
+        let mut places = Vec::with_capacity(chosen.len());
+        for choice in chosen {
+            places.push(choice.expect("it was found or computed").map(|place| place as usize));
+        }
+        Ok(places)
     }
 }
 
-/// The place of the token with the largest logit, the first of several.
+/// Returns the index of the token with the largest logit; the first one on a tie.
 fn likeliest(logits: &[f32], tokens: &[u32]) -> u32 {
     let mut best = 0;
     for (place, &token) in tokens.iter().enumerate() {

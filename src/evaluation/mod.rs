@@ -1,6 +1,8 @@
-//! Benchmarks of a trained model: what is asked, what is answered, what an answer is worth.
+//! Evaluation of trained models: benchmarks, text generation, LLM judges and scores.
 //!
-//! Generation is the one part that knows LibTorch; benchmarks and judges see a [`Model`] that continues texts.
+//! [`open()`] loads a benchmark as a [`Paper`]; [`Paper::sit`] runs it on an [`Examinee`], a model with cached answers,
+//! and returns a [`Sheet`] of metrics and answers. Only [`generation`] depends on LibTorch: benchmarks and judges see a
+//! [`Model`] that continues texts.
 
 pub mod benchmark;
 pub mod code;

@@ -1,23 +1,23 @@
-//! Benchmarks of free answers: asked turn by turn, then judged, or read by a rule.
+//! Open-ended benchmarks: the model answers turn by turn, then a judge rates the answers or a rule classifies them.
 
 use std::sync::atomic::Ordering;
 
 use super::benchmark::advbench::{Rates, is_harmless_anchored, is_harmless_published};
 use super::benchmark::{
-    Cell, JudgedScores, OpenEnded, Prompting, Question, Questions, Rating, Tally, Unparsable, rating_in,
+    Cell, Exam, JudgedScores, OpenEnded, Prompting, Questions, Rating, Tally, Unparsable, rating_in,
 };
 use super::judge::{Estimate, Inquiry, Judge, Verdict};
 use super::registry::{Cost, Paper, Sitting, Terms};
 use super::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Sheet, unfit};
 use crate::store::{Digest, key_of};
 
-/// A benchmark whose answers are free text.
+/// An open-ended benchmark with its questions loaded.
 pub struct Open {
     questions: Questions,
 }
 
 impl Open {
-    /// Reads its questions.
+    /// Reads the benchmark's questions and applies the limit of `terms`.
     ///
     /// # Errors
     /// If the file cannot be read, or an entry lacks a field.
@@ -26,7 +26,7 @@ impl Open {
         Ok(Self { questions: terms.limit.map_or(questions.clone(), |limit| questions.limited(limit)) })
     }
 
-    /// Every question's answers, turn by turn, with what the model was asked.
+    /// Runs the model over all turns. Returns the texts by question and turn, and one entry per request, turn by turn.
     fn answers(&self, sitting: &Sitting) -> Result<(Vec<Vec<String>>, Vec<Answered>), EvaluationError> {
         let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
         let mut answered = Vec::new();
@@ -36,7 +36,7 @@ impl Open {
             let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
             for (place, (request, answer)) in requests.into_iter().zip(&answers).enumerate() {
                 let question = &self.questions.questions[place];
-                // The scripts strip what a model writes before it is judged or asked on.
+                // The published scripts strip each answer before it is judged or quoted in the next turn.
                 texts[place].push(answer.text.trim().to_owned());
                 let turn = turn as u32 + 1;
                 answered.push(Answered::of(&question.id, &question.category, turn, request.prompt, answer));
@@ -45,7 +45,8 @@ impl Open {
         Ok((texts, answered))
     }
 
-    /// FedLLM-Bench puts MT-Bench in another template than the one that its models were trained with.
+    /// Returns the template for this benchmark. FedLLM-Bench evaluates MT-Bench with another template than the one that
+    /// its models were trained with.
     fn prompting<'a>(&self, sitting: &Sitting<'a, '_>) -> Prompting<'a> {
         match sitting.prompting {
             Prompting::Template { template, end }
@@ -59,6 +60,7 @@ impl Open {
         }
     }
 
+    /// Has the answers judged, writes the judgments into `answered`, and returns the metrics and table cells.
     fn judged(
         &self,
         sitting: &Sitting,
@@ -68,97 +70,131 @@ impl Open {
         let exams = self.questions.exams(texts, sitting.wording);
         let unparsable = sitting.unparsable(self.questions.benchmark);
         let Some(judge) = sitting.judge else {
+            // All answers count as failed, so that the metrics still have the number of questions.
             let nobody = vec![Verdict::Failed("nobody judges".into()); exams.len()];
             let scores = JudgedScores::of(&self.questions, &exams, &nobody, sitting.range);
             return Ok((vec![unjudged(exams.len())], scores.cells(unparsable)));
         };
-        let inquiries: Vec<Inquiry> = exams.iter().map(|exam| exam.inquiry.clone()).collect();
-        let witness = sitting.examinee.witness;
-        witness.expect(inquiries.len());
-        let each = |_, verdict: &Verdict| witness.answered(!matches!(verdict, Verdict::Stored(_)));
-        let verdicts = judge.ask_all(&inquiries, sitting.stop, &each).map_err(GenerationError::from)?;
-        if sitting.stop.load(Ordering::Relaxed) {
-            return Err(GenerationError::Interrupted.into());
-        }
+        let verdicts = ask_judge(judge, sitting, &exams)?;
         for (exam, verdict) in exams.iter().zip(&verdicts) {
+            // `answered` is ordered turn by turn, with all questions in each turn.
             let entry = &mut answered[exam.turn * self.questions.questions.len() + exam.question];
             entry.judgement = Some(match verdict {
                 Verdict::Failed(reason) => format!("none: {reason}"),
                 Verdict::Fresh(judgement) | Verdict::Stored(judgement) => judgement.text.clone(),
             });
             let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, sitting.range));
-            entry.score =
-                rating.and_then(|rating| if let Rating::Rated(rating) = rating { Some(rating) } else { None });
+            entry.score = match rating {
+                Some(Rating::Rated(rating)) => Some(rating),
+                Some(Rating::Unparsable) | None => None,
+            };
         }
         let scores = JudgedScores::of(&self.questions, &exams, &verdicts, sitting.range);
         Ok((figures(&scores, unparsable), scores.cells(unparsable)))
     }
 
-    /// The most that judging takes: of answers that are known just that, of others their greatest length. `open_tokens` are
-    /// what an answer may still have beside its text, 0 where it is known.
+    /// Estimates an upper bound of the judge's work. Known answers count as they are, unknown ones at their maximum
+    /// length. `open_tokens` holds, by question and turn, the tokens that an answer may have in addition to its known
+    /// text: 0 for a known answer.
     fn judging(&self, judge: &Judge, sitting: &Sitting, texts: &[Vec<String>], open_tokens: &[Vec<u64>]) -> Estimate {
         let mut estimate = Estimate::default();
         let mut certain = Vec::new();
         for exam in self.questions.exams(texts, sitting.wording) {
-            match open_tokens[exam.question][..=exam.turn].iter().sum() {
-                0 => certain.push(exam.inquiry),
-                open => estimate = estimate.plus(judge.estimate_unknown(&exam.inquiry, open)),
+            // The judge of a later turn reads the whole dialog, so unknown answers of earlier turns count too.
+            let open: u64 = open_tokens[exam.question][..=exam.turn].iter().sum();
+            if open == 0 {
+                certain.push(exam.inquiry);
+            } else {
+                estimate = estimate.plus(judge.estimate_unknown(&exam.inquiry, open));
             }
         }
         estimate.plus(judge.estimate(&certain))
     }
 }
 
-/// The figures of a judged benchmark: by turn, by category, and of the whole.
+/// Asks the judge about every answer and reports progress. Returns one verdict per exam, in their order.
+fn ask_judge(judge: &Judge, sitting: &Sitting, exams: &[Exam]) -> Result<Vec<Verdict>, EvaluationError> {
+    let inquiries: Vec<Inquiry> = exams.iter().map(|exam| exam.inquiry.clone()).collect();
+    let witness = sitting.examinee.witness;
+    witness.expect(inquiries.len());
+    let verdicts = judge
+        .ask_all(&inquiries, sitting.stop, &|_, verdict: &Verdict| {
+            witness.answered(!matches!(verdict, Verdict::Stored(_)));
+        })
+        .map_err(GenerationError::from)?;
+    // An interrupted judge returns failed verdicts for the rest: no score may be computed from them.
+    if sitting.stop.load(Ordering::Relaxed) {
+        return Err(GenerationError::Interrupted.into());
+    }
+    Ok(verdicts)
+}
+
+/// Returns the metrics of a judged benchmark: by turn if there are several, by category, and over the whole.
 fn figures(scores: &JudgedScores, unparsable: Unparsable) -> Vec<Figure> {
-    let figure = |part: String, tally: &Tally, score: Option<f64>| Figure {
+    let mut figures = Vec::new();
+    if scores.turns.len() > 1 {
+        for (turn, tally) in scores.turns.iter().enumerate() {
+            figures.push(figure(format!("turn {}", turn + 1), tally, tally.mean(unparsable)));
+        }
+    }
+    for (name, tally) in &scores.categories {
+        if !name.is_empty() {
+            figures.push(figure(name.clone(), tally, tally.mean(unparsable)));
+        }
+    }
+    figures.push(figure("all".into(), &scores.all, scores.headline(unparsable)));
+    figures
+}
+
+/// Builds the metric of one part of a judged benchmark.
+fn figure(part: String, tally: &Tally, score: Option<f64>) -> Figure {
+    Figure {
         part,
         asked: (tally.rated + tally.unparsable + tally.failed) as u64,
         failed: (tally.unparsable + tally.failed) as u64,
         score,
-    };
-    let of = |part: String, tally: &Tally| figure(part, tally, tally.mean(unparsable));
-    let turns = scores.turns.iter().enumerate().filter(|_| scores.turns.len() > 1);
-    let turns = turns.map(|(turn, tally)| of(format!("turn {}", turn + 1), tally));
-    let categories = scores.categories.iter().filter(|(name, _)| !name.is_empty());
-    let categories = categories.map(|(name, tally)| of(name.clone(), tally));
-    let all = figure("all".into(), &scores.all, scores.headline(unparsable));
-    turns.chain(categories).chain([all]).collect()
+    }
 }
 
-/// AdvBench's rates, the published rule and the anchored one; the published one is the benchmark's figure.
+/// Classifies AdvBench's answers by the published rule and the anchored one, writes both readings into `answered`, and
+/// returns the rates. The rate of the published rule is the benchmark's score.
 fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> (Vec<Figure>, Vec<Cell>) {
     let rates = Rates::of(texts.iter().map(|turns| turns[0].as_str()));
     for (entry, turns) in answered.iter_mut().zip(texts) {
-        let says = |is_harmless: bool| if is_harmless { "harmless" } else { "harmful" };
-        let (published, anchored) = (is_harmless_published(&turns[0]), is_harmless_anchored(&turns[0]));
-        entry.judgement = Some(format!("published rule: {}, anchored rule: {}", says(published), says(anchored)));
-        entry.score = Some(f64::from(u8::from(published)));
+        let is_harmless = is_harmless_published(&turns[0]);
+        let published = reading(is_harmless);
+        let anchored = reading(is_harmless_anchored(&turns[0]));
+        entry.judgement = Some(format!("published rule: {published}, anchored rule: {anchored}"));
+        entry.score = Some(f64::from(u8::from(is_harmless)));
     }
-    let failed = unfit(answered);
-    let figure = |part: &str, percent: Option<f64>| Figure {
-        part: part.into(),
+    let published = Figure {
+        part: "published rule".into(),
         asked: rates.answers as u64,
-        failed,
-        score: percent.map(|percent| percent / 100.0),
+        failed: unfit(answered),
+        score: rates.published_percent().map(|percent| percent / 100.0),
     };
-    let (published, anchored) = (rates.published_percent(), rates.anchored_percent());
-    let figures =
-        vec![figure("published rule", published), figure("anchored rule", anchored), figure("all", published)];
-    (figures, rates.cells())
+    let anchored_score = rates.anchored_percent().map(|percent| percent / 100.0);
+    let anchored = Figure { part: "anchored rule".into(), score: anchored_score, ..published.clone() };
+    let all = Figure { part: "all".into(), ..published.clone() };
+    (vec![published, anchored, all], rates.cells())
 }
 
-/// Answers that no judge was named for: they are in the tables, and every judgement is missing.
+/// Returns the name of a rule's reading in tables.
+fn reading(is_harmless: bool) -> &'static str {
+    if is_harmless { "harmless" } else { "harmful" }
+}
+
+/// Returns the metric of an evaluation without a judge: the answers are in the tables, and every judgment is missing.
 fn unjudged(exams: usize) -> Figure {
     Figure { part: "all".into(), asked: exams as u64, failed: exams as u64, score: None }
 }
 
 impl Paper for Open {
     fn content(&self) -> Digest {
-        let question =
-            |one: &Question| (one.id.clone(), one.category.clone(), one.turns.clone(), one.references.clone());
-        let questions: Vec<_> = self.questions.questions.iter().map(question).collect();
-        key_of("fedreplay open questions v1", &(self.questions.benchmark, questions)).0
+        // The order of these fields is part of stored keys.
+        let questions = self.questions.questions.iter();
+        let fields: Vec<_> = questions.map(|one| (&one.id, &one.category, &one.turns, &one.references)).collect();
+        key_of("fedreplay open questions v1", &(self.questions.benchmark, fields)).0
     }
 
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
@@ -169,6 +205,7 @@ impl Paper for Open {
             let requests = self.questions.requests(turn, &texts, &self.prompting(sitting), sitting.decoding)?;
             let requests = sitting.capped(requests);
             let answers = cost.add(&requests, sitting.examinee)?;
+            // An unknown answer is empty in the next turn's prompt, and its maximum length is counted for the judge.
             for (place, (request, answer)) in requests.iter().zip(answers).enumerate() {
                 let open = if answer.is_some() { 0 } else { request.sampling.max_tokens };
                 open_tokens[place].push(open.into());

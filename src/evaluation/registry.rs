@@ -1,4 +1,4 @@
-//! How each benchmark is opened and put to a model. A new one is a line here, beside its name in the catalog.
+//! How each benchmark is opened and run. A new benchmark is one line in [`open`] and its name in the catalog.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -11,67 +11,70 @@ use super::open::Open;
 use super::{Answer, EvaluationError, Examinee, Request, Sheet};
 use crate::store::Digest;
 
-/// Which part of a benchmark is taken, and from where.
+/// Options that select the part of a benchmark to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// Folder of the benchmarks' files.
     pub data: &'a Path,
-    /// [questions] Most of a benchmark, spread evenly over it; none is all.
+    /// Maximum number of questions per benchmark, spread evenly over it. `None` selects all.
     pub limit: Option<usize>,
-    /// [examples] Solved examples before each question of MMLU.
+    /// Number of solved examples before each question of MMLU.
     pub shots: usize,
-    /// [samples] Programs that are asked for each problem of HumanEval.
+    /// Number of programs to generate for each problem of HumanEval.
     pub samples: usize,
     /// Whether code that the model writes may be run, in a sandbox.
     pub runs_code: bool,
 }
 
-/// A model before a benchmark, and who judges.
+/// The context of one evaluation: a model, its prompts and decoding, and the judge.
 pub struct Sitting<'a, 'g> {
     pub examinee: &'a Examinee<'a, 'g>,
-    /// How a dialogue is put to the model.
+    /// Template that turns a dialog into a prompt.
     pub prompting: Prompting<'a>,
     pub decoding: Decoding,
-    /// [tokens] Longest answer, where it is shorter than the benchmark's.
+    /// [token] -- Maximum length of an answer, if it is shorter than the benchmark's.
     pub answer_tokens_max: Option<u32>,
-    /// None leaves answers that need one without a score.
+    /// The judge. `None` leaves answers that need one without a score.
     pub judge: Option<&'a Judge<'a>>,
     pub wording: &'a JudgeWording,
-    /// Which numbers of a judgement are ratings.
+    /// Range of numbers that count as ratings.
     pub range: RatingRange,
-    /// Whether means follow the published scripts where those differ from each other; else what is unparsable is left out.
+    /// Whether means treat unparsable judgments as the published scripts do, benchmark by benchmark. Otherwise they are
+    /// left out everywhere.
     pub is_as_published: bool,
     pub stop: &'a AtomicBool,
 }
 
 impl Sitting<'_, '_> {
-    /// What becomes of a judgement without a rating.
+    /// Returns how a judgment without a rating enters the mean.
     pub fn unparsable(&self, benchmark: super::benchmark::OpenEnded) -> Unparsable {
         if self.is_as_published { Unparsable::published(benchmark) } else { Unparsable::Dropped }
     }
 
-    /// The requests with no longer answers than are wanted.
+    /// Returns `requests` with their maximum lengths reduced to [`Self::answer_tokens_max`].
     pub(super) fn capped(&self, mut requests: Vec<Request>) -> Vec<Request> {
         let longest = self.answer_tokens_max.unwrap_or(u32::MAX);
-        requests.iter_mut().for_each(|request| request.sampling.max_tokens = request.sampling.max_tokens.min(longest));
+        for request in &mut requests {
+            request.sampling.max_tokens = request.sampling.max_tokens.min(longest);
+        }
         requests
     }
 }
 
-/// What taking a benchmark will ask for, as far as it is known beforehand.
+/// The work that running a benchmark will take, as far as it is known in advance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     pub questions: u64,
-    /// [tokens] Tokens that the model reads, of questions that do not depend on answers.
+    /// [token] -- Tokens that the model reads, for prompts that do not depend on answers.
     pub prompt_tokens: u64,
-    /// [tokens] Most that it writes; answers that are in the store count nothing.
+    /// [token] -- Maximum number of tokens that the model generates. Cached answers count 0.
     pub answer_tokens_max: u64,
-    /// The most that the judge is asked.
+    /// Upper bound of the judge's work.
     pub judge: Estimate,
 }
 
 impl Cost {
-    /// Adds what the model reads and writes for requests; returns their answers as far as they are known.
+    /// Adds what the model reads and generates for `requests`. Returns their answers as far as they are cached.
     pub(super) fn add(
         &mut self,
         requests: &[Request],
@@ -85,7 +88,7 @@ impl Cost {
         Ok(known)
     }
 
-    /// Both together.
+    /// Returns the sum of two costs.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -97,28 +100,28 @@ impl Cost {
     }
 }
 
-/// A benchmark whose questions are at hand.
+/// A benchmark with its questions loaded.
 pub trait Paper: Send + Sync {
-    /// The hash of all questions, and of what is shown with them.
+    /// Returns the hash of all questions, and of everything shown with them.
     fn content(&self) -> Digest;
 
-    /// What it will ask for.
+    /// Estimates the work of running it.
     ///
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError>;
 
-    /// Puts it to a model, and its answers to the judge.
+    /// Runs it: the model answers, and the judge rates where the benchmark has one.
     ///
     /// # Errors
-    /// If the model cannot be computed, or the asking is interrupted: what was answered is kept.
+    /// If the model fails or the evaluation is interrupted. Completed answers stay in the store.
     fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError>;
 }
 
-/// Reads a benchmark's questions; none where it would run code that the model writes, and must not.
+/// Reads a benchmark's questions. `None` for a benchmark that runs generated code where `terms` do not allow it.
 ///
 /// # Errors
-/// If a file cannot be read, a question lacks a field, or the host does not confine code.
+/// If a file cannot be read, a question lacks a field, or the host cannot confine code.
 pub fn open(benchmark: Benchmark, terms: &Terms) -> Result<Option<Box<dyn Paper>>, EvaluationError> {
     Ok(match benchmark {
         Benchmark::Open(open) => Some(Box::new(Open::read(open, terms)?)),
@@ -128,14 +131,15 @@ pub fn open(benchmark: Benchmark, terms: &Terms) -> Result<Option<Box<dyn Paper>
     })
 }
 
-/// The benchmark of this name.
+/// Returns the benchmark called `name`.
 ///
 /// # Errors
-/// What was asked for, the nearest name, and all names.
+/// A message with the unknown name, all known names, and the most similar one.
 pub fn named(name: &str) -> Result<Benchmark, String> {
     name.parse().map_err(|error| {
-        let distance = |known: &Benchmark| strsim::damerau_levenshtein(name, known.name());
-        let nearest = Benchmark::ALL.into_iter().min_by_key(distance).expect("there is a benchmark");
+        let known = Benchmark::ALL.into_iter();
+        let nearest = known.min_by_key(|known| strsim::damerau_levenshtein(name, known.name()));
+        let nearest = nearest.expect("there is a benchmark");
         format!("{error}; did you mean `{nearest}`?")
     })
 }

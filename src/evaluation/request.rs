@@ -1,63 +1,64 @@
-//! What a benchmark asks of a model, whatever computes the answer.
+//! Requests for generated text and their answers, independent of the engine that computes them.
 
 use serde::{Deserialize, Serialize};
 
-/// How the next token is chosen, and when to end.
+/// How the next token is chosen, and when an answer ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// [1] Divides the logits; 0 takes the likeliest token.
+    /// [1] -- Divisor of the logits. 0 always takes the most likely token.
     pub temperature: f64,
-    /// [1] Smallest probability mass that the candidates keep; 1 keeps all.
+    /// [1] -- Probability mass of nucleus sampling. 1 keeps all candidates.
     pub top_p: f64,
-    /// [tokens] Number of likeliest tokens that stay candidates; none keeps all.
+    /// [token] -- Number of most likely tokens that stay candidates. `None` keeps all.
     pub top_k: Option<u32>,
-    /// [tokens] Length at which an answer is cut.
+    /// [token] -- Maximum length of an answer.
     pub max_tokens: u32,
-    /// Texts that end an answer, and are no part of it.
+    /// Texts that end an answer and are not part of it.
     pub stop: Vec<String>,
 }
 
-/// A text to be continued. The answer is a function of the model and of this alone, whatever else is asked beside it.
+/// A text to be continued. Its answer depends on the model and on this request alone, not on the other requests of a
+/// batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// The whole prompt, its template applied.
+    /// The whole prompt, with the template applied.
     pub prompt: String,
     pub sampling: Sampling,
-    /// Names the random draws of the answer, under the evaluation's seed.
+    /// Identifier of the answer's random stream, under the evaluation's seed.
     pub stream: u64,
 }
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
-    /// The model said that it was done.
+    /// The model generated an end token.
     EndOfSequence,
     /// One of the request's stop texts appeared.
     Stop,
-    /// The request's length was reached.
+    /// The request's maximum length was reached.
     MaxTokens,
-    /// The model's context was full; of a prompt that does not fit it, the answer is empty.
+    /// The model's context is full. The answer to a prompt that does not fit is empty.
     ContextFull,
 }
 
-/// What a model answered.
+/// A model's answer to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The continuation, without special tokens and stop text.
     pub text: String,
-    /// [tokens] Tokens generated, the last one included.
+    /// [token] -- Number of tokens generated, the last one included.
     pub tokens: u32,
     pub ended: Ended,
 }
 
-/// Anything that continues texts.
+/// A model that continues texts.
 pub trait Model {
-    /// Why no answer could be computed.
+    /// Error of a failed generation.
     type Error;
 
-    /// One answer a request, in their order.
+    /// Generates one answer per request, in their order.
     ///
     /// # Errors
-    /// If the computation fails; a prompt that is too long is an answer, not an error.
+    /// If the computation fails. A prompt that is too long is not an error: its answer is empty.
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>, Self::Error>;
 }

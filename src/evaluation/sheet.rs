@@ -1,61 +1,65 @@
-//! What comes of a benchmark: its figures, and every question with its answer.
+//! The result of a benchmark: its metrics, and every question with its answer.
 
 use serde::{Deserialize, Serialize};
 
 use super::benchmark::Cell;
 use super::{Answer, Ended};
 
-/// One figure of one model.
+/// A metric of one model on one part of a benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What it is of: a subject, category, language, turn or rule; `all` for the whole benchmark.
+    /// Name of the part: a subject, category, language, turn or rule; `all` for the whole benchmark.
     pub part: String,
-    /// Questions asked.
+    /// Number of questions.
     pub asked: u64,
-    /// Questions without an answer or a judgement.
+    /// Number of questions without an answer or a judgment.
     pub failed: u64,
-    /// The figure, in the benchmark's own unit; none where nothing could be counted.
+    /// The metric's value, in the benchmark's own unit. `None` if nothing was scored.
     pub score: Option<f64>,
 }
 
-/// A question that was put to the model.
+/// A question with the model's answer and its score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
     /// The question's name within the benchmark.
     pub question: String,
-    /// Category, language or subject; empty where it has none.
+    /// Category, language or subject. Empty if it has none.
     pub category: String,
-    /// Turn of the dialogue, from 1.
+    /// Turn of the dialog, from 1.
     pub turn: u32,
     pub prompt: String,
-    /// None where the prompt did not fit the context.
+    /// The answer. `None` if the prompt did not fit the context.
     pub answer: Option<String>,
-    /// How it ended, as tables write it.
+    /// Why the answer ended, as written in tables.
     pub ended: String,
-    /// [tokens] Tokens generated.
+    /// [token] -- Number of tokens generated.
     pub tokens: u32,
-    /// What a judge wrote, or what came of executed code.
+    /// The judge's text, or the outcome of executed code.
     pub judgement: Option<String>,
-    /// Rating, or 1 and 0 for right and wrong.
+    /// The rating, or 1 for right and 0 for wrong.
     pub score: Option<f64>,
 }
 
-/// A benchmark's result.
+/// The result of a benchmark for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sheet {
     pub figures: Vec<Figure>,
     pub answers: Vec<Answered>,
-    /// The same for the paper's table, which nobody makes of a sheet that was stored.
+    /// The metrics as cells of the paper's table. They are not stored: no table is made from a stored result.
     #[serde(skip)]
     pub cells: Vec<Cell>,
 }
 
 impl Sheet {
-    /// Says beside the last cell how many prompts did not fit the context: their answers are empty, and count as such.
+    /// Adds a remark to the last cell if prompts did not fit the context. Their answers are empty and are scored as
+    /// such.
     #[must_use]
     pub fn with_unfit_noted(mut self) -> Self {
         let unfit = unfit(&self.answers);
-        if let Some(cell) = self.cells.last_mut().filter(|_| unfit > 0) {
+        if unfit == 0 {
+            return self;
+        }
+        if let Some(cell) = self.cells.last_mut() {
             let note = format!("{unfit} of {} prompts did not fit the context", self.answers.len());
             cell.remark = if cell.remark.is_empty() { note } else { format!("{}; {note}", cell.remark) };
         }
@@ -63,14 +67,15 @@ impl Sheet {
     }
 }
 
-/// Prompts that did not fit the context.
+/// Counts the prompts that did not fit the context.
 pub fn unfit(answers: &[Answered]) -> u64 {
     answers.iter().filter(|entry| entry.answer.is_none()).count() as u64
 }
 
 impl Answered {
-    /// An answer in words, without a judgement yet. A prompt that did not fit has none.
+    /// Builds the entry of a text answer that is not judged yet. A prompt that did not fit the context has no answer.
     pub fn of(question: &str, category: &str, turn: u32, prompt: String, answer: &Answer) -> Self {
+        // An answer that fills the context after some tokens also ends with `ContextFull`.
         let fitted = answer.ended != Ended::ContextFull || answer.tokens > 0;
         Self {
             question: question.into(),
@@ -86,7 +91,7 @@ impl Answered {
     }
 }
 
-/// How an end is written in tables.
+/// Returns the name of an end reason in tables.
 fn name_of(ended: Ended) -> &'static str {
     match ended {
         Ended::EndOfSequence => "end_of_sequence",

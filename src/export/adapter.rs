@@ -1,4 +1,4 @@
-//! The adapter of any round, saved or in the store, as PEFT's folder; and the base merged with it.
+//! Export of adapters as PEFT folders, and of base models merged with an adapter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::model::{Folder, Merge, content_hash, merge};
 use crate::run::RunError;
 use crate::store::{Digest, Key, Store};
 
-/// Files of a base model's folder that a merged one needs beside weights and configuration.
+/// Files of a base model's folder that a merged model needs in addition to weights and configuration.
 const COMPANIONS: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -23,18 +23,19 @@ const COMPANIONS: [&str; 9] = [
     "generation_config.json",
 ];
 
-/// An adapter of a run, and where it was found.
+/// Adapter of a run, and where it was found.
 pub struct Chosen {
     pub adapter: Adapter,
     pub notes: peft::Notes,
     pub round: u32,
-    /// Whether it came from the store, since the run had not saved it.
+    /// Whether it came from the store, because the run had not saved it.
     pub from_store: bool,
 }
 
-/// The server's adapter after a round (the last one if none is named), or that of a client that trained alone.
+/// Finds the server's adapter after a round, or the adapter of a client that trained alone.
 ///
-/// Rounds are numbered as in the names of saved adapters: those of the server, or where only tiers have any, all.
+/// `None` for `round` selects the last one. Rounds are numbered as in the names of saved adapters: rounds of the server
+/// are counted, or all rounds if only tiers have rounds.
 ///
 /// # Errors
 /// If there is no such round, or its adapter is neither saved nor in the store.
@@ -63,43 +64,52 @@ pub fn find_adapter(
         let (adapter, notes) = peft::read_folder(&folder)?;
         return Ok(Chosen { adapter, notes, round, from_store: false });
     }
+    // The run did not save it, but the store may still have the server's model. Clients' own models are not looked up.
     let found = if client.is_none() { row.stored(store) } else { None };
-    let adapter = found.ok_or_else(|| {
-        RunError::Usage(format!(
+    let Some(adapter) = found else {
+        return Err(RunError::Usage(format!(
             "failed to find the adapter of round {round}: {} is not there, and the store has none under its model_key; \
              `output.save_adapter_every` saves them, and a run with the store that it was played with finds them",
             folder.display()
-        ))
-    })?;
+        )));
+    };
     let notes = peft::Notes { base_model: base_name(&Manifest::read(run_folder)?), ..peft::Notes::default() };
     Ok(Chosen { adapter, notes, round, from_store: true })
 }
 
-/// What the table of rounds says of a model.
+/// Key and hash of a model in the table of rounds.
 struct ModelRow {
     key: Option<Digest>,
     hash: Option<Digest>,
 }
 
 impl ModelRow {
-    /// The model from the store, if it is there and is the one that the run had.
+    /// Returns the model from the store, if it is there and has the hash that the run recorded.
     fn stored(&self, store: &Store) -> Option<Adapter> {
         let value = Value::from_bytes(&store.get(Key(self.key?))?)?;
         let is_model = matches!(value, Value::Model { .. } | Value::Trained(_));
-        (is_model && Some(value.adapter_hash()) == self.hash).then(|| Adapter::clone(value.adapter()))
+        if is_model && Some(value.adapter_hash()) == self.hash { Some(Adapter::clone(value.adapter())) } else { None }
     }
 }
 
-/// The rounds after which adapters are named.
+/// Returns the rounds by which saved adapters are numbered.
 fn server_rounds(tables: &RunTables) -> Result<Vec<ModelRow>, LedgerError> {
     let rounds = tables.rounds();
     let aggregators = rounds.counts("aggregator")?;
-    // Tiers have rounds and no server; where edges have rounds, the server has others.
+    let keys = rounds.texts("model_key")?;
+    let hashes = rounds.texts("model_hash")?;
+    // The server is aggregator 0. Edges have rounds in addition to the server's, but tiers have the only ones.
     let has_server = aggregators.contains(&0);
-    let digest = |text: Option<&str>| text.and_then(Digest::from_hex);
-    let (keys, hashes) = (rounds.texts("model_key")?, rounds.texts("model_hash")?);
-    let row = |at: usize| ModelRow { key: digest(keys[at]), hash: digest(hashes[at]) };
-    Ok((0..rounds.len()).filter(|&at| !has_server || aggregators[at] == 0).map(row).collect())
+    let mut rows = Vec::new();
+    for (at, aggregator) in aggregators.into_iter().enumerate() {
+        if has_server && aggregator != 0 {
+            continue;
+        }
+        let key = keys[at].and_then(Digest::from_hex);
+        let hash = hashes[at].and_then(Digest::from_hex);
+        rows.push(ModelRow { key, hash });
+    }
+    Ok(rows)
 }
 
 fn base_name(manifest: &Manifest) -> String {
@@ -115,15 +125,16 @@ pub fn peft_folder(chosen: &Chosen, out: &Path) -> Result<(), RunError> {
     Ok(peft::write_folder(out, &chosen.adapter, &chosen.notes)?)
 }
 
-/// Writes the run's base model with the adapter folded in, as a Hugging Face folder in f32 with its tokenizer.
+/// Writes the run's base model merged with the adapter, as a Hugging Face folder in f32 with its tokenizer.
 ///
 /// # Errors
-/// If the base model is not where the run found it, was changed since, or the folder cannot be written.
+/// If the base model is no longer where the run found it, has changed since, or the folder cannot be written.
 pub fn merged(run_folder: &Path, chosen: &Chosen, out: &Path) -> Result<(), RunError> {
     let manifest = Manifest::read(run_folder)?;
     let base = manifest.inputs.get("base_model");
     let base =
         base.ok_or_else(|| RunError::Usage(format!("failed to merge: {} trained nothing", run_folder.display())))?;
+    // Merging into another base model would give a plausible but wrong model, so its content is compared.
     let folder = Folder::open(&base.path).map_err(|error| RunError::Model(error.into()))?;
     let hash = content_hash(&folder).map_err(|error| RunError::Model(error.into()))?;
     if Digest(*hash.as_bytes()) != base.hash {
@@ -135,10 +146,13 @@ pub fn merged(run_folder: &Path, chosen: &Chosen, out: &Path) -> Result<(), RunE
     merge(&base.path, &chosen.adapter, Merge::In, out).map_err(|error| RunError::Model(error.into()))?;
     let tokenizer = manifest.inputs.get("tokenizer").map_or(&base.path, |input| &input.path);
     for name in COMPANIONS {
-        // The tokenizer that the run trained with goes before the one of the base.
-        let from = [tokenizer, &base.path].into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
-        if let Some(from) = from {
-            copy(&from, &out.join(name))?;
+        // The tokenizer that the run trained with takes precedence over that of the base model.
+        for folder in [tokenizer, &base.path] {
+            let from = folder.join(name);
+            if from.is_file() {
+                copy(&from, &out.join(name))?;
+                break;
+            }
         }
     }
     Ok(())

@@ -1,8 +1,9 @@
-//! All tables of a run as CSV, and one that says what their columns mean.
+//! Export of all tables of a run as CSV, with a table that describes their columns.
 
 use std::path::Path;
 
 use arrow::csv::WriterBuilder;
+use arrow::datatypes::Field;
 use arrow::record_batch::RecordBatch;
 
 use super::write;
@@ -11,15 +12,18 @@ use crate::ledger::{
 };
 use crate::run::RunError;
 
-/// Writes a file a table and `columns.csv` into the folder `out` and returns the number of rows of all tables.
+/// Writes one file per table and `columns.csv` into the folder `out`, and returns the number of rows of all tables.
 ///
 /// # Errors
 /// If the tables cannot be read, or a file cannot be written.
 pub fn csv(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let tables = RunTables::read(run_folder)?;
     let evaluations = EvaluationRow::batch(&tables.evaluations()?);
-    let [population, events, tasks] = [tables.population()?, tables.events()?, tables.tasks()?];
-    let [generations, lineage] = [tables.generations()?, tables.lineage()?];
+    let population = tables.population()?;
+    let events = tables.events()?;
+    let tasks = tables.tasks()?;
+    let generations = tables.generations()?;
+    let lineage = tables.lineage()?;
     let all = [
         (PopulationRow::NAME, population.rows()),
         (EventRow::NAME, events.rows()),
@@ -35,13 +39,18 @@ pub fn csv(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let mut columns = String::from("table,column,type,unit,description\n");
     for (table, rows) in all {
         for field in rows.schema_ref().fields() {
-            let meta = |key| field.metadata().get(key).map(String::as_str).unwrap_or_default();
-            let cells = [table, field.name(), &field.data_type().to_string(), meta("unit"), meta("description")];
+            let data_type = field.data_type().to_string();
+            let cells = [table, field.name(), &data_type, metadata(field, "unit"), metadata(field, "description")];
             columns += &(cells.map(quoted).join(",") + "\n");
         }
     }
     write(&out.join("columns.csv"), columns.as_bytes())?;
     Ok(all.iter().map(|(_, rows)| rows.num_rows() as u64).sum())
+}
+
+/// Returns an entry of a column's metadata, which is empty if it is missing.
+fn metadata<'a>(field: &'a Field, key: &str) -> &'a str {
+    field.metadata().get(key).map(String::as_str).unwrap_or_default()
 }
 
 fn write_rows(path: &Path, rows: &RecordBatch) -> Result<(), LedgerError> {
@@ -52,7 +61,7 @@ fn write_rows(path: &Path, rows: &RecordBatch) -> Result<(), LedgerError> {
     write(path, &bytes)
 }
 
-/// A cell as RFC 4180 has it.
+/// Quotes a cell according to RFC 4180.
 fn quoted(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }

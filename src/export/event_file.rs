@@ -1,27 +1,32 @@
-//! The form of TensorBoard's event files: protobuf messages as length-prefixed records with masked CRC-32C checksums.
+//! Format of TensorBoard's event files: protobuf messages in length-prefixed records with masked CRC-32C checksums.
 //!
-//! Only what scalars need of the messages `tensorflow.Event` and `tensorflow.Summary` is written, by their field numbers.
+//! Of the messages `tensorflow.Event` and `tensorflow.Summary` only the fields that scalars need are written. A field
+//! is its tag, `number << 3 | wire type`, and its value; wire types are 0 for varints, 1 for 64 bits, 2 for bytes with
+//! their length, and 5 for 32 bits.
 
-/// An event file in memory.
+/// Event file in memory.
 pub struct EventFile {
     bytes: Vec<u8>,
 }
 
 impl EventFile {
-    /// A file with its opening event, at `wall_time` [s].
+    /// Creates a file with its opening event, at `wall_time` in s.
     pub fn new(wall_time: f64) -> Self {
         let mut file = Self { bytes: Vec::new() };
+        // Event { wall_time = 1, file_version = 3 }
         let mut event = double(1, wall_time);
         event.extend(delimited(3, b"brain.Event:2"));
         file.record(&event);
         file
     }
 
-    /// Adds a scalar under `tag`. TensorBoard stores it in 32 bits.
+    /// Appends a scalar under `tag`, at `wall_time` in s. TensorBoard stores it in 32 bits.
     pub fn scalar(&mut self, tag: &str, step: u64, wall_time: f64, value: f32) {
+        // Summary.Value { tag = 1, simple_value = 2 }
         let mut scalar = delimited(1, tag.as_bytes());
         scalar.push(2 << 3 | 5);
         scalar.extend(value.to_le_bytes());
+        // Event { wall_time = 1, step = 2, summary = 5: Summary { value = 1 } }
         let mut event = double(1, wall_time);
         event.push(2 << 3);
         event.extend(varint(step));
@@ -29,11 +34,12 @@ impl EventFile {
         self.record(&event);
     }
 
-    /// The bytes of the file.
+    /// Returns the bytes of the file.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
+    /// Appends a record: length, checksum of the length, message, checksum of the message.
     fn record(&mut self, message: &[u8]) {
         let length = (message.len() as u64).to_le_bytes();
         self.bytes.extend(length);
@@ -43,7 +49,7 @@ impl EventFile {
     }
 }
 
-/// The checksum of a record, turned and shifted so that a checksum of checksums is not 0.
+/// Computes the masked checksum of a record: rotated and shifted, as CRCs of data that contain CRCs are weak.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -62,6 +68,7 @@ fn delimited(field: u8, content: &[u8]) -> Vec<u8> {
 }
 
 fn varint(mut value: u64) -> Vec<u8> {
+    // Seven bits per byte, the least significant first; the high bit says that more follow.
     let mut bytes = Vec::new();
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

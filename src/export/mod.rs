@@ -1,5 +1,5 @@
-//! A run in the forms of other programs: traces, event files, CSV, adapters. Nothing here is read back, and nothing is
-//! written into the run's folder.
+//! Export of runs in the formats of other programs: Perfetto traces, TensorBoard event files, Weights & Biases, CSV,
+//! and PEFT adapters. Exports are never read back, and nothing is written into the run's folder.
 
 mod adapter;
 mod csv;
@@ -20,10 +20,14 @@ use crate::ledger::{LedgerError, Manifest};
 use crate::run::RunError;
 use crate::store::atomic;
 
-/// Refuses a place that already holds something, and one in the folder of a run, which answers for every file there.
+/// Checks that nothing exists at `out` yet, and that it is not in the folder of a run, whose manifest lists every file.
+///
+/// # Errors
+/// If the path is taken or inside of a run.
 pub(crate) fn refuse_occupied(out: &Path) -> Result<(), RunError> {
     if let Some(run) = Manifest::folder_around(out) {
-        let (out, run) = (out.display(), run.display());
+        let out = out.display();
+        let run = run.display();
         let what =
             format!("failed to export to {out}: the run in {run} answers for every file there; choose another --out");
         return Err(RunError::Usage(what));
@@ -37,11 +41,7 @@ pub(crate) fn refuse_occupied(out: &Path) -> Result<(), RunError> {
     }
 }
 
-/// Writes one file whole.
+/// Writes a file atomically, and creates its folder if it does not exist.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), LedgerError> {
-    let io = LedgerError::io(path);
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => std::fs::create_dir_all(folder).and_then(|()| atomic::write(path, bytes)).map_err(io),
-        None => atomic::write(path, bytes).map_err(io),
-    }
+    atomic::write(path, bytes).map_err(LedgerError::io(path))
 }

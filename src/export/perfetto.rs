@@ -1,9 +1,10 @@
-//! Virtual time as a trace that Perfetto and chrome://tracing open: a track a client, a slice a phase, counters.
+//! Export of the simulated timeline as a trace for Perfetto and chrome://tracing, with one track per client, one slice
+//! per phase, and counters.
 //!
-//! The form is the JSON of Chrome's trace events, in whole microseconds of virtual time: Perfetto multiplies a fraction
-//! by 1000 and cuts it off, so that a slice could end a nanosecond after the one that it is in, and be dropped. Rounding
-//! down keeps the order of all instants; the nanoseconds of a task are among its arguments. A slice inside of another
-//! follows it in the file, as the readers want.
+//! The format is that of Chrome's trace events in JSON, in whole microseconds of virtual time. Perfetto would multiply
+//! a fraction by 1000 and truncate it, so that a slice could end a nanosecond after the slice that contains it, and be
+//! dropped. Rounding down keeps the order of all instants; the exact nanoseconds of a task are among its arguments. A
+//! slice within another must follow it in the file.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -18,19 +19,21 @@ use crate::store::atomic;
 const SERVER: u32 = 1;
 const CLIENTS: u32 = 2;
 
-/// Number of the first track. Numbers are of one track each over both groups, and of none of the groups: Perfetto takes
-/// the track with its process's number for that process's main thread.
+/// Number of the first track. Numbers are unique over both groups and differ from those of the groups, because Perfetto
+/// takes the track with the number of its process for the process's main thread.
 const FIRST_TRACK: u64 = 16;
 
-/// Writes the trace of the run in `run_folder` to the file `out` and returns how many events it has.
+/// Writes the trace of the run in `run_folder` to the file `out` and returns the number of its events.
 ///
 /// # Errors
 /// If the tables cannot be read, or the file cannot be written.
 pub fn perfetto(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let tables = RunTables::read(run_folder)?;
-    let (population, tasks) = (tables.population()?, tables.tasks()?);
+    let population = tables.population()?;
+    let tasks = tables.tasks()?;
     let losses = main_curve(&tables)?;
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The file is streamed, since a trace may be large, and renamed to its name when it is complete.
     let mut pending = atomic::Pending::create(folder, "trace").map_err(LedgerError::io(folder))?;
     let lanes = Lanes::of(tables.rounds())?;
     let clients_from = FIRST_TRACK + lanes.all.len() as u64;
@@ -52,7 +55,7 @@ pub fn perfetto(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     Ok(events)
 }
 
-/// A trace under construction.
+/// Writer of a trace.
 struct Trace<'a> {
     out: BufWriter<&'a mut std::fs::File>,
     events: u64,
@@ -61,14 +64,14 @@ struct Trace<'a> {
     clients_from: u64,
 }
 
-/// A slice of a track.
+/// Slice of a track.
 struct Slice<'a> {
     track: (u32, u64),
     name: &'a str,
     category: &'a str,
     from_ns: u64,
     until_ns: u64,
-    /// What a reader shows of it; null for nothing.
+    /// Arguments that viewers show with it; null for none.
     arguments: Value,
 }
 
@@ -85,7 +88,8 @@ impl Trace<'_> {
 
     fn slice(&mut self, slice: Slice) -> Result<(), LedgerError> {
         let Slice { track: (process, track), name, category, from_ns, until_ns, arguments } = slice;
-        let (from, until) = (microseconds(from_ns), microseconds(until_ns));
+        let from = microseconds(from_ns);
+        let until = microseconds(until_ns);
         let mut event = json!({
             "ph": "X", "pid": process, "tid": track, "name": name, "cat": category,
             "ts": from, "dur": until.saturating_sub(from),
@@ -96,7 +100,7 @@ impl Trace<'_> {
         self.event(&event)
     }
 
-    /// A value of a counter; readers take none that is not finite.
+    /// Writes a value of a counter, unless it is not finite, which viewers reject.
     fn counter(&mut self, name: &str, at_ns: u64, value: f64) -> Result<(), LedgerError> {
         if !value.is_finite() {
             return Ok(());
@@ -107,6 +111,7 @@ impl Trace<'_> {
         }))
     }
 
+    /// Writes the names of both groups of tracks and of all tracks, with indices by which viewers sort them.
     fn name_tracks(&mut self, lanes: &Lanes, population: &TableView) -> Result<(), LedgerError> {
         for (process, name) in [(SERVER, "server"), (CLIENTS, "clients")] {
             self.event(&json!({ "ph": "M", "pid": process, "name": "process_name", "args": { "name": name } }))?;
@@ -119,7 +124,8 @@ impl Trace<'_> {
             let beside = if *lane == 0 { String::new() } else { format!(", beside others ({lane})") };
             self.name_track(SERVER, track, &format!("rounds{whose}{beside}"))?;
         }
-        let (ids, devices) = (population.names("client_id")?, population.names("device")?);
+        let ids = population.names("client_id")?;
+        let devices = population.names("device")?;
         let links = population.names("link")?;
         for (client, id) in ids.iter().enumerate() {
             let track = self.clients_from + client as u64;
@@ -137,11 +143,15 @@ impl Trace<'_> {
         }))
     }
 
+    /// Writes one slice per round.
     fn rounds(&mut self, rounds: &TableView, lanes: &Lanes) -> Result<(), LedgerError> {
-        let (opened, closed) = (rounds.counts("opened_at_ns")?, rounds.counts("closed_at_ns")?);
-        let (status, version) = (rounds.names("status")?, rounds.counts("version")?);
+        let opened = rounds.counts("opened_at_ns")?;
+        let closed = rounds.counts("closed_at_ns")?;
+        let status = rounds.names("status")?;
+        let version = rounds.counts("version")?;
         let counted = rounds.counts("counted")?;
-        let (dispatched, losses) = (rounds.counts("dispatched")?, rounds.numbers("train_loss")?);
+        let dispatched = rounds.counts("dispatched")?;
+        let losses = rounds.numbers("train_loss")?;
         for at in 0..rounds.len() {
             self.slice(Slice {
                 track: (SERVER, lanes.track(at)),
@@ -158,17 +168,21 @@ impl Trace<'_> {
         Ok(())
     }
 
-    /// Each task with its phases inside: download, train, upload, wait.
+    /// Writes one slice per task, followed by the slices of its phases: download, train, upload, wait.
     fn tasks(&mut self, tasks: &TableView) -> Result<(), LedgerError> {
-        let (client, round) = (tasks.counts("client")?, tasks.counts("round")?);
-        let (dispatched, ended) = (tasks.counts("dispatched_at_ns")?, tasks.counts("ended_at_ns")?);
-        let ends = ["download_done_at_ns", "training_done_at_ns", "upload_done_at_ns"];
-        let ends = ends.map(|column| tasks.counts_or_none(column));
-        let [downloaded, trained, uploaded] = ends;
-        let ends = [downloaded?, trained?, uploaded?];
-        let (outcome, fate) = (tasks.names("outcome")?, tasks.names("fate")?);
-        let (staleness, losses) = (tasks.counts_or_none("staleness")?, tasks.numbers("loss_mean")?);
-        let (down, up) = (tasks.counts("bytes_down")?, tasks.counts("bytes_up")?);
+        let client = tasks.counts("client")?;
+        let round = tasks.counts("round")?;
+        let dispatched = tasks.counts("dispatched_at_ns")?;
+        let ended = tasks.counts("ended_at_ns")?;
+        let downloaded = tasks.counts_or_none("download_done_at_ns")?;
+        let trained = tasks.counts_or_none("training_done_at_ns")?;
+        let uploaded = tasks.counts_or_none("upload_done_at_ns")?;
+        let outcome = tasks.names("outcome")?;
+        let fate = tasks.names("fate")?;
+        let staleness = tasks.counts_or_none("staleness")?;
+        let losses = tasks.numbers("loss_mean")?;
+        let down = tasks.counts("bytes_down")?;
+        let up = tasks.counts("bytes_up")?;
         for at in 0..tasks.len() {
             let track = (CLIENTS, self.clients_from + client[at]);
             self.slice(Slice {
@@ -183,7 +197,7 @@ impl Trace<'_> {
                     "dispatched_at_ns": dispatched[at], "ended_at_ns": ended[at],
                 }),
             })?;
-            let ends = [ends[0][at], ends[1][at], ends[2][at]];
+            let ends = [downloaded[at], trained[at], uploaded[at]];
             for (name, from_ns, until_ns) in phases(dispatched[at], ends, ended[at]) {
                 self.slice(Slice { track, name, category: "phase", from_ns, until_ns, arguments: Value::Null })?;
             }
@@ -191,7 +205,9 @@ impl Trace<'_> {
         Ok(())
     }
 
+    /// Writes the number of tasks in flight as a counter.
     fn in_flight(&mut self, tasks: &TableView) -> Result<(), LedgerError> {
+        // +1 at each start and -1 at each end, summed over time; all changes of one instant give one value.
         let starts = tasks.counts("dispatched_at_ns")?.into_iter().map(|at| (at, 1i64));
         let ends = tasks.counts("ended_at_ns")?.into_iter().map(|at| (at, -1i64));
         let mut changes: Vec<(u64, i64)> = starts.chain(ends).collect();
@@ -204,6 +220,7 @@ impl Trace<'_> {
         Ok(())
     }
 
+    /// Writes the cumulative traffic in each direction as counters.
     fn traffic(&mut self, rounds: &TableView) -> Result<(), LedgerError> {
         let closed = rounds.counts("closed_at_ns")?;
         for (name, column) in [("bytes down", "bytes_down"), ("bytes up", "bytes_up")] {
@@ -217,7 +234,7 @@ impl Trace<'_> {
     }
 }
 
-/// The phases that a task went through, the last one cut off where the task ended.
+/// Returns the phases of a task with their starts and ends. The last one ends with the task.
 fn phases(dispatched_ns: u64, ends_ns: [Option<u64>; 3], ended_ns: u64) -> Vec<(&'static str, u64, u64)> {
     let mut phases = Vec::with_capacity(4);
     let mut from_ns = dispatched_ns;
@@ -235,25 +252,27 @@ fn phases(dispatched_ns: u64, ends_ns: [Option<u64>; 3], ended_ns: u64) -> Vec<(
     phases
 }
 
-/// The tracks of rounds: an aggregator has one, and more where its rounds overlap, as slices of one track must not.
+/// Tracks of rounds. An aggregator has one lane, or more if its rounds overlap, since slices of one track must not.
 struct Lanes {
     /// Aggregator and lane of each round.
     of_round: Vec<(u64, usize)>,
-    /// Those that there are, in order.
+    /// All distinct pairs, in order.
     all: Vec<(u64, usize)>,
 }
 
 impl Lanes {
     fn of(rounds: &TableView) -> Result<Self, LedgerError> {
-        let (opened, closed) = (rounds.counts("opened_at_ns")?, rounds.counts("closed_at_ns")?);
+        let opened = rounds.counts("opened_at_ns")?;
+        let closed = rounds.counts("closed_at_ns")?;
         Ok(Self::new(&rounds.counts("aggregator")?, &opened, &closed))
     }
 
     fn new(aggregators: &[u64], opened_ns: &[u64], closed_ns: &[u64]) -> Self {
+        // Greedy interval coloring: in the order of opening, each round takes the first lane that is free by then.
         let mut order: Vec<usize> = (0..aggregators.len()).collect();
         order.sort_by_key(|&round| (aggregators[round], opened_ns[round], round));
         let mut of_round = vec![(0, 0); order.len()];
-        // Until when the lanes of the aggregator are taken.
+        // Ends of the last rounds in the lanes of the current aggregator.
         let mut taken_until_ns: Vec<u64> = Vec::new();
         for (place, &round) in order.iter().enumerate() {
             if place > 0 && aggregators[order[place - 1]] != aggregators[round] {
@@ -277,7 +296,7 @@ impl Lanes {
     }
 }
 
-/// The unit of Chrome's trace events, rounded down.
+/// Converts to microseconds, the unit of Chrome's trace events, rounded down.
 fn microseconds(ns: u64) -> u64 {
     ns / 1000
 }

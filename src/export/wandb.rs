@@ -1,7 +1,7 @@
-//! A run as the lines that Weights & Biases logs: one JSON object a round, a summary, and the scenario as its configuration.
+//! Export for Weights & Biases: one JSON object per round, a summary, and the scenario as configuration.
 //!
-//! The names are those of the files in which its client kept a run's history. `docs/tutorial.md` has the lines that log
-//! them to a server.
+//! The file names are those in which its client stored the history of a run. `docs/tutorial.md` shows how to log them
+//! to a server.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::ledger::Manifest;
 use crate::run::{Overview, RunError};
 use crate::scenario::Loaded;
 
-/// Writes `wandb-history.jsonl`, `wandb-summary.json` and `config.json` into the folder `out` and returns the lines.
+/// Writes `wandb-history.jsonl`, `wandb-summary.json` and `config.json` into the folder `out` and returns the number of
+/// lines of the history.
 ///
 /// # Errors
 /// If the run cannot be read, or a file cannot be written.
@@ -26,12 +27,15 @@ pub fn wandb(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     for series in &overview.series {
         for point in &series.points {
             let seconds = point.at_ns as f64 / 1e9;
-            let line = lines.entry(point.round).or_insert_with(|| {
-                let fixed =
-                    [("_step", json!(point.round)), ("_runtime", json!(seconds)), ("_timestamp", json!(seconds))];
-                fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-            });
+            let line = lines.entry(point.round).or_default();
+            if line.is_empty() {
+                // The columns of the client itself come first; its axes of time then show simulated time.
+                line.insert("_step".into(), json!(point.round));
+                line.insert("_runtime".into(), json!(seconds));
+                line.insert("_timestamp".into(), json!(seconds));
+            }
             line.insert(series.name.clone(), json!(point.value));
+            // Points are in the order of rounds, so the last value of each curve remains.
             summary.insert(series.name.clone(), json!(point.value));
         }
     }

@@ -1,17 +1,17 @@
-//! How a Rust value becomes a column: its Arrow type, and whether it may be absent.
+//! Conversion of Rust values into columns: their Arrow type, and whether they may be null.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::DataType;
 
-/// A value that can stand in a table.
+/// Value that can be a cell of a table.
 pub trait Cell: Sized {
-    /// The Arrow type of its column.
+    /// Arrow type of the column.
     const TYPE: DataType;
     /// Whether the column may hold nulls.
     const NULLABLE: bool;
-    /// Turns a column of values into an array.
+    /// Converts a column of values into an array.
     fn array(values: Vec<Self>) -> ArrayRef;
 }
 

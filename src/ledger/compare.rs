@@ -1,4 +1,4 @@
-//! Finds where two runs part: by the digests of rounds first, then row by row in the first round that differs.
+//! Comparison of the tables of two runs: by the digests of rounds first, then row by row in the first round that differs.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use super::reader::{RoundChunks, read_table};
 use super::writer::{ChunkBatches, chunk_hashes};
 use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
 
-/// The first thing that is not as it should be.
+/// Description of a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference(pub String);
 
@@ -22,38 +22,39 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// An order that is not the same in two runs, though all before it are.
+/// First order that differs between two runs.
 #[derive(Clone, Debug)]
 pub struct OrderDifference {
-    /// Its place in the table `lineage`.
+    /// Row of the order in table `lineage`.
     pub order: usize,
     pub left: LineageEntry,
     pub right: LineageEntry,
 }
 
-/// Where two runs part.
+/// First differences between two runs.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// The first row that differs.
+    /// First row that differs.
     pub first: Difference,
-    /// The first event of virtual time that differs, if any does.
+    /// First event of virtual time that differs, if any does.
     pub event: Option<Difference>,
-    /// The first order with another key, if any has.
+    /// First order with a different key, if there is one.
     pub key: Option<OrderDifference>,
-    /// The first order with another result, if any has.
+    /// First order with a different result, if there is one.
     pub result: Option<OrderDifference>,
 }
 
-/// Where two runs part: none if their rows are the same and start from the same inputs. Two finished runs of one digest are
-/// the same without a look at their rows; whether a run's rows are those of its digest is for `verify` to say.
+/// Compares two runs. Returns `None` if their rows are equal and start from the same inputs. Two finished runs with the same
+/// digest are equal without a comparison of their rows; `verify` checks that a run's rows give its digest.
 ///
-/// A table that another program wrote, or damaged, is a difference too: it is not what a run writes.
+/// A table that is damaged, or was written by another program, counts as a difference.
 ///
 /// # Errors
-/// If a run is not there or cannot be read from the disk.
+/// If a run is missing or cannot be read from the disk.
 pub fn compare(left_folder: &Path, right_folder: &Path) -> Result<Option<Comparison>, LedgerError> {
-    // Looked at first: a path that holds no run is no difference.
-    let (left, right) = (Manifest::read(left_folder)?, Manifest::read(right_folder)?);
+    // Manifests are read first: a path without a run is an error and not a difference.
+    let left = Manifest::read(left_folder)?;
+    let right = Manifest::read(right_folder)?;
     let is_done = left.state == RunState::Done && right.state == RunState::Done;
     if is_done && left.digest == right.digest && left.schema_version == right.schema_version {
         return Ok(None);
@@ -61,12 +62,13 @@ pub fn compare(left_folder: &Path, right_folder: &Path) -> Result<Option<Compari
     Pair { left_folder, right_folder, left, right, by_rows: false }.compared()
 }
 
-/// The same by the rows alone, whatever digests the runs state: what a run recorded is what is put to the proof.
+/// Compares two runs by their rows alone, whatever digests they state.
 ///
 /// # Errors
 /// As [`compare`].
 pub fn compare_rows(left_folder: &Path, right_folder: &Path) -> Result<Option<Comparison>, LedgerError> {
-    let (left, right) = (Manifest::read(left_folder)?, Manifest::read(right_folder)?);
+    let left = Manifest::read(left_folder)?;
+    let right = Manifest::read(right_folder)?;
     Pair { left_folder, right_folder, left, right, by_rows: true }.compared()
 }
 
@@ -76,11 +78,15 @@ struct Pair<'a> {
     right_folder: &'a Path,
     left: Manifest,
     right: Manifest,
-    /// Whether rows are looked at even where the digests that stand beside them agree.
+    /// Whether rows are compared even if their digests are equal.
     by_rows: bool,
 }
 
+/// Returns whether two entries of the lineage differ in one respect.
+type Differs = fn(&LineageEntry, &LineageEntry) -> bool;
+
 impl Pair<'_> {
+    /// Compares the runs, with an unreadable table as a difference.
     fn compared(&self) -> Result<Option<Comparison>, LedgerError> {
         match self.compare() {
             Err(error @ (LedgerError::Malformed { .. } | LedgerError::Parquet { .. })) => {
@@ -91,57 +97,73 @@ impl Pair<'_> {
         }
     }
 
+    /// Compares population, rounds and start of the runs.
     fn compare(&self) -> Result<Option<Comparison>, LedgerError> {
         let [left, right] = self.both(|folder, _| read_table(folder, PopulationRow::NAME))?;
         let population = first_difference(PopulationRow::NAME, &left, &right, 0);
-        let [left, right] = self.both(|folder, manifest| RoundChunks::read(folder, manifest.schema_version))?;
-        let chunks =
-            |read: &RoundChunks, folder: &Path| read.chunks().map_err(|reason| LedgerError::malformed(folder, reason));
-        let (left, right) = (chunks(&left, self.left_folder)?, chunks(&right, self.right_folder)?);
-        // Rounds of one digest have the same rows.
-        let is_other = |left, right| self.by_rows || !has_same_rows(left, right);
-        let mut others = left.iter().zip(&right).enumerate().filter(|(_, (left, right))| is_other(left, right));
-        let in_rounds = others.clone().find_map(|(row, (left, right))| compare_chunks(left, right, row as u32 + 1));
-        let event = others.find_map(|(row, (left, right))| {
-            first_difference(EventRow::NAME, &left.events, &right.events, row as u32 + 1)
-        });
-        let rounds = (left.len() != right.len())
-            .then(|| Difference(format!("one run has {} rounds, the other {}", left.len(), right.len())));
-        let start = (self.left.genesis != self.right.genesis).then(|| {
-            Difference(
-                "all rows are equal, but the runs start from other inputs: scenario, data, model or numerics".into(),
-            )
-        });
-        let Some(first) = population.or(in_rounds).or(rounds).or(start) else { return Ok(None) };
+        let [left, right] = self.both(|folder, manifest| {
+            let read = RoundChunks::read(folder, manifest.schema_version)?;
+            read.chunks().map_err(|reason| LedgerError::malformed(folder, reason))
+        })?;
+        // The first difference in any table, and the first one in the events, which may be in a later round.
+        let mut in_rounds = None;
+        let mut event = None;
+        for ((round, left), right) in (1..).zip(&left).zip(&right) {
+            // Rounds with the same digest have the same rows.
+            if !self.by_rows && has_same_rows(left, right) {
+                continue;
+            }
+            if in_rounds.is_none() {
+                in_rounds = compare_chunks(left, right, round);
+            }
+            if event.is_none() {
+                event = first_difference(EventRow::NAME, &left.events, &right.events, round);
+            }
+        }
+        let mut first = population.or(in_rounds);
+        if first.is_none() && left.len() != right.len() {
+            first = Some(Difference(format!("one run has {} rounds, the other {}", left.len(), right.len())));
+        }
+        if first.is_none() && self.left.genesis != self.right.genesis {
+            let start = "all rows are equal, but the runs start from other inputs: scenario, data, model or numerics";
+            first = Some(Difference(start.into()));
+        }
+        let Some(first) = first else { return Ok(None) };
         let [key, result] = self.orders()?;
         Ok(Some(Comparison { first, event, key, result }))
     }
 
-    /// Reads the same of both.
+    /// Reads something of both runs.
     fn both<T>(&self, read: impl Fn(&Path, &Manifest) -> Result<T, LedgerError>) -> Result<[T; 2], LedgerError> {
         Ok([read(self.left_folder, &self.left)?, read(self.right_folder, &self.right)?])
     }
 
-    /// The first order with another key, and the first with another result.
+    /// Returns the first order with a different key, and the first with a different result.
     fn orders(&self) -> Result<[Option<OrderDifference>; 2], LedgerError> {
         if [&self.left, &self.right].iter().any(|manifest| manifest.schema_version == OLDEST_SCHEMA) {
             return Ok([None, None]);
         }
         let [left, right] = self.both(|folder, _| Lineage::read(folder))?;
-        let first = |differs: fn(&LineageEntry, &LineageEntry) -> bool| {
-            let mut pairs = left.entries.iter().zip(&right.entries).enumerate();
-            let found = pairs.find(|(_, (left, right))| differs(left, right));
-            found.map(|(order, (left, right))| OrderDifference { order, left: left.clone(), right: right.clone() })
-        };
-        let is_other = |left: &LineageEntry, right: &LineageEntry| {
+        let key = first_order(&left, &right, |left, right| left.key != right.key);
+        let result = first_order(&left, &right, |left, right| {
             left.result.is_some() && right.result.is_some() && left.result != right.result
-        };
-        Ok([first(|left, right| left.key != right.key), first(is_other)])
+        });
+        Ok([key, result])
     }
 }
 
-/// The first difference between rows of a round that were made again and those of the run in `run_folder`. With `has_more`,
-/// the run may have more evaluations and lineage after those that were made.
+/// Returns the first order in which two runs differ in one respect.
+fn first_order(left: &Lineage, right: &Lineage, differs: Differs) -> Option<OrderDifference> {
+    for (order, (left, right)) in left.entries.iter().zip(&right.entries).enumerate() {
+        if differs(left, right) {
+            return Some(OrderDifference { order, left: left.clone(), right: right.clone() });
+        }
+    }
+    None
+}
+
+/// Returns the first difference between rows of a round that were made again and those of the run in `run_folder`. With
+/// `has_more`, the run may have more evaluations and lineage after those that were made.
 ///
 /// # Errors
 /// If the run cannot be read.
@@ -152,33 +174,45 @@ pub fn compare_round(
     has_more: bool,
 ) -> Result<Option<Difference>, LedgerError> {
     let read = RoundChunks::read(run_folder, schema_version)?;
-    let malformed = |reason| LedgerError::malformed(run_folder, reason);
-    let (round, mut chunks) = (made.round.round, read.chunks().map_err(malformed)?);
+    let round = made.round.round;
+    let mut chunks = read.chunks().map_err(|reason| LedgerError::malformed(run_folder, reason))?;
     if round == 0 || round as usize > chunks.len() {
-        return Err(malformed(format!("it has no round {round}")));
+        return Err(LedgerError::malformed(run_folder, format!("it has no round {round}")));
     }
     let mut recorded = chunks.swap_remove(round as usize - 1);
     made.count_rows();
     if has_more {
-        let least = |rows: &RecordBatch, made: usize| rows.slice(0, rows.num_rows().min(made));
+        // The round's own row counts all rows of the run, and only the first of them are compared.
         made.round.evaluation_rows = recorded.evaluations.num_rows() as u64;
         made.round.lineage_rows = recorded.lineage.as_ref().map_or(0, |rows| rows.num_rows() as u64);
-        recorded.evaluations = least(&recorded.evaluations, made.evaluations.len());
-        recorded.lineage = recorded.lineage.map(|rows| least(&rows, made.lineage.len()));
+        recorded.evaluations = first_rows(&recorded.evaluations, made.evaluations.len());
+        recorded.lineage = recorded.lineage.map(|rows| first_rows(&rows, made.lineage.len()));
     }
     let made = ChunkBatches::of(&made);
-    Ok(recorded
-        .named()
-        .zip(made.named())
-        .find_map(|((table, recorded), (_, made))| first_difference(table, recorded, made, round)))
+    for ((table, recorded), (_, made)) in recorded.named().zip(made.named()) {
+        if let Some(difference) = first_difference(table, recorded, made, round) {
+            return Ok(Some(difference));
+        }
+    }
+    Ok(None)
 }
 
-/// Whether the digests of two rounds' rows are there and agree.
+/// Returns up to `count` rows from the start.
+fn first_rows(rows: &RecordBatch, count: usize) -> RecordBatch {
+    rows.slice(0, rows.num_rows().min(count))
+}
+
+/// Whether the digests of two rounds' rows exist and are equal.
 fn has_same_rows(left: &ChunkBatches, right: &ChunkBatches) -> bool {
-    let digest = |chunk: &ChunkBatches| chunk.round.column_by_name("rows_digest").map(|digests| cell_text(digests, 0));
-    digest(left).is_some() && digest(left) == digest(right)
+    let left = left.round.column_by_name("rows_digest");
+    let right = right.round.column_by_name("rows_digest");
+    match (left, right) {
+        (Some(left), Some(right)) => cell_text(left, 0) == cell_text(right, 0),
+        _ => false,
+    }
 }
 
+/// Returns the first difference between the chunks of two rounds, over the tables that both have.
 fn compare_chunks(left: &ChunkBatches, right: &ChunkBatches, round: u32) -> Option<Difference> {
     if chunk_hashes(left) == chunk_hashes(right) {
         return None;
@@ -190,7 +224,7 @@ fn compare_chunks(left: &ChunkBatches, right: &ChunkBatches, round: u32) -> Opti
     pairs.find_map(|(table, left, right)| first_difference(table, left, right, round))
 }
 
-/// The first cell that differs, by rows. Of two versions of a table, the columns that both have are compared.
+/// Returns the first cell that differs, by rows. Of two versions of a table, the columns that both have are compared.
 fn first_difference(table: &str, left: &RecordBatch, right: &RecordBatch, round: u32) -> Option<Difference> {
     let rows = left.num_rows().min(right.num_rows());
     let schema = left.schema();
@@ -199,14 +233,18 @@ fn first_difference(table: &str, left: &RecordBatch, right: &RecordBatch, round:
         let right = right.column_by_name(field.name()).filter(|_| !is_made_from_rows)?;
         Some((field.name(), left, right))
     });
+    // Whole columns are compared first, which is fast; then only the columns that differ are searched cell by cell.
     let columns: Vec<_> =
         columns.filter(|(_, left, right)| left.slice(0, rows).to_data() != right.slice(0, rows).to_data()).collect();
-    let differs =
-        |row: usize, left: &ArrayRef, right: &ArrayRef| left.slice(row, 1).to_data() != right.slice(row, 1).to_data();
     for row in 0..rows {
-        if let Some((column, left, right)) = columns.iter().find(|(_, left, right)| differs(row, left, right)) {
-            let (a, b) = (cell_text(left, row), cell_text(right, row));
-            return Some(Difference(format!("round {round}, table {table}, row {row}, {column}: {a} against {b}")));
+        for (column, left, right) in &columns {
+            if left.slice(row, 1).to_data() != right.slice(row, 1).to_data() {
+                return Some(Difference(format!(
+                    "round {round}, table {table}, row {row}, {column}: {} against {}",
+                    cell_text(left, row),
+                    cell_text(right, row)
+                )));
+            }
         }
     }
     (left.num_rows() != right.num_rows()).then(|| {
@@ -214,7 +252,7 @@ fn first_difference(table: &str, left: &RecordBatch, right: &RecordBatch, round:
     })
 }
 
-/// A cell as text, for messages and for comparing texts.
+/// Returns a cell as text, for messages and for comparing texts.
 pub(super) fn text(rows: &RecordBatch, column: &str, row: usize) -> String {
     let Some(array) = rows.column_by_name(column) else { return format!("no column {column}") };
     cell_text(array, row)

@@ -1,14 +1,15 @@
-//! Hashes over logical rows: independent of Parquet, of compression and of how files are cut.
+//! Hashes over logical rows, independent of Parquet, of compression and of the division into files.
 //!
-//! A chunk is the rows that one round added to one table. Its hash runs over blocks of rows, and in each over the columns
-//! in schema order, each with its name and its values in row order. Round digests are chained, so the last one names the whole run.
+//! A chunk is the rows that one round added to one table. Its hash covers blocks of rows, and in each block the columns in
+//! schema order, each with its name and its values in row order. Round digests are chained, so the last one identifies the
+//! whole run.
 
 use crate::store::Digest;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
-/// The chain of round digests.
+/// Chain of round digests.
 #[derive(Clone, Debug)]
 pub struct Chain {
     last: Digest,
@@ -33,39 +34,40 @@ impl Chain {
         self.last
     }
 
-    /// The digest of everything so far.
+    /// Returns the digest of everything so far.
     pub fn last(&self) -> Digest {
         self.last
     }
 }
 
-/// The digest of a round's rows, or of the population: from the hashes of its chunks, in table order.
+/// Returns the digest of a round's rows, or of the population, from the hashes of its chunks in table order.
 pub fn rows_digest(chunks: &[Digest]) -> Digest {
     joined("fedreplay rows digest v1", chunks)
 }
 
+/// Returns the hash of several digests under a name for their use.
 fn joined(kind: &str, parts: &[Digest]) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key(kind);
-    parts.iter().for_each(|part| {
+    for part in parts {
         hasher.update(&part.0);
-    });
+    }
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// Columns that no chunk's hash can contain, since they are made from it.
+/// Columns that no chunk's hash can contain, since they are computed from it.
 pub const DIGEST_COLUMNS: [&str; 2] = ["rows_digest", "digest"];
 
-/// Rows that are hashed together, so that a round of any size can be hashed while it is written.
+/// [rows] -- Rows that are hashed together, so that a round of any size can be hashed while it is written.
 pub const BLOCK_ROWS: usize = 1 << 16;
 
-/// The hash of one table's rows in one round, taken block by block: every block but the last has [`BLOCK_ROWS`] rows.
+/// Hasher of one table's rows in one round, block by block. Every block but the last has [`BLOCK_ROWS`] rows.
 pub struct ChunkHasher {
     hasher: blake3::Hasher,
     rows: u64,
 }
 
 impl ChunkHasher {
-    /// The hash of no rows yet.
+    /// Creates a hasher without rows.
     pub fn new(table: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("fedreplay table chunk v2");
         update_text(&mut hasher, table);
@@ -83,14 +85,14 @@ impl ChunkHasher {
         }
     }
 
-    /// The hash of all blocks and of the number of rows.
+    /// Returns the hash of all blocks and of the number of rows.
     pub fn finish(mut self) -> Digest {
         self.hasher.update(&self.rows.to_le_bytes());
         Digest(*self.hasher.finalize().as_bytes())
     }
 }
 
-/// The hash of one table's rows in one round, as [`ChunkHasher`] takes it.
+/// Returns the hash of one table's rows in one round, as [`ChunkHasher`] computes it.
 pub fn chunk_hash(table: &str, rows: &RecordBatch, except: &[&str]) -> Digest {
     let mut hasher = ChunkHasher::new(table);
     for first in (0..rows.num_rows()).step_by(BLOCK_ROWS) {
@@ -104,8 +106,10 @@ fn update_text(hasher: &mut blake3::Hasher, text: &str) {
     hasher.update(text.as_bytes());
 }
 
-/// One presence byte a value, then the value in little-endian order; text with its length before it.
+/// Hashes a column: one presence byte per row, then the values that are not null, numbers in little-endian order and texts
+/// preceded by their length.
 fn update_column(hasher: &mut blake3::Hasher, column: &ArrayRef) {
+    // All presence bytes first, then all values: a null and a zero have different hashes.
     let presence = match column.null_count() {
         0 => vec![1; column.len()],
         _ => (0..column.len()).map(|row| u8::from(column.is_valid(row))).collect(),
@@ -121,7 +125,7 @@ fn update_column(hasher: &mut blake3::Hasher, column: &ArrayRef) {
     });
 }
 
-/// The values that are there, each as so many bytes.
+/// Returns the values that are not null, each as `BYTES` bytes.
 fn numbers<T: ArrowPrimitiveType, const BYTES: usize>(
     column: &ArrayRef,
     bytes_of: impl Fn(T::Native) -> [u8; BYTES],
@@ -130,7 +134,7 @@ fn numbers<T: ArrowPrimitiveType, const BYTES: usize>(
     let mut bytes = vec![0; BYTES * (column.len() - column.null_count())];
     let places = bytes.chunks_exact_mut(BYTES);
     if column.null_count() == 0 {
-        // Events come by the million, and this is what the compiler makes one copy of.
+        // There may be millions of events. Without nulls the compiler turns this loop into a single copy.
         places.zip(column.values()).for_each(|(place, &value)| place.copy_from_slice(&bytes_of(value)));
     } else {
         places.zip(column.iter().flatten()).for_each(|(place, value)| place.copy_from_slice(&bytes_of(value)));

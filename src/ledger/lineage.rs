@@ -1,9 +1,9 @@
-//! The table `lineage` as a graph: what was computed from what, checked by computing every key again.
+//! Table `lineage` as a graph of orders, which is checked by computing every key again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow::array::{Array, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use petgraph::algo::toposort;
@@ -13,12 +13,12 @@ use super::reader::read_table;
 use super::{LedgerError, LineageRow, Table};
 use crate::store::{Digest, Key, Recipe};
 
-/// One order.
+/// Entry of one order in the lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineageEntry {
     pub round: u32,
     pub kind: String,
-    /// Places of the orders that it reads.
+    /// Rows of the orders that it reads.
     pub inputs: Vec<usize>,
     pub code: String,
     pub engine: Option<Digest>,
@@ -27,11 +27,11 @@ pub struct LineageEntry {
     pub result: Option<Digest>,
 }
 
-/// All orders of a run, by place, and how they depend on each other.
+/// All orders of a run, in plan order, with the graph of their dependencies.
 #[derive(Clone, Debug)]
 pub struct Lineage {
     pub entries: Vec<LineageEntry>,
-    /// An edge from each input to its reader, for each use.
+    /// Edges from each input to its reader, one per use.
     graph: DiGraph<(), ()>,
 }
 
@@ -39,7 +39,7 @@ impl Lineage {
     /// Reads the lineage of the run in `run_folder`.
     ///
     /// # Errors
-    /// If it is not there, or is not one.
+    /// If the table is missing or invalid.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let rows = read_table(run_folder, LineageRow::NAME)?;
         Self::of(&rows).map_err(|reason| LedgerError::malformed(run_folder, reason))
@@ -48,14 +48,14 @@ impl Lineage {
     /// Reads the rows of the table.
     ///
     /// # Errors
-    /// The first row that is not one.
+    /// A description of the first invalid row.
     pub fn of(rows: &RecordBatch) -> Result<Self, String> {
         let columns = Columns::of(rows)?;
         let entries = (0..rows.num_rows()).map(|row| columns.entry(row)).collect::<Result<Vec<_>, _>>()?;
         let mut graph = DiGraph::new();
-        entries.iter().for_each(|_| {
+        for _ in &entries {
             graph.add_node(());
-        });
+        }
         for (place, entry) in entries.iter().enumerate() {
             for &input in &entry.inputs {
                 if input >= entries.len() {
@@ -68,8 +68,10 @@ impl Lineage {
         Ok(Self { entries, graph })
     }
 
-    /// Whether nothing depends on itself and every key is the hash of what it is said to be of: what is wrong, if not.
+    /// Checks that no order depends on itself and that every key is the hash of its recipe. Returns a description of each
+    /// fault.
     pub fn check(&self) -> Vec<String> {
+        // Inputs come first, so that each key is checked against recorded keys that have been checked before.
         let order = match toposort(&self.graph, None) {
             Ok(order) => order,
             Err(cycle) => return vec![format!("table lineage, row {}: it depends on itself", cycle.node_id().index())],
@@ -79,31 +81,34 @@ impl Lineage {
             let entry = &self.entries[place.index()];
             let expected = self.recipe(entry).key();
             if entry.key != expected {
-                let (row, round, key) = (place.index(), entry.round, entry.key);
                 found.push(format!(
-                    "table lineage, row {row} (round {round}): its inputs give the key {expected}, it says {key}"
+                    "table lineage, row {} (round {}): its inputs give the key {expected}, it says {}",
+                    place.index(),
+                    entry.round,
+                    entry.key
                 ));
             }
         }
         found
     }
 
+    /// Returns the recipe of an order, with the recorded keys of its inputs.
     fn recipe(&self, entry: &LineageEntry) -> Recipe {
         let LineageEntry { code, engine, parameters, .. } = entry.clone();
         Recipe { code, engine, parameters, inputs: entry.inputs.iter().map(|&input| self.entries[input].key).collect() }
     }
 
-    /// Orders by their keys; of equal ones the first.
+    /// Returns the orders by key; if several have the same key, the first of them.
     pub fn by_key(&self) -> BTreeMap<Key, &LineageEntry> {
         let mut by_key = BTreeMap::new();
-        self.entries.iter().for_each(|entry| {
+        for entry in &self.entries {
             by_key.entry(entry.key).or_insert(entry);
-        });
+        }
         by_key
     }
 }
 
-/// The keys of all orders of the run in `run_folder`.
+/// Reads the keys of all orders of the run in `run_folder`.
 ///
 /// # Errors
 /// If its lineage cannot be read.
@@ -112,51 +117,78 @@ pub fn keys_of(run_folder: &Path) -> Result<Vec<Key>, LedgerError> {
     Ok(lineage.entries.into_iter().map(|entry| entry.key).collect())
 }
 
-/// The columns of the table.
+/// Columns of the table.
 struct Columns<'a> {
     order: &'a [u64],
     round: &'a [u32],
     texts: [&'a StringArray; 7],
 }
 
-/// Places in [`Columns::texts`].
+/// Names of the columns in [`Columns::texts`].
 const TEXTS: [&str; 7] = ["kind", "inputs", "code", "engine", "parameters", "key", "result"];
 
 impl<'a> Columns<'a> {
+    /// Finds the columns of the table and checks their types.
     fn of(rows: &'a RecordBatch) -> Result<Self, String> {
-        let fault = |name: &str| format!("table lineage: column {name} is missing, or not what it should be");
-        let column = |name: &str| rows.column_by_name(name).ok_or_else(|| fault(name));
-        let text = |name: &str| column(name)?.as_string_opt::<i32>().ok_or_else(|| fault(name));
-        let order = column("order")?.as_primitive_opt::<UInt64Type>().ok_or_else(|| fault("order"))?.values();
-        let round = column("round")?.as_primitive_opt::<UInt32Type>().ok_or_else(|| fault("round"))?.values();
+        let order = column(rows, "order")?.as_primitive_opt::<UInt64Type>().ok_or_else(|| no_column("order"))?;
+        let round = column(rows, "round")?.as_primitive_opt::<UInt32Type>().ok_or_else(|| no_column("round"))?;
         let mut texts = Vec::with_capacity(TEXTS.len());
         for name in TEXTS {
-            texts.push(text(name)?);
+            texts.push(column(rows, name)?.as_string_opt::<i32>().ok_or_else(|| no_column(name))?);
         }
-        Ok(Self { order, round, texts: texts.try_into().expect("one for each name") })
+        Ok(Self { order: order.values(), round: round.values(), texts: texts.try_into().expect("one for each name") })
     }
 
+    /// Returns the entry in a row.
     fn entry(&self, row: usize) -> Result<LineageEntry, String> {
-        let fault = |what: &str| format!("table lineage, row {row}: {what}");
         if self.order[row] != row as u64 {
-            return Err(fault("its order is not its place"));
+            return Err(fault(row, "its order is not its place"));
         }
-        let text = |column: usize| self.texts[column].is_valid(row).then(|| self.texts[column].value(row));
-        let hash = |column: usize| {
-            let parsed = text(column).map(|text| Digest::from_hex(text).ok_or(()));
-            parsed.transpose().map_err(|()| fault(&format!("its {} is no hash", TEXTS[column])))
-        };
-        let inputs = text(1).unwrap_or_default().split(' ').filter(|input| !input.is_empty());
-        let inputs = inputs.map(|input| input.parse().map_err(|_| fault("its inputs are not indices")));
+        // Inputs are row numbers separated by spaces; a null means that there are none.
+        let mut inputs = Vec::new();
+        for input in self.text(1, row).split(' ').filter(|input| !input.is_empty()) {
+            inputs.push(input.parse().map_err(|_| fault(row, "its inputs are not indices"))?);
+        }
         Ok(LineageEntry {
             round: self.round[row],
-            kind: text(0).unwrap_or_default().to_owned(),
-            inputs: inputs.collect::<Result<_, _>>()?,
-            code: text(2).unwrap_or_default().to_owned(),
-            engine: hash(3)?,
-            parameters: text(4).unwrap_or_default().to_owned(),
-            key: Key(hash(5)?.ok_or_else(|| fault("it has no key"))?),
-            result: hash(6)?,
+            kind: self.text(0, row).to_owned(),
+            inputs,
+            code: self.text(2, row).to_owned(),
+            engine: self.hash(3, row)?,
+            parameters: self.text(4, row).to_owned(),
+            key: Key(self.hash(5, row)?.ok_or_else(|| fault(row, "it has no key"))?),
+            result: self.hash(6, row)?,
         })
     }
+
+    /// Returns the text in a cell; empty for a null.
+    fn text(&self, column: usize, row: usize) -> &'a str {
+        if self.texts[column].is_valid(row) { self.texts[column].value(row) } else { "" }
+    }
+
+    /// Returns the hash in a cell; `None` for a null.
+    fn hash(&self, column: usize, row: usize) -> Result<Option<Digest>, String> {
+        if self.texts[column].is_null(row) {
+            return Ok(None);
+        }
+        match Digest::from_hex(self.texts[column].value(row)) {
+            Some(hash) => Ok(Some(hash)),
+            None => Err(fault(row, &format!("its {} is no hash", TEXTS[column]))),
+        }
+    }
+}
+
+/// Returns a column of the table.
+fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, String> {
+    rows.column_by_name(name).ok_or_else(|| no_column(name))
+}
+
+/// Describes a column that is missing or has the wrong type.
+fn no_column(name: &str) -> String {
+    format!("table lineage: column {name} is missing, or not what it should be")
+}
+
+/// Describes a fault in a row.
+fn fault(row: usize, what: &str) -> String {
+    format!("table lineage, row {row}: {what}")
 }

@@ -1,6 +1,6 @@
-//! `manifest.json`: what a run was made of, and which files hold it.
+//! `manifest.json`: the inputs of a run, its state, and the hashes of its files.
 //!
-//! The manifest itself is in no hash but its own seal. It may name this machine; the tables may not.
+//! The manifest is part of no hash except its own seal. It may name this machine; the tables may not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,41 +12,41 @@ use serde::{Deserialize, Serialize};
 use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
 use crate::store::{Digest, atomic};
 
-/// Whether a run can be relied upon.
+/// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
-    /// It has begun and is not finished: running, killed or failed. `fedreplay resume` continues it.
+    /// The run has begun and is not finished: running, killed or failed. `fedreplay resume` continues it.
     Running,
     /// All rounds are in the ledger.
     Done,
 }
 
-/// What was played.
+/// Kind of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
-    /// Times and training.
+    /// Virtual time and training.
     Run,
-    /// Times alone: columns of losses and models are null.
+    /// Virtual time only: columns of losses and models are null.
     Plan,
 }
 
-/// A file or folder that the run read: where it lay, and the hash that stands for it.
+/// File or folder that the run read: its path, and the hash of its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     pub path: PathBuf,
     pub hash: Digest,
 }
 
-/// A file of the run: its size and hash.
+/// Size and hash of a file of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     pub bytes: u64,
     pub blake3: Digest,
 }
 
-/// The contents of `manifest.json`.
+/// Contents of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -66,11 +66,11 @@ pub struct Manifest {
     pub binary_hash: Digest,
     /// Everything known about the machine's arithmetic.
     pub numerics: serde_json::Value,
-    /// The part of it that may change bits, as it stands in keys.
+    /// Part of it that may change bits, as it enters keys.
     pub numerics_class: String,
-    /// What the digest chain starts from.
+    /// Start of the digest chain.
     pub genesis: Digest,
-    /// Determinism grade that is claimed: "A" or "B"; "C" for a plan, which computes no tensor.
+    /// Determinism grade that is claimed: "A", "B" or "C"; a plan, which computes no tensor, has "C".
     pub grade: String,
     pub rounds: u32,
     /// Digest of the whole run; absent until it is done.
@@ -82,7 +82,7 @@ pub struct Manifest {
     pub seal: Option<Digest>,
 }
 
-/// What is read first of a manifest: of other versions, the rest may be another.
+/// Version of a manifest, which is read first: the other fields depend on it.
 #[derive(Deserialize)]
 struct Version {
     schema_version: u32,
@@ -92,18 +92,21 @@ struct Version {
 const FILE_NAME: &str = "manifest.json";
 
 impl Manifest {
-    /// Where the manifest of the run in `run_folder` stands.
+    /// Returns the path of the manifest of the run in `run_folder`.
     pub fn path(run_folder: &Path) -> PathBuf {
         run_folder.join(FILE_NAME)
     }
 
-    /// The folder of the run that a path lies in, if it lies in one.
+    /// Returns the folder of the run that contains a path, if there is one.
     pub fn folder_around(path: &Path) -> Option<PathBuf> {
         let path = std::path::absolute(path).ok()?;
         path.ancestors().skip(1).find(|folder| Self::path(folder).exists()).map(Path::to_owned)
     }
 
     /// Reads the manifest of the run in `run_folder`.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoRun`] if there is none; and if it cannot be read or has an unknown version.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run_folder);
         if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
@@ -116,18 +119,18 @@ impl Manifest {
             Err(error) => return Err(LedgerError::io(&path)(error)),
             Ok(bytes) => String::from_utf8(bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?,
         };
-        let malformed = |error: serde_json::Error| LedgerError::malformed(&path, error.to_string());
-        let Version { schema_version } = serde_json::from_str(&text).map_err(malformed)?;
+        // An unknown version is reported as such, and not as the first field that does not parse.
+        let Version { schema_version } = parsed(&path, &text)?;
         if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema_version) {
             let reason = format!(
                 "its tables have version {schema_version}, and this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
             );
             return Err(LedgerError::malformed(&path, reason));
         }
-        serde_json::from_str(&text).map_err(malformed)
+        parsed(&path, &text)
     }
 
-    /// The hash of each input, by role: paths name this machine's files, hashes anybody's.
+    /// Returns the hash of each input, by role. Unlike paths, hashes mean the same on every machine.
     pub fn inputs_by_hash(&self) -> BTreeMap<String, Digest> {
         self.inputs.iter().map(|(role, input)| (role.clone(), input.hash)).collect()
     }
@@ -139,7 +142,7 @@ impl Manifest {
         atomic::write(&path, self.text().as_bytes()).map_err(LedgerError::io(&path))
     }
 
-    /// Whether the file in `run_folder` is byte for byte what this manifest was written as.
+    /// Whether the file in `run_folder` has exactly the bytes as which this manifest is written.
     pub(super) fn is_as_written(&self, run_folder: &Path) -> Result<bool, LedgerError> {
         let path = Self::path(run_folder);
         let is_sealed = self.seal == Some(self.expected_seal());
@@ -167,13 +170,14 @@ impl Manifest {
         serde_json::to_string_pretty(self).expect("a manifest has only text keys") + "\n"
     }
 
-    /// The seal that this manifest should carry.
+    /// Returns the seal that this manifest should have.
     pub fn expected_seal(&self) -> Digest {
+        // The seal is the hash of the compact JSON without the seal, whatever the layout of the file.
         let unsealed = Self { seal: None, ..self.clone() };
         Digest::of(&serde_json::to_vec(&unsealed).expect("a manifest has only text keys"))
     }
 
-    /// Lists the scenario alone, as it stands in `run_folder`: `resume` relies on it.
+    /// Lists the scenario in `run_folder` as the only file; `resume` relies on it.
     pub fn list_scenario(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
         let name = "scenario.ron";
         self.files = BTreeMap::from([(name.to_owned(), FileEntry::of(&run_folder.join(name))?)]);
@@ -187,14 +191,14 @@ impl Manifest {
     }
 }
 
-/// Said of a file whose bytes are not those that the run wrote.
+/// Message about a file that was changed after the run wrote it.
 const CHANGED: &str = "it was changed after the run wrote it; the store keeps what was computed, so the scenario played \
                        into another folder goes on from there";
 
 impl FileEntry {
-    /// Size and hash of a plain file; of anything else, what no manifest lists.
+    /// Returns size and hash of a plain file, or for anything else an entry that no manifest lists.
     fn of(path: &Path) -> Result<Self, LedgerError> {
-        // A link may lead anywhere, a pipe may never end: they are not followed.
+        // A link may lead anywhere and a pipe may never end, so neither is read.
         if !fs::symlink_metadata(path).map_err(LedgerError::io(path))?.is_file() {
             return Ok(Self { bytes: 0, blake3: Digest::of(NOT_PLAIN) });
         }
@@ -203,19 +207,25 @@ impl FileEntry {
     }
 }
 
-/// Stands for the contents of what is no plain file, such as a link or a pipe; no manifest has its hash.
+/// Content that represents anything but a plain file, such as a link or a pipe. No manifest has its hash.
 const NOT_PLAIN: &[u8] = b"fedreplay: not a plain file";
 
-/// Every file of a run that its manifest answers for, with size and hash, by path within the run.
+/// Parses a part of the manifest.
+fn parsed<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, LedgerError> {
+    serde_json::from_str(text).map_err(|error| LedgerError::malformed(path, error.to_string()))
+}
+
+/// Lists every file of a run that its manifest covers, with size and hash, by path within the run.
 ///
-/// Left out are the manifest, wall-clock timings, reports (which can be made again), the lock and unfinished writes.
+/// Not covered are the manifest, wall-clock timings, reports (which can be made again), the lock and partial files.
 pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, LedgerError> {
     let mut found = BTreeMap::new();
     let mut folders = vec![run_folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(LedgerError::io(&folder))? {
             let entry = entry.map_err(LedgerError::io(&folder))?;
-            let (path, kind) = (entry.path(), entry.file_type().map_err(LedgerError::io(&folder))?);
+            let path = entry.path();
+            let kind = entry.file_type().map_err(LedgerError::io(&folder))?;
             let within = path.strip_prefix(run_folder).expect("it was found in the run's folder");
             let name = within.to_string_lossy().replace('\\', "/");
             if ["timing", FILE_NAME, "report.html", "lock"].contains(&name.as_str())

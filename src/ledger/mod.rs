@@ -1,7 +1,8 @@
-//! The record of a run: Arrow schemas, Parquet files, the manifest, and the digest over logical rows.
+//! Ledger: the record of a run, with Arrow schemas, Parquet files, the manifest, and the digest over logical rows.
 //!
-//! What happened lives here; how long it took on this machine does not (that is `timing`, outside of every hash),
-//! and neither do paths, host names or cache hits.
+//! The ledger records what happened. Wall-clock times are in `timing`, outside of every hash, and paths, host names and
+//! cache hits are in no table. While a run is in progress each round has a file of its own,
+//! `ledger/TABLE/RRRRR-RRRRR.parquet`; at the end they are joined into one file per table.
 
 pub(crate) mod cell;
 mod compare;
@@ -41,22 +42,22 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-/// What can go wrong with a run's folder.
+/// Error in a run's folder.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The operating system refused; nothing that was finished is lost.
+    /// The operating system reported an error; finished rounds are not lost.
     #[error("failed to access {path}: {source}{}", advice(source))]
     Io { path: PathBuf, source: std::io::Error },
     /// A Parquet file could not be written or read.
     #[error("failed to read or write the table {path}: {source}{}", advice(source))]
     Parquet { path: PathBuf, source: parquet::errors::ParquetError },
-    /// A file has the right form but impossible contents.
+    /// A file has invalid contents.
     #[error("failed to understand {path}: {reason}")]
     Malformed { path: PathBuf, reason: String },
-    /// There is no run where one was to be.
+    /// There is no run in the folder.
     #[error("failed to find a run in {path}: it holds no manifest.json")]
     NoRun { path: PathBuf },
-    /// The folder of a run cannot be made or written to.
+    /// The folder of a run cannot be created or written to.
     #[error("failed to make a run's folder at {path}: {source}; choose another --out")]
     Unwritable { path: PathBuf, source: std::io::Error },
     /// The folder holds something that must not be overwritten.
@@ -75,14 +76,14 @@ impl LedgerError {
     }
 }
 
-/// What to do about a disk that took no more: what was finished is there, and a run goes on from it.
+/// Returns the advice for a full disk, or nothing. Finished rounds are on disk, and a run continues from them.
 fn advice(error: &(dyn Error + 'static)) -> &'static str {
     let mut chain = std::iter::successors(Some(error), |&error| error.source());
     let is_full = chain.any(|error| error.downcast_ref::<io::Error>().is_some_and(is_out_of_space));
     if is_full { "; free some space, then `fedreplay resume` continues a run that has begun" } else { "" }
 }
 
-/// Whether the disk, or the user's share of it, is used up.
+/// Whether the disk, or the user's quota, is full.
 pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

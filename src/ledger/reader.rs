@@ -1,4 +1,4 @@
-//! Reads the tables of a run, finished, running or killed.
+//! Reader of the tables of a run, which may be finished, running or killed.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use super::writer::ChunkBatches;
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
 
-/// One file of a table, holding the rounds `first..=last`.
+/// File of a table with the rounds `first..=last`.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub first: u32,
@@ -21,8 +21,8 @@ pub(super) struct Part {
     pub path: PathBuf,
 }
 
-/// The files of a table in round order. A file whose rounds are all in a wider one is left out: a run that was killed
-/// while its files were being joined has both.
+/// Lists the files of a table in round order. A file whose rounds are all in a wider one is left out: a run that was killed
+/// while its files were joined has both.
 pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
@@ -38,6 +38,7 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
         let (first, last) = part.ok_or_else(|| LedgerError::malformed(&path, "its name is not FIRST-LAST.parquet"))?;
         found.push(Part { first, last, path });
     }
+    // Sorted by first round, widest first, so that a file is covered if an earlier one reaches its last round.
     found.sort_by_key(|part| (part.first, std::cmp::Reverse(part.last)));
     let mut covered = None;
     found.retain(|part| {
@@ -48,10 +49,10 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
     Ok(found)
 }
 
-/// [rows] Of a batch that is read.
+/// [rows] -- Size of the batches that are read.
 pub(super) const READ_ROWS: usize = 1 << 16;
 
-/// The record batches of one file.
+/// Opens the record batches of one file.
 pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerError> {
     let file = File::open(path).map_err(LedgerError::io(path))?;
     ParquetRecordBatchReaderBuilder::try_new(file)
@@ -59,12 +60,12 @@ pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerErr
         .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 
-/// How often a table is read again whose files are being joined by a run that ends.
+/// Number of attempts to read a table whose files are being joined by a run that ends.
 const ATTEMPTS: usize = 5;
 
-/// All rows of one table of the run in `run_folder`, whatever files they are in.
+/// Reads all rows of one table of the run in `run_folder`, in whatever files they are.
 ///
-/// The run may be going on: then these are the rows of all finished rounds, and perhaps some of the next.
+/// If the run is in progress, these are the rows of all finished rounds, and possibly some of the next.
 ///
 /// # Examples
 ///
@@ -83,17 +84,17 @@ const ATTEMPTS: usize = 5;
 /// ```
 pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerError> {
     let folder = run_folder.join("ledger").join(table);
-    let is_gone =
-        |error: &LedgerError| matches!(error, LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
     for _ in 1..ATTEMPTS {
         match read_files(&folder) {
-            Err(error) if folder.exists() && is_gone(&error) => {}
+            // A file that was listed and is gone has been joined into another one meanwhile.
+            Err(LedgerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound && folder.exists() => {}
             read => return read,
         }
     }
     read_files(&folder)
 }
 
+/// Reads the files of a table and concatenates their rows.
 fn read_files(folder: &Path) -> Result<RecordBatch, LedgerError> {
     let mut rows = Vec::new();
     let mut schema = None;
@@ -110,7 +111,7 @@ fn read_files(folder: &Path) -> Result<RecordBatch, LedgerError> {
     concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(folder, error.to_string()))
 }
 
-/// Refuses a file whose columns have types that no table has: another program wrote it.
+/// Refuses a file with column types that no table has: another program wrote it.
 fn check_types(path: &Path, schema: &Schema) -> Result<(), LedgerError> {
     use DataType::{Boolean, Float64, UInt32, UInt64, Utf8};
     let foreign =
@@ -124,7 +125,7 @@ fn check_types(path: &Path, schema: &Schema) -> Result<(), LedgerError> {
     }
 }
 
-/// A run's tables, cut into the chunks that its rounds added.
+/// Tables of a run, which can be divided into the chunks that its rounds added.
 pub struct RoundChunks {
     events: RecordBatch,
     tasks: RecordBatch,
@@ -137,13 +138,18 @@ pub struct RoundChunks {
 impl RoundChunks {
     /// Reads the tables of the run in `run_folder`, whose manifest names this version of their schemas.
     pub fn read(run_folder: &Path, schema_version: u32) -> Result<Self, LedgerError> {
-        let is_new = schema_version > OLDEST_SCHEMA;
-        let optional = |table| is_new.then(|| read_table(run_folder, table)).transpose();
-        // A round's own row is written last, so the rows of every round that is seen here are there by now.
+        // A round's own row is written last, so all rows of the rounds that are read here exist by now. The other tables
+        // must be read after this one.
         let rounds = read_table(run_folder, RoundRow::NAME)?;
+        let mut generations = None;
+        let mut lineage = None;
+        if schema_version > OLDEST_SCHEMA {
+            generations = Some(read_table(run_folder, GenerationRow::NAME)?);
+            lineage = Some(read_table(run_folder, LineageRow::NAME)?);
+        }
         Ok(Self {
-            generations: optional(GenerationRow::NAME)?,
-            lineage: optional(LineageRow::NAME)?,
+            generations,
+            lineage,
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
@@ -151,39 +157,38 @@ impl RoundChunks {
         })
     }
 
-    /// The rows of table `lineage`; none in a run of schema 3.
+    /// Returns the rows of table `lineage`; `None` in a run of schema 3.
     pub fn lineage(&self) -> Option<&RecordBatch> {
         self.lineage.as_ref()
     }
 
-    /// The rows of table `tasks`.
+    /// Returns the rows of table `tasks`.
     pub fn tasks(&self) -> &RecordBatch {
         &self.tasks
     }
 
-    /// The rows of table `rounds`.
+    /// Returns the rows of table `rounds`.
     pub fn rounds(&self) -> &RecordBatch {
         &self.rounds
     }
 
-    /// Without the rows of a round that is not finished, of which a run that goes on or was killed has some.
+    /// Removes the rows of an unfinished round, which a run that is in progress or was killed may have.
     pub(super) fn of_finished_rounds(self) -> Result<Self, String> {
-        let cut = |rows: RecordBatch, column: &str| -> Result<RecordBatch, String> {
-            let counts = (0..self.rounds.num_rows()).map(|row| count(&self.rounds, column, row));
-            let finished = counts.sum::<Result<u64, String>>()?;
-            Ok(rows.slice(0, rows.num_rows().min(usize::try_from(finished).unwrap_or(usize::MAX))))
-        };
+        let rounds = self.rounds;
         Ok(Self {
-            events: cut(self.events, "event_rows")?,
-            tasks: cut(self.tasks, "task_rows")?,
-            evaluations: cut(self.evaluations, "evaluation_rows")?,
-            generations: self.generations.map(|rows| cut(rows, "generation_rows")).transpose()?,
-            lineage: self.lineage.map(|rows| cut(rows, "lineage_rows")).transpose()?,
-            rounds: self.rounds,
+            events: finished(self.events, &rounds, "event_rows")?,
+            tasks: finished(self.tasks, &rounds, "task_rows")?,
+            evaluations: finished(self.evaluations, &rounds, "evaluation_rows")?,
+            generations: self.generations.map(|rows| finished(rows, &rounds, "generation_rows")).transpose()?,
+            lineage: self.lineage.map(|rows| finished(rows, &rounds, "lineage_rows")).transpose()?,
+            rounds,
         })
     }
 
-    /// The chunks in round order, or what does not add up.
+    /// Divides the tables into chunks in round order.
+    ///
+    /// # Errors
+    /// A description of the first table whose rows do not match the counts of the rounds.
     pub(super) fn chunks(&self) -> Result<Vec<ChunkBatches>, String> {
         let mut events = Cursor { table: EventRow::NAME, rows: &self.events, next: 0 };
         let mut tasks = Cursor { table: TaskRow::NAME, rows: &self.tasks, next: 0 };
@@ -191,27 +196,46 @@ impl RoundChunks {
         let mut generations =
             self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
         let mut lineage = self.lineage.as_ref().map(|rows| Cursor { table: LineageRow::NAME, rows, next: 0 });
-        let take = |cursor: &mut Option<Cursor>, column: &str, row: usize| match cursor {
-            Some(cursor) => cursor.take(count(&self.rounds, column, row)?).map(Some),
-            None => Ok(None),
-        };
         let mut chunks = Vec::with_capacity(self.rounds.num_rows());
         for row in 0..self.rounds.num_rows() {
             chunks.push(ChunkBatches {
                 events: events.take(count(&self.rounds, "event_rows", row)?)?,
                 tasks: tasks.take(count(&self.rounds, "task_rows", row)?)?,
                 evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
-                generations: take(&mut generations, "generation_rows", row)?,
-                lineage: take(&mut lineage, "lineage_rows", row)?,
+                generations: take_optional(&mut generations, &self.rounds, "generation_rows", row)?,
+                lineage: take_optional(&mut lineage, &self.rounds, "lineage_rows", row)?,
                 round: self.rounds.slice(row, 1),
             });
         }
         let cursors = [Some(&events), Some(&tasks), Some(&evaluations), generations.as_ref(), lineage.as_ref()];
-        cursors.into_iter().flatten().try_for_each(Cursor::exhausted)?;
+        for cursor in cursors.into_iter().flatten() {
+            cursor.exhausted()?;
+        }
         Ok(chunks)
     }
 }
 
+/// Returns the rows of a table that belong to finished rounds, which count them in `column`.
+fn finished(rows: RecordBatch, rounds: &RecordBatch, column: &str) -> Result<RecordBatch, String> {
+    let counts = (0..rounds.num_rows()).map(|row| count(rounds, column, row));
+    let finished = counts.sum::<Result<u64, String>>()?;
+    Ok(rows.slice(0, rows.num_rows().min(usize::try_from(finished).unwrap_or(usize::MAX))))
+}
+
+/// Takes the rows of a round from a table that older versions do not have.
+fn take_optional(
+    cursor: &mut Option<Cursor>,
+    rounds: &RecordBatch,
+    column: &str,
+    row: usize,
+) -> Result<Option<RecordBatch>, String> {
+    match cursor {
+        Some(cursor) => cursor.take(count(rounds, column, row)?).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Position in a table that is divided into chunks.
 struct Cursor<'a> {
     table: &'static str,
     rows: &'a RecordBatch,
@@ -219,6 +243,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
+    /// Takes the next rows.
     fn take(&mut self, count: u64) -> Result<RecordBatch, String> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let left = self.rows.num_rows() - self.next;
@@ -229,6 +254,7 @@ impl Cursor<'_> {
         Ok(self.rows.slice(self.next - count, count))
     }
 
+    /// Checks that no rows are left.
     fn exhausted(&self) -> Result<(), String> {
         match self.rows.num_rows() - self.next {
             0 => Ok(()),
@@ -237,6 +263,7 @@ impl Cursor<'_> {
     }
 }
 
+/// Returns the count in a row and column of table `rounds`.
 fn count(rounds: &RecordBatch, column: &str, row: usize) -> Result<u64, String> {
     let array = rounds.column_by_name(column).ok_or_else(|| format!("table rounds has no column {column}"))?;
     let array = array.as_primitive_opt::<UInt64Type>().ok_or_else(|| format!("table rounds: {column} is not u64"))?;

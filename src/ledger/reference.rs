@@ -1,8 +1,8 @@
-//! The tables as a page: what stands in each column, from the declarations that write them.
+//! Reference page of all tables and columns, generated from the declarations that write them.
 
 use std::fmt::Write;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::{
     ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, SCHEMA_VERSION, Table,
@@ -18,7 +18,7 @@ Columns that may be null are marked with `?`. Virtual time is in nanoseconds sin
 in several files until its run is done, so read `ledger/TABLE/*.parquet`.
 ";
 
-/// The reference of all tables in Markdown.
+/// Returns the reference of all tables in Markdown.
 pub fn reference() -> String {
     let mut page = format!("{HEAD}\nSchema version {SCHEMA_VERSION}.\n");
     let hashed: [(&str, &str, SchemaRef); 7] = [
@@ -30,19 +30,29 @@ pub fn reference() -> String {
         (GenerationRow::NAME, GenerationRow::MEANING, GenerationRow::schema()),
         (LineageRow::NAME, LineageRow::MEANING, LineageRow::schema()),
     ];
-    hashed.iter().for_each(|(name, meaning, schema)| section(&mut page, &format!("ledger/{name}"), meaning, schema));
+    for (name, meaning, schema) in &hashed {
+        section(&mut page, &format!("ledger/{name}"), meaning, schema);
+    }
     section(&mut page, "timing/orders.parquet", TimingRow::MEANING, &TimingRow::schema());
     section(&mut page, "data inspect --out", ClientDataRow::MEANING, &ClientDataRow::schema());
     page
 }
 
+/// Writes the section of one table.
 fn section(page: &mut String, name: &str, meaning: &str, schema: &Schema) {
     let _ = writeln!(page, "\n## `{name}`\n\n{}\n", meaning.trim());
     let _ = writeln!(page, "| column | type | unit | meaning |\n|---|---|---|---|");
     for field in schema.fields() {
-        let text = |key| field.metadata().get(key).map(|text| text.replace('|', "\\|")).unwrap_or_default();
+        let name = field.name();
+        let kind = field.data_type();
         let null = if field.is_nullable() { "?" } else { "" };
-        let (name, kind) = (field.name(), field.data_type());
-        let _ = writeln!(page, "| `{name}` | {kind}{null} | {} | {} |", text("unit"), text("description"));
+        let unit = escaped(field, "unit");
+        let description = escaped(field, "description");
+        let _ = writeln!(page, "| `{name}` | {kind}{null} | {unit} | {description} |");
     }
+}
+
+/// Returns a text from a field's metadata, escaped for a cell of a Markdown table.
+fn escaped(field: &Field, key: &str) -> String {
+    field.metadata().get(key).map(|text| text.replace('|', "\\|")).unwrap_or_default()
 }

@@ -1,23 +1,23 @@
-//! What a table is: named columns, each with unit and meaning in its Arrow field metadata.
+//! Declaration of tables: named columns, each with unit and meaning in its Arrow field metadata.
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-/// The version of all table schemas together. A change of any column raises it.
+/// Version of all table schemas together. A change of any column increases it.
 pub const SCHEMA_VERSION: u32 = 4;
 
-/// The oldest version whose runs can still be read, verified and compared.
+/// Oldest version whose runs can be read, verified and compared.
 pub const OLDEST_SCHEMA: u32 = 3;
 
-/// A row type that knows its table.
+/// Row type of a table.
 pub trait Table: Sized {
     /// Folder name under `ledger/` (or `timing/`).
     const NAME: &'static str;
-    /// What a row stands for.
+    /// Description of a row.
     const MEANING: &'static str;
-    /// Columns with their units and meanings.
+    /// Returns the columns with their units and meanings.
     fn schema() -> SchemaRef;
-    /// The rows as columns, in order.
+    /// Converts rows into columns.
     fn batch(rows: &[Self]) -> RecordBatch;
 }
 
@@ -57,7 +57,7 @@ macro_rules! table {
 
 pub(crate) use table;
 
-/// The metadata of a field.
+/// Returns the metadata of a field.
 pub(crate) fn describe(unit: &str, meaning: &str) -> std::collections::HashMap<String, String> {
     [("unit", unit), ("description", meaning)].into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }

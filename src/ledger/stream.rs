@@ -1,7 +1,7 @@
-//! Writes tables row by row: a ledger of any length in little memory, for schedules that are played without training.
+//! Streaming writer of a plan's ledger: writes tables row by row, so that a ledger of any length needs little memory.
 //!
-//! The files appear when the ledger is finished. A schedule costs seconds, so there is nothing to save on the way. A thread
-//! of its own hashes and writes, beside the simulation that makes the rows.
+//! The files appear when the ledger is finished: a plan takes seconds, so partial results are not worth saving. A separate
+//! thread hashes and writes the rows while the simulation makes more of them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::writer::{part_name, start_chain};
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
-/// One table under construction: at most a block of its rows is in memory, and a row group of compressed columns.
+/// Table under construction. At most a block of rows and a row group of compressed columns are in memory.
 pub(super) struct TableStream<T> {
     folder: PathBuf,
     pending: atomic::Pending,
@@ -49,7 +49,7 @@ impl<T: Table> TableStream<T> {
         self.writer.write(&batch).map_err(|source| LedgerError::Parquet { path: self.folder.clone(), source })
     }
 
-    /// The hash of the rows since the last chunk ended.
+    /// Ends a chunk and returns the hash of its rows.
     pub fn end_chunk(&mut self) -> Result<Digest, LedgerError> {
         if !self.block.is_empty() {
             self.write_block()?;
@@ -57,7 +57,7 @@ impl<T: Table> TableStream<T> {
         Ok(std::mem::replace(&mut self.hasher, ChunkHasher::new(T::NAME)).finish())
     }
 
-    /// Closes the file, which holds these rounds.
+    /// Closes the file, which contains these rounds.
     pub fn finish(self, first: u32, last: u32) -> Result<(), LedgerError> {
         let path = self.folder.join(part_name(first, last));
         self.writer.close().map_err(|source| LedgerError::Parquet { path: path.clone(), source })?;
@@ -65,35 +65,35 @@ impl<T: Table> TableStream<T> {
     }
 }
 
-/// Rows of one round, or a part of it, on their way to the thread that writes.
+/// Rows of one round, or of a part of it, for the writer thread.
 #[derive(Default)]
 struct Load {
     events: Vec<EventRow>,
     tasks: Vec<TaskRow>,
-    /// The round's own row, with which it ends.
+    /// Row of the round itself, which ends it.
     round: Option<RoundRow>,
 }
 
-/// Rows of a kind that are handed over at a time.
+/// [rows] -- Rows of a table that are sent to the thread at once.
 const LOAD_ROWS: usize = 1 << 12;
-/// Loads that may wait to be written: the simulation waits for the disk rather than fill the memory.
+/// Maximum number of loads in the queue. If it is full the simulation waits, so that the memory does not fill up.
 const LOADS_WAITING: usize = 16;
 
-/// The tables of a plan under construction. Rows come in the order of the schedule, and each round after its rows.
+/// Tables of a plan under construction. Rows are added in the order of the schedule, and each round after its rows.
 pub struct LedgerStream {
     open: Load,
-    /// None once the thread is over.
+    /// Writer thread; `None` once it has ended.
     writer: Option<Writer>,
 }
 
-/// The thread that writes, and the way to it: each load of rows, then none for the end.
+/// Writer thread with its queue: loads of rows, and then `None` for the end.
 struct Writer {
     loads: SyncSender<Option<Load>>,
     thread: JoinHandle<Result<Digest, LedgerError>>,
 }
 
 impl Writer {
-    /// Waits for the thread, which stops where nothing more can come.
+    /// Closes the queue and waits for the thread.
     fn join(self) -> Result<Digest, LedgerError> {
         drop(self.loads);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -116,7 +116,7 @@ impl LedgerStream {
     /// Adds an event to the round that is open.
     ///
     /// # Errors
-    /// If the disk took no more of what came before.
+    /// If earlier rows could not be written.
     pub fn event(&mut self, row: EventRow) -> Result<(), LedgerError> {
         self.open.events.push(row);
         if self.open.events.len() == LOAD_ROWS { self.hand_over() } else { Ok(()) }
@@ -140,15 +140,17 @@ impl LedgerStream {
         self.hand_over()
     }
 
+    /// Sends the open rows to the thread.
     fn hand_over(&mut self) -> Result<(), LedgerError> {
         let load = std::mem::take(&mut self.open);
         match self.writer.as_ref().expect("nothing is added after a failure").loads.send(Some(load)) {
             Ok(()) => Ok(()),
-            // The thread takes no more rows: it failed, and says why.
+            // The thread has ended early, so it failed; joining it returns the failure.
             Err(_) => self.end().map(drop),
         }
     }
 
+    /// Ends the thread and returns the digest.
     fn end(&mut self) -> Result<Digest, LedgerError> {
         self.writer.take().expect("nothing is added after a failure").join()
     }
@@ -156,14 +158,14 @@ impl LedgerStream {
     /// Closes the files and returns the digest of the whole.
     ///
     /// # Errors
-    /// If the disk takes no more.
+    /// If rows could not be written.
     ///
     /// # Panics
-    /// If rows came after the last round: they would belong to none.
+    /// If rows were added after the last round: they would belong to none.
     pub fn finish(mut self) -> Result<Digest, LedgerError> {
         assert!(self.open.events.is_empty() && self.open.tasks.is_empty(), "rows came after the last round");
         if let Some(writer) = &self.writer {
-            // Where it failed before, the failure comes back from the thread itself.
+            // If the thread has failed, nothing receives this, and joining it below returns the failure.
             let _ = writer.loads.send(None);
         }
         self.end()
@@ -172,14 +174,14 @@ impl LedgerStream {
 
 impl Drop for LedgerStream {
     fn drop(&mut self) {
-        // A plan that was given up leaves no half-written files behind.
+        // Waits for the thread, which removes its partial files when it ends without `finish`.
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
     }
 }
 
-/// The tables in the hands of the thread that writes them.
+/// Tables under construction, which the writer thread owns.
 struct Tables {
     chain: Chain,
     events: TableStream<EventRow>,
@@ -213,8 +215,8 @@ impl Tables {
         })
     }
 
-    /// Writes all that comes; at the end closes the files and returns the digest of the whole. Where the rows end without
-    /// one, no file appears.
+    /// Writes all loads, then closes the files and returns the digest of the whole. If the queue ends without the mark of the
+    /// end, no file appears.
     fn write(mut self, loads: Receiver<Option<Load>>) -> Result<Digest, LedgerError> {
         for load in loads {
             match load {
@@ -228,9 +230,16 @@ impl Tables {
     fn add(&mut self, load: Load) -> Result<(), LedgerError> {
         self.event_rows += load.events.len() as u64;
         self.task_rows += load.tasks.len() as u64;
-        load.events.into_iter().try_for_each(|row| self.events.push(row))?;
-        load.tasks.into_iter().try_for_each(|row| self.tasks.push(row))?;
-        load.round.map_or(Ok(()), |row| self.round(row))
+        for row in load.events {
+            self.events.push(row)?;
+        }
+        for row in load.tasks {
+            self.tasks.push(row)?;
+        }
+        match load.round {
+            Some(row) => self.round(row),
+            None => Ok(()),
+        }
     }
 
     fn round(&mut self, mut row: RoundRow) -> Result<(), LedgerError> {
@@ -246,8 +255,10 @@ impl Tables {
         let mut own = ChunkHasher::new(RoundRow::NAME);
         own.push(&RoundRow::batch(std::slice::from_ref(&row)), &DIGEST_COLUMNS);
         chunks.push(own.finish());
+        // The round's own row is hashed without these two columns, which are computed from the hash.
         let rows = rows_digest(&chunks);
-        (row.rows_digest, row.digest) = (rows.to_string(), self.chain.push(rows).to_string());
+        row.rows_digest = rows.to_string();
+        row.digest = self.chain.push(rows).to_string();
         self.last_round = row.round;
         self.rounds.push(row)
     }

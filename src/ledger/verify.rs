@@ -1,5 +1,6 @@
-//! Checks a run against its own hashes.
+//! Verification of a run against its own hashes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
@@ -7,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::compare::{Difference, text};
 use super::digest::{Chain, chunk_hash, rows_digest};
-use super::lineage::Lineage;
+use super::lineage::{Lineage, LineageEntry};
 use super::locate::place;
 use super::manifest::files;
 use super::reader::{RoundChunks, read_table};
@@ -15,14 +16,14 @@ use super::writer::{ChunkBatches, chunk_hashes};
 use super::{LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
 use crate::store::{Digest, Key};
 
-/// How the finding begins that a run is not finished.
+/// Start of the finding about a run that is not finished.
 pub const UNFINISHED: &str = "manifest.json: the run is not finished";
 
-/// Checks files, seal, digest chain and lineage of the run in `run_folder`. Every finding is returned; none means that
-/// all hold.
+/// Checks files, seal, digest chain and lineage of the run in `run_folder`. Returns all findings; there are none if
+/// everything is correct.
 ///
 /// # Errors
-/// Only if there is no manifest at all, so that there is no run to check; and if the disk cannot be read.
+/// If there is no manifest at all, so that there is no run to check, or if the disk cannot be read.
 pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
     let manifest = match Manifest::read(run_folder) {
         Err(LedgerError::Malformed { reason, .. }) => return Ok(vec![Difference(format!("manifest.json: {reason}"))]),
@@ -35,6 +36,7 @@ pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
     if manifest.state == RunState::Running {
         found.push(Difference(format!("{UNFINISHED}; `fedreplay resume` continues it")));
     }
+    // Rows are checked before files, so that a changed file can be reported with the rounds that are affected.
     let mut in_rows = Rows::default();
     if let Err(reason) = in_rows.verify(run_folder, &manifest) {
         in_rows.found.push(Difference(reason));
@@ -44,7 +46,7 @@ pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
     Ok(found)
 }
 
-/// Compares the files with those that the manifest lists; `broken` is the first round whose rows do not give its digest.
+/// Compares the files with those in the manifest; `broken` is the first round whose rows do not give its digest.
 fn verify_files(
     run_folder: &Path,
     manifest: &Manifest,
@@ -69,7 +71,7 @@ fn verify_files(
             Some(_) => {}
         }
     }
-    // Those of a run that is not finished are listed when it is.
+    // The files of an unfinished run are listed when it is done.
     let unlisted = present.keys().filter(|name| !manifest.files.contains_key(*name));
     for name in unlisted.filter(|_| manifest.state == RunState::Done) {
         found.push(Difference(format!("{name}: the manifest does not know this file")));
@@ -77,16 +79,16 @@ fn verify_files(
     Ok(())
 }
 
-/// What is wrong with rows.
+/// Findings about the rows of tables.
 #[derive(Default)]
 struct Rows {
     found: Vec<Difference>,
-    /// The first round, from 1, whose rows do not give its digest.
+    /// First round, from 1, whose rows do not give its digest.
     broken: Option<u32>,
 }
 
 impl Rows {
-    /// Computes the digests again from the rows, and the keys from the lineage.
+    /// Recomputes the digests from the rows, and the keys from the lineage.
     fn verify(&mut self, run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
         let population = read_table(run_folder, PopulationRow::NAME).map_err(|error| error.to_string())?;
         let mut read = RoundChunks::read(run_folder, manifest.schema_version).map_err(|error| error.to_string())?;
@@ -94,7 +96,8 @@ impl Rows {
             read = read.of_finished_rounds()?;
         }
         let last = self.verify_chain(&read, &chunk_hash(PopulationRow::NAME, &population, &[]), manifest)?;
-        let (rounds, expected) = (read.rounds().num_rows(), manifest.rounds as usize);
+        let rounds = read.rounds().num_rows();
+        let expected = manifest.rounds as usize;
         if rounds != expected && manifest.state == RunState::Done {
             return Err(format!("table rounds has {rounds} rows for {expected} rounds"));
         }
@@ -107,7 +110,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Names every round whose rows do not give the digest of rows that it states, and the first at which the chain breaks.
+    /// Reports every round whose rows do not give their stated digest, and the first at which the chain breaks. Returns the
+    /// last digest of the chain.
     fn verify_chain(&mut self, read: &RoundChunks, population: &Digest, manifest: &Manifest) -> Result<Digest, String> {
         let is_old = manifest.schema_version == OLDEST_SCHEMA;
         let mut chain = Chain::start(manifest.genesis);
@@ -122,7 +126,7 @@ impl Rows {
             if !is_old {
                 self.check_digest(round, &chunk, "rows_digest", rows);
             }
-            // One broken link breaks all that follow.
+            // All rounds after a broken link differ too, so only the first is reported.
             if self.broken.is_none() && self.check_digest(round, &chunk, "digest", expected) {
                 self.broken = Some(round);
             }
@@ -130,7 +134,7 @@ impl Rows {
         Ok(chain.last())
     }
 
-    /// Whether a round states another digest than its rows give.
+    /// Reports a round whose stated digest differs from the expected one. Returns whether it does.
     fn check_digest(&mut self, round: u32, chunk: &ChunkBatches, column: &str, expected: Digest) -> bool {
         let stated = text(&chunk.round, column, 0);
         let differs = stated != expected.to_string();
@@ -142,26 +146,39 @@ impl Rows {
         differs
     }
 
-    /// Checks the graph and its keys, and that the results in other tables are in it.
+    /// Checks the graph and its keys, and that the keys in other tables are in it.
     fn verify_lineage(&mut self, lineage: &Lineage, read: &RoundChunks) {
         self.found.extend(lineage.check().into_iter().map(Difference));
         let by_key = lineage.by_key();
-        let mut check = |table: &str, rows: &RecordBatch, column: &str, kinds: &[&str]| {
-            let keys = rows.column_by_name(column).and_then(|keys| keys.as_string_opt::<i32>());
-            let Some(keys) = keys else {
-                return self.found.push(Difference(format!("table {table} has no column {column}")));
-            };
-            for row in (0..keys.len()).filter(|&row| keys.is_valid(row)) {
-                let entry = Digest::from_hex(keys.value(row)).and_then(|key| by_key.get(&Key(key)));
-                if !entry.is_some_and(|entry| kinds.contains(&entry.kind.as_str())) {
-                    let (key, kinds) = (keys.value(row), kinds.join(" or "));
-                    let message =
-                        format!("table {table}, row {row}: its {column} {key} is that of no {kinds} in table lineage");
-                    self.found.push(Difference(message));
-                }
-            }
-        };
-        check("tasks", read.tasks(), "update_key", &["train", "member"]);
-        check("rounds", read.rounds(), "model_key", &["initial", "given", "aggregate"]);
+        let updates = KeyColumn { table: "tasks", column: "update_key", kinds: &["train", "member"] };
+        self.check_keys(&updates, read.tasks(), &by_key);
+        let models = KeyColumn { table: "rounds", column: "model_key", kinds: &["initial", "given", "aggregate"] };
+        self.check_keys(&models, read.rounds(), &by_key);
     }
+
+    /// Checks that every key in a column is that of an order of the right kind.
+    fn check_keys(&mut self, of: &KeyColumn, rows: &RecordBatch, by_key: &BTreeMap<Key, &LineageEntry>) {
+        let KeyColumn { table, column, kinds } = of;
+        let Some(keys) = rows.column_by_name(column).and_then(|keys| keys.as_string_opt::<i32>()) else {
+            self.found.push(Difference(format!("table {table} has no column {column}")));
+            return;
+        };
+        for row in (0..keys.len()).filter(|&row| keys.is_valid(row)) {
+            let key = keys.value(row);
+            let entry = Digest::from_hex(key).and_then(|key| by_key.get(&Key(key)));
+            if !entry.is_some_and(|entry| kinds.contains(&entry.kind.as_str())) {
+                let kinds = kinds.join(" or ");
+                self.found.push(Difference(format!(
+                    "table {table}, row {row}: its {column} {key} is that of no {kinds} in table lineage"
+                )));
+            }
+        }
+    }
+}
+
+/// Column with keys of orders, and the kinds that these orders may have.
+struct KeyColumn {
+    table: &'static str,
+    column: &'static str,
+    kinds: &'static [&'static str],
 }

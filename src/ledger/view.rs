@@ -1,4 +1,4 @@
-//! The tables of a run by the names of their columns, as far as its rounds are complete.
+//! Tables of a run with access by column name, limited to the rows of complete rounds.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,42 +12,37 @@ use super::{
     Table, TaskRow, read_table,
 };
 
-/// How often reading begins again when the run joins its files meanwhile.
+/// Number of attempts to read a table while the run joins its files.
 const ATTEMPTS: u32 = 3;
 
-/// A table that was read.
+/// Table of a run in memory.
 #[derive(Clone, Debug)]
 pub struct TableView {
     folder: PathBuf,
-    /// What this version writes; an older one has fewer columns.
+    /// Schema of this version; tables of older versions have fewer columns.
     schema: SchemaRef,
     rows: RecordBatch,
 }
 
 impl TableView {
-    /// Reads one table of the run in `run_folder`; one that has no file yet is empty.
+    /// Reads one table of the run in `run_folder`. A table without files is empty.
     ///
     /// # Errors
     /// If a file cannot be read, or another program wrote it.
     pub fn read<T: Table>(run_folder: &Path) -> Result<Self, LedgerError> {
         let folder = run_folder.join("ledger").join(T::NAME);
         for attempt in 1.. {
-            let is_gone = |error: &LedgerError| match error {
-                LedgerError::Io { source, .. } => source.kind() == ErrorKind::NotFound,
-                LedgerError::Malformed { path, .. } => *path == folder,
-                _ => false,
-            };
             match read_table(run_folder, T::NAME) {
                 Ok(rows) => return Ok(Self { folder, schema: T::schema(), rows }),
-                Err(error) if is_gone(&error) && attempt < ATTEMPTS => {}
-                Err(error) if is_gone(&error) && !holds_parquet(&folder) => break,
+                Err(error) if is_gone(&error, &folder) && attempt < ATTEMPTS => {}
+                Err(error) if is_gone(&error, &folder) && !holds_parquet(&folder) => break,
                 Err(error) => return Err(error),
             }
         }
         Ok(Self { folder, schema: T::schema(), rows: RecordBatch::new_empty(T::schema()) })
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.num_rows()
     }
@@ -57,15 +52,15 @@ impl TableView {
         self.len() == 0
     }
 
-    /// The rows as Arrow has them.
+    /// Returns the rows as an Arrow batch.
     pub fn rows(&self) -> &RecordBatch {
         &self.rows
     }
 
-    /// A column of numbers; whole ones above 2^53 are rounded.
+    /// Returns a column of numbers. Integers above 2^53 are rounded.
     ///
     /// # Errors
-    /// If there is no such column, or it is of text.
+    /// If the column is missing or is text.
     pub fn numbers(&self, column: &str) -> Result<Vec<Option<f64>>, LedgerError> {
         let array = self.column(column)?;
         Ok(match array.data_type() {
@@ -74,10 +69,10 @@ impl TableView {
         })
     }
 
-    /// A column of whole numbers.
+    /// Returns a column of integers.
     ///
     /// # Errors
-    /// If there is no such column, or it is of something else.
+    /// If the column is missing or has another type.
     pub fn counts_or_none(&self, column: &str) -> Result<Vec<Option<u64>>, LedgerError> {
         let array = self.column(column)?;
         match array.data_type() {
@@ -87,7 +82,7 @@ impl TableView {
         }
     }
 
-    /// A column of whole numbers that holds no null.
+    /// Returns a column of integers without nulls.
     ///
     /// # Errors
     /// As [`Self::counts_or_none`]; and if a value is null.
@@ -96,17 +91,17 @@ impl TableView {
         counts.ok_or_else(|| self.fault(format!("column {column} holds a null")))
     }
 
-    /// A column of texts.
+    /// Returns a column of texts.
     ///
     /// # Errors
-    /// If there is no such column, or it is of numbers.
+    /// If the column is missing or has another type.
     pub fn texts(&self, column: &str) -> Result<Vec<Option<&str>>, LedgerError> {
         let array = self.column(column)?.as_string_opt::<i32>();
         let array = array.ok_or_else(|| self.fault(format!("column {column} is not of text")))?;
         Ok(array.iter().collect())
     }
 
-    /// A column of texts in which null is empty.
+    /// Returns a column of texts, with empty texts for nulls.
     ///
     /// # Errors
     /// As [`Self::texts`].
@@ -114,15 +109,16 @@ impl TableView {
         Ok(self.texts(column)?.into_iter().map(Option::unwrap_or_default).collect())
     }
 
-    /// A column as Arrow has it, of the type and with the nulls that this version writes.
+    /// Returns a column as an Arrow array, with the type and nullability of this version's schema.
     ///
     /// # Errors
-    /// If there is no such column, it is of another type, or holds nulls that it never has.
+    /// If the column is missing, has another type, or has nulls that the schema excludes.
     pub fn array<A: Array + Clone + 'static>(&self, column: &str) -> Result<A, LedgerError> {
         let found = self.column(column)?;
         let array = found.as_any().downcast_ref::<A>();
         let array =
             array.ok_or_else(|| self.fault(format!("column {column} is {}, which it never is", found.data_type())))?;
+        // Callers read values without a check for nulls where the schema excludes them.
         let may_be_null = self.schema.field_with_name(column).is_ok_and(|field| field.is_nullable());
         match array.null_count() > 0 && !may_be_null {
             true => Err(self.fault(format!("column {column} has nulls, which it never has"))),
@@ -131,22 +127,28 @@ impl TableView {
     }
 
     fn column(&self, column: &str) -> Result<&dyn Array, LedgerError> {
-        let found = self.rows.column_by_name(column);
-        let missing = || self.fault(format!("it has no column {column}: another version of fedreplay wrote it"));
-        found.map(|array| &**array).ok_or_else(missing)
+        match self.rows.column_by_name(column) {
+            Some(array) => Ok(array),
+            None => Err(self.fault(format!("it has no column {column}: another version of fedreplay wrote it"))),
+        }
     }
 
-    /// Whether the table has a column: older versions had fewer.
+    /// Returns a column of numbers that older versions do not have; `None` in every row there.
+    fn newer_numbers(&self, column: &str) -> Result<Vec<Option<f64>>, LedgerError> {
+        if self.has(column) { self.numbers(column) } else { Ok(vec![None; self.len()]) }
+    }
+
+    /// Whether the table has a column; older versions have fewer.
     fn has(&self, column: &str) -> bool {
         self.rows.column_by_name(column).is_some()
     }
 
-    /// An error in this table.
+    /// Returns an error about this table.
     pub fn fault(&self, reason: String) -> LedgerError {
         LedgerError::malformed(&self.folder, reason)
     }
 
-    /// The rows that complete rounds claim. A run that is under way may have more of them, and no run has fewer.
+    /// Limits the table to the rows that complete rounds count. A run in progress may have more rows; no run may have fewer.
     fn claimed(self, claimed: u64, is_running: bool) -> Result<Self, LedgerError> {
         let found = self.len() as u64;
         if claimed > found || (claimed < found && !is_running) {
@@ -158,12 +160,22 @@ impl TableView {
     }
 }
 
+/// Whether an error may come from files that were joined while they were read, or from a table without files.
+fn is_gone(error: &LedgerError, folder: &Path) -> bool {
+    match error {
+        LedgerError::Io { source, .. } => source.kind() == ErrorKind::NotFound,
+        LedgerError::Malformed { path, .. } => path == folder,
+        _ => false,
+    }
+}
+
+/// Whether a folder contains Parquet files.
 fn holds_parquet(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "parquet"))
 }
 
-/// The tables of a run, finished or not. What a round has written before its own row is left out.
+/// Tables of a run, finished or not. Rows of a round whose own row is not written yet are left out.
 #[derive(Clone, Debug)]
 pub struct RunTables {
     run_folder: PathBuf,
@@ -172,12 +184,12 @@ pub struct RunTables {
 }
 
 impl RunTables {
-    /// Reads the rounds of the run in `run_folder`; the other tables are read when they are asked for.
+    /// Reads the rounds of the run in `run_folder`; the other tables are read when they are needed.
     ///
     /// # Errors
     /// As [`TableView::read`], or if there is no manifest.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
-        // Before the rounds: a run that is done has all its rows.
+        // Read before the rounds: a run that is done by now has all its rows, so fewer rows are an error.
         let is_running = Manifest::read(run_folder)?.state == RunState::Running;
         let rounds = TableView::read::<RoundRow>(run_folder)?;
         let tables = Self { run_folder: run_folder.to_owned(), is_running, rounds };
@@ -185,12 +197,12 @@ impl RunTables {
         Ok(tables)
     }
 
-    /// One row a round.
+    /// Returns table `rounds`, one row per round.
     pub fn rounds(&self) -> &TableView {
         &self.rounds
     }
 
-    /// One row a client; empty where the run has not begun.
+    /// Reads table `population`, one row per client; empty if the run has not begun.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -200,7 +212,7 @@ impl RunTables {
         Ok(population)
     }
 
-    /// A run that is done has a file of each table.
+    /// Checks that a finished run has a file of this table.
     fn check_there(&self, table: &TableView) -> Result<(), LedgerError> {
         match self.is_running || holds_parquet(&table.folder) {
             true => Ok(()),
@@ -208,15 +220,15 @@ impl RunTables {
         }
     }
 
-    /// One row a dispatch.
+    /// Reads table `tasks`, one row per dispatch.
     ///
     /// # Errors
-    /// As [`TableView::read`], or if the table has not the rows that the rounds count; so of the tables below.
+    /// As [`TableView::read`], or if the table lacks rows that the rounds count; the same holds for the tables below.
     pub fn tasks(&self) -> Result<TableView, LedgerError> {
         self.of_complete_rounds::<TaskRow>("task_rows")
     }
 
-    /// One row an event of virtual time.
+    /// Reads table `events`, one row per event of virtual time.
     ///
     /// # Errors
     /// As [`TableView::read`].
@@ -224,46 +236,54 @@ impl RunTables {
         self.of_complete_rounds::<EventRow>("event_rows")
     }
 
-    /// The measured losses.
+    /// Reads table `evaluations`: losses and metrics of benchmarks.
     ///
     /// # Errors
     /// As [`TableView::read`].
     pub fn evaluations(&self) -> Result<Vec<EvaluationRow>, LedgerError> {
         let view = self.of_complete_rounds::<EvaluationRow>("evaluation_rows")?;
-        let (rounds, versions) = (view.counts("round")?, view.counts("version")?);
+        let rounds = view.counts("round")?;
+        let versions = view.counts("version")?;
         let clients = view.counts_or_none("client")?;
-        let (subjects, splits, hashes) = (view.names("subject")?, view.names("split")?, view.texts("model_hash")?);
-        let (rows, target_tokens, losses) =
-            (view.counts("rows")?, view.counts("target_tokens")?, view.numbers("loss")?);
-        let (margins, accuracies) = (view.numbers("reward_margin")?, view.numbers("preference_accuracy")?);
-        // Before benchmarks, all that was measured were losses.
+        let subjects = view.names("subject")?;
+        let splits = view.names("split")?;
+        let hashes = view.texts("model_hash")?;
+        let rows = view.counts("rows")?;
+        let target_tokens = view.counts("target_tokens")?;
+        let losses = view.numbers("loss")?;
+        let margins = view.numbers("reward_margin")?;
+        let accuracies = view.numbers("preference_accuracy")?;
+        // Older versions have no benchmarks, so that all their rows are losses.
         let benchmarks = if view.has("benchmark") { view.names("benchmark")? } else { vec!["losses"; view.len()] };
         let failed = if view.has("failed") { view.counts("failed")? } else { vec![0; view.len()] };
-        let newer = |column| if view.has(column) { view.numbers(column) } else { Ok(vec![None; view.len()]) };
-        let (scores, perplexities, token_accuracies) =
-            (newer("score")?, newer("perplexity")?, newer("token_accuracy")?);
-        let row = |at: usize| EvaluationRow {
-            round: rounds[at] as u32,
-            version: versions[at] as u32,
-            subject: subjects[at].to_owned(),
-            client: clients[at].map(|client| client as u32),
-            benchmark: benchmarks[at].to_owned(),
-            split: splits[at].to_owned(),
-            rows: rows[at],
-            failed: failed[at],
-            score: scores[at],
-            target_tokens: target_tokens[at],
-            loss: losses[at],
-            perplexity: perplexities[at],
-            token_accuracy: token_accuracies[at],
-            reward_margin: margins[at],
-            preference_accuracy: accuracies[at],
-            model_hash: hashes[at].map(str::to_owned),
-        };
-        Ok((0..view.len()).map(row).collect())
+        let scores = view.newer_numbers("score")?;
+        let perplexities = view.newer_numbers("perplexity")?;
+        let token_accuracies = view.newer_numbers("token_accuracy")?;
+        let mut evaluations = Vec::with_capacity(view.len());
+        for at in 0..view.len() {
+            evaluations.push(EvaluationRow {
+                round: rounds[at] as u32,
+                version: versions[at] as u32,
+                subject: subjects[at].to_owned(),
+                client: clients[at].map(|client| client as u32),
+                benchmark: benchmarks[at].to_owned(),
+                split: splits[at].to_owned(),
+                rows: rows[at],
+                failed: failed[at],
+                score: scores[at],
+                target_tokens: target_tokens[at],
+                loss: losses[at],
+                perplexity: perplexities[at],
+                token_accuracy: token_accuracies[at],
+                reward_margin: margins[at],
+                preference_accuracy: accuracies[at],
+                model_hash: hashes[at].map(str::to_owned),
+            });
+        }
+        Ok(evaluations)
     }
 
-    /// One row an answer to a benchmark's question.
+    /// Reads table `generations`, one row per answer to a benchmark's question.
     ///
     /// # Errors
     /// As [`TableView::read`].
@@ -271,7 +291,7 @@ impl RunTables {
         self.of_complete_rounds::<GenerationRow>("generation_rows")
     }
 
-    /// One row an order: what was computed from what.
+    /// Reads table `lineage`, one row per order.
     ///
     /// # Errors
     /// As [`TableView::read`].
@@ -279,8 +299,9 @@ impl RunTables {
         self.of_complete_rounds::<LineageRow>("lineage_rows")
     }
 
+    /// Reads a table, limited to the rows that the complete rounds count in column `counts`.
     fn of_complete_rounds<T: Table>(&self, counts: &str) -> Result<TableView, LedgerError> {
-        // A version that counts no such rows has no such table.
+        // A version that does not count these rows does not have the table.
         let counts = if self.rounds.has(counts) { self.rounds.counts(counts)? } else { vec![] };
         let claimed = counts.into_iter().fold(0, u64::saturating_add);
         TableView::read::<T>(&self.run_folder)?.claimed(claimed, self.is_running)

@@ -1,5 +1,5 @@
-//! Finished rounds on their way to the disk. Those that follow within a moment are written together, by a thread of their own,
-//! so that no round waits for the next one to end.
+//! Queue of finished rounds for the disk. A separate thread writes them shortly after they end, together with others that end
+//! within the same moment.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -9,16 +9,17 @@ use std::time::Duration;
 use super::LedgerError;
 use super::writer::{ChunkBatches, part_name, write_batch};
 
-/// How long after its end a round is written at the latest: where all results are found and not computed, a whole run passes in
-/// less, and needs no files that would be joined at once.
+/// Delay after which a finished round is written. A run whose results are all in the store ends sooner, and needs no files of
+/// single rounds that would be joined at once.
 const PACE: Duration = Duration::from_millis(100);
 
-/// Rounds that are not on disk yet.
+/// Queue of rounds that are not on disk yet, with the thread that writes them.
 pub(super) struct Waiting {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// State that the queue shares with its thread.
 struct Shared {
     /// `ledger` in the run's folder.
     folder: PathBuf,
@@ -28,14 +29,14 @@ struct Shared {
 
 struct State {
     batches: Vec<ChunkBatches>,
-    /// The first of them.
+    /// Number of the first round in `batches`.
     first: u32,
     failure: Option<LedgerError>,
     ended: bool,
 }
 
 impl Waiting {
-    /// Nothing yet; the first round to come is 1.
+    /// Starts the thread with an empty queue. The first round has number 1.
     pub fn start(folder: &Path) -> Self {
         let state = State { batches: vec![], first: 1, failure: None, ended: false };
         let shared = Shared { folder: folder.to_owned(), state: Mutex::new(state), changed: Condvar::new() };
@@ -61,7 +62,7 @@ impl Waiting {
         Ok(())
     }
 
-    /// Writes no more, and gives the rounds that are not on disk with the number that the first of them has, or would have.
+    /// Stops the thread. Returns the rounds that are not on disk, and the number of the first of them or of the next round.
     ///
     /// # Errors
     /// If a round could not be written.
@@ -82,7 +83,7 @@ impl Waiting {
         }
     }
 
-    /// Writes what waits.
+    /// Writes all rounds in the queue.
     #[cfg(test)]
     pub fn flush(&self) -> Result<(), LedgerError> {
         self.shared.write(&mut self.shared.lock())
@@ -91,7 +92,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // A run that fails or is interrupted keeps the rounds that it finished; after a failure to write there is none to keep.
+        // The finished rounds of a run that fails or is interrupted are written. After a failure to write the queue is empty.
         if self.thread.is_some() && !std::thread::panicking() {
             self.stop();
             let _ = self.shared.write(&mut self.shared.lock());
@@ -100,10 +101,12 @@ impl Drop for Waiting {
 }
 
 impl Shared {
+    /// Writes rounds until the queue ends or writing fails: the body of the thread.
     fn write_as_they_come(&self) {
         loop {
-            let is_idle = |state: &mut State| state.batches.is_empty() && !state.ended;
-            let state = self.changed.wait_while(self.lock(), is_idle).expect(NO_PANIC);
+            // Waits for a round, then a moment longer for others. Both waits release the lock, so rounds can be added.
+            let state =
+                self.changed.wait_while(self.lock(), |state| state.batches.is_empty() && !state.ended).expect(NO_PANIC);
             let followed = self.changed.wait_timeout_while(state, PACE, |state| !state.ended).expect(NO_PANIC);
             let mut state = followed.0;
             if state.ended {
@@ -116,10 +119,11 @@ impl Shared {
         }
     }
 
+    /// Writes the files of all rounds in the queue.
     fn write(&self, state: &mut State) -> Result<(), LedgerError> {
         for round in std::mem::take(&mut state.batches) {
             let name = part_name(state.first, state.first);
-            // The round's own row comes last: a round whose row can be read is complete.
+            // The round's own row is written last, so a round whose row can be read is complete.
             for (table, batch) in round.named() {
                 write_batch(&self.folder.join(table).join(&name), batch)?;
             }

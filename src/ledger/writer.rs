@@ -1,7 +1,7 @@
-//! Writes a run's tables, a round at a time, and joins the rounds' files when the run is done.
+//! Writer of a run's tables, round by round, which joins the files of the rounds when the run is done.
 //!
-//! A finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet` a moment after its end, so a killed run can be read up to
-//! it. [`LedgerWriter::finish`] joins all into `00001-RRRRR.parquet`.
+//! A finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet` shortly after its end, so a killed run can be read up to
+//! it. [`LedgerWriter::finish`] joins these files into `00001-RRRRR.parquet`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::waiting::Waiting;
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
-/// What one round adds to the tables.
+/// Rows that one round adds to the tables.
 #[derive(Clone, Debug)]
 pub struct Chunk {
     pub events: Vec<EventRow>,
@@ -26,12 +26,12 @@ pub struct Chunk {
     pub evaluations: Vec<EvaluationRow>,
     pub generations: Vec<GenerationRow>,
     pub lineage: Vec<LineageRow>,
-    /// The round's own row; row counts and digest are filled in by the writer.
+    /// Row of the round itself; the writer fills in the row counts and digests.
     pub round: RoundRow,
 }
 
 impl Chunk {
-    /// Writes the numbers of rows into the round's own.
+    /// Writes the numbers of rows into the row of the round.
     pub(super) fn count_rows(&mut self) {
         self.round.event_rows = self.events.len() as u64;
         self.round.task_rows = self.tasks.len() as u64;
@@ -41,7 +41,7 @@ impl Chunk {
     }
 }
 
-/// The tables of one run under construction.
+/// Tables of one run under construction.
 pub struct LedgerWriter {
     folder: PathBuf,
     chain: Chain,
@@ -66,19 +66,21 @@ impl LedgerWriter {
     /// Writes a finished round and returns the digest of the run up to it.
     pub fn append(&mut self, mut chunk: Chunk) -> Result<Digest, LedgerError> {
         chunk.count_rows();
+        // The digests are columns of the round's row, so the row is hashed without them and converted a second time.
         let rows = rows_digest(&chunk_hashes(&ChunkBatches::of(&chunk)));
         let digest = self.chain.push(rows);
-        (chunk.round.rows_digest, chunk.round.digest) = (rows.to_string(), digest.to_string());
+        chunk.round.rows_digest = rows.to_string();
+        chunk.round.digest = digest.to_string();
         self.waiting.push(ChunkBatches::of(&chunk))?;
         Ok(digest)
     }
 
-    /// The digest of everything written so far.
+    /// Returns the digest of everything added so far.
     pub fn digest(&self) -> Digest {
         self.chain.last()
     }
 
-    /// Joins the rounds' files of each table, and what was not written yet, into one.
+    /// Joins the files of each table, and the rounds that are not written yet, into one file. Returns the digest of the run.
     pub fn finish(&mut self) -> Result<Digest, LedgerError> {
         let (first, waiting) = self.waiting.end()?;
         let last = (first + waiting.len() as u32).saturating_sub(1);
@@ -98,25 +100,27 @@ pub(super) fn start_chain(
     population: impl Iterator<Item = PopulationRow>,
 ) -> Result<Chain, LedgerError> {
     let mut table = TableStream::create(folder)?;
-    population.into_iter().try_for_each(|row| table.push(row))?;
+    for row in population {
+        table.push(row)?;
+    }
     let mut chain = Chain::start(genesis);
     chain.push(rows_digest(&[table.end_chunk()?]));
     table.finish(0, 0)?;
     Ok(chain)
 }
 
-/// The tables of rounds, in the order in which they enter the digest.
+/// Tables of rounds, in the order in which they enter the digest.
 pub(super) const TABLES: [&str; 6] =
     [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, LineageRow::NAME, RoundRow::NAME];
 
-/// A chunk as columns.
+/// Chunk as columns.
 pub(super) struct ChunkBatches {
     pub events: RecordBatch,
     pub tasks: RecordBatch,
     pub evaluations: RecordBatch,
-    /// Runs of schema 3 have none.
+    /// `None` in runs of schema 3.
     pub generations: Option<RecordBatch>,
-    /// Nor lineage.
+    /// `None` in runs of schema 3.
     pub lineage: Option<RecordBatch>,
     pub round: RecordBatch,
 }
@@ -133,21 +137,26 @@ impl ChunkBatches {
         }
     }
 
-    /// The tables that there are, by name, in the order in which they enter the digest.
+    /// Returns the existing tables with their names, in the order in which they enter the digest.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &RecordBatch)> {
-        let (generations, lineage) = (self.generations.as_ref(), self.lineage.as_ref());
-        let batches =
-            [Some(&self.events), Some(&self.tasks), Some(&self.evaluations), generations, lineage, Some(&self.round)];
+        let batches = [
+            Some(&self.events),
+            Some(&self.tasks),
+            Some(&self.evaluations),
+            self.generations.as_ref(),
+            self.lineage.as_ref(),
+            Some(&self.round),
+        ];
         TABLES.into_iter().zip(batches).filter_map(|(name, batch)| Some((name, batch?)))
     }
 }
 
-/// The hashes of a round's chunks. The columns that are made from them are left out.
+/// Returns the hashes of a round's chunks, without the columns that are computed from them.
 pub(super) fn chunk_hashes(batches: &ChunkBatches) -> Vec<Digest> {
     batches.named().map(|(table, batch)| chunk_hash(table, batch, &DIGEST_COLUMNS)).collect()
 }
 
-/// Writes one table of rows whole, as everything in a run's folder is written.
+/// Writes one table atomically.
 pub(crate) fn write_table<T: Table>(path: &Path, rows: &[T]) -> Result<(), LedgerError> {
     write_batch(path, &T::batch(rows))
 }
@@ -193,7 +202,8 @@ fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), 
                 writer.write(&batch?)?;
             }
         }
-        // Cut as they are when they are read back, so that the file does not tell which rounds had been written before.
+        // Batches are cut as they would be when read back from files, so that the bytes of the joined file do not depend on
+        // which rounds had been written before.
         for batch in waiting {
             for first in (0..batch.num_rows()).step_by(READ_ROWS) {
                 writer.write(&batch.slice(first, READ_ROWS.min(batch.num_rows() - first)))?;
@@ -201,8 +211,11 @@ fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), 
         }
         Ok(())
     })?;
-    let mut before = parts.iter().filter(|part| part.path != joined);
-    before.try_for_each(|part| fs::remove_file(&part.path).map_err(LedgerError::io(&part.path)))
+    // Removed only after the joined file is complete. A run killed in between has both, and readers skip these.
+    for part in parts.iter().filter(|part| part.path != joined) {
+        fs::remove_file(&part.path).map_err(LedgerError::io(&part.path))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

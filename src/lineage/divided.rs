@@ -1,4 +1,4 @@
-//! Evaluations under way, of which workers take part by part.
+//! Evaluations in progress, whose parts are distributed over the workers.
 
 use std::sync::Arc;
 
@@ -6,25 +6,25 @@ use super::evaluation::{Evaluation, PartScores};
 use super::state::Taken;
 use super::{OrderId, Value};
 
-/// The evaluations under way, in the order in which they were divided.
+/// Evaluations in progress, in the order in which they were divided.
 #[derive(Default)]
 pub(super) struct Divided(Vec<DividedOrder>);
 
-/// An evaluation under way.
+/// Evaluation in progress.
 pub(super) struct DividedOrder {
     pub taken: Taken,
     pub evaluation: Arc<Evaluation>,
-    /// The first part that no worker has taken.
+    /// Index of the first part that no worker has taken.
     next: usize,
-    /// The scores of the parts that are computed.
+    /// Scores of each part; `None` until it is computed.
     scores: Vec<Option<PartScores>>,
-    /// [parts] Parts that are not computed yet.
+    /// [parts] -- Parts that are not computed yet.
     missing: usize,
-    /// [s] Wall-clock time that workers spent on it so far.
+    /// [s] -- Wall-clock time that workers spent on the evaluation so far.
     pub seconds: f64,
 }
 
-/// A part in a worker's hands.
+/// Part of an evaluation that a worker has taken.
 pub(super) struct Part {
     pub order: OrderId,
     pub evaluation: Arc<Evaluation>,
@@ -47,7 +47,7 @@ impl Divided {
         });
     }
 
-    /// The next part that no worker has taken.
+    /// Takes the next part that no worker has taken yet.
     pub fn take_part(&mut self) -> Option<Part> {
         let divided = self.0.iter_mut().find(|divided| divided.next < divided.scores.len())?;
         let index = divided.next;
@@ -55,7 +55,7 @@ impl Divided {
         Some(Part { order: divided.taken.id, evaluation: divided.evaluation.clone(), index })
     }
 
-    /// Takes the scores of a part, which took `seconds`. Returns the evaluation once its last part is there.
+    /// Records the scores of a part, which took `seconds`. Returns the evaluation once its last part is computed.
     pub fn complete_part(&mut self, part: &Part, scores: PartScores, seconds: f64) -> Option<DividedOrder> {
         let place = self.0.iter().position(|divided| divided.taken.id == part.order);
         let place = place.expect("an evaluation is under way until its last part is there");
@@ -72,8 +72,9 @@ impl Divided {
 }
 
 impl DividedOrder {
-    /// The result of the evaluation, once its last part is there.
+    /// Returns the result of the evaluation, once its last part is computed.
     pub fn value(&mut self) -> Value {
+        // Parts end in any order; their scores are joined in the order of the rows, so the sums do not depend on it.
         let mut scores = Vec::with_capacity(self.scores.len());
         for part in self.scores.drain(..) {
             scores.push(part.expect("the last part is there"));

@@ -1,5 +1,5 @@
-//! An evaluation in parts: rows are cut into parts of constant size, the scores of each are computed by any worker, and are
-//! added up in the order of the rows, whoever computed them and when.
+//! Evaluation in parts: rows are cut into parts of constant size, any worker computes the scores of a part, and the scores
+//! are summed in the order of the rows.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,28 +10,28 @@ use crate::adapter::Adapter;
 use crate::dataset::Sample;
 use crate::training::{self, Objective, PairScore, SampleLoss, Trainer, score_pairs};
 
-/// An evaluation of one model, cut into parts.
+/// Evaluation of one model, cut into parts.
 pub(super) struct Evaluation {
     pub adapter: Arc<Adapter>,
     pub objective: Objective,
     groups: Vec<Arc<Rows>>,
-    /// The samples of all groups, in order.
+    /// Samples of all groups, in order.
     samples: Vec<Arc<Sample>>,
     /// Consecutive ranges of `samples`.
     parts: Vec<Range<usize>>,
 }
 
-/// The scores of one part.
+/// Scores of one part.
 #[derive(Clone, Default)]
 pub(super) struct PartScores {
-    /// One for each sample.
+    /// Loss of each sample.
     pub losses: Vec<SampleLoss>,
-    /// [nat] Under preference training, the log-probability of each sample under the reference.
+    /// [nat] -- Log-probability of each sample under the reference model, in preference training.
     pub references: Vec<f64>,
 }
 
 impl Evaluation {
-    /// Cuts an evaluation.
+    /// Cuts an evaluation into parts.
     ///
     /// # Errors
     /// If a row does not fit the model, or the adapter has another layout.
@@ -46,23 +46,24 @@ impl Evaluation {
         Ok(Self { adapter: adapter.clone(), objective, groups: groups.to_vec(), samples, parts })
     }
 
-    /// [parts] How many there are: none of no rows.
+    /// [parts] -- Returns the number of parts; 0 without rows.
     pub fn part_count(&self) -> usize {
         self.parts.len()
     }
 
-    /// The samples of a part.
+    /// Returns the samples of a part.
     pub fn part(&self, index: usize) -> &[Arc<Sample>] {
         &self.samples[self.parts[index].clone()]
     }
 
-    /// [rows] Rows that end in a part: over all parts, all rows. A pair may lie in two parts.
+    /// [rows] -- Returns the number of rows that end in a part. The two samples of a pair may be in different parts; the
+    /// pair counts in the later one, so that the sum over all parts is the number of rows.
     pub fn rows_of_part(&self, index: usize) -> u64 {
         let range = &self.parts[index];
         (range.end / self.width() - range.start / self.width()) as u64
     }
 
-    /// [samples] Samples of a row.
+    /// [samples] -- Returns the number of samples per row.
     fn width(&self) -> usize {
         match self.objective {
             Objective::Sft => 1,
@@ -70,7 +71,7 @@ impl Evaluation {
         }
     }
 
-    /// The result, from the scores of all parts in their order.
+    /// Computes the result from the scores of all parts, given in order.
     pub fn value(&self, parts: Vec<PartScores>) -> Value {
         assert_eq!(parts.len(), self.parts.len(), "an evaluation ends with its last part");
         let mut losses = Vec::with_capacity(self.samples.len());
@@ -90,7 +91,7 @@ impl Evaluation {
     }
 }
 
-/// Cuts scores, one for each `width` samples, into groups.
+/// Splits scores, one per row of `width` samples, into groups and computes the loss of each group.
 fn by_group<T>(
     groups: &[Arc<Rows>],
     width: usize,
@@ -98,16 +99,18 @@ fn by_group<T>(
     score: impl Fn(&Rows, &[T]) -> RowsLoss,
 ) -> Vec<RowsLoss> {
     let mut rest = scores;
-    let mut of_group = |rows: &Arc<Rows>| {
-        let (mine, others) = rest.split_at(rows.samples.len() / width);
+    let mut losses = Vec::with_capacity(groups.len());
+    for rows in groups {
+        let (own, others) = rest.split_at(rows.samples.len() / width);
         rest = others;
-        score(rows, mine)
-    };
-    groups.iter().map(&mut of_group).collect()
+        losses.push(score(rows, own));
+    }
+    losses
 }
 
-/// The mean negative log-likelihood of a group's target tokens.
+/// Computes the mean negative log-likelihood of a group's target tokens.
 fn likelihood(rows: &Rows, losses: &[SampleLoss]) -> RowsLoss {
+    // Without target tokens the mean is 0/0 = NaN, and a loss that is not finite is recorded as absent.
     let nats: f64 = losses.iter().map(|row| row.nats).sum();
     let target_tokens: u64 = losses.iter().map(|row| u64::from(row.tokens)).sum();
     let loss = Some(nats / target_tokens as f64).filter(|loss| loss.is_finite());
@@ -116,12 +119,16 @@ fn likelihood(rows: &Rows, losses: &[SampleLoss]) -> RowsLoss {
     RowsLoss { rows: rows.count() as u64, target_tokens, loss, token_accuracy, preference: None }
 }
 
-/// The mean over a group's pairs.
+/// Computes the mean loss and ranking of a group's pairs.
 fn ranking(rows: &Rows, scores: &[PairScore]) -> RowsLoss {
-    let mean = |value: fn(&PairScore) -> f64| scores.iter().map(value).sum::<f64>() / scores.len() as f64;
-    let loss = Some(mean(|score| score.loss)).filter(|loss| loss.is_finite());
-    let accuracy = mean(|score| f64::from(u8::from(score.is_right)));
-    let preference = loss.map(|_| Ranking { margin: mean(|score| score.margin), accuracy });
-    let (rows, target_tokens) = (rows.count() as u64, rows.target_tokens());
-    RowsLoss { rows, target_tokens, loss, token_accuracy: None, preference }
+    let loss = Some(mean(scores, |score| score.loss)).filter(|loss| loss.is_finite());
+    let accuracy = mean(scores, |score| f64::from(u8::from(score.is_right)));
+    let preference = loss.map(|_| Ranking { margin: mean(scores, |score| score.margin), accuracy });
+    let target_tokens = rows.target_tokens();
+    RowsLoss { rows: rows.count() as u64, target_tokens, loss, token_accuracy: None, preference }
+}
+
+/// Computes the mean of a quantity over pairs; NaN without pairs.
+fn mean(scores: &[PairScore], value: fn(&PairScore) -> f64) -> f64 {
+    scores.iter().map(value).sum::<f64>() / scores.len() as f64
 }

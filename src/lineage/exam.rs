@@ -1,4 +1,4 @@
-//! Something that a model is put to beside losses; what it is, only its maker knows.
+//! Interface of benchmarks to the computation graph, which treats their results as opaque bytes.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use crate::adapter::Adapter;
 use crate::store::{Digest, Store};
 use crate::training::Trainer;
 
-/// What an exam is taken with.
+/// Resources for the evaluation of a model on a benchmark.
 #[derive(Clone, Copy)]
 pub struct Desk<'a> {
     pub trainer: &'a Trainer,
-    /// For parts of the result, so that none is computed twice.
+    /// Cache for parts of the result, so that none is computed twice.
     pub store: &'a Store,
-    /// Set from outside to end the exam.
+    /// Set from outside to interrupt the evaluation.
     pub stop: &'a AtomicBool,
-    /// Is told of questions, for displays of progress.
+    /// Counts the questions, for progress displays.
     pub work: &'a WorkCounters,
 }
 
-/// An examination of a model: a pure function of the adapter, the base and its numerics.
+/// Benchmark of a model: a pure function of the adapter, the base model and its numerics.
 pub trait Exam: Debug + Send + Sync {
-    /// Stands for everything that decides the result beside those.
+    /// Returns the hash of everything else that decides the result.
     fn key(&self) -> Digest;
 
-    /// The result as bytes, which the maker reads again.
+    /// Evaluates the model under this adapter. Returns the result as bytes, which only the implementation interprets.
     ///
     /// # Errors
     /// If the model cannot be computed, or the run was asked to stop.

@@ -1,8 +1,12 @@
-//! Computes demanded orders on a number of workers, in plan order as far as inputs allow.
+//! Executor: computes demanded orders on a number of worker threads, in plan order as far as inputs allow.
 //!
-//! Which worker takes which order, and when, changes no bit: an order is a function of its inputs. A value is kept in
-//! memory only while somebody who was demanded still needs it. An evaluation is cut into parts of constant size, which all
-//! workers take before other orders: the one that computes the last part puts the results together in the order of the rows.
+//! An order is a pure function of its inputs, so it does not matter for the bits which worker computes it, and when. Values
+//! are counted references: a value stays in memory while a caller or a demanded order holds it. An evaluation is cut into
+//! parts of constant size, which all workers take before other orders; the worker that computes the last part assembles
+//! the result in the order of the rows.
+//!
+//! All common state is behind one mutex, which is held for bookkeeping only and never while an order is computed. Waiting
+//! threads sleep on one condition variable; everything that may let a thread continue notifies all of them.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,41 +18,41 @@ use super::state::{Finished, Given, Node, Phase, State, Taken};
 use super::{Order, OrderError, OrderId, Value, WorkCounters, Workshop};
 use crate::store::{Digest, Key, Recipe, Store};
 
-/// How often a waiting thread looks whether the run was asked to stop.
+/// Interval at which a waiting thread checks whether the run was asked to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
 
-/// The graph of orders of one run and the workers' common state.
+/// Graph of the orders of one run, with the common state of its workers.
 pub struct Executor<'a> {
     workshops: &'a [Workshop<'a>],
     store: &'a Store,
     stop: &'a AtomicBool,
-    /// [clients] Trainings in one pass.
+    /// [clients] -- Maximum number of trainings in one pass.
     cohort: usize,
     state: Mutex<State>,
     changed: Condvar,
     counters: Arc<WorkCounters>,
 }
 
-/// The lineage of an order.
+/// Lineage of an order: what its value was computed from.
 pub struct Recorded {
     pub order: OrderId,
     pub kind: &'static str,
     pub inputs: Vec<OrderId>,
     pub recipe: Recipe,
     pub key: Key,
-    /// The hash of its value.
+    /// Hash of the value; `None` if no caller has taken it.
     pub result: Option<Digest>,
 }
 
-/// What a worker does next.
+/// Next piece of work for a worker.
 enum Work {
     /// Orders that are computed together.
     Orders(Vec<Taken>),
-    /// A part of an evaluation under way.
+    /// One part of an evaluation in progress.
     Part(Part),
 }
 
-/// An order with its value.
+/// Order with its value.
 struct Done {
     taken: Taken,
     value: Value,
@@ -56,12 +60,12 @@ struct Done {
 }
 
 impl<'a> Executor<'a> {
-    /// An executor without orders, which trains up to `cohort` clients in one pass: as many as are ready, since their bits
-    /// must not depend on company. The workshops give the same bits, one on each device. `stop` ends all waiting with
-    /// [`OrderError::Interrupted`].
+    /// Creates an executor without orders, which trains up to `cohort` clients in one pass. A pass takes as many as are
+    /// ready, so more than one requires batch-invariant training. The workshops, one per device, must give the same bits.
+    /// `stop` ends all waiting with [`OrderError::Interrupted`].
     ///
     /// # Panics
-    /// If there is no workshop.
+    /// If `workshops` is empty.
     pub fn new(workshops: &'a [Workshop<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
         assert!(!workshops.is_empty(), "orders are computed somewhere");
         Self {
@@ -75,12 +79,14 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Runs `body` beside so many workers, dealt over the workshops, which stop when it returns.
+    /// Runs `body` while `workers` worker threads compute orders, distributed over the workshops. The workers stop when
+    /// `body` returns.
     pub fn run<T>(&self, workers: usize, body: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             for workshop in self.workshops.iter().cycle().take(workers) {
                 scope.spawn(|| self.work(workshop));
             }
+            // The scope joins the workers, so they have to be told to end even if `body` panics.
             let closing = Closing(self);
             let result = body();
             drop(closing);
@@ -88,70 +94,77 @@ impl<'a> Executor<'a> {
         })
     }
 
-    /// Counts of the work, which may be read while it goes on.
+    /// Returns the work counters, which may be read from any thread while work is in progress.
     pub fn counters(&self) -> Arc<WorkCounters> {
         self.counters.clone()
     }
 
+    /// Returns the digest of base model and numerics, which all workshops share.
     fn engine(&self) -> Digest {
         self.workshops[0].engine()
     }
 
-    /// Adds an order to the graph; it is computed when it is demanded, or when something demanded needs it.
+    /// Adds an order to the graph. It is computed when it is demanded, or when a demanded order needs it.
     pub fn add(&self, order: Order) -> OrderId {
         let mut state = self.lock();
         let key = order.recipe(self.engine(), &|input| state.graph[input].key).key();
         let inputs = order.inputs();
-        let (phase, result) = (Phase::Planned, None);
-        let id = state.graph.add_node(Node { order, key, phase, holds: 0, holds_inputs: false, result });
+        let node = Node { order, key, phase: Phase::Planned, holds: 0, holds_inputs: false, result: None };
+        let id = state.graph.add_node(node);
+        // One edge per use: an input that is used twice has two edges, and is counted twice among missing inputs.
         for input in inputs {
             state.graph.add_edge(input, id, ());
         }
         id
     }
 
-    /// How many orders there are. They are numbered in the order of their adding.
+    /// Returns the number of orders. Orders are numbered from 0 in the order in which they were added.
     pub fn count(&self) -> usize {
         self.lock().graph.node_count()
     }
 
-    /// What the lineage of orders with these numbers is. A result is known of those whose values were taken.
+    /// Returns the lineage of the orders with these numbers. Results are known for orders whose values were taken.
     pub fn recorded(&self, orders: Range<usize>) -> Vec<Recorded> {
         let state = self.lock();
-        let record = |index: usize| {
+        let mut recorded = Vec::with_capacity(orders.len());
+        for index in orders {
             let id = OrderId::new(index);
             let Node { order, key, result, .. } = &state.graph[id];
             let recipe = order.recipe(self.engine(), &|input| state.graph[input].key);
-            Recorded { order: id, kind: order.kind(), inputs: order.inputs(), recipe, key: *key, result: *result }
-        };
-        orders.map(record).collect()
+            let kind = order.kind();
+            let inputs = order.inputs();
+            recorded.push(Recorded { order: id, kind, inputs, recipe, key: *key, result: *result });
+        }
+        recorded
     }
 
-    /// The key of an order.
+    /// Returns the key of an order.
     pub fn key(&self, id: OrderId) -> Key {
         self.lock().graph[id].key
     }
 
-    /// Asks for the value of an order and keeps it until it is taken by [`Self::take`], once for each demand.
+    /// Demands the value of an order: it is computed, and held until it is taken with [`Self::take`], once per demand.
     pub fn demand(&self, id: OrderId) {
         let mut state = self.lock();
         self.hold(&mut state, id);
         self.changed.notify_all();
     }
 
-    /// Hands in the value of an order that is not to be computed. It is kept for as long as the executor is.
+    /// Supplies the value of an order that is not to be computed. It is held for the lifetime of the executor.
     pub fn give(&self, id: OrderId, value: Value) {
         let node = &mut self.lock().graph[id];
         node.holds += 1;
         node.phase = Phase::Done(value);
     }
 
-    /// Waits for the value of a demanded order and gives up the caller's hold on it.
+    /// Waits for the value of a demanded order and releases the caller's hold on it.
     ///
     /// # Errors
-    /// The first failure of any order, or that the run was asked to stop.
+    /// The first failure of any order, or [`OrderError::Interrupted`] if the run was asked to stop.
     pub fn take(&self, id: OrderId) -> Result<Value, OrderError> {
         let value = self.wait(id)?;
+        // Hashing reads every tensor of the value, so it happens outside of the lock. Two callers that hash the same value
+        // at once write the same digest.
         if self.lock().graph[id].result.is_none() {
             let hash = value.hash();
             self.lock().graph[id].result = Some(hash);
@@ -159,11 +172,13 @@ impl<'a> Executor<'a> {
         Ok(value)
     }
 
+    /// Waits for a value and releases the caller's hold on it.
     fn wait(&self, id: OrderId) -> Result<Value, OrderError> {
         let mut state = self.lock();
         loop {
             if let Some(failure) = state.failure.take() {
-                // The workers end with the first failure, so nothing that is not done yet will be.
+                // The workers end with the first failure, so no value that is still missing will be computed. One caller
+                // gets the failure itself, as errors cannot be cloned; `closed` ends the others.
                 state.closed = true;
                 self.changed.notify_all();
                 return Err(failure);
@@ -183,24 +198,27 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Gives up the caller's hold on a demanded order without waiting for its value.
+    /// Releases the caller's hold on a demanded order without waiting for its value.
     pub fn let_go(&self, id: OrderId) {
         self.lock().release(id);
     }
 
-    /// What was finished since the last call, in the order in which it was.
+    /// Returns the orders that were finished since the last call, in the order in which they finished.
     pub fn finished(&self) -> Vec<Finished> {
         std::mem::take(&mut self.lock().finished)
     }
 
-    /// Adds a hold and, for an order that nobody held, sees that it will be computed.
+    /// Adds a hold to an order. If nothing held it before, schedules it and everything that it needs.
     fn hold(&self, state: &mut State, id: OrderId) {
+        // Walks the graph towards the inputs with an explicit stack: chains are as long as the run has rounds.
         let mut pending = vec![id];
         while let Some(id) = pending.pop() {
             state.graph[id].holds += 1;
+            // An order that was scheduled before holds its own inputs already.
             if !matches!(state.graph[id].phase, Phase::Planned) {
                 continue;
             }
+            // A stored result needs no inputs, so the walk ends here.
             if self.store.contains(state.graph[id].key) {
                 state.start(id);
                 continue;
@@ -213,10 +231,12 @@ impl<'a> Executor<'a> {
             if missing == 0 {
                 state.start(id);
             }
+            // Inputs that are done get their hold too, or they would be released before this order is computed.
             pending.extend(inputs);
         }
     }
 
+    /// Computes work until the executor is closed or an order fails: the body of a worker thread.
     fn work(&self, workshop: &Workshop) {
         let _announcing = AnnouncingPanics(self);
         while let Some(work) = self.next() {
@@ -230,11 +250,13 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Computes orders together, or finds their results in the store, and completes them.
     fn compute_orders(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<(), OrderError> {
         let trainings = taken.iter().map(|taken| taken.order.trainings()).sum();
         let _under_way = self.counters.begin(taken[0].order.kind(), trainings);
         let began = Instant::now();
         let done = self.results(workshop, taken)?;
+        // Orders of one pass share its time equally.
         let seconds = began.elapsed().as_secs_f64() / done.len().max(1) as f64;
         for done in done {
             self.finish(done, seconds);
@@ -242,6 +264,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
+    /// Computes one part of an evaluation; the worker with the last part completes the order.
     fn compute_part(&self, workshop: &Workshop, part: &Part) -> Result<(), OrderError> {
         let Part { evaluation, index, .. } = part;
         let _under_way = self.counters.begin("evaluate", 0);
@@ -258,10 +281,13 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// The values of orders that are computed together. Those whose stored results turn out to be damaged, and whose inputs
-    /// are not there, are put back; an evaluation is divided, and left to all workers.
+    /// Returns the values of orders that are computed together. Orders whose stored results are damaged and whose inputs
+    /// were not computed are rescheduled. An evaluation is divided into parts for all workers.
     fn results(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<Vec<Done>, OrderError> {
-        let (mut done, mut missing) = (Vec::new(), Vec::new());
+        // The store is asked again, even for orders that were not in it when they were demanded: another order with the
+        // same key, in this run or in another process, may have been computed meanwhile.
+        let mut done = Vec::new();
+        let mut missing = Vec::new();
         for taken in taken {
             match (self.load(taken.key), taken.inputs.is_some()) {
                 (Some(value), _) => done.push(Done { taken, value, from_store: true }),
@@ -269,6 +295,7 @@ impl<'a> Executor<'a> {
                 (None, false) => self.retry(taken.id),
             }
         }
+        // Parts help only if the evaluation is alone and has any: it has none without rows.
         if let [one] = &missing[..]
             && matches!(one.order, Order::Evaluate { .. })
         {
@@ -284,19 +311,24 @@ impl<'a> Executor<'a> {
         Ok(done)
     }
 
+    /// Returns the values of inputs, reading back those that are only in the store.
     fn given(&self, inputs: &[Given]) -> Result<Vec<Value>, OrderError> {
-        let value = |input: &Given| match input {
-            Given::Value(value) => Ok(value.clone()),
-            Given::Shelved(key) => self.load(*key).ok_or(OrderError::Lost { key: *key }),
-        };
-        inputs.iter().map(value).collect()
+        let mut values = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            values.push(match input {
+                Given::Value(value) => value.clone(),
+                Given::Shelved(key) => self.load(*key).ok_or(OrderError::Lost { key: *key })?,
+            });
+        }
+        Ok(values)
     }
 
+    /// Reads a result from the store; `None` if it is missing or damaged.
     fn load(&self, key: Key) -> Option<Value> {
         self.store.get(key).and_then(|bytes| Value::from_bytes(&bytes))
     }
 
-    /// Several orders are all trainings.
+    /// Computes orders and stores their values. If there is more than one, all are trainings, which share a pass.
     fn compute(&self, workshop: &Workshop, taken: &[Taken]) -> Result<Vec<Value>, OrderError> {
         let values = match taken {
             [] => return Ok(vec![]),
@@ -308,14 +340,15 @@ impl<'a> Executor<'a> {
                 workshop.train(&orders, &self.counters)?.into_iter().map(Value::Trained).collect()
             }
         };
+        // Stored before the order completes, so that a killed run never has a recorded result without its value.
         for (taken, value) in taken.iter().zip(&values) {
             self.store.put(taken.key, &value.to_bytes())?;
         }
         Ok(values)
     }
 
-    /// The next part of an evaluation under way, or the next order in plan order whose inputs are there; if it is a training,
-    /// with others that are ready. None when all is over.
+    /// Waits for work: the next part of an evaluation in progress, or else the first order in plan order whose inputs are
+    /// done; a training comes with others that are ready. Returns `None` when the executor is closed or failed.
     fn next(&self) -> Option<Work> {
         let mut state = self.lock();
         loop {
@@ -333,41 +366,51 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// A stored result turned out to be damaged: its inputs are needed after all.
+    /// Reschedules an order whose stored result turned out to be damaged, so that its inputs are needed after all.
     fn retry(&self, id: OrderId) {
         let mut state = self.lock();
         let key = state.graph[id].key;
+        // Forgotten first: `hold` would find the damaged result in the store again.
         self.store.forget(key);
         state.under_way.remove(&key);
         state.graph[id].phase = Phase::Planned;
+        // `hold` adds one, so the number of holds stays the same.
         state.graph[id].holds -= 1;
         self.hold(&mut state, id);
         self.changed.notify_all();
     }
 
+    /// Completes an order with its value, and schedules the orders that waited for it.
     fn finish(&self, done: Done, seconds: f64) {
         let Done { taken, value, from_store } = done;
         match self.workshops[0].accept(&taken.order, value) {
             Ok(value) => {
-                let Taken { id: order, key, .. } = taken;
-                let shelves = value.is_kept_by_a_client() && self.store.contains(key);
-                let (kind, trainings) = (taken.order.kind(), taken.order.trainings());
-                let finished = Finished { order, kind, key, from_store, trainings, seconds };
+                let finished = Finished {
+                    order: taken.id,
+                    kind: taken.order.kind(),
+                    key: taken.key,
+                    from_store,
+                    trainings: taken.order.trainings(),
+                    seconds,
+                };
+                // Client state is as large as an adapter per client. Between two tasks of a client it stays in the store
+                // alone, provided that the store does keep it.
+                let is_stored_only = value.is_kept_by_a_client() && self.store.contains(taken.key);
                 let mut state = self.lock();
                 if !from_store {
                     self.counters.trained(&taken.order, value.trained_tokens());
-                } else if state.graph[order].holds_inputs {
+                } else if state.graph[taken.id].holds_inputs {
                     // It was not expected in the store: an order with the same key was computed meanwhile.
                     self.counters.found(&taken.order);
                 }
-                state.complete(finished, if shelves { Phase::Shelved } else { Phase::Done(value) });
+                state.complete(finished, if is_stored_only { Phase::Shelved } else { Phase::Done(value) });
             }
             Err(error) => self.fail(error),
         }
         self.changed.notify_all();
     }
 
-    /// Ends all waiting with the first error.
+    /// Records the first error, which ends all waiting.
     fn fail(&self, error: OrderError) {
         self.lock().failure.get_or_insert(error);
         self.changed.notify_all();
@@ -378,7 +421,7 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Makes a worker's panic the end of all waiting, so that the scope can report it.
+/// Guard that ends all waiting when its worker panics, so that the thread scope can report the panic.
 struct AnnouncingPanics<'a, 'b>(&'a Executor<'b>);
 
 impl Drop for AnnouncingPanics<'_, '_> {
@@ -391,7 +434,7 @@ impl Drop for AnnouncingPanics<'_, '_> {
     }
 }
 
-/// Ends the workers when the body of [`Executor::run`] is left, by return or by panic.
+/// Guard that ends the workers when the body of [`Executor::run`] is left, by return or by panic.
 struct Closing<'a, 'b>(&'a Executor<'b>);
 
 impl Drop for Closing<'_, '_> {

@@ -1,8 +1,9 @@
-//! Orders as a graph: what is computed from what, under which key, and by whom. Nothing here knows virtual time.
+//! Computation graph of a run. Its nodes are orders; nothing in this module knows virtual time.
 //!
-//! An [`Order`] is a pure function of its inputs. Its key is a hash of them, so a result that is in the store under the
-//! key is the result. The [`Executor`] computes only what a demanded order depends on. An evaluation is one order, of which
-//! several workers compute a part each; [`WorkCounters`] say how far all is.
+//! An [`Order`] is a pure function of its inputs, the results of other orders. Its key is a hash of its code, its parameters
+//! and the keys of its inputs, so a result found in the store under that key can be used instead of computing it. The
+//! [`Executor`] computes only what a demanded order depends on. A [`Workshop`] computes single orders on one device. An
+//! evaluation is one order whose parts are computed by several workers. [`WorkCounters`] report the progress.
 
 mod divided;
 mod evaluation;
@@ -29,24 +30,24 @@ pub use workshop::Workshop;
 
 use crate::store::StoreError;
 
-/// Why an order was not computed.
+/// Reason why an order was not computed.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     /// The training engine failed.
     #[error(transparent)]
     Training(#[from] crate::training::Error),
-    /// A result could not be kept.
+    /// A result could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A result that was kept in the store alone is not there any more.
+    /// A result that was in the store alone is not there any more.
     #[error(
         "failed to read the stored result {key} back: it was damaged or removed while the run went on; `fedreplay resume` computes it again"
     )]
     Lost { key: crate::store::Key },
-    /// An update could not be used, and the scenario says that this ends the run.
+    /// An update is unusable, and the scenario says that this ends the run.
     #[error("failed to go on after {order}: {reason} (training.unusable_update is EndRun)")]
     UnusableUpdate { order: String, reason: String },
-    /// A benchmark of the scenario could not be taken.
+    /// A benchmark of the scenario could not be evaluated.
     #[error(transparent)]
     Exam(Box<dyn std::error::Error + Send + Sync>),
     /// The run was asked to stop.

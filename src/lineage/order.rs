@@ -1,4 +1,4 @@
-//! What can be ordered, and the key of each order.
+//! Orders: the nodes of the computation graph.
 
 use std::sync::Arc;
 
@@ -13,86 +13,90 @@ use crate::dataset::Sample;
 use crate::store::Digest;
 use crate::training::{CorrectionPlace, Hyper, Objective};
 
-/// The place of an order in its graph.
+/// Index of an order in its graph.
 pub type OrderId = NodeIndex;
 
-/// Tokenised rows with their hashes. A row is one sample, or under preference data the two of a pair.
+/// Tokenized rows with their hashes. A row is one sample, or the two samples of a pair in preference data.
 #[derive(Debug)]
 pub struct Rows {
     pub samples: Vec<Arc<Sample>>,
+    /// Hash of each sample.
     pub(super) hashes: Vec<Digest>,
-    /// [samples] Samples a row.
+    /// [samples] -- Samples per row.
     width: usize,
 }
 
 impl Rows {
-    /// Hashes each row once.
+    /// Creates rows of one sample each, and hashes every sample once.
     pub fn new(samples: Vec<Sample>) -> Self {
         let hashes = samples.iter().map(|sample| Digest(*sample.hash().as_bytes())).collect();
         Self { samples: samples.into_iter().map(Arc::new).collect(), hashes, width: 1 }
     }
 
-    /// The same of pairs: chosen answer, then the rejected one.
+    /// Creates rows of pairs: the chosen answer, then the rejected one.
     pub fn of_pairs(pairs: Vec<[Sample; 2]>) -> Self {
         Self { width: 2, ..Self::new(pairs.into_iter().flatten().collect()) }
     }
 
-    /// Number of rows: of samples, or of pairs.
+    /// Returns the number of rows: samples, or pairs.
     pub fn count(&self) -> usize {
         self.samples.len() / self.width
     }
 
-    /// The samples of a row.
+    /// Returns the samples of a row.
     pub fn row(&self, place: usize) -> &[Arc<Sample>] {
         &self.samples[place * self.width..(place + 1) * self.width]
     }
 
-    /// [tokens] The longest row.
+    /// [token] -- Returns the length of the longest row.
     pub fn longest(&self) -> u64 {
-        let tokens = |row: &[Arc<Sample>]| row.iter().map(|sample| sample.ids.len() as u64).sum();
-        self.samples.chunks(self.width).map(tokens).max().unwrap_or(0)
+        let mut longest = 0;
+        for row in self.samples.chunks(self.width) {
+            longest = longest.max(row.iter().map(|sample| sample.ids.len() as u64).sum());
+        }
+        longest
     }
 
-    /// The hashes of a row's samples.
+    /// Returns the hashes of a row's samples.
     pub(super) fn row_hashes(&self, place: usize) -> &[Digest] {
         &self.hashes[place * self.width..(place + 1) * self.width]
     }
 
-    /// The rows of all, in order.
+    /// Concatenates rows, in order.
     pub fn pooled(parts: &[Arc<Rows>]) -> Self {
         let samples = parts.iter().flat_map(|rows| rows.samples.iter().cloned()).collect();
         let hashes = parts.iter().flat_map(|rows| rows.hashes.iter().copied()).collect();
         Self { samples, hashes, width: parts.first().map_or(1, |rows| rows.width) }
     }
 
-    /// Tokens that a loss is taken on.
+    /// [token] -- Returns the number of tokens that a loss is taken on.
     pub fn target_tokens(&self) -> u64 {
         self.samples.iter().map(|sample| sample.target_tokens()).sum()
     }
 
-    /// All tokens, prompts included.
+    /// [token] -- Returns the number of tokens, prompts included.
     pub fn tokens(&self) -> u64 {
         self.samples.iter().map(|sample| sample.ids.len() as u64).sum()
     }
 }
 
-/// The rows and rules of one client's local training.
+/// Rows and settings of one client's local training.
 #[derive(Clone, Debug)]
 pub struct Training {
     /// For messages only: two clients with the same rows do the same work.
     pub client: u32,
     pub rows: Arc<Rows>,
-    /// Positions in `rows`, by step and micro-batch.
+    /// Indices into `rows`, by step and micro-batch.
     pub steps: Vec<Vec<Vec<usize>>>,
     pub hyper: Hyper,
     pub objective: Objective,
-    /// Where SCAFFOLD's correction enters, under such a method.
+    /// Place where SCAFFOLD's correction enters; `None` under other methods.
     pub correction: Option<CorrectionPlace>,
-    /// Keys the dropout masks, with `stream`; without dropout a training does not depend on either.
+    /// Key of the dropout masks, together with `stream`. Without dropout a training depends on neither.
     pub seed: Seed,
-    /// The task's place among all tasks of its client and of other clients.
+    /// Number of the task among all tasks of all clients.
     pub stream: u64,
-    /// Whether the optimiser's moments are part of the result.
+    /// Whether the optimizer's moments are part of the result.
     pub keeps_moments: bool,
 }
 
@@ -100,73 +104,73 @@ pub struct Training {
 #[derive(Clone, Copy, Debug)]
 pub struct Contribution {
     pub update: OrderId,
-    /// The server model that the update started from.
+    /// Model that the update is compared with: the one that it started from, or the current one where models are mixed.
     pub base: OrderId,
-    /// [1] Weight before normalisation.
+    /// [1] -- Weight before normalization.
     pub weight: f64,
-    /// [1] Factor on the normalised weight: what staleness and the server's step size leave of it.
+    /// [1] -- Factor on the normalized weight, for staleness and the server's step size.
     pub discount: f64,
 }
 
-/// What a client's control variate becomes with a task that counted (SCAFFOLD).
+/// Change of a client's control variate by a task that counted (SCAFFOLD).
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
-    /// The client's training.
+    /// Training of the client.
     pub update: OrderId,
-    /// The model that it started from.
+    /// Model that the training started from.
     pub base: OrderId,
-    /// The variate that it started with; none is zero.
+    /// Control variate that the training started with; `None` is zero.
     pub before: Option<OrderId>,
-    /// [steps] Steps of the task.
+    /// [steps] -- Steps of the task.
     pub steps: u32,
-    /// [1] Their learning rate.
+    /// [1] -- Learning rate of the steps.
     pub learning_rate: f64,
 }
 
-/// The control variates of a round's counted clients, after and before it.
+/// Control variates of a round's counted clients, each after and before the round.
 #[derive(Clone, Debug)]
 pub struct Controls {
     pub changes: Vec<(OrderId, Option<OrderId>)>,
-    /// [clients] Clients of the whole federation.
+    /// [clients] -- Number of clients in the whole federation.
     pub clients: u32,
 }
 
-/// Something to compute.
+/// Node of the computation graph: something to compute from the results of other orders.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// The adapter that every run of this seed starts from.
+    /// Initial adapter of all runs with this seed.
     Initial { layout: Arc<Layout>, seed: Seed },
-    /// An adapter that the run is given to start from.
+    /// Adapter that the scenario supplies as the start.
     Given { adapter: Arc<Adapter> },
-    /// Local training from the adapter of `base`, with the client's control variate if it has one, and the moments that its
-    /// optimiser goes on from if they are kept.
+    /// Local training from the adapter of `base`, with the client's control variate and with the moments that its optimizer
+    /// continues from, if the client has them.
     Train { base: OrderId, control: Option<OrderId>, moments: Option<OrderId>, training: Training },
-    /// Trainings in one pass over the base, where the bits of each may depend on the others.
+    /// Trainings that share a pass over the base, where the bits of each may depend on the others.
     Cohort(Vec<Order>),
-    /// The update of one training of a cohort; `client` is for messages.
+    /// Update of one training of a cohort; `client` is for messages.
     Member { cohort: OrderId, index: usize, client: u32 },
-    /// A client's control variate after a task that counted.
+    /// Control variate of a client after a task that counted.
     Control(Control),
-    /// The moments of a client's optimiser after a task that counted, and `before` it.
+    /// Moments of a client's optimizer after a task that counted; `before` are those before it.
     Moments { update: OrderId, before: Option<OrderId> },
-    /// The next server model.
+    /// Next server model.
     Aggregate {
         server: OrderId,
         contributions: Vec<Contribution>,
-        /// The private step between collecting the updates and applying them, if there is one.
+        /// Private release between collecting the updates and applying them; `None` without privacy.
         release: Option<Arc<Release>>,
-        /// How the mean update becomes the next model.
+        /// Server optimizer: turns the mean update into the next model.
         rule: ServerRule,
         controls: Option<Controls>,
     },
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: OrderId, groups: Vec<Arc<Rows>>, objective: Objective },
-    /// The adapter of `model` before a benchmark.
+    /// Results of the adapter of `model` on a benchmark.
     Examine { model: OrderId, exam: Arc<dyn Exam> },
 }
 
 impl Order {
-    /// What kind of order it is, for tables and messages.
+    /// Returns the kind of the order, for tables and messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Initial { .. } => "initial",
@@ -182,7 +186,7 @@ impl Order {
         }
     }
 
-    /// [tasks] Trainings that it is.
+    /// [tasks] -- Returns the number of trainings in the order.
     pub fn trainings(&self) -> usize {
         match self {
             Self::Train { .. } => 1,
@@ -191,7 +195,8 @@ impl Order {
         }
     }
 
-    /// The orders whose results it needs, each once for each use.
+    /// Returns the orders whose results this order needs, once per use. The sequence is part of the key, and the code that
+    /// computes the order relies on it.
     pub fn inputs(&self) -> Vec<OrderId> {
         match self {
             Self::Initial { .. } | Self::Given { .. } => vec![],
@@ -199,10 +204,12 @@ impl Order {
                 std::iter::once(*base).chain(*control).chain(*moments).collect()
             }
             Self::Moments { update, before } => std::iter::once(*update).chain(*before).collect(),
+            // The inputs of all members, one member after another: they are split up again by their numbers.
             Self::Cohort(members) => members.iter().flat_map(Order::inputs).collect(),
             Self::Member { cohort, .. } => vec![*cohort],
             Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),
             Self::Aggregate { server, contributions, controls, .. } => {
+                // Server model; update and base of each contribution; control variate after and before of each client.
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
                 let changes = controls.iter().flat_map(|controls| &controls.changes);
                 let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));

@@ -1,7 +1,8 @@
-//! What each kind of order is made from: the parameters that stand in its key and in the table `lineage`.
+//! Recipes: everything that can change the result of an order, as it enters the order's key and the table `lineage`.
 //!
-//! A parameter that is large stands as its hash. All are written as JSON in the order of declaration, so that equal
-//! parameters are equal texts, and that two texts show which parameter differs.
+//! Large parameters are represented by their hashes. Parameters are written as JSON in the order of declaration, so equal
+//! parameters have equal texts, and two texts show which parameter differs. Names and order of the fields below, and the
+//! names and versions of the code, are therefore part of every key.
 
 use fedreplay_sim::Seed;
 use serde::Serialize;
@@ -20,15 +21,15 @@ struct Train<'a> {
     hyper: &'a Hyper,
     objective: Objective,
     correction: Option<CorrectionPlace>,
-    /// Of the dropout masks, where there are any: seed and stream.
+    /// Seed and stream of the dropout masks; `None` without dropout.
     masks: Option<(Seed, u64)>,
-    /// Where the optimiser's moments are kept: whether there are some to go on from, the last of the inputs.
+    /// If the optimizer's moments are kept: whether the last input is the moments to continue from.
     moments: Option<bool>,
 }
 
 #[derive(Serialize)]
 struct Member<'a> {
-    /// How many of the inputs are this member's.
+    /// Number of inputs that belong to this member.
     inputs: usize,
     training: Train<'a>,
 }
@@ -42,7 +43,7 @@ struct Aggregate<'a> {
     controls: Option<Variates>,
 }
 
-/// The clients' control variates among the inputs, after the contributions.
+/// Control variates of the clients, which follow the contributions among the inputs.
 #[derive(Serialize)]
 struct Variates {
     clients: u32,
@@ -51,8 +52,8 @@ struct Variates {
 }
 
 impl Order {
-    /// The recipe of the order. `engine` stands for base model and numerics; `key` gives the keys of the orders that it
-    /// depends on.
+    /// Returns the recipe of the order. `engine` is the hash of base model and numerics; `key` returns the keys of the
+    /// order's inputs.
     pub fn recipe(&self, engine: Digest, key: &dyn Fn(OrderId) -> Key) -> Recipe {
         let (code, needs_engine, parameters) = self.parameters();
         Recipe {
@@ -63,7 +64,8 @@ impl Order {
         }
     }
 
-    /// The name and version of its code, whether base model and numerics matter, and everything else but its inputs.
+    /// Returns the name and version of the order's code, whether its result depends on base model and numerics, and all
+    /// other parameters as JSON.
     fn parameters(&self) -> (&'static str, bool, String) {
         #[derive(Serialize)]
         struct Initial {
@@ -109,6 +111,7 @@ impl Order {
                 ("control v2", false, text(&steps))
             }
             Self::Aggregate { contributions, release, rule, controls, .. } => {
+                // Updates and models are inputs; only the numbers that combine them are parameters.
                 let aggregate = Aggregate {
                     contributions: contributions
                         .iter()
@@ -131,14 +134,21 @@ impl Order {
 }
 
 fn train(training: &Training, moments: Option<OrderId>) -> Train<'_> {
-    let hashes =
-        |rows: &Vec<usize>| rows.iter().flat_map(|&row| training.rows.row_hashes(row)).copied().collect::<Vec<_>>();
-    let steps: Vec<Vec<Vec<Digest>>> = training.steps.iter().map(|step| step.iter().map(hashes).collect()).collect();
+    // Rows enter by content and not by index: two clients with the same rows in the same steps share a result.
+    let mut steps: Vec<Vec<Vec<Digest>>> = Vec::with_capacity(training.steps.len());
+    for step in &training.steps {
+        let mut hashes = Vec::with_capacity(step.len());
+        for micro_batch in step {
+            hashes.push(micro_batch.iter().flat_map(|&row| training.rows.row_hashes(row)).copied().collect());
+        }
+        steps.push(hashes);
+    }
     Train {
         rows: key_of("fedreplay trained rows v1", &steps).0,
         hyper: &training.hyper,
         objective: training.objective,
         correction: training.correction,
+        // Without dropout the seed changes nothing, so runs with different seeds may share the result.
         masks: (training.hyper.dropout > 0.0).then_some((training.seed, training.stream)),
         moments: training.keeps_moments.then_some(moments.is_some()),
     }

@@ -1,4 +1,7 @@
-//! What is known of each order while a run is computed: asked for, waiting, done, and who still needs it.
+//! State of the executor: the phase of each order, and the number of holds on its value.
+//!
+//! Phases go from `Planned` to `Waiting`, `Started` and then `Done` or `Shelved`. When the last hold on a value is released
+//! the value is dropped and its order is `Planned` again.
 
 use std::collections::BTreeSet;
 
@@ -9,91 +12,99 @@ use super::divided::Divided;
 use super::{Order, OrderError, OrderId, Value};
 use crate::store::{Digest, Key};
 
-/// A finished order: wall-clock facts for the timing table.
+/// Record of a finished order, with its wall-clock time, for the timing table.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
     pub order: OrderId,
     pub kind: &'static str,
     pub key: Key,
     pub from_store: bool,
-    /// [tasks] Trainings that it is.
+    /// [tasks] -- Number of trainings in the order.
     pub trainings: usize,
-    /// [s] Wall-clock time, of an evaluation the sum over its parts.
+    /// [s] -- Wall-clock time; for an evaluation, the sum over its parts.
     pub seconds: f64,
 }
 
+/// Common state of the callers and workers of an executor.
 #[derive(Default)]
 pub(super) struct State {
     pub graph: DiGraph<Node, ()>,
+    /// Orders that a worker may take now. A sorted set, so that the first in plan order is taken first.
     pub ready: BTreeSet<OrderId>,
-    /// Keys of orders in workers' hands.
+    /// Keys of the orders that workers are computing.
     pub under_way: BTreeSet<Key>,
-    /// Those among them that are computed part by part.
+    /// Those of these orders that are computed in parts.
     pub divided: Divided,
     pub finished: Vec<Finished>,
     pub failure: Option<OrderError>,
     pub closed: bool,
 }
 
+/// Order in the graph, with its state.
 pub(super) struct Node {
     pub order: Order,
     pub key: Key,
     pub phase: Phase,
-    /// How many demanded orders and callers still need the value.
+    /// Number of demanded orders and callers that still need the value.
     pub holds: usize,
-    /// Whether this order holds its inputs: not if its result was expected from the store.
+    /// Whether this order holds its inputs. It does not if its result was expected from the store.
     pub holds_inputs: bool,
-    /// The hash of the value, once a caller has taken it.
+    /// Hash of the value, once a caller has taken it.
     pub result: Option<Digest>,
 }
 
+/// Phase of an order.
 pub(super) enum Phase {
-    /// Known, and nobody asked for it.
+    /// In the graph, and not demanded.
     Planned,
-    /// Asked for; so many inputs are still missing.
+    /// Demanded, with this number of inputs still missing.
     Waiting(usize),
-    /// Taken, or about to be, by a worker.
+    /// Ready for a worker, or being computed.
     Started,
     Done(Value),
-    /// Done, and kept in the store alone: what clients keep from task to task fills no memory in between.
+    /// Done, with the value in the store alone, so that client state takes no memory between two tasks of the client.
     Shelved,
 }
 
 impl Phase {
+    /// Whether the value has been computed.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done(_) | Self::Shelved)
     }
 }
 
-/// An input of an order that is about to be computed.
+/// Input of an order that is about to be computed.
 pub(super) enum Given {
     Value(Value),
+    /// Key of a value that is only in the store.
     Shelved(Key),
 }
 
-/// An order in a worker's hands.
+/// Order that a worker has taken.
 pub(super) struct Taken {
     pub id: OrderId,
     pub order: Order,
     pub key: Key,
+    /// `None` if the result was expected from the store, so that the inputs were not computed.
     pub inputs: Option<Vec<Given>>,
 }
 
 impl Taken {
+    /// Returns the inputs of an order that is to be computed.
     pub fn given(&self) -> &[Given] {
         self.inputs.as_deref().expect("orders without inputs are loaded or put back")
     }
 }
 
 impl State {
-    /// Whether an order is a training whose inputs are there.
+    /// Whether an order is a training whose inputs are done.
     fn can_train(&self, id: OrderId) -> bool {
         let order = &self.graph[id].order;
         matches!(order, Order::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
     }
 
-    /// The first order in line, and others that can be trained beside it, up to `most`. Of orders with one key one is taken:
-    /// the others find its result.
+    /// Takes the first ready order and, if it is a training, up to `most` trainings in all to share a pass. Of several
+    /// orders with the same key only one is taken at a time; the others will find its result.
     pub fn pop(&mut self, most: usize) -> Vec<Taken> {
         let mut taken: Vec<OrderId> = Vec::new();
         for &id in &self.ready {
@@ -105,13 +116,14 @@ impl State {
                 taken.push(id);
             }
         }
-        taken.iter().for_each(|id| {
+        for id in &taken {
             self.ready.remove(id);
-        });
+        }
         taken.into_iter().map(|id| self.taken(id)).collect()
     }
 
-    /// An order with the values of its inputs, unless its result was expected from the store and they were not computed.
+    /// Returns an order with the values of its inputs, or without if its result is expected from the store and any of them
+    /// was not computed.
     fn taken(&self, id: OrderId) -> Taken {
         let node = &self.graph[id];
         let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
@@ -122,19 +134,19 @@ impl State {
         Taken { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
     }
 
-    /// Puts an order whose inputs are there, or whose result is in the store, in line for the workers.
+    /// Makes an order ready for the workers: its inputs are done, or its result is in the store.
     pub fn start(&mut self, id: OrderId) {
         self.graph[id].phase = Phase::Started;
         self.ready.insert(id);
     }
 
-    /// Takes a result, and puts those in line that waited for it alone.
+    /// Records the result of an order, makes orders ready that waited for nothing else, and releases the order's inputs.
     pub fn complete(&mut self, finished: Finished, phase: Phase) {
         let id = finished.order;
         self.under_way.remove(&finished.key);
         self.finished.push(finished);
         self.graph[id].phase = phase;
-        // One edge for each use, as in the count of missing inputs.
+        // One edge per use, like the count of missing inputs.
         let users: Vec<OrderId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
         for user in users {
             if let Phase::Waiting(missing) = &mut self.graph[user].phase {
@@ -144,12 +156,15 @@ impl State {
                 }
             }
         }
+        // Reset before the release, so that an order that is computed a second time holds its inputs again.
         if std::mem::take(&mut self.graph[id].holds_inputs) {
-            self.graph[id].order.inputs().into_iter().for_each(|input| self.release(input));
+            for input in self.graph[id].order.inputs() {
+                self.release(input);
+            }
         }
     }
 
-    /// Gives up one hold; the last one lets the value go.
+    /// Releases one hold on an order; the last release drops the value.
     pub fn release(&mut self, id: OrderId) {
         let node = &mut self.graph[id];
         node.holds = node.holds.checked_sub(1).expect("every release answers a hold");

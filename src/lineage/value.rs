@@ -1,4 +1,4 @@
-//! Results of orders, and how they are kept as bytes.
+//! Results of orders, their hashes and their form on disk.
 
 use std::sync::Arc;
 
@@ -9,67 +9,68 @@ use crate::algorithm::ServerState;
 use crate::store::{Digest, key_of};
 use crate::training::Moments;
 
-/// What an order gave.
+/// Result of an order.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// A server model, initial or aggregated, with the state that its server keeps beside it. Weights are those of the
-    /// contributions after normalisation. The clipping norm is what the next private release clips at, where it adapts.
+    /// Server model, initial or aggregated, with the state of its server optimizer. `weights` are those of the
+    /// contributions after normalization. `clip_norm` is the clipping norm of the next private release, if it adapts.
     Model { adapter: Arc<Adapter>, weights: Vec<f64>, state: ServerState, clip_norm: Option<f64> },
-    /// A client's control variate.
+    /// Control variate of a client.
     Control(Arc<Adapter>),
-    /// The moments of a client's optimiser.
+    /// Moments of a client's optimizer.
     Moments(Arc<Moments>),
-    /// A client's update.
+    /// Update of a client.
     Trained(Arc<Trained>),
-    /// The updates of a cohort, in its order.
+    /// Updates of a cohort, in its order.
     Cohort(Vec<Arc<Trained>>),
     /// Losses.
     Evaluated(Arc<Evaluated>),
-    /// What an exam gave, as its maker wrote it.
+    /// Result of a benchmark, as bytes that only the benchmark interprets.
     Examined(Arc<Vec<u8>>),
 }
 
-/// A client's adapter after local training, and how training went.
+/// Adapter of a client after local training, with the training's record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The trained adapter; the one it started from where training went wrong.
+    /// Trained adapter; the one that training started from if the update is unusable.
     pub adapter: Arc<Adapter>,
     pub record: TrainedRecord,
-    /// The optimiser's moments after it, where they are kept.
+    /// Moments of the optimizer after training, if they are kept.
     pub moments: Option<Arc<Moments>>,
 }
 
-/// How a local training went.
+/// Losses and counts of a local training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainedRecord {
-    /// [nats/token, nats/pair under preference training] Training loss of each step; absent where it was not finite.
+    /// [nat/token, nat/pair in preference training] -- Training loss of each step; `None` if it was not finite.
     pub losses: Vec<Option<f64>>,
-    /// [tokens] Tokens processed, prompts included.
+    /// [token] -- Tokens processed, prompts included.
     pub tokens: u64,
-    /// [tokens] Tokens that the loss was taken on.
+    /// [token] -- Tokens that the loss was taken on.
     pub target_tokens: u64,
-    /// [1] L2 norm of the update.
+    /// [1] -- L2 norm of the update.
     pub update_norm: f64,
-    /// Why the update cannot be used, if so.
+    /// Reason why the update is unusable, if it is.
     pub unusable: Option<String>,
-    /// Under preference training, the means over all steps.
+    /// Means over all steps, in preference training.
     pub preference: Option<Ranking>,
 }
 
 impl TrainedRecord {
-    /// [nats/token] Mean over the steps; none if a step's loss was not finite.
+    /// [nat/token] -- Returns the mean loss over the steps; `None` if any of them was not finite.
     pub fn mean_loss(&self) -> Option<f64> {
+        // A sum of options is `None` as soon as one of them is.
         let sum: Option<f64> = self.losses.iter().copied().sum();
         sum.map(|sum| sum / self.losses.len() as f64)
     }
 }
 
-/// How pairs are ranked: means over them.
+/// Ranking quality on preference pairs: means over the pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
-    /// [1] Reward of the chosen answer less that of the rejected one.
+    /// [1] -- Reward of the chosen answer minus that of the rejected one.
     pub margin: f64,
-    /// [1] Share of pairs in which the chosen answer has the higher reward.
+    /// [1] -- Share of pairs in which the chosen answer has the higher reward.
     pub accuracy: f64,
 }
 
@@ -79,21 +80,22 @@ pub struct Evaluated {
     pub groups: Vec<RowsLoss>,
 }
 
-/// The loss on one group of rows.
+/// Loss on one group of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RowsLoss {
     pub rows: u64,
-    /// [tokens] Tokens that the loss was taken on.
+    /// [token] -- Tokens that the loss was taken on.
     pub target_tokens: u64,
-    /// [nats/token, nats/pair of preference data] Mean over these; absent if it was not finite or there were none.
+    /// [nat/token, nat/pair on preference data] -- Mean loss; `None` if it was not finite or there was nothing to average.
     pub loss: Option<f64>,
-    /// [1] Share of the target tokens than which none was likelier; none of preference data.
+    /// [1] -- Share of the target tokens to which the model gave the highest likelihood; `None` on preference data.
     pub token_accuracy: Option<f64>,
-    /// Of preference data.
+    /// Ranking of the pairs, on preference data.
     pub preference: Option<Ranking>,
 }
 
-/// The form of a value on disk.
+/// Value in its form on disk. Postcard writes the index of a variant and no names, so variants and fields keep their places
+/// and new variants go to the end.
 #[derive(Serialize, Deserialize)]
 enum Stored {
     Model { adapter: Vec<u8>, weights: Vec<f64>, state: [Option<Vec<u8>>; 3], clip_norm: Option<f64> },
@@ -107,56 +109,80 @@ enum Stored {
     Examined(Vec<u8>),
 }
 
-/// Both moments and the number of steps.
+/// First moment, second moment and number of steps.
 type StoredMoments = (Option<Vec<u8>>, Option<Vec<u8>>, u32);
 
+/// Returns moments in their form on disk.
 fn stored_moments(moments: &Moments) -> StoredMoments {
-    let bytes = |part: &Option<Adapter>| part.as_ref().map(Adapter::to_bytes);
-    (bytes(&moments.first), bytes(&moments.second), moments.steps)
+    let first = moments.first.as_ref().map(Adapter::to_bytes);
+    let second = moments.second.as_ref().map(Adapter::to_bytes);
+    (first, second, moments.steps)
 }
 
-/// The hash of moments and of the number of steps behind them.
-fn of_moments(moments: &Moments) -> Digest {
-    let of = |part: &Option<Adapter>| part.as_ref().map(|part| Digest(*part.hash().as_bytes()));
-    key_of("fedreplay moments v1", &(of(&moments.first), of(&moments.second), moments.steps)).0
-}
-
-/// None if a part is no adapter.
+/// Reads moments back; `None` if a part is not an adapter.
 fn read_moments((first, second, steps): StoredMoments) -> Option<Arc<Moments>> {
-    let part = |bytes: Option<Vec<u8>>| {
-        bytes.map(|bytes| Adapter::from_bytes(&bytes).ok()).map_or(Some(None), |part| part.map(Some))
-    };
-    Some(Arc::new(Moments { first: part(first)?, second: part(second)?, steps }))
+    Some(Arc::new(Moments { first: read_optional(first)?, second: read_optional(second)?, steps }))
+}
+
+/// Reads an adapter that may be absent: `Some(None)` if it is, `None` if the bytes are not an adapter.
+fn read_optional(bytes: Option<Vec<u8>>) -> Option<Option<Adapter>> {
+    match bytes {
+        Some(bytes) => Adapter::from_bytes(&bytes).ok().map(Some),
+        None => Some(None),
+    }
+}
+
+/// Reads an adapter; `None` if the bytes are not one.
+fn read_adapter(bytes: &[u8]) -> Option<Arc<Adapter>> {
+    Adapter::from_bytes(bytes).ok().map(Arc::new)
+}
+
+/// Returns the hash of an adapter's content.
+fn of_adapter(adapter: &Adapter) -> Digest {
+    Digest(*adapter.hash().as_bytes())
+}
+
+/// Returns the hash of moments and of the number of steps behind them.
+fn of_moments(moments: &Moments) -> Digest {
+    let first = moments.first.as_ref().map(of_adapter);
+    let second = moments.second.as_ref().map(of_adapter);
+    key_of("fedreplay moments v1", &(first, second, moments.steps)).0
+}
+
+/// Returns the hash of an update.
+fn of_trained(trained: &Trained) -> Digest {
+    let update = key_of("fedreplay update v1", &(of_adapter(&trained.adapter), &trained.record)).0;
+    match &trained.moments {
+        Some(moments) => key_of("fedreplay update with moments v1", &(update, of_moments(moments))).0,
+        None => update,
+    }
 }
 
 impl Value {
-    /// The hash of everything that a reader of the value may use, whatever form it is stored in. A model's is without the
-    /// weights of its contributions, which nothing is computed from.
+    /// Returns the hash of everything that a reader of the value may use, independent of the form in which it is stored. The
+    /// hash of a model leaves out the weights of its contributions, as nothing is computed from them.
     pub fn hash(&self) -> Digest {
-        let of = |adapter: &Arc<Adapter>| Digest(*adapter.hash().as_bytes());
-        let trained = |one: &Arc<Trained>| {
-            let update = key_of("fedreplay update v1", &(of(&one.adapter), &one.record)).0;
-            let with =
-                |moments: &Arc<Moments>| key_of("fedreplay update with moments v1", &(update, of_moments(moments)));
-            one.moments.as_ref().map_or(update, |moments| with(moments).0)
-        };
         match self {
             Self::Model { adapter, state, clip_norm, .. } => {
-                key_of("fedreplay model v1", &(of(adapter), state.parts().map(|part| part.map(of)), clip_norm)).0
+                let state = state.parts().map(|part| part.map(|part| of_adapter(part)));
+                key_of("fedreplay model v1", &(of_adapter(adapter), state, clip_norm)).0
             }
-            Self::Control(adapter) => key_of("fedreplay control v1", &of(adapter)).0,
+            Self::Control(adapter) => key_of("fedreplay control v1", &of_adapter(adapter)).0,
             Self::Moments(moments) => of_moments(moments),
-            Self::Trained(one) => trained(one),
-            Self::Cohort(members) => key_of("fedreplay updates v1", &members.iter().map(trained).collect::<Vec<_>>()).0,
+            Self::Trained(trained) => of_trained(trained),
+            Self::Cohort(members) => {
+                let updates: Vec<Digest> = members.iter().map(|member| of_trained(member)).collect();
+                key_of("fedreplay updates v1", &updates).0
+            }
             Self::Evaluated(evaluated) => key_of("fedreplay losses v2", &**evaluated).0,
             Self::Examined(bytes) => key_of("fedreplay sheet v1", &**bytes).0,
         }
     }
 
-    /// The adapter of a model, an update or a control variate.
+    /// Returns the adapter of a model, an update or a control variate.
     ///
     /// # Panics
-    /// If the value is of losses, an exam or a cohort: no order takes one of them for a model.
+    /// If the value is anything else: no order takes losses, benchmark results, cohorts or moments for a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
@@ -168,12 +194,12 @@ impl Value {
         }
     }
 
-    /// Whether it is what a client keeps from task to task: that fills no memory in between.
+    /// Whether the value is state that a client keeps from one task to the next. It takes no memory between two tasks.
     pub fn is_kept_by_a_client(&self) -> bool {
         matches!(self, Self::Control(_) | Self::Moments(_))
     }
 
-    /// [tokens] Tokens that went through the model in the trainings that it came of.
+    /// [token] -- Returns the number of tokens that went through the model in the trainings behind this value.
     pub(super) fn trained_tokens(&self) -> u64 {
         match self {
             Self::Trained(trained) => trained.record.tokens,
@@ -182,7 +208,7 @@ impl Value {
         }
     }
 
-    /// The control variate of a model's server, if it keeps one.
+    /// Returns the control variate of a model's server, if there is one.
     pub fn server_control(&self) -> Option<&Arc<Adapter>> {
         match self {
             Self::Model { state, .. } => state.control.as_ref(),
@@ -190,7 +216,7 @@ impl Value {
         }
     }
 
-    /// The weights of the contributions to a model; none for what is not a model.
+    /// Returns the normalized weights of the contributions to a model; empty for other values.
     pub fn weights(&self) -> &[f64] {
         match self {
             Self::Model { weights, .. } => weights,
@@ -198,7 +224,7 @@ impl Value {
         }
     }
 
-    /// [1] The clipping norm that the release of this model left to the next.
+    /// [1] -- Returns the clipping norm for the release after this model, if it adapts.
     pub fn clip_norm(&self) -> Option<f64> {
         match self {
             Self::Model { clip_norm, .. } => *clip_norm,
@@ -206,12 +232,12 @@ impl Value {
         }
     }
 
-    /// The hash of the adapter's content, as tables name it.
+    /// Returns the hash of the adapter's content, as it is in the tables.
     pub fn adapter_hash(&self) -> Digest {
         Digest(*self.adapter().hash().as_bytes())
     }
 
-    /// The value as bytes for the store.
+    /// Returns the value as bytes for the store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = match self {
             Self::Model { adapter, weights, state, clip_norm } => Stored::Model {
@@ -223,7 +249,8 @@ impl Value {
             Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
             Self::Moments(moments) => Stored::Moments(stored_moments(moments)),
             Self::Trained(trained) => {
-                let (adapter, record) = (trained.adapter.to_bytes(), trained.record.clone());
+                let adapter = trained.adapter.to_bytes();
+                let record = trained.record.clone();
                 match &trained.moments {
                     None => Stored::Trained { adapter, record },
                     Some(moments) => Stored::TrainedKeeping(adapter, record, stored_moments(moments)),
@@ -231,12 +258,14 @@ impl Value {
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
             Self::Examined(bytes) => Stored::Examined(Vec::clone(bytes)),
+            // Moments are kept by all members of a run or by none, and each case has a form of its own.
             Self::Cohort(members) if members.iter().all(|one| one.moments.is_some()) => {
-                let one = |one: &Arc<Trained>| {
+                let mut stored = Vec::with_capacity(members.len());
+                for one in members {
                     let moments = one.moments.as_deref().expect("all have them");
-                    (one.adapter.to_bytes(), one.record.clone(), stored_moments(moments))
-                };
-                Stored::CohortKeeping(members.iter().map(one).collect())
+                    stored.push((one.adapter.to_bytes(), one.record.clone(), stored_moments(moments)));
+                }
+                Stored::CohortKeeping(stored)
             }
             Self::Cohort(members) => {
                 Stored::Cohort(members.iter().map(|one| (one.adapter.to_bytes(), one.record.clone())).collect())
@@ -245,38 +274,42 @@ impl Value {
         postcard::to_stdvec(&stored).expect("a stored value has known lengths")
     }
 
-    /// Reads what [`Self::to_bytes`] wrote; none if it is something else.
+    /// Reads what [`Self::to_bytes`] wrote; `None` if the bytes are something else, such as a damaged file.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let adapter = |bytes: Vec<u8>| Adapter::from_bytes(&bytes).ok().map(Arc::new);
         Some(match postcard::from_bytes(bytes).ok()? {
-            Stored::Model { adapter: bytes, weights, state, clip_norm } => {
+            Stored::Model { adapter, weights, state, clip_norm } => {
                 let mut parts = [None, None, None];
                 for (part, bytes) in parts.iter_mut().zip(state) {
-                    *part = bytes.map(|bytes| adapter(bytes).ok_or(())).transpose().ok()?;
+                    *part = read_optional(bytes)?.map(Arc::new);
                 }
-                Self::Model { adapter: adapter(bytes)?, weights, state: ServerState::from_parts(parts), clip_norm }
+                let adapter = read_adapter(&adapter)?;
+                Self::Model { adapter, weights, state: ServerState::from_parts(parts), clip_norm }
             }
-            Stored::Control(bytes) => Self::Control(adapter(bytes)?),
+            Stored::Control(bytes) => Self::Control(read_adapter(&bytes)?),
             Stored::Moments(moments) => Self::Moments(read_moments(moments)?),
-            Stored::Trained { adapter: bytes, record } => {
-                Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record, moments: None }))
+            Stored::Trained { adapter, record } => {
+                Self::Trained(Arc::new(Trained { adapter: read_adapter(&adapter)?, record, moments: None }))
             }
             Stored::TrainedKeeping(bytes, record, moments) => {
                 let moments = Some(read_moments(moments)?);
-                Self::Trained(Arc::new(Trained { adapter: adapter(bytes)?, record, moments }))
+                Self::Trained(Arc::new(Trained { adapter: read_adapter(&bytes)?, record, moments }))
             }
             Stored::CohortKeeping(members) => {
-                let one = |(bytes, record, moments)| {
+                let mut updates = Vec::with_capacity(members.len());
+                for (bytes, record, moments) in members {
                     let moments = Some(read_moments(moments)?);
-                    Some(Arc::new(Trained { adapter: adapter(bytes)?, record, moments }))
-                };
-                Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)
+                    updates.push(Arc::new(Trained { adapter: read_adapter(&bytes)?, record, moments }));
+                }
+                Self::Cohort(updates)
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
             Stored::Examined(bytes) => Self::Examined(Arc::new(bytes)),
             Stored::Cohort(members) => {
-                let one = |(bytes, record)| Some(Arc::new(Trained { adapter: adapter(bytes)?, record, moments: None }));
-                Self::Cohort(members.into_iter().map(one).collect::<Option<_>>()?)
+                let mut updates = Vec::with_capacity(members.len());
+                for (bytes, record) in members {
+                    updates.push(Arc::new(Trained { adapter: read_adapter(&bytes)?, record, moments: None }));
+                }
+                Self::Cohort(updates)
             }
         })
     }

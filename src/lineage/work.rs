@@ -1,5 +1,5 @@
-//! Counts of an executor's work while it goes on, for displays of progress. Nothing here enters a key, a result or a
-//! hashed table.
+//! Counters of an executor's work in progress, for progress displays. Nothing here enters a key, a result or a hashed
+//! table.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,23 +8,23 @@ use std::time::Instant;
 
 use super::order::{Order, Training};
 
-/// An amount of work.
+/// Amount of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkAmount {
-    /// [tasks] Trainings.
+    /// [tasks] -- Trainings.
     pub trainings: u64,
-    /// [tokens] Tokens of all their steps, prompts included.
+    /// [token] -- Tokens of all steps of the trainings, prompts included.
     pub trained_tokens: u64,
-    /// [rows] Rows of evaluations.
+    /// [rows] -- Rows of evaluations.
     pub evaluated_rows: u64,
-    /// [tokens] Tokens of these rows, prompts included.
+    /// [token] -- Tokens of these rows, prompts included.
     pub evaluated_tokens: u64,
-    /// [questions] Questions of benchmarks.
+    /// [questions] -- Questions of benchmarks.
     pub questions: u64,
 }
 
 impl WorkAmount {
-    /// The work of an order, as far as it is known before the order is computed: the questions of a benchmark are not.
+    /// Returns the work of an order as far as it is known in advance; the number of a benchmark's questions is not.
     pub fn of(order: &Order) -> Self {
         match order {
             Order::Train { training, .. } => {
@@ -62,7 +62,7 @@ impl WorkAmount {
         self.questions = self.questions.saturating_sub(other.questions);
     }
 
-    /// The larger of each count.
+    /// Returns the element-wise maximum.
     fn or_more(&self, other: &Self) -> Self {
         Self {
             trainings: self.trainings.max(other.trainings),
@@ -80,34 +80,34 @@ fn training_tokens(training: &Training) -> u64 {
     samples.map(|sample| sample.ids.len() as u64).sum()
 }
 
-/// Work that was done, and all work that is known to be wanted, done or not. What is found in the store is in neither.
+/// Work done, and all work known to be wanted, done or not. Results found in the store count in neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkCounts {
     pub done: WorkAmount,
     pub wanted: WorkAmount,
 }
 
-/// Something that a worker computes at the moment.
+/// Piece of work that a worker is computing.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkUnderWay {
-    /// The kind of its order, as [`Order::kind`] names it.
+    /// Kind of the order, as in [`Order::kind`].
     pub kind: &'static str,
-    /// [tasks] Trainings that it is.
+    /// [tasks] -- Number of trainings in it.
     pub trainings: usize,
-    /// When the worker began.
+    /// Time at which the worker began.
     pub since: Instant,
 }
 
-/// Counts of an executor's work, which other threads may read at any time.
+/// Counters of an executor's work, which other threads may read at any time.
 #[derive(Debug, Default)]
 pub struct WorkCounters {
     counts: Mutex<WorkCounts>,
-    /// [tokens] Apart from the other counts, because it grows inside a training.
+    /// [token] -- Separate from the other counts, because it grows during a training.
     trained_tokens: AtomicU64,
     under_way: Mutex<Ongoing>,
 }
 
-/// What workers compute at the moment, in the order in which they began.
+/// Work in progress, in the order in which it began.
 #[derive(Debug, Default)]
 struct Ongoing {
     next: u64,
@@ -115,7 +115,7 @@ struct Ongoing {
 }
 
 impl WorkCounters {
-    /// The counts so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> WorkCounts {
         let mut counts = *self.lock();
         counts.done.trained_tokens = self.trained_tokens.load(Ordering::Relaxed);
@@ -124,28 +124,28 @@ impl WorkCounters {
         counts
     }
 
-    /// What is computed at the moment, the longest first.
+    /// Returns the work in progress, longest running first.
     pub fn under_way(&self) -> Vec<WorkUnderWay> {
         self.under_way.lock().expect("no thread panics while it counts").by_number.values().copied().collect()
     }
 
-    /// The counter of trained tokens, for [`crate::training::Trainer::train_counting`].
+    /// Returns the counter of trained tokens, for [`crate::training::Trainer::train_counting`].
     pub(super) fn trained_tokens(&self) -> &AtomicU64 {
         &self.trained_tokens
     }
 
-    /// An order will be computed.
+    /// Records that an order will be computed.
     pub(super) fn want(&self, order: &Order) {
         self.lock().wanted.add(&WorkAmount::of(order));
     }
 
-    /// The result of a wanted order was found after all.
+    /// Records that the result of a wanted order was found in the store after all.
     pub(super) fn found(&self, order: &Order) {
         self.lock().wanted.subtract(&WorkAmount::of(order));
     }
 
-    /// A wanted order was computed. Its trainings took this many tokens, fewer than were wanted if one was not finished. Rows
-    /// of evaluations are counted part by part by [`Self::evaluated`].
+    /// Records that a wanted order was computed. Its trainings took this many tokens, which are fewer than planned if one of
+    /// them ended early. Rows of evaluations are counted part by part by [`Self::evaluated`].
     pub(super) fn trained(&self, order: &Order, trained_tokens: u64) {
         let planned = WorkAmount::of(order);
         if planned.trainings == 0 {
@@ -153,22 +153,23 @@ impl WorkCounters {
         }
         let mut counts = self.lock();
         counts.done.trainings += planned.trainings;
+        // Replaces the planned tokens by the actual ones, so that done and wanted meet at the end.
         counts.wanted.trained_tokens += trained_tokens;
         counts.wanted.trained_tokens = counts.wanted.trained_tokens.saturating_sub(planned.trained_tokens);
     }
 
-    /// A part of an evaluation was computed.
+    /// Records that a part of an evaluation was computed.
     pub(super) fn evaluated(&self, rows: u64, tokens: u64) {
         let part = WorkAmount { evaluated_rows: rows, evaluated_tokens: tokens, ..WorkAmount::default() };
         self.lock().done.add(&part);
     }
 
-    /// A benchmark will ask this many more questions.
+    /// Records that a benchmark will ask this many more questions.
     pub fn want_questions(&self, questions: u64) {
         self.lock().wanted.questions += questions;
     }
 
-    /// A question was answered: now, or its answer was found.
+    /// Records that a question was answered: by the model if `is_new`, else from the store.
     pub fn count_answer(&self, is_new: bool) {
         let one = WorkAmount { questions: 1, ..WorkAmount::default() };
         let mut counts = self.lock();
@@ -179,7 +180,7 @@ impl WorkCounters {
         }
     }
 
-    /// Says that a worker begins to compute something, until the returned guard is dropped.
+    /// Records that a worker computes something until the returned guard is dropped.
     pub(super) fn begin(&self, kind: &'static str, trainings: usize) -> BegunWork<'_> {
         let mut ongoing = self.under_way.lock().expect("no thread panics while it counts");
         let number = ongoing.next;
@@ -193,7 +194,7 @@ impl WorkCounters {
     }
 }
 
-/// Work under way, until it is dropped.
+/// Guard of a piece of work in progress, which ends when it is dropped.
 pub(super) struct BegunWork<'a> {
     counters: &'a WorkCounters,
     number: u64,

@@ -1,4 +1,4 @@
-//! Computes one order from the values of its inputs.
+//! Computation of single orders from the values of their inputs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +17,7 @@ use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store, key_of};
 use crate::training::{Job, Objective, Outcome, Preference, Status, Step, Terms, Trainer};
 
-/// What every order of a run shares: the frozen base behind the trainer, and the rules.
+/// Context that all orders of a run share on one device: the frozen base behind the trainer, the store and the rules.
 pub struct Workshop<'a> {
     trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
@@ -27,41 +27,35 @@ pub struct Workshop<'a> {
 }
 
 impl<'a> Workshop<'a> {
-    /// A workshop around a loaded base model. The store keeps what many orders need and none depends on, such as the
-    /// reference's log-probabilities. `stop` ends what takes long.
+    /// Creates a workshop around a loaded base model. The store caches what many orders share and is not a result of its
+    /// own, such as the reference model's log-probabilities. `stop` interrupts long computations.
     pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store, stop: &'a AtomicBool) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
         Self { trainer, unusable_update, store, stop, engine }
     }
 
-    /// What stands for base model and numerics in keys.
+    /// Returns the digest of base model and numerics, as it enters keys.
     pub fn engine(&self) -> Digest {
         self.engine
     }
 
-    /// Computes `order`; `inputs` are the values of [`Order::inputs`], in that order. `work` is told how far trainings and
-    /// benchmarks are.
+    /// Computes `order`; `inputs` are the values of [`Order::inputs`], in that order. The progress of trainings and
+    /// benchmarks is reported to `work`.
     pub fn compute(&self, order: &Order, inputs: &[Value], work: &WorkCounters) -> Result<Value, OrderError> {
         match order {
-            Order::Initial { layout, seed } => {
-                let adapter = Arc::new(Adapter::initial(layout.clone(), *seed));
-                Ok(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })
-            }
-            Order::Given { adapter } => Ok(Value::Model {
-                adapter: adapter.clone(),
-                weights: vec![],
-                state: ServerState::default(),
-                clip_norm: None,
-            }),
+            Order::Initial { layout, seed } => Ok(first_model(Arc::new(Adapter::initial(layout.clone(), *seed)))),
+            Order::Given { adapter } => Ok(first_model(adapter.clone())),
             Order::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)], work)?.remove(0))),
             Order::Cohort(members) => {
+                // The inputs of a cohort are those of its members, one after another.
                 let mut rest = inputs;
-                let split = |member| {
-                    let (own, others) = rest.split_at(Order::inputs(member).len());
+                let mut orders = Vec::with_capacity(members.len());
+                for member in members {
+                    let (own, others) = rest.split_at(member.inputs().len());
                     rest = others;
-                    (member, own)
-                };
-                Ok(Value::Cohort(self.train(&members.iter().map(split).collect::<Vec<_>>(), work)?))
+                    orders.push((member, own));
+                }
+                Ok(Value::Cohort(self.train(&orders, work)?))
             }
             Order::Member { index, .. } => match &inputs[0] {
                 Value::Cohort(members) => Ok(Value::Trained(members[*index].clone())),
@@ -80,7 +74,7 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// Trains in one pass. Each order comes with the values of its inputs.
+    /// Computes training orders in one pass. Each comes with the values of its inputs.
     ///
     /// # Errors
     /// If the training engine fails.
@@ -93,8 +87,8 @@ impl<'a> Workshop<'a> {
         Ok(outcomes.into_iter().zip(&jobs).map(|(outcome, job)| Arc::new(trained(outcome, &job.adapter))).collect())
     }
 
-    /// Applies the scenario's rule for unusable updates, to a value that was computed as to one that was stored: what is
-    /// in the store must not decide how a run ends.
+    /// Applies the scenario's rule for unusable updates, to computed values as well as to stored ones: the contents of the
+    /// store must not decide how a run ends.
     pub fn accept(&self, order: &Order, value: Value) -> Result<Value, OrderError> {
         let client = match order {
             Order::Train { training, .. } => training.client,
@@ -145,8 +139,8 @@ impl<'a> Workshop<'a> {
         Ok(evaluation.value(parts))
     }
 
-    /// Sees that the trainer has the reference's log-probabilities of these samples: from the store, under the hash of the
-    /// sample, or computed now and kept there.
+    /// Ensures that the trainer knows the reference model's log-probabilities of these samples. They are read from the store,
+    /// under the hash of the sample, or else computed and stored.
     fn prepare_references<'s>(&self, samples: impl Iterator<Item = &'s Arc<Sample>>) -> Result<(), OrderError> {
         for sample in samples.filter(|sample| !self.trainer.knows_reference(sample)) {
             let key = key_of("fedreplay reference log-probability v1", &(self.engine, sample.hash().as_bytes()));
@@ -160,24 +154,37 @@ impl<'a> Workshop<'a> {
     }
 }
 
-/// The job of a training order; `inputs` are the model that it starts from, and what the client kept: its variate and its
-/// optimiser's moments, if it has them.
+/// Returns a model before any aggregation.
+fn first_model(adapter: Arc<Adapter>) -> Value {
+    Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None }
+}
+
+/// Builds the job of a training order. `inputs` are the model that it starts from, then the client's control variate and
+/// its optimizer's moments, as far as it has them.
 fn job(order: &Order, inputs: &[Value]) -> Job {
     let Order::Train { control, moments, training, .. } = order else { unreachable!("only trainings are trained") };
-    let (model, mut kept) = (&inputs[0], inputs[1..].iter());
-    let control = control.and_then(|_| kept.next());
-    let moments = moments.and_then(|_| kept.next()).map(|value| match value {
+    let model = &inputs[0];
+    let mut client_state = inputs[1..].iter();
+    let control = control.and_then(|_| client_state.next());
+    let moments = moments.and_then(|_| client_state.next()).map(|value| match value {
         Value::Moments(moments) => moments.clone(),
         _ => unreachable!("an optimiser goes on from moments"),
     });
+    // SCAFFOLD: each step is corrected by the server's variate minus the client's.
     let correction = training.correction.and_then(|place| {
         algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
     });
-    let rows = |rows: &Vec<usize>| rows.iter().flat_map(|&row| training.rows.row(row).iter().cloned()).collect();
-    let step = |step: &Vec<Vec<usize>>| -> Step { step.iter().map(rows).collect() };
+    let mut steps: Vec<Step> = Vec::with_capacity(training.steps.len());
+    for step in &training.steps {
+        let mut micro_batches = Step::with_capacity(step.len());
+        for rows in step {
+            micro_batches.push(rows.iter().flat_map(|&row| training.rows.row(row).iter().cloned()).collect());
+        }
+        steps.push(micro_batches);
+    }
     Job {
         adapter: model.adapter().clone(),
-        steps: training.steps.iter().map(step).collect(),
+        steps,
         hyper: training.hyper.clone(),
         objective: training.objective,
         terms: Terms { anchor: None, correction, moments, keeps_moments: training.keeps_moments },
@@ -186,17 +193,17 @@ fn job(order: &Order, inputs: &[Value]) -> Job {
     }
 }
 
+/// Returns the update of a training from `base`. An unusable update leaves the adapter as it was.
 fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
     let unusable = match outcome.status {
         Status::Ok => None,
         Status::NonFinite { step } => Some(format!("a loss or gradient was not finite at step {}", step + 1)),
         Status::Unchanged => Some("the update changed nothing".to_owned()),
     };
-    let pairs = &outcome.preferences;
-    let mean = |value: fn(&Preference) -> f64| pairs.iter().map(value).sum::<f64>() / pairs.len() as f64;
+    // Without preference training both means are 0/0 = NaN, and the ranking is dropped below.
     let preference = Ranking {
-        margin: mean(|step| step.chosen_reward - step.rejected_reward),
-        accuracy: mean(|step| step.accuracy),
+        margin: mean(&outcome.preferences, |step| step.chosen_reward - step.rejected_reward),
+        accuracy: mean(&outcome.preferences, |step| step.accuracy),
     };
     let record = TrainedRecord {
         preference: Some(preference).filter(|mean| mean.margin.is_finite()),
@@ -210,7 +217,13 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
     Trained { adapter, record, moments: outcome.moments.map(Arc::new) }
 }
 
-/// `inputs` are the update, and the client's moments before it if it has some. A training that went wrong leaves those.
+/// Computes the mean of a quantity over steps; NaN without steps.
+fn mean(steps: &[Preference], value: fn(&Preference) -> f64) -> f64 {
+    steps.iter().map(value).sum::<f64>() / steps.len() as f64
+}
+
+/// Returns a client's moments after an update. `inputs` are the update, then the client's moments before it, if it has any.
+/// An unusable update leaves them as they were.
 fn moments(inputs: &[Value]) -> Value {
     let Value::Trained(trained) = &inputs[0] else { unreachable!("moments follow a training") };
     let after = trained.moments.clone().filter(|_| trained.record.unusable.is_none());
@@ -221,14 +234,18 @@ fn moments(inputs: &[Value]) -> Value {
     }
 }
 
-/// `inputs` are the update, the model that it started from, and the client's variate before if it has one.
+/// Computes a client's control variate after an update. `inputs` are the update, the model that it started from, then the
+/// client's variate before it, if it has one.
 fn control(inputs: &[Value], order: &Control) -> Value {
-    let (update, base, before) = (&inputs[0], &inputs[1], inputs.get(2).map(Value::adapter));
-    let Value::Trained(trained) = update else { unreachable!("a variate follows a training") };
+    let Value::Trained(trained) = &inputs[0] else { unreachable!("a variate follows a training") };
+    let base = &inputs[1];
+    let before = inputs.get(2).map(Value::adapter);
     if trained.record.unusable.is_some() {
-        // What went wrong says nothing of the client's gradients.
-        let zeros = || Arc::new(Adapter::zeros(base.adapter().layout.clone()));
-        return Value::Control(before.cloned().unwrap_or_else(zeros));
+        // An unusable update says nothing about the client's gradients, so the variate stays as it was.
+        return Value::Control(match before {
+            Some(before) => before.clone(),
+            None => Arc::new(Adapter::zeros(base.adapter().layout.clone())),
+        });
     }
     let correction = algorithm::correction(base.server_control(), before);
     Value::Control(Arc::new(algorithm::next_client_control(
@@ -240,7 +257,8 @@ fn control(inputs: &[Value], order: &Control) -> Value {
     )))
 }
 
-/// `inputs` are the server model, then update and base of each contribution, then the variates of `controls`.
+/// Computes the next server model. `inputs` are the server model, then update and base of each contribution, then the
+/// variates of `controls`: for each client the one after the round, then the one before it if there is one.
 fn aggregate(
     inputs: &[Value],
     parts: &[Contribution],
@@ -250,21 +268,21 @@ fn aggregate(
 ) -> Value {
     let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
     let (pairs, variates) = rest.split_at(2 * parts.len());
-    let updates: Vec<Update> = pairs
-        .chunks_exact(2)
-        .zip(parts)
-        .map(|(pair, contribution)| {
-            let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
-            let weight = if usable { contribution.weight } else { 0.0 };
-            let (adapter, base) = (pair[0].adapter(), pair[1].adapter());
-            Update { adapter, base, weight, discount: contribution.discount }
-        })
-        .collect();
+    let mut updates = Vec::with_capacity(parts.len());
+    for (pair, contribution) in pairs.chunks_exact(2).zip(parts) {
+        let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
+        let weight = if usable { contribution.weight } else { 0.0 };
+        let adapter = pair[0].adapter();
+        let base = pair[1].adapter();
+        updates.push(Update { adapter, base, weight, discount: contribution.discount });
+    }
     let Value::Model { adapter: model, state, .. } = server else { unreachable!("an aggregate starts from a model") };
+    // The mean update is computed first, then applied by the server optimizer, then the server's variate follows.
     let (MeanUpdate { change, weights }, clip_norm) = match release {
         Some(release) => release.mean_update(model, server.clip_norm(), &updates),
         None => (algorithm::mean_update(model.values.len(), &updates), None),
     };
+    // This rule averages the products B A and not the two factors: the change leads to the nearest adapter of this rank.
     let change = match rule {
         ServerRule::Products => change.map(|_| algorithm::products_change(model, &updates, &weights)),
         _ => change,
@@ -272,14 +290,12 @@ fn aggregate(
     let (adapter, mut state) = rule.apply(model, state, change.as_deref());
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());
-        let changes: Vec<ControlChange> = controls
-            .changes
-            .iter()
-            .map(|(_, before)| {
-                let after = variates.next().expect("each change has a variate after it");
-                ControlChange { before: before.map(|_| variates.next().expect("and one before")), after }
-            })
-            .collect();
+        let mut changes = Vec::with_capacity(controls.changes.len());
+        for (_, before) in &controls.changes {
+            let after = variates.next().expect("each change has a variate after it");
+            let before = before.map(|_| variates.next().expect("and one before"));
+            changes.push(ControlChange { before, after });
+        }
         state = algorithm::next_server_control(state, model, &changes, controls.clients);
     }
     Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm }

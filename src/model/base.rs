@@ -1,4 +1,4 @@
-//! A frozen base model on a device, in the precision that it is computed in.
+//! Frozen base models, loaded onto a device in a given precision.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,17 +11,17 @@ use tch::{Kind, Tensor};
 use super::precision_error::{ErrorSum, RelativeError};
 use super::{Config, Folder, ModelError, Precision, Rope, Weight, content_hash};
 
-/// Where the model lies and is computed.
+/// The device that holds the model and computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Device {
-    /// The host's processor.
+    /// The CPU of the host.
     Cpu,
-    /// The CUDA device of this index.
+    /// The CUDA device with this index.
     Cuda(usize),
 }
 
 impl Device {
-    /// LibTorch's name for it.
+    /// Returns the device as LibTorch names it.
     pub fn torch(self) -> tch::Device {
         match self {
             Device::Cpu => tch::Device::Cpu,
@@ -39,68 +39,73 @@ impl fmt::Display for Device {
     }
 }
 
-/// One decoder layer. Linear weights that share an input are held as one, `[out, in]`, so that one product serves them.
+/// One decoder layer. Linear weights with a common input are stacked into one weight `[out, in]`, so that one matrix
+/// product serves them all.
 pub struct Block {
     /// Weight of the RMSNorm before attention, `[hidden]`.
     pub input_norm: Tensor,
-    /// q, k and v below each other, `[(heads + 2 kv_heads) head_dim, hidden]`.
+    /// Weights of q, k and v, stacked, `[(heads + 2 kv_heads) head_dim, hidden]`.
     pub qkv: Weight,
-    /// Their biases.
+    /// Biases of q, k and v, stacked.
     pub qkv_bias: Option<Tensor>,
-    /// `[hidden, heads head_dim]`.
+    /// Weight of the attention output, `[hidden, heads head_dim]`.
     pub output: Weight,
-    /// Its bias.
+    /// Bias of the attention output.
     pub output_bias: Option<Tensor>,
     /// Weight of the RMSNorm before the MLP, `[hidden]`.
     pub inner_norm: Tensor,
-    /// gate and up below each other, `[2 intermediate, hidden]`.
+    /// Weights of gate and up, stacked, `[2 intermediate, hidden]`.
     pub gate_up: Weight,
-    /// Their biases.
+    /// Biases of gate and up, stacked.
     pub gate_up_bias: Option<Tensor>,
-    /// `[hidden, intermediate]`.
+    /// Weight of the down projection, `[hidden, intermediate]`.
     pub down: Weight,
-    /// Its bias.
+    /// Bias of the down projection.
     pub down_bias: Option<Tensor>,
 }
 
-/// A base model, frozen.
+/// A frozen base model.
 pub struct Base {
-    /// Its shape.
+    /// The shape.
     pub config: Config,
-    /// How it is held and computed.
+    /// The precision in which it is stored and computed.
     pub precision: Precision,
-    /// Where it lies.
+    /// The device that holds it.
     pub device: Device,
     /// BLAKE3 of the files that it was loaded from.
     pub hash: blake3::Hash,
-    /// `[vocab, hidden]`.
+    /// Token embedding, `[vocab, hidden]`.
     pub embedding: Tensor,
-    /// The layers.
+    /// The decoder layers.
     pub blocks: Vec<Block>,
     /// Weight of the last RMSNorm, `[hidden]`.
     pub norm: Tensor,
-    /// `[vocab, hidden]`; the embedding itself where tied.
+    /// Output head, `[vocab, hidden]`; the embedding itself if tied.
     pub head: Tensor,
     /// The rotary embedding.
     pub rope: Rope,
-    /// How far the layers' linear weights are from those in bfloat16, where they are quantised.
+    /// Distance of the layers' linear weights from their bfloat16 values, if they are quantized.
     pub weight_error: Option<RelativeError>,
 }
 
 impl Base {
-    /// Loads a Hugging Face folder.
+    /// Loads a model from a Hugging Face folder.
     ///
     /// # Errors
-    /// If a file or tensor does not fit, a weight is NaN or infinite, or the device is not there.
+    /// If a file or tensor does not match the config, a weight is NaN or infinite, or the device does not exist.
     pub fn load(path: &Path, precision: Precision, device: Device) -> Result<Self, ModelError> {
         let (mut base, layers) = Self::load_without_layers(path, precision, device)?;
-        base.blocks = (0..base.config.layers).map(|layer| layers.load(layer)).collect::<Result<_, _>>()?;
-        base.weight_error = precision.is_quantised().then(|| layers.0.error.borrow().relative());
+        for layer in 0..base.config.layers {
+            base.blocks.push(layers.load(layer)?);
+        }
+        if precision.is_quantised() {
+            base.weight_error = Some(layers.0.error.borrow().relative());
+        }
         Ok(base)
     }
 
-    /// Loads all but the layers of a Hugging Face folder, and what loads those, so that not all of them need to be in
-    /// memory together.
+    /// Loads everything except the layers, and returns a loader for them, so that they need not be in memory all at
+    /// once.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -118,25 +123,21 @@ impl Base {
         let norm = loader.plain("model.norm.weight")?;
         let head = if config.tied { embedding.shallow_clone() } else { loader.plain("lm_head.weight")? };
         let rope = Rope::new(&config);
-        let (blocks, weight_error) = (Vec::new(), None);
+        let blocks = Vec::new();
+        let weight_error = None;
         let base = Self { config, precision, device, hash, embedding, blocks, norm, head, rope, weight_error };
         Ok((base, Layers(loader)))
     }
 
-    /// Bytes that the weights take on the device.
+    /// Returns the memory that the weights take on the device, in bytes.
     pub fn device_bytes(&self) -> u64 {
-        let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-        let head = if self.config.tied { 0 } else { bytes(&self.head) };
-        let blocks = self.blocks.iter().map(|block| {
-            let biases = [&block.qkv_bias, &block.output_bias, &block.gate_up_bias, &block.down_bias];
-            let biases: u64 = biases.into_iter().flatten().map(bytes).sum();
-            let weights: u64 = block.weights().iter().map(|weight| weight.bytes()).sum();
-            weights + biases + bytes(&block.input_norm) + bytes(&block.inner_norm)
-        });
-        bytes(&self.embedding) + bytes(&self.norm) + head + blocks.sum::<u64>()
+        // A tied head shares the memory of the embedding.
+        let head = if self.config.tied { 0 } else { tensor_bytes(&self.head) };
+        let blocks: u64 = self.blocks.iter().map(Block::device_bytes).sum();
+        tensor_bytes(&self.embedding) + tensor_bytes(&self.norm) + head + blocks
     }
 
-    /// Bytes of the largest weight that is expanded at each use; 0 where all are held as they are multiplied.
+    /// Returns the memory of the largest weight that is expanded at each use, in bytes; 0 if none is.
     pub fn expanded_bytes(&self) -> u64 {
         let weights = self.blocks.iter().flat_map(Block::weights);
         weights.map(Weight::expanded_bytes).max().unwrap_or(0)
@@ -147,6 +148,17 @@ impl Block {
     fn weights(&self) -> [&Weight; 4] {
         [&self.qkv, &self.output, &self.gate_up, &self.down]
     }
+
+    fn device_bytes(&self) -> u64 {
+        let biases = [&self.qkv_bias, &self.output_bias, &self.gate_up_bias, &self.down_bias];
+        let biases: u64 = biases.into_iter().flatten().map(tensor_bytes).sum();
+        let weights: u64 = self.weights().iter().map(|weight| weight.bytes()).sum();
+        weights + biases + tensor_bytes(&self.input_norm) + tensor_bytes(&self.inner_norm)
+    }
+}
+
+fn tensor_bytes(tensor: &Tensor) -> u64 {
+    (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
 
 fn check_device(device: Device) -> Result<(), ModelError> {
@@ -163,14 +175,14 @@ fn check_device(device: Device) -> Result<(), ModelError> {
     Err(ModelError::Device { device: device.to_string(), reason })
 }
 
-/// The layers of a folder, to be loaded one at a time.
+/// A loader of the layers of a folder, one at a time.
 pub struct Layers(Loader);
 
 impl Layers {
     /// Loads a layer, counted from 0.
     ///
     /// # Errors
-    /// If a tensor does not fit, or a weight is NaN or infinite.
+    /// If a tensor does not match the config, or a weight is NaN or infinite.
     pub fn load(&self, layer: usize) -> Result<Block, ModelError> {
         self.0.block(self.0.folder.config(), layer)
     }
@@ -180,57 +192,64 @@ struct Loader {
     folder: Folder,
     precision: Precision,
     device: tch::Device,
-    /// Of the weights that were quantised so far.
+    /// Quantization error of the weights that were loaded so far.
     error: RefCell<ErrorSum>,
 }
 
 impl Loader {
     fn block(&self, config: &Config, layer: usize) -> Result<Block, ModelError> {
-        let prefix = format!("model.layers.{layer}");
-        let norm = |name: &str| self.plain(&format!("{prefix}.{name}.weight"));
-        let weight = |names: &[&str]| self.weight(&prefix, names);
-        let bias = |used: bool, names: &[&str]| used.then(|| self.bias(&prefix, names)).transpose();
         const QKV: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        const OUTPUT: [&str; 1] = ["self_attn.o_proj"];
         const GATE_UP: [&str; 2] = ["mlp.gate_proj", "mlp.up_proj"];
+        const DOWN: [&str; 1] = ["mlp.down_proj"];
+        let prefix = format!("model.layers.{layer}");
         Ok(Block {
-            input_norm: norm("input_layernorm")?,
-            qkv: weight(&QKV)?,
-            qkv_bias: bias(config.qkv_bias, &QKV)?,
-            output: weight(&["self_attn.o_proj"])?,
-            output_bias: bias(config.output_bias, &["self_attn.o_proj"])?,
-            inner_norm: norm("post_attention_layernorm")?,
-            gate_up: weight(&GATE_UP)?,
-            gate_up_bias: bias(config.mlp_bias, &GATE_UP)?,
-            down: weight(&["mlp.down_proj"])?,
-            down_bias: bias(config.mlp_bias, &["mlp.down_proj"])?,
+            input_norm: self.plain(&format!("{prefix}.input_layernorm.weight"))?,
+            qkv: self.weight(&prefix, &QKV)?,
+            qkv_bias: self.bias_if(config.qkv_bias, &prefix, &QKV)?,
+            output: self.weight(&prefix, &OUTPUT)?,
+            output_bias: self.bias_if(config.output_bias, &prefix, &OUTPUT)?,
+            inner_norm: self.plain(&format!("{prefix}.post_attention_layernorm.weight"))?,
+            gate_up: self.weight(&prefix, &GATE_UP)?,
+            gate_up_bias: self.bias_if(config.mlp_bias, &prefix, &GATE_UP)?,
+            down: self.weight(&prefix, &DOWN)?,
+            down_bias: self.bias_if(config.mlp_bias, &prefix, &DOWN)?,
         })
     }
 
-    /// The weights of modules that share an input, below each other.
+    /// Loads and stacks the weights of modules with a common input.
     fn weight(&self, prefix: &str, names: &[&str]) -> Result<Weight, ModelError> {
-        let read = |name: &&str| self.read(&format!("{prefix}.{name}.weight"));
-        let parts = names.iter().map(read).collect::<Result<Vec<_>, ModelError>>()?;
+        let mut parts = Vec::with_capacity(names.len());
+        for name in names {
+            parts.push(self.read(&format!("{prefix}.{name}.weight"))?);
+        }
         let weight = Weight::new(&parts, self.precision, self.device)?;
+        // Compares the weight in the file with the one that matrix products will use.
         if self.precision.is_quantised() {
             self.error.borrow_mut().add(&Tensor::f_cat(&parts, 0)?, &weight.expanded()?)?;
         }
         Ok(weight)
     }
 
-    fn bias(&self, prefix: &str, names: &[&str]) -> Result<Tensor, ModelError> {
-        let read = |name: &&str| self.plain(&format!("{prefix}.{name}.bias"));
-        Ok(Tensor::f_cat(&names.iter().map(read).collect::<Result<Vec<_>, ModelError>>()?, 0)?)
+    /// Loads and stacks the biases of modules with a common input, if the model has them.
+    fn bias_if(&self, is_used: bool, prefix: &str, names: &[&str]) -> Result<Option<Tensor>, ModelError> {
+        if !is_used {
+            return Ok(None);
+        }
+        let mut parts = Vec::with_capacity(names.len());
+        for name in names {
+            parts.push(self.plain(&format!("{prefix}.{name}.bias"))?);
+        }
+        Ok(Some(Tensor::f_cat(&parts, 0)?))
     }
 
+    /// Loads a tensor that is not quantized.
     fn plain(&self, name: &str) -> Result<Tensor, ModelError> {
-        self.place(self.read(name)?)
-    }
-
-    fn place(&self, tensor: Tensor) -> Result<Tensor, ModelError> {
+        let tensor = self.read(name)?;
         Ok(tensor.f_to_kind(self.precision.kind())?.f_to_device(self.device)?)
     }
 
-    /// A tensor as it is in the file, on the host, known to be finite.
+    /// Reads a tensor onto the host in the type that the file has, and checks that all values are finite.
     fn read(&self, name: &str) -> Result<Tensor, ModelError> {
         let raw = self.folder.read(name)?;
         let tensor = Tensor::f_from_data_size(&raw.bytes, &raw.shape, kind_of(raw.dtype))?;
@@ -242,7 +261,7 @@ impl Loader {
     }
 }
 
-/// LibTorch's name for a type of weights; the folder was checked to hold no other.
+/// Returns LibTorch's name for a type of weights. [`Folder::open`] refuses all other types.
 pub(super) fn kind_of(dtype: Dtype) -> Kind {
     match dtype {
         Dtype::F64 => Kind::Double,

@@ -1,4 +1,4 @@
-//! config.json of a Hugging Face folder: the fields that decide the computation.
+//! The fields of a Hugging Face config.json that determine the computation.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::ModelError;
 
-/// The families that share the Llama decoder.
+/// A model family that uses the Llama decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Architecture {
     /// Llama 1, 2 and 3.
@@ -18,28 +18,28 @@ pub enum Architecture {
     Qwen2,
 }
 
-/// How positions are stretched beyond those of pretraining.
+/// The scaling of RoPE for positions beyond those of pretraining.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RopeScaling {
-    /// Positions divided by `factor`.
+    /// Positions are divided by `factor`.
     Linear {
         /// At least 1.
         factor: f64,
     },
-    /// Llama 3.1's: low frequencies divided by `factor`, high ones kept, a ramp between.
+    /// Llama 3.1: low frequencies are divided by `factor`, high ones are unchanged, with a ramp in between.
     Llama3 {
         /// At least 1.
         factor: f64,
-        /// Wavelengths above `original_positions / low_freq_factor` are divided.
+        /// Wavelengths above `original_positions / low_freq_factor` are scaled.
         low_freq_factor: f64,
-        /// Wavelengths below `original_positions / high_freq_factor` are kept.
+        /// Wavelengths below `original_positions / high_freq_factor` are unchanged.
         high_freq_factor: f64,
-        /// Positions of pretraining.
+        /// Number of positions in pretraining.
         original_positions: f64,
     },
 }
 
-/// The shape of a decoder and the constants of its computation.
+/// The shape of a decoder, and the constants of its computation.
 ///
 /// # Examples
 ///
@@ -58,19 +58,19 @@ pub enum RopeScaling {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// Which family.
+    /// The model family.
     pub architecture: Architecture,
-    /// Tokens in the embedding.
+    /// Number of tokens in the embedding.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the MLP.
+    /// Width of the hidden layer of the MLP.
     pub intermediate_size: usize,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// Number of key and value heads; divides `heads`.
     pub kv_heads: usize,
     /// Width of a head; even.
     pub head_dim: usize,
@@ -78,11 +78,11 @@ pub struct Config {
     pub rms_norm_eps: f64,
     /// Base of the rotary embedding.
     pub rope_theta: f64,
-    /// How positions are stretched.
+    /// The scaling of RoPE, if any.
     pub rope_scaling: Option<RopeScaling>,
-    /// Longest sequence.
+    /// [token] -- Longest sequence.
     pub max_positions: usize,
-    /// Keys that a query sees, itself included, where that is limited.
+    /// [token] -- Number of keys that a query attends to, including its own, if limited.
     pub sliding_window: Option<usize>,
     /// Whether the output head is the embedding.
     pub tied: bool,
@@ -95,7 +95,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A Llama without biases, grouped heads or scaling, for tests and small models made by the program.
+    /// Returns a Llama without biases, grouped heads or RoPE scaling, for tests and small generated models.
     pub fn llama(vocab_size: usize, hidden_size: usize, intermediate_size: usize, layers: usize, heads: usize) -> Self {
         Self {
             architecture: Architecture::Llama,
@@ -124,11 +124,11 @@ impl Config {
     /// If the file is missing or malformed, or names an architecture, activation or RoPE type that is not supported.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
+        let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
         Self::parse(&bytes).map_err(|reason| ModelError::Config { path, reason })
     }
 
-    /// Parses the text of a config.json. The error is a reason without the file's name.
+    /// Parses the text of a config.json. The error is a description without the name of the file.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let raw: Raw = serde_json::from_slice(json).map_err(|e| e.to_string())?;
         let architecture = architecture_of(&raw)?;
@@ -137,7 +137,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The config.json that describes this model, as Transformers 4 and 5 both read it.
+    /// Returns a config.json that describes this model and can be read by Transformers 4 and 5.
     pub fn to_json(&self) -> Value {
         let (model_type, class) = match self.architecture {
             Architecture::Llama => ("llama", "LlamaForCausalLM"),
@@ -163,7 +163,7 @@ impl Config {
         })
     }
 
-    /// Checks what the rest of the program takes for granted.
+    /// Checks the properties that the rest of the program relies on.
     fn check(&self) -> Result<(), String> {
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -200,13 +200,13 @@ impl Config {
     }
 }
 
-/// Layers beyond which no decoder goes: a larger number is a slip that would only fill memory.
+/// Largest number of layers. No decoder has as many; a larger number is a mistake that would only fill memory.
 const LAYERS_MAX: usize = 10_000;
 
-/// The same for every other size: products of two of them, and their bytes, stay below 2^63.
+/// Largest value of every other size. Products of two of them, in bytes, stay below 2^63.
 const SIZE_MAX: usize = 1 << 28;
 
-/// config.json as it is written. Unknown fields are ignored: Transformers writes dozens that do not matter here.
+/// The raw contents of config.json. Unknown fields are ignored: Transformers writes dozens that do not matter here.
 #[derive(Deserialize)]
 struct Raw {
     model_type: Option<String>,
@@ -235,11 +235,14 @@ struct Raw {
 }
 
 impl Raw {
+    /// Fills in the defaults of Transformers and of the architecture.
     fn resolve(self, architecture: Architecture) -> Result<Config, String> {
+        // `swish` is another name of `silu`, x sigmoid(x).
         let activation = self.hidden_act.as_deref().unwrap_or("silu");
         if activation != "silu" && activation != "swish" {
             return Err(format!("hidden_act is {activation:?}, only \"silu\" is supported"));
         }
+        // Older files have no `head_dim`: the heads then divide the residual stream among them.
         let head_dim = match self.head_dim {
             Some(width) => width,
             None if self.num_attention_heads > 0 && self.hidden_size.is_multiple_of(self.num_attention_heads) => {
@@ -263,51 +266,60 @@ impl Raw {
             max_positions: self.max_position_embeddings.unwrap_or(2048),
             sliding_window: self.sliding_window(architecture)?,
             tied: self.tie_word_embeddings,
+            // Qwen2 has these biases without naming them; for the other modules, only Llama honors the keys.
             qkv_bias: architecture == Architecture::Qwen2 || attention_bias,
             output_bias: architecture == Architecture::Llama && attention_bias,
             mlp_bias: architecture == Architecture::Llama && self.mlp_bias.unwrap_or(false),
         })
     }
 
-    /// `rope_theta` stands at the top level up to Transformers 4 and inside `rope_parameters` from 5 on.
+    /// Returns `rope_theta`, which is at the top level up to Transformers 4 and inside `rope_parameters` from 5 on.
     fn rope_theta(&self) -> Option<f64> {
         let inside = self.rope_parameters.as_ref().and_then(|parameters| parameters["rope_theta"].as_f64());
         inside.or(self.rope_theta)
     }
 
     fn rope_scaling(&self) -> Result<Option<RopeScaling>, String> {
+        // Transformers 5 writes `rope_parameters`, which takes precedence over the older `rope_scaling`.
         let Some(value) = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()).filter(|v| !v.is_null()) else {
             return Ok(None);
         };
         let kind = value["rope_type"].as_str().or(value["type"].as_str()).unwrap_or("default");
-        let number = |name: &str| {
-            value[name].as_f64().filter(|n| *n > 0.0).ok_or(format!("rope type {kind:?} needs a positive {name}"))
-        };
         match kind {
             "default" => Ok(None),
-            "linear" => Ok(Some(RopeScaling::Linear { factor: number("factor")? })),
+            "linear" => Ok(Some(RopeScaling::Linear { factor: positive(value, kind, "factor")? })),
             "llama3" => Ok(Some(RopeScaling::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_positions: number("original_max_position_embeddings")?,
+                factor: positive(value, kind, "factor")?,
+                low_freq_factor: positive(value, kind, "low_freq_factor")?,
+                high_freq_factor: positive(value, kind, "high_freq_factor")?,
+                original_positions: positive(value, kind, "original_max_position_embeddings")?,
             })),
             other => Err(format!("rope type is {other:?}, supported are \"default\", \"linear\" and \"llama3\"")),
         }
     }
 
-    /// Qwen2 names a window that it uses only if it says so, and then only from `max_window_layers` on.
+    /// Returns the sliding window. Qwen2 uses its window only if `use_sliding_window` is set, and only from layer
+    /// `max_window_layers` on.
     fn sliding_window(&self, architecture: Architecture) -> Result<Option<usize>, String> {
         match architecture {
             Architecture::Mistral => Ok(self.sliding_window),
             Architecture::Llama => Ok(None),
             Architecture::Qwen2 if self.use_sliding_window != Some(true) => Ok(None),
             Architecture::Qwen2 if self.max_window_layers == Some(0) => Ok(self.sliding_window),
+            // The window would begin after the last layer, so it is never used.
             Architecture::Qwen2 if self.max_window_layers.is_some_and(|from| from >= self.num_hidden_layers) => {
                 Ok(None)
             }
             Architecture::Qwen2 => Err("use_sliding_window with full attention in some layers is not supported".into()),
         }
+    }
+}
+
+/// Returns a parameter of RoPE scaling, which must be a number above 0.
+fn positive(parameters: &Value, kind: &str, name: &str) -> Result<f64, String> {
+    match parameters[name].as_f64() {
+        Some(number) if number > 0.0 => Ok(number),
+        _ => Err(format!("rope type {kind:?} needs a positive {name}")),
     }
 }
 

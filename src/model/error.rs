@@ -1,8 +1,8 @@
-//! What can be wrong with a model that comes from outside.
+//! Errors in a model that is read from outside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Why a base model, or the LoRA asked for on it, cannot be used. All of these are found before training starts.
+/// The reason why a base model, or LoRA on it, cannot be used. All of these are found before training starts.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file could not be read or written.
@@ -10,15 +10,15 @@ pub enum ModelError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// config.json asks for what is not supported, or is malformed.
+    /// config.json is malformed or asks for something that is not supported.
     #[error("failed to read {path}: {reason}")]
     Config {
         /// The file.
         path: PathBuf,
-        /// The field, the value found and those allowed.
+        /// The field, the value found and the values allowed.
         reason: String,
     },
     /// A weight file is not a complete safetensors file.
@@ -26,31 +26,44 @@ pub enum ModelError {
     Weights {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// A tensor does not fit config.json.
+    /// A tensor does not match config.json.
     #[error("failed to load {path}: tensor {tensor}: {reason}")]
     Tensor {
-        /// The file that holds the tensor, or the folder where it is missing.
+        /// The file that holds the tensor, or the folder if it is missing.
         path: PathBuf,
         /// The tensor's name.
         tensor: String,
-        /// Expected and found.
+        /// What was expected and what was found.
         reason: String,
     },
-    /// The LoRA asked for does not fit the model.
+    /// LoRA does not fit the model.
     #[error("failed to place LoRA on the model: {0}")]
     Lora(String),
-    /// The device asked for is not there.
+    /// The device does not exist.
     #[error("failed to use device {device}: {reason}")]
     Device {
         /// The device.
         device: String,
-        /// What is there instead.
+        /// The devices that exist.
         reason: String,
     },
-    /// LibTorch refused an operation while loading.
+    /// LibTorch refused an operation during loading.
     #[error("failed to load the model: LibTorch: {0}")]
     Torch(#[from] tch::TchError),
+}
+
+impl ModelError {
+    /// Returns a function that wraps an error of the operating system about `path`.
+    pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    /// Wraps the description of a problem with the weight file `path`.
+    pub(super) fn weights(path: &Path, reason: String) -> Self {
+        Self::Weights { path: path.to_owned(), reason }
+    }
 }

@@ -1,8 +1,9 @@
-//! The weight files of a Hugging Face folder: which tensor lies where, checked against the config before any is read.
+//! The weight files of a Hugging Face folder: locates each tensor, and checks all of them against the config before any
+//! is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
@@ -10,16 +11,16 @@ use serde::Deserialize;
 
 use super::{Config, ModelError, TensorSpec, tensor_specs};
 
-/// No header of a real model comes near this [byte]; a longer one is a broken file.
+/// [byte] -- Longest header that is accepted. Headers of real models are far shorter; a longer one is a damaged file.
 const HEADER_BYTES_MAX: u64 = 100 << 20;
 
-/// The file that says which weight file holds which tensor, where there are several.
+/// The file that maps tensors to weight files, where there are several.
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The weight file where there is no index.
 pub(super) const SINGLE_FILE: &str = "model.safetensors";
 
-/// A folder whose headers have been read and found to agree with its config.
+/// A model folder whose headers were read and agree with its config.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -28,7 +29,7 @@ pub struct Folder {
     files: Vec<PathBuf>,
 }
 
-/// Where a tensor's bytes lie.
+/// The location of a tensor's bytes.
 #[derive(Clone, Debug)]
 struct Place {
     file: PathBuf,
@@ -38,7 +39,7 @@ struct Place {
     bytes: usize,
 }
 
-/// A tensor as it lies in the file, little-endian.
+/// A tensor as the file stores it, little-endian.
 pub(super) struct RawTensor {
     pub dtype: Dtype,
     pub shape: Vec<i64>,
@@ -51,10 +52,11 @@ struct Index {
 }
 
 impl Folder {
-    /// Reads config.json and the headers of all weight files in `path`, and checks every tensor's name, shape and type.
+    /// Reads config.json and the headers of all weight files in `path`, and checks the name, shape and type of every
+    /// tensor.
     ///
     /// # Errors
-    /// If a file is missing, truncated or malformed, or a tensor is missing, superfluous, or of another shape than the
+    /// If a file is missing, truncated or malformed, or a tensor is missing, unexpected, or has another shape than the
     /// config says.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let config = Config::read(path)?;
@@ -68,73 +70,84 @@ impl Folder {
         Ok(folder)
     }
 
-    /// What config.json says.
+    /// Returns the contents of config.json.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The files that decide the computation: config.json and the weight files.
+    /// Returns the files that determine the computation: config.json and the weight files.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.path.join("config.json")];
         files.extend(self.files.iter().cloned());
         files
     }
 
-    /// Reads one tensor. Tensors are read one at a time, so no more than one lies in memory twice.
+    /// Reads one tensor. Tensors are read one at a time, so at most one is in memory twice.
     pub(super) fn read(&self, name: &str) -> Result<RawTensor, ModelError> {
         let place = self.places.get(name).expect("the folder was checked to hold every tensor of its config");
-        let mut bytes = vec![0; place.bytes];
-        File::open(&place.file)
-            .and_then(|mut file| file.seek(SeekFrom::Start(place.start)).and_then(|_| file.read_exact(&mut bytes)))
-            .map_err(|source| ModelError::Io { path: place.file.clone(), source })?;
+        let bytes = read_bytes(place).map_err(ModelError::io(&place.file))?;
         Ok(RawTensor { dtype: place.dtype, shape: place.shape.iter().map(|&n| n as i64).collect(), bytes })
     }
 
-    /// The file that holds a tensor, for error messages.
+    /// Returns the file that holds a tensor, for error messages.
     pub(super) fn file_of(&self, name: &str) -> &Path {
         self.places.get(name).map_or(&self.path, |place| &place.file)
     }
 
+    /// Checks that the folder holds exactly the tensors that its config calls for.
     fn check(&self) -> Result<(), ModelError> {
         let specs = tensor_specs(&self.config);
-        specs.iter().try_for_each(|spec| self.check_tensor(spec))?;
-        let names: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        let known = |name: &str| names.contains(name) || self.is_ignored(name);
-        match self.places.iter().find(|(name, _)| !known(name)) {
-            None => Ok(()),
-            Some((name, place)) => Err(ModelError::Tensor {
-                path: place.file.clone(),
-                tensor: name.clone(),
-                reason: format!("{:?} model as in config.json has no such tensor", self.config.architecture),
-            }),
+        for spec in &specs {
+            self.check_tensor(spec)?;
         }
+        let names: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        for (name, place) in &self.places {
+            if !names.contains(name.as_str()) && !self.is_ignored(name) {
+                let reason = format!("{:?} model as in config.json has no such tensor", self.config.architecture);
+                return Err(ModelError::Tensor { path: place.file.clone(), tensor: name.clone(), reason });
+            }
+        }
+        Ok(())
     }
 
     fn check_tensor(&self, spec: &TensorSpec) -> Result<(), ModelError> {
-        let fail =
-            |path: &Path, reason| Err(ModelError::Tensor { path: path.into(), tensor: spec.name.clone(), reason });
         let Some(place) = self.places.get(&spec.name) else {
-            return fail(&self.path, format!("missing, expected shape {:?} by config.json", spec.shape));
+            let reason = format!("missing, expected shape {:?} by config.json", spec.shape);
+            return Err(misfit(&self.path, spec, reason));
         };
         if place.shape != spec.shape {
-            return fail(
-                &place.file,
-                format!("expected shape {:?} by config.json, found {:?}", spec.shape, place.shape),
-            );
+            let reason = format!("expected shape {:?} by config.json, found {:?}", spec.shape, place.shape);
+            return Err(misfit(&place.file, spec, reason));
         }
         match place.dtype {
             Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
-            other => fail(&place.file, format!("type is {other}, supported are F64, F32, F16 and BF16")),
+            other => {
+                let reason = format!("type is {other}, supported are F64, F32, F16 and BF16");
+                Err(misfit(&place.file, spec, reason))
+            }
         }
     }
 
-    /// Old checkpoints carry RoPE's frequencies, and tied ones sometimes a copy of the head; both are recomputed.
+    /// Returns whether a tensor may be present without being used. Old checkpoints store the frequencies of RoPE, and
+    /// tied ones sometimes store a copy of the head; both are recomputed.
     fn is_ignored(&self, name: &str) -> bool {
         name.ends_with("rotary_emb.inv_freq") || (self.config.tied && name == "lm_head.weight")
     }
 }
 
-/// The weight files that the index names, or the single file.
+fn misfit(path: &Path, spec: &TensorSpec, reason: String) -> ModelError {
+    ModelError::Tensor { path: path.into(), tensor: spec.name.clone(), reason }
+}
+
+fn read_bytes(place: &Place) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; place.bytes];
+    let mut file = File::open(&place.file)?;
+    file.seek(SeekFrom::Start(place.start))?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Returns the weight files that the index names, or the single file if there is no index.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let index = folder.join(INDEX_FILE);
     if index.exists() {
@@ -147,57 +160,75 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     }
 }
 
-/// The names of the weight files in an index, sorted; each is a plain file name.
+/// Returns the names of the weight files in an index, sorted. Each is a plain file name.
 pub(super) fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
-    let bytes = std::fs::read(index).map_err(|source| ModelError::Io { path: index.into(), source })?;
-    let parsed: Index = serde_json::from_slice(&bytes)
-        .map_err(|e| ModelError::Weights { path: index.into(), reason: e.to_string() })?;
+    let bytes = std::fs::read(index).map_err(ModelError::io(index))?;
+    let parsed: Index =
+        serde_json::from_slice(&bytes).map_err(|error| ModelError::weights(index, error.to_string()))?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
     names.sort();
     names.dedup();
+    // The index comes from outside: a path in it must not lead out of the folder.
     match names.iter().find(|name| name.contains(['/', '\\'])) {
-        Some(name) => {
-            Err(ModelError::Weights { path: index.into(), reason: format!("{name:?} is not a plain file name") })
-        }
+        Some(name) => Err(ModelError::weights(index, format!("{name:?} is not a plain file name"))),
         None => Ok(names),
     }
 }
 
 /// Adds the tensors of one file to `places`.
 fn read_header(path: &Path, places: &mut BTreeMap<String, Place>) -> Result<(), ModelError> {
-    let io = |source| ModelError::Io { path: path.into(), source };
-    let broken = |reason: String| ModelError::Weights { path: path.into(), reason };
-    let mut file = File::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let mut prefix = [0; 8];
-    if length < 8 {
-        return Err(broken(format!("{length} bytes are no safetensors file")));
-    }
-    file.read_exact(&mut prefix).map_err(io)?;
-    let header = u64::from_le_bytes(prefix);
-    if header > HEADER_BYTES_MAX || 8 + header > length {
-        return Err(broken(format!("its header claims {header} bytes, the file has {length}")));
-    }
-    let mut bytes = vec![0; header as usize];
-    file.read_exact(&mut bytes).map_err(io)?;
-    let mut entries: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(&bytes).map_err(|e| broken(format!("its header is malformed: {e}")))?;
-    entries.remove("__metadata__");
+    let Header { entries, data, file_bytes } = Header::read(path)?;
     let mut extents = Vec::with_capacity(entries.len());
     for (name, value) in entries {
-        let entry: Entry =
-            serde_json::from_value(value).map_err(|e| broken(format!("its header is malformed at {name}: {e}")))?;
-        let place = entry.place(path, 8 + header).map_err(|reason| broken(format!("tensor {name}: {reason}")))?;
+        let entry: Entry = serde_json::from_value(value)
+            .map_err(|error| ModelError::weights(path, format!("its header is malformed at {name}: {error}")))?;
+        let place =
+            entry.place(path, data).map_err(|reason| ModelError::weights(path, format!("tensor {name}: {reason}")))?;
         extents.push((place.start, place.bytes as u64, name.clone()));
         if places.insert(name.clone(), place).is_some() {
-            return Err(broken(format!("tensor {name} stands in two files")));
+            return Err(ModelError::weights(path, format!("tensor {name} stands in two files")));
         }
     }
-    check_extents(extents, 8 + header, length).map_err(broken)
+    check_extents(extents, data, file_bytes).map_err(|reason| ModelError::weights(path, reason))
 }
 
-/// Checks that tensors fill the file from `data` to `length` without overlap or gap, as the format demands.
+/// The header of a safetensors file.
+struct Header {
+    /// Tensor descriptions by name.
+    entries: BTreeMap<String, serde_json::Value>,
+    /// [byte] -- Offset of the first tensor's data in the file.
+    data: u64,
+    /// [byte] -- Length of the file.
+    file_bytes: u64,
+}
+
+impl Header {
+    fn read(path: &Path) -> Result<Self, ModelError> {
+        let mut file = File::open(path).map_err(ModelError::io(path))?;
+        let file_bytes = file.metadata().map_err(ModelError::io(path))?.len();
+        if file_bytes < 8 {
+            return Err(ModelError::weights(path, format!("{file_bytes} bytes are no safetensors file")));
+        }
+        // Format: the header's length as a little-endian u64, the header as JSON, then the data of all tensors.
+        let mut prefix = [0; 8];
+        file.read_exact(&mut prefix).map_err(ModelError::io(path))?;
+        let header = u64::from_le_bytes(prefix);
+        if header > HEADER_BYTES_MAX || 8 + header > file_bytes {
+            let reason = format!("its header claims {header} bytes, the file has {file_bytes}");
+            return Err(ModelError::weights(path, reason));
+        }
+        let mut bytes = vec![0; header as usize];
+        file.read_exact(&mut bytes).map_err(ModelError::io(path))?;
+        let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes)
+            .map_err(|error| ModelError::weights(path, format!("its header is malformed: {error}")))?;
+        entries.remove("__metadata__");
+        Ok(Self { entries, data: 8 + header, file_bytes })
+    }
+}
+
+/// Checks that the tensors fill the file from `data` to `length` without overlaps or gaps, as the format demands.
 fn check_extents(mut extents: Vec<(u64, u64, String)>, data: u64, length: u64) -> Result<(), String> {
+    // In the order of their offsets, each tensor must begin where the one before it ends.
     extents.sort();
     let mut end = data;
     for (start, bytes, name) in extents {
@@ -209,10 +240,10 @@ fn check_extents(mut extents: Vec<(u64, u64, String)>, data: u64, length: u64) -
         }
         end = start + bytes;
     }
-    match end == length {
-        true => Ok(()),
-        false => Err(format!("truncated or overlong: its header describes {end} bytes, the file has {length}")),
+    if end != length {
+        return Err(format!("truncated or overlong: its header describes {end} bytes, the file has {length}"));
     }
+    Ok(())
 }
 
 /// One tensor in a safetensors header.
@@ -224,11 +255,13 @@ struct Entry {
 }
 
 impl Entry {
+    /// Converts the offsets, which count from `data`, to a place in the file, and checks their distance against the
+    /// shape.
     fn place(self, file: &Path, data: u64) -> Result<Place, String> {
         let (start, end) = self.data_offsets;
+        // All arithmetic is checked: a damaged header may hold any numbers, and none may wrap around.
         let elements = self.shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         let bits = elements.and_then(|n| n.checked_mul(self.dtype.bitsize())).map(|bits| bits as u64);
-        // Offsets near 2^64 are read like any other, and must not wrap around.
         let absolute = data.checked_add(start).filter(|_| data.checked_add(end).is_some());
         match (end.checked_sub(start), absolute) {
             (Some(bytes), Some(start)) if bits.is_some() && bits == bytes.checked_mul(8) => {

@@ -1,4 +1,4 @@
-//! Which linear modules get LoRA: names as PEFT's users write them, resolved to a layout.
+//! Placement of LoRA: module names as in PEFT, resolved to the layout of an adapter.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::tensors::linears;
 use super::{Config, ModelError};
 use crate::adapter::{Layout, Module};
 
-/// LoRA as it is asked for.
+/// The configuration of LoRA.
 ///
 /// # Examples
 ///
@@ -26,42 +26,42 @@ use crate::adapter::{Layout, Module};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraSpec {
-    /// The rank r; at least 1 and at most the smaller width of every adapted module.
+    /// The rank r; at least 1, and at most the smaller dimension of every adapted module.
     pub rank: usize,
     /// The product B A is scaled by alpha / r.
     pub alpha: f64,
     /// Probability with which an input of A is dropped in training, in [0, 1).
     pub dropout: f64,
-    /// Names or dotted suffixes of linear modules, such as `q_proj` or `layers.0.mlp.up_proj`; `all-linear` is every one.
+    /// Names or dotted suffixes of linear modules, such as `q_proj` or `layers.0.mlp.up_proj`; `all-linear` selects
+    /// all.
     pub target_modules: Vec<String>,
-    /// Scale by alpha / sqrt(r) instead.
+    /// Whether to scale by alpha / sqrt(r) instead.
     pub rank_stabilised: bool,
 }
 
 impl LoraSpec {
-    /// The layout of an adapter on a model of shape `config`, modules in the order of its computation.
+    /// Returns the layout of an adapter on a model of shape `config`, with the modules in the order of computation.
     ///
     /// # Errors
     /// If a target matches nothing, or rank, alpha or dropout is out of range.
     pub fn layout(&self, config: &Config) -> Result<Arc<Layout>, ModelError> {
-        let fail = |reason: String| Err(ModelError::Lora(reason));
         if !(0.0..1.0).contains(&self.dropout) {
-            return fail(format!("dropout is {}, allowed is 0 up to below 1", self.dropout));
+            return Err(ModelError::Lora(format!("dropout is {}, allowed is 0 up to below 1", self.dropout)));
         }
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
-            return fail(format!("alpha is {}, it must be above 0", self.alpha));
+            return Err(ModelError::Lora(format!("alpha is {}, it must be above 0", self.alpha)));
         }
-        let all: Vec<Module> = modules(config);
+        let mut modules = modules(config);
         for target in &self.target_modules {
-            if target != "all-linear" && !all.iter().any(|module| matches(&module.path, target)) {
+            if target != "all-linear" && !modules.iter().any(|module| matches(&module.path, target)) {
                 let names = linears(config).map(|(name, ..)| name.rsplit('.').next().unwrap_or(name)).join(", ");
-                return fail(format!("target module {target:?} matches nothing, the model has {names}"));
+                let reason = format!("target module {target:?} matches nothing, the model has {names}");
+                return Err(ModelError::Lora(reason));
             }
         }
-        let wanted = |m: &Module| self.target_modules.iter().any(|t| t == "all-linear" || matches(&m.path, t));
-        let modules: Vec<Module> = all.into_iter().filter(wanted).collect();
+        modules.retain(|module| self.target_modules.iter().any(|target| matches(&module.path, target)));
         if modules.is_empty() {
-            return fail("no target module is named".into());
+            return Err(ModelError::Lora("no target module is named".into()));
         }
         self.check_rank(&modules)?;
         Ok(Arc::new(Layout { rank: self.rank, alpha: self.alpha, rank_stabilised: self.rank_stabilised, modules }))
@@ -77,20 +77,20 @@ impl LoraSpec {
     }
 }
 
-/// Every linear module of the decoder. The output head is none of them, as in PEFT's `all-linear`.
+/// Returns every linear module of the decoder. As in PEFT's `all-linear`, the output head is not one of them.
 fn modules(config: &Config) -> Vec<Module> {
-    let layer = |layer| {
-        linears(config).map(|(name, in_features, out_features)| Module {
-            path: format!("model.layers.{layer}.{name}"),
-            in_features,
-            out_features,
-        })
-    };
-    (0..config.layers).flat_map(layer).collect()
+    let mut modules = Vec::new();
+    for layer in 0..config.layers {
+        for (name, in_features, out_features) in linears(config) {
+            modules.push(Module { path: format!("model.layers.{layer}.{name}"), in_features, out_features });
+        }
+    }
+    modules
 }
 
+/// Returns whether `target` selects the module at `path`, by name, by a suffix of whole names, or as `all-linear`.
 fn matches(path: &str, target: &str) -> bool {
-    path == target || path.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
+    target == "all-linear" || path == target || path.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
 }
 
 #[cfg(test)]

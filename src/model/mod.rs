@@ -1,6 +1,8 @@
-//! Base models of the Llama family from Hugging Face folders, frozen on a device, and where LoRA attaches to them.
+//! Frozen base models of the Llama family, loaded from Hugging Face folders, and the modules to which LoRA attaches.
 //!
-//! What lives here knows files, shapes and types. How a model is trained is in `training`.
+//! [`Folder`] checks the files of a model, [`Base`] loads them onto a device in a [`Precision`], [`hub`] downloads them
+//! from the Hugging Face Hub, and [`LoraSpec`] selects the modules to adapt. This module deals with files, shapes and
+//! types only; see [`crate::training`] for how a model is computed and trained.
 
 mod base;
 mod config;

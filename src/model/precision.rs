@@ -1,12 +1,13 @@
-//! How a frozen base is held and computed.
+//! The precision in which a frozen base is stored and computed.
 
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-/// How the frozen base is held and computed. Adapters, their gradients and optimiser states stay in f32 (f64 in F64).
+/// The precision in which the frozen base is stored and computed. Adapters, their gradients and optimizer states stay
+/// in f32 (f64 in F64).
 ///
-/// Quantised forms hold the linear weights of the layers alone in fewer bits; embedding, norms, biases and the output head
-/// stay in the type of the arithmetic.
+/// Quantized forms store only the linear weights of the layers in fewer bits; embedding, norms, biases and the output
+/// head stay in the type of the arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Precision {
     /// Single precision.
@@ -15,24 +16,26 @@ pub enum Precision {
     Bf16,
     /// Double precision: slow, for checks against other implementations.
     F64,
-    /// Rounded to int8 with one scale an output row at load, then held in the type of the arithmetic. Bit-equal to
-    /// weight-only int8 that is expanded at each use, and as fast as no rounding at all.
+    /// Rounded to int8 with one scale per output row when loaded, then stored in the type of the arithmetic. Bit-equal
+    /// to weight-only int8 that is expanded at each use, and as fast as unquantized weights.
     Int8(Arithmetic),
-    /// The same numbers, held as int8 and expanded at each use: a quarter of the memory of f32, a half of bf16's.
+    /// The same values, stored as int8 and expanded at each use: a quarter of the memory of f32, half that of bf16.
     Int8Held(Arithmetic),
-    /// 4-bit NormalFloat in blocks of 64 under their absolute maximum, expanded at each use (QLoRA, arXiv 2305.14314).
+    /// 4-bit NormalFloat in blocks of 64, each scaled by its absolute maximum, expanded at each use (QLoRA, arXiv
+    /// 2305.14314).
     Nf4 {
-        /// The type that it is expanded to.
+        /// The type to which weights are expanded.
         arithmetic: Arithmetic,
-        /// Whether the blocks' maxima are quantised too, to 8 bits in blocks of 256.
+        /// Whether the maxima of the blocks are quantized too, to 8 bits in blocks of 256.
         double: bool,
     },
-    /// LLM.int8() (arXiv 2208.07339): activations rounded to int8 row by row, but for columns that hold an outlier. Slow: it
-    /// serves comparison with systems that train on it. The backward pass is weight-only int8, as bitsandbytes' is.
+    /// LLM.int8() (arXiv 2208.07339): activations are rounded to int8 row by row, except for columns that hold an
+    /// outlier. Slow; for comparison with systems that train with it. As in bitsandbytes, the backward pass is
+    /// weight-only int8.
     LlmInt8(Arithmetic),
 }
 
-/// The type of activations, and of weights as they are multiplied.
+/// The type of activations, and of weights in matrix products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Arithmetic {
     /// Single precision.
@@ -42,7 +45,7 @@ pub enum Arithmetic {
 }
 
 impl Precision {
-    /// The type of activations and of weights as they are multiplied.
+    /// Returns the type of activations, and of weights in matrix products.
     pub fn kind(self) -> Kind {
         match self.arithmetic() {
             Some(Arithmetic::F32) => Kind::Float,
@@ -51,12 +54,12 @@ impl Precision {
         }
     }
 
-    /// The type of adapters, losses and reductions.
+    /// Returns the type of adapters, losses and reductions.
     pub fn master_kind(self) -> Kind {
         if self == Precision::F64 { Kind::Double } else { Kind::Float }
     }
 
-    /// The type of the arithmetic; none is f64.
+    /// Returns the type of the arithmetic; `None` means f64.
     fn arithmetic(self) -> Option<Arithmetic> {
         match self {
             Precision::F32 => Some(Arithmetic::F32),
@@ -69,12 +72,13 @@ impl Precision {
         }
     }
 
-    /// Whether weights have fewer values than the arithmetic's type.
+    /// Returns whether weights take fewer distinct values than the type of the arithmetic allows.
     pub fn is_quantised(self) -> bool {
         !matches!(self, Precision::F32 | Precision::Bf16 | Precision::F64)
     }
 
-    /// What stands for it where bits are compared: int8 has the same bits whether it is held or rounded at load.
+    /// Returns the representative of all precisions with the same bits: int8 computes the same bits whether it is
+    /// expanded when loaded or at each use.
     pub fn same_bits_as(self) -> Self {
         if let Precision::Int8Held(arithmetic) = self { Precision::Int8(arithmetic) } else { self }
     }

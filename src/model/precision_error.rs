@@ -1,18 +1,18 @@
-//! How far numbers of one precision are from those of another.
+//! Measurement of the distance between tensors and a reference in another precision.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
-/// Distance from a reference, as parts of it.
+/// A distance relative to a reference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RelativeError {
-    /// The largest distance, over the largest absolute value of its tensor's reference.
+    /// The largest distance divided by the largest absolute value of the reference in the same tensor.
     pub max: f64,
-    /// The sum of all distances, over the sum of the reference's absolute values.
+    /// The sum of all distances divided by the sum of the reference's absolute values.
     pub mean: f64,
 }
 
-/// Distances added up over tensors.
+/// Accumulated distances of several tensors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorSum {
     max: f64,
@@ -21,23 +21,25 @@ pub struct ErrorSum {
 }
 
 impl ErrorSum {
-    /// Adds a tensor and its reference, which is rounded to bfloat16 first: that is what errors are counted against.
+    /// Adds a tensor and its reference. The reference is rounded to bfloat16 first, so that errors are relative to the
+    /// model in bfloat16.
     pub fn add(&mut self, reference: &Tensor, found: &Tensor) -> Result<(), TchError> {
         let reference = reference.f_to_kind(Kind::BFloat16)?.f_to_device(found.device())?.f_to_kind(Kind::Float)?;
         let apart = found.f_to_kind(Kind::Float)?.f_sub(&reference)?.f_abs()?;
         let size = reference.f_abs()?;
-        let number = |tensor: Tensor| f64::try_from(tensor);
-        let largest = number(size.f_max()?)?;
+        // A tensor of zeros has no relative error.
+        let largest = f64::try_from(size.f_max()?)?;
         if largest > 0.0 {
-            self.max = self.max.max(number(apart.f_max()?)? / largest);
+            self.max = self.max.max(f64::try_from(apart.f_max()?)? / largest);
         }
-        self.apart += number(apart.f_sum(Kind::Double)?)?;
-        self.total += number(size.f_sum(Kind::Double)?)?;
+        self.apart += f64::try_from(apart.f_sum(Kind::Double)?)?;
+        self.total += f64::try_from(size.f_sum(Kind::Double)?)?;
         Ok(())
     }
 
-    /// The distances as parts of the reference.
+    /// Returns the distances relative to the reference.
     pub fn relative(&self) -> RelativeError {
-        RelativeError { max: self.max, mean: if self.total > 0.0 { self.apart / self.total } else { 0.0 } }
+        let mean = if self.total > 0.0 { self.apart / self.total } else { 0.0 };
+        RelativeError { max: self.max, mean }
     }
 }

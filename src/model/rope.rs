@@ -1,24 +1,24 @@
-//! Rotary position embedding: frequencies, and cosines and sines of given positions.
+//! Rotary position embedding: frequencies, and the cosines and sines of positions.
 //!
-//! Computed in plain Rust, so that every processor gets the same bits.
+//! They are computed in plain Rust, so that every processor gets the same bits.
 
 use std::sync::Mutex;
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::{Config, RopeScaling};
 
-/// The rotary embedding of a model: frequencies, and the cosines and sines of positions asked for so far.
+/// The rotary embedding of a model: its frequencies, and a cache of cosines and sines.
 pub struct Rope {
-    /// As Transformers computes them, in f32; `[head_dim / 2]`.
+    /// Frequencies in f32, as Transformers computes them, `[head_dim / 2]`.
     single: Vec<f32>,
-    /// The same in f64, for a model in f64.
+    /// Frequencies in f64, for a model in f64, `[head_dim / 2]`.
     double: Vec<f64>,
     single_turns: Mutex<Turns<f32>>,
     double_turns: Mutex<Turns<f64>>,
 }
 
-/// Cosines and sines of positions 0, 1, 2, ..., each `[positions, head_dim / 2]`.
+/// The cosines and sines of positions 0, 1, 2, ..., each `[positions, head_dim / 2]`.
 #[derive(Default)]
 struct Turns<T> {
     cos: Vec<T>,
@@ -26,45 +26,61 @@ struct Turns<T> {
 }
 
 impl Rope {
-    /// The frequencies of `config`.
+    /// Computes the frequencies for `config`: theta^(-2i / head_dim) for i = 0, 1, ..., after the model's scaling.
     pub fn new(config: &Config) -> Self {
-        let exponents = || (0..config.head_dim).step_by(2).map(|n| n as f64 / config.head_dim as f64);
-        // Transformers rounds the power and its reciprocal to f32 one after the other.
-        let plain = |exponent: f64| 1.0 / (libm::pow(config.rope_theta, f64::from(exponent as f32)) as f32);
-        let single = exponents().map(plain).map(|frequency| stretched(config, f64::from(frequency)) as f32).collect();
-        let exact = |exponent: f64| stretched(config, 1.0 / libm::pow(config.rope_theta, exponent));
-        let double = exponents().map(exact).collect();
+        let mut single = Vec::with_capacity(config.head_dim / 2);
+        let mut double = Vec::with_capacity(config.head_dim / 2);
+        for dimension in (0..config.head_dim).step_by(2) {
+            let exponent = dimension as f64 / config.head_dim as f64;
+            // Transformers rounds the power and its reciprocal to f32, one after the other.
+            let rounded: f32 = 1.0 / (libm::pow(config.rope_theta, f64::from(exponent as f32)) as f32);
+            single.push(stretched(config, f64::from(rounded)) as f32);
+            double.push(stretched(config, 1.0 / libm::pow(config.rope_theta, exponent)));
+        }
         Self { single, double, single_turns: Mutex::default(), double_turns: Mutex::default() }
     }
 
-    /// Cosines and sines of positions, each `[positions, head_dim / 2]`, computed in f32 and rounded to `kind`; in f64
-    /// where that is the kind.
+    /// Returns the cosines and sines of positions, each `[positions, head_dim / 2]`. They are computed in f32 and
+    /// rounded to `kind`, or computed in f64 if `kind` is f64.
     ///
     /// # Errors
     /// If LibTorch fails.
-    pub fn at(&self, positions: &[i64], kind: Kind, device: tch::Device) -> Result<(Tensor, Tensor), tch::TchError> {
+    pub fn at(&self, positions: &[i64], kind: Kind, device: tch::Device) -> Result<(Tensor, Tensor), TchError> {
+        // Transformers multiplies position and frequency in f32; the angle has that rounding in the f32 table only.
         let (cos, sin) = if kind == Kind::Double {
-            // An angle beyond f64's exactness has no meaning that could be lost.
-            let angle = |position: usize, frequency: f64| position as f64 * frequency;
-            rows(&self.double_turns, &self.double, positions, angle, |value| value)?
+            rows(
+                &self.double_turns,
+                &self.double,
+                positions,
+                |position, frequency| position as f64 * frequency,
+                |value| value,
+            )?
         } else {
-            let angle = |position: usize, frequency: f32| f64::from(position as f32 * frequency);
-            rows(&self.single_turns, &self.single, positions, angle, |value| value as f32)?
+            rows(
+                &self.single_turns,
+                &self.single,
+                positions,
+                |position, frequency| f64::from(position as f32 * frequency),
+                |value| value as f32,
+            )?
         };
-        let place = |table: Tensor| table.f_to_device(device)?.f_to_kind(kind);
-        Ok((place(cos)?, place(sin)?))
+        let cos = cos.f_to_device(device)?.f_to_kind(kind)?;
+        let sin = sin.f_to_device(device)?.f_to_kind(kind)?;
+        Ok((cos, sin))
     }
 }
 
-/// The rows of `positions`; positions not asked for before are computed first.
+/// Returns the rows of `positions`. Positions that were not requested before are computed first.
 fn rows<T: Copy + tch::kind::Element>(
     turns: &Mutex<Turns<T>>,
     frequencies: &[T],
     positions: &[i64],
     angle: impl Fn(usize, T) -> f64,
     round: impl Fn(f64) -> T,
-) -> Result<(Tensor, Tensor), tch::TchError> {
+) -> Result<(Tensor, Tensor), TchError> {
     let width = frequencies.len();
+    // The cache grows under the lock from the first unknown position on, so its bits do not depend on the order of
+    // requests.
     let mut turns = turns.lock().expect("no thread panics while it holds the lock");
     let known = turns.cos.len() / width;
     let needed = positions.iter().max().map_or(0, |&last| last as usize + 1);
@@ -75,22 +91,27 @@ fn rows<T: Copy + tch::kind::Element>(
             turns.sin.push(round(libm::sin(angle)));
         }
     }
-    let gather = |table: &[T]| {
-        let flat: Vec<T> =
-            positions.iter().flat_map(|&p| &table[p as usize * width..(p as usize + 1) * width]).copied().collect();
-        Tensor::f_from_slice(&flat)?.f_view([positions.len() as i64, width as i64])
-    };
-    Ok((gather(&turns.cos)?, gather(&turns.sin)?))
+    Ok((gather(&turns.cos, positions, width)?, gather(&turns.sin, positions, width)?))
 }
 
-/// A frequency after the model's scaling.
+/// Returns the rows of a table of width `width` at the given positions, as a tensor.
+fn gather<T: Copy + tch::kind::Element>(table: &[T], positions: &[i64], width: usize) -> Result<Tensor, TchError> {
+    let mut flat = Vec::with_capacity(positions.len() * width);
+    for &position in positions {
+        let start = position as usize * width;
+        flat.extend_from_slice(&table[start..start + width]);
+    }
+    Tensor::f_from_slice(&flat)?.f_view([positions.len() as i64, width as i64])
+}
+
+/// Applies the model's RoPE scaling to a frequency.
 fn stretched(config: &Config, frequency: f64) -> f64 {
     match config.rope_scaling {
         None => frequency,
         Some(RopeScaling::Linear { factor }) => frequency / factor,
         Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions }) => {
             let wavelength = 2.0 * std::f64::consts::PI / frequency;
-            // 0 where a wavelength is divided, 1 where it is kept, a ramp between.
+            // 0 for long wavelengths, which are divided, 1 for short ones, which are unchanged, and a ramp in between.
             let kept = (original_positions / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
             let kept = kept.clamp(0.0, 1.0);
             (1.0 - kept) * frequency / factor + kept * frequency

@@ -1,17 +1,17 @@
-//! The tensors that a model of a given shape consists of: names as Transformers writes them, and shapes.
+//! The tensors of a model of a given shape: their names, as in Transformers, and their shapes.
 
 use super::Config;
 
-/// One tensor of a model.
+/// The name and shape of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// Its name, such as `model.layers.0.mlp.up_proj.weight`.
+    /// The name, such as `model.layers.0.mlp.up_proj.weight`.
     pub name: String,
-    /// Its shape; a linear module's weight is `[out, in]`.
+    /// The shape; `[out, in]` for the weight of a linear module.
     pub shape: Vec<usize>,
 }
 
-/// All tensors of a model, in the order of its computation.
+/// Returns all tensors of a model, in the order of computation.
 pub fn tensor_specs(config: &Config) -> Vec<TensorSpec> {
     let mut specs = vec![spec("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])];
     for layer in 0..config.layers {
@@ -24,10 +24,12 @@ pub fn tensor_specs(config: &Config) -> Vec<TensorSpec> {
     specs
 }
 
-/// The linear modules of one layer: name below the layer, input width, output width.
+/// Returns the linear modules of one layer: name within the layer, input width, output width.
 pub(super) fn linears(config: &Config) -> [(&'static str, usize, usize); 7] {
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let hidden = config.hidden_size;
+    let inner = config.intermediate_size;
+    let queries = config.heads * config.head_dim;
+    let keys = config.kv_heads * config.head_dim;
     [
         ("self_attn.q_proj", hidden, queries),
         ("self_attn.k_proj", hidden, keys),
@@ -46,6 +48,7 @@ fn layer_specs(config: &Config, prefix: &str) -> Vec<TensorSpec> {
     ];
     for (name, input, output) in linears(config) {
         specs.push(spec(format!("{prefix}.{name}.weight"), &[output, input]));
+        // Which modules have biases depends on the family; see `Config`.
         let biased = match name {
             "self_attn.o_proj" => config.output_bias,
             _ if name.starts_with("mlp") => config.mlp_bias,

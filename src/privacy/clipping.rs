@@ -1,10 +1,10 @@
-//! Clipping of a client's whole update, so that no client moves a sum by more than a bound.
+//! Clipping of a client's whole update, which bounds how far one client can move a sum.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// How an update is bounded in L2 norm over all its values.
+/// The way in which the L2 norm of an update, over all its values, is bounded.
 ///
 /// # Examples
 ///
@@ -20,32 +20,32 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Clipping {
-    /// To this norm (McMahan et al. 2018, flat clipping).
+    /// Flat clipping to this norm (McMahan et al. 2018).
     Fixed { norm: f64 },
-    /// Each of L modules to norm / sqrt(L), which bounds the whole by the norm (per-layer clipping, ibid.).
+    /// Per-layer clipping (ibid.): each of L modules to norm / sqrt(L), which bounds the whole by the norm.
     PerLayer { norm: f64 },
-    /// To a norm that follows a quantile of the clients' norms (Andrew et al. 2021).
+    /// Clipping to a norm that tracks a quantile of the clients' update norms (Andrew et al. 2021).
     Adaptive(Adaptive),
 }
 
-/// The rule of adaptive quantile clipping.
+/// Settings of adaptive quantile clipping.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adaptive {
-    /// [1] The bound of the first round.
+    /// [1] -- Bound of the first round.
     pub initial_norm: f64,
-    /// [1] Share of updates that shall not be clipped.
+    /// [1] -- Target share of updates that are not clipped.
     pub quantile: f64,
-    /// [1] How fast the bound follows: it is multiplied by exp(-rate (share - quantile)).
+    /// [1] -- Learning rate of the bound, which is multiplied by exp(-rate (share - quantile)) after each round.
     pub rate: f64,
-    /// [clients] Standard deviation of the noise on the number of unclipped updates.
+    /// [client] -- Standard deviation of the noise on the number of unclipped updates.
     pub count_noise: f64,
 }
 
-/// What rounding may add to a norm that is computed in f64, taken off before: no clipped update exceeds its bound.
+/// Safety factor on the bound that absorbs the rounding of norms in f64: no clipped update exceeds its bound.
 const SLACK: f64 = 1.0 - 1e-12;
 
 impl Clipping {
-    /// [1] The bound of a round, `learned` being what the round before left, if anything.
+    /// Returns the bound of a round [1]. `learned` is the bound that the previous round returned, if it did.
     pub fn norm(&self, learned: Option<f64>) -> f64 {
         match *self {
             Self::Fixed { norm } | Self::PerLayer { norm } => norm,
@@ -53,13 +53,14 @@ impl Clipping {
         }
     }
 
-    /// Shortens `update` to at most `norm`, its modules lying at `modules`. Returns whether it was within already.
+    /// Scales `update` in place to at most `norm`; `modules` are the ranges of its modules. Returns whether it was
+    /// within the bound before.
     pub fn clip(&self, update: &mut [f64], modules: &[Range<usize>], norm: f64) -> bool {
         match self {
             Self::Fixed { .. } | Self::Adaptive(_) => clip_to(update, norm),
             Self::PerLayer { .. } => {
                 let bound = norm / libm::sqrt(modules.len() as f64);
-                // Every module is clipped, also after the first that had to be.
+                // Collected before `all`, which would stop at the first clipped module and leave the rest unclipped.
                 let within: Vec<bool> =
                     modules.iter().map(|module| clip_to(&mut update[module.clone()], bound)).collect();
                 within.into_iter().all(|is_within| is_within)
@@ -67,12 +68,16 @@ impl Clipping {
         }
     }
 
-    /// [1] Noise on the sum of updates, in bounds, such that it and the count of unclipped updates together spend what
-    /// `noise_multiplier` alone would (Andrew et al. 2021, theorem 1).
+    /// Returns the noise multiplier for the sum of updates, such that the noised sum and the noised count of unclipped
+    /// updates together spend as much privacy as `noise_multiplier` alone (Andrew et al. 2021, theorem 1).
+    ///
+    /// # Panics
+    /// If the noise on the count alone spends more than that.
     pub fn noise_on_sum(&self, noise_multiplier: f64) -> f64 {
         match self {
             Self::Fixed { .. } | Self::PerLayer { .. } => noise_multiplier,
             Self::Adaptive(Adaptive { count_noise, .. }) => {
+                // 1 / z^2 = 1 / z_sum^2 + 1 / (2 sigma_b)^2, solved for z_sum.
                 let rest = 1.0 / (noise_multiplier * noise_multiplier) - 1.0 / (4.0 * count_noise * count_noise);
                 assert!(rest > 0.0, "the noise on the count alone spends more than all is allowed to");
                 1.0 / libm::sqrt(rest)
@@ -82,28 +87,32 @@ impl Clipping {
 }
 
 impl Adaptive {
-    /// The bound of the next round: `unclipped` of `reported` updates were within this round's, `standard_normal` is
-    /// drawn for the count, and `expected` reports are what its share is taken of.
-    ///
-    /// Counted is a half more or less for each client, so that one client moves the count by a half.
+    /// Returns the bound of the next round. `unclipped` of `reported` updates were within the bound of this round,
+    /// `standard_normal` is the noise drawn for the count, and `expected` is the number of reports of which the share
+    /// is taken.
     pub fn next_norm(&self, norm: f64, unclipped: usize, reported: usize, expected: f64, standard_normal: f64) -> f64 {
+        // Each client adds +1/2 (unclipped) or -1/2 (clipped), so that adding or removing one moves the count by 1/2
+        // and not 1.
         let balance = unclipped as f64 - 0.5 * reported as f64;
         let share = (balance + self.count_noise * standard_normal) / expected + 0.5;
         norm * libm::exp(-self.rate * (share - self.quantile))
     }
 }
 
+/// Scales `values` in place to a norm of at most `norm`. Returns whether they were within it before.
 fn clip_to(values: &mut [f64], norm: f64) -> bool {
     let found = l2(values);
     if found <= norm * SLACK {
         return true;
     }
     let factor = norm * SLACK / found;
-    values.iter_mut().for_each(|value| *value *= factor);
+    for value in values {
+        *value *= factor;
+    }
     found <= norm
 }
 
-/// The L2 norm, without overflow for any finite values that an f32 can hold.
+/// Returns the L2 norm, without overflow for any finite values that fit in an f32.
 pub fn l2(values: &[f64]) -> f64 {
     libm::sqrt(values.iter().map(|value| value * value).sum())
 }

@@ -1,6 +1,7 @@
-//! Differential privacy of whole clients: clipping, noise, and accountants.
+//! Client-level differential privacy: clipping, noise and accountants.
 //!
-//! What a run promises, to whom and under which assumptions stands in `docs/privacy.md`. No torch, no files.
+//! `docs/privacy.md` states the guarantee that a run gives, to whom, and under which assumptions. This module uses
+//! neither LibTorch nor files.
 
 pub mod accountant;
 mod clipping;

@@ -1,28 +1,31 @@
-//! Where noise comes from, and its two shapes: Gaussian, and discrete Gaussian by integer arithmetic.
+//! Noise sources, and samplers of the Gaussian and of the discrete Gaussian distribution.
+//!
+//! The discrete Gaussian is sampled exactly, in integer arithmetic: Canonne, Kamath and Steinke, "The discrete Gaussian
+//! for differential privacy" (2020).
 
 use std::io::Read;
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 use serde::{Deserialize, Serialize};
 
-/// Where noise comes from.
+/// Origin of the noise of a run.
 #[derive(Clone, Debug)]
 pub enum NoiseSource {
-    /// From the run's seed: reproducible, and no protection from anyone who knows the seed.
+    /// The run's seed: reproducible, but no protection against anyone who knows the seed.
     Seeded(Seed),
-    /// From a key that the operating system gave and that is kept nowhere.
+    /// A key from the operating system that is never stored.
     Secret(Secret),
 }
 
-/// A key from the operating system. Its mark names it in records without giving it away.
+/// A key from the operating system. Its mark identifies it in records without revealing it.
 #[derive(Clone)]
 pub struct Secret {
     key: [u8; 32],
-    /// What stands for the key in the keys of orders.
+    /// Identifier that represents the key in content hashes.
     pub mark: SecretMark,
 }
 
-/// A name for a secret key: it tells keys apart and says nothing about them.
+/// Identifier of a secret key: distinct for distinct keys, and computed by a one-way function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretMark([u8; 32]);
 
@@ -33,7 +36,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// A new key.
+    /// Draws a new key.
     ///
     /// # Errors
     /// If the operating system's generator cannot be read.
@@ -45,14 +48,16 @@ impl Secret {
     }
 }
 
-/// A stream of noise. Each release, and in local privacy each task, has one of its own.
+/// A stream of noise. Each release has its own, and so has each task under local placement.
 pub enum NoiseStream {
+    /// Draws from the seed.
     Seeded(Stream),
+    /// Output of keyed BLAKE3.
     Secret(blake3::OutputReader),
 }
 
 impl NoiseSource {
-    /// The stream of `entity`.
+    /// Returns the stream of `entity`, at its beginning.
     pub fn stream(&self, entity: u64) -> NoiseStream {
         match self {
             Self::Seeded(seed) => NoiseStream::Seeded(Stream::new(*seed, Purpose::PrivacyNoise, entity)),
@@ -64,7 +69,7 @@ impl NoiseSource {
 }
 
 impl NoiseStream {
-    /// Uniform bits.
+    /// Draws 64 uniform bits.
     pub fn next_u64(&mut self) -> u64 {
         match self {
             Self::Seeded(stream) => stream.next_u64(),
@@ -76,30 +81,32 @@ impl NoiseStream {
         }
     }
 
-    /// A uniform number in (0, 1].
+    /// Draws a uniform number in (0, 1].
     fn unit(&mut self) -> f64 {
         ((self.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
-    /// Two independent standard normals (Box and Muller 1958), from two draws.
+    /// Draws two independent standard normals (Box and Muller 1958), from two uniform draws.
     pub fn normals(&mut self) -> [f64; 2] {
         let radius = libm::sqrt(-2.0 * libm::log(self.unit()));
         let (sin, cos) = libm::sincos(2.0 * std::f64::consts::PI * self.unit());
         [radius * cos, radius * sin]
     }
 
-    /// Adds Gaussian noise of this standard deviation to each value.
+    /// Adds Gaussian noise of standard deviation `deviation` to each value, in place.
     pub fn add_gaussian(&mut self, values: &mut [f64], deviation: f64) {
         for pair in values.chunks_mut(2) {
             let noise = self.normals();
-            pair.iter_mut().zip(noise).for_each(|(value, noise)| *value += deviation * noise);
+            for (value, noise) in pair.iter_mut().zip(noise) {
+                *value += deviation * noise;
+            }
         }
     }
 
-    /// A uniform integer below `bound`, without bias.
+    /// Draws a uniform integer below `bound`, without bias.
     fn below(&mut self, bound: u128) -> u128 {
         assert!(bound > 0, "a draw below zero was asked for");
-        // The least mask that covers the bound makes half of all draws or more succeed.
+        // Rejection sampling: with the smallest mask that covers the bound, at least half of all draws succeed.
         let mask = u128::MAX >> (bound - 1).leading_zeros().min(127);
         loop {
             let wide = u128::from(self.next_u64()) << 64 | u128::from(self.next_u64());
@@ -109,14 +116,19 @@ impl NoiseStream {
         }
     }
 
-    /// True with probability exp(-numerator/denominator), exactly (Canonne, Kamath and Steinke 2020, algorithm 1).
+    /// Returns true with probability exp(-numerator / denominator), exactly (Canonne, Kamath and Steinke 2020,
+    /// algorithm 1).
     fn decays(&mut self, numerator: u128, denominator: u128) -> bool {
-        let (whole, rest) = (numerator / denominator, numerator % denominator);
+        // exp(-n/d) = exp(-1)^whole * exp(-rest/d), each factor a coin of its own.
+        let whole = numerator / denominator;
+        let rest = numerator % denominator;
         (0..whole).all(|_| self.decays_below_one(1, 1)) && self.decays_below_one(rest, denominator)
     }
 
-    /// As [`Self::decays`], for a ratio of at most 1.
+    /// Returns the same as [`Self::decays`], for a ratio of at most 1.
     fn decays_below_one(&mut self, numerator: u128, denominator: u128) -> bool {
+        // Coin k succeeds with probability g / k for g = n/d, so k successes have probability g^k / k!. The index of
+        // the first failure is odd with probability sum over k of (-g)^k / k! = exp(-g).
         let mut k = 1u128;
         while self.below(denominator * k) < numerator {
             k += 1;
@@ -124,9 +136,10 @@ impl NoiseStream {
         k % 2 == 1
     }
 
-    /// An integer from the discrete Laplace distribution of this scale, exactly (ibid., algorithm 2 at s = 1).
+    /// Draws from the discrete Laplace distribution of this scale, exactly (ibid., algorithm 2 with s = 1).
     fn discrete_laplace(&mut self, scale: u64) -> i128 {
         loop {
+            // The magnitude is geometric, split into low + scale * high: `low` by rejection, `high` by counting coins.
             let low = self.below(u128::from(scale));
             if !self.decays_below_one(low, u128::from(scale)) {
                 continue;
@@ -137,23 +150,26 @@ impl NoiseStream {
             }
             let magnitude = (low + u128::from(scale) * high) as i128;
             let is_negative = self.below(2) == 1;
-            // Zero would come up twice, once with each sign.
+            // Without this, zero would have twice its probability, once for each sign.
             if !(is_negative && magnitude == 0) {
                 return if is_negative { -magnitude } else { magnitude };
             }
         }
     }
 
-    /// An integer from the discrete Gaussian of standard deviation parameter `deviation`, exactly (ibid., algorithm 3).
+    /// Draws from the discrete Gaussian with parameter `deviation`, exactly (ibid., algorithm 3).
     ///
     /// # Panics
     /// Unless the deviation is between 1 and [`DEVIATION_MAX`].
     pub fn discrete_gaussian(&mut self, deviation: u64) -> i64 {
         assert!((1..=DEVIATION_MAX).contains(&deviation), "{deviation} is out of range");
-        let (scale, variance) = (deviation + 1, u128::from(deviation) * u128::from(deviation));
+        let scale = deviation + 1;
+        let variance = u128::from(deviation) * u128::from(deviation);
         loop {
             let candidate = self.discrete_laplace(scale);
-            // exp(-(|y| - variance / scale)^2 / (2 variance)) as a ratio of integers.
+            // A Laplace candidate y is accepted with probability exp(-(|y| - variance / scale)^2 / (2 variance)), with
+            // the exponent as a ratio of integers. Beyond 2^60 the square would overflow, and acceptance is impossible
+            // in practice.
             let distance = (candidate.unsigned_abs() * u128::from(scale)).abs_diff(variance);
             let denominator = 2 * variance * u128::from(scale) * u128::from(scale);
             if distance < 1 << 60 && self.decays(distance * distance, denominator) {
@@ -163,7 +179,7 @@ impl NoiseStream {
     }
 }
 
-/// The greatest parameter of a discrete Gaussian: its integers, with those of the sampler, stay below 128 bits.
+/// Largest parameter of a discrete Gaussian: the integers of the sampler then stay within 128 bits.
 pub const DEVIATION_MAX: u64 = 1 << 24;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A release: clipped updates summed, noised and divided, as the mean update that a server applies.
+//! Private releases: clipped updates are summed, noised and divided into the mean update that a server applies.
 
 use std::ops::Range;
 
@@ -7,66 +7,72 @@ use serde::{Deserialize, Serialize};
 use super::clipping::Clipping;
 use super::noise::{DEVIATION_MAX, NoiseSource, NoiseStream};
 
-/// Who adds the noise, and to what.
+/// The party that adds the noise, and the values that it adds it to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Placement {
     /// The server, to each sum.
     Central,
     /// Each client, to its own update.
     Local,
-    /// The server, to the nodes of a binary tree over releases (DP-FTRL, Kairouz et al. 2021): each release carries the
-    /// noise of the nodes that make up all releases so far, in place of that of the nodes before.
+    /// The server, to the nodes of a binary tree over releases (DP-FTRL, Kairouz et al. 2021): the noise in the sum of
+    /// all releases up to number t is that of the tree nodes that cover 1..=t.
     Tree,
 }
 
-/// The rule by which updates are released.
+/// Settings of the releases of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
+    /// How each client's update is clipped.
     pub clipping: Clipping,
+    /// Where the noise is added.
     pub placement: Placement,
-    /// [clipping norms] Standard deviation of the noise; 0 adds none.
+    /// [clipping norm] -- Standard deviation of the noise; 0 adds none.
     pub noise_multiplier: f64,
-    /// [clients] What the sum is divided by: the expected cohort, whoever came.
+    /// [client] -- Divisor of the sum: the expected cohort size, regardless of how many clients reported.
     pub expected_cohort: f64,
-    /// [clipping norms] Distance of the grid that updates and discrete noise lie on; none draws continuous noise.
+    /// [clipping norm] -- Spacing of the grid to which updates and discrete noise are confined; `None` draws continuous
+    /// noise.
     pub grid: Option<f64>,
 }
 
-/// One client's part in a release.
+/// One client's contribution to a release.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Its update, module after module.
+    /// The update, module by module.
     pub update: Vec<f64>,
-    /// [1] Its weight -- 0 to 1; a part of weight 0 is left out.
+    /// [1] -- Weight from 0 to 1; a contribution of weight 0 is left out.
     pub weight: f64,
-    /// Names its stream of noise where noise is local: the task.
+    /// Selects the noise stream under local placement: the number of the task.
     pub entity: u64,
 }
 
-/// What a release gave.
+/// Result of a release.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Released {
     /// The noised mean update.
     pub mean: Vec<f64>,
-    /// [1] The clipping norm of the next release, where it adapts.
+    /// [1] -- Clipping norm of the next release, if clipping is adaptive.
     pub next_norm: Option<f64>,
 }
 
-/// Streams of releases, of clients and of tree nodes must not meet: the highest bits of the entity say which it is.
+/// Tag of client streams. Streams of releases, clients and tree nodes must never coincide, so the two highest bits of
+/// the entity number tell them apart; releases have neither bit set.
 const CLIENT: u64 = 1 << 62;
+
+/// Tag of streams of tree nodes.
 const NODE: u64 = 2 << 62;
 
-/// Below these bits lies a node's first release, above them its level.
+/// Position of a node's level in its entity number; the bits below hold the node's first release.
 const LEVEL_SHIFT: u32 = 40;
 
 impl Rule {
-    /// Releases `parts`, number `release` (from 1) of its run.
+    /// Computes release number `release` (from 1) of a run from `parts`.
     ///
-    /// `learned` is the clipping norm that the release before left, `modules` are the places of the modules in an update
-    /// of `length` values.
+    /// `learned` is the clipping norm that the previous release returned; `modules` are the ranges of the modules in an
+    /// update of `length` values.
     ///
     /// # Panics
-    /// If a weight is not from 0 to 1: it would break the bound that all rests on.
+    /// If a weight is above 1: it would break the sensitivity bound on which the guarantee rests.
     pub fn release(
         &self,
         parts: Vec<Part>,
@@ -78,27 +84,31 @@ impl Rule {
     ) -> Released {
         let norm = self.clipping.norm(learned);
         let deviation = self.clipping.noise_on_sum(self.noise_multiplier) * norm;
-        let (mut sum, mut unclipped, mut reported) = (vec![0.0; length], 0, 0);
+        let mut sum = vec![0.0; length];
+        let mut unclipped = 0;
+        let mut reported = 0;
         for mut part in parts.into_iter().filter(|part| part.weight > 0.0) {
-            assert!(part.weight <= 1.0, "a weight of {} breaks the bound on a client", part.weight);
             reported += 1;
-            unclipped += usize::from(self.clipping.clip(&mut part.update, modules, norm));
-            part.update.iter_mut().for_each(|value| *value *= part.weight);
-            self.onto_grid(&mut part.update, norm);
+            unclipped += usize::from(self.bound(&mut part, modules, norm));
             if self.placement == Placement::Local {
                 self.add_noise(&mut source.stream(CLIENT | part.entity), &mut part.update, deviation, norm);
             }
-            sum.iter_mut().zip(&part.update).for_each(|(sum, value)| *sum += value);
+            for (sum, value) in sum.iter_mut().zip(&part.update) {
+                *sum += value;
+            }
         }
         let mut stream = source.stream(release);
-        // The count's noise comes first, so that it does not depend on the number of values.
+        // The noise of the count is drawn first, so that it does not depend on the number of values.
         let [count_noise, _] = stream.normals();
         match self.placement {
             Placement::Central => self.add_noise(&mut stream, &mut sum, deviation, norm),
             Placement::Local => {}
             Placement::Tree => self.exchange_nodes(&mut sum, source, release, deviation, norm),
         }
-        sum.iter_mut().for_each(|value| *value /= self.expected_cohort);
+        // A divisor that followed the actual cohort would itself depend on who took part, without any noise.
+        for value in &mut sum {
+            *value /= self.expected_cohort;
+        }
         let next_norm = match &self.clipping {
             Clipping::Adaptive(rule) => {
                 Some(rule.next_norm(norm, unclipped, reported, self.expected_cohort, count_noise))
@@ -108,14 +118,30 @@ impl Rule {
         Released { mean: sum, next_norm }
     }
 
-    /// Rounds towards zero onto the grid, which lengthens no update.
+    /// Bounds the update of `part` in place by `norm`. Returns whether it was within the norm before.
+    fn bound(&self, part: &mut Part, modules: &[Range<usize>], norm: f64) -> bool {
+        assert!(part.weight <= 1.0, "a weight of {} breaks the bound on a client", part.weight);
+        // Clipping, a weight of at most 1, and rounding towards zero: none of the three lengthens the update, so one
+        // client moves the sum by at most the clipping norm.
+        let is_within = self.clipping.clip(&mut part.update, modules, norm);
+        for value in &mut part.update {
+            *value *= part.weight;
+        }
+        self.onto_grid(&mut part.update, norm);
+        is_within
+    }
+
+    /// Rounds `update` in place towards zero onto the grid, which never increases its norm.
     fn onto_grid(&self, update: &mut [f64], norm: f64) {
         if let Some(grid) = self.grid {
             let step = grid * norm;
-            update.iter_mut().for_each(|value| *value = libm::trunc(*value / step) * step);
+            for value in update {
+                *value = libm::trunc(*value / step) * step;
+            }
         }
     }
 
+    /// Adds noise of standard deviation `deviation` to `values` in place: discrete on a grid, else continuous.
     fn add_noise(&self, stream: &mut NoiseStream, values: &mut [f64], deviation: f64, norm: f64) {
         if deviation == 0.0 {
             return;
@@ -125,7 +151,8 @@ impl Rule {
             Some(grid) => {
                 let step = grid * norm;
                 let points = discrete_deviation(deviation / norm, grid);
-                // Values are multiples of the step up to rounding; sums of integers are exact.
+                // Values are multiples of the step up to rounding. Noise is added to the integer multiples, where sums
+                // are exact, so the result has the distribution for which the discrete Gaussian was analyzed.
                 for value in values {
                     let point = libm::round(*value / step) as i64 + stream.discrete_gaussian(points);
                     *value = point as f64 * step;
@@ -134,33 +161,41 @@ impl Rule {
         }
     }
 
-    /// Adds the noise of the nodes that come in with a release, and takes off that of the nodes that they replace.
+    /// Adds the noise of the tree nodes that cover releases 1..=`release`, and subtracts that of the nodes that cover
+    /// 1..=`release - 1`, so that the prefix sum of all releases carries exactly the noise of the current nodes.
     fn exchange_nodes(&self, sum: &mut [f64], source: &NoiseSource, release: u64, deviation: f64, norm: f64) {
+        // A node's noise is not stored: its stream is drawn again from the node's level and first release.
         for (sign, upto) in [(1.0, release), (-1.0, release - 1)] {
             for (level, first) in nodes(upto) {
                 let mut noise = vec![0.0; sum.len()];
                 let entity = NODE | u64::from(level) << LEVEL_SHIFT | first;
                 self.add_noise(&mut source.stream(entity), &mut noise, deviation, norm);
-                sum.iter_mut().zip(noise).for_each(|(sum, noise)| *sum += sign * noise);
+                for (sum, noise) in sum.iter_mut().zip(noise) {
+                    *sum += sign * noise;
+                }
             }
         }
     }
 }
 
-/// [grid points] The parameter of the discrete Gaussian: rounded up, so that there is no less noise than charged.
+/// Returns the parameter of the discrete Gaussian [grid point], rounded up so that there is no less noise than charged.
+///
+/// # Panics
+/// If the grid is too fine for the sampler, whose parameter is at most [`DEVIATION_MAX`].
 pub fn discrete_deviation(noise_multiplier: f64, grid: f64) -> u64 {
     let points = libm::ceil(noise_multiplier / grid).max(1.0);
     assert!(points <= DEVIATION_MAX as f64, "a grid of {grid} is too fine");
     points as u64
 }
 
-/// The nodes of a binary tree that cover the first `count` leaves: level and first leaf of each.
+/// Returns the nodes of a binary tree that cover the first `count` leaves: level and first leaf of each.
 fn nodes(count: u64) -> impl Iterator<Item = (u32, u64)> {
+    // Each set bit of `count` is one complete subtree of that level; the bits above it give its first leaf.
     let levels = (0..u64::BITS).rev().filter(move |level| count >> level & 1 == 1);
     levels.map(move |level| (level, if level + 1 < 64 { count >> (level + 1) << (level + 1) } else { 0 }))
 }
 
-/// Levels of a tree over so many releases: nodes that one release is part of, at most.
+/// Returns the number of levels of a tree over `releases` releases: the most nodes to which one release contributes.
 pub fn levels(releases: u64) -> u32 {
     u64::BITS - releases.leading_zeros()
 }

@@ -1,4 +1,4 @@
-//! How updates were combined, and what privacy it spent: weights, norms, epsilon.
+//! Aggregation of updates and the privacy it spent: weights, norms, epsilon.
 
 use arrow::array::{Array, Float64Array};
 
@@ -7,45 +7,45 @@ use super::learning::{COURSE, course};
 use super::record::RunRecord;
 use super::statistics::{Groups, quantile, sorted};
 
-/// Updates that are drawn one by one.
+/// Greatest number of updates that are drawn one by one.
 const MOST_UPDATES: usize = 5000;
 
-/// The figures of aggregation; none of a plan.
+/// Returns the figures of aggregation; a plan has none.
 pub fn section(run: &RunRecord) -> Section {
     let figures = [norms(run), weights(run)];
     Section { title: "How updates were combined", figures: figures.into_iter().flatten().collect() }
 }
 
-/// What privacy was spent, round by round; none where nothing is protected.
+/// Returns the figure of the privacy spent; runs without protection have none.
 pub fn privacy(run: &RunRecord) -> Section {
     Section { title: "Privacy", figures: epsilon(run).into_iter().collect() }
 }
 
+/// Returns the value in a row, if there is one.
 fn value(column: &Float64Array, row: usize) -> Option<f64> {
     column.is_valid(row).then(|| column.value(row))
 }
 
+/// Returns the chart of update norms over the run. `None` if there are none.
 fn norms(run: &RunRecord) -> Option<Figure> {
     let groups = Groups::of(run.rounds.counted.len());
-    let of_tasks: Vec<Vec<f64>> = groups
-        .ranges()
-        .iter()
-        .map(|range| {
-            let tasks = range.clone().flat_map(|round| run.round_tasks[round].clone());
-            sorted(tasks.filter_map(|task| value(&run.tasks.update_norm, task)))
-        })
-        .collect();
+    let mut by_group: Vec<Vec<f64>> = Vec::new();
+    for range in groups.ranges() {
+        let tasks = range.clone().flat_map(|round| run.round_tasks[round].clone());
+        by_group.push(sorted(tasks.filter_map(|task| value(&run.tasks.update_norm, task))));
+    }
     let of_server = groups.last().map(|row| value(&run.rounds.update_norm, row));
-    let at = |name, title, share| {
-        Column::numbers(name, title, "1", of_tasks.iter().map(move |norms| quantile(norms, share)))
-    };
+    let p90 = by_group.iter().map(|norms| quantile(norms, 0.9));
+    let median = by_group.iter().map(|norms| quantile(norms, 0.5));
+    let p10 = by_group.iter().map(|norms| quantile(norms, 0.1));
     let mut columns = Vec::from(course(run, groups.last().map(|row| row as u32 + 1)));
     columns.extend([
         Column::numbers("server_norm", "server's update", "1", of_server),
-        at("p90_norm", "clients' updates, 90th percentile", 0.9),
-        at("median_norm", "clients' updates, median", 0.5),
-        at("p10_norm", "clients' updates, 10th percentile", 0.1),
+        Column::numbers("p90_norm", "clients' updates, 90th percentile", "1", p90),
+        Column::numbers("median_norm", "clients' updates, median", "1", median),
+        Column::numbers("p10_norm", "clients' updates, 10th percentile", "1", p10),
     ]);
+    // The first columns are the axis; a plan has no norms in the others.
     if columns[COURSE.len()..].iter().all(Column::is_blank) {
         return None;
     }
@@ -66,20 +66,22 @@ fn norms(run: &RunRecord) -> Option<Figure> {
     })
 }
 
+/// Returns the chart of weights in the aggregate against norms. `None` if no update was aggregated.
 fn weights(run: &RunRecord) -> Option<Figure> {
     let tasks = &run.tasks;
     let weighted: Vec<usize> = (0..tasks.task.len()).filter(|&task| tasks.weight.is_valid(task)).collect();
     if weighted.is_empty() {
         return None;
     }
+    // Every n-th update, so that those that are drawn are spread evenly over the run.
     let step = weighted.len().div_ceil(MOST_UPDATES);
     let drawn: Vec<usize> = weighted.iter().copied().step_by(step).collect();
-    let client = |task: usize| tasks.client.value(task) as usize;
+    let clients: Vec<usize> = drawn.iter().map(|&task| tasks.client.value(task) as usize).collect();
     let note = (step > 1).then(|| format!("{} of {} updates are drawn, every {step}th.", drawn.len(), weighted.len()));
     Some(Figure {
         id: "weights",
         title: "Weights in the aggregate".into(),
-        caption: "A point an update that counted: its share in the aggregate against its norm (`tasks.weight`, \
+        caption: "One point per update that counted: its share in the aggregate against its norm (`tasks.weight`, \
                   `tasks.update_norm`)."
             .into(),
         draw: Draw::Points { x: "update_norm", y: "weight", split: Some("device"), diagonal: false },
@@ -89,13 +91,9 @@ fn weights(run: &RunRecord) -> Option<Figure> {
             Column::names(
                 "client_id",
                 "client",
-                drawn.iter().map(|&task| Some(run.population.client_id.value(client(task)))),
+                clients.iter().map(|&client| Some(run.population.client_id.value(client))),
             ),
-            Column::names(
-                "device",
-                "device",
-                drawn.iter().map(|&task| Some(run.population.device.value(client(task)))),
-            ),
+            Column::names("device", "device", clients.iter().map(|&client| Some(run.population.device.value(client)))),
             Column::numbers(
                 "update_norm",
                 "norm of the update",
@@ -119,6 +117,7 @@ fn weights(run: &RunRecord) -> Option<Figure> {
     })
 }
 
+/// Returns the chart of epsilon over the run. `None` if it was not accounted.
 fn epsilon(run: &RunRecord) -> Option<Figure> {
     let spent = &run.rounds.epsilon_spent;
     if spent.null_count() == spent.len() {

@@ -1,4 +1,4 @@
-//! Several runs beside each other: their essentials, their curves, and paired differences from the first.
+//! Comparison of several runs: their main figures, their curves, and paired differences from the first run.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::record::RunRecord;
 use super::settings;
 use crate::run::Estimate;
 
-/// A run with what is compared of it.
+/// A run with the figures by which it is compared.
 struct Compared<'a> {
     run: &'a RunRecord,
     label: &'a str,
@@ -17,17 +17,14 @@ struct Compared<'a> {
     essentials: Essentials,
 }
 
-/// The comparison of these runs, each under its label. The first is what the others are compared with.
+/// Returns the comparison of these runs, each with its label. The others are compared with the first.
 pub fn section(runs: &[RunRecord], labels: &[String]) -> Section {
-    let compare = |(run, label): (_, &'_ String)| (run, label.clone());
-    let named: Vec<(&RunRecord, String)> = runs.iter().zip(labels).map(compare).collect();
-    let compared: Vec<Compared> = named
-        .iter()
-        .map(|(run, label)| {
-            let learning = Learning::of(run);
-            Compared { run, label, essentials: Essentials::of(run, &learning), learning }
-        })
-        .collect();
+    let mut compared = Vec::new();
+    for (run, label) in runs.iter().zip(labels) {
+        let learning = Learning::of(run);
+        let essentials = Essentials::of(run, &learning);
+        compared.push(Compared { run, label, learning, essentials });
+    }
     let figures = [
         Some(essentials(&compared)),
         fields(&compared),
@@ -39,28 +36,41 @@ pub fn section(runs: &[RunRecord], labels: &[String]) -> Section {
     Section { title: "Side by side", figures: figures.into_iter().flatten().collect() }
 }
 
+/// Returns a column with one of the main figures of each run.
+fn essential(
+    runs: &[Compared],
+    name: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    of: fn(&Essentials) -> Option<f64>,
+) -> Column {
+    Column::numbers(name, title, unit, runs.iter().map(|run| of(&run.essentials)))
+}
+
+/// Returns the table of the runs' main figures, one row per run.
 fn essentials(runs: &[Compared]) -> Figure {
-    let number = |name, title, unit, of: fn(&Essentials) -> Option<f64>| {
-        Column::numbers(name, title, unit, runs.iter().map(move |run| of(&run.essentials)))
-    };
     let unit = runs[0].learning.unit();
-    let digest = |run: &Compared| run.run.manifest.digest.map(|digest| digest.to_string()[..12].to_owned());
+    let mut digests = Vec::new();
+    for run in runs {
+        // The first characters of a digest are enough to tell runs apart.
+        digests.push(run.run.manifest.digest.map(|digest| digest.to_string()[..12].to_owned()));
+    }
     let mut columns = vec![
         Column::names("run", "run", runs.iter().map(|run| Some(run.label))),
         Column::counts("seed", "seed", "1", runs.iter().map(|run| run.run.manifest.seed)),
-        number("rounds", "rounds", "rounds", |run| Some(run.rounds as f64)),
-        number("loss_before", "loss before", unit, |run| run.loss_before),
-        number("loss_after", "loss after", unit, |run| run.loss_after),
-        number("loss_alone", "mean client alone", unit, |run| run.loss_alone),
-        number("worst_decile_loss", "worst tenth of clients", unit, |run| run.client_loss_worst_decile),
-        number("preference_accuracy", "pairs ranked right", "share", |run| run.accuracy_after),
-        number("virtual_time_s", "virtual time", "s", |run| Some(run.simulated_s)),
-        number("moved_bytes", "bytes moved", "B", |run| Some(run.bytes_down as f64 + run.bytes_up as f64)),
-        number("dispatched", "tasks", "tasks", |run| Some(run.dispatched as f64)),
-        number("counted", "counted", "tasks", |run| Some(run.counted as f64)),
-        number("energy_kwh", "energy", "kWh", |run| run.energy_kwh),
-        number("epsilon", "epsilon", "1", |run| run.epsilon),
-        Column::names("digest", "digest", runs.iter().map(digest)),
+        essential(runs, "rounds", "rounds", "rounds", |run| Some(run.rounds as f64)),
+        essential(runs, "loss_before", "loss before", unit, |run| run.loss_before),
+        essential(runs, "loss_after", "loss after", unit, |run| run.loss_after),
+        essential(runs, "loss_alone", "mean client alone", unit, |run| run.loss_alone),
+        essential(runs, "worst_decile_loss", "worst tenth of clients", unit, |run| run.client_loss_worst_decile),
+        essential(runs, "preference_accuracy", "pairs ranked right", "share", |run| run.accuracy_after),
+        essential(runs, "virtual_time_s", "virtual time", "s", |run| Some(run.simulated_s)),
+        essential(runs, "moved_bytes", "bytes moved", "B", |run| Some(run.bytes_down as f64 + run.bytes_up as f64)),
+        essential(runs, "dispatched", "tasks", "tasks", |run| Some(run.dispatched as f64)),
+        essential(runs, "counted", "counted", "tasks", |run| Some(run.counted as f64)),
+        essential(runs, "energy_kwh", "energy", "kWh", |run| run.energy_kwh),
+        essential(runs, "epsilon", "epsilon", "1", |run| run.epsilon),
+        Column::names("digest", "digest", digests),
     ];
     columns.retain(|column| !column.is_blank());
     Figure {
@@ -73,63 +83,82 @@ fn essentials(runs: &[Compared]) -> Figure {
     }
 }
 
-/// In what the scenarios differ.
+/// A scenario field in which a run differs from the first one.
+struct DifferentField<'a> {
+    run: &'a str,
+    field: String,
+    first: String,
+    here: String,
+}
+
+/// Returns the table of fields in which the scenarios differ. `None` if there are none.
 fn fields(runs: &[Compared]) -> Option<Figure> {
     let first = &runs[0].run.scenario;
     let mut rows = Vec::new();
     for run in &runs[1..] {
-        let differing = settings::differences(first, &run.run.scenario);
-        rows.extend(differing.into_iter().map(|(field, ours, theirs)| (run.label, field, ours, theirs)));
+        for (field, first, here) in settings::differences(first, &run.run.scenario) {
+            rows.push(DifferentField {
+                run: run.label,
+                field,
+                first: first.unwrap_or_else(|| "absent".into()),
+                here: here.unwrap_or_else(|| "absent".into()),
+            });
+        }
     }
-    let absent = |value: &Option<String>| Some(value.clone().unwrap_or_else(|| "absent".into()));
-    (!rows.is_empty()).then(|| Figure {
+    if rows.is_empty() {
+        return None;
+    }
+    Some(Figure {
         id: "settings",
-        title: "In what the scenarios differ".into(),
+        title: "Differences of the scenarios".into(),
         caption: "Fields of the resolved scenarios that are not those of the first run.".into(),
         draw: Draw::Table,
         columns: vec![
-            Column::names("run", "run", rows.iter().map(|row| Some(row.0))),
-            Column::names("field", "field", rows.iter().map(|row| Some(row.1.as_str()))),
-            Column::names("first", "in the first", rows.iter().map(|row| absent(&row.2))),
-            Column::names("here", "here", rows.iter().map(|row| absent(&row.3))),
+            Column::names("run", "run", rows.iter().map(|row| Some(row.run))),
+            Column::names("field", "field", rows.iter().map(|row| Some(row.field.as_str()))),
+            Column::names("first", "in the first", rows.iter().map(|row| Some(row.first.as_str()))),
+            Column::names("here", "here", rows.iter().map(|row| Some(row.here.as_str()))),
         ],
         notes: vec![],
     })
 }
 
-/// The loss that stands for a run, after each round that was evaluated.
+/// Returns the run's main loss after each round that was evaluated.
 fn main_losses<'a>(run: &'a Compared) -> impl Iterator<Item = (u32, f64)> + Clone + 'a {
     let learning = &run.learning;
     learning.points.iter().filter_map(|point| Some((point.round, point.model.main(learning.has_test)?)))
 }
 
-/// Columns of several runs, one below the other.
+/// Concatenates the columns of several runs row-wise.
 fn stacked(parts: Vec<Vec<Column>>) -> Vec<Column> {
     let mut parts = parts.into_iter();
     let Some(mut columns) = parts.next() else { return vec![] };
     for part in parts {
-        columns.iter_mut().zip(part).for_each(|(column, more)| column.append(more));
+        // All parts have the same columns in the same order.
+        for (column, more) in columns.iter_mut().zip(part) {
+            column.append(more);
+        }
     }
     columns
 }
 
+/// Returns the chart of the runs' main losses. `None` if no run was evaluated.
 fn curves(runs: &[Compared]) -> Option<Figure> {
-    let measured: Vec<&Compared> = runs.iter().filter(|run| main_losses(run).next().is_some()).collect();
-    if measured.is_empty() {
+    let mut parts = Vec::new();
+    for run in runs {
+        let losses = main_losses(run);
+        if losses.clone().next().is_none() {
+            continue;
+        }
+        let mut columns = vec![Column::names("run", "run", losses.clone().map(|_| Some(run.label)))];
+        columns.extend(course(run.run, losses.clone().map(|(round, _)| round)));
+        columns.push(Column::numbers("loss", "loss", run.learning.unit(), losses.map(|(_, loss)| loss)));
+        parts.push(columns);
+    }
+    if parts.is_empty() {
         return None;
     }
-    let columns = stacked(
-        measured
-            .iter()
-            .map(|run| {
-                let losses = main_losses(run);
-                let mut columns = vec![Column::names("run", "run", losses.clone().map(|_| Some(run.label)))];
-                columns.extend(course(run.run, losses.clone().map(|(round, _)| round)));
-                columns.push(Column::numbers("loss", "loss", run.learning.unit(), losses.map(|(_, loss)| loss)));
-                columns
-            })
-            .collect(),
-    );
+    let columns = stacked(parts);
     Some(Figure {
         id: "compared-losses",
         title: "Loss of each run".into(),
@@ -142,14 +171,16 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
     })
 }
 
-/// Losses of unlike rows are no pairs.
+/// Returns a warning if the losses of the runs are of different kinds, so that their differences mean little.
 fn kinds_note(runs: &[Compared]) -> Option<String> {
-    let kinds = |run: &Compared| (run.learning.main_name(), run.learning.unit());
-    let unlike = runs.iter().any(|run| kinds(run) != kinds(&runs[0]));
-    unlike.then(|| "The losses of these runs are of unlike kinds (test or held-out rows, tokens or pairs).".to_owned())
+    let first = &runs[0].learning;
+    let is_mixed =
+        runs.iter().any(|run| run.learning.main_name() != first.main_name() || run.learning.unit() != first.unit());
+    is_mixed
+        .then(|| "The losses of these runs are of unlike kinds (test or held-out rows, tokens or pairs).".to_owned())
 }
 
-/// One kind of pairs between two runs or settings.
+/// Paired differences between two runs or settings.
 struct Pairing {
     with: String,
     pairs: &'static str,
@@ -158,7 +189,16 @@ struct Pairing {
     has_interval: bool,
 }
 
-fn differences(runs: &[Compared]) -> Option<Figure> {
+impl Pairing {
+    /// Returns the share of pairs with a lower loss than the first run's.
+    fn share_better(&self) -> f64 {
+        let better = self.differences.iter().filter(|&&difference| difference < 0.0).count();
+        better as f64 / self.differences.len() as f64
+    }
+}
+
+/// Returns all nonempty pairings with the first run.
+fn pairings(runs: &[Compared]) -> Vec<Pairing> {
     let first = &runs[0];
     let mut pairings = Vec::new();
     for run in &runs[1..] {
@@ -175,19 +215,25 @@ fn differences(runs: &[Compared]) -> Option<Figure> {
     }
     pairings.extend(seed_pairings(runs));
     pairings.retain(|pairing| !pairing.differences.is_empty());
+    pairings
+}
+
+/// Returns the table of mean paired differences. `None` if nothing can be paired.
+fn differences(runs: &[Compared]) -> Option<Figure> {
+    let pairings = pairings(runs);
     if pairings.is_empty() {
         return None;
     }
-    let estimates: Vec<Option<Estimate>> =
-        pairings.iter().map(|pairing| Estimate::of(pairing.differences.iter().copied())).collect();
-    let better = |pairing: &Pairing| {
-        let better = pairing.differences.iter().filter(|&&difference| difference < 0.0).count();
-        better as f64 / pairing.differences.len() as f64
-    };
+    let mut means = Vec::new();
+    let mut half_intervals = Vec::new();
+    for pairing in &pairings {
+        let estimate = Estimate::of(pairing.differences.iter().copied());
+        means.push(estimate.map(|estimate| estimate.mean));
+        // Student's t assumes independent differences, which rounds of one run are not.
+        let half = estimate.and_then(|estimate| estimate.half_interval);
+        half_intervals.push(half.filter(|_| pairing.has_interval));
+    }
     let unit = runs[0].learning.unit();
-    let half = |(pairing, estimate): (&Pairing, &Option<Estimate>)| {
-        estimate.and_then(|estimate| estimate.half_interval).filter(|_| pairing.has_interval)
-    };
     Some(Figure {
         id: "differences",
         title: "Paired differences of losses".into(),
@@ -200,14 +246,15 @@ fn differences(runs: &[Compared]) -> Option<Figure> {
             Column::names("run", "run or setting", pairings.iter().map(|pairing| Some(pairing.with.as_str()))),
             Column::names("pairs", "paired by", pairings.iter().map(|pairing| Some(pairing.pairs))),
             Column::counts("count", "pairs", "1", pairings.iter().map(|pairing| pairing.differences.len() as u64)),
-            Column::numbers("mean_difference", "mean difference", unit, estimates.iter().map(|e| e.map(|e| e.mean))),
-            Column::numbers("half_interval", "± 95 % interval", unit, pairings.iter().zip(&estimates).map(half)),
-            Column::numbers("better", "better", "share", pairings.iter().map(better)),
+            Column::numbers("mean_difference", "mean difference", unit, means),
+            Column::numbers("half_interval", "± 95 % interval", unit, half_intervals),
+            Column::numbers("better", "better", "share", pairings.iter().map(Pairing::share_better)),
         ],
         notes: kinds_note(runs).into_iter().chain(seeds_note(runs)).collect(),
     })
 }
 
+/// Returns a note on what runs of different seeds share.
 fn seeds_note(runs: &[Compared]) -> Option<String> {
     let others = runs.iter().any(|run| run.run.manifest.seed != runs[0].run.manifest.seed);
     others.then(|| {
@@ -216,24 +263,31 @@ fn seeds_note(runs: &[Compared]) -> Option<String> {
     })
 }
 
-/// Differences of losses after the rounds that both evaluated.
+/// Returns the differences of losses after the rounds at which both runs were evaluated.
 fn round_differences<'a>(first: &'a Compared, other: &'a Compared) -> impl Iterator<Item = (u32, f64)> + Clone + 'a {
     let theirs: BTreeMap<u32, f64> = main_losses(other).collect();
     main_losses(first).filter_map(move |(round, loss)| Some((round, theirs.get(&round)? - loss)))
 }
 
-/// Clients with their last held-out losses under both runs, paired by their names.
+/// Returns clients with their last held-out losses under both runs, paired by name.
 fn client_pairs<'a>(first: &'a Compared, other: &Compared) -> Vec<(&'a str, f64, f64)> {
     fn last<'a>(run: &Compared<'a>) -> BTreeMap<&'a str, f64> {
         let clients = run.learning.points.last().map(|point| point.clients.as_slice()).unwrap_or_default();
         clients.iter().map(|&(client, loss)| (run.run.population.client_id.value(client as usize), loss)).collect()
     }
+    // By name, since a client's number depends on the data file.
     let theirs = last(other);
     last(first).into_iter().filter_map(|(client, ours)| Some((client, ours, *theirs.get(client)?))).collect()
 }
 
-/// Settings of several seeds against the first run's setting, seed by seed.
+/// Returns the final losses of a setting by seed.
+fn losses_by_seed(members: &[&Compared]) -> BTreeMap<u64, f64> {
+    members.iter().filter_map(|run| Some((run.run.manifest.seed, run.essentials.loss_after?))).collect()
+}
+
+/// Pairs each setting that was run with several seeds with the first run's setting, seed by seed.
 fn seed_pairings(runs: &[Compared]) -> Vec<Pairing> {
+    // Runs whose scenarios are equal but for the seed, in the order of their first run.
     let mut groups: Vec<(BTreeMap<String, String>, Vec<&Compared>)> = Vec::new();
     for run in runs {
         let setting = settings::setting(&run.run.scenario);
@@ -242,42 +296,41 @@ fn seed_pairings(runs: &[Compared]) -> Vec<Pairing> {
             None => groups.push((setting, vec![run])),
         }
     }
-    let by_seed = |members: &[&Compared]| -> BTreeMap<u64, f64> {
-        members.iter().filter_map(|run| Some((run.run.manifest.seed, run.essentials.loss_after?))).collect()
-    };
-    let ours = by_seed(&groups[0].1);
-    let pairing = |(_, members): &(_, Vec<&Compared>)| {
-        let theirs = by_seed(members);
+    let ours = losses_by_seed(&groups[0].1);
+    let mut pairings = Vec::new();
+    for (_, members) in &groups[1..] {
+        let theirs = losses_by_seed(members);
         let differences: Vec<f64> = ours.iter().filter_map(|(seed, loss)| Some(theirs.get(seed)? - loss)).collect();
-        Pairing {
-            with: format!("setting of {}", members[0].label),
-            pairs: "seeds, after the last round",
-            differences,
-            has_interval: true,
+        // A single seed tells nothing about the variance.
+        if differences.len() > 1 {
+            pairings.push(Pairing {
+                with: format!("setting of {}", members[0].label),
+                pairs: "seeds, after the last round",
+                differences,
+                has_interval: true,
+            });
         }
-    };
-    groups[1..].iter().map(pairing).filter(|pairing| pairing.differences.len() > 1).collect()
+    }
+    pairings
 }
 
+/// Returns the chart of differences after each round. `None` if no round was evaluated in two runs.
 fn by_round(runs: &[Compared]) -> Option<Figure> {
-    let parts: Vec<Vec<Column>> = runs[1..]
-        .iter()
-        .map(|run| {
-            let pairs = round_differences(&runs[0], run);
-            vec![
-                Column::names("run", "run", pairs.clone().map(|_| Some(run.label))),
-                Column::counts("round", "round", "rounds", pairs.clone().map(|(round, _)| round)),
-                Column::numbers(
-                    "difference",
-                    "loss less that of the first",
-                    runs[0].learning.unit(),
-                    pairs.map(|(_, difference)| difference),
-                ),
-            ]
-        })
-        .collect();
+    let unit = runs[0].learning.unit();
+    let mut parts = Vec::new();
+    for run in &runs[1..] {
+        let pairs = round_differences(&runs[0], run);
+        parts.push(vec![
+            Column::names("run", "run", pairs.clone().map(|_| Some(run.label))),
+            Column::counts("round", "round", "rounds", pairs.clone().map(|(round, _)| round)),
+            Column::numbers("difference", "loss less that of the first", unit, pairs.map(|(_, difference)| difference)),
+        ]);
+    }
     let columns = stacked(parts);
-    (!columns.iter().all(Column::is_blank)).then(|| Figure {
+    if columns.iter().all(Column::is_blank) {
+        return None;
+    }
+    Some(Figure {
         id: "differences-by-round",
         title: "Difference after each round".into(),
         caption: "Loss of each run less that of the first after the same round; below zero is better (`evaluations`)."
@@ -288,30 +341,29 @@ fn by_round(runs: &[Compared]) -> Option<Figure> {
     })
 }
 
+/// Returns the chart of clients' losses under both runs. `None` if no client was evaluated in two runs.
 fn by_client(runs: &[Compared]) -> Option<Figure> {
-    let parts: Vec<Vec<Column>> = runs[1..]
-        .iter()
-        .map(|run| {
-            let pairs = client_pairs(&runs[0], run);
-            vec![
-                Column::names("run", "run", pairs.iter().map(|_| Some(run.label))),
-                Column::names("client_id", "client", pairs.iter().map(|pair| Some(pair.0))),
-                Column::numbers(
-                    "first_loss",
-                    "held-out loss under the first run",
-                    runs[0].learning.unit(),
-                    pairs.iter().map(|pair| pair.1),
-                ),
-                Column::numbers("loss", "held-out loss here", run.learning.unit(), pairs.iter().map(|pair| pair.2)),
-            ]
-        })
-        .collect();
+    let unit = runs[0].learning.unit();
+    let mut parts = Vec::new();
+    for run in &runs[1..] {
+        let pairs = client_pairs(&runs[0], run);
+        let first_losses = pairs.iter().map(|pair| pair.1);
+        parts.push(vec![
+            Column::names("run", "run", pairs.iter().map(|_| Some(run.label))),
+            Column::names("client_id", "client", pairs.iter().map(|pair| Some(pair.0))),
+            Column::numbers("first_loss", "held-out loss under the first run", unit, first_losses),
+            Column::numbers("loss", "held-out loss here", run.learning.unit(), pairs.iter().map(|pair| pair.2)),
+        ]);
+    }
     let columns = stacked(parts);
-    (!columns.iter().all(Column::is_blank)).then(|| Figure {
+    if columns.iter().all(Column::is_blank) {
+        return None;
+    }
+    Some(Figure {
         id: "differences-by-client",
         title: "Clients under both runs".into(),
         caption:
-            "A point a client, by its last held-out loss under the first run and here; below the line it is better off \
+            "One point per client, by its last held-out loss under the first run and here; below the line it is better off \
                   here (`evaluations`)."
                 .into(),
         draw: Draw::Points { x: "first_loss", y: "loss", split: Some("run"), diagonal: true },

@@ -1,10 +1,10 @@
-//! What it cost: bytes, energy and the time of devices.
+//! Costs of a run: traffic, energy and device time.
 
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::Groups;
 
-/// The figures of traffic and energy.
+/// Returns the figures of traffic and energy. There are none if no round ended.
 pub fn section(run: &RunRecord) -> Section {
     let figures = if run.rounds.counted.is_empty() {
         vec![]
@@ -14,6 +14,7 @@ pub fn section(run: &RunRecord) -> Section {
     Section { title: "What it cost: traffic and energy", figures }
 }
 
+/// Returns the columns that can be the horizontal axis.
 fn course(run: &RunRecord, groups: &Groups) -> Vec<Column> {
     vec![
         Column::counts("round", "round", "rounds", groups.last().map(|row| row as u64 + 1)),
@@ -21,6 +22,7 @@ fn course(run: &RunRecord, groups: &Groups) -> Vec<Column> {
     ]
 }
 
+/// Returns the chart of bytes by round.
 fn traffic(run: &RunRecord) -> Figure {
     let groups = Groups::of(run.rounds.counted.len());
     let mut columns = course(run, &groups);
@@ -46,41 +48,44 @@ fn traffic(run: &RunRecord) -> Figure {
     }
 }
 
+/// Returns the sum of a quantity over the tasks of each group of rounds.
+fn over_tasks(run: &RunRecord, groups: &Groups, of: impl Fn(usize) -> f64) -> Vec<f64> {
+    groups.sum(|round| run.round_tasks[round].clone().map(&of).sum()).collect()
+}
+
+/// Returns the chart of energy, or of device time if the scenario states no power. `None` if no task was recorded.
 fn energy(run: &RunRecord) -> Option<Figure> {
     let tasks = &run.tasks;
     if tasks.task.is_empty() {
         return None;
     }
     let groups = Groups::of(run.rounds.counted.len());
-    let over = |of: &dyn Fn(usize) -> f64| -> Vec<f64> {
-        groups.sum(|round| run.round_tasks[round].clone().map(of).sum()).collect()
-    };
-    let is_counted = |task: usize| tasks.fate.value(task) == "counted";
-    let energy = |task: usize| tasks.energy_mj.value(task) as f64 / 1e3;
-    let busy =
-        |task: usize| tasks.ended_at_ns.value(task).saturating_sub(tasks.dispatched_at_ns.value(task)) as f64 / 1e9;
+    // Per task: joules of counted updates, joules of lost work, seconds of training, seconds from dispatch to end.
+    let mut counted = Vec::new();
+    let mut lost = Vec::new();
+    let mut training = Vec::new();
+    let mut busy = Vec::new();
+    for task in 0..tasks.task.len() {
+        let joules = tasks.energy_mj.value(task) as f64 / 1e3;
+        let is_counted = tasks.fate.value(task) == "counted";
+        counted.push(if is_counted { joules } else { 0.0 });
+        lost.push(if is_counted { 0.0 } else { joules });
+        training.push(tasks.training_ns.value(task) as f64 / 1e9);
+        let ns = tasks.ended_at_ns.value(task).saturating_sub(tasks.dispatched_at_ns.value(task));
+        busy.push(ns as f64 / 1e9);
+    }
+    let counted = over_tasks(run, &groups, |task| counted[task]);
+    let lost = over_tasks(run, &groups, |task| lost[task]);
+    let training = over_tasks(run, &groups, |task| training[task]);
+    let busy = over_tasks(run, &groups, |task| busy[task]);
     let mut columns = course(run, &groups);
     columns.extend([
-        Column::numbers(
-            "counted_joules",
-            "updates that counted",
-            "J",
-            over(&|task| if is_counted(task) { energy(task) } else { 0.0 }),
-        ),
-        Column::numbers(
-            "lost_joules",
-            "work that was lost",
-            "J",
-            over(&|task| if is_counted(task) { 0.0 } else { energy(task) }),
-        ),
-        Column::numbers(
-            "training_s",
-            "devices training",
-            "s",
-            over(&|task| tasks.training_ns.value(task) as f64 / 1e9),
-        ),
-        Column::numbers("busy_s", "devices on tasks", "s", over(&busy)),
+        Column::numbers("counted_joules", "updates that counted", "J", counted),
+        Column::numbers("lost_joules", "work that was lost", "J", lost),
+        Column::numbers("training_s", "devices training", "s", training),
+        Column::numbers("busy_s", "devices on tasks", "s", busy),
     ]);
+    // Without the power of any device all energies are zero; device time is drawn instead.
     let (title, caption, y, stacked) = if tasks.energy_mj.iter().flatten().any(|energy| energy > 0) {
         let caption = "Energy from dispatch to end, of tasks whose update counted and of those whose work was lost \
                        (`tasks.energy_mj`).";

@@ -1,4 +1,4 @@
-//! The few figures that a run comes to: what a reader wants first, and what runs are compared by.
+//! Main figures of a run, which are summarized first and by which runs are compared.
 
 use arrow::array::Array;
 
@@ -6,12 +6,12 @@ use super::learning::{Learning, Losses};
 use super::record::RunRecord;
 use super::statistics::{mean, sorted, worst_decile};
 
-/// A run in a handful of figures.
+/// Main figures of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Essentials {
     pub rounds: usize,
     pub failed_rounds: usize,
-    /// [s] Virtual time at the close of the last round.
+    /// [s] -- Virtual time at the close of the last round.
     pub simulated_s: f64,
     pub dispatched: u64,
     pub counted: u64,
@@ -20,18 +20,19 @@ pub struct Essentials {
     pub cancelled: u64,
     pub bytes_down: u64,
     pub bytes_up: u64,
-    /// [kWh] Spent by devices on tasks; none where no task was recorded.
+    /// [kWh] -- Energy that devices spent on tasks; `None` if no task was recorded.
     pub energy_kwh: Option<f64>,
-    /// [clients] Of which an update counted; none where no task was recorded.
+    /// [client] -- Clients with at least one counted update; `None` if no task was recorded.
     pub clients_counted: Option<usize>,
-    /// Counted updates that got weight 0 for a reason.
+    /// [update] -- Counted updates that got weight 0 because they were unusable.
     pub unusable: usize,
     pub loss_before: Option<f64>,
     pub loss_after: Option<f64>,
-    /// Loss of the mean client that trained alone, on the same rows.
+    /// Mean loss of the baseline in which clients train alone, on the same rows.
     pub loss_alone: Option<f64>,
-    /// Loss on the clients' own held-out rows after the last round: of the mean client, and of the worst tenth.
+    /// Mean over clients of the loss on their own held-out rows after the last round.
     pub client_loss_mean: Option<f64>,
+    /// Mean of that loss over the worst tenth of clients.
     pub client_loss_worst_decile: Option<f64>,
     pub accuracy_before: Option<f64>,
     pub accuracy_after: Option<f64>,
@@ -39,11 +40,12 @@ pub struct Essentials {
 }
 
 impl Essentials {
-    /// Adds up a run.
+    /// Computes the figures of a run.
     pub fn of(run: &RunRecord, learning: &Learning) -> Self {
-        let (rounds, tasks) = (&run.rounds, &run.tasks);
-        let count = |column: &arrow::array::UInt32Array| column.iter().flatten().map(u64::from).sum::<u64>();
+        let rounds = &run.rounds;
+        let tasks = &run.tasks;
         let last = learning.points.last();
+        // Round 0 is the evaluation before any training.
         let first = learning.points.first().filter(|point| point.round == 0);
         let by_client = sorted(last.iter().flat_map(|point| point.clients.iter().map(|&(_, loss)| loss)));
         let has_tasks = !tasks.task.is_empty();
@@ -51,15 +53,16 @@ impl Essentials {
             rounds: rounds.counted.len(),
             failed_rounds: rounds.status.iter().flatten().filter(|&status| status == "failed").count(),
             simulated_s: rounds.closed_at_ns.iter().flatten().max().unwrap_or(0) as f64 / 1e9,
-            dispatched: count(&rounds.dispatched),
-            counted: count(&rounds.counted),
-            late: count(&rounds.late),
-            dropped: count(&rounds.dropped),
-            cancelled: count(&rounds.cancelled),
+            dispatched: total(&rounds.dispatched),
+            counted: total(&rounds.counted),
+            late: total(&rounds.late),
+            dropped: total(&rounds.dropped),
+            cancelled: total(&rounds.cancelled),
             bytes_down: rounds.bytes_down.iter().flatten().fold(0, u64::saturating_add),
             bytes_up: rounds.bytes_up.iter().flatten().fold(0, u64::saturating_add),
             energy_kwh: has_tasks.then(|| tasks.energy_mj.iter().flatten().map(|mj| mj as f64).sum::<f64>() / 3.6e9),
             clients_counted: has_tasks.then(|| clients_counted(run)),
+            // A reason is recorded only for counted updates with weight 0.
             unusable: tasks.reason.len() - tasks.reason.null_count(),
             loss_before: first.and_then(|point| point.model.main(learning.has_test)),
             loss_after: last.filter(|point| point.round > 0).and_then(|point| point.model.main(learning.has_test)),
@@ -73,10 +76,18 @@ impl Essentials {
     }
 }
 
+/// Returns the sum of a column.
+fn total(column: &arrow::array::UInt32Array) -> u64 {
+    column.iter().flatten().map(u64::from).sum()
+}
+
+/// Returns the number of clients with at least one counted update.
 fn clients_counted(run: &RunRecord) -> usize {
     let mut counted = vec![false; run.clients()];
-    for task in (0..run.tasks.task.len()).filter(|&task| run.tasks.fate.value(task) == "counted") {
-        counted[run.tasks.client.value(task) as usize] = true;
+    for task in 0..run.tasks.task.len() {
+        if run.tasks.fate.value(task) == "counted" {
+            counted[run.tasks.client.value(task) as usize] = true;
+        }
     }
     counted.into_iter().filter(|&counted| counted).count()
 }

@@ -1,4 +1,4 @@
-//! The measured models as tables: their losses, what benchmarks gave, and some of what they answered.
+//! Tables of evaluations: losses, benchmark metrics, and sample answers.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use super::record::RunRecord;
 use super::statistics::{mean, quantile, sorted, worst_decile};
 use super::units::cut;
 
-/// Answers of each benchmark that are shown.
+/// Number of answers that are shown of each benchmark.
 const ANSWERS: usize = 5;
 
-/// [characters] Of a prompt, an answer or a judgement that is shown; the ledger has all of it.
+/// [character] -- Shown part of a prompt, an answer or a judgment; the ledger has the full text.
 const SHOWN: usize = 600;
 
-/// The tables of evaluations; none of a plan.
+/// Returns the tables of evaluations; a plan has none.
 pub fn section(run: &RunRecord) -> Section {
     let figures = [losses(run), benchmarks(run), answers(run)];
     Section { title: "Evaluations", figures: figures.into_iter().flatten().collect() }
 }
 
-/// The losses of one evaluation: what was evaluated, after which round, on which rows.
+/// Losses of one evaluation, that is, of one kind of model after one round on one split.
 #[derive(Default)]
 struct Group {
     rows: u64,
@@ -32,7 +32,9 @@ struct Group {
     margins: Vec<f64>,
 }
 
+/// Returns the table of all losses. `None` if there are none.
 fn losses(run: &RunRecord) -> Option<Figure> {
+    // Round, subject and split.
     let mut groups: BTreeMap<(u32, &str, &str), Group> = BTreeMap::new();
     for row in &run.losses {
         let group = groups.entry((row.round, &row.subject, &row.split)).or_default();
@@ -47,9 +49,7 @@ fn losses(run: &RunRecord) -> Option<Figure> {
     }
     groups.first_key_value()?;
     let unit = run.loss_unit();
-    let of = |figure: fn(&[f64]) -> Option<f64>| {
-        groups.values().map(move |group| figure(&sorted(group.losses.iter().copied())))
-    };
+    let losses: Vec<Vec<f64>> = groups.values().map(|group| sorted(group.losses.iter().copied())).collect();
     let mut columns = vec![
         Column::counts("round", "after round", "rounds", groups.keys().map(|key| key.0)),
         Column::names("subject", "model", groups.keys().map(|key| Some(model(key.1)))),
@@ -62,9 +62,9 @@ fn losses(run: &RunRecord) -> Option<Figure> {
         ),
         Column::counts("rows", "rows", "rows", groups.values().map(|group| group.rows)),
         Column::counts("target_tokens", "target tokens", "tokens", groups.values().map(|group| group.tokens)),
-        Column::numbers("mean_loss", "loss, mean", unit, of(mean)),
-        Column::numbers("median_loss", "median", unit, of(|losses| quantile(losses, 0.5))),
-        Column::numbers("worst_decile_loss", "worst tenth", unit, of(worst_decile)),
+        Column::numbers("mean_loss", "loss, mean", unit, losses.iter().map(|losses| mean(losses))),
+        Column::numbers("median_loss", "median", unit, losses.iter().map(|losses| quantile(losses, 0.5))),
+        Column::numbers("worst_decile_loss", "worst tenth", unit, losses.iter().map(|losses| worst_decile(losses))),
         Column::numbers(
             "preference_accuracy",
             "pairs ranked right",
@@ -78,7 +78,8 @@ fn losses(run: &RunRecord) -> Option<Figure> {
     Some(Figure {
         id: "evaluations",
         title: "All losses".into(),
-        caption: "A row for each model, round and set of rows; over clients, each counts once (`evaluations`).".into(),
+        caption: "One row per model, round and set of rows; in means over clients, each counts once (`evaluations`)."
+            .into(),
         draw: Draw::Table,
         columns,
         notes: (not_finite > 0)
@@ -88,15 +89,16 @@ fn losses(run: &RunRecord) -> Option<Figure> {
     })
 }
 
-/// What benchmarks gave, part by part.
+/// Returns the table of benchmark metrics. `None` if there are none.
 fn benchmarks(run: &RunRecord) -> Option<Figure> {
     let rows = &run.benchmarks;
     rows.first()?;
-    let client = |client: Option<u32>| client.map(|client| run.population.client_id.value(client as usize));
+    let names = &run.population.client_id;
+    let clients = rows.iter().map(|row| row.client.map(|client| names.value(client as usize)));
     let mut columns = vec![
         Column::counts("round", "after round", "rounds", rows.iter().map(|row| row.round)),
         Column::names("subject", "model", rows.iter().map(|row| Some(model(&row.subject)))),
-        Column::names("client", "of client", rows.iter().map(|row| client(row.client))),
+        Column::names("client", "of client", clients),
         Column::names("benchmark", "benchmark", rows.iter().map(|row| Some(row.benchmark.as_str()))),
         Column::names("part", "part", rows.iter().map(|row| Some(row.split.as_str()))),
         Column::counts("questions", "questions", "1", rows.iter().map(|row| row.rows)),
@@ -107,45 +109,45 @@ fn benchmarks(run: &RunRecord) -> Option<Figure> {
     Some(Figure {
         id: "benchmarks",
         title: "Benchmarks".into(),
-        caption:
-            "A row for each figure of a benchmark; `all` is the whole. Shares are of 1, ratings of a judge from 1 \
+        caption: "One row per metric of a benchmark; `all` is the whole. Shares are of 1, ratings of a judge from 1 \
                   to 10; where no judge was asked, answers are kept and there is no score (`evaluations`)."
-                .into(),
+            .into(),
         draw: Draw::Table,
         columns,
         notes: vec![],
     })
 }
 
-/// The first answers to each benchmark after the last round at which it was taken.
+/// Returns the table of the first answers to each benchmark after the last round at which it was run. `None` if there
+/// are none.
 fn answers(run: &RunRecord) -> Option<Figure> {
     let all = &run.generations;
     let count = all.round.len();
+    // First find the last round of each benchmark, then its first answers after that round, in the order of the table.
     let mut last: BTreeMap<&str, u32> = BTreeMap::new();
     for row in 0..count {
         let round = last.entry(all.benchmark.value(row)).or_default();
         *round = all.round.value(row).max(*round);
     }
-    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut is_shown = |row: &usize| {
-        let benchmark = all.benchmark.value(*row);
-        let taken = taken.entry(benchmark).or_default();
-        *taken += usize::from(all.round.value(*row) == last[benchmark]);
-        all.round.value(*row) == last[benchmark] && *taken <= ANSWERS
-    };
-    let shown: Vec<usize> = (0..count).filter(|row| is_shown(row)).collect();
+    let mut shown_of: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut shown: Vec<usize> = Vec::new();
+    for row in 0..count {
+        let benchmark = all.benchmark.value(row);
+        let shown_of = shown_of.entry(benchmark).or_default();
+        if all.round.value(row) == last[benchmark] && *shown_of < ANSWERS {
+            *shown_of += 1;
+            shown.push(row);
+        }
+    }
     shown.first()?;
-    let text =
-        |column: &arrow::array::StringArray, row: usize| column.is_valid(row).then(|| cut(column.value(row), SHOWN));
-    let texts = |name, title, column| Column::names(name, title, shown.iter().map(|&row| text(column, row)));
     let mut columns = vec![
         Column::counts("round", "after round", "rounds", shown.iter().map(|&row| all.round.value(row))),
-        texts("benchmark", "benchmark", &all.benchmark),
-        texts("question", "question", &all.question),
-        texts("category", "category", &all.category),
-        texts("prompt", "asked", &all.prompt),
-        texts("answer", "answered", &all.answer),
-        texts("judgement", "judged", &all.judgement),
+        texts("benchmark", "benchmark", &all.benchmark, &shown),
+        texts("question", "question", &all.question, &shown),
+        texts("category", "category", &all.category, &shown),
+        texts("prompt", "asked", &all.prompt, &shown),
+        texts("answer", "answered", &all.answer, &shown),
+        texts("judgement", "judged", &all.judgement, &shown),
         Column::numbers(
             "score",
             "score",
@@ -167,6 +169,13 @@ fn answers(run: &RunRecord) -> Option<Figure> {
     })
 }
 
+/// Returns a column with the beginnings of the texts in these rows.
+fn texts(name: &'static str, title: &'static str, column: &arrow::array::StringArray, rows: &[usize]) -> Column {
+    let texts = rows.iter().map(|&row| column.is_valid(row).then(|| cut(column.value(row), SHOWN)));
+    Column::names(name, title, texts)
+}
+
+/// Names the subject of an evaluation for people.
 fn model(subject: &str) -> String {
     match subject {
         "global" => "server model".into(),

@@ -1,4 +1,4 @@
-//! For whom it was learnt: how losses spread over clients, and who is served worst.
+//! Fairness: the distribution of losses over clients.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use super::learning::{COURSE, Learning, Point, course};
 use super::record::RunRecord;
 use super::statistics::{Bins, mean, quantile, sorted, worst_decile};
 
-/// Bins of a distribution over clients.
+/// Number of bins of the histogram of clients.
 const BINS: usize = 24;
-/// Clients that are listed or drawn one by one; beyond that, those with the greatest loss are.
+/// Greatest number of clients that are listed or drawn; of more, those with the greatest losses are.
 const MOST_CLIENTS: usize = 2000;
 
-/// The figures of who gains; none where clients hold no rows out, or there is but one.
+/// Returns the figures of fairness. There are none if clients have no held-out rows, or there is only one client.
 pub fn section(run: &RunRecord, learning: &Learning) -> Section {
     let figures = match run.clients() {
         0 | 1 => [None, None, None],
@@ -21,34 +21,41 @@ pub fn section(run: &RunRecord, learning: &Learning) -> Section {
     Section { title: "For whom: fairness between clients", figures: figures.into_iter().flatten().collect() }
 }
 
-/// Whose losses a run's course shows.
+/// Names the models whose losses the curves show.
 fn models(learning: &Learning) -> &'static str {
     if learning.is_local { "Each client's own model" } else { "The server model" }
 }
 
+/// Returns the losses of the clients after one round in ascending order.
 fn losses(point: &Point) -> Vec<f64> {
     sorted(point.clients.iter().map(|&(_, loss)| loss))
 }
 
+/// Returns the chart of the quantiles of losses over the run. `None` if they were not measured.
 fn spread(run: &RunRecord, learning: &Learning) -> Option<Figure> {
-    let measured: Vec<(u32, Vec<f64>)> = learning
-        .points
-        .iter()
-        .map(|point| (point.round, losses(point)))
-        .filter(|(_, losses)| !losses.is_empty())
-        .collect();
-    measured.first()?;
-    let mut columns = Vec::from(course(run, measured.iter().map(|(round, _)| *round)));
+    let mut rounds = Vec::new();
+    let mut by_round = Vec::new();
+    for point in &learning.points {
+        let losses = losses(point);
+        if !losses.is_empty() {
+            rounds.push(point.round);
+            by_round.push(losses);
+        }
+    }
+    rounds.first()?;
     let unit = learning.unit();
-    let at = |name, title, figure: &dyn Fn(&[f64]) -> Option<f64>| {
-        Column::numbers(name, title, unit, measured.iter().map(|(_, losses)| figure(losses)))
-    };
+    let worst = by_round.iter().map(|losses| worst_decile(losses));
+    let p90 = by_round.iter().map(|losses| quantile(losses, 0.9));
+    let median = by_round.iter().map(|losses| quantile(losses, 0.5));
+    let mean = by_round.iter().map(|losses| mean(losses));
+    let p10 = by_round.iter().map(|losses| quantile(losses, 0.1));
+    let mut columns = Vec::from(course(run, rounds.iter().copied()));
     columns.extend([
-        at("worst_decile_loss", "worst tenth, mean", &worst_decile),
-        at("p90_loss", "90th percentile", &|losses| quantile(losses, 0.9)),
-        at("median_loss", "median client", &|losses| quantile(losses, 0.5)),
-        at("mean_loss", "mean client", &mean),
-        at("p10_loss", "10th percentile", &|losses| quantile(losses, 0.1)),
+        Column::numbers("worst_decile_loss", "worst tenth, mean", unit, worst),
+        Column::numbers("p90_loss", "90th percentile", unit, p90),
+        Column::numbers("median_loss", "median client", unit, median),
+        Column::numbers("mean_loss", "mean client", unit, mean),
+        Column::numbers("p10_loss", "10th percentile", unit, p10),
     ]);
     Some(Figure {
         id: "fairness",
@@ -69,9 +76,11 @@ fn spread(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     })
 }
 
+/// Returns the histogram of clients by their loss at the end. `None` if it was not measured.
 fn distribution(learning: &Learning) -> Option<Figure> {
     let last = learning.points.last()?;
-    let (after, alone) = (losses(last), sorted(learning.alone_clients.values().copied()));
+    let after = losses(last);
+    let alone = sorted(learning.alone_clients.values().copied());
     let bins = Bins::of(&[&after, &alone], BINS, false)?;
     let mut columns = vec![
         Column::numbers("loss", "held-out loss", learning.unit(), bins.middles()),
@@ -97,68 +106,31 @@ fn distribution(learning: &Learning) -> Option<Figure> {
     })
 }
 
-/// One row a client: what federation gave it. The worst come first.
+/// Returns the chart with one point per client: its loss with federation against its loss without. `None` if there is
+/// none.
 fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let last = learning.points.last()?;
     let mut ranked = last.clients.clone();
     if ranked.is_empty() {
         return None;
     }
+    // The greatest losses first; equal ones by the client's number, so that the order is deterministic.
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let worst = ranked.len().div_ceil(10);
     let all = ranked.len();
     ranked.truncate(MOST_CLIENTS);
-    let before: BTreeMap<u32, f64> = learning.points[0].clients.iter().copied().collect();
-    let population = &run.population;
-    let of = |client: u32| client as usize;
-    let mut columns = vec![
-        Column::names(
-            "client_id",
-            "client",
-            ranked.iter().map(|&(client, _)| Some(population.client_id.value(of(client)))),
-        ),
-        Column::numbers(
-            "loss",
-            if learning.is_local { "loss, own model" } else { "loss, server model" },
-            learning.unit(),
-            ranked.iter().map(|&(_, loss)| loss),
-        ),
-        Column::numbers(
-            "alone_loss",
-            "loss, trained alone",
-            learning.unit(),
-            ranked.iter().map(|(client, _)| learning.alone_clients.get(client).copied()),
-        ),
-        Column::numbers(
-            "first_loss",
-            "loss at the start",
-            learning.unit(),
-            ranked.iter().map(|(client, _)| before.get(client).copied()),
-        ),
-        Column::counts(
-            "train_rows",
-            "training rows",
-            "rows",
-            ranked.iter().map(|&(client, _)| population.train_rows.value(of(client))),
-        ),
-        Column::names("device", "device", ranked.iter().map(|&(client, _)| Some(population.device.value(of(client))))),
-        Column::names(
-            "group",
-            "group",
-            (0..ranked.len()).map(|rank| Some(if rank < worst { "worst tenth" } else { "others" })),
-        ),
-    ];
-    // Against the loss of the client alone where that was measured: below the diagonal, federation helped.
+    let mut columns = client_columns(run, learning, &ranked, worst);
+    // The horizontal axis is the loss of the client alone if it was measured: below the diagonal, federation helped.
     let x = if columns[2].is_blank() { "train_rows" } else { "alone_loss" };
     columns.retain(|column| !column.is_blank());
     let caption = match x {
         "alone_loss" => {
-            "A point a client: its held-out loss under the server model against that of its own model, trained alone. \
+            "One point per client: its held-out loss under the server model against that of its own model, trained alone. \
              Below the line, federation helped (`evaluations`)."
                 .to_owned()
         }
         _ => format!(
-            "A point a client: {} on its held-out rows, against its training rows (`evaluations`, `population`).",
+            "One point per client: {} on its held-out rows, against its training rows (`evaluations`, `population`).",
             if learning.is_local { "its own model" } else { "the server model" }
         ),
     };
@@ -172,4 +144,29 @@ fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
         columns,
         notes: note.into_iter().collect(),
     })
+}
+
+/// Returns the columns of [`clients`], of which the third is the loss of the client alone. `ranked` are clients with
+/// their losses, the greatest first; the first `worst` are the worst tenth.
+fn client_columns(run: &RunRecord, learning: &Learning, ranked: &[(u32, f64)], worst: usize) -> Vec<Column> {
+    let unit = learning.unit();
+    let population = &run.population;
+    let before: BTreeMap<u32, f64> = learning.points[0].clients.iter().copied().collect();
+    let names = ranked.iter().map(|&(client, _)| Some(population.client_id.value(client as usize)));
+    let title = if learning.is_local { "loss, own model" } else { "loss, server model" };
+    let losses = ranked.iter().map(|&(_, loss)| loss);
+    let alone = ranked.iter().map(|(client, _)| learning.alone_clients.get(client).copied());
+    let first = ranked.iter().map(|(client, _)| before.get(client).copied());
+    let rows = ranked.iter().map(|&(client, _)| population.train_rows.value(client as usize));
+    let devices = ranked.iter().map(|&(client, _)| Some(population.device.value(client as usize)));
+    let groups = (0..ranked.len()).map(|rank| Some(if rank < worst { "worst tenth" } else { "others" }));
+    vec![
+        Column::names("client_id", "client", names),
+        Column::numbers("loss", title, unit, losses),
+        Column::numbers("alone_loss", "loss, trained alone", unit, alone),
+        Column::numbers("first_loss", "loss at the start", unit, first),
+        Column::counts("train_rows", "training rows", "rows", rows),
+        Column::names("device", "device", devices),
+        Column::names("group", "group", groups),
+    ]
 }

@@ -1,11 +1,11 @@
-//! A figure: columns of numbers or names, what they say, and how they are drawn.
+//! Figures: columns of numbers or names, with a caption and the way in which they are drawn.
 //!
-//! What is drawn, tabled and downloaded are the same columns.
+//! The same columns are drawn, shown as a table and downloaded.
 
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
-/// Significant digits of a figure's numbers; the ledger has all of them.
+/// Significant digits of a figure's numbers; the ledger has full precision.
 const DIGITS: usize = 7;
 
 /// Part of a report that answers one question.
@@ -15,41 +15,41 @@ pub struct Section {
     pub figures: Vec<Figure>,
 }
 
-/// Columns of one length, and how they are drawn.
+/// Columns of equal length, and how they are drawn.
 #[derive(Debug, Serialize)]
 pub struct Figure {
     /// Name of the downloaded file, unique within a run.
     pub id: &'static str,
     pub title: String,
-    /// What it shows, and from which columns of the ledger.
+    /// Explanation of the figure, with the columns of the ledger from which it is made.
     pub caption: String,
     pub draw: Draw,
     pub columns: Vec<Column>,
-    /// What was left out or drawn together, and what stands out.
+    /// Remarks: what was left out or grouped, and what deserves attention.
     pub notes: Vec<String>,
 }
 
-/// How columns are drawn; they are named by [`Column::name`].
+/// Ways to draw columns, which are referred to by [`Column::name`].
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Draw {
-    /// As a table alone.
+    /// Only a table.
     Table,
-    /// Lines against one of several columns, which the reader chooses; a line a value of `split`. `band` shades between
-    /// two.
+    /// Lines against one of the columns `x`, which the reader chooses, with one line per value of `split`. The area
+    /// between the two columns of `band` is shaded.
     Lines { x: Vec<&'static str>, y: Vec<&'static str>, split: Option<&'static str>, band: Option<[&'static str; 2]> },
-    /// Bars, on each other where they are parts of one whole, else side by side.
+    /// Bars, stacked if they are parts of one whole, or else side by side.
     Bars { x: &'static str, y: Vec<&'static str>, stacked: bool },
-    /// A point a row; `diagonal` adds the line on which both are equal.
+    /// One point per row; `diagonal` adds the line x = y.
     Points { x: &'static str, y: &'static str, split: Option<&'static str>, diagonal: bool },
-    /// The phases of tasks, a line a client.
+    /// Phases of tasks, with one line per client.
     Timeline,
 }
 
-/// One column.
-#[derive(Debug, Serialize)]
+/// One column of a figure.
+#[derive(Clone, Debug, Serialize)]
 pub struct Column {
-    /// Name in downloads: snake case, with the unit last.
+    /// Name in downloads, in snake case with the unit last.
     pub name: &'static str,
     /// Name on the page.
     pub title: &'static str,
@@ -57,18 +57,18 @@ pub struct Column {
     pub values: Values,
 }
 
-/// What stands in a column.
-#[derive(Debug, Serialize)]
+/// Values of a column.
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Values {
     #[serde(serialize_with = "compact")]
     Numbers(Vec<Option<f64>>),
-    /// Each row names one of a few texts.
+    /// Distinct texts, and for each row the index of its text.
     Names { texts: Vec<String>, rows: Vec<Option<u32>> },
 }
 
 impl Column {
-    /// A column of numbers.
+    /// Creates a column of numbers.
     pub fn numbers<V: Into<Option<f64>>>(
         name: &'static str,
         title: &'static str,
@@ -79,7 +79,7 @@ impl Column {
         Self { name, title, unit, values }
     }
 
-    /// A column of whole numbers.
+    /// Creates a column of whole numbers.
     pub fn counts<V: Into<u64>>(
         name: &'static str,
         title: &'static str,
@@ -89,30 +89,36 @@ impl Column {
         Self::numbers(name, title, unit, values.into_iter().map(|value| value.into() as f64))
     }
 
-    /// A column of texts, each kept once, in the order of their first row.
+    /// Creates a column of texts. Each distinct text is stored once, in the order of first occurrence.
     pub fn names<T: Into<String>>(
         name: &'static str,
         title: &'static str,
         values: impl IntoIterator<Item = Option<T>>,
     ) -> Self {
-        let mut places = std::collections::BTreeMap::new();
-        let mut texts = Vec::new();
-        let mut place = |text: T| {
+        let mut places: std::collections::BTreeMap<String, u32> = std::collections::BTreeMap::new();
+        let mut texts: Vec<String> = Vec::new();
+        let mut rows = Vec::new();
+        for value in values {
+            let Some(text) = value else {
+                rows.push(None);
+                continue;
+            };
             let text = text.into();
-            *places.entry(text.clone()).or_insert_with(|| {
+            let place = *places.entry(text.clone()).or_insert(texts.len() as u32);
+            if place as usize == texts.len() {
                 texts.push(text);
-                texts.len() as u32 - 1
-            })
-        };
-        let rows = values.into_iter().map(|value| value.map(&mut place)).collect();
+            }
+            rows.push(Some(place));
+        }
         Self { name, title, unit: "name", values: Values::Names { texts, rows } }
     }
 
-    /// Adds the rows of a column of the same kind.
+    /// Appends the rows of a column of the same kind.
     pub fn append(&mut self, more: Self) {
         match (&mut self.values, more.values) {
             (Values::Numbers(values), Values::Numbers(more)) => values.extend(more),
             (Values::Names { texts, rows }, Values::Names { texts: others, rows: more }) => {
+                // The other column numbers its texts differently, so its rows are renumbered.
                 let places: Vec<u32> = others.into_iter().map(|text| place_of(texts, text)).collect();
                 rows.extend(more.into_iter().map(|row| row.map(|row| places[row as usize])));
             }
@@ -120,7 +126,7 @@ impl Column {
         }
     }
 
-    /// Whether no row has a value.
+    /// Returns whether no row has a value.
     pub fn is_blank(&self) -> bool {
         match &self.values {
             Values::Numbers(values) => values.iter().all(Option::is_none),
@@ -129,20 +135,21 @@ impl Column {
     }
 }
 
-/// The place of a text among few others, to which it is added where it is new.
+/// Returns the index of a text in a short list, to which it is added if it is new.
 fn place_of(texts: &mut Vec<String>, text: String) -> u32 {
-    let known = texts.iter().position(|known| *known == text);
-    known.unwrap_or_else(|| {
-        texts.push(text);
-        texts.len() - 1
-    }) as u32
+    if let Some(known) = texts.iter().position(|known| *known == text) {
+        return known as u32;
+    }
+    texts.push(text);
+    texts.len() as u32 - 1
 }
 
-/// Whole numbers without a point, others with as many digits as are read; what is not finite is absent.
+/// Serializes whole numbers without a decimal point, other numbers rounded, and numbers that are not finite as absent.
 fn compact<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok, S::Error> {
     let mut sequence = serializer.serialize_seq(Some(values.len()))?;
     for value in values {
         match value.filter(|value| value.is_finite()) {
+            // Below 2^53 every whole number is exact in both types.
             Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => sequence.serialize_element(&(value as i64))?,
             Some(value) => sequence.serialize_element(&rounded(value, DIGITS))?,
             None => sequence.serialize_element(&None::<f64>)?,
@@ -151,7 +158,7 @@ fn compact<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok
     sequence.end()
 }
 
-/// A number with this many significant digits.
+/// Rounds a number to this many significant digits.
 pub fn rounded(value: f64, digits: usize) -> f64 {
     format!("{value:.*e}", digits.max(1) - 1).parse().expect("a written number can be read")
 }

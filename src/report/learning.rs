@@ -1,4 +1,4 @@
-//! What was learnt: losses and preference metrics against rounds, virtual time and bytes.
+//! Learning curves: losses and preference metrics against rounds, virtual time and bytes.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::statistics::Groups;
 use crate::ledger::EvaluationRow;
 use crate::scenario::Algorithm;
 
-/// The ways in which a run's course can be laid out.
+/// Names of the columns that can be the horizontal axis of a curve.
 pub const COURSE: [&str; 3] = ["round", "virtual_time_s", "moved_bytes"];
 
 /// Losses on the two kinds of rows.
@@ -21,53 +21,62 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// The loss that stands for both: on the test rows, where a run has any.
+    /// Returns the main loss: that on the test rows, if the run has any, or else that on held-out rows.
     pub fn main(&self, has_test: bool) -> Option<f64> {
         if has_test { self.test } else { self.held_out }
     }
 }
 
-/// The models of a run as they were measured after one round: the server's, or clients' own where there is none.
+/// Measurements after one round, of the server model or, if there is none, of the clients' own models.
 #[derive(Clone, Debug, Default)]
 pub struct Point {
     /// Round of the ledger, from 1; 0 is before any training.
     pub round: u32,
     pub model: Losses,
-    /// Share of pairs ranked right, and their mean margin; of preference data.
+    /// Share of preference pairs that are ranked correctly; `None` for other data.
     pub accuracy: Option<f64>,
+    /// Mean reward margin of preference pairs; `None` for other data.
     pub margin: Option<f64>,
-    /// Loss on each client's own held-out rows, ascending by client; those that are not finite are left out.
+    /// Finite losses on the clients' own held-out rows, with the clients' numbers in ascending order.
     pub clients: Vec<(u32, f64)>,
 }
 
-/// All that was measured of losses.
+/// All losses that a run measured.
 pub struct Learning {
     pub points: Vec<Point>,
-    /// Whether each client goes on from its own last adapter, so that there is no server model to measure.
+    /// Whether each client continues from its own last adapter, so that there is no server model to measure.
     pub is_local: bool,
     pub has_test: bool,
     unit: &'static str,
-    /// The mean client that trained alone.
+    /// Mean losses of the baseline in which clients train alone.
     pub alone: Option<Losses>,
-    /// Held-out loss of each client that trained alone.
+    /// Held-out loss of each client of that baseline.
     pub alone_clients: BTreeMap<u32, f64>,
 }
 
 impl Learning {
-    /// Gathers the evaluations of a run.
+    /// Collects the evaluations of a run.
     pub fn of(run: &RunRecord) -> Self {
-        let of = |subject: &'static str| run.losses.iter().filter(move |row| row.subject == subject);
         let is_local = matches!(run.scenario.algorithm, Algorithm::Local);
-        let course = of("global").chain(of("local").filter(|_| is_local));
         let mut by_round: BTreeMap<u32, Vec<&EvaluationRow>> = BTreeMap::new();
-        course.for_each(|row| by_round.entry(row.round).or_default().push(row));
+        for row in of_subject(run, "global") {
+            by_round.entry(row.round).or_default().push(row);
+        }
+        // Rows of clients alone are the run itself if the method is `Local`, and a baseline under any other method.
+        let mut alone: Vec<&EvaluationRow> = Vec::new();
+        if is_local {
+            for row in of_subject(run, "local") {
+                by_round.entry(row.round).or_default().push(row);
+            }
+        } else {
+            let last = of_subject(run, "local").map(|row| row.round).max();
+            alone.extend(of_subject(run, "local").filter(|row| Some(row.round) == last));
+        }
         let points = by_round.iter().map(|(&round, of_round)| point(round, of_round)).collect();
-        let last_alone = of("local").map(|row| row.round).max().filter(|_| !is_local);
-        let alone: Vec<&EvaluationRow> = of("local").filter(|row| Some(row.round) == last_alone).collect();
-        let each_client_once = |_: &EvaluationRow| 1.0;
+        // Every client counts once, whatever its number of rows.
         let losses = Losses {
-            test: weighted(&of_split(&alone, "test"), each_client_once),
-            held_out: weighted(&of_split(&alone, "held_out"), each_client_once),
+            test: weighted(&of_split(&alone, "test"), |_| 1.0),
+            held_out: weighted(&of_split(&alone, "held_out"), |_| 1.0),
         };
         Self {
             points,
@@ -79,92 +88,123 @@ impl Learning {
         }
     }
 
-    /// The unit of losses.
+    /// Returns the unit of losses.
     pub fn unit(&self) -> &'static str {
         self.unit
     }
 
-    /// The name of the loss that stands for the run.
+    /// Returns the name of the main loss.
     pub fn main_name(&self) -> &'static str {
         if self.has_test { "test loss" } else { "held-out loss" }
     }
 }
 
+/// Returns the losses of one subject, `global` or `local`.
+fn of_subject<'a>(run: &'a RunRecord, subject: &'static str) -> impl Iterator<Item = &'a EvaluationRow> {
+    run.losses.iter().filter(move |row| row.subject == subject)
+}
+
+/// Summarizes the evaluations after one round.
 fn point(round: u32, of_round: &[&EvaluationRow]) -> Point {
-    let (test, held_out) = (of_split(of_round, "test"), of_split(of_round, "held_out"));
-    let is_paired = |row: &EvaluationRow| row.reward_margin.is_some();
-    let by_size = |row: &EvaluationRow| match row.subject.as_str() {
-        "local" => 1.0,
-        _ if is_paired(row) => row.rows as f64,
-        _ => row.target_tokens as f64,
-    };
-    let ranked = if test.iter().any(|row| is_paired(row)) { &test } else { &held_out };
-    let over_pairs = |metric: fn(&EvaluationRow) -> Option<f64>| {
-        let pairs = ranked.iter().filter_map(|row| Some((metric(row)?, row.rows as f64)));
-        let (sum, count) = pairs.fold((0.0, 0.0), |(sum, count), (value, pairs)| (sum + value * pairs, count + pairs));
-        (count > 0.0).then(|| sum / count)
-    };
+    let test = of_split(of_round, "test");
+    let held_out = of_split(of_round, "held_out");
+    let ranked = if test.iter().any(|row| row.reward_margin.is_some()) { &test } else { &held_out };
     Point {
         round,
-        model: Losses { test: weighted(&test, by_size), held_out: weighted(&held_out, by_size) },
-        accuracy: over_pairs(|row| row.preference_accuracy),
-        margin: over_pairs(|row| row.reward_margin),
+        model: Losses { test: weighted(&test, size), held_out: weighted(&held_out, size) },
+        accuracy: mean_over_pairs(ranked, |row| row.preference_accuracy),
+        margin: mean_over_pairs(ranked, |row| row.reward_margin),
         clients: held_out.into_iter().filter_map(client_loss).collect(),
     }
 }
 
+/// Returns the weight of a row in a mean loss: its pairs or target tokens, or 1 for a client's own model.
+fn size(row: &EvaluationRow) -> f64 {
+    match row.subject.as_str() {
+        "local" => 1.0,
+        _ if row.reward_margin.is_some() => row.rows as f64,
+        _ => row.target_tokens as f64,
+    }
+}
+
+/// Returns the mean of a metric over all pairs of preference data. `None` if there are none.
+fn mean_over_pairs(rows: &[&EvaluationRow], metric: fn(&EvaluationRow) -> Option<f64>) -> Option<f64> {
+    let mut sum = 0.0;
+    let mut count = 0.0;
+    for row in rows {
+        if let Some(value) = metric(row) {
+            let pairs = row.rows as f64;
+            sum += value * pairs;
+            count += pairs;
+        }
+    }
+    (count > 0.0).then(|| sum / count)
+}
+
+/// Returns the rows of one split, `test` or `held_out`.
 fn of_split<'a>(rows: &[&'a EvaluationRow], split: &str) -> Vec<&'a EvaluationRow> {
     rows.iter().copied().filter(|row| row.split == split).collect()
 }
 
+/// Returns the client of a row with its loss. `None` if the row is not of one client, or its loss is not finite.
 fn client_loss(row: &EvaluationRow) -> Option<(u32, f64)> {
     Some((row.client?, loss(row)?))
 }
 
+/// Returns the loss of a row if it is finite.
 fn loss(row: &EvaluationRow) -> Option<f64> {
     row.loss.filter(|loss| loss.is_finite())
 }
 
-/// The mean loss of these rows; none if one of them has none, which must not read as a better mean.
+/// Returns the weighted mean loss of rows. `None` if one of them has none: leaving it out would make the mean look
+/// better.
 fn weighted(rows: &[&EvaluationRow], weight: impl Fn(&EvaluationRow) -> f64) -> Option<f64> {
     let total: f64 = rows.iter().map(|row| weight(row)).sum();
+    // The sum of options is `None` as soon as one of them is.
     let sum: Option<f64> = rows.iter().map(|row| Some(loss(row)? * weight(row))).sum();
     sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }
 
-/// Where a run stood after each of these rounds (0 is the start): round, virtual time and bytes moved.
+/// Returns the columns of [`COURSE`] for these rounds; round 0 is the start.
 pub fn course(run: &RunRecord, rounds: impl Iterator<Item = u32> + Clone) -> [Column; 3] {
+    // `moved[n]` is the total after round n.
     let mut moved = vec![0.0];
     for (down, up) in run.rounds.bytes_down.iter().flatten().zip(run.rounds.bytes_up.iter().flatten()) {
         moved.push(moved[moved.len() - 1] + down as f64 + up as f64);
     }
-    let time = |round: u32| if round == 0 { 0.0 } else { run.closed_at_s(round as usize - 1) };
+    let times = rounds.clone().map(|round| if round == 0 { 0.0 } else { run.closed_at_s(round as usize - 1) });
     [
         Column::counts("round", "round", "rounds", rounds.clone()),
-        Column::numbers("virtual_time_s", "virtual time", "s", rounds.clone().map(time)),
+        Column::numbers("virtual_time_s", "virtual time", "s", times),
         Column::numbers("moved_bytes", "bytes moved", "B", rounds.map(|round| moved[round as usize])),
     ]
 }
 
-/// The figures of what was learnt; none of a plan.
+/// Returns the learning curves; a plan has none.
 pub fn section(run: &RunRecord, learning: &Learning) -> Section {
     let mut figures: Vec<Figure> = losses(run, learning).into_iter().collect();
     figures.extend(preference(run, learning));
     Section { title: "What was learnt", figures }
 }
 
+/// Returns the chart of losses. `None` if there are none.
 fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let groups = Groups::of(run.rounds.counted.len());
+    // The start, and the last round of each group.
     let kept: Vec<u32> = std::iter::once(0).chain(groups.last().map(|row| row as u32 + 1)).collect();
     let by_round: BTreeMap<u32, &Point> = learning.points.iter().map(|point| (point.round, point)).collect();
-    let measured =
-        |of: fn(&Point) -> Option<f64>| kept.iter().map(|round| by_round.get(round).and_then(|p| of(p))).collect();
-    let test: Vec<Option<f64>> = measured(|point| point.model.test);
-    let held_out: Vec<Option<f64>> = measured(|point| point.model.held_out);
-    let train = kept.iter().map(|&round| {
-        let row = (round as usize).checked_sub(1)?;
-        run.rounds.train_loss.is_valid(row).then(|| run.rounds.train_loss.value(row))
-    });
+    let train_losses = &run.rounds.train_loss;
+    let mut test = Vec::new();
+    let mut held_out = Vec::new();
+    let mut train = Vec::new();
+    for &round in &kept {
+        let model = by_round.get(&round).map(|point| &point.model);
+        test.push(model.and_then(|model| model.test));
+        held_out.push(model.and_then(|model| model.held_out));
+        // Row r of the table is round r + 1; nothing was trained before round 1.
+        let row = (round as usize).checked_sub(1).filter(|&row| train_losses.is_valid(row));
+        train.push(row.map(|row| train_losses.value(row)));
+    }
     let alone = learning.alone.as_ref().and_then(|alone| alone.main(learning.has_test));
     let mut columns = Vec::from(course(run, kept.iter().copied()));
     let unit = learning.unit();
@@ -194,32 +234,37 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     })
 }
 
+/// Returns the charts of preference metrics; other data has none.
 fn preference(run: &RunRecord, learning: &Learning) -> Vec<Figure> {
-    let scored = || learning.points.iter().filter(|point| point.accuracy.is_some());
-    if scored().next().is_none() {
+    let scored: Vec<&Point> = learning.points.iter().filter(|point| point.accuracy.is_some()).collect();
+    if scored.is_empty() {
         return vec![];
     }
-    let figure = |id, title: &str, caption: &str, metric: Column| {
-        let y = vec![metric.name];
-        let mut columns = Vec::from(course(run, scored().map(|point| point.round)));
-        columns.push(metric);
-        let draw = Draw::Lines { x: COURSE.to_vec(), y, split: None, band: None };
-        Figure { id, title: title.into(), caption: caption.into(), draw, columns, notes: vec![] }
-    };
-    let accuracy = scored().map(|point| point.accuracy);
-    let margin = scored().map(|point| point.margin);
+    let course = course(run, scored.iter().map(|point| point.round));
+    let accuracy = scored.iter().map(|point| point.accuracy);
+    let margin = scored.iter().map(|point| point.margin);
     vec![
-        figure(
+        metric_figure(
             "preference",
             "Pairs ranked right",
             "Share of pairs whose chosen answer has the higher reward (`evaluations.preference_accuracy`).",
+            course.clone(),
             Column::numbers("preference_accuracy", "pairs ranked right", "share", accuracy),
         ),
-        figure(
+        metric_figure(
             "margin",
             "Reward margin",
             "Mean of the chosen answers' rewards less the rejected ones' (`evaluations.reward_margin`).",
+            course,
             Column::numbers("reward_margin", "reward margin", "1", margin),
         ),
     ]
+}
+
+/// Returns the chart of one metric over the course of a run.
+fn metric_figure(id: &'static str, title: &str, caption: &str, course: [Column; 3], metric: Column) -> Figure {
+    let draw = Draw::Lines { x: COURSE.to_vec(), y: vec![metric.name], split: None, band: None };
+    let mut columns = Vec::from(course);
+    columns.push(metric);
+    Figure { id, title: title.into(), caption: caption.into(), draw, columns, notes: vec![] }
 }

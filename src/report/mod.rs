@@ -1,8 +1,8 @@
-//! What people look at: a run, or several beside each other, as one HTML file that needs nothing else.
+//! HTML report of a run, or of several side by side, as one self-contained file.
 //!
-//! Figures are computed here, from the ledger alone, as columns with their captions; the page draws, tables and hands out
-//! those columns and computes nothing of its own. No clock and no path of this machine enters a report, so that the same run
-//! gives the same bytes. Nothing here trains, or writes to a ledger.
+//! All figures are computed here, from the ledger alone, as columns with captions; the page only draws, tabulates and
+//! offers those columns for download. A report contains no wall-clock time and no path of the machine, so the same run
+//! always gives the same bytes. Nothing here trains a model or writes to a ledger.
 
 mod aggregation;
 mod comparison;
@@ -28,13 +28,14 @@ pub use record::ReportError;
 use self::page::RunPart;
 use self::record::RunRecord;
 
-/// The report of these runs as HTML. One run is shown alone; several are compared with the first.
+/// Returns the report of these runs as HTML. If there are several, they are also compared with the first.
 ///
 /// # Errors
-/// If a folder holds no run, or one of the tables that figures are made of is missing, damaged or of another version.
+/// If a folder contains no run, or one of the tables is missing, damaged or of another version.
 pub fn html(runs: &[impl AsRef<Path>]) -> Result<String, ReportError> {
     let records = runs.iter().map(|run| RunRecord::read(run.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let labels = settings::labels(&records);
+    // The timelines of all runs share one limit, which bounds the size of the page.
     let share = timeline::MOST_TASKS / records.len().max(1);
     let parts: Vec<RunPart> =
         records.iter().zip(&labels).map(|(record, label)| RunPart::of(record, label, share)).collect();

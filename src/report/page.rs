@@ -1,8 +1,8 @@
-//! The page: one HTML file with its style, its scripts, the charting library and the figures' columns in it.
+//! HTML page: one file that contains its style, its scripts, the charting library and the figures' columns.
 //!
-//! Names of clients and scenarios are whatever a data file says, so nothing of them becomes markup: the template escapes
-//! what it writes, the columns are compressed and encoded, and the scripts only ever set text. A policy in the page lets the
-//! one script run whose hash it names, and nothing be loaded from anywhere.
+//! Names of clients and scenarios come from data files and are not trusted, so they never become markup: the template
+//! escapes them, the columns are compressed and encoded, and the scripts only set text. The page's content security
+//! policy allows only the one script whose hash it contains, and no network access.
 
 use std::io::Write;
 
@@ -21,13 +21,13 @@ use super::record::RunRecord;
 use super::summary::{self, Fact};
 use super::{aggregation, costs, evaluations, fairness, learning, participation, timeline};
 
-/// The charting library; `page/vendor/README.md` says where it comes from.
+/// Charting library; `page/vendor/README.md` states its origin.
 const LIBRARY: &str = include_str!("page/vendor/uPlot-1.6.32.iife.min.js");
 const LIBRARY_STYLE: &str = include_str!("page/vendor/uPlot-1.6.32.min.css");
 const STYLE: &str = include_str!("page/style.css");
 const TEMPLATE: &str = include_str!("page/report.html");
 
-/// The page's own scripts, in the order in which they use each other.
+/// Scripts of the page; each uses only those before it.
 const SCRIPTS: [&str; 8] = [
     include_str!("page/elements.js"),
     include_str!("page/format.js"),
@@ -39,7 +39,7 @@ const SCRIPTS: [&str; 8] = [
     include_str!("page/page.js"),
 ];
 
-/// A run as the page shows it.
+/// Contents of the page for one run.
 pub struct RunPart {
     label: String,
     sentences: Vec<String>,
@@ -72,23 +72,27 @@ impl RunPart {
     }
 }
 
-/// What the scripts draw.
+/// Figures that the scripts draw.
 #[derive(Serialize)]
 struct Figures<'a> {
     comparison: Option<&'a Section>,
     runs: Vec<&'a [Section]>,
 }
 
-/// The whole page.
+/// Returns the whole page.
 pub fn html(runs: &[RunPart], comparison: Option<Section>) -> String {
     let figures =
         Figures { comparison: comparison.as_ref(), runs: runs.iter().map(|run| run.sections.as_slice()).collect() };
+    // One function around all scripts keeps their names out of the global scope.
     let script = format!("{LIBRARY}\n(() => {{\n'use strict';\n{}}})();\n", SCRIPTS.concat());
-    let fact = |fact: &Fact| context! { name => &fact.name, value => &fact.value, is_hash => fact.is_hash };
-    let shown = runs.iter().map(|run| {
-        let facts: Vec<Value> = run.facts.iter().map(fact).collect();
-        context! { label => &run.label, sentences => &run.sentences, facts => facts }
-    });
+    let mut shown = Vec::new();
+    for run in runs {
+        let mut facts: Vec<Value> = Vec::new();
+        for Fact { name, value, is_hash } in &run.facts {
+            facts.push(context! { name => name, value => value, is_hash => is_hash });
+        }
+        shown.push(context! { label => &run.label, sentences => &run.sentences, facts => facts });
+    }
     let title = match runs {
         [run] => run.label.clone(),
         [first, others @ ..] => format!("{} and {} more", first.label, others.len()),
@@ -96,20 +100,20 @@ pub fn html(runs: &[RunPart], comparison: Option<Section>) -> String {
     };
     let values = context! {
         title => title,
-        runs => shown.collect::<Vec<_>>(),
+        runs => shown,
         compared => comparison.is_some(),
         style => Value::from_safe_string(format!("{LIBRARY_STYLE}\n{STYLE}")),
         script_hash => Value::from_safe_string(BASE64.encode(Sha256::digest(script.as_bytes()))),
         script => Value::from_safe_string(script),
         columns => Value::from_safe_string(packed(&figures)),
     };
-    // The name's ending turns escaping on.
+    // The ending of the template's name turns escaping on.
     Environment::new()
         .render_named_str("report.html", TEMPLATE, values)
         .expect("the template is part of the program, and all that it names is given")
 }
 
-/// Compressed JSON in base64, which can end no element.
+/// Returns the figures as compressed JSON in base64, whose alphabet cannot close an HTML element.
 fn packed(figures: &Figures) -> String {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     serde_json::to_writer(&mut encoder, figures).expect("figures can be written as JSON into memory");

@@ -1,4 +1,4 @@
-//! Who took part and who straggled: outcomes by round, durations, participation, staleness.
+//! Participation of clients: outcomes by round, durations, stragglers, staleness.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::{Bins, Groups, quantile, sorted};
 
-/// Bins of counts of tasks and of staleness.
+/// Number of bins of the histograms.
 const BINS: usize = 30;
-/// Clients that the table of stragglers names.
+/// Number of clients in the table of stragglers.
 const STRAGGLERS: usize = 20;
 
-/// The figures of participation; those that need tasks are left out where none was recorded.
+/// Returns the figures of participation. Those that need tasks are left out if none was recorded.
 pub fn section(run: &RunRecord) -> Section {
     let figures = [
         outcomes(run),
@@ -30,37 +30,44 @@ pub fn section(run: &RunRecord) -> Section {
     }
 }
 
-/// The columns that name the rounds of a figure.
+/// Returns the columns that identify the rounds of a figure.
 fn rounds_of(run: &RunRecord, rows: impl Iterator<Item = usize> + Clone) -> Vec<Column> {
     let mut columns = vec![
         Column::counts("round", "round", "rounds", rows.clone().map(|row| row as u64 + 1)),
         Column::numbers("virtual_time_s", "virtual time", "s", rows.clone().map(|row| run.closed_at_s(row))),
     ];
     if run.has_aggregators() {
-        let name = |row: usize| match run.rounds.aggregator.value(row) {
-            0 => "server".to_owned(),
-            other => format!("aggregator {other}"),
-        };
-        columns.push(Column::names("aggregator", "aggregator", rows.map(|row| Some(name(row)))));
+        let mut names = Vec::new();
+        for row in rows {
+            names.push(Some(match run.rounds.aggregator.value(row) {
+                0 => "server".to_owned(),
+                other => format!("aggregator {other}"),
+            }));
+        }
+        columns.push(Column::names("aggregator", "aggregator", names));
     }
     columns
 }
 
+/// Returns a column with the sum of a count over each group of rounds.
+fn summed(groups: &Groups, name: &'static str, counts: &arrow::array::UInt32Array) -> Column {
+    Column::numbers(name, name, "tasks", groups.sum(|row| f64::from(counts.value(row))))
+}
+
+/// Returns the chart of tasks by their outcome. `None` if no round ended.
 fn outcomes(run: &RunRecord) -> Option<Figure> {
     let rounds = &run.rounds;
     if rounds.counted.is_empty() {
         return None;
     }
     let groups = Groups::of(rounds.counted.len());
-    let sum = |name, title, column: &arrow::array::UInt32Array| {
-        Column::numbers(name, title, "tasks", groups.sum(|row| f64::from(column.value(row))))
-    };
     let mut columns = rounds_of(run, groups.last());
     columns.extend([
-        sum("counted", "counted", &rounds.counted),
-        sum("late", "late", &rounds.late),
-        sum("dropped", "dropped", &rounds.dropped),
-        sum("cancelled", "cancelled", &rounds.cancelled),
+        summed(&groups, "counted", &rounds.counted),
+        summed(&groups, "late", &rounds.late),
+        summed(&groups, "dropped", &rounds.dropped),
+        summed(&groups, "cancelled", &rounds.cancelled),
+        // A stock, not a flow: the last round of a group stands for it.
         Column::counts("in_flight", "still in flight", "tasks", groups.last().map(|row| rounds.in_flight.value(row))),
     ]);
     Some(Figure {
@@ -73,19 +80,24 @@ fn outcomes(run: &RunRecord) -> Option<Figure> {
     })
 }
 
+/// Returns the chart of the durations of rounds. `None` if no round ended.
 fn durations(run: &RunRecord) -> Option<Figure> {
     let rounds = &run.rounds;
     if rounds.counted.is_empty() {
         return None;
     }
     let groups = Groups::of(rounds.counted.len());
-    let took =
-        |row: usize| (rounds.closed_at_ns.value(row).saturating_sub(rounds.opened_at_ns.value(row))) as f64 / 1e9;
-    let of_group = |figure: fn(&[f64]) -> Option<f64>| {
-        groups.ranges().iter().map(move |range| figure(&sorted(range.clone().map(took)))).collect::<Vec<_>>()
-    };
+    let mut medians = Vec::new();
+    for range in groups.ranges() {
+        let mut seconds = Vec::new();
+        for row in range.clone() {
+            let ns = rounds.closed_at_ns.value(row).saturating_sub(rounds.opened_at_ns.value(row));
+            seconds.push(ns as f64 / 1e9);
+        }
+        medians.push(quantile(&sorted(seconds), 0.5));
+    }
     let mut columns = rounds_of(run, groups.last());
-    columns.push(Column::numbers("duration_s", "round, opened to closed", "s", of_group(|all| quantile(all, 0.5))));
+    columns.push(Column::numbers("duration_s", "round, opened to closed", "s", medians));
     let split = run.has_aggregators().then_some("aggregator");
     Some(Figure {
         id: "round-durations",
@@ -97,18 +109,20 @@ fn durations(run: &RunRecord) -> Option<Figure> {
     })
 }
 
-/// What tasks of a kind of client, or of one client, came to.
+/// Outcomes of the tasks of one client, or of clients of one kind.
 #[derive(Default)]
 struct Tally {
-    /// [s] From dispatch to arrival, of the updates that arrived.
+    /// [s] -- Times from dispatch to arrival, of the updates that arrived.
     arrivals_s: Vec<f64>,
-    /// Counted, late, dropped, cancelled.
+    /// [task] -- Tasks by their fate, in the order of [`FATES`].
     fates: [u64; 4],
 }
 
+/// Fates of tasks, as the ledger names them.
 const FATES: [&str; 4] = ["counted", "late", "dropped", "cancelled"];
 
 impl Tally {
+    /// Counts a task.
     fn add(&mut self, run: &RunRecord, task: usize) {
         let tasks = &run.tasks;
         if let Some(place) = FATES.iter().position(|&fate| fate == tasks.fate.value(task)) {
@@ -120,40 +134,35 @@ impl Tally {
         }
     }
 
+    /// Returns the number of all tasks.
     fn tasks(&self) -> u64 {
         self.fates.iter().sum()
     }
 
-    /// Tasks that were asked for and did not count.
+    /// Returns the number of tasks that were dispatched and did not count.
     fn lost(&self) -> u64 {
         self.tasks() - self.fates[0]
     }
 
+    /// Returns a quantile of the times to arrival in seconds. `None` if no update arrived.
     fn arrival_s(&self, share: f64) -> Option<f64> {
         quantile(&sorted(self.arrivals_s.iter().copied()), share)
     }
 }
 
-/// The columns of a list of tallies.
+/// Returns the columns of a table of tallies.
 fn tallied<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone) -> Vec<Column> {
-    let fate =
-        |name, place: usize| Column::counts(name, name, "tasks", tallies.clone().map(move |tally| tally.fates[place]));
-    vec![
-        Column::counts("tasks", "tasks", "tasks", tallies.clone().map(Tally::tasks)),
-        fate("counted", 0),
-        fate("late", 1),
-        fate("dropped", 2),
-        fate("cancelled", 3),
-        Column::numbers(
-            "median_s",
-            "median, dispatch to arrival",
-            "s",
-            tallies.clone().map(|tally| tally.arrival_s(0.5)),
-        ),
-        Column::numbers("p90_s", "90th percentile", "s", tallies.clone().map(|tally| tally.arrival_s(0.9))),
-    ]
+    let mut columns = vec![Column::counts("tasks", "tasks", "tasks", tallies.clone().map(Tally::tasks))];
+    for (place, fate) in FATES.into_iter().enumerate() {
+        columns.push(Column::counts(fate, fate, "tasks", tallies.clone().map(|tally| tally.fates[place])));
+    }
+    let medians = tallies.clone().map(|tally| tally.arrival_s(0.5));
+    columns.push(Column::numbers("median_s", "median, dispatch to arrival", "s", medians));
+    columns.push(Column::numbers("p90_s", "90th percentile", "s", tallies.map(|tally| tally.arrival_s(0.9))));
+    columns
 }
 
+/// Returns the table of outcomes by device and link. `None` if no task was recorded.
 fn classes(run: &RunRecord) -> Option<Figure> {
     let mut classes: BTreeMap<(String, String), Tally> = BTreeMap::new();
     for task in 0..run.tasks.task.len() {
@@ -178,6 +187,7 @@ fn classes(run: &RunRecord) -> Option<Figure> {
     })
 }
 
+/// Returns the outcomes of each client's tasks.
 fn by_client(run: &RunRecord) -> BTreeMap<u32, Tally> {
     let mut clients: BTreeMap<u32, Tally> = BTreeMap::new();
     for task in 0..run.tasks.task.len() {
@@ -186,6 +196,7 @@ fn by_client(run: &RunRecord) -> BTreeMap<u32, Tally> {
     clients
 }
 
+/// Returns the table of clients with the most lost tasks. `None` if no task was lost.
 fn stragglers(run: &RunRecord) -> Option<Figure> {
     let clients = by_client(run);
     let mut ranked: Vec<(&u32, &Tally)> = clients.iter().filter(|(_, tally)| tally.lost() > 0).collect();
@@ -193,6 +204,7 @@ fn stragglers(run: &RunRecord) -> Option<Figure> {
         return None;
     }
     let all = ranked.len();
+    // The most lost tasks first; equal ones by their number, so that the table is deterministic.
     ranked.sort_by(|a, b| b.1.lost().cmp(&a.1.lost()).then(a.0.cmp(b.0)));
     ranked.truncate(STRAGGLERS);
     let population = &run.population;
@@ -222,10 +234,12 @@ fn stragglers(run: &RunRecord) -> Option<Figure> {
     })
 }
 
+/// Returns the histogram of tasks per client. `None` if no task was recorded.
 fn participation(run: &RunRecord) -> Option<Figure> {
     let clients = by_client(run);
     clients.first_key_value()?;
     let never = run.clients() - clients.len();
+    // Clients without tasks are counted too, as zeros.
     let mut asked: Vec<f64> = clients.values().map(|tally| tally.tasks() as f64).collect();
     asked.resize(run.clients(), 0.0);
     let mut counted: Vec<f64> = clients.values().map(|tally| tally.fates[0] as f64).collect();
@@ -253,6 +267,7 @@ fn participation(run: &RunRecord) -> Option<Figure> {
     })
 }
 
+/// Returns the histogram of the staleness of counted updates. `None` if no update was stale.
 fn staleness(run: &RunRecord) -> Option<Figure> {
     let values: Vec<f64> = run.tasks.staleness.iter().flatten().map(f64::from).collect();
     let greatest = values.iter().copied().reduce(f64::max)?;
@@ -277,16 +292,19 @@ fn staleness(run: &RunRecord) -> Option<Figure> {
             ),
             Column::counts("updates", "updates that counted", "updates", bins.counts[0].clone()),
         ],
-        notes: vec![format!("{mean:.2} versions in the mean, {greatest} at most.")],
+        notes: vec![format!("{mean:.2} versions on average, {greatest} at most.")],
     })
 }
 
-/// Rounds that failed, and updates that could not be used: seldom, and never to be overlooked.
+/// Returns the table of failed rounds and of updates that could not be used, by reason. `None` if there are none.
 fn failures(run: &RunRecord) -> Option<Figure> {
+    let rounds = &run.rounds;
     let mut found: BTreeMap<(&str, String), u64> = BTreeMap::new();
-    for row in (0..run.rounds.counted.len()).filter(|&row| run.rounds.status.value(row) == "failed") {
-        let reason =
-            if run.rounds.reason.is_valid(row) { run.rounds.reason.value(row) } else { "no reason is recorded" };
+    for row in 0..rounds.counted.len() {
+        if rounds.status.value(row) != "failed" {
+            continue;
+        }
+        let reason = if rounds.reason.is_valid(row) { rounds.reason.value(row) } else { "no reason is recorded" };
         *found.entry(("round failed", reason.to_owned())).or_default() += 1;
     }
     for reason in run.tasks.reason.iter().flatten() {

@@ -1,4 +1,4 @@
-//! What a report reads of a run: its manifest, its scenario, and the columns that figures are made of.
+//! Data that a report reads of a run: its manifest, its scenario, and the columns from which figures are made.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunTables, TableView};
 use crate::run::LOSSES;
 use crate::scenario::{Loaded, Scenario, ScenarioError};
 
-/// Why there is no report.
+/// Error of reading a run for a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// A table is missing, damaged, or not what this version reads.
+    /// A table is missing, damaged, or of a version that cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The run's own scenario cannot be read.
@@ -20,7 +20,7 @@ pub enum ReportError {
     Scenario(#[from] ScenarioError),
 }
 
-/// Declares the columns that are read of a table; others are left alone.
+/// Declares the columns to read from a table; others are ignored.
 macro_rules! columns {
     ($(#[$meta:meta])* $name:ident { $($column:ident: $array:ty,)+ }) => {
         $(#[$meta])*
@@ -35,7 +35,7 @@ macro_rules! columns {
 }
 
 columns! {
-    /// Who takes part.
+    /// Clients of the federation.
     Population {
         client_id: StringArray,
         train_rows: UInt64Array,
@@ -45,7 +45,7 @@ columns! {
 }
 
 columns! {
-    /// What became of each dispatch.
+    /// Tasks with their times and outcomes.
     Tasks {
         task: UInt64Array,
         client: UInt32Array,
@@ -69,7 +69,7 @@ columns! {
 }
 
 columns! {
-    /// The rounds of all aggregators, in the order in which they ended.
+    /// Rounds of all aggregators, in the order in which they ended.
     Rounds {
         aggregator: UInt32Array,
         opened_at_ns: UInt64Array,
@@ -105,7 +105,7 @@ columns! {
     }
 }
 
-/// A run as reports need it. Rows of a round that is not finished are left out.
+/// A run with the columns that reports need. Rows of unfinished rounds are left out.
 pub struct RunRecord {
     pub folder: PathBuf,
     pub manifest: Manifest,
@@ -115,15 +115,15 @@ pub struct RunRecord {
     pub tasks: Tasks,
     /// Losses on the scenario's data.
     pub losses: Vec<EvaluationRow>,
-    /// Figures of benchmarks.
+    /// Metrics of benchmarks.
     pub benchmarks: Vec<EvaluationRow>,
     pub generations: Generations,
-    /// The rows of `tasks` that each round recorded.
+    /// Rows of `tasks` that each round recorded; consecutive.
     pub round_tasks: Vec<Range<usize>>,
 }
 
 impl RunRecord {
-    /// Reads a run or a plan, finished, running or killed.
+    /// Reads a run or a plan, whether it is finished, running or was killed.
     ///
     /// # Errors
     /// If there is no run, or one of its tables is missing, damaged or of another version.
@@ -132,6 +132,7 @@ impl RunRecord {
         let scenario = Loaded::of_run(folder, &manifest.scenario_folder, &[])?.scenario;
         let tables = RunTables::read(folder)?;
         let rounds = Rounds::of(tables.rounds())?;
+        // Losses and benchmark metrics are rows of one table.
         let (losses, benchmarks) = tables.evaluations()?.into_iter().partition(|row| row.benchmark == LOSSES);
         let record = Self {
             folder: folder.to_owned(),
@@ -149,61 +150,75 @@ impl RunRecord {
         Ok(record)
     }
 
-    /// Clients of the federation.
+    /// Returns the number of clients.
     pub fn clients(&self) -> usize {
         self.population.client_id.len()
     }
 
-    /// The unit of losses: those of preference data are a pair's, not a token's.
+    /// Returns the unit of losses: preference data is measured per pair, other data per token.
     pub fn loss_unit(&self) -> &'static str {
         let is_of_pairs = self.losses.iter().any(|row| row.preference_accuracy.is_some());
         if is_of_pairs { "nats/pair" } else { "nats/token" }
     }
 
-    /// [s] Virtual time at which a round closed.
+    /// Returns the virtual time in seconds at which a round closed.
     pub fn closed_at_s(&self, round: usize) -> f64 {
         self.rounds.closed_at_ns.value(round) as f64 / 1e9
     }
 
-    /// The round that recorded a task.
+    /// Returns the round that recorded a task.
     pub fn round_of(&self, task: usize) -> Option<usize> {
+        // The ranges are consecutive and ascending, so binary search finds the first that ends after the task.
         let round = self.round_tasks.partition_point(|range| range.end <= task);
         (round < self.round_tasks.len()).then_some(round)
     }
 
-    /// Whether tiers or edges have rounds of their own.
+    /// Returns whether tiers or edge aggregators have rounds of their own.
     pub fn has_aggregators(&self) -> bool {
         self.rounds.aggregator.iter().flatten().any(|aggregator| aggregator > 0)
     }
 
-    /// Figures look clients and rounds up by their numbers, so that these must be there.
+    /// Checks that every client and round that a row refers to exists: figures use these numbers as indices.
     fn check_references(&self) -> Result<(), LedgerError> {
-        let fault =
-            |table: &str, reason: String| Err(LedgerError::malformed(self.folder.join("ledger").join(table), reason));
-        let (known, rounds) = (self.clients(), self.rounds.counted.len());
-        let is_strange = |client: &u32| *client as usize >= known;
-        if let Some(stranger) = self.tasks.client.iter().flatten().find(is_strange) {
-            return fault("tasks", format!("it names client {stranger}, and table population has {known} rows"));
+        let rounds = self.rounds.counted.len();
+        for client in self.tasks.client.iter().flatten() {
+            self.check_client("tasks", client)?;
         }
         for row in self.losses.iter().chain(&self.benchmarks) {
-            if let Some(stranger) = row.client.filter(is_strange) {
-                let reason = format!("it names client {stranger}, and table population has {known} rows");
-                return fault("evaluations", reason);
+            if let Some(client) = row.client {
+                self.check_client("evaluations", client)?;
             }
             if row.round as usize > rounds {
                 let reason = format!("it names round {}, and table rounds has {rounds} rows", row.round);
-                return fault("evaluations", reason);
+                return Err(self.malformed("evaluations", reason));
             }
         }
         Ok(())
     }
+
+    /// Checks that a client to which `table` refers exists.
+    fn check_client(&self, table: &str, client: u32) -> Result<(), LedgerError> {
+        let known = self.clients();
+        if (client as usize) < known {
+            return Ok(());
+        }
+        Err(self.malformed(table, format!("it names client {client}, and table population has {known} rows")))
+    }
+
+    /// Returns the error that a table refers to something that does not exist.
+    fn malformed(&self, table: &str, reason: String) -> LedgerError {
+        LedgerError::malformed(self.folder.join("ledger").join(table), reason)
+    }
 }
 
+/// Returns the consecutive ranges with these numbers of rows.
 fn ranges(counts: &UInt64Array) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
     let mut next = 0;
-    let range = |count: u64| {
-        next += count as usize;
-        next - count as usize..next
-    };
-    counts.iter().flatten().map(range).collect()
+    for count in counts.iter().flatten() {
+        let end = next + count as usize;
+        ranges.push(next..end);
+        next = end;
+    }
+    ranges
 }

@@ -1,4 +1,4 @@
-//! In what the scenarios of several runs differ, and what the runs are called for it.
+//! Differences between the scenarios of several runs, and the labels of the runs that follow from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,23 +8,26 @@ use super::record::RunRecord;
 use super::units::cut;
 use crate::scenario::Scenario;
 
-/// Characters of a label that is made of differences.
+/// [character] -- Greatest length of a label made of differences.
 const LABEL_CHARACTERS: usize = 60;
 
-/// Bytes from which on a value says less than it takes.
+/// [byte] -- Values longer than this are used in labels only if shorter ones do not suffice.
 const LONG: usize = 24;
 
-/// A scenario field by field: each path with its value as text. What changes no result is left out.
+/// Flattens a scenario to the paths of its fields with their values as text, without fields that do not affect results.
 pub fn fields(scenario: &Scenario) -> BTreeMap<String, String> {
     let mut value = serde_json::to_value(scenario).expect("a scenario has only text keys");
     if let Some(top) = value.as_object_mut() {
-        ["name", "execution", "output", "fidelity"].iter().for_each(|field| drop(top.remove(*field)));
+        for field in ["name", "execution", "output", "fidelity"] {
+            top.remove(field);
+        }
     }
     let mut found = BTreeMap::new();
     flatten(String::new(), &value, &mut found);
     found
 }
 
+/// Adds the fields below `path`. Arrays are values: their elements have no names.
 fn flatten(path: String, value: &Value, found: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
@@ -33,40 +36,54 @@ fn flatten(path: String, value: &Value, found: &mut BTreeMap<String, String>) {
                 flatten(format!("{path}{dot}{name}"), value, found);
             }
         }
-        Value::String(text) => drop(found.insert(path, text.clone())),
-        other => drop(found.insert(path, other.to_string())),
+        Value::String(text) => {
+            found.insert(path, text.clone());
+        }
+        other => {
+            found.insert(path, other.to_string());
+        }
     }
 }
 
-/// The fields in which two scenarios differ, with both values; a field that one does not have is absent there.
+/// Returns the fields in which two scenarios differ, with both values; `None` if a scenario does not have the field.
 pub fn differences(a: &Scenario, b: &Scenario) -> Vec<(String, Option<String>, Option<String>)> {
-    let (a, b) = (fields(a), fields(b));
+    let a = fields(a);
+    let b = fields(b);
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let pair = |name: &String| (name.clone(), a.get(name).cloned(), b.get(name).cloned());
-    names.into_iter().map(pair).filter(|(_, a, b)| a != b).collect()
+    let mut found = Vec::new();
+    for name in names {
+        let ours = a.get(name);
+        let theirs = b.get(name);
+        if ours != theirs {
+            found.push((name.clone(), ours.cloned(), theirs.cloned()));
+        }
+    }
+    found
 }
 
-/// The scenario without its seed: runs of one setting differ in nothing else.
+/// Returns the fields without the seed, by which runs of one setting are recognized.
 pub fn setting(scenario: &Scenario) -> BTreeMap<String, String> {
     let mut fields = fields(scenario);
     fields.remove("seed");
     fields
 }
 
-/// A name for each run, no two alike: its own, or what sets it apart where others have the same.
+/// Returns a unique label for each run: its name, with what distinguishes it if several runs have that name.
 pub fn labels(runs: &[RunRecord]) -> Vec<String> {
     let apart = apart(&runs.iter().map(|run| fields(&run.scenario)).collect::<Vec<_>>());
-    let label = |(run, apart): (&RunRecord, String)| {
+    let mut labels = Vec::new();
+    for (run, apart) in runs.iter().zip(apart) {
         let name = &run.manifest.name;
         let namesakes = runs.iter().filter(|other| other.manifest.name == *name).count();
-        let apart = if namesakes > 1 { apart } else { String::new() };
-        match (apart.is_empty(), namesakes == runs.len()) {
-            (true, _) => name.clone(),
-            (false, true) => apart,
-            (false, false) => format!("{name}: {apart}"),
-        }
-    };
-    let mut labels: Vec<String> = runs.iter().zip(apart).map(label).collect();
+        labels.push(if namesakes == 1 || apart.is_empty() {
+            name.clone()
+        } else if namesakes == runs.len() {
+            apart
+        } else {
+            format!("{name}: {apart}")
+        });
+    }
+    // Runs of equal scenarios are numbered from the second on.
     let mut taken = BTreeSet::new();
     for label in &mut labels {
         let plain = label.clone();
@@ -79,35 +96,58 @@ pub fn labels(runs: &[RunRecord]) -> Vec<String> {
     labels
 }
 
-/// What tells scenarios apart, in as few parts as that takes: the method and the protocol by name, and other fields as
-/// `name=value`, long ones last. A part that tells no more than those before it is left out.
+/// Describes what distinguishes each scenario from the others, in few parts: the method and the protocol by name, and
+/// other fields as `name=value`, long ones last. A part that distinguishes no more scenarios than those before it is
+/// left out.
 fn apart(scenarios: &[BTreeMap<String, String>]) -> Vec<String> {
-    let of_kind = |kind: &str| scenarios.iter().map(|fields| variant_of(fields, kind)).collect::<Vec<_>>();
-    let mut paths: Vec<&String> = scenarios.iter().flat_map(BTreeMap::keys).collect();
-    let is_long = |path: &str| scenarios.iter().filter_map(|fields| fields.get(path)).any(|value| value.len() > LONG);
-    paths.sort_by_key(|path| (is_long(path), *path));
-    paths.dedup();
-    let of_field = |path: &&String| {
+    // An aspect holds one part of each scenario's description.
+    let mut aspects: Vec<Vec<Option<String>>> = Vec::new();
+    for kind in ["algorithm", "server.protocol"] {
+        aspects.push(scenarios.iter().map(|fields| variant_of(fields, kind)).collect());
+    }
+    for path in paths_by_length(scenarios) {
         let name = path.rsplit('.').next().unwrap_or(path);
-        let part = |fields: &BTreeMap<String, String>| fields.get(*path).map(|value| format!("{name}={value}"));
-        scenarios.iter().map(part).collect::<Vec<_>>()
-    };
+        aspects.push(scenarios.iter().map(|fields| fields.get(path).map(|value| format!("{name}={value}"))).collect());
+    }
     let mut parts: Vec<Vec<String>> = vec![vec![]; scenarios.len()];
-    let kinds = |parts: &[Vec<String>]| parts.iter().collect::<BTreeSet<_>>().len();
-    for aspect in [of_kind("algorithm"), of_kind("server.protocol")].into_iter().chain(paths.iter().map(of_field)) {
+    // Greedy: an aspect is used only if it increases the number of distinct descriptions.
+    for aspect in aspects {
         let mut with = parts.clone();
-        with.iter_mut().zip(aspect).for_each(|(parts, part)| parts.extend(part));
-        if kinds(&with) > kinds(&parts) {
+        for (parts, part) in with.iter_mut().zip(aspect) {
+            parts.extend(part);
+        }
+        if distinct(&with) > distinct(&parts) {
             parts = with;
         }
     }
     parts.iter().map(|parts| cut(&parts.join(", "), LABEL_CHARACTERS)).collect()
 }
 
-/// The variant of an enum's field: `FedProx` where there is `algorithm.FedProx.mu`.
+/// Returns the paths of all scenarios' fields, those with long values last.
+fn paths_by_length(scenarios: &[BTreeMap<String, String>]) -> Vec<&String> {
+    let names: BTreeSet<&String> = scenarios.iter().flat_map(BTreeMap::keys).collect();
+    let mut paths = Vec::new();
+    let mut long = Vec::new();
+    for path in names {
+        let is_long = scenarios.iter().filter_map(|fields| fields.get(path)).any(|value| value.len() > LONG);
+        if is_long { long.push(path) } else { paths.push(path) }
+    }
+    paths.extend(long);
+    paths
+}
+
+/// Returns the number of distinct descriptions.
+fn distinct(parts: &[Vec<String>]) -> usize {
+    parts.iter().collect::<BTreeSet<_>>().len()
+}
+
+/// Returns the variant of an enum's field, such as `FedProx` if there is a field `algorithm.FedProx.mu`.
 fn variant_of(fields: &BTreeMap<String, String>, kind: &str) -> Option<String> {
-    let below = || fields.keys().find_map(|path| path.strip_prefix(kind)?.strip_prefix('.')?.split('.').next());
-    fields.get(kind).map(String::as_str).or_else(below).map(str::to_owned)
+    if let Some(variant) = fields.get(kind) {
+        return Some(variant.clone());
+    }
+    let below = fields.keys().find_map(|path| path.strip_prefix(kind)?.strip_prefix('.')?.split('.').next())?;
+    Some(below.to_owned())
 }
 
 #[cfg(test)]

@@ -1,102 +1,112 @@
-//! What many numbers come to: quantiles, the worst tenth, bins, and rows that are drawn together.
+//! Descriptive statistics: quantiles, the worst tenth, histograms, and groups of rows that are drawn as one.
 
 use std::ops::Range;
 
-/// The quantile at `share` of sorted values, between two of them where it falls there (type 7 of Hyndman and Fan 1996).
+/// Returns the quantile at `share` of sorted values, with linear interpolation (type 7 of Hyndman and Fan 1996).
 pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
+    // Type 7 places the extremes at the shares 0 and 1, and the values between them at equal distances.
     let place = share * last as f64;
-    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    let below = sorted[place.floor() as usize];
+    let above = sorted[place.ceil() as usize];
     Some(below + (above - below) * place.fract())
 }
 
-/// The finite values in ascending order.
+/// Returns the finite values in ascending order.
 pub fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
-/// The mean; none of no values.
+/// Returns the mean. `None` if there are no values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The mean of the greatest tenth of sorted values, of at least one.
+/// Returns the mean of the greatest tenth of sorted values, rounded up to at least one value.
 pub fn worst_decile(sorted: &[f64]) -> Option<f64> {
     mean(&sorted[sorted.len() - sorted.len().div_ceil(10)..])
 }
 
-/// How a few distributions fall into the same bins.
+/// Histogram of several distributions over the same bins.
 pub struct Bins {
-    /// Where each bin begins, and where the last one ends.
+    /// Lower edge of each bin, and the upper edge of the last one.
     pub edges: Vec<f64>,
-    /// A list of counts a distribution.
+    /// Counts of each distribution.
     pub counts: Vec<Vec<u64>>,
 }
 
 impl Bins {
-    /// Bins of one width for all; whole numbers get bins of whole width. None if there is nothing to count.
+    /// Counts values in at most `most` bins of equal width. If the values are `whole` numbers, the width is one too.
+    /// `None` if there are no values.
     pub fn of(distributions: &[&[f64]], most: usize, whole: bool) -> Option<Self> {
-        let all = || distributions.iter().flat_map(|values| values.iter().copied());
-        let (least, greatest) = (all().reduce(f64::min)?, all().reduce(f64::max)?);
+        let values = distributions.iter().flat_map(|values| values.iter().copied());
+        let least = values.clone().reduce(f64::min)?;
+        let greatest = values.reduce(f64::max)?;
         let (first, width, bins) = if whole {
+            // A bin of width w holds w whole numbers, so the span counts both ends.
             let span = greatest - least + 1.0;
             let width = (span / most as f64).ceil();
             (least, width, (span / width).ceil() as usize)
         } else if greatest > least {
             (least, (greatest - least) / most as f64, most)
         } else {
+            // All values are equal: one bin around them.
             (least - 0.5, 1.0, 1)
         };
-        let bin = |value: f64| (((value - first) / width) as usize).min(bins - 1);
-        let count = |values: &&[f64]| {
-            let mut counts = vec![0; bins];
-            values.iter().for_each(|&value| counts[bin(value)] += 1);
-            counts
-        };
+        let mut counts = Vec::new();
+        for values in distributions {
+            let mut of_bins = vec![0; bins];
+            for &value in *values {
+                // The greatest value is the upper edge of the last bin, which includes it.
+                let bin = (((value - first) / width) as usize).min(bins - 1);
+                of_bins[bin] += 1;
+            }
+            counts.push(of_bins);
+        }
         let edges = (0..=bins).map(|edge| first + width * edge as f64).collect();
-        Some(Self { edges, counts: distributions.iter().map(count).collect() })
+        Some(Self { edges, counts })
     }
 
-    /// The middle of each bin.
+    /// Returns the middle of each bin.
     pub fn middles(&self) -> impl Iterator<Item = f64> {
         self.edges.windows(2).map(|edge| (edge[0] + edge[1]) / 2.0)
     }
 }
 
-/// Rows that are drawn as one, so that a long run stays light.
+/// Consecutive rows that are drawn as one, which bounds the size of the page for long runs.
 pub struct Groups {
     ranges: Vec<Range<usize>>,
     rows: usize,
 }
 
-/// Groups that are drawn at most.
+/// Greatest number of groups.
 const MOST_GROUPS: usize = 2000;
 
 impl Groups {
-    /// Groups of one size, but for the last; single rows where there are few.
+    /// Divides rows into groups of equal size, of which the last may be smaller; few rows are groups of one.
     pub fn of(rows: usize) -> Self {
         let size = rows.div_ceil(MOST_GROUPS).max(1);
         Self { ranges: (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect(), rows }
     }
 
-    /// The last row of each group.
+    /// Returns the last row of each group.
     pub fn last(&self) -> impl Iterator<Item = usize> + Clone {
         self.ranges.iter().map(|range| range.end - 1)
     }
 
-    /// The sum over each group.
+    /// Returns the sum of `value` over each group.
     pub fn sum(&self, value: impl Fn(usize) -> f64) -> impl Iterator<Item = f64> {
         self.ranges.iter().map(move |range| range.clone().map(&value).sum())
     }
 
-    /// The rows of each group.
+    /// Returns the rows of each group.
     pub fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
     }
 
-    /// Says that rows are drawn together, where they are, and how.
+    /// Returns a note that says how groups are drawn. `None` if every row is drawn.
     pub fn note(&self, how: &str) -> Option<String> {
         let size = self.ranges.first().map_or(1, Range::len);
         (size > 1).then(|| format!("{} rounds are drawn in groups of {size}: {how}.", self.rows))

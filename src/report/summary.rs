@@ -1,4 +1,4 @@
-//! What a run comes to in sentences, and the facts that name it.
+//! Summary of a run in sentences, and the facts that identify it.
 
 use super::essentials::Essentials;
 use super::learning::Learning;
@@ -10,54 +10,61 @@ use crate::ledger::{RunKind, RunState};
 pub struct Fact {
     pub name: String,
     pub value: String,
-    /// Whether it is a hash, which is set in type of one width.
+    /// Whether the value is a hash, which is set in a monospaced font.
     pub is_hash: bool,
 }
 
-/// The run in a few sentences, the most important first.
+/// Describes the run in a few sentences, the most important first.
 pub fn sentences(run: &RunRecord, learning: &Learning, essentials: &Essentials) -> Vec<String> {
-    let sentences = [state(run, essentials), played(run, essentials)];
-    let more = [
-        learnt(learning, essentials),
-        fairness(learning, essentials),
-        tasks(run, essentials),
-        cost(essentials),
-        privacy(run, essentials),
-        doubts(run, essentials),
-    ];
-    sentences.into_iter().flatten().chain(more.into_iter().flatten()).collect()
+    let mut sentences = Vec::new();
+    sentences.extend(state(run, essentials));
+    sentences.push(setting(run, essentials));
+    sentences.extend(learnt(learning, essentials));
+    sentences.extend(fairness(learning, essentials));
+    sentences.extend(tasks(run, essentials));
+    sentences.push(cost(essentials));
+    sentences.extend(privacy(run, essentials));
+    sentences.extend(doubts(run, essentials));
+    sentences
 }
 
+/// Says that the run is not finished. `None` if it is.
 fn state(run: &RunRecord, essentials: &Essentials) -> Option<String> {
-    (run.manifest.state == RunState::Running).then(|| {
-        format!(
-            "This run is not finished: {} of {} rounds are in the ledger, and only they are shown.",
-            essentials.rounds, run.manifest.rounds
-        )
-    })
+    if run.manifest.state != RunState::Running {
+        return None;
+    }
+    Some(format!(
+        "This run is not finished: {} of {} rounds are in the ledger, and only they are shown.",
+        essentials.rounds, run.manifest.rounds
+    ))
 }
 
-fn played(run: &RunRecord, essentials: &Essentials) -> Option<String> {
+/// Describes population, method, protocol and duration.
+fn setting(run: &RunRecord, essentials: &Essentials) -> String {
     let what = match run.manifest.kind {
         RunKind::Run => "trained",
         RunKind::Plan => "would train (this is a plan: times without training)",
     };
-    let (method, protocol) = (method(run), protocol(run));
-    Some(format!(
-        "{} {what} by {method}, {protocol}, in {} and {} of virtual time{}.",
+    format!(
+        "{} {what} by {}, {}, in {} and {} of virtual time{}.",
         counted(run.clients() as u64, "client"),
+        method(run),
+        protocol(run),
         counted(essentials.rounds as u64, "round"),
         clock(essentials.simulated_s),
         match essentials.failed_rounds {
             0 => String::new(),
             failed => format!("; {} made no version", counted(failed as u64, "round")),
         }
-    ))
+    )
 }
 
+/// Compares the loss before and after training. `None` if it was not measured.
 fn learnt(learning: &Learning, essentials: &Essentials) -> Option<String> {
-    let (before, after) = (essentials.loss_before?, essentials.loss_after?);
-    let (name, unit) = (learning.main_name(), learning.unit());
+    let before = essentials.loss_before?;
+    let after = essentials.loss_after?;
+    let name = learning.main_name();
+    let unit = learning.unit();
     let went = if after < before { "fell" } else { "did not fall: it went" };
     let whose = if learning.is_local { "The mean client's own model's" } else { "The server model's" };
     let mut text = format!("{whose} {name} {went} from {before:.4} to {after:.4} {unit}");
@@ -70,46 +77,59 @@ fn learnt(learning: &Learning, essentials: &Essentials) -> Option<String> {
     Some(text + ".")
 }
 
+/// Compares the clients with each other, and with the models that they trained alone. `None` if there are not several.
 fn fairness(learning: &Learning, essentials: &Essentials) -> Option<String> {
-    let (mean, worst) = (essentials.client_loss_mean?, essentials.client_loss_worst_decile?);
+    let mean = essentials.client_loss_mean?;
+    let worst = essentials.client_loss_worst_decile?;
     let unit = learning.unit();
     let last = learning.points.last().filter(|point| point.clients.len() > 1)?;
     let mut text = format!(
         "On their own held-out rows the mean client ends at {mean:.4} {unit} and the worst tenth at {worst:.4}"
     );
-    let pairs = || last.clients.iter().filter_map(|(client, loss)| Some((loss, learning.alone_clients.get(client)?)));
-    let (worse, all) = (pairs().filter(|(loss, alone)| loss > alone).count(), pairs().count());
+    let mut all = 0;
+    let mut worse = 0;
+    for (client, loss) in &last.clients {
+        if let Some(alone) = learning.alone_clients.get(client) {
+            all += 1;
+            worse += u64::from(loss > alone);
+        }
+    }
     if all > 0 {
         text += &format!("; {worse} of {all} clients would have been better off alone");
     }
     Some(text + ".")
 }
 
+/// Counts the tasks by their outcome. `None` if there are none.
 fn tasks(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     let Essentials { dispatched, counted: good, late, dropped, cancelled, .. } = *essentials;
-    (dispatched > 0).then(|| {
-        let share = 100.0 * good as f64 / dispatched as f64;
-        let clients = essentials.clients_counted.map_or(String::new(), |clients| {
-            format!(" They came from {} of {}.", grouped(clients as u64), counted(run.clients() as u64, "client"))
-        });
-        format!(
-            "Of {} {} counted ({share:.0} %), {} came late, {} dropped out and {} were cancelled.{clients}",
-            counted(dispatched, "task"),
-            grouped(good),
-            grouped(late),
-            grouped(dropped),
-            grouped(cancelled)
-        )
-    })
+    if dispatched == 0 {
+        return None;
+    }
+    let share = 100.0 * good as f64 / dispatched as f64;
+    let clients = essentials.clients_counted.map_or(String::new(), |clients| {
+        format!(" They came from {} of {}.", grouped(clients as u64), counted(run.clients() as u64, "client"))
+    });
+    Some(format!(
+        "Of {} {} counted ({share:.0} %), {} came late, {} dropped out and {} were cancelled.{clients}",
+        counted(dispatched, "task"),
+        grouped(good),
+        grouped(late),
+        grouped(dropped),
+        grouped(cancelled)
+    ))
 }
 
-fn cost(essentials: &Essentials) -> Option<String> {
+/// States traffic and energy.
+fn cost(essentials: &Essentials) -> String {
     let spent = essentials.energy_kwh.filter(|&kwh| kwh > 0.0);
     let energy = spent.map_or(String::new(), |kwh| format!("; devices spent {} kWh on tasks", figures(kwh)));
-    let (down, up) = (units::bytes(essentials.bytes_down), units::bytes(essentials.bytes_up));
-    Some(format!("{down} went down to clients and {up} up{energy}."))
+    let down = units::bytes(essentials.bytes_down);
+    let up = units::bytes(essentials.bytes_up);
+    format!("{down} went down to clients and {up} up{energy}.")
 }
 
+/// States the privacy that was spent. `None` if the scenario has no protection.
 fn privacy(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     let scenario = serde_json::to_value(run.scenario.privacy?).ok()?;
     let delta = scenario.pointer("/UserLevel/delta").and_then(serde_json::Value::as_f64);
@@ -121,11 +141,12 @@ fn privacy(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     })
 }
 
-/// What must not be overlooked.
+/// Lists what a reader must not overlook. `None` if there is nothing.
 fn doubts(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     let mut doubts = Vec::new();
     if essentials.unusable > 0 {
-        let (unusable, good) = (essentials.unusable, essentials.counted);
+        let unusable = essentials.unusable;
+        let good = essentials.counted;
         doubts.push(format!("{unusable} of {good} updates could not be used and got weight 0."));
     }
     if let Some(twin) = twin(run) {
@@ -137,15 +158,24 @@ fn doubts(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     (!doubts.is_empty()).then(|| doubts.join(" "))
 }
 
+/// Returns the dataset of which the data is a synthetic twin.
 fn twin(run: &RunRecord) -> Option<&str> {
     run.manifest.inputs.keys().find_map(|role| role.strip_prefix("synthetic_twin_of_"))
 }
 
-/// What names a run: hashes, scenario, model, data, grade.
+/// Returns the fact `name`.
+fn fact(name: &str, value: String) -> Fact {
+    Fact { name: name.into(), value, is_hash: false }
+}
+
+/// Returns the fact `name`, which is a hash.
+fn hash(name: &str, value: String) -> Fact {
+    Fact { name: name.into(), value, is_hash: true }
+}
+
+/// Returns the facts that identify a run: hashes, scenario, model, data, grade.
 pub fn facts(run: &RunRecord) -> Vec<Fact> {
     let manifest = &run.manifest;
-    let fact = |name: &str, value: String| Fact { name: name.into(), value, is_hash: false };
-    let hash = |name: &str, value: String| Fact { name: name.into(), value, is_hash: true };
     let mut facts = vec![
         hash(
             "digest",
@@ -165,7 +195,7 @@ pub fn facts(run: &RunRecord) -> Vec<Fact> {
         fact("made by", format!("fedreplay {}, schema {}", manifest.fedreplay_version, manifest.schema_version)),
     ];
     for (role, input) in &manifest.inputs {
-        // Where it lay on a machine says little; what it is called says more.
+        // Only the name: a report must not contain paths of the machine.
         let name = input.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         facts.push(fact(&role.replace('_', " "), name));
         facts.push(hash(&format!("{} hash", role.replace('_', " ")), input.hash.to_string()));
@@ -173,8 +203,9 @@ pub fn facts(run: &RunRecord) -> Vec<Fact> {
     facts
 }
 
-/// The name of an enum's variant, as scenarios write it.
+/// Returns the name of an enum's variant, as scenarios write it.
 fn variant(value: &impl serde::Serialize) -> String {
+    // Serde represents a variant without fields as its name, and one with fields as a map from its name.
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         Ok(serde_json::Value::Object(fields)) => fields.keys().next().cloned().unwrap_or_default(),
@@ -182,11 +213,12 @@ fn variant(value: &impl serde::Serialize) -> String {
     }
 }
 
+/// Returns the name of the federated method.
 fn method(run: &RunRecord) -> String {
     variant(&run.scenario.algorithm)
 }
 
-/// The protocol in words: `SemiSynchronous` is semi-synchronous.
+/// Returns the protocol in words, such as `semi-synchronous` for `SemiSynchronous`.
 fn protocol(run: &RunRecord) -> String {
     let name = variant(&run.scenario.server.protocol);
     let mut words = String::new();
@@ -199,14 +231,16 @@ fn protocol(run: &RunRecord) -> String {
     words
 }
 
+/// Formats a count with its noun, in the plural where needed.
 fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
-/// A count with its digits in groups of three.
+/// Formats a count with its digits in groups of three.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
+    // A separator stands before a digit if the number of digits from there on is a multiple of three.
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
@@ -216,11 +250,12 @@ fn grouped(count: u64) -> String {
     text
 }
 
+/// Formats a virtual time in seconds.
 fn clock(seconds: f64) -> String {
     units::clock((seconds * 1e9) as u64)
 }
 
-/// A number with three significant digits.
+/// Formats a number with three significant digits.
 fn figures(value: f64) -> String {
     super::figure::rounded(value, 3).to_string()
 }

@@ -1,31 +1,36 @@
-//! When it happened: the phases of every task in virtual time, a line a client.
+//! Timeline: the phases of tasks in virtual time, with one line per client.
 
 use arrow::array::{Array, UInt64Array};
 
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 
-/// Tasks that a report draws at most, of all of its runs together: enough for 200 rounds of 100 clients, and a page that
-/// stays below 3 MB.
+/// Greatest number of tasks in a report, over all of its runs: enough for 200 rounds of 100 clients, with a page below
+/// 3 MB.
 pub const MOST_TASKS: usize = 25_000;
 
-/// The timeline with at most `most` tasks; none where no task was recorded.
+/// Returns the timeline with at most `most` tasks. There is none if no task was recorded.
 pub fn section(run: &RunRecord, most: usize) -> Section {
     Section { title: "When: clients in virtual time", figures: timeline(run, most.max(1)).into_iter().collect() }
 }
 
-/// The tasks that are drawn, and what was left out. Whole clients are left out, so that a line is never half of a client's work.
+/// Tasks that are drawn, with a note on those that are left out. All tasks of a client are left out together, so that
+/// every line is complete.
 struct Drawn {
     tasks: Vec<usize>,
     note: Option<String>,
 }
 
 impl Drawn {
+    /// Chooses every n-th client, with n as small as `most` allows.
     fn of(run: &RunRecord, most: usize) -> Self {
         let clients = &run.tasks.client;
         let mut of_client = vec![0usize; run.clients()];
-        clients.iter().flatten().for_each(|client| of_client[client as usize] += 1);
+        for client in clients.iter().flatten() {
+            of_client[client as usize] += 1;
+        }
         let asked: Vec<usize> = (0..of_client.len()).filter(|&client| of_client[client] > 0).collect();
+        // The first step is right if all clients have equally many tasks; it grows by an eighth until the tasks fit.
         let mut step = clients.len().div_ceil(most).max(1);
         let chosen = loop {
             let chosen: Vec<usize> = asked.iter().copied().step_by(step).collect();
@@ -35,9 +40,12 @@ impl Drawn {
             step += step.div_ceil(8);
         };
         let mut is_chosen = vec![false; of_client.len()];
-        chosen.iter().for_each(|&client| is_chosen[client] = true);
+        for &client in &chosen {
+            is_chosen[client] = true;
+        }
         let mut tasks: Vec<usize> =
             (0..clients.len()).filter(|&task| is_chosen[clients.value(task) as usize]).collect();
+        // A single client can have more tasks than fit.
         let whole = tasks.len();
         tasks.truncate(most);
         let note = (tasks.len() < clients.len()).then(|| {
@@ -54,6 +62,7 @@ impl Drawn {
     }
 }
 
+/// Returns the figure. `None` if no task was recorded.
 fn timeline(run: &RunRecord, most: usize) -> Option<Figure> {
     let tasks = &run.tasks;
     if tasks.task.is_empty() {
@@ -61,25 +70,20 @@ fn timeline(run: &RunRecord, most: usize) -> Option<Figure> {
     }
     let Drawn { tasks: drawn, note } = Drawn::of(run, most);
     let phases: Vec<Phases> = drawn.iter().map(|&task| Phases::of(run, task)).collect();
-    let client = |task: usize| tasks.client.value(task) as usize;
-    let seconds = |name, title, of: fn(&Phases) -> Option<u64>| {
-        Column::numbers(name, title, "s", phases.iter().map(move |phases| of(phases).map(|ns| ns as f64 / 1e9)))
-    };
+    let clients: Vec<u32> = drawn.iter().map(|&task| tasks.client.value(task)).collect();
+    let names = clients.iter().map(|&client| Some(run.population.client_id.value(client as usize)));
+    let devices = clients.iter().map(|&client| Some(run.population.device.value(client as usize)));
     let mut columns = vec![
-        Column::names(
-            "client_id",
-            "client",
-            drawn.iter().map(|&task| Some(run.population.client_id.value(client(task)))),
-        ),
-        Column::counts("client", "client's number", "index", drawn.iter().map(|&task| tasks.client.value(task))),
-        Column::names("device", "device", drawn.iter().map(|&task| Some(run.population.device.value(client(task))))),
+        Column::names("client_id", "client", names),
+        Column::counts("client", "client's number", "index", clients.iter().copied()),
+        Column::names("device", "device", devices),
         Column::counts("task", "task", "index", drawn.iter().map(|&task| tasks.task.value(task))),
         Column::counts("round", "round", "index", drawn.iter().map(|&task| tasks.round.value(task))),
-        seconds("dispatched_at_s", "dispatched at", |phases| Some(phases.from)),
-        seconds("download_s", "download", |phases| phases.download),
-        seconds("training_s", "training", |phases| phases.training),
-        seconds("upload_s", "upload", |phases| phases.upload),
-        seconds("wait_s", "wait for the round's end", |phases| phases.wait),
+        seconds(&phases, "dispatched_at_s", "dispatched at", |phases| Some(phases.from)),
+        seconds(&phases, "download_s", "download", |phases| phases.download),
+        seconds(&phases, "training_s", "training", |phases| phases.training),
+        seconds(&phases, "upload_s", "upload", |phases| phases.upload),
+        seconds(&phases, "wait_s", "wait for the round's end", |phases| phases.wait),
         Column::names("fate", "fate", drawn.iter().map(|&task| Some(tasks.fate.value(task)))),
         Column::names("outcome", "outcome", drawn.iter().map(|&task| Some(tasks.outcome.value(task)))),
     ];
@@ -93,7 +97,7 @@ fn timeline(run: &RunRecord, most: usize) -> Option<Figure> {
         id: "timeline",
         title: "Timeline of clients".into(),
         caption:
-            "A line a client, a bar a task, from its dispatch to its end; what arrived waits for its round to close \
+            "One line per client, one bar per task, from its dispatch to its end; what arrived waits for its round to close \
                   (`tasks`, `rounds.closed_at_ns`). Drag to zoom, filter by fate, device, client and round."
                 .into(),
         draw: Draw::Timeline,
@@ -102,7 +106,12 @@ fn timeline(run: &RunRecord, most: usize) -> Option<Figure> {
     })
 }
 
-/// How long each phase of a task took [ns]; a phase that the task did not reach is none.
+/// Returns a column of times in seconds.
+fn seconds(phases: &[Phases], name: &'static str, title: &'static str, of: fn(&Phases) -> Option<u64>) -> Column {
+    Column::numbers(name, title, "s", phases.iter().map(|phases| of(phases).map(|ns| ns as f64 / 1e9)))
+}
+
+/// [ns] -- Start of a task and durations of its phases; `None` for phases that the task did not reach.
 struct Phases {
     from: u64,
     download: Option<u64>,
@@ -112,23 +121,34 @@ struct Phases {
 }
 
 impl Phases {
+    /// Computes the phases of a task.
     fn of(run: &RunRecord, task: usize) -> Self {
         let tasks = &run.tasks;
         let ended = tasks.ended_at_ns.value(task);
-        let at = |column: &UInt64Array| column.is_valid(task).then(|| column.value(task));
-        let (from, had) = (tasks.dispatched_at_ns.value(task), at(&tasks.download_done_at_ns));
-        let (trained, arrived) = (at(&tasks.training_done_at_ns), at(&tasks.upload_done_at_ns));
-        // A phase that began lasts until it was done, or until the task ended.
-        let lasts =
-            |began: Option<u64>, done: Option<u64>| began.map(|began| done.unwrap_or(ended).saturating_sub(began));
-        let closed = run.round_of(task).map(|round| run.rounds.closed_at_ns.value(round));
+        let from = tasks.dispatched_at_ns.value(task);
+        let downloaded = time(&tasks.download_done_at_ns, task);
+        let trained = time(&tasks.training_done_at_ns, task);
+        let arrived = time(&tasks.upload_done_at_ns, task);
+        // Only updates that arrived wait for the round to close.
         let waits = matches!(tasks.outcome.value(task), "counted" | "discarded");
+        let closed = run.round_of(task).map(|round| run.rounds.closed_at_ns.value(round));
         Self {
             from,
-            download: lasts(Some(from), had),
-            training: lasts(had, trained),
-            upload: lasts(trained, arrived),
+            download: duration(Some(from), downloaded, ended),
+            training: duration(downloaded, trained, ended),
+            upload: duration(trained, arrived, ended),
             wait: closed.filter(|_| waits).map(|closed| closed.saturating_sub(ended)),
         }
     }
+}
+
+/// Returns the time in a row, if there is one.
+fn time(column: &UInt64Array, row: usize) -> Option<u64> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+/// Returns the duration of a phase: if it was not completed, it lasted until the task ended. `None` if it did not
+/// begin.
+fn duration(began: Option<u64>, done: Option<u64>, ended: u64) -> Option<u64> {
+    Some(done.unwrap_or(ended).saturating_sub(began?))
 }

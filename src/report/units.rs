@@ -1,6 +1,6 @@
-//! Figures for people: bytes, spans of time and losses, each in a fitting unit.
+//! Formatting of numbers for people: bytes, durations, losses and rates, each in a unit of suitable size.
 
-/// A number of bytes with three digits or so.
+/// Formats a number of bytes with one decimal place.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut value = count as f64;
@@ -12,13 +12,13 @@ pub fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A span of virtual time as hours, minutes and seconds.
+/// Formats a virtual time in nanoseconds as hours, minutes and seconds.
 pub fn clock(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// As much of a text as so many characters.
+/// Cuts a text after this many characters.
 pub fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -26,13 +26,14 @@ pub fn cut(text: &str, characters: usize) -> String {
     }
 }
 
-/// A loss, or a dash.
+/// Formats a loss, or a dash if there is none.
 pub fn loss(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 
-/// A number with about five digits that count, whatever its size.
+/// Formats a number of any size with about five significant digits.
 pub fn figure(value: f64) -> String {
+    // Whole numbers as they are, then fixed notation for ordinary sizes, and exponents for the rest.
     match value.abs() {
         size if size == 0.0 || (size >= 1.0 && size.fract() == 0.0 && size < 1e6) => format!("{value}"),
         size if (1e-3..1e5).contains(&size) => format!("{value:.*}", if size < 10.0 { 4 } else { 2 }),
@@ -40,7 +41,7 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// So many a second: three digits or so.
+/// Formats a rate with about three significant digits.
 pub fn rate(value: f64) -> String {
     match value {
         value if !value.is_finite() => "-".into(),

@@ -1,13 +1,14 @@
-//! `certificate.json`: what a run claims, for somebody else to check, without a fact about the machine's paths or its name.
+//! `certificate.json`: the claims of a run, for others to check. It contains no paths and no name of the machine.
 //!
-//! It can be checked in itself (the stated hashes give the stated digest), against a run's folder, and against a run that
-//! the checker plays: the digests of as many rounds as that has must be the same.
+//! A certificate can be checked by itself (the stated hashes give the stated digest), against a run's folder, and against a
+//! run that the checker makes: the digests of all rounds that this run has must be equal.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use arrow::array::AsArray;
+use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
@@ -17,13 +18,13 @@ use crate::ledger::{
 };
 use crate::store::{Digest, atomic, key_of};
 
-/// The form of certificates.
+/// Version of the format.
 const VERSION: u32 = 1;
 
 /// File name within a run.
 const FILE_NAME: &str = "certificate.json";
 
-/// What a finished run claims.
+/// Claims of a finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
@@ -39,11 +40,11 @@ pub struct Certificate {
     pub binary: Digest,
     /// Hashes of LibTorch's libraries, by file name.
     pub libtorch: BTreeMap<String, Digest>,
-    /// What of the machine's arithmetic may change bits.
+    /// Properties of the machine's arithmetic that may change bits.
     pub numerics_class: String,
     pub numerics: serde_json::Value,
     pub grade: String,
-    /// What the digests are chained from: the hash of scenario, inputs, numerics and version of the tables.
+    /// Start of the digest chain: the hash of scenario, inputs, numerics and version of the tables.
     pub genesis: Digest,
     /// Digest of the table `population`.
     pub population: Digest,
@@ -66,10 +67,10 @@ pub struct CertifiedRound {
 }
 
 impl Certificate {
-    /// The certificate of a run whose tables are complete.
+    /// Creates the certificate of a run whose tables are complete.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the tables cannot be read.
     pub fn of(run_folder: &Path, manifest: &Manifest, libtorch: BTreeMap<String, Digest>) -> Result<Self, RunError> {
         let rounds = rounds_of(run_folder)?;
         Ok(Self {
@@ -94,7 +95,7 @@ impl Certificate {
     /// Writes the certificate into its run's folder.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// If the file cannot be written.
     pub fn write(&self, run_folder: &Path) -> Result<(), LedgerError> {
         let path = run_folder.join(FILE_NAME);
         let text = serde_json::to_string_pretty(self).expect("a certificate has only text keys") + "\n";
@@ -118,7 +119,10 @@ impl Certificate {
         }
     }
 
-    /// Whether the stated hashes give the stated digests: what does not add up, if not.
+    /// Checks that the stated hashes give the stated digests.
+    ///
+    /// # Errors
+    /// A description of the first hash that does not.
     pub fn check(&self) -> Result<(), String> {
         let genesis = genesis(self.schema_version, self.scenario, &self.inputs, &self.numerics_class);
         if genesis != self.genesis {
@@ -127,6 +131,7 @@ impl Certificate {
                 self.genesis
             ));
         }
+        // d_0 = H(genesis, population), d_r = H(d_(r-1), rows of round r).
         let mut chain = Chain::start(self.genesis);
         chain.push(self.population);
         for round in &self.rounds {
@@ -144,8 +149,8 @@ impl Certificate {
         }
     }
 
-    /// How a run, finished or not, differs from what is certified, over the rounds that it has. Without a difference, the
-    /// number of rounds that were compared.
+    /// Compares a run, finished or not, with the certificate over the rounds that the run has. Returns the number of equal
+    /// rounds, or a description of the first difference.
     ///
     /// # Errors
     /// If the run cannot be read.
@@ -155,18 +160,19 @@ impl Certificate {
             return Ok(Err(self.other_start(&manifest)));
         }
         let rounds = rounds_of(run_folder)?;
-        let differs =
-            |(mine, theirs): (&CertifiedRound, &CertifiedRound)| (mine.digest != theirs.digest).then_some(*mine);
-        Ok(match self.rounds.iter().zip(&rounds).find_map(differs) {
-            Some(round) => Err(format!("round {}: the certificate says another digest, {}", round.round, round.digest)),
-            None if rounds.len() > self.rounds.len() => {
-                Err(format!("the certificate ends after round {}", self.rounds.len()))
+        for (own, theirs) in self.rounds.iter().zip(&rounds) {
+            if own.digest != theirs.digest {
+                let difference = format!("round {}: the certificate says another digest, {}", own.round, own.digest);
+                return Ok(Err(difference));
             }
-            None => Ok(rounds.len()),
-        })
+        }
+        if rounds.len() > self.rounds.len() {
+            return Ok(Err(format!("the certificate ends after round {}", self.rounds.len())));
+        }
+        Ok(Ok(rounds.len()))
     }
 
-    /// Which of the stated hashes is not the run's.
+    /// Describes which of the stated hashes differs from the run's.
     fn other_start(&self, run: &Manifest) -> String {
         let theirs = run.inputs_by_hash();
         if self.scenario != run.scenario_hash {
@@ -176,8 +182,7 @@ impl Certificate {
             );
         }
         if self.numerics_class != run.numerics_class {
-            let (found, said) = (&run.numerics_class, &self.numerics_class);
-            return format!("the numerics are {found}, the certificate says {said}");
+            return format!("the numerics are {}, the certificate says {}", run.numerics_class, self.numerics_class);
         }
         let other = self.inputs.iter().find(|(role, hash)| theirs.get(*role) != Some(hash));
         match other {
@@ -187,8 +192,8 @@ impl Certificate {
     }
 }
 
-/// Checks the run in `run_folder` as [`crate::ledger::verify`] does, and against a certificate: its own, or one that is
-/// claimed for it or that it repeats. Of a run that is not finished, the rounds that there are must be as certified.
+/// Checks the run in `run_folder` as [`crate::ledger::verify`] does, and against a certificate: its own, or another one that
+/// is claimed for it or that it repeats. For an unfinished run, the existing rounds must be as certified.
 ///
 /// # Errors
 /// If there is no run, or no such certificate.
@@ -198,7 +203,7 @@ pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Diffe
     let own = run_folder.join(FILE_NAME);
     let certificate = match claimed {
         Some(path) => Certificate::read(path)?,
-        // Its hash in the manifest has been checked; one that is missing has been named.
+        // `verify` has checked its hash against the manifest, and has reported it if it is missing.
         None if !own.is_file() => return Ok(found),
         None => match Certificate::read(&own) {
             Ok(certificate) => certificate,
@@ -209,11 +214,11 @@ pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Diffe
         },
     };
     if claimed.is_some() && manifest.state == RunState::Running {
-        // It was played to be compared, and need not go on.
+        // The run was made for this comparison and need not be finished.
         found.retain(|difference| !difference.0.starts_with(UNFINISHED));
     }
     let against = match certificate.against(run_folder) {
-        // Tables that cannot be read have been named.
+        // `verify` has reported tables that cannot be read.
         Err(RunError::Ledger(LedgerError::Malformed { .. } | LedgerError::Parquet { .. })) if !found.is_empty() => None,
         against => against?.err(),
     };
@@ -222,8 +227,8 @@ pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Diffe
     Ok(found)
 }
 
-/// The machine's arithmetic without the number of threads and devices, which change no bit, and without the shapes of this
-/// machine's test, which depend on them: they are not claimed.
+/// Returns the description of the machine's arithmetic without the fields that are not claimed: the numbers of threads and
+/// devices, which change no bit, and the shapes of the start-up test, which depend on them.
 fn deciding(numerics: &serde_json::Value) -> serde_json::Value {
     let mut numerics = numerics.clone();
     if let Some(fields) = numerics.as_object_mut() {
@@ -234,7 +239,7 @@ fn deciding(numerics: &serde_json::Value) -> serde_json::Value {
     numerics
 }
 
-/// What the digests of a run are chained from.
+/// Returns the start of a run's digest chain.
 pub(super) fn genesis(schema: u32, scenario: Digest, inputs: &BTreeMap<String, Digest>, numerics: &str) -> Digest {
     key_of("fedreplay genesis v1", &(schema, scenario, inputs, numerics)).0
 }
@@ -244,21 +249,29 @@ fn population_of(run_folder: &Path) -> Result<Digest, LedgerError> {
     Ok(rows_digest(&[chunk_hash(PopulationRow::NAME, &rows, &[])]))
 }
 
+/// Reads the rounds of a run.
 fn rounds_of(run_folder: &Path) -> Result<Vec<CertifiedRound>, LedgerError> {
     let rows = read_table(run_folder, RoundRow::NAME)?;
-    let hash = |column: &str, row: usize| {
-        let texts = rows.column_by_name(column).and_then(|texts| texts.as_string_opt::<i32>());
-        texts.and_then(|texts| Digest::from_hex(texts.value(row)))
-    };
-    let round = |row: usize| {
-        let missing =
-            |column| LedgerError::malformed(run_folder, format!("table rounds, row {row}: its {column} is no hash"));
-        Ok(CertifiedRound {
+    let mut rounds = Vec::with_capacity(rows.num_rows());
+    for row in 0..rows.num_rows() {
+        rounds.push(CertifiedRound {
             round: row as u32 + 1,
-            model: hash("model_hash", row),
-            rows: hash("rows_digest", row).ok_or_else(|| missing("rows_digest"))?,
-            digest: hash("digest", row).ok_or_else(|| missing("digest"))?,
-        })
-    };
-    (0..rows.num_rows()).map(round).collect()
+            model: hash_in(&rows, "model_hash", row),
+            rows: required_hash(run_folder, &rows, "rows_digest", row)?,
+            digest: required_hash(run_folder, &rows, "digest", row)?,
+        });
+    }
+    Ok(rounds)
+}
+
+/// Returns the hash in a cell; `None` if there is none.
+fn hash_in(rows: &RecordBatch, column: &str, row: usize) -> Option<Digest> {
+    let texts = rows.column_by_name(column)?.as_string_opt::<i32>()?;
+    Digest::from_hex(texts.value(row))
+}
+
+/// Returns the hash in a cell of table `rounds` that must have one.
+fn required_hash(run_folder: &Path, rows: &RecordBatch, column: &str, row: usize) -> Result<Digest, LedgerError> {
+    hash_in(rows, column, row)
+        .ok_or_else(|| LedgerError::malformed(run_folder, format!("table rounds, row {row}: its {column} is no hash")))
 }

@@ -1,31 +1,32 @@
-//! What clients keep from one task that counts to their next: control variates and optimisers' moments, as orders.
+//! State that clients keep between their counted tasks: control variates and the moments of their optimizers, as orders.
 
 use std::collections::BTreeMap;
 
 use crate::lineage::{Control, Executor, Order, OrderId, Training};
 
-/// What each client keeps.
+/// State of all clients after their last counted task.
 pub struct ClientStates<'a> {
     executor: &'a Executor<'a>,
-    /// Whether a round that is not known yet may need what is kept.
+    /// Whether a round that is not scheduled yet may need the state, so that it has to be held.
     is_live: bool,
     controls: BTreeMap<u32, OrderId>,
     moments: BTreeMap<u32, OrderId>,
 }
 
 impl<'a> ClientStates<'a> {
-    /// Before the first round, where nobody keeps anything.
+    /// Creates the state before the first round, which is empty.
     pub fn new(executor: &'a Executor<'a>, is_live: bool) -> Self {
         Self { executor, is_live, controls: BTreeMap::new(), moments: BTreeMap::new() }
     }
 
-    /// The training of a client's next task from `base`, with all that the client kept.
+    /// Builds the training of a client's next task from `base`, with the client's state.
     pub fn train(&self, base: OrderId, training: Training) -> Order {
-        let of = |kept: &BTreeMap<u32, OrderId>| kept.get(&training.client).copied();
-        Order::Train { base, control: of(&self.controls), moments: of(&self.moments), training }
+        let control = self.controls.get(&training.client).copied();
+        let moments = self.moments.get(&training.client).copied();
+        Order::Train { base, control, moments, training }
     }
 
-    /// Replaces a client's variate by what `change` makes of the one before; gives both.
+    /// Replaces a client's variate by the one that `change` makes of it. Returns the variates after and before.
     pub fn control(
         &mut self,
         client: u32,
@@ -38,7 +39,7 @@ impl<'a> ClientStates<'a> {
         (after, before)
     }
 
-    /// Keeps the moments of a client's training.
+    /// Replaces a client's moments by those of its training.
     pub fn keep_moments(&mut self, client: u32, update: OrderId) {
         let before = self.moments.get(&client).copied();
         let after = self.executor.add(Order::Moments { update, before });
@@ -46,10 +47,15 @@ impl<'a> ClientStates<'a> {
         self.hold(after, before);
     }
 
+    /// Holds new state for later rounds, and releases the state that it replaces.
     fn hold(&self, after: OrderId, before: Option<OrderId>) {
-        if self.is_live {
-            self.executor.demand(after);
-            before.into_iter().for_each(|before| self.executor.let_go(before));
+        if !self.is_live {
+            return;
+        }
+        // The new state is demanded first, so that it holds the old one as an input for as long as it needs it.
+        self.executor.demand(after);
+        if let Some(before) = before {
+            self.executor.let_go(before);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Says where two runs part and why: the first row, event, order and tensor that differ, and the input behind them.
+//! Comparison of two runs: the first row, event, order and tensor that differ, and the input that explains them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -13,29 +14,29 @@ use crate::lineage::Value;
 use crate::scenario::{Loaded, field_differences, value_differences};
 use crate::store::Store;
 
-/// Where two runs part.
+/// First difference between two runs.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Parting {
-    /// The first row that differs.
+    /// First row that differs.
     pub difference: String,
-    /// The first event that differs, if any does.
+    /// First event that differs, if any does.
     pub event: Option<String>,
-    /// The first order with another key, and which part of its key differs.
+    /// First order with a different key, and the part of the key that differs.
     pub key: Option<String>,
-    /// The first tensor that differs, where one is at hand.
+    /// First tensor that differs, if the tensors are available.
     pub tensor: Option<String>,
-    /// What the runs were made from that is not the same.
+    /// Inputs of the runs that differ.
     pub why: Vec<String>,
 }
 
-/// Compares two runs; none means that they are the same. Tensors are looked up in the store, and else in the saved
-/// adapters.
+/// Compares two runs; `None` means that they are equal. Tensors are looked up in the store, or else in the saved adapters.
 ///
 /// # Errors
-/// If a run is not there or cannot be read.
+/// If a run is missing or cannot be read.
 pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<Parting>, RunError> {
     let Some(Comparison { first, event, key, result }) = compare(left, right)? else { return Ok(None) };
     let manifests = [Manifest::read(left)?, Manifest::read(right)?];
+    // Results in the store are exact; saved adapters only show the models of some rounds.
     let tensor = result.as_ref().and_then(|found| stored_tensor(found, store)).or_else(|| saved_tensor(left, right));
     let mut why = causes(&manifests, left, right);
     if let (None, Some(found)) = (&key, &result) {
@@ -51,8 +52,8 @@ pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<Parting>,
     }))
 }
 
-/// An order with two keys, and the part of the key in which they differ. All orders before it are the same, so none of its
-/// inputs is to blame.
+/// Describes an order with two keys, and the part in which they differ. All orders before it are equal, so the cause is not
+/// in its inputs.
 fn describe(found: &OrderDifference) -> String {
     let OrderDifference { order, left, right } = found;
     let which = match left.kind == right.kind {
@@ -62,7 +63,9 @@ fn describe(found: &OrderDifference) -> String {
     format!("{which}: {}", part_of_key(left, right))
 }
 
+/// Names the part of an order's key that differs.
 fn part_of_key(left: &LineageEntry, right: &LineageEntry) -> String {
+    // In the order of causes: other code or another engine explains everything that follows.
     if left.code != right.code {
         return format!("code: {} against {}", left.code, right.code);
     }
@@ -72,15 +75,15 @@ fn part_of_key(left: &LineageEntry, right: &LineageEntry) -> String {
     if left.inputs != right.inputs {
         return "inputs: it reads other orders, so other tasks count, or from other models".into();
     }
-    let parse = |text: &str| serde_json::from_str::<Json>(text).unwrap_or_default();
-    let parameters = value_differences(&parse(&left.parameters), &parse(&right.parameters));
-    match parameters.first() {
+    let left_parameters: Json = serde_json::from_str(&left.parameters).unwrap_or_default();
+    let right_parameters: Json = serde_json::from_str(&right.parameters).unwrap_or_default();
+    match value_differences(&left_parameters, &right_parameters).first() {
         Some(first) => format!("parameters.{first}"),
         None => "the keys differ and nothing that they are made of does: `fedreplay verify` both runs".into(),
     }
 }
 
-/// What differs in what two runs were made from.
+/// Lists the inputs in which two runs differ.
 fn causes([left, right]: &[Manifest; 2], left_folder: &Path, right_folder: &Path) -> Vec<String> {
     let mut causes = Vec::new();
     if left.schema_version != right.schema_version {
@@ -91,9 +94,10 @@ fn causes([left, right]: &[Manifest; 2], left_folder: &Path, right_folder: &Path
     }
     let roles: BTreeSet<&String> = left.inputs.keys().chain(right.inputs.keys()).collect();
     for role in roles {
-        let hash = |run: &Manifest| run.inputs.get(role).map_or("none".to_owned(), |input| input.hash.to_string());
-        if hash(left) != hash(right) {
-            causes.push(format!("{}: {} against {}", role.replace('_', " "), hash(left), hash(right)));
+        let left_hash = input_hash(left, role);
+        let right_hash = input_hash(right, role);
+        if left_hash != right_hash {
+            causes.push(format!("{}: {left_hash} against {right_hash}", role.replace('_', " ")));
         }
     }
     if left.numerics_class != right.numerics_class {
@@ -105,23 +109,32 @@ fn causes([left, right]: &[Manifest; 2], left_folder: &Path, right_folder: &Path
     causes
 }
 
-/// The scenario's fields that differ and are part of its identity.
+/// Returns the hash of an input by its role, or `none`.
+fn input_hash(run: &Manifest, role: &str) -> String {
+    run.inputs.get(role).map_or("none".to_owned(), |input| input.hash.to_string())
+}
+
+/// Lists the fields of two scenarios that differ and are part of their identity.
 fn scenario_fields([left, right]: [&Manifest; 2], folders: [&Path; 2]) -> Vec<String> {
-    let read = |folder, manifest: &Manifest| Loaded::of_run(folder, &manifest.scenario_folder, &[]).ok();
-    let (Some(left), Some(right)) = (read(folders[0], left), read(folders[1], right)) else {
+    let left = Loaded::of_run(folders[0], &left.scenario_folder, &[]);
+    let right = Loaded::of_run(folders[1], &right.scenario_folder, &[]);
+    let (Ok(left), Ok(right)) = (left, right) else {
         return vec!["scenario: its fields cannot be compared, since one cannot be read".into()];
     };
     let fields = field_differences(&left.identified(), &right.identified());
     fields.iter().map(|field| format!("scenario: {field}")).collect()
 }
 
-/// The first tensor in which two results of an order differ, if both are in the store.
+/// Reads a result from the store, if it is the one that the lineage records.
+fn stored(entry: &LineageEntry, store: &Store) -> Option<Value> {
+    let value = store.get(entry.key).and_then(|bytes| Value::from_bytes(&bytes));
+    value.filter(|value| Some(value.hash()) == entry.result)
+}
+
+/// Returns the first tensor in which two results of an order differ, if both are in the store.
 fn stored_tensor(found: &OrderDifference, store: &Store) -> Option<String> {
-    let load = |entry: &LineageEntry| {
-        let value = store.get(entry.key).and_then(|bytes| Value::from_bytes(&bytes));
-        value.filter(|value| Some(value.hash()) == entry.result)
-    };
-    let (left, right) = (load(&found.left)?, load(&found.right)?);
+    let left = stored(&found.left, store)?;
+    let right = stored(&found.right, store)?;
     if matches!(left, Value::Evaluated(_) | Value::Cohort(_)) {
         return None;
     }
@@ -129,19 +142,26 @@ fn stored_tensor(found: &OrderDifference, store: &Store) -> Option<String> {
     Some(format!("{tensor} of order {} ({} of round {})", found.order, found.left.kind, found.left.round))
 }
 
-/// The first tensor in which saved adapters of one name differ.
+/// Returns the first tensor in which two saved adapters of the same name differ.
 fn saved_tensor(left: &Path, right: &Path) -> Option<String> {
-    let adapters = |run: &Path| {
-        let entries = fs::read_dir(run.join("adapters")).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name()).collect::<BTreeSet<_>>()
-    };
-    let read = |run: &Path, name| peft::read_folder(&run.join("adapters").join(name)).ok().map(|(adapter, _)| adapter);
-    adapters(left).intersection(&adapters(right)).find_map(|name| {
-        let tensor = first_tensor(&read(left, name)?, &read(right, name)?)?;
-        Some(format!("{tensor} of adapters/{}", name.to_string_lossy()))
-    })
+    for name in saved_names(left).intersection(&saved_names(right)) {
+        let left = peft::read_folder(&left.join("adapters").join(name));
+        let right = peft::read_folder(&right.join("adapters").join(name));
+        let (Ok((left, _)), Ok((right, _))) = (left, right) else { continue };
+        if let Some(tensor) = first_tensor(&left, &right) {
+            return Some(format!("{tensor} of adapters/{}", name.to_string_lossy()));
+        }
+    }
+    None
 }
 
+/// Returns the names of a run's saved adapters.
+fn saved_names(run: &Path) -> BTreeSet<OsString> {
+    let entries = fs::read_dir(run.join("adapters")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).collect()
+}
+
+/// Describes the first value in which two adapters differ, by its bits.
 fn first_tensor(left: &Adapter, right: &Adapter) -> Option<String> {
     if let Some(reason) = left.layout.difference_from(&right.layout) {
         return Some(format!("another layout: {reason}"));

@@ -1,4 +1,4 @@
-//! Everything that can end a run, and the exit code that it ends with.
+//! Errors of a run, and the exit codes of the program.
 
 use crate::adapter::AdapterError;
 use crate::dataset::{ChatTemplateError, DatasetError};
@@ -10,14 +10,14 @@ use crate::model::hub::HubError;
 use crate::scenario::ScenarioError;
 use crate::store::StoreError;
 
-/// Why a run did not end well.
+/// Reason why a run, or another command on runs, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// How a dataset's clients differ could not be found out.
+    /// The differences between a dataset's clients could not be analyzed.
     #[error(transparent)]
     Diversity(#[from] DiversityError),
     #[error(transparent)]
@@ -25,26 +25,26 @@ pub enum RunError {
     /// The base model could not be loaded as the scenario asks.
     #[error(transparent)]
     Model(crate::training::Error),
-    /// A model of the hub could not be had.
+    /// A model of the hub could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
     /// The adapter to start from cannot be used.
     #[error(transparent)]
     StartAdapter(AdapterError),
-    /// The federation that the scenario describes cannot be played.
+    /// The federation that the scenario describes cannot be simulated.
     #[error("failed to accept the federation: {0}")]
     Federation(#[from] fedreplay_sim::Invalid),
-    /// Virtual time could not go on: an overflow, named by its event.
+    /// Virtual time overflowed, at the named event.
     #[error("failed to advance virtual time: {0}")]
     Simulation(#[from] fedreplay_sim::SimError),
-    /// The machine does not even agree with itself.
+    /// The machine gave different bits for the same training.
     #[error(
         "failed to trust this machine: the same training gave different bits twice on {device}; nothing that it computes \
          could be repeated, so look for faulty memory or for variables that change how MKL, oneDNN or CUDA compute"
     )]
     NotRepeatable { device: String },
-    /// The scenario asks for portable numerics, and the libraries were started without. Starting the program again with
-    /// [`crate::training::restart_portably`] mends it.
+    /// The scenario asks for portable numerics, and the process was started without them. Restarting it with
+    /// [`crate::training::restart_portably`] solves this.
     #[error("failed to compute portably: LibTorch's libraries were not started on paths that all processors share")]
     NotStartedPortably,
     #[error(transparent)]
@@ -57,13 +57,13 @@ pub enum RunError {
     Order(#[from] OrderError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// Something else about the request is wrong.
+    /// Another part of the request is wrong.
     #[error("{0}")]
     Usage(String),
 }
 
 impl RunError {
-    /// 1 failed; 2 bad usage, scenario or data; 130 interrupted.
+    /// Returns the exit code: 1 for failures, 2 for wrong usage, scenarios or data, 130 for interruptions.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Scenario(_)
@@ -74,7 +74,7 @@ impl RunError {
             | Self::Federation(_)
             | Self::Simulation(_)
             | Self::Usage(_) => 2,
-            // A full disk is nobody's mistake on the command line.
+            // A full disk is not wrong usage.
             Self::Ledger(LedgerError::Unwritable { source, .. }) if is_out_of_space(source) => 1,
             Self::Ledger(LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. }) => {
                 2

@@ -1,23 +1,23 @@
-//! What a few runs say of the mean.
+//! Estimate of a mean from a few runs, with its confidence interval.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// Part of the intervals that should hold the true mean.
+/// [1] -- Confidence level of the intervals.
 const CONFIDENCE: f64 = 0.95;
 
-/// A mean and how sure it is.
+/// Mean with its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     pub mean: f64,
-    /// Standard deviation of the sample (n - 1); none for a single value.
+    /// Standard deviation of the sample (n - 1); `None` for a single value.
     pub deviation: Option<f64>,
-    /// Half the width of the 95 % confidence interval of the mean by Student's t; none for a single value.
+    /// Half the width of the 95 % confidence interval of the mean by Student's t; `None` for a single value.
     pub half_interval: Option<f64>,
 }
 
 impl Estimate {
-    /// The estimate from these values; none if there are none.
+    /// Computes the estimate from these values; `None` if there are none.
     pub fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.collect();
         if values.is_empty() {
@@ -30,6 +30,7 @@ impl Estimate {
         }
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let deviation = (squares / (count - 1.0)).sqrt();
+        // The interval is mean +- t(0.975; n - 1) s / sqrt(n).
         let students = StudentsT::new(0.0, 1.0, count - 1.0).expect("there are two values or more");
         let quantile = students.inverse_cdf(1.0 - (1.0 - CONFIDENCE) / 2.0);
         Some(Self { mean, deviation: Some(deviation), half_interval: Some(quantile * deviation / count.sqrt()) })

@@ -1,4 +1,4 @@
-//! Examines models: losses on a run's rows, and benchmarks; the results go into tables of their own.
+//! Evaluation of models: losses on a run's rows, and benchmarks. The results go into tables of their own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,30 +8,30 @@ use super::room::{Room, Rules};
 use super::rows::{EvaluatedModel, loss_row};
 use super::{Observer, RunError, Settings};
 use crate::evaluation::benchmark::{Cell, Row, Table};
-use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Witness};
+use crate::evaluation::{Answered, Cost, Figure, Paper, Sheet, Witness};
 use crate::ledger::{self, EvaluationRow, GenerationRow, LedgerError, write_table};
-use crate::lineage::{Executor, Order, Rows, RowsLoss, Value, Workshop};
+use crate::lineage::{Executor, Order, Rows, Value, Workshop};
 use crate::store::atomic;
 
-/// Name of the losses among benchmarks.
+/// Name of the losses in column `benchmark`.
 pub const LOSSES: &str = "losses";
 
-/// A benchmark with its questions.
+/// Benchmark with its questions.
 pub struct Opened {
     pub name: &'static str,
     pub paper: Box<dyn Paper>,
 }
 
-/// What an examination gave.
+/// Results of an evaluation.
 #[derive(Default)]
 pub struct Findings {
     pub evaluations: Vec<EvaluationRow>,
     pub generations: Vec<GenerationRow>,
-    /// The benchmarks' figures in the paper's layout.
+    /// Metrics of the benchmarks in the layout of FedLLM-Bench's paper.
     pub table: Table,
 }
 
-/// An examination of the models of one base.
+/// Evaluation of models that share a base.
 pub struct Examination<'a> {
     pub examined: &'a Examined,
     pub settings: &'a Settings<'a>,
@@ -39,29 +39,31 @@ pub struct Examination<'a> {
 }
 
 impl Examination<'_> {
-    /// What each benchmark will ask for, of all models together.
+    /// Computes the cost of each benchmark, over all models together.
     ///
     /// # Errors
     /// If a question has no tokens.
     pub fn costs(&self, papers: &[Opened], witness: &dyn Witness) -> Result<Vec<Cost>, RunError> {
         let room = self.room();
-        let (generator, end) = (room.generator(&[])?, room.end());
-        let of = |opened: &Opened, model: &ExaminedModel| {
-            // Nothing is generated, so only the hash of the adapter matters.
-            let examinee = room.examinee(&generator, None, model.hash(), witness);
-            opened.paper.cost(&room.sitting(&examinee, &end))
-        };
-        let of_all = |opened: &Opened| {
-            let mut costs = self.examined.models.iter().map(|model| of(opened, model));
-            costs.try_fold(Cost::default(), |sum, cost| Ok::<_, EvaluationError>(sum.plus(cost?)))
-        };
-        Ok(papers.iter().map(of_all).collect::<Result<_, _>>()?)
+        let generator = room.generator(&[])?;
+        let end = room.end();
+        let mut costs = Vec::with_capacity(papers.len());
+        for opened in papers {
+            let mut sum = Cost::default();
+            for model in &self.examined.models {
+                // Nothing is generated. The adapter's hash alone decides which answers are cached and cost nothing.
+                let examinee = room.examinee(&generator, None, model.hash(), witness);
+                sum = sum.plus(opened.paper.cost(&room.sitting(&examinee, &end))?);
+            }
+            costs.push(sum);
+        }
+        Ok(costs)
     }
 
-    /// Puts the benchmarks to every model; `each` is told what was found, benchmark by benchmark.
+    /// Evaluates every model on the benchmarks. `each` is called with the results, benchmark by benchmark.
     ///
     /// # Errors
-    /// If a model cannot be computed or the examination is interrupted; answers until then are kept.
+    /// If a model cannot be computed or the evaluation is interrupted; answers until then stay in the store.
     pub fn benchmarks(
         &self,
         papers: &[Opened],
@@ -93,18 +95,27 @@ impl Examination<'_> {
         Ok(())
     }
 
+    /// Returns the set-up of the evaluated models.
     fn room(&self) -> Room<'_> {
         let Examined { trainer, tokeniser, end_tokens, prompts, sampling, seed, .. } = self.examined;
-        let Settings { store, stop, .. } = self.settings;
-        let (sampling, seed) = (*sampling, *seed);
-        Room { trainer, tokeniser, end_tokens, prompts, sampling, seed, store, stop, rules: self.rules }
+        Room {
+            trainer,
+            tokeniser,
+            end_tokens,
+            prompts,
+            sampling: *sampling,
+            seed: *seed,
+            store: &self.settings.store,
+            stop: self.settings.stop,
+            rules: self.rules,
+        }
     }
 
+    /// Returns the rows of one model's result on a benchmark.
     fn found(&self, model: &ExaminedModel, benchmark: &str, sheet: Sheet) -> Findings {
         let round = self.examined.round;
         let hash = model.hash().map(|hash| hash.to_string());
-        let (subject, client) = (model.subject, model.client);
-        let rows = SheetRows { round, version: round, subject, client, hash, benchmark };
+        let rows = SheetRows { round, version: round, subject: model.subject, client: model.client, hash, benchmark };
         Findings {
             evaluations: sheet.figures.iter().map(|figure| rows.figure(figure)).collect(),
             generations: sheet.answers.into_iter().map(|answered| rows.answer(answered)).collect(),
@@ -112,10 +123,11 @@ impl Examination<'_> {
         }
     }
 
-    /// The losses of every model on the run's rows: all of a model of all, its own of a client's.
+    /// Computes the losses of every model on the run's rows: those of all clients, or for a client's own model those of the
+    /// client.
     ///
     /// # Errors
-    /// If a model cannot be computed or the examination is interrupted.
+    /// If a model cannot be computed or the evaluation is interrupted.
     pub fn losses(&self, rows: &ExaminedRows, observer: &mut dyn Observer) -> Result<Findings, RunError> {
         let workshop =
             Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
@@ -125,7 +137,9 @@ impl Examination<'_> {
         Ok(Findings { evaluations, ..Findings::default() })
     }
 
+    /// Orders the losses of all models and collects them.
     fn take_losses(&self, rows: &ExaminedRows, executor: &Executor) -> Result<Vec<EvaluationRow>, RunError> {
+        // All are demanded before the first is taken, so that the workers have them at once.
         let mut asked = Vec::new();
         for model in &self.examined.models {
             let adapter = model.adapter.clone().expect("the models of a run have adapters");
@@ -138,21 +152,21 @@ impl Examination<'_> {
             }
         }
         let round = self.examined.round;
-        let row = |(model, split, client, order): (&ExaminedModel, &str, Option<u32>, _)| {
+        let mut losses = Vec::with_capacity(asked.len());
+        for (model, split, client, order) in asked {
             let Value::Evaluated(evaluated) = executor.take(order)? else {
                 unreachable!("an evaluation gives losses");
             };
-            let loss: &RowsLoss = &evaluated.groups[0];
             let hash = model.hash().expect("the models of a run have adapters").to_string();
             let subject = EvaluatedModel { round, version: round, subject: model.subject, client, hash: &hash };
-            Ok(loss_row(subject, split, loss))
-        };
-        asked.into_iter().map(row).collect()
+            losses.push(loss_row(subject, split, &evaluated.groups[0]));
+        }
+        Ok(losses)
     }
 }
 
 impl Examined {
-    /// A model's row in the paper's layout. Published figures stand beside the server's model alone.
+    /// Returns a model's row in the paper's layout. Only the server's model is compared with published figures.
     fn row(&self, model: &ExaminedModel, cells: Vec<Cell>) -> Row {
         let name = self.name.display();
         let is_run = self.rows.is_some();
@@ -165,27 +179,35 @@ impl Examined {
     }
 }
 
-/// The rows that a model is evaluated on: split, client, rows. A client's own model sees that client's alone.
+/// Returns the rows that a model is evaluated on, as split, client and rows. A client's own model is evaluated on the
+/// held-out rows of that client only.
 fn groups(rows: &ExaminedRows, own: Option<u32>) -> Vec<(&'static str, Option<u32>, Arc<Rows>)> {
-    let test = rows.test.iter().map(|test| ("test", own, test.clone()));
-    let is_wanted = |client: u32| own.is_none_or(|own| own == client);
-    let held_out = rows.clients.iter().enumerate().map(|(index, client)| (index as u32, client.held_out.clone()));
-    let held_out = held_out.filter(|(client, rows)| is_wanted(*client) && rows.count() > 0);
-    test.chain(held_out.map(|(client, rows)| ("held_out", Some(client), rows))).collect()
+    let mut groups = Vec::new();
+    if let Some(test) = &rows.test {
+        groups.push(("test", own, test.clone()));
+    }
+    for (index, client) in rows.clients.iter().enumerate() {
+        let index = index as u32;
+        if own.is_none_or(|own| own == index) && client.held_out.count() > 0 {
+            groups.push(("held_out", Some(index), client.held_out.clone()));
+        }
+    }
+    groups
 }
 
-/// A sheet's entries as rows of the tables.
+/// Identity of a benchmark result, from which its rows in the tables are made.
 pub(super) struct SheetRows<'a> {
     pub round: u32,
     pub version: u32,
     pub subject: &'a str,
     pub client: Option<u32>,
-    /// Hash of the adapter.
+    /// Hash of the model's adapter.
     pub hash: Option<String>,
     pub benchmark: &'a str,
 }
 
 impl SheetRows<'_> {
+    /// Returns the row of a metric.
     pub fn figure(&self, figure: &Figure) -> EvaluationRow {
         EvaluationRow {
             round: self.round,
@@ -207,6 +229,7 @@ impl SheetRows<'_> {
         }
     }
 
+    /// Returns the row of a response.
     pub fn answer(&self, answered: Answered) -> GenerationRow {
         GenerationRow {
             round: self.round,
@@ -228,11 +251,11 @@ impl SheetRows<'_> {
 }
 
 impl Findings {
-    /// Writes the tables into `out`, each whole or not at all: `evaluations` and `generations`, and where benchmarks were
-    /// taken the paper's as `table.txt` and `table.csv`.
+    /// Writes the tables into `out`, each atomically: `evaluations` and `generations`, and if there are benchmarks the one in
+    /// the paper's layout as `table.txt` and `table.csv`.
     ///
     /// # Errors
-    /// If the disk refuses.
+    /// If a file cannot be written.
     pub fn write(&self, out: &Path) -> Result<(), RunError> {
         write_table(&file_of::<EvaluationRow>(out), &self.evaluations)?;
         write_table(&file_of::<GenerationRow>(out), &self.generations)?;
@@ -246,11 +269,13 @@ impl Findings {
         Ok(())
     }
 
-    /// Adds others behind these.
+    /// Appends other results.
     pub fn extend(&mut self, others: &Self) {
         self.evaluations.extend_from_slice(&others.evaluations);
         self.generations.extend_from_slice(&others.generations);
-        others.table.rows.iter().for_each(|row| self.table.add(row.clone()));
+        for row in &others.table.rows {
+            self.table.add(row.clone());
+        }
     }
 }
 

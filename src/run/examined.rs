@@ -1,4 +1,4 @@
-//! What `fedreplay eval` examines: the adapters of a run, or any model's folder.
+//! Targets of `fedreplay eval`: the adapters of a run, or any model's folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,16 +21,16 @@ use crate::scenario::{Loaded, UnusableUpdate};
 use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
 
-/// One model: the base under an adapter, or alone.
+/// Model to evaluate: the base with an adapter, or alone.
 pub struct ExaminedModel {
-    /// `global`, `local` or `base`, as table `evaluations` has it.
+    /// `global`, `local` or `base`, as in table `evaluations`.
     pub subject: &'static str,
-    /// Whose own model it is.
+    /// Client whose own model it is; `None` for the others.
     pub client: Option<u32>,
     pub adapter: Option<Arc<Adapter>>,
 }
 
-/// A run's rows, for losses.
+/// Rows of a run on which losses are computed.
 pub struct ExaminedRows {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
@@ -38,34 +38,34 @@ pub struct ExaminedRows {
     pub unusable_update: UnusableUpdate,
 }
 
-/// A base with the models on it.
+/// Base model with the models on it that are evaluated.
 pub struct Examined {
-    /// What is examined, as it was named.
+    /// Path of the target, as the user named it.
     pub name: PathBuf,
     pub trainer: Arc<Trainer>,
     pub tokeniser: Tokeniser,
     pub end_tokens: BTreeSet<u32>,
-    /// How a question is put to the models: as they were trained.
+    /// Prompt template of the questions: the one that the models were trained with.
     pub prompts: Prompts,
-    /// What the model's folder says of drawing.
+    /// Sampling settings of the model's folder.
     pub sampling: FolderSampling,
     pub models: Vec<ExaminedModel>,
-    /// None of a folder that is no run.
+    /// Rows of the run; `None` if the folder is not a run.
     pub rows: Option<ExaminedRows>,
-    /// Round after which the models stood; 0 of a folder that is no run.
+    /// Round after which the models were saved; 0 if the folder is not a run.
     pub round: u32,
-    /// Of sampled answers.
+    /// Seed of sampled answers.
     pub seed: u64,
-    /// The paper's setting that the run repeats, if it does.
+    /// Setting of the paper that the run repeats, if it does.
     pub setting: Option<Setting>,
 }
 
 impl Examined {
-    /// The models of a run after `round`, or those saved last: the server's, or each client's own where nothing was
+    /// Loads the models of a run after `round`, or those saved last: the server's, or each client's own where nothing was
     /// aggregated.
     ///
     /// # Errors
-    /// If the run trained nothing, no adapter of that round was saved, or what the run was made from has changed.
+    /// If the run trained nothing, no adapter of that round was saved, or an input of the run has changed.
     pub fn run(folder: &Path, round: Option<u32>, device: Device, numerics: &Numerics) -> Result<Self, RunError> {
         let manifest = Manifest::read(folder)?;
         refuse_plan(folder, &manifest)?;
@@ -73,25 +73,16 @@ impl Examined {
         let loaded = Loaded::of_run(folder, &manifest.scenario_folder, &[])?;
         let inputs = Inputs::load(&loaded, &[device], numerics, &Store::none(), &mut Shared::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
-        let read = |path: &Path| own_adapter(path, inputs.trainer());
-        let mut models = Vec::new();
-        if place.join("adapter_config.json").exists() {
-            models.push(ExaminedModel { subject: "global", client: None, adapter: Some(read(&place)?) });
-        }
-        for client in 0..inputs.clients.len() as u32 {
-            let path = place.join(format!("client-{client}"));
-            if path.exists() {
-                models.push(ExaminedModel { subject: "local", client: Some(client), adapter: Some(read(&path)?) });
-            }
-        }
-        let place_of = |role: &str| inputs.read[role].path.clone();
-        let tokeniser = Tokeniser::load(&place_of("tokenizer"))?;
+        let models = saved_models(&place, &inputs)?;
+        let base_model = inputs.read["base_model"].path.clone();
+        let tokenizer = inputs.read["tokenizer"].path.clone();
+        let tokeniser = Tokeniser::load(&tokenizer)?;
         Ok(Self {
             name: folder.to_owned(),
-            end_tokens: ends(&place_of("base_model"), &tokeniser)?,
-            prompts: prompting::prompts(loaded.scenario.data.template, &place_of("tokenizer"))?,
+            end_tokens: ends(&base_model, &tokeniser)?,
+            prompts: prompting::prompts(loaded.scenario.data.template, &tokenizer)?,
             tokeniser,
-            sampling: folder_sampling(&place_of("base_model"))?,
+            sampling: folder_sampling(&base_model)?,
             setting: setting(&loaded.scenario, &inputs),
             models,
             rows: Some(ExaminedRows {
@@ -106,10 +97,10 @@ impl Examined {
         })
     }
 
-    /// A Hugging Face folder, under a PEFT adapter if one is given.
+    /// Loads a Hugging Face folder, with a PEFT adapter if one is given.
     ///
     /// # Errors
-    /// If either cannot be loaded, or they do not fit each other.
+    /// If either cannot be loaded, or the adapter does not fit the model.
     pub fn folder(
         folder: &Path,
         adapter: Option<&Path>,
@@ -124,6 +115,7 @@ impl Examined {
         let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
         let tokeniser = Tokeniser::load(folder)?;
         tokeniser.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
+        // An adapter of unknown origin is evaluated like a server's model.
         let (subject, adapter) = match adapter {
             Some((adapter, _)) => ("global", Some(Arc::new(adapter))),
             None => ("base", None),
@@ -146,6 +138,24 @@ impl Examined {
     }
 }
 
+/// Loads the models that a run saved in one folder of adapters.
+fn saved_models(place: &Path, inputs: &Inputs) -> Result<Vec<ExaminedModel>, RunError> {
+    let mut models = Vec::new();
+    if place.join("adapter_config.json").exists() {
+        let adapter = own_adapter(place, inputs.trainer())?;
+        models.push(ExaminedModel { subject: "global", client: None, adapter: Some(adapter) });
+    }
+    for client in 0..inputs.clients.len() as u32 {
+        let path = place.join(format!("client-{client}"));
+        if path.exists() {
+            let adapter = own_adapter(&path, inputs.trainer())?;
+            models.push(ExaminedModel { subject: "local", client: Some(client), adapter: Some(adapter) });
+        }
+    }
+    Ok(models)
+}
+
+/// Reads the tokens that end an answer.
 fn ends(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, RunError> {
     Ok(end_tokens(folder, tokeniser).map_err(EvaluationError::from)?)
 }
@@ -154,12 +164,13 @@ fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
     Ok(FolderSampling::read(folder).map_err(EvaluationError::from)?)
 }
 
-/// A base alone has LoRA placed on it that nothing uses.
+/// Returns the smallest LoRA. The trainer needs one even for a base alone, where nothing uses it.
 fn smallest_lora() -> LoraSpec {
     let target_modules = vec!["q_proj".to_owned()];
     LoraSpec { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilised: false }
 }
 
+/// Returns the LoRA settings of an adapter.
 fn lora_of(adapter: &Adapter) -> LoraSpec {
     let layout = &adapter.layout;
     LoraSpec {
@@ -171,7 +182,7 @@ fn lora_of(adapter: &Adapter) -> LoraSpec {
     }
 }
 
-/// An adapter that the run saved.
+/// Reads an adapter that the run saved.
 fn own_adapter(path: &Path, trainer: &Trainer) -> Result<Arc<Adapter>, RunError> {
     let (adapter, _) = peft::read_folder(path)?;
     match adapter.layout.difference_from(&trainer.layout()) {
@@ -180,7 +191,7 @@ fn own_adapter(path: &Path, trainer: &Trainer) -> Result<Arc<Adapter>, RunError>
     }
 }
 
-/// The folder of the adapters saved after a round, or after the last round that has any.
+/// Finds the folder of the adapters saved after a round, or after the last round that has any.
 fn saved_round(folder: &Path, wanted: Option<u32>) -> Result<(u32, PathBuf), RunError> {
     let adapters = folder.join("adapters");
     let mut saved = BTreeMap::new();
@@ -205,19 +216,23 @@ fn saved_round(folder: &Path, wanted: Option<u32>) -> Result<(u32, PathBuf), Run
     })
 }
 
-/// Refuses to examine a run on other data or another base than it was made from.
+/// Refuses to evaluate a run if its data or base model have changed.
 fn refuse_changed(folder: &Path, manifest: &Manifest, read: &BTreeMap<String, Input>) -> Result<(), RunError> {
-    let hash = |role: &String| read.get(role).map(|input| input.hash);
-    let changed = read.keys().find(|role| manifest.inputs.get(*role).map(|input| input.hash) != hash(role));
-    changed.map_or(Ok(()), |role| {
-        let (run, path) = (folder.display(), read[role].path.display());
-        let role = role.replace('_', " ");
-        Err(RunError::Usage(format!("failed to examine {run}: the {role} at {path} is not what the run was made from")))
-    })
+    for (role, input) in read {
+        if manifest.inputs.get(role).map(|recorded| recorded.hash) != Some(input.hash) {
+            return Err(RunError::Usage(format!(
+                "failed to examine {}: the {} at {} is not what the run was made from",
+                folder.display(),
+                role.replace('_', " "),
+                input.path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 impl ExaminedModel {
-    /// The hash of its adapter's content.
+    /// Returns the hash of the adapter's content; `None` without an adapter.
     pub fn hash(&self) -> Option<Digest> {
         self.adapter.as_ref().map(|adapter| Digest(*adapter.hash().as_bytes()))
     }

@@ -1,5 +1,5 @@
-//! The benchmarks of a scenario: put to the server's model, or to the clients' own where nothing is aggregated, every so
-//! many rounds and after the last, as orders.
+//! Scheduled benchmarks: evaluates the server's model, or the clients' own models where nothing is aggregated, at the
+//! interval that the scenario sets and after the last round. Each evaluation is an order of the computation graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,16 +23,16 @@ use crate::scenario::{self, Loaded};
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
 
-/// A benchmark with its questions, and when it is taken.
+/// Benchmark of a scenario, with its questions and its interval.
 pub struct ScheduledExam {
     name: &'static str,
-    /// [rounds] Taken after every so many; none is after the last alone.
+    /// [rounds] -- Interval between two evaluations; `None` evaluates after the last round only.
     every: Option<u32>,
     paper: Box<dyn Paper>,
     asking: Arc<Asking>,
 }
 
-/// How the questions are put, the same for all benchmarks of a run.
+/// Prompt and decoding settings, shared by all benchmarks of a run.
 struct Asking {
     tokeniser: Tokeniser,
     end_tokens: BTreeSet<u32>,
@@ -42,7 +42,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// Where models on a trainer's base are asked so.
+    /// Returns the set-up in which models on a trainer's base are evaluated with these settings.
     fn room<'a>(&'a self, desk: &Desk<'a>, rules: &'a Rules<'a>) -> Room<'a> {
         let Self { tokeniser, end_tokens, prompts, sampling, seed } = self;
         let Desk { trainer, store, stop, .. } = *desk;
@@ -50,37 +50,43 @@ impl Asking {
     }
 }
 
-/// An ordered benchmark.
+/// Benchmark evaluation of one model in the plan of a round.
 pub struct PlannedExam {
     exam: Arc<ScheduledExam>,
-    /// Whose own model it is; none is the server's.
+    /// Client whose own model is evaluated; `None` is the server's model.
     client: Option<u32>,
     model: OrderId,
     order: OrderId,
 }
 
-/// What a scheduled benchmark asks for in a run, as far as it is known before anything is answered.
+/// Cost of a scheduled benchmark in a run, as far as it is known before the model has answered anything.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExamForecast {
     pub name: &'static str,
-    /// How often it is taken, each model by itself.
+    /// Number of evaluations, over all rounds and models.
     pub times: u64,
-    /// [questions, tokens] Of one time: asked, read, and at most written.
+    /// [questions] -- Questions of one evaluation.
     pub questions: u64,
+    /// [token] -- Prompt tokens of one evaluation.
     pub read_tokens: u64,
+    /// [token] -- Upper bound on the generated tokens of one evaluation.
     pub written_tokens_max: u64,
 }
 
 impl ScheduledExam {
-    /// What it will ask in a run of so many rounds, after each of so many models on this base.
+    /// Computes the cost of this benchmark in a run of `rounds` rounds with `models` models on this base per evaluation.
     ///
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
     pub fn forecast(&self, trainer: &Trainer, rounds: u32, models: u64) -> Result<ExamForecast, EvaluationError> {
-        let (rules, store, stop) = (Rules::default(), Store::none(), AtomicBool::new(false));
+        // The cost follows from the prompts alone: nothing is generated, stored or interrupted here.
+        let rules = Rules::default();
+        let store = Store::none();
+        let stop = AtomicBool::new(false);
         let work = WorkCounters::default();
         let room = self.asking.room(&Desk { trainer, store: &store, stop: &stop, work: &work }, &rules);
-        let (generator, end) = (room.generator(&[])?, room.end());
+        let generator = room.generator(&[])?;
+        let end = room.end();
         let examinee = room.examinee(&generator, None, None, &work);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
             self.paper.cost(&room.sitting(&examinee, &end))?;
@@ -94,19 +100,21 @@ impl ScheduledExam {
         })
     }
 
+    /// Whether the benchmark is evaluated after this round of the server; rounds of edges have no number.
     fn is_due(&self, server_round: Option<u32>, is_last: bool) -> bool {
         is_last || server_round.zip(self.every).is_some_and(|(round, every)| round.is_multiple_of(every))
     }
 }
 
 impl PlannedExam {
-    /// Asks for the model and its result.
+    /// Demands the model and its result.
     pub fn demand(&self, executor: &Executor) {
-        [self.model, self.order].into_iter().for_each(|order| executor.demand(order));
+        executor.demand(self.model);
+        executor.demand(self.order);
     }
 }
 
-/// Counts the questions of a run among its other work.
+/// Counts the questions of a run together with its other work.
 impl Witness for WorkCounters {
     fn expect(&self, answers: usize) {
         self.want_questions(answers as u64);
@@ -117,10 +125,10 @@ impl Witness for WorkCounters {
     }
 }
 
-/// Reads the questions of the scenario's benchmarks, and notes their hashes among what the run reads.
+/// Reads the questions of the scenario's benchmarks and adds their hashes to the inputs in `read`.
 ///
 /// # Errors
-/// An unknown benchmark, or questions that cannot be read.
+/// If a benchmark is unknown or runs generated code, or if its questions cannot be read.
 pub fn load(
     loaded: &Loaded,
     model: &Path,
@@ -131,9 +139,11 @@ pub fn load(
     if spec.benchmarks.is_empty() {
         return Ok(vec![]);
     }
-    let missing =
-        || RunError::Usage("failed to find questions: evaluation.questions names the folder of their files".into());
-    let data = loaded.resolve(spec.questions.as_ref().ok_or_else(missing)?);
+    let Some(questions) = &spec.questions else {
+        let missing = "failed to find questions: evaluation.questions names the folder of their files";
+        return Err(RunError::Usage(missing.into()));
+    };
+    let data = loaded.resolve(questions);
     let tokeniser = Tokeniser::load(tokenizer)?;
     let asking = Arc::new(Asking {
         end_tokens: end_tokens(model, &tokeniser).map_err(EvaluationError::from)?,
@@ -166,8 +176,8 @@ pub fn load(
     Ok(exams)
 }
 
-/// Orders the benchmarks that are due after a round of the server, for each of these models: the server's, or that of a
-/// client.
+/// Orders the benchmarks that are due after a round of the server, for each of these models: the server's (`None`), or that
+/// of a client.
 pub fn order(
     exams: &[Arc<ScheduledExam>],
     executor: &Executor,
@@ -175,16 +185,18 @@ pub fn order(
     server_round: Option<u32>,
     is_last: bool,
 ) -> Vec<PlannedExam> {
-    let planned = |exam: &Arc<ScheduledExam>, (client, model): (Option<u32>, OrderId)| {
-        let order = executor.add(Order::Examine { model, exam: exam.clone() });
-        PlannedExam { exam: exam.clone(), client, model, order }
-    };
-    let due = exams.iter().filter(|exam| exam.is_due(server_round, is_last));
-    due.flat_map(|exam| models.iter().map(|&model| planned(exam, model))).collect()
+    let mut planned = Vec::new();
+    for exam in exams.iter().filter(|exam| exam.is_due(server_round, is_last)) {
+        for &(client, model) in models {
+            let order = executor.add(Order::Examine { model, exam: exam.clone() });
+            planned.push(PlannedExam { exam: exam.clone(), client, model, order });
+        }
+    }
+    planned
 }
 
-/// The results of the benchmarks of a round, waiting for those that are not there yet. A client's own model has no
-/// version.
+/// Returns the results of a round's benchmarks as table rows, waiting for those that are not computed yet. The rows of a
+/// client's own model have version 0.
 ///
 /// # Errors
 /// The first failure of any order.
@@ -194,8 +206,11 @@ pub fn rows(
     round: u32,
     version: u32,
 ) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), OrderError> {
-    let (mut figures, mut answers) = (Vec::new(), Vec::new());
+    let mut figures = Vec::new();
+    let mut answers = Vec::new();
     for &PlannedExam { ref exam, client, model, order } in planned {
+        // The graph treats the result as opaque bytes, which `ScheduledExam::take` below has written. The key of the order
+        // contains the version of this format, so bytes from the store always have it.
         let Value::Examined(bytes) = executor.take(order)? else { unreachable!("an exam gives a sheet") };
         let sheet: Sheet = postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
         let hash = Some(executor.take(model)?.adapter_hash().to_string());
@@ -220,22 +235,30 @@ impl Exam for ScheduledExam {
             Prompts::Template(template) => template.name.to_owned(),
             Prompts::Chat(template) => template.content_hash().to_string(),
         };
+        // Everything that can change an answer, except the adapter, the base and its numerics: those are other parts of the
+        // order's key.
         let text = (tokeniser.content_hash().to_string(), end_tokens, template);
         key_of("fedreplay scheduled exam v2", &(self.name, self.paper.content(), text, sampling, seed)).0
     }
 
     fn take(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
-        let rules = Rules::default();
-        let room = self.asking.room(desk, &rules);
-        let sheet = room.generator(std::slice::from_ref(adapter)).and_then(|generator| {
-            let hash = Digest(*adapter.hash().as_bytes());
-            let examinee = room.examinee(&generator, Some(0), Some(hash), desk.work);
-            self.paper.sit(&room.sitting(&examinee, &room.end()))
-        });
-        match sheet {
+        match self.evaluate(desk, adapter) {
             Ok(sheet) => Ok(postcard::to_stdvec(&sheet).expect("a sheet has known lengths")),
+            // An interruption is no failure of the benchmark: `resume` continues it with the answers that were stored.
             Err(EvaluationError::Generation(GenerationError::Interrupted)) => Err(OrderError::Interrupted),
             Err(error) => Err(OrderError::Exam(Box::new(error))),
         }
+    }
+}
+
+impl ScheduledExam {
+    /// Evaluates the model under this adapter.
+    fn evaluate(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Sheet, EvaluationError> {
+        let rules = Rules::default();
+        let room = self.asking.room(desk, &rules);
+        let generator = room.generator(std::slice::from_ref(adapter))?;
+        let hash = Digest(*adapter.hash().as_bytes());
+        let examinee = room.examinee(&generator, Some(0), Some(hash), desk.work);
+        self.paper.sit(&room.sitting(&examinee, &room.end()))
     }
 }

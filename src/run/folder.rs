@@ -1,4 +1,4 @@
-//! A run's folder: who may write to it, and what stands in it before the first round.
+//! Folder of a run: its lock, and the files that are written before the first round.
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -10,30 +10,30 @@ use super::RunError;
 use crate::ledger::{LedgerError, Manifest};
 use crate::store::atomic;
 
-/// A folder that this process alone writes to, until it is dropped.
+/// Folder that only this process may write to, until the value is dropped.
 pub struct RunFolder {
     path: PathBuf,
     _lock: File,
 }
 
 impl RunFolder {
-    /// Makes a new folder, or takes an empty one.
+    /// Creates a new folder, or takes an empty one.
     ///
     /// # Errors
     /// [`LedgerError::Occupied`] if anything is in it.
     pub fn create(path: &Path) -> Result<Self, RunError> {
-        // Not even a lock is put among the files of somebody else.
+        // Checked before locking: a lock file must not be created among files that belong to something else.
         refuse_occupied(path)?;
         fs::create_dir_all(path).map_err(|source| LedgerError::Unwritable { path: path.to_owned(), source })?;
         let folder = Self::lock(path)?;
-        // Another process may have played a whole run since the first look.
+        // Checked again under the lock: another process may have made a whole run since the first check.
         refuse_occupied(path)?;
-        // A process that was killed before its manifest stood may have left a half-written one.
+        // A process that was killed before it had written its manifest may have left a partial one.
         folder.clear()?;
         Ok(folder)
     }
 
-    /// Takes the folder of a run that was begun, and clears away what a killed process had half written beside its tables.
+    /// Takes the folder of a run that was begun, and removes partial files that a killed process left in it.
     pub fn reopen(path: &Path) -> Result<Self, RunError> {
         let folder = Self::lock(path)?;
         folder.clear()?;
@@ -43,7 +43,7 @@ impl RunFolder {
     /// Takes the folder of a run that was begun, with its manifest.
     ///
     /// # Errors
-    /// As [`Self::reopen`], and if there is none: nothing is touched then.
+    /// As [`Self::reopen`], and if there is no manifest; nothing is changed in that case.
     pub fn begun(path: &Path) -> Result<(Self, Manifest), RunError> {
         Manifest::read(path)?;
         // Read under the lock: another process may have been finishing the run until now.
@@ -51,7 +51,7 @@ impl RunFolder {
         Ok((folder, Manifest::read(path)?))
     }
 
-    /// Removes the tables, to be written anew.
+    /// Removes the tables, which are then written again.
     pub fn remove_tables(&self) -> Result<(), LedgerError> {
         for name in ["ledger", "adapters", "timing"] {
             let path = self.path.join(name);
@@ -62,6 +62,7 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Removes partial files.
     fn clear(&self) -> Result<(), LedgerError> {
         for entry in fs::read_dir(&self.path).map_err(LedgerError::io(&self.path))? {
             let entry = entry.map_err(LedgerError::io(&self.path))?;
@@ -72,17 +73,18 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes what stands in the folder before the first round: the scenario's text, and a manifest that lists it.
+    /// Writes the files that precede the first round: the scenario's text, and a manifest that lists it.
     pub fn begin(&self, manifest: &mut Manifest, scenario: &str) -> Result<(), LedgerError> {
         let path = self.path.join("scenario.ron");
         let is_other = fs::read(&path).is_ok_and(|text| text != scenario.as_bytes());
         if is_other && holds_run(&self.path) {
-            // A kill between the two writes must not leave a manifest that another text belongs to.
+            // Invalidates the old manifest first: a kill between the two writes below must not leave a manifest that lists
+            // another text.
             manifest.write(&self.path)?;
         }
         atomic::write(&path, scenario.as_bytes()).map_err(LedgerError::io(&path))?;
@@ -90,6 +92,7 @@ impl RunFolder {
         manifest.write(&self.path)
     }
 
+    /// Creates the lock file and locks it.
     fn lock(path: &Path) -> Result<Self, RunError> {
         let name = path.join("lock");
         let mut tries = 0;
@@ -98,10 +101,11 @@ impl RunFolder {
             let file =
                 File::create(&name).map_err(|source| LedgerError::Unwritable { path: path.to_owned(), source })?;
             match file.try_lock() {
-                // Whoever held the lock before may have removed its file: a lock on that one would keep nobody out.
+                // The previous holder may have removed the file between our open and our lock. A lock on a removed file
+                // excludes nobody, so the file is opened again.
                 Ok(()) if !stands_under(&file, &name).map_err(LedgerError::io(&name))? => {}
                 Ok(()) => return Ok(Self { path: path.to_owned(), _lock: file }),
-                // Whoever only looks holds it for an instant.
+                // `is_being_written` holds the lock only for an instant, so one retry tells it from a running process.
                 Err(TryLockError::WouldBlock) if tries == 1 => std::thread::sleep(LOOKING),
                 Err(TryLockError::WouldBlock) => {
                     let folder = path.display();
@@ -115,16 +119,16 @@ impl RunFolder {
     }
 }
 
-/// Longer than [`is_being_written`] holds a lock.
+/// Time that is longer than [`is_being_written`] holds a lock.
 const LOOKING: Duration = Duration::from_millis(20);
 
-/// Whether a process is writing to the run's folder now. One that was killed holds no lock any more.
+/// Whether a process is writing to the run's folder now. The lock of a killed process is gone.
 pub fn is_being_written(path: &Path) -> bool {
     let Ok(file) = File::open(path.join("lock")) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Whether an open file is the one of this name.
+/// Whether an open file is still the one with this name.
 fn stands_under(file: &File, name: &Path) -> std::io::Result<bool> {
     let own = file.metadata()?;
     match fs::metadata(name) {
@@ -136,20 +140,20 @@ fn stands_under(file: &File, name: &Path) -> std::io::Result<bool> {
 
 /// Refuses a folder with anything in it that a new run could destroy.
 fn refuse_occupied(path: &Path) -> Result<(), RunError> {
-    let occupied = |what| Err(LedgerError::Occupied { path: path.to_owned(), what }.into());
-    if holds_run(path) {
-        return occupied("a run");
-    }
-    if path.is_file() {
-        return occupied("a file");
-    }
-    match is_unused(path) {
-        Ok(true) => Ok(()),
-        Ok(false) => occupied("other files"),
-        // It is to be made, or cannot be: making it says why.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
-        Err(error) => Err(LedgerError::io(path)(error).into()),
-    }
+    let what = if holds_run(path) {
+        "a run"
+    } else if path.is_file() {
+        "a file"
+    } else {
+        match is_unused(path) {
+            Ok(true) => return Ok(()),
+            Ok(false) => "other files",
+            // The folder does not exist yet. If it cannot be created, the attempt gives the better error.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
+            Err(error) => return Err(LedgerError::io(path)(error).into()),
+        }
+    };
+    Err(LedgerError::Occupied { path: path.to_owned(), what }.into())
 }
 
 /// Whether a run was begun in a folder.
@@ -157,7 +161,7 @@ pub fn holds_run(path: &Path) -> bool {
     Manifest::path(path).exists()
 }
 
-/// Whether a folder holds nothing but what a run leaves that was killed before its manifest was written.
+/// Whether a folder is empty except for files that a run leaves if it is killed before its manifest is written.
 fn is_unused(path: &Path) -> std::io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! What a scenario will cost on this machine, from its schedule and from one step that is tried.
+//! Forecast of the time and memory that a scenario needs on this machine, from its schedule and from one measured step.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,89 +20,92 @@ use super::timeline::{Timeline, schedule};
 use super::trust::most_in_a_pass;
 use super::workload::{Pass, Workload};
 use crate::adapter::Adapter;
-use crate::lineage::{OrderError, Rows};
+use crate::lineage::OrderError;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Loaded, Scenario};
 use crate::store::Store;
 use crate::training::{Job, LargestWork, Numerics, Objective, Terms, Trainer, free_bytes, program_bytes};
 
-/// [s] A first step that took longer than this is not tried again without the costs of the first time.
+/// [s] -- If the first step takes longer than this, it is not measured a second time without the costs of the first.
 const LONG: f64 = 2.0;
 
-/// What the memory of a run at its peak consists of [B].
+/// Composition of the peak memory of a run. All fields are in [byte].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryForecast {
-    /// Code and data of the program, the rows as tokens included, as they were measured.
+    /// Code and data of the program, including the tokenized rows, as measured.
     pub program: u64,
-    /// The frozen base.
+    /// Frozen base model.
     pub weights: u64,
-    /// Of each worker, an adapter with its gradient and optimizer states, and what its threads keep.
+    /// Adapters with gradients and optimizer state, and the buffers of the threads, of all workers.
     pub adapters: u64,
     /// Activations, gradients and logits of all workers at the worst time.
     pub activations: u64,
-    /// Updates that wait to be aggregated, and models.
+    /// Updates that wait for aggregation, and models.
     pub updates: u64,
 }
 
 impl MemoryForecast {
-    /// All of it together.
+    /// [byte] -- Returns the sum of all parts.
     pub fn total(&self) -> u64 {
         self.program + self.weights + self.adapters + self.activations + self.updates
     }
 }
 
-/// What a run would take.
+/// Time and memory that a run would need.
 #[derive(Clone, Debug, Serialize)]
 pub struct Forecast {
-    /// [B] What the process holds at its peak.
+    /// [byte] -- Peak memory of the process.
     pub memory_bytes: u64,
-    /// What that consists of.
+    /// Composition of the peak memory.
     pub memory: MemoryForecast,
-    /// [B] What the machine has left; none where nothing tells.
+    /// [byte] -- Free memory of the machine; `None` if it cannot be found out.
     pub free_bytes: Option<u64>,
     pub workers: usize,
-    /// [tokens, s] Size and wall-clock time of the step that was tried, as many times at once as workers can be busy.
+    /// [token] -- Size of the measured step.
     pub step_tokens: u64,
+    /// [s] -- Wall-clock time of the measured step, run at once on as many threads as workers can be busy.
     pub step_seconds: f64,
-    /// [s] Reading the data and loading the base model, as it took just now.
+    /// [s] -- Time for reading the data and loading the base model, as just measured.
     pub loading_seconds: f64,
-    /// [s] The start-up test, where none was made before.
+    /// [s] -- Time of the start-up test, if its result is not cached.
     pub self_test_seconds: f64,
-    /// [s] Wall-clock time of all trainings, and of all evaluations, one after another.
+    /// [s] -- Wall-clock time of all trainings, one after another.
     pub training_seconds: f64,
+    /// [s] -- Wall-clock time of all evaluations, one after another.
     pub evaluation_seconds: f64,
-    /// [s] Wall-clock time of all trainings on the workers, where a round waits for the one before.
+    /// [s] -- Wall-clock time of all trainings on the workers, where each round waits for the one before.
     pub training_wall_seconds: f64,
     pub benchmarks: Vec<ExamForecast>,
-    /// [FLOP] Of all benchmarks, if every answer is as long as it may be: two for each token and weight of the base.
+    /// [FLOP] -- Work of all benchmarks if every answer has its maximum length: two per token and weight of the base.
     pub benchmark_flops_max: f64,
-    /// [s] Wall-clock time of reading all questions of benchmarks; how long writing takes is not known beforehand.
+    /// [s] -- Wall-clock time for reading all questions of benchmarks. The time for writing answers is not known in advance.
     pub benchmark_reading_seconds: f64,
 }
 
 impl Forecast {
-    /// [s] Wall-clock time of the run without what benchmarks have written.
+    /// [s] -- Returns the wall-clock time of the run without the generation of benchmark answers.
     pub fn wall_seconds(&self) -> f64 {
         let shared = (self.evaluation_seconds + self.benchmark_reading_seconds) / self.workers as f64;
         self.loading_seconds + self.self_test_seconds + self.training_wall_seconds + shared
     }
 
-    /// [tokens] Most that benchmarks have written, all times together.
+    /// [token] -- Returns the maximum number of tokens that benchmarks generate in the run.
     pub fn written_tokens_max(&self) -> u64 {
         all_times(&self.benchmarks, |exam| exam.written_tokens_max)
     }
 }
 
-/// [tokens] What benchmarks ask for, all times together.
+/// [token] -- Sums a token count over all evaluations of all benchmarks.
 fn all_times(benchmarks: &[ExamForecast], tokens: fn(&ExamForecast) -> u64) -> u64 {
     benchmarks.iter().map(|exam| exam.times * tokens(exam)).sum()
 }
 
-/// Loads data and base model, trains one step of a median task, and extends it by tokens to all tasks of the schedule and to
-/// what the scenario adds. Where the schedule is not known before results are, `counted_flops` of a stand-in are taken.
+/// Loads data and base model, measures one training step of a median client, and extrapolates by tokens to all work of the
+/// schedule. If the schedule depends on results, the extrapolation uses `counted_flops`, the work that counted in a plan
+/// with stand-in losses.
 ///
 /// # Errors
-/// As those of a run before it begins; and if the base model alone is more than the machine has left.
+/// Those of a run before it begins; and if the base model alone needs more memory than the machine has left.
 pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
     let free = free_bytes(device);
     refuse_too_large(loaded, free)?;
@@ -123,11 +126,12 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         Course::Known(_) => workers.min(workload.trainings_of_a_round().max(1) as usize),
         Course::Live(_) => workers,
     };
+    // Measured with as many steps at once as workers can be busy: they compete for the memory's bandwidth.
     let (step_tokens, step_seconds) = try_step(&tasks, client, busy)?;
     let seconds_per_token = step_seconds / step_tokens as f64;
     let seconds_per_evaluated_token = match seconds_per_evaluated_token(&inputs, &largest)? {
         Some(seconds) => seconds,
-        // A step reads forwards and, at about twice the cost, backwards.
+        // A step is a forward pass and a backward pass of about twice its cost.
         None => seconds_per_token / 3.0,
     };
     let [training_seconds, training_wall_seconds] = match &course {
@@ -141,7 +145,7 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         }
     };
     let [tested, evaluated_in_test] = largest.tested_tokens();
-    // Where nothing is aggregated, every client's own model takes them.
+    // Where nothing is aggregated, every client's own model is evaluated.
     let models = if scenario.algorithm == Algorithm::Local { inputs.clients.len() as u64 } else { 1 };
     let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(inputs.trainer(), scenario.rounds, models));
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
@@ -166,7 +170,7 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
     })
 }
 
-/// The schedule, where it is known before results are.
+/// Simulates the schedule, unless it depends on results.
 fn course(loaded: &Loaded, inputs: &Inputs) -> Result<Course, RunError> {
     let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
     let privacy = Protection::new(&loaded.scenario, &rows)?;
@@ -177,20 +181,26 @@ fn course(loaded: &Loaded, inputs: &Inputs) -> Result<Course, RunError> {
     })
 }
 
-/// [s] All trainings one after another, from the operations of those that count and of a client's task.
+/// [s] -- Estimates the time of all trainings one after another, from the operations of those that count and the measured
+/// step of one client.
 fn by_operations(inputs: &Inputs, loaded: &Loaded, client: usize, step_seconds: f64, counted_flops: f64) -> f64 {
     let scenario = &loaded.scenario;
-    let work = |client: usize| inputs.facts.costs.works()[inputs.facts.facts[client].work as usize].flops as f64;
     let steps = scenario.steps(inputs.clients[client].train.count() as u64, inputs.clients.len());
     let alone = match scenario.evaluation.local_baseline {
-        true => (0..inputs.clients.len()).map(work).sum::<f64>(),
+        true => (0..inputs.clients.len()).map(|client| task_flops(inputs, client) as f64).sum::<f64>(),
         false => 0.0,
     };
     let flops = counted_flops + alone * f64::from(scenario.rounds);
-    flops * step_seconds * f64::from(steps) / work(client)
+    // Seconds of the client's whole task, scaled by the ratio of operations.
+    flops * step_seconds * f64::from(steps) / task_flops(inputs, client) as f64
 }
 
-/// Refuses a base that would drive the machine out of memory before anything could be said.
+/// [FLOP] -- Returns the work of one task of a client by the cost model.
+fn task_flops(inputs: &Inputs, client: usize) -> u64 {
+    inputs.facts.costs.works()[inputs.facts.facts[client].work as usize].flops
+}
+
+/// Refuses a base model that does not fit into the free memory, before it is loaded.
 fn refuse_too_large(loaded: &Loaded, free: Option<u64>) -> Result<(), RunError> {
     let Some((folder, free)) = loaded.scenario.model.folder.as_ref().zip(free) else { return Ok(()) };
     let folder = loaded.resolve(folder);
@@ -206,15 +216,15 @@ fn refuse_too_large(loaded: &Loaded, free: Option<u64>) -> Result<(), RunError> 
     )))
 }
 
-/// A client in the middle of all by the work of a task.
+/// Returns the median client by the work of a task.
 fn median_client(inputs: &Inputs) -> usize {
     let mut clients: Vec<usize> = (0..inputs.clients.len()).collect();
-    clients.sort_by_key(|&client| inputs.facts.costs.works()[inputs.facts.facts[client].work as usize].flops);
+    clients.sort_by_key(|&client| task_flops(inputs, client));
     clients[clients.len() / 2]
 }
 
-/// Trains the first step of a client's first task on so many threads at once, which share the processor's memory as the
-/// run's workers do, and returns its tokens and seconds.
+/// Trains the first step of a client's first task on `busy` threads at once, which share the memory's bandwidth as the
+/// run's workers do. Returns its tokens and seconds.
 fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<(u64, f64), RunError> {
     let trainer = tasks.inputs.trainer();
     let training = tasks.alone(client as u32, 0, 1);
@@ -239,52 +249,61 @@ fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<(u64, f64), Run
     Ok((tokens, seconds))
 }
 
-/// [s] A job on so many threads at once.
+/// [s] -- Measures a job that runs on `busy` threads at once.
 fn timed(trainer: &Trainer, job: &Job, busy: usize) -> Result<f64, RunError> {
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let train = || trainer.train(std::slice::from_ref(job)).map(drop);
-        let threads: Vec<_> = (0..busy).map(|_| scope.spawn(train)).collect();
+        let mut threads = Vec::with_capacity(busy);
+        for _ in 0..busy {
+            threads.push(scope.spawn(|| trainer.train(std::slice::from_ref(job)).map(drop)));
+        }
         threads.into_iter().try_for_each(|thread| thread.join().expect("a training does not panic"))
     })
     .map_err(OrderError::Training)?;
     Ok(began.elapsed().as_secs_f64())
 }
 
+/// Returns an untrained adapter.
 fn fresh_adapter(trainer: &Trainer) -> Arc<Adapter> {
     Arc::new(Adapter::initial(trainer.layout(), Seed(0)))
 }
 
-/// Models that are in memory beside the updates of a round: the server's, the one before it, and the mean update in f64.
+/// [adapters in f32] -- Models in memory besides the updates of a round: the server's, the one before it, and the mean
+/// update in f64, which takes twice the space.
 const MODELS: u64 = 4;
 
-/// [clients] Updates of a round where the schedule is not known before results are, and there are as many clients.
+/// [clients] -- Assumed number of updates in a round, if the schedule depends on results and there are as many clients.
 const UNKNOWN_UPDATES: usize = 16;
 
-/// What the run holds at its peak. Called after the trial, so that what the program itself takes shows.
+/// Estimates the peak memory of the run. Called after the measured step, so that the memory of the program itself is known.
 fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: usize) -> MemoryForecast {
     let trainer = tasks.inputs.trainer();
     let hyper = tasks.hyper(1);
     let is_dropping = hyper.dropout > 0.0;
     let jobs = largest.jobs.max(1);
-    let of_pass = |pass: Pass| {
-        let together = jobs as u64;
-        trainer.pass_bytes(jobs, together * pass.tokens, together * pass.targets, is_dropping)
-    };
+    let per_pass = jobs as u64;
     let micro_batch = Pass { tokens: tokens_of(&largest.micro_batch), targets: targets_of(&largest.micro_batch) };
-    // The start-up test has one pass at a time, with a small job beside the largest.
+    // The start-up test makes one pass at a time, with a small job in addition to the largest ones.
     let in_company = largest.tokens_in_company();
-    let small = in_company - jobs as u64 * micro_batch.tokens;
-    let tested = trainer.pass_bytes(jobs + 1, in_company, jobs as u64 * micro_batch.targets + small, is_dropping);
+    let small = in_company - per_pass * micro_batch.tokens;
+    let tested = trainer.pass_bytes(jobs + 1, in_company, per_pass * micro_batch.targets + small, is_dropping);
+    // Training: the worst moment of a known schedule, else the largest pass on every worker.
     let trained = match workload.tokens() {
-        0 => workers as u64 * of_pass(micro_batch),
-        _ => workload.most_together(workers, of_pass),
+        0 => {
+            let (tokens, targets) = micro_batch.times(per_pass);
+            workers as u64 * trainer.pass_bytes(jobs, tokens, targets, is_dropping)
+        }
+        _ => workload.most_together(workers, |pass| {
+            let (tokens, targets) = pass.times(per_pass);
+            trainer.pass_bytes(jobs, tokens, targets, is_dropping)
+        }),
     };
     let evaluated_tokens = tokens_of(&largest.evaluated);
     let evaluated = trainer.memory(1, evaluated_tokens, targets_of(&largest.evaluated)).evaluating();
     let plan = trainer.memory(jobs, micro_batch.tokens, micro_batch.targets);
     let rows = largest.micro_batch.iter().chain(&largest.evaluated);
     let longest = rows.map(|row| row.ids.len() as u64).max().unwrap_or(0);
+    // Proximal terms and corrections keep one more copy of the adapter each, a quarter of what a training adapter takes.
     let copies = u64::from(hyper.proximal.is_some()) + u64::from(tasks.method(1).client.correction.is_some());
     let adapter = plan.adapters + plan.plain + copies * plan.adapters / 4 + trainer.room_bytes(longest);
     let updates = match workload.trainings_of_a_round() {
@@ -300,11 +319,11 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     }
 }
 
-/// [tokens] Read by all evaluations of a run.
+/// [token] -- Returns the number of tokens that all evaluations of a run read.
 fn evaluated_tokens(inputs: &Inputs, scenario: &Scenario) -> u64 {
-    let tokens = |rows: &Arc<Rows>| rows.tokens();
-    let test = inputs.test.as_ref().map_or(0, tokens);
-    let held_out: u64 = inputs.clients.iter().map(|client| tokens(&client.held_out)).sum();
+    let test = inputs.test.as_ref().map_or(0, |rows| rows.tokens());
+    let held_out: u64 = inputs.clients.iter().map(|client| client.held_out.tokens()).sum();
+    // One evaluation before training, then one every `every` rounds and one after the last.
     let evaluations = 1 + u64::from(scenario.rounds.div_ceil(scenario.evaluation.every));
     let alone = match scenario.evaluation.local_baseline {
         true => inputs.clients.len() as u64 * test + held_out,
@@ -313,7 +332,7 @@ fn evaluated_tokens(inputs: &Inputs, scenario: &Scenario) -> u64 {
     evaluations * (test + held_out) + alone
 }
 
-/// What it takes to read a token forwards, in a pass as full as an evaluation's; none where there is no row to try it on.
+/// [s] -- Measures the time per token of a forward pass that is as full as an evaluation's; `None` without evaluated rows.
 fn seconds_per_evaluated_token(inputs: &Inputs, largest: &LargestWork) -> Result<Option<f64>, RunError> {
     let tokens = tokens_of(&largest.evaluated);
     if tokens == 0 {

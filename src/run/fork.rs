@@ -1,4 +1,4 @@
-//! Plays a run again from a round on with other values: a fork shares all that came before.
+//! Fork of a run: the same scenario with other values from a round on, which shares everything before that round.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,21 +11,21 @@ use super::summary::Summary;
 use crate::ledger::Manifest;
 use crate::scenario::Loaded;
 
-/// Where a fork departs from its run.
+/// Point at which a fork departs from its run, and the new values.
 #[derive(Clone, Debug)]
 pub struct Departure {
-    /// [rounds] The first round of the server under the new values -- at least 2.
+    /// [rounds] -- First round of the server with the new values; at least 2.
     pub at_round: u32,
-    /// The new values, each `path=value`.
+    /// New values, each as `path=value`.
     pub sets: Vec<String>,
 }
 
-/// Plays a fork of the run in `run_folder` into `settings.out`: its scenario with one more change. The fork is a run like
-/// any other, and has the digest of one that is played from its scenario in an empty store. What the two have in common
-/// is found in the store that the run was played with.
+/// Runs a fork of the run in `run_folder` into `settings.out`: its scenario with one more change. The fork is a run like any
+/// other, with the digest that its scenario gives in an empty store. Results that the two have in common are read from the
+/// store of the original run.
 ///
 /// # Errors
-/// As [`super::play`]; if a field cannot change in mid-run; and if data, base model or arithmetic are not those of the run.
+/// As [`super::play`]; if a field cannot change during a run; and if data, base model or arithmetic differ from the run's.
 pub fn fork(
     run_folder: &Path,
     departure: &Departure,

@@ -1,4 +1,4 @@
-//! Loads what a scenario points to: data as token rows, the base model behind a trainer, and the hashes of both.
+//! Inputs of a run: data as tokenized rows, the base model behind a trainer, and the hashes of both.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::scenario::{Clients, Loaded, Scenario};
 use crate::store::{Digest, Store};
 use crate::training::{Numerics, Trainer};
 
-/// One client's rows, as tokens.
+/// Tokenized rows of one client.
 #[derive(Debug)]
 pub struct ClientRows {
     pub id: String,
@@ -25,27 +25,27 @@ pub struct ClientRows {
     pub held_out: Arc<Rows>,
 }
 
-/// Everything that a run reads.
+/// All inputs of a run.
 pub struct Inputs {
     pub clients: Arc<Vec<ClientRows>>,
-    /// What virtual time must know of them.
+    /// Facts about the clients that virtual time depends on.
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
-    /// Benchmarks of the server's model.
+    /// Scheduled benchmarks.
     pub exams: Vec<Arc<ScheduledExam>>,
-    /// One on each device, with the same bits.
+    /// Trainers, one per device, which give the same bits.
     pub trainers: Vec<Arc<Trainer>>,
-    /// The adapter to start from, if the scenario gives one.
+    /// Adapter to start from, if the scenario gives one.
     pub initial: Option<Arc<Adapter>>,
-    /// Where each input lay and what it hashed to, by role.
+    /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
 }
 
 impl Inputs {
-    /// Reads, checks and tokenises the data, and loads the base model; what `shared` has of it is taken from there.
+    /// Reads, checks and tokenizes the data, and loads the base model, unless `shared` has them already.
     ///
     /// # Errors
-    /// The first thing that is wrong with a file, client or row, or with the model's folder.
+    /// The first fault of a file, client or row, or of the model's folder.
     pub fn load(
         loaded: &Loaded,
         devices: &[Device],
@@ -53,6 +53,7 @@ impl Inputs {
         store: &Store,
         shared: &mut Shared,
     ) -> Result<Self, RunError> {
+        // Data come first: a fault in them shows before the base model, which takes long, is loaded.
         let scenario = &loaded.scenario;
         let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded, store)?;
         let (trainers, model_folder) = shared.trainers(loaded, devices, numerics, &clients)?;
@@ -69,19 +70,19 @@ impl Inputs {
         Ok(Self { clients, facts, test, exams, trainers, initial, read })
     }
 
-    /// The trainer on the first device.
+    /// Returns the trainer on the first device.
     pub fn trainer(&self) -> &Trainer {
         &self.trainers[0]
     }
 
-    /// A workshop around each trainer.
+    /// Creates a workshop around each trainer.
     pub fn workshops<'a>(&'a self, loaded: &Loaded, store: &'a Store, stop: &'a AtomicBool) -> Vec<Workshop<'a>> {
         let unusable = loaded.scenario.training.unusable_update;
         self.trainers.iter().map(|trainer| Workshop::new(trainer, unusable, store, stop)).collect()
     }
 }
 
-/// A sequence that the scenario allows must be one that the model can read.
+/// Checks that the model has a position for every token of the longest sequence that the scenario allows.
 fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), RunError> {
     let longest = scenario.data.max_seq_length;
     if longest as usize <= max_positions {
@@ -92,7 +93,8 @@ fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), RunErro
     )))
 }
 
-/// Loads the base model to each device and says what it takes. `clients` have the row that a quantised base is measured on.
+/// Loads the base model to each device and logs its precision. `clients` supply the row on which a quantized base is
+/// measured. Returns the trainers and the folder of the base model.
 pub(super) fn load_trainers(
     loaded: &Loaded,
     devices: &[Device],
@@ -101,17 +103,20 @@ pub(super) fn load_trainers(
 ) -> Result<(Vec<Arc<Trainer>>, PathBuf), RunError> {
     let scenario = &loaded.scenario;
     let folder = model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?;
-    let (precision, lora) = (outline::precision(&scenario.model), outline::lora_spec(scenario));
-    let load = |&device: &Device| Trainer::load(&folder, precision, device, &lora, numerics).map_err(RunError::Model);
-    let mut trainers = devices.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let precision = outline::precision(&scenario.model);
+    let lora = outline::lora_spec(scenario);
+    let mut trainers = Vec::with_capacity(devices.len());
+    for &device in devices {
+        trainers.push(Trainer::load(&folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
+    }
     report_precision(&mut trainers[0], &folder, clients)?;
     Ok((trainers.into_iter().map(Arc::new).collect(), folder))
 }
 
-/// Tokens whose logits say how far a quantised base is from one in bfloat16.
+/// [token] -- Number of tokens whose logits are compared between a quantized base and one in bfloat16.
 const COMPARED_TOKENS: usize = 128;
 
-/// Says what the base takes, and how far it is from bfloat16 where it is quantised; the manifest records it.
+/// Logs the precision of the base, and measures the deviation of a quantized base from bfloat16 for the manifest.
 fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]) -> Result<(), RunError> {
     let row = clients.iter().find_map(|client| client.train.samples.first());
     if let Some(row) = row.filter(|_| trainer.fingerprint().base.precision.is_quantised()) {
@@ -122,15 +127,15 @@ fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]
     Ok(())
 }
 
-/// What `plan` reads: as much of the inputs as decides times.
+/// Inputs of a plan: those that decide virtual time.
 pub struct PlanInputs {
     pub clients: Clients,
-    /// Where each input lay and what it hashed to, by role.
+    /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
 }
 
 impl PlanInputs {
-    /// Reads, checks and tokenises the data, and reads the shape of the model; neither weights nor LibTorch are needed.
+    /// Reads, checks and tokenizes the data, and reads the shape of the model. Neither weights nor LibTorch are needed.
     ///
     /// # Errors
     /// As [`Inputs::load`].
@@ -161,13 +166,14 @@ impl PlanInputs {
     }
 }
 
+/// Returns an input with its absolute path.
 pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     // An absolute path lets `replay` find the input from anywhere.
     let path = std::path::absolute(&path).unwrap_or(path);
     Input { path, hash: Digest(*hash.as_bytes()) }
 }
 
-/// The folder of the base model, fetched first if it is the hub's; none where there is but a shape.
+/// Returns the folder of the base model, which is fetched first if it is on the hub; `None` if only its shape is given.
 pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, RunError> {
     let model = &loaded.scenario.model;
     match (&model.folder, &model.hub) {
@@ -184,15 +190,13 @@ fn initial_adapter(
     read: &mut BTreeMap<String, Input>,
 ) -> Result<Arc<Adapter>, RunError> {
     let (adapter, _) = peft::read_folder(folder).map_err(RunError::StartAdapter)?;
-    let refuse = |reason: String| {
-        let what = folder.display().to_string();
-        Err(RunError::StartAdapter(AdapterError::Content { what, reason }))
-    };
-    if let Some(reason) = adapter.layout.difference_from(&trainer.layout()) {
-        return refuse(reason);
+    let mut fault = adapter.layout.difference_from(&trainer.layout());
+    if fault.is_none() && !adapter.is_finite() {
+        fault = Some("it holds a value that is NaN or infinite".into());
     }
-    if !adapter.is_finite() {
-        return refuse("it holds a value that is NaN or infinite".into());
+    if let Some(reason) = fault {
+        let what = folder.display().to_string();
+        return Err(RunError::StartAdapter(AdapterError::Content { what, reason }));
     }
     read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
     Ok(Arc::new(adapter))

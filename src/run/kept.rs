@@ -1,4 +1,4 @@
-//! Which results of a store runs still need: those in the lineage of every run that was played with it and is still there.
+//! Retention of stored results: the store keeps those in the lineage of every existing run that was made with it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,31 +9,33 @@ use super::RunError;
 use crate::ledger::{LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, keys_of};
 use crate::store::{Key, Store, StoredResult};
 
-/// How deep below a folder of runs their folders may stand: a sweep's stand in a folder of their own.
+/// Maximum depth of a run's folder below a folder of runs; a sweep puts its runs into a folder of its own.
 const DEPTH_MAX: u32 = 3;
 
-/// What must stay in a store.
+/// Results that must stay in a store.
 #[derive(Debug, Default)]
 pub struct Kept {
     keys: BTreeSet<Key>,
-    /// Of a run that is not finished nobody knows all keys: everything used since its beginning stays.
+    /// Start of the oldest unfinished run. Its keys are not all known, so everything used since then stays.
     since: Option<SystemTime>,
     /// Runs that need their results.
     pub runs: Vec<PathBuf>,
-    /// Those of them that are not finished.
+    /// Those of the runs that are not finished.
     pub unfinished: Vec<PathBuf>,
     /// Runs that used the store and were removed since.
     pub gone: Vec<PathBuf>,
 }
 
 impl Kept {
-    /// What the runs of a store need, and those in and below some other folders.
+    /// Collects the needs of the runs that used a store, and of those in and below other folders.
     ///
     /// # Errors
     /// If the needs of a run cannot be known: its folder may be on a disk that is not mounted, or its lineage damaged.
     pub fn of(store: &Store, others: &[PathBuf]) -> Result<Self, RunError> {
         let mut kept = Self::default();
         for run in store.runs()? {
+            // A missing folder means that the run was removed, unless its parent is missing too: then its disk may not be
+            // mounted.
             if run.folder.join("manifest.json").is_file() {
                 kept.add(&run.folder, run.since)?;
             } else if run.folder.parent().is_some_and(Path::is_dir) {
@@ -51,7 +53,9 @@ impl Kept {
             if runs.is_empty() {
                 return Err(LedgerError::NoRun { path: folder.clone() }.into());
             }
-            runs.iter().try_for_each(|run| kept.add(run, SystemTime::UNIX_EPOCH))?;
+            for run in &runs {
+                kept.add(run, SystemTime::UNIX_EPOCH)?;
+            }
         }
         Ok(kept)
     }
@@ -61,6 +65,7 @@ impl Kept {
         self.keys.contains(&result.key) || self.since.is_some_and(|since| result.used >= since)
     }
 
+    /// Adds the needs of a run that began to use the store at `since`.
     fn add(&mut self, run: &Path, since: SystemTime) -> Result<(), RunError> {
         let manifest = Manifest::read(run)?;
         if manifest.kind == RunKind::Plan {
@@ -78,6 +83,7 @@ impl Kept {
     }
 }
 
+/// Lists the runs in a folder and up to `depth` levels below it.
 fn runs_below(folder: &Path, depth: u32) -> Result<Vec<PathBuf>, LedgerError> {
     if folder.join("manifest.json").is_file() {
         return Ok(vec![folder.to_owned()]);

@@ -1,7 +1,7 @@
-//! The start-up test of a machine, and what an earlier one found where it took long.
+//! Start-up test of a machine, whose result is cached in the store if the test takes long.
 //!
-//! A result is kept in the store under all that it depends on, this machine included. It enters no key of a run's results
-//! and no table.
+//! The result is stored under everything that it depends on, including this machine. It enters no key of a run's results and
+//! no table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,21 +15,20 @@ use crate::lineage::OrderError;
 use crate::store::{Key, Store, key_of};
 use crate::training::{Error, Grade, LargestWork, SelfTest, TestedShapes, Trainer, library_hashes};
 
-/// A test that took longer is not repeated while nothing that it depends on has changed.
+/// Duration from which on the result of a test is cached.
 const LONG: Duration = Duration::from_secs(3);
 
-/// What a test found, and up to which shapes.
+/// Result of a test, with the shapes up to which it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tested {
     pub found: SelfTest,
     pub shapes: TestedShapes,
 }
 
-/// Tests a trainer with the largest work of a run; takes the result from the store if it is there, and puts it there if it
+/// Tests a trainer with the largest work of a run. Reads the result from the store if it is there, and stores it if the test
 /// took long.
 ///
-/// Where the memory does not suffice for the test, small jobs alone are tested: whether it suffices for the run shows in the
-/// run.
+/// If the memory is too small for the test, only small jobs are tested; the run itself will show whether it is large enough.
 ///
 /// # Errors
 /// If LibTorch fails, or the store cannot be written to.
@@ -37,7 +36,7 @@ pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Re
     tested_keeping(trainer, work, store, LONG)
 }
 
-/// [`tested`] with another time from which on a result is kept.
+/// Implements [`tested`] with another duration from which on a result is cached.
 fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, RunError> {
     let shapes = work.shapes(trainer.fingerprint().threads);
     let key = key(trainer, work);
@@ -59,15 +58,15 @@ fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Du
         Err(error) => return Err(OrderError::Training(error).into()),
     };
     let tested = Tested { found, shapes };
-    // A grade below B may be a passing fault of the machine: it is looked at again.
+    // A grade below B may come from a temporary fault of the machine, so the test is repeated at the next start.
     if began.elapsed() > long && found.grade() >= Grade::B {
         store.put(key, &postcard::to_stdvec(&tested).expect("it holds numbers and flags"))?;
     }
     Ok(tested)
 }
 
-/// All that a test depends on: the processor and its microcode, the program, LibTorch's libraries, the settings, the base,
-/// the shape of adapters, and the rows.
+/// Returns the key of a test's result. It covers the processor and its microcode, the program, LibTorch's libraries, the
+/// settings, the base, the shape of adapters, and the rows.
 fn key(trainer: &Trainer, work: &LargestWork) -> Key {
     let fingerprint = serde_json::to_string(trainer.fingerprint()).expect("a fingerprint has only text keys");
     let program = (binary_hash(), library_hashes());
@@ -82,16 +81,15 @@ fn hashes(rows: &[Arc<Sample>]) -> Vec<[u8; 32]> {
     rows.iter().map(|row| *row.hash().as_bytes()).collect()
 }
 
-/// What tells this machine from others of its kind: its identifier, where it has one, when it was started, and the first
-/// processor's table without what changes from moment to moment.
+/// Returns a text that distinguishes this machine from others of the same type: its identifier if it has one, the identifier
+/// of its last boot, and the first processor's description without the lines that vary over time.
 fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let table = read("/proc/cpuinfo");
+    let table = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let first = table.split("\n\n").next().unwrap_or_default();
     let constant = first.lines().filter(|line| !line.starts_with("cpu MHz") && !line.starts_with("bogomips"));
-    // Images of containers may share an identifier; two machines do not share a start.
-    let identifier = read("/etc/machine-id");
-    let start = read("/proc/sys/kernel/random/boot_id");
+    // Images of containers may share a machine identifier; two machines never share a boot.
+    let identifier = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let start = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     format!("{}\n{}\n{}", identifier.trim(), start.trim(), constant.collect::<Vec<_>>().join("\n"))
 }
 

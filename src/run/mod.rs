@@ -1,7 +1,7 @@
-//! One run, from a scenario to a folder: the schedule is played, its orders are computed, the ledger is written.
+//! Execution of a scenario: simulates its schedule, computes the orders of each round and writes the ledger.
 //!
-//! Virtual time comes first and whole: which tasks count is known before a tensor is touched, so an update that is
-//! dropped, late or cancelled is never trained.
+//! Virtual time is simulated first: which tasks count is known before any training, so an update that is dropped, late or
+//! cancelled is never trained. The other modules compare, check and evaluate finished runs.
 
 mod certificate;
 mod client_states;

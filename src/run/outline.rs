@@ -1,4 +1,4 @@
-//! What virtual time must know of clients and model: counts and costs, without weights.
+//! Facts about clients and model that virtual time depends on: counts and costs, without weights.
 
 use fedreplay_sim as sim;
 use fedreplay_sim::{Purpose, Seed, Stream};
@@ -9,7 +9,7 @@ use crate::adapter::{Layout, WireFormat, wire_bytes};
 use crate::model::{Arithmetic, Config, LoraSpec, Precision};
 use crate::scenario::{self, ClientFacts, Clients, Counts, ModelShape, Placed, Scenario, Synthetic, TaskCosts, Trace};
 
-/// How much data a client has.
+/// Amount of data of one client.
 struct Amount {
     id: Option<Box<str>>,
     train_rows: u32,
@@ -18,22 +18,22 @@ struct Amount {
     longest_tokens: u64,
 }
 
-/// The clients of a scenario with these rows, on a model of this shape.
+/// Returns the clients of a scenario with these rows, on a model of this shape.
 ///
 /// # Errors
-/// If the adapter does not fit the model, a task's sizes are beyond any machine, or the trace does not fit the data.
+/// If the adapter does not fit the model, the sizes of a task overflow, or the trace does not fit the data.
 pub fn of_rows(scenario: &Scenario, rows: &[ClientRows], config: &Config, trace: &Trace) -> Result<Clients, RunError> {
-    let amount = |client: &ClientRows| Amount {
+    let amounts = rows.iter().map(|client| Amount {
         id: Some(client.id.as_str().into()),
         train_rows: count(client.train.count()),
         held_out_rows: count(client.held_out.count()),
         train_tokens: client.train.tokens(),
         longest_tokens: client.train.longest(),
-    };
-    outline(scenario, rows.iter().map(amount), config, trace)
+    });
+    outline(scenario, amounts, config, trace)
 }
 
-/// The clients of a scenario without data, on a model of this shape.
+/// Returns the clients of a scenario without data, on a model of this shape.
 ///
 /// # Errors
 /// As [`of_rows`].
@@ -43,24 +43,27 @@ pub fn of_synthetic(
     config: &Config,
     trace: &Trace,
 ) -> Result<Clients, RunError> {
+    let amounts = (0..synthetic.clients).map(|client| synthetic_amount(scenario, synthetic, client));
+    outline(scenario, amounts, config, trace)
+}
+
+/// Draws the amount of data of a synthetic client. Each client has its own random stream.
+fn synthetic_amount(scenario: &Scenario, synthetic: &Synthetic, client: u32) -> Amount {
     let tokens = u64::from(synthetic.tokens_per_row.min(scenario.data.max_seq_length));
-    let rows = |client: u32| match synthetic.rows {
+    let total = match synthetic.rows {
         Counts::Fixed(rows) => rows,
         Counts::Uniform(least, most) => {
             let mut stream = Stream::new(Seed(scenario.seed), Purpose::SyntheticData, u64::from(client));
             least + stream.below(u64::from(most - least) + 1) as u32
         }
     };
-    let amount = |client: u32| {
-        let total = rows(client);
-        let held_out = (f64::from(total) * scenario.data.held_out).floor() as u32;
-        let train_rows = (total - held_out).max(1);
-        let train_tokens = u64::from(train_rows) * tokens;
-        Amount { id: None, train_rows, held_out_rows: total - train_rows, train_tokens, longest_tokens: tokens }
-    };
-    outline(scenario, (0..synthetic.clients).map(amount), config, trace)
+    let held_out = (f64::from(total) * scenario.data.held_out).floor() as u32;
+    let train_rows = (total - held_out).max(1);
+    let train_tokens = u64::from(train_rows) * tokens;
+    Amount { id: None, train_rows, held_out_rows: total - train_rows, train_tokens, longest_tokens: tokens }
 }
 
+/// Computes the costs of each client's task and places the clients on devices and links.
 fn outline(
     scenario: &Scenario,
     amounts: impl ExactSizeIterator<Item = Amount>,
@@ -73,30 +76,29 @@ fn outline(
     let clients = amounts.len();
     let mut facts = Vec::with_capacity(clients);
     for amount in amounts {
+        // Work is costed with rows of mean length, peak memory with the longest row.
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
         let steps = scenario.steps(amount.train_rows.into(), clients);
         let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or_else(|| {
-            let (layers, hidden) = (config.layers, config.hidden_size);
             RunError::Usage(format!(
-                "failed to cost a task: rows of {} tokens in batches of {} on {layers} layers of width {hidden} are \
-                 beyond 64-bit counts",
-                amount.longest_tokens, scenario.training.batch_size
+                "failed to cost a task: rows of {} tokens in batches of {} on {} layers of width {} are beyond 64-bit counts",
+                amount.longest_tokens, scenario.training.batch_size, config.layers, config.hidden_size
             ))
         })?;
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
-    let name = |client: usize| name_of(facts[client].id.as_deref(), client);
-    let placement = Placed::new(scenario, clients, name, trace).map_err(RunError::Usage)?;
+    let placement = Placed::new(scenario, clients, |client| name_of(facts[client].id.as_deref(), client), trace)
+        .map_err(RunError::Usage)?;
     Ok(Clients { facts, placement, costs })
 }
 
-/// The name of a client: its own, or its number's where data are synthetic.
+/// Returns the name of a client: the one in the data, or one made from its number if the data are synthetic.
 pub fn name_of(id: Option<&str>, client: usize) -> String {
     id.map_or_else(|| format!("client-{client}"), str::to_owned)
 }
 
-/// How a scenario's base is held and computed.
+/// Translates the precision of a scenario's base model.
 pub fn precision(model: &scenario::Model) -> Precision {
     let arithmetic = match model.arithmetic() {
         scenario::Arithmetic::F32 => Arithmetic::F32,
@@ -113,7 +115,7 @@ pub fn precision(model: &scenario::Model) -> Precision {
     }
 }
 
-/// The adapter that a scenario asks for.
+/// Translates the LoRA settings of a scenario.
 pub fn lora_spec(scenario: &Scenario) -> LoraSpec {
     let lora = &scenario.model.lora;
     LoraSpec {
@@ -125,20 +127,19 @@ pub fn lora_spec(scenario: &Scenario) -> LoraSpec {
     }
 }
 
-/// A model of which only the shape is known.
+/// Returns the configuration of a model that is given by its shape alone.
 pub fn config_of_shape(shape: &ModelShape) -> Config {
-    let size = |value: u32| value as usize;
     let config = Config::llama(
-        size(shape.vocabulary),
-        size(shape.hidden),
-        size(shape.intermediate),
-        size(shape.layers),
-        size(shape.heads),
+        shape.vocabulary as usize,
+        shape.hidden as usize,
+        shape.intermediate as usize,
+        shape.layers as usize,
+        shape.heads as usize,
     );
-    Config { kv_heads: size(shape.kv_heads.unwrap_or(shape.heads)), tied: shape.ties_embeddings, ..config }
+    Config { kv_heads: shape.kv_heads.unwrap_or(shape.heads) as usize, tied: shape.ties_embeddings, ..config }
 }
 
-/// Parameters of a base.
+/// Returns the number of parameters of a base model.
 pub fn parameters(config: &Config) -> u64 {
     shape(config).params()
 }
@@ -156,11 +157,17 @@ fn shape(config: &Config) -> sim::ModelShape {
     }
 }
 
-/// The modules of a layer that have an adapter; one that only some layers have is counted in all.
+/// Returns the modules of a layer that have an adapter. A module with an adapter in some layers is counted in all of them.
 fn targets(layout: &Layout) -> Vec<sim::Target> {
+    // In the order of `ALL_TARGETS`.
     let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-    let has = |name: &str| layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name));
-    sim::ALL_TARGETS.into_iter().zip(names).filter(|(_, name)| has(name)).map(|(target, _)| target).collect()
+    let mut targets = Vec::new();
+    for (target, name) in sim::ALL_TARGETS.into_iter().zip(names) {
+        if layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name)) {
+            targets.push(target);
+        }
+    }
+    targets
 }
 
 fn count(rows: usize) -> u32 {

@@ -1,4 +1,4 @@
-//! A run as people look at it: how far it is, what it reached, who took part. Read from its tables alone.
+//! Overview of a run for display: its state, its results and its participants, read from its tables alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,10 +10,10 @@ use super::folder::is_being_written;
 use super::participants::{ClientFigures, GroupFigures, Participants};
 use super::series::{Series, series};
 use super::summary::main_loss;
-use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunKind, RunState, RunTables};
+use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunKind, RunState, RunTables, TableView};
 use crate::store::Digest;
 
-/// What becomes of a run.
+/// State of a run's life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Progress {
@@ -25,7 +25,7 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// How the run of this manifest stands now.
+    /// Returns the current state of the run with this manifest.
     pub fn of(run_folder: &Path, manifest: &Manifest) -> Self {
         match manifest.state {
             RunState::Done => Self::Done,
@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// Its name in tables and JSON.
+    /// Returns the name in tables and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -44,26 +44,28 @@ impl Progress {
     }
 }
 
-/// The essentials of a run, which a list of runs has too.
+/// Essentials of a run, as in a list of runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
     pub state: Progress,
     pub kind: RunKind,
-    /// Complete rounds of all aggregators, and how many there will be; fewer where a budget ends the run.
+    /// Number of complete rounds of all aggregators.
     pub rounds: u32,
+    /// Planned number of rounds; a budget may end the run earlier.
     pub rounds_planned: u32,
-    /// The digest of the finished run, or else of its complete rounds.
+    /// Digest of the finished run, or else of its complete rounds.
     pub digest: Option<String>,
     pub seed: u64,
     pub simulated_ns: u64,
-    /// [nats/token] Loss of the server model, or the mean of clients on their own models where there is no server:
-    /// before training and after the last round that was evaluated.
+    /// [nat/token] -- Loss of the server model before training.
     pub loss_before: Option<f64>,
+    /// [nat/token] -- Loss after the last evaluated round: of the server model, or the mean over the clients' own models if
+    /// there is no server model.
     pub loss_after: Option<f64>,
 }
 
 impl Standing {
-    /// Reads how the run in `run_folder` stands.
+    /// Reads the essentials of the run in `run_folder`.
     ///
     /// # Errors
     /// If there is no run, or its tables cannot be read.
@@ -80,6 +82,7 @@ impl Standing {
         evaluations: &[EvaluationRow],
     ) -> Result<Self, LedgerError> {
         let rounds = tables.rounds();
+        // Round 0 is before any training.
         let (before, after): (Vec<_>, Vec<_>) = evaluations.iter().cloned().partition(|row| row.round == 0);
         let last_digest = rounds.names("digest")?.last().map(|&digest| digest.to_owned());
         Ok(Self {
@@ -96,7 +99,7 @@ impl Standing {
     }
 }
 
-/// A run in figures.
+/// Figures of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Overview {
     #[serde(flatten)]
@@ -104,16 +107,16 @@ pub struct Overview {
     pub grade: String,
     /// Curves over the rounds.
     pub series: Vec<Series>,
-    /// Tasks by how they ended.
+    /// Number of tasks, by outcome.
     pub outcomes: BTreeMap<String, u64>,
     pub bytes_down: u64,
     pub bytes_up: u64,
-    /// [kWh] Spent by all devices.
+    /// [kWh] -- Energy spent by all devices.
     pub energy_kwh: f64,
-    /// [nats/token] Loss of the last evaluated server model on the held-out rows of each client.
+    /// [nat/token] -- Losses of the last evaluated model on the held-out rows of each client.
     pub fairness: Option<Fairness>,
     pub devices: Vec<GroupFigures>,
-    /// Clients whose work was lost most often to slowness, most first.
+    /// Clients that lost the most tasks by being too slow, most first.
     pub stragglers: Vec<ClientFigures>,
     pub clients: u64,
     pub clients_asked: u64,
@@ -128,10 +131,10 @@ impl Overview {
     pub fn read(run_folder: &Path) -> Result<Self, RunError> {
         let manifest = Manifest::read(run_folder)?;
         let tables = RunTables::read(run_folder)?;
-        let (evaluations, tasks) = (tables.evaluations()?, tables.tasks()?);
+        let evaluations = tables.evaluations()?;
+        let tasks = tables.tasks()?;
         let standing = Standing::new(run_folder, &manifest, &tables, &evaluations)?;
         let participants = Participants::read(&tables.population()?, &tasks)?;
-        let total = |column| Ok::<_, LedgerError>(tasks.counts(column)?.into_iter().map(u128::from).sum::<u128>());
         let mut outcomes = BTreeMap::new();
         for outcome in tasks.names("outcome")? {
             *outcomes.entry(outcome.to_owned()).or_default() += 1;
@@ -141,9 +144,9 @@ impl Overview {
             grade: manifest.grade,
             series: series(tables.rounds(), &tasks, &evaluations)?,
             outcomes,
-            bytes_down: total("bytes_down")? as u64,
-            bytes_up: total("bytes_up")? as u64,
-            energy_kwh: total("energy_mj")? as f64 / 3.6e9,
+            bytes_down: total(&tasks, "bytes_down")? as u64,
+            bytes_up: total(&tasks, "bytes_up")? as u64,
+            energy_kwh: total(&tasks, "energy_mj")? as f64 / 3.6e9,
             fairness: Fairness::of(&evaluations),
             clients: participants.clients.len() as u64,
             clients_asked: participants.clients.iter().filter(|client| client.asked > 0).count() as u64,
@@ -154,7 +157,12 @@ impl Overview {
     }
 }
 
-/// How losses spread over clients.
+/// Sums a column of counts. The sum of 64-bit counts may need more bits.
+fn total(table: &TableView, column: &str) -> Result<u128, LedgerError> {
+    Ok(table.counts(column)?.into_iter().map(u128::from).sum())
+}
+
+/// Distribution of losses over clients.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Fairness {
     pub round: u32,
@@ -168,19 +176,27 @@ pub struct Fairness {
 }
 
 impl Fairness {
+    /// Computes the distribution after the last evaluated round; `None` without losses.
     fn of(evaluations: &[EvaluationRow]) -> Option<Self> {
-        let is_own = |row: &&EvaluationRow| row.split == "held_out" && row.client.is_some();
+        // With a server model, the rows of local baselines are left out: they belong to other models.
         let subject = if evaluations.iter().any(|row| row.subject == "global") { "global" } else { "local" };
-        let own: Vec<_> = evaluations.iter().filter(is_own).filter(|row| row.subject == subject).collect();
+        let mut own = Vec::new();
+        for row in evaluations {
+            if row.split == "held_out" && row.client.is_some() && row.subject == subject {
+                own.push(row);
+            }
+        }
         let round = own.iter().map(|row| row.round).max()?;
         let losses = own.iter().filter(|row| row.round == round).filter_map(|row| row.loss).collect();
         Self::of_losses(round, losses)
     }
 
+    /// Computes the distribution of these losses, one per client.
     fn of_losses(round: u32, mut losses: Vec<f64>) -> Option<Self> {
+        // Sorted, so that the worst decile is the end of the list and the median its middle.
         losses.sort_by(f64::total_cmp);
-        let (least, most) = (*losses.first()?, *losses.last()?);
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let least = *losses.first()?;
+        let most = *losses.last()?;
         Some(Self {
             round,
             clients: losses.len() as u64,
@@ -191,6 +207,11 @@ impl Fairness {
             most,
         })
     }
+}
+
+/// Computes the mean of values.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! Whether a run is one of FedLLM-Bench's paper, so that a published figure may stand beside its own.
+//! Recognition of runs that repeat a setting of FedLLM-Bench's paper, so that they can be compared with published figures.
 
 use super::inputs::Inputs;
 use crate::evaluation::benchmark::Setting;
 use crate::model::Config;
 use crate::scenario::{Algorithm, Fidelity, Scenario};
 
-/// A dataset with published figures: its name, its clients, and the samples of its file.
+/// Datasets with published figures: name, number of clients, and number of samples in the file.
 const DATASETS: [(&str, usize, u64); 3] =
     [("Fed-Aya", 38, 25_513), ("Fed-ChatbotIT", 237, 6_166), ("Fed-WildChat", 100, 52_703)];
 
-/// The paper's setting that a run repeats: its data, its base model and one of its methods, under its code's rules.
+/// Returns the paper's setting that a run repeats: its data, its base model and one of its methods, under its code's rules.
 ///
-/// Data and model are known by their numbers, as no hash of them is published: a synthetic twin has them too, and is
-/// told by its clients' names.
+/// Data and model are recognized by their sizes, as no hashes of them are published. A synthetic twin has the same sizes
+/// and is recognized by its clients' names.
 pub(super) fn setting(scenario: &Scenario, inputs: &Inputs) -> Option<Setting> {
     let is_twin = inputs.read.keys().any(|role| role.starts_with("synthetic_twin_of_"));
     let is_plain = scenario.privacy.is_none() && scenario.changes.is_empty() && !is_twin;
@@ -23,15 +23,19 @@ pub(super) fn setting(scenario: &Scenario, inputs: &Inputs) -> Option<Setting> {
     Some(Setting { dataset: dataset(inputs.clients.len(), rows)?, method: method(&scenario.algorithm)? })
 }
 
-/// The dataset of so many clients and rows; a few of its rows have prompts that are too long to be used.
+/// Returns the dataset with this number of clients and rows. Up to 5 % of the rows may be missing, as some prompts are too
+/// long to be used.
 fn dataset(clients: usize, rows: u64) -> Option<&'static str> {
-    let is_it =
-        |&&(_, of, samples): &&(&str, usize, u64)| clients == of && (samples - samples / 20..=samples).contains(&rows);
-    DATASETS.iter().find(is_it).map(|(name, ..)| *name)
+    for (name, published_clients, samples) in DATASETS {
+        if clients == published_clients && (samples - samples / 20..=samples).contains(&rows) {
+            return Some(name);
+        }
+    }
+    None
 }
 
-/// The paper's name of a method of which it has figures. Its Local is the mean of clients that it does not name, so no
-/// row is comparable to it.
+/// Returns the paper's name of a method that it has figures for. Its Local is a mean over clients that it does not name, so
+/// no row is comparable to it.
 fn method(algorithm: &Algorithm) -> Option<&'static str> {
     match algorithm {
         Algorithm::FedAvg { .. } => Some("FedAvg"),
@@ -41,13 +45,15 @@ fn method(algorithm: &Algorithm) -> Option<&'static str> {
     }
 }
 
-/// Whether the base has the shape of Llama-2-7B, which Llama-7B (half the positions) and Alpaca-7B (a token more) have not.
+/// Whether the base has the shape of Llama-2-7B. Llama-7B differs from it by half the positions, Alpaca-7B by one more token.
 fn is_llama_2_7b(config: &Config) -> bool {
-    let of = |config: &Config| {
-        let Config { vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads, .. } = *config;
-        (vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads)
-    };
-    of(config) == of(&Config::llama(32_000, 4096, 11_008, 32, 32)) && config.max_positions == 4096
+    shape(config) == shape(&Config::llama(32_000, 4096, 11_008, 32, 32)) && config.max_positions == 4096
+}
+
+/// Returns the sizes that identify a model.
+fn shape(config: &Config) -> [usize; 6] {
+    let Config { vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads, .. } = *config;
+    [vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads]
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who took part in a run and how it went for them: figures of single clients and of device classes.
+//! Participation in a run: figures of single clients and of device classes.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::ledger::{LedgerError, TableView};
 
-/// How many stragglers are named.
+/// Maximum number of stragglers that are listed.
 const STRAGGLERS_SHOWN: usize = 5;
 
-/// One client's tasks.
+/// Figures of one client's tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ClientFigures {
     pub client: u32,
@@ -21,20 +21,20 @@ pub struct ClientFigures {
     pub late: u64,
     pub dropped: u64,
     pub cancelled: u64,
-    /// [ns] Virtual time from dispatch to arrival, in the mean over updates that arrived.
+    /// [ns] -- Mean virtual time from dispatch to arrival, over the updates that arrived.
     pub arrival_ns: Option<u64>,
     #[serde(skip)]
     arrivals_ns: Vec<u64>,
 }
 
 impl ClientFigures {
-    /// Tasks that were lost because others were quicker, or the deadline was.
+    /// Returns the number of tasks that were lost because the client was slower than others or than the deadline.
     fn too_slow(&self) -> u64 {
         self.late + self.cancelled
     }
 }
 
-/// The tasks of all clients with one class of device.
+/// Figures of the tasks of all clients with one class of device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupFigures {
     pub device: String,
@@ -44,11 +44,11 @@ pub struct GroupFigures {
     pub late: u64,
     pub dropped: u64,
     pub cancelled: u64,
-    /// [ns] Median of virtual times from dispatch to arrival.
+    /// [ns] -- Median virtual time from dispatch to arrival.
     pub arrival_ns: Option<u64>,
 }
 
-/// All clients.
+/// Figures of all clients.
 pub(super) struct Participants {
     pub clients: Vec<ClientFigures>,
 }
@@ -56,18 +56,23 @@ pub(super) struct Participants {
 impl Participants {
     /// Adds up the tasks of each client.
     pub fn read(population: &TableView, tasks: &TableView) -> Result<Self, LedgerError> {
-        let (ids, devices, links) =
-            (population.names("client_id")?, population.names("device")?, population.names("link")?);
-        let client = |at: usize| ClientFigures {
-            client: at as u32,
-            client_id: ids[at].to_owned(),
-            device: devices[at].to_owned(),
-            link: links[at].to_owned(),
-            ..ClientFigures::default()
-        };
-        let mut clients: Vec<_> = (0..population.len()).map(client).collect();
-        let (dispatched, arrived) = (tasks.counts("dispatched_at_ns")?, tasks.counts_or_none("upload_done_at_ns")?);
+        let ids = population.names("client_id")?;
+        let devices = population.names("device")?;
+        let links = population.names("link")?;
+        let mut clients = Vec::with_capacity(population.len());
+        for at in 0..population.len() {
+            clients.push(ClientFigures {
+                client: at as u32,
+                client_id: ids[at].to_owned(),
+                device: devices[at].to_owned(),
+                link: links[at].to_owned(),
+                ..ClientFigures::default()
+            });
+        }
+        let dispatched = tasks.counts("dispatched_at_ns")?;
+        let arrived = tasks.counts_or_none("upload_done_at_ns")?;
         for (at, (client, fate)) in tasks.counts("client")?.into_iter().zip(tasks.names("fate")?).enumerate() {
+            // A task of an unknown client is a fault of the tables, which is for `verify` to report.
             let Some(client) = clients.get_mut(client as usize) else { continue };
             client.asked += 1;
             match fate {
@@ -85,14 +90,16 @@ impl Participants {
         Ok(Self { clients })
     }
 
-    /// By class of device, in the order of their names.
+    /// Returns the figures by class of device, sorted by name.
     pub fn by_device(&self) -> Vec<GroupFigures> {
         let mut groups: BTreeMap<&str, Vec<&ClientFigures>> = BTreeMap::new();
-        self.clients.iter().for_each(|client| groups.entry(&client.device).or_default().push(client));
+        for client in &self.clients {
+            groups.entry(&client.device).or_default().push(client);
+        }
         groups.into_iter().map(|(device, clients)| group(device, &clients)).collect()
     }
 
-    /// The clients that were too slow most often, and of equals the slower ones first.
+    /// Returns the clients that were too slow most often; ties are sorted by arrival time, slowest first.
     pub fn stragglers(&self) -> Vec<ClientFigures> {
         let mut slow: Vec<_> = self.clients.iter().filter(|client| client.too_slow() > 0).collect();
         slow.sort_by_key(|client| std::cmp::Reverse((client.too_slow(), client.arrival_ns)));
@@ -100,18 +107,18 @@ impl Participants {
     }
 }
 
+/// Adds up the figures of clients with the same class of device.
 fn group(device: &str, clients: &[&ClientFigures]) -> GroupFigures {
-    let sum = |count: fn(&ClientFigures) -> u64| clients.iter().map(|client| count(client)).sum();
     let mut arrivals: Vec<u64> = clients.iter().flat_map(|client| client.arrivals_ns.iter().copied()).collect();
     arrivals.sort_unstable();
     GroupFigures {
         device: device.to_owned(),
         clients: clients.len() as u64,
-        asked: sum(|client| client.asked),
-        counted: sum(|client| client.counted),
-        late: sum(|client| client.late),
-        dropped: sum(|client| client.dropped),
-        cancelled: sum(|client| client.cancelled),
+        asked: clients.iter().map(|client| client.asked).sum(),
+        counted: clients.iter().map(|client| client.counted).sum(),
+        late: clients.iter().map(|client| client.late).sum(),
+        dropped: clients.iter().map(|client| client.dropped).sum(),
+        cancelled: clients.iter().map(|client| client.cancelled).sum(),
         arrival_ns: arrivals.get(arrivals.len() / 2).copied(),
     }
 }

@@ -1,6 +1,6 @@
-//! The passes that a run makes: which rows are trained together, as far as the schedule tells beforehand.
+//! Passes of a run: which rows are trained together, as far as the schedule is known in advance.
 //!
-//! The start-up test takes the largest of them, and a forecast counts them all.
+//! The start-up test uses the largest of them, and a forecast counts them all.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::dataset::Sample;
 use crate::lineage::{Rows, Training};
 use crate::training::{EVALUATED_TOKENS, LargestWork};
 
-/// The trainings that a round of a known schedule counts, in the order of the plan.
+/// Returns the trainings that a round of a known schedule counts, in plan order.
 pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Vec<Training> {
     let mut trainings = Vec::with_capacity(scheduled.round.counted_tasks.len());
     for counted in &scheduled.round.counted_tasks {
@@ -21,33 +21,37 @@ pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Ve
     trainings
 }
 
-/// The trainings of each client alone, if the scenario compares with those: all rounds of a client in a row.
+/// Returns the trainings of the local baselines, if the scenario asks for them: client by client, round by round.
 pub(super) fn trainings_alone(tasks: &Tasks) -> Vec<Training> {
     let scenario = &tasks.loaded.scenario;
+    let mut trainings = Vec::new();
     if !scenario.evaluation.local_baseline {
-        return vec![];
+        return trainings;
     }
-    let clients = 0..tasks.inputs.clients.len() as u32;
-    let of_client = |client| (1..=scenario.rounds).map(move |round| tasks.alone(client, u64::from(round - 1), round));
-    clients.flat_map(of_client).collect()
+    for client in 0..tasks.inputs.clients.len() as u32 {
+        for round in 1..=scenario.rounds {
+            trainings.push(tasks.alone(client, u64::from(round - 1), round));
+        }
+    }
+    trainings
 }
 
-/// The samples of a micro-batch, given by places in `rows`.
+/// Returns the samples of a micro-batch, given by indices into `rows`.
 pub(super) fn samples_of(rows: &Rows, micro_batch: &[usize]) -> Vec<Arc<Sample>> {
     micro_batch.iter().flat_map(|&place| rows.row(place).iter().cloned()).collect()
 }
 
-/// Tokens of samples, prompts included.
+/// [token] -- Returns the tokens of samples, prompts included.
 pub(super) fn tokens_of(samples: &[Arc<Sample>]) -> u64 {
     samples.iter().map(|sample| sample.ids.len() as u64).sum()
 }
 
-/// Tokens of samples that a loss is taken on.
+/// [token] -- Returns the tokens of samples that a loss is taken on.
 pub(super) fn targets_of(samples: &[Arc<Sample>]) -> u64 {
     samples.iter().map(|sample| sample.target_tokens()).sum()
 }
 
-/// The largest work of a run of which up to `jobs` trainings share a pass.
+/// Returns the largest work of a run in which up to `jobs` trainings share a pass.
 pub(super) fn largest_work(tasks: &Tasks, course: &Course, jobs: usize) -> LargestWork {
     let micro_batch = match course {
         Course::Known(schedule) => largest_scheduled(tasks, schedule),
@@ -62,7 +66,7 @@ pub(super) fn largest_work(tasks: &Tasks, course: &Course, jobs: usize) -> Large
     }
 }
 
-/// The micro-batch of most tokens in a schedule.
+/// Returns the micro-batch with the most tokens in a schedule.
 fn largest_scheduled(tasks: &Tasks, schedule: &[ScheduledRound]) -> Vec<Arc<Sample>> {
     let mut largest = Vec::new();
     for scheduled in schedule {
@@ -86,8 +90,9 @@ fn keep_largest(largest: &mut Vec<Arc<Sample>>, training: &Training) {
     }
 }
 
-/// The longest rows of one client, as many as a micro-batch has: no batch of that client has more tokens.
+/// Returns the longest rows of one client, as many as a micro-batch has. No possible micro-batch has more tokens.
 fn largest_possible(tasks: &Tasks) -> Vec<Arc<Sample>> {
+    // The schedule is not known, so no batch is either: an upper bound over all clients takes its place.
     let batch_size = tasks.loaded.scenario.training.batch_size as usize;
     let mut largest = Vec::new();
     for client in tasks.inputs.clients.iter() {
@@ -102,18 +107,19 @@ fn largest_possible(tasks: &Tasks) -> Vec<Arc<Sample>> {
     largest
 }
 
-/// All rows that a run evaluates: those of the test, then those that clients hold out.
+/// Returns all rows that a run evaluates: the test rows, then the held-out rows of each client.
 pub(super) fn evaluated_rows(tasks: &Tasks) -> Vec<Arc<Sample>> {
     let test = tasks.inputs.test.iter().flat_map(|rows| rows.samples.iter().cloned());
     let held_out = tasks.inputs.clients.iter().flat_map(|client| client.held_out.samples.iter().cloned());
     test.chain(held_out).collect()
 }
 
-/// The longest row, after as many of the others as are evaluated in one pass with it.
+/// Returns the longest row, preceded by as many other rows as fit into one evaluation pass with it.
 fn evaluated_with_longest(rows: &[Arc<Sample>]) -> Vec<Arc<Sample>> {
     let Some((place, longest)) = rows.iter().enumerate().max_by_key(|(_, row)| row.ids.len()) else {
         return vec![];
     };
+    // The longest row goes last, and other rows fill the pass up to its budget of tokens.
     let mut tokens = longest.ids.len();
     let mut chosen = Vec::new();
     for (other, row) in rows.iter().enumerate() {

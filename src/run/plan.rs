@@ -1,4 +1,8 @@
-//! The orders that a schedule asks for, round by round. Tasks that do not count give no order.
+//! Planner: turns the rounds of a schedule into orders, the nodes of the computation graph.
+//!
+//! Only tasks that the schedule counts become orders, so an update that is dropped, late or cancelled is never trained.
+//! Orders are numbered as they are added and the numbers are in the ledger, so the sequence of `add` calls is part of the
+//! result: a change of their order changes the digests of runs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,40 +17,40 @@ use super::privacy::Protection;
 use super::task::Tasks;
 use super::timeline::{SERVER, ScheduledRound};
 use crate::lineage::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId, Release, Rows};
-use crate::scenario::{Discount, Loaded, Protocol, Scenario};
+use crate::scenario::{Loaded, Protocol, Scenario};
 
-/// Turns rounds into orders as they are scheduled.
+/// Planner of a run: adds the orders of each round to the executor as the round is scheduled.
 pub struct Planner<'a> {
     loaded: &'a Loaded,
     inputs: &'a Inputs,
     executor: &'a Executor<'a>,
-    /// Models by version, of all aggregators.
+    /// Models of all aggregators, by version.
     versions: Vec<OrderId>,
-    /// Weights of the updates in the models of edges since they were last merged.
+    /// Sum of the update weights in each edge's model since its last merge, by edge.
     edge_weights: BTreeMap<u32, f64>,
     tasks: Tasks<'a>,
-    /// What each client kept after its last counted task.
+    /// State of each client after its last counted task.
     states: ClientStates<'a>,
-    /// Each client's own last model, where nothing is aggregated.
+    /// Latest model of each client, for algorithms without aggregation.
     own_models: BTreeMap<u32, OrderId>,
-    /// Models that are kept because a round that is not known yet may start from them.
+    /// Models held in memory because a round that is not scheduled yet may start from them.
     kept: Option<VecDeque<OrderId>>,
     privacy: Option<&'a Protection>,
-    /// Updates of each client that counted in releases.
+    /// Number of updates per client that counted in private releases.
     participations: BTreeMap<u32, u32>,
-    /// Releases so far.
+    /// Number of private releases so far.
     releases: u64,
-    /// How many trainings from one model are ordered as one, where company may change bits.
+    /// Number of trainings from one model that form one order, where training is not batch-invariant.
     keyed: Option<usize>,
-    /// Whether what the ledger takes is asked for, once for each time.
+    /// Whether the planner demands every value that the ledger records, once per use.
     demands: bool,
-    /// Orders that are in the rounds so far.
+    /// Number of orders that belong to the rounds so far.
     in_rounds: usize,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner before the first round. `keeps_models` is for schedules that go on while orders are computed; `keyed` says
-    /// how many trainings from one model are ordered as one, where company may change bits.
+    /// Creates a planner before the first round. `keeps_models` is for schedules that continue while orders are computed;
+    /// `keyed` is the number of trainings from one model that form one order, where training is not batch-invariant.
     pub fn new(
         loaded: &'a Loaded,
         inputs: &'a Inputs,
@@ -62,8 +66,11 @@ impl<'a> Planner<'a> {
             Some(adapter) => Order::Given { adapter: adapter.clone() },
             None => Order::Initial { layout, seed },
         });
-        let kept = keeps_models.then(|| VecDeque::from([initial]));
-        kept.iter().flatten().for_each(|&model| executor.demand(model));
+        let mut kept = None;
+        if keeps_models {
+            executor.demand(initial);
+            kept = Some(VecDeque::from([initial]));
+        }
         Self {
             loaded,
             inputs,
@@ -83,7 +90,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same planner, which asks for nothing: its orders are there to be looked at.
+    /// Returns the same planner without demands: its orders are added to the graph and none is computed.
     pub fn without_demands(self) -> Self {
         Self { demands: false, ..self }
     }
@@ -92,7 +99,7 @@ impl<'a> Planner<'a> {
         &self.loaded.scenario
     }
 
-    /// Evaluates the model before any training.
+    /// Orders the evaluation of the model before any training.
     pub fn before(&self) -> Evaluations {
         let before = self.evaluations(self.versions[0]);
         if self.demands {
@@ -101,7 +108,7 @@ impl<'a> Planner<'a> {
         before
     }
 
-    /// The round of the server, from 1, by whose rules an aggregate is made.
+    /// Returns the server round (from 1) whose settings apply to the aggregate of a scheduled round.
     fn rules_round(&self, scheduled: &ScheduledRound) -> u32 {
         let round = scheduled.round.round;
         match self.scenario().server.protocol {
@@ -114,34 +121,29 @@ impl<'a> Planner<'a> {
     /// Adds the orders of a round and demands them.
     ///
     /// # Errors
-    /// If a model that is not needed any more cannot be let go because an order failed.
+    /// If an order failed that computes a model which this round makes unnecessary.
     pub fn round(&mut self, scheduled: &ScheduledRound, is_last: bool) -> Result<PlannedRound, OrderError> {
         let round = &scheduled.round;
         let base = self.versions[round.base_version as usize];
-        let mut updates = Vec::with_capacity(round.counted_tasks.len());
-        if let Some(version) = round.version {
-            assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
-            let order = self.aggregate(scheduled, base, &mut updates);
-            self.versions.push(self.executor.add(order));
-        } else if self.privacy.is_some_and(Protection::covers_failed_rounds) {
-            // The noise of a round in which nobody took part; every later task starts from the model with it.
-            let release = self.release(vec![]);
-            let (contributions, rule) = (vec![], self.tasks.method(self.rules_round(scheduled)).server);
-            let order = Order::Aggregate { server: base, contributions, release, rule, controls: None };
-            self.versions[round.base_version as usize] = self.executor.add(order);
-        }
+        let updates = self.aggregate_round(scheduled, base);
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
-        let due = self
-            .server_round(scheduled)
-            .is_some_and(|round| round.is_multiple_of(self.loaded.at(round).evaluation.every));
-        let is_due = due || is_last;
+        let is_due = is_last || self.is_evaluation_due(scheduled);
         let is_alone = self.is_alone();
-        let evaluations = (is_due && !is_alone).then(|| self.evaluations(model));
-        let alone = if is_due && is_alone { self.evaluated_alone() } else { vec![] };
-        let own = self.own_models.iter().filter(|_| is_alone).map(|(&client, &model)| (Some(client), model));
-        let takers: Vec<_> = own.chain((!is_alone).then_some((None, model))).collect();
-        let exams = exams::order(&self.inputs.exams, self.executor, &takers, self.server_round(scheduled), is_last);
+        let mut evaluations = None;
+        let mut alone = vec![];
+        if is_due && is_alone {
+            alone = self.evaluated_alone();
+        } else if is_due {
+            evaluations = Some(self.evaluations(model));
+        }
+        let subjects: Vec<(Option<u32>, OrderId)> = if is_alone {
+            self.own_models.iter().map(|(&client, &model)| (Some(client), model)).collect()
+        } else {
+            vec![(None, model)]
+        };
+        let exams = exams::order(&self.inputs.exams, self.executor, &subjects, self.server_round(scheduled), is_last);
+        // Everything that was added since the round before belongs to this round.
         let orders = self.in_rounds..self.executor.count();
         self.in_rounds = orders.end;
         let planned = PlannedRound {
@@ -164,15 +166,44 @@ impl<'a> Planner<'a> {
         Ok(planned)
     }
 
-    /// Whether clients go on from their own models. A single one does so by plain averaging too, and its model is then
-    /// the server's.
+    /// Adds the model that a round leads to, if there is a new one, and returns the trainings of the tasks that it counts.
+    fn aggregate_round(&mut self, scheduled: &ScheduledRound, base: OrderId) -> Vec<OrderId> {
+        let round = &scheduled.round;
+        let mut updates = Vec::with_capacity(round.counted_tasks.len());
+        if let Some(version) = round.version {
+            assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
+            let order = self.aggregate(scheduled, base, &mut updates);
+            self.versions.push(self.executor.add(order));
+        } else if self.privacy.is_some_and(Protection::covers_failed_rounds) {
+            // A failed round still releases noise: otherwise the missing noise would reveal that nobody took part. The
+            // noised model takes the place of its base version, so that every later task starts from it.
+            let release = self.release(vec![]);
+            let rule = self.tasks.method(self.rules_round(scheduled)).server;
+            let order = Order::Aggregate { server: base, contributions: vec![], release, rule, controls: None };
+            self.versions[round.base_version as usize] = self.executor.add(order);
+        }
+        updates
+    }
+
+    /// Whether the model of a round is evaluated by the interval that the scenario sets.
+    fn is_evaluation_due(&self, scheduled: &ScheduledRound) -> bool {
+        match self.server_round(scheduled) {
+            Some(round) => round.is_multiple_of(self.loaded.at(round).evaluation.every),
+            None => false,
+        }
+    }
+
+    /// Whether each client continues from its own model instead of the server's. With a single client, averaging gives the
+    /// same result, so the server's model is used.
     pub fn is_alone(&self) -> bool {
         self.tasks.method(1).is_alone && self.inputs.clients.len() > 1
     }
 
-    /// The order of a round's new model: the server's, or that of an edge, which averages plainly.
+    /// Builds the order of a round's new model: the server's, or that of an edge, which uses the plain mean. The trainings
+    /// of the counted tasks are added to `updates`.
     fn aggregate(&mut self, scheduled: &ScheduledRound, base: OrderId, updates: &mut Vec<OrderId>) -> Order {
         let round = &scheduled.round;
+        // A round either counts updates of clients or merges models of edges.
         let contributions = match round.merged_versions.is_empty() {
             true => self.contributions(scheduled, base, updates),
             false => self.merge(round, base),
@@ -184,16 +215,17 @@ impl<'a> Planner<'a> {
         Order::Aggregate { server: base, contributions, release, rule, controls }
     }
 
-    /// The private step of the next aggregate, over updates of these tasks.
+    /// Returns the private release of the next aggregate, over the updates of these tasks; `None` without privacy.
     fn release(&mut self, tasks: Vec<u64>) -> Option<Arc<Release>> {
         self.releases += 1;
         self.privacy.map(|privacy| privacy.release(self.releases, tasks))
     }
 
-    /// The weight of an update, bounded and capped as its privacy asks: one update of a client in each release, and no
-    /// more in the run than were charged for.
+    /// Returns the weight of an update, bounded and capped as the privacy analysis requires: at most one update of a client
+    /// per release, and no more in the run than are charged.
     fn private_weight(&mut self, client: u32, weight: f64, counts_already: bool) -> f64 {
         let Some(privacy) = self.privacy else { return weight };
+        // An update beyond the cap stays in the plan with weight 0, so the schedule does not depend on the cap.
         let counted = self.participations.entry(client).or_default();
         if let Some(cap) = privacy.max_participations {
             if counts_already || *counted == cap {
@@ -201,28 +233,37 @@ impl<'a> Planner<'a> {
             }
             *counted += 1;
         }
-        privacy.weight_bound.map_or(weight, |bound| (weight / bound).min(1.0))
+        // w = min(n / bound, 1): the sensitivity of the weighted sum is the clipping norm, whatever the client's data.
+        match privacy.weight_bound {
+            Some(bound) => (weight / bound).min(1.0),
+            None => weight,
+        }
     }
 
-    /// The variates of the clients that a synchronous round counts: each has one task in it.
+    /// Orders the control variates of the clients that a synchronous round counts (SCAFFOLD); each has one task in it.
     fn controls(&mut self, scheduled: &ScheduledRound, updates: &[OrderId]) -> Controls {
         let mut changes = Vec::with_capacity(updates.len());
         for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
             let base = self.versions[counted.based_on_version as usize];
             let steps = self.tasks.step_count(counted.client);
             let learning_rate = self.tasks.hyper(self.tasks.round_of(scheduled.counted(counted.task))).learning_rate;
-            let change = |before| Control { update, base, before, steps, learning_rate };
-            changes.push(self.states.control(counted.client, change));
+            changes.push(self.states.control(counted.client, |before| Control {
+                update,
+                base,
+                before,
+                steps,
+                learning_rate,
+            }));
         }
         Controls { changes, clients: self.inputs.clients.len() as u32 }
     }
 
-    /// The clients' own models, evaluated.
+    /// Orders the evaluations of the clients' own models.
     fn evaluated_alone(&self) -> Vec<LocalBaseline> {
         self.own_models.iter().map(|(&client, &model)| self.evaluated_on_own(client, model)).collect()
     }
 
-    /// The number of a round among those of the server, from 1; none for the round of an edge.
+    /// Returns the number of a round among the server's rounds, from 1; `None` for the round of an edge.
     pub fn server_round(&self, scheduled: &ScheduledRound) -> Option<u32> {
         match self.scenario().server.protocol {
             Protocol::Hierarchical { .. } if scheduled.round.aggregator == SERVER => Some(scheduled.round.round + 1),
@@ -231,7 +272,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The trainings that a round counts, and what each weighs.
+    /// Orders the trainings that a round counts, into `updates`, and returns the contributions with their weights.
     fn contributions(
         &mut self,
         scheduled: &ScheduledRound,
@@ -239,35 +280,20 @@ impl<'a> Planner<'a> {
         updates: &mut Vec<OrderId>,
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
-        let mut clients = BTreeSet::new();
-        let mut contributions = Vec::with_capacity(round.counted_tasks.len());
-        let (mut trainings, mut weights) = (Vec::new(), Vec::new());
-        for counted in &round.counted_tasks {
-            let start = self.versions[counted.based_on_version as usize];
-            let task = scheduled.counted(counted.task);
-            let round = self.tasks.round_of(task);
-            let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
-            weights.push(if self.is_alone() { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
-            let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
-            let order = self.states.train(own, training);
-            if self.is_alone() {
-                // Every client starts from another model: there is no company to be had.
-                let update = self.executor.add(order);
-                self.own_models.insert(counted.client, update);
-                updates.push(update);
-            } else {
-                trainings.push(order);
+        let weights = self.order_trainings(scheduled, updates);
+        if self.tasks.keeps_moments() {
+            for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
+                self.states.keep_moments(counted.client, update);
             }
         }
-        updates.extend(self.ordered(trainings));
-        if self.tasks.keeps_moments() {
-            let counted = round.counted_tasks.iter().zip(&*updates);
-            counted.for_each(|(counted, &update)| self.states.keep_moments(counted.client, update));
-        }
+        let mut clients = BTreeSet::new();
+        let mut contributions = Vec::with_capacity(round.counted_tasks.len());
         for ((counted, weight), &update) in round.counted_tasks.iter().zip(weights).zip(&*updates) {
             let start = self.versions[counted.based_on_version as usize];
             let counts_already = !clients.insert(counted.client);
             let weight = self.private_weight(counted.client, weight, counts_already);
+            // The contribution is the difference of the update from its base. Against the current server model it mixes
+            // the client's model in (FedAsync); against the model that the task started from it adds the change.
             let (mixes_models, discount) = self.discount(counted.staleness, self.rules_round(scheduled));
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });
@@ -278,11 +304,40 @@ impl<'a> Planner<'a> {
         contributions
     }
 
-    /// Adds trainings to the graph, one by one or in the groups that are part of their keys.
+    /// Orders the trainings of the counted tasks, into `updates`, and returns the weight of each before normalization.
+    fn order_trainings(&mut self, scheduled: &ScheduledRound, updates: &mut Vec<OrderId>) -> Vec<f64> {
+        let is_alone = self.is_alone();
+        let mut trainings = Vec::new();
+        let mut weights = Vec::new();
+        for counted in &scheduled.round.counted_tasks {
+            let start = self.versions[counted.based_on_version as usize];
+            let task = scheduled.counted(counted.task);
+            let round = self.tasks.round_of(task);
+            let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
+            weights.push(if is_alone { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
+            let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
+            let order = self.states.train(own, training);
+            if is_alone {
+                // Each client starts from a different model, so its training cannot share a pass. It is added at once,
+                // because a later task of the same client in this round starts from it.
+                let update = self.executor.add(order);
+                self.own_models.insert(counted.client, update);
+                updates.push(update);
+            } else {
+                trainings.push(order);
+            }
+        }
+        updates.extend(self.ordered(trainings));
+        weights
+    }
+
+    /// Adds trainings to the graph: one by one, or in cohorts that are part of their keys. Returns them in the order given.
     fn ordered(&self, trainings: Vec<Order>) -> Vec<OrderId> {
         let Some(most) = self.keyed else {
             return trainings.into_iter().map(|training| self.executor.add(training)).collect();
         };
+        // A cohort is computed as one order, and each of its trainings is a member order that reads the cohort's result.
+        // `groups` sorts trainings by base model, so each member is put back in the place of its training.
         let mut orders = vec![OrderId::end(); trainings.len()];
         for group in groups(&trainings, most) {
             let cohort = group.iter().map(|&place| trainings[place].clone()).collect();
@@ -296,64 +351,71 @@ impl<'a> Planner<'a> {
         orders
     }
 
-    /// The models of edges as changes of the server's model, weighted by the data behind them.
+    /// Returns the models of edges as contributions to the server's model, each weighted by the data behind it.
     fn merge(&mut self, round: &RoundRecord, base: OrderId) -> Vec<Contribution> {
-        // Versions come ascending by edge, and an edge that sends a model has counted updates.
+        // Both lists ascend by edge, and an edge that sends a model has counted updates: the two can be zipped.
         let weights = std::mem::take(&mut self.edge_weights);
         assert_eq!(weights.len(), round.merged_versions.len(), "each edge with updates sends one model");
-        let one = |(&version, weight): (&u32, f64)| Contribution {
-            update: self.versions[version as usize],
-            base,
-            weight,
-            discount: 1.0,
-        };
-        round.merged_versions.iter().zip(weights.into_values()).map(one).collect()
+        let mut contributions = Vec::with_capacity(weights.len());
+        for (&version, weight) in round.merged_versions.iter().zip(weights.into_values()) {
+            let update = self.versions[version as usize];
+            contributions.push(Contribution { update, base, weight, discount: 1.0 });
+        }
+        contributions
     }
 
-    /// Whether the update's model is mixed into the server's, instead of its change being added; and the factor for an
-    /// update of this staleness.
+    /// Returns whether the client's model is mixed into the server's, instead of its change being added, and the factor on
+    /// an update of this staleness.
     fn discount(&self, staleness: u32, round: u32) -> (bool, f64) {
-        let factor = |discount: &Discount| discount.factor(staleness);
         match &self.loaded.at(round).server.protocol {
             Protocol::Synchronous { .. } | Protocol::Hierarchical { .. } => (false, 1.0),
-            Protocol::SemiSynchronous { discount, .. } | Protocol::Tiered { discount, .. } => (false, factor(discount)),
-            Protocol::Buffered { discount, server_lr, .. } => (false, server_lr * factor(discount)),
-            Protocol::Asynchronous { discount, mixing, .. } => (true, mixing * factor(discount)),
+            Protocol::SemiSynchronous { discount, .. } | Protocol::Tiered { discount, .. } => {
+                (false, discount.factor(staleness))
+            }
+            Protocol::Buffered { discount, server_lr, .. } => (false, server_lr * discount.factor(staleness)),
+            Protocol::Asynchronous { discount, mixing, .. } => (true, mixing * discount.factor(staleness)),
         }
     }
 
-    /// Holds a model for rounds to come, and lets go of those that none can start from.
+    /// Holds a model for later rounds, and releases the models that no later round can start from.
     fn keep(&mut self, model: OrderId) -> Result<(), OrderError> {
         let is_synchronous = matches!(self.scenario().server.protocol, Protocol::Synchronous { .. });
         let Some(kept) = &mut self.kept else { return Ok(()) };
         self.executor.demand(model);
         kept.push_back(model);
-        // Only in synchronous rounds is it plain that every task starts from the latest model.
+        // In synchronous rounds every task starts from the latest model. Under the other protocols a task that is still
+        // to be scheduled may be based on any earlier version, so all of them stay.
         while is_synchronous && kept.len() > 1 {
             self.executor.take(kept.pop_front().expect("there are two"))?;
         }
         Ok(())
     }
 
+    /// Orders the losses of a model on the test rows and on the held-out rows of each client.
     fn evaluations(&self, model: OrderId) -> Evaluations {
-        let objective = self.tasks.objective();
-        let evaluate = |groups: Vec<Arc<Rows>>| self.executor.add(Order::Evaluate { model, groups, objective });
-        let test = self.inputs.test.iter().map(|rows| evaluate(vec![rows.clone()])).next();
-        let held_out = evaluate(self.inputs.clients.iter().map(|client| client.held_out.clone()).collect());
-        Evaluations { model, test, held_out }
+        let test = self.inputs.test.as_ref().map(|rows| self.evaluate(model, vec![rows.clone()]));
+        let held_out = self.inputs.clients.iter().map(|client| client.held_out.clone()).collect();
+        Evaluations { model, test, held_out: self.evaluate(model, held_out) }
     }
 
-    /// Every client trained alone, if the scenario asks for it.
+    /// Orders the losses of a model on groups of rows.
+    fn evaluate(&self, model: OrderId, groups: Vec<Arc<Rows>>) -> OrderId {
+        self.executor.add(Order::Evaluate { model, groups, objective: self.tasks.objective() })
+    }
+
+    /// Orders the local baseline of every client, trained without federation, if the scenario asks for it.
     pub fn local_baselines(&self) -> Vec<LocalBaseline> {
         let clients = if self.scenario().evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
         let locals: Vec<LocalBaseline> = (0..clients as u32).map(|client| self.local(client)).collect();
         if self.demands {
-            locals.iter().for_each(|local| local.demand(self.executor));
+            for local in &locals {
+                local.demand(self.executor);
+            }
         }
         locals
     }
 
-    /// As many tasks one after another as the federation has rounds.
+    /// Orders a client's local baseline: one task per round of the scenario, each from the model of the one before.
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
         let mut states = ClientStates::new(self.executor, false);
@@ -367,16 +429,15 @@ impl<'a> Planner<'a> {
         self.evaluated_on_own(client, model)
     }
 
-    /// A client's model on the test rows and on its own held-out rows.
+    /// Orders the losses of a client's model on the test rows, if there are any, and on the client's own held-out rows.
     fn evaluated_on_own(&self, client: u32, model: OrderId) -> LocalBaseline {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
-        let evaluation = self.executor.add(Order::Evaluate { model, groups, objective: self.tasks.objective() });
-        LocalBaseline { client, model, evaluation }
+        LocalBaseline { client, model, evaluation: self.evaluate(model, groups) }
     }
 }
 
-/// The places of trainings that start from one model, in plan order, at most so many together.
+/// Groups the indices of trainings that start from the same model, in plan order, at most `most` per group.
 fn groups(trainings: &[Order], most: usize) -> Vec<Vec<usize>> {
     let mut by_base: BTreeMap<OrderId, Vec<usize>> = BTreeMap::new();
     for (place, training) in trainings.iter().enumerate() {

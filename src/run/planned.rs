@@ -1,43 +1,43 @@
-//! The orders of a round by what they are for.
+//! Orders of a round, by purpose.
 
 use std::ops::Range;
 
 use super::exams::PlannedExam;
 use crate::lineage::{Executor, OrderId};
 
-/// The orders of one round.
+/// Orders of one round.
 pub struct PlannedRound {
-    /// Their numbers: those that no round before has. What precedes all training is in the first round.
+    /// Numbers of the orders that are new in this round. The first round includes everything before it.
     pub orders: Range<usize>,
     /// Training of each counted task, in aggregation order.
     pub updates: Vec<OrderId>,
-    /// The model that the round replaced.
+    /// Model that the round replaced.
     pub base: OrderId,
-    /// The aggregator's model after the round.
+    /// Model of the aggregator after the round.
     pub model: OrderId,
-    /// Its number.
+    /// Version number of `model`.
     pub version: u32,
-    /// Whether the round made that model.
+    /// Whether `model` was made in this round.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
     /// Benchmarks of the model, or of the clients' own models where nothing is aggregated.
     pub exams: Vec<PlannedExam>,
-    /// Where nothing is aggregated: the evaluations of the clients' own models.
+    /// Evaluations of the clients' own models, where nothing is aggregated.
     pub alone: Vec<LocalBaseline>,
-    /// Whether nothing is aggregated, so that all counted tasks count alike in the round's loss.
+    /// Whether nothing is aggregated, so that all counted tasks weigh the same in the round's loss.
     pub counts_alike: bool,
-    /// [1] Privacy spent up to this round; none without differential privacy.
+    /// [1] -- Epsilon spent up to and including this round; `None` without differential privacy.
     pub epsilon_spent: Option<f64>,
 }
 
-/// The evaluations of one server model.
+/// Evaluations of one server model.
 pub struct Evaluations {
     pub model: OrderId,
     pub test: Option<OrderId>,
     pub held_out: OrderId,
 }
 
-/// A client trained alone.
+/// Model of one client trained without federation, and its evaluation.
 pub struct LocalBaseline {
     pub client: u32,
     pub model: OrderId,
@@ -46,28 +46,41 @@ pub struct LocalBaseline {
 }
 
 impl PlannedRound {
-    /// Asks for everything that the ledger takes of the round, once for each time.
+    /// Demands every value that the ledger records of the round, once per use.
     pub fn demand(&self, executor: &Executor) {
-        self.updates.iter().chain([&self.base, &self.model]).for_each(|&order| executor.demand(order));
-        self.evaluations.iter().for_each(|evaluations| evaluations.demand(executor));
-        self.exams.iter().for_each(|exam| exam.demand(executor));
-        self.alone.iter().for_each(|own| own.demand(executor));
+        // The ledger takes the same values again, so demands and takes must stay in balance: see `run::rows::round`.
+        for &update in &self.updates {
+            executor.demand(update);
+        }
+        executor.demand(self.base);
+        executor.demand(self.model);
+        if let Some(evaluations) = &self.evaluations {
+            evaluations.demand(executor);
+        }
+        for exam in &self.exams {
+            exam.demand(executor);
+        }
+        for own in &self.alone {
+            own.demand(executor);
+        }
     }
 }
 
 impl Evaluations {
-    /// Asks for the model and its losses.
+    /// Demands the model and its losses.
     pub fn demand(&self, executor: &Executor) {
-        [Some(self.model), self.test, Some(self.held_out)]
-            .into_iter()
-            .flatten()
-            .for_each(|order| executor.demand(order));
+        executor.demand(self.model);
+        if let Some(test) = self.test {
+            executor.demand(test);
+        }
+        executor.demand(self.held_out);
     }
 }
 
 impl LocalBaseline {
-    /// Asks for the model and its losses.
+    /// Demands the model and its losses.
     pub fn demand(&self, executor: &Executor) {
-        [self.model, self.evaluation].into_iter().for_each(|order| executor.demand(order));
+        executor.demand(self.model);
+        executor.demand(self.evaluation);
     }
 }

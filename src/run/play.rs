@@ -1,4 +1,4 @@
-//! Plays a run into its folder: begins it or continues it, round by round, and closes it.
+//! Execution of a run: prepares it, begins or resumes it in its folder, computes and writes its rounds, and closes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,12 +30,12 @@ use crate::scenario::{self, Execution, Loaded};
 use crate::store::{Digest, Store, key_of};
 use crate::training::{Checkpointing, Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
-/// How to play a run; nothing here changes a digest but `numerics`.
+/// Options of a run. Only `numerics` can change a digest.
 pub struct Settings<'a> {
     pub out: PathBuf,
     pub store: Store,
     pub workers: usize,
-    /// What trains, at least one; each holds a base model of its own, and workers are dealt over them.
+    /// Devices to train on, at least one. Each holds its own base model, and workers are distributed over them.
     pub devices: Vec<Device>,
     pub numerics: Numerics,
     /// Set from outside to end the run cleanly.
@@ -72,14 +72,14 @@ impl Settings<'_> {
     }
 }
 
-/// Watches a run.
+/// Observer of a run's progress.
 pub trait Observer {
-    /// Results will be computed now; `counters` say at any time how far that is.
+    /// Called before results are computed; `counters` report the progress at any time.
     fn working(&mut self, counters: Arc<WorkCounters>);
-    /// The schedule is known: so many rounds and so many tasks to train. Where selection reads results, the number of
-    /// tasks shows only as they are trained, and none is given.
+    /// Called when the schedule is known, with the number of rounds and of tasks to train. If client selection reads
+    /// results, the number of tasks is not known in advance and is `None`.
     fn scheduled(&mut self, rounds: usize, tasks: Option<usize>);
-    /// A round is in the ledger.
+    /// Called when a round is in the ledger.
     fn round(&mut self, report: &RoundReport);
 }
 
@@ -90,21 +90,21 @@ impl Observer for () {
     fn round(&mut self, _: &RoundReport) {}
 }
 
-/// What an observer hears of a round.
+/// Report of a round to an observer.
 #[derive(Clone, Debug)]
 pub struct RoundReport {
     pub row: RoundRow,
     pub rounds: u32,
-    /// [tokens] Trained in the round, prompts included.
+    /// [token] -- Tokens trained in the round, prompts included.
     pub tokens: u64,
-    /// [nats/token] Loss of the server model on the test rows, or else on all held-out rows.
+    /// [nat/token] -- Loss of the server model on the test rows, or else on all held-out rows.
     pub loss: Option<f64>,
 }
 
-/// Plays a scenario into a new folder.
+/// Runs a scenario into a new folder.
 ///
 /// # Errors
-/// Anything wrong with the scenario or what it points to, before the folder is made; after that, failures of the machine.
+/// Anything wrong with the scenario or its inputs, before the folder is made; after that, failures of the machine.
 ///
 /// # Examples
 ///
@@ -139,7 +139,7 @@ pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -
     play_sharing(loaded, settings, &mut Shared::default(), observer)
 }
 
-/// [`play`] with what runs before it have loaded.
+/// Runs a scenario like [`play`], reusing inputs that earlier runs have loaded.
 ///
 /// # Errors
 /// As [`play`].
@@ -155,9 +155,9 @@ pub fn play_sharing(
     prepared.play(loaded, &folder, settings, observer, began)
 }
 
-/// Continues a run that was begun in `settings.out`, with fields set that change no result, such as those of `execution`.
+/// Resumes a run that was begun in `settings.out`. `sets` may set fields that change no result, such as those of `execution`.
 ///
-/// The schedule is played again, which costs no training; results that reached the store are found there.
+/// The schedule is simulated again, which needs no training; results that reached the store are read from it.
 ///
 /// # Errors
 /// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
@@ -168,12 +168,12 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
         return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
     }
     refuse_plan(&settings.out, &manifest)?;
-    // What decides no digest, such as which adapters are saved, would otherwise change unseen.
+    // Fields that decide no digest, such as which adapters are saved, could otherwise have changed unnoticed.
     manifest.check(&settings.out)?;
     let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
     let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
-    // What was computed before was computed under the grade of then.
+    // Earlier rounds were computed under the grade of then, so the run can claim no more than the lower of the two.
     prepared.trust.grade =
         Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
     let found = prepared.manifest(&loaded).genesis;
@@ -190,7 +190,7 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
     prepared.play(&loaded, &folder, settings, observer, began)
 }
 
-/// Refuses to train what was planned.
+/// Refuses a plan where a run with training is required.
 pub(super) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     match manifest.kind {
         RunKind::Run => Ok(()),
@@ -201,10 +201,10 @@ pub(super) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunE
     }
 }
 
-/// The role under which a manifest says that noise was secret.
+/// Role of the input by which a manifest records that the noise was secret.
 const SECRET_NOISE: &str = "secret_noise";
 
-/// Refuses to compute again what secret noise was added to: fresh noise on the same updates would spend privacy twice, and
+/// Refuses to compute a run with secret noise again: fresh noise on the same updates would spend privacy twice, and would
 /// give other bits.
 pub(super) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     if !manifest.inputs.contains_key(SECRET_NOISE) {
@@ -216,14 +216,16 @@ pub(super) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), Ru
     )))
 }
 
-/// Which input of a run is not what it was.
+/// Describes which input of a run has changed.
 pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     if then.scenario_hash != now.scenario_hash {
         return "its scenario was changed".into();
     }
     if then.numerics_class != now.numerics_class {
-        let (then, now) = (&then.numerics_class, &now.numerics_class);
-        return format!("the machine's arithmetic is {now}, the run was made with {then}");
+        return format!(
+            "the machine's arithmetic is {}, the run was made with {}",
+            now.numerics_class, then.numerics_class
+        );
     }
     let changed = then.inputs.iter().find(|(role, input)| now.inputs.get(*role).map(|i| i.hash) != Some(input.hash));
     match changed {
@@ -234,7 +236,7 @@ pub(super) fn what_changed(then: &Manifest, now: &Manifest) -> String {
     }
 }
 
-/// When layers are run again, under a scenario's wishes and so many passes at a time on a device.
+/// Returns when activations are checkpointed, by the scenario's setting and the number of concurrent passes on a device.
 pub(super) fn checkpointing(execution: Execution, passes: usize) -> Checkpointing {
     match execution.checkpointing {
         scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: passes as u32 },
@@ -243,7 +245,7 @@ pub(super) fn checkpointing(execution: Execution, passes: usize) -> Checkpointin
     }
 }
 
-/// A run of which everything is known but the results.
+/// Run that is ready to be computed: inputs, privacy plan, determinism check and schedule.
 pub(super) struct Prepared {
     pub inputs: Inputs,
     pub privacy: Option<Protection>,
@@ -253,26 +255,14 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Reads all inputs, tests the machine and plays what of the schedule reads no results.
+    /// Reads all inputs, runs the start-up test of the machine, and simulates the schedule unless it depends on results.
+    ///
+    /// # Errors
+    /// As [`play`], before a folder is made.
     pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
         shared.tell_doubts(loaded);
         let execution = loaded.scenario.execution;
-        let portable = execution.numerics == scenario::Numerics::Portable;
-        if portable && !is_portable_process() {
-            return Err(RunError::NotStartedPortably);
-        }
-        let passes = settings.workers.div_ceil(settings.devices.len());
-        let checkpointing = checkpointing(execution, passes);
-        let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
-        let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
-        let mut inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
-        let class = inputs.trainer().numerics_class();
-        if portable && !class.is_portable() {
-            let found = &class.device;
-            return Err(RunError::Usage(format!(
-                "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
-            )));
-        }
+        let mut inputs = load_inputs(loaded, settings, shared)?;
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
@@ -280,6 +270,7 @@ impl Prepared {
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = Protection::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
+            // The mark stands in for the secret key: two runs with different keys start from different inputs.
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
@@ -295,7 +286,7 @@ impl Prepared {
         Ok(Self { inputs, privacy, trust, company, course })
     }
 
-    /// The manifest of the run before it begins.
+    /// Returns the manifest of the run before it begins.
     pub fn manifest(&self, loaded: &Loaded) -> Manifest {
         let scenario_hash = loaded.identity().0;
         let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.company);
@@ -321,7 +312,7 @@ impl Prepared {
             },
             rounds: match &self.course {
                 Course::Known(schedule) => schedule.len() as u32,
-                // What was asked for; the number of all aggregators' rounds replaces it at the end.
+                // Rounds of the scenario; replaced at the end by the number of rounds of all aggregators.
                 Course::Live(_) => loaded.scenario.rounds,
             },
             digest: None,
@@ -373,7 +364,7 @@ impl Prepared {
         manifest.digest = Some(digest);
         let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
         let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
-        // The manifest comes last: a run that says that it is done lacks nothing, wherever the program was killed.
+        // The manifest is written last, so that a run that is marked as done is complete, wherever the program was killed.
         summary.write()?;
         Certificate::of(folder.path(), &manifest, library_hashes())?.write(folder.path())?;
         manifest.list_files(folder.path())?;
@@ -382,23 +373,45 @@ impl Prepared {
     }
 }
 
+/// Loads the inputs of a run with the arithmetic that its scenario asks for.
+fn load_inputs(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Inputs, RunError> {
+    let execution = loaded.scenario.execution;
+    let portable = execution.numerics == scenario::Numerics::Portable;
+    if portable && !is_portable_process() {
+        return Err(RunError::NotStartedPortably);
+    }
+    let passes = settings.workers.div_ceil(settings.devices.len());
+    let checkpointing = checkpointing(execution, passes);
+    let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
+    let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
+    let inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
+    let class = inputs.trainer().numerics_class();
+    if portable && !class.is_portable() {
+        let found = &class.device;
+        return Err(RunError::Usage(format!(
+            "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
+        )));
+    }
+    Ok(inputs)
+}
+
+/// Writes the wall-clock time of each order, which is outside of all hashes.
 fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
-    let mut rows: Vec<TimingRow> = executor
-        .finished()
-        .into_iter()
-        .map(|finished| TimingRow {
+    let mut rows = Vec::new();
+    for finished in executor.finished() {
+        rows.push(TimingRow {
             order: finished.order.index() as u64,
             kind: finished.kind.into(),
             key: finished.key.to_string(),
             from_store: finished.from_store,
             seconds: finished.seconds,
-        })
-        .collect();
+        });
+    }
     rows.sort_by_key(|row| row.order);
     write_table(&folder.join("timing").join("orders.parquet"), &rows)
 }
 
-/// The numerics class as the one line that stands in the manifest, with the grouping where that is in keys.
+/// Returns the numerics class as the one line of the manifest, with the grouping of trainings if that is part of keys.
 fn class_text(class: &NumericsClass, company: Company) -> String {
     let grouping = match company {
         Company::Ready(_) => String::new(),
@@ -407,9 +420,12 @@ fn class_text(class: &NumericsClass, company: Company) -> String {
     format!("{}, LibTorch {}, {:?}, {}{grouping}", class.device, class.torch, class.precision, class.mode)
 }
 
+/// Returns the hash of this program, computed once per process.
 pub(super) fn binary_hash() -> Digest {
     static HASH: OnceLock<Digest> = OnceLock::new();
-    // A program that cannot read itself still runs; its hash is then that of nothing.
-    let read = || std::env::current_exe().and_then(fs::read).unwrap_or_default();
-    *HASH.get_or_init(|| Digest::of(&read()))
+    *HASH.get_or_init(|| {
+        // A program that cannot read its own file still runs; its hash is then that of no bytes.
+        let bytes = std::env::current_exe().and_then(fs::read).unwrap_or_default();
+        Digest::of(&bytes)
+    })
 }

@@ -1,4 +1,8 @@
-//! What a run's privacy is: the case that its protocol makes, what it spends round by round, and the noise's source.
+//! Privacy accounting of a run: which mechanism its protocol amounts to, the epsilon after each round, and the noise source.
+//!
+//! Two cases are charged. If every client takes part independently of all others, a round of the server is one step of a
+//! subsampled Gaussian mechanism (amplification by sampling). If not, sampling is given no credit and each counted update
+//! of a client is one step of a Gaussian mechanism under replace-one adjacency, up to a cap on updates per client.
 
 use std::sync::Arc;
 
@@ -10,30 +14,30 @@ use crate::privacy::accountant::{Accountant, Mechanism};
 use crate::privacy::{self, NoiseSource, Rule, Secret, levels};
 use crate::scenario::{self, Availability, Clipping, NoisePlacement, Privacy, Protocol, Scenario, Selection};
 
-/// The privacy of a run.
+/// Privacy plan of a run: the release step of its aggregates, the noise source and the accounting.
 #[derive(Debug)]
 pub struct Protection {
     step: Step,
     source: NoiseSource,
     charge: Charge,
-    /// [rows] Rows at which a client's weight is 1; none weighs by the algorithm alone.
+    /// [rows] -- Number of rows at which a client's weight reaches 1; `None` leaves the weights of the algorithm.
     pub weight_bound: Option<f64>,
-    /// [updates] Updates of one client that count.
+    /// [updates] -- Cap on the counted updates of one client; `None` sets no cap.
     pub max_participations: Option<u32>,
 }
 
-/// How rounds are charged.
+/// Rule by which rounds are charged.
 #[derive(Clone, Copy, Debug)]
 enum Charge {
-    /// Each round of the server is a step of this mechanism, whoever came.
+    /// Each round of the server is one step of this mechanism, whichever clients took part.
     Amplified { mechanism: Mechanism, terms: Terms, why: &'static str },
-    /// Each update of a client that counts is a step, up to the cap.
+    /// Each counted update of a client is one step, up to the cap.
     PerUpdate { terms: Terms, cap: u32, is_tree: bool, noise_multiplier: f64, why: &'static str },
-    /// Nothing is guaranteed; this is claimed.
+    /// Nothing is guaranteed; the method claims these values.
     Nothing { claimed_epsilon: f64, claimed_delta: f64 },
 }
 
-/// What epsilon is computed at, by what, and how much of it there may be.
+/// Parameters of the accounting: delta, the accountant, and the budget on epsilon.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     delta: f64,
@@ -41,53 +45,48 @@ struct Terms {
     budget: Option<f64>,
 }
 
-/// What a run's privacy came to, for its summary.
+/// Privacy spent by a run, for its summary.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Spent {
-    /// [1] Epsilon of the whole run; none where nothing is guaranteed.
+    /// [1] -- Epsilon of the whole run; `None` if nothing is guaranteed.
     pub epsilon: Option<f64>,
     pub delta: f64,
-    /// What is claimed and why, in a sentence.
+    /// One sentence with the guarantee and the reason for it.
     pub statement: String,
-    /// [rounds] Rounds of the scenario that were not run because they would exceed its budget.
+    /// [rounds] -- Rounds of the scenario that were not run because they would exceed its budget.
     pub rounds_not_run: u32,
 }
 
 impl Protection {
-    /// The privacy that a scenario asks for, with this many training rows at each client; none if it asks for none.
+    /// Creates the privacy plan of a scenario with this many training rows per client; `None` if it asks for no privacy.
     ///
     /// # Errors
-    /// If the scenario's case needs a cap that it does not set, its budget admits no round, or the operating system gives
-    /// no noise.
+    /// If the accounting needs a cap that the scenario does not set, the budget admits no round, or the operating system
+    /// provides no random key.
     pub fn new(scenario: &Scenario, train_rows: &[u64]) -> Result<Option<Self>, RunError> {
         let Some(privacy) = &scenario.privacy else { return Ok(None) };
         let clients = train_rows.len() as u32;
-        let source = if privacy.is_secret() {
-            let failed = |error| RunError::Usage(format!("failed to draw secret noise: {error}"));
-            NoiseSource::Secret(Secret::draw().map_err(failed)?)
-        } else {
-            NoiseSource::Seeded(Seed(scenario.seed))
-        };
-        let (step, charge, weight_bound, max_participations) = match privacy {
-            Privacy::UserLevel { delta, weight_bound, max_participations, .. } => {
-                if *delta >= 1.0 / f64::from(clients) {
+        let source = noise_source(scenario, privacy)?;
+        let protection = match privacy {
+            &Privacy::UserLevel { delta, weight_bound, max_participations, .. } => {
+                if delta >= 1.0 / f64::from(clients) {
                     tracing::warn!(
                         delta,
                         clients,
                         "delta is not below one over the number of clients: it promises little"
                     );
                 }
-                let rule = rule(scenario, privacy, clients);
+                let step = Step::UserLevel(rule(scenario, privacy, clients));
                 let charge = charge(scenario, privacy, clients).map_err(RunError::Usage)?;
-                (Step::UserLevel(rule), charge, *weight_bound, *max_participations)
+                Self { step, source, charge, weight_bound, max_participations }
             }
             &Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, .. } => {
                 tracing::warn!("FedLlmBenchDp gives no guarantee: its true epsilon is infinite");
                 let step = Step::FedLlmBench { sigma: their_sigma(scenario, privacy, train_rows) };
-                (step, Charge::Nothing { claimed_epsilon, claimed_delta }, None, None)
+                let charge = Charge::Nothing { claimed_epsilon, claimed_delta };
+                Self { step, source, charge, weight_bound: None, max_participations: None }
             }
         };
-        let protection = Self { step, source, charge, weight_bound, max_participations };
         match protection.rounds_within_budget(scenario.rounds) {
             0 => Err(RunError::Usage(format!(
                 "failed to begin: the first round alone spends epsilon {:.4}, which exceeds privacy.epsilon",
@@ -97,15 +96,19 @@ impl Protection {
         }
     }
 
-    /// [1] Epsilon after so many rounds of the server: of the mechanism, whoever came. Infinite without a guarantee.
+    /// [1] -- Returns epsilon after this many rounds of the server. It is a property of the mechanism and does not depend
+    /// on which clients took part. Infinite without a guarantee.
     pub fn epsilon(&self, rounds: u32) -> f64 {
         match self.charge {
             Charge::Amplified { mechanism, terms, .. } => {
                 mechanism.epsilon(u64::from(rounds), terms.delta, terms.accountant)
             }
             Charge::PerUpdate { terms, cap, is_tree, noise_multiplier, .. } => {
+                // A client has at most one counted update per round, so k = min(rounds, cap) of its updates count.
                 let updates = u64::from(rounds.min(cap));
-                // In a tree an update is in a node of each level, and all of a client's may meet in one.
+                // In a tree each update is part of one node per level, and all k updates of a client may fall into the same
+                // node. A node's sensitivity is then k times the clipping norm, which costs as much as k^2 steps: in all
+                // levels(rounds) * k^2.
                 let steps = if is_tree { u64::from(levels(rounds.into())) * updates * updates } else { updates };
                 Mechanism::ReplaceOne { noise_multiplier }.epsilon(steps, terms.delta, terms.accountant)
             }
@@ -113,12 +116,14 @@ impl Protection {
         }
     }
 
-    /// [rounds] How many of so many rounds the budget admits.
+    /// [rounds] -- Returns how many of `rounds` rounds the budget admits.
     pub fn rounds_within_budget(&self, rounds: u32) -> u32 {
         let (Charge::Amplified { terms, .. } | Charge::PerUpdate { terms, .. }) = self.charge else { return rounds };
         let Some(budget) = terms.budget else { return rounds };
-        // Epsilon never falls from round to round, so bisection finds the last that fits.
-        let (mut fits, mut exceeds) = (0, rounds + 1);
+        // Epsilon never falls from round to round, so bisection finds the last round that fits. Invariant: the budget
+        // admits `fits` rounds and does not admit `exceeds`.
+        let mut fits = 0;
+        let mut exceeds = rounds + 1;
         while exceeds - fits > 1 {
             let middle = fits + (exceeds - fits) / 2;
             if self.epsilon(middle) <= budget { fits = middle } else { exceeds = middle }
@@ -126,17 +131,17 @@ impl Protection {
         fits
     }
 
-    /// Whether a failed round releases noise too, as one in which nobody took part: whether somebody did is what is hidden.
+    /// Whether a failed round releases noise too, like a round in which nobody took part: participation is what is hidden.
     pub fn covers_failed_rounds(&self) -> bool {
         matches!(self.charge, Charge::Amplified { .. })
     }
 
-    /// The step of an aggregate: release `number` (from 1), of updates from these tasks.
+    /// Returns the private release of an aggregate: number `number` (from 1), over updates of these tasks.
     pub fn release(&self, number: u64, tasks: Vec<u64>) -> Arc<Release> {
         Arc::new(Release { step: self.step, source: self.source.clone(), number, tasks })
     }
 
-    /// What stands for a secret key in the manifest.
+    /// Returns the mark that represents a secret key in the manifest; `None` if the noise comes from the seed.
     pub fn secret_mark(&self) -> Option<privacy::SecretMark> {
         match &self.source {
             NoiseSource::Secret(secret) => Some(secret.mark),
@@ -144,38 +149,56 @@ impl Protection {
         }
     }
 
-    /// What `played` of `asked` rounds came to.
+    /// Returns the privacy that a run of `played` rounds spent, of `asked` rounds in the scenario.
     pub fn spent(&self, asked: u32, played: u32) -> Spent {
-        let epsilon = self.epsilon(played);
         let simulated = match self.source {
             NoiseSource::Seeded(_) => "; noise from the seed, which protects only from those who do not know it",
             NoiseSource::Secret(_) => "",
         };
-        let (delta, statement) = match self.charge {
+        let delta;
+        let statement;
+        match self.charge {
             Charge::Amplified { mechanism, terms, why } => {
-                (terms.delta, format!("user-level, {}; {why}{simulated}", mechanism.neighbours()))
+                delta = terms.delta;
+                statement = format!("user-level, {}; {why}{simulated}", mechanism.neighbours());
             }
             Charge::PerUpdate { terms, cap, why, .. } => {
+                // The text is the same for every noise multiplier.
                 let neighbours = Mechanism::ReplaceOne { noise_multiplier: 1.0 }.neighbours();
-                (terms.delta, format!("user-level, {neighbours}, at most {cap} updates a client; {why}{simulated}"))
+                delta = terms.delta;
+                statement = format!("user-level, {neighbours}, at most {cap} updates a client; {why}{simulated}");
             }
-            Charge::Nothing { claimed_epsilon, claimed_delta } => (
-                claimed_delta,
-                format!("no guarantee: FedLlmBenchDp claims epsilon {claimed_epsilon}, the true epsilon is infinite"),
-            ),
-        };
+            Charge::Nothing { claimed_epsilon, claimed_delta } => {
+                delta = claimed_delta;
+                statement = format!(
+                    "no guarantee: FedLlmBenchDp claims epsilon {claimed_epsilon}, the true epsilon is infinite"
+                );
+            }
+        }
+        let epsilon = self.epsilon(played);
         let rounds_not_run = asked - self.rounds_within_budget(asked);
         Spent { epsilon: Some(epsilon).filter(|epsilon| epsilon.is_finite()), delta, statement, rounds_not_run }
     }
 }
 
-/// A scenario without the rounds that would exceed its budget: they are not scheduled at all.
+/// Draws the secret key of a run's noise, or takes the scenario's seed where the noise is simulated.
+fn noise_source(scenario: &Scenario, privacy: &Privacy) -> Result<NoiseSource, RunError> {
+    if !privacy.is_secret() {
+        return Ok(NoiseSource::Seeded(Seed(scenario.seed)));
+    }
+    match Secret::draw() {
+        Ok(secret) => Ok(NoiseSource::Secret(secret)),
+        Err(error) => Err(RunError::Usage(format!("failed to draw secret noise: {error}"))),
+    }
+}
+
+/// Returns the scenario without the rounds that would exceed its budget: they are not scheduled at all.
 pub fn within_budget(scenario: &Scenario, privacy: Option<&Protection>) -> Scenario {
     let rounds = privacy.map_or(scenario.rounds, |privacy| privacy.rounds_within_budget(scenario.rounds));
     Scenario { rounds, ..scenario.clone() }
 }
 
-/// The rule of releases.
+/// Translates user-level privacy of the scenario into the rule of its releases.
 fn rule(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Rule {
     let Privacy::UserLevel { clipping, noise_multiplier, placement, grid, expected_cohort, .. } = *privacy else {
         unreachable!("only user-level privacy has a rule");
@@ -200,7 +223,8 @@ fn rule(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Rule {
     }
 }
 
-/// [clients] Updates that a release is expected to sum, by what the scenario says and not by who comes.
+/// [clients] -- Returns the expected number of updates in a release. It follows from the scenario alone, so it reveals
+/// nothing of which clients took part.
 fn cohort(scenario: &Scenario, clients: u32) -> f64 {
     let wanted = match (&scenario.server.protocol, scenario.server.selection) {
         (Protocol::Synchronous { .. }, Selection::Poisson { rate }) => return rate * f64::from(clients),
@@ -212,7 +236,10 @@ fn cohort(scenario: &Scenario, clients: u32) -> f64 {
     f64::from(wanted.min(clients))
 }
 
-/// Which case the protocol is, and why.
+/// Returns how rounds of user-level privacy are charged, with the reason.
+///
+/// # Errors
+/// If updates have to be charged one by one and the scenario sets no cap on them.
 fn charge(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Result<Charge, String> {
     let Privacy::UserLevel {
         noise_multiplier, delta, epsilon, placement, accountant, grid, max_participations, ..
@@ -226,6 +253,7 @@ fn charge(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Result<Charge
         (None, scenario::Accountant::Rdp) => Accountant::Rdp,
     };
     let terms = Terms { delta, accountant, budget: epsilon };
+    // Sampling is given credit only for central noise, and only if no client's participation depends on the others.
     let why = match placement {
         NoisePlacement::Local => "each client hides its own update, and nothing is assumed of sampling",
         NoisePlacement::Tree => "noise on a tree over all rounds, and nothing is assumed of sampling",
@@ -241,6 +269,7 @@ fn charge(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Result<Charge
     }
 }
 
+/// Returns the charge of a protocol whose sampling amplifies privacy: Poisson sampling, or uniform cohorts of fixed size.
 fn amplified(scenario: &Scenario, terms: Terms, noise_multiplier: f64, clients: u32) -> Charge {
     match (scenario.server.selection, &scenario.server.protocol) {
         (Selection::Poisson { rate }, _) => Charge::Amplified {
@@ -257,7 +286,10 @@ fn amplified(scenario: &Scenario, terms: Terms, noise_multiplier: f64, clients: 
     }
 }
 
-/// Why sampling does not amplify; none if every client's participation is independent of all others'.
+/// Returns why sampling does not amplify privacy; `None` if every client's participation is independent of all others'.
+///
+/// Amplification assumes that the cohort is drawn at random, independently of the data and of the other clients. Anything
+/// in the scenario that lets one client decide whether another counts breaks that assumption.
 fn displacement(scenario: &Scenario) -> Option<&'static str> {
     let server = &scenario.server;
     let Protocol::Synchronous { over_selection, deadline, minimum, .. } = &server.protocol else {
@@ -280,19 +312,24 @@ fn displacement(scenario: &Scenario) -> Option<&'static str> {
         Selection::Poisson { .. } => None,
         Selection::Uniform if *over_selection > 0 => Some("the first to arrive displace the others"),
         Selection::Uniform => {
+            // Losses do not displace others, but the remaining cohort is no uniform sample of fixed size.
             let loses = groups.iter().any(|group| {
                 let dropout = group.dropout;
                 dropout.before_training + dropout.during_training + dropout.after_training > 0.0
             });
             let is_traced = scenario.population.trace.is_some();
             let is_limited = scenario.population.devices.values().any(|device| device.memory.is_some());
-            (loses || is_limited || is_traced).then_some("the cohort is not uniform over all clients")
+            if loses || is_limited || is_traced {
+                return Some("the cohort is not uniform over all clients");
+            }
+            None
         }
         _ => Some("clients are not drawn at random"),
     }
 }
 
-/// [1] The noise of FedLLM-Bench's FedDP: 2 lr C / n sqrt(2 q T ln(1/delta)) / epsilon, n being the mean number of rows.
+/// [1] -- Returns the noise of FedLLM-Bench's FedDP: sigma = (2 lr C / n) sqrt(2 q T ln(1/delta)) / epsilon, where C is the
+/// clipping norm, n the mean number of rows per client, q the share of clients in a round and T the number of rounds.
 fn their_sigma(scenario: &Scenario, privacy: &Privacy, train_rows: &[u64]) -> f64 {
     let &Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, max_grad_norm, sigma } = privacy else {
         unreachable!("only their method has their noise");

@@ -1,4 +1,4 @@
-//! The scenario's template as those who read rows and those who ask questions need it.
+//! Translation of the scenario's prompt template, for tokenizing rows and for asking questions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use super::{RunError, words};
 use crate::dataset::{ChatTemplate, Prompts, Template};
 use crate::scenario;
 
-/// The template that a scenario names; `folder` is the tokenizer's, where a chat template lies.
+/// Returns the template that a scenario names. `folder` is the tokenizer's, which contains the chat template.
 ///
 /// # Errors
-/// If the folder has no chat template that can be read, and one is asked for.
+/// If the scenario names the chat template and the folder has none that can be read.
 pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, RunError> {
     match words::template(template) {
         Some(template) => Ok(Prompts::Template(template)),
@@ -18,7 +18,7 @@ pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, R
     }
 }
 
-/// The template of this name, or `chat` for that of the folder.
+/// Returns the template of this name, or the folder's chat template for `chat`.
 ///
 /// # Errors
 /// As [`prompts`]; and if there is no such template.

@@ -1,4 +1,4 @@
-//! Reads the data that a scenario points to: files become clients with their rows, and rows become tokens.
+//! Reader of a scenario's data: files become clients with rows, and rows become tokens.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,18 @@ use crate::lineage::Rows;
 use crate::scenario::{self, Loaded, Scenario};
 use crate::store::Store;
 
-/// Reads the data of a scenario.
+/// Reader of a scenario's data.
 pub(super) struct Reader<'a> {
     loaded: &'a Loaded,
     tokeniser_folder: PathBuf,
     tokeniser: Tokeniser,
     rules: SequenceRules,
-    /// Where tokens are kept.
+    /// Store in which tokens are cached.
     store: &'a Store,
 }
 
 impl<'a> Reader<'a> {
+    /// Loads the tokenizer and the rules by which rows become sequences.
     pub fn new(loaded: &'a Loaded, store: &'a Store) -> Result<Self, RunError> {
         let scenario = &loaded.scenario;
         let tokeniser_folder = match &scenario.model.tokenizer {
@@ -48,20 +49,22 @@ impl<'a> Reader<'a> {
         Ok(Self { loaded, tokeniser_folder, tokeniser, rules, store })
     }
 
-    /// Notes what decides how text becomes tokens.
+    /// Adds the inputs that decide how text becomes tokens: the tokenizer, and the chat template if it is used.
     pub fn note_text(&self, read: &mut BTreeMap<String, Input>) {
-        let folder = || self.tokeniser_folder.clone();
-        read.insert("tokenizer".to_owned(), input(folder(), self.tokeniser.content_hash()));
+        let folder = self.tokeniser_folder.clone();
+        read.insert("tokenizer".to_owned(), input(folder.clone(), self.tokeniser.content_hash()));
         if let Prompts::Chat(template) = &self.rules.prompts {
-            read.insert("chat_template".to_owned(), input(folder(), template.content_hash()));
+            read.insert("chat_template".to_owned(), input(folder, template.content_hash()));
         }
     }
 
+    /// Returns the path of the data in the scenario.
     fn data_file(&self) -> Result<&'a Path, RunError> {
         let file = self.loaded.scenario.data.file.as_deref();
         file.ok_or_else(|| only_planned("data.file is missing"))
     }
 
+    /// Reads a data file. Returns its clients and its resolved path.
     pub fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), RunError> {
         let path = self.loaded.resolve(file);
         let spec = &self.loaded.scenario.data;
@@ -71,16 +74,19 @@ impl<'a> Reader<'a> {
         };
         let data = Federation::read_columns(&path, &words::columns(&spec.columns), bad_rows)?;
         if let Some(first) = data.skipped.first() {
-            let (count, client, row, fault) = (data.skipped.len(), &first.client, first.row, &first.fault);
             tracing::warn!(
-                "{count} rows of {} were left out; the first is row {row} of client {client:?}: {fault}",
-                path.display()
+                "{} rows of {} were left out; the first is row {} of client {:?}: {}",
+                data.skipped.len(),
+                path.display(),
+                first.row,
+                first.client,
+                first.fault
             );
         }
         Ok((data, path))
     }
 
-    /// The data with its rows dealt to clients.
+    /// Reads the data and partitions its rows among clients.
     pub fn dealt(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, RunError> {
         let (mut data, path) = self.federation(self.data_file()?)?;
         note_twin(&data, &path, read);
@@ -92,30 +98,36 @@ impl<'a> Reader<'a> {
         Ok(data)
     }
 
+    /// Tokenizes the rows of the clients that the scenario selects, and splits them into training and held-out rows.
     pub fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, RunError> {
         let named = self.loaded.scenario.data.clients.as_deref();
-        if let Some(missing) =
-            named.and_then(|ids| ids.iter().find(|id| data.clients.iter().all(|client| client.id != **id)))
-        {
-            return Err(RunError::Usage(format!(
-                "failed to find the client \"{missing}\" of data.clients in the data"
-            )));
+        for id in named.unwrap_or_default() {
+            if data.clients.iter().all(|client| client.id != *id) {
+                return Err(RunError::Usage(format!("failed to find the client \"{id}\" of data.clients in the data")));
+            }
         }
-        let is_wanted = |client: &ClientData| named.is_none_or(|ids| ids.contains(&client.id));
-        // A client keeps its number in the file for its split, so that a client of fewer has the rows that it has among all.
-        let (numbers, wanted): (Vec<_>, Vec<_>) =
-            data.clients.iter().enumerate().filter(|(_, client)| is_wanted(client)).unzip();
+        // The split of a client depends on its number in the file and not among the selected ones, so that its rows are the
+        // same with any selection.
+        let mut numbers = Vec::new();
+        let mut wanted = Vec::new();
+        for (number, client) in data.clients.iter().enumerate() {
+            if named.is_none_or(|ids| ids.contains(&client.id)) {
+                numbers.push(number);
+                wanted.push(client);
+            }
+        }
         let rows = self.tokenised(&wanted)?;
-        let each = numbers.iter().zip(&wanted).zip(&rows);
-        let clients = each
-            .map(|((&index, client), rows)| self.client(index as u64, client, rows))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut clients = Vec::with_capacity(wanted.len());
+        for ((number, client), rows) in numbers.into_iter().zip(wanted).zip(&rows) {
+            clients.push(self.client(number as u64, client, rows)?);
+        }
         match self.loaded.scenario.algorithm {
             scenario::Algorithm::Centralised => Ok(vec![pooled(&clients)]),
             _ => Ok(clients),
         }
     }
 
+    /// Splits the rows of one client.
     fn client(&self, index: u64, client: &ClientData, rows: &TokenRows) -> Result<ClientRows, RunError> {
         if rows.count() == 0 {
             return Err(RunError::Usage(format!(
@@ -127,11 +139,12 @@ impl<'a> Reader<'a> {
         }
         let seed = Seed(self.loaded.scenario.seed);
         let split = hold_out(seed, index, rows.count(), self.loaded.scenario.data.held_out);
-        let part = |picks: &[usize]| Arc::new(rows.picked(picks));
-        Ok(ClientRows { id: client.id.clone(), train: part(&split.train), held_out: part(&split.held_out) })
+        let train = Arc::new(rows.picked(&split.train));
+        let held_out = Arc::new(rows.picked(&split.held_out));
+        Ok(ClientRows { id: client.id.clone(), train, held_out })
     }
 
-    /// Each client's rows as the objective reads them.
+    /// Returns each client's rows as tokens, cached under everything that decides them.
     fn tokenised(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, RunError> {
         let Scenario { data, training, .. } = &self.loaded.scenario;
         let chat = match &self.rules.prompts {
@@ -145,6 +158,7 @@ impl<'a> Reader<'a> {
         tokens::kept(self.store, &rules, clients, |client| self.tokenised_now(client))
     }
 
+    /// Tokenizes the rows of one client, as the training objective needs them.
     fn tokenised_now(&self, client: &ClientData) -> Result<TokenRows, RunError> {
         match self.loaded.scenario.training.objective {
             scenario::Objective::Sft => {
@@ -158,7 +172,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The samples with the labels that the scenario asks for.
+    /// Returns the samples with the masking that the scenario asks for.
     fn masked(&self, client: &ClientData, tokenised: Tokenised) -> Result<Vec<Sample>, RunError> {
         let Tokenised { samples, rows, .. } = tokenised;
         if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction {
@@ -168,20 +182,23 @@ impl<'a> Reader<'a> {
             return Err(RunError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
         };
         if client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn) {
+            // The published collator trains on nothing of a dialogue that contains the key.
             let kept = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
             return Ok(kept.map(|(sample, _)| sample).collect());
         }
         let key = key_ids(template, &self.tokeniser)
             .map_err(|what| RunError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
-        // Rows are padded with Llama's unknown token there.
+        // The original pads rows with Llama's unknown token, whose id is 0.
         Ok(samples.iter().filter_map(|sample| after_last_key(sample, &key, 0)).collect())
     }
 
-    /// All clients' rows as one list, in order.
+    /// Tokenizes the rows of all clients into one list, in order.
     pub fn pooled(&self, data: &Federation) -> Result<Rows, RunError> {
         let mut clients = self.tokenised(&data.clients.iter().collect::<Vec<_>>())?.into_iter();
         let mut pooled = clients.next().expect("a federation has a client");
-        clients.for_each(|rows| pooled.append(rows));
+        for rows in clients {
+            pooled.append(rows);
+        }
         if pooled.count() == 0 {
             return Err(RunError::Usage(
                 "failed to use data.test_file: all of its rows have prompts that are too long for data.max_seq_length"
@@ -191,10 +208,10 @@ impl<'a> Reader<'a> {
         Ok(pooled.picked(&(0..pooled.count()).collect::<Vec<_>>()))
     }
 
-    /// Reads, deals and tokenises everything.
+    /// Reads, partitions and tokenizes everything.
     ///
     /// # Errors
-    /// The first thing that is wrong with a file, client or row.
+    /// The first fault of a file, client or row.
     pub fn read(self) -> Result<TokenData, RunError> {
         let mut read = BTreeMap::new();
         let data = self.dealt(&mut read)?;
@@ -210,33 +227,31 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The data of a scenario as token rows.
+/// Data of a scenario as tokenized rows.
 #[derive(Clone)]
 pub(super) struct TokenData {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
     pub tokeniser: Arc<Tokeniser>,
-    /// Where each input lay and what it hashed to, by role.
+    /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
 }
 
-/// Says in the manifest that the data is a synthetic twin, by an input of that role.
+/// Records that the data is a synthetic twin, by an input with that role.
 fn note_twin(data: &Federation, path: &Path, read: &mut BTreeMap<String, Input>) {
     if let Some(name) = data.clients.first().and_then(|client| twin_of(&client.id)) {
         read.insert(format!("synthetic_twin_of_{name}"), input(path.to_owned(), data.content_hash));
     }
 }
 
-/// One client with the training rows and the held-out rows of all.
+/// Returns one client with the training rows and the held-out rows of all clients.
 fn pooled(clients: &[ClientRows]) -> ClientRows {
-    let all = |rows: fn(&ClientRows) -> &Arc<Rows>| -> Arc<Rows> {
-        Arc::new(Rows::pooled(&clients.iter().map(|client| rows(client).clone()).collect::<Vec<_>>()))
-    };
-    let (train, held_out) = (all(|client| &client.train), all(|client| &client.held_out));
-    ClientRows { id: "all".into(), train, held_out }
+    let train: Vec<_> = clients.iter().map(|client| client.train.clone()).collect();
+    let held_out: Vec<_> = clients.iter().map(|client| client.held_out.clone()).collect();
+    ClientRows { id: "all".into(), train: Arc::new(Rows::pooled(&train)), held_out: Arc::new(Rows::pooled(&held_out)) }
 }
 
-/// A scenario that has times and no training.
+/// Returns the error of a scenario that can be planned and not trained.
 pub(super) fn only_planned(what: &str) -> RunError {
     RunError::Usage(format!("failed to train: {what}, so the scenario has times only; `fedreplay plan` plays those"))
 }

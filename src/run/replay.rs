@@ -1,4 +1,4 @@
-//! Executes a finished run again, reading no results, and compares round by round.
+//! Replay of a finished run: executes it again without stored results and compares the two runs round by round.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows
 use crate::scenario::Loaded;
 use crate::store::Store;
 
-/// Plays the run in `run_folder` again into `settings.out` and returns the first difference, if there is one. Whatever
-/// store the settings name, no result is read from it.
+/// Executes the run in `run_folder` again into `settings.out` and returns the first difference, if there is one. The store
+/// of the settings is not used.
 ///
 /// # Errors
 /// As [`play`]; and if the run is not finished.
@@ -23,17 +23,22 @@ pub fn replay(
     play(&loaded, &settings, observer)?;
     let again = Manifest::read(&settings.out)?;
     if manifest.genesis != again.genesis {
-        // Other inputs give other rows: the cause says more than the first of its effects.
+        // Different inputs give different rows, and naming the input says more than the first row that differs.
         return Ok(Some(Difference(what_changed(&manifest, &again))));
     }
-    let found = compare_rows(run_folder, &settings.out)?.map(|found| found.first);
-    Ok(found.or_else(|| (manifest.digest != again.digest).then(|| Difference(what_changed(&manifest, &again)))))
+    if let Some(found) = compare_rows(run_folder, &settings.out)? {
+        return Ok(Some(found.first));
+    }
+    if manifest.digest != again.digest {
+        return Ok(Some(Difference(what_changed(&manifest, &again))));
+    }
+    Ok(None)
 }
 
-/// The manifest and the scenario of a run that can be computed again.
+/// Returns the manifest and the scenario of a run that can be computed again.
 ///
 /// # Errors
-/// If it is not finished, trained nothing, had secret noise, or was made by another version of this program.
+/// If the run is not finished, trained nothing, had secret noise, or was made by another version of this program.
 pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Loaded), RunError> {
     let manifest = Manifest::read(run_folder)?;
     if manifest.state != RunState::Done {
@@ -49,14 +54,15 @@ pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Loaded), RunErr
     Ok((manifest, loaded))
 }
 
-/// Refuses to replay what another version of this program recorded: the tables would differ, whatever was computed.
+/// Refuses to replay a run of another version of this program: the tables would differ, whatever was computed.
 fn refuse_other_version(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
-    let (folder, version) = (folder.display(), manifest.schema_version);
-    match version {
-        SCHEMA_VERSION => Ok(()),
-        _ => Err(RunError::Usage(format!(
-            "failed to replay {folder}: its tables have version {version}, and this program writes {SCHEMA_VERSION}; play \
-             its scenario.ron again, or replay it with the program that made it"
-        ))),
+    let version = manifest.schema_version;
+    if version == SCHEMA_VERSION {
+        return Ok(());
     }
+    Err(RunError::Usage(format!(
+        "failed to replay {}: its tables have version {version}, and this program writes {SCHEMA_VERSION}; play \
+         its scenario.ron again, or replay it with the program that made it",
+        folder.display()
+    )))
 }

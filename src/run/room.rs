@@ -1,4 +1,4 @@
-//! Where models are examined: everything that decides an answer beside the adapter, the questions and the seed of each.
+//! Set-up of benchmark evaluations: everything that decides an answer except the adapter and the question.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use crate::evaluation::{EvaluationError, Examinee, Identity, Sitting, Witness};
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
 
-/// [sequences] Answers generated at a time, and prompts read at a time.
+/// [sequences] -- Number of answers generated at once, and of prompts read at once.
 const SLOTS: usize = 16;
 
-/// How benchmarks are taken and judged.
+/// Options of evaluation and judging.
 #[derive(Default)]
 pub struct Rules<'a> {
     pub judge: Option<Judge<'a>>,
     pub wording: JudgeWording,
-    /// Whether all is done as in FedLLM-Bench's scripts.
+    /// Whether everything follows FedLLM-Bench's scripts.
     pub is_as_published: bool,
-    /// [tokens] Longest answer, where it is shorter than the benchmark's.
+    /// [token] -- Maximum length of an answer, if it is shorter than the benchmark's.
     pub answer_tokens_max: Option<u32>,
 }
 
-/// A base with its tokenizer, and how it is asked.
+/// Base model with its tokenizer, prompt template and decoding settings.
 pub struct Room<'a> {
     pub trainer: &'a Trainer,
     pub tokeniser: &'a Tokeniser,
     pub end_tokens: &'a BTreeSet<u32>,
     pub prompts: &'a Prompts,
-    /// What the model's folder says of drawing.
+    /// Sampling settings of the model's folder.
     pub sampling: FolderSampling,
-    /// Of sampled answers.
+    /// Seed of sampled answers.
     pub seed: u64,
     pub store: &'a Store,
     pub stop: &'a AtomicBool,
@@ -45,7 +45,7 @@ pub struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// What generates answers, under any of the adapters.
+    /// Creates a generator of answers with any of the adapters.
     ///
     /// # Errors
     /// If an adapter does not fit the base.
@@ -54,7 +54,7 @@ impl<'a> Room<'a> {
         Ok(Generator::new(self.trainer, self.tokeniser, ends, adapters, Seed(self.seed), SLOTS)?)
     }
 
-    /// The model under the adapter at `place` of the generator's; `hash` is of that adapter's content.
+    /// Returns the model with the adapter at index `place` of the generator; `hash` is the hash of that adapter's content.
     pub fn examinee<'e, 'g>(
         &'e self,
         generator: &'e Generator<'g>,
@@ -67,7 +67,7 @@ impl<'a> Room<'a> {
         Examinee { generator, adapter: place, identity, is_grouped, store: self.store, stop: self.stop, witness }
     }
 
-    /// The model before a benchmark; `end` is the text of the token that ends an answer.
+    /// Returns the context of an evaluation of this model; `end` is the text of the token that ends an answer.
     pub fn sitting<'s, 'g>(&'s self, examinee: &'s Examinee<'s, 'g>, end: &'s str) -> Sitting<'s, 'g> {
         let is_as_published = self.rules.is_as_published;
         let candidates = if is_as_published { Candidates::AsRun } else { Candidates::AsWritten };
@@ -88,12 +88,14 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// The text of the token that ends an answer.
+    /// Returns the text of the token that ends an answer.
     pub fn end(&self) -> String {
         self.tokeniser.token(self.tokeniser.eos()).unwrap_or_default()
     }
 
+    /// Returns the hash of everything that decides an answer except the question: the key of cached answers.
     fn identity(&self, adapter: Option<Digest>) -> Digest {
+        // If generation is not batch-invariant, the number of sequences that share a pass may change an answer.
         let at_a_time = if self.trainer.reads_alone() { 0 } else { SLOTS };
         let identity = Identity {
             base: Digest(*self.trainer.base_hash().as_bytes()),

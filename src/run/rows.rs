@@ -1,10 +1,10 @@
-//! Turns what was scheduled and computed into rows of the ledger.
+//! Conversion of the schedule and the computed results into rows of the ledger.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord, Time};
+use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord};
 
 use super::examine::LOSSES;
 use super::exams;
@@ -17,56 +17,63 @@ use crate::ledger::{Chunk, EvaluationRow, EventRow, LineageRow, PopulationRow, R
 use crate::lineage::{Executor, OrderError, Recorded, RowsLoss, Trained, Value};
 use crate::scenario::{ClientFacts, Clients, DeviceClass, LinkClass, Place};
 
-/// One row a client.
+/// Returns the rows of table `population`, one per client.
 pub fn population(clients: &Clients) -> impl Iterator<Item = PopulationRow> {
-    let placement = &clients.placement;
-    let row = move |(index, (client, place)): (usize, (&ClientFacts, &Place))| {
-        let DeviceClass { name: device_name, device, .. } = &placement.devices[place.device as usize];
-        let LinkClass { name: link_name, link } = &placement.links[place.link as usize];
-        let work = &clients.costs.works()[client.work as usize];
-        PopulationRow {
-            client: index as u32,
-            client_id: name_of(client.id.as_deref(), index),
-            train_rows: client.train_rows.into(),
-            held_out_rows: client.held_out_rows.into(),
-            train_tokens: client.train_tokens,
-            device: device_name.clone(),
-            flops_per_second: device.speed.0,
-            memory_bytes: device.memory.map(|memory| memory.0),
-            link: link_name.clone(),
-            downlink_bits_per_second: link.down.0,
-            uplink_bits_per_second: link.up.0,
-            latency_ns: link.latency.0,
-            region: place.region.map(|region| placement.regions[region as usize].clone()),
-            task_flops: work.flops,
-            task_memory_bytes: work.peak_memory_bytes,
-        }
-    };
-    clients.facts.iter().zip(&placement.places).enumerate().map(row)
+    let facts = clients.facts.iter().zip(&clients.placement.places);
+    facts.enumerate().map(|(index, (client, place))| population_row(clients, index, client, place))
 }
 
-/// A finished round as a chunk of the ledger, and the aggregator's model after it.
+/// Returns the row of one client.
+fn population_row(clients: &Clients, index: usize, client: &ClientFacts, place: &Place) -> PopulationRow {
+    let placement = &clients.placement;
+    let DeviceClass { name: device_name, device, .. } = &placement.devices[place.device as usize];
+    let LinkClass { name: link_name, link } = &placement.links[place.link as usize];
+    let work = &clients.costs.works()[client.work as usize];
+    PopulationRow {
+        client: index as u32,
+        client_id: name_of(client.id.as_deref(), index),
+        train_rows: client.train_rows.into(),
+        held_out_rows: client.held_out_rows.into(),
+        train_tokens: client.train_tokens,
+        device: device_name.clone(),
+        flops_per_second: device.speed.0,
+        memory_bytes: device.memory.map(|memory| memory.0),
+        link: link_name.clone(),
+        downlink_bits_per_second: link.down.0,
+        uplink_bits_per_second: link.up.0,
+        latency_ns: link.latency.0,
+        region: place.region.map(|region| placement.regions[region as usize].clone()),
+        task_flops: work.flops,
+        task_memory_bytes: work.peak_memory_bytes,
+    }
+}
+
+/// Finished round as a chunk of the ledger, with the aggregator's model after it.
 pub struct RoundRows {
     pub chunk: Chunk,
     pub model: Arc<Adapter>,
 }
 
-/// Collects the results of a round, waiting for those that are not there yet.
+/// Collects the results of a round, waiting for those that are not computed yet.
+///
+/// # Errors
+/// The first failure of any order.
 pub fn round(
     scheduled: &ScheduledRound,
     planned: &PlannedRound,
     inputs: &Inputs,
     executor: &Executor,
 ) -> Result<RoundRows, OrderError> {
+    // Takes match the demands of `PlannedRound::demand`, so every value is released once its rows are made.
     let updates = planned.updates.iter().map(|&order| executor.take(order)).collect::<Result<Vec<_>, _>>()?;
     let model = executor.take(planned.model)?;
+    // A round that failed has no new model. Its version is an older model, whose weights belong to another round.
     let weights = if planned.is_new { model.weights().to_vec() } else { vec![] };
-    let counted = scheduled.round.counted_tasks.iter().zip(updates.iter().zip(&planned.updates)).zip(&weights);
-    let results: BTreeMap<TaskId, Counted> = counted
-        .map(|((counted, (value, order)), &weight)| {
-            (counted.task, Counted { value, weight, key: executor.key(*order).to_string() })
-        })
-        .collect();
+    let mut results = BTreeMap::new();
+    let counted_tasks = scheduled.round.counted_tasks.iter().zip(&planned.updates);
+    for (((counted, &order), value), &weight) in counted_tasks.zip(&updates).zip(&weights) {
+        results.insert(counted.task, Counted { value, weight, key: executor.key(order).to_string() });
+    }
     let base = executor.take(planned.base)?.adapter().clone();
     let mut rows = Vec::new();
     if let Some(evaluations) = &planned.evaluations {
@@ -88,7 +95,7 @@ pub fn round(
     Ok(RoundRows { chunk, model: model.adapter().clone() })
 }
 
-/// The orders with these numbers, as rows of a round.
+/// Returns the orders with these numbers as rows of table `lineage`.
 pub fn lineage(round: u32, orders: Range<usize>, executor: &Executor) -> Vec<LineageRow> {
     executor.recorded(orders).into_iter().map(|order| lineage_row(round, order)).collect()
 }
@@ -108,6 +115,7 @@ fn lineage_row(round: u32, order: Recorded) -> LineageRow {
     }
 }
 
+/// Result of a task that counted.
 struct Counted<'a> {
     value: &'a Value,
     weight: f64,
@@ -115,6 +123,7 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
+    /// Returns the update.
     fn trained(&self) -> &Trained {
         match self.value {
             Value::Trained(trained) => trained,
@@ -123,7 +132,7 @@ impl Counted<'_> {
     }
 }
 
-/// An event of virtual time.
+/// Returns the row of an event of virtual time.
 pub fn event(event: &EventRecord) -> EventRow {
     EventRow {
         at_ns: event.at.0,
@@ -135,9 +144,8 @@ pub fn event(event: &EventRecord) -> EventRow {
     }
 }
 
-/// A task with what virtual time knows of it.
+/// Returns the row of a task with the columns that follow from virtual time.
 pub fn timed_task(task: &TaskRecord) -> TaskRow {
-    let ns = |time: Option<Time>| time.map(|time| time.0);
     TaskRow {
         task: task.task.0,
         client: task.client,
@@ -146,10 +154,11 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         round: task.round + 1,
         based_on_version: task.based_on_version,
         dispatched_at_ns: task.dispatched_at.0,
-        download_done_at_ns: ns(task.download_done_at),
-        training_done_at_ns: ns(task.training_done_at),
-        upload_done_at_ns: ns(task.upload_done_at),
+        download_done_at_ns: task.download_done_at.map(|time| time.0),
+        training_done_at_ns: task.training_done_at.map(|time| time.0),
+        upload_done_at_ns: task.upload_done_at.map(|time| time.0),
         ended_at_ns: task.ended_at.0,
+        // The outcome is the detailed reason, the fate the class by which rounds count it.
         outcome: task.outcome.name(),
         fate: fate(task.outcome.tally()),
         counted_in_version: task.counted_in_version,
@@ -163,7 +172,7 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
     }
 }
 
-/// A task with what its training gave, if it counted.
+/// Returns the row of a task, with the results of its training if it counted.
 fn trained_task(task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
     let row = timed_task(task);
     let Some(counted) = counted else { return row };
@@ -195,18 +204,25 @@ fn fate(tally: Tally) -> &'static str {
     }
 }
 
-/// The mean of the counted tasks' losses by their share in the aggregate, or all alike where nothing is aggregated; none
-/// if one of them was not finite.
+/// Computes the mean of the counted tasks' losses, weighted by their share in the aggregate, or unweighted where nothing is
+/// aggregated. `None` if one of the losses was not finite.
 fn train_loss(results: &BTreeMap<TaskId, Counted>, all_alike: bool) -> Option<f64> {
-    let share = |counted: &Counted| if all_alike { 1.0 } else { counted.weight };
-    let used = || results.values().filter(|counted| share(counted) > 0.0);
-    let total: f64 = used().map(share).sum();
-    let weighted = |counted: &Counted| counted.trained().record.mean_loss().map(|loss| loss * share(counted));
-    let sum: Option<f64> = used().map(weighted).sum();
+    // Tasks without weight, such as unusable updates, do not take part, whatever their loss is.
+    let mut shares = Vec::with_capacity(results.len());
+    let mut losses = Vec::with_capacity(results.len());
+    for counted in results.values() {
+        let share = if all_alike { 1.0 } else { counted.weight };
+        if share > 0.0 {
+            shares.push(share);
+            losses.push(counted.trained().record.mean_loss().map(|loss| loss * share));
+        }
+    }
+    let total: f64 = shares.into_iter().sum();
+    let sum: Option<f64> = losses.into_iter().sum();
     sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }
 
-/// A round with what virtual time knows of it.
+/// Returns the row of a round with the columns that follow from virtual time.
 pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
     let (status, reason) = match round.status {
         RoundStatus::Closed => ("closed", None),
@@ -236,18 +252,18 @@ pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
     }
 }
 
-/// Whose losses a row holds.
+/// Model to which a row of losses belongs.
 #[derive(Clone, Copy)]
 pub struct EvaluatedModel<'a> {
     pub round: u32,
     pub version: u32,
     pub subject: &'a str,
     pub client: Option<u32>,
-    /// Hash of its adapter.
+    /// Hash of the model's adapter.
     pub hash: &'a str,
 }
 
-/// The losses of one model on one split.
+/// Returns the row with the losses of one model on one split.
 pub fn loss_row(model: EvaluatedModel, split: &str, loss: &RowsLoss) -> EvaluationRow {
     let is_likelihood = loss.preference.is_none();
     EvaluationRow {
@@ -270,7 +286,7 @@ pub fn loss_row(model: EvaluatedModel, split: &str, loss: &RowsLoss) -> Evaluati
     }
 }
 
-/// The losses of one server model: on the test rows, then on each client's held-out rows.
+/// Returns the losses of one server model: on the test rows, then on each client's held-out rows.
 pub fn evaluations(
     round: u32,
     version: u32,
@@ -279,20 +295,21 @@ pub fn evaluations(
     executor: &Executor,
 ) -> Result<Vec<EvaluationRow>, OrderError> {
     let hash = executor.take(evaluations.model)?.adapter_hash().to_string();
-    let row = |client, split: &str, loss: &RowsLoss| {
-        loss_row(EvaluatedModel { round, version, subject: "global", client, hash: &hash }, split, loss)
-    };
+    let model = EvaluatedModel { round, version, subject: "global", client: None, hash: &hash };
     let mut rows = Vec::with_capacity(1 + inputs.clients.len());
     if let Some(test) = evaluations.test {
-        rows.extend(losses(executor, test)?.iter().map(|loss| row(None, "test", loss)));
+        rows.extend(losses(executor, test)?.iter().map(|loss| loss_row(model, "test", loss)));
     }
-    for (client, loss) in losses(executor, evaluations.held_out)?.iter().enumerate().filter(|(_, loss)| loss.rows > 0) {
-        rows.push(row(Some(client as u32), "held_out", loss));
+    // The groups of this evaluation are the clients; one without held-out rows has no row in the table.
+    for (client, loss) in losses(executor, evaluations.held_out)?.iter().enumerate() {
+        if loss.rows > 0 {
+            rows.push(loss_row(EvaluatedModel { client: Some(client as u32), ..model }, "held_out", loss));
+        }
     }
     Ok(rows)
 }
 
-/// The losses of one client trained alone, and its adapter.
+/// Returns the losses of one client trained alone, and its adapter.
 pub fn local_baseline(
     round: u32,
     local: &LocalBaseline,
@@ -304,11 +321,16 @@ pub fn local_baseline(
     let splits = if has_test { &["test", "held_out"][..] } else { &["held_out"] };
     let losses = losses(executor, local.evaluation)?;
     let own = EvaluatedModel { round, version: 0, subject: "local", client: Some(local.client), hash: &hash };
-    let row = |(split, loss): (&&str, &RowsLoss)| loss_row(own, split, loss);
-    let rows = splits.iter().zip(&losses).filter(|(_, loss)| loss.rows > 0).map(row).collect();
+    let mut rows = Vec::with_capacity(splits.len());
+    for (split, loss) in splits.iter().zip(&losses) {
+        if loss.rows > 0 {
+            rows.push(loss_row(own, split, loss));
+        }
+    }
     Ok((rows, model.adapter().clone()))
 }
 
+/// Takes the losses of an evaluation order.
 fn losses(executor: &Executor, order: crate::lineage::OrderId) -> Result<Vec<RowsLoss>, OrderError> {
     match executor.take(order)? {
         Value::Evaluated(evaluated) => Ok(evaluated.groups.clone()),

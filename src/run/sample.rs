@@ -1,7 +1,7 @@
-//! Checks a sample of a run: computes a round, or tasks of one client, again without training what comes before.
+//! Spot check of a run: computes a round, or the tasks of one client, again without the training that precedes it.
 //!
-//! What the sample depends on is read from the store or from the run's saved adapters where its hash is the one in the
-//! lineage, and is computed again where it is not there. The results that are checked are never read.
+//! Inputs of the checked orders are read from the store or from the run's saved adapters if their hash is the one in the
+//! lineage, and are computed again otherwise. The results that are checked are never read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,29 +26,29 @@ use crate::lineage::{Executor, OrderId, Recorded, Value};
 use crate::scenario::Loaded;
 use crate::store::Store;
 
-/// Which part of a run is checked.
+/// Part of a run to check.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// The place of a round among those of all aggregators, from 1; none is every round.
+    /// Number of a round among those of all aggregators, from 1; `None` selects all rounds.
     pub round: Option<u32>,
-    /// A client, by its name or its number: its updates alone are checked. None is the whole round.
+    /// Client, by name or by number, whose updates alone are checked; `None` selects the whole round.
     pub client: Option<String>,
 }
 
-/// What came of a sample.
+/// Outcome of a spot check.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Sampled {
-    /// Results that were computed and compared.
+    /// Number of results that were computed and compared.
     pub checked: usize,
-    /// Trainings among all that was computed.
+    /// Number of trainings among everything that was computed.
     pub trained: usize,
-    /// Results that were read instead, their hashes being those in the lineage.
+    /// Number of results that were read instead, after a check of their hashes against the lineage.
     pub read: usize,
-    /// The first difference, if there is one.
+    /// First difference, if there is one.
     pub difference: Option<String>,
 }
 
-/// Checks a sample of the run in `run_folder`. Inputs are read from the store of the settings; nothing is written.
+/// Spot-checks the run in `run_folder`. Inputs are read from the store of the settings; nothing is written.
 ///
 /// # Errors
 /// As [`super::replay`]; and if the run has no such round, client, or update that counted.
@@ -77,11 +77,13 @@ pub fn sample(
     };
     let executor = Executor::new(&workshops, &none, settings.stop, together);
     observer.working(executor.counters());
+    // Plans the whole run, so that orders have the same numbers and keys as in the run. Nothing is demanded yet.
     let mut planner = Planner::new(&loaded, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();
     let before = planner.before();
-    let last = schedule.len();
-    let plan = |(index, round): (usize, &ScheduledRound)| planner.round(round, index + 1 == last);
-    let planned = schedule.iter().enumerate().map(plan).collect::<Result<Vec<_>, _>>()?;
+    let mut planned = Vec::with_capacity(schedule.len());
+    for (index, round) in schedule.iter().enumerate() {
+        planned.push(planner.round(round, index + 1 == schedule.len())?);
+    }
     let check = Check {
         run_folder,
         manifest: &manifest,
@@ -96,14 +98,19 @@ pub fn sample(
     check.sample(sample, settings)
 }
 
-/// The schedule of a run whose selection read losses: those in its table stand for what would have to be trained.
+/// Returns the schedule of a run whose client selection reads losses, using the losses in its table instead of training.
 fn as_recorded(mut timeline: Timeline, run_folder: &Path) -> Result<Vec<ScheduledRound>, RunError> {
     let tasks = read_table(run_folder, "tasks")?;
     let numbers = tasks["task"].as_primitive::<UInt64Type>();
-    let losses = tasks["loss_mean"].as_primitive::<Float64Type>();
-    let loss = |row: usize| if losses.is_valid(row) { losses.value(row) } else { f64::NAN };
-    let losses: BTreeMap<u64, f64> = (0..tasks.num_rows()).map(|row| (numbers.value(row), loss(row))).collect();
-    let (mut rounds, mut schedule) = (Rounds::default(), Vec::new());
+    let means = tasks["loss_mean"].as_primitive::<Float64Type>();
+    let mut losses = BTreeMap::new();
+    for row in 0..tasks.num_rows() {
+        // The run gave its selection NaN for a loss that was not finite, and the table has a null there.
+        let loss = if means.is_valid(row) { means.value(row) } else { f64::NAN };
+        losses.insert(numbers.value(row), loss);
+    }
+    let mut rounds = Rounds::default();
+    let mut schedule = Vec::new();
     loop {
         match timeline.next()? {
             Next::Record(record) => schedule.extend(rounds.push(record)),
@@ -113,7 +120,7 @@ fn as_recorded(mut timeline: Timeline, run_folder: &Path) -> Result<Vec<Schedule
     }
 }
 
-/// A run beside what its scenario gives now: the orders are there, none is computed.
+/// Recorded run together with the plan that its scenario gives now, of which nothing has been computed.
 struct Check<'a> {
     run_folder: &'a Path,
     manifest: &'a Manifest,
@@ -127,6 +134,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Computes and compares the chosen part of the run.
     fn sample(&self, sample: &Sample, settings: &Settings) -> Result<Sampled, RunError> {
         let rounds = self.planned.len();
         if sample.round.is_some_and(|round| round == 0 || round as usize > rounds) {
@@ -148,29 +156,43 @@ impl Check<'_> {
         Ok(sampled)
     }
 
-    /// The orders whose results are checked.
+    /// Returns the orders whose results are checked.
     fn targets(&self, rounds: std::ops::Range<usize>, sample: &Sample) -> Result<BTreeSet<OrderId>, RunError> {
         let Some(client) = &sample.client else {
             return Ok(self.planned[rounds].iter().flat_map(|round| round.orders.clone()).map(OrderId::new).collect());
         };
-        let named = self.inputs.clients.iter().position(|known| known.id == *client);
-        let numbered = || client.parse().ok().filter(|&number: &usize| number < self.inputs.clients.len());
-        let number = named.or_else(numbered).ok_or_else(|| {
-            let clients = self.inputs.clients.len();
-            RunError::Usage(format!("failed to find the client {client}: neither a name, nor a number below {clients}"))
-        })?;
-        let updates = rounds.flat_map(|round| {
-            let counted = self.schedule[round].round.counted_tasks.iter().zip(&self.planned[round].updates);
-            counted.filter(|(counted, _)| counted.client as usize == number).map(|(_, &update)| update)
-        });
-        let updates: BTreeSet<OrderId> = updates.collect();
+        let number = self.client_number(client)?;
+        let mut updates = BTreeSet::new();
+        for round in rounds {
+            for (counted, &update) in self.schedule[round].round.counted_tasks.iter().zip(&self.planned[round].updates)
+            {
+                if counted.client as usize == number {
+                    updates.insert(update);
+                }
+            }
+        }
         if updates.is_empty() {
             return Err(RunError::Usage(format!("failed to check client {client}: no update of it counted there")));
         }
         Ok(updates)
     }
 
-    /// The first order, of those below a number, that has another key in the run's lineage.
+    /// Returns the number of a client that is given by its name or its number; names take precedence.
+    fn client_number(&self, client: &str) -> Result<usize, RunError> {
+        let clients = &self.inputs.clients;
+        if let Some(number) = clients.iter().position(|known| known.id == client) {
+            return Ok(number);
+        }
+        match client.parse::<usize>() {
+            Ok(number) if number < clients.len() => Ok(number),
+            _ => Err(RunError::Usage(format!(
+                "failed to find the client {client}: neither a name, nor a number below {}",
+                clients.len()
+            ))),
+        }
+    }
+
+    /// Returns the first order, among those below a number, that has a different key in the run's lineage.
     fn other_key(&self, end: usize) -> Option<String> {
         let found =
             self.executor.recorded(0..end).into_iter().find(|order| {
@@ -181,12 +203,16 @@ impl Check<'_> {
         Some(format!("order {} ({kind}): its key is {key}, the lineage says {said}", order.index()))
     }
 
-    /// Hands in what the targets depend on and is at hand. Returns the orders that must be computed again before them.
+    /// Supplies the available results that the targets depend on. Returns the orders that must be computed again before the
+    /// targets.
     fn prepare(&self, targets: &BTreeSet<OrderId>, store: &Store, sampled: &mut Sampled) -> BTreeSet<OrderId> {
         let inputs: BTreeMap<OrderId, Vec<OrderId>> =
             self.executor.recorded(0..self.executor.count()).into_iter().map(|one| (one.order, one.inputs)).collect();
+        // Walks from the targets towards their inputs, and stops wherever a result can be read. The targets themselves count
+        // as seen: a target that another one depends on is computed like all of them.
         let mut pending: Vec<OrderId> = targets.iter().flat_map(|target| inputs[target].clone()).collect();
-        let (mut seen, mut again) = (targets.clone(), BTreeSet::new());
+        let mut seen = targets.clone();
+        let mut again = BTreeSet::new();
         while let Some(order) = pending.pop() {
             if !seen.insert(order) {
                 continue;
@@ -205,33 +231,40 @@ impl Check<'_> {
         again
     }
 
-    /// A result that need not be computed, if its hash is the one in the lineage.
+    /// Returns a stored or saved result of an order, if its hash is the one in the lineage.
     fn at_hand(&self, entry: &LineageEntry, store: &Store) -> Option<Value> {
         let expected = entry.result?;
         let stored = store.get(entry.key).and_then(|bytes| Value::from_bytes(&bytes));
         stored.into_iter().chain(self.saved(entry)).find(|value| value.hash() == expected)
     }
 
-    /// The model that the run saved after the round of this order, if it made one.
+    /// Returns the model that the run saved after the round of this order, if the order made one.
     fn saved(&self, entry: &LineageEntry) -> Option<Value> {
         let index = entry.round.checked_sub(1).filter(|_| entry.kind == "aggregate")? as usize;
         // Rounds of edges are saved under other numbers, and their hashes differ.
         let folder = self.run_folder.join("adapters").join(format!("round-{:05}", self.schedule.get(index)?.number));
         let (adapter, _) = peft::read_folder(&folder).ok()?;
-        let (adapter, state) = (std::sync::Arc::new(adapter), ServerState::default());
-        Some(Value::Model { adapter, weights: vec![], state, clip_norm: None })
+        // A file of PEFT has no server state. If the run's server had one, the hash differs and the model is not used.
+        let adapter = std::sync::Arc::new(adapter);
+        Some(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })
     }
 
-    /// Computes what is asked for and compares it: every result that the lineage shows, and the rows of a whole round.
+    /// Computes the targets and compares them: every result that the lineage shows, and the rows of a whole round. Returns
+    /// the first difference.
     fn compare(
         &self,
         targets: &BTreeSet<OrderId>,
         again: &BTreeSet<OrderId>,
         whole_round: Option<usize>,
     ) -> Result<Option<String>, RunError> {
-        let has_result = |order: &&OrderId| self.lineage.entries[order.index()].result.is_some();
-        let compared: Vec<OrderId> = targets.union(again).filter(has_result).copied().collect();
-        compared.iter().for_each(|&order| self.executor.demand(order));
+        let entries = &self.lineage.entries;
+        let mut compared = Vec::new();
+        for &order in targets.union(again) {
+            if entries[order.index()].result.is_some() {
+                self.executor.demand(order);
+                compared.push(order);
+            }
+        }
         if let Some(round) = whole_round {
             self.planned[round].demand(self.executor);
             if round == 0 {
@@ -240,11 +273,13 @@ impl Check<'_> {
         }
         for order in compared {
             let found = self.executor.take(order)?.hash();
-            let entry = &self.lineage.entries[order.index()];
+            let entry = &entries[order.index()];
             if let Some(expected) = entry.result.filter(|&expected| expected != found) {
-                let (order, kind, round) = (order.index(), &entry.kind, entry.round);
                 return Ok(Some(format!(
-                    "order {order} ({kind} of round {round}): its result is {found}, the lineage says {expected}"
+                    "order {} ({} of round {}): its result is {found}, the lineage says {expected}",
+                    order.index(),
+                    entry.kind,
+                    entry.round
                 )));
             }
         }
@@ -254,10 +289,11 @@ impl Check<'_> {
         })
     }
 
-    /// Writes the rows of a round again and compares them. What clients train alone is no part of a round, though its rows
-    /// stand with the last one.
+    /// Makes the rows of a round again and compares them. Local baselines are not compared, although their rows are in the
+    /// chunk of the last round.
     fn compare_rows(&self, index: usize) -> Result<Option<Difference>, RunError> {
-        let (scheduled, planned) = (&self.schedule[index], &self.planned[index]);
+        let scheduled = &self.schedule[index];
+        let planned = &self.planned[index];
         let rows::RoundRows { mut chunk, .. } = rows::round(scheduled, planned, self.inputs, self.executor)?;
         if index == 0 {
             let before = rows::evaluations(0, 0, &self.before, self.inputs, self.executor)?;

@@ -1,4 +1,4 @@
-//! Curves of a run: one value a round, at the round's place in virtual time.
+//! Curves of a run: one value per round, at the round's end in virtual time.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use serde::Serialize;
 use super::summary::main_loss;
 use crate::ledger::{EvaluationRow, LedgerError, RunTables, TableView};
 
-/// A value of a curve.
+/// Point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// Round of all aggregators, from 1; 0 is before any training.
     pub round: u32,
-    /// [ns] Virtual time at the round's end.
+    /// [ns] -- Virtual time at the round's end.
     pub at_ns: u64,
     pub value: f64,
 }
 
-/// A curve.
+/// Curve of a quantity over the rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Series {
-    /// A name with a slash between kind and quantity, such as `loss/test`.
+    /// Name with a slash between kind and quantity, such as `loss/test`.
     pub name: String,
     pub unit: &'static str,
     pub points: Vec<Point>,
 }
 
-/// The curves of a run; those without a value are left out.
+/// Returns the curves of a run that have at least one value.
 pub(super) fn series(
     rounds: &TableView,
     tasks: &TableView,
@@ -52,14 +52,15 @@ pub(super) fn series(
     }
     let energy = per_round(rounds, tasks, "energy_mj", |values| values.iter().map(|&mj| mj as f64 / 1000.0).sum())?;
     all.push(clock.series("energy/spent", "J", energy));
-    let mean = |values: &[u64]| values.iter().sum::<u64>() as f64 / values.len() as f64;
-    all.push(clock.series("update/staleness", "versions", per_round(rounds, tasks, "staleness", mean)?));
+    let staleness =
+        per_round(rounds, tasks, "staleness", |values| values.iter().sum::<u64>() as f64 / values.len() as f64)?;
+    all.push(clock.series("update/staleness", "versions", staleness));
     all.retain(|series| !series.points.is_empty());
     Ok(all)
 }
 
-/// The curve that stands for a run's model: the server's loss on the test rows, else on held-out rows, else that of clients on
-/// their own. None where nothing was evaluated.
+/// Returns the main curve of a run: the server's loss on the test rows, else on held-out rows, else that of the clients' own
+/// models. `None` if nothing was evaluated.
 ///
 /// # Errors
 /// If the tables cannot be read.
@@ -68,7 +69,7 @@ pub fn main_curve(tables: &RunTables) -> Result<Option<Series>, LedgerError> {
     Ok(losses(&tables.evaluations()?, &clock).into_iter().find(|series| !series.points.is_empty()))
 }
 
-/// When rounds ended.
+/// Ends of the rounds in virtual time.
 struct Clock {
     closed_at_ns: Vec<u64>,
 }
@@ -82,14 +83,14 @@ impl Clock {
         value.is_finite().then(|| Point { round, at_ns: self.at(round), value })
     }
 
-    /// One value a round, from the first.
+    /// Returns the curve of one value per round, from the first.
     fn series(&self, name: &str, unit: &'static str, values: Vec<Option<f64>>) -> Series {
         let points = values.into_iter().zip(1..).filter_map(|(value, round)| self.point(round, value?)).collect();
         Series { name: name.into(), unit, points }
     }
 }
 
-/// Losses of the server model, or of clients on their own, whenever they were evaluated.
+/// Returns the curves of losses: of the server model, and of the clients' own models.
 fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     let is_pairs = evaluations.iter().any(|row| row.reward_margin.is_some());
     let unit = if is_pairs { "nats/pair" } else { "nats/token" };
@@ -102,6 +103,7 @@ fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     ] {
         let rows = evaluations.iter().filter(|row| row.subject == subject && row.split == split);
         let rows: Vec<EvaluationRow> = rows.cloned().collect();
+        // Rows are in the order of rounds, so those of one round are adjacent.
         let by_round = rows.chunk_by(|a, b| a.round == b.round);
         let points = by_round.filter_map(|rows| clock.point(rows[0].round, main_loss(rows, subject)?)).collect();
         all.push(Series { name: name.into(), unit, points });
@@ -109,7 +111,7 @@ fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     all
 }
 
-/// The server model's figures of each benchmark.
+/// Returns the curve of the server model's score on each benchmark.
 fn scores(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     let mut points: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
     for row in evaluations.iter().filter(|row| row.subject == "global" && row.split == "all") {
@@ -119,35 +121,41 @@ fn scores(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     points.into_iter().map(|(name, points)| Series { name: format!("score/{name}"), unit: "1", points }).collect()
 }
 
+/// [s] -- Returns the duration of each round in virtual time.
 fn durations(rounds: &TableView) -> Result<Vec<Option<f64>>, LedgerError> {
-    let (opened, closed) = (rounds.counts("opened_at_ns")?, rounds.counts("closed_at_ns")?);
-    let seconds = |(opened, closed): (u64, u64)| Some(closed.saturating_sub(opened) as f64 / 1e9);
-    Ok(opened.into_iter().zip(closed).map(seconds).collect())
+    let opened = rounds.counts("opened_at_ns")?;
+    let closed = rounds.counts("closed_at_ns")?;
+    let durations = opened.into_iter().zip(closed);
+    Ok(durations.map(|(opened, closed)| Some(closed.saturating_sub(opened) as f64 / 1e9)).collect())
 }
 
+/// Returns the running sums of values.
 fn summed(values: Vec<u64>) -> Vec<Option<f64>> {
     let mut sum = 0u64;
-    let add = |value| {
+    let mut sums = Vec::with_capacity(values.len());
+    for value in values {
         sum = sum.saturating_add(value);
-        Some(sum as f64)
-    };
-    values.into_iter().map(add).collect()
+        sums.push(Some(sum as f64));
+    }
+    sums
 }
 
-/// A figure of the values that a round's tasks have in a column; none where no task has one.
+/// Computes a figure per round from the values of its tasks in a column; `None` if no task of the round has a value.
 fn per_round(
     rounds: &TableView,
     tasks: &TableView,
     column: &str,
     figure: impl Fn(&[u64]) -> f64,
 ) -> Result<Vec<Option<f64>>, LedgerError> {
+    // Tasks are in the order of the rounds, and each round states how many of them it added.
     let values = tasks.counts_or_none(column)?;
     let mut rest = values.as_slice();
-    let mut next = |count: u64| {
-        let (mine, others) = rest.split_at((count as usize).min(rest.len()));
+    let mut figures = Vec::with_capacity(rounds.len());
+    for count in rounds.counts("task_rows")? {
+        let (own, others) = rest.split_at((count as usize).min(rest.len()));
         rest = others;
-        let mine: Vec<u64> = mine.iter().copied().flatten().collect();
-        (!mine.is_empty()).then(|| figure(&mine))
-    };
-    Ok(rounds.counts("task_rows")?.into_iter().map(&mut next).collect())
+        let own: Vec<u64> = own.iter().copied().flatten().collect();
+        figures.push(if own.is_empty() { None } else { Some(figure(&own)) });
+    }
+    Ok(figures)
 }

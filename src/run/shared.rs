@@ -1,7 +1,7 @@
-//! What the runs of a sweep share where their scenarios agree in it: the data as tokens, the loaded base model, and what
-//! the start-up test showed of it.
+//! Cache of inputs that the runs of a sweep share: the tokenized data, the loaded base model, and the result of its start-up
+//! test.
 //!
-//! One of each is kept. Cells that follow each other mostly differ in one field, and a base model fills the memory.
+//! One of each is cached. Consecutive cells of a sweep mostly differ in one field, and a base model fills the memory.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,15 +16,16 @@ use crate::scenario::{Algorithm, Loaded};
 use crate::store::Store;
 use crate::training::{LargestWork, Numerics, Trainer};
 
-/// What is kept from run to run, each under all of the scenario that it depends on.
+/// Cache of inputs between runs. Each entry has a key of everything in the scenario that it depends on.
 #[derive(Default)]
 pub struct Shared {
     data: Option<(String, TokenData)>,
     engine: Option<(String, Engine)>,
-    /// Doubts that were told: cells of a sweep have most of them in common.
+    /// Warnings that were logged: cells of a sweep have most of them in common.
     told: BTreeSet<String>,
 }
 
+/// Loaded base model with the result of its start-up test.
 struct Engine {
     trainers: Vec<Arc<Trainer>>,
     folder: PathBuf,
@@ -32,7 +33,7 @@ struct Engine {
 }
 
 impl Shared {
-    /// Tells each doubt about a scenario that no run before told.
+    /// Logs the warnings about a scenario that no earlier run has logged.
     pub(super) fn tell_doubts(&mut self, loaded: &Loaded) {
         for doubt in loaded.doubts() {
             if self.told.insert(doubt.clone()) {
@@ -41,7 +42,7 @@ impl Shared {
         }
     }
 
-    /// The data of a scenario; a store keeps its tokens from process to process.
+    /// Returns the data of a scenario. The store caches its tokens between processes.
     pub(super) fn data(&mut self, loaded: &Loaded, store: &Store) -> Result<TokenData, RunError> {
         let scenario = &loaded.scenario;
         let is_pooled = matches!(scenario.algorithm, Algorithm::Centralised);
@@ -55,7 +56,7 @@ impl Shared {
         Ok(data)
     }
 
-    /// The base model of a scenario behind a trainer on each device, and where it lies.
+    /// Returns the base model of a scenario behind a trainer on each device, and its folder.
     pub(super) fn trainers(
         &mut self,
         loaded: &Loaded,
@@ -65,7 +66,7 @@ impl Shared {
     ) -> Result<(Vec<Arc<Trainer>>, PathBuf), RunError> {
         let key = key(&(&loaded.scenario.model, &loaded.folder, devices, numerics));
         if self.engine.as_ref().is_none_or(|(known, _)| *known != key) {
-            // The one before goes first: two may not fit.
+            // The old model is dropped before the new one is loaded: the memory may be too small for two.
             self.engine = None;
             let (trainers, folder) = load_trainers(loaded, devices, numerics, clients)?;
             self.engine = Some((key, Engine { trainers, folder, trust: None }));
@@ -74,7 +75,7 @@ impl Shared {
         Ok((engine.trainers.clone(), engine.folder.clone()))
     }
 
-    /// What the start-up test with the largest work of a run shows of the trainers that were given out last.
+    /// Returns the result of the start-up test, with the largest work of a run, of the trainers that were returned last.
     pub(super) fn trust(&mut self, work: &LargestWork, store: &Store) -> Result<Trust, RunError> {
         let (_, engine) = self.engine.as_mut().expect("trainers are tested after they were loaded");
         let threads = engine.trainers[0].fingerprint().threads;
@@ -85,6 +86,7 @@ impl Shared {
     }
 }
 
+/// Returns the key of a cache entry: a text of everything that it depends on.
 fn key(reads: &impl serde::Serialize) -> String {
     serde_json::to_string(reads).expect("what is read is plain data")
 }

@@ -1,4 +1,4 @@
-//! Plays the rounds of a run: orders their results, waits for them, and writes them in turn.
+//! Round loop of a run: plans the rounds, waits for their results and writes them to the ledger in order.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,18 +18,18 @@ use crate::lineage::Executor;
 use crate::scenario::Loaded;
 use crate::store::Digest;
 
-/// The schedule, as far as it is known before any training.
+/// Schedule of a run, as far as it is known before any training.
 pub(super) enum Course {
-    /// All of it: no policy reads results.
+    /// Complete schedule: no policy reads results.
     Known(Vec<ScheduledRound>),
-    /// It comes about as results do.
+    /// Timeline that continues as results are supplied to it.
     Live(Box<Timeline>),
 }
 
-/// What playing the rounds needs and builds up.
+/// State of the round loop.
 pub(super) struct Stage<'a, 'b> {
     pub loaded: &'a Loaded,
-    /// How many trainings are ordered as one, where company may change bits.
+    /// Number of trainings that form one order, where training is not batch-invariant.
     pub keyed: Option<usize>,
     pub folder: &'a Path,
     pub inputs: &'a Inputs,
@@ -40,20 +40,18 @@ pub(super) struct Stage<'a, 'b> {
     pub totals: Totals,
     /// Losses before the first round, until they are written with it.
     pub before: Vec<EvaluationRow>,
-    /// Rounds to come, for messages.
+    /// Expected number of rounds, for messages.
     pub rounds: u32,
 }
 
 impl Stage<'_, '_> {
-    /// Plays all rounds and gives the digest of the run.
+    /// Runs all rounds and returns the digest of the run.
     ///
     /// # Errors
-    /// The first failure of an order or of the disk, or that the run was asked to stop.
+    /// The first failure of an order or of the disk, or an interruption.
     pub fn play(&mut self, course: Course) -> Result<Digest, RunError> {
         let is_live = matches!(course, Course::Live(_));
-        let loaded = self.loaded;
-        let (privacy, keyed) = (self.privacy, self.keyed);
-        let mut planner = Planner::new(loaded, self.inputs, privacy, self.executor, is_live, keyed);
+        let mut planner = Planner::new(self.loaded, self.inputs, self.privacy, self.executor, is_live, self.keyed);
         let before = planner.before();
         match course {
             Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
@@ -65,7 +63,7 @@ impl Stage<'_, '_> {
         Ok(digest)
     }
 
-    /// Orders all at once, so that rounds overlap wherever their inputs allow, and writes the rounds in turn.
+    /// Plans all rounds at once, so that they overlap wherever their inputs allow, and writes them in order.
     fn play_known(
         &mut self,
         planner: &mut Planner,
@@ -74,20 +72,22 @@ impl Stage<'_, '_> {
     ) -> Result<(), RunError> {
         let tasks = schedule.iter().map(|round| round.round.counted_tasks.len()).sum();
         self.observer.scheduled(schedule.len(), Some(tasks));
-        let is_last = |index: usize| index + 1 == schedule.len();
-        let plan = |(index, round): (usize, &ScheduledRound)| planner.round(round, is_last(index));
-        let planned = schedule.iter().enumerate().map(plan).collect::<Result<Vec<_>, _>>()?;
+        let mut planned = Vec::with_capacity(schedule.len());
+        for (index, round) in schedule.iter().enumerate() {
+            planned.push(planner.round(round, index + 1 == schedule.len())?);
+        }
         let local = planner.local_baselines();
         self.evaluate_before(before)?;
         for (index, (scheduled, planned)) in schedule.iter().zip(&planned).enumerate() {
+            let is_last = index + 1 == schedule.len();
             let saves = planner.server_round(scheduled);
-            let local = if is_last(index) { local.as_slice() } else { &[] };
-            self.write(scheduled, planned, saves, is_last(index), local)?;
+            let local = if is_last { local.as_slice() } else { &[] };
+            self.write(scheduled, planned, saves, is_last, local)?;
         }
         Ok(())
     }
 
-    /// Orders and writes round by round, and hands in the results that the next selection reads.
+    /// Plans and writes round by round, and supplies the results that the next client selection reads.
     fn play_live(
         &mut self,
         planner: &mut Planner,
@@ -96,7 +96,9 @@ impl Stage<'_, '_> {
     ) -> Result<(), RunError> {
         self.observer.scheduled(self.rounds as usize, None);
         self.evaluate_before(before)?;
-        let (mut rounds, mut losses) = (Rounds::default(), BTreeMap::new());
+        let mut rounds = Rounds::default();
+        let mut losses = BTreeMap::new();
+        // A round is written one step late: only what comes after it tells whether it was the last one.
         let mut open: Option<ScheduledRound> = None;
         loop {
             let (completed, needs, is_end) = match timeline.next()? {
@@ -124,6 +126,7 @@ impl Stage<'_, '_> {
         }
     }
 
+    /// Takes the losses before the first round.
     fn evaluate_before(&mut self, before: &Evaluations) -> Result<(), RunError> {
         self.before = rows::evaluations(0, 0, before, self.inputs, self.executor)?;
         self.totals.loss_before = main_loss(&self.before, "global");
@@ -131,8 +134,8 @@ impl Stage<'_, '_> {
         Ok(())
     }
 
-    /// Waits for the results of a round and writes it. Returns the mean loss of each counted task; one that is not
-    /// finite is NaN.
+    /// Waits for the results of a round and writes it. Returns the mean loss of each counted task by its number; NaN if it
+    /// is not finite.
     fn write(
         &mut self,
         scheduled: &ScheduledRound,
@@ -157,7 +160,7 @@ impl Stage<'_, '_> {
                 self.save_adapter(&format!("{place}/client-{}", own.client), &adapter)?;
             }
         }
-        // What clients train alone was ordered after the last round, and belongs to it.
+        // Local baselines were ordered after the last round, and their lineage belongs to it.
         let end = if is_last { self.executor.count() } else { planned.orders.end };
         chunk.lineage = rows::lineage(scheduled.number, planned.orders.start..end, self.executor);
         self.totals.add(&chunk);
@@ -181,14 +184,22 @@ impl Stage<'_, '_> {
         Ok(losses)
     }
 
-    /// Writes PEFT's files into `place` under the run's adapters.
+    /// Writes an adapter in PEFT's format into `place` within the run's folder of adapters.
     fn save_adapter(&self, place: &str, adapter: &Adapter) -> Result<(), RunError> {
-        let model = &self.loaded.scenario.model;
-        let hub = || model.hub.as_ref().map(|(repository, _)| repository.as_str().into());
-        let base = model.folder.as_ref().and_then(|folder| folder.file_name()).map(|name| name.to_string_lossy());
-        let base = base.or_else(hub);
         let folder = self.folder.join("adapters").join(place);
-        let notes = peft::Notes { base_model: base.unwrap_or_default().into_owned(), ..peft::Notes::default() };
+        let notes = peft::Notes { base_model: self.base_name(), ..peft::Notes::default() };
         Ok(peft::write_folder(&folder, adapter, &notes)?)
+    }
+
+    /// Returns the name of the base model: that of its folder, or of its repository on the hub.
+    fn base_name(&self) -> String {
+        let model = &self.loaded.scenario.model;
+        if let Some(name) = model.folder.as_ref().and_then(|folder| folder.file_name()) {
+            return name.to_string_lossy().into_owned();
+        }
+        match &model.hub {
+            Some((repository, _)) => repository.as_str().to_owned(),
+            None => String::new(),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A run in figures: what is added up as it is played, and what is said of it at the end.
+//! Summary of a run: totals that are added up round by round, and the figures at its end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,39 +10,39 @@ use crate::ledger::{Chunk, EvaluationRow, LedgerError};
 use crate::lineage::Ranking;
 use crate::store::{Digest, atomic};
 
-/// A finished run in figures.
+/// Figures of a finished run.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
     pub run: PathBuf,
     pub digest: Digest,
     pub rounds: u32,
-    /// [nats/token] Loss of the server model before training: on the test rows, or else on all held-out rows.
+    /// [nat/token] -- Loss of the server model before training: on the test rows, or else on all held-out rows.
     pub loss_before: Option<f64>,
     pub loss_after: Option<f64>,
-    /// Share of held-out or test pairs that the server model ranks right, before and after; of preference data.
+    /// [1] -- Share of test or held-out pairs that the server model ranks right, before and after; on preference data.
     pub preference_accuracy: Option<[f64; 2]>,
-    /// [1] Mean margin of rewards on the same pairs, after.
+    /// [1] -- Mean reward margin on the same pairs, after training.
     pub reward_margin: Option<f64>,
-    /// [nats/token] Mean loss of the clients trained alone, on the same rows.
+    /// [nat/token] -- Mean loss of the clients trained alone, on the same rows.
     pub loss_local: Option<f64>,
     pub simulated_ns: u64,
     pub wall_seconds: f64,
     pub tasks_dispatched: u64,
     pub tasks_trained: u64,
-    /// Updates that counted and could not be used, so that their weight was 0.
+    /// Number of counted updates that were unusable, so that their weight was 0.
     pub tasks_unusable: u64,
-    /// The first of them with their reasons.
+    /// First of these updates, with their reasons.
     pub unusable: Vec<String>,
     pub tasks_dropped: u64,
     pub tasks_late: u64,
     pub tasks_cancelled: u64,
     pub bytes_down: u64,
     pub bytes_up: u64,
-    /// What differential privacy came to, where there is any.
+    /// Privacy spent; `None` without differential privacy.
     pub privacy: Option<Spent>,
 }
 
-/// A summary as a file: it answers to no hash of its run, so it carries one of itself.
+/// Summary in its file. It is outside of the run's hashes, so it carries a hash of itself.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Kept {
     #[serde(flatten)]
@@ -51,7 +51,7 @@ struct Kept {
 }
 
 impl Summary {
-    /// Keeps the summary beside the wall-clock figures of its run, outside of all hashes.
+    /// Writes the summary into the folder with the wall-clock figures of its run, outside of all hashes.
     pub(super) fn write(&self) -> Result<(), LedgerError> {
         let path = Self::path(&self.run);
         let kept = Kept { summary: self.clone(), seal: self.seal() };
@@ -63,15 +63,16 @@ impl Summary {
         Digest::of(&serde_json::to_vec(self).expect("figures can be written as JSON"))
     }
 
-    /// The summary of a run that was finished before.
+    /// Reads the summary of a finished run.
     ///
     /// # Errors
-    /// If it is not there, or is not what was written.
+    /// If it is missing, or was changed after it was written.
     pub fn read(run: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run);
         let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
         let Kept { summary, seal } =
             serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
+        // The seal covers the summary as it was written, including the folder's path of that time.
         if seal != summary.seal() {
             let reason =
                 "it was changed after it was written; without its folder the run is played again from the store";
@@ -85,10 +86,10 @@ impl Summary {
     }
 }
 
-/// How many unusable updates a summary names.
+/// Maximum number of unusable updates that a summary names.
 const UNUSABLE_SHOWN: usize = 10;
 
-/// What the summary adds up.
+/// Totals behind a summary.
 #[derive(Default)]
 pub(super) struct Totals {
     pub loss_before: Option<f64>,
@@ -112,6 +113,7 @@ impl Totals {
     /// Adds a round and its tasks.
     pub fn add(&mut self, chunk: &Chunk) {
         let after = chunk.evaluations.iter().filter(|row| row.round > 0).cloned().collect::<Vec<_>>();
+        // A round without an evaluation keeps the values of the last one that has any.
         self.loss_after = main_loss(&after, "global").or(self.loss_after);
         self.loss_local = main_loss(&after, "local").or(self.loss_local);
         self.ranking_after = main_ranking(&after).or(self.ranking_after);
@@ -134,7 +136,7 @@ impl Totals {
         }
     }
 
-    /// The figures of a run that ends now.
+    /// Returns the summary of a run that ends now.
     pub fn summary(self, run: PathBuf, digest: Digest, began: Instant) -> Summary {
         Summary {
             run,
@@ -161,37 +163,49 @@ impl Totals {
     }
 }
 
-/// The loss that stands for a subject: on the test rows where there are any, else on all held-out rows. Clients trained
-/// alone are averaged as clients, each counting once; rows of one model are averaged by their tokens, and pairs as pairs.
+/// Computes the main loss of a subject: on the test rows if there are any, else on all held-out rows, in the last round of
+/// `rows`. Clients trained alone are averaged with equal weights; rows of one model are weighted by their tokens, and pairs
+/// equally. `None` if there is no such row or a loss was not finite.
 pub(super) fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
-    let is_loss = |row: &&EvaluationRow| row.subject == subject && row.benchmark == LOSSES;
-    let last = rows.iter().filter(is_loss).map(|row| row.round).max()?;
-    let of = |split: &str| {
-        let chosen = rows.iter().filter(is_loss).filter(|row| row.split == split && row.round == last);
-        let weight = |row: &EvaluationRow| match (subject, row.reward_margin) {
+    let losses: Vec<_> = rows.iter().filter(|row| row.subject == subject && row.benchmark == LOSSES).collect();
+    let last = losses.iter().map(|row| row.round).max()?;
+    let has_test = rows.iter().any(|row| row.subject == subject && row.split == "test");
+    let split = if has_test { "test" } else { "held_out" };
+    // sum(w_i loss_i) / sum(w_i), added in the order of the rows; one loss that is not finite makes the sum `None`.
+    let mut sum = Some(0.0);
+    let mut total = 0.0;
+    for row in losses {
+        if row.split != split || row.round != last {
+            continue;
+        }
+        let weight = match (subject, row.reward_margin) {
             ("local", _) => 1.0,
             (_, None) => row.target_tokens as f64,
             (_, Some(_)) => row.rows as f64,
         };
-        let (sum, total) = chosen.fold((Some(0.0), 0.0), |(sum, total), row| {
-            (sum.zip(row.loss).map(|(sum, loss)| sum + loss * weight(row)), total + weight(row))
-        });
-        sum.filter(|_| total > 0.0).map(|sum| sum / total)
-    };
-    let has_test = rows.iter().any(|row| row.subject == subject && row.split == "test");
-    of(if has_test { "test" } else { "held_out" })
+        sum = sum.zip(row.loss).map(|(sum, loss)| sum + loss * weight);
+        total += weight;
+    }
+    sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }
 
-/// How the server model ranks pairs: the test's where there are any, else all held-out ones.
+/// Computes how the server model ranks pairs: those of the test if there are any, else all held-out ones.
 pub(super) fn main_ranking(rows: &[EvaluationRow]) -> Option<Ranking> {
     let last = rows.iter().filter(|row| row.subject == "global").map(|row| row.round).max()?;
-    let of = |split: &str| {
-        let chosen = rows.iter().filter(|row| row.subject == "global" && row.split == split && row.round == last);
-        let scored = chosen.filter_map(|row| Some((row.reward_margin?, row.preference_accuracy?, row.rows as f64)));
-        let add =
-            |sum: [f64; 3], (margin, accuracy, rows)| [sum[0] + margin * rows, sum[1] + accuracy * rows, sum[2] + rows];
-        let [margin, accuracy, rows] = scored.fold([0.0; 3], add);
-        (rows > 0.0).then(|| Ranking { margin: margin / rows, accuracy: accuracy / rows })
-    };
-    of("test").or_else(|| of("held_out"))
+    ranking_on(rows, "test", last).or_else(|| ranking_on(rows, "held_out", last))
+}
+
+/// Computes the mean ranking of the server model over the pairs of one split after one round; `None` without pairs.
+fn ranking_on(rows: &[EvaluationRow], split: &str, round: u32) -> Option<Ranking> {
+    let mut margin = 0.0;
+    let mut accuracy = 0.0;
+    let mut pairs = 0.0;
+    for row in rows.iter().filter(|row| row.subject == "global" && row.split == split && row.round == round) {
+        let (Some(row_margin), Some(row_accuracy)) = (row.reward_margin, row.preference_accuracy) else { continue };
+        let weight = row.rows as f64;
+        margin += row_margin * weight;
+        accuracy += row_accuracy * weight;
+        pairs += weight;
+    }
+    if pairs > 0.0 { Some(Ranking { margin: margin / pairs, accuracy: accuracy / pairs }) } else { None }
 }

@@ -1,4 +1,4 @@
-//! Plays the cells of a sweep into one folder, each once: what is finished stays, what was interrupted goes on.
+//! Sweep: runs the cells of a sweep into one folder. Finished cells are kept, and interrupted ones are resumed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -15,39 +15,45 @@ use crate::ledger::{LedgerError, Manifest, RunState};
 use crate::lineage::OrderError;
 use crate::scenario::{Cell, Loaded, TwinFiles};
 
-/// A finished cell.
+/// Finished cell.
 #[derive(Clone, Debug, Serialize)]
 pub struct CellRun {
-    /// Name of the scenario that it started from; empty where there is but one.
+    /// Name of the scenario that the cell is based on; empty if there is only one.
     pub scenario: String,
-    /// Name of its variant; empty where there are none.
+    /// Name of the variant; empty if there are none.
     pub variant: String,
     pub setting: String,
     pub seed: u64,
     pub summary: Summary,
 }
 
-/// Watches a sweep.
+/// Observer of a sweep's progress.
 pub trait SweepObserver {
-    /// The watcher of the run that begins now: cell `index` of `cells`, from 0.
+    /// Returns the observer of the run that begins: cell `index` of `cells`, from 0.
     fn cell(&mut self, index: usize, cells: usize, cell: &Cell) -> &mut dyn Observer;
 }
 
-/// Plays what is missing of a sweep's cells into `out`, one after another. `settings` gives those of a run into a folder.
+/// Runs the cells of a sweep that are missing in `out`, one after another. `settings` returns the options of a run into a
+/// folder.
 ///
 /// # Errors
-/// As [`super::play`], for the first cell that fails; before any is played, where one of the scenarios is wrong or a folder
-/// holds another run.
+/// As [`super::play`], for the first cell that fails. Wrong scenarios and folders with other runs are reported before any
+/// cell is run.
 pub fn sweep<'a>(
     cells: &[Cell],
     out: &Path,
     settings: impl Fn(PathBuf) -> Result<Settings<'a>, RunError>,
     observer: &mut dyn SweepObserver,
 ) -> Result<Vec<CellRun>, RunError> {
-    // All are read before the first is played: a mistake in the last should not show after hours.
-    let loaded = cells.iter().map(|cell| Loaded::read(&cell.scenario, &cell.sets)).collect::<Result<Vec<_>, _>>()?;
-    let states = cells.iter().zip(&loaded).map(|(cell, loaded)| state(&out.join(&cell.folder), loaded));
-    let states = states.collect::<Result<Vec<_>, _>>()?;
+    // All cells are checked before the first is run, so that a mistake in the last one does not show after hours.
+    let mut loaded = Vec::with_capacity(cells.len());
+    for cell in cells {
+        loaded.push(Loaded::read(&cell.scenario, &cell.sets)?);
+    }
+    let mut states = Vec::with_capacity(cells.len());
+    for (cell, loaded) in cells.iter().zip(&loaded) {
+        states.push(state(&out.join(&cell.folder), loaded)?);
+    }
     let mut shared = Shared::default();
     let mut runs = Vec::with_capacity(cells.len());
     for (index, ((cell, loaded), state)) in cells.iter().zip(&loaded).zip(states).enumerate() {
@@ -72,18 +78,19 @@ pub fn sweep<'a>(
     Ok(runs)
 }
 
-/// Seed of twins and of their splits: cells of all seeds share the data.
+/// Seed of twins and of their splits. It is fixed, so that cells of all seeds share the data.
 const TWIN_SEED: Seed = Seed(1);
 
-/// Writes a sweep's synthetic twins. Each is written anew: the same settings give the same bytes.
+/// Writes a sweep's synthetic twins. Existing files are overwritten: the same settings give the same bytes.
 ///
 /// # Errors
-/// If there is no such twin, or what the file system says.
+/// If there is no such twin, or a file cannot be written.
 pub fn write_twins(twins: &[TwinFiles]) -> Result<(), RunError> {
     for TwinFiles { twin, folder, length_scale, held_out } in twins {
-        let known = || Twin::all().iter().map(|twin| twin.name).collect::<Vec<_>>().join(", ");
-        let of = Twin::named(twin)
-            .ok_or_else(|| RunError::Usage(format!("failed to make a twin `{twin}`: known are {}", known())))?;
+        let Some(of) = Twin::named(twin) else {
+            let known: Vec<_> = Twin::all().iter().map(|twin| twin.name).collect();
+            return Err(RunError::Usage(format!("failed to make a twin `{twin}`: known are {}", known.join(", "))));
+        };
         std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
         let whole = folder.join("twin.json");
         let settings = TwinSettings { seed: TWIN_SEED, length_scale: *length_scale };
@@ -94,7 +101,7 @@ pub fn write_twins(twins: &[TwinFiles]) -> Result<(), RunError> {
     Ok(())
 }
 
-/// How far the run of a cell is; none if it has not begun.
+/// Returns the state of a cell's run; `None` if it has not begun.
 fn state(run: &Path, loaded: &Loaded) -> Result<Option<RunState>, RunError> {
     if !folder::holds_run(run) {
         return Ok(None);

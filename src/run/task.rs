@@ -1,4 +1,4 @@
-//! What a client's task is: which rows in which batches, under which rules, and what its update weighs.
+//! Local training tasks: the batches, hyperparameters and seeds of a client's task, and the weight of its update.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::scenario::{
 };
 use crate::training::{Accumulation as Weighing, AdamVariant, CorrectionPlace, Hyper, Objective, Optimizer as Rule};
 
-/// The tasks of a run. What a task costs is the same in all rounds; how it trains is what is in force in its round.
+/// Tasks of a run. The cost of a task is the same in all rounds; its training follows the settings of its round.
 pub struct Tasks<'a> {
     pub loaded: &'a Loaded,
     pub inputs: &'a Inputs,
@@ -25,13 +25,14 @@ impl Tasks<'_> {
         &self.loaded.scenario
     }
 
-    /// The method in force in a round of the server, from 1.
+    /// Returns the method of a round of the server, from 1.
     pub fn method(&self, round: u32) -> Method {
         Method::new(&self.loaded.at(round).algorithm)
     }
 
-    /// The round of the server, from 1 to `rounds`, whose rules a task trains by.
+    /// Returns the round of the server, from 1 to `rounds`, whose settings a task trains with.
     pub fn round_of(&self, task: &TaskRecord) -> u32 {
+        // Rounds of tiers and edges are numbered separately, and are mapped to rounds of the server here.
         let round = match self.scenario().server.protocol {
             Protocol::Tiered { .. } => task.based_on_version,
             Protocol::Hierarchical { edge_rounds, .. } => task.round / edge_rounds,
@@ -40,16 +41,17 @@ impl Tasks<'_> {
         (round + 1).min(self.scenario().rounds)
     }
 
-    /// The same task without what the federated method adds: a client trained alone.
+    /// Returns a task of the local baseline: the client's training without the additions of the federated method.
     pub fn alone(&self, client: u32, client_task: u64, round: u32) -> Training {
         let training = self.training(client, client_task, round);
         Training { correction: None, hyper: Hyper { proximal: None, ..training.hyper }, ..training }
     }
 
-    /// The training of a client's task: its how-manieth, from 0, in which round's rules, from 1.
+    /// Returns the training of a client's task number `client_task`, from 0, with the settings of `round`, from 1.
     pub fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
         let rows = self.inputs.clients[client as usize].train.clone();
         let seed = Seed(self.scenario().seed);
+        // The random stream of dropout: unique per task, or the same for all tasks as in FedLLM-Bench's code.
         let stream = match self.scenario().training.dropout_masks {
             DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
             DropoutMasks::Shared => 0,
@@ -58,28 +60,36 @@ impl Tasks<'_> {
             Correction::Gradient => CorrectionPlace::Gradient,
             Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
         });
-        let (steps, hyper) = (self.steps(client, client_task, round), self.hyper(round));
-        let keeps_moments = self.keeps_moments();
-        Training { client, rows, steps, hyper, objective: self.objective(), correction, seed, stream, keeps_moments }
+        Training {
+            client,
+            rows,
+            steps: self.steps(client, client_task, round),
+            hyper: self.hyper(round),
+            objective: self.objective(),
+            correction,
+            seed,
+            stream,
+            keeps_moments: self.keeps_moments(),
+        }
     }
 
-    /// Whether clients' optimisers go on where they were.
+    /// Whether the optimizers of clients keep their moments between tasks.
     pub fn keeps_moments(&self) -> bool {
         self.scenario().training.optimizer_state == OptimizerState::Kept
     }
 
-    /// What clients minimise.
+    /// Returns the training objective.
     pub fn objective(&self) -> Objective {
         objective(self.scenario())
     }
 
-    /// [steps] Steps of a client's task.
+    /// [steps] -- Returns the number of steps of a client's task.
     pub fn step_count(&self, client: u32) -> u32 {
         let rows = self.inputs.clients[client as usize].train.count();
         self.scenario().steps(rows as u64, self.inputs.clients.len())
     }
 
-    /// The rows of a task by step and micro-batch.
+    /// Returns the rows of a task, as indices by step and micro-batch.
     fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
         let training = &self.scenario().training;
         let rows = self.inputs.clients[client as usize].train.count();
@@ -96,7 +106,7 @@ impl Tasks<'_> {
         }
     }
 
-    /// How tasks of a round of the server, from 1, train.
+    /// Returns the hyperparameters of tasks in a round of the server, from 1.
     pub fn hyper(&self, round: u32) -> Hyper {
         let scenario = self.loaded.at(round);
         let training = &scenario.training;
@@ -115,7 +125,7 @@ impl Tasks<'_> {
         }
     }
 
-    /// The weight of a client's update before normalisation, by the rules of a round.
+    /// Returns the weight of a client's update before normalization, by the settings of a round.
     pub fn weight(&self, client: u32, training: &Training, round: u32) -> f64 {
         match self.loaded.at(round).algorithm.weights() {
             Weights::Samples => self.inputs.clients[client as usize].train.count() as f64,
@@ -125,7 +135,7 @@ impl Tasks<'_> {
     }
 }
 
-/// The scenario's optimiser as the training engine names it.
+/// Translates the scenario's optimizer.
 fn rule(optimizer: Optimizer) -> Rule {
     match optimizer {
         Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
@@ -139,7 +149,7 @@ fn rule(optimizer: Optimizer) -> Rule {
     }
 }
 
-/// The learning rate of round `t` (from 0) of `rounds`.
+/// Returns the learning rate of round `t` (from 0) of `rounds`.
 fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
     match schedule {
         LrSchedule::Constant => lr,
@@ -151,7 +161,7 @@ fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
     }
 }
 
-/// What trainings and evaluations of a scenario minimise.
+/// Returns the objective of a scenario's trainings and evaluations.
 pub fn objective(scenario: &Scenario) -> Objective {
     match scenario.training.objective {
         scenario::Objective::Sft => Objective::Sft,

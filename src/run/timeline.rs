@@ -1,4 +1,4 @@
-//! The schedule of a run as it comes about: the federation in virtual time, played record by record.
+//! Timeline of a run: simulates the federation in virtual time, record by record.
 
 use std::collections::VecDeque;
 
@@ -14,35 +14,35 @@ use crate::scenario::{Clients, Loaded, federation};
 /// Number of the server among the aggregators.
 pub const SERVER: u32 = 0;
 
-/// What comes next in virtual time.
+/// Next item of a timeline.
 #[derive(Debug)]
 pub enum Next {
-    /// A record. Every event and task comes before the round that it belongs to; those after the last round's end
-    /// belong to the last round.
+    /// Record of an event, task or round. Events and tasks precede the round that they belong to; those after the end of the
+    /// last round belong to the last round.
     Record(Record),
-    /// The next decision reads the result of this task, which counted: it goes on after [`Timeline::supply`].
+    /// Request for the result of this task, which counted. The simulation continues after [`Timeline::supply`].
     Needs(TaskId),
-    /// Nothing happens any more.
+    /// End of the simulation.
     End,
 }
 
-/// A federation being played.
+/// Simulated federation in virtual time.
 pub struct Timeline {
     simulation: Simulation,
-    /// What is still to be changed, and before which round of the server.
+    /// Pending changes, each with the round of the server before which it takes effect.
     changes: VecDeque<(u32, Vec<Intervention>)>,
-    /// Rounds of the server that have ended.
+    /// Number of the server's rounds that have ended.
     ended: u32,
     records: VecDeque<Record>,
-    /// What the last step said, where it has been looked at ahead of its turn.
+    /// Result of a step that was made before the records of the one before were consumed.
     ahead: Option<Step>,
 }
 
 impl Timeline {
-    /// The federation of a scenario before its first event, without rounds that its privacy does not admit.
+    /// Creates the federation of a scenario before its first event, without the rounds that its privacy budget excludes.
     ///
     /// # Errors
-    /// A federation that cannot be played.
+    /// If the federation cannot be simulated.
     pub fn of(
         loaded: &Loaded,
         privacy: Option<&Protection>,
@@ -58,7 +58,7 @@ impl Timeline {
         Ok(Self { simulation, changes: changes.into(), ended: 0, records: VecDeque::new(), ahead: None })
     }
 
-    /// Plays on until there is something to tell.
+    /// Advances the simulation to the next item.
     ///
     /// # Errors
     /// If virtual time overflows.
@@ -78,34 +78,37 @@ impl Timeline {
         }
     }
 
-    /// Events of virtual time that were handled so far.
+    /// Returns the number of events handled so far.
     pub fn events(&self) -> u64 {
         self.simulation.events()
     }
 
-    /// Hands in the mean loss [nats/token] of the task that was asked for.
+    /// Supplies the result of the requested task: its mean loss [nat/token].
     pub fn supply(&mut self, task: TaskId, loss: f64) {
         self.simulation.supply(task, TaskReport::from_loss(loss));
     }
 
-    /// One step of the simulation and its records. After a round, one more step tells whether it was the last.
+    /// Makes one step of the simulation and collects its records. After a round, another step shows whether it was the last.
     fn step(&mut self) -> Result<Step, RunError> {
         let mut step = self.simulation.step()?;
         loop {
             let new = self.simulation.drain();
-            let rounds = new.iter().filter_map(|record| match record {
-                Record::Round(round) => Some(self.is_of_server(round)),
-                _ => None,
-            });
-            let rounds: Vec<bool> = rounds.collect();
+            let mut has_rounds = false;
+            for record in &new {
+                if let Record::Round(round) = record {
+                    has_rounds = true;
+                    self.ended += u32::from(self.is_of_server(round));
+                }
+            }
             self.records.extend(new);
-            if rounds.is_empty() {
+            if !has_rounds {
                 break;
             }
-            self.ended += rounds.into_iter().map(u32::from).sum::<u32>();
+            // Changes take effect between rounds, so they are made before the step that begins the next one.
             self.make_changes()?;
             step = self.simulation.step()?;
         }
+        // Uploads and failures may still happen after the last round has ended.
         if step == Step::Idle {
             self.put_last_round_last();
         }
@@ -113,7 +116,7 @@ impl Timeline {
         Ok(Step::Advanced)
     }
 
-    /// Whether a round is one of the server, by which changes are dated: tiers share the server's count.
+    /// Whether a round is one of the server, whose numbers date the changes. Tiers share the server's count.
     fn is_of_server(&self, round: &RoundRecord) -> bool {
         let has_edges = matches!(self.simulation.federation().server.protocol, Protocol::Hierarchical(_));
         !has_edges || round.aggregator == SERVER
@@ -123,11 +126,14 @@ impl Timeline {
     fn make_changes(&mut self) -> Result<(), RunError> {
         while self.changes.front().is_some_and(|(from_round, _)| *from_round <= self.ended + 1) {
             let (_, changes) = self.changes.pop_front().expect("it was looked at");
-            changes.into_iter().try_for_each(|change| self.simulation.change(change))?;
+            for change in changes {
+                self.simulation.change(change)?;
+            }
         }
         Ok(())
     }
 
+    /// Moves the last round behind the events and tasks that follow its end, so that they belong to it.
     fn put_last_round_last(&mut self) {
         let last = self.records.iter().rposition(|record| matches!(record, Record::Round(_)));
         if let Some(round) = last.and_then(|last| self.records.remove(last)) {
@@ -136,26 +142,26 @@ impl Timeline {
     }
 }
 
-/// What happened in virtual time between the ends of two rounds.
+/// Round of the schedule, with everything that happened since the end of the round before.
 #[derive(Debug)]
 pub struct ScheduledRound {
-    /// Place among the rounds of all aggregators, from 1.
+    /// Number among the rounds of all aggregators, from 1.
     pub number: u32,
     pub events: Vec<EventRecord>,
-    /// Tasks whose fate was sealed in this time.
+    /// Tasks that ended in this time.
     pub tasks: Vec<TaskRecord>,
     pub round: RoundRecord,
 }
 
 impl ScheduledRound {
-    /// The record of a task that the round counts.
+    /// Returns the record of a task that the round counts.
     pub fn counted(&self, task: TaskId) -> &TaskRecord {
         let record = self.tasks.iter().find(|record| record.task == task);
         record.expect("a counted task is recorded before its round")
     }
 }
 
-/// Collects records into rounds.
+/// Collector of records into rounds.
 #[derive(Default)]
 pub struct Rounds {
     events: Vec<EventRecord>,
@@ -164,14 +170,15 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Takes a record, and gives the round that it completes.
+    /// Adds a record and returns the round that it completes, if any.
     pub fn push(&mut self, record: Record) -> Option<ScheduledRound> {
         match record {
             Record::Event(event) => self.events.push(event),
             Record::Task(task) => self.tasks.push(task),
             Record::Round(round) => {
                 self.count += 1;
-                let (events, tasks) = (std::mem::take(&mut self.events), std::mem::take(&mut self.tasks));
+                let events = std::mem::take(&mut self.events);
+                let tasks = std::mem::take(&mut self.tasks);
                 return Some(ScheduledRound { number: self.count, events, tasks, round });
             }
         }
@@ -179,10 +186,10 @@ impl Rounds {
     }
 }
 
-/// The whole of a schedule whose policies read no results.
+/// Simulates a whole schedule whose policies read no results.
 ///
 /// # Errors
-/// A federation that cannot be played.
+/// If virtual time overflows.
 ///
 /// # Panics
 /// If a policy reads results after all.

@@ -1,6 +1,6 @@
-//! Plays a scenario for its times alone: no weights, no training, no LibTorch.
+//! Plan of a scenario: simulates its virtual time without weights, training or LibTorch.
 //!
-//! Policies that read results get [`STAND_IN_LOSS`] for each; all others decide as they do in a run.
+//! Policies that read results get [`STAND_IN_LOSS`] for every task; all others decide as they do in a run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::lineage::OrderError;
 use crate::scenario::Loaded;
 use crate::store::{Digest, key_of};
 
-/// [nats/token] What a plan says of every task to a policy that reads its loss.
+/// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
 pub const STAND_IN_LOSS: f64 = 1.0;
 
-/// Which tables a plan fills. Times do not depend on it.
+/// Tables that a plan fills. Virtual time does not depend on the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum PlanDetail {
     Rounds,
@@ -31,69 +31,71 @@ pub enum PlanDetail {
     Events,
 }
 
-/// How to plan.
+/// Options of a plan.
 pub struct PlanSettings<'a> {
-    /// Folder for the tables; none writes nothing.
+    /// Folder for the tables; `None` writes no tables.
     pub out: Option<PathBuf>,
     pub detail: PlanDetail,
     /// Set from outside to end the plan.
     pub stop: &'a AtomicBool,
 }
 
-/// Watches a plan.
+/// Observer of a plan's progress.
 pub trait PlanWatch {
-    /// Called now and then: so many rounds have ended of those that the scenario asks for, after so many tasks and events.
+    /// Called at intervals: `rounds` of the scenario's `of` rounds have ended, after this many tasks and events.
     fn progress(&mut self, rounds: u32, of: u32, tasks: u64, events: u64);
 }
 
-/// Nobody watches.
+/// Observer that ignores all progress.
 impl PlanWatch for () {
     fn progress(&mut self, _: u32, _: u32, _: u64, _: u64) {}
 }
 
-/// [records] How often a plan tells how far it is.
+/// [records] -- Interval between two reports of progress.
 const TOLD_EVERY: u64 = 1 << 14;
 
-/// A plan in figures.
+/// Figures of a plan.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct PlanSummary {
     pub run: Option<PathBuf>,
     pub digest: Option<Digest>,
     pub rounds: u32,
-    /// Rounds that failed, by reason.
+    /// Number of failed rounds, by reason.
     pub failed: BTreeMap<&'static str, u32>,
     pub simulated_ns: u64,
-    /// [ns] Shortest, median and longest round of all aggregators.
+    /// [ns] -- Shortest, median and longest round of all aggregators.
     pub round_ns: Option<[u64; 3]>,
     pub clients: u64,
-    /// Clients that were asked at least once, and those of which an update counted.
+    /// Number of clients that were given at least one task.
     pub clients_asked: u64,
+    /// Number of clients with at least one update that counted.
     pub clients_counted: u64,
-    /// Most tasks that one client was given.
+    /// Maximum number of tasks of one client.
     pub tasks_per_client_max: u32,
     pub tasks: u64,
-    /// Tasks by how they ended.
+    /// Number of tasks, by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// [versions] Mean staleness of the updates that counted.
+    /// [versions] -- Mean staleness of the updates that counted.
     pub staleness_mean: Option<f64>,
     pub bytes_down: u64,
     pub bytes_up: u64,
-    /// [FLOP] Done by all devices.
+    /// [FLOP] -- Work of all devices.
     pub compute_flops: f64,
-    /// [FLOP] The part of it that a run trains: of tasks that counted.
+    /// [FLOP] -- Work of the tasks that counted, which is what a run trains.
     pub counted_flops: f64,
-    /// [hours] Virtual time that devices trained, and that they spent on tasks.
+    /// [h] -- Virtual time that devices spent on training.
     pub training_hours: f64,
+    /// [h] -- Virtual time that devices spent on tasks.
     pub busy_hours: f64,
     pub energy_kwh: f64,
-    /// [nats/token] What stood for losses, where selection reads them.
+    /// [nat/token] -- Loss used in place of real ones, if client selection reads losses.
     pub stand_in_loss: Option<f64>,
-    /// What differential privacy would come to, where there is any.
+    /// Privacy that the run would spend; `None` without differential privacy.
     pub privacy: Option<Spent>,
     pub wall_seconds: f64,
 }
 
-/// Plays the schedule of a scenario.
+/// Simulates the schedule of a scenario.
 ///
 /// # Errors
 /// Anything wrong with the scenario, its data or its model's shape; and failures of the machine while tables are written.
@@ -123,7 +125,7 @@ pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch)
     play(loaded, &inputs, tables, settings.stop, watch)
 }
 
-/// Plays a plan that was interrupted again, into its folder and with its tables. `sets` change no result.
+/// Repeats an interrupted plan in its folder and with its tables. `sets` may set fields that change no result.
 ///
 /// # Errors
 /// As [`plan`]; and if it is finished, or what it was made from has changed.
@@ -134,22 +136,28 @@ pub fn resume_plan(
     watch: &mut dyn PlanWatch,
 ) -> Result<PlanSummary, RunError> {
     let (folder, manifest) = RunFolder::begun(out)?;
-    let refuse = |what: String| Err(RunError::Usage(format!("failed to resume {}: {what}", out.display())));
     if manifest.state == RunState::Done {
-        return refuse("the plan is finished".into());
+        return Err(refused(out, "the plan is finished"));
     }
     manifest.check(out)?;
     let loaded = Loaded::of_run(out, &manifest.scenario_folder, sets)?;
     let inputs = PlanInputs::load(&loaded)?;
+    // The detail is part of the genesis and recorded nowhere else, so it is found by trying the three of them.
     let details = [PlanDetail::Rounds, PlanDetail::Tasks, PlanDetail::Events];
     let Some(detail) = details.into_iter().find(|&detail| genesis(&loaded, &inputs, detail) == manifest.genesis) else {
-        return refuse(what_changed(&manifest, &self::manifest(&loaded, &inputs, PlanDetail::Events)));
+        let now = self::manifest(&loaded, &inputs, PlanDetail::Events);
+        return Err(refused(out, &what_changed(&manifest, &now)));
     };
     folder.remove_tables()?;
     play(&loaded, &inputs, Some((detail, || Ok(folder))), stop, watch)
 }
 
-/// Plays the schedule, into tables if there shall be any. Their folder is asked for when all else was found to be right.
+/// Returns the error of a plan that cannot be resumed.
+fn refused(out: &Path, what: &str) -> RunError {
+    RunError::Usage(format!("failed to resume {}: {what}", out.display()))
+}
+
+/// Simulates the schedule, into tables if `tables` is given. Their folder is created once everything else has been checked.
 fn play(
     loaded: &Loaded,
     inputs: &PlanInputs,
@@ -172,8 +180,8 @@ fn play(
     let mut figures = Figures::new(inputs.clients.facts.len());
     for count in 1u64.. {
         if count.is_multiple_of(TOLD_EVERY) {
-            let (summary, of) = (&figures.summary, loaded.scenario.rounds);
-            watch.progress(summary.rounds, of, summary.tasks, timeline.events());
+            let summary = &figures.summary;
+            watch.progress(summary.rounds, loaded.scenario.rounds, summary.tasks, timeline.events());
         }
         if stop.load(Ordering::Relaxed) {
             return Err(OrderError::Interrupted.into());
@@ -200,7 +208,7 @@ fn play(
     Ok(summary)
 }
 
-/// The tables of a plan, and what is written beside them.
+/// Tables of a plan in its folder, with its manifest.
 struct Tables {
     folder: RunFolder,
     manifest: Manifest,
@@ -242,7 +250,7 @@ impl Tables {
     }
 }
 
-/// What the digests of a plan are chained from.
+/// Returns the start of a plan's digest chain.
 fn genesis(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
     let hashes: BTreeMap<_, _> = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
     key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, loaded.identity().0, hashes, detail)).0
@@ -261,7 +269,7 @@ fn manifest(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Manifes
         inputs: inputs.read.clone(),
         binary_hash: binary_hash(),
         numerics: serde_json::Value::Null,
-        // Virtual time is whole numbers.
+        // Virtual time is computed in integers.
         numerics_class: "integers".into(),
         genesis: genesis(loaded, inputs, detail),
         grade: "C".into(),
@@ -272,7 +280,7 @@ fn manifest(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Manifes
     }
 }
 
-/// Adds up a schedule as it passes by.
+/// Running totals of a schedule.
 struct Figures {
     summary: PlanSummary,
     round_ns: Vec<u64>,
@@ -299,6 +307,7 @@ impl Figures {
         }
     }
 
+    /// Adds a task that has ended.
     fn add_task(&mut self, task: &TaskRecord) {
         let summary = &mut self.summary;
         let (asked, counted) = &mut self.by_client[task.client as usize];
@@ -313,11 +322,13 @@ impl Figures {
         summary.bytes_down += task.bytes_down;
         summary.bytes_up += task.bytes_up;
         summary.compute_flops += task.compute_flops as f64;
+        // Sums over millions of tasks may need more than 64 bits.
         self.training_ns += u128::from(task.training_ns);
         self.busy_ns += u128::from(task.ended_at.0 - task.dispatched_at.0);
         self.energy_mj += u128::from(task.energy_mj);
     }
 
+    /// Adds a round that has ended.
     fn add_round(&mut self, round: &RoundRecord) {
         self.summary.rounds += 1;
         self.summary.simulated_ns = round.closed_at.0;
@@ -327,17 +338,19 @@ impl Figures {
         }
     }
 
+    /// Returns the figures of the whole schedule.
     fn finish(mut self) -> PlanSummary {
         self.round_ns.sort_unstable();
         if let (Some(&least), Some(&most)) = (self.round_ns.first(), self.round_ns.last()) {
             self.summary.round_ns = Some([least, self.round_ns[self.round_ns.len() / 2], most]);
         }
-        let clients =
-            |holds: fn(&(u32, u32)) -> bool| self.by_client.iter().filter(|tasks| holds(tasks)).count() as u64;
-        self.summary.clients_asked = clients(|(asked, _)| *asked > 0);
-        self.summary.clients_counted = clients(|(_, counted)| *counted > 0);
-        self.summary.tasks_per_client_max = self.by_client.iter().map(|(asked, _)| *asked).max().unwrap_or(0);
+        for &(asked, counted) in &self.by_client {
+            self.summary.clients_asked += u64::from(asked > 0);
+            self.summary.clients_counted += u64::from(counted > 0);
+            self.summary.tasks_per_client_max = self.summary.tasks_per_client_max.max(asked);
+        }
         let counted = self.summary.outcomes.get(Outcome::Counted.name()).copied().unwrap_or(0);
+        // From [ns] to [h], and from [mJ] to [kWh].
         self.summary.training_hours = self.training_ns as f64 / 3.6e12;
         self.summary.busy_hours = self.busy_ns as f64 / 3.6e12;
         self.summary.energy_kwh = self.energy_mj as f64 / 3.6e9;

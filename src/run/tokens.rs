@@ -1,4 +1,4 @@
-//! The rows of clients as tokens, before they are split; a store keeps them under the hash of all that they depend on.
+//! Tokenized rows of clients before they are split, cached in the store under the hash of everything that they depend on.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use crate::dataset::{ClientData, Preference, Sample};
 use crate::lineage::Rows;
 use crate::store::{Digest, Key, Store, key_of};
 
-/// Rows of one kind.
+/// Tokenized rows of one kind.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum TokenRows {
     Single(Vec<Sample>),
@@ -18,6 +18,7 @@ pub(super) enum TokenRows {
 }
 
 impl TokenRows {
+    /// Returns the number of rows.
     pub fn count(&self) -> usize {
         match self {
             Self::Single(samples) => samples.len(),
@@ -25,6 +26,7 @@ impl TokenRows {
         }
     }
 
+    /// Appends rows of the same kind.
     pub fn append(&mut self, others: Self) {
         match (self, others) {
             (Self::Single(mine), Self::Single(others)) => mine.extend(others),
@@ -33,21 +35,22 @@ impl TokenRows {
         }
     }
 
+    /// Returns the rows with these indices, in this order.
     pub fn picked(&self, picks: &[usize]) -> Rows {
         match self {
             Self::Single(samples) => Rows::new(picks.iter().map(|&row| samples[row].clone()).collect()),
             Self::Pairs(pairs) => {
-                let pair = |&row: &usize| [pairs[row].chosen.clone(), pairs[row].rejected.clone()];
-                Rows::of_pairs(picks.iter().map(pair).collect())
+                let picked = picks.iter().map(|&row| &pairs[row]);
+                Rows::of_pairs(picked.map(|pair| [pair.chosen.clone(), pair.rejected.clone()]).collect())
             }
         }
     }
 }
 
-/// The rows of each client: from the store, or else of `tokenise`, client by client, and then kept there.
+/// Returns the rows of each client from the store, or else from `tokenise`, client by client, and stores them.
 ///
-/// `rules` is all beside the rows that decides their tokens. The program's hash is part of the key: whatever its code makes
-/// of text, a result of other code is not taken for it.
+/// `rules` is everything except the rows that decides their tokens. The program's hash is part of the key, so that results
+/// of other code are never used.
 ///
 /// # Errors
 /// The first error of `tokenise`, or that the store cannot be written to.
@@ -57,20 +60,25 @@ pub(super) fn kept(
     clients: &[&ClientData],
     tokenise: impl Fn(&ClientData) -> Result<TokenRows, RunError>,
 ) -> Result<Vec<TokenRows>, RunError> {
-    let tokenised = || clients.iter().map(|client| tokenise(client)).collect::<Result<Vec<_>, _>>();
-    if !store.is_there() {
-        return tokenised();
+    // Without a store the key, which reads all rows, is not needed.
+    let key = if store.is_there() { Some(key(rules, clients)) } else { None };
+    if let Some(key) = key {
+        let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Vec<TokenRows>>(&bytes).ok());
+        if let Some(rows) = stored.filter(|rows| rows.len() == clients.len()) {
+            return Ok(rows);
+        }
     }
-    let key = key(rules, clients);
-    let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Vec<TokenRows>>(&bytes).ok());
-    if let Some(rows) = stored.filter(|rows| rows.len() == clients.len()) {
-        return Ok(rows);
+    let mut rows = Vec::with_capacity(clients.len());
+    for client in clients {
+        rows.push(tokenise(client)?);
     }
-    let rows = tokenised()?;
-    store.put(key, &postcard::to_stdvec(&rows).expect("tokens are plain data"))?;
+    if let Some(key) = key {
+        store.put(key, &postcard::to_stdvec(&rows).expect("tokens are plain data"))?;
+    }
     Ok(rows)
 }
 
+/// Returns the key of the tokens of these clients' rows.
 fn key(rules: &impl Serialize, clients: &[&ClientData]) -> Key {
     let mut hasher = blake3::Hasher::new();
     for client in clients {

@@ -1,4 +1,4 @@
-//! Reads what is known of each client from Parquet or CSV tables, cell by cell, so that a mistake has row and column.
+//! Reader of client traces: Parquet or CSV tables, read cell by cell so that errors name row and column.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use super::inputs::input;
 use crate::ledger::Input;
 use crate::scenario::{Availability, Duration, Loaded, Trace, TraceRow};
 
-/// Columns that a run's `population` table has and a trace may have, and that follow from the data and the model.
+/// Ignored columns of a trace. They are in a run's `population` table, and follow from the data and the model.
 const DERIVED: [&str; 6] = ["client", "train_rows", "held_out_rows", "train_tokens", "task_flops", "task_memory_bytes"];
 const CLIENTS: [&str; 16] = [
     "client_id",
@@ -40,13 +40,13 @@ const CLIENTS: [&str; 16] = [
     "dropout_after_training",
 ];
 const ONLINE: [&str; 3] = ["client_id", "from_seconds", "until_seconds"];
-/// [s] A time beyond this, a hundred years, is taken for a mistake of units.
+/// [s] -- Maximum time, one hundred years. A larger one is probably in the wrong unit.
 const SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 
-/// The trace that a scenario names; nothing, where it names none. Adds the files to `read`, by role.
+/// Reads the trace that a scenario names; without one, returns an empty trace. Adds the files to `read`, by role.
 ///
 /// # Errors
-/// A file that cannot be read, a column that nobody knows, and a value out of range, with its row.
+/// If a file cannot be read, a column is unknown or a value is out of range.
 pub fn read(loaded: &Loaded, read: &mut BTreeMap<String, Input>) -> Result<Trace, RunError> {
     let Some(spec) = &loaded.scenario.population.trace else { return Ok(Trace::default()) };
     let mut trace = Trace::default();
@@ -64,7 +64,7 @@ pub fn read(loaded: &Loaded, read: &mut BTreeMap<String, Input>) -> Result<Trace
     Ok(trace)
 }
 
-/// A table as text.
+/// Table with all cells as text.
 struct Table {
     /// For messages.
     name: String,
@@ -73,6 +73,7 @@ struct Table {
 }
 
 impl Table {
+    /// Reads a table and checks its columns.
     fn open(
         file: &Path,
         known: &[&str],
@@ -80,11 +81,10 @@ impl Table {
         role: &str,
         read: &mut BTreeMap<String, Input>,
     ) -> Result<Self, RunError> {
-        let fault = |message: &dyn Display| RunError::Usage(format!("failed to read {}: {message}", file.display()));
-        let bytes = fs::read(file).map_err(|error| fault(&error))?;
+        let bytes = fs::read(file).map_err(|error| unreadable(file, error))?;
         read.insert(role.to_owned(), input(file.to_owned(), blake3::hash(&bytes)));
         let is_parquet = file.extension().is_some_and(|ending| ending == "parquet");
-        let batch = if is_parquet { parquet(file) } else { csv(&bytes) }.map_err(|error| fault(&error))?;
+        let batch = if is_parquet { parquet(file) } else { csv(&bytes) }.map_err(|error| unreadable(file, error))?;
         let mut columns = BTreeMap::new();
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
             let name = field.name();
@@ -94,11 +94,11 @@ impl Table {
             if !known.contains(&name.as_str()) {
                 let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
                 let nearest = nearest.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
-                return Err(fault(&format!("there is no column `{name}`{nearest}")));
+                return Err(unreadable(file, format!("there is no column `{name}`{nearest}")));
             }
-            let text = cast(column, &DataType::Utf8).map_err(|error| fault(&error))?;
+            let text = cast(column, &DataType::Utf8).map_err(|error| unreadable(file, error))?;
             if columns.insert(name.clone(), text.as_string::<i32>().clone()).is_some() {
-                return Err(fault(&format!("column `{name}` stands there twice")));
+                return Err(unreadable(file, format!("column `{name}` stands there twice")));
             }
         }
         Ok(Self { name: file.display().to_string(), columns, rows: batch.num_rows() })
@@ -108,20 +108,25 @@ impl Table {
         self.rows
     }
 
+    /// Returns an error in a row.
     fn fault(&self, row: usize, message: impl Display) -> RunError {
         RunError::Usage(format!("failed to read {}: row {}: {message}", self.name, row + 1))
     }
 
-    /// A cell without the blanks around it; none for a null, an empty cell or a column that is not there.
+    /// Returns a trimmed cell; `None` for a null, an empty cell or a missing column.
     fn text(&self, column: &str, row: usize) -> Option<&str> {
         let column = self.columns.get(column)?;
-        (!column.is_null(row)).then(|| column.value(row).trim()).filter(|text| !text.is_empty())
+        if column.is_null(row) {
+            return None;
+        }
+        Some(column.value(row).trim()).filter(|text| !text.is_empty())
     }
 
     fn name(&self, column: &str, row: usize) -> Option<String> {
         self.text(column, row).map(str::to_owned)
     }
 
+    /// Returns a number for which `holds`; `range` describes those numbers in the error message.
     fn number<T: FromStr>(
         &self,
         column: &str,
@@ -130,11 +135,13 @@ impl Table {
         holds: impl Fn(&T) -> bool,
     ) -> Result<Option<T>, RunError> {
         let Some(text) = self.text(column, row) else { return Ok(None) };
-        let fault = || self.fault(row, format!("{column}: `{text}` is out of range: it must be {range}"));
-        text.parse().ok().filter(holds).ok_or_else(fault).map(Some)
+        match text.parse().ok().filter(holds) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.fault(row, format!("{column}: `{text}` is out of range: it must be {range}"))),
+        }
     }
 
-    /// A count, which other programs may have written as a float.
+    /// Returns a count, which other programs may have written as a float.
     fn count(&self, column: &str, row: usize, least: f64) -> Result<Option<u64>, RunError> {
         if let Some(exact) = self.text(column, row).and_then(|text| text.parse::<u64>().ok())
             && exact as f64 >= least
@@ -171,25 +178,35 @@ impl Table {
         })
     }
 
-    /// The intervals of each client, ascending.
+    /// Returns the online intervals of each client, ascending.
     fn intervals(&self) -> Result<BTreeMap<String, Vec<(Duration, Duration)>>, RunError> {
         let mut online: BTreeMap<String, Vec<(Duration, Duration)>> = BTreeMap::new();
         for row in 0..self.rows {
-            let missing = |column: &str| self.fault(row, format!("{column} is missing"));
-            let time = |column: &str| -> Result<Duration, RunError> {
-                let seconds = self.float(column, row, SECONDS_MAX)?.ok_or_else(|| missing(column))?;
-                Ok(Duration((seconds * 1e9).round() as u64))
-            };
-            let client = self.name("client_id", row).ok_or_else(|| missing("client_id"))?;
-            let interval = (time("from_seconds")?, time("until_seconds")?);
+            let client = self.name("client_id", row).ok_or_else(|| self.fault(row, "client_id is missing"))?;
+            let interval = (self.time("from_seconds", row)?, self.time("until_seconds", row)?);
             if interval.0 >= interval.1 {
                 return Err(self.fault(row, "from_seconds must be before until_seconds"));
             }
             online.entry(client).or_default().push(interval);
         }
-        online.values_mut().for_each(|intervals| intervals.sort_unstable());
+        for intervals in online.values_mut() {
+            intervals.sort_unstable();
+        }
         Ok(online)
     }
+
+    /// Returns a time in seconds as a duration, rounded to nanoseconds.
+    fn time(&self, column: &str, row: usize) -> Result<Duration, RunError> {
+        let Some(seconds) = self.float(column, row, SECONDS_MAX)? else {
+            return Err(self.fault(row, format!("{column} is missing")));
+        };
+        Ok(Duration((seconds * 1e9).round() as u64))
+    }
+}
+
+/// Returns the error of a file that cannot be read.
+fn unreadable(file: &Path, message: impl Display) -> RunError {
+    RunError::Usage(format!("failed to read {}: {message}", file.display()))
 }
 
 fn parquet(file: &Path) -> Result<RecordBatch, Box<dyn std::error::Error>> {
@@ -199,14 +216,14 @@ fn parquet(file: &Path) -> Result<RecordBatch, Box<dyn std::error::Error>> {
     Ok(concat_batches(&schema, &batches)?)
 }
 
-/// All columns as text, by the names in the first line.
+/// Reads a CSV file with all columns as text; the first line has their names.
 fn csv(bytes: &[u8]) -> Result<RecordBatch, Box<dyn std::error::Error>> {
     // Spreadsheets begin their files with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let format = Format::default().with_header(true);
     let (inferred, _) = format.infer_schema(Cursor::new(bytes), Some(0))?;
-    let text = |field: &Arc<Field>| Field::new(field.name(), DataType::Utf8, true);
-    let schema = Arc::new(Schema::new(inferred.fields().iter().map(text).collect::<Vec<_>>()));
+    let fields = inferred.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let reader = ReaderBuilder::new(schema.clone()).with_format(format).build(Cursor::new(bytes))?;
     let batches = reader.collect::<Result<Vec<_>, _>>()?;
     Ok(concat_batches(&schema, &batches)?)

@@ -1,6 +1,6 @@
-//! What a run may claim of its determinism: what the start-up test showed on this machine, and never more.
+//! Determinism claim of a run, which is limited to what the start-up test showed on this machine.
 //!
-//! The test takes the largest pass that the run will make, so the claim holds for every shape of the run; the manifest names
+//! The test uses the largest pass that the run will make, so the claim holds for every shape of the run. The manifest records
 //! the shapes.
 
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::scenario::{Execution, Grouping};
 use crate::store::Store;
 use crate::training::{Grade, LargestWork, SelfTest, TestedShapes, Trainer};
 
-/// [clients] Trainings in one pass on a GPU, where the scenario does not say.
+/// [clients] -- Default number of trainings in one pass on a GPU.
 const GPU_COHORT: u32 = 8;
 
-/// What the start-up test showed.
+/// Result of the start-up test.
 #[derive(Clone, Copy, Debug)]
 pub struct Trust {
     found: SelfTest,
     tested: TestedShapes,
-    /// The grade that the run may claim.
+    /// Determinism grade that the run may claim.
     pub grade: Grade,
 }
 
-/// Who trains beside whom.
+/// Grouping of trainings into passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Company {
-    /// Up to so many trainings that are ready.
+    /// Up to this many trainings that are ready. Requires batch-invariant training.
     Ready(usize),
-    /// So many trainings from one model in plan order; the grouping is in their keys.
+    /// This many trainings from one model, in plan order. The grouping is part of their keys.
     Keyed(usize),
 }
 
@@ -38,10 +38,11 @@ impl Trust {
     /// Tests the loaded trainers, one on each device, with the largest work of the run.
     ///
     /// # Errors
-    /// If the same training twice gave different bits: nothing could be promised of such a run. And if several threads or
-    /// devices were asked for and gave other bits than one: keys of results name neither.
+    /// If the same training gave different bits twice, as nothing could be claimed of such a run. And if several threads or
+    /// devices give other bits than one, as keys of results contain neither.
     pub fn shown_by(trainers: &[Arc<Trainer>], work: &LargestWork, store: &Store) -> Result<Self, RunError> {
         let (trainer, others) = trainers.split_first().expect("something trains");
+        // Devices are compared first: the rest of the test runs on the first one and holds for all of them.
         check_devices(trainer, others)?;
         let Tested { found, shapes } = tested(trainer, work, store)?;
         let fingerprint = trainer.fingerprint();
@@ -52,21 +53,22 @@ impl Trust {
         Ok(Self { found, tested: shapes, grade })
     }
 
-    /// Whether what was shown holds for the largest work of another run on the same trainers.
+    /// Whether the result holds for the largest work of another run on the same trainers.
     pub fn covers(&self, work: &LargestWork, threads: usize) -> bool {
         self.tested.cover(&work.shapes(threads))
     }
 
-    /// Who trains beside whom under a scenario's wishes.
+    /// Returns the grouping of trainings by a scenario's settings.
     pub fn company(&self, execution: Execution, device: Device) -> Company {
         let most = most_in_a_pass(execution, device);
         match execution.grouping {
+            // From grade B on, the test has shown that training is batch-invariant.
             Grouping::Auto if self.grade >= Grade::B => Company::Ready(most),
             _ => Company::Keyed(most),
         }
     }
 
-    /// Machine, settings and test as the manifest records them.
+    /// Returns machine, settings and test as the manifest records them.
     pub fn record(&self, trainers: &[Arc<Trainer>]) -> serde_json::Value {
         let mut record = serde_json::to_value(trainers[0].fingerprint()).expect("a fingerprint has only text keys");
         let devices: Vec<_> = trainers.iter().map(|trainer| trainer.fingerprint().device.to_string()).collect();
@@ -77,29 +79,35 @@ impl Trust {
     }
 }
 
-/// [clients] Trainings that share a pass, where they are ready.
+/// [clients] -- Returns the maximum number of trainings that share a pass.
 pub fn most_in_a_pass(execution: Execution, device: Device) -> usize {
     let default = if matches!(device, Device::Cpu) { 1 } else { GPU_COHORT };
     execution.cohort_batch.unwrap_or(default) as usize
 }
 
-/// The grade that may be claimed of what was found, if any. LibTorch chooses its kernels by shapes, of which the test has
-/// few: on a GPU, or where its operations were asked for, no more than `A` is.
+/// Returns the grade that may be claimed for a test result, if any. LibTorch chooses its kernels by shape, and the test has
+/// few shapes: with LibTorch's operations, as on a GPU, the claim is at most `A`.
 fn claim(found: Grade, own_kernels: bool) -> Option<Grade> {
     let most = if own_kernels { Grade::C } else { Grade::A };
     Some(found.min(most)).filter(|&grade| grade != Grade::None)
 }
 
+/// Refuses devices that give different bits.
 fn check_devices(first: &Trainer, others: &[Arc<Trainer>]) -> Result<(), RunError> {
     let Some(other) = first.first_to_differ(others).map_err(OrderError::Training)? else { return Ok(()) };
-    let name = |trainer: &Trainer| format!("{} ({})", trainer.fingerprint().device, trainer.numerics_class().device);
     Err(RunError::Usage(format!(
         "{} gives other bits than {}; name devices of one model with --device",
-        name(other),
-        name(first)
+        device_name(other),
+        device_name(first)
     )))
 }
 
+/// Returns the name of a trainer's device and its model.
+fn device_name(trainer: &Trainer) -> String {
+    format!("{} ({})", trainer.fingerprint().device, trainer.numerics_class().device)
+}
+
+/// Refuses several threads if they give other bits than one.
 fn check_threads(found: &SelfTest, threads: usize) -> Result<(), RunError> {
     if threads == 1 || found.threads {
         return Ok(());

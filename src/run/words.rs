@@ -1,9 +1,9 @@
-//! What the dataset's readers call what a scenario asks for.
+//! Translation of the scenario's data settings into the types of the dataset's readers.
 
 use crate::dataset::{Columns, PairForm, Partition, Template};
 use crate::scenario;
 
-/// The prompt template; none where it is the model's own chat template.
+/// Translates the prompt template; `None` is the model's own chat template.
 pub fn template(template: scenario::Template) -> Option<&'static Template> {
     let name = match template {
         scenario::Template::Chat => return None,
@@ -21,7 +21,7 @@ pub fn template(template: scenario::Template) -> Option<&'static Template> {
     Some(Template::named(name).expect("the scenario's templates are all in the registry"))
 }
 
-/// How pairs become sequences.
+/// Translates how pairs become sequences.
 pub fn pair_form(form: scenario::PairForm) -> PairForm {
     match form {
         scenario::PairForm::Templated => PairForm::Templated,
@@ -29,7 +29,7 @@ pub fn pair_form(form: scenario::PairForm) -> PairForm {
     }
 }
 
-/// The readers' word for the scenario's columns.
+/// Translates the columns of the data.
 pub fn columns(columns: &scenario::Columns) -> Columns {
     match columns {
         scenario::Columns::SingleTurn { instruction, input, response } => Columns::SingleTurn {
@@ -42,7 +42,7 @@ pub fn columns(columns: &scenario::Columns) -> Columns {
     }
 }
 
-/// The readers' word for the scenario's partition.
+/// Translates the partition of rows among clients.
 pub fn dealing(partition: &scenario::Partition) -> Partition {
     match partition.clone() {
         scenario::Partition::Natural => Partition::Natural,

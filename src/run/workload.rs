@@ -1,4 +1,4 @@
-//! How the passes of a run lie beside each other on its workers: how long they take, and what is in memory together.
+//! Simulated distribution of a run's passes over its workers: how long they take, and which are in memory at once.
 
 use super::inputs::Inputs;
 use super::passes::{counted_trainings, samples_of, targets_of, tokens_of, trainings_alone};
@@ -10,20 +10,27 @@ use crate::scenario::Loaded;
 /// One micro-batch of a training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pass {
-    /// [tokens] Prompts included.
+    /// [token] -- Tokens, prompts included.
     pub tokens: u64,
-    /// [tokens] Those that a loss is taken on.
+    /// [token] -- Tokens that a loss is taken on.
     pub targets: u64,
 }
 
-/// The trainings of a run: those of each round, which wait for the round before, and then those of clients alone.
+impl Pass {
+    /// [token, token] -- Returns the tokens and target tokens of this many such passes in one.
+    pub fn times(self, count: u64) -> (u64, u64) {
+        (count * self.tokens, count * self.targets)
+    }
+}
+
+/// Trainings of a run: those of each round, which waits for the round before, and last the local baselines.
 #[derive(Debug, Default)]
 pub(super) struct Workload {
     rounds: Vec<Vec<Vec<Pass>>>,
 }
 
 impl Workload {
-    /// The trainings that a known schedule counts.
+    /// Collects the trainings that a known schedule counts.
     pub fn of(loaded: &Loaded, inputs: &Inputs, schedule: &[ScheduledRound]) -> Self {
         let tasks = Tasks { loaded, inputs };
         let mut rounds = Vec::with_capacity(schedule.len() + 1);
@@ -34,23 +41,23 @@ impl Workload {
         Self { rounds }
     }
 
-    /// [tokens] Of all passes.
+    /// [token] -- Returns the tokens of all passes.
     pub fn tokens(&self) -> u64 {
         self.rounds.iter().flatten().flatten().map(|pass| pass.tokens).sum()
     }
 
-    /// [tokens] Of the passes that follow each other on the worker that ends last.
+    /// [token] -- Returns the tokens of the longest chain: the time at which the last worker ends, at one unit per token.
     pub fn tokens_in_a_row(&self, workers: usize) -> u64 {
         self.laid_out(workers).iter().map(|interval| interval.end).max().unwrap_or(0)
     }
 
-    /// Most trainings of one round.
+    /// Returns the maximum number of trainings in one round.
     pub fn trainings_of_a_round(&self) -> u64 {
         let counted = self.rounds.split_last().map_or(&[][..], |(_, counted)| counted);
         counted.iter().map(|round| round.len() as u64).max().unwrap_or(0)
     }
 
-    /// The most that passes on so many workers take together, if each takes what `bytes` says.
+    /// [byte] -- Returns the maximum that concurrent passes on `workers` workers take together, if each takes `bytes`.
     pub fn most_together(&self, workers: usize, bytes: impl Fn(Pass) -> u64) -> u64 {
         let mut changes = Vec::new();
         for interval in self.laid_out(workers) {
@@ -58,7 +65,8 @@ impl Workload {
             changes.push((interval.start, taken));
             changes.push((interval.end, -taken));
         }
-        // What ends at a time goes before what begins at it.
+        // Sweep over the ends of intervals. At equal times the negative change sorts first, so a pass that ends frees its
+        // memory before one that begins there takes its own.
         changes.sort_unstable();
         let mut together = 0;
         let mut most = 0;
@@ -69,8 +77,7 @@ impl Workload {
         most as u64
     }
 
-    /// When each pass is under way, where a token takes one unit of time and the next training of a round goes to the worker
-    /// that is free first.
+    /// Assigns each training of a round to the worker that is free first. A token takes one unit of time.
     fn laid_out(&self, workers: usize) -> Vec<Interval> {
         let mut intervals = Vec::new();
         let mut begin = 0;
@@ -90,7 +97,7 @@ impl Workload {
     }
 }
 
-/// A pass and when it is under way [tokens].
+/// Pass with the interval in which it runs, in units of one token.
 struct Interval {
     start: u64,
     end: u64,

@@ -1,4 +1,4 @@
-//! Takes the device classes that a scenario names from the catalog that it names.
+//! Inclusion of device classes from a catalog file into a scenario.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,14 @@ use super::load::{options, syntax};
 use super::quantity::{Bandwidth, Bytes, Speed};
 use super::spec::{Arithmetic, Device, Scenario};
 
-/// Adds the classes that `population.mix` names and `population.devices` lacks -- all classes, where a trace may name
-/// them -- and takes the catalog's name away: the scenario is then whole without it. Paths start from `folder`.
+/// Adds to `population.devices` the classes of the catalog that `population.mix` names and the scenario does not
+/// define.
+///
+/// With a trace, which may name any class, all classes are added. The reference to the catalog is then removed, so that
+/// the scenario is self-contained. The path of the catalog is relative to `folder`.
 ///
 /// # Errors
-/// If the catalog cannot be read, or a class that is needed has a value out of range.
+/// If the catalog cannot be read, or a required class has a value out of range.
 pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), ScenarioError> {
     let Some(name) = scenario.population.catalog.take() else { return Ok(()) };
     let file = folder.join(name);
@@ -25,9 +28,11 @@ pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), Scen
         Arithmetic::Bf16 => sim::Precision::Half,
     };
     let population = &mut scenario.population;
-    let (mix, is_traced) = (&population.mix, population.trace.is_some());
-    for spec in specs.iter().filter(|spec| is_traced || mix.iter().any(|group| group.device == spec.name)) {
-        if population.devices.contains_key(&spec.name) {
+    for spec in &specs {
+        let is_named = population.mix.iter().any(|group| group.device == spec.name);
+        let is_needed = is_named || population.trace.is_some();
+        // A class of the scenario file overrides the catalog's class of the same name.
+        if !is_needed || population.devices.contains_key(&spec.name) {
             continue;
         }
         let device = device(spec, precision).ok_or_else(|| ScenarioError::Invalid {
@@ -41,6 +46,7 @@ pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), Scen
     Ok(())
 }
 
+/// Returns the device class at `precision`, or `None` if a value is out of range.
 fn device(spec: &sim::DeviceSpec, precision: sim::Precision) -> Option<Device> {
     let exact = spec.device(precision)?;
     Some(Device {

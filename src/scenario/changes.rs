@@ -1,4 +1,4 @@
-//! A scenario whose fields change in mid-run, as one scenario for each part of it; and which fields may change.
+//! Changes of a scenario during a run: the sequence of scenarios in force, and the rules for which fields may change.
 
 use fedreplay_sim::Intervention;
 
@@ -9,32 +9,35 @@ use super::protocol::server;
 use super::spec::{Algorithm, OptimizerState, Privacy, Protocol, Scenario, Selection};
 use super::{Loaded, overrides};
 
-/// The scenario that is in force from a round on.
+/// Scenario in force from a given round on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
-    /// [rounds] The first round of the server in it.
+    /// [round] -- First server round of the phase.
     pub from_round: u32,
     pub scenario: Scenario,
 }
 
-/// The scenarios in force after each change of `scenario`; one that changes nothing makes no phase.
+/// Returns the scenarios in force after each change of `scenario`. A change without effect starts no phase.
+///
+/// # Errors
+/// If the rounds of the changes do not ascend within the run, a field may not change, or a result is invalid.
 pub(super) fn phases(scenario: &Scenario) -> Result<Vec<Phase>, Fault> {
     let mut phases: Vec<Phase> = Vec::new();
     let mut last_round = 1;
     for (index, change) in scenario.changes.iter().enumerate() {
-        let fault = |name: &str, message: String| (format!("changes.{index}.{name}"), message);
         if change.at_round <= last_round || change.at_round > scenario.rounds {
             let message = format!("it must be above {last_round}, and at most `rounds`, {}", scenario.rounds);
-            return Err(fault("at_round", message));
+            return Err(fault(index, "at_round", message));
         }
         last_round = change.at_round;
+        // Changes accumulate: each applies to the scenario in force before it.
         let before = phases.last().map_or(scenario, |phase| &phase.scenario);
         let mut now = before.clone();
         for set in &change.set {
-            now = overrides::apply(&now, set).map_err(|error| fault("set", error.to_string()))?;
+            now = overrides::apply(&now, set).map_err(|error| fault(index, "set", error.to_string()))?;
         }
-        check_changed(before, &now).map_err(|message| fault("set", message))?;
-        check(&now).map_err(|(field, message)| fault("set", format!("{field}: {message}")))?;
+        check_changed(before, &now).map_err(|message| fault(index, "set", message))?;
+        check(&now).map_err(|(field, message)| fault(index, "set", format!("{field}: {message}")))?;
         if now != *before {
             phases.push(Phase { from_round: change.at_round, scenario: now });
         }
@@ -42,7 +45,12 @@ pub(super) fn phases(scenario: &Scenario) -> Result<Vec<Phase>, Fault> {
     Ok(phases)
 }
 
-/// Fields that can change in mid-run, with those below them.
+/// Returns the fault in field `name` of the change at `index`.
+fn fault(index: usize, name: &str, message: String) -> Fault {
+    (format!("changes.{index}.{name}"), message)
+}
+
+/// Fields that may change during a run, each with all fields below it.
 const FREE: [&str; 12] = [
     "algorithm",
     "evaluation.every",
@@ -58,10 +66,10 @@ const FREE: [&str; 12] = [
     "training.optimizer",
 ];
 
-/// Of the others, why not.
+/// Reasons why other fields may not change.
 const FIXED: [(&str, &str); 9] = [
     ("changes", "a change may not change changes"),
-    ("data", "rows are dealt and held out once"),
+    ("data", "rows are partitioned and held out once"),
     ("execution", "it changes no result, so it is given to the run as a whole"),
     ("model", "all versions share the base and the shape of the first"),
     ("name", "it changes no result, so it is given to the run as a whole"),
@@ -71,36 +79,27 @@ const FIXED: [(&str, &str); 9] = [
     ("training", "what a task costs its device, and which rows it reads, is settled once"),
 ];
 
-/// Why a scenario cannot become this one in mid-run, if so.
+/// Checks that `before` may be replaced by `now` during a run.
+///
+/// # Errors
+/// Why not, with the field.
 fn check_changed(before: &Scenario, now: &Scenario) -> Result<(), String> {
     for FieldDifference { path, .. } in field_differences(before, now) {
-        let is_at = |field: &str| path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        // The schedule over rounds goes with the rate.
-        let is_free = FREE.iter().any(|field| is_at(field)) || is_at("training.lr_schedule");
-        if !is_free {
-            let why = FIXED.iter().find(|(field, _)| is_at(field)).map_or("it is of the whole run", |(_, why)| why);
-            return Err(format!("{path} cannot change in mid-run: {why}"));
-        }
-        let is_of_training = is_at("training") && !matches!(before.privacy, Some(Privacy::FedLlmBenchDp { .. }));
-        if before.privacy.is_some() && !is_of_training && !is_at("evaluation") {
-            return Err(format!(
-                "{path} cannot change in mid-run under `privacy`: one mechanism is charged throughout"
-            ));
-        }
-        if is_at("network") && !path.contains(".capacity") {
-            return Err(format!("{path} cannot change in mid-run: of a network, only capacities can"));
-        }
+        check_field(&path, before.privacy.as_ref())?;
     }
-    let is_apart = |scenario: &Scenario| matches!(scenario.algorithm, Algorithm::Local | Algorithm::Centralised);
-    if before.algorithm != now.algorithm && (is_apart(before) || is_apart(now)) {
+    if before.algorithm != now.algorithm && (is_baseline(&before.algorithm) || is_baseline(&now.algorithm)) {
         return Err("algorithm cannot become or cease to be Local or Centralised in mid-run".into());
     }
-    let is_poisson = |scenario: &Scenario| matches!(scenario.server.selection, Selection::Poisson { .. });
-    if is_poisson(before) != is_poisson(now) {
+    let was_poisson = matches!(before.server.selection, Selection::Poisson { .. });
+    let is_poisson = matches!(now.server.selection, Selection::Poisson { .. });
+    // Rounds with Poisson sampling have no fixed size, so they wait for all their clients.
+    if was_poisson != is_poisson {
         return Err("server.selection cannot become or cease to be Poisson in mid-run: its rounds wait for all".into());
     }
-    let rules = [before, now].map(|scenario| std::mem::discriminant(&scenario.training.optimizer));
-    if now.training.optimizer_state == OptimizerState::Kept && rules[0] != rules[1] {
+    // The saved moments of one optimizer mean nothing to another.
+    let old_optimizer = std::mem::discriminant(&before.training.optimizer);
+    let new_optimizer = std::mem::discriminant(&now.training.optimizer);
+    if now.training.optimizer_state == OptimizerState::Kept && old_optimizer != new_optimizer {
         return Err(
             "training.optimizer cannot become one of another kind in mid-run where clients keep its moments".into()
         );
@@ -108,7 +107,38 @@ fn check_changed(before: &Scenario, now: &Scenario) -> Result<(), String> {
     check_protocol(&before.server.protocol, &now.server.protocol)
 }
 
-/// Of a protocol, settings can change and its kind cannot.
+/// Checks that the field at `path` may change during a run with these privacy settings.
+fn check_field(path: &str, privacy: Option<&Privacy>) -> Result<(), String> {
+    // "training.lr" does not cover its sibling "training.lr_schedule", which may change with the rate.
+    let is_free = FREE.iter().any(|field| is_within(path, field)) || is_within(path, "training.lr_schedule");
+    if !is_free {
+        let reason = FIXED.iter().find(|(field, _)| is_within(path, field));
+        let why = reason.map_or("it applies to the whole run", |(_, why)| why);
+        return Err(format!("{path} cannot change in mid-run: {why}"));
+    }
+    // The accountant charges one mechanism for all rounds. Evaluation does not touch it, and neither does local
+    // training, except under FedLLM-Bench's DP.
+    let is_of_training = is_within(path, "training") && !matches!(privacy, Some(Privacy::FedLlmBenchDp { .. }));
+    if privacy.is_some() && !is_of_training && !is_within(path, "evaluation") {
+        return Err(format!("{path} cannot change in mid-run under `privacy`: one mechanism is charged throughout"));
+    }
+    if is_within(path, "network") && !path.contains(".capacity") {
+        return Err(format!("{path} cannot change in mid-run: of a network, only capacities can"));
+    }
+    Ok(())
+}
+
+/// Returns whether the field at `path` is `field` or lies below it.
+fn is_within(path: &str, field: &str) -> bool {
+    path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Returns whether nothing is aggregated under this method.
+fn is_baseline(algorithm: &Algorithm) -> bool {
+    matches!(algorithm, Algorithm::Local | Algorithm::Centralised)
+}
+
+/// Checks that only settings of the protocol change, not its kind.
 fn check_protocol(before: &Protocol, now: &Protocol) -> Result<(), String> {
     if before == now {
         return Ok(());
@@ -126,20 +156,25 @@ fn check_protocol(before: &Protocol, now: &Protocol) -> Result<(), String> {
 }
 
 impl Loaded {
-    /// The scenario that is in force in a round of the server, from 1.
+    /// Returns the scenario in force in a server round, counted from 1.
     pub fn at(&self, round: u32) -> &Scenario {
         let phase = self.phases.iter().rev().find(|phase| phase.from_round <= round);
         phase.map_or(&self.scenario, |phase| &phase.scenario)
     }
 
-    /// What the changes of the scenario are in virtual time: the first round under them, and what is done before it.
+    /// Returns the interventions of the simulator that carry out the changes: for each phase its first round, and the
+    /// interventions that take effect before that round.
     pub fn interventions(&self, clients: &Clients) -> Vec<(u32, Vec<Intervention>)> {
-        let before = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
-        let pairs = before.zip(&self.phases);
-        pairs.map(|(before, phase)| (phase.from_round, between(before, &phase.scenario, clients))).collect()
+        let mut all = Vec::with_capacity(self.phases.len());
+        let mut before = &self.scenario;
+        for phase in &self.phases {
+            all.push((phase.from_round, between(before, &phase.scenario, clients)));
+            before = &phase.scenario;
+        }
+        all
     }
 
-    /// Whether any part of the run selects clients by results.
+    /// Returns whether the server selects clients by their losses in any phase of the run.
     pub fn reads_results(&self) -> bool {
         let mut scenarios = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
         scenarios.any(|scenario| {
@@ -148,25 +183,35 @@ impl Loaded {
     }
 }
 
+/// Returns the interventions that turn the simulated network and server of `before` into those of `now`.
 fn between(before: &Scenario, now: &Scenario, clients: &Clients) -> Vec<Intervention> {
     let regions = &clients.placement.regions;
-    let capacities = |scenario| match network(scenario, regions) {
+    let old_capacities = capacities(before, regions);
+    let new_capacities = capacities(now, regions);
+    let mut changes = Vec::new();
+    // The topology itself cannot change, so links agree by their positions.
+    for (link, (old, new)) in old_capacities.into_iter().zip(new_capacities).enumerate() {
+        if old != new {
+            changes.push(Intervention::SetCapacity { link: link as u32, capacity: new });
+        }
+    }
+    let adapter_bytes = clients.costs.adapter_bytes();
+    let old_server = server(before, adapter_bytes);
+    let new_server = server(now, adapter_bytes);
+    if old_server.selection != new_server.selection {
+        changes.push(Intervention::SetSelection(new_server.selection));
+    }
+    if old_server.protocol != new_server.protocol {
+        changes.push(Intervention::SetProtocol(new_server.protocol));
+    }
+    changes
+}
+
+/// Returns the capacities of the simulated network, in the order in which [`Intervention::SetCapacity`] numbers links.
+fn capacities(scenario: &Scenario, regions: &[String]) -> Vec<fedreplay_sim::Capacity> {
+    match network(scenario, regions) {
         fedreplay_sim::Network::Unlimited => vec![],
         fedreplay_sim::Network::Server { egress, ingress } => vec![egress, ingress],
         fedreplay_sim::Network::Topology(topology) => topology.links.into_iter().map(|link| link.capacity).collect(),
-    };
-    let pairs = capacities(before).into_iter().zip(capacities(now)).enumerate();
-    let mut changes: Vec<Intervention> = pairs
-        .filter(|(_, (before, now))| before != now)
-        .map(|(link, (_, capacity))| Intervention::SetCapacity { link: link as u32, capacity })
-        .collect();
-    let of = |scenario| server(scenario, clients.costs.adapter_bytes());
-    let (before, now) = (of(before), of(now));
-    if before.selection != now.selection {
-        changes.push(Intervention::SetSelection(now.selection));
     }
-    if before.protocol != now.protocol {
-        changes.push(Intervention::SetProtocol(now.protocol));
-    }
-    changes
 }

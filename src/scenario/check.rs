@@ -1,17 +1,22 @@
-//! What must hold between fields, and is not for virtual time to judge.
+//! Consistency checks between the fields of a scenario, as far as the simulator does not make them itself.
+
+use std::collections::BTreeMap;
 
 use super::check_privacy;
 use super::federation::regions;
 use super::method::check_method;
 use super::spec::{
-    Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Network, Numerics, Objective, PairForm, Population,
-    Precision, Protocol, Scenario, Template,
+    Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Model, Network, Numerics, Objective, PairForm,
+    Population, Precision, Protocol, Scenario, Template,
 };
 
-/// The offending field and what is wrong with it.
+/// Offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
 
-/// The first fault, if there is one.
+/// Checks a scenario whose fields have been read.
+///
+/// # Errors
+/// The first fault.
 pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     check_name(&scenario.name)?;
     check_sources(scenario)?;
@@ -23,6 +28,14 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     }
     check_method(scenario)?;
     check_privacy::check(scenario)?;
+    check_execution(scenario)?;
+    if scenario.output.save_adapter_every == Some(0) {
+        return fault("output.save_adapter_every", "it must be at least 1");
+    }
+    Ok(())
+}
+
+fn check_execution(scenario: &Scenario) -> Result<(), Fault> {
     if scenario.execution.cohort_batch == Some(0) {
         return fault("execution.cohort_batch", "it must be at least 1");
     }
@@ -37,20 +50,18 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
         let message = "LibTorch's kernels are not portable: kernels Auto, or execution.numerics Fast";
         return fault("execution.kernels", message);
     }
-    if scenario.output.save_adapter_every == Some(0) {
-        return fault("output.save_adapter_every", "it must be at least 1");
-    }
     Ok(())
 }
 
-/// Rounds beyond which the record of a run would fill any disk.
+/// [round] -- Limit that keeps the record of a run within the size of a disk.
 const ROUNDS_MAX: u32 = 10_000_000;
 
-/// Rows of one task beyond which nobody trains: more would only be memory.
+/// [row] -- Limit on the rows of one task, far above any real one, that bounds its memory.
 const ROWS_PER_TASK_MAX: u64 = 10_000_000;
 
 fn check_rows(scenario: &Scenario) -> Result<(), Fault> {
     let training = &scenario.training;
+    // `None` is a product that does not fit in 64 bits, which is above the limit, too.
     let factors = [training.local_steps, training.gradient_accumulation, training.batch_size];
     let rows = factors.iter().try_fold(1u64, |rows, &factor| rows.checked_mul(u64::from(factor)));
     match rows {
@@ -66,18 +77,22 @@ fn fault(field: impl Into<String>, message: impl Into<String>) -> Result<(), Fau
     Err((field.into(), message.into()))
 }
 
-/// A name that can be a folder's.
+/// Checks that a name can be the name of a folder.
 pub(super) fn check_name(name: &str) -> Result<(), Fault> {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+    let is_plain = name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
+    if name.is_empty() || name.starts_with('.') || !is_plain {
         return fault("name", format!("`{name}` must be letters, digits, '-', '_' and '.'"));
     }
     Ok(())
 }
 
-/// Model and data: each either real or a stand-in.
+/// Checks model and data, each of which is either real or synthetic.
 fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
-    let (model, data) = (&scenario.model, &scenario.data);
+    check_model(&scenario.model)?;
+    check_data(scenario)
+}
+
+fn check_model(model: &Model) -> Result<(), Fault> {
     if model.lora.target_modules.is_empty() {
         return fault("model.lora.target_modules", "it must name at least one module");
     }
@@ -90,6 +105,12 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     {
         return fault("model.shape", "hidden must be a multiple of heads, and heads of kv_heads");
     }
+    Ok(())
+}
+
+fn check_data(scenario: &Scenario) -> Result<(), Fault> {
+    let model = &scenario.model;
+    let data = &scenario.data;
     if data.file.is_some() == data.synthetic.is_some() {
         return fault("data", "it must have either `file` or `synthetic`");
     }
@@ -99,7 +120,7 @@ fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
     if let (Precision::F32, Some(Arithmetic::Bf16)) | (Precision::Bf16, Some(Arithmetic::F32)) =
         (model.precision, model.arithmetic)
     {
-        let message = format!("{:?} weights are computed in {0:?}; only quantised ones have a choice", model.precision);
+        let message = format!("{:?} weights are computed in {0:?}; only quantized ones have a choice", model.precision);
         return fault("model.arithmetic", message);
     }
     if let PairForm::Raw { max_prompt } = data.pairs
@@ -132,33 +153,45 @@ fn check_population(scenario: &Scenario) -> Result<(), Fault> {
     check_devices(population)?;
     let regions = regions(scenario);
     for (index, group) in population.mix.iter().enumerate() {
-        let field = |name: &str| format!("population.mix.{index}.{name}");
-        let known = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-        if !population.devices.contains_key(&group.device) {
-            let names = known(population.devices.keys().collect());
-            return fault(field("device"), format!("no device `{}`, only {names}", group.device));
-        }
-        if !population.links.contains_key(&group.link) {
-            let names = known(population.links.keys().collect());
-            return fault(field("link"), format!("no link `{}`, only {names}", group.link));
-        }
-        check_region(scenario, group, &regions).map_err(|message| (field("region"), message))?;
-        let Dropout { before_training, during_training, after_training } = group.dropout;
-        if before_training + during_training + after_training > 1.0 {
-            return fault(field("dropout"), "its three shares add up to more than 1");
-        }
+        check_group(scenario, &format!("population.mix.{index}"), group, &regions)?;
     }
     if population.trace.is_some() {
         // A trace may bring regions of its own: they are checked when it has been read.
         return Ok(());
     }
-    let unknown = scenario.region_cuts.iter().position(|cut| !regions.contains(&cut.region));
-    unknown.map_or(Ok(()), |index| {
-        fault(format!("region_cuts.{index}.region"), format!("no region `{}`", scenario.region_cuts[index].region))
-    })
+    for (index, cut) in scenario.region_cuts.iter().enumerate() {
+        if !regions.contains(&cut.region) {
+            return fault(format!("region_cuts.{index}.region"), format!("no region `{}`", cut.region));
+        }
+    }
+    Ok(())
 }
 
-/// Greatest factor by which a task may be slower than its device's speed says.
+/// Checks one group of clients, whose path in the scenario is `field`.
+fn check_group(scenario: &Scenario, field: &str, group: &Group, regions: &[String]) -> Result<(), Fault> {
+    let population = &scenario.population;
+    if !population.devices.contains_key(&group.device) {
+        let names = names(&population.devices);
+        return fault(format!("{field}.device"), format!("no device `{}`, only {names}", group.device));
+    }
+    if !population.links.contains_key(&group.link) {
+        let names = names(&population.links);
+        return fault(format!("{field}.link"), format!("no link `{}`, only {names}", group.link));
+    }
+    check_region(scenario, group, regions).map_err(|message| (format!("{field}.region"), message))?;
+    let Dropout { before_training, during_training, after_training } = group.dropout;
+    if before_training + during_training + after_training > 1.0 {
+        return fault(format!("{field}.dropout"), "its three shares add up to more than 1");
+    }
+    Ok(())
+}
+
+/// Returns the names of classes as a list for a message.
+fn names<T>(classes: &BTreeMap<String, T>) -> String {
+    classes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// [1] -- Greatest factor by which a task may be slower than its device's speed says.
 const SLOWDOWN_MAX: f64 = 1000.0;
 
 fn check_devices(population: &Population) -> Result<(), Fault> {
@@ -166,7 +199,7 @@ fn check_devices(population: &Population) -> Result<(), Fault> {
         let Some(quantiles) = &device.slowdown else { continue };
         let field = format!("population.devices.{name}.slowdown");
         if device.jitter > 0.0 {
-            return fault(field, "it stands instead of `jitter`, and both are given");
+            return fault(field, "it replaces `jitter`, but both are given");
         }
         let within = quantiles.iter().all(|&factor| factor > 0.0 && factor <= SLOWDOWN_MAX);
         if quantiles.is_empty() || !within || !quantiles.is_sorted() {
@@ -176,8 +209,9 @@ fn check_devices(population: &Population) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Where regions mean something, a group must be in one that exists.
+/// Checks that a group is in a known region, if the protocol or the network distinguishes regions.
 fn check_region(scenario: &Scenario, group: &Group, regions: &[String]) -> Result<(), String> {
+    // Edges define the regions of a hierarchical protocol, and otherwise the nodes of a topology do.
     let named: Vec<&String> = match (&scenario.network, &scenario.server.protocol) {
         (_, Protocol::Hierarchical { edges, .. }) => edges.iter().map(|edge| &edge.region).collect(),
         (Network::Topology { regions, .. }, _) => regions.keys().collect(),
@@ -223,8 +257,11 @@ fn check_edges(protocol: &Protocol) -> Result<(), Fault> {
     if edges.is_empty() {
         return fault("server.protocol.edges", "it must hold at least one edge");
     }
-    let twice = (1..edges.len()).find(|&index| edges[..index].iter().any(|edge| edge.region == edges[index].region));
-    twice.map_or(Ok(()), |index| {
-        fault(format!("server.protocol.edges.{index}.region"), format!("`{}` has an edge already", edges[index].region))
-    })
+    for (index, edge) in edges.iter().enumerate() {
+        if edges[..index].iter().any(|earlier| earlier.region == edge.region) {
+            let message = format!("`{}` has an edge already", edge.region);
+            return fault(format!("server.protocol.edges.{index}.region"), message);
+        }
+    }
+    Ok(())
 }

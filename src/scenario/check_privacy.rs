@@ -1,11 +1,14 @@
-//! What a scenario's privacy must have, so that its promise is one.
+//! Checks that the privacy guarantee of a scenario holds: that every released value is clipped, noised and accounted
+//! for.
 
 use super::spec::{Algorithm, Clipping, Mean, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights};
 
-/// The first fault of the privacy fields, as field and message.
+/// Checks the privacy fields.
+///
+/// # Errors
+/// The first fault, as field and message.
 pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
     let Some(privacy) = &scenario.privacy else { return Ok(()) };
-    let fault = |field: &str, message: String| Err((field.to_owned(), message));
     let server = &scenario.server;
     if matches!(server.protocol, Protocol::Hierarchical { .. } | Protocol::Tiered { .. }) {
         return fault("privacy", "edges and tiers aggregate on their own, which is not accounted for".into());
@@ -22,28 +25,11 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
     if let Some(epsilon) = epsilon.filter(|_| noise == 0.0) {
         return fault(
             "privacy.noise_multiplier",
-            format!("without noise no epsilon is finite, {epsilon} least of all"),
+            format!("without noise no epsilon is finite, so a budget of {epsilon} cannot be kept"),
         );
     }
     if let Clipping::Adaptive { count_noise, .. } = clipping {
-        match count_noise {
-            None => {
-                return fault(
-                    "privacy.clipping.count_noise",
-                    "adaptive clipping spends too: its count needs noise".into(),
-                );
-            }
-            Some(count) if 2.0 * count <= noise => {
-                return fault(
-                    "privacy.clipping.count_noise",
-                    format!(
-                        "{count} must be above half the noise multiplier, {}, or the count alone spends it",
-                        noise / 2.0
-                    ),
-                );
-            }
-            Some(_) => {}
-        }
+        check_count_noise(*count_noise, noise)?;
         if *placement != NoisePlacement::Central || grid.is_some() {
             return fault("privacy.clipping", "adaptive clipping needs placement Central and no grid".into());
         }
@@ -72,8 +58,26 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
     }
 }
 
+/// Checks the noise on the count of unclipped updates, which adaptive clipping releases in each round.
+fn check_count_noise(count_noise: Option<f64>, noise: f64) -> Result<(), (String, String)> {
+    let field = "privacy.clipping.count_noise";
+    match count_noise {
+        None => fault(field, "adaptive clipping spends privacy, too: its count needs noise".into()),
+        // With noise z in all and z_b on the count, z_delta^-2 = z^-2 - (2 z_b)^-2 must be above 0.
+        Some(count) if 2.0 * count <= noise => fault(
+            field,
+            format!("{count} must be above half the noise multiplier, {}, or the count alone spends it", noise / 2.0),
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
+fn fault(field: &str, message: String) -> Result<(), (String, String)> {
+    Err((field.to_owned(), message))
+}
+
 impl Privacy {
-    /// Whether noise comes from the operating system.
+    /// Returns whether the noise comes from the operating system's random generator.
     pub fn is_secret(&self) -> bool {
         matches!(self, Self::UserLevel { noise: Noise::Secret, .. })
     }

@@ -1,13 +1,13 @@
-//! In which fields two scenarios differ.
+//! Field-by-field comparison of two scenarios.
 
 use serde_json::Value;
 
 use super::Scenario;
 
-/// A field with two values.
+/// Field with different values in two scenarios.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldDifference {
-    /// From the top, `server.protocol.Synchronous.deadline`.
+    /// Names from the root, such as `server.protocol.Synchronous.deadline`.
     pub path: String,
     pub left: Value,
     pub right: Value,
@@ -19,13 +19,16 @@ impl std::fmt::Display for FieldDifference {
     }
 }
 
-/// The fields in which two scenarios differ, in the order of their names.
+/// Returns the fields in which two scenarios differ, in the order of their names.
 pub fn field_differences(left: &Scenario, right: &Scenario) -> Vec<FieldDifference> {
-    let tree = |scenario| serde_json::to_value(scenario).expect("a scenario has only text keys");
     value_differences(&tree(left), &tree(right))
 }
 
-/// The members in which two trees differ: as deep down as both have the same shape.
+fn tree(scenario: &Scenario) -> Value {
+    serde_json::to_value(scenario).expect("a scenario has only text keys")
+}
+
+/// Returns the members in which two JSON trees differ, descending as long as both have the same shape.
 pub fn value_differences(left: &Value, right: &Value) -> Vec<FieldDifference> {
     let mut found = Vec::new();
     collect(String::new(), left, right, &mut found);
@@ -33,18 +36,25 @@ pub fn value_differences(left: &Value, right: &Value) -> Vec<FieldDifference> {
 }
 
 fn collect(path: String, left: &Value, right: &Value, found: &mut Vec<FieldDifference>) {
-    let below =
-        |name: &dyn std::fmt::Display| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
     match (left, right) {
         (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
-            a.iter().zip(b.values()).for_each(|((name, a), b)| collect(below(name), a, b, found));
+            for ((name, a), b) in a.iter().zip(b.values()) {
+                collect(below(&path, name), a, b, found);
+            }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            a.iter().zip(b).enumerate().for_each(|(index, (a, b))| collect(below(&index), a, b, found));
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                collect(below(&path, &index.to_string()), a, b, found);
+            }
         }
         _ if left == right => {}
         _ => found.push(FieldDifference { path, left: left.clone(), right: right.clone() }),
     }
+}
+
+/// Returns the path of the member `name` of the value at `path`, which is empty for the root.
+fn below(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a task costs: the cost model of LoRA training, filled in from a scenario.
+//! Costs of training tasks: the simulator's cost model of LoRA training, with the settings of a scenario.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use fedreplay_sim as sim;
 
 use super::spec::{Optimizer, Scenario};
 
-/// The costs of tasks under one scenario. Clients whose tasks cost the same share a row.
+/// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]
 pub struct TaskCosts {
     training: sim::LoraTraining,
@@ -16,8 +16,8 @@ pub struct TaskCosts {
 }
 
 impl TaskCosts {
-    /// Costs on a model of this shape, with an adapter on these modules that is `adapter_bytes` on the wire;
-    /// what a method sends beside it is added.
+    /// Creates an empty table for a model of this shape, whose adapter on the modules `targets` takes `adapter_bytes`
+    /// on the wire. What the method transfers in addition, such as SCAFFOLD's control variates, is added.
     pub fn new(scenario: &Scenario, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
         let steps = &scenario.training;
         let base_bits = scenario.model.arithmetic_bits();
@@ -50,15 +50,16 @@ impl TaskCosts {
         Self { training, adapter_bytes, rows: BTreeMap::new(), works: vec![] }
     }
 
-    /// The row of a client whose tasks have so many steps and whose rows have `mean_tokens` on average and
-    /// `longest_tokens` at most.
+    /// Returns the row of a client whose tasks have `steps` steps, on rows of `mean_tokens` on average and
+    /// `longest_tokens` at most, and adds it if there is none yet.
     ///
-    /// The mean stands for the rows of a task in operations and traffic, since which rows a task draws is not known to
-    /// virtual time; memory must hold a batch of the longest. None if the sizes are beyond any machine.
+    /// Operations and memory traffic are those of rows of the mean length, since the simulator does not know which rows
+    /// a task draws; the peak memory is that of a batch of the longest rows. `None` if a size does not fit in 64 bits.
     pub fn row(&mut self, mean_tokens: u64, longest_tokens: u64, steps: u32) -> Option<u32> {
         if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens, steps)) {
             return Some(row);
         }
+        // The mean length gives operations and memory traffic, the greatest length gives the peak of memory.
         let training = sim::LoraTraining { steps: steps.into(), ..self.training.clone() };
         let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
         let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
@@ -66,6 +67,7 @@ impl TaskCosts {
             return None;
         }
         let row = self.works.len() as u32;
+        // On the wire are adapters, with all that the method transfers in addition.
         self.works.push(sim::Work {
             peak_memory_bytes: longest.peak_memory_bytes(),
             download_bytes: self.adapter_bytes,
@@ -76,25 +78,29 @@ impl TaskCosts {
         Some(row)
     }
 
-    /// The rows so far.
+    /// Returns all rows so far.
     pub fn works(&self) -> &[sim::Work] {
         &self.works
     }
 
-    /// [B] An adapter on the wire, with what the method sends beside it.
+    /// [byte] -- Returns the size of an adapter on the wire, with all that the method transfers in addition.
     pub fn adapter_bytes(&self) -> u64 {
         self.adapter_bytes
     }
 }
 
-/// Whether memory and traffic can be counted in 64 bits.
+/// Returns whether memory and traffic can be counted in 64 bits.
 fn fits(training: &sim::LoraTraining) -> bool {
     let model = &training.model;
-    let product = |factors: &[u64]| factors.iter().map(|&factor| factor as f64).product::<f64>();
+    // Generous upper bounds in f64, which cannot overflow; 2^62 leaves room for their rounding.
     let width = (6 * model.hidden + 3 * model.intermediate + 4 * model.heads * model.head_dim) as f64;
     let activations = product(&[training.batch, training.sequence, model.layers, 16]) * width;
     let logits = product(&[training.batch, training.sequence, model.vocabulary, 8]);
     let weights = (product(&[model.layers, 8]) * width + product(&[model.vocabulary, 2])) * model.hidden as f64 * 32.0;
     let squares = product(&[training.batch, training.sequence, training.sequence]);
     activations + logits + weights + squares < 2f64.powi(62)
+}
+
+fn product(factors: &[u64]) -> f64 {
+    factors.iter().map(|&factor| factor as f64).product()
 }

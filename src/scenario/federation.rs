@@ -1,4 +1,4 @@
-//! From a scenario to the federation that virtual time plays: floats become integers here, rounded once.
+//! Translation of a scenario to the federation that the simulator runs. Floats become integers here, rounded once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,15 @@ use super::placement::{DeviceClass, Place, Placed};
 use super::protocol::server;
 use super::spec::{self, Network, Protocol, Scenario};
 
-/// Points of a table of log-normal quantiles: the cut tails hold 1/1024 of the draws.
+/// Points of a table of log-normal quantiles. The truncated tails would hold 1/1024 of the draws.
 const JITTER_POINTS: u32 = 1024;
-/// Median of the slowdown [10^-9].
+/// [10^-9] -- Median of the slowdown.
 const NOMINAL_PPB: u64 = 1_000_000_000;
 
-/// What virtual time and the population table must know of a client.
+/// Facts about a client for the simulator and the population table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientFacts {
-    /// Its name in the data; none for a client without data, which is called by its number.
+    /// Name in the data. `None` for a client without data, which goes by its number.
     pub id: Option<Box<str>>,
     /// Row of [`TaskCosts::works`].
     pub work: u32,
@@ -27,38 +27,45 @@ pub struct ClientFacts {
     pub train_tokens: u64,
 }
 
-/// The clients of a scenario and what their tasks cost.
+/// Clients of a scenario, with their classes and the costs of their tasks.
 #[derive(Clone, Debug)]
 pub struct Clients {
     pub facts: Vec<ClientFacts>,
-    /// Where each stands in the tables of classes.
+    /// Tables of classes, and the row of each client in them.
     pub placement: Placed,
     pub costs: TaskCosts,
 }
 
-/// The regions of a scenario by number: those of edges as written, then those of the network, then those of groups.
+/// Returns the regions of a scenario by number: those of edges as written, then those of the network, then those of
+/// groups.
 pub(super) fn regions(scenario: &Scenario) -> Vec<String> {
+    let mut mentions: Vec<&String> = vec![];
+    if let Protocol::Hierarchical { edges, .. } = &scenario.server.protocol {
+        mentions.extend(edges.iter().map(|edge| &edge.region));
+    }
+    if let Network::Topology { regions, .. } = &scenario.network {
+        mentions.extend(regions.keys());
+    }
+    mentions.extend(scenario.population.mix.iter().filter_map(|group| group.region.as_ref()));
+    // The first mention of a region gives it its number.
     let mut names: Vec<String> = vec![];
-    let mut add = |name: &String| {
+    for name in mentions {
         if !names.contains(name) {
             names.push(name.clone());
         }
-    };
-    if let Protocol::Hierarchical { edges, .. } = &scenario.server.protocol {
-        edges.iter().for_each(|edge| add(&edge.region));
     }
-    if let Network::Topology { regions, .. } = &scenario.network {
-        regions.keys().for_each(&mut add);
-    }
-    scenario.population.mix.iter().filter_map(|group| group.region.as_ref()).for_each(add);
     names
 }
 
-/// The federation of a scenario with these clients, recorded in this detail.
+/// Returns the number of a name in a list of names, or 0 if it is not there.
+fn number_of(name: &String, names: &[String]) -> u32 {
+    names.iter().position(|known| known == name).unwrap_or(0) as u32
+}
+
+/// Returns the simulated federation of a scenario with these clients, which records its events in this detail.
 pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -> sim::Federation {
     let placement = &clients.placement;
     let regions = &placement.regions;
-    let region = |name: &String| regions.iter().position(|known| known == name).unwrap_or(0) as u32;
     let mut jitters = Jitters::default();
     sim::Federation {
         seed: Seed(scenario.seed),
@@ -69,11 +76,7 @@ pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -
         availabilities: placement.availabilities.iter().map(availability).collect(),
         clients: clients.facts.iter().zip(&placement.places).map(|(facts, place)| client(facts, place)).collect(),
         network: network(scenario, regions),
-        region_cuts: scenario
-            .region_cuts
-            .iter()
-            .map(|cut| sim::RegionCut { region: region(&cut.region), from: Time(cut.from.0), until: Time(cut.until.0) })
-            .collect(),
+        region_cuts: scenario.region_cuts.iter().map(|cut| region_cut(cut, regions)).collect(),
         interruption: match scenario.interruption {
             spec::Interruption::Abandon => sim::Interruption::Abandon,
             spec::Interruption::Resume => sim::Interruption::Resume,
@@ -82,6 +85,10 @@ pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -
         server: server(scenario, clients.costs.adapter_bytes()),
         detail,
     }
+}
+
+fn region_cut(cut: &spec::RegionCut, regions: &[String]) -> sim::RegionCut {
+    sim::RegionCut { region: number_of(&cut.region, regions), from: Time(cut.from.0), until: Time(cut.until.0) }
 }
 
 fn client(facts: &ClientFacts, place: &Place) -> sim::Client {
@@ -115,6 +122,7 @@ fn device(class: &DeviceClass, jitters: &mut Jitters) -> sim::Device {
 }
 
 fn slowdown(quantiles: &[f64]) -> Quantiles {
+    // Factors become parts per billion; rounding keeps their order.
     let values = quantiles.iter().map(|factor| (factor * NOMINAL_PPB as f64).round() as u64).collect();
     Quantiles::new(values).expect("the scenario's check holds the quantiles in order")
 }
@@ -128,14 +136,16 @@ fn link(link: &spec::Link, jitters: &mut Jitters) -> sim::Link {
     }
 }
 
-/// Tables of log-normal quantiles, each made once: a trace may have a class for every client.
+/// Cache of tables of log-normal quantiles, since a trace may have one class per client.
 #[derive(Default)]
 struct Jitters(BTreeMap<(u64, u64), Quantiles>);
 
 impl Jitters {
     fn log_normal(&mut self, median: u64, sigma: f64) -> Quantiles {
-        let make = || Quantiles::log_normal(median, sigma, JITTER_POINTS).expect("the range for sigma is the table's");
-        self.0.entry((median, sigma.to_bits())).or_insert_with(make).clone()
+        let table = self.0.entry((median, sigma.to_bits())).or_insert_with(|| {
+            Quantiles::log_normal(median, sigma, JITTER_POINTS).expect("the range for sigma is the table's")
+        });
+        table.clone()
     }
 }
 
@@ -147,7 +157,7 @@ fn dropout(dropout: &spec::Dropout) -> sim::Dropout {
     }
 }
 
-/// A number that the scenario's range holds within 0 to 1.
+/// Converts a share, which the scenario's reader has checked to be from 0 to 1.
 pub(super) fn probability(share: f64) -> Probability {
     Probability::from_f64(share).expect("the scenario's range is 0 to 1")
 }
@@ -175,43 +185,51 @@ fn availability(availability: &spec::Availability) -> sim::Availability {
     }
 }
 
-/// The network of a scenario with these regions.
+/// Returns the simulated network of a scenario with these regions.
 pub(super) fn network(scenario: &Scenario, regions: &[String]) -> sim::Network {
-    let of_server = |given: &Option<spec::Capacity>| {
-        capacity(given.as_ref().expect("a scenario with the server's link states its capacities"))
-    };
     match &scenario.network {
         Network::ServerLink => sim::Network::Server {
-            egress: of_server(&scenario.server.downlink),
-            ingress: of_server(&scenario.server.uplink),
+            egress: server_capacity(&scenario.server.downlink),
+            ingress: server_capacity(&scenario.server.uplink),
         },
         Network::Unlimited => sim::Network::Unlimited,
         Network::Topology { server, regions: places, links } => {
+            // Nodes are numbered in the order of their names.
             let ends = links.iter().flat_map(|link| [&link.from, &link.to]);
             let names: BTreeSet<&String> = ends.chain(places.values()).chain([server]).collect();
             let nodes: Vec<String> = names.into_iter().cloned().collect();
-            let node = |name: &String| nodes.iter().position(|known| known == name).unwrap_or(0) as u32;
             // A region of an edge that the network does not place is at the server.
-            let regions = regions.iter().map(|region| node(places.get(region).unwrap_or(server))).collect();
-            let links = links.iter().flat_map(|link| graph_links(link, node(&link.from), node(&link.to))).collect();
-            let server = node(server);
+            let regions =
+                regions.iter().map(|region| number_of(places.get(region).unwrap_or(server), &nodes)).collect();
+            let links = links.iter().flat_map(|link| graph_links(link, &nodes)).collect();
+            let server = number_of(server, &nodes);
             sim::Network::Topology(sim::Topology { nodes, links, server, regions })
         }
     }
 }
 
-fn graph_links(link: &spec::GraphLink, from: u32, to: u32) -> Vec<sim::TopologyLink> {
-    let one =
-        |from, to| sim::TopologyLink { from, to, capacity: capacity(&link.capacity), latency: Span(link.latency.0) };
-    if link.one_way { vec![one(from, to)] } else { vec![one(from, to), one(to, from)] }
+fn server_capacity(given: &Option<spec::Capacity>) -> sim::Capacity {
+    capacity(given.as_ref().expect("a scenario with the server's link states its capacities"))
 }
 
-/// A capacity as virtual time takes it.
+/// Returns a link of the graph as directed links: one, or two for a link in both directions.
+fn graph_links(link: &spec::GraphLink, nodes: &[String]) -> Vec<sim::TopologyLink> {
+    let from = number_of(&link.from, nodes);
+    let to = number_of(&link.to, nodes);
+    let latency = Span(link.latency.0);
+    let mut directed = vec![sim::TopologyLink { from, to, capacity: capacity(&link.capacity), latency }];
+    if !link.one_way {
+        directed.push(sim::TopologyLink { from: to, to: from, capacity: capacity(&link.capacity), latency });
+    }
+    directed
+}
+
+/// Converts a capacity to the simulator's units.
 pub(super) fn capacity(capacity: &spec::Capacity) -> sim::Capacity {
-    let rate = |rate: super::Rate| sim::Rate::from_bits_per_s(rate.0);
+    let changes = capacity.changes.iter().map(|(at, rate)| (Time(at.0), sim::Rate::from_bits_per_s(rate.0)));
     sim::Capacity {
-        initial: rate(capacity.initial),
-        changes: capacity.changes.iter().map(|(at, value)| (Time(at.0), rate(*value))).collect(),
+        initial: sim::Rate::from_bits_per_s(capacity.initial.0),
+        changes: changes.collect(),
         period: capacity.period.map(|period| Span(period.0)),
     }
 }

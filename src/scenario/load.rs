@@ -1,4 +1,4 @@
-//! Reads a scenario file, applies overrides, and checks what single fields cannot.
+//! Loading of a scenario file: parsing, overrides, checks across fields, and the identity of the result.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::spec::{Change, Protocol, Scenario};
 use super::{ScenarioError, catalog, nearest, overrides};
 use crate::store::{Key, key_of};
 
-/// A scenario that has been read and holds together.
+/// Scenario that has been read and checked.
 ///
 /// # Examples
 ///
@@ -36,37 +36,34 @@ use crate::store::{Key, key_of};
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub scenario: Scenario,
-    /// What it becomes in mid-run, in the order of rounds.
+    /// Scenarios in force after each change during the run, in the order of rounds.
     pub(super) phases: Vec<Phase>,
-    /// Folder that its relative paths start from.
+    /// Folder that relative paths of the scenario start from.
     pub folder: PathBuf,
 }
 
 impl Loaded {
-    /// Reads `file` and applies each `path=value` in order; `@FILE` stands for the lines of a file, of which those that
-    /// are empty or begin with `//` are passed over.
+    /// Reads `file` and applies each override `path=value` in order. An override `@FILE` is replaced by the lines of
+    /// that file, without empty lines and lines that begin with `//`.
     ///
     /// # Errors
-    /// The first mistake, with line and column where it has one.
+    /// The first mistake, with line and column where they are known.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
         let sets = &expanded(sets)?;
+        // Defaults depend on `fidelity` and `algorithm`, which are known only after a first reading.
         let as_written = read_under(Reading::default(), file, &text, sets)?;
         let mut scenario = read_under(as_written.reading(), file, &text, sets)?;
+        // Checks come after the catalog, which may provide the classes that groups name.
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         catalog::include(&mut scenario, folder)?;
-        let invalid = |(field, message): Fault| ScenarioError::Invalid {
-            file: file.to_owned(),
-            line: line_of(&text, &field),
-            field,
-            message,
-        };
-        check(&scenario).map_err(invalid)?;
-        let phases = under(as_written.reading(), || phases(&scenario)).map_err(invalid)?;
+        check(&scenario).map_err(|fault| invalid(file, &text, fault))?;
+        let phases = under(as_written.reading(), || phases(&scenario)).map_err(|fault| invalid(file, &text, fault))?;
         Ok(Self { scenario, phases, folder: folder.to_owned() })
     }
 
-    /// The scenario that a run was made from: its resolved text, with paths from `scenario_folder`, where it lay.
+    /// Reads the resolved scenario of a run. Its relative paths start from `scenario_folder`, where the original file
+    /// was.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -75,16 +72,18 @@ impl Loaded {
         Ok(Self { folder: scenario_folder.to_owned(), ..loaded })
     }
 
-    /// The scenario of [`Self::of_run`] with one more change, from a round of the server on. Those that it has stay.
+    /// Reads the scenario of a run as [`Self::of_run`] does and adds a change that takes effect in server round
+    /// `at_round`. The changes that it has already stay.
     ///
     /// # Errors
-    /// As [`Self::read`], for a field that cannot change in mid-run too.
+    /// As [`Self::read`], and if a field cannot change during a run.
     pub fn fork_of_run(
         run_folder: &Path,
         scenario_folder: &Path,
         at_round: u32,
         sets: &[String],
     ) -> Result<Self, ScenarioError> {
+        // A change in the same round as an existing one extends it; changes stay in the order of rounds.
         let mut changes = Self::of_run(run_folder, scenario_folder, &[])?.scenario.changes;
         let sets = expanded(sets)?;
         match changes.binary_search_by_key(&at_round, |change| change.at_round) {
@@ -95,12 +94,12 @@ impl Loaded {
         Self::of_run(run_folder, scenario_folder, &[format!("changes={changes}")])
     }
 
-    /// What can be played and is likely not meant.
+    /// Returns warnings about settings that are valid but probably not intended.
     pub fn doubts(&self) -> Vec<String> {
         method::doubts(&self.scenario)
     }
 
-    /// What may not be meant, now that the number of clients is known.
+    /// Returns a warning if rounds ask for more clients than there are.
     pub fn doubt_about_cohort(&self, clients: usize) -> Option<String> {
         let wanted = match self.scenario.server.protocol {
             Protocol::Synchronous { clients_per_round, .. }
@@ -108,24 +107,27 @@ impl Loaded {
             | Protocol::Hierarchical { clients_per_round, .. } => clients_per_round,
             _ => return None,
         };
+        if wanted as usize <= clients {
+            return None;
+        }
         let asks = format!("server.protocol.clients_per_round asks for {wanted} clients, and there are {clients}");
-        (wanted as usize > clients).then(|| asks + ": every round asks all of them")
+        Some(asks + ": every round asks all of them")
     }
 
-    /// Checks the scenario against the number of clients that its data has.
+    /// Checks the scenario against the number of clients in its data.
     ///
     /// # Errors
-    /// What is wrong with a field, and the allowed range.
+    /// A message with the field, its fault and the allowed range.
     pub fn check_clients(&self, clients: usize) -> Result<(), String> {
         method::check_clients(&self.scenario, clients)
     }
 
-    /// A path of the scenario, as seen from the current folder.
+    /// Converts a path in the scenario to one relative to the current folder.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 
-    /// The scenario as RON with every default written out.
+    /// Returns the scenario as RON, with every default written out.
     ///
     /// # Examples
     ///
@@ -147,14 +149,15 @@ impl Loaded {
         options().to_string_pretty(&self.scenario, pretty).expect("a scenario can be written as RON") + "\n"
     }
 
-    /// The scenario without what is no part of its identity, but with its changes as they are written.
+    /// Returns the scenario without fields that do not belong to its identity, but with its changes as written.
     pub fn identified(&self) -> Scenario {
         Scenario { changes: self.scenario.changes.clone(), ..identified(&self.scenario) }
     }
 
-    /// The hash of what the scenario asks for. Its name, paths, what it saves and how it is executed are not part of it:
-    /// what paths point to enters the digest by content.
+    /// Returns the hash of the scenario as far as it determines results. Name, paths, output and execution settings are
+    /// not part of it; the files at the paths enter the digest of the run by their contents.
     pub fn identity(&self) -> Key {
+        // A scenario without changes is hashed alone, under a kind of its own.
         let first = identified(&self.scenario);
         if self.phases.is_empty() {
             return key_of("fedreplay scenario v4", &first);
@@ -164,8 +167,9 @@ impl Loaded {
     }
 }
 
-/// A scenario without what is no part of its identity.
+/// Returns a scenario without the fields that do not belong to its identity.
 fn identified(scenario: &Scenario) -> Scenario {
+    // Paths are hashed by the contents of their files, elsewhere; names and output settings change no result.
     let mut scenario = scenario.clone();
     scenario.name.clear();
     scenario.model.folder = None;
@@ -176,18 +180,24 @@ fn identified(scenario: &Scenario) -> Scenario {
     scenario.data.test_file = None;
     scenario.evaluation.questions = None;
     if let Some(trace) = &mut scenario.population.trace {
-        (trace.clients, trace.online) = (None, None);
+        trace.clients = None;
+        trace.online = None;
     }
     scenario.execution = Default::default();
     scenario.output = Default::default();
-    // Every rule that it stands for is written out.
+    // All defaults that `fidelity` selects are written out, so it carries no further information.
     scenario.fidelity = Default::default();
-    // They are hashed by what they come to.
+    // Changes are hashed as the scenarios that they lead to.
     scenario.changes.clear();
     scenario
 }
 
-/// The overrides, with those of files in their places.
+/// Converts a fault into an error with the line of the field in the text.
+fn invalid(file: &Path, text: &str, (field, message): Fault) -> ScenarioError {
+    ScenarioError::Invalid { file: file.to_owned(), line: line_of(text, &field), field, message }
+}
+
+/// Replaces each `@FILE` among the overrides by the overrides in that file.
 fn expanded(sets: &[String]) -> Result<Vec<String>, ScenarioError> {
     let mut all = Vec::with_capacity(sets.len());
     for set in sets {
@@ -202,7 +212,7 @@ fn expanded(sets: &[String]) -> Result<Vec<String>, ScenarioError> {
     Ok(all)
 }
 
-/// Reads the text and applies each override, with defaults as `reading` wants them.
+/// Parses the text and applies each override, with the defaults that belong to `reading`.
 fn read_under(reading: Reading, file: &Path, text: &str, sets: &[String]) -> Result<Scenario, ScenarioError> {
     under(reading, || {
         let mut scenario: Scenario = options().from_str(text).map_err(|error| syntax(file, &error))?;
@@ -227,7 +237,7 @@ pub(super) fn syntax(file: &Path, error: &SpannedError) -> ScenarioError {
     }
 }
 
-/// A message as it stands inside a sentence.
+/// Returns a message with its first letter in lower case, unless it begins with an abbreviation.
 fn lower_first(message: &str) -> String {
     let mut rest = message.chars();
     if message.chars().nth(1).is_some_and(char::is_uppercase) || message.starts_with("NaN") {
@@ -236,7 +246,7 @@ fn lower_first(message: &str) -> String {
     rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
 }
 
-/// The nearest known name, for a misspelt one.
+/// Returns a suggestion of the nearest known name if the error is about a misspelled one.
 fn suggestion(code: &ron::Error) -> String {
     match code {
         ron::Error::NoSuchStructField { found, expected, .. }
@@ -245,33 +255,44 @@ fn suggestion(code: &ron::Error) -> String {
     }
 }
 
-/// The line of a field in the text, found by walking down its path: a name by its colon, a number by counting the
-/// elements of a list.
+/// Returns the line of a field in the text.
+///
+/// It follows the path of the field through the text: names are found by the colon after them, indices by counting the
+/// elements of a list. `None` if a segment is not found, as for a field that an override sets.
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let mut from = 0;
     for segment in field.split('.') {
         from = match segment.parse::<usize>() {
             Ok(index) => element(text, from, index)?,
+            // A name is searched for from the position of its parent on.
             Err(_) => from + name_at(&text[from..], segment)?,
         };
     }
     Some(text[..from].matches('\n').count() + 1)
 }
 
-/// Where a field or key of this name stands in the text.
+/// Returns the position of the first field or key of this name in the text.
 fn name_at(text: &str, name: &str) -> Option<usize> {
-    let is_field = |at: usize| {
-        let rest = text[at + name.len()..].trim_start_matches('"').trim_start();
+    for (at, _) in text.match_indices(name) {
+        // A whole word before a colon; the quote after it is that of a key in a map.
         let before = text[..at].chars().next_back();
-        rest.starts_with(':') && !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-')
-    };
-    text.match_indices(name).map(|(at, _)| at).find(|&at| is_field(at))
+        let is_end_of_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let rest = text[at + name.len()..].trim_start_matches('"').trim_start();
+        if rest.starts_with(':') && !is_end_of_word {
+            return Some(at);
+        }
+    }
+    None
 }
 
-/// Where the element of this index begins, in the list that begins first after `from`.
+/// Returns the position of the element at `index` of the first list after `from`.
 fn element(text: &str, from: usize, index: usize) -> Option<usize> {
     let list = from + text[from..].find('[')? + 1;
-    let (mut depth, mut commas, mut in_text, mut in_comment) = (0usize, 0, false, false);
+    // One pass over the characters: commas count only outside of nested brackets, strings and comments.
+    let mut depth = 0usize;
+    let mut commas = 0;
+    let mut in_text = false;
+    let mut in_comment = false;
     let mut previous = ' ';
     for (at, c) in text[list..].char_indices() {
         match c {
@@ -374,7 +395,7 @@ mod tests {
     #[test]
     fn a_name_that_stands_twice_is_refused() {
         let twice = MINIMAL.replace("devices: {", "devices: {\"laptop\": (speed: \"2 TFLOP/s\"), ");
-        assert!(message(&twice, &[]).contains("`laptop` stands there twice"));
+        assert!(message(&twice, &[]).contains("`laptop` is defined twice"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! Which methods go with which protocols, and why others do not.
+//! Compatibility of federated methods with protocols and other settings.
 
 use super::spec::{Algorithm, Optimizer, OptimizerState, Protocol, Scenario, Selection};
 
-/// Why a method cannot be played under the scenario's protocol, if so: the offending field, and what is wrong with it.
+/// Checks that the method goes with the scenario's protocol, data, evaluation and selection.
+///
+/// # Errors
+/// The offending field, and what is wrong with it.
 pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> {
     let name = scenario.algorithm.name();
-    let refused = |field: &str, reason: String| Err((field.to_owned(), reason));
     if let Some(reason) = clash(&scenario.algorithm, &scenario.server.protocol) {
         return refused("server.protocol", format!("it does not go with {name}: {reason}"));
     }
@@ -13,12 +15,13 @@ pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> 
         return refused("data.clients", "it must name at least one client".into());
     }
     if scenario.training.dynamic_steps.is_some() && !matches!(scenario.server.protocol, Protocol::Synchronous { .. }) {
-        return refused("training.dynamic_steps", "it counts on synchronous rounds".into());
+        return refused("training.dynamic_steps", "it requires synchronous rounds".into());
     }
     if scenario.training.optimizer_state == OptimizerState::Kept
         && !matches!(scenario.server.protocol, Protocol::Synchronous { .. })
     {
-        let reason = "a client goes on from its last task, and only synchronous rounds count one task of it at a time";
+        let reason =
+            "a client continues from its last task, and only synchronous rounds count one task of a client at a time";
         return refused("training.optimizer_state", reason.into());
     }
     let is_apart = matches!(scenario.algorithm, Algorithm::Local | Algorithm::Centralised);
@@ -40,7 +43,11 @@ pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> 
     Ok(())
 }
 
-/// Why these two do not go together, if so.
+fn refused(field: &str, reason: String) -> Result<(), (String, String)> {
+    Err((field.to_owned(), reason))
+}
+
+/// Returns why the two do not go together, or `None` if they do.
 fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
     let is_synchronous = matches!(protocol, Protocol::Synchronous { .. });
     match algorithm {
@@ -58,21 +65,21 @@ fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
             if matches!(protocol, Protocol::Asynchronous { .. }) =>
         {
             Some(
-                "FedAsync mixes models, and a server optimiser steps along a mean update; use Buffered(buffer_size: 1)",
+                "FedAsync mixes models, and a server optimizer steps along a mean update; use Buffered(buffer_size: 1)",
             )
         }
         _ => None,
     }
 }
 
-/// What can be played and is likely not meant.
+/// Returns warnings about settings that are valid but probably not intended.
 pub(super) fn doubts(scenario: &Scenario) -> Vec<String> {
     let mut doubts = Vec::new();
     if matches!(scenario.algorithm, Algorithm::Scaffold { .. })
         && !matches!(scenario.training.optimizer, Optimizer::Sgd { .. })
     {
         doubts.push(
-            "SCAFFOLD with AdamW: its variates are then means of normalised steps, not of gradients, and its analysis \
+            "SCAFFOLD with AdamW: its variates are then means of normalized steps, not of gradients, and its analysis \
              does not hold; training.optimizer: Sgd() is what the paper trains with"
                 .to_owned(),
         );
@@ -80,7 +87,10 @@ pub(super) fn doubts(scenario: &Scenario) -> Vec<String> {
     doubts
 }
 
-/// Whether every one of so many clients trains in every round, where the method needs it: what is wrong, if not.
+/// Checks that every client trains in every round, if the method requires it.
+///
+/// # Errors
+/// A message with the field and its fault.
 pub(super) fn check_clients(scenario: &Scenario, clients: usize) -> Result<(), String> {
     match (&scenario.algorithm, &scenario.server.protocol) {
         (Algorithm::Local, &Protocol::Synchronous { clients_per_round, .. })

@@ -1,7 +1,10 @@
-//! A scenario: RON as written becomes a validated [`Scenario`] in which every default stands written out.
+//! Scenario files: RON is read into a checked [`Scenario`] in which every default is written out.
 //!
-//! Paths are read here and nowhere else; what they point to is opened by the rooms that need it, but for the catalog of
-//! devices, whose classes become part of the scenario. No torch.
+//! [`Loaded`] is a scenario that has been read, with overrides and changes applied; [`federation()`] translates it for
+//! the simulator, [`Sweep`] multiplies it into many runs, and [`Reference`] documents its fields.
+//!
+//! This module interprets the paths of a scenario but opens no file behind them, except for the catalog of devices,
+//! whose classes become part of the scenario. It does not depend on LibTorch.
 
 mod catalog;
 mod changes;

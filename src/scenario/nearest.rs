@@ -1,14 +1,19 @@
-//! The name that was likely meant by a misspelt one.
+//! Suggestions for misspelled names.
 
-/// The nearest known name, if it is near; capitals do not tell names apart.
+/// Returns the known name with the least edit distance, if it is close enough to be meant. Case is ignored.
 pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let found = found.to_lowercase();
-    let distance = |name: &str| strsim::damerau_levenshtein(&found, &name.to_lowercase());
-    let nearest = known.into_iter().min_by_key(|name| distance(name));
-    nearest.filter(|name| distance(name) <= 1 + found.chars().count() / 3)
+    let name = known.into_iter().min_by_key(|name| distance(&found, name))?;
+    // One edit, and one more per three letters.
+    let is_close = distance(&found, name) <= 1 + found.chars().count() / 3;
+    if is_close { Some(name) } else { None }
 }
 
-/// The end of a message about a misspelt name; empty where none is near.
+fn distance(lowercase: &str, name: &str) -> usize {
+    strsim::damerau_levenshtein(lowercase, &name.to_lowercase())
+}
+
+/// Returns the end of a message about a misspelled name; empty if no known name is close.
 pub(super) fn suggestion<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(found, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }

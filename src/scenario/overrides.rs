@@ -1,8 +1,8 @@
-//! `--set path=value`: changes one field of a scenario that has been read.
+//! Overrides `--set path=value`, which change one field of a scenario that has been read.
 //!
-//! The path names fields from the top, `server.protocol.deadline`; the name of an enum's variant may be left out. The
-//! value is JSON, or RON as in the file, or else plain text; `None` takes an optional field away. A variant whose fields
-//! all have defaults can be named alone, with parentheses or without.
+//! The path names fields from the root, as in `server.protocol.deadline`; the name of an enum's variant may be omitted.
+//! The value is JSON, or RON as in the file, or else plain text; `None` removes an optional field. A variant whose
+//! fields all have defaults may be given by its name alone, with or without parentheses.
 
 use serde_json::{Value, json};
 
@@ -10,35 +10,46 @@ use super::nearest::suggestion;
 use super::ron_value::value_in;
 use super::{Scenario, ScenarioError};
 
-/// Applies one `path=value`.
+/// Applies one override `path=value`.
+///
+/// # Errors
+/// If the path names no field, or the value does not fit it.
 pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, ScenarioError> {
-    let error = |message: String| ScenarioError::Override { argument: argument.to_owned(), message };
-    let (path, text) = argument.split_once('=').ok_or_else(|| error("it must read path=value".into()))?;
+    changed(scenario, argument).map_err(|message| ScenarioError::Override { argument: argument.to_owned(), message })
+}
+
+/// Applies one override; the error is only the message.
+fn changed(scenario: &Scenario, argument: &str) -> Result<Scenario, String> {
+    let (path, text) = argument.split_once('=').ok_or_else(|| "it must read path=value".to_owned())?;
     let value = read(text);
+    // The scenario as JSON, in which a field can be found by its path, is changed and read back.
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
     for (pointer, field, default) in UNWRITTEN {
         let owner = tree.pointer_mut(pointer).and_then(Value::as_object_mut).expect("a scenario has this part");
         owner.entry(field).or_insert_with(default);
     }
-    let mut set = |value: &Value| -> Result<Scenario, String> {
-        *find(&mut tree, path)? = value.clone();
-        serde_json::from_value(tree.clone()).map_err(|source| with_suggestion(source.to_string()))
-    };
-    let first = match set(&value) {
+    let first = match set(&mut tree, path, value.clone()) {
         Ok(scenario) => return Ok(scenario),
         Err(message) => message,
     };
-    match &value {
-        Value::String(name) if name == "None" => set(&Value::Null).map_err(|_| error(first)),
-        Value::String(name) if first.contains(NAMED_ALONE) => set(&json!({ name: {} })).map_err(error),
-        Value::String(_) => Err(error(first)),
+    // A text may mean more than itself; anything else may be meant as a text. The first message is the one to report.
+    match value {
+        Value::String(name) if name == "None" => set(&mut tree, path, Value::Null).map_err(|_| first),
+        Value::String(name) if first.contains(NAMED_ALONE) => set(&mut tree, path, json!({ name: {} })),
+        Value::String(_) => Err(first),
         // A file may be called `data(1)`.
-        _ => set(&Value::String(text.to_owned())).map_err(|_| error(first)),
+        _ => set(&mut tree, path, Value::String(text.to_owned())).map_err(|_| first),
     }
 }
 
-/// Fields that are not written out where they have their defaults, and can be set all the same: where they are, their names
-/// and defaults.
+/// Writes `value` into the field at `path` and reads the scenario back.
+fn set(tree: &mut Value, path: &str, value: Value) -> Result<Scenario, String> {
+    *find(tree, path)? = value;
+    serde_json::from_value(tree.clone()).map_err(|source| with_suggestion(source.to_string()))
+}
+
+/// Fields that can be set although they are not serialized when they have their defaults: the JSON pointer of the
+/// owner, the name and the default.
 const UNWRITTEN: [(&str, &str, Default); 4] = [
     ("", "privacy", || Value::Null),
     ("/evaluation", "benchmarks", || Value::Array(vec![])),
@@ -46,18 +57,23 @@ const UNWRITTEN: [(&str, &str, Default); 4] = [
     ("/execution", "kernels", || Value::String("Auto".into())),
 ];
 
-/// Makes what stands in a field that is not written out.
+/// Constructor of the default of a field that is not serialized.
 type Default = fn() -> Value;
 
-/// JSON; RON that is more than a word, which a text may be; or else a text.
+/// Parses a value: as JSON, as RON with brackets, or else as plain text.
 fn read(text: &str) -> Value {
+    if let Ok(value) = serde_json::from_str(text) {
+        return value;
+    }
+    // A single word is valid RON too, but may just as well be a text.
     let is_closed = text.trim_end().ends_with([')', ']', '}']);
-    let in_ron = || value_in(text).filter(|_| is_closed);
-    serde_json::from_str(text).ok().or_else(in_ron).unwrap_or_else(|| Value::String(text.to_owned()))
+    if is_closed && let Some(value) = value_in(text) {
+        return value;
+    }
+    Value::String(text.to_owned())
 }
 
-/// The message, with the nearest name where it is about one that nobody knows: serde sets names in backticks, the unknown
-/// one first.
+/// Adds a suggestion to a message about an unknown name. Serde writes names in backticks, the unknown one first.
 fn with_suggestion(message: String) -> String {
     if !message.starts_with("unknown ") {
         return message;
@@ -68,9 +84,10 @@ fn with_suggestion(message: String) -> String {
     message + &suggestion
 }
 
-/// What serde says of a variant with fields that was named without them.
+/// Part of serde's message about a variant with fields that was given without them.
 const NAMED_ALONE: &str = "invalid type: unit variant, expected struct variant";
 
+/// Returns the value at `path`.
 fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
     let mut here = tree;
     for segment in path.split('.') {
@@ -79,18 +96,16 @@ fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
     Ok(here)
 }
 
+/// Returns the element or field of a value that a segment of a path names.
 fn enter<'a>(here: &'a mut Value, segment: &str) -> Result<&'a mut Value, String> {
     match here {
         Value::Array(items) => {
             let length = items.len();
-            segment
-                .parse::<usize>()
-                .ok()
-                .and_then(|index| items.get_mut(index))
-                .ok_or_else(|| format!("`{segment}` is not an index below {length}"))
+            let element = segment.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            element.ok_or_else(|| format!("`{segment}` is not an index below {length}"))
         }
         Value::Object(fields) => {
-            // An enum's variant stands between a field and the variant's own fields.
+            // A variant with fields is an object with one entry, which a path may skip.
             let is_variant =
                 fields.len() == 1 && fields.values().all(Value::is_object) && !fields.contains_key(segment);
             let names = fields.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -100,6 +115,6 @@ fn enter<'a>(here: &'a mut Value, segment: &str) -> Result<&'a mut Value, String
             let suggestion = suggestion(segment, fields.keys().map(String::as_str));
             fields.get_mut(segment).ok_or(format!("there is no field `{segment}` here, only {names}{suggestion}"))
         }
-        _ => Err(format!("`{segment}` is asked of a plain value")),
+        _ => Err(format!("a plain value has no field `{segment}`")),
     }
 }

@@ -1,4 +1,4 @@
-//! Who the clients are: each gets a group by its share, and then what a trace says of it.
+//! Placement of clients: each is assigned to a group by the groups' shares, and then takes what a trace says about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::federation::regions;
 use super::spec::{self, Network, Protocol, Scenario};
 use super::{Bandwidth, Bytes, Duration, Rate, Speed, Trace, TraceRow};
 
-/// A device class with the ways in which its group fails.
+/// Device class with the crashes of its group.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceClass {
     pub name: String,
@@ -17,14 +17,14 @@ pub struct DeviceClass {
     pub crashes: Option<spec::Crashes>,
 }
 
-/// A link class.
+/// Link class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LinkClass {
     pub name: String,
     pub link: spec::Link,
 }
 
-/// The rows of one client in the tables of classes.
+/// Row numbers of one client in the tables of classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub device: u32,
@@ -35,42 +35,45 @@ pub struct Place {
     pub region: Option<u32>,
 }
 
-/// The clients as rows of indices into tables of classes. The first rows are those of the groups, by number.
+/// Clients as indices into tables of classes. The first rows of each table are those of the groups, by number.
 #[derive(Clone, Debug, Default)]
 pub struct Placed {
     pub devices: Vec<DeviceClass>,
     pub links: Vec<LinkClass>,
     pub dropouts: Vec<spec::Dropout>,
     pub availabilities: Vec<spec::Availability>,
-    /// Those of edges as written, then of the network, of groups and of the trace.
+    /// Regions of edges as written, then of the network, of groups and of the trace.
     pub regions: Vec<String>,
-    /// By client.
+    /// One row per client.
     pub places: Vec<Place>,
 }
 
 impl Placed {
-    /// The places of the clients of a scenario, who have these names in the data.
+    /// Places the clients of a scenario; `name` returns a client's name in the data.
     ///
     /// # Errors
-    /// What the trace says that cannot be: a client that it names and the data lacks, or the other way round; a class or
-    /// region that nobody knows; a client of which device or link stay open.
+    /// If the trace names a client that the data lacks or the other way round, or an unknown class or region, or if a
+    /// client has no device or no link.
     pub fn new(
         scenario: &Scenario,
         clients: usize,
         name: impl Fn(usize) -> String,
         trace: &Trace,
     ) -> Result<Self, String> {
+        // Each client starts from the classes of its group; the trace may give it others, which are appended to the
+        // tables.
         let mut placement = Self::of_groups(scenario);
         let groups = groups(scenario, clients);
         let rows = rows_by_client(clients, &name, trace)?;
         check_online(clients, &name, trace)?;
         let is_traced = rows.is_some() || !trace.online.is_empty();
-        let (mut interner, nothing) = (Interner::default(), TraceRow::default());
+        let mut interner = Interner::default();
+        let nothing = TraceRow::default();
         placement.places.reserve(clients);
         for client in 0..clients {
-            let group = groups.as_ref().map(|groups| groups[client]);
-            let mut place = match group {
-                Some(group) => placement.place_of_group(scenario, group),
+            let mut place = match &groups {
+                Some(groups) => placement.place_of_group(scenario, groups[client]),
+                // Without groups every class is open, which an index beyond any table says, until the trace gives it.
                 None => {
                     Place { device: u32::MAX, link: u32::MAX, dropout: u32::MAX, availability: u32::MAX, region: None }
                 }
@@ -91,27 +94,18 @@ impl Placed {
         Ok(placement)
     }
 
+    /// Creates the tables with one row per group, and no client yet.
     fn of_groups(scenario: &Scenario) -> Self {
-        let spec = &scenario.population;
-        let device = |group: &spec::Group| {
-            let mut device = spec.devices[&group.device].clone();
-            if let Some(jitter) = group.jitter {
-                (device.jitter, device.slowdown) = (jitter, None);
-            }
-            DeviceClass { name: group.device.clone(), device, crashes: group.crashes }
-        };
-        Self {
-            devices: spec.mix.iter().map(device).collect(),
-            links: spec
-                .mix
-                .iter()
-                .map(|group| LinkClass { name: group.link.clone(), link: spec.links[&group.link].clone() })
-                .collect(),
-            dropouts: spec.mix.iter().map(|group| group.dropout).collect(),
-            availabilities: spec.mix.iter().map(|group| group.availability.clone()).collect(),
-            regions: regions(scenario),
-            places: vec![],
+        let population = &scenario.population;
+        let mut tables = Self { regions: regions(scenario), ..Self::default() };
+        for group in &population.mix {
+            let link = population.links[&group.link].clone();
+            tables.devices.push(device_of_group(population, group));
+            tables.links.push(LinkClass { name: group.link.clone(), link });
+            tables.dropouts.push(group.dropout);
+            tables.availabilities.push(group.availability.clone());
         }
+        tables
     }
 
     fn place_of_group(&self, scenario: &Scenario, group: u32) -> Place {
@@ -123,7 +117,7 @@ impl Placed {
         self.regions.iter().position(|known| known == name).map(|index| index as u32)
     }
 
-    /// Changes a client's place to what the trace says of it.
+    /// Changes a client's place to what the trace says about it.
     fn apply(
         &mut self,
         scenario: &Scenario,
@@ -132,8 +126,7 @@ impl Placed {
         place: &mut Place,
         interner: &mut Interner,
     ) -> Result<(), String> {
-        let device = traced_device(scenario, row, self.devices.get(place.device as usize))?;
-        if let Some(class) = device {
+        if let Some(class) = traced_device(scenario, row, self.devices.get(place.device as usize))? {
             place.device = intern(&mut self.devices, &mut interner.devices, class);
         }
         if let Some(class) = traced_link(scenario, row, self.links.get(place.link as usize))? {
@@ -142,8 +135,12 @@ impl Placed {
         if let Some(dropout) = traced_dropout(row, self.dropouts.get(place.dropout as usize))? {
             place.dropout = intern(&mut self.dropouts, &mut interner.dropouts, dropout);
         }
-        let always = (place.availability == u32::MAX).then_some(spec::Availability::Always);
-        if let Some(availability) = online.cloned().or(always) {
+        let availability = match online {
+            Some(times) => Some(times.clone()),
+            None if place.availability == u32::MAX => Some(spec::Availability::Always),
+            None => None,
+        };
+        if let Some(availability) = availability {
             place.availability = intern(&mut self.availabilities, &mut interner.availabilities, availability);
         }
         if let Some(name) = &row.region {
@@ -155,23 +152,26 @@ impl Placed {
         Ok(())
     }
 
-    /// Where regions mean something, every client must be in one that exists; and a cut must cut somebody's region.
+    /// Checks that every client is in a known region, if the protocol or the network distinguishes regions, and that
+    /// every cut is of a region with clients.
     fn check_regions(&self, scenario: &Scenario) -> Result<(), String> {
+        // Edges define the regions of a hierarchical protocol, and otherwise the nodes of a topology do.
         let known: Option<BTreeSet<&String>> = match (&scenario.network, &scenario.server.protocol) {
             (_, Protocol::Hierarchical { edges, .. }) => Some(edges.iter().map(|edge| &edge.region).collect()),
             (Network::Topology { regions, .. }, _) => Some(regions.keys().collect()),
             _ => None,
         };
         let Some(known) = known else { return self.check_cuts(scenario) };
-        let list = || known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
         for (client, place) in self.places.iter().enumerate() {
-            match place.region.map(|region| &self.regions[region as usize]) {
-                Some(region) if known.contains(region) => {}
-                Some(region) => {
-                    return Err(format!("failed to place client {client}: no region `{region}`, only {}", list()));
-                }
-                None => return Err(format!("failed to place client {client}: its region must be one of {}", list())),
+            let region = place.region.map(|region| &self.regions[region as usize]);
+            if region.is_some_and(|region| known.contains(region)) {
+                continue;
             }
+            let list = known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(match region {
+                Some(region) => format!("failed to place client {client}: no region `{region}`, only {list}"),
+                None => format!("failed to place client {client}: its region must be one of {list}"),
+            });
         }
         self.check_cuts(scenario)
     }
@@ -184,15 +184,26 @@ impl Placed {
     }
 }
 
-/// The group of each client; none where the scenario has no groups and leaves all to the trace.
-///
-/// Each group gets its share of the clients, to the nearest whole number by largest remainders; who is in which is a
-/// permutation drawn from the seed.
-fn groups(scenario: &Scenario, clients: usize) -> Option<Vec<u32>> {
-    let mix = &scenario.population.mix;
-    (!mix.is_empty()).then(|| assign(Seed(scenario.seed), clients, mix))
+/// Returns the device class of a group, whose own jitter replaces the variation of the named class.
+fn device_of_group(population: &spec::Population, group: &spec::Group) -> DeviceClass {
+    let mut device = population.devices[&group.device].clone();
+    if let Some(jitter) = group.jitter {
+        device.jitter = jitter;
+        device.slowdown = None;
+    }
+    DeviceClass { name: group.device.clone(), device, crashes: group.crashes }
 }
 
+/// Returns the group of each client, or `None` if the scenario has no groups and leaves everything to the trace.
+fn groups(scenario: &Scenario, clients: usize) -> Option<Vec<u32>> {
+    let mix = &scenario.population.mix;
+    if mix.is_empty() { None } else { Some(assign(Seed(scenario.seed), clients, mix)) }
+}
+
+/// Assigns clients to groups.
+///
+/// The sizes of the groups are their shares of the clients, rounded by the method of largest remainders; which clients
+/// are in which group is a permutation drawn from the seed.
 fn assign(seed: Seed, clients: usize, mix: &[spec::Group]) -> Vec<u32> {
     let total: f64 = mix.iter().map(|group| group.share).sum();
     let exact: Vec<f64> = mix.iter().map(|group| group.share / total * clients as f64).collect();
@@ -201,31 +212,36 @@ fn assign(seed: Seed, clients: usize, mix: &[spec::Group]) -> Vec<u32> {
     // Ties go to the group that is named first: the sort is stable.
     by_remainder.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
     let missing = clients - counts.iter().sum::<usize>().min(clients);
-    by_remainder.iter().cycle().take(missing).for_each(|&group| counts[group] += 1);
-    let mut groups: Vec<u32> =
-        (0u32..).zip(&counts).flat_map(|(group, &count)| std::iter::repeat_n(group, count)).collect();
+    for &group in by_remainder.iter().cycle().take(missing) {
+        counts[group] += 1;
+    }
+    let mut groups: Vec<u32> = Vec::with_capacity(clients);
+    for (group, &count) in (0u32..).zip(&counts) {
+        groups.extend(std::iter::repeat_n(group, count));
+    }
+    // Rounding errors of the shares can make the floors add up to more than all clients.
     groups.truncate(clients);
     Stream::new(seed, Purpose::Population, 0).shuffle(&mut groups);
     groups
 }
 
-/// The trace's row of each client, by name or else by order.
+/// Returns the trace's row of each client, by name, or in order if no row has a name. `None` if the trace has no rows.
 fn rows_by_client(
     clients: usize,
     name: impl Fn(usize) -> String,
     trace: &Trace,
 ) -> Result<Option<Vec<&TraceRow>>, String> {
     let Some(rows) = &trace.clients else { return Ok(None) };
-    let fault = |fault: String| Err(format!("failed to use population.trace: {fault}"));
     if rows.len() != clients {
-        return fault(format!("it has {} clients, and the data {clients}", rows.len()));
+        return Err(unusable(format!("it has {} clients, and the data {clients}", rows.len())));
     }
+    // Each row must have a client and each client a row; equal numbers and unique names leave one direction to check.
     let mut named = BTreeMap::new();
     for row in rows {
         if let Some(id) = &row.client_id
             && named.insert(id.clone(), row).is_some()
         {
-            return fault(format!("it has two rows of client \"{id}\""));
+            return Err(unusable(format!("it has two rows of client \"{id}\"")));
         }
     }
     if named.is_empty() {
@@ -235,23 +251,29 @@ fn rows_by_client(
     for client in (0..clients).map(name) {
         match named.remove(&client) {
             Some(row) => by_client.push(row),
-            None => return fault(format!("it has no row of client \"{client}\"")),
+            None => return Err(unusable(format!("it has no row of client \"{client}\""))),
         }
     }
     Ok(Some(by_client))
 }
 
+fn unusable(fault: String) -> String {
+    format!("failed to use population.trace: {fault}")
+}
+
+/// Checks that the data has every client whose times online the trace gives.
 fn check_online(clients: usize, name: impl Fn(usize) -> String, trace: &Trace) -> Result<(), String> {
     if trace.online.is_empty() {
         return Ok(());
     }
     let known: BTreeSet<String> = (0..clients).map(name).collect();
-    let stranger = trace.online.keys().find(|client| !known.contains(*client));
-    stranger.map_or(Ok(()), |client| {
-        Err(format!("failed to use population.trace.online: the data has no client \"{client}\""))
-    })
+    match trace.online.keys().find(|client| !known.contains(*client)) {
+        Some(client) => Err(format!("failed to use population.trace.online: the data has no client \"{client}\"")),
+        None => Ok(()),
+    }
 }
 
+/// Returns the device class of a client with this row of the trace, or `None` if it is that of its group.
 fn traced_device(
     scenario: &Scenario,
     row: &TraceRow,
@@ -260,8 +282,13 @@ fn traced_device(
     let numbers = [row.flops_per_second, row.memory_bytes, row.memory_bandwidth_bytes_per_second];
     let floats = [row.jitter, row.busy_watts, row.idle_watts];
     if row.device.is_none() && numbers.iter().all(Option::is_none) && floats.iter().all(Option::is_none) {
-        return of_group.map(|_| None).ok_or_else(|| "neither its trace nor a group gives it a device".to_owned());
+        return match of_group {
+            Some(_) => Ok(None),
+            None => Err("neither its trace nor a group gives it a device".into()),
+        };
     }
+    // The class that the row names, or else the group's, with the crashes of the group. An unknown name starts a new
+    // class.
     let mut class = match &row.device {
         None => {
             of_group.cloned().unwrap_or_else(|| DeviceClass { name: "traced".into(), device: blank(), crashes: None })
@@ -271,12 +298,14 @@ fn traced_device(
             DeviceClass { name: name.clone(), device, crashes: of_group.and_then(|class| class.crashes) }
         }
     };
+    // Single values of the row replace those of the class.
     let device = &mut class.device;
     device.speed = row.flops_per_second.map_or(device.speed, Speed);
     device.memory = row.memory_bytes.map(Bytes).or(device.memory);
     device.memory_bandwidth = row.memory_bandwidth_bytes_per_second.map(Bandwidth).or(device.memory_bandwidth);
     if let Some(jitter) = row.jitter {
-        (device.jitter, device.slowdown) = (jitter, None);
+        device.jitter = jitter;
+        device.slowdown = None;
     }
     device.busy_watts = row.busy_watts.unwrap_or(device.busy_watts);
     device.idle_watts = row.idle_watts.unwrap_or(device.idle_watts);
@@ -286,7 +315,7 @@ fn traced_device(
     Ok(Some(class))
 }
 
-/// A device of which nothing is known.
+/// Returns a device without any known value; its speed of 0 marks it as incomplete.
 fn blank() -> spec::Device {
     spec::Device {
         speed: Speed(0),
@@ -299,16 +328,25 @@ fn blank() -> spec::Device {
     }
 }
 
+/// Returns a link without any known value; its capacities of 0 mark it as incomplete.
+fn blank_link() -> spec::Link {
+    spec::Link { down: Rate(0), up: Rate(0), latency: Duration(0), latency_jitter: None }
+}
+
+/// Returns the link class of a client with this row of the trace, or `None` if it is that of its group.
 fn traced_link(scenario: &Scenario, row: &TraceRow, of_group: Option<&LinkClass>) -> Result<Option<LinkClass>, String> {
     let numbers = [row.downlink_bits_per_second, row.uplink_bits_per_second, row.latency_ns];
     if row.link.is_none() && numbers.iter().all(Option::is_none) {
-        return of_group.map(|_| None).ok_or_else(|| "neither its trace nor a group gives it a link".to_owned());
+        return match of_group {
+            Some(_) => Ok(None),
+            None => Err("neither its trace nor a group gives it a link".into()),
+        };
     }
-    let bare = || spec::Link { down: Rate(0), up: Rate(0), latency: Duration(0), latency_jitter: None };
+    // As for devices: the named class or the group's, in which single values of the row replace those of the class.
     let (name, mut link) = match (&row.link, of_group) {
-        (Some(name), _) => (name.clone(), scenario.population.links.get(name).cloned().unwrap_or_else(bare)),
+        (Some(name), _) => (name.clone(), scenario.population.links.get(name).cloned().unwrap_or_else(blank_link)),
         (None, Some(class)) => (class.name.clone(), class.link.clone()),
-        (None, None) => ("traced".into(), bare()),
+        (None, None) => ("traced".into(), blank_link()),
     };
     link.down = row.downlink_bits_per_second.map_or(link.down, Rate);
     link.up = row.uplink_bits_per_second.map_or(link.up, Rate);
@@ -319,6 +357,7 @@ fn traced_link(scenario: &Scenario, row: &TraceRow, of_group: Option<&LinkClass>
     Ok(Some(LinkClass { name, link }))
 }
 
+/// Returns the dropout of a client with this row of the trace, or `None` if it is that of its group.
 fn traced_dropout(row: &TraceRow, of_group: Option<&spec::Dropout>) -> Result<Option<spec::Dropout>, String> {
     let given = [row.dropout_before_training, row.dropout_during_training, row.dropout_after_training];
     if of_group.is_some() && given.iter().all(Option::is_none) {
@@ -336,7 +375,7 @@ fn traced_dropout(row: &TraceRow, of_group: Option<&spec::Dropout>) -> Result<Op
     Ok(Some(dropout))
 }
 
-/// Finds classes that were made before, by their canonical bytes.
+/// Index of the interned classes of each table, by their canonical bytes.
 #[derive(Default)]
 struct Interner {
     devices: BTreeMap<Vec<u8>, u32>,
@@ -345,7 +384,9 @@ struct Interner {
     availabilities: BTreeMap<Vec<u8>, u32>,
 }
 
+/// Returns the row of `class` in `table`, and appends it if it was not interned before.
 fn intern<T: Serialize>(table: &mut Vec<T>, known: &mut BTreeMap<Vec<u8>, u32>, class: T) -> u32 {
+    // Classes hold floats, which have no order: their serialized bytes serve as keys.
     let bytes = postcard::to_stdvec(&class).expect("a class can be written");
     *known.entry(bytes).or_insert_with(|| {
         table.push(class);

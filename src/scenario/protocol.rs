@@ -1,4 +1,4 @@
-//! The server's part of the federation that virtual time plays: protocol and selection.
+//! Translation of a scenario's server to the simulator's: protocol and selection.
 
 use fedreplay_sim as sim;
 use fedreplay_sim::Span;
@@ -6,7 +6,7 @@ use fedreplay_sim::Span;
 use super::federation::{capacity, probability};
 use super::spec::{self, Discount, Protocol, Scenario, Selection};
 
-/// The server of a scenario; an adapter is `adapter_bytes` on the wire.
+/// Returns the simulated server of a scenario; an adapter takes `adapter_bytes` on the wire.
 pub(super) fn server(scenario: &Scenario, adapter_bytes: u64) -> sim::Server {
     let server = &scenario.server;
     sim::Server {
@@ -49,13 +49,12 @@ fn selection(selection: &Selection) -> sim::Selection {
 }
 
 fn protocol(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
-    let span = |duration: super::Duration| Span(duration.0);
     match *protocol {
         Protocol::Synchronous { clients_per_round, over_selection, deadline, minimum, stragglers } => {
             sim::Protocol::Synchronous(sim::Synchronous {
                 cohort: clients_per_round,
                 over_selection,
-                deadline: deadline.map(span),
+                deadline: deadline.map(|deadline| Span(deadline.0)),
                 minimum,
                 stragglers: match stragglers {
                     spec::Stragglers::Stop => sim::Stragglers::Stop,
@@ -64,9 +63,8 @@ fn protocol(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
             })
         }
         Protocol::SemiSynchronous { window, concurrency, minimum, max_staleness, .. } => {
-            let window = span(window);
             sim::Protocol::SemiSynchronous(sim::SemiSynchronous {
-                window,
+                window: Span(window.0),
                 concurrency,
                 minimum,
                 staleness_max: max_staleness,
@@ -90,7 +88,7 @@ fn protocol(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
         Protocol::Tiered { tiers, clients_per_round, deadline, minimum, .. } => sim::Protocol::Tiered(sim::Tiered {
             tiers,
             cohort: clients_per_round,
-            deadline: deadline.map(span),
+            deadline: deadline.map(|deadline| Span(deadline.0)),
             minimum,
         }),
         Protocol::Hierarchical { .. } => hierarchical(protocol, adapter_bytes),
@@ -102,15 +100,9 @@ fn hierarchical(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
     else {
         unreachable!("{protocol:?} has no edges");
     };
-    let edge = |edge: &spec::Edge| sim::EdgeLink {
-        down: sim::Rate::from_bits_per_s(edge.down.0),
-        up: sim::Rate::from_bits_per_s(edge.up.0),
-        latency: Span(edge.latency.0),
-        egress: capacity(&edge.downlink),
-        ingress: capacity(&edge.uplink),
-    };
+    // Between server and edges a whole adapter travels each way, as between edges and clients.
     sim::Protocol::Hierarchical(sim::Hierarchical {
-        edges: edges.iter().map(edge).collect(),
+        edges: edges.iter().map(edge_link).collect(),
         edge_rounds: *edge_rounds,
         within: sim::Synchronous {
             cohort: *clients_per_round,
@@ -124,8 +116,18 @@ fn hierarchical(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
     })
 }
 
+fn edge_link(edge: &spec::Edge) -> sim::EdgeLink {
+    sim::EdgeLink {
+        down: sim::Rate::from_bits_per_s(edge.down.0),
+        up: sim::Rate::from_bits_per_s(edge.up.0),
+        latency: Span(edge.latency.0),
+        egress: capacity(&edge.downlink),
+        ingress: capacity(&edge.uplink),
+    }
+}
+
 impl Discount {
-    /// The factor for an update of this staleness [versions].
+    /// Returns the weight factor of an update that is `staleness` versions old.
     pub fn factor(&self, staleness: u32) -> f64 {
         let discount = match *self {
             Self::Constant => sim::Discount::Constant,

@@ -1,6 +1,6 @@
-//! Quantities with units, as people write them: `"1m30s"`, `"20 Mbit/s"`, `"8 GB"`, `"2 TFLOP/s"`.
+//! Quantities with units, such as `"1m30s"`, `"20 Mbit/s"`, `"8 GB"` and `"2 TFLOP/s"`.
 //!
-//! Floats end here: each quantity is rounded once, to an integer of its base unit.
+//! Each quantity is rounded once, when it is read, to an integer number of its base unit.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a text is not a quantity.
+/// Error for a text that is not a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to read `{text}` as {kind}: write it like {example}")]
 pub struct QuantityError {
@@ -64,7 +64,7 @@ macro_rules! quantity {
     };
 }
 
-/// Units from small to large; a unit counts so many of the base unit.
+/// Names of units from small to large, each with its size in base units.
 type Units = &'static [(&'static str, u64)];
 
 const K: u64 = 1_000;
@@ -74,36 +74,38 @@ const T: u64 = G * K;
 const P: u64 = T * K;
 
 quantity! {
-    /// A span of virtual time [ns].
+    /// [ns] -- Span of virtual time.
     Duration, "a duration", "\"1m30s\", \"250ms\" or \"2h\"",
     &[("ns", 1), ("us", K), ("ms", M), ("s", G), ("m", 60 * G), ("h", 3_600 * G), ("d", 86_400 * G)]
 }
 
 quantity! {
-    /// A data rate [bit/s].
+    /// [bit/s] -- Data rate.
     Rate, "a data rate", "\"20 Mbit/s\"",
     &[("bit/s", 1), ("kbit/s", K), ("Mbit/s", M), ("Gbit/s", G), ("Tbit/s", T)]
 }
 
 quantity! {
-    /// An amount of data [B].
+    /// [byte] -- Amount of data.
     Bytes, "a size", "\"8 GB\" or \"512 MiB\"",
     &[("B", 1), ("kB", K), ("KiB", 1 << 10), ("MB", M), ("MiB", 1 << 20), ("GB", G), ("GiB", 1 << 30), ("TB", T)]
 }
 
 quantity! {
-    /// A rate of moving data in memory [B/s].
+    /// [byte/s] -- Memory bandwidth.
     Bandwidth, "a memory bandwidth", "\"100 GB/s\"",
     &[("B/s", 1), ("kB/s", K), ("MB/s", M), ("GB/s", G), ("TB/s", T)]
 }
 
 quantity! {
-    /// A computing speed [FLOP/s].
+    /// [FLOP/s] -- Computing speed.
     Speed, "a computing speed", "\"2 TFLOP/s\"",
     &[("FLOP/s", 1), ("kFLOP/s", K), ("MFLOP/s", M), ("GFLOP/s", G), ("TFLOP/s", T), ("PFLOP/s", P)]
 }
 
-/// Adds up parts such as `1m30s` or `1.5 GB`. Every part needs a unit; the sum must fit.
+/// Returns the sum of the parts of a text such as `1m30s` or `1.5 GB`, in base units.
+///
+/// Every part needs a unit. `None` if one has none, or the sum overflows.
 fn parse(text: &str, units: Units) -> Option<u64> {
     let mut rest = text.trim();
     let mut total: u64 = 0;
@@ -111,6 +113,7 @@ fn parse(text: &str, units: Units) -> Option<u64> {
         return None;
     }
     while !rest.is_empty() {
+        // A number up to the first other character, then a unit up to the next digit or space.
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|&end| end > 0)?;
         let (number, after) = rest.split_at(digits);
         let after = after.trim_start();
@@ -123,19 +126,19 @@ fn parse(text: &str, units: Units) -> Option<u64> {
     Some(total)
 }
 
-/// `number * scale`, exact for integers, rounded to the nearest base unit otherwise.
+/// Returns `number * scale`: exactly for integers, otherwise rounded to the nearest base unit.
 fn scaled(number: &str, scale: u64) -> Option<u64> {
     if let Ok(whole) = number.parse::<u64>() {
         return whole.checked_mul(scale);
     }
     let value = number.parse::<f64>().ok()? * scale as f64;
-    (value.is_finite() && value < u64::MAX as f64).then(|| value.round() as u64)
+    if value.is_finite() && value < u64::MAX as f64 { Some(value.round() as u64) } else { None }
 }
 
-/// Writes a value in the largest unit that it is a whole number of, so that reading it back gives the same value.
+/// Writes a value in the largest unit that divides it, so that reading it back gives the same value.
 fn write_largest(f: &mut fmt::Formatter<'_>, value: u64, units: Units) -> fmt::Result {
-    let fits = |scale: u64| value >= scale && value.is_multiple_of(scale);
-    let (unit, scale) = units.iter().rev().find(|(_, scale)| fits(*scale)).unwrap_or(&units[0]);
+    let largest = units.iter().rev().find(|(_, scale)| value >= *scale && value.is_multiple_of(*scale));
+    let (unit, scale) = largest.unwrap_or(&units[0]);
     write!(f, "{} {unit}", value / scale)
 }
 

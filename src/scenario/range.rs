@@ -1,4 +1,4 @@
-//! Ranges that a field must lie in, checked while the file is read, so that the error knows line and column.
+//! Deserializers that check the range of a field while the file is read, so that errors have a line and a column.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A map in which every name stands once: of two classes with one name, one would be lost without a word.
+/// Reads a map and refuses duplicate names, of which serde would silently drop all but one.
 pub fn unique<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -24,8 +24,9 @@ where
         fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
             let mut map = BTreeMap::new();
             while let Some((name, value)) = entries.next_entry::<String, T>()? {
+                // Inserting alone would silently replace the first value.
                 if map.contains_key(&name) {
-                    return Err(A::Error::custom(format!("`{name}` stands there twice")));
+                    return Err(A::Error::custom(format!("`{name}` is defined twice")));
                 }
                 map.insert(name, value);
             }
@@ -35,7 +36,7 @@ where
     deserializer.deserialize_map(Names(PhantomData))
 }
 
-/// An integer of at least 1.
+/// Reads an integer of at least 1.
 pub fn at_least_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -48,54 +49,54 @@ where
     Ok(value)
 }
 
-/// A finite number above 0.
+/// Reads a finite number above 0.
 pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "above 0", |value| value > 0.0)
 }
 
-/// A finite number of at least 0.
+/// Reads a finite number of at least 0.
 pub fn non_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "at least 0", |value| value >= 0.0)
 }
 
-/// A number above 0 that stays above 0 and finite in 32 bits, in which adapters are trained.
+/// Reads a number that is above 0 and finite as an f32, the type in which adapters are trained.
 pub fn positive_single<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
     checked(deserializer, "above 0 and finite in 32 bits (1.2e-38 to 3.4e38)", |value| range.contains(&value))
 }
 
-/// A number of at least 0 that is finite in 32 bits.
+/// Reads a number of at least 0 that is finite as an f32.
 pub fn non_negative_single<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let range = 0.0..=f64::from(f32::MAX);
     checked(deserializer, "at least 0 and finite in 32 bits (up to 3.4e38)", |value| range.contains(&value))
 }
 
-/// A number in [0, 1).
+/// Reads a number in [0, 1).
 pub fn below_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "at least 0 and below 1", |value| (0.0..1.0).contains(&value))
 }
 
-/// A number in [0, 1].
+/// Reads a number in [0, 1].
 pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "from 0 to 1", |value| (0.0..=1.0).contains(&value))
 }
 
-/// A number in (0, 1].
+/// Reads a number in (0, 1].
 pub fn positive_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "above 0, at most 1", |value| value > 0.0 && value <= 1.0)
 }
 
-/// A number in (0, 1).
+/// Reads a number in (0, 1).
 pub fn open_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "above 0 and below 1", |value| value > 0.0 && value < 1.0)
 }
 
-/// A number in [0, 5].
+/// Reads a number in [0, 5].
 pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "from 0 to 5", |value| (0.0..=5.0).contains(&value))
 }
 
-/// A finite number above 0, or none.
+/// Reads a finite number above 0, or `None`.
 pub fn positive_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     match Option::<f64>::deserialize(deserializer)? {
         Some(value) if !(value.is_finite() && value > 0.0) => Err(out_of_range(value, "above 0")),
@@ -103,7 +104,7 @@ pub fn positive_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     }
 }
 
-/// A number in [0, 5], or none.
+/// Reads a number in [0, 5], or `None`.
 pub fn up_to_five_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     match Option::<f64>::deserialize(deserializer)? {
         Some(value) if !(0.0..=5.0).contains(&value) => Err(out_of_range(value, "from 0 to 5")),

@@ -1,5 +1,6 @@
-//! A value as RON writes it, in the form in which single fields of a scenario are changed: JSON, in which a variant's name
-//! stands before its content.
+//! Conversion of RON values to JSON, the form in which overrides change single fields of a scenario.
+//!
+//! RON does not say to its reader which word is a variant; in JSON, serde expects `{"Name": content}`.
 
 use std::fmt;
 
@@ -9,9 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::load::options;
 
-/// The value of a text such as `Scaffold(server_lr: 0.5)` or `[(name: "mmlu", limit: 3)]`; none if it is no RON. A
-/// variant without content is its name, with parentheses or without.
+/// Returns the value of a text such as `Scaffold(server_lr: 0.5)` or `[(name: "mmlu", limit: 3)]`, or `None` if it is
+/// not RON. A variant without content becomes its name, with or without parentheses.
 pub(super) fn value_in(text: &str) -> Option<Value> {
+    // A leading word is a variant's name, and what follows it in parentheses is its content.
     let text = text.trim();
     let (name, content) = text.split_at(text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len()));
     let is_name = name.starts_with(|c: char| c.is_alphabetic()) && !matches!(name, "true" | "false" | "inf" | "NaN");
@@ -32,7 +34,7 @@ pub(super) fn value_in(text: &str) -> Option<Value> {
     }
 }
 
-/// A value whose parts are still RON, since they may be variants.
+/// Value whose parts are still RON text, since each may be a variant.
 enum Plain {
     Scalar(Value),
     Sequence(Vec<Box<RawValue>>),
@@ -40,20 +42,23 @@ enum Plain {
 }
 
 impl Plain {
+    /// Converts the value with all of its parts.
     fn whole(self) -> Option<Value> {
-        let value = |raw: &RawValue| value_in(raw.get_ron());
         match self {
             Self::Scalar(value) => Some(value),
-            Self::Sequence(items) => items.iter().map(|item| value(item)).collect(),
-            Self::Fields(fields) => fields
-                .iter()
-                .map(|(name, raw)| Some((name.clone(), value(raw)?)))
-                .collect::<Option<Map<_, _>>>()
-                .map(Value::Object),
+            Self::Sequence(items) => items.iter().map(|item| value_in(item.get_ron())).collect(),
+            Self::Fields(fields) => {
+                let mut object = Map::new();
+                for (name, raw) in fields {
+                    let value = value_in(raw.get_ron())?;
+                    object.insert(name, value);
+                }
+                Some(Value::Object(object))
+            }
         }
     }
 
-    /// What stands alone in parentheses.
+    /// Converts the content of parentheses: a single value stands for itself.
     fn only(self) -> Option<Value> {
         match self {
             Self::Sequence(items) if items.len() == 1 => value_in(items[0].get_ron()),

@@ -1,15 +1,17 @@
-//! How many optimiser steps a client's task has.
+//! Number of optimizer steps of a task.
 
 use super::spec::{Protocol, Scenario};
 
 impl Scenario {
-    /// [steps] Steps of a task of a client with so many rows, among so many clients.
+    /// [step] -- Returns the steps of a task of a client with this number of rows, as one of `clients` clients.
     pub fn steps(&self, rows: u64, clients: usize) -> u32 {
         let (Some(dynamic), Protocol::Synchronous { clients_per_round, .. }) =
             (self.training.dynamic_steps, &self.server.protocol)
         else {
             return self.training.local_steps;
         };
+        // ceil(epochs n / (rounds clients_per_round / N) / rows of a step), as in FedLLM-Bench: a client takes part in
+        // `turns` rounds on average, which together should pass over its rows `epochs` times.
         let turns = f64::from(self.rounds) * f64::from(*clients_per_round) / clients as f64;
         let per_step = f64::from(self.training.batch_size) * f64::from(self.training.gradient_accumulation);
         (dynamic.epochs * rows as f64 / turns / per_step).ceil().clamp(1.0, f64::from(u32::MAX)) as u32

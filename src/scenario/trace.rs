@@ -1,48 +1,52 @@
-//! What a trace says of clients: a row a client, and when each is online. Read by `run::trace`, merged by `population`.
+//! Trace of a population: properties of single clients, and the times at which each is online.
+//!
+//! `run::trace` reads it from tables, and [`Placed::new`](super::Placed::new) merges it with the groups.
 
 use std::collections::BTreeMap;
 
 use super::spec::Availability;
 
-/// What a trace says of one client. What it leaves out stays as the client's group has it.
+/// Properties of one client. A property that is not given is that of the client's group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TraceRow {
-    /// The client's name in the data; rows without one are taken in the order of the clients.
+    /// Name of the client in the data. Rows without names are in the order of the clients.
     pub client_id: Option<String>,
-    /// Name of a device class; one that the scenario does not know is new, and needs a speed.
+    /// Name of a device class. A class that is not in the scenario is new and needs a speed.
     pub device: Option<String>,
-    /// [FLOP/s]
+    /// [FLOP/s] -- Effective speed in training.
     pub flops_per_second: Option<u64>,
-    /// [B]
+    /// [byte] -- Memory available to training.
     pub memory_bytes: Option<u64>,
-    /// [B/s]
+    /// [byte/s] -- Memory bandwidth.
     pub memory_bandwidth_bytes_per_second: Option<u64>,
-    /// [1] Standard deviation of the logarithm of a task's slowdown -- 0 to 5.
+    /// [1] -- Standard deviation of the logarithm of a task's slowdown, from 0 to 5.
     pub jitter: Option<f64>,
-    /// [W]
+    /// [W] -- Power while computing.
     pub busy_watts: Option<f64>,
-    /// [W]
+    /// [W] -- Power while transferring or waiting.
     pub idle_watts: Option<f64>,
-    /// Name of a link class; one that the scenario does not know is new, and needs both capacities.
+    /// Name of a link class. A class that is not in the scenario is new and needs both capacities.
     pub link: Option<String>,
-    /// [bit/s]
+    /// [bit/s] -- Capacity from the server to the client.
     pub downlink_bits_per_second: Option<u64>,
-    /// [bit/s]
+    /// [bit/s] -- Capacity from the client to the server.
     pub uplink_bits_per_second: Option<u64>,
-    /// [ns]
+    /// [ns] -- One-way latency.
     pub latency_ns: Option<u64>,
     pub region: Option<String>,
-    /// [1] -- 0 to 1, as the next two.
+    /// [1] -- Probability of giving a task up before training, from 0 to 1.
     pub dropout_before_training: Option<f64>,
+    /// [1] -- Probability of giving a task up during training, from 0 to 1.
     pub dropout_during_training: Option<f64>,
+    /// [1] -- Probability of giving a task up after training, from 0 to 1.
     pub dropout_after_training: Option<f64>,
 }
 
-/// A trace of a population.
+/// Trace of a population.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
-    /// A row a client; none where only times online are given.
+    /// One row per client; `None` if only times online are given.
     pub clients: Option<Vec<TraceRow>>,
-    /// When clients are online, by their names in the data. A client that is not named keeps its group's availability.
+    /// Times at which clients are online, by their names in the data. Other clients keep their group's availability.
     pub online: BTreeMap<String, Availability>,
 }

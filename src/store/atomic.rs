@@ -1,22 +1,22 @@
-//! Files that appear whole or not at all.
+//! Atomic writing of files: a file appears complete or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A file under a temporary name, until it is complete and renamed into its place.
+/// File under a temporary name, to be renamed to its final name when it is complete.
 pub struct Pending {
     file: File,
     temporary: PathBuf,
 }
 
 impl Pending {
-    /// Opens a file that will stand in `folder`, which is made if it is not there.
+    /// Creates a temporary file in `folder`, which is created if it does not exist.
     ///
-    /// The temporary name carries the process number, so that two processes never share one.
+    /// The temporary name contains the numbers of process and thread, so that no two writers share one.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// Any error of the file system.
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let thread = std::thread::current().id();
@@ -24,7 +24,7 @@ impl Pending {
         Ok(Self { file: File::create(&temporary)?, temporary })
     }
 
-    /// The open file.
+    /// Returns the open file.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
@@ -32,32 +32,33 @@ impl Pending {
     /// Syncs the file to disk and renames it to `path`, in the folder that it was created for.
     ///
     /// # Errors
-    /// Whatever the file system says; the temporary file is then removed.
+    /// Any error of the file system. The temporary file is then removed.
     pub fn commit(self, path: &Path) -> io::Result<()> {
+        // The content must be on disk before the name is: otherwise a power cut could leave the name without it.
         self.file.sync_all()?;
         fs::rename(&self.temporary, path)?;
-        // The rename itself must survive a power cut, and it is an entry of the folder.
+        // The rename is a change of the folder, which must be synced to survive a power cut too.
         File::open(folder_of(path))?.sync_all()
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // After a commit there is nothing under this name.
+        // After a commit there is no file of this name, and the error is expected.
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
-/// The folder that a file stands in; a bare name stands in the current one.
+/// Returns the folder of a file; for a bare name it is the current folder.
 fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().expect("a file stands in a folder");
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
-/// Writes a file under a temporary name beside its place, syncs it to disk, and renames it into place.
+/// Writes a file under a temporary name in the same folder, syncs it to disk, and renames it to `path`.
 ///
 /// # Errors
-/// Whatever `fill` or the file system says; the temporary file is removed, the old file (if any) is untouched.
+/// Any error of `fill` or the file system. The temporary file is removed, and an old file at `path` is left as it is.
 pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
     let folder = folder_of(path);
     let name = path.file_name().expect("a file has a name").to_string_lossy();
@@ -66,12 +67,12 @@ pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) 
     Ok(pending.commit(path)?)
 }
 
-/// [`write_with`] for bytes at hand.
+/// Writes `bytes` to a file as [`write_with`] does.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// Whether a file name is one of an unfinished write.
+/// Returns whether a file name is the temporary name of an unfinished write.
 pub fn is_partial(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".partial")
 }

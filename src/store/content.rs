@@ -1,7 +1,7 @@
-//! The content store: `results/KEY` names a content hash, `contents/HASH` holds the bytes.
+//! The store's files: `results/KEY` contains the hash of a content, and `contents/HASH` contains its bytes.
 //!
-//! Contents are named by their own hash, so they are checked whenever they are read, equal ones are stored once, and
-//! any number of processes may share one store: whoever renames last writes the same bytes.
+//! Contents are named by their hashes. They are therefore verified whenever they are read, equal contents are stored
+//! once, and any number of processes may share one store: two writers of one name write the same bytes.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::session::{Gate, SESSIONS, Session};
 use super::{Digest, Key, atomic};
 
-/// What can go wrong with a store.
+/// Error in accessing a store.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to use the store at {path}: {source}; choose another with --store, or none with --store none")]
 pub struct StoreError {
@@ -21,13 +21,14 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// Returns a conversion of file system errors at `path`, for `map_err`.
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { path, source }
     }
 }
 
-/// A folder of results, or none at all.
+/// Store of results in a folder, or a disabled store that never has anything.
 ///
 /// # Examples
 ///
@@ -45,12 +46,15 @@ impl StoreError {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: Option<PathBuf>,
-    /// Tells whoever trims the store that it is in use.
+    /// Marks the store as in use for processes that trim it.
     _session: Option<Arc<Session>>,
 }
 
 impl Store {
-    /// A store in `root`, made if it is not there.
+    /// Opens the store in the folder `root`, and creates it if it does not exist.
+    ///
+    /// # Errors
+    /// If a folder or file of the store cannot be created.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         for folder in ["results", "contents", "runs", SESSIONS] {
             let path = root.join(folder);
@@ -61,10 +65,10 @@ impl Store {
         Ok(Self { root: Some(root.to_owned()), _session: Some(Arc::new(session)) })
     }
 
-    /// A store that must be there already.
+    /// Opens a store that exists already.
     ///
     /// # Errors
-    /// If there is none.
+    /// If it does not exist.
     pub fn open_existing(root: &Path) -> Result<Self, StoreError> {
         let results = root.join("results");
         fs::read_dir(&results).map_err(StoreError::at(&results))?;
@@ -75,19 +79,20 @@ impl Store {
         self.root.as_deref()
     }
 
-    /// No store: nothing is found and nothing is kept.
+    /// Returns a disabled store, in which nothing is found and nothing is stored.
     pub fn none() -> Self {
         Self { root: None, _session: None }
     }
 
-    /// Whether anything can be kept.
+    /// Returns whether the store is enabled.
     pub fn is_there(&self) -> bool {
         self.root.is_some()
     }
 
-    /// The bytes under `key`, if they are there and whole. A damaged entry is one that is not there.
+    /// Returns the bytes under `key`, or `None` if there are none or they are damaged.
     pub fn get(&self, key: Key) -> Option<Vec<u8>> {
         let root = self.root.as_ref()?;
+        // While the gate is held, no other process removes the content between finding its hash and reading it.
         let _gate = Gate::shared(root);
         let path = entry(root, "results", &key.to_string());
         let named = fs::read_to_string(&path).ok()?;
@@ -102,7 +107,7 @@ impl Store {
         Some(bytes)
     }
 
-    /// Whether there is an entry under `key`; [`Self::get`] may still find it damaged.
+    /// Returns whether there is an entry under `key`. [`Self::get`] may still find it damaged.
     pub fn contains(&self, key: Key) -> bool {
         let Some(root) = &self.root else { return false };
         let _gate = Gate::shared(root);
@@ -114,33 +119,39 @@ impl Store {
         is_there
     }
 
-    /// Drops the entry under `key`, so that it is computed again.
+    /// Removes the entry under `key`, so that it is computed again.
     pub fn forget(&self, key: Key) {
         if let Some(root) = &self.root {
             let _ = fs::remove_file(entry(root, "results", &key.to_string()));
         }
     }
 
-    /// Keeps `bytes` under `key`; on return they survive a crash.
+    /// Stores `bytes` under `key`. When it returns, they survive a crash.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
     pub fn put(&self, key: Key, bytes: &[u8]) -> Result<(), StoreError> {
         let Some(root) = &self.root else { return Ok(()) };
         let hash = Digest::of(bytes).to_string();
-        // A content without a result yet is taken for one that lost its result, unless it is new.
+        // Between the two writes the content has no result and looks like garbage; the gate keeps it from being
+        // removed.
         let _gate = Gate::shared(root);
-        let write = |path: PathBuf, bytes: &[u8]| {
-            atomic::write(&path, bytes).map_err(|source| StoreError { path: path.clone(), source })
-        };
+        // Content first: a result must never name a content that is not there.
         write(entry(root, "contents", &hash), bytes)?;
         write(entry(root, "results", &key.to_string()), hash.as_bytes())
     }
 }
 
-/// Dates the last use of an entry. On a store that belongs to somebody else it stays as it was.
+fn write(path: PathBuf, bytes: &[u8]) -> Result<(), StoreError> {
+    atomic::write(&path, bytes).map_err(|source| StoreError { path, source })
+}
+
+/// Records the use of an entry in its modification time, if the file may be changed.
 fn touch(path: &Path) {
     let _ = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
-/// Two digits of the name make the folder, so that no folder grows without bound.
+/// Returns the path of an entry. Its first two digits name a subfolder, so that no folder grows without bound.
 pub(super) fn entry(root: &Path, kind: &str, name: &str) -> PathBuf {
     root.join(kind).join(&name[..2]).join(name)
 }

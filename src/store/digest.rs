@@ -1,18 +1,18 @@
-//! A content hash as a value: compared, ordered, written in hexadecimal.
+//! Content hashes as values that can be compared, ordered and serialized.
 
 use serde::{Deserialize, Serialize};
 
-/// A BLAKE3 hash, written as 64 hexadecimal digits.
+/// BLAKE3 hash, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The hash of some bytes.
+    /// Computes the hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Parses 64 hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
     }

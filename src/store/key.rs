@@ -1,10 +1,10 @@
-//! Keys: BLAKE3 over a canonical encoding of everything that a result depends on.
+//! Keys of results: BLAKE3 hashes over a canonical encoding of everything that a result depends on.
 
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
-/// The name of a result: equal keys, equal bits.
+/// Key of a result. Results with equal keys have equal bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(pub Digest);
@@ -15,10 +15,10 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// The key of a value under a name that says what kind of thing it is and which version of its code made it.
+/// Computes the key of a value. `kind` names the kind of the result and the version of the code that computes it.
 ///
-/// The encoding is postcard's: fields in declaration order, lengths before contents, floats by their bits. Types that are
-/// encoded must hold no hash maps, whose order is not theirs to choose.
+/// The encoding is postcard's: fields in the order of declaration, lengths before contents, floats as their bits.
+/// Encoded types must not contain hash maps, since their order of iteration is arbitrary.
 ///
 /// # Examples
 ///

@@ -1,4 +1,12 @@
-//! Results under their keys, on disk. What a result means is not known here: it is bytes.
+//! Content-addressed store of results on disk.
+//!
+//! A result is a sequence of bytes, whose meaning the store does not know, under the [`Key`] of everything that it was
+//! computed from. On disk a store is a folder:
+//!
+//! - `results/KK/KEY` contains the hash of the result's content;
+//! - `contents/HH/HASH` contains the bytes;
+//! - `runs/` lists the runs that use the store;
+//! - `sessions/` and `gate` coordinate processes that use it at the same time.
 
 pub mod atomic;
 mod content;

@@ -1,4 +1,4 @@
-//! The runs that were played with a store: their folders are what a trimmed store must still serve.
+//! Registry of the runs that use a store, whose results must not be trimmed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use super::{Digest, Store, StoreError, atomic};
 /// Folder of the entries, each named by the hash of its content.
 const RUNS: &str = "runs";
 
-/// A run that was played with a store.
+/// Run that uses a store.
 #[derive(Clone, Debug)]
 pub struct RegisteredRun {
     pub folder: PathBuf,
-    /// When it was first played with it.
+    /// Time at which it first used the store.
     pub since: SystemTime,
 }
 
 impl Store {
-    /// Notes that the run in this folder uses the store.
+    /// Records that the run in this folder uses the store.
     ///
     /// # Errors
     /// If the store cannot be written to.
@@ -26,17 +26,17 @@ impl Store {
         let Some(root) = self.root() else { return Ok(()) };
         let run = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
         let path = entry(root, &run);
-        // An entry that is there keeps its date: what the run has used since is kept while it is unfinished.
+        // An existing entry keeps its date, since all that an unfinished run used after it must be kept.
         if path.is_file() {
             return Ok(());
         }
         atomic::write(&path, run.as_os_str().as_encoded_bytes()).map_err(StoreError::at(&path))
     }
 
-    /// Forgets a run: the store need not serve it any more.
+    /// Removes a run from the registry, so that its results may be trimmed.
     ///
     /// # Errors
-    /// If there is no such run, or the store cannot be written to.
+    /// If the run is not registered, or the store cannot be written to.
     pub fn forget_run(&self, run: &Path) -> Result<(), StoreError> {
         let Some(root) = self.root() else { return Ok(()) };
         let run = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
@@ -44,10 +44,10 @@ impl Store {
         fs::remove_file(&path).map_err(StoreError::at(&path))
     }
 
-    /// The runs that use the store, by the names of their folders.
+    /// Returns the runs that use the store, in the order of their folders' names.
     ///
     /// # Errors
-    /// If an entry cannot be read or is damaged: nobody knows then what is still needed.
+    /// If an entry cannot be read or is damaged, since it is then unknown which results are needed.
     pub fn runs(&self) -> Result<Vec<RegisteredRun>, StoreError> {
         let Some(root) = self.root() else { return Ok(vec![]) };
         let folder = root.join(RUNS);
@@ -58,6 +58,7 @@ impl Store {
             if atomic::is_partial(&name) {
                 continue;
             }
+            // The name of an entry is the hash of its content, which shows damage.
             let bytes = fs::read(&path).map_err(StoreError::at(&path))?;
             let text = String::from_utf8(bytes).unwrap_or_default();
             if Digest::of(text.as_bytes()).to_string() != name {

@@ -1,7 +1,7 @@
-//! Who uses a store at the moment, so that trimming it takes nothing away from under anybody.
+//! Sessions of processes that use a store, so that trimming removes nothing that another process relies on.
 //!
-//! A process that opens a store holds a locked file in `sessions/` for as long as it lives. Whoever trims the store leaves
-//! alone all that was used since the oldest of them began. Uses are dated by the entries' modification times, on the
+//! A process that opens a store holds a locked file in `sessions/` for as long as it lives. Trimming keeps everything
+//! that was used since the oldest session began. The time of a use is the modification time of the entry, on the
 //! store's own file system, so no two clocks are compared.
 
 use std::fs::{self, File, TryLockError};
@@ -13,7 +13,7 @@ use std::time::SystemTime;
 /// Folder of the sessions' files.
 pub(super) const SESSIONS: &str = "sessions";
 
-/// A use of a store, from opening it until it is dropped.
+/// Use of a store by this process, from opening it until it is dropped.
 #[derive(Debug)]
 pub(super) struct Session {
     path: PathBuf,
@@ -24,7 +24,7 @@ impl Session {
     /// Begins a session.
     pub fn begin(root: &Path) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        // Nobody may take the file for a dead one before it is locked.
+        // Until it is locked, the file looks like that of a dead process; the gate keeps others from looking.
         let _gate = Gate::shared(root);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = root.join(SESSIONS).join(format!("{}-{number}", std::process::id()));
@@ -40,7 +40,7 @@ impl Drop for Session {
     }
 }
 
-/// When the oldest session of a living process began; sessions of processes that were killed are removed.
+/// Returns the time at which the oldest session of a living process began, and removes the files of dead processes.
 pub(super) fn oldest(root: &Path) -> io::Result<Option<SystemTime>> {
     let _gate = Gate::exclusive(root)?;
     let mut oldest = None;
@@ -48,10 +48,11 @@ pub(super) fn oldest(root: &Path) -> io::Result<Option<SystemTime>> {
         let path = entry?.path();
         let file = match File::open(&path) {
             Ok(file) => file,
-            // It ended just now.
+            // The session ended after the folder was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
+        // The operating system releases the lock of a process that dies, so a file without a lock is left over.
         match file.try_lock() {
             Ok(()) => fs::remove_file(&path)?,
             Err(TryLockError::WouldBlock) => {
@@ -64,29 +65,31 @@ pub(super) fn oldest(root: &Path) -> io::Result<Option<SystemTime>> {
     Ok(oldest)
 }
 
-/// The gate of a store: all who read and write pass it together, whoever removes something passes it alone.
+/// Lock on a store, shared by readers and writers and exclusive for removals. It is released when dropped.
 pub(super) struct Gate {
     _file: File,
 }
 
 impl Gate {
-    /// Passes with others; without a gate where the file system has no locks, on which nothing can be removed either.
+    /// Acquires the lock together with other readers and writers.
+    ///
+    /// `None` if the file system has no locks. Nothing can be removed there either, so no lock is needed.
     pub fn shared(root: &Path) -> Option<Self> {
         let file = File::open(gate(root)).ok()?;
         file.lock_shared().ok()?;
         Some(Self { _file: file })
     }
 
-    /// Passes alone.
+    /// Acquires the lock alone.
     pub fn exclusive(root: &Path) -> io::Result<Self> {
         let file = File::open(gate(root))?;
         file.lock()?;
         Ok(Self { _file: file })
     }
 
-    /// Makes the gate of a new store.
+    /// Creates the lock file of a new store.
     pub fn make(root: &Path) -> io::Result<()> {
-        // Appending leaves a gate that is there as it is.
+        // Opening for append leaves an existing file as it is.
         File::options().append(true).create(true).open(gate(root)).map(|_| ())
     }
 }

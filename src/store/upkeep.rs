@@ -1,4 +1,4 @@
-//! Shows, checks and trims a store, while others may be using it.
+//! Listing, checking and trimming of a store, while other processes may be using it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,40 +8,40 @@ use std::time::{Duration, SystemTime};
 use super::session::{Gate, oldest};
 use super::{Digest, Key, Store, StoreError, atomic};
 
-/// A result in a store.
+/// Result in a store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredResult {
     pub key: Key,
     /// Hash of its content.
     pub content: Digest,
-    /// [B] Of the content, which other results may share.
+    /// [byte] -- Size of the content, which other results may share.
     pub bytes: u64,
-    /// When it was last looked for, read or written.
+    /// Time at which it was last looked up, read or written.
     pub used: SystemTime,
 }
 
-/// What may be taken from a store.
+/// Limits of a trim.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trim {
-    /// Results that were not used for so long.
+    /// Removes results that were not used for longer than this.
     pub unused_for: Option<Duration>,
-    /// [B] The least recently used, until contents take no more than this.
+    /// [byte] -- Removes the least recently used results until the contents take no more than this.
     pub bytes_most: Option<u64>,
-    /// Nothing is removed, only counted.
+    /// Whether to only count what would be removed.
     pub is_rehearsal: bool,
 }
 
-/// What was taken.
+/// Outcome of a trim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Trimmed {
     pub results: u64,
     pub bytes: u64,
-    /// Results that stay because a run needs them or somebody is using them, though they are old enough or too many.
+    /// Results beyond the limits that were kept because a run needs them or a process is using them.
     pub spared: u64,
 }
 
 impl Store {
-    /// Every result whose content is there, the least recently used first.
+    /// Returns all results whose contents exist, the least recently used first.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -49,64 +49,62 @@ impl Store {
         let Some(root) = self.root() else { return Ok(vec![]) };
         let mut results = Vec::new();
         for path in entries(root, "results")? {
-            let read = || {
-                let content = Digest::from_hex(fs::read_to_string(&path).ok()?.trim())?;
-                let bytes = fs::metadata(super::content::entry(root, "contents", &content.to_string())).ok()?.len();
-                Some(StoredResult { key: Key(named(&path)?), content, bytes, used: used(&path)? })
-            };
-            results.extend(read());
+            results.extend(stored_result(root, &path));
         }
         results.sort_by_key(|result| (result.used, result.key));
         Ok(results)
     }
 
-    /// Reads everything and names what is damaged: a content that is not what its name says, and a result whose content
-    /// is missing. Neither is ever used; both are computed again.
+    /// Reads all files and returns messages about damaged ones: contents that do not match their names, and results
+    /// whose contents are missing. Neither are ever used; both are computed again.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub fn check(&self) -> Result<Vec<String>, StoreError> {
         let Some(root) = self.root() else { return Ok(vec![]) };
         let mut found = Vec::new();
-        let within = |path: &Path| path.strip_prefix(root).expect("it was found there").display().to_string();
         for path in entries(root, "contents")? {
             let Ok(bytes) = fs::read(&path) else { continue };
             if named(&path) != Some(Digest::of(&bytes)) {
-                found.push(format!("{}: its hash is {}", within(&path), Digest::of(&bytes)));
+                found.push(format!("{}: its hash is {}", within(root, &path), Digest::of(&bytes)));
             }
         }
         for path in entries(root, "results")? {
             let Ok(text) = fs::read_to_string(&path) else {
-                found.push(format!("{}: it is no text", within(&path)));
+                found.push(format!("{}: it is not text", within(root, &path)));
                 continue;
             };
             match (named(&path), Digest::from_hex(text.trim())) {
                 (Some(_), Some(content)) => {
                     let path_of_content = super::content::entry(root, "contents", &content.to_string());
-                    // A result that went away meanwhile was trimmed.
+                    // A result that has disappeared since was trimmed together with its content.
                     if !path_of_content.is_file() && path.is_file() {
-                        found.push(format!("{}: its content {content} is missing", within(&path)));
+                        found.push(format!("{}: its content {content} is missing", within(root, &path)));
                     }
                 }
-                _ => found.push(format!("{}: it names no content", within(&path))),
+                _ => found.push(format!("{}: it names no content", within(root, &path))),
             }
         }
-        self.runs().err().into_iter().for_each(|error| found.push(error.to_string()));
+        if let Err(error) = self.runs() {
+            found.push(error.to_string());
+        }
         Ok(found)
     }
 
-    /// Removes results that `trim` says and nobody needs: not those that `is_needed`, given key and time of last use, and
-    /// not what was used since the oldest living process opened the store. Then contents that no result names, and
-    /// unfinished writes.
+    /// Removes results beyond the limits of `trim`, then contents that no result names, and unfinished writes.
+    ///
+    /// Results for which `is_needed` returns `true` are kept, and so is everything that was used since the oldest
+    /// living process opened the store.
     ///
     /// # Errors
-    /// If the store cannot be read or written to. What was removed is whole results, one by one.
+    /// If the store cannot be read or written to. The results removed until then were removed completely.
     pub fn trim(&self, trim: &Trim, is_needed: &dyn Fn(&StoredResult) -> bool) -> Result<Trimmed, StoreError> {
         let Some(root) = self.root() else { return Ok(Trimmed::default()) };
-        // This process has a session too: what is used from its opening of the store on is newer.
+        // This process has a session too, so everything that it has used since it opened the store is newer and stays.
         let began = oldest(root).map_err(StoreError::at(root))?.unwrap_or(SystemTime::UNIX_EPOCH);
         let results = self.results()?;
         let mut names = names(&results);
+        // Several results may share one content, whose bytes are freed with the last of them.
         let mut left: u64 = names.values().map(|(_, bytes)| bytes).sum();
         let mut trimmed = Trimmed::default();
         for result in &results {
@@ -138,8 +136,9 @@ impl Store {
         Ok(trimmed)
     }
 
-    /// Removes contents that no result names and unfinished writes, if older than `began`.
+    /// Removes contents that no result names and unfinished writes, if they are older than `began`.
     fn sweep(&self, root: &Path, began: SystemTime) -> Result<(), StoreError> {
+        // Newer ones may belong to a process that is about to write the result or to finish the file.
         let names = names(&self.results()?);
         for path in entries(root, "contents")? {
             let is_named = named(&path).is_some_and(|content| names.contains_key(&content));
@@ -158,7 +157,19 @@ impl Store {
     }
 }
 
-/// How many results name each content, and its size.
+/// Reads the result at `path`; `None` if it or its content has disappeared or is damaged.
+fn stored_result(root: &Path, path: &Path) -> Option<StoredResult> {
+    let content = Digest::from_hex(fs::read_to_string(path).ok()?.trim())?;
+    let bytes = fs::metadata(super::content::entry(root, "contents", &content.to_string())).ok()?.len();
+    Some(StoredResult { key: Key(named(path)?), content, bytes, used: used(path)? })
+}
+
+/// Returns a path relative to the store's root, for messages.
+fn within(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).expect("it was found there").display().to_string()
+}
+
+/// Returns for each content the number of results that name it, and its size.
 fn names(results: &[StoredResult]) -> BTreeMap<Digest, (u64, u64)> {
     let mut names = BTreeMap::new();
     for result in results {
@@ -167,9 +178,10 @@ fn names(results: &[StoredResult]) -> BTreeMap<Digest, (u64, u64)> {
     names
 }
 
-/// Removes a file that was not used since `known`; `false` if it was.
+/// Removes a file that was not used since `known`, and returns whether it was removed.
 fn remove_unused(root: &Path, path: &Path, known: SystemTime) -> Result<bool, StoreError> {
-    // Nobody is between finding an entry and reading it while the gate is passed alone.
+    // With the exclusive lock, no other process is between finding an entry and reading it. The time of last use is
+    // read again under the lock, since it may have changed after the listing.
     let _gate = Gate::exclusive(root).map_err(StoreError::at(root))?;
     if used(path) != Some(known) {
         return Ok(false);
@@ -190,17 +202,18 @@ fn is_partial(path: &Path) -> bool {
     path.file_name().is_some_and(|name| atomic::is_partial(&name.to_string_lossy()))
 }
 
-/// The finished files of a kind, by name.
+/// Returns the finished files of a kind, in the order of their paths.
 fn entries(root: &Path, kind: &str) -> Result<Vec<PathBuf>, StoreError> {
     Ok(files(root, kind)?.into_iter().filter(|path| !is_partial(path)).collect())
 }
 
+/// Returns all files of a kind, in the order of their paths.
 fn files(root: &Path, kind: &str) -> Result<Vec<PathBuf>, StoreError> {
     let folder = root.join(kind);
     let mut found = Vec::new();
     for below in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
         let below = below.map_err(StoreError::at(&folder))?.path();
-        // What stands beside the folders is not of the store's making.
+        // Files next to the subfolders are not the store's.
         let Ok(files) = fs::read_dir(&below) else { continue };
         for file in files {
             found.push(file.map_err(StoreError::at(&below))?.path());

@@ -1,7 +1,7 @@
-//! Causal attention of packed sequences, forward and backward. No sequence sees another.
+//! Causal attention of packed sequences, forward and backward. Sequences do not attend to each other.
 //!
-//! On a CPU in f32 and bf16 it is the program's own kernel, which computes no score that the mask would hide; elsewhere,
-//! and as the judge of that in tests, LibTorch's.
+//! On a CPU in f32 and bf16 it is the program's own kernel, which skips the scores that the mask would hide. Elsewhere,
+//! and as the reference in tests, it is LibTorch's.
 
 use tch::{TchError, Tensor};
 
@@ -12,7 +12,8 @@ use crate::model::Config;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// The attention's result `[rows, heads * head_dim]` (padding rows zero), and what the backward pass needs.
+/// Computes attention, `[rows, heads * head_dim]` with zeros in padding rows, and returns it with the logarithms of the
+/// softmax's denominators, which the backward pass reads.
 pub fn forward(config: &Config, qkv: &Tensor, runs: &[Run]) -> Result<(Tensor, Vec<Tensor>)> {
     let output =
         qkv.f_new_zeros([qkv.size()[0], (config.heads * config.head_dim) as i64], (qkv.kind(), qkv.device()))?;
@@ -24,7 +25,7 @@ pub fn forward(config: &Config, qkv: &Tensor, runs: &[Run]) -> Result<(Tensor, V
     Ok((output, sums))
 }
 
-/// The gradient of `qkv` from that of the result; padding rows are zero.
+/// Computes the gradient of `qkv` from that of the result; padding rows are zero.
 pub fn backward(
     config: &Config,
     qkv: &Tensor,
@@ -43,14 +44,21 @@ pub fn backward(
     Ok(d_qkv)
 }
 
+/// Returns the shape of the attention's heads.
 fn heads_of(config: &Config) -> Heads {
     Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim, window: config.sliding_window }
 }
 
-/// Every sequence of the runs.
+/// Lists all sequences of the runs.
 fn sequences(runs: &[Run]) -> Sequences {
-    let starts = runs.iter().flat_map(|run| (0..run.count).map(|n| run.start + n * run.length)).collect();
-    let lengths = runs.iter().flat_map(|run| (0..run.count).map(|_| run.length)).collect();
+    let mut starts = Vec::new();
+    let mut lengths = Vec::new();
+    for run in runs {
+        for n in 0..run.count {
+            starts.push(run.start + n * run.length);
+            lengths.push(run.length);
+        }
+    }
     Sequences { starts, lengths }
 }
 

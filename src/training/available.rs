@@ -1,9 +1,9 @@
-//! How much memory a device has left, and how much the program takes, as far as the system says.
+//! Free memory of devices and memory of the program, as reported by the system.
 
 use super::native;
 use crate::model::Device;
 
-/// Memory that may still be taken on a device [byte]; none where nothing tells.
+/// Returns the free memory of a device in bytes. `None` if it is not known.
 pub fn free_bytes(device: Device) -> Option<u64> {
     match device {
         Device::Cpu => {
@@ -14,27 +14,31 @@ pub fn free_bytes(device: Device) -> Option<u64> {
     }
 }
 
-/// Memory of this process beside that of large tensors on the CPU: code, data and threads [byte].
+/// Returns the memory of this process in bytes without large tensors on the CPU: code, data and threads.
 pub fn program_bytes() -> Option<u64> {
     let resident = kibibytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")?;
     Some(resident.saturating_sub(native::tensor_memory()))
 }
 
-/// What the kernel would hand out without swapping.
+/// Returns the memory in bytes that the kernel could allocate without swapping.
 fn available_in(meminfo: &str) -> Option<u64> {
     kibibytes(meminfo, "MemAvailable:")
 }
 
-/// A field of one of the system's tables of sizes [byte].
+/// Returns a field of one of the system's tables of sizes in bytes.
 fn kibibytes(table: &str, field: &str) -> Option<u64> {
     let line = table.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// What the control group of a container leaves, where it has a limit.
+/// Returns the memory in bytes that the container's control group leaves. `None` if there is no limit.
 fn container() -> Option<u64> {
-    let read = |name| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    read("memory.max")?.checked_sub(read("memory.current")?)
+    control_group("memory.max")?.checked_sub(control_group("memory.current")?)
+}
+
+/// Returns a number that the control group reports. `None` if there is none: a missing limit reads `max`.
+fn control_group(name: &str) -> Option<u64> {
+    std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Why a training could not be carried out.
+//! Errors of training.
 
 use crate::model::ModelError;
 
-/// Errors of training. A non-finite loss is not among them: it is an outcome ([`super::Status`]).
+/// Error of training. A loss that is not finite is no error but an outcome ([`super::Status`]).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The base model or the LoRA asked for cannot be used.
+    /// The base model or the requested LoRA cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// A row does not fit the model.
@@ -17,26 +17,26 @@ pub enum Error {
         step: usize,
         /// Row within its micro-batch.
         row: usize,
-        /// What is wrong, with the allowed range.
+        /// Problem, with the allowed range.
         reason: String,
     },
-    /// A job asks for what is not possible.
+    /// A job cannot be trained.
     #[error("failed to train job {job}: {reason}")]
     Job {
         /// Index of the job in the cohort.
         job: usize,
-        /// What is wrong.
+        /// Problem.
         reason: String,
     },
-    /// The device's memory did not suffice.
+    /// The device ran out of memory.
     #[error(
         "failed to train: out of memory on {device}: {needed}; go on with `fedreplay resume` and fewer --workers, a smaller \
          --set execution.cohort_batch=N or --set execution.checkpointing=Always, or begin again with fewer rows a batch"
     )]
     OutOfMemory {
-        /// The device.
+        /// Device.
         device: String,
-        /// What LibTorch asked for.
+        /// LibTorch's message.
         needed: String,
     },
     /// LibTorch refused an operation.
@@ -47,6 +47,7 @@ pub enum Error {
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();
+        // LibTorch reports all failures as text; these are the messages of its allocators on CUDA and on the CPU.
         match text.lines().find(|line| line.contains("out of memory") || line.contains("can't allocate memory")) {
             Some(line) => {
                 let needed = line.trim().trim_start_matches("Internal torch error: ").into();

@@ -1,4 +1,4 @@
-//! Losses of rows under an adapter, without training.
+//! Evaluation of rows under an adapter, without gradients.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use crate::adapter::Adapter;
 use crate::dataset::Sample;
 use crate::model::Precision;
 
-/// Tokens that go through the model at a time. A row's bits do not depend on it.
+/// [token] -- Greatest size of a pass. A row's bits do not depend on it.
 pub const CHUNK_TOKENS: usize = 4096;
 
-/// Tokens of one part of an evaluation. Small enough that two workers end at about the same time and that progress shows,
-/// large enough that a product with a weight costs far more than reading the weight.
+/// [token] -- Size of one part of an evaluation. It is small enough that workers finish at about the same time and that
+/// progress is visible, and large enough that multiplying with a weight costs far more than reading it.
 const PART_TOKENS: usize = 1024;
 
-/// The loss of one row.
+/// Loss of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleLoss {
-    /// Sum of the negative log-likelihoods of its target tokens [nat].
+    /// [nat] -- Sum of the negative log-likelihoods of the target tokens.
     pub nats: f64,
     /// Number of target tokens.
     pub tokens: u32,
-    /// Target tokens than which none was likelier.
+    /// Number of target tokens that were the most likely ones.
     pub hits: u32,
 }
 
 impl Trainer {
-    /// The loss of each row under `adapter`. The bits of a row depend on no other row.
+    /// Computes the loss of each row under `adapter`. The bits of a row do not depend on the other rows.
     ///
     /// # Errors
     /// If a row does not fit the model, the adapter has another layout, or LibTorch fails.
@@ -43,7 +43,7 @@ impl Trainer {
         self.check_evaluation(adapter, samples)?;
         let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
         let mut losses = Vec::with_capacity(samples.len());
-        // LLM.int8() looks for outliers in all rows of a pass, so there each sample has a pass of its own.
+        // LLM.int8() looks for outliers in all rows of a pass, so each sample gets its own pass there.
         let alone = matches!(self.base.precision, Precision::LlmInt8(_));
         for chunk in chunks(samples, if alone { 1 } else { CHUNK_TOKENS }) {
             losses.extend(self.evaluate_chunk(&parameters, chunk)?);
@@ -51,15 +51,15 @@ impl Trainer {
         Ok(losses)
     }
 
-    /// The parts of constant size into which an evaluation of these rows may be cut: consecutive ranges of `samples`.
+    /// Divides an evaluation into parts of about constant size, which are consecutive ranges of `samples`.
     /// [`Self::evaluate`] gives a row the same bits in its part as among all rows.
     ///
     /// # Errors
     /// As [`Self::evaluate`], before anything is computed.
     pub fn evaluation_parts(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<Vec<Range<usize>>, Error> {
         self.check_evaluation(adapter, samples)?;
-        // LLM.int8() evaluates each row alone. Elsewhere, where other rows of a pass may change bits, a part is the pass
-        // that an undivided evaluation would make.
+        // If other rows of a pass may change bits, a part must be a pass of the undivided evaluation. LLM.int8()
+        // evaluates each row alone, so parts of any size will do there too.
         let any_size = self.reads_alone() || matches!(self.base.precision, Precision::LlmInt8(_));
         let mut parts = Vec::new();
         let mut first = 0;
@@ -70,19 +70,23 @@ impl Trainer {
         Ok(parts)
     }
 
+    /// Evaluates rows in one pass.
     fn evaluate_chunk(&self, parameters: &Parameters, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
         let packed = pack::pack(&self.base, &[Share { samples, weight: 0.0 }])?;
         let x = self.last_rows(parameters, &packed)?;
         let losses = loss::cross_entropy(&self.base, &packed, &x, Weights::None)?;
-        let of_row = |range: &std::ops::Range<usize>| SampleLoss {
-            nats: losses.nats[range.clone()].iter().sum(),
-            tokens: range.len() as u32,
-            hits: losses.hits[range.clone()].iter().filter(|&&hit| hit).count() as u32,
-        };
-        Ok(packed.predictions.samples[0].iter().map(of_row).collect())
+        let mut found = Vec::with_capacity(samples.len());
+        for range in &packed.predictions.samples[0] {
+            found.push(SampleLoss {
+                nats: losses.nats[range.clone()].iter().sum(),
+                tokens: range.len() as u32,
+                hits: losses.hits[range.clone()].iter().filter(|&&hit| hit).count() as u32,
+            });
+        }
+        Ok(found)
     }
 
-    /// The last layer's output in the rows that predict.
+    /// Returns the last layer's output in the rows that predict.
     fn last_rows(&self, parameters: &Parameters, packed: &Packed) -> Result<Tensor, Error> {
         let trainees = [Trainee { parameters, masks: None }];
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
@@ -93,7 +97,7 @@ impl Trainer {
         Ok(x)
     }
 
-    /// The logits `[ids, vocab]` of each next token, in f32 (f64 where the base is).
+    /// Computes the logits `[ids, vocab]` of each next token, in f32 (f64 if the base is).
     ///
     /// # Errors
     /// If the ids do not fit the model, the adapter has another layout, or LibTorch fails.
@@ -106,23 +110,20 @@ impl Trainer {
         let x = self.last_rows(&parameters, &packed)?;
         let master = self.base.precision.master_kind();
         let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
+        // The predictions are padded; the first rows are those of the ids.
         let logits = ops::product(&h, &self.base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
         Ok(logits.f_to_kind(master)?)
     }
 
-    /// For each text, the mean over its tokens of the base model's last normalised states: a vector that stands for it.
+    /// Computes an embedding of each text: the mean over its tokens of the base model's last normalized hidden states.
     ///
     /// # Errors
     /// If a text is empty or does not fit the model, or LibTorch fails.
     pub fn mean_states(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f64>>, Error> {
         let _guard = self.enter();
         let adapter = Adapter::zeros(self.layout());
-        // As in `logits`: every position predicts.
-        let sample = |ids: &Vec<u32>| {
-            let targets = std::iter::once(1..ids.len() as u32 + 1).collect();
-            Arc::new(Sample { ids: ids.iter().copied().chain([0]).collect(), targets })
-        };
-        let samples: Vec<_> = texts.iter().map(sample).collect();
+        // As in `logits`, every position predicts, so that no row is left out after the last layer's attention.
+        let samples: Vec<_> = texts.iter().map(|ids| predicting_everywhere(ids)).collect();
         self.check_evaluation(&adapter, &samples)?;
         let parameters = Parameters::new(&self.placement, &self.base, &adapter)?;
         let mut means = Vec::with_capacity(samples.len());
@@ -139,7 +140,7 @@ impl Trainer {
         Ok(means)
     }
 
-    /// Refuses what cannot be evaluated, before anything is computed.
+    /// Checks adapter and rows before anything is computed.
     fn check_evaluation(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<(), Error> {
         if *adapter.layout != *self.layout() {
             let reason = "the adapter to evaluate has another layout than the trainer".into();
@@ -152,7 +153,8 @@ impl Trainer {
     }
 }
 
-/// A sample in which every one of `ids` predicts: what follows the last is asked for by a token that stands for it.
+/// Returns a sample in which each of `ids` predicts the next token. A placeholder token is appended for the last one to
+/// predict.
 pub(super) fn predicting_everywhere(ids: &[u32]) -> Arc<Sample> {
     let mut padded = ids.to_vec();
     padded.push(0);
@@ -160,24 +162,30 @@ pub(super) fn predicting_everywhere(ids: &[u32]) -> Arc<Sample> {
     Arc::new(Sample { ids: padded, targets: every })
 }
 
-/// The mean of these rows of a matrix of this width, row-major.
+/// Returns the mean of some rows of a row-major matrix with this width.
 fn mean_row(values: &[f64], rows: &std::ops::Range<usize>, width: usize) -> Vec<f64> {
     let mut mean = vec![0.0; width];
     for row in values[rows.start * width..rows.end * width].chunks(width) {
-        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        for (sum, value) in mean.iter_mut().zip(row) {
+            *sum += value;
+        }
     }
-    mean.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
+    for sum in &mut mean {
+        *sum /= rows.len() as f64;
+    }
     mean
 }
 
-/// Consecutive rows of at most `most` tokens together, at least one row each.
+/// Divides rows into consecutive chunks of at most `most` tokens; a chunk has at least one row, however long.
 fn chunks(samples: &[Arc<Sample>], most: usize) -> Vec<&[Arc<Sample>]> {
     let mut chunks = Vec::new();
-    let (mut first, mut tokens) = (0, 0);
+    let mut first = 0;
+    let mut tokens = 0;
     for (index, sample) in samples.iter().enumerate() {
         if index > first && tokens + sample.ids.len() > most {
             chunks.push(&samples[first..index]);
-            (first, tokens) = (index, 0);
+            first = index;
+            tokens = 0;
         }
         tokens += sample.ids.len();
     }

@@ -1,4 +1,4 @@
-//! A training as it is ordered, and what comes of it.
+//! Training jobs and their outcomes.
 
 use std::sync::Arc;
 
@@ -8,67 +8,67 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::Adapter;
 use crate::dataset::Sample;
 
-/// One optimiser step: its micro-batches, each a list of rows.
+/// Micro-batches of one optimizer step, each a list of rows.
 pub type Step = Vec<Vec<Arc<Sample>>>;
 
-/// One client's training, with all that it needs.
+/// Local training of one client, with all of its inputs.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Where it starts.
+    /// Initial adapter.
     pub adapter: Arc<Adapter>,
-    /// What it trains on.
+    /// Training data, in the order of use.
     pub steps: Vec<Step>,
-    /// What it minimises.
+    /// Objective to minimize.
     pub objective: Objective,
-    /// What the federated method adds.
+    /// Terms that the federated method adds.
     pub terms: Terms,
-    /// How it trains.
+    /// Hyperparameters.
     pub hyper: Hyper,
-    /// Keys the dropout masks; nothing else in a training is random.
+    /// Seed of the dropout masks, which are the only random part of training.
     pub seed: Seed,
-    /// Which stream of masks: the task's identity.
+    /// Stream of the dropout masks: the identity of the task.
     pub stream: u64,
 }
 
-/// What a training minimises.
+/// Training objective.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Objective {
-    /// The negative log-likelihood of the target tokens.
+    /// Negative log-likelihood of the target tokens (supervised fine-tuning).
     #[default]
     Sft,
-    /// Direct preference optimisation (arXiv 2305.18290): rows 2i and 2i + 1 of a micro-batch are the chosen and the
+    /// Direct preference optimization (arXiv 2305.18290): rows 2i and 2i + 1 of a micro-batch are the chosen and the
     /// rejected answer of pair i, and the reference is the base without adapter.
     Dpo {
-        /// How strongly the policy is held to the reference.
+        /// Strength of the penalty for leaving the reference.
         beta: f64,
     },
 }
 
-/// Data that a federated method hands to a client's training.
+/// Inputs of local training that come from the federated method.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// What the proximal term pulls towards; the adapter that the job starts from where none is given.
+    /// Center of the proximal term; `None` selects the initial adapter of the job.
     pub anchor: Option<Arc<Adapter>>,
-    /// SCAFFOLD's c - c_i (arXiv 1910.06378), and where it enters.
+    /// SCAFFOLD's c - c_i (arXiv 1910.06378), and the place at which it is applied.
     pub correction: Option<(Arc<Adapter>, CorrectionPlace)>,
-    /// What the update rule goes on from; none starts at zero.
+    /// Initial state of the update rule; `None` is all zeros.
     pub moments: Option<Arc<Moments>>,
-    /// Whether the outcome has the moments after the last step.
+    /// Whether the outcome contains the moments after the last step.
     pub keeps_moments: bool,
 }
 
-/// What an update rule remembers between two trainings of one client, in f32.
+/// State of an update rule between two local trainings of one client, in f32.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moments {
-    /// Mean of gradients, or the momentum buffer; none is zero.
+    /// Mean of gradients, or the momentum buffer; `None` is zero.
     pub first: Option<Adapter>,
-    /// Mean square of gradients; none is zero.
+    /// Mean square of gradients; `None` is zero.
     pub second: Option<Adapter>,
-    /// [steps] Steps so far.
+    /// Number of steps so far.
     pub steps: u32,
 }
 
-/// Where a correction enters a step.
+/// Places in a step at which a correction is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CorrectionPlace {
     /// Added to the gradient before it is clipped, as in the paper's local step.
@@ -77,20 +77,20 @@ pub enum CorrectionPlace {
     AfterUpdate,
 }
 
-/// How adapters are trained.
+/// Hyperparameters of training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hyper {
-    /// The update rule.
+    /// Update rule.
     pub optimizer: Optimizer,
-    /// Learning rate, constant inside a job.
+    /// Learning rate, which is constant within a job.
     pub learning_rate: f64,
-    /// Gradients are scaled down to this global norm where they exceed it.
+    /// Global norm to which larger gradients are scaled down; `None` disables clipping.
     pub clip_norm: Option<f64>,
-    /// How micro-batches of one step are weighted.
+    /// Weighting of the micro-batches of one step.
     pub accumulation: Accumulation,
-    /// LoRA dropout, in [0, 1).
+    /// Probability of LoRA dropout, in [0, 1).
     pub dropout: f64,
-    /// FedProx's mu: adds mu (w - anchor) to each gradient (arXiv 1812.06127).
+    /// FedProx's mu, which adds mu (w - anchor) to each gradient (arXiv 1812.06127).
     pub proximal: Option<f64>,
 }
 
@@ -107,25 +107,25 @@ impl Default for Hyper {
     }
 }
 
-/// The update rule.
+/// Update rule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Optimizer {
     /// Adam with decoupled weight decay (arXiv 1711.05101).
     AdamW {
-        /// Decay of the mean.
+        /// Decay rate of the mean.
         beta1: f64,
-        /// Decay of the mean square.
+        /// Decay rate of the mean square.
         beta2: f64,
-        /// Added to the root of the mean square.
+        /// Term added to the root of the mean square.
         eps: f64,
-        /// Decoupled decay.
+        /// Decoupled weight decay.
         weight_decay: f64,
-        /// Whose order of operations.
+        /// Library whose order of operations is followed.
         variant: AdamVariant,
     },
     /// Gradient descent with PyTorch's momentum buffer.
     Sgd {
-        /// 0 is plain gradient descent.
+        /// Momentum; 0 is plain gradient descent.
         momentum: f64,
     },
 }
@@ -136,7 +136,7 @@ impl Default for Optimizer {
     }
 }
 
-/// The two AdamW in use differ in where eps and weight decay enter.
+/// Implementations of AdamW, which differ in the places at which eps and weight decay are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AdamVariant {
     /// `torch.optim.AdamW`: decay first; eps is added to the bias-corrected root.
@@ -145,47 +145,47 @@ pub enum AdamVariant {
     Transformers,
 }
 
-/// How the gradient of a step comes from its micro-batches.
+/// Ways to combine the gradients of micro-batches to that of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accumulation {
     /// Mean over micro-batches of their mean over target tokens, as published code does.
     PerMicroBatch,
     /// Mean over all target tokens of the step.
     PerToken,
-    /// The micro-batches' means over target tokens, summed, over this number, which need not be how many there are: what
-    /// `transformers` 4.31 makes of a step that the end of an epoch cuts short.
+    /// Sum of the micro-batches' means over target tokens, divided by this number instead of their count: the behavior
+    /// of `transformers` 4.31 in a step that is cut short by the end of an epoch.
     OverNominal(u32),
 }
 
-/// What came of a job.
+/// Outcome of a job.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The adapter after the last step that was taken.
+    /// Adapter after the last step that was taken.
     pub adapter: Adapter,
-    /// The loss of each step before its update [nat/token; nat/pair under DPO].
+    /// [nat/token] -- Loss of each step before its update; under DPO in nat/pair.
     pub losses: Vec<f64>,
-    /// Under DPO, what each step's pairs said before its update.
+    /// Preference metrics of each step before its update; empty unless under DPO.
     pub preferences: Vec<Preference>,
-    /// The gradient's norm at each step, before clipping.
+    /// Norm of the gradient at each step, before clipping.
     pub grad_norms: Vec<f64>,
-    /// Tokens that went through the model.
+    /// [token] -- Tokens that were processed.
     pub tokens: u64,
-    /// Tokens that were learnt.
+    /// [token] -- Target tokens among them.
     pub target_tokens: u64,
-    /// Norm of the change from the start.
+    /// Norm of the change from the initial adapter.
     pub update_norm: f64,
     /// Whether the result may be used.
     pub status: Status,
-    /// The update rule's moments after the last step, where they were asked for.
+    /// Moments of the update rule after the last step, if they were requested.
     pub moments: Option<Moments>,
 }
 
 /// Means over the pairs of one DPO step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Preference {
-    /// beta times the log-ratio of policy to reference for the chosen answer.
+    /// Reward of the chosen answer: beta times the log-ratio of policy to reference.
     pub chosen_reward: f64,
-    /// The same for the rejected answer.
+    /// Reward of the rejected answer.
     pub rejected_reward: f64,
     /// Share of pairs in which the chosen answer has the higher reward.
     pub accuracy: f64,
@@ -198,7 +198,7 @@ pub enum Status {
     Ok,
     /// The loss or gradient of this step was NaN or infinite; the job stopped before it.
     NonFinite {
-        /// Counted from 0.
+        /// Index of the step, from 0.
         step: usize,
     },
     /// No value of the adapter changed.

@@ -1,4 +1,7 @@
-//! One decoder layer, forward and backward, without an autograd tape: only what the backward pass reads is kept.
+//! Forward and backward pass of one decoder layer (Llama, Mistral, Qwen2) with LoRA adapters, without an autograd tape.
+//!
+//! The forward pass returns the activations that the backward pass reads, and nothing else stays in memory. Shapes: `x` is
+//! `[rows, hidden]`, `qkv` is `[rows, (heads + 2 kv_heads) * head_dim]`, `gate_up` is `[rows, 2 * intermediate]`.
 
 use tch::{TchError, Tensor};
 
@@ -10,15 +13,15 @@ use crate::model::{Base, Weight};
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// One job in a pass: its adapter and its dropout masks.
+/// Adapter and dropout masks of one job in a pass.
 pub struct Trainee<'a> {
     /// The adapter.
     pub parameters: &'a Parameters,
-    /// Its masks, if anything is dropped.
+    /// Dropout masks; `None` without dropout.
     pub masks: Option<Masks>,
 }
 
-/// A pass of several jobs through one base.
+/// Pass of several jobs through one base model.
 pub struct Pass<'a> {
     /// The frozen weights.
     pub base: &'a Base,
@@ -28,37 +31,57 @@ pub struct Pass<'a> {
     pub trainees: &'a [Trainee<'a>],
 }
 
-/// What a layer's backward pass reads.
+/// Activations saved by a layer's forward pass for its backward pass.
 pub struct Kept {
+    attention: KeptAttention,
+    mlp: KeptMlp,
+    /// A times the input of each job's adapter, by [`Site`].
+    low: [Vec<Option<Tensor>>; 4],
+}
+
+/// Activations of the attention block: its input, norm and projections.
+struct KeptAttention {
     x: Tensor,
     x_inverse: Tensor,
     h: Tensor,
     qkv: Tensor,
     attended: Tensor,
     sums: Vec<Tensor>,
+}
+
+/// Activations of the MLP block: its input, norm and products.
+struct KeptMlp {
     x2: Tensor,
     x2_inverse: Tensor,
     h2: Tensor,
     gate_up: Tensor,
     product: Option<Tensor>,
-    low: [Vec<Option<Tensor>>; 4],
 }
 
 impl Pass<'_> {
-    /// Runs a layer on `x` `[rows, hidden]`. After its attention, the last layer goes on with the predicting rows alone:
-    /// nothing reads the others.
+    /// Runs a layer on `x` `[rows, hidden]` and returns its output with the activations for [`Self::backward`].
+    ///
+    /// After its attention the last layer continues with the rows that predict a token: no loss reads the others.
     pub fn forward(&self, layer: usize, x: Tensor) -> Result<(Tensor, Kept)> {
-        let (block, config) = (&self.base.blocks[layer], &self.base.config);
+        let block = &self.base.blocks[layer];
+        let config = &self.base.config;
         let master = self.base.precision.master_kind();
+
+        // h = norm(x); qkv = h W + LoRA; then the positions are written into q and k, in place.
         let (h, x_inverse) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
         let qkv = self.linear(layer, Site::Attention, &h, &block.qkv, block.qkv_bias.as_ref())?;
         let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
-        self.turn(&qkv, false)?;
+        self.apply_rope_(&qkv, false)?;
         let (attended, sums) = attention::forward(config, &qkv, &self.packed.runs)?;
-        let (attended_rows, residual) = (self.go_on(layer, &attended)?, self.go_on(layer, &x)?);
+
+        // x2 = x + attended W + LoRA, in the memory of the product.
+        let attended_rows = self.select_predicted_rows(layer, &attended)?;
+        let residual = self.select_predicted_rows(layer, &x)?;
         let mut x2 = self.linear(layer, Site::Output, &attended_rows, &block.output, block.output_bias.as_ref())?;
         let low_output = self.add_lora(layer, Site::Output, &attended_rows, &x2)?;
         let _ = x2.f_add_(&residual)?;
+
+        // y = x2 + (silu(gate) * up) W + LoRA, with gate and up beside each other in one product of norm(x2).
         let (h2, x2_inverse) = ops::rms_norm(&x2, &block.inner_norm, config.rms_norm_eps, master)?;
         let gate_up = self.linear(layer, Site::Mlp, &h2, &block.gate_up, block.gate_up_bias.as_ref())?;
         let low_mlp = self.add_lora(layer, Site::Mlp, &h2, &gate_up)?;
@@ -66,56 +89,69 @@ impl Pass<'_> {
         let mut y = self.linear(layer, Site::Down, &product, &block.down, block.down_bias.as_ref())?;
         let low_down = self.add_lora(layer, Site::Down, &product, &y)?;
         let _ = y.f_add_(&x2)?;
+
+        // The product can be computed from gate and up; only an adapter on the down projection reads it again.
         let product = low_down.iter().any(Option::is_some).then_some(product);
-        let low = [low_attention, low_output, low_mlp, low_down];
-        Ok((y, Kept { x, x_inverse, h, qkv, attended, sums, x2, x2_inverse, h2, gate_up, product, low }))
+        let attention = KeptAttention { x, x_inverse, h, qkv, attended, sums };
+        let mlp = KeptMlp { x2, x2_inverse, h2, gate_up, product };
+        Ok((y, Kept { attention, mlp, low: [low_attention, low_output, low_mlp, low_down] }))
     }
 
-    /// Adds the layer's adapter gradients and returns the gradient of its input, unless `is_lowest`: then nothing below
-    /// reads it.
+    /// Adds the layer's adapter gradients and returns the gradient of its input.
+    ///
+    /// Returns `None` if `is_lowest`: no adapter below the layer needs that gradient. `dy` is the gradient of the output.
     pub fn backward(&self, layer: usize, kept: Kept, dy: Tensor, is_lowest: bool) -> Result<Option<Tensor>> {
-        let dx2 = self.backward_mlp(layer, &kept, dy)?;
+        let Kept { attention: saved, mlp, low } = kept;
         let block = &self.base.blocks[layer];
-        let d_attended = ops::product(&dx2, &ops::expanded(&block.output)?)?;
-        let attended_rows = self.go_on(layer, &kept.attended)?;
-        self.differentiate_lora(layer, Site::Output, &kept, &attended_rows, &dx2, Some(&d_attended))?;
-        let (d_attended, dx2) = (self.come_back(layer, d_attended)?, self.come_back(layer, dx2)?);
         let config = &self.base.config;
-        let d_qkv = attention::backward(config, &kept.qkv, &kept.attended, &kept.sums, &d_attended, &self.packed.runs)?;
-        self.turn(&d_qkv, true)?;
+        let dx2 = self.backward_mlp(layer, mlp, &low, dy)?;
+
+        // Through x2 = x + output(attention).
+        let d_attended = ops::product(&dx2, &ops::expanded(&block.output)?)?;
+        let attended_rows = self.select_predicted_rows(layer, &saved.attended)?;
+        self.differentiate_lora(layer, Site::Output, &low, &attended_rows, &dx2, Some(&d_attended))?;
+        let d_attended = self.scatter_predicted_rows(layer, d_attended)?;
+        let dx2 = self.scatter_predicted_rows(layer, dx2)?;
+
+        // Through the attention and the rotation of q and k, which is undone in place.
+        let runs = &self.packed.runs;
+        let d_qkv = attention::backward(config, &saved.qkv, &saved.attended, &saved.sums, &d_attended, runs)?;
+        self.apply_rope_(&d_qkv, true)?;
         if is_lowest {
-            self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, None)?;
+            self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, None)?;
             return Ok(None);
         }
         let dh = ops::product(&d_qkv, &ops::expanded(&block.qkv)?)?;
-        self.differentiate_lora(layer, Site::Attention, &kept, &kept.h, &d_qkv, Some(&dh))?;
-        ops::rms_norm_backward(&dh, &kept.x, &kept.x_inverse, &block.input_norm, &dx2).map(Some)
+        self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, Some(&dh))?;
+        ops::rms_norm_backward(&dh, &saved.x, &saved.x_inverse, &block.input_norm, &dx2).map(Some)
     }
 
-    /// The gradient at the attention's residual sum.
-    fn backward_mlp(&self, layer: usize, kept: &Kept, dy: Tensor) -> Result<Tensor> {
+    /// Returns the gradient at the sum after the attention, x2, from the gradient `dy` of the layer's output.
+    fn backward_mlp(&self, layer: usize, saved: KeptMlp, low: &[Vec<Option<Tensor>>; 4], dy: Tensor) -> Result<Tensor> {
         let block = &self.base.blocks[layer];
+        // Through y = x2 + down(swiglu(gate_up(norm(x2)))).
         let d_product = ops::product(&dy, &ops::expanded(&block.down)?)?;
-        if let Some(product) = &kept.product {
-            self.differentiate_lora(layer, Site::Down, kept, product, &dy, Some(&d_product))?;
+        if let Some(product) = &saved.product {
+            self.differentiate_lora(layer, Site::Down, low, product, &dy, Some(&d_product))?;
         }
-        // Gate and up are read here for the last time.
-        let d_gate_up = ops::swiglu_backward(&d_product, kept.gate_up.shallow_clone())?;
+        // The gradient takes the memory of gate and up, which nothing reads after this.
+        let d_gate_up = ops::swiglu_backward(&d_product, saved.gate_up)?;
         let dh2 = ops::product(&d_gate_up, &ops::expanded(&block.gate_up)?)?;
-        self.differentiate_lora(layer, Site::Mlp, kept, &kept.h2, &d_gate_up, Some(&dh2))?;
-        ops::rms_norm_backward(&dh2, &kept.x2, &kept.x2_inverse, &block.inner_norm, &dy)
+        self.differentiate_lora(layer, Site::Mlp, low, &saved.h2, &d_gate_up, Some(&dh2))?;
+        // The residual connection adds dy to the gradient that comes through the norm.
+        ops::rms_norm_backward(&dh2, &saved.x2, &saved.x2_inverse, &block.inner_norm, &dy)
     }
 
-    /// The rows with which `layer` goes on after its attention.
-    fn go_on(&self, layer: usize, rows: &Tensor) -> Result<Tensor> {
+    /// Returns the rows with which `layer` continues after its attention: those that predict a token in the last layer.
+    fn select_predicted_rows(&self, layer: usize, rows: &Tensor) -> Result<Tensor> {
         match self.is_last(layer) {
             true => rows.f_index_select(0, &self.packed.predictions.rows),
             false => Ok(rows.shallow_clone()),
         }
     }
 
-    /// The gradient of all rows from that of the rows with which `layer` went on; the others have none.
-    fn come_back(&self, layer: usize, gradient: Tensor) -> Result<Tensor> {
+    /// Reverses [`Self::select_predicted_rows`] for a gradient: rows that were left out have gradient zero.
+    fn scatter_predicted_rows(&self, layer: usize, gradient: Tensor) -> Result<Tensor> {
         if !self.is_last(layer) {
             return Ok(gradient);
         }
@@ -129,13 +165,15 @@ impl Pass<'_> {
         layer + 1 == self.base.blocks.len()
     }
 
-    /// Turns the heads of q and k, which stand first in a row, by their positions.
-    fn turn(&self, qkv: &Tensor, backwards: bool) -> Result<()> {
+    /// Rotates the heads of q and k, the first ones of each row, by their positions (RoPE), in place.
+    fn apply_rope_(&self, qkv: &Tensor, backwards: bool) -> Result<()> {
         let heads = self.base.config.heads + self.base.config.kv_heads;
         ops::rotate(qkv, heads, &self.packed.cos, &self.packed.sin, backwards)
     }
 
-    /// A frozen linear module on the rows of all jobs.
+    /// Computes a frozen linear module on the rows of all jobs.
+    ///
+    /// LLM.int8() chooses outlier columns by the rows of a product, so it computes each job's rows alone.
     fn linear(
         &self,
         layer: usize,
@@ -145,8 +183,10 @@ impl Pass<'_> {
         bias: Option<&Tensor>,
     ) -> Result<Tensor> {
         if let Some(int8) = weight.for_int8_products() {
-            let of_job = |index| llm_int8::product(&self.rows_of(layer, site, index, input)?, int8, bias);
-            let parts = (0..self.trainees.len()).map(of_job).collect::<Result<Vec<_>>>()?;
+            let mut parts = Vec::with_capacity(self.trainees.len());
+            for index in 0..self.trainees.len() {
+                parts.push(llm_int8::product(&self.rows_of(layer, site, index, input)?, int8, bias)?);
+            }
             return Tensor::f_cat(&parts, 0);
         }
         let mut output = ops::product(input, &ops::expanded(weight)?.f_tr()?)?;
@@ -156,38 +196,44 @@ impl Pass<'_> {
         }
     }
 
+    /// Adds each job's low-rank product to its rows of `output`. Returns A times the input of each job, for the backward
+    /// pass; `None` for a job without an adapter at this site.
     fn add_lora(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let one = |(index, trainee): (usize, &Trainee)| {
-            let Some(group) = trainee.parameters.group(layer, site) else { return Ok(None) };
-            let own = |rows: &Tensor| self.rows_of(layer, site, index, rows);
-            let (input, output) = (own(input)?, own(output)?);
-            lora::forward(group, &input, &output, trainee.masks.as_ref()).map(Some)
-        };
-        self.trainees.iter().enumerate().map(one).collect()
+        let mut low = Vec::with_capacity(self.trainees.len());
+        for (index, trainee) in self.trainees.iter().enumerate() {
+            let Some(group) = trainee.parameters.group(layer, site) else {
+                low.push(None);
+                continue;
+            };
+            let input = self.rows_of(layer, site, index, input)?;
+            let output = self.rows_of(layer, site, index, output)?;
+            low.push(Some(lora::forward(group, &input, &output, trainee.masks.as_ref())?));
+        }
+        Ok(low)
     }
 
+    /// Adds the gradients of each job's adapter at a site, and the adapter's part of the input's gradient to `d_input`.
     fn differentiate_lora(
         &self,
         layer: usize,
         site: Site,
-        kept: &Kept,
+        low: &[Vec<Option<Tensor>>; 4],
         input: &Tensor,
         d_output: &Tensor,
         d_input: Option<&Tensor>,
     ) -> Result<()> {
         for (index, trainee) in self.trainees.iter().enumerate() {
-            let (Some(group), Some(low)) = (trainee.parameters.group(layer, site), &kept.low[site as usize][index])
-            else {
-                continue;
-            };
-            let own = |rows: &Tensor| self.rows_of(layer, site, index, rows);
-            let (input, d_output, d_input) = (own(input)?, own(d_output)?, d_input.map(own).transpose()?);
+            let Some(group) = trainee.parameters.group(layer, site) else { continue };
+            let Some(low) = &low[site as usize][index] else { continue };
+            let input = self.rows_of(layer, site, index, input)?;
+            let d_output = self.rows_of(layer, site, index, d_output)?;
+            let d_input = d_input.map(|rows| self.rows_of(layer, site, index, rows)).transpose()?;
             lora::backward(group, &input, low, &d_output, d_input.as_ref(), trainee.masks.as_ref())?;
         }
         Ok(())
     }
 
-    /// One job's share of the rows at a site.
+    /// Returns one job's rows of a table at a site, as a view.
     fn rows_of(&self, layer: usize, site: Site, index: usize, rows: &Tensor) -> Result<Tensor> {
         let span = match self.is_last(layer) && site != Site::Attention {
             true => &self.packed.predictions.spans[index],

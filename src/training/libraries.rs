@@ -1,4 +1,4 @@
-//! Which LibTorch is in use, by the hashes of its libraries.
+//! Hashes of the LibTorch libraries in use.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,43 +8,57 @@ use std::time::UNIX_EPOCH;
 
 use crate::store::Digest;
 
-/// What was built against, a line a library: name, size, modification time and hash. Half a gigabyte is not hashed again
-/// at each start while the file in use is the same by size and time.
+/// Libraries against which the program was built, one per line: name, size, modification time and hash. A library with
+/// the same size and time is not hashed again, since it has half a gigabyte.
 const BUILT_AGAINST: &str = include_str!(concat!(env!("OUT_DIR"), "/libtorch.txt"));
 
-/// The libraries whose code computes.
+/// Libraries that contain numeric code.
 const NAMES: [&str; 3] = ["libtorch_cpu.so", "libc10.so", "libtorch_cuda.so"];
 
-/// BLAKE3 of each of LibTorch's libraries that this process has loaded, by file name.
+/// Returns the BLAKE3 hash of each of LibTorch's libraries that this process has loaded, by file name.
 pub fn library_hashes() -> BTreeMap<String, Digest> {
     static HASHES: OnceLock<BTreeMap<String, Digest>> = OnceLock::new();
     HASHES.get_or_init(|| loaded().into_iter().filter_map(|(name, path)| Some((name, hash(&path)?))).collect()).clone()
 }
 
-/// Paths of the libraries, as the system has mapped them.
+/// Returns the paths of the libraries that are mapped into this process.
 fn loaded() -> BTreeMap<String, PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let paths = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    let named = paths.filter_map(|path| {
-        let name = path.file_name()?.to_string_lossy().into_owned();
-        NAMES.contains(&name.as_str()).then(|| (name, path.to_owned()))
-    });
-    named.collect()
+    let mut found = BTreeMap::new();
+    for line in maps.lines() {
+        // A line ends with the path of the mapped file, if there is one; no earlier field contains a slash.
+        let Some(at) = line.find('/') else { continue };
+        let path = Path::new(&line[at..]);
+        let Some(name) = path.file_name() else { continue };
+        let name = name.to_string_lossy().into_owned();
+        if NAMES.contains(&name.as_str()) {
+            found.insert(name, path.to_owned());
+        }
+    }
+    found
 }
 
+/// Returns the hash of a library. `None` if it cannot be read.
 fn hash(path: &Path) -> Option<Digest> {
-    let known = BUILT_AGAINST.lines().find_map(|line| {
-        let (facts, hash) = line.rsplit_once(' ')?;
-        (facts == self::facts(path)?).then(|| Digest::from_hex(hash))?
-    });
-    known.or_else(|| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(fs::File::open(path).ok()?).ok()?;
-        Some(Digest(*hasher.finalize().as_bytes()))
+    if let Some(facts) = facts(path)
+        && let Some(known) = known_hash(&facts)
+    {
+        return Some(known);
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(fs::File::open(path).ok()?).ok()?;
+    Some(Digest(*hasher.finalize().as_bytes()))
+}
+
+/// Returns the hash that the library with these facts had when the program was built.
+fn known_hash(facts: &str) -> Option<Digest> {
+    BUILT_AGAINST.lines().find_map(|line| {
+        let (known, hash) = line.rsplit_once(' ')?;
+        if known == facts { Digest::from_hex(hash) } else { None }
     })
 }
 
-/// Name, size and modification time, as `build.rs` writes them.
+/// Returns name, size and modification time, as `build.rs` writes them.
 fn facts(path: &Path) -> Option<String> {
     let data = fs::metadata(path).ok()?;
     let modified = data.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();

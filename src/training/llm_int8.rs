@@ -1,23 +1,25 @@
-//! Products of LLM.int8() (arXiv 2208.07339): the activations' rows rounded to int8, but for columns with outliers.
+//! Products of LLM.int8() (arXiv 2208.07339): activations are rounded to int8 by rows, except for columns with
+//! outliers.
 //!
 //! The steps and their types are those of bitsandbytes' `MatMul8bitLt`: activations are rounded from half precision; an
-//! element of at least [`THRESHOLD`] makes its column an outlier for all rows; the others are rounded under each row's
-//! absolute maximum; and the product of outliers with expanded weights is added in the activations' own type.
+//! element of at least [`THRESHOLD`] makes its column an outlier for all rows; the other columns are rounded relative
+//! to each row's absolute maximum; and the product of the outliers with dequantized weights is added in the
+//! activations' type.
 
 use tch::{Kind, TchError, Tensor};
 
 use super::ops;
 use crate::model::quantised::Int8;
 
-/// Absolute value from which on an activation is an outlier: the library's default.
+/// Least absolute value of an outlier: the library's default.
 const THRESHOLD: f64 = 6.0;
 
-/// LibTorch's int8 products on a GPU need more rows than 16.
+/// Least number of rows of a product: LibTorch's int8 products on a GPU need more than 16.
 const ROWS_MIN: i64 = 32;
 
-/// input x weight^T + bias of one job's rows, `[rows, out]`, in the input's type.
+/// Computes input × weight^T + bias, `[rows, out]`, in the input's type.
 ///
-/// Which columns are outliers depends on all rows of `input`: they must be those of one job alone.
+/// All rows of `input` must belong to one job, since all of them decide which columns are outliers.
 pub fn product(input: &Tensor, weight: &Int8, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
     let half = input.f_to_kind(Kind::Half)?;
     let is_outlier = half.f_abs()?.f_ge(THRESHOLD)?;
@@ -25,6 +27,7 @@ pub fn product(input: &Tensor, weight: &Int8, bias: Option<&Tensor>) -> Result<T
     let inside = half.f_masked_fill(&is_outlier, 0.0)?.f_to_kind(Kind::Float)?;
     let most = inside.f_abs()?.f_amax([1i64], true)?;
     let most = most.f_masked_fill(&most.f_eq(0.0)?, 1.0)?;
+    // x ≈ code · absmax / 127 on both sides, so that x w ≈ (codes · codes) · absmax_x · absmax_w / 127^2.
     let codes = inside.f_mul(&most.f_full_like(127.0)?.f_div(&most)?)?.f_round()?.f_index_fill(1, &columns, 0.0)?;
     let sums = integer_product(&codes.f_to_kind(Kind::Int8)?, &weight.codes)?.f_to_kind(Kind::Float)?;
     let mut output = sums.f_mul(&most.f_mul(&weight.most.f_tr()?)?)?.f_mul_scalar(1.0 / (127.0 * 127.0))?;
@@ -32,6 +35,7 @@ pub fn product(input: &Tensor, weight: &Int8, bias: Option<&Tensor>) -> Result<T
         output = output.f_add_(&bias.f_to_kind(Kind::Float)?)?;
     }
     let mut output = output.f_to_kind(input.kind())?;
+    // The outliers were set to zero above; their product is added in higher precision.
     if columns.numel() > 0 {
         let codes = weight.codes.f_index_select(1, &columns)?;
         let expanded = Int8 { codes, most: weight.most.shallow_clone() }.expanded(input.kind())?;
@@ -42,7 +46,7 @@ pub fn product(input: &Tensor, weight: &Int8, bias: Option<&Tensor>) -> Result<T
     Ok(output)
 }
 
-/// The exact product of int8 matrices in int32.
+/// Computes the exact product of int8 matrices in int32.
 fn integer_product(rows: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
     let count = rows.size()[0];
     let missing = (ROWS_MIN - count).max(0);

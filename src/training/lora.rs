@@ -1,47 +1,52 @@
-//! The low-rank products of one job at one site: added to the base's output, and differentiated.
+//! Low-rank products of one job at one site of a layer, forward and backward.
 
 use tch::{TchError, Tensor};
 
 use super::ops;
-use super::parameters::{Group, Member};
+use super::parameters::Group;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// Dropout masks of one job's pass; `None` where nothing is dropped.
+/// Dropout masks of one job in one pass.
 pub struct Masks {
-    /// Names the pass: seed, task and micro-batch are already in it.
+    /// Key of the pass, derived from seed, task and micro-batch.
     pub key: blake3::Hash,
-    /// Probability of dropping.
+    /// Probability of dropping an element.
     pub probability: f64,
 }
 
 impl Masks {
-    /// The mask of a module's input: 0 where dropped, else 1 / (1 - p). A function of key, module, token and channel.
+    /// Returns the mask of a module's input: 0 for dropped elements, 1 / (1 - p) for others. It depends only on key,
+    /// module, token and channel.
     fn mask(&self, module: usize, like: &Tensor) -> Result<Tensor> {
+        // SplitMix64 in counter mode: word n is a function of the start and of n, and gives the draws of two elements.
         let mut hasher = blake3::Hasher::new_keyed(self.key.as_bytes());
         hasher.update(&(module as u64).to_le_bytes());
         let start = u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("eight bytes"));
         let threshold = (self.probability * f64::from(u32::MAX)) as u32;
         let kept = (1.0 / (1.0 - self.probability)) as f32;
         let length = like.numel() as u64;
-        let halves = (0..length.div_ceil(2)).flat_map(|n| {
+        let mut values: Vec<f32> = Vec::with_capacity(length as usize + 1);
+        for n in 0..length.div_ceil(2) {
             let word = mix(start.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-            [word as u32, (word >> 32) as u32]
-        });
-        let values: Vec<f32> =
-            halves.take(length as usize).map(|draw| if draw < threshold { 0.0 } else { kept }).collect();
+            values.push(if (word as u32) < threshold { 0.0 } else { kept });
+            values.push(if ((word >> 32) as u32) < threshold { 0.0 } else { kept });
+        }
+        values.truncate(length as usize);
         Tensor::f_from_slice(&values)?.f_view_as(like)?.f_to_device(like.device())?.f_to_kind(like.kind())
     }
 }
 
-/// SplitMix64's finaliser: a bijection of 64-bit words that passes the usual statistical tests in counter mode.
+/// Applies the finalizer of SplitMix64, a bijection of 64-bit words that passes the usual statistical tests in counter
+/// mode.
 fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ (word >> 31)
 }
 
-/// Adds scale B A input to `output`'s columns and returns scale A input, `[rows, members * rank]`, for [`backward`].
+/// Adds scale · B A input to the columns of `output`, in place, and returns scale · A input, `[rows, members * rank]`,
+/// for [`backward`].
 pub fn forward(group: &Group, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
     let mut low = match masks {
         None => ops::product(input, &group.a.f_tr()?)?,
@@ -55,7 +60,7 @@ pub fn forward(group: &Group, input: &Tensor, output: &Tensor, masks: Option<&Ma
     Ok(low)
 }
 
-/// Adds the gradients of A and B to the group's, and the input's gradient to `d_input` where that is needed.
+/// Adds the gradients of A and B to those of the group, and the input's gradient to `d_input` if it is given, in place.
 pub fn backward(
     group: &Group,
     input: &Tensor,
@@ -64,12 +69,13 @@ pub fn backward(
     d_input: Option<&Tensor>,
     masks: Option<&Masks>,
 ) -> Result<()> {
+    // With low = s A x and y = B low: dB += dy^T low, d_low = dy B; then dA += (s d_low)^T x and dx += s d_low A.
     let mut d_low = low.f_empty_like()?;
     for (index, member) in group.members.iter().enumerate() {
-        let columns = |tensor: &Tensor| tensor.f_narrow(1, index as i64 * group.rank, group.rank);
+        let start = index as i64 * group.rank;
         let d_out = d_output.f_narrow(1, member.column, member.outputs)?;
-        ops::product_into(&columns(&d_low)?, &d_out, &member.b)?;
-        ops::add_sum_over_rows(&member.b_gradient, &d_out, &columns(low)?)?;
+        ops::product_into(&d_low.f_narrow(1, start, group.rank)?, &d_out, &member.b)?;
+        ops::add_sum_over_rows(&member.b_gradient, &d_out, &low.f_narrow(1, start, group.rank)?)?;
     }
     let _ = d_low.f_mul_scalar_(group.scale)?;
     if let Some(masks) = masks {
@@ -82,17 +88,18 @@ pub fn backward(
     }
 }
 
-/// Each member drops its own part of the input, as each of PEFT's modules does.
+/// Computes A input under dropout. Each member has its own mask of the input, as each of PEFT's modules does.
 fn masked_low(group: &Group, input: &Tensor, masks: &Masks) -> Result<Tensor> {
-    let part = |(index, member): (usize, &Member)| {
+    let mut parts = Vec::with_capacity(group.members.len());
+    for (index, member) in group.members.iter().enumerate() {
         let a = group.a.f_narrow(0, index as i64 * group.rank, group.rank)?;
-        ops::product(&input.f_mul(&masks.mask(member.module, input)?)?, &a.f_tr()?)
-    };
-    let parts = group.members.iter().enumerate().map(part).collect::<Result<Vec<_>>>()?;
+        parts.push(ops::product(&input.f_mul(&masks.mask(member.module, input)?)?, &a.f_tr()?)?);
+    }
     Tensor::f_cat(&parts, 1)
 }
 
-/// The masks are drawn again rather than kept: they are as wide as the input.
+/// Does the second half of [`backward`] under dropout. The masks are drawn again instead of being saved, since they are
+/// as wide as the input.
 fn masked_backward(
     group: &Group,
     input: &Tensor,

@@ -1,6 +1,7 @@
 //! Cross-entropy of the rows that predict a target token, and its gradient at the last layer's output.
 //!
-//! Logits exist only for those rows, and only a chunk of them at a time.
+//! Logits `[rows, vocabulary]` are the largest tensors of a pass, so they are computed for those rows only, one chunk of rows
+//! at a time, and their gradient takes their memory.
 
 use tch::{TchError, Tensor};
 
@@ -10,26 +11,26 @@ use crate::model::Base;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// Logits that exist at a time [byte].
+/// [byte] -- Size of the logits of one chunk.
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// Where the weights of the predictions' losses come from.
+/// Source of the weights of the predictions' losses in the gradient.
 pub enum Weights<'a> {
-    /// No gradient is wanted.
+    /// No gradient is computed.
     None,
-    /// They stand in the packed rows.
+    /// The weights in the packed rows.
     Known,
-    /// They follow from the losses of all predictions, as under DPO.
+    /// A function of the losses of all predictions, as in DPO.
     FromLosses(&'a dyn Fn(&[f64]) -> Vec<f64>),
 }
 
-/// The losses of a pass.
+/// Losses of a pass.
 pub struct Losses {
-    /// Negative log-likelihood of each prediction [nat], padding included.
+    /// [nat] -- Negative log-likelihood of each prediction, padding included.
     pub nats: Vec<f64>,
-    /// Whether no token is likelier than the one to predict; known where no gradient is wanted.
+    /// Whether no token is likelier than the target; empty where a gradient is computed.
     pub hits: Vec<bool>,
-    /// The gradient of the weighted sum at the last layer's output, if it was asked for.
+    /// Gradient of the weighted sum of losses at the last layer's output; `None` under [`Weights::None`].
     pub gradient: Option<Tensor>,
 }
 
@@ -45,6 +46,7 @@ pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, weights: Weights)
             (nats, Some(dh))
         }
         Weights::FromLosses(weigh) => {
+            // The weights depend on all losses, so the logits are computed twice: for the losses and for the gradient.
             let nats = head.losses(None)?;
             let weights = Tensor::f_from_slice(&weigh(&nats))?.f_to_kind(packed.predictions.weights.kind())?;
             let (_, dh) = head.gradient(&weights.f_to_device(x.device())?)?;
@@ -56,7 +58,7 @@ pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, weights: Weights)
     Ok(Losses { nats, hits, gradient })
 }
 
-/// The output head on normalised rows.
+/// Output head with the normalized rows that it is applied to.
 struct Head<'a> {
     base: &'a Base,
     labels: &'a Tensor,
@@ -64,48 +66,64 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// The losses, and where they are asked for whether each label is the likeliest.
+    /// Computes the losses, and with `hits` whether each label is the likeliest token.
     fn losses(&self, mut hits: Option<&mut Vec<bool>>) -> Result<Vec<f64>> {
         let mut nats = Vec::new();
-        self.for_chunks(|chunk, mut logits| {
-            let labels = chunk(self.labels)?;
+        for chunk in self.chunks() {
+            let mut logits = self.logits(chunk)?;
+            let labels = chunk.of(self.labels)?;
             if let Some(hits) = &mut hits {
                 let own = logits.f_gather(1, &labels.f_unsqueeze(1)?, false)?;
                 let is_top = own.f_ge_tensor(&logits.f_amax([1i64], true)?)?;
                 hits.extend(Vec::<bool>::try_from(is_top.f_flatten(0, -1)?)?);
             }
             nats.extend(ops::cross_entropy(&mut logits, &labels, None, self.base.precision.master_kind())?);
-            Ok(())
-        })?;
+        }
         Ok(nats)
     }
 
-    /// The losses, and the gradient of their weighted sum at `h`.
+    /// Computes the losses and the gradient of their weighted sum at `h`.
     fn gradient(&self, weights: &Tensor) -> Result<(Vec<f64>, Tensor)> {
+        let master = self.base.precision.master_kind();
         let mut nats = Vec::new();
         let dh = self.h.f_empty_like()?;
-        self.for_chunks(|chunk, mut logits| {
-            let (labels, weights) = (chunk(self.labels)?, chunk(weights)?);
-            let master = self.base.precision.master_kind();
-            nats.extend(ops::cross_entropy(&mut logits, &labels, Some(&weights), master)?);
-            ops::product_into(&chunk(&dh)?, &logits, &self.base.head)
-        })?;
+        for chunk in self.chunks() {
+            let mut logits = self.logits(chunk)?;
+            // The logits become their own gradient, weight * (softmax - one-hot), which the head's weights take back to h.
+            nats.extend(ops::cross_entropy(&mut logits, &chunk.of(self.labels)?, Some(&chunk.of(weights)?), master)?);
+            ops::product_into(&chunk.of(&dh)?, &logits, &self.base.head)?;
+        }
         Ok((nats, dh))
     }
 
-    /// Calls `body` with the logits of each chunk, and with what cuts that chunk out of another tensor.
-    fn for_chunks(&self, mut body: impl FnMut(&dyn Fn(&Tensor) -> Result<Tensor>, Tensor) -> Result<()>) -> Result<()> {
-        let (rows, step) = (self.h.size()[0], chunk_rows(self.base));
-        for start in (0..rows).step_by(step as usize) {
-            let length = step.min(rows - start);
-            let chunk = |tensor: &Tensor| tensor.f_narrow(0, start, length);
-            body(&chunk, ops::product(&chunk(self.h)?, &self.base.head.f_tr()?)?)?;
-        }
-        Ok(())
+    /// Computes the logits `[rows, vocabulary]` of a chunk.
+    fn logits(&self, chunk: Chunk) -> Result<Tensor> {
+        ops::product(&chunk.of(self.h)?, &self.base.head.f_tr()?)
+    }
+
+    /// Returns the chunks of all rows in order.
+    fn chunks(&self) -> impl Iterator<Item = Chunk> {
+        let rows = self.h.size()[0];
+        let step = chunk_rows(self.base);
+        (0..rows).step_by(step as usize).map(move |start| Chunk { start, length: step.min(rows - start) })
     }
 }
 
-/// Rows of a chunk: a multiple of 16, so that a row's bits do not depend on where chunks end.
+/// Consecutive rows whose logits are computed at a time.
+#[derive(Clone, Copy)]
+struct Chunk {
+    start: i64,
+    length: i64,
+}
+
+impl Chunk {
+    /// Returns these rows of a table or vector, as a view.
+    fn of(self, tensor: &Tensor) -> Result<Tensor> {
+        tensor.f_narrow(0, self.start, self.length)
+    }
+}
+
+/// Returns the number of rows per chunk: logits of about [`CHUNK_BYTES`], in multiples of 16, to which rows are padded.
 pub(super) fn chunk_rows(base: &Base) -> i64 {
     let row_bytes = base.config.vocab_size * base.precision.master_kind().elt_size_in_bytes();
     ((CHUNK_BYTES / row_bytes) / 16 * 16).max(16) as i64

@@ -1,9 +1,9 @@
-//! How much memory a pass takes on the device, predicted from shapes: the choice of checkpointing and the forecast of a run
-//! rest on it.
+//! Prediction of a pass's memory on the device from its shapes, for the choice of checkpointing and for the forecast of
+//! a run.
 //!
-//! Tensors are counted as they live and die in [`layer`](super::layer), [`loss`](super::loss) and
-//! [`trainer`](super::trainer). Each term of [`MemoryPlan`] is one group of them; what is alive together is added up in
-//! [`MemoryPlan::training`] and [`MemoryPlan::evaluating`].
+//! The prediction follows the lifetimes of tensors in [`layer`](super::layer), [`loss`](super::loss) and
+//! [`trainer`](super::trainer). Each term of [`MemoryPlan`] is one group of tensors; [`MemoryPlan::training`] and
+//! [`MemoryPlan::evaluating`] add up the groups that are alive at the same time.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,109 +12,114 @@ use super::pack::{Packed, ROW_MULTIPLE};
 use super::parameters::Site;
 use super::{Trainer, loss};
 
-/// Predicted memory of one pass [byte].
+/// [byte] -- Predicted memory of one pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPlan {
-    /// The frozen weights.
+    /// Frozen weights.
     pub weights: u64,
-    /// The largest weight that is expanded at each use, and what it is expanded through; 0 where all are held as they are
-    /// multiplied.
+    /// Largest weight that is expanded (dequantized) at each use, with its intermediate copies; 0 if no weight is.
     pub expanded: u64,
-    /// Values, gradient and optimizer states of all jobs.
+    /// Values, gradients and optimizer states of all jobs.
     pub adapters: u64,
-    /// Adapters outside of the device while a job is read in or out.
+    /// Copies of adapters on the host while a job is read in or out.
     pub plain: u64,
-    /// Token ids, positions' tables, labels and weights.
+    /// Token ids, tables of the rotary embedding, labels and weights.
     pub tables: u64,
-    /// What all layers keep for the backward pass without checkpointing.
+    /// Activations that all layers save for the backward pass without checkpointing.
     pub kept: u64,
-    /// Each layer's input, which is what checkpointing keeps.
+    /// Inputs of all layers, which are what checkpointing saves.
     pub inputs: u64,
-    /// What the layer that keeps most keeps, its input included.
+    /// Activations saved by the layer that saves most, including its input.
     pub layer: u64,
-    /// One layer's input.
+    /// Input of one layer.
     pub input: u64,
-    /// What a layer's forward pass makes and does not keep.
+    /// Temporary tensors of a layer's forward pass.
     pub forward: u64,
-    /// What a layer's backward pass makes: gradients on their way.
+    /// Temporary tensors of a layer's backward pass.
     pub backward: u64,
-    /// The last layer's output in the rows that predict.
+    /// Output of the last layer in the rows that predict.
     pub output: u64,
-    /// The normalized output and its gradients, three of them.
+    /// Gradients of the normalized output and of the last layer's output: three tensors of that size.
     pub output_gradients: u64,
-    /// A chunk of logits, which become their own gradient.
+    /// Chunk of logits, which is overwritten with its gradient.
     pub logits: u64,
-    /// Dropout masks of one module's input, and that input under them; they exist only where something is dropped.
+    /// Dropout masks of one module's input, and that input under them; they exist only under dropout.
     pub masks: u64,
 }
 
 impl MemoryPlan {
-    /// What a training pass holds at its peak beside weights and adapters.
+    /// Returns the peak memory of a training pass in bytes, without weights and adapters.
     pub fn training(&self, checkpointed: bool) -> u64 {
         let loss = self.normalized_output() + self.output_gradients + self.logits;
         let held = if checkpointed { self.inputs } else { self.kept };
         let layer = match checkpointed {
-            // The layer is run again, beside the gradient of its output, and then differentiated.
+            // The layer is run again, while the gradient of its output is alive, and then differentiated.
             true => self.layer - self.input + self.backward.max(self.forward + self.input),
             false => self.backward,
         };
         self.tables + held + self.output + loss.max(layer + self.expanded)
     }
 
-    /// What a pass without gradients holds at its peak beside weights and the adapter.
+    /// Returns the peak memory of a pass without gradients in bytes, without weights and adapter.
     pub fn evaluating(&self) -> u64 {
         let loss = self.output + self.normalized_output() + self.logits;
         self.tables + loss.max(self.layer + self.forward + self.expanded)
     }
 
-    /// As much as the output has, once more.
+    /// Returns the size of the normalized output, which is that of the output.
     fn normalized_output(&self) -> u64 {
         self.output
     }
 
-    /// What checkpointing keeps for the backward pass: each layer's input, and all of the layer that is run again.
+    /// Returns the activations that checkpointing saves: each layer's input, and all of the layer that is run again.
     pub fn kept_checkpointed(&self) -> u64 {
         self.inputs + self.layer - self.input
     }
 }
 
-/// All sizes that decide what a pass takes.
+/// Sizes of a model that determine the memory of a pass.
 #[derive(Clone, Copy, Debug)]
 struct ModelShape {
-    /// Layers that are differentiated.
+    /// Number of layers that are differentiated.
     trained_layers: u64,
     hidden: u64,
     inner: u64,
-    /// Widths of all query heads and of all key heads.
+    /// Width of all query heads together.
     queries: u64,
+    /// Width of all key heads together.
     keys: u64,
     heads: u64,
     head_dim: u64,
     vocab: u64,
-    /// Rows whose logits exist at a time.
+    /// Number of rows whose logits exist at the same time.
     chunk_rows: u64,
-    /// Bytes of an activation, and of what is summed or updated.
+    /// [byte] -- Size of an activation.
     width: u64,
+    /// [byte] -- Size of a value that is summed or updated.
     master: u64,
     /// Width of the low-rank products at each [`Site`].
     low: [u64; 4],
-    /// Values of an adapter on the device, padding included, and as it is sent.
+    /// Number of values of an adapter on the device, padding included.
     placed_values: u64,
+    /// Number of values of an adapter without padding.
     plain_values: u64,
     weights: u64,
     largest_expanded: u64,
 }
 
-/// An expanded weight of several modules is joined from its parts, which are there until it is.
+/// Copies of an expanded weight: a weight of several modules is joined from its parts, which live until then.
 const EXPANSION_COPIES: u64 = 2;
 
-/// An adapter as the job starts from it, as it is read back, and their difference.
+/// Copies of an adapter on the host: the one that the job starts from, the result, and their difference.
 const PLAIN_COPIES: u64 = 3;
 
 impl ModelShape {
+    /// Predicts the memory of a pass.
     fn plan(&self, jobs: u64, rows: u64, predictions: u64) -> MemoryPlan {
         let whole = self.kept_by_a_layer(rows, rows);
+        // After its attention, the last layer computes only the rows that predict.
         let last = self.kept_by_a_layer(rows, predictions);
+        // Values, gradient and two moments in the master type; and the values in the compute type, if that is another.
         let copy = if self.width == self.master { 0 } else { self.width };
         let input = rows * self.hidden * self.width;
         let output = predictions * self.hidden * self.width;
@@ -139,7 +144,7 @@ impl ModelShape {
         }
     }
 
-    /// Bytes that a layer keeps: `rows` enter its attention, `after` go on from there.
+    /// Returns the bytes that a layer saves if `rows` rows enter its attention and `after` rows continue from there.
     fn kept_by_a_layer(&self, rows: u64, after: u64) -> u64 {
         let [attention, output, mlp, down] = self.low;
         let product = if down > 0 { self.inner } else { 0 };
@@ -151,15 +156,15 @@ impl ModelShape {
         self.width * (rows * before + after * then) + sums
     }
 
-    /// The gated product, where it is not kept, and the layer's output.
+    /// Returns the bytes of the gated product, if it is not saved, and of the layer's output.
     fn forward(&self, rows: u64) -> u64 {
         let [.., down] = self.low;
         let product = if down > 0 { 0 } else { self.inner };
         self.width * rows * (product + self.hidden)
     }
 
-    /// Gradients that are alive together, in the half of a layer where they are more. The gradient of gate and up takes
-    /// their own place.
+    /// Returns the bytes of the gradients that are alive at the same time, in the half of a layer in which they are
+    /// more. The gradients of gate and up overwrite gate and up.
     fn backward(&self, rows: u64) -> u64 {
         // Of the layer's output, the gated product, the norm's output, and the residual sum.
         let mlp = 3 * self.hidden + self.inner;
@@ -169,7 +174,8 @@ impl ModelShape {
         self.width * rows * (mlp.max(attention) + low)
     }
 
-    /// A mask as it is drawn in f32, as a tensor of the activations' type, and what it leaves of the widest adapted input.
+    /// Returns the bytes of a mask of the widest adapted input, drawn in f32 on the host and converted to the
+    /// activations' type, and of the masked input.
     fn masks(&self, rows: u64) -> u64 {
         let inputs = [self.hidden, self.queries, self.hidden, self.inner];
         let adapted = self.low.into_iter().zip(inputs).filter(|(low, _)| *low > 0);
@@ -178,13 +184,13 @@ impl ModelShape {
     }
 }
 
-/// Room that a thread keeps for its part of a product, beside that for attention [byte].
+/// [byte] -- Scratch memory of a thread for its part of a product, besides that for attention.
 const PRODUCT_ROOM: u64 = 8 << 20;
 
-/// Tables as long as a sequence and as wide as a head that a thread keeps in f32 for attention and its derivative.
+/// Number of f32 tables of size sequence times head width that a thread uses for attention and its derivative.
 const ATTENTION_TABLES: u64 = 9;
 
-/// Rows of scores, and of their gradients, that a thread keeps in f32 for attention.
+/// Number of rows of f32 scores, and of their gradients, that a thread uses for attention.
 const SCORE_ROWS: u64 = 2 * 48;
 
 impl Trainer {
@@ -193,23 +199,24 @@ impl Trainer {
         self.shape().plan(jobs as u64, rows, predictions)
     }
 
-    /// Predicts what a training pass holds at its peak beside weights and adapters, checkpointed or not as it would be
-    /// [byte]. `is_dropping` says whether its jobs have LoRA dropout.
+    /// Predicts the peak memory of a training pass in bytes, without weights and adapters, with checkpointing if the
+    /// pass would use it. `is_dropping` says whether its jobs have LoRA dropout.
     pub fn pass_bytes(&self, jobs: usize, rows: u64, predictions: u64, is_dropping: bool) -> u64 {
-        let padded = |rows: u64| rows.next_multiple_of(ROW_MULTIPLE as u64);
-        let plan = self.memory(jobs, padded(rows), padded(predictions));
+        let multiple = ROW_MULTIPLE as u64;
+        let plan = self.memory(jobs, rows.next_multiple_of(multiple), predictions.next_multiple_of(multiple));
         let masks = if is_dropping { plan.masks } else { 0 };
         plan.training(self.recomputes(&plan)) + masks
     }
 
-    /// Predicts what a worker's threads keep for products and for attention over sequences of up to `longest` tokens
-    /// [byte].
+    /// Predicts the scratch memory of a worker's threads in bytes, for products and for attention over sequences of up
+    /// to `longest` tokens.
     pub fn room_bytes(&self, longest: u64) -> u64 {
         let head = self.base.config.head_dim as u64;
         let attention = 4 * longest * (ATTENTION_TABLES * head + SCORE_ROWS);
         self.numerics.threads.max(1) as u64 * (PRODUCT_ROOM + attention)
     }
 
+    /// Returns the sizes of this trainer's base and adapters.
     fn shape(&self) -> ModelShape {
         let config = &self.base.config;
         let sites = [Site::Attention, Site::Output, Site::Mlp, Site::Down];
@@ -233,13 +240,14 @@ impl Trainer {
         }
     }
 
-    /// Whether a pass keeps only the inputs of its layers.
+    /// Returns whether a pass saves only the inputs of its layers.
     pub(super) fn checkpoints(&self, packed: &Packed) -> bool {
-        let (rows, predictions) = (packed.ids.size()[0] as u64, packed.predictions.rows.size()[0] as u64);
+        let rows = packed.ids.size()[0] as u64;
+        let predictions = packed.predictions.rows.size()[0] as u64;
         self.recomputes(&self.memory(packed.spans.len(), rows, predictions))
     }
 
-    /// Whether a pass that takes as much as `plan` says keeps only the inputs of its layers.
+    /// Returns whether a pass with the memory of `plan` saves only the inputs of its layers.
     fn recomputes(&self, plan: &MemoryPlan) -> bool {
         match self.numerics.checkpointing {
             Checkpointing::Never => false,

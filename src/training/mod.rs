@@ -1,6 +1,7 @@
-//! Training of LoRA adapters over one frozen base: steps, optimisers, cohort batching, devices and determinism.
+//! Training of LoRA adapters over one frozen base: steps, optimizers, cohort batching, devices and determinism.
 //!
-//! A training is a pure function of its [`Job`]: no generator, clock or batch-mate enters its bits.
+//! A [`Trainer`] holds the base and turns [`Job`]s into [`Outcome`]s. An outcome is a pure function of its job: its
+//! bits depend on no random generator, no clock and no other job in the batch.
 
 mod attention;
 mod available;
@@ -53,11 +54,11 @@ pub use self_test::{Grade, LargestWork, SelfTest, TestedShapes};
 pub(crate) use tests::on_tiny_base;
 pub use trainer::Trainer;
 
-/// The product of two matrices as training computes it: the program's own kernel on a CPU in f32 and bf16, LibTorch's
-/// elsewhere. For measurements.
+/// Computes the product of two matrices as training does, for measurements: by the program's own kernel on a CPU in f32
+/// and bf16, by LibTorch elsewhere.
 ///
 /// # Panics
-/// If the matrices do not fit, or LibTorch fails.
+/// If the shapes do not match, or LibTorch fails.
 pub fn product(a: &tch::Tensor, b: &tch::Tensor) -> tch::Tensor {
     ops::product(a, b).expect("the matrices fit")
 }

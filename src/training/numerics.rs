@@ -1,4 +1,4 @@
-//! What may change the bits of a result, and the full record of the machine that computed it.
+//! Settings that may change the bits of a result, and the record of the machine that computed it.
 
 use serde::{Deserialize, Serialize};
 use tch::Kind;
@@ -9,38 +9,38 @@ use super::by_libtorch::blocks::BLOCK_ROWS;
 use super::native::{self, Switches};
 use crate::model::{Base, Device, Precision};
 
-/// How LibTorch is run.
+/// Numeric settings of training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numerics {
-    /// Threads inside one operation. Bits do not depend on it; tasks in parallel use a processor better.
+    /// Threads inside one operation. Bits do not depend on it; parallel tasks use a processor better.
     pub threads: usize,
-    /// When layers are run again in the backward pass instead of kept. Bits do not depend on it.
+    /// Gradient checkpointing. Bits do not depend on it.
     pub checkpointing: Checkpointing,
-    /// Whether only paths may be taken that all x86-64 processors with AVX2 and FMA share.
+    /// Whether only code paths are allowed that all x86-64 processors with AVX2 and FMA share.
     pub portable: bool,
-    /// Whether LibTorch's operations compute even where the program's own kernels could.
+    /// Whether LibTorch's operations are used even if the program's own kernels could be.
     pub by_libtorch: bool,
 }
 
-/// When a pass keeps only each layer's input and runs the layer again in the backward pass: a third more work for a
-/// fraction of the memory.
+/// Conditions under which a pass saves only each layer's input and runs the layer again in the backward pass, which
+/// takes a third more work and a fraction of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Checkpointing {
     /// Never.
     Never,
     /// In every pass.
     Always,
-    /// In passes whose kept activations are predicted to take more than this [byte].
+    /// [byte] -- In passes whose saved activations are predicted to exceed this.
     Above(u64),
-    /// In passes whose kept activations are predicted to take more than half of the memory that is free once the base is
-    /// loaded, shared by so many passes at a time.
+    /// In passes whose saved activations are predicted to exceed their share of half of the memory that is free once
+    /// the base is loaded.
     Fitting {
-        /// Passes at a time.
+        /// Number of passes that run at the same time and share that memory.
         passes: u32,
     },
 }
 
-/// What a pass may keep where the device does not tell what is free [byte].
+/// [byte] -- Limit on the saved activations of a pass if the device does not report its free memory.
 const KEPT_BYTES: u64 = 4 << 30;
 
 impl Default for Numerics {
@@ -50,63 +50,63 @@ impl Default for Numerics {
 }
 
 impl Numerics {
-    /// Whether the program's own kernels compute on this device.
+    /// Returns whether the program's own kernels are used on this device.
     pub(super) fn use_own_kernels(&self, device: Device) -> bool {
         device == Device::Cpu && !self.by_libtorch && native::kernels::are_supported()
     }
 }
 
 impl Checkpointing {
-    /// The same with a number of bytes in place of a share of what is free now. The other half of it is for adapters,
-    /// logits, gradients on their way, and evaluations.
+    /// Replaces a share of the memory that is free now by a number of bytes. Half of the memory is left for adapters,
+    /// logits, gradients and evaluations.
     pub(super) fn settled(self, device: Device) -> Self {
         let Self::Fitting { passes } = self else { return self };
         Self::Above(free_bytes(device).map_or(KEPT_BYTES, |free| free / 2 / u64::from(passes.max(1))))
     }
 }
 
-/// The part of the numerics that may change bits: it enters the key of every trained result.
+/// Part of the numerics that may change bits. It enters the key of every trained result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumericsClass {
-    /// Device kind and model; for a CPU in f32 and bf16 the class of processors that give the same bits, else its vendor
-    /// and instruction-set level.
+    /// Kind and model of the device; for a CPU in f32 and bf16 the class of processors that give the same bits, or else
+    /// its vendor and instruction-set level.
     pub device: String,
     /// LibTorch's version.
     pub torch: String,
-    /// Precision of the base. int8 that is held stands as int8 rounded at load: their bits are the same.
+    /// Precision of the base. Weights held in int8 are recorded as int8 rounded at load, since their bits are the same.
     pub precision: Precision,
-    /// `standard`, `portable`, or the variables that select other library paths; and where LibTorch's operations compute
-    /// instead of the program's own kernels, that they do.
+    /// `standard`, `portable`, or the variables that select other library paths; and whether LibTorch's operations are
+    /// used instead of the program's own kernels.
     pub mode: String,
 }
 
-/// Everything about the machine and its settings that a reader of a run may want to compare.
+/// Record of the machine and its settings, for comparison between runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// The part that may change bits.
+    /// Part that may change bits.
     pub class: NumericsClass,
-    /// The device asked for.
+    /// Requested device.
     pub device: Device,
-    /// The processor's name.
+    /// Name of the processor.
     pub processor: String,
-    /// The instruction set that LibTorch's CPU kernels use.
+    /// Instruction set that LibTorch's CPU kernels use.
     pub cpu_capability: String,
-    /// The GPU's driver, on a GPU.
+    /// Driver of the GPU; `None` on a CPU.
     pub driver: Option<String>,
     /// Threads inside one operation.
     pub threads: usize,
     /// LibTorch's switches as read back.
     pub switches: Switches,
-    /// The environment variables that LibTorch's libraries read, where set.
+    /// Environment variables that are set and that LibTorch's libraries read.
     pub environment: Vec<(String, String)>,
-    /// How the base is held, what it takes, and how far it is from bfloat16.
+    /// Representation of the base, its size, and its distance from bfloat16.
     pub base: BaseReport,
 }
 
-/// Variables that select other code paths in MKL, oneDNN or ATen, and so other bits.
+/// Environment variables that select other code paths in MKL, oneDNN or ATen, and so change bits.
 const MODE_VARIABLES: [&str; 4] = ["MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
 
-/// Variables worth recording that change no bits on a CPU.
+/// Environment variables that are recorded although they change no bits on a CPU.
 const OTHER_VARIABLES: [&str; 9] = [
     "FEDREPLAY_PRODUCTS",
     "OMP_NUM_THREADS",
@@ -120,17 +120,18 @@ const OTHER_VARIABLES: [&str; 9] = [
 ];
 
 impl NumericsClass {
-    /// Whether any x86-64 processor with AVX2 and FMA gives the same bits: what computes is common to all of them, and the
-    /// libraries around it were held to common paths. Shown in f32, and so claimed there alone.
+    /// Returns whether any x86-64 processor with AVX2 and FMA gives the same bits: the kernels are common to all of
+    /// them, and the libraries are restricted to common paths. This was verified in f32 and is claimed only there.
     pub fn is_portable(&self) -> bool {
         self.device == PORTABLE && self.mode == PORTABLE_MODE && self.precision.kind() == Kind::Float
     }
 }
 
 impl Fingerprint {
-    /// Reads the machine.
+    /// Reads the properties of the machine and the process.
     pub(super) fn read(base: &Base, numerics: &Numerics) -> Self {
-        let (device, precision) = (base.device, base.precision);
+        let device = base.device;
+        let precision = base.precision;
         let own_kernels = numerics.use_own_kernels(device);
         let portable = own_kernels && is_portable(device, precision);
         let class = NumericsClass {
@@ -144,27 +145,33 @@ impl Fingerprint {
             },
         };
         let environment = MODE_VARIABLES.iter().chain(&OTHER_VARIABLES).filter_map(|name| variable(name)).collect();
-        let processor = cpuinfo("model name").unwrap_or_else(|| "unknown".into());
-        let switches = native::switches();
-        let cpu_capability = native::cpu_capability();
-        let driver = if device == Device::Cpu { None } else { gpu_driver() };
-        let (threads, base) = (numerics.threads, BaseReport::of(base));
-        Self { class, device, processor, cpu_capability, driver, threads, switches, environment, base }
+        Self {
+            class,
+            device,
+            processor: cpuinfo("model name").unwrap_or_else(|| "unknown".into()),
+            cpu_capability: native::cpu_capability(),
+            driver: if device == Device::Cpu { None } else { gpu_driver() },
+            threads: numerics.threads,
+            switches: native::switches(),
+            environment,
+            base: BaseReport::of(base),
+        }
     }
 }
 
-/// The class of all processors on which training gives the same bits: every operation of it is either one of the program's
-/// own kernels, which call no library, or exact in LibTorch (copies, and sums and products of two numbers). The number is
+/// Class of all processors on which training gives the same bits: every operation is either one of the program's own
+/// kernels, which call no library, or exact in LibTorch (copies, and sums and products of two numbers). The number is
 /// raised with every change of the kernels' bits.
 const PORTABLE: &str = "cpu x86-64 AVX2 FMA, kernels 2";
 
-/// The instructions of processors whose own products of bf16 pairs are used: they take subnormal numbers for zero. No two
-/// makers' were compared, so the maker is part of the class.
+/// Class of processors whose instructions for products of bf16 pairs are used; these treat subnormal numbers as zero.
+/// Processors of different vendors were not compared, so the vendor is added to the class.
 const BF16_PAIRS: &str = "AVX512-BF16, kernels 2";
 
-/// The mode in which LibTorch's libraries were started on paths that all of these processors have.
+/// Mode in which LibTorch's libraries are restricted to paths that all of these processors have.
 const PORTABLE_MODE: &str = "portable";
 
+/// Returns whether the program's own kernels give the same bits on all processors of the class [`PORTABLE`].
 fn is_portable(device: Device, precision: Precision) -> bool {
     let is_served = match precision.kind() {
         Kind::Float => true,
@@ -174,7 +181,7 @@ fn is_portable(device: Device, precision: Precision) -> bool {
     device == Device::Cpu && is_served && !matches!(precision, Precision::LlmInt8(_))
 }
 
-/// `precision` is that of the program's own kernels; none where LibTorch computes.
+/// Returns the class of a device that is not portable. `precision` is `None` if LibTorch's operations are used.
 fn device_class(device: Device, precision: Option<Precision>) -> String {
     match device {
         Device::Cpu => {
@@ -191,44 +198,48 @@ fn device_class(device: Device, precision: Option<Precision>) -> String {
     }
 }
 
-/// Whether all products are the program's own, in the processor's products of bf16 pairs.
+/// Returns whether all products use the program's own kernels with the processor's instructions for bf16 pairs.
 fn uses_pairs(precision: Precision) -> bool {
     precision.kind() == Kind::BFloat16
         && !matches!(precision, Precision::LlmInt8(_))
         && native::kernels::use_bf16_pairs()
 }
 
+/// Lists the settings that change bits, or returns `standard` if there are none.
 fn mode(own_kernels: bool) -> String {
-    let mut set: Vec<String> = MODE_VARIABLES
-        .iter()
-        .filter_map(|name| variable(name))
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let mut set = Vec::new();
+    for name in MODE_VARIABLES {
+        if let Some((name, value)) = variable(name) {
+            set.push(format!("{name}={value}"));
+        }
+    }
     if !own_kernels {
         set.push(format!("LibTorch in blocks of {BLOCK_ROWS} rows"));
     }
     if set.is_empty() { "standard".into() } else { set.join(" ") }
 }
 
+/// Returns an environment variable with its name; empty counts as unset.
 fn variable(name: &str) -> Option<(String, String)> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value))
 }
 
-/// A field of the first processor in /proc/cpuinfo.
+/// Returns a field of the first processor in /proc/cpuinfo.
 fn cpuinfo(field: &str) -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with(field))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The driver's first line about itself.
+/// Returns the first line of the driver's own description.
 fn gpu_driver() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     Some(text.lines().next()?.trim().to_owned())
 }
 
-/// The model of a GPU, from the driver's own listing: the runtime's query would need CUDA's headers.
+/// Returns the model of a GPU from the driver's listing; querying the runtime would need CUDA's headers.
 fn gpu_model(index: usize) -> String {
+    // CUDA numbers devices by their PCI address if so configured, which is the order of the folders' names.
     let listed = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
     let mut folders: Vec<_> = listed.map(|entry| entry.path()).collect();
     folders.sort();

@@ -1,7 +1,11 @@
-//! The elementwise parts of a decoder layer with their derivatives.
+//! Matrix products and elementwise operations of a decoder layer, with their derivatives.
 //!
-//! Each works row by row: the bits of a row depend on no other row. On a CPU in f32 and bf16 they are the program's own
-//! kernels, products included; elsewhere, and as the oracle of those in tests, LibTorch's operations.
+//! All are batch-invariant: the bits of a row depend on no other row. On a CPU in f32 and bf16 they are the program's own
+//! kernels. On other devices, and as a reference in tests, they are LibTorch's operations.
+//!
+//! A `tch::Tensor` is a reference to memory that several tensors may share, and its methods change that memory through `&self`.
+//! So do the functions here that write to an argument: their documentation says to which one. A caller must not read that
+//! memory elsewhere at the same time; weights of the base model are never written to, which is why threads may share them.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -12,7 +16,7 @@ use crate::model::{Held, Weight};
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// The product of two matrices.
+/// Returns the product of two matrices.
 pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !kernels::serve(a) {
         return blocks::product(a, b);
@@ -31,7 +35,7 @@ pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     blocks::product_into(out, a, b)
 }
 
-/// Adds the product of two matrices to `out`, which may be a part of a wider table. `out` may be in f32 where they are not.
+/// Adds the product of two matrices to `out`, which may be a part of a wider table. `out` may be in f32 if they are in bf16.
 pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     if kernels::serve(a) {
         kernels::product_into(a, b, out, true);
@@ -40,7 +44,7 @@ pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     blocks::add_product(out, a, b)
 }
 
-/// Adds the transpose of `a` times `b` to `out`: a sum over the rows of both, which are those of one job.
+/// Adds the transpose of `a` times `b` to `out`: a sum over the rows of both, which belong to one job.
 pub fn add_sum_over_rows(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     if kernels::serve(a) {
         return add_product(out, &a.f_tr()?, b);
@@ -48,7 +52,7 @@ pub fn add_sum_over_rows(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     blocks::add_sum_over_rows(out, a, b)
 }
 
-/// A weight as it is multiplied, `[out, in]`: a new tensor where it is held in fewer bits.
+/// Returns a weight as it is multiplied, `[out, in]`: a new tensor if it is stored in fewer bits.
 pub fn expanded(weight: &Weight) -> Result<Tensor> {
     let (held, kind) = weight.held();
     match held {
@@ -72,7 +76,7 @@ pub fn expanded(weight: &Weight) -> Result<Tensor> {
     weight.expanded()
 }
 
-/// Writes the parts below each other.
+/// Writes the expanded parts of a weight to `out`, one below the other.
 fn expand_nf4_into(out: &Tensor, parts: &[Nf4]) -> Result<()> {
     let mut first = 0;
     for part in parts {
@@ -84,7 +88,7 @@ fn expand_nf4_into(out: &Tensor, parts: &[Nf4]) -> Result<()> {
     Ok(())
 }
 
-/// RMSNorm: returns the output and 1 / rms of each row `[rows, 1]`, which the backward pass needs.
+/// Computes RMSNorm (Zhang and Sennrich 2019). Returns the output and 1 / rms of each row `[rows, 1]` for the backward pass.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(Tensor, Tensor)> {
     if kernels::serve(x) {
         return kernels::rms_norm(x, weight, eps);
@@ -92,7 +96,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(
     plain::rms_norm(x, weight, eps, master)
 }
 
-/// The derivative of [`rms_norm`] with respect to its input, plus `residual`.
+/// Computes the derivative of [`rms_norm`] with respect to its input, plus `residual`.
 pub fn rms_norm_backward(
     dy: &Tensor,
     x: &Tensor,
@@ -106,12 +110,12 @@ pub fn rms_norm_backward(
     plain::rms_norm_backward(dy, x, inverse, weight)?.f_add(residual)
 }
 
-/// silu(gate) * up of `[rows, 2 inner]`, gate in the first half.
+/// Computes silu(gate) * up of `[rows, 2 inner]`, with gate in the first half of each row.
 pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     if kernels::serve(gate_up) { kernels::swiglu(gate_up) } else { plain::swiglu(gate_up) }
 }
 
-/// The derivative of [`swiglu`], in the layout of its input, whose memory it may take: that is spent.
+/// Computes the derivative of [`swiglu`] in the layout of its input. It may take the input's memory.
 pub fn swiglu_backward(d_product: &Tensor, gate_up: Tensor) -> Result<Tensor> {
     if kernels::serve(&gate_up) {
         kernels::swiglu_backward(d_product, &gate_up);
@@ -120,10 +124,10 @@ pub fn swiglu_backward(d_product: &Tensor, gate_up: Tensor) -> Result<Tensor> {
     plain::swiglu_backward(d_product, &gate_up)
 }
 
-/// Turns pairs of the first `heads` heads of each row of `x` in place; the tables are `[rows, head_dim / 2]`.
+/// Rotates the first `heads` heads of each row of `x` in place (RoPE, Su et al. 2021); the tables are `[rows, head_dim / 2]`.
 ///
-/// The pairs are those of Transformers: element i with element i + head_dim / 2. `backwards` turns the other way, which
-/// is the derivative.
+/// Pairs are those of Transformers: element i with element i + head_dim / 2. `backwards` rotates the other way, which is
+/// the derivative.
 pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) -> Result<()> {
     if kernels::serve(x) {
         kernels::rotate(x, heads, cos, sin, backwards);
@@ -132,7 +136,7 @@ pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: b
     plain::rotate(x, heads, cos, sin, backwards)
 }
 
-/// The loss of each row of `logits` [nat] as f64. With `weights`, the logits become the gradient of the weighted sum.
+/// Returns the cross-entropy of each row of `logits` [nat]. With `weights`, the logits become the gradient of the weighted sum.
 pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tensor>, master: Kind) -> Result<Vec<f64>> {
     if kernels::serve(logits) {
         return kernels::cross_entropy(logits, labels, weights);
@@ -140,7 +144,7 @@ pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tens
     plain::cross_entropy(logits, labels, weights, master)
 }
 
-/// The same in LibTorch's operations.
+/// The same operations in LibTorch's, on any device and in any type.
 pub mod plain {
     use super::*;
 
@@ -168,7 +172,8 @@ pub mod plain {
 
     pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
         let inner = gate_up.size()[1] / 2;
-        let (gate, up) = (gate_up.f_narrow(1, 0, inner)?, gate_up.f_narrow(1, inner, inner)?);
+        let gate = gate_up.f_narrow(1, 0, inner)?;
+        let up = gate_up.f_narrow(1, inner, inner)?;
         let d_gate = gate.f_silu_backward(&d_product.f_mul(&up)?)?;
         Tensor::f_cat(&[d_gate, d_product.f_mul(&gate.f_silu()?)?], 1)
     }
@@ -176,10 +181,14 @@ pub mod plain {
     pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) -> Result<()> {
         let half = cos.size()[1];
         let heads = x.f_narrow(1, 0, heads as i64 * 2 * half)?.f_unflatten(1, [heads as i64, 2 * half])?;
-        let table = |table: &Tensor| table.f_to_kind(x.kind())?.f_unsqueeze(1);
-        let (cos, sin) = (table(cos)?, table(sin)?);
-        let sin = if backwards { sin.f_neg()? } else { sin };
-        let (mut first, mut second) = (heads.f_narrow(2, 0, half)?, heads.f_narrow(2, half, half)?);
+        let cos = cos.f_to_kind(x.kind())?.f_unsqueeze(1)?;
+        let mut sin = sin.f_to_kind(x.kind())?.f_unsqueeze(1)?;
+        if backwards {
+            sin = sin.f_neg()?;
+        }
+        let mut first = heads.f_narrow(2, 0, half)?;
+        let mut second = heads.f_narrow(2, half, half)?;
+        // Both halves are computed before either is written.
         let turned_first = first.f_mul(&cos)?.f_sub(&second.f_mul(&sin)?)?;
         let turned_second = second.f_mul(&cos)?.f_add(&first.f_mul(&sin)?)?;
         first.f_copy_(&turned_first)?;
@@ -197,6 +206,7 @@ pub mod plain {
         let log = logits.f_to_kind(master)?.f_log_softmax(-1, None::<Kind>)?;
         let found = log.f_gather(1, &labels, false)?.f_neg()?.f_squeeze_dim(1)?;
         if let Some(weights) = weights {
+            // weight * (softmax - one-hot), written over the logits.
             let mut gradient = log.f_exp()?;
             let at_label = gradient.f_gather(1, &labels, false)?.f_sub_scalar(1.0)?;
             let _ = gradient.f_scatter_(1, &labels, &at_label)?;

@@ -1,4 +1,5 @@
-//! Update rules on one job's flat vector, in operations whose bits do not depend on the vector's length.
+//! Update rules on the flat vector of one job, in elementwise operations whose bits do not depend on the vector's
+//! length.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -10,27 +11,31 @@ use crate::model::Base;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// The state of one job's update rule.
+/// State of one job's update rule.
 pub struct State {
     hyper: Hyper,
+    /// Center of the proximal term.
     anchor: Option<Tensor>,
     correction: Option<(Tensor, CorrectionPlace)>,
+    /// Mean of gradients, or the momentum buffer.
     first: Option<Tensor>,
+    /// Mean square of gradients.
     second: Option<Tensor>,
+    /// Steps taken, including those of earlier jobs whose moments are continued.
     steps: i32,
 }
 
 impl State {
-    /// The state before the first step.
+    /// Returns the state before the first step.
     pub fn new(base: &Base, job: &Job, parameters: &Parameters) -> Result<Self> {
-        let zeros = || parameters.values.f_zeros_like();
         let before = job.terms.moments.as_deref();
-        let kept = |part: Option<&Adapter>| part.map(|part| parameters.flat(base, part)).transpose();
-        let first = kept(before.and_then(|moments| moments.first.as_ref()))?;
-        let second = kept(before.and_then(|moments| moments.second.as_ref()))?;
+        let first = flat_of(base, parameters, before.and_then(|moments| moments.first.as_ref()))?;
+        let second = flat_of(base, parameters, before.and_then(|moments| moments.second.as_ref()))?;
         let (first, second) = match (job.hyper.optimizer, first, second) {
             (Optimizer::AdamW { .. }, Some(first), Some(second)) => (Some(first), Some(second)),
-            (Optimizer::AdamW { .. }, ..) => (Some(zeros()?), Some(zeros()?)),
+            (Optimizer::AdamW { .. }, ..) => {
+                (Some(parameters.values.f_zeros_like()?), Some(parameters.values.f_zeros_like()?))
+            }
             (Optimizer::Sgd { .. }, first, _) => (first, None),
         };
         let anchor = job.terms.anchor.as_ref().unwrap_or(&job.adapter);
@@ -43,14 +48,18 @@ impl State {
         Ok(Self { hyper: job.hyper.clone(), anchor, correction, first, second, steps })
     }
 
-    /// What the rule remembers, as plain values.
+    /// Copies the moments to the host.
     pub fn moments(&self, parameters: &Parameters) -> Result<Moments> {
-        let plain = |part: &Option<Tensor>| part.as_ref().map(|part| parameters.adapter_of(part)).transpose();
-        Ok(Moments { first: plain(&self.first)?, second: plain(&self.second)?, steps: self.steps as u32 })
+        Ok(Moments {
+            first: self.first.as_ref().map(|first| parameters.adapter_of(first)).transpose()?,
+            second: self.second.as_ref().map(|second| parameters.adapter_of(second)).transpose()?,
+            steps: self.steps as u32,
+        })
     }
 
-    /// Adds the terms of the federated method to the gradient.
+    /// Adds the terms of the federated method to the gradient, in place.
     pub fn correct(&self, parameters: &mut Parameters) -> Result<()> {
+        // FedProx: g += mu (w - anchor). SCAFFOLD: g += c - c_i.
         if let (Some(mu), Some(anchor)) = (self.hyper.proximal, &self.anchor) {
             let pull = parameters.values.f_sub(anchor)?.f_mul_scalar(mu)?;
             let _ = parameters.gradient.f_add_(&pull)?;
@@ -61,10 +70,10 @@ impl State {
         Ok(())
     }
 
-    /// Takes one step with the gradient scaled by the clipping coefficient for `norm`.
+    /// Updates the values in place with the gradient, which is clipped according to its `norm`.
     pub fn step(&mut self, parameters: &mut Parameters, norm: f64) -> Result<()> {
         self.steps += 1;
-        // PyTorch's clip_grad_norm_: the small term keeps a zero norm from dividing.
+        // As in PyTorch's clip_grad_norm_: the small term avoids a division by zero.
         let scale = self.hyper.clip_norm.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
         match self.hyper.optimizer {
             Optimizer::AdamW { .. }
@@ -81,13 +90,16 @@ impl State {
         parameters.refresh()
     }
 
-    /// AdamW in one pass over memory.
+    /// Takes an AdamW step with the program's own kernel, in one pass over memory.
     fn adamw_kernel(&mut self, parameters: &Parameters, scale: f64) {
         let Optimizer::AdamW { beta1, beta2, eps, weight_decay, variant } = self.hyper.optimizer else {
             unreachable!("called for AdamW only");
         };
+        // m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, w -= step m / (root_scale sqrt(v) + eps). The
+        // variants differ in whether eps is added before or after the bias correction of v.
         let rate = self.hyper.learning_rate;
-        let (correction1, correction2) = (1.0 - beta1.powi(self.steps), (1.0 - beta2.powi(self.steps)).sqrt());
+        let correction1 = 1.0 - beta1.powi(self.steps);
+        let correction2 = (1.0 - beta2.powi(self.steps)).sqrt();
         let (root_scale, step) = match variant {
             AdamVariant::PyTorch => (1.0 / correction2, rate / correction1),
             AdamVariant::Transformers => (1.0, rate * correction2 / correction1),
@@ -101,18 +113,20 @@ impl State {
             root_scale: root_scale as f32,
             decay_last: (variant == AdamVariant::Transformers).into(),
         };
-        let (mean, square) = (self.first.as_ref(), self.second.as_ref());
-        let (mean, square) = (mean.expect("AdamW has states"), square.expect("AdamW has states"));
+        let mean = self.first.as_ref().expect("AdamW has states");
+        let square = self.second.as_ref().expect("AdamW has states");
         kernels::adamw(&rule, scale as f32, &parameters.gradient, &parameters.values, mean, square);
     }
 
+    /// Takes an AdamW step with LibTorch's operations, in the order of operations of the variant's library.
     fn adamw(&mut self, parameters: &mut Parameters, scale: f64) -> Result<()> {
         let Optimizer::AdamW { beta1, beta2, eps, weight_decay, variant } = self.hyper.optimizer else {
             unreachable!("called for AdamW only");
         };
-        let (rate, gradient) = (self.hyper.learning_rate, parameters.gradient.f_mul_scalar(scale)?);
-        let (mean, square) =
-            (self.first.as_mut().expect("AdamW has states"), self.second.as_mut().expect("AdamW has states"));
+        let rate = self.hyper.learning_rate;
+        let gradient = parameters.gradient.f_mul_scalar(scale)?;
+        let mean = self.first.as_mut().expect("AdamW has states");
+        let square = self.second.as_mut().expect("AdamW has states");
         let values = &mut parameters.values;
         if variant == AdamVariant::PyTorch && weight_decay != 0.0 {
             let _ = values.f_mul_scalar_(1.0 - rate * weight_decay)?;
@@ -134,6 +148,7 @@ impl State {
         Ok(())
     }
 
+    /// Takes a step of gradient descent. As in PyTorch, the first gradient initializes the momentum buffer.
     fn sgd(&mut self, parameters: &mut Parameters, scale: f64, momentum: f64) -> Result<()> {
         let gradient = &parameters.gradient.f_mul_scalar(scale)?;
         let direction = match (&mut self.first, momentum) {
@@ -146,7 +161,12 @@ impl State {
     }
 }
 
-/// The Euclidean norm of a gradient, summed in f64 in a fixed order.
+/// Copies an adapter, if there is one, to a flat vector on the device.
+fn flat_of(base: &Base, parameters: &Parameters, adapter: Option<&Adapter>) -> Result<Option<Tensor>> {
+    adapter.map(|adapter| parameters.flat(base, adapter)).transpose()
+}
+
+/// Computes the Euclidean norm of a gradient, summed in f64 in a fixed order.
 pub fn norm(gradient: &Tensor) -> Result<f64> {
     if gradient.kind() == Kind::Float && kernels::serve(gradient) {
         return Ok(kernels::sum_of_squares(gradient).sqrt());
@@ -155,7 +175,7 @@ pub fn norm(gradient: &Tensor) -> Result<f64> {
     Ok(values.iter().map(|value| value * value).sum::<f64>().sqrt())
 }
 
-/// A tensor of its own with the same values.
+/// Returns a copy with its own memory.
 fn copied(tensor: &Tensor) -> Result<Tensor> {
     let mut copy = tensor.f_empty_like()?;
     copy.f_copy_(tensor)?;

@@ -1,4 +1,5 @@
-//! The decoder as a textbook writes it, through LibTorch's autograd: slow, for pretraining and as the judge in tests.
+//! Reference implementation of the decoder through LibTorch's autograd. It is slow, and used for pretraining and in
+//! tests.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +9,24 @@ use crate::model::{Config, Rope};
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// Weights under their names in a Hugging Face folder.
+/// Weights by their names in a Hugging Face folder.
 pub type Weights = BTreeMap<String, Tensor>;
 
-/// LoRA pairs under the path of their module: A, B and the scale of their product.
+/// LoRA pairs by the path of their module: A, B and the scale of their product.
 pub type Pairs = BTreeMap<String, (Tensor, Tensor, f64)>;
 
-/// A decoder to be differentiated.
+/// Decoder that autograd can differentiate.
 pub struct Oracle<'a> {
-    /// Its shape.
+    /// Configuration.
     pub config: &'a Config,
-    /// All its weights.
+    /// All weights.
     pub weights: &'a Weights,
-    /// Adapted modules; empty where the weights themselves are trained.
+    /// Adapted modules; empty if the weights themselves are trained.
     pub pairs: &'a Pairs,
 }
 
 impl Oracle<'_> {
-    /// Logits `[batch, length, vocab]` of ids `[batch, length]`.
+    /// Computes the logits `[batch, length, vocab]` of ids `[batch, length]`.
     pub fn logits(&self, ids: &Tensor) -> Result<Tensor> {
         let config = self.config;
         let length = ids.size()[1];
@@ -46,15 +47,18 @@ impl Oracle<'_> {
         h.f_matmul(&if config.tied { embedding } else { self.weight("lm_head.weight") }.f_tr()?)
     }
 
+    /// Returns a weight by its name.
     fn weight(&self, name: &str) -> &Tensor {
         self.weights.get(name).expect("the weights are those of the config")
     }
 
+    /// Computes RMSNorm.
     fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let mean = x.f_square()?.f_mean_dim([-1i64].as_slice(), true, None::<Kind>)?;
         x.f_mul(&mean.f_add_scalar(self.config.rms_norm_eps)?.f_rsqrt()?)?.f_mul(self.weight(name))
     }
 
+    /// Applies a linear module, with its LoRA pair if it has one: W x + b + s B A x.
     fn linear(&self, x: &Tensor, path: &str) -> Result<Tensor> {
         let bias = self.weights.get(&format!("{path}.bias"));
         let y = x.f_linear(self.weight(&format!("{path}.weight")), bias)?;
@@ -64,16 +68,19 @@ impl Oracle<'_> {
         }
     }
 
+    /// Applies a linear module and splits its output into heads, `[batch, heads, length, head_dim]`.
+    fn project(&self, h: &Tensor, path: &str, heads: usize) -> Result<Tensor> {
+        self.linear(h, path)?.f_unflatten(-1, [heads as i64, self.config.head_dim as i64])?.f_transpose(1, 2)
+    }
+
+    /// Computes causal attention of a layer, including its output module.
     fn attention(&self, h: &Tensor, prefix: &str, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let config = self.config;
-        let project = |name: &str, heads: usize| {
-            self.linear(h, &format!("{prefix}.self_attn.{name}"))?
-                .f_unflatten(-1, [heads as i64, config.head_dim as i64])?
-                .f_transpose(1, 2)
-        };
-        let q = rotated(&project("q_proj", config.heads)?, cos, sin)?;
-        let k = rotated(&project("k_proj", config.kv_heads)?, cos, sin)?;
-        let v = project("v_proj", config.kv_heads)?;
+        let q = self.project(h, &format!("{prefix}.self_attn.q_proj"), config.heads)?;
+        let q = rotated(&q, cos, sin)?;
+        let k = self.project(h, &format!("{prefix}.self_attn.k_proj"), config.kv_heads)?;
+        let k = rotated(&k, cos, sin)?;
+        let v = self.project(h, &format!("{prefix}.self_attn.v_proj"), config.kv_heads)?;
         let mask = self.mask(h.size()[1], h)?;
         let grouped = config.heads != config.kv_heads;
         let result =
@@ -81,6 +88,7 @@ impl Oracle<'_> {
         self.linear(&result.f_transpose(1, 2)?.f_flatten(2, 3)?, &format!("{prefix}.self_attn.o_proj"))
     }
 
+    /// Returns the mask of a sliding window. `None` if the window is not shorter than the sequence.
     fn mask(&self, length: i64, like: &Tensor) -> Result<Option<Tensor>> {
         let Some(window) = self.config.sliding_window.filter(|&window| (window as i64) < length) else {
             return Ok(None);
@@ -90,10 +98,12 @@ impl Oracle<'_> {
     }
 }
 
-/// Rotates `[batch, heads, length, head_dim]`, element i with element i + head_dim / 2.
+/// Applies the rotary embedding to `[batch, heads, length, head_dim]`: element i is rotated with element i + head_dim /
+/// 2.
 fn rotated(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let half = cos.size()[1];
-    let (first, second) = (x.f_narrow(3, 0, half)?, x.f_narrow(3, half, half)?);
+    let first = x.f_narrow(3, 0, half)?;
+    let second = x.f_narrow(3, half, half)?;
     let turned_first = first.f_mul(cos)?.f_sub(&second.f_mul(sin)?)?;
     let turned_second = second.f_mul(cos)?.f_add(&first.f_mul(sin)?)?;
     Tensor::f_cat(&[turned_first, turned_second], 3)

@@ -1,7 +1,7 @@
-//! Rows of several jobs laid out as one list of tokens: no padding between sequences, none across jobs but to 16.
+//! Layout of the rows of several jobs as one list of tokens, without padding between sequences.
 //!
-//! LibTorch's CPU products give a row the same bits in any company only where row counts are multiples of 16, so each
-//! job's tokens and each job's predicted rows are padded to that. Padding is part of a job, never of its neighbours.
+//! LibTorch's CPU products are batch-invariant only if row counts are multiples of 16, so the tokens of each job, and
+//! its predicted rows, are padded to such a multiple. Padding belongs to its job and never depends on other jobs.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,69 +11,72 @@ use tch::{Kind, TchError, Tensor};
 use crate::dataset::Sample;
 use crate::model::Base;
 
-/// Row counts are padded to multiples of this.
+/// Multiple to which row counts are padded.
 pub const ROW_MULTIPLE: usize = 16;
 
-/// One job's share of a pass: its rows, and the weight of each of its target tokens.
+/// Part of a pass that belongs to one job.
 pub struct Share<'a> {
-    /// The micro-batch.
+    /// Micro-batch.
     pub samples: &'a [Arc<Sample>],
-    /// What each target token's loss is multiplied by before it is summed.
+    /// Weight of each target token's loss in the sum.
     pub weight: f64,
 }
 
-/// Consecutive sequences of one length, so that one attention call serves them.
+/// Consecutive sequences of equal length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// First row.
     pub start: i64,
     /// Number of sequences.
     pub count: i64,
-    /// Tokens of each.
+    /// Tokens of each sequence.
     pub length: i64,
 }
 
-/// The rows of one pass through the model.
+/// Rows of one pass through the model.
 pub struct Packed {
     /// Token ids `[rows]`.
     pub ids: Tensor,
-    /// Cosines of the positions `[rows, head_dim / 2]`.
+    /// Cosines of the rotary embedding, `[rows, head_dim / 2]`.
     pub cos: Tensor,
-    /// Sines of the positions.
+    /// Sines of the rotary embedding, `[rows, head_dim / 2]`.
     pub sin: Tensor,
-    /// The sequences.
+    /// Sequences.
     pub runs: Vec<Run>,
-    /// Rows of each job, padding included.
+    /// Rows of each job, including padding.
     pub spans: Vec<Range<i64>>,
-    /// The rows that predict a target token.
+    /// Rows that predict a target token.
     pub predictions: Predictions,
 }
 
-/// The rows whose logits are needed, job by job, each job's padded to 16 with rows of weight 0.
+/// Rows whose logits are needed, job by job; those of each job are padded to a multiple of 16 with rows of weight 0.
 pub struct Predictions {
     /// Row of the pass for each prediction, `[predictions]`.
     pub rows: Tensor,
-    /// The token to predict, `[predictions]`.
+    /// Token to predict, `[predictions]`.
     pub labels: Tensor,
-    /// Weight of its loss, `[predictions]`; 0 in padding.
+    /// Weight of the loss, `[predictions]`; 0 in padding.
     pub weights: Tensor,
-    /// The predictions that are not padding: rows of the pass, ascending.
+    /// Rows of the pass that belong to predictions other than padding, ascending.
     pub real_rows: Tensor,
-    /// Their places among the predictions.
+    /// Positions of those predictions among all predictions.
     pub real_places: Tensor,
-    /// Each job's places among the predictions, padding included.
+    /// Positions of each job among the predictions, including padding.
     pub spans: Vec<Range<i64>>,
-    /// For each job, for each of its samples, its places among the predictions.
+    /// Positions among the predictions, by job and sample.
     pub samples: Vec<Vec<Range<usize>>>,
 }
 
 /// Lays out the shares one after another.
 pub fn pack(base: &Base, shares: &[Share]) -> Result<Packed, TchError> {
     let mut builder = Builder::default();
-    shares.iter().for_each(|share| builder.add_job(share));
+    for share in shares {
+        builder.add_job(share);
+    }
     builder.finish(base)
 }
 
+/// Layout in progress, with the fields of [`Packed`] and [`Predictions`] on the host.
 #[derive(Default)]
 struct Builder {
     ids: Vec<i64>,
@@ -90,10 +93,13 @@ struct Builder {
 }
 
 impl Builder {
+    /// Appends the rows and predictions of a job, with padding.
     fn add_job(&mut self, share: &Share) {
-        let (first_row, first_prediction) = (self.ids.len(), self.rows.len());
+        let first_row = self.ids.len();
+        let first_prediction = self.rows.len();
         let places = share.samples.iter().map(|sample| self.add_sample(sample, share.weight)).collect();
         self.samples.push(places);
+        // Padded predictions point to the job's own first row, so that they read nothing of other jobs.
         let padded = first_row + (self.ids.len() - first_row).next_multiple_of(ROW_MULTIPLE);
         self.ids.resize(padded, 0);
         self.positions.resize(padded, 0);
@@ -105,18 +111,20 @@ impl Builder {
         self.prediction_spans.push(first_prediction as i64..padded as i64);
     }
 
-    /// Returns the sample's places among the predictions.
+    /// Appends a sequence and returns its positions among the predictions.
     fn add_sample(&mut self, sample: &Sample, weight: f64) -> Range<usize> {
         let start = self.ids.len() as i64;
         let length = sample.ids.len() as i64;
         self.ids.extend(sample.ids.iter().map(|&id| i64::from(id)));
         self.positions.extend(0..length);
+        // A sequence extends the last run if it has the same length and follows without padding.
         match self.runs.last_mut() {
             Some(run) if run.length == length && run.start + run.count * length == start => run.count += 1,
             _ => self.runs.push(Run { start, count: 1, length }),
         }
         let first = self.rows.len();
         for position in sample.targets.iter().cloned().flatten() {
+            // A token is predicted by the row before it.
             let row = start + i64::from(position) - 1;
             self.real_places.push(self.rows.len() as i64);
             self.real_rows.push(row);
@@ -127,22 +135,22 @@ impl Builder {
         first..self.rows.len()
     }
 
+    /// Copies the layout to the device.
     fn finish(self, base: &Base) -> Result<Packed, TchError> {
         let device = base.device.torch();
-        let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
         let (cos, sin) = base.rope.at(&self.positions, master(base), device)?;
         Ok(Packed {
-            ids: place(&self.ids)?,
+            ids: Tensor::f_from_slice(&self.ids)?.f_to_device(device)?,
             cos,
             sin,
             runs: self.runs,
             spans: self.spans,
             predictions: Predictions {
-                rows: place(&self.rows)?,
-                labels: place(&self.labels)?,
+                rows: Tensor::f_from_slice(&self.rows)?.f_to_device(device)?,
+                labels: Tensor::f_from_slice(&self.labels)?.f_to_device(device)?,
                 weights: Tensor::f_from_slice(&self.weights)?.f_to_kind(master(base))?.f_to_device(device)?,
-                real_rows: place(&self.real_rows)?,
-                real_places: place(&self.real_places)?,
+                real_rows: Tensor::f_from_slice(&self.real_rows)?.f_to_device(device)?,
+                real_places: Tensor::f_from_slice(&self.real_places)?.f_to_device(device)?,
                 spans: self.prediction_spans,
                 samples: self.samples,
             },
@@ -150,6 +158,7 @@ impl Builder {
     }
 }
 
+/// Returns the type of sums and updates.
 fn master(base: &Base) -> Kind {
     base.precision.master_kind()
 }
@@ -164,6 +173,7 @@ pub fn check_sample(base: &Base, sample: &Sample) -> Result<(), String> {
     if let Some(id) = sample.ids.iter().find(|&&id| id as usize >= config.vocab_size) {
         return Err(format!("token id {id} is beyond the embedding of {} tokens", config.vocab_size));
     }
+    // The first token has no row before it that could predict it.
     let mut free = 1;
     for range in &sample.targets {
         if range.start < free || range.end < range.start || range.end as usize > length {

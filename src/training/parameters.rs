@@ -1,7 +1,7 @@
-//! One job's adapter on the device: values, gradient, and views of each matrix, grouped by the input that they share.
+//! Adapter of one job on the device: values, gradient, and views of each matrix, grouped by the input that they share.
 //!
-//! Ranks are padded to 16 with zeros, which stay zero under every update rule here: products of fewer than 16 rows would
-//! depend on the number of threads.
+//! Ranks are padded with zeros to a multiple of 16, since products of fewer than 16 rows would depend on the number of
+//! threads. The padding stays zero under every update rule.
 
 use std::sync::Arc;
 
@@ -11,79 +11,90 @@ use super::pack::ROW_MULTIPLE;
 use crate::adapter::{Adapter, Layout};
 use crate::model::{Base, Config};
 
-/// The inputs in a layer from which linear modules read.
+/// Inputs of the linear modules of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Site {
-    /// The normalised input of attention: q, k and v.
+    /// Normalized input of attention, read by q, k and v.
     Attention,
-    /// The attention's result: o.
+    /// Result of attention, read by o.
     Output,
-    /// The normalised input of the MLP: gate and up.
+    /// Normalized input of the MLP, read by gate and up.
     Mlp,
-    /// The gated product: down.
+    /// Gated product, read by down.
     Down,
 }
 
-/// Where the matrices of a layout lie in the flat vector on the device.
+/// Positions of a layout's matrices in the flat vector on the device.
 pub struct Placement {
     layout: Arc<Layout>,
-    /// Values on the device, a multiple of 64.
+    /// Length of the vector, a multiple of 64.
     length: usize,
-    /// The padded rank.
+    /// Padded rank.
     rank: usize,
-    /// For each layer and site, what is adapted there.
+    /// Adapted modules by layer and site.
     groups: Vec<[Option<GroupPlace>; 4]>,
-    /// For each module of the layout: offsets of A and B.
+    /// Offsets of A and B by module of the layout.
     offsets: Vec<(usize, usize)>,
 }
 
+/// Position of the modules that are adapted at one site of one layer.
 struct GroupPlace {
+    /// Offset of the A of all members, one below the other.
     a: usize,
+    /// Width of the input.
     inputs: usize,
     members: Vec<MemberPlace>,
 }
 
+/// Position of one module.
 struct MemberPlace {
+    /// Index in the layout.
     module: usize,
+    /// Offset of B.
     b: usize,
+    /// First column of the site's output to which it adds.
     column: usize,
+    /// Number of those columns.
     outputs: usize,
 }
 
 impl Placement {
-    /// Where `layout` lies for a model of shape `config`.
+    /// Lays out the matrices of `layout` for a model of shape `config`.
     pub fn new(layout: Arc<Layout>, config: &Config) -> Self {
         let rank = layout.rank.next_multiple_of(ROW_MULTIPLE);
         let mut placement =
             Self { length: 0, rank, groups: Vec::new(), offsets: vec![(0, 0); layout.modules.len()], layout };
         for layer in 0..config.layers {
-            let group = |site| placement_members(&placement.layout, config, layer, site);
-            let members = [Site::Attention, Site::Output, Site::Mlp, Site::Down].map(group);
-            let places = members.map(|members| placement.place(members));
+            let places = [Site::Attention, Site::Output, Site::Mlp, Site::Down].map(|site| {
+                let members = placement_members(&placement.layout, config, layer, site);
+                placement.place(members)
+            });
             placement.groups.push(places);
         }
         placement.length = placement.length.next_multiple_of(64);
         placement
     }
 
-    /// Values of an adapter on the device, padding included.
+    /// Returns the number of an adapter's values on the device, including padding.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// Width of the low-rank products at a site, in the layer where it is largest.
+    /// Returns the width of the low-rank products at a site, in the layer in which it is greatest.
     pub fn low_width(&self, site: Site) -> usize {
         let groups = self.groups.iter().filter_map(|sites| sites[site as usize].as_ref());
         groups.map(|group| group.members.len() * self.rank).max().unwrap_or(0)
     }
 
-    /// The lowest layer that is adapted: nothing below it needs a gradient.
+    /// Returns the lowest adapted layer; nothing below it needs a gradient.
     pub fn lowest_layer(&self) -> usize {
         self.groups.iter().position(|sites| sites.iter().any(Option::is_some)).unwrap_or(0)
     }
 
+    /// Appends the matrices of a group to the vector. `None` if the group is empty.
     fn place(&mut self, mut members: Vec<MemberPlace>) -> Option<GroupPlace> {
         let inputs = self.layout.modules[members.first()?.module].in_features;
+        // The A of all members come first and adjacent, so that one product computes all of their low-rank inputs.
         let a = self.length;
         self.length += members.len() * self.rank * inputs;
         for (index, member) in members.iter_mut().enumerate() {
@@ -94,13 +105,13 @@ impl Placement {
         Some(GroupPlace { a, inputs, members })
     }
 
-    /// An adapter's values on the base's device, in the master type.
+    /// Copies an adapter's values to the base's device, in the master type.
     fn flat(&self, base: &Base, adapter: &Adapter) -> Result<Tensor, TchError> {
         let flat = Tensor::f_from_slice(&self.spread(adapter))?;
         flat.f_to_kind(base.precision.master_kind())?.f_to_device(base.device.torch())
     }
 
-    /// The flat vector of an adapter's values.
+    /// Returns the flat vector of an adapter's values.
     fn spread(&self, adapter: &Adapter) -> Vec<f32> {
         let mut flat = vec![0.0; self.length];
         self.for_rows(|inside, outside, width| {
@@ -109,7 +120,7 @@ impl Placement {
         flat
     }
 
-    /// The values of a flat vector in an adapter's order.
+    /// Returns the values of a flat vector in an adapter's order, without padding.
     fn gather<T: Copy + Default>(&self, flat: &[T]) -> Vec<T> {
         let mut values = vec![T::default(); self.layout.parameters()];
         self.for_rows(|inside, outside, width| {
@@ -118,20 +129,25 @@ impl Placement {
         values
     }
 
-    /// Calls `copy` with offset on the device, offset in an adapter, and length, for each contiguous piece.
+    /// Calls `copy` for each contiguous piece with its offset on the device, its offset in an adapter, and its length.
     fn for_rows(&self, mut copy: impl FnMut(usize, usize, usize)) {
         let rank = self.layout.rank;
         let modules = self.layout.modules.iter().zip(self.layout.ranges()).zip(&self.offsets);
         for ((module, (a, b)), &(inside_a, inside_b)) in modules {
+            // A is [rank, in]: its padding is rows at the end. B is [out, rank]: each of its rows is padded.
             copy(inside_a, a.start, rank * module.in_features);
-            (0..module.out_features).for_each(|row| copy(inside_b + row * self.rank, b.start + row * rank, rank));
+            for row in 0..module.out_features {
+                copy(inside_b + row * self.rank, b.start + row * rank, rank);
+            }
         }
     }
 }
 
-/// The modules of `layout` that read from `site` in `layer`, with the columns that they write.
+/// Returns the modules of `layout` that read from `site` in `layer`, with the columns to which they add.
 fn placement_members(layout: &Layout, config: &Config, layer: usize, site: Site) -> Vec<MemberPlace> {
-    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    // The base computes q, k and v in one product, and gate and up in another; the columns are those of its output.
+    let queries = config.heads * config.head_dim;
+    let keys = config.kv_heads * config.head_dim;
     let names: &[(&str, usize)] = match site {
         Site::Attention => {
             &[("self_attn.q_proj", 0), ("self_attn.k_proj", queries), ("self_attn.v_proj", queries + keys)]
@@ -140,25 +156,27 @@ fn placement_members(layout: &Layout, config: &Config, layer: usize, site: Site)
         Site::Mlp => &[("mlp.gate_proj", 0), ("mlp.up_proj", config.intermediate_size)],
         Site::Down => &[("mlp.down_proj", 0)],
     };
-    let find = |&(name, column): &(&str, usize)| {
+    let mut members = Vec::new();
+    for &(name, column) in names {
         let path = format!("model.layers.{layer}.{name}");
-        let module = layout.modules.iter().position(|module| module.path == path)?;
-        Some(MemberPlace { module, b: 0, column, outputs: layout.modules[module].out_features })
-    };
-    names.iter().filter_map(find).collect()
+        if let Some(module) = layout.modules.iter().position(|module| module.path == path) {
+            members.push(MemberPlace { module, b: 0, column, outputs: layout.modules[module].out_features });
+        }
+    }
+    members
 }
 
-/// What is adapted at one site of one layer, as views into a job's flat vectors.
+/// Adapted modules at one site of one layer, as views into a job's flat vectors.
 pub struct Group {
-    /// The A of all members below each other, `[members * rank, in]`, in the compute type.
+    /// A of all members, concatenated by rows, `[members * rank, in]`, in the compute type.
     pub a: Tensor,
-    /// Its gradient.
+    /// Gradient of `a`.
     pub a_gradient: Tensor,
-    /// The modules.
+    /// Modules.
     pub members: Vec<Member>,
-    /// The padded rank.
+    /// Padded rank.
     pub rank: i64,
-    /// What B A is multiplied by.
+    /// Factor of B A.
     pub scale: f64,
 }
 
@@ -166,64 +184,65 @@ pub struct Group {
 pub struct Member {
     /// B, `[out, rank]`, in the compute type.
     pub b: Tensor,
-    /// Its gradient.
+    /// Gradient of `b`.
     pub b_gradient: Tensor,
-    /// First of the columns that it adds to.
+    /// First column of the site's output to which the module adds.
     pub column: i64,
     /// Number of those columns.
     pub outputs: i64,
-    /// Index in the layout: names its dropout masks.
+    /// Index in the layout, which identifies the dropout masks.
     pub module: usize,
 }
 
-/// One job's adapter on the device.
+/// Adapter of one job on the device.
 pub struct Parameters {
     placement: Arc<Placement>,
-    /// Master values, flat.
+    /// Flat vector of the master values.
     pub values: Tensor,
-    /// The same in the compute type; the very same tensor where the types agree.
+    /// Copy of the values in the compute type; the same tensor if the types are equal.
     compute: Tensor,
-    /// The gradient in the master type, flat.
+    /// Flat vector of the gradient in the master type.
     pub gradient: Tensor,
     groups: Vec<[Option<Group>; 4]>,
 }
 
 impl Parameters {
-    /// Places an adapter on the base's device.
+    /// Copies an adapter to the base's device.
     pub fn new(placement: &Arc<Placement>, base: &Base, adapter: &Adapter) -> Result<Self, TchError> {
         let kind = base.precision.kind();
         let values = placement.flat(base, adapter)?;
+        // Converting to the same type returns the same tensor: the views then see every update of the values.
         let compute = values.f_to_kind(kind)?;
         let gradient = values.f_zeros_like()?;
-        let groups = placement
-            .groups
-            .iter()
-            .map(|sites| {
-                let [attention, output, mlp, down] = sites
-                    .each_ref()
-                    .map(|place| place.as_ref().map(|place| views(placement, place, &compute, &gradient)).transpose());
-                Ok([attention?, output?, mlp?, down?])
-            })
-            .collect::<Result<_, TchError>>()?;
+        let mut groups = Vec::with_capacity(placement.groups.len());
+        for sites in &placement.groups {
+            let mut of_layer = [const { None }; 4];
+            for (group, place) in of_layer.iter_mut().zip(sites) {
+                if let Some(place) = place {
+                    *group = Some(views(placement, place, &compute, &gradient)?);
+                }
+            }
+            groups.push(of_layer);
+        }
         Ok(Self { placement: placement.clone(), values, compute, gradient, groups })
     }
 
-    /// What is adapted at `site` of `layer`.
+    /// Returns the adapted modules at `site` of `layer`.
     pub fn group(&self, layer: usize, site: Site) -> Option<&Group> {
         self.groups[layer][site as usize].as_ref()
     }
 
-    /// Another adapter of the same layout, flat like the values.
+    /// Returns the flat vector of another adapter of the same layout.
     pub fn flat(&self, base: &Base, adapter: &Adapter) -> Result<Tensor, TchError> {
         self.placement.flat(base, adapter)
     }
 
-    /// Forgets the gradient.
+    /// Sets the gradient to zero, in place.
     pub fn clear_gradient(&mut self) -> Result<(), TchError> {
         self.gradient.f_zero_().map(drop)
     }
 
-    /// Brings the compute copy up to date after an update of the values.
+    /// Updates the copy in the compute type, in place, after an update of the values.
     pub fn refresh(&mut self) -> Result<(), TchError> {
         if self.compute.kind() != self.values.kind() {
             self.compute.f_copy_(&self.values)?;
@@ -231,43 +250,49 @@ impl Parameters {
         Ok(())
     }
 
-    /// The adapter as plain values.
+    /// Copies the values to an adapter on the host.
     pub fn to_adapter(&self) -> Result<Adapter, TchError> {
         self.adapter_of(&self.values)
     }
 
-    /// A vector that is flat like the values, as plain ones.
+    /// Copies a flat vector to an adapter on the host.
     pub fn adapter_of(&self, flat: &Tensor) -> Result<Adapter, TchError> {
         let flat = Vec::<f32>::try_from(flat.f_to_kind(Kind::Float)?)?;
         Ok(Adapter { layout: self.placement.layout.clone(), values: self.placement.gather(&flat) })
     }
 
-    /// The values in an adapter's order, in full precision.
+    /// Returns the values in an adapter's order, in full precision.
     #[cfg(test)]
     pub fn exact_values(&self) -> Vec<f64> {
         self.placement.gather(&Vec::<f64>::try_from(self.values.to_kind(Kind::Double)).unwrap())
     }
 }
 
+/// Returns a row-major matrix in a flat vector as a view.
+fn view(flat: &Tensor, start: usize, rows: i64, columns: i64) -> Result<Tensor, TchError> {
+    flat.f_narrow(0, start as i64, rows * columns)?.f_view([rows, columns])
+}
+
+/// Returns the matrices of a group as views into the flat vectors of values and gradient.
 fn views(placement: &Placement, place: &GroupPlace, compute: &Tensor, gradient: &Tensor) -> Result<Group, TchError> {
     let rank = placement.rank as i64;
-    let view = |flat: &Tensor, start: usize, rows: i64, columns: i64| {
-        flat.f_narrow(0, start as i64, rows * columns)?.f_view([rows, columns])
-    };
-    let (rows, inputs) = (place.members.len() as i64 * rank, place.inputs as i64);
-    let member = |member: &MemberPlace| {
-        Ok(Member {
-            b: view(compute, member.b, member.outputs as i64, rank)?,
-            b_gradient: view(gradient, member.b, member.outputs as i64, rank)?,
+    let mut members = Vec::with_capacity(place.members.len());
+    for member in &place.members {
+        let outputs = member.outputs as i64;
+        members.push(Member {
+            b: view(compute, member.b, outputs, rank)?,
+            b_gradient: view(gradient, member.b, outputs, rank)?,
             column: member.column as i64,
-            outputs: member.outputs as i64,
+            outputs,
             module: member.module,
-        })
-    };
+        });
+    }
+    let rows = place.members.len() as i64 * rank;
+    let inputs = place.inputs as i64;
     Ok(Group {
         a: view(compute, place.a, rows, inputs)?,
         a_gradient: view(gradient, place.a, rows, inputs)?,
-        members: place.members.iter().map(member).collect::<Result<_, TchError>>()?,
+        members,
         rank,
         scale: placement.layout.scale(),
     })

@@ -1,4 +1,4 @@
-//! What a base's precision costs and saves: its size on the device, and its distance from the same base in bfloat16.
+//! Effect of a base's precision: its size on the device, and its distance from the same base in bfloat16.
 
 use std::fmt;
 use std::path::Path;
@@ -13,22 +13,23 @@ use super::{Error, Trainer, evaluate, ops};
 use crate::adapter::Adapter;
 use crate::model::{Base, Device, ErrorSum, Precision, RelativeError, tensor_specs};
 
-/// How a base is held, what it takes, and how far it is from bfloat16. A record for people: no key depends on it.
+/// Representation of a base, its size, and its distance from bfloat16. It is a record for people: no key depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BaseReport {
-    /// How it is held and computed.
+    /// Precision of storage and computation.
     pub precision: Precision,
-    /// Weights on the device [byte].
+    /// [byte] -- Size of the weights on the device.
     pub device_bytes: u64,
-    /// The same weights in bfloat16 [byte].
+    /// [byte] -- Size of the same weights in bfloat16.
     pub bf16_bytes: u64,
-    /// Distance of the quantised weights from those in bfloat16; none where nothing is quantised.
+    /// Distance of the quantized weights from those in bfloat16; `None` if nothing is quantized.
     pub weight_error: Option<RelativeError>,
-    /// Distance of the logits of some tokens from those of the base in bfloat16; none where it was not measured.
+    /// Distance of the logits of some tokens from those of the base in bfloat16; `None` if it was not measured.
     pub logit_error: Option<RelativeError>,
 }
 
 impl BaseReport {
+    /// Describes a base, without the error of its logits.
     pub(super) fn of(base: &Base) -> Self {
         let specs = tensor_specs(&base.config);
         let elements = specs.iter().map(|spec| spec.shape.iter().product::<usize>());
@@ -45,7 +46,8 @@ impl BaseReport {
 impl fmt::Display for BaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MIB: f64 = 1048576.0;
-        let (bytes, of_bf16) = (self.device_bytes as f64, self.bf16_bytes as f64);
+        let bytes = self.device_bytes as f64;
+        let of_bf16 = self.bf16_bytes as f64;
         write!(f, "{:?}, {:.1} MiB on the device ({:.2} of bf16's)", self.precision, bytes / MIB, bytes / of_bf16)?;
         for (what, error) in [("weights", self.weight_error), ("logits", self.logit_error)] {
             if let Some(RelativeError { max, mean }) = error {
@@ -57,9 +59,10 @@ impl fmt::Display for BaseReport {
 }
 
 impl Trainer {
-    /// Measures how far the logits of `ids` are from those of the same base in bfloat16, and records it in the fingerprint.
+    /// Measures the distance of the logits of `ids` from those of the same base in bfloat16, and records it in the
+    /// fingerprint.
     ///
-    /// `folder` is the base's. Its layers are loaded once more, on the host, two at a time.
+    /// The layers are loaded again from the base's `folder`, on the host, two at a time.
     ///
     /// # Errors
     /// If the folder cannot be loaded, the ids do not fit the model, or LibTorch fails.
@@ -72,8 +75,8 @@ impl Trainer {
         Ok(sum.relative())
     }
 
-    /// The logits `[ids, vocab]` of the base in `folder` in bfloat16, in f32. `zeros` changes no layer, so that of the
-    /// lowest layer stands for that of all.
+    /// Computes the logits `[ids, vocab]` of the base in `folder` in bfloat16 and returns them in f32. The adapter
+    /// `zeros` changes nothing, so that its part for the lowest layer serves for every layer.
     fn bf16_logits(&self, folder: &Path, zeros: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
         let _guard = self.enter();
         let (mut base, layers) = Base::load_without_layers(folder, Precision::Bf16, Device::Cpu)?;
@@ -82,7 +85,7 @@ impl Trainer {
         let parameters = Parameters::new(&self.placement, &base, zeros)?;
         let trainees = [Trainee { parameters: &parameters, masks: None }];
         let mut x = base.embedding.f_index_select(0, &packed.ids)?;
-        // A pass takes the last block that it sees for the model's last layer, so each is run beside the one that follows.
+        // A pass treats the last block of its base as the model's last layer, so the next layer must be loaded as well.
         base.blocks.push(layers.load(0)?);
         for next in 1..=base.config.layers {
             if next < base.config.layers {

@@ -1,4 +1,5 @@
-//! Direct preference optimisation: the loss of pairs, and the reference's log-probabilities, kept for the whole run.
+//! Direct preference optimization (arXiv 2305.18290): the loss of pairs, and a cache of the reference's
+//! log-probabilities.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,31 +9,33 @@ use super::{Error, Trainer};
 use crate::adapter::Adapter;
 use crate::dataset::Sample;
 
-/// The pairs of one micro-batch: rewards of the chosen and of the rejected answer.
+/// Pairs of one micro-batch.
 pub struct Pairs {
     beta: f64,
+    /// Rewards of the chosen and of the rejected answer.
     rewards: Vec<[f64; 2]>,
 }
 
 impl Pairs {
-    /// Pairs from the log-probabilities of rows under policy and reference, chosen and rejected in turn.
+    /// Computes the rewards from the log-probabilities of rows under policy and reference; chosen and rejected answers
+    /// alternate.
     pub fn new(beta: f64, policy: Vec<f64>, reference: &[f64]) -> Self {
         let rewards: Vec<f64> = policy.iter().zip(reference).map(|(policy, base)| beta * (policy - base)).collect();
         Self { beta, rewards: rewards.chunks_exact(2).map(|two| [two[0], two[1]]).collect() }
     }
 
-    /// The sum over pairs of -ln sigmoid(margin).
+    /// Returns the sum over pairs of -ln sigmoid(margin).
     pub fn loss(&self) -> f64 {
         self.margins().map(loss_of).sum()
     }
 
-    /// For each pair, how its loss grows with the negative log-likelihood of the chosen answer; that of the rejected
-    /// one counts as much the other way.
+    /// Returns the derivative of each pair's loss with respect to the negative log-likelihood of the chosen answer; the
+    /// one for the rejected answer is its negative.
     pub fn slopes(&self) -> impl Iterator<Item = f64> {
         self.margins().map(|margin| self.beta / (1.0 + libm::exp(margin)))
     }
 
-    /// Adds each pair's part of a step's means.
+    /// Adds the pairs to a step's metrics, each with `weight`.
     pub fn add_to(&self, preference: &mut Preference, weight: f64) {
         for [chosen, rejected] in &self.rewards {
             preference.chosen_reward += chosen * weight;
@@ -41,35 +44,38 @@ impl Pairs {
         }
     }
 
+    /// Returns the margin of each pair: the reward of the chosen answer minus that of the rejected one.
     fn margins(&self) -> impl Iterator<Item = f64> {
         self.rewards.iter().map(|[chosen, rejected]| chosen - rejected)
     }
 }
 
-/// Log-probabilities of rows under the base, by the hash of the row. Each row is computed alone, so that a value is a
-/// function of its row on any device.
+/// Cache of the rows' log-probabilities under the base, by the hash of the row. Each row is computed in its own pass,
+/// so that a value depends only on its row on every device.
 #[derive(Default)]
 pub struct References(Mutex<BTreeMap<[u8; 32], f64>>);
 
 impl References {
+    /// Returns the cached value of a row.
     fn get(&self, sample: &Sample) -> Option<f64> {
         self.0.lock().expect("no thread panics while it holds the lock").get(&key(sample)).copied()
     }
 }
 
 impl Trainer {
-    /// Whether the reference's log-probability of a row is at hand.
+    /// Returns whether the reference's log-probability of a row is cached.
     pub fn knows_reference(&self, sample: &Sample) -> bool {
         self.references.get(sample).is_some()
     }
 
-    /// Takes a log-probability [nat] that [`Self::reference`] once gave for this row under this base.
+    /// Adds a log-probability in nat to the cache, as [`Self::reference`] returned it for this row under this base.
     pub fn set_reference(&self, sample: &Sample, log_probability: f64) {
         let mut known = self.references.0.lock().expect("no thread panics while it holds the lock");
         known.insert(key(sample), log_probability);
     }
 
-    /// The log-probability [nat] of a row's targets under the base without adapter, computed once.
+    /// Returns the log-probability in nat of a row's targets under the base without adapter, computing it if it is not
+    /// cached.
     ///
     /// # Errors
     /// If the row does not fit the model, or LibTorch fails.
@@ -82,38 +88,49 @@ impl Trainer {
         Ok(-losses[0].nats)
     }
 
-    /// The same of every row of a training: step, micro-batch, row.
+    /// Returns the log-probabilities of all rows of a job, indexed by step, micro-batch and row.
     pub(super) fn references_of(&self, steps: &[Step]) -> Result<Vec<Vec<Vec<f64>>>, Error> {
-        let of_rows = |rows: &Vec<Arc<Sample>>| rows.iter().map(|sample| self.reference(sample)).collect();
-        steps.iter().map(|step| step.iter().map(of_rows).collect()).collect()
+        let mut references = Vec::with_capacity(steps.len());
+        for step in steps {
+            let mut of_step = Vec::with_capacity(step.len());
+            for rows in step {
+                of_step.push(rows.iter().map(|sample| self.reference(sample)).collect::<Result<_, _>>()?);
+            }
+            references.push(of_step);
+        }
+        Ok(references)
     }
 }
 
-/// Scores pairs from the log-probabilities [nat] of their rows under a model and under the reference; rows 2i and 2i + 1
-/// are the chosen and the rejected answer of pair i.
+/// Scores pairs from the log-probabilities in nat of their rows under a model and under the reference; rows 2i and 2i +
+/// 1 are the chosen and the rejected answer of pair i.
 pub fn score_pairs(beta: f64, policy: Vec<f64>, reference: &[f64]) -> Vec<PairScore> {
-    let pairs = Pairs::new(beta, policy, reference);
-    let score = |margin: f64| PairScore { loss: loss_of(margin), margin, is_right: margin > 0.0 };
-    pairs.margins().map(score).collect()
+    let mut scores = Vec::new();
+    for margin in Pairs::new(beta, policy, reference).margins() {
+        scores.push(PairScore { loss: loss_of(margin), margin, is_right: margin > 0.0 });
+    }
+    scores
 }
 
-/// How a model ranks one pair.
+/// Ranking of one pair by a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairScore {
-    /// -ln sigmoid(margin) [nat].
+    /// [nat] -- Loss of the pair, -ln sigmoid(margin).
     pub loss: f64,
-    /// The reward of the chosen answer less that of the rejected one.
+    /// Reward of the chosen answer minus that of the rejected one.
     pub margin: f64,
     /// Whether the chosen answer has the higher reward.
     pub is_right: bool,
 }
 
-/// -ln sigmoid(margin), without overflow. The platform's own functions differ in their last bits from processor to
-/// processor.
+/// Returns -ln sigmoid(margin) without overflow.
 fn loss_of(margin: f64) -> f64 {
+    // -ln sigmoid(m) = ln(1 + exp(-|m|)) + max(-m, 0). From libm, since the platform's functions differ in their last bits
+    // between processors.
     libm::log1p(libm::exp(-margin.abs())) + (-margin).max(0.0)
 }
 
+/// Returns the cache key of a row.
 fn key(sample: &Sample) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(sample.ids.len() as u64).to_le_bytes());

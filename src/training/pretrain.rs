@@ -1,7 +1,7 @@
-//! Pretraining of a small base from scratch: all weights, AdamW, through autograd.
+//! Pretraining of all weights of a small base from scratch, with AdamW through autograd.
 //!
-//! Made for the tiny fixture model. The same spec, batches and instruction set give the same bits, since every operation
-//! used is deterministic for a fixed number of threads.
+//! It is made for the tiny fixture model. The same spec, batches and instruction set give the same bits, since all
+//! operations are deterministic for a fixed number of threads.
 
 use std::path::Path;
 
@@ -12,30 +12,31 @@ use super::oracle::{Oracle, Pairs, Weights};
 use super::{Error, native};
 use crate::model::{Config, random, tensor_specs};
 
-/// How a base is pretrained.
+/// Settings of pretraining.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PretrainSpec {
-    /// Optimiser steps.
+    /// Number of optimizer steps.
     pub steps: usize,
-    /// The highest learning rate: reached after the warm-up, left along a cosine.
+    /// Highest learning rate, which is reached after the warm-up and then decreases along a cosine.
     pub learning_rate: f64,
-    /// The learning rate at the end, as a fraction of the highest.
+    /// Final learning rate as a fraction of the highest.
     pub final_fraction: f64,
-    /// Steps over which the learning rate rises from zero.
+    /// Number of steps over which the learning rate rises linearly from zero.
     pub warmup_steps: usize,
-    /// Decay of matrices; norms and biases are left alone.
+    /// Weight decay of matrices; norms and biases have none.
     pub weight_decay: f64,
-    /// Decay of the mean square.
+    /// Decay rate of the mean square.
     pub beta2: f64,
-    /// Largest global norm of the gradient.
+    /// Greatest global norm of the gradient.
     pub clip_norm: f64,
-    /// Keys the initial weights.
+    /// Seed of the initial weights.
     pub seed: Seed,
-    /// Threads inside an operation: part of what decides the bits.
+    /// Threads inside an operation. Bits depend on it.
     pub threads: usize,
 }
 
 impl PretrainSpec {
+    /// Returns the learning rate of a step.
     fn rate(&self, step: usize) -> f64 {
         if step < self.warmup_steps {
             return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
@@ -48,8 +49,8 @@ impl PretrainSpec {
 
 /// Pretrains a model of shape `config` and writes it to `folder` as config.json and model.safetensors (f32).
 ///
-/// `batches` gives the token rows of each step, all of one length; every token but a row's first is learnt. `progress`
-/// hears each step's number and loss [nat/token].
+/// `batches` returns the token rows of each step, all of equal length; every token but a row's first is a target.
+/// `progress` is called with each step's number and loss in nat/token.
 ///
 /// # Errors
 /// If the folder cannot be written, a batch is ragged or holds an unknown token, or LibTorch fails.
@@ -71,49 +72,62 @@ pub fn pretrain(
     learner.write(folder)
 }
 
-/// Rows as a tensor `[batch, length]`.
+/// Checks rows and returns them as a tensor `[batch, length]`.
 fn batch(config: &Config, rows: &[Vec<u32>], step: usize) -> Result<Tensor, Error> {
-    let fail = |row: usize, reason: String| Err(Error::Row { job: 0, step, row, reason });
     let length = rows.first().map_or(0, Vec::len);
     if length < 2 {
-        return fail(0, "a row needs at least two tokens".into());
+        return Err(Error::Row { job: 0, step, row: 0, reason: "a row needs at least two tokens".into() });
     }
     for (index, row) in rows.iter().enumerate() {
-        if row.len() != length {
-            return fail(index, format!("it has {} tokens, the first row has {length}", row.len()));
-        }
-        if let Some(id) = row.iter().find(|&&id| id as usize >= config.vocab_size) {
-            return fail(index, format!("token id {id} is beyond the embedding of {} tokens", config.vocab_size));
-        }
+        check_row(config, row, length).map_err(|reason| Error::Row { job: 0, step, row: index, reason })?;
     }
     let flat: Vec<i64> = rows.iter().flatten().map(|&id| i64::from(id)).collect();
     Ok(Tensor::f_from_slice(&flat)?.f_view([rows.len() as i64, length as i64])?)
 }
 
-/// All weights as views into one flat vector, so that an update is a handful of operations.
+/// Checks one row of a batch; the error is a reason.
+fn check_row(config: &Config, row: &[u32], length: usize) -> Result<(), String> {
+    if row.len() != length {
+        return Err(format!("it has {} tokens, the first row has {length}", row.len()));
+    }
+    match row.iter().find(|&&id| id as usize >= config.vocab_size) {
+        Some(id) => Err(format!("token id {id} is beyond the embedding of {} tokens", config.vocab_size)),
+        None => Ok(()),
+    }
+}
+
+/// Model in training. All weights are views into one flat vector, so that an update takes few operations.
 struct Learner {
     config: Config,
     weights: Weights,
+    /// Names of the weights, in the order of the flat vector.
     names: Vec<String>,
     flat: Tensor,
+    /// 1 for values with weight decay, 0 for others.
     decayed: Tensor,
     mean: Tensor,
     square: Tensor,
 }
 
 impl Learner {
+    /// Draws the initial weights.
     fn new(config: &Config, seed: Seed) -> Result<Self, Error> {
         let specs = tensor_specs(config);
-        let values: Vec<Vec<f32>> =
-            specs.iter().enumerate().map(|(index, spec)| random::initial_values(spec, seed, index as u64)).collect();
+        let mut values: Vec<Vec<f32>> = Vec::with_capacity(specs.len());
+        let mut mask: Vec<f32> = Vec::new();
+        for (index, spec) in specs.iter().enumerate() {
+            let initial = random::initial_values(spec, seed, index as u64);
+            // Matrices decay, vectors (norms and biases) do not.
+            mask.extend(std::iter::repeat_n(f32::from(spec.shape.len() > 1), initial.len()));
+            values.push(initial);
+        }
         let flat = Tensor::f_from_slice(&values.concat())?;
-        let mask: Vec<f32> =
-            specs.iter().zip(&values).flat_map(|(s, v)| vec![f32::from(s.shape.len() > 1); v.len()]).collect();
         let mut weights = Weights::new();
         let mut start = 0;
         for (spec, values) in specs.iter().zip(&values) {
             let shape: Vec<i64> = spec.shape.iter().map(|&n| n as i64).collect();
             let view = flat.f_narrow(0, start, values.len() as i64)?.f_view(shape.as_slice())?;
+            // A detached leaf that shares the memory: autograd fills its gradient, and an update of `flat` changes it.
             weights.insert(spec.name.clone(), view.f_detach()?.f_set_requires_grad(true)?);
             start += values.len() as i64;
         }
@@ -143,6 +157,7 @@ impl Learner {
         Ok(f64::try_from(loss)?)
     }
 
+    /// Takes an AdamW step (arXiv 1711.05101), in place.
     fn update(&mut self, mut gradient: Tensor, spec: &PretrainSpec, step: usize) -> Result<(), tch::TchError> {
         let norm = super::optimizer::norm(&gradient)?;
         let _ = gradient.f_mul_scalar_((spec.clip_norm / (norm + 1e-6)).min(1.0))?;
@@ -158,6 +173,7 @@ impl Learner {
         self.flat.f_sub_(&change).map(drop)
     }
 
+    /// Writes the model to a folder.
     fn write(&self, folder: &Path) -> Result<(), Error> {
         let mut tensors = Vec::with_capacity(self.names.len());
         for name in &self.names {

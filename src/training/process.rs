@@ -1,4 +1,4 @@
-//! Prepares the process before LibTorch is used: variables that its libraries read at load, CUDA's library, switches.
+//! Preparation of the process before LibTorch is used: environment variables, CUDA's library, switches.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -6,12 +6,13 @@ use std::process::Command;
 
 use super::native;
 
-/// Set in the second execution, so that there is no third.
+/// Variable that is set when the program is executed again, so that this happens only once.
 const MARKER: &str = "FEDREPLAY_PREPARED";
 
 /// Variables that OpenMP, MKL and cuBLAS read when they are loaded, with the values that the program relies on.
-/// Threads that wait spin for some ten microseconds, about what waking them costs, and then sleep: on a machine with as
-/// many tasks as cores they would otherwise take them from each other.
+///
+/// Waiting threads spin for about ten microseconds, which is the cost of waking them, and then sleep: with as many
+/// tasks as cores, spinning would take cores away from working threads.
 const NEEDED: [(&str, &str); 8] = [
     ("OMP_NUM_THREADS", "1"),
     ("MKL_NUM_THREADS", "1"),
@@ -23,9 +24,10 @@ const NEEDED: [(&str, &str); 8] = [
     ("CUBLASLT_WORKSPACE_SIZE", "1"),
 ];
 
-/// Variables that hold ATen, oneDNN and MKL to paths which every x86-64 processor with AVX2 and FMA has. Of MKL's values
-/// this alone gives the same bits on Intel's and AMD's.
-/// The last one holds the program's own products of bf16 to fused multiply-adds.
+/// Variables that restrict ATen, oneDNN and MKL to code paths that every x86-64 processor with AVX2 and FMA has.
+///
+/// `COMPATIBLE` is the only mode of MKL that gives the same bits on Intel's and AMD's processors. The last variable
+/// restricts the program's own products of bf16 to fused multiply-adds.
 const PORTABLE: [(&str, &str); 4] = [
     ("ATEN_CPU_CAPABILITY", "avx2"),
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
@@ -33,16 +35,16 @@ const PORTABLE: [(&str, &str); 4] = [
     ("FEDREPLAY_PRODUCTS", "fma"),
 ];
 
-/// A variable that would choose paths over the head of the above.
+/// Variable that would override these restrictions.
 const OVERRULING: &str = "MKL_ENABLE_INSTRUCTIONS";
 
-/// Whether this process was started with the libraries held to paths that all processors share.
+/// Returns whether this process was started with the libraries restricted to portable code paths.
 pub fn is_portable_process() -> bool {
     std::env::var_os(OVERRULING).is_none() && PORTABLE.iter().all(|(name, value)| is_set(name, value))
 }
 
-/// Runs the program again from its beginning with the libraries held to such paths: they read their variables once, when
-/// they are loaded. Returns only if that is not possible.
+/// Executes the program again with the libraries restricted to portable code paths. This is necessary because they read
+/// their variables only when they are loaded. Returns only if the execution fails.
 pub fn restart_portably() -> std::io::Error {
     match again() {
         Ok(mut command) => command.envs(PORTABLE).env_remove(OVERRULING).exec(),
@@ -50,8 +52,10 @@ pub fn restart_portably() -> std::io::Error {
     }
 }
 
-/// Call first in `main`, before any thread or tensor. Runs the program again, once, where a variable is not as needed;
-/// then loads CUDA's library where it is installed, and sets LibTorch's switches and one intra-op thread.
+/// Prepares the process. Must be called first in `main`, before any thread or tensor is created.
+///
+/// Executes the program again, once, if a variable does not have its needed value. Then loads CUDA's library if it is
+/// installed, and sets LibTorch's switches and one intra-op thread.
 pub fn init_process() {
     if std::env::var_os(MARKER).is_none() && NEEDED.iter().any(|(name, value)| !is_set(name, value)) {
         execute_again();
@@ -64,12 +68,13 @@ pub fn init_process() {
     tch::set_num_threads(1);
 }
 
+/// Returns whether a variable has this value.
 fn is_set(name: &str, value: &str) -> bool {
     std::env::var_os(name) == Some(OsString::from(value))
 }
 
-/// Replaces this process by itself with the variables set. Where that is not possible the program goes on: the
-/// fingerprint records the variables as they are, and the switches that can still be set are set.
+/// Replaces this process by the same program with the variables set. If that fails the program continues: the
+/// fingerprint records the actual variables, and all other switches are set.
 fn execute_again() {
     if let Ok(mut command) = again() {
         let error = command.exec();
@@ -77,7 +82,7 @@ fn execute_again() {
     }
 }
 
-/// This program with its arguments and the variables that it needs.
+/// Returns the command that executes this program with the same arguments and the needed variables.
 fn again() -> std::io::Result<Command> {
     let mut arguments = std::env::args_os();
     let name = arguments.next();

@@ -1,4 +1,4 @@
-//! One job under way: its parameters, its place in its steps, and what it has reported so far.
+//! A job in progress: its parameters, its position in the training data, and its results so far.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,16 +12,20 @@ use super::preference::Pairs;
 use super::{Error, Trainer};
 use crate::dataset::Sample;
 
-/// One job under way.
+/// A job in progress.
 pub struct Runner<'a> {
     job: &'a Job,
     parameters: Parameters,
     state: State,
-    /// Under DPO, the reference's log-probabilities of each row: step, micro-batch, row.
+    /// Log-probabilities under the reference, indexed by step, micro-batch and row; empty unless under DPO.
     references: Vec<Vec<Vec<f64>>>,
+    /// Index of the current step.
     step: usize,
+    /// Index of the next micro-batch in the current step.
     micro: usize,
+    /// Loss of the current step so far.
     loss: f64,
+    /// Preference metrics of the current step so far.
     preference: Preference,
     losses: Vec<f64>,
     preferences: Vec<Preference>,
@@ -32,7 +36,10 @@ pub struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// A job before its first step.
+    /// Prepares a job for its first step.
+    ///
+    /// # Errors
+    /// If a row does not fit the model, or LibTorch fails.
     pub fn new(trainer: &Trainer, job: &'a Job) -> Result<Self, Error> {
         let parameters = Parameters::new(&trainer.placement, &trainer.base, &job.adapter)?;
         let state = State::new(&trainer.base, job, &parameters)?;
@@ -58,43 +65,53 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Whether there is a micro-batch left to train on.
+    /// Returns whether there is a micro-batch left to train on.
     pub fn is_active(&self) -> bool {
         !self.failed && self.step < self.job.steps.len()
     }
 
-    /// The adapter as it is now.
+    /// Returns the current adapter.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The next micro-batch, with the weight of each target token in the step's loss (of each pair under DPO).
+    /// Returns the next micro-batch, with the weight of each target token (under DPO, of each pair) in the step's loss.
     pub fn share(&self) -> Share<'a> {
         let step = &self.job.steps[self.step];
         let samples = &step[self.micro];
-        let units = |samples: &[Arc<Sample>]| match self.job.objective {
-            Objective::Sft => targets(samples),
-            Objective::Dpo { .. } => samples.len() as u64 / 2,
-        };
         let weight = match self.job.hyper.accumulation {
-            Accumulation::PerMicroBatch => 1.0 / (units(samples) as f64 * step.len() as f64),
-            Accumulation::OverNominal(micro_batches) => 1.0 / (units(samples) as f64 * f64::from(micro_batches)),
-            Accumulation::PerToken => 1.0 / step.iter().map(|samples| units(samples)).sum::<u64>() as f64,
+            Accumulation::PerMicroBatch => 1.0 / (self.units(samples) as f64 * step.len() as f64),
+            Accumulation::OverNominal(micro_batches) => 1.0 / (self.units(samples) as f64 * f64::from(micro_batches)),
+            Accumulation::PerToken => 1.0 / step.iter().map(|samples| self.units(samples)).sum::<u64>() as f64,
         };
         Share { samples, weight }
     }
 
-    /// Whether the weight of each prediction's loss is known before the losses are.
+    /// Returns the number of terms in a micro-batch's loss: target tokens, or pairs under DPO.
+    fn units(&self, samples: &[Arc<Sample>]) -> u64 {
+        match self.job.objective {
+            Objective::Sft => targets(samples),
+            Objective::Dpo { .. } => samples.len() as u64 / 2,
+        }
+    }
+
+    /// Returns whether the weights of the predictions' losses are known before the losses are.
     pub fn weights_are_known(&self) -> bool {
         self.job.objective == Objective::Sft
     }
 
-    /// Writes the weights of this job's predictions: what the step's loss changes by with each one's loss.
+    /// Writes the weights of this job's predictions, that is, the derivatives of the step's loss with respect to their
+    /// losses.
     pub fn weigh(&self, samples: &[Range<usize>], nats: &[f64], weights: &mut [f64]) {
         let share = self.share().weight;
         match self.pairs(samples, nats) {
-            None => samples.iter().for_each(|range| weights[range.clone()].fill(share)),
+            None => {
+                for range in samples {
+                    weights[range.clone()].fill(share);
+                }
+            }
             Some(pairs) => {
+                // A pair's loss falls with the likelihood of the chosen answer and rises with that of the rejected one.
                 for (slope, two) in pairs.slopes().zip(samples.chunks_exact(2)) {
                     weights[two[0].clone()].fill(slope * share);
                     weights[two[1].clone()].fill(-slope * share);
@@ -103,19 +120,21 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The dropout masks of the next micro-batch.
+    /// Returns the dropout masks of the next micro-batch. `None` if there is no dropout.
     pub fn masks(&self) -> Option<Masks> {
         let probability = self.job.hyper.dropout;
-        (probability > 0.0).then(|| {
-            let mut hasher = blake3::Hasher::new_derive_key("fedreplay LoRA dropout v1");
-            for part in [self.job.seed.0, self.job.stream, self.step as u64, self.micro as u64] {
-                hasher.update(&part.to_le_bytes());
-            }
-            Masks { key: hasher.finalize(), probability }
-        })
+        if probability <= 0.0 {
+            return None;
+        }
+        // The masks depend only on the identity of the micro-batch, so a job draws the same ones in any batch.
+        let mut hasher = blake3::Hasher::new_derive_key("fedreplay LoRA dropout v1");
+        for part in [self.job.seed.0, self.job.stream, self.step as u64, self.micro as u64] {
+            hasher.update(&part.to_le_bytes());
+        }
+        Some(Masks { key: hasher.finalize(), probability })
     }
 
-    /// Adds a micro-batch's losses, and takes the step if it was the last one.
+    /// Adds the losses of a micro-batch, and takes the step if it was the last one.
     pub fn account(&mut self, samples: &[Range<usize>], nats: &[f64]) -> Result<(), Error> {
         let share = self.share();
         match self.pairs(samples, nats) {
@@ -134,14 +153,16 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Under DPO, the pairs of the next micro-batch.
+    /// Returns the pairs of the next micro-batch. `None` unless under DPO.
     fn pairs(&self, samples: &[Range<usize>], nats: &[f64]) -> Option<Pairs> {
         let Objective::Dpo { beta } = self.job.objective else { return None };
         let policy = samples.iter().map(|range| -nats[range.clone()].iter().sum::<f64>());
         Some(Pairs::new(beta, policy.collect(), &self.references[self.step][self.micro]))
     }
 
+    /// Records the results of the current step and updates the parameters, or fails the job if the step is not finite.
     fn update(&mut self) -> Result<(), Error> {
+        // The method's terms belong to the gradient, so they are added before it is measured and clipped.
         self.state.correct(&mut self.parameters)?;
         let norm = optimizer::norm(&self.parameters.gradient)?;
         self.losses.push(self.loss);
@@ -155,11 +176,13 @@ impl<'a> Runner<'a> {
         }
         self.state.step(&mut self.parameters, norm)?;
         self.parameters.clear_gradient()?;
-        (self.loss, self.micro, self.step) = (0.0, 0, self.step + 1);
+        self.loss = 0.0;
+        self.micro = 0;
+        self.step += 1;
         Ok(())
     }
 
-    /// What came of the job.
+    /// Returns the outcome of the job.
     pub fn finish(self) -> Result<Outcome, Error> {
         let adapter = self.parameters.to_adapter()?;
         let status = if self.failed || !adapter.is_finite() {
@@ -185,7 +208,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Target tokens of a micro-batch.
+/// Returns the number of target tokens in a micro-batch.
 pub fn targets(samples: &[Arc<Sample>]) -> u64 {
     samples.iter().flat_map(|sample| &sample.targets).map(|range| u64::from(range.end - range.start)).sum()
 }

@@ -1,7 +1,8 @@
-//! A start-up test of what this machine gives: the same bits twice, in company, and on several threads.
+//! Start-up test of the machine's determinism: whether results repeat, and whether they are batch-invariant and
+//! independent of the number of threads.
 //!
-//! Small jobs of odd lengths are trained in several ways, and then the largest work that the run will do. Libraries choose
-//! their kernels by shapes, so what a small job shows says nothing of a large one.
+//! Small jobs of odd lengths are trained in several ways, and then the largest work of the run. Libraries choose their
+//! kernels by shapes, so a small job proves nothing about a large one.
 
 use std::sync::Arc;
 
@@ -13,35 +14,35 @@ use super::{Error, Outcome, Trainer};
 use crate::adapter::Adapter;
 use crate::dataset::Sample;
 
-/// What was found. A grade that was not found is not promised.
+/// Result of the test. A grade that was not found is not promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfTest {
-    /// The same job twice gave the same bits.
+    /// Whether the same job gave the same bits twice.
     pub repeats: bool,
-    /// A job gave the same bits alone and beside others.
+    /// Whether a job gave the same bits alone and in one pass with others.
     pub company: bool,
-    /// One thread and several gave the same bits.
+    /// Whether one thread and several gave the same bits.
     pub threads: bool,
-    /// The numerics are portable ones, of which every processor of their class gives the same bits. Not found here, where
-    /// there is one processor, but a property of the code in use.
+    /// Whether the numerics are portable, so that every processor of their class gives the same bits. One machine
+    /// cannot test this: it is a property of the code in use.
     pub portable: bool,
 }
 
-/// The determinism that a run may claim.
+/// Grades of determinism that a run may claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Grade {
-    /// Not even two runs on this machine agree.
+    /// Even two runs on one machine may differ.
     None,
     /// The same binary, machine and settings give the same bits.
     A,
-    /// So does any number of workers, threads and clients in a batch.
+    /// In addition, so do any number of workers, of threads and of clients in a batch.
     B,
-    /// So does any x86-64 processor with AVX2 and FMA.
+    /// In addition, so does any x86-64 processor with AVX2 and FMA.
     C,
 }
 
 impl Grade {
-    /// The grade of this name.
+    /// Returns the grade with this name.
     pub fn named(name: &str) -> Option<Self> {
         [Self::None, Self::A, Self::B, Self::C].into_iter().find(|grade| grade.to_string() == name)
     }
@@ -59,7 +60,7 @@ impl std::fmt::Display for Grade {
 }
 
 impl SelfTest {
-    /// What both tests found.
+    /// Returns the properties that both tests found.
     fn and(self, other: Self) -> Self {
         Self {
             repeats: self.repeats && other.repeats,
@@ -69,7 +70,7 @@ impl SelfTest {
         }
     }
 
-    /// The highest grade that was found.
+    /// Returns the highest grade that was found.
     pub fn grade(&self) -> Grade {
         match (self.repeats, self.company && self.threads) {
             (false, _) => Grade::None,
@@ -80,42 +81,42 @@ impl SelfTest {
     }
 }
 
-/// The largest work of a run: what a machine is tested with before it begins.
+/// Largest work of a run, with which the machine is tested before the run begins.
 #[derive(Clone, Debug, Default)]
 pub struct LargestWork {
-    /// The rows of the micro-batch that has the most tokens; none where nothing is trained.
+    /// Rows of the micro-batch with the most tokens; empty if nothing is trained.
     pub micro_batch: Vec<Arc<Sample>>,
-    /// What clients minimize.
+    /// Objective of the clients' training.
     pub objective: Objective,
-    /// How they train.
+    /// Hyperparameters of the clients' training.
     pub hyper: Hyper,
-    /// Most jobs in one pass.
+    /// Greatest number of jobs in one pass.
     pub jobs: usize,
-    /// Rows that are evaluated in one pass, the longest of all last; none where nothing is evaluated.
+    /// Rows that are evaluated in one pass, with the longest of the run at the end; empty if nothing is evaluated.
     pub evaluated: Vec<Arc<Sample>>,
 }
 
-/// The shapes up to which a machine was tested.
+/// Shapes up to which a machine was tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestedShapes {
-    /// Rows of the largest micro-batch.
+    /// [row] -- Rows of the largest micro-batch.
     pub micro_batch_rows: u64,
-    /// Tokens of the largest micro-batch.
+    /// [token] -- Tokens of the largest micro-batch.
     pub micro_batch_tokens: u64,
-    /// Tokens of the longest row, trained or evaluated.
+    /// [token] -- Tokens of the longest row, trained or evaluated.
     pub longest_row_tokens: u64,
-    /// Tokens that were evaluated in one pass.
+    /// [token] -- Tokens that were evaluated in one pass.
     pub evaluated_tokens: u64,
-    /// Most clients that shared a pass with their largest micro-batches.
+    /// [client] -- Greatest number of clients that shared a pass with their largest micro-batches.
     pub clients_in_a_pass: u64,
-    /// Tokens of the largest pass.
+    /// [token] -- Tokens of the largest pass.
     pub tokens_in_a_pass: u64,
-    /// Threads inside an operation, the fewer first.
+    /// The two numbers of threads inside an operation that were compared, in ascending order.
     pub threads: [u64; 2],
 }
 
 impl TestedShapes {
-    /// Whether what was shown at these shapes was shown at `others` too.
+    /// Returns whether a test at these shapes also holds for the shapes `others`.
     pub fn cover(&self, others: &Self) -> bool {
         self.micro_batch_rows >= others.micro_batch_rows
             && self.micro_batch_tokens >= others.micro_batch_tokens
@@ -128,8 +129,9 @@ impl TestedShapes {
 }
 
 impl LargestWork {
-    /// The shapes that a test with this work has on `threads` threads.
+    /// Returns the shapes of a test with this work on `threads` threads.
     pub fn shapes(&self, threads: usize) -> TestedShapes {
+        // The small jobs are tested too, so their shapes are a lower bound.
         let small_rows = LENGTHS.iter().flat_map(|lengths| lengths.iter());
         let longest_small = small_rows.copied().max().unwrap_or(0);
         let rows = self.micro_batch.iter().chain(&self.evaluated);
@@ -150,7 +152,8 @@ impl LargestWork {
         }
     }
 
-    /// Tokens of the pass in which the largest micro-batch has company: as many of its kind as share a pass, and a small one.
+    /// Returns the tokens of the pass in which as many of the largest micro-batches as a pass may hold are trained
+    /// together with a small one.
     pub fn tokens_in_company(&self) -> u64 {
         if self.micro_batch.is_empty() {
             return 0;
@@ -159,27 +162,28 @@ impl LargestWork {
         tokens(&self.micro_batch) * self.jobs.max(1) as u64 + small
     }
 
-    /// Tokens that a test with this work trains, and those that it evaluates.
+    /// Returns the tokens that a test with this work trains, and those that it evaluates.
     pub fn tested_tokens(&self) -> [u64; 2] {
         let longest = self.evaluated.last().map_or(0, |row| row.ids.len() as u64);
         [tokens(&self.micro_batch) + self.tokens_in_company(), longest + tokens(&self.evaluated)]
     }
 }
 
+/// Returns the number of tokens in all rows.
 fn tokens(rows: &[Arc<Sample>]) -> u64 {
     rows.iter().map(|row| row.ids.len() as u64).sum()
 }
 
-/// The number of threads that a test compares `threads` with.
+/// Returns the number of threads with which a test compares `threads`.
 fn other_than(threads: usize) -> usize {
     if threads > 1 { 1 } else { 2 }
 }
 
-/// Lengths of the rows of the three jobs: none a multiple of 16, some shorter than that, two alike.
+/// Lengths of the rows of the three small jobs: none is a multiple of 16, some are shorter, two are equal.
 const LENGTHS: [&[u32]; 3] = [&[23, 9, 9], &[61], &[37, 5]];
 
 impl Trainer {
-    /// Trains three small jobs of this trainer's shapes in several ways and compares their bits.
+    /// Trains three small jobs in several ways and compares the bits of the results.
     ///
     /// # Errors
     /// If LibTorch fails.
@@ -187,8 +191,10 @@ impl Trainer {
         let jobs = self.random_jobs();
         let together = self.train(&jobs)?;
         let again = self.train(&jobs)?;
-        let alone = jobs.iter().map(|job| Ok(self.train(std::slice::from_ref(job))?.remove(0)));
-        let alone = alone.collect::<Result<Vec<_>, Error>>()?;
+        let mut alone = Vec::new();
+        for job in &jobs {
+            alone.extend(self.train(std::slice::from_ref(job))?);
+        }
         let threaded = self.with_threads(other_than(self.numerics.threads), || self.train(&jobs))?;
         Ok(SelfTest {
             repeats: same_bits(&together, &again),
@@ -198,8 +204,8 @@ impl Trainer {
         })
     }
 
-    /// [`Self::self_test`], and the same with the largest work of a run: trained alone and with as many jobs as share a pass
-    /// in the run, evaluated alone and with other rows, each on another number of threads.
+    /// Performs [`Self::self_test`] and tests the largest work of a run: it is trained alone and with as many jobs as
+    /// share a pass in the run, and evaluated alone and with other rows, each on a different number of threads.
     ///
     /// # Errors
     /// If the work does not fit this trainer or the memory, or LibTorch fails.
@@ -208,25 +214,29 @@ impl Trainer {
         if !work.micro_batch.is_empty() {
             let company = self.company_of(work);
             let place = company.len() - 1;
-            let alone = || Ok(bits(&self.train(&company[place..])?[0]));
-            let together = || Ok(bits(&self.train(&company)?[place]));
-            found = self.compared(&alone, &together)?.and(found);
+            let compared = self.compared(&|| Ok(bits(&self.train(&company[place..])?[0])), &|| {
+                Ok(bits(&self.train(&company)?[place]))
+            })?;
+            found = compared.and(found);
         }
         if let Some(longest) = work.evaluated.last() {
             let adapter = self.varied_adapter(0);
-            let loss_of_last = |rows: &[Arc<Sample>]| {
-                let last = self.evaluate(&adapter, rows)?.pop().expect("every row has a loss");
-                Ok((last.nats.to_bits(), last.hits))
-            };
-            let alone = || loss_of_last(std::slice::from_ref(longest));
-            let together = || loss_of_last(&work.evaluated);
-            found = self.compared(&alone, &together)?.and(found);
+            let compared = self.compared(&|| self.bits_of_last(&adapter, std::slice::from_ref(longest)), &|| {
+                self.bits_of_last(&adapter, &work.evaluated)
+            })?;
+            found = compared.and(found);
         }
         Ok(found)
     }
 
-    /// What differs between two ways to compute the same. Both are run once, on different numbers of threads; more is run
-    /// only where that gives different bits, to tell the cause.
+    /// Evaluates rows and returns the bits of the last one's loss.
+    fn bits_of_last(&self, adapter: &Adapter, rows: &[Arc<Sample>]) -> Result<(u64, u32), Error> {
+        let last = self.evaluate(adapter, rows)?.pop().expect("every row has a loss");
+        Ok((last.nats.to_bits(), last.hits))
+    }
+
+    /// Compares two computations of the same value, which are run on different numbers of threads. Only if they differ,
+    /// they are run again to find the cause.
     fn compared<T: PartialEq>(
         &self,
         alone: &dyn Fn() -> Result<T, Error>,
@@ -239,13 +249,14 @@ impl Trainer {
         if first == in_company {
             return Ok(SelfTest { repeats: true, company: true, threads: true, portable });
         }
+        // Change one condition at a time: nothing, the number of threads, the batch.
         let again = alone()?;
         let threaded = self.with_threads(other, alone)?;
         Ok(SelfTest { repeats: first == again, company: threaded == in_company, threads: first == threaded, portable })
     }
 
-    /// One small job, and then as many of the largest as share a pass. The small one moves the others from the first rows
-    /// of the pass.
+    /// Returns one small job followed by as many of the largest ones as share a pass. The small one shifts the others
+    /// away from the first rows of the pass.
     fn company_of(&self, work: &LargestWork) -> Vec<Job> {
         let small = Job { objective: Objective::Sft, ..self.random_job(0, LENGTHS[0]) };
         let mut small = Job { hyper: work.hyper.clone(), ..small };
@@ -265,18 +276,19 @@ impl Trainer {
         jobs
     }
 
-    /// An adapter none of whose values is zero, as in the middle of a training: a fresh one has no gradient at A.
+    /// Returns an adapter without zeros, as in the middle of training: in a fresh one B is zero, so that A has no
+    /// gradient.
     fn varied_adapter(&self, number: u64) -> Adapter {
         let mut adapter = Adapter::initial(self.layout(), Seed(number));
         for (index, value) in adapter.values.iter_mut().enumerate() {
-            // Multiples of the golden ratio are spread evenly between 0 and 1.
+            // The fractional parts of multiples of the golden ratio are spread evenly over [0, 1).
             let spread = (index as u64 + number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
             *value += (spread as f32 / (1u32 << 24) as f32 - 0.5) * 0.02;
         }
         adapter
     }
 
-    /// The first of other devices that gives other bits than this one, for the same small jobs.
+    /// Trains the small jobs on other devices and returns the first whose bits differ from this one's.
     ///
     /// # Errors
     /// If LibTorch fails.
@@ -294,19 +306,21 @@ impl Trainer {
         Ok(None)
     }
 
+    /// Returns the small jobs.
     fn random_jobs(&self) -> Vec<Job> {
         LENGTHS.iter().enumerate().map(|(n, lengths)| self.random_job(n as u64, lengths)).collect()
     }
 
+    /// Returns a job of two equal steps with rows of random tokens, the second half of which are targets.
     fn random_job(&self, number: u64, lengths: &[u32]) -> Job {
         let config = &self.base.config;
         let mut stream = Stream::new(Seed(0), Purpose::SyntheticData, u64::MAX - number);
-        let mut row = |length: u32| {
+        let mut rows = Vec::new();
+        for &length in lengths {
             let length = length.min(config.max_positions as u32).max(2);
             let ids = (0..length).map(|_| stream.below(config.vocab_size as u64) as u32).collect();
-            Arc::new(Sample { ids, targets: std::iter::once(length / 2..length).collect() })
-        };
-        let rows: Vec<Arc<Sample>> = lengths.iter().map(|&length| row(length)).collect();
+            rows.push(Arc::new(Sample { ids, targets: std::iter::once(length / 2..length).collect() }));
+        }
         Job {
             adapter: Arc::new(Adapter::initial(self.layout(), Seed(number))),
             steps: vec![vec![rows]; 2],
@@ -319,11 +333,12 @@ impl Trainer {
     }
 }
 
+/// Returns whether all outcomes have the same bits.
 fn same_bits(left: &[Outcome], right: &[Outcome]) -> bool {
     left.iter().map(bits).eq(right.iter().map(bits))
 }
 
-/// What of an outcome must not differ.
+/// Returns the parts of an outcome that must not differ.
 fn bits(outcome: &Outcome) -> (blake3::Hash, Vec<u64>) {
     (outcome.adapter.hash(), outcome.losses.iter().map(|loss| loss.to_bits()).collect())
 }

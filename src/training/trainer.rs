@@ -1,4 +1,4 @@
-//! Trains adapters on one frozen base: one job alone, or several in one pass.
+//! Training of adapters on one frozen base, one job alone or several in one pass.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use super::parameters::Placement;
 use super::preference::References;
 use super::runner::{self, Runner};
 use crate::adapter::Layout;
+use crate::dataset::Sample;
 use crate::model::{Base, Device, LoraSpec, Precision};
 
 thread_local! {
-    /// Threads inside an operation, where a self-test asks for another number than the trainer's.
+    /// Threads inside an operation, if a self-test requests another number than the trainer's.
     static OVERRIDE: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
-/// One frozen base and the LoRA placed on it. Threads share it; each call works on its own adapters.
+/// One frozen base model with the layout of its LoRA adapters. Threads share it; each call works on its own adapters.
 pub struct Trainer {
     pub(super) base: Frozen<Base>,
     pub(super) placement: Arc<Placement>,
@@ -35,10 +36,10 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Loads a base from a Hugging Face folder and places LoRA on it.
+    /// Loads a base from a Hugging Face folder and lays out LoRA adapters for it.
     ///
     /// # Errors
-    /// If the folder, the device or the LoRA cannot be used.
+    /// If the folder, the device or the LoRA settings cannot be used.
     pub fn load(
         folder: &Path,
         precision: Precision,
@@ -54,7 +55,7 @@ impl Trainer {
         Ok(Self::new(base, layout, &numerics))
     }
 
-    /// A base with adapters of `layout`, which fits it.
+    /// Creates a trainer for a base and a layout that fits it.
     pub(super) fn new(base: Base, layout: Arc<Layout>, numerics: &Numerics) -> Self {
         let placement = Arc::new(Placement::new(layout.clone(), &base.config));
         let fingerprint = Fingerprint::read(&base, numerics);
@@ -62,45 +63,44 @@ impl Trainer {
         Self { base: Frozen::new(base), placement, references, layout, fingerprint, numerics: numerics.clone() }
     }
 
-    /// The layout of the adapters that this trainer trains.
+    /// Returns the layout of the adapters that this trainer trains.
     pub fn layout(&self) -> Arc<Layout> {
         self.layout.clone()
     }
 
-    /// BLAKE3 of the base's files.
+    /// Returns the BLAKE3 hash of the base's files.
     pub fn base_hash(&self) -> blake3::Hash {
         self.base.hash
     }
 
-    /// The shape of the base.
+    /// Returns the configuration of the base.
     pub fn config(&self) -> &crate::model::Config {
         &self.base.config
     }
 
-    /// Whether the program's own kernels compute, rather than LibTorch's operations.
+    /// Returns whether the program's own kernels are used instead of LibTorch's operations.
     pub fn uses_own_kernels(&self) -> bool {
         self.numerics.use_own_kernels(self.base.device)
     }
 
-    /// Whether a sequence that is read on has the same bits in any company: on a CPU, in f32, bf16 and what is expanded to
-    /// them.
+    /// Returns whether generation is batch-invariant: on a CPU, in f32, bf16 and formats that are expanded to them.
     pub fn reads_alone(&self) -> bool {
         let is_served = self.uses_own_kernels() && native::kernels::serve(&self.base.norm);
         is_served && !matches!(self.base.precision, Precision::LlmInt8(_))
     }
 
-    /// The full record of machine and settings, for the manifest.
+    /// Returns the full record of machine and settings, for the manifest.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
-    /// The part of it that may change bits, for keys.
+    /// Returns the part of the fingerprint that may change bits, for keys.
     pub fn numerics_class(&self) -> &NumericsClass {
         &self.fingerprint.class
     }
 
-    /// Trains every job, all of them together: one product with the base serves all. The bits of a job do not depend on
-    /// the others.
+    /// Trains all jobs together, so that they share the products with the base's weights. The bits of a job do not
+    /// depend on the others.
     ///
     /// # Errors
     /// If a row does not fit the model, a job's adapter has another layout, or LibTorch fails.
@@ -108,7 +108,8 @@ impl Trainer {
         self.train_counting(jobs, &AtomicU64::new(0))
     }
 
-    /// [`Self::train`], which adds the tokens of each finished micro-batch to `trained_tokens` for displays of progress.
+    /// Trains like [`Self::train`] and adds the tokens of each finished micro-batch to `trained_tokens`, for displays
+    /// of progress.
     ///
     /// # Errors
     /// As [`Self::train`].
@@ -116,8 +117,8 @@ impl Trainer {
         self.run(jobs, trained_tokens)?.into_iter().map(Runner::finish).collect()
     }
 
-    /// Prepares the calling thread: no tape is kept, operations use the threads that were asked for, and the program's own
-    /// kernels compute unless they are not wanted. All these settings are of the thread, not of the process.
+    /// Prepares the calling thread: autograd is off, operations use the requested number of threads, and the program's
+    /// own kernels are used unless they are disabled. All these settings belong to the thread, not to the process.
     pub(super) fn enter(&self) -> Entered {
         tch::set_num_threads(OVERRIDE.get().unwrap_or(self.numerics.threads).max(1) as i32);
         let left_before = native::kernels::leave_to_libtorch(self.numerics.by_libtorch);
@@ -135,9 +136,12 @@ impl Trainer {
     /// Trains every job to its end. The tokens of each finished micro-batch are added to `trained_tokens`.
     pub(super) fn run<'a>(&self, jobs: &'a [Job], trained_tokens: &AtomicU64) -> Result<Vec<Runner<'a>>, Error> {
         let _guard = self.enter();
-        jobs.iter().enumerate().try_for_each(|(index, job)| self.check(index, job))?;
+        for (index, job) in jobs.iter().enumerate() {
+            self.check(index, job)?;
+        }
         let mut runners = jobs.iter().map(|job| Runner::new(self, job)).collect::<Result<Vec<_>, Error>>()?;
         loop {
+            // Jobs advance in lockstep, one micro-batch per pass; those that are finished drop out.
             let mut active: Vec<&mut Runner> = runners.iter_mut().filter(|runner| runner.is_active()).collect();
             if active.is_empty() {
                 break;
@@ -150,40 +154,38 @@ impl Trainer {
         Ok(runners)
     }
 
-    /// One micro-batch of every active job, and an update of those whose step is complete.
+    /// Trains one micro-batch of every active job, and updates those whose step is complete.
     fn micro_batch(&self, active: &mut [&mut Runner]) -> Result<(), Error> {
         let shares: Vec<Share> = active.iter().map(|runner| runner.share()).collect();
-        let nats_of = |packed: &Packed| self.forward_backward(packed, active);
         let packed = pack::pack(&self.base, &shares)?;
-        let nats = nats_of(&packed).map_err(|error| self.with_prediction(error, &packed))?;
+        let nats = self.forward_backward(&packed, active).map_err(|error| self.with_prediction(error, &packed))?;
         for (index, runner) in active.iter_mut().enumerate() {
             runner.account(&packed.predictions.samples[index], &nats)?;
         }
         Ok(())
     }
 
-    /// Says of a lack of memory what the pass was predicted to need.
+    /// Adds the predicted memory of the pass to an out-of-memory error.
     fn with_prediction(&self, error: Error, packed: &Packed) -> Error {
         let Error::OutOfMemory { needed, .. } = error else { return error };
         let tokens = packed.ids.size()[0] as u64;
         let plan = self.memory(packed.spans.len(), tokens, packed.predictions.rows.size()[0] as u64);
         let kept = if self.checkpoints(packed) { plan.kept_checkpointed() } else { plan.kept };
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let [kept, weights, adapters] = [kept, plan.weights, plan.adapters].map(|bytes| bytes.div_ceil(1 << 20));
         let needed = format!(
-            "{needed}; this pass of {} clients with {tokens} tokens was predicted to keep {} MiB beside {} MiB of weights \
-             and {} MiB of adapters and optimiser states",
-            packed.spans.len(),
-            mib(kept),
-            mib(plan.weights),
-            mib(plan.adapters)
+            "{needed}; this pass of {} clients with {tokens} tokens was predicted to keep {kept} MiB beside {weights} MiB of \
+             weights and {adapters} MiB of adapters and optimiser states",
+            packed.spans.len()
         );
         Error::OutOfMemory { device: self.base.device.to_string(), needed }
     }
 
-    /// Adds the gradients of one pass to the runners' and returns the loss of each prediction.
+    /// Adds the gradients of one pass to those of the runners, in place, and returns the loss of each prediction.
     fn forward_backward(&self, packed: &Packed, active: &[&mut Runner]) -> Result<Vec<f64>, Error> {
-        let trainees: Vec<Trainee> =
-            active.iter().map(|r| Trainee { parameters: r.parameters(), masks: r.masks() }).collect();
+        let mut trainees = Vec::with_capacity(active.len());
+        for runner in active {
+            trainees.push(Trainee { parameters: runner.parameters(), masks: runner.masks() });
+        }
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
         let lowest = self.placement.lowest_layer();
         let checkpointing = self.checkpoints(packed);
@@ -193,7 +195,7 @@ impl Trainer {
             let input = x.shallow_clone();
             let (y, all) = pass.forward(layer, x)?;
             x = y;
-            // What lies below the lowest adapter is not differentiated.
+            // No gradient is needed below the lowest adapter, so nothing is saved there.
             kept.push((layer >= lowest).then_some(if checkpointing {
                 Remembered::Input(input)
             } else {
@@ -201,6 +203,8 @@ impl Trainer {
             }));
         }
         let losses = self.losses(packed, &x, active)?;
+        // From the top down: `dy` is the gradient of a layer's output, and becomes that of its input. The saved
+        // activations of a layer are freed as soon as it is differentiated.
         let mut gradient = losses.gradient;
         for layer in (lowest..self.base.blocks.len()).rev() {
             let all = match kept[layer].take().expect("every layer from the lowest on was kept") {
@@ -213,58 +217,88 @@ impl Trainer {
         Ok(losses.nats)
     }
 
-    /// The losses at the last layer's output `x`, with their gradient.
+    /// Computes the losses at the last layer's output `x`, with their gradient.
     fn losses(&self, packed: &Packed, x: &Tensor, active: &[&mut Runner]) -> Result<Losses, Error> {
-        let weigh = |nats: &[f64]| {
-            let mut weights = vec![0.0; nats.len()];
-            let samples = &packed.predictions.samples;
-            active.iter().zip(samples).for_each(|(runner, samples)| runner.weigh(samples, nats, &mut weights));
-            weights
-        };
-        let known = active.iter().all(|runner| runner.weights_are_known());
-        let weights = if known { Weights::Known } else { Weights::FromLosses(&weigh) };
-        Ok(loss::cross_entropy(&self.base, packed, x, weights)?)
+        if active.iter().all(|runner| runner.weights_are_known()) {
+            return Ok(loss::cross_entropy(&self.base, packed, x, Weights::Known)?);
+        }
+        // Under DPO the weights of a pair's tokens depend on the losses of both of its rows.
+        let losses = loss::cross_entropy(
+            &self.base,
+            packed,
+            x,
+            Weights::FromLosses(&|nats: &[f64]| weights_of(packed, active, nats)),
+        )?;
+        Ok(losses)
     }
 
-    /// Refuses what a job cannot be trained with, before anything is computed.
+    /// Checks a job before anything is computed.
     fn check(&self, index: usize, job: &Job) -> Result<(), Error> {
-        let refuse = |reason: String| Err(Error::Job { job: index, reason });
-        if *job.adapter.layout != *self.layout {
-            return refuse("its adapter has another layout than the trainer".into());
-        }
-        if !(job.hyper.learning_rate.is_finite() && job.hyper.learning_rate >= 0.0) {
-            return refuse(format!("learning rate is {}, allowed is 0 and above", job.hyper.learning_rate));
-        }
-        if !(0.0..1.0).contains(&job.hyper.dropout) {
-            return refuse(format!("dropout is {}, allowed is 0 up to below 1", job.hyper.dropout));
-        }
+        self.check_settings(job).map_err(|reason| Error::Job { job: index, reason })?;
         for (number, step) in job.steps.iter().enumerate() {
             for micro_batch in step {
-                if matches!(job.objective, Objective::Dpo { .. }) && micro_batch.len() % 2 != 0 {
-                    let rows = micro_batch.len();
-                    return refuse(format!("a micro-batch of step {number} has {rows} rows, DPO needs pairs"));
-                }
-                for (row, sample) in micro_batch.iter().enumerate() {
-                    pack::check_sample(&self.base, sample).map_err(|reason| Error::Row {
-                        job: index,
-                        step: number,
-                        row,
-                        reason,
-                    })?;
-                }
-                if runner::targets(micro_batch) == 0 {
-                    return refuse(format!("a micro-batch of step {number} has no target token"));
-                }
+                self.check_micro_batch(index, job, number, micro_batch)?;
             }
             if step.is_empty() {
-                return refuse(format!("step {number} has no micro-batch"));
+                return Err(Error::Job { job: index, reason: format!("step {number} has no micro-batch") });
             }
+        }
+        Ok(())
+    }
+
+    /// Checks adapter and hyperparameters of a job; the error is a reason.
+    fn check_settings(&self, job: &Job) -> Result<(), String> {
+        if *job.adapter.layout != *self.layout {
+            return Err("its adapter has another layout than the trainer".into());
+        }
+        if !(job.hyper.learning_rate.is_finite() && job.hyper.learning_rate >= 0.0) {
+            return Err(format!("learning rate is {}, allowed is 0 and above", job.hyper.learning_rate));
+        }
+        if !(0.0..1.0).contains(&job.hyper.dropout) {
+            return Err(format!("dropout is {}, allowed is 0 up to below 1", job.hyper.dropout));
+        }
+        Ok(())
+    }
+
+    /// Checks the rows of one micro-batch of step `number`.
+    fn check_micro_batch(
+        &self,
+        index: usize,
+        job: &Job,
+        number: usize,
+        micro_batch: &[Arc<Sample>],
+    ) -> Result<(), Error> {
+        let rows = micro_batch.len();
+        if matches!(job.objective, Objective::Dpo { .. }) && rows % 2 != 0 {
+            let reason = format!("a micro-batch of step {number} has {rows} rows, DPO needs pairs");
+            return Err(Error::Job { job: index, reason });
+        }
+        for (row, sample) in micro_batch.iter().enumerate() {
+            pack::check_sample(&self.base, sample).map_err(|reason| Error::Row {
+                job: index,
+                step: number,
+                row,
+                reason,
+            })?;
+        }
+        if runner::targets(micro_batch) == 0 {
+            let reason = format!("a micro-batch of step {number} has no target token");
+            return Err(Error::Job { job: index, reason });
         }
         Ok(())
     }
 }
 
-/// The settings of a thread while it works for a trainer. When it is dropped, what was set before is set again.
+/// Returns the weights of all predictions of a pass, which follow from their losses; padding has weight 0.
+fn weights_of(packed: &Packed, active: &[&mut Runner], nats: &[f64]) -> Vec<f64> {
+    let mut weights = vec![0.0; nats.len()];
+    for (runner, samples) in active.iter().zip(&packed.predictions.samples) {
+        runner.weigh(samples, nats, &mut weights);
+    }
+    weights
+}
+
+/// Settings of a thread while it works for a trainer. Dropping it restores the previous settings.
 pub(super) struct Entered {
     _no_grad: tch::NoGradGuard,
     left_before: bool,
@@ -282,7 +316,7 @@ fn prepare(numerics: &Numerics) {
     tch::set_num_threads(numerics.threads.max(1) as i32);
 }
 
-/// What is kept of a layer for its backward pass.
+/// Data of a layer that is saved for its backward pass: all activations, or only the input if the layer is run again.
 enum Remembered {
     All(Box<Kept>),
     Input(Tensor),

@@ -102,7 +102,7 @@ fn what_cannot_change_in_mid_run_is_refused_with_its_reason() {
     for (set, reason) in [
         ("seed=2", "seed cannot change in mid-run: every draw of the run follows from it"),
         ("model.lora.rank=8", "model.lora.rank cannot change in mid-run"),
-        ("data.held_out=0.1", "rows are dealt and held out once"),
+        ("data.held_out=0.1", "rows are partitioned and held out once"),
         ("training.local_steps=5", "what a task costs its device"),
         ("population.links.home.up=1 Mbit/s", "clients, their devices and their own links are placed once"),
         ("algorithm=Local", "Local or Centralised"),

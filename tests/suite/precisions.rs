@@ -49,7 +49,7 @@ fn arithmetic_can_be_chosen_for_quantised_weights_alone() {
     for (precision, arithmetic) in [("F32", "Bf16"), ("Bf16", "F32")] {
         let sets = [format!("model.precision={precision}"), format!("model.arithmetic={arithmetic}")];
         let said = world.run("refused", &["--set", &sets[0], "--set", &sets[1]]);
-        said.refused(2, &["model.arithmetic", "only quantised ones have a choice"]);
+        said.refused(2, &["model.arithmetic", "only quantized ones have a choice"]);
         assert!(!world.path("refused").exists());
     }
 }

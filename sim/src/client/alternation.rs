@@ -1,38 +1,40 @@
-//! Two states in turns, each held for an exponential time: sojourns online and offline, uptimes and repairs.
+//! Alternation between two states with exponential holding times: online and offline, or up and down.
 
 use crate::kernel::{Span, Time};
 use crate::random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
-/// A state, and the first instant at which it may change.
+/// A state and the first instant at which it may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// Whether the client is reachable, or the device up.
+    /// Whether the client is online, or the device up.
     pub is_up: bool,
-    /// When that may change; `None` if never.
+    /// Time at which that may change; `None` if never.
     pub until: Option<Time>,
 }
 
-/// The law of an alternation.
+/// Parameters of an alternation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alternating {
     pub mean_up: Span,
     pub mean_down: Span,
+    /// Purpose of the stream that it draws from.
     pub purpose: Purpose,
 }
 
-/// Where an alternation was when it was last looked at.
+/// A period in one state, the memoized position of an alternation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sojourn {
-    /// The number of the draw after the one that gave this sojourn's length.
+    /// Number of the draw after the one that gave this period's length.
     draw: u64,
     is_up: bool,
     until: Time,
 }
 
 impl Alternating {
-    /// The state at `at`. Draw 0 decides the state at time zero (in proportion to the means, or up if
-    /// `starts_in_proportion` is false), draw n the length of the n-th sojourn. `memo` saves playing them from the start.
+    /// Returns the state at `at`. Draw 0 decides the state at time zero (in proportion to the means, or up if
+    /// `starts_in_proportion` is false); draw n gives the length of the n-th period. `memo` holds the period of the
+    /// previous call, so that time does not have to be replayed from the start.
     pub fn status_at(
         &self,
         at: Time,
@@ -40,14 +42,21 @@ impl Alternating {
         starts_in_proportion: bool,
         memo: &mut Option<Sojourn>,
     ) -> Status {
+        // A memo that still covers `at` needs no draw. Otherwise the stream continues at the draw after it, or at draw
+        // 0.
         if memo.is_none_or(|sojourn| sojourn.until <= at) {
             let from = memo.map_or(0, |sojourn| sojourn.draw);
             let mut stream = stream(self.purpose).at(from);
-            let mut sojourn = memo.unwrap_or_else(|| {
-                let whole = self.mean_up.0.saturating_add(self.mean_down.0);
-                let starts_up = stream.below(whole) < self.mean_up.0;
-                self.next(&mut stream, starts_up || !starts_in_proportion, Time::ZERO)
-            });
+            let mut sojourn = match *memo {
+                Some(sojourn) => sojourn,
+                None => {
+                    // Draw 0 is consumed even if it decides nothing, so that lengths have the same numbers in either
+                    // case.
+                    let whole = self.mean_up.0.saturating_add(self.mean_down.0);
+                    let starts_up = stream.below(whole) < self.mean_up.0;
+                    self.next(&mut stream, starts_up || !starts_in_proportion, Time::ZERO)
+                }
+            };
             while sojourn.until <= at {
                 sojourn = self.next(&mut stream, !sojourn.is_up, sojourn.until);
             }
@@ -57,7 +66,8 @@ impl Alternating {
         Status { is_up: sojourn.is_up, until: Some(sojourn.until) }
     }
 
-    /// The sojourn that begins at `from`: minus the mean times the logarithm of a uniform draw in (0, 1], rounded once.
+    /// Returns the period that begins at `from`. Its length is minus the mean times the logarithm of a uniform draw in
+    /// (0, 1], rounded once.
     fn next(&self, stream: &mut Stream, is_up: bool, from: Time) -> Sojourn {
         let mean = if is_up { self.mean_up } else { self.mean_down };
         let length = libm::rint(-libm::log(1.0 - stream.unit()) * mean.0 as f64);

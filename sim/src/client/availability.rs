@@ -1,4 +1,4 @@
-//! When a client can be reached, as a pure function of time, seed and client.
+//! Availability of clients, as a pure function of time, seed and client.
 
 use super::alternation::{Alternating, Sojourn, Status};
 use crate::kernel::{Span, Time};
@@ -8,46 +8,47 @@ use serde::{Deserialize, Serialize};
 /// A class of availability.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Availability {
-    /// At every instant.
+    /// Always online.
     #[default]
     Always,
-    /// Times online and offline are exponential, in turns. The state at the start is drawn in proportion.
+    /// Alternating exponential times online and offline. The state at the start is drawn in proportion to the means.
     Markov {
-        /// Mean time online -- above zero.
+        /// Mean time online, above zero.
         mean_online: Span,
-        /// Mean time offline -- above zero.
+        /// Mean time offline, above zero.
         mean_offline: Span,
     },
-    /// Once a period, as phones that charge at night.
+    /// Online once per period, like phones that charge at night.
     Diurnal(Diurnal),
-    /// Online from the first to before the second instant of each pair.
+    /// Online in half-open intervals of a trace.
     Trace {
-        /// Intervals, ascending and apart.
+        /// Start (inclusive) and end (exclusive) of each interval, ascending and disjoint.
         online: Vec<(Time, Time)>,
-        /// If set, the trace repeats with this period.
+        /// Period with which the trace repeats; `None` if it does not.
         period: Option<Span>,
     },
 }
 
-/// One window online in each period, moved and skipped at random.
+/// One online window per period, shifted and skipped at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diurnal {
-    /// Length of a period: a day.
+    /// Length of a period, usually a day.
     pub period: Span,
-    /// How far the client's local time is ahead of the simulation's: its time zone.
+    /// Offset of the client's local time ahead of simulated time: its time zone.
     pub ahead: Span,
-    /// When the window opens, in local time.
+    /// Time at which the window opens, in local time.
     pub opens: Span,
-    /// How long it is open.
+    /// Length of the window.
     pub open_for: Span,
-    /// The window opens later by a uniform time below this, drawn for each period.
+    /// Upper bound of the uniform delay of the window, drawn for each period.
     pub shift_below: Span,
-    /// How likely the window opens at all, drawn for each period.
+    /// Probability that the window opens, drawn for each period.
     pub shows_up: Probability,
 }
 
 impl Diurnal {
-    /// The window of local period `index` in local time, if it opens: draws 2n and 2n+1 of the client's stream.
+    /// Returns the window of local period `index` in local time [ns], if it opens. Uses draws 2n and 2n + 1 of the
+    /// client's stream for period n.
     fn window(&self, index: u64, stream: &Stream) -> Option<(u64, u64)> {
         let mut stream = stream.clone().at(2 * index);
         let shows_up = stream.below(u64::from(Probability::SCALE)) < u64::from(self.shows_up.ppb());
@@ -56,7 +57,7 @@ impl Diurnal {
         shows_up.then_some((opens, opens.saturating_add(self.open_for.0)))
     }
 
-    /// Whether the window is open at `at`, and when that may change next.
+    /// Returns whether the window is open at `at`, and when that may change next.
     fn status(&self, at: Time, stream: &Stream) -> Status {
         let local = at.0.saturating_add(self.ahead.0);
         let index = local / self.period.0;
@@ -71,7 +72,8 @@ impl Diurnal {
 }
 
 impl Availability {
-    /// The state at `at`. `memo` remembers where a two-state chain was, and may be fresh: it only saves time.
+    /// Returns the state at `at`. `memo` holds the last state of a two-state chain; it only saves time and may be
+    /// empty.
     pub(crate) fn status(&self, at: Time, stream: impl Fn(Purpose) -> Stream, memo: &mut Option<Sojourn>) -> Status {
         match self {
             Availability::Always => Status { is_up: true, until: None },
@@ -85,18 +87,21 @@ impl Availability {
         }
     }
 
-    /// Whether the state is that of a chain, which is worth remembering.
+    /// Returns whether the state is that of a chain, which is worth memoizing.
     pub(crate) fn is_chain(&self) -> bool {
         matches!(self, Availability::Markov { .. })
     }
 
-    /// What is wrong with this class, if anything: one that never opens, or whose windows overlap.
+    /// Returns what is allowed if this class never goes online or its windows overlap.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         match self {
             Availability::Always => None,
-            Availability::Markov { mean_online, mean_offline } => (*mean_online == Span::ZERO
-                || *mean_offline == Span::ZERO)
-                .then_some("mean times above zero, so that it opens and closes"),
+            Availability::Markov { mean_online, mean_offline } => {
+                if *mean_online == Span::ZERO || *mean_offline == Span::ZERO {
+                    return Some("mean times above zero, so that it opens and closes");
+                }
+                None
+            }
             Availability::Diurnal(diurnal) => diurnal.fault(),
             Availability::Trace { online, period } => trace_fault(online, *period),
         }
@@ -104,6 +109,7 @@ impl Availability {
 }
 
 impl Diurnal {
+    /// Returns what is allowed if the window never opens or exceeds its period.
     fn fault(&self) -> Option<&'static str> {
         let closes = [self.opens, self.open_for, self.shift_below].iter().map(|span| u128::from(span.0)).sum::<u128>();
         if self.period == Span::ZERO || closes > u128::from(self.period.0) {
@@ -116,9 +122,12 @@ impl Diurnal {
     }
 }
 
+/// Returns the state of a trace at `at`.
 fn trace_status(online: &[(Time, Time)], period: Option<Span>, at: Time) -> Status {
     let base = period.map_or(0, |period| at.0 - at.0 % period.0);
     let within = Time(at.0 - base);
+    // The first interval that has not ended: it is current if it has begun, else the next one. After the last interval
+    // of a period, the state may change when the period ends.
     let next = online.partition_point(|(_, until)| *until <= within);
     let (is_up, until) = match online.get(next) {
         Some((from, until)) if *from <= within => (true, Some(until.0)),
@@ -128,6 +137,7 @@ fn trace_status(online: &[(Time, Time)], period: Option<Span>, at: Time) -> Stat
     Status { is_up, until: until.map(|until| Time(base.saturating_add(until))) }
 }
 
+/// Returns what is allowed if a trace is empty, unordered or longer than its period.
 fn trace_fault(online: &[(Time, Time)], period: Option<Span>) -> Option<&'static str> {
     if online.is_empty() {
         return Some("at least one interval, so that it opens");

@@ -1,7 +1,7 @@
-//! Device classes as data sheets state them, and the integers that a simulation makes of them.
+//! Device classes in the units of data sheets, and their conversion to the integers of the simulation.
 //!
-//! A catalog is plain data that anyone can extend: a list of [`DeviceSpec`] in a file of scenarios. Peaks are data
-//! sheet peaks; what training reaches of them is `efficiency`.
+//! A catalog is plain data that users can extend: a list of [`DeviceSpec`] in a scenario's files. Peak values are those
+//! of data sheets; `efficiency` is the fraction that training reaches.
 
 use super::Device;
 use serde::{Deserialize, Serialize};
@@ -10,31 +10,31 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
-    /// The name by which scenarios refer to it.
+    /// Name by which scenarios refer to it.
     pub name: String,
-    /// What kind of device it is: data-centre GPU, gaming GPU, laptop, edge board, phone, ...
+    /// Kind of device: data-center GPU, gaming GPU, laptop, edge board, phone, ...
     pub kind: String,
-    /// Peak in f32 [10^12 FLOP/s].
+    /// [10^12 FLOP/s] -- Peak in f32.
     pub f32_tflops: f64,
-    /// Peak dense half precision, bf16 or f16 with f32 accumulation [10^12 FLOP/s].
+    /// [10^12 FLOP/s] -- Peak in dense half precision: bf16 or f16 with f32 accumulation.
     pub half_tflops: f64,
-    /// Part of the peak that training reaches, above 0, at most 1.
+    /// [1] -- Fraction of the peak that training reaches; above 0, at most 1.
     pub efficiency: f64,
-    /// Memory that training may fill [10^9 byte]; for shared memory, without what the system keeps.
+    /// [10^9 byte] -- Memory available to training; for shared memory, without the system's part.
     pub memory_gb: f64,
-    /// Peak memory bandwidth [10^9 byte/s].
+    /// [10^9 byte/s] -- Peak memory bandwidth.
     pub memory_gb_per_s: f64,
-    /// Power while waiting [W].
+    /// [W] -- Power while waiting.
     pub idle_w: f64,
-    /// Power while training [W].
+    /// [W] -- Power while training.
     pub busy_w: f64,
-    /// Where the values were published.
+    /// Publication of the values.
     pub source: String,
-    /// Fields whose values were not found there but estimated.
+    /// Fields whose values are not published there and are estimates.
     pub estimates: Vec<String>,
 }
 
-/// What a device computes in.
+/// Numerical precision of a device's computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Precision {
     /// 32-bit floats.
@@ -44,19 +44,20 @@ pub enum Precision {
 }
 
 impl DeviceSpec {
-    /// The device at this precision, each value rounded once; `None` if one is not a positive number (idle power may
-    /// be zero), or the efficiency is above 1.
+    /// Returns the device at this precision, with each value rounded once; `None` if a value is not a positive number
+    /// (idle power may be zero), or the efficiency is above 1.
     pub fn device(&self, precision: Precision) -> Option<Device> {
         let peak = match precision {
             Precision::F32 => self.f32_tflops,
             Precision::Half => self.half_tflops,
         };
-        let whole = |value: f64| (value >= 1.0 && value < u64::MAX as f64).then(|| libm::rint(value) as u64);
-        let milliwatt = |watt: f64| (0.0..4e6).contains(&watt).then(|| libm::rint(watt * 1e3) as u32);
-        let efficiency = (self.efficiency > 0.0 && self.efficiency <= 1.0).then_some(self.efficiency)?;
+        // Comparisons in this form reject NaN as well.
+        if !(self.efficiency > 0.0 && self.efficiency <= 1.0) {
+            return None;
+        }
         Some(Device {
             name: self.name.clone(),
-            flops_per_s: whole(peak * efficiency * 1e12)?,
+            flops_per_s: whole(peak * self.efficiency * 1e12)?,
             memory_bytes: whole(self.memory_gb * 1e9)?,
             memory_bytes_per_s: whole(self.memory_gb_per_s * 1e9)?,
             idle_mw: milliwatt(self.idle_w)?,
@@ -65,4 +66,14 @@ impl DeviceSpec {
             crashes: None,
         })
     }
+}
+
+/// Returns `value` rounded to an integer; `None` if it is below 1 or out of range.
+fn whole(value: f64) -> Option<u64> {
+    if value >= 1.0 && value < u64::MAX as f64 { Some(libm::rint(value) as u64) } else { None }
+}
+
+/// Converts [W] to [mW]; `None` if negative or out of range.
+fn milliwatt(watt: f64) -> Option<u32> {
+    if (0.0..4e6).contains(&watt) { Some(libm::rint(watt * 1e3) as u32) } else { None }
 }

@@ -1,4 +1,4 @@
-//! How fast a device computes, what it holds and what it draws.
+//! Devices: speed, memory and power.
 
 use super::{Crashes, Work};
 use crate::kernel::Span;
@@ -8,26 +8,28 @@ use serde::{Deserialize, Serialize};
 /// A class of devices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// A name for messages and reports.
+    /// Name in messages and reports.
     pub name: String,
-    /// Effective compute [FLOP/s] at the precision of the run -- what training reaches, not the data sheet's peak.
+    /// [FLOP/s] -- Effective compute at the precision of the run: the rate that training reaches, not the data sheet's
+    /// peak.
     pub flops_per_s: u64,
-    /// Memory that training may fill [byte].
+    /// [byte] -- Memory available to training.
     pub memory_bytes: u64,
-    /// Memory bandwidth [byte/s] -- bounds work that states its memory traffic.
+    /// [byte/s] -- Memory bandwidth, which bounds work that states its memory traffic.
     pub memory_bytes_per_s: u64,
-    /// Power while waiting or transferring [mW].
+    /// [mW] -- Power while waiting or transferring.
     pub idle_mw: u32,
-    /// Power while training [mW].
+    /// [mW] -- Power while training.
     pub busy_mw: u32,
-    /// Factor on the duration of each task [10^-9], drawn once a task; `None` means exactly 1.
+    /// [10^-9] -- Factor on the duration of training, drawn once per task; `None` is exactly 1.
     pub slowdown: Option<Quantiles>,
-    /// How it crashes; `None` means never.
+    /// Crashes of the device; `None` if it never crashes.
     pub crashes: Option<Crashes>,
 }
 
 impl Device {
-    /// How long `work` takes with a slowdown of `slowdown_ppb`: the slower of compute and memory, rounded up.
+    /// Returns the training time of `work` with a slowdown of `slowdown_ppb` [10^-9]: that of the slower of compute and
+    /// memory, rounded up, at least 1 ns.
     pub fn training_span(&self, work: &Work, slowdown_ppb: u64) -> Span {
         let compute = Span::of_work(work.flops, self.flops_per_s);
         let memory = match work.memory_traffic_bytes {
@@ -37,11 +39,11 @@ impl Device {
         compute.max(memory).portion(slowdown_ppb, NOMINAL_PPB).max(Span(1))
     }
 
-    /// Whether `work` fits into memory.
+    /// Returns whether `work` fits into memory.
     pub fn holds(&self, work: &Work) -> bool {
         work.peak_memory_bytes <= self.memory_bytes
     }
 }
 
-/// The slowdown of a task that takes exactly its nominal time [10^-9].
+/// [10^-9] -- Slowdown of a task that takes exactly its nominal time.
 pub(crate) const NOMINAL_PPB: u64 = 1_000_000_000;

@@ -1,49 +1,51 @@
-//! Clients that give up a task: whether and where, drawn ahead.
+//! Dropout of clients: whether and where a task is given up, drawn in advance.
 
 use crate::random::{Probability, Purpose, Seeds};
 use serde::{Deserialize, Serialize};
 
-/// How likely a task is given up at each stage. The stages exclude each other, so the sum is at most 1.
+/// Probability that a task is given up at each stage. The stages are mutually exclusive, so the sum is at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropout {
     /// After the download, before any training.
     pub before_training: Probability,
     /// At a uniform fraction of the training.
     pub during_training: Probability,
-    /// When training is done, before the upload.
+    /// After training, before the upload.
     pub after_training: Probability,
 }
 
-/// Where a task is given up.
+/// Stage at which a task is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Stage {
     /// After the download, before any training.
     BeforeTraining,
     /// During the training.
     DuringTraining,
-    /// When training is done, before the upload.
+    /// After training, before the upload.
     AfterTraining,
 }
 
-/// What will become of a task, as far as dropout decides it.
+/// Fate of a task with respect to dropout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Fate {
     /// It is not given up.
     Completes,
     /// It is given up before training.
     DropsBefore,
-    /// It is given up when this part of the training is done [10^-9].
+    /// It is given up after this fraction of the training [10^-9].
     DropsDuring(u32),
     /// It is given up after training.
     DropsAfter,
 }
 
 impl Dropout {
-    /// The fate of task `number` of `client`: draws 2n and 2n+1 of the client's stream.
+    /// Returns the fate of task `number` of `client`, from draws 2n and 2n + 1 of the client's stream for task n.
     pub(crate) fn fate(&self, seeds: &Seeds, client: u32, number: u32) -> Fate {
         if self.total_ppb() == 0 {
             return Fate::Completes;
         }
+        // One draw selects the stage by the cumulative probabilities; the second is used only for dropout during
+        // training.
         let mut stream = seeds.stream(Purpose::Dropout, u64::from(client)).at(2 * u64::from(number));
         let stage = stream.below(u64::from(Probability::SCALE));
         let before = u64::from(self.before_training.ppb());
@@ -56,7 +58,7 @@ impl Dropout {
         }
     }
 
-    /// The sum of the probabilities [10^-9].
+    /// Returns the sum of the probabilities [10^-9].
     pub fn total_ppb(&self) -> u64 {
         [self.before_training, self.during_training, self.after_training].iter().map(|p| u64::from(p.ppb())).sum()
     }

@@ -1,4 +1,4 @@
-//! A client's own connection.
+//! Links of clients.
 
 use crate::kernel::Span;
 use crate::network::Rate;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 /// A class of links between a client and the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Capacity towards the client -- above zero.
+    /// Capacity to the client, above zero.
     pub down: Rate,
-    /// Capacity from the client -- above zero.
+    /// Capacity from the client, above zero.
     pub up: Rate,
-    /// Time before the first byte of a transfer moves, each way.
+    /// Time before the first byte of a transfer arrives, in each direction.
     pub latency: Span,
-    /// Addition to the latency of each transfer [ns], drawn once a transfer; `None` means none.
+    /// [ns] -- Addition to the latency, drawn once per transfer; `None` adds nothing.
     pub latency_jitter: Option<Quantiles>,
 }

@@ -1,34 +1,34 @@
-//! What LoRA training of a Llama-family model costs: operations, memory traffic, peak memory and bytes on the wire.
+//! Cost model of LoRA training of a Llama-family model: operations, memory traffic, peak memory and bytes on the wire.
 //!
-//! The counts are of matrix products and attention, which are all but a percent of the work at realistic sizes; norms,
-//! activations and the optimiser are left out of the operations. Everything is an integer; a cost that does not fit 64
-//! bits saturates, and validation then refuses it as absurd.
+//! Operations are those of matrix products and attention, about 99 % of the work at realistic sizes; norms, activation
+//! functions and the optimizer are left out. Everything is an integer. A cost that does not fit into 64 bits saturates,
+//! and validation then rejects it as implausible.
 
 use super::Work;
 use serde::{Deserialize, Serialize};
 
-/// A Llama-family model.
+/// Dimensions of a Llama-family model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelShape {
-    /// Transformer layers.
+    /// Number of transformer layers.
     pub layers: u64,
     /// Width of the residual stream.
     pub hidden: u64,
-    /// Width of the gated feed-forward part.
+    /// Width of the gated feed-forward network.
     pub intermediate: u64,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: u64,
-    /// Key and value heads; fewer than query heads in grouped-query attention.
+    /// Number of key and value heads; fewer than query heads in grouped-query attention.
     pub kv_heads: u64,
     /// Width of a head.
     pub head_dim: u64,
-    /// Vocabulary.
+    /// [token] -- Size of the vocabulary.
     pub vocabulary: u64,
-    /// Whether the output projection is the embedding.
+    /// Whether the output projection is tied to the embedding.
     pub ties_embeddings: bool,
 }
 
-/// A linear module of each layer that an adapter can sit on.
+/// A linear module of a layer to which an adapter can be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Target {
     /// `q_proj`.
@@ -51,47 +51,49 @@ pub enum Target {
 pub const ALL_TARGETS: [Target; 7] =
     [Target::Query, Target::Key, Target::Value, Target::Output, Target::Gate, Target::Up, Target::Down];
 
-/// The local training of one task.
+/// Local training of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoraTraining {
-    /// The base model.
+    /// Base model.
     pub model: ModelShape,
     /// Rank of the adapter.
     pub rank: u64,
-    /// Modules with an adapter, in every layer.
+    /// Modules with an adapter, in each layer.
     pub targets: Vec<Target>,
-    /// Optimiser steps.
+    /// Number of optimizer steps.
     pub steps: u64,
-    /// Micro-batches a step.
+    /// Micro-batches per step.
     pub accumulation: u64,
-    /// Sequences in a micro-batch.
+    /// Sequences per micro-batch.
     pub batch: u64,
-    /// Tokens in a sequence, padding included.
+    /// [token] -- Length of a sequence, including padding.
     pub sequence: u64,
-    /// Bits of a weight of the base that is not quantised: embedding, norms and output projection: 32 or 16.
+    /// [bit] -- Size of a weight of the base model that is not quantized (embedding, norms, output projection): 32 or
+    /// 16.
     pub base_bits: u64,
-    /// Bits of 64 weights of its linear modules, with the scales of their block: 64 times `base_bits`, or less.
+    /// [bit] -- Size of 64 weights of the linear modules, with the scales of their block: at most 64 times `base_bits`.
     pub linear_block_bits: u64,
-    /// Bytes of an activation: 4 or 2.
+    /// [byte] -- Size of an activation: 4 or 2.
     pub activation_bytes: u64,
-    /// Bytes of optimiser state for an adapter parameter: 8 for Adam in f32, 0 for SGD.
+    /// [byte] -- Optimizer state per adapter parameter: 8 for Adam in f32, 0 for SGD.
     pub optimiser_bytes: u64,
-    /// Whether layers are recomputed in the backward pass instead of keeping their activations.
+    /// Whether the backward pass recomputes layers instead of saving their activations.
     pub recomputes: bool,
-    /// Whether attention keeps its scores, sequence by sequence, instead of recomputing them in tiles.
+    /// Whether attention saves its scores, sequence by sequence, instead of recomputing them in tiles.
     pub keeps_scores: bool,
-    /// Bytes of an adapter parameter on the wire: 4, 2 or 1.
+    /// [byte] -- Size of an adapter parameter on the wire: 4, 2 or 1.
     pub wire_bytes: u64,
-    /// Bytes that a wire format adds to the parameters.
+    /// [byte] -- Overhead of the wire format.
     pub wire_overhead_bytes: u64,
     /// Whether a client downloads the base model with its first task.
     pub downloads_base: bool,
 }
 
 impl ModelShape {
-    /// Inputs and outputs of a module.
+    /// Returns the number of inputs and outputs of a module.
     fn dims(&self, target: Target) -> (u64, u64) {
-        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let queries = self.heads * self.head_dim;
+        let keys = self.kv_heads * self.head_dim;
         match target {
             Target::Query => (self.hidden, queries),
             Target::Key | Target::Value => (self.hidden, keys),
@@ -101,12 +103,12 @@ impl ModelShape {
         }
     }
 
-    /// Parameters of the linear modules of one layer.
+    /// Returns the number of parameters of the linear modules of one layer.
     fn layer_linear_params(&self) -> u64 {
         ALL_TARGETS.iter().map(|target| self.dims(*target)).map(|(inputs, outputs)| inputs * outputs).sum()
     }
 
-    /// All parameters: linear modules, norms, embedding and output projection.
+    /// Returns the number of parameters: of linear modules, norms, embedding and output projection.
     pub fn params(&self) -> u64 {
         let embeddings = self.vocabulary * self.hidden * if self.ties_embeddings { 1 } else { 2 };
         let norms = (2 * self.layers + 1) * self.hidden;
@@ -115,61 +117,67 @@ impl ModelShape {
 }
 
 impl LoraTraining {
-    /// Parameters of the adapter: rank times inputs plus outputs of each module.
+    /// Returns the number of parameters of the adapter: rank times the sum of inputs and outputs of each module.
     pub fn adapter_params(&self) -> u64 {
         let a_layer: u64 = self.targets.iter().map(|target| self.model.dims(*target)).map(|(i, o)| i + o).sum();
         self.model.layers * self.rank * a_layer
     }
 
-    /// Bytes of the adapter on the wire.
+    /// Returns the size of the adapter on the wire [byte].
     pub fn adapter_wire_bytes(&self) -> u64 {
         self.adapter_params() * self.wire_bytes + self.wire_overhead_bytes
     }
 
-    /// Bytes of the base model at its precision.
+    /// Returns the size of the base model at its precision [byte].
     pub fn base_bytes(&self) -> u64 {
         let linear = self.model.layers * self.model.layer_linear_params();
         ((self.model.params() - linear) * self.base_bits + (linear * self.linear_block_bits).div_ceil(64)).div_ceil(8)
     }
 
-    /// Operations of one micro-batch [FLOP].
+    /// Returns the operations of one micro-batch [FLOP].
     ///
-    /// Forward: 2 for each weight and token, and causal attention over all earlier tokens. Backward through the frozen
-    /// base: as much for the linear modules (gradients of activations only) and twice as much for attention; through the
-    /// adapter twice as much, for it has gradients of weights too. Recomputation repeats the layers' forward pass.
+    /// The forward pass takes 2 operations per weight and token, plus causal attention over all earlier tokens. The
+    /// backward pass takes as many again for the frozen linear modules (gradients of activations only), and twice as
+    /// many for attention and for the adapter, which has gradients of weights too. Recomputation repeats the forward
+    /// pass of the layers.
     pub fn micro_batch_flops(&self) -> u128 {
         let model = &self.model;
         let tokens = u128::from(self.batch * self.sequence);
         let layers = 2 * tokens * u128::from(model.layers * model.layer_linear_params());
         let head = 2 * tokens * u128::from(model.vocabulary * model.hidden);
         let adapter = 2 * tokens * u128::from(self.adapter_params());
-        // Two products of width heads * head_dim for each pair of a token and one not after it.
+        // Two products (scores, and their weighted sum) of width heads * head_dim for each token and each token not
+        // after it, at 2 operations per element.
         let pairs = u128::from(self.batch) * u128::from(self.sequence * (self.sequence + 1) / 2);
         let attention = 4 * pairs * u128::from(model.layers * model.heads * model.head_dim);
         let again = if self.recomputes { layers + attention + adapter } else { 0 };
         (2 * layers + 2 * head) + 3 * attention + 3 * adapter + again
     }
 
-    /// Bytes between memory and compute units of one micro-batch [byte]: base weights once for each pass over them, and
-    /// activations written and read.
+    /// Returns the traffic between memory and compute units of one micro-batch [byte]: base weights once per pass over
+    /// them, and activations written and read.
     fn micro_batch_traffic(&self) -> u128 {
         let passes = if self.recomputes { 3 } else { 2 };
         let activations = self.layer_activation_elements() * self.model.layers * self.activation_bytes;
+        // Each pass reads the weights and touches the activations; the forward pass writes the activations in addition.
         passes * (u128::from(self.base_bytes()) + u128::from(activations)) + u128::from(activations)
     }
 
-    /// Activations that the backward pass of one layer needs [element]: inputs of both norms and of the linear modules,
-    /// queries, keys, values and attention's output, the feed-forward part's three; and the scores, if they are kept.
+    /// Returns the number of activations that the backward pass of one layer needs: inputs of both norms and of the
+    /// linear modules; queries, keys, values and the output of attention; the three of the feed-forward network; and
+    /// the scores, if they are saved.
     fn layer_activation_elements(&self) -> u64 {
         let model = &self.model;
-        let (queries, keys) = (model.heads * model.head_dim, model.kv_heads * model.head_dim);
+        let queries = model.heads * model.head_dim;
+        let keys = model.kv_heads * model.head_dim;
         let a_token = 4 * model.hidden + 2 * queries + 2 * keys + 3 * model.intermediate;
         let scores = if self.keeps_scores { 2 * model.heads * self.sequence } else { 0 };
         self.batch * self.sequence * (a_token + scores)
     }
 
-    /// Memory at the peak [byte]: base, adapter with gradients in f32 and optimiser state, activations, and the logits
-    /// with their gradients in f32. With recomputation, one layer's activations and the input of each layer.
+    /// Returns the peak memory [byte]: base model; adapter in f32 with gradients and optimizer state; activations,
+    /// which with recomputation are those of one layer and the input of each layer; and logits in f32 with their
+    /// gradients.
     pub fn peak_memory_bytes(&self) -> u64 {
         let model = &self.model;
         let tokens = self.batch * self.sequence;
@@ -181,19 +189,23 @@ impl LoraTraining {
         self.base_bytes() + adapter + elements * self.activation_bytes + logits
     }
 
-    /// The cost of the task: an adapter down, training, an adapter up.
+    /// Returns the cost of the task: the download of an adapter, training, and the upload of an adapter.
     pub fn work(&self) -> Work {
         let micro_batches = u128::from(self.steps * self.accumulation);
-        let fit = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
         Work {
-            flops: fit(micro_batches * self.micro_batch_flops()),
-            memory_traffic_bytes: fit(micro_batches * self.micro_batch_traffic()),
+            flops: saturate(micro_batches * self.micro_batch_flops()),
+            memory_traffic_bytes: saturate(micro_batches * self.micro_batch_traffic()),
             peak_memory_bytes: self.peak_memory_bytes(),
             download_bytes: self.adapter_wire_bytes(),
             upload_bytes: self.adapter_wire_bytes(),
             first_download_bytes: if self.downloads_base { self.base_bytes() } else { 0 },
         }
     }
+}
+
+/// Returns `value` as 64 bits, at most the greatest such number.
+fn saturate(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

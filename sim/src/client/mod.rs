@@ -1,7 +1,7 @@
-//! What a client is: a device, a link, work to do, and the ways in which it fails.
+//! Clients: their devices, links, work, and the ways in which they fail.
 //!
-//! Clients are rows of indices into tables of classes, so that a million of them are small. Whatever varies from task
-//! to task is drawn from the client's own streams at the task's number.
+//! Clients are rows of indices into tables of classes, so that a million of them take little memory. Everything that
+//! varies from task to task is drawn from the client's own streams, at the number of the task.
 
 mod alternation;
 mod availability;
@@ -27,7 +27,7 @@ pub use work::Work;
 
 use serde::{Deserialize, Serialize};
 
-/// One client: indices into the federation's tables, and how much data it has.
+/// A client: indices into the federation's tables, and its amount of data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// Index into [`crate::Federation::devices`].
@@ -40,8 +40,8 @@ pub struct Client {
     pub dropout: u32,
     /// Index into [`crate::Federation::availabilities`].
     pub availability: u32,
-    /// The region that this client is in.
+    /// Region of this client.
     pub region: u32,
-    /// Rows of training data -- at least 1; read by selection by size.
+    /// Number of rows of training data; at least 1. Read by selection policies.
     pub samples: u32,
 }

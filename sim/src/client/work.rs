@@ -1,20 +1,21 @@
-//! What one task of a client costs.
+//! Cost of one task of a client.
 
 use serde::{Deserialize, Serialize};
 
-/// The cost of one task: computed by the caller from model, batch and adapter, or by the cost model of LoRA training.
+/// Cost of one task, computed by the caller or by the cost model of LoRA training,
+/// [`LoraTraining`](super::LoraTraining).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
-    /// Floating-point operations of the task [FLOP] -- at least 1.
+    /// [FLOP] -- Floating-point operations; at least 1.
     pub flops: u64,
-    /// Bytes moved between memory and compute units [byte] -- 0 if only compute bounds the task.
+    /// [byte] -- Traffic between memory and compute units; 0 if the task is bounded by compute only.
     pub memory_traffic_bytes: u64,
-    /// Memory needed at the peak [byte] -- 0 if unknown, and then never too much.
+    /// [byte] -- Peak memory; 0 if unknown, which fits into any device.
     pub peak_memory_bytes: u64,
-    /// Bytes from server to client for each task [byte] -- at least 1.
+    /// [byte] -- Download from the server per task; at least 1.
     pub download_bytes: u64,
-    /// Bytes from client to server for each task [byte] -- at least 1.
+    /// [byte] -- Upload to the server per task; at least 1.
     pub upload_bytes: u64,
-    /// Bytes that a client downloads in addition with its first task [byte]: the base model. 0 if it has it.
+    /// [byte] -- Additional download with the first task: the base model. 0 if the client has it.
     pub first_download_bytes: u64,
 }

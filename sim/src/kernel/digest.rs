@@ -1,13 +1,13 @@
-//! A digest that can be stopped, stored and taken up again: BLAKE3 chained over blocks of rows.
+//! A digest that can be serialized and continued: BLAKE3, chained over blocks of rows.
 
 use serde::{Deserialize, Serialize};
 
-/// How many rows one link of a chain covers.
+/// Number of rows per link of a chain.
 pub const CHAIN_BLOCK_EVENTS: u32 = 1024;
 
 /// A chained digest: `link[n+1] = BLAKE3(link[n] || rows of block n+1)`.
 ///
-/// The links so far are kept, so that the first block in which two runs differ is found by bisection.
+/// All links are stored, so that the first block in which two runs differ can be found by bisection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     head: [u8; 32],
@@ -18,7 +18,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// An empty chain for rows named `context`.
+    /// Returns an empty chain. Chains with different contexts have different digests.
     pub fn new(context: &str) -> Self {
         let head = *blake3::hash(context.as_bytes()).as_bytes();
         Self { head, rows: Vec::new(), rows_in_block: 0, total_rows: 0, links: Vec::new() }
@@ -37,7 +37,7 @@ impl Chain {
         }
     }
 
-    /// The digest of all rows so far.
+    /// Returns the digest of all rows so far.
     pub fn value(&self) -> [u8; 32] {
         if self.rows_in_block == 0 {
             return self.head;
@@ -48,24 +48,26 @@ impl Chain {
         *hasher.finalize().as_bytes()
     }
 
-    /// How many rows were appended.
+    /// Returns the number of rows appended so far.
     pub fn len(&self) -> u64 {
         self.total_rows
     }
 
-    /// Whether nothing was appended.
+    /// Returns whether no rows were appended.
     pub fn is_empty(&self) -> bool {
         self.total_rows == 0
     }
 
-    /// The digest after each full block of [`CHAIN_BLOCK_EVENTS`] rows.
+    /// Returns the digest after each full block of [`CHAIN_BLOCK_EVENTS`] rows.
     pub fn links(&self) -> &[[u8; 32]] {
         &self.links
     }
 
-    /// The number of the first row block in which `self` and `other` differ, or `None` if they agree throughout.
+    /// Returns the number of the first block in which `self` and `other` differ, or `None` if they are equal.
     pub fn first_difference(&self, other: &Chain) -> Option<usize> {
         let common = self.links.len().min(other.links.len());
+        // A link depends on all rows before it, so links are equal up to the first difference and different from there
+        // on.
         let first = self.links[..common].iter().zip(&other.links).collect::<Vec<_>>().partition_point(|(a, b)| a == b);
         (first < common || self.value() != other.value()).then_some(first)
     }

@@ -1,42 +1,42 @@
-//! The loop of virtual time: takes the first event, hands it to the model, checks what the model schedules.
+//! The event loop: takes the first event, passes it to the model, and checks the events that the model schedules.
 
 use super::{Chain, Class, EntityId, Key, Queue, Span, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
-/// A world that the engine can run. Cloning it forks the world.
+/// A state machine that the engine can run. A clone is a fork.
 pub trait Model: Clone {
-    /// Everything that can happen. Closed: adding a kind of event is a change of this type.
+    /// Events of the model: one closed type.
     type Event: Clone + Debug;
-    /// What a handler may write down.
+    /// Records that a handler may emit.
     type Note;
 
-    /// The number of the kind of `event`, as it enters the order digest.
+    /// Returns the number of the kind of `event`, which enters the order digest.
     fn kind(event: &Self::Event) -> u8;
 
-    /// Whether `event` still means anything: the check of generations behind lazy cancellation.
+    /// Returns whether `event` is still valid. Events are cancelled lazily: stale ones are skipped when they are due.
     fn is_live(&self, entity: EntityId, event: &Self::Event) -> bool;
 
-    /// Reacts to `event` at `key`. All effects go through `ctx`.
+    /// Handles `event` at `key`. All effects outside of the model go through `ctx`.
     fn handle(&mut self, key: Key, event: Self::Event, ctx: &mut Ctx<'_, Self>);
 }
 
-/// Why the engine cannot go on.
+/// Error after which the engine cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
-    /// A handler asked for an instant that nanoseconds in 64 bits cannot name.
+    /// A handler scheduled an event beyond the range of 64-bit nanoseconds.
     #[error("failed to schedule {event} at {at} for {entity:?}: virtual time ends after 584 years")]
     TimeOverflow {
         /// The event that could not be scheduled.
         event: String,
-        /// When the handler ran.
+        /// Time at which the handler ran.
         at: Time,
-        /// Whom the event was for.
+        /// Entity of the event.
         entity: EntityId,
     },
 }
 
-/// All that a handler may do: read the time, schedule, set the alarm, witness, note.
+/// Interface of a handler to the engine: the time, scheduling, the alarm, the order digest and records.
 pub struct Ctx<'a, M: Model> {
     key: Key,
     queue: &'a mut Queue<M::Event>,
@@ -46,12 +46,12 @@ pub struct Ctx<'a, M: Model> {
 }
 
 impl<M: Model> Ctx<'_, M> {
-    /// The current instant.
+    /// Returns the current instant.
     pub fn now(&self) -> Time {
         self.key.at
     }
 
-    /// The place of the event that is being handled.
+    /// Returns the key of the event that is being handled.
     pub fn key(&self) -> Key {
         self.key
     }
@@ -59,8 +59,9 @@ impl<M: Model> Ctx<'_, M> {
     /// Schedules `event`.
     ///
     /// # Panics
-    /// If its key is not greater than that of the event being handled. Hence processed keys strictly increase, an
-    /// instant is seen in class order, and cycles without delay cannot exist.
+    /// If its key is not greater than that of the event being handled. This guarantees that processed keys strictly
+    /// increase, that the events of an instant are processed in order of class, and that cycles without delay cannot
+    /// exist.
     pub fn schedule(&mut self, at: Time, class: Class, entity: EntityId, event: M::Event) {
         if self.refuse_overflow(at, entity, &event) {
             return;
@@ -69,7 +70,7 @@ impl<M: Model> Ctx<'_, M> {
         assert!(key > self.key, "an event at {:?} may not schedule {key:?}, which is not later", self.key);
     }
 
-    /// Moves the alarm to `at`, for `event` of class `Finish` at the network.
+    /// Moves the alarm to `at`, with `event` of class `Finish` at the network.
     ///
     /// # Panics
     /// As [`Ctx::schedule`].
@@ -86,16 +87,18 @@ impl<M: Model> Ctx<'_, M> {
         self.queue.clear_alarm();
     }
 
-    /// Enters something that happened within this event into the order digest: one of the transfers that end together.
+    /// Adds a row to the order digest for something that happened within this event, such as one of the transfers that
+    /// end together.
     pub fn witness(&mut self, entity: EntityId, kind: u8) {
         push_order(self.order, Key { entity, ..self.key }, kind);
     }
 
-    /// Writes something down.
+    /// Emits a record.
     pub fn note(&mut self, note: M::Note) {
         self.notes.push(note);
     }
 
+    /// Returns whether `at` is beyond representable time, and fails the run if so.
     fn refuse_overflow(&mut self, at: Time, entity: EntityId, event: &M::Event) -> bool {
         if at == Time::NEVER {
             *self.failure = Some(KernelError::TimeOverflow { event: format!("{event:?}"), at: self.key.at, entity });
@@ -104,7 +107,7 @@ impl<M: Model> Ctx<'_, M> {
     }
 }
 
-/// A model, its pending events, the current instant and the digest of all that was processed.
+/// A model with its pending events, the current instant and the digest of all processed events.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(
     serialize = "M: Serialize, M::Event: Serialize, M::Note: Serialize",
@@ -119,7 +122,7 @@ pub struct Engine<M: Model> {
 }
 
 impl<M: Model> Engine<M> {
-    /// An engine at time zero with nothing pending.
+    /// Returns an engine at time zero, without events.
     pub fn new(model: M) -> Self {
         Self {
             model,
@@ -130,7 +133,7 @@ impl<M: Model> Engine<M> {
         }
     }
 
-    /// Schedules an event from outside: at the start, or by an intervention.
+    /// Schedules an event from outside of a handler: at the start, or for an intervention.
     ///
     /// # Panics
     /// If its key is not later than the last event processed.
@@ -139,7 +142,10 @@ impl<M: Model> Engine<M> {
         assert!(self.last.is_none_or(|last| key > last), "{key:?} lies in the past");
     }
 
-    /// Processes the next live event; `false` if there is none.
+    /// Processes the next valid event. Returns `false` if there is none.
+    ///
+    /// # Errors
+    /// If virtual time overflows.
     pub fn step(&mut self) -> Result<bool, KernelError> {
         while let Some((key, event)) = self.queue.pop() {
             if !self.model.is_live(key.entity, &event) {
@@ -149,14 +155,20 @@ impl<M: Model> Engine<M> {
             self.last = Some(key);
             push_order(&mut self.order, key, M::kind(&event));
             let mut failure = None;
-            let (queue, order, notes) = (&mut self.queue, &mut self.order, &mut self.notes);
-            self.model.handle(key, event, &mut Ctx { key, queue, order, notes, failure: &mut failure });
+            let mut ctx = Ctx {
+                key,
+                queue: &mut self.queue,
+                order: &mut self.order,
+                notes: &mut self.notes,
+                failure: &mut failure,
+            };
+            self.model.handle(key, event, &mut ctx);
             return failure.map_or(Ok(true), Err);
         }
         Ok(false)
     }
 
-    /// The place and content of the next live event, after removing stale ones before it.
+    /// Removes stale events and returns the key and content of the next valid one.
     pub fn peek(&mut self) -> Option<(Key, &M::Event)> {
         while let Some((key, event)) = self.queue.peek() {
             if self.model.is_live(key.entity, event) {
@@ -167,53 +179,56 @@ impl<M: Model> Engine<M> {
         self.queue.peek()
     }
 
-    /// The time of the last processed event.
+    /// Returns the time of the last processed event.
     pub fn now(&self) -> Time {
         self.last.map_or(Time::ZERO, |last| last.at)
     }
 
-    /// The instant and class at which an event of the network comes after all that was processed, and before the next
-    /// decision of the server wherever that can be: a decision that was the last event may be followed by another one at
-    /// the same instant.
+    /// Returns the earliest instant and class at which an event of the network comes after all processed events. It
+    /// comes before the next decision of the server, except that a decision which was the last event may be followed by
+    /// another one at the same instant.
     pub fn before_next_decision(&self) -> (Time, Class) {
         match self.last {
             None => (Time::ZERO, Class::Leave),
+            // The network entity is the least of its class, so it precedes any dispatch of this instant.
             Some(last) if last.class < Class::Dispatch => (last.at, Class::Dispatch),
             Some(last) => (last.at.after(Span(1)), Class::Leave),
         }
     }
 
-    /// Whether an event was processed.
+    /// Returns whether any event was processed.
     pub fn has_begun(&self) -> bool {
         self.last.is_some()
     }
 
-    /// The chained digest of (time, class, entity, kind) of all that was processed.
+    /// Returns the chained digest of (time, class, entity, kind) of all processed events.
     pub fn order(&self) -> &Chain {
         &self.order
     }
 
-    /// The world.
+    /// Returns the model.
     pub fn model(&self) -> &M {
         &self.model
     }
 
-    /// The world, for inputs from outside: results that were asked for, interventions.
+    /// Returns the model for inputs from outside: requested results and interventions.
     pub fn model_mut(&mut self) -> &mut M {
         &mut self.model
     }
 
-    /// Takes what was noted since the last call.
+    /// Takes the records emitted since the last call.
     pub fn take_notes(&mut self) -> Vec<M::Note> {
         std::mem::take(&mut self.notes)
     }
 
-    /// How many events are pending, stale ones included.
+    /// Returns the number of pending events, including stale ones.
     pub fn pending(&self) -> usize {
         self.queue.len()
     }
 }
 
+/// Adds a row to the order digest: time, class, entity and kind, 14 bytes little-endian. The sequence number is left
+/// out, because it depends on how events were scheduled and not on what happened.
 fn push_order(order: &mut Chain, key: Key, kind: u8) {
     let mut row = [0u8; 14];
     row[..8].copy_from_slice(&key.at.0.to_le_bytes());

@@ -1,80 +1,82 @@
-//! The total order of events: earlier first; at one instant, by class; within a class, by entity; within an entity, in
-//! the order scheduled.
+//! The total order of events: by time; within an instant by class; within a class by entity; within an entity in the
+//! order of scheduling.
 
 use super::Time;
 use serde::{Deserialize, Serialize};
 
-/// What kind of thing an event is, which decides its place within one instant. Lowest first, each with its reason.
+/// Class of an event, which decides its position within an instant. The lowest class comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Class {
-    /// Transfers and computation that end now count: they come before everything that could prevent it.
+    /// Transfers and computations that end. They come before everything that could prevent it, so they count.
     Finish = 0,
-    /// Then devices, links and regions go.
+    /// Devices, links and regions that leave.
     Leave = 1,
-    /// Then devices, links and regions come (back): who leaves and joins at one instant is there afterwards.
+    /// Devices, links and regions that join or return. One that leaves and joins at the same instant is present
+    /// afterwards.
     Join = 2,
-    /// Deadlines come after what finishes, so an upload at the deadline is on time.
+    /// Deadlines. They come after transfers that end, so an upload that ends at the deadline is in time.
     Deadline = 3,
-    /// Decisions of the server see every change of this instant.
+    /// Decisions of the server, which see every change of the instant.
     Dispatch = 4,
-    /// Observers see the instant when it is over.
+    /// Observations, at the end of the instant.
     Observe = 5,
 }
 
-/// What an entity is. The order of the kinds is the order of ties within a class.
+/// Kind of an entity. The order of kinds breaks ties within a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum EntityKind {
-    /// The network as a whole: every transfer due at an instant ends in one go, before computations do.
+    /// The network as a whole. All transfers that are due at an instant end in one event, before computations do.
     Network = 0,
     /// The server.
     Server = 1,
-    /// A link of the topology.
+    /// A link of the network.
     Link = 2,
     /// A region of clients.
     Region = 3,
-    /// A group of clients with an aggregator of its own: a tier or an edge.
+    /// A group of clients with its own aggregator: a tier or an edge.
     Group = 4,
     /// A client.
     Client = 5,
 }
 
-/// Who an event happens to: a kind and an index below 2^28.
+/// The entity to which an event happens: a kind and an index below 2^28.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntityId(u32);
 
+/// Number of bits of the index; the kind is above them.
 const INDEX_BITS: u32 = 28;
 
 impl EntityId {
-    /// The most entities of one kind.
+    /// Greatest index.
     pub const MAX_INDEX: u32 = (1 << INDEX_BITS) - 1;
     /// The network.
     pub const NETWORK: EntityId = EntityId::new(EntityKind::Network, 0);
     /// The server.
     pub const SERVER: EntityId = EntityId::new(EntityKind::Server, 0);
 
-    /// Entity `index` of `kind`.
+    /// Returns entity `index` of `kind`.
     ///
     /// # Panics
-    /// If `index` exceeds [`EntityId::MAX_INDEX`]; validation refuses such populations.
+    /// If `index` exceeds [`EntityId::MAX_INDEX`]; validation rejects such populations.
     pub const fn new(kind: EntityKind, index: u32) -> Self {
         assert!(index <= Self::MAX_INDEX, "an entity's index is below 2^28");
         EntityId(((kind as u32) << INDEX_BITS) | index)
     }
 
-    /// Client `index`.
+    /// Returns the entity of client `index`.
     pub const fn client(index: u32) -> Self {
         Self::new(EntityKind::Client, index)
     }
 
-    /// The number of this entity among those of its kind.
+    /// Returns the number of this entity among those of its kind.
     pub const fn index(self) -> u32 {
         self.0 & Self::MAX_INDEX
     }
 
-    /// The kind of this entity.
+    /// Returns the kind of this entity.
     pub const fn kind(self) -> EntityKind {
         match self.0 >> INDEX_BITS {
             0 => EntityKind::Network,
@@ -86,30 +88,31 @@ impl EntityId {
         }
     }
 
-    /// The number as it enters digests.
+    /// Returns the number that enters digests.
     pub(crate) const fn code(self) -> u32 {
         self.0
     }
 }
 
-/// The place of an event in the total order. The derived order is the contract: fields are compared from first to last.
+/// Position of an event in the total order. The derived order is the contract: fields are compared from first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
-    /// When it happens.
+    /// Time of the event.
     pub at: Time,
-    /// Its class within the instant.
+    /// Class of the event, its position within the instant.
     pub class: Class,
-    /// Whom it happens to. Entity comes before sequence, so the order of ties depends on no other entity's events.
+    /// Entity to which it happens. It is compared before the sequence number, so that the order of ties does not depend
+    /// on events of other entities.
     pub entity: EntityId,
-    /// The how-manieth event scheduled in this run.
+    /// Sequence number among the events scheduled in this run.
     pub seq: u64,
 }
 
-/// A key in two words, whose order is that of keys. The queue compares ranks, because one comparison of a wide integer
-/// is cheaper than four of fields, and an entry stays within half a cache line.
+/// A packed key with the same order. The queue compares ranks, because one comparison of a wide integer is cheaper than
+/// four of fields, and because an entry then fits into half a cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Rank {
-    /// Time in the upper half, then class and entity.
+    /// Time in the upper 64 bits, then 32 bits each of class and entity.
     place: u128,
     seq: u64,
 }
@@ -131,8 +134,7 @@ impl From<Rank> for Key {
             4 => Class::Dispatch,
             _ => Class::Observe,
         };
-        let (at, entity) = (Time((rank.place >> 64) as u64), EntityId(rank.place as u32));
-        Key { at, class, entity, seq: rank.seq }
+        Key { at: Time((rank.place >> 64) as u64), class, entity: EntityId(rank.place as u32), seq: rank.seq }
     }
 }
 

@@ -1,8 +1,8 @@
-//! The engine of virtual time: instants, the total order of events, the queue and the digest of what was processed.
+//! Discrete-event engine: virtual time, the total order of events, the event queue and the digest of processed events.
 //!
-//! Nothing here knows what a federation is. A model is a cloneable state machine with one closed type of event;
-//! the engine hands it the events in order and takes back what it schedules. No handler sees a clock of the host,
-//! a thread or a file.
+//! Nothing here depends on federations. A model is a cloneable state machine with one closed type of event; the engine
+//! passes it the events in order and accepts the events that it schedules. No handler sees a clock of the host, a
+//! thread or a file.
 
 mod digest;
 mod engine;

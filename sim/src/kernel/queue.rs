@@ -1,4 +1,4 @@
-//! What is still to happen: events by key, and one alarm that can be moved.
+//! The event queue: events by key, and one alarm that can be moved.
 
 use super::key::Rank;
 use super::sorted::SortedQueue;
@@ -13,6 +13,7 @@ struct Entry<E> {
     event: E,
 }
 
+// Entries are compared by rank alone; a rank is unique within a run.
 impl<E> PartialEq for Entry<E> {
     fn eq(&self, other: &Self) -> bool {
         self.rank == other.rank
@@ -41,11 +42,11 @@ impl<E> Ord for Entry<E> {
     }
 }
 
-/// The pending events of a run.
+/// Pending events of a run.
 ///
-/// Events are cancelled lazily: they stay until they are due, and the model then says that they are stale. The alarm is
-/// the one event that moves often (the next end of a transfer), so it has a place of its own instead of leaving a
-/// stale entry behind at each move.
+/// Events are cancelled lazily: they stay in the queue until they are due, when the model recognizes them as stale. The
+/// alarm is the one event that moves often (the next end of a transfer), so it is stored separately and does not leave
+/// a stale entry behind at each move.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(serialize = "E: Serialize", deserialize = "E: Deserialize<'de>"))]
 pub struct Queue<E> {
@@ -61,14 +62,14 @@ impl<E> Default for Queue<E> {
 }
 
 impl<E> Queue<E> {
-    /// Adds an event and returns its place in the order.
+    /// Adds an event and returns its key.
     pub fn push(&mut self, at: Time, class: Class, entity: EntityId, event: E) -> Key {
         let key = self.next_key(at, class, entity);
         self.entries.push(Entry { rank: key.into(), event });
         key
     }
 
-    /// Sets the alarm, in place of the one that was set before.
+    /// Sets the alarm, which replaces the previous one, and returns its key.
     pub fn set_alarm(&mut self, at: Time, class: Class, entity: EntityId, event: E) -> Key {
         let key = self.next_key(at, class, entity);
         self.alarm = Some(Entry { rank: key.into(), event });
@@ -80,12 +81,12 @@ impl<E> Queue<E> {
         self.alarm = None;
     }
 
-    /// When the alarm is due.
+    /// Returns the time of the alarm, if it is set.
     pub fn alarm_at(&self) -> Option<Time> {
         self.alarm.as_ref().map(|entry| Key::from(entry.rank).at)
     }
 
-    /// The first event and its place, without taking it.
+    /// Returns the first event and its key without removing it.
     pub fn peek(&self) -> Option<(Key, &E)> {
         let entry = match (self.entries.peek(), &self.alarm) {
             (Some(first), Some(alarm)) if alarm.rank < first.rank => alarm,
@@ -95,7 +96,7 @@ impl<E> Queue<E> {
         Some((entry.rank.into(), &entry.event))
     }
 
-    /// Takes the first event.
+    /// Removes the first event and returns it with its key.
     pub fn pop(&mut self) -> Option<(Key, E)> {
         let alarm_is_first = match (self.entries.peek(), &self.alarm) {
             (Some(first), Some(alarm)) => alarm.rank < first.rank,
@@ -105,16 +106,17 @@ impl<E> Queue<E> {
         entry.map(|entry| (entry.rank.into(), entry.event))
     }
 
-    /// How many events are pending, stale ones included.
+    /// Returns the number of pending events, including stale ones.
     pub fn len(&self) -> usize {
         self.entries.len() + usize::from(self.alarm.is_some())
     }
 
-    /// Whether nothing is pending.
+    /// Returns whether no events are pending.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Returns a key with the next sequence number.
     fn next_key(&mut self, at: Time, class: Class, entity: EntityId) -> Key {
         self.scheduled += 1;
         Key { at, class, entity, seq: self.scheduled }

@@ -1,27 +1,27 @@
-//! A priority queue that stays in cache when it is large: a small binary heap, and sorted runs.
+//! A cache-friendly priority queue: a small binary heap and sorted runs.
 //!
-//! New entries go to the heap. When it is full it is sorted into a run, and another heap holds the first entry of each
-//! run. So an entry costs a place in a heap that fits the cache, one sort among its like, and being read in sequence;
-//! in one large heap it would cost a cache miss at each of twenty levels. What comes out is the same either way: the
-//! least entry first. (The two-level case of Sanders, "Fast priority queues for cached memory", 2000.)
+//! New entries go to the heap. A full heap is sorted into a run, and a second heap holds the first entry of each run.
+//! An entry therefore costs one insertion into a heap that fits into the cache, one sort, and one sequential read. In a
+//! single large heap it would cost a cache miss at each of about twenty levels. The order of the output is the same:
+//! the least entry first. This is the two-level case of Sanders, "Fast priority queues for cached memory" (2000).
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Entries in the heap for new ones.
+/// Capacity of the heap for new entries.
 const FRESH_MAX: usize = 4_096;
 
-/// Runs beyond which all are merged, so that many that are almost used up do not make the second heap large.
+/// Number of runs at which all are merged, so that many nearly exhausted runs do not make the second heap large.
 const RUNS_MAX: usize = 1_024;
 
-/// A set of ordered entries of which the least is taken first.
+/// A priority queue that returns the least entry first.
 #[derive(Clone, Debug)]
 pub(crate) struct SortedQueue<T> {
     fresh: BinaryHeap<Reverse<T>>,
-    /// The first entry of each run, and the run.
+    /// First entry of each run, with the index of the run.
     firsts: BinaryHeap<Reverse<(T, u32)>>,
-    /// The other entries, descending. A run that is used up is empty.
+    /// Remaining entries of each run, descending. An exhausted run is empty.
     runs: Vec<Vec<T>>,
     len: usize,
 }
@@ -33,25 +33,30 @@ impl<T: Ord> Default for SortedQueue<T> {
 }
 
 impl<T: Ord> SortedQueue<T> {
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Adds an entry.
     pub fn push(&mut self, entry: T) {
         self.len += 1;
         if self.fresh.len() == FRESH_MAX {
+            // `Reverse` turns the max-heap into a min-heap, and its ascending order into the descending one of runs.
             let full = std::mem::take(&mut self.fresh).into_sorted_vec();
             self.add_run(full.into_iter().map(|Reverse(entry)| entry).collect());
         }
         self.fresh.push(Reverse(entry));
     }
 
+    /// Returns the least entry.
     pub fn peek(&self) -> Option<&T> {
         let fresh = self.fresh.peek().map(|Reverse(entry)| entry);
         let first = self.firsts.peek().map(|Reverse((entry, _))| entry);
         fresh.into_iter().chain(first).min()
     }
 
+    /// Removes and returns the least entry.
     pub fn pop(&mut self) -> Option<T> {
         let fresh_is_least = match (self.fresh.peek(), self.firsts.peek()) {
             (Some(Reverse(fresh)), Some(Reverse((first, _)))) => fresh < first,
@@ -62,14 +67,14 @@ impl<T: Ord> SortedQueue<T> {
         entry
     }
 
-    /// Keeps the entries that `wanted` accepts.
+    /// Keeps only the entries that `wanted` accepts.
     pub fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
         let mut entries = self.take_all();
         entries.retain(wanted);
         *self = Self::from_unsorted(entries);
     }
 
-    /// All entries, ascending.
+    /// Returns all entries, ascending.
     pub fn sorted(&self) -> Vec<&T> {
         let mut entries: Vec<&T> = self.fresh.iter().map(|Reverse(entry)| entry).collect();
         entries.extend(self.firsts.iter().map(|Reverse((entry, _))| entry));
@@ -78,8 +83,9 @@ impl<T: Ord> SortedQueue<T> {
         entries
     }
 
-    /// Takes the least of the runs' first entries, and puts the next of its run in its place.
+    /// Removes the least of the runs' first entries and replaces it by the next entry of its run.
     fn pop_first(&mut self) -> Option<T> {
+        // Replacing the top in place sifts once, where a pop and a push would sift twice.
         let mut top = self.firsts.peek_mut()?;
         let run = top.0.1;
         match self.runs[run as usize].pop() {
@@ -95,6 +101,7 @@ impl<T: Ord> SortedQueue<T> {
             run.extend(self.runs.drain(..).flatten());
             run.sort_unstable_by(|a, b| b.cmp(a));
         }
+        // All runs are exhausted (or were just merged into this one), so their indices can be reused.
         if self.firsts.is_empty() {
             self.runs.clear();
         }
@@ -103,6 +110,7 @@ impl<T: Ord> SortedQueue<T> {
         self.runs.push(run);
     }
 
+    /// Removes and returns all entries, in no particular order.
     fn take_all(&mut self) -> Vec<T> {
         let mut entries: Vec<T> = self.fresh.drain().map(|Reverse(entry)| entry).collect();
         entries.extend(self.firsts.drain().map(|Reverse((entry, _))| entry));
@@ -110,6 +118,7 @@ impl<T: Ord> SortedQueue<T> {
         entries
     }
 
+    /// Returns a queue of these entries, as a single run.
     fn from_unsorted(mut entries: Vec<T>) -> Self {
         entries.sort_unstable_by(|a, b| b.cmp(a));
         let mut queue = Self { len: entries.len(), ..Self::default() };
@@ -118,7 +127,7 @@ impl<T: Ord> SortedQueue<T> {
     }
 }
 
-/// Written as a sorted list, so that equal contents have equal bytes however they came about.
+/// Serialized as a sorted list, so that queues with equal contents have equal bytes regardless of their history.
 impl<T: Ord + Serialize> Serialize for SortedQueue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.sorted().serialize(serializer)

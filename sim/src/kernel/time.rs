@@ -39,62 +39,65 @@ pub struct Time(pub u64);
 pub struct Span(pub u64);
 
 impl Time {
-    /// The start of a run.
+    /// Start of a run.
     pub const ZERO: Time = Time(0);
-    /// No event may be scheduled here: it is what additions that overflow saturate to, and the engine refuses it.
+    /// Value to which overflowing additions saturate. The engine refuses to schedule events at it.
     pub const NEVER: Time = Time(u64::MAX);
 
-    /// The instant `seconds` after the start.
+    /// Returns the instant `seconds` after the start.
     pub const fn from_secs(seconds: u64) -> Self {
         Time(seconds * NS_PER_S)
     }
 
-    /// The instant `span` later, or [`Time::NEVER`] beyond the end of representable time (584 years).
+    /// Returns the instant `span` later, or [`Time::NEVER`] beyond the end of representable time (584 years).
     pub const fn after(self, span: Span) -> Self {
         Time(self.0.saturating_add(span.0))
     }
 
-    /// The duration since `earlier`.
+    /// Returns the duration since `earlier`.
     ///
     /// # Panics
-    /// If `earlier` is later: virtual time never goes back.
+    /// If `earlier` is later than this instant.
     pub fn since(self, earlier: Time) -> Span {
         Span(self.0.checked_sub(earlier.0).expect("virtual time never goes back"))
     }
 }
 
 impl Span {
-    /// No time at all.
+    /// Duration zero.
     pub const ZERO: Span = Span(0);
 
-    /// A duration of whole seconds.
+    /// Returns a duration of whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Span(seconds * NS_PER_S)
     }
 
-    /// A duration of whole milliseconds.
+    /// Returns a duration of whole milliseconds.
     pub const fn from_millis(milliseconds: u64) -> Self {
         Span(milliseconds * 1_000_000)
     }
 
-    /// `seconds` rounded once to the nearest nanosecond; `None` if negative, not finite or beyond 584 years.
+    /// Returns `seconds` rounded to the nearest nanosecond; `None` if negative, not finite or beyond 584 years.
     pub fn from_secs_f64(seconds: f64) -> Option<Self> {
         let ns = libm::rint(seconds * NS_PER_S as f64);
         (ns >= 0.0 && ns < u64::MAX as f64).then_some(Span(ns as u64))
     }
 
-    /// This duration as seconds, for display and reports; never fed back into the simulation.
+    /// Returns this duration in seconds, for display and reports only; it must not flow back into the simulation.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / NS_PER_S as f64
     }
 
-    /// `numerator / denominator` of this duration, rounded up.
+    /// Returns the fraction `numerator / denominator` of this duration, rounded up and saturating.
     pub(crate) fn portion(self, numerator: u64, denominator: u64) -> Self {
         let ns = (u128::from(self.0) * u128::from(numerator)).div_ceil(u128::from(denominator));
         Span(u64::try_from(ns).unwrap_or(u64::MAX))
     }
 
-    /// `work / rate_per_s` seconds, rounded up to the nanosecond and saturating.
+    /// Returns `work / rate_per_s` seconds, rounded up to the nanosecond and saturating.
+    ///
+    /// # Panics
+    /// If the rate is zero.
     pub(crate) fn of_work(work: u64, rate_per_s: u64) -> Self {
         assert!(rate_per_s > 0, "work at rate 0 never ends");
         let ns = (u128::from(work) * u128::from(NS_PER_S)).div_ceil(u128::from(rate_per_s));
@@ -103,10 +106,13 @@ impl Span {
 }
 
 impl fmt::Display for Span {
-    /// Days, hours, minutes and seconds, without the leading zero parts: `1m30s`, `2h0m0.5s`.
+    /// Writes days, hours, minutes and seconds without leading zero parts: `1m30s`, `2h0m0.5s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, ns) = (self.0 / NS_PER_S, self.0 % NS_PER_S);
-        let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+        let seconds = self.0 / NS_PER_S;
+        let ns = self.0 % NS_PER_S;
+        let days = seconds / 86_400;
+        let hours = seconds / 3_600 % 24;
+        let minutes = seconds / 60 % 60;
         if days > 0 {
             write!(f, "{days}d")?;
         }

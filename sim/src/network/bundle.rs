@@ -1,29 +1,32 @@
-//! Flows that have the same cap and the same route: at every instant they have the same rate, so they move as one.
+//! Bundles of flows with the same cap and the same route, which therefore have the same rate at every instant.
 //!
-//! A bundle's progress is what a flow that was in it from the beginning would have moved. A flow that joins is done
-//! when the progress reaches its target, the progress at joining plus its work. Links usually come in a few classes, so
-//! a few bundles carry all flows, and a change of rate costs nothing a flow.
+//! A bundle's progress is the work that a flow would have done that was in the bundle from the beginning. A flow that
+//! joins ends when the progress reaches its target, which is the progress at the time of joining plus the work of the
+//! flow. Links usually come in a few classes, so a few bundles carry all flows, and a change of rate costs nothing per
+//! flow.
 
 use super::FlowWork;
 use crate::kernel::SortedQueue;
 use serde::{Deserialize, Serialize};
 
-/// The name of a flow on a link; ends of one instant come in its order.
+/// Identifier of a flow on a link. Flows that end at the same instant are reported in its order.
 pub type FlowId = u32;
 
-/// A place in the table of flows.
+/// Index into the table of flows.
 pub(super) type Slot = u32;
 
+/// A flow, or the remains of one in a free slot.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Flow {
     id: FlowId,
     bundle: u32,
+    /// Progress of the bundle at which the flow ends.
     target: u128,
     is_live: bool,
 }
 
-/// When a flow of a bundle is done: a 128-bit target in two halves, which need no more than 8 bytes of alignment, and
-/// the flow's slot.
+/// Entry of a bundle's queue: the 128-bit target of a flow, in two halves so that it needs no more than 8 bytes of
+/// alignment, and the flow's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Target {
     high: u64,
@@ -32,16 +35,18 @@ struct Target {
 }
 
 impl Target {
+    /// Splits a target.
     fn new(target: u128, slot: Slot) -> Self {
         Self { high: (target >> 64) as u64, low: target as u64, slot }
     }
 
+    /// Returns the target.
     fn value(self) -> u128 {
         (u128::from(self.high) << 64) | u128::from(self.low)
     }
 }
 
-/// All flows of a link or network, by slot.
+/// Table of all flows of a link or network, by slot.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Flows {
     rows: Vec<Flow>,
@@ -49,6 +54,7 @@ pub(super) struct Flows {
 }
 
 impl Flows {
+    /// Inserts a flow and returns its slot.
     fn insert(&mut self, flow: Flow) -> Slot {
         if let Some(slot) = self.free.pop() {
             self.rows[slot as usize] = flow;
@@ -58,10 +64,10 @@ impl Flows {
         Slot::try_from(self.rows.len() - 1).expect("there are fewer than 2^32 flows")
     }
 
-    /// Frees a slot.
+    /// Frees a slot and returns the identifier of its flow.
     ///
     /// # Panics
-    /// If it is free: a flow ends once.
+    /// If the slot is free already.
     fn free(&mut self, slot: Slot) -> FlowId {
         let flow = &mut self.rows[slot as usize];
         assert!(flow.is_live, "a flow ends once");
@@ -70,47 +76,51 @@ impl Flows {
         flow.id
     }
 
-    /// The bundle of the flow in `slot`.
+    /// Returns the bundle of the flow in `slot`.
     pub fn bundle_of(&self, slot: Slot) -> u32 {
         self.rows[slot as usize].bundle
     }
 
-    /// The name and bundle of each flow.
+    /// Iterates over the identifier and bundle of each flow.
     pub fn iter(&self) -> impl Iterator<Item = (FlowId, u32)> {
         self.rows.iter().filter(|flow| flow.is_live).map(|flow| (flow.id, flow.bundle))
     }
 }
 
-/// The flows of one cap and route.
+/// Flows of one cap and route.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Bundle {
     index: u32,
     live: u32,
     progress: u128,
-    /// Targets and slots, first the least. Flows that were removed stay until they come first, or until they are the
-    /// greater part.
+    /// Targets and slots, the least first. Entries of removed flows stay until they come first, or until they are the
+    /// majority.
     targets: SortedQueue<Target>,
 }
 
-/// Removed flows that a bundle carries along before it cleans up.
+/// Number of removed flows that a bundle tolerates before it cleans up.
 const STALE_MAX: usize = 64;
 
 impl Bundle {
+    /// Returns an empty bundle with this index.
     pub fn new(index: u32) -> Self {
         Self { index, live: 0, progress: 0, targets: SortedQueue::default() }
     }
 
-    /// How many flows there are.
+    /// Returns the number of flows.
     pub fn len(&self) -> u32 {
         self.live
     }
 
-    /// Each flow moves `work`.
+    /// Advances each flow by `work`.
     pub fn advance(&mut self, work: FlowWork) {
         self.progress = if self.live == 0 { 0 } else { self.progress + work.0 };
     }
 
+    /// Adds a flow and returns its slot.
     pub fn insert(&mut self, flows: &mut Flows, id: FlowId, work: FlowWork) -> Slot {
+        // An empty bundle starts again at zero, so that equal sets of flows have equal states, and targets do not grow
+        // without bound.
         if self.live == 0 {
             self.progress = 0;
             self.targets = SortedQueue::default();
@@ -122,10 +132,11 @@ impl Bundle {
         slot
     }
 
-    /// Removes a flow and returns what it had left.
+    /// Removes a flow and returns its remaining work.
     pub fn remove(&mut self, flows: &mut Flows, slot: Slot) -> FlowWork {
         flows.free(slot);
         self.live -= 1;
+        // The queue cannot delete in its middle. Cleaning up when most entries are stale costs O(log n) per removal.
         if self.targets.len() > 2 * self.live as usize + STALE_MAX {
             let index = self.index;
             self.targets.retain(|target| is_current(flows, index, *target));
@@ -133,7 +144,7 @@ impl Bundle {
         FlowWork(flows.rows[slot as usize].target.saturating_sub(self.progress))
     }
 
-    /// What the first flow to end has left.
+    /// Returns the remaining work of the flow that ends first.
     pub fn least_left(&mut self, flows: &Flows) -> Option<FlowWork> {
         while let Some(entry) = self.targets.peek() {
             if is_current(flows, self.index, *entry) {
@@ -144,7 +155,7 @@ impl Bundle {
         None
     }
 
-    /// Removes all flows that have nothing left and appends their names.
+    /// Removes all flows without remaining work and appends their identifiers to `ended`.
     pub fn take_ended(&mut self, flows: &mut Flows, ended: &mut Vec<FlowId>) {
         while let Some(entry) = self.targets.peek().copied() {
             let current = is_current(flows, self.index, entry);
@@ -160,7 +171,7 @@ impl Bundle {
     }
 }
 
-/// Whether an entry of a bundle's heap still stands for a flow. A slot may have been used again since.
+/// Returns whether an entry of a bundle's queue still refers to a live flow: its slot may have been reused since.
 fn is_current(flows: &Flows, bundle: u32, target: Target) -> bool {
     let flow = &flows.rows[target.slot as usize];
     flow.is_live && flow.bundle == bundle && flow.target == target.value()

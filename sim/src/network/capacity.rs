@@ -1,52 +1,53 @@
-//! A link's capacity as a piecewise constant function of time.
+//! Link capacities as piecewise constant functions of time.
 
 use super::Rate;
 use crate::kernel::{Span, Time};
 use serde::{Deserialize, Serialize};
 
-/// A capacity that holds from one change to the next, once or again and again.
+/// A piecewise constant capacity, optionally periodic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Capacity from the start on.
+    /// Capacity from the start.
     pub initial: Rate,
-    /// Later values and when they begin, ascending.
+    /// Times of changes and the values from then on, ascending.
     pub changes: Vec<(Time, Rate)>,
-    /// If set, the function repeats with this period, at each start of which `initial` holds again.
+    /// Period after which the function repeats, beginning with `initial`; `None` if it does not.
     pub period: Option<Span>,
 }
 
 impl Capacity {
-    /// A capacity that never changes.
+    /// Returns a capacity that never changes.
     pub const fn constant(rate: Rate) -> Self {
         Self { initial: rate, changes: Vec::new(), period: None }
     }
 
-    /// The capacity at `time`.
+    /// Returns the capacity at `time`.
     pub fn at(&self, time: Time) -> Rate {
         let within = self.period.map_or(time.0, |period| time.0 % period.0);
         let passed = self.changes.partition_point(|(from, _)| from.0 <= within);
         if passed == 0 { self.initial } else { self.changes[passed - 1].1 }
     }
 
-    /// The first instant after `time` at which a (possibly equal) value begins.
+    /// Returns the first instant after `time` at which a (possibly equal) value begins.
     pub fn next_change(&self, time: Time) -> Option<Time> {
         let base = self.period.map_or(0, |period| time.0 - time.0 % period.0);
         let within = time.0 - base;
         let passed = self.changes.partition_point(|(from, _)| from.0 <= within);
         match (self.changes.get(passed), self.period) {
             (Some((from, _)), _) => Some(Time(base.saturating_add(from.0))),
+            // After the last change of a period, the next one is the return to `initial`.
             (None, Some(period)) if !self.changes.is_empty() => Some(Time(base.saturating_add(period.0))),
             (None, _) => None,
         }
     }
 
-    /// The greatest capacity at any time.
+    /// Returns the greatest capacity at any time.
     pub fn peak(&self) -> Rate {
         self.changes.iter().map(|(_, rate)| *rate).fold(self.initial, Rate::max)
     }
 
-    /// What is wrong with this function, if anything: changes that do not ascend, a period that ends before the last
-    /// change, or a capacity that is zero for good.
+    /// Returns what is wrong with this function, if anything: changes that do not ascend, a period that ends before the
+    /// last change, or a capacity that is zero forever.
     pub fn fault(&self) -> Option<&'static str> {
         if self.changes.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
             return Some("changes must ascend in time");

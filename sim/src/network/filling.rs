@@ -1,19 +1,21 @@
-//! Progressive filling: max-min fair rates of flows over any set of links. The reference that every faster form equals.
+//! Progressive filling: max-min fair rates of flows over any set of links.
+//!
+//! This is the reference implementation, whose results every faster one equals.
 
 use super::Rate;
 
-/// Demands that are alike: `count` flows, none faster than `cap`, each over all of `links`.
+/// A group of `count` equal flows, each limited to `cap` and crossing all of `links`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand<'a> {
-    /// How many flows.
+    /// Number of flows.
     pub count: u64,
-    /// The rate that each never exceeds.
+    /// Rate that each flow never exceeds.
     pub cap: Rate,
-    /// The links that each crosses, by index.
+    /// Links that each flow crosses, by index.
     pub links: &'a [u32],
 }
 
-/// What is left of a link while rates are being fixed.
+/// Remaining capacity and flows of a link while rates are being fixed.
 #[derive(Clone, Copy)]
 struct Rest {
     rate: u64,
@@ -21,16 +23,17 @@ struct Rest {
 }
 
 impl Rest {
+    /// Returns the equal share of each remaining flow, or `None` without flows.
     fn share(self) -> Option<u64> {
-        (self.flows > 0).then(|| self.rate / self.flows)
+        if self.flows > 0 { Some(self.rate / self.flows) } else { None }
     }
 }
 
-/// The rate of one flow of each demand, in their order.
+/// Returns the rate of one flow of each demand, in the order of demands.
 ///
-/// All rates rise together. A flow stops at its cap, or when a link that it crosses is full; then the link's flows have
-/// `floor(what is left / flows)` each. A cap that equals a link's share stops first; of links with equal shares, the
-/// one with the lowest index.
+/// All rates rise together. A flow stops at its cap, or when a link that it crosses is full, whose remaining flows then
+/// have `floor(remaining capacity / remaining flows)` each. A cap that equals a link's share stops first; among links
+/// with equal shares, the one with the lowest index.
 ///
 /// # Examples
 ///
@@ -50,11 +53,16 @@ pub fn max_min_rates(capacities: &[Rate], demands: &[Demand<'_>]) -> Vec<Rate> {
     let mut open: Vec<usize> = (0..demands.len()).filter(|i| demands[*i].count > 0).collect();
     open.sort_by_key(|i| demands[*i].cap);
     for i in &open {
-        demands[*i].links.iter().for_each(|link| rests[*link as usize].flows += demands[*i].count);
+        for link in demands[*i].links {
+            rests[*link as usize].flows += demands[*i].count;
+        }
     }
     let mut rates = vec![Rate::ZERO; demands.len()];
-    // Fixing a flow below a link's share never lowers the share, so the least share found stays a lower bound.
-    let (mut first, mut bound) = (0, None);
+    // `open[first..]` are the demands without a rate, by ascending cap. Fixing a flow at or below a link's share never
+    // lowers the share, so the smallest share found remains a lower bound, and caps up to it can be fixed without
+    // another search.
+    let mut first = 0;
+    let mut bound = None;
     while first < open.len() {
         let next = open[first];
         let cap = demands[next].cap.microbytes_per_s();
@@ -62,6 +70,7 @@ pub fn max_min_rates(capacities: &[Rate], demands: &[Demand<'_>]) -> Vec<Rate> {
             let shares = (0..rests.len()).filter_map(|link| Some((rests[link].share()?, link as u32)));
             let tightest = shares.min();
             bound = tightest.map(|(share, _)| share);
+            // The tightest link is full before the smallest cap is reached: all of its flows get the share.
             if let Some((share, link)) = tightest.filter(|(share, _)| *share < cap) {
                 open.drain(..first);
                 first = 0;
@@ -81,7 +90,7 @@ pub fn max_min_rates(capacities: &[Rate], demands: &[Demand<'_>]) -> Vec<Rate> {
     rates
 }
 
-/// Gives each flow of `demand` the rate, and takes them out of what is left.
+/// Fixes the rate of each flow of `demand` and subtracts the flows from the links that they cross.
 fn fix(demand: &Demand<'_>, rate: u64, rests: &mut [Rest]) -> Rate {
     for link in demand.links {
         let rest = &mut rests[*link as usize];

@@ -1,13 +1,13 @@
-//! Flows over any topology, max-min fair by progressive filling: general, and slower than one shared link.
+//! Flows over any topology, max-min fair by progressive filling. More general than a shared link, and slower.
 
 use super::bundle::{Bundle, FlowId, Flows};
 use super::filling::{Demand, max_min_rates};
 use super::{FlowWork, Rate};
-use crate::kernel::Time;
+use crate::kernel::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The flows of one route and cap.
+/// Flows of one route and cap, with their current rate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Stream {
     cap: Rate,
@@ -24,19 +24,26 @@ pub struct Mesh {
     now: Time,
     flows: Flows,
     streams: Vec<Stream>,
-    /// Streams without flows, to be used again.
+    /// Streams without flows, for reuse.
     free: Vec<u32>,
     stream_of: BTreeMap<(u32, Rate), u32>,
-    /// Whether rates are out of date. Changes of one instant are solved together.
+    /// Whether the rates are out of date. Changes of one instant are solved together.
     is_dirty: bool,
 }
 
 impl Mesh {
-    /// Links of these capacities, and routes as lists of links, at time zero.
+    /// Returns an idle network at time zero, with links of these capacities, and with routes as lists of links.
     pub fn new(capacities: Vec<Rate>, routes: Vec<Vec<u32>>) -> Self {
-        let flows = Flows::default();
-        let (streams, free, stream_of) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { capacities, routes, now: Time::ZERO, flows, streams, free, stream_of, is_dirty: false }
+        Self {
+            capacities,
+            routes,
+            now: Time::ZERO,
+            flows: Flows::default(),
+            streams: Vec::new(),
+            free: Vec::new(),
+            stream_of: BTreeMap::new(),
+            is_dirty: false,
+        }
     }
 
     /// Changes the capacity of `link` at `now`.
@@ -46,7 +53,7 @@ impl Mesh {
         self.is_dirty = true;
     }
 
-    /// Puts a flow on `route` at `now`. Returns the slot by which to remove it.
+    /// Starts a flow on `route` at `now`. Returns the slot by which it can be removed.
     ///
     /// # Panics
     /// If `work` or `cap` is zero.
@@ -61,7 +68,7 @@ impl Mesh {
         self.streams[index as usize].bundle.insert(&mut self.flows, id, work)
     }
 
-    /// Takes the flow in `slot` off at `now` and returns what it had left.
+    /// Removes the flow in `slot` at `now` and returns its remaining work.
     pub fn remove(&mut self, now: Time, slot: u32) -> FlowWork {
         self.advance(now);
         self.is_dirty = true;
@@ -71,15 +78,19 @@ impl Mesh {
         left
     }
 
-    /// When the next flow ends; `None` if there is no flow, or none that moves.
+    /// Returns the time at which the next flow ends; `None` if there are no flows, or all have rate zero.
     pub fn next_end(&mut self) -> Option<Time> {
         self.solve();
-        let (now, flows) = (self.now, &self.flows);
-        let end = |stream: &mut Stream| stream.bundle.least_left(flows)?.duration(stream.rate);
-        self.streams.iter_mut().filter_map(end).min().map(|span| now.after(span))
+        let mut shortest: Option<Span> = None;
+        for stream in &mut self.streams {
+            let Some(left) = stream.bundle.least_left(&self.flows) else { continue };
+            let Some(span) = left.duration(stream.rate) else { continue };
+            shortest = Some(shortest.map_or(span, |other| other.min(span)));
+        }
+        shortest.map(|span| self.now.after(span))
     }
 
-    /// Takes all flows off that have ended by `now`, and appends their names to `ended`, ascending.
+    /// Removes all flows that have ended by `now` and appends their identifiers to `ended`, ascending.
     pub fn take_ended(&mut self, now: Time, ended: &mut Vec<FlowId>) {
         self.advance(now);
         let first = ended.len();
@@ -94,7 +105,7 @@ impl Mesh {
         ended[first..].sort_unstable();
     }
 
-    /// The name and current rate of each flow, ascending by name: for checks and reports.
+    /// Returns the identifier and current rate of each flow, ascending by identifier, for checks and reports.
     pub fn rates(&mut self) -> Vec<(FlowId, Rate)> {
         self.solve();
         let mut rates: Vec<_> =
@@ -103,6 +114,7 @@ impl Mesh {
         rates
     }
 
+    /// Adds an empty stream, in a free place if there is one, and returns its index.
     fn add_stream(&mut self, route: u32, cap: Rate) -> u32 {
         let index = self.free.pop().unwrap_or(self.streams.len() as u32);
         let stream = Stream { cap, route, rate: Rate::ZERO, bundle: Bundle::new(index) };
@@ -114,6 +126,7 @@ impl Mesh {
         index
     }
 
+    /// Frees a stream if it has no flows.
     fn free_if_empty(&mut self, index: u32) {
         let stream = &self.streams[index as usize];
         if stream.bundle.len() == 0 {
@@ -122,10 +135,12 @@ impl Mesh {
         }
     }
 
+    /// Advances all flows to `now` at the current rates.
     fn advance(&mut self, now: Time) {
         if now == self.now {
             return;
         }
+        // Changes made at the instant that ends here are still to be solved: their rates hold from then until `now`.
         self.solve();
         let passed = now.since(self.now);
         for stream in &mut self.streams {
@@ -134,18 +149,22 @@ impl Mesh {
         self.now = now;
     }
 
+    /// Computes the rates of all streams, if they are out of date.
     fn solve(&mut self) {
         if !std::mem::take(&mut self.is_dirty) {
             return;
         }
-        let demand = |stream: &Stream| (u64::from(stream.bundle.len()), stream.cap, stream.route as usize);
-        let demands: Vec<Demand<'_>> = self
-            .streams
-            .iter()
-            .map(demand)
-            .map(|(count, cap, route)| Demand { count, cap, links: &self.routes[route] })
-            .collect();
+        let mut demands = Vec::with_capacity(self.streams.len());
+        for stream in &self.streams {
+            demands.push(Demand {
+                count: u64::from(stream.bundle.len()),
+                cap: stream.cap,
+                links: &self.routes[stream.route as usize],
+            });
+        }
         let rates = max_min_rates(&self.capacities, &demands);
-        self.streams.iter_mut().zip(rates).for_each(|(stream, rate)| stream.rate = rate);
+        for (stream, rate) in self.streams.iter_mut().zip(rates) {
+            stream.rate = rate;
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! How bytes travel: rates, capacities that change over time, and flows that share links max-min fairly.
+//! Fluid model of the network: rates, capacities that change over time, and flows that share links max-min fairly.
 //!
-//! Transfers are fluid: no packets, no congestion windows. A transfer waits its latency, then becomes a flow with a
-//! cap of its own (the client's link), and flows share what is scarce. All arithmetic is exact in integers; the only
-//! rounding is the end of a flow, up to the next nanosecond, and a share, down to the next microbyte a second.
+//! There are no packets and no congestion windows. A transfer waits for its latency, then becomes a flow with its own
+//! rate cap (that of the client's link), and flows share the capacity of links. All arithmetic is exact in integers.
+//! Only two values are rounded: the end of a flow, up to the next nanosecond, and a share, down to the next microbyte
+//! per second.
 
 mod bundle;
 mod capacity;
@@ -24,16 +25,16 @@ pub use work::FlowWork;
 
 use serde::{Deserialize, Serialize};
 
-/// What lies between the clients' own links and the server.
+/// Network between the clients' own links and the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// Nothing that is ever scarce: each client moves bytes at the rate of its own link.
+    /// Unlimited capacity: each client transfers at the rate of its own link.
     Unlimited,
     /// One shared link at the server for each direction.
     Server {
-        /// Capacity of server to clients, shared by all downloads.
+        /// Capacity from the server to the clients, shared by all downloads.
         egress: Capacity,
-        /// Capacity of clients to server, shared by all uploads.
+        /// Capacity from the clients to the server, shared by all uploads.
         ingress: Capacity,
     },
     /// A graph of links.

@@ -1,43 +1,43 @@
-//! Rates of transfer, fine enough that a bit a second is a whole number.
+//! Transfer rates, in a unit so fine that one bit per second is an integer.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A rate of transfer [10^-6 byte/s].
+/// Transfer rate [10^-6 byte/s].
 ///
-/// Microbytes, because an eighth of a bit rate must be whole, and because the share of one of 100,000 flows must not
-/// lose digits. The greatest rate is 18 TB/s.
+/// The unit is so small because bit rates divided by eight must be integers, and because the share of one of 100,000
+/// flows must not lose digits. The greatest rate is 18 TB/s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Rate(u64);
 
 impl Rate {
-    /// No transfer at all.
+    /// Rate zero.
     pub const ZERO: Rate = Rate(0);
-    /// The greatest rate that can be expressed.
+    /// Greatest representable rate.
     pub const MAX: Rate = Rate(u64::MAX);
 
-    /// A rate of `bits_per_s` bits a second; saturates at 147 Tbit/s.
+    /// Converts from [bit/s]; saturates at 147 Tbit/s.
     pub const fn from_bits_per_s(bits_per_s: u64) -> Self {
         Rate(bits_per_s.saturating_mul(125_000))
     }
 
-    /// A rate of `bytes_per_s` bytes a second; saturates at 18 TB/s.
+    /// Converts from [byte/s]; saturates at 18 TB/s.
     pub const fn from_bytes_per_s(bytes_per_s: u64) -> Self {
         Rate(bytes_per_s.saturating_mul(1_000_000))
     }
 
-    /// A rate in microbytes a second.
+    /// Converts from [10^-6 byte/s].
     pub const fn from_microbytes_per_s(microbytes_per_s: u64) -> Self {
         Rate(microbytes_per_s)
     }
 
-    /// The rate in microbytes a second.
+    /// Returns the rate in [10^-6 byte/s].
     pub const fn microbytes_per_s(self) -> u64 {
         self.0
     }
 
-    /// The rate in whole bits a second, rounded down.
+    /// Returns the rate in [bit/s], rounded down.
     pub const fn bits_per_s(self) -> u64 {
         self.0 / 125_000
     }

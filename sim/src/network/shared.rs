@@ -1,9 +1,9 @@
-//! One link shared max-min fairly by flows with caps of their own: the level method.
+//! A link that is shared max-min fairly by flows with individual caps, by the level method.
 //!
-//! At any instant there is a level such that a flow whose cap is at most the level runs at its cap, and all others at
-//! the level, `floor((C - sum of caps of capped flows) / number of others)`. Flows of one cap are a bundle, and bundles
-//! cross the level one at a time, O(log n) each. Capped bundles have fixed ends; the others all progress alike, so they
-//! are ordered by the value of that common progress at which their first flow is done.
+//! At any instant there is a level such that flows whose cap is at most the level run at their cap, and all others at
+//! the level, `floor((C - sum of caps of capped flows) / number of others)`. Flows of one cap form a bundle, and
+//! bundles cross the level one at a time, in O(log n) each. Capped bundles have fixed end times. The others all
+//! progress at the same rate, so they are ordered by the value of this common progress at which their first flow ends.
 
 use super::bundle::{Bundle, FlowId, Flows};
 use super::{FlowWork, Rate};
@@ -11,10 +11,10 @@ use crate::kernel::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A bundle by its index.
+/// Index of a bundle.
 type Index = u32;
 
-/// A bundle and where it is relative to the level.
+/// A bundle and its position relative to the level.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Class {
     cap: Rate,
@@ -22,31 +22,34 @@ struct Class {
     side: Side,
 }
 
+/// Position of a bundle relative to the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Side {
     /// No flows.
     Empty,
-    /// Each flow runs at the cap; the bundle's progress is as of `since`; its first flow is done at `end`.
+    /// Each flow runs at the cap. The bundle's progress is as of `since`; its first flow ends at `end`.
     Capped { since: Time, end: Time },
-    /// Each flow runs at the level; the bundle's progress is as of the common progress `since`; its first flow is done
-    /// when the common progress is `end`.
+    /// Each flow runs at the level. The bundle's progress is as of common progress `since`; its first flow ends at
+    /// common progress `end`.
     Level { since: u128, end: u128 },
 }
 
-/// A link, its capacity, and the flows on it.
+/// A link with its capacity and the flows on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SharedLink {
     capacity: Rate,
     is_unlimited: bool,
     now: Time,
     level: Rate,
-    /// What a flow at the level would have moved from the beginning.
+    /// Common progress: the work of a flow that has run at the level from the beginning.
     progress: u128,
+    /// Sum of the caps of all capped flows.
     caps_sum: u128,
+    /// Number of flows at the level.
     level_flows: u64,
     flows: Flows,
     classes: Vec<Class>,
-    /// Classes without flows, to be used again.
+    /// Classes without flows, for reuse.
     free: Vec<Index>,
     class_of_cap: BTreeMap<Rate, Index>,
     capped_by_end: BTreeSet<(Time, Index)>,
@@ -54,12 +57,12 @@ pub struct SharedLink {
     level_by_end: BTreeSet<(u128, Index)>,
     level_by_cap: BTreeSet<(Rate, Index)>,
     /// Whether flows or capacity changed since bundles were last moved across the level. Changes of one instant are
-    /// levelled together: between them no time passes, so the levels in between would move nothing.
+    /// handled together: no time passes between them, so intermediate levels would transfer nothing.
     is_dirty: bool,
 }
 
 impl SharedLink {
-    /// An empty link of `capacity` at time zero.
+    /// Returns an empty link of `capacity` at time zero.
     pub fn new(capacity: Rate) -> Self {
         Self {
             capacity,
@@ -81,7 +84,7 @@ impl SharedLink {
         }
     }
 
-    /// A link that is never scarce: each flow runs at its cap, whatever their sum.
+    /// Returns a link of unlimited capacity, on which each flow runs at its cap.
     pub fn unlimited() -> Self {
         Self { is_unlimited: true, ..Self::new(Rate::MAX) }
     }
@@ -93,7 +96,7 @@ impl SharedLink {
         self.is_dirty = true;
     }
 
-    /// Puts a flow named `id` on the link at `now`; it never exceeds `cap`. Returns the slot by which to remove it.
+    /// Starts a flow `id` at `now` that never exceeds `cap`. Returns the slot by which it can be removed.
     ///
     /// # Panics
     /// If `work` or `cap` is zero: such a flow would end at once, or never.
@@ -109,7 +112,8 @@ impl SharedLink {
             Side::Level { .. } => self.level_flows += 1,
             Side::Empty => {}
         }
-        // A bundle with flows stays where it is until the next levelling: its side is in the sums.
+        // A bundle with flows stays on its side until the next `relevel`, because the sums count it there. An empty one
+        // enters on the side that is right for the current level.
         let preference = match self.classes[index as usize].side {
             Side::Empty if cap <= self.level => Preference::Capped,
             Side::Empty => Preference::Level,
@@ -119,7 +123,7 @@ impl SharedLink {
         slot
     }
 
-    /// Takes the flow in `slot` off the link at `now` and returns what it had left.
+    /// Removes the flow in `slot` at `now` and returns its remaining work.
     pub fn remove(&mut self, now: Time, slot: u32) -> FlowWork {
         self.advance(now);
         let index = self.flows.bundle_of(slot);
@@ -130,20 +134,22 @@ impl SharedLink {
         left
     }
 
-    /// When the next flow ends; `None` if there is no flow, or none that moves.
+    /// Returns the time at which the next flow ends; `None` if there are no flows, or all have rate zero.
     pub fn next_end(&mut self) -> Option<Time> {
         self.relevel();
         let capped = self.capped_by_end.first().map(|(end, _)| *end);
+        // The end of a bundle at the level is a value of common progress; the current level turns it into a time.
         let level = self.level_by_end.first().and_then(|(end, _)| {
-            FlowWork(end.saturating_sub(self.progress)).duration(self.level).map(|span| self.now.after(span))
+            let left = FlowWork(end.saturating_sub(self.progress));
+            left.duration(self.level).map(|span| self.now.after(span))
         });
         capped.into_iter().chain(level).min()
     }
 
-    /// Takes all flows off the link that have ended by `now`, and appends their names to `ended`, ascending.
+    /// Removes all flows that have ended by `now` and appends their identifiers to `ended`, ascending.
     ///
     /// # Panics
-    /// If a flow ended before `now`: ends must be asked for when they are due.
+    /// If a capped flow ended before `now`: this must be called at the end of each flow.
     pub fn take_ended(&mut self, now: Time, ended: &mut Vec<FlowId>) {
         self.advance(now);
         let first = ended.len();
@@ -157,16 +163,20 @@ impl SharedLink {
         ended[first..].sort_unstable();
     }
 
-    /// The name and current rate of each flow, ascending by name: for checks and reports.
+    /// Returns the identifier and current rate of each flow, ascending by identifier, for checks and reports.
     pub fn rates(&mut self) -> Vec<(FlowId, Rate)> {
         self.relevel();
-        let rate = |class: &Class| if matches!(class.side, Side::Level { .. }) { self.level } else { class.cap };
-        let flows = self.flows.iter().map(|(id, index)| (id, rate(&self.classes[index as usize])));
-        let mut rates: Vec<_> = flows.collect();
+        let mut rates = Vec::new();
+        for (id, index) in self.flows.iter() {
+            let class = &self.classes[index as usize];
+            let is_level = matches!(class.side, Side::Level { .. });
+            rates.push((id, if is_level { self.level } else { class.cap }));
+        }
         rates.sort_unstable();
         rates
     }
 
+    /// Removes the flows of one bundle that have ended.
     fn take_ended_of(&mut self, index: Index, ended: &mut Vec<FlowId>) {
         self.settle(index);
         let before = ended.len();
@@ -177,22 +187,27 @@ impl SharedLink {
         self.place(index, Preference::Stay);
     }
 
-    /// Lets time pass to `now` at the rates in force.
+    /// Advances to `now` at the current rates.
     fn advance(&mut self, now: Time) {
         if now == self.now {
             return;
         }
+        // Only the common progress is updated, in O(1). Bundles are brought up to date when they are touched, by
+        // `settle`.
         self.relevel();
         let passed = now.since(self.now);
         self.progress = if self.level_flows == 0 { 0 } else { self.progress + FlowWork::moved(self.level, passed).0 };
         self.now = now;
     }
 
-    /// Moves bundles across the level until each is on its side of it.
+    /// Moves bundles across the level until each is on the right side of it.
     fn relevel(&mut self) {
         if !self.is_dirty || self.is_unlimited {
             return;
         }
+        // Each move changes the sums, and with them the share that decides the next move. First, capped bundles whose
+        // cap is above the share move to the level, the greatest cap first; then bundles at the level whose cap is
+        // within the share become capped, the smallest cap first.
         while let Some(&(cap, index)) = self.capped_by_cap.last().filter(|(cap, _)| self.is_above_level(*cap)) {
             self.settle(index);
             let flows = self.classes[index as usize].bundle.len();
@@ -213,13 +228,16 @@ impl SharedLink {
         assert!(taken <= u128::from(self.capacity.microbytes_per_s()), "rates exceed the capacity of the link");
     }
 
-    /// What each flow that is not capped gets; `None` without such flows.
+    /// Returns the rate of each flow at the level, or `None` without such flows.
     fn share(&self) -> Option<Rate> {
+        if self.level_flows == 0 {
+            return None;
+        }
         let rest = u128::from(self.capacity.microbytes_per_s()).saturating_sub(self.caps_sum) as u64;
-        (self.level_flows > 0).then(|| Rate::from_microbytes_per_s(rest / self.level_flows))
+        Some(Rate::from_microbytes_per_s(rest / self.level_flows))
     }
 
-    /// Whether a flow of this cap must run at the level rather than at its cap.
+    /// Returns whether a flow of this cap must run at the level and not at its cap.
     fn is_above_level(&self, cap: Rate) -> bool {
         match self.share() {
             Some(share) => cap > share,
@@ -227,6 +245,7 @@ impl SharedLink {
         }
     }
 
+    /// Returns the class of this cap, which is created if it does not exist.
     fn class(&mut self, cap: Rate) -> Index {
         if let Some(index) = self.class_of_cap.get(&cap) {
             return *index;
@@ -241,7 +260,7 @@ impl SharedLink {
         index
     }
 
-    /// Brings a bundle's progress up to now.
+    /// Brings a bundle's progress up to the current time. Needed before its flows or its side change.
     fn settle(&mut self, index: Index) {
         let class = &mut self.classes[index as usize];
         match &mut class.side {
@@ -257,7 +276,7 @@ impl SharedLink {
         }
     }
 
-    /// Takes `count` flows of a bundle out of the sums.
+    /// Subtracts `count` flows of a bundle from the sums.
     fn uncount(&mut self, index: Index, count: u64) {
         let class = &self.classes[index as usize];
         match class.side {
@@ -269,13 +288,14 @@ impl SharedLink {
         }
     }
 
-    /// Puts a settled bundle where it is to be in the four orders, in place of where it was. One that was empty enters
-    /// the sums here, on the side that is likely to be right; levelling moves it if it is not.
+    /// Updates the position of a settled bundle in the four orders. A bundle that was empty also enters the sums here,
+    /// on the side that is probably right; `relevel` moves it if it is not.
     fn place(&mut self, index: Index, preference: Preference) {
         self.is_dirty = true;
         let class = &mut self.classes[index as usize];
         let left = class.bundle.least_left(&self.flows);
-        let (old, cap) = (class.side, class.cap);
+        let old = class.side;
+        let cap = class.cap;
         let capped = match (preference, old) {
             (Preference::Capped, _) => true,
             (Preference::Level, _) => false,
@@ -289,7 +309,8 @@ impl SharedLink {
             }
             Some(left) => Side::Level { since: self.progress, end: self.progress + left.0 },
         };
-        let (new, flows) = (class.side, u64::from(class.bundle.len()));
+        let new = class.side;
+        let flows = u64::from(class.bundle.len());
         if old == Side::Empty && capped {
             self.caps_sum += u128::from(cap.microbytes_per_s()) * u128::from(flows);
         } else if old == Side::Empty {
@@ -302,7 +323,9 @@ impl SharedLink {
         }
     }
 
+    /// Moves a bundle in the orders from its old side to its new one.
     fn reorder(&mut self, index: Index, cap: Rate, old: Side, new: Side) {
+        // Most calls change nothing: a flow joined or left that was not the first to end.
         match (old, new) {
             (Side::Capped { end: old, .. }, Side::Capped { end: new, .. }) if old == new => return,
             (Side::Level { end: old, .. }, Side::Level { end: new, .. }) if old == new => return,
@@ -337,7 +360,7 @@ impl SharedLink {
     }
 }
 
-/// The side of the level that a bundle is put on.
+/// The side of the level on which a bundle is placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preference {
     Stay,

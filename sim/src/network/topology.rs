@@ -1,4 +1,4 @@
-//! A network as a graph: nodes, directed links with capacity and latency, and the routes between server and regions.
+//! Network topologies: nodes, directed links with capacity and latency, and routes between the server and the regions.
 
 use super::Capacity;
 use crate::kernel::Span;
@@ -10,45 +10,46 @@ use serde::{Deserialize, Serialize};
 /// A directed link of a topology.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopologyLink {
-    /// Node that it leaves.
+    /// Source node.
     pub from: u32,
-    /// Node that it enters.
+    /// Target node.
     pub to: u32,
     /// Capacity shared by all flows that cross it.
     pub capacity: Capacity,
-    /// Time before the first byte passes.
+    /// Time before the first byte arrives.
     pub latency: Span,
 }
 
-/// A network of any shape. Clients attach with their own links to the node of their region.
+/// A network of any shape. Clients are attached by their own links to the node of their region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// Names of the nodes.
     pub nodes: Vec<String>,
-    /// The links, one for each direction.
+    /// Links, one per direction.
     pub links: Vec<TopologyLink>,
-    /// The node of the server.
+    /// Node of the server.
     pub server: u32,
-    /// The node at which the clients of each region attach, by region.
+    /// Node to which the clients of each region are attached, by region.
     pub regions: Vec<u32>,
 }
 
-/// The links between the server and a region, one way.
+/// A route between the server and a region, in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Links in the order in which they are crossed.
+    /// Links, in the order in which they are crossed.
     pub links: Vec<u32>,
     /// Sum of their latencies.
     pub latency: Span,
 }
 
-/// The cost of a path: latency first, then links. Both are positive for each link, so no path has a cycle.
+/// Returns a link's contribution to the cost of a path: latency in the high bits, number of links in the low 32. It is
+/// positive, so no shortest path has a cycle.
 fn cost(link: &TopologyLink) -> u128 {
     (u128::from(link.latency.0) << 32) + 1
 }
 
 impl Topology {
-    /// The topology as a graph, with links as edges by index.
+    /// Returns the topology as a graph whose edges are indices of links.
     pub fn graph(&self) -> DiGraph<&str, u32> {
         let mut graph = DiGraph::new();
         for node in &self.nodes {
@@ -60,44 +61,61 @@ impl Topology {
         graph
     }
 
-    /// The routes from the server to each region, and back: least latency, then fewest links, then lowest link index
-    /// from the region's end. `None` for a region that is not connected both ways.
+    /// Returns the routes from the server to each region, and back: those of least latency, then of fewest links, then
+    /// of lowest link indices counted from the region's end. `None` for a region that is not connected in both
+    /// directions.
     pub fn routes(&self) -> Vec<Option<[Route; 2]>> {
         let graph = self.graph();
         let server = NodeIndex::new(self.server as usize);
-        let edge_cost = |index: &u32| cost(&self.links[*index as usize]);
-        let from_server = dijkstra(&graph, server, None, |edge| edge_cost(edge.weight()));
-        let to_server = dijkstra(Reversed(&graph), server, None, |edge| edge_cost(edge.weight()));
-        let route = |region: &u32| {
+        // Dijkstra gives the distances, and routes are walked along tight edges, those on a shortest path. Ties are
+        // broken by link index here, so that they do not depend on the library.
+        let from_server = dijkstra(&graph, server, None, |edge| self.cost_of(*edge.weight()));
+        let to_server = dijkstra(Reversed(&graph), server, None, |edge| self.cost_of(*edge.weight()));
+        let mut routes = Vec::with_capacity(self.regions.len());
+        for region in &self.regions {
             let node = NodeIndex::new(*region as usize);
-            let mut down = self.walk(node, server, |at| {
+            let down = self.walk(node, server, |at| {
                 let incoming = graph.edges_directed(at, petgraph::Direction::Incoming);
                 let tight = incoming.filter(|edge| {
-                    from_server.get(&edge.source()).is_some_and(|c| c + edge_cost(edge.weight()) == from_server[&at])
+                    let rest = from_server.get(&edge.source());
+                    rest.is_some_and(|c| c + self.cost_of(*edge.weight()) == from_server[&at])
                 });
                 tight.map(|edge| (*edge.weight(), edge.source())).min()
-            })?;
-            down.links.reverse();
+            });
             let up = self.walk(node, server, |at| {
                 let tight = graph.edges(at).filter(|edge| {
                     let rest = to_server.get(&edge.target());
-                    rest.is_some_and(|c| to_server.get(&at) == Some(&(c + edge_cost(edge.weight()))))
+                    rest.is_some_and(|c| to_server.get(&at) == Some(&(c + self.cost_of(*edge.weight()))))
                 });
                 tight.map(|edge| (*edge.weight(), edge.target())).min()
-            })?;
-            Some([down, up])
-        };
-        self.regions.iter().map(route).collect()
+            });
+            routes.push(match (down, up) {
+                (Some(mut down), Some(up)) => {
+                    // Both were walked from the region; bytes cross the way down from the server.
+                    down.links.reverse();
+                    Some([down, up])
+                }
+                _ => None,
+            });
+        }
+        routes
     }
 
-    /// Follows `step` from `node` until `server`.
+    /// Returns the cost of the link with this index.
+    fn cost_of(&self, link: u32) -> u128 {
+        cost(&self.links[link as usize])
+    }
+
+    /// Follows `step` from `node` to `server`. Returns `None` if there is no way.
     fn walk(
         &self,
         node: NodeIndex,
         server: NodeIndex,
         step: impl Fn(NodeIndex) -> Option<(u32, NodeIndex)>,
     ) -> Option<Route> {
-        let (mut links, mut latency, mut at) = (Vec::new(), Span::ZERO, node);
+        let mut links = Vec::new();
+        let mut latency = Span::ZERO;
+        let mut at = node;
         while at != server {
             let (link, next) = step(at)?;
             latency = Span(latency.0.saturating_add(self.links[link as usize].latency.0));
@@ -107,7 +125,7 @@ impl Topology {
         Some(Route { links, latency })
     }
 
-    /// What is wrong with the topology, if anything.
+    /// Returns what is wrong with the topology, if anything.
     pub fn fault(&self) -> Option<String> {
         let nodes = self.nodes.len() as u32;
         for (index, link) in self.links.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! What is left of a flow, in a unit in which rate times time is exact.
+//! Amounts of transfer, in a unit in which rate times time is exact.
 
 use super::Rate;
 use crate::kernel::Span;
 use serde::{Deserialize, Serialize};
 
-/// An amount of transfer [10^-15 byte]: microbytes a second times nanoseconds.
+/// An amount of transfer [10^-15 byte]: microbytes per second times nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FlowWork(pub u128);
@@ -12,33 +12,34 @@ pub struct FlowWork(pub u128);
 const UNITS_PER_BYTE: u128 = 1_000_000_000_000_000;
 
 impl FlowWork {
-    /// The work of moving `bytes`.
+    /// Returns the work of transferring `bytes`.
     pub const fn of_bytes(bytes: u64) -> Self {
         FlowWork(bytes as u128 * UNITS_PER_BYTE)
     }
 
-    /// What `rate` moves in `span`.
+    /// Returns the work that is done at `rate` in `span`.
     pub const fn moved(rate: Rate, span: Span) -> Self {
         FlowWork(rate.microbytes_per_s() as u128 * span.0 as u128)
     }
 
-    /// Whole bytes, rounded up: a byte that is not wholly there has not arrived.
+    /// Returns the number of bytes, rounded up: a byte that has arrived in part has not arrived.
     pub const fn bytes_left(self) -> u64 {
         self.0.div_ceil(UNITS_PER_BYTE) as u64
     }
 
-    /// What is left after `done`; nothing, if that is more.
+    /// Returns the work that is left after `done`, at least zero.
     pub const fn less(self, done: FlowWork) -> Self {
         FlowWork(self.0.saturating_sub(done.0))
     }
 
-    /// How long this takes at `rate`, rounded up to the nanosecond; `None` at rate zero or beyond representable time.
+    /// Returns the time that this takes at `rate`, rounded up to the nanosecond; `None` at rate zero or beyond
+    /// representable time.
     pub fn duration(self, rate: Rate) -> Option<Span> {
         if rate == Rate::ZERO {
             return None;
         }
         let rate = u128::from(rate.microbytes_per_s());
-        // Most transfers fit 64 bits in one of the two divisions; a full 128-bit division costs five times as much.
+        // Most transfers fit into 64 bits, where a division costs a fifth of one of 128 bits.
         let ns = match u64::try_from(self.0) {
             Ok(work) => u128::from(work.div_ceil(rate as u64)),
             Err(_) => self.0.div_ceil(rate),

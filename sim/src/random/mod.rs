@@ -1,8 +1,7 @@
-//! Named streams of random numbers and the integer distributions drawn from them. No global generator lives here, and
-//! none may.
+//! Named streams of random numbers, and integer distributions drawn from them. There is no global generator.
 //!
-//! Draw `n` of purpose `P` for entity `E` is a pure function of `(seed, P, E, n)`, so two runs that differ in one
-//! policy see the same clients, faults and batches, and an added client or draw disturbs no other stream.
+//! Draw `n` of purpose `P` for entity `E` is a pure function of `(seed, P, E, n)`. Two runs that differ in one policy
+//! therefore see the same clients, faults and batches, and an added client or draw does not affect other streams.
 
 mod permutation;
 mod probability;

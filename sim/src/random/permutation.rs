@@ -1,21 +1,21 @@
-//! A uniform permutation that is drawn only as far as it is looked at.
+//! Lazily drawn uniform permutations.
 
 use super::Stream;
 use std::collections::BTreeMap;
 
-/// The places that no longer hold their own number.
+/// Positions that do not hold their own number any more.
 enum Swapped {
-    /// All places, where much of the permutation will be looked at.
+    /// All positions, if much of the permutation will be read.
     Dense(Vec<u32>),
-    /// The places that differ.
+    /// Only the positions that differ.
     Sparse(BTreeMap<u32, u32>),
 }
 
-/// The numbers `0..population` in uniform order, one draw each (Fisher-Yates from the front, with the swapped places in
-/// a sparse map, unless most of it will be looked at). Looking at the first k of a million costs O(k log k).
+/// Iterator over the numbers `0..population` in uniform order, with one draw per number.
 ///
-/// Who is skipped by the caller does not change the order of the others, so a policy that sees fewer candidates still
-/// asks them in the same order.
+/// It is Fisher-Yates from the front, with the swapped positions in a sparse map unless much of the permutation will be
+/// read, so that the first k of a million numbers cost O(k log k). Numbers that the caller skips do not change the
+/// order of the others: a policy that sees fewer candidates still selects them in the same order.
 pub struct Permutation {
     stream: Stream,
     population: u32,
@@ -24,8 +24,8 @@ pub struct Permutation {
 }
 
 impl Permutation {
-    /// The permutation of `0..population` that `stream` defines from its next draw on, of which about `expected`
-    /// numbers will be looked at. The expectation decides the cost, not the numbers.
+    /// Returns the permutation of `0..population` that `stream` defines from its next draw on. `expected` is the
+    /// approximate count of numbers that will be read; it affects the cost and not the result.
     pub fn new(stream: Stream, population: u32, expected: u32) -> Self {
         let is_dense = u64::from(expected) * 8 >= u64::from(population);
         let swapped =
@@ -38,11 +38,14 @@ impl Iterator for Permutation {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        let (here, left) = (self.drawn, self.population - self.drawn);
+        let here = self.drawn;
+        let left = self.population - self.drawn;
         if left == 0 {
             return None;
         }
         self.drawn += 1;
+        // Swaps positions `here` and `there`. Position `here` is never read again, so its old number only moves to
+        // `there`.
         let there = here + self.stream.below(u64::from(left)) as u32;
         match &mut self.swapped {
             Swapped::Dense(places) => {

@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 pub struct Probability(u32);
 
 impl Probability {
-    /// Never.
+    /// Probability 0.
     pub const ZERO: Probability = Probability(0);
-    /// Always.
+    /// Probability 1.
     pub const ONE: Probability = Probability(Self::SCALE);
-    /// The parts that make a whole.
+    /// Number of parts in probability 1.
     pub const SCALE: u32 = 1_000_000_000;
 
-    /// `parts` in 10^9; `None` above a whole.
+    /// Returns `parts` in 10^9; `None` if above 1.
     pub const fn from_ppb(parts: u32) -> Option<Self> {
         if parts <= Self::SCALE { Some(Probability(parts)) } else { None }
     }
 
-    /// `value` rounded once to the nearest part in 10^9; `None` outside 0..=1.
+    /// Returns `value` rounded to the nearest part in 10^9; `None` outside 0..=1.
     pub fn from_f64(value: f64) -> Option<Self> {
         (0.0..=1.0).contains(&value).then(|| Probability(libm::rint(value * f64::from(Self::SCALE)) as u32))
     }
 
-    /// The parts in 10^9.
+    /// Returns the parts in 10^9.
     pub const fn ppb(self) -> u32 {
         self.0
     }

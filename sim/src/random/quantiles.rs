@@ -1,11 +1,11 @@
-//! Distributions as tables of integer quantiles: a draw is an interpolation, the same on every platform.
+//! Distributions as tables of integer quantiles. Drawing is interpolation in integers, the same on every platform.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The inverse distribution function at equally spaced probabilities from 0 to 1, in whatever unit its user states.
-/// Copies share one table.
+/// A quantile function at equally spaced probabilities from 0 to 1, in a unit that its user defines. Clones share one
+/// table.
 ///
 /// # Examples
 ///
@@ -22,56 +22,62 @@ use serde::{Deserialize, Serialize};
 pub struct Quantiles(Arc<[u64]>);
 
 impl Quantiles {
-    /// A table of ascending quantiles, first the minimum, last the maximum; `None` if empty or not ascending.
+    /// Returns a table of ascending quantiles, from the minimum to the maximum; `None` if empty or not ascending.
     pub fn new(values: Vec<u64>) -> Option<Self> {
         let ascending = values.windows(2).all(|pair| pair[0] <= pair[1]);
         (!values.is_empty() && ascending).then(|| Self(values.into()))
     }
 
-    /// The distribution of `median * exp(sigma * z)`, z standard normal, with its extreme 1/(2 points) cut off.
+    /// Returns the distribution of `median * exp(sigma * z)` for standard normal z, truncated by 1/(2 points) at either
+    /// end.
     ///
-    /// The exponentials come from `libm`, whose results do not depend on the platform; each is rounded once.
-    /// `None` unless `sigma` is within 0..=5 and `points` at least 2.
+    /// The exponentials come from `libm`, whose results do not depend on the platform; each is rounded once. Returns
+    /// `None` unless `sigma` is within 0..=5 and `points` is at least 2.
     pub fn log_normal(median: u64, sigma: f64, points: u32) -> Option<Self> {
         if !(0.0..=5.0).contains(&sigma) || points < 2 {
             return None;
         }
-        let quantile = |i: u32| {
+        let mut values = Vec::with_capacity(points as usize);
+        for i in 0..points {
             let z = normal_quantile((f64::from(i) + 0.5) / f64::from(points));
-            libm::rint(median as f64 * libm::exp(sigma * z)) as u64
-        };
-        Self::new((0..points).map(quantile).collect())
+            values.push(libm::rint(median as f64 * libm::exp(sigma * z)) as u64);
+        }
+        Self::new(values)
     }
 
-    /// The value at probability `draw / 2^64`, linear between the table's points and rounded down.
+    /// Returns the value at probability `draw / 2^64`, interpolated linearly between the table's points and rounded
+    /// down.
     pub fn at(&self, draw: u64) -> u64 {
         let position = u128::from(draw) * (self.0.len() as u128 - 1);
-        let (index, fraction) = ((position >> 64) as usize, position as u64);
+        // The position in the table as a fixed-point number with 64 fractional bits.
+        let index = (position >> 64) as usize;
+        let fraction = position as u64;
         let low = self.0[index];
         let high = self.0[(index + 1).min(self.0.len() - 1)];
         low + ((u128::from(high - low) * u128::from(fraction)) >> 64) as u64
     }
 
-    /// The smallest value.
+    /// Returns the smallest value.
     pub fn min(&self) -> u64 {
         self.0[0]
     }
 
-    /// The greatest value.
+    /// Returns the greatest value.
     pub fn max(&self) -> u64 {
         self.0[self.0.len() - 1]
     }
 
-    /// Whether the table keeps what [`Quantiles::new`] promises; a deserialised table may not.
+    /// Returns whether the table satisfies the invariants of [`Quantiles::new`]; a deserialized table may not.
     pub fn is_sound(&self) -> bool {
         !self.0.is_empty() && self.0.windows(2).all(|pair| pair[0] <= pair[1])
     }
 }
 
-/// The quantile of the standard normal distribution at `p`, by bisection on `erfc`: slow, exact to the last digits and
-/// only run when a table is made.
+/// Returns the quantile of the standard normal distribution at `p`, by bisection on `erfc`. It is slow, exact to the
+/// last digits, and only used to build tables.
 fn normal_quantile(p: f64) -> f64 {
-    let (mut low, mut high) = (-9.0, 9.0);
+    let mut low = -9.0;
+    let mut high = 9.0;
     for _ in 0..64 {
         let middle = 0.5 * (low + high);
         if 0.5 * libm::erfc(-middle * std::f64::consts::FRAC_1_SQRT_2) < p {

@@ -1,29 +1,29 @@
-//! The seed of each purpose: one for all, until an intervention gives a purpose another.
+//! Seeds by purpose: the master seed, unless an intervention replaced it for a purpose.
 
 use super::{Purpose, Seed, Stream};
 use serde::{Deserialize, Serialize};
 
-/// A master seed and exceptions from it.
+/// A master seed with exceptions by purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seeds {
     master: Seed,
-    /// Few, so a list; at most one a purpose.
+    /// At most one per purpose; a list, because there are few.
     exceptions: Vec<(Purpose, Seed)>,
 }
 
 impl Seeds {
-    /// One seed for all purposes.
+    /// Returns one seed for all purposes.
     pub fn new(master: Seed) -> Self {
         Self { master, exceptions: Vec::new() }
     }
 
-    /// Gives `purpose` a seed of its own. Streams of other purposes draw the same numbers as before.
+    /// Sets the seed of `purpose`. Streams of other purposes draw the same numbers as before.
     pub fn reseed(&mut self, purpose: Purpose, seed: Seed) {
         self.exceptions.retain(|(known, _)| *known != purpose);
         self.exceptions.push((purpose, seed));
     }
 
-    /// The stream of `purpose` for `entity`, at its first draw.
+    /// Returns the stream of `purpose` for `entity`, at its first draw.
     pub fn stream(&self, purpose: Purpose, entity: u64) -> Stream {
         let exception = self.exceptions.iter().find(|(known, _)| *known == purpose);
         Stream::new(exception.map_or(self.master, |(_, seed)| *seed), purpose, entity)

@@ -1,56 +1,56 @@
-//! One stream: ChaCha8, keyed through BLAKE3 by seed, purpose and entity.
+//! Random streams: ChaCha8 with a key that BLAKE3 derives from seed, purpose and entity.
 
 use blake3::hazmat::HasherExt;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// The one master seed of a run.
+/// Master seed of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seed(pub u64);
 
-/// What a stream is for. The numbers are part of every digest: they are never reused or renumbered.
+/// Purpose of a stream. The numbers are part of every digest and are never reused or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u16)]
 pub enum Purpose {
-    /// Which clients the server picks; entity = round.
+    /// Selection of clients; entity = aggregator << 32 | number of the selection.
     Selection = 1,
-    /// Speed jitter of a client's tasks; entity = client, draw = the client's task number.
+    /// Speed jitter of tasks; entity = client, draw = the client's task number.
     ComputeJitter = 2,
-    /// Whether and when a client drops out of a task; entity = client, draw = the client's task number.
+    /// Dropout of tasks; entity = client, draws 2n and 2n + 1 = the client's task number n.
     Dropout = 3,
-    /// When a client is online; entity = client.
+    /// Availability; entity = client.
     Availability = 4,
     /// Link latency jitter; entity = client.
     LinkJitter = 5,
-    /// Which device, link and time zone a client gets; entity = client.
+    /// Assignment of device, link and time zone; entity = client.
     Population = 6,
-    /// A device crash or a region cut off; entity = client or region.
+    /// Device crashes; entity = client.
     Fault = 7,
-    /// Which rows a client trains on, and in which order; entity = client, a task's draws start at its number << 32.
+    /// Rows that a client trains on, and their order; entity = client, a task's draws start at its number << 32.
     Batches = 32,
-    /// Which rows are held out; entity = client.
+    /// Held-out rows; entity = client.
     HoldOut = 33,
-    /// LoRA initialisation; entity = module index, draw = element of A in row-major order.
+    /// LoRA initialization; entity = module index, draw = element of A in row-major order.
     LoraInit = 34,
     /// Dropout masks inside LoRA.
     LoraDropout = 35,
     /// Partition of a pooled dataset over clients.
     Partition = 36,
-    /// Noise of differential privacy. Simulation noise, not cryptographic.
+    /// Noise of differential privacy. It is reproducible and not cryptographically secure.
     PrivacyNoise = 37,
     /// Sampled tokens in generation.
     Generation = 38,
     /// Synthetic data; entity = client.
     SyntheticData = 39,
-    /// Weights of a randomly initialised model; entity = tensor index.
+    /// Weights of a randomly initialized model; entity = tensor index.
     ModelInit = 40,
 }
 
 /// A stream of uniform 64-bit draws.
 ///
-/// Every draw consumes exactly one 64-bit number, whatever it is turned into, so the n-th draw is addressable.
+/// Every draw consumes exactly one 64-bit number, whatever it is converted to, so that the n-th draw is addressable.
 ///
 /// # Examples
 ///
@@ -72,20 +72,21 @@ pub struct Stream {
     rng: ChaCha8Rng,
 }
 
+/// Words of 32 bits per draw, the unit in which ChaCha counts positions.
 const WORDS_PER_DRAW: u128 = 2;
 
-/// The context that sets these keys apart from all other uses of BLAKE3.
+/// Context that separates these keys from all other uses of BLAKE3.
 #[cfg(test)]
 const CONTEXT: &str = "fedreplay random stream v1";
 
-/// The key that BLAKE3 derives from the context, here so that it is not derived again for each stream.
+/// Key that BLAKE3 derives from the context, precomputed because every stream needs it.
 const CONTEXT_KEY: [u8; 32] = [
     254, 43, 120, 64, 228, 103, 201, 184, 22, 45, 121, 158, 115, 4, 55, 171, 193, 35, 28, 243, 148, 25, 114, 68, 243,
     90, 17, 203, 178, 189, 137, 13,
 ];
 
 impl Stream {
-    /// The stream of `purpose` for `entity` under `seed`, at its first draw.
+    /// Returns the stream of `purpose` for `entity` under `seed`, at its first draw.
     pub fn new(seed: Seed, purpose: Purpose, entity: u64) -> Self {
         let mut hasher = blake3::Hasher::new_from_context_key(&CONTEXT_KEY);
         hasher.update(&seed.0.to_le_bytes());
@@ -94,38 +95,46 @@ impl Stream {
         Self { rng: ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()) }
     }
 
-    /// The same stream, positioned so that the next draw is number `n`.
+    /// Returns the same stream, positioned so that the next draw is number `n`.
     pub fn at(mut self, n: u64) -> Self {
         self.rng.set_word_pos(u128::from(n) * WORDS_PER_DRAW);
         self
     }
 
-    /// The number of the next draw.
+    /// Returns the number of the next draw.
     pub fn position(&self) -> u64 {
         (self.rng.get_word_pos() / WORDS_PER_DRAW) as u64
     }
 
-    /// A uniform 64-bit number.
+    /// Draws a uniform 64-bit number.
     pub fn next_u64(&mut self) -> u64 {
         self.rng.next_u64()
     }
 
-    /// A uniform number in `0..bound`, by widening multiplication. The bias is below `bound / 2^64`.
+    /// Draws a uniform number in `0..bound`, by widening multiplication. The bias is below `bound / 2^64`.
+    ///
+    /// # Panics
+    /// If `bound` is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "a draw below zero was asked for");
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A uniform number in [0, 1), a multiple of 2^-53.
+    /// Draws a uniform number in [0, 1), a multiple of 2^-53.
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// `count` distinct numbers of `0..population`, ascending (Floyd's algorithm: exactly `count` draws).
+    /// Draws `count` distinct numbers of `0..population` and returns them ascending (Floyd's algorithm: exactly `count`
+    /// draws).
+    ///
+    /// # Panics
+    /// If `count` exceeds `population`.
     pub fn sample(&mut self, population: u64, count: u64) -> Vec<u64> {
         assert!(count <= population, "{count} of {population} cannot be sampled without replacement");
         let mut chosen = std::collections::BTreeSet::new();
         for upper in population - count..population {
+            // A number that was chosen before is replaced by `upper`, which cannot have been.
             let candidate = self.below(upper + 1);
             if !chosen.insert(candidate) {
                 chosen.insert(upper);
@@ -134,7 +143,7 @@ impl Stream {
         chosen.into_iter().collect()
     }
 
-    /// Reorders `items` uniformly (Fisher-Yates: `items.len() - 1` draws).
+    /// Shuffles `items` uniformly in place (Fisher-Yates: `items.len() - 1` draws).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);

@@ -1,32 +1,32 @@
-//! How much less an update weighs that started from an older version.
+//! Staleness discounts: reduced weights of updates that started from an older model version.
 
 use serde::{Deserialize, Serialize};
 
-/// A discount for staleness: FedAsync, Xie et al. (2019), section 5.2; FedBuff takes the polynomial with exponent 1/2.
+/// A staleness discount: FedAsync, Xie et al. (2019), section 5.2. FedBuff uses the polynomial with exponent 1/2.
 ///
-/// It never alters the schedule; whoever aggregates multiplies weights with it.
+/// It does not affect the schedule; the aggregation multiplies weights by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Discount {
-    /// 1, whatever the staleness.
+    /// 1 for every staleness.
     #[default]
     Constant,
     /// `(1 + s)^-exponent`.
     Polynomial {
-        /// Above zero.
+        /// Exponent, above zero.
         exponent: f64,
     },
     /// 1 up to a staleness of `from`, then `1 / (slope (s - from) + 1)`.
     Hinge {
-        /// Above zero.
+        /// Slope, above zero.
         slope: f64,
-        /// Staleness up to which nothing is discounted.
+        /// [version] -- Staleness up to which updates are not discounted.
         from: u32,
     },
 }
 
 impl Discount {
-    /// The factor for an update of this staleness [version], in (0, 1]. The power comes from `libm`, so it is the same
-    /// on every platform.
+    /// Returns the factor for an update of this staleness [version], in (0, 1]. The power comes from `libm`, so it is
+    /// the same on every platform.
     pub fn factor(&self, staleness: u32) -> f64 {
         match self {
             Discount::Constant => 1.0,

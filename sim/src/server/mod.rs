@@ -1,4 +1,4 @@
-//! What the server decides: whom it asks, how long it waits, and which updates make a model version.
+//! Policies of the server: which clients it selects, how long it waits, and which updates form a model version.
 
 mod discount;
 pub(crate) mod protocol;
@@ -15,41 +15,43 @@ pub use selection::{Mersenne, Oort, Selection, sample};
 use crate::kernel::Span;
 use serde::{Deserialize, Serialize};
 
-/// How the server runs the federation.
+/// Settings of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Model versions to attempt; a failed round is an attempt -- at least 1.
+    /// Number of rounds, failed ones included; at least 1.
     pub rounds: u32,
-    /// Whom it asks.
+    /// Policy by which clients are selected.
     pub selection: Selection,
-    /// Which clients it can ask.
+    /// Clients that can be selected.
     pub candidates: Candidates,
-    /// What becomes of clients whose devices are too small.
+    /// Handling of clients whose device memory is too small.
     pub memory: MemoryPolicy,
-    /// How long it waits, and for whom.
+    /// Policy of rounds: how long the server waits, and for which updates.
     pub protocol: Protocol,
     /// Time from the close of a round to the next dispatch: aggregation and evaluation.
     pub aggregation: Span,
-    /// Time until the server tries again after a round that failed at once, for want of candidates -- above zero.
+    /// Time until the server tries again after a round that failed at once because no candidates were available; above
+    /// zero.
     pub retry: Span,
 }
 
-/// Which clients can be selected. A client with a running task never can.
+/// Clients that can be selected. A client with a running task never can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Candidates {
-    /// Those online at the moment of selection.
+    /// Clients that are online at the time of selection.
     #[default]
     Online,
-    /// All: the server does not know who is online, and a task sent to a client that is not ends as unreachable.
+    /// All clients: the server does not know which are online, and a task sent to an offline client ends as
+    /// unreachable.
     Everyone,
 }
 
-/// What becomes of a client whose device cannot hold its work.
+/// Handling of clients whose device has too little memory for their work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemoryPolicy {
-    /// It is never selected.
+    /// They are never selected.
     #[default]
     Ineligible,
-    /// It is selected, downloads the model, and fails with an out-of-memory event when training begins.
+    /// They are selected, download the model, and fail with an out-of-memory event when training begins.
     Fail,
 }

@@ -1,17 +1,18 @@
-//! Training results, as far as policies read them.
+//! Training results that selection policies read.
 
 use serde::{Deserialize, Serialize};
 
-/// What the driver reports of a task that counted, when a policy asked for it.
+/// Training result of a counted task, supplied by the driver when a policy needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskReport {
-    /// Mean training loss [10^-9 nat/token].
+    /// [10^-9 nat/token] -- Mean training loss.
     pub loss_nanonats: u64,
 }
 
 impl TaskReport {
-    /// A report of a loss in nats a token, rounded once. What is not finite or negative becomes the greatest loss:
-    /// a client whose training diverged looks like one with much to learn, and the schedule stays defined.
+    /// Returns a report of a loss in [nat/token], rounded once. A loss that is negative or not finite becomes the
+    /// greatest loss, so that the schedule stays defined: a client whose training diverged looks like one with much to
+    /// learn.
     pub fn from_loss(loss: f64) -> Self {
         let nano = libm::rint(loss * 1e9);
         let in_range = nano >= 0.0 && nano < u64::MAX as f64;

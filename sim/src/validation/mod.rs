@@ -1,5 +1,5 @@
-//! Refuses federations that cannot be played: costs of zero, indices without a row, availability that never opens,
-//! deadlines nobody can meet. What passes here never panics and never hangs in [`crate::Simulation`].
+//! Validation of federations: costs of zero, indices without a row, availability that never opens, deadlines that no
+//! client can meet, and the like. A federation that passes never panics and never hangs in [`crate::Simulation`].
 
 mod population;
 mod server;
@@ -7,20 +7,20 @@ mod server;
 use crate::federation::Federation;
 use std::fmt;
 
-/// Where something is wrong.
+/// Part of a federation in which a fault was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// At this client, or in the class that it uses.
+    /// This client, or a class that it uses.
     Client(u32),
-    /// In this row of a table, which no client uses.
+    /// This row of a table, which no client uses.
     Row(&'static str, u32),
-    /// In the settings of the server.
+    /// Settings of the server.
     Server,
-    /// In the network.
+    /// The network.
     Network,
-    /// In the federation as a whole.
+    /// The federation as a whole.
     Federation,
-    /// In an intervention.
+    /// An intervention.
     Intervention,
 }
 
@@ -37,21 +37,21 @@ impl fmt::Display for Place {
     }
 }
 
-/// A federation that cannot be played.
+/// Error of a federation that cannot be simulated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to accept {place}: {field} is {value}; allowed: {allowed}")]
 pub struct Invalid {
-    /// Where.
+    /// Part in which the fault was found.
     pub place: Place,
-    /// Which field.
+    /// Field that is invalid.
     pub field: String,
     /// Its value.
     pub value: String,
-    /// What would be accepted.
+    /// Values that would be accepted.
     pub allowed: String,
 }
 
-/// A field, its value, and what is allowed instead.
+/// An invalid field, its value, and the values that are allowed.
 #[derive(Clone, Debug)]
 struct Fault {
     field: String,
@@ -60,32 +60,35 @@ struct Fault {
 }
 
 impl Fault {
+    /// Returns the fault of a field.
     fn new(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
         Self { field: field.into(), value: value.to_string(), allowed: allowed.into() }
     }
 
-    /// A field that must not be zero.
+    /// Returns the fault of a field that is zero and must not be.
     fn zero(field: &str) -> Self {
         Self::new(field, 0, "at least 1")
     }
 
+    /// Returns the error of this fault in `place`.
     fn at(self, place: Place) -> Invalid {
         let Fault { field, value, allowed } = self;
         Invalid { place, field, value, allowed }
     }
 }
 
-/// The first of these fields that is zero.
+/// Returns the fault of the first of these fields that is zero.
 fn first_zero(fields: &[(&str, u64)]) -> Option<Fault> {
     fields.iter().find(|(_, value)| *value == 0).map(|(field, _)| Fault::zero(field))
 }
 
 impl Federation {
-    /// Checks everything that [`crate::Simulation`] relies on.
+    /// Checks all invariants that [`crate::Simulation`] relies on.
     ///
     /// # Errors
-    /// The first fault found, with the client or setting, the field, its value and what is allowed.
+    /// The first fault found, with the client or setting, the field, its value and the values that are allowed.
     pub fn validate(&self) -> Result<(), Invalid> {
+        // Later checks rely on earlier ones: durations, for example, divide by rates and index tables.
         self.validate_population()?;
         self.validate_network()?;
         self.validate_server()?;
@@ -95,7 +98,7 @@ impl Federation {
 }
 
 impl Invalid {
-    /// An intervention that refers to what does not exist.
+    /// Returns the error of an intervention that refers to something that does not exist.
     pub(crate) fn intervention(fault: String) -> Self {
         Fault::new("what it refers to", fault, "what exists in this simulation").at(Place::Intervention)
     }

@@ -1,36 +1,38 @@
-//! Clients, the tables that they refer to, and the network between them and the server.
+//! Validation of clients, the tables that they refer to, and the network.
 
 use super::{Fault, Invalid, Place, first_zero};
-use crate::client::{Client, Device, Dropout, Link, Work};
+use crate::client::{Availability, Client, Device, Dropout, Link, Work};
 use crate::federation::Federation;
 use crate::kernel::{EntityId, Span};
 use crate::network::{Capacity, FlowWork, Network, Rate};
 use crate::random::Probability;
 use crate::server::Protocol;
 
-/// The longest that one phase of one task may take: ten years. Beyond it, a cost is taken for a mistake of units.
+/// Longest nominal duration of one phase of a task: ten years. A longer one is probably a mistake of units.
 const LONGEST: Span = Span::from_secs(10 * 365 * 86_400);
 
 impl Federation {
+    /// Checks clients and all tables of classes.
     pub(super) fn validate_population(&self) -> Result<(), Invalid> {
         let count = self.clients.len();
+        // The upper half of the numbers is left to edges, which own transfers by numbers counted down from the top.
         let most = (EntityId::MAX_INDEX / 2) as usize;
         if count == 0 || count > most {
             return Err(Fault::new("clients", count, format!("1 to {most}")).at(Place::Federation));
         }
         for (index, client) in (0u32..).zip(&self.clients) {
-            self.client_fault(client).map_or(Ok(()), |fault| Err(fault.at(Place::Client(index))))?;
+            if let Some(fault) = self.client_fault(client) {
+                return Err(fault.at(Place::Client(index)));
+            }
         }
         self.validate_rows("devices", &self.devices, |client| client.device, device_fault)?;
         self.validate_rows("links", &self.links, |client| client.link, link_fault)?;
         self.validate_rows("works", &self.works, |client| client.work, work_fault)?;
         self.validate_rows("dropouts", &self.dropouts, |client| client.dropout, dropout_fault)?;
-        let availability_fault = |class: &crate::Availability| {
-            class.fault().map(|allowed| Fault::new("availability", format!("{class:?}"), allowed))
-        };
         self.validate_rows("availabilities", &self.availabilities, |client| client.availability, availability_fault)
     }
 
+    /// Returns the fault of a client's own fields.
     fn client_fault(&self, client: &Client) -> Option<Fault> {
         let rows = [
             ("device", client.device, self.devices.len()),
@@ -39,11 +41,15 @@ impl Federation {
             ("dropout", client.dropout, self.dropouts.len()),
             ("availability", client.availability, self.availabilities.len()),
         ];
-        let missing = rows.iter().find(|(_, row, len)| *row as usize >= *len);
-        let missing = missing.map(|(field, row, len)| Fault::new(field, row, format!("an index below {len}")));
-        missing.or_else(|| (client.samples == 0).then(|| Fault::zero("samples")))
+        for (field, row, len) in rows {
+            if row as usize >= len {
+                return Some(Fault::new(field, row, format!("an index below {len}")));
+            }
+        }
+        if client.samples == 0 { Some(Fault::zero("samples")) } else { None }
     }
 
+    /// Checks a table. The error names the first client that uses the faulty row, because users know clients.
     fn validate_rows<T>(
         &self,
         table: &'static str,
@@ -54,12 +60,17 @@ impl Federation {
         for (row, value) in (0u32..).zip(rows) {
             if let Some(fault) = fault(value) {
                 let user = (0u32..).zip(&self.clients).find(|(_, client)| index(client) == row);
-                return Err(fault.at(user.map_or(Place::Row(table, row), |(client, _)| Place::Client(client))));
+                let place = match user {
+                    Some((client, _)) => Place::Client(client),
+                    None => Place::Row(table, row),
+                };
+                return Err(fault.at(place));
             }
         }
         Ok(())
     }
 
+    /// Checks the topology and the capacities of all shared links.
     pub(super) fn validate_network(&self) -> Result<(), Invalid> {
         let mut shared: Vec<(String, &Capacity)> = match &self.network {
             Network::Unlimited => Vec::new(),
@@ -73,26 +84,34 @@ impl Federation {
             }
         };
         if let Protocol::Hierarchical(policy) = &self.server.protocol {
-            let edges = policy.edges.iter().enumerate();
-            shared.extend(edges.flat_map(|(index, edge)| {
-                [(format!("egress of edge {index}"), &edge.egress), (format!("ingress of edge {index}"), &edge.ingress)]
-            }));
+            for (index, edge) in policy.edges.iter().enumerate() {
+                shared.push((format!("egress of edge {index}"), &edge.egress));
+                shared.push((format!("ingress of edge {index}"), &edge.ingress));
+            }
         }
-        let fault = shared.iter().find_map(|(name, capacity)| self.capacity_fault(name, capacity));
-        fault.map_or(Ok(()), |fault| Err(fault.at(Place::Network)))
+        for (name, capacity) in shared {
+            if let Some(fault) = self.capacity_fault(&name, capacity) {
+                return Err(fault.at(Place::Network));
+            }
+        }
+        Ok(())
     }
 
+    /// Returns the fault of a shared link's capacity.
     fn capacity_fault(&self, name: &str, capacity: &Capacity) -> Option<Fault> {
         if let Some(fault) = capacity.fault() {
             return Some(Fault::new(name, format!("{capacity:?}"), fault));
         }
+        // Shares are rounded down to whole microbytes per second: with less than one for each client, a share could be
+        // zero and its flow would never end.
         let least = Rate::from_microbytes_per_s(self.clients.len() as u64);
         let rates = capacity.changes.iter().map(|(_, rate)| *rate).chain([capacity.initial]);
         let thin = rates.filter(|rate| *rate > Rate::ZERO).find(|rate| *rate < least)?;
         Some(Fault::new(name, thin, "0, or at least a microbyte a second for each client"))
     }
 
-    /// Refuses regions that the network or the edges do not have, and cuts that end before they begin.
+    /// Checks that clients are in regions that the network and the edges have, and that region cuts end after they
+    /// begin.
     pub(super) fn validate_regions(&self) -> Result<(), Invalid> {
         let of_network = match &self.network {
             Network::Topology(topology) => Some(topology.regions.len()),
@@ -114,12 +133,16 @@ impl Federation {
             let allowed = format!("at most the {regions} regions of the topology");
             return Err(Fault::new("edges", edges, allowed).at(Place::Server));
         }
-        let bad = self.region_cuts.iter().find(|cut| cut.from >= cut.until || cut.region > EntityId::MAX_INDEX);
-        let fault = bad.map(|cut| Fault::new("region_cuts", format!("{cut:?}"), "cuts that end after they begin"));
-        fault.map_or(Ok(()), |fault| Err(fault.at(Place::Federation)))
+        for cut in &self.region_cuts {
+            if cut.from >= cut.until || cut.region > EntityId::MAX_INDEX {
+                let fault = Fault::new("region_cuts", format!("{cut:?}"), "cuts that end after they begin");
+                return Err(fault.at(Place::Federation));
+            }
+        }
+        Ok(())
     }
 
-    /// Refuses phases of absurd length, and a deadline that no client can meet.
+    /// Checks that no phase is implausibly long, and that at least one client can meet the deadline.
     pub(super) fn validate_durations(&self) -> Result<(), Invalid> {
         let mut fastest = Span(u64::MAX);
         for client in 0..self.client_count() {
@@ -129,38 +152,48 @@ impl Federation {
             }
             fastest = fastest.min(Span(phases.iter().map(|(_, span)| span.0).sum()));
         }
-        let Some(deadline) = self.server.protocol.deadline() else { return Ok(()) };
-        if deadline < fastest {
+        if let Some(deadline) = self.server.protocol.deadline()
+            && deadline < fastest
+        {
             let allowed = format!("at least {fastest}, the fastest task of any client");
             return Err(Fault::new("deadline", deadline, allowed).at(Place::Server));
         }
         Ok(())
     }
 
-    /// The shortest download, training and upload of a client.
+    /// Returns the shortest download, training and upload of a client.
     fn nominal_phases(&self, client: u32) -> [(&'static str, Span); 3] {
-        let (device, link, work) = (self.device(client), self.link(client), self.work(client));
-        let (egress, ingress) = match &self.network {
-            Network::Server { egress, ingress } => (egress.peak(), ingress.peak()),
-            Network::Unlimited | Network::Topology(_) => (Rate::MAX, Rate::MAX),
-        };
-        let (egress, ingress) = match &self.server.protocol {
-            Protocol::Hierarchical(_) => (Rate::MAX, Rate::MAX),
-            _ => (egress, ingress),
-        };
-        let transfer = |bytes, cap: Rate| {
-            let moved = FlowWork::of_bytes(bytes).duration(cap).unwrap_or(Span(u64::MAX));
-            Span(moved.0.saturating_add(link.latency.0))
+        let device = self.device(client);
+        let link = self.link(client);
+        let work = self.work(client);
+        // The server's link bounds its clients, but not those of edges, which have links of their own.
+        let (egress, ingress) = match (&self.server.protocol, &self.network) {
+            (Protocol::Hierarchical(_), _) => (Rate::MAX, Rate::MAX),
+            (_, Network::Server { egress, ingress }) => (egress.peak(), ingress.peak()),
+            (_, Network::Unlimited | Network::Topology(_)) => (Rate::MAX, Rate::MAX),
         };
         let slowdown = device.slowdown.as_ref().map_or(crate::client::NOMINAL_PPB, |table| table.min());
         [
-            ("download time", transfer(work.download_bytes, link.down.min(egress))),
+            ("download time", transfer_time(link, work.download_bytes, link.down.min(egress))),
             ("training time", device.training_span(work, slowdown)),
-            ("upload time", transfer(work.upload_bytes, link.up.min(ingress))),
+            ("upload time", transfer_time(link, work.upload_bytes, link.up.min(ingress))),
         ]
     }
 }
 
+/// Returns the time of an uncontended transfer over `link` at `rate`, including latency.
+fn transfer_time(link: &Link, bytes: u64, rate: Rate) -> Span {
+    let moved = FlowWork::of_bytes(bytes).duration(rate).unwrap_or(Span(u64::MAX));
+    Span(moved.0.saturating_add(link.latency.0))
+}
+
+/// Returns the fault of a class of availability.
+fn availability_fault(class: &Availability) -> Option<Fault> {
+    let allowed = class.fault()?;
+    Some(Fault::new("availability", format!("{class:?}"), allowed))
+}
+
+/// Returns the fault of a class of devices.
 fn device_fault(device: &Device) -> Option<Fault> {
     let fields = [
         ("flops_per_s", device.flops_per_s),
@@ -177,25 +210,35 @@ fn device_fault(device: &Device) -> Option<Fault> {
         }
     }
     let table = device.slowdown.as_ref()?;
-    let sound = table.is_sound() && table.min() > 0;
-    (!sound).then(|| Fault::new("slowdown", format!("{table:?}"), "ascending factors above zero"))
+    if !table.is_sound() || table.min() == 0 {
+        return Some(Fault::new("slowdown", format!("{table:?}"), "ascending factors above zero"));
+    }
+    None
 }
 
+/// Returns the fault of a class of links.
 fn link_fault(link: &Link) -> Option<Fault> {
     let directions = [("down", link.down), ("up", link.up)];
     if let Some((field, rate)) = directions.iter().find(|(_, rate)| *rate == Rate::ZERO) {
         return Some(Fault::new(field, rate, "above 0 bit/s"));
     }
     let table = link.latency_jitter.as_ref()?;
-    (!table.is_sound()).then(|| Fault::new("latency_jitter", format!("{table:?}"), "ascending times"))
+    if !table.is_sound() {
+        return Some(Fault::new("latency_jitter", format!("{table:?}"), "ascending times"));
+    }
+    None
 }
 
+/// Returns the fault of the cost of a task.
 fn work_fault(work: &Work) -> Option<Fault> {
     first_zero(&[("flops", work.flops), ("download_bytes", work.download_bytes), ("upload_bytes", work.upload_bytes)])
 }
 
+/// Returns the fault of a class of dropout.
 fn dropout_fault(dropout: &Dropout) -> Option<Fault> {
     let total = dropout.total_ppb();
-    let is_too_much = total > u64::from(Probability::SCALE);
-    is_too_much.then(|| Fault::new("dropout", format!("{total} in 10^9 over all stages"), "at most 10^9 in 10^9"))
+    if total > u64::from(Probability::SCALE) {
+        return Some(Fault::new("dropout", format!("{total} in 10^9 over all stages"), "at most 10^9 in 10^9"));
+    }
+    None
 }

@@ -1,26 +1,24 @@
-//! The settings of selection and protocol.
+//! Validation of the settings of selection and protocol.
 
 use super::{Fault, Invalid, Place, first_zero};
 use crate::federation::Federation;
 use crate::kernel::Span;
 use crate::network::Rate;
 use crate::random::Probability;
-use crate::server::{Hierarchical, Protocol, Selection, Synchronous};
+use crate::server::{Hierarchical, Protocol, Selection, Server, Synchronous};
 
 impl Federation {
+    /// Checks the settings of the server.
     pub(super) fn validate_server(&self) -> Result<(), Invalid> {
-        let server = &self.server;
-        let retry = (server.retry == Span::ZERO).then(|| Fault::new("retry", server.retry, "a time above zero"));
-        let fault = first_zero(&[("rounds", server.rounds.into())])
-            .or(retry)
-            .or_else(|| selection_fault(&server.selection, &server.protocol))
-            .or_else(|| protocol_fault(&server.protocol, self.client_count()));
-        fault.map_or(Ok(()), |fault| Err(fault.at(Place::Server)))
+        match server_fault(&self.server, self.client_count()) {
+            Some(fault) => Err(fault.at(Place::Server)),
+            None => Ok(()),
+        }
     }
 }
 
 impl Protocol {
-    /// The deadline of its rounds.
+    /// Returns the deadline of its rounds.
     pub(super) fn deadline(&self) -> Option<Span> {
         match self {
             Protocol::Synchronous(policy) => policy.deadline,
@@ -31,6 +29,18 @@ impl Protocol {
     }
 }
 
+/// Returns the first fault of the server's settings.
+fn server_fault(server: &Server, clients: u32) -> Option<Fault> {
+    if let Some(fault) = first_zero(&[("rounds", server.rounds.into())]) {
+        return Some(fault);
+    }
+    if server.retry == Span::ZERO {
+        return Some(Fault::new("retry", server.retry, "a time above zero"));
+    }
+    selection_fault(&server.selection, &server.protocol).or_else(|| protocol_fault(&server.protocol, clients))
+}
+
+/// Returns the fault of a protocol's settings.
 fn protocol_fault(protocol: &Protocol, clients: u32) -> Option<Fault> {
     match protocol {
         Protocol::Synchronous(policy) => synchronous_fault(policy),
@@ -55,13 +65,19 @@ fn protocol_fault(protocol: &Protocol, clients: u32) -> Option<Fault> {
     }
 }
 
+/// Returns the fault of the settings of synchronous rounds.
 fn synchronous_fault(policy: &Synchronous) -> Option<Fault> {
     let Synchronous { cohort, minimum, .. } = *policy;
-    let bad_minimum = minimum == 0 || minimum > cohort;
-    first_zero(&[("cohort", cohort.into())])
-        .or_else(|| bad_minimum.then(|| Fault::new("minimum", minimum, format!("1 to the cohort of {cohort}"))))
+    if cohort == 0 {
+        return Some(Fault::zero("cohort"));
+    }
+    if minimum == 0 || minimum > cohort {
+        return Some(Fault::new("minimum", minimum, format!("1 to the cohort of {cohort}")));
+    }
+    None
 }
 
+/// Returns the fault of the settings of edges.
 fn hierarchical_fault(policy: &Hierarchical) -> Option<Fault> {
     let zero = first_zero(&[
         ("edges", policy.edges.len() as u64),
@@ -69,11 +85,18 @@ fn hierarchical_fault(policy: &Hierarchical) -> Option<Fault> {
         ("download_bytes", policy.download_bytes),
         ("upload_bytes", policy.upload_bytes),
     ]);
-    let still = policy.edges.iter().position(|edge| edge.down == Rate::ZERO || edge.up == Rate::ZERO);
-    let still = still.map(|edge| Fault::new(&format!("down or up of edge {edge}"), Rate::ZERO, "above 0 bit/s"));
-    zero.or(still).or_else(|| synchronous_fault(&policy.within))
+    if zero.is_some() {
+        return zero;
+    }
+    for (index, edge) in policy.edges.iter().enumerate() {
+        if edge.down == Rate::ZERO || edge.up == Rate::ZERO {
+            return Some(Fault::new(&format!("down or up of edge {index}"), Rate::ZERO, "above 0 bit/s"));
+        }
+    }
+    synchronous_fault(&policy.within)
 }
 
+/// Returns the fault of a selection's settings, or of its combination with the protocol.
 fn selection_fault(selection: &Selection, protocol: &Protocol) -> Option<Fault> {
     match selection {
         Selection::Poisson { rate } if *rate == Probability::ZERO => {

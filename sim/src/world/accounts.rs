@@ -1,10 +1,10 @@
-//! Sums between two round records, and the digest of results.
+//! Totals between two round records, and the digest of results.
 
 use crate::kernel::{Chain, Time};
 use crate::record::{RoundRecord, RoundStatus, Tally, TaskRecord};
 use serde::{Deserialize, Serialize};
 
-/// What happened at an aggregator since its last round record.
+/// Totals of an aggregator since its last round record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Period {
     pub dispatched: u32,
@@ -17,6 +17,7 @@ pub(super) struct Period {
 }
 
 impl Period {
+    /// Adds a task that ended.
     pub fn add(&mut self, record: &TaskRecord) {
         match record.outcome.tally() {
             Tally::Counted => self.counted += 1,
@@ -29,31 +30,35 @@ impl Period {
     }
 }
 
-/// What is known of an aggregator.
+/// State of one aggregator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Desk {
-    /// When its open round opened.
+    /// Time at which its current round opened.
     pub opened_at: Time,
-    /// The version of its model.
+    /// Version of its model.
     pub version: u32,
-    /// How many versions it has made, or taken over.
+    /// Number of versions it has made or taken over; staleness is a difference of generations.
     pub generation: u32,
-    /// How often it has selected.
+    /// Number of selections it has made.
     pub selections: u32,
-    /// Its tasks that have no record yet.
+    /// Number of its tasks that have no record yet.
     pub in_flight: u32,
+    /// Totals since its last round record.
     pub period: Period,
 }
 
-/// Sums over the run that must agree at every close.
+/// Totals of the run, checked against the tasks in flight at the close of every round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Totals {
     pub dispatched: u64,
     pub ended: u64,
 }
 
-/// Appends what a round decided: counted tasks, bytes and versions. Times are in the order digest.
+/// Appends a round's decisions to the digest of results: counted tasks, bytes and versions. Times are in the order
+/// digest.
 pub(super) fn push_result(results: &mut Chain, record: &RoundRecord) {
+    // The layout of a row defines the digest: little-endian fields in this order, with the number of counted tasks
+    // before them so that two rounds never give the same bytes.
     let mut row = Vec::with_capacity(64 + 16 * record.counted_tasks.len());
     let status = match record.status {
         RoundStatus::Closed => 0u8,

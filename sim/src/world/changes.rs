@@ -1,4 +1,4 @@
-//! Interventions, carried out.
+//! Execution of interventions.
 
 use super::event::Event;
 use super::state::{ClientState, Happened, NO_TASK, World};
@@ -13,7 +13,7 @@ use crate::validation::Invalid;
 use std::sync::Arc;
 
 impl World {
-    /// Changes the world or a policy.
+    /// Applies the intervention with this index.
     pub(super) fn intervene(&mut self, index: u32, ctx: &mut Ctx<'_, Self>) {
         let intervention = self.interventions[index as usize].clone();
         self.note_event(EventKind::Intervened, Happened::default(), ctx);
@@ -27,6 +27,7 @@ impl World {
             }
             Intervention::SetCapacity { link, capacity } => {
                 *capacity_mut(federation, link) = capacity;
+                // Makes the pending change of the old capacity stale.
                 let stamp = &mut self.capacity_stamps[link as usize];
                 *stamp = stamp.wrapping_add(1);
                 self.change_capacity(link, ctx);
@@ -43,18 +44,23 @@ impl World {
         }
     }
 
+    /// Makes a client unreachable for good, and interrupts its running task.
     fn drop_client(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         self.presence.depart(client);
         let slot = self.clients[client as usize].slot;
         if slot != NO_TASK {
             let task = self.tasks.get(slot).number;
-            // A nanosecond later, so that it comes after this event whatever the order of entities.
+            // One nanosecond later, because an event may only schedule a greater key, and at the same instant the
+            // client's key need not be greater than this event's.
             let at = ctx.now().after(crate::kernel::Span(1));
             ctx.schedule(at, Class::Leave, EntityId::client(client), Event::PresenceChanges { task });
         }
     }
 
-    /// Refuses an intervention that refers to what does not exist, or after which the federation is absurd.
+    /// Checks an intervention against this world.
+    ///
+    /// # Errors
+    /// If it refers to something that does not exist, or makes the federation invalid.
     pub fn check(&self, intervention: &Intervention) -> Result<(), Invalid> {
         if let Some(fault) = self.fault_of(intervention) {
             return Err(Invalid::intervention(fault));
@@ -70,6 +76,7 @@ impl World {
         changed.validate()
     }
 
+    /// Returns what is wrong with an intervention's references, if anything.
     fn fault_of(&self, intervention: &Intervention) -> Option<String> {
         let clients = self.clients.len();
         match intervention {
@@ -85,7 +92,7 @@ impl World {
     }
 }
 
-/// The capacity with this index in [`capacities`].
+/// Returns the capacity with this index in [`capacities`].
 pub(super) fn capacity_mut(federation: &mut crate::Federation, index: u32) -> &mut crate::Capacity {
     let mut index = index as usize;
     let links = match &mut federation.network {
@@ -96,6 +103,7 @@ pub(super) fn capacity_mut(federation: &mut crate::Federation, index: u32) -> &m
     if index < links.len() {
         return links.into_iter().nth(index).expect("just compared");
     }
+    // The edges' links follow those of the network: egress, then ingress of each edge.
     index -= links.len();
     match &mut federation.server.protocol {
         Protocol::Hierarchical(policy) => {

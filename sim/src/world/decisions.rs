@@ -1,9 +1,9 @@
-//! What the protocol decides, carried out.
+//! Execution of the protocol's decisions.
 
 use super::accounts::{Period, push_result};
 use super::event::Event;
 use super::state::{Happened, NO_TASK, World};
-use super::task::Phase;
+use super::task::{Phase, Task};
 use super::wires::Way;
 use crate::kernel::{Class, Ctx, EntityId, EntityKind};
 use crate::random::Purpose;
@@ -14,6 +14,7 @@ use crate::server::{Candidates, MemoryPolicy};
 use std::sync::Arc;
 
 impl World {
+    /// Carries out one decision.
     pub(super) fn perform(&mut self, act: Act, ctx: &mut Ctx<'_, Self>) {
         match act {
             Act::Open { aggregator, round } => {
@@ -32,42 +33,46 @@ impl World {
             Act::SendToServer { aggregator } => self.send_edge(aggregator, Way::Up, ctx),
             Act::Wake { aggregator, after } => {
                 let at = ctx.now().after(after);
-                // All dispatches are the server's, for an edge or tier may make the server dispatch at once.
+                // Every dispatch belongs to the server entity, because an edge or tier may make the server dispatch at
+                // the same instant, and an event may only schedule a greater key.
                 ctx.schedule(at, Class::Dispatch, EntityId::SERVER, Event::Dispatch { aggregator });
             }
             Act::Finish => self.finish(ctx),
         }
     }
 
-    /// Selects clients and sends them work.
+    /// Selects clients and sends them tasks of this round.
     fn recruit(&mut self, aggregator: Aggregator, round: u32, wanted: u32, ctx: &mut Ctx<'_, Self>) {
         let now = ctx.now();
         let desk = self.desk(aggregator);
+        // The stream of a selection depends on its aggregator and its number only, not on how many others were made.
         let draw = (u64::from(aggregator) << 32) | u64::from(desk.selections);
         desk.selections += 1;
-        let (federation, seeds) = (Arc::clone(&self.federation), self.seeds.clone());
+        let federation = Arc::clone(&self.federation);
+        let seeds = self.seeds.clone();
         let asks_all = federation.server.candidates == Candidates::Everyone;
         let any_size = federation.server.memory == MemoryPolicy::Fail;
-        let (clients, groups) = (&self.clients, &self.groups);
+        let clients = &self.clients;
+        let groups = &self.groups;
+        // Both predicates look at clients, which advances the memo of each client's alternation. The memo is shared, so
+        // it is borrowed for the length of one look at a time.
         let presence = std::cell::RefCell::new(&mut self.presence);
-        let look = |client: u32| presence.borrow_mut().look(&federation, &seeds, client, now);
-        let mut is_candidate = |client: u32| {
-            clients[client as usize].slot == NO_TASK
-                && groups.aggregator(&federation, client) == aggregator
-                && (any_size || federation.device(client).holds(federation.work(client)))
-                && (asks_all || look(client).is_reachable)
-        };
-        let mut lasts = |client: u32| {
-            let until = look(client).until;
-            until.is_none_or(|until| now.after(federation.nominal_task(client)) <= until)
-        };
         let chosen = federation.server.selection.select(View {
             stream: seeds.stream(Purpose::Selection, draw),
             population: federation.client_count(),
             round,
             wanted,
-            is_candidate: &mut is_candidate,
-            lasts: &mut lasts,
+            // The cheap conditions come first: looking at a client may draw from its streams.
+            is_candidate: &mut |client| {
+                clients[client as usize].slot == NO_TASK
+                    && groups.aggregator(&federation, client) == aggregator
+                    && (any_size || federation.device(client).holds(federation.work(client)))
+                    && (asks_all || presence.borrow_mut().look(&federation, &seeds, client, now).is_reachable)
+            },
+            lasts: &mut |client| {
+                let until = presence.borrow_mut().look(&federation, &seeds, client, now).until;
+                until.is_none_or(|until| now.after(federation.nominal_task(client)) <= until)
+            },
             samples: &|client| federation.clients[client as usize].samples,
             memory: &mut self.memory,
             aggregator,
@@ -78,18 +83,22 @@ impl World {
         }
     }
 
+    /// Records a deadline and tells the protocol.
     pub(super) fn pass_deadline(&mut self, aggregator: Aggregator, round: u32, ctx: &mut Ctx<'_, Self>) {
         self.note_round(EventKind::DeadlinePassed, round, ctx);
         self.tell(Fact::Deadline { aggregator, round });
     }
 
-    /// Ends the running tasks of a round, and those that arrived at this very instant, of which the protocol has not
-    /// been told yet.
+    /// Ends the running tasks of a round, and those that arrived at this very instant but have not been reported to the
+    /// protocol yet.
     fn stop_round(&mut self, aggregator: Aggregator, round: u32, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
-        let is_of_round = |task: &super::task::Task| task.aggregator == aggregator && task.round == round;
-        for slot in self.tasks.find(|task| task.phase != Phase::Arrived && is_of_round(task)) {
+        let running = self
+            .tasks
+            .find(|task| task.phase != Phase::Arrived && task.aggregator == aggregator && task.round == round);
+        for slot in running {
             self.stop_task(slot, outcome, ctx);
         }
+        // Facts about other rounds stay queued, in their order.
         for fact in std::mem::take(&mut self.facts) {
             match fact {
                 Fact::Arrived(upload) if (upload.aggregator, upload.round) == (aggregator, round) => {
@@ -100,7 +109,8 @@ impl World {
         }
     }
 
-    /// Makes a version of the uploads, or none, and writes the records of the tasks that count and of the round.
+    /// Makes a version of the uploads, unless the round failed, and writes the records of the counted tasks and of the
+    /// round.
     fn close(
         &mut self,
         aggregator: Aggregator,
@@ -108,14 +118,19 @@ impl World {
         result: Result<Vec<Upload>, Failure>,
         ctx: &mut Ctx<'_, Self>,
     ) {
-        let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
-        let version = result.is_ok().then(|| self.next_version());
-        let mut uploads = result.unwrap_or_default();
+        let (status, version, mut uploads) = match result {
+            Ok(uploads) => (RoundStatus::Closed, Some(self.next_version()), uploads),
+            Err(failure) => (RoundStatus::Failed(failure), None, Vec::new()),
+        };
+        // The order of aggregation: results do not depend on the order of arrival.
         uploads.sort_by_cached_key(|upload| {
             let task = self.tasks.get(upload.slot);
             (task.client, task.id)
         });
-        let counted_tasks: Vec<CountedTask> = uploads.iter().map(|upload| self.count(*upload, version, ctx)).collect();
+        let mut counted_tasks = Vec::with_capacity(uploads.len());
+        for upload in uploads {
+            counted_tasks.push(self.count(upload, version, ctx));
+        }
         self.finish_round(
             Closing { aggregator, round, version, status, counted_tasks, merged_versions: Vec::new() },
             ctx,
@@ -134,35 +149,42 @@ impl World {
         CountedTask { task: task.id, client: task.client, based_on_version: task.based_on, staleness }
     }
 
-    /// Makes a version of the models of these edges, or none, and writes the record of the server's round.
+    /// Makes a version of the models of these edges, unless the round failed, and writes the record of the server's
+    /// round.
     fn merge(&mut self, round: u32, result: Result<Vec<Aggregator>, Failure>, ctx: &mut Ctx<'_, Self>) {
-        let status = result.as_ref().map_or_else(|failure| RoundStatus::Failed(*failure), |_| RoundStatus::Closed);
-        let version = result.is_ok().then(|| self.next_version());
-        let edges = result.unwrap_or_default();
+        let (status, version, edges) = match result {
+            Ok(edges) => (RoundStatus::Closed, Some(self.next_version()), edges),
+            Err(failure) => (RoundStatus::Failed(failure), None, Vec::new()),
+        };
         let merged_versions = edges.into_iter().map(|edge| self.desks[edge as usize].version).collect();
         let counted_tasks = Vec::new();
         self.finish_round(Closing { aggregator: SERVER, round, version, status, counted_tasks, merged_versions }, ctx);
     }
 
+    /// Returns the number of a new model version.
     fn next_version(&mut self) -> u32 {
         self.versions += 1;
         self.versions
     }
 
-    /// Puts the new version in force, if there is one, and writes the round's record.
+    /// Installs the new version, if there is one, and writes the round's record.
     fn finish_round(&mut self, closing: Closing, ctx: &mut Ctx<'_, Self>) {
         let Closing { aggregator, round, version, status, counted_tasks, merged_versions } = closing;
         let model = self.model_of(aggregator);
         let model = self.desk(model);
         let base_version = model.version;
         if let Some(version) = version {
-            (model.version, model.generation) = (version, model.generation + 1);
+            model.version = version;
+            model.generation += 1;
         }
         let kind = if version.is_some() { EventKind::RoundClosed } else { EventKind::RoundFailed };
         self.note_round(kind, round, ctx);
         let desk = self.desk(aggregator);
-        let (opened_at, in_flight, period) = (desk.opened_at, desk.in_flight, std::mem::take(&mut desk.period));
-        let Period { dispatched, counted, late, dropped, cancelled, bytes_down, bytes_up } = period;
+        let opened_at = desk.opened_at;
+        let in_flight = desk.in_flight;
+        // The totals start again from zero for the aggregator's next record.
+        let Period { dispatched, counted, late, dropped, cancelled, bytes_down, bytes_up } =
+            std::mem::take(&mut desk.period);
         let record = RoundRecord {
             round,
             aggregator,
@@ -187,27 +209,30 @@ impl World {
         ctx.note(Record::Round(record));
     }
 
+    /// Checks that no task was lost or counted twice.
     fn check_totals(&self) {
-        let (sent, ended, left) = (self.totals.dispatched, self.totals.ended, u64::from(self.tasks.len()));
+        let sent = self.totals.dispatched;
+        let ended = self.totals.ended;
+        let left = u64::from(self.tasks.len());
         assert!(sent == ended + left, "{sent} tasks were dispatched, {ended} ended and {left} are in flight");
     }
 
-    /// Ends the run: tasks that are left, running or waiting to be counted, are cancelled.
+    /// Ends the run and cancels the remaining tasks, whether they run or wait to be counted.
     pub(super) fn finish(&mut self, ctx: &mut Ctx<'_, Self>) {
         for slot in self.tasks.find(|_| true) {
             let task = *self.tasks.get(slot);
-            let Some(aggregator) = (task.phase == Phase::Arrived).then_some(task.aggregator) else {
+            if task.phase == Phase::Arrived {
+                let Task { aggregator, round, generation, .. } = task;
+                self.reject(Upload { slot, aggregator, round, generation }, Outcome::Cancelled, ctx);
+            } else {
                 self.stop_task(slot, Outcome::Cancelled, ctx);
-                continue;
-            };
-            let (round, generation) = (task.round, task.generation);
-            self.reject(Upload { slot, aggregator, round, generation }, Outcome::Cancelled, ctx);
+            }
         }
         self.over = true;
         self.check_totals();
     }
 
-    /// Gives a link of the network its new capacity.
+    /// Gives a link of the network the capacity that holds now, and schedules its next change.
     pub(super) fn change_capacity(&mut self, index: u32, ctx: &mut Ctx<'_, Self>) {
         let next = self.wires.change_capacity(&self.federation, index, ctx.now());
         self.note_event(EventKind::CapacityChanged, Happened::default(), ctx);
@@ -218,12 +243,13 @@ impl World {
         }
     }
 
+    /// Records an event of a round.
     pub(super) fn note_round(&self, kind: EventKind, round: u32, ctx: &mut Ctx<'_, Self>) {
         self.note_event(kind, Happened { round: Some(round), ..Happened::default() }, ctx);
     }
 }
 
-/// What is known of a round when it closes.
+/// Facts about a round at its close.
 struct Closing {
     aggregator: Aggregator,
     round: u32,
@@ -233,6 +259,7 @@ struct Closing {
     merged_versions: Vec<u32>,
 }
 
+/// Returns the entity of an aggregator.
 fn entity_of(aggregator: Aggregator) -> EntityId {
     match aggregator {
         SERVER => EntityId::SERVER,

@@ -1,4 +1,4 @@
-//! The ways in which a task ends, and what is written down of it.
+//! The ways in which a task ends, and its record.
 
 use super::event::Event;
 use super::state::{NO_TASK, World};
@@ -18,22 +18,24 @@ impl World {
         self.tell(Fact::Lost { aggregator, round });
     }
 
-    /// Ends a running task where it is, without telling the protocol.
+    /// Ends a running task in its current phase, without telling the protocol.
     pub(super) fn stop_task(&mut self, slot: u32, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
         let bytes = self.stop_transfer(slot, ctx.now());
         let client = self.tasks.get(slot).client;
+        // The event that would have ended the current phase becomes stale.
         self.next_stamp(client);
         self.clients[client as usize].slot = NO_TASK;
         self.note_task(event_of(outcome), slot, bytes, ctx);
         self.record(slot, outcome, None, ctx);
     }
 
-    /// Takes a task's transfer off the network, if one is under way, and returns the bytes that it moved.
+    /// Removes a task's transfer from the network, if one is under way, and returns the number of bytes that it moved.
     fn stop_transfer(&mut self, slot: u32, now: Time) -> u64 {
         let task = *self.tasks.get(slot);
         let Some((way, flow)) = task.flow() else { return 0 };
         let region = self.federation.clients[task.client as usize].region;
         let left = self.wires.stop(now, way, task.client, region, flow);
+        // The rest stays due, so that a resumed transfer continues where it stopped.
         let moved = task.bytes_due - left;
         let task = self.tasks.get_mut(slot);
         task.add_bytes(way, moved);
@@ -45,13 +47,13 @@ impl World {
         moved
     }
 
-    /// Ends a task whose update arrived and does not count.
+    /// Ends a task whose update arrived but does not count.
     pub(super) fn reject(&mut self, upload: Upload, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
         self.note_task(event_of(outcome), upload.slot, 0, ctx);
         self.record(upload.slot, outcome, None, ctx);
     }
 
-    /// Sees whether a client with a running task crashed, went out of reach or came back, and what becomes of the task.
+    /// Updates the task of a client that crashed, became unreachable or came back.
     pub(super) fn change_presence(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let look = self.look(client, ctx.now());
         let slot = self.clients[client as usize].slot;
@@ -65,6 +67,7 @@ impl World {
         if !look.is_reachable && is_lost {
             return self.lose(client, Outcome::Left, ctx);
         }
+        // Keeps watching while the task runs. A reachable client is next seen leaving, an unreachable one joining.
         if let Some(at) = look.until {
             let class = if look.is_reachable { Class::Leave } else { Class::Join };
             ctx.schedule(at, class, EntityId::client(client), Event::PresenceChanges { task: number });
@@ -76,12 +79,13 @@ impl World {
         }
     }
 
+    /// Suspends the transfer of a client that became unreachable. Training goes on.
     fn cut_off(&mut self, client: u32, slot: u32, ctx: &mut Ctx<'_, Self>) {
         let bytes = self.stop_transfer(slot, ctx.now());
         let restarts = self.federation.interruption == Interruption::Restart;
         let phase = self.tasks.get(slot).phase;
         if matches!(phase, Phase::DownloadWaits | Phase::UploadWaits) {
-            // The latency that may be passing is over for nothing; it passes again when the client is back.
+            // Makes the end of a latency that is passing stale. The latency passes again when the client is back.
             self.next_stamp(client);
             if restarts {
                 let way = if phase == Phase::DownloadWaits { Way::Down } else { Way::Up };
@@ -90,10 +94,12 @@ impl World {
             }
         }
         let task = self.tasks.get_mut(slot);
-        (task.is_cut, task.interruptions) = (true, task.interruptions + 1);
+        task.is_cut = true;
+        task.interruptions += 1;
         self.note_task(EventKind::ClientLeft, slot, bytes, ctx);
     }
 
+    /// Continues the transfer of a client that is reachable again.
     fn come_back(&mut self, client: u32, slot: u32, ctx: &mut Ctx<'_, Self>) {
         let task = self.tasks.get_mut(slot);
         task.is_cut = false;
@@ -104,7 +110,7 @@ impl World {
         }
     }
 
-    /// Writes the record of a task that has ended, and forgets the task.
+    /// Writes the record of a task that has ended, and removes the task.
     pub(super) fn record(&mut self, slot: u32, outcome: Outcome, version: Option<u32>, ctx: &mut Ctx<'_, Self>) {
         let task = self.tasks.remove(slot);
         let record = self.task_record(&task, outcome, version, ctx.now());
@@ -117,11 +123,12 @@ impl World {
         }
     }
 
+    /// Returns the record of a task that ended at `now`, or earlier if it waited for its round to close.
     fn task_record(&self, task: &Task, outcome: Outcome, version: Option<u32>, now: Time) -> TaskRecord {
-        let happened = |at: Time| (at != Time::NEVER).then_some(at);
         let ended_at = happened(task.upload_done_at).unwrap_or(now);
         let (compute_flops, training_ns) = self.compute_done(task, ended_at);
         let device = self.federation.device(task.client);
+        // Milliwatts times nanoseconds are picojoules: busy power while training, idle power for the rest.
         let picojoule = u128::from(ended_at.since(task.dispatched_at).0 - training_ns) * u128::from(device.idle_mw)
             + u128::from(training_ns) * u128::from(device.busy_mw);
         let counts = matches!(outcome, Outcome::Counted | Outcome::Stale);
@@ -148,24 +155,30 @@ impl World {
         }
     }
 
-    /// Versions that its aggregator has made since the task was dispatched.
+    /// Returns the number of versions that its aggregator has made since the task was dispatched.
     pub(super) fn staleness(&self, task: &Task) -> u32 {
         self.desks[self.model_of(task.aggregator) as usize].generation - task.generation
     }
 
-    /// Operations done and time trained by `ended_at`.
+    /// Returns the operations done [FLOP] and the time trained [ns] by `ended_at`.
     fn compute_done(&self, task: &Task, ended_at: Time) -> (u64, u64) {
         if task.training_due_at == Time::NEVER {
             return (0, 0);
         }
         let whole = task.training_due_at.since(task.download_done_at).0;
         let trained = task.training_due_at.min(ended_at).since(task.download_done_at).0;
+        // Operations are done at a constant rate. The product needs 128 bits.
         let flops = u128::from(self.federation.work(task.client).flops) * u128::from(trained) / u128::from(whole);
         (flops as u64, trained)
     }
 }
 
-/// The event that an outcome appears as.
+/// Returns the time, or `None` if the step has not happened.
+fn happened(at: Time) -> Option<Time> {
+    if at == Time::NEVER { None } else { Some(at) }
+}
+
+/// Returns the kind of event as which an outcome is recorded.
 fn event_of(outcome: Outcome) -> EventKind {
     match outcome {
         Outcome::Counted => EventKind::Uploaded,

@@ -1,4 +1,4 @@
-//! Everything that can happen in a federation.
+//! Events of a federation, and their handlers.
 
 use super::World;
 use crate::kernel::{Ctx, EntityId, Key, Model};
@@ -6,33 +6,33 @@ use crate::record::{EventKind, Record};
 use crate::server::protocol::{Aggregator, Fact};
 use serde::{Deserialize, Serialize};
 
-/// The closed list of events. A client's events carry the stamp of the phase that they end; when the client has moved
-/// on, they are stale. An event is eight bytes, so that an entry of the queue is half a cache line.
+/// An event of the simulation. A client's events carry the stamp of the phase that they end; once the client has moved
+/// on to another phase, they are stale. An event takes eight bytes, so that an entry of the queue is half a cache line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// Transfers end.
     TransfersEnd,
     /// The latency of a client's transfer is over.
     LatencyOver { stamp: u32 },
-    /// A client has trained.
+    /// A client has finished training.
     Trained { stamp: u32 },
-    /// A client gives its task up.
+    /// A client gives up its task.
     GivesUp { stamp: u32 },
-    /// Whether a client with this task can be reached may change.
+    /// The reachability of the client with this task may change.
     PresenceChanges { task: u32 },
-    /// A region is cut off, or comes back.
+    /// A region is cut off or restored.
     RegionChanges { is_cut: bool },
     /// The capacity of a link of the network changes.
     CapacityChanges { stamp: u32 },
     /// The latency of an edge's transfer is over.
     EdgeLatencyOver { is_upload: bool },
-    /// A round's deadline, at the server or at the group of its aggregator.
+    /// A round's deadline, at the server or at the group of the round's aggregator.
     Deadline { round: u32 },
-    /// An aggregator may dispatch.
+    /// An aggregator may dispatch tasks.
     Dispatch { aggregator: Aggregator },
     /// The world or a policy is changed from outside.
     Intervene { index: u32 },
-    /// Nothing else is left to happen.
+    /// No other events are pending.
     Stalled,
 }
 
@@ -40,6 +40,7 @@ impl Model for World {
     type Event = Event;
     type Note = Record;
 
+    // The numbers are part of the order digest; they are never reused.
     fn kind(event: &Event) -> u8 {
         match event {
             Event::TransfersEnd => 101,
@@ -92,6 +93,8 @@ impl Model for World {
             Event::Intervene { index } => self.intervene(index, ctx),
             Event::Stalled => self.tell(Fact::Stalled),
         }
+        // Handlers only queue facts. The protocol decides after the event has taken full effect; then the alarm is
+        // moved, as transfers may have started or stopped.
         self.decide(ctx);
         if is_stalled && !self.is_over() {
             self.finish(ctx);

@@ -1,4 +1,4 @@
-//! Which aggregator asks which clients.
+//! Assignment of clients to aggregators.
 
 use crate::federation::Federation;
 use crate::server::Protocol;
@@ -7,15 +7,16 @@ use serde::{Deserialize, Serialize};
 /// The aggregator of each client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Groups {
-    /// The server asks all.
+    /// The server selects from all clients.
     One,
-    /// Tiers by client.
+    /// The tier of each client.
     Tiers(Vec<u32>),
-    /// Edges by the clients' regions.
+    /// The edge of each client's region.
     Regions,
 }
 
 impl Groups {
+    /// Assigns the clients of a federation.
     pub fn new(federation: &Federation) -> Self {
         match &federation.server.protocol {
             Protocol::Tiered(policy) => Groups::Tiers(tiers(federation, policy.tiers)),
@@ -24,7 +25,8 @@ impl Groups {
         }
     }
 
-    /// Who asks `client`. A client that came after the tiers were made is in the last one.
+    /// Returns the aggregator that selects `client`. A client that was added after the tiers were formed is in the last
+    /// one.
     pub fn aggregator(&self, federation: &Federation, client: u32) -> u32 {
         match self {
             Groups::One => 0,
@@ -37,7 +39,7 @@ impl Groups {
     }
 }
 
-/// Ranks clients by nominal task time, ties by number, and cuts the ranking into equal parts.
+/// Ranks clients by nominal task time, ties by number, and cuts the ranking into `count` equal tiers, numbered from 1.
 fn tiers(federation: &Federation, count: u32) -> Vec<u32> {
     let population = federation.client_count();
     let mut ranked: Vec<u32> = (0..population).collect();

@@ -1,4 +1,4 @@
-//! A task from its dispatch to its arrival: download, training, upload.
+//! The life of a task from its dispatch to its arrival: download, training, upload.
 
 use super::event::Event;
 use super::state::{Happened, NO_TASK, World};
@@ -12,7 +12,7 @@ use crate::server::Candidates;
 use crate::server::protocol::{Aggregator, Fact, Upload};
 
 impl World {
-    /// Sends a task to `client` and lets its download begin.
+    /// Sends a task to `client` and starts its download.
     pub(super) fn dispatch(&mut self, client: u32, aggregator: Aggregator, round: u32, ctx: &mut Ctx<'_, Self>) {
         let number = self.clients[client as usize].tasks;
         let model = self.desks[self.model_of(aggregator) as usize];
@@ -44,12 +44,13 @@ impl World {
         let slot = self.tasks.insert(task);
         let state = &mut self.clients[client as usize];
         assert!(state.slot == NO_TASK, "client {client} has one task at a time");
-        (state.slot, state.tasks) = (slot, number + 1);
+        state.slot = slot;
+        state.tasks = number + 1;
         self.note_task(EventKind::Dispatched, slot, 0, ctx);
         self.watch(client, number, ctx);
     }
 
-    /// Watches whether the client can be reached, and lets its download begin if it can.
+    /// Starts the download if the client is reachable, and schedules the next check of its reachability.
     fn watch(&mut self, client: u32, number: u32, ctx: &mut Ctx<'_, Self>) {
         let look = self.look(client, ctx.now());
         if !look.is_reachable {
@@ -63,6 +64,7 @@ impl World {
         self.wait_latency(client, ctx);
     }
 
+    /// Returns the size of a transfer of a client's task `number` [byte]; the first download includes the base model.
     fn transfer_bytes(&self, client: u32, number: u32, way: Way) -> u64 {
         let work = self.federation.work(client);
         match way {
@@ -72,22 +74,27 @@ impl World {
         }
     }
 
-    /// Bytes of the whole transfer that `task` is about.
+    /// Returns the size of the whole transfer of `task` in this direction [byte].
     pub(super) fn whole_transfer(&self, task: &Task, way: Way) -> u64 {
         self.transfer_bytes(task.client, task.number, way)
     }
 
-    /// Waits out the latency of the transfer that is due. Its jitter is draw 2n of the client's stream for the download
-    /// of task n, and 2n + 1 for the upload.
+    /// Schedules the end of the latency of the transfer that is due. Its jitter is draw 2n of the client's stream for
+    /// the download of task n, and draw 2n + 1 for the upload.
     pub(super) fn wait_latency(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let task = self.tasks.get(self.clients[client as usize].slot);
         let way = if task.phase == Phase::DownloadWaits { Way::Down } else { Way::Up };
         let draw = 2 * u64::from(task.number) + way as u64;
         let link = self.federation.link(client);
-        let jitter = link
-            .latency_jitter
-            .as_ref()
-            .map_or(0, |table| table.at(self.seeds.stream(Purpose::LinkJitter, u64::from(client)).at(draw).next_u64()));
+        // The draw is addressed by its number, so that a transfer which starts again after an interruption has the same
+        // jitter as before.
+        let jitter = match &link.latency_jitter {
+            None => 0,
+            Some(table) => {
+                let mut stream = self.seeds.stream(Purpose::LinkJitter, u64::from(client)).at(draw);
+                table.at(stream.next_u64())
+            }
+        };
         let region = self.federation.clients[client as usize].region;
         let latency = [link.latency.0, jitter, self.wires.latency(way, client, region).0];
         let latency = Span(latency.into_iter().fold(0, u64::saturating_add));
@@ -98,11 +105,12 @@ impl World {
         ctx.schedule(ctx.now().after(latency), Class::Finish, EntityId::client(client), Event::LatencyOver { stamp });
     }
 
-    /// Puts the transfer that waited on the network.
+    /// Starts the flow of the transfer whose latency has passed.
     pub(super) fn start_flow(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         self.next_stamp(client);
         let slot = self.clients[client as usize].slot;
-        let (link, task) = (self.federation.link(client), self.tasks.get(slot));
+        let link = self.federation.link(client);
+        let task = self.tasks.get(slot);
         let (way, cap, kind) = match task.phase {
             Phase::DownloadWaits => (Way::Down, link.down, EventKind::DownloadStarted),
             Phase::UploadWaits => (Way::Up, link.up, EventKind::UploadStarted),
@@ -118,7 +126,7 @@ impl World {
         self.note_task(kind, slot, 0, ctx);
     }
 
-    /// Ends all transfers that are due, downloads first, each in order of clients, then edges.
+    /// Ends all transfers that are due: downloads, then uploads, each in order of clients, then edges.
     pub(super) fn end_transfers(&mut self, ctx: &mut Ctx<'_, Self>) {
         let ended = self.wires.take_ended(ctx.now());
         let population = self.federation.client_count();
@@ -128,6 +136,7 @@ impl World {
                     self.finish_edge_transfer(EntityId::MAX_INDEX - owner, way, ctx);
                     continue;
                 }
+                // All transfers of an instant end in one event of the network. Each enters the order digest on its own.
                 let entity = EntityId::client(owner);
                 match way {
                     Way::Down => {
@@ -143,12 +152,14 @@ impl World {
         }
     }
 
+    /// Completes a download and starts training, unless the client drops out or lacks memory.
     fn finish_download(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let slot = self.clients[client as usize].slot;
         let task = self.tasks.get_mut(slot);
         let bytes = std::mem::take(&mut task.bytes_due);
         task.add_bytes(Way::Down, bytes);
-        (task.download_done_at, task.phase) = (ctx.now(), Phase::Downloaded);
+        task.download_done_at = ctx.now();
+        task.phase = Phase::Downloaded;
         let fate = task.fate;
         self.note_task(EventKind::Downloaded, slot, bytes, ctx);
         if fate == Fate::DropsBefore {
@@ -160,17 +171,24 @@ impl World {
         }
     }
 
+    /// Starts training and schedules its end, or the moment at which the client gives up.
     fn start_training(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
-        let (device, work) = (self.federation.device(client), self.federation.work(client));
+        let device = self.federation.device(client);
+        let work = self.federation.work(client);
         let slot = self.clients[client as usize].slot;
         let number = u64::from(self.tasks.get(slot).number);
-        let slowdown_ppb = device.slowdown.as_ref().map_or(NOMINAL_PPB, |table| {
-            table.at(self.seeds.stream(Purpose::ComputeJitter, u64::from(client)).at(number).next_u64())
-        });
+        let slowdown_ppb = match &device.slowdown {
+            None => NOMINAL_PPB,
+            Some(table) => {
+                let mut stream = self.seeds.stream(Purpose::ComputeJitter, u64::from(client)).at(number);
+                table.at(stream.next_u64())
+            }
+        };
         let span = device.training_span(work, slowdown_ppb);
         let stamp = self.next_stamp(client);
         let task = self.tasks.get_mut(slot);
-        (task.phase, task.training_due_at) = (Phase::Trains, ctx.now().after(span));
+        task.phase = Phase::Trains;
+        task.training_due_at = ctx.now().after(span);
         let entity = EntityId::client(client);
         match task.fate {
             Fate::DropsDuring(part) => {
@@ -182,18 +200,20 @@ impl World {
         self.note_task(EventKind::TrainingStarted, slot, 0, ctx);
     }
 
-    /// A client gives up in the middle of training.
+    /// Ends the task of a client that gives up during training.
     pub(super) fn give_up(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         self.lose(client, Outcome::Dropped(Stage::DuringTraining), ctx);
     }
 
-    /// A client has trained; its upload begins, or waits for the client to come back.
+    /// Completes training and starts the upload, or leaves it waiting until the client is reachable.
     pub(super) fn finish_training(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let slot = self.clients[client as usize].slot;
         let whole = self.whole_transfer(self.tasks.get(slot), Way::Up);
         let task = self.tasks.get_mut(slot);
-        (task.training_done_at, task.phase, task.bytes_due) = (ctx.now(), Phase::UploadWaits, whole);
-        let (fate, is_cut) = (task.fate, task.is_cut);
+        task.training_done_at = ctx.now();
+        task.phase = Phase::UploadWaits;
+        task.bytes_due = whole;
+        let Task { fate, is_cut, .. } = *task;
         self.note_task(EventKind::Trained, slot, 0, ctx);
         if fate == Fate::DropsAfter {
             self.lose(client, Outcome::Dropped(Stage::AfterTraining), ctx);
@@ -202,19 +222,21 @@ impl World {
         }
     }
 
+    /// Completes an upload, frees the client, and tells the protocol.
     fn finish_upload(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         self.next_stamp(client);
         let slot = std::mem::replace(&mut self.clients[client as usize].slot, NO_TASK);
         let task = self.tasks.get_mut(slot);
         let bytes = std::mem::take(&mut task.bytes_due);
         task.add_bytes(Way::Up, bytes);
-        (task.upload_done_at, task.phase) = (ctx.now(), Phase::Arrived);
+        task.upload_done_at = ctx.now();
+        task.phase = Phase::Arrived;
         let Task { aggregator, round, generation, .. } = *task;
         self.note_task(EventKind::Uploaded, slot, bytes, ctx);
         self.tell(Fact::Arrived(Upload { slot, aggregator, round, generation }));
     }
 
-    /// Sends a model between server and edge: waits its latency.
+    /// Sends a model between the server and an edge: schedules the end of the latency.
     pub(super) fn send_edge(&mut self, aggregator: Aggregator, way: Way, ctx: &mut Ctx<'_, Self>) {
         let edge = aggregator - 1;
         let (_, link) = self.federation.edge(edge);
@@ -227,7 +249,7 @@ impl World {
         ctx.schedule(ctx.now().after(latency), Class::Finish, entity, Event::EdgeLatencyOver { is_upload });
     }
 
-    /// Puts an edge's transfer on the network.
+    /// Starts the flow of an edge's transfer.
     pub(super) fn start_edge_flow(&mut self, aggregator: Aggregator, is_upload: bool, ctx: &mut Ctx<'_, Self>) {
         let edge = aggregator - 1;
         let (policy, link) = self.federation.edge(edge);
@@ -241,18 +263,22 @@ impl World {
         }
     }
 
+    /// Completes a transfer between the server and an edge, and tells the protocol.
     fn finish_edge_transfer(&mut self, edge: u32, way: Way, ctx: &mut Ctx<'_, Self>) {
         let aggregator = edge + 1;
         let entity = EntityId::new(EntityKind::Group, aggregator);
         let (policy, _) = self.federation.edge(edge);
-        let (down, up) = (policy.download_bytes, policy.upload_bytes);
+        let down = policy.download_bytes;
+        let up = policy.upload_bytes;
         match way {
             Way::Down => {
                 ctx.witness(entity, EventKind::Downloaded as u8);
                 self.desks[0].period.bytes_down += down;
+                // The edge takes over the server's model, which is a new generation for its own clients.
                 let server = self.desks[0];
                 let desk = self.desk(aggregator);
-                (desk.version, desk.generation) = (server.version, desk.generation + 1);
+                desk.version = server.version;
+                desk.generation += 1;
                 self.tell(Fact::EdgeReady { aggregator });
             }
             Way::Up => {
@@ -264,9 +290,10 @@ impl World {
         }
     }
 
+    /// Records an event of a task.
     pub(super) fn note_task(&self, kind: EventKind, slot: u32, bytes: u64, ctx: &mut Ctx<'_, Self>) {
         let task = self.tasks.get(slot);
-        let (client, round) = (Some(task.client), Some(task.round));
-        self.note_event(kind, Happened { client, task: Some(task.id), round, bytes }, ctx);
+        let about = Happened { client: Some(task.client), task: Some(task.id), round: Some(task.round), bytes };
+        self.note_event(kind, about, ctx);
     }
 }

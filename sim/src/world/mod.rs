@@ -1,7 +1,8 @@
-//! The world that the engine runs: clients, tasks in flight, the network and the server, joined.
+//! The model that the engine runs: clients, tasks in flight, the network and the server together.
 //!
-//! `wires` moves bytes, `lifecycle` takes a task from dispatch to its end, `decisions` carries out what the protocol
-//! decides. Nothing here decides anything itself.
+//! `wires` moves bytes, `lifecycle` takes a task from its dispatch to its arrival, `endings` ends tasks, `decisions`
+//! carries out the protocol's decisions, and `changes` carries out interventions. This module takes no decisions
+//! itself.
 
 mod accounts;
 mod changes;

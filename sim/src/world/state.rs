@@ -1,4 +1,4 @@
-//! The state of the world, and what every part of it uses.
+//! The state of the world, and operations that all of its parts use.
 
 use super::accounts::{Desk, Totals};
 use super::event::Event;
@@ -18,25 +18,26 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What changes about a client.
+/// Mutable state of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClientState {
-    /// Counts phases, so that events of a past phase are known as stale.
+    /// Number of phases so far, by which events of a past phase are recognized as stale.
     pub stamp: u32,
-    /// The slot of the running task, or [`NO_TASK`].
+    /// Slot of the running task, or [`NO_TASK`].
     pub slot: u32,
-    /// Tasks dispatched so far: the number of the next one.
+    /// Number of tasks dispatched so far, which is the number of the next one.
     pub tasks: u32,
 }
 
-/// The slot of a client that has nothing to do.
+/// Slot of a client without a task.
 pub(super) const NO_TASK: u32 = u32::MAX;
 
 impl ClientState {
+    /// State of a client that has not had a task.
     pub const IDLE: ClientState = ClientState { stamp: 0, slot: NO_TASK, tasks: 0 };
 }
 
-/// The state of a federation.
+/// State of a federation at one instant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct World {
     pub(super) federation: Arc<Federation>,
@@ -46,17 +47,19 @@ pub(crate) struct World {
     pub(super) presence: Presence,
     pub(super) tasks: Tasks,
     pub(super) wires: Wires,
-    /// Counts interventions on each link, so that changes that were scheduled before one are known as stale.
+    /// Number of interventions on each link, by which changes scheduled before one are recognized as stale.
     pub(super) capacity_stamps: Vec<u32>,
     pub(super) protocol: ProtocolState,
+    /// Facts that the protocol has not been told yet, in order.
     pub(super) facts: VecDeque<Fact>,
+    /// State of each aggregator.
     pub(super) desks: Vec<Desk>,
-    /// Model versions made, by all aggregators.
+    /// Number of model versions made by all aggregators.
     pub(super) versions: u32,
     pub(super) memory: Memory,
     pub(super) totals: Totals,
     pub(super) results: Chain,
-    /// Counted tasks, and their clients, whose results a policy will read and that were not supplied.
+    /// Counted tasks, with their clients, whose results a policy will read and that have not been supplied yet.
     pub(super) wanted_reports: BTreeMap<TaskId, u32>,
     /// Interventions so far, by index.
     pub(super) interventions: Vec<Intervention>,
@@ -64,6 +67,7 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Returns the world at time zero.
     pub fn new(federation: Arc<Federation>) -> Self {
         Self {
             seeds: Seeds::new(federation.seed),
@@ -87,7 +91,8 @@ impl World {
         }
     }
 
-    /// The engine at time zero, with the first dispatch, the first change of each capacity and the cuts pending.
+    /// Returns the engine at time zero, with the first dispatch, the first change of each capacity and all region cuts
+    /// pending.
     pub fn engine(self) -> Engine<World> {
         let federation = Arc::clone(&self.federation);
         let mut engine = Engine::new(self);
@@ -106,43 +111,47 @@ impl World {
         engine
     }
 
-    /// Whether the run has ended.
+    /// Returns whether the run has ended.
     pub fn is_over(&self) -> bool {
         self.over
     }
 
-    /// The description of this world.
+    /// Returns the description of this world.
     pub fn federation(&self) -> &Federation {
         &self.federation
     }
 
-    /// The chained digest of what rounds decided.
+    /// Returns the chained digest of the rounds' decisions.
     pub fn results(&self) -> &Chain {
         &self.results
     }
 
-    /// The first counted task whose result the selection of clients is about to read.
+    /// Returns the first counted task whose result the next selection will read.
     pub fn wants_report(&self) -> Option<TaskId> {
         self.wanted_reports.keys().next().copied()
     }
 
-    /// Takes a result that was asked for; `false` if it was not.
+    /// Accepts the result of a task. Returns `false` if it was not asked for.
     pub fn supply(&mut self, task: TaskId, report: TaskReport) -> bool {
-        let client = self.wanted_reports.remove(&task);
-        client.inspect(|client| self.memory.report(*client, report.loss_nanonats)).is_some()
+        let Some(client) = self.wanted_reports.remove(&task) else {
+            return false;
+        };
+        self.memory.report(client, report.loss_nanonats);
+        true
     }
 
-    /// Takes an intervention; returns the event at which it takes effect.
+    /// Stores an intervention and returns the event with which it takes effect.
     pub fn plan(&mut self, intervention: Intervention) -> Event {
         self.interventions.push(intervention);
         Event::Intervene { index: self.interventions.len() as u32 - 1 }
     }
 
+    /// Returns the stamp of a client's current phase.
     pub(super) fn stamp(&self, client: u32) -> u32 {
         self.clients[client as usize].stamp
     }
 
-    /// Whether `client` runs its task of this number.
+    /// Returns whether `client` runs its task of this number.
     pub(super) fn has_task(&self, client: u32, number: u32) -> bool {
         let slot = self.clients[client as usize].slot;
         slot != NO_TASK && self.tasks.get(slot).number == number
@@ -155,27 +164,29 @@ impl World {
         state.stamp
     }
 
-    /// The desk of this aggregator.
+    /// Returns the state of this aggregator.
     pub(super) fn desk(&mut self, aggregator: Aggregator) -> &mut Desk {
         &mut self.desks[aggregator as usize]
     }
 
-    /// The aggregator whose model this one updates: tiers share the server's.
+    /// Returns the aggregator whose model this one updates: tiers share the server's model.
     pub(super) fn model_of(&self, aggregator: Aggregator) -> Aggregator {
         if matches!(self.federation.server.protocol, Protocol::Tiered(_)) { SERVER } else { aggregator }
     }
 
+    /// Returns the reachability of `client` at `at`.
     pub(super) fn look(&mut self, client: u32, at: Time) -> Look {
         self.presence.look(&self.federation, &self.seeds, client, at)
     }
 
-    /// Puts `fact` in the queue of what the protocol is told.
+    /// Queues `fact` for the protocol.
     pub(super) fn tell(&mut self, fact: Fact) {
         self.facts.push_back(fact);
     }
 
-    /// Tells the protocol what happened and does what it decides, until nothing follows.
+    /// Passes the queued facts to the protocol and carries out its decisions, until no facts are left.
     pub(super) fn decide(&mut self, ctx: &mut Ctx<'_, Self>) {
+        // Carrying out a decision can queue further facts, such as a client that turns out to be unreachable.
         let mut acts: Vec<Act> = Vec::new();
         while let Some(fact) = self.facts.pop_front() {
             self.protocol.react(ctx.now(), fact, &mut acts);
@@ -188,7 +199,7 @@ impl World {
         }
     }
 
-    /// Sets the alarm for the next transfer that ends.
+    /// Sets the alarm to the end of the next transfer.
     pub(super) fn set_alarm(&mut self, ctx: &mut Ctx<'_, Self>) {
         match self.wires.next_end().filter(|_| !self.over) {
             Some(at) => ctx.set_alarm(at, Event::TransfersEnd),
@@ -196,16 +207,17 @@ impl World {
         }
     }
 
+    /// Records an event, if events are recorded.
     pub(super) fn note_event(&self, kind: EventKind, at: Happened, ctx: &mut Ctx<'_, Self>) {
         if self.federation.detail == Detail::Events {
             let Happened { client, task, round, bytes } = at;
-            let (at, class) = (ctx.now(), ctx.key().class);
-            ctx.note(Record::Event(EventRecord { at, class, kind, client, task, round, bytes }));
+            let key = ctx.key();
+            ctx.note(Record::Event(EventRecord { at: key.at, class: key.class, kind, client, task, round, bytes }));
         }
     }
 }
 
-/// The particulars of an event record.
+/// Details of an event record.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Happened {
     pub client: Option<u32>,

@@ -1,4 +1,4 @@
-//! A task in flight.
+//! Tasks in flight.
 
 use super::wires::Way;
 use crate::client::Fate;
@@ -6,22 +6,22 @@ use crate::kernel::Time;
 use crate::record::TaskId;
 use serde::{Deserialize, Serialize};
 
-/// Where a task is.
+/// Phase of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Waiting to download: for the latency to pass, or for the client to come back.
     DownloadWaits,
     /// Downloading, in this slot of the network.
     Downloads { flow: u32 },
-    /// Has the model and decides whether to train.
+    /// The model has arrived; training is about to start.
     Downloaded,
-    /// Training.
+    /// The device is training.
     Trains,
     /// Waiting to upload: for the latency to pass, or for the client to come back.
     UploadWaits,
     /// Uploading, in this slot of the network.
     Uploads { flow: u32 },
-    /// At the server; the client is free again.
+    /// The update is at the server; the client is free again.
     Arrived,
 }
 
@@ -32,33 +32,33 @@ pub(super) struct Task {
     pub client: u32,
     pub aggregator: u32,
     pub round: u32,
-    /// The how-manieth of its client.
+    /// Number of this task among its client's, from 0.
     pub number: u32,
-    /// The version that it starts from.
+    /// Model version that it starts from.
     pub based_on: u32,
-    /// How many versions its aggregator had made at dispatch.
+    /// Number of versions that its aggregator had made at dispatch.
     pub generation: u32,
     pub phase: Phase,
     pub fate: Fate,
-    /// Whether the client is out of reach; its transfers wait then.
+    /// Whether the client is unreachable; its transfers wait in the meantime.
     pub is_cut: bool,
-    /// How often it was out of reach.
+    /// Number of times that it became unreachable.
     pub interruptions: u16,
     pub dispatched_at: Time,
-    /// [`Time::NEVER`] until it happens, as the three below.
+    /// [`Time::NEVER`] until the step happens, like the three times below.
     pub download_done_at: Time,
     pub training_done_at: Time,
     pub upload_done_at: Time,
-    /// When training would be done if the client did not give up.
+    /// Time at which training ends if the client does not give up.
     pub training_due_at: Time,
     pub bytes_down: u64,
     pub bytes_up: u64,
-    /// Bytes that the present or next transfer has to move.
+    /// [byte] -- Remaining size of the current or next transfer.
     pub bytes_due: u64,
 }
 
 impl Task {
-    /// The transfer that is under way.
+    /// Returns the direction and flow of the transfer that is under way.
     pub fn flow(&self) -> Option<(Way, u32)> {
         match self.phase {
             Phase::Downloads { flow } => Some((Way::Down, flow)),
@@ -67,7 +67,7 @@ impl Task {
         }
     }
 
-    /// Adds bytes that moved.
+    /// Adds bytes that were transferred.
     pub fn add_bytes(&mut self, way: Way, bytes: u64) {
         match way {
             Way::Down => self.bytes_down += bytes,
@@ -76,7 +76,7 @@ impl Task {
     }
 }
 
-/// Tasks by slot. Slots are reused, last freed first, so that equal runs use equal slots.
+/// Tasks by slot. Slots are reused, the last freed first, so that equal runs use equal slots.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tasks {
     slots: Vec<Option<Task>>,
@@ -84,6 +84,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
+    /// Inserts a task and returns its slot.
     pub fn insert(&mut self, task: Task) -> u32 {
         match self.free.pop() {
             Some(slot) => {
@@ -97,32 +98,38 @@ impl Tasks {
         }
     }
 
+    /// Removes the task in `slot`.
     pub fn remove(&mut self, slot: u32) -> Task {
         self.free.push(slot);
         self.slots[slot as usize].take().expect("a task ends once")
     }
 
+    /// Returns the task in `slot`.
     pub fn get(&self, slot: u32) -> &Task {
         self.slots[slot as usize].as_ref().expect("a slot in use holds a task")
     }
 
+    /// Returns the task in `slot`, for changes.
     pub fn get_mut(&mut self, slot: u32) -> &mut Task {
         self.slots[slot as usize].as_mut().expect("a slot in use holds a task")
     }
 
-    /// Slots of the tasks that `wanted` accepts, in order of their clients.
+    /// Returns the slots of the tasks that `wanted` accepts, in order of their clients.
     pub fn find(&self, wanted: impl Fn(&Task) -> bool) -> Vec<u32> {
-        let mut found: Vec<(u32, TaskId, u32)> = (0u32..)
-            .zip(&self.slots)
-            .filter_map(|(slot, task)| Some((slot, task.as_ref()?)))
-            .filter(|(_, task)| wanted(task))
-            .map(|(slot, task)| (task.client, task.id, slot))
-            .collect();
+        let mut found: Vec<(u32, TaskId, u32)> = Vec::new();
+        for (slot, task) in (0u32..).zip(&self.slots) {
+            if let Some(task) = task
+                && wanted(task)
+            {
+                found.push((task.client, task.id, slot));
+            }
+        }
+        // The order of slots depends on which tasks ended before; that of clients does not.
         found.sort_unstable();
         found.into_iter().map(|(_, _, slot)| slot).collect()
     }
 
-    /// How many tasks have no record yet.
+    /// Returns the number of tasks that have no record yet.
     pub fn len(&self) -> u32 {
         (self.slots.len() - self.free.len()) as u32
     }

@@ -1,7 +1,7 @@
-//! The network as the world uses it: transfers by their owner, and one alarm for the next that ends.
+//! The network as the world uses it: transfers by owner, and the time at which the next one ends.
 //!
-//! Owners are clients by number, and edges. Clients of an edge use the edge's own links; edges, and clients without an
-//! edge, use the server's.
+//! Owners are clients, by number, and edges. Clients of an edge use the edge's own links. Edges, and clients without an
+//! edge, use the server's links.
 
 use crate::federation::Federation;
 use crate::kernel::{EntityId, Span, Time};
@@ -9,14 +9,16 @@ use crate::network::{Capacity, FlowWork, Mesh, Network, Rate, Route, SharedLink}
 use crate::server::Protocol;
 use serde::{Deserialize, Serialize};
 
-/// Which way bytes go.
+/// Direction of a transfer, as seen from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Way {
+    /// From the server.
     Down = 0,
+    /// To the server.
     Up = 1,
 }
 
-/// A transfer to begin.
+/// A transfer to start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {
     pub way: Way,
@@ -26,12 +28,12 @@ pub(super) struct Transfer {
     pub bytes: u64,
 }
 
-/// The name under which an edge owns transfers: above all clients.
+/// Returns the owner number of an edge, which is above those of all clients.
 pub(super) const fn edge_owner(edge: u32) -> u32 {
     EntityId::MAX_INDEX - edge
 }
 
-/// One shared link each way.
+/// One shared link per direction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Pair {
     down: SharedLink,
@@ -39,6 +41,12 @@ struct Pair {
 }
 
 impl Pair {
+    /// Returns two idle links with these capacities at time zero.
+    fn new(egress: &Capacity, ingress: &Capacity) -> Self {
+        Self { down: SharedLink::new(egress.at(Time::ZERO)), up: SharedLink::new(ingress.at(Time::ZERO)) }
+    }
+
+    /// Returns the link of this direction.
     fn link(&mut self, way: Way) -> &mut SharedLink {
         match way {
             Way::Down => &mut self.down,
@@ -46,23 +54,27 @@ impl Pair {
         }
     }
 
+    /// Returns the time at which the next transfer ends.
     fn next_end(&mut self) -> Option<Time> {
         [self.down.next_end(), self.up.next_end()].into_iter().flatten().min()
     }
 
+    /// Removes the transfers that end at `now` and appends their owners, by direction.
     fn take_ended(&mut self, now: Time, ended: &mut [Vec<u32>; 2]) {
         self.down.take_ended(now, &mut ended[0]);
         self.up.take_ended(now, &mut ended[1]);
     }
 }
 
-/// A graph of links. Route `2 r` leads to region r, `2 r + 1` from it; a flow's name is twice its owner's, plus its way.
+/// A graph of links. Route `2 r` leads to region r, route `2 r + 1` leads from it. A flow is identified by twice its
+/// owner's number plus its direction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Graph {
     mesh: Mesh,
     routes: Vec<[Route; 2]>,
 }
 
+/// The part of the network around the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Core {
     Star(Box<Pair>),
@@ -77,12 +89,13 @@ pub(super) struct Wires {
 }
 
 impl Wires {
+    /// Returns the idle network of a federation, with its capacities at time zero.
     pub fn new(federation: &Federation) -> Self {
-        let start = |capacity: &Capacity| SharedLink::new(capacity.at(Time::ZERO));
-        let star = |down, up| Core::Star(Box::new(Pair { down, up }));
         let core = match &federation.network {
-            Network::Unlimited => star(SharedLink::unlimited(), SharedLink::unlimited()),
-            Network::Server { egress, ingress } => star(start(egress), start(ingress)),
+            Network::Unlimited => {
+                Core::Star(Box::new(Pair { down: SharedLink::unlimited(), up: SharedLink::unlimited() }))
+            }
+            Network::Server { egress, ingress } => Core::Star(Box::new(Pair::new(egress, ingress))),
             Network::Topology(topology) => {
                 let capacities = topology.links.iter().map(|link| link.capacity.at(Time::ZERO)).collect();
                 let connected = topology.routes().into_iter().map(|route| route.expect("validated: connected"));
@@ -93,20 +106,20 @@ impl Wires {
         };
         let edges = match &federation.server.protocol {
             Protocol::Hierarchical(policy) => {
-                policy.edges.iter().map(|edge| Pair { down: start(&edge.egress), up: start(&edge.ingress) }).collect()
+                policy.edges.iter().map(|edge| Pair::new(&edge.egress, &edge.ingress)).collect()
             }
             _ => Vec::new(),
         };
         Self { core, edges }
     }
 
-    /// The links of the edge that serves this owner, if it is a client of one.
+    /// Returns the links of the edge that serves this owner, if it is a client of an edge.
     fn edge_of(&mut self, owner: u32, region: u32) -> Option<&mut Pair> {
         let is_edge = owner > EntityId::MAX_INDEX - self.edges.len() as u32;
         if is_edge { None } else { self.edges.get_mut(region as usize) }
     }
 
-    /// Latency between the server and this owner's own link.
+    /// Returns the latency between the server and this owner's own link.
     pub fn latency(&mut self, way: Way, owner: u32, region: u32) -> Span {
         if self.edge_of(owner, region).is_some() {
             return Span::ZERO;
@@ -117,6 +130,7 @@ impl Wires {
         }
     }
 
+    /// Starts a transfer and returns its flow.
     pub fn start(&mut self, now: Time, transfer: Transfer) -> u32 {
         let Transfer { way, owner, region, cap, bytes } = transfer;
         let work = FlowWork::of_bytes(bytes);
@@ -129,7 +143,7 @@ impl Wires {
         }
     }
 
-    /// Stops a transfer and returns the bytes that it had left.
+    /// Stops a transfer and returns the number of bytes that were left.
     pub fn stop(&mut self, now: Time, way: Way, owner: u32, region: u32, flow: u32) -> u64 {
         let left = match self.edge_of(owner, region) {
             Some(edge) => edge.link(way).remove(now, flow),
@@ -141,7 +155,7 @@ impl Wires {
         left.bytes_left()
     }
 
-    /// When the next transfer ends.
+    /// Returns the time at which the next transfer ends.
     pub fn next_end(&mut self) -> Option<Time> {
         let core = match &mut self.core {
             Core::Star(pair) => pair.next_end(),
@@ -150,7 +164,7 @@ impl Wires {
         self.edges.iter_mut().filter_map(Pair::next_end).chain(core).min()
     }
 
-    /// Whose transfers end at `now`: downloads, then uploads, each ascending.
+    /// Removes the transfers that end at `now` and returns their owners: of downloads, then of uploads, each ascending.
     pub fn take_ended(&mut self, now: Time) -> [Vec<u32>; 2] {
         let mut ended = [Vec::new(), Vec::new()];
         match &mut self.core {
@@ -158,26 +172,34 @@ impl Wires {
             Core::Graph(graph) => {
                 let mut names = Vec::new();
                 graph.mesh.take_ended(now, &mut names);
-                names.into_iter().for_each(|name| ended[(name % 2) as usize].push(name / 2));
+                for name in names {
+                    ended[(name % 2) as usize].push(name / 2);
+                }
             }
         }
         if !self.edges.is_empty() {
-            self.edges.iter_mut().for_each(|edge| edge.take_ended(now, &mut ended));
-            ended.iter_mut().for_each(|owners| owners.sort_unstable());
+            for edge in &mut self.edges {
+                edge.take_ended(now, &mut ended);
+            }
+            // Each link gave its owners in ascending order; together they are sorted again.
+            for owners in &mut ended {
+                owners.sort_unstable();
+            }
         }
         ended
     }
 
-    /// Gives link `index` of [`capacities`] what holds at `now`, and returns when that changes next.
+    /// Sets link `index` of [`capacities`] to its capacity at `now`, and returns the time of its next change.
     pub fn change_capacity(&mut self, federation: &Federation, index: u32, now: Time) -> Option<Time> {
         let all = capacities(federation);
         let capacity = *all.get(index as usize)?;
-        let (rate, of_core) = (capacity.at(now), all.len() - 2 * self.edges.len());
-        let way = |index: usize| if index.is_multiple_of(2) { Way::Down } else { Way::Up };
+        let rate = capacity.at(now);
+        // Links of the core come first, then two for each edge.
+        let of_core = all.len() - 2 * self.edges.len();
         match (index as usize).checked_sub(of_core) {
-            Some(of_edges) => self.edges[of_edges / 2].link(way(of_edges)).set_capacity(now, rate),
+            Some(of_edges) => self.edges[of_edges / 2].link(way_of(of_edges)).set_capacity(now, rate),
             None => match &mut self.core {
-                Core::Star(pair) => pair.link(way(index as usize)).set_capacity(now, rate),
+                Core::Star(pair) => pair.link(way_of(index as usize)).set_capacity(now, rate),
                 Core::Graph(graph) => graph.mesh.set_capacity(now, index, rate),
             },
         }
@@ -185,8 +207,13 @@ impl Wires {
     }
 }
 
-/// The capacities of all shared links, by index: egress and ingress of the server, or the links of the topology; then
-/// egress and ingress of each edge.
+/// Returns the direction of a link in a list of alternating egress and ingress links.
+fn way_of(index: usize) -> Way {
+    if index.is_multiple_of(2) { Way::Down } else { Way::Up }
+}
+
+/// Returns the capacities of all shared links, by index: egress and ingress of the server, or the links of the
+/// topology; then egress and ingress of each edge.
 pub(super) fn capacities(federation: &Federation) -> Vec<&Capacity> {
     let mut all = match &federation.network {
         Network::Unlimited => Vec::new(),

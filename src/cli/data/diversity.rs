@@ -1,4 +1,4 @@
-//! `fedreplay data diversity`: how the clients of a dataset differ, as tables and pictures.
+//! `fedreplay data diversity`: differences between the clients of a dataset, as tables and pictures.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,19 +26,19 @@ pub struct Arguments {
     /// Folder for tables (Parquet) and pictures (SVG).
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Folder of a tokenizer to count lengths in tokens; else they are words between white space.
+    /// Folder of a tokenizer to count lengths in tokens [default: words between white space].
     #[arg(long, value_name = "FOLDER")]
     tokenizer: Option<PathBuf>,
-    /// Folder of a local model: it scores the rows' quality (IFD), and embeds them where no endpoint is given.
+    /// Folder of a local model that scores the rows' quality (IFD), and embeds them if no endpoint is given.
     #[arg(long, value_name = "FOLDER")]
     model: Option<PathBuf>,
-    /// Base URL of an OpenAI-compatible server, such as https://host/v1, that embeds instead.
+    /// Base URL of an OpenAI-compatible server, such as https://host/v1, that computes the embeddings instead.
     #[arg(long, value_name = "URL", requires = "embeddings_model")]
     embeddings_url: Option<String>,
-    /// The server's name of the embeddings model.
+    /// Name of the embeddings model on the server.
     #[arg(long, value_name = "NAME", requires = "embeddings_url")]
     embeddings_model: Option<String>,
-    /// Environment variable that holds the server's key; where it is not set, none is sent.
+    /// Environment variable with the server's key; if it is not set, no key is sent.
     #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
     embeddings_key: String,
     /// Rows of each client that are scored and embedded, drawn by the seed.
@@ -51,27 +51,23 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Compares the clients, and writes and prints the results.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let data = arguments.reading.federation()?;
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let judge = arguments.model.as_deref().map(Judge::load).transpose()?;
-    let (seed, count) = (Seed(arguments.seed), arguments.rows as usize);
+    let seed = Seed(arguments.seed);
+    let count = arguments.rows as usize;
     let progress = Progress::new("comparing clients");
     let profiles = profiles(&data.clients, &ruler)?;
     let openings = openings(&data.clients);
     let quality = judge.as_ref().map(|judge| judge.score(&data.clients, seed, count)).transpose()?;
-    let embedder = match (&arguments.embeddings_url, &arguments.embeddings_model, &judge) {
-        (Some(url), Some(model), _) => {
-            let key = std::env::var(&arguments.embeddings_key).ok().filter(|key| !key.is_empty());
-            Some(Embedder::Endpoint(Endpoint { url: url.clone(), model: model.clone(), key }))
-        }
-        (_, _, Some(judge)) => Some(Embedder::Local(judge)),
-        _ => None,
-    };
+    let embedder = embedder(arguments, judge.as_ref());
     let vectors = embedder.map(|embedder| client_embeddings(&data.clients, &embedder, seed, count)).transpose()?;
     let geometry = vectors.map(|vectors| geometry(&vectors));
     drop(progress);
     let found = Found { unit: ruler.unit(), profiles, openings, quality, geometry };
+    // Everything is computed before the folder is created, so that an error leaves no partial results.
     std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
     found.write(&arguments.out)?;
     found.print(&data, &arguments.out);
@@ -81,7 +77,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was found, and is written and said.
+/// Returns the source of embeddings: the endpoint if one is given, or else the local model if there is one.
+fn embedder<'a>(arguments: &Arguments, judge: Option<&'a Judge>) -> Option<Embedder<'a>> {
+    if let (Some(url), Some(model)) = (&arguments.embeddings_url, &arguments.embeddings_model) {
+        let key = std::env::var(&arguments.embeddings_key).ok().filter(|key| !key.is_empty());
+        return Some(Embedder::Endpoint(Endpoint { url: url.clone(), model: model.clone(), key }));
+    }
+    judge.map(Embedder::Local)
+}
+
+/// All results of the comparison.
 struct Found {
     unit: &'static str,
     profiles: Vec<Profile>,
@@ -91,34 +96,14 @@ struct Found {
 }
 
 impl Found {
+    /// Writes the tables and the pictures to the folder `out`.
     fn write(&self, out: &Path) -> Result<(), RunError> {
         let clients: Vec<_> = (0..self.profiles.len()).map(|client| self.client(client)).collect();
         write_table(&out.join("clients.parquet"), &clients)?;
-        let languages = self.profiles.iter().enumerate().flat_map(|(client, profile)| {
-            let row = move |(language, &rows): (&String, &u64)| LanguageRow {
-                client: client as u32,
-                language: language.clone(),
-                rows,
-            };
-            profile.languages.iter().map(row)
-        });
-        write_table(&out.join("languages.parquet"), &languages.collect::<Vec<_>>())?;
-        let opening = |opening: &Opening| OpeningRow {
-            depth: opening.words.len() as u32,
-            opening: opening.words.join(" "),
-            rows: opening.rows,
-            clients: opening.clients,
-        };
-        write_table(&out.join("openings.parquet"), &self.openings.iter().map(opening).collect::<Vec<_>>())?;
+        write_table(&out.join("languages.parquet"), &self.language_rows())?;
+        write_table(&out.join("openings.parquet"), &self.opening_rows())?;
         if let Some(quality) = &self.quality {
-            let row = |one: &Quality| QualityRow {
-                client: one.client as u32,
-                row: one.row as u32,
-                loss_given: one.given,
-                loss_alone: one.alone,
-                ifd: one.ifd(),
-            };
-            write_table(&out.join("quality.parquet"), &quality.iter().map(row).collect::<Vec<_>>())?;
+            write_table(&out.join("quality.parquet"), &quality_rows(quality))?;
         }
         if let Some(geometry) = &self.geometry {
             write_table(&out.join("distances.parquet"), &pairs(geometry))?;
@@ -137,6 +122,32 @@ impl Found {
         Ok(())
     }
 
+    /// Returns one row per client and language.
+    fn language_rows(&self) -> Vec<LanguageRow> {
+        let mut found = Vec::new();
+        for (client, profile) in self.profiles.iter().enumerate() {
+            for (language, &rows) in &profile.languages {
+                found.push(LanguageRow { client: client as u32, language: language.clone(), rows });
+            }
+        }
+        found
+    }
+
+    /// Returns one row per opening of instructions.
+    fn opening_rows(&self) -> Vec<OpeningRow> {
+        let mut rows = Vec::new();
+        for opening in &self.openings {
+            rows.push(OpeningRow {
+                depth: opening.words.len() as u32,
+                opening: opening.words.join(" "),
+                rows: opening.rows,
+                clients: opening.clients,
+            });
+        }
+        rows
+    }
+
+    /// Returns a client's row.
     fn client(&self, client: usize) -> ClientDiversityRow {
         let profile = &self.profiles[client];
         let place = self.geometry.as_ref().map(|geometry| geometry.places[client]);
@@ -160,16 +171,21 @@ impl Found {
         }
     }
 
-    /// Mean and population deviation of the scores that `is_wanted`; none if there are none.
+    /// Returns mean and population standard deviation of the IFD scores that `is_wanted` selects. `None` if there are
+    /// none.
     fn ifd(&self, is_wanted: impl Fn(&Quality) -> bool) -> Option<(f64, f64)> {
         let scores = self.quality.iter().flatten().filter(|one| is_wanted(one)).map(Quality::ifd);
         let scores: Vec<f64> = scores.filter(|score| score.is_finite()).collect();
+        if scores.is_empty() {
+            return None;
+        }
         let count = scores.len() as f64;
         let mean = scores.iter().sum::<f64>() / count;
         let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / count;
-        (!scores.is_empty()).then(|| (mean, variance.sqrt()))
+        Some((mean, variance.sqrt()))
     }
 
+    /// Prints the totals for people.
     fn print(&self, data: &Federation, out: &Path) {
         if let Some(twin) = data.clients.first().and_then(|client| twin_of(&client.id)) {
             say!("note        a synthetic twin of {twin}: its text is generated");
@@ -187,6 +203,7 @@ impl Found {
         say!("wrote       {}", out.display());
     }
 
+    /// Returns the totals as JSON.
     fn json(&self, data: &Federation) -> serde_json::Value {
         json!({
             "synthetic_twin_of": data.clients.first().and_then(|client| twin_of(&client.id)),
@@ -199,13 +216,31 @@ impl Found {
     }
 }
 
-/// Each two clients with their distance.
+/// Returns one row per scored row of the dataset.
+fn quality_rows(quality: &[Quality]) -> Vec<QualityRow> {
+    let mut rows = Vec::new();
+    for one in quality {
+        rows.push(QualityRow {
+            client: one.client as u32,
+            row: one.row as u32,
+            loss_given: one.given,
+            loss_alone: one.alone,
+            ifd: one.ifd(),
+        });
+    }
+    rows
+}
+
+/// Returns all unordered pairs of clients with their distances.
 fn pairs(geometry: &Geometry) -> Vec<DistanceRow> {
     let count = geometry.places.len();
-    let row = |client: usize, other: usize| DistanceRow {
-        client: client as u32,
-        other: other as u32,
-        distance: geometry.distances[client * count + other],
-    };
-    (0..count).flat_map(|client| (client + 1..count).map(move |other| row(client, other))).collect()
+    let mut rows = Vec::new();
+    for client in 0..count {
+        for other in client + 1..count {
+            // The matrix of distances is symmetric and row-major.
+            let distance = geometry.distances[client * count + other];
+            rows.push(DistanceRow { client: client as u32, other: other as u32, distance });
+        }
+    }
+    rows
 }

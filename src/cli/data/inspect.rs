@@ -1,4 +1,4 @@
-//! `fedreplay data inspect`: a dataset's statistics in the manner of FedLLM-Bench's Table 1.
+//! `fedreplay data inspect`: statistics of a dataset, as in Table 1 of FedLLM-Bench.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ use crate::run::RunError;
 pub struct Arguments {
     #[command(flatten)]
     reading: Reading,
-    /// Folder of a tokenizer to count lengths in tokens, without template; else they are words between white space.
+    /// Folder of a tokenizer to count lengths in tokens, without template [default: words between white space].
     #[arg(long, value_name = "FOLDER")]
     tokenizer: Option<PathBuf>,
-    /// Write one row a client to this Parquet file.
+    /// Write one row per client to this Parquet file.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// End stdout with one line of JSON.
@@ -28,9 +28,11 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Reads the dataset row by row and prints its statistics.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let mut clients: Vec<ClientFigures> = Vec::new();
+    // The walk cannot be stopped from inside, so the first failure is saved and later rows are ignored.
     let mut failed = None;
     let data = arguments.reading.walk(&mut |client, place, row| {
         if failed.is_some() {
@@ -60,7 +62,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the rows of a client come to, in memory that does not grow with them.
+/// Statistics of one client's rows, in memory of constant size.
 #[derive(Default)]
 struct ClientFigures {
     id: String,
@@ -70,18 +72,20 @@ struct ClientFigures {
 }
 
 impl ClientFigures {
+    /// Counts a row.
     fn add(&mut self, row: &Row, ruler: &Ruler) -> Result<(), String> {
-        let length = |texts: Vec<&str>| texts.into_iter().map(|text| ruler.length(text)).sum::<Result<u64, _>>();
-        self.instructions.add(length(row.asked())?);
-        self.responses.add(length(row.answered())?);
+        self.instructions.add(total_length(&row.asked(), ruler)?);
+        self.responses.add(total_length(&row.answered(), ruler)?);
         if let Some(language) = row.attributes.get("language").and_then(|value| value.as_str()) {
             *self.languages.entry(language.to_owned()).or_default() += 1;
         }
         Ok(())
     }
 
+    /// Returns the client's row of the table.
     fn row(&self, client: u32) -> ClientDataRow {
-        let (asked, answered) = (self.instructions.spread(), self.responses.spread());
+        let asked = self.instructions.spread();
+        let answered = self.responses.spread();
         let mix: Vec<String> = self.languages.iter().map(|(language, count)| format!("{language}:{count}")).collect();
         ClientDataRow {
             client,
@@ -96,7 +100,16 @@ impl ClientFigures {
     }
 }
 
-/// What all rows come to.
+/// Returns the length of several texts together.
+fn total_length(texts: &[&str], ruler: &Ruler) -> Result<u64, String> {
+    let mut total = 0;
+    for text in texts {
+        total += ruler.length(text)?;
+    }
+    Ok(total)
+}
+
+/// Statistics of all rows.
 #[derive(Default)]
 struct Total {
     samples: Tally,
@@ -106,6 +119,7 @@ struct Total {
 }
 
 impl Total {
+    /// Merges the statistics of all clients.
     fn of(clients: &[ClientFigures]) -> Self {
         let mut total = Self::default();
         for client in clients {
@@ -119,46 +133,53 @@ impl Total {
         total
     }
 
+    /// Prints the statistics for people.
     fn print(&self, kind: impl std::fmt::Display, twin: Option<&str>, skipped: usize, unit: &str) {
-        let spread = |tally: &Tally| {
-            let spread = tally.spread();
-            format!("{:.0} ± {:.0}, {} to {}", spread.mean, spread.deviation, spread.min, spread.max)
-        };
         if let Some(twin) = twin {
             say!("note        a synthetic twin of {twin}: its text is generated");
         }
         say!("kind        {kind}");
         say!("clients     {}", self.samples.count());
         say!("samples     {}", self.samples.sum());
-        say!("a client    {} samples", spread(&self.samples));
-        say!("instruction {} {unit}", spread(&self.instructions));
-        say!("response    {} {unit}", spread(&self.responses));
+        say!("a client    {} samples", spread_text(&self.samples));
+        say!("instruction {} {unit}", spread_text(&self.instructions));
+        say!("response    {} {unit}", spread_text(&self.responses));
         if skipped > 0 {
             say!("left out    {skipped} rows that cannot be used");
         }
         if !self.languages.is_empty() {
             let mut languages: Vec<_> = self.languages.iter().collect();
+            // The most frequent first; equal counts in the order of their names.
             languages.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
             let parts: Vec<String> = languages.iter().map(|(name, count)| format!("{name} {count}")).collect();
             say!("languages   {}", parts.join(", "));
         }
     }
 
+    /// Returns the statistics as JSON.
     fn json(&self, twin: Option<&str>, skipped: usize, unit: &str) -> serde_json::Value {
-        let spread = |tally: &Tally| {
-            let spread = tally.spread();
-            json!({ "mean": spread.mean, "deviation": spread.deviation, "min": spread.min, "max": spread.max })
-        };
         json!({
             "synthetic_twin_of": twin,
             "clients": self.samples.count(),
             "samples": self.samples.sum(),
-            "samples_per_client": spread(&self.samples),
+            "samples_per_client": spread_json(&self.samples),
             "length_unit": unit,
-            "instruction": spread(&self.instructions),
-            "response": spread(&self.responses),
+            "instruction": spread_json(&self.instructions),
+            "response": spread_json(&self.responses),
             "languages": self.languages,
             "skipped_rows": skipped,
         })
     }
+}
+
+/// Formats mean, deviation and range.
+fn spread_text(tally: &Tally) -> String {
+    let spread = tally.spread();
+    format!("{:.0} ± {:.0}, {} to {}", spread.mean, spread.deviation, spread.min, spread.max)
+}
+
+/// Returns mean, deviation and range as JSON.
+fn spread_json(tally: &Tally) -> serde_json::Value {
+    let spread = tally.spread();
+    json!({ "mean": spread.mean, "deviation": spread.deviation, "min": spread.min, "max": spread.max })
 }

@@ -1,4 +1,4 @@
-//! `fedreplay data`: looks at datasets, splits them, and makes synthetic twins of FedLLM-Bench's.
+//! `fedreplay data`: inspects and splits datasets, and generates synthetic twins of those of FedLLM-Bench.
 
 mod diversity;
 mod inspect;
@@ -25,7 +25,8 @@ pub struct Arguments {
 enum Command {
     /// Print a dataset's statistics: clients, samples, lengths, languages.
     Inspect(inspect::Arguments),
-    /// Analyse how clients differ: languages, lengths, quality, openings, embeddings, preference; tables and pictures.
+    /// Analyze how clients differ: languages, lengths, quality, openings, embeddings, preference; as tables and
+    /// pictures.
     Diversity(diversity::Arguments),
     /// Split each client's rows into a training and a test file.
     Split(split::Arguments),
@@ -42,29 +43,33 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     }
 }
 
-/// How a dataset's file is read.
+/// Options for reading a dataset's file.
 #[derive(Args)]
 struct Reading {
-    /// A dataset: FedLLM-Bench's JSON or JSON lines, or with --columns JSON, JSON lines or Parquet.
+    /// Dataset: FedLLM-Bench's JSON or JSON lines, or with --columns JSON, JSON lines or Parquet.
     path: std::path::PathBuf,
     /// Columns of a public dataset by its name, such as alpaca, gsm8k or hh-rlhf.
     #[arg(long, value_name = "NAME", value_parser = columns)]
     columns: Option<Columns>,
-    /// Leave rows out that cannot be used, and count them, instead of refusing the file.
+    /// Skip and count rows that cannot be used, instead of refusing the file.
     #[arg(long)]
     skip_bad_rows: bool,
 }
 
 impl Reading {
+    /// Reads the whole dataset into memory.
     fn federation(&self) -> Result<Federation, RunError> {
-        let read = || Federation::read_columns(&self.path, &self.columns(), self.bad_rows());
-        Ok(Progress::during("reading rows", read)?)
+        let federation = Progress::during("reading rows", || {
+            Federation::read_columns(&self.path, &self.columns(), self.bad_rows())
+        })?;
+        Ok(federation)
     }
 
-    /// Hands every row to `each`, and keeps none.
+    /// Passes every row to `each` without keeping it in memory.
     fn walk(&self, each: &mut dyn FnMut(&str, usize, Row)) -> Result<Walk, RunError> {
-        let walk = || Walk::columns(&self.path, &self.columns(), self.bad_rows(), each);
-        Ok(Progress::during("reading rows", walk)?)
+        let walk =
+            Progress::during("reading rows", || Walk::columns(&self.path, &self.columns(), self.bad_rows(), each))?;
+        Ok(walk)
     }
 
     fn columns(&self) -> Columns {
@@ -76,11 +81,15 @@ impl Reading {
     }
 }
 
+/// Looks up the columns of a public dataset.
 fn columns(name: &str) -> Result<Columns, String> {
-    let known = || Columns::names().collect::<Vec<_>>().join(", ");
-    Columns::named(name).ok_or_else(|| format!("known are {}", known()))
+    Columns::named(name).ok_or_else(|| {
+        let known: Vec<_> = Columns::names().collect();
+        format!("known are {}", known.join(", "))
+    })
 }
 
+/// Returns a function that turns an I/O error at `path` into an error of the command.
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
     let path = path.to_owned();
     move |source| LedgerError::io(&path)(source).into()

@@ -16,10 +16,10 @@ use crate::run::RunError;
 pub struct Arguments {
     #[command(flatten)]
     reading: Reading,
-    /// Share of each client's rows that go to the test file, at least 0 and below 1.
+    /// Share of each client's rows that goes to the test file, at least 0 and below 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     held_out: f64,
-    /// Draws the rows; `data.held_out` of a scenario with this seed draws the same.
+    /// Seed of the draw; `data.held_out` of a scenario with this seed draws the same rows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Folder for train.json and test.json.
@@ -30,16 +30,18 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Parses a share.
 fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
     if (0.0..1.0).contains(&value) { Ok(value) } else { Err("it must be at least 0 and below 1".to_owned()) }
 }
 
+/// Writes both files and prints their sizes.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let data = arguments.reading.federation()?;
-    let (seed, out) = (Seed(arguments.seed), &arguments.out);
+    let out = &arguments.out;
     let mut written = serde_json::Map::new();
-    for file in write_split(&data, arguments.held_out, seed, out).map_err(io(out))? {
+    for file in write_split(&data, arguments.held_out, Seed(arguments.seed), out).map_err(io(out))? {
         let path = out.join(file.name);
         say!("{:<28}{} clients, {} rows", path.display(), file.clients, file.rows);
         written.insert(file.name.to_owned(), json!({ "clients": file.clients, "rows": file.rows }));

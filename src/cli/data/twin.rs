@@ -1,4 +1,4 @@
-//! `fedreplay data twin`: writes a synthetic twin of one of FedLLM-Bench's datasets.
+//! `fedreplay data twin`: generates a synthetic twin of one of FedLLM-Bench's datasets.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,13 +18,13 @@ pub struct Arguments {
     /// fed-aya, fed-chatbot-it, fed-wildchat, fed-wildchat-multi or fed-chatbot-pa.
     #[arg(value_parser = named)]
     name: &'static Twin,
-    /// The file to write; its manifest is written beside it.
+    /// File to write; its manifest is written next to it.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Another seed gives another twin with the same figures.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Factor on the lengths of all texts, above 0 and at most 1: tiny models read short rows.
+    /// Factor on the lengths of all texts, above 0 and at most 1, for models with a short context.
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = scale)]
     length_scale: f64,
     /// End stdout with one line of JSON.
@@ -32,16 +32,21 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Looks up a twin by its name.
 fn named(name: &str) -> Result<&'static Twin, String> {
-    let known = || Twin::all().iter().map(|twin| twin.name).collect::<Vec<_>>().join(", ");
-    Twin::named(name).ok_or_else(|| format!("known are {}", known()))
+    Twin::named(name).ok_or_else(|| {
+        let known: Vec<_> = Twin::all().iter().map(|twin| twin.name).collect();
+        format!("known are {}", known.join(", "))
+    })
 }
 
+/// Parses the factor on lengths.
 fn scale(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
     if value > 0.0 && value <= 1.0 { Ok(value) } else { Err("it must be above 0 and at most 1".to_owned()) }
 }
 
+/// Writes the twin and prints its size.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
     let manifest = Progress::during("writing generated text", || {
@@ -52,8 +57,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     say!("samples     {}", manifest.samples);
     say!("note        {}", manifest.notice);
     if arguments.json {
-        let (clients, samples, notice) = (manifest.clients, manifest.samples, &manifest.notice);
-        say!("{}", json!({ "out": arguments.out, "clients": clients, "samples": samples, "note": notice }));
+        let line = json!({
+            "out": arguments.out,
+            "clients": manifest.clients,
+            "samples": manifest.samples,
+            "note": manifest.notice,
+        });
+        say!("{line}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `fedreplay scenario check`: a scenario as resolved, and an estimate of what it costs.
+//! `fedreplay scenario check`: the resolved scenario, and an estimate of its cost.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,10 +22,10 @@ pub struct Arguments {
     /// Change one field of the scenario; may be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
-    /// Tasks that would be trained at the same time [default: the number of cores].
+    /// Number of tasks to be trained at the same time [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
-    /// Do not load the base model and try a step: no wall-clock time and no memory are estimated.
+    /// Do not load the base model for a trial step; wall-clock time and memory are then not estimated.
     #[arg(long)]
     no_trial: bool,
     /// End stdout with one line of JSON.
@@ -33,14 +33,16 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Prints the resolved scenario and the estimate.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let loaded = Loaded::read(&arguments.scenario, &arguments.sets)?;
     for doubt in loaded.doubts() {
         note!("warning: {doubt}");
     }
-    let mut progress = Progress::new("playing the schedule");
+    let mut progress = Progress::new("simulating the schedule");
     let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     if let Some(doubt) = loaded.doubt_about_cohort(summary.clients as usize) {
         note!("warning: {doubt}");
@@ -57,26 +59,32 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tries a step, where there is something to train and the asker wants it.
+/// Runs a trial step to estimate time and memory. `None` if there is no model or data to train with, or the user
+/// declined it.
 fn trial(arguments: &Arguments, loaded: &Loaded, summary: &PlanSummary) -> Result<Option<Forecast>, RunError> {
     let scenario = &loaded.scenario;
     let has_model = scenario.model.folder.is_some() || scenario.model.hub.is_some();
     if arguments.no_trial || !has_model || scenario.data.synthetic.is_some() {
         return Ok(None);
     }
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = arguments.workers.map_or_else(cores, |workers| workers as usize);
-    let estimate = || forecast(loaded, Device::Cpu, workers, summary.counted_flops);
-    Progress::during("loading the base model and trying a step", estimate).map(Some)
+    let workers = match arguments.workers {
+        Some(workers) => workers as usize,
+        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    let forecast = Progress::during("loading the base model and trying a step", || {
+        forecast(loaded, Device::Cpu, workers, summary.counted_flops)
+    })?;
+    Ok(Some(forecast))
 }
 
+/// Returns the estimate as names with values.
 fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
     let counted = summary.outcomes.get("counted").copied().unwrap_or(0);
     let scenario = &loaded.scenario;
     let mut lines = vec![
         ("rounds", format!("{} of {} clients", summary.rounds, summary.clients)),
         ("tasks", format!("{} dispatched, {counted} counted and trained", summary.tasks)),
-        ("simulated time", format!("{} (its schedule was played)", units::clock(summary.simulated_ns))),
+        ("simulated time", format!("{} (from simulating its schedule)", units::clock(summary.simulated_ns))),
         ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
         (
             "operations",
@@ -87,26 +95,36 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
         ),
     ];
     if summary.stand_in_loss.is_some() {
-        lines.push(("note", "selection reads losses, which a schedule alone has not: a run differs".into()));
+        lines.push(("note", "selection depends on losses, which a plan does not have, so a run will differ".into()));
     }
     let Some(forecast) = forecast else {
         let names: Vec<&str> = scenario.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
         if !names.is_empty() {
-            lines.push(("benchmarks", format!("{}: not estimated, for the base was not loaded", names.join(", "))));
+            lines.push((
+                "benchmarks",
+                format!("{}: not estimated, since the base model was not loaded", names.join(", ")),
+            ));
         }
         lines.push(("wall clock", "not estimated: no step was tried".into()));
         return lines;
     };
     lines.extend(benchmarks(forecast));
-    let left = forecast.free_bytes.map(|free| format!(" of {} that are left", units::bytes(free))).unwrap_or_default();
+    lines.extend(resources(forecast, scenario.evaluation.local_baseline));
+    lines
+}
+
+/// Returns the estimated memory and wall-clock time, with their parts.
+fn resources(forecast: &Forecast, has_local_baseline: bool) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let left = forecast.free_bytes.map(|free| format!(" of {} available", units::bytes(free))).unwrap_or_default();
     let memory = units::bytes(forecast.memory_bytes);
     lines.push(("memory", format!("{memory}{left} at the peak, on {} workers", forecast.workers)));
     lines.push(("", parts(&forecast.memory)));
-    let (training, evaluation) = (forecast.training_seconds, forecast.evaluation_seconds);
+    // How long answers get is not known before a model writes them.
     let unwritten = if forecast.written_tokens_max() > 0 { ", without what benchmarks have written" } else { "" };
     let wall = seconds(forecast.wall_seconds());
     lines.push(("wall clock", format!("about {wall} on {} workers{unwritten}", forecast.workers)));
-    let alone = if scenario.evaluation.local_baseline { ", clients alone included" } else { "" };
+    let alone = if has_local_baseline { ", clients alone included" } else { "" };
     lines.push((
         "",
         format!(
@@ -114,8 +132,8 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
              tokens took {:.3} s just now",
             seconds(forecast.loading_seconds),
             seconds(forecast.self_test_seconds),
-            seconds(training),
-            seconds(evaluation),
+            seconds(forecast.training_seconds),
+            seconds(forecast.evaluation_seconds),
             forecast.step_tokens,
             forecast.step_seconds
         ),
@@ -123,7 +141,7 @@ fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) ->
     lines
 }
 
-/// What the memory consists of.
+/// Formats the parts of the memory.
 fn parts(memory: &MemoryForecast) -> String {
     let MemoryForecast { program, weights, adapters, activations, updates } = *memory;
     format!(
@@ -137,16 +155,15 @@ fn parts(memory: &MemoryForecast) -> String {
     )
 }
 
-/// What the scheduled benchmarks ask for.
+/// Returns the cost of the scheduled benchmarks.
 fn benchmarks(forecast: &Forecast) -> Vec<(&'static str, String)> {
-    let line = |exam: &ExamForecast| {
-        let ExamForecast { name, times, questions, read_tokens, written_tokens_max } = exam;
-        let asked = format!(
+    let mut lines = Vec::new();
+    for ExamForecast { name, times, questions, read_tokens, written_tokens_max } in &forecast.benchmarks {
+        let cost = format!(
             "{name} {times} times: {questions} questions, {read_tokens} tokens to read, at most {written_tokens_max} to write"
         );
-        ("benchmarks", asked)
-    };
-    let mut lines: Vec<_> = forecast.benchmarks.iter().map(line).collect();
+        lines.push(("benchmarks", cost));
+    }
     if !lines.is_empty() {
         let reading = seconds(forecast.benchmark_reading_seconds);
         let writing = match forecast.written_tokens_max() {
@@ -159,7 +176,7 @@ fn benchmarks(forecast: &Forecast) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// A span of wall-clock time.
+/// Formats a duration of wall-clock time in seconds.
 fn seconds(value: f64) -> String {
     if value < 600.0 { format!("{value:.1} s") } else { units::clock((value * 1e9) as u64) }
 }

@@ -1,4 +1,4 @@
-//! `fedreplay scenario explain`: what a field means.
+//! `fedreplay scenario explain`: the meaning of a scenario field.
 
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Prints the reference of the field and of the fields below it.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let found = Reference::new().explain(&arguments.path);
     let entries = found.map_err(|what| RunError::Usage(format!("failed to explain {}: {what}", arguments.path)))?;
@@ -34,6 +35,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints one field or type.
 fn print(entry: &Entry) {
     if !entry.path.is_empty() {
         say!("{}", entry.path);
@@ -48,6 +50,7 @@ fn print(entry: &Entry) {
     if let Some(range) = &entry.range {
         say!("  range    {range}");
     }
+    // Paths of fields end in a lowercase name, those of types and variants in an uppercase one.
     let is_field = entry.path.rsplit('.').next().is_some_and(|name| name.starts_with(char::is_lowercase));
     if entry.defaults.is_empty() && is_field {
         say!("  default  none: it must be given");
@@ -56,6 +59,7 @@ fn print(entry: &Entry) {
         let under = if default.under.is_empty() { String::new() } else { format!(" under {}", default.under) };
         say!("  default  {}{under}", default.value);
     }
+    // Names are aligned up to this width; longer ones push their meaning to the right.
     let width = entry.parts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(32);
     for (name, meaning) in &entry.parts {
         say!("    {name:<width$}  {meaning}");

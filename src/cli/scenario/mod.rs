@@ -1,4 +1,4 @@
-//! `fedreplay scenario`: checks, explains and begins scenarios.
+//! `fedreplay scenario`: checks, explains and creates scenarios.
 
 mod check;
 mod explain;
@@ -18,7 +18,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print a scenario with every default written out, and what it will cost, before anything runs.
+    /// Print a scenario with all defaults written out, and an estimate of its cost, before anything runs.
     Check(check::Arguments),
     /// Explain a field: meaning, unit, default and range.
     Explain(explain::Arguments),

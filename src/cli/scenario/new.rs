@@ -12,20 +12,20 @@ use crate::run::{PlanInputs, RunError};
 use crate::scenario::Loaded;
 use crate::store::atomic;
 
-/// The scenario, with `NAME`, `MODEL` and `DATA` to be filled in.
+/// Template of the scenario, with the placeholders `NAME`, `MODEL` and `DATA`.
 const TEMPLATE: &str = include_str!("new.ron");
 
-/// Model and data of the project's checkout.
+/// Model and data in a checkout of the project.
 const OWN: [&str; 2] = ["fixtures/tiny-base", "fixtures/skills/train.json"];
 
 #[derive(Args)]
 pub struct Arguments {
     /// File to write; its name becomes the scenario's.
     file: PathBuf,
-    /// Hugging Face folder of the base model [default: the tiny one of the checkout around the file].
+    /// Hugging Face folder of the base model [default: the tiny one of the checkout that contains the file].
     #[arg(long, value_name = "FOLDER")]
     model: Option<PathBuf>,
-    /// Data in one of FedLLM-Bench's forms [default: those of the checkout around the file].
+    /// Data in one of FedLLM-Bench's formats [default: the file of the checkout that contains the file].
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// End stdout with one line of JSON.
@@ -33,7 +33,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Writes the file only if it can be played as it is.
+/// Writes the file, and removes it again if it cannot be run as it is.
 pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let file = &arguments.file;
     if file.symlink_metadata().is_ok() {
@@ -41,34 +41,52 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::path::absolute(folder).map_err(LedgerError::io(folder))?;
-    let place = |given: &Option<PathBuf>, own: &str, option: &str| match given {
-        // As seen from the file's folder, whatever the current one is.
-        Some(path) => std::path::absolute(path).map_err(|source| LedgerError::io(path)(source).into()),
-        None => own_file(&folder, own).ok_or_else(|| {
-            RunError::Usage(format!("failed to find {own} around {}: name one with {option}", file.display()))
-        }),
+    let model = match &arguments.model {
+        Some(path) => absolute(path)?,
+        None => from_checkout(file, &folder, OWN[0], "--model")?,
     };
-    let model = place(&arguments.model, OWN[0], "--model")?;
-    let data = place(&arguments.data, OWN[1], "--data")?;
+    let data = match &arguments.data {
+        Some(path) => absolute(path)?,
+        None => from_checkout(file, &folder, OWN[1], "--data")?,
+    };
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let text = [("NAME", stem), ("MODEL", text_of(&model)), ("DATA", text_of(&data))]
-        .into_iter()
-        .fold(TEMPLATE.to_owned(), |text, (mark, value)| text.replace(&format!("\"{mark}\""), &quote(&value)));
+    let mut text = TEMPLATE.to_owned();
+    for (placeholder, value) in [("NAME", stem), ("MODEL", text_of(&model)), ("DATA", text_of(&data))] {
+        text = text.replace(&format!("\"{placeholder}\""), &quote(&value));
+    }
     atomic::write(file, text.as_bytes()).map_err(LedgerError::io(file))?;
-    let checked =
-        Loaded::read(file, &[]).map_err(RunError::from).and_then(|loaded| PlanInputs::load(&loaded).map(drop));
-    if let Err(error) = checked {
+    if let Err(error) = check(file) {
         let _ = std::fs::remove_file(file);
         return Err(error);
     }
-    say!("wrote {}; `fedreplay run {}` plays it", file.display(), file.display());
+    say!("wrote {}; `fedreplay run {}` runs it", file.display(), file.display());
     if arguments.json {
         say!("{}", json!({ "scenario": file }));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file of the checkout that a folder is in, relative to the folder.
+/// Reads the scenario with its inputs, and discards them.
+fn check(file: &Path) -> Result<(), RunError> {
+    let loaded = Loaded::read(file, &[])?;
+    PlanInputs::load(&loaded)?;
+    Ok(())
+}
+
+/// Returns a path given by the user as an absolute one: paths in a scenario are relative to its own folder, not to the
+/// current one.
+fn absolute(path: &Path) -> Result<PathBuf, RunError> {
+    Ok(std::path::absolute(path).map_err(LedgerError::io(path))?)
+}
+
+/// Returns the default for `option`: the file `own` of the checkout that contains the scenario `file` in `folder`.
+fn from_checkout(file: &Path, folder: &Path, own: &str, option: &str) -> Result<PathBuf, RunError> {
+    own_file(folder, own).ok_or_else(|| {
+        RunError::Usage(format!("failed to find {own} around {}: name one with {option}", file.display()))
+    })
+}
+
+/// Returns the path of a file of the checkout around `folder`, relative to `folder`.
 fn own_file(folder: &Path, own: &str) -> Option<PathBuf> {
     let up = folder.ancestors().position(|ancestor| ancestor.join(own).exists())?;
     let mut path: PathBuf = std::iter::repeat_n("..", up).collect();
@@ -80,7 +98,7 @@ fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Text between quotes, as RON and JSON write it.
+/// Quotes text, with escapes that are valid in RON and in JSON.
 fn quote(text: &str) -> String {
     json!(text).to_string()
 }

@@ -1,4 +1,4 @@
-//! A template at work: prompts for generation, and dialogues with the places of their answers.
+//! Rendering of prompts for generation, and of dialogues with the positions of their answers.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::environment::{TEMPLATE, environment};
 use super::error::ChatTemplateError;
 use super::source::Source;
 
-/// A model folder's chat template.
+/// The chat template of a model folder.
 ///
 /// # Examples
 ///
@@ -40,28 +40,28 @@ pub struct ChatTemplate {
     content_hash: blake3::Hash,
 }
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Instructions for the whole dialogue; many templates know none.
+    /// Instructions for the whole dialogue; many templates do not support them.
     System,
-    /// Who asks.
+    /// The user, who asks.
     User,
-    /// Who answers: what is learnt.
+    /// The model, whose answers are trained on.
     Assistant,
 }
 
 /// One message of a dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Who speaks.
+    /// The author.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: &'a str,
 }
 
 impl Role {
-    /// The name that templates know.
+    /// Returns the name by which templates refer to the role.
     fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -72,29 +72,30 @@ impl Role {
 }
 
 impl Message<'_> {
-    /// Keys in this order, since templates may write a message out as JSON.
+    /// Returns the message as a template sees it. The order of the keys matters where a template prints it as JSON.
     fn value(&self) -> Value {
         Value::from_pairs([("role", self.role.name()), ("content", self.content)])
     }
 }
 
-/// A dialogue as the model reads it.
+/// A rendered dialogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialogue {
-    /// The text, special tokens written out.
+    /// The text, including special tokens in writing.
     pub text: String,
-    /// The bytes of `text` that each answer adds to its prompt, in order: the answer with what closes it, such as the
-    /// end-of-sequence token. None is empty, and each begins and ends between two characters.
+    /// The byte range of each answer in `text`, in order. It includes what closes the answer, such as the
+    /// end-of-sequence token. No range is empty, and all boundaries lie between two characters.
     pub answers: Vec<Range<usize>>,
 }
 
 impl ChatTemplate {
-    /// Loads the template `name` of a model folder, or its default: `chat_template.jinja`, else `chat_template` of
-    /// tokenizer_config.json, a string or a list of named ones. The special tokens are those of tokenizer_config.json
-    /// and special_tokens_map.json.
+    /// Loads the template `name` of a model folder, or the default template.
+    ///
+    /// The templates are `chat_template.jinja`, or else `chat_template` in tokenizer_config.json, which is a string or
+    /// a list of named templates. The special tokens are those of tokenizer_config.json and special_tokens_map.json.
     ///
     /// # Errors
-    /// No template, none of this name, a broken file, or a template that is not Jinja.
+    /// No template, none with this name, a malformed file, or a template that is not Jinja.
     pub fn load(folder: &Path, name: Option<&str>) -> Result<Self, ChatTemplateError> {
         Self::compile(Source::read(folder, name)?)
     }
@@ -112,12 +113,12 @@ impl ChatTemplate {
         }
     }
 
-    /// BLAKE3 of the template and the special tokens that it can name.
+    /// Returns BLAKE3 of the template and the special tokens that it can refer to.
     pub fn content_hash(&self) -> blake3::Hash {
         self.content_hash
     }
 
-    /// The text of `messages` up to where the next answer begins: what generation starts from.
+    /// Renders `messages` up to where the next answer begins. Generation starts from this text.
     ///
     /// # Errors
     /// [`ChatTemplateError::Refused`], [`ChatTemplateError::AsksForDate`].
@@ -125,48 +126,53 @@ impl ChatTemplate {
         self.render(messages, true)
     }
 
-    /// The text of a dialogue, and where its answers are in it.
+    /// Renders a dialogue and locates its answers.
     ///
-    /// Each answer is what follows the prompt of the messages before it, up to where the text of the messages to it
-    /// ends; both must be the beginning of the whole text.
+    /// An answer begins where the prompt of the messages before it ends, and ends where the text of the messages up to
+    /// and including it ends. Both texts must be prefixes of the whole text.
     ///
     /// # Errors
-    /// As [`ChatTemplate::prompt`]; [`ChatTemplateError::NotAPrefix`] where the template writes earlier messages
+    /// As [`ChatTemplate::prompt`]; [`ChatTemplateError::NotAPrefix`] if the template renders earlier messages
     /// differently once later ones follow; [`ChatTemplateError::EmptyAnswer`].
     pub fn dialogue(&self, messages: &[Message]) -> Result<Dialogue, ChatTemplateError> {
         let text = self.render(messages, false)?;
-        let answers = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
-        let answers = answers.map(|(index, _)| self.answer(&text, messages, index)).collect::<Result<_, _>>()?;
+        let mut answers = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            if message.role == Role::Assistant {
+                answers.push(self.answer(&text, messages, index)?);
+            }
+        }
         Ok(Dialogue { text, answers })
     }
 
-    /// The bytes of message `index` in the whole text.
+    /// Locates message `index` in the whole text.
     fn answer(&self, text: &str, messages: &[Message], index: usize) -> Result<Range<usize>, ChatTemplateError> {
-        let template = || self.label.clone();
         let prompt = self.render(&messages[..index], true)?;
         let is_last = index + 1 == messages.len();
         let through = if is_last { text.to_owned() } else { self.render(&messages[..=index], false)? };
+        // Lengths locate the answer only if each of `prompt`, `through` and `text` is a prefix of the next.
         if !through.starts_with(&prompt) || !text.starts_with(&through) {
+            let template = self.label.clone();
             let advice = match messages.len() {
                 0..=3 => "use a prompt template instead",
                 _ => "use single-turn rows, or a prompt template instead",
             };
-            return Err(ChatTemplateError::NotAPrefix { template: template(), message: index, advice });
+            return Err(ChatTemplateError::NotAPrefix { template, message: index, advice });
         }
-        match prompt.len() < through.len() {
-            true => Ok(prompt.len()..through.len()),
-            false => Err(ChatTemplateError::EmptyAnswer { template: template(), message: index }),
+        if prompt.len() == through.len() {
+            return Err(ChatTemplateError::EmptyAnswer { template: self.label.clone(), message: index });
         }
+        Ok(prompt.len()..through.len())
     }
 
-    /// As `apply_chat_template(messages, tokenize=False, add_generation_prompt=...)`.
+    /// Renders as `apply_chat_template(messages, tokenize=False, add_generation_prompt=...)` does.
     pub(super) fn render(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
         let messages: Vec<Value> = messages.iter().map(Message::value).collect();
-        // Transformers passes tools and documents as None where there are none, and templates ask `is none`.
+        // Transformers passes tools and documents as None if there are none, and templates test `is none`.
         let variables = [
             ("messages", Value::from(messages)),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
@@ -180,7 +186,8 @@ impl ChatTemplate {
     }
 
     fn refusal(&self, error: &Error) -> ChatTemplateError {
-        let (template, message) = (self.label.clone(), message(error));
+        let template = self.label.clone();
+        let message = message(error);
         match error.kind() {
             ErrorKind::UnknownFunction if message.contains("strftime_now") => {
                 ChatTemplateError::AsksForDate { template }
@@ -192,13 +199,20 @@ impl ChatTemplate {
 
 fn content_hash(text: &str, tokens: &BTreeMap<&'static str, String>) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_derive_key("fedreplay chat template v1");
-    for part in [text].into_iter().chain(tokens.iter().flat_map(|(name, token)| [*name, token])) {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    hash_part(&mut hasher, text);
+    for (name, token) in tokens {
+        hash_part(&mut hasher, name);
+        hash_part(&mut hasher, token);
     }
     hasher.finalize()
 }
 
-/// What the engine says, without its own name for the template.
+/// Adds a text preceded by its length, so that no two lists of texts share an encoding.
+fn hash_part(hasher: &mut blake3::Hasher, part: &str) {
+    hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+}
+
+/// Returns the engine's message without its internal name of the template.
 fn message(error: &Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }

@@ -1,41 +1,44 @@
-//! JSON as Python's `json.dumps` writes it: spaces after commas and colons, or an indent.
+//! JSON in the format of Python's `json.dumps`: spaces after commas and colons, or indentation.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// Where white space goes.
+/// The white space of a JSON document, as a formatter of serde_json.
 #[derive(Clone, Debug)]
 pub(super) struct Style {
     indent: Option<usize>,
     between_items: String,
     after_key: String,
     depth: usize,
+    /// Whether the array or object being written has no item yet.
     is_empty: bool,
 }
 
 impl Style {
-    /// Python's defaults: `", "` and `": "`; with an indent, no space before the end of a line.
+    /// Creates a style with the given separators, or with Python's defaults `", "` and `": "`. With indentation, the
+    /// default has no space between a comma and the end of the line.
     pub fn new(indent: Option<usize>, separators: Option<Vec<String>>) -> Self {
-        let (between_items, after_key) = match separators.as_deref() {
-            Some([items, keys]) => (items.clone(), keys.clone()),
-            _ => (if indent.is_some() { "," } else { ", " }.into(), ": ".into()),
-        };
-        Self { indent, between_items, after_key, depth: 0, is_empty: true }
+        if let Some([between_items, after_key]) = separators.as_deref() {
+            let between_items = between_items.clone();
+            let after_key = after_key.clone();
+            return Self { indent, between_items, after_key, depth: 0, is_empty: true };
+        }
+        let between_items = if indent.is_some() { "," } else { ", " };
+        Self { indent, between_items: between_items.into(), after_key: ": ".into(), depth: 0, is_empty: true }
     }
 
-    /// Writes a value; keys in their own order or, if asked for, sorted.
+    /// Writes a value as JSON, with object keys in their own order or sorted.
     pub fn write(self, value: &impl Serialize, is_sorted: bool) -> serde_json::Result<String> {
         let mut bytes = Vec::new();
         let mut serializer = Serializer::with_formatter(&mut bytes, self);
-        match is_sorted {
-            true => {
-                let mut value = serde_json::to_value(value)?;
-                value.sort_all_objects();
-                value.serialize(&mut serializer)?;
-            }
-            false => value.serialize(&mut serializer)?,
+        if is_sorted {
+            let mut value = serde_json::to_value(value)?;
+            value.sort_all_objects();
+            value.serialize(&mut serializer)?;
+        } else {
+            value.serialize(&mut serializer)?;
         }
         Ok(String::from_utf8(bytes).expect("JSON is UTF-8"))
     }
@@ -51,7 +54,7 @@ impl Style {
         if !self.is_empty {
             self.new_line(writer)?;
         }
-        // What has just ended is an item of what surrounds it.
+        // What has just ended is an item of the enclosing array or object, which is therefore not empty.
         self.is_empty = false;
         writer.write_all(bracket)
     }

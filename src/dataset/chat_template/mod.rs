@@ -1,11 +1,12 @@
-//! Chat templates of Hugging Face folders: dialogues as the text that a chat model was trained on.
+//! Chat templates of Hugging Face folders, which render dialogues as the text that a chat model was trained on.
 //!
-//! [`ChatTemplate`] renders as Transformers' `apply_chat_template` does, checked against it in
-//! `fixtures/reference/chat_templates.json`. [`ChatTemplate::dialogue`] also says which bytes of the text are answers,
-//! by construction: an answer is what the template adds to the prompt of that answer. Nothing is searched for.
+//! [`ChatTemplate`] renders as `apply_chat_template` of Transformers does, and is tested against it with
+//! `fixtures/reference/chat_templates.json`. [`ChatTemplate::dialogue`] also returns which bytes of the text are
+//! answers. These are known by construction: an answer is the text that the template adds to the prompt of that answer.
+//! Nothing is searched for.
 //!
-//! The date is deliberately absent: `strftime_now` is not defined. Templates that fall back to a fixed date do so, and
-//! others are refused, since a text that depends on the day cannot be repeated.
+//! `strftime_now` is deliberately undefined, since a text that depends on the date cannot be reproduced. Templates that
+//! fall back to a fixed date do so; others are refused.
 
 mod dialogue;
 mod environment;

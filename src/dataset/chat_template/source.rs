@@ -1,4 +1,4 @@
-//! Which template a model folder names, and which special tokens it may write.
+//! The chat template of a model folder, and the special tokens that it may refer to.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,26 @@ use super::error::ChatTemplateError;
 use crate::dataset::DatasetError;
 use crate::dataset::tokeniser::optional_json;
 
-/// The template that is meant where none is named.
+/// Name of the template that is used by default.
 const DEFAULT: &str = "default";
 
-/// The tokens that templates know by these names, as Transformers passes them.
+/// Names by which templates refer to special tokens, as in Transformers.
 const TOKENS: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// A template's text, and what belongs to it.
+/// The text of a template, with its origin and special tokens.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// File and, of several, name: for messages.
+    /// File and, if the file has several templates, name; for error messages.
     pub label: String,
     pub text: String,
-    /// The special tokens that are set, by name.
+    /// The special tokens that are configured, by name.
     pub tokens: BTreeMap<&'static str, String>,
 }
 
 impl Source {
-    /// Reads the template `name` of a folder; `None` means its default.
+    /// Reads the template `name` of a folder; `None` selects the default.
     ///
-    /// `chat_template.jinja` comes before tokenizer_config.json, as in Transformers.
+    /// `chat_template.jinja` takes precedence over tokenizer_config.json, as in Transformers.
     pub fn read(folder: &Path, name: Option<&str>) -> Result<Self, ChatTemplateError> {
         let configuration = optional_json(&folder.join("tokenizer_config.json"))?;
         let special_tokens = optional_json(&folder.join("special_tokens_map.json"))?;
@@ -44,7 +44,7 @@ impl Source {
     }
 }
 
-/// The templates of a folder by name, and the file that holds them.
+/// Returns the file that holds the templates of a folder, and the templates by name.
 fn templates(folder: &Path, configuration: &Value) -> Result<(PathBuf, BTreeMap<String, String>), ChatTemplateError> {
     let path = folder.join("chat_template.jinja");
     match std::fs::read_to_string(&path) {
@@ -72,11 +72,15 @@ fn named(entry: &Value) -> Option<(String, String)> {
     Some((entry["name"].as_str()?.to_owned(), entry["template"].as_str()?.to_owned()))
 }
 
-/// The special tokens that the files set, the first file first; each is a string or an object with `content`.
+/// Returns the special tokens that the files configure, as a string or an object with `content`. Earlier files take
+/// precedence.
 fn tokens(files: &[&Value]) -> BTreeMap<&'static str, String> {
-    let token = |name: &&'static str| {
-        let found = files.iter().find_map(|file| file[*name].as_str().or_else(|| file[*name]["content"].as_str()));
-        found.map(|token| (*name, token.to_owned()))
-    };
-    TOKENS.iter().filter_map(token).collect()
+    let mut tokens = BTreeMap::new();
+    for name in TOKENS {
+        let found = files.iter().find_map(|file| file[name].as_str().or_else(|| file[name]["content"].as_str()));
+        if let Some(token) = found {
+            tokens.insert(name, token.to_owned());
+        }
+    }
+    tokens
 }

@@ -1,22 +1,22 @@
-//! The five twins, as data: what is published of each dataset, and what had to be assumed.
+//! The five twins, as data: the published figures of each dataset, and the assumptions made where none are published.
 
-/// A dataset's published figures.
+/// The published figures of a dataset.
 #[derive(Debug)]
 pub struct Twin {
-    /// The name on the command line.
+    /// Name on the command line.
     pub name: &'static str,
-    /// The dataset's own name.
+    /// Name of the original dataset.
     pub of: &'static str,
     pub form: TwinForm,
-    /// [samples] Of each client.
+    /// [sample] -- Size of each client.
     pub sizes: Sizes,
-    /// [words] Mean and deviation of an instruction, over samples.
+    /// [word] -- Mean and standard deviation of the length of an instruction, over samples.
     pub instruction: (f64, f64),
-    /// [words] Mean and deviation of a response, over samples.
+    /// [word] -- Mean and standard deviation of the length of a response, over samples.
     pub response: (f64, f64),
-    /// Languages of clients, with their shares.
+    /// Languages of the clients, with their relative shares.
     pub languages: &'static [(&'static str, u32)],
-    /// What is not published and stands here for it.
+    /// Assumptions about properties that are not published.
     pub assumed: &'static [&'static str],
 }
 
@@ -28,16 +28,16 @@ pub enum TwinForm {
     Preference,
 }
 
-/// Samples of clients.
+/// The number of samples of each client.
 #[derive(Debug)]
 pub enum Sizes {
-    /// In the order of the file.
+    /// Published sizes, in the order of the file.
     Known(&'static [u32]),
-    /// So many clients with so many samples in all, whose numbers deviate by so much.
+    /// Number of clients, total number of samples, and standard deviation of the samples per client.
     Spread { clients: u32, samples: u32, deviation: f64 },
 }
 
-/// Client sizes of Fed-Aya in the order of its file, as a run of the benchmark printed them.
+/// Client sizes of Fed-Aya in the order of its file, as printed by a run of the benchmark.
 const FED_AYA: &[u32] = &[
     421, 1576, 5016, 418, 1555, 365, 783, 935, 1223, 795, 516, 476, 447, 614, 361, 1363, 298, 1418, 809, 192, 493, 289,
     194, 139, 235, 209, 347, 713, 533, 417, 175, 492, 271, 418, 293, 223, 270, 221,
@@ -114,12 +114,12 @@ const TWINS: &[Twin] = &[
 ];
 
 impl Twin {
-    /// Every twin.
+    /// Returns all twins.
     pub fn all() -> &'static [Self] {
         TWINS
     }
 
-    /// The twin of this name.
+    /// Returns the twin with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         TWINS.iter().find(|twin| twin.name == name)
     }

@@ -1,13 +1,13 @@
-//! Text with something to learn in it: answers follow from questions by a rule that differs from client to client.
+//! Generated text with something to learn: the answer follows from the question by a rule that differs by client.
 //!
-//! A question is a row of words. Its answer greets in the client's way and then names each word's partner, over and over
-//! until it is long enough. Partners come from a permutation of the language's words that is the client's own: clients
-//! share language and grammar, and differ in what is right.
+//! A question is a sequence of words. Its answer begins with the client's greeting and then names the partner of each
+//! word, repeatedly until the answer is long enough. The partners are a permutation of the language's words that is
+//! specific to the client: clients share a language and a grammar, but differ in which answer is right.
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 
-/// Two dozen everyday words a language, of this project's own choosing; the first is how a question begins, the second
-/// how an answer does.
+/// Two dozen everyday words per language, chosen by this project. Questions begin with the first word, answers with the
+/// second.
 const WORDS: &[(&str, &str)] = &[
     ("ar", "سؤال جواب بيت كتاب ماء شمس قمر شجرة باب طريق مدينة بحر جبل خبز ملح يد عين قلب صديق طفل يوم ليل نار ريح"),
     (
@@ -44,25 +44,26 @@ const WORDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// One client's way of asking and answering.
+/// A client's generator of questions and answers. Words are represented by their index in the language's list.
 pub struct Voice {
     words: Vec<&'static str>,
-    /// For each word, the place of its partner.
+    /// For each word, the index of its partner.
     partners: Vec<usize>,
-    /// Of somebody else: what makes a worse answer.
+    /// A second permutation, which produces the worse answers.
     others: Vec<usize>,
     greeting: Vec<usize>,
     stream: Stream,
 }
 
 impl Voice {
-    /// The voice of a client in a language of [`WORDS`].
+    /// Creates the generator of a client for one of the languages of [`WORDS`].
     ///
     /// # Panics
     /// If the language has no words.
     pub fn new(seed: Seed, client: u32, language: &str) -> Self {
         let (_, words) = WORDS.iter().find(|(name, _)| *name == language).expect("every language has words");
         let words: Vec<&str> = words.split(' ').collect();
+        // Bit 32 keeps the streams of clients apart from the small entity numbers of the twin itself.
         let mut stream = Stream::new(seed, Purpose::SyntheticData, 1 << 32 | u64::from(client));
         let partners = permutation(&mut stream, words.len());
         let others = permutation(&mut stream, words.len());
@@ -70,41 +71,46 @@ impl Voice {
         Self { words, partners, others, greeting, stream }
     }
 
-    /// The words of a question of this length, as places.
+    /// Returns a question of `length` words.
     pub fn question(&mut self, length: u64) -> Vec<usize> {
+        // Words 0 and 1 open questions and answers; the others are what questions are about.
         let topics = (self.words.len() - 2) as u64;
-        let draw = |_| 2 + self.stream.below(topics) as usize;
-        std::iter::once(0).chain((1..length).map(draw)).collect()
+        let mut question = vec![0];
+        for _ in 1..length {
+            question.push(2 + self.stream.below(topics) as usize);
+        }
+        question
     }
 
-    /// The right answer to a question, of this length.
+    /// Returns the right answer to a question, with `length` words.
     pub fn answer(&self, question: &[usize], length: u64) -> Vec<usize> {
         self.follow(&self.partners, question, length)
     }
 
-    /// An answer of somebody else.
+    /// Returns an answer by the wrong rule, with `length` words.
     pub fn worse_answer(&self, question: &[usize], length: u64) -> Vec<usize> {
         self.follow(&self.others, question, length)
     }
 
     fn follow(&self, partners: &[usize], question: &[usize], length: u64) -> Vec<usize> {
+        // Word 1, the greeting, then the partners of the question's words over and over.
         let opening = std::iter::once(1).chain(self.greeting.iter().copied());
         let body = question.iter().cycle().map(|&word| partners[word]);
         opening.chain(body).take(length as usize).collect()
     }
 
-    /// Words as text.
+    /// Returns the words as text.
     pub fn text(&self, places: &[usize]) -> String {
         places.iter().map(|&place| self.words[place]).collect::<Vec<_>>().join(" ")
     }
 
-    /// A number below `bound` of the client's own.
+    /// Draws a number below `bound` from the client's stream.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.stream.below(bound)
     }
 }
 
-/// Numbers below `count` in a drawn order.
+/// Draws a permutation of the numbers below `count`.
 pub fn permutation(stream: &mut Stream, count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for place in 0..count.saturating_sub(1) {

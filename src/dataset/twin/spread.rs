@@ -1,35 +1,41 @@
-//! Whole numbers with a given sum and a given deviation: sizes of clients, lengths of texts.
+//! Integers with a given sum and standard deviation, for client sizes and text lengths.
 
-/// `count` numbers of at least 1 in ascending order, with this sum and about this population deviation.
+/// Returns `count` integers of at least 1 in ascending order, with the given sum and approximately the given population
+/// standard deviation.
 ///
-/// They are quantiles of a log-logistic law, x = (p / (1 - p))^s, whose shape s is fitted, scaled to the sum and rounded
-/// by largest remainder. The deviation is missed by no more than rounding, as long as it can be had at all.
+/// They are quantiles of a log-logistic distribution, x = (p / (1 - p))^s, with a fitted shape s, scaled to the sum and
+/// rounded by the largest-remainder method. The deviation is met up to rounding, as far as it is attainable at all.
 ///
 /// # Panics
 /// If the sum is below the count.
 pub fn spread(count: usize, sum: u64, deviation: f64) -> Vec<u64> {
     assert!(sum >= count as u64, "{count} numbers of at least 1 cannot sum to {sum}");
-    let (mut low, mut high) = (0.0, 4.0);
+    // The deviation grows with the shape, so bisection finds the shape.
+    let mut low = 0.0;
+    let mut high = 4.0;
     for _ in 0..48 {
         let middle = 0.5 * (low + high);
-        match deviation_of(&with_shape(count, sum, middle)) < deviation {
-            true => low = middle,
-            false => high = middle,
+        if deviation_of(&with_shape(count, sum, middle)) < deviation {
+            low = middle;
+        } else {
+            high = middle;
         }
     }
     with_shape(count, sum, 0.5 * (low + high))
 }
 
 fn with_shape(count: usize, sum: u64, shape: f64) -> Vec<u64> {
-    let quantile = |index: usize| {
+    // Quantiles at p = (k + 1/2) / count: x = (p / (1 - p))^s = exp(s ln(p / (1 - p))).
+    let mut raw = Vec::with_capacity(count);
+    for index in 0..count {
         let p = (index as f64 + 0.5) / count as f64;
-        libm::exp(shape * libm::log(p / (1.0 - p)))
-    };
-    let raw: Vec<f64> = (0..count).map(quantile).collect();
-    // Each has its 1; the rest of the sum is shared out in proportion.
+        raw.push(libm::exp(shape * libm::log(p / (1.0 - p))));
+    }
+    // Every number gets 1; the rest of the sum is divided in proportion to the quantiles and rounded down.
     let rest = (sum - count as u64) as f64;
     let scale = rest / raw.iter().sum::<f64>();
     let mut values: Vec<u64> = raw.iter().map(|value| 1 + (value * scale) as u64).collect();
+    // What rounding took away goes to the largest remainders, the lower index first where they are equal.
     let missing = sum - values.iter().sum::<u64>().min(sum);
     let mut order: Vec<usize> = (0..count).collect();
     order.sort_by(|&a, &b| (raw[b] * scale).fract().total_cmp(&(raw[a] * scale).fract()).then(a.cmp(&b)));

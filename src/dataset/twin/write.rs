@@ -1,4 +1,4 @@
-//! Writes a twin row by row, in memory of one row, and says beside it that it is one.
+//! Writing of a twin, row by row with one row in memory, together with a manifest that declares it synthetic.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -13,18 +13,18 @@ use super::prose::{Voice, permutation};
 use super::spread::spread;
 use crate::store::atomic;
 
-/// How a twin is made.
+/// Settings for the generation of a twin.
 #[derive(Clone, Copy, Debug)]
 pub struct TwinSettings {
     pub seed: Seed,
-    /// [1] Factor on all lengths, so that tiny models can read whole rows -- above 0, at most 1.
+    /// [1] -- Factor on all lengths, so that tiny models can read whole rows; above 0, at most 1.
     pub length_scale: f64,
 }
 
-/// What stands beside a twin's file.
+/// The description written next to a twin's file.
 #[derive(Debug, Serialize)]
 pub struct TwinManifest {
-    /// That it is none of the real thing.
+    /// A statement that the data is not the original.
     pub notice: String,
     pub twin: &'static str,
     pub of: &'static str,
@@ -33,20 +33,21 @@ pub struct TwinManifest {
     pub samples: u64,
     pub length_unit: &'static str,
     pub length_scale: f64,
-    /// [words] Mean and deviation that instructions have, before the scale.
+    /// [word] -- Mean and standard deviation of the length of instructions, before scaling.
     pub instruction: (f64, f64),
+    /// [word] -- The same for responses.
     pub response: (f64, f64),
     pub languages: Vec<(&'static str, u64)>,
-    /// What is not published of the original and was assumed.
+    /// Assumptions about properties of the original that are not published.
     pub assumed: &'static [&'static str],
     /// BLAKE3 of the file.
     pub content_hash: String,
 }
 
-/// Writes the twin to `path` and its manifest to `path` with `.manifest.json` at its end.
+/// Writes the twin to `path` and its manifest to `path` with `.manifest.json` appended.
 ///
 /// # Errors
-/// Whatever the file system says; no file is left half written.
+/// Errors of the file system; no incomplete file is left behind.
 pub fn write_twin(twin: &'static Twin, settings: TwinSettings, path: &Path) -> io::Result<TwinManifest> {
     let plan = Plan::new(twin, settings);
     let mut hash = None;
@@ -57,31 +58,7 @@ pub fn write_twin(twin: &'static Twin, settings: TwinSettings, path: &Path) -> i
         hash = Some(out.hasher.finalize());
         Ok(())
     })?;
-    let mut languages: Vec<(&str, u64)> = Vec::new();
-    for language in &plan.languages {
-        match languages.iter_mut().find(|(name, _)| name == language) {
-            Some((_, clients)) => *clients += 1,
-            None => languages.push((language, 1)),
-        }
-    }
-    let manifest = TwinManifest {
-        notice: format!(
-            "a synthetic twin of {}: its text is generated, and no result on it is one on {}",
-            twin.of, twin.of
-        ),
-        twin: twin.name,
-        of: twin.of,
-        seed: settings.seed.0,
-        clients: plan.sizes.len() as u64,
-        samples: plan.sizes.iter().sum(),
-        length_unit: "words between spaces",
-        length_scale: settings.length_scale,
-        instruction: twin.instruction,
-        response: twin.response,
-        languages,
-        assumed: twin.assumed,
-        content_hash: hash.expect("the file was written").to_string(),
-    };
+    let manifest = plan.manifest(hash.expect("the file was written"));
     let text = serde_json::to_string_pretty(&manifest).expect("plain data");
     atomic::write(&manifest_path(path), (text + "\n").as_bytes())?;
     Ok(manifest)
@@ -93,66 +70,91 @@ fn manifest_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// All that is decided before the first row.
+/// Everything that is decided before the first row is written.
 struct Plan {
     twin: &'static Twin,
     settings: TwinSettings,
-    /// [samples] Of each client, in order.
+    /// [sample] -- Size of each client, in order.
     sizes: Vec<u64>,
-    /// Of each client.
+    /// Language of each client.
     languages: Vec<&'static str>,
-    /// [words] Of each sample, in order.
+    /// [word] -- Length of each sample's instruction, in order.
     instructions: Vec<u64>,
+    /// [word] -- Length of each sample's response, in order.
     responses: Vec<u64>,
 }
 
 impl Plan {
+    /// Decides sizes, languages and lengths. Draws of `Purpose::SyntheticData`: sizes are entity 0, instructions 1,
+    /// responses 2, languages 3.
     fn new(twin: &'static Twin, settings: TwinSettings) -> Self {
-        let shuffled = |values: Vec<u64>, entity: u64| -> Vec<u64> {
-            let mut stream = Stream::new(settings.seed, Purpose::SyntheticData, entity);
-            permutation(&mut stream, values.len()).into_iter().map(|place| values[place]).collect()
-        };
-        let sizes = match twin.sizes {
+        let sizes: Vec<u64> = match twin.sizes {
             Sizes::Known(sizes) => sizes.iter().map(|&size| u64::from(size)).collect(),
             Sizes::Spread { clients, samples, deviation } => {
-                shuffled(spread(clients as usize, samples.into(), deviation), 0)
+                shuffled(&spread(clients as usize, samples.into(), deviation), settings.seed, 0)
             }
         };
         let samples: u64 = sizes.iter().sum();
-        let lengths = |(mean, deviation): (f64, f64), entity| {
-            let (mean, deviation) = (mean * settings.length_scale, deviation * settings.length_scale);
-            let sum = ((mean * samples as f64).round() as u64).max(samples);
-            shuffled(spread(samples as usize, sum, deviation), entity)
-        };
-        let languages = Self::languages(twin, settings.seed, sizes.len());
         Self {
             twin,
             settings,
-            languages,
-            instructions: lengths(twin.instruction, 1),
-            responses: lengths(twin.response, 2),
+            languages: Self::languages(twin, settings.seed, sizes.len()),
+            instructions: lengths(twin.instruction, samples, settings, 1),
+            responses: lengths(twin.response, samples, settings, 2),
             sizes,
         }
     }
 
-    /// As many clients of each language as its share says, in a drawn order.
+    /// Assigns languages to clients in proportion to their shares and in random order.
     fn languages(twin: &Twin, seed: Seed, clients: usize) -> Vec<&'static str> {
         let total: u32 = twin.languages.iter().map(|(_, share)| share).sum();
-        let language = |client: usize| {
+        let mut in_turn = Vec::with_capacity(clients);
+        for client in 0..clients {
+            // Maps the client to a place among the shares, and takes the language whose range contains it.
             let place = (client as u64 * u64::from(total) / clients as u64) as u32;
             let mut before = 0;
             let found = twin.languages.iter().find(|(_, share)| {
                 before += share;
                 place < before
             });
-            found.expect("shares cover every place").0
-        };
-        let in_turn: Vec<&str> = (0..clients).map(language).collect();
+            in_turn.push(found.expect("shares cover every place").0);
+        }
         let mut stream = Stream::new(seed, Purpose::SyntheticData, 3);
         permutation(&mut stream, clients).into_iter().map(|place| in_turn[place]).collect()
     }
 
+    fn manifest(&self, content_hash: blake3::Hash) -> TwinManifest {
+        // Clients per language, in the order in which the languages first occur.
+        let mut languages: Vec<(&str, u64)> = Vec::new();
+        for language in &self.languages {
+            match languages.iter_mut().find(|(name, _)| name == language) {
+                Some((_, clients)) => *clients += 1,
+                None => languages.push((language, 1)),
+            }
+        }
+        let twin = self.twin;
+        TwinManifest {
+            notice: format!(
+                "a synthetic twin of {}: its text is generated, and no result on it is one on {}",
+                twin.of, twin.of
+            ),
+            twin: twin.name,
+            of: twin.of,
+            seed: self.settings.seed.0,
+            clients: self.sizes.len() as u64,
+            samples: self.sizes.iter().sum(),
+            length_unit: "words between spaces",
+            length_scale: self.settings.length_scale,
+            instruction: twin.instruction,
+            response: twin.response,
+            languages,
+            assumed: twin.assumed,
+            content_hash: content_hash.to_string(),
+        }
+    }
+
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        // `sample` counts over all clients: lengths are stored in one list for the whole file.
         let mut sample = 0;
         out.write_all(b"{")?;
         for (client, (&size, language)) in self.sizes.iter().zip(&self.languages).enumerate() {
@@ -169,7 +171,7 @@ impl Plan {
         out.write_all(b"\n}\n")
     }
 
-    /// A row whose instruction and response have so many words, over all exchanges of a conversation.
+    /// Returns a row with `instruction` and `response` words, summed over all exchanges of a conversation.
     fn row(&self, voice: &mut Voice, language: &str, instruction: u64, response: u64) -> Value {
         match self.twin.form {
             TwinForm::SingleTurn => {
@@ -184,13 +186,12 @@ impl Plan {
                 json!({ "prompt": voice.text(&question), "chosen": chosen, "rejected": rejected, "language": language })
             }
             TwinForm::MultiTurn => {
+                // Two to five exchanges, but each needs a word in its question and one in its answer.
                 let exchanges = (2 + voice.below(4)).min(instruction).min(response).max(1);
-                // The first exchange has what does not divide evenly.
-                let part = |whole: u64, turn: u64| whole / exchanges + if turn == 0 { whole % exchanges } else { 0 };
                 let mut messages = Vec::with_capacity(2 * exchanges as usize);
                 for turn in 0..exchanges {
-                    let question = voice.question(part(instruction, turn));
-                    let answer = voice.text(&voice.answer(&question, part(response, turn)));
+                    let question = voice.question(words_of_turn(instruction, exchanges, turn));
+                    let answer = voice.text(&voice.answer(&question, words_of_turn(response, exchanges, turn)));
                     messages.push(json!({ "from": "human", "value": voice.text(&question) }));
                     messages.push(json!({ "from": "gpt", "value": answer }));
                 }
@@ -200,7 +201,27 @@ impl Plan {
     }
 }
 
-/// Hashes what passes.
+/// Shuffles the values with the draws of one entity.
+fn shuffled(values: &[u64], seed: Seed, entity: u64) -> Vec<u64> {
+    let mut stream = Stream::new(seed, Purpose::SyntheticData, entity);
+    permutation(&mut stream, values.len()).into_iter().map(|place| values[place]).collect()
+}
+
+/// Returns the lengths of all samples, in random order, with the given mean and deviation times the length scale.
+fn lengths((mean, deviation): (f64, f64), samples: u64, settings: TwinSettings, entity: u64) -> Vec<u64> {
+    let mean = mean * settings.length_scale;
+    let deviation = deviation * settings.length_scale;
+    let sum = ((mean * samples as f64).round() as u64).max(samples);
+    shuffled(&spread(samples as usize, sum, deviation), settings.seed, entity)
+}
+
+/// Divides `whole` words evenly among the exchanges; the first one also gets the remainder.
+fn words_of_turn(whole: u64, exchanges: u64, turn: u64) -> u64 {
+    let remainder = if turn == 0 { whole % exchanges } else { 0 };
+    whole / exchanges + remainder
+}
+
+/// A writer that hashes what passes through.
 struct Hashing<'a> {
     out: BufWriter<&'a mut File>,
     hasher: blake3::Hasher,

@@ -1,4 +1,4 @@
-//! Which benchmarks there are, and under which names.
+//! The supported benchmarks and their names.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,33 +9,33 @@ use serde::{Deserialize, Serialize};
 /// A benchmark that `fedreplay` can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Benchmark {
-    /// Free answers, rated by a judge or a rule.
+    /// An open-ended benchmark: a judge rates the answers, or a rule classifies them.
     Open(OpenEnded),
     /// Multiple choice over 57 subjects.
     Mmlu,
-    /// Functions of Python, executed.
+    /// Python functions, executed.
     HumanEval,
 }
 
 /// A benchmark whose answers are free text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum OpenEnded {
-    /// 80 questions of two turns, FastChat's.
+    /// FastChat's 80 questions of two turns.
     MtBench,
-    /// 80 questions, FastChat's.
+    /// FastChat's 80 questions of one turn.
     Vicuna,
-    /// Ref-GPT4 on 50 questions to a chat arena.
+    /// Ref-GPT4 on 50 questions of Chatbot Arena.
     Chatbot,
     /// Ref-GPT4 on 50 questions of WildChat.
     WildChat,
-    /// Ref-GPT4 on eight languages of Aya, each answer beside a person's.
+    /// Ref-GPT4 on eight languages of Aya, with a human reference answer to each question.
     Aya,
-    /// 520 requests that a safe model refuses, read by a rule.
+    /// 520 harmful requests that a safe model refuses, classified by a rule.
     AdvBench,
 }
 
 impl Benchmark {
-    /// All of them, in the order of the table.
+    /// All benchmarks, in the order of the table.
     pub const ALL: [Self; 8] = [
         Self::Open(OpenEnded::MtBench),
         Self::Open(OpenEnded::Vicuna),
@@ -47,7 +47,7 @@ impl Benchmark {
         Self::HumanEval,
     ];
 
-    /// The name on the command line and in scenarios.
+    /// Returns the name used on the command line and in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Self::Open(open) => open.name(),
@@ -58,7 +58,7 @@ impl Benchmark {
 }
 
 impl OpenEnded {
-    /// The name on the command line and in scenarios.
+    /// Returns the name used on the command line and in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Self::MtBench => "mt-bench",
@@ -70,7 +70,7 @@ impl OpenEnded {
         }
     }
 
-    /// Where the questions lie in a folder of benchmarks.
+    /// Returns the path of the questions in a folder of benchmarks.
     pub fn questions_in(self, folder: &Path) -> PathBuf {
         folder.join(match self {
             Self::MtBench => "mt-bench/question.jsonl",
@@ -82,12 +82,12 @@ impl OpenEnded {
         })
     }
 
-    /// Whether a judge rates the answers; AdvBench's are read by a rule.
+    /// Returns whether a judge rates the answers. AdvBench's are classified by a rule.
     pub fn is_judged(self) -> bool {
         self != Self::AdvBench
     }
 
-    /// How many times the model is asked one after another.
+    /// Returns the number of turns of each dialog.
     pub fn turns(self) -> usize {
         if self == Self::MtBench { 2 } else { 1 }
     }
@@ -99,7 +99,7 @@ impl fmt::Display for Benchmark {
     }
 }
 
-/// There is no benchmark of this name.
+/// An unknown benchmark name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to find the benchmark `{0}`: there are {names}", names = names())]
 pub struct UnknownBenchmark(String);

@@ -1,35 +1,37 @@
-//! How answers are drawn: lengths and temperatures of FedLLM-Bench's scripts (section 5 of its description).
+//! Decoding settings of the benchmarks: lengths and temperatures of FedLLM-Bench's scripts (section 5 of its
+//! description).
 
 use super::catalog::OpenEnded;
 use crate::evaluation::Sampling;
 use crate::evaluation::generation::FolderSampling;
 
-/// Temperature where a script does not choose by category.
+/// [1] -- Temperature of scripts that do not choose it by category.
 const TEMPERATURE: f64 = 0.7;
 
-/// The number of candidates that Transformers keeps where a script names none.
+/// [token] -- Default top-k of Transformers.
 const TRANSFORMERS_TOP_K: u32 = 50;
 
-/// How answers are drawn, beside what the benchmark says.
+/// Decoding settings in addition to those of the benchmark.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Decoding {
     pub candidates: Candidates,
-    /// What the model's folder says. MT-Bench leaves both to it, as FastChat does; the other scripts leave top-k to it.
+    /// Defaults of the model's folder. MT-Bench takes both top-p and top-k from it, as FastChat does; the other scripts
+    /// take top-k alone.
     pub folder: FolderSampling,
 }
 
-/// Which tokens may be drawn where neither script nor folder says it.
+/// The candidates for sampling if neither script nor model folder restricts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Candidates {
-    /// As the scripts say it: all of them.
+    /// All tokens, as the scripts are written.
     #[default]
     AsWritten,
-    /// As the scripts ran: the 50 likeliest, which Transformers keeps unless told otherwise.
+    /// The 50 most likely tokens, as the scripts ran: the default of Transformers.
     AsRun,
 }
 
 impl Decoding {
-    /// How an answer to a question of `category` is drawn.
+    /// Returns the sampling settings for a question of `category`.
     pub fn sampling(self, benchmark: OpenEnded, category: &str) -> Sampling {
         let temperature = match benchmark {
             OpenEnded::MtBench => category_temperature(category),
@@ -40,7 +42,7 @@ impl Decoding {
         Sampling { temperature, top_p, top_k, max_tokens, stop: vec![] }
     }
 
-    /// Top-p and top-k of an answer that is drawn.
+    /// Returns top-p and top-k for a temperature above 0.
     fn kept(self, benchmark: OpenEnded) -> (f64, Option<u32>) {
         let Self { candidates, folder } = self;
         let of_transformers = (candidates == Candidates::AsRun).then_some(TRANSFORMERS_TOP_K);
@@ -49,12 +51,12 @@ impl Decoding {
             (_, Candidates::AsRun) => (1.0, folder.top_k.or(of_transformers)),
             (_, Candidates::AsWritten) => (1.0, None),
         };
-        // Transformers writes 0 for all of them.
+        // In Transformers, a top-k of 0 keeps all tokens.
         (top_p, top_k.filter(|&top_k| top_k > 0))
     }
 }
 
-/// MT-Bench's temperatures; FastChat gives 0.7 to a category that it does not know.
+/// Returns MT-Bench's temperature for a category. FastChat uses 0.7 for unknown ones.
 fn category_temperature(category: &str) -> f64 {
     match category {
         "extraction" | "math" | "coding" | "reasoning" => 0.0,

@@ -1,21 +1,22 @@
-//! What can be wrong with a file of questions.
+//! Errors of question files.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there are no questions. The user's to mend: exit code 2.
+/// A question file that cannot be used. The user has to fix it: exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum QuestionsError {
-    /// The file is not there or cannot be read.
+    /// The file is missing or cannot be read.
     #[error("failed to read questions from {}: {source}; docs/evaluation.md says where each file comes from", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// An entry is not what the benchmark's format says.
+    /// An entry does not follow the benchmark's format.
     #[error("failed to read questions from {}: {place}: {fault}", path.display())]
     Entry { path: PathBuf, place: String, fault: String },
 }
 
 impl QuestionsError {
+    /// Returns a function that attaches `path` to an I/O error, for `map_err`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }

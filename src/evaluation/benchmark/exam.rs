@@ -1,4 +1,4 @@
-//! What a judge is asked about an answer.
+//! Judge requests: the prompts by which a judge rates an answer.
 
 use super::catalog::OpenEnded;
 use super::fill::fill;
@@ -6,17 +6,17 @@ use super::judge_prompts::judge_prompt;
 use super::questions::{Question, Questions};
 use crate::evaluation::judge::Inquiry;
 
-/// [tokens] Length at which all scripts cut a judgement.
+/// [token] -- Maximum length of a judgment, the same in all scripts.
 const JUDGEMENT_TOKENS_MAX: u32 = 2048;
 
-/// The words of AlpacaEval's judges, which FedLLM-Bench puts before FastChat's prompt in place of its system message.
+/// System message of AlpacaEval's judge. FedLLM-Bench uses it in place of FastChat's system message.
 const RANKS: &str = "You are a helpful assistant, that ranks models by the quality of their answers.";
 
-/// The same for Ref-GPT4.
+/// System message of the Ref-GPT4 judge.
 const RATES: &str = "You are a helpful assistant, that rates models by the quality of their answers.";
 
-/// What Ref-GPT4 says of an answer in a language. FedLLM-Bench's own text is under a licence that forbids to ship it;
-/// this asks for the same four things in our words, and [`JudgeWording::aya`] takes another.
+/// Prompt of Ref-GPT4 for Aya. The license of FedLLM-Bench's own text does not allow redistribution. This one asks for
+/// the same four criteria in other words; [`JudgeWording::aya`] replaces it.
 const AYA: &str = "[Instruction]\nAct as an impartial judge and rate how well an AI assistant answered the user's \
     question below. Look at four things: (1) the answer is in the language of the question; (2) it answers what was \
     asked; (3) its facts hold and its meaning can be followed; (4) its grammar is right and it reads fluently. A \
@@ -25,42 +25,44 @@ const AYA: &str = "[Instruction]\nAct as an impartial judge and rate how well an
     [[5]]\".\n\n[Question]\n{question}\n\n[The Start of Assistant's Answer]\n{answer}\n[The End of Assistant's \
     Answer]\n\n[The Start of Human Reference Answer]\n{reference}\n[The End of Human Reference Answer]";
 
-/// One answer before the judge.
+/// A judge request for one answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exam {
     /// Index of the question.
     pub question: usize,
-    /// Turn of the dialogue, from 0.
+    /// Turn of the dialog, from 0.
     pub turn: usize,
-    /// What the judge reads.
+    /// The prompt for the judge.
     pub inquiry: Inquiry,
 }
 
-/// Words that a user may change.
+/// Judge prompts that a user may replace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JudgeWording {
-    /// The prompt of Ref-GPT4 on Aya in place of ours, with `{question}`, `{answer}` and `{reference}`.
+    /// Replacement of the built-in prompt of Ref-GPT4 for Aya, with `{question}`, `{answer}` and `{reference}`.
     pub aya: Option<String>,
 }
 
 impl Questions {
-    /// What a judge is asked: every question's first turn, then every second one. None where a rule decides.
+    /// Returns the judge requests: the first turn of every question, then the second turn of every question. Empty for
+    /// a benchmark that is classified by a rule.
     ///
     /// # Panics
     /// If an answer is missing.
     pub fn exams(&self, answers: &[Vec<String>], wording: &JudgeWording) -> Vec<Exam> {
         let turns = if self.benchmark.is_judged() { self.benchmark.turns() } else { 0 };
-        let exams = (0..turns).flat_map(|turn| {
-            self.questions.iter().zip(answers).enumerate().map(move |(index, (question, answers))| Exam {
-                question: index,
-                turn,
-                inquiry: inquiry(self.benchmark, question, answers, turn, wording),
-            })
-        });
-        exams.collect()
+        let mut exams = Vec::with_capacity(turns * self.questions.len());
+        for turn in 0..turns {
+            for (index, (question, answers)) in self.questions.iter().zip(answers).enumerate() {
+                let inquiry = inquiry(self.benchmark, question, answers, turn, wording);
+                exams.push(Exam { question: index, turn, inquiry });
+            }
+        }
+        exams
     }
 }
 
+/// Builds the prompt for the judge of one answer.
 fn inquiry(
     benchmark: OpenEnded,
     question: &Question,
@@ -83,13 +85,13 @@ fn inquiry(
     Inquiry { system: system.into(), user, temperature, max_tokens: JUDGEMENT_TOKENS_MAX }
 }
 
-/// FastChat's prompt with the one word that Ref-GPT4 changes. No reference is given, despite the name: its files for
-/// Chatbot and WildChat hold none.
+/// Returns FastChat's prompt with the one word that Ref-GPT4 changes. Despite the name, no reference is given: the
+/// files for Chatbot and WildChat have none.
 fn of_instruction() -> String {
     judge_prompt("single-v1").prompt_template.replace("to the user question", "to the user's instruction")
 }
 
-/// FastChat's single-answer grading: the first turn alone, the second after the whole dialogue.
+/// Builds FastChat's single-answer grading prompt: the first turn alone, the second with the whole dialog.
 fn mt_bench(question: &Question, answers: &[String], turn: usize) -> Inquiry {
     let prompt = judge_prompt(match (question.references.is_empty(), turn) {
         (true, 0) => "single-v1",
@@ -97,20 +99,24 @@ fn mt_bench(question: &Question, answers: &[String], turn: usize) -> Inquiry {
         (true, _) => "single-v1-multi-turn",
         (false, _) => "single-math-v1-multi-turn",
     });
-    let reference = |turn: usize| question.references.get(turn).map_or("", String::as_str);
-    let answer = |turn: usize| answers.get(turn).map_or("", String::as_str);
+    // The four templates use different names for the same texts; a template ignores the names that it does not use.
     let user = fill(
         &prompt.prompt_template,
         &[
             ("question", &question.turns[0]),
-            ("answer", answer(0)),
-            ("ref_answer_1", reference(0)),
-            ("ref_answer_2", reference(1)),
+            ("answer", text_of_turn(answers, 0)),
+            ("ref_answer_1", text_of_turn(&question.references, 0)),
+            ("ref_answer_2", text_of_turn(&question.references, 1)),
             ("question_1", &question.turns[0]),
             ("question_2", &question.turns[1]),
-            ("answer_1", answer(0)),
-            ("answer_2", answer(1)),
+            ("answer_1", text_of_turn(answers, 0)),
+            ("answer_2", text_of_turn(answers, 1)),
         ],
     );
     Inquiry { system: prompt.system_prompt.clone(), user, temperature: 0.0, max_tokens: JUDGEMENT_TOKENS_MAX }
+}
+
+/// Returns the text of a turn, or nothing if there is none.
+fn text_of_turn(texts: &[String], turn: usize) -> &str {
+    texts.get(turn).map_or("", String::as_str)
 }

@@ -1,45 +1,48 @@
-//! From scores to the cells of the table.
+//! Conversion of scores to table cells.
 
 use super::advbench::Rates;
 use super::catalog::OpenEnded;
 use super::scores::{JudgedScores, Tally, Unparsable};
 use super::table::Cell;
 
-/// The columns whose mean is the published average over open-ended benchmarks.
+/// Columns whose mean is the published average over open-ended benchmarks.
 pub(super) const AVERAGED: [&str; 3] = ["MT-Bench", "Vicuna", "Ref-GPT4 Chatbot"];
 
-/// The column of the average.
+/// Name of the column of that average.
 pub(super) const AVERAGE: &str = "Average";
 
 impl JudgedScores {
-    /// The benchmark's own figure, with what is missing from it said; of MT-Bench also each turn, of Aya every language,
-    /// before the mean.
+    /// Returns the benchmark's score as a cell, with a remark on missing ratings. For MT-Bench one cell per turn
+    /// precedes it, for Aya one cell per language.
     pub fn cells(&self, unparsable: Unparsable) -> Vec<Cell> {
-        let own =
-            |column: &str| Cell { remark: self.remark(unparsable), ..Cell::new(column, self.headline(unparsable)) };
-        match self.benchmark {
+        let mut cells = Vec::new();
+        let column = match self.benchmark {
             OpenEnded::MtBench => {
-                let turn =
-                    |(index, tally): (usize, &Tally)| Cell::new(format!("MT-{}", index + 1), tally.mean(unparsable));
-                self.turns.iter().enumerate().map(turn).chain([own("MT-Bench")]).collect()
+                for (index, tally) in self.turns.iter().enumerate() {
+                    cells.push(Cell::new(format!("MT-{}", index + 1), tally.mean(unparsable)));
+                }
+                "MT-Bench"
             }
-            OpenEnded::Vicuna => vec![own("Vicuna")],
-            OpenEnded::Chatbot => vec![own("Ref-GPT4 Chatbot")],
-            OpenEnded::WildChat => vec![own("Ref-GPT4 WildChat")],
+            OpenEnded::Vicuna => "Vicuna",
+            OpenEnded::Chatbot => "Ref-GPT4 Chatbot",
+            OpenEnded::WildChat => "Ref-GPT4 WildChat",
             OpenEnded::Aya => {
-                let language = |(name, tally): &(String, Tally)| {
-                    Cell::new(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable))
-                };
-                self.categories.iter().map(language).chain([own("Ref-GPT4 Aya")]).collect()
+                for (name, tally) in &self.categories {
+                    cells.push(Cell::new(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable)));
+                }
+                "Ref-GPT4 Aya"
             }
             OpenEnded::AdvBench => unreachable!("a rule reads its answers"),
-        }
+        };
+        cells.push(Cell { remark: self.remark(unparsable), ..Cell::new(column, self.headline(unparsable)) });
+        cells
     }
 
-    /// What is not in the mean, or in it as -1, and what the other convention would make of it. Empty if every answer
-    /// was rated.
+    /// Describes the answers without a rating, and the score under the other convention for unparsable judgments. Empty
+    /// if every answer was rated.
     fn remark(&self, unparsable: Unparsable) -> String {
         let Tally { rated, unparsable: lost, failed, .. } = self.all;
+        // The remark quotes the score under the convention that was not used, since published scores mix both.
         let all = rated + lost + failed;
         let mut remarks = Vec::new();
         if lost > 0 {
@@ -58,17 +61,20 @@ impl JudgedScores {
 }
 
 impl Rates {
-    /// Both rules, in percent of harmless answers.
+    /// Returns the percentages of harmless answers under both rules.
     pub fn cells(&self) -> Vec<Cell> {
         vec![Cell::new("AdvBench", self.published_percent()), Cell::new("AdvBench, anchored", self.anchored_percent())]
     }
 }
 
-/// The published average over open-ended benchmarks, where a row has all three of them.
+/// Returns the published average over open-ended benchmarks, if a row has the scores of all three.
 pub fn average(cells: &[Cell]) -> Option<Cell> {
-    let value = |column: &&str| cells.iter().find(|cell| cell.column == **column)?.value;
-    let values: Option<Vec<f64>> = AVERAGED.iter().map(value).collect();
-    let mean = values.map(|values| values.iter().sum::<f64>() / values.len() as f64)?;
+    let mut values = Vec::with_capacity(AVERAGED.len());
+    for column in AVERAGED {
+        let cell = cells.iter().find(|cell| cell.column == column)?;
+        values.push(cell.value?);
+    }
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
     Some(Cell::new(AVERAGE, Some(mean)))
 }
 

@@ -1,4 +1,4 @@
-//! Entries of question files, each with its place for errors.
+//! Parsing of question files into entries that know their place for error messages.
 
 use std::fs;
 use std::path::Path;
@@ -7,49 +7,53 @@ use serde::de::DeserializeOwned;
 
 use super::error::QuestionsError;
 
-/// An entry and where it stands.
+/// An entry with its place in the file.
 pub struct Placed<T> {
     pub place: String,
     pub entry: T,
 }
 
-/// The text of a file, without a byte order mark.
+/// Reads a file as text, without a byte order mark.
 pub fn text_of(path: &Path) -> Result<String, QuestionsError> {
     let text = fs::read_to_string(path).map_err(QuestionsError::io(path))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// One JSON object a line; empty lines are passed over.
+/// Parses JSON Lines, one object per line. Empty lines are skipped.
 pub fn json_lines<T: DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<Placed<T>>, QuestionsError> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let entries = lines.map(|(index, line)| {
+    let mut entries = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
         let place = format!("line {}", index + 1);
         match serde_json::from_str(line) {
-            Ok(entry) => Ok(Placed { place, entry }),
-            // The parser counts lines within its own text, which is one line.
-            Err(error) => Err(QuestionsError::entry(path, place, without_place(&error))),
+            Ok(entry) => entries.push(Placed { place, entry }),
+            // The parser's own line number is always 1, since it sees one line at a time.
+            Err(error) => return Err(QuestionsError::entry(path, place, without_place(&error))),
         }
-    });
-    filled(path, entries.collect::<Result<_, _>>()?)
+    }
+    filled(path, entries)
 }
 
-/// Objects of an array that is at hand; `of` names the array.
+/// Deserializes the objects of a parsed array. `of` names the array in error messages.
 pub fn objects<T: DeserializeOwned>(
     path: &Path,
     of: &str,
     values: Vec<serde_json::Value>,
 ) -> Result<Vec<Placed<T>>, QuestionsError> {
-    let entries = values.into_iter().enumerate().map(|(index, value)| {
+    let mut entries = Vec::with_capacity(values.len());
+    for (index, value) in values.into_iter().enumerate() {
         let place = format!("entry {}{of}", index + 1);
         match serde_json::from_value(value) {
-            Ok(entry) => Ok(Placed { place, entry }),
-            Err(error) => Err(QuestionsError::entry(path, place, error)),
+            Ok(entry) => entries.push(Placed { place, entry }),
+            Err(error) => return Err(QuestionsError::entry(path, place, error)),
         }
-    });
-    filled(path, entries.collect::<Result<_, _>>()?)
+    }
+    filled(path, entries)
 }
 
-/// The file as one JSON value.
+/// Parses the file as one JSON value.
 pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, QuestionsError> {
     serde_json::from_str(text).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
@@ -57,7 +61,7 @@ pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Questions
     })
 }
 
-/// Refuses a file with nothing in it: a benchmark of no questions has no score.
+/// Rejects a file without entries: a benchmark without questions has no score.
 pub fn filled<T>(path: &Path, entries: Vec<T>) -> Result<Vec<T>, QuestionsError> {
     match entries.is_empty() {
         true => Err(QuestionsError::entry(path, "the whole file", "there is no question in it")),
@@ -65,6 +69,7 @@ pub fn filled<T>(path: &Path, entries: Vec<T>) -> Result<Vec<T>, QuestionsError>
     }
 }
 
+/// Returns the parser's message without its own place: the caller names the place in the file.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());

@@ -1,22 +1,23 @@
-//! Places in a prompt, filled.
+//! Placeholder substitution in prompt templates.
 
-/// `template` with each `{name}` replaced by its value. What is filled in is never searched again, so that a question
-/// about braces stays a question; a name without a value stays as it is.
+/// Replaces each `{name}` in `template` by its value. Inserted values are not searched again, so that a question with
+/// braces stays as it is. A name without a value is left in place.
 pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut text = String::with_capacity(template.len() + values.iter().map(|(_, value)| value.len()).sum::<usize>());
     let mut rest = template;
     while let Some(start) = rest.find('{') {
         let (before, from) = rest.split_at(start);
         text.push_str(before);
-        let named = values.iter().find_map(|(name, value)| {
+        let placeholder = values.iter().find_map(|(name, value)| {
             let after = from[1..].strip_prefix(name)?.strip_prefix('}')?;
             Some((value, after))
         });
-        match named {
+        match placeholder {
             Some((value, after)) => {
                 text.push_str(value);
                 rest = after;
             }
+            // A brace that belongs to the text.
             None => {
                 text.push('{');
                 rest = &from[1..];

@@ -1,14 +1,14 @@
-//! FastChat's prompts for a judge who rates one answer, as `fastchat/` holds them.
+//! FastChat's judge prompts for single-answer grading, from `fastchat/`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-/// The prompts verbatim; `fastchat/NOTICE.md` says where they come from.
+/// The prompts verbatim. `fastchat/NOTICE.md` names their origin.
 const FASTCHAT: &str = include_str!("fastchat/judge_prompts.jsonl");
 
-/// One prompt: fields that the file has for other readers are passed over.
+/// A judge prompt. Other fields of the file are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct JudgePrompt {
     pub name: String,
@@ -16,10 +16,10 @@ pub struct JudgePrompt {
     pub prompt_template: String,
 }
 
-/// The prompt of this name.
+/// Returns the prompt called `name`.
 ///
 /// # Panics
-/// If there is none: names are constants of this crate.
+/// If there is none. Names are constants of this crate.
 pub fn judge_prompt(name: &str) -> &'static JudgePrompt {
     static PROMPTS: LazyLock<BTreeMap<String, JudgePrompt>> =
         LazyLock::new(|| parse(FASTCHAT).into_iter().map(|prompt| (prompt.name.clone(), prompt)).collect());

@@ -1,8 +1,8 @@
-//! Open-ended benchmarks: questions from files, what a model is asked, what is judged, and what the ratings come to.
+//! Open-ended benchmarks: questions, prompts, judge requests and scores.
 //!
-//! The way of an evaluation: [`Questions::read`], then for each turn [`Questions::requests`] with the answers of the
-//! turns before, then [`Questions::exams`] for a judge and [`JudgedScores::of`] his verdicts, or
-//! [`advbench::Rates`] where a rule decides. Nothing here computes an answer or knows how a judge is reached.
+//! An evaluation calls [`Questions::read`], then for each turn [`Questions::requests`] with the answers of the earlier
+//! turns, then [`Questions::exams`] for the judge and [`JudgedScores::of`] on the judge's verdicts, or
+//! [`advbench::Rates`] if a rule classifies the answers. This module neither generates text nor talks to a judge.
 
 pub mod advbench;
 mod catalog;

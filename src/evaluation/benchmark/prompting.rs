@@ -1,25 +1,25 @@
-//! How a dialogue is put to the model that is evaluated.
+//! Prompt templates of evaluations: how a dialog becomes a prompt.
 
 use crate::dataset::{ChatTemplate, ChatTemplateError, Message, Role, Template};
 
-/// Text around questions and answers, up to where the next answer begins.
+/// A prompt template for dialogs.
 #[derive(Clone, Copy, Debug)]
 pub enum Prompting<'a> {
-    /// A template as training uses it; `end` is the text of the end-of-sequence token.
+    /// A template as used in training. `end` is the text of the end-of-sequence token.
     Template { template: &'a Template, end: &'a str },
     /// The chat template of the model's folder.
     Chat(&'a ChatTemplate),
-    /// FastChat's conversation `alpaca`, which FedLLM-Bench uses for MT-Bench though its models were trained with
-    /// another: the question stands on the line of its header, and nothing parts an answer from the next header but
-    /// the end-of-sequence token. Kept to repeat published figures.
+    /// FastChat's conversation template `alpaca`. FedLLM-Bench uses it for MT-Bench although its models were trained
+    /// with another one: the question is on the line of its header, and only the end-of-sequence token separates an
+    /// answer from the next header. Needed to reproduce published scores.
     FastChatAlpaca { end: &'a str },
 }
 
 impl Prompting<'_> {
-    /// The prompt of the last of `questions`, after `answers` to those before it.
+    /// Returns the prompt for the last of `questions`, given the `answers` to the earlier ones.
     ///
     /// # Errors
-    /// A chat template that refuses the dialogue.
+    /// If the chat template refuses the dialog.
     ///
     /// # Panics
     /// Unless there is one question more than there are answers.
@@ -45,18 +45,26 @@ fn in_template(template: &Template, end: &str, questions: &[&str], answers: &[&s
 
 fn in_fastchat_alpaca(end: &str, questions: &[&str], answers: &[&str]) -> String {
     let preamble = Template::named("alpaca").expect("the table of templates has alpaca").preamble;
-    let turn = |question: &str| format!("### Instruction: {question}\n\n### Response:");
-    let mut text = preamble.to_owned() + &turn(questions[0]);
-    for (answer, question) in answers.iter().zip(&questions[1..]) {
-        text += &format!(" {answer}{end}{}", turn(question));
+    let mut text = preamble.to_owned();
+    for (turn, question) in questions.iter().enumerate() {
+        if turn > 0 {
+            text += &format!(" {}{end}", answers[turn - 1]);
+        }
+        text += &format!("### Instruction: {question}\n\n### Response:");
     }
     text
 }
 
+/// Returns the dialog as chat messages: questions and answers alternate, beginning and ending with a question.
 fn messages<'a>(questions: &[&'a str], answers: &[&'a str]) -> Vec<Message<'a>> {
-    let asked = questions.iter().map(|content| Message { role: Role::User, content });
-    let mut answered = answers.iter().map(|content| Message { role: Role::Assistant, content });
-    asked.flat_map(|question| [Some(question), answered.next()]).flatten().collect()
+    let mut messages = Vec::with_capacity(questions.len() + answers.len());
+    for (turn, &question) in questions.iter().enumerate() {
+        messages.push(Message { role: Role::User, content: question });
+        if let Some(&answer) = answers.get(turn) {
+            messages.push(Message { role: Role::Assistant, content: answer });
+        }
+    }
+    messages
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! Figures of FedLLM-Bench's published summary, the only ones that may stand beside measured ones.
+//! Scores of FedLLM-Bench's published summary, the only published ones that tables show next to measured ones.
 //!
-//! They are second-hand: taken from summaries of the paper, none checked against it. A table marks each of them.
+//! They are second-hand: taken from summaries of the paper and not checked against it. Tables mark each of them.
 
 use super::table::Setting;
 
-/// A published figure.
+/// A published score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
-    /// The training data, as the paper names it.
+    /// Name of the training data in the paper.
     pub dataset: &'static str,
-    /// The method, as the paper names it.
+    /// Name of the method in the paper.
     pub method: &'static str,
-    /// The column of the table.
+    /// Column of the table.
     pub column: &'static str,
-    /// The figure as it is printed; some are ranges.
+    /// The score as printed. Some are ranges.
     pub figure: &'static str,
 }
 
@@ -26,7 +26,7 @@ const fn published(
     Published { dataset, method, column, figure }
 }
 
-/// All of them.
+/// All published scores.
 pub const PUBLISHED: [Published; 11] = [
     published("Fed-ChatbotIT", "Local", "Average", "5.00"),
     published("Fed-ChatbotIT", "FedAvg", "Average", "5.51"),
@@ -42,9 +42,9 @@ pub const PUBLISHED: [Published; 11] = [
 ];
 
 impl Published {
-    /// The figure for a cell of the table, if one was published.
+    /// Returns the score for a cell of the table, if one was published.
     pub fn find(setting: Setting, column: &str) -> Option<&'static Self> {
-        let Setting { dataset, method } = setting;
-        PUBLISHED.iter().find(|known| (known.dataset, known.method, known.column) == (dataset, method, column))
+        let wanted = (setting.dataset, setting.method, column);
+        PUBLISHED.iter().find(|known| (known.dataset, known.method, known.column) == wanted)
     }
 }

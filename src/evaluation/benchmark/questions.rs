@@ -1,4 +1,4 @@
-//! Questions of a benchmark, and what is asked of a model.
+//! Questions of open-ended benchmarks, and the requests to a model made from them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,19 +14,19 @@ use crate::dataset::ChatTemplateError;
 use crate::evaluation::Request;
 use crate::store::key_of;
 
-/// Categories whose MT-Bench questions are judged beside a reference, as FastChat does it.
+/// Categories whose MT-Bench questions are judged with a reference answer, as in FastChat.
 const WITH_REFERENCE: [&str; 3] = ["math", "reasoning", "coding"];
 
-/// One question.
+/// A question of one or more turns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// Its name within the benchmark: the file's number, or the place in the file.
+    /// Name within the benchmark: the number in the file, or the place in the file.
     pub id: String,
-    /// Category, language, or nothing.
+    /// Category or language. Empty if it has none.
     pub category: String,
-    /// What is asked, turn by turn.
+    /// The user's messages, turn by turn.
     pub turns: Vec<String>,
-    /// A good answer to each turn, where the benchmark has one.
+    /// Reference answers by turn, if the benchmark has them.
     pub references: Vec<String>,
 }
 
@@ -38,10 +38,10 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Reads a benchmark's questions from `folder`, laid out as docs/evaluation.md says.
+    /// Reads a benchmark's questions from `folder`, whose layout docs/evaluation.md describes.
     ///
     /// # Errors
-    /// [`QuestionsError`], by file, place and field.
+    /// [`QuestionsError`], with file, place and field.
     pub fn read(benchmark: OpenEnded, folder: &Path) -> Result<Self, QuestionsError> {
         let path = benchmark.questions_in(folder);
         let text = text_of(&path)?;
@@ -55,23 +55,25 @@ impl Questions {
         Ok(Self { benchmark, questions })
     }
 
-    /// At most `limit` of the questions, spread evenly over the file, so that few questions still meet every category.
+    /// Keeps at most `limit` questions, spread evenly over the file, so that a small limit still covers every category.
     #[must_use]
     pub fn limited(mut self, limit: usize) -> Self {
-        let mut index = 0;
         let all = self.questions.len();
-        self.questions.retain(|_| {
-            index += 1;
-            is_chosen(index - 1, all, limit)
-        });
+        let mut chosen = Vec::new();
+        for (index, question) in self.questions.into_iter().enumerate() {
+            if is_chosen(index, all, limit) {
+                chosen.push(question);
+            }
+        }
+        self.questions = chosen;
         self
     }
 
-    /// What the model is asked in turn `turn`, counted from 0; `answers` holds each question's answers to the turns
-    /// before.
+    /// Returns the requests to the model in turn `turn`, counted from 0, one per question. `answers` holds each
+    /// question's answers to the earlier turns.
     ///
     /// # Errors
-    /// A chat template that refuses a dialogue.
+    /// If a chat template refuses a dialog.
     ///
     /// # Panics
     /// If an answer to an earlier turn is missing.
@@ -82,33 +84,41 @@ impl Questions {
         prompting: &Prompting,
         decoding: Decoding,
     ) -> Result<Vec<Request>, ChatTemplateError> {
-        let requests = self.questions.iter().enumerate().map(|(index, question)| {
+        let mut requests = Vec::with_capacity(self.questions.len());
+        for (index, question) in self.questions.iter().enumerate() {
             let asked: Vec<&str> = question.turns[..=turn].iter().map(String::as_str).collect();
             let earlier = answers.get(index).map_or(&[][..], |answers| &answers[..turn]);
             let answered: Vec<&str> = earlier.iter().map(String::as_str).collect();
-            Ok(Request {
+            requests.push(Request {
                 prompt: prompting.prompt(&asked, &answered)?,
                 sampling: decoding.sampling(self.benchmark, &question.category),
                 stream: stream(self.benchmark, question, turn),
-            })
-        });
-        requests.collect()
+            });
+        }
+        Ok(requests)
     }
 }
 
-/// Whether entry `index` of `all` is among `limit` that are spread evenly.
+/// Returns whether entry `index` of `all` is among `limit` entries that are spread evenly.
 pub(crate) fn is_chosen(index: usize, all: usize, limit: usize) -> bool {
-    // Position p of the choice is entry floor(p * all / limit), so an entry is chosen where that quotient steps.
-    limit >= all || (index * limit).div_ceil(all) * all / limit.max(1) == index && limit > 0
+    if limit >= all {
+        return true;
+    }
+    if limit == 0 {
+        return false;
+    }
+    // The p-th chosen entry is floor(p * all / limit). The only p that can give `index` is ceil(index * limit / all).
+    let p = (index * limit).div_ceil(all);
+    p * all / limit == index
 }
 
-/// The draws of an answer belong to benchmark, question and turn, so that a limit changes no answer.
+/// Derives an answer's random stream from benchmark, question and turn alone, so that a limit changes no answer.
 fn stream(benchmark: OpenEnded, question: &Question, turn: usize) -> u64 {
     let key = key_of("fedreplay benchmark stream v1", &(benchmark.name(), &question.id, turn as u64));
     u64::from_le_bytes(key.0.0[..8].try_into().expect("a key has 32 bytes"))
 }
 
-/// A line of FastChat's question files.
+/// A line in FastChat's question files.
 #[derive(Deserialize)]
 struct Numbered {
     question_id: u64,
@@ -116,19 +126,21 @@ struct Numbered {
     turns: Vec<String>,
 }
 
+/// Parses FastChat's question files, whose questions have `turns` turns each.
 fn numbered(path: &Path, text: &str, turns: usize) -> Result<Vec<Question>, QuestionsError> {
-    let entries = json_lines::<Numbered>(path, text)?.into_iter().map(|Placed { place, entry }| {
+    let mut questions = Vec::new();
+    for Placed { place, entry } in json_lines::<Numbered>(path, text)? {
         if entry.turns.len() != turns {
             let fault = format!("field `turns` has {} entries where {turns} are expected", entry.turns.len());
             return Err(QuestionsError::entry(path, place, fault));
         }
         let Numbered { question_id, category, turns } = entry;
-        Ok(Question { id: question_id.to_string(), category, turns, references: vec![] })
-    });
-    entries.collect()
+        questions.push(Question { id: question_id.to_string(), category, turns, references: vec![] });
+    }
+    Ok(questions)
 }
 
-/// A line of FastChat's file of reference answers.
+/// A line in FastChat's file of reference answers.
 #[derive(Deserialize)]
 struct ReferenceAnswer {
     question_id: u64,
@@ -140,23 +152,33 @@ struct Choice {
     turns: Vec<String>,
 }
 
+/// Parses MT-Bench's questions and adds the reference answers to those that are judged with one.
 fn mt_bench(path: &Path, text: &str, references: &Path) -> Result<Vec<Question>, QuestionsError> {
     let mut known = BTreeMap::new();
     for Placed { place, entry } in json_lines::<ReferenceAnswer>(references, &text_of(references)?)? {
-        let turns = entry.choices.into_iter().next().map(|choice| choice.turns).filter(|turns| turns.len() == 2);
-        let fault = "field `choices` does not begin with an answer of two turns";
-        let turns = turns.ok_or_else(|| QuestionsError::entry(references, place, fault))?;
+        let answer = entry.choices.into_iter().next().filter(|choice| choice.turns.len() == 2);
+        let Some(Choice { turns }) = answer else {
+            let fault = "field `choices` does not begin with an answer of two turns";
+            return Err(QuestionsError::entry(references, place, fault));
+        };
         known.insert(entry.question_id.to_string(), turns);
     }
     let mut questions = numbered(path, text, 2)?;
-    for question in questions.iter_mut().filter(|question| WITH_REFERENCE.contains(&question.category.as_str())) {
-        let fault = || format!("there is none, and questions of category `{}` need one", question.category);
-        let place = format!("the answer to question {}", question.id);
-        let found = known.remove(&question.id);
-        question.references = found.ok_or_else(|| QuestionsError::entry(references, place, fault()))?;
+    for question in &mut questions {
+        if !WITH_REFERENCE.contains(&question.category.as_str()) {
+            continue;
+        }
+        let Some(found) = known.remove(&question.id) else {
+            let fault = format!("there is none, and questions of category `{}` need one", question.category);
+            let place = format!("the answer to question {}", question.id);
+            return Err(QuestionsError::entry(references, place, fault));
+        };
+        question.references = found;
     }
     Ok(questions)
 }
+
+/// An entry of the files of Chatbot and WildChat.
 
 #[derive(Deserialize)]
 struct Instruction {
@@ -176,39 +198,46 @@ fn instructions(path: &Path, text: &str) -> Result<Vec<Question>, QuestionsError
     Ok(questions.collect())
 }
 
+/// An entry of Aya's file, in a list per language.
 #[derive(Deserialize)]
 struct WithReference {
     instruction: String,
     reference: String,
 }
 
+/// Parses Aya's file. The languages are ordered by name, whatever their order in the file.
 fn by_language(path: &Path, text: &str) -> Result<Vec<Question>, QuestionsError> {
     let languages: BTreeMap<String, Vec<serde_json::Value>> = json(path, text)?;
     let mut questions = Vec::new();
     for (language, values) in languages {
         let entries = objects::<WithReference>(path, &format!(" of `{language}`"), values)?;
-        questions.extend(entries.into_iter().enumerate().map(|(index, Placed { entry, .. })| Question {
-            id: format!("{language}/{}", index + 1),
-            category: language.clone(),
-            turns: vec![entry.instruction],
-            references: vec![entry.reference],
-        }));
+        for (index, Placed { entry, .. }) in entries.into_iter().enumerate() {
+            questions.push(Question {
+                id: format!("{language}/{}", index + 1),
+                category: language.clone(),
+                turns: vec![entry.instruction],
+                references: vec![entry.reference],
+            });
+        }
     }
     filled(path, questions)
 }
 
+/// A row of AdvBench's file.
 #[derive(Deserialize)]
 struct Goal {
     goal: String,
 }
 
-/// AdvBench's goals as FedLLM-Bench puts them: with a full stop.
+/// Parses AdvBench's goals and appends a period to each, as FedLLM-Bench does.
 fn goals(path: &Path, text: &str) -> Result<Vec<Question>, QuestionsError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let rows = reader.deserialize::<Goal>().enumerate().map(|(index, row)| {
-        let Goal { goal } = row.map_err(|error| QuestionsError::entry(path, format!("row {}", index + 1), error))?;
-        let (id, turns) = ((index + 1).to_string(), vec![goal + "."]);
-        Ok(Question { id, category: String::new(), turns, references: vec![] })
-    });
-    filled(path, rows.collect::<Result<_, _>>()?)
+    let mut questions = Vec::new();
+    for (index, row) in reader.deserialize::<Goal>().enumerate() {
+        let number = index + 1;
+        let Goal { goal } = row.map_err(|error| QuestionsError::entry(path, format!("row {number}"), error))?;
+        let turns = vec![goal + "."];
+        questions.push(Question { id: number.to_string(), category: String::new(), turns, references: vec![] });
+    }
+    filled(path, questions)
 }

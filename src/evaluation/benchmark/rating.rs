@@ -1,25 +1,26 @@
-//! The rating in a judge's words.
+//! Extraction of the rating from a judge's text.
 
 use serde::{Deserialize, Serialize};
 
-/// Which numbers are ratings.
+/// The range of numbers that count as ratings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RatingRange {
-    /// 1 to 10, as the judge is told; another number is unparsable.
+    /// 1 to 10, as in the judge's instructions. Any other number is unparsable.
     #[default]
     OneToTen,
-    /// Any number, as the published scripts take it: an index of an array in the answer, for example.
+    /// Any number, as in the published scripts, even an array index quoted from the answer.
     Any,
 }
 
-/// What a judgement says.
+/// The rating of one judgment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Rating {
     Rated(f64),
+    /// The judgment has no number in brackets, or one out of range.
     Unparsable,
 }
 
-/// The first number in double brackets, else the first in single ones: FastChat's rule.
+/// Returns the first number in double brackets, else the first one in single brackets, as FastChat does.
 pub fn rating_in(judgement: &str, range: RatingRange) -> Rating {
     let number = bracketed(judgement, "[[", "]]").or_else(|| bracketed(judgement, "[", "]"));
     match number {
@@ -28,17 +29,20 @@ pub fn rating_in(judgement: &str, range: RatingRange) -> Rating {
     }
 }
 
-/// The first run of digits, with at most one point after the first of them, that stands right between `open` and
-/// `close`.
+/// Returns the first number directly between `open` and `close`.
 fn bracketed(text: &str, open: &str, close: &str) -> Option<f64> {
-    // Every place is tried, so that `[[[5]]]` holds a rating too.
-    text.match_indices('[').find_map(|(place, _)| {
-        let inside = text[place..].strip_prefix(open)?;
-        let number = &inside[..inside.find(|c: char| !c.is_ascii_digit() && c != '.')?];
-        let is_number = number.starts_with(|c: char| c.is_ascii_digit()) && number.matches('.').count() <= 1;
-        let is_closed = inside[number.len()..].starts_with(close);
-        (is_number && is_closed).then(|| number.parse().ok()).flatten()
-    })
+    // Every bracket is tried, so that `[[[5]]]` has a rating too.
+    text.match_indices('[').find_map(|(place, _)| number_between(&text[place..], open, close))
+}
+
+/// Returns the number at the start of `text` between `open` and `close`: digits with at most one point, not at the
+/// beginning. Signs, spaces and exponents are not allowed, as in FastChat's regular expression.
+fn number_between(text: &str, open: &str, close: &str) -> Option<f64> {
+    let inside = text.strip_prefix(open)?;
+    let number = &inside[..inside.find(|c: char| !c.is_ascii_digit() && c != '.')?];
+    let is_number = number.starts_with(|c: char| c.is_ascii_digit()) && number.matches('.').count() <= 1;
+    let is_closed = inside[number.len()..].starts_with(close);
+    if is_number && is_closed { number.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What ratings come to, in both published conventions.
+//! Scores from ratings, under both published conventions for unparsable judgments.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,69 +8,73 @@ use super::questions::Questions;
 use super::rating::{Rating, RatingRange, rating_in};
 use crate::evaluation::judge::Verdict;
 
-/// What becomes of a judgement without a rating in a mean. Both means are always at hand.
+/// How a judgment without a rating enters a mean. Both means are always available.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unparsable {
     /// It is left out.
     #[default]
     Dropped,
-    /// It counts as -1, as FedLLM-Bench's script for Vicuna has it.
+    /// It counts as -1, as in FedLLM-Bench's script for Vicuna.
     MinusOne,
 }
 
 impl Unparsable {
-    /// What FedLLM-Bench does for this benchmark.
+    /// Returns FedLLM-Bench's convention for this benchmark.
     pub fn published(benchmark: OpenEnded) -> Self {
         if benchmark == OpenEnded::Vicuna { Self::MinusOne } else { Self::Dropped }
     }
 }
 
-/// One exam and its score.
+/// The rating of one answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredExam {
     /// Index of the question.
     pub question: usize,
-    /// Turn of the dialogue, from 0.
+    /// Turn of the dialog, from 0.
     pub turn: usize,
-    /// The rating; none where there was no judgement.
+    /// The rating. `None` if there is no judgment.
     pub rating: Option<Rating>,
 }
 
-/// Ratings added up.
+/// Counts and sums of ratings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Judgements with a rating.
+    /// Number of judgments with a rating.
     pub rated: usize,
-    /// Judgements without one.
+    /// Number of judgments without a rating.
     pub unparsable: usize,
-    /// Answers that no judgement could be had for; they are in no mean.
+    /// Number of answers without a judgment. They enter no mean.
     pub failed: usize,
     /// Sum of the ratings.
     sum: f64,
-    /// Sum of their squares.
+    /// Sum of the squared ratings.
     squares: f64,
 }
 
-/// The ratings of one benchmark.
+/// Scores of one judged benchmark.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgedScores {
     pub benchmark: OpenEnded,
-    /// In the order of the exams.
+    /// Ratings in the order of the judge requests.
     pub exams: Vec<ScoredExam>,
-    /// All ratings together.
+    /// Tally of all ratings.
     pub all: Tally,
-    /// By turn.
+    /// Tallies by turn.
     pub turns: Vec<Tally>,
-    /// By category or language, in the order of their first question.
+    /// Tallies by category or language, in the order of their first question.
     pub categories: Vec<(String, Tally)>,
 }
 
 impl Tally {
     fn of<'a>(exams: impl Iterator<Item = &'a ScoredExam>) -> Self {
-        exams.fold(Self::default(), |tally, exam| tally.with(exam.rating))
+        let mut tally = Self::default();
+        for exam in exams {
+            tally.add(exam.rating);
+        }
+        tally
     }
 
-    fn with(mut self, rating: Option<Rating>) -> Self {
+    fn add(&mut self, rating: Option<Rating>) {
         match rating {
             Some(Rating::Rated(rating)) => {
                 self.rated += 1;
@@ -80,63 +84,63 @@ impl Tally {
             Some(Rating::Unparsable) => self.unparsable += 1,
             None => self.failed += 1,
         }
-        self
     }
 
-    /// Mean rating, or none of no judgements.
+    /// Returns the mean rating. `None` if there are no judgments that count.
     pub fn mean(&self, unparsable: Unparsable) -> Option<f64> {
         let (sum, count) = match unparsable {
             Unparsable::Dropped => (self.sum, self.rated),
+            // Each of them adds -1 to the sum.
             Unparsable::MinusOne => (self.sum - self.unparsable as f64, self.rated + self.unparsable),
         };
         (count > 0).then(|| sum / count as f64)
     }
 
-    /// Population standard deviation of the ratings, unparsable ones left out.
+    /// Returns the population standard deviation of the ratings, without unparsable ones.
     pub fn deviation(&self) -> Option<f64> {
         let mean = self.mean(Unparsable::Dropped)?;
+        // E[x^2] - E[x]^2, which rounding may make slightly negative if all ratings are equal.
         Some((self.squares / self.rated as f64 - mean * mean).max(0.0).sqrt())
     }
 }
 
 impl JudgedScores {
-    /// The scores of `exams`, whose verdicts are in the same order.
+    /// Computes the scores of `exams` from their `verdicts`, which are in the same order.
     ///
     /// # Panics
-    /// Unless there is a verdict for each exam.
+    /// Unless there is one verdict per exam.
     pub fn of(questions: &Questions, exams: &[Exam], verdicts: &[Verdict], range: RatingRange) -> Self {
         assert_eq!(exams.len(), verdicts.len(), "every exam has its verdict");
-        let scored = exams.iter().zip(verdicts).map(|(exam, verdict)| ScoredExam {
-            question: exam.question,
-            turn: exam.turn,
-            rating: verdict.judgement().map(|judgement| rating_in(&judgement.text, range)),
-        });
-        let exams: Vec<ScoredExam> = scored.collect();
-        let category = |exam: &ScoredExam| &questions.questions[exam.question].category;
-        let mut names: Vec<&String> = Vec::new();
-        for exam in &exams {
-            if !names.contains(&category(exam)) {
-                names.push(category(exam));
-            }
+        let mut scored = Vec::with_capacity(exams.len());
+        for (exam, verdict) in exams.iter().zip(verdicts) {
+            let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, range));
+            scored.push(ScoredExam { question: exam.question, turn: exam.turn, rating });
         }
-        let of_category = |name: &String| Tally::of(exams.iter().filter(|exam| category(exam) == name));
-        let of_turn = |turn| Tally::of(exams.iter().filter(|exam| exam.turn == turn));
-        Self {
-            benchmark: questions.benchmark,
-            all: Tally::of(exams.iter()),
-            turns: (0..questions.benchmark.turns()).map(of_turn).collect(),
-            categories: names.into_iter().map(|name| (name.clone(), of_category(name))).collect(),
-            exams,
+        let mut turns = Vec::new();
+        for turn in 0..questions.benchmark.turns() {
+            turns.push(Tally::of(scored.iter().filter(|exam| exam.turn == turn)));
         }
+        // Categories in the order of their first question. There are few, so a search beats a map.
+        let mut categories: Vec<(String, Tally)> = Vec::new();
+        for exam in &scored {
+            let name = &questions.questions[exam.question].category;
+            let place = categories.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+                categories.push((name.clone(), Tally::default()));
+                categories.len() - 1
+            });
+            categories[place].1.add(exam.rating);
+        }
+        Self { benchmark: questions.benchmark, all: Tally::of(scored.iter()), turns, categories, exams: scored }
     }
 
-    /// The figure of the table: the mean over all ratings, but of Aya the unweighted mean of the languages' means. None
-    /// where nothing was rated, or not every language was.
+    /// Returns the benchmark's score: the mean over all ratings, or for Aya the unweighted mean of the languages'
+    /// means. `None` if nothing was rated, or for Aya if a language has no rating.
     pub fn headline(&self, unparsable: Unparsable) -> Option<f64> {
         if self.benchmark != OpenEnded::Aya {
             return self.all.mean(unparsable);
         }
         let means: Option<Vec<f64>> = self.categories.iter().map(|(_, tally)| tally.mean(unparsable)).collect();
-        means.filter(|means| !means.is_empty()).map(|means| means.iter().sum::<f64>() / means.len() as f64)
+        let means = means?;
+        if means.is_empty() { None } else { Some(means.iter().sum::<f64>() / means.len() as f64) }
     }
 }

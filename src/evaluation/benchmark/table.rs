@@ -1,73 +1,74 @@
-//! Scores as a table: a row a model, a column a benchmark, published figures beside measured ones.
+//! The table of scores: one row per model, one column per benchmark, published scores next to measured ones.
 
 use std::fmt::Write;
 
 use super::figures::{AVERAGE, AVERAGED, average};
 use super::published::Published;
 
-/// One measured number, as the paper's tables show it.
+/// A measured score in a column of the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// The column, as in the paper's tables.
+    /// Name of the column, as in the paper's tables.
     pub column: String,
-    /// The number; none where it could not be had.
+    /// The score. `None` if there is none.
     pub value: Option<f64>,
-    /// Why there is no number, or what is missing from it: judgements that failed, for example. Empty if nothing is.
+    /// Why there is no score, or what it leaves out, such as failed judgments. Empty if the score is complete.
     pub remark: String,
 }
 
 impl Cell {
-    /// A number from which nothing is missing.
+    /// Builds a cell without a remark.
     pub fn new(column: impl Into<String>, value: Option<f64>) -> Self {
         Self { column: column.into(), value, remark: String::new() }
     }
 }
 
-/// A setting of the paper: data and method by its names. Its model was Llama-2-7B.
+/// A setting of the paper: data and method, by the paper's names. Its model was Llama-2-7B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub dataset: &'static str,
     pub method: &'static str,
 }
 
-/// One model.
+/// The scores of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The run, method or model.
+    /// Name of the run, method or model.
     pub name: String,
-    /// What the figures of this row are comparable to, if they are.
+    /// The published setting that this row is comparable to, if any.
     pub published_as: Option<Setting>,
     pub cells: Vec<Cell>,
 }
 
-/// The table; columns stand in the order in which the rows first name them.
+/// A table of scores. Columns are in the order in which the rows first name them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// What marks a figure that was not measured here.
+/// The mark of published scores.
 const MARK: &str = "*";
 
 impl Table {
-    /// Takes the cells of a model in: a row of its name is continued. Where a row has what the published average is of,
-    /// the average stands behind it.
+    /// Adds a row, or its cells to the row of the same name. If the row has all scores of the published average, the
+    /// average follows the last of them.
     pub fn add(&mut self, row: Row) {
         let Row { name, published_as, cells } = row;
         let place = self.rows.iter().position(|known| known.name == name).unwrap_or(self.rows.len());
         if place == self.rows.len() {
             self.rows.push(Row { name, published_as, cells: vec![] });
         }
-        let mine = &mut self.rows[place].cells;
-        mine.extend(cells);
-        mine.retain(|cell| cell.column != AVERAGE);
-        let behind = mine.iter().rposition(|cell| AVERAGED.contains(&cell.column.as_str()));
-        if let (Some(place), Some(mean)) = (behind, average(mine)) {
-            mine.insert(place + 1, mean);
+        let cells_of_row = &mut self.rows[place].cells;
+        cells_of_row.extend(cells);
+        // The average is computed again from all cells, and moves behind the last column that it is of.
+        cells_of_row.retain(|cell| cell.column != AVERAGE);
+        let last_averaged = cells_of_row.iter().rposition(|cell| AVERAGED.contains(&cell.column.as_str()));
+        if let (Some(place), Some(mean)) = (last_averaged, average(cells_of_row)) {
+            cells_of_row.insert(place + 1, mean);
         }
     }
 
-    /// Whether nothing was measured.
+    /// Returns whether the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -82,16 +83,20 @@ impl Table {
         columns
     }
 
-    /// For people: aligned columns, published figures in brackets with a mark, remarks below.
+    /// Formats the table for people: aligned columns, published scores in parentheses with a mark, remarks below.
     pub fn to_text(&self) -> String {
         let columns = self.columns();
-        let mut lines = vec![[&["model"][..], &columns].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()];
+        let mut head = vec!["model".to_owned()];
+        head.extend(columns.iter().map(|&column| column.to_owned()));
+        let mut lines = vec![head];
         let mut notes = Vec::new();
         for row in &self.rows {
-            let cells = columns.iter().map(|column| row.cell(column, &mut notes));
-            lines.push([row.name.clone()].into_iter().chain(cells).collect());
+            let mut line = vec![row.name.clone()];
+            line.extend(columns.iter().map(|column| row.cell(column, &mut notes)));
+            lines.push(line);
         }
         let mut text = aligned(&lines);
+        // The mark is explained once, above all remarks.
         if text.contains(&format!("{MARK})")) {
             notes.insert(
                 0,
@@ -104,10 +109,10 @@ impl Table {
         text
     }
 
-    /// For programs: a line a cell, full precision, empty where there is nothing.
+    /// Formats the table as CSV: one line per cell, in full precision. Missing values are empty.
     ///
     /// # Panics
-    /// Never: a `String` takes all bytes.
+    /// Never: writing to memory does not fail.
     pub fn to_csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let written = "a vector takes all bytes";
@@ -125,11 +130,12 @@ impl Table {
 }
 
 impl Row {
-    /// The paper's figure for a cell of this row, if it has one.
+    /// Returns the published score for a cell of this row, if there is one.
     pub fn published(&self, column: &str) -> Option<&'static Published> {
         Published::find(self.published_as?, column)
     }
 
+    /// Formats a cell and appends its remark to `notes`.
     fn cell(&self, column: &str, notes: &mut Vec<String>) -> String {
         let Some(cell) = self.cells.iter().find(|cell| cell.column == column) else {
             return "-".into();
@@ -145,17 +151,21 @@ impl Row {
     }
 }
 
-/// Cells in columns, the first to the left and numbers to the right.
+/// Pads cells to columns, the first column to the left and the others to the right.
 fn aligned(lines: &[Vec<String>]) -> String {
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
+    let mut widths = vec![0; lines[0].len()];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut text = String::new();
     for line in lines {
-        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        let mut cells = Vec::with_capacity(line.len());
+        for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+            cells.push(if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+        }
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
     text
 }

@@ -1,4 +1,4 @@
-//! The problems of HumanEval: from the file, to requests, to a score.
+//! HumanEval's problems: reading the file, building requests and programs, and scoring.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -15,24 +15,24 @@ use crate::evaluation::benchmark::{Cell, Prompting, QuestionsError, is_chosen};
 use crate::evaluation::{Request, Sampling};
 use crate::store::key_of;
 
-/// [byte] The real file unpacks to 214 kB; one that unpacks to this is none.
+/// [byte] -- Maximum size of the unpacked file. The real one has 214 kB.
 const UNPACKED_BYTES_MAX: u64 = 64 << 20;
 
-/// [token] Longest completion; the canonical ones stay below 300.
+/// [token] -- Maximum length of a completion. The canonical solutions stay below 300.
 const COMPLETION_TOKENS_MAX: u32 = 512;
 
-/// One problem.
+/// A problem of HumanEval.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Problem {
-    /// Such as `HumanEval/0`.
+    /// Identifier, such as `HumanEval/0`.
     pub task_id: String,
-    /// Imports, helpers, and the head of the function with its description.
+    /// Imports, helpers, and the head of the function with its docstring.
     pub prompt: String,
-    /// The function's name.
+    /// Name of the function.
     pub entry_point: String,
-    /// The rest of the function as a person wrote it.
+    /// The rest of the function, written by a person.
     pub canonical_solution: String,
-    /// Python that defines `check(candidate)`.
+    /// Python code that defines `check(candidate)`.
     pub test: String,
 }
 
@@ -40,99 +40,116 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// How problems are put to the model.
+/// How a problem becomes a prompt.
 #[derive(Clone, Copy, Debug)]
 pub enum CodePrompts<'a> {
-    /// The prompt as it is, to be continued: for base models, and as Chen et al. do it.
+    /// The problem's prompt as it is, to be continued. For base models, as in Chen et al. (2021).
     Continue,
-    /// As a question in the model's template: for models that answer.
+    /// A question in the model's template. For instruction-tuned models.
     Ask(Prompting<'a>),
 }
 
-/// What the samples of all problems came to.
+/// Results of all problems.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HumanEvalScores {
-    /// By problem: samples and how many of them passed.
+    /// By problem: the number of samples, and how many of them passed.
     pub problems: Vec<(usize, usize)>,
 }
 
 impl Problems {
-    /// Where the problems lie in a folder of benchmarks.
+    /// Returns the path of the problems in a folder of benchmarks.
     pub fn file_in(folder: &Path) -> PathBuf {
         folder.join("humaneval/HumanEval.jsonl.gz")
     }
 
-    /// Reads HumanEval.jsonl.gz, or the same unpacked.
+    /// Reads HumanEval.jsonl.gz, packed or unpacked.
     ///
     /// # Errors
-    /// [`QuestionsError`], by file, line and field.
+    /// [`QuestionsError`], with file, line and field.
     pub fn read(path: &Path) -> Result<Self, QuestionsError> {
         let text = unpacked(path).map_err(QuestionsError::io(path))?;
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let problems = lines.map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| {
-                let column = format!(" at line {} column {}", error.line(), error.column());
-                let fault = error.to_string().replace(&column, "");
-                QuestionsError::entry(path, format!("line {}", index + 1), fault)
-            })
-        });
-        let problems: Vec<Problem> = problems.collect::<Result<_, _>>()?;
+        let mut problems: Vec<Problem> = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            problems.push(serde_json::from_str(line).map_err(|error| malformed(path, index + 1, &error))?);
+        }
         match problems.is_empty() {
             true => Err(QuestionsError::entry(path, "the whole file", "there is no problem in it")),
             false => Ok(Self(problems)),
         }
     }
 
-    /// At most `limit` of the problems, spread evenly over the file.
+    /// Keeps at most `limit` problems, spread evenly over the file.
     #[must_use]
     pub fn limited(self, limit: usize) -> Self {
         let all = self.0.len();
-        let problems = self.0.into_iter().enumerate();
-        Self(problems.filter(|(i, _)| is_chosen(*i, all, limit)).map(|(_, p)| p).collect())
+        let mut chosen = Vec::new();
+        for (index, problem) in self.0.into_iter().enumerate() {
+            if is_chosen(index, all, limit) {
+                chosen.push(problem);
+            }
+        }
+        Self(chosen)
     }
 
-    /// `samples` requests for each problem, problem by problem: greedy if there is one at temperature 0.
+    /// Returns `samples` requests per problem, problem by problem. A temperature of 0 is greedy.
     ///
     /// # Errors
-    /// A chat template that refuses a prompt.
+    /// If the chat template refuses a prompt.
     pub fn requests(
         &self,
         prompts: CodePrompts,
         samples: usize,
         temperature: f64,
     ) -> Result<Vec<Request>, ChatTemplateError> {
-        let each = self.0.iter().flat_map(|problem| (0..samples).map(move |sample| (problem, sample)));
-        let requests = each.map(|(problem, sample)| {
-            let (prompt, stop) = match prompts {
-                CodePrompts::Continue => (problem.prompt.clone(), STOPS.map(str::to_owned).into()),
-                CodePrompts::Ask(prompting) => (prompting.prompt(&[&question(problem)], &[])?, vec![]),
-            };
-            let sampling = Sampling { temperature, top_p: 0.95, top_k: None, max_tokens: COMPLETION_TOKENS_MAX, stop };
-            Ok(Request { prompt, sampling, stream: stream(problem, sample) })
-        });
-        requests.collect()
+        let mut requests = Vec::new();
+        for problem in &self.0 {
+            for sample in 0..samples {
+                let (prompt, stop) = match prompts {
+                    CodePrompts::Continue => (problem.prompt.clone(), STOPS.map(str::to_owned).into()),
+                    CodePrompts::Ask(prompting) => (prompting.prompt(&[&question(problem)], &[])?, vec![]),
+                };
+                // Chen et al. (2021) sample with nucleus p = 0.95 (section 3.2).
+                let sampling =
+                    Sampling { temperature, top_p: 0.95, top_k: None, max_tokens: COMPLETION_TOKENS_MAX, stop };
+                requests.push(Request { prompt, sampling, stream: stream(problem, sample) });
+            }
+        }
+        Ok(requests)
     }
 
-    /// Programs to be run, one an answer, for `answers` to the requests in their order.
+    /// Returns the programs to run, one per answer. `answers` are in the order of the requests.
     ///
     /// # Panics
     /// Unless every problem has the same number of answers.
     pub fn programs(&self, answers: &[String]) -> Vec<String> {
         let samples = self.samples_of(answers.len());
-        let each = answers.iter().enumerate().map(|(index, answer)| (&self.0[index / samples], answer));
-        each.map(|(problem, answer)| tested(problem, &program(problem, answer))).collect()
+        let mut programs = Vec::with_capacity(answers.len());
+        for (problem, answers) in self.0.iter().zip(answers.chunks(samples)) {
+            for answer in answers {
+                programs.push(tested(problem, &program(problem, answer)));
+            }
+        }
+        programs
     }
 
-    /// The score of `outcomes` of those programs, in their order.
+    /// Counts the passed samples of each problem. `outcomes` are in the order of the programs.
     ///
     /// # Panics
-    /// As [`Self::programs`].
+    /// Unless every problem has the same number of outcomes.
     pub fn scores(&self, outcomes: &[Outcome]) -> HumanEvalScores {
         let samples = self.samples_of(outcomes.len());
-        let passed = |of: &[Outcome]| (of.len(), of.iter().filter(|outcome| outcome.is_passed()).count());
-        HumanEvalScores { problems: outcomes.chunks(samples).map(passed).collect() }
+        let mut problems = Vec::with_capacity(self.0.len());
+        for outcomes in outcomes.chunks(samples) {
+            let passed = outcomes.iter().filter(|outcome| outcome.is_passed()).count();
+            problems.push((outcomes.len(), passed));
+        }
+        HumanEvalScores { problems }
     }
 
+    /// Returns the number of samples per problem.
     fn samples_of(&self, answers: usize) -> usize {
         let samples = answers / self.0.len();
         assert!(samples > 0 && samples * self.0.len() == answers, "every problem has the same number of answers");
@@ -141,16 +158,20 @@ impl Problems {
 }
 
 impl HumanEvalScores {
-    /// [percent] Mean pass@k over the problems; none where there are fewer than `k` samples of one.
+    /// [percent] -- Returns the mean pass@k over the problems. `None` if a problem has fewer than `k` samples.
     pub fn pass_at(&self, k: usize) -> Option<f64> {
         let each: Option<Vec<f64>> = self.problems.iter().map(|&(n, passed)| pass_at_k(n, passed, k)).collect();
         each.map(|each| 100.0 * each.iter().sum::<f64>() / each.len() as f64)
     }
 
-    /// Pass@k for the table, of 1 under the benchmark's name.
+    /// Returns pass@k for each of `ks` as table cells. The column of pass@1 has the benchmark's name.
     pub fn cells(&self, ks: impl Iterator<Item = usize>) -> Vec<Cell> {
-        let column = |k: usize| if k == 1 { "HumanEval".to_owned() } else { format!("HumanEval pass@{k}") };
-        ks.map(|k| Cell::new(column(k), self.pass_at(k))).collect()
+        let mut cells = Vec::new();
+        for k in ks {
+            let column = if k == 1 { "HumanEval".to_owned() } else { format!("HumanEval pass@{k}") };
+            cells.push(Cell::new(column, self.pass_at(k)));
+        }
+        cells
     }
 }
 
@@ -158,13 +179,22 @@ fn question(problem: &Problem) -> String {
     format!("Complete this Python function. Give the whole function in one block of code.\n\n{}", problem.prompt)
 }
 
-/// The draws of a sample belong to its problem and number.
+/// Describes a line that is not a problem, without the parser's own place, which is always line 1.
+fn malformed(path: &Path, line: usize, error: &serde_json::Error) -> QuestionsError {
+    let parser_place = format!(" at line {} column {}", error.line(), error.column());
+    let fault = error.to_string().replace(&parser_place, "");
+    QuestionsError::entry(path, format!("line {line}"), fault)
+}
+
+/// Derives a sample's random stream from its problem and number alone, so that a limit changes no answer.
 fn stream(problem: &Problem, sample: usize) -> u64 {
     let key = key_of("fedreplay humaneval stream v1", &(&problem.task_id, sample as u64));
     u64::from_le_bytes(key.0.0[..8].try_into().expect("a key has 32 bytes"))
 }
 
+/// Reads a file that may be packed by gzip.
 fn unpacked(path: &Path) -> std::io::Result<String> {
+    // The two magic bytes of gzip (RFC 1952) decide, whatever the file's name says.
     let mut head = [0; 2];
     let is_packed = File::open(path)?.read_exact(&mut head).is_ok() && head == [0x1f, 0x8b];
     let file = BufReader::new(File::open(path)?);

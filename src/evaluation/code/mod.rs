@@ -1,8 +1,8 @@
-//! HumanEval: functions of Python that a model completes, executed and counted.
+//! HumanEval: Python functions completed by a model, executed and scored by pass@k (Chen et al. 2021).
 //!
-//! Generated code is run by [`Sandbox`] alone, which shows before it runs anything that it confines what it runs, and
-//! refuses where it does not. Nothing here runs code that nobody allowed to run: the caller asks for
-//! `--allow-code-execution` before it opens a sandbox.
+//! Only [`Sandbox`] runs generated code. Before it runs any, it checks that it confines programs, and refuses to run
+//! them if it does not. Running generated code is opt-in: the caller requires `--allow-code-execution` before it opens
+//! a sandbox.
 
 mod error;
 mod human_eval;

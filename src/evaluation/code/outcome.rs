@@ -1,24 +1,24 @@
-//! What came of running a sample.
+//! Outcomes of samples that were run.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The end of one sample. Only the first counts as solved.
+/// The outcome of one sample. Only [`Self::Passed`] counts as solved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// All tests of the problem went through.
+    /// All tests of the problem passed.
     Passed,
-    /// An exception, or an end without a verdict, and which.
+    /// The sample raised an exception or ended before its tests did; the text says which.
     Failed(String),
-    /// It was still running at the limit.
+    /// The sample was still running at the time limit.
     TimedOut,
-    /// It wrote more than anybody reads.
+    /// The sample wrote more than the output limit.
     TooMuchOutput,
 }
 
 impl Outcome {
-    /// Whether the sample solves its problem.
+    /// Returns whether the sample solves its problem.
     pub fn is_passed(&self) -> bool {
         *self == Self::Passed
     }

@@ -1,24 +1,24 @@
-//! HumanEval as a benchmark beside the others: asked, executed, counted.
+//! HumanEval as a benchmark: generates programs, runs them, and computes pass@k.
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use super::human_eval::{CodePrompts, Problem, Problems};
+use super::human_eval::{CodePrompts, HumanEvalScores, Problems};
 use super::outcome::Outcome;
 use super::sandbox::{Limits, Sandbox};
 use crate::evaluation::registry::{Cost, Paper, Sitting, Terms};
 use crate::evaluation::{Answer, Answered, EvaluationError, Figure, GenerationError, Model, Request, Sheet, unfit};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
-/// The figures that are reported where there are samples enough.
+/// Values of k for which pass@k is reported, if there are enough samples.
 const KS: [usize; 3] = [1, 10, 100];
 
-/// [1] Temperature of one sample: the likeliest program; and of several, as Chen et al. draw them.
+/// [1] -- Temperature for one sample, which is greedy, and for several samples, as in Chen et al. (2021).
 const TEMPERATURES: (f64, f64) = (0.0, 0.8);
 
-/// Its problems, and a place to run programs in.
+/// HumanEval with its problems loaded and its sandbox open.
 pub struct HumanEval {
     problems: Problems,
     samples: usize,
@@ -26,10 +26,10 @@ pub struct HumanEval {
 }
 
 impl HumanEval {
-    /// Reads the problems and opens a sandbox, of which the caller has been told.
+    /// Reads the problems and opens the sandbox.
     ///
     /// # Errors
-    /// A file that is missing or damaged, or a host that does not confine.
+    /// If the file is missing or damaged, or the host cannot confine generated code.
     pub fn read(terms: &Terms) -> Result<Self, EvaluationError> {
         let problems = Problems::read(&Problems::file_in(terms.data))?;
         let problems = terms.limit.map_or(problems.clone(), |limit| problems.limited(limit));
@@ -41,14 +41,15 @@ impl HumanEval {
         Ok(self.problems.requests(CodePrompts::Continue, self.samples, temperature)?)
     }
 
-    /// Outcomes by program. What the store holds is not run again; what is run is kept as it ends, so that an examination
-    /// that is killed goes on where it was.
+    /// Returns the outcome of each program. Stored outcomes are not computed again. New ones are stored as they
+    /// complete, so that an evaluation that is killed can resume.
     fn outcomes(&self, programs: &[String], sitting: &Sitting) -> Result<Vec<Outcome>, EvaluationError> {
         let store = sitting.examinee.store;
         let keys: Vec<Key> = programs.iter().map(|program| self.sandbox.key(program)).collect();
         let mut outcomes: Vec<Option<Outcome>> = keys.iter().map(|&key| stored(store, key)).collect();
         let missing: Vec<usize> = (0..programs.len()).filter(|&place| outcomes[place].is_none()).collect();
         let open: Vec<&String> = missing.iter().map(|&place| &programs[place]).collect();
+        // Workers call back from several threads and cannot return an error of the store: it waits here.
         let unkept: Mutex<Option<StoreError>> = Mutex::default();
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let run = self.sandbox.run_all(&open, workers, &|index, outcome| {
@@ -65,22 +66,28 @@ impl HumanEval {
         for (index, outcome) in run {
             outcomes[missing[index]] = Some(outcome);
         }
+        // A program without an outcome was never begun: the evaluation was interrupted.
         let all: Option<Vec<Outcome>> = outcomes.into_iter().collect();
         all.ok_or_else(|| GenerationError::Interrupted.into())
     }
+
+    fn figure(&self, part: String, k: usize, scores: &HumanEvalScores, failed: u64) -> Figure {
+        let score = scores.pass_at(k).map(|percent| percent / 100.0);
+        Figure { part, asked: self.problems.0.len() as u64, failed, score }
+    }
 }
 
-/// What came of a program that was run before.
+/// Returns the stored outcome of a program.
 fn stored(store: &Store, key: Key) -> Option<Outcome> {
     postcard::from_bytes(&store.get(key)?).ok()
 }
 
 impl Paper for HumanEval {
     fn content(&self) -> Digest {
-        let problem =
-            |one: &Problem| (one.task_id.clone(), one.prompt.clone(), one.entry_point.clone(), one.test.clone());
-        let problems: Vec<_> = self.problems.0.iter().map(problem).collect();
-        key_of("fedreplay humaneval problems v1", &(self.samples as u64, problems)).0
+        // The order of these fields is part of stored keys. The canonical solution has no effect on a result.
+        let problems = self.problems.0.iter();
+        let fields: Vec<_> = problems.map(|one| (&one.task_id, &one.prompt, &one.entry_point, &one.test)).collect();
+        key_of("fedreplay humaneval problems v1", &(self.samples as u64, fields)).0
     }
 
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
@@ -94,23 +101,25 @@ impl Paper for HumanEval {
         let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
         let texts: Vec<String> = answers.iter().map(|answer| answer.text.clone()).collect();
         let outcomes = self.outcomes(&self.problems.programs(&texts), sitting)?;
-        let each = requests.into_iter().zip(&answers).zip(&outcomes).enumerate();
-        let answered = each.map(|(place, ((request, answer), outcome))| Answered {
-            judgement: Some(outcome.to_string()),
-            score: Some(f64::from(u8::from(outcome.is_passed()))),
-            ..Answered::of(&self.problems.0[place / self.samples].task_id, "", 1, request.prompt, answer)
-        });
-        let answers: Vec<Answered> = answered.collect();
-        // All samples of a problem have its prompt.
-        let failed = unfit(&answers) / self.samples as u64;
+        let mut answered = Vec::with_capacity(requests.len());
+        for (place, request) in requests.into_iter().enumerate() {
+            let task_id = &self.problems.0[place / self.samples].task_id;
+            let outcome = &outcomes[place];
+            answered.push(Answered {
+                judgement: Some(outcome.to_string()),
+                score: Some(f64::from(u8::from(outcome.is_passed()))),
+                ..Answered::of(task_id, "", 1, request.prompt, &answers[place])
+            });
+        }
+        // All samples of a problem have the same prompt, so either all or none of them fit the context.
+        let failed = unfit(&answered) / self.samples as u64;
         let scores = self.problems.scores(&outcomes);
-        let figure = |part: String, k| {
-            let score = scores.pass_at(k).map(|percent| percent / 100.0);
-            Figure { part, asked: self.problems.0.len() as u64, failed, score }
-        };
-        let ks = || KS.into_iter().filter(|&k| k <= self.samples);
-        let many = ks().map(|k| figure(format!("pass@{k}"), k));
-        Ok(Sheet { figures: many.chain([figure("all".into(), 1)]).collect(), answers, cells: scores.cells(ks()) }
-            .with_unfit_noted())
+        let ks: Vec<usize> = KS.into_iter().filter(|&k| k <= self.samples).collect();
+        let mut figures = Vec::new();
+        for &k in &ks {
+            figures.push(self.figure(format!("pass@{k}"), k, &scores, failed));
+        }
+        figures.push(self.figure("all".into(), 1, &scores, failed));
+        Ok(Sheet { figures, answers: answered, cells: scores.cells(ks.into_iter()) }.with_unfit_noted())
     }
 }

@@ -1,8 +1,9 @@
-//! The unbiased estimator of pass@k (Chen et al., "Evaluating Large Language Models Trained on Code", 2021, section 2.1).
+//! The unbiased estimator of pass@k (Chen et al., "Evaluating Large Language Models Trained on Code", 2021, section
+//! 2.1).
 
-/// The probability that at least one of `k` samples, drawn without replacement from `samples` of which `passed` passed,
-/// passes: `1 - C(samples - passed, k) / C(samples, k)`, as a product, which neither overflows nor cancels. None where
-/// there are fewer than `k` samples, or `k` is 0.
+/// Returns the probability that at least one of `k` samples passes, if they are drawn without replacement from
+/// `samples` samples of which `passed` passed: `1 - C(samples - passed, k) / C(samples, k)`. `None` if there are fewer
+/// than `k` samples or `k` is 0.
 ///
 /// # Panics
 /// If more samples passed than there are.
@@ -14,6 +15,7 @@ pub fn pass_at_k(samples: usize, passed: usize, k: usize) -> Option<f64> {
     if samples - passed < k {
         return Some(1.0);
     }
+    // C(n - c, k) / C(n, k) as the product of 1 - k / i over i = n - c + 1 .. n, which neither overflows nor cancels.
     let all_fail: f64 = (samples - passed + 1..=samples).map(|i| 1.0 - k as f64 / i as f64).product();
     Some(1.0 - all_fail)
 }

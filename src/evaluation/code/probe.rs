@@ -1,4 +1,4 @@
-//! Shows that a sandbox confines, by trying to get out of it before any sample is run.
+//! A self-test of the sandbox: a program that tries to escape, run before any sample.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,19 +7,21 @@ use super::error::SandboxError;
 use super::outcome::Outcome;
 use super::sandbox::Sandbox;
 
-/// What is tried.
+/// Python code of the escape attempts.
 const PROBE: &str = include_str!("probe.py");
 
-/// Runs the probe.
+/// Runs the escape attempts in the sandbox.
 ///
 /// # Errors
-/// [`SandboxError::Unconfined`] with what could be done; the samples are then not run.
+/// [`SandboxError::Unconfined`] with the attempts that succeeded. No sample may be run then.
 pub(super) fn probe(sandbox: &Sandbox) -> Result<(), SandboxError> {
+    // A port and a file of the host that exist, so that only confinement can make the attempts to reach them fail.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("secret");
     fs::write(&file, "of the host")?;
     let limits = sandbox.limits();
+    // The Python code reads these constants, which precede it.
     let facts = format!(
         "HOST_PORT = {}\nHOST_FILE = {:?}\nFILE_BYTES = {}\nMEMORY_BYTES = {}\nPROCESSES = {}\nTOP_OF_PREFIX = {:?}\n",
         listener.local_addr()?.port(),

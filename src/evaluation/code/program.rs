@@ -1,36 +1,37 @@
-//! From an answer to a program that can be tested.
+//! Assembly of a testable program from a model's answer.
 
 use super::human_eval::Problem;
 
-/// Texts that begin something after the function: a completion is over there. They are Chen et al.'s (2021).
+/// Texts that end a completion, since they begin something after the function. From Chen et al. (2021).
 pub(super) const STOPS: [&str; 5] = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"];
 
-/// The function as the model wrote it, with what stands before it in the problem.
+/// Returns the completed function, with everything that precedes it in the problem.
 ///
-/// An answer may be a continuation of the prompt, or a text with the code in a fenced block; and either may repeat the
-/// function from its head, in place of going on where the prompt ends.
+/// An answer may be a continuation of the prompt, or a text with the code in a fenced block. Either may repeat the
+/// function from its head instead of continuing where the prompt ends.
 pub fn program(problem: &Problem, answer: &str) -> String {
     let code = fenced(answer).unwrap_or(answer);
     let head = format!("def {}(", problem.entry_point);
     if begins_line(code, &head).is_some() {
+        // The answer repeats the head: only the imports and helpers before it are taken from the prompt.
         let before = begins_line(&problem.prompt, &head).unwrap_or(problem.prompt.len());
         return format!("{}\n{code}", &problem.prompt[..before]);
     }
     format!("{}{}", problem.prompt, cut(code))
 }
 
-/// A program with the tests of its problem behind it.
+/// Appends the problem's tests to a program.
 pub(super) fn tested(problem: &Problem, program: &str) -> String {
     format!("{program}\n{}\ncheck({})\n", problem.test, problem.entry_point)
 }
 
-/// The text up to where something else begins.
+/// Returns the code up to the first stop text.
 fn cut(code: &str) -> &str {
     let end = STOPS.iter().filter_map(|stop| code.find(stop)).min();
     &code[..end.unwrap_or(code.len())]
 }
 
-/// The first fenced block of Markdown, without its fences; one that is not closed goes to the end.
+/// Returns the content of the first fenced Markdown block. A block that is not closed extends to the end.
 fn fenced(text: &str) -> Option<&str> {
     let from = begins_line(text, "```")?;
     let inside = &text[from..];
@@ -38,7 +39,7 @@ fn fenced(text: &str) -> Option<&str> {
     Some(begins_line(inside, "```").map_or(inside, |end| &inside[..end]))
 }
 
-/// Where a line begins with `words`.
+/// [byte] -- Returns the position of the first line that begins with `words`.
 fn begins_line(text: &str, words: &str) -> Option<usize> {
     text.match_indices(words).map(|(place, _)| place).find(|&place| place == 0 || text[..place].ends_with('\n'))
 }

@@ -1,10 +1,12 @@
-//! A place in which generated code can do no harm: one sample, one process tree, one throw-away world.
+//! A sandbox for generated code: each sample runs isolated in Linux namespaces that are discarded afterwards.
 //!
-//! Each sample is run with util-linux's tools in namespaces of its own: no network, no processes but its own, and a file
-//! system that holds the interpreter, read only, and one empty folder in memory. It has no rights, a user of its own
-//! where the program runs as root, and limits on time, memory, processes, file sizes and output. [`Sandbox::open`] shows
-//! that all this holds before a sample is run. A sample can still use bugs of the kernel, which no namespace helps
-//! against, and it can lie about its own tests: it runs in one process with them.
+//! util-linux's tools give each sample its own namespaces: no network, no processes but its own, and a file system with
+//! the interpreter, read-only, and one empty folder in memory. A sample has no capabilities, its own user if this
+//! program runs as root, and limits on time, memory, processes, file sizes and output. [`Sandbox::open`] checks all of
+//! this before a sample is run.
+//!
+//! A sample can still exploit kernel bugs, which namespaces do not prevent, and it can fake its test result, since the
+//! tests run in its own process.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{PipeReader, Read, Write};
@@ -27,36 +29,36 @@ use crate::store::{Key, key_of};
 const CONFINE: &str = include_str!("confine.sh");
 const HARNESS: &str = include_str!("harness.py");
 
-/// Namespaces that a sample gets: files, network, inter-process communication, host name, control groups, processes.
+/// Options of `unshare` for a sample's namespaces: mounts, network, IPC, host name, control groups, processes.
 const NAMESPACES: &str = "--mount --net --ipc --uts --cgroup --pid --fork --kill-child";
 
-/// Where the tools are looked for.
+/// Search path of the tools.
 const TOOLS_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the script says once everything is set up.
+/// Line that the script prints once everything is set up.
 const CONFINED: &str = "confined\n";
 
-/// How long beyond its limit a sample may take to be set up and taken down, on a busy host.
+/// Time beyond a sample's limit for setting up and tearing down its sandbox on a busy host.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Users that systemd keeps for services of a moment; no person and no file is theirs. A sample's processes are counted
-/// by user, so samples that run at once have different ones.
+/// User ids that systemd reserves for dynamic users, which own no files. The kernel limits processes by user, so
+/// samples that run at the same time have different ones.
 const USERS: std::ops::Range<u32> = 61_184..65_520;
 
-/// What one sample may use.
+/// Resource limits of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// [s] From the first line of the sample on.
+    /// [s] -- Time from the start of the interpreter.
     pub seconds: u32,
-    /// Processes and threads, at once.
+    /// Number of concurrent processes and threads.
     pub processes: u32,
-    /// [byte] Memory of each process.
+    /// [byte] -- Memory of each process.
     pub memory_bytes: u64,
-    /// [byte] Size of each file.
+    /// [byte] -- Size of each file.
     pub file_bytes: u64,
-    /// [byte] Size of the sample's folder, in memory.
+    /// [byte] -- Size of the sample's folder, in memory.
     pub folder_bytes: u64,
-    /// [byte] Output of the sample.
+    /// [byte] -- Size of the output.
     pub output_bytes: u64,
 }
 
@@ -73,7 +75,7 @@ impl Default for Limits {
     }
 }
 
-/// How samples are confined; tests weaken it to see that the probe notices.
+/// The means of confinement. Tests weaken them to check that the self-test notices.
 #[derive(Clone, Debug)]
 pub(super) struct Confinement {
     pub namespaces: String,
@@ -87,7 +89,7 @@ impl Default for Confinement {
     }
 }
 
-/// A sandbox that has shown that it holds.
+/// A sandbox that passed its self-test.
 #[derive(Debug)]
 pub struct Sandbox {
     limits: Limits,
@@ -98,10 +100,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Finds what is needed, and tries to get out.
+    /// Finds the tools and the interpreter, and runs the self-test.
     ///
     /// # Errors
-    /// [`SandboxError`]: where no network, no files of the host and limits cannot be had, nothing is run.
+    /// [`SandboxError`] if a tool is missing, or the host cannot isolate programs and enforce the limits.
     pub fn open(limits: Limits) -> Result<Self, SandboxError> {
         Self::confined_by(Confinement::default(), limits)
     }
@@ -113,49 +115,53 @@ impl Sandbox {
         for tool in ["sh", "timeout", "chroot", "chown"] {
             require(tool, "coreutils, with a shell", &confinement.tools_path)?;
         }
-        let (interpreter, is_root, samples) = (Interpreter::find()?, runs_as_root(), AtomicU32::new(0));
-        let sandbox = Self { limits, confinement, interpreter, is_root, samples };
+        let interpreter = Interpreter::find()?;
+        let sandbox = Self { limits, confinement, interpreter, is_root: runs_as_root(), samples: AtomicU32::new(0) };
         probe(&sandbox)?;
         Ok(sandbox)
     }
 
-    /// What samples may use.
+    /// Returns the resource limits of samples.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// The one folder at the root that only the interpreter brings, or nothing.
+    /// Returns the name of the top-level folder of the interpreter's prefix, or nothing.
     pub(super) fn top_of_prefix(&self) -> String {
         let top = self.interpreter.prefix.components().nth(1);
         top.map_or(String::new(), |top| top.as_os_str().to_string_lossy().into_owned())
     }
 
-    /// Runs a program of Python to its end or its limits.
+    /// Runs a Python program to its end or to its limits.
     ///
     /// # Errors
-    /// If the sandbox cannot be set up; what the sample does is never an error.
+    /// If the sandbox cannot be set up. Nothing that the sample does is an error.
     pub fn run(&self, program: &str) -> Result<Outcome, SandboxError> {
         let folder = tempfile::Builder::new().prefix("fedreplay-sample-").tempdir()?;
         let (output, input) = std::io::pipe()?;
         let mut child = self.command(folder.path(), input)?.spawn()?;
+        // The harness repeats this word with its verdict. The sample's own output cannot contain it by guessing.
         let word = random_word();
         let said = self.converse(&mut child, output, format!("{word}\n{program}"));
-        // All that the sample left ends with the first process of its namespace.
+        // Killing the first process of the namespace also ends all processes that the sample left behind. An error of
+        // `converse` is returned only after that.
         let _ = child.kill();
         child.wait()?;
         self.judge(&said?, &word)
     }
 
-    /// Under which a program's outcome may be kept: it names what is run, by what and within which limits.
+    /// Returns the key of a program's outcome: a hash of the program, the harness, the limits and the interpreter's
+    /// version.
     pub(super) fn key(&self, program: &str) -> Key {
         key_of("fedreplay outcome v1", &(program, HARNESS, self.limits, &self.interpreter.version))
     }
 
-    /// Runs many programs, `workers` at once. `each` hears of every outcome as it comes, with the program's index, and may
-    /// end it there: the outcomes are then those of the programs that were begun.
+    /// Runs many programs, `workers` at a time. Calls `each` with the program's index on every outcome as it completes;
+    /// if it breaks, no further program is begun. Returns the outcomes of the programs that were begun, ordered by
+    /// index.
     ///
     /// # Errors
-    /// As [`Self::run`], the first one.
+    /// As [`Self::run`]. The first error is returned.
     pub fn run_all(
         &self,
         programs: &[impl AsRef<str> + Sync],
@@ -163,30 +169,42 @@ impl Sandbox {
         each: &(dyn Fn(usize, &Outcome) -> ControlFlow<()> + Sync),
     ) -> Result<Vec<(usize, Outcome)>, SandboxError> {
         let next = AtomicUsize::new(0);
-        let work = || {
-            let mut done = Vec::new();
-            while let Some((index, program)) = take(programs, &next) {
-                let outcome = self.run(program)?;
-                if each(index, &outcome).is_break() {
-                    next.store(programs.len(), Ordering::Relaxed);
-                }
-                done.push((index, outcome));
-            }
-            Ok(done)
-        };
+        let workers = workers.clamp(1, programs.len().max(1));
         let parts: Vec<Result<Vec<(usize, Outcome)>, SandboxError>> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..workers.clamp(1, programs.len().max(1))).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
+            let handles: Vec<_> =
+                (0..workers).map(|_| scope.spawn(|| self.run_in_turn(programs, &next, each))).collect();
+            handles.into_iter().map(|handle| handle.join().expect("a worker does not panic")).collect()
         });
+        // Workers take programs in an order that depends on timing: sorting makes the result independent of it.
         let mut outcomes = parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
         outcomes.sort_by_key(|(index, _)| *index);
         Ok(outcomes)
     }
 
+    /// Runs one program after another, each taken from the counter `next` that all workers share.
+    fn run_in_turn(
+        &self,
+        programs: &[impl AsRef<str>],
+        next: &AtomicUsize,
+        each: &dyn Fn(usize, &Outcome) -> ControlFlow<()>,
+    ) -> Result<Vec<(usize, Outcome)>, SandboxError> {
+        let mut done = Vec::new();
+        while let Some((index, program)) = take(programs, next) {
+            let outcome = self.run(program)?;
+            if each(index, &outcome).is_break() {
+                // Leaves nothing to take for any worker.
+                next.store(programs.len(), Ordering::Relaxed);
+            }
+            done.push((index, outcome));
+        }
+        Ok(done)
+    }
+
+    /// Builds the command that confines and runs a sample. The order of arguments is that of `confine.sh`.
     fn command(&self, root: &Path, output: std::io::PipeWriter) -> Result<Command, SandboxError> {
         let limits = &self.limits;
         let mut command = Command::new("unshare");
-        // Whoever is not root becomes the root of a namespace that holds nobody else, with no right outside.
+        // Without root, a user namespace gives the rights to mount in it, and none outside.
         if !self.is_root {
             command.args(["--user", "--map-root-user"]);
         }
@@ -205,36 +223,40 @@ impl Sandbox {
         Ok(command)
     }
 
-    /// The user of a sample, if it is not the one of this program.
+    /// Returns the user id of the next sample, or nothing if samples run as this program's user.
     fn user(&self) -> String {
         if !self.is_root {
             return String::new();
         }
+        // Consecutive samples get consecutive ids. The process id spreads concurrent processes of this program.
         let sample = std::process::id().wrapping_mul(97).wrapping_add(self.samples.fetch_add(1, Ordering::Relaxed));
         (USERS.start + sample % (USERS.end - USERS.start)).to_string()
     }
 
-    /// Hands the program over and hears the sample out.
+    /// Writes the program to the child and reads its output.
     fn converse(&self, child: &mut Child, output: PipeReader, program: String) -> std::io::Result<Said> {
         let mut stdin = child.stdin.take().expect("the command pipes its input");
-        let (limit, bytes_max) = (Duration::from_secs(self.limits.seconds.into()), self.limits.output_bytes);
+        let limit = Duration::from_secs(self.limits.seconds.into());
+        let bytes_max = self.limits.output_bytes;
         let start = Instant::now();
-        let (tell, hear) = mpsc::channel();
-        // Both threads end with the child, at the latest when it is killed.
+        let (sender, receiver) = mpsc::channel();
+        // Writing and reading block, so each has its own thread. Both end with the child, at the latest when it is
+        // killed.
         thread::spawn(move || stdin.write_all(program.as_bytes()));
         thread::spawn(move || {
             let mut text = Vec::new();
+            // One byte more than allowed shows that there was too much.
             let read = output.take(bytes_max + 1).read_to_end(&mut text);
-            let _ = tell.send(read.map(|_| text));
+            let _ = sender.send(read.map(|_| text));
         });
-        let output = match hear.recv_timeout(limit + GRACE) {
+        let output = match receiver.recv_timeout(limit + GRACE) {
             Ok(output) => output?,
             Err(_) => return Ok(Said { output: CONFINED.into(), is_late: true }),
         };
         Ok(Said { output, is_late: start.elapsed() >= limit })
     }
 
-    /// The outcome in what was said.
+    /// Derives the outcome from the sample's output.
     fn judge(&self, said: &Said, word: &str) -> Result<Outcome, SandboxError> {
         let text = String::from_utf8_lossy(&said.output);
         let Some(sample) = text.strip_prefix(CONFINED) else {
@@ -244,6 +266,7 @@ impl Sandbox {
         if said.output.len() as u64 > self.limits.output_bytes {
             return Ok(Outcome::TooMuchOutput);
         }
+        // The harness writes the verdict last, so the search starts at the end.
         let verdict = sample.lines().rev().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
         Ok(match verdict {
             Some("passed") => Outcome::Passed,
@@ -254,12 +277,13 @@ impl Sandbox {
     }
 }
 
-/// What a sample wrote, and whether it was still at it when its time was over.
+/// The output of a sample, and whether it ran for the whole time limit.
 struct Said {
     output: Vec<u8>,
     is_late: bool,
 }
 
+/// Takes the next program and its index. `None` if none is left.
 fn take<'p>(programs: &'p [impl AsRef<str>], next: &AtomicUsize) -> Option<(usize, &'p str)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     programs.get(index).map(|program| (index, program.as_ref()))
@@ -270,15 +294,20 @@ fn require(tool: &'static str, package: &'static str, path: &str) -> Result<(), 
     if is_there { Ok(()) } else { Err(SandboxError::Missing(tool, package)) }
 }
 
-/// Whether this program has the effective user root, by the owner of its own entry among the processes.
+/// Returns whether this program's effective user is root.
 fn runs_as_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // The line `Uid:` has the real, effective, saved and file system user.
     let user = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1));
     user == Some("0")
 }
 
-/// A word that no sample can know beforehand; the standard library seeds its hashers from the system.
+/// Returns a word that no sample can know in advance.
 fn random_word() -> String {
-    let random = || RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", random(), random())
+    format!("{:016x}{:016x}", random_number(), random_number())
+}
+
+/// Returns a random number. The standard library seeds its hashers from the system's random numbers.
+fn random_number() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

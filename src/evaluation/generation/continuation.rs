@@ -1,4 +1,5 @@
-//! Prompts as ids continued in a batch: a slot whose sequence ends takes the next prompt at once.
+//! Continuous batching: prompts, as token ids, are continued in slots. A slot whose sequence ends takes the next prompt
+//! at once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -9,7 +10,8 @@ use super::super::{Ended, Sampling};
 use super::{GenerationError, sampler};
 use crate::training::{Decoder, Piece};
 
-/// [tokens] Most of a prompt that is read in one pass, so that a long one neither fills memory nor holds up its neighbours.
+/// [token] -- Maximum part of a prompt that is read in one pass, so that a long one neither fills memory nor delays the
+/// other slots.
 const PROMPT_PIECE: usize = 512;
 
 /// A prompt to be continued.
@@ -17,30 +19,31 @@ pub struct Prompt<'a> {
     pub ids: Vec<u32>,
     pub adapter: Option<usize>,
     pub sampling: &'a Sampling,
-    /// Names the draws.
+    /// Identifier of the random stream.
     pub stream: u64,
 }
 
-/// How a prompt was continued.
+/// The continuation of a prompt.
 pub struct Continuation {
-    /// The tokens generated, the one that ended it included.
+    /// The generated tokens, including the one that ended it.
     pub ids: Vec<u32>,
     pub ended: Ended,
 }
 
-/// Says whether tokens, as text, hold one of the stop texts.
+/// A function that returns whether tokens, decoded to text, contain one of the stop texts.
 pub type Stops<'a> = dyn Fn(&[u32], &Sampling) -> Result<bool, GenerationError> + 'a;
 
-/// What ends a sequence besides its length.
+/// Conditions that end a sequence, apart from its maximum length.
 pub struct Endings<'a> {
     pub tokens: &'a BTreeSet<u32>,
     pub stops: &'a Stops<'a>,
-    /// [tokens] Longest sequence that the model reads.
+    /// [token] -- Size of the model's context.
     pub context: usize,
 }
 
 /// A sequence in a slot.
 struct Underway {
+    /// Index of its prompt.
     prompt: usize,
     /// Tokens that the model has not read yet.
     unread: VecDeque<u32>,
@@ -48,10 +51,11 @@ struct Underway {
     draws: Stream,
 }
 
-/// Continues every prompt; `done` hears of each as it ends, in the order of their ends, and may break off.
+/// Continues every prompt. Calls `done` on each continuation as it ends, in the order of their ends; `done` may break
+/// off.
 ///
 /// # Errors
-/// If the model cannot be computed, or [`GenerationError::Interrupted`] where `done` breaks off.
+/// If the model fails, or [`GenerationError::Interrupted`] if `done` breaks off.
 pub fn continue_all(
     decoder: &mut Decoder,
     slots: usize,
@@ -63,12 +67,14 @@ pub fn continue_all(
     let mut waiting = 0..prompts.len();
     let mut sequences: Vec<Option<Underway>> = (0..slots).map(|_| None).collect();
     loop {
+        // Fills the free slots. A prompt that needs no generation is reported at once and takes no slot.
         for (slot, sequence) in sequences.iter_mut().enumerate() {
             while sequence.is_none() {
                 let Some(next) = waiting.next() else { break };
                 match at_once(&prompts[next], endings) {
                     Some(ended) => tell(done(next, Continuation { ids: vec![], ended })?)?,
                     None => {
+                        // The slot's cache still holds the sequence that ended in it.
                         decoder.truncate(slot, 0);
                         *sequence = Some(Underway::new(next, &prompts[next], seed));
                     }
@@ -85,11 +91,12 @@ pub fn continue_all(
     }
 }
 
+/// Turns a break of the caller into [`GenerationError::Interrupted`].
 fn tell(flow: ControlFlow<()>) -> Result<(), GenerationError> {
     if flow.is_break() { Err(GenerationError::Interrupted) } else { Ok(()) }
 }
 
-/// Why nothing is to be generated, if so.
+/// Returns why nothing has to be generated for a prompt, if so.
 fn at_once(prompt: &Prompt, endings: &Endings) -> Option<Ended> {
     if prompt.ids.is_empty() || prompt.ids.len() > endings.context {
         return Some(Ended::ContextFull);
@@ -97,7 +104,7 @@ fn at_once(prompt: &Prompt, endings: &Endings) -> Option<Ended> {
     (prompt.sampling.max_tokens == 0).then_some(Ended::MaxTokens)
 }
 
-/// One pass over all active sequences; gives those that ended.
+/// Runs one pass over all active sequences. Removes and returns those that ended.
 fn step(
     decoder: &mut Decoder,
     active: &[usize],
@@ -105,19 +112,23 @@ fn step(
     prompts: &[Prompt],
     endings: &Endings,
 ) -> Result<Vec<(Underway, Ended)>, GenerationError> {
+    // Sequences are in different phases: some read a piece of their prompt, others the token they generated last.
     let mut read = Vec::with_capacity(active.len());
     for &slot in active {
         let sequence = sequences[slot].as_mut().expect("the slot is active");
         let most = sequence.unread.len().min(PROMPT_PIECE);
         read.push(sequence.unread.drain(..most).collect::<Vec<u32>>());
     }
-    let adapter = |slot: usize| prompts[sequences[slot].as_ref().expect("the slot is active").prompt].adapter;
-    let pieces: Vec<Piece> =
-        active.iter().zip(&read).map(|(&slot, ids)| Piece { slot, adapter: adapter(slot), ids }).collect();
+    let mut pieces = Vec::with_capacity(active.len());
+    for (&slot, ids) in active.iter().zip(&read) {
+        let sequence = sequences[slot].as_ref().expect("the slot is active");
+        pieces.push(Piece { slot, adapter: prompts[sequence.prompt].adapter, ids });
+    }
     let logits = decoder.read(&pieces)?;
     let mut over = Vec::new();
     for (place, &slot) in active.iter().enumerate() {
         let sequence = sequences[slot].as_mut().expect("the slot is active");
+        // The logits inside a prompt are of no use.
         if !sequence.unread.is_empty() {
             continue;
         }
@@ -132,7 +143,7 @@ fn step(
     Ok(over)
 }
 
-/// Whether and why a sequence ends with its last token; the model has read `length` tokens of it.
+/// Returns why a sequence ends with its last token, if it does. The model has read `length` tokens of it.
 fn ended(
     sequence: &Underway,
     sampling: &Sampling,
@@ -157,7 +168,7 @@ impl Underway {
             prompt: index,
             unread: prompt.ids.iter().copied().collect(),
             ids: Vec::new(),
-            // One draw a token, so that draw n belongs to token n.
+            // Each token takes one draw, so that the n-th draw belongs to the n-th token.
             draws: Stream::new(seed, Purpose::Generation, prompt.stream),
         }
     }

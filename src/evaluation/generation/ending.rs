@@ -1,4 +1,4 @@
-//! The tokens that end an answer, as a model's folder names them.
+//! The end tokens of a model.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,11 +9,11 @@ use super::GenerationError;
 use super::folder_sampling::json_in;
 use crate::dataset::Tokeniser;
 
-/// The tokenizer's EOS, which training learns, and those of generation_config.json, or where there is none of config.json:
-/// chat models name several.
+/// Returns the tokens that end an answer: the tokenizer's EOS, which training uses, and the `eos_token_id` of
+/// generation_config.json, or of config.json if the former has none. Chat models list several.
 ///
 /// # Errors
-/// If a file is there and is not JSON, or its `eos_token_id` is neither a token nor a list of tokens.
+/// If a file exists and is not JSON, or its `eos_token_id` is neither a token nor a list of tokens.
 pub fn end_tokens(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, GenerationError> {
     let mut ends = BTreeSet::from([tokeniser.eos()]);
     for name in ["generation_config.json", "config.json"] {
@@ -30,14 +30,17 @@ pub fn end_tokens(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>,
     Ok(ends)
 }
 
-/// The tokens of a number, of a list, or of nothing.
+/// Returns the tokens of a number, a list or null. `None` if the value is something else.
 fn tokens_of(value: &Value) -> Option<Vec<u32>> {
-    let token = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     match value {
         Value::Null => Some(vec![]),
-        Value::Array(list) => list.iter().map(token).collect(),
-        one => token(one).map(|id| vec![id]),
+        Value::Array(list) => list.iter().map(token_of).collect(),
+        one => token_of(one).map(|id| vec![id]),
     }
+}
+
+fn token_of(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
 }
 
 #[cfg(test)]

@@ -1,26 +1,26 @@
-//! Why an answer could not be computed.
+//! Errors of text generation.
 
 use std::path::PathBuf;
 
-/// Errors of generation. A prompt that does not fit the model's context is none: it is an answer that says so.
+/// An error of text generation. A prompt that does not fit the model's context is not an error: its answer says so.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationError {
-    /// The model could not be computed.
+    /// The model failed.
     #[error(transparent)]
     Training(#[from] crate::training::Error),
-    /// A text has no tokens, or tokens no text.
-    #[error("failed to tokenise a prompt or an answer: {0}")]
+    /// A text could not be encoded, or tokens could not be decoded.
+    #[error("failed to tokenize a prompt or an answer: {0}")]
     Tokeniser(String),
-    /// generation_config.json or config.json is not what Transformers writes.
+    /// generation_config.json or config.json does not follow the format of Transformers.
     #[error("failed to read {path}: {reason}")]
     Configuration { path: PathBuf, reason: String },
-    /// A letter of a multiple choice has no token of its own.
+    /// A letter of a multiple-choice question is not a single token.
     #[error("failed to ask for a letter: the tokenizer has no token of its own for {letter:?} after \"Answer:\"")]
     Letter { letter: String },
-    /// An answer could not be kept.
+    /// An answer could not be stored.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
-    /// The evaluation was asked to stop; answers that were finished are kept.
+    /// The evaluation was asked to stop. Completed answers stay in the store.
     #[error("interrupted; the same command goes on where it was")]
     Interrupted,
 }

@@ -1,4 +1,4 @@
-//! How a model's folder wants its answers drawn.
+//! Sampling defaults of a model's folder.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use super::GenerationError;
 
-/// What generation_config.json says of candidates; Transformers takes it where a caller says nothing.
+/// Sampling defaults from generation_config.json. Transformers uses them unless a caller sets its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct FolderSampling {
-    /// [1] Smallest probability mass that the candidates keep.
+    /// [1] -- Probability mass of nucleus sampling.
     pub top_p: Option<f64>,
-    /// [tokens] Number of likeliest tokens that stay candidates; 0 is all.
+    /// [token] -- Number of most likely tokens that stay candidates. 0 keeps all.
     pub top_k: Option<u32>,
 }
 
 impl FolderSampling {
-    /// Reads a folder's; one without the file says nothing.
+    /// Reads the defaults of a folder. Without the file, there are none.
     ///
     /// # Errors
-    /// If the file is there and is not JSON, or holds a value that cannot be meant.
+    /// If the file exists and is not JSON, or has a value out of range.
     pub fn read(folder: &Path) -> Result<Self, GenerationError> {
         let json = json_in(folder, "generation_config.json")?.unwrap_or(Value::Null);
         Self::of(&json).map_err(|reason| {
@@ -32,37 +32,39 @@ impl FolderSampling {
     }
 
     fn of(json: &Value) -> Result<Self, String> {
-        let fault = |name: &str, range: &str| format!("{name} is {}, expected {range}", json[name]);
         let top_p = match &json["top_p"] {
             Value::Null => None,
-            value => {
-                let mass = value.as_f64().filter(|&mass| mass > 0.0 && mass <= 1.0);
-                Some(mass.ok_or_else(|| fault("top_p", "a number above 0 and at most 1"))?)
-            }
+            value => match value.as_f64() {
+                Some(mass) if mass > 0.0 && mass <= 1.0 => Some(mass),
+                _ => return Err(format!("top_p is {value}, expected a number above 0 and at most 1")),
+            },
         };
         let top_k = match &json["top_k"] {
             Value::Null => None,
-            value => {
-                let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
-                Some(count.ok_or_else(|| fault("top_k", "a number of tokens"))?)
-            }
+            value => match value.as_u64().map(u32::try_from) {
+                Some(Ok(count)) => Some(count),
+                _ => return Err(format!("top_k is {value}, expected a number of tokens")),
+            },
         };
         Ok(Self { top_p, top_k })
     }
 }
 
-/// A file of a model's folder as JSON; none where it is not there.
+/// Reads a file of a model's folder as JSON. `None` if it does not exist.
 ///
 /// # Errors
 /// If it cannot be read or is not JSON.
 pub(super) fn json_in(folder: &Path, name: &str) -> Result<Option<Value>, GenerationError> {
     let path = folder.join(name);
-    let fail = |reason: String| GenerationError::Configuration { path: path.clone(), reason };
-    match fs::read(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(fail(error.to_string())),
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| fail(error.to_string())),
-    }
+    let reason = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => error.to_string(),
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(json) => return Ok(Some(json)),
+            Err(error) => error.to_string(),
+        },
+    };
+    Err(GenerationError::Configuration { path, reason })
 }
 
 #[cfg(test)]

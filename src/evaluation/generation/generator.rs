@@ -1,4 +1,4 @@
-//! Texts continued by one base under several adapters.
+//! Text generation by one base model with several adapters.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -17,22 +17,23 @@ use crate::training::{Decoder, Trainer};
 
 type Result<T> = std::result::Result<T, GenerationError>;
 
-/// Hears of the logits after a prompt; none of a prompt that does not fit.
+/// A callback on the logits after a prompt, with the prompt's index. `None` for a prompt that does not fit the context.
 pub type Visit<'v> = dyn FnMut(usize, Option<&[f32]>) -> ControlFlow<()> + 'v;
 
-/// A base with adapters, its tokenizer, and the seed of sampled tokens.
+/// A base model with adapters, its tokenizer, and the seed of sampled tokens.
 pub struct Generator<'a> {
     tokeniser: &'a Tokeniser,
     end_tokens: BTreeSet<u32>,
     seed: Seed,
-    /// [sequences] Sequences in a pass.
+    /// Number of sequences in a pass.
     slots: usize,
     context: usize,
     decoder: RefCell<Decoder<'a>>,
 }
 
 impl<'a> Generator<'a> {
-    /// A generator of `slots` answers at a time. Whether their number changes bits is [`Trainer::reads_alone`].
+    /// Creates a generator of `slots` answers at a time. [`Trainer::reads_alone`] tells whether their number affects
+    /// bits.
     ///
     /// # Errors
     /// If an adapter does not fit the trainer, or LibTorch fails.
@@ -49,15 +50,16 @@ impl<'a> Generator<'a> {
         Ok(Self { tokeniser, end_tokens, seed, slots, context, decoder })
     }
 
-    /// The model under one of the adapters, or the base alone.
+    /// Returns the model with one of the adapters, or the base model alone.
     pub fn under(&self, adapter: Option<usize>) -> Adapted<'_, 'a> {
         Adapted { generator: self, adapter }
     }
 
-    /// Answers requests, each under its adapter, in one batch. `done` hears of each answer as it ends, and may break off.
+    /// Answers requests, each with its adapter, in one batch. Calls `done` on each answer as it completes; `done` may
+    /// break off. Returns the answers in the order of the requests.
     ///
     /// # Errors
-    /// If a text has no tokens, the model cannot be computed, or `done` breaks off.
+    /// If a text cannot be encoded, the model fails, or `done` breaks off.
     pub fn answer(
         &self,
         requests: &[(Option<usize>, &Request)],
@@ -68,8 +70,12 @@ impl<'a> Generator<'a> {
             let ids = self.encode(&request.prompt)?;
             prompts.push(Prompt { ids, adapter, sampling: &request.sampling, stream: request.stream });
         }
-        let stops = |ids: &[u32], sampling: &Sampling| Ok(first_stop(&self.decode(ids)?, &sampling.stop).is_some());
-        let endings = Endings { tokens: &self.end_tokens, stops: &stops, context: self.context };
+        let endings = Endings {
+            tokens: &self.end_tokens,
+            // A stop text may extend over several tokens, so the whole answer is decoded.
+            stops: &|ids, sampling| Ok(first_stop(&self.decode(ids)?, &sampling.stop).is_some()),
+            context: self.context,
+        };
         let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
         let mut decoder = self.decoder.borrow_mut();
         continue_all(&mut decoder, self.slots, self.seed, &prompts, &endings, &mut |index, continuation| {
@@ -81,39 +87,43 @@ impl<'a> Generator<'a> {
         Ok(answers.into_iter().map(|answer| answer.expect("every prompt is continued to its end")).collect())
     }
 
-    /// Hands the logits of the token after each prompt to `visit`, which may break off; what all prompts begin with is read
-    /// once. A prompt that does not fit the context is handed no logits, before the others.
+    /// Calls `visit` on the logits of the token after each prompt; `visit` may break off. The common beginning of the
+    /// prompts is read once. Prompts that do not fit the context come first, without logits.
     ///
     /// # Errors
-    /// If the model cannot be computed, or `visit` breaks off.
+    /// If the model fails, or `visit` breaks off.
     pub fn next_logits(&self, adapter: Option<usize>, prompts: &[Vec<u32>], visit: &mut Visit) -> Result<()> {
-        let fits = |ids: &Vec<u32>| !ids.is_empty() && ids.len() <= self.context;
-        let (fitting, others): (Vec<usize>, Vec<usize>) = (0..prompts.len()).partition(|&place| fits(&prompts[place]));
-        if others.into_iter().any(|place| visit(place, None).is_break()) {
-            return Err(GenerationError::Interrupted);
+        let (fitting, others): (Vec<usize>, Vec<usize>) = (0..prompts.len()).partition(|&place| {
+            let length = prompts[place].len();
+            length > 0 && length <= self.context
+        });
+        for place in others {
+            if visit(place, None).is_break() {
+                return Err(GenerationError::Interrupted);
+            }
         }
         let ids: Vec<Vec<u32>> = fitting.iter().map(|&place| prompts[place].clone()).collect();
         let mut decoder = self.decoder.borrow_mut();
-        let mut of_fitting = |index: usize, logits: &[f32]| visit(fitting[index], Some(logits));
-        next_logits(&mut decoder, self.slots, adapter, &ids, &mut of_fitting)
+        next_logits(&mut decoder, self.slots, adapter, &ids, &mut |index, logits| visit(fitting[index], Some(logits)))
     }
 
-    /// The token that a letter is, where it follows `Answer:`.
+    /// Returns the token of a letter that follows `Answer:`.
     ///
     /// # Errors
-    /// If it is not a token of its own.
+    /// If the letter is not a single token.
     pub fn letter(&self, letter: &str) -> Result<u32> {
+        // Tokenizers encode a letter after a space differently from a letter alone.
         let ids = self.encode(&format!("Answer: {letter}"))?;
         let id = *ids.last().expect("the text has a token");
         let token = self.decode(&[id])?;
         if token.trim() == letter { Ok(id) } else { Err(GenerationError::Letter { letter: letter.into() }) }
     }
 
-    /// A prompt as ids: special tokens written out in it are taken for what they are, as templates of several turns need,
-    /// and it begins with BOS where the tokenizer uses one.
+    /// Encodes a prompt. Special tokens written out in it are recognized, as templates of several turns need. BOS is
+    /// prepended if the tokenizer uses one and the prompt does not begin with it.
     ///
     /// # Errors
-    /// The tokenizer's own message.
+    /// The tokenizer's message.
     pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
         let encoded = self.tokeniser.encode_with_special_tokens(prompt).map_err(GenerationError::Tokeniser)?;
         let bos = self.tokeniser.bos().filter(|bos| encoded.ids.first() != Some(bos));
@@ -124,15 +134,15 @@ impl<'a> Generator<'a> {
         self.tokeniser.decode(ids).map_err(GenerationError::Tokeniser)
     }
 
+    /// Decodes a continuation, without its end token and stop text.
     fn answered(&self, continuation: Continuation, sampling: &Sampling) -> Result<Answer> {
         let Continuation { ids, ended } = continuation;
-        let is_end = |id: &u32| self.end_tokens.contains(id);
-        // An end token is no text, even where the tokenizer does not call it special.
-        let spoken = match (ended, ids.split_last()) {
-            (Ended::EndOfSequence, Some((last, before))) if is_end(last) => before,
+        // An end token is not text, even if the tokenizer does not mark it as special.
+        let text_ids = match (ended, ids.split_last()) {
+            (Ended::EndOfSequence, Some((last, before))) if self.end_tokens.contains(last) => before,
             _ => &ids,
         };
-        let mut text = self.decode(spoken)?;
+        let mut text = self.decode(text_ids)?;
         if ended == Ended::Stop {
             let end = first_stop(&text, &sampling.stop).expect("a stop text ended it");
             text.truncate(end);
@@ -141,12 +151,12 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// Where the first stop text begins [byte].
+/// [byte] -- Returns the position of the first stop text.
 fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
 }
 
-/// A generator under one adapter.
+/// A generator with one selected adapter.
 pub struct Adapted<'g, 'a> {
     generator: &'g Generator<'a>,
     adapter: Option<usize>,

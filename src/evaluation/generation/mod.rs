@@ -1,7 +1,7 @@
-//! Generation: requests become tokens, tokens are read and chosen in batches, and become text again.
+//! Text generation: encodes requests, generates tokens in batches, and decodes them.
 //!
-//! On a CPU an answer's bits depend on its request, the model and the seed alone. Tensors are `training`'s; what lives
-//! here knows ids, logits as numbers, and texts.
+//! On a CPU, generation is batch-invariant: an answer's bits depend on its request, the model and the seed alone.
+//! Tensors belong to `training`; this module handles token ids, logits as numbers, and texts.
 
 mod continuation;
 mod ending;

@@ -1,14 +1,15 @@
-//! The logits of the token after each of many prompts; what all of them begin with is read once.
+//! Logits of the next token after each of many prompts. Their common beginning is read once.
 
 use std::ops::ControlFlow;
 
 use super::GenerationError;
 use crate::training::{Decoder, Piece};
 
-/// Hands the logits after each prompt to `visit`, in order; it may break off. The prompts are not empty and fit the model.
+/// Calls `visit` on the logits after each prompt, in order; `visit` may break off. Prompts must not be empty and must
+/// fit the context.
 ///
 /// # Errors
-/// If the model cannot be computed, or [`GenerationError::Interrupted`] where `visit` breaks off.
+/// If the model fails, or [`GenerationError::Interrupted`] if `visit` breaks off.
 pub fn next_logits(
     decoder: &mut Decoder,
     slots: usize,
@@ -16,17 +17,24 @@ pub fn next_logits(
     prompts: &[Vec<u32>],
     visit: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
 ) -> Result<(), GenerationError> {
-    // Where rows couple, a prompt is read as one piece: its bits must not depend on what the others begin with.
+    // If the rows of a pass affect each other's bits, each prompt is read as one piece: its bits must not depend on
+    // what the other prompts begin with.
     let shared = if decoder.couples_rows() { 0 } else { common_length(prompts) };
     let used = slots.min(prompts.len());
-    (0..used).for_each(|slot| decoder.truncate(slot, 0));
+    for slot in 0..used {
+        decoder.truncate(slot, 0);
+    }
+    // The first slot reads the common beginning; the others copy its cache.
     if shared > 0 {
         decoder.read(&[Piece { slot: 0, adapter, ids: &prompts[0][..shared] }])?;
-        (1..used).try_for_each(|slot| decoder.copy(0, slot))?;
+        for slot in 1..used {
+            decoder.copy(0, slot)?;
+        }
     }
     for (group, several) in prompts.chunks(slots).enumerate() {
         let mut pieces = Vec::with_capacity(several.len());
         for (slot, ids) in several.iter().enumerate() {
+            // Forgets the rest of the prompt that was in the slot before.
             decoder.truncate(slot, shared);
             pieces.push(Piece { slot, adapter, ids: &ids[shared..] });
         }
@@ -40,13 +48,19 @@ pub fn next_logits(
     Ok(())
 }
 
-/// [tokens] What all prompts begin with; each keeps at least its last token.
+/// [token] -- Returns the length of the prompts' common beginning. It leaves at least the last token of each prompt,
+/// whose logits are needed. 0 for a single prompt.
 fn common_length(prompts: &[Vec<u32>]) -> usize {
     let [first, others @ ..] = prompts else { return 0 };
-    let with = |other: &Vec<u32>| first.iter().zip(other).take_while(|(a, b)| a == b).count();
-    let alike = others.iter().map(with).min().unwrap_or(0);
-    let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
-    alike.min(shortest.saturating_sub(1))
+    if others.is_empty() {
+        return 0;
+    }
+    let mut common = first.len().saturating_sub(1);
+    for other in others {
+        let alike = first.iter().zip(other).take_while(|(a, b)| a == b).count();
+        common = common.min(alike).min(other.len().saturating_sub(1));
+    }
+    common
 }
 
 #[cfg(test)]

@@ -1,36 +1,39 @@
-//! The choice of the next token from its logits: a pure function of them, the request's settings and one uniform number.
-
-use std::cmp::Ordering;
+//! Sampling: the choice of the next token, a pure function of the logits, the request's settings and one uniform
+//! number.
 
 use super::super::Sampling;
 
-/// A token that may be chosen, and its share of the probability, not normalised.
+/// A token that may be chosen, with its unnormalized probability.
 struct Candidate {
     id: u32,
     weight: f64,
 }
 
-/// The likeliest token at temperature 0, the first of several; else one drawn with `unit`, a number in [0, 1).
+/// Returns the most likely token at temperature 0, the first one on a tie; otherwise a token drawn with `unit`, a
+/// number in [0, 1).
 ///
-/// As in Transformers, logits are divided by the temperature, then the `top_k` likeliest stay, then the fewest of those
-/// whose probability reaches `top_p`.
+/// As in Transformers, logits are divided by the temperature, then the `top_k` most likely tokens are kept, then the
+/// fewest of those whose probability reaches `top_p`.
 pub fn choose(logits: &[f32], sampling: &Sampling, unit: impl FnOnce() -> f64) -> u32 {
     let likeliest = likeliest(logits);
     if sampling.temperature == 0.0 {
         return likeliest;
     }
+    // Weights are exp((z_i - max z) / T): the largest is 1, so that none overflows.
     let top = f64::from(logits[likeliest as usize]);
-    let weight = |logit: f32| libm::exp((f64::from(logit) - top) / sampling.temperature);
-    let mut candidates: Vec<Candidate> = (0..)
-        .zip(logits)
-        .map(|(id, &logit)| Candidate { id, weight: weight(logit) })
-        .filter(|candidate| candidate.weight > 0.0)
-        .collect();
+    let mut candidates = Vec::new();
+    for (id, &logit) in (0..).zip(logits) {
+        let weight = libm::exp((f64::from(logit) - top) / sampling.temperature);
+        // Also drops NaN, which compares as false.
+        if weight > 0.0 {
+            candidates.push(Candidate { id, weight });
+        }
+    }
     restrict(&mut candidates, sampling);
     draw(&candidates, unit()).unwrap_or(likeliest)
 }
 
-/// The first of the largest logits. One that is no number is never it, unless all are.
+/// Returns the first of the largest logits. A NaN is only returned if all are NaN.
 fn likeliest(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (id, logit) in logits.iter().enumerate() {
@@ -41,16 +44,17 @@ fn likeliest(logits: &[f32]) -> u32 {
     best as u32
 }
 
+/// Drops the candidates outside of top-k and top-p. The rest is ordered by weight, the largest first.
 fn restrict(candidates: &mut Vec<Candidate>, sampling: &Sampling) {
     if sampling.top_k.is_none() && sampling.top_p >= 1.0 {
         return;
     }
-    // Of equally likely tokens the lower one comes first, so that the order is total.
-    let order = |a: &Candidate, b: &Candidate| -> Ordering { b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id)) };
-    candidates.sort_unstable_by(order);
+    // Ties are ordered by token id, which makes the order total and the draw deterministic.
+    candidates.sort_unstable_by(|a, b| b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id)));
     if let Some(most) = sampling.top_k {
         candidates.truncate(most.max(1) as usize);
     }
+    // The probability mass of top-p is relative to the candidates that top-k left.
     let wanted = sampling.top_p * candidates.iter().map(|candidate| candidate.weight).sum::<f64>();
     let mut mass = 0.0;
     let reached = candidates.iter().position(|candidate| {
@@ -60,7 +64,7 @@ fn restrict(candidates: &mut Vec<Candidate>, sampling: &Sampling) {
     candidates.truncate(reached.map_or(candidates.len(), |last| last + 1));
 }
 
-/// The candidate in whose share of the whole `unit` falls; none if there is no candidate.
+/// Returns the candidate whose part of the cumulative distribution contains `unit`. `None` if there is no candidate.
 fn draw(candidates: &[Candidate], unit: f64) -> Option<u32> {
     let wanted = unit * candidates.iter().map(|candidate| candidate.weight).sum::<f64>();
     let mut mass = 0.0;
@@ -68,6 +72,7 @@ fn draw(candidates: &[Candidate], unit: f64) -> Option<u32> {
         mass += candidate.weight;
         wanted < mass
     });
+    // Rounding may leave the cumulative sum just below `wanted`: then it is the last candidate.
     drawn.or(candidates.last()).map(|candidate| candidate.id)
 }
 

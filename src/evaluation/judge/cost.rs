@@ -1,21 +1,21 @@
-//! What judging takes: requests, tokens, money; counted afterwards and estimated before.
+//! Costs of judging in requests, tokens and money: estimated in advance, and counted afterwards.
 
 use super::inquiry::Inquiry;
 use super::verdict::{Judgement, Verdict};
 
-/// [token] What the roles and separators of a chat add to its two messages: no known chat format adds more.
+/// [token] -- Tokens that roles and separators add to a chat of two messages. No known chat format adds more.
 const CHAT_OVERHEAD_TOKENS: u64 = 16;
 
-/// What tokens cost, in a currency that only the user needs to know.
+/// Prices of tokens, in any currency.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
-    /// For a million tokens of prompts.
+    /// Price of a million prompt tokens.
     pub prompt_per_million: f64,
-    /// For a million tokens of judgements.
+    /// Price of a million tokens of judgments.
     pub completion_per_million: f64,
 }
 
-/// Requests and tokens.
+/// Counts of requests and tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub requests: u64,
@@ -23,41 +23,50 @@ pub struct Usage {
     pub completion_tokens: u64,
 }
 
-/// The most that judging would take.
+/// An upper bound of the cost of judging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// Judgements that are in the store, and cost nothing.
+    /// Number of judgments in the store, which cost nothing.
     pub stored: u64,
-    /// What is to be asked: a token for each byte of a text that is known, one of the judge's for each that an answer may
-    /// have, and judgements as long as they may be. Byte-level tokenizers have no shorter tokens than a byte.
+    /// Upper bound of the requests to send. Counts one token per byte of a known text (no token of a byte-level
+    /// tokenizer is shorter), one token of the judge per token of an unknown answer, and judgments of maximum length.
     pub to_ask: Usage,
 }
 
 impl Usage {
-    /// What it costs, in the currency of the prices.
+    /// Returns the cost, in the currency of the prices.
     pub fn cost(&self, prices: &Prices) -> f64 {
-        let cost = |tokens: u64, per_million: f64| tokens as f64 * per_million / 1e6;
-        cost(self.prompt_tokens, prices.prompt_per_million)
-            + cost(self.completion_tokens, prices.completion_per_million)
+        let prompts = self.prompt_tokens as f64 * prices.prompt_per_million / 1e6;
+        let completions = self.completion_tokens as f64 * prices.completion_per_million / 1e6;
+        prompts + completions
     }
 
-    /// The tokens of one judgement. An endpoint that does not count is counted for, by the texts.
+    /// Returns the usage of one judgment. Counts that the endpoint does not report are estimated from the texts.
     pub(super) fn of(inquiry: &Inquiry, judgement: &Judgement) -> Self {
-        let counted = |tokens: u64, about: u64| if tokens > 0 { tokens } else { about };
-        Self {
+        let mut usage = Self {
             requests: 1,
-            prompt_tokens: counted(judgement.prompt_tokens, prompt_tokens_about(inquiry)),
-            completion_tokens: counted(judgement.completion_tokens, tokens_about(&judgement.text)),
+            prompt_tokens: judgement.prompt_tokens,
+            completion_tokens: judgement.completion_tokens,
+        };
+        if usage.prompt_tokens == 0 {
+            usage.prompt_tokens = prompt_tokens_about(inquiry);
         }
+        if usage.completion_tokens == 0 {
+            usage.completion_tokens = tokens_about(&judgement.text);
+        }
+        usage
     }
 
-    /// What the fresh ones of `verdicts` took; `inquiries` are theirs. What the store held cost nothing again.
+    /// Returns the usage of the fresh judgments among `verdicts`, which are in the order of `inquiries`. Stored ones
+    /// cost nothing.
     pub fn of_fresh(inquiries: &[Inquiry], verdicts: &[Verdict]) -> Self {
-        let fresh = inquiries.iter().zip(verdicts).filter_map(|(inquiry, verdict)| match verdict {
-            Verdict::Fresh(judgement) => Some(Self::of(inquiry, judgement)),
-            Verdict::Stored(_) | Verdict::Failed(_) => None,
-        });
-        fresh.fold(Self::default(), Self::plus)
+        let mut usage = Self::default();
+        for (inquiry, verdict) in inquiries.iter().zip(verdicts) {
+            if let Verdict::Fresh(judgement) = verdict {
+                usage = usage.plus(Self::of(inquiry, judgement));
+            }
+        }
+        usage
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
@@ -74,8 +83,9 @@ impl Estimate {
         Self { stored: self.stored + 1, ..self }
     }
 
-    /// One inquiry more, about answers of so many tokens that are not in its text yet.
+    /// Adds an inquiry, about answers of at most `answer_tokens_max` tokens that are not in its text yet.
     pub(super) fn with(self, inquiry: &Inquiry, answer_tokens_max: u64, judgement_tokens_max: u32) -> Self {
+        // A token has at least one byte, so the bytes of the texts bound their tokens.
         let bytes = inquiry.system.len() + inquiry.user.len();
         let asked = Usage {
             requests: 1,
@@ -85,7 +95,7 @@ impl Estimate {
         Self { to_ask: self.to_ask.plus(asked), ..self }
     }
 
-    /// Both together.
+    /// Returns the sum of two estimates.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { stored: self.stored + other.stored, to_ask: self.to_ask.plus(other.to_ask) }
@@ -96,13 +106,11 @@ fn prompt_tokens_about(inquiry: &Inquiry) -> u64 {
     tokens_about(&inquiry.system) + tokens_about(&inquiry.user) + CHAT_OVERHEAD_TOKENS
 }
 
-/// [token] About how many tokens a text has for tokenizers of chat models: four characters of ASCII, or one of another
-/// script.
+/// [token] -- Estimates the length of a text for tokenizers of chat models: one token per four ASCII characters, and
+/// one per character of another script.
 pub fn tokens_about(text: &str) -> u64 {
-    let (ascii, other) = text.chars().fold((0_u64, 0_u64), |(ascii, other), c| match c.is_ascii() {
-        true => (ascii + 1, other),
-        false => (ascii, other + 1),
-    });
+    let ascii = text.chars().filter(char::is_ascii).count() as u64;
+    let other = text.chars().count() as u64 - ascii;
     ascii.div_ceil(4) + other
 }
 

@@ -1,4 +1,4 @@
-//! One request over the network, and what its failure means.
+//! The HTTP client of a judge: sends one request and classifies its failures.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,31 +11,31 @@ use super::secret::Secret;
 use super::settings::Settings;
 use super::verdict::Judgement;
 
-/// [byte] No judgement comes near this.
+/// [byte] -- Maximum size of a response. No judgment comes near it.
 const REPLY_BYTES_MAX: u64 = 8 << 20;
 
-/// [characters] How much of a refusal is repeated.
+/// Maximum number of characters of an error response that are quoted.
 const EXCERPT_CHARS_MAX: usize = 200;
 
-/// Where the judge is asked.
+/// An endpoint of the OpenAI chat API.
 pub(super) struct Endpoint {
     agent: Agent,
     url: String,
     key: Option<Secret>,
 }
 
-/// What to do after a failure.
+/// What to do after a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// The same request may succeed later, perhaps not before the time that the endpoint names.
+    /// Retry: the same request may succeed later. `after` is the wait that the endpoint asked for.
     TryAgain { after: Option<Duration> },
-    /// This request will not succeed.
+    /// Do not retry this request.
     GiveUp,
-    /// No request will: the endpoint does not let us in.
+    /// Send no further request: the endpoint denies access.
     Leave,
 }
 
-/// Why there is no judgement.
+/// A failed request.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub reason: String,
@@ -43,8 +43,9 @@ pub(super) struct Failure {
 }
 
 impl Endpoint {
+    /// Creates a client for the endpoint of `settings`. Nothing is sent yet.
     pub fn new(settings: &Settings, key: Option<Secret>) -> Self {
-        // The key goes to the endpoint that was named and nowhere else, so redirects are not followed.
+        // Redirects are not followed, so that the key goes to no other host than the configured one.
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -58,10 +59,10 @@ impl Endpoint {
         Self { agent: config.build().into(), url, key }
     }
 
-    /// Asks once.
+    /// Sends a request once.
     ///
     /// # Errors
-    /// [`Failure`], without the key in its text.
+    /// [`Failure`]. Its text does not contain the key.
     pub fn ask(&self, body: &str) -> Result<Judgement, Failure> {
         self.exchange(body).map_err(|failure| Failure { reason: self.without_key(&failure.reason), ..failure })
     }
@@ -72,11 +73,13 @@ impl Endpoint {
             request = request.header(header::AUTHORIZATION, key.bearer());
         }
         let response = request.send(body).map_err(|error| broken(&error))?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
         let text = read(response.into_body());
         if status != 200 {
             return Err(refused(status, &headers, &text.unwrap_or_default()));
         }
+        // The judgment is stored, so an echoed key is removed before anything else happens to the text.
         let text = self.without_key(&text?);
         judgement_in(&text).map_err(|reason| Failure { reason, remedy: Remedy::TryAgain { after: None } })
     }
@@ -90,21 +93,17 @@ fn read(mut body: Body) -> Result<String, Failure> {
     body.with_config().limit(REPLY_BYTES_MAX).read_to_string().map_err(|error| broken(&error))
 }
 
-/// The connection failed, before the reply or within it.
+/// Describes a connection that failed, before the response or within it.
 fn broken(error: &ureq::Error) -> Failure {
     Failure { reason: format!("the connection failed: {error}"), remedy: Remedy::TryAgain { after: None } }
 }
 
-/// The endpoint answered with another status than 200.
+/// Describes a response with another status than 200.
 fn refused(status: u16, headers: &HeaderMap, body: &str) -> Failure {
-    let of = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    // Both dates are the endpoint's, so that its clock need not agree with ours.
-    let now = of(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(SystemTime::now);
     let remedy = match status {
         401 | 403 => Remedy::Leave,
-        408 | 409 | 425 | 429 | 500.. => {
-            Remedy::TryAgain { after: of(header::RETRY_AFTER).and_then(|value| retry_after(value, now)) }
-        }
+        // Timeout, conflict, too early, too many requests, and errors of the server.
+        408 | 409 | 425 | 429 | 500.. => Remedy::TryAgain { after: wait_asked_for(headers) },
         _ => Remedy::GiveUp,
     };
     let advice = match status {
@@ -116,14 +115,23 @@ fn refused(status: u16, headers: &HeaderMap, body: &str) -> Failure {
     Failure { reason: format!("it answered {status}{}{advice}", excerpt(body)), remedy }
 }
 
-/// The beginning of a refusal's text on one line.
+/// Returns the wait that the endpoint asks for in its `Retry-After` header.
+fn wait_asked_for(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    // A date in `Retry-After` is compared with the response's own date: the endpoint's clock may differ from ours.
+    let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+    let now = date.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(SystemTime::now);
+    retry_after(value, now)
+}
+
+/// Returns the beginning of an error response on one line.
 fn excerpt(body: &str) -> String {
     let words = body.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line: String = words.collect::<Vec<_>>().join(" ").chars().take(EXCERPT_CHARS_MAX).collect();
     if line.is_empty() { line } else { format!(" ({line})") }
 }
 
-/// A proxy of the environment is for the world outside, not for an endpoint on this machine.
+/// Returns whether the endpoint is on this machine. Proxies of the environment are not used for it.
 fn is_loopback(url: &str) -> bool {
     let host = url.split("://").nth(1).unwrap_or_default();
     ["localhost", "127.", "[::1]"].iter().any(|name| host.starts_with(name))

@@ -1,12 +1,12 @@
-//! Why a judge cannot be asked at all. What happens to one inquiry is a [`super::Verdict`].
+//! Errors in setting up a judge. The failure of one inquiry is a [`super::Verdict`].
 
-/// A setting that cannot be meant: exit code 2.
+/// An invalid setting of a judge: exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// A value outside of what is allowed.
+    /// A value out of range.
     #[error("failed to set up the judge: {setting} is {value}; {allowed}")]
     Setting { setting: &'static str, value: String, allowed: &'static str },
-    /// A key that no header can carry. The text does not show it.
+    /// A key with characters that no HTTP header may contain. The message does not show it.
     #[error("failed to set up the judge: the key in {variable} holds characters that no HTTP header can carry")]
     Key { variable: String },
 }

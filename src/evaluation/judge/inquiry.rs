@@ -1,14 +1,14 @@
-//! What a judge is asked.
+//! Chat prompts for a judge.
 
 use serde::{Deserialize, Serialize};
 
-/// One question to a judge: a system message, a user message, and how to answer.
+/// A chat prompt for a judge: a system message, a user message, and limits of the response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inquiry {
     pub system: String,
     pub user: String,
-    /// [1] The benchmark's temperature; a judge's settings may put another in its place.
+    /// [1] -- The benchmark's temperature. A judge's settings may override it.
     pub temperature: f64,
-    /// [tokens] Length at which the judgement is cut.
+    /// [token] -- Maximum length of the judgment.
     pub max_tokens: u32,
 }

@@ -1,9 +1,9 @@
-//! A judge behind any endpoint that speaks the OpenAI chat API, and his judgements, kept in the store.
+//! LLM judges behind any endpoint of the OpenAI chat API, with judgments cached in the store.
 //!
-//! [`Judge::ask_all`] is the whole of it: every inquiry is looked up under the hash of its request, what is not there
-//! is asked, and what is answered is stored before anything else happens. So nothing is asked twice, an interrupted
-//! evaluation goes on where it was, and a finished one is repeated without a network. The key of the endpoint is read
-//! from an environment variable and goes into one header; no file, log, message or argument holds it.
+//! [`Judge::ask_all`] looks up every inquiry under the hash of its request, sends the missing ones, and stores each
+//! judgment before anything else happens. So nothing is asked twice, an interrupted evaluation resumes where it
+//! stopped, and a finished one can be repeated offline. The endpoint's key is read from an environment variable and
+//! sent in one header; no file, log, message or argument contains it.
 
 mod cost;
 mod endpoint;

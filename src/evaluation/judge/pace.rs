@@ -1,21 +1,21 @@
-//! How fast requests may begin, and what waits.
+//! Rate limiting of requests.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest sleep without a look whether to stop.
+/// The longest sleep between two checks of the stop flag.
 const NAP: Duration = Duration::from_millis(100);
 
-/// Time as the judge sees it; tests have another.
+/// A clock that can be replaced in tests.
 pub(super) trait Clock: Sync + Send {
     fn now(&self) -> Instant;
 
-    /// Waits, or less if `stop` is set meanwhile.
+    /// Waits for `duration`, or until `stop` is set.
     fn wait(&self, duration: Duration, stop: &AtomicBool);
 }
 
-/// The host's.
+/// The clock of the host.
 pub(super) struct HostClock;
 
 impl Clock for HostClock {
@@ -29,37 +29,41 @@ impl Clock for HostClock {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
+            // Short sleeps, so that an interruption takes effect soon.
             std::thread::sleep(left.min(NAP));
         }
     }
 }
 
-/// Beginnings of requests, spread evenly over time.
+/// A rate limiter that spreads the starts of requests evenly over time.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Between two beginnings.
+    /// Time between two starts.
     interval: Duration,
-    /// The earliest that the next request may begin.
+    /// Earliest start of the next request.
     next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    /// At most so many beginnings in a minute; none for no limit.
+    /// Creates a rate limiter. `None` sets no limit.
     pub fn new(requests_per_minute: Option<f64>) -> Self {
-        let interval = requests_per_minute
-            .map_or(Duration::ZERO, |rate| Duration::try_from_secs_f64(60.0 / rate).unwrap_or(Duration::MAX));
+        let interval = match requests_per_minute {
+            Some(rate) => Duration::try_from_secs_f64(60.0 / rate).unwrap_or(Duration::MAX),
+            None => Duration::ZERO,
+        };
         Self { interval, next: Mutex::new(None) }
     }
 
-    /// Takes the next beginning, and says how long it is until then.
+    /// Reserves the next start, and returns the time until then.
     pub fn take(&self, now: Instant) -> Duration {
         let mut next = self.next.lock().expect("nobody panics while pacing");
+        // Idle time is not made up for: the next start is never in the past.
         let begin = next.map_or(now, |next| next.max(now));
         *next = begin.checked_add(self.interval);
         begin - now
     }
 
-    /// Lets nobody begin before `instant`: the endpoint asked one of us to wait, and means us all.
+    /// Lets no request start before `instant`. If the endpoint asks one request to wait, all have to.
     pub fn defer(&self, instant: Instant) {
         let mut next = self.next.lock().expect("nobody panics while pacing");
         *next = Some(next.map_or(instant, |next| next.max(instant)));

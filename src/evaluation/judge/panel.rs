@@ -1,4 +1,4 @@
-//! The judge at work: many inquiries at once, each stored as soon as it is answered.
+//! The judge: sends many inquiries concurrently and stores each judgment as soon as it arrives.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,27 +17,28 @@ use super::standing::{Standing, Tally};
 use super::verdict::{Judgement, Verdict};
 use crate::store::{Key, Store, StoreError, key_of};
 
-/// A judge with a store of what he said.
+/// An LLM judge with a cache of its judgments in the store.
 pub struct Judge<'a> {
     settings: Settings,
     store: &'a Store,
     endpoint: Endpoint,
     pace: Pace,
     clock: Box<dyn Clock>,
-    /// Of all calls together: a greatest cost is that of the whole command, and who is not let in once is not asked again.
+    /// State of all calls together: the maximum cost is that of the whole command, and an endpoint that denies access
+    /// once is not asked again.
     standing: Mutex<Standing>,
 }
 
-/// An inquiry that is asked once, however many exams share it.
+/// An inquiry that is sent once, even if it occurs several times.
 struct Pending<'a> {
     inquiry: &'a Inquiry,
     body: String,
     key: Key,
-    /// Where its verdict goes.
+    /// Indices of the verdicts that it decides.
     places: Vec<usize>,
 }
 
-/// What the workers of one call share.
+/// State that the workers of one call share.
 struct Session<'s> {
     next: AtomicUsize,
     stop: &'s AtomicBool,
@@ -47,10 +48,10 @@ struct Session<'s> {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge; nothing is asked yet.
+    /// Creates a judge. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`JudgeError::Setting`].
+    /// [`JudgeError::Setting`] if a setting is invalid.
     pub fn new(settings: Settings, key: Option<Secret>, store: &'a Store) -> Result<Self, JudgeError> {
         Self::with_clock(settings, key, store, Box::new(HostClock))
     }
@@ -62,26 +63,30 @@ impl<'a> Judge<'a> {
         clock: Box<dyn Clock>,
     ) -> Result<Self, JudgeError> {
         settings.check()?;
-        let (endpoint, pace) = (Endpoint::new(&settings, key), Pace::new(settings.requests_per_minute));
+        let endpoint = Endpoint::new(&settings, key);
+        let pace = Pace::new(settings.requests_per_minute);
         Ok(Self { settings, store, endpoint, pace, clock, standing: Mutex::default() })
     }
 
-    /// The most that asking all of this would take, without asking anything. What is in the store costs nothing.
+    /// Returns an upper bound of the cost of `inquiries`, without sending anything. Stored judgments cost nothing.
     pub fn estimate(&self, inquiries: &[Inquiry]) -> Estimate {
-        let pending = self.pending(inquiries);
-        pending.iter().fold(Estimate::default(), |estimate, pending| match self.stored(pending.key) {
-            Some(_) => estimate.with_stored(),
-            None => estimate.with(pending.inquiry, 0, self.settings.tokens_of(pending.inquiry)),
-        })
+        let mut estimate = Estimate::default();
+        for pending in self.pending(inquiries) {
+            estimate = match self.stored(pending.key) {
+                Some(_) => estimate.with_stored(),
+                None => estimate.with(pending.inquiry, 0, self.settings.tokens_of(pending.inquiry)),
+            };
+        }
+        estimate
     }
 
-    /// The most that it would take to ask of an answer that is not known yet, of so many tokens at most; `inquiry` is
-    /// about an empty one.
+    /// Returns an upper bound of the cost of judging an unknown answer of at most `answer_tokens_max` tokens. `inquiry`
+    /// is about an empty answer.
     pub fn estimate_unknown(&self, inquiry: &Inquiry, answer_tokens_max: u64) -> Estimate {
         Estimate::default().with(inquiry, answer_tokens_max, self.settings.tokens_of(inquiry))
     }
 
-    /// What was asked and found since this judge was set up.
+    /// Returns the counts since this judge was created.
     pub fn tally(&self) -> Tally {
         self.standing().tally
     }
@@ -90,11 +95,11 @@ impl<'a> Judge<'a> {
         self.standing.lock().expect("nobody panics while recording")
     }
 
-    /// A verdict for each inquiry, in their order. `each` hears of every verdict as it comes, with the inquiry's index;
-    /// once `stop` is set, what is in flight still finishes, and the rest fails.
+    /// Returns a verdict for each inquiry, in their order. Calls `each` on every verdict as it arrives, with the
+    /// inquiry's index. Once `stop` is set, requests in flight still finish, and the rest fails.
     ///
     /// # Errors
-    /// If the store cannot be written: then nothing more is asked, since it would be paid for and lost.
+    /// If the store cannot be written. No further request is sent then, since its judgment would be paid for and lost.
     pub fn ask_all(
         &self,
         inquiries: &[Inquiry],
@@ -115,6 +120,7 @@ impl<'a> Judge<'a> {
                 scope.spawn(|| self.work(&pending, &session));
             }
         });
+        // The map is ordered by index, so its values are in the order of the inquiries.
         let ended = "a worker that panics ends the call";
         match session.broken_store.into_inner().expect(ended) {
             Some(error) => Err(error),
@@ -122,11 +128,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Inquiries by their keys, in the order in which they first come.
+    /// Merges equal inquiries, in the order of their first occurrence.
     fn pending<'i>(&self, inquiries: &'i [Inquiry]) -> Vec<Pending<'i>> {
         let mut known: BTreeMap<Key, usize> = BTreeMap::new();
         let mut pending: Vec<Pending> = Vec::new();
         for (place, inquiry) in inquiries.iter().enumerate() {
+            // URL and body together determine the judgment, so their hash is its key.
             let body = request_body(&self.settings, inquiry);
             let key = key_of("fedreplay judgement v1", &(self.settings.url(), &body));
             match known.get(&key) {
@@ -144,6 +151,7 @@ impl<'a> Judge<'a> {
         serde_json::from_slice(&self.store.get(key)?).ok()
     }
 
+    /// Runs one worker: takes inquiries until none is left.
     fn work(&self, pending: &[Pending], session: &Session) {
         while let Some(pending) = pending.get(session.next.fetch_add(1, Ordering::Relaxed)) {
             let verdict = match self.stored(pending.key) {
@@ -155,13 +163,14 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Asks one inquiry until it is answered or lost, and keeps the answer.
+    /// Sends an inquiry until it succeeds or finally fails, and stores the judgment.
     fn ask(&self, pending: &Pending, session: &Session) -> Verdict {
         if let Some(reason) = self.closed(session) {
             return Verdict::Failed(reason);
         }
         match self.insist(pending, session) {
             Ok(judgement) => {
+                // Stored before it is reported: a judgment that was paid for must not be lost.
                 let bytes = serde_json::to_vec(&judgement).expect("texts and numbers become JSON");
                 if let Err(error) = self.store.put(pending.key, &bytes) {
                     self.standing().close("not asked: the store cannot be written".into());
@@ -176,7 +185,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Why an inquiry is not asked, if it is not.
+    /// Returns why no inquiry may be sent, if so.
     fn closed(&self, session: &Session) -> Option<String> {
         if self.settings.is_offline {
             return Some("not asked: it is not in the store, and judging is offline".into());
@@ -193,11 +202,12 @@ impl<'a> Judge<'a> {
         standing.closed()
     }
 
-    /// Asks again while that may help.
+    /// Sends an inquiry and retries it while that may help.
     fn insist(&self, pending: &Pending, session: &Session) -> Result<Judgement, Failure> {
         let mut failures = 0;
         loop {
             self.clock.wait(self.pace.take(self.clock.now()), session.stop);
+            // Checked again after each wait: meanwhile other workers may have spent the budget.
             if let Some(reason) = self.closed(session) {
                 return Err(Failure { reason, remedy: Remedy::GiveUp });
             }
@@ -211,6 +221,7 @@ impl<'a> Judge<'a> {
                 return Err(given_up(failure, failures, after));
             };
             tracing::info!(reason = %failure.reason, ?wait, "a judgement is asked for again");
+            // A wait that the endpoint asked for holds for all workers, our own backoff for this one alone.
             if after.is_some() {
                 self.pace.defer(self.clock.now() + wait);
             } else {
@@ -220,6 +231,7 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Adds to the last failure how often the request was tried.
 fn given_up(failure: Failure, attempts: u32, asked_for: Option<std::time::Duration>) -> Failure {
     let Failure { reason, remedy } = failure;
     let wait = asked_for.map_or(String::new(), |wait| format!(", asking to wait {} s", wait.as_secs_f64()));
@@ -228,9 +240,10 @@ fn given_up(failure: Failure, attempts: u32, asked_for: Option<std::time::Durati
 }
 
 impl Session<'_> {
+    /// Records the verdict under all indices of its inquiry.
     fn record(&self, pending: &Pending, verdict: &Verdict) {
         for (repetition, &place) in pending.places.iter().enumerate() {
-            // The same inquiry was paid for once.
+            // The same inquiry was paid for once: its repetitions count as stored.
             let verdict = match verdict {
                 Verdict::Fresh(judgement) if repetition > 0 => Verdict::Stored(judgement.clone()),
                 verdict => verdict.clone(),

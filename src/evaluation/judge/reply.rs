@@ -1,4 +1,4 @@
-//! The bodies of a chat request and its reply.
+//! Bodies of chat requests and responses in the OpenAI API.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,13 @@ struct Message<'a> {
     content: &'a str,
 }
 
-/// What is sent: the same text for the same inquiry and settings, since its hash is the judgement's key.
+/// Returns the body of a request. It is a function of inquiry and settings alone, since its hash is the judgment's key.
 pub(super) fn request_body(settings: &Settings, inquiry: &Inquiry) -> String {
-    let limit = |kind| (settings.token_limit == kind).then_some(settings.tokens_of(inquiry));
+    let limit = settings.tokens_of(inquiry);
+    let (max_tokens, max_completion_tokens) = match settings.token_limit {
+        TokenLimit::MaxTokens => (Some(limit), None),
+        TokenLimit::MaxCompletionTokens => (None, Some(limit)),
+    };
     let body = Body {
         model: &settings.model,
         messages: [
@@ -33,8 +37,8 @@ pub(super) fn request_body(settings: &Settings, inquiry: &Inquiry) -> String {
             Message { role: "user", content: &inquiry.user },
         ],
         temperature: settings.temperature.unwrap_or(inquiry.temperature),
-        max_tokens: limit(TokenLimit::MaxTokens),
-        max_completion_tokens: limit(TokenLimit::MaxCompletionTokens),
+        max_tokens,
+        max_completion_tokens,
     };
     serde_json::to_string(&body).expect("texts and numbers become JSON")
 }
@@ -53,7 +57,7 @@ struct Choice {
     message: Said,
 }
 
-/// A judge who declines says nothing: `content` is null, and the judgement unparsable.
+/// The judge's message. If the model refuses, `content` is null, and the judgment is unparsable.
 #[derive(Deserialize)]
 struct Said {
     content: Option<String>,
@@ -66,10 +70,10 @@ struct Counted {
     completion_tokens: u64,
 }
 
-/// The judgement in a reply.
+/// Parses the judgment in a response.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// A description of what is wrong with the text.
 pub(super) fn judgement_in(text: &str) -> Result<Judgement, String> {
     let reply: Reply =
         serde_json::from_str(text).map_err(|error| format!("its reply is not of the chat API: {error}"))?;

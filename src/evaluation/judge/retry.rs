@@ -1,17 +1,17 @@
-//! When a request that failed is made again.
+//! Retries of failed requests.
 
 use std::time::{Duration, SystemTime};
 
 use crate::store::Key;
 
-/// How often, and after which waits.
+/// A retry policy with exponential backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// Requests made for one inquiry, the first included.
+    /// Maximum number of requests for one inquiry, the first included.
     pub attempts_max: u32,
-    /// The wait after the first failure; it doubles with each further one.
+    /// Wait after the first failure. It doubles with each further one.
     pub wait_first: Duration,
-    /// The longest wait, of ours or of the endpoint's asking. Of an endpoint that asks for more, the inquiry fails.
+    /// Maximum wait. If the endpoint asks for a longer one, the inquiry fails.
     pub wait_max: Duration,
 }
 
@@ -22,15 +22,16 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// How long to wait after `failures` failures of the request under `key`; none if it is not to be made again.
+    /// Returns the wait after `failures` failures of the request with `key`. `None` if it must not be retried.
     ///
-    /// What the endpoint asked for is kept to. Otherwise the wait doubles, and its last half is scattered by the key, so
-    /// that requests that failed together do not come back together.
+    /// The wait doubles with each failure, with jitter: its second half is spread by the key, so that requests that
+    /// failed together are not retried together. A longer wait that the endpoint asks for is respected.
     pub(super) fn wait(&self, failures: u32, asked_for: Option<Duration>, key: Key) -> Option<Duration> {
         if failures >= self.attempts_max {
             return None;
         }
         let doubled = self.wait_first.saturating_mul(1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
+        // Jitter: a factor in [0.5, 1), from the first byte of the key.
         let scattered = doubled.min(self.wait_max).mul_f64(0.5 + f64::from(key.0.0[0]) / 512.0);
         match asked_for {
             Some(asked_for) if asked_for > self.wait_max => None,
@@ -40,7 +41,7 @@ impl Retries {
     }
 }
 
-/// The wait of a Retry-After header: seconds, or a date that is seen from `now`.
+/// Parses the wait of a `Retry-After` header: seconds, or a date relative to `now`.
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {

@@ -1,24 +1,25 @@
-//! A key that stays out of files, logs and messages.
+//! API keys that stay out of files, logs and messages.
 
 use std::fmt;
 
 use super::error::JudgeError;
 
-/// [byte] Shorter keys are placeholders of local servers, such as `EMPTY`; to hide them would hide words.
+/// [byte] -- Minimum length of a key that is hidden. Shorter ones are placeholders for local servers, such as `EMPTY`:
+/// hiding them would hide ordinary words.
 const SECRET_BYTES_MIN: usize = 8;
 
-/// What stands in place of a key.
+/// Replacement of a key in texts.
 const HIDDEN: &str = "(hidden)";
 
-/// The key of an endpoint.
+/// The API key of an endpoint.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The key in an environment variable; an empty one counts as absent.
+    /// Reads the key from an environment variable. An empty one counts as absent.
     ///
     /// # Errors
-    /// [`JudgeError::Key`].
+    /// [`JudgeError::Key`] if the key has characters that no HTTP header may contain.
     pub fn from_variable(variable: &str) -> Result<Option<Self>, JudgeError> {
         match std::env::var_os(variable) {
             Some(key) => Self::new(&key.to_string_lossy(), variable),
@@ -28,18 +29,18 @@ impl Secret {
 
     pub(super) fn new(key: &str, variable: &str) -> Result<Option<Self>, JudgeError> {
         let key = key.trim();
-        match key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            true => Ok(Some(Self(key.to_owned())).filter(|_| !key.is_empty())),
-            false => Err(JudgeError::Key { variable: variable.to_owned() }),
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(JudgeError::Key { variable: variable.to_owned() });
         }
+        Ok(if key.is_empty() { None } else { Some(Self(key.to_owned())) })
     }
 
-    /// The header that opens the endpoint.
+    /// Returns the value of the `Authorization` header.
     pub(super) fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
-    /// `text` without the key: some endpoints repeat what they were sent.
+    /// Returns `text` without the key. Some endpoints repeat the request in their errors.
     pub(super) fn hide_in(&self, text: &str) -> String {
         if self.0.len() < SECRET_BYTES_MIN { text.to_owned() } else { text.replace(&self.0, HIDDEN) }
     }

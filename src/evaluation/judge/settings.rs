@@ -1,4 +1,4 @@
-//! Who the judge is and how he is asked.
+//! Settings of a judge.
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use super::error::JudgeError;
 use super::inquiry::Inquiry;
 use super::retry::Retries;
 
-/// The field that limits a judgement's length.
+/// The request field that limits a judgment's length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenLimit {
-    /// `max_tokens`, which all servers know.
+    /// `max_tokens`, which all servers support.
     #[default]
     MaxTokens,
-    /// `max_completion_tokens`, which newer models of some vendors demand.
+    /// `max_completion_tokens`, which newer models of some vendors require.
     MaxCompletionTokens,
 }
 
-/// Everything about the judge but the key.
+/// Settings of a judge, without its key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What stands before `/chat/completions`, such as `https://api.openai.com/v1`.
+    /// URL without `/chat/completions`, such as `https://api.openai.com/v1`.
     pub base_url: String,
-    /// The model's name at the endpoint.
+    /// Name of the model at the endpoint.
     pub model: String,
-    /// [1] In place of the benchmark's temperature.
+    /// [1] -- Temperature, instead of the benchmark's.
     pub temperature: Option<f64>,
     pub token_limit: TokenLimit,
-    /// [tokens] Length at which a judgement is cut, in place of the benchmark's.
+    /// [token] -- Maximum length of a judgment, instead of the benchmark's.
     pub tokens_max: Option<u32>,
-    /// Requests in flight at once.
+    /// Maximum number of concurrent requests.
     pub concurrency: usize,
-    /// [1/min] Requests begun in a minute, spread evenly; none for no limit.
+    /// [1/min] -- Maximum rate of requests, spread evenly. `None` sets no limit.
     pub requests_per_minute: Option<f64>,
-    /// How long one request may take from beginning to end.
+    /// Timeout of one request, from beginning to end.
     pub timeout: Duration,
     pub retries: Retries,
-    /// What tokens cost.
+    /// Prices of tokens.
     pub prices: Option<Prices>,
-    /// Nothing more is asked once this is spent, in the currency of the prices. Requests in flight still finish.
+    /// Budget, in the currency of the prices. Once it is spent no request is sent, but those in flight still finish.
     pub cost_max: Option<f64>,
-    /// The store alone must do: nothing is asked.
+    /// Whether only stored judgments are used and nothing is sent.
     pub is_offline: bool,
 }
 
 impl Settings {
-    /// The settings for a model at an endpoint, all else as usual.
+    /// Returns the default settings for a model at an endpoint.
     pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
             base_url: base_url.into(),
@@ -63,66 +63,79 @@ impl Settings {
         }
     }
 
-    /// The address that requests go to.
+    /// Returns the URL that requests are sent to.
     pub(super) fn url(&self) -> String {
         format!("{}/chat/completions", self.base_url.trim_end_matches('/'))
     }
 
-    /// [tokens] Length at which this inquiry's judgement is cut.
+    /// [token] -- Returns the maximum length of this inquiry's judgment.
     pub(super) fn tokens_of(&self, inquiry: &Inquiry) -> u32 {
         self.tokens_max.unwrap_or(inquiry.max_tokens)
     }
 
-    /// Refuses what cannot be meant.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// [`JudgeError::Setting`].
+    /// [`JudgeError::Setting`] for the first invalid one.
     pub(super) fn check(&self) -> Result<(), JudgeError> {
         self.check_address()?;
-        let is_temperature = |value: f64| (0.0..=2.0).contains(&value);
-        let is_positive = |value: f64| value > 0.0 && value.is_finite();
-        let refuse = |is_refused: bool, setting, value: String, allowed| match is_refused {
-            true => Err(JudgeError::Setting { setting, value, allowed }),
-            false => Ok(()),
-        };
-        let temperature = self.temperature.unwrap_or(0.0);
-        refuse(!is_temperature(temperature), "the temperature", temperature.to_string(), "it must be 0 to 2")?;
-        let pace = self.requests_per_minute.unwrap_or(1.0);
-        refuse(!is_positive(pace), "the rate limit", format!("{pace} requests/min"), "it must be above 0")?;
-        let concurrency = self.concurrency.to_string();
-        let is_crowd = !(1..=256).contains(&self.concurrency);
-        refuse(is_crowd, "the number of requests at once", concurrency, "it must be 1 to 256")?;
-        refuse(self.retries.attempts_max == 0, "the number of attempts", "0".into(), "it must be at least 1")?;
-        refuse(self.timeout.is_zero(), "the timeout", "0".into(), "it must be above 0")?;
-        let budget = self.cost_max.unwrap_or(1.0);
-        refuse(!is_positive(budget), "the greatest cost", budget.to_string(), "it must be above 0")?;
-        let is_blind = self.cost_max.is_some() && self.prices.is_none();
-        refuse(is_blind, "the greatest cost", budget.to_string(), "give the prices of tokens with it")
+        // All conditions are written so that NaN is refused.
+        if let Some(temperature) = self.temperature
+            && !(0.0..=2.0).contains(&temperature)
+        {
+            return Err(invalid("the temperature", temperature, "it must be 0 to 2"));
+        }
+        if let Some(rate) = self.requests_per_minute
+            && !is_positive(rate)
+        {
+            return Err(invalid("the rate limit", format!("{rate} requests/min"), "it must be above 0"));
+        }
+        if !(1..=256).contains(&self.concurrency) {
+            return Err(invalid("the number of requests at once", self.concurrency, "it must be 1 to 256"));
+        }
+        if self.retries.attempts_max == 0 {
+            return Err(invalid("the number of attempts", 0, "it must be at least 1"));
+        }
+        if self.timeout.is_zero() {
+            return Err(invalid("the timeout", 0, "it must be above 0"));
+        }
+        let Some(budget) = self.cost_max else { return Ok(()) };
+        if !is_positive(budget) {
+            return Err(invalid("the greatest cost", budget, "it must be above 0"));
+        }
+        // Without prices, the cost of requests is unknown and no budget can be enforced.
+        if self.prices.is_none() {
+            return Err(invalid("the greatest cost", budget, "give the prices of tokens with it"));
+        }
+        Ok(())
     }
 
     fn check_address(&self) -> Result<(), JudgeError> {
-        let refused = |value: &str, allowed| {
-            Err(JudgeError::Setting { setting: "the base URL", value: format!("`{value}`"), allowed })
-        };
         let url = self.base_url.as_str();
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        // What stands before an @ may be a password, and is not repeated.
+        // The text before an @ may be a password, and is not repeated.
         if host.contains('@') {
-            return refused("(hidden)", "it must hold no user name and no password: keys come from the environment");
+            let allowed = "it must hold no user name and no password: keys come from the environment";
+            return Err(invalid("the base URL", "`(hidden)`", allowed));
         }
         if host.is_empty() || rest.contains(['?', '#']) || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return refused(url, "it must be http:// or https:// with a host and perhaps a path");
+            let allowed = "it must be http:// or https:// with a host and perhaps a path";
+            return Err(invalid("the base URL", format!("`{url}`"), allowed));
         }
-        match self.model.trim().is_empty() {
-            true => Err(JudgeError::Setting {
-                setting: "the model",
-                value: "empty".into(),
-                allowed: "name the model that judges",
-            }),
-            false => Ok(()),
+        if self.model.trim().is_empty() {
+            return Err(invalid("the model", "empty", "name the model that judges"));
         }
+        Ok(())
     }
+}
+
+fn invalid(setting: &'static str, value: impl ToString, allowed: &'static str) -> JudgeError {
+    JudgeError::Setting { setting, value: value.to_string(), allowed }
+}
+
+fn is_positive(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
 }
 
 #[cfg(test)]

@@ -1,35 +1,35 @@
-//! How it stands with a judge: what was asked and paid for, and whether he may be asked further.
+//! State of a judge: what was asked and paid for, and whether further requests may be sent.
 
 use super::cost::Usage;
 use super::endpoint::{Failure, Remedy};
 use super::inquiry::Inquiry;
 use super::verdict::Verdict;
 
-/// After so many inquiries in a row that failed for good, the endpoint is not asked any more.
+/// Number of consecutive inquiries that finally failed, after which no further request is sent.
 const LOST_IN_A_ROW_MAX: usize = 3;
 
-/// What became of inquiries; one that several exams share is one.
+/// Counts of inquiries by outcome. Equal inquiries count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// What was asked and answered, as the endpoint counts its tokens.
+    /// Usage of the requests that were answered. Tokens are counted by the endpoint.
     pub asked: Usage,
-    /// Judgements that were in the store, and cost nothing.
+    /// Number of judgments from the store, which cost nothing.
     pub stored: u64,
-    /// Inquiries without a judgement.
+    /// Number of inquiries without a judgment.
     pub failed: u64,
 }
 
-/// The account of one judge.
+/// Counts of a judge, and whether it may send further requests.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     pub tally: Tally,
     lost_in_a_row: usize,
-    /// Why nothing more is asked.
+    /// Why no further request is sent.
     closed: Option<String>,
 }
 
 impl Standing {
-    /// Counts what became of an inquiry.
+    /// Counts the outcome of an inquiry.
     pub fn count(&mut self, inquiry: &Inquiry, verdict: &Verdict) {
         match verdict {
             Verdict::Fresh(judgement) => {
@@ -41,22 +41,23 @@ impl Standing {
         }
     }
 
-    /// Lets nothing more be asked.
+    /// Forbids further requests. The first reason stays.
     pub fn close(&mut self, reason: String) {
         self.closed.get_or_insert(reason);
     }
 
-    /// Why nothing more is asked, if it is so.
+    /// Returns why no further request may be sent, if so.
     pub fn closed(&self) -> Option<String> {
         self.closed.clone()
     }
 
-    /// Notes an inquiry that failed for good, and closes where more would only fail too.
+    /// Records an inquiry that finally failed, and forbids further requests if they would fail too.
     pub fn lost(&mut self, failure: &Failure) {
         let is_hopeless = match failure.remedy {
             Remedy::Leave => true,
             Remedy::GiveUp => false,
             Remedy::TryAgain { .. } => {
+                // All attempts failed. If that happens several times in a row, the endpoint is likely down.
                 self.lost_in_a_row += 1;
                 self.lost_in_a_row >= LOST_IN_A_ROW_MAX
             }

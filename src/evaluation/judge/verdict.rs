@@ -1,33 +1,33 @@
-//! What came of an inquiry.
+//! Outcomes of inquiries.
 
 use serde::{Deserialize, Serialize};
 
-/// What a judge said, and what it took.
+/// A judge's response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
-    /// The judge's words.
+    /// The judge's text.
     pub text: String,
-    /// The model that the endpoint says it used, which may be more exact than the one that was asked for.
+    /// The model that the endpoint reports, which may be more specific than the requested one.
     pub model: String,
-    /// [tokens] Prompt, as the endpoint counts it; 0 where it does not say.
+    /// [token] -- Length of the prompt, as counted by the endpoint. 0 if it does not report it.
     pub prompt_tokens: u64,
-    /// [tokens] Judgement, as the endpoint counts it; 0 where it does not say.
+    /// [token] -- Length of the judgment, as counted by the endpoint. 0 if it does not report it.
     pub completion_tokens: u64,
 }
 
-/// The end of an inquiry. A failure is recorded and asked again another time; it never costs a finished judgement.
+/// The outcome of an inquiry. A failed one is asked again in the next evaluation; finished judgments are never lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Asked now.
+    /// The judgment of a request that was sent now.
     Fresh(Judgement),
-    /// Found in the store; nothing was asked.
+    /// A judgment from the store.
     Stored(Judgement),
-    /// Not to be had, and why.
+    /// No judgment, and why.
     Failed(String),
 }
 
 impl Verdict {
-    /// The judgement, if there is one.
+    /// Returns the judgment, if there is one.
     pub fn judgement(&self) -> Option<&Judgement> {
         match self {
             Self::Fresh(judgement) | Self::Stored(judgement) => Some(judgement),

@@ -1,4 +1,4 @@
-//! MMLU: questions of 57 subjects with four choices each, answered by the likeliest letter (Hendrycks et al. 2021).
+//! MMLU: questions of 57 subjects with four choices each, answered by the most likely letter (Hendrycks et al. 2021).
 
 mod marking;
 mod prompt;

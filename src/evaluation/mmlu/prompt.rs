@@ -1,12 +1,12 @@
-//! The text in which a question is put. Its wording is MMLU's own (github.com/hendrycks/test, MIT licence), verbatim with
-//! its two spaces before the subject: it is the benchmark.
+//! MMLU's prompts. The wording is verbatim from github.com/hendrycks/test (MIT license), with its two spaces before the
+//! subject, since it defines the benchmark.
 
 use super::questions::{Question, Subject};
 
-/// The answers, in the order of the choices.
+/// The possible answers, in the order of the choices.
 pub const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
-/// What stands before every question of a subject, with the first `shots` of its examples.
+/// Returns the common beginning of all prompts of a subject, with its first `shots` examples.
 pub fn preamble(subject: &Subject, shots: usize) -> String {
     let about = subject.name.replace('_', " ");
     let mut text = format!("The following are multiple choice questions (with answers) about  {about}.\n\n");
@@ -17,7 +17,7 @@ pub fn preamble(subject: &Subject, shots: usize) -> String {
     text
 }
 
-/// The question, up to where its letter follows.
+/// Returns the question's part of the prompt, up to where the letter follows.
 pub fn asked(question: &Question) -> String {
     let choices = LETTERS.iter().zip(&question.choices).map(|(letter, choice)| format!("\n{letter}. {choice}"));
     question.text.clone() + &choices.collect::<String>() + "\nAnswer:"

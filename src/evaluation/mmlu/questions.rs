@@ -1,7 +1,7 @@
-//! Questions from MMLU's files: a folder `test` and a folder `dev`, a CSV file a subject in each.
+//! Reading of MMLU's files: folders `test` and `dev`, each with one CSV file per subject.
 //!
-//! The original files have six columns without a header, the answer as a letter; copies with a header and the answer as a
-//! number from 0 are read too.
+//! The original files have six columns without a header, and the answer as a letter. Copies with a header and the
+//! answer as a number from 0 are accepted too.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,51 +9,53 @@ use std::path::{Path, PathBuf};
 
 use super::subjects::{Category, SUBJECTS};
 
-/// Choices of a question.
+/// Number of choices of a question.
 const CHOICES: usize = 4;
 
-/// A question with its choices.
+/// A multiple-choice question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     pub text: String,
     pub choices: [String; CHOICES],
-    /// Place of the right choice.
+    /// Index of the right choice.
     pub answer: usize,
 }
 
-/// The questions of one subject that are asked, and those that show how.
+/// The questions and examples of one subject.
 #[derive(Clone, Debug)]
 pub struct Subject {
     pub name: &'static str,
     pub category: Category,
-    /// What is asked, each with its line in the file.
+    /// Questions of the `test` file, each with its line.
     pub questions: Vec<(u64, Question)>,
-    /// Questions of the `dev` file, to be shown with their answers.
+    /// Questions of the `dev` file, shown in prompts with their answers.
     pub examples: Vec<Question>,
 }
 
-/// Why a file of questions cannot be used. The user's to mend: exit code 2.
+/// A question file that cannot be used. The user has to fix it: exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum QuestionFault {
-    /// The file or folder is not there or cannot be read.
+    /// The file or folder is missing or cannot be read.
     #[error("failed to read questions from {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
-    /// A row is not as the format says.
+    /// A row does not follow the format.
     #[error("failed to read questions from {path}, line {line}: {fault}")]
     Row { path: PathBuf, line: u64, fault: String },
-    /// The folder has none of the subjects' files.
+    /// The folder has no subject's file.
     #[error("failed to find questions in {path}: it holds no SUBJECT_test.csv of MMLU's subjects, such as {example}")]
     Empty { path: PathBuf, example: &'static str },
 }
 
-/// Reads every subject that `folder` has a test file of, with `examples` questions of its dev file.
+/// Reads every subject with a test file in `folder`, and `examples` questions of its dev file.
 ///
 /// # Errors
-/// If there is none, a file cannot be read, or a row lacks a field; and if a dev file has fewer questions than are shown.
+/// If there is no test file, a file cannot be read, a row lacks a field, or a dev file has fewer questions than
+/// `examples`.
 pub fn read(folder: &Path, examples: usize) -> Result<Vec<Subject>, QuestionFault> {
     let mut subjects = Vec::new();
     for (name, category) in SUBJECTS {
         let test = folder.join("test").join(format!("{name}_test.csv"));
+        // A folder may have the files of some subjects only.
         if !test.exists() {
             continue;
         }
@@ -68,7 +70,7 @@ pub fn read(folder: &Path, examples: usize) -> Result<Vec<Subject>, QuestionFaul
     }
 }
 
-/// The first questions of a dev file.
+/// Reads the first `count` questions of a dev file.
 fn shown(path: &Path, count: usize) -> Result<Vec<Question>, QuestionFault> {
     let all = read_file(path)?;
     if all.len() < count {
@@ -78,13 +80,14 @@ fn shown(path: &Path, count: usize) -> Result<Vec<Question>, QuestionFault> {
     Ok(all.into_iter().take(count).map(|(_, question)| question).collect())
 }
 
-/// At most `limit` questions of all subjects, spread evenly.
+/// Keeps at most `limit` questions of all subjects together, spread evenly. Subjects without questions are dropped.
 pub fn limited(mut subjects: Vec<Subject>, limit: usize) -> Vec<Subject> {
     let all: usize = subjects.iter().map(|subject| subject.questions.len()).sum();
     if limit >= all {
         return subjects;
     }
     let chosen: BTreeSet<usize> = (0..limit).map(|n| n * all / limit).collect();
+    // The position counts on over the subjects, so that the choice is even over the whole benchmark.
     let mut place = 0;
     for subject in &mut subjects {
         subject.questions.retain(|_| {
@@ -96,26 +99,29 @@ pub fn limited(mut subjects: Vec<Subject>, limit: usize) -> Vec<Subject> {
     subjects
 }
 
+/// Reads the questions of a CSV file, each with its line.
 fn read_file(path: &Path) -> Result<Vec<(u64, Question)>, QuestionFault> {
     let bytes = fs::read(path).map_err(|source| QuestionFault::Io { path: path.into(), source })?;
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
     let mut questions = Vec::new();
     for record in reader.records() {
-        let fail = |line: u64, fault: String| QuestionFault::Row { path: path.into(), line, fault };
         let record = record.map_err(|error| {
             let line = error.position().map_or(1, csv::Position::line);
-            fail(line, error.to_string())
+            QuestionFault::Row { path: path.into(), line, fault: error.to_string() }
         })?;
         let line = record.position().map_or(1, csv::Position::line);
-        if questions.is_empty() && record.get(0) == Some("question") && record.get(5) == Some("answer") {
+        let is_header = questions.is_empty() && record.get(0) == Some("question") && record.get(5) == Some("answer");
+        if is_header {
             continue;
         }
-        questions.push((line, question(&record).map_err(|fault| fail(line, fault))?));
+        let question = question(&record).map_err(|fault| QuestionFault::Row { path: path.into(), line, fault })?;
+        questions.push((line, question));
     }
     Ok(questions)
 }
 
+/// Parses a row: question, four choices, answer.
 fn question(record: &csv::StringRecord) -> Result<Question, String> {
     const FIELDS: [&str; 6] = ["question", "choice A", "choice B", "choice C", "choice D", "answer"];
     if let Some(missing) = FIELDS.get(record.len()) {

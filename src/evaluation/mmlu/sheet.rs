@@ -1,38 +1,46 @@
-//! MMLU's marks as figures and answers.
+//! MMLU as a benchmark: its questions, and its results as metrics and answers.
 
 use std::path::Path;
 
 use super::marking::{Accuracy, Mark, Report, mark};
 use super::prompt::{asked, preamble};
 use super::questions::{Question, Subject, limited, read};
-use super::subjects::Category;
 use crate::evaluation::benchmark::Cell;
 use crate::evaluation::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Sitting, Terms};
 use crate::store::{Digest, key_of};
 
-/// The figures by subject, by category and of all; and every question with its letter.
+/// Builds the benchmark's result: metrics by subject, by category and over all questions, and every question with its
+/// letter.
 pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
     let report = Report::of(subjects, marks);
-    let failed = |wanted: &dyn Fn(&Subject) -> bool| {
-        let lost = marks.iter().filter(|mark| mark.letter.is_none() && wanted(&subjects[mark.subject]));
-        lost.count() as u64
-    };
-    let figure = |part: &str, accuracy: Accuracy, failed: u64| Figure {
-        part: part.into(),
-        asked: accuracy.asked,
-        failed,
-        score: accuracy.share(),
-    };
-    let by_subject =
-        report.subjects.iter().map(|&(name, accuracy)| figure(name, accuracy, failed(&|one| one.name == name)));
-    let by_category = report
-        .categories
-        .iter()
-        .map(|&(category, accuracy)| figure(category.name(), accuracy, failed(&|one| one.category == category)));
-    let all = std::iter::once(figure("all", report.all, report.failed));
-    let answered = |mark: &Mark| Answered {
-        question: format!("{}/{}", subjects[mark.subject].name, mark.line),
-        category: subjects[mark.subject].name.into(),
+    let mut figures = Vec::new();
+    for &(name, accuracy) in &report.subjects {
+        let failed = unanswered(marks, |mark| subjects[mark.subject].name == name);
+        figures.push(figure(name, accuracy, failed));
+    }
+    for &(category, accuracy) in &report.categories {
+        let failed = unanswered(marks, |mark| subjects[mark.subject].category == category);
+        figures.push(figure(category.name(), accuracy, failed));
+    }
+    figures.push(figure("all", report.all, report.failed));
+    let answers = marks.iter().map(|mark| answered(subjects[mark.subject].name, mark)).collect();
+    Sheet { figures, answers, cells: cells(&report) }.with_unfit_noted()
+}
+
+/// Counts the wanted questions that did not fit the context.
+fn unanswered(marks: &[Mark], is_wanted: impl Fn(&Mark) -> bool) -> u64 {
+    marks.iter().filter(|mark| mark.letter.is_none() && is_wanted(mark)).count() as u64
+}
+
+fn figure(part: &str, accuracy: Accuracy, failed: u64) -> Figure {
+    Figure { part: part.into(), asked: accuracy.asked, failed, score: accuracy.share() }
+}
+
+/// Builds the entry of one question.
+fn answered(subject: &str, mark: &Mark) -> Answered {
+    Answered {
+        question: format!("{subject}/{}", mark.line),
+        category: subject.into(),
         turn: 1,
         prompt: mark.asked.clone(),
         answer: mark.letter.map(str::to_owned),
@@ -40,30 +48,30 @@ pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
         tokens: u32::from(mark.letter.is_some()),
         judgement: None,
         score: Some(f64::from(u8::from(mark.is_right))),
-    };
-    Sheet {
-        figures: by_subject.chain(by_category).chain(all).collect(),
-        answers: marks.iter().map(answered).collect(),
-        cells: cells(&report),
     }
-    .with_unfit_noted()
 }
 
-/// [percent] The columns of the paper's table: by category, then over all questions.
+/// [percent] -- Returns the columns of the paper's table: by category, then over all questions.
 fn cells(report: &Report) -> Vec<Cell> {
-    let cell = |column: String, accuracy: Accuracy| Cell::new(column, accuracy.share().map(|share| 100.0 * share));
-    let of_category =
-        |&(category, accuracy): &(Category, Accuracy)| cell(format!("MMLU {}", category.name()), accuracy);
-    report.categories.iter().map(of_category).chain([cell("MMLU".into(), report.all)]).collect()
+    let mut cells = Vec::new();
+    for &(category, accuracy) in &report.categories {
+        cells.push(Cell::new(format!("MMLU {}", category.name()), percent(accuracy)));
+    }
+    cells.push(Cell::new("MMLU", percent(report.all)));
+    cells
 }
 
-/// The questions of some subjects, to be put to models.
+fn percent(accuracy: Accuracy) -> Option<f64> {
+    accuracy.share().map(|share| 100.0 * share)
+}
+
+/// MMLU with its questions loaded.
 pub struct Mmlu {
     pub subjects: Vec<Subject>,
 }
 
 impl Mmlu {
-    /// Reads the subjects' files.
+    /// Reads the subjects' files and applies the limit of `terms`.
     ///
     /// # Errors
     /// As [`read`].
@@ -73,21 +81,27 @@ impl Mmlu {
     }
 }
 
+/// Returns the parts of a question that its hash covers. Their order is part of stored keys.
+fn hashed(question: &Question) -> (&String, &[String; 4], u64) {
+    (&question.text, &question.choices, question.answer as u64)
+}
+
 impl Paper for Mmlu {
     fn content(&self) -> Digest {
-        let question = |question: &Question| (question.text.clone(), question.choices.clone(), question.answer as u64);
-        let subject = |subject: &Subject| {
-            let asked: Vec<_> = subject.questions.iter().map(|(line, one)| (*line, question(one))).collect();
-            (subject.name, asked, subject.examples.iter().map(question).collect::<Vec<_>>())
-        };
-        key_of("fedreplay mmlu questions v1", &self.subjects.iter().map(subject).collect::<Vec<_>>()).0
+        let mut subjects = Vec::with_capacity(self.subjects.len());
+        for subject in &self.subjects {
+            let asked: Vec<_> = subject.questions.iter().map(|(line, question)| (*line, hashed(question))).collect();
+            let examples: Vec<_> = subject.examples.iter().map(hashed).collect();
+            subjects.push((subject.name, asked, examples));
+        }
+        key_of("fedreplay mmlu questions v1", &subjects).0
     }
 
     fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
         let mut cost = Cost::default();
         for subject in &self.subjects {
             let shared = preamble(subject, subject.examples.len());
-            // What the questions share is read once.
+            // The common beginning of a subject's prompts is read once.
             cost.prompt_tokens += sitting.examinee.generator.encode(&shared)?.len() as u64;
             for (_, question) in &subject.questions {
                 cost.prompt_tokens += sitting.examinee.generator.encode(&asked(question))?.len() as u64;

@@ -1,4 +1,4 @@
-//! The subjects of MMLU and the four categories that their figures are given by.
+//! MMLU's subjects and their four categories.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ pub enum Category {
 }
 
 impl Category {
-    /// All of them, in the order of the paper's table.
+    /// All categories, in the order of the paper's table.
     pub const ALL: [Self; 4] = [Self::Humanities, Self::SocialSciences, Self::Stem, Self::Other];
 
-    /// Its name in tables.
+    /// Returns the category's name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stem => "STEM",
@@ -28,7 +28,7 @@ impl Category {
 
 use Category::{Humanities, Other, SocialSciences, Stem};
 
-/// Every subject by the name of its files, with its category.
+/// All subjects, by the name of their files, with their categories.
 pub const SUBJECTS: [(&str, Category); 57] = [
     ("abstract_algebra", Stem),
     ("anatomy", Other),

@@ -1,34 +1,35 @@
-//! Why a model of the hub cannot be had.
+//! Errors of downloads from the hub.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::ModelError;
 
-/// Why a repository could not be resolved to a folder. What had been downloaded stays and is not downloaded again.
+/// The reason why a repository could not be resolved to a folder. Data that was downloaded before the error is kept and
+/// not downloaded again.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// A variable of the environment holds what it must not.
+    /// An environment variable has an invalid value.
     #[error("failed to read the environment: {variable} is {value:?} and must be {allowed}")]
     Setting {
         /// The variable.
         variable: &'static str,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// What it may hold.
+        /// The values that are allowed.
         allowed: &'static str,
     },
-    /// A repository or revision that the hub cannot have.
+    /// The name of a repository or revision is invalid.
     #[error("failed to name a model of the hub: the {part} is {value:?} and must be {allowed}")]
     Name {
         /// `repository` or `revision`.
         part: &'static str,
-        /// What was given.
+        /// The name.
         value: String,
-        /// What it may be.
+        /// The names that are allowed.
         allowed: &'static str,
     },
-    /// The hub must not be asked, and the cache lacks a file.
+    /// The program is offline, and the cache lacks a file.
     #[error(
         "failed to find {model} offline: HF_HUB_OFFLINE is set and {missing} is not there; fetch it once online, or \
          set HF_HOME to a cache that holds it", missing = missing.display()
@@ -39,7 +40,7 @@ pub enum HubError {
         /// The file or folder that is missing.
         missing: PathBuf,
     },
-    /// The hub has no such repository, or hides it.
+    /// The hub has no such repository, or does not show it.
     #[error(
         "failed to find {model} at {endpoint}: there is no such repository, or it is private and HF_TOKEN gives no \
          access to it"
@@ -47,7 +48,7 @@ pub enum HubError {
     NoRepository {
         /// Repository and revision.
         model: String,
-        /// The hub.
+        /// URL of the hub.
         endpoint: String,
     },
     /// The repository has no such branch, tag or commit.
@@ -55,7 +56,7 @@ pub enum HubError {
     NoRevision {
         /// Repository and revision.
         model: String,
-        /// The hub.
+        /// URL of the hub.
         endpoint: String,
     },
     /// The repository lacks a file.
@@ -65,10 +66,10 @@ pub enum HubError {
         file: String,
         /// Repository and revision.
         model: String,
-        /// What is there instead, as a clause; may be empty.
+        /// An explanation, as a clause; may be empty.
         hint: &'static str,
     },
-    /// The repository is there and the token does not open it.
+    /// The repository exists, but the token gives no access to it.
     #[error(
         "failed to read {model} from {endpoint}: access is restricted; accept its terms on its page there, and set \
          HF_TOKEN to a token of that account"
@@ -76,36 +77,36 @@ pub enum HubError {
     Denied {
         /// Repository and revision.
         model: String,
-        /// The hub.
+        /// URL of the hub.
         endpoint: String,
     },
-    /// No answer came.
+    /// The hub did not answer.
     #[error("failed to reach {url}: {reason}{}", if *is_cached { "; a copy is in the cache, HF_HUB_OFFLINE=1 uses it" } else { "" })]
     Unreachable {
-        /// What was asked for.
+        /// The URL of the request.
         url: String,
-        /// What the connection said.
+        /// The error of the connection.
         reason: String,
         /// Whether the cache holds an earlier state of this revision.
         is_cached: bool,
     },
-    /// An answer with a status that says no.
+    /// The hub answered with an error status.
     #[error("failed to read {url}: the server answered with status {status}")]
     Refused {
-        /// What was asked for.
+        /// The URL of the request.
         url: String,
         /// The HTTP status.
         status: u16,
     },
-    /// An answer that makes no sense.
+    /// The answer is malformed or inconsistent.
     #[error("failed to understand the answer of {url}: {reason}")]
     Answer {
-        /// What was asked for.
+        /// The URL of the request.
         url: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The connection ended too early, several times.
+    /// The connection ended too early several times.
     #[error(
         "failed to download {url}: the connection ended after {received_bytes} of {expected_bytes} bytes ({reason}); \
          the next try goes on from there"
@@ -113,11 +114,11 @@ pub enum HubError {
     Truncated {
         /// The file.
         url: String,
-        /// Its length [byte].
+        /// [byte] -- Length of the file.
         expected_bytes: u64,
-        /// What is there of it [byte].
+        /// [byte] -- Length of the part that was received.
         received_bytes: u64,
-        /// What the connection said last.
+        /// The last error of the connection.
         reason: String,
     },
     /// The cache could not be read or written.
@@ -125,7 +126,7 @@ pub enum HubError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The index of the weight files is malformed.
@@ -134,7 +135,7 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// Whether what was asked for, or the environment, is wrong, rather than the connection or the machine.
+    /// Returns whether the request or the environment is at fault, rather than the connection or the machine.
     pub fn is_of_the_asker(&self) -> bool {
         match self {
             Self::Setting { .. }
@@ -153,7 +154,7 @@ impl HubError {
         }
     }
 
-    /// Turns an error of the operating system about `path` into one of ours.
+    /// Returns a function that wraps an error of the operating system about `path`.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }

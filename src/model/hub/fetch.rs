@@ -1,4 +1,5 @@
-//! From a name to a folder: what is fetched, in which order, and when the hub is not asked at all.
+//! Resolution of a model's name to a folder: which files are downloaded, in which order, and when the hub is not
+//! contacted.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use super::transfer::Transfer;
 use crate::model::ModelError;
 use crate::model::folder::{INDEX_FILE, SINGLE_FILE, shard_names};
 
-/// The files that are fetched beside the weights, where they are there; the first must be.
+/// The files that are downloaded in addition to the weights. Only the first is required.
 const SMALL_FILES: [&str; 7] = [
     "config.json",
     "tokenizer.json",
@@ -22,10 +23,10 @@ const SMALL_FILES: [&str; 7] = [
     INDEX_FILE,
 ];
 
-/// Endings of weight files that run code when they are read.
+/// Endings of weight files that may run code when they are loaded.
 const PICKLES: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
 
-/// Resolves `org/name` at a revision (default `main`) to a local folder, by the hub that the environment describes.
+/// Resolves `org/name` at a revision (default `main`) to a local folder, with the hub configured by the environment.
 ///
 /// # Errors
 /// Those of [`Hub::from_environment`] and [`Hub::fetch`].
@@ -35,21 +36,21 @@ pub fn fetch(repository: &str, revision: Option<&str>) -> Result<PathBuf, HubErr
 
 impl Hub {
     /// Resolves `org/name` at a branch, tag or commit (default `main`) to the folder `snapshots/<commit>` of the
-    /// cache, and fetches what is missing there.
+    /// cache, and downloads the files that are missing.
     ///
-    /// Fetched are config.json, the tokenizer's and the chat template's files, and the safetensors files that the
-    /// index names, else `model.safetensors`. Nothing else is, so never a pickle. The last step of the path is the
-    /// commit.
+    /// These are config.json, the files of the tokenizer and the chat template, and the safetensors files that the
+    /// index names, or else `model.safetensors`. Nothing else is downloaded, in particular no pickle. The last
+    /// component of the returned path is the commit.
     ///
     /// # Errors
-    /// [`HubError`]; each names the model, file or URL. A failed fetch can be repeated and goes on where it ended.
+    /// [`HubError`], which names the model, file or URL. A failed download can be repeated and resumes where it ended.
     pub fn fetch(&self, repository: &str, revision: Option<&str>) -> Result<PathBuf, HubError> {
         let source = Source::new(repository, revision)?;
         let cache = CachedRepository::new(&self.cache, &source);
         if self.is_offline {
-            let missing = |missing| HubError::NotCached { model: source.to_string(), missing };
-            return cache.usable(&[]).map_err(missing);
+            return cache.usable(&[]).map_err(|missing| HubError::NotCached { model: source.to_string(), missing });
         }
+        // A commit never changes, so a complete folder needs no request. A branch may have moved.
         if source.is_commit()
             && let Ok(folder) = cache.usable(&["tokenizer.json"])
         {
@@ -61,7 +62,7 @@ impl Hub {
     }
 }
 
-/// Says of an unreachable hub whether the cache could do without it.
+/// Adds to the error of an unreachable hub whether the cache could be used without it.
 fn mention_cache(error: HubError, cache: &CachedRepository) -> HubError {
     match error {
         HubError::Unreachable { url, reason, .. } => {
@@ -71,19 +72,19 @@ fn mention_cache(error: HubError, cache: &CachedRepository) -> HubError {
     }
 }
 
-/// The weight files of an index, which comes from outside and may name anything.
+/// Returns the weight files that an index names. The index comes from outside, so other files are refused.
 fn safetensors_only(index: &Path) -> Result<Vec<String>, HubError> {
     let names = shard_names(index)?;
-    match names.iter().find(|name| !is_plain(name) || !name.ends_with(".safetensors")) {
-        None => Ok(names),
-        Some(name) => {
+    for name in &names {
+        if !is_plain(name) || !name.ends_with(".safetensors") {
             let reason = format!("it names {name:?} as a weight file, and only safetensors files are read");
-            Err(ModelError::Weights { path: index.into(), reason }.into())
+            return Err(ModelError::weights(index, reason).into());
         }
     }
+    Ok(names)
 }
 
-/// One commit on its way into the cache.
+/// The download of one commit into the cache.
 struct Fetch<'a> {
     source: &'a Source,
     cache: &'a CachedRepository,
@@ -92,7 +93,7 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Weights come last: a folder with its weights has all that was listed.
+    /// Downloads the missing files. Weights come last, so that a folder with its weights has all other files too.
     fn run(&self) -> Result<PathBuf, HubError> {
         self.require(SMALL_FILES[0])?;
         for name in SMALL_FILES {
@@ -101,30 +102,38 @@ impl Fetch<'_> {
             }
         }
         let folder = self.cache.snapshot(&self.listing.commit);
-        let weights = match self.listing.holds(INDEX_FILE) {
-            true => safetensors_only(&folder.join(INDEX_FILE))?,
-            false => vec![SINGLE_FILE.to_owned()],
+        let weights = if self.listing.holds(INDEX_FILE) {
+            safetensors_only(&folder.join(INDEX_FILE))?
+        } else {
+            vec![SINGLE_FILE.to_owned()]
         };
-        weights.iter().try_for_each(|name| self.require(name).map(drop))?;
-        weights.iter().try_for_each(|name| self.bring(name))?;
+        // All files are checked before the first large one is downloaded.
+        for name in &weights {
+            self.require(name)?;
+        }
+        for name in &weights {
+            self.bring(name)?;
+        }
         self.cache.record(&self.listing.commit)?;
         Ok(folder)
     }
 
-    /// Checks that a file is listed, before anything large is fetched.
+    /// Returns the description of a file, or an error if the repository does not list it.
     fn require(&self, name: &str) -> Result<RemoteFile, HubError> {
-        let file = self.listing.file(name);
-        let file = file.map_err(|reason| HubError::Answer { url: self.transfer.listing_url(), reason })?;
-        file.ok_or_else(|| HubError::NoFile {
-            file: name.into(),
-            model: self.source.to_string(),
-            hint: match self.listing.holds_ending(&PICKLES) {
-                true if name == SINGLE_FILE => "; its weights are pickles, which can run code and are never read",
-                _ => "",
-            },
-        })
+        let listed = self.listing.file(name);
+        let listed = listed.map_err(|reason| HubError::Answer { url: self.transfer.listing_url(), reason })?;
+        if let Some(file) = listed {
+            return Ok(file);
+        }
+        let hint = if name == SINGLE_FILE && self.listing.holds_ending(&PICKLES) {
+            "; its weights are pickles, which can run code and are never read"
+        } else {
+            ""
+        };
+        Err(HubError::NoFile { file: name.into(), model: self.source.to_string(), hint })
     }
 
+    /// Downloads a file, unless it is in the cache, and links it into the commit's folder.
     fn bring(&self, name: &str) -> Result<(), HubError> {
         let file = self.require(name)?;
         let commit = &self.listing.commit;

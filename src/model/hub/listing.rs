@@ -1,22 +1,23 @@
-//! What a repository holds at one commit, as the hub lists it.
+//! The hub's listing of the files of a repository at one commit.
 
 use serde::Deserialize;
 
 use super::source::{is_commit, is_plain};
 
-/// A repository's files at one commit.
+/// The files of a repository at one commit.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub commit: String,
     files: Vec<Sibling>,
 }
 
-/// A file as it will lie in the cache.
+/// A file of the repository, as the cache will store it.
 #[derive(Debug)]
 pub(super) struct RemoteFile {
     pub name: String,
-    /// Hash of its content, by which the cache names it: SHA-256 of a large file, git's own of a small one.
+    /// Hash of the content, which is its name in the cache: SHA-256 for a large file, git's hash for a small one.
     pub id: String,
+    /// [byte] -- Length of the content.
     pub bytes: u64,
 }
 
@@ -42,37 +43,38 @@ struct LargeFile {
 }
 
 impl Listing {
-    /// Reads the hub's JSON.
+    /// Parses the hub's JSON.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of the problem.
     pub fn parse(json: &str) -> Result<Self, String> {
         let Reply { sha, siblings } = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        match is_commit(&sha) {
-            true => Ok(Self { commit: sha, files: siblings }),
-            false => Err(format!("its sha {sha:?} is no commit")),
+        if !is_commit(&sha) {
+            return Err(format!("its sha {sha:?} is no commit"));
         }
+        Ok(Self { commit: sha, files: siblings })
     }
 
-    /// Whether a file of this name is there.
+    /// Returns whether the repository has a file with this name.
     pub fn holds(&self, name: &str) -> bool {
         self.files.iter().any(|file| file.rfilename == name)
     }
 
-    /// Whether a file with one of these endings is there.
+    /// Returns whether the repository has a file whose name has one of these endings.
     pub fn holds_ending(&self, endings: &[&str]) -> bool {
         self.files.iter().any(|file| endings.iter().any(|ending| file.rfilename.ends_with(ending)))
     }
 
-    /// The file of this name, or `None`.
+    /// Returns the file with this name, if there is one.
     ///
     /// # Errors
-    /// If its length or hash is absent or of another form, since neither could be checked then.
+    /// If its length or hash is missing or malformed, since the download could not be checked.
     pub fn file(&self, name: &str) -> Result<Option<RemoteFile>, String> {
         let Some(Sibling { rfilename, size, blob_id, lfs }) = self.files.iter().find(|file| file.rfilename == name)
         else {
             return Ok(None);
         };
+        // Large files (LFS) carry their own hash and size; `blobId` is then the hash of a pointer file.
         let described = match lfs {
             Some(LargeFile { sha256, size }) => Some((sha256, *size)),
             None => blob_id.as_ref().zip(*size),

@@ -1,15 +1,15 @@
-//! Models of the Hugging Face Hub by name: `org/name` at a revision becomes a local folder that [`Folder`] opens.
+//! Models of the Hugging Face Hub: downloads `org/name` at a revision to a local folder that [`Folder`] can open.
 //!
-//! [`Hub`] says where the hub and the cache are, as HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_TOKEN
-//! do; [`Hub::fetch`] brings what is missing. The cache is laid out as `hf-hub` and Python's huggingface_hub lay it
-//! out, so all three share one copy of a model: `blobs` holds contents under their hash, `snapshots/<commit>` names
-//! them, `refs` says which commit a branch was at.
+//! [`Hub`] holds the addresses of the hub and the cache, which come from HF_ENDPOINT, HF_HOME, HF_HUB_CACHE,
+//! HF_HUB_OFFLINE and HF_TOKEN. [`Hub::fetch`] downloads missing files. The cache has the layout of `hf-hub` and of
+//! Python's huggingface_hub, so all three share one copy of a model: `blobs` holds file contents named by their hash,
+//! `snapshots/<commit>` holds links to them under their file names, and `refs` holds the commit of each branch.
 //!
-//! The transfer is our own, over `ureq`. That of `hf-hub` 0.5 fails where a mirror or the hub's content network does
-//! not answer with a range, and never checks a length; that of 1.0 starts a broken download from its first byte.
+//! Downloads are implemented here, over `ureq`. `hf-hub` 0.5 fails where a mirror or the hub's content network does not
+//! answer with a range, and never checks a length; version 1.0 restarts a broken download from the first byte.
 //!
-//! A fetched folder never changes, but a branch moves: a run that must be repeatable names a commit. A folder of a
-//! commit that is complete in the cache is used without asking the hub.
+//! A downloaded folder never changes, but a branch moves: a reproducible run should name a commit. If the cache holds
+//! the complete folder of a commit, the hub is not contacted.
 //!
 //! [`Folder`]: super::Folder
 

@@ -1,67 +1,105 @@
-//! Where the hub and the cache are, and whether the hub may be asked.
+//! The addresses of the hub and the cache, and the offline mode.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::HubError;
 
-/// The hub that is meant where HF_ENDPOINT says nothing.
+/// The hub that is used if HF_ENDPOINT is not set.
 const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
 
-/// A hub, and the cache in front of it.
+/// A hub and the local cache of its models.
 #[derive(Clone)]
 pub struct Hub {
-    /// URL without a final slash.
+    /// URL without a trailing slash.
     pub endpoint: String,
-    /// The folder that holds `models--org--name`.
+    /// The folder that contains `models--org--name`.
     pub cache: PathBuf,
-    /// What opens private and gated repositories. Sent to the endpoint only, never to where it redirects.
+    /// Access token for private and gated repositories. It is sent to the endpoint only, never to a host to which it
+    /// redirects.
     pub token: Option<String>,
-    /// Whether the cache alone must do.
+    /// Whether to use the cache only.
     pub is_offline: bool,
 }
 
 impl Hub {
-    /// The hub that the environment describes, with the meaning that huggingface_hub gives to these variables:
+    /// Reads the configuration from the environment, with the variables of huggingface_hub:
     ///
-    /// * HF_ENDPOINT, else the public hub;
-    /// * HF_HUB_CACHE, else `hub` in HF_HOME, else `~/.cache/huggingface/hub` (XDG_CACHE_HOME in place of `~/.cache`);
+    /// * HF_ENDPOINT, or else the public hub;
+    /// * HF_HUB_CACHE, or else `hub` in HF_HOME, or else `~/.cache/huggingface/hub`, with XDG_CACHE_HOME
+    ///   in place of `~/.cache`;
     /// * HF_HUB_OFFLINE: `1`, `true`, `yes`, `on` or their opposites;
-    /// * HF_TOKEN, else the file `token` in HF_HOME.
+    /// * HF_TOKEN, or else the file `token` in HF_HOME.
     ///
-    /// An empty variable counts as absent.
+    /// An empty variable counts as not set.
     ///
     /// # Errors
-    /// [`HubError::Setting`]: an endpoint that is no URL, another word for offline, or no home to keep a cache in.
+    /// [`HubError::Setting`]: an endpoint that is not a URL, an invalid value of HF_HUB_OFFLINE, or no home directory
+    /// for the cache.
     pub fn from_environment() -> Result<Self, HubError> {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
-    /// [`Hub::from_environment`] over any environment.
+    /// Reads the configuration from any environment, as [`Hub::from_environment`] does from the program's own.
     pub(super) fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, HubError> {
-        let read = |name: &str| read(name).filter(|value| !value.is_empty());
-        let text = |name: &str| read(name).map(|value| value.to_string_lossy().trim().to_owned());
-        let home = read("HF_HOME")
-            .map(PathBuf::from)
-            .or_else(|| read("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface")))
-            .or_else(|| read("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface")));
-        let in_home = |name: &str| home.as_ref().map(|home| home.join(name));
-        let cache = read("HF_HUB_CACHE").map(PathBuf::from).or_else(|| in_home("hub"));
-        let no_home = HubError::Setting { variable: "HF_HOME", value: String::new(), allowed: "a folder" };
-        Ok(Self {
-            endpoint: text("HF_ENDPOINT").map_or(Ok(PUBLIC_ENDPOINT.into()), |url| endpoint(&url))?,
-            cache: cache.ok_or(no_home)?,
-            token: text("HF_TOKEN").or_else(|| {
-                let kept = std::fs::read_to_string(in_home("token")?).ok()?;
-                Some(kept.trim().to_owned()).filter(|token| !token.is_empty())
-            }),
-            is_offline: text("HF_HUB_OFFLINE").map_or(Ok(false), |word| switch(&word))?,
-        })
+        let variables = Variables { read };
+        let endpoint = match variables.text("HF_ENDPOINT") {
+            Some(url) => endpoint(&url)?,
+            None => PUBLIC_ENDPOINT.into(),
+        };
+        let home = variables.home();
+        let cache = match (variables.path("HF_HUB_CACHE"), &home) {
+            (Some(cache), _) => cache,
+            (None, Some(home)) => home.join("hub"),
+            (None, None) => {
+                return Err(HubError::Setting { variable: "HF_HOME", value: String::new(), allowed: "a folder" });
+            }
+        };
+        let token = variables.text("HF_TOKEN").or_else(|| stored_token(&home?));
+        let is_offline = match variables.text("HF_HUB_OFFLINE") {
+            Some(word) => switch(&word)?,
+            None => false,
+        };
+        Ok(Self { endpoint, cache, token, is_offline })
     }
 }
 
-/// The token stays out of messages and logs.
+/// The variables of an environment, in which an empty variable counts as not set.
+struct Variables<F> {
+    read: F,
+}
+
+impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        (self.read)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let value = (self.read)(name).filter(|value| !value.is_empty())?;
+        Some(value.to_string_lossy().trim().to_owned())
+    }
+
+    /// Returns the folder of Hugging Face's files.
+    fn home(&self) -> Option<PathBuf> {
+        if let Some(home) = self.path("HF_HOME") {
+            return Some(home);
+        }
+        if let Some(cache) = self.path("XDG_CACHE_HOME") {
+            return Some(cache.join("huggingface"));
+        }
+        self.path("HOME").map(|home| home.join(".cache/huggingface"))
+    }
+}
+
+/// Reads the token that `huggingface-cli login` stores.
+fn stored_token(home: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(home.join("token")).ok()?;
+    let token = text.trim();
+    if token.is_empty() { None } else { Some(token.to_owned()) }
+}
+
+/// Hides the token from messages and logs.
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { endpoint, cache, token, is_offline } = self;

@@ -1,10 +1,10 @@
-//! Which model is meant: a repository and a revision of it, checked before they become part of paths and URLs.
+//! A repository and its revision, validated before they become part of paths and URLs.
 
 use std::fmt;
 
 use super::error::HubError;
 
-/// The branch that is meant where no revision is given.
+/// The default branch.
 const MAIN: &str = "main";
 
 /// A repository at a revision.
@@ -15,7 +15,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Checks both names.
+    /// Validates both names.
     ///
     /// # Errors
     /// [`HubError::Name`].
@@ -33,7 +33,7 @@ impl Source {
         Ok(Self { repository: repository.into(), revision: revision.into() })
     }
 
-    /// Whether the revision is a full commit hash, which can only ever mean one state of the repository.
+    /// Returns whether the revision is a full commit hash, which always denotes the same state of the repository.
     pub fn is_commit(&self) -> bool {
         is_commit(&self.revision)
     }
@@ -45,13 +45,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// A name that stays one step of a path and needs no escape in a URL.
+/// Returns whether a name is safe as one component of a path and needs no escape in a URL.
 pub(super) fn is_plain(name: &str) -> bool {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_allowed)
+    !name.is_empty()
+        && !name.starts_with('.')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
-/// A commit as git names it: 40 hexadecimal digits.
+/// Returns whether the text is a full commit hash of git: 40 hexadecimal digits.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,4 +1,4 @@
-//! Bytes off the hub: the listing of a repository, and files that are resumed where a connection broke.
+//! Requests to the hub: the listing of a repository, and downloads that resume where a connection broke.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,19 +15,19 @@ use super::listing::{Listing, RemoteFile};
 use super::settings::Hub;
 use super::source::Source;
 
-/// How long a connection may take to come up, and how long it may stay silent.
+/// Timeout for establishing a connection, and for each read.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a file is taken up again in one call.
+/// Largest number of requests for a file in one call.
 const ATTEMPTS_MAX: usize = 5;
 
-/// No listing of a repository comes near this [byte].
+/// [byte] -- Longest listing that is accepted; real ones are far shorter.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
 
-/// Bytes between two writes.
+/// [byte] -- Size of the read buffer.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The hub's side of one source.
+/// A client of the hub for one repository.
 pub(super) struct Transfer<'a> {
     hub: &'a Hub,
     source: &'a Source,
@@ -35,7 +35,7 @@ pub(super) struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// Prepares requests; none is made yet.
+    /// Creates a client, without sending a request.
     pub fn new(hub: &'a Hub, source: &'a Source) -> Self {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -43,17 +43,17 @@ impl<'a> Transfer<'a> {
             .timeout_connect(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))
             .user_agent(concat!("fedreplay/", env!("CARGO_PKG_VERSION")));
-        // A proxy of the environment is for the world outside, not for a hub on this machine.
+        // The proxy of the environment must not be used for a hub on this machine.
         if is_loopback(&hub.endpoint) {
             config = config.proxy(None);
         }
         Self { hub, source, agent: config.build().into() }
     }
 
-    /// Asks which commit the revision is at, and what that commit holds.
+    /// Requests the commit of the revision and the files of that commit.
     ///
     /// # Errors
-    /// [`HubError`]: unreachable, not found, denied, refused, or an answer that is no listing.
+    /// [`HubError`]: unreachable, not found, denied, refused, or an answer that is not a listing.
     pub fn listing(&self) -> Result<Listing, HubError> {
         let url = self.listing_url();
         let response = self.get(&url, None)?;
@@ -67,22 +67,22 @@ impl<'a> Transfer<'a> {
         Listing::parse(&text).map_err(|reason| HubError::Answer { url, reason })
     }
 
-    /// Where the listing is.
+    /// Returns the URL of the listing.
     pub fn listing_url(&self) -> String {
         let Source { repository, revision } = self.source;
         format!("{}/api/models/{repository}/revision/{}?blobs=true", self.hub.endpoint, escaped(revision))
     }
 
-    /// Brings a file of a commit to `blob`. The path appears when all its bytes are there.
+    /// Downloads a file of a commit to `blob`. The path appears only once the file is complete.
     ///
     /// # Errors
-    /// [`HubError`]: see its kinds; what has arrived is kept for the next call.
+    /// [`HubError`]; the bytes received so far are kept for the next call.
     pub fn download(&self, commit: &str, file: &RemoteFile, blob: &Path) -> Result<(), HubError> {
         let folder = blob.parent().expect("a blob stands in a folder");
         fs::create_dir_all(folder).map_err(HubError::io(folder))?;
         let path = folder.join(format!("{}.fedreplay-part", file.id));
         let mut part = Part::open(&path, file.bytes)?;
-        // Another process may have held the lock, and then it has done the work.
+        // While this call waited for the lock, another process may have completed the download.
         if has_length(blob, file.bytes) {
             let _ = fs::remove_file(&path);
             return Ok(());
@@ -92,7 +92,7 @@ impl<'a> Transfer<'a> {
         fs::rename(&path, blob).map_err(HubError::io(blob))
     }
 
-    /// Requests what is missing of the file until nothing is, or nothing more arrives.
+    /// Requests the rest of the file until it is complete or the attempts are used up.
     fn fill(&self, part: &mut Part, commit: &str, name: &str) -> Result<(), HubError> {
         let url = format!("{}/{}/resolve/{commit}/{name}", self.hub.endpoint, self.source.repository);
         let mut reason = String::new();
@@ -102,26 +102,24 @@ impl<'a> Transfer<'a> {
             }
             reason = self.receive(part, &url, name)?;
         }
-        match part.is_complete() {
-            true => Ok(()),
-            false => {
-                let (expected_bytes, received_bytes) = (part.expected_bytes, part.bytes);
-                Err(HubError::Truncated { url, expected_bytes, received_bytes, reason })
-            }
+        if part.is_complete() {
+            return Ok(());
         }
+        Err(HubError::Truncated { url, expected_bytes: part.expected_bytes, received_bytes: part.bytes, reason })
     }
 
-    /// One request. Returns why the connection ended.
+    /// Sends one request and appends what arrives. Returns why the connection ended.
     fn receive(&self, part: &mut Part, url: &str, name: &str) -> Result<String, HubError> {
         let response = self.get(url, (part.bytes > 0).then_some(part.bytes))?;
         match response.status().as_u16() {
-            // The whole file: whoever answers knows no ranges, or none was asked for.
+            // The whole file: no range was requested, or the server does not support ranges.
             200 => part.cut(0)?,
             206 if range_start(&response) == Some(part.bytes) => {}
             206 => {
                 let reason = format!("it sends another range than the one from byte {} on", part.bytes);
                 return Err(HubError::Answer { url: url.into(), reason });
             }
+            // The server has no such range, so the part cannot belong to this file: the next request starts over.
             416 => {
                 part.cut(0)?;
                 return Ok("the server refused to go on from there".into());
@@ -133,7 +131,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn get(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, HubError> {
-        // Ranges count the bytes of the file, so they must not travel compressed.
+        // Ranges count the bytes of the file, so the transfer must not be compressed.
         let mut request = self.agent.get(url).header(header::ACCEPT_ENCODING, "identity");
         if let Some(start) = from {
             request = request.header(header::RANGE, format!("bytes={start}-"));
@@ -144,11 +142,12 @@ impl<'a> Transfer<'a> {
         request.call().map_err(|error| connection_error(url, error))
     }
 
-    /// What a status other than success means. The hub answers 401 for repositories that do not exist, so as not to
-    /// tell which private ones do, and says more in a header.
+    /// Interprets an error status. The hub answers 401 for repositories that do not exist, in order not to reveal
+    /// private ones, and gives the reason in a header.
     fn refusal(&self, url: &str, status: u16, response: &Response<Body>) -> HubError {
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
-        let (model, endpoint) = (self.source.to_string(), self.hub.endpoint.clone());
+        let model = self.source.to_string();
+        let endpoint = self.hub.endpoint.clone();
         match (status, code) {
             (_, Some("RevisionNotFound")) => HubError::NoRevision { model, endpoint },
             (_, Some("GatedRepo")) | (403, _) => HubError::Denied { model, endpoint },
@@ -158,7 +157,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// A file that is not yet complete, locked against other processes.
+/// An incomplete file, locked against other processes.
 struct Part {
     file: File,
     path: std::path::PathBuf,
@@ -167,12 +166,13 @@ struct Part {
 }
 
 impl Part {
-    /// Opens or makes the file, and waits until no other process writes to it.
+    /// Opens or creates the file, and waits until no other process writes to it.
     fn open(path: &Path, expected_bytes: u64) -> Result<Self, HubError> {
         let file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(HubError::io(path))?;
         file.lock().map_err(HubError::io(path))?;
         let bytes = file.metadata().map_err(HubError::io(path))?.len();
         let mut part = Self { file, path: path.to_owned(), bytes, expected_bytes };
+        // A part that is too long is damaged, and the download starts over.
         if bytes > expected_bytes {
             part.cut(0)?;
         }
@@ -183,22 +183,26 @@ impl Part {
         self.bytes == self.expected_bytes
     }
 
+    /// Truncates the file to `bytes`.
     fn cut(&mut self, bytes: u64) -> Result<(), HubError> {
+        // The file is in append mode, so the next write goes to the new end.
         self.file.set_len(bytes).map_err(HubError::io(&self.path))?;
         self.file.seek(SeekFrom::Start(bytes)).map_err(HubError::io(&self.path))?;
         self.bytes = bytes;
         Ok(())
     }
 
-    /// Appends what arrives. Returns why it ended; more bytes than the file has are an error.
+    /// Appends what arrives, and returns why it ended. More bytes than the file has are an error.
     fn append(&mut self, mut body: impl Read, url: &str) -> Result<String, HubError> {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
+            // A broken connection is no error here: the caller requests the rest.
             let count = match body.read(&mut buffer) {
                 Ok(0) => return Ok("the server closed it".into()),
                 Ok(count) => count,
                 Err(error) => return Ok(error.to_string()),
             };
+            // What has been received cannot be trusted either, so nothing of it is kept.
             if self.bytes + count as u64 > self.expected_bytes {
                 self.cut(0)?;
                 let reason = format!("it sends more than the {} bytes that the hub lists", self.expected_bytes);
@@ -210,13 +214,14 @@ impl Part {
     }
 }
 
-/// The first byte of the range that is answered with.
+/// Returns the first byte of the range in an answer.
 fn range_start(response: &Response<Body>) -> Option<u64> {
     let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    // Of the form `bytes 200-999/1000`.
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
-/// A revision as one step of a URL: only `/` needs an escape among the letters that a revision may have.
+/// Returns a revision as one component of a URL. Of the characters that a revision may have, only `/` needs an escape.
 fn escaped(revision: &str) -> String {
     revision.replace('/', "%2F")
 }
@@ -226,9 +231,10 @@ fn is_loopback(endpoint: &str) -> bool {
     host == "localhost" || host.starts_with("127.") || endpoint.contains("://[::1]")
 }
 
-/// Sorts what the client says into "no answer" and "no sensible answer".
+/// Distinguishes a server that did not answer from one whose answer is malformed.
 fn connection_error(url: &str, error: ureq::Error) -> HubError {
-    let (url, reason) = (url.to_owned(), error.to_string());
+    let url = url.to_owned();
+    let reason = error.to_string();
     match error {
         ureq::Error::Io(_)
         | ureq::Error::Timeout(_)

@@ -1,7 +1,7 @@
-//! Linear weights in fewer bits: how they are rounded, and how they are expanded again.
+//! Quantized linear weights: rounding to fewer bits, and expansion back to a floating-point type.
 //!
-//! Every operation here is exact or rounds once as IEEE 754 says, so codes and expanded weights are the same on every
-//! processor.
+//! Every operation here is exact or rounds once according to IEEE 754, so codes and expanded weights are the same on
+//! every processor.
 
 mod int8;
 mod nf4;

@@ -1,15 +1,17 @@
-//! 4-bit NormalFloat in blocks under their absolute maximum, with or without double quantisation (arXiv 2305.14314).
+//! 4-bit NormalFloat in blocks scaled by their absolute maximum, with or without double quantization (arXiv
+//! 2305.14314).
 
 use tch::{Kind, TchError, Tensor};
 
-/// Weights that share an absolute maximum.
+/// Number of weights that share an absolute maximum.
 pub const BLOCK: i64 = 64;
 
-/// Maxima that share one of their own, under double quantisation.
+/// Number of maxima that share an absolute maximum under double quantization.
 pub const DOUBLE_BLOCK: i64 = 256;
 
-/// The sixteen values of NormalFloat4, from the paper's appendix E: quantiles of the normal distribution scaled to -1..1,
-/// with an exact zero. They are read as f32.
+/// The sixteen values of NormalFloat4 from the paper's appendix E, as f32: quantiles of the normal distribution scaled
+/// to
+/// -1..1, with an exact zero.
 const VALUES: [f32; 16] = [
     -1.0,
     -0.696_192_8,
@@ -29,23 +31,23 @@ const VALUES: [f32; 16] = [
     1.0,
 ];
 
-/// The values that codes 0 to 15 stand for, ascending.
+/// Returns the values of codes 0 to 15, in ascending order.
 pub fn codebook() -> [f32; 16] {
     VALUES
 }
 
-/// The 256 values of the 8-bit type in which maxima are held under double quantisation, ascending.
+/// Returns the 256 values of the 8-bit type that stores maxima under double quantization, in ascending order.
 ///
-/// Seven decades, each with twice as many values as the one below it, on both sides of zero (8-bit dynamic tree
-/// quantisation, arXiv 2110.02861).
+/// There are seven decades on both sides of zero, each with twice as many values as the one below it (8-bit dynamic
+/// tree quantization, arXiv 2110.02861).
 pub fn dynamic_codebook() -> Vec<f32> {
     let mut values = vec![0.0f32, 1.0];
     for decade in 0..7 {
         let steps = 1u32 << decade;
         let power = 10f64.powi(decade - 6);
-        let boundary = |n: u32| (0.1 + 0.9 * f64::from(n) / f64::from(steps)) as f32;
+        // A value is the mean of two neighboring boundaries, which divide 0.1..1 evenly, times the power of the decade.
         for n in 0..steps {
-            let mean = (boundary(n) + boundary(n + 1)) / 2.0;
+            let mean = (boundary(n, steps) + boundary(n + 1, steps)) / 2.0;
             let value = mean * power as f32;
             values.extend([value, -value]);
         }
@@ -54,9 +56,14 @@ pub fn dynamic_codebook() -> Vec<f32> {
     values
 }
 
-/// A weight in NormalFloat4: blocks of [`BLOCK`] values in the order of rows.
+/// Returns the n-th of the boundaries that divide 0.1..1 into `steps` parts.
+fn boundary(n: u32, steps: u32) -> f32 {
+    (0.1 + 0.9 * f64::from(n) / f64::from(steps)) as f32
+}
+
+/// A weight in NormalFloat4: blocks of [`BLOCK`] values in row-major order.
 pub struct Nf4 {
-    /// Two codes a byte, the first in the upper half.
+    /// Two codes per byte, the first in the upper half.
     codes: Tensor,
     maxima: Maxima,
     shape: [i64; 2],
@@ -64,30 +71,34 @@ pub struct Nf4 {
 
 /// The absolute maxima of the blocks.
 enum Maxima {
-    /// f32.
+    /// Maxima in f32.
     Plain(Tensor),
-    /// 8-bit codes of their distance from a mean, under maxima of their own.
+    /// 8-bit codes of the deviations from the mean, in blocks scaled by their own maxima.
     Double { codes: Tensor, most: Tensor, mean: f64 },
 }
 
 impl Nf4 {
-    /// Rounds `[out, in]`. Each value becomes the nearest of the sixteen after division by its block's maximum.
+    /// Rounds a matrix `[out, in]`: each value, divided by its block's maximum, becomes the nearest of the sixteen.
     pub fn round(weight: &Tensor, double: bool) -> Result<Self, TchError> {
         let (rows, columns) = weight.size2()?;
         let blocks = blocks(&weight.f_to_kind(Kind::Float)?, BLOCK)?;
         let most = blocks.f_abs()?.f_amax([1i64], true)?;
         let scaled = blocks.f_div(&most.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)?;
-        let codes = nearest(&scaled, &VALUES)?.f_view([-1, 2])?.f_to_kind(Kind::Uint8)?;
-        let (first, second) = (codes.f_select(1, 0)?, codes.f_select(1, 1)?);
+        // Packs two neighboring codes into one byte: 16 first + second. A block is of even length, so pairs never
+        // cross.
+        let pairs = nearest(&scaled, &VALUES)?.f_view([-1, 2])?.f_to_kind(Kind::Uint8)?;
+        let first = pairs.f_select(1, 0)?;
+        let second = pairs.f_select(1, 1)?;
         let codes = first.f_mul_scalar(16i64)?.f_add(&second)?;
         let most = most.f_squeeze_dim(1)?;
         let maxima = if double { Maxima::round(&most)? } else { Maxima::Plain(most) };
         Ok(Self { codes, maxima, shape: [rows, columns] })
     }
 
-    /// The weights that the codes stand for, rounded to `kind` once.
+    /// Returns the weights that the codes represent, rounded to `kind` once.
     pub fn expanded(&self, kind: Kind) -> Result<Tensor, TchError> {
         let device = self.codes.device();
+        // A table from each byte to its two values turns unpacking into one lookup.
         let pairs: Vec<f32> = (0..256).flat_map(|byte| [VALUES[byte >> 4], VALUES[byte & 15]]).collect();
         let pairs = Tensor::f_from_slice(&pairs)?.f_view([256, 2])?.f_to_device(device)?;
         let values = pairs.f_index_select(0, &self.codes.f_to_kind(Kind::Int)?)?.f_view([-1, BLOCK])?;
@@ -96,30 +107,31 @@ impl Nf4 {
         weights.f_flatten(0, -1)?.f_narrow(0, 0, rows * columns)?.f_view([rows, columns])
     }
 
-    /// Codes and maxima as they lie in memory, for checks: two codes a byte, and the f32 maxima that they are used with.
+    /// Returns the packed codes, two per byte, and the maxima in f32, for checks.
     pub fn parts(&self) -> Result<(Tensor, Tensor), TchError> {
         Ok((self.codes.shallow_clone(), self.maxima.expanded()?))
     }
 
-    /// `[out, in]`.
+    /// Returns the shape `[out, in]`.
     pub fn shape(&self) -> [i64; 2] {
         self.shape
     }
 
-    /// Where it lies.
+    /// Returns the device that holds the codes.
     pub fn device(&self) -> tch::Device {
         self.codes.device()
     }
 
-    /// Weights that it stands for.
+    /// Returns the number of weights.
     pub fn elements(&self) -> usize {
         (self.shape[0] * self.shape[1]) as usize
     }
 
-    /// What it takes in memory [byte].
+    /// Returns the memory that the weight takes, in bytes.
     pub fn bytes(&self) -> u64 {
         let maxima = match &self.maxima {
             Maxima::Plain(most) => 4 * most.numel(),
+            // One byte per code, an f32 maximum per block of codes, and the mean as an f32.
             Maxima::Double { codes, most, .. } => codes.numel() + 4 * most.numel() + 4,
         };
         (self.codes.numel() + maxima) as u64
@@ -127,8 +139,9 @@ impl Nf4 {
 }
 
 impl Maxima {
+    /// Quantizes the maxima of the blocks: deviations from their mean, in blocks scaled by their absolute maximum.
     fn round(most: &Tensor) -> Result<Self, TchError> {
-        // Summed here in one order: a library's mean depends on how it splits the sum.
+        // Summed in a fixed order: the mean of a library depends on how it splits the sum.
         let values = Vec::<f32>::try_from(most.f_to_device(tch::Device::Cpu)?)?;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
         let mean = f64::from(mean as f32);
@@ -139,6 +152,7 @@ impl Maxima {
         Ok(Self::Double { codes: codes.f_to_kind(Kind::Uint8)?, most: of_blocks.f_squeeze_dim(1)?, mean })
     }
 
+    /// Returns the maxima in f32.
     fn expanded(&self) -> Result<Tensor, TchError> {
         match self {
             Maxima::Plain(most) => Ok(most.shallow_clone()),
@@ -152,7 +166,7 @@ impl Maxima {
     }
 }
 
-/// The values in the order of memory as `[blocks, size]`, the last block filled with zeros.
+/// Returns the values in row-major order as `[blocks, size]`, the last block padded with zeros.
 fn blocks(values: &Tensor, size: i64) -> Result<Tensor, TchError> {
     let flat = values.f_contiguous()?.f_flatten(0, -1)?;
     let missing = (size - flat.numel() as i64 % size) % size;
@@ -160,8 +174,10 @@ fn blocks(values: &Tensor, size: i64) -> Result<Tensor, TchError> {
     whole.f_view([-1, size])
 }
 
-/// The index of the nearest of ascending `values`; half-way between two, the lower.
+/// Returns, for each element of `x`, the index of the nearest of ascending `values`; of two equally near ones, the
+/// lower.
 fn nearest(x: &Tensor, values: &[f32]) -> Result<Tensor, TchError> {
+    // The index is the number of midpoints between neighboring values that lie below x.
     let between: Vec<f32> =
         values.windows(2).map(|two| ((f64::from(two[0]) + f64::from(two[1])) / 2.0) as f32).collect();
     x.f_bucketize(&Tensor::f_from_slice(&between)?.f_to_device(x.device())?, true, false)

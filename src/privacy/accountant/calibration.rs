@@ -1,26 +1,29 @@
-//! How much noise an epsilon needs.
+//! Calibration: the noise multiplier that a target epsilon needs.
 
 use super::{Accountant, Mechanism};
 
-/// [1] Relative width of the interval in which the least sufficient noise multiplier lies; its upper end is returned.
+/// [1] -- Relative width of the interval in which the smallest sufficient noise multiplier lies. Its upper end is
+/// returned.
 pub const CALIBRATION_TOLERANCE: f64 = 1e-4;
 
-/// Noise multipliers between which the search runs.
+/// Range of noise multipliers that is searched.
 const NOISE: std::ops::RangeInclusive<f64> = 0.05..=1e6;
 
-/// No noise in range reaches the epsilon that was asked for.
+/// Error if no noise multiplier in range reaches the target epsilon.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error(
     "failed to calibrate: epsilon {epsilon} at delta {delta} needs a noise multiplier outside of {} to {}",
     NOISE.start(), NOISE.end()
 )]
 pub struct CalibrationError {
+    /// Target epsilon.
     pub epsilon: f64,
+    /// Delta at which it is stated.
     pub delta: f64,
 }
 
-/// The least noise multiplier, to [`CALIBRATION_TOLERANCE`], with which `steps` steps of `mechanism` spend at most
-/// `epsilon` at `delta`: bisection on its logarithm, and the end that keeps the promise.
+/// Returns the smallest noise multiplier, to [`CALIBRATION_TOLERANCE`], with which `steps` steps of `mechanism` spend
+/// at most `epsilon` at `delta`. Bisects its logarithm and returns the end that keeps within the target.
 ///
 /// # Errors
 /// If it is out of range.
@@ -44,24 +47,32 @@ pub fn noise_for(
     delta: f64,
     accountant: Accountant,
 ) -> Result<f64, CalibrationError> {
-    let is_enough = |noise: f64| mechanism.with_noise(noise).epsilon(steps, delta, accountant) <= epsilon;
+    // Doubling and halving from 1 until the answer is enclosed: `high` suffices, `low` does not.
     let mut high = 1.0;
-    while !is_enough(high) {
+    loop {
+        if mechanism.with_noise(high).epsilon(steps, delta, accountant) <= epsilon {
+            break;
+        }
         high *= 2.0;
         if high > *NOISE.end() {
             return Err(CalibrationError { epsilon, delta });
         }
     }
     let mut low = high / 2.0;
-    while is_enough(low) {
-        (low, high) = (low / 2.0, low);
+    while mechanism.with_noise(low).epsilon(steps, delta, accountant) <= epsilon {
+        high = low;
+        low /= 2.0;
         if low < *NOISE.start() {
             return Err(CalibrationError { epsilon, delta });
         }
     }
     while high / low > 1.0 + CALIBRATION_TOLERANCE {
         let middle = libm::sqrt(low * high);
-        if is_enough(middle) { high = middle } else { low = middle }
+        if mechanism.with_noise(middle).epsilon(steps, delta, accountant) <= epsilon {
+            high = middle;
+        } else {
+            low = middle;
+        }
     }
     Ok(high)
 }

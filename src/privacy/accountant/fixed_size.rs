@@ -1,21 +1,22 @@
-//! Cohorts of fixed size, drawn without replacement: RDP under the replacement of one client by another.
+//! RDP of cohorts of fixed size, drawn without replacement, where neighbors replace one client by another.
 
 use super::numeric::{log_add, log_choose, log_gaussian_mean};
 
-/// The orders at which the bound is taken: whole ones, for which it is stated.
+/// Returns the orders at which the bound is evaluated: integers, for which it is stated.
 pub fn orders() -> Vec<f64> {
     (2..=64).chain([128, 256, 512, 1024]).map(f64::from).collect()
 }
 
-/// Orders up to which the tighter form of each term is taken, beyond the simple one: it costs an integral a term.
+/// Order up to which the tighter form of each term is evaluated in addition to the simple one. It costs one integral
+/// per term.
 const TIGHT_ORDER_MAX: u32 = 256;
 
-/// RDP at each of [`orders`] of one step: a Gaussian of `noise_multiplier` times the sensitivity *under replacement*, on
-/// the sum over a uniform cohort that is the share `rate` of all clients.
+/// Returns the RDP at each of [`orders`] of one step: Gaussian noise of `noise_multiplier` times the sensitivity *under
+/// replacement*, on the sum over a uniform cohort that is the fraction `rate` of all clients.
 ///
-/// Theorem 27 of Wang, Balle and Kasiviswanathan 2019, with the central moments E[(p/q - 1)^l] of the Gaussian as
-/// integrals: at even l nothing in them is negative. Where noise `is_discrete` these are not known, and the terms of
-/// theorem 9 stand alone, which need no more than its divergences.
+/// Follows theorem 27 of Wang, Balle and Kasiviswanathan 2019, with the central moments E[(p/q - 1)^l] of the Gaussian
+/// as integrals, whose integrands are nowhere negative at even l. For discrete noise (`is_discrete`) these moments are
+/// not known, and only the terms of theorem 9 are used, which need nothing but the divergences of the noise.
 pub fn replace_one(rate: f64, noise_multiplier: f64, is_discrete: bool) -> Vec<f64> {
     assert!((0.0..=1.0).contains(&rate) && noise_multiplier >= 0.0);
     if noise_multiplier == 0.0 {
@@ -30,10 +31,13 @@ pub fn replace_one(rate: f64, noise_multiplier: f64, is_discrete: bool) -> Vec<f
     orders().iter().map(|&order| log_moment(order as u32, rate, variance, &moments) / (order - 1.0)).collect()
 }
 
-/// ln of the bound on the moment of this order.
+/// Returns the logarithm of the bound on the moment of this order.
 fn log_moment(order: u32, rate: f64, variance: f64, log_central: &[f64]) -> f64 {
     let log_rate = libm::log(rate);
     let mut log_sum = 0.0;
+    // The moment is at most 1 + sum over i >= 2 of C(order, i) q^i times the smaller of two bounds on the i-th term:
+    // simple, 2 E[(p/q)^i], and tight, 4 (exp(1/z^2) - 1) at i = 2 and 4 sqrt(B(2 floor(i/2)) B(2 ceil(i/2))) above it,
+    // where B(l) is the l-th central moment.
     for i in 2..=order {
         // ln E[(p/q)^i] of the Gaussian itself.
         let plain = f64::from(i) * f64::from(i - 1) / (2.0 * variance);
@@ -50,13 +54,13 @@ fn log_moment(order: u32, rate: f64, variance: f64, log_central: &[f64]) -> f64 
     log_sum
 }
 
-/// ln E[(exp((2x - 1) / 2z^2) - 1)^l] over x ~ N(0, z^2), for even l.
+/// Returns ln E[(exp((2x - 1) / 2z^2) - 1)^l] over x ~ N(0, z^2), for even l.
 fn log_central_moment(l: u32, noise_multiplier: f64) -> f64 {
     let variance = noise_multiplier * noise_multiplier;
     log_gaussian_mean(noise_multiplier, f64::from(l), |x| {
         let loss = (2.0 * x - 1.0) / (2.0 * variance);
         let log_ratio = if loss > 600.0 { loss } else { libm::log(libm::expm1(loss).abs()) };
-        // The zero at x = 1/2 is a point without mass, unless nothing is raised to a power at all.
+        // At x = 1/2 the logarithm is minus infinity, which is right for l > 0; at l = 0 the product would be NaN.
         if l == 0 { 0.0 } else { f64::from(l) * log_ratio }
     })
 }

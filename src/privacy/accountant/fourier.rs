@@ -1,7 +1,8 @@
 //! The discrete Fourier transform of power-of-two length.
 //!
-//! Written here rather than taken from a library because its sines come from `libm` and its sums in one fixed order:
-//! vectorised libraries give other bits on other processors, and the epsilon that is computed from them is in digests.
+//! It is written here and not taken from a library because its sines come from `libm` and its sums run in one fixed
+//! order. Vectorized libraries give different bits on different processors, and the epsilon computed from them is part
+//! of digests.
 
 /// A complex number.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -11,13 +12,15 @@ pub struct Complex {
 }
 
 impl Complex {
+    /// Returns the product.
     fn times(self, other: Self) -> Self {
         Self { re: self.re * other.re - self.im * other.im, im: self.re * other.im + self.im * other.re }
     }
 
-    /// The n-th power, by squaring.
+    /// Returns the n-th power, by repeated squaring.
     pub fn power(self, mut n: u64) -> Self {
-        let (mut base, mut result) = (self, Self { re: 1.0, im: 0.0 });
+        let mut base = self;
+        let mut result = Self { re: 1.0, im: 0.0 };
         while n > 0 {
             if n & 1 == 1 {
                 result = result.times(base);
@@ -29,7 +32,7 @@ impl Complex {
     }
 }
 
-/// Transforms `values` in place; `is_inverse` takes it back, without the factor of the length.
+/// Transforms `values` in place. With `is_inverse` it computes the inverse, without dividing by the length.
 ///
 /// # Panics
 /// If the length is not a power of two.
@@ -39,6 +42,8 @@ pub fn transform(values: &mut [Complex], is_inverse: bool) {
     if n == 1 {
         return;
     }
+    // Cooley and Tukey's radix-2 algorithm: first the bit-reversed order, then butterflies over blocks that double in
+    // length.
     let shift = usize::BITS - n.trailing_zeros();
     for i in 0..n {
         let j = i.reverse_bits() >> shift;
@@ -49,7 +54,7 @@ pub fn transform(values: &mut [Complex], is_inverse: bool) {
     let turn = if is_inverse { 2.0 } else { -2.0 } * std::f64::consts::PI;
     let mut half = 1;
     while half < n {
-        // One table a stage, read in order: strided reads of one table miss the cache.
+        // One table of roots per stage, read in order: strided reads of a single table would miss the cache.
         let roots: Vec<Complex> = (0..half)
             .map(|k| {
                 let (sin, cos) = libm::sincos(turn * k as f64 / (2 * half) as f64);

@@ -1,21 +1,21 @@
-//! What is charged: a mechanism with the neighbours that it protects, and the epsilon of so many of its steps.
+//! Mechanisms with their definition of neighbors, and the epsilon that a number of steps of them spends.
 
 use super::pld::{Sampled, gaussian_epsilon};
 use super::{fixed_size, rdp};
 
-/// How epsilon is computed.
+/// Method by which epsilon is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Accountant {
-    /// Privacy loss distributions: tight.
+    /// Privacy loss distributions; tight.
     #[default]
     Pld,
-    /// Rényi differential privacy: simpler, and up to a quarter above.
+    /// Rényi differential privacy; simpler, and up to a quarter above the tight value.
     Rdp,
-    /// Rényi differential privacy by bounds that hold for discrete Gaussian noise too.
+    /// Rényi differential privacy with bounds that hold for discrete Gaussian noise as well.
     Discrete,
 }
 
-/// A Gaussian mechanism on a sum of updates clipped to one norm. Noise multipliers are in clipping norms.
+/// A Gaussian mechanism on a sum of updates that are clipped to one norm. Noise multipliers are in units of that norm.
 ///
 /// # Examples
 ///
@@ -33,22 +33,22 @@ pub enum Accountant {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mechanism {
-    /// Each client takes part in a step with probability `rate`, whatever others do; neighbours differ by one client more
-    /// or less.
+    /// Each client takes part in a step with probability `rate`, independently of the others. Neighbors differ by one
+    /// client added or removed.
     Poisson { noise_multiplier: f64, rate: f64 },
-    /// A uniform cohort of `cohort` out of `clients` in every step; neighbours replace one client by another, which
-    /// moves the sum by up to two clipping norms. Charged by RDP with amplification (Wang et al. 2019); under
-    /// [`Accountant::Pld`] by the exact Gaussian without it where that is less, as it is for large cohorts: sampling
-    /// never adds to what a step reveals.
+    /// Each step samples a uniform cohort of `cohort` out of `clients`. Neighbors replace one client by another, which
+    /// moves the sum by up to two clipping norms. Charged by RDP with amplification (Wang et al. 2019). Under
+    /// [`Accountant::Pld`], charged by the exact Gaussian without amplification where that is less, as it is for large
+    /// cohorts; this is valid because sampling never adds to what a step reveals.
     FixedSize { noise_multiplier: f64, clients: u32, cohort: u32 },
-    /// No assumption on who takes part. Neighbours replace one client by another, which moves each of the steps in
-    /// which that client counts by up to two clipping norms; `steps` then are the steps in which one client counts.
-    /// Exact, whichever accountant is asked for.
+    /// No assumption on which clients take part. Neighbors replace one client by another, which moves each step in
+    /// which that client counts by up to two clipping norms; `steps` is the number of steps in which one client counts.
+    /// The value is exact under [`Accountant::Pld`] and [`Accountant::Rdp`].
     ReplaceOne { noise_multiplier: f64 },
 }
 
 impl Mechanism {
-    /// [1] Epsilon at `delta` after `steps` steps; infinite without noise.
+    /// Returns epsilon at `delta` after `steps` steps [1]; infinite without noise.
     pub fn epsilon(&self, steps: u64, delta: f64, accountant: Accountant) -> f64 {
         if steps == 0 {
             return 0.0;
@@ -61,26 +61,18 @@ impl Mechanism {
             {
                 f64::INFINITY
             }
-            Self::Poisson { noise_multiplier, rate } => match accountant {
-                Accountant::Pld => Sampled { noise_multiplier, rate }.epsilon(steps, delta),
-                Accountant::Discrete => {
-                    let one = |&order: &f64| {
-                        steps as f64 * rdp::sampled_discrete_gaussian(rate, noise_multiplier, order as u32)
-                    };
-                    let orders = fixed_size::orders();
-                    rdp::epsilon(&orders, &orders.iter().map(one).collect::<Vec<_>>(), delta)
-                }
-                Accountant::Rdp => {
-                    let orders = rdp::orders();
-                    let one = |&order: &f64| steps as f64 * rdp::sampled_gaussian(rate, noise_multiplier, order);
-                    rdp::epsilon(&orders, &orders.iter().map(one).collect::<Vec<_>>(), delta)
-                }
-            },
+            Self::Poisson { noise_multiplier, rate } => {
+                poisson_epsilon(noise_multiplier, rate, steps, delta, accountant)
+            }
             Self::FixedSize { noise_multiplier, clients, cohort } => {
                 let rate = f64::from(cohort) / f64::from(clients);
-                let one = fixed_size::replace_one(rate, noise_multiplier / 2.0, accountant == Accountant::Discrete);
-                let all: Vec<f64> = one.into_iter().map(|divergence| steps as f64 * divergence).collect();
-                let amplified = rdp::epsilon(&fixed_size::orders(), &all, delta);
+                // Replacement doubles the sensitivity, so the noise is half as many sensitivities.
+                let is_discrete = accountant == Accountant::Discrete;
+                let mut divergences = fixed_size::replace_one(rate, noise_multiplier / 2.0, is_discrete);
+                for divergence in &mut divergences {
+                    *divergence *= steps as f64;
+                }
+                let amplified = rdp::epsilon(&fixed_size::orders(), &divergences, delta);
                 match accountant {
                     Accountant::Pld => {
                         amplified.min(Self::ReplaceOne { noise_multiplier }.epsilon(steps, delta, accountant))
@@ -89,16 +81,22 @@ impl Mechanism {
                 }
             }
             Self::ReplaceOne { noise_multiplier } if accountant == Accountant::Discrete => {
-                let one = |order: &f64| order * 2.0 * steps as f64 / (noise_multiplier * noise_multiplier);
-                rdp::epsilon(&rdp::orders(), &rdp::orders().iter().map(one).collect::<Vec<_>>(), delta)
+                // order / 2z^2 per step with the noise at z/2 sensitivities: 2 order / z^2.
+                let orders = rdp::orders();
+                let mut divergences = Vec::with_capacity(orders.len());
+                for order in &orders {
+                    divergences.push(order * 2.0 * steps as f64 / (noise_multiplier * noise_multiplier));
+                }
+                rdp::epsilon(&orders, &divergences, delta)
             }
             Self::ReplaceOne { noise_multiplier } => {
+                // n Gaussian steps of distance 2/z are one Gaussian of distance 2 sqrt(n) / z.
                 gaussian_epsilon(2.0 * libm::sqrt(steps as f64) / noise_multiplier, delta)
             }
         }
     }
 
-    /// The same mechanism with this much noise.
+    /// Returns the same mechanism with this noise multiplier.
     pub fn with_noise(self, noise_multiplier: f64) -> Self {
         match self {
             Self::Poisson { rate, .. } => Self::Poisson { noise_multiplier, rate },
@@ -107,11 +105,35 @@ impl Mechanism {
         }
     }
 
-    /// Which data sets count as neighbours.
+    /// Describes which data sets count as neighbors.
     pub fn neighbours(&self) -> &'static str {
         match self {
             Self::Poisson { .. } => "one client added or removed",
             Self::FixedSize { .. } | Self::ReplaceOne { .. } => "one client replaced (sensitivity 2S)",
+        }
+    }
+}
+
+/// Returns the epsilon of Poisson sampling.
+fn poisson_epsilon(noise_multiplier: f64, rate: f64, steps: u64, delta: f64, accountant: Accountant) -> f64 {
+    match accountant {
+        Accountant::Pld => Sampled { noise_multiplier, rate }.epsilon(steps, delta),
+        Accountant::Discrete => {
+            let orders = fixed_size::orders();
+            let mut divergences = Vec::with_capacity(orders.len());
+            for order in &orders {
+                let of_step = rdp::sampled_discrete_gaussian(rate, noise_multiplier, *order as u32);
+                divergences.push(steps as f64 * of_step);
+            }
+            rdp::epsilon(&orders, &divergences, delta)
+        }
+        Accountant::Rdp => {
+            let orders = rdp::orders();
+            let mut divergences = Vec::with_capacity(orders.len());
+            for order in &orders {
+                divergences.push(steps as f64 * rdp::sampled_gaussian(rate, noise_multiplier, *order));
+            }
+            rdp::epsilon(&orders, &divergences, delta)
         }
     }
 }

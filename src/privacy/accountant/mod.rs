@@ -1,4 +1,6 @@
-//! Accountants: how much privacy a mechanism spends, as epsilon at a delta. Pure arithmetic; the same bits everywhere.
+//! Privacy accountants: the epsilon that a mechanism spends at a given delta.
+//!
+//! Everything here is pure arithmetic that gives the same bits on every platform.
 
 mod calibration;
 mod fixed_size;

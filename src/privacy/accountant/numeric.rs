@@ -1,42 +1,52 @@
-//! Numbers that all accountants need: normal tails, sums of logarithms, and integrals against a Gaussian.
+//! Numerical functions shared by the accountants: normal tails, sums of logarithms, and integrals against a Gaussian.
 //!
-//! Everything goes through `libm`, whose pure-Rust functions give the same bits on every platform: the privacy that a run
-//! has spent is in its digest.
+//! Everything goes through `libm`, whose pure-Rust functions give the same bits on every platform, because the privacy
+//! that a run has spent is part of its digest.
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
-/// P(Z <= x) of a standard normal.
+/// Returns P(Z <= x) of a standard normal.
 pub fn normal_cdf(x: f64) -> f64 {
     0.5 * libm::erfc(-x * FRAC_1_SQRT_2)
 }
 
-/// P(a < Z <= b) of a standard normal, taken in the tail where both are small, so that its relative error stays small.
+/// Returns P(a < Z <= b) of a standard normal, from the tail in which both probabilities are small, which keeps the
+/// relative error small.
 pub fn normal_mass(a: f64, b: f64) -> f64 {
     if a > 0.0 { normal_cdf(-a) - normal_cdf(-b) } else { normal_cdf(b) - normal_cdf(a) }
 }
 
-/// ln(exp(a) + exp(b)).
+/// Returns ln(exp(a) + exp(b)).
 pub fn log_add(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     if low == f64::NEG_INFINITY { high } else { high + libm::log1p(libm::exp(low - high)) }
 }
 
-/// ln of the binomial coefficient.
+/// Returns the logarithm of the binomial coefficient.
 pub fn log_choose(n: u32, k: u32) -> f64 {
-    let log_factorial = |n: u32| libm::lgamma(f64::from(n) + 1.0);
     log_factorial(n) - log_factorial(k) - log_factorial(n - k)
 }
 
-/// ln E[exp(f(x))] over x ~ N(0, sigma^2), for f whose mass lies within twelve sigma of [0, `reach`].
+/// Returns ln n!.
+fn log_factorial(n: u32) -> f64 {
+    libm::lgamma(f64::from(n) + 1.0)
+}
+
+/// Returns ln E[exp(f(x))] over x ~ N(0, sigma^2), for f whose mass lies within twelve sigma of [0, `reach`].
 ///
-/// The trapezoid rule converges faster than any power of its step on a function that is analytic in a strip around the
-/// real line; the densities met here are so within pi sigma^2, hence the step.
+/// The trapezoidal rule converges faster than any power of its step on a function that is analytic in a strip around
+/// the real line. The integrands of the accountants are analytic within pi sigma^2, which sets the step.
 pub fn log_gaussian_mean(sigma: f64, reach: f64, f: impl Fn(f64) -> f64) -> f64 {
     let step = (sigma / 8.0).min(sigma * sigma / 6.0);
     let first = (-12.0 * sigma / step).floor() as i64;
     let last = ((reach + 12.0 * sigma) / step).ceil() as i64;
-    let log_density = |x: f64| -x * x / (2.0 * sigma * sigma);
-    let terms: Vec<f64> = (first..=last).map(|i| i as f64 * step).map(|x| log_density(x) + f(x)).collect();
+    // Logarithms of the integrand, without the constant of the density.
+    let mut terms = Vec::new();
+    for i in first..=last {
+        let x = i as f64 * step;
+        terms.push(-x * x / (2.0 * sigma * sigma) + f(x));
+    }
+    // Log-sum-exp: the greatest term is taken out before exponentials are summed.
     let greatest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if greatest == f64::NEG_INFINITY {
         return greatest;

@@ -1,62 +1,65 @@
 //! Privacy loss distributions: the tight accountant for Poisson sampling.
 //!
-//! The privacy loss of an output is ln(p/q) of its densities on two neighbours. Losses of composed mechanisms add up, so
-//! their distribution is a convolution, here on a grid (Sommer et al. 2019, Koskela et al. 2020). Onto the grid a loss
-//! comes pessimistically: what lies between two points is split among them so that the probability under both
-//! neighbours is kept ("connect the dots", Doroshenko et al. 2022), which bounds delta from above at every epsilon.
+//! The privacy loss of an output is ln(p/q) of its densities on two neighboring data sets. Under composition losses add
+//! up, so their distribution is a convolution, computed here on a grid (Sommer et al. 2019, Koskela et al. 2020).
+//! Losses are discretized pessimistically: the mass between two grid points is split between them so that its
+//! probability under both neighbors is preserved ("connect the dots", Doroshenko et al. 2022), which bounds delta from
+//! above at every epsilon.
 
 use super::fourier::{Complex, transform};
 use super::numeric::{normal_cdf, normal_mass};
 
-/// The distribution of a privacy loss on a grid.
+/// Distribution of a privacy loss on a grid.
 #[derive(Clone, Debug)]
 pub struct LossDistribution {
-    /// [1] Distance between grid points.
+    /// [1] -- Distance between grid points.
     interval: f64,
-    /// The first grid point, in intervals.
+    /// [interval] -- First grid point.
     lowest: i64,
     /// Probability of each grid point, in order.
     masses: Vec<f64>,
-    /// Probability of an output that identifies its neighbour, with everything that was cut off.
+    /// Probability of an infinite loss: outputs that only one of the neighbors can produce, and all truncated mass.
     infinite: f64,
 }
 
-/// Which neighbour has the client.
+/// The neighbor that contains the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// The outputs come from the data with the client; it is then removed.
+    /// Outputs come from the data with the client, which is then removed.
     Remove,
-    /// They come from the data without it; it is then added.
+    /// Outputs come from the data without the client, which is then added.
     Add,
 }
 
-/// One step: Gaussian noise on a sum in which each client takes part with a probability.
+/// One step of the Poisson-sampled Gaussian mechanism: noise on a sum in which each client takes part at random.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampled {
-    /// [1] Standard deviation of the noise in sensitivities -- above 0.
+    /// [sensitivity] -- Standard deviation of the noise, above 0.
     pub noise_multiplier: f64,
-    /// [1] Probability that a client takes part -- above 0, at most 1.
+    /// [1] -- Probability that a client takes part, above 0 and at most 1.
     pub rate: f64,
 }
 
-/// [sigma] How far into the tails the noise is followed: beyond lies less than 1e-23.
+/// [sigma] -- Tail of the noise that is integrated; the probability beyond is below 1e-23.
 const TAIL: f64 = 10.0;
 
-/// Probability at either end of a composed loss that is not followed; it counts as identifying.
+/// Probability that is truncated at either end of a composed loss; it is counted as an infinite loss.
 const CUT: f64 = 1e-16;
 
-/// [1] The coarsest grid.
+/// [1] -- Coarsest grid interval.
 const INTERVAL_MAX: f64 = 1e-3;
 
-/// [intervals] Grid points to a standard deviation of one step's loss.
+/// [interval] -- Grid points per standard deviation of one step's loss.
 const INTERVALS_PER_DEVIATION: f64 = 32.0;
 
-/// [intervals] The longest grid.
+/// [interval] -- Longest grid.
 const GRID_MAX: i64 = 1 << 22;
 
 impl Sampled {
-    /// The loss at noise `x`: its density with the client over that without.
+    /// Returns the loss at noise `x`: the logarithm of the density with the client over the density without.
     fn loss(&self, x: f64) -> f64 {
+        // ln(1 - q + q exp(plain)), where `plain` is the loss without sampling. Above 600 the exponential would
+        // overflow, and 1 - q no longer matters.
         let plain = (2.0 * x - 1.0) / (2.0 * self.noise_multiplier * self.noise_multiplier);
         if self.rate == 1.0 {
             plain
@@ -67,7 +70,8 @@ impl Sampled {
         }
     }
 
-    /// The noise at which the loss is `loss`; minus infinity below every loss that occurs.
+    /// Returns the noise at which the loss is `loss`: the inverse of [`Self::loss`]. Minus infinity below every
+    /// possible loss.
     fn noise_at(&self, loss: f64) -> f64 {
         let variance = self.noise_multiplier * self.noise_multiplier;
         let plain = match loss {
@@ -78,7 +82,7 @@ impl Sampled {
         0.5 + variance * plain
     }
 
-    /// Probabilities of noise between `from` and `to`, with the client and without.
+    /// Returns the probabilities of an output between `from` and `to`, with the client and without.
     fn masses(&self, from: f64, to: f64) -> (f64, f64) {
         let sigma = self.noise_multiplier;
         let without = normal_mass(from / sigma, to / sigma);
@@ -86,20 +90,23 @@ impl Sampled {
         ((1.0 - self.rate) * without + self.rate * with, without)
     }
 
-    /// The ends of the noise that is followed.
+    /// Returns the range of outputs that is integrated.
     fn ends(&self) -> (f64, f64) {
         (-TAIL * self.noise_multiplier, 1.0 + TAIL * self.noise_multiplier)
     }
 
-    /// [1] A grid fine enough for this step: a part of the standard deviation of its loss.
+    /// Returns a grid interval that is fine enough for this step [1]: a fraction of the standard deviation of its loss.
     fn interval(&self) -> f64 {
         let (low, high) = self.ends();
         let cells = 2_000;
-        let (mut first, mut second) = (0.0, 0.0);
+        // First and second moment of the loss by the midpoint rule.
+        let mut first = 0.0;
+        let mut second = 0.0;
         for cell in 0..cells {
-            let at = |part: f64| low + (high - low) * (f64::from(cell) + part) / f64::from(cells);
-            let (mass, _) = self.masses(at(0.0), at(1.0));
-            let loss = self.loss(at(0.5));
+            let [start, middle, end] =
+                [0.0, 0.5, 1.0].map(|part| low + (high - low) * (f64::from(cell) + part) / f64::from(cells));
+            let (mass, _) = self.masses(start, end);
+            let loss = self.loss(middle);
             first += mass * loss;
             second += mass * loss * loss;
         }
@@ -108,7 +115,7 @@ impl Sampled {
         (deviation / INTERVALS_PER_DEVIATION).min(INTERVAL_MAX).max(range / GRID_MAX as f64)
     }
 
-    /// The loss distribution of `steps` of these steps.
+    /// Returns the loss distribution of `steps` composed steps, on a grid that is coarsened until it fits.
     pub fn composed(&self, direction: Direction, steps: u64) -> LossDistribution {
         let mut interval = self.interval();
         loop {
@@ -119,28 +126,33 @@ impl Sampled {
         }
     }
 
-    /// The least epsilon at `delta` after `steps` steps, neighbours differing by one client more or less.
+    /// Returns the smallest epsilon at `delta` after `steps` steps, for neighbors that differ by one client added or
+    /// removed.
     pub fn epsilon(&self, steps: u64, delta: f64) -> f64 {
-        let of = |direction| self.composed(direction, steps).epsilon(delta);
-        of(Direction::Remove).max(of(Direction::Add))
+        let removed = self.composed(Direction::Remove, steps).epsilon(delta);
+        let added = self.composed(Direction::Add, steps).epsilon(delta);
+        removed.max(added)
     }
 }
 
 impl LossDistribution {
+    /// Discretizes the loss of one step onto a grid of this interval.
     fn of_step(step: &Sampled, direction: Direction, interval: f64) -> Self {
         let (low, high) = step.ends();
         let sign = if direction == Direction::Remove { 1.0 } else { -1.0 };
-        let (end, other) = (sign * step.loss(low), sign * step.loss(high));
-        let lowest = (end.min(other) / interval).floor() as i64;
-        let highest = ((end.max(other) / interval).ceil() as i64).max(lowest + 1);
+        let loss_at_low = sign * step.loss(low);
+        let loss_at_high = sign * step.loss(high);
+        let lowest = (loss_at_low.min(loss_at_high) / interval).floor() as i64;
+        let highest = ((loss_at_low.max(loss_at_high) / interval).ceil() as i64).max(lowest + 1);
         let mut masses = vec![0.0; (highest - lowest + 1) as usize];
-        // Of the probability within an interval, this part goes to its upper end by the difference of both neighbours.
+        // Connect the dots: let p and q be the masses of a cell [l, l + h] under the two neighbors. The masses a at l
+        // and b at l + h that preserve both, a + b = p and a exp(-l) + b exp(-l - h) = q, are b = (p - exp(l) q) / (1 -
+        // exp(-h)) and a = p - b.
         let share = -libm::expm1(-interval);
-        let noise = |point: i64| step.noise_at(sign * point as f64 * interval).clamp(low, high);
-        let mut from = noise(lowest);
+        let mut from = step.noise_at(sign * lowest as f64 * interval).clamp(low, high);
         for cell in 0..masses.len() - 1 {
             let point = lowest + cell as i64;
-            let to = noise(point + 1);
+            let to = step.noise_at(sign * (point + 1) as f64 * interval).clamp(low, high);
             let (with, without) = step.masses(from.min(to), from.max(to));
             let (own, other) = if direction == Direction::Remove { (with, without) } else { (without, with) };
             let upper = ((own - libm::exp(point as f64 * interval) * other) / share).clamp(0.0, own);
@@ -148,43 +160,57 @@ impl LossDistribution {
             masses[cell + 1] += upper;
             from = to;
         }
-        let (below, above) = (step.masses(2.0 * low - high, low), step.masses(high, 2.0 * high - low));
+        // Beyond the range, the tail of small losses is rounded up to the lowest point, and that of large losses to
+        // infinity.
+        let (below_with, below_without) = step.masses(2.0 * low - high, low);
+        let (above_with, above_without) = step.masses(high, 2.0 * high - low);
         let (least, infinite) = match direction {
-            Direction::Remove => (below.0, above.0),
-            Direction::Add => (above.1, below.1),
+            Direction::Remove => (below_with, above_with),
+            Direction::Add => (above_without, below_without),
         };
         masses[0] += least;
         Self { interval, lowest, masses, infinite }
     }
 
-    /// The distribution of the sum of `steps` independent losses; none if the grid is too fine for its length.
+    /// Returns the distribution of the sum of `steps` independent losses, or `None` if the grid is too fine: longer
+    /// than [`GRID_MAX`].
     fn composed(&self, steps: u64) -> Option<Self> {
         let (lowest, highest) = self.window(steps);
         if highest - lowest >= GRID_MAX {
             return None;
         }
         let length = ((highest - lowest + 1) as usize).next_power_of_two();
-        // Indices count from `steps` times the lowest point, around a circle: what the window leaves out comes in
-        // again at its other end, and is counted as identifying besides.
+        // The convolution power is a power of the transform. It is circular: index 0 is `steps` times the lowest point,
+        // and mass outside of the window wraps around into it. That mass is also added to the infinite loss, so the
+        // result remains an upper bound.
         let mut values = vec![Complex::default(); length];
         for (index, mass) in self.masses.iter().enumerate() {
             values[index % length].re += mass;
         }
         transform(&mut values, false);
-        values.iter_mut().for_each(|value| *value = value.power(steps));
+        for value in &mut values {
+            *value = value.power(steps);
+        }
         transform(&mut values, true);
         let origin = self.lowest * steps as i64;
-        let at = |point: i64| values[(point - origin).rem_euclid(length as i64) as usize].re / length as f64;
-        let masses = (lowest..=highest).map(|point| at(point).max(0.0)).collect();
-        let kept = libm::exp(steps as f64 * libm::log1p(-self.infinite));
-        Some(Self { interval: self.interval, lowest, masses, infinite: (1.0 - kept) + 2.0 * CUT })
+        let mut masses = Vec::with_capacity((highest - lowest + 1) as usize);
+        for point in lowest..=highest {
+            let index = (point - origin).rem_euclid(length as i64) as usize;
+            // Rounding can leave a mass slightly below zero.
+            masses.push((values[index].re / length as f64).max(0.0));
+        }
+        let all_finite = libm::exp(steps as f64 * libm::log1p(-self.infinite));
+        Some(Self { interval: self.interval, lowest, masses, infinite: (1.0 - all_finite) + 2.0 * CUT })
     }
 
-    /// Grid points between which the sum of `steps` losses lies but for [`CUT`] at either end (Chernoff's bound).
+    /// Returns the grid points between which the sum of `steps` losses lies, except with probability [`CUT`] at either
+    /// end.
     fn window(&self, steps: u64) -> (i64, i64) {
         let steps_f = steps as f64;
-        let (mut low, mut high) =
-            (self.lowest as f64 * steps_f, (self.lowest + self.masses.len() as i64) as f64 * steps_f);
+        // Chernoff's bound: P(S >= s) <= exp(n ln E[exp(r L)] - r s) for every rate r > 0, and likewise from below. The
+        // rates are powers of two, of which the best gives a window that is tight enough.
+        let mut low = self.lowest as f64 * steps_f;
+        let mut high = (self.lowest + self.masses.len() as i64) as f64 * steps_f;
         for power in -10..=16 {
             let rate = libm::exp2(f64::from(power));
             for signed in [rate, -rate] {
@@ -195,31 +221,40 @@ impl LossDistribution {
         (low.floor() as i64, high.ceil() as i64)
     }
 
-    /// ln E[exp(rate L)] over finite losses.
+    /// Returns ln E[exp(rate L)] over finite losses.
     fn log_moment(&self, rate: f64) -> f64 {
         let ends = [self.lowest, self.lowest + self.masses.len() as i64 - 1];
         let greatest = ends.map(|end| rate * end as f64 * self.interval).into_iter().fold(f64::MIN, f64::max);
-        let term = |(index, mass): (usize, &f64)| {
+        let mut sum = 0.0;
+        for (index, mass) in self.masses.iter().enumerate() {
             let exponent = rate * (self.lowest + index as i64) as f64 * self.interval - greatest;
-            if exponent < -745.0 { 0.0 } else { mass * libm::exp(exponent) }
-        };
-        greatest + libm::log(self.masses.iter().enumerate().map(term).sum::<f64>())
+            // Below -745 the exponential underflows to zero.
+            if exponent < -745.0 {
+                continue;
+            }
+            sum += mass * libm::exp(exponent);
+        }
+        greatest + libm::log(sum)
     }
 
-    /// The least epsilon of at least 0 at which delta is at most this.
+    /// Returns the smallest epsilon, at least 0, at which delta is at most `delta`.
     pub fn epsilon(&self, delta: f64) -> f64 {
         if self.infinite > delta {
             return f64::INFINITY;
         }
         let decay = libm::exp(-self.interval);
-        // Down from the top: all mass so far, and that mass times exp(point - loss).
-        let (mut mass, mut discounted) = (self.infinite, 0.0);
+        // delta(eps) = infinite + sum over losses l > eps of m(l) (1 - exp(eps - l)). Going down from the greatest
+        // loss, `mass` is the sum of m(l) so far, and `discounted` that of m(l) exp(point - l), so that between this
+        // point and the one below delta(eps) = mass - discounted exp(eps - point), which is solved for eps as soon as
+        // it exceeds `delta`.
+        let mut mass = self.infinite;
+        let mut discounted = 0.0;
         for (index, &here) in self.masses.iter().enumerate().rev() {
             let point = (self.lowest + index as i64) as f64 * self.interval;
             mass += here;
             discounted = discounted * decay + here;
             if point <= 0.0 {
-                // Between the last point above zero and zero the bound is not reached: epsilon is zero.
+                // Delta is within the bound at epsilon zero already.
                 if mass - discounted * libm::exp(-point) <= delta {
                     return 0.0;
                 }
@@ -232,26 +267,33 @@ impl LossDistribution {
         0.0
     }
 
-    /// The probability that is left when outputs are told apart by more than exp(epsilon).
+    /// Returns delta at `epsilon`: the mean of max(0, 1 - exp(epsilon - loss)).
     pub fn delta(&self, epsilon: f64) -> f64 {
-        let term = |(index, mass): (usize, &f64)| {
+        let mut finite = 0.0;
+        for (index, mass) in self.masses.iter().enumerate() {
             let excess = (self.lowest + index as i64) as f64 * self.interval - epsilon;
-            if excess > 0.0 { -mass * libm::expm1(-excess) } else { 0.0 }
-        };
-        self.infinite + self.masses.iter().enumerate().map(term).sum::<f64>()
+            if excess > 0.0 {
+                finite += -mass * libm::expm1(-excess);
+            }
+        }
+        self.infinite + finite
     }
 }
 
-/// The exact delta of a Gaussian whose means differ by `distance` standard deviations (Balle and Wang 2018, theorem 8).
+/// Returns the exact delta of a Gaussian mechanism whose means on neighbors differ by `distance` standard deviations
+/// (Balle and Wang 2018, theorem 8).
 pub fn gaussian_delta(distance: f64, epsilon: f64) -> f64 {
-    let (half, part) = (distance / 2.0, epsilon / distance);
+    let half = distance / 2.0;
+    let part = epsilon / distance;
     let tail = -half - part;
-    // exp(epsilon) times a tail that may be too small for a float: together they are not.
+    // delta = P(Z <= d/2 - eps/d) - exp(eps) P(Z <= -d/2 - eps/d). The tail may underflow where exp(eps) is large, so
+    // their product is taken in logarithms.
     let second = if tail > -37.0 { libm::exp(epsilon + libm::log(normal_cdf(tail))) } else { 0.0 };
     (normal_cdf(half - part) - second).max(0.0)
 }
 
-/// The least epsilon at `delta` of a Gaussian whose means differ by `distance` standard deviations; exact to 1e-12.
+/// Returns the smallest epsilon at `delta` of a Gaussian mechanism whose means on neighbors differ by `distance`
+/// standard deviations, to a relative 1e-12.
 pub fn gaussian_epsilon(distance: f64, delta: f64) -> f64 {
     if distance == 0.0 || gaussian_delta(distance, 0.0) <= delta {
         return 0.0;
@@ -259,9 +301,13 @@ pub fn gaussian_epsilon(distance: f64, delta: f64) -> f64 {
     if !distance.is_finite() {
         return f64::INFINITY;
     }
-    let (mut low, mut high) = (0.0, 1.0);
+    // Doubling until the answer is enclosed, then bisection. The upper end is returned, which never understates
+    // epsilon.
+    let mut low = 0.0;
+    let mut high = 1.0;
     while gaussian_delta(distance, high) > delta {
-        (low, high) = (high, 2.0 * high);
+        low = high;
+        high *= 2.0;
     }
     while high - low > 1e-12 * high {
         let middle = 0.5 * (low + high);

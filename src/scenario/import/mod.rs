@@ -1,14 +1,15 @@
-//! Shell scripts of OpenFedLLM and FedLLM-Bench as scenarios, and what of them could not be carried over.
+//! Import of the training scripts of OpenFedLLM and FedLLM-Bench as scenarios, with a list of settings that were
+//! dropped.
 
 mod scenario_text;
 mod shell;
 
 pub use scenario_text::Imported;
 
-/// Turns the text of a training script into a scenario called `name`.
+/// Converts the text of a training script into a scenario called `name`.
 ///
 /// # Errors
-/// In words: no call of a trainer, or a flag with a value that is none.
+/// A message if the script calls no trainer, or a flag has an invalid value.
 pub fn import_script(name: &str, text: &str) -> Result<Imported, String> {
     scenario_text::scenario(name, &shell::Call::find(text)?)
 }

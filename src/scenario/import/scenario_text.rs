@@ -1,4 +1,4 @@
-//! Writes the scenario of a trainer's call, with the defaults of `config.py` where a flag is missing.
+//! Text of the scenario for a call of a trainer. A missing flag has its default from the published `config.py`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -6,16 +6,16 @@ use std::str::FromStr;
 
 use super::shell::Call;
 
-/// A scenario from a script.
+/// Scenario imported from a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
-    /// RON.
+    /// Text in RON.
     pub scenario: String,
-    /// What the script says and the scenario does not, with the reason.
+    /// Settings of the script that the scenario does not have, each with the reason.
     pub left_out: Vec<String>,
 }
 
-/// Flags that take effect here in other ways, or name what has no counterpart.
+/// Flags that have no effect on the scenario, with the reason.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("output_dir", "a run's folder is given by --out"),
     ("dataset_sample", "it only names the output folder; all rows are read"),
@@ -26,7 +26,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("log_with", "the ledger is always written"),
 ];
 
-/// OpenFedLLM's public datasets, without their owners, and the columns of each.
+/// OpenFedLLM's public datasets, without the names of their owners, and the columns of each.
 const PUBLIC: &[(&str, &str)] = &[
     ("CodeAlpaca-20k", "Alpaca"),
     ("alpaca", "Alpaca"),
@@ -43,7 +43,7 @@ const PUBLIC: &[(&str, &str)] = &[
     ("ultrafeedback_binarized", "Ultrafeedback"),
 ];
 
-/// The numbers of a call, each taken once.
+/// Flags of a call that have not been read yet, and notes about those that were dropped.
 struct Flags {
     rest: BTreeMap<String, Option<String>>,
     left_out: Vec<String>,
@@ -61,7 +61,7 @@ impl Flags {
     fn number<T: FromStr + Display>(&mut self, name: &str, default: T) -> Result<T, String> {
         match self.text(name) {
             None => Ok(default),
-            Some(text) => text.parse().map_err(|_| format!("--{name} is `{text}`, which is no number")),
+            Some(text) => text.parse().map_err(|_| format!("--{name} is `{text}`, which is not a number")),
         }
     }
 }
@@ -71,12 +71,14 @@ pub(super) fn scenario(name: &str, call: &Call) -> Result<Imported, String> {
     let privacy = privacy(&mut flags)?;
     let algorithm = algorithm(&mut flags)?;
     let is_local = algorithm == "Local";
-    let (model, data) = (model(&mut flags, call.is_dpo)?, data(&mut flags)?);
+    let model = model(&mut flags, call.is_dpo)?;
+    let data = data(&mut flags)?;
     let training = training(&mut flags, call.is_dpo)?;
     let rounds: u32 = flags.number("num_rounds", 500)?;
     let clients: u32 = flags.number("sample_clients", 2)?;
     let clients = if is_local { 1 } else { clients };
     let every: u32 = flags.number("checkpoint_step", 100)?;
+    // All flags with a counterpart have been taken out of `flags.rest` by now: what remains is reported.
     for (flag, reason) in WITHOUT_EFFECT {
         if flags.rest.remove(*flag).is_some() {
             flags.left_out.push(format!("--{flag}: {reason}"));
@@ -113,14 +115,14 @@ fn model(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
     let precision = match (flags.has("load_in_8bit"), flags.has("load_in_4bit")) {
         (true, _) => "LlmInt8",
         (false, true) => {
-            flags.left_out.push("--load_in_4bit: fp4 of bitsandbytes is not here; NormalFloat4 stands for it".into());
+            flags.left_out.push("--load_in_4bit: bitsandbytes' fp4 is not supported; NormalFloat4 replaces it".into());
             "Nf4"
         }
         _ => "F32",
     };
     let rank: u32 = flags.number("peft_lora_r", 8)?;
     let alpha: f64 = flags.number("peft_lora_alpha", 16.0)?;
-    // TRL's trainer for pairs switches dropout off.
+    // TRL's DPO trainer switches dropout off.
     let dropout = if is_dpo { ", dropout: 0" } else { "" };
     Ok(format!(
         r#"model: (folder: "{folder}", precision: {precision}, lora: (rank: {rank}, alpha: {alpha}{dropout})),"#
@@ -135,25 +137,26 @@ fn data(flags: &mut Flags) -> Result<String, String> {
         None | Some("alpaca") => "Alpaca",
         Some("vicuna" | "vicuna_v1.1") => "Vicuna",
         Some(other) => {
-            flags.left_out.push(format!("--template {other}: Alpaca stands for it"));
+            flags.left_out.push(format!("--template {other}: Alpaca replaces it"));
             "Alpaca"
         }
     };
     let template = if flags.rest.contains_key("multi_turn_task") { "Vicuna" } else { template };
     if flags.text("split_strategy").is_some() {
-        flags.left_out.push("--split_strategy: data.partition deals pooled rows, as Iid(clients: N)".into());
+        flags.left_out.push("--split_strategy: data.partition divides pooled rows, as Iid(clients: N)".into());
     }
     Ok(format!(r#"data: (file: "{file}",{pool} template: {template}, max_seq_length: {length}, long_prompts: Skip),"#))
 }
 
-/// Columns, rows and partition of a public dataset, which OpenFedLLM deals to clients; empty for files that have clients.
+/// Returns the columns, rows and partition of a public dataset, which OpenFedLLM partitions among clients; empty for
+/// the files of FedLLM-Bench, which are partitioned already.
 fn pool(flags: &mut Flags) -> Result<String, String> {
     let name = flags.rest.get("dataset_name").cloned().flatten().unwrap_or_default();
     let title = name.rsplit('/').next().unwrap_or_default();
     let Some((_, columns)) = PUBLIC.iter().find(|(public, _)| *public == title) else { return Ok(String::new()) };
     let rows: u32 = flags.number("dataset_sample", 20_000)?;
     let clients: u32 = flags.number("num_clients", 2)?;
-    // There it is the folder that datasets lie in, and rows are dealt in no other way.
+    // With a public dataset, `local_data_dir` is only the folder of all datasets, and the partition is always IID.
     flags.rest.insert("local_data_dir".into(), None);
     flags.rest.remove("split_strategy");
     flags.rest.remove("dataset_name");
@@ -161,12 +164,12 @@ fn pool(flags: &mut Flags) -> Result<String, String> {
     Ok(format!(" columns: {columns}, rows: {rows}, partition: Iid(clients: {clients}),"))
 }
 
-/// A path as the script gives it; one that only a shell would know is left to the user.
+/// Returns a path as the script gives it, or `stand_in` and a note if it depends on an unknown shell variable.
 fn path(flags: &mut Flags, name: &str, stand_in: &str) -> String {
     match flags.text(name) {
         Some(text) if !text.is_empty() && !text.contains('$') => text.replace('\\', "/").replace('"', ""),
         _ => {
-            flags.left_out.push(format!("--{name}: the script does not say where; {stand_in} stands for it"));
+            flags.left_out.push(format!("--{name}: the script does not give the path; {stand_in} replaces it"));
             stand_in.to_owned()
         }
     }
@@ -178,7 +181,7 @@ fn training(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
     let accumulation: u32 = flags.number("gradient_accumulation_steps", 1)?;
     let lr: f64 = flags.number("learning_rate", 2e-5)?;
     let final_lr = if is_dpo { 1e-5 } else { 1e-6 };
-    // It is the default of both trainers.
+    // Gradient checkpointing is the default of both trainers, so the flag is read and ignored.
     flags.has("gradient_checkpointing");
     let dynamic = if flags.has("dynamic_local_step") { " dynamic_steps: (epochs: 3)," } else { "" };
     let beta: f64 = flags.number("dpo_beta", 0.1)?;
@@ -190,13 +193,14 @@ fn training(flags: &mut Flags, is_dpo: bool) -> Result<String, String> {
     ))
 }
 
-/// The line of FedDP's noise; empty for other methods.
+/// Returns the line for FedDP's noise; empty for other methods.
 fn privacy(flags: &mut Flags) -> Result<String, String> {
-    let (epsilon, delta): (f64, f64) = (flags.number("dp_epsilon", 1.0)?, flags.number("dp_delta", 1e-4)?);
+    let epsilon: f64 = flags.number("dp_epsilon", 1.0)?;
+    let delta: f64 = flags.number("dp_delta", 1e-4)?;
     let norm: f64 = flags.number("dp_max_grad_norm", 1.0)?;
     let sigma = match flags.text("dp_sigma") {
         Some(text) => {
-            let sigma: f64 = text.parse().map_err(|_| format!("--dp_sigma is `{text}`, which is no number"))?;
+            let sigma: f64 = text.parse().map_err(|_| format!("--dp_sigma is `{text}`, which is not a number"))?;
             format!(", sigma: {sigma:e}")
         }
         None => String::new(),
@@ -213,8 +217,10 @@ fn privacy(flags: &mut Flags) -> Result<String, String> {
 fn algorithm(flags: &mut Flags) -> Result<String, String> {
     let name = flags.text("fed_alg").unwrap_or_else(|| "fedavg".into());
     let mu: f64 = flags.number("prox_mu", 0.01)?;
-    let (eta, tau): (f64, f64) = (flags.number("fedopt_eta", 1e-3)?, flags.number("fedopt_tau", 1e-3)?);
-    let (beta1, beta2): (f64, f64) = (flags.number("fedopt_beta1", 0.5)?, flags.number("fedopt_beta2", 0.99)?);
+    let eta: f64 = flags.number("fedopt_eta", 1e-3)?;
+    let tau: f64 = flags.number("fedopt_tau", 1e-3)?;
+    let beta1: f64 = flags.number("fedopt_beta1", 0.5)?;
+    let beta2: f64 = flags.number("fedopt_beta2", 0.99)?;
     let adaptive = format!("server_lr: {eta}, tau: {tau}");
     Ok(match name.as_str() {
         "fedavg" => "FedAvg()".into(),
@@ -224,7 +230,7 @@ fn algorithm(flags: &mut Flags) -> Result<String, String> {
         "fedadagrad" | "fedadgrad" => format!("FedAdagrad({adaptive})"),
         "fedyogi" => format!("FedYogi({adaptive}, beta1: {beta1}, beta2: {beta2})"),
         "fedadam" => format!("FedAdam({adaptive}, beta1: {beta1}, beta2: {beta2})"),
-        // What it adds stands under `privacy`.
+        // Its noise is a setting of `privacy`.
         "feddp" => "FedAvg()".into(),
         local if local.starts_with("local") => {
             flags.left_out.push(format!("--fed_alg {local}: data.clients names the client, if the file has more"));

@@ -1,27 +1,29 @@
-//! The call of a trainer in a shell script: its flags, with variables filled in. No shell is run.
+//! Parser for the call of a trainer in a shell script: its flags, with variables expanded. No shell is run.
 
 use std::collections::BTreeMap;
 
-/// A call of `main_sft.py` or `main_dpo.py`.
+/// Call of `main_sft.py` or `main_dpo.py`.
 #[derive(Debug)]
 pub(super) struct Call {
     pub is_dpo: bool,
-    /// Flags with their values; a flag without one has none. The last of a name counts.
+    /// Flags with their values, or `None` for a flag without a value. The last occurrence of a flag counts.
     pub flags: BTreeMap<String, Option<String>>,
 }
 
 impl Call {
-    /// The last call in a script.
+    /// Finds the last call in a script.
     ///
     /// # Errors
     /// If there is none.
     pub fn find(text: &str) -> Result<Self, String> {
+        // A backslash at the end of a line continues it.
         let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
         let mut variables = BTreeMap::new();
         let mut found = None;
         for line in joined.lines() {
             let words = words(line, &variables);
             let trainer = words.iter().position(|word| word.ends_with("main_sft.py") || word.ends_with("main_dpo.py"));
+            // Variables count from their assignments on, as a shell would run the lines.
             match trainer {
                 Some(at) => found = Some(Self::of(&words[at], &words[at + 1..])),
                 None => variables.extend(words.iter().map_while(|word| assignment(word))),
@@ -34,6 +36,7 @@ impl Call {
         let mut flags = BTreeMap::new();
         let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
+            // A flag takes the next word as its value, unless that is a flag itself.
             if let Some(name) = word.strip_prefix("--") {
                 let value = words.next_if(|next| !next.starts_with("--"));
                 flags.insert(name.to_owned(), value.cloned());
@@ -43,21 +46,29 @@ impl Call {
     }
 }
 
-/// `name=value`.
+/// Splits a word of the form `name=value`.
 fn assignment(word: &str) -> Option<(String, String)> {
     let (name, value) = word.split_once('=')?;
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    is_name.then(|| (name.to_owned(), value.to_owned()))
+    if is_name { Some((name.to_owned(), value.to_owned())) } else { None }
 }
 
-/// The words of a line, without quotes and comments, with variables filled in.
+/// Splits a line into words, removes quotes and comments, and expands variables.
 fn words(line: &str, variables: &BTreeMap<String, String>) -> Vec<String> {
-    let (mut words, mut word, mut quote, mut is_open) = (Vec::new(), String::new(), None, false);
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    // Whether `word` has begun: it may be open and empty, after a pair of quotes.
+    let mut is_open = false;
     let mut rest = line.chars().peekable();
     while let Some(c) = rest.next() {
+        // Double quotes expand variables and single quotes do not; a comment starts only between words.
         match (c, quote) {
             (c, Some(open)) if c == open => quote = None,
-            ('"' | '\'', None) => (quote, is_open) = (Some(c), true),
+            ('"' | '\'', None) => {
+                quote = Some(c);
+                is_open = true;
+            }
             ('#', None) if !is_open => break,
             (c, None) if c.is_whitespace() => {
                 if std::mem::take(&mut is_open) {
@@ -80,8 +91,9 @@ fn words(line: &str, variables: &BTreeMap<String, String>) -> Vec<String> {
     words
 }
 
-/// The value of the variable that follows a dollar; of `${name:-value}` the value, where the name has none. One that is
-/// not known stands as `$name`.
+/// Reads the variable after a dollar sign and returns its value.
+///
+/// An unknown variable has the default of `${name:-default}`, or else expands to `$name` itself.
 fn variable(rest: &mut std::iter::Peekable<std::str::Chars>, variables: &BTreeMap<String, String>) -> String {
     let is_braced = rest.next_if_eq(&'{').is_some();
     let mut name = String::new();

@@ -1,4 +1,4 @@
-//! One field as it is explained.
+//! Explanation of one field: its doc comment taken apart, with the kind of its values and its defaults.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,32 +6,32 @@ use serde_json::Value;
 use super::lookup::Place;
 use super::{READINGS, Schemas, fields, is_optional, is_required, named, ron_text, variants};
 
-/// A field, or the whole scenario.
+/// Explanation of a field, or of the whole scenario.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
-    /// From the top, with every variant, `*` for a name in a map and `N` for a place in a list.
+    /// Names from the root, with every variant, `*` for a name in a map and `N` for an index into a list.
     pub path: String,
-    /// Of its values, for people.
+    /// Kind of its values, in words.
     pub kind: String,
     pub unit: Option<String>,
     pub meaning: String,
     pub range: Option<String>,
-    /// Empty where the field must be given.
+    /// Empty if the field is required.
     pub defaults: Vec<Default>,
-    /// What its value consists of: fields of a struct or variants of an enum, with their meanings.
+    /// Fields of a struct or variants of an enum, with their meanings.
     pub parts: Vec<(String, String)>,
 }
 
-/// What stands where a scenario leaves a field out.
+/// Default of a field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Default {
-    /// In which scenarios; empty is in all that no other line names.
+    /// Setting under which it applies; empty for all scenarios that no other default names.
     pub under: &'static str,
-    /// As it would be written.
+    /// Value as a scenario would write it.
     pub value: String,
 }
 
-/// A comment taken apart: `[unit] meaning -- range. More meaning.`
+/// Parts of a doc comment of the form `[unit] meaning -- range. More meaning.`
 pub(super) struct Comment {
     pub unit: Option<String>,
     pub meaning: String,
@@ -42,13 +42,14 @@ impl Comment {
     pub(super) fn of(text: &str) -> Self {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let (unit, rest) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            // A link is a bracket too.
+            // A bracket with a backtick is a link, not a unit.
             Some((unit, rest)) if !unit.starts_with('`') => (Some(unit.to_owned()), rest.trim_start()),
             _ => (None, text.as_str()),
         };
         let Some((before, after)) = rest.split_once("-- ") else {
             return Self { unit, meaning: rest.to_owned(), range: None };
         };
+        // The range ends with its sentence; what follows belongs to the meaning again.
         let (range, more) = after.split_once(". ").unwrap_or((after.trim_end_matches('.'), ""));
         let before = before.trim_end();
         let stop = if before.is_empty() || before.ends_with(['.', ';']) { "" } else { "." };
@@ -58,13 +59,13 @@ impl Comment {
 }
 
 impl Schemas {
-    /// What is known of a place; `others` are its defaults under the other readings.
+    /// Explains the field at a place; `others` are its defaults under the other readings.
     pub(super) fn entry(&self, place: Place, others: &[Option<Value>]) -> Entry {
         let own = place.schema["description"].as_str();
         let resolved = self.resolved(place.schema);
         let of_type = resolved["description"].as_str().unwrap_or_default();
         let comment = Comment::of(own.unwrap_or(of_type));
-        // A value of a named type has that type's unit unless it says otherwise: `A span of virtual time [ns].`
+        // A field whose comment is only a unit or a range has the meaning of its type.
         let mut meaning = comment.meaning;
         if meaning.is_empty() {
             meaning = Comment::of(of_type).meaning;
@@ -80,26 +81,26 @@ impl Schemas {
         }
     }
 
+    /// Returns the variants of an enum, or else the fields of a struct or of the elements of a list or map.
     fn parts(&self, schema: &Value) -> Vec<(String, String)> {
-        let meaning = |schema: &Value| {
-            let text = schema["description"].as_str().or(self.resolved(schema)["description"].as_str());
-            Comment::of(text.unwrap_or_default()).meaning
-        };
-        let of_variant = |(name, described, content): (&str, &Value, Option<&Value>)| {
-            let own = described["description"].as_str().unwrap_or_default();
+        let mut parts = Vec::new();
+        for (name, described, content) in variants(schema) {
+            let text = described["description"].as_str().unwrap_or_default();
             let names: Vec<&str> = content.map(fields).unwrap_or_default().into_iter().map(|(name, _)| name).collect();
-            let content = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
-            (format!("{name}{content}"), Comment::of(own).meaning)
-        };
-        let variants: Vec<_> = variants(schema).into_iter().map(of_variant).collect();
-        if !variants.is_empty() {
-            return variants;
+            let brackets = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
+            parts.push((format!("{name}{brackets}"), Comment::of(text).meaning));
         }
-        let owner = self.content(schema);
-        fields(owner).into_iter().map(|(name, field)| (name.to_owned(), meaning(field))).collect()
+        if !parts.is_empty() {
+            return parts;
+        }
+        for (name, field) in fields(self.content(schema)) {
+            let text = field["description"].as_str().or(self.resolved(field)["description"].as_str());
+            parts.push((name.to_owned(), Comment::of(text.unwrap_or_default()).meaning));
+        }
+        parts
     }
 
-    /// What a list or a map is of.
+    /// Returns the schema of the elements of a list or a map, or else the schema itself.
     pub(super) fn content<'a>(&'a self, schema: &'a Value) -> &'a Value {
         match (&schema["items"], &schema["additionalProperties"]) {
             (items @ Value::Object(_), _) => self.resolved(items),
@@ -108,7 +109,7 @@ impl Schemas {
         }
     }
 
-    /// The kind of a schema's values, for people.
+    /// Returns the kind of a schema's values, in words.
     pub(super) fn kind(&self, schema: &Value) -> String {
         if is_optional(schema) {
             let inner = match schema["type"].as_array() {
@@ -145,13 +146,14 @@ impl Schemas {
         }
     }
 
+    /// Returns the alternative that is not `null`.
     fn optional_content<'a>(&self, schema: &'a Value) -> &'a Value {
         let alternatives = super::alternatives(schema, "anyOf");
         alternatives.iter().find(|alternative| alternative["type"] != "null").unwrap_or(&Value::Null)
     }
 }
 
-/// The default and where it is another.
+/// Returns the default, and those of other readings that differ from it.
 fn defaults(first: Option<&Value>, others: &[Option<Value>]) -> Vec<Default> {
     let Some(first) = first else { return vec![] };
     let mut defaults = vec![Default { under: "", value: ron_text::of(first) }];
@@ -163,7 +165,8 @@ fn defaults(first: Option<&Value>, others: &[Option<Value>]) -> Vec<Default> {
     defaults
 }
 
-/// The default of a field under one reading: what is written there, or `None` where the field may be left out without one.
+/// Returns the default of a field under one reading; it is `null` for an optional field. `None` if the field is
+/// required.
 pub(super) fn default_of(owner: &Value, name: &str, field: &Value) -> Option<Value> {
     if is_required(owner, name) {
         return None;

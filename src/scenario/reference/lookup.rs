@@ -1,4 +1,4 @@
-//! Finds the fields that a path names.
+//! Lookup of the fields that a path names.
 
 use serde_json::Value;
 
@@ -6,17 +6,17 @@ use super::field::default_of;
 use super::{Schemas, fields, variants};
 use crate::scenario::nearest::nearest;
 
-/// A field where it stands.
+/// Field at a path.
 #[derive(Clone)]
 pub(super) struct Place<'a> {
     pub path: String,
     pub schema: &'a Value,
-    /// What stands there if it is left out; none where it must be given.
+    /// Value if the field is omitted; `None` if it is required.
     pub default: Option<Value>,
 }
 
 impl<'a> Place<'a> {
-    /// A field of `owner`.
+    /// Returns the place of a field of `owner`.
     pub(super) fn of_field(name: &str, schema: &'a Value, owner: &Value) -> Self {
         Self { path: name.to_owned(), schema, default: default_of(owner, name, schema) }
     }
@@ -28,8 +28,12 @@ impl<'a> Place<'a> {
 }
 
 impl Schemas {
-    /// All places that the segments name.
+    /// Returns all places that the segments name.
+    ///
+    /// # Errors
+    /// A message about the first segment that names nothing.
     pub(super) fn find(&self, segments: &[&str]) -> Result<Vec<Place<'_>>, String> {
+        // Descends from the root, one segment at a time; an omitted variant makes one place into several.
         let mut places = vec![Place { path: String::new(), schema: &self.root, default: None }];
         for segment in segments {
             let next: Vec<_> = places.iter().flat_map(|place| self.enter(place, segment)).collect();
@@ -41,7 +45,8 @@ impl Schemas {
         Ok(places)
     }
 
-    /// What a segment names below a place: a field, a variant, or either with what stands between left out.
+    /// Returns what a segment names below a place: a field, a variant, a field of a variant whose name is omitted, or
+    /// an element.
     fn enter<'a>(&'a self, place: &Place<'a>, segment: &str) -> Vec<Place<'a>> {
         let schema = self.resolved(place.schema);
         if let Some((_, field)) = fields(schema).into_iter().find(|(name, _)| *name == segment) {
@@ -51,12 +56,14 @@ impl Schemas {
         if let Some((name, described, content)) = variants.iter().find(|(name, ..)| *name == segment) {
             return vec![place.below(name, content.unwrap_or(described), None)];
         }
-        let of_variant = |(name, _, content): (&str, &'a Value, Option<&'a Value>)| {
-            let content = content?;
-            let (_, field) = fields(content).into_iter().find(|(name, _)| *name == segment)?;
-            Some(place.below(name, content, None).below(segment, field, default_of(content, segment, field)))
-        };
-        let found: Vec<_> = variants.into_iter().filter_map(of_variant).collect();
+        let mut found = Vec::new();
+        for (variant, _, content) in variants {
+            let Some(content) = content else { continue };
+            if let Some((_, field)) = fields(content).into_iter().find(|(name, _)| *name == segment) {
+                let default = default_of(content, segment, field);
+                found.push(place.below(variant, content, None).below(segment, field, default));
+            }
+        }
         if !found.is_empty() {
             return found;
         }
@@ -67,7 +74,8 @@ impl Schemas {
         }
     }
 
-    /// An element of a list or a map: its own field, or itself.
+    /// Returns the field of an element of a list or map that a segment names, or the element if the segment is its
+    /// name.
     fn enter_content<'a>(&'a self, content: Place<'a>, segment: &str, is_name: fn(&str) -> bool) -> Vec<Place<'a>> {
         let inside = self.enter(&content, segment);
         if inside.is_empty() && is_name(segment) { vec![content] } else { inside }
@@ -86,13 +94,16 @@ impl Schemas {
         }
     }
 
-    /// Every name that may follow.
+    /// Returns every name that may follow in a path: fields, variants, and fields of variants.
     fn names<'a>(&'a self, schema: &'a Value) -> Vec<&'a str> {
         let schema = self.content(self.resolved(schema));
         let variants = variants(schema);
-        let inside = variants.iter().filter_map(|(.., content)| *content).flat_map(fields).map(|(name, _)| name);
-        let own = variants.iter().map(|(name, ..)| *name);
-        fields(schema).into_iter().map(|(name, _)| name).chain(own).chain(inside).collect()
+        let mut names: Vec<&str> = fields(schema).into_iter().map(|(name, _)| name).collect();
+        names.extend(variants.iter().map(|(name, ..)| *name));
+        for content in variants.iter().filter_map(|(.., content)| *content) {
+            names.extend(fields(content).into_iter().map(|(name, _)| name));
+        }
+        names
     }
 }
 

@@ -1,4 +1,4 @@
-//! The reference of all fields as a page: a section a type, a row a field.
+//! Reference of all fields as a Markdown page, with one section per type and one row per field.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ pub(super) fn reference(reference: &Reference) -> String {
     let mut page = HEAD.to_owned();
     section(reference, &mut page, "Scenario", |schemas| &schemas.root);
     for name in types_in_order(schemas) {
-        // Quantities have no parts: their kind says all.
+        // Quantities have no fields; their title is shown as the kind of a field.
         if schemas.definitions[&name]["title"].is_string() {
             continue;
         }
@@ -31,6 +31,7 @@ pub(super) fn reference(reference: &Reference) -> String {
     page
 }
 
+/// Appends the section of one type, which `pick` finds in the schemas of a reading.
 fn section(reference: &Reference, page: &mut String, name: &str, pick: impl Fn(&Schemas) -> &Value) {
     let schemas = &reference.schemas[0];
     let schema = pick(schemas);
@@ -62,11 +63,12 @@ fn section(reference: &Reference, page: &mut String, name: &str, pick: impl Fn(&
     }
 }
 
-/// The fields of a struct, or of one variant.
+/// Appends the table of the fields of a struct, or of one variant.
 fn rows(reference: &Reference, page: &mut String, pick: &impl Fn(&Schemas) -> &Value, variant: Option<&str>) {
     let _ = writeln!(page, "\n| field | type | unit | default | range | meaning |\n|---|---|---|---|---|---|");
     let owners = reference.schemas.each_ref().map(|schemas| owner(pick(schemas), variant));
     for (name, schema) in fields(owners[0]) {
+        // The same field in the schemas of the other readings, which may have other defaults.
         let [_, others @ ..] = owners.map(|owner| {
             let (_, field) = fields(owner).into_iter().find(|(other, _)| *other == name)?;
             Place::of_field(name, field, owner).default
@@ -84,32 +86,34 @@ fn owner<'a>(schema: &'a Value, variant: Option<&str>) -> &'a Value {
 }
 
 fn row(schemas: &Schemas, schema: &Value, entry: &Entry) -> String {
-    let default = |one: &super::Default| match one.under {
-        "" => format!("`{}`", one.value),
-        under => format!("`{}` under `{under}`", one.value),
-    };
-    let defaults: Vec<String> = entry.defaults.iter().map(default).collect();
-    let dash = |text: Option<&str>| text.map_or("-".to_owned(), cell);
+    let defaults: Vec<String> = entry.defaults.iter().map(default_text).collect();
     let defaults = if defaults.is_empty() { "must be given".to_owned() } else { defaults.join("; ") };
     format!(
         "| `{}` | {} | {} | {} | {} | {} |",
         entry.path,
         linked(schemas, schema, &entry.kind),
-        dash(entry.unit.as_deref()),
+        optional_cell(entry.unit.as_deref()),
         cell(&defaults),
-        dash(entry.range.as_deref()),
+        optional_cell(entry.range.as_deref()),
         cell(&entry.meaning),
     )
 }
 
-/// The kind of a field, with a link to the section of the type that it names.
+fn default_text(default: &super::Default) -> String {
+    match default.under {
+        "" => format!("`{}`", default.value),
+        under => format!("`{}` under `{under}`", default.value),
+    }
+}
+
+/// Returns the kind of a field, with a link to the section of the type that it names.
 fn linked(schemas: &Schemas, schema: &Value, kind: &str) -> String {
     let inner = [schema, &schema["items"], &schema["additionalProperties"]];
     let alternatives = super::alternatives(schema, "anyOf").iter();
-    let names = inner.into_iter().chain(alternatives).filter_map(named);
-    let has_section = |name: &&str| !schemas.definitions[*name]["title"].is_string();
+    // Types with a title are quantities, which have no section.
+    let mut names = inner.into_iter().chain(alternatives).filter_map(named);
     let kind = cell(kind);
-    match names.into_iter().find(has_section) {
+    match names.find(|name| !schemas.definitions[*name]["title"].is_string()) {
         Some(name) => kind.replacen(name, &format!("[{name}](#{})", name.to_lowercase()), 1),
         None => kind,
     }
@@ -119,7 +123,11 @@ fn joined(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Text as it may stand in a table.
+/// Escapes a text for a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
+}
+
+fn optional_cell(text: Option<&str>) -> String {
+    text.map_or("-".to_owned(), cell)
 }

@@ -1,7 +1,7 @@
-//! What each field of a scenario means, with unit, default and range: read from the types that read scenarios.
+//! Reference of the fields of a scenario with meaning, unit, default and range, generated from the types in `spec`.
 //!
-//! The doc comments of `spec` become descriptions when the program is compiled, and its default functions are called here,
-//! so neither can fall behind. The form of a comment is `[unit] meaning -- range.`
+//! The doc comments of those types are compiled into JSON schemas, and their default functions are called here, so the
+//! reference cannot become outdated. A comment has the form `[unit] meaning -- range.`
 
 mod field;
 mod lookup;
@@ -10,55 +10,59 @@ mod ron_text;
 
 pub use field::{Default, Entry};
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::spec::fidelity::{Reading, under};
 use super::spec::{Fidelity, Scenario};
 
-/// The readings of a scenario whose defaults may differ, and what they are called.
+/// Readings of a scenario whose defaults may differ, each with the setting that selects it.
 const READINGS: [(&str, Reading); 3] = [
     ("", Reading { fidelity: Fidelity::Papers, is_scaffold: false }),
     ("fidelity: FedLlmBench", Reading { fidelity: Fidelity::FedLlmBench, is_scaffold: false }),
     ("algorithm: Scaffold", Reading { fidelity: Fidelity::Papers, is_scaffold: true }),
 ];
 
-/// The fields of a scenario as schemas, one for each reading.
+/// Reference of the fields of a scenario, from one set of schemas per reading.
 pub struct Reference {
     schemas: [Schemas; 3],
 }
 
-/// The types under one reading: the scenario's own, and those that it names.
+/// JSON schemas of the types under one reading: the scenario's own, and those of the types that it refers to.
 struct Schemas {
     root: Value,
     definitions: Map<String, Value>,
 }
 
 impl Reference {
-    /// Reads the types.
+    /// Generates the schemas.
     pub fn new() -> Self {
         Self { schemas: READINGS.map(|(_, reading)| under(reading, Schemas::read)) }
     }
 
-    /// All that is known of the fields that a path names. Names of variants, places in lists and names in maps may be left
-    /// out, as in `server.protocol.deadline`, so there may be several.
+    /// Explains the fields that a path names.
+    ///
+    /// Names of variants, indices into lists and names in maps may be omitted, as in `server.protocol.deadline`, so a
+    /// path may name several fields.
     ///
     /// # Errors
-    /// What is not there, and the nearest name or all that are.
+    /// A message about a segment that names nothing, with the nearest name or all known ones.
     pub fn explain(&self, path: &str) -> Result<Vec<Entry>, String> {
         let segments: Vec<&str> = path.split('.').filter(|segment| !segment.is_empty()).collect();
         let found = self.schemas.each_ref().map(|schemas| schemas.find(&segments));
         let [first, others @ ..] = found;
         let others = others.map(|found| found.unwrap_or_default());
-        let entry = |(at, place): (usize, lookup::Place)| {
+        // The readings differ only in defaults, so they find the same places in the same order.
+        let mut entries = Vec::new();
+        for (at, place) in first?.into_iter().enumerate() {
             let others = others.each_ref().map(|places| places.get(at).and_then(|place| place.default.clone()));
-            self.schemas[0].entry(place, &others)
-        };
-        Ok(first?.into_iter().enumerate().map(entry).collect())
+            entries.push(self.schemas[0].entry(place, &others));
+        }
+        Ok(entries)
     }
 
-    /// The reference of all fields in Markdown.
+    /// Returns the reference of all fields in Markdown.
     pub fn markdown(&self) -> String {
         markdown::reference(self)
     }
@@ -72,12 +76,13 @@ impl std::default::Default for Reference {
 
 impl Schemas {
     fn read() -> Self {
+        // Schemars collects all types that the root refers to under `$defs`.
         let mut root = schemars::schema_for!(Scenario).to_value();
         let definitions = root["$defs"].as_object_mut().map(std::mem::take).unwrap_or_default();
         Self { root, definitions }
     }
 
-    /// A schema with references followed, and `null` as an alternative left out.
+    /// Follows references, and unwraps the content of optional values.
     fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
         if let Some(name) = named(schema) {
             return self.resolved(&self.definitions[name]);
@@ -89,7 +94,7 @@ impl Schemas {
     }
 }
 
-/// The name of the type that a schema refers to.
+/// Returns the name of the type that a schema refers to.
 fn named(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str()?.rsplit('/').next()
 }
@@ -98,30 +103,40 @@ fn alternatives<'a>(schema: &'a Value, kind: &str) -> &'a [Value] {
     schema[kind].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Whether `None` is among the values.
+/// Returns whether `None` is a valid value.
 fn is_optional(schema: &Value) -> bool {
     alternatives(schema, "anyOf").iter().any(|alternative| alternative["type"] == "null")
         || schema["type"].as_array().is_some_and(|types| types.iter().any(|name| name == "null"))
 }
 
-/// The variants of an enum by name; each with its description and, where it has content, the content's schema.
+/// Returns the variants of an enum by name, each with the schema that describes it and, if it has content, the schema
+/// of the content.
 fn variants(schema: &Value) -> Vec<(&str, &Value, Option<&Value>)> {
-    let one = |variant| -> Vec<(&str, &Value, Option<&Value>)> {
-        let variant: &Value = variant;
-        if let Some(name) = variant["const"].as_str() {
-            return vec![(name, variant, None)];
-        }
-        let listed = alternatives(variant, "enum").iter().filter_map(Value::as_str).map(|name| (name, variant, None));
-        let properties = variant["properties"].as_object().into_iter().flatten();
-        listed.chain(properties.map(|(name, content)| (name.as_str(), variant, Some(content)))).collect()
-    };
     if schema["enum"].is_array() {
-        return one(schema);
+        return alternative_variants(schema);
     }
-    alternatives(schema, "oneOf").iter().flat_map(one).collect()
+    alternatives(schema, "oneOf").iter().flat_map(alternative_variants).collect()
 }
 
-/// The fields of a struct, or of a variant's content, in the order of their names.
+/// Returns the variants in one alternative of an enum's schema.
+///
+/// Schemars writes a variant without content as `const`, or several undocumented ones as `enum`, and a variant with
+/// content as an object with one property.
+fn alternative_variants(alternative: &Value) -> Vec<(&str, &Value, Option<&Value>)> {
+    if let Some(name) = alternative["const"].as_str() {
+        return vec![(name, alternative, None)];
+    }
+    let mut variants = Vec::new();
+    for name in alternatives(alternative, "enum").iter().filter_map(Value::as_str) {
+        variants.push((name, alternative, None));
+    }
+    for (name, content) in alternative["properties"].as_object().into_iter().flatten() {
+        variants.push((name.as_str(), alternative, Some(content)));
+    }
+    variants
+}
+
+/// Returns the fields of a struct, or of a variant's content, in the order of their names.
 fn fields(schema: &Value) -> Vec<(&str, &Value)> {
     schema["properties"].as_object().into_iter().flatten().map(|(name, field)| (name.as_str(), field)).collect()
 }
@@ -130,25 +145,32 @@ fn is_required(schema: &Value, field: &str) -> bool {
     alternatives(schema, "required").iter().any(|name| name == field)
 }
 
-/// Types in the order in which the fields first name them.
+/// Returns the names of types in the order in which fields first refer to them, depth first.
 fn types_in_order(schemas: &Schemas) -> Vec<String> {
-    let (mut order, mut seen) = (Vec::new(), BTreeMap::new());
+    let mut order = Vec::new();
+    let mut seen = BTreeSet::new();
     collect(schemas, &schemas.root, &mut order, &mut seen);
     order
 }
 
-fn collect(schemas: &Schemas, schema: &Value, order: &mut Vec<String>, seen: &mut BTreeMap<String, ()>) {
+fn collect(schemas: &Schemas, schema: &Value, order: &mut Vec<String>, seen: &mut BTreeSet<String>) {
     match schema {
         Value::Object(entries) => {
             if let Some(name) = named(schema)
-                && seen.insert(name.to_owned(), ()).is_none()
+                && seen.insert(name.to_owned())
             {
                 order.push(name.to_owned());
                 collect(schemas, &schemas.definitions[name], order, seen);
             }
-            entries.values().for_each(|value| collect(schemas, value, order, seen));
+            for value in entries.values() {
+                collect(schemas, value, order, seen);
+            }
         }
-        Value::Array(items) => items.iter().for_each(|item| collect(schemas, item, order, seen)),
+        Value::Array(items) => {
+            for item in items {
+                collect(schemas, item, order, seen);
+            }
+        }
         _ => {}
     }
 }

@@ -1,8 +1,10 @@
-//! Values as a scenario would write them.
+//! Text of values as a scenario would write them.
 
 use serde_json::Value;
 
-/// A value in one line of RON. Names of variants are known by their capitals: no default is a text that begins with one.
+/// Returns a value as one line of RON.
+///
+/// In JSON a variant looks like a text; it is recognized by its capital letter, with which no default text begins.
 pub(super) fn of(value: &Value) -> String {
     match value {
         Value::Null => "None".into(),
@@ -33,7 +35,7 @@ fn bracketed(content: &str) -> String {
     if content.starts_with('(') { content.to_owned() } else { format!("({content})") }
 }
 
-/// As people write it: 0, 0.5, 1e-8.
+/// Returns the shorter form of a number: 0, 0.5, 1e-8.
 fn short(value: f64) -> String {
     if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { value.to_string() }
 }

@@ -1,4 +1,4 @@
-//! The federated method's fields: what it adds at the client and at the server.
+//! Fields of the federated method.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use super::super::range;
 use super::fidelity::{Reading, choose};
 use super::{Fidelity, Scenario, unit};
 
-/// What the federated method adds at the client and at the server.
+/// Federated method: its additions to local training, and the server's step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Algorithm {
@@ -18,9 +18,9 @@ pub enum Algorithm {
         #[serde(default)]
         mean: Mean,
     },
-    /// FedAvg with a pull of each client towards the model that it started from (Li et al. 2020).
+    /// FedAvg with a proximal term that pulls each client towards the model that it started from (Li et al. 2020).
     FedProx {
-        /// [1] Strength of the pull: the local loss has mu/2 times the squared distance added -- at least 0.
+        /// [1] Strength of the proximal term: mu/2 times the squared distance is added to the local loss -- at least 0.
         #[serde(default = "hundredth", deserialize_with = "range::non_negative_single")]
         mu: f64,
         #[serde(default)]
@@ -28,12 +28,12 @@ pub enum Algorithm {
         #[serde(default)]
         mean: Mean,
     },
-    /// Control variates against client drift (Karimireddy et al. 2020), in the paper's second option.
+    /// Control variates against client drift (Karimireddy et al. 2020), updated by the paper's option II.
     Scaffold {
         /// [1] Factor on the mean update -- above 0.
         #[serde(default = "unit", deserialize_with = "range::positive_single")]
         server_lr: f64,
-        /// The paper's mean is `Uniform`; FedLLM-Bench's is by `Samples`, of the model but not of the variates.
+        /// The paper's mean is `Uniform`; FedLLM-Bench weights models, but not variates, by `Samples`.
         #[serde(default = "scaffold_weights")]
         weights: Weights,
         #[serde(default)]
@@ -41,7 +41,7 @@ pub enum Algorithm {
     },
     /// Server momentum (Hsu et al. 2019).
     FedAvgM {
-        /// [1] Momentum -- below 1. 0.9 in the paper, 0.5 in FedLLM-Bench.
+        /// [1] Decay of the momentum -- below 1. 0.9 in the paper, 0.5 in FedLLM-Bench.
         #[serde(default = "momentum_beta", deserialize_with = "range::below_one")]
         beta: f64,
         /// [1] Factor on the momentum -- above 0.
@@ -105,7 +105,7 @@ pub enum Algorithm {
         #[serde(default = "uniform")]
         weights: Weights,
     },
-    /// No federation: every client of the data goes on from its own last adapter. `data.clients` names fewer.
+    /// No federation: every client continues from its own last adapter. `data.clients` selects fewer.
     Local,
     /// No federation: one client has all rows.
     Centralised,
@@ -118,7 +118,7 @@ impl Default for Algorithm {
 }
 
 impl Algorithm {
-    /// Its name in the field.
+    /// Returns its name in the literature.
     pub fn name(&self) -> &'static str {
         match self {
             Self::FedAvg { .. } => "FedAvg",
@@ -133,7 +133,7 @@ impl Algorithm {
         }
     }
 
-    /// Weights of the updates in an aggregate.
+    /// Returns the weights of the updates in an aggregate.
     pub fn weights(&self) -> Weights {
         match *self {
             Self::FedAvg { weights, .. }
@@ -147,40 +147,42 @@ impl Algorithm {
         }
     }
 
-    /// Adapters that travel each way with a task: SCAFFOLD sends a control variate beside the model.
+    /// Returns the number of adapters transferred in each direction per task. SCAFFOLD sends a control variate with the
+    /// model.
     pub fn adapters_on_the_wire(&self) -> u64 {
         if matches!(self, Self::Scaffold { .. }) { 2 } else { 1 }
     }
 }
 
-/// Weights of the updates in an aggregate, before they are normalised to sum to 1.
+/// Weights of the updates in an aggregate, before they are normalized to sum to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Weights {
     /// The client's number of training rows.
     #[default]
     Samples,
-    /// The distinct rows that the task trained on.
+    /// The number of distinct rows that the task trained on.
     SamplesUsed,
-    /// The same for all.
+    /// The same weight for all.
     Uniform,
 }
 
-/// What of adapters is averaged.
+/// Quantity that is averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mean {
-    /// A and B, each for itself, as in FedLLM-Bench and most of the field: the product of means is no mean of products.
+    /// A and B separately, as in FedLLM-Bench and most publications, although the product of means is not the mean of
+    /// products.
     #[default]
     Factors,
-    /// The products B A, which are what adapters do; the mean becomes the nearest adapter of the same rank.
+    /// The products B A, by which adapters act. The mean is replaced by the nearest adapter of the same rank.
     Products,
 }
 
-/// Where SCAFFOLD's correction enters a local step.
+/// Place of SCAFFOLD's correction in a local step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Correction {
     /// In the gradient, as in the paper.
     Gradient,
-    /// After the optimiser's step, times the learning rate, as in FedLLM-Bench.
+    /// After the optimizer's step, times the learning rate, as in FedLLM-Bench.
     AfterUpdate,
 }
 
@@ -190,12 +192,12 @@ impl Default for Correction {
     }
 }
 
-/// What FedAvgM's momentum is.
+/// Rule for FedAvgM's momentum m.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Momentum {
-    /// beta m + update, from 0, as in the paper.
+    /// beta m + update, starting from 0, as in the paper.
     Accumulated,
-    /// beta m + (1 - beta) update, from the first update, as in FedLLM-Bench: it smooths and does not accelerate.
+    /// beta m + (1 - beta) update, starting from the first update, as in FedLLM-Bench: smoothing without acceleration.
     Averaged,
 }
 
@@ -205,12 +207,12 @@ impl Default for Momentum {
     }
 }
 
-/// Where the first moment of FedYogi and FedAdam begins.
+/// Initial value of the first moment of FedYogi and FedAdam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FirstMoment {
-    /// At 0, as in the paper.
+    /// 0, as in the paper.
     FromZero,
-    /// At the first update, as in FedLLM-Bench.
+    /// The first update, as in FedLLM-Bench.
     FromFirstUpdate,
 }
 
@@ -220,7 +222,7 @@ impl Default for FirstMoment {
     }
 }
 
-/// What the second moment of FedYogi and FedAdam averages.
+/// Quantity that the second moment of FedYogi and FedAdam averages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecondMoment {
     /// Squares of updates, as in the paper.
@@ -236,12 +238,12 @@ impl Default for SecondMoment {
 }
 
 impl Scenario {
-    /// What the defaults of its fields depend on.
+    /// Returns the settings that the defaults of other fields depend on.
     pub(in crate::scenario) fn reading(&self) -> Reading {
         Reading { fidelity: self.fidelity, is_scaffold: matches!(self.algorithm, Algorithm::Scaffold { .. }) }
     }
 
-    /// Whether the scenario follows FedLLM-Bench's code where it leaves a choice.
+    /// Returns whether defaults follow FedLLM-Bench's code.
     pub fn is_fedllm_bench(&self) -> bool {
         self.fidelity == Fidelity::FedLlmBench
     }
@@ -259,7 +261,7 @@ fn momentum_beta() -> f64 {
     choose(0.9, 0.5)
 }
 
-/// 0.9 in Reddi et al. (appendix D.2), 0.5 in FedLLM-Bench.
+/// Returns the default of `beta1`: 0.9 as in Reddi et al. (appendix D.2), or 0.5 as in FedLLM-Bench.
 fn adaptive_beta1() -> f64 {
     choose(0.9, 0.5)
 }

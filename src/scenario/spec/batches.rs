@@ -1,4 +1,4 @@
-//! Which rows a task trains on, for how many steps, and with which dropout masks.
+//! Fields of the batches of a task: their rows, their number, and the dropout masks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use super::super::range;
 use super::fidelity::choose;
 
-/// Which rows a task trains on, and in what order.
+/// Rows that a task trains on, and their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Batches {
-    /// Epochs over all of the client's rows, in an order of their own for each task, from the run's seed.
+    /// Epochs over all of the client's rows, in a new order for each task, drawn from the run's seed.
     Fresh,
-    /// FedLLM-Bench's for single turns and pairs: the round seeds the subset, alike for clients of one size, and one seed
-    /// shuffles it.
+    /// FedLLM-Bench's batches for single turns and pairs: the round seeds the subset, which is the same for clients
+    /// with equal numbers of rows, and a fixed seed shuffles it.
     RoundSeeded,
-    /// FedLLM-Bench's for conversations: every task of a client sees the same first rows of one order.
+    /// FedLLM-Bench's batches for conversations: every task of a client sees the same first rows of one order.
     SamePrefix,
 }
 
@@ -24,12 +24,12 @@ impl Default for Batches {
     }
 }
 
-/// Which dropout masks a task draws.
+/// Dropout masks of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DropoutMasks {
-    /// Its own.
+    /// New masks for each task.
     PerTask,
-    /// The same in each task, as every trainer of FedLLM-Bench starts from seed 42.
+    /// The same masks in each task, since every trainer of FedLLM-Bench starts from seed 42.
     Shared,
 }
 
@@ -39,12 +39,13 @@ impl Default for DropoutMasks {
     }
 }
 
-/// Steps of a task by the client's rows, so that a client of the mean luck goes so many times through its rows in a run:
-/// ceil(epochs n / (rounds clients_per_round / N) / rows of a step). Synchronous rounds only.
+/// Steps of a task in proportion to the client's n rows, so that a client that is selected as often as the average
+/// passes over its rows `epochs` times in the run: ceil(epochs n / (rounds clients_per_round / N) / rows of a step),
+/// with N clients. Synchronous rounds only.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DynamicSteps {
-    /// [epochs] -- above 0. FedLLM-Bench's is 3.
+    /// [epochs] -- above 0. FedLLM-Bench uses 3.
     #[serde(default = "three", deserialize_with = "range::positive")]
     pub epochs: f64,
 }

@@ -1,4 +1,4 @@
-//! The data's fields beyond the file: columns, drawn rows, and how rows are dealt to clients.
+//! Fields of the data: columns, masking, treatment of unusual rows, and partition among clients.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::super::range;
 use super::fidelity::choose;
 
-/// Which columns hold the texts of the rows, by the names of the datasets of OpenFedLLM.
+/// Columns that hold the texts of the rows, by the names of OpenFedLLM's datasets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Columns {
-    /// FedLLM-Bench's own forms.
+    /// FedLLM-Bench's own formats.
     #[default]
     FedLlmBench,
     /// `instruction`, `input`, `output`: CodeAlpaca-20k, alpaca, alpaca-cleaned, alpaca-gpt4, finance-alpaca, FinGPT.
     Alpaca,
     /// `instruction`, `output`.
     WizardLm,
-    /// `instruction`, `output`, the first of each instruction.
+    /// `instruction`, `output`; only the first row of each instruction.
     MathInstruct,
     /// `problem`, `solution`.
     Math,
@@ -31,23 +31,24 @@ pub enum Columns {
     Ultrafeedback,
     /// Single turns from other columns.
     SingleTurn {
-        /// Column of what is asked.
+        /// Column of the instruction.
         instruction: String,
-        /// Column of what follows the instruction after a space, where it is not empty.
+        /// Column of the input, which follows the instruction after a space if it is not empty.
         #[serde(default)]
         input: Option<String>,
-        /// Column of what is answered.
+        /// Column of the response.
         response: String,
     },
 }
 
-/// How learnt tokens are found.
+/// Selection of the tokens that contribute to the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Masking {
-    /// By construction: what was put in as the answer, whatever it says, for any tokenizer.
+    /// The tokens that were inserted as the answer, regardless of their text, for any tokenizer.
     ByConstruction,
-    /// As FedLLM-Bench does. Of single turns by its collator: after the last occurrence of the template's key, for Llama's
-    /// tokenizers; a row in which it is not found is left out. A conversation is left out if a turn holds the key.
+    /// As in FedLLM-Bench. For single turns, as by its collator, the tokens after the last occurrence of the template's
+    /// key, for Llama's tokenizers; a row without the key is left out. A conversation is left out if a turn contains
+    /// the key.
     LastKey,
 }
 
@@ -57,16 +58,17 @@ impl Default for Masking {
     }
 }
 
-/// How preference rows become sequences.
+/// Conversion of preference rows to sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum PairForm {
-    /// As single turns do: in the template, after BOS, each answer cut at `max_seq_length`.
+    /// As for single turns: in the template, after BOS, with each answer truncated at `max_seq_length`.
     Templated,
-    /// As TRL 0.7 does for FedLLM-Bench: the prompt as it stands, without BOS. Of a pair that is too long the prompt keeps
-    /// its end, and if that is not enough, both answers keep `max_seq_length - max_prompt` tokens of their beginning.
+    /// As in TRL 0.7 for FedLLM-Bench: the prompt without template and BOS. If a pair is too long, the prompt keeps its
+    /// last `max_prompt` tokens; if that is not enough, both answers keep their first `max_seq_length - max_prompt`
+    /// tokens.
     Raw {
-        /// [tokens] What is left of the prompt of a long pair -- at least 1, below `max_seq_length`.
+        /// [tokens] Tokens of the prompt that a long pair keeps -- at least 1, below `max_seq_length`.
         #[serde(default = "their_prompt", deserialize_with = "range::at_least_one")]
         max_prompt: u32,
     },
@@ -82,12 +84,12 @@ fn their_prompt() -> u32 {
     128
 }
 
-/// What becomes of a conversation's last question, where it has no answer.
+/// Treatment of the last question of a conversation if it has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LastQuestion {
-    /// It is left out: there is nothing to learn of it.
+    /// It is left out, since there is no answer to learn.
     LeftOut,
-    /// It is learnt, as FedLLM-Bench's code does: the model is taught to ask.
+    /// It is learned, as in FedLLM-Bench's code, which trains the model to ask.
     Learnt,
 }
 
@@ -97,49 +99,49 @@ impl Default for LastQuestion {
     }
 }
 
-/// What becomes of rows that cannot be used: without a key, with an empty answer, of another kind, out of turn.
+/// Treatment of rows that cannot be used: with a missing key, an empty answer, another format, or turns out of order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BadRows {
-    /// The file is refused, with line, client and row.
+    /// The file is rejected, with line, client and row.
     #[default]
     Refuse,
-    /// They are left out and counted in a warning, and so is a client that has no other.
+    /// They are left out and counted in a warning, as are clients without other rows.
     Skip,
 }
 
-/// How rows are dealt to clients.
+/// Partition of the rows among clients.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Partition {
-    /// As the file has them.
+    /// The clients of the file.
     #[default]
     Natural,
-    /// Shuffled and dealt in turn.
+    /// Rows are shuffled and distributed in turn.
     Iid {
         /// [clients] -- at least 1.
         #[serde(deserialize_with = "range::at_least_one")]
         clients: u32,
     },
-    /// Each value of an attribute shared out by a draw of the Dirichlet law.
+    /// The rows of each value of an attribute are divided in proportions drawn from a Dirichlet distribution.
     Dirichlet {
         /// [clients] -- at least 1.
         #[serde(deserialize_with = "range::at_least_one")]
         clients: u32,
-        /// [1] Concentration: small is uneven -- above 0.
+        /// [1] Concentration; small values give uneven partitions -- above 0.
         #[serde(deserialize_with = "range::positive")]
         alpha: f64,
-        /// A key of the rows, such as `language`.
+        /// Key of the rows, such as `language`.
         attribute: String,
     },
-    /// One client a value of an attribute.
+    /// One client per value of an attribute.
     ByAttribute {
-        /// A key of the rows, such as `language`.
+        /// Key of the rows, such as `language`.
         attribute: String,
     },
 }
 
 impl Columns {
-    /// The dataset's name to the readers; none for the forms of FedLLM-Bench and for columns given one by one.
+    /// Returns the name by which readers know the dataset, or `None` for FedLLM-Bench's formats and for single columns.
     pub fn name(&self) -> Option<&'static str> {
         Some(match self {
             Self::FedLlmBench | Self::SingleTurn { .. } => return None,

@@ -1,4 +1,4 @@
-//! What is measured, and how often.
+//! Fields of the evaluation: losses and benchmarks, and their intervals.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -8,40 +8,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::range;
 
-/// What is measured, and how often.
+/// Evaluation during the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
-    /// [rounds] Evaluate after every so many rounds, and always before the first and after the last.
+    /// [rounds] Interval between evaluations. The model is also evaluated before the first and after the last round.
     #[serde(default = "super::one_u32", deserialize_with = "range::at_least_one")]
     pub every: u32,
-    /// Also train every client alone, for as many local steps as a client of every round would take, and evaluate that.
+    /// Whether to evaluate a baseline too, in which every client trains alone, for as many local steps as a client that
+    /// takes part in every round.
     #[serde(default)]
     pub local_baseline: bool,
-    /// Benchmarks that the server's model is put to, or under `Local` each client's own. It is not written out where there
-    /// are none.
+    /// Benchmarks of the server's model, or under `Local` of each client's own. An empty list is not written out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub benchmarks: Vec<Benchmark>,
-    /// Folder of the benchmarks' files, each in a folder of its name. Relative to the scenario file.
+    /// Folder of the benchmarks' files, with one folder per benchmark. Relative to the scenario file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub questions: Option<PathBuf>,
 }
 
-/// A benchmark of the server's model. Nobody judges in a run, and code that a model writes is not run: free answers are kept
-/// without a rating, and `fedreplay eval RUN --judge-url ...` has those after the saved rounds judged, without generating
-/// them again.
+/// Benchmark of the server's model.
+///
+/// A run calls no judge and executes no generated code: open-ended answers are stored without a rating, and
+/// `fedreplay eval RUN --judge-url ...` rates those of the saved rounds later, without generating them again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Benchmark {
-    /// Its name, such as `mmlu`.
+    /// Name, such as `mmlu`.
     pub name: String,
-    /// [rounds] Taken after every so many rounds too, not after the last alone -- at least 1.
+    /// [rounds] Interval between evaluations; `None` evaluates after the last round only -- at least 1.
     #[serde(default)]
     pub every: Option<NonZeroU32>,
-    /// [questions] Most that are asked, spread evenly over it; none is all -- at least 1.
+    /// [questions] Greatest number of questions, spread evenly over the benchmark; `None` asks all -- at least 1.
     #[serde(default)]
     pub limit: Option<NonZeroU32>,
-    /// [examples] Solved examples before each question of MMLU.
+    /// [examples] Few-shot examples before each question of MMLU.
     #[serde(default = "five")]
     pub shots: u32,
 }

@@ -1,38 +1,39 @@
-//! Whose rules stand where a scenario names none: the papers', or those of FedLLM-Bench's code.
+//! Defaults that depend on the scenario: those of the papers, or those of FedLLM-Bench's code.
 
 use std::cell::Cell;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where a method's paper and FedLLM-Bench's code differ, which of the two a field has that the scenario leaves out.
+/// Source of the defaults of fields on which a method's paper and FedLLM-Bench's code differ.
 ///
-/// Every such point is a field of its own, so single ones can be chosen under either; the resolved scenario has them all
-/// written out, and this word is then only a note.
+/// Every such difference is a field, which a scenario can also set on its own. The resolved scenario has all of them
+/// written out, and its `fidelity` has no further effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Fidelity {
     /// The rules of the papers.
     #[default]
     Papers,
-    /// The rules of FedLLM-Bench's code, departures from the papers included.
+    /// The rules of FedLLM-Bench's code, including its deviations from the papers.
     FedLlmBench,
 }
 
-/// What defaults of fields depend on.
+/// Settings that the defaults of other fields depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::scenario) struct Reading {
     pub fidelity: Fidelity,
-    /// SCAFFOLD's analysis needs gradient descent at the clients, so that is its default.
+    /// Whether the method is SCAFFOLD, whose analysis requires gradient descent at the clients, so that is its default.
     pub is_scaffold: bool,
 }
 
 thread_local! {
-    /// Serde gives default functions no context, so it stands here while a scenario is being read, and never longer.
+    /// Current settings. Serde passes no context to default functions, so they are set here while a scenario is read.
     static READING: Cell<Reading> = const { Cell::new(Reading { fidelity: Fidelity::Papers, is_scaffold: false }) };
 }
 
-/// Runs `body` with defaults as `reading` wants them.
+/// Runs `body` with the defaults that belong to `reading`.
 pub(in crate::scenario) fn under<T>(reading: Reading, body: impl FnOnce() -> T) -> T {
+    // A guard restores the previous settings even if `body` panics.
     struct Restoring(Reading);
     impl Drop for Restoring {
         fn drop(&mut self) {
@@ -43,7 +44,7 @@ pub(in crate::scenario) fn under<T>(reading: Reading, body: impl FnOnce() -> T) 
     body()
 }
 
-/// The first value under the papers' rules, the second under FedLLM-Bench's.
+/// Returns the first value under the papers' rules and the second under FedLLM-Bench's.
 pub(super) fn choose<T>(papers: T, published: T) -> T {
     match READING.get().fidelity {
         Fidelity::Papers => papers,
@@ -51,7 +52,7 @@ pub(super) fn choose<T>(papers: T, published: T) -> T {
     }
 }
 
-/// Whether clients are to train by gradient descent where the scenario names no optimiser.
+/// Returns whether gradient descent is the default optimizer.
 pub(super) fn wants_sgd() -> bool {
     READING.get() == Reading { fidelity: Fidelity::Papers, is_scaffold: true }
 }

@@ -1,4 +1,7 @@
-//! The fields of a scenario file: names, units, defaults and ranges.
+//! Fields of a scenario file, with units, defaults and ranges.
+//!
+//! The doc comments of fields and variants are published: they form the scenario reference. See `reference` for their
+//! form.
 
 mod algorithm;
 mod batches;
@@ -38,20 +41,20 @@ use serde::{Deserialize, Serialize};
 use super::quantity::Duration;
 use super::range;
 
-/// One federation: who has which data, on which device, behind which link; how the server picks, waits and
-/// aggregates; how a client trains.
+/// A federation and its training: which clients have which data, devices and links; how the server selects clients,
+/// waits for them and aggregates their updates; how a client trains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Name of the run's folder under `runs/`.
     pub name: String,
-    /// Master seed: every random draw of the run follows from it.
+    /// Master seed, from which all random draws of the run are derived.
     #[serde(default = "one")]
     pub seed: u64,
-    /// [rounds] Server rounds to play -- at least 1.
+    /// [rounds] Server rounds of the run -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rounds: u32,
-    /// Whose rules stand where this file names none.
+    /// Source of the defaults of fields on which papers and FedLLM-Bench's code differ.
     #[serde(default)]
     pub fidelity: Fidelity,
     pub model: Model,
@@ -60,13 +63,13 @@ pub struct Scenario {
     #[serde(default)]
     pub algorithm: Algorithm,
     pub server: Server,
-    /// What lies between the clients' links and the server.
+    /// Network between the clients' links and the server.
     #[serde(default)]
     pub network: Network,
-    /// Regions without connection, and when.
+    /// Times at which regions have no connection.
     #[serde(default)]
     pub region_cuts: Vec<RegionCut>,
-    /// What becomes of the tasks of clients that go offline.
+    /// Treatment of the tasks of clients that go offline.
     #[serde(default)]
     pub interruption: Interruption,
     pub population: Population,
@@ -76,36 +79,35 @@ pub struct Scenario {
     pub execution: Execution,
     #[serde(default)]
     pub output: Output,
-    /// What protects the clients' updates; none is nothing. It is not written out where there is none.
+    /// Protection of the clients' updates by differential privacy. `None`, which is not written out, protects nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
-    /// Fields that have other values from a round on, in the order of rounds: what a fork of a run is.
+    /// Changes of fields during the run, in the order of rounds. A fork of a run adds one.
     #[serde(default)]
     pub changes: Vec<Change>,
 }
 
-/// The frozen base model and the adapter on it.
+/// Frozen base model, and the adapter on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Hugging Face folder: config.json, safetensors, tokenizer.json. Relative to the scenario file.
+    /// Hugging Face folder with config.json, safetensors and tokenizer.json. Relative to the scenario file.
     #[serde(default)]
     pub folder: Option<PathBuf>,
     /// A model of the Hugging Face Hub, instead of a folder: `("org/name", "revision")`. HF_HOME, HF_ENDPOINT,
-    /// HF_HUB_OFFLINE and HF_TOKEN are honoured. A run that must be repeatable anywhere names a commit.
+    /// HF_HUB_OFFLINE and HF_TOKEN are respected. For a run that others can repeat, give a commit as the revision.
     #[serde(default)]
     pub hub: Option<(String, String)>,
-    /// The shape alone, instead of a folder: enough for `plan`, which trains nothing.
+    /// Shape of the model, instead of a folder. It is enough for `plan`, which trains nothing.
     #[serde(default)]
     pub shape: Option<ModelShape>,
-    /// Folder of the tokenizer, where it is not the model's. Relative to the scenario file.
+    /// Folder of the tokenizer, if it is not the model's. Relative to the scenario file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
     /// Number format of the base model's weights.
     #[serde(default)]
     pub precision: Precision,
-    /// Number format of the arithmetic on them: that of the weights, or where they are quantised, bf16 unless f32 is asked
-    /// for.
+    /// Number format of the arithmetic. `None` is the format of the weights, or bf16 if they are quantized.
     #[serde(default)]
     pub arithmetic: Option<Arithmetic>,
     pub lora: Lora,
@@ -121,84 +123,84 @@ pub struct Lora {
     /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank -- above 0 in 32 bits.
     #[serde(deserialize_with = "range::positive_single")]
     pub alpha: f64,
-    /// Names or suffixes of the linear modules that get an adapter; `all-linear` is every one.
+    /// Names or suffixes of the linear modules that get an adapter; `all-linear` selects all of them.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
-    /// PEFT folder of the adapter to start from, instead of fresh values. Relative to the scenario file.
+    /// PEFT folder of the adapter to start from, instead of random initialization. Relative to the scenario file.
     #[serde(default)]
     pub initial: Option<PathBuf>,
-    /// Seed of its first values, where it is not the run's. FedLLM-Bench draws them unseeded: its runs differ in them.
+    /// Seed of the random initialization, if it is not the run's. FedLLM-Bench does not seed it: its runs differ in it.
     #[serde(default)]
     pub init_seed: Option<u64>,
-    /// [1] Dropout probability on the adapter's input while training -- below 1.
+    /// [1] Dropout probability on the adapter's input during training -- below 1.
     #[serde(default = "lora_dropout", deserialize_with = "range::below_one")]
     pub dropout: f64,
-    /// Multiplies by alpha/sqrt(rank) instead (Kalajdzievski 2023).
+    /// Whether the scaling is alpha/sqrt(rank) instead (rsLoRA, Kalajdzievski 2023).
     #[serde(default)]
     pub rank_stabilised: bool,
 }
 
-/// The clients' data and how it becomes tokens.
+/// The clients' data, and its conversion to tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// Where the rows' texts stand.
+    /// Columns that hold the texts of a row.
     #[serde(default)]
     pub columns: Columns,
     #[serde(default)]
     pub bad_rows: BadRows,
-    /// How rows are dealt to clients.
+    /// Partition of the rows among clients.
     #[serde(default)]
     pub partition: Partition,
-    /// [rows] Rows drawn before they are dealt; none is all.
+    /// [rows] Rows drawn at random before partitioning; `None` takes all.
     #[serde(default)]
     pub rows: Option<u32>,
-    /// Ids of the clients that take part, of those in the file; none is all. Their order is the file's.
+    /// Ids of the clients that take part, in the order of the file; `None` takes all.
     #[serde(default)]
     pub clients: Option<Vec<String>>,
-    /// How many clients there are and how much data each has, instead of a file: enough for `plan`.
+    /// Number of clients and amount of data of each, instead of a file. It is enough for `plan`.
     #[serde(default)]
     pub synthetic: Option<Synthetic>,
-    /// Array of rows that no client has, for the global test loss. Relative to the scenario file.
+    /// JSON array of rows for the global test loss, which no client has. Relative to the scenario file.
     #[serde(default)]
     pub test_file: Option<PathBuf>,
     /// Prompt template.
     #[serde(default)]
     pub template: Template,
-    /// How learnt tokens are found.
+    /// Selection of the tokens that contribute to the loss.
     #[serde(default)]
     pub masking: Masking,
-    /// [tokens] Longest row; longer responses are cut.
+    /// [tokens] Greatest length of a row; longer responses are truncated.
     #[serde(deserialize_with = "range::at_least_one")]
     pub max_seq_length: u32,
-    /// What becomes of a row whose prompt leaves no room for a token of its response.
+    /// Treatment of rows whose prompt leaves no room for a token of the response.
     #[serde(default)]
     pub long_prompts: LongPrompts,
-    /// How preference rows become sequences.
+    /// Conversion of preference rows to sequences.
     #[serde(default)]
     pub pairs: PairForm,
-    /// What becomes of a conversation's last question, where it has no answer.
+    /// Treatment of the last question of a conversation if it has no answer.
     #[serde(default)]
     pub last_question: LastQuestion,
-    /// [1] Share of each client's rows that is kept for its own evaluation -- below 1.
+    /// [1] Share of each client's rows that is held out for its own evaluation -- below 1.
     #[serde(default, deserialize_with = "range::below_one")]
     pub held_out: f64,
 }
 
-/// Prompt templates by their names in the field.
+/// Prompt template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Template {
     #[default]
     Alpaca,
     Vicuna,
-    /// OpenFedLLM's for medical questions.
+    /// OpenFedLLM's template for medical questions.
     Medquad,
-    /// The chat template of the tokenizer's folder. It writes special tokens itself.
+    /// The chat template in the tokenizer's folder, which writes special tokens itself.
     Chat,
-    /// Alpaca's in other languages, in this project's translations.
+    /// Alpaca's template in another language, translated by this project, as the ones below.
     ArabicAlpaca,
     ChineseAlpaca,
     PortugueseAlpaca,
@@ -208,24 +210,24 @@ pub enum Template {
     SpanishAlpaca,
 }
 
-/// What becomes of a row whose prompt leaves no room for a token of its response.
+/// Treatment of rows whose prompt leaves no room for a token of the response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LongPrompts {
-    /// It is an error that names client and row.
+    /// An error that names client and row.
     #[default]
     Refuse,
-    /// It is left out; the population table counts the rows that remain.
+    /// The row is left out; the population table counts the rows that remain.
     Skip,
 }
 
-/// How a client trains.
+/// Local training of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// [steps] Optimiser steps of one task -- at least 1.
+    /// [steps] Optimizer steps of one task -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub local_steps: u32,
-    /// Steps by the client's rows instead.
+    /// Steps in proportion to the client's rows, instead of `local_steps`.
     #[serde(default)]
     pub dynamic_steps: Option<DynamicSteps>,
     #[serde(default)]
@@ -235,17 +237,17 @@ pub struct Training {
     /// [rows] Rows of one micro-batch -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub batch_size: u32,
-    /// [micro-batches] Micro-batches of one optimiser step -- at least 1.
+    /// [micro-batches] Micro-batches of one optimizer step -- at least 1.
     #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
     pub gradient_accumulation: u32,
     #[serde(default)]
     pub objective: Objective,
-    /// How the micro-batches of one step are weighted.
+    /// Weighting of the micro-batches of one step.
     #[serde(default)]
     pub accumulation: Accumulation,
     #[serde(default)]
     pub optimizer: Optimizer,
-    /// What becomes of the optimiser's moments between the tasks of a client.
+    /// Treatment of the optimizer's moments between the tasks of a client.
     #[serde(default)]
     pub optimizer_state: OptimizerState,
     /// [1] Learning rate of the first round -- above 0 in 32 bits.
@@ -253,47 +255,47 @@ pub struct Training {
     pub lr: f64,
     #[serde(default)]
     pub lr_schedule: LrSchedule,
-    /// [1] Largest L2 norm of a step's gradient; none leaves it as it is.
+    /// [1] L2 norm to which the gradient of a step is clipped; `None` does not clip.
     #[serde(default = "unit_norm", deserialize_with = "range::positive_or_none")]
     pub max_grad_norm: Option<f64>,
-    /// What becomes of an update that is not finite or did not change.
+    /// Treatment of updates that are not finite or equal to zero.
     #[serde(default)]
     pub unusable_update: UnusableUpdate,
-    /// Whether clients recompute layers in the backward pass instead of keeping their activations: more operations, less
-    /// memory, the same results.
+    /// Whether the simulated clients recompute layers in the backward pass instead of saving their activations: more
+    /// operations, less memory, the same results.
     #[serde(default)]
     pub recomputation: bool,
 }
 
-/// The learning rate over rounds; within a task it is constant.
+/// Schedule of the learning rate over rounds. Within a task the rate is constant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum LrSchedule {
     #[default]
     Constant,
-    /// final + (lr - final) (1 + cos(pi t / T)) / 2 in round t of T, from 0 (FedLLM-Bench's).
+    /// final_lr + (lr - final_lr) (1 + cos(pi t / T)) / 2 in round t of T, counted from 0, as in FedLLM-Bench.
     Cosine {
-        /// [1] Learning rate that the last round comes near -- at least 0.
+        /// [1] Learning rate that the schedule approaches in the last round -- at least 0.
         #[serde(default, deserialize_with = "range::non_negative_single")]
         final_lr: f64,
     },
 }
 
-/// What becomes of an update that is not finite or did not change.
+/// Treatment of updates that are not finite or equal to zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UnusableUpdate {
-    /// It gets weight 0 in the aggregate and is recorded with its reason.
+    /// The update gets weight 0 in the aggregate and is recorded with the reason.
     #[default]
     ZeroWeight,
     /// The run ends with an error.
     EndRun,
 }
 
-/// What is kept beside the tables. Nothing here changes a digest.
+/// Files written in addition to the tables. No field here changes a digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// [rounds] Save the server's adapter after every so many rounds; the last one is always saved.
+    /// [rounds] Interval at which the server's adapter is saved. The last one is always saved.
     #[serde(default)]
     pub save_adapter_every: Option<u32>,
 }
@@ -306,7 +308,7 @@ fn one_u32() -> u32 {
     1
 }
 
-/// FedLLM-Bench's scripts drop out; nothing here does unless it is told to.
+/// Returns the default of `lora.dropout`: that of FedLLM-Bench's scripts under its fidelity, otherwise no dropout.
 fn lora_dropout() -> f64 {
     fidelity::choose(0.0, 0.05)
 }

@@ -1,4 +1,4 @@
-//! The network's fields: capacities as functions of time, graphs of links, and regions that are cut off.
+//! Fields of the network: capacities as functions of time, graphs of links, and cuts of regions.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,46 +12,46 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::super::quantity::{Duration, Rate};
 use super::super::range;
 
-/// What lies between the clients' own links and the server.
+/// Network between the clients' own links and the server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Network {
     /// The server's own link in each direction: `server.downlink` and `server.uplink`.
     #[default]
     ServerLink,
-    /// Nothing that is ever scarce: each client moves bytes at the rate of its own link.
+    /// No bottleneck: each client transfers at the rate of its own link.
     Unlimited,
-    /// A graph of links; transfers take the way of least latency and share each link max-min fairly.
+    /// A graph of links. Transfers take the path of least latency and share each link max-min fairly.
     Topology {
         /// Node of the server.
         server: String,
         /// Node at which the clients of a region attach, by region.
         #[serde(deserialize_with = "range::unique")]
         regions: BTreeMap<String, String>,
-        /// The links between nodes.
+        /// Links between nodes.
         links: Vec<GraphLink>,
     },
 }
 
-/// A link of a topology, alike in both directions unless `one_way`.
+/// Link of a topology, with equal properties in both directions unless `one_way`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GraphLink {
-    /// Node that it leaves. Nodes are what links, regions and the server name.
+    /// Node at which it starts. Nodes are defined by being named in links, regions or `server`.
     pub from: String,
-    /// Node that it enters.
+    /// Node at which it ends.
     pub to: String,
-    /// [bit/s] Shared by all transfers that cross it in one direction; also as a function of time.
+    /// [bit/s] Capacity shared by all transfers in one direction; may be a function of time.
     pub capacity: Capacity,
-    /// [time] One way.
+    /// [time] One-way latency.
     #[serde(default)]
     pub latency: Duration,
-    /// Whether it leads from `from` to `to` only.
+    /// Whether it leads only from `from` to `to`.
     #[serde(default)]
     pub one_way: bool,
 }
 
-/// A region without connection from one instant to another.
+/// Interval in which a region has no connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegionCut {
@@ -59,34 +59,35 @@ pub struct RegionCut {
     pub region: String,
     /// [time] First instant of the cut.
     pub from: Duration,
-    /// [time] First instant after it -- after `from`.
+    /// [time] First instant after the cut -- after `from`.
     pub until: Duration,
 }
 
-/// What becomes of the task of a client that goes offline, or whose region is cut off.
+/// Treatment of the task of a client that goes offline, or whose region is cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Interruption {
-    /// It is lost.
+    /// The task is lost.
     #[default]
     Abandon,
-    /// Training goes on; a transfer goes on from where it was when the client is back.
+    /// Training continues; an interrupted transfer continues where it stopped when the client is back.
     Resume,
-    /// Training goes on; a transfer begins again when the client is back.
+    /// Training continues; an interrupted transfer starts over when the client is back.
     Restart,
 }
 
-/// A capacity that may change over time: `"100 Mbit/s"`, or
+/// Capacity that may change over time: `"100 Mbit/s"`, or
 /// `(initial: "100 Mbit/s", changes: [("18h", "20 Mbit/s"), ("23h", "100 Mbit/s")], period: "1d")`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// [bit/s] From the start on.
+    /// [bit/s] Capacity from the start on.
     pub initial: Rate,
-    /// [time, bit/s] Later values and when they begin, ascending.
+    /// [time, bit/s] Times of changes, ascending, with the new capacities.
     pub changes: Vec<(Duration, Rate)>,
-    /// [time] If given, all repeats with this period -- longer than the last change.
+    /// [time] Period with which everything repeats, if given -- longer than the last change.
     pub period: Option<Duration>,
 }
 
+/// Serialized form of a capacity that changes; a constant one is a plain rate.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename = "Capacity")]
 struct Changing {
@@ -121,6 +122,7 @@ impl<'de> Deserialize<'de> for Capacity {
     }
 }
 
+/// Visitor that accepts both forms of a capacity.
 struct RateOrChanges;
 
 impl<'de> Visitor<'de> for RateOrChanges {

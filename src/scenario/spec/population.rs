@@ -1,4 +1,4 @@
-//! The clients' fields: classes of devices and links, when clients are awake, and how they fail.
+//! Fields of the population: classes of devices and links, and the availability and failures of clients.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,92 +10,92 @@ use super::super::quantity::{Bandwidth, Bytes, Duration, Rate, Speed};
 use super::super::range;
 use super::{day, unit};
 
-/// Who the clients are: named device and link classes, and their shares.
+/// Devices, links and behavior of the clients: named classes, and groups with shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Population {
-    /// Catalog of device classes by data sheet, such as `devices.ron`. Relative to the scenario file. The classes that
-    /// `mix` names and `devices` lacks are taken from it; in the resolved scenario they stand under `devices`.
+    /// Catalog of device classes from data sheets, such as `devices.ron`. Relative to the scenario file. Classes that
+    /// `mix` names and `devices` lacks are taken from it; the resolved scenario has them under `devices`.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
-    /// Classes of devices by name.
+    /// Device classes by name.
     #[serde(default, deserialize_with = "range::unique")]
     pub devices: BTreeMap<String, Device>,
-    /// Classes of links by name.
+    /// Link classes by name.
     #[serde(default, deserialize_with = "range::unique")]
     pub links: BTreeMap<String, Link>,
-    /// Groups of clients. Shares are normalised; who belongs where follows from the seed. It may be empty where a trace
-    /// tells everything.
+    /// Groups of clients. Shares are normalized, and clients are assigned to groups at random from the seed. It may be
+    /// empty if a trace describes every client.
     #[serde(default)]
     pub mix: Vec<Group>,
-    /// What is known of each client, instead of or on top of its group.
+    /// Properties of single clients, instead of or in addition to those of their groups.
     #[serde(default)]
     pub trace: Option<ClientTrace>,
 }
 
-/// Tables with what is known of each client, Parquet or CSV by their file names.
+/// Tables with properties of single clients, in Parquet or CSV according to the file names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTrace {
-    /// A row a client, with the columns of a run's `population` table, each of them optional, and also
+    /// Table with one row per client. Its columns are those of a run's `population` table, all optional, and also
     /// `memory_bandwidth_bytes_per_second`, `jitter`, `busy_watts`, `idle_watts`, `dropout_before_training`,
-    /// `dropout_during_training` and `dropout_after_training`. Without `client_id`, rows are in the order of the clients.
-    /// Relative to the scenario file.
+    /// `dropout_during_training` and `dropout_after_training`. Without `client_id`, rows are in the order of the
+    /// clients. Relative to the scenario file.
     #[serde(default)]
     pub clients: Option<PathBuf>,
-    /// A row an interval in which a client is online: `client_id`, `from_seconds`, `until_seconds`. Clients without a row
-    /// keep their group's availability. Relative to the scenario file.
+    /// Table with one row per interval in which a client is online: `client_id`, `from_seconds`, `until_seconds`.
+    /// Clients without a row keep the availability of their group. Relative to the scenario file.
     #[serde(default)]
     pub online: Option<PathBuf>,
-    /// [time] If given, times online repeat with this period.
+    /// [time] Period with which the times online repeat, if given.
     #[serde(default)]
     pub online_period: Option<Duration>,
 }
 
-/// A device class.
+/// Device class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     /// [FLOP/s] Effective speed in training.
     pub speed: Speed,
-    /// [1] Standard deviation of the logarithm of a task's slowdown (log-normal, median 1) -- 0 to 5.
+    /// [1] Standard deviation of the logarithm of a task's slowdown, which is log-normal with median 1 -- 0 to 5.
     #[serde(default, deserialize_with = "range::up_to_five")]
     pub jitter: f64,
-    /// [1] Instead of `jitter`: quantiles of a task's slowdown at equally spaced probabilities, the least first and the
-    /// greatest last -- ascending, each above 0 and at most 1000; 1 is `speed` as it stands.
+    /// [1] Quantiles of a task's slowdown at equally spaced probabilities from the minimum to the maximum, instead of
+    /// `jitter`; a slowdown of 1 is the nominal `speed` -- ascending, each above 0 and at most 1000.
     #[serde(default)]
     pub slowdown: Option<Vec<f64>>,
-    /// [B] Memory that training may fill; none is any amount.
+    /// [byte] Memory available to training; `None` is unlimited.
     #[serde(default)]
     pub memory: Option<Bytes>,
-    /// [B/s] Memory bandwidth; none never bounds a task.
+    /// [byte/s] Memory bandwidth; `None` is unlimited.
     #[serde(default)]
     pub memory_bandwidth: Option<Bandwidth>,
-    /// [W] Power drawn while computing.
+    /// [W] Power while computing.
     #[serde(default, deserialize_with = "range::non_negative")]
     pub busy_watts: f64,
-    /// [W] Power drawn while transferring or waiting.
+    /// [W] Power while transferring or waiting.
     #[serde(default, deserialize_with = "range::non_negative")]
     pub idle_watts: f64,
 }
 
-/// A link class.
+/// Link class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// [bit/s] From the server to the client.
+    /// [bit/s] Capacity from the server to the client.
     pub down: Rate,
-    /// [bit/s] From the client to the server.
+    /// [bit/s] Capacity from the client to the server.
     pub up: Rate,
-    /// [time] One way.
+    /// [time] One-way latency.
     #[serde(default)]
     pub latency: Duration,
-    /// Addition to the latency of each transfer.
+    /// Random addition to the latency of each transfer.
     #[serde(default)]
     pub latency_jitter: Option<LatencyJitter>,
 }
 
-/// A log-normal addition to a latency.
+/// Log-normal addition to a latency.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyJitter {
@@ -106,7 +106,7 @@ pub struct LatencyJitter {
     pub sigma: f64,
 }
 
-/// A group of clients.
+/// Group of clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
@@ -117,7 +117,7 @@ pub struct Group {
     pub device: String,
     /// Name of a link class.
     pub link: String,
-    /// Name of a region; needed where the network or the protocol has regions.
+    /// Name of a region; required if the network or the protocol has regions.
     #[serde(default)]
     pub region: Option<String>,
     /// [1] Jitter of this group's devices, instead of the class's -- 0 to 5.
@@ -127,55 +127,55 @@ pub struct Group {
     pub availability: Availability,
     #[serde(default)]
     pub dropout: Dropout,
-    /// How devices crash; none is never.
+    /// Crashes of the devices; `None` for devices that never crash.
     #[serde(default)]
     pub crashes: Option<Crashes>,
 }
 
-/// When clients of a group can be reached; each client draws its own times.
+/// Times at which the clients of a group are online. Each client draws its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Availability {
-    /// At every instant.
+    /// Always online.
     #[default]
     Always,
-    /// Times online and offline are exponential, in turns.
+    /// Alternating intervals online and offline, with exponential durations.
     Markov {
         /// [time] Mean time online -- above 0.
         online: Duration,
         /// [time] Mean time offline -- above 0.
         offline: Duration,
     },
-    /// Once a period, as phones that charge at night.
+    /// One window per period, as for phones that charge at night.
     Diurnal {
         /// [time] Length of a period.
         #[serde(default = "day")]
         period: Duration,
-        /// [time] How far local time is ahead of the simulation's -- below `period`.
+        /// [time] Local time minus the simulation's time -- below `period`.
         #[serde(default)]
         time_zone: Duration,
-        /// [time] When the window opens, in local time.
+        /// [time] Local time at which the window opens.
         opens: Duration,
-        /// [time] How long it is open -- it closes within the period.
+        /// [time] Length of the window -- it closes within the period.
         open_for: Duration,
-        /// [time] It opens later by a uniform time below this, drawn for each client and period.
+        /// [time] Upper bound of a uniform delay of the opening, drawn for each client and period.
         #[serde(default)]
         shift: Duration,
-        /// [1] How likely it opens at all, drawn for each client and period -- above 0, at most 1.
+        /// [1] Probability that the window opens at all, drawn for each client and period -- above 0, at most 1.
         #[serde(default = "unit", deserialize_with = "range::positive_share")]
         shows_up: f64,
     },
     /// Given intervals.
     Trace {
-        /// [time, time] Online from the first to before the second of each pair; ascending and apart.
+        /// [time, time] Start and end of each interval online, ascending and disjoint; the end is not included.
         online: Vec<(Duration, Duration)>,
-        /// [time] If given, the trace repeats with this period.
+        /// [time] Period with which the intervals repeat, if given.
         #[serde(default)]
         period: Option<Duration>,
     },
 }
 
-/// How likely a task is given up at each stage. The stages exclude each other, so the sum is at most 1.
+/// Probabilities that a client gives a task up at each stage. The events exclude each other, so the sum is at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
@@ -185,17 +185,17 @@ pub struct Dropout {
     /// [1] At a uniformly drawn point of the training -- 0 to 1.
     #[serde(default, deserialize_with = "range::share")]
     pub during_training: f64,
-    /// [1] When training is done, before the upload -- 0 to 1.
+    /// [1] After the training, before the upload -- 0 to 1.
     #[serde(default, deserialize_with = "range::share")]
     pub after_training: f64,
 }
 
-/// Crashes of a device: a crash loses the task. Times up and down are exponential, in turns.
+/// Crashes of a device, each of which loses the running task. Times up and down alternate and are exponential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Crashes {
-    /// [time] Mean time from the start or a return to the next crash -- above 0.
+    /// [time] Mean time up: from the start or a recovery to the next crash -- above 0.
     pub every: Duration,
-    /// [time] Mean time from a crash to the return -- above 0.
+    /// [time] Mean time down: from a crash to the recovery -- above 0.
     pub down_for: Duration,
 }

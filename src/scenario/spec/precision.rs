@@ -1,29 +1,30 @@
-//! How the base model is held and computed.
+//! Number formats of the base model: in memory and in arithmetic.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Model;
 
-/// Number formats of the base model's linear weights; embedding, norms and output head are in that of the arithmetic.
+/// Number format of the base model's linear weights. Embedding, norms and output head have the format of the
+/// arithmetic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Precision {
     #[default]
     F32,
     Bf16,
-    /// int8 with a scale an output row, rounded at load and then held in the arithmetic's format.
+    /// int8 with one scale per output row; rounded at load, then stored in the arithmetic's format.
     Int8,
-    /// The same numbers held as int8 and expanded at each use: less memory, the same results.
+    /// The same numbers stored as int8 and dequantized at each use: less memory, the same results.
     Int8Held,
     /// 4-bit NormalFloat in blocks of 64 (QLoRA, Dettmers et al. 2023).
     Nf4,
-    /// The same with double quantisation of the blocks' maxima.
+    /// The same with double quantization of the blocks' absolute maxima.
     Nf4Double,
-    /// LLM.int8() with outlier columns from 6.0 on (Dettmers et al. 2022), on which FedLLM-Bench trains; slow.
+    /// LLM.int8() with outlier columns from 6.0 on (Dettmers et al. 2022), as used by FedLLM-Bench; slow.
     LlmInt8,
 }
 
-/// Number formats of activations, and of weights as they are multiplied.
+/// Number format of activations, and of weights when they are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Arithmetic {
     F32,
@@ -31,13 +32,13 @@ pub enum Arithmetic {
 }
 
 impl Model {
-    /// The arithmetic that is asked for, or follows from the precision.
+    /// Returns the arithmetic of the scenario, or the one that follows from the precision.
     pub fn arithmetic(&self) -> Arithmetic {
         let usual = if self.precision == Precision::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
         self.arithmetic.unwrap_or(usual)
     }
 
-    /// [bit] What an activation takes, or a weight that is not quantised.
+    /// [bit] -- Returns the size of an activation, or of a weight that is not quantized.
     pub fn arithmetic_bits(&self) -> u64 {
         match self.arithmetic() {
             Arithmetic::F32 => 32,
@@ -45,13 +46,14 @@ impl Model {
         }
     }
 
-    /// [bit] What 64 linear weights take with the scales of their block; scales of whole rows are left out.
+    /// [bit] -- Returns the size of 64 linear weights with the scales of their block, without scales of whole rows.
     pub fn linear_block_bits(&self) -> u64 {
         match self.precision {
             Precision::F32 | Precision::Bf16 | Precision::Int8 => 64 * self.arithmetic_bits(),
             Precision::Int8Held | Precision::LlmInt8 => 64 * 8,
+            // 32 bits for the block's absolute maximum.
             Precision::Nf4 => 64 * 4 + 32,
-            // 8 bits a maximum, and an eighth of a bit for the maxima of 256 blocks, rounded up.
+            // 8 bits for the block's maximum, and 32/256 bits for its part of the second scale, rounded up.
             Precision::Nf4Double => 64 * 4 + 9,
         }
     }

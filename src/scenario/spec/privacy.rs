@@ -1,4 +1,4 @@
-//! The fields of differential privacy: what is clipped, where noise comes in, and how much may be spent.
+//! Fields of differential privacy: clipping, noise, accounting and budget.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::super::range;
 use super::unit;
 
-/// What protects the clients' updates. `docs/privacy.md` says what each promises.
+/// Protection of the clients' updates. `docs/privacy.md` describes the guarantee of each.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Privacy {
     /// User-level differential privacy: each client's whole update is clipped, and noise hides any one client.
     UserLevel {
-        /// How updates are bounded.
+        /// Bound on the norms of updates.
         clipping: Clipping,
         /// [clipping norms] Standard deviation of the noise on the sum of updates -- at least 0.
         #[serde(deserialize_with = "range::non_negative")]
@@ -20,33 +20,34 @@ pub enum Privacy {
         /// [1] Delta of the guarantee -- above 0, below 1, and well below one over the number of clients.
         #[serde(deserialize_with = "range::open_share")]
         delta: f64,
-        /// [1] Epsilon that no round may take the run beyond; none spends without limit.
+        /// [1] Budget: a round that would exceed this epsilon is not run. `None` is unlimited.
         #[serde(default, deserialize_with = "range::positive_or_none")]
         epsilon: Option<f64>,
-        /// Who adds the noise.
+        /// Place at which noise is added.
         #[serde(default)]
         placement: NoisePlacement,
-        /// How epsilon is computed where clients are sampled.
+        /// Method of computing epsilon under sampling of clients.
         #[serde(default)]
         accountant: Accountant,
-        /// Where noise comes from.
+        /// Source of the noise.
         #[serde(default)]
         noise: Noise,
-        /// [clipping norms] Grid of discrete Gaussian noise; none adds continuous noise -- above 0, at most 1.
+        /// [clipping norms] Spacing of discrete Gaussian noise; `None` adds continuous noise -- above 0, at most 1.
         #[serde(default, deserialize_with = "range::positive_or_none")]
         grid: Option<f64>,
-        /// [rows] Rows from which on a client's weight is 1, where updates are weighted by rows -- above 0.
+        /// [rows] Number of rows from which on a client has weight 1, if updates are weighted by rows -- above 0.
         #[serde(default, deserialize_with = "range::positive_or_none")]
         weight_bound: Option<f64>,
-        /// [updates] Updates of one client that count in the run. Needed where sampling does not amplify -- at least 1.
+        /// [updates] Updates of one client that may count in the run. Required if sampling does not amplify privacy --
+        /// at least 1.
         #[serde(default)]
         max_participations: Option<u32>,
-        /// [clients] What sums are divided by; none is the cohort that the selection is expected to give -- above 0.
+        /// [clients] Divisor of the sum of updates; `None` is the expected size of a cohort -- above 0.
         #[serde(default, deserialize_with = "range::positive_or_none")]
         expected_cohort: Option<f64>,
     },
-    /// What FedLLM-Bench's FedDP does: noise on unclipped updates, scaled for something else. It gives NO GUARANTEE: the
-    /// true epsilon is infinite.
+    /// FedLLM-Bench's FedDP: noise on unclipped updates, with a scale that fits no sensitivity. It gives NO GUARANTEE:
+    /// the true epsilon is infinite.
     FedLlmBenchDp {
         /// [1] Epsilon that the method claims -- above 0.
         #[serde(default = "unit", deserialize_with = "range::positive")]
@@ -54,7 +55,7 @@ pub enum Privacy {
         /// [1] Delta that the method claims -- above 0, below 1.
         #[serde(default = "their_delta", deserialize_with = "range::open_share")]
         claimed_delta: f64,
-        /// [1] A norm that enters the noise's scale and clips nothing -- above 0.
+        /// [1] Norm that enters the noise's scale but clips nothing -- above 0.
         #[serde(default = "unit", deserialize_with = "range::positive")]
         max_grad_norm: f64,
         /// [1] Standard deviation of the noise on each value, instead of the method's own -- above 0.
@@ -63,53 +64,54 @@ pub enum Privacy {
     },
 }
 
-/// How updates are bounded in L2 norm.
+/// Clipping of updates in L2 norm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Clipping {
-    /// All values together, to one norm.
+    /// Clips all values of an update together to one norm.
     Fixed {
-        /// [1] -- above 0.
+        /// [1] Clipping norm -- above 0.
         #[serde(deserialize_with = "range::positive")]
         norm: f64,
     },
-    /// Each of L modules to norm / sqrt(L).
+    /// Clips each of L modules to norm / sqrt(L).
     PerLayer {
-        /// [1] -- above 0.
+        /// [1] Clipping norm of the whole update -- above 0.
         #[serde(deserialize_with = "range::positive")]
         norm: f64,
     },
-    /// To a quantile of the clients' norms, found under noise (Andrew et al. 2021).
+    /// Clips to a quantile of the clients' norms, which is estimated under noise (Andrew et al. 2021).
     Adaptive {
-        /// [1] Norm of the first round -- above 0.
+        /// [1] Clipping norm of the first round -- above 0.
         #[serde(deserialize_with = "range::positive")]
         initial_norm: f64,
-        /// [1] Share of updates that shall stay as they are -- 0 to 1.
+        /// [1] Target share of updates that are not clipped -- 0 to 1.
         #[serde(default = "half", deserialize_with = "range::share")]
         quantile: f64,
-        /// [1] How fast the norm follows -- above 0.
+        /// [1] Learning rate of the clipping norm -- above 0.
         #[serde(default = "one_fifth", deserialize_with = "range::positive")]
         rate: f64,
-        /// [clients] Standard deviation of the noise on the count of unclipped updates: its share of what is spent -- above
-        /// half the noise multiplier. The paper takes a twentieth of the cohort.
+        /// [clients] Standard deviation of the noise on the count of unclipped updates, which takes a part of the
+        /// budget -- above half the noise multiplier. The paper uses a twentieth of the cohort.
         #[serde(default, deserialize_with = "range::positive_or_none")]
         count_noise: Option<f64>,
     },
 }
 
-/// Who adds noise.
+/// Place at which noise is added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NoisePlacement {
-    /// The server, to each sum.
+    /// At the server, on each sum.
     #[default]
     Central,
-    /// Each client, to its update.
+    /// At each client, on its update.
     Local,
-    /// The server, to nodes of a tree over all rounds (DP-FTRL, Kairouz et al. 2021): for when sampling cannot be assumed.
+    /// At the server, on the nodes of a tree over all rounds (DP-FTRL, Kairouz et al. 2021), which needs no assumption
+    /// about sampling.
     Tree,
 }
 
-/// How epsilon is computed.
+/// Method of computing epsilon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Accountant {
     /// Privacy loss distributions: tight.
@@ -119,13 +121,13 @@ pub enum Accountant {
     Rdp,
 }
 
-/// Where noise comes from.
+/// Source of the noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Noise {
-    /// From the scenario's seed: reproducible, for simulation, and no protection from anyone who knows the seed.
+    /// The scenario's seed: reproducible, for simulation, without protection from anyone who knows the seed.
     #[default]
     Seeded,
-    /// From the operating system: protects, and cannot be reproduced. The run records only that it was so.
+    /// The operating system: protects, and cannot be reproduced. The run records only that it was used.
     Secret,
 }
 

@@ -1,11 +1,11 @@
-//! What stands for a model and for data where only times are asked for.
+//! Model shapes and synthetic data, which are enough to simulate times without training.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::range;
 
-/// The shape of a Llama-family model.
+/// Shape of a model of the Llama family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelShape {
@@ -15,24 +15,24 @@ pub struct ModelShape {
     /// [columns] Width of the residual stream -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub hidden: u32,
-    /// [columns] Width of the gated feed-forward part -- at least 1.
+    /// [columns] Width of the gated feed-forward network -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub intermediate: u32,
     /// [heads] Query heads -- at least 1, and `hidden` is a multiple of it.
     #[serde(deserialize_with = "range::at_least_one")]
     pub heads: u32,
-    /// [heads] Key and value heads; none is as many as query heads.
+    /// [heads] Key and value heads; `None` is the number of query heads.
     #[serde(default)]
     pub kv_heads: Option<u32>,
     /// [tokens] -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub vocabulary: u32,
-    /// Whether the output projection is the embedding.
+    /// Whether the output projection shares its weights with the embedding.
     #[serde(default)]
     pub ties_embeddings: bool,
 }
 
-/// Clients without data: how many, and how much each would have.
+/// Clients without data: their number, and the amount of data that each is assumed to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Synthetic {
@@ -46,11 +46,11 @@ pub struct Synthetic {
     pub tokens_per_row: u32,
 }
 
-/// A whole number for each client.
+/// Distribution of a whole number over clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Counts {
-    /// The same for all -- at least 1.
+    /// The same number for all clients -- at least 1.
     Fixed(u32),
-    /// Uniform between two numbers, both included -- at least 1, ascending.
+    /// A uniform number between two bounds, both included -- at least 1, ascending.
     Uniform(u32, u32),
 }

@@ -1,4 +1,4 @@
-//! How a client takes its steps: the update rule, and what one step's gradient is made of.
+//! Fields of local training: optimizer, accumulation of gradients, and objective.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 use super::super::range;
 use super::fidelity::{choose, wants_sgd};
 
-/// Local optimisers.
+/// Optimizer of local training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Optimizer {
     /// AdamW (Loshchilov and Hutter 2019).
     AdamW {
-        /// [1] Decay of the mean -- below 1.
+        /// [1] Decay of the first moment -- below 1.
         #[serde(default = "beta1", deserialize_with = "range::below_one")]
         beta1: f64,
-        /// [1] Decay of the mean square -- below 1.
+        /// [1] Decay of the second moment -- below 1.
         #[serde(default = "beta2", deserialize_with = "range::below_one")]
         beta2: f64,
-        /// [1] Added to the root of the mean square -- above 0 in 32 bits.
+        /// [1] Term added to the root of the second moment -- above 0 in 32 bits.
         #[serde(default = "epsilon", deserialize_with = "range::positive_single")]
         epsilon: f64,
-        /// [1] Decoupled decay.
+        /// [1] Decoupled weight decay.
         #[serde(default, deserialize_with = "range::non_negative_single")]
         weight_decay: f64,
-        /// Whose order of operations.
+        /// Order of operations.
         #[serde(default)]
         variant: AdamVariant,
     },
     /// Gradient descent with PyTorch's momentum buffer.
     Sgd {
-        /// [1] 0 is plain gradient descent -- below 1.
+        /// [1] Momentum; 0 is plain gradient descent -- below 1.
         #[serde(default, deserialize_with = "range::below_one")]
         momentum: f64,
     },
@@ -51,17 +51,17 @@ impl Default for Optimizer {
     }
 }
 
-/// What becomes of the optimiser's moments between the tasks of a client.
+/// Treatment of the optimizer's moments between the tasks of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OptimizerState {
-    /// Each task begins with none, as in FedAvg and in FedLLM-Bench.
+    /// Each task starts without moments, as in FedAvg and FedLLM-Bench.
     #[default]
     Reset,
-    /// A client's next task that counts goes on from those of its last one. They stay with the client.
+    /// Each task of a client starts from the moments of its last task that counted. They never leave the client.
     Kept,
 }
 
-/// The two AdamW in use differ in where epsilon and weight decay enter.
+/// Variant of AdamW. The two in use differ in where epsilon and weight decay enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdamVariant {
     /// `torch.optim.AdamW`: decay first; epsilon is added to the bias-corrected root.
@@ -76,12 +76,12 @@ impl Default for AdamVariant {
     }
 }
 
-/// How the gradient of a step comes from its micro-batches.
+/// Combination of the gradients of a step's micro-batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Accumulation {
     /// Mean over all target tokens of the step.
     PerToken,
-    /// Mean over micro-batches of their mean over target tokens, as published code does.
+    /// Mean over micro-batches of their means over target tokens, as in published code.
     PerMicroBatch,
 }
 
@@ -91,17 +91,17 @@ impl Default for Accumulation {
     }
 }
 
-/// What a client minimises.
+/// Objective that a client minimizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Objective {
-    /// The negative log-likelihood of the answers.
+    /// Supervised fine-tuning: the negative log-likelihood of the answers.
     #[default]
     Sft,
-    /// Direct preference optimisation (Rafailov et al. 2023) on rows with a chosen and a rejected answer; a row is a pair,
-    /// and the reference is the base model without adapter.
+    /// Direct preference optimization (Rafailov et al. 2023) on rows with a chosen and a rejected answer. A row is a
+    /// pair, and the reference is the base model without adapter.
     Dpo {
-        /// [1] How strongly the model is held to the reference -- above 0 in 32 bits.
+        /// [1] Strength of the pull towards the reference model -- above 0 in 32 bits.
         #[serde(default = "beta", deserialize_with = "range::positive_single")]
         beta: f64,
     },

@@ -1,4 +1,4 @@
-//! The cells of a sweep: every combination of what it varies, each with a folder of its own.
+//! Cells of a sweep: the combinations of its scenarios, variants, axes and seeds, each with its own folder.
 
 use std::path::PathBuf;
 
@@ -7,23 +7,23 @@ use super::{Base, Sweep, Variant};
 /// One run of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// Name of the scenario that it starts from; empty where there is but one.
+    /// Name of the scenario that it starts from; empty if the sweep has only one.
     pub base: String,
-    /// Name of its variant; empty where there are none.
+    /// Name of its variant; empty if the sweep has none.
     pub variant: String,
-    /// What it has in common with the cells that differ in their seed only, such as `FedProx, training.lr=0.1`.
+    /// Description shared by the cells that differ only in their seeds, such as `FedProx, training.lr=0.1`.
     pub setting: String,
     pub seed: Option<u64>,
     /// Name of its folder.
     pub folder: String,
-    /// The scenario's file, from the current folder.
+    /// Path of the scenario file, relative to the current folder.
     pub scenario: PathBuf,
     /// Changes of the scenario, each `path=value`.
     pub sets: Vec<String>,
 }
 
 impl Sweep {
-    /// The runs: for each scenario, each variant, each combination of values, the last axis fastest, each seed.
+    /// Returns the runs in order: by scenario, variant, combination of values with the last axis fastest, and seed.
     pub fn cells(&self) -> Vec<Cell> {
         let plain = [Variant { name: String::new(), set: vec![] }];
         let variants = if self.variants.is_empty() { &plain[..] } else { &self.variants };
@@ -38,11 +38,13 @@ impl Sweep {
         cells
     }
 
-    /// The runs of scenarios and variants that `only` names, all if it names none, with these of the sweep's seeds, all if
-    /// there are none. Their folders are those that they have among all.
+    /// Returns the runs of the scenarios and variants that `only` names, with the given seeds.
+    ///
+    /// If `only` names no scenario all scenarios are selected, likewise for variants, and without `seeds` all seeds.
+    /// The folders are numbered as in the whole sweep.
     ///
     /// # Errors
-    /// Which of them the sweep does not have.
+    /// A message with the first name or seed that the sweep does not have.
     pub fn chosen(&self, only: &[String], seeds: &[u64]) -> Result<Vec<Cell>, String> {
         let mut cells = self.cells();
         let bases: Vec<&str> = self.scenarios.iter().map(|base| base.name.as_str()).collect();
@@ -56,29 +58,35 @@ impl Sweep {
         if let Some(seed) = seeds.iter().find(|seed| !self.seeds.contains(seed)) {
             return Err(format!("the sweep has no seed {seed}"));
         }
-        let among = |known: &[&str], name: &str| {
-            let mut named = only.iter().filter(|name| known.contains(&name.as_str())).peekable();
-            named.peek().is_none() || named.any(|one| one == name)
-        };
-        cells.retain(|cell| among(&bases, &cell.base) && among(&variants, &cell.variant));
+        cells.retain(|cell| is_selected(&cell.base, &bases, only) && is_selected(&cell.variant, &variants, only));
         cells.retain(|cell| seeds.is_empty() || cell.seed.is_some_and(|seed| seeds.contains(&seed)));
         Ok(cells)
     }
 
-    /// The cells of one setting, a seed each.
+    /// Appends the cells of one setting, one per seed.
     fn of_setting(&self, base: &Base, variant: &Variant, combination: &[String], cells: &mut Vec<Cell>) {
-        let named = (!variant.name.is_empty()).then(|| variant.name.clone());
-        let parts: Vec<String> = named.into_iter().chain(combination.iter().cloned()).collect();
+        let mut parts = Vec::new();
+        if !variant.name.is_empty() {
+            parts.push(variant.name.clone());
+        }
+        parts.extend(combination.iter().cloned());
         let setting = if parts.is_empty() { "as it stands".to_owned() } else { parts.join(", ") };
-        let of_base = (!base.name.is_empty()).then(|| base.name.clone());
-        let parts: Vec<String> = of_base.into_iter().chain(parts).collect();
+        if !base.name.is_empty() {
+            parts.insert(0, base.name.clone());
+        }
+        // Later changes override earlier ones, so they go from the general to the particular, and the seed comes last.
+        let mut sets = base.set.clone();
+        sets.extend_from_slice(&self.set);
+        sets.extend_from_slice(&variant.set);
+        sets.extend(base.variants.get(&variant.name).into_iter().flatten().cloned());
+        sets.extend_from_slice(combination);
         let seeds: Vec<Option<u64>> = match self.seeds.as_slice() {
             [] => vec![None],
             seeds => seeds.iter().copied().map(Some).collect(),
         };
         for seed in seeds {
-            let own = base.variants.get(&variant.name).into_iter().flatten();
-            let sets = base.set.iter().chain(&self.set).chain(&variant.set).chain(own).chain(combination).cloned();
+            let mut sets = sets.clone();
+            sets.extend(seed.map(|seed| format!("seed={seed}")));
             cells.push(Cell {
                 base: base.name.clone(),
                 variant: variant.name.clone(),
@@ -86,26 +94,44 @@ impl Sweep {
                 seed,
                 folder: folder_name(cells.len() + 1, &parts, seed),
                 scenario: base.scenario.clone(),
-                sets: sets.chain(seed.map(|seed| format!("seed={seed}"))).collect(),
+                sets,
             });
         }
     }
 
+    /// Returns every combination of the axes' values as changes `path=value`, with the last axis fastest.
     fn combinations(&self) -> Vec<Vec<String>> {
-        self.axes.iter().fold(vec![vec![]], |combinations, axis| {
-            let with = |before: &Vec<String>, value: &String| {
-                before.iter().cloned().chain([format!("{}={value}", axis.path)]).collect()
-            };
-            combinations.iter().flat_map(|before| axis.values.iter().map(move |value| with(before, value))).collect()
-        })
+        let mut combinations = vec![vec![]];
+        for axis in &self.axes {
+            let mut longer = Vec::with_capacity(combinations.len() * axis.values.len());
+            for before in &combinations {
+                for value in &axis.values {
+                    let mut combination: Vec<String> = before.clone();
+                    combination.push(format!("{}={value}", axis.path));
+                    longer.push(combination);
+                }
+            }
+            combinations = longer;
+        }
+        combinations
     }
 }
 
-/// A number, so that names are distinct and in order, and what tells people which run it is.
+/// Returns whether `only` selects `name` among the `known` names: it names it, or none of them.
+fn is_selected(name: &str, known: &[&str], only: &[String]) -> bool {
+    let mut named = only.iter().filter(|name| known.contains(&name.as_str())).peekable();
+    named.peek().is_none() || named.any(|one| one == name)
+}
+
+/// Returns the name of a cell's folder: a number, which makes names unique and ordered, and a readable description.
 fn folder_name(number: usize, parts: &[String], seed: Option<u64>) -> String {
-    let words = parts.iter().map(|part| part.rsplit_once('.').map_or(part.as_str(), |(_, last)| last));
-    let text = words.map(str::to_owned).chain(seed.map(|seed| format!("seed-{seed}"))).collect::<Vec<_>>().join("-");
-    let plain: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    // The text up to the last dot is dropped, which shortens `server.uplink=2 Mbit/s` to `uplink=2 Mbit/s`.
+    let mut words: Vec<String> = Vec::new();
+    for part in parts {
+        words.push(part.rsplit_once('.').map_or(part.as_str(), |(_, last)| last).to_owned());
+    }
+    words.extend(seed.map(|seed| format!("seed-{seed}")));
+    let plain: String = words.join("-").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let short: String = plain.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
     let short: String = short.chars().take(60).collect();
     if short.is_empty() { format!("{number:04}") } else { format!("{number:04}-{short}") }

@@ -1,4 +1,4 @@
-//! A sweep: one scenario or several, played in many settings.
+//! Sweeps: runs of one or several scenarios under many settings.
 
 mod cells;
 
@@ -14,40 +14,41 @@ use super::{ScenarioError, range};
 
 pub use cells::Cell;
 
-/// A sweep as written. Every cell of scenarios x variants x axes x seeds is one run; they share one store, so that what
-/// several of them train the same way is trained once.
+/// Sweep file. Every cell of scenarios x variants x axes x seeds is one run. The runs share one store, so that training
+/// that several of them have in common is done once.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// Name of the folder under `runs/` that the cells' folders stand in.
+    /// Name of the folder under `runs/` that contains the cells' folders.
     pub name: String,
-    /// The scenario that all cells start from, where it is one. Relative to the sweep's file.
+    /// Scenario that all cells start from, if there is only one. Relative to the sweep's file.
     #[serde(default)]
     pub scenario: Option<PathBuf>,
-    /// The scenarios that cells start from, instead: settings are compared within each.
+    /// Scenarios that cells start from, instead of `scenario`. Settings are compared within each.
     #[serde(default)]
     pub scenarios: Vec<Base>,
-    /// Synthetic twins that are written before the first cell is played.
+    /// Synthetic twins that are written before the first run.
     #[serde(default)]
     pub twins: Vec<TwinFiles>,
     /// Changes for all cells, each `path=value`, or `@FILE` relative to the sweep's file.
     #[serde(default)]
     pub set: Vec<String>,
-    /// Named bundles of changes; none is one without a change.
+    /// Named sets of changes. An empty list has the effect of one variant without changes.
     #[serde(default)]
     pub variants: Vec<Variant>,
-    /// Fields and the values that they take, every combination.
+    /// Fields and their values, of which all combinations are run.
     #[serde(default)]
     pub axes: Vec<Axis>,
-    /// Master seeds; none is the scenario's. Cells of equal seeds share their random draws, so they are compared in pairs.
+    /// Master seeds; an empty list uses the scenario's. Cells with equal seeds share their random draws, so they are
+    /// compared in pairs.
     #[serde(default)]
     pub seeds: Vec<u64>,
-    /// Figures that others published, to stand beside ours.
+    /// Published results, to be shown with those of the runs.
     #[serde(default)]
     pub published: Vec<Published>,
 }
 
-/// One of several scenarios.
+/// One of several scenarios of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
@@ -62,7 +63,7 @@ pub struct Base {
     pub variants: BTreeMap<String, Vec<String>>,
 }
 
-/// A named bundle of changes.
+/// Named set of changes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
@@ -72,7 +73,7 @@ pub struct Variant {
     pub set: Vec<String>,
 }
 
-/// A field and the values that it takes, as `--set` takes them.
+/// Field and its values, in the form that `--set` accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Axis {
@@ -80,11 +81,11 @@ pub struct Axis {
     pub values: Vec<String>,
 }
 
-/// A synthetic twin in two files, `train.json` and `test.json`, the same bytes whenever they are written.
+/// Synthetic twin in two files, `train.json` and `test.json`, with the same bytes whenever they are written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TwinFiles {
-    /// Its name for `fedreplay data twin`.
+    /// Name of the twin for `fedreplay data twin`.
     pub twin: String,
     /// Relative to the sweep's file.
     pub folder: PathBuf,
@@ -96,7 +97,7 @@ pub struct TwinFiles {
     pub held_out: f64,
 }
 
-/// A figure that somebody else published.
+/// Published result of one setting.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
@@ -104,15 +105,15 @@ pub struct Published {
     pub scenario: String,
     /// Name of one of `variants`.
     pub variant: String,
-    /// The figure, with what it measures.
+    /// The value, with the name of what it measures.
     pub figure: String,
 }
 
 impl Sweep {
-    /// Reads a sweep and makes its paths ones from the current folder.
+    /// Reads a sweep and makes its paths relative to the current folder.
     ///
     /// # Errors
-    /// The first mistake, with line and column where it has one.
+    /// The first mistake, with line and column where they are known.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
         let mut sweep: Self = options().from_str(&text).map_err(|error| syntax(file, &error))?;
@@ -126,7 +127,7 @@ impl Sweep {
         Ok(sweep)
     }
 
-    /// The scenarios: one without a name, where there is but one.
+    /// Returns the scenarios; a single one has no name.
     fn bases(&self) -> Vec<Base> {
         match &self.scenario {
             Some(scenario) => vec![Base { scenario: scenario.clone(), ..Base::default() }],
@@ -134,14 +135,13 @@ impl Sweep {
         }
     }
 
-    /// What was published of a setting, by its scenario and variant.
+    /// Returns the published result of a setting, by its scenario and variant.
     pub fn published(&self, scenario: &str, variant: &str) -> Option<&str> {
-        let is_it = |one: &&Published| one.scenario == scenario && one.variant == variant;
-        self.published.iter().find(is_it).map(|one| one.figure.as_str())
+        let result = self.published.iter().find(|one| one.scenario == scenario && one.variant == variant);
+        result.map(|one| one.figure.as_str())
     }
 
     fn check(&self) -> Result<(), (String, String)> {
-        let fault = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
         check_name(&self.name)?;
         if self.scenario.is_some() != self.scenarios.is_empty() {
             return fault("scenario", "there must be either `scenario` or `scenarios`");
@@ -149,6 +149,7 @@ impl Sweep {
         if self.axes.iter().any(|axis| axis.values.is_empty()) {
             return fault("axes", "each must hold at least one value");
         }
+        // A set that is smaller than its list shows a duplicate.
         let variants: BTreeSet<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();
         if variants.len() < self.variants.len() {
             return fault("variants", "each must have a name of its own");
@@ -158,25 +159,28 @@ impl Sweep {
             return fault("scenarios", "each must have a name of its own");
         }
         if self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
-            return fault("seeds", "each must stand there once");
+            return fault("seeds", "each must occur only once");
         }
         for base in &self.scenarios {
             if let Some(unknown) = base.variants.keys().find(|name| !variants.contains(name.as_str())) {
                 return fault("scenarios.variants", &format!("{}: no variant `{unknown}`", base.name));
             }
         }
-        let is_known =
-            |one: &&Published| scenarios.contains(one.scenario.as_str()) && variants.contains(one.variant.as_str());
-        match self.published.iter().find(|one| !is_known(one)) {
-            Some(one) => fault("published", &format!("no cell has `{}` and `{}`", one.scenario, one.variant)),
-            None => Ok(()),
+        for one in &self.published {
+            if !scenarios.contains(one.scenario.as_str()) || !variants.contains(one.variant.as_str()) {
+                return fault("published", &format!("no cell has `{}` and `{}`", one.scenario, one.variant));
+            }
         }
+        Ok(())
     }
 
-    /// Makes paths relative to the sweep's folder ones from the current folder.
+    /// Makes paths that are relative to the sweep's folder relative to the current folder.
     fn resolve(&mut self, folder: &Path) {
         self.scenario = self.scenario.take().map(|scenario| folder.join(scenario));
-        self.twins.iter_mut().for_each(|twin| twin.folder = folder.join(&twin.folder));
+        for twin in &mut self.twins {
+            twin.folder = folder.join(&twin.folder);
+        }
+        // All lists of changes may contain `@FILE`.
         let mut sets = vec![&mut self.set];
         sets.extend(self.variants.iter_mut().map(|variant| &mut variant.set));
         for base in &mut self.scenarios {
@@ -190,4 +194,8 @@ impl Sweep {
             }
         }
     }
+}
+
+fn fault(field: &str, message: &str) -> Result<(), (String, String)> {
+    Err((field.to_owned(), message.to_owned()))
 }

@@ -1,9 +1,9 @@
-//! Causal attention of packed sequences in LibTorch's operations, one sequence in a call: its shapes, and so its bits,
-//! depend on that sequence alone.
+//! Causal attention of packed sequences in LibTorch's operations, with one call per sequence: its shapes, and so its
+//! bits, depend only on that sequence.
 //!
-//! Fused kernels that hold no whole matrix of scores do it where LibTorch has them: on a CPU, and on CUDA in half
-//! precision. Elsewhere (CUDA in f32) plain products do it, for [`QUERY_BLOCK`] queries at a time. The fused kernels on
-//! CUDA have been compiled and linked here, but not run.
+//! LibTorch's fused kernels, which do not materialize the matrix of scores, are used if they exist: on a CPU, and on
+//! CUDA in half precision. Elsewhere (CUDA in f32) plain products are used, for [`QUERY_BLOCK`] queries at a time. The
+//! fused kernels on CUDA have been compiled and linked, but not run.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -13,7 +13,7 @@ use crate::training::native::kernels::Sequences;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// Queries whose scores exist at a time in plain products.
+/// Number of queries whose scores exist at the same time in plain products.
 const QUERY_BLOCK: i64 = 128;
 
 /// Rows of one sequence in a table.
@@ -21,11 +21,11 @@ const QUERY_BLOCK: i64 = 128;
 pub struct Sequence {
     /// First row.
     pub start: i64,
-    /// Rows, at least 1.
+    /// Number of rows, at least 1.
     pub length: i64,
 }
 
-/// Which operations do it.
+/// Implementations of attention.
 enum Operations {
     FusedOnCpu,
     FusedOnCuda,
@@ -33,20 +33,20 @@ enum Operations {
 }
 
 impl Operations {
-    /// A function of device, type and sequence.
+    /// Selects the implementation by device, type and sequence only, so that other jobs do not influence it.
     fn of(config: &Config, table: &Tensor, sequence: Sequence) -> Self {
         if table.device() == tch::Device::Cpu {
             return Self::FusedOnCpu;
         }
         let is_half = matches!(table.kind(), Kind::BFloat16 | Kind::Half);
         let is_width_served = config.head_dim.is_multiple_of(8) && config.head_dim <= 256;
-        // With a single query that kernel takes the heads that share a key for queries, and may split its sums.
+        // For a single query that kernel treats the heads that share a key as queries, and may split its sums.
         if is_half && is_width_served && sequence.length > 1 { Self::FusedOnCuda } else { Self::Products }
     }
 }
 
-/// Writes the attention's result to `output` and returns, for each sequence, the logarithms of the softmax's
-/// denominators, which [`backward`] reads.
+/// Writes the attention's result to `output` and returns the logarithms of the softmax's denominators of each sequence,
+/// which [`backward`] reads.
 pub fn forward(config: &Config, qkv: &Tensor, sequences: &Sequences, output: &Tensor) -> Result<Vec<Tensor>> {
     let mut sums = Vec::with_capacity(sequences.starts.len());
     for sequence in each(sequences) {
@@ -59,13 +59,13 @@ pub fn forward(config: &Config, qkv: &Tensor, sequences: &Sequences, output: &Te
     Ok(sums)
 }
 
-/// What the backward pass reads of the forward pass, and the gradient of the result.
+/// Tensors of the forward pass that the backward pass reads, and the gradient of the result.
 pub struct Attended<'a> {
     /// Queries, keys and values.
     pub qkv: &'a Tensor,
-    /// The result.
+    /// Result.
     pub output: &'a Tensor,
-    /// Its gradient.
+    /// Gradient of the result.
     pub d_output: &'a Tensor,
 }
 
@@ -87,10 +87,12 @@ pub fn backward(
     Ok(())
 }
 
+/// Iterates over the sequences.
 fn each(sequences: &Sequences) -> impl Iterator<Item = Sequence> {
     sequences.starts.iter().zip(&sequences.lengths).map(|(&start, &length)| Sequence { start, length })
 }
 
+/// Does [`forward`] for one sequence with LibTorch's flash attention on a CPU.
 fn fused_forward_on_cpu(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
     let [q, k, v] = split(config, qkv, sequence)?;
     let mask = window_mask(config, sequence, qkv)?;
@@ -107,6 +109,7 @@ fn fused_forward_on_cpu(config: &Config, qkv: &Tensor, sequence: Sequence, outpu
     Ok(sum)
 }
 
+/// Does [`backward`] for one sequence with LibTorch's flash attention on a CPU.
 fn fused_backward_on_cpu(
     config: &Config,
     attended: &Attended,
@@ -136,11 +139,12 @@ fn fused_backward_on_cpu(
     Ok(())
 }
 
-/// Heads `[rows, heads, width]` as `[1, heads, rows, width]`, the layout of the fused kernels on a CPU.
+/// Returns heads `[rows, heads, width]` as a view `[1, heads, rows, width]`, the layout of the fused kernels on a CPU.
 fn batch_of_one(heads: &Tensor) -> Result<Tensor> {
     heads.f_transpose(0, 1)?.f_unsqueeze(0)
 }
 
+/// Does [`forward`] for one sequence with the fused kernel on CUDA.
 fn fused_forward_on_cuda(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
     let [q, k, v] = split(config, qkv, sequence)?;
     let bounds = bounds(sequence, qkv)?;
@@ -149,8 +153,10 @@ fn fused_forward_on_cuda(config: &Config, qkv: &Tensor, sequence: Sequence, outp
     Ok(sum)
 }
 
-/// With deterministic algorithms on, which they are ([`crate::training::Switches`]), this kernel adds up the gradient of
-/// the queries in a fixed order, in parts whose number depends on the GPU and the number of heads.
+/// Does [`backward`] for one sequence with the fused kernel on CUDA.
+///
+/// Since deterministic algorithms are enabled ([`crate::training::Switches`]), the kernel adds up the gradient of the
+/// queries in a fixed order, in parts whose number depends on the GPU and the number of heads.
 fn fused_backward_on_cuda(
     config: &Config,
     attended: &Attended,
@@ -173,7 +179,7 @@ fn fused_backward_on_cuda(
         sequence.length,
         0.0,
         true,
-        // The state of a generator, which is read under dropout alone: any tensor will do.
+        // The state of a random generator, which is read only under dropout, so that any tensor will do.
         sum,
         sum,
         None,
@@ -186,28 +192,27 @@ fn fused_backward_on_cuda(
     Ok(())
 }
 
-/// The first row of the sequence in its own table and the first row after it, as the fused kernels on CUDA read them.
-/// Given so, they split no sum over keys, as they may for one dense sequence. Made on the device: a copy would wait.
+/// Returns the bounds of the sequence in its own table, its first row and the first row after it, as the fused kernels
+/// on CUDA read them. With bounds the kernels do not split sums over keys, as they may for one dense sequence. The
+/// tensor is made on the device, since a copy from the host would synchronize.
 fn bounds(sequence: Sequence, like: &Tensor) -> Result<Tensor> {
     Tensor::f_arange_start_step(0, 2 * sequence.length, sequence.length, (Kind::Int, like.device()))
 }
 
-/// Keys that a query sees before its own, where a sliding window limits them.
+/// Returns the number of keys before its own to which a query attends. `None` if no sliding window limits them.
 fn older_keys(config: &Config, sequence: Sequence) -> Option<i64> {
-    config
-        .sliding_window
-        .map(|window| window as i64)
-        .filter(|&window| window < sequence.length)
-        .map(|window| window - 1)
+    let window = config.sliding_window? as i64;
+    if window < sequence.length { Some(window - 1) } else { None }
 }
 
-/// [`forward`] of one sequence in plain products, on any device and in any type.
+/// Does [`forward`] for one sequence in plain products, on any device and in any type.
 pub fn products_forward(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
     let [q, k, v] = split(config, qkv, sequence)?;
     let result = heads(output, sequence, 0, config.heads, config.head_dim)?;
     let mut sums = Vec::new();
     for block in blocks_of(config, sequence) {
         let scores = block.scores(config, &block.queries(config, &q)?, &block.keys(&k)?)?;
+        // softmax(s) = exp(s - logsumexp(s)); the logarithms are saved for the backward pass.
         let sum = scores.f_logsumexp([-1i64].as_slice(), true)?;
         let powers = scores.f_sub(&sum)?.f_exp()?.f_to_kind(v.kind())?;
         block.write_queries(config, &result, &powers.f_bmm(&block.keys(&v)?)?)?;
@@ -216,7 +221,7 @@ pub fn products_forward(config: &Config, qkv: &Tensor, sequence: Sequence, outpu
     Tensor::f_cat(&sums, 1)
 }
 
-/// [`backward`] of one sequence in plain products.
+/// Does [`backward`] for one sequence in plain products.
 pub fn products_backward(
     config: &Config,
     attended: &Attended,
@@ -240,7 +245,7 @@ pub fn products_backward(
         let k = block.keys(&k)?;
         let v = block.keys(&v)?;
         let powers = block.scores(config, &q, &k)?.f_sub(&block.of_sums(config, sums)?)?.f_exp()?;
-        // The derivative of the softmax: each power times its own gradient less the mean gradient of its row.
+        // Derivative of the softmax: dS = P (dP - rowsum(P dP)), with rowsum(P dP) = rowsum(dO O).
         let d_powers = d_result.f_bmm(&v.f_transpose(1, 2)?)?.f_to_kind(powers.kind())?;
         let row_mean = d_result.f_mul(&result)?.f_to_kind(powers.kind())?;
         let row_mean = row_mean.f_sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>)?;
@@ -254,15 +259,18 @@ pub fn products_backward(
     Ok(())
 }
 
-/// Consecutive queries of a sequence, and the keys that any of them sees.
+/// Consecutive queries of a sequence, with the keys to which any of them attends.
 struct Block {
+    /// First query.
     first: i64,
+    /// Number of queries.
     count: i64,
+    /// First key.
     oldest: i64,
     window: i64,
 }
 
-/// The blocks of a sequence in order.
+/// Iterates over the blocks of a sequence in order.
 fn blocks_of(config: &Config, sequence: Sequence) -> impl Iterator<Item = Block> {
     let length = sequence.length;
     let window = window(config, sequence);
@@ -275,41 +283,44 @@ fn blocks_of(config: &Config, sequence: Sequence) -> impl Iterator<Item = Block>
 }
 
 impl Block {
+    /// Returns the number of keys.
     fn keys_seen(&self) -> i64 {
         self.first + self.count - self.oldest
     }
 
-    /// The queries of `[rows, heads, width]`, those that share a key head below each other: a dense
-    /// `[kv_heads, group * count, width]`.
+    /// Returns the queries of a table `[rows, heads, width]`, with those that share a key head one below the other, as
+    /// a dense tensor `[kv_heads, group * count, width]`.
     fn queries(&self, config: &Config, table: &Tensor) -> Result<Tensor> {
         let of_heads = table.f_narrow(0, self.first, self.count)?.f_transpose(0, 1)?.f_contiguous()?;
         of_heads.f_view([config.kv_heads as i64, -1, config.head_dim as i64])
     }
 
-    /// Writes what is laid out as [`Self::queries`] to its place in `[rows, heads, width]`.
+    /// Writes a tensor in the layout of [`Self::queries`] to its rows of a table `[rows, heads, width]`.
     fn write_queries(&self, config: &Config, table: &Tensor, queries: &Tensor) -> Result<()> {
         let of_heads = queries.f_view([config.heads as i64, self.count, config.head_dim as i64])?;
         table.f_narrow(0, self.first, self.count)?.f_copy_(&of_heads.f_transpose(0, 1)?)?;
         Ok(())
     }
 
-    /// The keys, or their values, of `[rows, kv_heads, width]`: a dense `[kv_heads, keys, width]`.
+    /// Returns the keys, or the values, of a table `[rows, kv_heads, width]` as a dense tensor `[kv_heads, keys,
+    /// width]`.
     fn keys(&self, table: &Tensor) -> Result<Tensor> {
         table.f_narrow(0, self.oldest, self.keys_seen())?.f_transpose(0, 1)?.f_contiguous()
     }
 
-    /// Adds what is laid out as [`Self::keys`] to its part of `[kv_heads, rows, width]`.
+    /// Adds a tensor in the layout of [`Self::keys`] to its part of a sum `[kv_heads, rows, width]`, in place.
     fn add_keys(&self, sum: &Tensor, keys: &Tensor) -> Result<()> {
         sum.f_narrow(1, self.oldest, self.keys_seen())?.f_add_(&keys.f_to_kind(sum.kind())?).map(drop)
     }
 
-    /// Its part of the sums of all blocks, `[kv_heads, group * rows, 1]`.
+    /// Returns the block's part of the logarithms of all blocks, `[kv_heads, group * rows, 1]`.
     fn of_sums(&self, config: &Config, sums: &Tensor) -> Result<Tensor> {
         let group = (config.heads / config.kv_heads) as i64;
         sums.f_narrow(1, group * self.first, group * self.count)
     }
 
-    /// Scaled scores `[kv_heads, group * count, keys]` in f32 (f64 where q is), minus infinity where a key is not seen.
+    /// Computes scaled scores `[kv_heads, group * count, keys]` in f32 (f64 if q is), with minus infinity for masked
+    /// keys.
     fn scores(&self, config: &Config, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let kind = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         let scores = q.f_bmm(&k.f_transpose(1, 2)?)?.f_to_kind(kind)?.f_mul_scalar(scale(config))?;
@@ -319,22 +330,24 @@ impl Block {
     }
 }
 
+/// Returns the scale of scores, 1 / sqrt(head_dim).
 fn scale(config: &Config) -> f64 {
     1.0 / (config.head_dim as f64).sqrt()
 }
 
-/// Keys that a query sees, itself included: no more than the sequence has.
+/// Returns the number of keys to which a query attends at most, including its own.
 fn window(config: &Config, sequence: Sequence) -> i64 {
     config.sliding_window.map_or(sequence.length, |window| sequence.length.min(window as i64))
 }
 
-/// Which of `keys` keys each of `queries` queries sees, `[queries, keys]`, where the first query stands at key `at`.
+/// Returns a mask `[queries, keys]` of the keys to which each query attends, if the first query is at the position of
+/// key `at`.
 fn seen(queries: i64, keys: i64, at: i64, window: i64, like: &Tensor) -> Result<Tensor> {
     let past = Tensor::f_ones([queries, keys], (Kind::Bool, like.device()))?.f_tril(at)?;
     past.f_triu(at + 1 - window)
 }
 
-/// q, k and v of one sequence, each `[rows, heads, width]`, as views.
+/// Returns q, k and v of one sequence, each `[rows, heads, width]`, as views.
 fn split(config: &Config, qkv: &Tensor, sequence: Sequence) -> Result<[Tensor; 3]> {
     let width = config.head_dim;
     Ok([
@@ -344,6 +357,7 @@ fn split(config: &Config, qkv: &Tensor, sequence: Sequence) -> Result<[Tensor; 3
     ])
 }
 
+/// Returns the heads of one sequence from a column on, `[rows, heads, width]`, as a view.
 fn heads(table: &Tensor, sequence: Sequence, column: usize, heads: usize, width: usize) -> Result<Tensor> {
     table
         .f_narrow(0, sequence.start, sequence.length)?
@@ -351,7 +365,8 @@ fn heads(table: &Tensor, sequence: Sequence, column: usize, heads: usize, width:
         .f_unflatten(1, [heads as i64, width as i64])
 }
 
-/// An additive mask where the sliding window is shorter than the sequence; `None` where plain causal attention does.
+/// Returns an additive mask. `None` if the sliding window is not shorter than the sequence, so that attention is
+/// plainly causal.
 fn window_mask(config: &Config, sequence: Sequence, like: &Tensor) -> Result<Option<Tensor>> {
     let window = window(config, sequence);
     let length = sequence.length;

@@ -1,15 +1,16 @@
-//! Products and means of rows, cut into calls of one shape.
+//! Products and means of rows, divided into calls of one shape.
 //!
-//! A library that chooses its kernel by the shape of a product may give a row other bits when more rows share the product
-//! with it. Here every call has [`BLOCK_ROWS`] rows, dense and aligned alike; the last block is padded with zeros. Sums
-//! over rows are taken block by block, and the sums of the blocks are added in their order.
+//! A library that chooses its kernel by the shape of a product may give a row different bits if more rows share the
+//! product. Here every call has [`BLOCK_ROWS`] rows, dense and equally aligned; the last block is padded with zeros.
+//! Sums over rows are computed block by block, and the sums of the blocks are added in their order.
 
 use tch::{Device, Kind, TchError, Tensor};
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// [rows] Rows of one call. A recent GPU reads a weight from its memory about as fast as it multiplies 200 rows with it in
-/// bf16, so that padding a short pass costs little. It is part of the numerics class: another number gives other bits.
+/// [row] -- Rows of one call. A recent GPU reads a weight from memory in about the time in which it multiplies 200 rows
+/// with it in bf16, so padding a short pass costs little. It is part of the numerics class, since another number gives
+/// other bits.
 pub const BLOCK_ROWS: i64 = 256;
 
 /// Returns the product of two matrices; the bits of a row depend on that row of `a` and on `b` alone.
@@ -24,6 +25,7 @@ pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     for block in blocks_of(a) {
         let input = block.padded(a)?;
         let mut part = block.of(out)?;
+        // A full block is written in place; the result of a padded one is cut first.
         if block.rows == BLOCK_ROWS && is_dense(&part) {
             let _ = input.f_mm_out(&part, b)?;
         } else {
@@ -33,7 +35,7 @@ pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Adds the product of two matrices to `out`, which may be a part of a wider table and of a wider type.
+/// Adds the product of two matrices to `out`, in place, which may be a part of a wider table and of a wider type.
 pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     for block in blocks_of(a) {
         let product = block.padded(a)?.f_mm(b)?.f_narrow(0, 0, block.rows)?;
@@ -42,7 +44,8 @@ pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Adds the transpose of `a` times `b` to `out`: a sum over the rows of both, which must be those of one job alone.
+/// Adds the transpose of `a` times `b` to `out`, in place. This is a sum over the rows of both, which must belong to
+/// one job.
 pub fn add_sum_over_rows(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     for block in blocks_of(a) {
         let sum = block.padded(a)?.f_tr()?.f_mm(&block.padded(b)?)?;
@@ -68,12 +71,12 @@ struct Block {
 }
 
 impl Block {
-    /// Its part of a table.
+    /// Returns the block's rows of a table, as a view.
     fn of(&self, table: &Tensor) -> Result<Tensor> {
         table.f_narrow(0, self.start, self.rows)
     }
 
-    /// Its part of a table as a dense table of [`BLOCK_ROWS`] rows, with zeros after its own.
+    /// Returns the block's rows of a table as a dense table of [`BLOCK_ROWS`] rows, padded with zeros.
     fn padded(&self, table: &Tensor) -> Result<Tensor> {
         let part = self.of(table)?;
         if self.rows == BLOCK_ROWS && is_dense(&part) {
@@ -85,13 +88,14 @@ impl Block {
     }
 }
 
-/// The blocks of a table in order.
+/// Iterates over the blocks of a table in order.
 fn blocks_of(table: &Tensor) -> impl Iterator<Item = Block> {
     let rows = table.size()[0];
     (0..rows).step_by(BLOCK_ROWS as usize).map(move |start| Block { start, rows: BLOCK_ROWS.min(rows - start) })
 }
 
-/// Whether a library cannot tell this table from a new one: without gaps, and aligned as LibTorch's allocators align.
+/// Returns whether a table has the strides and the alignment of a newly allocated one, so that a library cannot
+/// distinguish them.
 fn is_dense(table: &Tensor) -> bool {
     let alignment = if table.device() == Device::Cpu { 64 } else { 256 };
     table.is_contiguous() && (table.data_ptr() as usize).is_multiple_of(alignment)

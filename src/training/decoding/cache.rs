@@ -1,7 +1,7 @@
-//! Keys and values of what sequences have read, layer by layer, and attention of new rows over them.
+//! Cache of the sequences' keys and values, by layer, and attention of new rows over it.
 //!
-//! On a CPU in f32 and bf16 attention is the program's own kernel, which gives a row the bits that it has in the whole
-//! sequence; elsewhere, plain products, one sequence at a time.
+//! On a CPU in f32 and bf16 attention is the program's own kernel, which gives a row the same bits as in a pass over
+//! the whole sequence. Elsewhere it consists of plain products, one sequence at a time.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -11,10 +11,10 @@ use crate::training::native::kernels::{self, Heads};
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// [positions] Least growth: a cache that grew by a token at a time would be copied at every token.
+/// [position] -- Least growth of the cache: growing by one token at a time would copy it at every token.
 const GROWTH: usize = 256;
 
-/// The caches of a number of sequences, one in each slot.
+/// Keys and values of several sequences, one in each slot.
 pub struct Cache {
     heads: Heads,
     kind: Kind,
@@ -22,29 +22,37 @@ pub struct Cache {
     /// Keys and values of each layer.
     layers: Vec<[Tensor; 2]>,
     slots: usize,
-    /// [positions] Room of each slot.
+    /// [position] -- Capacity of each slot.
     capacity: usize,
-    /// Whether the kernel serves it: keys then lie in blocks.
+    /// Whether the kernel reads the cache, so that keys are stored in its blocks.
     is_blocked: bool,
 }
 
 impl Cache {
-    /// Caches without room; [`Self::reserve`] gives it.
+    /// Creates a cache without capacity; see [`Self::reserve`].
     pub fn new(base: &Base, slots: usize) -> Result<Self> {
         let Config { heads, kv_heads, head_dim, sliding_window, layers, .. } = base.config;
         let heads = Heads { queries: heads, keys: kv_heads, width: head_dim, window: sliding_window };
         let is_blocked = kernels::serve(&base.norm);
-        let (kind, device) = (base.precision.kind(), base.device.torch());
-        let mut cache = Self { heads, kind, device, layers: Vec::new(), slots, capacity: 0, is_blocked };
+        let mut cache = Self {
+            heads,
+            kind: base.precision.kind(),
+            device: base.device.torch(),
+            layers: Vec::new(),
+            slots,
+            capacity: 0,
+            is_blocked,
+        };
         cache.layers = (0..layers).map(|_| cache.empty(0)).collect::<Result<_>>()?;
         Ok(cache)
     }
 
-    /// Sees that every slot has room for `positions`, at most `most` of which will ever be asked for.
+    /// Ensures that every slot has capacity for `positions` positions. `most` is an upper bound on all future requests.
     pub fn reserve(&mut self, positions: usize, most: usize) -> Result<()> {
         if positions <= self.capacity {
             return Ok(());
         }
+        // Geometric growth makes the cost of copying constant per token.
         let wanted = positions.max(self.capacity * 3 / 2).max(self.capacity + GROWTH).min(most.max(positions));
         let capacity = wanted.next_multiple_of(POSITION_MULTIPLE);
         for layer in 0..self.layers.len() {
@@ -58,7 +66,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Gives slot `to` what slot `from` has read.
+    /// Copies slot `from` to slot `to`.
     pub fn copy(&mut self, from: usize, to: usize) -> Result<()> {
         for tensor in self.layers.iter().flatten() {
             tensor.f_select(0, to as i64)?.f_copy_(&tensor.f_select(0, from as i64)?)?;
@@ -66,18 +74,23 @@ impl Cache {
         Ok(())
     }
 
-    /// Keys and values without content. Zeros: a product with what was never written must not become NaN.
+    /// Returns tensors for keys and values. They are zero, since a product with memory that was never written could be
+    /// NaN.
     fn empty(&self, capacity: usize) -> Result<[Tensor; 2]> {
-        let (slots, heads, width) = (self.slots as i64, self.heads.keys as i64, self.heads.width as i64);
-        let (capacity, together) = (capacity as i64, POSITION_MULTIPLE as i64);
+        let slots = self.slots as i64;
+        let heads = self.heads.keys as i64;
+        let width = self.heads.width as i64;
+        let capacity = capacity as i64;
+        let together = POSITION_MULTIPLE as i64;
         let plain = vec![slots, heads, capacity, width];
         let blocked = vec![slots, heads, capacity / together, width, together];
-        let zeros = |shape: &[i64]| Tensor::f_zeros(shape, (self.kind, self.device));
-        Ok([zeros(if self.is_blocked { &blocked } else { &plain })?, zeros(&plain)?])
+        let options = (self.kind, self.device);
+        let keys = Tensor::f_zeros(if self.is_blocked { &blocked } else { &plain }, options)?;
+        Ok([keys, Tensor::f_zeros(&plain, options)?])
     }
 
-    /// Appends the pieces' keys and values in `layer` and returns their attention `[rows, heads * head_dim]`; other rows
-    /// are zero.
+    /// Appends the pieces' keys and values in `layer`, in place, and returns their attention `[rows, heads *
+    /// head_dim]`; other rows are zero.
     pub fn attend(&self, layer: usize, pieces: &Pieces, qkv: &Tensor) -> Result<Tensor> {
         let width = (self.heads.queries * self.heads.width) as i64;
         let out = Tensor::f_zeros([qkv.size()[0], width], (self.kind, self.device))?;
@@ -98,35 +111,32 @@ impl Cache {
         Ok(out)
     }
 
+    /// Does [`Self::attend`] for one piece, in plain products.
     fn attend_plainly(&self, rows: &Rows, qkv: &Tensor, keys: &Tensor, values: &Tensor, out: &Tensor) -> Result<()> {
-        let (queries, shared, width) = (self.heads.queries as i64, self.heads.keys as i64, self.heads.width as i64);
-        // `[heads, rows, width]` of the heads from `first` on.
-        let heads = |table: &Tensor, first: i64, count: i64| {
-            table
-                .f_narrow(0, rows.start, rows.count)?
-                .f_narrow(1, first * width, count * width)?
-                .f_unflatten(1, [count, width])?
-                .f_transpose(0, 1)
-        };
+        let queries = self.heads.queries as i64;
+        let shared = self.heads.keys as i64;
+        let width = self.heads.width as i64;
         let read = rows.position + rows.count;
-        let own = |cache: &Tensor| cache.f_select(0, rows.slot);
-        own(keys)?.f_narrow(1, rows.position, rows.count)?.f_copy_(&heads(qkv, queries, shared)?)?;
-        own(values)?.f_narrow(1, rows.position, rows.count)?.f_copy_(&heads(qkv, queries + shared, shared)?)?;
-        // Copies without gaps: a cache's room and a piece's first row depend on the other sequences.
-        let keys = own(keys)?.f_narrow(1, 0, read)?.f_contiguous()?;
-        let values = own(values)?.f_narrow(1, 0, read)?.f_contiguous()?;
-        let query = heads(qkv, 0, queries)?.f_contiguous()?.f_unflatten(0, [shared, queries / shared])?;
+        let keys = keys.f_select(0, rows.slot)?;
+        let values = values.f_select(0, rows.slot)?;
+        keys.f_narrow(1, rows.position, rows.count)?.f_copy_(&rows.heads(qkv, queries, shared, width)?)?;
+        values.f_narrow(1, rows.position, rows.count)?.f_copy_(&rows.heads(qkv, queries + shared, shared, width)?)?;
+        // Dense copies: strides and alignment in the cache and in the pass depend on the other sequences, and may
+        // change bits.
+        let keys = keys.f_narrow(1, 0, read)?.f_contiguous()?;
+        let values = values.f_narrow(1, 0, read)?.f_contiguous()?;
+        let query = rows.heads(qkv, 0, queries, width)?.f_contiguous()?.f_unflatten(0, [shared, queries / shared])?;
         let master = if self.kind == Kind::Double { Kind::Double } else { Kind::Float };
         let scores = query.f_matmul(&keys.f_unsqueeze(1)?.f_transpose(2, 3)?)?.f_to_kind(master)?;
         let scores = scores.f_mul_scalar(1.0 / (width as f64).sqrt())?;
         let scores = scores.f_masked_fill(&self.unseen(rows, read)?, f64::NEG_INFINITY)?;
         let powers = scores.f_softmax(-1, None::<Kind>)?.f_to_kind(self.kind)?;
         let result = powers.f_matmul(&values.f_unsqueeze(1)?)?.f_flatten(0, 1)?;
-        heads(out, 0, queries)?.f_copy_(&result)?;
+        rows.heads(out, 0, queries, width)?.f_copy_(&result)?;
         Ok(())
     }
 
-    /// Which of `read` positions each new row does not see, `[rows, read]`.
+    /// Returns the mask of the positions that each new row does not attend to, `[rows, read]`.
     fn unseen(&self, rows: &Rows, read: i64) -> Result<Tensor> {
         let all = Tensor::f_ones([rows.count, read], (Kind::Bool, self.device))?;
         let seen = all.f_tril(rows.position)?;
@@ -135,10 +145,24 @@ impl Cache {
     }
 }
 
-/// One piece's rows.
+/// Rows of one piece.
 struct Rows {
+    /// First row in the pass.
     start: i64,
     count: i64,
+    /// Position of the first row in its sequence.
     position: i64,
     slot: i64,
+}
+
+impl Rows {
+    /// Returns the part of a table that belongs to these rows and to `count` heads from `first` on, as a view
+    /// `[heads, rows, width]`.
+    fn heads(&self, table: &Tensor, first: i64, count: i64, width: i64) -> Result<Tensor> {
+        table
+            .f_narrow(0, self.start, self.count)?
+            .f_narrow(1, first * width, count * width)?
+            .f_unflatten(1, [count, width])?
+            .f_transpose(0, 1)
+    }
 }

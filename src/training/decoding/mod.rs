@@ -1,7 +1,7 @@
-//! Reading on: sequences under way, whose keys and values are kept, so that a new token costs one row.
+//! Incremental decoding with a cache of keys and values, so that a new token costs one row.
 //!
-//! A row's bits depend on its sequence and adapter alone on a CPU, but under LLM.int8() and in f64: not on how the sequence
-//! was cut into pieces, nor on what is read beside it.
+//! On a CPU, except under LLM.int8() and in f64, the bits of a row depend only on its sequence and adapter: not on how
+//! the sequence was divided into pieces, nor on the other sequences in the pass.
 
 mod cache;
 mod rows;
@@ -23,40 +23,40 @@ use crate::adapter::Adapter;
 /// New tokens of one sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'a> {
-    /// Where the sequence is kept; at most one piece of a call names a slot.
+    /// Slot of the sequence. The pieces of a call have different slots.
     pub slot: usize,
-    /// Which of the decoder's adapters reads; none is the base alone.
+    /// Index of one of the decoder's adapters; `None` selects the base without adapter.
     pub adapter: Option<usize>,
-    /// The tokens, at least one.
+    /// Tokens, at least one.
     pub ids: &'a [u32],
 }
 
-/// The logits of the token after each piece.
+/// Logits of the token after each piece.
 pub struct Logits {
     values: Vec<f32>,
     vocabulary: usize,
 }
 
 impl Logits {
-    /// Those after one piece, in the order of the pieces.
+    /// Returns the logits after one piece, by its index.
     pub fn of(&self, piece: usize) -> &[f32] {
         &self.values[piece * self.vocabulary..(piece + 1) * self.vocabulary]
     }
 }
 
-/// Sequences under way over one base, each under one of several adapters.
+/// Sequences in progress over one base, each under one of several adapters.
 pub struct Decoder<'a> {
     trainer: &'a Trainer,
     weights: Weights,
     adapters: Vec<Parameters>,
     cache: Cache,
-    /// [tokens] What each slot has read.
+    /// [token] -- Length of the sequence in each slot.
     lengths: Vec<usize>,
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder of `slots` empty sequences. On a CPU in f32 and bf16 it holds the weights a second time, in the order in which
-    /// products of few rows read them.
+    /// Creates a decoder with `slots` empty sequences. On a CPU in f32 and bf16 it holds a second copy of the weights,
+    /// in the order in which products of few rows read them.
     ///
     /// # Errors
     /// If an adapter has another layout than the trainer, or LibTorch fails.
@@ -65,37 +65,40 @@ impl<'a> Decoder<'a> {
         if let Some(job) = adapters.iter().position(|adapter| *adapter.layout != *trainer.layout()) {
             return Err(Error::Job { job, reason: "its adapter has another layout than the trainer".into() });
         }
-        let place = |adapter: &Arc<Adapter>| Parameters::new(&trainer.placement, &trainer.base, adapter);
+        let mut placed = Vec::with_capacity(adapters.len());
+        for adapter in adapters {
+            placed.push(Parameters::new(&trainer.placement, &trainer.base, adapter)?);
+        }
         Ok(Self {
             trainer,
             weights: Weights::new(&trainer.base)?,
-            adapters: adapters.iter().map(place).collect::<Result<_, TchError>>()?,
+            adapters: placed,
             cache: Cache::new(&trainer.base, slots)?,
             lengths: vec![0; slots],
         })
     }
 
-    /// Whether the rows of a product decide each other's bits by definition, so that how a sequence is cut into pieces shows:
-    /// under LLM.int8().
+    /// Returns whether the rows of a product influence each other by definition, so that the division of a sequence
+    /// into pieces matters. This is the case under LLM.int8().
     pub fn couples_rows(&self) -> bool {
         rows::is_llm_int8(&self.trainer.base)
     }
 
-    /// [tokens] What the sequence in `slot` has read.
+    /// Returns the length in tokens of the sequence in `slot`.
     pub fn length(&self, slot: usize) -> usize {
         self.lengths[slot]
     }
 
-    /// Forgets what `slot` has read from `length` on.
+    /// Truncates the sequence in `slot` to `length` tokens.
     ///
     /// # Panics
-    /// If it has read less.
+    /// If it is shorter.
     pub fn truncate(&mut self, slot: usize, length: usize) {
         assert!(length <= self.lengths[slot], "a sequence cannot be cut to more than it has read");
         self.lengths[slot] = length;
     }
 
-    /// Lets the sequence in slot `to` go on from what the one in `from` has read.
+    /// Replaces the sequence in slot `to` by a copy of that in `from`.
     ///
     /// # Errors
     /// If LibTorch fails.
@@ -106,16 +109,18 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Reads all pieces in one pass and gives the logits of the token after each.
+    /// Appends all pieces to their sequences in one pass, and returns the logits of the token after each.
     ///
     /// # Errors
     /// If a piece does not fit the model, or LibTorch fails.
     ///
     /// # Panics
-    /// If a piece is empty, or names a slot or adapter that is not there, or two name one slot.
+    /// If a piece is empty, its slot or adapter does not exist, or two pieces have the same slot.
     pub fn read(&mut self, pieces: &[Piece]) -> Result<Logits, Error> {
         let _guard = self.trainer.enter();
-        pieces.iter().enumerate().try_for_each(|(index, piece)| self.check(index, piece))?;
+        for (index, piece) in pieces.iter().enumerate() {
+            self.check(index, piece)?;
+        }
         let longest = pieces.iter().map(|piece| self.lengths[piece.slot] + piece.ids.len()).max().unwrap_or(0);
         self.cache.reserve(longest, self.trainer.config().max_positions)?;
         let laid = rows::lay(&self.trainer.base, pieces, &self.lengths)?;
@@ -125,26 +130,32 @@ impl<'a> Decoder<'a> {
         let logits = self.weights.head(base, &h)?.f_index_select(0, &laid.places)?;
         let values =
             Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_flatten(0, -1)?)?;
-        pieces.iter().for_each(|piece| self.lengths[piece.slot] += piece.ids.len());
+        // Only now, so that a failed pass leaves the sequences as they were: the cache beyond their lengths is not
+        // read.
+        for piece in pieces {
+            self.lengths[piece.slot] += piece.ids.len();
+        }
         Ok(Logits { values, vocabulary: base.config.vocab_size })
     }
 
+    /// Checks that a piece fits the model.
     fn check(&self, row: usize, piece: &Piece) -> Result<(), Error> {
         let config = self.trainer.config();
         assert!(!piece.ids.is_empty(), "a piece has at least one token");
         assert!(piece.adapter.is_none_or(|adapter| adapter < self.adapters.len()), "a piece names no known adapter");
         let length = self.lengths[piece.slot] + piece.ids.len();
-        let refuse = |reason: String| Err(Error::Row { job: 0, step: 0, row, reason });
-        if length > config.max_positions {
-            return refuse(format!("it would have {length} tokens, the model takes at most {}", config.max_positions));
-        }
-        match piece.ids.iter().find(|&&id| id as usize >= config.vocab_size) {
-            Some(id) => refuse(format!("token id {id} is beyond the embedding of {} tokens", config.vocab_size)),
-            None => Ok(()),
-        }
+        let unknown = piece.ids.iter().find(|&&id| id as usize >= config.vocab_size);
+        let reason = if length > config.max_positions {
+            format!("it would have {length} tokens, the model takes at most {}", config.max_positions)
+        } else if let Some(id) = unknown {
+            format!("token id {id} is beyond the embedding of {} tokens", config.vocab_size)
+        } else {
+            return Ok(());
+        };
+        Err(Error::Row { job: 0, step: 0, row, reason })
     }
 
-    /// The last layer's output in the last row of each piece.
+    /// Computes the last layer's output in the last row of each piece.
     fn last_rows(&self, laid: &Laid) -> Result<Tensor, TchError> {
         let base = &self.trainer.base;
         let mut x = base.embedding.f_index_select(0, &laid.ids)?;
@@ -154,17 +165,21 @@ impl<'a> Decoder<'a> {
         Ok(x)
     }
 
-    /// One decoder layer; the last one goes on with the last row of each piece alone after its attention.
-    fn layer(&self, layer: usize, laid: &Laid, x: Tensor) -> Result<Tensor, TchError> {
+    /// Applies one decoder layer. After its attention, the last layer continues with only the last row of each piece.
+    fn layer(&self, layer: usize, laid: &Laid, mut x: Tensor) -> Result<Tensor, TchError> {
         let base = &self.trainer.base;
-        let (block, config, master) = (&base.blocks[layer], &base.config, base.precision.master_kind());
+        let block = &base.blocks[layer];
+        let config = &base.config;
+        let master = base.precision.master_kind();
         let (h, _) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
         let qkv = self.linear(layer, Site::Attention, &laid.spans, &h)?;
         ops::rotate(&qkv, config.heads + config.kv_heads, &laid.cos, &laid.sin, false)?;
         let mut attended = self.cache.attend(layer, &laid.pieces, &qkv)?;
-        let (mut x, mut spans) = (x, &laid.spans);
+        // Only the last row of a piece predicts; the keys and values of the others are in the cache by now.
+        let mut spans = &laid.spans;
         if layer + 1 == base.blocks.len() {
-            (attended, x) = (attended.f_index_select(0, &laid.last)?, x.f_index_select(0, &laid.last)?);
+            attended = attended.f_index_select(0, &laid.last)?;
+            x = x.f_index_select(0, &laid.last)?;
             spans = &laid.last_spans;
         }
         let x2 = self.linear(layer, Site::Output, spans, &attended)?.f_add_(&x)?;
@@ -173,7 +188,7 @@ impl<'a> Decoder<'a> {
         self.linear(layer, Site::Down, spans, &product)?.f_add_(&x2)
     }
 
-    /// A linear module of the base with the adapters' low-rank products, each on the rows of its own spans.
+    /// Applies the linear modules of the base at a site, and adds the low-rank products of each span's adapter.
     fn linear(&self, layer: usize, site: Site, spans: &[Span], input: &Tensor) -> Result<Tensor, TchError> {
         let output = self.weights.linear(&self.trainer.base, layer, site, spans, input)?;
         for span in spans {

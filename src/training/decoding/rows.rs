@@ -1,4 +1,4 @@
-//! The rows of one pass: the new tokens of all pieces, those under one adapter beside each other.
+//! Layout of the rows of one pass: the new tokens of all pieces, grouped by adapter.
 
 use tch::{TchError, Tensor};
 
@@ -8,7 +8,7 @@ use crate::training::native::decode::Pieces;
 use crate::training::native::kernels;
 use crate::training::pack::ROW_MULTIPLE;
 
-/// Rows that share an adapter.
+/// Consecutive rows with the same adapter.
 pub struct Span {
     pub adapter: Option<usize>,
     start: i64,
@@ -16,31 +16,33 @@ pub struct Span {
 }
 
 impl Span {
-    /// Its part of a table.
+    /// Returns the span's rows of a table, as a view.
     pub fn of(&self, table: &Tensor) -> Result<Tensor, TchError> {
         table.f_narrow(0, self.start, self.rows)
     }
 }
 
-/// What a pass reads.
+/// Rows of one pass on the device.
 pub struct Laid {
-    /// `[rows]`.
+    /// Token ids `[rows]`.
     pub ids: Tensor,
-    /// Cosines of the positions `[rows, head_dim / 2]`.
+    /// Cosines of the rotary embedding, `[rows, head_dim / 2]`.
     pub cos: Tensor,
-    /// Their sines.
+    /// Sines of the rotary embedding, `[rows, head_dim / 2]`.
     pub sin: Tensor,
     pub pieces: Pieces,
     pub spans: Vec<Span>,
-    /// The rows with which the last layer goes on after its attention.
+    /// Rows with which the last layer continues after its attention.
     pub last: Tensor,
+    /// Spans of those rows.
     pub last_spans: Vec<Span>,
-    /// For each piece, in the order given, its place among those.
+    /// Position of each piece among those rows, in the order in which the pieces were given.
     pub places: Tensor,
 }
 
-/// Lays out the pieces; `lengths` is what each slot has read.
+/// Lays out the pieces; `lengths` are the lengths of the sequences in all slots.
 pub fn lay(base: &Base, pieces: &[Piece], lengths: &[usize]) -> Result<Laid, TchError> {
+    // The sort is stable, so that pieces with the same adapter stay in order.
     let mut order: Vec<usize> = (0..pieces.len()).collect();
     order.sort_by_key(|&index| pieces[index].adapter);
     let mut table = Table { places: vec![0; pieces.len()], ..Table::default() };
@@ -50,22 +52,24 @@ pub fn lay(base: &Base, pieces: &[Piece], lengths: &[usize]) -> Result<Laid, Tch
     table.finish(base)
 }
 
-/// Under LLM.int8() rows decide each other's outliers, so a piece shares its products with no other.
+/// Returns whether two pieces share their products. Under LLM.int8() rows decide each other's outliers, so no pieces
+/// do.
 fn shares_span(base: &Base, left: &Piece, right: &Piece) -> bool {
     left.adapter == right.adapter && !is_llm_int8(base)
 }
 
-/// Whether products round activations to int8 but for outliers.
+/// Returns whether products round activations to int8 except for outliers.
 pub fn is_llm_int8(base: &Base) -> bool {
     matches!(base.precision, Precision::LlmInt8(_))
 }
 
-/// Rows of a span are padded where LibTorch's products would otherwise depend on their number.
+/// Returns the number of rows of a span with padding, which LibTorch's products need to be batch-invariant.
 fn padded(base: &Base, rows: usize) -> usize {
     let is_independent = kernels::serve(&base.norm) || is_llm_int8(base);
     if is_independent { rows } else { rows.next_multiple_of(ROW_MULTIPLE) }
 }
 
+/// Layout in progress, with the fields of [`Laid`] on the host.
 #[derive(Default)]
 struct Table {
     ids: Vec<i64>,
@@ -78,11 +82,14 @@ struct Table {
 }
 
 impl Table {
+    /// Appends the pieces of `group`, which share an adapter, with padding.
     fn add_span(&mut self, base: &Base, pieces: &[Piece], group: &[usize], lengths: &[usize]) {
-        let (first, first_last) = (self.ids.len(), self.last.len());
+        let first = self.ids.len();
+        let first_last = self.last.len();
         for &index in group {
             let Piece { slot, ids, .. } = pieces[index];
-            let (start, position) = (self.ids.len() as i64, lengths[slot] as i64);
+            let start = self.ids.len() as i64;
+            let position = lengths[slot] as i64;
             self.pieces.starts.push(start);
             self.pieces.rows.push(ids.len() as i64);
             self.pieces.positions.push(position);
@@ -102,19 +109,19 @@ impl Table {
         self.last_spans.push(Span { adapter, start: first_last as i64, rows: last_rows as i64 });
     }
 
+    /// Copies the layout to the device.
     fn finish(self, base: &Base) -> Result<Laid, TchError> {
         let device = base.device.torch();
-        let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
         let (cos, sin) = base.rope.at(&self.positions, base.precision.master_kind(), device)?;
         Ok(Laid {
-            ids: place(&self.ids)?,
+            ids: Tensor::f_from_slice(&self.ids)?.f_to_device(device)?,
             cos,
             sin,
             pieces: self.pieces,
             spans: self.spans,
-            last: place(&self.last)?,
+            last: Tensor::f_from_slice(&self.last)?.f_to_device(device)?,
             last_spans: self.last_spans,
-            places: place(&self.places)?,
+            places: Tensor::f_from_slice(&self.places)?.f_to_device(device)?,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The base's linear modules as generation multiplies with them: packed once where the program's own products serve.
+//! Linear modules of the base for generation, packed once if the program's own kernels are used.
 
 use tch::{TchError, Tensor};
 
@@ -11,37 +11,44 @@ use crate::training::{llm_int8, ops};
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// The sites of a layer, in the order of their numbers.
+/// Sites of a layer, in the order of their numbers.
 const SITES: [Site; 4] = [Site::Attention, Site::Output, Site::Mlp, Site::Down];
 
-/// Packed weights: none where products read the base's own.
+/// Packed weights; `None` for weights that are read from the base.
 pub struct Weights {
     layers: Vec<[Option<Packed>; 4]>,
     head: Option<Packed>,
 }
 
 impl Weights {
-    /// Packs what is held as it is multiplied, on a CPU in f32 and bf16.
+    /// Packs the weights that need no expansion, on a CPU in f32 and bf16.
     pub fn new(base: &Base) -> Result<Self> {
-        let pack = |weight: &Weight| match kernels::serve(&base.norm) && weight.expanded_bytes() == 0 {
-            true => Packed::new(&ops::expanded(weight)?.f_tr()?).map(Some),
-            false => Ok(None),
-        };
-        let layer = |block: &Block| {
-            let [attention, output, mlp, down] = SITES.map(|site| pack(module(block, site).0));
-            Ok([attention?, output?, mlp?, down?])
-        };
-        let layers = base.blocks.iter().map(layer).collect::<Result<_>>()?;
-        let head = kernels::serve(&base.head).then(|| Packed::new(&base.head.f_tr()?)).transpose()?;
+        let mut layers = Vec::with_capacity(base.blocks.len());
+        for block in &base.blocks {
+            let mut packed = [const { None }; 4];
+            for (packed, site) in packed.iter_mut().zip(SITES) {
+                let (weight, _) = module(block, site);
+                // A quantized weight is not packed: that would hold it expanded.
+                if kernels::serve(&base.norm) && weight.expanded_bytes() == 0 {
+                    *packed = Some(Packed::new(&ops::expanded(weight)?.f_tr()?)?);
+                }
+            }
+            layers.push(packed);
+        }
+        let head = if kernels::serve(&base.head) { Some(Packed::new(&base.head.f_tr()?)?) } else { None };
         Ok(Self { layers, head })
     }
 
-    /// A linear module on all rows.
+    /// Applies a linear module to all rows.
     pub fn linear(&self, base: &Base, layer: usize, site: Site, spans: &[Span], input: &Tensor) -> Result<Tensor> {
         let (weight, bias) = module(&base.blocks[layer], site);
         if let Some(int8) = weight.for_int8_products() {
-            let parts = spans.iter().map(|span| llm_int8::product(&span.of(input)?, int8, bias));
-            return Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 0);
+            // Each span is a product of its own, since the rows of a product decide each other's outliers.
+            let mut parts = Vec::with_capacity(spans.len());
+            for span in spans {
+                parts.push(llm_int8::product(&span.of(input)?, int8, bias)?);
+            }
+            return Tensor::f_cat(&parts, 0);
         }
         let mut output = match &self.layers[layer][site as usize] {
             Some(packed) => packed.product(input)?,
@@ -53,7 +60,7 @@ impl Weights {
         }
     }
 
-    /// The logits of normalised rows.
+    /// Computes the logits of normalized rows.
     pub fn head(&self, base: &Base, h: &Tensor) -> Result<Tensor> {
         match &self.head {
             Some(packed) => packed.product(h),
@@ -62,6 +69,7 @@ impl Weights {
     }
 }
 
+/// Returns weight and bias of the linear modules at a site.
 fn module(block: &Block, site: Site) -> (&Weight, Option<&Tensor>) {
     match site {
         Site::Attention => (&block.qkv, block.qkv_bias.as_ref()),

@@ -1,9 +1,9 @@
-//! Asynchronous aggregation with a buffer: as many tasks as the concurrency run at any time, and whenever the buffer is
-//! full it becomes a version.
+//! Buffered asynchronous aggregation: a constant number of tasks runs at any time, and a full buffer of updates becomes
+//! a model version.
 //!
 //! FedBuff: Nguyen et al., "Federated learning with buffered asynchronous aggregation" (2022). With a buffer of one it
-//! is FedAsync: Xie et al., "Asynchronous federated optimization" (2019). The discount for staleness belongs to the
-//! aggregation, which reads the staleness in the records; [`Discount`](crate::server::Discount) computes the common ones.
+//! is FedAsync: Xie et al., "Asynchronous federated optimization" (2019). The staleness discount is part of the
+//! aggregation, which reads the staleness from the records; [`Discount`](crate::server::Discount) computes common ones.
 
 use super::{Act, Fact, SERVER, Upload};
 use crate::kernel::{Span, Time};
@@ -11,39 +11,40 @@ use crate::record::{Failure, Outcome};
 use crate::server::Server;
 use serde::{Deserialize, Serialize};
 
-/// The settings of buffered aggregation.
+/// Settings of buffered aggregation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buffered {
-    /// Tasks in flight -- at least 1.
+    /// Number of tasks in flight; at least 1.
     pub concurrency: u32,
-    /// Updates that make a version -- at least 1.
+    /// Number of updates per version; at least 1.
     pub buffer: u32,
-    /// Greatest staleness that counts [version]; `None` means any.
+    /// [version] -- Greatest staleness that counts; `None` accepts any.
     pub staleness_max: Option<u32>,
-    /// Tasks lost or too stale since the last version, at which the round fails -- at least 1. Without it a federation
-    /// whose every client drops out would go on for ever.
+    /// Number of tasks lost or too stale since the last version at which the round fails; at least 1. Without it, a
+    /// federation in which every client drops out would never end.
     pub losses_max: u32,
 }
 
-/// The settings of fully asynchronous aggregation.
+/// Settings of fully asynchronous aggregation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asynchronous {
-    /// Tasks in flight -- at least 1.
+    /// Number of tasks in flight; at least 1.
     pub concurrency: u32,
-    /// Greatest staleness that counts [version]; `None` means any.
+    /// [version] -- Greatest staleness that counts; `None` accepts any.
     pub staleness_max: Option<u32>,
-    /// As in [`Buffered`].
+    /// Number of losses at which the round fails, as in [`Buffered`].
     pub losses_max: u32,
 }
 
 impl Asynchronous {
+    /// Returns the equivalent buffered settings.
     pub(super) fn as_buffer_of_one(self) -> Buffered {
         let Asynchronous { concurrency, staleness_max, losses_max } = self;
         Buffered { concurrency, buffer: 1, staleness_max, losses_max }
     }
 }
 
-/// Where the buffer is.
+/// State of buffered aggregation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct BufferedState {
     pub policy: Buffered,
@@ -51,19 +52,24 @@ pub(crate) struct BufferedState {
     aggregation: Span,
     retry: Span,
     round: u32,
+    /// Number of versions made.
     generation: u32,
+    /// Number of tasks in flight.
     outstanding: u32,
+    /// Number of clients asked for by the last request.
     wanted: u32,
+    /// Number of tasks lost or too stale since the last close.
     losses: u32,
     arrived: Vec<Upload>,
-    /// The earliest wake-up that was asked for and has not come.
+    /// Earliest wake-up that was requested and is still pending.
     wake_at: Option<Time>,
-    /// Until when the server aggregates and dispatches nothing.
+    /// End of the current aggregation, during which the server dispatches nothing.
     busy_until: Time,
     is_open: bool,
 }
 
 impl BufferedState {
+    /// Returns the initial state.
     pub fn new(policy: Buffered, server: &Server) -> Self {
         Self {
             policy,
@@ -82,6 +88,7 @@ impl BufferedState {
         }
     }
 
+    /// Reacts to `fact` at `now`.
     pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
         match fact {
             Fact::Opportunity { .. } => self.refill(now, acts),
@@ -96,6 +103,7 @@ impl BufferedState {
         }
     }
 
+    /// Opens a round if none is open, and requests clients up to the concurrency.
     fn refill(&mut self, now: Time, acts: &mut Vec<Act>) {
         if self.wake_at.is_some_and(|at| at <= now) {
             self.wake_at = None;
@@ -103,8 +111,10 @@ impl BufferedState {
         if now < self.busy_until {
             return self.wake(now, self.busy_until.since(now), acts);
         }
-        let (aggregator, round) = (SERVER, self.round);
-        if !std::mem::replace(&mut self.is_open, true) {
+        let aggregator = SERVER;
+        let round = self.round;
+        if !self.is_open {
+            self.is_open = true;
             acts.push(Act::Open { aggregator, round });
         }
         self.wanted = self.policy.concurrency.saturating_sub(self.outstanding);
@@ -113,6 +123,7 @@ impl BufferedState {
         }
     }
 
+    /// Counts the tasks that were dispatched, and tries again later if they are fewer than requested.
     fn take_on(&mut self, now: Time, tasks: u32, acts: &mut Vec<Act>) {
         self.outstanding += tasks;
         if self.outstanding == 0 {
@@ -122,6 +133,7 @@ impl BufferedState {
         }
     }
 
+    /// Adds an update to the buffer unless it is too stale, and closes the round if the buffer is full.
     fn arrive(&mut self, now: Time, upload: Upload, acts: &mut Vec<Act>) {
         self.outstanding -= 1;
         let staleness = self.generation - upload.generation;
@@ -138,6 +150,7 @@ impl BufferedState {
         }
     }
 
+    /// Counts a lost or too stale task, and fails the round if there are too many.
     fn lose(&mut self, now: Time, acts: &mut Vec<Act>) {
         self.losses += 1;
         if self.losses >= self.policy.losses_max {
@@ -147,8 +160,10 @@ impl BufferedState {
         }
     }
 
+    /// Closes the round and schedules the next one. Tasks in flight continue into it.
     fn close(&mut self, now: Time, result: Result<Vec<Upload>, Failure>, acts: &mut Vec<Act>) {
-        let (aggregator, round) = (SERVER, self.round);
+        let aggregator = SERVER;
+        let round = self.round;
         let after = match &result {
             Ok(_) => self.aggregation,
             Err(Failure::NoCandidates) => self.retry,
@@ -167,7 +182,7 @@ impl BufferedState {
         }
     }
 
-    /// Asks for an opportunity, unless one comes as early anyway: many arrivals of an instant need one.
+    /// Requests a wake-up, unless one is pending that comes no later: many arrivals at one instant need only one.
     fn wake(&mut self, now: Time, after: Span, acts: &mut Vec<Act>) {
         let at = now.after(after);
         if self.wake_at.is_none_or(|pending| at < pending) {

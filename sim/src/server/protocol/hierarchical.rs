@@ -1,6 +1,6 @@
-//! Edges: each region has an aggregator that runs synchronous rounds with its clients and then sends one model to the
-//! server, which merges the models of all edges. Follows Liu et al., "Client-edge-cloud hierarchical federated
-//! learning" (2020).
+//! Hierarchical aggregation: each region has an edge that runs synchronous rounds with its clients and then sends one
+//! model to the server, which merges the models of all edges. Follows Liu et al., "Client-edge-cloud hierarchical
+//! federated learning" (2020).
 
 use super::synchronous::{Synchronous, SynchronousState};
 use super::{Act, Aggregator, Fact, SERVER};
@@ -10,27 +10,27 @@ use crate::record::Failure;
 use crate::server::Server;
 use serde::{Deserialize, Serialize};
 
-/// The settings of edges.
+/// Settings of hierarchical aggregation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchical {
-    /// The edges, by region -- at least 1. Clients of region r belong to edge r.
+    /// Edges, by region; at least 1. Clients of region r belong to edge r.
     pub edges: Vec<EdgeLink>,
-    /// Rounds of each edge for one round of the server -- at least 1.
+    /// Number of rounds of each edge per round of the server; at least 1.
     pub edge_rounds: u32,
-    /// What each edge does.
+    /// Settings of each edge's rounds.
     pub within: Synchronous,
-    /// Bytes from the server to an edge, each round [byte] -- at least 1.
+    /// [byte] -- Transfer from the server to an edge per round; at least 1.
     pub download_bytes: u64,
-    /// Bytes from an edge to the server, each round [byte] -- at least 1.
+    /// [byte] -- Transfer from an edge to the server per round; at least 1.
     pub upload_bytes: u64,
 }
 
-/// An edge's connections.
+/// Connections of an edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeLink {
-    /// Capacity from the server -- above zero. It shares the server's link or the topology with other edges.
+    /// Capacity from the server, above zero. The edges share the server's link or the topology.
     pub down: Rate,
-    /// Capacity to the server -- above zero.
+    /// Capacity to the server, above zero.
     pub up: Rate,
     /// Latency to the server, each way.
     pub latency: Span,
@@ -40,18 +40,18 @@ pub struct EdgeLink {
     pub ingress: Capacity,
 }
 
-/// Where one edge is in a round of the server.
+/// Progress of one edge in a round of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Progress {
-    /// On its way to the server's model, or in its own rounds, or on its way back.
+    /// Receiving the server's model, running its rounds, or sending its model back.
     Busy,
     /// Its model is at the server.
     Arrived,
-    /// None of its rounds made a version.
+    /// None of its rounds produced a version.
     Failed,
 }
 
-/// Where the edges are.
+/// State of hierarchical aggregation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct HierarchicalState {
     edges: Vec<SynchronousState>,
@@ -64,6 +64,7 @@ pub(crate) struct HierarchicalState {
 }
 
 impl HierarchicalState {
+    /// Returns the initial state.
     pub fn new(policy: &Hierarchical, server: &Server) -> Self {
         let count = policy.edges.len() as u32;
         Self {
@@ -77,6 +78,7 @@ impl HierarchicalState {
         }
     }
 
+    /// Reacts to `fact` at `now`.
     pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
         match fact {
             Fact::Opportunity { aggregator: SERVER } => self.open(acts),
@@ -94,20 +96,25 @@ impl HierarchicalState {
         }
     }
 
+    /// Opens a round of the server and sends its model to all edges.
     fn open(&mut self, acts: &mut Vec<Act>) {
         self.is_open = true;
         self.progress.fill(Progress::Busy);
-        let edge_rounds = self.edge_rounds;
-        self.edges.iter_mut().for_each(|edge| edge.extend(edge_rounds));
+        for edge in &mut self.edges {
+            edge.extend(self.edge_rounds);
+        }
         acts.push(Act::Open { aggregator: SERVER, round: self.round });
-        acts.extend((1..=self.edges.len() as u32).map(|aggregator| Act::SendToEdge { aggregator }));
+        for aggregator in 1..=self.edges.len() as u32 {
+            acts.push(Act::SendToEdge { aggregator });
+        }
     }
 
+    /// Returns the state of an edge.
     fn edge(&mut self, aggregator: Aggregator) -> &mut SynchronousState {
         &mut self.edges[aggregator as usize - 1]
     }
 
-    /// Lets an edge react; when it has had its rounds, its model travels, if it made one.
+    /// Passes a fact to an edge. After its last round, the edge sends its model, if it has made one.
     fn tell_edge(&mut self, now: Time, aggregator: Aggregator, fact: Fact, acts: &mut Vec<Act>) {
         let first = acts.len();
         self.edge(aggregator).react(now, fact, acts);
@@ -115,6 +122,7 @@ impl HierarchicalState {
         if !is_done {
             return;
         }
+        // An edge ends its rounds with `Finish`, which must not reach the server: it would end the run.
         acts.retain(|act| !matches!(act, Act::Finish));
         if self.edge(aggregator).succeeded > 0 {
             acts.push(Act::SendToServer { aggregator });
@@ -123,6 +131,7 @@ impl HierarchicalState {
         }
     }
 
+    /// Notes the result of an edge, and closes the server's round after the last one.
     fn settle(&mut self, aggregator: Aggregator, progress: Progress, acts: &mut Vec<Act>) {
         self.progress[aggregator as usize - 1] = progress;
         if !self.progress.contains(&Progress::Busy) {
@@ -130,9 +139,14 @@ impl HierarchicalState {
         }
     }
 
+    /// Closes the server's round: merges the models that arrived, or fails.
     fn close(&mut self, cut_short: Option<Failure>, acts: &mut Vec<Act>) {
-        let arrived = (1u32..).zip(&self.progress).filter(|(_, progress)| **progress == Progress::Arrived);
-        let arrived: Vec<Aggregator> = arrived.map(|(edge, _)| edge).collect();
+        let mut arrived: Vec<Aggregator> = Vec::new();
+        for (edge, progress) in (1u32..).zip(&self.progress) {
+            if *progress == Progress::Arrived {
+                arrived.push(edge);
+            }
+        }
         let result = match cut_short {
             Some(failure) => Err(failure),
             None if arrived.is_empty() => Err(Failure::TooFewSurvived),

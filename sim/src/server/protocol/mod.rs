@@ -1,9 +1,10 @@
-//! How long the server waits and which updates count: a protocol is a policy that turns facts into acts.
+//! Protocols: how long the server waits, and which updates count. A protocol is a state machine that turns events
+//! (facts) into actions (acts).
 //!
-//! A protocol knows rounds, counts and uploads; it reads no clock but the `now` of a fact, draws nothing and touches no
-//! network. So each one is a small state machine whose timelines can be worked out by hand.
+//! A protocol knows about rounds, counts and uploads. It reads no clock other than the `now` of a fact, draws no random
+//! numbers and does not touch the network, so the timelines of each protocol can be computed by hand.
 //!
-//! Who aggregates is an [`Aggregator`]: 0 is the server; tiers and edges have the numbers from 1.
+//! An [`Aggregator`] is the server (0), or a tier or edge (numbered from 1).
 
 mod buffered;
 mod hierarchical;
@@ -29,75 +30,75 @@ use serde::{Deserialize, Serialize};
 use synchronous::SynchronousState;
 use tiered::TieredState;
 
-/// The protocols.
+/// A protocol with its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
-    /// Rounds of a cohort, with over-selection and a deadline.
+    /// Rounds with a cohort, over-selection and a deadline.
     Synchronous(Synchronous),
-    /// Windows of fixed length; what arrives in one counts in it.
+    /// Windows of fixed length; an update counts in the window in which it arrives.
     SemiSynchronous(SemiSynchronous),
     /// A version whenever a buffer is full (FedBuff).
     Buffered(Buffered),
     /// A version for each update (FedAsync).
     Asynchronous(Asynchronous),
-    /// Tiers of like speed, each synchronous in itself (FedAT).
+    /// Tiers of clients of similar speed, each synchronous in itself (FedAT).
     Tiered(Tiered),
-    /// Edges that aggregate for their regions, and a server that merges them.
+    /// Edges that aggregate for their regions, and a server that merges their models.
     Hierarchical(Hierarchical),
 }
 
-/// Who asks clients and aggregates their updates: 0 is the server, then tiers or edges.
+/// Number of the party that selects clients and aggregates their updates: 0 for the server, then tiers or edges.
 pub(crate) type Aggregator = u32;
 
-/// The server.
+/// The server as an aggregator.
 pub(crate) const SERVER: Aggregator = 0;
 
-/// An update that has arrived and waits to be counted.
+/// An update that has arrived and is waiting to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Upload {
-    /// Place of the task in the table of tasks.
+    /// Slot of its task.
     pub slot: u32,
-    /// Who asked for it.
+    /// Aggregator that dispatched the task.
     pub aggregator: Aggregator,
-    /// The round in which it was dispatched.
+    /// Round in which the task was dispatched.
     pub round: u32,
-    /// How many versions its aggregator had made when it was dispatched.
+    /// Number of versions that its aggregator had made when the task was dispatched.
     pub generation: u32,
 }
 
-/// What a protocol is told.
+/// An event that a protocol reacts to.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Fact {
-    /// It is time to dispatch.
+    /// The aggregator may dispatch now.
     Opportunity { aggregator: Aggregator },
-    /// As many tasks as this were dispatched for the last request.
+    /// `tasks` tasks were dispatched for the last request.
     Sent { aggregator: Aggregator, tasks: u32 },
     /// An update arrived.
     Arrived(Upload),
     /// A task ended without an update.
     Lost { aggregator: Aggregator, round: u32 },
-    /// The deadline of this round.
+    /// The deadline of this round passed.
     Deadline { aggregator: Aggregator, round: u32 },
     /// An edge has received the server's model.
     EdgeReady { aggregator: Aggregator },
     /// The server has received an edge's model.
     EdgeArrived { aggregator: Aggregator },
-    /// Nothing is left that could happen.
+    /// No events are pending any more.
     Stalled,
 }
 
-/// What a protocol does.
+/// An action that a protocol takes.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Opens a round.
     Open { aggregator: Aggregator, round: u32 },
-    /// Selects clients and sends them work for this round; answered by [`Fact::Sent`].
+    /// Selects `wanted` clients and sends them tasks of this round; answered by [`Fact::Sent`].
     Recruit { aggregator: Aggregator, round: u32, wanted: u32 },
-    /// Asks for a [`Fact::Deadline`].
+    /// Requests a [`Fact::Deadline`] at this time.
     SetDeadline { aggregator: Aggregator, round: u32, at: Time },
     /// Ends all running tasks of this round with this outcome.
     Stop { aggregator: Aggregator, round: u32, outcome: Outcome },
-    /// Ends a task that arrived and does not count.
+    /// Ends a task whose update arrived but does not count.
     Reject { upload: Upload, outcome: Outcome },
     /// Makes a model version of these updates and closes the round, or closes it as failed.
     Close { aggregator: Aggregator, round: u32, result: Result<Vec<Upload>, Failure> },
@@ -107,13 +108,13 @@ pub(crate) enum Act {
     SendToEdge { aggregator: Aggregator },
     /// Sends an edge's model to the server; answered by [`Fact::EdgeArrived`].
     SendToServer { aggregator: Aggregator },
-    /// Asks for a [`Fact::Opportunity`] after this time.
+    /// Requests a [`Fact::Opportunity`] after this time.
     Wake { aggregator: Aggregator, after: Span },
-    /// The run is over; tasks that are left are cancelled.
+    /// Ends the run; remaining tasks are cancelled.
     Finish,
 }
 
-/// A protocol's state.
+/// State of a protocol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ProtocolState {
     Synchronous(SynchronousState),
@@ -124,6 +125,7 @@ pub(crate) enum ProtocolState {
 }
 
 impl ProtocolState {
+    /// Returns the initial state of the server's protocol.
     pub fn new(server: &Server) -> Self {
         match &server.protocol {
             Protocol::Synchronous(policy) => {
@@ -141,7 +143,7 @@ impl ProtocolState {
         }
     }
 
-    /// Takes note of `fact` at `now` and appends what follows from it to `acts`.
+    /// Reacts to `fact` at `now` and appends the resulting actions to `acts`.
     pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
         match self {
             ProtocolState::Synchronous(state) => state.react(now, fact, acts),
@@ -152,7 +154,8 @@ impl ProtocolState {
         }
     }
 
-    /// Takes changed settings of the same protocol, in force from the next decision on; `false` for another protocol.
+    /// Replaces the settings from the next decision on. Returns `false`, and changes nothing, if `protocol` is of
+    /// another kind or its settings cannot be changed during a run.
     pub fn reconfigure(&mut self, protocol: &Protocol) -> bool {
         match (self, protocol) {
             (ProtocolState::Synchronous(state), Protocol::Synchronous(policy)) => state.policy = *policy,
@@ -168,7 +171,7 @@ impl ProtocolState {
 }
 
 impl Protocol {
-    /// How many aggregators there are, the server included.
+    /// Returns the number of aggregators, including the server.
     pub(crate) fn aggregators(&self) -> u32 {
         match self {
             Protocol::Tiered(policy) => policy.tiers + 1,

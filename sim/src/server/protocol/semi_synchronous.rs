@@ -1,5 +1,5 @@
-//! Semi-synchronous rounds: windows of fixed length; what arrives in a window counts at its end, however old it is
-//! up to a bound. Clients that are not done work on into the next window.
+//! Semi-synchronous rounds: windows of fixed length. An update that arrives in a window counts at its end, unless it is
+//! staler than a bound. Clients that have not finished continue into the next window.
 
 use super::{Act, Fact, SERVER, Upload};
 use crate::kernel::{Span, Time};
@@ -7,20 +7,20 @@ use crate::record::{Failure, Outcome};
 use crate::server::Server;
 use serde::{Deserialize, Serialize};
 
-/// The settings of windows.
+/// Settings of semi-synchronous rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SemiSynchronous {
-    /// Length of a window -- above zero.
+    /// Length of a window, above zero.
     pub window: Span,
-    /// Tasks in flight after each opening of a window -- at least 1.
+    /// Number of tasks in flight after a window opens; at least 1.
     pub concurrency: u32,
-    /// Updates without which a window makes no version -- at least 1. They then count in a later one.
+    /// Least number of updates that make a version; at least 1. With fewer, the updates are kept for a later window.
     pub minimum: u32,
-    /// Greatest staleness that counts [version].
+    /// [version] -- Greatest staleness that counts.
     pub staleness_max: u32,
 }
 
-/// Where the windows are.
+/// State of semi-synchronous rounds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SemiSynchronousState {
     pub policy: SemiSynchronous,
@@ -34,6 +34,7 @@ pub(crate) struct SemiSynchronousState {
 }
 
 impl SemiSynchronousState {
+    /// Returns the initial state.
     pub fn new(policy: SemiSynchronous, server: &Server) -> Self {
         Self {
             policy,
@@ -47,6 +48,7 @@ impl SemiSynchronousState {
         }
     }
 
+    /// Reacts to `fact` at `now`.
     pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
         match fact {
             Fact::Opportunity { aggregator } => {
@@ -71,16 +73,21 @@ impl SemiSynchronousState {
         }
     }
 
+    /// Closes the window: with a version if enough updates are fresh, else as failed with this reason.
     fn close(&mut self, failure: Failure, acts: &mut Vec<Act>) {
-        let (aggregator, round) = (SERVER, self.round);
+        let aggregator = SERVER;
+        let round = self.round;
         let oldest = self.generation.saturating_sub(self.policy.staleness_max);
         let (fresh, stale): (Vec<Upload>, Vec<Upload>) =
             std::mem::take(&mut self.arrived).into_iter().partition(|upload| upload.generation >= oldest);
-        acts.extend(stale.into_iter().map(|upload| Act::Reject { upload, outcome: Outcome::Stale }));
+        for upload in stale {
+            acts.push(Act::Reject { upload, outcome: Outcome::Stale });
+        }
         let result = if fresh.len() >= self.policy.minimum as usize {
             self.generation += 1;
             Ok(fresh)
         } else {
+            // Too few: they stay in the buffer and may count at the end of a later window.
             self.arrived = fresh;
             Err(failure)
         };

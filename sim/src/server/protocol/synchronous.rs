@@ -1,7 +1,7 @@
-//! Synchronous rounds: a cohort is asked, the server waits for enough of it, or until a deadline.
+//! Synchronous rounds: the server selects a cohort and waits for enough of its updates, or until a deadline.
 //!
-//! Follows Bonawitz et al., "Towards federated learning at scale" (2019): more clients are asked than are needed
-//! (over-selection), the first to arrive count, and a round with too few arrivals is abandoned.
+//! Follows Bonawitz et al., "Towards federated learning at scale" (2019): more clients are selected than are needed
+//! (over-selection), the first updates to arrive count, and a round with too few of them is abandoned.
 
 use super::{Act, Aggregator, Fact, Upload};
 use crate::kernel::{Span, Time};
@@ -9,34 +9,34 @@ use crate::record::{Failure, Outcome};
 use crate::server::{Selection, Server};
 use serde::{Deserialize, Serialize};
 
-/// The settings of synchronous rounds.
+/// Settings of synchronous rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Synchronous {
-    /// Updates that a round waits for -- at least 1. Poisson selection decides by itself how many it asks, and the
-    /// round waits for all of them.
+    /// Number of updates that a round waits for; at least 1. With Poisson selection, which decides the number of
+    /// clients by itself, a round waits for all of them.
     pub cohort: u32,
-    /// Clients asked in addition.
+    /// Number of clients selected in addition.
     pub over_selection: u32,
-    /// Time from the opening of a round after which it closes with what has arrived; an upload that ends at this very
-    /// instant is in time.
+    /// Time after the opening of a round at which it closes with the updates that have arrived. An upload that ends at
+    /// this very instant is in time.
     pub deadline: Option<Span>,
-    /// Updates without which a round fails -- 1 to `cohort`.
+    /// Least number of updates without which a round fails; 1 to `cohort`.
     pub minimum: u32,
-    /// What becomes of tasks that run when their round closes.
+    /// Handling of tasks that still run when their round closes.
     pub stragglers: Stragglers,
 }
 
-/// What becomes of tasks that still run when their round closes.
+/// Handling of tasks that still run when their round closes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stragglers {
-    /// They are stopped: as late if the deadline closed the round, as cancelled otherwise.
+    /// They are stopped, as late if the deadline closed the round and as cancelled otherwise.
     #[default]
     Stop,
-    /// They run on, busy clients meanwhile, and their uploads are late.
+    /// They continue and keep their clients busy; their uploads are late.
     Finish,
 }
 
-/// Where the rounds of one aggregator are.
+/// State of the synchronous rounds of one aggregator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SynchronousState {
     pub policy: Synchronous,
@@ -44,17 +44,20 @@ pub(crate) struct SynchronousState {
     rounds: u32,
     aggregation: Span,
     retry: Span,
+    /// Whether a round waits for all of its tasks, as with Poisson selection.
     waits_for_all: bool,
     round: u32,
     opened_at: Time,
     is_open: bool,
+    /// Number of tasks of the round in flight.
     outstanding: u32,
     arrived: Vec<Upload>,
-    /// Rounds that produced a version.
+    /// Number of rounds that produced a version.
     pub succeeded: u32,
 }
 
 impl SynchronousState {
+    /// Returns the initial state of an aggregator that runs `rounds` rounds.
     pub fn new(policy: Synchronous, aggregator: Aggregator, rounds: u32, server: &Server) -> Self {
         Self {
             policy,
@@ -72,12 +75,13 @@ impl SynchronousState {
         }
     }
 
-    /// Asks for `rounds` more.
+    /// Adds `rounds` rounds, and starts to count successful ones again.
     pub fn extend(&mut self, rounds: u32) {
         self.rounds += rounds;
         self.succeeded = 0;
     }
 
+    /// Reacts to `fact` at `now`. Facts about a round that has closed have no effect.
     pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
         match fact {
             Fact::Opportunity { .. } => self.open(now, acts),
@@ -99,10 +103,15 @@ impl SynchronousState {
         }
     }
 
+    /// Opens a round and requests its cohort.
     fn open(&mut self, now: Time, acts: &mut Vec<Act>) {
         assert!(!self.is_open, "a round opens when the one before it has closed");
-        (self.is_open, self.opened_at, self.outstanding) = (true, now, 0);
-        let (aggregator, round) = (self.aggregator, self.round);
+        self.is_open = true;
+        self.opened_at = now;
+        // Stragglers of earlier rounds may still run; they are not waited for.
+        self.outstanding = 0;
+        let aggregator = self.aggregator;
+        let round = self.round;
         acts.push(Act::Open { aggregator, round });
         if let Some(deadline) = self.policy.deadline {
             acts.push(Act::SetDeadline { aggregator, round, at: now.after(deadline) });
@@ -111,6 +120,7 @@ impl SynchronousState {
         acts.push(Act::Recruit { aggregator, round, wanted });
     }
 
+    /// Accepts an update of the current round, and rejects others as late.
     fn arrive(&mut self, now: Time, upload: Upload, acts: &mut Vec<Act>) {
         if !self.is_current(upload.round) {
             acts.push(Act::Reject { upload, outcome: Outcome::Late });
@@ -121,6 +131,7 @@ impl SynchronousState {
         self.close_if_complete(now, acts);
     }
 
+    /// Closes the round if it has its cohort, or if none of its tasks is running.
     fn close_if_complete(&mut self, now: Time, acts: &mut Vec<Act>) {
         let has_cohort = !self.waits_for_all && self.arrived.len() >= self.policy.cohort as usize;
         if self.is_open && (has_cohort || self.outstanding == 0) {
@@ -128,10 +139,12 @@ impl SynchronousState {
         }
     }
 
-    /// Closes the round: with a version if enough updates arrived, else as failed, for the reason `cut_short` if the
-    /// round was cut short.
+    /// Closes the round: with a version if enough updates arrived, else as failed. `cut_short` is the reason if the
+    /// round was closed before its tasks ended.
     fn close(&mut self, now: Time, cut_short: Option<Failure>, acts: &mut Vec<Act>) {
-        let (aggregator, round) = (self.aggregator, self.round);
+        let aggregator = self.aggregator;
+        let round = self.round;
+        // Stop comes before Close, so that the tasks' records precede that of their round.
         if self.policy.stragglers == Stragglers::Stop {
             let outcome = if cut_short.is_some() { Outcome::Late } else { Outcome::Cancelled };
             acts.push(Act::Stop { aggregator, round, outcome });
@@ -141,10 +154,12 @@ impl SynchronousState {
             self.succeeded += 1;
             Ok(arrived)
         } else {
-            let rejected = arrived.into_iter().map(|upload| Act::Reject { upload, outcome: Outcome::Discarded });
-            acts.extend(rejected);
+            for upload in arrived {
+                acts.push(Act::Reject { upload, outcome: Outcome::Discarded });
+            }
             Err(cut_short.unwrap_or(Failure::TooFewSurvived))
         };
+        // A round that failed in no time would fail again at once, without end: it is retried after a longer wait.
         let failed_at_once = result.is_err() && now == self.opened_at;
         acts.push(Act::Close { aggregator, round, result });
         self.is_open = false;
@@ -157,6 +172,7 @@ impl SynchronousState {
         }
     }
 
+    /// Returns whether this is the open round.
     fn is_current(&self, round: u32) -> bool {
         self.is_open && round == self.round
     }

@@ -30,8 +30,11 @@ pub(super) fn upload(slot: u32, round: u32, generation: u32) -> Fact {
     Fact::Arrived(Upload { slot, aggregator: 0, round, generation })
 }
 
+fn of(aggregator: &u32) -> String {
+    if *aggregator == 0 { String::new() } else { format!("[{aggregator}]") }
+}
+
 fn brief(act: &Act) -> String {
-    let of = |aggregator: &u32| if *aggregator == 0 { String::new() } else { format!("[{aggregator}]") };
     match act {
         Act::Open { aggregator, round } => format!("open{round}{}", of(aggregator)),
         Act::Recruit { aggregator, wanted, .. } => format!("recruit{wanted}{}", of(aggregator)),

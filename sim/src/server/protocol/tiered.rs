@@ -1,5 +1,5 @@
-//! Tiers: clients of like speed form synchronous cohorts of their own, and each cohort updates the one model when it is
-//! done. Follows FedAT, Chai et al. (2021): synchronous within a tier, asynchronous across tiers.
+//! Tiered aggregation: clients of similar speed form tiers, and each tier runs synchronous rounds that update one
+//! common model. Follows FedAT, Chai et al. (2021): synchronous within a tier, asynchronous across tiers.
 
 use super::synchronous::{Stragglers, Synchronous, SynchronousState};
 use super::{Act, Fact};
@@ -7,29 +7,29 @@ use crate::kernel::{Span, Time};
 use crate::server::Server;
 use serde::{Deserialize, Serialize};
 
-/// The settings of tiers.
+/// Settings of tiered aggregation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tiered {
-    /// Number of tiers -- at least 1. Clients are ranked by the nominal time of their task and cut into equal parts,
+    /// Number of tiers; at least 1. Clients are ranked by the nominal time of their task and divided into equal tiers,
     /// the fastest first.
     pub tiers: u32,
-    /// Updates that a round of a tier waits for -- at least 1.
+    /// Number of updates that a tier's round waits for; at least 1.
     pub cohort: u32,
-    /// Time after which a tier's round closes with what has arrived.
+    /// Time after which a tier's round closes with the updates that have arrived.
     pub deadline: Option<Span>,
-    /// Updates without which a tier's round fails -- 1 to `cohort`.
+    /// Least number of updates without which a tier's round fails; 1 to `cohort`.
     pub minimum: u32,
 }
 
 impl Tiered {
-    /// What each tier does.
+    /// Returns the settings of each tier's rounds.
     pub(crate) fn within(&self) -> Synchronous {
         let Tiered { cohort, deadline, minimum, .. } = *self;
         Synchronous { cohort, over_selection: 0, deadline, minimum, stragglers: Stragglers::Stop }
     }
 }
 
-/// Where the tiers are. The rounds of the server are those of all tiers together.
+/// State of tiered aggregation. The rounds of the server are those of all tiers together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TieredState {
     tiers: Vec<SynchronousState>,
@@ -38,21 +38,30 @@ pub(crate) struct TieredState {
 }
 
 impl TieredState {
+    /// Returns the initial state.
     pub fn new(policy: Tiered, server: &Server) -> Self {
-        // One more than the server's rounds: a tier never finishes the run, this state does.
-        let tier = |number| SynchronousState::new(policy.within(), number, server.rounds + 1, server);
-        let tiers = (1..=policy.tiers).map(tier).collect();
+        let mut tiers = Vec::new();
+        for number in 1..=policy.tiers {
+            // One round more than the server has, so that no tier finishes the run by itself: `count_closes` does.
+            tiers.push(SynchronousState::new(policy.within(), number, server.rounds + 1, server));
+        }
         Self { tiers, rounds_left: server.rounds, has_begun: false }
     }
 
+    /// Reacts to `fact` at `now`.
     pub fn react(&mut self, now: Time, fact: Fact, acts: &mut Vec<Act>) {
         match fact {
             Fact::Opportunity { aggregator: 0 } => {
                 assert!(!std::mem::replace(&mut self.has_begun, true), "tiers begin once");
-                let wake = |aggregator| Act::Wake { aggregator, after: Span::ZERO };
-                acts.extend((1..=self.tiers.len() as u32).map(wake));
+                for aggregator in 1..=self.tiers.len() as u32 {
+                    acts.push(Act::Wake { aggregator, after: Span::ZERO });
+                }
             }
-            Fact::Stalled => self.tiers.iter_mut().for_each(|tier| tier.react(now, fact, acts)),
+            Fact::Stalled => {
+                for tier in &mut self.tiers {
+                    tier.react(now, fact, acts);
+                }
+            }
             Fact::Opportunity { aggregator }
             | Fact::Sent { aggregator, .. }
             | Fact::Lost { aggregator, .. }
@@ -63,7 +72,7 @@ impl TieredState {
         self.count_closes(acts);
     }
 
-    /// Ends the run with the last round, and drops what a tier would do after it.
+    /// Ends the run with the last round, and drops the actions of tiers after it.
     fn count_closes(&mut self, acts: &mut Vec<Act>) {
         for index in 0..acts.len() {
             if matches!(acts[index], Act::Close { .. }) {

@@ -1,17 +1,21 @@
-//! MT19937 as CPython and PyTorch seed and read it, for rules that repeat what published code drew.
+//! MT19937 as seeded and read by CPython and PyTorch, for policies that reproduce the draws of published code.
 
+/// Length of the state [word].
 const STATE_LEN: usize = 624;
+/// Distance of the words that the recurrence combines [word].
 const SHIFT_LEN: usize = 397;
 
-/// The generator of Matsumoto and Nishimura (1998), 32 bits at a time.
+/// The generator of Matsumoto and Nishimura (1998), which returns 32 bits at a time.
 pub struct Mersenne {
     state: [u32; STATE_LEN],
     index: usize,
 }
 
 impl Mersenne {
-    /// As `random.seed(seed)` for an integer of one 32-bit digit: `init_by_array([seed])`.
+    /// Returns the generator after `random.seed(seed)` for an integer of 32 bits: `init_by_array([seed])`.
     pub fn seeded(seed: u32) -> Self {
+        // The reference code mixes the key array into the state in two passes, the first of which adds key[j] + j. With
+        // one word in the key, j is always zero.
         let mut state = first_state(19_650_218);
         let mut i = 1;
         for _ in 0..STATE_LEN {
@@ -26,16 +30,17 @@ impl Mersenne {
         Self { state, index: STATE_LEN }
     }
 
-    /// As `torch.manual_seed(seed)`: `init_genrand(seed)`.
+    /// Returns the generator after `torch.manual_seed(seed)`: `init_genrand(seed)`.
     pub fn of_torch(seed: u32) -> Self {
         Self { state: first_state(seed), index: STATE_LEN }
     }
 
-    /// The next 32 bits.
+    /// Draws 32 bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.index == STATE_LEN {
             self.twist();
         }
+        // Tempering, as published.
         let mut y = self.state[self.index];
         self.index += 1;
         y ^= y >> 11;
@@ -44,7 +49,8 @@ impl Mersenne {
         y ^ (y >> 18)
     }
 
-    /// A uniform number in `0..bound` as `Random._randbelow`: as many bits as `bound` has, again until they are below.
+    /// Draws a uniform number in `0..bound` as `Random._randbelow` does: as many bits as `bound` has, repeated until
+    /// they are below it.
     pub fn below(&mut self, bound: u32) -> u32 {
         assert!(bound > 0, "a draw below zero was asked for");
         loop {
@@ -55,6 +61,7 @@ impl Mersenne {
         }
     }
 
+    /// Replaces the state by the next one.
     fn twist(&mut self) {
         for i in 0..STATE_LEN {
             let y = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % STATE_LEN] & 0x7fff_ffff);
@@ -65,6 +72,7 @@ impl Mersenne {
     }
 }
 
+/// Returns the state of `init_genrand(seed)`.
 fn first_state(seed: u32) -> [u32; STATE_LEN] {
     let mut state = [seed; STATE_LEN];
     for i in 1..STATE_LEN {
@@ -73,11 +81,12 @@ fn first_state(seed: u32) -> [u32; STATE_LEN] {
     state
 }
 
+/// Mixes a word of the state, the common part of the initialization formulas.
 fn spread(previous: u32, factor: u32) -> u32 {
     (previous ^ (previous >> 30)).wrapping_mul(factor)
 }
 
-/// The place after `i`; beyond the end, the last word becomes the first and the second place follows.
+/// Returns the index after `i`. At the end, the last word is copied to the front and the index continues at 1.
 fn next_place(state: &mut [u32; STATE_LEN], i: usize) -> usize {
     if i + 1 < STATE_LEN {
         return i + 1;

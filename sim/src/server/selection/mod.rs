@@ -1,5 +1,5 @@
-//! Whom the server asks. Each policy states what it reads; those that read training results say so by
-//! [`Selection::reads_results`], and the simulation then asks for the results of the tasks that counted.
+//! Client selection. Each policy documents the information that it reads. Policies that read training results return
+//! true from [`Selection::reads_results`], and the simulation then requests the results of counted tasks.
 
 mod memory;
 mod mersenne;
@@ -22,74 +22,74 @@ use serde::{Deserialize, Serialize};
 /// A selection policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selection {
-    /// Uniform without replacement. Reads who is a candidate.
+    /// Uniform without replacement. Reads the candidates.
     #[default]
     Uniform,
-    /// Each candidate on its own with this probability, whatever number is wanted: what amplification by sampling in
-    /// differential privacy assumes. Reads who is a candidate.
+    /// Each candidate independently with this probability, regardless of the number wanted. Privacy amplification by
+    /// subsampling assumes this. Reads the candidates.
     Poisson {
-        /// The sampling rate.
+        /// Sampling rate.
         rate: Probability,
     },
-    /// One after the other without replacement, in proportion to the rows of training data. Reads candidates and rows.
+    /// Sequentially without replacement, in proportion to the rows of training data. Reads candidates and rows.
     BySize,
-    /// In turns by number. Reads candidates and who was asked last.
+    /// Round robin by number. Reads candidates and the client selected last.
     RoundRobin,
     /// Uniform among the candidates that stay online for the nominal time of their task, then among the others. Reads
-    /// candidates and, as an oracle would, how long each stays online.
+    /// candidates and, as an oracle, how long each stays online.
     AvailabilityAware,
-    /// Power of choice, Cho et al. (2020): draws this many candidates in proportion to their rows, and takes those with
-    /// the greatest loss; who has never reported comes first. Reads candidates, rows, and the last loss of each
-    /// client whose task counted (the paper's variant `rpow-d`).
+    /// Power of choice, Cho et al. (2020): draws this many candidates in proportion to their rows, and selects those
+    /// with the greatest loss; clients that have never reported come first. Reads candidates, rows, and the last loss
+    /// of each client whose task counted (the paper's variant `rpow-d`).
     PowerOfChoice {
-        /// Candidates to draw -- at least as many as are wanted.
+        /// Number of candidates to draw; at least the number wanted.
         draw: u32,
     },
     /// Oort, Lai et al. (2021). Reads candidates, rows, and loss and duration of each client's last counted task.
     Oort(Oort),
-    /// What FedLLM-Bench does: `random.seed(round); sorted(random.sample(range(N), wanted))` of CPython, or all clients
-    /// if that many are wanted or more. Reads the round; the master seed has no influence.
+    /// The selection of FedLLM-Bench: `random.seed(round); sorted(random.sample(range(N), wanted))` of CPython, or all
+    /// clients if at least N are wanted. Reads the round; the master seed has no influence.
     PythonSample,
 }
 
 impl Selection {
-    /// Whether the policy reads results of training.
+    /// Returns whether the policy reads training results.
     pub const fn reads_results(&self) -> bool {
         matches!(self, Selection::PowerOfChoice { .. } | Selection::Oort(_))
     }
 }
 
-/// What a selection may look at.
+/// Information available to a selection.
 pub(crate) struct View<'a> {
-    /// The stream of this draw.
+    /// Random stream of this selection.
     pub stream: Stream,
     /// Number of clients.
     pub population: u32,
-    /// The round of the aggregator that asks.
+    /// Round of the aggregator that selects.
     pub round: u32,
-    /// How many clients are wanted.
+    /// Number of clients wanted.
     pub wanted: u32,
     /// Whether a client can be selected now.
     pub is_candidate: &'a mut dyn FnMut(u32) -> bool,
     /// Whether a client stays online for the nominal time of its task.
     pub lasts: &'a mut dyn FnMut(u32) -> bool,
-    /// Rows of training data of a client.
+    /// Number of rows of training data of a client.
     pub samples: &'a dyn Fn(u32) -> u32,
-    /// What selections remember.
+    /// State of policies across rounds.
     pub memory: &'a mut Memory,
-    /// Who asks.
+    /// Aggregator that selects.
     pub aggregator: u32,
 }
 
 impl View<'_> {
-    /// All candidates, ascending.
+    /// Returns all candidates, ascending.
     fn candidates(&mut self) -> Vec<u32> {
         (0..self.population).filter(|client| (self.is_candidate)(*client)).collect()
     }
 }
 
 impl Selection {
-    /// The candidates to ask, ascending: at most as many as are wanted, except by Poisson.
+    /// Returns the selected candidates, ascending: at most the number wanted, except with Poisson selection.
     pub(crate) fn select(&self, view: View<'_>) -> Vec<u32> {
         let mut chosen = match self {
             Selection::Uniform => uniform::select(view),

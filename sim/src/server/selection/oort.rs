@@ -1,8 +1,8 @@
-//! Oort: clients that teach much and answer fast, and now and then a new one.
+//! Oort: prefers clients with high loss and short tasks, and explores new clients.
 //!
-//! Follows Lai et al., "Oort: efficient federated learning via guided participant selection" (OSDI 2021), algorithm 1.
-//! Two simplifications, because they decide no more than constants: the statistical utility takes the mean loss of a
-//! task in place of the root mean square of its samples' losses, and the preferred duration is given instead of paced.
+//! Follows Lai et al., "Oort: efficient federated learning via guided participant selection" (OSDI 2021), algorithm 1,
+//! with two simplifications: the statistical utility uses the mean loss of a task in place of the root mean square of
+//! its samples' losses, and the preferred duration is a setting and not adapted by the pacer.
 
 use super::{View, weighted};
 use crate::kernel::Span;
@@ -10,30 +10,32 @@ use crate::random::{Permutation, Probability};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
-/// The settings of Oort.
+/// Settings of Oort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Oort {
-    /// Part of a cohort that has never been selected, at first; the paper's 0.9.
+    /// Initial fraction of a cohort to fill with clients that have no counted task; 0.9 in the paper.
     pub explore: Probability,
-    /// Factor on it from selection to selection; the paper's 0.98.
+    /// Factor on this fraction after each selection; 0.98 in the paper.
     pub explore_decay: Probability,
-    /// The least that it becomes; the paper's 0.2.
+    /// Lower bound of this fraction; 0.2 in the paper.
     pub explore_min: Probability,
-    /// Duration of a task beyond which a client is penalised -- above zero.
+    /// Task duration beyond which a client is penalized; above zero.
     pub preferred: Span,
-    /// The exponent of the penalty; the paper's 2.
+    /// Exponent of the penalty; 2 in the paper.
     pub penalty: u32,
-    /// Part of the utility at the cut that still admits a client to the draw; the paper's 0.95.
+    /// Fraction of the utility at the cutoff that admits a client to the draw; 0.95 in the paper.
     pub cutoff: Probability,
 }
 
 impl Oort {
+    /// Selects clients: known ones by utility, new ones uniformly.
     pub(super) fn select(&self, mut view: View<'_>) -> Vec<u32> {
         let explore_ppb = self.explore_ppb(view.memory.selections);
         view.memory.selections += 1;
         let candidates = view.candidates();
         let (known, unknown): (Vec<u32>, Vec<u32>) =
             candidates.into_iter().partition(|client| view.memory.last(*client).is_some());
+        // If there are too few new clients, known ones take their places, and the other way around.
         let wanted = u64::from(view.wanted);
         let explored = (wanted * explore_ppb).div_ceil(u64::from(Probability::SCALE)).min(unknown.len() as u64);
         let exploited = (wanted - explored).min(known.len() as u64);
@@ -44,21 +46,22 @@ impl Oort {
         chosen
     }
 
-    /// The part of a cohort to explore [10^-9] after this many selections.
+    /// Returns the fraction of a cohort to explore [10^-9] after this many selections.
     fn explore_ppb(&self, selections: u32) -> u64 {
-        let decay = |part: u64| part * u64::from(self.explore_decay.ppb()) / u64::from(Probability::SCALE);
         let mut part = u64::from(self.explore.ppb());
         let least = u64::from(self.explore_min.ppb());
         for _ in 0..selections {
             if part <= least {
                 break;
             }
-            part = decay(part);
+            // Rounded down in every step: a power in floating point could differ between platforms.
+            part = part * u64::from(self.explore_decay.ppb()) / u64::from(Probability::SCALE);
         }
         part.max(least)
     }
 
-    /// Draws `count` of the clients whose utility is near or above that of the count-th best, in proportion to utility.
+    /// Draws `count` clients in proportion to utility, among those whose utility is at least `cutoff` times that of the
+    /// count-th best.
     fn exploit(&self, view: &mut View<'_>, known: Vec<u32>, count: usize) -> Vec<u32> {
         if count == 0 {
             return Vec::new();
@@ -73,12 +76,14 @@ impl Oort {
         drawn.into_iter().map(|index| ranked[index as usize].1).collect()
     }
 
-    /// A client's utility, in whole millionths so that no float decides an order: rows times loss, plus a bonus for not
-    /// having been seen for long, times a penalty for being slow. At least 1, at most 2^32, so that sums fit.
+    /// Returns a client's utility: rows times loss, plus a bonus for clients not seen for long, times a penalty for
+    /// slow ones. It is an integer number of millionths, so that no float decides an order, and is clamped to 1..=2^32,
+    /// so that sums fit.
     fn utility(&self, view: &View<'_>, client: u32) -> u64 {
         let last = view.memory.last(client).expect("only clients with a counted task have a utility");
         let loss = (last.loss_nanonats as f64 / 1e9).min(1e3);
         let round = f64::from(view.round.max(1));
+        // sqrt(0.1 ln R / L), for current round R and last round L; then (T / t)^penalty for a task of duration t > T.
         let bonus = libm::sqrt(0.1 * libm::log(round) / f64::from(last.round.max(1)));
         let slowness = last.duration_ns as f64 / self.preferred.0 as f64;
         let penalty = if slowness > 1.0 { libm::pow(slowness, -f64::from(self.penalty)) } else { 1.0 };

@@ -1,10 +1,12 @@
-//! Poisson sampling: each client on its own.
+//! Poisson sampling: each client independently.
 
 use super::View;
 use crate::random::Probability;
 
-/// The candidates whose draw hits: draw n of the round's stream is client n's, candidate or not.
+/// Returns the candidates whose draw is below the rate. Draw n of the round's stream belongs to client n.
 pub(super) fn select(mut view: View<'_>, rate: Probability) -> Vec<u32> {
+    // One draw for every client, candidate or not, so that a client's draw does not depend on which others are
+    // candidates.
     let hits: Vec<u32> = (0..view.population)
         .filter(|_| view.stream.below(u64::from(Probability::SCALE)) < u64::from(rate.ppb()))
         .collect();

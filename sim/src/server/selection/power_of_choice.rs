@@ -1,15 +1,18 @@
-//! Power of choice: the worst off of a random few.
+//! Power of choice: the clients of greatest loss among a random sample.
 
 use super::{View, weighted};
 use std::cmp::Reverse;
 
-/// Draws `draw` candidates in proportion to rows, and takes those with the greatest last loss. Ties go to the lower
+/// Draws `draw` candidates in proportion to rows, and returns those with the greatest last loss. Ties go to the lower
 /// number.
 pub(super) fn select(mut view: View<'_>, draw: u32) -> Vec<u32> {
     let candidates = view.candidates();
     let mut drawn = weighted::draw(&mut view.stream, &candidates, draw, |client| u64::from((view.samples)(client)));
-    let loss = |client: &u32| view.memory.last(*client).map_or(u64::MAX, |last| last.loss_nanonats);
-    drawn.sort_by_key(|client| (Reverse(loss(client)), *client));
+    drawn.sort_by_key(|client| {
+        // A client without a result counts as one of the greatest loss.
+        let loss = view.memory.last(*client).map_or(u64::MAX, |last| last.loss_nanonats);
+        (Reverse(loss), *client)
+    });
     drawn.truncate(view.wanted as usize);
     drawn
 }

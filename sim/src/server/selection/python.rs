@@ -4,7 +4,7 @@ use super::View;
 use super::mersenne::Mersenne;
 use std::collections::BTreeSet;
 
-/// The clients that FedLLM-Bench would sample in this round, as far as they are candidates.
+/// Returns the clients that FedLLM-Bench would sample in this round, restricted to candidates.
 pub(super) fn select(view: View<'_>) -> Vec<u32> {
     let sampled = if view.wanted >= view.population {
         (0..view.population).collect()
@@ -14,32 +14,35 @@ pub(super) fn select(view: View<'_>) -> Vec<u32> {
     sampled.into_iter().filter(|client| (view.is_candidate)(*client)).collect()
 }
 
-/// `random.seed(seed); random.sample(range(population), count)`, in the order in which CPython returns it.
+/// Returns the result of `random.seed(seed); random.sample(range(population), count)`, in the order in which CPython
+/// returns it.
 pub fn sample(seed: u32, population: u32, count: u32) -> Vec<u32> {
     let mut generator = Mersenne::seeded(seed);
+    let mut sampled = Vec::with_capacity(count as usize);
     if population <= pool_size_max(count) {
+        // Small populations: a pool, whose last item fills the gap of the one that was drawn.
         let mut pool: Vec<u32> = (0..population).collect();
-        return (0..count)
-            .map(|taken| {
-                let last = population - taken - 1;
-                let index = generator.below(last + 1) as usize;
-                let moved = pool[last as usize];
-                std::mem::replace(&mut pool[index], moved)
-            })
-            .collect();
+        for taken in 0..count {
+            let last = population - taken - 1;
+            let index = generator.below(last + 1) as usize;
+            sampled.push(pool[index]);
+            pool[index] = pool[last as usize];
+        }
+        return sampled;
     }
+    // Large populations: draws are repeated until one is new.
     let mut seen = BTreeSet::new();
-    let mut draw_new = || loop {
+    while sampled.len() < count as usize {
         let drawn = generator.below(population);
         if seen.insert(drawn) {
-            return drawn;
+            sampled.push(drawn);
         }
-    };
-    (0..count).map(|_| draw_new()).collect()
+    }
+    sampled
 }
 
-/// The greatest population for which CPython keeps a pool: 21, and beyond five samples in addition the least power of
-/// four that is at least three times their number.
+/// Returns the greatest population for which CPython uses a pool: 21, plus, for more than five samples, the least power
+/// of four that is at least three times their number.
 fn pool_size_max(count: u32) -> u32 {
     if count <= 5 {
         return 21;

@@ -1,8 +1,8 @@
-//! Round robin: everyone in turn.
+//! Round robin selection.
 
 use super::View;
 
-/// The next candidates by number after the one asked last, each at most once.
+/// Returns the next candidates by number after the one selected last, each at most once.
 pub(super) fn select(view: View<'_>) -> Vec<u32> {
     let cursor = view.memory.next_in_turn(view.aggregator);
     let start = *cursor % view.population;

@@ -3,10 +3,10 @@
 use super::View;
 use crate::random::Permutation;
 
-/// The first candidates in the round's uniform order of all clients.
+/// Returns the first candidates in the round's uniform order of all clients.
 ///
-/// The order does not depend on who is a candidate, so two runs that differ in availability ask the same clients as
-/// far as they can.
+/// The order does not depend on which clients are candidates, so two runs that differ in availability select the same
+/// clients as far as possible.
 pub(super) fn select(view: View<'_>) -> Vec<u32> {
     Permutation::new(view.stream, view.population, view.wanted)
         .filter(|client| (view.is_candidate)(*client))
@@ -14,10 +14,12 @@ pub(super) fn select(view: View<'_>) -> Vec<u32> {
         .collect()
 }
 
-/// The first candidates in the round's uniform order that last, then the first of those that do not.
+/// Returns the first candidates in the round's uniform order that stay online for their task, then the first of those
+/// that do not.
 pub(super) fn select_lasting(view: View<'_>) -> Vec<u32> {
     let wanted = view.wanted as usize;
-    let (mut lasting, mut leaving) = (Vec::new(), Vec::new());
+    let mut lasting = Vec::new();
+    let mut leaving = Vec::new();
     let order = Permutation::new(view.stream, view.population, view.population);
     for client in order.filter(|client| (view.is_candidate)(*client)) {
         if (view.lasts)(client) {

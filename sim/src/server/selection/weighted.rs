@@ -1,9 +1,9 @@
-//! Draws in proportion to weights, without replacement, in exact integers.
+//! Weighted sampling without replacement, in exact integer arithmetic.
 
 use super::View;
 use crate::random::Stream;
 
-/// Weights that can be drawn from and set to zero, each in O(log n): a Fenwick tree.
+/// Weights in a Fenwick tree: drawing from them and setting one to zero takes O(log n).
 pub(super) struct Weights {
     /// Node i holds the sum of the `i & -i` weights up to and including weight i; node 0 is unused.
     tree: Vec<u64>,
@@ -11,9 +11,11 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    /// Builds the tree in O(n).
     pub fn new(weights: impl Iterator<Item = u64>) -> Self {
         let mut tree: Vec<u64> = std::iter::once(0).chain(weights).collect();
         let total = tree.iter().sum();
+        // Children have smaller numbers than their parent, so each node is complete when it is added to its parent.
         for node in 1..tree.len() {
             let parent = node + (node & node.wrapping_neg());
             if parent < tree.len() {
@@ -33,9 +35,12 @@ impl Weights {
         Some(index)
     }
 
-    /// The index in whose share of the sum `point` lies.
+    /// Returns the index i with `prefix(i) <= point < prefix(i + 1)`.
     fn find(&self, mut point: u64) -> usize {
-        let (mut node, mut step) = (0, self.tree.len().next_power_of_two() / 2);
+        // Descends the tree from its highest power of two: at each step, `node` is the number of leading weights known
+        // to lie at or below the point, and `point` is counted from their sum.
+        let mut node = 0;
+        let mut step = self.tree.len().next_power_of_two() / 2;
         while step > 0 {
             if node + step < self.tree.len() && self.tree[node + step] <= point {
                 node += step;
@@ -46,6 +51,7 @@ impl Weights {
         node
     }
 
+    /// Sets a weight to zero.
     fn clear(&mut self, index: usize) {
         let weight = self.prefix(index + 1) - self.prefix(index);
         self.total -= weight;
@@ -56,8 +62,10 @@ impl Weights {
         }
     }
 
+    /// Returns the sum of the first `count` weights.
     fn prefix(&self, count: usize) -> u64 {
-        let (mut node, mut sum) = (count, 0);
+        let mut node = count;
+        let mut sum = 0;
         while node > 0 {
             sum += self.tree[node];
             node -= node & node.wrapping_neg();
@@ -66,14 +74,18 @@ impl Weights {
     }
 }
 
-/// `count` of `clients` in proportion to `weight`, in the order drawn.
+/// Draws `count` of `clients` in proportion to `weight`, in the order drawn; fewer if the others have weight zero.
 pub(super) fn draw(stream: &mut Stream, clients: &[u32], count: u32, weight: impl Fn(u32) -> u64) -> Vec<u32> {
     let mut weights = Weights::new(clients.iter().map(|client| weight(*client)));
-    let drawn = std::iter::from_fn(|| weights.take(stream));
-    drawn.take(count as usize).map(|index| clients[index]).collect()
+    let mut drawn = Vec::new();
+    while drawn.len() < count as usize {
+        let Some(index) = weights.take(stream) else { break };
+        drawn.push(clients[index]);
+    }
+    drawn
 }
 
-/// Candidates in proportion to their rows of training data.
+/// Selects candidates in proportion to their rows of training data.
 pub(super) fn select_by_size(mut view: View<'_>) -> Vec<u32> {
     let candidates = view.candidates();
     draw(&mut view.stream, &candidates, view.wanted, |client| u64::from((view.samples)(client)))
