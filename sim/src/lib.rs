@@ -11,6 +11,80 @@
 //! - Equal federations give equal records and digests on any machine.
 //! - Every dispatched task ends exactly once.
 //! - A run never hangs.
+//!
+//! # Examples
+//!
+//! A federation of four equal clients, two of which train in each of three rounds:
+//!
+//! ```
+//! use fedreplay_sim::{
+//!     Availability, Candidates, Client, Detail, Device, Dropout, Federation, Interruption, Link, MemoryPolicy, Network,
+//!     Protocol, Rate, Record, Seed, Selection, Server, Simulation, Span, Step, Stragglers, Synchronous, Work,
+//! };
+//!
+//! let laptop = Device {
+//!     name: "laptop".into(),
+//!     flops_per_s: 1_000_000_000,
+//!     memory_bytes: 1_000_000_000,
+//!     memory_bytes_per_s: 1_000_000_000,
+//!     idle_mw: 1_000,
+//!     busy_mw: 10_000,
+//!     slowdown: None,
+//!     crashes: None,
+//! };
+//! let link = Link {
+//!     down: Rate::from_bits_per_s(8_000_000),
+//!     up: Rate::from_bits_per_s(4_000_000),
+//!     latency: Span::ZERO,
+//!     latency_jitter: None,
+//! };
+//! // One second of download, two of training, two of upload.
+//! let work = Work {
+//!     flops: 2_000_000_000,
+//!     memory_traffic_bytes: 0,
+//!     peak_memory_bytes: 500_000_000,
+//!     download_bytes: 1_000_000,
+//!     upload_bytes: 1_000_000,
+//!     first_download_bytes: 0,
+//! };
+//! let rounds_of_two =
+//!     Synchronous { cohort: 2, over_selection: 0, deadline: None, minimum: 2, stragglers: Stragglers::Stop };
+//! let server = Server {
+//!     rounds: 3,
+//!     selection: Selection::Uniform,
+//!     candidates: Candidates::Online,
+//!     memory: MemoryPolicy::Ineligible,
+//!     protocol: Protocol::Synchronous(rounds_of_two),
+//!     aggregation: Span::from_secs(1),
+//!     retry: Span::from_secs(60),
+//! };
+//! let federation = Federation {
+//!     seed: Seed(7),
+//!     devices: vec![laptop],
+//!     links: vec![link],
+//!     works: vec![work],
+//!     dropouts: vec![Dropout::default()],
+//!     availabilities: vec![Availability::Always],
+//!     clients: vec![Client { samples: 10, ..Client::default() }; 4],
+//!     network: Network::Unlimited,
+//!     region_cuts: vec![],
+//!     interruption: Interruption::Abandon,
+//!     server,
+//!     detail: Detail::Rounds,
+//! };
+//!
+//! let mut simulation = Simulation::new(federation)?;
+//! while simulation.step()? == Step::Advanced {}
+//! let mut closed_at = Vec::new();
+//! for record in simulation.drain() {
+//!     if let Record::Round(round) = record {
+//!         assert_eq!(round.counted, 2);
+//!         closed_at.push(round.closed_at.to_string());
+//!     }
+//! }
+//! assert_eq!(closed_at, ["5s", "11s", "17s"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod client;
 mod federation;

@@ -1,4 +1,24 @@
 //! PEFT's adapter folders: adapter_config.json and adapter_model.safetensors.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use fedreplay::adapter::{Adapter, Layout, Module, peft};
+//! use fedreplay_sim::Seed;
+//!
+//! let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
+//! let layout = Layout { rank: 2, alpha: 4.0, rank_stabilised: false, modules: vec![q_proj] };
+//! let adapter = Adapter::initial(Arc::new(layout), Seed(1));
+//! let notes = peft::Notes { base_model: "meta-llama/Llama-2-7b-hf".into(), dropout: 0.05 };
+//!
+//! let folder = tempfile::tempdir()?;
+//! peft::write_folder(folder.path(), &adapter, &notes)?;
+//! assert!(folder.path().join("adapter_model.safetensors").is_file());
+//! assert_eq!(peft::read_folder(folder.path())?, (adapter, notes));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;

@@ -25,6 +25,22 @@ impl Adapter {
     /// zero.
     ///
     /// Element n of A of module i is draw n of the stream (seed, LoraInit, i).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use fedreplay::adapter::{Adapter, Layout, Module};
+    /// use fedreplay_sim::Seed;
+    ///
+    /// let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
+    /// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilised: false, modules: vec![q_proj] };
+    /// let adapter = Adapter::initial(Arc::new(layout), Seed(1));
+    /// let (a, b) = adapter.values.split_at(2 * 16);
+    /// assert!(a.iter().all(|value| value.abs() <= 0.25));
+    /// assert_eq!(b, [0.0; 8 * 2]);
+    /// ```
     pub fn initial(layout: Arc<Layout>, seed: Seed) -> Self {
         let mut values = vec![0.0; layout.parameters()];
         for (index, (a, _)) in layout.ranges().into_iter().enumerate() {

@@ -31,6 +31,24 @@ pub fn wire_bytes(layout: &Layout, format: WireFormat) -> u64 {
 }
 
 /// Encodes an adapter, little-endian and in the layout's order.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use fedreplay::adapter::{Adapter, Layout, Module, WireFormat, decode, encode};
+/// use fedreplay_sim::Seed;
+///
+/// let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
+/// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilised: false, modules: vec![q_proj] };
+/// let adapter = Adapter::initial(Arc::new(layout), Seed(1));
+/// let bytes = encode(&adapter, WireFormat::Bf16);
+/// assert_eq!(bytes.len(), 2 * adapter.values.len());
+/// let received = decode(&bytes, &adapter.layout, WireFormat::Bf16)?;
+/// assert!(received.difference(&adapter).norm() < adapter.norm() / 256.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn encode(adapter: &Adapter, format: WireFormat) -> Vec<u8> {
     let values = adapter.values.iter();
     match format {

@@ -32,6 +32,30 @@ pub struct MeanUpdate {
 ///
 /// The factors A and B are averaged separately, as in FedLLM-Bench and most publications. Sums are taken in f64 in the
 /// order of `updates`.
+///
+/// # Examples
+///
+/// FedAvg over two clients with 30 and 10 rows:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use fedreplay::adapter::{Adapter, Layout, Module};
+/// use fedreplay::algorithm::{Update, mean_update};
+///
+/// let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
+/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilised: false, modules: vec![module] };
+/// let server = Adapter::zeros(Arc::new(layout));
+/// let first = Adapter { values: vec![1.0, 0.0], ..server.clone() };
+/// let second = Adapter { values: vec![0.0, 4.0], ..server.clone() };
+/// let updates = [
+///     Update { adapter: &first, base: &server, weight: 30.0, discount: 1.0 },
+///     Update { adapter: &second, base: &server, weight: 10.0, discount: 1.0 },
+/// ];
+/// let mean = mean_update(2, &updates);
+/// assert_eq!(mean.weights, [0.75, 0.25]);
+/// assert_eq!(mean.change, Some(vec![0.75, 1.0]));
+/// ```
 pub fn mean_update(parameters: usize, updates: &[Update]) -> MeanUpdate {
     let total: f64 = updates.iter().map(|update| update.weight).sum();
     if total <= 0.0 {

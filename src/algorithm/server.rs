@@ -9,6 +9,28 @@ use super::{Adaptive, Momentum};
 use crate::adapter::Adapter;
 
 /// Rule by which the server computes the next model from the mean of a round's updates.
+///
+/// # Examples
+///
+/// Two rounds of FedAvgM in which the mean update is the same:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use fedreplay::adapter::{Adapter, Layout, Module};
+/// use fedreplay::algorithm::{Momentum, ServerRule, ServerState};
+///
+/// let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
+/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilised: false, modules: vec![module] };
+/// let start = Adapter::zeros(Arc::new(layout));
+/// let rule = ServerRule::Momentum(Momentum { beta: 0.5, lr: 1.0, averages: false });
+/// let change = [1.0, -2.0];
+/// let (first, state) = rule.apply(&start, &ServerState::default(), Some(&change));
+/// assert_eq!(first.values, [1.0, -2.0]);
+/// // The momentum is now 0.5 of the one before, plus the update.
+/// let (second, _) = rule.apply(&first, &state, Some(&change));
+/// assert_eq!(second.values, [2.5, -5.0]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum ServerRule {
     /// server + lr * mean.

@@ -13,6 +13,22 @@ use super::walk::Walk;
 pub const LOCAL_CLIENT: &str = "local";
 
 /// The clients of a dataset with their rows, in the order of the file.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::data::{BadRows, Federation, FileForm, RowKind};
+///
+/// let federation = Federation::read(Path::new("fixtures/skills/train.json"), BadRows::Refuse)?;
+/// assert_eq!(federation.form, FileForm::Federated);
+/// assert_eq!(federation.kind, RowKind::SingleTurn);
+/// assert_eq!(federation.clients.len(), 24);
+/// assert_eq!(federation.clients[0].id, "anna_00");
+/// assert_eq!(federation.rows(), 1310);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Federation {
     /// Clients by index; never empty, and each client has at least one row.

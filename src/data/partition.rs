@@ -29,6 +29,24 @@ pub enum Partition {
 ///
 /// # Errors
 /// A message if a row lacks the attribute, or there are fewer rows than clients.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::data::{BadRows, Federation, Partition, partition};
+/// use fedreplay_sim::Seed;
+///
+/// let pooled = Federation::read(Path::new("fixtures/skills/test.json"), BadRows::Refuse)?;
+/// let rows = pooled.rows();
+/// let rule = Partition::Dirichlet { clients: 5, alpha: 0.1, attribute: "skill".into() };
+/// let clients = partition(pooled.clients, &rule, None, Seed(1))?;
+/// assert_eq!(clients.len(), 5);
+/// assert_eq!(clients[0].id, "client-0");
+/// assert_eq!(clients.iter().map(|client| client.rows.len()).sum::<usize>(), rows);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn partition(
     clients: Vec<ClientData>,
     rule: &Partition,

@@ -11,6 +11,23 @@ use super::error::DatasetError;
 ///
 /// The BOS and EOS tokens come from the configuration only: text such as `</s>` inside a row (it is HTML in real chats)
 /// is encoded as plain characters and never ends a sequence. Transformers, by contrast, parses it as a special token.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::data::Tokeniser;
+///
+/// let tokenizer = Tokeniser::load(Path::new("fixtures/tiny-base"))?;
+/// let text = "What is the capital of Ostra?";
+/// let encoded = tokenizer.encode(text)?;
+/// assert_eq!(encoded.ends.last(), Some(&text.len()));
+/// assert_eq!(tokenizer.decode(&encoded.ids)?, text);
+/// // A special token that is written out in a text is text.
+/// assert!(!tokenizer.encode("</s>")?.ids.contains(&tokenizer.eos()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Tokeniser {
     inner: Tokenizer,
     /// The same tokenizer, except that it parses special tokens in a text.

@@ -66,6 +66,22 @@ const ATTEMPTS: usize = 5;
 /// Reads all rows of one table of the run in `run_folder`, in whatever files they are.
 ///
 /// If the run is in progress, these are the rows of all finished rounds, and possibly some of the next.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use arrow::array::AsArray;
+/// use arrow::datatypes::UInt32Type;
+/// use fedreplay::ledger::read_table;
+///
+/// let rounds = read_table(Path::new("fixtures/schema-3/run"), "rounds")?;
+/// assert_eq!(rounds.num_rows(), 2);
+/// let counted = rounds.column_by_name("counted").expect("each round counts its updates");
+/// assert!(counted.as_primitive::<UInt32Type>().values().iter().all(|&count| count > 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerError> {
     let folder = run_folder.join("ledger").join(table);
     for _ in 1..ATTEMPTS {

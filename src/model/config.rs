@@ -40,6 +40,22 @@ pub enum RopeScaling {
 }
 
 /// The shape of a decoder, and the constants of its computation.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::model::{Architecture, Config};
+///
+/// let config = Config::read(Path::new("fixtures/tiny-base"))?;
+/// assert_eq!(config.architecture, Architecture::Llama);
+/// assert_eq!((config.layers, config.hidden_size, config.vocab_size), (4, 128, 1024));
+/// assert!(config.tied);
+/// // What is written reads back as the same model.
+/// assert_eq!(Config::parse(config.to_json().to_string().as_bytes())?, config);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// The model family.

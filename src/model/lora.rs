@@ -9,6 +9,21 @@ use super::{Config, ModelError};
 use crate::adapter::{Layout, Module};
 
 /// The configuration of LoRA.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay::model::{Config, LoraSpec};
+///
+/// let config = Config::llama(1024, 128, 352, 4, 4);
+/// let target_modules = vec!["q_proj".into(), "v_proj".into()];
+/// let lora = LoraSpec { rank: 8, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilised: false };
+/// let layout = lora.layout(&config)?;
+/// assert_eq!(layout.modules[0].path, "model.layers.0.self_attn.q_proj");
+/// assert_eq!(layout.parameters(), 4 * 2 * 8 * (128 + 128));
+/// assert_eq!(layout.scale(), 2.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraSpec {
     /// The rank r; at least 1, and at most the smaller dimension of every adapted module.

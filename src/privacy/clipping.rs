@@ -5,6 +5,19 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 /// The way in which the L2 norm of an update, over all its values, is bounded.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay::privacy::Clipping;
+///
+/// let clipping = Clipping::Fixed { norm: 1.0 };
+/// let mut update = [3.0, 4.0];
+/// let was_within = clipping.clip(&mut update, &[0..2], 1.0);
+/// assert!(!was_within);
+/// assert!((update[0] - 0.6).abs() < 1e-9 && (update[1] - 0.8).abs() < 1e-9);
+/// assert!(update[0].hypot(update[1]) <= 1.0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Clipping {
     /// Flat clipping to this norm (McMahan et al. 2018).

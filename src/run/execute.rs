@@ -43,10 +43,70 @@ pub struct Settings<'a> {
     pub stop: &'a AtomicBool,
 }
 
+impl Settings<'_> {
+    /// Returns the settings of a run into the folder `out` with defaults: no store, one worker on the CPU, default
+    /// numerics, and no way to stop the run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fedreplay::run::Settings;
+    /// use fedreplay::store::Store;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let store = Store::open(&folder.path().join("store"))?;
+    /// let settings = Settings { store, workers: 2, ..Settings::new(folder.path().join("run")) };
+    /// assert_eq!(settings.numerics.threads, 1);
+    /// assert!(settings.store.is_there());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self {
+            out: out.into(),
+            store: Store::none(),
+            workers: 1,
+            devices: vec![Device::Cpu],
+            numerics: Numerics::default(),
+            stop: &NEVER,
+        }
+    }
+}
+
 /// Runs a scenario into a new folder.
 ///
 /// # Errors
 /// Anything wrong with the scenario or its inputs, before the folder is made; after that, failures of the machine.
+///
+/// # Examples
+///
+/// One round of two clients, trained with LibTorch:
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::ledger::read_table;
+/// use fedreplay::run::{Settings, play};
+/// use fedreplay::scenario::Loaded;
+/// use fedreplay::training::init_process;
+///
+/// // Restarts the process once with the environment variables that LibTorch reads when it is loaded.
+/// init_process();
+/// let sets = [
+///     "rounds=1",
+///     "server.protocol.clients_per_round=2",
+///     "server.protocol.over_selection=0",
+///     "evaluation.local_baseline=false",
+/// ];
+/// let scenario = Loaded::read(Path::new("scenarios/quickstart.ron"), &sets.map(str::to_owned))?;
+/// let folder = tempfile::tempdir()?;
+/// let run = folder.path().join("run");
+/// let summary = play(&scenario, &Settings::new(&run), &mut ())?;
+/// assert_eq!(summary.tasks_dispatched, 2);
+/// assert_eq!(summary.digest.to_string().len(), 64);
+/// assert_eq!(read_table(&run, "tasks")?.num_rows(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
     play_sharing(loaded, settings, &mut Shared::default(), observer)
 }

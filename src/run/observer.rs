@@ -16,6 +16,13 @@ pub trait Observer {
     fn round(&mut self, report: &RoundReport);
 }
 
+/// An observer that ignores everything.
+impl Observer for () {
+    fn working(&mut self, _: Arc<WorkCounters>) {}
+    fn scheduled(&mut self, _: usize, _: Option<usize>) {}
+    fn round(&mut self, _: &RoundReport) {}
+}
+
 /// Report of a round to an observer.
 #[derive(Clone, Debug)]
 pub struct RoundReport {

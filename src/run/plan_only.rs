@@ -99,6 +99,26 @@ pub struct PlanSummary {
 ///
 /// # Errors
 /// Anything wrong with the scenario, its data or its model's shape; and failures of the machine while tables are written.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+/// use std::sync::atomic::AtomicBool;
+///
+/// use fedreplay::ledger::read_table;
+/// use fedreplay::run::{PlanDetail, PlanSettings, plan};
+/// use fedreplay::scenario::Loaded;
+///
+/// let scenario = Loaded::read(Path::new("scenarios/quickstart.ron"), &[])?;
+/// let folder = tempfile::tempdir()?;
+/// let out = folder.path().join("plan");
+/// let settings = PlanSettings { out: Some(out.clone()), detail: PlanDetail::Tasks, stop: &AtomicBool::new(false) };
+/// let summary = plan(&scenario, &settings, &mut ())?;
+/// assert_eq!(summary.rounds, 12);
+/// assert_eq!(read_table(&out, "tasks")?.num_rows() as u64, summary.tasks);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
     let inputs = PlanInputs::load(loaded)?;
     let tables = settings.out.as_deref().map(|out| (settings.detail, || RunFolder::create(out)));

@@ -14,6 +14,24 @@ use super::{ScenarioError, catalog, method, nearest, overrides};
 use crate::store::{Key, key_of};
 
 /// Scenario that has been read and checked.
+///
+/// # Examples
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fedreplay::scenario::{Loaded, Protocol};
+///
+/// let sets = ["rounds=3".to_owned(), "server.protocol.deadline=90s".to_owned()];
+/// let loaded = Loaded::read(Path::new("scenarios/quickstart.ron"), &sets)?;
+/// assert_eq!(loaded.scenario.rounds, 3);
+/// let Protocol::Synchronous { deadline: Some(deadline), .. } = loaded.scenario.server.protocol else { panic!() };
+/// assert_eq!(deadline.0, 90_000_000_000);
+///
+/// let error = Loaded::read(Path::new("scenarios/quickstart.ron"), &["rouns=3".to_owned()]).unwrap_err();
+/// assert!(error.to_string().contains("rounds"), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub scenario: Scenario,
@@ -109,6 +127,22 @@ impl Loaded {
     }
 
     /// Returns the scenario as RON, with every default written out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use fedreplay::scenario::Loaded;
+    ///
+    /// let loaded = Loaded::read(Path::new("scenarios/quickstart.ron"), &[])?;
+    /// let text = loaded.resolved_text();
+    /// assert!(text.contains("checkpointing: Auto"), "the file does not set it");
+    /// let written = tempfile::NamedTempFile::new()?;
+    /// std::fs::write(&written, &text)?;
+    /// assert_eq!(Loaded::read(written.path(), &[])?.scenario, loaded.scenario);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolved_text(&self) -> String {
         let pretty = ron::ser::PrettyConfig::new().indentor("  ");
         options().to_string_pretty(&self.scenario, pretty).expect("a scenario can be written as RON") + "\n"

@@ -28,6 +28,20 @@ impl StoreError {
 }
 
 /// Store of results in a folder, or a disabled store that never has anything.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay::store::{Store, key_of};
+///
+/// let folder = tempfile::tempdir()?;
+/// let store = Store::open(folder.path())?;
+/// let key = key_of("sum v1", &[3, 4]);
+/// assert_eq!(store.get(key), None);
+/// store.put(key, b"7")?;
+/// assert_eq!(store.get(key).as_deref(), Some(&b"7"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Store {
     root: Option<PathBuf>,

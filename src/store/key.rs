@@ -19,6 +19,18 @@ impl std::fmt::Display for Key {
 ///
 /// The encoding is postcard's: fields in the order of declaration, lengths before contents, floats as their bits.
 /// Encoded types must not contain hash maps, since their order of iteration is arbitrary.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay::store::key_of;
+///
+/// let key = key_of("sum v1", &(3, 4));
+/// assert_eq!(key, key_of("sum v1", &(3, 4)));
+/// assert_ne!(key, key_of("sum v1", &(4, 3)));
+/// assert_ne!(key, key_of("sum v2", &(3, 4)));
+/// assert_eq!(key.to_string().len(), 64);
+/// ```
 pub fn key_of(kind: &str, value: &impl Serialize) -> Key {
     let encoded = postcard::to_stdvec(value).expect("key material has a known length everywhere");
     Key(Digest(blake3::derive_key(kind, &encoded)))

@@ -7,11 +7,33 @@ use std::fmt;
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// An instant of virtual time [ns since the start of the run].
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay_sim::{Span, Time};
+///
+/// let opened = Time::from_secs(90);
+/// let closed = opened.after(Span::from_millis(1_500));
+/// assert_eq!(closed.since(opened), Span(1_500_000_000));
+/// assert_eq!(closed.to_string(), "1m31.5s");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Time(pub u64);
 
 /// A duration of virtual time [ns].
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay_sim::Span;
+///
+/// assert_eq!(Span::from_secs(7_200).to_string(), "2h0m0s");
+/// // Seconds become whole nanoseconds, rounded once.
+/// assert_eq!(Span::from_secs_f64(0.1), Some(Span(100_000_000)));
+/// assert_eq!(Span::from_secs_f64(-1.0), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Span(pub u64);

@@ -34,6 +34,19 @@ impl Rest {
 /// All rates rise together. A flow stops at its cap, or when a link that it crosses is full, whose remaining flows then
 /// have `floor(remaining capacity / remaining flows)` each. A cap that equals a link's share stops first; among links
 /// with equal shares, the one with the lowest index.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay_sim::Rate;
+/// use fedreplay_sim::network::{Demand, max_min_rates};
+///
+/// // Five flows share a link of 100 Mbit/s; one of them has a slow link of its own.
+/// let mbit = |rate: u64| Rate::from_bits_per_s(rate * 1_000_000);
+/// let slow = Demand { count: 1, cap: mbit(8), links: &[0] };
+/// let fast = Demand { count: 4, cap: mbit(50), links: &[0] };
+/// assert_eq!(max_min_rates(&[mbit(100)], &[slow, fast]), [mbit(8), mbit(23)]);
+/// ```
 pub fn max_min_rates(capacities: &[Rate], demands: &[Demand<'_>]) -> Vec<Rate> {
     let mut rests: Vec<Rest> =
         capacities.iter().map(|capacity| Rest { rate: capacity.microbytes_per_s(), flows: 0 }).collect();

@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 
 /// A quantile function at equally spaced probabilities from 0 to 1, in a unit that its user defines. Clones share one
 /// table.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay_sim::Quantiles;
+///
+/// // A slowdown with a median of 1 and a spread of 30 %, in units of 1e-9.
+/// let slowdown = Quantiles::log_normal(1_000_000_000, 0.3, 101).expect("the spread is within 0 to 5");
+/// assert_eq!(slowdown.at(1 << 63), 1_000_000_000);
+/// assert!(slowdown.min() < 500_000_000 && slowdown.max() > 2_000_000_000);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Quantiles(Arc<[u64]>);

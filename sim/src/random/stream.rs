@@ -51,6 +51,22 @@ pub enum Purpose {
 /// A stream of uniform 64-bit draws.
 ///
 /// Every draw consumes exactly one 64-bit number, whatever it is converted to, so that the n-th draw is addressable.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay_sim::{Purpose, Seed, Stream};
+///
+/// let mut stream = Stream::new(Seed(1), Purpose::Batches, 7);
+/// let drawn: Vec<u64> = (0..4).map(|_| stream.below(100)).collect();
+/// // Draw 3 is the same number without the three draws before it.
+/// assert_eq!(Stream::new(Seed(1), Purpose::Batches, 7).at(3).below(100), drawn[3]);
+///
+/// // Eight of 24 clients, without replacement.
+/// let cohort = Stream::new(Seed(1), Purpose::Selection, 0).sample(24, 8);
+/// assert_eq!(cohort.len(), 8);
+/// assert!(cohort.is_sorted() && cohort[7] < 24);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Stream {
     rng: ChaCha8Rng,

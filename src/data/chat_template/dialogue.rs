@@ -11,6 +11,27 @@ use super::error::ChatTemplateError;
 use super::source::Source;
 
 /// The chat template of a model folder.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay::data::{ChatTemplate, Message, Role};
+///
+/// let folder = tempfile::tempdir()?;
+/// let chat_ml = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+///                {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+/// std::fs::write(folder.path().join("chat_template.jinja"), chat_ml)?;
+/// let template = ChatTemplate::load(folder.path(), None)?;
+///
+/// let question = Message { role: Role::User, content: "2 + 5?" };
+/// let answer = Message { role: Role::Assistant, content: "7" };
+/// let prompt = template.prompt(&[question])?;
+/// assert_eq!(prompt, "<|im_start|>user\n2 + 5?<|im_end|>\n<|im_start|>assistant\n");
+/// // The loss is taken over the answer and what closes it.
+/// let dialogue = template.dialogue(&[question, answer])?;
+/// assert_eq!(&dialogue.text[dialogue.answers[0].clone()], "7<|im_end|>\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ChatTemplate {
     label: String,

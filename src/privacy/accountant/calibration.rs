@@ -27,6 +27,19 @@ pub struct CalibrationError {
 ///
 /// # Errors
 /// If it is out of range.
+///
+/// # Examples
+///
+/// ```
+/// use fedreplay::privacy::accountant::{Accountant, Mechanism, noise_for};
+///
+/// let mechanism = Mechanism::Poisson { noise_multiplier: 0.0, rate: 0.01 };
+/// let noise = noise_for(mechanism, 1000, 2.0, 1e-5, Accountant::Rdp)?;
+/// let epsilon_with = |noise: f64| mechanism.with_noise(noise).epsilon(1000, 1e-5, Accountant::Rdp);
+/// assert!(epsilon_with(noise) <= 2.0);
+/// assert!(epsilon_with(0.999 * noise) > 2.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn noise_for(
     mechanism: Mechanism,
     steps: u64,
