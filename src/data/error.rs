@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::row::RowKind;
+use super::content::RowKind;
 
 /// Why a dataset cannot be used. None of these leaves a partly read federation behind.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,8 @@
 //! It is here for comparison with the original. Labels by construction need no key, work for any tokenizer, and keep the
 //! head of an answer that quotes the key.
 
-use super::row::{Content, Row};
+use super::content::Content;
+use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
 use super::tokeniser::Tokeniser;

@@ -1,13 +1,13 @@
 //! One row as its author wrote it: text, before any template or token.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::content::{Content, Exchange, RowKind};
 use super::conversation::conversation;
 use super::error::RowFault;
+use super::json_fields::{kind_of, take_answer, take_text};
 
 /// A row and what was written beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,64 +16,6 @@ pub struct Row {
     pub content: Content,
     /// Every other key of the row, such as Fed-Aya's `language`.
     pub attributes: BTreeMap<String, Value>,
-}
-
-/// The three forms of FedLLM-Bench's rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Content {
-    /// Keys `instruction` and `response`.
-    SingleTurn {
-        /// What the user asks; may be empty.
-        instruction: String,
-        /// What is learnt; holds more than white space.
-        response: String,
-    },
-    /// Key `conversations`: messages from `human` and `gpt` in turn.
-    MultiTurn {
-        /// Questions with their answers; never empty.
-        exchanges: Vec<Exchange>,
-        /// A last question without an answer. It is not trained on.
-        unanswered: Option<String>,
-    },
-    /// Keys `prompt`, `chosen` and `rejected`.
-    Preference {
-        /// What the user asks.
-        prompt: String,
-        /// The answer that was preferred.
-        chosen: String,
-        /// The answer that was not.
-        rejected: String,
-    },
-}
-
-/// A question and its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Exchange {
-    /// The `human` message.
-    pub user: String,
-    /// The `gpt` message; holds more than white space.
-    pub assistant: String,
-}
-
-/// Which of the three forms a row has. A file holds rows of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
-    /// [`Content::SingleTurn`].
-    SingleTurn,
-    /// [`Content::MultiTurn`].
-    MultiTurn,
-    /// [`Content::Preference`].
-    Preference,
-}
-
-impl fmt::Display for RowKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SingleTurn => "single-turn",
-            Self::MultiTurn => "multi-turn",
-            Self::Preference => "preference",
-        })
-    }
 }
 
 impl Row {
@@ -150,33 +92,6 @@ impl Row {
             Content::SingleTurn { instruction, response: take_answer(&mut fields, "response")? }
         };
         Ok(Self { content, attributes: fields })
-    }
-}
-
-/// Takes the string under `field`, which may be empty.
-pub(super) fn take_text(fields: &mut BTreeMap<String, Value>, field: &'static str) -> Result<String, RowFault> {
-    match fields.remove(field) {
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => Err(RowFault::WrongType { field, expected: "a string", found: kind_of(&other) }),
-        None => Err(RowFault::Missing { field, present: fields.keys().cloned().collect() }),
-    }
-}
-
-/// Takes the string under `field`, which must say something: an empty answer would teach only where to stop.
-fn take_answer(fields: &mut BTreeMap<String, Value>, field: &'static str) -> Result<String, RowFault> {
-    let text = take_text(fields, field)?;
-    if text.trim().is_empty() { Err(RowFault::Empty { field }) } else { Ok(text) }
-}
-
-/// What a JSON value is, in words for an error.
-pub(super) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

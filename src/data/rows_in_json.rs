@@ -10,10 +10,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::Value;
 
 use super::columns::{Columns, Shaping};
+use super::content::RowKind;
 use super::error::RowFault;
-use super::federation::{BadRows, FileForm, SkippedRow};
+use super::file_form::{BadRows, FileForm, SkippedRow};
 use super::parquet_rows::for_each_row;
-use super::row::{Row, RowKind};
+use super::row::Row;
 use super::source::Meter;
 
 /// Takes each row that is accepted, in the order of the file: its client, and its place among the client's accepted rows.

@@ -4,6 +4,7 @@
 //! Everything is computed in the order of the file and from named draws, so the same data, model and embeddings give the
 //! same bytes. No training, no virtual time.
 
+mod canvas;
 mod distance;
 mod embedding;
 mod endpoint;

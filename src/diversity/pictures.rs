@@ -1,15 +1,12 @@
 //! The analyses as SVG pictures.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use plotters::prelude::*;
 
+use super::canvas::{Canvas, Drawn, REST, SIZE, said};
 use super::openings_picture::openings;
 use super::{Geometry, Opening, Profile, Quality};
-
-/// [pixels] Of every picture.
-pub(super) const SIZE: (u32, u32) = (900, 540);
 
 /// Room for the labels of the axes [pixel].
 const LABELS: i32 = 56;
@@ -19,9 +16,6 @@ const COLOURED: usize = 11;
 
 /// Cells of a heat map along a side; more clients share cells.
 const CELLS: usize = 90;
-
-pub(super) type Drawn<T = ()> = Result<T, String>;
-pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// Everything that was found.
 pub struct Findings<'a> {
@@ -76,15 +70,8 @@ fn picture(
     Ok((name, text))
 }
 
-pub(super) fn said(error: impl Display) -> String {
-    error.to_string()
-}
-
 /// A colour for each of the most frequent languages.
 struct Colours(Vec<(String, RGBColor)>);
-
-/// Of what has no colour of its own.
-pub(super) const REST: RGBColor = RGBColor(160, 160, 160);
 
 impl Colours {
     fn new(profiles: &[Profile]) -> Self {

@@ -11,6 +11,7 @@ mod executor;
 mod order;
 mod recipe;
 mod state;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -6,6 +6,7 @@ use petgraph::Direction;
 use petgraph::graph::DiGraph;
 
 use super::divided::Divided;
+use super::taken::{Given, Taken};
 use super::{Order, OrderError, OrderId, Value};
 use crate::store::{Digest, Key};
 
@@ -62,26 +63,6 @@ pub(super) enum Phase {
 impl Phase {
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done(_) | Self::Shelved)
-    }
-}
-
-/// An input of an order that is about to be computed.
-pub(super) enum Given {
-    Value(Value),
-    Shelved(Key),
-}
-
-/// An order in a worker's hands.
-pub(super) struct Taken {
-    pub id: OrderId,
-    pub order: Order,
-    pub key: Key,
-    pub inputs: Option<Vec<Given>>,
-}
-
-impl Taken {
-    pub fn given(&self) -> &[Given] {
-        self.inputs.as_deref().expect("orders without inputs are loaded or put back")
     }
 }
 

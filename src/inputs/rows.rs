@@ -74,6 +74,7 @@ impl<'a> Reader<'a> {
         if let Some(first) = data.skipped.first() {
             let (count, client, row, fault) = (data.skipped.len(), &first.client, first.row, &first.fault);
             tracing::warn!(
+                target: "fedreplay::run",
                 "{count} rows of {} were left out; the first is row {row} of client {client:?}: {fault}",
                 path.display()
             );

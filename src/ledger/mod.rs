@@ -4,6 +4,7 @@
 //! and neither do paths, host names or cache hits.
 
 pub(crate) mod cell;
+mod chunk;
 mod compare;
 mod digest;
 mod layout;
@@ -20,6 +21,7 @@ mod view;
 mod waiting;
 mod writer;
 
+pub use chunk::Chunk;
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
@@ -35,8 +37,8 @@ pub use tables::{
 };
 pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};
+pub use writer::LedgerWriter;
 pub(crate) use writer::write_table;
-pub use writer::{Chunk, LedgerWriter};
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

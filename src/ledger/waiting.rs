@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::LedgerError;
-use super::writer::{ChunkBatches, part_name, write_batch};
+use super::chunk::{ChunkBatches, part_name, write_batch};
 
 /// How long after its end a round is written at the latest: where all results are found and not computed, a whole run passes in
 /// less, and needs no files that would be joined at once.

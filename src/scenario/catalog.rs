@@ -6,8 +6,8 @@ use std::path::Path;
 use fedreplay_sim as sim;
 
 use super::ScenarioError;
-use super::load::{options, syntax};
 use super::quantity::{Bandwidth, Bytes, Speed};
+use super::ron_syntax::{options, syntax};
 use super::schema::{Arithmetic, Device, Scenario};
 
 /// Adds the classes that `population.mix` names and `population.devices` lacks -- all classes, where a trace may name

@@ -7,7 +7,7 @@ use ron::value::RawValue;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use super::load::options;
+use super::ron_syntax::options;
 
 /// The value of a text such as `Scaffold(server_lr: 0.5)` or `[(name: "mmlu", limit: 3)]`; none if it is no RON. A
 /// variant without content is its name, with parentheses or without.

@@ -9,6 +9,7 @@ mod decisions;
 mod endings;
 mod event;
 mod groups;
+mod handler;
 mod lifecycle;
 mod presence;
 mod state;

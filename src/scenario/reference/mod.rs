@@ -153,6 +153,16 @@ fn collect(schemas: &Schemas, schema: &Value, order: &mut Vec<String>, seen: &mu
     }
 }
 
+/// The default of a field under one reading: what is written there, or `None` where the field may be left out without one.
+fn default_of(owner: &Value, name: &str, field: &Value) -> Option<Value> {
+    if is_required(owner, name) {
+        return None;
+    }
+    // A list that is not written out where it is empty has no default in its schema.
+    let silent = if field["type"] == "array" { Value::Array(vec![]) } else { Value::Null };
+    Some(field.get("default").cloned().unwrap_or(silent))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
