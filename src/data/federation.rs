@@ -11,9 +11,6 @@ use super::row::Row;
 use super::rows_in_json::Each;
 use super::walk::Walk;
 
-/// The id of the one client of a pooled file. Not the file's name: a renamed file is the same data.
-pub const LOCAL_CLIENT: &str = "local";
-
 /// Clients with their rows, in the order of the file: client k is the k-th.
 #[derive(Clone, Debug)]
 pub struct Federation {
@@ -94,7 +91,7 @@ impl Federation {
 mod tests {
     use serde_json::json;
 
-    use super::super::Content;
+    use super::super::{Content, LOCAL_CLIENT};
     use super::*;
 
     fn read(text: &str) -> Result<Federation, DatasetError> {

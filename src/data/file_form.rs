@@ -2,6 +2,9 @@
 
 use super::error::RowFault;
 
+/// The id of the one client of a pooled file. Not the file's name: a renamed file is the same data.
+pub const LOCAL_CLIENT: &str = "local";
+
 /// The layouts of section 1.3 of FedLLM-Bench's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileForm {

@@ -102,7 +102,7 @@ impl<'e> Walker<'e> {
         &mut self,
         read: impl FnOnce(RowsVisitor<'_, 'e>) -> serde_json::Result<()>,
     ) -> serde_json::Result<()> {
-        self.open_client(super::federation::LOCAL_CLIENT.to_owned())?;
+        self.open_client(super::file_form::LOCAL_CLIENT.to_owned())?;
         read(RowsVisitor(self))?;
         self.close_client()
     }
