@@ -1,4 +1,4 @@
-//! How each benchmark is opened and put to a model. A new one is a line here, beside its name in the catalog.
+//! What every benchmark provides, and what it is given: its questions, its cost, and the model that it is put to.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

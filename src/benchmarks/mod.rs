@@ -1,6 +1,6 @@
 //! Benchmarks of a trained model: what is asked, what is answered, what an answer is worth.
 //!
-//! Generation is the one part that knows LibTorch; benchmarks and judges see a [`Model`] that continues texts.
+//! Generation is the one part that knows LibTorch; benchmarks and judges see a [`crate::generation::Model`] that continues texts.
 
 mod benchmark;
 mod catalog;

@@ -1,4 +1,4 @@
-//! What the dataset's readers call what a scenario asks for.
+//! Translates the settings of a scenario into those of the data readers, the templates and the training engine.
 
 use std::path::Path;
 use std::sync::Arc;

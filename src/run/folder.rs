@@ -115,7 +115,7 @@ impl RunFolder {
     }
 }
 
-/// Longer than [`is_being_written`] holds a lock.
+/// Longer than [`crate::ledger::is_being_written`] holds a lock.
 const LOOKING: Duration = Duration::from_millis(20);
 
 /// Whether an open file is the one of this name.

@@ -1,4 +1,4 @@
-//! What a trace says of clients: a row a client, and when each is online. Read by `run::trace`, merged by `population`.
+//! What a trace says of clients: a row a client, and when each is online. Read by `inputs::trace`, merged by `placement`.
 
 use std::collections::BTreeMap;
 
