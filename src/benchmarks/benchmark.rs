@@ -1,4 +1,4 @@
-//! How each benchmark is opened and run. A new benchmark is one line in [`open`] and its name in the catalog.
+//! The interface of a benchmark: the options and context that it receives, its estimated cost, and how it is run.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

@@ -1,8 +1,9 @@
 //! Benchmarks of trained models: questions, prompts, responses, metrics and the table of scores.
 //!
-//! [`open()`] loads a benchmark as a [`Paper`]; [`Paper::sit`] runs it on an [`Examinee`](crate::generation::Examinee), a model
-//! with cached answers, and returns a [`Sheet`] of metrics and answers. Only [`crate::generation`] depends on LibTorch:
-//! benchmarks and judges see a [`Model`](crate::generation::Model) that continues texts.
+//! [`open()`] loads a benchmark as a [`Paper`]; [`Paper::sit`] runs it on an
+//! [`Examinee`](crate::generation::Examinee), a model with cached answers, and returns a [`Sheet`] of metrics and
+//! answers. Only [`crate::generation`] depends on LibTorch: benchmarks and judges see a
+//! [`Model`](crate::generation::Model) that continues texts.
 
 mod benchmark;
 mod catalog;

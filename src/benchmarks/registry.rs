@@ -1,4 +1,4 @@
-//! Benchmarks by name, and how each is opened.
+//! Benchmarks by name, and how each is opened. A new benchmark is one line in [`open`] and its name in the catalog.
 
 use super::EvaluationError;
 use super::benchmark::{Paper, Terms};

@@ -12,6 +12,7 @@ mod asking;
 mod data;
 mod diff;
 mod eval;
+mod eval_args;
 mod export;
 mod fork;
 mod generate;
@@ -118,7 +119,7 @@ enum Command {
     /// Write one HTML page that shows a run, or compares several.
     Report(report::Arguments),
     /// Evaluate the models of a run, or of a folder: losses, perplexity, benchmarks.
-    Eval(Box<eval::Arguments>),
+    Eval(Box<eval_args::Arguments>),
     /// Show, check and trim the store of results.
     Store(store::Arguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::eval::Arguments;
+use super::eval_args::Arguments;
 use crate::benchmarks::{Benchmark, Terms, named, open};
 use crate::evaluate::Opened;
 use crate::ledger::LOSSES;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::content::{Content, Exchange};
 use super::error::RowFault;
-use super::row::{Content, Exchange, kind_of, take_text};
+use super::json_fields::{kind_of, take_text};
 
 /// Reads `[{"from": "human"|"gpt", "value": text}, ...]`.
 ///

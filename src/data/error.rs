@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::row::RowKind;
+use super::content::RowKind;
 
 /// The reason why a dataset cannot be used. A failed read never returns a partial federation.
 #[derive(Debug, thiserror::Error)]

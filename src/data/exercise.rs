@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::columns::Columns;
-use super::federation::{BadRows, Federation};
+use super::federation::Federation;
+use super::file_form::BadRows;
 
 /// Reads `bytes` as a dataset with all column sets and both policies for bad rows, and checks the invariants of the
 /// result.

@@ -3,7 +3,8 @@
 //! This is for comparison with the original implementation. Labels by construction, as in [`super::tokenise()`], need
 //! no key, work with any tokenizer, and keep the beginning of an answer that quotes the key.
 
-use super::row::{Content, Row};
+use super::content::Content;
+use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
 use super::tokeniser::Tokeniser;

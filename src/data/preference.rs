@@ -3,9 +3,11 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::content::Content;
 use super::error::{DatasetError, RowFault};
-use super::federation::{ClientData, SkippedRow};
-use super::row::{Content, Row};
+use super::federation::ClientData;
+use super::file_form::SkippedRow;
+use super::row::Row;
 use super::sample::Sample;
 use super::tokenise::{SequenceRules, skippable};
 use super::tokeniser::Tokeniser;

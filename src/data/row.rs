@@ -1,13 +1,13 @@
 //! One row of a dataset as its author wrote it: text, before prompt templates and tokenization.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::content::{Content, RowKind};
 use super::conversation::conversation;
 use super::error::RowFault;
+use super::json_fields::{kind_of, take_answer, take_text};
 
 /// A row and its additional attributes.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,64 +16,6 @@ pub struct Row {
     pub content: Content,
     /// All other keys of the row, such as Fed-Aya's `language`.
     pub attributes: BTreeMap<String, Value>,
-}
-
-/// The text of a row, in one of FedLLM-Bench's three forms.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Content {
-    /// Keys `instruction` and `response`.
-    SingleTurn {
-        /// The user's question; may be empty.
-        instruction: String,
-        /// The answer to train on; not only white space.
-        response: String,
-    },
-    /// Key `conversations`: alternating messages from `human` and `gpt`.
-    MultiTurn {
-        /// Questions with their answers; never empty.
-        exchanges: Vec<Exchange>,
-        /// A last question without an answer. It is not trained on.
-        unanswered: Option<String>,
-    },
-    /// Keys `prompt`, `chosen` and `rejected`.
-    Preference {
-        /// The user's question.
-        prompt: String,
-        /// The preferred answer.
-        chosen: String,
-        /// The other answer.
-        rejected: String,
-    },
-}
-
-/// A question and its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Exchange {
-    /// The `human` message.
-    pub user: String,
-    /// The `gpt` message; not only white space.
-    pub assistant: String,
-}
-
-/// The form of a row. All rows of a file have the same kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
-    /// [`Content::SingleTurn`].
-    SingleTurn,
-    /// [`Content::MultiTurn`].
-    MultiTurn,
-    /// [`Content::Preference`].
-    Preference,
-}
-
-impl fmt::Display for RowKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SingleTurn => "single-turn",
-            Self::MultiTurn => "multi-turn",
-            Self::Preference => "preference",
-        })
-    }
 }
 
 impl Row {
@@ -157,34 +99,6 @@ impl Row {
             Content::SingleTurn { instruction, response }
         };
         Ok(Self { content, attributes: fields })
-    }
-}
-
-/// Removes and returns the string under `field`, which may be empty.
-pub(super) fn take_text(fields: &mut BTreeMap<String, Value>, field: &'static str) -> Result<String, RowFault> {
-    match fields.remove(field) {
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => Err(RowFault::WrongType { field, expected: "a string", found: kind_of(&other) }),
-        None => Err(RowFault::Missing { field, present: fields.keys().cloned().collect() }),
-    }
-}
-
-/// Removes and returns the string under `field`. White space alone is a fault, since it would train the model only to
-/// stop.
-fn take_answer(fields: &mut BTreeMap<String, Value>, field: &'static str) -> Result<String, RowFault> {
-    let text = take_text(fields, field)?;
-    if text.trim().is_empty() { Err(RowFault::Empty { field }) } else { Ok(text) }
-}
-
-/// Returns the type of a JSON value, in words for an error message.
-pub(super) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

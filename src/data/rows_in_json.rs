@@ -10,10 +10,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::Value;
 
 use super::columns::{Columns, Shaping};
+use super::content::RowKind;
 use super::error::RowFault;
-use super::federation::{BadRows, FileForm, SkippedRow};
+use super::file_form::{BadRows, FileForm, SkippedRow};
 use super::parquet_rows::for_each_row;
-use super::row::{Row, RowKind};
+use super::row::Row;
 use super::source::Meter;
 
 /// Callback for accepted rows, in the order of the file: the client's id, the row's index among the client's accepted
@@ -105,7 +106,7 @@ impl<'e> Walker<'e> {
         &mut self,
         read: impl FnOnce(RowsVisitor<'_, 'e>) -> serde_json::Result<()>,
     ) -> serde_json::Result<()> {
-        self.open_client(super::federation::LOCAL_CLIENT.to_owned())?;
+        self.open_client(super::file_form::LOCAL_CLIENT.to_owned())?;
         read(RowsVisitor(self))?;
         self.close_client()
     }

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::chat_template::{ChatTemplate, Message, Role};
+use super::content::Content;
 use super::error::{DatasetError, RowFault};
-use super::federation::{ClientData, SkippedRow};
-use super::row::{Content, Row};
+use super::federation::ClientData;
+use super::file_form::SkippedRow;
+use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
 use super::tokeniser::Tokeniser;
@@ -228,7 +230,7 @@ pub(super) mod tests {
 
     use super::super::{PairForm, tokenise_preferences};
     use super::*;
-    use crate::data::row::Exchange;
+    use crate::data::content::Exchange;
     use crate::data::tokeniser::tests::{BOS, EOS, byte_level};
 
     pub fn client(contents: Vec<Content>) -> ClientData {

@@ -7,9 +7,10 @@ use std::path::Path;
 use serde_json::error::Category;
 
 use super::columns::Columns;
+use super::content::RowKind;
 use super::error::DatasetError;
-use super::federation::{BadRows, FileForm, SkippedRow};
-use super::row::{Row, RowKind};
+use super::file_form::{BadRows, FileForm, SkippedRow};
+use super::row::Row;
 use super::rows_in_json::{Each, Reason, Stop, Walker};
 use super::source::{Meter, ROW_LIMIT_BYTES, Source};
 

@@ -4,6 +4,7 @@
 //! Everything is computed in the order of the file and from seeded random streams, so the same data, model and
 //! embeddings give the same bytes. Nothing is trained or simulated.
 
+mod canvas;
 mod distance;
 mod embedding;
 mod endpoint;

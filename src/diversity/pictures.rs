@@ -1,16 +1,13 @@
 //! SVG pictures of the analyses.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::ops::Range;
 
 use plotters::prelude::*;
 
+use super::canvas::{Canvas, Drawn, REST, SIZE, said};
 use super::openings_picture::openings;
 use super::{Geometry, Opening, Profile, Quality};
-
-/// [pixel] -- Width and height of every picture.
-pub(super) const SIZE: (u32, u32) = (900, 540);
 
 /// [pixel] -- Space for the labels of the axes.
 const LABELS: i32 = 56;
@@ -20,9 +17,6 @@ const COLOURED: usize = 11;
 
 /// Maximum number of cells along a side of a heat map. More clients share cells.
 const CELLS: usize = 90;
-
-pub(super) type Drawn<T = ()> = Result<T, String>;
-pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// The results to draw.
 pub struct Findings<'a> {
@@ -79,16 +73,8 @@ fn picture(
     }
 }
 
-/// Returns the message of an error of the drawing library.
-pub(super) fn said(error: impl Display) -> String {
-    error.to_string()
-}
-
 /// Colors of the most frequent languages.
 struct Colours(Vec<(String, RGBColor)>);
-
-/// Color of everything without its own.
-pub(super) const REST: RGBColor = RGBColor(160, 160, 160);
 
 impl Colours {
     fn new(profiles: &[Profile]) -> Self {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::evaluation::{Evaluation, PartScores};
-use super::state::Taken;
+use super::taken::Taken;
 use super::{OrderId, Value};
 
 /// Evaluations in progress, in the order in which they were divided.

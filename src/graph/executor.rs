@@ -14,7 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::divided::Part;
-use super::state::{Finished, Given, Node, Phase, State, Taken};
+use super::state::{Finished, Node, Phase, State};
+use super::taken::{Given, Taken};
 use super::{Order, OrderError, OrderId, Value, WorkCounters, Workshop};
 use crate::store::{Digest, Key, Recipe, Store};
 

@@ -12,6 +12,7 @@ mod executor;
 mod order;
 mod recipe;
 mod state;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod value;

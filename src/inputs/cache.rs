@@ -38,7 +38,7 @@ impl Shared {
     pub(crate) fn tell_doubts(&mut self, loaded: &Loaded) {
         for doubt in loaded.doubts() {
             if self.told.insert(doubt.clone()) {
-                tracing::warn!("{doubt}");
+                tracing::warn!(target: "fedreplay::run", "{doubt}");
             }
         }
     }

@@ -76,6 +76,7 @@ impl<'a> Reader<'a> {
         let data = Federation::read_columns(&path, &translate::columns(&spec.columns), bad_rows)?;
         if let Some(first) = data.skipped.first() {
             tracing::warn!(
+                target: "fedreplay::run",
                 "{} rows of {} were left out; the first is row {} of client {:?}: {}",
                 data.skipped.len(),
                 path.display(),

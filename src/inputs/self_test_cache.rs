@@ -47,6 +47,7 @@ fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Du
         Ok(found) => found,
         Err(Error::OutOfMemory { .. }) => {
             tracing::warn!(
+                target: "fedreplay::run",
                 "too little memory to test this machine with the largest pass of the run: small ones are tested"
             );
             let small = LargestWork::default();

@@ -41,6 +41,6 @@ fn report_precision(trainer: &mut Trainer, folder: &Path, clients: &[ClientRows]
         let ids = &row.ids[..row.ids.len().min(COMPARED_TOKENS)];
         trainer.measure_logit_error(folder, ids).map_err(InputError::Model)?;
     }
-    tracing::info!("base model: {}", trainer.fingerprint().base);
+    tracing::info!(target: "fedreplay::run", "base model: {}", trainer.fingerprint().base);
     Ok(())
 }

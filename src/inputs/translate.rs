@@ -1,4 +1,5 @@
-//! Translation of the scenario's settings into the types of the dataset's readers and of the training engine.
+//! Translation of the scenario's settings into the types of the dataset's readers, of the templates and of the training
+//! engine.
 
 use std::path::Path;
 use std::sync::Arc;

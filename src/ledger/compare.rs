@@ -6,10 +6,10 @@ use arrow::array::{Array, ArrayRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::chunk::{ChunkBatches, chunk_hashes};
 use super::digest::DIGEST_COLUMNS;
 use super::lineage::{Lineage, LineageEntry};
 use super::reader::{RoundChunks, read_table};
-use super::writer::{ChunkBatches, chunk_hashes};
 use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
 
 /// Description of a difference.

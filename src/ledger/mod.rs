@@ -5,6 +5,7 @@
 //! `ledger/TABLE/RRRRR-RRRRR.parquet`; at the end they are joined into one file per table.
 
 pub(crate) mod cell;
+mod chunk;
 mod compare;
 mod digest;
 mod layout;
@@ -21,6 +22,7 @@ mod view;
 mod waiting;
 mod writer;
 
+pub use chunk::Chunk;
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use lineage::{Lineage, LineageEntry, keys_of};
@@ -36,8 +38,8 @@ pub use tables::{
 };
 pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};
+pub use writer::LedgerWriter;
 pub(crate) use writer::write_table;
-pub use writer::{Chunk, LedgerWriter};
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

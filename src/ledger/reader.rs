@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Schema, UInt64Type};
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::writer::ChunkBatches;
+use super::chunk::ChunkBatches;
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
 
 /// File of a table with the rounds `first..=last`.

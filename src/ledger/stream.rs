@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 
 use parquet::arrow::ArrowWriter;
 
+use super::chunk::part_name;
 use super::digest::{BLOCK_ROWS, Chain, ChunkHasher, DIGEST_COLUMNS, rows_digest};
 use super::layout::properties;
-use super::writer::{part_name, start_chain};
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
@@ -276,4 +276,20 @@ impl Tables {
         rounds.finish(1, last)?;
         Ok(self.chain.last())
     }
+}
+
+/// Writes the population, block by block, and starts the chain with it.
+pub(super) fn start_chain(
+    folder: &Path,
+    genesis: Digest,
+    population: impl Iterator<Item = PopulationRow>,
+) -> Result<Chain, LedgerError> {
+    let mut table = TableStream::create(folder)?;
+    for row in population {
+        table.push(row)?;
+    }
+    let mut chain = Chain::start(genesis);
+    chain.push(rows_digest(&[table.end_chunk()?]));
+    table.finish(0, 0)?;
+    Ok(chain)
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 use arrow::array::{Array, AsArray};
 use arrow::record_batch::RecordBatch;
 
+use super::chunk::{ChunkBatches, chunk_hashes};
 use super::compare::{Difference, text};
 use super::digest::{Chain, chunk_hash, rows_digest};
 use super::lineage::{Lineage, LineageEntry};
 use super::locate::place;
 use super::manifest::files;
 use super::reader::{RoundChunks, read_table};
-use super::writer::{ChunkBatches, chunk_hashes};
 use super::{LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
 use crate::store::{Digest, Key};
 

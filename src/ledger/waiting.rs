@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::LedgerError;
-use super::writer::{ChunkBatches, part_name, write_batch};
+use super::chunk::{ChunkBatches, part_name, write_batch};
 
 /// Delay after which a finished round is written. A run whose results are all in the store ends sooner, and needs no files of
 /// single rounds that would be joined at once.

@@ -71,6 +71,7 @@ impl Protection {
             &Privacy::UserLevel { delta, weight_bound, max_participations, .. } => {
                 if delta >= 1.0 / f64::from(clients) {
                     tracing::warn!(
+                        target: "fedreplay::run",
                         delta,
                         clients,
                         "delta is not below one over the number of clients: it promises little"
@@ -81,7 +82,7 @@ impl Protection {
                 Self { step, source, charge, weight_bound, max_participations }
             }
             &Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, .. } => {
-                tracing::warn!("FedLlmBenchDp gives no guarantee: its true epsilon is infinite");
+                tracing::warn!(target: "fedreplay::run", "FedLlmBenchDp gives no guarantee: its true epsilon is infinite");
                 let step = Step::FedLlmBench { sigma: their_sigma(scenario, privacy, train_rows) };
                 let charge = Charge::Nothing { claimed_epsilon, claimed_delta };
                 Self { step, source, charge, weight_bound: None, max_participations: None }

@@ -23,7 +23,6 @@ use serde::Serialize;
 use super::error::SandboxError;
 use super::interpreter::Interpreter;
 use super::outcome::Outcome;
-use super::probe::probe;
 use crate::store::{Key, key_of};
 
 const CONFINE: &str = include_str!("confine.sh");
@@ -100,15 +99,8 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Finds the tools and the interpreter, and runs the self-test.
-    ///
-    /// # Errors
-    /// [`SandboxError`] if a tool is missing, or the host cannot isolate programs and enforce the limits.
-    pub fn open(limits: Limits) -> Result<Self, SandboxError> {
-        Self::confined_by(Confinement::default(), limits)
-    }
-
-    pub(super) fn confined_by(confinement: Confinement, limits: Limits) -> Result<Self, SandboxError> {
+    /// Finds the tools and the interpreter, without running the self-test.
+    pub(super) fn untested(confinement: Confinement, limits: Limits) -> Result<Self, SandboxError> {
         for tool in ["unshare", "setpriv", "prlimit", "mount", "umount", "pivot_root"] {
             require(tool, "util-linux, with mount", &confinement.tools_path)?;
         }
@@ -116,9 +108,7 @@ impl Sandbox {
             require(tool, "coreutils, with a shell", &confinement.tools_path)?;
         }
         let interpreter = Interpreter::find()?;
-        let sandbox = Self { limits, confinement, interpreter, is_root: runs_as_root(), samples: AtomicU32::new(0) };
-        probe(&sandbox)?;
-        Ok(sandbox)
+        Ok(Self { limits, confinement, interpreter, is_root: runs_as_root(), samples: AtomicU32::new(0) })
     }
 
     /// Returns the resource limits of samples.

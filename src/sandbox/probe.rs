@@ -4,17 +4,33 @@ use std::fs;
 use std::net::TcpListener;
 
 use super::error::SandboxError;
-use super::isolation::Sandbox;
+use super::isolation::{Confinement, Limits, Sandbox};
 use super::outcome::Outcome;
 
 /// Python code of the escape attempts.
 const PROBE: &str = include_str!("probe.py");
 
+impl Sandbox {
+    /// Finds the tools and the interpreter, and runs the self-test.
+    ///
+    /// # Errors
+    /// [`SandboxError`] if a tool is missing, or the host cannot isolate programs and enforce the limits.
+    pub fn open(limits: Limits) -> Result<Self, SandboxError> {
+        Self::confined_by(Confinement::default(), limits)
+    }
+
+    pub(super) fn confined_by(confinement: Confinement, limits: Limits) -> Result<Self, SandboxError> {
+        let sandbox = Self::untested(confinement, limits)?;
+        probe(&sandbox)?;
+        Ok(sandbox)
+    }
+}
+
 /// Runs the escape attempts in the sandbox.
 ///
 /// # Errors
 /// [`SandboxError::Unconfined`] with the attempts that succeeded. No sample may be run then.
-pub(super) fn probe(sandbox: &Sandbox) -> Result<(), SandboxError> {
+fn probe(sandbox: &Sandbox) -> Result<(), SandboxError> {
     // A port and a file of the host that exist, so that only confinement can make the attempts to reach them fail.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let folder = tempfile::tempdir()?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use fedreplay_sim as sim;
 
 use super::ScenarioError;
-use super::load::{options, syntax};
 use super::quantity::{Bandwidth, Bytes, Speed};
+use super::ron_syntax::{options, syntax};
 use super::schema::{Arithmetic, Device, Scenario};
 
 /// Adds to `population.devices` the classes of the catalog that `population.mix` names and the scenario does not

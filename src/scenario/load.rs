@@ -3,14 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ron::error::SpannedError;
-use ron::extensions::Extensions;
-
 use super::changes::{Phase, phases};
 use super::check::{Fault, check};
+use super::ron_syntax::{options, syntax};
 use super::schema::fidelity::{Reading, under};
 use super::schema::{Change, Protocol, Scenario};
-use super::{ScenarioError, catalog, method, nearest, overrides};
+use super::{ScenarioError, catalog, method, overrides};
 use crate::store::{Key, key_of};
 
 /// Scenario that has been read and checked.
@@ -220,38 +218,6 @@ fn read_under(reading: Reading, file: &Path, text: &str, sets: &[String]) -> Res
         }
         Ok(scenario)
     })
-}
-
-pub(super) fn options() -> ron::Options {
-    ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
-}
-
-pub(super) fn syntax(file: &Path, error: &SpannedError) -> ScenarioError {
-    let place = error.span.start;
-    ScenarioError::Syntax {
-        file: file.to_owned(),
-        line: place.line,
-        column: place.col,
-        message: format!("{}{}", lower_first(&error.code.to_string()), suggestion(&error.code)),
-    }
-}
-
-/// Returns a message with its first letter in lower case, unless it begins with an abbreviation.
-fn lower_first(message: &str) -> String {
-    let mut rest = message.chars();
-    if message.chars().nth(1).is_some_and(char::is_uppercase) || message.starts_with("NaN") {
-        return message.to_owned();
-    }
-    rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
-}
-
-/// Returns a suggestion of the nearest known name if the error is about a misspelled one.
-fn suggestion(code: &ron::Error) -> String {
-    match code {
-        ron::Error::NoSuchStructField { found, expected, .. }
-        | ron::Error::NoSuchEnumVariant { found, expected, .. } => nearest::suggestion(found, expected.iter().copied()),
-        _ => String::new(),
-    }
 }
 
 /// Returns the line of a field in the text.

@@ -22,6 +22,7 @@ mod quantity;
 mod range;
 mod reference;
 mod regions;
+mod ron_syntax;
 mod ron_value;
 pub mod schema;
 mod sweep;

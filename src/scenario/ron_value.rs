@@ -8,7 +8,7 @@ use ron::value::RawValue;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use super::load::options;
+use super::ron_syntax::options;
 
 /// Returns the value of a text such as `Scaffold(server_lr: 0.5)` or `[(name: "mmlu", limit: 3)]`, or `None` if it is
 /// not RON. A variant without content becomes its name, with or without parentheses.

@@ -10,6 +10,7 @@ mod decisions;
 mod endings;
 mod event;
 mod groups;
+mod handler;
 mod lifecycle;
 mod presence;
 mod state;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::lookup::Place;
-use super::{READINGS, Schemas, fields, is_optional, is_required, named, ron_text, variants};
+use super::{READINGS, Schemas, fields, is_optional, named, ron_text, variants};
 
 /// Explanation of a field, or of the whole scenario.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -163,17 +163,6 @@ fn defaults(first: Option<&Value>, others: &[Option<Value>]) -> Vec<Default> {
         }
     }
     defaults
-}
-
-/// Returns the default of a field under one reading; it is `null` for an optional field. `None` if the field is
-/// required.
-pub(super) fn default_of(owner: &Value, name: &str, field: &Value) -> Option<Value> {
-    if is_required(owner, name) {
-        return None;
-    }
-    // A list that is not written out where it is empty has no default in its schema.
-    let silent = if field["type"] == "array" { Value::Array(vec![]) } else { Value::Null };
-    Some(field.get("default").cloned().unwrap_or(silent))
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::field::default_of;
-use super::{Schemas, fields, variants};
+use super::{Schemas, default_of, fields, variants};
 use crate::scenario::nearest::nearest;
 
 /// Field at a path.

@@ -175,6 +175,17 @@ fn collect(schemas: &Schemas, schema: &Value, order: &mut Vec<String>, seen: &mu
     }
 }
 
+/// Returns the default of a field under one reading; it is `null` for an optional field. `None` if the field is
+/// required.
+fn default_of(owner: &Value, name: &str, field: &Value) -> Option<Value> {
+    if is_required(owner, name) {
+        return None;
+    }
+    // A list that is not written out where it is empty has no default in its schema.
+    let silent = if field["type"] == "array" { Value::Array(vec![]) } else { Value::Null };
+    Some(field.get("default").cloned().unwrap_or(silent))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

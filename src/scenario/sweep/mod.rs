@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::check::check_name;
-use super::load::{options, syntax};
+use super::ron_syntax::{options, syntax};
 use super::{ScenarioError, range};
 
 pub use cells::Cell;
