@@ -19,7 +19,7 @@ use fedreplay::adapter::Adapter;
 use fedreplay::data::Sample;
 use fedreplay::model::{Arithmetic, Config, Device, LoraSpec, Precision, random};
 use fedreplay::store::{Store, key_of};
-use fedreplay::training::{Hyper, Job, Numerics, Objective, Terms, Trainer, init_process};
+use fedreplay::training::{AlgorithmTerms, Hyper, Job, Numerics, Objective, Trainer, init_process};
 use fedreplay_sim::{Purpose, Seed, Stream};
 use tch::{Kind, Tensor};
 
@@ -106,7 +106,7 @@ fn jobs(case: &Case, trainer: &Trainer, clients: usize, steps: usize) -> Vec<Job
             adapter: adapter.clone(),
             steps: batches.map(|lengths| vec![lengths.iter().map(&mut row).collect()]).collect(),
             objective: Objective::Sft,
-            terms: Terms::default(),
+            terms: AlgorithmTerms::default(),
             hyper: Hyper::default(),
             seed: Seed(1),
             stream: stream as u64,

@@ -9,9 +9,9 @@
 //! use std::sync::atomic::AtomicBool;
 //!
 //! use fedreplay::run::{PlanDetail, PlanSettings, plan};
-//! use fedreplay::scenario::Loaded;
+//! use fedreplay::scenario::Scenario;
 //!
-//! let scenario = Loaded::read(Path::new("scenarios/quickstart.ron"), &["rounds=100".to_owned()])?;
+//! let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &["rounds=100".to_owned()])?;
 //! let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &AtomicBool::new(false) };
 //! let summary = plan(&scenario, &settings, &mut ())?;
 //! assert_eq!(summary.rounds, 100);

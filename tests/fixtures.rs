@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fedreplay::data::{
-    BadRows, Content, Federation, LongPrompts, Prompts, Row, SequenceRules, Template, Tokeniser, tokenise,
+    BadRows, Content, Federation, LongPrompts, Prompts, Row, SequenceRules, Template, Tokenizer, tokenise,
 };
 use fedreplay_sim::random::Seed;
 
@@ -70,7 +70,7 @@ fn the_base_model_is_the_one_that_its_readme_names() {
 
 #[test]
 fn every_row_fits_the_tokenizer_and_the_tokenizer_the_model() {
-    let tokeniser = Tokeniser::load(&committed("tiny-base")).unwrap();
+    let tokeniser = Tokenizer::load(&committed("tiny-base")).unwrap();
     tokeniser.check_vocabulary(1_024, &committed("tiny-base")).unwrap();
     assert_eq!((tokeniser.bos(), tokeniser.eos(), tokeniser.largest_id()), (Some(1), 2, 1_023));
     let template = Template::named("alpaca").unwrap();

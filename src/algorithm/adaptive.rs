@@ -7,7 +7,7 @@ use crate::adapter::Adapter;
 
 /// Adaptive server rule. It adds nothing to local training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Adaptive {
+pub struct AdaptiveOptimizer {
     /// [1] -- Server learning rate eta.
     pub lr: f64,
     /// [1] -- Term added to the root of the second moment; its square is the second moment before the first round.
@@ -45,7 +45,7 @@ impl SquareRule {
     }
 }
 
-impl Adaptive {
+impl AdaptiveOptimizer {
     /// Returns the next model and state, from a round's mean change.
     pub(super) fn apply(&self, server: &Adapter, state: &ServerState, change: &[f64]) -> (Adapter, ServerState) {
         let mut values = Vec::with_capacity(change.len());

@@ -1,6 +1,6 @@
 //! Translation of a scenario's method into its rules: additions to local training, and the server's step.
 
-use super::{Adaptive, Momentum, ServerRule, SquareRule};
+use super::{AdaptiveOptimizer, Momentum, ServerRule, SquareRule};
 use crate::scenario::{self, Algorithm, FirstMoment, Mean, SecondMoment};
 
 /// Additions of a method to local training.
@@ -37,7 +37,7 @@ impl Method {
                 method.server = ServerRule::Average { lr: server_lr };
             }
             Algorithm::FedAvgM { beta, server_lr, momentum, .. } => {
-                let averages = momentum == scenario::Momentum::Averaged;
+                let averages = momentum == scenario::MomentumSpec::Averaged;
                 method.server = ServerRule::Momentum(Momentum { beta, lr: server_lr, averages });
             }
             Algorithm::FedAdagrad { server_lr, tau, .. } => {
@@ -75,7 +75,7 @@ fn adaptive(
     first: FirstMoment,
     second: SecondMoment,
 ) -> ServerRule {
-    ServerRule::Adaptive(Adaptive {
+    ServerRule::Adaptive(AdaptiveOptimizer {
         lr,
         tau,
         beta1,

@@ -15,7 +15,7 @@ mod server;
 #[cfg(test)]
 mod toy;
 
-pub use adaptive::{Adaptive, SquareRule};
+pub use adaptive::{AdaptiveOptimizer, SquareRule};
 pub use averaging::{MeanUpdate, Update, mean_update};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};
 pub use decomposition::{Singular, apart};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::averaging::add;
-use super::{Adaptive, Momentum};
+use super::{AdaptiveOptimizer, Momentum};
 use crate::adapter::Adapter;
 
 /// Rule by which the server computes the next model from the mean of a round's updates.
@@ -38,7 +38,7 @@ pub enum ServerRule {
     /// FedAvgM.
     Momentum(Momentum),
     /// FedAdagrad, FedYogi, FedAdam.
-    Adaptive(Adaptive),
+    Adaptive(AdaptiveOptimizer),
     /// server + mean of products instead of factors ([`super::products_change`]).
     Products,
 }
@@ -145,7 +145,14 @@ pub(super) mod tests {
     fn adaptive(squares: SquareRule, published: bool) -> ServerRule {
         let beta1 = if squares == SquareRule::Adagrad { 0.0 } else { 0.5 };
         let (starts_at_first, squares_first_moments) = (published, published);
-        ServerRule::Adaptive(Adaptive { lr: 1e-3, tau: 1e-3, beta1, squares, starts_at_first, squares_first_moments })
+        ServerRule::Adaptive(AdaptiveOptimizer {
+            lr: 1e-3,
+            tau: 1e-3,
+            beta1,
+            squares,
+            starts_at_first,
+            squares_first_moments,
+        })
     }
 
     #[test]

@@ -11,12 +11,12 @@ use crate::adapter::{Adapter, peft};
 use crate::graph::Value;
 use crate::ledger::{Comparison, LineageEntry, Manifest, OrderDifference, compare};
 use crate::run::RunError;
-use crate::scenario::{Loaded, field_differences, value_differences};
+use crate::scenario::{Scenario, field_differences, value_differences};
 use crate::store::Store;
 
 /// First difference between two runs.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Parting {
+pub struct FirstDifference {
     /// First row that differs.
     pub difference: String,
     /// First event that differs, if any does.
@@ -33,7 +33,7 @@ pub struct Parting {
 ///
 /// # Errors
 /// If a run is missing or cannot be read.
-pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<Parting>, RunError> {
+pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<FirstDifference>, RunError> {
     let Some(Comparison { first, event, key, result }) = compare(left, right)? else { return Ok(None) };
     let manifests = [Manifest::read(left)?, Manifest::read(right)?];
     // Results in the store are exact; saved adapters only show the models of some rounds.
@@ -43,7 +43,7 @@ pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<Parting>,
         let kind = &found.left.kind;
         why.push(format!("order {} ({kind}) has one key and two results: it was not reproduced", found.order));
     }
-    Ok(Some(Parting {
+    Ok(Some(FirstDifference {
         difference: first.0,
         event: event.map(|event| event.0),
         key: key.map(|found| describe(&found)),
@@ -116,8 +116,8 @@ fn input_hash(run: &Manifest, role: &str) -> String {
 
 /// Lists the fields of two scenarios that differ and are part of their identity.
 fn scenario_fields([left, right]: [&Manifest; 2], folders: [&Path; 2]) -> Vec<String> {
-    let left = Loaded::of_run(folders[0], &left.scenario_folder, &[]);
-    let right = Loaded::of_run(folders[1], &right.scenario_folder, &[]);
+    let left = Scenario::of_run(folders[0], &left.scenario_folder, &[]);
+    let right = Scenario::of_run(folders[1], &right.scenario_folder, &[]);
     let (Ok(left), Ok(right)) = (left, right) else {
         return vec!["scenario: its fields cannot be compared, since one cannot be read".into()];
     };

@@ -6,7 +6,7 @@ mod replay;
 mod retention;
 mod spot_check;
 
-pub use diff::{Parting, diff};
+pub use diff::{FirstDifference, diff};
 pub use replay::replay;
-pub use retention::Kept;
-pub use spot_check::{Sample, Sampled, sample};
+pub use retention::Retention;
+pub use spot_check::{SpotCheck, SpotCheckReport, sample};

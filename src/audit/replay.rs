@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows};
-use crate::run::{Observer, RunError, Settings, play, refuse_plan, refuse_secret, what_changed};
-use crate::scenario::Loaded;
+use crate::run::{Observer, RunError, RunOptions, play, refuse_plan, refuse_secret, what_changed};
+use crate::scenario::Scenario;
 use crate::store::Store;
 
 /// Executes the run in `run_folder` again into `settings.out` and returns the first difference, if there is one. The store
@@ -14,11 +14,11 @@ use crate::store::Store;
 /// As [`play`]; and if the run is not finished.
 pub fn replay(
     run_folder: &Path,
-    settings: Settings,
+    settings: RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<Difference>, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
-    let settings = Settings { store: Store::none(), ..settings };
+    let settings = RunOptions { store: Store::none(), ..settings };
     play(&loaded, &settings, observer)?;
     let again = Manifest::read(&settings.out)?;
     if manifest.genesis != again.genesis {
@@ -38,7 +38,7 @@ pub fn replay(
 ///
 /// # Errors
 /// If the run is not finished, trained nothing, had secret noise, or was made by another version of this program.
-pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Loaded), RunError> {
+pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Scenario), RunError> {
     let manifest = Manifest::read(run_folder)?;
     if manifest.state != RunState::Done {
         let run = run_folder.display();
@@ -49,7 +49,7 @@ pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Loaded), RunErr
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
     refuse_other_version(run_folder, &manifest)?;
-    let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder, &[])?;
+    let loaded = Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?;
     Ok((manifest, loaded))
 }
 

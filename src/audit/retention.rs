@@ -14,7 +14,7 @@ const DEPTH_MAX: u32 = 3;
 
 /// Results that must stay in a store.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Retention {
     keys: BTreeSet<Key>,
     /// Start of the oldest unfinished run. Its keys are not all known, so everything used since then stays.
     since: Option<SystemTime>,
@@ -26,7 +26,7 @@ pub struct Kept {
     pub gone: Vec<PathBuf>,
 }
 
-impl Kept {
+impl Retention {
     /// Collects the needs of the runs that used a store, and of those in and below other folders.
     ///
     /// # Errors

@@ -12,19 +12,20 @@ use arrow::datatypes::{Float64Type, UInt64Type};
 use super::replay::replayable;
 use crate::adapter::peft;
 use crate::algorithm::ServerState;
-use crate::graph::{Executor, OrderId, Recorded, Value};
-use crate::inputs::{Company, Inputs, Shared};
+use crate::graph::{Executor, NodeId, Recorded, Value};
+use crate::inputs::{InputCache, Inputs, TrainingBatches};
 use crate::ledger::{Difference, Lineage, LineageEntry, Manifest, compare_round, read_table};
 use crate::run::{
-    Course, Evaluations, Observer, PlannedRound, Planner, Prepared, RunError, Settings, ledger_rows, what_changed,
+    Evaluations, Observer, PlannedRound, Planner, Prepared, RunError, RunOptions, ScheduleSource, ledger_rows,
+    what_changed,
 };
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::schedule::{Next, Rounds, ScheduledRound, Timeline};
 use crate::store::Store;
 
 /// Part of a run to check.
 #[derive(Clone, Debug, Default)]
-pub struct Sample {
+pub struct SpotCheck {
     /// Number of a round among those of all aggregators, from 1; `None` selects all rounds.
     pub round: Option<u32>,
     /// Client, by name or by number, whose updates alone are checked; `None` selects the whole round.
@@ -33,7 +34,7 @@ pub struct Sample {
 
 /// Outcome of a spot check.
 #[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct Sampled {
+pub struct SpotCheckReport {
     /// Number of results that were computed and compared.
     pub checked: usize,
     /// Number of trainings among everything that was computed.
@@ -50,26 +51,26 @@ pub struct Sampled {
 /// As [`super::replay`]; and if the run has no such round, client, or update that counted.
 pub fn sample(
     run_folder: &Path,
-    sample: &Sample,
-    settings: &Settings,
+    sample: &SpotCheck,
+    settings: &RunOptions,
     observer: &mut dyn Observer,
-) -> Result<Sampled, RunError> {
+) -> Result<SpotCheckReport, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
-    let prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
+    let prepared = Prepared::new(&loaded, settings, &mut InputCache::default())?;
     let now = prepared.manifest(&loaded);
     if now.genesis != manifest.genesis {
-        return Ok(Sampled { difference: Some(what_changed(&manifest, &now)), ..Sampled::default() });
+        return Ok(SpotCheckReport { difference: Some(what_changed(&manifest, &now)), ..SpotCheckReport::default() });
     }
     let Prepared { inputs, privacy, company, course, .. } = prepared;
     let schedule = match course {
-        Course::Known(schedule) => schedule,
-        Course::Live(timeline) => as_recorded(*timeline, run_folder)?,
+        ScheduleSource::Known(schedule) => schedule,
+        ScheduleSource::Live(timeline) => as_recorded(*timeline, run_folder)?,
     };
     let none = Store::none();
     let workshops = inputs.workshops(&loaded, &none, settings.stop);
     let (together, keyed) = match company {
-        Company::Ready(most) => (most, None),
-        Company::Keyed(most) => (1, Some(most)),
+        TrainingBatches::Ready(most) => (most, None),
+        TrainingBatches::Keyed(most) => (1, Some(most)),
     };
     let executor = Executor::new(&workshops, &none, settings.stop, together);
     observer.working(executor.counters());
@@ -120,7 +121,7 @@ fn as_recorded(mut timeline: Timeline, run_folder: &Path) -> Result<Vec<Schedule
 struct Check<'a> {
     run_folder: &'a Path,
     manifest: &'a Manifest,
-    loaded: &'a Loaded,
+    loaded: &'a Scenario,
     inputs: &'a Inputs,
     executor: &'a Executor<'a>,
     lineage: Lineage,
@@ -131,7 +132,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Computes and compares the chosen part of the run.
-    fn sample(&self, sample: &Sample, settings: &Settings) -> Result<Sampled, RunError> {
+    fn sample(&self, sample: &SpotCheck, settings: &RunOptions) -> Result<SpotCheckReport, RunError> {
         let rounds = self.planned.len();
         if sample.round.is_some_and(|round| round == 0 || round as usize > rounds) {
             return Err(RunError::Usage(format!("failed to find the round: the run has rounds 1 to {rounds}")));
@@ -141,9 +142,9 @@ impl Check<'_> {
             None => 0..rounds,
         };
         let targets = self.targets(chosen.clone(), sample)?;
-        let mut sampled = Sampled { checked: targets.len(), ..Sampled::default() };
+        let mut sampled = SpotCheckReport { checked: targets.len(), ..SpotCheckReport::default() };
         if let Some(difference) = self.other_key(self.planned[chosen.end - 1].orders.end) {
-            return Ok(Sampled { difference: Some(difference), ..sampled });
+            return Ok(SpotCheckReport { difference: Some(difference), ..sampled });
         }
         let again = self.prepare(&targets, &settings.store, &mut sampled);
         let whole_round = sample.client.is_none().then_some(chosen.start);
@@ -153,9 +154,9 @@ impl Check<'_> {
     }
 
     /// Returns the orders whose results are checked.
-    fn targets(&self, rounds: std::ops::Range<usize>, sample: &Sample) -> Result<BTreeSet<OrderId>, RunError> {
+    fn targets(&self, rounds: std::ops::Range<usize>, sample: &SpotCheck) -> Result<BTreeSet<NodeId>, RunError> {
         let Some(client) = &sample.client else {
-            return Ok(self.planned[rounds].iter().flat_map(|round| round.orders.clone()).map(OrderId::new).collect());
+            return Ok(self.planned[rounds].iter().flat_map(|round| round.orders.clone()).map(NodeId::new).collect());
         };
         let number = self.client_number(client)?;
         let mut updates = BTreeSet::new();
@@ -201,12 +202,12 @@ impl Check<'_> {
 
     /// Supplies the available results that the targets depend on. Returns the orders that must be computed again before the
     /// targets.
-    fn prepare(&self, targets: &BTreeSet<OrderId>, store: &Store, sampled: &mut Sampled) -> BTreeSet<OrderId> {
-        let inputs: BTreeMap<OrderId, Vec<OrderId>> =
+    fn prepare(&self, targets: &BTreeSet<NodeId>, store: &Store, sampled: &mut SpotCheckReport) -> BTreeSet<NodeId> {
+        let inputs: BTreeMap<NodeId, Vec<NodeId>> =
             self.executor.recorded(0..self.executor.count()).into_iter().map(|one| (one.order, one.inputs)).collect();
         // Walks from the targets towards their inputs, and stops wherever a result can be read. The targets themselves count
         // as seen: a target that another one depends on is computed like all of them.
-        let mut pending: Vec<OrderId> = targets.iter().flat_map(|target| inputs[target].clone()).collect();
+        let mut pending: Vec<NodeId> = targets.iter().flat_map(|target| inputs[target].clone()).collect();
         let mut seen = targets.clone();
         let mut again = BTreeSet::new();
         while let Some(order) = pending.pop() {
@@ -249,8 +250,8 @@ impl Check<'_> {
     /// the first difference.
     fn compare(
         &self,
-        targets: &BTreeSet<OrderId>,
-        again: &BTreeSet<OrderId>,
+        targets: &BTreeSet<NodeId>,
+        again: &BTreeSet<NodeId>,
         whole_round: Option<usize>,
     ) -> Result<Option<String>, RunError> {
         let entries = &self.lineage.entries;

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::open_ended::{Decoding, JudgeWording, RatingRange, Unparsable};
-use super::{EvaluationError, Sheet};
-use crate::generation::{Answer, Examinee, Prompting, Request};
-use crate::judge::{Estimate, Judge};
+use super::{BenchmarkResult, EvaluationError};
+use crate::generation::{Answer, CachedModel, Prompting, Request};
+use crate::judge::{CostEstimate, Judge};
 use crate::store::Digest;
 
 /// Options that select the part of a benchmark to run.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+pub struct BenchmarkOptions<'a> {
     /// Folder of the benchmarks' files.
     pub data: &'a Path,
     /// Maximum number of questions per benchmark, spread evenly over it. `None` selects all.
@@ -25,8 +25,8 @@ pub struct Terms<'a> {
 }
 
 /// The context of one evaluation: a model, its prompts and decoding, and the judge.
-pub struct Sitting<'a, 'g> {
-    pub examinee: &'a Examinee<'a, 'g>,
+pub struct EvalContext<'a, 'g> {
+    pub examinee: &'a CachedModel<'a, 'g>,
     /// Template that turns a dialog into a prompt.
     pub prompting: Prompting<'a>,
     pub decoding: Decoding,
@@ -43,7 +43,7 @@ pub struct Sitting<'a, 'g> {
     pub stop: &'a AtomicBool,
 }
 
-impl Sitting<'_, '_> {
+impl EvalContext<'_, '_> {
     /// Returns how a judgment without a rating enters the mean.
     pub fn unparsable(&self, benchmark: super::catalog::OpenEnded) -> Unparsable {
         if self.is_as_published { Unparsable::published(benchmark) } else { Unparsable::Dropped }
@@ -68,7 +68,7 @@ pub struct Cost {
     /// [token] -- Maximum number of tokens that the model generates. Cached answers count 0.
     pub answer_tokens_max: u64,
     /// Upper bound of the judge's work.
-    pub judge: Estimate,
+    pub judge: CostEstimate,
 }
 
 impl Cost {
@@ -76,7 +76,7 @@ impl Cost {
     pub(super) fn add(
         &mut self,
         requests: &[Request],
-        examinee: &Examinee,
+        examinee: &CachedModel,
     ) -> Result<Vec<Option<Answer>>, EvaluationError> {
         let known = examinee.known(requests);
         for (request, answer) in requests.iter().zip(&known) {
@@ -99,7 +99,7 @@ impl Cost {
 }
 
 /// A benchmark with its questions loaded.
-pub trait Paper: Send + Sync {
+pub trait Benchmark: Send + Sync {
     /// Returns the hash of all questions, and of everything shown with them.
     fn content(&self) -> Digest;
 
@@ -107,11 +107,11 @@ pub trait Paper: Send + Sync {
     ///
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
-    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError>;
+    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError>;
 
     /// Runs it: the model answers, and the judge rates where the benchmark has one.
     ///
     /// # Errors
     /// If the model fails or the evaluation is interrupted. Completed answers stay in the store.
-    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError>;
+    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError>;
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A benchmark that `fedreplay` can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Benchmark {
+pub enum BenchmarkName {
     /// An open-ended benchmark: a judge rates the answers, or a rule classifies them.
     Open(OpenEnded),
     /// Multiple choice over 57 subjects.
@@ -34,7 +34,7 @@ pub enum OpenEnded {
     AdvBench,
 }
 
-impl Benchmark {
+impl BenchmarkName {
     /// All benchmarks, in the order of the table.
     pub const ALL: [Self; 8] = [
         Self::Open(OpenEnded::MtBench),
@@ -93,7 +93,7 @@ impl OpenEnded {
     }
 }
 
-impl fmt::Display for Benchmark {
+impl fmt::Display for BenchmarkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -105,10 +105,10 @@ impl fmt::Display for Benchmark {
 pub struct UnknownBenchmark(String);
 
 fn names() -> String {
-    Benchmark::ALL.map(Benchmark::name).join(", ")
+    BenchmarkName::ALL.map(BenchmarkName::name).join(", ")
 }
 
-impl FromStr for Benchmark {
+impl FromStr for BenchmarkName {
     type Err = UnknownBenchmark;
 
     fn from_str(name: &str) -> Result<Self, UnknownBenchmark> {
@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn every_name_names_its_benchmark_and_others_are_refused() {
-        for benchmark in Benchmark::ALL {
+        for benchmark in BenchmarkName::ALL {
             assert_eq!(benchmark.name().parse(), Ok(benchmark));
         }
-        let error = "mtbench".parse::<Benchmark>().unwrap_err().to_string();
+        let error = "mtbench".parse::<BenchmarkName>().unwrap_err().to_string();
         assert!(error.contains("`mtbench`") && error.contains("mt-bench, vicuna"), "{error}");
     }
 }

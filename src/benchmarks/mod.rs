@@ -1,7 +1,7 @@
 //! Benchmarks of trained models: questions, prompts, responses, metrics and the table of scores.
 //!
-//! [`open()`] loads a benchmark as a [`Paper`]; [`Paper::sit`] runs it on an
-//! [`Examinee`](crate::generation::Examinee), a model with cached answers, and returns a [`Sheet`] of metrics and
+//! [`open()`] loads a benchmark as a [`Benchmark`]; [`Benchmark::sit`] runs it on an
+//! [`Examinee`](crate::generation::Examinee), a model with cached answers, and returns a [`BenchmarkResult`] of metrics and
 //! answers. Only [`crate::generation`] depends on LibTorch: benchmarks and judges see a
 //! [`Model`](crate::generation::Model) that continues texts.
 
@@ -17,13 +17,13 @@ mod result;
 mod setup;
 mod table;
 
-pub use benchmark::{Cost, Paper, Sitting, Terms};
-pub use catalog::{Benchmark, OpenEnded, UnknownBenchmark};
+pub use benchmark::{Benchmark, BenchmarkOptions, Cost, EvalContext};
+pub use catalog::{BenchmarkName, OpenEnded, UnknownBenchmark};
 pub use error::EvaluationError;
-pub use published::{PUBLISHED, Published, Setting};
+pub use published::{PUBLISHED, PublishedScores, Setting};
 pub use registry::{named, open};
 pub(crate) use result::unfit;
-pub use result::{Answered, Figure, Sheet};
-pub(crate) use setup::Room;
-pub use setup::Rules;
-pub use table::{Cell, Row, Table};
+pub use result::{BenchmarkResult, Metric, Response};
+pub use setup::EvalOptions;
+pub(crate) use setup::EvalSetup;
+pub use table::{BenchmarkCell, BenchmarkTable, BenchmarkTableRow};

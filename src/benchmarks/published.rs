@@ -11,7 +11,7 @@ pub struct Setting {
 
 /// A published score.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Published {
+pub struct PublishedScores {
     /// Name of the training data in the paper.
     pub dataset: &'static str,
     /// Name of the method in the paper.
@@ -27,12 +27,12 @@ const fn published(
     method: &'static str,
     column: &'static str,
     figure: &'static str,
-) -> Published {
-    Published { dataset, method, column, figure }
+) -> PublishedScores {
+    PublishedScores { dataset, method, column, figure }
 }
 
 /// All published scores.
-pub const PUBLISHED: [Published; 11] = [
+pub const PUBLISHED: [PublishedScores; 11] = [
     published("Fed-ChatbotIT", "Local", "Average", "5.00"),
     published("Fed-ChatbotIT", "FedAvg", "Average", "5.51"),
     published("Fed-WildChat", "Local", "Ref-GPT4 WildChat", "4.50"),
@@ -46,7 +46,7 @@ pub const PUBLISHED: [Published; 11] = [
     published("Fed-WildChat", "Local", "MT-1", "4.0875"),
 ];
 
-impl Published {
+impl PublishedScores {
     /// Returns the score for a cell of the table, if one was published.
     pub fn find(setting: Setting, column: &str) -> Option<&'static Self> {
         let wanted = (setting.dataset, setting.method, column);

@@ -1,22 +1,22 @@
 //! Benchmarks by name, and how each is opened. A new benchmark is one line in [`open`] and its name in the catalog.
 
 use super::EvaluationError;
-use super::benchmark::{Paper, Terms};
-use super::catalog::Benchmark;
+use super::benchmark::{Benchmark, BenchmarkOptions};
+use super::catalog::BenchmarkName;
 use super::human_eval::HumanEval;
 use super::mmlu::Mmlu;
-use super::open_ended::Open;
+use super::open_ended::OpenEndedBenchmark;
 
 /// Reads a benchmark's questions. `None` for a benchmark that runs generated code where `terms` do not allow it.
 ///
 /// # Errors
 /// If a file cannot be read, a question lacks a field, or the host cannot confine code.
-pub fn open(benchmark: Benchmark, terms: &Terms) -> Result<Option<Box<dyn Paper>>, EvaluationError> {
+pub fn open(benchmark: BenchmarkName, terms: &BenchmarkOptions) -> Result<Option<Box<dyn Benchmark>>, EvaluationError> {
     Ok(match benchmark {
-        Benchmark::Open(open) => Some(Box::new(Open::read(open, terms)?)),
-        Benchmark::Mmlu => Some(Box::new(Mmlu::read(&terms.data.join("mmlu"), terms)?)),
-        Benchmark::HumanEval if terms.runs_code => Some(Box::new(HumanEval::read(terms)?)),
-        Benchmark::HumanEval => None,
+        BenchmarkName::Open(open) => Some(Box::new(OpenEndedBenchmark::read(open, terms)?)),
+        BenchmarkName::Mmlu => Some(Box::new(Mmlu::read(&terms.data.join("mmlu"), terms)?)),
+        BenchmarkName::HumanEval if terms.runs_code => Some(Box::new(HumanEval::read(terms)?)),
+        BenchmarkName::HumanEval => None,
     })
 }
 
@@ -24,9 +24,9 @@ pub fn open(benchmark: Benchmark, terms: &Terms) -> Result<Option<Box<dyn Paper>
 ///
 /// # Errors
 /// A message with the unknown name, all known names, and the most similar one.
-pub fn named(name: &str) -> Result<Benchmark, String> {
+pub fn named(name: &str) -> Result<BenchmarkName, String> {
     name.parse().map_err(|error| {
-        let known = Benchmark::ALL.into_iter();
+        let known = BenchmarkName::ALL.into_iter();
         let nearest = known.min_by_key(|known| strsim::damerau_levenshtein(name, known.name()));
         let nearest = nearest.expect("there is a benchmark");
         format!("{error}; did you mean `{nearest}`?")
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn an_unknown_benchmark_is_answered_with_the_nearest() {
-        assert_eq!(named("mmlu"), Ok(Benchmark::Mmlu));
+        assert_eq!(named("mmlu"), Ok(BenchmarkName::Mmlu));
         let message = named("mt_bench").unwrap_err();
         assert!(message.contains("`mt_bench`") && message.ends_with("did you mean `mt-bench`?"), "{message}");
     }

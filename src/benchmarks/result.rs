@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::table::Cell;
+use super::table::BenchmarkCell;
 use crate::generation::{Answer, Ended};
 
 /// A metric of one model on one part of a benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
+pub struct Metric {
     /// Name of the part: a subject, category, language, turn or rule; `all` for the whole benchmark.
     pub part: String,
     /// Number of questions.
@@ -20,7 +20,7 @@ pub struct Figure {
 
 /// A question with the model's answer and its score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct Response {
     /// The question's name within the benchmark.
     pub question: String,
     /// Category, language or subject. Empty if it has none.
@@ -42,15 +42,15 @@ pub struct Answered {
 
 /// The result of a benchmark for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sheet {
-    pub figures: Vec<Figure>,
-    pub answers: Vec<Answered>,
+pub struct BenchmarkResult {
+    pub figures: Vec<Metric>,
+    pub answers: Vec<Response>,
     /// The metrics as cells of the paper's table. They are not stored: no table is made from a stored result.
     #[serde(skip)]
-    pub cells: Vec<Cell>,
+    pub cells: Vec<BenchmarkCell>,
 }
 
-impl Sheet {
+impl BenchmarkResult {
     /// Adds a remark to the last cell if prompts did not fit the context. Their answers are empty and are scored as
     /// such.
     #[must_use]
@@ -68,11 +68,11 @@ impl Sheet {
 }
 
 /// Counts the prompts that did not fit the context.
-pub fn unfit(answers: &[Answered]) -> u64 {
+pub fn unfit(answers: &[Response]) -> u64 {
     answers.iter().filter(|entry| entry.answer.is_none()).count() as u64
 }
 
-impl Answered {
+impl Response {
     /// Builds the entry of a text answer that is not judged yet. A prompt that did not fit the context has no answer.
     pub fn of(question: &str, category: &str, turn: u32, prompt: String, answer: &Answer) -> Self {
         // An answer that fills the context after some tokens also ends with `ContextFull`.

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use fedreplay_sim::Seed;
 
 use super::open_ended::{Candidates, Decoding, JudgeWording, RatingRange};
-use super::{EvaluationError, Sitting};
+use super::{EvalContext, EvaluationError};
 use crate::adapter::Adapter;
-use crate::data::{Prompts, Tokeniser};
-use crate::generation::{Examinee, FolderSampling, Generator, Identity, Prompting, Witness};
+use crate::data::{Prompts, Tokenizer};
+use crate::generation::{CachedModel, EvalProgress, FolderSampling, Generator, Identity, Prompting};
 use crate::judge::Judge;
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
@@ -20,7 +20,7 @@ const SLOTS: usize = 16;
 
 /// Options of evaluation and judging.
 #[derive(Default)]
-pub struct Rules<'a> {
+pub struct EvalOptions<'a> {
     pub judge: Option<Judge<'a>>,
     pub wording: JudgeWording,
     /// Whether everything follows FedLLM-Bench's scripts.
@@ -30,9 +30,9 @@ pub struct Rules<'a> {
 }
 
 /// Base model with its tokenizer, prompt template and decoding settings.
-pub struct Room<'a> {
+pub struct EvalSetup<'a> {
     pub trainer: &'a Trainer,
-    pub tokeniser: &'a Tokeniser,
+    pub tokeniser: &'a Tokenizer,
     pub end_tokens: &'a BTreeSet<u32>,
     pub prompts: &'a Prompts,
     /// Sampling settings of the model's folder.
@@ -41,10 +41,10 @@ pub struct Room<'a> {
     pub seed: u64,
     pub store: &'a Store,
     pub stop: &'a AtomicBool,
-    pub rules: &'a Rules<'a>,
+    pub rules: &'a EvalOptions<'a>,
 }
 
-impl<'a> Room<'a> {
+impl<'a> EvalSetup<'a> {
     /// Creates a generator of answers with any of the adapters.
     ///
     /// # Errors
@@ -60,22 +60,22 @@ impl<'a> Room<'a> {
         generator: &'e Generator<'g>,
         place: Option<usize>,
         hash: Option<Digest>,
-        witness: &'e dyn Witness,
-    ) -> Examinee<'e, 'g> {
+        witness: &'e dyn EvalProgress,
+    ) -> CachedModel<'e, 'g> {
         let is_grouped = !self.trainer.reads_alone();
         let identity = self.identity(hash);
-        Examinee { generator, adapter: place, identity, is_grouped, store: self.store, stop: self.stop, witness }
+        CachedModel { generator, adapter: place, identity, is_grouped, store: self.store, stop: self.stop, witness }
     }
 
     /// Returns the context of an evaluation of this model; `end` is the text of the token that ends an answer.
-    pub fn sitting<'s, 'g>(&'s self, examinee: &'s Examinee<'s, 'g>, end: &'s str) -> Sitting<'s, 'g> {
+    pub fn sitting<'s, 'g>(&'s self, examinee: &'s CachedModel<'s, 'g>, end: &'s str) -> EvalContext<'s, 'g> {
         let is_as_published = self.rules.is_as_published;
         let candidates = if is_as_published { Candidates::AsRun } else { Candidates::AsWritten };
         let prompting = match self.prompts {
             Prompts::Template(template) => Prompting::Template { template, end },
             Prompts::Chat(template) => Prompting::Chat(template),
         };
-        Sitting {
+        EvalContext {
             examinee,
             prompting,
             decoding: Decoding { candidates, folder: self.sampling },

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::published::{Published, Setting};
+use super::published::{PublishedScores, Setting};
 
 /// A measured score in a column of the table.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cell {
+pub struct BenchmarkCell {
     /// Name of the column, as in the paper's tables.
     pub column: String,
     /// The score. `None` if there is none.
@@ -15,7 +15,7 @@ pub struct Cell {
     pub remark: String,
 }
 
-impl Cell {
+impl BenchmarkCell {
     /// Builds a cell without a remark.
     pub fn new(column: impl Into<String>, value: Option<f64>) -> Self {
         Self { column: column.into(), value, remark: String::new() }
@@ -24,31 +24,31 @@ impl Cell {
 
 /// The scores of one model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct BenchmarkTableRow {
     /// Name of the run, method or model.
     pub name: String,
     /// The published setting that this row is comparable to, if any.
     pub published_as: Option<Setting>,
-    pub cells: Vec<Cell>,
+    pub cells: Vec<BenchmarkCell>,
 }
 
 /// A table of scores. Columns are in the order in which the rows first name them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
-    pub rows: Vec<Row>,
+pub struct BenchmarkTable {
+    pub rows: Vec<BenchmarkTableRow>,
 }
 
 /// The mark of published scores.
 const MARK: &str = "*";
 
-impl Table {
+impl BenchmarkTable {
     /// Adds a row, or its cells to the row of the same name. If the row has all scores of the published average, the
     /// average follows the last of them.
-    pub fn add(&mut self, row: Row) {
-        let Row { name, published_as, cells } = row;
+    pub fn add(&mut self, row: BenchmarkTableRow) {
+        let BenchmarkTableRow { name, published_as, cells } = row;
         let place = self.rows.iter().position(|known| known.name == name).unwrap_or(self.rows.len());
         if place == self.rows.len() {
-            self.rows.push(Row { name, published_as, cells: vec![] });
+            self.rows.push(BenchmarkTableRow { name, published_as, cells: vec![] });
         }
         let cells_of_row = &mut self.rows[place].cells;
         cells_of_row.extend(cells);
@@ -121,10 +121,10 @@ impl Table {
     }
 }
 
-impl Row {
+impl BenchmarkTableRow {
     /// Returns the published score for a cell of this row, if there is one.
-    pub fn published(&self, column: &str) -> Option<&'static Published> {
-        Published::find(self.published_as?, column)
+    pub fn published(&self, column: &str) -> Option<&'static PublishedScores> {
+        PublishedScores::find(self.published_as?, column)
     }
 
     /// Formats a cell and appends its remark to `notes`.
@@ -169,31 +169,38 @@ const AVERAGED: [&str; 3] = ["MT-Bench", "Vicuna", "Ref-GPT4 Chatbot"];
 const AVERAGE: &str = "Average";
 
 /// Returns the published average over open-ended benchmarks, if a row has the scores of all three.
-pub(super) fn average(cells: &[Cell]) -> Option<Cell> {
+pub(super) fn average(cells: &[BenchmarkCell]) -> Option<BenchmarkCell> {
     let mut values = Vec::with_capacity(AVERAGED.len());
     for column in AVERAGED {
         let cell = cells.iter().find(|cell| cell.column == column)?;
         values.push(cell.value?);
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;
-    Some(Cell::new(AVERAGE, Some(mean)))
+    Some(BenchmarkCell::new(AVERAGE, Some(mean)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        let cell = |column: &str, value, remark: &str| Cell { remark: remark.into(), ..Cell::new(column, value) };
+    fn table() -> BenchmarkTable {
+        let cell = |column: &str, value, remark: &str| BenchmarkCell {
+            remark: remark.into(),
+            ..BenchmarkCell::new(column, value)
+        };
         let published_as = Some(Setting { dataset: "Fed-Aya", method: "FedAvg" });
-        Table {
+        BenchmarkTable {
             rows: vec![
-                Row {
+                BenchmarkTableRow {
                     name: "runs/aya".into(),
                     published_as,
                     cells: vec![cell("Ref-GPT4 Aya", Some(4.876), ""), cell("MMLU", None, "no files")],
                 },
-                Row { name: "base".into(), published_as: None, cells: vec![cell("MMLU", Some(25.0), "")] },
+                BenchmarkTableRow {
+                    name: "base".into(),
+                    published_as: None,
+                    cells: vec![cell("MMLU", Some(25.0), "")],
+                },
             ],
         }
     }
@@ -212,16 +219,16 @@ runs/aya, MMLU: no files
 
     #[test]
     fn rows_grow_benchmark_by_benchmark_and_the_average_follows_what_it_is_of() {
-        let cell = |column: &str, value| Cell::new(column, Some(value));
-        let mut table = Table::default();
+        let cell = |column: &str, value| BenchmarkCell::new(column, Some(value));
+        let mut table = BenchmarkTable::default();
         for cells in [
             vec![cell("MT-Bench", 4.0)],
             vec![cell("Vicuna", 6.0)],
             vec![cell("Ref-GPT4 Chatbot", 5.0)],
             vec![cell("MMLU", 25.0)],
         ] {
-            table.add(Row { name: "a".into(), published_as: None, cells: cells.clone() });
-            table.add(Row { name: "b".into(), published_as: None, cells });
+            table.add(BenchmarkTableRow { name: "a".into(), published_as: None, cells: cells.clone() });
+            table.add(BenchmarkTableRow { name: "b".into(), published_as: None, cells });
         }
         let expected = "\
 model  MT-Bench  Vicuna  Ref-GPT4 Chatbot  Average   MMLU
@@ -244,9 +251,9 @@ base,MMLU,25,,
 
     #[test]
     fn an_average_needs_all_of_its_columns() {
-        let mut cells = vec![Cell::new("MT-Bench", Some(4.0)), Cell::new("Vicuna", Some(6.0))];
+        let mut cells = vec![BenchmarkCell::new("MT-Bench", Some(4.0)), BenchmarkCell::new("Vicuna", Some(6.0))];
         assert_eq!(average(&cells), None);
-        cells.push(Cell::new("Ref-GPT4 Chatbot", Some(5.0)));
+        cells.push(BenchmarkCell::new("Ref-GPT4 Chatbot", Some(5.0)));
         assert_eq!(average(&cells).unwrap().value, Some(5.0));
     }
 }

@@ -8,14 +8,14 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::store_folder;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::report_difference;
-use crate::audit::{Parting, diff};
+use crate::audit::{FirstDifference, diff};
 use crate::run::RunError;
 use crate::store::Store;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct DiffArguments {
     /// Folder of one run.
     left: PathBuf,
     /// Folder of the other run.
@@ -29,11 +29,11 @@ pub struct Arguments {
 }
 
 /// Compares the runs and prints the first difference.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DiffArguments) -> Result<ExitCode, RunError> {
     // A missing store is no error: only the first differing tensor cannot be named without it.
     let folder = arguments.store.clone().or_else(store_folder);
     let store = folder.and_then(|folder| Store::open_existing(&folder).ok()).unwrap_or_else(Store::none);
-    let found = Progress::during("comparing rows", || diff(&arguments.left, &arguments.right, &store))?;
+    let found = ProgressDisplay::during("comparing rows", || diff(&arguments.left, &arguments.right, &store))?;
     let code = match &found {
         Some(found) => report(found)?,
         None => {
@@ -50,7 +50,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 }
 
 /// Prints the first difference at each level, and its causes.
-fn report(found: &Parting) -> Result<ExitCode, RunError> {
+fn report(found: &FirstDifference) -> Result<ExitCode, RunError> {
     let code = report_difference(&found.difference)?;
     let first = [("first event", &found.event), ("first key", &found.key), ("first tensor", &found.tensor)];
     for (name, what) in first {

@@ -5,19 +5,19 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::asking::Asking;
-use super::eval_args::Arguments;
+use super::eval_args::EvalArguments;
 use super::output::{self, say};
 use super::papers::Papers;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::units;
-use crate::benchmarks::{Rules, Table};
-use crate::evaluate::{Examination, Examined, Findings};
-use crate::judge::{Estimate, Tally};
+use crate::benchmarks::{BenchmarkTable, EvalOptions};
+use crate::evaluate::{EvalTables, EvalTarget, Evaluator};
+use crate::judge::{CallTally, CostEstimate};
 use crate::ledger::{EvaluationRow, LOSSES, Manifest};
 use crate::run::RunError;
 
 /// Evaluates, or with `--dry-run` only prints the cost.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &EvalArguments) -> Result<ExitCode, RunError> {
     let is_run = Manifest::path(&arguments.subject).exists();
     // Read before a model is loaded, so that bad names and files are reported at once.
     let papers = Papers::new(arguments, is_run)?;
@@ -25,20 +25,20 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     let [device] = settings.devices[..] else {
         return Err(RunError::Usage("failed to examine on several devices: --device names one here".to_owned()));
     };
-    let examined = Progress::during("reading data, loading the base model", || {
+    let examined = ProgressDisplay::during("reading data, loading the base model", || {
         if is_run {
-            return Examined::run(&arguments.subject, arguments.round, device, &settings.numerics);
+            return EvalTarget::run(&arguments.subject, arguments.round, device, &settings.numerics);
         }
-        let Arguments { subject, adapter, template, precision, .. } = arguments;
-        Examined::folder(subject, adapter.as_deref(), template, *precision, device, &settings.numerics)
+        let EvalArguments { subject, adapter, template, precision, .. } = arguments;
+        EvalTarget::folder(subject, adapter.as_deref(), template, *precision, device, &settings.numerics)
     })?;
-    let rules = Rules {
+    let rules = EvalOptions {
         judge: arguments.judging.judge(&settings.store)?,
         wording: arguments.judging.wording()?,
         is_as_published: arguments.as_published,
         answer_tokens_max: arguments.answer_tokens_max,
     };
-    let examination = Examination { examined: &examined, settings: &settings, rules: &rules };
+    let examination = Evaluator { examined: &examined, settings: &settings, rules: &rules };
     match arguments.dry_run {
         true => dry_run(arguments, &examination, &papers),
         false => examine(arguments, &examination, &papers),
@@ -46,7 +46,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 }
 
 /// Prints what the evaluation would request of the models and of the judge.
-fn dry_run(arguments: &Arguments, examination: &Examination, papers: &Papers) -> Result<ExitCode, RunError> {
+fn dry_run(arguments: &EvalArguments, examination: &Evaluator, papers: &Papers) -> Result<ExitCode, RunError> {
     let models = match examination.examined.models.len() {
         1 => "1 model".to_owned(),
         count => format!("{count} models"),
@@ -63,7 +63,7 @@ fn dry_run(arguments: &Arguments, examination: &Examination, papers: &Papers) ->
             cost.prompt_tokens,
             cost.answer_tokens_max
         );
-        let Estimate { stored, to_ask } = cost.judge;
+        let CostEstimate { stored, to_ask } = cost.judge;
         if stored + to_ask.requests > 0 {
             let price = arguments.judging.price(&to_ask).map_or(String::new(), |price| format!(", {price:.2} at most"));
             say!(
@@ -79,10 +79,10 @@ fn dry_run(arguments: &Arguments, examination: &Examination, papers: &Papers) ->
 }
 
 /// Evaluates and prints each result as it arrives.
-fn examine(arguments: &Arguments, examination: &Examination, papers: &Papers) -> Result<ExitCode, RunError> {
-    let mut findings = Findings::default();
+fn examine(arguments: &EvalArguments, examination: &Evaluator, papers: &Papers) -> Result<ExitCode, RunError> {
+    let mut findings = EvalTables::default();
     if let (true, Some(rows)) = (papers.losses, &examination.examined.rows) {
-        let mut progress = Progress::new("computing losses");
+        let mut progress = ProgressDisplay::new("computing losses");
         let found = examination.losses(rows, &mut progress)?;
         // The display ends before results are printed, so that the bar is not drawn between them.
         drop(progress);
@@ -97,7 +97,7 @@ fn examine(arguments: &Arguments, examination: &Examination, papers: &Papers) ->
 }
 
 /// Adds the results of a benchmark, prints them and rewrites the tables.
-fn add(findings: &mut Findings, found: &Findings, arguments: &Arguments) -> Result<(), RunError> {
+fn add(findings: &mut EvalTables, found: &EvalTables, arguments: &EvalArguments) -> Result<(), RunError> {
     findings.extend(found);
     for row in &found.evaluations {
         if is_headline(row) {
@@ -139,11 +139,11 @@ fn percentage(name: &str, share: Option<f64>) -> String {
 }
 
 /// Prints the published table and the totals.
-fn finish(arguments: &Arguments, findings: &Findings, judged: Option<Tally>) -> Result<ExitCode, RunError> {
+fn finish(arguments: &EvalArguments, findings: &EvalTables, judged: Option<CallTally>) -> Result<ExitCode, RunError> {
     if !findings.table.is_empty() {
         output::text(format_args!("\n{}\n", findings.table.to_text()));
     }
-    if let Some(Tally { asked, stored, failed }) = judged {
+    if let Some(CallTally { asked, stored, failed }) = judged {
         let price = arguments.judging.price(&asked).map_or(String::new(), |price| format!(", {price:.2}"));
         say!(
             "{:<14}{} judgements asked for ({} tokens read, {} written{price}), {stored} from the store, {failed} not to be had",
@@ -163,14 +163,14 @@ fn finish(arguments: &Arguments, findings: &Findings, judged: Option<Tally>) -> 
 }
 
 /// Returns all results as one JSON object.
-fn summary_json(arguments: &Arguments, findings: &Findings, judged: Option<Tally>) -> serde_json::Value {
+fn summary_json(arguments: &EvalArguments, findings: &EvalTables, judged: Option<CallTally>) -> serde_json::Value {
     let mut figures = Vec::new();
     for row in &findings.evaluations {
         figures
             .push(json!({ "subject": row.subject, "client": row.client, "benchmark": row.benchmark, "part": row.split,
             "rows": row.rows, "failed": row.failed, "score": row.score, "loss": row.loss }));
     }
-    let judge = judged.map(|Tally { asked, stored, failed }| {
+    let judge = judged.map(|CallTally { asked, stored, failed }| {
         json!({ "asked": asked.requests, "prompt_tokens": asked.prompt_tokens,
             "completion_tokens": asked.completion_tokens, "cost": arguments.judging.price(&asked), "stored": stored,
             "failed": failed })
@@ -180,7 +180,7 @@ fn summary_json(arguments: &Arguments, findings: &Findings, judged: Option<Tally
 }
 
 /// Returns the published table with one entry per cell.
-fn cells(table: &Table) -> Vec<serde_json::Value> {
+fn cells(table: &BenchmarkTable) -> Vec<serde_json::Value> {
     let mut entries = Vec::new();
     for row in &table.rows {
         for cell in &row.cells {

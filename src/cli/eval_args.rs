@@ -10,7 +10,7 @@ use crate::ledger::LOSSES;
 use crate::model::{Arithmetic, Precision};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct EvalArguments {
     /// Folder of a run, or of a model in the layout of Hugging Face.
     pub subject: PathBuf,
     /// Benchmarks, separated by commas; `losses` are the losses on a run's rows, `all` is every benchmark with files in

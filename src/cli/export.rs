@@ -8,13 +8,13 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::open_store;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::export;
 use crate::ledger::Manifest;
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ExportArguments {
     /// Folder of the run, finished or not.
     run: PathBuf,
     /// Format to write.
@@ -71,7 +71,7 @@ impl Form {
 }
 
 /// Exports the run and prints what was written.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ExportArguments) -> Result<ExitCode, RunError> {
     let run = &arguments.run;
     // Read first: a path without a run is reported before any other error.
     Manifest::read(run)?;
@@ -81,7 +81,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     }
     let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
     export::refuse_occupied(&out)?;
-    let what = Progress::during("exporting", || written(arguments, &out))?;
+    let what = ProgressDisplay::during("exporting", || written(arguments, &out))?;
     say!("{}: {what}", out.display());
     if arguments.json {
         say!("{}", json!({ "run": run, "out": out, "what": what }));
@@ -90,7 +90,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 }
 
 /// Writes the export and returns a description of it.
-fn written(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
+fn written(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> {
     let run = &arguments.run;
     Ok(match arguments.to {
         Form::Perfetto => format!("{} trace events", export::perfetto(run, out)?),
@@ -102,7 +102,7 @@ fn written(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
 }
 
 /// Writes an adapter, or the model that it is merged into, and returns a description.
-fn adapter(arguments: &Arguments, out: &Path) -> Result<String, RunError> {
+fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> {
     let store = open_store(arguments.store.as_deref())?;
     let chosen = export::find_adapter(&arguments.run, arguments.round, arguments.client, &store)?;
     let source = if chosen.from_store { "in the store" } else { "saved by the run" };

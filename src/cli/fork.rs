@@ -7,10 +7,10 @@ use clap::Args;
 
 use super::playing::Playing;
 use super::{report, summary};
-use crate::run::{Departure, RunError, fork};
+use crate::run::{ForkPoint, RunError, fork};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ForkArguments {
     /// Folder of the run.
     run: PathBuf,
     /// First round of the server under the new values, from 2.
@@ -27,11 +27,11 @@ pub struct Arguments {
 }
 
 /// Runs the fork and prints its summary.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ForkArguments) -> Result<ExitCode, RunError> {
     let out = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.run, arguments.at_round));
     let settings = arguments.playing.settings(out)?;
     let mut progress = arguments.playing.progress();
-    let departure = Departure { at_round: arguments.at_round, sets: arguments.sets.clone() };
+    let departure = ForkPoint { at_round: arguments.at_round, sets: arguments.sets.clone() };
     let summary = fork(&arguments.run, &departure, &settings, &mut progress)?;
     report::of_run(&summary.run);
     summary::print(&summary, arguments.playing.json);

@@ -14,7 +14,7 @@ use crate::run::RunError;
 use crate::scenario::Reference;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct GenerateArguments {
     #[command(subcommand)]
     what: What,
 }
@@ -43,7 +43,7 @@ enum What {
 }
 
 /// Prints or writes the requested text.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &GenerateArguments) -> Result<ExitCode, RunError> {
     match &arguments.what {
         What::Completions { shell } => {
             // Generated in memory first, since the generator panics if it cannot write to a closed stdout.

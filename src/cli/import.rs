@@ -12,7 +12,7 @@ use crate::run::RunError;
 use crate::scenario::import_script;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ImportArguments {
     /// Script to read; it is never executed.
     script: PathBuf,
     /// Print one line of JSON instead, which contains the scenario's text.
@@ -21,7 +21,7 @@ pub struct Arguments {
 }
 
 /// Prints the scenario on stdout, and options without an equivalent on stderr.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ImportArguments) -> Result<ExitCode, RunError> {
     let script = &arguments.script;
     let text = std::fs::read_to_string(script).map_err(LedgerError::io(script))?;
     let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::benchmarks::EvaluationError;
 use crate::benchmarks::open_ended::JudgeWording;
-use crate::judge::{Judge, Prices, Retries, Secret, Settings, TokenLimit, Usage};
+use crate::judge::{ApiKey, Judge, JudgeSettings, Prices, Retries, TokenLimit, Usage};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 use crate::store::Store;
@@ -94,7 +94,7 @@ impl Judging {
     /// If a setting is invalid, or the key cannot be used.
     pub fn judge<'s>(&self, store: &'s Store) -> Result<Option<Judge<'s>>, RunError> {
         let (Some(url), Some(model)) = (&self.judge_url, &self.judge_model) else { return Ok(None) };
-        let settings = Settings {
+        let settings = JudgeSettings {
             temperature: self.judge_temperature,
             token_limit: self.judge_tokens_field,
             tokens_max: self.judge_tokens_max,
@@ -105,9 +105,9 @@ impl Judging {
             prices: self.judge_prices,
             cost_max: self.judge_cost_max,
             is_offline: self.judge_offline,
-            ..Settings::new(url, model)
+            ..JudgeSettings::new(url, model)
         };
-        let key = Secret::from_variable(&self.judge_key_variable).map_err(EvaluationError::from)?;
+        let key = ApiKey::from_variable(&self.judge_key_variable).map_err(EvaluationError::from)?;
         Ok(Some(Judge::new(settings, key, store).map_err(EvaluationError::from)?))
     }
 

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::output::{note, say};
 use super::table::Align::{Left, Right};
-use super::table::Table;
+use super::table::TextTable;
 use super::units;
 use crate::ledger::{LedgerError, Manifest, RunKind};
-use crate::results::Standing;
+use crate::results::RunEssentials;
 use crate::run::RunError;
 
 /// Levels of subfolders that are searched; a sweep's cells are one level below the sweep's folder.
@@ -22,7 +22,7 @@ const DEPTH: u32 = 4;
 const DIGEST: usize = 12;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct LsArguments {
     /// Folder that contains runs, at any depth up to four.
     #[arg(default_value = "runs")]
     folder: PathBuf,
@@ -32,7 +32,7 @@ pub struct Arguments {
 }
 
 /// Prints the runs in the order of their paths.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &LsArguments) -> Result<ExitCode, RunError> {
     let folder = &arguments.folder;
     if !folder.is_dir() {
         return Err(RunError::Usage(format!("failed to list {}: it is not a folder", folder.display())));
@@ -41,7 +41,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
     collect(folder, DEPTH, &mut runs)?;
     runs.sort();
     // A damaged run must not hide the others, so errors are listed too.
-    let read: Vec<_> = runs.into_iter().map(|run| (Standing::read(&run), run)).collect();
+    let read: Vec<_> = runs.into_iter().map(|run| (RunEssentials::read(&run), run)).collect();
     print(folder, &read);
     if arguments.json {
         let runs: Vec<Value> = read.iter().map(|(standing, run)| as_json(standing, run)).collect();
@@ -67,14 +67,14 @@ fn collect(folder: &Path, depth: u32, runs: &mut Vec<PathBuf>) -> Result<(), Led
 }
 
 /// Prints the table, and warnings of runs that cannot be read.
-fn print(folder: &Path, read: &[(Result<Standing, LedgerError>, PathBuf)]) {
+fn print(folder: &Path, read: &[(Result<RunEssentials, LedgerError>, PathBuf)]) {
     if read.is_empty() {
         say!("no runs in {}", folder.display());
         return;
     }
     let columns = [("run", Left), ("state", Left), ("rounds", Right), ("seed", Right), ("loss before", Right)];
     let more = [("after", Right), ("simulated", Right), ("digest", Left)];
-    let mut table = Table::new(&[&columns[..], &more].concat());
+    let mut table = TextTable::new(&[&columns[..], &more].concat());
     for (standing, run) in read {
         let name = run.display().to_string();
         match standing {
@@ -91,7 +91,7 @@ fn print(folder: &Path, read: &[(Result<Standing, LedgerError>, PathBuf)]) {
 }
 
 /// Returns a run's row of the table.
-fn cells(name: String, standing: &Standing) -> [String; 8] {
+fn cells(name: String, standing: &RunEssentials) -> [String; 8] {
     let kind = if standing.kind == RunKind::Plan { " plan" } else { "" };
     let digest = standing.digest.as_deref().unwrap_or("-");
     [
@@ -107,7 +107,7 @@ fn cells(name: String, standing: &Standing) -> [String; 8] {
 }
 
 /// Returns a run as JSON.
-fn as_json(standing: &Result<Standing, LedgerError>, run: &Path) -> Value {
+fn as_json(standing: &Result<RunEssentials, LedgerError>, run: &Path) -> Value {
     let mut line = match standing {
         Ok(standing) => json!(standing),
         Err(error) => json!({ "state": "unreadable", "error": error.to_string() }),

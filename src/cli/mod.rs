@@ -89,45 +89,45 @@ enum LogFormat {
 #[derive(Subcommand)]
 enum Command {
     /// Run a scenario and write the results to a folder.
-    Run(run::Arguments),
+    Run(run::RunArguments),
     /// Simulate a scenario's schedule without training: times, participation, bytes, energy.
-    Plan(plan::Arguments),
+    Plan(plan::PlanArguments),
     /// Run a scenario in many settings, training what they share only once, and compare them.
-    Sweep(sweep::Arguments),
+    Sweep(sweep::SweepArguments),
     /// Continue a run that was interrupted or killed.
-    Resume(resume::Arguments),
+    Resume(resume::ResumeArguments),
     /// Continue a run from one of its rounds with other values; the earlier rounds are shared.
-    Fork(fork::Arguments),
+    Fork(fork::ForkArguments),
     /// Execute a run again without reading stored results, and compare round by round.
-    Replay(replay::Arguments),
+    Replay(replay::ReplayArguments),
     /// Check a run's files and digest chain against their hashes.
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
     /// Compare two runs and name the first difference.
-    Diff(diff::Arguments),
+    Diff(diff::DiffArguments),
     /// Show a run at a glance: figures, curves, outcomes, devices, stragglers.
-    Show(show::Arguments),
+    Show(show::ShowArguments),
     /// List the runs in a folder with state, rounds, losses and digest.
-    Ls(ls::Arguments),
+    Ls(ls::LsArguments),
     /// Follow a run until it ends.
-    Tail(tail::Arguments),
+    Tail(tail::TailArguments),
     /// Write a run in the format of another program: Perfetto, TensorBoard, CSV, PEFT, Weights & Biases.
-    Export(export::Arguments),
+    Export(export::ExportArguments),
     /// Check, explain and create scenarios.
-    Scenario(scenario::Arguments),
+    Scenario(scenario::ScenarioArguments),
     /// Print shell completions, man pages, and the references of scenario fields and tables.
-    Generate(generate::Arguments),
+    Generate(generate::GenerateArguments),
     /// Write one HTML page that shows a run, or compares several.
-    Report(report::Arguments),
+    Report(report::ReportArguments),
     /// Evaluate the models of a run, or of a folder: losses, perplexity, benchmarks.
-    Eval(Box<eval_args::Arguments>),
+    Eval(Box<eval_args::EvalArguments>),
     /// Show, check and trim the store of results.
-    Store(store::Arguments),
+    Store(store::StoreArguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
-    Data(data::Arguments),
+    Data(data::DataArguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
-    Import(import::Arguments),
+    Import(import::ImportArguments),
     /// Compute the cost of differential privacy: the epsilon of a noise multiplier, or the noise for an epsilon.
-    Privacy(privacy::Arguments),
+    Privacy(privacy::PrivacyArguments),
 }
 
 /// Runs the program and returns its exit code.

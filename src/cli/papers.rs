@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::eval_args::Arguments;
-use crate::benchmarks::{Benchmark, Terms, named, open};
-use crate::evaluate::Opened;
+use super::eval_args::EvalArguments;
+use crate::benchmarks::{BenchmarkName, BenchmarkOptions, named, open};
+use crate::evaluate::OpenedBenchmark;
 use crate::ledger::LOSSES;
 use crate::run::RunError;
 
@@ -12,7 +12,7 @@ use crate::run::RunError;
 pub struct Papers {
     /// Whether to compute losses on the run's rows.
     pub losses: bool,
-    pub opened: Vec<Opened>,
+    pub opened: Vec<OpenedBenchmark>,
 }
 
 impl Papers {
@@ -21,7 +21,7 @@ impl Papers {
     ///
     /// # Errors
     /// An unknown name, a damaged file, a named benchmark without its files, or nothing to do.
-    pub fn new(arguments: &Arguments, is_run: bool) -> Result<Self, RunError> {
+    pub fn new(arguments: &EvalArguments, is_run: bool) -> Result<Self, RunError> {
         let all = arguments.bench.iter().any(|name| name == "all");
         let losses = arguments.bench.iter().any(|name| name == LOSSES);
         if losses && !is_run {
@@ -35,7 +35,7 @@ impl Papers {
         let terms = terms(arguments, all || !wanted.is_empty())?;
         let mut opened = Vec::new();
         // In the fixed order of all benchmarks, not in that of the names, so that tables of different calls are alike.
-        for benchmark in Benchmark::ALL {
+        for benchmark in BenchmarkName::ALL {
             let is_named = wanted.contains(&benchmark);
             if is_named || all {
                 opened.extend(paper(benchmark, &terms, is_named)?);
@@ -52,10 +52,14 @@ impl Papers {
 }
 
 /// Opens one benchmark. `None`, with a warning, if it is not named and cannot be run.
-fn paper(benchmark: Benchmark, terms: &Terms, is_named: bool) -> Result<Option<Opened>, RunError> {
+fn paper(
+    benchmark: BenchmarkName,
+    terms: &BenchmarkOptions,
+    is_named: bool,
+) -> Result<Option<OpenedBenchmark>, RunError> {
     let needs = "it runs code that the model writes, which needs --allow-code-execution";
     match open(benchmark, terms) {
-        Ok(Some(paper)) => Ok(Some(Opened { name: benchmark.name(), paper })),
+        Ok(Some(paper)) => Ok(Some(OpenedBenchmark { name: benchmark.name(), paper })),
         Ok(None) if is_named => Err(RunError::Usage(format!("failed to take {benchmark}: {needs}"))),
         Ok(None) => {
             tracing::warn!("{benchmark} is left out: {needs}");
@@ -70,7 +74,7 @@ fn paper(benchmark: Benchmark, terms: &Terms, is_named: bool) -> Result<Option<O
 }
 
 /// Returns the options of all benchmarks.
-fn terms(arguments: &Arguments, has_benchmarks: bool) -> Result<Terms<'_>, RunError> {
+fn terms(arguments: &EvalArguments, has_benchmarks: bool) -> Result<BenchmarkOptions<'_>, RunError> {
     let data = match &arguments.data {
         Some(data) if data.is_dir() => data.as_path(),
         Some(data) => {
@@ -80,7 +84,7 @@ fn terms(arguments: &Arguments, has_benchmarks: bool) -> Result<Terms<'_>, RunEr
         None if !has_benchmarks => Path::new("."),
         None => return Err(RunError::Usage("failed to find questions: --data names the folder of their files".into())),
     };
-    Ok(Terms {
+    Ok(BenchmarkOptions {
         data,
         limit: arguments.limit.map(|limit| limit as usize),
         shots: arguments.shots as usize,

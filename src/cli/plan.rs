@@ -7,16 +7,16 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::output::say;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::{STOP, units};
 use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 
 /// Description of a plan's work, shown as progress.
 pub const PLAYING: &str = "simulating the schedule";
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct PlanArguments {
     /// Scenario file (RON).
     scenario: PathBuf,
     /// Change one field of the scenario, such as `server.protocol.deadline=90s`; may be repeated.
@@ -45,16 +45,16 @@ enum DetailName {
 }
 
 /// Simulates the schedule and prints its figures.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &PlanArguments) -> Result<ExitCode, RunError> {
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    let loaded = Loaded::read(&arguments.scenario, &sets)?;
+    let loaded = Scenario::read(&arguments.scenario, &sets)?;
     let detail = match arguments.detail {
         DetailName::Rounds => PlanDetail::Rounds,
         DetailName::Tasks => PlanDetail::Tasks,
         DetailName::Events => PlanDetail::Events,
     };
-    let mut progress = Progress::new(PLAYING);
+    let mut progress = ProgressDisplay::new(PLAYING);
     let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.

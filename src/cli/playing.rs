@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::STOP;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::model::Device;
-use crate::run::{RunError, Settings};
+use crate::run::{RunError, RunOptions};
 use crate::store::Store;
 use crate::training::Numerics;
 
@@ -40,23 +40,23 @@ impl Playing {
     ///
     /// # Errors
     /// If the store cannot be opened.
-    pub fn settings(&self, out: PathBuf) -> Result<Settings<'static>, RunError> {
-        Ok(Settings { store: open_store(self.store.as_deref())?, ..self.settings_without_store(out) })
+    pub fn settings(&self, out: PathBuf) -> Result<RunOptions<'static>, RunError> {
+        Ok(RunOptions { store: open_store(self.store.as_deref())?, ..self.settings_without_store(out) })
     }
 
     /// Returns the settings of a run that is written to `out` and uses no store.
-    pub fn settings_without_store(&self, out: PathBuf) -> Settings<'static> {
+    pub fn settings_without_store(&self, out: PathBuf) -> RunOptions<'static> {
         let workers = match self.workers {
             Some(workers) => workers as usize,
             None => default_workers(&self.devices),
         };
         let numerics = Numerics { threads: self.threads as usize, ..Numerics::default() };
-        Settings { out, store: Store::none(), workers, devices: self.devices.clone(), numerics, stop: &STOP }
+        RunOptions { out, store: Store::none(), workers, devices: self.devices.clone(), numerics, stop: &STOP }
     }
 
     /// Creates a progress display on stderr.
-    pub fn progress(&self) -> Progress {
-        Progress::new(BEGINNING)
+    pub fn progress(&self) -> ProgressDisplay {
+        ProgressDisplay::new(BEGINNING)
     }
 }
 

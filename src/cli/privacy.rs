@@ -10,7 +10,7 @@ use crate::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, n
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct PrivacyArguments {
     #[command(subcommand)]
     question: Question,
 }
@@ -87,7 +87,7 @@ enum AccountantName {
 const STEPS_MAX: u64 = 10_000_000;
 
 /// Answers the question and prints the mechanism with its cost.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &PrivacyArguments) -> Result<ExitCode, RunError> {
     match &arguments.question {
         Question::Epsilon(arguments) => {
             let case = Case::new(&arguments.course, arguments.noise_multiplier)?;

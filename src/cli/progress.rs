@@ -22,7 +22,7 @@ const TARGET: &str = "fedreplay::progress";
 const BAR_STEPS: f64 = 1000.0;
 
 /// Display of a command's progress, which ends when it is dropped.
-pub struct Progress {
+pub struct ProgressDisplay {
     shown: Arc<Shown>,
     ticker: Option<JoinHandle<()>>,
 }
@@ -63,7 +63,7 @@ struct ShownPlan {
     events: u64,
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// Creates a display for work that begins with `what`. A bar is drawn only if stderr is a terminal.
     pub fn new(what: &str) -> Self {
         let target = if logs_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -94,7 +94,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         self.shown.lock().is_ended = true;
         self.shown.ended.notify_all();
@@ -238,7 +238,7 @@ impl ShownPlan {
     }
 }
 
-impl Observer for Progress {
+impl Observer for ProgressDisplay {
     fn working(&mut self, counters: Arc<WorkCounters>) {
         self.shown.lock().count(counters, self.shown.began.elapsed());
         self.shown.bar.reset();
@@ -257,7 +257,7 @@ impl Observer for Progress {
     }
 }
 
-impl PlanWatch for Progress {
+impl PlanWatch for ProgressDisplay {
     fn progress(&mut self, rounds: u32, of: u32, tasks: u64, events: u64) {
         let plan = ShownPlan { rounds: rounds.into(), of: of.into(), tasks, events };
         self.shown.lock().plan = Some(plan);

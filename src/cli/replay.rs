@@ -8,14 +8,14 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::Playing;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::report_difference;
-use crate::audit::{Sample, Sampled, replay, sample};
+use crate::audit::{SpotCheck, SpotCheckReport, replay, sample};
 use crate::ledger::{LedgerError, Manifest};
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ReplayArguments {
     /// Folder of the run.
     run: PathBuf,
     /// Folder for the repeated run, which is removed afterwards [default: next to the run].
@@ -33,7 +33,7 @@ pub struct Arguments {
 }
 
 /// Repeats the run, or the chosen part of it, and prints the first difference.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
     if arguments.round.is_some() || arguments.client.is_some() {
         return check_sample(arguments);
     }
@@ -60,16 +60,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 }
 
 /// Checks the chosen round or client only.
-fn check_sample(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let chosen = Sample { round: arguments.round, client: arguments.client.clone() };
+fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
+    let chosen = SpotCheck { round: arguments.round, client: arguments.client.clone() };
     let settings = arguments.playing.settings(PathBuf::new())?;
-    let mut progress = Progress::new("checking a sample");
+    let mut progress = ProgressDisplay::new("checking a sample");
     let sampled = sample(&arguments.run, &chosen, &settings, &mut progress)?;
     drop(progress);
     let code = match &sampled.difference {
         Some(difference) => report_difference(difference)?,
         None => {
-            let Sampled { checked, trained, read, .. } = sampled;
+            let SpotCheckReport { checked, trained, read, .. } = sampled;
             say!(
                 "same: {checked} results, for which {trained} tasks were trained and {read} results were read and checked"
             );
@@ -91,7 +91,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     /// Creates the folder, in that of `--scratch` or next to the run.
-    fn make(arguments: &Arguments) -> Result<Self, RunError> {
+    fn make(arguments: &ReplayArguments) -> Result<Self, RunError> {
         // Read first, so that no folder is created next to a run that does not exist.
         Manifest::read(&arguments.run)?;
         let process = std::process::id();

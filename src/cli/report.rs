@@ -7,14 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::say;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::ledger::{LedgerError, Manifest};
 use crate::report::{ReportError, html};
 use crate::run::RunError;
 use crate::store::atomic;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ReportArguments {
     /// Folders of runs or plans, finished or not; later ones are compared with the first.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
@@ -30,14 +30,14 @@ pub struct Arguments {
 const FILE_NAME: &str = "report.html";
 
 /// Writes the page and prints its size.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ReportArguments) -> Result<ExitCode, RunError> {
     let out = match (&arguments.out, arguments.runs.as_slice()) {
         (Some(out), _) => out.clone(),
         (None, [run]) => run.join(FILE_NAME),
         (None, _) => PathBuf::from("comparison.html"),
     };
     refuse_hashed(&out)?;
-    let bytes = Progress::during("reading runs and drawing figures", || write(&arguments.runs, &out))?;
+    let bytes = ProgressDisplay::during("reading runs and drawing figures", || write(&arguments.runs, &out))?;
     say!("wrote {} ({})", out.display(), super::units::bytes(bytes as u64));
     if arguments.json {
         say!("{}", json!({ "runs": arguments.runs, "report": out, "bytes": bytes }));

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::playing::Playing;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::{STOP, plan, report, summary};
 use crate::ledger::{Manifest, RunKind};
 use crate::run::{RunError, resume, resume_plan};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ResumeArguments {
     /// Folder of the run.
     run: PathBuf,
     /// Change a field that does not affect results, such as `execution.checkpointing=Always`; may be repeated.
@@ -23,9 +23,9 @@ pub struct Arguments {
 }
 
 /// Continues the run and prints its summary.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ResumeArguments) -> Result<ExitCode, RunError> {
     if Manifest::read(&arguments.run)?.kind == RunKind::Plan {
-        let mut progress = Progress::new(plan::PLAYING);
+        let mut progress = ProgressDisplay::new(plan::PLAYING);
         let summary = resume_plan(&arguments.run, &arguments.sets, &STOP, &mut progress)?;
         drop(progress);
         plan::print(&summary, arguments.playing.json);

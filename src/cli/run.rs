@@ -8,10 +8,10 @@ use clap::Args;
 use super::playing::Playing;
 use super::{report, summary};
 use crate::run::{RunError, play};
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct RunArguments {
     /// Scenario file (RON).
     scenario: PathBuf,
     /// Change one field of the scenario, such as `training.lr=0.001`; may be repeated.
@@ -28,11 +28,11 @@ pub struct Arguments {
 }
 
 /// Runs the scenario, writes its report and prints its summary.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &RunArguments) -> Result<ExitCode, RunError> {
     // `--seed` comes last and so takes precedence over a seed in `--set`.
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    let loaded = Loaded::read(&arguments.scenario, &sets)?;
+    let loaded = Scenario::read(&arguments.scenario, &sets)?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&loaded.scenario.name));
     let settings = arguments.playing.settings(out)?;
     let mut progress = arguments.playing.progress();

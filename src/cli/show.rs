@@ -8,17 +8,17 @@ use serde_json::json;
 
 use super::output::say;
 use super::table::Align::{Left, Right};
-use super::table::{Table, sparkline};
+use super::table::{TextTable, sparkline};
 use super::units;
 use crate::ledger::RunKind;
-use crate::results::{Overview, Progress, Series};
+use crate::results::{LifecycleState, Overview, Series};
 use crate::run::RunError;
 
 /// [character] -- Width of a curve.
 const CURVE: usize = 40;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ShowArguments {
     /// Folder of the run, finished or not.
     run: PathBuf,
     /// End stdout with one line of JSON.
@@ -27,7 +27,7 @@ pub struct Arguments {
 }
 
 /// Prints all parts of the overview.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ShowArguments) -> Result<ExitCode, RunError> {
     let overview = Overview::read(&arguments.run)?;
     say!("{}", arguments.run.display());
     for (name, value) in essentials(&overview) {
@@ -50,7 +50,7 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
     let standing = &overview.standing;
     let mut lines = vec![("state", state(overview))];
     if let Some(digest) = &standing.digest {
-        let note = if standing.state == Progress::Done { "" } else { " (of the rounds so far)" };
+        let note = if standing.state == LifecycleState::Done { "" } else { " (of the rounds so far)" };
         lines.push(("digest", format!("{digest}{note}")));
     }
     lines.push(("seed, grade", format!("{}, {}", standing.seed, overview.grade)));
@@ -78,9 +78,9 @@ fn state(overview: &Overview) -> String {
     let standing = &overview.standing;
     let kind = if standing.kind == RunKind::Plan { ", a plan: nothing was trained" } else { "" };
     match standing.state {
-        Progress::Done => format!("done, {} rounds{kind}", standing.rounds),
-        Progress::Running => format!("running, {} of {} rounds{kind}", standing.rounds, standing.rounds_planned),
-        Progress::Interrupted => format!(
+        LifecycleState::Done => format!("done, {} rounds{kind}", standing.rounds),
+        LifecycleState::Running => format!("running, {} of {} rounds{kind}", standing.rounds, standing.rounds_planned),
+        LifecycleState::Interrupted => format!(
             "interrupted, {} of {} rounds{kind}; `fedreplay resume` continues it",
             standing.rounds, standing.rounds_planned
         ),
@@ -94,7 +94,7 @@ fn print_curves(series: &[Series]) {
     }
     say!("");
     let columns = [("over rounds", Left), ("first", Right), ("last", Right), ("least", Right), ("greatest", Right)];
-    let mut table = Table::new(&[&columns[..], &[("unit", Left), ("curve", Left)]].concat());
+    let mut table = TextTable::new(&[&columns[..], &[("unit", Left), ("curve", Left)]].concat());
     for series in series {
         let values: Vec<f64> = series.points.iter().map(|point| point.value).collect();
         // A series has at least one point.
@@ -116,7 +116,7 @@ fn print_outcomes(overview: &Overview) {
         return;
     }
     say!("");
-    let mut table = Table::new(&[("tasks ended as", Left), ("tasks", Right), ("share", Right)]);
+    let mut table = TextTable::new(&[("tasks ended as", Left), ("tasks", Right), ("share", Right)]);
     for (outcome, &count) in &overview.outcomes {
         table.row([outcome.clone(), count.to_string(), format!("{:.1} %", 100.0 * count as f64 / total as f64)]);
     }
@@ -139,7 +139,7 @@ fn print_devices(overview: &Overview) {
         return;
     }
     say!("");
-    let mut table = Table::new(&[&[("device", Left), ("clients", Right)][..], &COUNTS].concat());
+    let mut table = TextTable::new(&[&[("device", Left), ("clients", Right)][..], &COUNTS].concat());
     for group in &overview.devices {
         let counts = [group.clients, group.asked, group.counted, group.late, group.dropped, group.cancelled];
         let counts = counts.map(|count| count.to_string());
@@ -155,7 +155,7 @@ fn print_stragglers(overview: &Overview) {
     }
     say!("");
     let mut table =
-        Table::new(&[&[("too slow most often", Left), ("device", Left), ("link", Left)][..], &COUNTS].concat());
+        TextTable::new(&[&[("too slow most often", Left), ("device", Left), ("link", Left)][..], &COUNTS].concat());
     for client in &overview.stragglers {
         let counts = [client.asked, client.counted, client.late, client.dropped, client.cancelled];
         let counts = counts.map(|count| count.to_string());

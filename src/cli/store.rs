@@ -9,15 +9,15 @@ use serde_json::json;
 
 use super::output::say;
 use super::playing::store_folder;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::{DIFFERENT, units};
-use crate::audit::Kept;
+use crate::audit::Retention;
 use crate::run::RunError;
 use crate::scenario::{Bytes, Duration};
 use crate::store::{Store, StoredResult, Trim};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct StoreArguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -87,7 +87,7 @@ impl Common {
     }
 }
 
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &StoreArguments) -> Result<ExitCode, RunError> {
     match &arguments.command {
         Command::Ls(list) => self::list(list),
         Command::Verify(common) => verify(common),
@@ -125,7 +125,7 @@ fn list(arguments: &List) -> Result<ExitCode, RunError> {
 /// Checks all results against their hashes.
 fn verify(arguments: &Common) -> Result<ExitCode, RunError> {
     let (folder, store) = arguments.open()?;
-    let found = Progress::during("reading all results", || store.check())?;
+    let found = ProgressDisplay::during("reading all results", || store.check())?;
     for damage in &found {
         say!("damaged: {damage}");
     }
@@ -146,7 +146,7 @@ fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
     }
     // Opened before the runs are read: results that any process uses from now on are spared, even for runs unknown
     // here.
-    let kept = Kept::of(&store, &arguments.keep)?;
+    let kept = Retention::of(&store, &arguments.keep)?;
     let trim = Trim {
         unused_for: arguments.max_age.map(|age| std::time::Duration::from_nanos(age.0)),
         bytes_most: arguments.max_size.map(|size| size.0),

@@ -8,15 +8,15 @@ use serde_json::json;
 
 use super::output::{note, say};
 use super::playing::{self, Playing};
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::sweep_table;
 use crate::ledger::LedgerError;
 use crate::run::{Observer, RunError, SweepObserver, sweep, write_twins};
-use crate::scenario::{Cell, Sweep};
+use crate::scenario::{Sweep, SweepCell};
 use crate::store::atomic;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct SweepArguments {
     /// Sweep file (RON).
     sweep: PathBuf,
     /// Change one field of every cell's scenario; may be repeated.
@@ -36,7 +36,7 @@ pub struct Arguments {
 }
 
 /// Runs the chosen cells, writes `sweep.json` and prints the table.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &SweepArguments) -> Result<ExitCode, RunError> {
     let mut read = Sweep::read(&arguments.sweep)?;
     read.set.extend(arguments.sets.iter().cloned());
     let cells = read
@@ -59,10 +59,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 }
 
 /// Observer that announces each cell and shows its progress.
-struct Watcher(Progress);
+struct Watcher(ProgressDisplay);
 
 impl SweepObserver for Watcher {
-    fn cell(&mut self, index: usize, cells: usize, cell: &Cell) -> &mut dyn Observer {
+    fn cell(&mut self, index: usize, cells: usize, cell: &SweepCell) -> &mut dyn Observer {
         let base = if cell.base.is_empty() { String::new() } else { format!("{}, ", cell.base) };
         let seed = cell.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         note!("[CELL {}/{cells}] {base}{}{seed}", index + 1, cell.setting);

@@ -12,12 +12,12 @@ pub enum Align {
 }
 
 /// Rows under a heading, in columns as wide as their widest cell.
-pub struct Table {
+pub struct TextTable {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// Creates a table without rows.
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
         Self { columns: columns.to_vec(), rows: vec![] }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let mut table = Table::new(&[("name", Align::Left), ("loss", Align::Right)]);
+        let mut table = TextTable::new(&[("name", Align::Left), ("loss", Align::Right)]);
         table.row(["a".into(), "1.25".into()]);
         table.row(["größer".into(), "10.5".into()]);
         table.row(["模型".into(), String::new()]);

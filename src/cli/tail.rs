@@ -11,16 +11,16 @@ use serde_json::json;
 use super::STOP;
 use super::output::say;
 use super::round_line::RoundLine;
-use crate::graph::OrderError;
+use crate::graph::GraphError;
 use crate::ledger::{LedgerError, Manifest, RunTables};
-use crate::results::{Progress, Standing, main_curve};
+use crate::results::{LifecycleState, RunEssentials, main_curve};
 use crate::run::RunError;
 
 /// Interval at which the run is checked for new rounds.
 const POLL: Duration = Duration::from_millis(300);
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct TailArguments {
     /// Folder of the run.
     run: PathBuf,
     /// Of the rounds that are already there, print only the last N.
@@ -32,13 +32,13 @@ pub struct Arguments {
 }
 
 /// Prints one line per round. Exits with 0 when the run is done, and with 1 when no process continues it.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &TailArguments) -> Result<ExitCode, RunError> {
     let run = &arguments.run;
     let mut seen = 0;
     let mut first = arguments.lines;
     let standing = loop {
         // The state is read before the rounds: rounds written in between are then printed before the loop ends.
-        let state = Progress::of(run, &Manifest::read(run)?);
+        let state = LifecycleState::of(run, &Manifest::read(run)?);
         match print_new(run, seen, first) {
             Ok(rounds) => {
                 seen = rounds;
@@ -46,20 +46,20 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
             }
             // A resumed run rewrites its tables, which may be inconsistent for a moment. A lasting error is reported
             // once no process writes any more.
-            Err(_) if state == Progress::Running => {}
+            Err(_) if state == LifecycleState::Running => {}
             Err(error) => return Err(error.into()),
         }
-        if state != Progress::Running {
-            break Standing::read(run)?;
+        if state != LifecycleState::Running {
+            break RunEssentials::read(run)?;
         }
         if STOP.load(Ordering::Relaxed) {
-            return Err(OrderError::Interrupted.into());
+            return Err(GraphError::Interrupted.into());
         }
         std::thread::sleep(POLL);
     };
     let digest = standing.digest.as_deref().unwrap_or("-");
     match standing.state {
-        Progress::Done => say!("done: {} rounds, digest {digest}", standing.rounds),
+        LifecycleState::Done => say!("done: {} rounds, digest {digest}", standing.rounds),
         _ => say!(
             "interrupted after {} of {} rounds: no process is writing it; `fedreplay resume {}` continues it",
             standing.rounds,
@@ -72,7 +72,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
         line["run"] = json!(run);
         say!("{line}");
     }
-    Ok(if standing.state == Progress::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if standing.state == LifecycleState::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints the rounds after the first `seen`, at most the last `most` of them, and returns the number of all rounds.

@@ -8,12 +8,12 @@ use serde_json::json;
 
 use super::DIFFERENT;
 use super::output::say;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::ledger::Manifest;
 use crate::run::{RunError, verify_run};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct VerifyArguments {
     /// Folder of the run.
     run: PathBuf,
     /// Compare with this certificate too: that of the run, or of a run that it repeats, up to the rounds that it has.
@@ -25,9 +25,10 @@ pub struct Arguments {
 }
 
 /// Checks the run and prints every difference.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let found =
-        Progress::during("hashing files and rows", || verify_run(&arguments.run, arguments.certificate.as_deref()))?;
+pub fn main(arguments: &VerifyArguments) -> Result<ExitCode, RunError> {
+    let found = ProgressDisplay::during("hashing files and rows", || {
+        verify_run(&arguments.run, arguments.certificate.as_deref())
+    })?;
     // If the manifest cannot be read, `found` says so.
     let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {

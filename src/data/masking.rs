@@ -7,14 +7,14 @@ use super::content::Content;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
-use super::tokeniser::Tokeniser;
+use super::tokeniser::Tokenizer;
 
 /// Returns the ids of a template's key: its encoding without the first two tokens. In a Llama vocabulary those two are
 /// the dummy space and the line break. With another vocabulary they differ, and the key is probably never found.
 ///
 /// # Errors
 /// The tokenizer's message.
-pub fn key_ids(template: &Template, tokeniser: &Tokeniser) -> Result<Vec<u32>, String> {
+pub fn key_ids(template: &Template, tokeniser: &Tokenizer) -> Result<Vec<u32>, String> {
     Ok(tokeniser.encode(template.key)?.ids.split_off(2))
 }
 

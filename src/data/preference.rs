@@ -10,7 +10,7 @@ use super::file_form::SkippedRow;
 use super::row::Row;
 use super::sample::Sample;
 use super::tokenise::{SequenceRules, skippable};
-use super::tokeniser::Tokeniser;
+use super::tokeniser::Tokenizer;
 
 /// A tokenized pair of answers to one prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ pub enum PairForm {
 /// [`DatasetError::Untokenisable`], as for [`super::tokenise()`].
 pub fn tokenise_preferences(
     client: &ClientData,
-    tokeniser: &Tokeniser,
+    tokeniser: &Tokenizer,
     rules: &SequenceRules,
     form: PairForm,
 ) -> Result<TokenisedPreferences, DatasetError> {
@@ -88,7 +88,7 @@ pub fn tokenise_preferences(
 /// Tokenizes one row. Returns the pair and whether an answer was cut.
 fn tokenise_pair(
     row: &Row,
-    tokeniser: &Tokeniser,
+    tokeniser: &Tokenizer,
     rules: &SequenceRules,
     form: PairForm,
 ) -> Result<(Preference, bool), RowFault> {
@@ -108,7 +108,7 @@ fn tokenise_pair(
 /// Tokenizes prompt, chosen and rejected answer under [`PairForm::Raw`].
 fn raw_pair(
     texts: [&String; 3],
-    tokeniser: &Tokeniser,
+    tokeniser: &Tokenizer,
     max_tokens: usize,
     max_prompt: usize,
 ) -> Result<(Preference, bool), RowFault> {
@@ -131,7 +131,7 @@ fn raw_pair(
     Ok((Preference { chosen, rejected }, was_truncated))
 }
 
-fn encode(tokeniser: &Tokeniser, text: &str) -> Result<Vec<u32>, RowFault> {
+fn encode(tokeniser: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
     match tokeniser.encode(text) {
         Ok(encoded) => Ok(encoded.ids),
         Err(message) => Err(RowFault::Refused { message }),
@@ -139,7 +139,7 @@ fn encode(tokeniser: &Tokeniser, text: &str) -> Result<Vec<u32>, RowFault> {
 }
 
 /// Encodes an answer and appends the EOS token.
-fn encode_answer(tokeniser: &Tokeniser, text: &str) -> Result<Vec<u32>, RowFault> {
+fn encode_answer(tokeniser: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
     let mut ids = encode(tokeniser, text)?;
     ids.push(tokeniser.eos());
     Ok(ids)

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::error::DatasetError;
-use super::tokeniser::Tokeniser;
+use super::tokeniser::Tokenizer;
 
 /// A measure of the length of a text.
 pub enum Ruler {
     /// Words separated by white space.
     Words,
     /// Tokens of a model's tokenizer, without template and special tokens.
-    Tokens(Box<Tokeniser>),
+    Tokens(Box<Tokenizer>),
 }
 
 impl Ruler {
@@ -20,7 +20,7 @@ impl Ruler {
     /// If the tokenizer cannot be loaded.
     pub fn new(tokenizer: Option<&Path>) -> Result<Self, DatasetError> {
         Ok(match tokenizer {
-            Some(folder) => Self::Tokens(Box::new(Tokeniser::load(folder)?)),
+            Some(folder) => Self::Tokens(Box::new(Tokenizer::load(folder)?)),
             None => Self::Words,
         })
     }

@@ -17,7 +17,7 @@ use super::file_form::SkippedRow;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
-use super::tokeniser::Tokeniser;
+use super::tokeniser::Tokenizer;
 
 /// The rules by which rows become sequences.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub enum LongPrompts {
 
 /// The samples of a client.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tokenised {
+pub struct Tokenized {
     /// One sample per usable row, in the order of the rows.
     pub samples: Vec<Sample>,
     /// For each sample, the index of its row.
@@ -70,8 +70,8 @@ pub struct Tokenised {
 /// # Errors
 /// [`DatasetError::Untokenisable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses,
 /// or a preference row.
-pub fn tokenise(client: &ClientData, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Tokenised, DatasetError> {
-    let mut tokenised = Tokenised::default();
+pub fn tokenise(client: &ClientData, tokeniser: &Tokenizer, rules: &SequenceRules) -> Result<Tokenized, DatasetError> {
+    let mut tokenised = Tokenized::default();
     // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
     let shaped: Vec<_> = client.rows.par_iter().map(|row| tokenise_row(row, tokeniser, rules)).collect();
     for (row, shaped) in shaped.into_iter().enumerate() {
@@ -107,7 +107,7 @@ pub(super) struct Shaped {
     pub(super) was_truncated: bool,
 }
 
-fn tokenise_row(row: &Row, tokeniser: &Tokeniser, rules: &SequenceRules) -> Result<Shaped, RowFault> {
+fn tokenise_row(row: &Row, tokeniser: &Tokenizer, rules: &SequenceRules) -> Result<Shaped, RowFault> {
     match &row.content {
         Content::SingleTurn { instruction, response } => {
             rules.shape(tokeniser, [(instruction.as_str(), response.as_str())].into_iter(), None)
@@ -127,7 +127,7 @@ impl SequenceRules {
     /// Builds one sequence from questions with their answers and, if given, a last question to train on.
     pub(super) fn shape<'a>(
         &self,
-        tokeniser: &Tokeniser,
+        tokeniser: &Tokenizer,
         exchanges: impl Iterator<Item = (&'a str, &'a str)>,
         last_question: Option<&str>,
     ) -> Result<Shaped, RowFault> {
@@ -161,20 +161,20 @@ fn messages<'a>(exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Mess
 
 /// A sequence under construction.
 pub(super) struct Sequence<'a> {
-    tokeniser: &'a Tokeniser,
+    tokeniser: &'a Tokenizer,
     sample: Sample,
 }
 
 impl<'a> Sequence<'a> {
     /// Starts a sequence with the BOS token, where the tokenizer uses one.
-    pub(super) fn new(tokeniser: &'a Tokeniser) -> Self {
+    pub(super) fn new(tokeniser: &'a Tokenizer) -> Self {
         let ids = tokeniser.bos().into_iter().collect();
         Self { tokeniser, sample: Sample { ids, targets: vec![] } }
     }
 
     /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed. The text of a row must
     /// contain none, since it could not be told from those of the template.
-    fn of_dialogue(tokeniser: &'a Tokeniser, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
+    fn of_dialogue(tokeniser: &'a Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
         if let Some(token) = messages.iter().find_map(|message| tokeniser.special_token_in(message.content)) {
             return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
         }
@@ -248,7 +248,7 @@ pub(super) mod tests {
     }
 
     /// The text of each learnt range, with the EOS token as `|`.
-    fn learnt(sample: &Sample, tokeniser: &Tokeniser) -> Vec<String> {
+    fn learnt(sample: &Sample, tokeniser: &Tokenizer) -> Vec<String> {
         let text = |range: &std::ops::Range<u32>| {
             let ids = &sample.ids[range.start as usize..range.end as usize];
             let end = if ids.last() == Some(&EOS) { "|" } else { "" };

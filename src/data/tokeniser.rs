@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::Tokenizer as HubTokenizer;
 
 use super::error::DatasetError;
 
@@ -17,9 +17,9 @@ use super::error::DatasetError;
 /// ```
 /// use std::path::Path;
 ///
-/// use fedreplay::data::Tokeniser;
+/// use fedreplay::data::Tokenizer;
 ///
-/// let tokenizer = Tokeniser::load(Path::new("fixtures/tiny-base"))?;
+/// let tokenizer = Tokenizer::load(Path::new("fixtures/tiny-base"))?;
 /// let text = "What is the capital of Ostra?";
 /// let encoded = tokenizer.encode(text)?;
 /// assert_eq!(encoded.ends.last(), Some(&text.len()));
@@ -28,10 +28,10 @@ use super::error::DatasetError;
 /// assert!(!tokenizer.encode("</s>")?.ids.contains(&tokenizer.eos()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Tokeniser {
-    inner: Tokenizer,
+pub struct Tokenizer {
+    inner: HubTokenizer,
     /// The same tokenizer, except that it parses special tokens in a text.
-    parsing: Tokenizer,
+    parsing: HubTokenizer,
     special_tokens: Vec<String>,
     bos: Option<u32>,
     eos: u32,
@@ -55,7 +55,7 @@ impl Encoded {
     }
 }
 
-impl Tokeniser {
+impl Tokenizer {
     /// Loads `tokenizer.json` of `folder`, with `tokenizer_config.json`, `special_tokens_map.json` and `config.json`
     /// where they exist.
     ///
@@ -68,7 +68,7 @@ impl Tokeniser {
     pub fn load(folder: &Path) -> Result<Self, DatasetError> {
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|source| DatasetError::Unreadable { path: path.clone(), source })?;
-        let mut inner = Tokenizer::from_bytes(&bytes).map_err(|error| bad(&path, error.to_string()))?;
+        let mut inner = HubTokenizer::from_bytes(&bytes).map_err(|error| bad(&path, error.to_string()))?;
         refuse_dropout(&path, &bytes)?;
         // Lengths are limited elsewhere, so settings of the file for padding and truncation must not apply.
         inner.with_padding(None);
@@ -153,7 +153,7 @@ impl Tokeniser {
     }
 }
 
-fn encode_with(tokenizer: &Tokenizer, text: &str) -> Result<Encoded, String> {
+fn encode_with(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, String> {
     let encoding = tokenizer.encode(text, false).map_err(|error| error.to_string())?;
     let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
     Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
@@ -195,7 +195,7 @@ impl Configuration {
         })
     }
 
-    fn bos(&self, inner: &Tokenizer, folder: &Path) -> Result<Option<u32>, DatasetError> {
+    fn bos(&self, inner: &HubTokenizer, folder: &Path) -> Result<Option<u32>, DatasetError> {
         match self.tokenizer["add_bos_token"].as_bool() {
             Some(false) => Ok(None),
             Some(true) => match self.special("bos_token", inner, folder)? {
@@ -206,7 +206,7 @@ impl Configuration {
         }
     }
 
-    fn eos(&self, inner: &Tokenizer, folder: &Path) -> Result<u32, DatasetError> {
+    fn eos(&self, inner: &HubTokenizer, folder: &Path) -> Result<u32, DatasetError> {
         if let Some(id) = self.special("eos_token", inner, folder)? {
             return Ok(id);
         }
@@ -221,7 +221,7 @@ impl Configuration {
     }
 
     /// Returns the id of the token under `key`, which is written as a string or as an object with `content`.
-    fn special(&self, key: &str, inner: &Tokenizer, folder: &Path) -> Result<Option<u32>, DatasetError> {
+    fn special(&self, key: &str, inner: &HubTokenizer, folder: &Path) -> Result<Option<u32>, DatasetError> {
         let named = [&self.tokenizer, &self.special_tokens]
             .into_iter()
             .find_map(|file| file[key].as_str().or_else(|| file[key]["content"].as_str()));
@@ -234,7 +234,7 @@ impl Configuration {
 }
 
 /// Returns the token that the post-processor puts before a text, found by encoding one text with and without it.
-fn added_in_front(inner: &Tokenizer) -> Result<Option<u32>, String> {
+fn added_in_front(inner: &HubTokenizer) -> Result<Option<u32>, String> {
     let framed = inner.encode("a", true).map_err(|error| error.to_string())?;
     let plain = inner.encode("a", false).map_err(|error| error.to_string())?;
     if framed.get_ids().first() == plain.get_ids().first() {
@@ -287,18 +287,18 @@ pub(super) mod tests {
         })
     }
 
-    fn load(tokenizer: &Value, configuration: &Value) -> Result<Tokeniser, DatasetError> {
+    fn load(tokenizer: &Value, configuration: &Value) -> Result<Tokenizer, DatasetError> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
         fs::write(folder.path().join("tokenizer_config.json"), configuration.to_string()).unwrap();
-        Tokeniser::load(folder.path())
+        Tokenizer::load(folder.path())
     }
 
     fn framed() -> Value {
         json!({"add_bos_token": true, "bos_token": "<s>", "eos_token": {"content": "</s>"}})
     }
 
-    pub fn byte_level() -> Tokeniser {
+    pub fn byte_level() -> Tokenizer {
         load(&byte_level_json(), &framed()).unwrap()
     }
 
@@ -349,7 +349,7 @@ pub(super) mod tests {
             refused(&byte_level_json(), &json!({"add_bos_token": true, "eos_token": "</s>"})).contains("no bos_token")
         );
         assert!(refused(&json!({"model": 3}), &framed()).starts_with("failed to load the tokenizer"));
-        let missing = Tokeniser::load(Path::new("/nowhere")).err().unwrap().to_string();
+        let missing = Tokenizer::load(Path::new("/nowhere")).err().unwrap().to_string();
         assert!(missing.starts_with("failed to read /nowhere/tokenizer.json"));
     }
 

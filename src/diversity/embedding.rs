@@ -2,7 +2,7 @@
 
 use fedreplay_sim::Seed;
 
-use super::{DiversityError, Endpoint, Judge, drawn};
+use super::{DiversityError, Endpoint, QualityJudge, drawn};
 use crate::data::{ClientData, Row};
 
 /// A source of text embeddings.
@@ -10,7 +10,7 @@ pub enum Embedder<'a> {
     /// A server. The paper used text-embedding-ada-002.
     Endpoint(Endpoint),
     /// Mean-pooled states of a local model.
-    Local(&'a Judge),
+    Local(&'a QualityJudge),
 }
 
 impl Embedder<'_> {

@@ -21,7 +21,7 @@ pub use endpoint::Endpoint;
 pub use openings::{Opening, openings};
 pub use pictures::{Findings, draw};
 pub use profile::{Profile, profiles};
-pub use quality::{Judge, Quality};
+pub use quality::{Quality, QualityJudge};
 pub use tables::{ClientDiversityRow, DistanceRow, LanguageRow, OpeningRow, QualityRow};
 
 use fedreplay_sim::Seed;

@@ -8,7 +8,7 @@ use fedreplay_sim::Seed;
 
 use super::{DiversityError, drawn};
 use crate::adapter::Adapter;
-use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokeniser, tokenise};
+use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokenizer, tokenise};
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 
@@ -33,16 +33,16 @@ impl Quality {
 }
 
 /// A local model that computes scores and embeddings.
-pub struct Judge {
+pub struct QualityJudge {
     pub(super) trainer: Trainer,
-    pub(super) tokeniser: Tokeniser,
+    pub(super) tokeniser: Tokenizer,
     pub(super) max_tokens: usize,
 }
 
 /// [token] -- Maximum length of a scored row. A longer one is cut, as in training.
 const LONGEST: usize = 1024;
 
-impl Judge {
+impl QualityJudge {
     /// Loads a model from a Hugging Face folder, in f32 on the CPU.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Judge {
             rank_stabilised: false,
         };
         let trainer = Trainer::load(folder, Precision::F32, Device::Cpu, &lora, &Numerics::default())?;
-        let tokeniser = Tokeniser::load(folder).map_err(|error| {
+        let tokeniser = Tokenizer::load(folder).map_err(|error| {
             let message = error.to_string();
             DiversityError::Text { client: String::new(), row: 0, message }
         })?;

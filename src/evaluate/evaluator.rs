@@ -3,45 +3,47 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::target::{Examined, ExaminedModel, ExaminedRows};
-use crate::benchmarks::{Cell, Cost, Paper, Room, Row, Rules, Sheet, Table};
+use super::target::{EvalModel, EvalRows, EvalTarget};
+use crate::benchmarks::{
+    Benchmark, BenchmarkCell, BenchmarkResult, BenchmarkTable, BenchmarkTableRow, Cost, EvalOptions, EvalSetup,
+};
 use crate::data::Rows;
-use crate::generation::Witness;
-use crate::graph::{Executor, Order, Value, Workshop};
+use crate::generation::EvalProgress;
+use crate::graph::{Compute, Executor, Node, Value};
 use crate::ledger;
 use crate::ledger::{EvaluationRow, GenerationRow, LedgerError, write_table};
 use crate::run::ledger_rows::{EvaluatedModel, loss_row};
-use crate::run::{Observer, RunError, Settings, SheetRows};
+use crate::run::{BenchmarkRows, Observer, RunError, RunOptions};
 use crate::store::atomic;
 
 /// Benchmark with its questions.
-pub struct Opened {
+pub struct OpenedBenchmark {
     pub name: &'static str,
-    pub paper: Box<dyn Paper>,
+    pub paper: Box<dyn Benchmark>,
 }
 
 /// Results of an evaluation.
 #[derive(Default)]
-pub struct Findings {
+pub struct EvalTables {
     pub evaluations: Vec<EvaluationRow>,
     pub generations: Vec<GenerationRow>,
     /// Metrics of the benchmarks in the layout of FedLLM-Bench's paper.
-    pub table: Table,
+    pub table: BenchmarkTable,
 }
 
 /// Evaluation of models that share a base.
-pub struct Examination<'a> {
-    pub examined: &'a Examined,
-    pub settings: &'a Settings<'a>,
-    pub rules: &'a Rules<'a>,
+pub struct Evaluator<'a> {
+    pub examined: &'a EvalTarget,
+    pub settings: &'a RunOptions<'a>,
+    pub rules: &'a EvalOptions<'a>,
 }
 
-impl Examination<'_> {
+impl Evaluator<'_> {
     /// Computes the cost of each benchmark, over all models together.
     ///
     /// # Errors
     /// If a question has no tokens.
-    pub fn costs(&self, papers: &[Opened], witness: &dyn Witness) -> Result<Vec<Cost>, RunError> {
+    pub fn costs(&self, papers: &[OpenedBenchmark], witness: &dyn EvalProgress) -> Result<Vec<Cost>, RunError> {
         let room = self.room();
         let generator = room.generator(&[])?;
         let end = room.end();
@@ -64,9 +66,9 @@ impl Examination<'_> {
     /// If a model cannot be computed or the evaluation is interrupted; answers until then stay in the store.
     pub fn benchmarks(
         &self,
-        papers: &[Opened],
-        witness: &dyn Witness,
-        each: &mut dyn FnMut(&Findings) -> Result<(), RunError>,
+        papers: &[OpenedBenchmark],
+        witness: &dyn EvalProgress,
+        each: &mut dyn FnMut(&EvalTables) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         // One pass answers many questions, so what workers there are become threads of its operations.
         self.examined.trainer.with_threads(self.settings.workers, || self.take_benchmarks(papers, witness, each))
@@ -74,9 +76,9 @@ impl Examination<'_> {
 
     fn take_benchmarks(
         &self,
-        papers: &[Opened],
-        witness: &dyn Witness,
-        each: &mut dyn FnMut(&Findings) -> Result<(), RunError>,
+        papers: &[OpenedBenchmark],
+        witness: &dyn EvalProgress,
+        each: &mut dyn FnMut(&EvalTables) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let adapters: Vec<_> = self.examined.models.iter().filter_map(|model| model.adapter.clone()).collect();
         let room = self.room();
@@ -94,9 +96,9 @@ impl Examination<'_> {
     }
 
     /// Returns the set-up of the evaluated models.
-    fn room(&self) -> Room<'_> {
-        let Examined { trainer, tokeniser, end_tokens, prompts, sampling, seed, .. } = self.examined;
-        Room {
+    fn room(&self) -> EvalSetup<'_> {
+        let EvalTarget { trainer, tokeniser, end_tokens, prompts, sampling, seed, .. } = self.examined;
+        EvalSetup {
             trainer,
             tokeniser,
             end_tokens,
@@ -110,14 +112,15 @@ impl Examination<'_> {
     }
 
     /// Returns the rows of one model's result on a benchmark.
-    fn found(&self, model: &ExaminedModel, benchmark: &str, sheet: Sheet) -> Findings {
+    fn found(&self, model: &EvalModel, benchmark: &str, sheet: BenchmarkResult) -> EvalTables {
         let round = self.examined.round;
         let hash = model.hash().map(|hash| hash.to_string());
-        let rows = SheetRows { round, version: round, subject: model.subject, client: model.client, hash, benchmark };
-        Findings {
+        let rows =
+            BenchmarkRows { round, version: round, subject: model.subject, client: model.client, hash, benchmark };
+        EvalTables {
             evaluations: sheet.figures.iter().map(|figure| rows.figure(figure)).collect(),
             generations: sheet.answers.into_iter().map(|answered| rows.answer(answered)).collect(),
-            table: Table { rows: vec![self.examined.row(model, sheet.cells)] },
+            table: BenchmarkTable { rows: vec![self.examined.row(model, sheet.cells)] },
         }
     }
 
@@ -126,24 +129,24 @@ impl Examination<'_> {
     ///
     /// # Errors
     /// If a model cannot be computed or the evaluation is interrupted.
-    pub fn losses(&self, rows: &ExaminedRows, observer: &mut dyn Observer) -> Result<Findings, RunError> {
+    pub fn losses(&self, rows: &EvalRows, observer: &mut dyn Observer) -> Result<EvalTables, RunError> {
         let workshop =
-            Workshop::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
+            Compute::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
         let executor = Executor::new(std::slice::from_ref(&workshop), &self.settings.store, self.settings.stop, 1);
         observer.working(executor.counters());
         let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
-        Ok(Findings { evaluations, ..Findings::default() })
+        Ok(EvalTables { evaluations, ..EvalTables::default() })
     }
 
     /// Orders the losses of all models and collects them.
-    fn take_losses(&self, rows: &ExaminedRows, executor: &Executor) -> Result<Vec<EvaluationRow>, RunError> {
+    fn take_losses(&self, rows: &EvalRows, executor: &Executor) -> Result<Vec<EvaluationRow>, RunError> {
         // All are demanded before the first is taken, so that the workers have them at once.
         let mut asked = Vec::new();
         for model in &self.examined.models {
             let adapter = model.adapter.clone().expect("the models of a run have adapters");
-            let given = executor.add(Order::Given { adapter });
+            let given = executor.add(Node::Given { adapter });
             for (split, client, group) in groups(rows, model.client) {
-                let order = Order::Evaluate { model: given, groups: vec![group], objective: rows.objective };
+                let order = Node::Evaluate { model: given, groups: vec![group], objective: rows.objective };
                 let order = executor.add(order);
                 executor.demand(order);
                 asked.push((model, split, client, order));
@@ -163,9 +166,9 @@ impl Examination<'_> {
     }
 }
 
-impl Examined {
+impl EvalTarget {
     /// Returns a model's row in the paper's layout. Only the server's model is compared with published figures.
-    fn row(&self, model: &ExaminedModel, cells: Vec<Cell>) -> Row {
+    fn row(&self, model: &EvalModel, cells: Vec<BenchmarkCell>) -> BenchmarkTableRow {
         let name = self.name.display();
         let is_run = self.rows.is_some();
         let name = match (is_run, model.client) {
@@ -173,13 +176,13 @@ impl Examined {
             (true, None) => format!("{name}, round {}", self.round),
             (false, _) => name.to_string(),
         };
-        Row { name, published_as: self.setting.filter(|_| model.client.is_none()), cells }
+        BenchmarkTableRow { name, published_as: self.setting.filter(|_| model.client.is_none()), cells }
     }
 }
 
 /// Returns the rows that a model is evaluated on, as split, client and rows. A client's own model is evaluated on the
 /// held-out rows of that client only.
-fn groups(rows: &ExaminedRows, own: Option<u32>) -> Vec<(&'static str, Option<u32>, Arc<Rows>)> {
+fn groups(rows: &EvalRows, own: Option<u32>) -> Vec<(&'static str, Option<u32>, Arc<Rows>)> {
     let mut groups = Vec::new();
     if let Some(test) = &rows.test {
         groups.push(("test", own, test.clone()));
@@ -193,7 +196,7 @@ fn groups(rows: &ExaminedRows, own: Option<u32>) -> Vec<(&'static str, Option<u3
     groups
 }
 
-impl Findings {
+impl EvalTables {
     /// Writes the tables into `out`, each atomically: `evaluations` and `generations`, and if there are benchmarks the one in
     /// the paper's layout as `table.txt` and `table.csv`.
     ///

@@ -4,5 +4,5 @@ mod evaluator;
 mod published_setting;
 mod target;
 
-pub use evaluator::{Examination, Findings, Opened};
-pub use target::{Examined, ExaminedModel, ExaminedRows};
+pub use evaluator::{EvalTables, Evaluator, OpenedBenchmark};
+pub use target::{EvalModel, EvalRows, EvalTarget};

@@ -3,7 +3,7 @@
 use crate::benchmarks::Setting;
 use crate::inputs::Inputs;
 use crate::model::Config;
-use crate::scenario::{Algorithm, Fidelity, Scenario};
+use crate::scenario::{Algorithm, Fidelity, ScenarioSpec};
 
 /// Datasets with published figures: name, number of clients, and number of samples in the file.
 const DATASETS: [(&str, usize, u64); 3] =
@@ -13,7 +13,7 @@ const DATASETS: [(&str, usize, u64); 3] =
 ///
 /// Data and model are recognized by their sizes, as no hashes of them are published. A synthetic twin has the same sizes
 /// and is recognized by its clients' names.
-pub(super) fn setting(scenario: &Scenario, inputs: &Inputs) -> Option<Setting> {
+pub(super) fn setting(scenario: &ScenarioSpec, inputs: &Inputs) -> Option<Setting> {
     let is_twin = inputs.read.keys().any(|role| role.starts_with("synthetic_twin_of_"));
     let is_plain = scenario.privacy.is_none() && scenario.changes.is_empty() && !is_twin;
     if scenario.fidelity != Fidelity::FedLlmBench || !is_plain || !is_llama_2_7b(inputs.trainer().config()) {

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use super::published_setting::setting;
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::benchmarks::{EvaluationError, Setting};
-use crate::data::{ClientRows, Prompts, Rows, Tokeniser};
+use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
-use crate::inputs::{Inputs, Shared, translate};
+use crate::inputs::{InputCache, Inputs, translate};
 use crate::ledger::{Input, Manifest};
 use crate::model::{Device, LoraSpec, Precision};
 use crate::run::{RunError, refuse_plan};
-use crate::scenario::{Loaded, UnusableUpdate};
+use crate::scenario::{Scenario, UnusableUpdate};
 use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
 
 /// Model to evaluate: the base with an adapter, or alone.
-pub struct ExaminedModel {
+pub struct EvalModel {
     /// `global`, `local` or `base`, as in table `evaluations`.
     pub subject: &'static str,
     /// Client whose own model it is; `None` for the others.
@@ -27,7 +27,7 @@ pub struct ExaminedModel {
 }
 
 /// Rows of a run on which losses are computed.
-pub struct ExaminedRows {
+pub struct EvalRows {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
     pub objective: Objective,
@@ -35,19 +35,19 @@ pub struct ExaminedRows {
 }
 
 /// Base model with the models on it that are evaluated.
-pub struct Examined {
+pub struct EvalTarget {
     /// Path of the target, as the user named it.
     pub name: PathBuf,
     pub trainer: Arc<Trainer>,
-    pub tokeniser: Tokeniser,
+    pub tokeniser: Tokenizer,
     pub end_tokens: BTreeSet<u32>,
     /// Prompt template of the questions: the one that the models were trained with.
     pub prompts: Prompts,
     /// Sampling settings of the model's folder.
     pub sampling: FolderSampling,
-    pub models: Vec<ExaminedModel>,
+    pub models: Vec<EvalModel>,
     /// Rows of the run; `None` if the folder is not a run.
-    pub rows: Option<ExaminedRows>,
+    pub rows: Option<EvalRows>,
     /// Round after which the models were saved; 0 if the folder is not a run.
     pub round: u32,
     /// Seed of sampled answers.
@@ -56,7 +56,7 @@ pub struct Examined {
     pub setting: Option<Setting>,
 }
 
-impl Examined {
+impl EvalTarget {
     /// Loads the models of a run after `round`, or those saved last: the server's, or each client's own where nothing was
     /// aggregated.
     ///
@@ -66,13 +66,13 @@ impl Examined {
         let manifest = Manifest::read(folder)?;
         refuse_plan(folder, &manifest)?;
         let (round, place) = saved_round(folder, round)?;
-        let loaded = Loaded::of_run(folder, &manifest.scenario_folder, &[])?;
-        let inputs = Inputs::load(&loaded, &[device], numerics, &Store::none(), &mut Shared::default())?;
+        let loaded = Scenario::of_run(folder, &manifest.scenario_folder, &[])?;
+        let inputs = Inputs::load(&loaded, &[device], numerics, &Store::none(), &mut InputCache::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
         let models = saved_models(&place, &inputs)?;
         let base_model = inputs.read["base_model"].path.clone();
         let tokenizer = inputs.read["tokenizer"].path.clone();
-        let tokeniser = Tokeniser::load(&tokenizer)?;
+        let tokeniser = Tokenizer::load(&tokenizer)?;
         Ok(Self {
             name: folder.to_owned(),
             end_tokens: ends(&base_model, &tokeniser)?,
@@ -81,7 +81,7 @@ impl Examined {
             sampling: folder_sampling(&base_model)?,
             setting: setting(&loaded.scenario, &inputs),
             models,
-            rows: Some(ExaminedRows {
+            rows: Some(EvalRows {
                 clients: inputs.clients,
                 test: inputs.test,
                 objective: translate::objective(&loaded.scenario),
@@ -109,7 +109,7 @@ impl Examined {
         let adapter = adapter.map(|path| peft::read_folder(path).map_err(RunError::StartAdapter)).transpose()?;
         let lora = adapter.as_ref().map_or_else(smallest_lora, |(adapter, _)| lora_of(adapter));
         let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
-        let tokeniser = Tokeniser::load(folder)?;
+        let tokeniser = Tokenizer::load(folder)?;
         tokeniser.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
         // An adapter of unknown origin is evaluated like a server's model.
         let (subject, adapter) = match adapter {
@@ -117,7 +117,7 @@ impl Examined {
             None => ("base", None),
         };
         let end_tokens = ends(folder, &tokeniser)?;
-        let models = vec![ExaminedModel { subject, client: None, adapter }];
+        let models = vec![EvalModel { subject, client: None, adapter }];
         Ok(Self {
             name: folder.to_owned(),
             trainer,
@@ -135,24 +135,24 @@ impl Examined {
 }
 
 /// Loads the models that a run saved in one folder of adapters.
-fn saved_models(place: &Path, inputs: &Inputs) -> Result<Vec<ExaminedModel>, RunError> {
+fn saved_models(place: &Path, inputs: &Inputs) -> Result<Vec<EvalModel>, RunError> {
     let mut models = Vec::new();
     if place.join("adapter_config.json").exists() {
         let adapter = own_adapter(place, inputs.trainer())?;
-        models.push(ExaminedModel { subject: "global", client: None, adapter: Some(adapter) });
+        models.push(EvalModel { subject: "global", client: None, adapter: Some(adapter) });
     }
     for client in 0..inputs.clients.len() as u32 {
         let path = place.join(format!("client-{client}"));
         if path.exists() {
             let adapter = own_adapter(&path, inputs.trainer())?;
-            models.push(ExaminedModel { subject: "local", client: Some(client), adapter: Some(adapter) });
+            models.push(EvalModel { subject: "local", client: Some(client), adapter: Some(adapter) });
         }
     }
     Ok(models)
 }
 
 /// Reads the tokens that end an answer.
-fn ends(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, RunError> {
+fn ends(folder: &Path, tokeniser: &Tokenizer) -> Result<BTreeSet<u32>, RunError> {
     Ok(end_tokens(folder, tokeniser).map_err(EvaluationError::from)?)
 }
 
@@ -227,7 +227,7 @@ fn refuse_changed(folder: &Path, manifest: &Manifest, read: &BTreeMap<String, In
     Ok(())
 }
 
-impl ExaminedModel {
+impl EvalModel {
     /// Returns the hash of the adapter's content; `None` without an adapter.
     pub fn hash(&self) -> Option<Digest> {
         self.adapter.as_ref().map(|adapter| Digest(*adapter.hash().as_bytes()))

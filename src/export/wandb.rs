@@ -12,7 +12,7 @@ use super::write;
 use crate::ledger::Manifest;
 use crate::results::Overview;
 use crate::run::RunError;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 
 /// Writes `wandb-history.jsonl`, `wandb-summary.json` and `config.json` into the folder `out` and returns the number of
 /// lines of the history.
@@ -22,7 +22,7 @@ use crate::scenario::Loaded;
 pub fn wandb(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let overview = Overview::read(run_folder)?;
     let manifest = Manifest::read(run_folder)?;
-    let loaded = Loaded::of_run(run_folder, &manifest.scenario_folder, &[])?;
+    let loaded = Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?;
     let mut lines: BTreeMap<u32, Map<String, Value>> = BTreeMap::new();
     let mut summary = Map::new();
     for series in &overview.series {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::request::{Answer, Model, Request};
+use super::request::{Answer, LanguageModel, Request};
 use super::{GenerationError, Generator};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
@@ -36,7 +36,7 @@ pub struct Identity {
 }
 
 /// An observer of an evaluation's progress: it is told of every answer and judgment, computed or cached.
-pub trait Witness: Sync {
+pub trait EvalProgress: Sync {
     /// Announces `answers` more answers or judgments.
     fn expect(&self, answers: usize);
     /// Reports one answer or judgment; `is_new` is false for a cached one.
@@ -44,7 +44,7 @@ pub trait Witness: Sync {
 }
 
 /// A model under evaluation, with a cache of its answers in the store.
-pub struct Examinee<'a, 'g> {
+pub struct CachedModel<'a, 'g> {
     pub generator: &'a Generator<'g>,
     /// Index of the generator's adapter. `None` selects the base model alone.
     pub adapter: Option<usize>,
@@ -54,7 +54,7 @@ pub struct Examinee<'a, 'g> {
     pub is_grouped: bool,
     pub store: &'a Store,
     pub stop: &'a AtomicBool,
-    pub witness: &'a dyn Witness,
+    pub witness: &'a dyn EvalProgress,
 }
 
 /// The part of a request that determines its answer. Without random draws, the stream has no effect.
@@ -64,7 +64,7 @@ struct Asked<'a> {
     draws: bool,
 }
 
-impl Examinee<'_, '_> {
+impl CachedModel<'_, '_> {
     fn key(&self, request: &Request, company: Option<Key>) -> Key {
         let draws = request.sampling.temperature > 0.0;
         // Greedy requests that differ in their streams alone share one stored answer.
@@ -142,7 +142,7 @@ fn places_of_missing<T>(values: &[Option<T>]) -> Vec<usize> {
     (0..values.len()).filter(|&place| values[place].is_none()).collect()
 }
 
-impl Model for Examinee<'_, '_> {
+impl LanguageModel for CachedModel<'_, '_> {
     type Error = GenerationError;
 
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>, GenerationError> {
@@ -170,7 +170,7 @@ impl Model for Examinee<'_, '_> {
     }
 }
 
-impl Choices for Examinee<'_, '_> {
+impl Choices for CachedModel<'_, '_> {
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError> {
         self.witness.expect(prompts.len());
         let letter_ids = letters.iter().map(|letter| self.generator.letter(letter)).collect::<Result<Vec<_>, _>>()?;

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::GenerationError;
 use super::folder_sampling::json_in;
-use crate::data::Tokeniser;
+use crate::data::Tokenizer;
 
 /// Returns the tokens that end an answer: the tokenizer's EOS, which training uses, and the `eos_token_id` of
 /// generation_config.json, or of config.json if the former has none. Chat models list several.
 ///
 /// # Errors
 /// If a file exists and is not JSON, or its `eos_token_id` is neither a token nor a list of tokens.
-pub fn end_tokens(folder: &Path, tokeniser: &Tokeniser) -> Result<BTreeSet<u32>, GenerationError> {
+pub fn end_tokens(folder: &Path, tokeniser: &Tokenizer) -> Result<BTreeSet<u32>, GenerationError> {
     let mut ends = BTreeSet::from([tokeniser.eos()]);
     for name in ["generation_config.json", "config.json"] {
         let Some(json) = json_in(folder, name)? else { continue };

@@ -10,9 +10,9 @@ use fedreplay_sim::Seed;
 use super::GenerationError;
 use super::continuation::{Continuation, Endings, Prompt, continue_all};
 use super::next::next_logits;
-use super::request::{Answer, Ended, Model, Request, Sampling};
+use super::request::{Answer, Ended, LanguageModel, Request, Sampling};
 use crate::adapter::Adapter;
-use crate::data::Tokeniser;
+use crate::data::Tokenizer;
 use crate::training::{Decoder, Trainer};
 
 type Result<T> = std::result::Result<T, GenerationError>;
@@ -22,7 +22,7 @@ pub type Visit<'v> = dyn FnMut(usize, Option<&[f32]>) -> ControlFlow<()> + 'v;
 
 /// A base model with adapters, its tokenizer, and the seed of sampled tokens.
 pub struct Generator<'a> {
-    tokeniser: &'a Tokeniser,
+    tokeniser: &'a Tokenizer,
     end_tokens: BTreeSet<u32>,
     seed: Seed,
     /// Number of sequences in a pass.
@@ -39,7 +39,7 @@ impl<'a> Generator<'a> {
     /// If an adapter does not fit the trainer, or LibTorch fails.
     pub fn new(
         trainer: &'a Trainer,
-        tokeniser: &'a Tokeniser,
+        tokeniser: &'a Tokenizer,
         end_tokens: BTreeSet<u32>,
         adapters: &[Arc<Adapter>],
         seed: Seed,
@@ -162,7 +162,7 @@ pub struct Adapted<'g, 'a> {
     adapter: Option<usize>,
 }
 
-impl Model for Adapted<'_, '_> {
+impl LanguageModel for Adapted<'_, '_> {
     type Error = GenerationError;
 
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>> {

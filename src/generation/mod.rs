@@ -16,10 +16,10 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub use cached_model::{Choices, Examinee, Identity, Witness};
+pub use cached_model::{CachedModel, Choices, EvalProgress, Identity};
 pub use ending::end_tokens;
 pub use error::GenerationError;
 pub use folder_sampling::FolderSampling;
 pub use generator::{Adapted, Generator};
 pub use prompting::Prompting;
-pub use request::{Answer, Ended, Model, Request, Sampling};
+pub use request::{Answer, Ended, LanguageModel, Request, Sampling};

@@ -52,7 +52,7 @@ pub struct Answer {
 }
 
 /// A model that continues texts.
-pub trait Model {
+pub trait LanguageModel {
     /// Error of a failed generation.
     type Error;
 

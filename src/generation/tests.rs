@@ -8,10 +8,10 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 use serde::Deserialize;
 
-use super::request::{Answer, Ended, Model, Request, Sampling};
+use super::request::{Answer, Ended, LanguageModel, Request, Sampling};
 use super::{GenerationError, Generator, end_tokens};
 use crate::adapter::Adapter;
-use crate::data::Tokeniser;
+use crate::data::Tokenizer;
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 
@@ -38,7 +38,7 @@ fn reference() -> Reference {
 }
 
 struct Bench {
-    tokeniser: Tokeniser,
+    tokeniser: Tokenizer,
     trainer: Trainer,
 }
 
@@ -54,7 +54,7 @@ impl Bench {
         };
         let numerics = Numerics::default();
         let trainer = Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &numerics).unwrap();
-        Self { tokeniser: Tokeniser::load(&folder).unwrap(), trainer }
+        Self { tokeniser: Tokenizer::load(&folder).unwrap(), trainer }
     }
 
     /// An adapter of which no matrix is zero.

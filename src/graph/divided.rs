@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::evaluation::{Evaluation, PartScores};
-use super::taken::Taken;
-use super::{OrderId, Value};
+use super::taken::Claimed;
+use super::{NodeId, Value};
 
 /// Evaluations in progress, in the order in which they were divided.
 #[derive(Default)]
-pub(super) struct Divided(Vec<DividedOrder>);
+pub(super) struct Divided(Vec<DividedNode>);
 
 /// Evaluation in progress.
-pub(super) struct DividedOrder {
-    pub taken: Taken,
+pub(super) struct DividedNode {
+    pub taken: Claimed,
     pub evaluation: Arc<Evaluation>,
     /// Index of the first part that no worker has taken.
     next: usize,
@@ -26,18 +26,18 @@ pub(super) struct DividedOrder {
 
 /// Part of an evaluation that a worker has taken.
 pub(super) struct Part {
-    pub order: OrderId,
+    pub order: NodeId,
     pub evaluation: Arc<Evaluation>,
     pub index: usize,
 }
 
 impl Divided {
     /// Adds an evaluation with at least one part.
-    pub fn push(&mut self, taken: Taken, evaluation: Evaluation) {
+    pub fn push(&mut self, taken: Claimed, evaluation: Evaluation) {
         let parts = evaluation.part_count();
         assert!(parts > 0, "an evaluation under way has parts");
         let scores = vec![None; parts];
-        self.0.push(DividedOrder {
+        self.0.push(DividedNode {
             taken,
             evaluation: Arc::new(evaluation),
             next: 0,
@@ -56,7 +56,7 @@ impl Divided {
     }
 
     /// Records the scores of a part, which took `seconds`. Returns the evaluation once its last part is computed.
-    pub fn complete_part(&mut self, part: &Part, scores: PartScores, seconds: f64) -> Option<DividedOrder> {
+    pub fn complete_part(&mut self, part: &Part, scores: PartScores, seconds: f64) -> Option<DividedNode> {
         let place = self.0.iter().position(|divided| divided.taken.id == part.order);
         let place = place.expect("an evaluation is under way until its last part is there");
         let divided = &mut self.0[place];
@@ -71,7 +71,7 @@ impl Divided {
     }
 }
 
-impl DividedOrder {
+impl DividedNode {
     /// Returns the result of the evaluation, once its last part is computed.
     pub fn value(&mut self) -> Value {
         // Parts end in any order; their scores are joined in the order of the rows, so the sums do not depend on it.

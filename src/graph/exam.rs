@@ -4,14 +4,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{OrderError, WorkCounters};
+use super::{GraphError, WorkCounters};
 use crate::adapter::Adapter;
 use crate::store::{Digest, Store};
 use crate::training::Trainer;
 
 /// Resources for the evaluation of a model on a benchmark.
 #[derive(Clone, Copy)]
-pub struct Desk<'a> {
+pub struct EvalResources<'a> {
     pub trainer: &'a Trainer,
     /// Cache for parts of the result, so that none is computed twice.
     pub store: &'a Store,
@@ -22,7 +22,7 @@ pub struct Desk<'a> {
 }
 
 /// Benchmark of a model: a pure function of the adapter, the base model and its numerics.
-pub trait Exam: Debug + Send + Sync {
+pub trait ScheduledEvaluation: Debug + Send + Sync {
     /// Returns the hash of everything else that decides the result.
     fn key(&self) -> Digest;
 
@@ -30,5 +30,5 @@ pub trait Exam: Debug + Send + Sync {
     ///
     /// # Errors
     /// If the model cannot be computed, or the run was asked to stop.
-    fn take(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Vec<u8>, OrderError>;
+    fn take(&self, desk: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError>;
 }

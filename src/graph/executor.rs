@@ -14,9 +14,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::divided::Part;
-use super::state::{Finished, Node, Phase, State};
-use super::taken::{Given, Taken};
-use super::{Order, OrderError, OrderId, Value, WorkCounters, Workshop};
+use super::state::{Finished, NodeState, Phase, State};
+use super::taken::{Claimed, NodeInput};
+use super::{Compute, GraphError, Node, NodeId, Value, WorkCounters};
 use crate::store::{Digest, Key, Recipe, Store};
 
 /// Interval at which a waiting thread checks whether the run was asked to stop.
@@ -24,7 +24,7 @@ const STOP_POLL: Duration = Duration::from_millis(100);
 
 /// Graph of the orders of one run, with the common state of its workers.
 pub struct Executor<'a> {
-    workshops: &'a [Workshop<'a>],
+    workshops: &'a [Compute<'a>],
     store: &'a Store,
     stop: &'a AtomicBool,
     /// [clients] -- Maximum number of trainings in one pass.
@@ -36,9 +36,9 @@ pub struct Executor<'a> {
 
 /// Lineage of an order: what its value was computed from.
 pub struct Recorded {
-    pub order: OrderId,
+    pub order: NodeId,
     pub kind: &'static str,
-    pub inputs: Vec<OrderId>,
+    pub inputs: Vec<NodeId>,
     pub recipe: Recipe,
     pub key: Key,
     /// Hash of the value; `None` if no caller has taken it.
@@ -48,14 +48,14 @@ pub struct Recorded {
 /// Next piece of work for a worker.
 enum Work {
     /// Orders that are computed together.
-    Orders(Vec<Taken>),
+    Orders(Vec<Claimed>),
     /// One part of an evaluation in progress.
     Part(Part),
 }
 
 /// Order with its value.
 struct Done {
-    taken: Taken,
+    taken: Claimed,
     value: Value,
     from_store: bool,
 }
@@ -63,11 +63,11 @@ struct Done {
 impl<'a> Executor<'a> {
     /// Creates an executor without orders, which trains up to `cohort` clients in one pass. A pass takes as many as are
     /// ready, so more than one requires batch-invariant training. The workshops, one per device, must give the same bits.
-    /// `stop` ends all waiting with [`OrderError::Interrupted`].
+    /// `stop` ends all waiting with [`GraphError::Interrupted`].
     ///
     /// # Panics
     /// If `workshops` is empty.
-    pub fn new(workshops: &'a [Workshop<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
+    pub fn new(workshops: &'a [Compute<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
         assert!(!workshops.is_empty(), "orders are computed somewhere");
         Self {
             workshops,
@@ -106,11 +106,11 @@ impl<'a> Executor<'a> {
     }
 
     /// Adds an order to the graph. It is computed when it is demanded, or when a demanded order needs it.
-    pub fn add(&self, order: Order) -> OrderId {
+    pub fn add(&self, order: Node) -> NodeId {
         let mut state = self.lock();
         let key = order.recipe(self.engine(), &|input| state.graph[input].key).key();
         let inputs = order.inputs();
-        let node = Node { order, key, phase: Phase::Planned, holds: 0, holds_inputs: false, result: None };
+        let node = NodeState { order, key, phase: Phase::Planned, holds: 0, holds_inputs: false, result: None };
         let id = state.graph.add_node(node);
         // One edge per use: an input that is used twice has two edges, and is counted twice among missing inputs.
         for input in inputs {
@@ -129,8 +129,8 @@ impl<'a> Executor<'a> {
         let state = self.lock();
         let mut recorded = Vec::with_capacity(orders.len());
         for index in orders {
-            let id = OrderId::new(index);
-            let Node { order, key, result, .. } = &state.graph[id];
+            let id = NodeId::new(index);
+            let NodeState { order, key, result, .. } = &state.graph[id];
             let recipe = order.recipe(self.engine(), &|input| state.graph[input].key);
             let kind = order.kind();
             let inputs = order.inputs();
@@ -140,19 +140,19 @@ impl<'a> Executor<'a> {
     }
 
     /// Returns the key of an order.
-    pub fn key(&self, id: OrderId) -> Key {
+    pub fn key(&self, id: NodeId) -> Key {
         self.lock().graph[id].key
     }
 
     /// Demands the value of an order: it is computed, and held until it is taken with [`Self::take`], once per demand.
-    pub fn demand(&self, id: OrderId) {
+    pub fn demand(&self, id: NodeId) {
         let mut state = self.lock();
         self.hold(&mut state, id);
         self.changed.notify_all();
     }
 
     /// Supplies the value of an order that is not to be computed. It is held for the lifetime of the executor.
-    pub fn give(&self, id: OrderId, value: Value) {
+    pub fn give(&self, id: NodeId, value: Value) {
         let node = &mut self.lock().graph[id];
         node.holds += 1;
         node.phase = Phase::Done(value);
@@ -161,8 +161,8 @@ impl<'a> Executor<'a> {
     /// Waits for the value of a demanded order and releases the caller's hold on it.
     ///
     /// # Errors
-    /// The first failure of any order, or [`OrderError::Interrupted`] if the run was asked to stop.
-    pub fn take(&self, id: OrderId) -> Result<Value, OrderError> {
+    /// The first failure of any order, or [`GraphError::Interrupted`] if the run was asked to stop.
+    pub fn take(&self, id: NodeId) -> Result<Value, GraphError> {
         let value = self.wait(id)?;
         // Hashing reads every tensor of the value, so it happens outside of the lock. Two callers that hash the same value
         // at once write the same digest.
@@ -174,7 +174,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Waits for a value and releases the caller's hold on it.
-    fn wait(&self, id: OrderId) -> Result<Value, OrderError> {
+    fn wait(&self, id: NodeId) -> Result<Value, GraphError> {
         let mut state = self.lock();
         loop {
             if let Some(failure) = state.failure.take() {
@@ -185,7 +185,7 @@ impl<'a> Executor<'a> {
                 return Err(failure);
             }
             if self.stop.load(Ordering::Relaxed) {
-                return Err(OrderError::Interrupted);
+                return Err(GraphError::Interrupted);
             }
             if let Phase::Done(value) = &state.graph[id].phase {
                 let value = value.clone();
@@ -193,14 +193,14 @@ impl<'a> Executor<'a> {
                 return Ok(value);
             }
             if state.closed {
-                return Err(OrderError::Interrupted);
+                return Err(GraphError::Interrupted);
             }
             state = self.changed.wait_timeout(state, STOP_POLL).expect("no worker panics with the lock").0;
         }
     }
 
     /// Releases the caller's hold on a demanded order without waiting for its value.
-    pub fn let_go(&self, id: OrderId) {
+    pub fn let_go(&self, id: NodeId) {
         self.lock().release(id);
     }
 
@@ -210,7 +210,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Adds a hold to an order. If nothing held it before, schedules it and everything that it needs.
-    fn hold(&self, state: &mut State, id: OrderId) {
+    fn hold(&self, state: &mut State, id: NodeId) {
         // Walks the graph towards the inputs with an explicit stack: chains are as long as the run has rounds.
         let mut pending = vec![id];
         while let Some(id) = pending.pop() {
@@ -238,7 +238,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes work until the executor is closed or an order fails: the body of a worker thread.
-    fn work(&self, workshop: &Workshop) {
+    fn work(&self, workshop: &Compute) {
         let _announcing = AnnouncingPanics(self);
         while let Some(work) = self.next() {
             let computed = match work {
@@ -252,7 +252,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes orders together, or finds their results in the store, and completes them.
-    fn compute_orders(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<(), OrderError> {
+    fn compute_orders(&self, workshop: &Compute, taken: Vec<Claimed>) -> Result<(), GraphError> {
         let trainings = taken.iter().map(|taken| taken.order.trainings()).sum();
         let _under_way = self.counters.begin(taken[0].order.kind(), trainings);
         let began = Instant::now();
@@ -266,7 +266,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes one part of an evaluation; the worker with the last part completes the order.
-    fn compute_part(&self, workshop: &Workshop, part: &Part) -> Result<(), OrderError> {
+    fn compute_part(&self, workshop: &Compute, part: &Part) -> Result<(), GraphError> {
         let Part { evaluation, index, .. } = part;
         let _under_way = self.counters.begin("evaluate", 0);
         let began = Instant::now();
@@ -284,7 +284,7 @@ impl<'a> Executor<'a> {
 
     /// Returns the values of orders that are computed together. Orders whose stored results are damaged and whose inputs
     /// were not computed are rescheduled. An evaluation is divided into parts for all workers.
-    fn results(&self, workshop: &Workshop, taken: Vec<Taken>) -> Result<Vec<Done>, OrderError> {
+    fn results(&self, workshop: &Compute, taken: Vec<Claimed>) -> Result<Vec<Done>, GraphError> {
         // The store is asked again, even for orders that were not in it when they were demanded: another order with the
         // same key, in this run or in another process, may have been computed meanwhile.
         let mut done = Vec::new();
@@ -298,7 +298,7 @@ impl<'a> Executor<'a> {
         }
         // Parts help only if the evaluation is alone and has any: it has none without rows.
         if let [one] = &missing[..]
-            && matches!(one.order, Order::Evaluate { .. })
+            && matches!(one.order, Node::Evaluate { .. })
         {
             let evaluation = workshop.divide(&one.order, &self.given(one.given())?)?;
             if evaluation.part_count() > 0 {
@@ -313,12 +313,12 @@ impl<'a> Executor<'a> {
     }
 
     /// Returns the values of inputs, reading back those that are only in the store.
-    fn given(&self, inputs: &[Given]) -> Result<Vec<Value>, OrderError> {
+    fn given(&self, inputs: &[NodeInput]) -> Result<Vec<Value>, GraphError> {
         let mut values = Vec::with_capacity(inputs.len());
         for input in inputs {
             values.push(match input {
-                Given::Value(value) => value.clone(),
-                Given::Shelved(key) => self.load(*key).ok_or(OrderError::Lost { key: *key })?,
+                NodeInput::Value(value) => value.clone(),
+                NodeInput::Shelved(key) => self.load(*key).ok_or(GraphError::Lost { key: *key })?,
             });
         }
         Ok(values)
@@ -330,7 +330,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes orders and stores their values. If there is more than one, all are trainings, which share a pass.
-    fn compute(&self, workshop: &Workshop, taken: &[Taken]) -> Result<Vec<Value>, OrderError> {
+    fn compute(&self, workshop: &Compute, taken: &[Claimed]) -> Result<Vec<Value>, GraphError> {
         let values = match taken {
             [] => return Ok(vec![]),
             [one] => vec![workshop.compute(&one.order, &self.given(one.given())?, &self.counters)?],
@@ -368,7 +368,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Reschedules an order whose stored result turned out to be damaged, so that its inputs are needed after all.
-    fn retry(&self, id: OrderId) {
+    fn retry(&self, id: NodeId) {
         let mut state = self.lock();
         let key = state.graph[id].key;
         // Forgotten first: `hold` would find the damaged result in the store again.
@@ -412,7 +412,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Records the first error, which ends all waiting.
-    fn fail(&self, error: OrderError) {
+    fn fail(&self, error: GraphError) {
         self.lock().failure.get_or_insert(error);
         self.changed.notify_all();
     }
@@ -429,7 +429,7 @@ impl Drop for AnnouncingPanics<'_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut state = self.0.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            state.failure.get_or_insert(OrderError::Interrupted);
+            state.failure.get_or_insert(GraphError::Interrupted);
             self.0.changed.notify_all();
         }
     }

@@ -1,8 +1,8 @@
 //! Computation graph of a run. Its nodes are orders; nothing in this module knows virtual time.
 //!
-//! An [`Order`] is a pure function of its inputs, the results of other orders. Its key is a hash of its code, its parameters
+//! An [`Node`] is a pure function of its inputs, the results of other orders. Its key is a hash of its code, its parameters
 //! and the keys of its inputs, so a result found in the store under that key can be used instead of computing it. The
-//! [`Executor`] computes only what a demanded order depends on. A [`Workshop`] computes single orders on one device. An
+//! [`Executor`] computes only what a demanded order depends on. A [`Compute`] computes single orders on one device. An
 //! evaluation is one order whose parts are computed by several workers. [`WorkCounters`] report the progress.
 
 mod divided;
@@ -19,19 +19,19 @@ mod value;
 mod work;
 mod workshop;
 
-pub use exam::{Desk, Exam};
+pub use exam::{EvalResources, ScheduledEvaluation};
 pub use executor::{Executor, Recorded};
-pub use order::{Contribution, Control, Controls, Order, OrderId, Training};
+pub use order::{Contribution, Control, Controls, Node, NodeId, TrainingOrder};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use work::{WorkAmount, WorkCounters, WorkCounts, WorkUnderWay};
-pub use workshop::Workshop;
+pub use workshop::Compute;
 
 use crate::store::StoreError;
 
 /// Reason why an order was not computed.
 #[derive(Debug, thiserror::Error)]
-pub enum OrderError {
+pub enum GraphError {
     /// The training engine failed.
     #[error(transparent)]
     Training(#[from] crate::training::Error),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 
-use super::exam::Exam;
+use super::exam::ScheduledEvaluation;
 use crate::adapter::{Adapter, Layout};
 use crate::algorithm::ServerRule;
 use crate::data::Rows;
@@ -13,11 +13,11 @@ use crate::privacy::Release;
 use crate::training::{CorrectionPlace, Hyper, Objective};
 
 /// Index of an order in its graph.
-pub type OrderId = NodeIndex;
+pub type NodeId = NodeIndex;
 
 /// Rows and settings of one client's local training.
 #[derive(Clone, Debug)]
-pub struct Training {
+pub struct TrainingOrder {
     /// For messages only: two clients with the same rows do the same work.
     pub client: u32,
     pub rows: Arc<Rows>,
@@ -38,9 +38,9 @@ pub struct Training {
 /// One update in an aggregate.
 #[derive(Clone, Copy, Debug)]
 pub struct Contribution {
-    pub update: OrderId,
+    pub update: NodeId,
     /// Model that the update is compared with: the one that it started from, or the current one where models are mixed.
-    pub base: OrderId,
+    pub base: NodeId,
     /// [1] -- Weight before normalization.
     pub weight: f64,
     /// [1] -- Factor on the normalized weight, for staleness and the server's step size.
@@ -51,11 +51,11 @@ pub struct Contribution {
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
     /// Training of the client.
-    pub update: OrderId,
+    pub update: NodeId,
     /// Model that the training started from.
-    pub base: OrderId,
+    pub base: NodeId,
     /// Control variate that the training started with; `None` is zero.
-    pub before: Option<OrderId>,
+    pub before: Option<NodeId>,
     /// [steps] -- Steps of the task.
     pub steps: u32,
     /// [1] -- Learning rate of the steps.
@@ -65,32 +65,32 @@ pub struct Control {
 /// Control variates of a round's counted clients, each after and before the round.
 #[derive(Clone, Debug)]
 pub struct Controls {
-    pub changes: Vec<(OrderId, Option<OrderId>)>,
+    pub changes: Vec<(NodeId, Option<NodeId>)>,
     /// [clients] -- Number of clients in the whole federation.
     pub clients: u32,
 }
 
 /// Node of the computation graph: something to compute from the results of other orders.
 #[derive(Clone, Debug)]
-pub enum Order {
+pub enum Node {
     /// Initial adapter of all runs with this seed.
     Initial { layout: Arc<Layout>, seed: Seed },
     /// Adapter that the scenario supplies as the start.
     Given { adapter: Arc<Adapter> },
     /// Local training from the adapter of `base`, with the client's control variate and with the moments that its optimizer
     /// continues from, if the client has them.
-    Train { base: OrderId, control: Option<OrderId>, moments: Option<OrderId>, training: Training },
+    Train { base: NodeId, control: Option<NodeId>, moments: Option<NodeId>, training: TrainingOrder },
     /// Trainings that share a pass over the base, where the bits of each may depend on the others.
-    Cohort(Vec<Order>),
+    Cohort(Vec<Node>),
     /// Update of one training of a cohort; `client` is for messages.
-    Member { cohort: OrderId, index: usize, client: u32 },
+    Member { cohort: NodeId, index: usize, client: u32 },
     /// Control variate of a client after a task that counted.
     Control(Control),
     /// Moments of a client's optimizer after a task that counted; `before` are those before it.
-    Moments { update: OrderId, before: Option<OrderId> },
+    Moments { update: NodeId, before: Option<NodeId> },
     /// Next server model.
     Aggregate {
-        server: OrderId,
+        server: NodeId,
         contributions: Vec<Contribution>,
         /// Private release between collecting the updates and applying them; `None` without privacy.
         release: Option<Arc<Release>>,
@@ -99,12 +99,12 @@ pub enum Order {
         controls: Option<Controls>,
     },
     /// Losses of the adapter of `model` on groups of rows.
-    Evaluate { model: OrderId, groups: Vec<Arc<Rows>>, objective: Objective },
+    Evaluate { model: NodeId, groups: Vec<Arc<Rows>>, objective: Objective },
     /// Results of the adapter of `model` on a benchmark.
-    Examine { model: OrderId, exam: Arc<dyn Exam> },
+    Examine { model: NodeId, exam: Arc<dyn ScheduledEvaluation> },
 }
 
-impl Order {
+impl Node {
     /// Returns the kind of the order, for tables and messages.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -132,7 +132,7 @@ impl Order {
 
     /// Returns the orders whose results this order needs, once per use. The sequence is part of the key, and the code that
     /// computes the order relies on it.
-    pub fn inputs(&self) -> Vec<OrderId> {
+    pub fn inputs(&self) -> Vec<NodeId> {
         match self {
             Self::Initial { .. } | Self::Given { .. } => vec![],
             Self::Train { base, control, moments, .. } => {
@@ -140,7 +140,7 @@ impl Order {
             }
             Self::Moments { update, before } => std::iter::once(*update).chain(*before).collect(),
             // The inputs of all members, one member after another: they are split up again by their numbers.
-            Self::Cohort(members) => members.iter().flat_map(Order::inputs).collect(),
+            Self::Cohort(members) => members.iter().flat_map(Node::inputs).collect(),
             Self::Member { cohort, .. } => vec![*cohort],
             Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),
             Self::Aggregate { server, contributions, controls, .. } => {

@@ -7,8 +7,8 @@
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
-use super::OrderId;
-use super::order::{Contribution, Controls, Order, Training};
+use super::NodeId;
+use super::order::{Contribution, Controls, Node, TrainingOrder};
 use crate::algorithm::ServerRule;
 use crate::data::Rows;
 use crate::privacy::Material;
@@ -52,10 +52,10 @@ struct Variates {
     had_one: Vec<bool>,
 }
 
-impl Order {
+impl Node {
     /// Returns the recipe of the order. `engine` is the hash of base model and numerics; `key` returns the keys of the
     /// order's inputs.
-    pub fn recipe(&self, engine: Digest, key: &dyn Fn(OrderId) -> Key) -> Recipe {
+    pub fn recipe(&self, engine: Digest, key: &dyn Fn(NodeId) -> Key) -> Recipe {
         let (code, needs_engine, parameters) = self.parameters();
         Recipe {
             code: code.into(),
@@ -134,7 +134,7 @@ impl Order {
     }
 }
 
-fn train(training: &Training, moments: Option<OrderId>) -> Train<'_> {
+fn train(training: &TrainingOrder, moments: Option<NodeId>) -> Train<'_> {
     // Rows enter by content and not by index: two clients with the same rows in the same steps share a result.
     let mut steps: Vec<Vec<Vec<Digest>>> = Vec::with_capacity(training.steps.len());
     for step in &training.steps {
@@ -155,8 +155,8 @@ fn train(training: &Training, moments: Option<OrderId>) -> Train<'_> {
     }
 }
 
-fn member(order: &Order) -> Member<'_> {
-    let Order::Train { training, moments, .. } = order else { unreachable!("a cohort's members are trainings") };
+fn member(order: &Node) -> Member<'_> {
+    let Node::Train { training, moments, .. } = order else { unreachable!("a cohort's members are trainings") };
     Member { inputs: order.inputs().len(), training: train(training, *moments) }
 }
 

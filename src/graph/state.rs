@@ -9,14 +9,14 @@ use petgraph::Direction;
 use petgraph::graph::DiGraph;
 
 use super::divided::Divided;
-use super::taken::{Given, Taken};
-use super::{Order, OrderError, OrderId, Value};
+use super::taken::{Claimed, NodeInput};
+use super::{GraphError, Node, NodeId, Value};
 use crate::store::{Digest, Key};
 
 /// Record of a finished order, with its wall-clock time, for the timing table.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
-    pub order: OrderId,
+    pub order: NodeId,
     pub kind: &'static str,
     pub key: Key,
     pub from_store: bool,
@@ -29,21 +29,21 @@ pub struct Finished {
 /// Common state of the callers and workers of an executor.
 #[derive(Default)]
 pub(super) struct State {
-    pub graph: DiGraph<Node, ()>,
+    pub graph: DiGraph<NodeState, ()>,
     /// Orders that a worker may take now. A sorted set, so that the first in plan order is taken first.
-    pub ready: BTreeSet<OrderId>,
+    pub ready: BTreeSet<NodeId>,
     /// Keys of the orders that workers are computing.
     pub under_way: BTreeSet<Key>,
     /// Those of these orders that are computed in parts.
     pub divided: Divided,
     pub finished: Vec<Finished>,
-    pub failure: Option<OrderError>,
+    pub failure: Option<GraphError>,
     pub closed: bool,
 }
 
 /// Order in the graph, with its state.
-pub(super) struct Node {
-    pub order: Order,
+pub(super) struct NodeState {
+    pub order: Node,
     pub key: Key,
     pub phase: Phase,
     /// Number of demanded orders and callers that still need the value.
@@ -76,15 +76,15 @@ impl Phase {
 
 impl State {
     /// Whether an order is a training whose inputs are done.
-    fn can_train(&self, id: OrderId) -> bool {
+    fn can_train(&self, id: NodeId) -> bool {
         let order = &self.graph[id].order;
-        matches!(order, Order::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
+        matches!(order, Node::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
     }
 
     /// Takes the first ready order and, if it is a training, up to `most` trainings in all to share a pass. Of several
     /// orders with the same key only one is taken at a time; the others will find its result.
-    pub fn pop(&mut self, most: usize) -> Vec<Taken> {
-        let mut taken: Vec<OrderId> = Vec::new();
+    pub fn pop(&mut self, most: usize) -> Vec<Claimed> {
+        let mut taken: Vec<NodeId> = Vec::new();
         for &id in &self.ready {
             if taken.len() == most {
                 break;
@@ -102,18 +102,18 @@ impl State {
 
     /// Returns an order with the values of its inputs, or without if its result is expected from the store and any of them
     /// was not computed.
-    fn taken(&self, id: OrderId) -> Taken {
+    fn taken(&self, id: NodeId) -> Claimed {
         let node = &self.graph[id];
         let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
-            Phase::Done(value) => Some(Given::Value(value.clone())),
-            Phase::Shelved => Some(Given::Shelved(self.graph[input].key)),
+            Phase::Done(value) => Some(NodeInput::Value(value.clone())),
+            Phase::Shelved => Some(NodeInput::Shelved(self.graph[input].key)),
             _ => None,
         });
-        Taken { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
+        Claimed { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
     }
 
     /// Makes an order ready for the workers: its inputs are done, or its result is in the store.
-    pub fn start(&mut self, id: OrderId) {
+    pub fn start(&mut self, id: NodeId) {
         self.graph[id].phase = Phase::Started;
         self.ready.insert(id);
     }
@@ -125,7 +125,7 @@ impl State {
         self.finished.push(finished);
         self.graph[id].phase = phase;
         // One edge per use, like the count of missing inputs.
-        let users: Vec<OrderId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
+        let users: Vec<NodeId> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
         for user in users {
             if let Phase::Waiting(missing) = &mut self.graph[user].phase {
                 *missing -= 1;
@@ -143,7 +143,7 @@ impl State {
     }
 
     /// Releases one hold on an order; the last release drops the value.
-    pub fn release(&mut self, id: OrderId) {
+    pub fn release(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.holds = node.holds.checked_sub(1).expect("every release answers a hold");
         if node.holds == 0 && node.phase.is_done() {
@@ -166,16 +166,16 @@ mod tests {
         let adapter = Arc::new(Adapter::zeros(layout));
         let mut state = State::default();
         for name in ["a", "a", "b"] {
-            let order = Order::Given { adapter: adapter.clone() };
+            let order = Node::Given { adapter: adapter.clone() };
             let (key, phase) = (key_of("test", &name), Phase::Planned);
-            let id = state.graph.add_node(Node { order, key, phase, holds: 1, holds_inputs: false, result: None });
+            let id = state.graph.add_node(NodeState { order, key, phase, holds: 1, holds_inputs: false, result: None });
             state.start(id);
         }
-        let places = |taken: &[Taken]| taken.iter().map(|taken| taken.id.index()).collect::<Vec<_>>();
+        let places = |taken: &[Claimed]| taken.iter().map(|taken| taken.id.index()).collect::<Vec<_>>();
         assert_eq!(places(&state.pop(1)), [0]);
         assert_eq!(places(&state.pop(3)), [2]);
         assert!(state.pop(3).is_empty());
-        let (order, key) = (OrderId::new(0), key_of("test", &"a"));
+        let (order, key) = (NodeId::new(0), key_of("test", &"a"));
         let finished = Finished { order, kind: "given", key, from_store: false, trainings: 0, seconds: 0.0 };
         state.complete(finished, Phase::Shelved);
         assert_eq!(places(&state.pop(3)), [1]);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::divided::Divided;
-use super::taken::{Given, Taken};
+use super::taken::{Claimed, NodeInput};
 use super::*;
 use crate::adapter::Adapter;
 use crate::data::{Rows, Sample};
@@ -61,14 +61,14 @@ fn evaluated(
     workers: usize,
     groups: &[Arc<Rows>],
     objective: Objective,
-) -> Result<Value, OrderError> {
+) -> Result<Value, GraphError> {
     let none = Store::none();
     let stop = AtomicBool::new(false);
-    let workshop = Workshop::new(trainer, UnusableUpdate::EndRun, store, &stop);
+    let workshop = Compute::new(trainer, UnusableUpdate::EndRun, store, &stop);
     let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
     executor.run(workers, || {
-        let model = executor.add(Order::Given { adapter: adapter(trainer) });
-        let order = executor.add(Order::Evaluate { model, groups: groups.to_vec(), objective });
+        let model = executor.add(Node::Given { adapter: adapter(trainer) });
+        let order = executor.add(Node::Evaluate { model, groups: groups.to_vec(), objective });
         executor.demand(order);
         executor.take(order)
     })
@@ -113,8 +113,8 @@ fn the_order_in_which_parts_are_computed_changes_nothing() {
     let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(false);
-    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
-    let order = Order::Evaluate { model: OrderId::new(0), groups: pairs(), objective: DPO };
+    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let order = Node::Evaluate { model: NodeId::new(0), groups: pairs(), objective: DPO };
     let model = Value::Control(adapter(&trainer));
     let expected = workshop.compute(&order, std::slice::from_ref(&model), &WorkCounters::default()).unwrap();
 
@@ -124,9 +124,9 @@ fn the_order_in_which_parts_are_computed_changes_nothing() {
         rows += evaluation.rows_of_part(part);
     }
     assert_eq!(rows, 45, "a pair that lies in two parts counts once");
-    let inputs = Some(vec![Given::Value(model)]);
+    let inputs = Some(vec![NodeInput::Value(model)]);
     let mut divided = Divided::default();
-    divided.push(Taken { id: OrderId::new(1), order, key: crate::store::key_of("test", &()), inputs }, evaluation);
+    divided.push(Claimed { id: NodeId::new(1), order, key: crate::store::key_of("test", &()), inputs }, evaluation);
     let mut parts = Vec::new();
     while let Some(part) = divided.take_part() {
         parts.push(part);
@@ -164,7 +164,7 @@ fn an_error_in_a_part_ends_the_evaluation_with_it() {
     fs::remove_dir_all(&contents).unwrap();
     fs::write(&contents, "no folder").unwrap();
     let error = evaluated(&trainer, &store, 3, &pairs(), DPO).unwrap_err();
-    assert!(matches!(error, OrderError::Store(_)), "{error}");
+    assert!(matches!(error, GraphError::Store(_)), "{error}");
 }
 
 #[test]
@@ -172,15 +172,15 @@ fn an_evaluation_that_is_asked_to_stop_computes_no_further_part() {
     let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(true);
-    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
     let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
     let found = executor.run(2, || {
-        let model = executor.add(Order::Given { adapter: adapter(&trainer) });
-        let order = executor.add(Order::Evaluate { model, groups: groups(), objective: Objective::Sft });
+        let model = executor.add(Node::Given { adapter: adapter(&trainer) });
+        let order = executor.add(Node::Evaluate { model, groups: groups(), objective: Objective::Sft });
         executor.demand(order);
         executor.take(order)
     });
-    assert!(matches!(found, Err(OrderError::Interrupted)));
+    assert!(matches!(found, Err(GraphError::Interrupted)));
     assert_eq!(executor.counters().counts().done, WorkAmount::default());
 }
 
@@ -188,12 +188,12 @@ fn an_evaluation_that_is_asked_to_stop_computes_no_further_part() {
 #[derive(Debug)]
 struct Panicking;
 
-impl Exam for Panicking {
+impl ScheduledEvaluation for Panicking {
     fn key(&self) -> Digest {
         Digest::of(b"panicking")
     }
 
-    fn take(&self, _: &Desk, _: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
+    fn take(&self, _: &EvalResources, _: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
         panic!("this benchmark panics")
     }
 }
@@ -203,13 +203,13 @@ fn a_panic_ends_the_waiting_for_an_evaluation_under_way() {
     let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(false);
-    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
     let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
     let run = || {
         executor.run(2, || {
-            let model = executor.add(Order::Given { adapter: adapter(&trainer) });
-            let exam = executor.add(Order::Examine { model, exam: Arc::new(Panicking) });
-            let order = executor.add(Order::Evaluate { model, groups: groups(), objective: Objective::Sft });
+            let model = executor.add(Node::Given { adapter: adapter(&trainer) });
+            let exam = executor.add(Node::Examine { model, exam: Arc::new(Panicking) });
+            let order = executor.add(Node::Evaluate { model, groups: groups(), objective: Objective::Sft });
             executor.demand(exam);
             executor.demand(order);
             let _ = executor.take(exam);
@@ -219,9 +219,9 @@ fn a_panic_ends_the_waiting_for_an_evaluation_under_way() {
     assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
 }
 
-fn training(client: u32) -> Training {
+fn training(client: u32) -> TrainingOrder {
     let rows = Arc::new(Rows::new(samples(4)));
-    Training {
+    TrainingOrder {
         client,
         rows,
         steps: vec![vec![vec![0, 1], vec![2]], vec![vec![3]]],
@@ -240,14 +240,14 @@ fn counts_say_what_is_wanted_and_what_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let stop = AtomicBool::new(false);
-    let workshop = Workshop::new(&trainer, UnusableUpdate::EndRun, &store, &stop);
+    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &store, &stop);
     let play = || {
         let executor = Executor::new(std::slice::from_ref(&workshop), &store, &stop, 1);
-        let base = executor.add(Order::Given { adapter: adapter(&trainer) });
-        let train = |client| Order::Train { base, control: None, moments: None, training: training(client) };
+        let base = executor.add(Node::Given { adapter: adapter(&trainer) });
+        let train = |client| Node::Train { base, control: None, moments: None, training: training(client) };
         // The second has the key of the first, so its result is found.
         let trainings = [executor.add(train(0)), executor.add(train(1))];
-        let order = Order::Evaluate { model: trainings[0], groups: groups(), objective: Objective::Sft };
+        let order = Node::Evaluate { model: trainings[0], groups: groups(), objective: Objective::Sft };
         let evaluation = executor.add(order);
         for order in trainings.into_iter().chain([evaluation]) {
             executor.demand(order);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use super::order::{Order, Training};
+use super::order::{Node, TrainingOrder};
 
 /// Amount of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,19 +25,19 @@ pub struct WorkAmount {
 
 impl WorkAmount {
     /// Returns the work of an order as far as it is known in advance; the number of a benchmark's questions is not.
-    pub fn of(order: &Order) -> Self {
+    pub fn of(order: &Node) -> Self {
         match order {
-            Order::Train { training, .. } => {
+            Node::Train { training, .. } => {
                 Self { trainings: 1, trained_tokens: training_tokens(training), ..Self::default() }
             }
-            Order::Cohort(members) => {
+            Node::Cohort(members) => {
                 let mut sum = Self::default();
                 for member in members {
                     sum.add(&Self::of(member));
                 }
                 sum
             }
-            Order::Evaluate { groups, .. } => Self {
+            Node::Evaluate { groups, .. } => Self {
                 evaluated_rows: groups.iter().map(|rows| rows.count() as u64).sum(),
                 evaluated_tokens: groups.iter().map(|rows| rows.tokens()).sum(),
                 ..Self::default()
@@ -74,7 +74,7 @@ impl WorkAmount {
     }
 }
 
-fn training_tokens(training: &Training) -> u64 {
+fn training_tokens(training: &TrainingOrder) -> u64 {
     let rows = training.steps.iter().flatten().flatten();
     let samples = rows.flat_map(|&row| training.rows.row(row));
     samples.map(|sample| sample.ids.len() as u64).sum()
@@ -90,7 +90,7 @@ pub struct WorkCounts {
 /// Piece of work that a worker is computing.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkUnderWay {
-    /// Kind of the order, as in [`Order::kind`].
+    /// Kind of the order, as in [`Node::kind`].
     pub kind: &'static str,
     /// [tasks] -- Number of trainings in it.
     pub trainings: usize,
@@ -135,18 +135,18 @@ impl WorkCounters {
     }
 
     /// Records that an order will be computed.
-    pub(super) fn want(&self, order: &Order) {
+    pub(super) fn want(&self, order: &Node) {
         self.lock().wanted.add(&WorkAmount::of(order));
     }
 
     /// Records that the result of a wanted order was found in the store after all.
-    pub(super) fn found(&self, order: &Order) {
+    pub(super) fn found(&self, order: &Node) {
         self.lock().wanted.subtract(&WorkAmount::of(order));
     }
 
     /// Records that a wanted order was computed. Its trainings took this many tokens, which are fewer than planned if one of
     /// them ended early. Rows of evaluations are counted part by part by [`Self::evaluated`].
-    pub(super) fn trained(&self, order: &Order, trained_tokens: u64) {
+    pub(super) fn trained(&self, order: &Node, trained_tokens: u64) {
         let planned = WorkAmount::of(order);
         if planned.trainings == 0 {
             return;
@@ -219,10 +219,10 @@ mod tests {
     use crate::data::{Rows, Sample};
     use crate::training::Objective;
 
-    fn evaluation(lengths: &[usize]) -> Order {
+    fn evaluation(lengths: &[usize]) -> Node {
         let sample = |&length: &usize| Sample { ids: vec![1; length], targets: vec![] };
         let rows = Arc::new(Rows::new(lengths.iter().map(sample).collect()));
-        Order::Evaluate { model: NodeIndex::new(0), groups: vec![rows.clone(), rows], objective: Objective::Sft }
+        Node::Evaluate { model: NodeIndex::new(0), groups: vec![rows.clone(), rows], objective: Objective::Sft }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::OrderError;
+use super::GraphError;
 use super::evaluation::{Evaluation, PartScores};
-use super::exam::Desk;
-use super::order::{Contribution, Control, Controls, Order};
+use super::exam::EvalResources;
+use super::order::{Contribution, Control, Controls, Node};
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
 use crate::adapter::Adapter;
@@ -16,10 +16,10 @@ use crate::data::Sample;
 use crate::privacy::Release;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store, key_of};
-use crate::training::{Job, Objective, Outcome, Preference, Status, Step, Terms, Trainer};
+use crate::training::{AlgorithmTerms, Job, Objective, PreferenceMetrics, Status, Step, Trainer, TrainingOutcome};
 
 /// Context that all orders of a run share on one device: the frozen base behind the trainer, the store and the rules.
-pub struct Workshop<'a> {
+pub struct Compute<'a> {
     trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
     store: &'a Store,
@@ -27,7 +27,7 @@ pub struct Workshop<'a> {
     engine: Digest,
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> Compute<'a> {
     /// Creates a workshop around a loaded base model. The store caches what many orders share and is not a result of its
     /// own, such as the reference model's log-probabilities. `stop` interrupts long computations.
     pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store, stop: &'a AtomicBool) -> Self {
@@ -40,14 +40,14 @@ impl<'a> Workshop<'a> {
         self.engine
     }
 
-    /// Computes `order`; `inputs` are the values of [`Order::inputs`], in that order. The progress of trainings and
+    /// Computes `order`; `inputs` are the values of [`Node::inputs`], in that order. The progress of trainings and
     /// benchmarks is reported to `work`.
-    pub fn compute(&self, order: &Order, inputs: &[Value], work: &WorkCounters) -> Result<Value, OrderError> {
+    pub fn compute(&self, order: &Node, inputs: &[Value], work: &WorkCounters) -> Result<Value, GraphError> {
         match order {
-            Order::Initial { layout, seed } => Ok(first_model(Arc::new(Adapter::initial(layout.clone(), *seed)))),
-            Order::Given { adapter } => Ok(first_model(adapter.clone())),
-            Order::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)], work)?.remove(0))),
-            Order::Cohort(members) => {
+            Node::Initial { layout, seed } => Ok(first_model(Arc::new(Adapter::initial(layout.clone(), *seed)))),
+            Node::Given { adapter } => Ok(first_model(adapter.clone())),
+            Node::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)], work)?.remove(0))),
+            Node::Cohort(members) => {
                 // The inputs of a cohort are those of its members, one after another.
                 let mut rest = inputs;
                 let mut orders = Vec::with_capacity(members.len());
@@ -58,20 +58,20 @@ impl<'a> Workshop<'a> {
                 }
                 Ok(Value::Cohort(self.train(&orders, work)?))
             }
-            Order::Member { index, .. } => match &inputs[0] {
+            Node::Member { index, .. } => match &inputs[0] {
                 Value::Cohort(members) => Ok(Value::Trained(members[*index].clone())),
                 _ => unreachable!("a member's input is its cohort"),
             },
-            Order::Control(order) => Ok(control(inputs, order)),
-            Order::Moments { .. } => Ok(moments(inputs)),
-            Order::Aggregate { contributions, release, rule, controls, .. } => {
+            Node::Control(order) => Ok(control(inputs, order)),
+            Node::Moments { .. } => Ok(moments(inputs)),
+            Node::Aggregate { contributions, release, rule, controls, .. } => {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
             }
-            Order::Examine { exam, .. } => {
-                let desk = Desk { trainer: self.trainer, store: self.store, stop: self.stop, work };
+            Node::Examine { exam, .. } => {
+                let desk = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };
                 Ok(Value::Examined(Arc::new(exam.take(&desk, inputs[0].adapter())?)))
             }
-            Order::Evaluate { .. } => self.evaluate(&self.divide(order, inputs)?),
+            Node::Evaluate { .. } => self.evaluate(&self.divide(order, inputs)?),
         }
     }
 
@@ -79,7 +79,7 @@ impl<'a> Workshop<'a> {
     ///
     /// # Errors
     /// If the training engine fails.
-    pub fn train(&self, orders: &[(&Order, &[Value])], work: &WorkCounters) -> Result<Vec<Arc<Trained>>, OrderError> {
+    pub fn train(&self, orders: &[(&Node, &[Value])], work: &WorkCounters) -> Result<Vec<Arc<Trained>>, GraphError> {
         let jobs: Vec<Job> = orders.iter().map(|(order, inputs)| job(order, inputs)).collect();
         for job in jobs.iter().filter(|job| job.objective != Objective::Sft) {
             self.prepare_references(job.steps.iter().flatten().flatten())?;
@@ -90,17 +90,17 @@ impl<'a> Workshop<'a> {
 
     /// Applies the scenario's rule for unusable updates, to computed values as well as to stored ones: the contents of the
     /// store must not decide how a run ends.
-    pub fn accept(&self, order: &Order, value: Value) -> Result<Value, OrderError> {
+    pub fn accept(&self, order: &Node, value: Value) -> Result<Value, GraphError> {
         let client = match order {
-            Order::Train { training, .. } => training.client,
-            Order::Member { client, .. } => *client,
+            Node::Train { training, .. } => training.client,
+            Node::Member { client, .. } => *client,
             _ => return Ok(value),
         };
         if let (Value::Trained(trained), UnusableUpdate::EndRun) = (&value, self.unusable_update)
             && let Some(reason) = &trained.record.unusable
         {
             let order = format!("the training of client {client}");
-            return Err(OrderError::UnusableUpdate { order, reason: reason.clone() });
+            return Err(GraphError::UnusableUpdate { order, reason: reason.clone() });
         }
         Ok(value)
     }
@@ -109,8 +109,8 @@ impl<'a> Workshop<'a> {
     ///
     /// # Errors
     /// If a row does not fit the model.
-    pub(super) fn divide(&self, order: &Order, inputs: &[Value]) -> Result<Evaluation, OrderError> {
-        let Order::Evaluate { groups, objective, .. } = order else { unreachable!("only evaluations have parts") };
+    pub(super) fn divide(&self, order: &Node, inputs: &[Value]) -> Result<Evaluation, GraphError> {
+        let Node::Evaluate { groups, objective, .. } = order else { unreachable!("only evaluations have parts") };
         Ok(Evaluation::new(self.trainer, inputs[0].adapter(), groups, *objective)?)
     }
 
@@ -118,7 +118,7 @@ impl<'a> Workshop<'a> {
     ///
     /// # Errors
     /// If the training engine or the store fails.
-    pub(super) fn evaluate_part(&self, evaluation: &Evaluation, part: usize) -> Result<PartScores, OrderError> {
+    pub(super) fn evaluate_part(&self, evaluation: &Evaluation, part: usize) -> Result<PartScores, GraphError> {
         let samples = evaluation.part(part);
         let mut references = Vec::new();
         if evaluation.objective != Objective::Sft {
@@ -132,7 +132,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// Computes all parts of an evaluation, one after another.
-    fn evaluate(&self, evaluation: &Evaluation) -> Result<Value, OrderError> {
+    fn evaluate(&self, evaluation: &Evaluation) -> Result<Value, GraphError> {
         let mut parts = Vec::with_capacity(evaluation.part_count());
         for part in 0..evaluation.part_count() {
             parts.push(self.evaluate_part(evaluation, part)?);
@@ -142,7 +142,7 @@ impl<'a> Workshop<'a> {
 
     /// Ensures that the trainer knows the reference model's log-probabilities of these samples. They are read from the store,
     /// under the hash of the sample, or else computed and stored.
-    fn prepare_references<'s>(&self, samples: impl Iterator<Item = &'s Arc<Sample>>) -> Result<(), OrderError> {
+    fn prepare_references<'s>(&self, samples: impl Iterator<Item = &'s Arc<Sample>>) -> Result<(), GraphError> {
         for sample in samples.filter(|sample| !self.trainer.knows_reference(sample)) {
             let key = key_of("fedreplay reference log-probability v1", &(self.engine, sample.hash().as_bytes()));
             let stored = self.store.get(key).and_then(|bytes| Some(f64::from_le_bytes(bytes.try_into().ok()?)));
@@ -162,8 +162,8 @@ fn first_model(adapter: Arc<Adapter>) -> Value {
 
 /// Builds the job of a training order. `inputs` are the model that it starts from, then the client's control variate and
 /// its optimizer's moments, as far as it has them.
-fn job(order: &Order, inputs: &[Value]) -> Job {
-    let Order::Train { control, moments, training, .. } = order else { unreachable!("only trainings are trained") };
+fn job(order: &Node, inputs: &[Value]) -> Job {
+    let Node::Train { control, moments, training, .. } = order else { unreachable!("only trainings are trained") };
     let model = &inputs[0];
     let mut client_state = inputs[1..].iter();
     let control = control.and_then(|_| client_state.next());
@@ -188,14 +188,14 @@ fn job(order: &Order, inputs: &[Value]) -> Job {
         steps,
         hyper: training.hyper.clone(),
         objective: training.objective,
-        terms: Terms { anchor: None, correction, moments, keeps_moments: training.keeps_moments },
+        terms: AlgorithmTerms { anchor: None, correction, moments, keeps_moments: training.keeps_moments },
         seed: training.seed,
         stream: training.stream,
     }
 }
 
 /// Returns the update of a training from `base`. An unusable update leaves the adapter as it was.
-fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
+fn trained(outcome: TrainingOutcome, base: &Arc<Adapter>) -> Trained {
     let unusable = match outcome.status {
         Status::Ok => None,
         Status::NonFinite { step } => Some(format!("a loss or gradient was not finite at step {}", step + 1)),
@@ -219,7 +219,7 @@ fn trained(outcome: Outcome, base: &Arc<Adapter>) -> Trained {
 }
 
 /// Computes the mean of a quantity over steps; NaN without steps.
-fn mean(steps: &[Preference], value: fn(&Preference) -> f64) -> f64 {
+fn mean(steps: &[PreferenceMetrics], value: fn(&PreferenceMetrics) -> f64) -> f64 {
     steps.iter().map(value).sum::<f64>() / steps.len() as f64
 }
 

@@ -14,28 +14,28 @@ use super::error::InputError;
 use super::files::input;
 use super::translate;
 use crate::adapter::Adapter;
-use crate::benchmarks::{Cost, EvaluationError, Paper, Room, Rules, Sheet, Terms};
-use crate::data::{Prompts, Tokeniser};
-use crate::generation::{FolderSampling, GenerationError, Witness, end_tokens};
-use crate::graph::{Desk, Exam, OrderError, WorkCounters};
+use crate::benchmarks::{Benchmark, BenchmarkOptions, BenchmarkResult, Cost, EvalOptions, EvalSetup, EvaluationError};
+use crate::data::{Prompts, Tokenizer};
+use crate::generation::{EvalProgress, FolderSampling, GenerationError, end_tokens};
+use crate::graph::{EvalResources, GraphError, ScheduledEvaluation, WorkCounters};
 use crate::ledger::Input;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
 use crate::{benchmarks, scenario};
 
 /// Benchmark of a scenario, with its questions and its interval.
-pub struct ScheduledExam {
+pub struct ScheduledBenchmark {
     pub name: &'static str,
     /// [rounds] -- Interval between two evaluations; `None` evaluates after the last round only.
     every: Option<u32>,
-    paper: Box<dyn Paper>,
+    paper: Box<dyn Benchmark>,
     asking: Arc<Asking>,
 }
 
 /// Prompt and decoding settings, shared by all benchmarks of a run.
 struct Asking {
-    tokeniser: Tokeniser,
+    tokeniser: Tokenizer,
     end_tokens: BTreeSet<u32>,
     prompts: Prompts,
     sampling: FolderSampling,
@@ -44,16 +44,16 @@ struct Asking {
 
 impl Asking {
     /// Returns the set-up in which models on a trainer's base are evaluated with these settings.
-    fn room<'a>(&'a self, desk: &Desk<'a>, rules: &'a Rules<'a>) -> Room<'a> {
+    fn room<'a>(&'a self, desk: &EvalResources<'a>, rules: &'a EvalOptions<'a>) -> EvalSetup<'a> {
         let Self { tokeniser, end_tokens, prompts, sampling, seed } = self;
-        let Desk { trainer, store, stop, .. } = *desk;
-        Room { trainer, tokeniser, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
+        let EvalResources { trainer, store, stop, .. } = *desk;
+        EvalSetup { trainer, tokeniser, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
     }
 }
 
 /// Cost of a scheduled benchmark in a run, as far as it is known before the model has answered anything.
 #[derive(Clone, Debug, Serialize)]
-pub struct ExamForecast {
+pub struct BenchmarkForecast {
     pub name: &'static str,
     /// Number of evaluations, over all rounds and models.
     pub times: u64,
@@ -65,25 +65,25 @@ pub struct ExamForecast {
     pub written_tokens_max: u64,
 }
 
-impl ScheduledExam {
+impl ScheduledBenchmark {
     /// Computes the cost of this benchmark in a run of `rounds` rounds with `models` models on this base per evaluation.
     ///
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
-    pub fn forecast(&self, trainer: &Trainer, rounds: u32, models: u64) -> Result<ExamForecast, EvaluationError> {
+    pub fn forecast(&self, trainer: &Trainer, rounds: u32, models: u64) -> Result<BenchmarkForecast, EvaluationError> {
         // The cost follows from the prompts alone: nothing is generated, stored or interrupted here.
-        let rules = Rules::default();
+        let rules = EvalOptions::default();
         let store = Store::none();
         let stop = AtomicBool::new(false);
         let work = WorkCounters::default();
-        let room = self.asking.room(&Desk { trainer, store: &store, stop: &stop, work: &work }, &rules);
+        let room = self.asking.room(&EvalResources { trainer, store: &store, stop: &stop, work: &work }, &rules);
         let generator = room.generator(&[])?;
         let end = room.end();
         let examinee = room.examinee(&generator, None, None, &work);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
             self.paper.cost(&room.sitting(&examinee, &end))?;
         let times = (1..=rounds).filter(|&round| self.is_due(Some(round), round == rounds)).count() as u64;
-        Ok(ExamForecast {
+        Ok(BenchmarkForecast {
             name: self.name,
             times: times * models,
             questions,
@@ -99,7 +99,7 @@ impl ScheduledExam {
 }
 
 /// Counts the questions of a run together with its other work.
-impl Witness for WorkCounters {
+impl EvalProgress for WorkCounters {
     fn expect(&self, answers: usize) {
         self.want_questions(answers as u64);
     }
@@ -114,11 +114,11 @@ impl Witness for WorkCounters {
 /// # Errors
 /// If a benchmark is unknown or runs generated code, or if its questions cannot be read.
 pub fn load(
-    loaded: &Loaded,
+    loaded: &Scenario,
     model: &Path,
     tokenizer: &Path,
     read: &mut BTreeMap<String, Input>,
-) -> Result<Vec<Arc<ScheduledExam>>, InputError> {
+) -> Result<Vec<Arc<ScheduledBenchmark>>, InputError> {
     let spec = &loaded.scenario.evaluation;
     if spec.benchmarks.is_empty() {
         return Ok(vec![]);
@@ -128,7 +128,7 @@ pub fn load(
         return Err(InputError::Usage(missing.into()));
     };
     let data = loaded.resolve(questions);
-    let tokeniser = Tokeniser::load(tokenizer)?;
+    let tokeniser = Tokenizer::load(tokenizer)?;
     let asking = Arc::new(Asking {
         end_tokens: end_tokens(model, &tokeniser).map_err(EvaluationError::from)?,
         tokeniser,
@@ -137,9 +137,9 @@ pub fn load(
         seed: loaded.scenario.seed,
     });
     let mut exams = Vec::with_capacity(spec.benchmarks.len());
-    for scenario::Benchmark { name, every, limit, shots } in &spec.benchmarks {
+    for scenario::BenchmarkSpec { name, every, limit, shots } in &spec.benchmarks {
         let benchmark = benchmarks::named(name).map_err(InputError::Usage)?;
-        let terms = Terms {
+        let terms = BenchmarkOptions {
             data: &data,
             limit: limit.map(|limit| limit.get() as usize),
             shots: *shots as usize,
@@ -155,18 +155,18 @@ pub fn load(
         let hash = blake3::Hash::from_bytes(paper.content().0);
         read.insert(format!("questions_{name}"), input(data.clone(), hash));
         let every = every.map(NonZeroU32::get);
-        exams.push(Arc::new(ScheduledExam { name: benchmark.name(), every, paper, asking: asking.clone() }));
+        exams.push(Arc::new(ScheduledBenchmark { name: benchmark.name(), every, paper, asking: asking.clone() }));
     }
     Ok(exams)
 }
 
-impl fmt::Debug for ScheduledExam {
+impl fmt::Debug for ScheduledBenchmark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ScheduledExam({})", self.name)
     }
 }
 
-impl Exam for ScheduledExam {
+impl ScheduledEvaluation for ScheduledBenchmark {
     fn key(&self) -> Digest {
         let Asking { tokeniser, end_tokens, prompts, sampling, seed } = &*self.asking;
         let template = match prompts {
@@ -179,20 +179,20 @@ impl Exam for ScheduledExam {
         key_of("fedreplay scheduled exam v2", &(self.name, self.paper.content(), text, sampling, seed)).0
     }
 
-    fn take(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Vec<u8>, OrderError> {
+    fn take(&self, desk: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
         match self.evaluate(desk, adapter) {
             Ok(sheet) => Ok(postcard::to_stdvec(&sheet).expect("a sheet has known lengths")),
             // An interruption is no failure of the benchmark: `resume` continues it with the answers that were stored.
-            Err(EvaluationError::Generation(GenerationError::Interrupted)) => Err(OrderError::Interrupted),
-            Err(error) => Err(OrderError::Exam(Box::new(error))),
+            Err(EvaluationError::Generation(GenerationError::Interrupted)) => Err(GraphError::Interrupted),
+            Err(error) => Err(GraphError::Exam(Box::new(error))),
         }
     }
 }
 
-impl ScheduledExam {
+impl ScheduledBenchmark {
     /// Evaluates the model under this adapter.
-    fn evaluate(&self, desk: &Desk, adapter: &Arc<Adapter>) -> Result<Sheet, EvaluationError> {
-        let rules = Rules::default();
+    fn evaluate(&self, desk: &EvalResources, adapter: &Arc<Adapter>) -> Result<BenchmarkResult, EvaluationError> {
+        let rules = EvalOptions::default();
         let room = self.asking.room(desk, &rules);
         let generator = room.generator(std::slice::from_ref(adapter))?;
         let hash = Digest(*adapter.hash().as_bytes());

@@ -7,35 +7,35 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::determinism::Trust;
+use super::determinism::DeterminismCheck;
 use super::error::InputError;
 use super::rows::{Reader, TokenData};
 use super::trainers::load_trainers;
 use crate::data::ClientRows;
 use crate::model::Device;
-use crate::scenario::{Algorithm, Loaded};
+use crate::scenario::{Algorithm, Scenario};
 use crate::store::Store;
 use crate::training::{LargestWork, Numerics, Trainer};
 
 /// Cache of inputs between runs. Each entry has a key of everything in the scenario that it depends on.
 #[derive(Default)]
-pub struct Shared {
+pub struct InputCache {
     data: Option<(String, TokenData)>,
     engine: Option<(String, Engine)>,
     /// Warnings that were logged: cells of a sweep have most of them in common.
     told: BTreeSet<String>,
 }
 
-/// Loaded base model with the result of its start-up test.
+/// Scenario base model with the result of its start-up test.
 struct Engine {
     trainers: Vec<Arc<Trainer>>,
     folder: PathBuf,
-    trust: Option<Trust>,
+    trust: Option<DeterminismCheck>,
 }
 
-impl Shared {
+impl InputCache {
     /// Logs the warnings about a scenario that no earlier run has logged.
-    pub(crate) fn tell_doubts(&mut self, loaded: &Loaded) {
+    pub(crate) fn tell_doubts(&mut self, loaded: &Scenario) {
         for doubt in loaded.doubts() {
             if self.told.insert(doubt.clone()) {
                 tracing::warn!(target: "fedreplay::run", "{doubt}");
@@ -44,7 +44,7 @@ impl Shared {
     }
 
     /// Returns the data of a scenario. The store caches its tokens between processes.
-    pub(super) fn data(&mut self, loaded: &Loaded, store: &Store) -> Result<TokenData, InputError> {
+    pub(super) fn data(&mut self, loaded: &Scenario, store: &Store) -> Result<TokenData, InputError> {
         let scenario = &loaded.scenario;
         let is_pooled = matches!(scenario.algorithm, Algorithm::Centralised);
         let reads = (&scenario.data, &scenario.model, scenario.seed, scenario.training.objective, is_pooled);
@@ -60,7 +60,7 @@ impl Shared {
     /// Returns the base model of a scenario behind a trainer on each device, and its folder.
     pub(crate) fn trainers(
         &mut self,
-        loaded: &Loaded,
+        loaded: &Scenario,
         devices: &[Device],
         numerics: &Numerics,
         clients: &[ClientRows],
@@ -77,12 +77,12 @@ impl Shared {
     }
 
     /// Returns the result of the start-up test, with the largest work of a run, of the trainers that were returned last.
-    pub(crate) fn trust(&mut self, work: &LargestWork, store: &Store) -> Result<Trust, InputError> {
+    pub(crate) fn trust(&mut self, work: &LargestWork, store: &Store) -> Result<DeterminismCheck, InputError> {
         let (_, engine) = self.engine.as_mut().expect("trainers are tested after they were loaded");
         let threads = engine.trainers[0].fingerprint().threads;
         match engine.trust {
             Some(trust) if trust.covers(work, threads) => Ok(trust),
-            _ => Ok(*engine.trust.insert(Trust::shown_by(&engine.trainers, work, store)?)),
+            _ => Ok(*engine.trust.insert(DeterminismCheck::shown_by(&engine.trainers, work, store)?)),
         }
     }
 }

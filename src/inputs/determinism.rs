@@ -17,7 +17,7 @@ const GPU_COHORT: u32 = 8;
 
 /// Result of the start-up test.
 #[derive(Clone, Copy, Debug)]
-pub struct Trust {
+pub struct DeterminismCheck {
     found: SelfTest,
     tested: TestedShapes,
     /// Determinism grade that the run may claim.
@@ -26,14 +26,14 @@ pub struct Trust {
 
 /// Grouping of trainings into passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Company {
+pub enum TrainingBatches {
     /// Up to this many trainings that are ready. Requires batch-invariant training.
     Ready(usize),
     /// This many trainings from one model, in plan order. The grouping is part of their keys.
     Keyed(usize),
 }
 
-impl Trust {
+impl DeterminismCheck {
     /// Tests the loaded trainers, one on each device, with the largest work of the run.
     ///
     /// # Errors
@@ -58,12 +58,12 @@ impl Trust {
     }
 
     /// Returns the grouping of trainings by a scenario's settings.
-    pub fn company(&self, execution: Execution, device: Device) -> Company {
+    pub fn company(&self, execution: Execution, device: Device) -> TrainingBatches {
         let most = most_in_a_pass(execution, device);
         match execution.grouping {
             // From grade B on, the test has shown that training is batch-invariant.
-            Grouping::Auto if self.grade >= Grade::B => Company::Ready(most),
-            _ => Company::Keyed(most),
+            Grouping::Auto if self.grade >= Grade::B => TrainingBatches::Ready(most),
+            _ => TrainingBatches::Keyed(most),
         }
     }
 
@@ -142,13 +142,13 @@ mod tests {
     fn company_is_keyed_unless_it_was_shown_to_change_no_bit() {
         let trust = |grade| {
             let found = SelfTest { repeats: true, company: grade >= Grade::B, threads: true, portable: false };
-            Trust { found, tested: LargestWork::default().shapes(1), grade }
+            DeterminismCheck { found, tested: LargestWork::default().shapes(1), grade }
         };
         let of = |cohort_batch, grouping| Execution { cohort_batch, grouping, ..Execution::default() };
         let auto = of(None, Grouping::Auto);
-        assert_eq!(trust(Grade::B).company(auto, Device::Cpu), Company::Ready(1));
-        assert_eq!(trust(Grade::A).company(auto, Device::Cuda(0)), Company::Keyed(8));
-        assert_eq!(trust(Grade::A).company(of(Some(3), Grouping::Auto), Device::Cpu), Company::Keyed(3));
-        assert_eq!(trust(Grade::B).company(of(Some(3), Grouping::Keyed), Device::Cpu), Company::Keyed(3));
+        assert_eq!(trust(Grade::B).company(auto, Device::Cpu), TrainingBatches::Ready(1));
+        assert_eq!(trust(Grade::A).company(auto, Device::Cuda(0)), TrainingBatches::Keyed(8));
+        assert_eq!(trust(Grade::A).company(of(Some(3), Grouping::Auto), Device::Cpu), TrainingBatches::Keyed(3));
+        assert_eq!(trust(Grade::B).company(of(Some(3), Grouping::Keyed), Device::Cpu), TrainingBatches::Keyed(3));
     }
 }

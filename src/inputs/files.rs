@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::error::InputError;
 use crate::ledger::Input;
 use crate::model::hub;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::store::Digest;
 
 /// Returns an input with its absolute path, as the manifest lists it.
@@ -16,7 +16,7 @@ pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
 }
 
 /// Returns the folder of the base model, which is fetched first if it is on the hub; `None` if only its shape is given.
-pub(super) fn model_folder(loaded: &Loaded) -> Result<Option<PathBuf>, InputError> {
+pub(super) fn model_folder(loaded: &Scenario) -> Result<Option<PathBuf>, InputError> {
     let model = &loaded.scenario.model;
     match (&model.folder, &model.hub) {
         (Some(folder), _) => Ok(Some(loaded.resolve(folder))),

@@ -5,18 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::benchmarks::ScheduledExam;
-use super::cache::Shared;
+use super::benchmarks::ScheduledBenchmark;
+use super::cache::InputCache;
 use super::error::InputError;
 use super::files::{input, model_folder};
 use super::rows::{Reader, TokenData};
 use super::{benchmarks, trace};
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::data::{ClientRows, Rows};
-use crate::graph::Workshop;
+use crate::graph::Compute;
 use crate::ledger::{Input, LedgerError};
 use crate::model::{Config, Device};
-use crate::scenario::{Loaded, Scenario};
+use crate::scenario::{Scenario, ScenarioSpec};
 use crate::schedule::client_facts::Clients;
 use crate::schedule::{client_facts, model_shape};
 use crate::store::Store;
@@ -29,7 +29,7 @@ pub struct Inputs {
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
     /// Scheduled benchmarks.
-    pub exams: Vec<Arc<ScheduledExam>>,
+    pub exams: Vec<Arc<ScheduledBenchmark>>,
     /// Trainers, one per device, which give the same bits.
     pub trainers: Vec<Arc<Trainer>>,
     /// Adapter to start from, if the scenario gives one.
@@ -44,11 +44,11 @@ impl Inputs {
     /// # Errors
     /// The first fault of a file, client or row, or of the model's folder.
     pub fn load(
-        loaded: &Loaded,
+        loaded: &Scenario,
         devices: &[Device],
         numerics: &Numerics,
         store: &Store,
-        shared: &mut Shared,
+        shared: &mut InputCache,
     ) -> Result<Self, InputError> {
         // Data come first: a fault in them shows before the base model, which takes long, is loaded.
         let scenario = &loaded.scenario;
@@ -73,14 +73,14 @@ impl Inputs {
     }
 
     /// Creates a workshop around each trainer.
-    pub fn workshops<'a>(&'a self, loaded: &Loaded, store: &'a Store, stop: &'a AtomicBool) -> Vec<Workshop<'a>> {
+    pub fn workshops<'a>(&'a self, loaded: &Scenario, store: &'a Store, stop: &'a AtomicBool) -> Vec<Compute<'a>> {
         let unusable = loaded.scenario.training.unusable_update;
-        self.trainers.iter().map(|trainer| Workshop::new(trainer, unusable, store, stop)).collect()
+        self.trainers.iter().map(|trainer| Compute::new(trainer, unusable, store, stop)).collect()
     }
 }
 
 /// Checks that the model has a position for every token of the longest sequence that the scenario allows.
-fn check_length(scenario: &Scenario, max_positions: usize) -> Result<(), InputError> {
+fn check_length(scenario: &ScenarioSpec, max_positions: usize) -> Result<(), InputError> {
     let longest = scenario.data.max_seq_length;
     if longest as usize <= max_positions {
         return Ok(());
@@ -102,7 +102,7 @@ impl PlanInputs {
     ///
     /// # Errors
     /// As [`Inputs::load`].
-    pub fn load(loaded: &Loaded) -> Result<Self, InputError> {
+    pub fn load(loaded: &Scenario) -> Result<Self, InputError> {
         let scenario = &loaded.scenario;
         let mut read = BTreeMap::new();
         let config = match (&scenario.model.shape, model_folder(loaded)?) {

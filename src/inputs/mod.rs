@@ -14,8 +14,8 @@ mod trace;
 mod trainers;
 pub(crate) mod translate;
 
-pub use benchmarks::{ExamForecast, ScheduledExam};
-pub use cache::Shared;
-pub(crate) use determinism::{Company, Trust, most_in_a_pass};
+pub use benchmarks::{BenchmarkForecast, ScheduledBenchmark};
+pub use cache::InputCache;
+pub(crate) use determinism::{DeterminismCheck, TrainingBatches, most_in_a_pass};
 pub use error::InputError;
 pub use load::{Inputs, PlanInputs};

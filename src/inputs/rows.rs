@@ -12,19 +12,19 @@ use super::token_cache::TokenRows;
 use super::translate::prompts;
 use super::{token_cache, translate};
 use crate::data::{
-    BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowKind, Rows, Sample, SequenceRules, Tokenised,
-    Tokeniser, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
+    BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowKind, Rows, Sample, SequenceRules, Tokenized,
+    Tokenizer, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
 };
 use crate::ledger::Input;
 use crate::scenario;
-use crate::scenario::{Loaded, Scenario};
+use crate::scenario::{Scenario, ScenarioSpec};
 use crate::store::Store;
 
 /// Reader of a scenario's data.
 pub(super) struct Reader<'a> {
-    loaded: &'a Loaded,
+    loaded: &'a Scenario,
     tokeniser_folder: PathBuf,
-    tokeniser: Tokeniser,
+    tokeniser: Tokenizer,
     rules: SequenceRules,
     /// Store in which tokens are cached.
     store: &'a Store,
@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Loads the tokenizer and the rules by which rows become sequences.
-    pub fn new(loaded: &'a Loaded, store: &'a Store) -> Result<Self, InputError> {
+    pub fn new(loaded: &'a Scenario, store: &'a Store) -> Result<Self, InputError> {
         let scenario = &loaded.scenario;
         let tokeniser_folder = match &scenario.model.tokenizer {
             Some(folder) => loaded.resolve(folder),
@@ -41,12 +41,12 @@ impl<'a> Reader<'a> {
         let prompts = prompts(scenario.data.template, &tokeniser_folder)?;
         let max_tokens = scenario.data.max_seq_length as usize;
         let long_prompts = match scenario.data.long_prompts {
-            scenario::LongPrompts::Refuse => LongPrompts::Refuse,
-            scenario::LongPrompts::Skip => LongPrompts::Skip,
+            scenario::LongPromptsSpec::Refuse => LongPrompts::Refuse,
+            scenario::LongPromptsSpec::Skip => LongPrompts::Skip,
         };
         let learns_last_question = scenario.data.last_question == scenario::LastQuestion::Learnt;
         let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
-        let tokeniser = Tokeniser::load(&tokeniser_folder)?;
+        let tokeniser = Tokenizer::load(&tokeniser_folder)?;
         Ok(Self { loaded, tokeniser_folder, tokeniser, rules, store })
     }
 
@@ -70,8 +70,8 @@ impl<'a> Reader<'a> {
         let path = self.loaded.resolve(file);
         let spec = &self.loaded.scenario.data;
         let bad_rows = match spec.bad_rows {
-            scenario::BadRows::Refuse => BadRows::Refuse,
-            scenario::BadRows::Skip => BadRows::Skip,
+            scenario::BadRowsSpec::Refuse => BadRows::Refuse,
+            scenario::BadRowsSpec::Skip => BadRows::Skip,
         };
         let data = Federation::read_columns(&path, &translate::columns(&spec.columns), bad_rows)?;
         if let Some(first) = data.skipped.first() {
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
 
     /// Returns each client's rows as tokens, cached under everything that decides them.
     fn tokenised(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, InputError> {
-        let Scenario { data, training, .. } = &self.loaded.scenario;
+        let ScenarioSpec { data, training, .. } = &self.loaded.scenario;
         let chat = match &self.rules.prompts {
             Prompts::Template(_) => None,
             Prompts::Chat(template) => Some(*template.content_hash().as_bytes()),
@@ -166,11 +166,11 @@ impl<'a> Reader<'a> {
     /// Tokenizes the rows of one client, as the training objective needs them.
     fn tokenised_now(&self, client: &ClientData) -> Result<TokenRows, InputError> {
         match self.loaded.scenario.training.objective {
-            scenario::Objective::Sft => {
+            scenario::ObjectiveSpec::Sft => {
                 let tokenised = tokenise(client, &self.tokeniser, &self.rules)?;
                 Ok(TokenRows::Single(self.masked(client, tokenised)?))
             }
-            scenario::Objective::Dpo { .. } => {
+            scenario::ObjectiveSpec::Dpo { .. } => {
                 let form = translate::pair_form(self.loaded.scenario.data.pairs);
                 Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules, form)?.pairs))
             }
@@ -178,8 +178,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the samples with the masking that the scenario asks for.
-    fn masked(&self, client: &ClientData, tokenised: Tokenised) -> Result<Vec<Sample>, InputError> {
-        let Tokenised { samples, rows, .. } = tokenised;
+    fn masked(&self, client: &ClientData, tokenised: Tokenized) -> Result<Vec<Sample>, InputError> {
+        let Tokenized { samples, rows, .. } = tokenised;
         if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction {
             return Ok(samples);
         }
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
 pub(super) struct TokenData {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
-    pub tokeniser: Arc<Tokeniser>,
+    pub tokeniser: Arc<Tokenizer>,
     /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
 }

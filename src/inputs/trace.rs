@@ -17,7 +17,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::error::InputError;
 use super::files::input;
 use crate::ledger::Input;
-use crate::scenario::{Availability, Duration, Loaded};
+use crate::scenario::{Availability, Duration, Scenario};
 use crate::schedule::{Trace, TraceRow};
 
 /// Ignored columns of a trace. They are in a run's `population` table, and follow from the data and the model.
@@ -48,7 +48,7 @@ const SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 ///
 /// # Errors
 /// If a file cannot be read, a column is unknown or a value is out of range.
-pub fn read(loaded: &Loaded, read: &mut BTreeMap<String, Input>) -> Result<Trace, InputError> {
+pub fn read(loaded: &Scenario, read: &mut BTreeMap<String, Input>) -> Result<Trace, InputError> {
     let Some(spec) = &loaded.scenario.population.trace else { return Ok(Trace::default()) };
     let mut trace = Trace::default();
     if let Some(file) = &spec.clients {

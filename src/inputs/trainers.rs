@@ -7,14 +7,14 @@ use super::error::InputError;
 use super::files::{model_folder, only_planned};
 use crate::data::ClientRows;
 use crate::model::Device;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::schedule::model_shape;
 use crate::training::{Numerics, Trainer};
 
 /// Loads the base model to each device and logs its precision. `clients` supply the row on which a quantized base is
 /// measured. Returns the trainers and the folder of the base model.
 pub(super) fn load_trainers(
-    loaded: &Loaded,
+    loaded: &Scenario,
     devices: &[Device],
     numerics: &Numerics,
     clients: &[ClientRows],

@@ -7,39 +7,39 @@ use std::sync::Arc;
 use super::error::InputError;
 use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, Template};
 use crate::scenario;
-use crate::scenario::{Execution, Optimizer, Scenario};
+use crate::scenario::{Execution, OptimizerSpec, ScenarioSpec};
 use crate::training::{AdamVariant, Checkpointing, Objective, Optimizer as Rule};
 
 /// Translates the prompt template; `None` is the model's own chat template.
-pub fn template(template: scenario::Template) -> Option<&'static Template> {
+pub fn template(template: scenario::TemplateSpec) -> Option<&'static Template> {
     let name = match template {
-        scenario::Template::Chat => return None,
-        scenario::Template::Alpaca => "alpaca",
-        scenario::Template::Vicuna => "vicuna_v1.1",
-        scenario::Template::Medquad => "medquad",
-        scenario::Template::ArabicAlpaca => "arabic_alpaca",
-        scenario::Template::ChineseAlpaca => "chinese_alpaca",
-        scenario::Template::PortugueseAlpaca => "portuguese_alpaca",
-        scenario::Template::TeluguAlpaca => "telugu_alpaca",
-        scenario::Template::RussianAlpaca => "russian_alpaca",
-        scenario::Template::FrenchAlpaca => "french_alpaca",
-        scenario::Template::SpanishAlpaca => "spanish_alpaca",
+        scenario::TemplateSpec::Chat => return None,
+        scenario::TemplateSpec::Alpaca => "alpaca",
+        scenario::TemplateSpec::Vicuna => "vicuna_v1.1",
+        scenario::TemplateSpec::Medquad => "medquad",
+        scenario::TemplateSpec::ArabicAlpaca => "arabic_alpaca",
+        scenario::TemplateSpec::ChineseAlpaca => "chinese_alpaca",
+        scenario::TemplateSpec::PortugueseAlpaca => "portuguese_alpaca",
+        scenario::TemplateSpec::TeluguAlpaca => "telugu_alpaca",
+        scenario::TemplateSpec::RussianAlpaca => "russian_alpaca",
+        scenario::TemplateSpec::FrenchAlpaca => "french_alpaca",
+        scenario::TemplateSpec::SpanishAlpaca => "spanish_alpaca",
     };
     Some(Template::named(name).expect("the scenario's templates are all in the registry"))
 }
 
 /// Translates how pairs become sequences.
-pub fn pair_form(form: scenario::PairForm) -> PairForm {
+pub fn pair_form(form: scenario::PairFormSpec) -> PairForm {
     match form {
-        scenario::PairForm::Templated => PairForm::Templated,
-        scenario::PairForm::Raw { max_prompt } => PairForm::Raw { max_prompt: max_prompt as usize },
+        scenario::PairFormSpec::Templated => PairForm::Templated,
+        scenario::PairFormSpec::Raw { max_prompt } => PairForm::Raw { max_prompt: max_prompt as usize },
     }
 }
 
 /// Translates the columns of the data.
-pub fn columns(columns: &scenario::Columns) -> Columns {
+pub fn columns(columns: &scenario::ColumnsSpec) -> Columns {
     match columns {
-        scenario::Columns::SingleTurn { instruction, input, response } => Columns::SingleTurn {
+        scenario::ColumnsSpec::SingleTurn { instruction, input, response } => Columns::SingleTurn {
             instruction: instruction.clone(),
             input: input.clone(),
             response: response.clone(),
@@ -50,12 +50,12 @@ pub fn columns(columns: &scenario::Columns) -> Columns {
 }
 
 /// Translates the partition of rows among clients.
-pub fn dealing(partition: &scenario::Partition) -> Partition {
+pub fn dealing(partition: &scenario::PartitionSpec) -> Partition {
     match partition.clone() {
-        scenario::Partition::Natural => Partition::Natural,
-        scenario::Partition::Iid { clients } => Partition::Iid { clients },
-        scenario::Partition::ByAttribute { attribute } => Partition::ByAttribute { attribute },
-        scenario::Partition::Dirichlet { clients, alpha, attribute } => {
+        scenario::PartitionSpec::Natural => Partition::Natural,
+        scenario::PartitionSpec::Iid { clients } => Partition::Iid { clients },
+        scenario::PartitionSpec::ByAttribute { attribute } => Partition::ByAttribute { attribute },
+        scenario::PartitionSpec::Dirichlet { clients, alpha, attribute } => {
             Partition::Dirichlet { clients, alpha, attribute }
         }
     }
@@ -65,7 +65,7 @@ pub fn dealing(partition: &scenario::Partition) -> Partition {
 ///
 /// # Errors
 /// If the scenario names the chat template and the folder has none that can be read.
-pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, InputError> {
+pub fn prompts(template: scenario::TemplateSpec, folder: &Path) -> Result<Prompts, InputError> {
     match self::template(template) {
         Some(template) => Ok(Prompts::Template(template)),
         None => Ok(Prompts::Chat(Arc::new(ChatTemplate::load(folder, None)?))),
@@ -78,7 +78,7 @@ pub fn prompts(template: scenario::Template, folder: &Path) -> Result<Prompts, I
 /// As [`prompts`]; and if there is no such template.
 pub fn prompts_named(name: &str, folder: &Path) -> Result<Prompts, InputError> {
     if name == "chat" {
-        return prompts(scenario::Template::Chat, folder);
+        return prompts(scenario::TemplateSpec::Chat, folder);
     }
     Template::named(name).map(Prompts::Template).ok_or_else(|| {
         let names: Vec<&str> = Template::names().chain(["chat"]).collect();
@@ -87,32 +87,32 @@ pub fn prompts_named(name: &str, folder: &Path) -> Result<Prompts, InputError> {
 }
 
 /// Returns the objective of a scenario's trainings and evaluations.
-pub fn objective(scenario: &Scenario) -> Objective {
+pub fn objective(scenario: &ScenarioSpec) -> Objective {
     match scenario.training.objective {
-        scenario::Objective::Sft => Objective::Sft,
-        scenario::Objective::Dpo { beta } => Objective::Dpo { beta },
+        scenario::ObjectiveSpec::Sft => Objective::Sft,
+        scenario::ObjectiveSpec::Dpo { beta } => Objective::Dpo { beta },
     }
 }
 
 /// Translates the scenario's optimizer.
-pub fn rule(optimizer: Optimizer) -> Rule {
+pub fn rule(optimizer: OptimizerSpec) -> Rule {
     match optimizer {
-        Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
+        OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
             let variant = match variant {
-                scenario::AdamVariant::PyTorch => AdamVariant::PyTorch,
-                scenario::AdamVariant::Transformers => AdamVariant::Transformers,
+                scenario::AdamVariantSpec::PyTorch => AdamVariant::PyTorch,
+                scenario::AdamVariantSpec::Transformers => AdamVariant::Transformers,
             };
             Rule::AdamW { beta1, beta2, eps: epsilon, weight_decay, variant }
         }
-        Optimizer::Sgd { momentum } => Rule::Sgd { momentum },
+        OptimizerSpec::Sgd { momentum } => Rule::Sgd { momentum },
     }
 }
 
 /// Returns when activations are checkpointed, by the scenario's setting and the number of concurrent passes on a device.
 pub(crate) fn checkpointing(execution: Execution, passes: usize) -> Checkpointing {
     match execution.checkpointing {
-        scenario::Checkpointing::Auto => Checkpointing::Fitting { passes: passes as u32 },
-        scenario::Checkpointing::Always => Checkpointing::Always,
-        scenario::Checkpointing::Never => Checkpointing::Never,
+        scenario::CheckpointingSpec::Auto => Checkpointing::Fitting { passes: passes as u32 },
+        scenario::CheckpointingSpec::Always => Checkpointing::Always,
+        scenario::CheckpointingSpec::Never => Checkpointing::Never,
     }
 }

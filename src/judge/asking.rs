@@ -5,33 +5,33 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
-use super::budget::{Standing, Tally};
-use super::chat_prompt::Inquiry;
-use super::cost::Estimate;
+use super::budget::{CallBudget, CallTally};
+use super::chat_prompt::ChatPrompt;
+use super::cost::CostEstimate;
 use super::endpoint::{Endpoint, Failure, Remedy};
 use super::error::JudgeError;
 use super::pace::{Clock, HostClock, Pace};
 use super::reply::request_body;
-use super::secret::Secret;
-use super::settings::Settings;
-use super::verdict::{Judgement, Verdict};
+use super::secret::ApiKey;
+use super::settings::JudgeSettings;
+use super::verdict::{Judgment, Verdict};
 use crate::store::{Key, Store, StoreError, key_of};
 
 /// An LLM judge with a cache of its judgments in the store.
 pub struct Judge<'a> {
-    settings: Settings,
+    settings: JudgeSettings,
     store: &'a Store,
     endpoint: Endpoint,
     pace: Pace,
     clock: Box<dyn Clock>,
     /// State of all calls together: the maximum cost is that of the whole command, and an endpoint that denies access
     /// once is not asked again.
-    standing: Mutex<Standing>,
+    standing: Mutex<CallBudget>,
 }
 
 /// An inquiry that is sent once, even if it occurs several times.
 struct Pending<'a> {
-    inquiry: &'a Inquiry,
+    inquiry: &'a ChatPrompt,
     body: String,
     key: Key,
     /// Indices of the verdicts that it decides.
@@ -52,13 +52,13 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// [`JudgeError::Setting`] if a setting is invalid.
-    pub fn new(settings: Settings, key: Option<Secret>, store: &'a Store) -> Result<Self, JudgeError> {
+    pub fn new(settings: JudgeSettings, key: Option<ApiKey>, store: &'a Store) -> Result<Self, JudgeError> {
         Self::with_clock(settings, key, store, Box::new(HostClock))
     }
 
     pub(super) fn with_clock(
-        settings: Settings,
-        key: Option<Secret>,
+        settings: JudgeSettings,
+        key: Option<ApiKey>,
         store: &'a Store,
         clock: Box<dyn Clock>,
     ) -> Result<Self, JudgeError> {
@@ -69,8 +69,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns an upper bound of the cost of `inquiries`, without sending anything. Stored judgments cost nothing.
-    pub fn estimate(&self, inquiries: &[Inquiry]) -> Estimate {
-        let mut estimate = Estimate::default();
+    pub fn estimate(&self, inquiries: &[ChatPrompt]) -> CostEstimate {
+        let mut estimate = CostEstimate::default();
         for pending in self.pending(inquiries) {
             estimate = match self.stored(pending.key) {
                 Some(_) => estimate.with_stored(),
@@ -82,16 +82,16 @@ impl<'a> Judge<'a> {
 
     /// Returns an upper bound of the cost of judging an unknown answer of at most `answer_tokens_max` tokens. `inquiry`
     /// is about an empty answer.
-    pub fn estimate_unknown(&self, inquiry: &Inquiry, answer_tokens_max: u64) -> Estimate {
-        Estimate::default().with(inquiry, answer_tokens_max, self.settings.tokens_of(inquiry))
+    pub fn estimate_unknown(&self, inquiry: &ChatPrompt, answer_tokens_max: u64) -> CostEstimate {
+        CostEstimate::default().with(inquiry, answer_tokens_max, self.settings.tokens_of(inquiry))
     }
 
     /// Returns the counts since this judge was created.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> CallTally {
         self.standing().tally
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
+    fn standing(&self) -> MutexGuard<'_, CallBudget> {
         self.standing.lock().expect("nobody panics while recording")
     }
 
@@ -102,7 +102,7 @@ impl<'a> Judge<'a> {
     /// If the store cannot be written. No further request is sent then, since its judgment would be paid for and lost.
     pub fn ask_all(
         &self,
-        inquiries: &[Inquiry],
+        inquiries: &[ChatPrompt],
         stop: &AtomicBool,
         each: &(dyn Fn(usize, &Verdict) + Sync),
     ) -> Result<Vec<Verdict>, StoreError> {
@@ -129,7 +129,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Merges equal inquiries, in the order of their first occurrence.
-    fn pending<'i>(&self, inquiries: &'i [Inquiry]) -> Vec<Pending<'i>> {
+    fn pending<'i>(&self, inquiries: &'i [ChatPrompt]) -> Vec<Pending<'i>> {
         let mut known: BTreeMap<Key, usize> = BTreeMap::new();
         let mut pending: Vec<Pending> = Vec::new();
         for (place, inquiry) in inquiries.iter().enumerate() {
@@ -147,7 +147,7 @@ impl<'a> Judge<'a> {
         pending
     }
 
-    fn stored(&self, key: Key) -> Option<Judgement> {
+    fn stored(&self, key: Key) -> Option<Judgment> {
         serde_json::from_slice(&self.store.get(key)?).ok()
     }
 
@@ -203,7 +203,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Sends an inquiry and retries it while that may help.
-    fn insist(&self, pending: &Pending, session: &Session) -> Result<Judgement, Failure> {
+    fn insist(&self, pending: &Pending, session: &Session) -> Result<Judgment, Failure> {
         let mut failures = 0;
         loop {
             self.clock.wait(self.pace.take(self.clock.now()), session.stop);

@@ -1,6 +1,6 @@
 //! State of a judge: what was asked and paid for, and whether further requests may be sent.
 
-use super::chat_prompt::Inquiry;
+use super::chat_prompt::ChatPrompt;
 use super::cost::Usage;
 use super::endpoint::{Failure, Remedy};
 use super::verdict::Verdict;
@@ -10,7 +10,7 @@ const LOST_IN_A_ROW_MAX: usize = 3;
 
 /// Counts of inquiries by outcome. Equal inquiries count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct CallTally {
     /// Usage of the requests that were answered. Tokens are counted by the endpoint.
     pub asked: Usage,
     /// Number of judgments from the store, which cost nothing.
@@ -21,16 +21,16 @@ pub struct Tally {
 
 /// Counts of a judge, and whether it may send further requests.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
-    pub tally: Tally,
+pub(super) struct CallBudget {
+    pub tally: CallTally,
     lost_in_a_row: usize,
     /// Why no further request is sent.
     closed: Option<String>,
 }
 
-impl Standing {
+impl CallBudget {
     /// Counts the outcome of an inquiry.
-    pub fn count(&mut self, inquiry: &Inquiry, verdict: &Verdict) {
+    pub fn count(&mut self, inquiry: &ChatPrompt, verdict: &Verdict) {
         match verdict {
             Verdict::Fresh(judgement) => {
                 self.lost_in_a_row = 0;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A chat prompt for a judge: a system message, a user message, and limits of the response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Inquiry {
+pub struct ChatPrompt {
     pub system: String,
     pub user: String,
     /// [1] -- The benchmark's temperature. A judge's settings may override it.

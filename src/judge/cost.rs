@@ -1,7 +1,7 @@
 //! Costs of judging in requests, tokens and money: estimated in advance, and counted afterwards.
 
-use super::chat_prompt::Inquiry;
-use super::verdict::{Judgement, Verdict};
+use super::chat_prompt::ChatPrompt;
+use super::verdict::{Judgment, Verdict};
 
 /// [token] -- Tokens that roles and separators add to a chat of two messages. No known chat format adds more.
 const CHAT_OVERHEAD_TOKENS: u64 = 16;
@@ -25,7 +25,7 @@ pub struct Usage {
 
 /// An upper bound of the cost of judging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Estimate {
+pub struct CostEstimate {
     /// Number of judgments in the store, which cost nothing.
     pub stored: u64,
     /// Upper bound of the requests to send. Counts one token per byte of a known text (no token of a byte-level
@@ -42,7 +42,7 @@ impl Usage {
     }
 
     /// Returns the usage of one judgment. Counts that the endpoint does not report are estimated from the texts.
-    pub(super) fn of(inquiry: &Inquiry, judgement: &Judgement) -> Self {
+    pub(super) fn of(inquiry: &ChatPrompt, judgement: &Judgment) -> Self {
         let mut usage = Self {
             requests: 1,
             prompt_tokens: judgement.prompt_tokens,
@@ -59,7 +59,7 @@ impl Usage {
 
     /// Returns the usage of the fresh judgments among `verdicts`, which are in the order of `inquiries`. Stored ones
     /// cost nothing.
-    pub fn of_fresh(inquiries: &[Inquiry], verdicts: &[Verdict]) -> Self {
+    pub fn of_fresh(inquiries: &[ChatPrompt], verdicts: &[Verdict]) -> Self {
         let mut usage = Self::default();
         for (inquiry, verdict) in inquiries.iter().zip(verdicts) {
             if let Verdict::Fresh(judgement) = verdict {
@@ -78,13 +78,13 @@ impl Usage {
     }
 }
 
-impl Estimate {
+impl CostEstimate {
     pub(super) fn with_stored(self) -> Self {
         Self { stored: self.stored + 1, ..self }
     }
 
     /// Adds an inquiry, about answers of at most `answer_tokens_max` tokens that are not in its text yet.
-    pub(super) fn with(self, inquiry: &Inquiry, answer_tokens_max: u64, judgement_tokens_max: u32) -> Self {
+    pub(super) fn with(self, inquiry: &ChatPrompt, answer_tokens_max: u64, judgement_tokens_max: u32) -> Self {
         // A token has at least one byte, so the bytes of the texts bound their tokens.
         let bytes = inquiry.system.len() + inquiry.user.len();
         let asked = Usage {
@@ -102,7 +102,7 @@ impl Estimate {
     }
 }
 
-fn prompt_tokens_about(inquiry: &Inquiry) -> u64 {
+fn prompt_tokens_about(inquiry: &ChatPrompt) -> u64 {
     tokens_about(&inquiry.system) + tokens_about(&inquiry.user) + CHAT_OVERHEAD_TOKENS
 }
 

@@ -7,9 +7,9 @@ use ureq::{Agent, Body};
 
 use super::reply::judgement_in;
 use super::retry::retry_after;
-use super::secret::Secret;
-use super::settings::Settings;
-use super::verdict::Judgement;
+use super::secret::ApiKey;
+use super::settings::JudgeSettings;
+use super::verdict::Judgment;
 
 /// [byte] -- Maximum size of a response. No judgment comes near it.
 const REPLY_BYTES_MAX: u64 = 8 << 20;
@@ -21,7 +21,7 @@ const EXCERPT_CHARS_MAX: usize = 200;
 pub(super) struct Endpoint {
     agent: Agent,
     url: String,
-    key: Option<Secret>,
+    key: Option<ApiKey>,
 }
 
 /// What to do after a failed request.
@@ -44,7 +44,7 @@ pub(super) struct Failure {
 
 impl Endpoint {
     /// Creates a client for the endpoint of `settings`. Nothing is sent yet.
-    pub fn new(settings: &Settings, key: Option<Secret>) -> Self {
+    pub fn new(settings: &JudgeSettings, key: Option<ApiKey>) -> Self {
         // Redirects are not followed, so that the key goes to no other host than the configured one.
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -63,11 +63,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Failure`]. Its text does not contain the key.
-    pub fn ask(&self, body: &str) -> Result<Judgement, Failure> {
+    pub fn ask(&self, body: &str) -> Result<Judgment, Failure> {
         self.exchange(body).map_err(|failure| Failure { reason: self.without_key(&failure.reason), ..failure })
     }
 
-    fn exchange(&self, body: &str) -> Result<Judgement, Failure> {
+    fn exchange(&self, body: &str) -> Result<Judgment, Failure> {
         let mut request = self.agent.post(&self.url).content_type("application/json");
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, key.bearer());

@@ -21,11 +21,11 @@ mod tests;
 mod verdict;
 
 pub use asking::Judge;
-pub use budget::Tally;
-pub use chat_prompt::Inquiry;
-pub use cost::{Estimate, Prices, Usage, tokens_about};
+pub use budget::CallTally;
+pub use chat_prompt::ChatPrompt;
+pub use cost::{CostEstimate, Prices, Usage, tokens_about};
 pub use error::JudgeError;
 pub use retry::Retries;
-pub use secret::Secret;
-pub use settings::{Settings, TokenLimit};
-pub use verdict::{Judgement, Verdict};
+pub use secret::ApiKey;
+pub use settings::{JudgeSettings, TokenLimit};
+pub use verdict::{Judgment, Verdict};

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chat_prompt::Inquiry;
-use super::settings::{Settings, TokenLimit};
-use super::verdict::Judgement;
+use super::chat_prompt::ChatPrompt;
+use super::settings::{JudgeSettings, TokenLimit};
+use super::verdict::Judgment;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -24,7 +24,7 @@ struct Message<'a> {
 }
 
 /// Returns the body of a request. It is a function of inquiry and settings alone, since its hash is the judgment's key.
-pub(super) fn request_body(settings: &Settings, inquiry: &Inquiry) -> String {
+pub(super) fn request_body(settings: &JudgeSettings, inquiry: &ChatPrompt) -> String {
     let limit = settings.tokens_of(inquiry);
     let (max_tokens, max_completion_tokens) = match settings.token_limit {
         TokenLimit::MaxTokens => (Some(limit), None),
@@ -74,12 +74,12 @@ struct Counted {
 ///
 /// # Errors
 /// A description of what is wrong with the text.
-pub(super) fn judgement_in(text: &str) -> Result<Judgement, String> {
+pub(super) fn judgement_in(text: &str) -> Result<Judgment, String> {
     let reply: Reply =
         serde_json::from_str(text).map_err(|error| format!("its reply is not of the chat API: {error}"))?;
     let usage = reply.usage.unwrap_or_default();
     let choice = reply.choices.into_iter().next().ok_or("its reply has an empty list of choices")?;
-    Ok(Judgement {
+    Ok(Judgment {
         text: choice.message.content.unwrap_or_default(),
         model: reply.model.unwrap_or_default(),
         prompt_tokens: usage.prompt_tokens,
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn the_body_is_the_chat_apis() {
-        let inquiry = Inquiry { system: "s".into(), user: "u".into(), temperature: 0.2, max_tokens: 9 };
-        let mut settings = Settings::new("http://h", "m");
+        let inquiry = ChatPrompt { system: "s".into(), user: "u".into(), temperature: 0.2, max_tokens: 9 };
+        let mut settings = JudgeSettings::new("http://h", "m");
         let messages = r#""messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}]"#;
         let expected = format!(r#"{{"model":"m",{messages},"temperature":0.2,"max_tokens":9}}"#);
         assert_eq!(request_body(&settings, &inquiry), expected);

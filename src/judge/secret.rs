@@ -13,9 +13,9 @@ const HIDDEN: &str = "(hidden)";
 
 /// The API key of an endpoint.
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct ApiKey(String);
 
-impl Secret {
+impl ApiKey {
     /// Reads the key from an environment variable. An empty one counts as absent.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HIDDEN)
     }
@@ -58,23 +58,23 @@ mod tests {
 
     #[test]
     fn a_key_is_never_written_out() {
-        let key = Secret::new(" sk-0123456789\n", "KEY").unwrap().unwrap();
+        let key = ApiKey::new(" sk-0123456789\n", "KEY").unwrap().unwrap();
         assert_eq!(format!("{key:?} {:?}", Some(&key)), "(hidden) Some((hidden))");
         assert_eq!(key.hide_in("bad key sk-0123456789!"), "bad key (hidden)!");
         assert_eq!(key.bearer(), "Bearer sk-0123456789");
-        assert!(Secret::new(" ", "KEY").unwrap().is_none());
+        assert!(ApiKey::new(" ", "KEY").unwrap().is_none());
     }
 
     #[test]
     fn a_key_that_would_break_the_header_is_refused_and_not_shown() {
-        let error = Secret::new("sk-1\r\nX: y", "KEY").unwrap_err();
+        let error = ApiKey::new("sk-1\r\nX: y", "KEY").unwrap_err();
         let texts = format!("{error} {error:?}");
         assert!(texts.contains("KEY") && !texts.contains("sk-1"), "{texts}");
     }
 
     #[test]
     fn placeholders_hide_no_words() {
-        let key = Secret::new("EMPTY", "KEY").unwrap().unwrap();
+        let key = ApiKey::new("EMPTY", "KEY").unwrap().unwrap();
         assert_eq!(key.hide_in("The list is EMPTY."), "The list is EMPTY.");
     }
 }

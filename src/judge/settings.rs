@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::chat_prompt::Inquiry;
+use super::chat_prompt::ChatPrompt;
 use super::cost::Prices;
 use super::error::JudgeError;
 use super::retry::Retries;
@@ -19,7 +19,7 @@ pub enum TokenLimit {
 
 /// Settings of a judge, without its key.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct JudgeSettings {
     /// URL without `/chat/completions`, such as `https://api.openai.com/v1`.
     pub base_url: String,
     /// Name of the model at the endpoint.
@@ -44,7 +44,7 @@ pub struct Settings {
     pub is_offline: bool,
 }
 
-impl Settings {
+impl JudgeSettings {
     /// Returns the default settings for a model at an endpoint.
     pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Settings {
     }
 
     /// [token] -- Returns the maximum length of this inquiry's judgment.
-    pub(super) fn tokens_of(&self, inquiry: &Inquiry) -> u32 {
+    pub(super) fn tokens_of(&self, inquiry: &ChatPrompt) -> u32 {
         self.tokens_max.unwrap_or(inquiry.max_tokens)
     }
 
@@ -144,20 +144,20 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_be_meant_are_refused() {
-        let usual = || Settings::new("http://localhost:1/v1", "judge");
+        let usual = || JudgeSettings::new("http://localhost:1/v1", "judge");
         usual().check().unwrap();
-        let cases: [(Settings, &str); 11] = [
-            (Settings::new("localhost:1", "judge"), "the base URL is `localhost:1`"),
-            (Settings::new("http://", "judge"), "the base URL is `http://`"),
-            (Settings::new("https://x/v1?key=1", "judge"), "the base URL"),
-            (Settings::new("https://x", " "), "the model is empty"),
-            (Settings { temperature: Some(f64::NAN), ..usual() }, "the temperature is NaN"),
-            (Settings { requests_per_minute: Some(0.0), ..usual() }, "the rate limit is 0 requests/min"),
-            (Settings { concurrency: 0, ..usual() }, "requests at once is 0"),
-            (Settings { timeout: Duration::ZERO, ..usual() }, "the timeout is 0"),
-            (Settings { cost_max: Some(-1.0), ..usual() }, "the greatest cost is -1"),
-            (Settings { cost_max: Some(1.0), ..usual() }, "give the prices"),
-            (Settings { retries: Retries { attempts_max: 0, ..Retries::default() }, ..usual() }, "attempts is 0"),
+        let cases: [(JudgeSettings, &str); 11] = [
+            (JudgeSettings::new("localhost:1", "judge"), "the base URL is `localhost:1`"),
+            (JudgeSettings::new("http://", "judge"), "the base URL is `http://`"),
+            (JudgeSettings::new("https://x/v1?key=1", "judge"), "the base URL"),
+            (JudgeSettings::new("https://x", " "), "the model is empty"),
+            (JudgeSettings { temperature: Some(f64::NAN), ..usual() }, "the temperature is NaN"),
+            (JudgeSettings { requests_per_minute: Some(0.0), ..usual() }, "the rate limit is 0 requests/min"),
+            (JudgeSettings { concurrency: 0, ..usual() }, "requests at once is 0"),
+            (JudgeSettings { timeout: Duration::ZERO, ..usual() }, "the timeout is 0"),
+            (JudgeSettings { cost_max: Some(-1.0), ..usual() }, "the greatest cost is -1"),
+            (JudgeSettings { cost_max: Some(1.0), ..usual() }, "give the prices"),
+            (JudgeSettings { retries: Retries { attempts_max: 0, ..Retries::default() }, ..usual() }, "attempts is 0"),
         ];
         for (settings, expected) in cases {
             let error = settings.check().unwrap_err().to_string();
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_password_in_the_address_is_refused_and_not_repeated() {
-        let error = Settings::new("https://me:secret@host/v1", "judge").check().unwrap_err().to_string();
+        let error = JudgeSettings::new("https://me:secret@host/v1", "judge").check().unwrap_err().to_string();
         assert!(error.contains("no password") && !error.contains("secret"), "{error}");
     }
 }

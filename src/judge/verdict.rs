@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A judge's response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Judgement {
+pub struct Judgment {
     /// The judge's text.
     pub text: String,
     /// The model that the endpoint reports, which may be more specific than the requested one.
@@ -19,16 +19,16 @@ pub struct Judgement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The judgment of a request that was sent now.
-    Fresh(Judgement),
+    Fresh(Judgment),
     /// A judgment from the store.
-    Stored(Judgement),
+    Stored(Judgment),
     /// No judgment, and why.
     Failed(String),
 }
 
 impl Verdict {
     /// Returns the judgment, if there is one.
-    pub fn judgement(&self) -> Option<&Judgement> {
+    pub fn judgement(&self) -> Option<&Judgment> {
         match self {
             Self::Fresh(judgement) | Self::Stored(judgement) => Some(judgement),
             Self::Failed(_) => None,

@@ -12,11 +12,11 @@ use super::accountant::{Accountant, Mechanism};
 use super::error::PrivacyError;
 use super::{NoiseSource, Release, Rule, Secret, Step, levels};
 use crate::scenario;
-use crate::scenario::{Availability, Clipping, NoisePlacement, Privacy, Protocol, Scenario, Selection};
+use crate::scenario::{Availability, ClippingSpec, NoisePlacement, Privacy, Protocol, ScenarioSpec, Selection};
 
 /// Privacy plan of a run: the release step of its aggregates, the noise source and the accounting.
 #[derive(Debug)]
-pub struct Protection {
+pub struct PrivacyPlan {
     step: Step,
     source: NoiseSource,
     charge: Charge,
@@ -57,13 +57,13 @@ pub struct Spent {
     pub rounds_not_run: u32,
 }
 
-impl Protection {
+impl PrivacyPlan {
     /// Creates the privacy plan of a scenario with this many training rows per client; `None` if it asks for no privacy.
     ///
     /// # Errors
     /// If the accounting needs a cap that the scenario does not set, the budget admits no round, or the operating system
     /// provides no random key.
-    pub fn new(scenario: &Scenario, train_rows: &[u64]) -> Result<Option<Self>, PrivacyError> {
+    pub fn new(scenario: &ScenarioSpec, train_rows: &[u64]) -> Result<Option<Self>, PrivacyError> {
         let Some(privacy) = &scenario.privacy else { return Ok(None) };
         let clients = train_rows.len() as u32;
         let source = noise_source(scenario, privacy)?;
@@ -183,7 +183,7 @@ impl Protection {
 }
 
 /// Draws the secret key of a run's noise, or takes the scenario's seed where the noise is simulated.
-fn noise_source(scenario: &Scenario, privacy: &Privacy) -> Result<NoiseSource, PrivacyError> {
+fn noise_source(scenario: &ScenarioSpec, privacy: &Privacy) -> Result<NoiseSource, PrivacyError> {
     if !privacy.is_secret() {
         return Ok(NoiseSource::Seeded(Seed(scenario.seed)));
     }
@@ -194,23 +194,23 @@ fn noise_source(scenario: &Scenario, privacy: &Privacy) -> Result<NoiseSource, P
 }
 
 /// Returns the scenario without the rounds that would exceed its budget: they are not scheduled at all.
-pub fn within_budget(scenario: &Scenario, privacy: Option<&Protection>) -> Scenario {
+pub fn within_budget(scenario: &ScenarioSpec, privacy: Option<&PrivacyPlan>) -> ScenarioSpec {
     let rounds = privacy.map_or(scenario.rounds, |privacy| privacy.rounds_within_budget(scenario.rounds));
-    Scenario { rounds, ..scenario.clone() }
+    ScenarioSpec { rounds, ..scenario.clone() }
 }
 
 /// Translates user-level privacy of the scenario into the rule of its releases.
-fn rule(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Rule {
+fn rule(scenario: &ScenarioSpec, privacy: &Privacy, clients: u32) -> Rule {
     let Privacy::UserLevel { clipping, noise_multiplier, placement, grid, expected_cohort, .. } = *privacy else {
         unreachable!("only user-level privacy has a rule");
     };
     Rule {
         clipping: match clipping {
-            Clipping::Fixed { norm } => super::Clipping::Fixed { norm },
-            Clipping::PerLayer { norm } => super::Clipping::PerLayer { norm },
-            Clipping::Adaptive { initial_norm, quantile, rate, count_noise } => {
+            ClippingSpec::Fixed { norm } => super::Clipping::Fixed { norm },
+            ClippingSpec::PerLayer { norm } => super::Clipping::PerLayer { norm },
+            ClippingSpec::Adaptive { initial_norm, quantile, rate, count_noise } => {
                 let count_noise = count_noise.expect("a scenario without it is refused");
-                super::Clipping::Adaptive(super::Adaptive { initial_norm, quantile, rate, count_noise })
+                super::Clipping::Adaptive(super::AdaptiveClipping { initial_norm, quantile, rate, count_noise })
             }
         },
         placement: match placement {
@@ -226,7 +226,7 @@ fn rule(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Rule {
 
 /// [clients] -- Returns the expected number of updates in a release. It follows from the scenario alone, so it reveals
 /// nothing of which clients took part.
-fn cohort(scenario: &Scenario, clients: u32) -> f64 {
+fn cohort(scenario: &ScenarioSpec, clients: u32) -> f64 {
     let wanted = match (&scenario.server.protocol, scenario.server.selection) {
         (Protocol::Synchronous { .. }, Selection::Poisson { rate }) => return rate * f64::from(clients),
         (Protocol::Synchronous { clients_per_round, .. }, _) => *clients_per_round,
@@ -241,7 +241,7 @@ fn cohort(scenario: &Scenario, clients: u32) -> f64 {
 ///
 /// # Errors
 /// If updates have to be charged one by one and the scenario sets no cap on them.
-fn charge(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Result<Charge, String> {
+fn charge(scenario: &ScenarioSpec, privacy: &Privacy, clients: u32) -> Result<Charge, String> {
     let Privacy::UserLevel {
         noise_multiplier, delta, epsilon, placement, accountant, grid, max_participations, ..
     } = *privacy
@@ -250,8 +250,8 @@ fn charge(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Result<Charge
     };
     let accountant = match (grid, accountant) {
         (Some(_), _) => Accountant::Discrete,
-        (None, scenario::Accountant::Pld) => Accountant::Pld,
-        (None, scenario::Accountant::Rdp) => Accountant::Rdp,
+        (None, scenario::AccountantSpec::Pld) => Accountant::Pld,
+        (None, scenario::AccountantSpec::Rdp) => Accountant::Rdp,
     };
     let terms = Terms { delta, accountant, budget: epsilon };
     // Sampling is given credit only for central noise, and only if no client's participation depends on the others.
@@ -271,7 +271,7 @@ fn charge(scenario: &Scenario, privacy: &Privacy, clients: u32) -> Result<Charge
 }
 
 /// Returns the charge of a protocol whose sampling amplifies privacy: Poisson sampling, or uniform cohorts of fixed size.
-fn amplified(scenario: &Scenario, terms: Terms, noise_multiplier: f64, clients: u32) -> Charge {
+fn amplified(scenario: &ScenarioSpec, terms: Terms, noise_multiplier: f64, clients: u32) -> Charge {
     match (scenario.server.selection, &scenario.server.protocol) {
         (Selection::Poisson { rate }, _) => Charge::Amplified {
             mechanism: Mechanism::Poisson { noise_multiplier, rate },
@@ -291,7 +291,7 @@ fn amplified(scenario: &Scenario, terms: Terms, noise_multiplier: f64, clients: 
 ///
 /// Amplification assumes that the cohort is drawn at random, independently of the data and of the other clients. Anything
 /// in the scenario that lets one client decide whether another counts breaks that assumption.
-fn displacement(scenario: &Scenario) -> Option<&'static str> {
+fn displacement(scenario: &ScenarioSpec) -> Option<&'static str> {
     let server = &scenario.server;
     let Protocol::Synchronous { over_selection, deadline, minimum, .. } = &server.protocol else {
         return Some("who counts depends on who else is fast");
@@ -331,7 +331,7 @@ fn displacement(scenario: &Scenario) -> Option<&'static str> {
 
 /// [1] -- Returns the noise of FedLLM-Bench's FedDP: sigma = (2 lr C / n) sqrt(2 q T ln(1/delta)) / epsilon, where C is the
 /// clipping norm, n the mean number of rows per client, q the share of clients in a round and T the number of rounds.
-fn their_sigma(scenario: &Scenario, privacy: &Privacy, train_rows: &[u64]) -> f64 {
+fn their_sigma(scenario: &ScenarioSpec, privacy: &Privacy, train_rows: &[u64]) -> f64 {
     let &Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, max_grad_norm, sigma } = privacy else {
         unreachable!("only their method has their noise");
     };

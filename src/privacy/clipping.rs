@@ -25,12 +25,12 @@ pub enum Clipping {
     /// Per-layer clipping (ibid.): each of L modules to norm / sqrt(L), which bounds the whole by the norm.
     PerLayer { norm: f64 },
     /// Clipping to a norm that tracks a quantile of the clients' update norms (Andrew et al. 2021).
-    Adaptive(Adaptive),
+    Adaptive(AdaptiveClipping),
 }
 
 /// Settings of adaptive quantile clipping.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Adaptive {
+pub struct AdaptiveClipping {
     /// [1] -- Bound of the first round.
     pub initial_norm: f64,
     /// [1] -- Target share of updates that are not clipped.
@@ -49,7 +49,7 @@ impl Clipping {
     pub fn norm(&self, learned: Option<f64>) -> f64 {
         match *self {
             Self::Fixed { norm } | Self::PerLayer { norm } => norm,
-            Self::Adaptive(Adaptive { initial_norm, .. }) => learned.unwrap_or(initial_norm),
+            Self::Adaptive(AdaptiveClipping { initial_norm, .. }) => learned.unwrap_or(initial_norm),
         }
     }
 
@@ -76,7 +76,7 @@ impl Clipping {
     pub fn noise_on_sum(&self, noise_multiplier: f64) -> f64 {
         match self {
             Self::Fixed { .. } | Self::PerLayer { .. } => noise_multiplier,
-            Self::Adaptive(Adaptive { count_noise, .. }) => {
+            Self::Adaptive(AdaptiveClipping { count_noise, .. }) => {
                 // 1 / z^2 = 1 / z_sum^2 + 1 / (2 sigma_b)^2, solved for z_sum.
                 let rest = 1.0 / (noise_multiplier * noise_multiplier) - 1.0 / (4.0 * count_noise * count_noise);
                 assert!(rest > 0.0, "the noise on the count alone spends more than all is allowed to");
@@ -86,7 +86,7 @@ impl Clipping {
     }
 }
 
-impl Adaptive {
+impl AdaptiveClipping {
     /// Returns the bound of the next round. `unclipped` of `reported` updates were within the bound of this round,
     /// `standard_normal` is the noise drawn for the count, and `expected` is the number of reports of which the share
     /// is taken.
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn adaptive_noise_is_split_as_published() {
-        let rule = Adaptive { initial_norm: 0.1, quantile: 0.5, rate: 0.2, count_noise: 5.0 };
+        let rule = AdaptiveClipping { initial_norm: 0.1, quantile: 0.5, rate: 0.2, count_noise: 5.0 };
         // z_delta = (z^-2 - (2 sigma_b)^-2)^-1/2.
         let found = Clipping::Adaptive(rule).noise_on_sum(1.0);
         assert!((found - 1.0 / (1.0f64 - 0.01).sqrt()).abs() < 1e-12);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_bound_follows_the_quantile() {
-        let rule = Adaptive { initial_norm: 0.1, quantile: 0.5, rate: 0.2, count_noise: 0.0 };
+        let rule = AdaptiveClipping { initial_norm: 0.1, quantile: 0.5, rate: 0.2, count_noise: 0.0 };
         let norms: Vec<f64> = (1..=100).map(|i| f64::from(i) / 10.0).collect();
         let mut bound = rule.initial_norm;
         for _ in 0..300 {

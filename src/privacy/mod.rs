@@ -12,8 +12,8 @@ mod private_step;
 mod release;
 
 pub use charging::Spent;
-pub(crate) use charging::{Protection, within_budget};
-pub use clipping::{Adaptive, Clipping};
+pub(crate) use charging::{PrivacyPlan, within_budget};
+pub use clipping::{AdaptiveClipping, Clipping};
 pub use error::PrivacyError;
 pub use noise::{DEVIATION_MAX, NoiseSource, Secret, SecretMark};
 pub(crate) use private_step::Material;

@@ -205,7 +205,7 @@ mod tests {
     use fedreplay_sim::Seed;
     use proptest::prelude::*;
 
-    use super::super::clipping::{Adaptive, l2};
+    use super::super::clipping::{AdaptiveClipping, l2};
     use super::*;
 
     const SOURCE: NoiseSource = NoiseSource::Seeded(Seed(3));
@@ -227,7 +227,9 @@ mod tests {
         (0.01f64..10.0, 0..3).prop_map(|(norm, kind)| match kind {
             0 => Clipping::Fixed { norm },
             1 => Clipping::PerLayer { norm },
-            _ => Clipping::Adaptive(Adaptive { initial_norm: norm, quantile: 0.5, rate: 0.2, count_noise: 1.0 }),
+            _ => {
+                Clipping::Adaptive(AdaptiveClipping { initial_norm: norm, quantile: 0.5, rate: 0.2, count_noise: 1.0 })
+            }
         })
     }
 

@@ -2,7 +2,7 @@
 
 use arrow::array::Array;
 
-use super::learning::{Learning, Losses};
+use super::learning::{Learning, LossCurves};
 use super::record::RunRecord;
 use super::statistics::{mean, sorted, worst_decile};
 
@@ -66,7 +66,7 @@ impl Essentials {
             unusable: tasks.reason.len() - tasks.reason.null_count(),
             loss_before: first.and_then(|point| point.model.main(learning.has_test)),
             loss_after: last.filter(|point| point.round > 0).and_then(|point| point.model.main(learning.has_test)),
-            loss_alone: learning.alone.as_ref().and_then(|alone: &Losses| alone.main(learning.has_test)),
+            loss_alone: learning.alone.as_ref().and_then(|alone: &LossCurves| alone.main(learning.has_test)),
             client_loss_mean: mean(&by_client),
             client_loss_worst_decile: worst_decile(&by_client),
             accuracy_before: first.and_then(|point| point.accuracy),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::figure::{Column, Draw, Figure, Section};
-use super::learning::{COURSE, Learning, Point, course};
+use super::learning::{COURSE, CurvePoint, Learning, course};
 use super::record::RunRecord;
 use super::statistics::{Bins, mean, quantile, sorted, worst_decile};
 
@@ -27,7 +27,7 @@ fn models(learning: &Learning) -> &'static str {
 }
 
 /// Returns the losses of the clients after one round in ascending order.
-fn losses(point: &Point) -> Vec<f64> {
+fn losses(point: &CurvePoint) -> Vec<f64> {
     sorted(point.clients.iter().map(|&(_, loss)| loss))
 }
 

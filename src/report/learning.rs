@@ -15,12 +15,12 @@ pub const COURSE: [&str; 3] = ["round", "virtual_time_s", "moved_bytes"];
 
 /// Losses on the two kinds of rows.
 #[derive(Clone, Debug, Default)]
-pub struct Losses {
+pub struct LossCurves {
     pub test: Option<f64>,
     pub held_out: Option<f64>,
 }
 
-impl Losses {
+impl LossCurves {
     /// Returns the main loss: that on the test rows, if the run has any, or else that on held-out rows.
     pub fn main(&self, has_test: bool) -> Option<f64> {
         if has_test { self.test } else { self.held_out }
@@ -29,10 +29,10 @@ impl Losses {
 
 /// Measurements after one round, of the server model or, if there is none, of the clients' own models.
 #[derive(Clone, Debug, Default)]
-pub struct Point {
+pub struct CurvePoint {
     /// Round of the ledger, from 1; 0 is before any training.
     pub round: u32,
-    pub model: Losses,
+    pub model: LossCurves,
     /// Share of preference pairs that are ranked correctly; `None` for other data.
     pub accuracy: Option<f64>,
     /// Mean reward margin of preference pairs; `None` for other data.
@@ -43,13 +43,13 @@ pub struct Point {
 
 /// All losses that a run measured.
 pub struct Learning {
-    pub points: Vec<Point>,
+    pub points: Vec<CurvePoint>,
     /// Whether each client continues from its own last adapter, so that there is no server model to measure.
     pub is_local: bool,
     pub has_test: bool,
     unit: &'static str,
     /// Mean losses of the baseline in which clients train alone.
-    pub alone: Option<Losses>,
+    pub alone: Option<LossCurves>,
     /// Held-out loss of each client of that baseline.
     pub alone_clients: BTreeMap<u32, f64>,
 }
@@ -74,7 +74,7 @@ impl Learning {
         }
         let points = by_round.iter().map(|(&round, of_round)| point(round, of_round)).collect();
         // Every client counts once, whatever its number of rows.
-        let losses = Losses {
+        let losses = LossCurves {
             test: weighted(&of_split(&alone, "test"), |_| 1.0),
             held_out: weighted(&of_split(&alone, "held_out"), |_| 1.0),
         };
@@ -105,13 +105,13 @@ fn of_subject<'a>(run: &'a RunRecord, subject: &'static str) -> impl Iterator<It
 }
 
 /// Summarizes the evaluations after one round.
-fn point(round: u32, of_round: &[&EvaluationRow]) -> Point {
+fn point(round: u32, of_round: &[&EvaluationRow]) -> CurvePoint {
     let test = of_split(of_round, "test");
     let held_out = of_split(of_round, "held_out");
     let ranked = if test.iter().any(|row| row.reward_margin.is_some()) { &test } else { &held_out };
-    Point {
+    CurvePoint {
         round,
-        model: Losses { test: weighted(&test, size), held_out: weighted(&held_out, size) },
+        model: LossCurves { test: weighted(&test, size), held_out: weighted(&held_out, size) },
         accuracy: mean_over_pairs(ranked, |row| row.preference_accuracy),
         margin: mean_over_pairs(ranked, |row| row.reward_margin),
         clients: held_out.into_iter().filter_map(client_loss).collect(),
@@ -192,7 +192,7 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let groups = Groups::of(run.rounds.counted.len());
     // The start, and the last round of each group.
     let kept: Vec<u32> = std::iter::once(0).chain(groups.last().map(|row| row as u32 + 1)).collect();
-    let by_round: BTreeMap<u32, &Point> = learning.points.iter().map(|point| (point.round, point)).collect();
+    let by_round: BTreeMap<u32, &CurvePoint> = learning.points.iter().map(|point| (point.round, point)).collect();
     let train_losses = &run.rounds.train_loss;
     let mut test = Vec::new();
     let mut held_out = Vec::new();
@@ -236,7 +236,7 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
 
 /// Returns the charts of preference metrics; other data has none.
 fn preference(run: &RunRecord, learning: &Learning) -> Vec<Figure> {
-    let scored: Vec<&Point> = learning.points.iter().filter(|point| point.accuracy.is_some()).collect();
+    let scored: Vec<&CurvePoint> = learning.points.iter().filter(|point| point.accuracy.is_some()).collect();
     if scored.is_empty() {
         return vec![];
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::{Array, Float64Array, StringArray, UInt32Array, UInt64Array};
 
 use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RunTables, TableView};
-use crate::scenario::{Loaded, Scenario, ScenarioError};
+use crate::scenario::{Scenario, ScenarioError, ScenarioSpec};
 
 /// Error of reading a run for a report.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ columns! {
 pub struct RunRecord {
     pub folder: PathBuf,
     pub manifest: Manifest,
-    pub scenario: Scenario,
+    pub scenario: ScenarioSpec,
     pub population: Population,
     pub rounds: Rounds,
     pub tasks: Tasks,
@@ -128,7 +128,7 @@ impl RunRecord {
     /// If there is no run, or one of its tables is missing, damaged or of another version.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         let manifest = Manifest::read(folder)?;
-        let scenario = Loaded::of_run(folder, &manifest.scenario_folder, &[])?.scenario;
+        let scenario = Scenario::of_run(folder, &manifest.scenario_folder, &[])?.scenario;
         let tables = RunTables::read(folder)?;
         let rounds = Rounds::of(tables.rounds())?;
         // Losses and benchmark metrics are rows of one table.

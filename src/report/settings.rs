@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::record::RunRecord;
 use super::units::cut;
-use crate::scenario::Scenario;
+use crate::scenario::ScenarioSpec;
 
 /// [character] -- Greatest length of a label made of differences.
 const LABEL_CHARACTERS: usize = 60;
@@ -15,7 +15,7 @@ const LABEL_CHARACTERS: usize = 60;
 const LONG: usize = 24;
 
 /// Flattens a scenario to the paths of its fields with their values as text, without fields that do not affect results.
-pub fn fields(scenario: &Scenario) -> BTreeMap<String, String> {
+pub fn fields(scenario: &ScenarioSpec) -> BTreeMap<String, String> {
     let mut value = serde_json::to_value(scenario).expect("a scenario has only text keys");
     if let Some(top) = value.as_object_mut() {
         for field in ["name", "execution", "output", "fidelity"] {
@@ -46,7 +46,7 @@ fn flatten(path: String, value: &Value, found: &mut BTreeMap<String, String>) {
 }
 
 /// Returns the fields in which two scenarios differ, with both values; `None` if a scenario does not have the field.
-pub fn differences(a: &Scenario, b: &Scenario) -> Vec<(String, Option<String>, Option<String>)> {
+pub fn differences(a: &ScenarioSpec, b: &ScenarioSpec) -> Vec<(String, Option<String>, Option<String>)> {
     let a = fields(a);
     let b = fields(b);
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
@@ -62,7 +62,7 @@ pub fn differences(a: &Scenario, b: &Scenario) -> Vec<(String, Option<String>, O
 }
 
 /// Returns the fields without the seed, by which runs of one setting are recognized.
-pub fn setting(scenario: &Scenario) -> BTreeMap<String, String> {
+pub fn setting(scenario: &ScenarioSpec) -> BTreeMap<String, String> {
     let mut fields = fields(scenario);
     fields.remove("seed");
     fields

@@ -7,7 +7,7 @@ mod series;
 mod summary;
 
 pub use estimate::Estimate;
-pub use overview::{Fairness, Overview, Progress, Standing};
+pub use overview::{Fairness, LifecycleState, Overview, RunEssentials};
 pub use participants::{ClientFigures, GroupFigures};
 pub use series::{Point, Series, main_curve};
 pub use summary::Summary;

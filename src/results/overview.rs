@@ -14,7 +14,7 @@ use crate::store::Digest;
 /// State of a run's life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Progress {
+pub enum LifecycleState {
     /// A process is writing it.
     Running,
     /// It is not finished, and no process writes it: it was interrupted or killed, or it failed.
@@ -22,7 +22,7 @@ pub enum Progress {
     Done,
 }
 
-impl Progress {
+impl LifecycleState {
     /// Returns the current state of the run with this manifest.
     pub fn of(run_folder: &Path, manifest: &Manifest) -> Self {
         match manifest.state {
@@ -44,8 +44,8 @@ impl Progress {
 
 /// Essentials of a run, as in a list of runs.
 #[derive(Clone, Debug, Serialize)]
-pub struct Standing {
-    pub state: Progress,
+pub struct RunEssentials {
+    pub state: LifecycleState,
     pub kind: RunKind,
     /// Number of complete rounds of all aggregators.
     pub rounds: u32,
@@ -62,7 +62,7 @@ pub struct Standing {
     pub loss_after: Option<f64>,
 }
 
-impl Standing {
+impl RunEssentials {
     /// Reads the essentials of the run in `run_folder`.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Standing {
         let (before, after): (Vec<_>, Vec<_>) = evaluations.iter().cloned().partition(|row| row.round == 0);
         let last_digest = rounds.names("digest")?.last().map(|&digest| digest.to_owned());
         Ok(Self {
-            state: Progress::of(run_folder, manifest),
+            state: LifecycleState::of(run_folder, manifest),
             kind: manifest.kind,
             rounds: rounds.len() as u32,
             rounds_planned: manifest.rounds,
@@ -101,7 +101,7 @@ impl Standing {
 #[derive(Clone, Debug, Serialize)]
 pub struct Overview {
     #[serde(flatten)]
-    pub standing: Standing,
+    pub standing: RunEssentials,
     pub grade: String,
     /// Curves over the rounds.
     pub series: Vec<Series>,
@@ -131,7 +131,7 @@ impl Overview {
         let tables = RunTables::read(run_folder)?;
         let evaluations = tables.evaluations()?;
         let tasks = tables.tasks()?;
-        let standing = Standing::new(run_folder, &manifest, &tables, &evaluations)?;
+        let standing = RunEssentials::new(run_folder, &manifest, &tables, &evaluations)?;
         let participants = Participants::read(&tables.population()?, &tasks)?;
         let mut outcomes = BTreeMap::new();
         for outcome in tasks.names("outcome")? {

@@ -1,10 +1,10 @@
 //! Conversion of the results of a benchmark into rows of the ledger.
 
-use crate::benchmarks::{Answered, Figure};
+use crate::benchmarks::{Metric, Response};
 use crate::ledger::{EvaluationRow, GenerationRow};
 
 /// Identity of a benchmark result, from which its rows in the tables are made.
-pub(crate) struct SheetRows<'a> {
+pub(crate) struct BenchmarkRows<'a> {
     pub round: u32,
     pub version: u32,
     pub subject: &'a str,
@@ -14,9 +14,9 @@ pub(crate) struct SheetRows<'a> {
     pub benchmark: &'a str,
 }
 
-impl SheetRows<'_> {
+impl BenchmarkRows<'_> {
     /// Returns the row of a metric.
-    pub fn figure(&self, figure: &Figure) -> EvaluationRow {
+    pub fn figure(&self, figure: &Metric) -> EvaluationRow {
         EvaluationRow {
             round: self.round,
             version: self.version,
@@ -38,7 +38,7 @@ impl SheetRows<'_> {
     }
 
     /// Returns the row of a response.
-    pub fn answer(&self, answered: Answered) -> GenerationRow {
+    pub fn answer(&self, answered: Response) -> GenerationRow {
         GenerationRow {
             round: self.round,
             subject: self.subject.into(),

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Control, Executor, Order, OrderId, Training};
+use crate::graph::{Control, Executor, Node, NodeId, TrainingOrder};
 
 /// State of all clients after their last counted task.
 pub struct ClientStates<'a> {
     executor: &'a Executor<'a>,
     /// Whether a round that is not scheduled yet may need the state, so that it has to be held.
     is_live: bool,
-    controls: BTreeMap<u32, OrderId>,
-    moments: BTreeMap<u32, OrderId>,
+    controls: BTreeMap<u32, NodeId>,
+    moments: BTreeMap<u32, NodeId>,
 }
 
 impl<'a> ClientStates<'a> {
@@ -20,35 +20,31 @@ impl<'a> ClientStates<'a> {
     }
 
     /// Builds the training of a client's next task from `base`, with the client's state.
-    pub fn train(&self, base: OrderId, training: Training) -> Order {
+    pub fn train(&self, base: NodeId, training: TrainingOrder) -> Node {
         let control = self.controls.get(&training.client).copied();
         let moments = self.moments.get(&training.client).copied();
-        Order::Train { base, control, moments, training }
+        Node::Train { base, control, moments, training }
     }
 
     /// Replaces a client's variate by the one that `change` makes of it. Returns the variates after and before.
-    pub fn control(
-        &mut self,
-        client: u32,
-        change: impl FnOnce(Option<OrderId>) -> Control,
-    ) -> (OrderId, Option<OrderId>) {
+    pub fn control(&mut self, client: u32, change: impl FnOnce(Option<NodeId>) -> Control) -> (NodeId, Option<NodeId>) {
         let before = self.controls.get(&client).copied();
-        let after = self.executor.add(Order::Control(change(before)));
+        let after = self.executor.add(Node::Control(change(before)));
         self.controls.insert(client, after);
         self.hold(after, before);
         (after, before)
     }
 
     /// Replaces a client's moments by those of its training.
-    pub fn keep_moments(&mut self, client: u32, update: OrderId) {
+    pub fn keep_moments(&mut self, client: u32, update: NodeId) {
         let before = self.moments.get(&client).copied();
-        let after = self.executor.add(Order::Moments { update, before });
+        let after = self.executor.add(Node::Moments { update, before });
         self.moments.insert(client, after);
         self.hold(after, before);
     }
 
     /// Holds new state for later rounds, and releases the state that it replaces.
-    fn hold(&self, after: OrderId, before: Option<OrderId>) {
+    fn hold(&self, after: NodeId, before: Option<NodeId>) {
         if !self.is_live {
             return;
         }

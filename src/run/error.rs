@@ -4,7 +4,7 @@ use crate::adapter::AdapterError;
 use crate::benchmarks::EvaluationError;
 use crate::data::{ChatTemplateError, DatasetError};
 use crate::diversity::DiversityError;
-use crate::graph::OrderError;
+use crate::graph::GraphError;
 use crate::inputs::InputError;
 use crate::ledger::LedgerError;
 use crate::model::hub::HubError;
@@ -54,7 +54,7 @@ pub enum RunError {
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     #[error(transparent)]
-    Order(#[from] OrderError),
+    Order(#[from] GraphError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
     /// Another part of the request is wrong.
@@ -79,7 +79,7 @@ impl RunError {
             Self::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => 2,
             Self::Hub(error) if error.is_of_the_asker() => 2,
             Self::Evaluation(error) => error.exit_code(),
-            Self::Order(OrderError::Interrupted) => 130,
+            Self::Order(GraphError::Interrupted) => 130,
             _ => 1,
         }
     }

@@ -13,26 +13,26 @@ use super::folder::RunFolder;
 use super::guards::{SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
 use super::local_training::Tasks;
 use super::observer::Observer;
-use super::round_writer::{Course, Stage};
+use super::round_writer::{RoundLoop, ScheduleSource};
 use super::training_passes::largest_work;
 use super::{RunError, certificate, ledger_rows};
 use crate::graph::Executor;
 use crate::inputs::translate::checkpointing;
-use crate::inputs::{Company, Inputs, Shared, Trust, most_in_a_pass};
+use crate::inputs::{DeterminismCheck, InputCache, Inputs, TrainingBatches, most_in_a_pass};
 use crate::ledger::{
     Input, LedgerError, LedgerWriter, Manifest, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
 };
 use crate::model::Device;
-use crate::privacy::Protection;
+use crate::privacy::PrivacyPlan;
 use crate::results::{Summary, Totals};
 use crate::scenario;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::schedule::{Timeline, schedule};
 use crate::store::{Store, binary_hash, key_of};
 use crate::training::{Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
 /// Options of a run. Only `numerics` can change a digest.
-pub struct Settings<'a> {
+pub struct RunOptions<'a> {
     pub out: PathBuf,
     pub store: Store,
     pub workers: usize,
@@ -43,19 +43,19 @@ pub struct Settings<'a> {
     pub stop: &'a AtomicBool,
 }
 
-impl Settings<'_> {
+impl RunOptions<'_> {
     /// Returns the settings of a run into the folder `out` with defaults: no store, one worker on the CPU, default
     /// numerics, and no way to stop the run.
     ///
     /// # Examples
     ///
     /// ```
-    /// use fedreplay::run::Settings;
+    /// use fedreplay::run::RunOptions;
     /// use fedreplay::store::Store;
     ///
     /// let folder = tempfile::tempdir()?;
     /// let store = Store::open(&folder.path().join("store"))?;
-    /// let settings = Settings { store, workers: 2, ..Settings::new(folder.path().join("run")) };
+    /// let settings = RunOptions { store, workers: 2, ..RunOptions::new(folder.path().join("run")) };
     /// assert_eq!(settings.numerics.threads, 1);
     /// assert!(settings.store.is_there());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -86,8 +86,8 @@ impl Settings<'_> {
 /// use std::path::Path;
 ///
 /// use fedreplay::ledger::read_table;
-/// use fedreplay::run::{Settings, play};
-/// use fedreplay::scenario::Loaded;
+/// use fedreplay::run::{RunOptions, play};
+/// use fedreplay::scenario::Scenario;
 /// use fedreplay::training::init_process;
 ///
 /// // Restarts the process once with the environment variables that LibTorch reads when it is loaded.
@@ -98,17 +98,17 @@ impl Settings<'_> {
 ///     "server.protocol.over_selection=0",
 ///     "evaluation.local_baseline=false",
 /// ];
-/// let scenario = Loaded::read(Path::new("scenarios/quickstart.ron"), &sets.map(str::to_owned))?;
+/// let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &sets.map(str::to_owned))?;
 /// let folder = tempfile::tempdir()?;
 /// let run = folder.path().join("run");
-/// let summary = play(&scenario, &Settings::new(&run), &mut ())?;
+/// let summary = play(&scenario, &RunOptions::new(&run), &mut ())?;
 /// assert_eq!(summary.tasks_dispatched, 2);
 /// assert_eq!(summary.digest.to_string().len(), 64);
 /// assert_eq!(read_table(&run, "tasks")?.num_rows(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -> Result<Summary, RunError> {
-    play_sharing(loaded, settings, &mut Shared::default(), observer)
+pub fn play(loaded: &Scenario, settings: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    play_sharing(loaded, settings, &mut InputCache::default(), observer)
 }
 
 /// Runs a scenario like [`play`], reusing inputs that earlier runs have loaded.
@@ -116,9 +116,9 @@ pub fn play(loaded: &Loaded, settings: &Settings, observer: &mut dyn Observer) -
 /// # Errors
 /// As [`play`].
 pub fn play_sharing(
-    loaded: &Loaded,
-    settings: &Settings,
-    shared: &mut Shared,
+    loaded: &Scenario,
+    settings: &RunOptions,
+    shared: &mut InputCache,
     observer: &mut dyn Observer,
 ) -> Result<Summary, RunError> {
     let began = Instant::now();
@@ -133,7 +133,7 @@ pub fn play_sharing(
 ///
 /// # Errors
 /// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
-pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer) -> Result<Summary, RunError> {
+pub fn resume(settings: &RunOptions, sets: &[String], observer: &mut dyn Observer) -> Result<Summary, RunError> {
     let began = Instant::now();
     let (folder, manifest) = RunFolder::begun(&settings.out)?;
     if manifest.state == RunState::Done {
@@ -142,9 +142,9 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
     refuse_plan(&settings.out, &manifest)?;
     // Fields that decide no digest, such as which adapters are saved, could otherwise have changed unnoticed.
     manifest.check(&settings.out)?;
-    let loaded = Loaded::of_run(&settings.out, &manifest.scenario_folder, sets)?;
+    let loaded = Scenario::of_run(&settings.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&settings.out, &manifest)?;
-    let mut prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
+    let mut prepared = Prepared::new(&loaded, settings, &mut InputCache::default())?;
     // Earlier rounds were computed under the grade of then, so the run can claim no more than the lower of the two.
     prepared.trust.grade =
         Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
@@ -165,10 +165,10 @@ pub fn resume(settings: &Settings, sets: &[String], observer: &mut dyn Observer)
 /// Run that is ready to be computed: inputs, privacy plan, determinism check and schedule.
 pub(crate) struct Prepared {
     pub inputs: Inputs,
-    pub privacy: Option<Protection>,
-    trust: Trust,
-    pub company: Company,
-    pub course: Course,
+    pub privacy: Option<PrivacyPlan>,
+    trust: DeterminismCheck,
+    pub company: TrainingBatches,
+    pub course: ScheduleSource,
 }
 
 impl Prepared {
@@ -176,7 +176,7 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`play`], before a folder is made.
-    pub fn new(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Self, RunError> {
+    pub fn new(loaded: &Scenario, settings: &RunOptions, shared: &mut InputCache) -> Result<Self, RunError> {
         shared.tell_doubts(loaded);
         let execution = loaded.scenario.execution;
         let mut inputs = load_inputs(loaded, settings, shared)?;
@@ -185,16 +185,16 @@ impl Prepared {
             tracing::warn!("{doubt}");
         }
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
-        let privacy = Protection::new(&loaded.scenario, &rows)?;
-        if let Some(mark) = privacy.as_ref().and_then(Protection::secret_mark) {
+        let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
+        if let Some(mark) = privacy.as_ref().and_then(PrivacyPlan::secret_mark) {
             // The mark stands in for the secret key: two runs with different keys start from different inputs.
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
         let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Events)?;
         let course = match loaded.reads_results() {
-            true => Course::Live(Box::new(timeline)),
-            false => Course::Known(schedule(timeline)?),
+            true => ScheduleSource::Live(Box::new(timeline)),
+            false => ScheduleSource::Known(schedule(timeline)?),
         };
         let tasks = Tasks { loaded, inputs: &inputs };
         let work = largest_work(&tasks, &course, most_in_a_pass(execution, settings.devices[0]));
@@ -204,7 +204,7 @@ impl Prepared {
     }
 
     /// Returns the manifest of the run before it begins.
-    pub fn manifest(&self, loaded: &Loaded) -> Manifest {
+    pub fn manifest(&self, loaded: &Scenario) -> Manifest {
         let scenario_hash = loaded.identity().0;
         let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.company);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
@@ -223,14 +223,14 @@ impl Prepared {
             numerics: self.trust.record(&self.inputs.trainers),
             numerics_class,
             genesis,
-            grade: match self.privacy.as_ref().and_then(Protection::secret_mark) {
+            grade: match self.privacy.as_ref().and_then(PrivacyPlan::secret_mark) {
                 Some(_) => "none: secret noise".into(),
                 None => self.trust.grade.to_string(),
             },
             rounds: match &self.course {
-                Course::Known(schedule) => schedule.len() as u32,
+                ScheduleSource::Known(schedule) => schedule.len() as u32,
                 // Rounds of the scenario; replaced at the end by the number of rounds of all aggregators.
-                Course::Live(_) => loaded.scenario.rounds,
+                ScheduleSource::Live(_) => loaded.scenario.rounds,
             },
             digest: None,
             files: BTreeMap::new(),
@@ -241,9 +241,9 @@ impl Prepared {
     /// Computes and writes the run into its folder.
     pub fn play(
         self,
-        loaded: &Loaded,
+        loaded: &Scenario,
         folder: &RunFolder,
-        settings: &Settings,
+        settings: &RunOptions,
         observer: &mut dyn Observer,
         began: Instant,
     ) -> Result<Summary, RunError> {
@@ -255,12 +255,12 @@ impl Prepared {
         let Prepared { inputs, privacy, company, course, .. } = self;
         let workshops = inputs.workshops(loaded, &settings.store, settings.stop);
         let (together, keyed) = match company {
-            Company::Ready(most) => (most, None),
-            Company::Keyed(most) => (1, Some(most)),
+            TrainingBatches::Ready(most) => (most, None),
+            TrainingBatches::Keyed(most) => (1, Some(most)),
         };
         let executor = Executor::new(&workshops, &settings.store, settings.stop, together);
         observer.working(executor.counters());
-        let mut stage = Stage {
+        let mut stage = RoundLoop {
             loaded,
             keyed,
             folder: folder.path(),
@@ -291,9 +291,9 @@ impl Prepared {
 }
 
 /// Loads the inputs of a run with the arithmetic that its scenario asks for.
-fn load_inputs(loaded: &Loaded, settings: &Settings, shared: &mut Shared) -> Result<Inputs, RunError> {
+fn load_inputs(loaded: &Scenario, settings: &RunOptions, shared: &mut InputCache) -> Result<Inputs, RunError> {
     let execution = loaded.scenario.execution;
-    let portable = execution.numerics == scenario::Numerics::Portable;
+    let portable = execution.numerics == scenario::NumericsSpec::Portable;
     if portable && !is_portable_process() {
         return Err(RunError::NotStartedPortably);
     }
@@ -329,10 +329,10 @@ fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
 }
 
 /// Returns the numerics class as the one line of the manifest, with the grouping of trainings if that is part of keys.
-fn class_text(class: &NumericsClass, company: Company) -> String {
+fn class_text(class: &NumericsClass, company: TrainingBatches) -> String {
     let grouping = match company {
-        Company::Ready(_) => String::new(),
-        Company::Keyed(most) => format!(", {most} clients in a pass"),
+        TrainingBatches::Ready(_) => String::new(),
+        TrainingBatches::Keyed(most) => format!(", {most} clients in a pass"),
     };
     format!("{}, LibTorch {}, {:?}, {}{grouping}", class.device, class.torch, class.precision, class.mode)
 }

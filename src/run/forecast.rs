@@ -9,19 +9,19 @@ use serde::Serialize;
 use super::RunError;
 use super::forecast_load::{Pass, Workload};
 use super::local_training::Tasks;
-use super::round_writer::Course;
+use super::round_writer::ScheduleSource;
 use super::training_passes::{largest_work, samples_of, targets_of, tokens_of};
 use crate::adapter::Adapter;
-use crate::graph::OrderError;
+use crate::graph::GraphError;
 use crate::inputs::translate::checkpointing;
-use crate::inputs::{ExamForecast, Inputs, Shared, most_in_a_pass};
+use crate::inputs::{BenchmarkForecast, InputCache, Inputs, most_in_a_pass};
 use crate::model::Device;
-use crate::privacy::Protection;
-use crate::scenario::{Algorithm, Loaded, Scenario};
+use crate::privacy::PrivacyPlan;
+use crate::scenario::{Algorithm, Scenario, ScenarioSpec};
 use crate::schedule::model_shape::parameters;
 use crate::schedule::{Timeline, schedule};
 use crate::store::Store;
-use crate::training::{Job, LargestWork, Numerics, Objective, Terms, Trainer, free_bytes, program_bytes};
+use crate::training::{AlgorithmTerms, Job, LargestWork, Numerics, Objective, Trainer, free_bytes, program_bytes};
 
 /// [s] -- If the first step takes longer than this, it is not measured a second time without the costs of the first.
 const LONG: f64 = 2.0;
@@ -72,7 +72,7 @@ pub struct Forecast {
     pub evaluation_seconds: f64,
     /// [s] -- Wall-clock time of all trainings on the workers, where each round waits for the one before.
     pub training_wall_seconds: f64,
-    pub benchmarks: Vec<ExamForecast>,
+    pub benchmarks: Vec<BenchmarkForecast>,
     /// [FLOP] -- Work of all benchmarks if every answer has its maximum length: two per token and weight of the base.
     pub benchmark_flops_max: f64,
     /// [s] -- Wall-clock time for reading all questions of benchmarks. The time for writing answers is not known in advance.
@@ -93,7 +93,7 @@ impl Forecast {
 }
 
 /// [token] -- Sums a token count over all evaluations of all benchmarks.
-fn all_times(benchmarks: &[ExamForecast], tokens: fn(&ExamForecast) -> u64) -> u64 {
+fn all_times(benchmarks: &[BenchmarkForecast], tokens: fn(&BenchmarkForecast) -> u64) -> u64 {
     benchmarks.iter().map(|exam| exam.times * tokens(exam)).sum()
 }
 
@@ -103,25 +103,25 @@ fn all_times(benchmarks: &[ExamForecast], tokens: fn(&ExamForecast) -> u64) -> u
 ///
 /// # Errors
 /// Those of a run before it begins; and if the base model alone needs more memory than the machine has left.
-pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
+pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
     let free = free_bytes(device);
     refuse_too_large(loaded, free)?;
     let began = Instant::now();
     let numerics = Numerics { checkpointing: checkpointing(loaded.scenario.execution, workers), ..Numerics::default() };
-    let inputs = Inputs::load(loaded, &[device], &numerics, &Store::none(), &mut Shared::default())?;
+    let inputs = Inputs::load(loaded, &[device], &numerics, &Store::none(), &mut InputCache::default())?;
     let loading_seconds = began.elapsed().as_secs_f64();
     let scenario = &loaded.scenario;
     let tasks = Tasks { loaded, inputs: &inputs };
     let course = course(loaded, &inputs)?;
     let largest = largest_work(&tasks, &course, most_in_a_pass(scenario.execution, device));
     let workload = match &course {
-        Course::Known(schedule) => Workload::of(loaded, &inputs, schedule),
-        Course::Live(_) => Workload::default(),
+        ScheduleSource::Known(schedule) => Workload::of(loaded, &inputs, schedule),
+        ScheduleSource::Live(_) => Workload::default(),
     };
     let client = median_client(&inputs);
     let busy = match &course {
-        Course::Known(_) => workers.min(workload.trainings_of_a_round().max(1) as usize),
-        Course::Live(_) => workers,
+        ScheduleSource::Known(_) => workers.min(workload.trainings_of_a_round().max(1) as usize),
+        ScheduleSource::Live(_) => workers,
     };
     // Measured with as many steps at once as workers can be busy: they compete for the memory's bandwidth.
     let (step_tokens, step_seconds) = try_step(&tasks, client, busy)?;
@@ -132,11 +132,11 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
         None => seconds_per_token / 3.0,
     };
     let [training_seconds, training_wall_seconds] = match &course {
-        Course::Known(_) => {
+        ScheduleSource::Known(_) => {
             let tokens = [workload.tokens(), workload.tokens_in_a_row(workers)];
             tokens.map(|tokens| tokens as f64 * seconds_per_token)
         }
-        Course::Live(_) => {
+        ScheduleSource::Live(_) => {
             let seconds = by_operations(&inputs, loaded, client, step_seconds, counted_flops);
             [seconds, seconds / workers as f64]
         }
@@ -168,19 +168,19 @@ pub fn forecast(loaded: &Loaded, device: Device, workers: usize, counted_flops: 
 }
 
 /// Simulates the schedule, unless it depends on results.
-fn course(loaded: &Loaded, inputs: &Inputs) -> Result<Course, RunError> {
+fn course(loaded: &Scenario, inputs: &Inputs) -> Result<ScheduleSource, RunError> {
     let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
-    let privacy = Protection::new(&loaded.scenario, &rows)?;
+    let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
     let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Tasks)?;
     Ok(match loaded.reads_results() {
-        true => Course::Live(Box::new(timeline)),
-        false => Course::Known(schedule(timeline)?),
+        true => ScheduleSource::Live(Box::new(timeline)),
+        false => ScheduleSource::Known(schedule(timeline)?),
     })
 }
 
 /// [s] -- Estimates the time of all trainings one after another, from the operations of those that count and the measured
 /// step of one client.
-fn by_operations(inputs: &Inputs, loaded: &Loaded, client: usize, step_seconds: f64, counted_flops: f64) -> f64 {
+fn by_operations(inputs: &Inputs, loaded: &Scenario, client: usize, step_seconds: f64, counted_flops: f64) -> f64 {
     let scenario = &loaded.scenario;
     let steps = scenario.steps(inputs.clients[client].train.count() as u64, inputs.clients.len());
     let alone = match scenario.evaluation.local_baseline {
@@ -198,7 +198,7 @@ fn task_flops(inputs: &Inputs, client: usize) -> u64 {
 }
 
 /// Refuses a base model that does not fit into the free memory, before it is loaded.
-fn refuse_too_large(loaded: &Loaded, free: Option<u64>) -> Result<(), RunError> {
+fn refuse_too_large(loaded: &Scenario, free: Option<u64>) -> Result<(), RunError> {
     let Some((folder, free)) = loaded.scenario.model.folder.as_ref().zip(free) else { return Ok(()) };
     let folder = loaded.resolve(folder);
     let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -229,7 +229,7 @@ fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<(u64, f64), Run
     let tokens = step.iter().map(|samples| tokens_of(samples)).sum();
     if training.objective != Objective::Sft {
         for sample in step.iter().flatten() {
-            trainer.reference(sample).map_err(OrderError::Training)?;
+            trainer.reference(sample).map_err(GraphError::Training)?;
         }
     }
     let job = Job {
@@ -237,7 +237,7 @@ fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<(u64, f64), Run
         steps: vec![step],
         hyper: training.hyper.clone(),
         objective: training.objective,
-        terms: Terms::default(),
+        terms: AlgorithmTerms::default(),
         seed: training.seed,
         stream: training.stream,
     };
@@ -256,7 +256,7 @@ fn timed(trainer: &Trainer, job: &Job, busy: usize) -> Result<f64, RunError> {
         }
         threads.into_iter().try_for_each(|thread| thread.join().expect("a training does not panic"))
     })
-    .map_err(OrderError::Training)?;
+    .map_err(GraphError::Training)?;
     Ok(began.elapsed().as_secs_f64())
 }
 
@@ -317,7 +317,7 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
 }
 
 /// [token] -- Returns the number of tokens that all evaluations of a run read.
-fn evaluated_tokens(inputs: &Inputs, scenario: &Scenario) -> u64 {
+fn evaluated_tokens(inputs: &Inputs, scenario: &ScenarioSpec) -> u64 {
     let test = inputs.test.as_ref().map_or(0, |rows| rows.tokens());
     let held_out: u64 = inputs.clients.iter().map(|client| client.held_out.tokens()).sum();
     // One evaluation before training, then one every `every` rounds and one after the last.
@@ -337,6 +337,6 @@ fn seconds_per_evaluated_token(inputs: &Inputs, largest: &LargestWork) -> Result
     }
     let began = Instant::now();
     let adapter = fresh_adapter(inputs.trainer());
-    inputs.trainer().evaluate(&adapter, &largest.evaluated).map_err(OrderError::Training)?;
+    inputs.trainer().evaluate(&adapter, &largest.evaluated).map_err(GraphError::Training)?;
     Ok(Some(began.elapsed().as_secs_f64() / tokens as f64))
 }

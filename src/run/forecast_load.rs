@@ -2,9 +2,9 @@
 
 use super::local_training::Tasks;
 use super::training_passes::{counted_trainings, samples_of, targets_of, tokens_of, trainings_alone};
-use crate::graph::Training;
+use crate::graph::TrainingOrder;
 use crate::inputs::Inputs;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::schedule::ScheduledRound;
 
 /// One micro-batch of a training.
@@ -31,7 +31,7 @@ pub(super) struct Workload {
 
 impl Workload {
     /// Collects the trainings that a known schedule counts.
-    pub fn of(loaded: &Loaded, inputs: &Inputs, schedule: &[ScheduledRound]) -> Self {
+    pub fn of(loaded: &Scenario, inputs: &Inputs, schedule: &[ScheduledRound]) -> Self {
         let tasks = Tasks { loaded, inputs };
         let mut rounds = Vec::with_capacity(schedule.len() + 1);
         for scheduled in schedule {
@@ -104,7 +104,7 @@ struct Interval {
     pass: Pass,
 }
 
-fn passes_of(training: &Training) -> Vec<Pass> {
+fn passes_of(training: &TrainingOrder) -> Vec<Pass> {
     let mut passes = Vec::new();
     for micro_batch in training.steps.iter().flatten() {
         let samples = samples_of(&training.rows, micro_batch);

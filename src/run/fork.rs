@@ -4,18 +4,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::RunError;
-use super::execute::{Prepared, Settings};
+use super::execute::{Prepared, RunOptions};
 use super::folder::RunFolder;
 use super::guards::{refuse_plan, refuse_secret, what_changed};
 use super::observer::Observer;
-use crate::inputs::Shared;
+use crate::inputs::InputCache;
 use crate::ledger::Manifest;
 use crate::results::Summary;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 
 /// Point at which a fork departs from its run, and the new values.
 #[derive(Clone, Debug)]
-pub struct Departure {
+pub struct ForkPoint {
     /// [rounds] -- First round of the server with the new values; at least 2.
     pub at_round: u32,
     /// New values, each as `path=value`.
@@ -30,16 +30,16 @@ pub struct Departure {
 /// As [`super::play`]; if a field cannot change during a run; and if data, base model or arithmetic differ from the run's.
 pub fn fork(
     run_folder: &Path,
-    departure: &Departure,
-    settings: &Settings,
+    departure: &ForkPoint,
+    settings: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Summary, RunError> {
     let began = Instant::now();
     let manifest = Manifest::read(run_folder)?;
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
-    let loaded = Loaded::fork_of_run(run_folder, &manifest.scenario_folder, departure.at_round, &departure.sets)?;
-    let prepared = Prepared::new(&loaded, settings, &mut Shared::default())?;
+    let loaded = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, departure.at_round, &departure.sets)?;
+    let prepared = Prepared::new(&loaded, settings, &mut InputCache::default())?;
     let now = prepared.manifest(&loaded);
     let then = Manifest { scenario_hash: now.scenario_hash, ..manifest };
     if (&then.inputs_by_hash(), &then.numerics_class) != (&now.inputs_by_hash(), &now.numerics_class) {

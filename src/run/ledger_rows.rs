@@ -9,7 +9,7 @@ use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRe
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::adapter::Adapter;
-use crate::graph::{Executor, OrderError, Recorded, RowsLoss, Trained, Value};
+use crate::graph::{Executor, GraphError, Recorded, RowsLoss, Trained, Value};
 use crate::inputs::Inputs;
 use crate::ledger::{Chunk, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow};
 use crate::schedule::client_facts::{ClientFacts, Clients, name_of};
@@ -61,7 +61,7 @@ pub fn round(
     planned: &PlannedRound,
     inputs: &Inputs,
     executor: &Executor,
-) -> Result<RoundRows, OrderError> {
+) -> Result<RoundRows, GraphError> {
     // Takes match the demands of `PlannedRound::demand`, so every value is released once its rows are made.
     let updates = planned.updates.iter().map(|&order| executor.take(order)).collect::<Result<Vec<_>, _>>()?;
     let model = executor.take(planned.model)?;
@@ -292,7 +292,7 @@ pub fn evaluations(
     evaluations: &Evaluations,
     inputs: &Inputs,
     executor: &Executor,
-) -> Result<Vec<EvaluationRow>, OrderError> {
+) -> Result<Vec<EvaluationRow>, GraphError> {
     let hash = executor.take(evaluations.model)?.adapter_hash().to_string();
     let model = EvaluatedModel { round, version, subject: "global", client: None, hash: &hash };
     let mut rows = Vec::with_capacity(1 + inputs.clients.len());
@@ -314,7 +314,7 @@ pub fn local_baseline(
     local: &LocalBaseline,
     has_test: bool,
     executor: &Executor,
-) -> Result<(Vec<EvaluationRow>, Arc<Adapter>), OrderError> {
+) -> Result<(Vec<EvaluationRow>, Arc<Adapter>), GraphError> {
     let model = executor.take(local.model)?;
     let hash = model.adapter_hash().to_string();
     let splits = if has_test { &["test", "held_out"][..] } else { &["held_out"] };
@@ -330,7 +330,7 @@ pub fn local_baseline(
 }
 
 /// Takes the losses of an evaluation order.
-fn losses(executor: &Executor, order: crate::graph::OrderId) -> Result<Vec<RowsLoss>, OrderError> {
+fn losses(executor: &Executor, order: crate::graph::NodeId) -> Result<Vec<RowsLoss>, GraphError> {
     match executor.take(order)? {
         Value::Evaluated(evaluated) => Ok(evaluated.groups.clone()),
         _ => unreachable!("an evaluation gives losses"),

@@ -6,22 +6,23 @@ use fedreplay_sim::{Seed, TaskRecord};
 
 use crate::algorithm::Method;
 use crate::data::{PublishedSubset, StepShape, published_steps, round_rows};
-use crate::graph::Training;
+use crate::graph::TrainingOrder;
 use crate::inputs::Inputs;
 use crate::inputs::translate::{objective, rule};
 use crate::scenario::{
-    Accumulation, Batches, Correction, DropoutMasks, Loaded, LrSchedule, OptimizerState, Protocol, Scenario, Weights,
+    AccumulationSpec, Batches, Correction, DropoutMasks, LrSchedule, OptimizerState, Protocol, Scenario, ScenarioSpec,
+    WeightsSpec,
 };
 use crate::training::{Accumulation as Weighing, CorrectionPlace, Hyper, Objective};
 
 /// Tasks of a run. The cost of a task is the same in all rounds; its training follows the settings of its round.
 pub struct Tasks<'a> {
-    pub loaded: &'a Loaded,
+    pub loaded: &'a Scenario,
     pub inputs: &'a Inputs,
 }
 
 impl Tasks<'_> {
-    fn scenario(&self) -> &Scenario {
+    fn scenario(&self) -> &ScenarioSpec {
         &self.loaded.scenario
     }
 
@@ -42,13 +43,13 @@ impl Tasks<'_> {
     }
 
     /// Returns a task of the local baseline: the client's training without the additions of the federated method.
-    pub fn alone(&self, client: u32, client_task: u64, round: u32) -> Training {
+    pub fn alone(&self, client: u32, client_task: u64, round: u32) -> TrainingOrder {
         let training = self.training(client, client_task, round);
-        Training { correction: None, hyper: Hyper { proximal: None, ..training.hyper }, ..training }
+        TrainingOrder { correction: None, hyper: Hyper { proximal: None, ..training.hyper }, ..training }
     }
 
     /// Returns the training of a client's task number `client_task`, from 0, with the settings of `round`, from 1.
-    pub fn training(&self, client: u32, client_task: u64, round: u32) -> Training {
+    pub fn training(&self, client: u32, client_task: u64, round: u32) -> TrainingOrder {
         let rows = self.inputs.clients[client as usize].train.clone();
         let seed = Seed(self.scenario().seed);
         // The random stream of dropout: unique per task, or the same for all tasks as in FedLLM-Bench's code.
@@ -60,7 +61,7 @@ impl Tasks<'_> {
             Correction::Gradient => CorrectionPlace::Gradient,
             Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
         });
-        Training {
+        TrainingOrder {
             client,
             rows,
             steps: self.steps(client, client_task, round),
@@ -115,10 +116,10 @@ impl Tasks<'_> {
             learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, scenario.rounds),
             clip_norm: training.max_grad_norm,
             accumulation: match training.accumulation {
-                Accumulation::PerToken => Weighing::PerToken,
-                Accumulation::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
+                AccumulationSpec::PerToken => Weighing::PerToken,
+                AccumulationSpec::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
                 // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
-                Accumulation::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
+                AccumulationSpec::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
             },
             dropout: scenario.model.lora.dropout,
             proximal: self.method(round).client.proximal,
@@ -126,11 +127,11 @@ impl Tasks<'_> {
     }
 
     /// Returns the weight of a client's update before normalization, by the settings of a round.
-    pub fn weight(&self, client: u32, training: &Training, round: u32) -> f64 {
+    pub fn weight(&self, client: u32, training: &TrainingOrder, round: u32) -> f64 {
         match self.loaded.at(round).algorithm.weights() {
-            Weights::Samples => self.inputs.clients[client as usize].train.count() as f64,
-            Weights::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
-            Weights::Uniform => 1.0,
+            WeightsSpec::Samples => self.inputs.clients[client as usize].train.count() as f64,
+            WeightsSpec::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
+            WeightsSpec::Uniform => 1.0,
         }
     }
 }

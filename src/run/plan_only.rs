@@ -12,11 +12,11 @@ use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecor
 use super::folder::RunFolder;
 use super::guards::what_changed;
 use super::{RunError, ledger_rows};
-use crate::graph::OrderError;
+use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
 use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
-use crate::privacy::{Protection, Spent};
-use crate::scenario::Loaded;
+use crate::privacy::{PrivacyPlan, Spent};
+use crate::scenario::Scenario;
 use crate::schedule::{Next, Timeline};
 use crate::store::{Digest, binary_hash, key_of};
 
@@ -108,9 +108,9 @@ pub struct PlanSummary {
 ///
 /// use fedreplay::ledger::read_table;
 /// use fedreplay::run::{PlanDetail, PlanSettings, plan};
-/// use fedreplay::scenario::Loaded;
+/// use fedreplay::scenario::Scenario;
 ///
-/// let scenario = Loaded::read(Path::new("scenarios/quickstart.ron"), &[])?;
+/// let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &[])?;
 /// let folder = tempfile::tempdir()?;
 /// let out = folder.path().join("plan");
 /// let settings = PlanSettings { out: Some(out.clone()), detail: PlanDetail::Tasks, stop: &AtomicBool::new(false) };
@@ -119,7 +119,7 @@ pub struct PlanSummary {
 /// assert_eq!(read_table(&out, "tasks")?.num_rows() as u64, summary.tasks);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn plan(loaded: &Loaded, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
+pub fn plan(loaded: &Scenario, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
     let inputs = PlanInputs::load(loaded)?;
     let tables = settings.out.as_deref().map(|out| (settings.detail, || RunFolder::create(out)));
     play(loaded, &inputs, tables, settings.stop, watch)
@@ -140,7 +140,7 @@ pub fn resume_plan(
         return Err(refused(out, "the plan is finished"));
     }
     manifest.check(out)?;
-    let loaded = Loaded::of_run(out, &manifest.scenario_folder, sets)?;
+    let loaded = Scenario::of_run(out, &manifest.scenario_folder, sets)?;
     let inputs = PlanInputs::load(&loaded)?;
     // The detail is part of the genesis and recorded nowhere else, so it is found by trying the three of them.
     let details = [PlanDetail::Rounds, PlanDetail::Tasks, PlanDetail::Events];
@@ -159,7 +159,7 @@ fn refused(out: &Path, what: &str) -> RunError {
 
 /// Simulates the schedule, into tables if `tables` is given. Their folder is created once everything else has been checked.
 fn play(
-    loaded: &Loaded,
+    loaded: &Scenario,
     inputs: &PlanInputs,
     tables: Option<(PlanDetail, impl FnOnce() -> Result<RunFolder, RunError>)>,
     stop: &AtomicBool,
@@ -168,7 +168,7 @@ fn play(
     let began = Instant::now();
     loaded.check_clients(inputs.clients.facts.len()).map_err(RunError::Usage)?;
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
-    let privacy = Protection::new(&loaded.scenario, &rows)?;
+    let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
     // The figures need every task; only the events can be spared.
     let has_events = matches!(&tables, Some((PlanDetail::Events, _)));
     let detail = if has_events { Detail::Events } else { Detail::Tasks };
@@ -184,7 +184,7 @@ fn play(
             watch.progress(summary.rounds, loaded.scenario.rounds, summary.tasks, timeline.events());
         }
         if stop.load(Ordering::Relaxed) {
-            return Err(OrderError::Interrupted.into());
+            return Err(GraphError::Interrupted.into());
         }
         match timeline.next()? {
             Next::Record(next) => {
@@ -217,7 +217,7 @@ struct Tables {
 }
 
 impl Tables {
-    fn start(folder: RunFolder, loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
+    fn start(folder: RunFolder, loaded: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
         let mut manifest = manifest(loaded, inputs, detail);
         folder.begin(&mut manifest, &loaded.resolved_text())?;
         let population = ledger_rows::population(&inputs.clients);
@@ -226,7 +226,7 @@ impl Tables {
     }
 
     /// Adds a record; `round` is the number of rounds that have ended, this one included.
-    fn add(&mut self, record: &Record, round: u32, privacy: Option<&Protection>) -> Result<(), LedgerError> {
+    fn add(&mut self, record: &Record, round: u32, privacy: Option<&PrivacyPlan>) -> Result<(), LedgerError> {
         match record {
             Record::Event(event) if self.detail == PlanDetail::Events => self.ledger.event(ledger_rows::event(event)),
             Record::Task(task) if self.detail >= PlanDetail::Tasks => self.ledger.task(ledger_rows::timed_task(task)),
@@ -251,12 +251,12 @@ impl Tables {
 }
 
 /// Returns the start of a plan's digest chain.
-fn genesis(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
+fn genesis(loaded: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
     let hashes: BTreeMap<_, _> = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
     key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, loaded.identity().0, hashes, detail)).0
 }
 
-fn manifest(loaded: &Loaded, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
+fn manifest(loaded: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         fedreplay_version: env!("CARGO_PKG_VERSION").into(),

@@ -2,26 +2,26 @@
 
 use std::ops::Range;
 
-use super::scheduled_benchmarks::PlannedExam;
-use crate::graph::{Executor, OrderId};
+use super::scheduled_benchmarks::PlannedBenchmark;
+use crate::graph::{Executor, NodeId};
 
 /// Orders of one round.
 pub struct PlannedRound {
     /// Numbers of the orders that are new in this round. The first round includes everything before it.
     pub orders: Range<usize>,
     /// Training of each counted task, in aggregation order.
-    pub updates: Vec<OrderId>,
+    pub updates: Vec<NodeId>,
     /// Model that the round replaced.
-    pub base: OrderId,
+    pub base: NodeId,
     /// Model of the aggregator after the round.
-    pub model: OrderId,
+    pub model: NodeId,
     /// Version number of `model`.
     pub version: u32,
     /// Whether `model` was made in this round.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
     /// Benchmarks of the model, or of the clients' own models where nothing is aggregated.
-    pub exams: Vec<PlannedExam>,
+    pub exams: Vec<PlannedBenchmark>,
     /// Evaluations of the clients' own models, where nothing is aggregated.
     pub alone: Vec<LocalBaseline>,
     /// Whether nothing is aggregated, so that all counted tasks weigh the same in the round's loss.
@@ -32,17 +32,17 @@ pub struct PlannedRound {
 
 /// Evaluations of one server model.
 pub struct Evaluations {
-    pub model: OrderId,
-    pub test: Option<OrderId>,
-    pub held_out: OrderId,
+    pub model: NodeId,
+    pub test: Option<NodeId>,
+    pub held_out: NodeId,
 }
 
 /// Model of one client trained without federation, and its evaluation.
 pub struct LocalBaseline {
     pub client: u32,
-    pub model: OrderId,
+    pub model: NodeId,
     /// Losses on the test rows (if any), then on the client's held-out rows.
-    pub evaluation: OrderId,
+    pub evaluation: NodeId,
 }
 
 impl PlannedRound {

@@ -14,29 +14,29 @@ use super::local_training::Tasks;
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::data::Rows;
-use crate::graph::{Contribution, Control, Controls, Executor, Order, OrderError, OrderId};
+use crate::graph::{Contribution, Control, Controls, Executor, GraphError, Node, NodeId};
 use crate::inputs::Inputs;
-use crate::privacy::{Protection, Release};
-use crate::scenario::{Loaded, Protocol, Scenario};
+use crate::privacy::{PrivacyPlan, Release};
+use crate::scenario::{Protocol, Scenario, ScenarioSpec};
 use crate::schedule::{SERVER, ScheduledRound};
 
 /// Planner of a run: adds the orders of each round to the executor as the round is scheduled.
 pub struct Planner<'a> {
-    loaded: &'a Loaded,
+    loaded: &'a Scenario,
     inputs: &'a Inputs,
     executor: &'a Executor<'a>,
     /// Models of all aggregators, by version.
-    versions: Vec<OrderId>,
+    versions: Vec<NodeId>,
     /// Sum of the update weights in each edge's model since its last merge, by edge.
     edge_weights: BTreeMap<u32, f64>,
     tasks: Tasks<'a>,
     /// State of each client after its last counted task.
     states: ClientStates<'a>,
     /// Latest model of each client, for algorithms without aggregation.
-    own_models: BTreeMap<u32, OrderId>,
+    own_models: BTreeMap<u32, NodeId>,
     /// Models held in memory because a round that is not scheduled yet may start from them.
-    kept: Option<VecDeque<OrderId>>,
-    privacy: Option<&'a Protection>,
+    kept: Option<VecDeque<NodeId>>,
+    privacy: Option<&'a PrivacyPlan>,
     /// Number of updates per client that counted in private releases.
     participations: BTreeMap<u32, u32>,
     /// Number of private releases so far.
@@ -53,9 +53,9 @@ impl<'a> Planner<'a> {
     /// Creates a planner before the first round. `keeps_models` is for schedules that continue while orders are computed;
     /// `keyed` is the number of trainings from one model that form one order, where training is not batch-invariant.
     pub fn new(
-        loaded: &'a Loaded,
+        loaded: &'a Scenario,
         inputs: &'a Inputs,
-        privacy: Option<&'a Protection>,
+        privacy: Option<&'a PrivacyPlan>,
         executor: &'a Executor<'a>,
         keeps_models: bool,
         keyed: Option<usize>,
@@ -64,8 +64,8 @@ impl<'a> Planner<'a> {
         let layout = inputs.trainer().layout();
         let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
         let initial = executor.add(match &inputs.initial {
-            Some(adapter) => Order::Given { adapter: adapter.clone() },
-            None => Order::Initial { layout, seed },
+            Some(adapter) => Node::Given { adapter: adapter.clone() },
+            None => Node::Initial { layout, seed },
         });
         let mut kept = None;
         if keeps_models {
@@ -96,7 +96,7 @@ impl<'a> Planner<'a> {
         Self { demands: false, ..self }
     }
 
-    fn scenario(&self) -> &'a Scenario {
+    fn scenario(&self) -> &'a ScenarioSpec {
         &self.loaded.scenario
     }
 
@@ -123,7 +123,7 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// If an order failed that computes a model which this round makes unnecessary.
-    pub fn round(&mut self, scheduled: &ScheduledRound, is_last: bool) -> Result<PlannedRound, OrderError> {
+    pub fn round(&mut self, scheduled: &ScheduledRound, is_last: bool) -> Result<PlannedRound, GraphError> {
         let round = &scheduled.round;
         let base = self.versions[round.base_version as usize];
         let updates = self.aggregate_round(scheduled, base);
@@ -138,7 +138,7 @@ impl<'a> Planner<'a> {
         } else if is_due {
             evaluations = Some(self.evaluations(model));
         }
-        let subjects: Vec<(Option<u32>, OrderId)> = if is_alone {
+        let subjects: Vec<(Option<u32>, NodeId)> = if is_alone {
             self.own_models.iter().map(|(&client, &model)| (Some(client), model)).collect()
         } else {
             vec![(None, model)]
@@ -174,19 +174,19 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds the model that a round leads to, if there is a new one, and returns the trainings of the tasks that it counts.
-    fn aggregate_round(&mut self, scheduled: &ScheduledRound, base: OrderId) -> Vec<OrderId> {
+    fn aggregate_round(&mut self, scheduled: &ScheduledRound, base: NodeId) -> Vec<NodeId> {
         let round = &scheduled.round;
         let mut updates = Vec::with_capacity(round.counted_tasks.len());
         if let Some(version) = round.version {
             assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
             let order = self.aggregate(scheduled, base, &mut updates);
             self.versions.push(self.executor.add(order));
-        } else if self.privacy.is_some_and(Protection::covers_failed_rounds) {
+        } else if self.privacy.is_some_and(PrivacyPlan::covers_failed_rounds) {
             // A failed round still releases noise: otherwise the missing noise would reveal that nobody took part. The
             // noised model takes the place of its base version, so that every later task starts from it.
             let release = self.release(vec![]);
             let rule = self.tasks.method(self.rules_round(scheduled)).server;
-            let order = Order::Aggregate { server: base, contributions: vec![], release, rule, controls: None };
+            let order = Node::Aggregate { server: base, contributions: vec![], release, rule, controls: None };
             self.versions[round.base_version as usize] = self.executor.add(order);
         }
         updates
@@ -208,7 +208,7 @@ impl<'a> Planner<'a> {
 
     /// Builds the order of a round's new model: the server's, or that of an edge, which uses the plain mean. The trainings
     /// of the counted tasks are added to `updates`.
-    fn aggregate(&mut self, scheduled: &ScheduledRound, base: OrderId, updates: &mut Vec<OrderId>) -> Order {
+    fn aggregate(&mut self, scheduled: &ScheduledRound, base: NodeId, updates: &mut Vec<NodeId>) -> Node {
         let round = &scheduled.round;
         // A round either counts updates of clients or merges models of edges.
         let contributions = match round.merged_versions.is_empty() {
@@ -219,7 +219,7 @@ impl<'a> Planner<'a> {
         let method = self.tasks.method(self.rules_round(scheduled));
         let rule = if round.aggregator == SERVER { method.server } else { method.server.of_edges() };
         let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
-        Order::Aggregate { server: base, contributions, release, rule, controls }
+        Node::Aggregate { server: base, contributions, release, rule, controls }
     }
 
     /// Returns the private release of the next aggregate, over the updates of these tasks; `None` without privacy.
@@ -248,7 +248,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Orders the control variates of the clients that a synchronous round counts (SCAFFOLD); each has one task in it.
-    fn controls(&mut self, scheduled: &ScheduledRound, updates: &[OrderId]) -> Controls {
+    fn controls(&mut self, scheduled: &ScheduledRound, updates: &[NodeId]) -> Controls {
         let mut changes = Vec::with_capacity(updates.len());
         for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
             let base = self.versions[counted.based_on_version as usize];
@@ -283,8 +283,8 @@ impl<'a> Planner<'a> {
     fn contributions(
         &mut self,
         scheduled: &ScheduledRound,
-        server: OrderId,
-        updates: &mut Vec<OrderId>,
+        server: NodeId,
+        updates: &mut Vec<NodeId>,
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
         let weights = self.order_trainings(scheduled, updates);
@@ -312,7 +312,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Orders the trainings of the counted tasks, into `updates`, and returns the weight of each before normalization.
-    fn order_trainings(&mut self, scheduled: &ScheduledRound, updates: &mut Vec<OrderId>) -> Vec<f64> {
+    fn order_trainings(&mut self, scheduled: &ScheduledRound, updates: &mut Vec<NodeId>) -> Vec<f64> {
         let is_alone = self.is_alone();
         let mut trainings = Vec::new();
         let mut weights = Vec::new();
@@ -339,27 +339,27 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds trainings to the graph: one by one, or in cohorts that are part of their keys. Returns them in the order given.
-    fn ordered(&self, trainings: Vec<Order>) -> Vec<OrderId> {
+    fn ordered(&self, trainings: Vec<Node>) -> Vec<NodeId> {
         let Some(most) = self.keyed else {
             return trainings.into_iter().map(|training| self.executor.add(training)).collect();
         };
         // A cohort is computed as one order, and each of its trainings is a member order that reads the cohort's result.
         // `groups` sorts trainings by base model, so each member is put back in the place of its training.
-        let mut orders = vec![OrderId::end(); trainings.len()];
+        let mut orders = vec![NodeId::end(); trainings.len()];
         for group in groups(&trainings, most) {
             let cohort = group.iter().map(|&place| trainings[place].clone()).collect();
-            let cohort = self.executor.add(Order::Cohort(cohort));
+            let cohort = self.executor.add(Node::Cohort(cohort));
             for (index, &place) in group.iter().enumerate() {
-                let Order::Train { training, .. } = &trainings[place] else { unreachable!("they are trainings") };
+                let Node::Train { training, .. } = &trainings[place] else { unreachable!("they are trainings") };
                 let client = training.client;
-                orders[place] = self.executor.add(Order::Member { cohort, index, client });
+                orders[place] = self.executor.add(Node::Member { cohort, index, client });
             }
         }
         orders
     }
 
     /// Returns the models of edges as contributions to the server's model, each weighted by the data behind it.
-    fn merge(&mut self, round: &RoundRecord, base: OrderId) -> Vec<Contribution> {
+    fn merge(&mut self, round: &RoundRecord, base: NodeId) -> Vec<Contribution> {
         // Both lists ascend by edge, and an edge that sends a model has counted updates: the two can be zipped.
         let weights = std::mem::take(&mut self.edge_weights);
         assert_eq!(weights.len(), round.merged_versions.len(), "each edge with updates sends one model");
@@ -385,7 +385,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Holds a model for later rounds, and releases the models that no later round can start from.
-    fn keep(&mut self, model: OrderId) -> Result<(), OrderError> {
+    fn keep(&mut self, model: NodeId) -> Result<(), GraphError> {
         let is_synchronous = matches!(self.scenario().server.protocol, Protocol::Synchronous { .. });
         let Some(kept) = &mut self.kept else { return Ok(()) };
         self.executor.demand(model);
@@ -399,15 +399,15 @@ impl<'a> Planner<'a> {
     }
 
     /// Orders the losses of a model on the test rows and on the held-out rows of each client.
-    fn evaluations(&self, model: OrderId) -> Evaluations {
+    fn evaluations(&self, model: NodeId) -> Evaluations {
         let test = self.inputs.test.as_ref().map(|rows| self.evaluate(model, vec![rows.clone()]));
         let held_out = self.inputs.clients.iter().map(|client| client.held_out.clone()).collect();
         Evaluations { model, test, held_out: self.evaluate(model, held_out) }
     }
 
     /// Orders the losses of a model on groups of rows.
-    fn evaluate(&self, model: OrderId, groups: Vec<Arc<Rows>>) -> OrderId {
-        self.executor.add(Order::Evaluate { model, groups, objective: self.tasks.objective() })
+    fn evaluate(&self, model: NodeId, groups: Vec<Arc<Rows>>) -> NodeId {
+        self.executor.add(Node::Evaluate { model, groups, objective: self.tasks.objective() })
     }
 
     /// Orders the local baseline of every client, trained without federation, if the scenario asks for it.
@@ -437,7 +437,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Orders the losses of a client's model on the test rows, if there are any, and on the client's own held-out rows.
-    fn evaluated_on_own(&self, client: u32, model: OrderId) -> LocalBaseline {
+    fn evaluated_on_own(&self, client: u32, model: NodeId) -> LocalBaseline {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
         LocalBaseline { client, model, evaluation: self.evaluate(model, groups) }
@@ -445,8 +445,8 @@ impl<'a> Planner<'a> {
 }
 
 /// Groups the indices of trainings that start from the same model, in plan order, at most `most` per group.
-fn groups(trainings: &[Order], most: usize) -> Vec<Vec<usize>> {
-    let mut by_base: BTreeMap<OrderId, Vec<usize>> = BTreeMap::new();
+fn groups(trainings: &[Node], most: usize) -> Vec<Vec<usize>> {
+    let mut by_base: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
     for (place, training) in trainings.iter().enumerate() {
         by_base.entry(training.inputs()[0]).or_default().push(place);
     }

@@ -12,14 +12,14 @@ use crate::adapter::{Adapter, peft};
 use crate::graph::Executor;
 use crate::inputs::Inputs;
 use crate::ledger::{EvaluationRow, LedgerWriter};
-use crate::privacy::Protection;
+use crate::privacy::PrivacyPlan;
 use crate::results::{Totals, main_loss, main_ranking};
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::schedule::{Next, Rounds, ScheduledRound, Timeline};
 use crate::store::Digest;
 
 /// Schedule of a run, as far as it is known before any training.
-pub(crate) enum Course {
+pub(crate) enum ScheduleSource {
     /// Complete schedule: no policy reads results.
     Known(Vec<ScheduledRound>),
     /// Timeline that continues as results are supplied to it.
@@ -27,13 +27,13 @@ pub(crate) enum Course {
 }
 
 /// State of the round loop.
-pub(super) struct Stage<'a, 'b> {
-    pub loaded: &'a Loaded,
+pub(super) struct RoundLoop<'a, 'b> {
+    pub loaded: &'a Scenario,
     /// Number of trainings that form one order, where training is not batch-invariant.
     pub keyed: Option<usize>,
     pub folder: &'a Path,
     pub inputs: &'a Inputs,
-    pub privacy: Option<&'a Protection>,
+    pub privacy: Option<&'a PrivacyPlan>,
     pub executor: &'a Executor<'a>,
     pub ledger: LedgerWriter,
     pub observer: &'b mut dyn Observer,
@@ -44,18 +44,18 @@ pub(super) struct Stage<'a, 'b> {
     pub rounds: u32,
 }
 
-impl Stage<'_, '_> {
+impl RoundLoop<'_, '_> {
     /// Runs all rounds and returns the digest of the run.
     ///
     /// # Errors
     /// The first failure of an order or of the disk, or an interruption.
-    pub fn play(&mut self, course: Course) -> Result<Digest, RunError> {
-        let is_live = matches!(course, Course::Live(_));
+    pub fn play(&mut self, course: ScheduleSource) -> Result<Digest, RunError> {
+        let is_live = matches!(course, ScheduleSource::Live(_));
         let mut planner = Planner::new(self.loaded, self.inputs, self.privacy, self.executor, is_live, self.keyed);
         let before = planner.before();
         match course {
-            Course::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
-            Course::Live(mut timeline) => self.play_live(&mut planner, &before, &mut timeline)?,
+            ScheduleSource::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
+            ScheduleSource::Live(mut timeline) => self.play_live(&mut planner, &before, &mut timeline)?,
         }
         let began = Instant::now();
         let digest = self.ledger.finish()?;

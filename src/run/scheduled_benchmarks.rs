@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use super::benchmark_rows::SheetRows;
-use crate::benchmarks::Sheet;
-use crate::graph::{Executor, Order, OrderError, OrderId, Value};
-use crate::inputs::ScheduledExam;
+use super::benchmark_rows::BenchmarkRows;
+use crate::benchmarks::BenchmarkResult;
+use crate::graph::{Executor, GraphError, Node, NodeId, Value};
+use crate::inputs::ScheduledBenchmark;
 use crate::ledger::{EvaluationRow, GenerationRow};
 
 /// Benchmark evaluation of one model in the plan of a round.
-pub struct PlannedExam {
-    exam: Arc<ScheduledExam>,
+pub struct PlannedBenchmark {
+    exam: Arc<ScheduledBenchmark>,
     /// Client whose own model is evaluated; `None` is the server's model.
     client: Option<u32>,
-    model: OrderId,
-    order: OrderId,
+    model: NodeId,
+    order: NodeId,
 }
 
-impl PlannedExam {
+impl PlannedBenchmark {
     /// Demands the model and its result.
     pub fn demand(&self, executor: &Executor) {
         executor.demand(self.model);
@@ -28,17 +28,17 @@ impl PlannedExam {
 /// Orders the benchmarks that are due after a round of the server, for each of these models: the server's (`None`), or that
 /// of a client.
 pub fn order(
-    exams: &[Arc<ScheduledExam>],
+    exams: &[Arc<ScheduledBenchmark>],
     executor: &Executor,
-    models: &[(Option<u32>, OrderId)],
+    models: &[(Option<u32>, NodeId)],
     server_round: Option<u32>,
     is_last: bool,
-) -> Vec<PlannedExam> {
+) -> Vec<PlannedBenchmark> {
     let mut planned = Vec::new();
     for exam in exams.iter().filter(|exam| exam.is_due(server_round, is_last)) {
         for &(client, model) in models {
-            let order = executor.add(Order::Examine { model, exam: exam.clone() });
-            planned.push(PlannedExam { exam: exam.clone(), client, model, order });
+            let order = executor.add(Node::Examine { model, exam: exam.clone() });
+            planned.push(PlannedBenchmark { exam: exam.clone(), client, model, order });
         }
     }
     planned
@@ -50,21 +50,22 @@ pub fn order(
 /// # Errors
 /// The first failure of any order.
 pub fn rows(
-    planned: &[PlannedExam],
+    planned: &[PlannedBenchmark],
     executor: &Executor,
     round: u32,
     version: u32,
-) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), OrderError> {
+) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), GraphError> {
     let mut figures = Vec::new();
     let mut answers = Vec::new();
-    for &PlannedExam { ref exam, client, model, order } in planned {
-        // The graph treats the result as opaque bytes, which `ScheduledExam::take` has written. The key of the order
+    for &PlannedBenchmark { ref exam, client, model, order } in planned {
+        // The graph treats the result as opaque bytes, which `ScheduledBenchmark::take` has written. The key of the order
         // contains the version of this format, so bytes from the store always have it.
         let Value::Examined(bytes) = executor.take(order)? else { unreachable!("an exam gives a sheet") };
-        let sheet: Sheet = postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
+        let sheet: BenchmarkResult =
+            postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
         let hash = Some(executor.take(model)?.adapter_hash().to_string());
         let (subject, version) = if client.is_some() { ("local", 0) } else { ("global", version) };
-        let rows = SheetRows { round, version, subject, client, hash, benchmark: exam.name };
+        let rows = BenchmarkRows { round, version, subject, client, hash, benchmark: exam.name };
         figures.extend(sheet.figures.iter().map(|figure| rows.figure(figure)));
         answers.extend(sheet.answers.into_iter().map(|answered| rows.answer(answered)));
     }

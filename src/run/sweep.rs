@@ -6,15 +6,15 @@ use std::sync::atomic::Ordering;
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
-use super::execute::{Settings, play_sharing, resume};
+use super::execute::{RunOptions, play_sharing, resume};
 use super::observer::Observer;
 use super::{RunError, folder};
 use crate::data::{BadRows, Federation, Twin, TwinSettings, write_split, write_twin};
-use crate::graph::OrderError;
-use crate::inputs::Shared;
+use crate::graph::GraphError;
+use crate::inputs::InputCache;
 use crate::ledger::{LedgerError, Manifest, RunState};
 use crate::results::Summary;
-use crate::scenario::{Cell, Loaded, TwinFiles};
+use crate::scenario::{Scenario, SweepCell, TwinFiles};
 
 /// Finished cell.
 #[derive(Clone, Debug, Serialize)]
@@ -31,7 +31,7 @@ pub struct CellRun {
 /// Observer of a sweep's progress.
 pub trait SweepObserver {
     /// Returns the observer of the run that begins: cell `index` of `cells`, from 0.
-    fn cell(&mut self, index: usize, cells: usize, cell: &Cell) -> &mut dyn Observer;
+    fn cell(&mut self, index: usize, cells: usize, cell: &SweepCell) -> &mut dyn Observer;
 }
 
 /// Runs the cells of a sweep that are missing in `out`, one after another. `settings` returns the options of a run into a
@@ -41,26 +41,26 @@ pub trait SweepObserver {
 /// As [`super::play`], for the first cell that fails. Wrong scenarios and folders with other runs are reported before any
 /// cell is run.
 pub fn sweep<'a>(
-    cells: &[Cell],
+    cells: &[SweepCell],
     out: &Path,
-    settings: impl Fn(PathBuf) -> Result<Settings<'a>, RunError>,
+    settings: impl Fn(PathBuf) -> Result<RunOptions<'a>, RunError>,
     observer: &mut dyn SweepObserver,
 ) -> Result<Vec<CellRun>, RunError> {
     // All cells are checked before the first is run, so that a mistake in the last one does not show after hours.
     let mut loaded = Vec::with_capacity(cells.len());
     for cell in cells {
-        loaded.push(Loaded::read(&cell.scenario, &cell.sets)?);
+        loaded.push(Scenario::read(&cell.scenario, &cell.sets)?);
     }
     let mut states = Vec::with_capacity(cells.len());
     for (cell, loaded) in cells.iter().zip(&loaded) {
         states.push(state(&out.join(&cell.folder), loaded)?);
     }
-    let mut shared = Shared::default();
+    let mut shared = InputCache::default();
     let mut runs = Vec::with_capacity(cells.len());
     for (index, ((cell, loaded), state)) in cells.iter().zip(&loaded).zip(states).enumerate() {
         let settings = settings(out.join(&cell.folder))?;
         if settings.stop.load(Ordering::Relaxed) {
-            return Err(OrderError::Interrupted.into());
+            return Err(GraphError::Interrupted.into());
         }
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
@@ -103,7 +103,7 @@ pub fn write_twins(twins: &[TwinFiles]) -> Result<(), RunError> {
 }
 
 /// Returns the state of a cell's run; `None` if it has not begun.
-fn state(run: &Path, loaded: &Loaded) -> Result<Option<RunState>, RunError> {
+fn state(run: &Path, loaded: &Scenario) -> Result<Option<RunState>, RunError> {
     if !folder::holds_run(run) {
         return Ok(None);
     }

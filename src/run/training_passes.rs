@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use super::local_training::Tasks;
-use super::round_writer::Course;
+use super::round_writer::ScheduleSource;
 use crate::data::{Rows, Sample};
-use crate::graph::Training;
+use crate::graph::TrainingOrder;
 use crate::schedule::ScheduledRound;
 use crate::training::{EVALUATED_TOKENS, LargestWork};
 
 /// Returns the trainings that a round of a known schedule counts, in plan order.
-pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Vec<Training> {
+pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Vec<TrainingOrder> {
     let mut trainings = Vec::with_capacity(scheduled.round.counted_tasks.len());
     for counted in &scheduled.round.counted_tasks {
         let task = scheduled.counted(counted.task);
@@ -22,7 +22,7 @@ pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Ve
 }
 
 /// Returns the trainings of the local baselines, if the scenario asks for them: client by client, round by round.
-pub(super) fn trainings_alone(tasks: &Tasks) -> Vec<Training> {
+pub(super) fn trainings_alone(tasks: &Tasks) -> Vec<TrainingOrder> {
     let scenario = &tasks.loaded.scenario;
     let mut trainings = Vec::new();
     if !scenario.evaluation.local_baseline {
@@ -52,10 +52,10 @@ pub(super) fn targets_of(samples: &[Arc<Sample>]) -> u64 {
 }
 
 /// Returns the largest work of a run in which up to `jobs` trainings share a pass.
-pub(super) fn largest_work(tasks: &Tasks, course: &Course, jobs: usize) -> LargestWork {
+pub(super) fn largest_work(tasks: &Tasks, course: &ScheduleSource, jobs: usize) -> LargestWork {
     let micro_batch = match course {
-        Course::Known(schedule) => largest_scheduled(tasks, schedule),
-        Course::Live(_) => largest_possible(tasks),
+        ScheduleSource::Known(schedule) => largest_scheduled(tasks, schedule),
+        ScheduleSource::Live(_) => largest_possible(tasks),
     };
     LargestWork {
         micro_batch,
@@ -81,7 +81,7 @@ fn largest_scheduled(tasks: &Tasks, schedule: &[ScheduledRound]) -> Vec<Arc<Samp
 }
 
 /// Replaces `largest` by a micro-batch of the training that has more tokens.
-fn keep_largest(largest: &mut Vec<Arc<Sample>>, training: &Training) {
+fn keep_largest(largest: &mut Vec<Arc<Sample>>, training: &TrainingOrder) {
     for micro_batch in training.steps.iter().flatten() {
         let samples = samples_of(&training.rows, micro_batch);
         if tokens_of(&samples) > tokens_of(largest) {

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::error::SandboxError;
 use super::interpreter::Interpreter;
-use super::outcome::Outcome;
+use super::outcome::ProgramOutcome;
 use crate::store::{Key, key_of};
 
 const CONFINE: &str = include_str!("confine.sh");
@@ -126,7 +126,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// If the sandbox cannot be set up. Nothing that the sample does is an error.
-    pub fn run(&self, program: &str) -> Result<Outcome, SandboxError> {
+    pub fn run(&self, program: &str) -> Result<ProgramOutcome, SandboxError> {
         let folder = tempfile::Builder::new().prefix("fedreplay-sample-").tempdir()?;
         let (output, input) = std::io::pipe()?;
         let mut child = self.command(folder.path(), input)?.spawn()?;
@@ -156,11 +156,11 @@ impl Sandbox {
         &self,
         programs: &[impl AsRef<str> + Sync],
         workers: usize,
-        each: &(dyn Fn(usize, &Outcome) -> ControlFlow<()> + Sync),
-    ) -> Result<Vec<(usize, Outcome)>, SandboxError> {
+        each: &(dyn Fn(usize, &ProgramOutcome) -> ControlFlow<()> + Sync),
+    ) -> Result<Vec<(usize, ProgramOutcome)>, SandboxError> {
         let next = AtomicUsize::new(0);
         let workers = workers.clamp(1, programs.len().max(1));
-        let parts: Vec<Result<Vec<(usize, Outcome)>, SandboxError>> = thread::scope(|scope| {
+        let parts: Vec<Result<Vec<(usize, ProgramOutcome)>, SandboxError>> = thread::scope(|scope| {
             let handles: Vec<_> =
                 (0..workers).map(|_| scope.spawn(|| self.run_in_turn(programs, &next, each))).collect();
             handles.into_iter().map(|handle| handle.join().expect("a worker does not panic")).collect()
@@ -176,8 +176,8 @@ impl Sandbox {
         &self,
         programs: &[impl AsRef<str>],
         next: &AtomicUsize,
-        each: &dyn Fn(usize, &Outcome) -> ControlFlow<()>,
-    ) -> Result<Vec<(usize, Outcome)>, SandboxError> {
+        each: &dyn Fn(usize, &ProgramOutcome) -> ControlFlow<()>,
+    ) -> Result<Vec<(usize, ProgramOutcome)>, SandboxError> {
         let mut done = Vec::new();
         while let Some((index, program)) = take(programs, next) {
             let outcome = self.run(program)?;
@@ -247,22 +247,22 @@ impl Sandbox {
     }
 
     /// Derives the outcome from the sample's output.
-    fn judge(&self, said: &Said, word: &str) -> Result<Outcome, SandboxError> {
+    fn judge(&self, said: &Said, word: &str) -> Result<ProgramOutcome, SandboxError> {
         let text = String::from_utf8_lossy(&said.output);
         let Some(sample) = text.strip_prefix(CONFINED) else {
             let reason = text.lines().next().unwrap_or("the host's tools said nothing").to_owned();
             return Err(SandboxError::Unconfined(reason));
         };
         if said.output.len() as u64 > self.limits.output_bytes {
-            return Ok(Outcome::TooMuchOutput);
+            return Ok(ProgramOutcome::TooMuchOutput);
         }
         // The harness writes the verdict last, so the search starts at the end.
         let verdict = sample.lines().rev().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
         Ok(match verdict {
-            Some("passed") => Outcome::Passed,
-            Some(failed) => Outcome::Failed(failed.strip_prefix("failed ").unwrap_or(failed).to_owned()),
-            None if said.is_late => Outcome::TimedOut,
-            None => Outcome::Failed("it ended before its tests did".into()),
+            Some("passed") => ProgramOutcome::Passed,
+            Some(failed) => ProgramOutcome::Failed(failed.strip_prefix("failed ").unwrap_or(failed).to_owned()),
+            None if said.is_late => ProgramOutcome::TimedOut,
+            None => ProgramOutcome::Failed("it ended before its tests did".into()),
         })
     }
 }

@@ -13,4 +13,4 @@ pub(crate) mod tests;
 
 pub use error::SandboxError;
 pub use isolation::{Limits, Sandbox};
-pub use outcome::Outcome;
+pub use outcome::ProgramOutcome;

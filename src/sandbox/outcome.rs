@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The outcome of one sample. Only [`Self::Passed`] counts as solved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum ProgramOutcome {
     /// All tests of the problem passed.
     Passed,
     /// The sample raised an exception or ended before its tests did; the text says which.
@@ -17,14 +17,14 @@ pub enum Outcome {
     TooMuchOutput,
 }
 
-impl Outcome {
+impl ProgramOutcome {
     /// Returns whether the sample solves its problem.
     pub fn is_passed(&self) -> bool {
         *self == Self::Passed
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ProgramOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use super::error::SandboxError;
 use super::isolation::{Confinement, Limits, Sandbox};
-use super::outcome::Outcome;
+use super::outcome::ProgramOutcome;
 
 /// Python code of the escape attempts.
 const PROBE: &str = include_str!("probe.py");
@@ -48,7 +48,7 @@ fn probe(sandbox: &Sandbox) -> Result<(), SandboxError> {
         sandbox.top_of_prefix(),
     );
     match sandbox.run(&(facts + PROBE))? {
-        Outcome::Passed => Ok(()),
+        ProgramOutcome::Passed => Ok(()),
         outcome => Err(SandboxError::Unconfined(outcome.to_string())),
     }
 }

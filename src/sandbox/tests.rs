@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::ops::ControlFlow;
 
 use super::isolation::Confinement;
-use super::{Limits, Outcome, Sandbox, SandboxError};
+use super::{Limits, ProgramOutcome, Sandbox, SandboxError};
 
 /// A sandbox with short limits, or `None` after seeing that the host is refused.
 pub(crate) fn sandbox() -> Option<Sandbox> {
@@ -110,7 +110,7 @@ fn samples_that_leave_their_place_fail() {
     assert!(listener.accept().is_err(), "nobody came out");
 }
 
-pub(crate) fn run_all(sandbox: &Sandbox, programs: &[String]) -> Vec<Outcome> {
+pub(crate) fn run_all(sandbox: &Sandbox, programs: &[String]) -> Vec<ProgramOutcome> {
     let outcomes = sandbox.run_all(programs, 2, &|_, _| ControlFlow::Continue(())).unwrap();
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
@@ -123,7 +123,7 @@ fn an_outcome_is_kept_under_what_decides_it_and_the_rest_is_left_where_the_runni
     assert_ne!(sandbox.key("x = 1"), sandbox.key("x = 2"));
     assert_ne!(sandbox.key("x = 1"), other.key("x = 1"), "other limits");
     let outcomes = sandbox.run_all(&["x = 1", "x = 2"], 1, &|_, _| ControlFlow::Break(())).unwrap();
-    assert_eq!(outcomes, [(0, Outcome::Passed)]);
+    assert_eq!(outcomes, [(0, ProgramOutcome::Passed)]);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn only_a_sample_that_reaches_its_end_passes() {
     let Some(sandbox) = sandbox() else { return };
     let well = ["open('mine', 'w').write('x')\nassert open('mine').read() == 'x'".to_owned(), "print('é')".into()];
     let outcomes = run_all(&sandbox, &well);
-    assert_eq!(outcomes, [Outcome::Passed, Outcome::Passed]);
+    assert_eq!(outcomes, [ProgramOutcome::Passed, ProgramOutcome::Passed]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use fedreplay_sim as sim;
 use super::ScenarioError;
 use super::quantity::{Bandwidth, Bytes, Speed};
 use super::ron_syntax::{options, syntax};
-use super::schema::{Arithmetic, Device, Scenario};
+use super::schema::{ArithmeticSpec, DeviceClassSpec, ScenarioSpec};
 
 /// Adds to `population.devices` the classes of the catalog that `population.mix` names and the scenario does not
 /// define.
@@ -18,14 +18,14 @@ use super::schema::{Arithmetic, Device, Scenario};
 ///
 /// # Errors
 /// If the catalog cannot be read, or a required class has a value out of range.
-pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), ScenarioError> {
+pub(super) fn include(scenario: &mut ScenarioSpec, folder: &Path) -> Result<(), ScenarioError> {
     let Some(name) = scenario.population.catalog.take() else { return Ok(()) };
     let file = folder.join(name);
     let text = fs::read_to_string(&file).map_err(|source| ScenarioError::Io { file: file.clone(), source })?;
     let specs: Vec<sim::DeviceSpec> = options().from_str(&text).map_err(|error| syntax(&file, &error))?;
     let precision = match scenario.model.arithmetic() {
-        Arithmetic::F32 => sim::Precision::F32,
-        Arithmetic::Bf16 => sim::Precision::Half,
+        ArithmeticSpec::F32 => sim::Precision::F32,
+        ArithmeticSpec::Bf16 => sim::Precision::Half,
     };
     let population = &mut scenario.population;
     for spec in &specs {
@@ -47,9 +47,9 @@ pub(super) fn include(scenario: &mut Scenario, folder: &Path) -> Result<(), Scen
 }
 
 /// Returns the device class at `precision`, or `None` if a value is out of range.
-fn device(spec: &sim::DeviceSpec, precision: sim::Precision) -> Option<Device> {
+fn device(spec: &sim::DeviceSpec, precision: sim::Precision) -> Option<DeviceClassSpec> {
     let exact = spec.device(precision)?;
-    Some(Device {
+    Some(DeviceClassSpec {
         speed: Speed(exact.flops_per_s),
         jitter: 0.0,
         slowdown: None,

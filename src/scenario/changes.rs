@@ -2,22 +2,22 @@
 
 use super::check::{Fault, check};
 use super::compare::{FieldDifference, field_differences};
-use super::schema::{Algorithm, OptimizerState, Privacy, Protocol, Scenario, Selection};
-use super::{Loaded, overrides};
+use super::schema::{Algorithm, OptimizerState, Privacy, Protocol, ScenarioSpec, Selection};
+use super::{Scenario, overrides};
 
 /// Scenario in force from a given round on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
     /// [round] -- First server round of the phase.
     pub from_round: u32,
-    pub scenario: Scenario,
+    pub scenario: ScenarioSpec,
 }
 
 /// Returns the scenarios in force after each change of `scenario`. A change without effect starts no phase.
 ///
 /// # Errors
 /// If the rounds of the changes do not ascend within the run, a field may not change, or a result is invalid.
-pub(super) fn phases(scenario: &Scenario) -> Result<Vec<Phase>, Fault> {
+pub(super) fn phases(scenario: &ScenarioSpec) -> Result<Vec<Phase>, Fault> {
     let mut phases: Vec<Phase> = Vec::new();
     let mut last_round = 1;
     for (index, change) in scenario.changes.iter().enumerate() {
@@ -79,7 +79,7 @@ const FIXED: [(&str, &str); 9] = [
 ///
 /// # Errors
 /// Why not, with the field.
-fn check_changed(before: &Scenario, now: &Scenario) -> Result<(), String> {
+fn check_changed(before: &ScenarioSpec, now: &ScenarioSpec) -> Result<(), String> {
     for FieldDifference { path, .. } in field_differences(before, now) {
         check_field(&path, before.privacy.as_ref())?;
     }
@@ -151,9 +151,9 @@ fn check_protocol(before: &Protocol, now: &Protocol) -> Result<(), String> {
     }
 }
 
-impl Loaded {
+impl Scenario {
     /// Returns the scenario in force in a server round, counted from 1.
-    pub fn at(&self, round: u32) -> &Scenario {
+    pub fn at(&self, round: u32) -> &ScenarioSpec {
         let phase = self.phases.iter().rev().find(|phase| phase.from_round <= round);
         phase.map_or(&self.scenario, |phase| &phase.scenario)
     }

@@ -6,8 +6,8 @@ use super::check_privacy;
 use super::method::check_method;
 use super::regions::regions;
 use super::schema::{
-    Arithmetic, Counts, Dropout, Group, Kernels, LastQuestion, Model, Network, Numerics, Objective, PairForm,
-    Population, Precision, Protocol, Scenario, Template,
+    ArithmeticSpec, Counts, Dropout, GroupSpec, Kernels, LastQuestion, ModelSpec, Network, NumericsSpec, ObjectiveSpec,
+    PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec, TemplateSpec,
 };
 
 /// Offending field and what is wrong with it.
@@ -17,7 +17,7 @@ pub(super) type Fault = (String, String);
 ///
 /// # Errors
 /// The first fault.
-pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
+pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_name(&scenario.name)?;
     check_sources(scenario)?;
     check_population(scenario)?;
@@ -35,18 +35,18 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_execution(scenario: &Scenario) -> Result<(), Fault> {
+fn check_execution(scenario: &ScenarioSpec) -> Result<(), Fault> {
     if scenario.execution.cohort_batch == Some(0) {
         return fault("execution.cohort_batch", "it must be at least 1");
     }
-    if scenario.execution.numerics == Numerics::Portable
-        && (scenario.model.arithmetic() != Arithmetic::F32 || scenario.model.precision == Precision::LlmInt8)
+    if scenario.execution.numerics == NumericsSpec::Portable
+        && (scenario.model.arithmetic() != ArithmeticSpec::F32 || scenario.model.precision == PrecisionSpec::LlmInt8)
     {
         let message =
             "Portable needs arithmetic in f32, which LLM.int8() is not: model.precision F32, or model.arithmetic F32";
         return fault("execution.numerics", message);
     }
-    if scenario.execution.numerics == Numerics::Portable && scenario.execution.kernels == Kernels::LibTorch {
+    if scenario.execution.numerics == NumericsSpec::Portable && scenario.execution.kernels == Kernels::LibTorch {
         let message = "LibTorch's kernels are not portable: kernels Auto, or execution.numerics Fast";
         return fault("execution.kernels", message);
     }
@@ -59,7 +59,7 @@ const ROUNDS_MAX: u32 = 10_000_000;
 /// [row] -- Limit on the rows of one task, far above any real one, that bounds its memory.
 const ROWS_PER_TASK_MAX: u64 = 10_000_000;
 
-fn check_rows(scenario: &Scenario) -> Result<(), Fault> {
+fn check_rows(scenario: &ScenarioSpec) -> Result<(), Fault> {
     let training = &scenario.training;
     // `None` is a product that does not fit in 64 bits, which is above the limit, too.
     let factors = [training.local_steps, training.gradient_accumulation, training.batch_size];
@@ -87,12 +87,12 @@ pub(super) fn check_name(name: &str) -> Result<(), Fault> {
 }
 
 /// Checks model and data, each of which is either real or synthetic.
-fn check_sources(scenario: &Scenario) -> Result<(), Fault> {
+fn check_sources(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_model(&scenario.model)?;
     check_data(scenario)
 }
 
-fn check_model(model: &Model) -> Result<(), Fault> {
+fn check_model(model: &ModelSpec) -> Result<(), Fault> {
     if model.lora.target_modules.is_empty() {
         return fault("model.lora.target_modules", "it must name at least one module");
     }
@@ -108,7 +108,7 @@ fn check_model(model: &Model) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_data(scenario: &Scenario) -> Result<(), Fault> {
+fn check_data(scenario: &ScenarioSpec) -> Result<(), Fault> {
     let model = &scenario.model;
     let data = &scenario.data;
     if data.file.is_some() == data.synthetic.is_some() {
@@ -117,20 +117,20 @@ fn check_data(scenario: &Scenario) -> Result<(), Fault> {
     if data.synthetic.is_none() && model.shape.is_some() && model.tokenizer.is_none() {
         return fault("model.tokenizer", "data from a file needs a tokenizer, of the model's folder or of its own");
     }
-    if let (Precision::F32, Some(Arithmetic::Bf16)) | (Precision::Bf16, Some(Arithmetic::F32)) =
+    if let (PrecisionSpec::F32, Some(ArithmeticSpec::Bf16)) | (PrecisionSpec::Bf16, Some(ArithmeticSpec::F32)) =
         (model.precision, model.arithmetic)
     {
         let message = format!("{:?} weights are computed in {0:?}; only quantized ones have a choice", model.precision);
         return fault("model.arithmetic", message);
     }
-    if let PairForm::Raw { max_prompt } = data.pairs
-        && matches!(scenario.training.objective, Objective::Dpo { .. })
+    if let PairFormSpec::Raw { max_prompt } = data.pairs
+        && matches!(scenario.training.objective, ObjectiveSpec::Dpo { .. })
         && max_prompt >= data.max_seq_length
     {
         let message = format!("{max_prompt} must be below data.max_seq_length, {}", data.max_seq_length);
         return fault("data.pairs.max_prompt", message);
     }
-    if data.last_question == LastQuestion::Learnt && data.template == Template::Chat {
+    if data.last_question == LastQuestion::Learnt && data.template == TemplateSpec::Chat {
         return fault("data.last_question", "a chat template writes whole turns; LeftOut goes with it");
     }
     match data.synthetic.map(|synthetic| synthetic.rows) {
@@ -142,7 +142,7 @@ fn check_data(scenario: &Scenario) -> Result<(), Fault> {
     }
 }
 
-fn check_population(scenario: &Scenario) -> Result<(), Fault> {
+fn check_population(scenario: &ScenarioSpec) -> Result<(), Fault> {
     let population = &scenario.population;
     if population.mix.is_empty() && population.trace.as_ref().is_none_or(|trace| trace.clients.is_none()) {
         return fault(
@@ -168,7 +168,7 @@ fn check_population(scenario: &Scenario) -> Result<(), Fault> {
 }
 
 /// Checks one group of clients, whose path in the scenario is `field`.
-fn check_group(scenario: &Scenario, field: &str, group: &Group, regions: &[String]) -> Result<(), Fault> {
+fn check_group(scenario: &ScenarioSpec, field: &str, group: &GroupSpec, regions: &[String]) -> Result<(), Fault> {
     let population = &scenario.population;
     if !population.devices.contains_key(&group.device) {
         let names = names(&population.devices);
@@ -210,7 +210,7 @@ fn check_devices(population: &Population) -> Result<(), Fault> {
 }
 
 /// Checks that a group is in a known region, if the protocol or the network distinguishes regions.
-fn check_region(scenario: &Scenario, group: &Group, regions: &[String]) -> Result<(), String> {
+fn check_region(scenario: &ScenarioSpec, group: &GroupSpec, regions: &[String]) -> Result<(), String> {
     // Edges define the regions of a hierarchical protocol, and otherwise the nodes of a topology do.
     let named: Vec<&String> = match (&scenario.network, &scenario.server.protocol) {
         (_, Protocol::Hierarchical { edges, .. }) => edges.iter().map(|edge| &edge.region).collect(),
@@ -226,7 +226,7 @@ fn check_region(scenario: &Scenario, group: &Group, regions: &[String]) -> Resul
     }
 }
 
-fn check_server(scenario: &Scenario) -> Result<(), Fault> {
+fn check_server(scenario: &ScenarioSpec) -> Result<(), Fault> {
     let server = &scenario.server;
     if scenario.network == Network::ServerLink {
         for (name, capacity) in [("downlink", &server.downlink), ("uplink", &server.uplink)] {

@@ -2,14 +2,14 @@
 //! for.
 
 use super::schema::{
-    Algorithm, Clipping, Mean, Noise, NoisePlacement, Privacy, Protocol, Scenario, Selection, Weights,
+    Algorithm, ClippingSpec, Mean, Noise, NoisePlacement, Privacy, Protocol, ScenarioSpec, Selection, WeightsSpec,
 };
 
 /// Checks the privacy fields.
 ///
 /// # Errors
 /// The first fault, as field and message.
-pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
+pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
     let Some(privacy) = &scenario.privacy else { return Ok(()) };
     let server = &scenario.server;
     if matches!(server.protocol, Protocol::Hierarchical { .. } | Protocol::Tiered { .. }) {
@@ -30,7 +30,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
             format!("without noise no epsilon is finite, so a budget of {epsilon} cannot be kept"),
         );
     }
-    if let Clipping::Adaptive { count_noise, .. } = clipping {
+    if let ClippingSpec::Adaptive { count_noise, .. } = clipping {
         check_count_noise(*count_noise, noise)?;
         if *placement != NoisePlacement::Central || grid.is_some() {
             return fault("privacy.clipping", "adaptive clipping needs placement Central and no grid".into());
@@ -43,7 +43,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), (String, String)> {
         let name = scenario.algorithm.name();
         return fault("algorithm", format!("{name} moves more than the updates that clipping and noise protect"));
     }
-    if scenario.algorithm.weights() != Weights::Uniform && weight_bound.is_none() {
+    if scenario.algorithm.weights() != WeightsSpec::Uniform && weight_bound.is_none() {
         return fault(
             "privacy.weight_bound",
             "weights by rows have no bound: set it, or take algorithm FedAvg(weights: Uniform)".into(),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Scenario;
+use super::ScenarioSpec;
 
 /// Field with different values in two scenarios.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,11 +20,11 @@ impl std::fmt::Display for FieldDifference {
 }
 
 /// Returns the fields in which two scenarios differ, in the order of their names.
-pub fn field_differences(left: &Scenario, right: &Scenario) -> Vec<FieldDifference> {
+pub fn field_differences(left: &ScenarioSpec, right: &ScenarioSpec) -> Vec<FieldDifference> {
     value_differences(&tree(left), &tree(right))
 }
 
-fn tree(scenario: &Scenario) -> Value {
+fn tree(scenario: &ScenarioSpec) -> Value {
     serde_json::to_value(scenario).expect("a scenario has only text keys")
 }
 

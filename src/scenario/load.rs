@@ -7,7 +7,7 @@ use super::changes::{Phase, phases};
 use super::check::{Fault, check};
 use super::ron_syntax::{options, syntax};
 use super::schema::fidelity::{Reading, under};
-use super::schema::{Change, Protocol, Scenario};
+use super::schema::{Change, Protocol, ScenarioSpec};
 use super::{ScenarioError, catalog, method, overrides};
 use crate::store::{Key, key_of};
 
@@ -18,28 +18,28 @@ use crate::store::{Key, key_of};
 /// ```
 /// use std::path::Path;
 ///
-/// use fedreplay::scenario::{Loaded, Protocol};
+/// use fedreplay::scenario::{Scenario, Protocol};
 ///
 /// let sets = ["rounds=3".to_owned(), "server.protocol.deadline=90s".to_owned()];
-/// let loaded = Loaded::read(Path::new("scenarios/quickstart.ron"), &sets)?;
+/// let loaded = Scenario::read(Path::new("scenarios/quickstart.ron"), &sets)?;
 /// assert_eq!(loaded.scenario.rounds, 3);
 /// let Protocol::Synchronous { deadline: Some(deadline), .. } = loaded.scenario.server.protocol else { panic!() };
 /// assert_eq!(deadline.0, 90_000_000_000);
 ///
-/// let error = Loaded::read(Path::new("scenarios/quickstart.ron"), &["rouns=3".to_owned()]).unwrap_err();
+/// let error = Scenario::read(Path::new("scenarios/quickstart.ron"), &["rouns=3".to_owned()]).unwrap_err();
 /// assert!(error.to_string().contains("rounds"), "{error}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Loaded {
-    pub scenario: Scenario,
+pub struct Scenario {
+    pub scenario: ScenarioSpec,
     /// Scenarios in force after each change during the run, in the order of rounds.
     pub(crate) phases: Vec<Phase>,
     /// Folder that relative paths of the scenario start from.
     pub folder: PathBuf,
 }
 
-impl Loaded {
+impl Scenario {
     /// Reads `file` and applies each override `path=value` in order. An override `@FILE` is replaced by the lines of
     /// that file, without empty lines and lines that begin with `//`.
     ///
@@ -131,14 +131,14 @@ impl Loaded {
     /// ```
     /// use std::path::Path;
     ///
-    /// use fedreplay::scenario::Loaded;
+    /// use fedreplay::scenario::Scenario;
     ///
-    /// let loaded = Loaded::read(Path::new("scenarios/quickstart.ron"), &[])?;
+    /// let loaded = Scenario::read(Path::new("scenarios/quickstart.ron"), &[])?;
     /// let text = loaded.resolved_text();
     /// assert!(text.contains("checkpointing: Auto"), "the file does not set it");
     /// let written = tempfile::NamedTempFile::new()?;
     /// std::fs::write(&written, &text)?;
-    /// assert_eq!(Loaded::read(written.path(), &[])?.scenario, loaded.scenario);
+    /// assert_eq!(Scenario::read(written.path(), &[])?.scenario, loaded.scenario);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resolved_text(&self) -> String {
@@ -147,8 +147,8 @@ impl Loaded {
     }
 
     /// Returns the scenario without fields that do not belong to its identity, but with its changes as written.
-    pub fn identified(&self) -> Scenario {
-        Scenario { changes: self.scenario.changes.clone(), ..identified(&self.scenario) }
+    pub fn identified(&self) -> ScenarioSpec {
+        ScenarioSpec { changes: self.scenario.changes.clone(), ..identified(&self.scenario) }
     }
 
     /// Returns the hash of the scenario as far as it determines results. Name, paths, output and execution settings are
@@ -165,7 +165,7 @@ impl Loaded {
 }
 
 /// Returns a scenario without the fields that do not belong to its identity.
-fn identified(scenario: &Scenario) -> Scenario {
+fn identified(scenario: &ScenarioSpec) -> ScenarioSpec {
     // Paths are hashed by the contents of their files, elsewhere; names and output settings change no result.
     let mut scenario = scenario.clone();
     scenario.name.clear();
@@ -210,9 +210,9 @@ fn expanded(sets: &[String]) -> Result<Vec<String>, ScenarioError> {
 }
 
 /// Parses the text and applies each override, with the defaults that belong to `reading`.
-fn read_under(reading: Reading, file: &Path, text: &str, sets: &[String]) -> Result<Scenario, ScenarioError> {
+fn read_under(reading: Reading, file: &Path, text: &str, sets: &[String]) -> Result<ScenarioSpec, ScenarioError> {
     under(reading, || {
-        let mut scenario: Scenario = options().from_str(text).map_err(|error| syntax(file, &error))?;
+        let mut scenario: ScenarioSpec = options().from_str(text).map_err(|error| syntax(file, &error))?;
         for argument in sets {
             scenario = overrides::apply(&scenario, argument)?;
         }
@@ -303,11 +303,11 @@ mod tests {
     ),
 )"#;
 
-    fn read(text: &str, sets: &[&str]) -> Result<Loaded, ScenarioError> {
+    fn read(text: &str, sets: &[&str]) -> Result<Scenario, ScenarioError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("scenario.ron");
         fs::write(&file, text).expect("a writable folder");
-        Loaded::read(&file, &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>())
+        Scenario::read(&file, &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>())
     }
 
     fn message(text: &str, sets: &[&str]) -> String {

@@ -1,12 +1,12 @@
 //! Compatibility of federated methods with protocols and other settings.
 
-use super::schema::{Algorithm, Optimizer, OptimizerState, Protocol, Scenario, Selection};
+use super::schema::{Algorithm, OptimizerSpec, OptimizerState, Protocol, ScenarioSpec, Selection};
 
 /// Checks that the method goes with the scenario's protocol, data, evaluation and selection.
 ///
 /// # Errors
 /// The offending field, and what is wrong with it.
-pub(super) fn check_method(scenario: &Scenario) -> Result<(), (String, String)> {
+pub(super) fn check_method(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
     let name = scenario.algorithm.name();
     if let Some(reason) = clash(&scenario.algorithm, &scenario.server.protocol) {
         return refused("server.protocol", format!("it does not go with {name}: {reason}"));
@@ -73,10 +73,10 @@ fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
 }
 
 /// Returns warnings about settings that are valid but probably not intended.
-pub(super) fn doubts(scenario: &Scenario) -> Vec<String> {
+pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
     let mut doubts = Vec::new();
     if matches!(scenario.algorithm, Algorithm::Scaffold { .. })
-        && !matches!(scenario.training.optimizer, Optimizer::Sgd { .. })
+        && !matches!(scenario.training.optimizer, OptimizerSpec::Sgd { .. })
     {
         doubts.push(
             "SCAFFOLD with AdamW: its variates are then means of normalized steps, not of gradients, and its analysis \
@@ -91,7 +91,7 @@ pub(super) fn doubts(scenario: &Scenario) -> Vec<String> {
 ///
 /// # Errors
 /// A message with the field and its fault.
-pub(super) fn check_clients(scenario: &Scenario, clients: usize) -> Result<(), String> {
+pub(super) fn check_clients(scenario: &ScenarioSpec, clients: usize) -> Result<(), String> {
     match (&scenario.algorithm, &scenario.server.protocol) {
         (Algorithm::Local, &Protocol::Synchronous { clients_per_round, .. })
             if (clients_per_round as usize) < clients =>
@@ -108,11 +108,11 @@ pub(super) fn check_clients(scenario: &Scenario, clients: usize) -> Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Discount, Mean, Weights};
+    use crate::scenario::{Discount, Mean, WeightsSpec};
 
     #[test]
     fn every_cell_is_played_or_refused_with_a_reason() {
-        let weights = Weights::Uniform;
+        let weights = WeightsSpec::Uniform;
         let asynchronous = Protocol::Asynchronous {
             concurrency: 1,
             max_staleness: None,

@@ -1,6 +1,6 @@
-//! Scenario files: RON is read into a checked [`Scenario`] in which every default is written out.
+//! Scenario files: RON is read into a checked [`ScenarioSpec`] in which every default is written out.
 //!
-//! [`Loaded`] is a scenario that has been read, with overrides and changes applied. [`Sweep`] multiplies it into many
+//! [`Scenario`] is a scenario that has been read, with overrides and changes applied. [`Sweep`] multiplies it into many
 //! runs, [`Reference`] documents its fields, and [`federation()`](crate::schedule::federation()) translates it for the
 //! simulator.
 //!
@@ -31,9 +31,9 @@ pub use changes::Phase;
 pub use compare::{FieldDifference, field_differences, value_differences};
 pub use error::ScenarioError;
 pub use import::{Imported, import_script};
-pub use load::Loaded;
+pub use load::Scenario;
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};
 pub use reference::{Default as FieldDefault, Entry, Reference};
 pub(crate) use regions::regions;
 pub use schema::*;
-pub use sweep::{Axis, Base, Cell, Published, Sweep, TwinFiles, Variant};
+pub use sweep::{Axis, PublishedFigure, Sweep, SweepBase, SweepCell, TwinFiles, Variant};

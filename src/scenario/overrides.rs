@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use super::nearest::suggestion;
 use super::ron_value::value_in;
-use super::{Scenario, ScenarioError};
+use super::{ScenarioError, ScenarioSpec};
 
 /// Applies one override `path=value`.
 ///
 /// # Errors
 /// If the path names no field, or the value does not fit it.
-pub(super) fn apply(scenario: &Scenario, argument: &str) -> Result<Scenario, ScenarioError> {
+pub(super) fn apply(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, ScenarioError> {
     changed(scenario, argument).map_err(|message| ScenarioError::Override { argument: argument.to_owned(), message })
 }
 
 /// Applies one override; the error is only the message.
-fn changed(scenario: &Scenario, argument: &str) -> Result<Scenario, String> {
+fn changed(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, String> {
     let (path, text) = argument.split_once('=').ok_or_else(|| "it must read path=value".to_owned())?;
     let value = read(text);
     // The scenario as JSON, in which a field can be found by its path, is changed and read back.
@@ -43,7 +43,7 @@ fn changed(scenario: &Scenario, argument: &str) -> Result<Scenario, String> {
 }
 
 /// Writes `value` into the field at `path` and reads the scenario back.
-fn set(tree: &mut Value, path: &str, value: Value) -> Result<Scenario, String> {
+fn set(tree: &mut Value, path: &str, value: Value) -> Result<ScenarioSpec, String> {
     *find(tree, path)? = value;
     serde_json::from_value(tree.clone()).map_err(|source| with_suggestion(source.to_string()))
 }

@@ -1,10 +1,10 @@
 //! Regions that a scenario names.
 
-use super::schema::{Network, Protocol, Scenario};
+use super::schema::{Network, Protocol, ScenarioSpec};
 
 /// Returns the regions of a scenario by number: those of edges as written, then those of the network, then those of
 /// groups.
-pub(crate) fn regions(scenario: &Scenario) -> Vec<String> {
+pub(crate) fn regions(scenario: &ScenarioSpec) -> Vec<String> {
     let mut mentions: Vec<&String> = vec![];
     if let Protocol::Hierarchical { edges, .. } = &scenario.server.protocol {
         mentions.extend(edges.iter().map(|edge| &edge.region));

@@ -10,7 +10,7 @@ use super::trace::Trace;
 use crate::adapter::{WireFormat, wire_bytes};
 use crate::data::ClientRows;
 use crate::model::Config;
-use crate::scenario::{Counts, Scenario, Synthetic};
+use crate::scenario::{Counts, ScenarioSpec, Synthetic};
 
 /// Facts about a client for the simulator and the population table.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,7 @@ struct Amount {
 /// # Errors
 /// If the adapter does not fit the model, the sizes of a task overflow, or the trace does not fit the data.
 pub fn of_rows(
-    scenario: &Scenario,
+    scenario: &ScenarioSpec,
     rows: &[ClientRows],
     config: &Config,
     trace: &Trace,
@@ -67,7 +67,7 @@ pub fn of_rows(
 /// # Errors
 /// As [`of_rows`].
 pub fn of_synthetic(
-    scenario: &Scenario,
+    scenario: &ScenarioSpec,
     synthetic: &Synthetic,
     config: &Config,
     trace: &Trace,
@@ -77,7 +77,7 @@ pub fn of_synthetic(
 }
 
 /// Draws the amount of data of a synthetic client. Each client has its own random stream.
-fn synthetic_amount(scenario: &Scenario, synthetic: &Synthetic, client: u32) -> Amount {
+fn synthetic_amount(scenario: &ScenarioSpec, synthetic: &Synthetic, client: u32) -> Amount {
     let tokens = u64::from(synthetic.tokens_per_row.min(scenario.data.max_seq_length));
     let total = match synthetic.rows {
         Counts::Fixed(rows) => rows,
@@ -94,7 +94,7 @@ fn synthetic_amount(scenario: &Scenario, synthetic: &Synthetic, client: u32) -> 
 
 /// Computes the costs of each client's task and places the clients on devices and links.
 fn outline(
-    scenario: &Scenario,
+    scenario: &ScenarioSpec,
     amounts: impl ExactSizeIterator<Item = Amount>,
     config: &Config,
     trace: &Trace,

@@ -10,7 +10,7 @@ use super::placement::{DeviceClass, Place};
 use super::protocol::server;
 use super::sim_units::{capacity, probability};
 use crate::scenario::schema;
-use crate::scenario::schema::{Network, Scenario};
+use crate::scenario::schema::{Network, ScenarioSpec};
 
 /// Points of a table of log-normal quantiles. The truncated tails would hold 1/1024 of the draws.
 const JITTER_POINTS: u32 = 1024;
@@ -23,7 +23,7 @@ fn number_of(name: &String, names: &[String]) -> u32 {
 }
 
 /// Returns the simulated federation of a scenario with these clients, which records its events in this detail.
-pub fn federation(scenario: &Scenario, clients: &Clients, detail: sim::Detail) -> sim::Federation {
+pub fn federation(scenario: &ScenarioSpec, clients: &Clients, detail: sim::Detail) -> sim::Federation {
     let placement = &clients.placement;
     let regions = &placement.regions;
     let mut jitters = Jitters::default();
@@ -141,7 +141,7 @@ fn availability(availability: &schema::Availability) -> sim::Availability {
 }
 
 /// Returns the simulated network of a scenario with these regions.
-pub(super) fn network(scenario: &Scenario, regions: &[String]) -> sim::Network {
+pub(super) fn network(scenario: &ScenarioSpec, regions: &[String]) -> sim::Network {
     match &scenario.network {
         Network::ServerLink => sim::Network::Server {
             egress: server_capacity(&scenario.server.downlink),

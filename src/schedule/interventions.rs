@@ -5,10 +5,10 @@ use fedreplay_sim::Intervention;
 use super::client_facts::Clients;
 use super::federation::network;
 use super::protocol::server;
-use crate::scenario::Loaded;
-use crate::scenario::schema::Scenario;
+use crate::scenario::Scenario;
+use crate::scenario::schema::ScenarioSpec;
 
-impl Loaded {
+impl Scenario {
     /// Returns the interventions of the simulator that carry out the changes: for each phase its first round, and the
     /// interventions that take effect before that round.
     pub fn interventions(&self, clients: &Clients) -> Vec<(u32, Vec<Intervention>)> {
@@ -23,7 +23,7 @@ impl Loaded {
 }
 
 /// Returns the interventions that turn the simulated network and server of `before` into those of `now`.
-fn between(before: &Scenario, now: &Scenario, clients: &Clients) -> Vec<Intervention> {
+fn between(before: &ScenarioSpec, now: &ScenarioSpec, clients: &Clients) -> Vec<Intervention> {
     let regions = &clients.placement.regions;
     let old_capacities = capacities(before, regions);
     let new_capacities = capacities(now, regions);
@@ -47,7 +47,7 @@ fn between(before: &Scenario, now: &Scenario, clients: &Clients) -> Vec<Interven
 }
 
 /// Returns the capacities of the simulated network, in the order in which [`Intervention::SetCapacity`] numbers links.
-fn capacities(scenario: &Scenario, regions: &[String]) -> Vec<fedreplay_sim::Capacity> {
+fn capacities(scenario: &ScenarioSpec, regions: &[String]) -> Vec<fedreplay_sim::Capacity> {
     match network(scenario, regions) {
         fedreplay_sim::Network::Unlimited => vec![],
         fedreplay_sim::Network::Server { egress, ingress } => vec![egress, ingress],

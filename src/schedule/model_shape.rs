@@ -5,27 +5,27 @@ use fedreplay_sim as sim;
 use crate::adapter::Layout;
 use crate::model::{Arithmetic, Config, LoraSpec, Precision};
 use crate::scenario;
-use crate::scenario::{ModelShape, Scenario};
+use crate::scenario::{ModelShape, ScenarioSpec};
 
 /// Translates the precision of a scenario's base model.
-pub fn precision(model: &scenario::Model) -> Precision {
+pub fn precision(model: &scenario::ModelSpec) -> Precision {
     let arithmetic = match model.arithmetic() {
-        scenario::Arithmetic::F32 => Arithmetic::F32,
-        scenario::Arithmetic::Bf16 => Arithmetic::Bf16,
+        scenario::ArithmeticSpec::F32 => Arithmetic::F32,
+        scenario::ArithmeticSpec::Bf16 => Arithmetic::Bf16,
     };
     match model.precision {
-        scenario::Precision::F32 => Precision::F32,
-        scenario::Precision::Bf16 => Precision::Bf16,
-        scenario::Precision::Int8 => Precision::Int8(arithmetic),
-        scenario::Precision::Int8Held => Precision::Int8Held(arithmetic),
-        scenario::Precision::Nf4 => Precision::Nf4 { arithmetic, double: false },
-        scenario::Precision::Nf4Double => Precision::Nf4 { arithmetic, double: true },
-        scenario::Precision::LlmInt8 => Precision::LlmInt8(arithmetic),
+        scenario::PrecisionSpec::F32 => Precision::F32,
+        scenario::PrecisionSpec::Bf16 => Precision::Bf16,
+        scenario::PrecisionSpec::Int8 => Precision::Int8(arithmetic),
+        scenario::PrecisionSpec::Int8Held => Precision::Int8Held(arithmetic),
+        scenario::PrecisionSpec::Nf4 => Precision::Nf4 { arithmetic, double: false },
+        scenario::PrecisionSpec::Nf4Double => Precision::Nf4 { arithmetic, double: true },
+        scenario::PrecisionSpec::LlmInt8 => Precision::LlmInt8(arithmetic),
     }
 }
 
 /// Translates the LoRA settings of a scenario.
-pub fn lora_spec(scenario: &Scenario) -> LoraSpec {
+pub fn lora_spec(scenario: &ScenarioSpec) -> LoraSpec {
     let lora = &scenario.model.lora;
     LoraSpec {
         rank: lora.rank as usize,

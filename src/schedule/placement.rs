@@ -6,14 +6,14 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use serde::Serialize;
 
 use super::trace::{Trace, TraceRow};
-use crate::scenario::schema::{Network, Protocol, Scenario};
+use crate::scenario::schema::{Network, Protocol, ScenarioSpec};
 use crate::scenario::{Bandwidth, Bytes, Duration, Rate, Speed, regions, schema};
 
 /// Device class with the crashes of its group.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceClass {
     pub name: String,
-    pub device: schema::Device,
+    pub device: schema::DeviceClassSpec,
     pub crashes: Option<schema::Crashes>,
 }
 
@@ -55,7 +55,7 @@ impl Placed {
     /// If the trace names a client that the data lacks or the other way round, or an unknown class or region, or if a
     /// client has no device or no link.
     pub fn new(
-        scenario: &Scenario,
+        scenario: &ScenarioSpec,
         clients: usize,
         name: impl Fn(usize) -> String,
         trace: &Trace,
@@ -95,7 +95,7 @@ impl Placed {
     }
 
     /// Creates the tables with one row per group, and no client yet.
-    fn of_groups(scenario: &Scenario) -> Self {
+    fn of_groups(scenario: &ScenarioSpec) -> Self {
         let population = &scenario.population;
         let mut tables = Self { regions: regions(scenario), ..Self::default() };
         for group in &population.mix {
@@ -108,7 +108,7 @@ impl Placed {
         tables
     }
 
-    fn place_of_group(&self, scenario: &Scenario, group: u32) -> Place {
+    fn place_of_group(&self, scenario: &ScenarioSpec, group: u32) -> Place {
         let region = scenario.population.mix[group as usize].region.as_ref().and_then(|name| self.region(name));
         Place { device: group, link: group, dropout: group, availability: group, region }
     }
@@ -120,7 +120,7 @@ impl Placed {
     /// Changes a client's place to what the trace says about it.
     fn apply(
         &mut self,
-        scenario: &Scenario,
+        scenario: &ScenarioSpec,
         row: &TraceRow,
         online: Option<&schema::Availability>,
         place: &mut Place,
@@ -154,7 +154,7 @@ impl Placed {
 
     /// Checks that every client is in a known region, if the protocol or the network distinguishes regions, and that
     /// every cut is of a region with clients.
-    fn check_regions(&self, scenario: &Scenario) -> Result<(), String> {
+    fn check_regions(&self, scenario: &ScenarioSpec) -> Result<(), String> {
         // Edges define the regions of a hierarchical protocol, and otherwise the nodes of a topology do.
         let known: Option<BTreeSet<&String>> = match (&scenario.network, &scenario.server.protocol) {
             (_, Protocol::Hierarchical { edges, .. }) => Some(edges.iter().map(|edge| &edge.region).collect()),
@@ -176,7 +176,7 @@ impl Placed {
         self.check_cuts(scenario)
     }
 
-    fn check_cuts(&self, scenario: &Scenario) -> Result<(), String> {
+    fn check_cuts(&self, scenario: &ScenarioSpec) -> Result<(), String> {
         match scenario.region_cuts.iter().find(|cut| !self.regions.contains(&cut.region)) {
             Some(cut) => Err(format!("failed to cut region `{}`: no client is there", cut.region)),
             None => Ok(()),
@@ -185,7 +185,7 @@ impl Placed {
 }
 
 /// Returns the device class of a group, whose own jitter replaces the variation of the named class.
-fn device_of_group(population: &schema::Population, group: &schema::Group) -> DeviceClass {
+fn device_of_group(population: &schema::Population, group: &schema::GroupSpec) -> DeviceClass {
     let mut device = population.devices[&group.device].clone();
     if let Some(jitter) = group.jitter {
         device.jitter = jitter;
@@ -195,7 +195,7 @@ fn device_of_group(population: &schema::Population, group: &schema::Group) -> De
 }
 
 /// Returns the group of each client, or `None` if the scenario has no groups and leaves everything to the trace.
-fn groups(scenario: &Scenario, clients: usize) -> Option<Vec<u32>> {
+fn groups(scenario: &ScenarioSpec, clients: usize) -> Option<Vec<u32>> {
     let mix = &scenario.population.mix;
     if mix.is_empty() { None } else { Some(assign(Seed(scenario.seed), clients, mix)) }
 }
@@ -204,7 +204,7 @@ fn groups(scenario: &Scenario, clients: usize) -> Option<Vec<u32>> {
 ///
 /// The sizes of the groups are their shares of the clients, rounded by the method of largest remainders; which clients
 /// are in which group is a permutation drawn from the seed.
-fn assign(seed: Seed, clients: usize, mix: &[schema::Group]) -> Vec<u32> {
+fn assign(seed: Seed, clients: usize, mix: &[schema::GroupSpec]) -> Vec<u32> {
     let total: f64 = mix.iter().map(|group| group.share).sum();
     let exact: Vec<f64> = mix.iter().map(|group| group.share / total * clients as f64).collect();
     let mut counts: Vec<usize> = exact.iter().map(|count| count.floor() as usize).collect();
@@ -275,7 +275,7 @@ fn check_online(clients: usize, name: impl Fn(usize) -> String, trace: &Trace) -
 
 /// Returns the device class of a client with this row of the trace, or `None` if it is that of its group.
 fn traced_device(
-    scenario: &Scenario,
+    scenario: &ScenarioSpec,
     row: &TraceRow,
     of_group: Option<&DeviceClass>,
 ) -> Result<Option<DeviceClass>, String> {
@@ -316,8 +316,8 @@ fn traced_device(
 }
 
 /// Returns a device without any known value; its speed of 0 marks it as incomplete.
-fn blank() -> schema::Device {
-    schema::Device {
+fn blank() -> schema::DeviceClassSpec {
+    schema::DeviceClassSpec {
         speed: Speed(0),
         jitter: 0.0,
         slowdown: None,
@@ -334,7 +334,11 @@ fn blank_link() -> schema::Link {
 }
 
 /// Returns the link class of a client with this row of the trace, or `None` if it is that of its group.
-fn traced_link(scenario: &Scenario, row: &TraceRow, of_group: Option<&LinkClass>) -> Result<Option<LinkClass>, String> {
+fn traced_link(
+    scenario: &ScenarioSpec,
+    row: &TraceRow,
+    of_group: Option<&LinkClass>,
+) -> Result<Option<LinkClass>, String> {
     let numbers = [row.downlink_bits_per_second, row.uplink_bits_per_second, row.latency_ns];
     if row.link.is_none() && numbers.iter().all(Option::is_none) {
         return match of_group {
@@ -398,8 +402,8 @@ fn intern<T: Serialize>(table: &mut Vec<T>, known: &mut BTreeMap<Vec<u8>, u32>, 
 mod tests {
     use super::*;
 
-    fn mix(shares: &[f64]) -> Vec<schema::Group> {
-        let group = |&share| schema::Group {
+    fn mix(shares: &[f64]) -> Vec<schema::GroupSpec> {
+        let group = |&share| schema::GroupSpec {
             share,
             device: "d".into(),
             link: "l".into(),

@@ -5,17 +5,17 @@ use fedreplay_sim::Span;
 
 use super::sim_units::{capacity, probability};
 use crate::scenario::schema;
-use crate::scenario::schema::{Discount, Protocol, Scenario, Selection};
+use crate::scenario::schema::{Discount, Protocol, ScenarioSpec, Selection};
 
 /// Returns the simulated server of a scenario; an adapter takes `adapter_bytes` on the wire.
-pub(super) fn server(scenario: &Scenario, adapter_bytes: u64) -> sim::Server {
+pub(super) fn server(scenario: &ScenarioSpec, adapter_bytes: u64) -> sim::Server {
     let server = &scenario.server;
     sim::Server {
         rounds: scenario.rounds,
         selection: selection(&server.selection),
         candidates: match server.candidates {
-            schema::Candidates::Online => sim::Candidates::Online,
-            schema::Candidates::Everyone => sim::Candidates::Everyone,
+            schema::CandidatesSpec::Online => sim::Candidates::Online,
+            schema::CandidatesSpec::Everyone => sim::Candidates::Everyone,
         },
         memory: match server.memory {
             schema::MemoryPolicy::Ineligible => sim::MemoryPolicy::Ineligible,

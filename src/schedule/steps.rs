@@ -1,8 +1,8 @@
 //! Number of optimizer steps of a task.
 
-use crate::scenario::schema::{Protocol, Scenario};
+use crate::scenario::schema::{Protocol, ScenarioSpec};
 
-impl Scenario {
+impl ScenarioSpec {
     /// [step] -- Returns the steps of a task of a client with this number of rows, as one of `clients` clients.
     pub fn steps(&self, rows: u64, clients: usize) -> u32 {
         let (Some(dynamic), Protocol::Synchronous { clients_per_round, .. }) =
@@ -20,7 +20,7 @@ impl Scenario {
 
 #[cfg(test)]
 mod tests {
-    use crate::scenario::Loaded;
+    use crate::scenario::Scenario;
 
     /// FedLLM-Bench's steps for clients of Fed-ChatbotPA: 747 clients, 200 rounds of 10, batches of 8.
     #[test]
@@ -40,10 +40,10 @@ mod tests {
             ),
         )"#;
         std::fs::write(&file, text).unwrap();
-        let scenario = Loaded::read(&file, &[]).unwrap().scenario;
+        let scenario = Scenario::read(&file, &[]).unwrap().scenario;
         let steps = [5, 10, 13, 26, 76, 154].map(|rows| scenario.steps(rows, 747));
         assert_eq!(steps, [1, 2, 2, 4, 11, 22]);
-        let fixed = Loaded::read(&file, &["training.dynamic_steps=null".to_owned()]).unwrap().scenario;
+        let fixed = Scenario::read(&file, &["training.dynamic_steps=null".to_owned()]).unwrap().scenario;
         assert_eq!(fixed.steps(154, 747), 10);
     }
 }

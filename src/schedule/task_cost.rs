@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim as sim;
 
-use crate::scenario::schema::{Optimizer, Scenario};
+use crate::scenario::schema::{OptimizerSpec, ScenarioSpec};
 
 /// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]
@@ -18,15 +18,15 @@ pub struct TaskCosts {
 impl TaskCosts {
     /// Creates an empty table for a model of this shape, whose adapter on the modules `targets` takes `adapter_bytes`
     /// on the wire. What the method transfers in addition, such as SCAFFOLD's control variates, is added.
-    pub fn new(scenario: &Scenario, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
+    pub fn new(scenario: &ScenarioSpec, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
         let steps = &scenario.training;
         let base_bits = scenario.model.arithmetic_bits();
         let optimiser_bytes = match steps.optimizer {
             // Two moments in f32.
-            Optimizer::AdamW { .. } => 8,
-            Optimizer::Sgd { momentum: 0.0 } => 0,
+            OptimizerSpec::AdamW { .. } => 8,
+            OptimizerSpec::Sgd { momentum: 0.0 } => 0,
             // One buffer.
-            Optimizer::Sgd { .. } => 4,
+            OptimizerSpec::Sgd { .. } => 4,
         };
         let training = sim::LoraTraining {
             model,

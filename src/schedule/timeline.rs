@@ -10,8 +10,8 @@ use fedreplay_sim::{
 use super::client_facts::Clients;
 use super::error::ScheduleError;
 use super::federation::federation;
-use crate::privacy::{Protection, within_budget};
-use crate::scenario::Loaded;
+use crate::privacy::{PrivacyPlan, within_budget};
+use crate::scenario::Scenario;
 
 /// Number of the server among the aggregators.
 pub const SERVER: u32 = 0;
@@ -46,8 +46,8 @@ impl Timeline {
     /// # Errors
     /// If the federation cannot be simulated.
     pub fn of(
-        loaded: &Loaded,
-        privacy: Option<&Protection>,
+        loaded: &Scenario,
+        privacy: Option<&PrivacyPlan>,
         clients: &Clients,
         detail: Detail,
     ) -> Result<Self, ScheduleError> {

@@ -7,14 +7,14 @@ use tch::{TchError, Tensor};
 
 use super::by_libtorch::attention as by_libtorch;
 use super::native::kernels::{self, Heads, Sequences};
-use super::pack::Run;
+use super::pack::SequenceGroup;
 use crate::model::Config;
 
 type Result<T> = std::result::Result<T, TchError>;
 
 /// Computes attention, `[rows, heads * head_dim]` with zeros in padding rows, and returns it with the logarithms of the
 /// softmax's denominators, which the backward pass reads.
-pub fn forward(config: &Config, qkv: &Tensor, runs: &[Run]) -> Result<(Tensor, Vec<Tensor>)> {
+pub fn forward(config: &Config, qkv: &Tensor, runs: &[SequenceGroup]) -> Result<(Tensor, Vec<Tensor>)> {
     let output =
         qkv.f_new_zeros([qkv.size()[0], (config.heads * config.head_dim) as i64], (qkv.kind(), qkv.device()))?;
     if kernels::serve(qkv) {
@@ -32,7 +32,7 @@ pub fn backward(
     output: &Tensor,
     sums: &[Tensor],
     d_output: &Tensor,
-    runs: &[Run],
+    runs: &[SequenceGroup],
 ) -> Result<Tensor> {
     let d_qkv = qkv.f_zeros_like()?;
     if kernels::serve(qkv) {
@@ -50,7 +50,7 @@ fn heads_of(config: &Config) -> Heads {
 }
 
 /// Lists all sequences of the runs.
-fn sequences(runs: &[Run]) -> Sequences {
+fn sequences(runs: &[SequenceGroup]) -> Sequences {
     let mut starts = Vec::new();
     let mut lengths = Vec::new();
     for run in runs {
@@ -83,7 +83,7 @@ mod tests {
     /// The same in plain products, which serve a GPU in f32: sequences of less and of more than a block of queries.
     #[test]
     fn plain_products_agree_with_fused_kernels() {
-        let runs = [(0, 3, 9), (27, 1, 300)].map(|(start, count, length)| Run { start, count, length });
+        let runs = [(0, 3, 9), (27, 1, 300)].map(|(start, count, length)| SequenceGroup { start, count, length });
         let rows = 330;
         for (kv_heads, sliding_window) in [(4, None), (2, Some(6)), (1, Some(140)), (2, Some(500))] {
             let config = Config { kv_heads, head_dim: 8, sliding_window, ..Config::llama(10, 64, 64, 1, 4) };
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_kernel_agrees_with_libtorch() {
         let runs = [(0, 2, 1), (2, 1, 47), (49, 1, 48), (97, 2, 49), (195, 1, 130)];
-        let runs = runs.map(|(start, count, length)| Run { start, count, length });
+        let runs = runs.map(|(start, count, length)| SequenceGroup { start, count, length });
         for (heads, kv_heads, head_dim, sliding_window) in
             [(4, 4, 32, None), (4, 2, 20, None), (3, 1, 64, Some(7)), (2, 2, 12, Some(50))]
         {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::layer::{Pass, Trainee};
-use super::loss::{self, Weights};
-use super::pack::{self, Packed, Share};
+use super::layer::{Pass, PassJob};
+use super::loss::{self, LossWeights};
+use super::pack::{self, BatchPart, PackedBatch};
 use super::parameters::Parameters;
 use super::{Error, Trainer, ops};
 use crate::adapter::Adapter;
@@ -72,9 +72,9 @@ impl Trainer {
 
     /// Evaluates rows in one pass.
     fn evaluate_chunk(&self, parameters: &Parameters, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
-        let packed = pack::pack(&self.base, &[Share { samples, weight: 0.0 }])?;
+        let packed = pack::pack(&self.base, &[BatchPart { samples, weight: 0.0 }])?;
         let x = self.last_rows(parameters, &packed)?;
-        let losses = loss::cross_entropy(&self.base, &packed, &x, Weights::None)?;
+        let losses = loss::cross_entropy(&self.base, &packed, &x, LossWeights::None)?;
         let mut found = Vec::with_capacity(samples.len());
         for range in &packed.predictions.samples[0] {
             found.push(SampleLoss {
@@ -87,8 +87,8 @@ impl Trainer {
     }
 
     /// Returns the last layer's output in the rows that predict.
-    fn last_rows(&self, parameters: &Parameters, packed: &Packed) -> Result<Tensor, Error> {
-        let trainees = [Trainee { parameters, masks: None }];
+    fn last_rows(&self, parameters: &Parameters, packed: &PackedBatch) -> Result<Tensor, Error> {
+        let trainees = [PassJob { parameters, masks: None }];
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
         let mut x = self.base.embedding.f_index_select(0, &packed.ids)?;
         for layer in 0..self.base.blocks.len() {
@@ -106,7 +106,7 @@ impl Trainer {
         let sample = predicting_everywhere(ids);
         self.check_evaluation(adapter, std::slice::from_ref(&sample))?;
         let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
-        let packed = pack::pack(&self.base, &[Share { samples: &[sample], weight: 0.0 }])?;
+        let packed = pack::pack(&self.base, &[BatchPart { samples: &[sample], weight: 0.0 }])?;
         let x = self.last_rows(&parameters, &packed)?;
         let master = self.base.precision.master_kind();
         let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
@@ -128,7 +128,7 @@ impl Trainer {
         let parameters = Parameters::new(&self.placement, &self.base, &adapter)?;
         let mut means = Vec::with_capacity(samples.len());
         for chunk in chunks(&samples, CHUNK_TOKENS) {
-            let packed = pack::pack(&self.base, &[Share { samples: chunk, weight: 0.0 }])?;
+            let packed = pack::pack(&self.base, &[BatchPart { samples: chunk, weight: 0.0 }])?;
             let x = self.last_rows(&parameters, &packed)?;
             let master = self.base.precision.master_kind();
             let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;

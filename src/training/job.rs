@@ -21,7 +21,7 @@ pub struct Job {
     /// Objective to minimize.
     pub objective: Objective,
     /// Terms that the federated method adds.
-    pub terms: Terms,
+    pub terms: AlgorithmTerms,
     /// Hyperparameters.
     pub hyper: Hyper,
     /// Seed of the dropout masks, which are the only random part of training.
@@ -46,7 +46,7 @@ pub enum Objective {
 
 /// Inputs of local training that come from the federated method.
 #[derive(Clone, Debug, Default)]
-pub struct Terms {
+pub struct AlgorithmTerms {
     /// Center of the proximal term; `None` selects the initial adapter of the job.
     pub anchor: Option<Arc<Adapter>>,
     /// SCAFFOLD's c - c_i (arXiv 1910.06378), and the place at which it is applied.
@@ -159,13 +159,13 @@ pub enum Accumulation {
 
 /// Outcome of a job.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct TrainingOutcome {
     /// Adapter after the last step that was taken.
     pub adapter: Adapter,
     /// [nat/token] -- Loss of each step before its update; under DPO in nat/pair.
     pub losses: Vec<f64>,
     /// Preference metrics of each step before its update; empty unless under DPO.
-    pub preferences: Vec<Preference>,
+    pub preferences: Vec<PreferenceMetrics>,
     /// Norm of the gradient at each step, before clipping.
     pub grad_norms: Vec<f64>,
     /// [token] -- Tokens that were processed.
@@ -182,7 +182,7 @@ pub struct Outcome {
 
 /// Means over the pairs of one DPO step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Preference {
+pub struct PreferenceMetrics {
     /// Reward of the chosen answer: beta times the log-ratio of policy to reference.
     pub chosen_reward: f64,
     /// Reward of the rejected answer.

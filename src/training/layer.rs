@@ -6,7 +6,7 @@
 use tch::{TchError, Tensor};
 
 use super::lora::{self, Masks};
-use super::pack::Packed;
+use super::pack::PackedBatch;
 use super::parameters::{Parameters, Site};
 use super::{attention, llm_int8, ops};
 use crate::model::{Base, Weight};
@@ -14,7 +14,7 @@ use crate::model::{Base, Weight};
 type Result<T> = std::result::Result<T, TchError>;
 
 /// Adapter and dropout masks of one job in a pass.
-pub struct Trainee<'a> {
+pub struct PassJob<'a> {
     /// The adapter.
     pub parameters: &'a Parameters,
     /// Dropout masks; `None` without dropout.
@@ -26,21 +26,21 @@ pub struct Pass<'a> {
     /// The frozen weights.
     pub base: &'a Base,
     /// The rows of all jobs.
-    pub packed: &'a Packed,
+    pub packed: &'a PackedBatch,
     /// The jobs, in the order of `packed.spans`.
-    pub trainees: &'a [Trainee<'a>],
+    pub trainees: &'a [PassJob<'a>],
 }
 
 /// Activations saved by a layer's forward pass for its backward pass.
-pub struct Kept {
-    attention: KeptAttention,
-    mlp: KeptMlp,
+pub struct SavedActivations {
+    attention: SavedAttention,
+    mlp: SavedMlp,
     /// A times the input of each job's adapter, by [`Site`].
     low: [Vec<Option<Tensor>>; 4],
 }
 
 /// Activations of the attention block: its input, norm and projections.
-struct KeptAttention {
+struct SavedAttention {
     x: Tensor,
     x_inverse: Tensor,
     h: Tensor,
@@ -50,7 +50,7 @@ struct KeptAttention {
 }
 
 /// Activations of the MLP block: its input, norm and products.
-struct KeptMlp {
+struct SavedMlp {
     x2: Tensor,
     x2_inverse: Tensor,
     h2: Tensor,
@@ -62,7 +62,7 @@ impl Pass<'_> {
     /// Runs a layer on `x` `[rows, hidden]` and returns its output with the activations for [`Self::backward`].
     ///
     /// After its attention the last layer continues with the rows that predict a token: no loss reads the others.
-    pub fn forward(&self, layer: usize, x: Tensor) -> Result<(Tensor, Kept)> {
+    pub fn forward(&self, layer: usize, x: Tensor) -> Result<(Tensor, SavedActivations)> {
         let block = &self.base.blocks[layer];
         let config = &self.base.config;
         let master = self.base.precision.master_kind();
@@ -92,16 +92,22 @@ impl Pass<'_> {
 
         // The product can be computed from gate and up; only an adapter on the down projection reads it again.
         let product = low_down.iter().any(Option::is_some).then_some(product);
-        let attention = KeptAttention { x, x_inverse, h, qkv, attended, sums };
-        let mlp = KeptMlp { x2, x2_inverse, h2, gate_up, product };
-        Ok((y, Kept { attention, mlp, low: [low_attention, low_output, low_mlp, low_down] }))
+        let attention = SavedAttention { x, x_inverse, h, qkv, attended, sums };
+        let mlp = SavedMlp { x2, x2_inverse, h2, gate_up, product };
+        Ok((y, SavedActivations { attention, mlp, low: [low_attention, low_output, low_mlp, low_down] }))
     }
 
     /// Adds the layer's adapter gradients and returns the gradient of its input.
     ///
     /// Returns `None` if `is_lowest`: no adapter below the layer needs that gradient. `dy` is the gradient of the output.
-    pub fn backward(&self, layer: usize, kept: Kept, dy: Tensor, is_lowest: bool) -> Result<Option<Tensor>> {
-        let Kept { attention: saved, mlp, low } = kept;
+    pub fn backward(
+        &self,
+        layer: usize,
+        kept: SavedActivations,
+        dy: Tensor,
+        is_lowest: bool,
+    ) -> Result<Option<Tensor>> {
+        let SavedActivations { attention: saved, mlp, low } = kept;
         let block = &self.base.blocks[layer];
         let config = &self.base.config;
         let dx2 = self.backward_mlp(layer, mlp, &low, dy)?;
@@ -127,7 +133,13 @@ impl Pass<'_> {
     }
 
     /// Returns the gradient at the sum after the attention, x2, from the gradient `dy` of the layer's output.
-    fn backward_mlp(&self, layer: usize, saved: KeptMlp, low: &[Vec<Option<Tensor>>; 4], dy: Tensor) -> Result<Tensor> {
+    fn backward_mlp(
+        &self,
+        layer: usize,
+        saved: SavedMlp,
+        low: &[Vec<Option<Tensor>>; 4],
+        dy: Tensor,
+    ) -> Result<Tensor> {
         let block = &self.base.blocks[layer];
         // Through y = x2 + down(swiglu(gate_up(norm(x2)))).
         let d_product = ops::product(&dy, &ops::expanded(&block.down)?)?;

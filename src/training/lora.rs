@@ -3,7 +3,7 @@
 use tch::{TchError, Tensor};
 
 use super::ops;
-use super::parameters::Group;
+use super::parameters::LoraGroup;
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -47,7 +47,7 @@ fn mix(mut word: u64) -> u64 {
 
 /// Adds scale · B A input to the columns of `output`, in place, and returns scale · A input, `[rows, members * rank]`,
 /// for [`backward`].
-pub fn forward(group: &Group, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
+pub fn forward(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
     let mut low = match masks {
         None => ops::product(input, &group.a.f_tr()?)?,
         Some(masks) => masked_low(group, input, masks)?,
@@ -62,7 +62,7 @@ pub fn forward(group: &Group, input: &Tensor, output: &Tensor, masks: Option<&Ma
 
 /// Adds the gradients of A and B to those of the group, and the input's gradient to `d_input` if it is given, in place.
 pub fn backward(
-    group: &Group,
+    group: &LoraGroup,
     input: &Tensor,
     low: &Tensor,
     d_output: &Tensor,
@@ -89,7 +89,7 @@ pub fn backward(
 }
 
 /// Computes A input under dropout. Each member has its own mask of the input, as each of PEFT's modules does.
-fn masked_low(group: &Group, input: &Tensor, masks: &Masks) -> Result<Tensor> {
+fn masked_low(group: &LoraGroup, input: &Tensor, masks: &Masks) -> Result<Tensor> {
     let mut parts = Vec::with_capacity(group.members.len());
     for (index, member) in group.members.iter().enumerate() {
         let a = group.a.f_narrow(0, index as i64 * group.rank, group.rank)?;
@@ -101,7 +101,7 @@ fn masked_low(group: &Group, input: &Tensor, masks: &Masks) -> Result<Tensor> {
 /// Does the second half of [`backward`] under dropout. The masks are drawn again instead of being saved, since they are
 /// as wide as the input.
 fn masked_backward(
-    group: &Group,
+    group: &LoraGroup,
     input: &Tensor,
     d_low: &Tensor,
     d_input: Option<&Tensor>,

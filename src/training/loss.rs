@@ -6,7 +6,7 @@
 use tch::{TchError, Tensor};
 
 use super::ops;
-use super::pack::Packed;
+use super::pack::PackedBatch;
 use crate::model::Base;
 
 type Result<T> = std::result::Result<T, TchError>;
@@ -15,7 +15,7 @@ type Result<T> = std::result::Result<T, TchError>;
 const CHUNK_BYTES: usize = 64 << 20;
 
 /// Source of the weights of the predictions' losses in the gradient.
-pub enum Weights<'a> {
+pub enum LossWeights<'a> {
     /// No gradient is computed.
     None,
     /// The weights in the packed rows.
@@ -25,27 +25,27 @@ pub enum Weights<'a> {
 }
 
 /// Losses of a pass.
-pub struct Losses {
+pub struct PassLosses {
     /// [nat] -- Negative log-likelihood of each prediction, padding included.
     pub nats: Vec<f64>,
     /// Whether no token is likelier than the target; empty where a gradient is computed.
     pub hits: Vec<bool>,
-    /// Gradient of the weighted sum of losses at the last layer's output; `None` under [`Weights::None`].
+    /// Gradient of the weighted sum of losses at the last layer's output; `None` under [`LossWeights::None`].
     pub gradient: Option<Tensor>,
 }
 
 /// Computes the losses of `x` `[predictions, hidden]`: the last layer's output in the rows that predict.
-pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, weights: Weights) -> Result<Losses> {
+pub fn cross_entropy(base: &Base, packed: &PackedBatch, x: &Tensor, weights: LossWeights) -> Result<PassLosses> {
     let (h, inverse) = ops::rms_norm(x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
     let head = Head { base, labels: &packed.predictions.labels, h: &h };
     let mut hits = Vec::new();
     let (nats, dh) = match weights {
-        Weights::None => (head.losses(Some(&mut hits))?, None),
-        Weights::Known => {
+        LossWeights::None => (head.losses(Some(&mut hits))?, None),
+        LossWeights::Known => {
             let (nats, dh) = head.gradient(&packed.predictions.weights)?;
             (nats, Some(dh))
         }
-        Weights::FromLosses(weigh) => {
+        LossWeights::FromLosses(weigh) => {
             // The weights depend on all losses, so the logits are computed twice: for the losses and for the gradient.
             let nats = head.losses(None)?;
             let weights = Tensor::f_from_slice(&weigh(&nats))?.f_to_kind(packed.predictions.weights.kind())?;
@@ -55,7 +55,7 @@ pub fn cross_entropy(base: &Base, packed: &Packed, x: &Tensor, weights: Weights)
     };
     let gradient =
         dh.map(|dh| ops::rms_norm_backward(&dh, x, &inverse, &base.norm, &dh.f_zeros_like()?)).transpose()?;
-    Ok(Losses { nats, hits, gradient })
+    Ok(PassLosses { nats, hits, gradient })
 }
 
 /// Output head with the normalized rows that it is applied to.

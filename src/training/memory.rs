@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::numerics::Checkpointing;
-use super::pack::{Packed, ROW_MULTIPLE};
+use super::pack::{PackedBatch, ROW_MULTIPLE};
 use super::parameters::Site;
 use super::{Trainer, loss};
 
@@ -241,7 +241,7 @@ impl Trainer {
     }
 
     /// Returns whether a pass saves only the inputs of its layers.
-    pub(super) fn checkpoints(&self, packed: &Packed) -> bool {
+    pub(super) fn checkpoints(&self, packed: &PackedBatch) -> bool {
         let rows = packed.ids.size()[0] as u64;
         let predictions = packed.predictions.rows.size()[0] as u64;
         self.recomputes(&self.memory(packed.spans.len(), rows, predictions))

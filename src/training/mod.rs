@@ -1,6 +1,6 @@
 //! Training of LoRA adapters over one frozen base: steps, optimizers, cohort batching, devices and determinism.
 //!
-//! A [`Trainer`] holds the base and turns [`Job`]s into [`Outcome`]s. An outcome is a pure function of its job: its
+//! A [`Trainer`] holds the base and turns [`Job`]s into [`TrainingOutcome`]s. An outcome is a pure function of its job: its
 //! bits depend on no random generator, no clock and no other job in the batch.
 
 mod attention;
@@ -38,8 +38,8 @@ pub use decoding::{Decoder, Logits, Piece};
 pub use error::Error;
 pub use evaluate::{CHUNK_TOKENS as EVALUATED_TOKENS, SampleLoss};
 pub use job::{
-    Accumulation, AdamVariant, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Outcome, Preference, Status,
-    Step, Terms,
+    Accumulation, AdamVariant, AlgorithmTerms, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer,
+    PreferenceMetrics, Status, Step, TrainingOutcome,
 };
 pub use libraries::library_hashes;
 pub use memory::MemoryPlan;

@@ -15,7 +15,7 @@ use crate::model::Base;
 pub const ROW_MULTIPLE: usize = 16;
 
 /// Part of a pass that belongs to one job.
-pub struct Share<'a> {
+pub struct BatchPart<'a> {
     /// Micro-batch.
     pub samples: &'a [Arc<Sample>],
     /// Weight of each target token's loss in the sum.
@@ -24,7 +24,7 @@ pub struct Share<'a> {
 
 /// Consecutive sequences of equal length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct SequenceGroup {
     /// First row.
     pub start: i64,
     /// Number of sequences.
@@ -34,7 +34,7 @@ pub struct Run {
 }
 
 /// Rows of one pass through the model.
-pub struct Packed {
+pub struct PackedBatch {
     /// Token ids `[rows]`.
     pub ids: Tensor,
     /// Cosines of the rotary embedding, `[rows, head_dim / 2]`.
@@ -42,7 +42,7 @@ pub struct Packed {
     /// Sines of the rotary embedding, `[rows, head_dim / 2]`.
     pub sin: Tensor,
     /// Sequences.
-    pub runs: Vec<Run>,
+    pub runs: Vec<SequenceGroup>,
     /// Rows of each job, including padding.
     pub spans: Vec<Range<i64>>,
     /// Rows that predict a target token.
@@ -68,7 +68,7 @@ pub struct Predictions {
 }
 
 /// Lays out the shares one after another.
-pub fn pack(base: &Base, shares: &[Share]) -> Result<Packed, TchError> {
+pub fn pack(base: &Base, shares: &[BatchPart]) -> Result<PackedBatch, TchError> {
     let mut builder = Builder::default();
     for share in shares {
         builder.add_job(share);
@@ -76,12 +76,12 @@ pub fn pack(base: &Base, shares: &[Share]) -> Result<Packed, TchError> {
     builder.finish(base)
 }
 
-/// Layout in progress, with the fields of [`Packed`] and [`Predictions`] on the host.
+/// Layout in progress, with the fields of [`PackedBatch`] and [`Predictions`] on the host.
 #[derive(Default)]
 struct Builder {
     ids: Vec<i64>,
     positions: Vec<i64>,
-    runs: Vec<Run>,
+    runs: Vec<SequenceGroup>,
     spans: Vec<Range<i64>>,
     rows: Vec<i64>,
     labels: Vec<i64>,
@@ -94,7 +94,7 @@ struct Builder {
 
 impl Builder {
     /// Appends the rows and predictions of a job, with padding.
-    fn add_job(&mut self, share: &Share) {
+    fn add_job(&mut self, share: &BatchPart) {
         let first_row = self.ids.len();
         let first_prediction = self.rows.len();
         let places = share.samples.iter().map(|sample| self.add_sample(sample, share.weight)).collect();
@@ -120,7 +120,7 @@ impl Builder {
         // A sequence extends the last run if it has the same length and follows without padding.
         match self.runs.last_mut() {
             Some(run) if run.length == length && run.start + run.count * length == start => run.count += 1,
-            _ => self.runs.push(Run { start, count: 1, length }),
+            _ => self.runs.push(SequenceGroup { start, count: 1, length }),
         }
         let first = self.rows.len();
         for position in sample.targets.iter().cloned().flatten() {
@@ -136,10 +136,10 @@ impl Builder {
     }
 
     /// Copies the layout to the device.
-    fn finish(self, base: &Base) -> Result<Packed, TchError> {
+    fn finish(self, base: &Base) -> Result<PackedBatch, TchError> {
         let device = base.device.torch();
         let (cos, sin) = base.rope.at(&self.positions, master(base), device)?;
-        Ok(Packed {
+        Ok(PackedBatch {
             ids: Tensor::f_from_slice(&self.ids)?.f_to_device(device)?,
             cos,
             sin,

@@ -25,7 +25,7 @@ pub enum Site {
 }
 
 /// Positions of a layout's matrices in the flat vector on the device.
-pub struct Placement {
+pub struct LoraPlacement {
     layout: Arc<Layout>,
     /// Length of the vector, a multiple of 64.
     length: usize,
@@ -58,7 +58,7 @@ struct MemberPlace {
     outputs: usize,
 }
 
-impl Placement {
+impl LoraPlacement {
     /// Lays out the matrices of `layout` for a model of shape `config`.
     pub fn new(layout: Arc<Layout>, config: &Config) -> Self {
         let rank = layout.rank.next_multiple_of(ROW_MULTIPLE);
@@ -167,7 +167,7 @@ fn placement_members(layout: &Layout, config: &Config, layer: usize, site: Site)
 }
 
 /// Adapted modules at one site of one layer, as views into a job's flat vectors.
-pub struct Group {
+pub struct LoraGroup {
     /// A of all members, concatenated by rows, `[members * rank, in]`, in the compute type.
     pub a: Tensor,
     /// Gradient of `a`.
@@ -196,19 +196,19 @@ pub struct Member {
 
 /// Adapter of one job on the device.
 pub struct Parameters {
-    placement: Arc<Placement>,
+    placement: Arc<LoraPlacement>,
     /// Flat vector of the master values.
     pub values: Tensor,
     /// Copy of the values in the compute type; the same tensor if the types are equal.
     compute: Tensor,
     /// Flat vector of the gradient in the master type.
     pub gradient: Tensor,
-    groups: Vec<[Option<Group>; 4]>,
+    groups: Vec<[Option<LoraGroup>; 4]>,
 }
 
 impl Parameters {
     /// Copies an adapter to the base's device.
-    pub fn new(placement: &Arc<Placement>, base: &Base, adapter: &Adapter) -> Result<Self, TchError> {
+    pub fn new(placement: &Arc<LoraPlacement>, base: &Base, adapter: &Adapter) -> Result<Self, TchError> {
         let kind = base.precision.kind();
         let values = placement.flat(base, adapter)?;
         // Converting to the same type returns the same tensor: the views then see every update of the values.
@@ -228,7 +228,7 @@ impl Parameters {
     }
 
     /// Returns the adapted modules at `site` of `layer`.
-    pub fn group(&self, layer: usize, site: Site) -> Option<&Group> {
+    pub fn group(&self, layer: usize, site: Site) -> Option<&LoraGroup> {
         self.groups[layer][site as usize].as_ref()
     }
 
@@ -274,7 +274,12 @@ fn view(flat: &Tensor, start: usize, rows: i64, columns: i64) -> Result<Tensor, 
 }
 
 /// Returns the matrices of a group as views into the flat vectors of values and gradient.
-fn views(placement: &Placement, place: &GroupPlace, compute: &Tensor, gradient: &Tensor) -> Result<Group, TchError> {
+fn views(
+    placement: &LoraPlacement,
+    place: &GroupPlace,
+    compute: &Tensor,
+    gradient: &Tensor,
+) -> Result<LoraGroup, TchError> {
     let rank = placement.rank as i64;
     let mut members = Vec::with_capacity(place.members.len());
     for member in &place.members {
@@ -289,7 +294,7 @@ fn views(placement: &Placement, place: &GroupPlace, compute: &Tensor, gradient: 
     }
     let rows = place.members.len() as i64 * rank;
     let inputs = place.inputs as i64;
-    Ok(Group {
+    Ok(LoraGroup {
         a: view(compute, place.a, rows, inputs)?,
         a_gradient: view(gradient, place.a, rows, inputs)?,
         members,

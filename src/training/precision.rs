@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::layer::{Pass, Trainee};
-use super::pack::{self, Share};
+use super::layer::{Pass, PassJob};
+use super::pack::{self, BatchPart};
 use super::parameters::Parameters;
 use super::{Error, Trainer, evaluate, ops};
 use crate::adapter::Adapter;
@@ -81,9 +81,9 @@ impl Trainer {
         let _guard = self.enter();
         let (mut base, layers) = Base::load_without_layers(folder, Precision::Bf16, Device::Cpu)?;
         let sample = evaluate::predicting_everywhere(ids);
-        let packed = pack::pack(&base, &[Share { samples: &[sample], weight: 0.0 }])?;
+        let packed = pack::pack(&base, &[BatchPart { samples: &[sample], weight: 0.0 }])?;
         let parameters = Parameters::new(&self.placement, &base, zeros)?;
-        let trainees = [Trainee { parameters: &parameters, masks: None }];
+        let trainees = [PassJob { parameters: &parameters, masks: None }];
         let mut x = base.embedding.f_index_select(0, &packed.ids)?;
         // A pass treats the last block of its base as the model's last layer, so the next layer must be loaded as well.
         base.blocks.push(layers.load(0)?);

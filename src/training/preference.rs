@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::job::{Preference, Step};
+use super::job::{PreferenceMetrics, Step};
 use super::{Error, Trainer};
 use crate::adapter::Adapter;
 use crate::data::Sample;
@@ -36,7 +36,7 @@ impl Pairs {
     }
 
     /// Adds the pairs to a step's metrics, each with `weight`.
-    pub fn add_to(&self, preference: &mut Preference, weight: f64) {
+    pub fn add_to(&self, preference: &mut PreferenceMetrics, weight: f64) {
         for [chosen, rejected] in &self.rewards {
             preference.chosen_reward += chosen * weight;
             preference.rejected_reward += rejected * weight;
@@ -155,7 +155,7 @@ mod tests {
         let measured = (pairs(-5.0 - step).loss() - pairs(-5.0 + step).loss()) / (2.0 * step);
         assert!((at.slopes().next().unwrap() - measured).abs() < 1e-8);
         assert!(at.loss().is_finite() && at.slopes().all(|slope| (0.0..=0.3).contains(&slope)));
-        let mut preference = Preference::default();
+        let mut preference = PreferenceMetrics::default();
         at.add_to(&mut preference, 0.5);
         assert_eq!(preference.accuracy, 0.5);
     }

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::job::{Accumulation, Job, Objective, Outcome, Preference, Status};
+use super::job::{Accumulation, Job, Objective, PreferenceMetrics, Status, TrainingOutcome};
 use super::lora::Masks;
 use super::optimizer::{self, State};
-use super::pack::Share;
+use super::pack::BatchPart;
 use super::parameters::Parameters;
 use super::preference::Pairs;
 use super::{Error, Trainer};
@@ -26,9 +26,9 @@ pub struct Runner<'a> {
     /// Loss of the current step so far.
     loss: f64,
     /// Preference metrics of the current step so far.
-    preference: Preference,
+    preference: PreferenceMetrics,
     losses: Vec<f64>,
-    preferences: Vec<Preference>,
+    preferences: Vec<PreferenceMetrics>,
     grad_norms: Vec<f64>,
     tokens: u64,
     target_tokens: u64,
@@ -55,7 +55,7 @@ impl<'a> Runner<'a> {
             step: 0,
             micro: 0,
             loss: 0.0,
-            preference: Preference::default(),
+            preference: PreferenceMetrics::default(),
             losses: Vec::new(),
             preferences: Vec::new(),
             grad_norms: Vec::new(),
@@ -76,7 +76,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Returns the next micro-batch, with the weight of each target token (under DPO, of each pair) in the step's loss.
-    pub fn share(&self) -> Share<'a> {
+    pub fn share(&self) -> BatchPart<'a> {
         let step = &self.job.steps[self.step];
         let samples = &step[self.micro];
         let weight = match self.job.hyper.accumulation {
@@ -84,7 +84,7 @@ impl<'a> Runner<'a> {
             Accumulation::OverNominal(micro_batches) => 1.0 / (self.units(samples) as f64 * f64::from(micro_batches)),
             Accumulation::PerToken => 1.0 / step.iter().map(|samples| self.units(samples)).sum::<u64>() as f64,
         };
-        Share { samples, weight }
+        BatchPart { samples, weight }
     }
 
     /// Returns the number of terms in a micro-batch's loss: target tokens, or pairs under DPO.
@@ -183,7 +183,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Returns the outcome of the job.
-    pub fn finish(self) -> Result<Outcome, Error> {
+    pub fn finish(self) -> Result<TrainingOutcome, Error> {
         let adapter = self.parameters.to_adapter()?;
         let status = if self.failed || !adapter.is_finite() {
             Status::NonFinite { step: self.step.min(self.job.steps.len().saturating_sub(1)) }
@@ -194,7 +194,7 @@ impl<'a> Runner<'a> {
         };
         let keeps = self.job.terms.keeps_moments;
         let moments = keeps.then(|| self.state.moments(&self.parameters)).transpose()?;
-        Ok(Outcome {
+        Ok(TrainingOutcome {
             moments,
             update_norm: adapter.difference(&self.job.adapter).norm(),
             adapter,

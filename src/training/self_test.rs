@@ -9,8 +9,8 @@ use std::sync::Arc;
 use fedreplay_sim::{Purpose, Seed, Stream};
 use serde::{Deserialize, Serialize};
 
-use super::job::{Hyper, Job, Objective, Terms};
-use super::{Error, Outcome, Trainer};
+use super::job::{AlgorithmTerms, Hyper, Job, Objective};
+use super::{Error, Trainer, TrainingOutcome};
 use crate::adapter::Adapter;
 use crate::data::Sample;
 
@@ -267,7 +267,7 @@ impl Trainer {
                 adapter: Arc::new(self.varied_adapter(number)),
                 steps: vec![vec![work.micro_batch.clone()]],
                 objective: work.objective,
-                terms: Terms::default(),
+                terms: AlgorithmTerms::default(),
                 hyper: work.hyper.clone(),
                 seed: Seed(0),
                 stream: number,
@@ -325,7 +325,7 @@ impl Trainer {
             adapter: Arc::new(Adapter::initial(self.layout(), Seed(number))),
             steps: vec![vec![rows]; 2],
             objective: Objective::Sft,
-            terms: Terms::default(),
+            terms: AlgorithmTerms::default(),
             hyper: Hyper::default(),
             seed: Seed(0),
             stream: number,
@@ -334,12 +334,12 @@ impl Trainer {
 }
 
 /// Returns whether all outcomes have the same bits.
-fn same_bits(left: &[Outcome], right: &[Outcome]) -> bool {
+fn same_bits(left: &[TrainingOutcome], right: &[TrainingOutcome]) -> bool {
     left.iter().map(bits).eq(right.iter().map(bits))
 }
 
 /// Returns the parts of an outcome that must not differ.
-fn bits(outcome: &Outcome) -> (blake3::Hash, Vec<u64>) {
+fn bits(outcome: &TrainingOutcome) -> (blake3::Hash, Vec<u64>) {
     (outcome.adapter.hash(), outcome.losses.iter().map(|loss| loss.to_bits()).collect())
 }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tch::Tensor;
 
 use super::Error;
-use super::job::{Job, Objective, Outcome};
-use super::layer::{Kept, Pass, Trainee};
-use super::loss::{self, Losses, Weights};
+use super::job::{Job, Objective, TrainingOutcome};
+use super::layer::{Pass, PassJob, SavedActivations};
+use super::loss::{self, LossWeights, PassLosses};
 use super::native::{self, Frozen};
 use super::numerics::{Fingerprint, Numerics, NumericsClass};
-use super::pack::{self, Packed, Share};
-use super::parameters::Placement;
+use super::pack::{self, BatchPart, PackedBatch};
+use super::parameters::LoraPlacement;
 use super::preference::References;
 use super::runner::{self, Runner};
 use crate::adapter::Layout;
@@ -28,7 +28,7 @@ thread_local! {
 /// One frozen base model with the layout of its LoRA adapters. Threads share it; each call works on its own adapters.
 pub struct Trainer {
     pub(super) base: Frozen<Base>,
-    pub(super) placement: Arc<Placement>,
+    pub(super) placement: Arc<LoraPlacement>,
     pub(super) references: References,
     layout: Arc<Layout>,
     pub(super) fingerprint: Fingerprint,
@@ -57,7 +57,7 @@ impl Trainer {
 
     /// Creates a trainer for a base and a layout that fits it.
     pub(super) fn new(base: Base, layout: Arc<Layout>, numerics: &Numerics) -> Self {
-        let placement = Arc::new(Placement::new(layout.clone(), &base.config));
+        let placement = Arc::new(LoraPlacement::new(layout.clone(), &base.config));
         let fingerprint = Fingerprint::read(&base, numerics);
         let references = References::default();
         Self { base: Frozen::new(base), placement, references, layout, fingerprint, numerics: numerics.clone() }
@@ -104,7 +104,7 @@ impl Trainer {
     ///
     /// # Errors
     /// If a row does not fit the model, a job's adapter has another layout, or LibTorch fails.
-    pub fn train(&self, jobs: &[Job]) -> Result<Vec<Outcome>, Error> {
+    pub fn train(&self, jobs: &[Job]) -> Result<Vec<TrainingOutcome>, Error> {
         self.train_counting(jobs, &AtomicU64::new(0))
     }
 
@@ -113,7 +113,7 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::train`].
-    pub fn train_counting(&self, jobs: &[Job], trained_tokens: &AtomicU64) -> Result<Vec<Outcome>, Error> {
+    pub fn train_counting(&self, jobs: &[Job], trained_tokens: &AtomicU64) -> Result<Vec<TrainingOutcome>, Error> {
         self.run(jobs, trained_tokens)?.into_iter().map(Runner::finish).collect()
     }
 
@@ -156,7 +156,7 @@ impl Trainer {
 
     /// Trains one micro-batch of every active job, and updates those whose step is complete.
     fn micro_batch(&self, active: &mut [&mut Runner]) -> Result<(), Error> {
-        let shares: Vec<Share> = active.iter().map(|runner| runner.share()).collect();
+        let shares: Vec<BatchPart> = active.iter().map(|runner| runner.share()).collect();
         let packed = pack::pack(&self.base, &shares)?;
         let nats = self.forward_backward(&packed, active).map_err(|error| self.with_prediction(error, &packed))?;
         for (index, runner) in active.iter_mut().enumerate() {
@@ -166,7 +166,7 @@ impl Trainer {
     }
 
     /// Adds the predicted memory of the pass to an out-of-memory error.
-    fn with_prediction(&self, error: Error, packed: &Packed) -> Error {
+    fn with_prediction(&self, error: Error, packed: &PackedBatch) -> Error {
         let Error::OutOfMemory { needed, .. } = error else { return error };
         let tokens = packed.ids.size()[0] as u64;
         let plan = self.memory(packed.spans.len(), tokens, packed.predictions.rows.size()[0] as u64);
@@ -181,10 +181,10 @@ impl Trainer {
     }
 
     /// Adds the gradients of one pass to those of the runners, in place, and returns the loss of each prediction.
-    fn forward_backward(&self, packed: &Packed, active: &[&mut Runner]) -> Result<Vec<f64>, Error> {
+    fn forward_backward(&self, packed: &PackedBatch, active: &[&mut Runner]) -> Result<Vec<f64>, Error> {
         let mut trainees = Vec::with_capacity(active.len());
         for runner in active {
-            trainees.push(Trainee { parameters: runner.parameters(), masks: runner.masks() });
+            trainees.push(PassJob { parameters: runner.parameters(), masks: runner.masks() });
         }
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
         let lowest = self.placement.lowest_layer();
@@ -218,16 +218,16 @@ impl Trainer {
     }
 
     /// Computes the losses at the last layer's output `x`, with their gradient.
-    fn losses(&self, packed: &Packed, x: &Tensor, active: &[&mut Runner]) -> Result<Losses, Error> {
+    fn losses(&self, packed: &PackedBatch, x: &Tensor, active: &[&mut Runner]) -> Result<PassLosses, Error> {
         if active.iter().all(|runner| runner.weights_are_known()) {
-            return Ok(loss::cross_entropy(&self.base, packed, x, Weights::Known)?);
+            return Ok(loss::cross_entropy(&self.base, packed, x, LossWeights::Known)?);
         }
         // Under DPO the weights of a pair's tokens depend on the losses of both of its rows.
         let losses = loss::cross_entropy(
             &self.base,
             packed,
             x,
-            Weights::FromLosses(&|nats: &[f64]| weights_of(packed, active, nats)),
+            LossWeights::FromLosses(&|nats: &[f64]| weights_of(packed, active, nats)),
         )?;
         Ok(losses)
     }
@@ -290,7 +290,7 @@ impl Trainer {
 }
 
 /// Returns the weights of all predictions of a pass, which follow from their losses; padding has weight 0.
-fn weights_of(packed: &Packed, active: &[&mut Runner], nats: &[f64]) -> Vec<f64> {
+fn weights_of(packed: &PackedBatch, active: &[&mut Runner], nats: &[f64]) -> Vec<f64> {
     let mut weights = vec![0.0; nats.len()];
     for (runner, samples) in active.iter().zip(&packed.predictions.samples) {
         runner.weigh(samples, nats, &mut weights);
@@ -318,6 +318,6 @@ fn prepare(numerics: &Numerics) {
 
 /// Data of a layer that is saved for its backward pass: all activations, or only the input if the layer is run again.
 enum Remembered {
-    All(Box<Kept>),
+    All(Box<SavedActivations>),
     Input(Tensor),
 }

@@ -1,7 +1,8 @@
 //! The scenarios of FedLLM-Bench's training scripts: their numbers, and some of them played on twins.
 
 use fedreplay::scenario::{
-    Algorithm, Batches, Loaded, LrSchedule, Objective, PairForm, Partition, Privacy, Protocol, Scenario, Selection,
+    Algorithm, Batches, LrSchedule, ObjectiveSpec, PairFormSpec, PartitionSpec, Privacy, Protocol, Scenario,
+    ScenarioSpec, Selection,
 };
 
 use crate::support::{World, project};
@@ -10,8 +11,8 @@ fn folder() -> std::path::PathBuf {
     project("scenarios/fedllm-bench")
 }
 
-fn read(name: &str, sets: &[String]) -> Scenario {
-    Loaded::read(&folder().join(format!("{name}.ron")), sets).unwrap_or_else(|error| panic!("{error}")).scenario
+fn read(name: &str, sets: &[String]) -> ScenarioSpec {
+    Scenario::read(&folder().join(format!("{name}.ron")), sets).unwrap_or_else(|error| panic!("{error}")).scenario
 }
 
 /// Name, rounds, clients of a round, steps, batch, accumulation, sequence length, rounds between checkpoints.
@@ -65,7 +66,7 @@ fn scenarios_have_the_numbers_of_the_scripts() {
 
 #[test]
 fn pairs_noise_and_openfedllm_have_the_numbers_of_their_scripts() {
-    let steps = |scenario: &Scenario| {
+    let steps = |scenario: &ScenarioSpec| {
         let training = &scenario.training;
         (scenario.rounds, training.batch_size * training.gradient_accumulation, training.lr, training.lr_schedule)
     };
@@ -76,8 +77,8 @@ fn pairs_noise_and_openfedllm_have_the_numbers_of_their_scripts() {
     let local = read("chatbot-pa-local-154", &[]);
     assert_eq!((steps(&local), local.training.local_steps), ((90, 8, 1e-4, cosine(1e-5)), 5));
     for scenario in [&pairs, &local] {
-        assert_eq!(scenario.training.objective, Objective::Dpo { beta: 0.1 });
-        assert_eq!((scenario.data.pairs, scenario.data.max_seq_length), (PairForm::Raw { max_prompt: 128 }, 512));
+        assert_eq!(scenario.training.objective, ObjectiveSpec::Dpo { beta: 0.1 });
+        assert_eq!((scenario.data.pairs, scenario.data.max_seq_length), (PairFormSpec::Raw { max_prompt: 128 }, 512));
         let lora = &scenario.model.lora;
         assert_eq!((lora.rank, lora.alpha, lora.dropout), (8, 16.0, 0.0));
     }
@@ -85,7 +86,10 @@ fn pairs_noise_and_openfedllm_have_the_numbers_of_their_scripts() {
     assert_eq!((steps(&noisy), noisy.training.local_steps), ((100, 1, 2e-5, cosine(1e-6)), 160));
     assert!(matches!(noisy.privacy, Some(Privacy::FedLlmBenchDp { claimed_epsilon: 1.0, sigma: None, .. })));
     let open = read("openfedllm-sft", &[]);
-    assert_eq!((steps(&open), open.data.partition), ((200, 16, 5e-5, cosine(1e-6)), Partition::Iid { clients: 20 }));
+    assert_eq!(
+        (steps(&open), open.data.partition),
+        ((200, 16, 5e-5, cosine(1e-6)), PartitionSpec::Iid { clients: 20 })
+    );
     assert_eq!((open.model.lora.rank, open.model.lora.alpha), (32, 64.0));
     assert_eq!(steps(&read("openfedllm-dpo", &[])), (200, 16, 5e-4, cosine(1e-5)));
 }

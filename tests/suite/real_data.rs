@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use fedreplay::benchmarks::mmlu;
 use fedreplay::data::{
     BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
-    Tokeniser, after_last_key, key_ids, tokenise,
+    Tokenizer, after_last_key, key_ids, tokenise,
 };
 use fedreplay::model::{Config, random};
 
@@ -23,8 +23,8 @@ fn real_data() -> Option<PathBuf> {
     folder
 }
 
-fn llama2(folder: &std::path::Path) -> Tokeniser {
-    Tokeniser::load(&folder.join("tokenizer-llama2")).unwrap()
+fn llama2(folder: &std::path::Path) -> Tokenizer {
+    Tokenizer::load(&folder.join("tokenizer-llama2")).unwrap()
 }
 
 fn rules(template: &str, max_tokens: usize) -> SequenceRules {
@@ -41,7 +41,7 @@ fn one_row(row: &str) -> Federation {
     Federation::read_from(format!("[{row}]").as_bytes(), "row.json".as_ref(), BadRows::Refuse).unwrap()
 }
 
-fn learnt_tokens(sample: &Sample, tokeniser: &Tokeniser) -> Vec<String> {
+fn learnt_tokens(sample: &Sample, tokeniser: &Tokenizer) -> Vec<String> {
     let ids = sample.targets.iter().flat_map(|range| &sample.ids[range.start as usize..range.end as usize]);
     ids.map(|&id| tokeniser.token(id).unwrap()).collect()
 }

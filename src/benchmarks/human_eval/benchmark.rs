@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use super::problems::{CodePrompts, HumanEvalScores, Problems};
-use crate::benchmarks::benchmark::{Cost, Paper, Sitting, Terms};
-use crate::benchmarks::{Answered, EvaluationError, Figure, Sheet, unfit};
-use crate::generation::{Answer, GenerationError, Model, Request};
-use crate::sandbox::{Limits, Outcome, Sandbox};
+use crate::benchmarks::benchmark::{Benchmark, BenchmarkOptions, Cost, EvalContext};
+use crate::benchmarks::{BenchmarkResult, EvaluationError, Metric, Response, unfit};
+use crate::generation::{Answer, GenerationError, LanguageModel, Request};
+use crate::sandbox::{Limits, ProgramOutcome, Sandbox};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
 /// Values of k for which pass@k is reported, if there are enough samples.
@@ -30,7 +30,7 @@ impl HumanEval {
     ///
     /// # Errors
     /// If the file is missing or damaged, or the host cannot confine generated code.
-    pub fn read(terms: &Terms) -> Result<Self, EvaluationError> {
+    pub fn read(terms: &BenchmarkOptions) -> Result<Self, EvaluationError> {
         let problems = Problems::read(&Problems::file_in(terms.data))?;
         let problems = terms.limit.map_or(problems.clone(), |limit| problems.limited(limit));
         Ok(Self { problems, samples: terms.samples, sandbox: Sandbox::open(Limits::default())? })
@@ -43,10 +43,10 @@ impl HumanEval {
 
     /// Returns the outcome of each program. Stored outcomes are not computed again. New ones are stored as they
     /// complete, so that an evaluation that is killed can resume.
-    fn outcomes(&self, programs: &[String], sitting: &Sitting) -> Result<Vec<Outcome>, EvaluationError> {
+    fn outcomes(&self, programs: &[String], sitting: &EvalContext) -> Result<Vec<ProgramOutcome>, EvaluationError> {
         let store = sitting.examinee.store;
         let keys: Vec<Key> = programs.iter().map(|program| self.sandbox.key(program)).collect();
-        let mut outcomes: Vec<Option<Outcome>> = keys.iter().map(|&key| stored(store, key)).collect();
+        let mut outcomes: Vec<Option<ProgramOutcome>> = keys.iter().map(|&key| stored(store, key)).collect();
         let missing: Vec<usize> = (0..programs.len()).filter(|&place| outcomes[place].is_none()).collect();
         let open: Vec<&String> = missing.iter().map(|&place| &programs[place]).collect();
         // Workers call back from several threads and cannot return an error of the store: it waits here.
@@ -67,22 +67,22 @@ impl HumanEval {
             outcomes[missing[index]] = Some(outcome);
         }
         // A program without an outcome was never begun: the evaluation was interrupted.
-        let all: Option<Vec<Outcome>> = outcomes.into_iter().collect();
+        let all: Option<Vec<ProgramOutcome>> = outcomes.into_iter().collect();
         all.ok_or_else(|| GenerationError::Interrupted.into())
     }
 
-    fn figure(&self, part: String, k: usize, scores: &HumanEvalScores, failed: u64) -> Figure {
+    fn figure(&self, part: String, k: usize, scores: &HumanEvalScores, failed: u64) -> Metric {
         let score = scores.pass_at(k).map(|percent| percent / 100.0);
-        Figure { part, asked: self.problems.0.len() as u64, failed, score }
+        Metric { part, asked: self.problems.0.len() as u64, failed, score }
     }
 }
 
 /// Returns the stored outcome of a program.
-fn stored(store: &Store, key: Key) -> Option<Outcome> {
+fn stored(store: &Store, key: Key) -> Option<ProgramOutcome> {
     postcard::from_bytes(&store.get(key)?).ok()
 }
 
-impl Paper for HumanEval {
+impl Benchmark for HumanEval {
     fn content(&self) -> Digest {
         // The order of these fields is part of stored keys. The canonical solution has no effect on a result.
         let problems = self.problems.0.iter();
@@ -90,13 +90,13 @@ impl Paper for HumanEval {
         key_of("fedreplay humaneval problems v1", &(self.samples as u64, fields)).0
     }
 
-    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
+    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.problems.0.len() as u64, ..Cost::default() };
         cost.add(&sitting.capped(self.requests()?), sitting.examinee)?;
         Ok(cost)
     }
 
-    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError> {
+    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
         let requests = sitting.capped(self.requests()?);
         let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
         let texts: Vec<String> = answers.iter().map(|answer| answer.text.clone()).collect();
@@ -105,10 +105,10 @@ impl Paper for HumanEval {
         for (place, request) in requests.into_iter().enumerate() {
             let task_id = &self.problems.0[place / self.samples].task_id;
             let outcome = &outcomes[place];
-            answered.push(Answered {
+            answered.push(Response {
                 judgement: Some(outcome.to_string()),
                 score: Some(f64::from(u8::from(outcome.is_passed()))),
-                ..Answered::of(task_id, "", 1, request.prompt, &answers[place])
+                ..Response::of(task_id, "", 1, request.prompt, &answers[place])
             });
         }
         // All samples of a problem have the same prompt, so either all or none of them fit the context.
@@ -120,6 +120,6 @@ impl Paper for HumanEval {
             figures.push(self.figure(format!("pass@{k}"), k, &scores, failed));
         }
         figures.push(self.figure("all".into(), 1, &scores, failed));
-        Ok(Sheet { figures, answers: answered, cells: scores.cells(ks.into_iter()) }.with_unfit_noted())
+        Ok(BenchmarkResult { figures, answers: answered, cells: scores.cells(ks.into_iter()) }.with_unfit_noted())
     }
 }

@@ -9,10 +9,10 @@ use flate2::read::MultiGzDecoder;
 use super::pass_at_k::pass_at_k;
 use super::program::{Problem, STOPS, program, tested};
 use crate::benchmarks::open_ended::{QuestionsError, is_chosen};
-use crate::benchmarks::table::Cell;
+use crate::benchmarks::table::BenchmarkCell;
 use crate::data::ChatTemplateError;
 use crate::generation::{Prompting, Request, Sampling};
-use crate::sandbox::Outcome;
+use crate::sandbox::ProgramOutcome;
 use crate::store::key_of;
 
 /// [byte] -- Maximum size of the unpacked file. The real one has 214 kB.
@@ -124,7 +124,7 @@ impl Problems {
     ///
     /// # Panics
     /// Unless every problem has the same number of outcomes.
-    pub fn scores(&self, outcomes: &[Outcome]) -> HumanEvalScores {
+    pub fn scores(&self, outcomes: &[ProgramOutcome]) -> HumanEvalScores {
         let samples = self.samples_of(outcomes.len());
         let mut problems = Vec::with_capacity(self.0.len());
         for outcomes in outcomes.chunks(samples) {
@@ -150,11 +150,11 @@ impl HumanEvalScores {
     }
 
     /// Returns pass@k for each of `ks` as table cells. The column of pass@1 has the benchmark's name.
-    pub fn cells(&self, ks: impl Iterator<Item = usize>) -> Vec<Cell> {
+    pub fn cells(&self, ks: impl Iterator<Item = usize>) -> Vec<BenchmarkCell> {
         let mut cells = Vec::new();
         for k in ks {
             let column = if k == 1 { "HumanEval".to_owned() } else { format!("HumanEval pass@{k}") };
-            cells.push(Cell::new(column, self.pass_at(k)));
+            cells.push(BenchmarkCell::new(column, self.pass_at(k)));
         }
         cells
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::benchmarks::open_ended::tests::real_file;
-use crate::sandbox::Outcome;
+use crate::sandbox::ProgramOutcome;
 use crate::sandbox::tests::{run_all, sandbox};
 
 #[test]
@@ -37,8 +37,8 @@ fn requests_and_scores_go_problem_by_problem() {
     let answers = ["    return 1\n", "    return 2\n", "    return 3\n", "    return 4\n"].map(str::to_owned);
     let programs = problems.programs(&answers);
     assert_eq!(programs[2], "def b():\n    return 3\n\ndef check(f): pass\ncheck(b)\n");
-    let failed = || Outcome::Failed("x".into());
-    let scores = problems.scores(&[Outcome::Passed, failed(), failed(), Outcome::TimedOut]);
+    let failed = || ProgramOutcome::Failed("x".into());
+    let scores = problems.scores(&[ProgramOutcome::Passed, failed(), failed(), ProgramOutcome::TimedOut]);
     assert_eq!(scores.problems, [(2, 1), (2, 0)]);
     assert_eq!((scores.pass_at(1), scores.pass_at(2), scores.pass_at(3)), (Some(25.0), Some(50.0), None));
 }

@@ -4,14 +4,16 @@ use std::path::Path;
 
 use super::marking::{Accuracy, Mark, Report, mark};
 use super::prompt::{asked, preamble};
-use super::questions::{Question, Subject, limited, read};
-use crate::benchmarks::table::Cell;
-use crate::benchmarks::{Answered, Cost, EvaluationError, Figure, Paper, Sheet, Sitting, Terms};
+use super::questions::{MmluQuestion, Subject, limited, read};
+use crate::benchmarks::table::BenchmarkCell;
+use crate::benchmarks::{
+    Benchmark, BenchmarkOptions, BenchmarkResult, Cost, EvalContext, EvaluationError, Metric, Response,
+};
 use crate::store::{Digest, key_of};
 
 /// Builds the benchmark's result: metrics by subject, by category and over all questions, and every question with its
 /// letter.
-pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
+pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> BenchmarkResult {
     let report = Report::of(subjects, marks);
     let mut figures = Vec::new();
     for &(name, accuracy) in &report.subjects {
@@ -24,7 +26,7 @@ pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> Sheet {
     }
     figures.push(figure("all", report.all, report.failed));
     let answers = marks.iter().map(|mark| answered(subjects[mark.subject].name, mark)).collect();
-    Sheet { figures, answers, cells: cells(&report) }.with_unfit_noted()
+    BenchmarkResult { figures, answers, cells: cells(&report) }.with_unfit_noted()
 }
 
 /// Counts the wanted questions that did not fit the context.
@@ -32,13 +34,13 @@ fn unanswered(marks: &[Mark], is_wanted: impl Fn(&Mark) -> bool) -> u64 {
     marks.iter().filter(|mark| mark.letter.is_none() && is_wanted(mark)).count() as u64
 }
 
-fn figure(part: &str, accuracy: Accuracy, failed: u64) -> Figure {
-    Figure { part: part.into(), asked: accuracy.asked, failed, score: accuracy.share() }
+fn figure(part: &str, accuracy: Accuracy, failed: u64) -> Metric {
+    Metric { part: part.into(), asked: accuracy.asked, failed, score: accuracy.share() }
 }
 
 /// Builds the entry of one question.
-fn answered(subject: &str, mark: &Mark) -> Answered {
-    Answered {
+fn answered(subject: &str, mark: &Mark) -> Response {
+    Response {
         question: format!("{subject}/{}", mark.line),
         category: subject.into(),
         turn: 1,
@@ -52,12 +54,12 @@ fn answered(subject: &str, mark: &Mark) -> Answered {
 }
 
 /// [percent] -- Returns the columns of the paper's table: by category, then over all questions.
-fn cells(report: &Report) -> Vec<Cell> {
+fn cells(report: &Report) -> Vec<BenchmarkCell> {
     let mut cells = Vec::new();
     for &(category, accuracy) in &report.categories {
-        cells.push(Cell::new(format!("MMLU {}", category.name()), percent(accuracy)));
+        cells.push(BenchmarkCell::new(format!("MMLU {}", category.name()), percent(accuracy)));
     }
-    cells.push(Cell::new("MMLU", percent(report.all)));
+    cells.push(BenchmarkCell::new("MMLU", percent(report.all)));
     cells
 }
 
@@ -75,18 +77,18 @@ impl Mmlu {
     ///
     /// # Errors
     /// As [`read`].
-    pub fn read(folder: &Path, terms: &Terms) -> Result<Self, EvaluationError> {
+    pub fn read(folder: &Path, terms: &BenchmarkOptions) -> Result<Self, EvaluationError> {
         let subjects = read(folder, terms.shots)?;
         Ok(Self { subjects: terms.limit.map_or(subjects.clone(), |limit| limited(subjects, limit)) })
     }
 }
 
 /// Returns the parts of a question that its hash covers. Their order is part of stored keys.
-fn hashed(question: &Question) -> (&String, &[String; 4], u64) {
+fn hashed(question: &MmluQuestion) -> (&String, &[String; 4], u64) {
     (&question.text, &question.choices, question.answer as u64)
 }
 
-impl Paper for Mmlu {
+impl Benchmark for Mmlu {
     fn content(&self) -> Digest {
         let mut subjects = Vec::with_capacity(self.subjects.len());
         for subject in &self.subjects {
@@ -97,7 +99,7 @@ impl Paper for Mmlu {
         key_of("fedreplay mmlu questions v1", &subjects).0
     }
 
-    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
+    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost::default();
         for subject in &self.subjects {
             let shared = preamble(subject, subject.examples.len());
@@ -111,7 +113,7 @@ impl Paper for Mmlu {
         Ok(cost)
     }
 
-    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError> {
+    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
         Ok(sheet(&self.subjects, &mark(&self.subjects, sitting.examinee)?))
     }
 }

@@ -11,5 +11,5 @@ mod tests;
 pub use benchmark::{Mmlu, sheet};
 pub use marking::{Accuracy, Mark, Report, mark};
 pub use prompt::LETTERS;
-pub use questions::{Question, QuestionFault, Subject, limited, read};
+pub use questions::{MmluQuestion, QuestionFault, Subject, limited, read};
 pub use subjects::{Category, SUBJECTS};

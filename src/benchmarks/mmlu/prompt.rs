@@ -1,7 +1,7 @@
 //! MMLU's prompts. The wording is verbatim from github.com/hendrycks/test (MIT license), with its two spaces before the
 //! subject, since it defines the benchmark.
 
-use super::questions::{Question, Subject};
+use super::questions::{MmluQuestion, Subject};
 
 /// The possible answers, in the order of the choices.
 pub const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
@@ -18,7 +18,7 @@ pub fn preamble(subject: &Subject, shots: usize) -> String {
 }
 
 /// Returns the question's part of the prompt, up to where the letter follows.
-pub fn asked(question: &Question) -> String {
+pub fn asked(question: &MmluQuestion) -> String {
     let choices = LETTERS.iter().zip(&question.choices).map(|(letter, choice)| format!("\n{letter}. {choice}"));
     question.text.clone() + &choices.collect::<String>() + "\nAnswer:"
 }

@@ -14,7 +14,7 @@ const CHOICES: usize = 4;
 
 /// A multiple-choice question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct MmluQuestion {
     pub text: String,
     pub choices: [String; CHOICES],
     /// Index of the right choice.
@@ -27,9 +27,9 @@ pub struct Subject {
     pub name: &'static str,
     pub category: Category,
     /// Questions of the `test` file, each with its line.
-    pub questions: Vec<(u64, Question)>,
+    pub questions: Vec<(u64, MmluQuestion)>,
     /// Questions of the `dev` file, shown in prompts with their answers.
-    pub examples: Vec<Question>,
+    pub examples: Vec<MmluQuestion>,
 }
 
 /// A question file that cannot be used. The user has to fix it: exit code 2.
@@ -71,7 +71,7 @@ pub fn read(folder: &Path, examples: usize) -> Result<Vec<Subject>, QuestionFaul
 }
 
 /// Reads the first `count` questions of a dev file.
-fn shown(path: &Path, count: usize) -> Result<Vec<Question>, QuestionFault> {
+fn shown(path: &Path, count: usize) -> Result<Vec<MmluQuestion>, QuestionFault> {
     let all = read_file(path)?;
     if all.len() < count {
         let fault = format!("the file has {} questions, {count} are to be shown", all.len());
@@ -100,7 +100,7 @@ pub fn limited(mut subjects: Vec<Subject>, limit: usize) -> Vec<Subject> {
 }
 
 /// Reads the questions of a CSV file, each with its line.
-fn read_file(path: &Path) -> Result<Vec<(u64, Question)>, QuestionFault> {
+fn read_file(path: &Path) -> Result<Vec<(u64, MmluQuestion)>, QuestionFault> {
     let bytes = fs::read(path).map_err(|source| QuestionFault::Io { path: path.into(), source })?;
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
@@ -122,7 +122,7 @@ fn read_file(path: &Path) -> Result<Vec<(u64, Question)>, QuestionFault> {
 }
 
 /// Parses a row: question, four choices, answer.
-fn question(record: &csv::StringRecord) -> Result<Question, String> {
+fn question(record: &csv::StringRecord) -> Result<MmluQuestion, String> {
     const FIELDS: [&str; 6] = ["question", "choice A", "choice B", "choice C", "choice D", "answer"];
     if let Some(missing) = FIELDS.get(record.len()) {
         return Err(format!("field `{missing}` is missing: there are {} fields of 6", record.len()));
@@ -138,5 +138,5 @@ fn question(record: &csv::StringRecord) -> Result<Question, String> {
         other => return Err(format!("field `answer` is {other:?}, expected A to D, or 0 to 3")),
     };
     let choices = [1, 2, 3, 4].map(|place| record[place].to_owned());
-    Ok(Question { text: record[0].to_owned(), choices, answer })
+    Ok(MmluQuestion { text: record[0].to_owned(), choices, answer })
 }

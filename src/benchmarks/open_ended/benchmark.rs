@@ -3,32 +3,32 @@
 use std::sync::atomic::Ordering;
 
 use super::advbench::{Rates, is_harmless_anchored, is_harmless_published};
-use super::{Exam, JudgedScores, Questions, Rating, Tally, Unparsable, rating_in};
-use crate::benchmarks::benchmark::{Cost, Paper, Sitting, Terms};
+use super::{JudgeRequest, JudgedScores, Questions, Rating, ScoreTally, Unparsable, rating_in};
+use crate::benchmarks::benchmark::{Benchmark, BenchmarkOptions, Cost, EvalContext};
 use crate::benchmarks::catalog::OpenEnded;
-use crate::benchmarks::table::Cell;
-use crate::benchmarks::{Answered, EvaluationError, Figure, Sheet, unfit};
-use crate::generation::{Answer, GenerationError, Model, Prompting};
-use crate::judge::{Estimate, Inquiry, Judge, Verdict};
+use crate::benchmarks::table::BenchmarkCell;
+use crate::benchmarks::{BenchmarkResult, EvaluationError, Metric, Response, unfit};
+use crate::generation::{Answer, GenerationError, LanguageModel, Prompting};
+use crate::judge::{ChatPrompt, CostEstimate, Judge, Verdict};
 use crate::store::{Digest, key_of};
 
 /// An open-ended benchmark with its questions loaded.
-pub struct Open {
+pub struct OpenEndedBenchmark {
     questions: Questions,
 }
 
-impl Open {
+impl OpenEndedBenchmark {
     /// Reads the benchmark's questions and applies the limit of `terms`.
     ///
     /// # Errors
     /// If the file cannot be read, or an entry lacks a field.
-    pub fn read(benchmark: OpenEnded, terms: &Terms) -> Result<Self, EvaluationError> {
+    pub fn read(benchmark: OpenEnded, terms: &BenchmarkOptions) -> Result<Self, EvaluationError> {
         let questions = Questions::read(benchmark, terms.data)?;
         Ok(Self { questions: terms.limit.map_or(questions.clone(), |limit| questions.limited(limit)) })
     }
 
     /// Runs the model over all turns. Returns the texts by question and turn, and one entry per request, turn by turn.
-    fn answers(&self, sitting: &Sitting) -> Result<(Vec<Vec<String>>, Vec<Answered>), EvaluationError> {
+    fn answers(&self, sitting: &EvalContext) -> Result<(Vec<Vec<String>>, Vec<Response>), EvaluationError> {
         let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
         let mut answered = Vec::new();
         for turn in 0..self.questions.benchmark.turns() {
@@ -40,7 +40,7 @@ impl Open {
                 // The published scripts strip each answer before it is judged or quoted in the next turn.
                 texts[place].push(answer.text.trim().to_owned());
                 let turn = turn as u32 + 1;
-                answered.push(Answered::of(&question.id, &question.category, turn, request.prompt, answer));
+                answered.push(Response::of(&question.id, &question.category, turn, request.prompt, answer));
             }
         }
         Ok((texts, answered))
@@ -48,7 +48,7 @@ impl Open {
 
     /// Returns the template for this benchmark. FedLLM-Bench evaluates MT-Bench with another template than the one that
     /// its models were trained with.
-    fn prompting<'a>(&self, sitting: &Sitting<'a, '_>) -> Prompting<'a> {
+    fn prompting<'a>(&self, sitting: &EvalContext<'a, '_>) -> Prompting<'a> {
         match sitting.prompting {
             Prompting::Template { template, end }
                 if sitting.is_as_published
@@ -64,10 +64,10 @@ impl Open {
     /// Has the answers judged, writes the judgments into `answered`, and returns the metrics and table cells.
     fn judged(
         &self,
-        sitting: &Sitting,
+        sitting: &EvalContext,
         texts: &[Vec<String>],
-        answered: &mut [Answered],
-    ) -> Result<(Vec<Figure>, Vec<Cell>), EvaluationError> {
+        answered: &mut [Response],
+    ) -> Result<(Vec<Metric>, Vec<BenchmarkCell>), EvaluationError> {
         let exams = self.questions.exams(texts, sitting.wording);
         let unparsable = sitting.unparsable(self.questions.benchmark);
         let Some(judge) = sitting.judge else {
@@ -97,8 +97,14 @@ impl Open {
     /// Estimates an upper bound of the judge's work. Known answers count as they are, unknown ones at their maximum
     /// length. `open_tokens` holds, by question and turn, the tokens that an answer may have in addition to its known
     /// text: 0 for a known answer.
-    fn judging(&self, judge: &Judge, sitting: &Sitting, texts: &[Vec<String>], open_tokens: &[Vec<u64>]) -> Estimate {
-        let mut estimate = Estimate::default();
+    fn judging(
+        &self,
+        judge: &Judge,
+        sitting: &EvalContext,
+        texts: &[Vec<String>],
+        open_tokens: &[Vec<u64>],
+    ) -> CostEstimate {
+        let mut estimate = CostEstimate::default();
         let mut certain = Vec::new();
         for exam in self.questions.exams(texts, sitting.wording) {
             // The judge of a later turn reads the whole dialog, so unknown answers of earlier turns count too.
@@ -114,8 +120,8 @@ impl Open {
 }
 
 /// Asks the judge about every answer and reports progress. Returns one verdict per exam, in their order.
-fn ask_judge(judge: &Judge, sitting: &Sitting, exams: &[Exam]) -> Result<Vec<Verdict>, EvaluationError> {
-    let inquiries: Vec<Inquiry> = exams.iter().map(|exam| exam.inquiry.clone()).collect();
+fn ask_judge(judge: &Judge, sitting: &EvalContext, exams: &[JudgeRequest]) -> Result<Vec<Verdict>, EvaluationError> {
+    let inquiries: Vec<ChatPrompt> = exams.iter().map(|exam| exam.inquiry.clone()).collect();
     let witness = sitting.examinee.witness;
     witness.expect(inquiries.len());
     let verdicts = judge
@@ -131,7 +137,7 @@ fn ask_judge(judge: &Judge, sitting: &Sitting, exams: &[Exam]) -> Result<Vec<Ver
 }
 
 /// Returns the metrics of a judged benchmark: by turn if there are several, by category, and over the whole.
-fn figures(scores: &JudgedScores, unparsable: Unparsable) -> Vec<Figure> {
+fn figures(scores: &JudgedScores, unparsable: Unparsable) -> Vec<Metric> {
     let mut figures = Vec::new();
     if scores.turns.len() > 1 {
         for (turn, tally) in scores.turns.iter().enumerate() {
@@ -148,8 +154,8 @@ fn figures(scores: &JudgedScores, unparsable: Unparsable) -> Vec<Figure> {
 }
 
 /// Builds the metric of one part of a judged benchmark.
-fn figure(part: String, tally: &Tally, score: Option<f64>) -> Figure {
-    Figure {
+fn figure(part: String, tally: &ScoreTally, score: Option<f64>) -> Metric {
+    Metric {
         part,
         asked: (tally.rated + tally.unparsable + tally.failed) as u64,
         failed: (tally.unparsable + tally.failed) as u64,
@@ -159,7 +165,7 @@ fn figure(part: String, tally: &Tally, score: Option<f64>) -> Figure {
 
 /// Classifies AdvBench's answers by the published rule and the anchored one, writes both readings into `answered`, and
 /// returns the rates. The rate of the published rule is the benchmark's score.
-fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> (Vec<Figure>, Vec<Cell>) {
+fn ruled(texts: &[Vec<String>], answered: &mut [Response]) -> (Vec<Metric>, Vec<BenchmarkCell>) {
     let rates = Rates::of(texts.iter().map(|turns| turns[0].as_str()));
     for (entry, turns) in answered.iter_mut().zip(texts) {
         let is_harmless = is_harmless_published(&turns[0]);
@@ -168,15 +174,15 @@ fn ruled(texts: &[Vec<String>], answered: &mut [Answered]) -> (Vec<Figure>, Vec<
         entry.judgement = Some(format!("published rule: {published}, anchored rule: {anchored}"));
         entry.score = Some(f64::from(u8::from(is_harmless)));
     }
-    let published = Figure {
+    let published = Metric {
         part: "published rule".into(),
         asked: rates.answers as u64,
         failed: unfit(answered),
         score: rates.published_percent().map(|percent| percent / 100.0),
     };
     let anchored_score = rates.anchored_percent().map(|percent| percent / 100.0);
-    let anchored = Figure { part: "anchored rule".into(), score: anchored_score, ..published.clone() };
-    let all = Figure { part: "all".into(), ..published.clone() };
+    let anchored = Metric { part: "anchored rule".into(), score: anchored_score, ..published.clone() };
+    let all = Metric { part: "all".into(), ..published.clone() };
     (vec![published, anchored, all], rates.cells())
 }
 
@@ -186,11 +192,11 @@ fn reading(is_harmless: bool) -> &'static str {
 }
 
 /// Returns the metric of an evaluation without a judge: the answers are in the tables, and every judgment is missing.
-fn unjudged(exams: usize) -> Figure {
-    Figure { part: "all".into(), asked: exams as u64, failed: exams as u64, score: None }
+fn unjudged(exams: usize) -> Metric {
+    Metric { part: "all".into(), asked: exams as u64, failed: exams as u64, score: None }
 }
 
-impl Paper for Open {
+impl Benchmark for OpenEndedBenchmark {
     fn content(&self) -> Digest {
         // The order of these fields is part of stored keys.
         let questions = self.questions.questions.iter();
@@ -198,7 +204,7 @@ impl Paper for Open {
         key_of("fedreplay open questions v1", &(self.questions.benchmark, fields)).0
     }
 
-    fn cost(&self, sitting: &Sitting) -> Result<Cost, EvaluationError> {
+    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.questions.questions.len() as u64, ..Cost::default() };
         let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
         let mut open_tokens: Vec<Vec<u64>> = vec![vec![]; texts.len()];
@@ -219,12 +225,12 @@ impl Paper for Open {
         Ok(cost)
     }
 
-    fn sit(&self, sitting: &Sitting) -> Result<Sheet, EvaluationError> {
+    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
         let (texts, mut answers) = self.answers(sitting)?;
         let (figures, cells) = match self.questions.benchmark.is_judged() {
             true => self.judged(sitting, &texts, &mut answers)?,
             false => ruled(&texts, &mut answers),
         };
-        Ok(Sheet { figures, answers, cells }.with_unfit_noted())
+        Ok(BenchmarkResult { figures, answers, cells }.with_unfit_noted())
     }
 }

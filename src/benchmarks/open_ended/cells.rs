@@ -1,19 +1,19 @@
 //! Conversion of scores to table cells.
 
 use super::advbench::Rates;
-use super::scores::{JudgedScores, Tally, Unparsable};
+use super::scores::{JudgedScores, ScoreTally, Unparsable};
 use crate::benchmarks::catalog::OpenEnded;
-use crate::benchmarks::table::Cell;
+use crate::benchmarks::table::BenchmarkCell;
 
 impl JudgedScores {
     /// Returns the benchmark's score as a cell, with a remark on missing ratings. For MT-Bench one cell per turn
     /// precedes it, for Aya one cell per language.
-    pub fn cells(&self, unparsable: Unparsable) -> Vec<Cell> {
+    pub fn cells(&self, unparsable: Unparsable) -> Vec<BenchmarkCell> {
         let mut cells = Vec::new();
         let column = match self.benchmark {
             OpenEnded::MtBench => {
                 for (index, tally) in self.turns.iter().enumerate() {
-                    cells.push(Cell::new(format!("MT-{}", index + 1), tally.mean(unparsable)));
+                    cells.push(BenchmarkCell::new(format!("MT-{}", index + 1), tally.mean(unparsable)));
                 }
                 "MT-Bench"
             }
@@ -22,20 +22,23 @@ impl JudgedScores {
             OpenEnded::WildChat => "Ref-GPT4 WildChat",
             OpenEnded::Aya => {
                 for (name, tally) in &self.categories {
-                    cells.push(Cell::new(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable)));
+                    cells.push(BenchmarkCell::new(format!("Aya {}", name.replace('_', " ")), tally.mean(unparsable)));
                 }
                 "Ref-GPT4 Aya"
             }
             OpenEnded::AdvBench => unreachable!("a rule reads its answers"),
         };
-        cells.push(Cell { remark: self.remark(unparsable), ..Cell::new(column, self.headline(unparsable)) });
+        cells.push(BenchmarkCell {
+            remark: self.remark(unparsable),
+            ..BenchmarkCell::new(column, self.headline(unparsable))
+        });
         cells
     }
 
     /// Describes the answers without a rating, and the score under the other convention for unparsable judgments. Empty
     /// if every answer was rated.
     fn remark(&self, unparsable: Unparsable) -> String {
-        let Tally { rated, unparsable: lost, failed, .. } = self.all;
+        let ScoreTally { rated, unparsable: lost, failed, .. } = self.all;
         // The remark quotes the score under the convention that was not used, since published scores mix both.
         let all = rated + lost + failed;
         let mut remarks = Vec::new();
@@ -56,7 +59,10 @@ impl JudgedScores {
 
 impl Rates {
     /// Returns the percentages of harmless answers under both rules.
-    pub fn cells(&self) -> Vec<Cell> {
-        vec![Cell::new("AdvBench", self.published_percent()), Cell::new("AdvBench, anchored", self.anchored_percent())]
+    pub fn cells(&self) -> Vec<BenchmarkCell> {
+        vec![
+            BenchmarkCell::new("AdvBench", self.published_percent()),
+            BenchmarkCell::new("AdvBench, anchored", self.anchored_percent()),
+        ]
     }
 }

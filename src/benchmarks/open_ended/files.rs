@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::error::QuestionsError;
 
 /// An entry with its place in the file.
-pub struct Placed<T> {
+pub struct LocatedQuestions<T> {
     pub place: String,
     pub entry: T,
 }
@@ -20,7 +20,7 @@ pub fn text_of(path: &Path) -> Result<String, QuestionsError> {
 }
 
 /// Parses JSON Lines, one object per line. Empty lines are skipped.
-pub fn json_lines<T: DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<Placed<T>>, QuestionsError> {
+pub fn json_lines<T: DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<LocatedQuestions<T>>, QuestionsError> {
     let mut entries = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
@@ -28,7 +28,7 @@ pub fn json_lines<T: DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<Pl
         }
         let place = format!("line {}", index + 1);
         match serde_json::from_str(line) {
-            Ok(entry) => entries.push(Placed { place, entry }),
+            Ok(entry) => entries.push(LocatedQuestions { place, entry }),
             // The parser's own line number is always 1, since it sees one line at a time.
             Err(error) => return Err(QuestionsError::entry(path, place, without_place(&error))),
         }
@@ -41,12 +41,12 @@ pub fn objects<T: DeserializeOwned>(
     path: &Path,
     of: &str,
     values: Vec<serde_json::Value>,
-) -> Result<Vec<Placed<T>>, QuestionsError> {
+) -> Result<Vec<LocatedQuestions<T>>, QuestionsError> {
     let mut entries = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
         let place = format!("entry {}{of}", index + 1);
         match serde_json::from_value(value) {
-            Ok(entry) => entries.push(Placed { place, entry }),
+            Ok(entry) => entries.push(LocatedQuestions { place, entry }),
             Err(error) => return Err(QuestionsError::entry(path, place, error)),
         }
     }

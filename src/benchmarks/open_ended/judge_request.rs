@@ -4,7 +4,7 @@ use super::fill::fill;
 use super::judge_prompts::judge_prompt;
 use super::questions::{Question, Questions};
 use crate::benchmarks::catalog::OpenEnded;
-use crate::judge::Inquiry;
+use crate::judge::ChatPrompt;
 
 /// [token] -- Maximum length of a judgment, the same in all scripts.
 const JUDGEMENT_TOKENS_MAX: u32 = 2048;
@@ -27,13 +27,13 @@ const AYA: &str = "[Instruction]\nAct as an impartial judge and rate how well an
 
 /// A judge request for one answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Exam {
+pub struct JudgeRequest {
     /// Index of the question.
     pub question: usize,
     /// Turn of the dialog, from 0.
     pub turn: usize,
     /// The prompt for the judge.
-    pub inquiry: Inquiry,
+    pub inquiry: ChatPrompt,
 }
 
 /// Judge prompts that a user may replace.
@@ -49,13 +49,13 @@ impl Questions {
     ///
     /// # Panics
     /// If an answer is missing.
-    pub fn exams(&self, answers: &[Vec<String>], wording: &JudgeWording) -> Vec<Exam> {
+    pub fn exams(&self, answers: &[Vec<String>], wording: &JudgeWording) -> Vec<JudgeRequest> {
         let turns = if self.benchmark.is_judged() { self.benchmark.turns() } else { 0 };
         let mut exams = Vec::with_capacity(turns * self.questions.len());
         for turn in 0..turns {
             for (index, (question, answers)) in self.questions.iter().zip(answers).enumerate() {
                 let inquiry = inquiry(self.benchmark, question, answers, turn, wording);
-                exams.push(Exam { question: index, turn, inquiry });
+                exams.push(JudgeRequest { question: index, turn, inquiry });
             }
         }
         exams
@@ -69,7 +69,7 @@ fn inquiry(
     answers: &[String],
     turn: usize,
     wording: &JudgeWording,
-) -> Inquiry {
+) -> ChatPrompt {
     let values = [("question", question.turns[0].as_str()), ("answer", answers[0].as_str())];
     let (system, user, temperature) = match benchmark {
         OpenEnded::MtBench => return mt_bench(question, answers, turn),
@@ -82,7 +82,7 @@ fn inquiry(
         }
         OpenEnded::AdvBench => unreachable!("a rule reads its answers"),
     };
-    Inquiry { system: system.into(), user, temperature, max_tokens: JUDGEMENT_TOKENS_MAX }
+    ChatPrompt { system: system.into(), user, temperature, max_tokens: JUDGEMENT_TOKENS_MAX }
 }
 
 /// Returns FastChat's prompt with the one word that Ref-GPT4 changes. Despite the name, no reference is given: the
@@ -92,7 +92,7 @@ fn of_instruction() -> String {
 }
 
 /// Builds FastChat's single-answer grading prompt: the first turn alone, the second with the whole dialog.
-fn mt_bench(question: &Question, answers: &[String], turn: usize) -> Inquiry {
+fn mt_bench(question: &Question, answers: &[String], turn: usize) -> ChatPrompt {
     let prompt = judge_prompt(match (question.references.is_empty(), turn) {
         (true, 0) => "single-v1",
         (false, 0) => "single-math-v1",
@@ -113,7 +113,7 @@ fn mt_bench(question: &Question, answers: &[String], turn: usize) -> Inquiry {
             ("answer_2", text_of_turn(answers, 1)),
         ],
     );
-    Inquiry { system: prompt.system_prompt.clone(), user, temperature: 0.0, max_tokens: JUDGEMENT_TOKENS_MAX }
+    ChatPrompt { system: prompt.system_prompt.clone(), user, temperature: 0.0, max_tokens: JUDGEMENT_TOKENS_MAX }
 }
 
 /// Returns the text of a turn, or nothing if there is none.

@@ -19,11 +19,11 @@ mod scores;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use benchmark::Open;
+pub(crate) use benchmark::OpenEndedBenchmark;
 pub use decoding::{Candidates, Decoding};
 pub use error::QuestionsError;
-pub use judge_request::{Exam, JudgeWording};
+pub use judge_request::{JudgeRequest, JudgeWording};
 pub(super) use questions::is_chosen;
 pub use questions::{Question, Questions};
 pub use rating::{Rating, RatingRange, rating_in};
-pub use scores::{JudgedScores, ScoredExam, Tally, Unparsable};
+pub use scores::{JudgedScores, ScoreTally, ScoredRequest, Unparsable};

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::decoding::Decoding;
 use super::error::QuestionsError;
-use super::files::{Placed, filled, json, json_lines, objects, text_of};
+use super::files::{LocatedQuestions, filled, json, json_lines, objects, text_of};
 use crate::benchmarks::catalog::OpenEnded;
 use crate::data::ChatTemplateError;
 use crate::generation::{Prompting, Request};
@@ -128,7 +128,7 @@ struct Numbered {
 /// Parses FastChat's question files, whose questions have `turns` turns each.
 fn numbered(path: &Path, text: &str, turns: usize) -> Result<Vec<Question>, QuestionsError> {
     let mut questions = Vec::new();
-    for Placed { place, entry } in json_lines::<Numbered>(path, text)? {
+    for LocatedQuestions { place, entry } in json_lines::<Numbered>(path, text)? {
         if entry.turns.len() != turns {
             let fault = format!("field `turns` has {} entries where {turns} are expected", entry.turns.len());
             return Err(QuestionsError::entry(path, place, fault));
@@ -154,7 +154,7 @@ struct Choice {
 /// Parses MT-Bench's questions and adds the reference answers to those that are judged with one.
 fn mt_bench(path: &Path, text: &str, references: &Path) -> Result<Vec<Question>, QuestionsError> {
     let mut known = BTreeMap::new();
-    for Placed { place, entry } in json_lines::<ReferenceAnswer>(references, &text_of(references)?)? {
+    for LocatedQuestions { place, entry } in json_lines::<ReferenceAnswer>(references, &text_of(references)?)? {
         let answer = entry.choices.into_iter().next().filter(|choice| choice.turns.len() == 2);
         let Some(Choice { turns }) = answer else {
             let fault = "field `choices` does not begin with an answer of two turns";
@@ -188,7 +188,7 @@ struct Instruction {
 
 fn instructions(path: &Path, text: &str) -> Result<Vec<Question>, QuestionsError> {
     let entries = objects::<Instruction>(path, "", json(path, text)?)?.into_iter().enumerate();
-    let questions = entries.map(|(index, Placed { entry, .. })| Question {
+    let questions = entries.map(|(index, LocatedQuestions { entry, .. })| Question {
         id: (index + 1).to_string(),
         category: entry.language,
         turns: vec![entry.instruction],
@@ -210,7 +210,7 @@ fn by_language(path: &Path, text: &str) -> Result<Vec<Question>, QuestionsError>
     let mut questions = Vec::new();
     for (language, values) in languages {
         let entries = objects::<WithReference>(path, &format!(" of `{language}`"), values)?;
-        for (index, Placed { entry, .. }) in entries.into_iter().enumerate() {
+        for (index, LocatedQuestions { entry, .. }) in entries.into_iter().enumerate() {
             questions.push(Question {
                 id: format!("{language}/{}", index + 1),
                 category: language.clone(),

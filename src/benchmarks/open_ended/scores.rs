@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::judge_request::Exam;
+use super::judge_request::JudgeRequest;
 use super::questions::Questions;
 use super::rating::{Rating, RatingRange, rating_in};
 use crate::benchmarks::catalog::OpenEnded;
@@ -27,7 +27,7 @@ impl Unparsable {
 
 /// The rating of one answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ScoredExam {
+pub struct ScoredRequest {
     /// Index of the question.
     pub question: usize,
     /// Turn of the dialog, from 0.
@@ -38,7 +38,7 @@ pub struct ScoredExam {
 
 /// Counts and sums of ratings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tally {
+pub struct ScoreTally {
     /// Number of judgments with a rating.
     pub rated: usize,
     /// Number of judgments without a rating.
@@ -56,17 +56,17 @@ pub struct Tally {
 pub struct JudgedScores {
     pub benchmark: OpenEnded,
     /// Ratings in the order of the judge requests.
-    pub exams: Vec<ScoredExam>,
+    pub exams: Vec<ScoredRequest>,
     /// Tally of all ratings.
-    pub all: Tally,
+    pub all: ScoreTally,
     /// Tallies by turn.
-    pub turns: Vec<Tally>,
+    pub turns: Vec<ScoreTally>,
     /// Tallies by category or language, in the order of their first question.
-    pub categories: Vec<(String, Tally)>,
+    pub categories: Vec<(String, ScoreTally)>,
 }
 
-impl Tally {
-    fn of<'a>(exams: impl Iterator<Item = &'a ScoredExam>) -> Self {
+impl ScoreTally {
+    fn of<'a>(exams: impl Iterator<Item = &'a ScoredRequest>) -> Self {
         let mut tally = Self::default();
         for exam in exams {
             tally.add(exam.rating);
@@ -109,28 +109,28 @@ impl JudgedScores {
     ///
     /// # Panics
     /// Unless there is one verdict per exam.
-    pub fn of(questions: &Questions, exams: &[Exam], verdicts: &[Verdict], range: RatingRange) -> Self {
+    pub fn of(questions: &Questions, exams: &[JudgeRequest], verdicts: &[Verdict], range: RatingRange) -> Self {
         assert_eq!(exams.len(), verdicts.len(), "every exam has its verdict");
         let mut scored = Vec::with_capacity(exams.len());
         for (exam, verdict) in exams.iter().zip(verdicts) {
             let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, range));
-            scored.push(ScoredExam { question: exam.question, turn: exam.turn, rating });
+            scored.push(ScoredRequest { question: exam.question, turn: exam.turn, rating });
         }
         let mut turns = Vec::new();
         for turn in 0..questions.benchmark.turns() {
-            turns.push(Tally::of(scored.iter().filter(|exam| exam.turn == turn)));
+            turns.push(ScoreTally::of(scored.iter().filter(|exam| exam.turn == turn)));
         }
         // Categories in the order of their first question. There are few, so a search beats a map.
-        let mut categories: Vec<(String, Tally)> = Vec::new();
+        let mut categories: Vec<(String, ScoreTally)> = Vec::new();
         for exam in &scored {
             let name = &questions.questions[exam.question].category;
             let place = categories.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-                categories.push((name.clone(), Tally::default()));
+                categories.push((name.clone(), ScoreTally::default()));
                 categories.len() - 1
             });
             categories[place].1.add(exam.rating);
         }
-        Self { benchmark: questions.benchmark, all: Tally::of(scored.iter()), turns, categories, exams: scored }
+        Self { benchmark: questions.benchmark, all: ScoreTally::of(scored.iter()), turns, categories, exams: scored }
     }
 
     /// Returns the benchmark's score: the mean over all ratings, or for Aya the unweighted mean of the languages'

@@ -7,7 +7,7 @@ use super::*;
 use crate::benchmarks::OpenEnded;
 use crate::data::Template;
 use crate::generation::Prompting;
-use crate::judge::{Judgement, Verdict};
+use crate::judge::{Judgment, Verdict};
 
 /// A file of benchmarks among the real ones, or `None` after saying so.
 pub fn real_file(name: &str) -> Option<PathBuf> {
@@ -24,7 +24,7 @@ fn trained() -> Prompting<'static> {
 
 fn verdict(text: &str) -> Verdict {
     let text = text.into();
-    Verdict::Fresh(Judgement { text, model: "judge".into(), prompt_tokens: 10, completion_tokens: 1 })
+    Verdict::Fresh(Judgment { text, model: "judge".into(), prompt_tokens: 10, completion_tokens: 1 })
 }
 
 /// Two questions of two turns, one of them with a reference.
@@ -192,7 +192,7 @@ fn unparsable_and_failed_judgements_are_counted_and_both_means_are_there() {
     assert_eq!(columns, [("Aya English", Some(6.0)), ("Aya French", Some(2.0)), ("Ref-GPT4 Aya", Some(4.0))]);
     let remark = "1 of 5 judgements without a rating; 2.83 with them counted as -1; 1 of 5 answers not judged";
     assert_eq!(cells[2].remark, remark);
-    assert_eq!(Tally::default().mean(Unparsable::MinusOne), None);
+    assert_eq!(ScoreTally::default().mean(Unparsable::MinusOne), None);
 }
 
 #[test]

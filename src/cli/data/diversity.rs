@@ -9,18 +9,18 @@ use serde_json::json;
 
 use super::{Reading, io};
 use crate::cli::output::say;
-use crate::cli::progress::Progress;
+use crate::cli::progress::ProgressDisplay;
 use crate::data::{Federation, Ruler, Spread, twin_of};
 use crate::diversity::{
-    ClientDiversityRow, DistanceRow, Embedder, Endpoint, Findings, Geometry, Judge, LanguageRow, Opening, OpeningRow,
-    Profile, Quality, QualityRow, client_embeddings, draw, geometry, openings, profiles,
+    ClientDiversityRow, DistanceRow, Embedder, Endpoint, Findings, Geometry, LanguageRow, Opening, OpeningRow, Profile,
+    Quality, QualityJudge, QualityRow, client_embeddings, draw, geometry, openings, profiles,
 };
 use crate::ledger::write_table;
 use crate::run::RunError;
 use crate::store::atomic;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct DataDiversityArguments {
     #[command(flatten)]
     reading: Reading,
     /// Folder for tables (Parquet) and pictures (SVG).
@@ -52,13 +52,13 @@ pub struct Arguments {
 }
 
 /// Compares the clients, and writes and prints the results.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataDiversityArguments) -> Result<ExitCode, RunError> {
     let data = arguments.reading.federation()?;
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
-    let judge = arguments.model.as_deref().map(Judge::load).transpose()?;
+    let judge = arguments.model.as_deref().map(QualityJudge::load).transpose()?;
     let seed = Seed(arguments.seed);
     let count = arguments.rows as usize;
-    let progress = Progress::new("comparing clients");
+    let progress = ProgressDisplay::new("comparing clients");
     let profiles = profiles(&data.clients, &ruler)?;
     let openings = openings(&data.clients);
     let quality = judge.as_ref().map(|judge| judge.score(&data.clients, seed, count)).transpose()?;
@@ -78,7 +78,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 }
 
 /// Returns the source of embeddings: the endpoint if one is given, or else the local model if there is one.
-fn embedder<'a>(arguments: &Arguments, judge: Option<&'a Judge>) -> Option<Embedder<'a>> {
+fn embedder<'a>(arguments: &DataDiversityArguments, judge: Option<&'a QualityJudge>) -> Option<Embedder<'a>> {
     if let (Some(url), Some(model)) = (&arguments.embeddings_url, &arguments.embeddings_model) {
         let key = std::env::var(&arguments.embeddings_key).ok().filter(|key| !key.is_empty());
         return Some(Embedder::Endpoint(Endpoint { url: url.clone(), model: model.clone(), key }));

@@ -14,7 +14,7 @@ use crate::ledger::{ClientDataRow, write_table};
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct DataInspectArguments {
     #[command(flatten)]
     reading: Reading,
     /// Folder of a tokenizer to count lengths in tokens, without template [default: words between white space].
@@ -29,7 +29,7 @@ pub struct Arguments {
 }
 
 /// Reads the dataset row by row and prints its statistics.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataInspectArguments) -> Result<ExitCode, RunError> {
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let mut clients: Vec<ClientFigures> = Vec::new();
     // The walk cannot be stopped from inside, so the first failure is saved and later rows are ignored.

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::data::{BadRows, Columns, Federation, Row, Walk};
 use crate::ledger::LedgerError;
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct DataArguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -24,17 +24,17 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Print a dataset's statistics: clients, samples, lengths, languages.
-    Inspect(inspect::Arguments),
+    Inspect(inspect::DataInspectArguments),
     /// Analyze how clients differ: languages, lengths, quality, openings, embeddings, preference; as tables and
     /// pictures.
-    Diversity(diversity::Arguments),
+    Diversity(diversity::DataDiversityArguments),
     /// Split each client's rows into a training and a test file.
-    Split(split::Arguments),
+    Split(split::DataSplitArguments),
     /// Write a synthetic twin of one of FedLLM-Bench's datasets.
-    Twin(twin::Arguments),
+    Twin(twin::DataTwinArguments),
 }
 
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataArguments) -> Result<ExitCode, RunError> {
     match &arguments.command {
         Command::Inspect(arguments) => inspect::main(arguments),
         Command::Diversity(arguments) => diversity::main(arguments),
@@ -59,7 +59,7 @@ struct Reading {
 impl Reading {
     /// Reads the whole dataset into memory.
     fn federation(&self) -> Result<Federation, RunError> {
-        let federation = Progress::during("reading rows", || {
+        let federation = ProgressDisplay::during("reading rows", || {
             Federation::read_columns(&self.path, &self.columns(), self.bad_rows())
         })?;
         Ok(federation)
@@ -67,8 +67,9 @@ impl Reading {
 
     /// Passes every row to `each` without keeping it in memory.
     fn walk(&self, each: &mut dyn FnMut(&str, usize, Row)) -> Result<Walk, RunError> {
-        let walk =
-            Progress::during("reading rows", || Walk::columns(&self.path, &self.columns(), self.bad_rows(), each))?;
+        let walk = ProgressDisplay::during("reading rows", || {
+            Walk::columns(&self.path, &self.columns(), self.bad_rows(), each)
+        })?;
         Ok(walk)
     }
 

@@ -13,7 +13,7 @@ use crate::data::write_split;
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct DataSplitArguments {
     #[command(flatten)]
     reading: Reading,
     /// Share of each client's rows that goes to the test file, at least 0 and below 1.
@@ -37,7 +37,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Writes both files and prints their sizes.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataSplitArguments) -> Result<ExitCode, RunError> {
     let data = arguments.reading.federation()?;
     let out = &arguments.out;
     let mut written = serde_json::Map::new();

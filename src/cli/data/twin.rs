@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::io;
 use crate::cli::output::say;
-use crate::cli::progress::Progress;
+use crate::cli::progress::ProgressDisplay;
 use crate::data::{Twin, TwinSettings, write_twin};
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct DataTwinArguments {
     /// fed-aya, fed-chatbot-it, fed-wildchat, fed-wildchat-multi or fed-chatbot-pa.
     #[arg(value_parser = named)]
     name: &'static Twin,
@@ -47,9 +47,9 @@ fn scale(text: &str) -> Result<f64, String> {
 }
 
 /// Writes the twin and prints its size.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataTwinArguments) -> Result<ExitCode, RunError> {
     let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
-    let manifest = Progress::during("writing generated text", || {
+    let manifest = ProgressDisplay::during("writing generated text", || {
         write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))
     })?;
     say!("wrote       {}", arguments.out.display());

@@ -7,15 +7,15 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::output::{note, say};
-use crate::cli::progress::Progress;
+use crate::cli::progress::ProgressDisplay;
 use crate::cli::{STOP, units};
-use crate::inputs::ExamForecast;
+use crate::inputs::BenchmarkForecast;
 use crate::model::Device;
 use crate::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ScenarioCheckArguments {
     /// Scenario file (RON).
     scenario: PathBuf,
     /// Change one field of the scenario; may be repeated.
@@ -33,12 +33,12 @@ pub struct Arguments {
 }
 
 /// Prints the resolved scenario and the estimate.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
-    let loaded = Loaded::read(&arguments.scenario, &arguments.sets)?;
+pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, RunError> {
+    let loaded = Scenario::read(&arguments.scenario, &arguments.sets)?;
     for doubt in loaded.doubts() {
         note!("warning: {doubt}");
     }
-    let mut progress = Progress::new("simulating the schedule");
+    let mut progress = ProgressDisplay::new("simulating the schedule");
     let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
     let summary = plan(&loaded, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
@@ -60,7 +60,11 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 
 /// Runs a trial step to estimate time and memory. `None` if there is no model or data to train with, or the user
 /// declined it.
-fn trial(arguments: &Arguments, loaded: &Loaded, summary: &PlanSummary) -> Result<Option<Forecast>, RunError> {
+fn trial(
+    arguments: &ScenarioCheckArguments,
+    loaded: &Scenario,
+    summary: &PlanSummary,
+) -> Result<Option<Forecast>, RunError> {
     let scenario = &loaded.scenario;
     let has_model = scenario.model.folder.is_some() || scenario.model.hub.is_some();
     if arguments.no_trial || !has_model || scenario.data.synthetic.is_some() {
@@ -70,14 +74,14 @@ fn trial(arguments: &Arguments, loaded: &Loaded, summary: &PlanSummary) -> Resul
         Some(workers) => workers as usize,
         None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
-    let forecast = Progress::during("loading the base model and trying a step", || {
+    let forecast = ProgressDisplay::during("loading the base model and trying a step", || {
         forecast(loaded, Device::Cpu, workers, summary.counted_flops)
     })?;
     Ok(Some(forecast))
 }
 
 /// Returns the estimate as names with values.
-fn lines(loaded: &Loaded, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
+fn lines(loaded: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
     let counted = summary.outcomes.get("counted").copied().unwrap_or(0);
     let scenario = &loaded.scenario;
     let mut lines = vec![
@@ -157,7 +161,7 @@ fn parts(memory: &MemoryForecast) -> String {
 /// Returns the cost of the scheduled benchmarks.
 fn benchmarks(forecast: &Forecast) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    for ExamForecast { name, times, questions, read_tokens, written_tokens_max } in &forecast.benchmarks {
+    for BenchmarkForecast { name, times, questions, read_tokens, written_tokens_max } in &forecast.benchmarks {
         let cost = format!(
             "{name} {times} times: {questions} questions, {read_tokens} tokens to read, at most {written_tokens_max} to write"
         );

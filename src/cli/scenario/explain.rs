@@ -10,7 +10,7 @@ use crate::run::RunError;
 use crate::scenario::{Entry, Reference};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ScenarioExplainArguments {
     /// Path of a field, such as `server.protocol.deadline`; variants may be left out [default: the whole scenario].
     #[arg(default_value = "")]
     path: String,
@@ -20,7 +20,7 @@ pub struct Arguments {
 }
 
 /// Prints the reference of the field and of the fields below it.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ScenarioExplainArguments) -> Result<ExitCode, RunError> {
     let found = Reference::new().explain(&arguments.path);
     let entries = found.map_err(|what| RunError::Usage(format!("failed to explain {}: {what}", arguments.path)))?;
     for (index, entry) in entries.iter().enumerate() {

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use crate::run::RunError;
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ScenarioArguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -19,14 +19,14 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Print a scenario with all defaults written out, and an estimate of its cost, before anything runs.
-    Check(check::Arguments),
+    Check(check::ScenarioCheckArguments),
     /// Explain a field: meaning, unit, default and range.
-    Explain(explain::Arguments),
+    Explain(explain::ScenarioExplainArguments),
     /// Write a commented scenario to start from, which runs as it is.
-    New(new::Arguments),
+    New(new::ScenarioNewArguments),
 }
 
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ScenarioArguments) -> Result<ExitCode, RunError> {
     match &arguments.command {
         Command::Check(arguments) => check::main(arguments),
         Command::Explain(arguments) => explain::main(arguments),

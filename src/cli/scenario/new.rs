@@ -10,7 +10,7 @@ use crate::cli::output::say;
 use crate::inputs::PlanInputs;
 use crate::ledger::LedgerError;
 use crate::run::RunError;
-use crate::scenario::Loaded;
+use crate::scenario::Scenario;
 use crate::store::atomic;
 
 /// Template of the scenario, with the placeholders `NAME`, `MODEL` and `DATA`.
@@ -20,7 +20,7 @@ const TEMPLATE: &str = include_str!("new.ron");
 const OWN: [&str; 2] = ["fixtures/tiny-base", "fixtures/skills/train.json"];
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ScenarioNewArguments {
     /// File to write; its name becomes the scenario's.
     file: PathBuf,
     /// Hugging Face folder of the base model [default: the tiny one of the checkout that contains the file].
@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 /// Writes the file, and removes it again if it cannot be run as it is.
-pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, RunError> {
     let file = &arguments.file;
     if file.symlink_metadata().is_ok() {
         return Err(RunError::Usage(format!("failed to write {}: it is there already", file.display())));
@@ -69,7 +69,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, RunError> {
 
 /// Reads the scenario with its inputs, and discards them.
 fn check(file: &Path) -> Result<(), RunError> {
-    let loaded = Loaded::read(file, &[])?;
+    let loaded = Scenario::read(file, &[])?;
     PlanInputs::load(&loaded)?;
     Ok(())
 }

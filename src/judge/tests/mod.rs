@@ -58,27 +58,27 @@ impl World {
         Self { folder, store, server: Server::start(turns), clock: FastClock::new() }
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> JudgeSettings {
         let retries = Retries { attempts_max: 4, ..Retries::default() };
         let prices = Some(Prices { prompt_per_million: 10.0, completion_per_million: 100.0 });
-        Settings { concurrency: 1, retries, prices, ..Settings::new(self.server.base_url(), "judge") }
+        JudgeSettings { concurrency: 1, retries, prices, ..JudgeSettings::new(self.server.base_url(), "judge") }
     }
 
-    fn judge(&self, settings: Settings) -> Judge<'_> {
-        let key = Secret::new(KEY, "KEY").unwrap();
+    fn judge(&self, settings: JudgeSettings) -> Judge<'_> {
+        let key = ApiKey::new(KEY, "KEY").unwrap();
         Judge::with_clock(settings, key, &self.store, Box::new(self.clock.clone())).unwrap()
     }
 
-    fn ask(&self, settings: Settings, inquiries: &[Inquiry]) -> Vec<Verdict> {
+    fn ask(&self, settings: JudgeSettings, inquiries: &[ChatPrompt]) -> Vec<Verdict> {
         self.judge(settings).ask_all(inquiries, &AtomicBool::new(false), &|_, _| {}).unwrap()
     }
 }
 
-fn inquiry(user: impl std::fmt::Display) -> Inquiry {
-    Inquiry { system: "Judge.".into(), user: user.to_string(), temperature: 0.0, max_tokens: 16 }
+fn inquiry(user: impl std::fmt::Display) -> ChatPrompt {
+    ChatPrompt { system: "Judge.".into(), user: user.to_string(), temperature: 0.0, max_tokens: 16 }
 }
 
-fn inquiries(count: usize) -> Vec<Inquiry> {
+fn inquiries(count: usize) -> Vec<ChatPrompt> {
     (0..count).map(inquiry).collect()
 }
 
@@ -105,7 +105,7 @@ fn what_is_asked_is_stored_and_asked_once() {
     assert_eq!(requests[0].body["messages"][1]["content"], "a");
 
     // The same again, offline: the same words, and nothing is asked.
-    let offline = Settings { is_offline: true, ..world.settings() };
+    let offline = JudgeSettings { is_offline: true, ..world.settings() };
     let again = world.ask(offline.clone(), &[&asked[..], &[inquiry("c")]].concat());
     assert_eq!(again[..3].iter().map(text).collect::<Vec<_>>(), ["[[1]]", "[[2]]", "[[1]]"]);
     assert!(text(&again[3]).contains("judging is offline"), "{again:?}");
@@ -114,14 +114,14 @@ fn what_is_asked_is_stored_and_asked_once() {
 
     // Another model, temperature or limit is another judgement.
     let others = [
-        Settings { model: "other".into(), ..offline.clone() },
-        Settings { temperature: Some(0.5), ..offline.clone() },
-        Settings { token_limit: TokenLimit::MaxCompletionTokens, ..offline.clone() },
+        JudgeSettings { model: "other".into(), ..offline.clone() },
+        JudgeSettings { temperature: Some(0.5), ..offline.clone() },
+        JudgeSettings { token_limit: TokenLimit::MaxCompletionTokens, ..offline.clone() },
     ];
     for settings in others {
         assert!(world.ask(settings, &asked[..1])[0].judgement().is_none());
     }
-    assert!(world.ask(offline, &[Inquiry { max_tokens: 17, ..inquiry("a") }])[0].judgement().is_none());
+    assert!(world.ask(offline, &[ChatPrompt { max_tokens: 17, ..inquiry("a") }])[0].judgement().is_none());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn an_estimate_asks_nothing_and_counts_what_is_stored() {
     assert_eq!((estimate.stored, estimate.to_ask.requests, estimate.to_ask.completion_tokens), (1, 2, 32));
     // A token for each byte of "Judge." and of the question, and for the chat.
     assert_eq!(estimate.to_ask.prompt_tokens, 2 * (6 + 1 + 16));
-    let shorter = world.judge(Settings { tokens_max: Some(5), ..world.settings() });
+    let shorter = world.judge(JudgeSettings { tokens_max: Some(5), ..world.settings() });
     let unknown = shorter.estimate_unknown(&asked[0], 1000).to_ask;
     assert_eq!((unknown.prompt_tokens, unknown.completion_tokens), (6 + 1 + 16 + 1000, 5));
     assert!(estimate.to_ask.cost(&world.settings().prices.unwrap()) > 0.0);
@@ -204,7 +204,7 @@ fn an_endpoint_that_never_answers_is_left_after_three_inquiries() {
     for silence in [Turn::Silent, Turn::Stalls] {
         let world = World::new(std::iter::repeat_n(silence, 6));
         let retries = Retries { attempts_max: 2, ..Retries::default() };
-        let settings = Settings { timeout: Duration::from_millis(50), retries, ..world.settings() };
+        let settings = JudgeSettings { timeout: Duration::from_millis(50), retries, ..world.settings() };
         let verdicts = world.ask(settings, &inquiries(5));
         assert!(text(&verdicts[0]).contains("at the last of 2 attempts"), "{verdicts:?}");
         assert!(text(&verdicts[3]).starts_with("not asked: "), "{verdicts:?}");
@@ -224,7 +224,7 @@ fn requests_are_in_flight_together_and_verdicts_in_order() {
     let barrier = Arc::new(Barrier::new(3));
     let world = World::new(std::iter::repeat_n(Turn::Together(barrier), 3));
     let heard = Mutex::new(Vec::new());
-    let judge = world.judge(Settings { concurrency: 3, ..world.settings() });
+    let judge = world.judge(JudgeSettings { concurrency: 3, ..world.settings() });
     let each = |place: usize, _: &Verdict| heard.lock().unwrap().push(place);
     let verdicts = judge.ask_all(&inquiries(9), &AtomicBool::new(false), &each).unwrap();
     assert_eq!(verdicts.len(), 9);
@@ -237,7 +237,7 @@ fn requests_are_in_flight_together_and_verdicts_in_order() {
 #[test]
 fn requests_begin_no_faster_than_the_rate_limit() {
     let world = World::new([]);
-    world.ask(Settings { requests_per_minute: Some(20.0), ..world.settings() }, &inquiries(3));
+    world.ask(JudgeSettings { requests_per_minute: Some(20.0), ..world.settings() }, &inquiries(3));
     assert_eq!(world.clock.waits(), [Duration::from_secs(3); 2]);
 }
 
@@ -245,7 +245,7 @@ fn requests_begin_no_faster_than_the_rate_limit() {
 fn nothing_is_asked_once_the_greatest_cost_is_spent_or_the_judging_is_stopped() {
     let world = World::new([]);
     // A judgement of 100 and 10 tokens costs 0.002 here.
-    let verdicts = world.ask(Settings { cost_max: Some(0.003), ..world.settings() }, &inquiries(4));
+    let verdicts = world.ask(JudgeSettings { cost_max: Some(0.003), ..world.settings() }, &inquiries(4));
     assert_eq!(world.server.take_requests().len(), 2);
     assert!(text(&verdicts[2]).contains("the greatest cost of 0.003 is spent"), "{verdicts:?}");
 
@@ -260,14 +260,14 @@ fn nothing_is_asked_once_the_greatest_cost_is_spent_or_the_judging_is_stopped() 
 #[test]
 fn a_greatest_cost_and_a_closed_door_hold_for_all_that_a_judge_is_asked() {
     let world = World::new([Turn::Says("[[1]]"), Turn::Says("[[1]]"), Turn::Answers(401, "", "who are you")]);
-    let ask = |judge: &Judge, asked: &[Inquiry]| judge.ask_all(asked, &AtomicBool::new(false), &|_, _| {}).unwrap();
-    let frugal = world.judge(Settings { cost_max: Some(0.003), ..world.settings() });
+    let ask = |judge: &Judge, asked: &[ChatPrompt]| judge.ask_all(asked, &AtomicBool::new(false), &|_, _| {}).unwrap();
+    let frugal = world.judge(JudgeSettings { cost_max: Some(0.003), ..world.settings() });
     ask(&frugal, &inquiries(2));
     let more = ask(&frugal, &[inquiry("more"), inquiry(0)]);
     assert!(text(&more[0]).contains("the greatest cost of 0.003 is spent"), "{more:?}");
     assert_eq!(text(&more[1]), "[[1]]", "what is stored costs nothing");
     let asked = Usage { requests: 2, prompt_tokens: 200, completion_tokens: 20 };
-    assert_eq!(frugal.tally(), Tally { asked, stored: 1, failed: 1 });
+    assert_eq!(frugal.tally(), CallTally { asked, stored: 1, failed: 1 });
 
     let refused = world.judge(world.settings());
     ask(&refused, &[inquiry("x")]);

@@ -1,6 +1,6 @@
 //! Mechanisms with their definition of neighbors, and the epsilon that a number of steps of them spends.
 
-use super::pld::{Sampled, gaussian_epsilon};
+use super::pld::{SampledMechanism, gaussian_epsilon};
 use super::{fixed_size, rdp};
 
 /// Method by which epsilon is computed.
@@ -117,7 +117,7 @@ impl Mechanism {
 /// Returns the epsilon of Poisson sampling.
 fn poisson_epsilon(noise_multiplier: f64, rate: f64, steps: u64, delta: f64, accountant: Accountant) -> f64 {
     match accountant {
-        Accountant::Pld => Sampled { noise_multiplier, rate }.epsilon(steps, delta),
+        Accountant::Pld => SampledMechanism { noise_multiplier, rate }.epsilon(steps, delta),
         Accountant::Discrete => {
             let orders = fixed_size::orders();
             let mut divergences = Vec::with_capacity(orders.len());

@@ -14,4 +14,4 @@ mod tests;
 
 pub use calibration::{CALIBRATION_TOLERANCE, CalibrationError, noise_for};
 pub use mechanism::{Accountant, Mechanism};
-pub use pld::{Direction, LossDistribution, Sampled, gaussian_delta, gaussian_epsilon};
+pub use pld::{Direction, LossDistribution, SampledMechanism, gaussian_delta, gaussian_epsilon};

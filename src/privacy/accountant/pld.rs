@@ -33,7 +33,7 @@ pub enum Direction {
 
 /// One step of the Poisson-sampled Gaussian mechanism: noise on a sum in which each client takes part at random.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampled {
+pub struct SampledMechanism {
     /// [sensitivity] -- Standard deviation of the noise, above 0.
     pub noise_multiplier: f64,
     /// [1] -- Probability that a client takes part, above 0 and at most 1.
@@ -55,7 +55,7 @@ const INTERVALS_PER_DEVIATION: f64 = 32.0;
 /// [interval] -- Longest grid.
 const GRID_MAX: i64 = 1 << 22;
 
-impl Sampled {
+impl SampledMechanism {
     /// Returns the loss at noise `x`: the logarithm of the density with the client over the density without.
     fn loss(&self, x: f64) -> f64 {
         // ln(1 - q + q exp(plain)), where `plain` is the loss without sampling. Above 600 the exponential would
@@ -137,7 +137,7 @@ impl Sampled {
 
 impl LossDistribution {
     /// Discretizes the loss of one step onto a grid of this interval.
-    fn of_step(step: &Sampled, direction: Direction, interval: f64) -> Self {
+    fn of_step(step: &SampledMechanism, direction: Direction, interval: f64) -> Self {
         let (low, high) = step.ends();
         let sign = if direction == Direction::Remove { 1.0 } else { -1.0 };
         let loss_at_low = sign * step.loss(low);
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn without_sampling_it_is_the_exact_gaussian() {
         for (noise, steps, delta) in [(1.0, 1, 1e-5), (4.0, 100, 1e-5), (0.5, 3, 1e-3), (20.0, 1000, 1e-8)] {
-            let found = Sampled { noise_multiplier: noise, rate: 1.0 }.epsilon(steps, delta);
+            let found = SampledMechanism { noise_multiplier: noise, rate: 1.0 }.epsilon(steps, delta);
             let exact = gaussian_epsilon(libm::sqrt(steps as f64) / noise, delta);
             assert!((found / exact - 1.0).abs() < 1e-4, "{noise} {steps}: {found} against {exact}");
             assert!(found >= exact * (1.0 - 1e-9), "the bound is below the truth: {found} < {exact}");
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn delta_and_epsilon_are_inverse() {
-        let composed = Sampled { noise_multiplier: 1.0, rate: 0.05 }.composed(Direction::Remove, 100);
+        let composed = SampledMechanism { noise_multiplier: 1.0, rate: 0.05 }.composed(Direction::Remove, 100);
         for delta in [1e-2, 1e-5, 1e-8] {
             let epsilon = composed.epsilon(delta);
             assert!((composed.delta(epsilon) / delta - 1.0).abs() < 1e-6, "{delta}");
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn probabilities_add_up_to_one() {
         for direction in [Direction::Remove, Direction::Add] {
-            let composed = Sampled { noise_multiplier: 0.7, rate: 0.01 }.composed(direction, 1_000);
+            let composed = SampledMechanism { noise_multiplier: 0.7, rate: 0.01 }.composed(direction, 1_000);
             let total: f64 = composed.masses.iter().sum::<f64>() + composed.infinite;
             assert!((total - 1.0).abs() < 1e-9, "{direction:?}: {total}");
         }

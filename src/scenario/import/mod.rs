@@ -17,7 +17,9 @@ pub fn import_script(name: &str, text: &str) -> Result<Imported, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Algorithm, Batches, Columns, Loaded, Objective, Partition, Privacy, Protocol, Selection};
+    use crate::scenario::{
+        Algorithm, Batches, ColumnsSpec, ObjectiveSpec, PartitionSpec, Privacy, Protocol, Scenario, Selection,
+    };
 
     /// In the manner of the published scripts; the names and numbers are those of section 4 of the description.
     const SCRIPT: &str = r#"
@@ -43,11 +45,11 @@ CUDA_VISIBLE_DEVICES=$gpu python main_sft.py \
  --gradient_checkpointing --surprise 3
 "#;
 
-    fn read(imported: &Imported) -> crate::scenario::Scenario {
+    fn read(imported: &Imported) -> crate::scenario::ScenarioSpec {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("imported.ron");
         std::fs::write(&file, &imported.scenario).unwrap();
-        Loaded::read(&file, &[]).unwrap_or_else(|error| panic!("{error}\n{}", imported.scenario)).scenario
+        Scenario::read(&file, &[]).unwrap_or_else(|error| panic!("{error}\n{}", imported.scenario)).scenario
     }
 
     #[test]
@@ -76,12 +78,12 @@ CUDA_VISIBLE_DEVICES=$gpu python main_sft.py \
         );
         let imported = import_script("open", &script).unwrap();
         let data = read(&imported).data;
-        assert_eq!((data.columns, data.rows), (Columns::Alpaca, Some(5000)));
-        assert!(matches!(data.partition, Partition::Iid { clients: 38 }), "{:?}", data.partition);
+        assert_eq!((data.columns, data.rows), (ColumnsSpec::Alpaca, Some(5000)));
+        assert!(matches!(data.partition, PartitionSpec::Iid { clients: 38 }), "{:?}", data.partition);
         let left = imported.left_out.join("\n");
         assert!(left.contains("vicgalle/alpaca-gpt4") && !left.contains("dataset_sample"), "{left}");
         assert!(import_script("open", &script.replace("5000", "5k")).unwrap_err().contains("--dataset_sample"));
-        assert_eq!(read(&import_script("aya", SCRIPT).unwrap()).data.partition, Partition::default());
+        assert_eq!(read(&import_script("aya", SCRIPT).unwrap()).data.partition, PartitionSpec::default());
     }
 
     #[test]
@@ -103,7 +105,7 @@ CUDA_VISIBLE_DEVICES=$gpu python main_sft.py \
         };
         assert_eq!((claimed_epsilon, claimed_delta, sigma), (0.1, 1e-4, Some(1e-3)));
         let pairs = read(&with("main_sft.py", "main_dpo.py").unwrap());
-        assert_eq!((pairs.training.objective, pairs.model.lora.dropout), (Objective::Dpo { beta: 0.1 }, 0.0));
+        assert_eq!((pairs.training.objective, pairs.model.lora.dropout), (ObjectiveSpec::Dpo { beta: 0.1 }, 0.0));
         assert!(with("${1:-fedavg}", "fedfoo").unwrap_err().contains("fedfoo"));
         assert!(with("max_steps=10", "max_steps=ten").unwrap_err().contains("--max_steps"));
         assert!(import_script("x", "echo nothing").unwrap_err().contains("main_sft.py"));

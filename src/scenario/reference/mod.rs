@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::schema::fidelity::{Reading, under};
-use super::schema::{Fidelity, Scenario};
+use super::schema::{Fidelity, ScenarioSpec};
 
 /// Readings of a scenario whose defaults may differ, each with the setting that selects it.
 const READINGS: [(&str, Reading); 3] = [
@@ -77,7 +77,7 @@ impl std::default::Default for Reference {
 impl Schemas {
     fn read() -> Self {
         // Schemars collects all types that the root refers to under `$defs`.
-        let mut root = schemars::schema_for!(Scenario).to_value();
+        let mut root = schemars::schema_for!(ScenarioSpec).to_value();
         let definitions = root["$defs"].as_object_mut().map(std::mem::take).unwrap_or_default();
         Self { root, definitions }
     }

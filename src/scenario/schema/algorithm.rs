@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fidelity::{Reading, choose};
-use super::{Fidelity, Scenario, unit};
+use super::{Fidelity, ScenarioSpec, unit};
 use crate::scenario::range;
 
 /// Federated method: its additions to local training, and the server's step.
@@ -14,7 +14,7 @@ pub enum Algorithm {
     /// Weighted mean of the clients' adapters (McMahan et al. 2017).
     FedAvg {
         #[serde(default)]
-        weights: Weights,
+        weights: WeightsSpec,
         #[serde(default)]
         mean: Mean,
     },
@@ -24,7 +24,7 @@ pub enum Algorithm {
         #[serde(default = "hundredth", deserialize_with = "range::non_negative_single")]
         mu: f64,
         #[serde(default)]
-        weights: Weights,
+        weights: WeightsSpec,
         #[serde(default)]
         mean: Mean,
     },
@@ -35,7 +35,7 @@ pub enum Algorithm {
         server_lr: f64,
         /// The paper's mean is `Uniform`; FedLLM-Bench weights models, but not variates, by `Samples`.
         #[serde(default = "scaffold_weights")]
-        weights: Weights,
+        weights: WeightsSpec,
         #[serde(default)]
         correction: Correction,
     },
@@ -48,9 +48,9 @@ pub enum Algorithm {
         #[serde(default = "unit", deserialize_with = "range::positive_single")]
         server_lr: f64,
         #[serde(default)]
-        momentum: Momentum,
+        momentum: MomentumSpec,
         #[serde(default)]
-        weights: Weights,
+        weights: WeightsSpec,
     },
     /// Adaptive server step with a sum of squares (Reddi et al. 2021).
     FedAdagrad {
@@ -61,7 +61,7 @@ pub enum Algorithm {
         #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
         tau: f64,
         #[serde(default = "uniform")]
-        weights: Weights,
+        weights: WeightsSpec,
     },
     /// Adaptive server step with Yogi's second moment (Reddi et al. 2021).
     FedYogi {
@@ -82,7 +82,7 @@ pub enum Algorithm {
         #[serde(default)]
         second_moment: SecondMoment,
         #[serde(default = "uniform")]
-        weights: Weights,
+        weights: WeightsSpec,
     },
     /// Adaptive server step with Adam's second moment (Reddi et al. 2021).
     FedAdam {
@@ -103,7 +103,7 @@ pub enum Algorithm {
         #[serde(default)]
         second_moment: SecondMoment,
         #[serde(default = "uniform")]
-        weights: Weights,
+        weights: WeightsSpec,
     },
     /// No federation: every client continues from its own last adapter. `data.clients` selects fewer.
     Local,
@@ -113,7 +113,7 @@ pub enum Algorithm {
 
 impl Default for Algorithm {
     fn default() -> Self {
-        Self::FedAvg { weights: Weights::Samples, mean: Mean::Factors }
+        Self::FedAvg { weights: WeightsSpec::Samples, mean: Mean::Factors }
     }
 }
 
@@ -134,7 +134,7 @@ impl Algorithm {
     }
 
     /// Returns the weights of the updates in an aggregate.
-    pub fn weights(&self) -> Weights {
+    pub fn weights(&self) -> WeightsSpec {
         match *self {
             Self::FedAvg { weights, .. }
             | Self::FedProx { weights, .. }
@@ -143,7 +143,7 @@ impl Algorithm {
             | Self::FedAdagrad { weights, .. }
             | Self::FedYogi { weights, .. }
             | Self::FedAdam { weights, .. } => weights,
-            Self::Local | Self::Centralised => Weights::Samples,
+            Self::Local | Self::Centralised => WeightsSpec::Samples,
         }
     }
 
@@ -156,7 +156,8 @@ impl Algorithm {
 
 /// Weights of the updates in an aggregate, before they are normalized to sum to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Weights {
+#[serde(rename = "Weights")]
+pub enum WeightsSpec {
     /// The client's number of training rows.
     #[default]
     Samples,
@@ -194,14 +195,15 @@ impl Default for Correction {
 
 /// Rule for FedAvgM's momentum m.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Momentum {
+#[serde(rename = "Momentum")]
+pub enum MomentumSpec {
     /// beta m + update, starting from 0, as in the paper.
     Accumulated,
     /// beta m + (1 - beta) update, starting from the first update, as in FedLLM-Bench: smoothing without acceleration.
     Averaged,
 }
 
-impl Default for Momentum {
+impl Default for MomentumSpec {
     fn default() -> Self {
         choose(Self::Accumulated, Self::Averaged)
     }
@@ -237,7 +239,7 @@ impl Default for SecondMoment {
     }
 }
 
-impl Scenario {
+impl ScenarioSpec {
     /// Returns the settings that the defaults of other fields depend on.
     pub(in crate::scenario) fn reading(&self) -> Reading {
         Reading { fidelity: self.fidelity, is_scaffold: matches!(self.algorithm, Algorithm::Scaffold { .. }) }
@@ -249,12 +251,12 @@ impl Scenario {
     }
 }
 
-fn uniform() -> Weights {
-    Weights::Uniform
+fn uniform() -> WeightsSpec {
+    WeightsSpec::Uniform
 }
 
-fn scaffold_weights() -> Weights {
-    choose(Weights::Uniform, Weights::Samples)
+fn scaffold_weights() -> WeightsSpec {
+    choose(WeightsSpec::Uniform, WeightsSpec::Samples)
 }
 
 fn momentum_beta() -> f64 {

@@ -9,7 +9,8 @@ use crate::scenario::range;
 /// Columns that hold the texts of the rows, by the names of OpenFedLLM's datasets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub enum Columns {
+#[serde(rename = "Columns")]
+pub enum ColumnsSpec {
     /// FedLLM-Bench's own formats.
     #[default]
     FedLlmBench,
@@ -61,7 +62,8 @@ impl Default for Masking {
 /// Conversion of preference rows to sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub enum PairForm {
+#[serde(rename = "PairForm")]
+pub enum PairFormSpec {
     /// As for single turns: in the template, after BOS, with each answer truncated at `max_seq_length`.
     Templated,
     /// As in TRL 0.7 for FedLLM-Bench: the prompt without template and BOS. If a pair is too long, the prompt keeps its
@@ -74,7 +76,7 @@ pub enum PairForm {
     },
 }
 
-impl Default for PairForm {
+impl Default for PairFormSpec {
     fn default() -> Self {
         choose(Self::Templated, Self::Raw { max_prompt: their_prompt() })
     }
@@ -101,7 +103,8 @@ impl Default for LastQuestion {
 
 /// Treatment of rows that cannot be used: with a missing key, an empty answer, another format, or turns out of order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum BadRows {
+#[serde(rename = "BadRows")]
+pub enum BadRowsSpec {
     /// The file is rejected, with line, client and row.
     #[default]
     Refuse,
@@ -112,7 +115,8 @@ pub enum BadRows {
 /// Partition of the rows among clients.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub enum Partition {
+#[serde(rename = "Partition")]
+pub enum PartitionSpec {
     /// The clients of the file.
     #[default]
     Natural,
@@ -140,7 +144,7 @@ pub enum Partition {
     },
 }
 
-impl Columns {
+impl ColumnsSpec {
     /// Returns the name by which readers know the dataset, or `None` for FedLLM-Bench's formats and for single columns.
     pub fn name(&self) -> Option<&'static str> {
         Some(match self {

@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub local_baseline: bool,
     /// Benchmarks of the server's model, or under `Local` of each client's own. An empty list is not written out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub benchmarks: Vec<Benchmark>,
+    pub benchmarks: Vec<BenchmarkSpec>,
     /// Folder of the benchmarks' files, with one folder per benchmark. Relative to the scenario file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub questions: Option<PathBuf>,
@@ -33,7 +33,8 @@ pub struct Evaluation {
 /// `fedreplay eval RUN --judge-url ...` rates those of the saved rounds later, without generating them again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Benchmark {
+#[serde(rename = "Benchmark")]
+pub struct BenchmarkSpec {
     /// Name, such as `mmlu`.
     pub name: String,
     /// [rounds] Interval between evaluations; `None` evaluates after the last round only -- at least 1.

@@ -17,9 +17,9 @@ pub struct Execution {
     #[serde(default)]
     pub grouping: Grouping,
     #[serde(default)]
-    pub checkpointing: Checkpointing,
+    pub checkpointing: CheckpointingSpec,
     #[serde(default)]
-    pub numerics: Numerics,
+    pub numerics: NumericsSpec,
     // The default is not serialized, so that scenarios keep the hashes that they had before this field was added.
     #[serde(default, skip_serializing_if = "Kernels::is_auto")]
     #[schemars(extend("default" = "Auto"))]
@@ -45,7 +45,8 @@ impl Kernels {
 
 /// Set of processors on which results have the same bits. It is part of every key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Numerics {
+#[serde(rename = "Numerics")]
+pub enum NumericsSpec {
     /// The processors that the manifest names: each library takes its fastest path.
     #[default]
     Fast,
@@ -66,7 +67,8 @@ pub enum Grouping {
 
 /// Gradient checkpointing: whether layers are recomputed in the backward pass instead of saved. It changes no bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Checkpointing {
+#[serde(rename = "Checkpointing")]
+pub enum CheckpointingSpec {
     /// If the saved activations are predicted to take more than half of the device's free memory, shared by the
     /// workers.
     #[default]

@@ -18,20 +18,22 @@ mod server;
 mod timing;
 mod training;
 
-pub use algorithm::{Algorithm, Correction, FirstMoment, Mean, Momentum, SecondMoment, Weights};
+pub use algorithm::{Algorithm, Correction, FirstMoment, Mean, MomentumSpec, SecondMoment, WeightsSpec};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use change::Change;
-pub use data::{BadRows, Columns, LastQuestion, Masking, PairForm, Partition};
-pub use evaluation::{Benchmark, Evaluation};
-pub use execution::{Checkpointing, Execution, Grouping, Kernels, Numerics};
+pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec};
+pub use evaluation::{BenchmarkSpec, Evaluation};
+pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
 pub use fidelity::Fidelity;
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
-pub use population::{Availability, ClientTrace, Crashes, Device, Dropout, Group, LatencyJitter, Link, Population};
-pub use precision::{Arithmetic, Precision};
-pub use privacy::{Accountant, Clipping, Noise, NoisePlacement, Privacy};
-pub use server::{Candidates, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
+pub use population::{
+    Availability, ClientTrace, Crashes, DeviceClassSpec, Dropout, GroupSpec, LatencyJitter, Link, Population,
+};
+pub use precision::{ArithmeticSpec, PrecisionSpec};
+pub use privacy::{AccountantSpec, ClippingSpec, Noise, NoisePlacement, Privacy};
+pub use server::{CandidatesSpec, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
-pub use training::{Accumulation, AdamVariant, Objective, Optimizer, OptimizerState};
+pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState};
 
 use std::path::PathBuf;
 
@@ -45,7 +47,8 @@ use super::range;
 /// waits for them and aggregates their updates; how a client trains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Scenario {
+#[serde(rename = "Scenario")]
+pub struct ScenarioSpec {
     /// Name of the run's folder under `runs/`.
     pub name: String,
     /// Master seed, from which all random draws of the run are derived.
@@ -57,9 +60,9 @@ pub struct Scenario {
     /// Source of the defaults of fields on which papers and FedLLM-Bench's code differ.
     #[serde(default)]
     pub fidelity: Fidelity,
-    pub model: Model,
+    pub model: ModelSpec,
     pub data: Data,
-    pub training: Training,
+    pub training: TrainingSpec,
     #[serde(default)]
     pub algorithm: Algorithm,
     pub server: Server,
@@ -90,7 +93,8 @@ pub struct Scenario {
 /// Frozen base model, and the adapter on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
+#[serde(rename = "Model")]
+pub struct ModelSpec {
     /// Hugging Face folder with config.json, safetensors and tokenizer.json. Relative to the scenario file.
     #[serde(default)]
     pub folder: Option<PathBuf>,
@@ -106,10 +110,10 @@ pub struct Model {
     pub tokenizer: Option<PathBuf>,
     /// Number format of the base model's weights.
     #[serde(default)]
-    pub precision: Precision,
+    pub precision: PrecisionSpec,
     /// Number format of the arithmetic. `None` is the format of the weights, or bf16 if they are quantized.
     #[serde(default)]
-    pub arithmetic: Option<Arithmetic>,
+    pub arithmetic: Option<ArithmeticSpec>,
     pub lora: Lora,
 }
 
@@ -149,12 +153,12 @@ pub struct Data {
     pub file: Option<PathBuf>,
     /// Columns that hold the texts of a row.
     #[serde(default)]
-    pub columns: Columns,
+    pub columns: ColumnsSpec,
     #[serde(default)]
-    pub bad_rows: BadRows,
+    pub bad_rows: BadRowsSpec,
     /// Partition of the rows among clients.
     #[serde(default)]
-    pub partition: Partition,
+    pub partition: PartitionSpec,
     /// [rows] Rows drawn at random before partitioning; `None` takes all.
     #[serde(default)]
     pub rows: Option<u32>,
@@ -169,7 +173,7 @@ pub struct Data {
     pub test_file: Option<PathBuf>,
     /// Prompt template.
     #[serde(default)]
-    pub template: Template,
+    pub template: TemplateSpec,
     /// Selection of the tokens that contribute to the loss.
     #[serde(default)]
     pub masking: Masking,
@@ -178,10 +182,10 @@ pub struct Data {
     pub max_seq_length: u32,
     /// Treatment of rows whose prompt leaves no room for a token of the response.
     #[serde(default)]
-    pub long_prompts: LongPrompts,
+    pub long_prompts: LongPromptsSpec,
     /// Conversion of preference rows to sequences.
     #[serde(default)]
-    pub pairs: PairForm,
+    pub pairs: PairFormSpec,
     /// Treatment of the last question of a conversation if it has no answer.
     #[serde(default)]
     pub last_question: LastQuestion,
@@ -192,7 +196,8 @@ pub struct Data {
 
 /// Prompt template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Template {
+#[serde(rename = "Template")]
+pub enum TemplateSpec {
     #[default]
     Alpaca,
     Vicuna,
@@ -212,7 +217,8 @@ pub enum Template {
 
 /// Treatment of rows whose prompt leaves no room for a token of the response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum LongPrompts {
+#[serde(rename = "LongPrompts")]
+pub enum LongPromptsSpec {
     /// An error that names client and row.
     #[default]
     Refuse,
@@ -223,7 +229,8 @@ pub enum LongPrompts {
 /// Local training of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Training {
+#[serde(rename = "Training")]
+pub struct TrainingSpec {
     /// [steps] Optimizer steps of one task -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub local_steps: u32,
@@ -241,12 +248,12 @@ pub struct Training {
     #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
     pub gradient_accumulation: u32,
     #[serde(default)]
-    pub objective: Objective,
+    pub objective: ObjectiveSpec,
     /// Weighting of the micro-batches of one step.
     #[serde(default)]
-    pub accumulation: Accumulation,
+    pub accumulation: AccumulationSpec,
     #[serde(default)]
-    pub optimizer: Optimizer,
+    pub optimizer: OptimizerSpec,
     /// Treatment of the optimizer's moments between the tasks of a client.
     #[serde(default)]
     pub optimizer_state: OptimizerState,

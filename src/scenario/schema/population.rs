@@ -20,14 +20,14 @@ pub struct Population {
     pub catalog: Option<PathBuf>,
     /// Device classes by name.
     #[serde(default, deserialize_with = "range::unique")]
-    pub devices: BTreeMap<String, Device>,
+    pub devices: BTreeMap<String, DeviceClassSpec>,
     /// Link classes by name.
     #[serde(default, deserialize_with = "range::unique")]
     pub links: BTreeMap<String, Link>,
     /// Groups of clients. Shares are normalized, and clients are assigned to groups at random from the seed. It may be
     /// empty if a trace describes every client.
     #[serde(default)]
-    pub mix: Vec<Group>,
+    pub mix: Vec<GroupSpec>,
     /// Properties of single clients, instead of or in addition to those of their groups.
     #[serde(default)]
     pub trace: Option<ClientTrace>,
@@ -55,7 +55,8 @@ pub struct ClientTrace {
 /// Device class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Device {
+#[serde(rename = "Device")]
+pub struct DeviceClassSpec {
     /// [FLOP/s] Effective speed in training.
     pub speed: Speed,
     /// [1] Standard deviation of the logarithm of a task's slowdown, which is log-normal with median 1 -- 0 to 5.
@@ -109,7 +110,8 @@ pub struct LatencyJitter {
 /// Group of clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Group {
+#[serde(rename = "Group")]
+pub struct GroupSpec {
     /// [1] Share of the clients, relative to the other groups' shares.
     #[serde(deserialize_with = "range::positive")]
     pub share: f64,

@@ -3,12 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Model;
+use super::ModelSpec;
 
 /// Number format of the base model's linear weights. Embedding, norms and output head have the format of the
 /// arithmetic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Precision {
+#[serde(rename = "Precision")]
+pub enum PrecisionSpec {
     #[default]
     F32,
     Bf16,
@@ -26,35 +27,36 @@ pub enum Precision {
 
 /// Number format of activations, and of weights when they are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Arithmetic {
+#[serde(rename = "Arithmetic")]
+pub enum ArithmeticSpec {
     F32,
     Bf16,
 }
 
-impl Model {
+impl ModelSpec {
     /// Returns the arithmetic of the scenario, or the one that follows from the precision.
-    pub fn arithmetic(&self) -> Arithmetic {
-        let usual = if self.precision == Precision::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+    pub fn arithmetic(&self) -> ArithmeticSpec {
+        let usual = if self.precision == PrecisionSpec::F32 { ArithmeticSpec::F32 } else { ArithmeticSpec::Bf16 };
         self.arithmetic.unwrap_or(usual)
     }
 
     /// [bit] -- Returns the size of an activation, or of a weight that is not quantized.
     pub fn arithmetic_bits(&self) -> u64 {
         match self.arithmetic() {
-            Arithmetic::F32 => 32,
-            Arithmetic::Bf16 => 16,
+            ArithmeticSpec::F32 => 32,
+            ArithmeticSpec::Bf16 => 16,
         }
     }
 
     /// [bit] -- Returns the size of 64 linear weights with the scales of their block, without scales of whole rows.
     pub fn linear_block_bits(&self) -> u64 {
         match self.precision {
-            Precision::F32 | Precision::Bf16 | Precision::Int8 => 64 * self.arithmetic_bits(),
-            Precision::Int8Held | Precision::LlmInt8 => 64 * 8,
+            PrecisionSpec::F32 | PrecisionSpec::Bf16 | PrecisionSpec::Int8 => 64 * self.arithmetic_bits(),
+            PrecisionSpec::Int8Held | PrecisionSpec::LlmInt8 => 64 * 8,
             // 32 bits for the block's absolute maximum.
-            Precision::Nf4 => 64 * 4 + 32,
+            PrecisionSpec::Nf4 => 64 * 4 + 32,
             // 8 bits for the block's maximum, and 32/256 bits for its part of the second scale, rounded up.
-            Precision::Nf4Double => 64 * 4 + 9,
+            PrecisionSpec::Nf4Double => 64 * 4 + 9,
         }
     }
 }

@@ -13,7 +13,7 @@ pub enum Privacy {
     /// User-level differential privacy: each client's whole update is clipped, and noise hides any one client.
     UserLevel {
         /// Bound on the norms of updates.
-        clipping: Clipping,
+        clipping: ClippingSpec,
         /// [clipping norms] Standard deviation of the noise on the sum of updates -- at least 0.
         #[serde(deserialize_with = "range::non_negative")]
         noise_multiplier: f64,
@@ -28,7 +28,7 @@ pub enum Privacy {
         placement: NoisePlacement,
         /// Method of computing epsilon under sampling of clients.
         #[serde(default)]
-        accountant: Accountant,
+        accountant: AccountantSpec,
         /// Source of the noise.
         #[serde(default)]
         noise: Noise,
@@ -67,7 +67,8 @@ pub enum Privacy {
 /// Clipping of updates in L2 norm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub enum Clipping {
+#[serde(rename = "Clipping")]
+pub enum ClippingSpec {
     /// Clips all values of an update together to one norm.
     Fixed {
         /// [1] Clipping norm -- above 0.
@@ -113,7 +114,8 @@ pub enum NoisePlacement {
 
 /// Method of computing epsilon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Accountant {
+#[serde(rename = "Accountant")]
+pub enum AccountantSpec {
     /// Privacy loss distributions: tight.
     #[default]
     Pld,

@@ -18,7 +18,7 @@ pub struct Server {
     pub selection: Selection,
     /// Clients that can be selected.
     #[serde(default)]
-    pub candidates: Candidates,
+    pub candidates: CandidatesSpec,
     /// Treatment of clients whose memory is too small for the training.
     #[serde(default)]
     pub memory: MemoryPolicy,
@@ -43,7 +43,8 @@ pub struct Server {
 
 /// Clients that can be selected. A client with a running task never can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Candidates {
+#[serde(rename = "Candidates")]
+pub enum CandidatesSpec {
     /// Clients that are online at the moment of selection.
     #[default]
     Online,

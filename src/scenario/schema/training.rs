@@ -9,7 +9,8 @@ use crate::scenario::range;
 /// Optimizer of local training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub enum Optimizer {
+#[serde(rename = "Optimizer")]
+pub enum OptimizerSpec {
     /// AdamW (Loshchilov and Hutter 2019).
     AdamW {
         /// [1] Decay of the first moment -- below 1.
@@ -26,7 +27,7 @@ pub enum Optimizer {
         weight_decay: f64,
         /// Order of operations.
         #[serde(default)]
-        variant: AdamVariant,
+        variant: AdamVariantSpec,
     },
     /// Gradient descent with PyTorch's momentum buffer.
     Sgd {
@@ -36,7 +37,7 @@ pub enum Optimizer {
     },
 }
 
-impl Default for Optimizer {
+impl Default for OptimizerSpec {
     fn default() -> Self {
         if wants_sgd() {
             return Self::Sgd { momentum: 0.0 };
@@ -46,7 +47,7 @@ impl Default for Optimizer {
             beta2: beta2(),
             epsilon: epsilon(),
             weight_decay: 0.0,
-            variant: AdamVariant::default(),
+            variant: AdamVariantSpec::default(),
         }
     }
 }
@@ -63,14 +64,15 @@ pub enum OptimizerState {
 
 /// Variant of AdamW. The two in use differ in where epsilon and weight decay enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum AdamVariant {
+#[serde(rename = "AdamVariant")]
+pub enum AdamVariantSpec {
     /// `torch.optim.AdamW`: decay first; epsilon is added to the bias-corrected root.
     PyTorch,
     /// `transformers.AdamW`, up to 4.x: epsilon is added to the uncorrected root; decay last.
     Transformers,
 }
 
-impl Default for AdamVariant {
+impl Default for AdamVariantSpec {
     fn default() -> Self {
         choose(Self::PyTorch, Self::Transformers)
     }
@@ -78,14 +80,15 @@ impl Default for AdamVariant {
 
 /// Combination of the gradients of a step's micro-batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Accumulation {
+#[serde(rename = "Accumulation")]
+pub enum AccumulationSpec {
     /// Mean over all target tokens of the step.
     PerToken,
     /// Mean over micro-batches of their means over target tokens, as in published code.
     PerMicroBatch,
 }
 
-impl Default for Accumulation {
+impl Default for AccumulationSpec {
     fn default() -> Self {
         choose(Self::PerToken, Self::PerMicroBatch)
     }
@@ -94,7 +97,8 @@ impl Default for Accumulation {
 /// Objective that a client minimizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub enum Objective {
+#[serde(rename = "Objective")]
+pub enum ObjectiveSpec {
     /// Supervised fine-tuning: the negative log-likelihood of the answers.
     #[default]
     Sft,

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{Base, Sweep, Variant};
+use super::{Sweep, SweepBase, Variant};
 
 /// One run of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cell {
+pub struct SweepCell {
     /// Name of the scenario that it starts from; empty if the sweep has only one.
     pub base: String,
     /// Name of its variant; empty if the sweep has none.
@@ -24,7 +24,7 @@ pub struct Cell {
 
 impl Sweep {
     /// Returns the runs in order: by scenario, variant, combination of values with the last axis fastest, and seed.
-    pub fn cells(&self) -> Vec<Cell> {
+    pub fn cells(&self) -> Vec<SweepCell> {
         let plain = [Variant { name: String::new(), set: vec![] }];
         let variants = if self.variants.is_empty() { &plain[..] } else { &self.variants };
         let mut cells = Vec::new();
@@ -45,7 +45,7 @@ impl Sweep {
     ///
     /// # Errors
     /// A message with the first name or seed that the sweep does not have.
-    pub fn chosen(&self, only: &[String], seeds: &[u64]) -> Result<Vec<Cell>, String> {
+    pub fn chosen(&self, only: &[String], seeds: &[u64]) -> Result<Vec<SweepCell>, String> {
         let mut cells = self.cells();
         let bases: Vec<&str> = self.scenarios.iter().map(|base| base.name.as_str()).collect();
         let variants: Vec<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();
@@ -64,7 +64,7 @@ impl Sweep {
     }
 
     /// Appends the cells of one setting, one per seed.
-    fn of_setting(&self, base: &Base, variant: &Variant, combination: &[String], cells: &mut Vec<Cell>) {
+    fn of_setting(&self, base: &SweepBase, variant: &Variant, combination: &[String], cells: &mut Vec<SweepCell>) {
         let mut parts = Vec::new();
         if !variant.name.is_empty() {
             parts.push(variant.name.clone());
@@ -87,7 +87,7 @@ impl Sweep {
         for seed in seeds {
             let mut sets = sets.clone();
             sets.extend(seed.map(|seed| format!("seed={seed}")));
-            cells.push(Cell {
+            cells.push(SweepCell {
                 base: base.name.clone(),
                 variant: variant.name.clone(),
                 setting: setting.clone(),
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(cells[2].setting, "A, server.uplink=2 Mbit/s, y=3");
         assert_eq!(cells[2].sets, ["rounds=2", "x=1", "server.uplink=2 Mbit/s", "y=3", "seed=7"]);
         assert_eq!(cells[7].folder, "0008-B-uplink-2-Mbit-s-y-3-seed-8");
-        let only = Cell {
+        let only = SweepCell {
             base: String::new(),
             variant: String::new(),
             setting: "as it stands".into(),
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!((cells[4].base.as_str(), cells[4].scenario.to_str()), ("Q", Some("q.ron")));
         let chosen = |only: &[&str], seeds: &[u64]| {
             let only: Vec<String> = only.iter().map(|&name| name.into()).collect();
-            let folders = |cells: Vec<Cell>| cells.into_iter().map(|cell| cell.folder).collect::<Vec<_>>();
+            let folders = |cells: Vec<SweepCell>| cells.into_iter().map(|cell| cell.folder).collect::<Vec<_>>();
             sweep.chosen(&only, seeds).map(folders)
         };
         assert_eq!(chosen(&["Q", "B"], &[2]), Ok(vec!["0008-Q-B-seed-2".to_owned()]));

@@ -12,7 +12,7 @@ use super::check::check_name;
 use super::ron_syntax::{options, syntax};
 use super::{ScenarioError, range};
 
-pub use cells::Cell;
+pub use cells::SweepCell;
 
 /// Sweep file. Every cell of scenarios x variants x axes x seeds is one run. The runs share one store, so that training
 /// that several of them have in common is done once.
@@ -26,7 +26,7 @@ pub struct Sweep {
     pub scenario: Option<PathBuf>,
     /// Scenarios that cells start from, instead of `scenario`. Settings are compared within each.
     #[serde(default)]
-    pub scenarios: Vec<Base>,
+    pub scenarios: Vec<SweepBase>,
     /// Synthetic twins that are written before the first run.
     #[serde(default)]
     pub twins: Vec<TwinFiles>,
@@ -45,13 +45,13 @@ pub struct Sweep {
     pub seeds: Vec<u64>,
     /// Published results, to be shown with those of the runs.
     #[serde(default)]
-    pub published: Vec<Published>,
+    pub published: Vec<PublishedFigure>,
 }
 
 /// One of several scenarios of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Base {
+pub struct SweepBase {
     pub name: String,
     /// Relative to the sweep's file.
     pub scenario: PathBuf,
@@ -100,7 +100,7 @@ pub struct TwinFiles {
 /// Published result of one setting.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Published {
+pub struct PublishedFigure {
     /// Name of one of `scenarios`.
     pub scenario: String,
     /// Name of one of `variants`.
@@ -128,9 +128,9 @@ impl Sweep {
     }
 
     /// Returns the scenarios; a single one has no name.
-    fn bases(&self) -> Vec<Base> {
+    fn bases(&self) -> Vec<SweepBase> {
         match &self.scenario {
-            Some(scenario) => vec![Base { scenario: scenario.clone(), ..Base::default() }],
+            Some(scenario) => vec![SweepBase { scenario: scenario.clone(), ..SweepBase::default() }],
             None => self.scenarios.clone(),
         }
     }

@@ -15,7 +15,7 @@ use tch::{Kind, TchError, Tensor};
 
 use self::cache::Cache;
 use self::rows::{Laid, Span};
-use self::weights::Weights;
+use self::weights::DecoderWeights;
 use super::parameters::{Parameters, Site};
 use super::{Error, Trainer, lora, ops};
 use crate::adapter::Adapter;
@@ -47,7 +47,7 @@ impl Logits {
 /// Sequences in progress over one base, each under one of several adapters.
 pub struct Decoder<'a> {
     trainer: &'a Trainer,
-    weights: Weights,
+    weights: DecoderWeights,
     adapters: Vec<Parameters>,
     cache: Cache,
     /// [token] -- Length of the sequence in each slot.
@@ -71,7 +71,7 @@ impl<'a> Decoder<'a> {
         }
         Ok(Self {
             trainer,
-            weights: Weights::new(&trainer.base)?,
+            weights: DecoderWeights::new(&trainer.base)?,
             adapters: placed,
             cache: Cache::new(&trainer.base, slots)?,
             lengths: vec![0; slots],

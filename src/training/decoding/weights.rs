@@ -4,7 +4,7 @@ use tch::{TchError, Tensor};
 
 use super::rows::Span;
 use crate::model::{Base, Block, Weight};
-use crate::training::native::decode::Packed;
+use crate::training::native::decode::PackedWeights;
 use crate::training::native::kernels;
 use crate::training::parameters::Site;
 use crate::training::{llm_int8, ops};
@@ -15,12 +15,12 @@ type Result<T> = std::result::Result<T, TchError>;
 const SITES: [Site; 4] = [Site::Attention, Site::Output, Site::Mlp, Site::Down];
 
 /// Packed weights; `None` for weights that are read from the base.
-pub struct Weights {
-    layers: Vec<[Option<Packed>; 4]>,
-    head: Option<Packed>,
+pub struct DecoderWeights {
+    layers: Vec<[Option<PackedWeights>; 4]>,
+    head: Option<PackedWeights>,
 }
 
-impl Weights {
+impl DecoderWeights {
     /// Packs the weights that need no expansion, on a CPU in f32 and bf16.
     pub fn new(base: &Base) -> Result<Self> {
         let mut layers = Vec::with_capacity(base.blocks.len());
@@ -30,12 +30,12 @@ impl Weights {
                 let (weight, _) = module(block, site);
                 // A quantized weight is not packed: that would hold it expanded.
                 if kernels::serve(&base.norm) && weight.expanded_bytes() == 0 {
-                    *packed = Some(Packed::new(&ops::expanded(weight)?.f_tr()?)?);
+                    *packed = Some(PackedWeights::new(&ops::expanded(weight)?.f_tr()?)?);
                 }
             }
             layers.push(packed);
         }
-        let head = if kernels::serve(&base.head) { Some(Packed::new(&base.head.f_tr()?)?) } else { None };
+        let head = if kernels::serve(&base.head) { Some(PackedWeights::new(&base.head.f_tr()?)?) } else { None };
         Ok(Self { layers, head })
     }
 

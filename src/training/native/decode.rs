@@ -29,13 +29,13 @@ unsafe extern "C" {
 }
 
 /// A matrix in the order in which products read it, for many products of few rows: packing it costs as much as one of them.
-pub struct Packed {
+pub struct PackedWeights {
     panels: Tensor,
     inner: i64,
     columns: i64,
 }
 
-impl Packed {
+impl PackedWeights {
     /// Packs `b`, a matrix `[inner, columns]` of any strides in f32 or bf16.
     pub fn new(b: &Tensor) -> Result<Self> {
         let (inner, columns) = matrix(b);

@@ -6,7 +6,7 @@
 use super::*;
 use crate::model::Arithmetic;
 use crate::training::numerics::Checkpointing;
-use crate::training::{Decoder, Outcome, Piece, ops};
+use crate::training::{Decoder, Piece, TrainingOutcome, ops};
 
 /// [tokens] The longest sequence; rows beyond it are further sequences.
 const LONGEST: u32 = 512;
@@ -62,7 +62,7 @@ fn job_of(trainer: &Trainer, config: &Config, rows: u32, seed: u64) -> Job {
     job(adapter(trainer, seed), vec![vec![samples]], Hyper::default())
 }
 
-fn bits(outcome: &Outcome) -> (String, Vec<u64>, Vec<u64>) {
+fn bits(outcome: &TrainingOutcome) -> (String, Vec<u64>, Vec<u64>) {
     let words = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect();
     (outcome.adapter.hash().to_string(), words(&outcome.losses), words(&outcome.grad_norms))
 }

@@ -2,7 +2,7 @@
 //! values as the own kernels, and a job's bits do not depend on its company there either.
 
 use super::*;
-use crate::training::{Accumulation, Checkpointing, Decoder, Optimizer, Outcome, Piece};
+use crate::training::{Accumulation, Checkpointing, Decoder, Optimizer, Piece, TrainingOutcome};
 
 /// A trainer on a model of this shape that computes by the own kernels, and one that computes by LibTorch.
 fn both(config: &Config, precision: Precision) -> [Trainer; 2] {
@@ -41,13 +41,13 @@ fn jobs(trainer: &Trainer, config: &Config) -> Vec<Job> {
     cohort.into_iter().enumerate().map(number).collect()
 }
 
-fn bits(outcome: &Outcome) -> (Vec<u32>, Vec<u64>) {
+fn bits(outcome: &TrainingOutcome) -> (Vec<u32>, Vec<u64>) {
     let values = outcome.adapter.values.iter().map(|value| value.to_bits()).collect();
     (values, outcome.losses.iter().map(|loss| loss.to_bits()).collect())
 }
 
 /// The Frobenius norm of what two trainings end apart, as a part of how far the first moved.
-fn apart(own: &Outcome, other: &Outcome) -> f64 {
+fn apart(own: &TrainingOutcome, other: &TrainingOutcome) -> f64 {
     own.adapter.difference(&other.adapter).norm() / own.adapter.norm()
 }
 

@@ -1,7 +1,7 @@
 //! A job's bits do not depend on its company, on threads, or on whether layers are kept or run again.
 
 use super::*;
-use crate::training::Outcome;
+use crate::training::TrainingOutcome;
 
 /// Jobs that differ in everything that a cohort may differ in.
 fn jobs(trainer: &Trainer, config: &Config) -> Vec<Job> {
@@ -22,7 +22,7 @@ fn jobs(trainer: &Trainer, config: &Config) -> Vec<Job> {
     cohort.map(|(n, (steps, hyper))| job(adapter(trainer, n as u64), steps, hyper)).collect()
 }
 
-fn bits(outcome: &Outcome) -> (Vec<u32>, Vec<u64>, Vec<u64>) {
+fn bits(outcome: &TrainingOutcome) -> (Vec<u32>, Vec<u64>, Vec<u64>) {
     let words = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect();
     let values = outcome.adapter.values.iter().map(|v| v.to_bits()).collect();
     (values, words(&outcome.losses), words(&outcome.grad_norms))

@@ -1,4 +1,4 @@
-//! Terms of federated methods, and gradients against finite differences.
+//! AlgorithmTerms of federated methods, and gradients against finite differences.
 
 use std::sync::atomic::AtomicU64;
 
@@ -39,7 +39,7 @@ fn the_proximal_term_pulls_towards_its_anchor() {
     // At its own start the pull is zero.
     assert_equal(&change(&trainer, &Job { hyper: hyper.clone(), ..job.clone() }), plain.iter().copied());
     let anchor = adapter(&trainer, 9);
-    let terms = Terms { anchor: Some(anchor.clone()), ..Terms::default() };
+    let terms = AlgorithmTerms { anchor: Some(anchor.clone()), ..AlgorithmTerms::default() };
     let pulled = change(&trainer, &Job { hyper, terms, ..job.clone() });
     let pull = job.adapter.values.iter().zip(&anchor.values).map(|(w, a)| f64::from(*w) - f64::from(*a));
     assert_equal(&pulled, plain.iter().zip(pull).map(|(plain, pull)| plain - 0.5 * 0.25 * pull));
@@ -51,7 +51,7 @@ fn a_correction_enters_where_it_is_said_to() {
     let plain = change(&trainer, &job);
     let by = adapter(&trainer, 9);
     let corrected = |place, hyper: Hyper| {
-        let terms = Terms { correction: Some((by.clone(), place)), ..Terms::default() };
+        let terms = AlgorithmTerms { correction: Some((by.clone(), place)), ..AlgorithmTerms::default() };
         change(&trainer, &Job { hyper, terms, ..job.clone() })
     };
     let expected = || plain.iter().zip(&by.values).map(|(plain, by)| plain - 0.5 * f64::from(*by));
@@ -73,7 +73,7 @@ fn kept_moments_make_of_two_trainings_one() {
         let hyper = Hyper { optimizer, learning_rate: 0.01, ..Hyper::default() };
         let whole = job(adapter(&trainer, 1), steps.clone(), hyper);
         let train = |job: Job| trainer.train(&[job]).unwrap().remove(0);
-        let keeps = |moments| Terms { moments, keeps_moments: true, ..Terms::default() };
+        let keeps = |moments| AlgorithmTerms { moments, keeps_moments: true, ..AlgorithmTerms::default() };
         let first = train(Job { steps: steps[..1].to_vec(), terms: keeps(None), ..whole.clone() });
         let moments = Arc::new(first.moments.unwrap());
         assert_eq!(moments.steps, 1);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 
-use super::{Hyper, Job, Numerics, Objective, Terms, Trainer};
+use super::{AlgorithmTerms, Hyper, Job, Numerics, Objective, Trainer};
 use crate::adapter::Adapter;
 use crate::data::Sample;
 use crate::model::{Architecture, Config, Device, LoraSpec, Precision, RopeScaling, random};
@@ -89,5 +89,5 @@ pub(super) fn adapter(trainer: &Trainer, seed: u64) -> Arc<Adapter> {
 }
 
 fn job(adapter: Arc<Adapter>, steps: Vec<super::Step>, hyper: Hyper) -> Job {
-    Job { adapter, steps, objective: Objective::Sft, terms: Terms::default(), hyper, seed: Seed(1), stream: 0 }
+    Job { adapter, steps, objective: Objective::Sft, terms: AlgorithmTerms::default(), hyper, seed: Seed(1), stream: 0 }
 }

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::*;
 use crate::adapter::peft;
 use crate::training::job::{AdamVariant, Optimizer};
-use crate::training::{Accumulation, Outcome, Step};
+use crate::training::{Accumulation, Step, TrainingOutcome};
 
 const CASES: [&str; 5] = ["llama", "llama_gqa_tied", "mistral", "qwen2", "llama_linear"];
 
@@ -94,14 +94,19 @@ impl Case {
     }
 
     /// What the job is after its steps, exactly, and what it reports.
-    fn train(&self, job: Job) -> (Vec<f64>, Outcome) {
+    fn train(&self, job: Job) -> (Vec<f64>, TrainingOutcome) {
         let jobs = [job];
         let runner = self.trainer.run(&jobs, &AtomicU64::new(0)).unwrap().remove(0);
         (runner.parameters().exact_values(), runner.finish().unwrap())
     }
 
     /// The gradient at `adapter`, as the move of one step of plain descent.
-    fn gradient(&self, adapter: &Arc<Adapter>, rows: Vec<Arc<Sample>>, objective: Objective) -> (Vec<f64>, Outcome) {
+    fn gradient(
+        &self,
+        adapter: &Arc<Adapter>,
+        rows: Vec<Arc<Sample>>,
+        objective: Objective,
+    ) -> (Vec<f64>, TrainingOutcome) {
         const RATE: f64 = 1e6;
         let optimizer = Optimizer::Sgd { momentum: 0.0 };
         let hyper = Hyper { optimizer, learning_rate: RATE, clip_norm: None, ..Hyper::default() };

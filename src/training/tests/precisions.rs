@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::*;
 use crate::model::quantised::{Int8, Nf4, codebook, dynamic_codebook};
 use crate::model::{Arithmetic, Base};
-use crate::training::{Outcome, Status, llm_int8};
+use crate::training::{Status, TrainingOutcome, llm_int8};
 
 /// What bitsandbytes makes of the same numbers: tests/reference/make_quantised.py.
 fn reference() -> HashMap<String, Tensor> {
@@ -84,7 +84,7 @@ fn load_from(folder: &Path, precision: Precision) -> Trainer {
     Trainer::load(folder, precision, Device::Cpu, &lora(&["all-linear"]), &Numerics::default()).unwrap()
 }
 
-fn trained(trainer: &Trainer, config: &Config) -> Outcome {
+fn trained(trainer: &Trainer, config: &Config) -> TrainingOutcome {
     let steps = vec![vec![vec![sample(config, 40, 9, 1), sample(config, 23, 4, 2)]]; 3];
     trainer.train(&[job(adapter(trainer, 1), steps, Hyper::default())]).unwrap().remove(0)
 }
