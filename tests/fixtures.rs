@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fedreplay::data::{
-    BadRows, Content, Federation, LongPrompts, Prompts, Row, SequenceRules, Template, Tokenizer, tokenise,
+    BadRows, Content, Federation, LongPrompts, Prompts, Row, SequenceRules, Template, Tokenizer, tokenize,
 };
 use fedreplay_sim::random::Seed;
 
@@ -70,9 +70,9 @@ fn the_base_model_is_the_one_that_its_readme_names() {
 
 #[test]
 fn every_row_fits_the_tokenizer_and_the_tokenizer_the_model() {
-    let tokeniser = Tokenizer::load(&committed("tiny-base")).unwrap();
-    tokeniser.check_vocabulary(1_024, &committed("tiny-base")).unwrap();
-    assert_eq!((tokeniser.bos(), tokeniser.eos(), tokeniser.largest_id()), (Some(1), 2, 1_023));
+    let tokenizer = Tokenizer::load(&committed("tiny-base")).unwrap();
+    tokenizer.check_vocabulary(1_024, &committed("tiny-base")).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.largest_id()), (Some(1), 2, 1_023));
     let template = Template::named("alpaca").unwrap();
     let rules = SequenceRules {
         prompts: Prompts::Template(template),
@@ -82,7 +82,7 @@ fn every_row_fits_the_tokenizer_and_the_tokenizer_the_model() {
     };
     for path in ["skills/train.json", "skills/test.json"] {
         for client in Federation::read(&committed(path), BadRows::Refuse).unwrap().clients {
-            assert_eq!(tokenise(&client, &tokeniser, &rules).unwrap().truncated, 0);
+            assert_eq!(tokenize(&client, &tokenizer, &rules).unwrap().truncated, 0);
         }
     }
 }

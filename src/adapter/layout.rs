@@ -34,7 +34,9 @@ pub struct Layout {
     /// LoRA's alpha: the product B A is scaled by alpha / r.
     pub alpha: f64,
     /// Whether the scale is alpha / sqrt(r) instead (rank-stabilized LoRA, arXiv 2312.03732).
-    pub rank_stabilised: bool,
+    // Adapters are hashed with this name.
+    #[serde(rename = "rank_stabilised")]
+    pub rank_stabilized: bool,
     /// Modules with an adapter, in the order of the values.
     pub modules: Vec<Module>,
 }
@@ -43,7 +45,7 @@ impl Layout {
     /// Returns the factor on the product B A.
     pub fn scale(&self) -> f64 {
         let rank = self.rank as f64;
-        if self.rank_stabilised { self.alpha / rank.sqrt() } else { self.alpha / rank }
+        if self.rank_stabilized { self.alpha / rank.sqrt() } else { self.alpha / rank }
     }
 
     /// Returns the first difference from `wanted` as a clause that names both values, or `None` if the layouts agree.
@@ -54,9 +56,9 @@ impl Layout {
         if self.alpha != wanted.alpha {
             return Some(format!("its lora_alpha is {}, the scenario's is {}", self.alpha, wanted.alpha));
         }
-        if self.rank_stabilised != wanted.rank_stabilised {
-            let own = self.rank_stabilised;
-            let other = wanted.rank_stabilised;
+        if self.rank_stabilized != wanted.rank_stabilized {
+            let own = self.rank_stabilized;
+            let other = wanted.rank_stabilized;
             return Some(format!("its use_rslora is {own}, the scenario's rank_stabilised is {other}"));
         }
         if let Some(module) = wanted.modules.iter().find(|module| !self.adapts(&module.path)) {
@@ -112,10 +114,10 @@ mod tests {
     fn ranges_tile_the_values_in_order() {
         let module = |path: &str, i, o| Module { path: path.into(), in_features: i, out_features: o };
         let modules = vec![module("a", 3, 5), module("b", 7, 2)];
-        let layout = Layout { rank: 2, alpha: 8.0, rank_stabilised: false, modules };
+        let layout = Layout { rank: 2, alpha: 8.0, rank_stabilized: false, modules };
         assert_eq!(layout.parameters(), 2 * (8 + 9));
         assert_eq!(layout.ranges(), [(0..6, 6..16), (16..30, 30..34)]);
         assert_eq!(layout.scale(), 4.0);
-        assert_eq!(Layout { rank_stabilised: true, rank: 4, ..layout }.scale(), 4.0);
+        assert_eq!(Layout { rank_stabilized: true, rank: 4, ..layout }.scale(), 4.0);
     }
 }

@@ -9,7 +9,7 @@
 //! use fedreplay_sim::Seed;
 //!
 //! let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
-//! let layout = Layout { rank: 2, alpha: 4.0, rank_stabilised: false, modules: vec![q_proj] };
+//! let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules: vec![q_proj] };
 //! let adapter = Adapter::initial(Arc::new(layout), Seed(1));
 //! let notes = peft::Notes { base_model: "meta-llama/Llama-2-7b-hf".into(), dropout: 0.05 };
 //!
@@ -93,7 +93,7 @@ pub fn read_folder(folder: &Path) -> Result<(Adapter, Notes), AdapterError> {
     let layout = Layout {
         rank: config.r,
         alpha: config.lora_alpha,
-        rank_stabilised: config.use_rslora,
+        rank_stabilized: config.use_rslora,
         modules: modules_of(&path, &bytes, config.r)?,
     };
     let adapter = Adapter::from_safetensors(&path, &bytes, Arc::new(layout))?;
@@ -105,7 +105,7 @@ fn config_of(layout: &Layout, notes: &Notes) -> serde_json::Value {
     json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": notes.base_model,
         "r": layout.rank, "lora_alpha": whole_if_exact(layout.alpha), "lora_dropout": notes.dropout,
-        "target_modules": targets(layout), "bias": "none", "fan_in_fan_out": false, "use_rslora": layout.rank_stabilised,
+        "target_modules": targets(layout), "bias": "none", "fan_in_fan_out": false, "use_rslora": layout.rank_stabilized,
         "use_dora": false, "inference_mode": true, "init_lora_weights": true, "rank_pattern": {}, "alpha_pattern": {},
         "modules_to_save": null,
     })

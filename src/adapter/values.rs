@@ -35,7 +35,7 @@ impl Adapter {
     /// use fedreplay_sim::Seed;
     ///
     /// let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
-    /// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilised: false, modules: vec![q_proj] };
+    /// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules: vec![q_proj] };
     /// let adapter = Adapter::initial(Arc::new(layout), Seed(1));
     /// let (a, b) = adapter.values.split_at(2 * 16);
     /// assert!(a.iter().all(|value| value.abs() <= 0.25));
@@ -193,7 +193,7 @@ pub(super) mod tests {
             module("model.layers.0.self_attn.q_proj", 8, 8),
             module("model.layers.0.mlp.down_proj", 12, 8),
         ];
-        Arc::new(Layout { rank: 2, alpha: 3.0, rank_stabilised: false, modules })
+        Arc::new(Layout { rank: 2, alpha: 3.0, rank_stabilized: false, modules })
     }
 
     /// An adapter of which every value is non-zero and distinct.

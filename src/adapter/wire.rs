@@ -41,7 +41,7 @@ pub fn wire_bytes(layout: &Layout, format: WireFormat) -> u64 {
 /// use fedreplay_sim::Seed;
 ///
 /// let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
-/// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilised: false, modules: vec![q_proj] };
+/// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules: vec![q_proj] };
 /// let adapter = Adapter::initial(Arc::new(layout), Seed(1));
 /// let bytes = encode(&adapter, WireFormat::Bf16);
 /// assert_eq!(bytes.len(), 2 * adapter.values.len());

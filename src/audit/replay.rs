@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows};
-use crate::run::{Observer, RunError, RunOptions, play, refuse_plan, refuse_secret, what_changed};
+use crate::run::{Observer, RunError, RunOptions, refuse_plan, refuse_secret, run, what_changed};
 use crate::scenario::Scenario;
 use crate::store::Store;
 
@@ -19,7 +19,7 @@ pub fn replay(
 ) -> Result<Option<Difference>, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
     let settings = RunOptions { store: Store::none(), ..settings };
-    play(&loaded, &settings, observer)?;
+    run(&loaded, &settings, observer)?;
     let again = Manifest::read(&settings.out)?;
     if manifest.genesis != again.genesis {
         // Different inputs give different rows, and naming the input says more than the first row that differs.

@@ -67,12 +67,12 @@ pub fn sample(
         ScheduleSource::Live(timeline) => as_recorded(*timeline, run_folder)?,
     };
     let none = Store::none();
-    let workshops = inputs.workshops(&loaded, &none, settings.stop);
+    let computes = inputs.computes(&loaded, &none, settings.stop);
     let (together, keyed) = match company {
         TrainingBatches::Ready(most) => (most, None),
         TrainingBatches::Keyed(most) => (1, Some(most)),
     };
-    let executor = Executor::new(&workshops, &none, settings.stop, together);
+    let executor = Executor::new(&computes, &none, settings.stop, together);
     observer.working(executor.counters());
     // Plans the whole run, so that orders have the same numbers and keys as in the run. Nothing is demanded yet.
     let mut planner = Planner::new(&loaded, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();

@@ -32,7 +32,7 @@ pub struct EvalOptions<'a> {
 /// Base model with its tokenizer, prompt template and decoding settings.
 pub struct EvalSetup<'a> {
     pub trainer: &'a Trainer,
-    pub tokeniser: &'a Tokenizer,
+    pub tokenizer: &'a Tokenizer,
     pub end_tokens: &'a BTreeSet<u32>,
     pub prompts: &'a Prompts,
     /// Sampling settings of the model's folder.
@@ -51,7 +51,7 @@ impl<'a> EvalSetup<'a> {
     /// If an adapter does not fit the base.
     pub fn generator(&self, adapters: &[Arc<Adapter>]) -> Result<Generator<'a>, EvaluationError> {
         let ends = self.end_tokens.clone();
-        Ok(Generator::new(self.trainer, self.tokeniser, ends, adapters, Seed(self.seed), SLOTS)?)
+        Ok(Generator::new(self.trainer, self.tokenizer, ends, adapters, Seed(self.seed), SLOTS)?)
     }
 
     /// Returns the model with the adapter at index `place` of the generator; `hash` is the hash of that adapter's content.
@@ -90,7 +90,7 @@ impl<'a> EvalSetup<'a> {
 
     /// Returns the text of the token that ends an answer.
     pub fn end(&self) -> String {
-        self.tokeniser.token(self.tokeniser.eos()).unwrap_or_default()
+        self.tokenizer.token(self.tokenizer.eos()).unwrap_or_default()
     }
 
     /// Returns the hash of everything that decides an answer except the question: the key of cached answers.
@@ -100,7 +100,7 @@ impl<'a> EvalSetup<'a> {
         let identity = Identity {
             base: Digest(*self.trainer.base_hash().as_bytes()),
             adapter,
-            tokenizer: Digest(*self.tokeniser.content_hash().as_bytes()),
+            tokenizer: Digest(*self.tokenizer.content_hash().as_bytes()),
             numerics: format!("{:?}, {at_a_time} at a time", self.trainer.numerics_class()),
             end_tokens: self.end_tokens.iter().copied().collect(),
             seed: self.seed,

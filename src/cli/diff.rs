@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::say;
-use super::playing::store_folder;
 use super::progress::ProgressDisplay;
 use super::report_difference;
+use super::run_args::store_folder;
 use crate::audit::{FirstDifference, diff};
 use crate::run::RunError;
 use crate::store::Store;

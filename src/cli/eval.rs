@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::asking::Asking;
+use super::benchmarks::SelectedBenchmarks;
 use super::eval_args::EvalArguments;
+use super::eval_progress::EvalProgressBar;
 use super::output::{self, say};
-use super::papers::Papers;
 use super::progress::ProgressDisplay;
 use super::units;
 use crate::benchmarks::{BenchmarkTable, EvalOptions};
@@ -20,8 +20,8 @@ use crate::run::RunError;
 pub fn main(arguments: &EvalArguments) -> Result<ExitCode, RunError> {
     let is_run = Manifest::path(&arguments.subject).exists();
     // Read before a model is loaded, so that bad names and files are reported at once.
-    let papers = Papers::new(arguments, is_run)?;
-    let settings = arguments.playing.settings(arguments.out.clone().unwrap_or_default())?;
+    let benchmarks = SelectedBenchmarks::new(arguments, is_run)?;
+    let settings = arguments.run_args.settings(arguments.out.clone().unwrap_or_default())?;
     let [device] = settings.devices[..] else {
         return Err(RunError::Usage("failed to examine on several devices: --device names one here".to_owned()));
     };
@@ -40,22 +40,26 @@ pub fn main(arguments: &EvalArguments) -> Result<ExitCode, RunError> {
     };
     let examination = Evaluator { examined: &examined, settings: &settings, rules: &rules };
     match arguments.dry_run {
-        true => dry_run(arguments, &examination, &papers),
-        false => examine(arguments, &examination, &papers),
+        true => dry_run(arguments, &examination, &benchmarks),
+        false => examine(arguments, &examination, &benchmarks),
     }
 }
 
 /// Prints what the evaluation would request of the models and of the judge.
-fn dry_run(arguments: &EvalArguments, examination: &Evaluator, papers: &Papers) -> Result<ExitCode, RunError> {
+fn dry_run(
+    arguments: &EvalArguments,
+    examination: &Evaluator,
+    benchmarks: &SelectedBenchmarks,
+) -> Result<ExitCode, RunError> {
     let models = match examination.examined.models.len() {
         1 => "1 model".to_owned(),
         count => format!("{count} models"),
     };
-    if papers.losses {
+    if benchmarks.losses {
         say!("{LOSSES:<20}{models} on the run's rows");
     }
-    let costs = examination.costs(&papers.opened, &Asking::silent())?;
-    for (opened, cost) in papers.opened.iter().zip(costs) {
+    let costs = examination.costs(&benchmarks.opened, &EvalProgressBar::silent())?;
+    for (opened, cost) in benchmarks.opened.iter().zip(costs) {
         say!(
             "{:<20}{models}: {} questions, {} tokens to read, at most {} to write",
             opened.name,
@@ -79,18 +83,22 @@ fn dry_run(arguments: &EvalArguments, examination: &Evaluator, papers: &Papers) 
 }
 
 /// Evaluates and prints each result as it arrives.
-fn examine(arguments: &EvalArguments, examination: &Evaluator, papers: &Papers) -> Result<ExitCode, RunError> {
+fn examine(
+    arguments: &EvalArguments,
+    examination: &Evaluator,
+    benchmarks: &SelectedBenchmarks,
+) -> Result<ExitCode, RunError> {
     let mut findings = EvalTables::default();
-    if let (true, Some(rows)) = (papers.losses, &examination.examined.rows) {
+    if let (true, Some(rows)) = (benchmarks.losses, &examination.examined.rows) {
         let mut progress = ProgressDisplay::new("computing losses");
         let found = examination.losses(rows, &mut progress)?;
         // The display ends before results are printed, so that the bar is not drawn between them.
         drop(progress);
         add(&mut findings, &found, arguments)?;
     }
-    if !papers.opened.is_empty() {
-        let asking = Asking::new();
-        examination.benchmarks(&papers.opened, &asking, &mut |found| add(&mut findings, found, arguments))?;
+    if !benchmarks.opened.is_empty() {
+        let asking = EvalProgressBar::new();
+        examination.benchmarks(&benchmarks.opened, &asking, &mut |found| add(&mut findings, found, arguments))?;
         asking.end();
     }
     finish(arguments, &findings, examination.rules.judge.as_ref().map(|judge| judge.tally()))
@@ -156,7 +164,7 @@ fn finish(arguments: &EvalArguments, findings: &EvalTables, judged: Option<CallT
     if let Some(out) = &arguments.out {
         say!("{:<14}{}", "tables", out.display());
     }
-    if arguments.playing.json {
+    if arguments.run_args.json {
         say!("{}", summary_json(arguments, findings, judged));
     }
     Ok(ExitCode::SUCCESS)

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::judging::Judging;
-use super::playing::Playing;
+use super::judge_args::JudgeArguments;
+use super::run_args::CommonRunArguments;
 use crate::ledger::LOSSES;
 use crate::model::{Arithmetic, Precision};
 
@@ -56,12 +56,12 @@ pub struct EvalArguments {
     #[arg(long)]
     pub as_published: bool,
     #[command(flatten)]
-    pub judging: Judging,
+    pub judging: JudgeArguments,
     /// Print what would be requested, and request nothing.
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
-    pub playing: Playing,
+    pub run_args: CommonRunArguments,
 }
 
 /// Parses the name of a number format.

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::output::say;
-use super::playing::open_store;
 use super::progress::ProgressDisplay;
+use super::run_args::open_store;
 use crate::export;
 use crate::ledger::Manifest;
 use crate::run::RunError;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::playing::Playing;
+use super::run_args::CommonRunArguments;
 use super::{report, summary};
 use crate::run::{ForkPoint, RunError, fork};
 
@@ -23,18 +23,18 @@ pub struct ForkArguments {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    playing: Playing,
+    run_args: CommonRunArguments,
 }
 
 /// Runs the fork and prints its summary.
 pub fn main(arguments: &ForkArguments) -> Result<ExitCode, RunError> {
     let out = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.run, arguments.at_round));
-    let settings = arguments.playing.settings(out)?;
-    let mut progress = arguments.playing.progress();
+    let settings = arguments.run_args.settings(out)?;
+    let mut progress = arguments.run_args.progress();
     let departure = ForkPoint { at_round: arguments.at_round, sets: arguments.sets.clone() };
     let summary = fork(&arguments.run, &departure, &settings, &mut progress)?;
     report::of_run(&summary.run);
-    summary::print(&summary, arguments.playing.json);
+    summary::print(&summary, arguments.run_args.json);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,21 +8,20 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
-mod asking;
+mod benchmarks;
 mod data;
 mod diff;
 mod eval;
 mod eval_args;
+mod eval_progress;
 mod export;
 mod fork;
 mod generate;
 mod import;
-mod judging;
+mod judge_args;
 mod ls;
 mod output;
-mod papers;
 mod plan;
-mod playing;
 mod privacy;
 mod progress;
 mod progress_line;
@@ -31,6 +30,7 @@ mod report;
 mod resume;
 mod round_line;
 mod run;
+mod run_args;
 mod scenario;
 mod show;
 mod store;

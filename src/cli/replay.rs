@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::say;
-use super::playing::Playing;
 use super::progress::ProgressDisplay;
 use super::report_difference;
+use super::run_args::CommonRunArguments;
 use crate::audit::{SpotCheck, SpotCheckReport, replay, sample};
 use crate::ledger::{LedgerError, Manifest};
 use crate::run::RunError;
@@ -29,7 +29,7 @@ pub struct ReplayArguments {
     #[arg(long, value_name = "C")]
     client: Option<String>,
     #[command(flatten)]
-    playing: Playing,
+    run_args: CommonRunArguments,
 }
 
 /// Repeats the run, or the chosen part of it, and prints the first difference.
@@ -38,14 +38,14 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
         return check_sample(arguments);
     }
     let scratch = Scratch::make(arguments)?;
-    let playing = &arguments.playing;
-    let mut progress = playing.progress();
-    let settings = playing.settings_without_store(scratch.0.join("replay"));
+    let run_args = &arguments.run_args;
+    let mut progress = run_args.progress();
+    let settings = run_args.settings_without_store(scratch.0.join("replay"));
     let found = replay(&arguments.run, settings, &mut progress)?;
     drop(progress);
     if let Some(found) = found {
         let code = report_difference(&found);
-        if playing.json {
+        if run_args.json {
             say!("{}", json!({ "run": arguments.run, "same": false, "difference": found.0 }));
         }
         return code;
@@ -53,7 +53,7 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
     let manifest = Manifest::read(&arguments.run)?;
     let digest = manifest.digest.expect("a finished run has a digest");
     say!("same: {} rounds, digest {digest}", manifest.rounds);
-    if playing.json {
+    if run_args.json {
         say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": manifest.rounds, "same": true }));
     }
     Ok(ExitCode::SUCCESS)
@@ -62,7 +62,7 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
 /// Checks the chosen round or client only.
 fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
     let chosen = SpotCheck { round: arguments.round, client: arguments.client.clone() };
-    let settings = arguments.playing.settings(PathBuf::new())?;
+    let settings = arguments.run_args.settings(PathBuf::new())?;
     let mut progress = ProgressDisplay::new("checking a sample");
     let sampled = sample(&arguments.run, &chosen, &settings, &mut progress)?;
     drop(progress);
@@ -76,7 +76,7 @@ fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
             ExitCode::SUCCESS
         }
     };
-    if arguments.playing.json {
+    if arguments.run_args.json {
         let is_same = sampled.difference.is_none();
         say!(
             "{}",

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::playing::Playing;
 use super::progress::ProgressDisplay;
+use super::run_args::CommonRunArguments;
 use super::{STOP, plan, report, summary};
 use crate::ledger::{Manifest, RunKind};
 use crate::run::{RunError, resume, resume_plan};
@@ -19,7 +19,7 @@ pub struct ResumeArguments {
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
     #[command(flatten)]
-    playing: Playing,
+    run_args: CommonRunArguments,
 }
 
 /// Continues the run and prints its summary.
@@ -28,14 +28,14 @@ pub fn main(arguments: &ResumeArguments) -> Result<ExitCode, RunError> {
         let mut progress = ProgressDisplay::new(plan::PLAYING);
         let summary = resume_plan(&arguments.run, &arguments.sets, &STOP, &mut progress)?;
         drop(progress);
-        plan::print(&summary, arguments.playing.json);
+        plan::print(&summary, arguments.run_args.json);
         return Ok(ExitCode::SUCCESS);
     }
-    let settings = arguments.playing.settings(arguments.run.clone())?;
-    let mut progress = arguments.playing.progress();
+    let settings = arguments.run_args.settings(arguments.run.clone())?;
+    let mut progress = arguments.run_args.progress();
     let summary = resume(&settings, &arguments.sets, &mut progress)?;
     drop(progress);
     report::of_run(&summary.run);
-    summary::print(&summary, arguments.playing.json);
+    summary::print(&summary, arguments.run_args.json);
     Ok(ExitCode::SUCCESS)
 }

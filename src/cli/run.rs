@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::playing::Playing;
+use super::run_args::CommonRunArguments;
 use super::{report, summary};
-use crate::run::{RunError, play};
+use crate::run::{RunError, run};
 use crate::scenario::Scenario;
 
 #[derive(Args)]
@@ -24,7 +24,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    playing: Playing,
+    run_args: CommonRunArguments,
 }
 
 /// Runs the scenario, writes its report and prints its summary.
@@ -34,12 +34,12 @@ pub fn main(arguments: &RunArguments) -> Result<ExitCode, RunError> {
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
     let loaded = Scenario::read(&arguments.scenario, &sets)?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&loaded.scenario.name));
-    let settings = arguments.playing.settings(out)?;
-    let mut progress = arguments.playing.progress();
-    let summary = play(&loaded, &settings, &mut progress)?;
+    let settings = arguments.run_args.settings(out)?;
+    let mut progress = arguments.run_args.progress();
+    let summary = run(&loaded, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     report::of_run(&summary.run);
-    summary::print(&summary, arguments.playing.json);
+    summary::print(&summary, arguments.run_args.json);
     Ok(ExitCode::SUCCESS)
 }

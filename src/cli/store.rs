@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output::say;
-use super::playing::store_folder;
 use super::progress::ProgressDisplay;
+use super::run_args::store_folder;
 use super::{DIFFERENT, units};
 use crate::audit::Retention;
 use crate::run::RunError;

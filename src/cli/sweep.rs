@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{note, say};
-use super::playing::{self, Playing};
 use super::progress::ProgressDisplay;
+use super::run_args::{self, CommonRunArguments};
 use super::sweep_table;
 use crate::ledger::LedgerError;
 use crate::run::{Observer, RunError, SweepObserver, sweep, write_twins};
@@ -32,7 +32,7 @@ pub struct SweepArguments {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    playing: Playing,
+    run_args: CommonRunArguments,
 }
 
 /// Runs the chosen cells, writes `sweep.json` and prints the table.
@@ -45,14 +45,14 @@ pub fn main(arguments: &SweepArguments) -> Result<ExitCode, RunError> {
     // Cells may read synthetic twins, so these are generated before any cell is run.
     write_twins(&read.twins)?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
-    let mut watcher = Watcher(arguments.playing.progress());
-    let runs = sweep(&cells, &out, |run| arguments.playing.settings(run), &mut watcher)?;
+    let mut watcher = Watcher(arguments.run_args.progress());
+    let runs = sweep(&cells, &out, |run| arguments.run_args.settings(run), &mut watcher)?;
     drop(watcher);
     let file = out.join("sweep.json");
     let text = serde_json::to_string_pretty(&runs).expect("figures can be written as JSON") + "\n";
     atomic::write(&file, text.as_bytes()).map_err(LedgerError::io(&file))?;
     sweep_table::print(&read, &runs);
-    if arguments.playing.json {
+    if arguments.run_args.json {
         say!("{}", json!({ "sweep": out, "runs": runs }));
     }
     Ok(ExitCode::SUCCESS)
@@ -66,7 +66,7 @@ impl SweepObserver for Watcher {
         let base = if cell.base.is_empty() { String::new() } else { format!("{}, ", cell.base) };
         let seed = cell.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         note!("[CELL {}/{cells}] {base}{}{seed}", index + 1, cell.setting);
-        self.0.begin(playing::BEGINNING);
+        self.0.begin(run_args::BEGINNING);
         &mut self.0
     }
 }

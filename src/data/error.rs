@@ -103,7 +103,7 @@ pub enum DatasetError {
     },
     /// A row cannot be turned into a sample.
     #[error("failed to tokenise client {client:?}, row {row}: {fault}")]
-    Untokenisable {
+    Untokenizable {
         /// The client's id.
         client: String,
         /// The row's index within its client, from 0.

@@ -1,21 +1,21 @@
 //! Labels as FedLLM-Bench's collator finds them: everything after the last occurrence of a key in the token ids.
 //!
-//! This is for comparison with the original implementation. Labels by construction, as in [`super::tokenise()`], need
+//! This is for comparison with the original implementation. Labels by construction, as in [`super::tokenize()`], need
 //! no key, work with any tokenizer, and keep the beginning of an answer that quotes the key.
 
 use super::content::Content;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
-use super::tokeniser::Tokenizer;
+use super::tokenizer::Tokenizer;
 
 /// Returns the ids of a template's key: its encoding without the first two tokens. In a Llama vocabulary those two are
 /// the dummy space and the line break. With another vocabulary they differ, and the key is probably never found.
 ///
 /// # Errors
 /// The tokenizer's message.
-pub fn key_ids(template: &Template, tokeniser: &Tokenizer) -> Result<Vec<u32>, String> {
-    Ok(tokeniser.encode(template.key)?.ids.split_off(2))
+pub fn key_ids(template: &Template, tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
+    Ok(tokenizer.encode(template.key)?.ids.split_off(2))
 }
 
 /// Returns whether a message of a conversation contains the separator at which FedLLM-Bench splits turns. The original

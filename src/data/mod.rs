@@ -1,7 +1,7 @@
 //! Datasets of clients: readers of file formats, prompt templates, tokenization, hold-out splits and batches.
 //!
 //! [`Federation::read`] reads rows from disk. A [`Template`], or the model's own [`ChatTemplate`], turns a row into a
-//! prompt and an answer. [`tokenise()`] produces a [`Sample`] with its target positions, [`hold_out()`] sets rows aside
+//! prompt and an answer. [`tokenize()`] produces a [`Sample`] with its target positions, [`hold_out()`] sets rows aside
 //! for evaluation, and [`round_rows`] chooses the rows that a task trains on. Nothing in this module depends on
 //! tensors, models or virtual time, and every random draw comes from a named stream.
 
@@ -29,9 +29,9 @@ mod source;
 mod split;
 mod statistics;
 mod template;
-mod tokenise;
-mod tokeniser;
+mod tokenize;
 mod tokenized_rows;
+mod tokenizer;
 mod twin;
 mod walk;
 
@@ -46,7 +46,7 @@ pub use file_form::{BadRows, FileForm, LOCAL_CLIENT, SkippedRow};
 pub use hold_out::{HoldOut, hold_out};
 pub use masking::{after_last_key, holds_key, key_ids};
 pub use partition::{Partition, partition};
-pub use preference::{PairForm, Preference, TokenisedPreferences, tokenise_preferences};
+pub use preference::{PairForm, Preference, TokenizedPreferences, tokenize_preferences};
 pub use published_batches::{PublishedSubset, StepShape, published_steps};
 pub use row::Row;
 pub use ruler::Ruler;
@@ -54,8 +54,8 @@ pub use sample::Sample;
 pub use split::{SplitFile, write_split};
 pub use statistics::{ClientStatistics, Spread, Statistics, Tally};
 pub use template::Template;
-pub use tokenise::{LongPrompts, Prompts, SequenceRules, Tokenized, tokenise};
-pub use tokeniser::{Encoded, Tokenizer};
+pub use tokenize::{LongPrompts, Prompts, SequenceRules, Tokenized, tokenize};
 pub use tokenized_rows::{ClientRows, Rows};
+pub use tokenizer::{Encoded, Tokenizer};
 pub use twin::{Twin, TwinForm, TwinManifest, TwinSettings, twin_of, write_twin};
 pub use walk::Walk;

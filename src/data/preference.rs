@@ -9,8 +9,8 @@ use super::federation::ClientData;
 use super::file_form::SkippedRow;
 use super::row::Row;
 use super::sample::Sample;
-use super::tokenise::{SequenceRules, skippable};
-use super::tokeniser::Tokenizer;
+use super::tokenize::{SequenceRules, skippable};
+use super::tokenizer::Tokenizer;
 
 /// A tokenized pair of answers to one prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Preference {
 
 /// The tokenized pairs of a client.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TokenisedPreferences {
+pub struct TokenizedPreferences {
     /// One pair per usable row, in the order of the rows.
     pub pairs: Vec<Preference>,
     /// For each pair, the index of its row.
@@ -62,33 +62,33 @@ pub enum PairForm {
 /// Tokenizes every preference row of a client.
 ///
 /// # Errors
-/// [`DatasetError::Untokenisable`], as for [`super::tokenise()`].
-pub fn tokenise_preferences(
+/// [`DatasetError::Untokenizable`], as for [`super::tokenize()`].
+pub fn tokenize_preferences(
     client: &ClientData,
-    tokeniser: &Tokenizer,
+    tokenizer: &Tokenizer,
     rules: &SequenceRules,
     form: PairForm,
-) -> Result<TokenisedPreferences, DatasetError> {
-    let mut tokenised = TokenisedPreferences::default();
+) -> Result<TokenizedPreferences, DatasetError> {
+    let mut tokenized = TokenizedPreferences::default();
     // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
-    let pairs: Vec<_> = client.rows.par_iter().map(|row| tokenise_pair(row, tokeniser, rules, form)).collect();
+    let pairs: Vec<_> = client.rows.par_iter().map(|row| tokenize_pair(row, tokenizer, rules, form)).collect();
     for (row, pair) in pairs.into_iter().enumerate() {
         match pair {
             Ok((pair, was_truncated)) => {
-                tokenised.pairs.push(pair);
-                tokenised.rows.push(row);
-                tokenised.truncated += usize::from(was_truncated);
+                tokenized.pairs.push(pair);
+                tokenized.rows.push(row);
+                tokenized.truncated += usize::from(was_truncated);
             }
-            Err(fault) => tokenised.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
+            Err(fault) => tokenized.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
         }
     }
-    Ok(tokenised)
+    Ok(tokenized)
 }
 
 /// Tokenizes one row. Returns the pair and whether an answer was cut.
-fn tokenise_pair(
+fn tokenize_pair(
     row: &Row,
-    tokeniser: &Tokenizer,
+    tokenizer: &Tokenizer,
     rules: &SequenceRules,
     form: PairForm,
 ) -> Result<(Preference, bool), RowFault> {
@@ -97,10 +97,10 @@ fn tokenise_pair(
         return Err(RowFault::WrongKindForTask { found: row.kind(), wanted });
     };
     if let PairForm::Raw { max_prompt } = form {
-        return raw_pair([prompt, chosen, rejected], tokeniser, rules.max_tokens, max_prompt);
+        return raw_pair([prompt, chosen, rejected], tokenizer, rules.max_tokens, max_prompt);
     }
-    let chosen = rules.shape(tokeniser, [(prompt.as_str(), chosen.as_str())].into_iter(), None)?;
-    let rejected = rules.shape(tokeniser, [(prompt.as_str(), rejected.as_str())].into_iter(), None)?;
+    let chosen = rules.shape(tokenizer, [(prompt.as_str(), chosen.as_str())].into_iter(), None)?;
+    let rejected = rules.shape(tokenizer, [(prompt.as_str(), rejected.as_str())].into_iter(), None)?;
     let was_truncated = chosen.was_truncated || rejected.was_truncated;
     Ok((Preference { chosen: chosen.sample, rejected: rejected.sample }, was_truncated))
 }
@@ -108,14 +108,14 @@ fn tokenise_pair(
 /// Tokenizes prompt, chosen and rejected answer under [`PairForm::Raw`].
 fn raw_pair(
     texts: [&String; 3],
-    tokeniser: &Tokenizer,
+    tokenizer: &Tokenizer,
     max_tokens: usize,
     max_prompt: usize,
 ) -> Result<(Preference, bool), RowFault> {
     let [prompt, chosen, rejected] = texts;
-    let mut prompt = encode(tokeniser, prompt)?;
-    let mut chosen = encode_answer(tokeniser, chosen)?;
-    let mut rejected = encode_answer(tokeniser, rejected)?;
+    let mut prompt = encode(tokenizer, prompt)?;
+    let mut chosen = encode_answer(tokenizer, chosen)?;
+    let mut rejected = encode_answer(tokenizer, rejected)?;
     // TRL judges the pair by its longer answer: first the prompt loses its beginning, then both answers their ends.
     let longest = chosen.len().max(rejected.len());
     if prompt.len() + longest > max_tokens {
@@ -131,17 +131,17 @@ fn raw_pair(
     Ok((Preference { chosen, rejected }, was_truncated))
 }
 
-fn encode(tokeniser: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
-    match tokeniser.encode(text) {
+fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
+    match tokenizer.encode(text) {
         Ok(encoded) => Ok(encoded.ids),
         Err(message) => Err(RowFault::Refused { message }),
     }
 }
 
 /// Encodes an answer and appends the EOS token.
-fn encode_answer(tokeniser: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
-    let mut ids = encode(tokeniser, text)?;
-    ids.push(tokeniser.eos());
+fn encode_answer(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
+    let mut ids = encode(tokenizer, text)?;
+    ids.push(tokenizer.eos());
     Ok(ids)
 }
 
@@ -159,11 +159,11 @@ fn sample_of(prompt: &[u32], answer: &[u32], max_tokens: usize) -> Result<Sample
 
 #[cfg(test)]
 mod tests {
-    use super::super::tokenise::tests::client;
-    use super::super::tokeniser::tests::{EOS, byte_level};
+    use super::super::tokenize::tests::client;
+    use super::super::tokenizer::tests::{EOS, byte_level};
     use super::*;
     use crate::data::template::Template;
-    use crate::data::tokenise::{LongPrompts, Prompts};
+    use crate::data::tokenize::{LongPrompts, Prompts};
 
     fn raw(prompt: &str, chosen: &str, rejected: &str, max_tokens: usize) -> Preference {
         let pair = Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected.into() };
@@ -171,7 +171,7 @@ mod tests {
         let rules =
             SequenceRules { prompts, max_tokens, long_prompts: LongPrompts::Refuse, learns_last_question: false };
         let form = PairForm::Raw { max_prompt: 4 };
-        tokenise_preferences(&client(vec![pair]), &byte_level(), &rules, form).unwrap().pairs.remove(0)
+        tokenize_preferences(&client(vec![pair]), &byte_level(), &rules, form).unwrap().pairs.remove(0)
     }
 
     /// Prompt and learnt text of a sample; a byte is a token, and the end of a sequence is `|`.

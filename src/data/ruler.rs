@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::DatasetError;
-use super::tokeniser::Tokenizer;
+use super::tokenizer::Tokenizer;
 
 /// A measure of the length of a text.
 pub enum Ruler {
@@ -40,7 +40,7 @@ impl Ruler {
     pub fn length(&self, text: &str) -> Result<u64, String> {
         match self {
             Self::Words => Ok(text.split_whitespace().count() as u64),
-            Self::Tokens(tokeniser) => Ok(tokeniser.encode(text)?.ids.len() as u64),
+            Self::Tokens(tokenizer) => Ok(tokenizer.encode(text)?.ids.len() as u64),
         }
     }
 }

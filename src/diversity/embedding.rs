@@ -21,11 +21,11 @@ impl Embedder<'_> {
         };
         let mut ids_of_texts = Vec::with_capacity(texts.len());
         for text in texts {
-            let encoded = judge.tokeniser.encode(text).map_err(|message| {
+            let encoded = judge.tokenizer.encode(text).map_err(|message| {
                 // Texts of all clients are mixed here, so the message cannot name one.
                 DiversityError::Text { client: String::new(), row: 0, message }
             })?;
-            let mut ids: Vec<u32> = judge.tokeniser.bos().into_iter().collect();
+            let mut ids: Vec<u32> = judge.tokenizer.bos().into_iter().collect();
             ids.extend(encoded.ids);
             ids.truncate(judge.max_tokens - 1);
             ids_of_texts.push(ids);

@@ -8,7 +8,7 @@ use fedreplay_sim::Seed;
 
 use super::{DiversityError, drawn};
 use crate::adapter::Adapter;
-use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokenizer, tokenise};
+use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokenizer, tokenize};
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 
@@ -35,7 +35,7 @@ impl Quality {
 /// A local model that computes scores and embeddings.
 pub struct QualityJudge {
     pub(super) trainer: Trainer,
-    pub(super) tokeniser: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     pub(super) max_tokens: usize,
 }
 
@@ -54,15 +54,15 @@ impl QualityJudge {
             alpha: 1.0,
             dropout: 0.0,
             target_modules: vec!["q_proj".into()],
-            rank_stabilised: false,
+            rank_stabilized: false,
         };
         let trainer = Trainer::load(folder, Precision::F32, Device::Cpu, &lora, &Numerics::default())?;
-        let tokeniser = Tokenizer::load(folder).map_err(|error| {
+        let tokenizer = Tokenizer::load(folder).map_err(|error| {
             let message = error.to_string();
             DiversityError::Text { client: String::new(), row: 0, message }
         })?;
         let max_tokens = trainer.config().max_positions.min(LONGEST);
-        Ok(Self { trainer, tokeniser, max_tokens })
+        Ok(Self { trainer, tokenizer, max_tokens })
     }
 
     /// Scores up to `count` rows of each client. Rows whose instruction leaves no room for the answer are left out. For
@@ -110,13 +110,13 @@ impl QualityJudge {
             long_prompts: LongPrompts::Skip,
             learns_last_question: false,
         };
-        let tokenised = tokenise(&client, &self.tokeniser, &rules).map_err(|error| error.to_string())?;
-        let Some(given) = tokenised.samples.into_iter().next() else { return Ok(None) };
-        let mut ids: Vec<u32> = self.tokeniser.bos().into_iter().collect();
+        let tokenized = tokenize(&client, &self.tokenizer, &rules).map_err(|error| error.to_string())?;
+        let Some(given) = tokenized.samples.into_iter().next() else { return Ok(None) };
+        let mut ids: Vec<u32> = self.tokenizer.bos().into_iter().collect();
         ids.extend(
-            self.tokeniser.encode(&Template::named("alpaca").expect("it is in the table").answer(answered))?.ids,
+            self.tokenizer.encode(&Template::named("alpaca").expect("it is in the table").answer(answered))?.ids,
         );
-        ids.push(self.tokeniser.eos());
+        ids.push(self.tokenizer.eos());
         // Cut to the part of the answer that is left after the instruction, so that both losses are of the same tokens.
         ids.truncate(1 + given.target_tokens() as usize);
         let end = ids.len() as u32;

@@ -97,10 +97,10 @@ impl Evaluator<'_> {
 
     /// Returns the set-up of the evaluated models.
     fn room(&self) -> EvalSetup<'_> {
-        let EvalTarget { trainer, tokeniser, end_tokens, prompts, sampling, seed, .. } = self.examined;
+        let EvalTarget { trainer, tokenizer, end_tokens, prompts, sampling, seed, .. } = self.examined;
         EvalSetup {
             trainer,
-            tokeniser,
+            tokenizer,
             end_tokens,
             prompts,
             sampling: *sampling,
@@ -130,9 +130,9 @@ impl Evaluator<'_> {
     /// # Errors
     /// If a model cannot be computed or the evaluation is interrupted.
     pub fn losses(&self, rows: &EvalRows, observer: &mut dyn Observer) -> Result<EvalTables, RunError> {
-        let workshop =
+        let compute =
             Compute::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
-        let executor = Executor::new(std::slice::from_ref(&workshop), &self.settings.store, self.settings.stop, 1);
+        let executor = Executor::new(std::slice::from_ref(&compute), &self.settings.store, self.settings.stop, 1);
         observer.working(executor.counters());
         let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
         Ok(EvalTables { evaluations, ..EvalTables::default() })

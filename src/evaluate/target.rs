@@ -39,7 +39,7 @@ pub struct EvalTarget {
     /// Path of the target, as the user named it.
     pub name: PathBuf,
     pub trainer: Arc<Trainer>,
-    pub tokeniser: Tokenizer,
+    pub tokenizer: Tokenizer,
     pub end_tokens: BTreeSet<u32>,
     /// Prompt template of the questions: the one that the models were trained with.
     pub prompts: Prompts,
@@ -71,13 +71,13 @@ impl EvalTarget {
         refuse_changed(folder, &manifest, &inputs.read)?;
         let models = saved_models(&place, &inputs)?;
         let base_model = inputs.read["base_model"].path.clone();
-        let tokenizer = inputs.read["tokenizer"].path.clone();
-        let tokeniser = Tokenizer::load(&tokenizer)?;
+        let tokenizer_folder = inputs.read["tokenizer"].path.clone();
+        let tokenizer = Tokenizer::load(&tokenizer_folder)?;
         Ok(Self {
             name: folder.to_owned(),
-            end_tokens: ends(&base_model, &tokeniser)?,
-            prompts: translate::prompts(loaded.scenario.data.template, &tokenizer)?,
-            tokeniser,
+            end_tokens: ends(&base_model, &tokenizer)?,
+            prompts: translate::prompts(loaded.scenario.data.template, &tokenizer_folder)?,
+            tokenizer,
             sampling: folder_sampling(&base_model)?,
             setting: setting(&loaded.scenario, &inputs),
             models,
@@ -109,19 +109,19 @@ impl EvalTarget {
         let adapter = adapter.map(|path| peft::read_folder(path).map_err(RunError::StartAdapter)).transpose()?;
         let lora = adapter.as_ref().map_or_else(smallest_lora, |(adapter, _)| lora_of(adapter));
         let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
-        let tokeniser = Tokenizer::load(folder)?;
-        tokeniser.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
+        let tokenizer = Tokenizer::load(folder)?;
+        tokenizer.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
         // An adapter of unknown origin is evaluated like a server's model.
         let (subject, adapter) = match adapter {
             Some((adapter, _)) => ("global", Some(Arc::new(adapter))),
             None => ("base", None),
         };
-        let end_tokens = ends(folder, &tokeniser)?;
+        let end_tokens = ends(folder, &tokenizer)?;
         let models = vec![EvalModel { subject, client: None, adapter }];
         Ok(Self {
             name: folder.to_owned(),
             trainer,
-            tokeniser,
+            tokenizer,
             end_tokens,
             prompts,
             sampling: folder_sampling(folder)?,
@@ -152,8 +152,8 @@ fn saved_models(place: &Path, inputs: &Inputs) -> Result<Vec<EvalModel>, RunErro
 }
 
 /// Reads the tokens that end an answer.
-fn ends(folder: &Path, tokeniser: &Tokenizer) -> Result<BTreeSet<u32>, RunError> {
-    Ok(end_tokens(folder, tokeniser).map_err(EvaluationError::from)?)
+fn ends(folder: &Path, tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, RunError> {
+    Ok(end_tokens(folder, tokenizer).map_err(EvaluationError::from)?)
 }
 
 fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
@@ -163,7 +163,7 @@ fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
 /// Returns the smallest LoRA. The trainer needs one even for a base alone, where nothing uses it.
 fn smallest_lora() -> LoraSpec {
     let target_modules = vec!["q_proj".to_owned()];
-    LoraSpec { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilised: false }
+    LoraSpec { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilized: false }
 }
 
 /// Returns the LoRA settings of an adapter.
@@ -174,7 +174,7 @@ fn lora_of(adapter: &Adapter) -> LoraSpec {
         alpha: layout.alpha,
         dropout: 0.0,
         target_modules: layout.modules.iter().map(|module| module.path.clone()).collect(),
-        rank_stabilised: layout.rank_stabilised,
+        rank_stabilized: layout.rank_stabilized,
     }
 }
 

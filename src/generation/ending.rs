@@ -14,8 +14,8 @@ use crate::data::Tokenizer;
 ///
 /// # Errors
 /// If a file exists and is not JSON, or its `eos_token_id` is neither a token nor a list of tokens.
-pub fn end_tokens(folder: &Path, tokeniser: &Tokenizer) -> Result<BTreeSet<u32>, GenerationError> {
-    let mut ends = BTreeSet::from([tokeniser.eos()]);
+pub fn end_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, GenerationError> {
+    let mut ends = BTreeSet::from([tokenizer.eos()]);
     for name in ["generation_config.json", "config.json"] {
         let Some(json) = json_in(folder, name)? else { continue };
         let named = tokens_of(&json["eos_token_id"]).ok_or_else(|| {

@@ -10,7 +10,7 @@ pub enum GenerationError {
     Training(#[from] crate::training::Error),
     /// A text could not be encoded, or tokens could not be decoded.
     #[error("failed to tokenize a prompt or an answer: {0}")]
-    Tokeniser(String),
+    Tokenizer(String),
     /// generation_config.json or config.json does not follow the format of Transformers.
     #[error("failed to read {path}: {reason}")]
     Configuration { path: PathBuf, reason: String },

@@ -22,7 +22,7 @@ pub type Visit<'v> = dyn FnMut(usize, Option<&[f32]>) -> ControlFlow<()> + 'v;
 
 /// A base model with adapters, its tokenizer, and the seed of sampled tokens.
 pub struct Generator<'a> {
-    tokeniser: &'a Tokenizer,
+    tokenizer: &'a Tokenizer,
     end_tokens: BTreeSet<u32>,
     seed: Seed,
     /// Number of sequences in a pass.
@@ -39,7 +39,7 @@ impl<'a> Generator<'a> {
     /// If an adapter does not fit the trainer, or LibTorch fails.
     pub fn new(
         trainer: &'a Trainer,
-        tokeniser: &'a Tokenizer,
+        tokenizer: &'a Tokenizer,
         end_tokens: BTreeSet<u32>,
         adapters: &[Arc<Adapter>],
         seed: Seed,
@@ -47,7 +47,7 @@ impl<'a> Generator<'a> {
     ) -> Result<Self> {
         let decoder = RefCell::new(Decoder::new(trainer, adapters, slots)?);
         let context = trainer.config().max_positions;
-        Ok(Self { tokeniser, end_tokens, seed, slots, context, decoder })
+        Ok(Self { tokenizer, end_tokens, seed, slots, context, decoder })
     }
 
     /// Returns the model with one of the adapters, or the base model alone.
@@ -125,13 +125,13 @@ impl<'a> Generator<'a> {
     /// # Errors
     /// The tokenizer's message.
     pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
-        let encoded = self.tokeniser.encode_with_special_tokens(prompt).map_err(GenerationError::Tokeniser)?;
-        let bos = self.tokeniser.bos().filter(|bos| encoded.ids.first() != Some(bos));
+        let encoded = self.tokenizer.encode_with_special_tokens(prompt).map_err(GenerationError::Tokenizer)?;
+        let bos = self.tokenizer.bos().filter(|bos| encoded.ids.first() != Some(bos));
         Ok(bos.into_iter().chain(encoded.ids).collect())
     }
 
     fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokeniser.decode(ids).map_err(GenerationError::Tokeniser)
+        self.tokenizer.decode(ids).map_err(GenerationError::Tokenizer)
     }
 
     /// Decodes a continuation, without its end token and stop text.

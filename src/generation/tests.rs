@@ -38,7 +38,7 @@ fn reference() -> Reference {
 }
 
 struct Bench {
-    tokeniser: Tokenizer,
+    tokenizer: Tokenizer,
     trainer: Trainer,
 }
 
@@ -50,11 +50,11 @@ impl Bench {
             alpha: 8.0,
             dropout: 0.0,
             target_modules: vec!["all-linear".into()],
-            rank_stabilised: false,
+            rank_stabilized: false,
         };
         let numerics = Numerics::default();
         let trainer = Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &numerics).unwrap();
-        Self { tokeniser: Tokenizer::load(&folder).unwrap(), trainer }
+        Self { tokenizer: Tokenizer::load(&folder).unwrap(), trainer }
     }
 
     /// An adapter of which no matrix is zero.
@@ -67,8 +67,8 @@ impl Bench {
     }
 
     fn generator(&self, adapters: &[Arc<Adapter>], seed: u64, slots: usize) -> Generator<'_> {
-        let ends = end_tokens(&fixtures().join("tiny-base"), &self.tokeniser).unwrap();
-        Generator::new(&self.trainer, &self.tokeniser, ends, adapters, Seed(seed), slots).unwrap()
+        let ends = end_tokens(&fixtures().join("tiny-base"), &self.tokenizer).unwrap();
+        Generator::new(&self.trainer, &self.tokenizer, ends, adapters, Seed(seed), slots).unwrap()
     }
 }
 

@@ -24,7 +24,7 @@ const STOP_POLL: Duration = Duration::from_millis(100);
 
 /// Graph of the orders of one run, with the common state of its workers.
 pub struct Executor<'a> {
-    workshops: &'a [Compute<'a>],
+    computes: &'a [Compute<'a>],
     store: &'a Store,
     stop: &'a AtomicBool,
     /// [clients] -- Maximum number of trainings in one pass.
@@ -66,11 +66,11 @@ impl<'a> Executor<'a> {
     /// `stop` ends all waiting with [`GraphError::Interrupted`].
     ///
     /// # Panics
-    /// If `workshops` is empty.
-    pub fn new(workshops: &'a [Compute<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
-        assert!(!workshops.is_empty(), "orders are computed somewhere");
+    /// If `computes` is empty.
+    pub fn new(computes: &'a [Compute<'a>], store: &'a Store, stop: &'a AtomicBool, cohort: usize) -> Self {
+        assert!(!computes.is_empty(), "orders are computed somewhere");
         Self {
-            workshops,
+            computes,
             store,
             stop,
             cohort,
@@ -84,8 +84,8 @@ impl<'a> Executor<'a> {
     /// `body` returns.
     pub fn run<T>(&self, workers: usize, body: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
-            for workshop in self.workshops.iter().cycle().take(workers) {
-                scope.spawn(|| self.work(workshop));
+            for compute in self.computes.iter().cycle().take(workers) {
+                scope.spawn(|| self.work(compute));
             }
             // The scope joins the workers, so they have to be told to end even if `body` panics.
             let closing = Closing(self);
@@ -102,7 +102,7 @@ impl<'a> Executor<'a> {
 
     /// Returns the digest of base model and numerics, which all workshops share.
     fn engine(&self) -> Digest {
-        self.workshops[0].engine()
+        self.computes[0].engine()
     }
 
     /// Adds an order to the graph. It is computed when it is demanded, or when a demanded order needs it.
@@ -200,7 +200,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Releases the caller's hold on a demanded order without waiting for its value.
-    pub fn let_go(&self, id: NodeId) {
+    pub fn release(&self, id: NodeId) {
         self.lock().release(id);
     }
 
@@ -238,12 +238,12 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes work until the executor is closed or an order fails: the body of a worker thread.
-    fn work(&self, workshop: &Compute) {
+    fn work(&self, compute: &Compute) {
         let _announcing = AnnouncingPanics(self);
         while let Some(work) = self.next() {
             let computed = match work {
-                Work::Orders(taken) => self.compute_orders(workshop, taken),
-                Work::Part(part) => self.compute_part(workshop, &part),
+                Work::Orders(taken) => self.compute_orders(compute, taken),
+                Work::Part(part) => self.compute_part(compute, &part),
             };
             if let Err(error) = computed {
                 self.fail(error);
@@ -252,11 +252,11 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes orders together, or finds their results in the store, and completes them.
-    fn compute_orders(&self, workshop: &Compute, taken: Vec<Claimed>) -> Result<(), GraphError> {
+    fn compute_orders(&self, compute: &Compute, taken: Vec<Claimed>) -> Result<(), GraphError> {
         let trainings = taken.iter().map(|taken| taken.order.trainings()).sum();
         let _under_way = self.counters.begin(taken[0].order.kind(), trainings);
         let began = Instant::now();
-        let done = self.results(workshop, taken)?;
+        let done = self.results(compute, taken)?;
         // Orders of one pass share its time equally.
         let seconds = began.elapsed().as_secs_f64() / done.len().max(1) as f64;
         for done in done {
@@ -266,11 +266,11 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes one part of an evaluation; the worker with the last part completes the order.
-    fn compute_part(&self, workshop: &Compute, part: &Part) -> Result<(), GraphError> {
+    fn compute_part(&self, compute: &Compute, part: &Part) -> Result<(), GraphError> {
         let Part { evaluation, index, .. } = part;
         let _under_way = self.counters.begin("evaluate", 0);
         let began = Instant::now();
-        let scores = workshop.evaluate_part(evaluation, *index)?;
+        let scores = compute.evaluate_part(evaluation, *index)?;
         let tokens = evaluation.part(*index).iter().map(|sample| sample.ids.len() as u64).sum();
         self.counters.evaluated(evaluation.rows_of_part(*index), tokens);
         let last = self.lock().divided.complete_part(part, scores, began.elapsed().as_secs_f64());
@@ -284,7 +284,7 @@ impl<'a> Executor<'a> {
 
     /// Returns the values of orders that are computed together. Orders whose stored results are damaged and whose inputs
     /// were not computed are rescheduled. An evaluation is divided into parts for all workers.
-    fn results(&self, workshop: &Compute, taken: Vec<Claimed>) -> Result<Vec<Done>, GraphError> {
+    fn results(&self, compute: &Compute, taken: Vec<Claimed>) -> Result<Vec<Done>, GraphError> {
         // The store is asked again, even for orders that were not in it when they were demanded: another order with the
         // same key, in this run or in another process, may have been computed meanwhile.
         let mut done = Vec::new();
@@ -300,14 +300,14 @@ impl<'a> Executor<'a> {
         if let [one] = &missing[..]
             && matches!(one.order, Node::Evaluate { .. })
         {
-            let evaluation = workshop.divide(&one.order, &self.given(one.given())?)?;
+            let evaluation = compute.divide(&one.order, &self.given(one.given())?)?;
             if evaluation.part_count() > 0 {
                 self.lock().divided.push(missing.remove(0), evaluation);
                 self.changed.notify_all();
                 return Ok(done);
             }
         }
-        let values = self.compute(workshop, &missing)?;
+        let values = self.compute(compute, &missing)?;
         done.extend(missing.into_iter().zip(values).map(|(taken, value)| Done { taken, value, from_store: false }));
         Ok(done)
     }
@@ -330,15 +330,15 @@ impl<'a> Executor<'a> {
     }
 
     /// Computes orders and stores their values. If there is more than one, all are trainings, which share a pass.
-    fn compute(&self, workshop: &Compute, taken: &[Claimed]) -> Result<Vec<Value>, GraphError> {
+    fn compute(&self, compute: &Compute, taken: &[Claimed]) -> Result<Vec<Value>, GraphError> {
         let values = match taken {
             [] => return Ok(vec![]),
-            [one] => vec![workshop.compute(&one.order, &self.given(one.given())?, &self.counters)?],
+            [one] => vec![compute.compute(&one.order, &self.given(one.given())?, &self.counters)?],
             several => {
                 let inputs = several.iter().map(|one| self.given(one.given())).collect::<Result<Vec<_>, _>>()?;
                 let orders: Vec<_> =
                     several.iter().zip(&inputs).map(|(one, inputs)| (&one.order, &inputs[..])).collect();
-                workshop.train(&orders, &self.counters)?.into_iter().map(Value::Trained).collect()
+                compute.train(&orders, &self.counters)?.into_iter().map(Value::Trained).collect()
             }
         };
         // Stored before the order completes, so that a killed run never has a recorded result without its value.
@@ -384,7 +384,7 @@ impl<'a> Executor<'a> {
     /// Completes an order with its value, and schedules the orders that waited for it.
     fn finish(&self, done: Done, seconds: f64) {
         let Done { taken, value, from_store } = done;
-        match self.workshops[0].accept(&taken.order, value) {
+        match self.computes[0].accept(&taken.order, value) {
             Ok(value) => {
                 let finished = Finished {
                     order: taken.id,

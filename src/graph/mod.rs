@@ -5,27 +5,27 @@
 //! [`Executor`] computes only what a demanded order depends on. A [`Compute`] computes single orders on one device. An
 //! evaluation is one order whose parts are computed by several workers. [`WorkCounters`] report the progress.
 
+mod compute;
 mod divided;
 mod evaluation;
-mod exam;
 mod executor;
-mod order;
+mod node;
 mod recipe;
+mod scheduled_evaluation;
 mod state;
 mod taken;
 #[cfg(test)]
 mod tests;
 mod value;
 mod work;
-mod workshop;
 
-pub use exam::{EvalResources, ScheduledEvaluation};
+pub use compute::Compute;
 pub use executor::{Executor, Recorded};
-pub use order::{Contribution, Control, Controls, Node, NodeId, TrainingOrder};
+pub use node::{Contribution, Control, Controls, Node, NodeId, TrainingOrder};
+pub use scheduled_evaluation::{EvalResources, ScheduledEvaluation};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use work::{WorkAmount, WorkCounters, WorkCounts, WorkUnderWay};
-pub use workshop::Compute;
 
 use crate::store::StoreError;
 

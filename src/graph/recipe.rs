@@ -8,7 +8,7 @@ use fedreplay_sim::Seed;
 use serde::Serialize;
 
 use super::NodeId;
-use super::order::{Contribution, Controls, Node, TrainingOrder};
+use super::node::{Contribution, Controls, Node, TrainingOrder};
 use crate::algorithm::ServerRule;
 use crate::data::Rows;
 use crate::privacy::Material;

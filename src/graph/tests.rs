@@ -64,8 +64,8 @@ fn evaluated(
 ) -> Result<Value, GraphError> {
     let none = Store::none();
     let stop = AtomicBool::new(false);
-    let workshop = Compute::new(trainer, UnusableUpdate::EndRun, store, &stop);
-    let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
+    let compute = Compute::new(trainer, UnusableUpdate::EndRun, store, &stop);
+    let executor = Executor::new(std::slice::from_ref(&compute), &none, &stop, 1);
     executor.run(workers, || {
         let model = executor.add(Node::Given { adapter: adapter(trainer) });
         let order = executor.add(Node::Evaluate { model, groups: groups.to_vec(), objective });
@@ -113,12 +113,12 @@ fn the_order_in_which_parts_are_computed_changes_nothing() {
     let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(false);
-    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let compute = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
     let order = Node::Evaluate { model: NodeId::new(0), groups: pairs(), objective: DPO };
     let model = Value::Control(adapter(&trainer));
-    let expected = workshop.compute(&order, std::slice::from_ref(&model), &WorkCounters::default()).unwrap();
+    let expected = compute.compute(&order, std::slice::from_ref(&model), &WorkCounters::default()).unwrap();
 
-    let evaluation = workshop.divide(&order, std::slice::from_ref(&model)).unwrap();
+    let evaluation = compute.divide(&order, std::slice::from_ref(&model)).unwrap();
     let mut rows = 0;
     for part in 0..evaluation.part_count() {
         rows += evaluation.rows_of_part(part);
@@ -135,7 +135,7 @@ fn the_order_in_which_parts_are_computed_changes_nothing() {
     let mut done = None;
     for part in parts.iter().rev() {
         assert!(done.is_none(), "it ends with its last part");
-        let scores = workshop.evaluate_part(&part.evaluation, part.index).unwrap();
+        let scores = compute.evaluate_part(&part.evaluation, part.index).unwrap();
         done = divided.complete_part(part, scores, 0.5);
     }
     let mut done = done.expect("all parts are there");
@@ -172,8 +172,8 @@ fn an_evaluation_that_is_asked_to_stop_computes_no_further_part() {
     let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(true);
-    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
-    let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
+    let compute = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let executor = Executor::new(std::slice::from_ref(&compute), &none, &stop, 1);
     let found = executor.run(2, || {
         let model = executor.add(Node::Given { adapter: adapter(&trainer) });
         let order = executor.add(Node::Evaluate { model, groups: groups(), objective: Objective::Sft });
@@ -203,8 +203,8 @@ fn a_panic_ends_the_waiting_for_an_evaluation_under_way() {
     let trainer = on_tiny_base();
     let none = Store::none();
     let stop = AtomicBool::new(false);
-    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
-    let executor = Executor::new(std::slice::from_ref(&workshop), &none, &stop, 1);
+    let compute = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
+    let executor = Executor::new(std::slice::from_ref(&compute), &none, &stop, 1);
     let run = || {
         executor.run(2, || {
             let model = executor.add(Node::Given { adapter: adapter(&trainer) });
@@ -240,9 +240,9 @@ fn counts_say_what_is_wanted_and_what_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let stop = AtomicBool::new(false);
-    let workshop = Compute::new(&trainer, UnusableUpdate::EndRun, &store, &stop);
+    let compute = Compute::new(&trainer, UnusableUpdate::EndRun, &store, &stop);
     let play = || {
-        let executor = Executor::new(std::slice::from_ref(&workshop), &store, &stop, 1);
+        let executor = Executor::new(std::slice::from_ref(&compute), &store, &stop, 1);
         let base = executor.add(Node::Given { adapter: adapter(&trainer) });
         let train = |client| Node::Train { base, control: None, moments: None, training: training(client) };
         // The second has the key of the first, so its result is found.

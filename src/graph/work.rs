@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use super::order::{Node, TrainingOrder};
+use super::node::{Node, TrainingOrder};
 
 /// Amount of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -30,24 +30,24 @@ pub struct ScheduledBenchmark {
     /// [rounds] -- Interval between two evaluations; `None` evaluates after the last round only.
     every: Option<u32>,
     paper: Box<dyn Benchmark>,
-    asking: Arc<Asking>,
+    asking: Arc<DecodingSettings>,
 }
 
 /// Prompt and decoding settings, shared by all benchmarks of a run.
-struct Asking {
-    tokeniser: Tokenizer,
+struct DecodingSettings {
+    tokenizer: Tokenizer,
     end_tokens: BTreeSet<u32>,
     prompts: Prompts,
     sampling: FolderSampling,
     seed: u64,
 }
 
-impl Asking {
+impl DecodingSettings {
     /// Returns the set-up in which models on a trainer's base are evaluated with these settings.
     fn room<'a>(&'a self, desk: &EvalResources<'a>, rules: &'a EvalOptions<'a>) -> EvalSetup<'a> {
-        let Self { tokeniser, end_tokens, prompts, sampling, seed } = self;
+        let Self { tokenizer, end_tokens, prompts, sampling, seed } = self;
         let EvalResources { trainer, store, stop, .. } = *desk;
-        EvalSetup { trainer, tokeniser, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
+        EvalSetup { trainer, tokenizer, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
     }
 }
 
@@ -116,7 +116,7 @@ impl EvalProgress for WorkCounters {
 pub fn load(
     loaded: &Scenario,
     model: &Path,
-    tokenizer: &Path,
+    tokenizer_folder: &Path,
     read: &mut BTreeMap<String, Input>,
 ) -> Result<Vec<Arc<ScheduledBenchmark>>, InputError> {
     let spec = &loaded.scenario.evaluation;
@@ -128,11 +128,11 @@ pub fn load(
         return Err(InputError::Usage(missing.into()));
     };
     let data = loaded.resolve(questions);
-    let tokeniser = Tokenizer::load(tokenizer)?;
-    let asking = Arc::new(Asking {
-        end_tokens: end_tokens(model, &tokeniser).map_err(EvaluationError::from)?,
-        tokeniser,
-        prompts: translate::prompts(loaded.scenario.data.template, tokenizer)?,
+    let tokenizer = Tokenizer::load(tokenizer_folder)?;
+    let asking = Arc::new(DecodingSettings {
+        end_tokens: end_tokens(model, &tokenizer).map_err(EvaluationError::from)?,
+        tokenizer,
+        prompts: translate::prompts(loaded.scenario.data.template, tokenizer_folder)?,
         sampling: FolderSampling::read(model).map_err(EvaluationError::from)?,
         seed: loaded.scenario.seed,
     });
@@ -168,14 +168,14 @@ impl fmt::Debug for ScheduledBenchmark {
 
 impl ScheduledEvaluation for ScheduledBenchmark {
     fn key(&self) -> Digest {
-        let Asking { tokeniser, end_tokens, prompts, sampling, seed } = &*self.asking;
+        let DecodingSettings { tokenizer, end_tokens, prompts, sampling, seed } = &*self.asking;
         let template = match prompts {
             Prompts::Template(template) => template.name.to_owned(),
             Prompts::Chat(template) => template.content_hash().to_string(),
         };
         // Everything that can change an answer, except the adapter, the base and its numerics: those are other parts of the
         // order's key.
-        let text = (tokeniser.content_hash().to_string(), end_tokens, template);
+        let text = (tokenizer.content_hash().to_string(), end_tokens, template);
         key_of("fedreplay scheduled exam v2", &(self.name, self.paper.content(), text, sampling, seed)).0
     }
 

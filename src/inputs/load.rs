@@ -52,13 +52,13 @@ impl Inputs {
     ) -> Result<Self, InputError> {
         // Data come first: a fault in them shows before the base model, which takes long, is loaded.
         let scenario = &loaded.scenario;
-        let TokenData { clients, test, tokeniser, mut read } = shared.data(loaded, store)?;
+        let TokenData { clients, test, tokenizer, mut read } = shared.data(loaded, store)?;
         let (trainers, model_folder) = shared.trainers(loaded, devices, numerics, &clients)?;
         let trainer = &trainers[0];
         check_length(scenario, trainer.config().max_positions)?;
-        tokeniser.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
-        let tokeniser_folder = read["tokenizer"].path.clone();
-        let exams = benchmarks::load(loaded, &model_folder, &tokeniser_folder, &mut read)?;
+        tokenizer.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
+        let tokenizer_folder = read["tokenizer"].path.clone();
+        let exams = benchmarks::load(loaded, &model_folder, &tokenizer_folder, &mut read)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         let trace = trace::read(loaded, &mut read)?;
         let initial = scenario.model.lora.initial.as_ref();
@@ -73,7 +73,7 @@ impl Inputs {
     }
 
     /// Creates a workshop around each trainer.
-    pub fn workshops<'a>(&'a self, loaded: &Scenario, store: &'a Store, stop: &'a AtomicBool) -> Vec<Compute<'a>> {
+    pub fn computes<'a>(&'a self, loaded: &Scenario, store: &'a Store, stop: &'a AtomicBool) -> Vec<Compute<'a>> {
         let unusable = loaded.scenario.training.unusable_update;
         self.trainers.iter().map(|trainer| Compute::new(trainer, unusable, store, stop)).collect()
     }

@@ -13,7 +13,7 @@ use super::translate::prompts;
 use super::{token_cache, translate};
 use crate::data::{
     BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowKind, Rows, Sample, SequenceRules, Tokenized,
-    Tokenizer, after_last_key, hold_out, holds_key, key_ids, partition, tokenise, tokenise_preferences, twin_of,
+    Tokenizer, after_last_key, hold_out, holds_key, key_ids, partition, tokenize, tokenize_preferences, twin_of,
 };
 use crate::ledger::Input;
 use crate::scenario;
@@ -23,8 +23,8 @@ use crate::store::Store;
 /// Reader of a scenario's data.
 pub(super) struct Reader<'a> {
     loaded: &'a Scenario,
-    tokeniser_folder: PathBuf,
-    tokeniser: Tokenizer,
+    tokenizer_folder: PathBuf,
+    tokenizer: Tokenizer,
     rules: SequenceRules,
     /// Store in which tokens are cached.
     store: &'a Store,
@@ -34,11 +34,11 @@ impl<'a> Reader<'a> {
     /// Loads the tokenizer and the rules by which rows become sequences.
     pub fn new(loaded: &'a Scenario, store: &'a Store) -> Result<Self, InputError> {
         let scenario = &loaded.scenario;
-        let tokeniser_folder = match &scenario.model.tokenizer {
+        let tokenizer_folder = match &scenario.model.tokenizer {
             Some(folder) => loaded.resolve(folder),
             None => model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?,
         };
-        let prompts = prompts(scenario.data.template, &tokeniser_folder)?;
+        let prompts = prompts(scenario.data.template, &tokenizer_folder)?;
         let max_tokens = scenario.data.max_seq_length as usize;
         let long_prompts = match scenario.data.long_prompts {
             scenario::LongPromptsSpec::Refuse => LongPrompts::Refuse,
@@ -46,14 +46,14 @@ impl<'a> Reader<'a> {
         };
         let learns_last_question = scenario.data.last_question == scenario::LastQuestion::Learnt;
         let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
-        let tokeniser = Tokenizer::load(&tokeniser_folder)?;
-        Ok(Self { loaded, tokeniser_folder, tokeniser, rules, store })
+        let tokenizer = Tokenizer::load(&tokenizer_folder)?;
+        Ok(Self { loaded, tokenizer_folder, tokenizer, rules, store })
     }
 
     /// Adds the inputs that decide how text becomes tokens: the tokenizer, and the chat template if it is used.
     pub fn note_text(&self, read: &mut BTreeMap<String, Input>) {
-        let folder = self.tokeniser_folder.clone();
-        read.insert("tokenizer".to_owned(), input(folder.clone(), self.tokeniser.content_hash()));
+        let folder = self.tokenizer_folder.clone();
+        read.insert("tokenizer".to_owned(), input(folder.clone(), self.tokenizer.content_hash()));
         if let Prompts::Chat(template) = &self.rules.prompts {
             read.insert("chat_template".to_owned(), input(folder, template.content_hash()));
         }
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
                 wanted.push(client);
             }
         }
-        let rows = self.tokenised(&wanted)?;
+        let rows = self.tokenized(&wanted)?;
         let mut clients = Vec::with_capacity(wanted.len());
         for ((number, client), rows) in numbers.into_iter().zip(wanted).zip(&rows) {
             clients.push(self.client(number as u64, client, rows)?);
@@ -150,36 +150,36 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns each client's rows as tokens, cached under everything that decides them.
-    fn tokenised(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, InputError> {
+    fn tokenized(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, InputError> {
         let ScenarioSpec { data, training, .. } = &self.loaded.scenario;
         let chat = match &self.rules.prompts {
             Prompts::Template(_) => None,
             Prompts::Chat(template) => Some(*template.content_hash().as_bytes()),
         };
         let rules = (
-            (*self.tokeniser.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
+            (*self.tokenizer.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
             (data.long_prompts, data.last_question, data.masking, data.pairs, training.objective),
         );
-        token_cache::kept(self.store, &rules, clients, |client| self.tokenised_now(client))
+        token_cache::kept(self.store, &rules, clients, |client| self.tokenized_now(client))
     }
 
     /// Tokenizes the rows of one client, as the training objective needs them.
-    fn tokenised_now(&self, client: &ClientData) -> Result<TokenRows, InputError> {
+    fn tokenized_now(&self, client: &ClientData) -> Result<TokenRows, InputError> {
         match self.loaded.scenario.training.objective {
             scenario::ObjectiveSpec::Sft => {
-                let tokenised = tokenise(client, &self.tokeniser, &self.rules)?;
-                Ok(TokenRows::Single(self.masked(client, tokenised)?))
+                let tokenized = tokenize(client, &self.tokenizer, &self.rules)?;
+                Ok(TokenRows::Single(self.masked(client, tokenized)?))
             }
             scenario::ObjectiveSpec::Dpo { .. } => {
                 let form = translate::pair_form(self.loaded.scenario.data.pairs);
-                Ok(TokenRows::Pairs(tokenise_preferences(client, &self.tokeniser, &self.rules, form)?.pairs))
+                Ok(TokenRows::Pairs(tokenize_preferences(client, &self.tokenizer, &self.rules, form)?.pairs))
             }
         }
     }
 
     /// Returns the samples with the masking that the scenario asks for.
-    fn masked(&self, client: &ClientData, tokenised: Tokenized) -> Result<Vec<Sample>, InputError> {
-        let Tokenized { samples, rows, .. } = tokenised;
+    fn masked(&self, client: &ClientData, tokenized: Tokenized) -> Result<Vec<Sample>, InputError> {
+        let Tokenized { samples, rows, .. } = tokenized;
         if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction {
             return Ok(samples);
         }
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
             let kept = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
             return Ok(kept.map(|(sample, _)| sample).collect());
         }
-        let key = key_ids(template, &self.tokeniser)
+        let key = key_ids(template, &self.tokenizer)
             .map_err(|what| InputError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
         // The original pads rows with Llama's unknown token, whose id is 0.
         Ok(samples.iter().filter_map(|sample| after_last_key(sample, &key, 0)).collect())
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
 
     /// Tokenizes the rows of all clients into one list, in order.
     pub fn pooled(&self, data: &Federation) -> Result<Rows, InputError> {
-        let mut clients = self.tokenised(&data.clients.iter().collect::<Vec<_>>())?.into_iter();
+        let mut clients = self.tokenized(&data.clients.iter().collect::<Vec<_>>())?.into_iter();
         let mut pooled = clients.next().expect("a federation has a client");
         for rows in clients {
             pooled.append(rows);
@@ -228,7 +228,7 @@ impl<'a> Reader<'a> {
             test = Some(Arc::new(self.pooled(&data)?));
         }
         self.note_text(&mut read);
-        Ok(TokenData { clients, test, tokeniser: Arc::new(self.tokeniser), read })
+        Ok(TokenData { clients, test, tokenizer: Arc::new(self.tokenizer), read })
     }
 }
 
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
 pub(super) struct TokenData {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
-    pub tokeniser: Arc<Tokenizer>,
+    pub tokenizer: Arc<Tokenizer>,
     /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
 }

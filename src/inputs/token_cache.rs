@@ -45,18 +45,18 @@ impl TokenRows {
     }
 }
 
-/// Returns the rows of each client from the store, or else from `tokenise`, client by client, and stores them.
+/// Returns the rows of each client from the store, or else from `tokenize`, client by client, and stores them.
 ///
 /// `rules` is everything except the rows that decides their tokens. The program's hash is part of the key, so that results
 /// of other code are never used.
 ///
 /// # Errors
-/// The first error of `tokenise`, or that the store cannot be written to.
+/// The first error of `tokenize`, or that the store cannot be written to.
 pub(super) fn kept(
     store: &Store,
     rules: &impl Serialize,
     clients: &[&ClientData],
-    tokenise: impl Fn(&ClientData) -> Result<TokenRows, InputError>,
+    tokenize: impl Fn(&ClientData) -> Result<TokenRows, InputError>,
 ) -> Result<Vec<TokenRows>, InputError> {
     // Without a store the key, which reads all rows, is not needed.
     let key = if store.is_there() { Some(key(rules, clients)) } else { None };
@@ -68,7 +68,7 @@ pub(super) fn kept(
     }
     let mut rows = Vec::with_capacity(clients.len());
     for client in clients {
-        rows.push(tokenise(client)?);
+        rows.push(tokenize(client)?);
     }
     if let Some(key) = key {
         store.put(key, &postcard::to_stdvec(&rows).expect("tokens are plain data"))?;
@@ -102,22 +102,22 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_tokenised_once_for_each_text_and_rule() {
+    fn rows_are_tokenized_once_for_each_text_and_rule() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let (one, two) = (client("one"), client("two"));
         let count = Cell::new(0);
-        let tokenise = |client: &ClientData| {
+        let tokenize = |client: &ClientData| {
             count.set(count.get() + 1);
             let targets = std::iter::once(1..2).collect();
             Ok(TokenRows::Single(vec![Sample { ids: vec![client.id.len() as u32, 7], targets }]))
         };
         let kept = |store: &Store, rules: u32, clients: &[&ClientData]| {
             count.set(0);
-            (kept(store, &rules, clients, tokenise).unwrap(), count.get())
+            (kept(store, &rules, clients, tokenize).unwrap(), count.get())
         };
-        let (rows, tokenised) = kept(&store, 1, &[&one, &two]);
-        assert_eq!((rows.len(), tokenised), (2, 2));
+        let (rows, tokenized) = kept(&store, 1, &[&one, &two]);
+        assert_eq!((rows.len(), tokenized), (2, 2));
         assert_eq!(kept(&store, 1, &[&one, &two]), (rows, 0));
         for (rules, clients) in [(2, vec![&one, &two]), (1, vec![&two, &one]), (1, vec![&one])] {
             assert_eq!(kept(&store, rules, &clients).1, clients.len());

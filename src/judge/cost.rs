@@ -84,13 +84,13 @@ impl CostEstimate {
     }
 
     /// Adds an inquiry, about answers of at most `answer_tokens_max` tokens that are not in its text yet.
-    pub(super) fn with(self, inquiry: &ChatPrompt, answer_tokens_max: u64, judgement_tokens_max: u32) -> Self {
+    pub(super) fn with(self, inquiry: &ChatPrompt, answer_tokens_max: u64, judgment_tokens_max: u32) -> Self {
         // A token has at least one byte, so the bytes of the texts bound their tokens.
         let bytes = inquiry.system.len() + inquiry.user.len();
         let asked = Usage {
             requests: 1,
             prompt_tokens: bytes as u64 + CHAT_OVERHEAD_TOKENS + answer_tokens_max,
-            completion_tokens: u64::from(judgement_tokens_max),
+            completion_tokens: u64::from(judgment_tokens_max),
         };
         Self { to_ask: self.to_ask.plus(asked), ..self }
     }

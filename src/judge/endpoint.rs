@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use ureq::http::{HeaderMap, header};
 use ureq::{Agent, Body};
 
-use super::reply::judgement_in;
+use super::reply::judgment_in;
 use super::retry::retry_after;
 use super::secret::ApiKey;
 use super::settings::JudgeSettings;
@@ -81,7 +81,7 @@ impl Endpoint {
         }
         // The judgment is stored, so an echoed key is removed before anything else happens to the text.
         let text = self.without_key(&text?);
-        judgement_in(&text).map_err(|reason| Failure { reason, remedy: Remedy::TryAgain { after: None } })
+        judgment_in(&text).map_err(|reason| Failure { reason, remedy: Remedy::TryAgain { after: None } })
     }
 
     fn without_key(&self, text: &str) -> String {

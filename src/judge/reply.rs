@@ -74,7 +74,7 @@ struct Counted {
 ///
 /// # Errors
 /// A description of what is wrong with the text.
-pub(super) fn judgement_in(text: &str) -> Result<Judgment, String> {
+pub(super) fn judgment_in(text: &str) -> Result<Judgment, String> {
     let reply: Reply =
         serde_json::from_str(text).map_err(|error| format!("its reply is not of the chat API: {error}"))?;
     let usage = reply.usage.unwrap_or_default();
@@ -106,10 +106,10 @@ mod tests {
 
     #[test]
     fn replies_of_another_shape_are_refused_and_a_silent_judge_is_no_error() {
-        let judgement = judgement_in(r#"{"choices": [{"message": {"content": null, "refusal": "no"}}]}"#).unwrap();
+        let judgement = judgment_in(r#"{"choices": [{"message": {"content": null, "refusal": "no"}}]}"#).unwrap();
         assert_eq!((judgement.text.as_str(), judgement.prompt_tokens), ("", 0));
         for text in ["", "[]", "{}", r#"{"choices": []}"#, r#"{"choices": [{"text": "x"}]}"#, "<html>"] {
-            judgement_in(text).unwrap_err();
+            judgment_in(text).unwrap_err();
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::adapter::{Layout, Module};
 ///
 /// let config = Config::llama(1024, 128, 352, 4, 4);
 /// let target_modules = vec!["q_proj".into(), "v_proj".into()];
-/// let lora = LoraSpec { rank: 8, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilised: false };
+/// let lora = LoraSpec { rank: 8, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilized: false };
 /// let layout = lora.layout(&config)?;
 /// assert_eq!(layout.modules[0].path, "model.layers.0.self_attn.q_proj");
 /// assert_eq!(layout.parameters(), 4 * 2 * 8 * (128 + 128));
@@ -36,7 +36,7 @@ pub struct LoraSpec {
     /// all.
     pub target_modules: Vec<String>,
     /// Whether to scale by alpha / sqrt(r) instead.
-    pub rank_stabilised: bool,
+    pub rank_stabilized: bool,
 }
 
 impl LoraSpec {
@@ -64,7 +64,7 @@ impl LoraSpec {
             return Err(ModelError::Lora("no target module is named".into()));
         }
         self.check_rank(&modules)?;
-        Ok(Arc::new(Layout { rank: self.rank, alpha: self.alpha, rank_stabilised: self.rank_stabilised, modules }))
+        Ok(Arc::new(Layout { rank: self.rank, alpha: self.alpha, rank_stabilized: self.rank_stabilized, modules }))
     }
 
     fn check_rank(&self, modules: &[Module]) -> Result<(), ModelError> {
@@ -99,7 +99,7 @@ mod tests {
 
     fn spec(targets: &[&str], rank: usize) -> LoraSpec {
         let target_modules = targets.iter().map(|&target| target.into()).collect();
-        LoraSpec { rank, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilised: false }
+        LoraSpec { rank, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilized: false }
     }
 
     fn paths(targets: &[&str]) -> Vec<String> {

@@ -14,7 +14,7 @@ mod lora;
 mod merge;
 mod precision;
 mod precision_error;
-pub mod quantised;
+pub mod quantized;
 pub mod random;
 mod rope;
 mod tensors;

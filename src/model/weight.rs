@@ -3,7 +3,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::Precision;
-use super::quantised::{Int8, Nf4};
+use super::quantized::{Int8, Nf4};
 
 /// A frozen weight `[out, in]`. The weights of modules with a common input are stacked, so that one matrix product
 /// serves them all.

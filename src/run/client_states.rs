@@ -51,7 +51,7 @@ impl<'a> ClientStates<'a> {
         // The new state is demanded first, so that it holds the old one as an input for as long as it needs it.
         self.executor.demand(after);
         if let Some(before) = before {
-            self.executor.let_go(before);
+            self.executor.release(before);
         }
     }
 }

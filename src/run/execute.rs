@@ -86,7 +86,7 @@ impl RunOptions<'_> {
 /// use std::path::Path;
 ///
 /// use fedreplay::ledger::read_table;
-/// use fedreplay::run::{RunOptions, play};
+/// use fedreplay::run::{RunOptions, run};
 /// use fedreplay::scenario::Scenario;
 /// use fedreplay::training::init_process;
 ///
@@ -101,21 +101,21 @@ impl RunOptions<'_> {
 /// let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &sets.map(str::to_owned))?;
 /// let folder = tempfile::tempdir()?;
 /// let run = folder.path().join("run");
-/// let summary = play(&scenario, &RunOptions::new(&run), &mut ())?;
+/// let summary = run(&scenario, &RunOptions::new(&run), &mut ())?;
 /// assert_eq!(summary.tasks_dispatched, 2);
 /// assert_eq!(summary.digest.to_string().len(), 64);
 /// assert_eq!(read_table(&run, "tasks")?.num_rows(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn play(loaded: &Scenario, settings: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
-    play_sharing(loaded, settings, &mut InputCache::default(), observer)
+pub fn run(loaded: &Scenario, settings: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    run_sharing(loaded, settings, &mut InputCache::default(), observer)
 }
 
 /// Runs a scenario like [`play`], reusing inputs that earlier runs have loaded.
 ///
 /// # Errors
 /// As [`play`].
-pub fn play_sharing(
+pub fn run_sharing(
     loaded: &Scenario,
     settings: &RunOptions,
     shared: &mut InputCache,
@@ -124,7 +124,7 @@ pub fn play_sharing(
     let began = Instant::now();
     let prepared = Prepared::new(loaded, settings, shared)?;
     let folder = RunFolder::create(&settings.out)?;
-    prepared.play(loaded, &folder, settings, observer, began)
+    prepared.run(loaded, &folder, settings, observer, began)
 }
 
 /// Resumes a run that was begun in `settings.out`. `sets` may set fields that change no result, such as those of `execution`.
@@ -159,7 +159,7 @@ pub fn resume(settings: &RunOptions, sets: &[String], observer: &mut dyn Observe
     // A run that was killed while it was closed has a certificate already.
     let _ = fs::remove_file(folder.path().join("certificate.json"));
     folder.remove_tables()?;
-    prepared.play(&loaded, &folder, settings, observer, began)
+    prepared.run(&loaded, &folder, settings, observer, began)
 }
 
 /// Run that is ready to be computed: inputs, privacy plan, determinism check and schedule.
@@ -239,7 +239,7 @@ impl Prepared {
     }
 
     /// Computes and writes the run into its folder.
-    pub fn play(
+    pub fn run(
         self,
         loaded: &Scenario,
         folder: &RunFolder,
@@ -253,12 +253,12 @@ impl Prepared {
         let population = ledger_rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, company, course, .. } = self;
-        let workshops = inputs.workshops(loaded, &settings.store, settings.stop);
+        let computes = inputs.computes(loaded, &settings.store, settings.stop);
         let (together, keyed) = match company {
             TrainingBatches::Ready(most) => (most, None),
             TrainingBatches::Keyed(most) => (1, Some(most)),
         };
-        let executor = Executor::new(&workshops, &settings.store, settings.stop, together);
+        let executor = Executor::new(&computes, &settings.store, settings.stop, together);
         observer.working(executor.counters());
         let mut stage = RoundLoop {
             loaded,
@@ -273,7 +273,7 @@ impl Prepared {
             before: vec![],
             rounds: manifest.rounds,
         };
-        let digest = executor.run(settings.workers, || stage.play(course))?;
+        let digest = executor.run(settings.workers, || stage.run(course))?;
         let totals = stage.totals;
         write_timing(folder.path(), &executor)?;
         manifest.state = RunState::Done;

@@ -47,5 +47,5 @@ pub fn fork(
         return Err(RunError::Usage(format!("failed to fork {run}: {}", what_changed(&then, &now))));
     }
     let folder = RunFolder::create(&settings.out)?;
-    prepared.play(&loaded, &folder, settings, observer, began)
+    prepared.run(&loaded, &folder, settings, observer, began)
 }

@@ -29,7 +29,7 @@ pub(crate) use benchmark_rows::BenchmarkRows;
 pub use certificate::{Certificate, CertifiedRound, verify_run};
 pub use error::RunError;
 pub(crate) use execute::Prepared;
-pub use execute::{RunOptions, play, play_sharing, resume};
+pub use execute::{RunOptions, resume, run, run_sharing};
 pub use forecast::{Forecast, MemoryForecast, forecast};
 pub use fork::{ForkPoint, fork};
 pub(crate) use guards::{refuse_plan, refuse_secret, what_changed};

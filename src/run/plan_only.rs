@@ -122,7 +122,7 @@ pub struct PlanSummary {
 pub fn plan(loaded: &Scenario, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
     let inputs = PlanInputs::load(loaded)?;
     let tables = settings.out.as_deref().map(|out| (settings.detail, || RunFolder::create(out)));
-    play(loaded, &inputs, tables, settings.stop, watch)
+    run(loaded, &inputs, tables, settings.stop, watch)
 }
 
 /// Repeats an interrupted plan in its folder and with its tables. `sets` may set fields that change no result.
@@ -149,7 +149,7 @@ pub fn resume_plan(
         return Err(refused(out, &what_changed(&manifest, &now)));
     };
     folder.remove_tables()?;
-    play(&loaded, &inputs, Some((detail, || Ok(folder))), stop, watch)
+    run(&loaded, &inputs, Some((detail, || Ok(folder))), stop, watch)
 }
 
 /// Returns the error of a plan that cannot be resumed.
@@ -158,7 +158,7 @@ fn refused(out: &Path, what: &str) -> RunError {
 }
 
 /// Simulates the schedule, into tables if `tables` is given. Their folder is created once everything else has been checked.
-fn play(
+fn run(
     loaded: &Scenario,
     inputs: &PlanInputs,
     tables: Option<(PlanDetail, impl FnOnce() -> Result<RunFolder, RunError>)>,

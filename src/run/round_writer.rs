@@ -49,7 +49,7 @@ impl RoundLoop<'_, '_> {
     ///
     /// # Errors
     /// The first failure of an order or of the disk, or an interruption.
-    pub fn play(&mut self, course: ScheduleSource) -> Result<Digest, RunError> {
+    pub fn run(&mut self, course: ScheduleSource) -> Result<Digest, RunError> {
         let is_live = matches!(course, ScheduleSource::Live(_));
         let mut planner = Planner::new(self.loaded, self.inputs, self.privacy, self.executor, is_live, self.keyed);
         let before = planner.before();

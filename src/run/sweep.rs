@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
-use super::execute::{RunOptions, play_sharing, resume};
+use super::execute::{RunOptions, resume, run_sharing};
 use super::observer::Observer;
 use super::{RunError, folder};
 use crate::data::{BadRows, Federation, Twin, TwinSettings, write_split, write_twin};
@@ -64,7 +64,7 @@ pub fn sweep<'a>(
         }
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
-            None => play_sharing(loaded, &settings, &mut shared, observer)?,
+            None => run_sharing(loaded, &settings, &mut shared, observer)?,
             Some(RunState::Running) => resume(&settings, &[], observer)?,
             Some(RunState::Done) => Summary::read(&settings.out)?,
         };

@@ -32,7 +32,7 @@ pub fn lora_spec(scenario: &ScenarioSpec) -> LoraSpec {
         alpha: lora.alpha,
         dropout: lora.dropout,
         target_modules: lora.target_modules.clone(),
-        rank_stabilised: lora.rank_stabilised,
+        rank_stabilized: lora.rank_stabilized,
     }
 }
 

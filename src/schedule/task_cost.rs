@@ -21,7 +21,7 @@ impl TaskCosts {
     pub fn new(scenario: &ScenarioSpec, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
         let steps = &scenario.training;
         let base_bits = scenario.model.arithmetic_bits();
-        let optimiser_bytes = match steps.optimizer {
+        let optimizer_bytes = match steps.optimizer {
             // Two moments in f32.
             OptimizerSpec::AdamW { .. } => 8,
             OptimizerSpec::Sgd { momentum: 0.0 } => 0,
@@ -39,7 +39,7 @@ impl TaskCosts {
             base_bits,
             linear_block_bits: scenario.model.linear_block_bits(),
             activation_bytes: base_bits / 8,
-            optimiser_bytes,
+            optimizer_bytes,
             recomputes: steps.recomputation,
             keeps_scores: false,
             wire_bytes: 4,

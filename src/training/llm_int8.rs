@@ -9,7 +9,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::ops;
-use crate::model::quantised::Int8;
+use crate::model::quantized::Int8;
 
 /// Least absolute value of an outlier: the library's default.
 const THRESHOLD: f64 = 6.0;

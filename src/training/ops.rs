@@ -11,7 +11,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::by_libtorch::blocks;
 use super::native::kernels;
-use crate::model::quantised::{Nf4, codebook};
+use crate::model::quantized::{Nf4, codebook};
 use crate::model::{Held, Weight};
 
 type Result<T> = std::result::Result<T, TchError>;

@@ -104,7 +104,7 @@ fn a_killed_examination_asks_for_what_is_missing_and_is_repeated_offline_byte_fo
 }
 
 #[test]
-fn what_a_misbehaving_judge_costs_is_its_own_judgements_and_they_are_asked_for_again() {
+fn what_a_misbehaving_judge_costs_is_its_own_judgments_and_they_are_asked_for_again() {
     let world = world(14);
     let faults = [
         (Turn::Answers(429, "Retry-After: 0\r\n", "slow down"), "it answered 429 (slow down), asking to wait 0 s"),

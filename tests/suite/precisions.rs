@@ -43,8 +43,8 @@ fn a_quantised_base_trains_and_its_size_and_error_are_in_the_manifest() {
 #[test]
 fn arithmetic_can_be_chosen_for_quantised_weights_alone() {
     let world = World::new();
-    let quantised = ["--set", "model.precision=Int8", "--set", "model.arithmetic=F32", "--set", "rounds=1"];
-    world.run("f32", &quantised).succeeded();
+    let quantized = ["--set", "model.precision=Int8", "--set", "model.arithmetic=F32", "--set", "rounds=1"];
+    world.run("f32", &quantized).succeeded();
     assert!(manifest(&world, "f32")["numerics_class"].as_str().expect("a line").contains("Int8(F32)"));
     for (precision, arithmetic) in [("F32", "Bf16"), ("Bf16", "F32")] {
         let sets = [format!("model.precision={precision}"), format!("model.arithmetic={arithmetic}")];

@@ -104,7 +104,7 @@ fn every_placement_and_clipping_plays() {
 
 /// What the server does with a released mean costs nothing: every server rule spends the same and gives another model.
 #[test]
-fn server_optimisers_stand_on_top() {
+fn server_optimizers_stand_on_top() {
     let mut models = BTreeMap::new();
     for method in ["FedAvg", "FedAvgM", "FedAdagrad", "FedYogi", "FedAdam", "FedProx"] {
         let world = world(POISSON, &user_level(""));

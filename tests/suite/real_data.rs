@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use fedreplay::benchmarks::mmlu;
 use fedreplay::data::{
     BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
-    Tokenizer, after_last_key, key_ids, tokenise,
+    Tokenizer, after_last_key, key_ids, tokenize,
 };
 use fedreplay::model::{Config, random};
 
@@ -41,19 +41,19 @@ fn one_row(row: &str) -> Federation {
     Federation::read_from(format!("[{row}]").as_bytes(), "row.json".as_ref(), BadRows::Refuse).unwrap()
 }
 
-fn learnt_tokens(sample: &Sample, tokeniser: &Tokenizer) -> Vec<String> {
+fn learnt_tokens(sample: &Sample, tokenizer: &Tokenizer) -> Vec<String> {
     let ids = sample.targets.iter().flat_map(|range| &sample.ids[range.start as usize..range.end as usize]);
-    ids.map(|&id| tokeniser.token(id).unwrap()).collect()
+    ids.map(|&id| tokenizer.token(id).unwrap()).collect()
 }
 
 #[test]
 fn the_llama_2_mask_is_that_of_the_published_collator() {
     let Some(folder) = real_data() else { return };
-    let tokeniser = llama2(&folder);
-    assert_eq!((tokeniser.bos(), tokeniser.eos(), tokeniser.largest_id()), (Some(1), 2, 31_999));
+    let tokenizer = llama2(&folder);
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.largest_id()), (Some(1), 2, 31_999));
     let federation = one_row(r#"{"instruction": "Greet me.", "response": "Hello there."}"#);
-    let sample = &tokenise(&federation.clients[0], &tokeniser, &rules("alpaca", 1024)).unwrap().samples[0];
-    assert_eq!(learnt_tokens(sample, &tokeniser), ["▁Hello", "▁there", ".", "</s>"]);
+    let sample = &tokenize(&federation.clients[0], &tokenizer, &rules("alpaca", 1024)).unwrap().samples[0];
+    assert_eq!(learnt_tokens(sample, &tokenizer), ["▁Hello", "▁there", ".", "</s>"]);
     let start = sample.targets[0].start as usize;
     assert_eq!(sample.ids[start - 4..start], [2277, 29937, 13291, 29901]);
     assert_eq!(sample.ids[..2], [1, 13866]);
@@ -63,66 +63,66 @@ fn the_llama_2_mask_is_that_of_the_published_collator() {
 #[test]
 fn keys_find_what_the_published_collator_finds() {
     let Some(folder) = real_data() else { return };
-    let tokeniser = llama2(&folder);
-    let key = |name: &str| key_ids(Template::named(name).unwrap(), &tokeniser).unwrap();
+    let tokenizer = llama2(&folder);
+    let key = |name: &str| key_ids(Template::named(name).unwrap(), &tokenizer).unwrap();
     assert_eq!(key("alpaca"), [2277, 29937, 13291, 29901]);
     assert_eq!(key("vicuna_v1.1"), [1799, 9047, 13566, 29901]);
     let learnt = |template: &str, response: &str| {
         let row = serde_json::json!({ "instruction": "Greet me.", "response": response }).to_string();
         let federation = one_row(&row);
-        let sample = tokenise(&federation.clients[0], &tokeniser, &rules(template, 1024)).unwrap().samples.remove(0);
-        (learnt_tokens(&sample, &tokeniser), after_last_key(&sample, &key(template), 0))
+        let sample = tokenize(&federation.clients[0], &tokenizer, &rules(template, 1024)).unwrap().samples.remove(0);
+        (learnt_tokens(&sample, &tokenizer), after_last_key(&sample, &key(template), 0))
     };
     for template in
         ["alpaca", "portuguese_alpaca", "telugu_alpaca", "russian_alpaca", "french_alpaca", "spanish_alpaca"]
     {
         let (built, found) = learnt(template, "Hello there.");
-        assert_eq!(learnt_tokens(&found.unwrap(), &tokeniser), built, "{template}");
+        assert_eq!(learnt_tokens(&found.unwrap(), &tokenizer), built, "{template}");
     }
     // A response that quotes the key loses its head.
     let (built, found) = learnt("alpaca", "One\n### Response: two");
-    let found = learnt_tokens(&found.unwrap(), &tokeniser);
+    let found = learnt_tokens(&found.unwrap(), &tokenizer);
     assert!(found.len() < built.len() && built.ends_with(&found), "{found:?} of {built:?}");
     // Arabic's key is the header of the instruction, which is then learnt; Chinese's is never found.
     let (built, found) = learnt("arabic_alpaca", "Hello there.");
-    assert!(learnt_tokens(&found.unwrap(), &tokeniser).len() > built.len());
+    assert!(learnt_tokens(&found.unwrap(), &tokenizer).len() > built.len());
     assert_eq!(learnt("chinese_alpaca", "Hello there.").1, None);
 }
 
 #[test]
 fn a_dialogue_keeps_exactly_both_answers() {
     let Some(folder) = real_data() else { return };
-    let tokeniser = llama2(&folder);
+    let tokenizer = llama2(&folder);
     let federation = one_row(
         r#"{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello there."},
             {"from": "human", "value": "Bye"}, {"from": "gpt", "value": "See you."}]}"#,
     );
-    let sample = &tokenise(&federation.clients[0], &tokeniser, &rules("vicuna_v1.1", 2048)).unwrap().samples[0];
+    let sample = &tokenize(&federation.clients[0], &tokenizer, &rules("vicuna_v1.1", 2048)).unwrap().samples[0];
     let expected = ["▁Hello", "▁there", ".", "</s>", "▁See", "▁you", ".", "</s>"];
-    assert_eq!(learnt_tokens(sample, &tokeniser), expected);
+    assert_eq!(learnt_tokens(sample, &tokenizer), expected);
 }
 
 #[test]
 fn every_aya_answer_is_what_is_learnt() {
     let Some(folder) = real_data() else { return };
-    let tokeniser = llama2(&folder);
+    let tokenizer = llama2(&folder);
     let federation = Federation::read(&folder.join("fed/aya_8c_160.json"), BadRows::Refuse).unwrap();
     assert_eq!((federation.form, federation.kind), (FileForm::Federated, RowKind::SingleTurn));
     assert_eq!((federation.clients.len(), federation.rows()), (8, 160));
-    let mut tokenised = Vec::new();
+    let mut tokenized = Vec::new();
     for client in &federation.clients {
-        let samples = tokenise(client, &tokeniser, &rules("alpaca", 4096)).unwrap().samples;
+        let samples = tokenize(client, &tokenizer, &rules("alpaca", 4096)).unwrap().samples;
         for (row, sample) in client.rows.iter().zip(&samples) {
             assert_eq!(row.attributes["language"], client.id.as_str());
             let Content::SingleTurn { response, .. } = &row.content else { panic!("a single-turn row") };
             let range = &sample.targets[0];
-            let learnt = tokeniser.decode(&sample.ids[range.start as usize..range.end as usize]).unwrap();
+            let learnt = tokenizer.decode(&sample.ids[range.start as usize..range.end as usize]).unwrap();
             assert_eq!(&learnt, response);
             assert_eq!(range.end as usize, sample.ids.len());
         }
-        tokenised.push((client.id.as_str(), samples));
+        tokenized.push((client.id.as_str(), samples));
     }
-    let statistics = Statistics::of(tokenised.iter().map(|(id, samples)| (*id, &samples[..])));
+    let statistics = Statistics::of(tokenized.iter().map(|(id, samples)| (*id, &samples[..])));
     assert_eq!((statistics.samples, statistics.samples_per_client.deviation), (160, 0.0));
     assert!(statistics.clients.iter().all(|client| client.response_tokens > 0));
 }

@@ -76,7 +76,7 @@ pub struct LoraTraining {
     /// [byte] -- Size of an activation: 4 or 2.
     pub activation_bytes: u64,
     /// [byte] -- Optimizer state per adapter parameter: 8 for Adam in f32, 0 for SGD.
-    pub optimiser_bytes: u64,
+    pub optimizer_bytes: u64,
     /// Whether the backward pass recomputes layers instead of saving their activations.
     pub recomputes: bool,
     /// Whether attention saves its scores, sequence by sequence, instead of recomputing them in tiles.
@@ -181,7 +181,7 @@ impl LoraTraining {
     pub fn peak_memory_bytes(&self) -> u64 {
         let model = &self.model;
         let tokens = self.batch * self.sequence;
-        let adapter = self.adapter_params() * (4 + 4 + self.optimiser_bytes);
+        let adapter = self.adapter_params() * (4 + 4 + self.optimizer_bytes);
         let layer = self.layer_activation_elements();
         let elements =
             if self.recomputes { layer + model.layers * tokens * model.hidden } else { model.layers * layer };
@@ -237,7 +237,7 @@ mod tests {
             base_bits: 16,
             linear_block_bits: 64 * 8,
             activation_bytes: 2,
-            optimiser_bytes: 8,
+            optimizer_bytes: 8,
             recomputes: true,
             keeps_scores: false,
             wire_bytes: 4,

@@ -162,7 +162,7 @@ fn a_users_wording_takes_the_place_of_ours() {
 }
 
 #[test]
-fn unparsable_and_failed_judgements_are_counted_and_both_means_are_there() {
+fn unparsable_and_failed_judgments_are_counted_and_both_means_are_there() {
     let question = |id: &str, category: &str| Question {
         id: id.into(),
         category: category.into(),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::ChatTemplateError;
 use crate::data::DatasetError;
-use crate::data::tokeniser::optional_json;
+use crate::data::tokenizer::optional_json;
 
 /// Name of the template that is used by default.
 const DEFAULT: &str = "default";

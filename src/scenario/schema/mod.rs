@@ -140,8 +140,8 @@ pub struct Lora {
     #[serde(default = "lora_dropout", deserialize_with = "range::below_one")]
     pub dropout: f64,
     /// Whether the scaling is alpha/sqrt(rank) instead (rsLoRA, Kalajdzievski 2023).
-    #[serde(default)]
-    pub rank_stabilised: bool,
+    #[serde(default, rename = "rank_stabilised")]
+    pub rank_stabilized: bool,
 }
 
 /// The clients' data, and its conversion to tokens.

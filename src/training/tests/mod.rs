@@ -54,7 +54,7 @@ fn write_model(folder: &Path, config: &Config) {
 
 fn lora(targets: &[&str]) -> LoraSpec {
     let target_modules = targets.iter().map(|&target| target.into()).collect();
-    LoraSpec { rank: 4, alpha: 10.0, dropout: 0.0, target_modules, rank_stabilised: false }
+    LoraSpec { rank: 4, alpha: 10.0, dropout: 0.0, target_modules, rank_stabilized: false }
 }
 
 pub(super) fn trainer(config: &Config, precision: Precision, targets: &[&str]) -> Trainer {

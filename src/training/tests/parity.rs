@@ -30,7 +30,7 @@ fn folder(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/reference").join(name)
 }
 
-fn load(name: &'static str, precision: Precision, rank_stabilised: bool) -> Case {
+fn load(name: &'static str, precision: Precision, rank_stabilized: bool) -> Case {
     let folder = folder(name);
     let json: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
     let lora = LoraSpec {
@@ -38,12 +38,12 @@ fn load(name: &'static str, precision: Precision, rank_stabilised: bool) -> Case
         alpha: json["lora"]["alpha"].as_f64().unwrap(),
         dropout: 0.0,
         target_modules: serde_json::from_value(json["lora"]["target_modules"].clone()).unwrap(),
-        rank_stabilised,
+        rank_stabilized,
     };
     let trainer = Trainer::load(&folder.join("model"), precision, Device::Cpu, &lora, &Numerics::default()).unwrap();
     let adapter = |name: &str| {
         let mut adapter = peft::read_folder(&folder.join(name)).unwrap().0;
-        if rank_stabilised {
+        if rank_stabilized {
             adapter.layout = trainer.layout();
         }
         Arc::new(adapter)
@@ -149,7 +149,7 @@ fn logits_and_losses_with_and_without_adapter() {
 }
 
 #[test]
-fn rank_stabilised_scaling() {
+fn rank_stabilized_scaling() {
     for name in CASES {
         let case = load(name, Precision::F64, true);
         let rows = case.rows(&case.json["loss_batches"][0]);

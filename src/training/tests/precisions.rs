@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use tch::{Kind, Tensor};
 
 use super::*;
-use crate::model::quantised::{Int8, Nf4, codebook, dynamic_codebook};
+use crate::model::quantized::{Int8, Nf4, codebook, dynamic_codebook};
 use crate::model::{Arithmetic, Base};
 use crate::training::{Status, TrainingOutcome, llm_int8};
 

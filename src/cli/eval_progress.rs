@@ -16,7 +16,7 @@ use crate::generation::EvalProgress;
 const TICK: Duration = Duration::from_millis(200);
 
 /// Display of the progress of an evaluation.
-pub struct Asking {
+pub struct EvalProgressBar {
     bar: ProgressBar,
     /// Answers that were read from the store.
     found: AtomicU64,
@@ -25,7 +25,7 @@ pub struct Asking {
     said: Mutex<Option<Instant>>,
 }
 
-impl Asking {
+impl EvalProgressBar {
     /// Creates a display that draws a bar only if stderr is a terminal.
     pub fn new() -> Self {
         let target = if logs_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -65,7 +65,7 @@ impl Asking {
     }
 }
 
-impl EvalProgress for Asking {
+impl EvalProgress for EvalProgressBar {
     fn expect(&self, answers: usize) {
         self.bar.inc_length(answers as u64);
     }

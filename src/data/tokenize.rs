@@ -17,7 +17,7 @@ use super::file_form::SkippedRow;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
-use super::tokeniser::Tokenizer;
+use super::tokenizer::Tokenizer;
 
 /// The rules by which rows become sequences.
 #[derive(Clone, Debug)]
@@ -68,23 +68,23 @@ pub struct Tokenized {
 /// Tokenizes the single-turn and multi-turn rows of a client for supervised fine-tuning.
 ///
 /// # Errors
-/// [`DatasetError::Untokenisable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses,
+/// [`DatasetError::Untokenizable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses,
 /// or a preference row.
-pub fn tokenise(client: &ClientData, tokeniser: &Tokenizer, rules: &SequenceRules) -> Result<Tokenized, DatasetError> {
-    let mut tokenised = Tokenized::default();
+pub fn tokenize(client: &ClientData, tokenizer: &Tokenizer, rules: &SequenceRules) -> Result<Tokenized, DatasetError> {
+    let mut tokenized = Tokenized::default();
     // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
-    let shaped: Vec<_> = client.rows.par_iter().map(|row| tokenise_row(row, tokeniser, rules)).collect();
+    let shaped: Vec<_> = client.rows.par_iter().map(|row| tokenize_row(row, tokenizer, rules)).collect();
     for (row, shaped) in shaped.into_iter().enumerate() {
         match shaped {
             Ok(Shaped { sample, was_truncated }) => {
-                tokenised.samples.push(sample);
-                tokenised.rows.push(row);
-                tokenised.truncated += usize::from(was_truncated);
+                tokenized.samples.push(sample);
+                tokenized.rows.push(row);
+                tokenized.truncated += usize::from(was_truncated);
             }
-            Err(fault) => tokenised.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
+            Err(fault) => tokenized.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
         }
     }
-    Ok(tokenised)
+    Ok(tokenized)
 }
 
 /// Returns the record of a row that may be skipped, or an error for one that may not.
@@ -97,7 +97,7 @@ pub(super) fn skippable(
     let client = client.id.clone();
     match (&fault, long_prompts) {
         (RowFault::PromptTooLong { .. }, LongPrompts::Skip) => Ok(SkippedRow { client, row, fault }),
-        _ => Err(DatasetError::Untokenisable { client, row, fault }),
+        _ => Err(DatasetError::Untokenizable { client, row, fault }),
     }
 }
 
@@ -107,14 +107,14 @@ pub(super) struct Shaped {
     pub(super) was_truncated: bool,
 }
 
-fn tokenise_row(row: &Row, tokeniser: &Tokenizer, rules: &SequenceRules) -> Result<Shaped, RowFault> {
+fn tokenize_row(row: &Row, tokenizer: &Tokenizer, rules: &SequenceRules) -> Result<Shaped, RowFault> {
     match &row.content {
         Content::SingleTurn { instruction, response } => {
-            rules.shape(tokeniser, [(instruction.as_str(), response.as_str())].into_iter(), None)
+            rules.shape(tokenizer, [(instruction.as_str(), response.as_str())].into_iter(), None)
         }
         Content::MultiTurn { exchanges, unanswered } => {
             let last = unanswered.as_deref().filter(|_| rules.learns_last_question);
-            rules.shape(tokeniser, exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str())), last)
+            rules.shape(tokenizer, exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str())), last)
         }
         Content::Preference { .. } => {
             let wanted = "supervised fine-tuning reads single-turn and multi-turn rows";
@@ -127,13 +127,13 @@ impl SequenceRules {
     /// Builds one sequence from questions with their answers and, if given, a last question to train on.
     pub(super) fn shape<'a>(
         &self,
-        tokeniser: &Tokenizer,
+        tokenizer: &Tokenizer,
         exchanges: impl Iterator<Item = (&'a str, &'a str)>,
         last_question: Option<&str>,
     ) -> Result<Shaped, RowFault> {
         let sequence = match &self.prompts {
             Prompts::Template(template) => {
-                let mut sequence = Sequence::new(tokeniser);
+                let mut sequence = Sequence::new(tokenizer);
                 for (turn, (question, answer)) in exchanges.enumerate() {
                     let prompt = if turn == 0 { template.prompt(question) } else { template.later_prompt(question) };
                     sequence.append(&prompt, &template.answer(answer))?;
@@ -143,7 +143,7 @@ impl SequenceRules {
                 }
                 sequence
             }
-            Prompts::Chat(template) => Sequence::of_dialogue(tokeniser, template, &messages(exchanges))?,
+            Prompts::Chat(template) => Sequence::of_dialogue(tokenizer, template, &messages(exchanges))?,
         };
         sequence.within(self.max_tokens)
     }
@@ -161,27 +161,27 @@ fn messages<'a>(exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Mess
 
 /// A sequence under construction.
 pub(super) struct Sequence<'a> {
-    tokeniser: &'a Tokenizer,
+    tokenizer: &'a Tokenizer,
     sample: Sample,
 }
 
 impl<'a> Sequence<'a> {
     /// Starts a sequence with the BOS token, where the tokenizer uses one.
-    pub(super) fn new(tokeniser: &'a Tokenizer) -> Self {
-        let ids = tokeniser.bos().into_iter().collect();
-        Self { tokeniser, sample: Sample { ids, targets: vec![] } }
+    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+        let ids = tokenizer.bos().into_iter().collect();
+        Self { tokenizer, sample: Sample { ids, targets: vec![] } }
     }
 
     /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed. The text of a row must
     /// contain none, since it could not be told from those of the template.
-    fn of_dialogue(tokeniser: &'a Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
-        if let Some(token) = messages.iter().find_map(|message| tokeniser.special_token_in(message.content)) {
+    fn of_dialogue(tokenizer: &'a Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
+        if let Some(token) = messages.iter().find_map(|message| tokenizer.special_token_in(message.content)) {
             return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
         }
         let dialogue =
             template.dialogue(messages).map_err(|error| RowFault::ChatTemplate { message: error.to_string() })?;
         let encoded =
-            tokeniser.encode_with_special_tokens(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
+            tokenizer.encode_with_special_tokens(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
         // A token that holds the last text of a prompt and the first of its answer counts as part of the answer.
         let mut targets = Vec::with_capacity(dialogue.answers.len());
         for answer in &dialogue.answers {
@@ -191,16 +191,16 @@ impl<'a> Sequence<'a> {
                 targets.push(start..end);
             }
         }
-        Ok(Self { tokeniser, sample: Sample { ids: encoded.ids, targets } })
+        Ok(Self { tokenizer, sample: Sample { ids: encoded.ids, targets } })
     }
 
     /// Appends a prompt, its answer and the EOS token. Every token that holds text of the answer is a target.
     pub(super) fn append(&mut self, prompt: &str, answer: &str) -> Result<(), RowFault> {
         let text = [prompt, answer].concat();
-        let encoded = self.tokeniser.encode(&text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = self.tokenizer.encode(&text).map_err(|message| RowFault::Refused { message })?;
         let start = self.sample.ids.len() + encoded.tokens_before(prompt.len());
         self.sample.ids.extend(encoded.ids);
-        self.sample.ids.push(self.tokeniser.eos());
+        self.sample.ids.push(self.tokenizer.eos());
         // Position 0 cannot be a target: there is no token before it to predict it from.
         self.sample.targets.push(start.max(1) as u32..self.sample.ids.len() as u32);
         Ok(())
@@ -208,7 +208,7 @@ impl<'a> Sequence<'a> {
 
     /// Appends a text all of whose tokens are targets.
     fn append_learnt(&mut self, text: &str) -> Result<(), RowFault> {
-        let encoded = self.tokeniser.encode(text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = self.tokenizer.encode(text).map_err(|message| RowFault::Refused { message })?;
         let start = self.sample.ids.len() as u32;
         self.sample.ids.extend(encoded.ids);
         self.sample.targets.push(start..self.sample.ids.len() as u32);
@@ -228,10 +228,10 @@ impl<'a> Sequence<'a> {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{PairForm, tokenise_preferences};
+    use super::super::{PairForm, tokenize_preferences};
     use super::*;
     use crate::data::content::Exchange;
-    use crate::data::tokeniser::tests::{BOS, EOS, byte_level};
+    use crate::data::tokenizer::tests::{BOS, EOS, byte_level};
 
     pub fn client(contents: Vec<Content>) -> ClientData {
         let rows = contents.into_iter().map(|content| Row { content, attributes: BTreeMap::new() }).collect();
@@ -248,78 +248,78 @@ pub(super) mod tests {
     }
 
     /// The text of each learnt range, with the EOS token as `|`.
-    fn learnt(sample: &Sample, tokeniser: &Tokenizer) -> Vec<String> {
+    fn learnt(sample: &Sample, tokenizer: &Tokenizer) -> Vec<String> {
         let text = |range: &std::ops::Range<u32>| {
             let ids = &sample.ids[range.start as usize..range.end as usize];
             let end = if ids.last() == Some(&EOS) { "|" } else { "" };
-            tokeniser.decode(ids).unwrap() + end
+            tokenizer.decode(ids).unwrap() + end
         };
         sample.targets.iter().map(text).collect()
     }
 
     #[test]
     fn the_answer_and_its_end_are_learnt() {
-        let tokeniser = byte_level();
+        let tokenizer = byte_level();
         let client = client(vec![single("Say ### Response: twice", "a\n### Response: b </s> ñ")]);
         let rules = rules("alpaca", 1_000, LongPrompts::Refuse);
-        let tokenised = tokenise(&client, &tokeniser, &rules).unwrap();
-        let sample = &tokenised.samples[0];
+        let tokenized = tokenize(&client, &tokenizer, &rules).unwrap();
+        let sample = &tokenized.samples[0];
         assert_eq!(sample.ids[0], BOS);
         assert_eq!(sample.ids.iter().filter(|&&id| id == EOS).count(), 1);
-        assert_eq!(learnt(sample, &tokeniser), [" a\n### Response: b </s> ñ|"]);
+        assert_eq!(learnt(sample, &tokenizer), [" a\n### Response: b </s> ñ|"]);
         assert_eq!(
-            tokeniser.decode(&sample.ids[..sample.targets[0].start as usize]).unwrap().len(),
+            tokenizer.decode(&sample.ids[..sample.targets[0].start as usize]).unwrap().len(),
             sample.targets[0].start as usize - 1
         );
     }
 
     #[test]
     fn every_answer_of_a_dialogue_is_learnt() {
-        let tokeniser = byte_level();
+        let tokenizer = byte_level();
         let exchange = |user: &str, assistant: &str| Exchange { user: user.into(), assistant: assistant.into() };
         let exchanges = vec![exchange("q1", "a1 ASSISTANT: x"), exchange("q2", "a2")];
         let client = client(vec![Content::MultiTurn { exchanges, unanswered: Some("q3".into()) }]);
         let rules = rules("vicuna_v1.1", 1_000, LongPrompts::Refuse);
-        let tokenised = tokenise(&client, &tokeniser, &rules).unwrap();
-        let sample = &tokenised.samples[0];
-        assert_eq!(learnt(sample, &tokeniser), [" a1 ASSISTANT: x|", " a2|"]);
-        assert!(tokeniser.decode(&sample.ids).unwrap().ends_with("a1 ASSISTANT: xUSER: q2 ASSISTANT: a2"));
+        let tokenized = tokenize(&client, &tokenizer, &rules).unwrap();
+        let sample = &tokenized.samples[0];
+        assert_eq!(learnt(sample, &tokenizer), [" a1 ASSISTANT: x|", " a2|"]);
+        assert!(tokenizer.decode(&sample.ids).unwrap().ends_with("a1 ASSISTANT: xUSER: q2 ASSISTANT: a2"));
         let published = SequenceRules { learns_last_question: true, ..rules };
-        let tokenised = tokenise(&client, &tokeniser, &published).unwrap();
-        assert_eq!(learnt(&tokenised.samples[0], &tokeniser), [" a1 ASSISTANT: x|", " a2|", "USER: q3 "]);
+        let tokenized = tokenize(&client, &tokenizer, &published).unwrap();
+        assert_eq!(learnt(&tokenized.samples[0], &tokenizer), [" a1 ASSISTANT: x|", " a2|", "USER: q3 "]);
     }
 
     #[test]
     fn long_rows_lose_their_end_and_long_prompts_are_named() {
-        let tokeniser = byte_level();
+        let tokenizer = byte_level();
         let prompt = 1 + Template::named("alpaca").unwrap().prompt("i").len();
         let client = client(vec![single("i", "long answer"), single("ii", "a")]);
-        let cut = tokenise(&client, &tokeniser, &rules("alpaca", prompt + 3, LongPrompts::Refuse)).unwrap();
-        assert_eq!(learnt(&cut.samples[0], &tokeniser), [" lo"]);
+        let cut = tokenize(&client, &tokenizer, &rules("alpaca", prompt + 3, LongPrompts::Refuse)).unwrap();
+        assert_eq!(learnt(&cut.samples[0], &tokenizer), [" lo"]);
         assert_eq!(cut.truncated, 2);
 
-        let error = tokenise(&client, &tokeniser, &rules("alpaca", prompt + 1, LongPrompts::Refuse)).unwrap_err();
+        let error = tokenize(&client, &tokenizer, &rules("alpaca", prompt + 1, LongPrompts::Refuse)).unwrap_err();
         let expected =
             format!("failed to tokenise client \"c\", row 1: its prompt has {} tokens and leaves no room", prompt + 1);
         assert!(error.to_string().starts_with(&expected), "{error}");
 
-        let skipping = tokenise(&client, &tokeniser, &rules("alpaca", prompt + 1, LongPrompts::Skip)).unwrap();
+        let skipping = tokenize(&client, &tokenizer, &rules("alpaca", prompt + 1, LongPrompts::Skip)).unwrap();
         assert_eq!((skipping.rows, skipping.skipped[0].row), (vec![0], 1));
     }
 
     #[test]
     fn pairs_share_their_prompt() {
-        let tokeniser = byte_level();
+        let tokenizer = byte_level();
         let pair = Content::Preference { prompt: "p".into(), chosen: "yes".into(), rejected: "no way".into() };
         let client = client(vec![pair]);
         let rules = rules("alpaca", 1_000, LongPrompts::Refuse);
-        let tokenised = tokenise_preferences(&client, &tokeniser, &rules, PairForm::Templated).unwrap();
-        let pair = &tokenised.pairs[0];
-        assert_eq!(learnt(&pair.chosen, &tokeniser), [" yes|"]);
-        assert_eq!(learnt(&pair.rejected, &tokeniser), [" no way|"]);
+        let tokenized = tokenize_preferences(&client, &tokenizer, &rules, PairForm::Templated).unwrap();
+        let pair = &tokenized.pairs[0];
+        assert_eq!(learnt(&pair.chosen, &tokenizer), [" yes|"]);
+        assert_eq!(learnt(&pair.rejected, &tokenizer), [" no way|"]);
         let start = pair.chosen.targets[0].start as usize;
         assert_eq!(pair.chosen.ids[..start], pair.rejected.ids[..start]);
-        let error = tokenise(&client, &tokeniser, &rules).unwrap_err().to_string();
+        let error = tokenize(&client, &tokenizer, &rules).unwrap_err().to_string();
         assert!(error.contains("it is a preference row, and supervised fine-tuning reads"), "{error}");
     }
 }

@@ -304,11 +304,11 @@ pub(super) mod tests {
 
     #[test]
     fn special_tokens_come_from_the_configuration() {
-        let tokeniser = byte_level();
-        assert_eq!((tokeniser.bos(), tokeniser.eos(), tokeniser.largest_id()), (Some(BOS), EOS, 258));
+        let tokenizer = byte_level();
+        assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.largest_id()), (Some(BOS), EOS, 258));
         let without = load(&byte_level_json(), &json!({"add_bos_token": false, "eos_token": "</s>"})).unwrap();
         assert_eq!(without.bos(), None);
-        assert_ne!(without.content_hash(), tokeniser.content_hash());
+        assert_ne!(without.content_hash(), tokenizer.content_hash());
     }
 
     #[test]
@@ -327,11 +327,11 @@ pub(super) mod tests {
 
     #[test]
     fn text_never_becomes_a_special_token() {
-        let tokeniser = byte_level();
-        let encoded = tokeniser.encode("a</s>é").unwrap();
+        let tokenizer = byte_level();
+        let encoded = tokenizer.encode("a</s>é").unwrap();
         assert_eq!(encoded.ids.len(), 7);
         assert!(!encoded.ids.contains(&EOS));
-        assert_eq!(tokeniser.decode(&encoded.ids).unwrap(), "a</s>é");
+        assert_eq!(tokenizer.decode(&encoded.ids).unwrap(), "a</s>é");
     }
 
     #[test]

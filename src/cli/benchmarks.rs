@@ -9,13 +9,13 @@ use crate::ledger::LOSSES;
 use crate::run::RunError;
 
 /// Benchmarks to run.
-pub struct Papers {
+pub struct SelectedBenchmarks {
     /// Whether to compute losses on the run's rows.
     pub losses: bool,
     pub opened: Vec<OpenedBenchmark>,
 }
 
-impl Papers {
+impl SelectedBenchmarks {
     /// Reads the questions of the selected benchmarks. `all` skips benchmarks without files, with a warning; a
     /// benchmark that is named must have its files.
     ///

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use super::GraphError;
 use super::evaluation::{Evaluation, PartScores};
-use super::exam::EvalResources;
-use super::order::{Contribution, Control, Controls, Node};
+use super::node::{Contribution, Control, Controls, Node};
+use super::scheduled_evaluation::EvalResources;
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
 use crate::adapter::Adapter;

@@ -15,7 +15,7 @@ use crate::store::Store;
 /// Options of the judge, which is any endpoint with the OpenAI chat API. Without one, answers that need a judge get no
 /// score.
 #[derive(Args)]
-pub struct Judging {
+pub struct JudgeArguments {
     /// Base URL of the judge's endpoint, to which `/chat/completions` is appended.
     #[arg(long, value_name = "URL", requires = "judge_model")]
     judge_url: Option<String>,
@@ -87,7 +87,7 @@ fn token_limit(text: &str) -> Result<TokenLimit, String> {
     }
 }
 
-impl Judging {
+impl JudgeArguments {
     /// Returns the judge, if one is named.
     ///
     /// # Errors

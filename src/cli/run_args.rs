@@ -16,7 +16,7 @@ pub const BEGINNING: &str = "reading data, loading the base model, testing the m
 
 /// Where results are stored and how they are computed. None of these options changes a digest on devices of one model.
 #[derive(Args)]
-pub struct Playing {
+pub struct CommonRunArguments {
     /// Folder of stored results, shared by all runs, or `none` [default: the user's cache folder].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Playing {
     pub json: bool,
 }
 
-impl Playing {
+impl CommonRunArguments {
     /// Returns the settings of a run that is written to `out`.
     ///
     /// # Errors

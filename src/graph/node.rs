@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 
-use super::exam::ScheduledEvaluation;
+use super::scheduled_evaluation::ScheduledEvaluation;
 use crate::adapter::{Adapter, Layout};
 use crate::algorithm::ServerRule;
 use crate::data::Rows;
