@@ -9,7 +9,7 @@ use super::round_writer::ScheduleSource;
 use crate::data::{Rows, Sample};
 use crate::graph::TrainingOrder;
 use crate::schedule::ScheduledRound;
-use crate::training::{EVALUATED_TOKENS, LargestWork};
+use crate::training::LargestWork;
 
 /// Returns the trainings that a round of a known schedule counts, in plan order.
 pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Vec<TrainingOrder> {
@@ -57,13 +57,25 @@ pub(super) fn largest_work(tasks: &Tasks, course: &ScheduleSource, jobs: usize) 
         ScheduleSource::Known(schedule) => largest_scheduled(tasks, schedule),
         ScheduleSource::Live(_) => largest_possible(tasks),
     };
+    // A run of few trainings never has more of them in a pass.
+    let jobs = match course {
+        ScheduleSource::Known(schedule) => jobs.min(trainings_of(tasks, schedule)).max(1),
+        ScheduleSource::Live(_) => jobs,
+    };
+    let part_tokens = tasks.inputs.trainer().evaluation_part_tokens();
     LargestWork {
         micro_batch,
         objective: tasks.objective(),
         hyper: tasks.hyper(1),
         jobs,
-        evaluated: evaluated_with_longest(&evaluated_rows(tasks)),
+        evaluated: evaluated_with_longest(&evaluated_rows(tasks), part_tokens),
     }
+}
+
+/// Counts the trainings of a run with a known schedule, those of clients alone included.
+fn trainings_of(tasks: &Tasks, schedule: &[ScheduledRound]) -> usize {
+    let counted: usize = schedule.iter().map(|scheduled| scheduled.round.counted_tasks.len()).sum();
+    counted + trainings_alone(tasks).len()
 }
 
 /// Returns the micro-batch with the most tokens in a schedule.
@@ -115,7 +127,7 @@ pub(super) fn evaluated_rows(tasks: &Tasks) -> Vec<Arc<Sample>> {
 }
 
 /// Returns the longest row, preceded by as many other rows as fit into one evaluation pass with it.
-fn evaluated_with_longest(rows: &[Arc<Sample>]) -> Vec<Arc<Sample>> {
+fn evaluated_with_longest(rows: &[Arc<Sample>], part_tokens: usize) -> Vec<Arc<Sample>> {
     let Some((place, longest)) = rows.iter().enumerate().max_by_key(|(_, row)| row.ids.len()) else {
         return vec![];
     };
@@ -126,7 +138,7 @@ fn evaluated_with_longest(rows: &[Arc<Sample>]) -> Vec<Arc<Sample>> {
         if other == place {
             continue;
         }
-        if tokens + row.ids.len() > EVALUATED_TOKENS {
+        if tokens + row.ids.len() > part_tokens {
             break;
         }
         tokens += row.ids.len();
@@ -144,11 +156,11 @@ mod tests {
     fn the_longest_row_is_evaluated_last_of_a_full_pass() {
         let row = |length: usize| Arc::new(Sample { ids: vec![0; length], targets: vec![] });
         let lengths = |rows: &[Arc<Sample>]| rows.iter().map(|row| row.ids.len()).collect::<Vec<_>>();
-        assert!(evaluated_with_longest(&[]).is_empty());
-        assert_eq!(lengths(&evaluated_with_longest(&[row(5), row(90), row(7)])), [5, 7, 90]);
-        let full = evaluated_with_longest(&[row(2000), row(2050), row(40), row(2000)]);
+        assert!(evaluated_with_longest(&[], 4096).is_empty());
+        assert_eq!(lengths(&evaluated_with_longest(&[row(5), row(90), row(7)], 4096)), [5, 7, 90]);
+        let full = evaluated_with_longest(&[row(2000), row(2050), row(40), row(2000)], 4096);
         assert_eq!(lengths(&full), [2000, 40, 2050]);
-        let long = evaluated_with_longest(&[row(9), row(EVALUATED_TOKENS + 1)]);
-        assert_eq!(lengths(&long), [EVALUATED_TOKENS + 1]);
+        let long = evaluated_with_longest(&[row(9), row(4097)], 4096);
+        assert_eq!(lengths(&long), [4097]);
     }
 }

@@ -58,16 +58,21 @@ impl Trainer {
     /// As [`Self::evaluate`], before anything is computed.
     pub fn evaluation_parts(&self, adapter: &Adapter, samples: &[Arc<Sample>]) -> Result<Vec<Range<usize>>, Error> {
         self.check_evaluation(adapter, samples)?;
-        // If other rows of a pass may change bits, a part must be a pass of the undivided evaluation. LLM.int8()
-        // evaluates each row alone, so parts of any size will do there too.
-        let any_size = self.reads_alone() || matches!(self.base.precision, Precision::LlmInt8(_));
         let mut parts = Vec::new();
         let mut first = 0;
-        for chunk in chunks(samples, if any_size { PART_TOKENS } else { CHUNK_TOKENS }) {
+        for chunk in chunks(samples, self.evaluation_part_tokens()) {
             parts.push(first..first + chunk.len());
             first += chunk.len();
         }
         Ok(parts)
+    }
+
+    /// [token] -- Returns the greatest size of a part of an evaluation with more than one row.
+    pub fn evaluation_part_tokens(&self) -> usize {
+        // If other rows of a pass may change bits, a part must be a pass of the undivided evaluation. LLM.int8()
+        // evaluates each row alone, so parts of any size will do there too.
+        let any_size = self.reads_alone() || matches!(self.base.precision, Precision::LlmInt8(_));
+        if any_size { PART_TOKENS } else { CHUNK_TOKENS }
     }
 
     /// Evaluates rows in one pass.

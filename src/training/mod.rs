@@ -36,7 +36,7 @@ mod trainer;
 pub use available::{free_bytes, program_bytes};
 pub use decoding::{Decoder, Logits, Piece};
 pub use error::Error;
-pub use evaluate::{CHUNK_TOKENS as EVALUATED_TOKENS, SampleLoss};
+pub use evaluate::SampleLoss;
 pub use job::{
     Accumulation, AdamVariant, AlgorithmTerms, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer,
     PreferenceMetrics, Status, Step, TrainingOutcome,
