@@ -48,6 +48,8 @@ lint: libtorch
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	tools/check-architecture
+	tools/check-shape
+	tools/check-prose
 
 build: libtorch
 	cargo build --release --locked

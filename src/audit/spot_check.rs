@@ -205,7 +205,7 @@ impl Check<'_> {
     fn prepare(&self, targets: &BTreeSet<NodeId>, store: &Store, sampled: &mut SpotCheckReport) -> BTreeSet<NodeId> {
         let inputs: BTreeMap<NodeId, Vec<NodeId>> =
             self.executor.recorded(0..self.executor.count()).into_iter().map(|one| (one.order, one.inputs)).collect();
-        // Walks from the targets towards their inputs, and stops wherever a result can be read. The targets themselves count
+        // Walks from the targets toward their inputs, and stops wherever a result can be read. The targets themselves count
         // as seen: a target that another one depends on is computed like all of them.
         let mut pending: Vec<NodeId> = targets.iter().flat_map(|target| inputs[target].clone()).collect();
         let mut seen = targets.clone();

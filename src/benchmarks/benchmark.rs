@@ -107,11 +107,11 @@ pub trait Benchmark: Send + Sync {
     ///
     /// # Errors
     /// If a question has no tokens, or a chat template refuses it.
-    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError>;
+    fn cost(&self, context: &EvalContext) -> Result<Cost, EvaluationError>;
 
     /// Runs it: the model answers, and the judge rates where the benchmark has one.
     ///
     /// # Errors
     /// If the model fails or the evaluation is interrupted. Completed answers stay in the store.
-    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError>;
+    fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError>;
 }

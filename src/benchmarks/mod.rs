@@ -1,6 +1,6 @@
 //! Benchmarks of trained models: questions, prompts, responses, metrics and the table of scores.
 //!
-//! [`open()`] loads a benchmark as a [`Benchmark`]; [`Benchmark::sit`] runs it on an
+//! [`open()`] loads a benchmark as a [`Benchmark`]; [`Benchmark::evaluate`] runs it on an
 //! [`Examinee`](crate::generation::Examinee), a model with cached answers, and returns a [`BenchmarkResult`] of metrics and
 //! answers. Only [`crate::generation`] depends on LibTorch: benchmarks and judges see a
 //! [`Model`](crate::generation::Model) that continues texts.

@@ -68,7 +68,7 @@ impl<'a> EvalSetup<'a> {
     }
 
     /// Returns the context of an evaluation of this model; `end` is the text of the token that ends an answer.
-    pub fn sitting<'s, 'g>(&'s self, examinee: &'s CachedModel<'s, 'g>, end: &'s str) -> EvalContext<'s, 'g> {
+    pub fn context<'s, 'g>(&'s self, examinee: &'s CachedModel<'s, 'g>, end: &'s str) -> EvalContext<'s, 'g> {
         let is_as_published = self.rules.is_as_published;
         let candidates = if is_as_published { Candidates::AsRun } else { Candidates::AsWritten };
         let prompting = match self.prompts {

@@ -38,7 +38,7 @@ impl SelectedBenchmarks {
         for benchmark in BenchmarkName::ALL {
             let is_named = wanted.contains(&benchmark);
             if is_named || all {
-                opened.extend(paper(benchmark, &terms, is_named)?);
+                opened.extend(open_named(benchmark, &terms, is_named)?);
             }
         }
         if all && opened.is_empty() {
@@ -52,14 +52,14 @@ impl SelectedBenchmarks {
 }
 
 /// Opens one benchmark. `None`, with a warning, if it is not named and cannot be run.
-fn paper(
+fn open_named(
     benchmark: BenchmarkName,
     terms: &BenchmarkOptions,
     is_named: bool,
 ) -> Result<Option<OpenedBenchmark>, RunError> {
     let needs = "it runs code that the model writes, which needs --allow-code-execution";
     match open(benchmark, terms) {
-        Ok(Some(paper)) => Ok(Some(OpenedBenchmark { name: benchmark.name(), paper })),
+        Ok(Some(opened)) => Ok(Some(OpenedBenchmark { name: benchmark.name(), benchmark: opened })),
         Ok(None) if is_named => Err(RunError::Usage(format!("failed to take {benchmark}: {needs}"))),
         Ok(None) => {
             tracing::warn!("{benchmark} is left out: {needs}");

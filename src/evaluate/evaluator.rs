@@ -19,7 +19,7 @@ use crate::store::atomic;
 /// Benchmark with its questions.
 pub struct OpenedBenchmark {
     pub name: &'static str,
-    pub paper: Box<dyn Benchmark>,
+    pub benchmark: Box<dyn Benchmark>,
 }
 
 /// Results of an evaluation.
@@ -43,17 +43,17 @@ impl Evaluator<'_> {
     ///
     /// # Errors
     /// If a question has no tokens.
-    pub fn costs(&self, papers: &[OpenedBenchmark], witness: &dyn EvalProgress) -> Result<Vec<Cost>, RunError> {
+    pub fn costs(&self, benchmarks: &[OpenedBenchmark], witness: &dyn EvalProgress) -> Result<Vec<Cost>, RunError> {
         let room = self.room();
         let generator = room.generator(&[])?;
         let end = room.end();
-        let mut costs = Vec::with_capacity(papers.len());
-        for opened in papers {
+        let mut costs = Vec::with_capacity(benchmarks.len());
+        for opened in benchmarks {
             let mut sum = Cost::default();
             for model in &self.examined.models {
                 // Nothing is generated. The adapter's hash alone decides which answers are cached and cost nothing.
                 let examinee = room.examinee(&generator, None, model.hash(), witness);
-                sum = sum.plus(opened.paper.cost(&room.sitting(&examinee, &end))?);
+                sum = sum.plus(opened.benchmark.cost(&room.context(&examinee, &end))?);
             }
             costs.push(sum);
         }
@@ -66,29 +66,29 @@ impl Evaluator<'_> {
     /// If a model cannot be computed or the evaluation is interrupted; answers until then stay in the store.
     pub fn benchmarks(
         &self,
-        papers: &[OpenedBenchmark],
+        benchmarks: &[OpenedBenchmark],
         witness: &dyn EvalProgress,
         each: &mut dyn FnMut(&EvalTables) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         // One pass answers many questions, so what workers there are become threads of its operations.
-        self.examined.trainer.with_threads(self.settings.workers, || self.take_benchmarks(papers, witness, each))
+        self.examined.trainer.with_threads(self.settings.workers, || self.take_benchmarks(benchmarks, witness, each))
     }
 
     fn take_benchmarks(
         &self,
-        papers: &[OpenedBenchmark],
+        benchmarks: &[OpenedBenchmark],
         witness: &dyn EvalProgress,
         each: &mut dyn FnMut(&EvalTables) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let adapters: Vec<_> = self.examined.models.iter().filter_map(|model| model.adapter.clone()).collect();
         let room = self.room();
         let (generator, end) = (room.generator(&adapters)?, room.end());
-        for opened in papers {
+        for opened in benchmarks {
             let mut adapter = 0..adapters.len();
             for model in &self.examined.models {
                 let place = model.adapter.as_ref().map(|_| adapter.next().expect("each adapter has its place"));
                 let examinee = room.examinee(&generator, place, model.hash(), witness);
-                let sheet = opened.paper.sit(&room.sitting(&examinee, &end))?;
+                let sheet = opened.benchmark.evaluate(&room.context(&examinee, &end))?;
                 each(&self.found(model, opened.name, sheet))?;
             }
         }

@@ -28,7 +28,7 @@ pub struct Compute<'a> {
 }
 
 impl<'a> Compute<'a> {
-    /// Creates a workshop around a loaded base model. The store caches what many orders share and is not a result of its
+    /// Creates a [`Compute`] around a loaded base model. The store caches what many orders share and is not a result of its
     /// own, such as the reference model's log-probabilities. `stop` interrupts long computations.
     pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store, stop: &'a AtomicBool) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;

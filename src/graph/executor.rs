@@ -62,7 +62,7 @@ struct Done {
 
 impl<'a> Executor<'a> {
     /// Creates an executor without orders, which trains up to `cohort` clients in one pass. A pass takes as many as are
-    /// ready, so more than one requires batch-invariant training. The workshops, one per device, must give the same bits.
+    /// ready, so more than one requires batch-invariant training. The compute backends, one per device, must give the same bits.
     /// `stop` ends all waiting with [`GraphError::Interrupted`].
     ///
     /// # Panics
@@ -80,7 +80,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Runs `body` while `workers` worker threads compute orders, distributed over the workshops. The workers stop when
+    /// Runs `body` while `workers` worker threads compute orders, distributed over the compute backends. The workers stop when
     /// `body` returns.
     pub fn run<T>(&self, workers: usize, body: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
@@ -100,7 +100,7 @@ impl<'a> Executor<'a> {
         self.counters.clone()
     }
 
-    /// Returns the digest of base model and numerics, which all workshops share.
+    /// Returns the digest of base model and numerics, which all compute backends share.
     fn engine(&self) -> Digest {
         self.computes[0].engine()
     }
@@ -211,7 +211,7 @@ impl<'a> Executor<'a> {
 
     /// Adds a hold to an order. If nothing held it before, schedules it and everything that it needs.
     fn hold(&self, state: &mut State, id: NodeId) {
-        // Walks the graph towards the inputs with an explicit stack: chains are as long as the run has rounds.
+        // Walks the graph toward the inputs with an explicit stack: chains are as long as the run has rounds.
         let mut pending = vec![id];
         while let Some(id) = pending.pop() {
             state.graph[id].holds += 1;

@@ -29,7 +29,7 @@ pub struct ScheduledBenchmark {
     pub name: &'static str,
     /// [rounds] -- Interval between two evaluations; `None` evaluates after the last round only.
     every: Option<u32>,
-    paper: Box<dyn Benchmark>,
+    benchmark: Box<dyn Benchmark>,
     asking: Arc<DecodingSettings>,
 }
 
@@ -81,7 +81,7 @@ impl ScheduledBenchmark {
         let end = room.end();
         let examinee = room.examinee(&generator, None, None, &work);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
-            self.paper.cost(&room.sitting(&examinee, &end))?;
+            self.benchmark.cost(&room.context(&examinee, &end))?;
         let times = (1..=rounds).filter(|&round| self.is_due(Some(round), round == rounds)).count() as u64;
         Ok(BenchmarkForecast {
             name: self.name,
@@ -146,16 +146,21 @@ pub fn load(
             samples: 1,
             runs_code: false,
         };
-        let paper = benchmarks::open(benchmark, &terms)?.ok_or_else(|| {
+        let opened = benchmarks::open(benchmark, &terms)?.ok_or_else(|| {
             InputError::Usage(format!(
                 "failed to schedule {benchmark}: it runs code that the model writes, which a run never does; `fedreplay eval \
                  RUN --bench {benchmark} --allow-code-execution` takes it afterwards"
             ))
         })?;
-        let hash = blake3::Hash::from_bytes(paper.content().0);
+        let hash = blake3::Hash::from_bytes(opened.content().0);
         read.insert(format!("questions_{name}"), input(data.clone(), hash));
         let every = every.map(NonZeroU32::get);
-        exams.push(Arc::new(ScheduledBenchmark { name: benchmark.name(), every, paper, asking: asking.clone() }));
+        exams.push(Arc::new(ScheduledBenchmark {
+            name: benchmark.name(),
+            every,
+            benchmark: opened,
+            asking: asking.clone(),
+        }));
     }
     Ok(exams)
 }
@@ -176,7 +181,7 @@ impl ScheduledEvaluation for ScheduledBenchmark {
         // Everything that can change an answer, except the adapter, the base and its numerics: those are other parts of the
         // order's key.
         let text = (tokenizer.content_hash().to_string(), end_tokens, template);
-        key_of("fedreplay scheduled exam v2", &(self.name, self.paper.content(), text, sampling, seed)).0
+        key_of("fedreplay scheduled exam v2", &(self.name, self.benchmark.content(), text, sampling, seed)).0
     }
 
     fn take(&self, desk: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
@@ -197,6 +202,6 @@ impl ScheduledBenchmark {
         let generator = room.generator(std::slice::from_ref(adapter))?;
         let hash = Digest(*adapter.hash().as_bytes());
         let examinee = room.examinee(&generator, Some(0), Some(hash), desk.work);
-        self.paper.sit(&room.sitting(&examinee, &room.end()))
+        self.benchmark.evaluate(&room.context(&examinee, &room.end()))
     }
 }

@@ -72,7 +72,7 @@ impl Inputs {
         &self.trainers[0]
     }
 
-    /// Creates a workshop around each trainer.
+    /// Creates a [`Compute`] around each trainer.
     pub fn computes<'a>(&'a self, loaded: &Scenario, store: &'a Store, stop: &'a AtomicBool) -> Vec<Compute<'a>> {
         let unusable = loaded.scenario.training.unusable_update;
         self.trainers.iter().map(|trainer| Compute::new(trainer, unusable, store, stop)).collect()

@@ -1,4 +1,4 @@
-//! The judge: sends many inquiries concurrently and stores each judgment as soon as it arrives.
+//! The judge: sends many prompts concurrently and stores each judgment as soon as it arrives.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,9 +29,9 @@ pub struct Judge<'a> {
     standing: Mutex<CallBudget>,
 }
 
-/// An inquiry that is sent once, even if it occurs several times.
+/// A prompt that is sent once, even if it occurs several times.
 struct Pending<'a> {
-    inquiry: &'a ChatPrompt,
+    prompt: &'a ChatPrompt,
     body: String,
     key: Key,
     /// Indices of the verdicts that it decides.
@@ -68,22 +68,22 @@ impl<'a> Judge<'a> {
         Ok(Self { settings, store, endpoint, pace, clock, standing: Mutex::default() })
     }
 
-    /// Returns an upper bound of the cost of `inquiries`, without sending anything. Stored judgments cost nothing.
-    pub fn estimate(&self, inquiries: &[ChatPrompt]) -> CostEstimate {
+    /// Returns an upper bound of the cost of `prompts`, without sending anything. Stored judgments cost nothing.
+    pub fn estimate(&self, prompts: &[ChatPrompt]) -> CostEstimate {
         let mut estimate = CostEstimate::default();
-        for pending in self.pending(inquiries) {
+        for pending in self.pending(prompts) {
             estimate = match self.stored(pending.key) {
                 Some(_) => estimate.with_stored(),
-                None => estimate.with(pending.inquiry, 0, self.settings.tokens_of(pending.inquiry)),
+                None => estimate.with(pending.prompt, 0, self.settings.tokens_of(pending.prompt)),
             };
         }
         estimate
     }
 
-    /// Returns an upper bound of the cost of judging an unknown answer of at most `answer_tokens_max` tokens. `inquiry`
+    /// Returns an upper bound of the cost of judging an unknown answer of at most `answer_tokens_max` tokens. `prompt`
     /// is about an empty answer.
-    pub fn estimate_unknown(&self, inquiry: &ChatPrompt, answer_tokens_max: u64) -> CostEstimate {
-        CostEstimate::default().with(inquiry, answer_tokens_max, self.settings.tokens_of(inquiry))
+    pub fn estimate_unknown(&self, prompt: &ChatPrompt, answer_tokens_max: u64) -> CostEstimate {
+        CostEstimate::default().with(prompt, answer_tokens_max, self.settings.tokens_of(prompt))
     }
 
     /// Returns the counts since this judge was created.
@@ -95,18 +95,18 @@ impl<'a> Judge<'a> {
         self.standing.lock().expect("nobody panics while recording")
     }
 
-    /// Returns a verdict for each inquiry, in their order. Calls `each` on every verdict as it arrives, with the
-    /// inquiry's index. Once `stop` is set, requests in flight still finish, and the rest fails.
+    /// Returns a verdict for each prompt, in their order. Calls `each` on every verdict as it arrives, with the
+    /// prompt's index. Once `stop` is set, requests in flight still finish, and the rest fails.
     ///
     /// # Errors
     /// If the store cannot be written. No further request is sent then, since its judgment would be paid for and lost.
     pub fn ask_all(
         &self,
-        inquiries: &[ChatPrompt],
+        prompts: &[ChatPrompt],
         stop: &AtomicBool,
         each: &(dyn Fn(usize, &Verdict) + Sync),
     ) -> Result<Vec<Verdict>, StoreError> {
-        let pending = self.pending(inquiries);
+        let pending = self.pending(prompts);
         let session = Session {
             next: AtomicUsize::new(0),
             stop,
@@ -120,7 +120,7 @@ impl<'a> Judge<'a> {
                 scope.spawn(|| self.work(&pending, &session));
             }
         });
-        // The map is ordered by index, so its values are in the order of the inquiries.
+        // The map is ordered by index, so its values are in the order of the prompts.
         let ended = "a worker that panics ends the call";
         match session.broken_store.into_inner().expect(ended) {
             Some(error) => Err(error),
@@ -128,19 +128,19 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Merges equal inquiries, in the order of their first occurrence.
-    fn pending<'i>(&self, inquiries: &'i [ChatPrompt]) -> Vec<Pending<'i>> {
+    /// Merges equal prompts, in the order of their first occurrence.
+    fn pending<'i>(&self, prompts: &'i [ChatPrompt]) -> Vec<Pending<'i>> {
         let mut known: BTreeMap<Key, usize> = BTreeMap::new();
         let mut pending: Vec<Pending> = Vec::new();
-        for (place, inquiry) in inquiries.iter().enumerate() {
+        for (place, prompt) in prompts.iter().enumerate() {
             // URL and body together determine the judgment, so their hash is its key.
-            let body = request_body(&self.settings, inquiry);
+            let body = request_body(&self.settings, prompt);
             let key = key_of("fedreplay judgement v1", &(self.settings.url(), &body));
             match known.get(&key) {
                 Some(&index) => pending[index].places.push(place),
                 None => {
                     known.insert(key, pending.len());
-                    pending.push(Pending { inquiry, body, key, places: vec![place] });
+                    pending.push(Pending { prompt, body, key, places: vec![place] });
                 }
             }
         }
@@ -151,19 +151,19 @@ impl<'a> Judge<'a> {
         serde_json::from_slice(&self.store.get(key)?).ok()
     }
 
-    /// Runs one worker: takes inquiries until none is left.
+    /// Runs one worker: takes prompts until none is left.
     fn work(&self, pending: &[Pending], session: &Session) {
         while let Some(pending) = pending.get(session.next.fetch_add(1, Ordering::Relaxed)) {
             let verdict = match self.stored(pending.key) {
                 Some(judgement) => Verdict::Stored(judgement),
                 None => self.ask(pending, session),
             };
-            self.standing().count(pending.inquiry, &verdict);
+            self.standing().count(pending.prompt, &verdict);
             session.record(pending, &verdict);
         }
     }
 
-    /// Sends an inquiry until it succeeds or finally fails, and stores the judgment.
+    /// Sends a prompt until it succeeds or finally fails, and stores the judgment.
     fn ask(&self, pending: &Pending, session: &Session) -> Verdict {
         if let Some(reason) = self.closed(session) {
             return Verdict::Failed(reason);
@@ -185,7 +185,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Returns why no inquiry may be sent, if so.
+    /// Returns why no prompt may be sent, if so.
     fn closed(&self, session: &Session) -> Option<String> {
         if self.settings.is_offline {
             return Some("not asked: it is not in the store, and judging is offline".into());
@@ -202,7 +202,7 @@ impl<'a> Judge<'a> {
         standing.closed()
     }
 
-    /// Sends an inquiry and retries it while that may help.
+    /// Sends a prompt and retries it while that may help.
     fn insist(&self, pending: &Pending, session: &Session) -> Result<Judgment, Failure> {
         let mut failures = 0;
         loop {
@@ -240,10 +240,10 @@ fn given_up(failure: Failure, attempts: u32, asked_for: Option<std::time::Durati
 }
 
 impl Session<'_> {
-    /// Records the verdict under all indices of its inquiry.
+    /// Records the verdict under all indices of its prompt.
     fn record(&self, pending: &Pending, verdict: &Verdict) {
         for (repetition, &place) in pending.places.iter().enumerate() {
-            // The same inquiry was paid for once: its repetitions count as stored.
+            // The same prompt was paid for once: its repetitions count as stored.
             let verdict = match verdict {
                 Verdict::Fresh(judgement) if repetition > 0 => Verdict::Stored(judgement.clone()),
                 verdict => verdict.clone(),

@@ -5,17 +5,17 @@ use super::cost::Usage;
 use super::endpoint::{Failure, Remedy};
 use super::verdict::Verdict;
 
-/// Number of consecutive inquiries that finally failed, after which no further request is sent.
+/// Number of consecutive prompts that finally failed, after which no further request is sent.
 const LOST_IN_A_ROW_MAX: usize = 3;
 
-/// Counts of inquiries by outcome. Equal inquiries count once.
+/// Counts of prompts by outcome. Equal prompts count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallTally {
     /// Usage of the requests that were answered. Tokens are counted by the endpoint.
     pub asked: Usage,
     /// Number of judgments from the store, which cost nothing.
     pub stored: u64,
-    /// Number of inquiries without a judgment.
+    /// Number of prompts without a judgment.
     pub failed: u64,
 }
 
@@ -29,12 +29,12 @@ pub(super) struct CallBudget {
 }
 
 impl CallBudget {
-    /// Counts the outcome of an inquiry.
-    pub fn count(&mut self, inquiry: &ChatPrompt, verdict: &Verdict) {
+    /// Counts the outcome of a prompt.
+    pub fn count(&mut self, prompt: &ChatPrompt, verdict: &Verdict) {
         match verdict {
             Verdict::Fresh(judgement) => {
                 self.lost_in_a_row = 0;
-                self.tally.asked = self.tally.asked.plus(Usage::of(inquiry, judgement));
+                self.tally.asked = self.tally.asked.plus(Usage::of(prompt, judgement));
             }
             Verdict::Stored(_) => self.tally.stored += 1,
             Verdict::Failed(_) => self.tally.failed += 1,
@@ -51,7 +51,7 @@ impl CallBudget {
         self.closed.clone()
     }
 
-    /// Records an inquiry that finally failed, and forbids further requests if they would fail too.
+    /// Records a prompt that finally failed, and forbids further requests if they would fail too.
     pub fn lost(&mut self, failure: &Failure) {
         let is_hopeless = match failure.remedy {
             Remedy::Leave => true,

@@ -42,14 +42,14 @@ impl Usage {
     }
 
     /// Returns the usage of one judgment. Counts that the endpoint does not report are estimated from the texts.
-    pub(super) fn of(inquiry: &ChatPrompt, judgement: &Judgment) -> Self {
+    pub(super) fn of(prompt: &ChatPrompt, judgement: &Judgment) -> Self {
         let mut usage = Self {
             requests: 1,
             prompt_tokens: judgement.prompt_tokens,
             completion_tokens: judgement.completion_tokens,
         };
         if usage.prompt_tokens == 0 {
-            usage.prompt_tokens = prompt_tokens_about(inquiry);
+            usage.prompt_tokens = prompt_tokens_about(prompt);
         }
         if usage.completion_tokens == 0 {
             usage.completion_tokens = tokens_about(&judgement.text);
@@ -57,13 +57,13 @@ impl Usage {
         usage
     }
 
-    /// Returns the usage of the fresh judgments among `verdicts`, which are in the order of `inquiries`. Stored ones
+    /// Returns the usage of the fresh judgments among `verdicts`, which are in the order of `prompts`. Stored ones
     /// cost nothing.
-    pub fn of_fresh(inquiries: &[ChatPrompt], verdicts: &[Verdict]) -> Self {
+    pub fn of_fresh(prompts: &[ChatPrompt], verdicts: &[Verdict]) -> Self {
         let mut usage = Self::default();
-        for (inquiry, verdict) in inquiries.iter().zip(verdicts) {
+        for (prompt, verdict) in prompts.iter().zip(verdicts) {
             if let Verdict::Fresh(judgement) = verdict {
-                usage = usage.plus(Self::of(inquiry, judgement));
+                usage = usage.plus(Self::of(prompt, judgement));
             }
         }
         usage
@@ -83,10 +83,10 @@ impl CostEstimate {
         Self { stored: self.stored + 1, ..self }
     }
 
-    /// Adds an inquiry, about answers of at most `answer_tokens_max` tokens that are not in its text yet.
-    pub(super) fn with(self, inquiry: &ChatPrompt, answer_tokens_max: u64, judgment_tokens_max: u32) -> Self {
+    /// Adds a prompt, about answers of at most `answer_tokens_max` tokens that are not in its text yet.
+    pub(super) fn with(self, prompt: &ChatPrompt, answer_tokens_max: u64, judgment_tokens_max: u32) -> Self {
         // A token has at least one byte, so the bytes of the texts bound their tokens.
-        let bytes = inquiry.system.len() + inquiry.user.len();
+        let bytes = prompt.system.len() + prompt.user.len();
         let asked = Usage {
             requests: 1,
             prompt_tokens: bytes as u64 + CHAT_OVERHEAD_TOKENS + answer_tokens_max,
@@ -102,8 +102,8 @@ impl CostEstimate {
     }
 }
 
-fn prompt_tokens_about(inquiry: &ChatPrompt) -> u64 {
-    tokens_about(&inquiry.system) + tokens_about(&inquiry.user) + CHAT_OVERHEAD_TOKENS
+fn prompt_tokens_about(prompt: &ChatPrompt) -> u64 {
+    tokens_about(&prompt.system) + tokens_about(&prompt.user) + CHAT_OVERHEAD_TOKENS
 }
 
 /// [token] -- Estimates the length of a text for tokenizers of chat models: one token per four ASCII characters, and

@@ -24,7 +24,7 @@ pub(super) struct Endpoint {
     key: Option<ApiKey>,
 }
 
-/// What to do after a failed request.
+/// Reaction to a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// Retry: the same request may succeed later. `after` is the wait that the endpoint asked for.

@@ -1,4 +1,4 @@
-//! Errors in setting up a judge. The failure of one inquiry is a [`super::Verdict`].
+//! Errors in setting up a judge. The failure of one prompt is a [`super::Verdict`].
 
 /// An invalid setting of a judge: exit code 2.
 #[derive(Debug, thiserror::Error)]

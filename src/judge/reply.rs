@@ -23,9 +23,9 @@ struct Message<'a> {
     content: &'a str,
 }
 
-/// Returns the body of a request. It is a function of inquiry and settings alone, since its hash is the judgment's key.
-pub(super) fn request_body(settings: &JudgeSettings, inquiry: &ChatPrompt) -> String {
-    let limit = settings.tokens_of(inquiry);
+/// Returns the body of a request. It is a function of prompt and settings alone, since its hash is the judgment's key.
+pub(super) fn request_body(settings: &JudgeSettings, prompt: &ChatPrompt) -> String {
+    let limit = settings.tokens_of(prompt);
     let (max_tokens, max_completion_tokens) = match settings.token_limit {
         TokenLimit::MaxTokens => (Some(limit), None),
         TokenLimit::MaxCompletionTokens => (None, Some(limit)),
@@ -33,10 +33,10 @@ pub(super) fn request_body(settings: &JudgeSettings, inquiry: &ChatPrompt) -> St
     let body = Body {
         model: &settings.model,
         messages: [
-            Message { role: "system", content: &inquiry.system },
-            Message { role: "user", content: &inquiry.user },
+            Message { role: "system", content: &prompt.system },
+            Message { role: "user", content: &prompt.user },
         ],
-        temperature: settings.temperature.unwrap_or(inquiry.temperature),
+        temperature: settings.temperature.unwrap_or(prompt.temperature),
         max_tokens,
         max_completion_tokens,
     };
@@ -93,15 +93,15 @@ mod tests {
 
     #[test]
     fn the_body_is_the_chat_apis() {
-        let inquiry = ChatPrompt { system: "s".into(), user: "u".into(), temperature: 0.2, max_tokens: 9 };
+        let prompt = ChatPrompt { system: "s".into(), user: "u".into(), temperature: 0.2, max_tokens: 9 };
         let mut settings = JudgeSettings::new("http://h", "m");
         let messages = r#""messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}]"#;
         let expected = format!(r#"{{"model":"m",{messages},"temperature":0.2,"max_tokens":9}}"#);
-        assert_eq!(request_body(&settings, &inquiry), expected);
+        assert_eq!(request_body(&settings, &prompt), expected);
         settings.token_limit = TokenLimit::MaxCompletionTokens;
         (settings.temperature, settings.tokens_max) = (Some(1.0), Some(7));
         let expected = format!(r#"{{"model":"m",{messages},"temperature":1.0,"max_completion_tokens":7}}"#);
-        assert_eq!(request_body(&settings, &inquiry), expected);
+        assert_eq!(request_body(&settings, &prompt), expected);
     }
 
     #[test]

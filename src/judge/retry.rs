@@ -7,11 +7,11 @@ use crate::store::Key;
 /// A retry policy with exponential backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// Maximum number of requests for one inquiry, the first included.
+    /// Maximum number of requests for one prompt, the first included.
     pub attempts_max: u32,
     /// Wait after the first failure. It doubles with each further one.
     pub wait_first: Duration,
-    /// Maximum wait. If the endpoint asks for a longer one, the inquiry fails.
+    /// Maximum wait. If the endpoint asks for a longer one, the prompt fails.
     pub wait_max: Duration,
 }
 

@@ -68,9 +68,9 @@ impl JudgeSettings {
         format!("{}/chat/completions", self.base_url.trim_end_matches('/'))
     }
 
-    /// [token] -- Returns the maximum length of this inquiry's judgment.
-    pub(super) fn tokens_of(&self, inquiry: &ChatPrompt) -> u32 {
-        self.tokens_max.unwrap_or(inquiry.max_tokens)
+    /// [token] -- Returns the maximum length of this prompt's judgment.
+    pub(super) fn tokens_of(&self, prompt: &ChatPrompt) -> u32 {
+        self.tokens_max.unwrap_or(prompt.max_tokens)
     }
 
     /// Checks the settings.

@@ -1,4 +1,4 @@
-//! Outcomes of inquiries.
+//! Outcomes of prompts.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct Judgment {
     pub completion_tokens: u64,
 }
 
-/// The outcome of an inquiry. A failed one is asked again in the next evaluation; finished judgments are never lost.
+/// The outcome of a prompt. A failed one is asked again in the next evaluation; finished judgments are never lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The judgment of a request that was sent now.

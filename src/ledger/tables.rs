@@ -3,7 +3,7 @@
 use super::schema::table;
 
 table! {
-    /// One row a client: who takes part, with which data, device and link.
+    /// One row per client: who takes part, with which data, device and link.
     PopulationRow, "population" {
         client: u32, "index", "position of the client in its data file";
         client_id: String, "text", "name of the client in its data file";
@@ -24,7 +24,7 @@ table! {
 }
 
 table! {
-    /// One row an event of virtual time, in the order in which the engine handled them.
+    /// One row per event of virtual time, in the order in which the engine handled them.
     EventRow, "events" {
         at_ns: u64, "ns", "virtual time since the start of the run";
         kind: &'static str, "name", "what happened";
@@ -75,7 +75,7 @@ table! {
 }
 
 table! {
-    /// One row a round of the server, of a tier or of an edge, in the order in which they ended.
+    /// One row per round of the server, of a tier or of an edge, in the order in which they ended.
     RoundRow, "rounds" {
         round: u32, "index", "place among the rounds of all aggregators, from 1";
         aggregator: u32, "index", "whose round: 0 is the server, else tier or edge, from 1";
@@ -153,7 +153,7 @@ table! {
 }
 
 table! {
-    /// One row an order: what was computed from what. A row's key can be computed again from it and from the keys of its
+    /// One row per order: what was computed from what. A row's key can be computed again from it and from the keys of its
     /// inputs.
     LineageRow, "lineage" {
         order: u64, "index", "place of the order in the plan, from 0; its inputs come before it";
@@ -180,7 +180,7 @@ table! {
 }
 
 table! {
-    /// One row a client of a dataset: what `fedreplay data inspect` writes. It is no table of a run.
+    /// One row per client of a dataset: what `fedreplay data inspect` writes. It is no table of a run.
     ClientDataRow, "clients" {
         client: u32, "index", "position of the client in its data file";
         client_id: String, "text", "name of the client in its data file";

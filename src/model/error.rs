@@ -36,7 +36,7 @@ pub enum ModelError {
         path: PathBuf,
         /// The tensor's name.
         tensor: String,
-        /// What was expected and what was found.
+        /// Description of what was expected and what was found.
         reason: String,
     },
     /// LoRA does not fit the model.

@@ -121,7 +121,7 @@ impl Rule {
     /// Bounds the update of `part` in place by `norm`. Returns whether it was within the norm before.
     fn bound(&self, part: &mut Part, modules: &[Range<usize>], norm: f64) -> bool {
         assert!(part.weight <= 1.0, "a weight of {} breaks the bound on a client", part.weight);
-        // Clipping, a weight of at most 1, and rounding towards zero: none of the three lengthens the update, so one
+        // Clipping, a weight of at most 1, and rounding toward zero: none of the three lengthens the update, so one
         // client moves the sum by at most the clipping norm.
         let is_within = self.clipping.clip(&mut part.update, modules, norm);
         for value in &mut part.update {
@@ -131,7 +131,7 @@ impl Rule {
         is_within
     }
 
-    /// Rounds `update` in place towards zero onto the grid, which never increases its norm.
+    /// Rounds `update` in place toward zero onto the grid, which never increases its norm.
     fn onto_grid(&self, update: &mut [f64], norm: f64) {
         if let Some(grid) = self.grid {
             let step = grid * norm;

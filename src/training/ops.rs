@@ -148,7 +148,7 @@ pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tens
 pub mod plain {
     use super::*;
 
-    /// As in Transformers, the normalised row is rounded to the activations' type before the weight is applied.
+    /// As in Transformers, the normalized row is rounded to the activations' type before the weight is applied.
     pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, master: Kind) -> Result<(Tensor, Tensor)> {
         let wide = x.f_to_kind(master)?;
         let mean = blocks::row_means(&wide.f_square()?)?;

@@ -43,8 +43,8 @@ impl HumanEval {
 
     /// Returns the outcome of each program. Stored outcomes are not computed again. New ones are stored as they
     /// complete, so that an evaluation that is killed can resume.
-    fn outcomes(&self, programs: &[String], sitting: &EvalContext) -> Result<Vec<ProgramOutcome>, EvaluationError> {
-        let store = sitting.examinee.store;
+    fn outcomes(&self, programs: &[String], context: &EvalContext) -> Result<Vec<ProgramOutcome>, EvaluationError> {
+        let store = context.examinee.store;
         let keys: Vec<Key> = programs.iter().map(|program| self.sandbox.key(program)).collect();
         let mut outcomes: Vec<Option<ProgramOutcome>> = keys.iter().map(|&key| stored(store, key)).collect();
         let missing: Vec<usize> = (0..programs.len()).filter(|&place| outcomes[place].is_none()).collect();
@@ -58,7 +58,7 @@ impl HumanEval {
                 *unkept.lock().expect("nobody panics while keeping") = Some(error);
                 return ControlFlow::Break(());
             }
-            if sitting.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if context.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         if let Some(error) = unkept.into_inner().expect("nobody panics while keeping") {
             return Err(GenerationError::from(error).into());
@@ -90,17 +90,17 @@ impl Benchmark for HumanEval {
         key_of("fedreplay humaneval problems v1", &(self.samples as u64, fields)).0
     }
 
-    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError> {
+    fn cost(&self, context: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.problems.0.len() as u64, ..Cost::default() };
-        cost.add(&sitting.capped(self.requests()?), sitting.examinee)?;
+        cost.add(&context.capped(self.requests()?), context.examinee)?;
         Ok(cost)
     }
 
-    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
-        let requests = sitting.capped(self.requests()?);
-        let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
+    fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
+        let requests = context.capped(self.requests()?);
+        let answers: Vec<Answer> = context.examinee.generate(&requests)?;
         let texts: Vec<String> = answers.iter().map(|answer| answer.text.clone()).collect();
-        let outcomes = self.outcomes(&self.problems.programs(&texts), sitting)?;
+        let outcomes = self.outcomes(&self.problems.programs(&texts), context)?;
         let mut answered = Vec::with_capacity(requests.len());
         for (place, request) in requests.into_iter().enumerate() {
             let task_id = &self.problems.0[place / self.samples].task_id;

@@ -99,21 +99,21 @@ impl Benchmark for Mmlu {
         key_of("fedreplay mmlu questions v1", &subjects).0
     }
 
-    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError> {
+    fn cost(&self, context: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost::default();
         for subject in &self.subjects {
             let shared = preamble(subject, subject.examples.len());
             // The common beginning of a subject's prompts is read once.
-            cost.prompt_tokens += sitting.examinee.generator.encode(&shared)?.len() as u64;
+            cost.prompt_tokens += context.examinee.generator.encode(&shared)?.len() as u64;
             for (_, question) in &subject.questions {
-                cost.prompt_tokens += sitting.examinee.generator.encode(&asked(question))?.len() as u64;
+                cost.prompt_tokens += context.examinee.generator.encode(&asked(question))?.len() as u64;
             }
             cost.questions += subject.questions.len() as u64;
         }
         Ok(cost)
     }
 
-    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
-        Ok(sheet(&self.subjects, &mark(&self.subjects, sitting.examinee)?))
+    fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
+        Ok(sheet(&self.subjects, &mark(&self.subjects, context.examinee)?))
     }
 }

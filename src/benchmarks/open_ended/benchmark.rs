@@ -28,13 +28,13 @@ impl OpenEndedBenchmark {
     }
 
     /// Runs the model over all turns. Returns the texts by question and turn, and one entry per request, turn by turn.
-    fn answers(&self, sitting: &EvalContext) -> Result<(Vec<Vec<String>>, Vec<Response>), EvaluationError> {
+    fn answers(&self, context: &EvalContext) -> Result<(Vec<Vec<String>>, Vec<Response>), EvaluationError> {
         let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
         let mut answered = Vec::new();
         for turn in 0..self.questions.benchmark.turns() {
-            let prompting = self.prompting(sitting);
-            let requests = sitting.capped(self.questions.requests(turn, &texts, &prompting, sitting.decoding)?);
-            let answers: Vec<Answer> = sitting.examinee.generate(&requests)?;
+            let prompting = self.prompting(context);
+            let requests = context.capped(self.questions.requests(turn, &texts, &prompting, context.decoding)?);
+            let answers: Vec<Answer> = context.examinee.generate(&requests)?;
             for (place, (request, answer)) in requests.into_iter().zip(&answers).enumerate() {
                 let question = &self.questions.questions[place];
                 // The published scripts strip each answer before it is judged or quoted in the next turn.
@@ -48,10 +48,10 @@ impl OpenEndedBenchmark {
 
     /// Returns the template for this benchmark. FedLLM-Bench evaluates MT-Bench with another template than the one that
     /// its models were trained with.
-    fn prompting<'a>(&self, sitting: &EvalContext<'a, '_>) -> Prompting<'a> {
-        match sitting.prompting {
+    fn prompting<'a>(&self, context: &EvalContext<'a, '_>) -> Prompting<'a> {
+        match context.prompting {
             Prompting::Template { template, end }
-                if sitting.is_as_published
+                if context.is_as_published
                     && self.questions.benchmark == OpenEnded::MtBench
                     && template.name == "alpaca" =>
             {
@@ -64,33 +64,33 @@ impl OpenEndedBenchmark {
     /// Has the answers judged, writes the judgments into `answered`, and returns the metrics and table cells.
     fn judged(
         &self,
-        sitting: &EvalContext,
+        context: &EvalContext,
         texts: &[Vec<String>],
         answered: &mut [Response],
     ) -> Result<(Vec<Metric>, Vec<BenchmarkCell>), EvaluationError> {
-        let exams = self.questions.exams(texts, sitting.wording);
-        let unparsable = sitting.unparsable(self.questions.benchmark);
-        let Some(judge) = sitting.judge else {
+        let judge_requests = self.questions.judge_requests(texts, context.wording);
+        let unparsable = context.unparsable(self.questions.benchmark);
+        let Some(judge) = context.judge else {
             // All answers count as failed, so that the metrics still have the number of questions.
-            let nobody = vec![Verdict::Failed("nobody judges".into()); exams.len()];
-            let scores = JudgedScores::of(&self.questions, &exams, &nobody, sitting.range);
-            return Ok((vec![unjudged(exams.len())], scores.cells(unparsable)));
+            let nobody = vec![Verdict::Failed("nobody judges".into()); judge_requests.len()];
+            let scores = JudgedScores::of(&self.questions, &judge_requests, &nobody, context.range);
+            return Ok((vec![unjudged(judge_requests.len())], scores.cells(unparsable)));
         };
-        let verdicts = ask_judge(judge, sitting, &exams)?;
-        for (exam, verdict) in exams.iter().zip(&verdicts) {
+        let verdicts = ask_judge(judge, context, &judge_requests)?;
+        for (judge_request, verdict) in judge_requests.iter().zip(&verdicts) {
             // `answered` is ordered turn by turn, with all questions in each turn.
-            let entry = &mut answered[exam.turn * self.questions.questions.len() + exam.question];
+            let entry = &mut answered[judge_request.turn * self.questions.questions.len() + judge_request.question];
             entry.judgement = Some(match verdict {
                 Verdict::Failed(reason) => format!("none: {reason}"),
                 Verdict::Fresh(judgement) | Verdict::Stored(judgement) => judgement.text.clone(),
             });
-            let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, sitting.range));
+            let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, context.range));
             entry.score = match rating {
                 Some(Rating::Rated(rating)) => Some(rating),
                 Some(Rating::Unparsable) | None => None,
             };
         }
-        let scores = JudgedScores::of(&self.questions, &exams, &verdicts, sitting.range);
+        let scores = JudgedScores::of(&self.questions, &judge_requests, &verdicts, context.range);
         Ok((figures(&scores, unparsable), scores.cells(unparsable)))
     }
 
@@ -100,37 +100,41 @@ impl OpenEndedBenchmark {
     fn judging(
         &self,
         judge: &Judge,
-        sitting: &EvalContext,
+        context: &EvalContext,
         texts: &[Vec<String>],
         open_tokens: &[Vec<u64>],
     ) -> CostEstimate {
         let mut estimate = CostEstimate::default();
         let mut certain = Vec::new();
-        for exam in self.questions.exams(texts, sitting.wording) {
+        for judge_request in self.questions.judge_requests(texts, context.wording) {
             // The judge of a later turn reads the whole dialog, so unknown answers of earlier turns count too.
-            let open: u64 = open_tokens[exam.question][..=exam.turn].iter().sum();
+            let open: u64 = open_tokens[judge_request.question][..=judge_request.turn].iter().sum();
             if open == 0 {
-                certain.push(exam.inquiry);
+                certain.push(judge_request.prompt);
             } else {
-                estimate = estimate.plus(judge.estimate_unknown(&exam.inquiry, open));
+                estimate = estimate.plus(judge.estimate_unknown(&judge_request.prompt, open));
             }
         }
         estimate.plus(judge.estimate(&certain))
     }
 }
 
-/// Asks the judge about every answer and reports progress. Returns one verdict per exam, in their order.
-fn ask_judge(judge: &Judge, sitting: &EvalContext, exams: &[JudgeRequest]) -> Result<Vec<Verdict>, EvaluationError> {
-    let inquiries: Vec<ChatPrompt> = exams.iter().map(|exam| exam.inquiry.clone()).collect();
-    let witness = sitting.examinee.witness;
-    witness.expect(inquiries.len());
+/// Asks the judge about every answer and reports progress. Returns one verdict per judge request, in their order.
+fn ask_judge(
+    judge: &Judge,
+    context: &EvalContext,
+    judge_requests: &[JudgeRequest],
+) -> Result<Vec<Verdict>, EvaluationError> {
+    let prompts: Vec<ChatPrompt> = judge_requests.iter().map(|judge_request| judge_request.prompt.clone()).collect();
+    let witness = context.examinee.witness;
+    witness.expect(prompts.len());
     let verdicts = judge
-        .ask_all(&inquiries, sitting.stop, &|_, verdict: &Verdict| {
+        .ask_all(&prompts, context.stop, &|_, verdict: &Verdict| {
             witness.answered(!matches!(verdict, Verdict::Stored(_)));
         })
         .map_err(GenerationError::from)?;
     // An interrupted judge returns failed verdicts for the rest: no score may be computed from them.
-    if sitting.stop.load(Ordering::Relaxed) {
+    if context.stop.load(Ordering::Relaxed) {
         return Err(GenerationError::Interrupted.into());
     }
     Ok(verdicts)
@@ -192,8 +196,8 @@ fn reading(is_harmless: bool) -> &'static str {
 }
 
 /// Returns the metric of an evaluation without a judge: the answers are in the tables, and every judgment is missing.
-fn unjudged(exams: usize) -> Metric {
-    Metric { part: "all".into(), asked: exams as u64, failed: exams as u64, score: None }
+fn unjudged(judge_requests: usize) -> Metric {
+    Metric { part: "all".into(), asked: judge_requests as u64, failed: judge_requests as u64, score: None }
 }
 
 impl Benchmark for OpenEndedBenchmark {
@@ -204,14 +208,14 @@ impl Benchmark for OpenEndedBenchmark {
         key_of("fedreplay open questions v1", &(self.questions.benchmark, fields)).0
     }
 
-    fn cost(&self, sitting: &EvalContext) -> Result<Cost, EvaluationError> {
+    fn cost(&self, context: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.questions.questions.len() as u64, ..Cost::default() };
         let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
         let mut open_tokens: Vec<Vec<u64>> = vec![vec![]; texts.len()];
         for turn in 0..self.questions.benchmark.turns() {
-            let requests = self.questions.requests(turn, &texts, &self.prompting(sitting), sitting.decoding)?;
-            let requests = sitting.capped(requests);
-            let answers = cost.add(&requests, sitting.examinee)?;
+            let requests = self.questions.requests(turn, &texts, &self.prompting(context), context.decoding)?;
+            let requests = context.capped(requests);
+            let answers = cost.add(&requests, context.examinee)?;
             // An unknown answer is empty in the next turn's prompt, and its maximum length is counted for the judge.
             for (place, (request, answer)) in requests.iter().zip(answers).enumerate() {
                 let open = if answer.is_some() { 0 } else { request.sampling.max_tokens };
@@ -219,16 +223,16 @@ impl Benchmark for OpenEndedBenchmark {
                 texts[place].push(answer.map_or_else(String::new, |answer| answer.text.trim().to_owned()));
             }
         }
-        if let Some(judge) = sitting.judge {
-            cost.judge = self.judging(judge, sitting, &texts, &open_tokens);
+        if let Some(judge) = context.judge {
+            cost.judge = self.judging(judge, context, &texts, &open_tokens);
         }
         Ok(cost)
     }
 
-    fn sit(&self, sitting: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
-        let (texts, mut answers) = self.answers(sitting)?;
+    fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
+        let (texts, mut answers) = self.answers(context)?;
         let (figures, cells) = match self.questions.benchmark.is_judged() {
-            true => self.judged(sitting, &texts, &mut answers)?,
+            true => self.judged(context, &texts, &mut answers)?,
             false => ruled(&texts, &mut answers),
         };
         Ok(BenchmarkResult { figures, answers, cells }.with_unfit_noted())

@@ -33,7 +33,7 @@ pub struct JudgeRequest {
     /// Turn of the dialog, from 0.
     pub turn: usize,
     /// The prompt for the judge.
-    pub inquiry: ChatPrompt,
+    pub prompt: ChatPrompt,
 }
 
 /// Judge prompts that a user may replace.
@@ -49,21 +49,21 @@ impl Questions {
     ///
     /// # Panics
     /// If an answer is missing.
-    pub fn exams(&self, answers: &[Vec<String>], wording: &JudgeWording) -> Vec<JudgeRequest> {
+    pub fn judge_requests(&self, answers: &[Vec<String>], wording: &JudgeWording) -> Vec<JudgeRequest> {
         let turns = if self.benchmark.is_judged() { self.benchmark.turns() } else { 0 };
-        let mut exams = Vec::with_capacity(turns * self.questions.len());
+        let mut judge_requests = Vec::with_capacity(turns * self.questions.len());
         for turn in 0..turns {
             for (index, (question, answers)) in self.questions.iter().zip(answers).enumerate() {
-                let inquiry = inquiry(self.benchmark, question, answers, turn, wording);
-                exams.push(JudgeRequest { question: index, turn, inquiry });
+                let prompt = prompt(self.benchmark, question, answers, turn, wording);
+                judge_requests.push(JudgeRequest { question: index, turn, prompt });
             }
         }
-        exams
+        judge_requests
     }
 }
 
 /// Builds the prompt for the judge of one answer.
-fn inquiry(
+fn prompt(
     benchmark: OpenEnded,
     question: &Question,
     answers: &[String],

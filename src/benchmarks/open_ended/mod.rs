@@ -1,7 +1,7 @@
 //! Open-ended benchmarks: questions, prompts, judge requests and scores.
 //!
 //! An evaluation calls [`Questions::read`], then for each turn [`Questions::requests`] with the answers of the earlier
-//! turns, then [`Questions::exams`] for the judge and [`JudgedScores::of`] on the judge's verdicts, or
+//! turns, then [`Questions::judge_requests`] for the judge and [`JudgedScores::of`] on the judge's verdicts, or
 //! [`advbench::Rates`] if a rule classifies the answers. This module neither generates text nor talks to a judge.
 
 pub mod advbench;

@@ -56,7 +56,7 @@ pub struct ScoreTally {
 pub struct JudgedScores {
     pub benchmark: OpenEnded,
     /// Ratings in the order of the judge requests.
-    pub exams: Vec<ScoredRequest>,
+    pub judge_requests: Vec<ScoredRequest>,
     /// Tally of all ratings.
     pub all: ScoreTally,
     /// Tallies by turn.
@@ -66,10 +66,10 @@ pub struct JudgedScores {
 }
 
 impl ScoreTally {
-    fn of<'a>(exams: impl Iterator<Item = &'a ScoredRequest>) -> Self {
+    fn of<'a>(judge_requests: impl Iterator<Item = &'a ScoredRequest>) -> Self {
         let mut tally = Self::default();
-        for exam in exams {
-            tally.add(exam.rating);
+        for judge_request in judge_requests {
+            tally.add(judge_request.rating);
         }
         tally
     }
@@ -105,32 +105,43 @@ impl ScoreTally {
 }
 
 impl JudgedScores {
-    /// Computes the scores of `exams` from their `verdicts`, which are in the same order.
+    /// Computes the scores of `judge_requests` from their `verdicts`, which are in the same order.
     ///
     /// # Panics
-    /// Unless there is one verdict per exam.
-    pub fn of(questions: &Questions, exams: &[JudgeRequest], verdicts: &[Verdict], range: RatingRange) -> Self {
-        assert_eq!(exams.len(), verdicts.len(), "every exam has its verdict");
-        let mut scored = Vec::with_capacity(exams.len());
-        for (exam, verdict) in exams.iter().zip(verdicts) {
+    /// Unless there is one verdict per judge request.
+    pub fn of(
+        questions: &Questions,
+        judge_requests: &[JudgeRequest],
+        verdicts: &[Verdict],
+        range: RatingRange,
+    ) -> Self {
+        assert_eq!(judge_requests.len(), verdicts.len(), "every exam has its verdict");
+        let mut scored = Vec::with_capacity(judge_requests.len());
+        for (judge_request, verdict) in judge_requests.iter().zip(verdicts) {
             let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, range));
-            scored.push(ScoredRequest { question: exam.question, turn: exam.turn, rating });
+            scored.push(ScoredRequest { question: judge_request.question, turn: judge_request.turn, rating });
         }
         let mut turns = Vec::new();
         for turn in 0..questions.benchmark.turns() {
-            turns.push(ScoreTally::of(scored.iter().filter(|exam| exam.turn == turn)));
+            turns.push(ScoreTally::of(scored.iter().filter(|judge_request| judge_request.turn == turn)));
         }
         // Categories in the order of their first question. There are few, so a search beats a map.
         let mut categories: Vec<(String, ScoreTally)> = Vec::new();
-        for exam in &scored {
-            let name = &questions.questions[exam.question].category;
+        for judge_request in &scored {
+            let name = &questions.questions[judge_request.question].category;
             let place = categories.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
                 categories.push((name.clone(), ScoreTally::default()));
                 categories.len() - 1
             });
-            categories[place].1.add(exam.rating);
+            categories[place].1.add(judge_request.rating);
         }
-        Self { benchmark: questions.benchmark, all: ScoreTally::of(scored.iter()), turns, categories, exams: scored }
+        Self {
+            benchmark: questions.benchmark,
+            all: ScoreTally::of(scored.iter()),
+            turns,
+            categories,
+            judge_requests: scored,
+        }
     }
 
     /// Returns the benchmark's score: the mean over all ratings, or for Aya the unweighted mean of the languages'

@@ -49,7 +49,7 @@ fn the_real_files_hold_the_published_numbers_of_questions() {
         (OpenEnded::Aya, 160, 8, 160),
         (OpenEnded::AdvBench, 520, 1, 0),
     ];
-    for (benchmark, count, categories, exams) in expected {
+    for (benchmark, count, categories, judge_requests) in expected {
         let questions = Questions::read(benchmark, &folder).unwrap();
         assert_eq!(questions.questions.len(), count, "{benchmark:?}");
         let names: std::collections::BTreeSet<_> = questions.questions.iter().map(|q| &q.category).collect();
@@ -59,7 +59,7 @@ fn the_real_files_hold_the_published_numbers_of_questions() {
         let streams: std::collections::BTreeSet<_> = requests.iter().map(|request| request.stream).collect();
         assert_eq!(streams.len(), count, "{benchmark:?}: every question draws on its own");
         let answers = vec![vec!["a".to_owned(), "b".to_owned()]; count];
-        assert_eq!(questions.exams(&answers, &JudgeWording::default()).len(), exams, "{benchmark:?}");
+        assert_eq!(questions.judge_requests(&answers, &JudgeWording::default()).len(), judge_requests, "{benchmark:?}");
     }
     let mt_bench = Questions::read(OpenEnded::MtBench, &folder).unwrap();
     assert_eq!(mt_bench.questions.iter().filter(|question| !question.references.is_empty()).count(), 30);
@@ -130,18 +130,26 @@ fn the_second_turn_follows_the_first_answer_and_the_judge_sees_both() {
     let requests = questions.requests(1, &answers, &trained(), Decoding::default()).unwrap();
     assert!(requests[0].prompt.ends_with("w1 \n\n### Response: wa1</s>### Instruction:\nw2 \n\n### Response:"));
     let answers = vec![vec!["wa1".to_owned(), "wa2".into()], vec!["ma1".to_owned(), "ma2".into()]];
-    let exams = questions.exams(&answers, &JudgeWording::default());
-    let order: Vec<_> = exams.iter().map(|exam| (exam.question, exam.turn)).collect();
+    let judge_requests = questions.judge_requests(&answers, &JudgeWording::default());
+    let order: Vec<_> =
+        judge_requests.iter().map(|judge_request| (judge_request.question, judge_request.turn)).collect();
     assert_eq!(order, [(0, 0), (1, 0), (0, 1), (1, 1)]);
-    let texts: Vec<_> = exams.iter().map(|exam| exam.inquiry.user.as_str()).collect();
+    let texts: Vec<_> = judge_requests.iter().map(|judge_request| judge_request.prompt.user.as_str()).collect();
     assert!(
         texts[0].ends_with("[Question]\nw1\n\n[The Start of Assistant's Answer]\nwa1\n[The End of Assistant's Answer]")
     );
     // The braces of a question are its own.
     assert!(texts[1].contains("[Question]\nm1 {answer}\n\n[The Start of Reference Answer]\nr1\n"));
     assert!(!texts[0].contains("wa2") && texts[2].contains("### User:\nw2\n\n### Assistant A:\nwa2\n\n"));
-    assert!(texts[3].contains("### Reference answer:\nr2\n") && exams[3].inquiry.system.contains("reference answer"));
-    assert!(exams.iter().all(|exam| exam.inquiry.temperature == 0.0 && exam.inquiry.max_tokens == 2048));
+    assert!(
+        texts[3].contains("### Reference answer:\nr2\n")
+            && judge_requests[3].prompt.system.contains("reference answer")
+    );
+    assert!(
+        judge_requests
+            .iter()
+            .all(|judge_request| judge_request.prompt.temperature == 0.0 && judge_request.prompt.max_tokens == 2048)
+    );
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn a_users_wording_takes_the_place_of_ours() {
             references: vec!["r".into()],
         }],
     };
-    let text = |wording: &JudgeWording| questions.exams(&[vec!["a".into()]], wording)[0].inquiry.user.clone();
+    let text = |wording: &JudgeWording| questions.judge_requests(&[vec!["a".into()]], wording)[0].prompt.user.clone();
     assert_eq!(text(&JudgeWording { aya: Some("{reference}|{question}|{answer}".into()) }), "r|q|a");
     let ours = text(&JudgeWording::default());
     assert!(ours.contains("[Question]\nq\n") && ours.contains("Reference Answer]\nr\n"), "{ours}");
@@ -176,10 +184,10 @@ fn unparsable_and_failed_judgments_are_counted_and_both_means_are_there() {
             .into(),
     };
     let answers = vec![vec!["a".to_owned()]; 5];
-    let exams = questions.exams(&answers, &JudgeWording::default());
+    let judge_requests = questions.judge_requests(&answers, &JudgeWording::default());
     let verdicts =
         [verdict("[[4]]"), verdict("[[8]]"), verdict("no idea"), verdict("[[2]]"), Verdict::Failed("gone".into())];
-    let scores = JudgedScores::of(&questions, &exams, &verdicts, RatingRange::OneToTen);
+    let scores = JudgedScores::of(&questions, &judge_requests, &verdicts, RatingRange::OneToTen);
     assert_eq!((scores.all.rated, scores.all.unparsable, scores.all.failed), (3, 1, 1));
     assert_eq!(scores.all.mean(Unparsable::Dropped), Some(14.0 / 3.0));
     assert_eq!(scores.all.mean(Unparsable::MinusOne), Some(13.0 / 4.0));

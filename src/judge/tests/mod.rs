@@ -69,17 +69,17 @@ impl World {
         Judge::with_clock(settings, key, &self.store, Box::new(self.clock.clone())).unwrap()
     }
 
-    fn ask(&self, settings: JudgeSettings, inquiries: &[ChatPrompt]) -> Vec<Verdict> {
-        self.judge(settings).ask_all(inquiries, &AtomicBool::new(false), &|_, _| {}).unwrap()
+    fn ask(&self, settings: JudgeSettings, prompts: &[ChatPrompt]) -> Vec<Verdict> {
+        self.judge(settings).ask_all(prompts, &AtomicBool::new(false), &|_, _| {}).unwrap()
     }
 }
 
-fn inquiry(user: impl std::fmt::Display) -> ChatPrompt {
+fn prompt(user: impl std::fmt::Display) -> ChatPrompt {
     ChatPrompt { system: "Judge.".into(), user: user.to_string(), temperature: 0.0, max_tokens: 16 }
 }
 
-fn inquiries(count: usize) -> Vec<ChatPrompt> {
-    (0..count).map(inquiry).collect()
+fn prompts(count: usize) -> Vec<ChatPrompt> {
+    (0..count).map(prompt).collect()
 }
 
 fn text(verdict: &Verdict) -> &str {
@@ -92,7 +92,7 @@ fn text(verdict: &Verdict) -> &str {
 #[test]
 fn what_is_asked_is_stored_and_asked_once() {
     let world = World::new([Turn::Says("[[1]]"), Turn::Says("[[2]]")]);
-    let asked = [inquiry("a"), inquiry("b"), inquiry("a")];
+    let asked = [prompt("a"), prompt("b"), prompt("a")];
     let verdicts = world.ask(world.settings(), &asked);
     assert!(matches!(&verdicts[..], [Verdict::Fresh(_), Verdict::Fresh(_), Verdict::Stored(_)]), "{verdicts:?}");
     assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "[[2]]", "[[1]]"]);
@@ -106,7 +106,7 @@ fn what_is_asked_is_stored_and_asked_once() {
 
     // The same again, offline: the same words, and nothing is asked.
     let offline = JudgeSettings { is_offline: true, ..world.settings() };
-    let again = world.ask(offline.clone(), &[&asked[..], &[inquiry("c")]].concat());
+    let again = world.ask(offline.clone(), &[&asked[..], &[prompt("c")]].concat());
     assert_eq!(again[..3].iter().map(text).collect::<Vec<_>>(), ["[[1]]", "[[2]]", "[[1]]"]);
     assert!(text(&again[3]).contains("judging is offline"), "{again:?}");
     assert_eq!(world.server.take_requests().len(), 0);
@@ -121,13 +121,13 @@ fn what_is_asked_is_stored_and_asked_once() {
     for settings in others {
         assert!(world.ask(settings, &asked[..1])[0].judgement().is_none());
     }
-    assert!(world.ask(offline, &[ChatPrompt { max_tokens: 17, ..inquiry("a") }])[0].judgement().is_none());
+    assert!(world.ask(offline, &[ChatPrompt { max_tokens: 17, ..prompt("a") }])[0].judgement().is_none());
 }
 
 #[test]
 fn an_estimate_asks_nothing_and_counts_what_is_stored() {
     let world = World::new([]);
-    let asked = inquiries(3);
+    let asked = prompts(3);
     world.ask(world.settings(), &asked[..1]);
     world.server.take_requests();
     let estimate = world.judge(world.settings()).estimate(&[&asked[..], &asked[2..]].concat());
@@ -154,7 +154,7 @@ fn passing_faults_are_sat_out() {
     ];
     for fault in faults {
         let world = World::new([fault.clone(), fault.clone(), Turn::Says("[[3]]")]);
-        let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+        let verdicts = world.ask(world.settings(), &[prompt("a")]);
         assert_eq!(text(&verdicts[0]), "[[3]]", "{fault:?}");
         let waits = world.clock.waits();
         assert_eq!(waits.len(), 2, "{fault:?}");
@@ -167,12 +167,12 @@ fn retry_after_is_honoured_in_seconds_and_as_a_date() {
     let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:17 GMT\r\n";
     for (headers, seconds) in [("Retry-After: 30\r\n", 30), (date, 40)] {
         let world = World::new([Turn::Answers(429, headers, "slow down"), Turn::Says("[[3]]")]);
-        let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+        let verdicts = world.ask(world.settings(), &[prompt("a")]);
         assert_eq!(text(&verdicts[0]), "[[3]]");
         assert_eq!(world.clock.waits(), [Duration::from_secs(seconds)]);
     }
     let world = World::new([Turn::Answers(429, "Retry-After: 86400\r\n", "tomorrow")]);
-    let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+    let verdicts = world.ask(world.settings(), &[prompt("a")]);
     assert_eq!(text(&verdicts[0]), "it answered 429 (tomorrow), asking to wait 86400 s, at the last of 1 attempt");
     assert_eq!(world.server.take_requests().len(), 1);
 }
@@ -180,11 +180,11 @@ fn retry_after_is_honoured_in_seconds_and_as_a_date() {
 #[test]
 fn a_request_that_cannot_succeed_is_made_once_and_the_others_go_on() {
     let world = World::new([Turn::Says("[[1]]"), Turn::Answers(400, "", "too\nlong"), Turn::Says("[[2]]")]);
-    let verdicts = world.ask(world.settings(), &inquiries(3));
+    let verdicts = world.ask(world.settings(), &prompts(3));
     assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "it answered 400 (too long)", "[[2]]"]);
     assert_eq!(world.server.take_requests().len(), 3);
     // Another time only the failure is asked again.
-    let verdicts = world.ask(world.settings(), &inquiries(3));
+    let verdicts = world.ask(world.settings(), &prompts(3));
     assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "Rating: [[7]]", "[[2]]"]);
     assert_eq!(world.server.take_requests().len(), 1);
 }
@@ -192,7 +192,7 @@ fn a_request_that_cannot_succeed_is_made_once_and_the_others_go_on() {
 #[test]
 fn a_wrong_key_ends_the_asking_at_once() {
     let world = World::new([Turn::Says("[[1]]"), Turn::Answers(401, "", "who are you")]);
-    let verdicts = world.ask(world.settings(), &inquiries(4));
+    let verdicts = world.ask(world.settings(), &prompts(4));
     assert_eq!(text(&verdicts[0]), "[[1]]");
     assert!(text(&verdicts[1]).contains("401") && text(&verdicts[1]).contains("environment"), "{verdicts:?}");
     assert!(text(&verdicts[3]).starts_with("not asked: it answered 401"), "{verdicts:?}");
@@ -205,7 +205,7 @@ fn an_endpoint_that_never_answers_is_left_after_three_inquiries() {
         let world = World::new(std::iter::repeat_n(silence, 6));
         let retries = Retries { attempts_max: 2, ..Retries::default() };
         let settings = JudgeSettings { timeout: Duration::from_millis(50), retries, ..world.settings() };
-        let verdicts = world.ask(settings, &inquiries(5));
+        let verdicts = world.ask(settings, &prompts(5));
         assert!(text(&verdicts[0]).contains("at the last of 2 attempts"), "{verdicts:?}");
         assert!(text(&verdicts[3]).starts_with("not asked: "), "{verdicts:?}");
         // On a busy host a request may be given up before the server has read it.
@@ -215,7 +215,7 @@ fn an_endpoint_that_never_answers_is_left_after_three_inquiries() {
     let mut world = World::new([]);
     let settings = world.settings();
     world.server = Server::start([]);
-    let verdicts = world.ask(settings, &inquiries(4));
+    let verdicts = world.ask(settings, &prompts(4));
     assert!(text(&verdicts[0]).contains("the connection failed"), "{verdicts:?}");
 }
 
@@ -226,7 +226,7 @@ fn requests_are_in_flight_together_and_verdicts_in_order() {
     let heard = Mutex::new(Vec::new());
     let judge = world.judge(JudgeSettings { concurrency: 3, ..world.settings() });
     let each = |place: usize, _: &Verdict| heard.lock().unwrap().push(place);
-    let verdicts = judge.ask_all(&inquiries(9), &AtomicBool::new(false), &each).unwrap();
+    let verdicts = judge.ask_all(&prompts(9), &AtomicBool::new(false), &each).unwrap();
     assert_eq!(verdicts.len(), 9);
     assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Fresh(_))), "{verdicts:?}");
     let mut heard = heard.into_inner().unwrap();
@@ -237,7 +237,7 @@ fn requests_are_in_flight_together_and_verdicts_in_order() {
 #[test]
 fn requests_begin_no_faster_than_the_rate_limit() {
     let world = World::new([]);
-    world.ask(JudgeSettings { requests_per_minute: Some(20.0), ..world.settings() }, &inquiries(3));
+    world.ask(JudgeSettings { requests_per_minute: Some(20.0), ..world.settings() }, &prompts(3));
     assert_eq!(world.clock.waits(), [Duration::from_secs(3); 2]);
 }
 
@@ -245,13 +245,13 @@ fn requests_begin_no_faster_than_the_rate_limit() {
 fn nothing_is_asked_once_the_greatest_cost_is_spent_or_the_judging_is_stopped() {
     let world = World::new([]);
     // A judgement of 100 and 10 tokens costs 0.002 here.
-    let verdicts = world.ask(JudgeSettings { cost_max: Some(0.003), ..world.settings() }, &inquiries(4));
+    let verdicts = world.ask(JudgeSettings { cost_max: Some(0.003), ..world.settings() }, &prompts(4));
     assert_eq!(world.server.take_requests().len(), 2);
     assert!(text(&verdicts[2]).contains("the greatest cost of 0.003 is spent"), "{verdicts:?}");
 
     let stop = AtomicBool::new(false);
     let each = |place: usize, _: &Verdict| stop.store(place >= 2, Ordering::Relaxed);
-    let verdicts = world.judge(world.settings()).ask_all(&inquiries(5), &stop, &each).unwrap();
+    let verdicts = world.judge(world.settings()).ask_all(&prompts(5), &stop, &each).unwrap();
     assert!(matches!(&verdicts[..3], [Verdict::Stored(_), Verdict::Stored(_), Verdict::Fresh(_)]), "{verdicts:?}");
     assert!(text(&verdicts[3]).contains("stopped"), "{verdicts:?}");
     assert_eq!(world.server.take_requests().len(), 1);
@@ -262,16 +262,16 @@ fn a_greatest_cost_and_a_closed_door_hold_for_all_that_a_judge_is_asked() {
     let world = World::new([Turn::Says("[[1]]"), Turn::Says("[[1]]"), Turn::Answers(401, "", "who are you")]);
     let ask = |judge: &Judge, asked: &[ChatPrompt]| judge.ask_all(asked, &AtomicBool::new(false), &|_, _| {}).unwrap();
     let frugal = world.judge(JudgeSettings { cost_max: Some(0.003), ..world.settings() });
-    ask(&frugal, &inquiries(2));
-    let more = ask(&frugal, &[inquiry("more"), inquiry(0)]);
+    ask(&frugal, &prompts(2));
+    let more = ask(&frugal, &[prompt("more"), prompt(0)]);
     assert!(text(&more[0]).contains("the greatest cost of 0.003 is spent"), "{more:?}");
     assert_eq!(text(&more[1]), "[[1]]", "what is stored costs nothing");
     let asked = Usage { requests: 2, prompt_tokens: 200, completion_tokens: 20 };
     assert_eq!(frugal.tally(), CallTally { asked, stored: 1, failed: 1 });
 
     let refused = world.judge(world.settings());
-    ask(&refused, &[inquiry("x")]);
-    assert!(text(&ask(&refused, &[inquiry("y")])[0]).starts_with("not asked: it answered 401"));
+    ask(&refused, &[prompt("x")]);
+    assert!(text(&ask(&refused, &[prompt("y")])[0]).starts_with("not asked: it answered 401"));
     assert_eq!(world.server.take_requests().len(), 3);
 }
 
@@ -284,7 +284,7 @@ fn a_store_that_cannot_be_written_ends_the_asking() {
     std::fs::remove_dir(folder.path().join("contents")).unwrap();
     std::fs::write(folder.path().join("contents"), "").unwrap();
     let judge = Judge::new(world.settings(), None, &store).unwrap();
-    judge.ask_all(&inquiries(5), &AtomicBool::new(false), &|_, _| {}).unwrap_err();
+    judge.ask_all(&prompts(5), &AtomicBool::new(false), &|_, _| {}).unwrap_err();
     assert_eq!(world.server.take_requests().len(), 1);
 }
 
@@ -292,7 +292,7 @@ fn a_store_that_cannot_be_written_ends_the_asking() {
 fn an_endpoint_that_repeats_the_key_does_not_spread_it() {
     let turns = [200, 400, 500, 500, 500, 500].map(|status| Turn::Repeats { status });
     let world = World::new(turns);
-    let verdicts = world.ask(world.settings(), &inquiries(3));
+    let verdicts = world.ask(world.settings(), &prompts(3));
     let said = format!("{verdicts:?}");
     assert!(!said.contains(KEY) && said.matches("(hidden)").count() >= 3, "{said}");
     let kept = walk(world.folder.path());
@@ -311,6 +311,6 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 #[test]
 fn a_redirect_is_not_followed_with_the_key() {
     let world = World::new([Turn::Answers(307, "Location: http://127.0.0.1:1/\r\n", "")]);
-    let verdicts = world.ask(world.settings(), &[inquiry("a")]);
+    let verdicts = world.ask(world.settings(), &[prompt("a")]);
     assert!(text(&verdicts[0]).contains("it redirects"), "{verdicts:?}");
 }

@@ -18,7 +18,7 @@ pub enum Algorithm {
         #[serde(default)]
         mean: Mean,
     },
-    /// FedAvg with a proximal term that pulls each client towards the model that it started from (Li et al. 2020).
+    /// FedAvg with a proximal term that pulls each client toward the model that it started from (Li et al. 2020).
     FedProx {
         /// [1] Strength of the proximal term: mu/2 times the squared distance is added to the local loss -- at least 0.
         #[serde(default = "hundredth", deserialize_with = "range::non_negative_single")]

@@ -249,7 +249,7 @@ pub enum Selection {
     BySize,
     /// In turn.
     RoundRobin,
-    /// Clients first that will stay online for the nominal time of their task, which only an oracle can know.
+    /// Clients first that will stay online for the nominal time of their task, which no real server can know.
     AvailabilityAware,
     /// The clients with the greatest last losses among `draw` clients drawn by size (Cho et al. 2020, rpow-d). Reads
     /// losses.

@@ -105,7 +105,7 @@ pub enum ObjectiveSpec {
     /// Direct preference optimization (Rafailov et al. 2023) on rows with a chosen and a rejected answer. A row is a
     /// pair, and the reference is the base model without adapter.
     Dpo {
-        /// [1] Strength of the pull towards the reference model -- above 0 in 32 bits.
+        /// [1] Strength of the pull toward the reference model -- above 0 in 32 bits.
         #[serde(default = "beta", deserialize_with = "range::positive_single")]
         beta: f64,
     },

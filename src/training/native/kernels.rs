@@ -23,17 +23,17 @@ pub struct AdamW {
     pub beta2: f32,
     /// Added to the scaled root.
     pub eps: f32,
-    /// What mean / root is multiplied by.
+    /// Factor of mean / root.
     pub step: f32,
-    /// What values are multiplied by.
+    /// Factor of the values.
     pub decay: f32,
-    /// What the root of the mean square is multiplied by.
+    /// Factor of the root of the mean square.
     pub root_scale: f32,
     /// Whether the decay comes after the step.
     pub decay_last: c_int,
 }
 
-/// What all heads of an attention share; the layout is that of `fedreplay::Shape` in attention.h.
+/// Shape that all heads of an attention share; the layout is that of `fedreplay::Shape` in attention.h.
 #[repr(C)]
 pub(super) struct Shape {
     heads: i64,

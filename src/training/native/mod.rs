@@ -23,7 +23,7 @@ unsafe extern "C" {
 pub struct Switches {
     /// Deterministic algorithms, as errors rather than warnings.
     pub deterministic_algorithms: bool,
-    /// Whether uninitialised memory is filled (wasteful, hence off).
+    /// Whether uninitialized memory is filled (wasteful, hence off).
     pub fill_uninitialised: bool,
     /// cuDNN restricted to deterministic algorithms.
     pub deterministic_cudnn: bool,
