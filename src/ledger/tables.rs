@@ -36,7 +36,7 @@ table! {
 }
 
 table! {
-    /// One row a dispatch: the times of its phases, what was learnt, and whether it counted.
+    /// One row per dispatch: the times of its phases, the losses, and whether it counted.
     TaskRow, "tasks" {
         task: u64, "index", "number of the dispatch in the run";
         client: u32, "index", "client that was asked";
@@ -59,7 +59,7 @@ table! {
         compute_flops: u64, "FLOP", "operations that were done, by the cost model";
         training_ns: u64, "ns", "virtual time that the device trained";
         energy_mj: u64, "mJ", "energy spent by the device on the task";
-        steps: Option<u32>, "steps", "optimiser steps taken";
+        steps: Option<u32>, "steps", "optimizer steps taken";
         tokens: Option<u64>, "tokens", "tokens processed, prompt included";
         target_tokens: Option<u64>, "tokens", "tokens that the loss was taken on";
         loss_first: Option<f64>, "nats/token", "training loss of the first step; nats/pair under preference training";
@@ -111,7 +111,7 @@ table! {
 }
 
 table! {
-    /// One row a measured loss, or a figure of a benchmark.
+    /// One row per measured loss or metric of a benchmark.
     EvaluationRow, "evaluations" {
         round: u32, "index", "round after which the model was evaluated; 0 is before any training";
         version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
@@ -120,12 +120,12 @@ table! {
         benchmark: String, "name", "`losses` of the scenario's data, or the benchmark that the figure is of";
         split: String, "name", "`test` or `held_out` rows; of a benchmark the part that the figure is of, `all` for the whole";
         rows: u64, "rows", "rows evaluated, or questions asked";
-        failed: u64, "rows", "questions without an answer or a judgement, such as prompts that do not fit the context";
+        failed: u64, "rows", "questions without an answer or a judgment, such as prompts that do not fit the context";
         score: Option<f64>, "1", "the benchmark's figure: accuracy of mmlu, pass rate of humaneval, rates of advbench, else the judge's mean rating from 1 to 10";
         target_tokens: u64, "tokens", "tokens that the loss was taken on";
         loss: Option<f64>, "nats/token", "mean loss over target tokens; over pairs, in nats/pair, of preference data; null if it was not finite";
         perplexity: Option<f64>, "1", "e to the power of the mean loss over target tokens; null of preference data";
-        token_accuracy: Option<f64>, "1", "share of the target tokens than which none was likelier; null of preference data";
+        token_accuracy: Option<f64>, "1", "share of the target tokens that were the most likely ones; null of preference data";
         reward_margin: Option<f64>, "1", "mean over pairs of the chosen answer's reward less the rejected one's; null unless preference data";
         preference_accuracy: Option<f64>, "1", "share of pairs whose chosen answer has the higher reward; null unless preference data";
         model_hash: Option<String>, "BLAKE3", "hash of the evaluated adapter's content";
@@ -133,7 +133,7 @@ table! {
 }
 
 table! {
-    /// One row an answer of a model to a benchmark's question.
+    /// One row per answer of a model to a benchmark's question.
     GenerationRow, "generations" {
         round: u32, "index", "round after which the model answered; 0 is before any training";
         subject: String, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
@@ -169,7 +169,7 @@ table! {
 }
 
 table! {
-    /// One row an executed order: wall-clock facts, outside of the digest.
+    /// One row per executed order: wall-clock facts, outside of the digest.
     TimingRow, "orders" {
         order: u64, "index", "position of the order in the plan";
         kind: String, "name", "initial, given, train, cohort, member, control, moments, aggregate, evaluate or examine";
