@@ -1,7 +1,7 @@
 //! Layout of the rows of several jobs as one list of tokens, without padding between sequences.
 //!
-//! LibTorch's CPU products are batch-invariant only if row counts are multiples of 16, so the tokens of each job, and
-//! its predicted rows, are padded to such a multiple. Padding belongs to its job and never depends on other jobs.
+//! The tokens of each job, and its predicted rows, are padded to a multiple of 16, so that the tiles of products are full. Padding
+//! belongs to its job and never depends on other jobs; products are batch-invariant without it.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Adapter of one job on the device: values, gradient, and views of each matrix, grouped by the input that they share.
 //!
-//! Ranks are padded with zeros to a multiple of 16, since products of fewer than 16 rows would depend on the number of
-//! threads. The padding stays zero under every update rule.
+//! Ranks are padded with zeros to a multiple of 16, so that the tiles of products are full. The padding stays zero under every
+//! update rule.
 
 use std::sync::Arc;
 
