@@ -26,7 +26,7 @@ pub struct BenchmarkOptions<'a> {
 
 /// The context of one evaluation: a model, its prompts and decoding, and the judge.
 pub struct EvalContext<'a, 'g> {
-    pub examinee: &'a CachedModel<'a, 'g>,
+    pub model: &'a CachedModel<'a, 'g>,
     /// Template that turns a dialog into a prompt.
     pub prompting: Prompting<'a>,
     pub decoding: Decoding,
@@ -72,15 +72,16 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Adds what the model reads and generates for `requests`. Returns their answers as far as they are cached.
+    /// Adds the tokens that `model` reads and generates for `requests`. Returns the cached answers, and `None` for the
+    /// others.
     pub(super) fn add(
         &mut self,
         requests: &[Request],
-        examinee: &CachedModel,
+        model: &CachedModel,
     ) -> Result<Vec<Option<Answer>>, EvaluationError> {
-        let known = examinee.known(requests);
+        let known = model.known(requests);
         for (request, answer) in requests.iter().zip(&known) {
-            self.prompt_tokens += examinee.generator.encode(&request.prompt)?.len() as u64;
+            self.prompt_tokens += model.generator.encode(&request.prompt)?.len() as u64;
             self.answer_tokens_max += if answer.is_some() { 0 } else { u64::from(request.sampling.max_tokens) };
         }
         Ok(known)

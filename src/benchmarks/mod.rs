@@ -1,9 +1,9 @@
 //! Benchmarks of trained models: questions, prompts, responses, metrics and the table of scores.
 //!
-//! [`open()`] loads a benchmark as a [`Benchmark`]; [`Benchmark::evaluate`] runs it on an
-//! [`Examinee`](crate::generation::Examinee), a model with cached answers, and returns a [`BenchmarkResult`] of metrics and
-//! answers. Only [`crate::generation`] depends on LibTorch: benchmarks and judges see a
-//! [`Model`](crate::generation::Model) that continues texts.
+//! [`open()`] loads a benchmark as a [`Benchmark`]; [`Benchmark::evaluate`] runs it on a
+//! [`CachedModel`](crate::generation::CachedModel), a model with cached answers, and returns a [`BenchmarkResult`] of
+//! metrics and answers. Only [`crate::generation`] depends on LibTorch: benchmarks see a
+//! [`LanguageModel`](crate::generation::LanguageModel) that continues texts, and judges see texts only.
 
 mod benchmark;
 mod catalog;

@@ -73,7 +73,8 @@ pub fn unfit(answers: &[Response]) -> u64 {
 }
 
 impl Response {
-    /// Builds the entry of a text answer that is not judged yet. A prompt that did not fit the context has no answer.
+    /// Builds the response for a text answer that is not judged yet. A prompt that did not fit the context has no
+    /// answer.
     pub fn of(question: &str, category: &str, turn: u32, prompt: String, answer: &Answer) -> Self {
         // An answer that fills the context after some tokens also ends with `ContextFull`.
         let fitted = answer.ended != Ended::ContextFull || answer.tokens > 0;

@@ -15,10 +15,10 @@ use crate::judge::Judge;
 use crate::store::{Digest, Store, key_of};
 use crate::training::Trainer;
 
-/// [sequences] -- Number of answers generated at once, and of prompts read at once.
+/// [sequence] -- Number of answers generated at once, and of prompts read at once.
 const SLOTS: usize = 16;
 
-/// Options of evaluation and judging.
+/// Options of answering and judging.
 #[derive(Default)]
 pub struct EvalOptions<'a> {
     pub judge: Option<Judge<'a>>,
@@ -54,21 +54,22 @@ impl<'a> EvalSetup<'a> {
         Ok(Generator::new(self.trainer, self.tokenizer, ends, adapters, Seed(self.seed), SLOTS)?)
     }
 
-    /// Returns the model with the adapter at index `place` of the generator; `hash` is the hash of that adapter's content.
-    pub fn examinee<'e, 'g>(
+    /// Returns the model with the adapter at index `place` of the generator. `hash` is the hash of that adapter's
+    /// content.
+    pub fn cached_model<'e, 'g>(
         &'e self,
         generator: &'e Generator<'g>,
         place: Option<usize>,
         hash: Option<Digest>,
-        witness: &'e dyn EvalProgress,
+        progress: &'e dyn EvalProgress,
     ) -> CachedModel<'e, 'g> {
         let is_grouped = !self.trainer.reads_alone();
         let identity = self.identity(hash);
-        CachedModel { generator, adapter: place, identity, is_grouped, store: self.store, stop: self.stop, witness }
+        CachedModel { generator, adapter: place, identity, is_grouped, store: self.store, stop: self.stop, progress }
     }
 
     /// Returns the context of an evaluation of this model; `end` is the text of the token that ends an answer.
-    pub fn context<'s, 'g>(&'s self, examinee: &'s CachedModel<'s, 'g>, end: &'s str) -> EvalContext<'s, 'g> {
+    pub fn context<'s, 'g>(&'s self, model: &'s CachedModel<'s, 'g>, end: &'s str) -> EvalContext<'s, 'g> {
         let is_as_published = self.rules.is_as_published;
         let candidates = if is_as_published { Candidates::AsRun } else { Candidates::AsWritten };
         let prompting = match self.prompts {
@@ -76,7 +77,7 @@ impl<'a> EvalSetup<'a> {
             Prompts::Chat(template) => Prompting::Chat(template),
         };
         EvalContext {
-            examinee,
+            model,
             prompting,
             decoding: Decoding { candidates, folder: self.sampling },
             answer_tokens_max: self.rules.answer_tokens_max,

@@ -52,7 +52,7 @@ impl BenchmarkTable {
         }
         let cells_of_row = &mut self.rows[place].cells;
         cells_of_row.extend(cells);
-        // The average is computed again from all cells, and moves behind the last column that it is of.
+        // The average is computed again from all cells, and moves behind the last column that it averages.
         cells_of_row.retain(|cell| cell.column != AVERAGE);
         let last_averaged = cells_of_row.iter().rposition(|cell| AVERAGED.contains(&cell.column.as_str()));
         if let (Some(place), Some(mean)) = (last_averaged, average(cells_of_row)) {

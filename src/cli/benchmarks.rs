@@ -32,17 +32,17 @@ impl SelectedBenchmarks {
         }
         let names = arguments.bench.iter().filter(|name| *name != "all" && *name != LOSSES);
         let wanted = names.map(|name| named(name)).collect::<Result<Vec<_>, _>>().map_err(RunError::Usage)?;
-        let terms = terms(arguments, all || !wanted.is_empty())?;
+        let options = options(arguments, all || !wanted.is_empty())?;
         let mut opened = Vec::new();
-        // In the fixed order of all benchmarks, not in that of the names, so that tables of different calls are alike.
+        // In the catalog's order, not in that of the command line, so that tables of different calls are alike.
         for benchmark in BenchmarkName::ALL {
             let is_named = wanted.contains(&benchmark);
             if is_named || all {
-                opened.extend(open_named(benchmark, &terms, is_named)?);
+                opened.extend(open_named(benchmark, &options, is_named)?);
             }
         }
         if all && opened.is_empty() {
-            let folder = terms.data.display();
+            let folder = options.data.display();
             return Err(RunError::Usage(format!(
                 "failed to find questions: {folder} holds no benchmark's files; docs/evaluation.md says how they lie there"
             )));
@@ -54,11 +54,11 @@ impl SelectedBenchmarks {
 /// Opens one benchmark. `None`, with a warning, if it is not named and cannot be run.
 fn open_named(
     benchmark: BenchmarkName,
-    terms: &BenchmarkOptions,
+    options: &BenchmarkOptions,
     is_named: bool,
 ) -> Result<Option<OpenedBenchmark>, RunError> {
     let needs = "it runs code that the model writes, which needs --allow-code-execution";
-    match open(benchmark, terms) {
+    match open(benchmark, options) {
         Ok(Some(opened)) => Ok(Some(OpenedBenchmark { name: benchmark.name(), benchmark: opened })),
         Ok(None) if is_named => Err(RunError::Usage(format!("failed to take {benchmark}: {needs}"))),
         Ok(None) => {
@@ -74,7 +74,7 @@ fn open_named(
 }
 
 /// Returns the options of all benchmarks.
-fn terms(arguments: &EvalArguments, has_benchmarks: bool) -> Result<BenchmarkOptions<'_>, RunError> {
+fn options(arguments: &EvalArguments, has_benchmarks: bool) -> Result<BenchmarkOptions<'_>, RunError> {
     let data = match &arguments.data {
         Some(data) if data.is_dir() => data.as_path(),
         Some(data) => {

@@ -16,49 +16,49 @@ use crate::judge::{CallTally, CostEstimate};
 use crate::ledger::{EvaluationRow, LOSSES, Manifest};
 use crate::run::RunError;
 
-/// Evaluates, or with `--dry-run` only prints the cost.
+/// Evaluates the models, or with `--dry-run` only prints the cost.
 pub fn main(arguments: &EvalArguments) -> Result<ExitCode, RunError> {
     let is_run = Manifest::path(&arguments.subject).exists();
     // Read before a model is loaded, so that bad names and files are reported at once.
     let benchmarks = SelectedBenchmarks::new(arguments, is_run)?;
-    let settings = arguments.run_args.settings(arguments.out.clone().unwrap_or_default())?;
-    let [device] = settings.devices[..] else {
+    let options = arguments.run_args.options(arguments.out.clone().unwrap_or_default())?;
+    let [device] = options.devices[..] else {
         return Err(RunError::Usage("failed to examine on several devices: --device names one here".to_owned()));
     };
-    let examined = ProgressDisplay::during("reading data, loading the base model", || {
+    let target = ProgressDisplay::during("reading data, loading the base model", || {
         if is_run {
-            return EvalTarget::run(&arguments.subject, arguments.round, device, &settings.numerics);
+            return EvalTarget::run(&arguments.subject, arguments.round, device, &options.numerics);
         }
         let EvalArguments { subject, adapter, template, precision, .. } = arguments;
-        EvalTarget::folder(subject, adapter.as_deref(), template, *precision, device, &settings.numerics)
+        EvalTarget::folder(subject, adapter.as_deref(), template, *precision, device, &options.numerics)
     })?;
     let rules = EvalOptions {
-        judge: arguments.judging.judge(&settings.store)?,
+        judge: arguments.judging.judge(&options.store)?,
         wording: arguments.judging.wording()?,
         is_as_published: arguments.as_published,
         answer_tokens_max: arguments.answer_tokens_max,
     };
-    let examination = Evaluator { examined: &examined, settings: &settings, rules: &rules };
+    let evaluator = Evaluator { target: &target, options: &options, rules: &rules };
     match arguments.dry_run {
-        true => dry_run(arguments, &examination, &benchmarks),
-        false => examine(arguments, &examination, &benchmarks),
+        true => dry_run(arguments, &evaluator, &benchmarks),
+        false => evaluate(arguments, &evaluator, &benchmarks),
     }
 }
 
 /// Prints what the evaluation would request of the models and of the judge.
 fn dry_run(
     arguments: &EvalArguments,
-    examination: &Evaluator,
+    evaluator: &Evaluator,
     benchmarks: &SelectedBenchmarks,
 ) -> Result<ExitCode, RunError> {
-    let models = match examination.examined.models.len() {
+    let models = match evaluator.target.models.len() {
         1 => "1 model".to_owned(),
         count => format!("{count} models"),
     };
     if benchmarks.losses {
         say!("{LOSSES:<20}{models} on the run's rows");
     }
-    let costs = examination.costs(&benchmarks.opened, &EvalProgressBar::silent())?;
+    let costs = evaluator.costs(&benchmarks.opened, &EvalProgressBar::silent())?;
     for (opened, cost) in benchmarks.opened.iter().zip(costs) {
         say!(
             "{:<20}{models}: {} questions, {} tokens to read, at most {} to write",
@@ -82,44 +82,44 @@ fn dry_run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Evaluates and prints each result as it arrives.
-fn examine(
+/// Evaluates the models and prints each result as it arrives.
+fn evaluate(
     arguments: &EvalArguments,
-    examination: &Evaluator,
+    evaluator: &Evaluator,
     benchmarks: &SelectedBenchmarks,
 ) -> Result<ExitCode, RunError> {
-    let mut findings = EvalTables::default();
-    if let (true, Some(rows)) = (benchmarks.losses, &examination.examined.rows) {
+    let mut tables = EvalTables::default();
+    if let (true, Some(rows)) = (benchmarks.losses, &evaluator.target.rows) {
         let mut progress = ProgressDisplay::new("computing losses");
-        let found = examination.losses(rows, &mut progress)?;
+        let added = evaluator.losses(rows, &mut progress)?;
         // The display ends before results are printed, so that the bar is not drawn between them.
         drop(progress);
-        add(&mut findings, &found, arguments)?;
+        add(&mut tables, &added, arguments)?;
     }
     if !benchmarks.opened.is_empty() {
-        let asking = EvalProgressBar::new();
-        examination.benchmarks(&benchmarks.opened, &asking, &mut |found| add(&mut findings, found, arguments))?;
-        asking.end();
+        let progress = EvalProgressBar::new();
+        evaluator.benchmarks(&benchmarks.opened, &progress, &mut |added| add(&mut tables, added, arguments))?;
+        progress.end();
     }
-    finish(arguments, &findings, examination.rules.judge.as_ref().map(|judge| judge.tally()))
+    finish(arguments, &tables, evaluator.rules.judge.as_ref().map(|judge| judge.tally()))
 }
 
-/// Adds the results of a benchmark, prints them and rewrites the tables.
-fn add(findings: &mut EvalTables, found: &EvalTables, arguments: &EvalArguments) -> Result<(), RunError> {
-    findings.extend(found);
-    for row in &found.evaluations {
+/// Adds the results of a benchmark to `tables`, prints them and rewrites the files.
+fn add(tables: &mut EvalTables, added: &EvalTables, arguments: &EvalArguments) -> Result<(), RunError> {
+    tables.extend(added);
+    for row in &added.evaluations {
         if is_headline(row) {
             print(row);
         }
     }
     // Written after each benchmark, so that an interruption does not lose those that finished.
     match &arguments.out {
-        Some(out) => findings.write(out),
+        Some(out) => tables.write(out),
         None => Ok(()),
     }
 }
 
-/// Returns whether a row is printed: those of whole benchmarks are, those of parts are only in the tables.
+/// Returns whether a row is printed. Rows of whole benchmarks are; rows of their parts are only in the tables.
 fn is_headline(row: &EvaluationRow) -> bool {
     row.benchmark == LOSSES || row.split == "all"
 }
@@ -147,9 +147,9 @@ fn percentage(name: &str, share: Option<f64>) -> String {
 }
 
 /// Prints the published table and the totals.
-fn finish(arguments: &EvalArguments, findings: &EvalTables, judged: Option<CallTally>) -> Result<ExitCode, RunError> {
-    if !findings.table.is_empty() {
-        output::text(format_args!("\n{}\n", findings.table.to_text()));
+fn finish(arguments: &EvalArguments, tables: &EvalTables, judged: Option<CallTally>) -> Result<ExitCode, RunError> {
+    if !tables.table.is_empty() {
+        output::text(format_args!("\n{}\n", tables.table.to_text()));
     }
     if let Some(CallTally { asked, stored, failed }) = judged {
         let price = arguments.judging.price(&asked).map_or(String::new(), |price| format!(", {price:.2}"));
@@ -165,15 +165,15 @@ fn finish(arguments: &EvalArguments, findings: &EvalTables, judged: Option<CallT
         say!("{:<14}{}", "tables", out.display());
     }
     if arguments.run_args.json {
-        say!("{}", summary_json(arguments, findings, judged));
+        say!("{}", summary_json(arguments, tables, judged));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Returns all results as one JSON object.
-fn summary_json(arguments: &EvalArguments, findings: &EvalTables, judged: Option<CallTally>) -> serde_json::Value {
+fn summary_json(arguments: &EvalArguments, tables: &EvalTables, judged: Option<CallTally>) -> serde_json::Value {
     let mut figures = Vec::new();
-    for row in &findings.evaluations {
+    for row in &tables.evaluations {
         figures
             .push(json!({ "subject": row.subject, "client": row.client, "benchmark": row.benchmark, "part": row.split,
             "rows": row.rows, "failed": row.failed, "score": row.score, "loss": row.loss }));
@@ -183,7 +183,7 @@ fn summary_json(arguments: &EvalArguments, findings: &EvalTables, judged: Option
             "completion_tokens": asked.completion_tokens, "cost": arguments.judging.price(&asked), "stored": stored,
             "failed": failed })
     });
-    let table = cells(&findings.table);
+    let table = cells(&tables.table);
     json!({ "examined": arguments.subject, "out": arguments.out, "figures": figures, "table": table, "judge": judge })
 }
 

@@ -117,7 +117,7 @@ fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> 
 
 /// Returns a path next to the run. Files must not be added to the run's own folder, whose contents are hashed.
 fn beside(run: &Path, ending: &str) -> PathBuf {
-    // An absolute path ends in a name even if the given one ends in `.`.
+    // An absolute path ends in a name even if the original path ends in `.`.
     let path = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     run.components().collect::<PathBuf>().with_file_name(format!("{name}.{ending}"))

@@ -29,10 +29,10 @@ pub struct ForkArguments {
 /// Runs the fork and prints its summary.
 pub fn main(arguments: &ForkArguments) -> Result<ExitCode, RunError> {
     let out = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.run, arguments.at_round));
-    let settings = arguments.run_args.settings(out)?;
+    let options = arguments.run_args.options(out)?;
     let mut progress = arguments.run_args.progress();
     let departure = ForkPoint { at_round: arguments.at_round, sets: arguments.sets.clone() };
-    let summary = fork(&arguments.run, &departure, &settings, &mut progress)?;
+    let summary = fork(&arguments.run, &departure, &options, &mut progress)?;
     report::of_run(&summary.run);
     summary::print(&summary, arguments.run_args.json);
     Ok(ExitCode::SUCCESS)

@@ -44,7 +44,7 @@ pub fn main(arguments: &LsArguments) -> Result<ExitCode, RunError> {
     let read: Vec<_> = runs.into_iter().map(|run| (RunEssentials::read(&run), run)).collect();
     print(folder, &read);
     if arguments.json {
-        let runs: Vec<Value> = read.iter().map(|(standing, run)| as_json(standing, run)).collect();
+        let runs: Vec<Value> = read.iter().map(|(essentials, run)| as_json(essentials, run)).collect();
         say!("{}", json!({ "folder": folder, "runs": runs }));
     }
     Ok(ExitCode::SUCCESS)
@@ -75,41 +75,41 @@ fn print(folder: &Path, read: &[(Result<RunEssentials, LedgerError>, PathBuf)]) 
     let columns = [("run", Left), ("state", Left), ("rounds", Right), ("seed", Right), ("loss before", Right)];
     let more = [("after", Right), ("simulated", Right), ("digest", Left)];
     let mut table = TextTable::new(&[&columns[..], &more].concat());
-    for (standing, run) in read {
+    for (essentials, run) in read {
         let name = run.display().to_string();
-        match standing {
-            Ok(standing) => table.row(cells(name, standing)),
+        match essentials {
+            Ok(essentials) => table.row(cells(name, essentials)),
             Err(_) => table.row([name, "unreadable".into()].into_iter().chain(std::iter::repeat_n(String::new(), 6))),
         }
     }
     table.print("");
-    for (standing, _) in read {
-        if let Err(error) = standing {
+    for (essentials, _) in read {
+        if let Err(error) = essentials {
             note!("warning: {error}");
         }
     }
 }
 
 /// Returns a run's row of the table.
-fn cells(name: String, standing: &RunEssentials) -> [String; 8] {
-    let kind = if standing.kind == RunKind::Plan { " plan" } else { "" };
-    let digest = standing.digest.as_deref().unwrap_or("-");
+fn cells(name: String, essentials: &RunEssentials) -> [String; 8] {
+    let kind = if essentials.kind == RunKind::Plan { " plan" } else { "" };
+    let digest = essentials.digest.as_deref().unwrap_or("-");
     [
         name,
-        format!("{}{kind}", standing.state.name()),
-        format!("{}/{}", standing.rounds, standing.rounds_planned),
-        standing.seed.to_string(),
-        units::loss(standing.loss_before),
-        units::loss(standing.loss_after),
-        units::clock(standing.simulated_ns),
+        format!("{}{kind}", essentials.state.name()),
+        format!("{}/{}", essentials.rounds, essentials.rounds_planned),
+        essentials.seed.to_string(),
+        units::loss(essentials.loss_before),
+        units::loss(essentials.loss_after),
+        units::clock(essentials.simulated_ns),
         digest.chars().take(DIGEST).collect(),
     ]
 }
 
 /// Returns a run as JSON.
-fn as_json(standing: &Result<RunEssentials, LedgerError>, run: &Path) -> Value {
-    let mut line = match standing {
-        Ok(standing) => json!(standing),
+fn as_json(essentials: &Result<RunEssentials, LedgerError>, run: &Path) -> Value {
+    let mut line = match essentials {
+        Ok(essentials) => json!(essentials),
         Err(error) => json!({ "state": "unreadable", "error": error.to_string() }),
     };
     line["run"] = json!(run);

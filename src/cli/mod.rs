@@ -154,7 +154,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Handles a stop signal: the first ends the run at its next order, the second ends the process at once.
+/// Handles a stop signal: the first ends the run before its next computation, the second ends the process at once.
 ///
 /// Both are safe because files are replaced atomically.
 fn request_stop() {

@@ -12,8 +12,8 @@ use super::{STOP, units};
 use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
 use crate::scenario::Scenario;
 
-/// Description of a plan's work, shown as progress.
-pub const PLAYING: &str = "simulating the schedule";
+/// Description of a plan's work, shown in the progress display.
+pub const SIMULATING: &str = "simulating the schedule";
 
 #[derive(Args)]
 pub struct PlanArguments {
@@ -48,15 +48,15 @@ enum DetailName {
 pub fn main(arguments: &PlanArguments) -> Result<ExitCode, RunError> {
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    let loaded = Scenario::read(&arguments.scenario, &sets)?;
+    let scenario = Scenario::read(&arguments.scenario, &sets)?;
     let detail = match arguments.detail {
         DetailName::Rounds => PlanDetail::Rounds,
         DetailName::Tasks => PlanDetail::Tasks,
         DetailName::Events => PlanDetail::Events,
     };
-    let mut progress = ProgressDisplay::new(PLAYING);
+    let mut progress = ProgressDisplay::new(SIMULATING);
     let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
-    let summary = plan(&loaded, &settings, &mut progress)?;
+    let summary = plan(&scenario, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     print(&summary, arguments.json);

@@ -29,7 +29,7 @@ struct EpsilonArguments {
     #[arg(long, value_name = "Z", value_parser = positive)]
     noise_multiplier: f64,
     #[command(flatten)]
-    course: Course,
+    accounting: AccountingArguments,
 }
 
 #[derive(Args)]
@@ -38,13 +38,13 @@ struct NoiseArguments {
     #[arg(long, value_name = "EPSILON", value_parser = positive)]
     epsilon: f64,
     #[command(flatten)]
-    course: Course,
+    accounting: AccountingArguments,
 }
 
 /// Participation of clients, and the accounting method.
 #[derive(Args)]
 #[command(group(ArgGroup::new("sampling").required(true).args(["sampling_rate", "clients", "participations"])))]
-struct Course {
+struct AccountingArguments {
     /// Probability with which each client takes part in a step, independently (Poisson sampling; neighboring datasets
     /// differ by one added or removed client).
     #[arg(long, value_name = "Q", value_parser = rate)]
@@ -90,18 +90,18 @@ const STEPS_MAX: u64 = 10_000_000;
 pub fn main(arguments: &PrivacyArguments) -> Result<ExitCode, RunError> {
     match &arguments.question {
         Question::Epsilon(arguments) => {
-            let case = Case::new(&arguments.course, arguments.noise_multiplier)?;
-            let epsilon = case.mechanism.epsilon(case.steps, arguments.course.delta, case.accountant);
-            case.print(&arguments.course, arguments.noise_multiplier, epsilon);
+            let case = Case::new(&arguments.accounting, arguments.noise_multiplier)?;
+            let epsilon = case.mechanism.epsilon(case.steps, arguments.accounting.delta, case.accountant);
+            case.print(&arguments.accounting, arguments.noise_multiplier, epsilon);
         }
         Question::Noise(arguments) => {
             // The noise of the case is a placeholder: the search replaces it.
-            let case = Case::new(&arguments.course, 1.0)?;
-            let delta = arguments.course.delta;
+            let case = Case::new(&arguments.accounting, 1.0)?;
+            let delta = arguments.accounting.delta;
             let noise = noise_for(case.mechanism, case.steps, arguments.epsilon, delta, case.accountant)
                 .map_err(|error| RunError::Usage(error.to_string()))?;
             let epsilon = case.mechanism.with_noise(noise).epsilon(case.steps, delta, case.accountant);
-            case.print(&arguments.course, noise, epsilon);
+            case.print(&arguments.accounting, noise, epsilon);
             note!("the least noise multiplier to a relative tolerance of {CALIBRATION_TOLERANCE}, rounded up");
         }
     }
@@ -122,44 +122,45 @@ impl Case {
     ///
     /// # Errors
     /// If the cohort is larger than the population, or the accountant cannot handle cohorts of fixed size.
-    fn new(course: &Course, noise_multiplier: f64) -> Result<Self, RunError> {
-        let is_fixed_size = course.clients.is_some();
-        let accountant = match course.accountant {
+    fn new(accounting: &AccountingArguments, noise_multiplier: f64) -> Result<Self, RunError> {
+        let is_fixed_size = accounting.clients.is_some();
+        let accountant = match accounting.accountant {
             // Only RDP bounds are known for sampling without replacement.
             _ if is_fixed_size => Accountant::Rdp,
             Some(AccountantName::Rdp) => Accountant::Rdp,
             _ => Accountant::Pld,
         };
         let asked = if accountant == Accountant::Rdp { "rdp" } else { "pld" };
-        let (mechanism, steps, charged_by) = match (course.sampling_rate, course.clients.zip(course.cohort)) {
-            (Some(rate), _) => (Mechanism::Poisson { noise_multiplier, rate }, course.steps, asked),
+        let (mechanism, steps, charged_by) = match (accounting.sampling_rate, accounting.clients.zip(accounting.cohort))
+        {
+            (Some(rate), _) => (Mechanism::Poisson { noise_multiplier, rate }, accounting.steps, asked),
             (None, Some((clients, cohort))) => {
                 if cohort > clients {
                     let message = format!("failed to sample: a cohort of {cohort} is more than {clients} clients");
                     return Err(RunError::Usage(message));
                 }
-                if matches!(course.accountant, Some(AccountantName::Pld)) {
+                if matches!(accounting.accountant, Some(AccountantName::Pld)) {
                     let message = "failed to charge a fixed size by pld: only rdp is known for it".to_owned();
                     return Err(RunError::Usage(message));
                 }
-                (Mechanism::FixedSize { noise_multiplier, clients, cohort }, course.steps, "rdp")
+                (Mechanism::FixedSize { noise_multiplier, clients, cohort }, accounting.steps, "rdp")
             }
             // One participation after the other composes to a Gaussian mechanism, for which epsilon is exact.
-            (None, None) => (Mechanism::ReplaceOne { noise_multiplier }, course.participations, "exact"),
+            (None, None) => (Mechanism::ReplaceOne { noise_multiplier }, accounting.participations, "exact"),
         };
         Ok(Self { mechanism, steps: steps.expect("the parser requires one of them"), accountant, charged_by })
     }
 
     /// Prints the cost.
-    fn print(&self, course: &Course, noise_multiplier: f64, epsilon: f64) {
+    fn print(&self, accounting: &AccountingArguments, noise_multiplier: f64, epsilon: f64) {
         let neighbours = self.mechanism.neighbours();
-        say!("{:<18}{epsilon:.6} at delta {}", "epsilon", course.delta);
+        say!("{:<18}{epsilon:.6} at delta {}", "epsilon", accounting.delta);
         say!("{:<18}{noise_multiplier:.6} clipping norms", "noise multiplier");
         say!("{:<18}{} steps, {neighbours}, by {}", "charged", self.steps, self.charged_by);
-        if course.json {
+        if accounting.json {
             let line = json!({
                 "epsilon": epsilon,
-                "delta": course.delta,
+                "delta": accounting.delta,
                 "noise_multiplier": noise_multiplier,
                 "steps": self.steps,
                 "accountant": self.charged_by,

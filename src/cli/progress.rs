@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::note;
-use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkStanding, is_due};
+use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkProgress, is_due};
 use super::round_line::RoundLine;
 use super::{logs_json, units};
 use crate::graph::{WorkAmount, WorkCounters, WorkUnderWay};
@@ -35,7 +35,7 @@ struct Shown {
     ended: Condvar,
 }
 
-/// The progress at present. Times count from the creation of the display.
+/// The state of the display. Times count from its creation.
 struct State {
     is_ended: bool,
     /// Description of the present work, shown while nothing can be counted.
@@ -142,9 +142,9 @@ impl Shown {
 
     /// Updates the bar.
     fn draw(&self, state: &State, now: Duration) {
-        if let Some(standing) = state.standing(now) {
-            self.bar.set_position((standing.share_done() * BAR_STEPS) as u64);
-            self.bar.set_message(standing.line());
+        if let Some(progress) = state.progress(now) {
+            self.bar.set_position((progress.share_done() * BAR_STEPS) as u64);
+            self.bar.set_message(progress.line());
         } else if state.plan.is_some() {
             self.bar.set_message(state.line(now));
         }
@@ -166,8 +166,8 @@ impl State {
 
     /// Formats the progress at the time `now`.
     fn line(&self, now: Duration) -> String {
-        if let Some(standing) = self.standing(now) {
-            return standing.line();
+        if let Some(progress) = self.progress(now) {
+            return progress.line();
         }
         let seconds = now.saturating_sub(self.since).as_secs_f64();
         match &self.plan {
@@ -199,7 +199,7 @@ impl State {
     }
 
     /// Returns the progress of counted work at the time `now`. `None` if there is none yet.
-    fn standing(&self, now: Duration) -> Option<WorkStanding> {
+    fn progress(&self, now: Duration) -> Option<WorkProgress> {
         let work = self.work.as_ref()?;
         let counts = work.counters.counts();
         if counts.wanted == WorkAmount::default() {
@@ -209,7 +209,7 @@ impl State {
         for WorkUnderWay { kind, trainings, since } in work.counters.under_way() {
             under_way.push(Activity { kind, trainings, seconds: since.elapsed().as_secs() });
         }
-        Some(WorkStanding {
+        Some(WorkProgress {
             rounds: work.rounds,
             counts,
             pace: work.pace.clone(),

@@ -92,7 +92,7 @@ pub fn units_of(amount: &WorkAmount) -> u64 {
 /// A computation in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activity {
-    /// Kind of its order.
+    /// Kind of its node in the computation graph.
     pub kind: &'static str,
     /// [task] -- Tasks that it trains.
     pub trainings: usize,
@@ -127,7 +127,7 @@ pub struct RoundsDone {
 
 /// Progress of a command's work.
 #[derive(Clone, Debug)]
-pub struct WorkStanding {
+pub struct WorkProgress {
     /// `None` if the work is not that of a run.
     pub rounds: Option<RoundsDone>,
     pub counts: WorkCounts,
@@ -138,7 +138,7 @@ pub struct WorkStanding {
     pub under_way: Vec<Activity>,
 }
 
-impl WorkStanding {
+impl WorkProgress {
     /// Formats finished work, speed, remaining time and the computations in progress as one line.
     pub fn line(&self) -> String {
         let WorkCounts { done, wanted } = &self.counts;
@@ -254,10 +254,10 @@ mod tests {
         WorkAmount { trainings, trained_tokens, evaluated_rows, evaluated_tokens, questions: 0 }
     }
 
-    fn standing(done: WorkAmount, wanted: WorkAmount, elapsed: f64) -> WorkStanding {
+    fn progress(done: WorkAmount, wanted: WorkAmount, elapsed: f64) -> WorkProgress {
         let mut pace = RecentPace::default();
         pace.note(elapsed, &done);
-        WorkStanding { rounds: None, counts: WorkCounts { done, wanted }, pace, elapsed, under_way: vec![] }
+        WorkProgress { rounds: None, counts: WorkCounts { done, wanted }, pace, elapsed, under_way: vec![] }
     }
 
     fn rounds(done: u64, all: u64, all_is_known: bool) -> RoundsDone {
@@ -268,42 +268,42 @@ mod tests {
     fn a_line_says_how_far_how_fast_what_is_left_and_what_is_under_way() {
         let task = |trainings, seconds| Activity { kind: "train", trainings, seconds };
         let part = Activity { kind: "evaluate", trainings: 0, seconds: 2 };
-        let standing = WorkStanding {
+        let progress = WorkProgress {
             rounds: Some(rounds(4, 10, true)),
             under_way: vec![task(1, 34), task(1, 12), part],
-            ..standing(amount(16, 64_000, 120), amount(40, 160_000, 240), 20.0)
+            ..progress(amount(16, 64_000, 120), amount(40, 160_000, 240), 20.0)
         };
         let expected = "4/10 rounds, 16/40 tasks, 120/240 evaluated rows, 0.8 tasks/s, 3.2 k tokens/s, 600 evaluated tokens/s, \
                         about 29 s left, under way for 34 s: 2 times a task and part of an evaluation";
-        assert_eq!(standing.line(), expected);
+        assert_eq!(progress.line(), expected);
     }
 
     #[test]
     fn before_the_first_result_a_line_says_what_is_wanted_and_under_way() {
         let under_way = vec![Activity { kind: "cohort", trainings: 3, seconds: 90 }];
-        let mut standing = standing(WorkAmount::default(), amount(3, 900, 0), 90.0);
-        standing.under_way = under_way;
-        assert_eq!(standing.line(), "0/3 tasks, under way for 90 s: 3 tasks");
-        assert_eq!(standing.share_done(), 0.0);
+        let mut progress = progress(WorkAmount::default(), amount(3, 900, 0), 90.0);
+        progress.under_way = under_way;
+        assert_eq!(progress.line(), "0/3 tasks, under way for 90 s: 3 tasks");
+        assert_eq!(progress.share_done(), 0.0);
     }
 
     #[test]
     fn tokens_inside_a_task_move_the_share_that_is_done() {
-        let standing = standing(amount(0, 450, 0), amount(3, 900, 0), 1.0);
-        assert_eq!(standing.share_done(), 0.5);
-        assert!(standing.line().starts_with("0/3 tasks, 450 tokens/s, about 1 s left"), "{}", standing.line());
+        let progress = progress(amount(0, 450, 0), amount(3, 900, 0), 1.0);
+        assert_eq!(progress.share_done(), 0.5);
+        assert!(progress.line().starts_with("0/3 tasks, 450 tokens/s, about 1 s left"), "{}", progress.line());
     }
 
     #[test]
     fn where_later_rounds_are_not_known_each_counts_alike() {
-        let mut standing = standing(amount(15, 1500, 0), amount(20, 2000, 0), 30.0);
+        let mut progress = progress(amount(15, 1500, 0), amount(20, 2000, 0), 30.0);
         let known_before = amount(10, 1000, 0);
-        standing.rounds = Some(RoundsDone { known_before, ..rounds(1, 4, false) });
+        progress.rounds = Some(RoundsDone { known_before, ..rounds(1, 4, false) });
         // One round and half of the next.
-        assert_eq!(standing.share_done(), 0.375);
-        assert!(standing.line().contains("about 50 s left"), "{}", standing.line());
-        standing.rounds = Some(rounds(0, 4, false));
-        assert!(!standing.line().contains("left"), "{}", standing.line());
+        assert_eq!(progress.share_done(), 0.375);
+        assert!(progress.line().contains("about 50 s left"), "{}", progress.line());
+        progress.rounds = Some(rounds(0, 4, false));
+        assert!(!progress.line().contains("left"), "{}", progress.line());
     }
 
     #[test]

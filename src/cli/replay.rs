@@ -40,8 +40,8 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
     let scratch = Scratch::make(arguments)?;
     let run_args = &arguments.run_args;
     let mut progress = run_args.progress();
-    let settings = run_args.settings_without_store(scratch.0.join("replay"));
-    let found = replay(&arguments.run, settings, &mut progress)?;
+    let options = run_args.options_without_store(scratch.0.join("replay"));
+    let found = replay(&arguments.run, options, &mut progress)?;
     drop(progress);
     if let Some(found) = found {
         let code = report_difference(&found);
@@ -62,9 +62,9 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
 /// Checks the chosen round or client only.
 fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
     let chosen = SpotCheck { round: arguments.round, client: arguments.client.clone() };
-    let settings = arguments.run_args.settings(PathBuf::new())?;
+    let options = arguments.run_args.options(PathBuf::new())?;
     let mut progress = ProgressDisplay::new("checking a sample");
-    let sampled = sample(&arguments.run, &chosen, &settings, &mut progress)?;
+    let sampled = sample(&arguments.run, &chosen, &options, &mut progress)?;
     drop(progress);
     let code = match &sampled.difference {
         Some(difference) => report_difference(difference)?,

@@ -25,15 +25,15 @@ pub struct ResumeArguments {
 /// Continues the run and prints its summary.
 pub fn main(arguments: &ResumeArguments) -> Result<ExitCode, RunError> {
     if Manifest::read(&arguments.run)?.kind == RunKind::Plan {
-        let mut progress = ProgressDisplay::new(plan::PLAYING);
+        let mut progress = ProgressDisplay::new(plan::SIMULATING);
         let summary = resume_plan(&arguments.run, &arguments.sets, &STOP, &mut progress)?;
         drop(progress);
         plan::print(&summary, arguments.run_args.json);
         return Ok(ExitCode::SUCCESS);
     }
-    let settings = arguments.run_args.settings(arguments.run.clone())?;
+    let options = arguments.run_args.options(arguments.run.clone())?;
     let mut progress = arguments.run_args.progress();
-    let summary = resume(&settings, &arguments.sets, &mut progress)?;
+    let summary = resume(&options, &arguments.sets, &mut progress)?;
     drop(progress);
     report::of_run(&summary.run);
     summary::print(&summary, arguments.run_args.json);

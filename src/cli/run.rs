@@ -32,11 +32,11 @@ pub fn main(arguments: &RunArguments) -> Result<ExitCode, RunError> {
     // `--seed` comes last and so takes precedence over a seed in `--set`.
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    let loaded = Scenario::read(&arguments.scenario, &sets)?;
-    let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&loaded.scenario.name));
-    let settings = arguments.run_args.settings(out)?;
+    let scenario = Scenario::read(&arguments.scenario, &sets)?;
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&scenario.scenario.name));
+    let options = arguments.run_args.options(out)?;
     let mut progress = arguments.run_args.progress();
-    let summary = run(&loaded, &settings, &mut progress)?;
+    let summary = run(&scenario, &options, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
     report::of_run(&summary.run);

@@ -36,16 +36,16 @@ pub struct CommonRunArguments {
 }
 
 impl CommonRunArguments {
-    /// Returns the settings of a run that is written to `out`.
+    /// Returns the options of a run that is written to `out`.
     ///
     /// # Errors
     /// If the store cannot be opened.
-    pub fn settings(&self, out: PathBuf) -> Result<RunOptions<'static>, RunError> {
-        Ok(RunOptions { store: open_store(self.store.as_deref())?, ..self.settings_without_store(out) })
+    pub fn options(&self, out: PathBuf) -> Result<RunOptions<'static>, RunError> {
+        Ok(RunOptions { store: open_store(self.store.as_deref())?, ..self.options_without_store(out) })
     }
 
-    /// Returns the settings of a run that is written to `out` and uses no store.
-    pub fn settings_without_store(&self, out: PathBuf) -> RunOptions<'static> {
+    /// Returns the options of a run that is written to `out` and uses no store.
+    pub fn options_without_store(&self, out: PathBuf) -> RunOptions<'static> {
         let workers = match self.workers {
             Some(workers) => workers as usize,
             None => default_workers(&self.devices),

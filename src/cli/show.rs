@@ -47,17 +47,17 @@ pub fn main(arguments: &ShowArguments) -> Result<ExitCode, RunError> {
 
 /// Returns the figures at the top as names with values.
 fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
-    let standing = &overview.standing;
+    let essentials = &overview.essentials;
     let mut lines = vec![("state", state(overview))];
-    if let Some(digest) = &standing.digest {
-        let note = if standing.state == LifecycleState::Done { "" } else { " (of the rounds so far)" };
+    if let Some(digest) = &essentials.digest {
+        let note = if essentials.state == LifecycleState::Done { "" } else { " (of the rounds so far)" };
         lines.push(("digest", format!("{digest}{note}")));
     }
-    lines.push(("seed, grade", format!("{}, {}", standing.seed, overview.grade)));
-    lines.push(("simulated", units::clock(standing.simulated_ns)));
-    if standing.kind == RunKind::Run {
-        let before = units::loss(standing.loss_before);
-        let after = units::loss(standing.loss_after);
+    lines.push(("seed, grade", format!("{}, {}", essentials.seed, overview.grade)));
+    lines.push(("simulated", units::clock(essentials.simulated_ns)));
+    if essentials.kind == RunKind::Run {
+        let before = units::loss(essentials.loss_before);
+        let after = units::loss(essentials.loss_after);
         lines.push(("loss", format!("{before} before, {after} after")));
     }
     if let Some(fair) = &overview.fairness {
@@ -75,14 +75,16 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
 
 /// Describes the state of the run.
 fn state(overview: &Overview) -> String {
-    let standing = &overview.standing;
-    let kind = if standing.kind == RunKind::Plan { ", a plan: nothing was trained" } else { "" };
-    match standing.state {
-        LifecycleState::Done => format!("done, {} rounds{kind}", standing.rounds),
-        LifecycleState::Running => format!("running, {} of {} rounds{kind}", standing.rounds, standing.rounds_planned),
+    let essentials = &overview.essentials;
+    let kind = if essentials.kind == RunKind::Plan { ", a plan: nothing was trained" } else { "" };
+    match essentials.state {
+        LifecycleState::Done => format!("done, {} rounds{kind}", essentials.rounds),
+        LifecycleState::Running => {
+            format!("running, {} of {} rounds{kind}", essentials.rounds, essentials.rounds_planned)
+        }
         LifecycleState::Interrupted => format!(
             "interrupted, {} of {} rounds{kind}; `fedreplay resume` continues it",
-            standing.rounds, standing.rounds_planned
+            essentials.rounds, essentials.rounds_planned
         ),
     }
 }

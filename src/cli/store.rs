@@ -138,7 +138,7 @@ fn verify(arguments: &Common) -> Result<ExitCode, RunError> {
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
 
-/// Removes results and prints what was removed and what was kept.
+/// Removes results, and prints which were removed and which stay.
 fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
     let (folder, store) = arguments.common.open()?;
     for run in &arguments.forget {
@@ -146,27 +146,31 @@ fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
     }
     // Opened before the runs are read: results that any process uses from now on are spared, even for runs unknown
     // here.
-    let kept = Retention::of(&store, &arguments.keep)?;
+    let retention = Retention::of(&store, &arguments.keep)?;
     let trim = Trim {
         unused_for: arguments.max_age.map(|age| std::time::Duration::from_nanos(age.0)),
         bytes_most: arguments.max_size.map(|size| size.0),
         is_rehearsal: arguments.dry_run,
     };
-    let trimmed = store.trim(&trim, &|result| kept.needs(result))?;
+    let trimmed = store.trim(&trim, &|result| retention.needs(result))?;
     if !arguments.dry_run {
-        for run in &kept.gone {
+        for run in &retention.gone {
             store.forget_run(run)?;
         }
     }
     let verb = if arguments.dry_run { "would remove" } else { "removed" };
     say!("{verb} {} results, {}", trimmed.results, units::bytes(trimmed.bytes));
     say!("spared      {} that a run needs or that are in use", trimmed.spared);
-    for run in &kept.runs {
-        let why = if kept.unfinished.contains(run) { " (not finished: all that was used since it began)" } else { "" };
+    for run in &retention.runs {
+        let why =
+            if retention.unfinished.contains(run) { " (not finished: all that was used since it began)" } else { "" };
         say!("kept for    {}{why}", run.display());
     }
     if arguments.common.json {
-        say!("{}", json!({ "store": folder, "trimmed": trimmed, "kept": kept.runs, "unfinished": kept.unfinished }));
+        say!(
+            "{}",
+            json!({ "store": folder, "trimmed": trimmed, "kept": retention.runs, "unfinished": retention.unfinished })
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -46,7 +46,7 @@ pub fn main(arguments: &SweepArguments) -> Result<ExitCode, RunError> {
     write_twins(&read.twins)?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
     let mut watcher = Watcher(arguments.run_args.progress());
-    let runs = sweep(&cells, &out, |run| arguments.run_args.settings(run), &mut watcher)?;
+    let runs = sweep(&cells, &out, |run| arguments.run_args.options(run), &mut watcher)?;
     drop(watcher);
     let file = out.join("sweep.json");
     let text = serde_json::to_string_pretty(&runs).expect("figures can be written as JSON") + "\n";

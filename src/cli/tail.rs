@@ -36,7 +36,7 @@ pub fn main(arguments: &TailArguments) -> Result<ExitCode, RunError> {
     let run = &arguments.run;
     let mut seen = 0;
     let mut first = arguments.lines;
-    let standing = loop {
+    let essentials = loop {
         // The state is read before the rounds: rounds written in between are then printed before the loop ends.
         let state = LifecycleState::of(run, &Manifest::read(run)?);
         match print_new(run, seen, first) {
@@ -57,22 +57,22 @@ pub fn main(arguments: &TailArguments) -> Result<ExitCode, RunError> {
         }
         std::thread::sleep(POLL);
     };
-    let digest = standing.digest.as_deref().unwrap_or("-");
-    match standing.state {
-        LifecycleState::Done => say!("done: {} rounds, digest {digest}", standing.rounds),
+    let digest = essentials.digest.as_deref().unwrap_or("-");
+    match essentials.state {
+        LifecycleState::Done => say!("done: {} rounds, digest {digest}", essentials.rounds),
         _ => say!(
             "interrupted after {} of {} rounds: no process is writing it; `fedreplay resume {}` continues it",
-            standing.rounds,
-            standing.rounds_planned,
+            essentials.rounds,
+            essentials.rounds_planned,
             run.display()
         ),
     }
     if arguments.json {
-        let mut line = json!(standing);
+        let mut line = json!(essentials);
         line["run"] = json!(run);
         say!("{line}");
     }
-    Ok(if standing.state == LifecycleState::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if essentials.state == LifecycleState::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints the rounds after the first `seen`, at most the last `most` of them, and returns the number of all rounds.

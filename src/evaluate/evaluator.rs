@@ -16,7 +16,7 @@ use crate::run::ledger_rows::{EvaluatedModel, loss_row};
 use crate::run::{BenchmarkRows, Observer, RunError, RunOptions};
 use crate::store::atomic;
 
-/// Benchmark with its questions.
+/// A benchmark with its questions loaded.
 pub struct OpenedBenchmark {
     pub name: &'static str,
     pub benchmark: Box<dyn Benchmark>,
@@ -33,8 +33,8 @@ pub struct EvalTables {
 
 /// Evaluation of models that share a base.
 pub struct Evaluator<'a> {
-    pub examined: &'a EvalTarget,
-    pub settings: &'a RunOptions<'a>,
+    pub target: &'a EvalTarget,
+    pub options: &'a RunOptions<'a>,
     pub rules: &'a EvalOptions<'a>,
 }
 
@@ -43,17 +43,17 @@ impl Evaluator<'_> {
     ///
     /// # Errors
     /// If a question has no tokens.
-    pub fn costs(&self, benchmarks: &[OpenedBenchmark], witness: &dyn EvalProgress) -> Result<Vec<Cost>, RunError> {
-        let room = self.room();
-        let generator = room.generator(&[])?;
-        let end = room.end();
+    pub fn costs(&self, benchmarks: &[OpenedBenchmark], progress: &dyn EvalProgress) -> Result<Vec<Cost>, RunError> {
+        let setup = self.setup();
+        let generator = setup.generator(&[])?;
+        let end = setup.end();
         let mut costs = Vec::with_capacity(benchmarks.len());
         for opened in benchmarks {
             let mut sum = Cost::default();
-            for model in &self.examined.models {
+            for model in &self.target.models {
                 // Nothing is generated. The adapter's hash alone decides which answers are cached and cost nothing.
-                let examinee = room.examinee(&generator, None, model.hash(), witness);
-                sum = sum.plus(opened.benchmark.cost(&room.context(&examinee, &end))?);
+                let cached_model = setup.cached_model(&generator, None, model.hash(), progress);
+                sum = sum.plus(opened.benchmark.cost(&setup.context(&cached_model, &end))?);
             }
             costs.push(sum);
         }
@@ -67,37 +67,37 @@ impl Evaluator<'_> {
     pub fn benchmarks(
         &self,
         benchmarks: &[OpenedBenchmark],
-        witness: &dyn EvalProgress,
+        progress: &dyn EvalProgress,
         each: &mut dyn FnMut(&EvalTables) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        // One pass answers many questions, so what workers there are become threads of its operations.
-        self.examined.trainer.with_threads(self.settings.workers, || self.take_benchmarks(benchmarks, witness, each))
+        // One pass answers many questions, so the workers serve as threads of its operations.
+        self.target.trainer.with_threads(self.options.workers, || self.evaluate_benchmarks(benchmarks, progress, each))
     }
 
-    fn take_benchmarks(
+    fn evaluate_benchmarks(
         &self,
         benchmarks: &[OpenedBenchmark],
-        witness: &dyn EvalProgress,
+        progress: &dyn EvalProgress,
         each: &mut dyn FnMut(&EvalTables) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        let adapters: Vec<_> = self.examined.models.iter().filter_map(|model| model.adapter.clone()).collect();
-        let room = self.room();
-        let (generator, end) = (room.generator(&adapters)?, room.end());
+        let adapters: Vec<_> = self.target.models.iter().filter_map(|model| model.adapter.clone()).collect();
+        let setup = self.setup();
+        let (generator, end) = (setup.generator(&adapters)?, setup.end());
         for opened in benchmarks {
             let mut adapter = 0..adapters.len();
-            for model in &self.examined.models {
+            for model in &self.target.models {
                 let place = model.adapter.as_ref().map(|_| adapter.next().expect("each adapter has its place"));
-                let examinee = room.examinee(&generator, place, model.hash(), witness);
-                let sheet = opened.benchmark.evaluate(&room.context(&examinee, &end))?;
-                each(&self.found(model, opened.name, sheet))?;
+                let cached_model = setup.cached_model(&generator, place, model.hash(), progress);
+                let result = opened.benchmark.evaluate(&setup.context(&cached_model, &end))?;
+                each(&self.tables(model, opened.name, result))?;
             }
         }
         Ok(())
     }
 
-    /// Returns the set-up of the evaluated models.
-    fn room(&self) -> EvalSetup<'_> {
-        let EvalTarget { trainer, tokenizer, end_tokens, prompts, sampling, seed, .. } = self.examined;
+    /// Returns the set-up for benchmarks of the evaluated models.
+    fn setup(&self) -> EvalSetup<'_> {
+        let EvalTarget { trainer, tokenizer, end_tokens, prompts, sampling, seed, .. } = self.target;
         EvalSetup {
             trainer,
             tokenizer,
@@ -105,22 +105,22 @@ impl Evaluator<'_> {
             prompts,
             sampling: *sampling,
             seed: *seed,
-            store: &self.settings.store,
-            stop: self.settings.stop,
+            store: &self.options.store,
+            stop: self.options.stop,
             rules: self.rules,
         }
     }
 
-    /// Returns the rows of one model's result on a benchmark.
-    fn found(&self, model: &EvalModel, benchmark: &str, sheet: BenchmarkResult) -> EvalTables {
-        let round = self.examined.round;
+    /// Returns the tables for one model's result on a benchmark.
+    fn tables(&self, model: &EvalModel, benchmark: &str, result: BenchmarkResult) -> EvalTables {
+        let round = self.target.round;
         let hash = model.hash().map(|hash| hash.to_string());
         let rows =
             BenchmarkRows { round, version: round, subject: model.subject, client: model.client, hash, benchmark };
         EvalTables {
-            evaluations: sheet.figures.iter().map(|figure| rows.figure(figure)).collect(),
-            generations: sheet.answers.into_iter().map(|answered| rows.answer(answered)).collect(),
-            table: BenchmarkTable { rows: vec![self.examined.row(model, sheet.cells)] },
+            evaluations: result.figures.iter().map(|figure| rows.figure(figure)).collect(),
+            generations: result.answers.into_iter().map(|response| rows.answer(response)).collect(),
+            table: BenchmarkTable { rows: vec![self.target.row(model, result.cells)] },
         }
     }
 
@@ -130,32 +130,31 @@ impl Evaluator<'_> {
     /// # Errors
     /// If a model cannot be computed or the evaluation is interrupted.
     pub fn losses(&self, rows: &EvalRows, observer: &mut dyn Observer) -> Result<EvalTables, RunError> {
-        let compute =
-            Compute::new(&self.examined.trainer, rows.unusable_update, &self.settings.store, self.settings.stop);
-        let executor = Executor::new(std::slice::from_ref(&compute), &self.settings.store, self.settings.stop, 1);
+        let compute = Compute::new(&self.target.trainer, rows.unusable_update, &self.options.store, self.options.stop);
+        let executor = Executor::new(std::slice::from_ref(&compute), &self.options.store, self.options.stop, 1);
         observer.working(executor.counters());
-        let evaluations = executor.run(self.settings.workers, || self.take_losses(rows, &executor))?;
+        let evaluations = executor.run(self.options.workers, || self.collect_losses(rows, &executor))?;
         Ok(EvalTables { evaluations, ..EvalTables::default() })
     }
 
-    /// Orders the losses of all models and collects them.
-    fn take_losses(&self, rows: &EvalRows, executor: &Executor) -> Result<Vec<EvaluationRow>, RunError> {
-        // All are demanded before the first is taken, so that the workers have them at once.
-        let mut asked = Vec::new();
-        for model in &self.examined.models {
+    /// Demands the losses of all models from the executor and collects them.
+    fn collect_losses(&self, rows: &EvalRows, executor: &Executor) -> Result<Vec<EvaluationRow>, RunError> {
+        // All nodes are demanded before the first result is taken, so that workers can start on any of them.
+        let mut demanded = Vec::new();
+        for model in &self.target.models {
             let adapter = model.adapter.clone().expect("the models of a run have adapters");
-            let given = executor.add(Node::Given { adapter });
+            let model_node = executor.add(Node::Given { adapter });
             for (split, client, group) in groups(rows, model.client) {
-                let order = Node::Evaluate { model: given, groups: vec![group], objective: rows.objective };
-                let order = executor.add(order);
-                executor.demand(order);
-                asked.push((model, split, client, order));
+                let node = Node::Evaluate { model: model_node, groups: vec![group], objective: rows.objective };
+                let node = executor.add(node);
+                executor.demand(node);
+                demanded.push((model, split, client, node));
             }
         }
-        let round = self.examined.round;
-        let mut losses = Vec::with_capacity(asked.len());
-        for (model, split, client, order) in asked {
-            let Value::Evaluated(evaluated) = executor.take(order)? else {
+        let round = self.target.round;
+        let mut losses = Vec::with_capacity(demanded.len());
+        for (model, split, client, node) in demanded {
+            let Value::Evaluated(evaluated) = executor.take(node)? else {
                 unreachable!("an evaluation gives losses");
             };
             let hash = model.hash().expect("the models of a run have adapters").to_string();

@@ -17,11 +17,11 @@ use crate::scenario::{Scenario, UnusableUpdate};
 use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
 
-/// Model to evaluate: the base with an adapter, or alone.
+/// A model to evaluate: the base model with an adapter, or alone.
 pub struct EvalModel {
     /// `global`, `local` or `base`, as in table `evaluations`.
     pub subject: &'static str,
-    /// Client whose own model it is; `None` for the others.
+    /// Client that the model belongs to. `None` for the server's model and the base model.
     pub client: Option<u32>,
     pub adapter: Option<Arc<Adapter>>,
 }
@@ -34,7 +34,7 @@ pub struct EvalRows {
     pub unusable_update: UnusableUpdate,
 }
 
-/// Base model with the models on it that are evaluated.
+/// A base model, with the models on it to evaluate.
 pub struct EvalTarget {
     /// Path of the target, as the user named it.
     pub name: PathBuf,
@@ -66,8 +66,9 @@ impl EvalTarget {
         let manifest = Manifest::read(folder)?;
         refuse_plan(folder, &manifest)?;
         let (round, place) = saved_round(folder, round)?;
-        let loaded = Scenario::of_run(folder, &manifest.scenario_folder, &[])?;
-        let inputs = Inputs::load(&loaded, &[device], numerics, &Store::none(), &mut InputCache::default())?;
+        let scenario = Scenario::of_run(folder, &manifest.scenario_folder, &[])?;
+        let spec = &scenario.scenario;
+        let inputs = Inputs::load(&scenario, &[device], numerics, &Store::none(), &mut InputCache::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
         let models = saved_models(&place, &inputs)?;
         let base_model = inputs.read["base_model"].path.clone();
@@ -76,16 +77,16 @@ impl EvalTarget {
         Ok(Self {
             name: folder.to_owned(),
             end_tokens: ends(&base_model, &tokenizer)?,
-            prompts: translate::prompts(loaded.scenario.data.template, &tokenizer_folder)?,
+            prompts: translate::prompts(spec.data.template, &tokenizer_folder)?,
             tokenizer,
             sampling: folder_sampling(&base_model)?,
-            setting: setting(&loaded.scenario, &inputs),
+            setting: setting(spec, &inputs),
             models,
             rows: Some(EvalRows {
                 clients: inputs.clients,
                 test: inputs.test,
-                objective: translate::objective(&loaded.scenario),
-                unusable_update: loaded.scenario.training.unusable_update,
+                objective: translate::objective(spec),
+                unusable_update: spec.training.unusable_update,
             }),
             trainer: inputs.trainers[0].clone(),
             round,

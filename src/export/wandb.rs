@@ -40,9 +40,9 @@ pub fn wandb(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
             summary.insert(series.name.clone(), json!(point.value));
         }
     }
-    summary.insert("digest".into(), json!(overview.standing.digest));
+    summary.insert("digest".into(), json!(overview.essentials.digest));
     summary.insert("_step".into(), json!(lines.keys().last()));
-    summary.insert("_runtime".into(), json!(overview.standing.simulated_ns as f64 / 1e9));
+    summary.insert("_runtime".into(), json!(overview.essentials.simulated_ns as f64 / 1e9));
     let history: String = lines.values().map(|line| format!("{}\n", json!(line))).collect();
     write(&out.join("wandb-history.jsonl"), history.as_bytes())?;
     write(&out.join("wandb-summary.json"), pretty(&summary.into()).as_bytes())?;

@@ -35,7 +35,7 @@ pub struct Identity {
     pub seed: u64,
 }
 
-/// An observer of an evaluation's progress: it is told of every answer and judgment, computed or cached.
+/// An observer of an evaluation's progress, which is notified of every answer and judgment, computed or cached.
 pub trait EvalProgress: Sync {
     /// Announces `answers` more answers or judgments.
     fn expect(&self, answers: usize);
@@ -54,7 +54,7 @@ pub struct CachedModel<'a, 'g> {
     pub is_grouped: bool,
     pub store: &'a Store,
     pub stop: &'a AtomicBool,
-    pub witness: &'a dyn EvalProgress,
+    pub progress: &'a dyn EvalProgress,
 }
 
 /// The part of a request that determines its answer. Without random draws, the stream has no effect.
@@ -65,16 +65,16 @@ struct Asked<'a> {
 }
 
 impl CachedModel<'_, '_> {
-    fn key(&self, request: &Request, company: Option<Key>) -> Key {
+    fn key(&self, request: &Request, batch: Option<Key>) -> Key {
         let draws = request.sampling.temperature > 0.0;
         // Greedy requests that differ in their streams alone share one stored answer.
         let stream = if draws { request.stream } else { 0 };
         let request = Request { stream, ..request.clone() };
-        key_of("fedreplay answer v1", &(self.identity, Asked { request: &request, draws }, company))
+        key_of("fedreplay answer v1", &(self.identity, Asked { request: &request, draws }, batch))
     }
 
     /// Returns the key of a whole batch if answers depend on it, else `None`.
-    fn company(&self, material: &impl Serialize) -> Option<Key> {
+    fn batch_key(&self, material: &impl Serialize) -> Option<Key> {
         self.is_grouped.then(|| key_of("fedreplay company v1", material))
     }
 
@@ -86,8 +86,8 @@ impl CachedModel<'_, '_> {
         self.store.put(key, &postcard::to_stdvec(value).expect("an answer has known lengths"))
     }
 
-    /// Stores a finished value and says whether to go on. An error of the store goes to `failure` and ends the
-    /// generation: callbacks of the generator cannot return it.
+    /// Stores a finished value and returns whether to continue. An error of the store is saved in `failure` and ends
+    /// the generation: callbacks of the generator cannot return it.
     fn keep_and_go_on(&self, key: Key, value: &impl Serialize, failure: &mut Option<StoreError>) -> ControlFlow<()> {
         match self.keep(key, value) {
             Ok(()) => self.flow(),
@@ -109,15 +109,15 @@ impl CachedModel<'_, '_> {
     }
 
     fn keys(&self, requests: &[Request]) -> Vec<Key> {
-        let company = self.company(&requests);
-        requests.iter().map(|request| self.key(request, company)).collect()
+        let batch = self.batch_key(&requests);
+        requests.iter().map(|request| self.key(request, batch)).collect()
     }
 
     fn choice_keys(&self, prompts: &[String], letter_ids: &[u32]) -> Vec<Key> {
-        let company = self.company(&prompts);
+        let batch = self.batch_key(&prompts);
         let mut keys = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            keys.push(key_of("fedreplay choice v1", &(self.identity, prompt, letter_ids, company)));
+            keys.push(key_of("fedreplay choice v1", &(self.identity, prompt, letter_ids, batch)));
         }
         keys
     }
@@ -133,7 +133,7 @@ impl CachedModel<'_, '_> {
     }
 
     fn note(&self, is_new: bool) {
-        self.witness.answered(is_new);
+        self.progress.answered(is_new);
     }
 }
 
@@ -146,7 +146,7 @@ impl LanguageModel for CachedModel<'_, '_> {
     type Error = GenerationError;
 
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>, GenerationError> {
-        self.witness.expect(requests.len());
+        self.progress.expect(requests.len());
         let keys = self.keys(requests);
         let mut answers: Vec<Option<Answer>> = self.found(&keys);
         for _ in answers.iter().flatten() {
@@ -172,7 +172,7 @@ impl LanguageModel for CachedModel<'_, '_> {
 
 impl Choices for CachedModel<'_, '_> {
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError> {
-        self.witness.expect(prompts.len());
+        self.progress.expect(prompts.len());
         let letter_ids = letters.iter().map(|letter| self.generator.letter(letter)).collect::<Result<Vec<_>, _>>()?;
         let keys = self.choice_keys(prompts, &letter_ids);
         // The outer option says whether the choice is known, the inner one whether the prompt fitted the context.

@@ -79,7 +79,7 @@ impl<'a> Generator<'a> {
         let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
         let mut decoder = self.decoder.borrow_mut();
         continue_all(&mut decoder, self.slots, self.seed, &prompts, &endings, &mut |index, continuation| {
-            let answer = self.answered(continuation, prompts[index].sampling)?;
+            let answer = self.answer_of(continuation, prompts[index].sampling)?;
             let flow = done(index, &answer);
             answers[index] = Some(answer);
             Ok(flow)
@@ -135,7 +135,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Decodes a continuation, without its end token and stop text.
-    fn answered(&self, continuation: Continuation, sampling: &Sampling) -> Result<Answer> {
+    fn answer_of(&self, continuation: Continuation, sampling: &Sampling) -> Result<Answer> {
         let Continuation { ids, ended } = continuation;
         // An end token is not text, even if the tokenizer does not mark it as special.
         let text_ids = match (ended, ids.split_last()) {

@@ -86,7 +86,7 @@ mod tests {
         Sampling { temperature, top_p, top_k, max_tokens: 1, stop: vec![] }
     }
 
-    /// How often each token is chosen over a grid of uniform numbers.
+    /// Returns how often each token is chosen over a grid of uniform numbers.
     fn shares(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
         const DRAWS: u32 = 10_000;
         let mut counts = vec![0.0; logits.len()];

@@ -1,4 +1,4 @@
-//! Answers as texts: those of Transformers, alike in any company, and ended for the right reason.
+//! Tests of generated answers: equal to those of Transformers, independent of the batch, ended for the right reason.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -57,7 +57,7 @@ impl Bench {
         Self { tokenizer: Tokenizer::load(&folder).unwrap(), trainer }
     }
 
-    /// An adapter of which no matrix is zero.
+    /// Returns an adapter without zero matrices.
     fn adapter(&self, seed: u64) -> Arc<Adapter> {
         let mut adapter = Adapter::initial(self.trainer.layout(), Seed(seed));
         let spread = Adapter::initial(self.trainer.layout(), Seed(seed + 100)).values;
@@ -101,7 +101,7 @@ fn greedy_answers_are_those_of_transformers() {
     assert!(ends > 0 && ends < reference.answers.len(), "both ways of ending are there");
 }
 
-/// Each request alone, all at once in few slots and in many, in another order, and beside other adapters.
+/// Compares each request alone, all at once in few slots and in many, in another order, and with other adapters.
 #[test]
 fn an_answer_does_not_depend_on_its_company() {
     let (bench, reference) = (Bench::new(), reference());

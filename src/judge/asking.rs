@@ -26,7 +26,7 @@ pub struct Judge<'a> {
     clock: Box<dyn Clock>,
     /// State of all calls together: the maximum cost is that of the whole command, and an endpoint that denies access
     /// once is not asked again.
-    standing: Mutex<CallBudget>,
+    budget: Mutex<CallBudget>,
 }
 
 /// A prompt that is sent once, even if it occurs several times.
@@ -65,7 +65,7 @@ impl<'a> Judge<'a> {
         settings.check()?;
         let endpoint = Endpoint::new(&settings, key);
         let pace = Pace::new(settings.requests_per_minute);
-        Ok(Self { settings, store, endpoint, pace, clock, standing: Mutex::default() })
+        Ok(Self { settings, store, endpoint, pace, clock, budget: Mutex::default() })
     }
 
     /// Returns an upper bound of the cost of `prompts`, without sending anything. Stored judgments cost nothing.
@@ -88,11 +88,11 @@ impl<'a> Judge<'a> {
 
     /// Returns the counts since this judge was created.
     pub fn tally(&self) -> CallTally {
-        self.standing().tally
+        self.budget().tally
     }
 
-    fn standing(&self) -> MutexGuard<'_, CallBudget> {
-        self.standing.lock().expect("nobody panics while recording")
+    fn budget(&self) -> MutexGuard<'_, CallBudget> {
+        self.budget.lock().expect("nobody panics while recording")
     }
 
     /// Returns a verdict for each prompt, in their order. Calls `each` on every verdict as it arrives, with the
@@ -155,10 +155,10 @@ impl<'a> Judge<'a> {
     fn work(&self, pending: &[Pending], session: &Session) {
         while let Some(pending) = pending.get(session.next.fetch_add(1, Ordering::Relaxed)) {
             let verdict = match self.stored(pending.key) {
-                Some(judgement) => Verdict::Stored(judgement),
+                Some(judgment) => Verdict::Stored(judgment),
                 None => self.ask(pending, session),
             };
-            self.standing().count(pending.prompt, &verdict);
+            self.budget().count(pending.prompt, &verdict);
             session.record(pending, &verdict);
         }
     }
@@ -169,17 +169,17 @@ impl<'a> Judge<'a> {
             return Verdict::Failed(reason);
         }
         match self.insist(pending, session) {
-            Ok(judgement) => {
+            Ok(judgment) => {
                 // Stored before it is reported: a judgment that was paid for must not be lost.
-                let bytes = serde_json::to_vec(&judgement).expect("texts and numbers become JSON");
+                let bytes = serde_json::to_vec(&judgment).expect("texts and numbers become JSON");
                 if let Err(error) = self.store.put(pending.key, &bytes) {
-                    self.standing().close("not asked: the store cannot be written".into());
+                    self.budget().close("not asked: the store cannot be written".into());
                     *session.broken_store.lock().expect("nobody panics while recording") = Some(error);
                 }
-                Verdict::Fresh(judgement)
+                Verdict::Fresh(judgment)
             }
             Err(failure) => {
-                self.standing().lost(&failure);
+                self.budget().lost(&failure);
                 Verdict::Failed(failure.reason)
             }
         }
@@ -193,13 +193,13 @@ impl<'a> Judge<'a> {
         if session.stop.load(Ordering::Relaxed) {
             return Some("not asked: judging was stopped".into());
         }
-        let standing = self.standing();
+        let budget = self.budget();
         if let (Some(prices), Some(cost_max)) = (&self.settings.prices, self.settings.cost_max)
-            && standing.tally.asked.cost(prices) >= cost_max
+            && budget.tally.asked.cost(prices) >= cost_max
         {
             return Some(format!("not asked: the greatest cost of {cost_max} is spent"));
         }
-        standing.closed()
+        budget.closed()
     }
 
     /// Sends a prompt and retries it while that may help.
@@ -212,7 +212,7 @@ impl<'a> Judge<'a> {
                 return Err(Failure { reason, remedy: Remedy::GiveUp });
             }
             let failure = match self.endpoint.ask(&pending.body) {
-                Ok(judgement) => return Ok(judgement),
+                Ok(judgment) => return Ok(judgment),
                 Err(failure) => failure,
             };
             failures += 1;
@@ -245,7 +245,7 @@ impl Session<'_> {
         for (repetition, &place) in pending.places.iter().enumerate() {
             // The same prompt was paid for once: its repetitions count as stored.
             let verdict = match verdict {
-                Verdict::Fresh(judgement) if repetition > 0 => Verdict::Stored(judgement.clone()),
+                Verdict::Fresh(judgment) if repetition > 0 => Verdict::Stored(judgment.clone()),
                 verdict => verdict.clone(),
             };
             (self.each)(place, &verdict);

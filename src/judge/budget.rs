@@ -32,9 +32,9 @@ impl CallBudget {
     /// Counts the outcome of a prompt.
     pub fn count(&mut self, prompt: &ChatPrompt, verdict: &Verdict) {
         match verdict {
-            Verdict::Fresh(judgement) => {
+            Verdict::Fresh(judgment) => {
                 self.lost_in_a_row = 0;
-                self.tally.asked = self.tally.asked.plus(Usage::of(prompt, judgement));
+                self.tally.asked = self.tally.asked.plus(Usage::of(prompt, judgment));
             }
             Verdict::Stored(_) => self.tally.stored += 1,
             Verdict::Failed(_) => self.tally.failed += 1,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A chat prompt for a judge: a system message, a user message, and limits of the response.
+/// A chat prompt for a judge: a system message, a user message, and the settings of the response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatPrompt {
     pub system: String,

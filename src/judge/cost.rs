@@ -42,17 +42,14 @@ impl Usage {
     }
 
     /// Returns the usage of one judgment. Counts that the endpoint does not report are estimated from the texts.
-    pub(super) fn of(prompt: &ChatPrompt, judgement: &Judgment) -> Self {
-        let mut usage = Self {
-            requests: 1,
-            prompt_tokens: judgement.prompt_tokens,
-            completion_tokens: judgement.completion_tokens,
-        };
+    pub(super) fn of(prompt: &ChatPrompt, judgment: &Judgment) -> Self {
+        let mut usage =
+            Self { requests: 1, prompt_tokens: judgment.prompt_tokens, completion_tokens: judgment.completion_tokens };
         if usage.prompt_tokens == 0 {
             usage.prompt_tokens = prompt_tokens_about(prompt);
         }
         if usage.completion_tokens == 0 {
-            usage.completion_tokens = tokens_about(&judgement.text);
+            usage.completion_tokens = tokens_about(&judgment.text);
         }
         usage
     }
@@ -62,8 +59,8 @@ impl Usage {
     pub fn of_fresh(prompts: &[ChatPrompt], verdicts: &[Verdict]) -> Self {
         let mut usage = Self::default();
         for (prompt, verdict) in prompts.iter().zip(verdicts) {
-            if let Verdict::Fresh(judgement) = verdict {
-                usage = usage.plus(Self::of(prompt, judgement));
+            if let Verdict::Fresh(judgment) = verdict {
+                usage = usage.plus(Self::of(prompt, judgment));
             }
         }
         usage

@@ -1,7 +1,7 @@
 //! LLM judges behind any endpoint of the OpenAI chat API, with judgments cached in the store.
 //!
 //! [`Judge::ask_all`] looks up every prompt under the hash of its request, sends the missing ones, and stores each
-//! judgment before anything else happens. So nothing is asked twice, an interrupted evaluation resumes where it
+//! judgment before anything else happens. So no prompt is sent twice, an interrupted evaluation resumes where it
 //! stopped, and a finished one can be repeated offline. The endpoint's key is read from an environment variable and
 //! sent in one header; no file, log, message or argument contains it.
 

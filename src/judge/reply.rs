@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn replies_of_another_shape_are_refused_and_a_silent_judge_is_no_error() {
-        let judgement = judgment_in(r#"{"choices": [{"message": {"content": null, "refusal": "no"}}]}"#).unwrap();
-        assert_eq!((judgement.text.as_str(), judgement.prompt_tokens), ("", 0));
+        let judgment = judgment_in(r#"{"choices": [{"message": {"content": null, "refusal": "no"}}]}"#).unwrap();
+        assert_eq!((judgment.text.as_str(), judgment.prompt_tokens), ("", 0));
         for text in ["", "[]", "{}", r#"{"choices": []}"#, r#"{"choices": [{"text": "x"}]}"#, "<html>"] {
             judgment_in(text).unwrap_err();
         }

@@ -28,9 +28,9 @@ pub enum Verdict {
 
 impl Verdict {
     /// Returns the judgment, if there is one.
-    pub fn judgement(&self) -> Option<&Judgment> {
+    pub fn judgment(&self) -> Option<&Judgment> {
         match self {
-            Self::Fresh(judgement) | Self::Stored(judgement) => Some(judgement),
+            Self::Fresh(judgment) | Self::Stored(judgment) => Some(judgment),
             Self::Failed(_) => None,
         }
     }

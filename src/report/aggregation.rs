@@ -3,7 +3,7 @@
 use arrow::array::{Array, Float64Array};
 
 use super::figure::{Column, Draw, Figure, Section};
-use super::learning::{COURSE, course};
+use super::learning::{AXES, axes};
 use super::record::RunRecord;
 use super::statistics::{Groups, quantile, sorted};
 
@@ -38,7 +38,7 @@ fn norms(run: &RunRecord) -> Option<Figure> {
     let p90 = by_group.iter().map(|norms| quantile(norms, 0.9));
     let median = by_group.iter().map(|norms| quantile(norms, 0.5));
     let p10 = by_group.iter().map(|norms| quantile(norms, 0.1));
-    let mut columns = Vec::from(course(run, groups.last().map(|row| row as u32 + 1)));
+    let mut columns = Vec::from(axes(run, groups.last().map(|row| row as u32 + 1)));
     columns.extend([
         Column::numbers("server_norm", "server's update", "1", of_server),
         Column::numbers("p90_norm", "clients' updates, 90th percentile", "1", p90),
@@ -46,7 +46,7 @@ fn norms(run: &RunRecord) -> Option<Figure> {
         Column::numbers("p10_norm", "clients' updates, 10th percentile", "1", p10),
     ]);
     // The first columns are the axis; a plan has no norms in the others.
-    if columns[COURSE.len()..].iter().all(Column::is_blank) {
+    if columns[AXES.len()..].iter().all(Column::is_blank) {
         return None;
     }
     Some(Figure {
@@ -56,7 +56,7 @@ fn norms(run: &RunRecord) -> Option<Figure> {
                   A step much shorter than the updates says that clients pull in different directions."
             .into(),
         draw: Draw::Lines {
-            x: COURSE.to_vec(),
+            x: AXES.to_vec(),
             y: vec!["server_norm", "p90_norm", "median_norm", "p10_norm"],
             split: None,
             band: Some(["p90_norm", "p10_norm"]),
@@ -124,14 +124,14 @@ fn epsilon(run: &RunRecord) -> Option<Figure> {
         return None;
     }
     let groups = Groups::of(spent.len());
-    let mut columns = Vec::from(course(run, groups.last().map(|row| row as u32 + 1)));
+    let mut columns = Vec::from(axes(run, groups.last().map(|row| row as u32 + 1)));
     columns.push(Column::numbers("epsilon", "epsilon spent", "1", groups.last().map(|row| value(spent, row))));
     let infinite = spent.iter().flatten().any(f64::is_infinite);
     Some(Figure {
         id: "epsilon",
         title: "Epsilon".into(),
         caption: "Privacy spent up to each round at the scenario's delta (`rounds.epsilon_spent`).".into(),
-        draw: Draw::Lines { x: COURSE.to_vec(), y: vec!["epsilon"], split: None, band: None },
+        draw: Draw::Lines { x: AXES.to_vec(), y: vec!["epsilon"], split: None, band: None },
         columns,
         notes: infinite.then(|| "Epsilon is infinite: there is no guarantee.".to_owned()).into_iter().collect(),
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::essentials::Essentials;
 use super::figure::{Column, Draw, Figure, Section};
-use super::learning::{COURSE, Learning, course};
+use super::learning::{AXES, Learning, axes};
 use super::record::RunRecord;
 use super::settings;
 use crate::results::Estimate;
@@ -151,7 +151,7 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
             continue;
         }
         let mut columns = vec![Column::names("run", "run", losses.clone().map(|_| Some(run.label)))];
-        columns.extend(course(run.run, losses.clone().map(|(round, _)| round)));
+        columns.extend(axes(run.run, losses.clone().map(|(round, _)| round)));
         columns.push(Column::numbers("loss", "loss", run.learning.unit(), losses.map(|(_, loss)| loss)));
         parts.push(columns);
     }
@@ -165,7 +165,7 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
         caption: "The server model, or the mean of clients' own where there is none, on the test rows, or else on all \
                   held-out rows (`evaluations`). Choose what it costs: rounds, virtual time or bytes."
             .into(),
-        draw: Draw::Lines { x: COURSE.to_vec(), y: vec!["loss"], split: Some("run"), band: None },
+        draw: Draw::Lines { x: AXES.to_vec(), y: vec!["loss"], split: Some("run"), band: None },
         columns,
         notes: kinds_note(runs).into_iter().collect(),
     })

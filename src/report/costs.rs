@@ -15,7 +15,7 @@ pub fn section(run: &RunRecord) -> Section {
 }
 
 /// Returns the columns that can be the horizontal axis.
-fn course(run: &RunRecord, groups: &Groups) -> Vec<Column> {
+fn axes(run: &RunRecord, groups: &Groups) -> Vec<Column> {
     vec![
         Column::counts("round", "round", "rounds", groups.last().map(|row| row as u64 + 1)),
         Column::numbers("virtual_time_s", "virtual time", "s", groups.last().map(|row| run.closed_at_s(row))),
@@ -25,7 +25,7 @@ fn course(run: &RunRecord, groups: &Groups) -> Vec<Column> {
 /// Returns the chart of bytes by round.
 fn traffic(run: &RunRecord) -> Figure {
     let groups = Groups::of(run.rounds.counted.len());
-    let mut columns = course(run, &groups);
+    let mut columns = axes(run, &groups);
     columns.push(Column::numbers(
         "down_bytes",
         "from the server",
@@ -78,7 +78,7 @@ fn energy(run: &RunRecord) -> Option<Figure> {
     let lost = over_tasks(run, &groups, |task| lost[task]);
     let training = over_tasks(run, &groups, |task| training[task]);
     let busy = over_tasks(run, &groups, |task| busy[task]);
-    let mut columns = course(run, &groups);
+    let mut columns = axes(run, &groups);
     columns.extend([
         Column::numbers("counted_joules", "updates that counted", "J", counted),
         Column::numbers("lost_joules", "work that was lost", "J", lost),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::figure::{Column, Draw, Figure, Section};
-use super::learning::{COURSE, CurvePoint, Learning, course};
+use super::learning::{AXES, CurvePoint, Learning, axes};
 use super::record::RunRecord;
 use super::statistics::{Bins, mean, quantile, sorted, worst_decile};
 
@@ -49,7 +49,7 @@ fn spread(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let median = by_round.iter().map(|losses| quantile(losses, 0.5));
     let mean = by_round.iter().map(|losses| mean(losses));
     let p10 = by_round.iter().map(|losses| quantile(losses, 0.1));
-    let mut columns = Vec::from(course(run, rounds.iter().copied()));
+    let mut columns = Vec::from(axes(run, rounds.iter().copied()));
     columns.extend([
         Column::numbers("worst_decile_loss", "worst tenth, mean", unit, worst),
         Column::numbers("p90_loss", "90th percentile", unit, p90),
@@ -66,7 +66,7 @@ fn spread(run: &RunRecord, learning: &Learning) -> Option<Figure> {
             models(learning)
         ),
         draw: Draw::Lines {
-            x: COURSE.to_vec(),
+            x: AXES.to_vec(),
             y: vec!["worst_decile_loss", "p90_loss", "median_loss", "mean_loss", "p10_loss"],
             split: None,
             band: Some(["p90_loss", "p10_loss"]),

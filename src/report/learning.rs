@@ -11,7 +11,7 @@ use crate::ledger::EvaluationRow;
 use crate::scenario::Algorithm;
 
 /// Names of the columns that can be the horizontal axis of a curve.
-pub const COURSE: [&str; 3] = ["round", "virtual_time_s", "moved_bytes"];
+pub const AXES: [&str; 3] = ["round", "virtual_time_s", "moved_bytes"];
 
 /// Losses on the two kinds of rows.
 #[derive(Clone, Debug, Default)]
@@ -165,8 +165,8 @@ fn weighted(rows: &[&EvaluationRow], weight: impl Fn(&EvaluationRow) -> f64) -> 
     sum.filter(|_| total > 0.0).map(|sum| sum / total)
 }
 
-/// Returns the columns of [`COURSE`] for these rounds; round 0 is the start.
-pub fn course(run: &RunRecord, rounds: impl Iterator<Item = u32> + Clone) -> [Column; 3] {
+/// Returns the columns of [`AXES`] for these rounds; round 0 is the start.
+pub fn axes(run: &RunRecord, rounds: impl Iterator<Item = u32> + Clone) -> [Column; 3] {
     // `moved[n]` is the total after round n.
     let mut moved = vec![0.0];
     for (down, up) in run.rounds.bytes_down.iter().flatten().zip(run.rounds.bytes_up.iter().flatten()) {
@@ -191,13 +191,13 @@ pub fn section(run: &RunRecord, learning: &Learning) -> Section {
 fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let groups = Groups::of(run.rounds.counted.len());
     // The start, and the last round of each group.
-    let kept: Vec<u32> = std::iter::once(0).chain(groups.last().map(|row| row as u32 + 1)).collect();
+    let rounds: Vec<u32> = std::iter::once(0).chain(groups.last().map(|row| row as u32 + 1)).collect();
     let by_round: BTreeMap<u32, &CurvePoint> = learning.points.iter().map(|point| (point.round, point)).collect();
     let train_losses = &run.rounds.train_loss;
     let mut test = Vec::new();
     let mut held_out = Vec::new();
     let mut train = Vec::new();
-    for &round in &kept {
+    for &round in &rounds {
         let model = by_round.get(&round).map(|point| &point.model);
         test.push(model.and_then(|model| model.test));
         held_out.push(model.and_then(|model| model.held_out));
@@ -206,13 +206,13 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
         train.push(row.map(|row| train_losses.value(row)));
     }
     let alone = learning.alone.as_ref().and_then(|alone| alone.main(learning.has_test));
-    let mut columns = Vec::from(course(run, kept.iter().copied()));
+    let mut columns = Vec::from(axes(run, rounds.iter().copied()));
     let unit = learning.unit();
     let drawn = [
         Column::numbers("test_loss", "test loss", unit, test),
         Column::numbers("held_out_loss", "held-out loss, all clients", unit, held_out),
         Column::numbers("train_loss", "training loss of counted updates", unit, train),
-        Column::numbers("alone_loss", "mean client trained alone", unit, kept.iter().map(|_| alone)),
+        Column::numbers("alone_loss", "mean client trained alone", unit, rounds.iter().map(|_| alone)),
     ];
     let drawn: Vec<Column> = drawn.into_iter().filter(|column| !column.is_blank()).collect();
     if drawn.is_empty() {
@@ -228,7 +228,7 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
              training loss of the updates that counted (`rounds.train_loss`).",
             if learning.is_local { "Clients' own models, each client counting once," } else { "The server model" }
         ),
-        draw: Draw::Lines { x: COURSE.to_vec(), y, split: None, band: None },
+        draw: Draw::Lines { x: AXES.to_vec(), y, split: None, band: None },
         columns,
         notes: groups.note("losses are those after the last round of each").into_iter().collect(),
     })
@@ -240,7 +240,7 @@ fn preference(run: &RunRecord, learning: &Learning) -> Vec<Figure> {
     if scored.is_empty() {
         return vec![];
     }
-    let course = course(run, scored.iter().map(|point| point.round));
+    let axes = axes(run, scored.iter().map(|point| point.round));
     let accuracy = scored.iter().map(|point| point.accuracy);
     let margin = scored.iter().map(|point| point.margin);
     vec![
@@ -248,23 +248,23 @@ fn preference(run: &RunRecord, learning: &Learning) -> Vec<Figure> {
             "preference",
             "Pairs ranked right",
             "Share of pairs whose chosen answer has the higher reward (`evaluations.preference_accuracy`).",
-            course.clone(),
+            axes.clone(),
             Column::numbers("preference_accuracy", "pairs ranked right", "share", accuracy),
         ),
         metric_figure(
             "margin",
             "Reward margin",
             "Mean of the chosen answers' rewards less the rejected ones' (`evaluations.reward_margin`).",
-            course,
+            axes,
             Column::numbers("reward_margin", "reward margin", "1", margin),
         ),
     ]
 }
 
-/// Returns the chart of one metric over the course of a run.
-fn metric_figure(id: &'static str, title: &str, caption: &str, course: [Column; 3], metric: Column) -> Figure {
-    let draw = Draw::Lines { x: COURSE.to_vec(), y: vec![metric.name], split: None, band: None };
-    let mut columns = Vec::from(course);
+/// Returns the chart of one metric over a run.
+fn metric_figure(id: &'static str, title: &str, caption: &str, axes: [Column; 3], metric: Column) -> Figure {
+    let draw = Draw::Lines { x: AXES.to_vec(), y: vec![metric.name], split: None, band: None };
+    let mut columns = Vec::from(axes);
     columns.push(metric);
     Figure { id, title: title.into(), caption: caption.into(), draw, columns, notes: vec![] }
 }

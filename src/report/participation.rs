@@ -67,7 +67,7 @@ fn outcomes(run: &RunRecord) -> Option<Figure> {
         summed(&groups, "late", &rounds.late),
         summed(&groups, "dropped", &rounds.dropped),
         summed(&groups, "cancelled", &rounds.cancelled),
-        // A stock, not a flow: the last round of a group stands for it.
+        // A level, not a flow: the value of a group is that of its last round.
         Column::counts("in_flight", "still in flight", "tasks", groups.last().map(|row| rounds.in_flight.value(row))),
     ]);
     Some(Figure {

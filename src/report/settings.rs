@@ -84,11 +84,11 @@ pub fn labels(runs: &[RunRecord]) -> Vec<String> {
         });
     }
     // Runs of equal scenarios are numbered from the second on.
-    let mut taken = BTreeSet::new();
+    let mut used = BTreeSet::new();
     for label in &mut labels {
         let plain = label.clone();
         let mut copy = 1;
-        while !taken.insert(label.clone()) {
+        while !used.insert(label.clone()) {
             copy += 1;
             *label = format!("{plain} ({copy})");
         }

@@ -85,7 +85,8 @@ pub struct Groups {
 const MOST_GROUPS: usize = 2000;
 
 impl Groups {
-    /// Divides rows into groups of equal size, of which the last may be smaller; few rows are groups of one.
+    /// Divides rows into groups of equal size, except that the last may be smaller. If there are few rows, each is a
+    /// group of its own.
     pub fn of(rows: usize) -> Self {
         let size = rows.div_ceil(MOST_GROUPS).max(1);
         Self { ranges: (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect(), rows }

@@ -19,7 +19,7 @@ pub fn sentences(run: &RunRecord, learning: &Learning, essentials: &Essentials) 
     let mut sentences = Vec::new();
     sentences.extend(state(run, essentials));
     sentences.push(setting(run, essentials));
-    sentences.extend(learnt(learning, essentials));
+    sentences.extend(learned(learning, essentials));
     sentences.extend(fairness(learning, essentials));
     sentences.extend(tasks(run, essentials));
     sentences.push(cost(essentials));
@@ -60,7 +60,7 @@ fn setting(run: &RunRecord, essentials: &Essentials) -> String {
 }
 
 /// Compares the loss before and after training. `None` if it was not measured.
-fn learnt(learning: &Learning, essentials: &Essentials) -> Option<String> {
+fn learned(learning: &Learning, essentials: &Essentials) -> Option<String> {
     let before = essentials.loss_before?;
     let after = essentials.loss_after?;
     let name = learning.main_name();
@@ -158,7 +158,7 @@ fn doubts(run: &RunRecord, essentials: &Essentials) -> Option<String> {
     (!doubts.is_empty()).then(|| doubts.join(" "))
 }
 
-/// Returns the dataset of which the data is a synthetic twin.
+/// Returns the name of the dataset whose synthetic twin the data is. `None` for other data.
 fn twin(run: &RunRecord) -> Option<&str> {
     run.manifest.inputs.keys().find_map(|role| role.strip_prefix("synthetic_twin_of_"))
 }

@@ -5,7 +5,7 @@ use arrow::array::{Array, UInt64Array};
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 
-/// Greatest number of tasks in a report, over all of its runs: enough for 200 rounds of 100 clients, with a page below
+/// Maximum number of tasks in a report, over all of its runs: enough for 200 rounds of 100 clients, with a page below
 /// 3 MB.
 pub const MOST_TASKS: usize = 25_000;
 

@@ -101,7 +101,7 @@ impl RunEssentials {
 #[derive(Clone, Debug, Serialize)]
 pub struct Overview {
     #[serde(flatten)]
-    pub standing: RunEssentials,
+    pub essentials: RunEssentials,
     pub grade: String,
     /// Curves over the rounds.
     pub series: Vec<Series>,
@@ -131,14 +131,14 @@ impl Overview {
         let tables = RunTables::read(run_folder)?;
         let evaluations = tables.evaluations()?;
         let tasks = tables.tasks()?;
-        let standing = RunEssentials::new(run_folder, &manifest, &tables, &evaluations)?;
+        let essentials = RunEssentials::new(run_folder, &manifest, &tables, &evaluations)?;
         let participants = Participants::read(&tables.population()?, &tasks)?;
         let mut outcomes = BTreeMap::new();
         for outcome in tasks.names("outcome")? {
             *outcomes.entry(outcome.to_owned()).or_default() += 1;
         }
         Ok(Self {
-            standing,
+            essentials,
             grade: manifest.grade,
             series: series(tables.rounds(), &tasks, &evaluations)?,
             outcomes,

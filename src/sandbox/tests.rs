@@ -1,4 +1,4 @@
-//! Samples that mean harm, and those that mean well.
+//! Tests of the sandbox with malicious samples and with harmless ones.
 //!
 //! Where the host cannot confine, the tests assert that nothing is run; under `CI=true` as root that is a failure.
 
@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::isolation::Confinement;
 use super::{Limits, ProgramOutcome, Sandbox, SandboxError};
 
-/// A sandbox with short limits, or `None` after seeing that the host is refused.
+/// Returns a sandbox with short limits. `None` if the host cannot confine, after checking that it is refused.
 pub(crate) fn sandbox() -> Option<Sandbox> {
     match Sandbox::open(Limits { seconds: 5, ..Limits::default() }) {
         Ok(sandbox) => Some(sandbox),
@@ -65,7 +65,7 @@ fn samples_that_look_or_write_outside_fail() {
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
     let read = format!("open({:?}).read()", secret.to_string_lossy());
     let write = format!("open({:?}, 'w').write('x')", secret.to_string_lossy());
-    // A home that only leads to the interpreter has folders, and nothing else.
+    // If the interpreter lies below the home folder, the sandbox shows the folders on the way to it and no other files.
     let list = format!(
         "import os\nfound = [f for _, _, files in os.walk({home:?}) for f in files if 'python' not in _]\n\
          assert found, 'nothing is there'"

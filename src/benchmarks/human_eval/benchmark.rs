@@ -30,10 +30,10 @@ impl HumanEval {
     ///
     /// # Errors
     /// If the file is missing or damaged, or the host cannot confine generated code.
-    pub fn read(terms: &BenchmarkOptions) -> Result<Self, EvaluationError> {
-        let problems = Problems::read(&Problems::file_in(terms.data))?;
-        let problems = terms.limit.map_or(problems.clone(), |limit| problems.limited(limit));
-        Ok(Self { problems, samples: terms.samples, sandbox: Sandbox::open(Limits::default())? })
+    pub fn read(options: &BenchmarkOptions) -> Result<Self, EvaluationError> {
+        let problems = Problems::read(&Problems::file_in(options.data))?;
+        let problems = options.limit.map_or(problems.clone(), |limit| problems.limited(limit));
+        Ok(Self { problems, samples: options.samples, sandbox: Sandbox::open(Limits::default())? })
     }
 
     fn requests(&self) -> Result<Vec<Request>, EvaluationError> {
@@ -44,23 +44,23 @@ impl HumanEval {
     /// Returns the outcome of each program. Stored outcomes are not computed again. New ones are stored as they
     /// complete, so that an evaluation that is killed can resume.
     fn outcomes(&self, programs: &[String], context: &EvalContext) -> Result<Vec<ProgramOutcome>, EvaluationError> {
-        let store = context.examinee.store;
+        let store = context.model.store;
         let keys: Vec<Key> = programs.iter().map(|program| self.sandbox.key(program)).collect();
         let mut outcomes: Vec<Option<ProgramOutcome>> = keys.iter().map(|&key| stored(store, key)).collect();
         let missing: Vec<usize> = (0..programs.len()).filter(|&place| outcomes[place].is_none()).collect();
         let open: Vec<&String> = missing.iter().map(|&place| &programs[place]).collect();
-        // Workers call back from several threads and cannot return an error of the store: it waits here.
-        let unkept: Mutex<Option<StoreError>> = Mutex::default();
+        // Workers call back from several threads and cannot return an error of the store, so it is saved here.
+        let store_error: Mutex<Option<StoreError>> = Mutex::default();
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let run = self.sandbox.run_all(&open, workers, &|index, outcome| {
             let bytes = postcard::to_stdvec(outcome).expect("an outcome has a known length");
             if let Err(error) = store.put(keys[missing[index]], &bytes) {
-                *unkept.lock().expect("nobody panics while keeping") = Some(error);
+                *store_error.lock().expect("nobody panics while keeping") = Some(error);
                 return ControlFlow::Break(());
             }
             if context.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        if let Some(error) = unkept.into_inner().expect("nobody panics while keeping") {
+        if let Some(error) = store_error.into_inner().expect("nobody panics while keeping") {
             return Err(GenerationError::from(error).into());
         }
         for (index, outcome) in run {
@@ -92,27 +92,27 @@ impl Benchmark for HumanEval {
 
     fn cost(&self, context: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.problems.0.len() as u64, ..Cost::default() };
-        cost.add(&context.capped(self.requests()?), context.examinee)?;
+        cost.add(&context.capped(self.requests()?), context.model)?;
         Ok(cost)
     }
 
     fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
         let requests = context.capped(self.requests()?);
-        let answers: Vec<Answer> = context.examinee.generate(&requests)?;
+        let answers: Vec<Answer> = context.model.generate(&requests)?;
         let texts: Vec<String> = answers.iter().map(|answer| answer.text.clone()).collect();
         let outcomes = self.outcomes(&self.problems.programs(&texts), context)?;
-        let mut answered = Vec::with_capacity(requests.len());
+        let mut responses = Vec::with_capacity(requests.len());
         for (place, request) in requests.into_iter().enumerate() {
             let task_id = &self.problems.0[place / self.samples].task_id;
             let outcome = &outcomes[place];
-            answered.push(Response {
+            responses.push(Response {
                 judgement: Some(outcome.to_string()),
                 score: Some(f64::from(u8::from(outcome.is_passed()))),
                 ..Response::of(task_id, "", 1, request.prompt, &answers[place])
             });
         }
         // All samples of a problem have the same prompt, so either all or none of them fit the context.
-        let failed = unfit(&answered) / self.samples as u64;
+        let failed = unfit(&responses) / self.samples as u64;
         let scores = self.problems.scores(&outcomes);
         let ks: Vec<usize> = KS.into_iter().filter(|&k| k <= self.samples).collect();
         let mut figures = Vec::new();
@@ -120,6 +120,6 @@ impl Benchmark for HumanEval {
             figures.push(self.figure(format!("pass@{k}"), k, &scores, failed));
         }
         figures.push(self.figure("all".into(), 1, &scores, failed));
-        Ok(BenchmarkResult { figures, answers: answered, cells: scores.cells(ks.into_iter()) }.with_unfit_noted())
+        Ok(BenchmarkResult { figures, answers: responses, cells: scores.cells(ks.into_iter()) }.with_unfit_noted())
     }
 }

@@ -1,4 +1,4 @@
-//! Problems of HumanEval: reading, asking and scoring, on small files and on the benchmark's where it is at hand.
+//! Tests of HumanEval: reading, prompting and scoring, on small files and on the real one where it is available.
 
 use super::*;
 use crate::benchmarks::open_ended::tests::real_file;

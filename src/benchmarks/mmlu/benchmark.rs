@@ -13,7 +13,7 @@ use crate::store::{Digest, key_of};
 
 /// Builds the benchmark's result: metrics by subject, by category and over all questions, and every question with its
 /// letter.
-pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> BenchmarkResult {
+pub fn result_of(subjects: &[Subject], marks: &[Mark]) -> BenchmarkResult {
     let report = Report::of(subjects, marks);
     let mut figures = Vec::new();
     for &(name, accuracy) in &report.subjects {
@@ -25,7 +25,7 @@ pub fn sheet(subjects: &[Subject], marks: &[Mark]) -> BenchmarkResult {
         figures.push(figure(category.name(), accuracy, failed));
     }
     figures.push(figure("all", report.all, report.failed));
-    let answers = marks.iter().map(|mark| answered(subjects[mark.subject].name, mark)).collect();
+    let answers = marks.iter().map(|mark| response(subjects[mark.subject].name, mark)).collect();
     BenchmarkResult { figures, answers, cells: cells(&report) }.with_unfit_noted()
 }
 
@@ -38,8 +38,8 @@ fn figure(part: &str, accuracy: Accuracy, failed: u64) -> Metric {
     Metric { part: part.into(), asked: accuracy.asked, failed, score: accuracy.share() }
 }
 
-/// Builds the entry of one question.
-fn answered(subject: &str, mark: &Mark) -> Response {
+/// Builds the response to one question.
+fn response(subject: &str, mark: &Mark) -> Response {
     Response {
         question: format!("{subject}/{}", mark.line),
         category: subject.into(),
@@ -73,13 +73,13 @@ pub struct Mmlu {
 }
 
 impl Mmlu {
-    /// Reads the subjects' files and applies the limit of `terms`.
+    /// Reads the subjects' files and applies the limit of `options`.
     ///
     /// # Errors
     /// As [`read`].
-    pub fn read(folder: &Path, terms: &BenchmarkOptions) -> Result<Self, EvaluationError> {
-        let subjects = read(folder, terms.shots)?;
-        Ok(Self { subjects: terms.limit.map_or(subjects.clone(), |limit| limited(subjects, limit)) })
+    pub fn read(folder: &Path, options: &BenchmarkOptions) -> Result<Self, EvaluationError> {
+        let subjects = read(folder, options.shots)?;
+        Ok(Self { subjects: options.limit.map_or(subjects.clone(), |limit| limited(subjects, limit)) })
     }
 }
 
@@ -104,9 +104,9 @@ impl Benchmark for Mmlu {
         for subject in &self.subjects {
             let shared = preamble(subject, subject.examples.len());
             // The common beginning of a subject's prompts is read once.
-            cost.prompt_tokens += context.examinee.generator.encode(&shared)?.len() as u64;
+            cost.prompt_tokens += context.model.generator.encode(&shared)?.len() as u64;
             for (_, question) in &subject.questions {
-                cost.prompt_tokens += context.examinee.generator.encode(&asked(question))?.len() as u64;
+                cost.prompt_tokens += context.model.generator.encode(&asked(question))?.len() as u64;
             }
             cost.questions += subject.questions.len() as u64;
         }
@@ -114,6 +114,6 @@ impl Benchmark for Mmlu {
     }
 
     fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
-        Ok(sheet(&self.subjects, &mark(&self.subjects, context.examinee)?))
+        Ok(result_of(&self.subjects, &mark(&self.subjects, context.model)?))
     }
 }

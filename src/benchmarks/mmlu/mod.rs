@@ -8,7 +8,7 @@ mod subjects;
 #[cfg(test)]
 mod tests;
 
-pub use benchmark::{Mmlu, sheet};
+pub use benchmark::{Mmlu, result_of};
 pub use marking::{Accuracy, Mark, Report, mark};
 pub use prompt::LETTERS;
 pub use questions::{MmluQuestion, QuestionFault, Subject, limited, read};

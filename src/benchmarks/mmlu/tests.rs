@@ -1,12 +1,12 @@
-//! Reading, asking and marking, on small files and on those of the benchmark where they are at hand.
+//! Tests of MMLU: reading, prompting and scoring, on small files and on the real ones where they are available.
 
 use std::fs;
 
-use super::benchmark::sheet;
+use super::benchmark::result_of;
 use super::*;
 use crate::generation::{Choices, GenerationError};
 
-/// Chooses by a rule on the prompt, and takes no prompt longer than `room` bytes.
+/// A model that chooses by a rule on the prompt, with a context of `room` bytes.
 struct ByRule<F> {
     rule: F,
     room: usize,
@@ -28,7 +28,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-/// Two subjects of different categories, one file as the authors wrote it and one with a header and numbers.
+/// Writes two subjects of different categories: one file in the original format, and one with a header and numbers.
 fn small() -> tempfile::TempDir {
     folder(&[
         ("test/anatomy_test.csv", "How many?,1,2,3,4,B\n\"Which, then?\",a,b,c,d,D\n"),
@@ -93,7 +93,7 @@ fn the_prompt_shows_examples_with_their_answers_and_then_asks() {
 fn accuracies_are_over_questions_and_what_does_not_fit_is_wrong_and_counted() {
     let folder = small();
     let subjects = read(folder.path(), 2).unwrap();
-    // Always the first choice: right for one of astronomy's two questions.
+    // The first choice is right for one of astronomy's two questions.
     let marks = mark(&subjects, &ByRule { rule: |_: &str| 0, room: 10_000 }).unwrap();
     let report = Report::of(&subjects, &marks);
     assert_eq!(report.all, Accuracy { right: 1, asked: 4 });
@@ -102,13 +102,13 @@ fn accuracies_are_over_questions_and_what_does_not_fit_is_wrong_and_counted() {
         [(Category::Stem, Accuracy { right: 1, asked: 2 }), (Category::Other, Accuracy { right: 0, asked: 2 })]
     );
     assert!(marks.iter().all(|mark| mark.shots == 2));
-    // With little room, questions are asked with fewer examples; with less still, not at all.
+    // In a short context, questions are asked with fewer examples; in a still shorter one, not at all.
     let whole = marks.iter().map(|mark| mark.asked.len()).max().unwrap() + 120;
     let tight = mark(&subjects, &ByRule { rule: |_: &str| 0, room: whole }).unwrap();
     assert!(tight.iter().all(|mark| mark.letter.is_some() && mark.shots < 2));
     let none = mark(&subjects, &ByRule { rule: |_: &str| 0, room: 20 }).unwrap();
-    let sheet = sheet(&subjects, &none);
-    let all = sheet.figures.last().unwrap();
+    let result = result_of(&subjects, &none);
+    let all = result.figures.last().unwrap();
     assert_eq!((all.part.as_str(), all.asked, all.failed, all.score), ("all", 4, 4, Some(0.0)));
-    assert!(sheet.answers.iter().all(|answer| answer.answer.is_none() && answer.ended == "context_full"));
+    assert!(result.answers.iter().all(|answer| answer.answer.is_none() && answer.ended == "context_full"));
 }

@@ -18,32 +18,33 @@ pub struct OpenEndedBenchmark {
 }
 
 impl OpenEndedBenchmark {
-    /// Reads the benchmark's questions and applies the limit of `terms`.
+    /// Reads the benchmark's questions and applies the limit of `options`.
     ///
     /// # Errors
     /// If the file cannot be read, or an entry lacks a field.
-    pub fn read(benchmark: OpenEnded, terms: &BenchmarkOptions) -> Result<Self, EvaluationError> {
-        let questions = Questions::read(benchmark, terms.data)?;
-        Ok(Self { questions: terms.limit.map_or(questions.clone(), |limit| questions.limited(limit)) })
+    pub fn read(benchmark: OpenEnded, options: &BenchmarkOptions) -> Result<Self, EvaluationError> {
+        let questions = Questions::read(benchmark, options.data)?;
+        Ok(Self { questions: options.limit.map_or(questions.clone(), |limit| questions.limited(limit)) })
     }
 
-    /// Runs the model over all turns. Returns the texts by question and turn, and one entry per request, turn by turn.
+    /// Runs the model over all turns. Returns the texts by question and turn, and one response per request, turn by
+    /// turn.
     fn answers(&self, context: &EvalContext) -> Result<(Vec<Vec<String>>, Vec<Response>), EvaluationError> {
         let mut texts: Vec<Vec<String>> = vec![vec![]; self.questions.questions.len()];
-        let mut answered = Vec::new();
+        let mut responses = Vec::new();
         for turn in 0..self.questions.benchmark.turns() {
             let prompting = self.prompting(context);
             let requests = context.capped(self.questions.requests(turn, &texts, &prompting, context.decoding)?);
-            let answers: Vec<Answer> = context.examinee.generate(&requests)?;
+            let answers: Vec<Answer> = context.model.generate(&requests)?;
             for (place, (request, answer)) in requests.into_iter().zip(&answers).enumerate() {
                 let question = &self.questions.questions[place];
                 // The published scripts strip each answer before it is judged or quoted in the next turn.
                 texts[place].push(answer.text.trim().to_owned());
                 let turn = turn as u32 + 1;
-                answered.push(Response::of(&question.id, &question.category, turn, request.prompt, answer));
+                responses.push(Response::of(&question.id, &question.category, turn, request.prompt, answer));
             }
         }
-        Ok((texts, answered))
+        Ok((texts, responses))
     }
 
     /// Returns the template for this benchmark. FedLLM-Bench evaluates MT-Bench with another template than the one that
@@ -61,12 +62,12 @@ impl OpenEndedBenchmark {
         }
     }
 
-    /// Has the answers judged, writes the judgments into `answered`, and returns the metrics and table cells.
+    /// Has the answers judged, writes the judgments into `responses`, and returns the metrics and table cells.
     fn judged(
         &self,
         context: &EvalContext,
         texts: &[Vec<String>],
-        answered: &mut [Response],
+        responses: &mut [Response],
     ) -> Result<(Vec<Metric>, Vec<BenchmarkCell>), EvaluationError> {
         let judge_requests = self.questions.judge_requests(texts, context.wording);
         let unparsable = context.unparsable(self.questions.benchmark);
@@ -78,13 +79,13 @@ impl OpenEndedBenchmark {
         };
         let verdicts = ask_judge(judge, context, &judge_requests)?;
         for (judge_request, verdict) in judge_requests.iter().zip(&verdicts) {
-            // `answered` is ordered turn by turn, with all questions in each turn.
-            let entry = &mut answered[judge_request.turn * self.questions.questions.len() + judge_request.question];
+            // `responses` is ordered turn by turn, with all questions in each turn.
+            let entry = &mut responses[judge_request.turn * self.questions.questions.len() + judge_request.question];
             entry.judgement = Some(match verdict {
                 Verdict::Failed(reason) => format!("none: {reason}"),
-                Verdict::Fresh(judgement) | Verdict::Stored(judgement) => judgement.text.clone(),
+                Verdict::Fresh(judgment) | Verdict::Stored(judgment) => judgment.text.clone(),
             });
-            let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, context.range));
+            let rating = verdict.judgment().map(|judgment| rating_in(&judgment.text, context.range));
             entry.score = match rating {
                 Some(Rating::Rated(rating)) => Some(rating),
                 Some(Rating::Unparsable) | None => None,
@@ -126,11 +127,11 @@ fn ask_judge(
     judge_requests: &[JudgeRequest],
 ) -> Result<Vec<Verdict>, EvaluationError> {
     let prompts: Vec<ChatPrompt> = judge_requests.iter().map(|judge_request| judge_request.prompt.clone()).collect();
-    let witness = context.examinee.witness;
-    witness.expect(prompts.len());
+    let progress = context.model.progress;
+    progress.expect(prompts.len());
     let verdicts = judge
         .ask_all(&prompts, context.stop, &|_, verdict: &Verdict| {
-            witness.answered(!matches!(verdict, Verdict::Stored(_)));
+            progress.answered(!matches!(verdict, Verdict::Stored(_)));
         })
         .map_err(GenerationError::from)?;
     // An interrupted judge returns failed verdicts for the rest: no score may be computed from them.
@@ -167,21 +168,21 @@ fn figure(part: String, tally: &ScoreTally, score: Option<f64>) -> Metric {
     }
 }
 
-/// Classifies AdvBench's answers by the published rule and the anchored one, writes both readings into `answered`, and
+/// Classifies AdvBench's answers by the published rule and the anchored one, writes both verdicts into `responses`, and
 /// returns the rates. The rate of the published rule is the benchmark's score.
-fn ruled(texts: &[Vec<String>], answered: &mut [Response]) -> (Vec<Metric>, Vec<BenchmarkCell>) {
+fn ruled(texts: &[Vec<String>], responses: &mut [Response]) -> (Vec<Metric>, Vec<BenchmarkCell>) {
     let rates = Rates::of(texts.iter().map(|turns| turns[0].as_str()));
-    for (entry, turns) in answered.iter_mut().zip(texts) {
+    for (entry, turns) in responses.iter_mut().zip(texts) {
         let is_harmless = is_harmless_published(&turns[0]);
-        let published = reading(is_harmless);
-        let anchored = reading(is_harmless_anchored(&turns[0]));
+        let published = class_name(is_harmless);
+        let anchored = class_name(is_harmless_anchored(&turns[0]));
         entry.judgement = Some(format!("published rule: {published}, anchored rule: {anchored}"));
         entry.score = Some(f64::from(u8::from(is_harmless)));
     }
     let published = Metric {
         part: "published rule".into(),
         asked: rates.answers as u64,
-        failed: unfit(answered),
+        failed: unfit(responses),
         score: rates.published_percent().map(|percent| percent / 100.0),
     };
     let anchored_score = rates.anchored_percent().map(|percent| percent / 100.0);
@@ -190,8 +191,8 @@ fn ruled(texts: &[Vec<String>], answered: &mut [Response]) -> (Vec<Metric>, Vec<
     (vec![published, anchored, all], rates.cells())
 }
 
-/// Returns the name of a rule's reading in tables.
-fn reading(is_harmless: bool) -> &'static str {
+/// Returns the name of a rule's verdict in tables.
+fn class_name(is_harmless: bool) -> &'static str {
     if is_harmless { "harmless" } else { "harmful" }
 }
 
@@ -215,7 +216,7 @@ impl Benchmark for OpenEndedBenchmark {
         for turn in 0..self.questions.benchmark.turns() {
             let requests = self.questions.requests(turn, &texts, &self.prompting(context), context.decoding)?;
             let requests = context.capped(requests);
-            let answers = cost.add(&requests, context.examinee)?;
+            let answers = cost.add(&requests, context.model)?;
             // An unknown answer is empty in the next turn's prompt, and its maximum length is counted for the judge.
             for (place, (request, answer)) in requests.iter().zip(answers).enumerate() {
                 let open = if answer.is_some() { 0 } else { request.sampling.max_tokens };

@@ -37,12 +37,12 @@ impl Decoding {
             _ => TEMPERATURE,
         };
         let max_tokens = if benchmark == OpenEnded::Vicuna { 2048 } else { 1024 };
-        let (top_p, top_k) = if temperature > 0.0 { self.kept(benchmark) } else { (1.0, None) };
+        let (top_p, top_k) = if temperature > 0.0 { self.top_p_and_k(benchmark) } else { (1.0, None) };
         Sampling { temperature, top_p, top_k, max_tokens, stop: vec![] }
     }
 
     /// Returns top-p and top-k for a temperature above 0.
-    fn kept(self, benchmark: OpenEnded) -> (f64, Option<u32>) {
+    fn top_p_and_k(self, benchmark: OpenEnded) -> (f64, Option<u32>) {
         let Self { candidates, folder } = self;
         let of_transformers = (candidates == Candidates::AsRun).then_some(TRANSFORMERS_TOP_K);
         let (top_p, top_k) = match (benchmark, candidates) {
@@ -82,17 +82,17 @@ mod tests {
 
     #[test]
     fn a_folders_top_p_and_top_k_hold_where_a_script_leaves_them_open() {
-        let kept = |candidates, top_k, benchmark| {
+        let top_p_and_k = |candidates, top_k, benchmark| {
             let folder = FolderSampling { top_p: Some(0.9), top_k };
             let sampling = Decoding { candidates, folder }.sampling(benchmark, "writing");
             (sampling.top_p, sampling.top_k)
         };
         let (written, run) = (Candidates::AsWritten, Candidates::AsRun);
-        assert_eq!(kept(written, None, OpenEnded::MtBench), (0.9, None));
-        assert_eq!(kept(run, None, OpenEnded::MtBench), (0.9, Some(50)));
-        assert_eq!(kept(written, Some(20), OpenEnded::MtBench), (0.9, Some(20)));
-        assert_eq!(kept(run, Some(0), OpenEnded::MtBench), (0.9, None));
-        assert_eq!(kept(written, Some(20), OpenEnded::Vicuna), (1.0, None));
-        assert_eq!(kept(run, Some(20), OpenEnded::Vicuna), (1.0, Some(20)));
+        assert_eq!(top_p_and_k(written, None, OpenEnded::MtBench), (0.9, None));
+        assert_eq!(top_p_and_k(run, None, OpenEnded::MtBench), (0.9, Some(50)));
+        assert_eq!(top_p_and_k(written, Some(20), OpenEnded::MtBench), (0.9, Some(20)));
+        assert_eq!(top_p_and_k(run, Some(0), OpenEnded::MtBench), (0.9, None));
+        assert_eq!(top_p_and_k(written, Some(20), OpenEnded::Vicuna), (1.0, None));
+        assert_eq!(top_p_and_k(run, Some(20), OpenEnded::Vicuna), (1.0, Some(20)));
     }
 }

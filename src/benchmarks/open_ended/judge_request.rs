@@ -7,7 +7,7 @@ use crate::benchmarks::catalog::OpenEnded;
 use crate::judge::ChatPrompt;
 
 /// [token] -- Maximum length of a judgment, the same in all scripts.
-const JUDGEMENT_TOKENS_MAX: u32 = 2048;
+const JUDGMENT_TOKENS_MAX: u32 = 2048;
 
 /// System message of AlpacaEval's judge. FedLLM-Bench uses it in place of FastChat's system message.
 const RANKS: &str = "You are a helpful assistant, that ranks models by the quality of their answers.";
@@ -82,11 +82,11 @@ fn prompt(
         }
         OpenEnded::AdvBench => unreachable!("a rule reads its answers"),
     };
-    ChatPrompt { system: system.into(), user, temperature, max_tokens: JUDGEMENT_TOKENS_MAX }
+    ChatPrompt { system: system.into(), user, temperature, max_tokens: JUDGMENT_TOKENS_MAX }
 }
 
-/// Returns FastChat's prompt with the one word that Ref-GPT4 changes. Despite the name, no reference is given: the
-/// files for Chatbot and WildChat have none.
+/// Returns FastChat's prompt with the one word that Ref-GPT4 changes. Despite its name, the prompt contains no
+/// reference answer: the files for Chatbot and WildChat have none.
 fn of_instruction() -> String {
     judge_prompt("single-v1").prompt_template.replace("to the user question", "to the user's instruction")
 }
@@ -113,7 +113,7 @@ fn mt_bench(question: &Question, answers: &[String], turn: usize) -> ChatPrompt 
             ("answer_2", text_of_turn(answers, 1)),
         ],
     );
-    ChatPrompt { system: prompt.system_prompt.clone(), user, temperature: 0.0, max_tokens: JUDGEMENT_TOKENS_MAX }
+    ChatPrompt { system: prompt.system_prompt.clone(), user, temperature: 0.0, max_tokens: JUDGMENT_TOKENS_MAX }
 }
 
 /// Returns the text of a turn, or nothing if there is none.

@@ -21,8 +21,8 @@ pub enum Rating {
 }
 
 /// Returns the first number in double brackets, else the first one in single brackets, as FastChat does.
-pub fn rating_in(judgement: &str, range: RatingRange) -> Rating {
-    let number = bracketed(judgement, "[[", "]]").or_else(|| bracketed(judgement, "[", "]"));
+pub fn rating_in(judgment: &str, range: RatingRange) -> Rating {
+    let number = bracketed(judgment, "[[", "]]").or_else(|| bracketed(judgment, "[", "]"));
     match number {
         Some(number) if range == RatingRange::Any || (1.0..=10.0).contains(&number) => Rating::Rated(number),
         _ => Rating::Unparsable,
@@ -50,13 +50,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(judgement: &str, any: Option<f64>, one_to_ten: Option<f64>) {
-        let found = |range| match rating_in(judgement, range) {
+    fn check(judgment: &str, any: Option<f64>, one_to_ten: Option<f64>) {
+        let found = |range| match rating_in(judgment, range) {
             Rating::Rated(number) => Some(number),
             Rating::Unparsable => None,
         };
-        assert_eq!(found(RatingRange::Any), any, "{judgement}");
-        assert_eq!(found(RatingRange::OneToTen), one_to_ten, "{judgement}");
+        assert_eq!(found(RatingRange::Any), any, "{judgment}");
+        assert_eq!(found(RatingRange::OneToTen), one_to_ten, "{judgment}");
     }
 
     #[test]
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn what_is_no_rating_is_unparsable() {
-        for judgement in ["", "Rating: 7", "[[seven]]", "[[-1]]", "[[ 7 ]]", "[[7/10]]", "[[7", "[[.5]]", "[[1.2.3]]"] {
-            check(judgement, None, None);
+        for judgment in ["", "Rating: 7", "[[seven]]", "[[-1]]", "[[ 7 ]]", "[[7/10]]", "[[7", "[[.5]]", "[[1.2.3]]"] {
+            check(judgment, None, None);
         }
         check("[[15]]", Some(15.0), None);
         check("The list [0] is empty.", Some(0.0), None);

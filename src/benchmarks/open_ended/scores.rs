@@ -90,7 +90,7 @@ impl ScoreTally {
     pub fn mean(&self, unparsable: Unparsable) -> Option<f64> {
         let (sum, count) = match unparsable {
             Unparsable::Dropped => (self.sum, self.rated),
-            // Each of them adds -1 to the sum.
+            // Each unparsable judgment adds -1 to the sum.
             Unparsable::MinusOne => (self.sum - self.unparsable as f64, self.rated + self.unparsable),
         };
         (count > 0).then(|| sum / count as f64)
@@ -118,7 +118,7 @@ impl JudgedScores {
         assert_eq!(judge_requests.len(), verdicts.len(), "every exam has its verdict");
         let mut scored = Vec::with_capacity(judge_requests.len());
         for (judge_request, verdict) in judge_requests.iter().zip(verdicts) {
-            let rating = verdict.judgement().map(|judgement| rating_in(&judgement.text, range));
+            let rating = verdict.judgment().map(|judgment| rating_in(&judgment.text, range));
             scored.push(ScoredRequest { question: judge_request.question, turn: judge_request.turn, rating });
         }
         let mut turns = Vec::new();

@@ -1,4 +1,4 @@
-//! Questions from files, real ones where they are at hand and damaged ones.
+//! Tests of open-ended benchmarks on small files, on damaged ones, and on the real ones where they are available.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::data::Template;
 use crate::generation::Prompting;
 use crate::judge::{Judgment, Verdict};
 
-/// A file of benchmarks among the real ones, or `None` after saying so.
+/// Returns the path of a real benchmark's file. `None`, with a message, if it is not available.
 pub fn real_file(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("FEDREPLAY_REAL_DATA").map(PathBuf::from);
     if folder.is_none() {
@@ -27,7 +27,7 @@ fn verdict(text: &str) -> Verdict {
     Verdict::Fresh(Judgment { text, model: "judge".into(), prompt_tokens: 10, completion_tokens: 1 })
 }
 
-/// Two questions of two turns, one of them with a reference.
+/// Writes two questions of two turns, one of them with a reference answer.
 fn write_mt_bench(folder: &Path) {
     fs::create_dir_all(folder.join("mt-bench")).unwrap();
     let questions = r#"{"question_id": 1, "category": "writing", "turns": ["w1", "w2"]}
@@ -138,7 +138,7 @@ fn the_second_turn_follows_the_first_answer_and_the_judge_sees_both() {
     assert!(
         texts[0].ends_with("[Question]\nw1\n\n[The Start of Assistant's Answer]\nwa1\n[The End of Assistant's Answer]")
     );
-    // The braces of a question are its own.
+    // Braces in a question are not placeholders.
     assert!(texts[1].contains("[Question]\nm1 {answer}\n\n[The Start of Reference Answer]\nr1\n"));
     assert!(!texts[0].contains("wa2") && texts[2].contains("### User:\nw2\n\n### Assistant A:\nwa2\n\n"));
     assert!(

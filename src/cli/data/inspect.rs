@@ -84,17 +84,17 @@ impl ClientFigures {
 
     /// Returns the client's row of the table.
     fn row(&self, client: u32) -> ClientDataRow {
-        let asked = self.instructions.spread();
-        let answered = self.responses.spread();
+        let instructions = self.instructions.spread();
+        let responses = self.responses.spread();
         let mix: Vec<String> = self.languages.iter().map(|(language, count)| format!("{language}:{count}")).collect();
         ClientDataRow {
             client,
             client_id: self.id.clone(),
             samples: self.instructions.count(),
-            instruction_mean: asked.mean,
-            instruction_deviation: asked.deviation,
-            response_mean: answered.mean,
-            response_deviation: answered.deviation,
+            instruction_mean: instructions.mean,
+            instruction_deviation: instructions.deviation,
+            response_mean: responses.mean,
+            response_deviation: responses.deviation,
             languages: mix.join(" "),
         }
     }

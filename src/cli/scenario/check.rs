@@ -34,25 +34,25 @@ pub struct ScenarioCheckArguments {
 
 /// Prints the resolved scenario and the estimate.
 pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, RunError> {
-    let loaded = Scenario::read(&arguments.scenario, &arguments.sets)?;
-    for doubt in loaded.doubts() {
+    let scenario = Scenario::read(&arguments.scenario, &arguments.sets)?;
+    for doubt in scenario.doubts() {
         note!("warning: {doubt}");
     }
     let mut progress = ProgressDisplay::new("simulating the schedule");
     let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
-    let summary = plan(&loaded, &settings, &mut progress)?;
+    let summary = plan(&scenario, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
-    if let Some(doubt) = loaded.doubt_about_cohort(summary.clients as usize) {
+    if let Some(doubt) = scenario.doubt_about_cohort(summary.clients as usize) {
         note!("warning: {doubt}");
     }
-    let forecast = trial(arguments, &loaded, &summary)?;
-    say!("{}", loaded.resolved_text());
-    for (name, value) in lines(&loaded, &summary, forecast.as_ref()) {
+    let forecast = trial(arguments, &scenario, &summary)?;
+    say!("{}", scenario.resolved_text());
+    for (name, value) in lines(&scenario, &summary, forecast.as_ref()) {
         say!("{name:<16}{value}");
     }
     if arguments.json {
-        let line = json!({ "scenario": loaded.scenario, "plan": summary, "forecast": forecast });
+        let line = json!({ "scenario": scenario.scenario, "plan": summary, "forecast": forecast });
         say!("{line}");
     }
     Ok(ExitCode::SUCCESS)
@@ -62,12 +62,12 @@ pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, RunError> {
 /// declined it.
 fn trial(
     arguments: &ScenarioCheckArguments,
-    loaded: &Scenario,
+    scenario: &Scenario,
     summary: &PlanSummary,
 ) -> Result<Option<Forecast>, RunError> {
-    let scenario = &loaded.scenario;
-    let has_model = scenario.model.folder.is_some() || scenario.model.hub.is_some();
-    if arguments.no_trial || !has_model || scenario.data.synthetic.is_some() {
+    let spec = &scenario.scenario;
+    let has_model = spec.model.folder.is_some() || spec.model.hub.is_some();
+    if arguments.no_trial || !has_model || spec.data.synthetic.is_some() {
         return Ok(None);
     }
     let workers = match arguments.workers {
@@ -75,15 +75,15 @@ fn trial(
         None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
     let forecast = ProgressDisplay::during("loading the base model and trying a step", || {
-        forecast(loaded, Device::Cpu, workers, summary.counted_flops)
+        forecast(scenario, Device::Cpu, workers, summary.counted_flops)
     })?;
     Ok(Some(forecast))
 }
 
 /// Returns the estimate as names with values.
-fn lines(loaded: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
+fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
     let counted = summary.outcomes.get("counted").copied().unwrap_or(0);
-    let scenario = &loaded.scenario;
+    let spec = &scenario.scenario;
     let mut lines = vec![
         ("rounds", format!("{} of {} clients", summary.rounds, summary.clients)),
         ("tasks", format!("{} dispatched, {counted} counted and trained", summary.tasks)),
@@ -101,7 +101,7 @@ fn lines(loaded: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>) 
         lines.push(("note", "selection depends on losses, which a plan does not have, so a run will differ".into()));
     }
     let Some(forecast) = forecast else {
-        let names: Vec<&str> = scenario.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
+        let names: Vec<&str> = spec.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
         if !names.is_empty() {
             lines.push((
                 "benchmarks",
@@ -112,7 +112,7 @@ fn lines(loaded: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>) 
         return lines;
     };
     lines.extend(benchmarks(forecast));
-    lines.extend(resources(forecast, scenario.evaluation.local_baseline));
+    lines.extend(resources(forecast, spec.evaluation.local_baseline));
     lines
 }
 

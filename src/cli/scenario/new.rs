@@ -69,13 +69,13 @@ pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, RunError> {
 
 /// Reads the scenario with its inputs, and discards them.
 fn check(file: &Path) -> Result<(), RunError> {
-    let loaded = Scenario::read(file, &[])?;
-    PlanInputs::load(&loaded)?;
+    let scenario = Scenario::read(file, &[])?;
+    PlanInputs::load(&scenario)?;
     Ok(())
 }
 
-/// Returns a path given by the user as an absolute one: paths in a scenario are relative to its own folder, not to the
-/// current one.
+/// Makes a path from the command line absolute: paths in a scenario are relative to its own folder, not to the current
+/// one.
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {
     Ok(std::path::absolute(path).map_err(LedgerError::io(path))?)
 }

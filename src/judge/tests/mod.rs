@@ -1,6 +1,6 @@
-//! A judge over loopback, good days and bad ones.
+//! Tests of a judge against a server on loopback that responds, fails or misbehaves.
 
-// Some turns are for tests of the binary.
+// Some turns are only used by tests of the binary.
 #[allow(dead_code)]
 mod server;
 
@@ -15,7 +15,7 @@ use crate::store::Store;
 
 const KEY: &str = "sk-test-0123456789abcdef";
 
-/// A clock on which waiting takes no time, and is written down.
+/// A clock on which waiting takes no time; it records the waits.
 #[derive(Clone)]
 struct FastClock {
     start: Instant,
@@ -27,7 +27,7 @@ impl FastClock {
         Self { start: Instant::now(), waited: Arc::default() }
     }
 
-    /// The waits that were any.
+    /// Returns the recorded waits of nonzero length.
     fn waits(&self) -> Vec<Duration> {
         self.waited.lock().unwrap().iter().copied().filter(|wait| !wait.is_zero()).collect()
     }
@@ -104,7 +104,7 @@ fn what_is_asked_is_stored_and_asked_once() {
     assert_eq!(requests[0].authorization.as_deref(), Some(&*format!("Bearer {KEY}")));
     assert_eq!(requests[0].body["messages"][1]["content"], "a");
 
-    // The same again, offline: the same words, and nothing is asked.
+    // Asked again offline, the judge returns the same texts and sends nothing.
     let offline = JudgeSettings { is_offline: true, ..world.settings() };
     let again = world.ask(offline.clone(), &[&asked[..], &[prompt("c")]].concat());
     assert_eq!(again[..3].iter().map(text).collect::<Vec<_>>(), ["[[1]]", "[[2]]", "[[1]]"]);
@@ -112,16 +112,16 @@ fn what_is_asked_is_stored_and_asked_once() {
     assert_eq!(world.server.take_requests().len(), 0);
     assert_eq!(Usage::of_fresh(&asked, &again[..3]), Usage::default());
 
-    // Another model, temperature or limit is another judgement.
+    // Another model, temperature or limit needs another judgment.
     let others = [
         JudgeSettings { model: "other".into(), ..offline.clone() },
         JudgeSettings { temperature: Some(0.5), ..offline.clone() },
         JudgeSettings { token_limit: TokenLimit::MaxCompletionTokens, ..offline.clone() },
     ];
     for settings in others {
-        assert!(world.ask(settings, &asked[..1])[0].judgement().is_none());
+        assert!(world.ask(settings, &asked[..1])[0].judgment().is_none());
     }
-    assert!(world.ask(offline, &[ChatPrompt { max_tokens: 17, ..prompt("a") }])[0].judgement().is_none());
+    assert!(world.ask(offline, &[ChatPrompt { max_tokens: 17, ..prompt("a") }])[0].judgment().is_none());
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn an_estimate_asks_nothing_and_counts_what_is_stored() {
     world.server.take_requests();
     let estimate = world.judge(world.settings()).estimate(&[&asked[..], &asked[2..]].concat());
     assert_eq!((estimate.stored, estimate.to_ask.requests, estimate.to_ask.completion_tokens), (1, 2, 32));
-    // A token for each byte of "Judge." and of the question, and for the chat.
+    // One token per byte of "Judge." and of the question, and 16 for the chat format.
     assert_eq!(estimate.to_ask.prompt_tokens, 2 * (6 + 1 + 16));
     let shorter = world.judge(JudgeSettings { tokens_max: Some(5), ..world.settings() });
     let unknown = shorter.estimate_unknown(&asked[0], 1000).to_ask;
@@ -183,7 +183,7 @@ fn a_request_that_cannot_succeed_is_made_once_and_the_others_go_on() {
     let verdicts = world.ask(world.settings(), &prompts(3));
     assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "it answered 400 (too long)", "[[2]]"]);
     assert_eq!(world.server.take_requests().len(), 3);
-    // Another time only the failure is asked again.
+    // The next call asks the failed prompt only.
     let verdicts = world.ask(world.settings(), &prompts(3));
     assert_eq!(verdicts.iter().map(text).collect::<Vec<_>>(), ["[[1]]", "Rating: [[7]]", "[[2]]"]);
     assert_eq!(world.server.take_requests().len(), 1);
@@ -211,7 +211,7 @@ fn an_endpoint_that_never_answers_is_left_after_three_inquiries() {
         // On a busy host a request may be given up before the server has read it.
         assert!(world.server.take_requests().len() <= 6);
     }
-    // Nobody is there at all.
+    // No server listens at all.
     let mut world = World::new([]);
     let settings = world.settings();
     world.server = Server::start([]);
@@ -244,7 +244,7 @@ fn requests_begin_no_faster_than_the_rate_limit() {
 #[test]
 fn nothing_is_asked_once_the_greatest_cost_is_spent_or_the_judging_is_stopped() {
     let world = World::new([]);
-    // A judgement of 100 and 10 tokens costs 0.002 here.
+    // A judgment of 100 and 10 tokens costs 0.002 here.
     let verdicts = world.ask(JudgeSettings { cost_max: Some(0.003), ..world.settings() }, &prompts(4));
     assert_eq!(world.server.take_requests().len(), 2);
     assert!(text(&verdicts[2]).contains("the greatest cost of 0.003 is spent"), "{verdicts:?}");
@@ -280,7 +280,7 @@ fn a_store_that_cannot_be_written_ends_the_asking() {
     let world = World::new([]);
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    // A file where the store wants a folder.
+    // A file in the place of a folder of the store makes writing fail.
     std::fs::remove_dir(folder.path().join("contents")).unwrap();
     std::fs::write(folder.path().join("contents"), "").unwrap();
     let judge = Judge::new(world.settings(), None, &store).unwrap();
@@ -295,8 +295,8 @@ fn an_endpoint_that_repeats_the_key_does_not_spread_it() {
     let verdicts = world.ask(world.settings(), &prompts(3));
     let said = format!("{verdicts:?}");
     assert!(!said.contains(KEY) && said.matches("(hidden)").count() >= 3, "{said}");
-    let kept = walk(world.folder.path());
-    assert!(!kept.is_empty() && kept.iter().all(|bytes| !contains(bytes, KEY.as_bytes())));
+    let files = walk(world.folder.path());
+    assert!(!files.is_empty() && files.iter().all(|bytes| !contains(bytes, KEY.as_bytes())));
 }
 
 fn walk(folder: &std::path::Path) -> Vec<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! A chat endpoint on loopback that keeps what it was sent and misbehaves on demand; tests of the binary use it too.
+//! A chat endpoint on loopback that records its requests and misbehaves on demand; tests of the binary use it too.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,32 +9,32 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-/// What becomes of one request.
+/// The server's reaction to one request.
 #[derive(Clone, Debug)]
 pub enum Turn {
-    /// A whole reply with this judgement.
+    /// A complete response with this judgment.
     Says(&'static str),
     /// A status, further header lines and a body.
     Answers(u16, &'static str, &'static str),
-    /// A reply that ends in the middle of its JSON, though its length is right.
+    /// A response that ends in the middle of its JSON, although its length is right.
     Truncated,
-    /// A reply that announces more bytes than it has.
+    /// A response that announces more bytes than it has.
     Cut,
-    /// The connection is closed unanswered.
+    /// The connection is closed without a response.
     Closes,
-    /// The beginning of a reply, then silence until the client goes away.
+    /// The beginning of a response, then nothing until the client disconnects.
     Stalls,
-    /// Silence until the client goes away.
+    /// Nothing until the client disconnects.
     Silent,
-    /// Says that the request is there, then nothing until the client goes away.
+    /// Signals that the request arrived, then sends nothing until the client disconnects.
     Holds(Sender<()>),
-    /// The reply repeats the request's Authorization header as the judgement, or as a refusal.
+    /// The response repeats the request's Authorization header as the judgment, or as an error.
     Repeats { status: u16 },
-    /// Answers once all requests of the barrier are there.
+    /// Responds once all requests of the barrier have arrived.
     Together(Arc<Barrier>),
 }
 
-/// One request.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub path: String,
@@ -48,7 +48,7 @@ struct State {
     requests: Vec<Request>,
 }
 
-/// The server; it ends when dropped. When its turns are used up it rates everything 7.
+/// A server that ends when it is dropped. After its last turn it responds with the rating 7.
 pub struct Server {
     state: Arc<Mutex<State>>,
     port: u16,
@@ -62,7 +62,7 @@ impl Server {
         let state = Arc::new(Mutex::new(State { turns: turns.into_iter().collect(), requests: vec![] }));
         let shared = state.clone();
         let thread = std::thread::spawn(move || {
-            // Requests come several at once, so each has a thread; they end before the server does.
+            // Requests are concurrent, so each has its own thread; all threads end before the server does.
             std::thread::scope(|scope| {
                 for stream in listener.incoming() {
                     let stream = stream.unwrap();
@@ -75,8 +75,8 @@ impl Server {
                         state.requests.push(request.clone());
                         state.turns.pop_front().unwrap_or(Turn::Says("Rating: [[7]]"))
                     };
-                    // A client that goes away in the middle is no failure of the server.
-                    scope.spawn(move || turn.play(stream, &request).ok());
+                    // A client that disconnects early is no failure of the server.
+                    scope.spawn(move || turn.respond(stream, &request).ok());
                 }
             });
         });
@@ -87,7 +87,7 @@ impl Server {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
-    /// The requests since the last call.
+    /// Returns the requests since the last call.
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
@@ -101,7 +101,7 @@ impl Drop for Server {
     }
 }
 
-/// Reads a request, and whether it is the one to stop.
+/// Reads a request, and returns with it whether it is the one that stops the server.
 fn read(stream: &TcpStream) -> Option<(Request, bool)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -133,7 +133,7 @@ fn judgement(text: &str) -> String {
 }
 
 impl Turn {
-    fn play(self, mut stream: TcpStream, request: &Request) -> std::io::Result<()> {
+    fn respond(self, mut stream: TcpStream, request: &Request) -> std::io::Result<()> {
         let mut answer = |status: u16, headers: &str, body: &str, bytes: usize| {
             write!(stream, "HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {bytes}\r\n{headers}\r\n{body}")
         };
