@@ -31,8 +31,8 @@ pub fn main(arguments: &ForkArguments) -> Result<ExitCode, RunError> {
     let out = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.run, arguments.at_round));
     let options = arguments.run_args.options(out)?;
     let mut progress = arguments.run_args.progress();
-    let departure = ForkPoint { at_round: arguments.at_round, sets: arguments.sets.clone() };
-    let summary = fork(&arguments.run, &departure, &options, &mut progress)?;
+    let fork_point = ForkPoint { at_round: arguments.at_round, sets: arguments.sets.clone() };
+    let summary = fork(&arguments.run, &fork_point, &options, &mut progress)?;
     report::of_run(&summary.run);
     summary::print(&summary, arguments.run_args.json);
     Ok(ExitCode::SUCCESS)

@@ -61,15 +61,15 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
 
 /// Checks the chosen round or client only.
 fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
-    let chosen = SpotCheck { round: arguments.round, client: arguments.client.clone() };
+    let spot_check = SpotCheck { round: arguments.round, client: arguments.client.clone() };
     let options = arguments.run_args.options(PathBuf::new())?;
     let mut progress = ProgressDisplay::new("checking a sample");
-    let sampled = sample(&arguments.run, &chosen, &options, &mut progress)?;
+    let report = sample(&arguments.run, &spot_check, &options, &mut progress)?;
     drop(progress);
-    let code = match &sampled.difference {
+    let code = match &report.difference {
         Some(difference) => report_difference(difference)?,
         None => {
-            let SpotCheckReport { checked, trained, read, .. } = sampled;
+            let SpotCheckReport { checked, trained, read, .. } = report;
             say!(
                 "same: {checked} results, for which {trained} tasks were trained and {read} results were read and checked"
             );
@@ -77,11 +77,8 @@ fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
         }
     };
     if arguments.run_args.json {
-        let is_same = sampled.difference.is_none();
-        say!(
-            "{}",
-            json!({ "run": arguments.run, "same": is_same, "sample": sampled, "difference": sampled.difference })
-        );
+        let is_same = report.difference.is_none();
+        say!("{}", json!({ "run": arguments.run, "same": is_same, "sample": report, "difference": report.difference }));
     }
     Ok(code)
 }

@@ -45,7 +45,8 @@ fn method(algorithm: &Algorithm) -> Option<&'static str> {
     }
 }
 
-/// Whether the base has the shape of Llama-2-7B. Llama-7B differs from it by half the positions, Alpaca-7B by one more token.
+/// Returns whether the base has the shape of Llama-2-7B. Llama-7B differs from it by half the positions, Alpaca-7B by one
+/// more token.
 fn is_llama_2_7b(config: &Config) -> bool {
     shape(config) == shape(&Config::llama(32_000, 4096, 11_008, 32, 32)) && config.max_positions == 4096
 }
