@@ -1,4 +1,4 @@
-//! Comparison of two runs: the first row, event, order and tensor that differ, and the input that explains them.
+//! Comparison of two runs: the first row, event, node and tensor that differ, and the input that explains them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ pub struct FirstDifference {
     pub difference: String,
     /// First event that differs, if any does.
     pub event: Option<String>,
-    /// First order with a different key, and the part of the key that differs.
+    /// First node of the computation graph with a different key, and the part of the key that differs.
     pub key: Option<String>,
     /// First tensor that differs, if the tensors are available.
     pub tensor: Option<String>,
@@ -52,8 +52,8 @@ pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<FirstDiff
     }))
 }
 
-/// Describes an order with two keys, and the part in which they differ. All orders before it are equal, so the cause is not
-/// in its inputs.
+/// Describes a node with two keys, and the part in which they differ. All nodes before it are equal, so the cause is not in
+/// its inputs.
 fn describe(found: &OrderDifference) -> String {
     let OrderDifference { order, left, right } = found;
     let which = match left.kind == right.kind {
@@ -63,9 +63,9 @@ fn describe(found: &OrderDifference) -> String {
     format!("{which}: {}", part_of_key(left, right))
 }
 
-/// Names the part of an order's key that differs.
+/// Returns the part of a node's key that differs.
 fn part_of_key(left: &LineageEntry, right: &LineageEntry) -> String {
-    // In the order of causes: other code or another engine explains everything that follows.
+    // Causes come first: other code or another engine explains all differences below it.
     if left.code != right.code {
         return format!("code: {} against {}", left.code, right.code);
     }
@@ -131,7 +131,7 @@ fn stored(entry: &LineageEntry, store: &Store) -> Option<Value> {
     value.filter(|value| Some(value.hash()) == entry.result)
 }
 
-/// Returns the first tensor in which two results of an order differ, if both are in the store.
+/// Returns the first tensor in which two results of a node differ, if both are in the store.
 fn stored_tensor(found: &OrderDifference, store: &Store) -> Option<String> {
     let left = stored(&found.left, store)?;
     let right = stored(&found.right, store)?;

@@ -7,25 +7,25 @@ use crate::run::{Observer, RunError, RunOptions, refuse_plan, refuse_secret, run
 use crate::scenario::Scenario;
 use crate::store::Store;
 
-/// Executes the run in `run_folder` again into `settings.out` and returns the first difference, if there is one. The store
-/// of the settings is not used.
+/// Executes the run in `run_folder` again into `options.out` and returns the first difference, if there is one. The store
+/// of the options is not used.
 ///
 /// # Errors
-/// As [`play`]; and if the run is not finished.
+/// As [`run`]; and if the run is not finished.
 pub fn replay(
     run_folder: &Path,
-    settings: RunOptions,
+    options: RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<Difference>, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
-    let settings = RunOptions { store: Store::none(), ..settings };
-    run(&loaded, &settings, observer)?;
-    let again = Manifest::read(&settings.out)?;
+    let options = RunOptions { store: Store::none(), ..options };
+    run(&loaded, &options, observer)?;
+    let again = Manifest::read(&options.out)?;
     if manifest.genesis != again.genesis {
         // Different inputs give different rows, and naming the input says more than the first row that differs.
         return Ok(Some(Difference(what_changed(&manifest, &again))));
     }
-    if let Some(found) = compare_rows(run_folder, &settings.out)? {
+    if let Some(found) = compare_rows(run_folder, &options.out)? {
         return Ok(Some(found.first));
     }
     if manifest.digest != again.digest {

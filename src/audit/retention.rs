@@ -32,14 +32,14 @@ impl Retention {
     /// # Errors
     /// If the needs of a run cannot be known: its folder may be on a disk that is not mounted, or its lineage damaged.
     pub fn of(store: &Store, others: &[PathBuf]) -> Result<Self, RunError> {
-        let mut kept = Self::default();
+        let mut retention = Self::default();
         for run in store.runs()? {
             // A missing folder means that the run was removed, unless its parent is missing too: then its disk may not be
             // mounted.
             if run.folder.join("manifest.json").is_file() {
-                kept.add(&run.folder, run.since)?;
+                retention.add(&run.folder, run.since)?;
             } else if run.folder.parent().is_some_and(Path::is_dir) {
-                kept.gone.push(run.folder);
+                retention.gone.push(run.folder);
             } else {
                 return Err(RunError::Usage(format!(
                     "failed to tell what {} needs: neither it nor the folder around it is there; mount its disk, or give \
@@ -54,10 +54,10 @@ impl Retention {
                 return Err(LedgerError::NoRun { path: folder.clone() }.into());
             }
             for run in &runs {
-                kept.add(run, SystemTime::UNIX_EPOCH)?;
+                retention.add(run, SystemTime::UNIX_EPOCH)?;
             }
         }
-        Ok(kept)
+        Ok(retention)
     }
 
     /// Whether a result must stay.
@@ -76,7 +76,7 @@ impl Retention {
             self.since = Some(self.since.map_or(since, |before| before.min(since)));
             self.unfinished.push(run.to_owned());
         } else if manifest.schema_version > OLDEST_SCHEMA {
-            // Keys of the version before are not asked for any more.
+            // Keys that the oldest readable version made are not asked for any more.
             self.keys.extend(keys_of(run)?);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Spot check of a run: computes a round, or the tasks of one client, again without the training that precedes it.
 //!
-//! Inputs of the checked orders are read from the store or from the run's saved adapters if their hash is the one in the
+//! Inputs of the checked nodes are read from the store or from the run's saved adapters if their hash is the one in the
 //! lineage, and are computed again otherwise. The results that are checked are never read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,36 +45,36 @@ pub struct SpotCheckReport {
     pub difference: Option<String>,
 }
 
-/// Spot-checks the run in `run_folder`. Inputs are read from the store of the settings; nothing is written.
+/// Spot-checks the run in `run_folder`. Inputs are read from the store of the options; nothing is written.
 ///
 /// # Errors
 /// As [`super::replay`]; and if the run has no such round, client, or update that counted.
 pub fn sample(
     run_folder: &Path,
     sample: &SpotCheck,
-    settings: &RunOptions,
+    options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<SpotCheckReport, RunError> {
     let (manifest, loaded) = replayable(run_folder)?;
-    let prepared = Prepared::new(&loaded, settings, &mut InputCache::default())?;
+    let prepared = Prepared::new(&loaded, options, &mut InputCache::default())?;
     let now = prepared.manifest(&loaded);
     if now.genesis != manifest.genesis {
         return Ok(SpotCheckReport { difference: Some(what_changed(&manifest, &now)), ..SpotCheckReport::default() });
     }
-    let Prepared { inputs, privacy, company, course, .. } = prepared;
-    let schedule = match course {
+    let Prepared { inputs, privacy, batches, source, .. } = prepared;
+    let schedule = match source {
         ScheduleSource::Known(schedule) => schedule,
         ScheduleSource::Live(timeline) => as_recorded(*timeline, run_folder)?,
     };
     let none = Store::none();
-    let computes = inputs.computes(&loaded, &none, settings.stop);
-    let (together, keyed) = match company {
+    let computes = inputs.computes(&loaded, &none, options.stop);
+    let (together, keyed) = match batches {
         TrainingBatches::Ready(most) => (most, None),
         TrainingBatches::Keyed(most) => (1, Some(most)),
     };
-    let executor = Executor::new(&computes, &none, settings.stop, together);
+    let executor = Executor::new(&computes, &none, options.stop, together);
     observer.working(executor.counters());
-    // Plans the whole run, so that orders have the same numbers and keys as in the run. Nothing is demanded yet.
+    // Plans the whole run, so that nodes have the same numbers and keys as in the run. Nothing is demanded yet.
     let mut planner = Planner::new(&loaded, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();
     let before = planner.before();
     let mut planned = Vec::with_capacity(schedule.len());
@@ -92,7 +92,7 @@ pub fn sample(
         schedule,
         planned,
     };
-    check.sample(sample, settings)
+    check.sample(sample, options)
 }
 
 /// Returns the schedule of a run whose client selection reads losses, using the losses in its table instead of training.
@@ -102,7 +102,7 @@ fn as_recorded(mut timeline: Timeline, run_folder: &Path) -> Result<Vec<Schedule
     let means = tasks["loss_mean"].as_primitive::<Float64Type>();
     let mut losses = BTreeMap::new();
     for row in 0..tasks.num_rows() {
-        // The run gave its selection NaN for a loss that was not finite, and the table has a null there.
+        // The run supplied NaN to its selection for a loss that was not finite, and the table has a null there.
         let loss = if means.is_valid(row) { means.value(row) } else { f64::NAN };
         losses.insert(numbers.value(row), loss);
     }
@@ -132,7 +132,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Computes and compares the chosen part of the run.
-    fn sample(&self, sample: &SpotCheck, settings: &RunOptions) -> Result<SpotCheckReport, RunError> {
+    fn sample(&self, sample: &SpotCheck, options: &RunOptions) -> Result<SpotCheckReport, RunError> {
         let rounds = self.planned.len();
         if sample.round.is_some_and(|round| round == 0 || round as usize > rounds) {
             return Err(RunError::Usage(format!("failed to find the round: the run has rounds 1 to {rounds}")));
@@ -142,21 +142,21 @@ impl Check<'_> {
             None => 0..rounds,
         };
         let targets = self.targets(chosen.clone(), sample)?;
-        let mut sampled = SpotCheckReport { checked: targets.len(), ..SpotCheckReport::default() };
-        if let Some(difference) = self.other_key(self.planned[chosen.end - 1].orders.end) {
-            return Ok(SpotCheckReport { difference: Some(difference), ..sampled });
+        let mut report = SpotCheckReport { checked: targets.len(), ..SpotCheckReport::default() };
+        if let Some(difference) = self.other_key(self.planned[chosen.end - 1].nodes.end) {
+            return Ok(SpotCheckReport { difference: Some(difference), ..report });
         }
-        let again = self.prepare(&targets, &settings.store, &mut sampled);
+        let again = self.prepare(&targets, &options.store, &mut report);
         let whole_round = sample.client.is_none().then_some(chosen.start);
-        sampled.difference = self.executor.run(settings.workers, || self.compare(&targets, &again, whole_round))?;
-        sampled.trained = self.executor.finished().iter().map(|order| order.trainings).sum();
-        Ok(sampled)
+        report.difference = self.executor.run(options.workers, || self.compare(&targets, &again, whole_round))?;
+        report.trained = self.executor.finished().iter().map(|node| node.trainings).sum();
+        Ok(report)
     }
 
-    /// Returns the orders whose results are checked.
+    /// Returns the nodes whose results are checked.
     fn targets(&self, rounds: std::ops::Range<usize>, sample: &SpotCheck) -> Result<BTreeSet<NodeId>, RunError> {
         let Some(client) = &sample.client else {
-            return Ok(self.planned[rounds].iter().flat_map(|round| round.orders.clone()).map(NodeId::new).collect());
+            return Ok(self.planned[rounds].iter().flat_map(|round| round.nodes.clone()).map(NodeId::new).collect());
         };
         let number = self.client_number(client)?;
         let mut updates = BTreeSet::new();
@@ -189,53 +189,54 @@ impl Check<'_> {
         }
     }
 
-    /// Returns the first order, among those below a number, that has a different key in the run's lineage.
+    /// Describes the first node, among those below a number, that has a different key in the run's lineage.
     fn other_key(&self, end: usize) -> Option<String> {
-        let found =
-            self.executor.recorded(0..end).into_iter().find(|order| {
-                self.lineage.entries.get(order.order.index()).is_none_or(|entry| entry.key != order.key)
-            })?;
-        let Recorded { order, kind, key, .. } = found;
-        let said = self.lineage.entries.get(order.index()).map_or("nothing".to_owned(), |entry| entry.key.to_string());
-        Some(format!("order {} ({kind}): its key is {key}, the lineage says {said}", order.index()))
+        let found = self
+            .executor
+            .recorded(0..end)
+            .into_iter()
+            .find(|node| self.lineage.entries.get(node.id.index()).is_none_or(|entry| entry.key != node.key))?;
+        let Recorded { id, kind, key, .. } = found;
+        let said = self.lineage.entries.get(id.index()).map_or("nothing".to_owned(), |entry| entry.key.to_string());
+        Some(format!("order {} ({kind}): its key is {key}, the lineage says {said}", id.index()))
     }
 
-    /// Supplies the available results that the targets depend on. Returns the orders that must be computed again before the
+    /// Supplies the available results that the targets depend on. Returns the nodes that must be computed again before the
     /// targets.
-    fn prepare(&self, targets: &BTreeSet<NodeId>, store: &Store, sampled: &mut SpotCheckReport) -> BTreeSet<NodeId> {
+    fn prepare(&self, targets: &BTreeSet<NodeId>, store: &Store, report: &mut SpotCheckReport) -> BTreeSet<NodeId> {
         let inputs: BTreeMap<NodeId, Vec<NodeId>> =
-            self.executor.recorded(0..self.executor.count()).into_iter().map(|one| (one.order, one.inputs)).collect();
+            self.executor.recorded(0..self.executor.count()).into_iter().map(|one| (one.id, one.inputs)).collect();
         // Walks from the targets toward their inputs, and stops wherever a result can be read. The targets themselves count
         // as seen: a target that another one depends on is computed like all of them.
         let mut pending: Vec<NodeId> = targets.iter().flat_map(|target| inputs[target].clone()).collect();
         let mut seen = targets.clone();
         let mut again = BTreeSet::new();
-        while let Some(order) = pending.pop() {
-            if !seen.insert(order) {
+        while let Some(id) = pending.pop() {
+            if !seen.insert(id) {
                 continue;
             }
-            match self.at_hand(&self.lineage.entries[order.index()], store) {
+            match self.available(&self.lineage.entries[id.index()], store) {
                 Some(value) => {
-                    self.executor.give(order, value);
-                    sampled.read += 1;
+                    self.executor.give(id, value);
+                    report.read += 1;
                 }
                 None => {
-                    again.insert(order);
-                    pending.extend(&inputs[&order]);
+                    again.insert(id);
+                    pending.extend(&inputs[&id]);
                 }
             }
         }
         again
     }
 
-    /// Returns a stored or saved result of an order, if its hash is the one in the lineage.
-    fn at_hand(&self, entry: &LineageEntry, store: &Store) -> Option<Value> {
+    /// Returns a stored or saved result of a node, if its hash is the one in the lineage.
+    fn available(&self, entry: &LineageEntry, store: &Store) -> Option<Value> {
         let expected = entry.result?;
         let stored = store.get(entry.key).and_then(|bytes| Value::from_bytes(&bytes));
         stored.into_iter().chain(self.saved(entry)).find(|value| value.hash() == expected)
     }
 
-    /// Returns the model that the run saved after the round of this order, if the order made one.
+    /// Returns the model that the run saved after the round of this node, if the node made one.
     fn saved(&self, entry: &LineageEntry) -> Option<Value> {
         let index = entry.round.checked_sub(1).filter(|_| entry.kind == "aggregate")? as usize;
         // Rounds of edges are saved under other numbers, and their hashes differ.
@@ -256,10 +257,10 @@ impl Check<'_> {
     ) -> Result<Option<String>, RunError> {
         let entries = &self.lineage.entries;
         let mut compared = Vec::new();
-        for &order in targets.union(again) {
-            if entries[order.index()].result.is_some() {
-                self.executor.demand(order);
-                compared.push(order);
+        for &id in targets.union(again) {
+            if entries[id.index()].result.is_some() {
+                self.executor.demand(id);
+                compared.push(id);
             }
         }
         if let Some(round) = whole_round {
@@ -268,13 +269,13 @@ impl Check<'_> {
                 self.before.demand(self.executor);
             }
         }
-        for order in compared {
-            let found = self.executor.take(order)?.hash();
-            let entry = &entries[order.index()];
+        for id in compared {
+            let found = self.executor.take(id)?.hash();
+            let entry = &entries[id.index()];
             if let Some(expected) = entry.result.filter(|&expected| expected != found) {
                 return Ok(Some(format!(
                     "order {} ({} of round {}): its result is {found}, the lineage says {expected}",
-                    order.index(),
+                    id.index(),
                     entry.kind,
                     entry.round
                 )));
@@ -301,7 +302,7 @@ impl Check<'_> {
         for own in &planned.alone {
             chunk.evaluations.extend(ledger_rows::local_baseline(scheduled.number, own, has_test, self.executor)?.0);
         }
-        chunk.lineage = ledger_rows::lineage(scheduled.number, planned.orders.clone(), self.executor);
+        chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.clone(), self.executor);
         let has_more = index + 1 == self.schedule.len() && self.loaded.scenario.evaluation.local_baseline;
         Ok(compare_round(self.run_folder, self.manifest.schema_version, chunk, has_more)?)
     }

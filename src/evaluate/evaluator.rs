@@ -119,7 +119,7 @@ impl Evaluator<'_> {
             BenchmarkRows { round, version: round, subject: model.subject, client: model.client, hash, benchmark };
         EvalTables {
             evaluations: result.figures.iter().map(|figure| rows.figure(figure)).collect(),
-            generations: result.answers.into_iter().map(|response| rows.answer(response)).collect(),
+            generations: result.answers.into_iter().map(|response| rows.response(response)).collect(),
             table: BenchmarkTable { rows: vec![self.target.row(model, result.cells)] },
         }
     }

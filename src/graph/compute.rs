@@ -1,4 +1,4 @@
-//! Computation of single orders from the values of their inputs.
+//! Computation of single nodes from the values of their inputs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +18,7 @@ use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store, key_of};
 use crate::training::{AlgorithmTerms, Job, Objective, PreferenceMetrics, Status, Step, Trainer, TrainingOutcome};
 
-/// Context that all orders of a run share on one device: the frozen base behind the trainer, the store and the rules.
+/// Context that all nodes of a run share on one device: the frozen base behind the trainer, the store and the rules.
 pub struct Compute<'a> {
     trainer: &'a Trainer,
     unusable_update: UnusableUpdate,
@@ -28,8 +28,8 @@ pub struct Compute<'a> {
 }
 
 impl<'a> Compute<'a> {
-    /// Creates a [`Compute`] around a loaded base model. The store caches what many orders share and is not a result of its
-    /// own, such as the reference model's log-probabilities. `stop` interrupts long computations.
+    /// Creates a [`Compute`] around a loaded base model. The store caches values that many nodes share and that are not
+    /// results of nodes, such as the reference model's log-probabilities. `stop` interrupts long computations.
     pub fn new(trainer: &'a Trainer, unusable_update: UnusableUpdate, store: &'a Store, stop: &'a AtomicBool) -> Self {
         let engine = key_of("fedreplay engine v1", &(trainer.base_hash().as_bytes(), trainer.numerics_class())).0;
         Self { trainer, unusable_update, store, stop, engine }
@@ -40,47 +40,47 @@ impl<'a> Compute<'a> {
         self.engine
     }
 
-    /// Computes `order`; `inputs` are the values of [`Node::inputs`], in that order. The progress of trainings and
+    /// Computes `node`; `inputs` are the values of [`Node::inputs`], in that order. The progress of trainings and
     /// benchmarks is reported to `work`.
-    pub fn compute(&self, order: &Node, inputs: &[Value], work: &WorkCounters) -> Result<Value, GraphError> {
-        match order {
+    pub fn compute(&self, node: &Node, inputs: &[Value], work: &WorkCounters) -> Result<Value, GraphError> {
+        match node {
             Node::Initial { layout, seed } => Ok(first_model(Arc::new(Adapter::initial(layout.clone(), *seed)))),
             Node::Given { adapter } => Ok(first_model(adapter.clone())),
-            Node::Train { .. } => Ok(Value::Trained(self.train(&[(order, inputs)], work)?.remove(0))),
+            Node::Train { .. } => Ok(Value::Trained(self.train(&[(node, inputs)], work)?.remove(0))),
             Node::Cohort(members) => {
                 // The inputs of a cohort are those of its members, one after another.
                 let mut rest = inputs;
-                let mut orders = Vec::with_capacity(members.len());
+                let mut trainings = Vec::with_capacity(members.len());
                 for member in members {
                     let (own, others) = rest.split_at(member.inputs().len());
                     rest = others;
-                    orders.push((member, own));
+                    trainings.push((member, own));
                 }
-                Ok(Value::Cohort(self.train(&orders, work)?))
+                Ok(Value::Cohort(self.train(&trainings, work)?))
             }
             Node::Member { index, .. } => match &inputs[0] {
                 Value::Cohort(members) => Ok(Value::Trained(members[*index].clone())),
                 _ => unreachable!("a member's input is its cohort"),
             },
-            Node::Control(order) => Ok(control(inputs, order)),
+            Node::Control(change) => Ok(control(inputs, change)),
             Node::Moments { .. } => Ok(moments(inputs)),
             Node::Aggregate { contributions, release, rule, controls, .. } => {
                 Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
             }
-            Node::Examine { exam, .. } => {
-                let desk = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };
-                Ok(Value::Examined(Arc::new(exam.take(&desk, inputs[0].adapter())?)))
+            Node::Benchmark { benchmark, .. } => {
+                let resources = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };
+                Ok(Value::BenchmarkResult(Arc::new(benchmark.evaluate(&resources, inputs[0].adapter())?)))
             }
-            Node::Evaluate { .. } => self.evaluate(&self.divide(order, inputs)?),
+            Node::Evaluate { .. } => self.evaluate(&self.divide(node, inputs)?),
         }
     }
 
-    /// Computes training orders in one pass. Each comes with the values of its inputs.
+    /// Computes trainings in one pass. Each comes with the values of its inputs.
     ///
     /// # Errors
     /// If the training engine fails.
-    pub fn train(&self, orders: &[(&Node, &[Value])], work: &WorkCounters) -> Result<Vec<Arc<Trained>>, GraphError> {
-        let jobs: Vec<Job> = orders.iter().map(|(order, inputs)| job(order, inputs)).collect();
+    pub fn train(&self, nodes: &[(&Node, &[Value])], work: &WorkCounters) -> Result<Vec<Arc<Trained>>, GraphError> {
+        let jobs: Vec<Job> = nodes.iter().map(|(node, inputs)| job(node, inputs)).collect();
         for job in jobs.iter().filter(|job| job.objective != Objective::Sft) {
             self.prepare_references(job.steps.iter().flatten().flatten())?;
         }
@@ -90,8 +90,8 @@ impl<'a> Compute<'a> {
 
     /// Applies the scenario's rule for unusable updates, to computed values as well as to stored ones: the contents of the
     /// store must not decide how a run ends.
-    pub fn accept(&self, order: &Node, value: Value) -> Result<Value, GraphError> {
-        let client = match order {
+    pub fn accept(&self, node: &Node, value: Value) -> Result<Value, GraphError> {
+        let client = match node {
             Node::Train { training, .. } => training.client,
             Node::Member { client, .. } => *client,
             _ => return Ok(value),
@@ -99,18 +99,18 @@ impl<'a> Compute<'a> {
         if let (Value::Trained(trained), UnusableUpdate::EndRun) = (&value, self.unusable_update)
             && let Some(reason) = &trained.record.unusable
         {
-            let order = format!("the training of client {client}");
-            return Err(GraphError::UnusableUpdate { order, reason: reason.clone() });
+            let training = format!("the training of client {client}");
+            return Err(GraphError::UnusableUpdate { order: training, reason: reason.clone() });
         }
         Ok(value)
     }
 
-    /// Cuts an evaluation order into parts; `inputs` as in [`Self::compute`].
+    /// Cuts an evaluation into parts; `inputs` as in [`Self::compute`].
     ///
     /// # Errors
     /// If a row does not fit the model.
-    pub(super) fn divide(&self, order: &Node, inputs: &[Value]) -> Result<Evaluation, GraphError> {
-        let Node::Evaluate { groups, objective, .. } = order else { unreachable!("only evaluations have parts") };
+    pub(super) fn divide(&self, node: &Node, inputs: &[Value]) -> Result<Evaluation, GraphError> {
+        let Node::Evaluate { groups, objective, .. } = node else { unreachable!("only evaluations have parts") };
         Ok(Evaluation::new(self.trainer, inputs[0].adapter(), groups, *objective)?)
     }
 
@@ -160,10 +160,10 @@ fn first_model(adapter: Arc<Adapter>) -> Value {
     Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None }
 }
 
-/// Builds the job of a training order. `inputs` are the model that it starts from, then the client's control variate and
+/// Builds the job of a training. `inputs` are the model that it starts from, then the client's control variate and
 /// its optimizer's moments, as far as it has them.
-fn job(order: &Node, inputs: &[Value]) -> Job {
-    let Node::Train { control, moments, training, .. } = order else { unreachable!("only trainings are trained") };
+fn job(node: &Node, inputs: &[Value]) -> Job {
+    let Node::Train { control, moments, training, .. } = node else { unreachable!("only trainings are trained") };
     let model = &inputs[0];
     let mut client_state = inputs[1..].iter();
     let control = control.and_then(|_| client_state.next());
@@ -237,7 +237,7 @@ fn moments(inputs: &[Value]) -> Value {
 
 /// Computes a client's control variate after an update. `inputs` are the update, the model that it started from, then the
 /// client's variate before it, if it has one.
-fn control(inputs: &[Value], order: &Control) -> Value {
+fn control(inputs: &[Value], change: &Control) -> Value {
     let Value::Trained(trained) = &inputs[0] else { unreachable!("a variate follows a training") };
     let base = &inputs[1];
     let before = inputs.get(2).map(Value::adapter);
@@ -253,8 +253,8 @@ fn control(inputs: &[Value], order: &Control) -> Value {
         base.adapter(),
         &trained.adapter,
         correction.as_deref(),
-        order.steps,
-        order.learning_rate,
+        change.steps,
+        change.learning_rate,
     )))
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Divided(Vec<DividedNode>);
 
 /// Evaluation in progress.
 pub(super) struct DividedNode {
-    pub taken: Claimed,
+    pub claimed: Claimed,
     pub evaluation: Arc<Evaluation>,
     /// Index of the first part that no worker has taken.
     next: usize,
@@ -26,19 +26,19 @@ pub(super) struct DividedNode {
 
 /// Part of an evaluation that a worker has taken.
 pub(super) struct Part {
-    pub order: NodeId,
+    pub id: NodeId,
     pub evaluation: Arc<Evaluation>,
     pub index: usize,
 }
 
 impl Divided {
     /// Adds an evaluation with at least one part.
-    pub fn push(&mut self, taken: Claimed, evaluation: Evaluation) {
+    pub fn push(&mut self, claimed: Claimed, evaluation: Evaluation) {
         let parts = evaluation.part_count();
         assert!(parts > 0, "an evaluation under way has parts");
         let scores = vec![None; parts];
         self.0.push(DividedNode {
-            taken,
+            claimed,
             evaluation: Arc::new(evaluation),
             next: 0,
             scores,
@@ -52,12 +52,12 @@ impl Divided {
         let divided = self.0.iter_mut().find(|divided| divided.next < divided.scores.len())?;
         let index = divided.next;
         divided.next += 1;
-        Some(Part { order: divided.taken.id, evaluation: divided.evaluation.clone(), index })
+        Some(Part { id: divided.claimed.id, evaluation: divided.evaluation.clone(), index })
     }
 
     /// Records the scores of a part, which took `seconds`. Returns the evaluation once its last part is computed.
     pub fn complete_part(&mut self, part: &Part, scores: PartScores, seconds: f64) -> Option<DividedNode> {
-        let place = self.0.iter().position(|divided| divided.taken.id == part.order);
+        let place = self.0.iter().position(|divided| divided.claimed.id == part.id);
         let place = place.expect("an evaluation is under way until its last part is there");
         let divided = &mut self.0[place];
         assert!(divided.scores[part.index].is_none(), "a part is computed once");

@@ -1,9 +1,10 @@
-//! Computation graph of a run. Its nodes are orders; nothing in this module knows virtual time.
+//! Computation graph of a run, whose nodes appear as orders in tables and messages. Nothing in this module knows virtual
+//! time.
 //!
-//! An [`Node`] is a pure function of its inputs, the results of other orders. Its key is a hash of its code, its parameters
+//! A [`Node`] is a pure function of its inputs, the results of other nodes. Its key is a hash of its code, its parameters
 //! and the keys of its inputs, so a result found in the store under that key can be used instead of computing it. The
-//! [`Executor`] computes only what a demanded order depends on. A [`Compute`] computes single orders on one device. An
-//! evaluation is one order whose parts are computed by several workers. [`WorkCounters`] report the progress.
+//! [`Executor`] computes only what a demanded node depends on. A [`Compute`] computes single nodes on one device. An
+//! evaluation is one node whose parts are computed by several workers. [`WorkCounters`] report the progress.
 
 mod compute;
 mod divided;
@@ -29,7 +30,7 @@ pub use work::{WorkAmount, WorkCounters, WorkCounts, WorkUnderWay};
 
 use crate::store::StoreError;
 
-/// Reason why an order was not computed.
+/// Reason why a node was not computed.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphError {
     /// The training engine failed.
@@ -48,7 +49,7 @@ pub enum GraphError {
     UnusableUpdate { order: String, reason: String },
     /// A benchmark of the scenario could not be evaluated.
     #[error(transparent)]
-    Exam(Box<dyn std::error::Error + Send + Sync>),
+    Benchmark(Box<dyn std::error::Error + Send + Sync>),
     /// The run was asked to stop.
     #[error("interrupted; `fedreplay resume` continues the run")]
     Interrupted,

@@ -1,4 +1,4 @@
-//! Orders: the nodes of the computation graph.
+//! Nodes of the computation graph.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::data::Rows;
 use crate::privacy::Release;
 use crate::training::{CorrectionPlace, Hyper, Objective};
 
-/// Index of an order in its graph.
+/// Index of a node in its graph.
 pub type NodeId = NodeIndex;
 
 /// Rows and settings of one client's local training.
@@ -70,7 +70,7 @@ pub struct Controls {
     pub clients: u32,
 }
 
-/// Node of the computation graph: something to compute from the results of other orders.
+/// Node of the computation graph: something to compute from the results of other nodes.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// Initial adapter of all runs with this seed.
@@ -101,11 +101,11 @@ pub enum Node {
     /// Losses of the adapter of `model` on groups of rows.
     Evaluate { model: NodeId, groups: Vec<Arc<Rows>>, objective: Objective },
     /// Results of the adapter of `model` on a benchmark.
-    Examine { model: NodeId, exam: Arc<dyn ScheduledEvaluation> },
+    Benchmark { model: NodeId, benchmark: Arc<dyn ScheduledEvaluation> },
 }
 
 impl Node {
-    /// Returns the kind of the order, for tables and messages.
+    /// Returns the kind of the node, for tables and messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Initial { .. } => "initial",
@@ -117,7 +117,7 @@ impl Node {
             Self::Moments { .. } => "moments",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
-            Self::Examine { .. } => "examine",
+            Self::Benchmark { .. } => "examine",
         }
     }
 
@@ -130,8 +130,8 @@ impl Node {
         }
     }
 
-    /// Returns the orders whose results this order needs, once per use. The sequence is part of the key, and the code that
-    /// computes the order relies on it.
+    /// Returns the nodes whose results this node needs, once per use. Their order is part of the key, and the code that
+    /// computes the node relies on it.
     pub fn inputs(&self) -> Vec<NodeId> {
         match self {
             Self::Initial { .. } | Self::Given { .. } => vec![],
@@ -150,7 +150,7 @@ impl Node {
                 let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));
                 std::iter::once(*server).chain(pairs).chain(variates).collect()
             }
-            Self::Evaluate { model, .. } | Self::Examine { model, .. } => vec![*model],
+            Self::Evaluate { model, .. } | Self::Benchmark { model, .. } => vec![*model],
         }
     }
 }

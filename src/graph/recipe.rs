@@ -1,4 +1,4 @@
-//! Recipes: everything that can change the result of an order, as it enters the order's key and the table `lineage`.
+//! Recipes: everything that can change the result of a node, as it enters the node's key and the table `lineage`.
 //!
 //! Large parameters are represented by their hashes. Parameters are written as JSON in the order of declaration, so equal
 //! parameters have equal texts, and two texts show which parameter differs. Names and order of the fields below, and the
@@ -53,8 +53,8 @@ struct Variates {
 }
 
 impl Node {
-    /// Returns the recipe of the order. `engine` is the hash of base model and numerics; `key` returns the keys of the
-    /// order's inputs.
+    /// Returns the recipe of the node. `engine` is the hash of base model and numerics; `key` returns the keys of the
+    /// node's inputs.
     pub fn recipe(&self, engine: Digest, key: &dyn Fn(NodeId) -> Key) -> Recipe {
         let (code, needs_engine, parameters) = self.parameters();
         Recipe {
@@ -65,7 +65,7 @@ impl Node {
         }
     }
 
-    /// Returns the name and version of the order's code, whether its result depends on base model and numerics, and all
+    /// Returns the name and version of the node's code, whether its result depends on base model and numerics, and all
     /// other parameters as JSON.
     fn parameters(&self) -> (&'static str, bool, String) {
         #[derive(Serialize)]
@@ -129,7 +129,7 @@ impl Node {
                 let rows = key_of("fedreplay evaluated rows v1", &hashes).0;
                 ("evaluate v4", true, text(&Evaluate { rows, objective: *objective }))
             }
-            Self::Examine { exam, .. } => ("examine v1", true, text(&Examine { exam: exam.key() })),
+            Self::Benchmark { benchmark, .. } => ("examine v1", true, text(&Examine { exam: benchmark.key() })),
         }
     }
 }
@@ -155,9 +155,9 @@ fn train(training: &TrainingOrder, moments: Option<NodeId>) -> Train<'_> {
     }
 }
 
-fn member(order: &Node) -> Member<'_> {
-    let Node::Train { training, moments, .. } = order else { unreachable!("a cohort's members are trainings") };
-    Member { inputs: order.inputs().len(), training: train(training, *moments) }
+fn member(node: &Node) -> Member<'_> {
+    let Node::Train { training, moments, .. } = node else { unreachable!("a cohort's members are trainings") };
+    Member { inputs: node.inputs().len(), training: train(training, *moments) }
 }
 
 fn variates(controls: &Controls) -> Variates {

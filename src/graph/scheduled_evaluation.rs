@@ -30,5 +30,5 @@ pub trait ScheduledEvaluation: Debug + Send + Sync {
     ///
     /// # Errors
     /// If the model cannot be computed, or the run was asked to stop.
-    fn take(&self, desk: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError>;
+    fn evaluate(&self, resources: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError>;
 }

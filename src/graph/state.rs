@@ -1,7 +1,7 @@
-//! State of the executor: the phase of each order, and the number of holds on its value.
+//! State of the executor: the phase of each node, and the number of holds on its value.
 //!
-//! Phases go from `Planned` to `Waiting`, `Started` and then `Done` or `Shelved`. When the last hold on a value is released
-//! the value is dropped and its order is `Planned` again.
+//! Phases go from `Planned` to `Waiting`, `Started` and then `Done` or `InStore`. When the last hold on a value is released
+//! the value is dropped and its node is `Planned` again.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use super::taken::{Claimed, NodeInput};
 use super::{GraphError, Node, NodeId, Value};
 use crate::store::{Digest, Key};
 
-/// Record of a finished order, with its wall-clock time, for the timing table.
+/// Record of a finished node, with its wall-clock time, for the timing table.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
-    pub order: NodeId,
+    pub id: NodeId,
     pub kind: &'static str,
     pub key: Key,
     pub from_store: bool,
@@ -30,31 +30,31 @@ pub struct Finished {
 #[derive(Default)]
 pub(super) struct State {
     pub graph: DiGraph<NodeState, ()>,
-    /// Orders that a worker may take now. A sorted set, so that the first in plan order is taken first.
+    /// Nodes that a worker may take now. A sorted set, so that the first in plan order is taken first.
     pub ready: BTreeSet<NodeId>,
-    /// Keys of the orders that workers are computing.
+    /// Keys of the nodes that workers are computing.
     pub under_way: BTreeSet<Key>,
-    /// Those of these orders that are computed in parts.
+    /// Evaluations among these nodes that are computed in parts.
     pub divided: Divided,
     pub finished: Vec<Finished>,
     pub failure: Option<GraphError>,
     pub closed: bool,
 }
 
-/// Order in the graph, with its state.
+/// Node in the graph, with its state.
 pub(super) struct NodeState {
-    pub order: Node,
+    pub node: Node,
     pub key: Key,
     pub phase: Phase,
-    /// Number of demanded orders and callers that still need the value.
+    /// Number of demanded nodes and callers that still need the value.
     pub holds: usize,
-    /// Whether this order holds its inputs. It does not if its result was expected from the store.
+    /// Whether this node holds its inputs. It does not if its result was expected from the store.
     pub holds_inputs: bool,
     /// Hash of the value, once a caller has taken it.
     pub result: Option<Digest>,
 }
 
-/// Phase of an order.
+/// Phase of a node.
 pub(super) enum Phase {
     /// In the graph, and not demanded.
     Planned,
@@ -64,63 +64,63 @@ pub(super) enum Phase {
     Started,
     Done(Value),
     /// Done, with the value in the store alone, so that client state takes no memory between two tasks of the client.
-    Shelved,
+    InStore,
 }
 
 impl Phase {
     /// Whether the value has been computed.
     pub fn is_done(&self) -> bool {
-        matches!(self, Self::Done(_) | Self::Shelved)
+        matches!(self, Self::Done(_) | Self::InStore)
     }
 }
 
 impl State {
-    /// Whether an order is a training whose inputs are done.
+    /// Whether a node is a training whose inputs are done.
     fn can_train(&self, id: NodeId) -> bool {
-        let order = &self.graph[id].order;
-        matches!(order, Node::Train { .. }) && order.inputs().iter().all(|&input| self.graph[input].phase.is_done())
+        let node = &self.graph[id].node;
+        matches!(node, Node::Train { .. }) && node.inputs().iter().all(|&input| self.graph[input].phase.is_done())
     }
 
-    /// Takes the first ready order and, if it is a training, up to `most` trainings in all to share a pass. Of several
-    /// orders with the same key only one is taken at a time; the others will find its result.
+    /// Takes the first ready node and, if it is a training, up to `most` trainings in all to share a pass. Of several
+    /// nodes with the same key only one is taken at a time; the others will find its result.
     pub fn pop(&mut self, most: usize) -> Vec<Claimed> {
-        let mut taken: Vec<NodeId> = Vec::new();
+        let mut claimed: Vec<NodeId> = Vec::new();
         for &id in &self.ready {
-            if taken.len() == most {
+            if claimed.len() == most {
                 break;
             }
-            let fits = taken.first().is_none_or(|&first| self.can_train(first) && self.can_train(id));
+            let fits = claimed.first().is_none_or(|&first| self.can_train(first) && self.can_train(id));
             if fits && self.under_way.insert(self.graph[id].key) {
-                taken.push(id);
+                claimed.push(id);
             }
         }
-        for id in &taken {
+        for id in &claimed {
             self.ready.remove(id);
         }
-        taken.into_iter().map(|id| self.taken(id)).collect()
+        claimed.into_iter().map(|id| self.claim(id)).collect()
     }
 
-    /// Returns an order with the values of its inputs, or without if its result is expected from the store and any of them
-    /// was not computed.
-    fn taken(&self, id: NodeId) -> Claimed {
-        let node = &self.graph[id];
-        let values = node.order.inputs().into_iter().map(|input| match &self.graph[input].phase {
+    /// Returns a node with the values of its inputs, or without them if its result is expected from the
+    /// store and any of them was not computed.
+    fn claim(&self, id: NodeId) -> Claimed {
+        let NodeState { node, key, .. } = &self.graph[id];
+        let values = node.inputs().into_iter().map(|input| match &self.graph[input].phase {
             Phase::Done(value) => Some(NodeInput::Value(value.clone())),
-            Phase::Shelved => Some(NodeInput::Shelved(self.graph[input].key)),
+            Phase::InStore => Some(NodeInput::InStore(self.graph[input].key)),
             _ => None,
         });
-        Claimed { id, inputs: values.collect(), order: node.order.clone(), key: node.key }
+        Claimed { id, inputs: values.collect(), node: node.clone(), key: *key }
     }
 
-    /// Makes an order ready for the workers: its inputs are done, or its result is in the store.
+    /// Makes a node ready for the workers: its inputs are done, or its result is in the store.
     pub fn start(&mut self, id: NodeId) {
         self.graph[id].phase = Phase::Started;
         self.ready.insert(id);
     }
 
-    /// Records the result of an order, makes orders ready that waited for nothing else, and releases the order's inputs.
+    /// Records the result of a node, makes nodes ready that waited for nothing else, and releases the node's inputs.
     pub fn complete(&mut self, finished: Finished, phase: Phase) {
-        let id = finished.order;
+        let id = finished.id;
         self.under_way.remove(&finished.key);
         self.finished.push(finished);
         self.graph[id].phase = phase;
@@ -134,15 +134,15 @@ impl State {
                 }
             }
         }
-        // Reset before the release, so that an order that is computed a second time holds its inputs again.
+        // Reset before the release, so that a node that is computed a second time holds its inputs again.
         if std::mem::take(&mut self.graph[id].holds_inputs) {
-            for input in self.graph[id].order.inputs() {
+            for input in self.graph[id].node.inputs() {
                 self.release(input);
             }
         }
     }
 
-    /// Releases one hold on an order; the last release drops the value.
+    /// Releases one hold on a node; the last release drops the value.
     pub fn release(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.holds = node.holds.checked_sub(1).expect("every release answers a hold");
@@ -166,18 +166,18 @@ mod tests {
         let adapter = Arc::new(Adapter::zeros(layout));
         let mut state = State::default();
         for name in ["a", "a", "b"] {
-            let order = Node::Given { adapter: adapter.clone() };
+            let node = Node::Given { adapter: adapter.clone() };
             let (key, phase) = (key_of("test", &name), Phase::Planned);
-            let id = state.graph.add_node(NodeState { order, key, phase, holds: 1, holds_inputs: false, result: None });
+            let id = state.graph.add_node(NodeState { node, key, phase, holds: 1, holds_inputs: false, result: None });
             state.start(id);
         }
-        let places = |taken: &[Claimed]| taken.iter().map(|taken| taken.id.index()).collect::<Vec<_>>();
+        let places = |nodes: &[Claimed]| nodes.iter().map(|claimed| claimed.id.index()).collect::<Vec<_>>();
         assert_eq!(places(&state.pop(1)), [0]);
         assert_eq!(places(&state.pop(3)), [2]);
         assert!(state.pop(3).is_empty());
-        let (order, key) = (NodeId::new(0), key_of("test", &"a"));
-        let finished = Finished { order, kind: "given", key, from_store: false, trainings: 0, seconds: 0.0 };
-        state.complete(finished, Phase::Shelved);
+        let (id, key) = (NodeId::new(0), key_of("test", &"a"));
+        let finished = Finished { id, kind: "given", key, from_store: false, trainings: 0, seconds: 0.0 };
+        state.complete(finished, Phase::InStore);
         assert_eq!(places(&state.pop(3)), [1]);
     }
 }

@@ -1,4 +1,4 @@
-//! Orders on several workers: evaluations in parts, failures, and counts of the work.
+//! Nodes on several workers: evaluations in parts, failures, and counts of the work.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ use crate::training::{Hyper, Objective, Trainer, on_tiny_base};
 
 const DPO: Objective = Objective::Dpo { beta: 0.3 };
 
-/// An adapter that changes what the model says.
+/// Returns an adapter that changes the model's output.
 fn adapter(trainer: &Trainer) -> Arc<Adapter> {
     let mut adapter = Adapter::initial(trainer.layout(), Seed(1));
     let mut stream = Stream::new(Seed(1), Purpose::SyntheticData, 0);
@@ -28,7 +28,7 @@ fn adapter(trainer: &Trainer) -> Arc<Adapter> {
     Arc::new(adapter)
 }
 
-/// Samples of many lengths.
+/// Returns samples of many lengths.
 fn samples(count: u64) -> Vec<Sample> {
     let mut samples = Vec::new();
     for number in 0..count {
@@ -40,21 +40,21 @@ fn samples(count: u64) -> Vec<Sample> {
     samples
 }
 
-/// Two groups of rows that are more than one part together.
+/// Returns two groups of rows that fill more than one part together.
 fn groups() -> Vec<Arc<Rows>> {
     let mut first = samples(75);
     let second = first.split_off(31);
     vec![Arc::new(Rows::new(first)), Arc::new(Rows::new(second))]
 }
 
-/// Pairs, an odd number of which fills a part.
+/// Returns pairs, an odd number of which fills a part.
 fn pairs() -> Vec<Arc<Rows>> {
     let samples = samples(90);
     let pairs = samples.chunks_exact(2).map(|two| [two[0].clone(), two[1].clone()]);
     vec![Arc::new(Rows::of_pairs(pairs.collect()))]
 }
 
-/// What an executor with so many workers makes of an evaluation. The store keeps log-probabilities of the reference.
+/// Returns the result of an evaluation on this many workers. The store caches log-probabilities of the reference model.
 fn evaluated(
     trainer: &Trainer,
     store: &Store,
@@ -68,9 +68,9 @@ fn evaluated(
     let executor = Executor::new(std::slice::from_ref(&compute), &none, &stop, 1);
     executor.run(workers, || {
         let model = executor.add(Node::Given { adapter: adapter(trainer) });
-        let order = executor.add(Node::Evaluate { model, groups: groups.to_vec(), objective });
-        executor.demand(order);
-        executor.take(order)
+        let evaluation = executor.add(Node::Evaluate { model, groups: groups.to_vec(), objective });
+        executor.demand(evaluation);
+        executor.take(evaluation)
     })
 }
 
@@ -114,11 +114,11 @@ fn the_order_in_which_parts_are_computed_changes_nothing() {
     let none = Store::none();
     let stop = AtomicBool::new(false);
     let compute = Compute::new(&trainer, UnusableUpdate::EndRun, &none, &stop);
-    let order = Node::Evaluate { model: NodeId::new(0), groups: pairs(), objective: DPO };
+    let node = Node::Evaluate { model: NodeId::new(0), groups: pairs(), objective: DPO };
     let model = Value::Control(adapter(&trainer));
-    let expected = compute.compute(&order, std::slice::from_ref(&model), &WorkCounters::default()).unwrap();
+    let expected = compute.compute(&node, std::slice::from_ref(&model), &WorkCounters::default()).unwrap();
 
-    let evaluation = compute.divide(&order, std::slice::from_ref(&model)).unwrap();
+    let evaluation = compute.divide(&node, std::slice::from_ref(&model)).unwrap();
     let mut rows = 0;
     for part in 0..evaluation.part_count() {
         rows += evaluation.rows_of_part(part);
@@ -126,7 +126,7 @@ fn the_order_in_which_parts_are_computed_changes_nothing() {
     assert_eq!(rows, 45, "a pair that lies in two parts counts once");
     let inputs = Some(vec![NodeInput::Value(model)]);
     let mut divided = Divided::default();
-    divided.push(Claimed { id: NodeId::new(1), order, key: crate::store::key_of("test", &()), inputs }, evaluation);
+    divided.push(Claimed { id: NodeId::new(1), node, key: crate::store::key_of("test", &()), inputs }, evaluation);
     let mut parts = Vec::new();
     while let Some(part) = divided.take_part() {
         parts.push(part);
@@ -159,7 +159,7 @@ fn an_error_in_a_part_ends_the_evaluation_with_it() {
     let trainer = on_tiny_base();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    // The log-probabilities of the reference cannot be kept.
+    // The log-probabilities of the reference model cannot be stored.
     let contents = folder.path().join("contents");
     fs::remove_dir_all(&contents).unwrap();
     fs::write(&contents, "no folder").unwrap();
@@ -176,9 +176,9 @@ fn an_evaluation_that_is_asked_to_stop_computes_no_further_part() {
     let executor = Executor::new(std::slice::from_ref(&compute), &none, &stop, 1);
     let found = executor.run(2, || {
         let model = executor.add(Node::Given { adapter: adapter(&trainer) });
-        let order = executor.add(Node::Evaluate { model, groups: groups(), objective: Objective::Sft });
-        executor.demand(order);
-        executor.take(order)
+        let evaluation = executor.add(Node::Evaluate { model, groups: groups(), objective: Objective::Sft });
+        executor.demand(evaluation);
+        executor.take(evaluation)
     });
     assert!(matches!(found, Err(GraphError::Interrupted)));
     assert_eq!(executor.counters().counts().done, WorkAmount::default());
@@ -193,7 +193,7 @@ impl ScheduledEvaluation for Panicking {
         Digest::of(b"panicking")
     }
 
-    fn take(&self, _: &EvalResources, _: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
+    fn evaluate(&self, _: &EvalResources, _: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
         panic!("this benchmark panics")
     }
 }
@@ -208,12 +208,12 @@ fn a_panic_ends_the_waiting_for_an_evaluation_under_way() {
     let run = || {
         executor.run(2, || {
             let model = executor.add(Node::Given { adapter: adapter(&trainer) });
-            let exam = executor.add(Node::Examine { model, exam: Arc::new(Panicking) });
-            let order = executor.add(Node::Evaluate { model, groups: groups(), objective: Objective::Sft });
-            executor.demand(exam);
-            executor.demand(order);
-            let _ = executor.take(exam);
-            executor.take(order)
+            let benchmark = executor.add(Node::Benchmark { model, benchmark: Arc::new(Panicking) });
+            let evaluation = executor.add(Node::Evaluate { model, groups: groups(), objective: Objective::Sft });
+            executor.demand(benchmark);
+            executor.demand(evaluation);
+            let _ = executor.take(benchmark);
+            executor.take(evaluation)
         })
     };
     assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
@@ -241,27 +241,27 @@ fn counts_say_what_is_wanted_and_what_is_done() {
     let store = Store::open(folder.path()).unwrap();
     let stop = AtomicBool::new(false);
     let compute = Compute::new(&trainer, UnusableUpdate::EndRun, &store, &stop);
-    let play = || {
+    let run = || {
         let executor = Executor::new(std::slice::from_ref(&compute), &store, &stop, 1);
         let base = executor.add(Node::Given { adapter: adapter(&trainer) });
         let train = |client| Node::Train { base, control: None, moments: None, training: training(client) };
         // The second has the key of the first, so its result is found.
         let trainings = [executor.add(train(0)), executor.add(train(1))];
-        let order = Node::Evaluate { model: trainings[0], groups: groups(), objective: Objective::Sft };
-        let evaluation = executor.add(order);
-        for order in trainings.into_iter().chain([evaluation]) {
-            executor.demand(order);
+        let node = Node::Evaluate { model: trainings[0], groups: groups(), objective: Objective::Sft };
+        let evaluation = executor.add(node);
+        for id in trainings.into_iter().chain([evaluation]) {
+            executor.demand(id);
         }
         let wanted = executor.counters().counts().wanted;
         executor.run(2, || {
-            for order in trainings.into_iter().chain([evaluation]) {
-                executor.take(order).unwrap();
+            for id in trainings.into_iter().chain([evaluation]) {
+                executor.take(id).unwrap();
             }
         });
         assert!(executor.counters().under_way().is_empty());
         (wanted, executor.counters().counts())
     };
-    let (wanted, counts) = play();
+    let (wanted, counts) = run();
     assert_eq!(wanted.trainings, 2);
     let training_tokens = Rows::new(samples(4)).tokens();
     let expected = WorkAmount {
@@ -274,7 +274,7 @@ fn counts_say_what_is_wanted_and_what_is_done() {
     assert_eq!(counts, WorkCounts { done: expected, wanted: expected });
     assert_eq!(wanted, WorkAmount { trainings: 2, trained_tokens: 2 * training_tokens, ..expected });
 
-    let (wanted, counts) = play();
+    let (wanted, counts) = run();
     assert_eq!(wanted, WorkAmount::default(), "what is in the store is not wanted");
     assert_eq!(counts, WorkCounts::default());
     assert!(!stop.load(Ordering::Relaxed));

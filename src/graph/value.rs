@@ -1,4 +1,4 @@
-//! Results of orders, their hashes and their form on disk.
+//! Results of nodes, their hashes and their form on disk.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::algorithm::ServerState;
 use crate::store::{Digest, key_of};
 use crate::training::Moments;
 
-/// Result of an order.
+/// Result of a node.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// Server model, initial or aggregated, with the state of its server optimizer. `weights` are those of the
@@ -21,12 +21,12 @@ pub enum Value {
     Moments(Arc<Moments>),
     /// Update of a client.
     Trained(Arc<Trained>),
-    /// Updates of a cohort, in its order.
+    /// Updates of a cohort, in the order of its members.
     Cohort(Vec<Arc<Trained>>),
     /// Losses.
     Evaluated(Arc<Evaluated>),
     /// Result of a benchmark, as bytes that only the benchmark interprets.
-    Examined(Arc<Vec<u8>>),
+    BenchmarkResult(Arc<Vec<u8>>),
 }
 
 /// Adapter of a client after local training, with the training's record.
@@ -175,27 +175,27 @@ impl Value {
                 key_of("fedreplay updates v1", &updates).0
             }
             Self::Evaluated(evaluated) => key_of("fedreplay losses v2", &**evaluated).0,
-            Self::Examined(bytes) => key_of("fedreplay sheet v1", &**bytes).0,
+            Self::BenchmarkResult(bytes) => key_of("fedreplay sheet v1", &**bytes).0,
         }
     }
 
     /// Returns the adapter of a model, an update or a control variate.
     ///
     /// # Panics
-    /// If the value is anything else: no order takes losses, benchmark results, cohorts or moments for a model.
+    /// If the value is anything else: no node reads losses, benchmark results, cohorts or moments as a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
             Self::Control(adapter) => adapter,
-            Self::Evaluated(_) | Self::Examined(_) | Self::Cohort(_) | Self::Moments(_) => {
+            Self::Evaluated(_) | Self::BenchmarkResult(_) | Self::Cohort(_) | Self::Moments(_) => {
                 unreachable!("losses, an exam, a cohort or moments were asked for an adapter")
             }
         }
     }
 
-    /// Whether the value is state that a client keeps from one task to the next. It takes no memory between two tasks.
-    pub fn is_kept_by_a_client(&self) -> bool {
+    /// Whether the value is the state of a client between two tasks. It takes no memory in that time.
+    pub fn is_client_state(&self) -> bool {
         matches!(self, Self::Control(_) | Self::Moments(_))
     }
 
@@ -257,7 +257,7 @@ impl Value {
                 }
             }
             Self::Evaluated(evaluated) => Stored::Evaluated(Evaluated::clone(evaluated)),
-            Self::Examined(bytes) => Stored::Examined(Vec::clone(bytes)),
+            Self::BenchmarkResult(bytes) => Stored::Examined(Vec::clone(bytes)),
             // Moments are kept by all members of a run or by none, and each case has a form of its own.
             Self::Cohort(members) if members.iter().all(|one| one.moments.is_some()) => {
                 let mut stored = Vec::with_capacity(members.len());
@@ -303,7 +303,7 @@ impl Value {
                 Self::Cohort(updates)
             }
             Stored::Evaluated(evaluated) => Self::Evaluated(Arc::new(evaluated)),
-            Stored::Examined(bytes) => Self::Examined(Arc::new(bytes)),
+            Stored::Examined(bytes) => Self::BenchmarkResult(Arc::new(bytes)),
             Stored::Cohort(members) => {
                 let mut updates = Vec::with_capacity(members.len());
                 for (bytes, record) in members {

@@ -24,9 +24,9 @@ pub struct WorkAmount {
 }
 
 impl WorkAmount {
-    /// Returns the work of an order as far as it is known in advance; the number of a benchmark's questions is not.
-    pub fn of(order: &Node) -> Self {
-        match order {
+    /// Returns the work of a node as far as it is known in advance; the number of a benchmark's questions is not.
+    pub fn of(node: &Node) -> Self {
+        match node {
             Node::Train { training, .. } => {
                 Self { trainings: 1, trained_tokens: training_tokens(training), ..Self::default() }
             }
@@ -90,7 +90,7 @@ pub struct WorkCounts {
 /// Piece of work that a worker is computing.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkUnderWay {
-    /// Kind of the order, as in [`Node::kind`].
+    /// Kind of the node, as in [`Node::kind`].
     pub kind: &'static str,
     /// [tasks] -- Number of trainings in it.
     pub trainings: usize,
@@ -134,20 +134,20 @@ impl WorkCounters {
         &self.trained_tokens
     }
 
-    /// Records that an order will be computed.
-    pub(super) fn want(&self, order: &Node) {
-        self.lock().wanted.add(&WorkAmount::of(order));
+    /// Records that a node will be computed.
+    pub(super) fn want(&self, node: &Node) {
+        self.lock().wanted.add(&WorkAmount::of(node));
     }
 
-    /// Records that the result of a wanted order was found in the store after all.
-    pub(super) fn found(&self, order: &Node) {
-        self.lock().wanted.subtract(&WorkAmount::of(order));
+    /// Records that the result of a wanted node was found in the store after all.
+    pub(super) fn found(&self, node: &Node) {
+        self.lock().wanted.subtract(&WorkAmount::of(node));
     }
 
-    /// Records that a wanted order was computed. Its trainings took this many tokens, which are fewer than planned if one of
+    /// Records that a wanted node was computed. Its trainings took this many tokens, which are fewer than planned if one of
     /// them ended early. Rows of evaluations are counted part by part by [`Self::evaluated`].
-    pub(super) fn trained(&self, order: &Node, trained_tokens: u64) {
-        let planned = WorkAmount::of(order);
+    pub(super) fn trained(&self, node: &Node, trained_tokens: u64) {
+        let planned = WorkAmount::of(node);
         if planned.trainings == 0 {
             return;
         }

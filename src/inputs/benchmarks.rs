@@ -1,5 +1,5 @@
 //! Scheduled benchmarks: evaluates the server's model, or the clients' own models where nothing is aggregated, at the
-//! interval that the scenario sets and after the last round. Each evaluation is an order of the computation graph.
+//! interval that the scenario sets and after the last round. Each evaluation is a node of the computation graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,7 +30,7 @@ pub struct ScheduledBenchmark {
     /// [rounds] -- Interval between two evaluations; `None` evaluates after the last round only.
     every: Option<u32>,
     benchmark: Box<dyn Benchmark>,
-    asking: Arc<DecodingSettings>,
+    decoding: Arc<DecodingSettings>,
 }
 
 /// Prompt and decoding settings, shared by all benchmarks of a run.
@@ -44,9 +44,9 @@ struct DecodingSettings {
 
 impl DecodingSettings {
     /// Returns the set-up in which models on a trainer's base are evaluated with these settings.
-    fn room<'a>(&'a self, desk: &EvalResources<'a>, rules: &'a EvalOptions<'a>) -> EvalSetup<'a> {
+    fn setup<'a>(&'a self, resources: &EvalResources<'a>, rules: &'a EvalOptions<'a>) -> EvalSetup<'a> {
         let Self { tokenizer, end_tokens, prompts, sampling, seed } = self;
-        let EvalResources { trainer, store, stop, .. } = *desk;
+        let EvalResources { trainer, store, stop, .. } = *resources;
         EvalSetup { trainer, tokenizer, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
     }
 }
@@ -76,12 +76,13 @@ impl ScheduledBenchmark {
         let store = Store::none();
         let stop = AtomicBool::new(false);
         let work = WorkCounters::default();
-        let room = self.asking.room(&EvalResources { trainer, store: &store, stop: &stop, work: &work }, &rules);
-        let generator = room.generator(&[])?;
-        let end = room.end();
-        let examinee = room.examinee(&generator, None, None, &work);
+        let resources = EvalResources { trainer, store: &store, stop: &stop, work: &work };
+        let setup = self.decoding.setup(&resources, &rules);
+        let generator = setup.generator(&[])?;
+        let end = setup.end();
+        let model = setup.cached_model(&generator, None, None, &work);
         let Cost { questions, prompt_tokens, answer_tokens_max, .. } =
-            self.benchmark.cost(&room.context(&examinee, &end))?;
+            self.benchmark.cost(&setup.context(&model, &end))?;
         let times = (1..=rounds).filter(|&round| self.is_due(Some(round), round == rounds)).count() as u64;
         Ok(BenchmarkForecast {
             name: self.name,
@@ -129,24 +130,24 @@ pub fn load(
     };
     let data = loaded.resolve(questions);
     let tokenizer = Tokenizer::load(tokenizer_folder)?;
-    let asking = Arc::new(DecodingSettings {
+    let decoding = Arc::new(DecodingSettings {
         end_tokens: end_tokens(model, &tokenizer).map_err(EvaluationError::from)?,
         tokenizer,
         prompts: translate::prompts(loaded.scenario.data.template, tokenizer_folder)?,
         sampling: FolderSampling::read(model).map_err(EvaluationError::from)?,
         seed: loaded.scenario.seed,
     });
-    let mut exams = Vec::with_capacity(spec.benchmarks.len());
+    let mut scheduled = Vec::with_capacity(spec.benchmarks.len());
     for scenario::BenchmarkSpec { name, every, limit, shots } in &spec.benchmarks {
         let benchmark = benchmarks::named(name).map_err(InputError::Usage)?;
-        let terms = BenchmarkOptions {
+        let options = BenchmarkOptions {
             data: &data,
             limit: limit.map(|limit| limit.get() as usize),
             shots: *shots as usize,
             samples: 1,
             runs_code: false,
         };
-        let opened = benchmarks::open(benchmark, &terms)?.ok_or_else(|| {
+        let opened = benchmarks::open(benchmark, &options)?.ok_or_else(|| {
             InputError::Usage(format!(
                 "failed to schedule {benchmark}: it runs code that the model writes, which a run never does; `fedreplay eval \
                  RUN --bench {benchmark} --allow-code-execution` takes it afterwards"
@@ -155,14 +156,14 @@ pub fn load(
         let hash = blake3::Hash::from_bytes(opened.content().0);
         read.insert(format!("questions_{name}"), input(data.clone(), hash));
         let every = every.map(NonZeroU32::get);
-        exams.push(Arc::new(ScheduledBenchmark {
+        scheduled.push(Arc::new(ScheduledBenchmark {
             name: benchmark.name(),
             every,
             benchmark: opened,
-            asking: asking.clone(),
+            decoding: decoding.clone(),
         }));
     }
-    Ok(exams)
+    Ok(scheduled)
 }
 
 impl fmt::Debug for ScheduledBenchmark {
@@ -173,35 +174,35 @@ impl fmt::Debug for ScheduledBenchmark {
 
 impl ScheduledEvaluation for ScheduledBenchmark {
     fn key(&self) -> Digest {
-        let DecodingSettings { tokenizer, end_tokens, prompts, sampling, seed } = &*self.asking;
+        let DecodingSettings { tokenizer, end_tokens, prompts, sampling, seed } = &*self.decoding;
         let template = match prompts {
             Prompts::Template(template) => template.name.to_owned(),
             Prompts::Chat(template) => template.content_hash().to_string(),
         };
         // Everything that can change an answer, except the adapter, the base and its numerics: those are other parts of the
-        // order's key.
+        // node's key.
         let text = (tokenizer.content_hash().to_string(), end_tokens, template);
         key_of("fedreplay scheduled exam v2", &(self.name, self.benchmark.content(), text, sampling, seed)).0
     }
 
-    fn take(&self, desk: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
-        match self.evaluate(desk, adapter) {
-            Ok(sheet) => Ok(postcard::to_stdvec(&sheet).expect("a sheet has known lengths")),
-            // An interruption is no failure of the benchmark: `resume` continues it with the answers that were stored.
+    fn evaluate(&self, resources: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
+        match self.result(resources, adapter) {
+            Ok(result) => Ok(postcard::to_stdvec(&result).expect("a sheet has known lengths")),
+            // An interruption is not a failure of the benchmark: `resume` continues it with the answers that were stored.
             Err(EvaluationError::Generation(GenerationError::Interrupted)) => Err(GraphError::Interrupted),
-            Err(error) => Err(GraphError::Exam(Box::new(error))),
+            Err(error) => Err(GraphError::Benchmark(Box::new(error))),
         }
     }
 }
 
 impl ScheduledBenchmark {
-    /// Evaluates the model under this adapter.
-    fn evaluate(&self, desk: &EvalResources, adapter: &Arc<Adapter>) -> Result<BenchmarkResult, EvaluationError> {
+    /// Computes the result of the model with this adapter.
+    fn result(&self, resources: &EvalResources, adapter: &Arc<Adapter>) -> Result<BenchmarkResult, EvaluationError> {
         let rules = EvalOptions::default();
-        let room = self.asking.room(desk, &rules);
-        let generator = room.generator(std::slice::from_ref(adapter))?;
+        let setup = self.decoding.setup(resources, &rules);
+        let generator = setup.generator(std::slice::from_ref(adapter))?;
         let hash = Digest(*adapter.hash().as_bytes());
-        let examinee = room.examinee(&generator, Some(0), Some(hash), desk.work);
-        self.benchmark.evaluate(&room.context(&examinee, &room.end()))
+        let model = setup.cached_model(&generator, Some(0), Some(hash), resources.work);
+        self.benchmark.evaluate(&setup.context(&model, &setup.end()))
     }
 }

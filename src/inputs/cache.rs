@@ -22,22 +22,22 @@ use crate::training::{LargestWork, Numerics, Trainer};
 pub struct InputCache {
     data: Option<(String, TokenData)>,
     engine: Option<(String, Engine)>,
-    /// Warnings that were logged: cells of a sweep have most of them in common.
-    told: BTreeSet<String>,
+    /// Warnings that were logged already: cells of a sweep have most of them in common.
+    logged: BTreeSet<String>,
 }
 
-/// Scenario base model with the result of its start-up test.
+/// Base model of a scenario, with the result of its start-up test.
 struct Engine {
     trainers: Vec<Arc<Trainer>>,
     folder: PathBuf,
-    trust: Option<DeterminismCheck>,
+    determinism: Option<DeterminismCheck>,
 }
 
 impl InputCache {
     /// Logs the warnings about a scenario that no earlier run has logged.
-    pub(crate) fn tell_doubts(&mut self, loaded: &Scenario) {
+    pub(crate) fn log_doubts(&mut self, loaded: &Scenario) {
         for doubt in loaded.doubts() {
-            if self.told.insert(doubt.clone()) {
+            if self.logged.insert(doubt.clone()) {
                 tracing::warn!(target: "fedreplay::run", "{doubt}");
             }
         }
@@ -70,19 +70,19 @@ impl InputCache {
             // The old model is dropped before the new one is loaded: the memory may be too small for two.
             self.engine = None;
             let (trainers, folder) = load_trainers(loaded, devices, numerics, clients)?;
-            self.engine = Some((key, Engine { trainers, folder, trust: None }));
+            self.engine = Some((key, Engine { trainers, folder, determinism: None }));
         }
         let (_, engine) = self.engine.as_ref().expect("it was just put there");
         Ok((engine.trainers.clone(), engine.folder.clone()))
     }
 
-    /// Returns the result of the start-up test, with the largest work of a run, of the trainers that were returned last.
-    pub(crate) fn trust(&mut self, work: &LargestWork, store: &Store) -> Result<DeterminismCheck, InputError> {
+    /// Returns the result of the start-up test of the trainers that were returned last, with the largest work of a run.
+    pub(crate) fn determinism(&mut self, work: &LargestWork, store: &Store) -> Result<DeterminismCheck, InputError> {
         let (_, engine) = self.engine.as_mut().expect("trainers are tested after they were loaded");
         let threads = engine.trainers[0].fingerprint().threads;
-        match engine.trust {
-            Some(trust) if trust.covers(work, threads) => Ok(trust),
-            _ => Ok(*engine.trust.insert(DeterminismCheck::shown_by(&engine.trainers, work, store)?)),
+        match engine.determinism {
+            Some(determinism) if determinism.covers(work, threads) => Ok(determinism),
+            _ => Ok(*engine.determinism.insert(DeterminismCheck::shown_by(&engine.trainers, work, store)?)),
         }
     }
 }

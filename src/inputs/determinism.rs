@@ -1,7 +1,7 @@
 //! Determinism claim of a run, which is limited to what the start-up test showed on this machine.
 //!
-//! The test uses the largest pass that the run will make, so the claim holds for every shape of the run. The manifest records
-//! the shapes.
+//! The test uses the largest pass that the run will make, so the claim holds for every shape of the run. The manifest
+//! records the shapes.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl DeterminismCheck {
     /// Tests the loaded trainers, one on each device, with the largest work of the run.
     ///
     /// # Errors
-    /// If the same training gave different bits twice, as nothing could be claimed of such a run. And if several threads or
+    /// If the same training gave different bits twice, as nothing could be claimed of such a run; and if several threads or
     /// devices give other bits than one, as keys of results contain neither.
     pub fn shown_by(trainers: &[Arc<Trainer>], work: &LargestWork, store: &Store) -> Result<Self, InputError> {
         let (trainer, others) = trainers.split_first().expect("something trains");
@@ -58,7 +58,7 @@ impl DeterminismCheck {
     }
 
     /// Returns the grouping of trainings by a scenario's settings.
-    pub fn company(&self, execution: Execution, device: Device) -> TrainingBatches {
+    pub fn batches(&self, execution: Execution, device: Device) -> TrainingBatches {
         let most = most_in_a_pass(execution, device);
         match execution.grouping {
             // From grade B on, the test has shown that training is batch-invariant.
@@ -67,7 +67,7 @@ impl DeterminismCheck {
         }
     }
 
-    /// Returns machine, settings and test as the manifest records them.
+    /// Returns the machine, its settings and the test as the manifest records them.
     pub fn record(&self, trainers: &[Arc<Trainer>]) -> serde_json::Value {
         let mut record = serde_json::to_value(trainers[0].fingerprint()).expect("a fingerprint has only text keys");
         let devices: Vec<_> = trainers.iter().map(|trainer| trainer.fingerprint().device.to_string()).collect();
@@ -140,15 +140,15 @@ mod tests {
 
     #[test]
     fn company_is_keyed_unless_it_was_shown_to_change_no_bit() {
-        let trust = |grade| {
+        let check = |grade| {
             let found = SelfTest { repeats: true, company: grade >= Grade::B, threads: true, portable: false };
             DeterminismCheck { found, tested: LargestWork::default().shapes(1), grade }
         };
         let of = |cohort_batch, grouping| Execution { cohort_batch, grouping, ..Execution::default() };
         let auto = of(None, Grouping::Auto);
-        assert_eq!(trust(Grade::B).company(auto, Device::Cpu), TrainingBatches::Ready(1));
-        assert_eq!(trust(Grade::A).company(auto, Device::Cuda(0)), TrainingBatches::Keyed(8));
-        assert_eq!(trust(Grade::A).company(of(Some(3), Grouping::Auto), Device::Cpu), TrainingBatches::Keyed(3));
-        assert_eq!(trust(Grade::B).company(of(Some(3), Grouping::Keyed), Device::Cpu), TrainingBatches::Keyed(3));
+        assert_eq!(check(Grade::B).batches(auto, Device::Cpu), TrainingBatches::Ready(1));
+        assert_eq!(check(Grade::A).batches(auto, Device::Cuda(0)), TrainingBatches::Keyed(8));
+        assert_eq!(check(Grade::A).batches(of(Some(3), Grouping::Auto), Device::Cpu), TrainingBatches::Keyed(3));
+        assert_eq!(check(Grade::B).batches(of(Some(3), Grouping::Keyed), Device::Cpu), TrainingBatches::Keyed(3));
     }
 }

@@ -29,7 +29,7 @@ pub struct Inputs {
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
     /// Scheduled benchmarks.
-    pub exams: Vec<Arc<ScheduledBenchmark>>,
+    pub benchmarks: Vec<Arc<ScheduledBenchmark>>,
     /// Trainers, one per device, which give the same bits.
     pub trainers: Vec<Arc<Trainer>>,
     /// Adapter to start from, if the scenario gives one.
@@ -58,13 +58,13 @@ impl Inputs {
         check_length(scenario, trainer.config().max_positions)?;
         tokenizer.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
         let tokenizer_folder = read["tokenizer"].path.clone();
-        let exams = benchmarks::load(loaded, &model_folder, &tokenizer_folder, &mut read)?;
+        let benchmarks = benchmarks::load(loaded, &model_folder, &tokenizer_folder, &mut read)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         let trace = trace::read(loaded, &mut read)?;
         let initial = scenario.model.lora.initial.as_ref();
         let initial = initial.map(|folder| initial_adapter(&loaded.resolve(folder), trainer, &mut read)).transpose()?;
         let facts = client_facts::of_rows(scenario, &clients, trainer.config(), &trace)?;
-        Ok(Self { clients, facts, test, exams, trainers, initial, read })
+        Ok(Self { clients, facts, test, benchmarks, trainers, initial, read })
     }
 
     /// Returns the trainer on the first device.
@@ -122,7 +122,7 @@ impl PlanInputs {
         }
         let none = Store::none();
         let reader = Reader::new(loaded, &none)?;
-        let data = reader.dealt(&mut read)?;
+        let data = reader.partitioned(&mut read)?;
         reader.note_text(&mut read);
         let clients = client_facts::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })

@@ -1,5 +1,5 @@
-//! Everything that a scenario points to, read, checked and hashed: rows as tokens, the base model behind a trainer on each
-//! device, traces and questions; and the scenario translated to the settings of the engines.
+//! Inputs of a run: reads, checks and hashes everything that a scenario refers to (rows as tokens, the base model behind a
+//! trainer on each device, traces and questions), and translates the scenario to the settings of the engines.
 
 mod benchmarks;
 mod cache;

@@ -89,13 +89,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the data and partitions its rows among clients.
-    pub fn dealt(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, InputError> {
+    pub fn partitioned(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, InputError> {
         let (mut data, path) = self.federation(self.data_file()?)?;
         note_twin(&data, &path, read);
         let spec = &self.loaded.scenario.data;
         let seed = Seed(self.loaded.scenario.seed);
         data.clients =
-            partition(std::mem::take(&mut data.clients), &translate::dealing(&spec.partition), spec.rows, seed)
+            partition(std::mem::take(&mut data.clients), &translate::row_partition(&spec.partition), spec.rows, seed)
                 .map_err(|what| InputError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
         read.insert("data".to_owned(), input(path, data.content_hash));
         Ok(data)
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
             (*self.tokenizer.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
             (data.long_prompts, data.last_question, data.masking, data.pairs, training.objective),
         );
-        token_cache::kept(self.store, &rules, clients, |client| self.tokenized_now(client))
+        token_cache::cached(self.store, &rules, clients, |client| self.tokenized_now(client))
     }
 
     /// Tokenizes the rows of one client, as the training objective needs them.
@@ -188,8 +188,8 @@ impl<'a> Reader<'a> {
         };
         if client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn) {
             // The published collator trains on nothing of a dialogue that contains the key.
-            let kept = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
-            return Ok(kept.map(|(sample, _)| sample).collect());
+            let trained = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
+            return Ok(trained.map(|(sample, _)| sample).collect());
         }
         let key = key_ids(template, &self.tokenizer)
             .map_err(|what| InputError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
     /// The first fault of a file, client or row.
     pub fn read(self) -> Result<TokenData, InputError> {
         let mut read = BTreeMap::new();
-        let data = self.dealt(&mut read)?;
+        let data = self.partitioned(&mut read)?;
         let clients = Arc::new(self.clients(&data)?);
         let mut test = None;
         if let Some(file) = &self.loaded.scenario.data.test_file {

@@ -1,7 +1,7 @@
 //! Start-up test of a machine, whose result is cached in the store if the test takes long.
 //!
-//! The result is stored under everything that it depends on, including this machine. It enters no key of a run's results and
-//! no table.
+//! The key of the stored result covers everything that it depends on, including this machine. The result enters no key of a
+//! run's results and no table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::data::Sample;
 use crate::store::{Key, Store, binary_hash, key_of};
 use crate::training::{Error, Grade, LargestWork, SelfTest, TestedShapes, Trainer, library_hashes};
 
-/// Duration from which on the result of a test is cached.
+/// Duration of a test above which its result is cached.
 const LONG: Duration = Duration::from_secs(3);
 
 /// Result of a test, with the shapes up to which it holds.
@@ -31,16 +31,16 @@ pub(super) struct Tested {
 /// # Errors
 /// If LibTorch fails, or the store cannot be written to.
 pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Result<Tested, InputError> {
-    tested_keeping(trainer, work, store, LONG)
+    tested_caching(trainer, work, store, LONG)
 }
 
-/// Implements [`tested`] with another duration from which on a result is cached.
-fn tested_keeping(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, InputError> {
+/// Implements [`tested`]; a result is cached if the test took longer than `long`.
+fn tested_caching(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, InputError> {
     let shapes = work.shapes(trainer.fingerprint().threads);
     let key = key(trainer, work);
-    let kept = store.get(key).and_then(|bytes| postcard::from_bytes::<Tested>(&bytes).ok());
-    if let Some(kept) = kept.filter(|kept| kept.shapes == shapes) {
-        return Ok(kept);
+    let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Tested>(&bytes).ok());
+    if let Some(stored) = stored.filter(|stored| stored.shapes == shapes) {
+        return Ok(stored);
     }
     let began = Instant::now();
     let found = match trainer.self_test_with(work) {
@@ -119,17 +119,17 @@ mod tests {
         let count = || store.results().expect("a store").len();
         let trainer = trainer();
         let long = work(40);
-        tested_keeping(&trainer, &work(20), &store, LONG).expect("a test");
+        tested_caching(&trainer, &work(20), &store, LONG).expect("a test");
         assert_eq!(count(), 0, "it took no time");
-        let first = tested_keeping(&trainer, &long, &store, Duration::ZERO).expect("a test");
+        let first = tested_caching(&trainer, &long, &store, Duration::ZERO).expect("a test");
         assert_eq!((count(), first.shapes.micro_batch_tokens), (1, 80));
         assert_eq!(first.found.grade(), Grade::B);
         // What is in the store shows that it is read from there.
         let marked = Tested { found: SelfTest { portable: true, ..first.found }, ..first };
         store.put(key(&trainer, &long), &postcard::to_stdvec(&marked).expect("plain data")).expect("a writable folder");
-        assert_eq!(tested_keeping(&trainer, &long, &store, Duration::ZERO).expect("a test"), marked);
-        assert_eq!(tested_keeping(&trainer, &long, &Store::none(), Duration::ZERO).expect("a test"), first);
-        let other = tested_keeping(&trainer, &work(41), &store, Duration::ZERO).expect("a test");
+        assert_eq!(tested_caching(&trainer, &long, &store, Duration::ZERO).expect("a test"), marked);
+        assert_eq!(tested_caching(&trainer, &long, &Store::none(), Duration::ZERO).expect("a test"), first);
+        let other = tested_caching(&trainer, &work(41), &store, Duration::ZERO).expect("a test");
         assert_eq!((count(), other.shapes.micro_batch_tokens), (2, 82), "other rows are tested anew");
     }
 }

@@ -52,7 +52,7 @@ impl TokenRows {
 ///
 /// # Errors
 /// The first error of `tokenize`, or that the store cannot be written to.
-pub(super) fn kept(
+pub(super) fn cached(
     store: &Store,
     rules: &impl Serialize,
     clients: &[&ClientData],
@@ -112,16 +112,16 @@ mod tests {
             let targets = std::iter::once(1..2).collect();
             Ok(TokenRows::Single(vec![Sample { ids: vec![client.id.len() as u32, 7], targets }]))
         };
-        let kept = |store: &Store, rules: u32, clients: &[&ClientData]| {
+        let cached = |store: &Store, rules: u32, clients: &[&ClientData]| {
             count.set(0);
-            (kept(store, &rules, clients, tokenize).unwrap(), count.get())
+            (cached(store, &rules, clients, tokenize).unwrap(), count.get())
         };
-        let (rows, tokenized) = kept(&store, 1, &[&one, &two]);
+        let (rows, tokenized) = cached(&store, 1, &[&one, &two]);
         assert_eq!((rows.len(), tokenized), (2, 2));
-        assert_eq!(kept(&store, 1, &[&one, &two]), (rows, 0));
+        assert_eq!(cached(&store, 1, &[&one, &two]), (rows, 0));
         for (rules, clients) in [(2, vec![&one, &two]), (1, vec![&two, &one]), (1, vec![&one])] {
-            assert_eq!(kept(&store, rules, &clients).1, clients.len());
+            assert_eq!(cached(&store, rules, &clients).1, clients.len());
         }
-        assert_eq!(kept(&Store::none(), 1, &[&one]).1, 1);
+        assert_eq!(cached(&Store::none(), 1, &[&one]).1, 1);
     }
 }

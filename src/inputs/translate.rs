@@ -28,7 +28,7 @@ pub fn template(template: scenario::TemplateSpec) -> Option<&'static Template> {
     Some(Template::named(name).expect("the scenario's templates are all in the registry"))
 }
 
-/// Translates how pairs become sequences.
+/// Translates the form in which preference pairs become sequences.
 pub fn pair_form(form: scenario::PairFormSpec) -> PairForm {
     match form {
         scenario::PairFormSpec::Templated => PairForm::Templated,
@@ -50,7 +50,7 @@ pub fn columns(columns: &scenario::ColumnsSpec) -> Columns {
 }
 
 /// Translates the partition of rows among clients.
-pub fn dealing(partition: &scenario::PartitionSpec) -> Partition {
+pub fn row_partition(partition: &scenario::PartitionSpec) -> Partition {
     match partition.clone() {
         scenario::PartitionSpec::Natural => Partition::Natural,
         scenario::PartitionSpec::Iid { clients } => Partition::Iid { clients },

@@ -41,9 +41,9 @@ pub struct Summary {
     pub privacy: Option<Spent>,
 }
 
-/// Summary in its file. It is outside of the run's hashes, so it carries a hash of itself.
+/// Summary as it is written to its file, which is outside of the run's hashes and so carries a hash of itself.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Kept {
+struct SealedSummary {
     #[serde(flatten)]
     summary: Summary,
     seal: Digest,
@@ -53,8 +53,8 @@ impl Summary {
     /// Writes the summary into the folder with the wall-clock figures of its run, outside of all hashes.
     pub(crate) fn write(&self) -> Result<(), LedgerError> {
         let path = Self::path(&self.run);
-        let kept = Kept { summary: self.clone(), seal: self.seal() };
-        let text = serde_json::to_string_pretty(&kept).expect("figures can be written as JSON") + "\n";
+        let sealed = SealedSummary { summary: self.clone(), seal: self.seal() };
+        let text = serde_json::to_string_pretty(&sealed).expect("figures can be written as JSON") + "\n";
         atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))
     }
 
@@ -69,7 +69,7 @@ impl Summary {
     pub fn read(run: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run);
         let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
-        let Kept { summary, seal } =
+        let SealedSummary { summary, seal } =
             serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
         // The seal covers the summary as it was written, including the folder's path of that time.
         if seal != summary.seal() {
@@ -112,7 +112,7 @@ impl Totals {
     /// Adds a round and its tasks.
     pub fn add(&mut self, chunk: &Chunk) {
         let after = chunk.evaluations.iter().filter(|row| row.round > 0).cloned().collect::<Vec<_>>();
-        // A round without an evaluation keeps the values of the last one that has any.
+        // Without an evaluation in this round, the values of the last evaluated round stay.
         self.loss_after = main_loss(&after, "global").or(self.loss_after);
         self.loss_local = main_loss(&after, "local").or(self.loss_local);
         self.ranking_after = main_ranking(&after).or(self.ranking_after);

@@ -38,22 +38,22 @@ impl BenchmarkRows<'_> {
     }
 
     /// Returns the row of a response.
-    pub fn answer(&self, answered: Response) -> GenerationRow {
+    pub fn response(&self, response: Response) -> GenerationRow {
         GenerationRow {
             round: self.round,
             subject: self.subject.into(),
             client: self.client,
             benchmark: self.benchmark.into(),
-            question: answered.question,
-            category: answered.category,
-            turn: answered.turn,
-            prompt: answered.prompt,
-            answer: answered.answer,
-            ended: answered.ended,
-            tokens: answered.tokens,
+            question: response.question,
+            category: response.category,
+            turn: response.turn,
+            prompt: response.prompt,
+            answer: response.answer,
+            ended: response.ended,
+            tokens: response.tokens,
             model_hash: self.hash.clone(),
-            judgement: answered.judgement,
-            score: answered.score,
+            judgement: response.judgement,
+            score: response.score,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! State that clients keep between their counted tasks: control variates and the moments of their optimizers, as orders.
+//! State that clients keep between their counted tasks, as nodes of the graph: control variates, and the moments of their
+//! optimizers.
 
 use std::collections::BTreeMap;
 

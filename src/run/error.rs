@@ -43,8 +43,8 @@ pub enum RunError {
     /// The scenario's privacy cannot be provided.
     #[error(transparent)]
     Privacy(#[from] PrivacyError),
-    /// The scenario asks for portable numerics, and the process was started without them. Restarting it with
-    /// [`crate::training::restart_portably`] solves this.
+    /// The scenario asks for portable numerics, and the process was started without them. Call
+    /// [`crate::training::restart_portably`] to restart it with them.
     #[error("failed to compute portably: LibTorch's libraries were not started on paths that all processors share")]
     NotStartedPortably,
     #[error(transparent)]
@@ -54,7 +54,7 @@ pub enum RunError {
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     #[error(transparent)]
-    Order(#[from] GraphError),
+    Graph(#[from] GraphError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
     /// Another part of the request is wrong.
@@ -79,7 +79,7 @@ impl RunError {
             Self::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => 2,
             Self::Hub(error) if error.is_of_the_asker() => 2,
             Self::Evaluation(error) => error.exit_code(),
-            Self::Order(GraphError::Interrupted) => 130,
+            Self::Graph(GraphError::Interrupted) => 130,
             _ => 1,
         }
     }

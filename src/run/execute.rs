@@ -44,7 +44,7 @@ pub struct RunOptions<'a> {
 }
 
 impl RunOptions<'_> {
-    /// Returns the settings of a run into the folder `out` with defaults: no store, one worker on the CPU, default
+    /// Returns the options of a run into the folder `out` with defaults: no store, one worker on the CPU, default
     /// numerics, and no way to stop the run.
     ///
     /// # Examples
@@ -55,9 +55,9 @@ impl RunOptions<'_> {
     ///
     /// let folder = tempfile::tempdir()?;
     /// let store = Store::open(&folder.path().join("store"))?;
-    /// let settings = RunOptions { store, workers: 2, ..RunOptions::new(folder.path().join("run")) };
-    /// assert_eq!(settings.numerics.threads, 1);
-    /// assert!(settings.store.is_there());
+    /// let options = RunOptions { store, workers: 2, ..RunOptions::new(folder.path().join("run")) };
+    /// assert_eq!(options.numerics.threads, 1);
+    /// assert!(options.store.is_there());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(out: impl Into<PathBuf>) -> Self {
@@ -100,86 +100,86 @@ impl RunOptions<'_> {
 /// ];
 /// let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &sets.map(str::to_owned))?;
 /// let folder = tempfile::tempdir()?;
-/// let run = folder.path().join("run");
-/// let summary = run(&scenario, &RunOptions::new(&run), &mut ())?;
+/// let out = folder.path().join("run");
+/// let summary = run(&scenario, &RunOptions::new(&out), &mut ())?;
 /// assert_eq!(summary.tasks_dispatched, 2);
 /// assert_eq!(summary.digest.to_string().len(), 64);
-/// assert_eq!(read_table(&run, "tasks")?.num_rows(), 2);
+/// assert_eq!(read_table(&out, "tasks")?.num_rows(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn run(loaded: &Scenario, settings: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
-    run_sharing(loaded, settings, &mut InputCache::default(), observer)
+pub fn run(loaded: &Scenario, options: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    run_sharing(loaded, options, &mut InputCache::default(), observer)
 }
 
-/// Runs a scenario like [`play`], reusing inputs that earlier runs have loaded.
+/// Runs a scenario like [`run`], reusing inputs that earlier runs have loaded.
 ///
 /// # Errors
-/// As [`play`].
+/// As [`run`].
 pub fn run_sharing(
     loaded: &Scenario,
-    settings: &RunOptions,
+    options: &RunOptions,
     shared: &mut InputCache,
     observer: &mut dyn Observer,
 ) -> Result<Summary, RunError> {
     let began = Instant::now();
-    let prepared = Prepared::new(loaded, settings, shared)?;
-    let folder = RunFolder::create(&settings.out)?;
-    prepared.run(loaded, &folder, settings, observer, began)
+    let prepared = Prepared::new(loaded, options, shared)?;
+    let folder = RunFolder::create(&options.out)?;
+    prepared.run(loaded, &folder, options, observer, began)
 }
 
-/// Resumes a run that was begun in `settings.out`. `sets` may set fields that change no result, such as those of `execution`.
+/// Resumes a run that was begun in `options.out`. `sets` may set fields that change no result, such as those of `execution`.
 ///
 /// The schedule is simulated again, which needs no training; results that reached the store are read from it.
 ///
 /// # Errors
-/// As [`play`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
-pub fn resume(settings: &RunOptions, sets: &[String], observer: &mut dyn Observer) -> Result<Summary, RunError> {
+/// As [`run`]; and if the data, the base model or the machine's arithmetic are not those that the run began with.
+pub fn resume(options: &RunOptions, sets: &[String], observer: &mut dyn Observer) -> Result<Summary, RunError> {
     let began = Instant::now();
-    let (folder, manifest) = RunFolder::begun(&settings.out)?;
+    let (folder, manifest) = RunFolder::begun(&options.out)?;
     if manifest.state == RunState::Done {
-        return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", settings.out.display())));
+        return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", options.out.display())));
     }
-    refuse_plan(&settings.out, &manifest)?;
+    refuse_plan(&options.out, &manifest)?;
     // Fields that decide no digest, such as which adapters are saved, could otherwise have changed unnoticed.
-    manifest.check(&settings.out)?;
-    let loaded = Scenario::of_run(&settings.out, &manifest.scenario_folder, sets)?;
-    refuse_secret(&settings.out, &manifest)?;
-    let mut prepared = Prepared::new(&loaded, settings, &mut InputCache::default())?;
+    manifest.check(&options.out)?;
+    let loaded = Scenario::of_run(&options.out, &manifest.scenario_folder, sets)?;
+    refuse_secret(&options.out, &manifest)?;
+    let mut prepared = Prepared::new(&loaded, options, &mut InputCache::default())?;
     // Earlier rounds were computed under the grade of then, so the run can claim no more than the lower of the two.
-    prepared.trust.grade =
-        Grade::named(&manifest.grade).map_or(prepared.trust.grade, |then| then.min(prepared.trust.grade));
+    prepared.determinism.grade =
+        Grade::named(&manifest.grade).map_or(prepared.determinism.grade, |then| then.min(prepared.determinism.grade));
     let found = prepared.manifest(&loaded).genesis;
     if found != manifest.genesis {
         return Err(RunError::Usage(format!(
             "failed to resume {}: {}",
-            settings.out.display(),
+            options.out.display(),
             what_changed(&manifest, &prepared.manifest(&loaded))
         )));
     }
     // A run that was killed while it was closed has a certificate already.
     let _ = fs::remove_file(folder.path().join("certificate.json"));
     folder.remove_tables()?;
-    prepared.run(&loaded, &folder, settings, observer, began)
+    prepared.run(&loaded, &folder, options, observer, began)
 }
 
 /// Run that is ready to be computed: inputs, privacy plan, determinism check and schedule.
 pub(crate) struct Prepared {
     pub inputs: Inputs,
     pub privacy: Option<PrivacyPlan>,
-    trust: DeterminismCheck,
-    pub company: TrainingBatches,
-    pub course: ScheduleSource,
+    determinism: DeterminismCheck,
+    pub batches: TrainingBatches,
+    pub source: ScheduleSource,
 }
 
 impl Prepared {
     /// Reads all inputs, runs the start-up test of the machine, and simulates the schedule unless it depends on results.
     ///
     /// # Errors
-    /// As [`play`], before a folder is made.
-    pub fn new(loaded: &Scenario, settings: &RunOptions, shared: &mut InputCache) -> Result<Self, RunError> {
-        shared.tell_doubts(loaded);
+    /// As [`run`], before a folder is made.
+    pub fn new(loaded: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<Self, RunError> {
+        shared.log_doubts(loaded);
         let execution = loaded.scenario.execution;
-        let mut inputs = load_inputs(loaded, settings, shared)?;
+        let mut inputs = load_inputs(loaded, options, shared)?;
         loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
         if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
@@ -187,26 +187,26 @@ impl Prepared {
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
         let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(PrivacyPlan::secret_mark) {
-            // The mark stands in for the secret key: two runs with different keys start from different inputs.
+            // The mark takes the place of the secret key: two runs with different keys start from different inputs.
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
         let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Events)?;
-        let course = match loaded.reads_results() {
+        let source = match loaded.reads_results() {
             true => ScheduleSource::Live(Box::new(timeline)),
             false => ScheduleSource::Known(schedule(timeline)?),
         };
         let tasks = Tasks { loaded, inputs: &inputs };
-        let work = largest_work(&tasks, &course, most_in_a_pass(execution, settings.devices[0]));
-        let trust = shared.trust(&work, &settings.store)?;
-        let company = trust.company(execution, settings.devices[0]);
-        Ok(Self { inputs, privacy, trust, company, course })
+        let work = largest_work(&tasks, &source, most_in_a_pass(execution, options.devices[0]));
+        let determinism = shared.determinism(&work, &options.store)?;
+        let batches = determinism.batches(execution, options.devices[0]);
+        Ok(Self { inputs, privacy, determinism, batches, source })
     }
 
     /// Returns the manifest of the run before it begins.
     pub fn manifest(&self, loaded: &Scenario) -> Manifest {
         let scenario_hash = loaded.identity().0;
-        let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.company);
+        let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.batches);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
         let genesis = certificate::genesis(SCHEMA_VERSION, scenario_hash, &hashes, &numerics_class);
         Manifest {
@@ -220,14 +220,14 @@ impl Prepared {
             scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
             inputs: self.inputs.read.clone(),
             binary_hash: binary_hash(),
-            numerics: self.trust.record(&self.inputs.trainers),
+            numerics: self.determinism.record(&self.inputs.trainers),
             numerics_class,
             genesis,
             grade: match self.privacy.as_ref().and_then(PrivacyPlan::secret_mark) {
                 Some(_) => "none: secret noise".into(),
-                None => self.trust.grade.to_string(),
+                None => self.determinism.grade.to_string(),
             },
-            rounds: match &self.course {
+            rounds: match &self.source {
                 ScheduleSource::Known(schedule) => schedule.len() as u32,
                 // Rounds of the scenario; replaced at the end by the number of rounds of all aggregators.
                 ScheduleSource::Live(_) => loaded.scenario.rounds,
@@ -243,24 +243,24 @@ impl Prepared {
         self,
         loaded: &Scenario,
         folder: &RunFolder,
-        settings: &RunOptions,
+        options: &RunOptions,
         observer: &mut dyn Observer,
         began: Instant,
     ) -> Result<Summary, RunError> {
         let mut manifest = self.manifest(loaded);
         folder.begin(&mut manifest, &loaded.resolved_text())?;
-        settings.store.register(folder.path())?;
+        options.store.register(folder.path())?;
         let population = ledger_rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
-        let Prepared { inputs, privacy, company, course, .. } = self;
-        let computes = inputs.computes(loaded, &settings.store, settings.stop);
-        let (together, keyed) = match company {
+        let Prepared { inputs, privacy, batches, source, .. } = self;
+        let computes = inputs.computes(loaded, &options.store, options.stop);
+        let (together, keyed) = match batches {
             TrainingBatches::Ready(most) => (most, None),
             TrainingBatches::Keyed(most) => (1, Some(most)),
         };
-        let executor = Executor::new(&computes, &settings.store, settings.stop, together);
+        let executor = Executor::new(&computes, &options.store, options.stop, together);
         observer.working(executor.counters());
-        let mut stage = RoundLoop {
+        let mut round_loop = RoundLoop {
             loaded,
             keyed,
             folder: folder.path(),
@@ -273,8 +273,8 @@ impl Prepared {
             before: vec![],
             rounds: manifest.rounds,
         };
-        let digest = executor.run(settings.workers, || stage.run(course))?;
-        let totals = stage.totals;
+        let digest = executor.run(options.workers, || round_loop.run(source))?;
+        let totals = round_loop.totals;
         write_timing(folder.path(), &executor)?;
         manifest.state = RunState::Done;
         manifest.rounds = totals.rounds;
@@ -291,17 +291,17 @@ impl Prepared {
 }
 
 /// Loads the inputs of a run with the arithmetic that its scenario asks for.
-fn load_inputs(loaded: &Scenario, settings: &RunOptions, shared: &mut InputCache) -> Result<Inputs, RunError> {
+fn load_inputs(loaded: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<Inputs, RunError> {
     let execution = loaded.scenario.execution;
     let portable = execution.numerics == scenario::NumericsSpec::Portable;
     if portable && !is_portable_process() {
         return Err(RunError::NotStartedPortably);
     }
-    let passes = settings.workers.div_ceil(settings.devices.len());
+    let passes = options.workers.div_ceil(options.devices.len());
     let checkpointing = checkpointing(execution, passes);
     let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
-    let numerics = Numerics { checkpointing, portable, by_libtorch, ..settings.numerics.clone() };
-    let inputs = Inputs::load(loaded, &settings.devices, &numerics, &settings.store, shared)?;
+    let numerics = Numerics { checkpointing, portable, by_libtorch, ..options.numerics.clone() };
+    let inputs = Inputs::load(loaded, &options.devices, &numerics, &options.store, shared)?;
     let class = inputs.trainer().numerics_class();
     if portable && !class.is_portable() {
         let found = &class.device;
@@ -312,12 +312,12 @@ fn load_inputs(loaded: &Scenario, settings: &RunOptions, shared: &mut InputCache
     Ok(inputs)
 }
 
-/// Writes the wall-clock time of each order, which is outside of all hashes.
+/// Writes the wall-clock time of each node, which is outside of all hashes.
 fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
     let mut rows = Vec::new();
     for finished in executor.finished() {
         rows.push(TimingRow {
-            order: finished.order.index() as u64,
+            order: finished.id.index() as u64,
             kind: finished.kind.into(),
             key: finished.key.to_string(),
             from_store: finished.from_store,
@@ -329,8 +329,8 @@ fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
 }
 
 /// Returns the numerics class as the one line of the manifest, with the grouping of trainings if that is part of keys.
-fn class_text(class: &NumericsClass, company: TrainingBatches) -> String {
-    let grouping = match company {
+fn class_text(class: &NumericsClass, batches: TrainingBatches) -> String {
+    let grouping = match batches {
         TrainingBatches::Ready(_) => String::new(),
         TrainingBatches::Keyed(most) => format!(", {most} clients in a pass"),
     };

@@ -103,7 +103,7 @@ impl RunFolder {
             match file.try_lock() {
                 // The previous holder may have removed the file between our open and our lock. A lock on a removed file
                 // excludes nobody, so the file is opened again.
-                Ok(()) if !stands_under(&file, &name).map_err(LedgerError::io(&name))? => {}
+                Ok(()) if !is_still_named(&file, &name).map_err(LedgerError::io(&name))? => {}
                 Ok(()) => return Ok(Self { path: path.to_owned(), _lock: file }),
                 // `is_being_written` holds the lock only for an instant, so one retry tells it from a running process.
                 Err(TryLockError::WouldBlock) if tries == 1 => std::thread::sleep(LOOKING),
@@ -123,7 +123,7 @@ impl RunFolder {
 const LOOKING: Duration = Duration::from_millis(20);
 
 /// Whether an open file is still the one with this name.
-fn stands_under(file: &File, name: &Path) -> std::io::Result<bool> {
+fn is_still_named(file: &File, name: &Path) -> std::io::Result<bool> {
     let own = file.metadata()?;
     match fs::metadata(name) {
         Ok(named) => Ok((own.dev(), own.ino()) == (named.dev(), named.ino())),

@@ -88,18 +88,18 @@ impl Forecast {
 
     /// [token] -- Returns the maximum number of tokens that benchmarks generate in the run.
     pub fn written_tokens_max(&self) -> u64 {
-        all_times(&self.benchmarks, |exam| exam.written_tokens_max)
+        all_times(&self.benchmarks, |benchmark| benchmark.written_tokens_max)
     }
 }
 
 /// [token] -- Sums a token count over all evaluations of all benchmarks.
 fn all_times(benchmarks: &[BenchmarkForecast], tokens: fn(&BenchmarkForecast) -> u64) -> u64 {
-    benchmarks.iter().map(|exam| exam.times * tokens(exam)).sum()
+    benchmarks.iter().map(|benchmark| benchmark.times * tokens(benchmark)).sum()
 }
 
-/// Loads data and base model, measures one training step of a median client, and extrapolates by tokens to all work of the
-/// schedule. If the schedule depends on results, the extrapolation uses `counted_flops`, the work that counted in a plan
-/// with stand-in losses.
+/// Loads the data and the base model, measures one training step of a median client, and extrapolates by tokens to all
+/// work of the schedule. If the schedule depends on results, the extrapolation uses `counted_flops`, the work that
+/// counted in a plan with stand-in losses.
 ///
 /// # Errors
 /// Those of a run before it begins; and if the base model alone needs more memory than the machine has left.
@@ -112,14 +112,14 @@ pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops
     let loading_seconds = began.elapsed().as_secs_f64();
     let scenario = &loaded.scenario;
     let tasks = Tasks { loaded, inputs: &inputs };
-    let course = course(loaded, &inputs)?;
-    let largest = largest_work(&tasks, &course, most_in_a_pass(scenario.execution, device));
-    let workload = match &course {
+    let source = schedule_source(loaded, &inputs)?;
+    let largest = largest_work(&tasks, &source, most_in_a_pass(scenario.execution, device));
+    let workload = match &source {
         ScheduleSource::Known(schedule) => Workload::of(loaded, &inputs, schedule),
         ScheduleSource::Live(_) => Workload::default(),
     };
     let client = median_client(&inputs);
-    let busy = match &course {
+    let busy = match &source {
         ScheduleSource::Known(_) => workers.min(workload.trainings_of_a_round().max(1) as usize),
         ScheduleSource::Live(_) => workers,
     };
@@ -131,7 +131,7 @@ pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops
         // A step is a forward pass and a backward pass of about twice its cost.
         None => seconds_per_token / 3.0,
     };
-    let [training_seconds, training_wall_seconds] = match &course {
+    let [training_seconds, training_wall_seconds] = match &source {
         ScheduleSource::Known(_) => {
             let tokens = [workload.tokens(), workload.tokens_in_a_row(workers)];
             tokens.map(|tokens| tokens as f64 * seconds_per_token)
@@ -144,10 +144,11 @@ pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops
     let [tested, evaluated_in_test] = largest.tested_tokens();
     // Where nothing is aggregated, every client's own model is evaluated.
     let models = if scenario.algorithm == Algorithm::Local { inputs.clients.len() as u64 } else { 1 };
-    let benchmarks = inputs.exams.iter().map(|exam| exam.forecast(inputs.trainer(), scenario.rounds, models));
+    let benchmarks =
+        inputs.benchmarks.iter().map(|benchmark| benchmark.forecast(inputs.trainer(), scenario.rounds, models));
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
-    let read_tokens = all_times(&benchmarks, |exam| exam.read_tokens);
-    let written_tokens = all_times(&benchmarks, |exam| exam.written_tokens_max);
+    let read_tokens = all_times(&benchmarks, |benchmark| benchmark.read_tokens);
+    let written_tokens = all_times(&benchmarks, |benchmark| benchmark.written_tokens_max);
     let memory = memory(&tasks, &workload, &largest, workers);
     Ok(Forecast {
         memory_bytes: memory.total(),
@@ -168,7 +169,7 @@ pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops
 }
 
 /// Simulates the schedule, unless it depends on results.
-fn course(loaded: &Scenario, inputs: &Inputs) -> Result<ScheduleSource, RunError> {
+fn schedule_source(loaded: &Scenario, inputs: &Inputs) -> Result<ScheduleSource, RunError> {
     let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
     let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
     let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Tasks)?;
@@ -281,9 +282,9 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     let per_pass = jobs as u64;
     let micro_batch = Pass { tokens: tokens_of(&largest.micro_batch), targets: targets_of(&largest.micro_batch) };
     // The start-up test makes one pass at a time, with a small job in addition to the largest ones.
-    let in_company = largest.tokens_in_company();
-    let small = in_company - per_pass * micro_batch.tokens;
-    let tested = trainer.pass_bytes(jobs + 1, in_company, per_pass * micro_batch.targets + small, is_dropping);
+    let shared = largest.tokens_in_company();
+    let small = shared - per_pass * micro_batch.tokens;
+    let tested = trainer.pass_bytes(jobs + 1, shared, per_pass * micro_batch.targets + small, is_dropping);
     // Training: the worst moment of a known schedule, else the largest pass on every worker.
     let trained = match workload.tokens() {
         0 => {
@@ -300,7 +301,7 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     let plan = trainer.memory(jobs, micro_batch.tokens, micro_batch.targets);
     let rows = largest.micro_batch.iter().chain(&largest.evaluated);
     let longest = rows.map(|row| row.ids.len() as u64).max().unwrap_or(0);
-    // Proximal terms and corrections keep one more copy of the adapter each, a quarter of what a training adapter takes.
+    // Proximal terms and corrections hold one more copy of the adapter each, a quarter of what a training adapter takes.
     let copies = u64::from(hyper.proximal.is_some()) + u64::from(tasks.method(1).client.correction.is_some());
     let adapter = plan.adapters + plan.plain + copies * plan.adapters / 4 + trainer.room_bytes(longest);
     let updates = match workload.trainings_of_a_round() {

@@ -61,9 +61,9 @@ impl Workload {
     pub fn most_together(&self, workers: usize, bytes: impl Fn(Pass) -> u64) -> u64 {
         let mut changes = Vec::new();
         for interval in self.laid_out(workers) {
-            let taken = bytes(interval.pass) as i64;
-            changes.push((interval.start, taken));
-            changes.push((interval.end, -taken));
+            let used = bytes(interval.pass) as i64;
+            changes.push((interval.start, used));
+            changes.push((interval.end, -used));
         }
         // Sweep over the ends of intervals. At equal times the negative change sorts first, so a pass that ends frees its
         // memory before one that begins there takes its own.
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_round_waits_for_the_one_before() {
-        // The second worker takes 5 and then 40, beside 10 and 20 of the first; 7 follows alone.
+        // The second worker runs 5 and then 40 while the first runs 10 and 20; 7 follows alone.
         assert_eq!(workload().tokens_in_a_row(2), 45 + 7);
         assert_eq!(workload().most_together(2, |pass| pass.tokens), 60);
         assert_eq!(workload().tokens_in_a_row(9), 40 + 7, "more workers than trainings");

@@ -22,30 +22,30 @@ pub struct ForkPoint {
     pub sets: Vec<String>,
 }
 
-/// Runs a fork of the run in `run_folder` into `settings.out`: its scenario with one more change. The fork is a run like any
+/// Runs a fork of the run in `run_folder` into `options.out`: its scenario with one more change. The fork is a run like any
 /// other, with the digest that its scenario gives in an empty store. Results that the two have in common are read from the
 /// store of the original run.
 ///
 /// # Errors
-/// As [`super::play`]; if a field cannot change during a run; and if data, base model or arithmetic differ from the run's.
+/// As [`super::run`]; if a field cannot change during a run; and if data, base model or arithmetic differ from the run's.
 pub fn fork(
     run_folder: &Path,
-    departure: &ForkPoint,
-    settings: &RunOptions,
+    point: &ForkPoint,
+    options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Summary, RunError> {
     let began = Instant::now();
     let manifest = Manifest::read(run_folder)?;
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
-    let loaded = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, departure.at_round, &departure.sets)?;
-    let prepared = Prepared::new(&loaded, settings, &mut InputCache::default())?;
+    let loaded = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, point.at_round, &point.sets)?;
+    let prepared = Prepared::new(&loaded, options, &mut InputCache::default())?;
     let now = prepared.manifest(&loaded);
     let then = Manifest { scenario_hash: now.scenario_hash, ..manifest };
     if (&then.inputs_by_hash(), &then.numerics_class) != (&now.inputs_by_hash(), &now.numerics_class) {
         let run = run_folder.display();
         return Err(RunError::Usage(format!("failed to fork {run}: {}", what_changed(&then, &now))));
     }
-    let folder = RunFolder::create(&settings.out)?;
-    prepared.run(&loaded, &folder, settings, observer, began)
+    let folder = RunFolder::create(&options.out)?;
+    prepared.run(&loaded, &folder, options, observer, began)
 }

@@ -55,7 +55,7 @@ pub struct RoundRows {
 /// Collects the results of a round, waiting for those that are not computed yet.
 ///
 /// # Errors
-/// The first failure of any order.
+/// The first failure of any node.
 pub fn round(
     scheduled: &ScheduledRound,
     planned: &PlannedRound,
@@ -63,14 +63,14 @@ pub fn round(
     executor: &Executor,
 ) -> Result<RoundRows, GraphError> {
     // Takes match the demands of `PlannedRound::demand`, so every value is released once its rows are made.
-    let updates = planned.updates.iter().map(|&order| executor.take(order)).collect::<Result<Vec<_>, _>>()?;
+    let updates = planned.updates.iter().map(|&update| executor.take(update)).collect::<Result<Vec<_>, _>>()?;
     let model = executor.take(planned.model)?;
     // A round that failed has no new model. Its version is an older model, whose weights belong to another round.
     let weights = if planned.is_new { model.weights().to_vec() } else { vec![] };
     let mut results = BTreeMap::new();
     let counted_tasks = scheduled.round.counted_tasks.iter().zip(&planned.updates);
-    for (((counted, &order), value), &weight) in counted_tasks.zip(&updates).zip(&weights) {
-        results.insert(counted.task, Counted { value, weight, key: executor.key(order).to_string() });
+    for (((counted, &update), value), &weight) in counted_tasks.zip(&updates).zip(&weights) {
+        results.insert(counted.task, Counted { value, weight, key: executor.key(update).to_string() });
     }
     let base = executor.take(planned.base)?.adapter().clone();
     let mut rows = Vec::new();
@@ -88,29 +88,29 @@ pub fn round(
     };
     let events = scheduled.events.iter().map(event).collect();
     let (figures, generations) =
-        scheduled_benchmarks::rows(&planned.exams, executor, scheduled.number, planned.version)?;
+        scheduled_benchmarks::rows(&planned.benchmarks, executor, scheduled.number, planned.version)?;
     rows.extend(figures);
     let chunk = Chunk { events, tasks, evaluations: rows, generations, lineage: vec![], round };
     Ok(RoundRows { chunk, model: model.adapter().clone() })
 }
 
-/// Returns the orders with these numbers as rows of table `lineage`.
-pub fn lineage(round: u32, orders: Range<usize>, executor: &Executor) -> Vec<LineageRow> {
-    executor.recorded(orders).into_iter().map(|order| lineage_row(round, order)).collect()
+/// Returns the nodes with these numbers as rows of table `lineage`.
+pub fn lineage(round: u32, nodes: Range<usize>, executor: &Executor) -> Vec<LineageRow> {
+    executor.recorded(nodes).into_iter().map(|node| lineage_row(round, node)).collect()
 }
 
-fn lineage_row(round: u32, order: Recorded) -> LineageRow {
-    let inputs: Vec<String> = order.inputs.iter().map(|input| input.index().to_string()).collect();
+fn lineage_row(round: u32, node: Recorded) -> LineageRow {
+    let inputs: Vec<String> = node.inputs.iter().map(|input| input.index().to_string()).collect();
     LineageRow {
-        order: order.order.index() as u64,
+        order: node.id.index() as u64,
         round,
-        kind: order.kind,
+        kind: node.kind,
         inputs: (!inputs.is_empty()).then(|| inputs.join(" ")),
-        code: order.recipe.code,
-        engine: order.recipe.engine.map(|engine| engine.to_string()),
-        parameters: order.recipe.parameters,
-        key: order.key.to_string(),
-        result: order.result.map(|result| result.to_string()),
+        code: node.recipe.code,
+        engine: node.recipe.engine.map(|engine| engine.to_string()),
+        parameters: node.recipe.parameters,
+        key: node.key.to_string(),
+        result: node.result.map(|result| result.to_string()),
     }
 }
 
@@ -157,7 +157,7 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         training_done_at_ns: task.training_done_at.map(|time| time.0),
         upload_done_at_ns: task.upload_done_at.map(|time| time.0),
         ended_at_ns: task.ended_at.0,
-        // The outcome is the detailed reason, the fate the class by which rounds count it.
+        // The outcome is the detailed reason; the fate is the class by which rounds count the task.
         outcome: task.outcome.name(),
         fate: fate(task.outcome.tally()),
         counted_in_version: task.counted_in_version,
@@ -329,9 +329,9 @@ pub fn local_baseline(
     Ok((rows, model.adapter().clone()))
 }
 
-/// Takes the losses of an evaluation order.
-fn losses(executor: &Executor, order: crate::graph::NodeId) -> Result<Vec<RowsLoss>, GraphError> {
-    match executor.take(order)? {
+/// Takes the losses of an evaluation from the executor.
+fn losses(executor: &Executor, evaluation: crate::graph::NodeId) -> Result<Vec<RowsLoss>, GraphError> {
+    match executor.take(evaluation)? {
         Value::Evaluated(evaluated) => Ok(evaluated.groups.clone()),
         _ => unreachable!("an evaluation gives losses"),
     }

@@ -1,4 +1,4 @@
-//! Execution of a scenario: simulates its schedule, computes the orders of each round and writes the ledger.
+//! Execution of a scenario: simulates its schedule, computes the nodes of each round and writes the ledger.
 //!
 //! Virtual time is simulated first: which tasks count is known before any training, so an update that is dropped, late or
 //! cancelled is never trained. [`crate::audit`] compares and checks finished runs, and [`crate::evaluate`] evaluates their

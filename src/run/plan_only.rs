@@ -52,7 +52,7 @@ impl PlanWatch for () {
 }
 
 /// [records] -- Interval between two reports of progress.
-const TOLD_EVERY: u64 = 1 << 14;
+const REPORT_EVERY: u64 = 1 << 14;
 
 /// Figures of a plan.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -66,7 +66,7 @@ pub struct PlanSummary {
     /// [ns] -- Shortest, median and longest round of all aggregators.
     pub round_ns: Option<[u64; 3]>,
     pub clients: u64,
-    /// Number of clients that were given at least one task.
+    /// Number of clients that got at least one task.
     pub clients_asked: u64,
     /// Number of clients with at least one update that counted.
     pub clients_counted: u64,
@@ -179,7 +179,7 @@ fn run(
     };
     let mut figures = Figures::new(inputs.clients.facts.len());
     for count in 1u64.. {
-        if count.is_multiple_of(TOLD_EVERY) {
+        if count.is_multiple_of(REPORT_EVERY) {
             let summary = &figures.summary;
             watch.progress(summary.rounds, loaded.scenario.rounds, summary.tasks, timeline.events());
         }

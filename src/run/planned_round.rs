@@ -1,14 +1,14 @@
-//! Orders of a round, by purpose.
+//! Nodes of a round, by purpose.
 
 use std::ops::Range;
 
 use super::scheduled_benchmarks::PlannedBenchmark;
 use crate::graph::{Executor, NodeId};
 
-/// Orders of one round.
+/// Nodes of the computation graph for one round.
 pub struct PlannedRound {
-    /// Numbers of the orders that are new in this round. The first round includes everything before it.
-    pub orders: Range<usize>,
+    /// Numbers of the nodes that are new in this round. The first round includes everything before it.
+    pub nodes: Range<usize>,
     /// Training of each counted task, in aggregation order.
     pub updates: Vec<NodeId>,
     /// Model that the round replaced.
@@ -21,7 +21,7 @@ pub struct PlannedRound {
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
     /// Benchmarks of the model, or of the clients' own models where nothing is aggregated.
-    pub exams: Vec<PlannedBenchmark>,
+    pub benchmarks: Vec<PlannedBenchmark>,
     /// Evaluations of the clients' own models, where nothing is aggregated.
     pub alone: Vec<LocalBaseline>,
     /// Whether nothing is aggregated, so that all counted tasks weigh the same in the round's loss.
@@ -57,8 +57,8 @@ impl PlannedRound {
         if let Some(evaluations) = &self.evaluations {
             evaluations.demand(executor);
         }
-        for exam in &self.exams {
-            exam.demand(executor);
+        for benchmark in &self.benchmarks {
+            benchmark.demand(executor);
         }
         for own in &self.alone {
             own.demand(executor);

@@ -1,8 +1,8 @@
-//! Planner: turns the rounds of a schedule into orders, the nodes of the computation graph.
+//! Planner: turns the rounds of a schedule into nodes of the computation graph.
 //!
-//! Only tasks that the schedule counts become orders, so an update that is dropped, late or cancelled is never trained.
-//! Orders are numbered as they are added and the numbers are in the ledger, so the sequence of `add` calls is part of the
-//! result: a change of their order changes the digests of runs.
+//! Only tasks that the schedule counts become nodes, so an update that is dropped, late or cancelled is never trained.
+//! Nodes are numbered as they are added and the numbers are in the ledger, so the sequence of `add` calls is part of the
+//! result: another sequence gives other digests.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::privacy::{PrivacyPlan, Release};
 use crate::scenario::{Protocol, Scenario, ScenarioSpec};
 use crate::schedule::{SERVER, ScheduledRound};
 
-/// Planner of a run: adds the orders of each round to the executor as the round is scheduled.
+/// Planner of a run: adds the nodes of each round to the executor as the round is scheduled.
 pub struct Planner<'a> {
     loaded: &'a Scenario,
     inputs: &'a Inputs,
@@ -35,29 +35,29 @@ pub struct Planner<'a> {
     /// Latest model of each client, for algorithms without aggregation.
     own_models: BTreeMap<u32, NodeId>,
     /// Models held in memory because a round that is not scheduled yet may start from them.
-    kept: Option<VecDeque<NodeId>>,
+    held: Option<VecDeque<NodeId>>,
     privacy: Option<&'a PrivacyPlan>,
     /// Number of updates per client that counted in private releases.
     participations: BTreeMap<u32, u32>,
     /// Number of private releases so far.
     releases: u64,
-    /// Number of trainings from one model that form one order, where training is not batch-invariant.
+    /// Number of trainings from one model that form one node, where training is not batch-invariant.
     keyed: Option<usize>,
     /// Whether the planner demands every value that the ledger records, once per use.
     demands: bool,
-    /// Number of orders that belong to the rounds so far.
+    /// Number of nodes that belong to the rounds so far.
     in_rounds: usize,
 }
 
 impl<'a> Planner<'a> {
-    /// Creates a planner before the first round. `keeps_models` is for schedules that continue while orders are computed;
-    /// `keyed` is the number of trainings from one model that form one order, where training is not batch-invariant.
+    /// Creates a planner before the first round. `holds_models` is for schedules that continue while nodes are computed;
+    /// `keyed` is the number of trainings from one model that form one node, where training is not batch-invariant.
     pub fn new(
         loaded: &'a Scenario,
         inputs: &'a Inputs,
         privacy: Option<&'a PrivacyPlan>,
         executor: &'a Executor<'a>,
-        keeps_models: bool,
+        holds_models: bool,
         keyed: Option<usize>,
     ) -> Self {
         let scenario = &loaded.scenario;
@@ -67,10 +67,10 @@ impl<'a> Planner<'a> {
             Some(adapter) => Node::Given { adapter: adapter.clone() },
             None => Node::Initial { layout, seed },
         });
-        let mut kept = None;
-        if keeps_models {
+        let mut held = None;
+        if holds_models {
             executor.demand(initial);
-            kept = Some(VecDeque::from([initial]));
+            held = Some(VecDeque::from([initial]));
         }
         Self {
             loaded,
@@ -79,9 +79,9 @@ impl<'a> Planner<'a> {
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
             tasks: Tasks { loaded, inputs },
-            states: ClientStates::new(executor, keeps_models),
+            states: ClientStates::new(executor, holds_models),
             own_models: BTreeMap::new(),
-            kept,
+            held,
             privacy,
             participations: BTreeMap::new(),
             releases: 0,
@@ -91,7 +91,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Returns the same planner without demands: its orders are added to the graph and none is computed.
+    /// Returns the same planner without demands: its nodes are added to the graph and none is computed.
     pub fn without_demands(self) -> Self {
         Self { demands: false, ..self }
     }
@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
         &self.loaded.scenario
     }
 
-    /// Orders the evaluation of the model before any training.
+    /// Adds the evaluation of the model before any training.
     pub fn before(&self) -> Evaluations {
         let before = self.evaluations(self.versions[0]);
         if self.demands {
@@ -119,10 +119,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Adds the orders of a round and demands them.
+    /// Adds the nodes of a round and demands them.
     ///
     /// # Errors
-    /// If an order failed that computes a model which this round makes unnecessary.
+    /// If a model that is released here, because no later round starts from it, could not be computed.
     pub fn round(&mut self, scheduled: &ScheduledRound, is_last: bool) -> Result<PlannedRound, GraphError> {
         let round = &scheduled.round;
         let base = self.versions[round.base_version as usize];
@@ -143,25 +143,25 @@ impl<'a> Planner<'a> {
         } else {
             vec![(None, model)]
         };
-        let exams = scheduled_benchmarks::order(
-            &self.inputs.exams,
+        let benchmarks = scheduled_benchmarks::add(
+            &self.inputs.benchmarks,
             self.executor,
             &subjects,
             self.server_round(scheduled),
             is_last,
         );
         // Everything that was added since the round before belongs to this round.
-        let orders = self.in_rounds..self.executor.count();
-        self.in_rounds = orders.end;
+        let nodes = self.in_rounds..self.executor.count();
+        self.in_rounds = nodes.end;
         let planned = PlannedRound {
-            orders,
+            nodes,
             updates,
             base,
             model,
             version,
             is_new: round.version.is_some(),
             evaluations,
-            exams,
+            benchmarks,
             alone,
             counts_alike: is_alone,
             epsilon_spent: self.privacy.map(|privacy| privacy.epsilon(scheduled.number)),
@@ -169,7 +169,7 @@ impl<'a> Planner<'a> {
         if self.demands {
             planned.demand(self.executor);
         }
-        self.keep(model)?;
+        self.hold(model)?;
         Ok(planned)
     }
 
@@ -179,15 +179,15 @@ impl<'a> Planner<'a> {
         let mut updates = Vec::with_capacity(round.counted_tasks.len());
         if let Some(version) = round.version {
             assert_eq!(version as usize, self.versions.len(), "versions are numbered in the order of their making");
-            let order = self.aggregate(scheduled, base, &mut updates);
-            self.versions.push(self.executor.add(order));
+            let aggregate = self.aggregate(scheduled, base, &mut updates);
+            self.versions.push(self.executor.add(aggregate));
         } else if self.privacy.is_some_and(PrivacyPlan::covers_failed_rounds) {
             // A failed round still releases noise: otherwise the missing noise would reveal that nobody took part. The
             // noised model takes the place of its base version, so that every later task starts from it.
             let release = self.release(vec![]);
             let rule = self.tasks.method(self.rules_round(scheduled)).server;
-            let order = Node::Aggregate { server: base, contributions: vec![], release, rule, controls: None };
-            self.versions[round.base_version as usize] = self.executor.add(order);
+            let aggregate = Node::Aggregate { server: base, contributions: vec![], release, rule, controls: None };
+            self.versions[round.base_version as usize] = self.executor.add(aggregate);
         }
         updates
     }
@@ -206,7 +206,7 @@ impl<'a> Planner<'a> {
         self.tasks.method(1).is_alone && self.inputs.clients.len() > 1
     }
 
-    /// Builds the order of a round's new model: the server's, or that of an edge, which uses the plain mean. The trainings
+    /// Builds the node of a round's new model: the server's, or that of an edge, which uses the plain mean. The trainings
     /// of the counted tasks are added to `updates`.
     fn aggregate(&mut self, scheduled: &ScheduledRound, base: NodeId, updates: &mut Vec<NodeId>) -> Node {
         let round = &scheduled.round;
@@ -247,7 +247,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Orders the control variates of the clients that a synchronous round counts (SCAFFOLD); each has one task in it.
+    /// Adds the control variates of the clients that a synchronous round counts (SCAFFOLD); each has one task in it.
     fn controls(&mut self, scheduled: &ScheduledRound, updates: &[NodeId]) -> Controls {
         let mut changes = Vec::with_capacity(updates.len());
         for (counted, &update) in scheduled.round.counted_tasks.iter().zip(updates) {
@@ -265,7 +265,7 @@ impl<'a> Planner<'a> {
         Controls { changes, clients: self.inputs.clients.len() as u32 }
     }
 
-    /// Orders the evaluations of the clients' own models.
+    /// Adds the evaluations of the clients' own models.
     fn evaluated_alone(&self) -> Vec<LocalBaseline> {
         self.own_models.iter().map(|(&client, &model)| self.evaluated_on_own(client, model)).collect()
     }
@@ -279,7 +279,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Orders the trainings that a round counts, into `updates`, and returns the contributions with their weights.
+    /// Adds the trainings that a round counts to the graph and to `updates`, and returns the contributions with their
+    /// weights.
     fn contributions(
         &mut self,
         scheduled: &ScheduledRound,
@@ -287,7 +288,7 @@ impl<'a> Planner<'a> {
         updates: &mut Vec<NodeId>,
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
-        let weights = self.order_trainings(scheduled, updates);
+        let weights = self.add_trainings(scheduled, updates);
         if self.tasks.keeps_moments() {
             for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
                 self.states.keep_moments(counted.client, update);
@@ -311,8 +312,9 @@ impl<'a> Planner<'a> {
         contributions
     }
 
-    /// Orders the trainings of the counted tasks, into `updates`, and returns the weight of each before normalization.
-    fn order_trainings(&mut self, scheduled: &ScheduledRound, updates: &mut Vec<NodeId>) -> Vec<f64> {
+    /// Adds the trainings of the counted tasks to the graph and to `updates`, and returns the weight of each before
+    /// normalization.
+    fn add_trainings(&mut self, scheduled: &ScheduledRound, updates: &mut Vec<NodeId>) -> Vec<f64> {
         let is_alone = self.is_alone();
         let mut trainings = Vec::new();
         let mut weights = Vec::new();
@@ -323,39 +325,40 @@ impl<'a> Planner<'a> {
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
             weights.push(if is_alone { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
             let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
-            let order = self.states.train(own, training);
+            let node = self.states.train(own, training);
             if is_alone {
                 // Each client starts from a different model, so its training cannot share a pass. It is added at once,
                 // because a later task of the same client in this round starts from it.
-                let update = self.executor.add(order);
+                let update = self.executor.add(node);
                 self.own_models.insert(counted.client, update);
                 updates.push(update);
             } else {
-                trainings.push(order);
+                trainings.push(node);
             }
         }
-        updates.extend(self.ordered(trainings));
+        updates.extend(self.add_grouped(trainings));
         weights
     }
 
-    /// Adds trainings to the graph: one by one, or in cohorts that are part of their keys. Returns them in the order given.
-    fn ordered(&self, trainings: Vec<Node>) -> Vec<NodeId> {
+    /// Adds trainings to the graph: one by one, or in cohorts that are part of their keys. Returns them in the same
+    /// order.
+    fn add_grouped(&self, trainings: Vec<Node>) -> Vec<NodeId> {
         let Some(most) = self.keyed else {
             return trainings.into_iter().map(|training| self.executor.add(training)).collect();
         };
-        // A cohort is computed as one order, and each of its trainings is a member order that reads the cohort's result.
+        // A cohort is computed as one node, and each of its trainings is a member node that reads the cohort's result.
         // `groups` sorts trainings by base model, so each member is put back in the place of its training.
-        let mut orders = vec![NodeId::end(); trainings.len()];
+        let mut updates = vec![NodeId::end(); trainings.len()];
         for group in groups(&trainings, most) {
             let cohort = group.iter().map(|&place| trainings[place].clone()).collect();
             let cohort = self.executor.add(Node::Cohort(cohort));
             for (index, &place) in group.iter().enumerate() {
                 let Node::Train { training, .. } = &trainings[place] else { unreachable!("they are trainings") };
                 let client = training.client;
-                orders[place] = self.executor.add(Node::Member { cohort, index, client });
+                updates[place] = self.executor.add(Node::Member { cohort, index, client });
             }
         }
-        orders
+        updates
     }
 
     /// Returns the models of edges as contributions to the server's model, each weighted by the data behind it.
@@ -385,32 +388,32 @@ impl<'a> Planner<'a> {
     }
 
     /// Holds a model for later rounds, and releases the models that no later round can start from.
-    fn keep(&mut self, model: NodeId) -> Result<(), GraphError> {
+    fn hold(&mut self, model: NodeId) -> Result<(), GraphError> {
         let is_synchronous = matches!(self.scenario().server.protocol, Protocol::Synchronous { .. });
-        let Some(kept) = &mut self.kept else { return Ok(()) };
+        let Some(held) = &mut self.held else { return Ok(()) };
         self.executor.demand(model);
-        kept.push_back(model);
+        held.push_back(model);
         // In synchronous rounds every task starts from the latest model. Under the other protocols a task that is still
         // to be scheduled may be based on any earlier version, so all of them stay.
-        while is_synchronous && kept.len() > 1 {
-            self.executor.take(kept.pop_front().expect("there are two"))?;
+        while is_synchronous && held.len() > 1 {
+            self.executor.take(held.pop_front().expect("there are two"))?;
         }
         Ok(())
     }
 
-    /// Orders the losses of a model on the test rows and on the held-out rows of each client.
+    /// Adds the losses of a model on the test rows and on the held-out rows of each client.
     fn evaluations(&self, model: NodeId) -> Evaluations {
         let test = self.inputs.test.as_ref().map(|rows| self.evaluate(model, vec![rows.clone()]));
         let held_out = self.inputs.clients.iter().map(|client| client.held_out.clone()).collect();
         Evaluations { model, test, held_out: self.evaluate(model, held_out) }
     }
 
-    /// Orders the losses of a model on groups of rows.
+    /// Adds the losses of a model on groups of rows.
     fn evaluate(&self, model: NodeId, groups: Vec<Arc<Rows>>) -> NodeId {
         self.executor.add(Node::Evaluate { model, groups, objective: self.tasks.objective() })
     }
 
-    /// Orders the local baseline of every client, trained without federation, if the scenario asks for it.
+    /// Adds the local baseline of every client, trained without federation, if the scenario asks for it.
     pub fn local_baselines(&self) -> Vec<LocalBaseline> {
         let clients = if self.scenario().evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
         let locals: Vec<LocalBaseline> = (0..clients as u32).map(|client| self.local(client)).collect();
@@ -422,7 +425,7 @@ impl<'a> Planner<'a> {
         locals
     }
 
-    /// Orders a client's local baseline: one task per round of the scenario, each from the model of the one before.
+    /// Adds a client's local baseline: one task per round of the scenario, each from the model of the one before.
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
         let mut states = ClientStates::new(self.executor, false);
@@ -436,7 +439,7 @@ impl<'a> Planner<'a> {
         self.evaluated_on_own(client, model)
     }
 
-    /// Orders the losses of a client's model on the test rows, if there are any, and on the client's own held-out rows.
+    /// Adds the losses of a client's model on the test rows, if there are any, and on the client's own held-out rows.
     fn evaluated_on_own(&self, client: u32, model: NodeId) -> LocalBaseline {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();

@@ -18,7 +18,7 @@ use crate::scenario::Scenario;
 use crate::schedule::{Next, Rounds, ScheduledRound, Timeline};
 use crate::store::Digest;
 
-/// Schedule of a run, as far as it is known before any training.
+/// Source of a run's schedule: complete before any training, or simulated as results become known.
 pub(crate) enum ScheduleSource {
     /// Complete schedule: no policy reads results.
     Known(Vec<ScheduledRound>),
@@ -29,7 +29,7 @@ pub(crate) enum ScheduleSource {
 /// State of the round loop.
 pub(super) struct RoundLoop<'a, 'b> {
     pub loaded: &'a Scenario,
-    /// Number of trainings that form one order, where training is not batch-invariant.
+    /// Number of trainings that form one node, where training is not batch-invariant.
     pub keyed: Option<usize>,
     pub folder: &'a Path,
     pub inputs: &'a Inputs,
@@ -48,14 +48,14 @@ impl RoundLoop<'_, '_> {
     /// Runs all rounds and returns the digest of the run.
     ///
     /// # Errors
-    /// The first failure of an order or of the disk, or an interruption.
-    pub fn run(&mut self, course: ScheduleSource) -> Result<Digest, RunError> {
-        let is_live = matches!(course, ScheduleSource::Live(_));
+    /// The first failure of a node or of the disk, or an interruption.
+    pub fn run(&mut self, source: ScheduleSource) -> Result<Digest, RunError> {
+        let is_live = matches!(source, ScheduleSource::Live(_));
         let mut planner = Planner::new(self.loaded, self.inputs, self.privacy, self.executor, is_live, self.keyed);
         let before = planner.before();
-        match course {
-            ScheduleSource::Known(schedule) => self.play_known(&mut planner, &before, &schedule)?,
-            ScheduleSource::Live(mut timeline) => self.play_live(&mut planner, &before, &mut timeline)?,
+        match source {
+            ScheduleSource::Known(schedule) => self.run_known(&mut planner, &before, &schedule)?,
+            ScheduleSource::Live(mut timeline) => self.run_live(&mut planner, &before, &mut timeline)?,
         }
         let began = Instant::now();
         let digest = self.ledger.finish()?;
@@ -64,7 +64,7 @@ impl RoundLoop<'_, '_> {
     }
 
     /// Plans all rounds at once, so that they overlap wherever their inputs allow, and writes them in order.
-    fn play_known(
+    fn run_known(
         &mut self,
         planner: &mut Planner,
         before: &Evaluations,
@@ -88,7 +88,7 @@ impl RoundLoop<'_, '_> {
     }
 
     /// Plans and writes round by round, and supplies the results that the next client selection reads.
-    fn play_live(
+    fn run_live(
         &mut self,
         planner: &mut Planner,
         before: &Evaluations,
@@ -161,9 +161,9 @@ impl RoundLoop<'_, '_> {
                 self.save_adapter(&format!("{place}/client-{}", own.client), &adapter)?;
             }
         }
-        // Local baselines were ordered after the last round, and their lineage belongs to it.
-        let end = if is_last { self.executor.count() } else { planned.orders.end };
-        chunk.lineage = ledger_rows::lineage(scheduled.number, planned.orders.start..end, self.executor);
+        // Local baselines were added after the last round, and their lineage belongs to it.
+        let end = if is_last { self.executor.count() } else { planned.nodes.end };
+        chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.start..end, self.executor);
         self.totals.add(&chunk);
         if is_due && !planned.counts_alike {
             self.save_adapter(&place, &model)?;

@@ -1,4 +1,5 @@
-//! Scheduled benchmarks as orders of a run: orders those that are due after a round, and makes table rows of their results.
+//! Scheduled benchmarks of a run: adds those that are due after a round to the graph, and turns their results into table
+//! rows.
 
 use std::sync::Arc;
 
@@ -10,35 +11,35 @@ use crate::ledger::{EvaluationRow, GenerationRow};
 
 /// Benchmark evaluation of one model in the plan of a round.
 pub struct PlannedBenchmark {
-    exam: Arc<ScheduledBenchmark>,
+    benchmark: Arc<ScheduledBenchmark>,
     /// Client whose own model is evaluated; `None` is the server's model.
     client: Option<u32>,
     model: NodeId,
-    order: NodeId,
+    result: NodeId,
 }
 
 impl PlannedBenchmark {
     /// Demands the model and its result.
     pub fn demand(&self, executor: &Executor) {
         executor.demand(self.model);
-        executor.demand(self.order);
+        executor.demand(self.result);
     }
 }
 
-/// Orders the benchmarks that are due after a round of the server, for each of these models: the server's (`None`), or that
-/// of a client.
-pub fn order(
-    exams: &[Arc<ScheduledBenchmark>],
+/// Adds the evaluations on the benchmarks that are due after a round of the server, for each of these models: the server's
+/// (`None`), or that of a client.
+pub fn add(
+    benchmarks: &[Arc<ScheduledBenchmark>],
     executor: &Executor,
     models: &[(Option<u32>, NodeId)],
     server_round: Option<u32>,
     is_last: bool,
 ) -> Vec<PlannedBenchmark> {
     let mut planned = Vec::new();
-    for exam in exams.iter().filter(|exam| exam.is_due(server_round, is_last)) {
+    for benchmark in benchmarks.iter().filter(|benchmark| benchmark.is_due(server_round, is_last)) {
         for &(client, model) in models {
-            let order = executor.add(Node::Examine { model, exam: exam.clone() });
-            planned.push(PlannedBenchmark { exam: exam.clone(), client, model, order });
+            let result = executor.add(Node::Benchmark { model, benchmark: benchmark.clone() });
+            planned.push(PlannedBenchmark { benchmark: benchmark.clone(), client, model, result });
         }
     }
     planned
@@ -48,7 +49,7 @@ pub fn order(
 /// client's own model have version 0.
 ///
 /// # Errors
-/// The first failure of any order.
+/// The first failure of any node.
 pub fn rows(
     planned: &[PlannedBenchmark],
     executor: &Executor,
@@ -56,18 +57,18 @@ pub fn rows(
     version: u32,
 ) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), GraphError> {
     let mut figures = Vec::new();
-    let mut answers = Vec::new();
-    for &PlannedBenchmark { ref exam, client, model, order } in planned {
-        // The graph treats the result as opaque bytes, which `ScheduledBenchmark::take` has written. The key of the order
+    let mut responses = Vec::new();
+    for &PlannedBenchmark { ref benchmark, client, model, result } in planned {
+        // The graph treats the result as opaque bytes, which `ScheduledBenchmark::evaluate` has written. The key of the node
         // contains the version of this format, so bytes from the store always have it.
-        let Value::Examined(bytes) = executor.take(order)? else { unreachable!("an exam gives a sheet") };
-        let sheet: BenchmarkResult =
+        let Value::BenchmarkResult(bytes) = executor.take(result)? else { unreachable!("an exam gives a sheet") };
+        let result: BenchmarkResult =
             postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
         let hash = Some(executor.take(model)?.adapter_hash().to_string());
         let (subject, version) = if client.is_some() { ("local", 0) } else { ("global", version) };
-        let rows = BenchmarkRows { round, version, subject, client, hash, benchmark: exam.name };
-        figures.extend(sheet.figures.iter().map(|figure| rows.figure(figure)));
-        answers.extend(sheet.answers.into_iter().map(|answered| rows.answer(answered)));
+        let rows = BenchmarkRows { round, version, subject, client, hash, benchmark: benchmark.name };
+        figures.extend(result.figures.iter().map(|figure| rows.figure(figure)));
+        responses.extend(result.answers.into_iter().map(|response| rows.response(response)));
     }
-    Ok((figures, answers))
+    Ok((figures, responses))
 }

@@ -1,4 +1,4 @@
-//! Sweep: runs the cells of a sweep into one folder. Finished cells are kept, and interrupted ones are resumed.
+//! Sweep: runs the cells of a sweep into one folder. Finished cells are not run again, and interrupted ones are resumed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use crate::ledger::{LedgerError, Manifest, RunState};
 use crate::results::Summary;
 use crate::scenario::{Scenario, SweepCell, TwinFiles};
 
-/// Finished cell.
+/// Finished cell of a sweep.
 #[derive(Clone, Debug, Serialize)]
 pub struct CellRun {
     /// Name of the scenario that the cell is based on; empty if there is only one.
@@ -34,16 +34,16 @@ pub trait SweepObserver {
     fn cell(&mut self, index: usize, cells: usize, cell: &SweepCell) -> &mut dyn Observer;
 }
 
-/// Runs the cells of a sweep that are missing in `out`, one after another. `settings` returns the options of a run into a
+/// Runs the cells of a sweep that are missing in `out`, one after another. `options` returns the options of a run into a
 /// folder.
 ///
 /// # Errors
-/// As [`super::play`], for the first cell that fails. Wrong scenarios and folders with other runs are reported before any
+/// As [`super::run`], for the first cell that fails. Wrong scenarios and folders with other runs are reported before any
 /// cell is run.
 pub fn sweep<'a>(
     cells: &[SweepCell],
     out: &Path,
-    settings: impl Fn(PathBuf) -> Result<RunOptions<'a>, RunError>,
+    options: impl Fn(PathBuf) -> Result<RunOptions<'a>, RunError>,
     observer: &mut dyn SweepObserver,
 ) -> Result<Vec<CellRun>, RunError> {
     // All cells are checked before the first is run, so that a mistake in the last one does not show after hours.
@@ -58,15 +58,15 @@ pub fn sweep<'a>(
     let mut shared = InputCache::default();
     let mut runs = Vec::with_capacity(cells.len());
     for (index, ((cell, loaded), state)) in cells.iter().zip(&loaded).zip(states).enumerate() {
-        let settings = settings(out.join(&cell.folder))?;
-        if settings.stop.load(Ordering::Relaxed) {
+        let options = options(out.join(&cell.folder))?;
+        if options.stop.load(Ordering::Relaxed) {
             return Err(GraphError::Interrupted.into());
         }
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
-            None => run_sharing(loaded, &settings, &mut shared, observer)?,
-            Some(RunState::Running) => resume(&settings, &[], observer)?,
-            Some(RunState::Done) => Summary::read(&settings.out)?,
+            None => run_sharing(loaded, &options, &mut shared, observer)?,
+            Some(RunState::Running) => resume(&options, &[], observer)?,
+            Some(RunState::Done) => Summary::read(&options.out)?,
         };
         runs.push(CellRun {
             scenario: cell.base.clone(),

@@ -52,13 +52,13 @@ pub(super) fn targets_of(samples: &[Arc<Sample>]) -> u64 {
 }
 
 /// Returns the largest work of a run in which up to `jobs` trainings share a pass.
-pub(super) fn largest_work(tasks: &Tasks, course: &ScheduleSource, jobs: usize) -> LargestWork {
-    let micro_batch = match course {
+pub(super) fn largest_work(tasks: &Tasks, source: &ScheduleSource, jobs: usize) -> LargestWork {
+    let micro_batch = match source {
         ScheduleSource::Known(schedule) => largest_scheduled(tasks, schedule),
         ScheduleSource::Live(_) => largest_possible(tasks),
     };
     // A run of few trainings never has more of them in a pass.
-    let jobs = match course {
+    let jobs = match source {
         ScheduleSource::Known(schedule) => jobs.min(trainings_of(tasks, schedule)).max(1),
         ScheduleSource::Live(_) => jobs,
     };

@@ -163,8 +163,8 @@ pub(super) fn network(scenario: &ScenarioSpec, regions: &[String]) -> sim::Netwo
     }
 }
 
-fn server_capacity(given: &Option<schema::Capacity>) -> sim::Capacity {
-    capacity(given.as_ref().expect("a scenario with the server's link states its capacities"))
+fn server_capacity(stated: &Option<schema::Capacity>) -> sim::Capacity {
+    capacity(stated.as_ref().expect("a scenario with the server's link states its capacities"))
 }
 
 /// Returns a link of the graph as directed links: one, or two for a link in both directions.

@@ -1,4 +1,4 @@
-//! Placement of clients: each is assigned to a group by the groups' shares, and then takes what a trace says about it.
+//! Placement of clients: each is assigned to a group by the groups' shares, and a trace may then replace its properties.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,7 +73,7 @@ impl Placed {
         for client in 0..clients {
             let mut place = match &groups {
                 Some(groups) => placement.place_of_group(scenario, groups[client]),
-                // Without groups every class is open, which an index beyond any table says, until the trace gives it.
+                // Without groups every class is unknown until the trace gives it, which an index beyond any table marks.
                 None => {
                     Place { device: u32::MAX, link: u32::MAX, dropout: u32::MAX, availability: u32::MAX, region: None }
                 }
@@ -117,7 +117,7 @@ impl Placed {
         self.regions.iter().position(|known| known == name).map(|index| index as u32)
     }
 
-    /// Changes a client's place to what the trace says about it.
+    /// Replaces the parts of a client's place that the trace gives.
     fn apply(
         &mut self,
         scenario: &ScenarioSpec,
@@ -363,15 +363,15 @@ fn traced_link(
 
 /// Returns the dropout of a client with this row of the trace, or `None` if it is that of its group.
 fn traced_dropout(row: &TraceRow, of_group: Option<&schema::Dropout>) -> Result<Option<schema::Dropout>, String> {
-    let given = [row.dropout_before_training, row.dropout_during_training, row.dropout_after_training];
-    if of_group.is_some() && given.iter().all(Option::is_none) {
+    let traced = [row.dropout_before_training, row.dropout_during_training, row.dropout_after_training];
+    if of_group.is_some() && traced.iter().all(Option::is_none) {
         return Ok(None);
     }
     let base = of_group.copied().unwrap_or_default();
     let dropout = schema::Dropout {
-        before_training: given[0].unwrap_or(base.before_training),
-        during_training: given[1].unwrap_or(base.during_training),
-        after_training: given[2].unwrap_or(base.after_training),
+        before_training: traced[0].unwrap_or(base.before_training),
+        during_training: traced[1].unwrap_or(base.during_training),
+        after_training: traced[2].unwrap_or(base.after_training),
     };
     if dropout.before_training + dropout.during_training + dropout.after_training > 1.0 {
         return Err("its three shares of dropout add up to more than 1".into());

@@ -59,7 +59,7 @@ impl TaskCosts {
         if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens, steps)) {
             return Some(row);
         }
-        // The mean length gives operations and memory traffic, the greatest length gives the peak of memory.
+        // The mean length gives operations and memory traffic, the greatest length gives the peak memory.
         let training = sim::LoraTraining { steps: steps.into(), ..self.training.clone() };
         let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
         let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
@@ -67,7 +67,7 @@ impl TaskCosts {
             return None;
         }
         let row = self.works.len() as u32;
-        // On the wire are adapters, with all that the method transfers in addition.
+        // Adapters are on the wire, with everything that the method transfers in addition.
         self.works.push(sim::Work {
             peak_memory_bytes: longest.peak_memory_bytes(),
             download_bytes: self.adapter_bytes,

@@ -36,7 +36,7 @@ pub struct Timeline {
     /// Number of the server's rounds that have ended.
     ended: u32,
     records: VecDeque<Record>,
-    /// Result of a step that was made before the records of the one before were consumed.
+    /// Result of a step that was made before the records of the previous step were consumed.
     ahead: Option<Step>,
 }
 
@@ -118,7 +118,7 @@ impl Timeline {
         Ok(Step::Advanced)
     }
 
-    /// Whether a round is one of the server, whose numbers date the changes. Tiers share the server's count.
+    /// Whether a round is one of the server, whose numbers decide when changes take effect. Tiers share the server's count.
     fn is_of_server(&self, round: &RoundRecord) -> bool {
         let has_edges = matches!(self.simulation.federation().server.protocol, Protocol::Hierarchical(_));
         !has_edges || round.aggregator == SERVER
