@@ -1,15 +1,38 @@
 //! Federated fine-tuning of language models in virtual time, reproducible to the bit.
 //!
+//! A [`Scenario`] describes a federation: clients with data, devices and links, a server, and how clients train. [`run`](run())
+//! simulates it in virtual time, trains LoRA adapters for the updates that count, and writes a folder of tables, adapters and
+//! hashes. [`read_table`] reads the tables as Arrow record batches.
+//!
 //! # Examples
 //!
-//! Reads a scenario with one field changed and simulates it without training:
+//! One round of two clients:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use fedreplay::{RunOptions, Scenario, Store, init_process, read_table, run};
+//!
+//! init_process();
+//! let sets = ["rounds=1", "server.protocol.clients_per_round=2", "evaluation.local_baseline=false"];
+//! let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &sets.map(str::to_owned))?;
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(&folder.path().join("store"))?;
+//! let out = folder.path().join("run");
+//! let summary = run(&scenario, &RunOptions { store, ..RunOptions::new(&out) }, &mut ())?;
+//! assert_eq!(summary.digest.to_string().len(), 64);
+//! assert_eq!(read_table(&out, "rounds")?.num_rows(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The schedule alone, without training:
 //!
 //! ```
 //! use std::path::Path;
 //! use std::sync::atomic::AtomicBool;
 //!
+//! use fedreplay::Scenario;
 //! use fedreplay::run::{PlanDetail, PlanSettings, plan};
-//! use fedreplay::scenario::Scenario;
 //!
 //! let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &["rounds=100".to_owned()])?;
 //! let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &AtomicBool::new(false) };
@@ -20,7 +43,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`run::play`] trains as well, and [`ledger::read_table`] reads what was recorded.
+//! # Before anything else
+//!
+//! LibTorch reads its environment when it is loaded, so a program calls [`init_process`] first. It executes the program once
+//! again with the variables set that decide how LibTorch computes.
 
 pub mod adapter;
 pub mod algorithm;
@@ -46,3 +72,10 @@ pub mod scenario;
 pub mod schedule;
 pub mod store;
 pub mod training;
+
+pub use ledger::read_table;
+pub use results::Summary;
+pub use run::{Observer, RunError, RunOptions, run};
+pub use scenario::Scenario;
+pub use store::Store;
+pub use training::init_process;

@@ -47,15 +47,40 @@ impl Scenario {
     /// The first mistake, with line and column where they are known.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
-        let sets = &expanded(sets)?;
+        Self::of_text(file, &text, &expanded(sets)?)
+    }
+
+    /// Reads a scenario from RON text. Its relative paths start from `folder`.
+    ///
+    /// # Errors
+    /// As [`Self::read`]. Messages call the text `scenario.ron` in `folder`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use fedreplay::Scenario;
+    ///
+    /// let text = std::fs::read_to_string("scenarios/quickstart.ron")?.replace("rounds: 12", "rounds: 2");
+    /// let loaded = Scenario::from_ron(&text, Path::new("scenarios"))?;
+    /// assert_eq!(loaded.scenario.rounds, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_ron(text: &str, folder: &Path) -> Result<Self, ScenarioError> {
+        Self::of_text(&folder.join("scenario.ron"), text, &[])
+    }
+
+    /// Parses and checks `text`, which is the content of `file`, with overrides applied in order.
+    fn of_text(file: &Path, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
         // Defaults depend on `fidelity` and `algorithm`, which are known only after a first reading.
-        let as_written = read_under(Reading::default(), file, &text, sets)?;
-        let mut scenario = read_under(as_written.reading(), file, &text, sets)?;
+        let as_written = read_under(Reading::default(), file, text, sets)?;
+        let mut scenario = read_under(as_written.reading(), file, text, sets)?;
         // Checks come after the catalog, which may provide the classes that groups name.
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         catalog::include(&mut scenario, folder)?;
-        check(&scenario).map_err(|fault| invalid(file, &text, fault))?;
-        let phases = under(as_written.reading(), || phases(&scenario)).map_err(|fault| invalid(file, &text, fault))?;
+        check(&scenario).map_err(|fault| invalid(file, text, fault))?;
+        let phases = under(as_written.reading(), || phases(&scenario)).map_err(|fault| invalid(file, text, fault))?;
         Ok(Self { scenario, phases, folder: folder.to_owned() })
     }
 
