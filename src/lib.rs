@@ -20,7 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`run::play`] trains as well, and [`ledger::read_table`] reads what was recorded.
+//! [`run::run`](run::run()) trains as well, and [`ledger::read_table`] reads what was recorded.
 
 pub mod adapter;
 pub mod algorithm;

@@ -100,21 +100,21 @@ impl RunOptions<'_> {
 /// ];
 /// let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &sets.map(str::to_owned))?;
 /// let folder = tempfile::tempdir()?;
-/// let run = folder.path().join("run");
-/// let summary = run(&scenario, &RunOptions::new(&run), &mut ())?;
+/// let out = folder.path().join("run");
+/// let summary = run(&scenario, &RunOptions::new(&out), &mut ())?;
 /// assert_eq!(summary.tasks_dispatched, 2);
 /// assert_eq!(summary.digest.to_string().len(), 64);
-/// assert_eq!(read_table(&run, "tasks")?.num_rows(), 2);
+/// assert_eq!(read_table(&out, "tasks")?.num_rows(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn run(loaded: &Scenario, settings: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
     run_sharing(loaded, settings, &mut InputCache::default(), observer)
 }
 
-/// Runs a scenario like [`play`], reusing inputs that earlier runs have loaded.
+/// Runs a scenario like [`run`], reusing inputs that earlier runs have loaded.
 ///
 /// # Errors
-/// As [`play`].
+/// As [`run`].
 pub fn run_sharing(
     loaded: &Scenario,
     settings: &RunOptions,
