@@ -67,8 +67,8 @@ impl PrivacyPlan {
         let Some(privacy) = &scenario.privacy else { return Ok(None) };
         let clients = train_rows.len() as u32;
         let source = noise_source(scenario, privacy)?;
-        let protection = match privacy {
-            &Privacy::UserLevel { delta, weight_bound, max_participations, .. } => {
+        let protection = match *privacy {
+            Privacy::UserLevel { delta, weight_bound, max_participations, .. } => {
                 if delta >= 1.0 / f64::from(clients) {
                     tracing::warn!(
                         target: "fedreplay::run",
@@ -81,7 +81,7 @@ impl PrivacyPlan {
                 let charge = charge(scenario, privacy, clients).map_err(PrivacyError)?;
                 Self { step, source, charge, weight_bound, max_participations }
             }
-            &Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, .. } => {
+            Privacy::FedLlmBenchDp { claimed_epsilon, claimed_delta, .. } => {
                 tracing::warn!(target: "fedreplay::run", "FedLlmBenchDp gives no guarantee: its true epsilon is infinite");
                 let step = Step::FedLlmBench { sigma: their_sigma(scenario, privacy, train_rows) };
                 let charge = Charge::Nothing { claimed_epsilon, claimed_delta };

@@ -39,7 +39,7 @@ pub enum RunError {
     Schedule(#[from] ScheduleError),
     /// The data, the models or the machine that the scenario needs cannot be used.
     #[error(transparent)]
-    Input(#[from] InputError),
+    Input(Box<InputError>),
     /// The scenario's privacy cannot be provided.
     #[error(transparent)]
     Privacy(#[from] PrivacyError),
@@ -60,6 +60,13 @@ pub enum RunError {
     /// Another part of the request is wrong.
     #[error("{0}")]
     Usage(String),
+}
+
+// Boxed by hand: an input error is the largest of all, and every result of a run would have its size.
+impl From<InputError> for RunError {
+    fn from(error: InputError) -> Self {
+        Self::Input(Box::new(error))
+    }
 }
 
 impl RunError {

@@ -269,7 +269,7 @@ impl Trainer {
         micro_batch: &[Arc<Sample>],
     ) -> Result<(), Error> {
         let rows = micro_batch.len();
-        if matches!(job.objective, Objective::Dpo { .. }) && rows % 2 != 0 {
+        if matches!(job.objective, Objective::Dpo { .. }) && !rows.is_multiple_of(2) {
             let reason = format!("a micro-batch of step {number} has {rows} rows, DPO needs pairs");
             return Err(Error::Job { job: index, reason });
         }

@@ -25,7 +25,7 @@ struct Rest {
 impl Rest {
     /// Returns the equal share of each remaining flow, or `None` without flows.
     fn share(self) -> Option<u64> {
-        if self.flows > 0 { Some(self.rate / self.flows) } else { None }
+        self.rate.checked_div(self.flows)
     }
 }
 
