@@ -17,9 +17,9 @@ pub fn replay(
     options: RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<Difference>, RunError> {
-    let (manifest, loaded) = replayable(run_folder)?;
+    let (manifest, scenario) = replayable(run_folder)?;
     let options = RunOptions { store: Store::none(), ..options };
-    run(&loaded, &options, observer)?;
+    run(&scenario, &options, observer)?;
     let again = Manifest::read(&options.out)?;
     if manifest.genesis != again.genesis {
         // Different inputs give different rows, and naming the input says more than the first row that differs.
@@ -49,8 +49,8 @@ pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Scenario), RunE
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
     refuse_other_version(run_folder, &manifest)?;
-    let loaded = Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?;
-    Ok((manifest, loaded))
+    let scenario = Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?;
+    Ok((manifest, scenario))
 }
 
 /// Refuses to replay a run of another version of this program: the tables would differ, whatever was computed.

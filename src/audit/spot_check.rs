@@ -55,9 +55,9 @@ pub fn sample(
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<SpotCheckReport, RunError> {
-    let (manifest, loaded) = replayable(run_folder)?;
-    let prepared = Prepared::new(&loaded, options, &mut InputCache::default())?;
-    let now = prepared.manifest(&loaded);
+    let (manifest, scenario) = replayable(run_folder)?;
+    let prepared = Prepared::new(&scenario, options, &mut InputCache::default())?;
+    let now = prepared.manifest(&scenario);
     if now.genesis != manifest.genesis {
         return Ok(SpotCheckReport { difference: Some(what_changed(&manifest, &now)), ..SpotCheckReport::default() });
     }
@@ -67,7 +67,7 @@ pub fn sample(
         ScheduleSource::Live(timeline) => as_recorded(*timeline, run_folder)?,
     };
     let none = Store::none();
-    let computes = inputs.computes(&loaded, &none, options.stop);
+    let computes = inputs.computes(&scenario, &none, options.stop);
     let (together, keyed) = match batches {
         TrainingBatches::Ready(most) => (most, None),
         TrainingBatches::Keyed(most) => (1, Some(most)),
@@ -75,7 +75,7 @@ pub fn sample(
     let executor = Executor::new(&computes, &none, options.stop, together);
     observer.working(executor.counters());
     // Plans the whole run, so that nodes have the same numbers and keys as in the run. Nothing is demanded yet.
-    let mut planner = Planner::new(&loaded, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();
+    let mut planner = Planner::new(&scenario, &inputs, privacy.as_ref(), &executor, false, keyed).without_demands();
     let before = planner.before();
     let mut planned = Vec::with_capacity(schedule.len());
     for (index, round) in schedule.iter().enumerate() {
@@ -84,7 +84,7 @@ pub fn sample(
     let check = Check {
         run_folder,
         manifest: &manifest,
-        loaded: &loaded,
+        scenario: &scenario,
         inputs: &inputs,
         executor: &executor,
         lineage: Lineage::read(run_folder)?,
@@ -121,7 +121,7 @@ fn as_recorded(mut timeline: Timeline, run_folder: &Path) -> Result<Vec<Schedule
 struct Check<'a> {
     run_folder: &'a Path,
     manifest: &'a Manifest,
-    loaded: &'a Scenario,
+    scenario: &'a Scenario,
     inputs: &'a Inputs,
     executor: &'a Executor<'a>,
     lineage: Lineage,
@@ -303,7 +303,7 @@ impl Check<'_> {
             chunk.evaluations.extend(ledger_rows::local_baseline(scheduled.number, own, has_test, self.executor)?.0);
         }
         chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.clone(), self.executor);
-        let has_more = index + 1 == self.schedule.len() && self.loaded.scenario.evaluation.local_baseline;
+        let has_more = index + 1 == self.schedule.len() && self.scenario.scenario.evaluation.local_baseline;
         Ok(compare_round(self.run_folder, self.manifest.schema_version, chunk, has_more)?)
     }
 }

@@ -115,30 +115,31 @@ impl EvalProgress for WorkCounters {
 /// # Errors
 /// If a benchmark is unknown or runs generated code, or if its questions cannot be read.
 pub fn load(
-    loaded: &Scenario,
+    scenario: &Scenario,
     model: &Path,
     tokenizer_folder: &Path,
     read: &mut BTreeMap<String, Input>,
 ) -> Result<Vec<Arc<ScheduledBenchmark>>, InputError> {
-    let spec = &loaded.scenario.evaluation;
-    if spec.benchmarks.is_empty() {
+    let spec = &scenario.scenario;
+    let evaluation = &spec.evaluation;
+    if evaluation.benchmarks.is_empty() {
         return Ok(vec![]);
     }
-    let Some(questions) = &spec.questions else {
+    let Some(questions) = &evaluation.questions else {
         let missing = "failed to find questions: evaluation.questions names the folder of their files";
         return Err(InputError::Usage(missing.into()));
     };
-    let data = loaded.resolve(questions);
+    let data = scenario.resolve(questions);
     let tokenizer = Tokenizer::load(tokenizer_folder)?;
     let decoding = Arc::new(DecodingSettings {
         end_tokens: end_tokens(model, &tokenizer).map_err(EvaluationError::from)?,
         tokenizer,
-        prompts: translate::prompts(loaded.scenario.data.template, tokenizer_folder)?,
+        prompts: translate::prompts(spec.data.template, tokenizer_folder)?,
         sampling: FolderSampling::read(model).map_err(EvaluationError::from)?,
-        seed: loaded.scenario.seed,
+        seed: spec.seed,
     });
-    let mut scheduled = Vec::with_capacity(spec.benchmarks.len());
-    for scenario::BenchmarkSpec { name, every, limit, shots } in &spec.benchmarks {
+    let mut scheduled = Vec::with_capacity(evaluation.benchmarks.len());
+    for scenario::BenchmarkSpec { name, every, limit, shots } in &evaluation.benchmarks {
         let benchmark = benchmarks::named(name).map_err(InputError::Usage)?;
         let options = BenchmarkOptions {
             data: &data,

@@ -35,8 +35,8 @@ struct Engine {
 
 impl InputCache {
     /// Logs the warnings about a scenario that no earlier run has logged.
-    pub(crate) fn log_doubts(&mut self, loaded: &Scenario) {
-        for doubt in loaded.doubts() {
+    pub(crate) fn log_doubts(&mut self, scenario: &Scenario) {
+        for doubt in scenario.doubts() {
             if self.logged.insert(doubt.clone()) {
                 tracing::warn!(target: "fedreplay::run", "{doubt}");
             }
@@ -44,15 +44,15 @@ impl InputCache {
     }
 
     /// Returns the data of a scenario. The store caches its tokens between processes.
-    pub(super) fn data(&mut self, loaded: &Scenario, store: &Store) -> Result<TokenData, InputError> {
-        let scenario = &loaded.scenario;
-        let is_pooled = matches!(scenario.algorithm, Algorithm::Centralised);
-        let reads = (&scenario.data, &scenario.model, scenario.seed, scenario.training.objective, is_pooled);
-        let key = key(&(reads, &loaded.folder));
+    pub(super) fn data(&mut self, scenario: &Scenario, store: &Store) -> Result<TokenData, InputError> {
+        let spec = &scenario.scenario;
+        let is_pooled = matches!(spec.algorithm, Algorithm::Centralised);
+        let reads = (&spec.data, &spec.model, spec.seed, spec.training.objective, is_pooled);
+        let key = key(&(reads, &scenario.folder));
         if let Some((_, data)) = self.data.as_ref().filter(|(known, _)| *known == key) {
             return Ok(data.clone());
         }
-        let data = Reader::new(loaded, store)?.read()?;
+        let data = Reader::new(scenario, store)?.read()?;
         self.data = Some((key, data.clone()));
         Ok(data)
     }
@@ -60,16 +60,16 @@ impl InputCache {
     /// Returns the base model of a scenario behind a trainer on each device, and its folder.
     pub(crate) fn trainers(
         &mut self,
-        loaded: &Scenario,
+        scenario: &Scenario,
         devices: &[Device],
         numerics: &Numerics,
         clients: &[ClientRows],
     ) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
-        let key = key(&(&loaded.scenario.model, &loaded.folder, devices, numerics));
+        let key = key(&(&scenario.scenario.model, &scenario.folder, devices, numerics));
         if self.engine.as_ref().is_none_or(|(known, _)| *known != key) {
             // The old model is dropped before the new one is loaded: the memory may be too small for two.
             self.engine = None;
-            let (trainers, folder) = load_trainers(loaded, devices, numerics, clients)?;
+            let (trainers, folder) = load_trainers(scenario, devices, numerics, clients)?;
             self.engine = Some((key, Engine { trainers, folder, determinism: None }));
         }
         let (_, engine) = self.engine.as_ref().expect("it was just put there");

@@ -16,10 +16,10 @@ pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
 }
 
 /// Returns the folder of the base model, which is fetched first if it is on the hub; `None` if only its shape is given.
-pub(super) fn model_folder(loaded: &Scenario) -> Result<Option<PathBuf>, InputError> {
-    let model = &loaded.scenario.model;
+pub(super) fn model_folder(scenario: &Scenario) -> Result<Option<PathBuf>, InputError> {
+    let model = &scenario.scenario.model;
     match (&model.folder, &model.hub) {
-        (Some(folder), _) => Ok(Some(loaded.resolve(folder))),
+        (Some(folder), _) => Ok(Some(scenario.resolve(folder))),
         (None, Some((repository, revision))) => Ok(Some(hub::fetch(repository, Some(revision))?)),
         (None, None) => Ok(None),
     }

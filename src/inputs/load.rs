@@ -44,26 +44,27 @@ impl Inputs {
     /// # Errors
     /// The first fault of a file, client or row, or of the model's folder.
     pub fn load(
-        loaded: &Scenario,
+        scenario: &Scenario,
         devices: &[Device],
         numerics: &Numerics,
         store: &Store,
         shared: &mut InputCache,
     ) -> Result<Self, InputError> {
         // Data come first: a fault in them shows before the base model, which takes long, is loaded.
-        let scenario = &loaded.scenario;
-        let TokenData { clients, test, tokenizer, mut read } = shared.data(loaded, store)?;
-        let (trainers, model_folder) = shared.trainers(loaded, devices, numerics, &clients)?;
+        let spec = &scenario.scenario;
+        let TokenData { clients, test, tokenizer, mut read } = shared.data(scenario, store)?;
+        let (trainers, model_folder) = shared.trainers(scenario, devices, numerics, &clients)?;
         let trainer = &trainers[0];
-        check_length(scenario, trainer.config().max_positions)?;
+        check_length(spec, trainer.config().max_positions)?;
         tokenizer.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
         let tokenizer_folder = read["tokenizer"].path.clone();
-        let benchmarks = benchmarks::load(loaded, &model_folder, &tokenizer_folder, &mut read)?;
+        let benchmarks = benchmarks::load(scenario, &model_folder, &tokenizer_folder, &mut read)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
-        let trace = trace::read(loaded, &mut read)?;
-        let initial = scenario.model.lora.initial.as_ref();
-        let initial = initial.map(|folder| initial_adapter(&loaded.resolve(folder), trainer, &mut read)).transpose()?;
-        let facts = client_facts::of_rows(scenario, &clients, trainer.config(), &trace)?;
+        let trace = trace::read(scenario, &mut read)?;
+        let initial = spec.model.lora.initial.as_ref();
+        let initial =
+            initial.map(|folder| initial_adapter(&scenario.resolve(folder), trainer, &mut read)).transpose()?;
+        let facts = client_facts::of_rows(spec, &clients, trainer.config(), &trace)?;
         Ok(Self { clients, facts, test, benchmarks, trainers, initial, read })
     }
 
@@ -73,8 +74,8 @@ impl Inputs {
     }
 
     /// Creates a [`Compute`] around each trainer.
-    pub fn computes<'a>(&'a self, loaded: &Scenario, store: &'a Store, stop: &'a AtomicBool) -> Vec<Compute<'a>> {
-        let unusable = loaded.scenario.training.unusable_update;
+    pub fn computes<'a>(&'a self, scenario: &Scenario, store: &'a Store, stop: &'a AtomicBool) -> Vec<Compute<'a>> {
+        let unusable = scenario.scenario.training.unusable_update;
         self.trainers.iter().map(|trainer| Compute::new(trainer, unusable, store, stop)).collect()
     }
 }
@@ -102,10 +103,10 @@ impl PlanInputs {
     ///
     /// # Errors
     /// As [`Inputs::load`].
-    pub fn load(loaded: &Scenario) -> Result<Self, InputError> {
-        let scenario = &loaded.scenario;
+    pub fn load(scenario: &Scenario) -> Result<Self, InputError> {
+        let spec = &scenario.scenario;
         let mut read = BTreeMap::new();
-        let config = match (&scenario.model.shape, model_folder(loaded)?) {
+        let config = match (&spec.model.shape, model_folder(scenario)?) {
             (Some(shape), _) => model_shape::config_of_shape(shape),
             (None, folder) => {
                 let folder = folder.expect("a scenario has a folder, a model of the hub or a shape");
@@ -116,15 +117,15 @@ impl PlanInputs {
                 config
             }
         };
-        let trace = trace::read(loaded, &mut read)?;
-        if let Some(synthetic) = &scenario.data.synthetic {
-            return Ok(Self { clients: client_facts::of_synthetic(scenario, synthetic, &config, &trace)?, read });
+        let trace = trace::read(scenario, &mut read)?;
+        if let Some(synthetic) = &spec.data.synthetic {
+            return Ok(Self { clients: client_facts::of_synthetic(spec, synthetic, &config, &trace)?, read });
         }
         let none = Store::none();
-        let reader = Reader::new(loaded, &none)?;
+        let reader = Reader::new(scenario, &none)?;
         let data = reader.partitioned(&mut read)?;
         reader.note_text(&mut read);
-        let clients = client_facts::of_rows(scenario, &reader.clients(&data)?, &config, &trace)?;
+        let clients = client_facts::of_rows(spec, &reader.clients(&data)?, &config, &trace)?;
         Ok(Self { clients, read })
     }
 }

@@ -22,7 +22,7 @@ use crate::store::Store;
 
 /// Reader of a scenario's data.
 pub(super) struct Reader<'a> {
-    loaded: &'a Scenario,
+    scenario: &'a Scenario,
     tokenizer_folder: PathBuf,
     tokenizer: Tokenizer,
     rules: SequenceRules,
@@ -32,22 +32,26 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Loads the tokenizer and the rules by which rows become sequences.
-    pub fn new(loaded: &'a Scenario, store: &'a Store) -> Result<Self, InputError> {
-        let scenario = &loaded.scenario;
-        let tokenizer_folder = match &scenario.model.tokenizer {
-            Some(folder) => loaded.resolve(folder),
-            None => model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?,
+    pub fn new(scenario: &'a Scenario, store: &'a Store) -> Result<Self, InputError> {
+        let spec = &scenario.scenario;
+        let tokenizer_folder = match &spec.model.tokenizer {
+            Some(folder) => scenario.resolve(folder),
+            None => model_folder(scenario)?.ok_or_else(|| only_planned("model.folder is missing"))?,
         };
-        let prompts = prompts(scenario.data.template, &tokenizer_folder)?;
-        let max_tokens = scenario.data.max_seq_length as usize;
-        let long_prompts = match scenario.data.long_prompts {
+        let prompts = prompts(spec.data.template, &tokenizer_folder)?;
+        let max_tokens = spec.data.max_seq_length as usize;
+        let long_prompts = match spec.data.long_prompts {
             scenario::LongPromptsSpec::Refuse => LongPrompts::Refuse,
             scenario::LongPromptsSpec::Skip => LongPrompts::Skip,
         };
-        let learns_last_question = scenario.data.last_question == scenario::LastQuestion::Learnt;
+        let learns_last_question = spec.data.last_question == scenario::LastQuestion::Learnt;
         let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
         let tokenizer = Tokenizer::load(&tokenizer_folder)?;
-        Ok(Self { loaded, tokenizer_folder, tokenizer, rules, store })
+        Ok(Self { scenario, tokenizer_folder, tokenizer, rules, store })
+    }
+
+    fn spec(&self) -> &'a ScenarioSpec {
+        &self.scenario.scenario
     }
 
     /// Adds the inputs that decide how text becomes tokens: the tokenizer, and the chat template if it is used.
@@ -61,14 +65,14 @@ impl<'a> Reader<'a> {
 
     /// Returns the path of the data in the scenario.
     fn data_file(&self) -> Result<&'a Path, InputError> {
-        let file = self.loaded.scenario.data.file.as_deref();
+        let file = self.spec().data.file.as_deref();
         file.ok_or_else(|| only_planned("data.file is missing"))
     }
 
     /// Reads a data file. Returns its clients and its resolved path.
     pub fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), InputError> {
-        let path = self.loaded.resolve(file);
-        let spec = &self.loaded.scenario.data;
+        let path = self.scenario.resolve(file);
+        let spec = &self.spec().data;
         let bad_rows = match spec.bad_rows {
             scenario::BadRowsSpec::Refuse => BadRows::Refuse,
             scenario::BadRowsSpec::Skip => BadRows::Skip,
@@ -92,8 +96,8 @@ impl<'a> Reader<'a> {
     pub fn partitioned(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, InputError> {
         let (mut data, path) = self.federation(self.data_file()?)?;
         note_twin(&data, &path, read);
-        let spec = &self.loaded.scenario.data;
-        let seed = Seed(self.loaded.scenario.seed);
+        let spec = &self.spec().data;
+        let seed = Seed(self.spec().seed);
         data.clients =
             partition(std::mem::take(&mut data.clients), &translate::row_partition(&spec.partition), spec.rows, seed)
                 .map_err(|what| InputError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
@@ -103,7 +107,7 @@ impl<'a> Reader<'a> {
 
     /// Tokenizes the rows of the clients that the scenario selects, and splits them into training and held-out rows.
     pub fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, InputError> {
-        let named = self.loaded.scenario.data.clients.as_deref();
+        let named = self.spec().data.clients.as_deref();
         for id in named.unwrap_or_default() {
             if data.clients.iter().all(|client| client.id != *id) {
                 return Err(InputError::Usage(format!(
@@ -126,7 +130,7 @@ impl<'a> Reader<'a> {
         for ((number, client), rows) in numbers.into_iter().zip(wanted).zip(&rows) {
             clients.push(self.client(number as u64, client, rows)?);
         }
-        match self.loaded.scenario.algorithm {
+        match self.spec().algorithm {
             scenario::Algorithm::Centralised => Ok(vec![pooled(&clients)]),
             _ => Ok(clients),
         }
@@ -142,8 +146,8 @@ impl<'a> Reader<'a> {
                 client.rows.len()
             )));
         }
-        let seed = Seed(self.loaded.scenario.seed);
-        let split = hold_out(seed, index, rows.count(), self.loaded.scenario.data.held_out);
+        let seed = Seed(self.spec().seed);
+        let split = hold_out(seed, index, rows.count(), self.spec().data.held_out);
         let train = Arc::new(rows.picked(&split.train));
         let held_out = Arc::new(rows.picked(&split.held_out));
         Ok(ClientRows { id: client.id.clone(), train, held_out })
@@ -151,7 +155,7 @@ impl<'a> Reader<'a> {
 
     /// Returns each client's rows as tokens, cached under everything that decides them.
     fn tokenized(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, InputError> {
-        let ScenarioSpec { data, training, .. } = &self.loaded.scenario;
+        let ScenarioSpec { data, training, .. } = self.spec();
         let chat = match &self.rules.prompts {
             Prompts::Template(_) => None,
             Prompts::Chat(template) => Some(*template.content_hash().as_bytes()),
@@ -165,13 +169,13 @@ impl<'a> Reader<'a> {
 
     /// Tokenizes the rows of one client, as the training objective needs them.
     fn tokenized_now(&self, client: &ClientData) -> Result<TokenRows, InputError> {
-        match self.loaded.scenario.training.objective {
+        match self.spec().training.objective {
             scenario::ObjectiveSpec::Sft => {
                 let tokenized = tokenize(client, &self.tokenizer, &self.rules)?;
                 Ok(TokenRows::Single(self.masked(client, tokenized)?))
             }
             scenario::ObjectiveSpec::Dpo { .. } => {
-                let form = translate::pair_form(self.loaded.scenario.data.pairs);
+                let form = translate::pair_form(self.spec().data.pairs);
                 Ok(TokenRows::Pairs(tokenize_preferences(client, &self.tokenizer, &self.rules, form)?.pairs))
             }
         }
@@ -180,7 +184,7 @@ impl<'a> Reader<'a> {
     /// Returns the samples with the masking that the scenario asks for.
     fn masked(&self, client: &ClientData, tokenized: Tokenized) -> Result<Vec<Sample>, InputError> {
         let Tokenized { samples, rows, .. } = tokenized;
-        if self.loaded.scenario.data.masking == scenario::Masking::ByConstruction {
+        if self.spec().data.masking == scenario::Masking::ByConstruction {
             return Ok(samples);
         }
         let Prompts::Template(template) = self.rules.prompts else {
@@ -222,7 +226,7 @@ impl<'a> Reader<'a> {
         let data = self.partitioned(&mut read)?;
         let clients = Arc::new(self.clients(&data)?);
         let mut test = None;
-        if let Some(file) = &self.loaded.scenario.data.test_file {
+        if let Some(file) = &self.spec().data.test_file {
             let (data, path) = self.federation(file)?;
             read.insert("test_data".to_owned(), input(path, data.content_hash));
             test = Some(Arc::new(self.pooled(&data)?));

@@ -48,15 +48,15 @@ const SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 ///
 /// # Errors
 /// If a file cannot be read, a column is unknown or a value is out of range.
-pub fn read(loaded: &Scenario, read: &mut BTreeMap<String, Input>) -> Result<Trace, InputError> {
-    let Some(spec) = &loaded.scenario.population.trace else { return Ok(Trace::default()) };
+pub fn read(scenario: &Scenario, read: &mut BTreeMap<String, Input>) -> Result<Trace, InputError> {
+    let Some(spec) = &scenario.scenario.population.trace else { return Ok(Trace::default()) };
     let mut trace = Trace::default();
     if let Some(file) = &spec.clients {
-        let table = Table::open(&loaded.resolve(file), &CLIENTS, &DERIVED, "clients_trace", read)?;
+        let table = Table::open(&scenario.resolve(file), &CLIENTS, &DERIVED, "clients_trace", read)?;
         trace.clients = Some((0..table.rows()).map(|row| table.client(row)).collect::<Result<_, _>>()?);
     }
     if let Some(file) = &spec.online {
-        let table = Table::open(&loaded.resolve(file), &ONLINE, &[], "online_trace", read)?;
+        let table = Table::open(&scenario.resolve(file), &ONLINE, &[], "online_trace", read)?;
         let period = spec.online_period;
         for (client, online) in table.intervals()? {
             trace.online.insert(client, Availability::Trace { online, period });

@@ -14,15 +14,15 @@ use crate::training::{Numerics, Trainer};
 /// Loads the base model to each device and logs its precision. `clients` supply the row on which a quantized base is
 /// measured. Returns the trainers and the folder of the base model.
 pub(super) fn load_trainers(
-    loaded: &Scenario,
+    scenario: &Scenario,
     devices: &[Device],
     numerics: &Numerics,
     clients: &[ClientRows],
 ) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
-    let scenario = &loaded.scenario;
-    let folder = model_folder(loaded)?.ok_or_else(|| only_planned("model.folder is missing"))?;
-    let precision = model_shape::precision(&scenario.model);
-    let lora = model_shape::lora_spec(scenario);
+    let spec = &scenario.scenario;
+    let folder = model_folder(scenario)?.ok_or_else(|| only_planned("model.folder is missing"))?;
+    let precision = model_shape::precision(&spec.model);
+    let lora = model_shape::lora_spec(spec);
     let mut trainers = Vec::with_capacity(devices.len());
     for &device in devices {
         trainers.push(Trainer::load(&folder, precision, device, &lora, numerics).map_err(InputError::Model)?);

@@ -107,8 +107,8 @@ impl RunOptions<'_> {
 /// assert_eq!(read_table(&out, "tasks")?.num_rows(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn run(loaded: &Scenario, options: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
-    run_sharing(loaded, options, &mut InputCache::default(), observer)
+pub fn run(scenario: &Scenario, options: &RunOptions, observer: &mut dyn Observer) -> Result<Summary, RunError> {
+    run_sharing(scenario, options, &mut InputCache::default(), observer)
 }
 
 /// Runs a scenario like [`run`], reusing inputs that earlier runs have loaded.
@@ -116,15 +116,15 @@ pub fn run(loaded: &Scenario, options: &RunOptions, observer: &mut dyn Observer)
 /// # Errors
 /// As [`run`].
 pub fn run_sharing(
-    loaded: &Scenario,
+    scenario: &Scenario,
     options: &RunOptions,
     shared: &mut InputCache,
     observer: &mut dyn Observer,
 ) -> Result<Summary, RunError> {
     let began = Instant::now();
-    let prepared = Prepared::new(loaded, options, shared)?;
+    let prepared = Prepared::new(scenario, options, shared)?;
     let folder = RunFolder::create(&options.out)?;
-    prepared.run(loaded, &folder, options, observer, began)
+    prepared.run(scenario, &folder, options, observer, began)
 }
 
 /// Resumes a run that was begun in `options.out`. `sets` may set fields that change no result, such as those of `execution`.
@@ -142,24 +142,24 @@ pub fn resume(options: &RunOptions, sets: &[String], observer: &mut dyn Observer
     refuse_plan(&options.out, &manifest)?;
     // Fields that decide no digest, such as which adapters are saved, could otherwise have changed unnoticed.
     manifest.check(&options.out)?;
-    let loaded = Scenario::of_run(&options.out, &manifest.scenario_folder, sets)?;
+    let scenario = Scenario::of_run(&options.out, &manifest.scenario_folder, sets)?;
     refuse_secret(&options.out, &manifest)?;
-    let mut prepared = Prepared::new(&loaded, options, &mut InputCache::default())?;
+    let mut prepared = Prepared::new(&scenario, options, &mut InputCache::default())?;
     // Earlier rounds were computed under the grade of then, so the run can claim no more than the lower of the two.
     prepared.determinism.grade =
         Grade::named(&manifest.grade).map_or(prepared.determinism.grade, |then| then.min(prepared.determinism.grade));
-    let found = prepared.manifest(&loaded).genesis;
+    let found = prepared.manifest(&scenario).genesis;
     if found != manifest.genesis {
         return Err(RunError::Usage(format!(
             "failed to resume {}: {}",
             options.out.display(),
-            what_changed(&manifest, &prepared.manifest(&loaded))
+            what_changed(&manifest, &prepared.manifest(&scenario))
         )));
     }
     // A run that was killed while it was closed has a certificate already.
     let _ = fs::remove_file(folder.path().join("certificate.json"));
     folder.remove_tables()?;
-    prepared.run(&loaded, &folder, options, observer, began)
+    prepared.run(&scenario, &folder, options, observer, began)
 }
 
 /// Run that is ready to be computed: inputs, privacy plan, determinism check and schedule.
@@ -176,27 +176,27 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`run`], before a folder is made.
-    pub fn new(loaded: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<Self, RunError> {
-        shared.log_doubts(loaded);
-        let execution = loaded.scenario.execution;
-        let mut inputs = load_inputs(loaded, options, shared)?;
-        loaded.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
-        if let Some(doubt) = loaded.doubt_about_cohort(inputs.clients.len()) {
+    pub fn new(scenario: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<Self, RunError> {
+        shared.log_doubts(scenario);
+        let execution = scenario.scenario.execution;
+        let mut inputs = load_inputs(scenario, options, shared)?;
+        scenario.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
+        if let Some(doubt) = scenario.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
-        let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
+        let privacy = PrivacyPlan::new(&scenario.scenario, &rows)?;
         if let Some(mark) = privacy.as_ref().and_then(PrivacyPlan::secret_mark) {
             // The mark takes the place of the secret key: two runs with different keys start from different inputs.
             let hash = key_of("fedreplay secret noise v1", &mark).0;
             inputs.read.insert(SECRET_NOISE.into(), Input { path: "operating system".into(), hash });
         }
-        let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Events)?;
-        let source = match loaded.reads_results() {
+        let timeline = Timeline::of(scenario, privacy.as_ref(), &inputs.facts, Detail::Events)?;
+        let source = match scenario.reads_results() {
             true => ScheduleSource::Live(Box::new(timeline)),
             false => ScheduleSource::Known(schedule(timeline)?),
         };
-        let tasks = Tasks { loaded, inputs: &inputs };
+        let tasks = Tasks { scenario, inputs: &inputs };
         let work = largest_work(&tasks, &source, most_in_a_pass(execution, options.devices[0]));
         let determinism = shared.determinism(&work, &options.store)?;
         let batches = determinism.batches(execution, options.devices[0]);
@@ -204,8 +204,9 @@ impl Prepared {
     }
 
     /// Returns the manifest of the run before it begins.
-    pub fn manifest(&self, loaded: &Scenario) -> Manifest {
-        let scenario_hash = loaded.identity().0;
+    pub fn manifest(&self, scenario: &Scenario) -> Manifest {
+        let spec = &scenario.scenario;
+        let scenario_hash = scenario.identity().0;
         let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.batches);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
         let genesis = certificate::genesis(SCHEMA_VERSION, scenario_hash, &hashes, &numerics_class);
@@ -214,10 +215,10 @@ impl Prepared {
             fedreplay_version: env!("CARGO_PKG_VERSION").into(),
             kind: RunKind::Run,
             state: RunState::Running,
-            name: loaded.scenario.name.clone(),
-            seed: loaded.scenario.seed,
+            name: spec.name.clone(),
+            seed: spec.seed,
             scenario_hash,
-            scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
+            scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
             inputs: self.inputs.read.clone(),
             binary_hash: binary_hash(),
             numerics: self.determinism.record(&self.inputs.trainers),
@@ -230,7 +231,7 @@ impl Prepared {
             rounds: match &self.source {
                 ScheduleSource::Known(schedule) => schedule.len() as u32,
                 // Rounds of the scenario; replaced at the end by the number of rounds of all aggregators.
-                ScheduleSource::Live(_) => loaded.scenario.rounds,
+                ScheduleSource::Live(_) => spec.rounds,
             },
             digest: None,
             files: BTreeMap::new(),
@@ -241,19 +242,19 @@ impl Prepared {
     /// Computes and writes the run into its folder.
     pub fn run(
         self,
-        loaded: &Scenario,
+        scenario: &Scenario,
         folder: &RunFolder,
         options: &RunOptions,
         observer: &mut dyn Observer,
         began: Instant,
     ) -> Result<Summary, RunError> {
-        let mut manifest = self.manifest(loaded);
-        folder.begin(&mut manifest, &loaded.resolved_text())?;
+        let mut manifest = self.manifest(scenario);
+        folder.begin(&mut manifest, &scenario.resolved_text())?;
         options.store.register(folder.path())?;
         let population = ledger_rows::population(&self.inputs.facts);
         let ledger = LedgerWriter::start(folder.path(), manifest.genesis, population)?;
         let Prepared { inputs, privacy, batches, source, .. } = self;
-        let computes = inputs.computes(loaded, &options.store, options.stop);
+        let computes = inputs.computes(scenario, &options.store, options.stop);
         let (together, keyed) = match batches {
             TrainingBatches::Ready(most) => (most, None),
             TrainingBatches::Keyed(most) => (1, Some(most)),
@@ -261,7 +262,7 @@ impl Prepared {
         let executor = Executor::new(&computes, &options.store, options.stop, together);
         observer.working(executor.counters());
         let mut round_loop = RoundLoop {
-            loaded,
+            scenario,
             keyed,
             folder: folder.path(),
             inputs: &inputs,
@@ -279,7 +280,7 @@ impl Prepared {
         manifest.state = RunState::Done;
         manifest.rounds = totals.rounds;
         manifest.digest = Some(digest);
-        let spent = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, manifest.rounds));
+        let spent = privacy.map(|privacy| privacy.spent(scenario.scenario.rounds, manifest.rounds));
         let summary = Summary { privacy: spent, ..totals.summary(folder.path().to_owned(), digest, began) };
         // The manifest is written last, so that a run that is marked as done is complete, wherever the program was killed.
         summary.write()?;
@@ -291,8 +292,8 @@ impl Prepared {
 }
 
 /// Loads the inputs of a run with the arithmetic that its scenario asks for.
-fn load_inputs(loaded: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<Inputs, RunError> {
-    let execution = loaded.scenario.execution;
+fn load_inputs(scenario: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<Inputs, RunError> {
+    let execution = scenario.scenario.execution;
     let portable = execution.numerics == scenario::NumericsSpec::Portable;
     if portable && !is_portable_process() {
         return Err(RunError::NotStartedPortably);
@@ -301,7 +302,7 @@ fn load_inputs(loaded: &Scenario, options: &RunOptions, shared: &mut InputCache)
     let checkpointing = checkpointing(execution, passes);
     let by_libtorch = execution.kernels == scenario::Kernels::LibTorch;
     let numerics = Numerics { checkpointing, portable, by_libtorch, ..options.numerics.clone() };
-    let inputs = Inputs::load(loaded, &options.devices, &numerics, &options.store, shared)?;
+    let inputs = Inputs::load(scenario, &options.devices, &numerics, &options.store, shared)?;
     let class = inputs.trainer().numerics_class();
     if portable && !class.is_portable() {
         let found = &class.device;

@@ -103,19 +103,20 @@ fn all_times(benchmarks: &[BenchmarkForecast], tokens: fn(&BenchmarkForecast) ->
 ///
 /// # Errors
 /// Those of a run before it begins; and if the base model alone needs more memory than the machine has left.
-pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
+pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
     let free = free_bytes(device);
-    refuse_too_large(loaded, free)?;
+    refuse_too_large(scenario, free)?;
     let began = Instant::now();
-    let numerics = Numerics { checkpointing: checkpointing(loaded.scenario.execution, workers), ..Numerics::default() };
-    let inputs = Inputs::load(loaded, &[device], &numerics, &Store::none(), &mut InputCache::default())?;
+    let numerics =
+        Numerics { checkpointing: checkpointing(scenario.scenario.execution, workers), ..Numerics::default() };
+    let inputs = Inputs::load(scenario, &[device], &numerics, &Store::none(), &mut InputCache::default())?;
     let loading_seconds = began.elapsed().as_secs_f64();
-    let scenario = &loaded.scenario;
-    let tasks = Tasks { loaded, inputs: &inputs };
-    let source = schedule_source(loaded, &inputs)?;
-    let largest = largest_work(&tasks, &source, most_in_a_pass(scenario.execution, device));
+    let spec = &scenario.scenario;
+    let tasks = Tasks { scenario, inputs: &inputs };
+    let source = schedule_source(scenario, &inputs)?;
+    let largest = largest_work(&tasks, &source, most_in_a_pass(spec.execution, device));
     let workload = match &source {
-        ScheduleSource::Known(schedule) => Workload::of(loaded, &inputs, schedule),
+        ScheduleSource::Known(schedule) => Workload::of(scenario, &inputs, schedule),
         ScheduleSource::Live(_) => Workload::default(),
     };
     let client = median_client(&inputs);
@@ -137,15 +138,15 @@ pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops
             tokens.map(|tokens| tokens as f64 * seconds_per_token)
         }
         ScheduleSource::Live(_) => {
-            let seconds = by_operations(&inputs, loaded, client, step_seconds, counted_flops);
+            let seconds = by_operations(&inputs, scenario, client, step_seconds, counted_flops);
             [seconds, seconds / workers as f64]
         }
     };
     let [tested, evaluated_in_test] = largest.tested_tokens();
     // Where nothing is aggregated, every client's own model is evaluated.
-    let models = if scenario.algorithm == Algorithm::Local { inputs.clients.len() as u64 } else { 1 };
+    let models = if spec.algorithm == Algorithm::Local { inputs.clients.len() as u64 } else { 1 };
     let benchmarks =
-        inputs.benchmarks.iter().map(|benchmark| benchmark.forecast(inputs.trainer(), scenario.rounds, models));
+        inputs.benchmarks.iter().map(|benchmark| benchmark.forecast(inputs.trainer(), spec.rounds, models));
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
     let read_tokens = all_times(&benchmarks, |benchmark| benchmark.read_tokens);
     let written_tokens = all_times(&benchmarks, |benchmark| benchmark.written_tokens_max);
@@ -161,7 +162,7 @@ pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops
         self_test_seconds: tested as f64 * seconds_per_token + evaluated_in_test as f64 * seconds_per_evaluated_token,
         training_seconds,
         training_wall_seconds,
-        evaluation_seconds: evaluated_tokens(&inputs, scenario) as f64 * seconds_per_evaluated_token,
+        evaluation_seconds: evaluated_tokens(&inputs, spec) as f64 * seconds_per_evaluated_token,
         benchmarks,
         benchmark_flops_max: 2.0 * parameters(inputs.trainer().config()) as f64 * (read_tokens + written_tokens) as f64,
         benchmark_reading_seconds: read_tokens as f64 * seconds_per_evaluated_token,
@@ -169,11 +170,11 @@ pub fn forecast(loaded: &Scenario, device: Device, workers: usize, counted_flops
 }
 
 /// Simulates the schedule, unless it depends on results.
-fn schedule_source(loaded: &Scenario, inputs: &Inputs) -> Result<ScheduleSource, RunError> {
+fn schedule_source(scenario: &Scenario, inputs: &Inputs) -> Result<ScheduleSource, RunError> {
     let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();
-    let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
-    let timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.facts, Detail::Tasks)?;
-    Ok(match loaded.reads_results() {
+    let privacy = PrivacyPlan::new(&scenario.scenario, &rows)?;
+    let timeline = Timeline::of(scenario, privacy.as_ref(), &inputs.facts, Detail::Tasks)?;
+    Ok(match scenario.reads_results() {
         true => ScheduleSource::Live(Box::new(timeline)),
         false => ScheduleSource::Known(schedule(timeline)?),
     })
@@ -181,14 +182,14 @@ fn schedule_source(loaded: &Scenario, inputs: &Inputs) -> Result<ScheduleSource,
 
 /// [s] -- Estimates the time of all trainings one after another, from the operations of those that count and the measured
 /// step of one client.
-fn by_operations(inputs: &Inputs, loaded: &Scenario, client: usize, step_seconds: f64, counted_flops: f64) -> f64 {
-    let scenario = &loaded.scenario;
-    let steps = scenario.steps(inputs.clients[client].train.count() as u64, inputs.clients.len());
-    let alone = match scenario.evaluation.local_baseline {
+fn by_operations(inputs: &Inputs, scenario: &Scenario, client: usize, step_seconds: f64, counted_flops: f64) -> f64 {
+    let spec = &scenario.scenario;
+    let steps = spec.steps(inputs.clients[client].train.count() as u64, inputs.clients.len());
+    let alone = match spec.evaluation.local_baseline {
         true => (0..inputs.clients.len()).map(|client| task_flops(inputs, client) as f64).sum::<f64>(),
         false => 0.0,
     };
-    let flops = counted_flops + alone * f64::from(scenario.rounds);
+    let flops = counted_flops + alone * f64::from(spec.rounds);
     // Seconds of the client's whole task, scaled by the ratio of operations.
     flops * step_seconds * f64::from(steps) / task_flops(inputs, client) as f64
 }
@@ -199,9 +200,9 @@ fn task_flops(inputs: &Inputs, client: usize) -> u64 {
 }
 
 /// Refuses a base model that does not fit into the free memory, before it is loaded.
-fn refuse_too_large(loaded: &Scenario, free: Option<u64>) -> Result<(), RunError> {
-    let Some((folder, free)) = loaded.scenario.model.folder.as_ref().zip(free) else { return Ok(()) };
-    let folder = loaded.resolve(folder);
+fn refuse_too_large(scenario: &Scenario, free: Option<u64>) -> Result<(), RunError> {
+    let Some((folder, free)) = scenario.scenario.model.folder.as_ref().zip(free) else { return Ok(()) };
+    let folder = scenario.resolve(folder);
     let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
     let weights = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "safetensors"));
     let bytes: u64 = weights.filter_map(|file| Some(file.metadata().ok()?.len())).sum();

@@ -31,8 +31,8 @@ pub(super) struct Workload {
 
 impl Workload {
     /// Collects the trainings that a known schedule counts.
-    pub fn of(loaded: &Scenario, inputs: &Inputs, schedule: &[ScheduledRound]) -> Self {
-        let tasks = Tasks { loaded, inputs };
+    pub fn of(scenario: &Scenario, inputs: &Inputs, schedule: &[ScheduledRound]) -> Self {
+        let tasks = Tasks { scenario, inputs };
         let mut rounds = Vec::with_capacity(schedule.len() + 1);
         for scheduled in schedule {
             rounds.push(counted_trainings(&tasks, scheduled).iter().map(passes_of).collect());

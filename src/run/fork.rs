@@ -38,14 +38,14 @@ pub fn fork(
     let manifest = Manifest::read(run_folder)?;
     refuse_plan(run_folder, &manifest)?;
     refuse_secret(run_folder, &manifest)?;
-    let loaded = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, point.at_round, &point.sets)?;
-    let prepared = Prepared::new(&loaded, options, &mut InputCache::default())?;
-    let now = prepared.manifest(&loaded);
+    let scenario = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, point.at_round, &point.sets)?;
+    let prepared = Prepared::new(&scenario, options, &mut InputCache::default())?;
+    let now = prepared.manifest(&scenario);
     let then = Manifest { scenario_hash: now.scenario_hash, ..manifest };
     if (&then.inputs_by_hash(), &then.numerics_class) != (&now.inputs_by_hash(), &now.numerics_class) {
         let run = run_folder.display();
         return Err(RunError::Usage(format!("failed to fork {run}: {}", what_changed(&then, &now))));
     }
     let folder = RunFolder::create(&options.out)?;
-    prepared.run(&loaded, &folder, options, observer, began)
+    prepared.run(&scenario, &folder, options, observer, began)
 }

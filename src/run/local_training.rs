@@ -17,29 +17,29 @@ use crate::training::{Accumulation as Weighing, CorrectionPlace, Hyper, Objectiv
 
 /// Tasks of a run. The cost of a task is the same in all rounds; its training follows the settings of its round.
 pub struct Tasks<'a> {
-    pub loaded: &'a Scenario,
+    pub scenario: &'a Scenario,
     pub inputs: &'a Inputs,
 }
 
 impl Tasks<'_> {
-    fn scenario(&self) -> &ScenarioSpec {
-        &self.loaded.scenario
+    fn spec(&self) -> &ScenarioSpec {
+        &self.scenario.scenario
     }
 
     /// Returns the method of a round of the server, from 1.
     pub fn method(&self, round: u32) -> Method {
-        Method::new(&self.loaded.at(round).algorithm)
+        Method::new(&self.scenario.at(round).algorithm)
     }
 
     /// Returns the round of the server, from 1 to `rounds`, whose settings a task trains with.
     pub fn round_of(&self, task: &TaskRecord) -> u32 {
         // Rounds of tiers and edges are numbered separately, and are mapped to rounds of the server here.
-        let round = match self.scenario().server.protocol {
+        let round = match self.spec().server.protocol {
             Protocol::Tiered { .. } => task.based_on_version,
             Protocol::Hierarchical { edge_rounds, .. } => task.round / edge_rounds,
             _ => task.round,
         };
-        (round + 1).min(self.scenario().rounds)
+        (round + 1).min(self.spec().rounds)
     }
 
     /// Returns a task of the local baseline: the client's training without the additions of the federated method.
@@ -51,9 +51,9 @@ impl Tasks<'_> {
     /// Returns the training of a client's task number `client_task`, from 0, with the settings of `round`, from 1.
     pub fn training(&self, client: u32, client_task: u64, round: u32) -> TrainingOrder {
         let rows = self.inputs.clients[client as usize].train.clone();
-        let seed = Seed(self.scenario().seed);
+        let seed = Seed(self.spec().seed);
         // The random stream of dropout: unique per task, or the same for all tasks as in FedLLM-Bench's code.
-        let stream = match self.scenario().training.dropout_masks {
+        let stream = match self.spec().training.dropout_masks {
             DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
             DropoutMasks::Shared => 0,
         };
@@ -76,30 +76,30 @@ impl Tasks<'_> {
 
     /// Whether the optimizers of clients keep their moments between tasks.
     pub fn keeps_moments(&self) -> bool {
-        self.scenario().training.optimizer_state == OptimizerState::Kept
+        self.spec().training.optimizer_state == OptimizerState::Kept
     }
 
     /// Returns the training objective.
     pub fn objective(&self) -> Objective {
-        objective(self.scenario())
+        objective(self.spec())
     }
 
     /// [steps] -- Returns the number of steps of a client's task.
     pub fn step_count(&self, client: u32) -> u32 {
         let rows = self.inputs.clients[client as usize].train.count();
-        self.scenario().steps(rows as u64, self.inputs.clients.len())
+        self.spec().steps(rows as u64, self.inputs.clients.len())
     }
 
     /// Returns the rows of a task, as indices by step and micro-batch.
     fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
-        let training = &self.scenario().training;
+        let training = &self.spec().training;
         let rows = self.inputs.clients[client as usize].train.count();
         let shape = StepShape {
             steps: self.step_count(client) as usize,
             accumulation: training.gradient_accumulation as usize,
             batch_size: training.batch_size as usize,
         };
-        let seed = Seed(self.scenario().seed);
+        let seed = Seed(self.spec().seed);
         match training.batches {
             Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
             Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
@@ -109,11 +109,11 @@ impl Tasks<'_> {
 
     /// Returns the hyperparameters of tasks in a round of the server, from 1.
     pub fn hyper(&self, round: u32) -> Hyper {
-        let scenario = self.loaded.at(round);
-        let training = &scenario.training;
+        let spec = self.scenario.at(round);
+        let training = &spec.training;
         Hyper {
             optimizer: rule(training.optimizer),
-            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, scenario.rounds),
+            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, spec.rounds),
             clip_norm: training.max_grad_norm,
             accumulation: match training.accumulation {
                 AccumulationSpec::PerToken => Weighing::PerToken,
@@ -121,14 +121,14 @@ impl Tasks<'_> {
                 // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
                 AccumulationSpec::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
             },
-            dropout: scenario.model.lora.dropout,
+            dropout: spec.model.lora.dropout,
             proximal: self.method(round).client.proximal,
         }
     }
 
     /// Returns the weight of a client's update before normalization, by the settings of a round.
     pub fn weight(&self, client: u32, training: &TrainingOrder, round: u32) -> f64 {
-        match self.loaded.at(round).algorithm.weights() {
+        match self.scenario.at(round).algorithm.weights() {
             WeightsSpec::Samples => self.inputs.clients[client as usize].train.count() as f64,
             WeightsSpec::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
             WeightsSpec::Uniform => 1.0,

@@ -119,10 +119,10 @@ pub struct PlanSummary {
 /// assert_eq!(read_table(&out, "tasks")?.num_rows() as u64, summary.tasks);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn plan(loaded: &Scenario, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
-    let inputs = PlanInputs::load(loaded)?;
+pub fn plan(scenario: &Scenario, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
+    let inputs = PlanInputs::load(scenario)?;
     let tables = settings.out.as_deref().map(|out| (settings.detail, || RunFolder::create(out)));
-    run(loaded, &inputs, tables, settings.stop, watch)
+    run(scenario, &inputs, tables, settings.stop, watch)
 }
 
 /// Repeats an interrupted plan in its folder and with its tables. `sets` may set fields that change no result.
@@ -140,16 +140,17 @@ pub fn resume_plan(
         return Err(refused(out, "the plan is finished"));
     }
     manifest.check(out)?;
-    let loaded = Scenario::of_run(out, &manifest.scenario_folder, sets)?;
-    let inputs = PlanInputs::load(&loaded)?;
+    let scenario = Scenario::of_run(out, &manifest.scenario_folder, sets)?;
+    let inputs = PlanInputs::load(&scenario)?;
     // The detail is part of the genesis and recorded nowhere else, so it is found by trying the three of them.
     let details = [PlanDetail::Rounds, PlanDetail::Tasks, PlanDetail::Events];
-    let Some(detail) = details.into_iter().find(|&detail| genesis(&loaded, &inputs, detail) == manifest.genesis) else {
-        let now = self::manifest(&loaded, &inputs, PlanDetail::Events);
+    let Some(detail) = details.into_iter().find(|&detail| genesis(&scenario, &inputs, detail) == manifest.genesis)
+    else {
+        let now = self::manifest(&scenario, &inputs, PlanDetail::Events);
         return Err(refused(out, &what_changed(&manifest, &now)));
     };
     folder.remove_tables()?;
-    run(&loaded, &inputs, Some((detail, || Ok(folder))), stop, watch)
+    run(&scenario, &inputs, Some((detail, || Ok(folder))), stop, watch)
 }
 
 /// Returns the error of a plan that cannot be resumed.
@@ -159,29 +160,29 @@ fn refused(out: &Path, what: &str) -> RunError {
 
 /// Simulates the schedule, into tables if `tables` is given. Their folder is created once everything else has been checked.
 fn run(
-    loaded: &Scenario,
+    scenario: &Scenario,
     inputs: &PlanInputs,
     tables: Option<(PlanDetail, impl FnOnce() -> Result<RunFolder, RunError>)>,
     stop: &AtomicBool,
     watch: &mut dyn PlanWatch,
 ) -> Result<PlanSummary, RunError> {
     let began = Instant::now();
-    loaded.check_clients(inputs.clients.facts.len()).map_err(RunError::Usage)?;
+    scenario.check_clients(inputs.clients.facts.len()).map_err(RunError::Usage)?;
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
-    let privacy = PrivacyPlan::new(&loaded.scenario, &rows)?;
+    let privacy = PrivacyPlan::new(&scenario.scenario, &rows)?;
     // The figures need every task; only the events can be spared.
     let has_events = matches!(&tables, Some((PlanDetail::Events, _)));
     let detail = if has_events { Detail::Events } else { Detail::Tasks };
-    let mut timeline = Timeline::of(loaded, privacy.as_ref(), &inputs.clients, detail)?;
+    let mut timeline = Timeline::of(scenario, privacy.as_ref(), &inputs.clients, detail)?;
     let mut record = match tables {
-        Some((detail, folder)) => Some(Tables::start(folder()?, loaded, inputs, detail)?),
+        Some((detail, folder)) => Some(Tables::start(folder()?, scenario, inputs, detail)?),
         None => None,
     };
     let mut figures = Figures::new(inputs.clients.facts.len());
     for count in 1u64.. {
         if count.is_multiple_of(REPORT_EVERY) {
             let summary = &figures.summary;
-            watch.progress(summary.rounds, loaded.scenario.rounds, summary.tasks, timeline.events());
+            watch.progress(summary.rounds, scenario.scenario.rounds, summary.tasks, timeline.events());
         }
         if stop.load(Ordering::Relaxed) {
             return Err(GraphError::Interrupted.into());
@@ -198,8 +199,8 @@ fn run(
         }
     }
     let mut summary = figures.finish();
-    summary.privacy = privacy.map(|privacy| privacy.spent(loaded.scenario.rounds, summary.rounds));
-    summary.stand_in_loss = loaded.reads_results().then_some(STAND_IN_LOSS);
+    summary.privacy = privacy.map(|privacy| privacy.spent(scenario.scenario.rounds, summary.rounds));
+    summary.stand_in_loss = scenario.reads_results().then_some(STAND_IN_LOSS);
     if let Some(tables) = record {
         summary.run = Some(tables.folder.path().to_owned());
         summary.digest = Some(tables.finish(summary.rounds)?);
@@ -217,9 +218,14 @@ struct Tables {
 }
 
 impl Tables {
-    fn start(folder: RunFolder, loaded: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Result<Self, RunError> {
-        let mut manifest = manifest(loaded, inputs, detail);
-        folder.begin(&mut manifest, &loaded.resolved_text())?;
+    fn start(
+        folder: RunFolder,
+        scenario: &Scenario,
+        inputs: &PlanInputs,
+        detail: PlanDetail,
+    ) -> Result<Self, RunError> {
+        let mut manifest = manifest(scenario, inputs, detail);
+        folder.begin(&mut manifest, &scenario.resolved_text())?;
         let population = ledger_rows::population(&inputs.clients);
         let ledger = LedgerStream::start(folder.path(), manifest.genesis, population)?;
         Ok(Self { folder, manifest, ledger, detail })
@@ -251,29 +257,30 @@ impl Tables {
 }
 
 /// Returns the start of a plan's digest chain.
-fn genesis(loaded: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
+fn genesis(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
     let hashes: BTreeMap<_, _> = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-    key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, loaded.identity().0, hashes, detail)).0
+    key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, scenario.identity().0, hashes, detail)).0
 }
 
-fn manifest(loaded: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
+fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
+    let spec = &scenario.scenario;
     Manifest {
         schema_version: SCHEMA_VERSION,
         fedreplay_version: env!("CARGO_PKG_VERSION").into(),
         kind: RunKind::Plan,
         state: RunState::Running,
-        name: loaded.scenario.name.clone(),
-        seed: loaded.scenario.seed,
-        scenario_hash: loaded.identity().0,
-        scenario_folder: std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone()),
+        name: spec.name.clone(),
+        seed: spec.seed,
+        scenario_hash: scenario.identity().0,
+        scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
         inputs: inputs.read.clone(),
         binary_hash: binary_hash(),
         numerics: serde_json::Value::Null,
         // Virtual time is computed in integers.
         numerics_class: "integers".into(),
-        genesis: genesis(loaded, inputs, detail),
+        genesis: genesis(scenario, inputs, detail),
         grade: "C".into(),
-        rounds: loaded.scenario.rounds,
+        rounds: spec.rounds,
         digest: None,
         files: BTreeMap::new(),
         seal: None,

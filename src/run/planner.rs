@@ -22,7 +22,7 @@ use crate::schedule::{SERVER, ScheduledRound};
 
 /// Planner of a run: adds the nodes of each round to the executor as the round is scheduled.
 pub struct Planner<'a> {
-    loaded: &'a Scenario,
+    scenario: &'a Scenario,
     inputs: &'a Inputs,
     executor: &'a Executor<'a>,
     /// Models of all aggregators, by version.
@@ -53,16 +53,16 @@ impl<'a> Planner<'a> {
     /// Creates a planner before the first round. `holds_models` is for schedules that continue while nodes are computed;
     /// `keyed` is the number of trainings from one model that form one node, where training is not batch-invariant.
     pub fn new(
-        loaded: &'a Scenario,
+        scenario: &'a Scenario,
         inputs: &'a Inputs,
         privacy: Option<&'a PrivacyPlan>,
         executor: &'a Executor<'a>,
         holds_models: bool,
         keyed: Option<usize>,
     ) -> Self {
-        let scenario = &loaded.scenario;
+        let spec = &scenario.scenario;
         let layout = inputs.trainer().layout();
-        let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
+        let seed = Seed(spec.model.lora.init_seed.unwrap_or(spec.seed));
         let initial = executor.add(match &inputs.initial {
             Some(adapter) => Node::Given { adapter: adapter.clone() },
             None => Node::Initial { layout, seed },
@@ -73,12 +73,12 @@ impl<'a> Planner<'a> {
             held = Some(VecDeque::from([initial]));
         }
         Self {
-            loaded,
+            scenario,
             inputs,
             executor,
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
-            tasks: Tasks { loaded, inputs },
+            tasks: Tasks { scenario, inputs },
             states: ClientStates::new(executor, holds_models),
             own_models: BTreeMap::new(),
             held,
@@ -96,8 +96,8 @@ impl<'a> Planner<'a> {
         Self { demands: false, ..self }
     }
 
-    fn scenario(&self) -> &'a ScenarioSpec {
-        &self.loaded.scenario
+    fn spec(&self) -> &'a ScenarioSpec {
+        &self.scenario.scenario
     }
 
     /// Adds the evaluation of the model before any training.
@@ -112,7 +112,7 @@ impl<'a> Planner<'a> {
     /// Returns the server round (from 1) whose settings apply to the aggregate of a scheduled round.
     fn rules_round(&self, scheduled: &ScheduledRound) -> u32 {
         let round = scheduled.round.round;
-        match self.scenario().server.protocol {
+        match self.spec().server.protocol {
             Protocol::Hierarchical { .. } if scheduled.round.aggregator == SERVER => round + 1,
             Protocol::Hierarchical { edge_rounds, .. } => round / edge_rounds + 1,
             _ => scheduled.number,
@@ -195,7 +195,7 @@ impl<'a> Planner<'a> {
     /// Whether the model of a round is evaluated by the interval that the scenario sets.
     fn is_evaluation_due(&self, scheduled: &ScheduledRound) -> bool {
         match self.server_round(scheduled) {
-            Some(round) => round.is_multiple_of(self.loaded.at(round).evaluation.every),
+            Some(round) => round.is_multiple_of(self.scenario.at(round).evaluation.every),
             None => false,
         }
     }
@@ -272,7 +272,7 @@ impl<'a> Planner<'a> {
 
     /// Returns the number of a round among the server's rounds, from 1; `None` for the round of an edge.
     pub fn server_round(&self, scheduled: &ScheduledRound) -> Option<u32> {
-        match self.scenario().server.protocol {
+        match self.spec().server.protocol {
             Protocol::Hierarchical { .. } if scheduled.round.aggregator == SERVER => Some(scheduled.round.round + 1),
             Protocol::Hierarchical { .. } => None,
             _ => Some(scheduled.number),
@@ -377,7 +377,7 @@ impl<'a> Planner<'a> {
     /// Returns whether the client's model is mixed into the server's, instead of its change being added, and the factor on
     /// an update of this staleness.
     fn discount(&self, staleness: u32, round: u32) -> (bool, f64) {
-        match &self.loaded.at(round).server.protocol {
+        match &self.scenario.at(round).server.protocol {
             Protocol::Synchronous { .. } | Protocol::Hierarchical { .. } => (false, 1.0),
             Protocol::SemiSynchronous { discount, .. } | Protocol::Tiered { discount, .. } => {
                 (false, discount.factor(staleness))
@@ -389,7 +389,7 @@ impl<'a> Planner<'a> {
 
     /// Holds a model for later rounds, and releases the models that no later round can start from.
     fn hold(&mut self, model: NodeId) -> Result<(), GraphError> {
-        let is_synchronous = matches!(self.scenario().server.protocol, Protocol::Synchronous { .. });
+        let is_synchronous = matches!(self.spec().server.protocol, Protocol::Synchronous { .. });
         let Some(held) = &mut self.held else { return Ok(()) };
         self.executor.demand(model);
         held.push_back(model);
@@ -415,7 +415,7 @@ impl<'a> Planner<'a> {
 
     /// Adds the local baseline of every client, trained without federation, if the scenario asks for it.
     pub fn local_baselines(&self) -> Vec<LocalBaseline> {
-        let clients = if self.scenario().evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
+        let clients = if self.spec().evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
         let locals: Vec<LocalBaseline> = (0..clients as u32).map(|client| self.local(client)).collect();
         if self.demands {
             for local in &locals {
@@ -429,7 +429,7 @@ impl<'a> Planner<'a> {
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
         let mut states = ClientStates::new(self.executor, false);
-        for round in 1..=self.scenario().rounds {
+        for round in 1..=self.spec().rounds {
             let training = self.tasks.alone(client, u64::from(round - 1), round);
             model = self.executor.add(states.train(model, training));
             if self.tasks.keeps_moments() {

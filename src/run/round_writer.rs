@@ -28,7 +28,7 @@ pub(crate) enum ScheduleSource {
 
 /// State of the round loop.
 pub(super) struct RoundLoop<'a, 'b> {
-    pub loaded: &'a Scenario,
+    pub scenario: &'a Scenario,
     /// Number of trainings that form one node, where training is not batch-invariant.
     pub keyed: Option<usize>,
     pub folder: &'a Path,
@@ -51,7 +51,7 @@ impl RoundLoop<'_, '_> {
     /// The first failure of a node or of the disk, or an interruption.
     pub fn run(&mut self, source: ScheduleSource) -> Result<Digest, RunError> {
         let is_live = matches!(source, ScheduleSource::Live(_));
-        let mut planner = Planner::new(self.loaded, self.inputs, self.privacy, self.executor, is_live, self.keyed);
+        let mut planner = Planner::new(self.scenario, self.inputs, self.privacy, self.executor, is_live, self.keyed);
         let before = planner.before();
         match source {
             ScheduleSource::Known(schedule) => self.run_known(&mut planner, &before, &schedule)?,
@@ -147,7 +147,7 @@ impl RoundLoop<'_, '_> {
         let ledger_rows::RoundRows { mut chunk, model } =
             ledger_rows::round(scheduled, planned, self.inputs, self.executor)?;
         chunk.evaluations.splice(0..0, self.before.drain(..));
-        let every = self.loaded.scenario.output.save_adapter_every;
+        let every = self.scenario.scenario.output.save_adapter_every;
         let is_due = server_round.zip(every).is_some_and(|(round, every)| round.is_multiple_of(every)) || is_last;
         let place = format!("round-{:05}", server_round.unwrap_or(scheduled.number));
         let has_test = self.inputs.test.is_some();
@@ -194,7 +194,7 @@ impl RoundLoop<'_, '_> {
 
     /// Returns the name of the base model: that of its folder, or of its repository on the hub.
     fn base_name(&self) -> String {
-        let model = &self.loaded.scenario.model;
+        let model = &self.scenario.scenario.model;
         if let Some(name) = model.folder.as_ref().and_then(|folder| folder.file_name()) {
             return name.to_string_lossy().into_owned();
         }

@@ -47,24 +47,24 @@ pub fn sweep<'a>(
     observer: &mut dyn SweepObserver,
 ) -> Result<Vec<CellRun>, RunError> {
     // All cells are checked before the first is run, so that a mistake in the last one does not show after hours.
-    let mut loaded = Vec::with_capacity(cells.len());
+    let mut scenarios = Vec::with_capacity(cells.len());
     for cell in cells {
-        loaded.push(Scenario::read(&cell.scenario, &cell.sets)?);
+        scenarios.push(Scenario::read(&cell.scenario, &cell.sets)?);
     }
     let mut states = Vec::with_capacity(cells.len());
-    for (cell, loaded) in cells.iter().zip(&loaded) {
-        states.push(state(&out.join(&cell.folder), loaded)?);
+    for (cell, scenario) in cells.iter().zip(&scenarios) {
+        states.push(state(&out.join(&cell.folder), scenario)?);
     }
     let mut shared = InputCache::default();
     let mut runs = Vec::with_capacity(cells.len());
-    for (index, ((cell, loaded), state)) in cells.iter().zip(&loaded).zip(states).enumerate() {
+    for (index, ((cell, scenario), state)) in cells.iter().zip(&scenarios).zip(states).enumerate() {
         let options = options(out.join(&cell.folder))?;
         if options.stop.load(Ordering::Relaxed) {
             return Err(GraphError::Interrupted.into());
         }
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
-            None => run_sharing(loaded, &options, &mut shared, observer)?,
+            None => run_sharing(scenario, &options, &mut shared, observer)?,
             Some(RunState::Running) => resume(&options, &[], observer)?,
             Some(RunState::Done) => Summary::read(&options.out)?,
         };
@@ -72,7 +72,7 @@ pub fn sweep<'a>(
             scenario: cell.base.clone(),
             variant: cell.variant.clone(),
             setting: cell.setting.clone(),
-            seed: loaded.scenario.seed,
+            seed: scenario.scenario.seed,
             summary,
         });
     }
@@ -103,12 +103,12 @@ pub fn write_twins(twins: &[TwinFiles]) -> Result<(), RunError> {
 }
 
 /// Returns the state of a cell's run; `None` if it has not begun.
-fn state(run: &Path, loaded: &Scenario) -> Result<Option<RunState>, RunError> {
+fn state(run: &Path, scenario: &Scenario) -> Result<Option<RunState>, RunError> {
     if !folder::holds_run(run) {
         return Ok(None);
     }
     let manifest = Manifest::read(run)?;
-    if manifest.scenario_hash != loaded.identity().0 {
+    if manifest.scenario_hash != scenario.identity().0 {
         return Err(RunError::Usage(format!(
             "failed to sweep into {}: it holds a run of another scenario; choose another --out, or remove it",
             run.display()

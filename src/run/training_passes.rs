@@ -23,13 +23,13 @@ pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Ve
 
 /// Returns the trainings of the local baselines, if the scenario asks for them: client by client, round by round.
 pub(super) fn trainings_alone(tasks: &Tasks) -> Vec<TrainingOrder> {
-    let scenario = &tasks.loaded.scenario;
+    let spec = &tasks.scenario.scenario;
     let mut trainings = Vec::new();
-    if !scenario.evaluation.local_baseline {
+    if !spec.evaluation.local_baseline {
         return trainings;
     }
     for client in 0..tasks.inputs.clients.len() as u32 {
-        for round in 1..=scenario.rounds {
+        for round in 1..=spec.rounds {
             trainings.push(tasks.alone(client, u64::from(round - 1), round));
         }
     }
@@ -105,7 +105,7 @@ fn keep_largest(largest: &mut Vec<Arc<Sample>>, training: &TrainingOrder) {
 /// Returns the longest rows of one client, as many as a micro-batch has. No possible micro-batch has more tokens.
 fn largest_possible(tasks: &Tasks) -> Vec<Arc<Sample>> {
     // The schedule is not known, so no batch is either: an upper bound over all clients takes its place.
-    let batch_size = tasks.loaded.scenario.training.batch_size as usize;
+    let batch_size = tasks.scenario.scenario.training.batch_size as usize;
     let mut largest = Vec::new();
     for client in tasks.inputs.clients.iter() {
         let mut places: Vec<usize> = (0..client.train.count()).collect();

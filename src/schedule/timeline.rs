@@ -46,13 +46,13 @@ impl Timeline {
     /// # Errors
     /// If the federation cannot be simulated.
     pub fn of(
-        loaded: &Scenario,
+        scenario: &Scenario,
         privacy: Option<&PrivacyPlan>,
         clients: &Clients,
         detail: Detail,
     ) -> Result<Self, ScheduleError> {
-        let federation = federation(&within_budget(&loaded.scenario, privacy), clients, detail);
-        Self::new(federation, loaded.interventions(clients))
+        let federation = federation(&within_budget(&scenario.scenario, privacy), clients, detail);
+        Self::new(federation, scenario.interventions(clients))
     }
 
     fn new(federation: Federation, changes: Vec<(u32, Vec<Intervention>)>) -> Result<Self, ScheduleError> {
