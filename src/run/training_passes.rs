@@ -75,7 +75,9 @@ pub(super) fn largest_work(tasks: &Tasks, source: &ScheduleSource, jobs: usize) 
 /// Counts the trainings of a run with a known schedule, those of clients alone included.
 fn trainings_of(tasks: &Tasks, schedule: &[ScheduledRound]) -> usize {
     let counted: usize = schedule.iter().map(|scheduled| scheduled.round.counted_tasks.len()).sum();
-    counted + trainings_alone(tasks).len()
+    let spec = &tasks.scenario.scenario;
+    let alone = if spec.evaluation.local_baseline { tasks.inputs.clients.len() * spec.rounds as usize } else { 0 };
+    counted + alone
 }
 
 /// Returns the micro-batch with the most tokens in a schedule.

@@ -50,7 +50,7 @@ pub struct Sweep {
 
 /// One of several scenarios of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename = "Base", deny_unknown_fields)]
 pub struct SweepBase {
     pub name: String,
     /// Relative to the sweep's file.
@@ -99,7 +99,7 @@ pub struct TwinFiles {
 
 /// Published result of one setting.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename = "Published", deny_unknown_fields)]
 pub struct PublishedFigure {
     /// Name of one of `scenarios`.
     pub scenario: String,
