@@ -25,17 +25,8 @@ struct Avx512 {
     return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(int(0xffff0000))));
   }
   static Vector lower(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
-
-  // Adds each row's value times two vectors of a panel to the row's sums.
-  template <int ROWS>
-  static void add(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, Vector left, Vector right) {
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; i++) {
-      const Vector value = _mm512_set1_ps(row[i * rows_apart]);
-      sum[i][0] = _mm512_fmadd_ps(value, left, sum[i][0]);
-      sum[i][1] = _mm512_fmadd_ps(value, right, sum[i][1]);
-    }
-  }
+  static Vector spread(const float* value) { return _mm512_set1_ps(*value); }
+  static Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
 };
 
 }  // namespace

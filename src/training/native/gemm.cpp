@@ -42,17 +42,8 @@ struct Avx2 {
     return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(int(0xffff0000))));
   }
   static Vector lower(__m256i pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)); }
-
-  // Adds each row's value times two vectors of a panel to the row's sums.
-  template <int ROWS>
-  static void add(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, Vector left, Vector right) {
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
-      const Vector value = _mm256_broadcast_ss(row + i * rows_apart);
-      sum[i][0] = _mm256_fmadd_ps(value, left, sum[i][0]);
-      sum[i][1] = _mm256_fmadd_ps(value, right, sum[i][1]);
-    }
-  }
+  static Vector spread(const float* value) { return _mm256_broadcast_ss(value); }
+  static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
 };
 
 // FEDREPLAY_PRODUCTS chooses among instructions: `avx2` asks for the narrow tiles, `fma` for any but products of pairs.

@@ -42,7 +42,20 @@ PairTiles avx512_pair_tiles();
 
 namespace {
 
-// f32 times f32. `Lanes` is the instruction set: its vectors, and how they are loaded, stored and multiplied.
+// Adds each row's value times two vectors of a panel to the row's sums. `Lanes` is the instruction set: its vectors, and how they
+// are loaded, stored and multiplied.
+template <class Lanes, int ROWS>
+void add(typename Lanes::Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, typename Lanes::Vector left,
+         typename Lanes::Vector right) {
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; i++) {
+    const typename Lanes::Vector value = Lanes::spread(row + i * rows_apart);
+    sum[i][0] = Lanes::fma(value, left, sum[i][0]);
+    sum[i][1] = Lanes::fma(value, right, sum[i][1]);
+  }
+}
+
+// f32 times f32.
 template <class Lanes>
 struct F32 : Lanes {
   using A = float;
@@ -52,7 +65,7 @@ struct F32 : Lanes {
 
   template <int ROWS>
   static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t, const float* panel) {
-    Lanes::template add<ROWS>(sum, row, rows_apart, Lanes::aligned(panel), Lanes::aligned(panel + Lanes::WIDTH / 2));
+    add<Lanes, ROWS>(sum, row, rows_apart, Lanes::aligned(panel), Lanes::aligned(panel + Lanes::WIDTH / 2));
   }
 };
 
@@ -69,8 +82,8 @@ struct Widened : Lanes {
   static void step(Vector (&sum)[ROWS][2], const float* row, int64_t rows_apart, int64_t columns_apart,
                    const bf16* panel) {
     const auto left = Lanes::pairs(panel), right = Lanes::pairs(panel + Lanes::WIDTH);
-    Lanes::template add<ROWS>(sum, row + columns_apart, rows_apart, Lanes::upper(left), Lanes::upper(right));
-    Lanes::template add<ROWS>(sum, row, rows_apart, Lanes::lower(left), Lanes::lower(right));
+    add<Lanes, ROWS>(sum, row + columns_apart, rows_apart, Lanes::upper(left), Lanes::upper(right));
+    add<Lanes, ROWS>(sum, row, rows_apart, Lanes::lower(left), Lanes::lower(right));
   }
 };
 
