@@ -348,6 +348,19 @@ mod tests {
         assert_eq!(loaded.identity(), again.identity());
     }
 
+    /// RON checks the name of a struct that is written with one.
+    #[test]
+    fn sections_may_be_written_with_their_names() {
+        let mut named = MINIMAL.replacen('(', "Scenario(", 1);
+        let sections =
+            [("model: (", "model: Model("), ("training: (", "training: Training("), ("mix: [(", "mix: [Group(")];
+        for (anonymous, with_name) in sections {
+            assert!(named.contains(anonymous));
+            named = named.replace(anonymous, with_name);
+        }
+        assert_eq!(read(&named, &[]).unwrap().scenario, read(MINIMAL, &[]).unwrap().scenario);
+    }
+
     #[test]
     fn mistakes_are_named_with_line_and_column() {
         for (from, to, expected) in [

@@ -175,6 +175,15 @@ mod tests {
         assert_eq!(sweep(r#"(name: "s", scenario: "s.ron")"#).cells(), [only]);
     }
 
+    /// RON checks the name of a struct that is written with one.
+    #[test]
+    fn scenarios_and_published_figures_may_be_written_with_their_names() {
+        let named = r#"(name: "s", scenarios: [Base(name: "P", scenario: "p.ron")],
+            published: [Published(scenario: "P", variant: "A", figure: "MT-Bench 4.0")])"#;
+        let anonymous = named.replace("Base(", "(").replace("Published(", "(");
+        assert_eq!(sweep(named), sweep(&anonymous));
+    }
+
     #[test]
     fn scenarios_come_first_and_add_to_variants() {
         let sweep = sweep(
