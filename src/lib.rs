@@ -52,7 +52,6 @@ pub mod adapter;
 pub mod algorithm;
 pub mod audit;
 pub mod benchmarks;
-pub mod cli;
 pub mod data;
 pub mod diversity;
 pub mod evaluate;

@@ -1,9 +1,11 @@
 //! The `fedreplay` program.
 
+mod cli;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // LibTorch reads its environment when it is loaded, so this comes before everything else.
-    fedreplay::training::init_process();
-    fedreplay::cli::main()
+    fedreplay::init_process();
+    cli::main()
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::eval_args::EvalArguments;
-use crate::benchmarks::{BenchmarkName, BenchmarkOptions, named, open};
-use crate::evaluate::OpenedBenchmark;
-use crate::ledger::LOSSES;
-use crate::run::RunError;
+use fedreplay::benchmarks::{BenchmarkName, BenchmarkOptions, named, open};
+use fedreplay::evaluate::OpenedBenchmark;
+use fedreplay::ledger::LOSSES;
+use fedreplay::run::RunError;
 
 /// Benchmarks to run.
 pub struct SelectedBenchmarks {

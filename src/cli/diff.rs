@@ -10,9 +10,9 @@ use super::output::say;
 use super::progress::ProgressDisplay;
 use super::report_difference;
 use super::run_args::store_folder;
-use crate::audit::{FirstDifference, diff};
-use crate::run::RunError;
-use crate::store::Store;
+use fedreplay::audit::{FirstDifference, diff};
+use fedreplay::run::RunError;
+use fedreplay::store::Store;
 
 #[derive(Args)]
 pub struct DiffArguments {

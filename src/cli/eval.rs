@@ -10,11 +10,11 @@ use super::eval_progress::EvalProgressBar;
 use super::output::{self, say};
 use super::progress::ProgressDisplay;
 use super::units;
-use crate::benchmarks::{BenchmarkTable, EvalOptions};
-use crate::evaluate::{EvalTables, EvalTarget, Evaluator};
-use crate::judge::{CallTally, CostEstimate};
-use crate::ledger::{EvaluationRow, LOSSES, Manifest};
-use crate::run::RunError;
+use fedreplay::benchmarks::{BenchmarkTable, EvalOptions};
+use fedreplay::evaluate::{EvalTables, EvalTarget, Evaluator};
+use fedreplay::judge::{CallTally, CostEstimate};
+use fedreplay::ledger::{EvaluationRow, LOSSES, Manifest};
+use fedreplay::run::RunError;
 
 /// Evaluates the models, or with `--dry-run` only prints the cost.
 pub fn main(arguments: &EvalArguments) -> Result<ExitCode, RunError> {

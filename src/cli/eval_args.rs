@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::judge_args::JudgeArguments;
 use super::run_args::CommonRunArguments;
-use crate::ledger::LOSSES;
-use crate::model::{Arithmetic, Precision};
+use fedreplay::ledger::LOSSES;
+use fedreplay::model::{Arithmetic, Precision};
 
 #[derive(Args)]
 pub struct EvalArguments {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::progress::plain_line;
 use super::progress_line::PLAIN;
 use super::{logs_json, units};
-use crate::generation::EvalProgress;
+use fedreplay::generation::EvalProgress;
 
 /// Interval at which the bar is redrawn while nothing finishes.
 const TICK: Duration = Duration::from_millis(200);

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::output::say;
 use super::progress::ProgressDisplay;
 use super::run_args::open_store;
-use crate::export;
-use crate::ledger::Manifest;
-use crate::run::RunError;
+use fedreplay::export;
+use fedreplay::ledger::Manifest;
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct ExportArguments {

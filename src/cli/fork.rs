@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::run_args::CommonRunArguments;
 use super::{report, summary};
-use crate::run::{ForkPoint, RunError, fork};
+use fedreplay::run::{ForkPoint, RunError, fork};
 
 #[derive(Args)]
 pub struct ForkArguments {

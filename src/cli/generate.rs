@@ -9,9 +9,9 @@ use clap_complete::Shell;
 use serde_json::json;
 
 use super::output::{self, say};
-use crate::ledger::{LedgerError, reference};
-use crate::run::RunError;
-use crate::scenario::Reference;
+use fedreplay::ledger::{LedgerError, reference};
+use fedreplay::run::RunError;
+use fedreplay::scenario::Reference;
 
 #[derive(Args)]
 pub struct GenerateArguments {

@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{note, say};
-use crate::ledger::LedgerError;
-use crate::run::RunError;
-use crate::scenario::import_script;
+use fedreplay::ledger::LedgerError;
+use fedreplay::run::RunError;
+use fedreplay::scenario::import_script;
 
 #[derive(Args)]
 pub struct ImportArguments {

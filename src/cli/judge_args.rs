@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::benchmarks::EvaluationError;
-use crate::benchmarks::open_ended::JudgeWording;
-use crate::judge::{ApiKey, Judge, JudgeSettings, Prices, Retries, TokenLimit, Usage};
-use crate::ledger::LedgerError;
-use crate::run::RunError;
-use crate::store::Store;
+use fedreplay::benchmarks::EvaluationError;
+use fedreplay::benchmarks::open_ended::JudgeWording;
+use fedreplay::judge::{ApiKey, Judge, JudgeSettings, Prices, Retries, TokenLimit, Usage};
+use fedreplay::ledger::LedgerError;
+use fedreplay::run::RunError;
+use fedreplay::store::Store;
 
 /// Options of the judge, which is any endpoint with the OpenAI chat API. Without one, answers that need a judge get no
 /// score.

@@ -11,9 +11,9 @@ use super::output::{note, say};
 use super::table::Align::{Left, Right};
 use super::table::TextTable;
 use super::units;
-use crate::ledger::{LedgerError, Manifest, RunKind};
-use crate::results::RunEssentials;
-use crate::run::RunError;
+use fedreplay::ledger::{LedgerError, Manifest, RunKind};
+use fedreplay::results::RunEssentials;
+use fedreplay::run::RunError;
 
 /// Levels of subfolders that are searched; a sweep's cells are one level below the sweep's folder.
 const DEPTH: u32 = 4;

@@ -48,9 +48,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use self::output::{note, say};
-use crate::report::units;
-use crate::run::RunError;
-use crate::training::restart_portably;
+use fedreplay::report::units;
+use fedreplay::run::RunError;
+use fedreplay::training::restart_portably;
 
 /// Whether stderr must hold nothing but lines of JSON.
 static JSON_LOG: AtomicBool = AtomicBool::new(false);

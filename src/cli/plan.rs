@@ -9,8 +9,8 @@ use serde_json::json;
 use super::output::say;
 use super::progress::ProgressDisplay;
 use super::{STOP, units};
-use crate::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
-use crate::scenario::Scenario;
+use fedreplay::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
+use fedreplay::scenario::Scenario;
 
 /// Description of a plan's work, shown in the progress display.
 pub const SIMULATING: &str = "simulating the schedule";

@@ -6,8 +6,8 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::output::{note, say};
-use crate::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, noise_for};
-use crate::run::RunError;
+use fedreplay::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, noise_for};
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct PrivacyArguments {

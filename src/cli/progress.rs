@@ -12,8 +12,8 @@ use super::output::note;
 use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkProgress, is_due};
 use super::round_line::RoundLine;
 use super::{logs_json, units};
-use crate::graph::{WorkAmount, WorkCounters, WorkUnderWay};
-use crate::run::{Observer, PlanWatch, RoundReport};
+use fedreplay::graph::{WorkAmount, WorkCounters, WorkUnderWay};
+use fedreplay::run::{Observer, PlanWatch, RoundReport};
 
 /// Log target of progress, by which RUST_LOG can select it.
 const TARGET: &str = "fedreplay::progress";

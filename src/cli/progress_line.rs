@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::units;
-use crate::graph::{WorkAmount, WorkCounts};
+use fedreplay::graph::{WorkAmount, WorkCounts};
 
 /// Interval at which progress is read and the bar is drawn.
 pub const TICK: Duration = Duration::from_millis(200);

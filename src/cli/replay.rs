@@ -10,9 +10,9 @@ use super::output::say;
 use super::progress::ProgressDisplay;
 use super::report_difference;
 use super::run_args::CommonRunArguments;
-use crate::audit::{SpotCheck, SpotCheckReport, replay, sample};
-use crate::ledger::{LedgerError, Manifest};
-use crate::run::RunError;
+use fedreplay::audit::{SpotCheck, SpotCheckReport, replay, sample};
+use fedreplay::ledger::{LedgerError, Manifest};
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct ReplayArguments {

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::output::say;
 use super::progress::ProgressDisplay;
-use crate::ledger::{LedgerError, Manifest};
-use crate::report::{ReportError, html};
-use crate::run::RunError;
-use crate::store::atomic;
+use fedreplay::ledger::{LedgerError, Manifest};
+use fedreplay::report::{ReportError, html};
+use fedreplay::run::RunError;
+use fedreplay::store::atomic;
 
 #[derive(Args)]
 pub struct ReportArguments {

@@ -8,8 +8,8 @@ use clap::Args;
 use super::progress::ProgressDisplay;
 use super::run_args::CommonRunArguments;
 use super::{STOP, plan, report, summary};
-use crate::ledger::{Manifest, RunKind};
-use crate::run::{RunError, resume, resume_plan};
+use fedreplay::ledger::{Manifest, RunKind};
+use fedreplay::run::{RunError, resume, resume_plan};
 
 #[derive(Args)]
 pub struct ResumeArguments {

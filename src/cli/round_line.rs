@@ -1,9 +1,9 @@
 //! One-line summary of a round.
 
 use super::units;
-use crate::ledger::{LedgerError, RunTables};
-use crate::results::Series;
-use crate::run::RoundReport;
+use fedreplay::ledger::{LedgerError, RunTables};
+use fedreplay::results::Series;
+use fedreplay::run::RoundReport;
 
 /// Figures of one round, displayed as one line.
 #[derive(Clone, Debug)]

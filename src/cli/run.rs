@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::run_args::CommonRunArguments;
 use super::{report, summary};
-use crate::run::{RunError, run};
-use crate::scenario::Scenario;
+use fedreplay::run::{RunError, run};
+use fedreplay::scenario::Scenario;
 
 #[derive(Args)]
 pub struct RunArguments {

@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::STOP;
 use super::progress::ProgressDisplay;
-use crate::model::Device;
-use crate::run::{RunError, RunOptions};
-use crate::store::Store;
-use crate::training::Numerics;
+use fedreplay::model::Device;
+use fedreplay::run::{RunError, RunOptions};
+use fedreplay::store::Store;
+use fedreplay::training::Numerics;
 
 /// Description of a run's first steps, shown as progress.
 pub const BEGINNING: &str = "reading data, loading the base model, testing the machine";

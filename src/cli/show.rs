@@ -10,9 +10,9 @@ use super::output::say;
 use super::table::Align::{Left, Right};
 use super::table::{TextTable, sparkline};
 use super::units;
-use crate::ledger::RunKind;
-use crate::results::{LifecycleState, Overview, Series};
-use crate::run::RunError;
+use fedreplay::ledger::RunKind;
+use fedreplay::results::{LifecycleState, Overview, Series};
+use fedreplay::run::RunError;
 
 /// [character] -- Width of a curve.
 const CURVE: usize = 40;

@@ -11,10 +11,10 @@ use super::output::say;
 use super::progress::ProgressDisplay;
 use super::run_args::store_folder;
 use super::{DIFFERENT, units};
-use crate::audit::Retention;
-use crate::run::RunError;
-use crate::scenario::{Bytes, Duration};
-use crate::store::{Store, StoredResult, Trim};
+use fedreplay::audit::Retention;
+use fedreplay::run::RunError;
+use fedreplay::scenario::{Bytes, Duration};
+use fedreplay::store::{Store, StoredResult, Trim};
 
 #[derive(Args)]
 pub struct StoreArguments {

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::output::{note, say};
 use super::units;
-use crate::privacy::Spent;
-use crate::results::Summary;
+use fedreplay::privacy::Spent;
+use fedreplay::results::Summary;
 
 /// Prints the summary on stdout; with `as_json` its last line is one JSON object.
 pub fn print(summary: &Summary, as_json: bool) {

@@ -10,10 +10,10 @@ use super::output::{note, say};
 use super::progress::ProgressDisplay;
 use super::run_args::{self, CommonRunArguments};
 use super::sweep_table;
-use crate::ledger::LedgerError;
-use crate::run::{Observer, RunError, SweepObserver, sweep, write_twins};
-use crate::scenario::{Sweep, SweepCell};
-use crate::store::atomic;
+use fedreplay::ledger::LedgerError;
+use fedreplay::run::{Observer, RunError, SweepObserver, sweep, write_twins};
+use fedreplay::scenario::{Sweep, SweepCell};
+use fedreplay::store::atomic;
 
 #[derive(Args)]
 pub struct SweepArguments {

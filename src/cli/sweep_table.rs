@@ -2,9 +2,9 @@
 
 use super::output::say;
 use super::units;
-use crate::results::Estimate;
-use crate::run::CellRun;
-use crate::scenario::Sweep;
+use fedreplay::results::Estimate;
+use fedreplay::run::CellRun;
+use fedreplay::scenario::Sweep;
 
 /// Prints means over seeds, and the paired differences of each setting from the first of its scenario.
 pub fn print(sweep: &Sweep, runs: &[CellRun]) {

@@ -11,10 +11,10 @@ use serde_json::json;
 use super::STOP;
 use super::output::say;
 use super::round_line::RoundLine;
-use crate::graph::GraphError;
-use crate::ledger::{LedgerError, Manifest, RunTables};
-use crate::results::{LifecycleState, RunEssentials, main_curve};
-use crate::run::RunError;
+use fedreplay::graph::GraphError;
+use fedreplay::ledger::{LedgerError, Manifest, RunTables};
+use fedreplay::results::{LifecycleState, RunEssentials, main_curve};
+use fedreplay::run::RunError;
 
 /// Interval at which the run is checked for new rounds.
 const POLL: Duration = Duration::from_millis(300);

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::DIFFERENT;
 use super::output::say;
 use super::progress::ProgressDisplay;
-use crate::ledger::Manifest;
-use crate::run::{RunError, verify_run};
+use fedreplay::ledger::Manifest;
+use fedreplay::run::{RunError, verify_run};
 
 #[derive(Args)]
 pub struct VerifyArguments {

@@ -24,7 +24,7 @@ use crate::store::atomic;
 ///
 /// # Errors
 /// If the path is taken or inside of a run.
-pub(crate) fn refuse_occupied(out: &Path) -> Result<(), RunError> {
+pub fn refuse_occupied(out: &Path) -> Result<(), RunError> {
     if let Some(run) = Manifest::folder_around(out) {
         let out = out.display();
         let run = run.display();

@@ -38,8 +38,7 @@ pub use tables::{
 };
 pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};
-pub use writer::LedgerWriter;
-pub(crate) use writer::write_table;
+pub use writer::{LedgerWriter, write_table};
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -69,7 +68,8 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    /// Returns a function that adds the path to an error of the operating system, for `Result::map_err`.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
     }

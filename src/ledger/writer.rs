@@ -69,8 +69,11 @@ impl LedgerWriter {
     }
 }
 
-/// Writes one table atomically.
-pub(crate) fn write_table<T: Table>(path: &Path, rows: &[T]) -> Result<(), LedgerError> {
+/// Writes rows as one Parquet file, which appears whole or not at all.
+///
+/// # Errors
+/// If the file or its folder cannot be written.
+pub fn write_table<T: Table>(path: &Path, rows: &[T]) -> Result<(), LedgerError> {
     write_batch(path, &T::batch(rows))
 }
 

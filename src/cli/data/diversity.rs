@@ -10,14 +10,14 @@ use serde_json::json;
 use super::{Reading, io};
 use crate::cli::output::say;
 use crate::cli::progress::ProgressDisplay;
-use crate::data::{Federation, Ruler, Spread, twin_of};
-use crate::diversity::{
+use fedreplay::data::{Federation, Ruler, Spread, twin_of};
+use fedreplay::diversity::{
     ClientDiversityRow, DistanceRow, Embedder, Endpoint, Findings, Geometry, LanguageRow, Opening, OpeningRow, Profile,
     Quality, QualityJudge, QualityRow, client_embeddings, draw, geometry, openings, profiles,
 };
-use crate::ledger::write_table;
-use crate::run::RunError;
-use crate::store::atomic;
+use fedreplay::ledger::write_table;
+use fedreplay::run::RunError;
+use fedreplay::store::atomic;
 
 #[derive(Args)]
 pub struct DataDiversityArguments {

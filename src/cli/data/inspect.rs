@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::Reading;
 use crate::cli::output::say;
-use crate::data::{Row, Ruler, Tally, twin_of};
-use crate::ledger::{ClientDataRow, write_table};
-use crate::run::RunError;
+use fedreplay::data::{Row, Ruler, Tally, twin_of};
+use fedreplay::ledger::{ClientDataRow, write_table};
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataInspectArguments {

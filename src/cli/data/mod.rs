@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::progress::ProgressDisplay;
-use crate::data::{BadRows, Columns, Federation, Row, Walk};
-use crate::ledger::LedgerError;
-use crate::run::RunError;
+use fedreplay::data::{BadRows, Columns, Federation, Row, Walk};
+use fedreplay::ledger::LedgerError;
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataArguments {

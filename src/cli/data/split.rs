@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{Reading, io};
 use crate::cli::output::say;
-use crate::data::write_split;
-use crate::run::RunError;
+use fedreplay::data::write_split;
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataSplitArguments {

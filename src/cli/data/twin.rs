@@ -10,8 +10,8 @@ use serde_json::json;
 use super::io;
 use crate::cli::output::say;
 use crate::cli::progress::ProgressDisplay;
-use crate::data::{Twin, TwinSettings, write_twin};
-use crate::run::RunError;
+use fedreplay::data::{Twin, TwinSettings, write_twin};
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataTwinArguments {

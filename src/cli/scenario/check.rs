@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::cli::output::{note, say};
 use crate::cli::progress::ProgressDisplay;
 use crate::cli::{STOP, units};
-use crate::inputs::BenchmarkForecast;
-use crate::model::Device;
-use crate::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
-use crate::scenario::Scenario;
+use fedreplay::inputs::BenchmarkForecast;
+use fedreplay::model::Device;
+use fedreplay::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
+use fedreplay::scenario::Scenario;
 
 #[derive(Args)]
 pub struct ScenarioCheckArguments {

@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::output::say;
-use crate::run::RunError;
-use crate::scenario::{Entry, Reference};
+use fedreplay::run::RunError;
+use fedreplay::scenario::{Entry, Reference};
 
 #[derive(Args)]
 pub struct ScenarioExplainArguments {

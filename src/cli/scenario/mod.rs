@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::run::RunError;
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct ScenarioArguments {

@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::output::say;
-use crate::inputs::PlanInputs;
-use crate::ledger::LedgerError;
-use crate::run::RunError;
-use crate::scenario::Scenario;
-use crate::store::atomic;
+use fedreplay::inputs::PlanInputs;
+use fedreplay::ledger::LedgerError;
+use fedreplay::run::RunError;
+use fedreplay::scenario::Scenario;
+use fedreplay::store::atomic;
 
 /// Template of the scenario, with the placeholders `NAME`, `MODEL` and `DATA`.
 const TEMPLATE: &str = include_str!("new.ron");
