@@ -130,19 +130,12 @@ impl Adapter {
         let mut adapter = Self::zeros(layout.clone());
         let tensors = layout.tensors();
         for (name, shape, range) in &tensors {
-            let view = file
-                .tensor(name)
-                .map_err(|_| AdapterError::content(what, format!("tensor {name} of shape {shape:?} is missing")))?;
-            if view.shape() != shape {
-                let found = view.shape();
-                return Err(AdapterError::content(what, format!("tensor {name}: expected {shape:?}, found {found:?}")));
-            }
-            read_values(&view, &mut adapter.values[range.clone()]).ok_or_else(|| {
-                AdapterError::content(what, format!("tensor {name}: type {} is not supported", view.dtype()))
-            })?;
+            read_tensor(&file, name, shape, &mut adapter.values[range.clone()])
+                .map_err(|reason| AdapterError::content(what, reason))?;
         }
-        // A tensor that is not part of the layout would be ignored silently.
-        if let Some(extra) = file.names().into_iter().find(|name| tensors.iter().all(|(known, ..)| known != name)) {
+        // A tensor that is not part of the layout would be ignored silently. The smallest name makes the error stable.
+        let extra = file.names().into_iter().filter(|name| tensors.iter().all(|(known, ..)| known != name)).min();
+        if let Some(extra) = extra {
             return Err(AdapterError::content(what, format!("tensor {extra} belongs to no adapted module")));
         }
         if !adapter.is_finite() {
@@ -154,6 +147,23 @@ impl Adapter {
     fn value_bytes(&self) -> Vec<u8> {
         self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
+}
+
+/// Reads a tensor of a file as f32. The types F32, F16 and BF16 are accepted.
+///
+/// # Errors
+/// If the tensor is missing or has another shape or type, as a clause that names it.
+pub(super) fn read_tensor(
+    file: &safetensors::SafeTensors,
+    name: &str,
+    shape: &[usize],
+    into: &mut [f32],
+) -> Result<(), String> {
+    let view = file.tensor(name).map_err(|_| format!("tensor {name} of shape {shape:?} is missing"))?;
+    if view.shape() != shape {
+        return Err(format!("tensor {name}: expected {shape:?}, found {:?}", view.shape()));
+    }
+    read_values(&view, into).ok_or_else(|| format!("tensor {name}: type {} is not supported", view.dtype()))
 }
 
 /// Converts a tensor's bytes to f32. `None` if its type is not F32, F16 or BF16.

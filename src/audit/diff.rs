@@ -147,8 +147,8 @@ fn saved_tensor(left: &Path, right: &Path) -> Option<String> {
     for name in saved_names(left).intersection(&saved_names(right)) {
         let left = peft::read_folder(&left.join("adapters").join(name));
         let right = peft::read_folder(&right.join("adapters").join(name));
-        let (Ok((left, _)), Ok((right, _))) = (left, right) else { continue };
-        if let Some(tensor) = first_tensor(&left, &right) {
+        let (Ok(left), Ok(right)) = (left, right) else { continue };
+        if let Some(tensor) = first_tensor(&left.adapter, &right.adapter) {
             return Some(format!("{tensor} of adapters/{}", name.to_string_lossy()));
         }
     }

@@ -241,7 +241,7 @@ impl Check<'_> {
         let index = entry.round.checked_sub(1).filter(|_| entry.kind == "aggregate")? as usize;
         // Rounds of edges are saved under other numbers, and their hashes differ.
         let folder = self.run_folder.join("adapters").join(format!("round-{:05}", self.schedule.get(index)?.number));
-        let (adapter, _) = peft::read_folder(&folder).ok()?;
+        let adapter = peft::read_folder(&folder).ok()?.adapter;
         // A file of PEFT has no server state. If the run's server had one, the hash differs and the model is not used.
         let adapter = std::sync::Arc::new(adapter);
         Some(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })

@@ -11,7 +11,7 @@ use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
 use crate::inputs::{InputCache, Inputs, translate};
 use crate::ledger::{Input, Manifest};
-use crate::model::{Device, LoraSpec, Precision};
+use crate::model::{Config, Device, LoraSpec, Precision, misfit};
 use crate::run::{RunError, refuse_plan};
 use crate::scenario::{Scenario, UnusableUpdate};
 use crate::store::{Digest, Store};
@@ -107,14 +107,18 @@ impl EvalTarget {
         numerics: &Numerics,
     ) -> Result<Self, RunError> {
         let prompts = translate::prompts_named(template, folder)?;
-        let adapter = adapter.map(|path| peft::read_folder(path).map_err(RunError::StartAdapter)).transpose()?;
-        let lora = adapter.as_ref().map_or_else(smallest_lora, |(adapter, _)| lora_of(adapter));
+        let path = adapter;
+        let adapter = path.map(peft::read_folder).transpose().map_err(RunError::StartAdapter)?;
+        if let (Some(read), Some(path)) = (&adapter, path) {
+            refuse_misfit(&read.adapter, path, folder)?;
+        }
+        let lora = adapter.as_ref().map_or_else(smallest_lora, |read| lora_of(&read.adapter));
         let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
         let tokenizer = Tokenizer::load(folder)?;
         tokenizer.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
         // An adapter of unknown origin is evaluated like a server's model.
         let (subject, adapter) = match adapter {
-            Some((adapter, _)) => ("global", Some(Arc::new(adapter))),
+            Some(read) => ("global", Some(Arc::new(read.adapter))),
             None => ("base", None),
         };
         let end_tokens = ends(folder, &tokenizer)?;
@@ -167,6 +171,18 @@ fn smallest_lora() -> LoraSpec {
     LoraSpec { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilized: false }
 }
 
+/// Refuses an adapter that does not fit the model in `folder`.
+fn refuse_misfit(adapter: &Adapter, path: &Path, folder: &Path) -> Result<(), RunError> {
+    let config = Config::read(folder).map_err(|error| RunError::Model(error.into()))?;
+    match misfit(&adapter.layout, &config, folder) {
+        None => Ok(()),
+        Some(reason) => {
+            let what = path.join("adapter_model.safetensors").display().to_string();
+            Err(RunError::StartAdapter(AdapterError::Content { what, reason }))
+        }
+    }
+}
+
 /// Returns the LoRA settings of an adapter.
 fn lora_of(adapter: &Adapter) -> LoraSpec {
     let layout = &adapter.layout;
@@ -181,7 +197,7 @@ fn lora_of(adapter: &Adapter) -> LoraSpec {
 
 /// Reads an adapter that the run saved.
 fn own_adapter(path: &Path, trainer: &Trainer) -> Result<Arc<Adapter>, RunError> {
-    let (adapter, _) = peft::read_folder(path)?;
+    let adapter = peft::read_folder(path)?.adapter;
     match adapter.layout.difference_from(&trainer.layout()) {
         None => Ok(Arc::new(adapter)),
         Some(reason) => Err(AdapterError::Content { what: path.display().to_string(), reason }.into()),

@@ -61,7 +61,7 @@ pub fn find_adapter(
         folder = folder.join(format!("client-{client}"));
     }
     if folder.join("adapter_config.json").is_file() {
-        let (adapter, notes) = peft::read_folder(&folder)?;
+        let peft::PeftAdapter { adapter, notes, .. } = peft::read_folder(&folder)?;
         return Ok(Chosen { adapter, notes, round, from_store: false });
     }
     // The run did not save it, but the store may still have the server's model. Clients' own models are not looked up.

@@ -11,11 +11,12 @@ use super::error::InputError;
 use super::files::{input, model_folder};
 use super::rows::{Reader, TokenData};
 use super::{benchmarks, trace};
-use crate::adapter::{Adapter, AdapterError, peft};
+use crate::adapter::peft::{self, PeftAdapter};
+use crate::adapter::{Adapter, AdapterError};
 use crate::data::{ClientRows, Rows};
 use crate::graph::Compute;
 use crate::ledger::{Input, LedgerError};
-use crate::model::{Config, Device};
+use crate::model::{Config, Device, misfit};
 use crate::scenario::{Scenario, ScenarioSpec};
 use crate::schedule::client_facts::Clients;
 use crate::schedule::{client_facts, model_shape};
@@ -136,15 +137,33 @@ fn initial_adapter(
     trainer: &Trainer,
     read: &mut BTreeMap<String, Input>,
 ) -> Result<Arc<Adapter>, InputError> {
-    let (adapter, _) = peft::read_folder(folder).map_err(InputError::StartAdapter)?;
-    let mut fault = adapter.layout.difference_from(&trainer.layout());
-    if fault.is_none() && !adapter.is_finite() {
-        fault = Some("it holds a value that is NaN or infinite".into());
+    let PeftAdapter { adapter, own_ranks, .. } = peft::read_folder(folder).map_err(InputError::StartAdapter)?;
+    if let Some(keys) = own_ranks {
+        let reason = format!("{keys}, but a run trains one rank and one alpha for all modules");
+        return Err(unusable(&folder.join("adapter_config.json"), reason));
     }
-    if let Some(reason) = fault {
-        let what = folder.display().to_string();
-        return Err(InputError::StartAdapter(AdapterError::Content { what, reason }));
+    if let Some(reason) = misfit(&adapter.layout, trainer.config(), &read["base_model"].path) {
+        return Err(unusable(&folder.join("adapter_model.safetensors"), reason));
+    }
+    if let Some(reason) = unlike_scenario(&adapter, trainer) {
+        return Err(unusable(folder, reason));
     }
     read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
     Ok(Arc::new(adapter))
+}
+
+/// Returns the error of an adapter that cannot be started from.
+fn unusable(path: &Path, reason: String) -> InputError {
+    InputError::StartAdapter(AdapterError::Content { what: path.display().to_string(), reason })
+}
+
+/// Returns the first difference between an adapter and the scenario's LoRA, with the targets that the adapter has.
+fn unlike_scenario(adapter: &Adapter, trainer: &Trainer) -> Option<String> {
+    let wanted = trainer.layout();
+    let difference = adapter.layout.difference_from(&wanted)?;
+    if adapter.layout.modules == wanted.modules {
+        return Some(difference);
+    }
+    let targets: Vec<&str> = peft::target_modules(&adapter.layout).into_iter().collect();
+    Some(format!("{difference}; with model.lora.target_modules: {targets:?} the scenario adapts what it does"))
 }

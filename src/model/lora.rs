@@ -1,5 +1,6 @@
 //! Placement of LoRA: module names as in PEFT, resolved to the layout of an adapter.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,29 @@ impl LoraSpec {
     }
 }
 
+/// Returns the first tensor of an adapter that does not fit the model in the folder `model`, as a clause with both shapes,
+/// or `None` if all fit.
+pub fn misfit(layout: &Layout, config: &Config, model: &Path) -> Option<String> {
+    let known = modules(config);
+    let model = model.join("config.json");
+    let model = model.display();
+    for (module, tensors) in layout.modules.iter().zip(layout.tensors().chunks_exact(2)) {
+        let (a, a_shape, _) = &tensors[0];
+        let (b, b_shape, _) = &tensors[1];
+        let Some(own) = known.iter().find(|own| own.path == module.path) else {
+            return Some(format!("tensor {a} is {a_shape:?}, but a model as in {model} has no {}", module.path));
+        };
+        let weight = format!("{}.weight is [{}, {}] by {model}", own.path, own.out_features, own.in_features);
+        if own.in_features != module.in_features {
+            return Some(format!("tensor {a} is {a_shape:?}, but {weight}"));
+        }
+        if own.out_features != module.out_features {
+            return Some(format!("tensor {b} is {b_shape:?}, but {weight}"));
+        }
+    }
+    None
+}
+
 /// Returns every linear module of the decoder. As in PEFT's `all-linear`, the output head is not one of them.
 fn modules(config: &Config) -> Vec<Module> {
     let mut modules = Vec::new();
@@ -114,6 +138,24 @@ mod tests {
             ["model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj", "model.layers.1.mlp.up_proj",]
         );
         assert_eq!(paths(&["all-linear"]).len(), 14);
+    }
+
+    #[test]
+    fn a_misfit_names_the_tensor_and_both_shapes() {
+        let config = Config::llama(100, 32, 64, 2, 4);
+        let reason = |path: &str, in_features, out_features| {
+            let modules = vec![Module { path: path.into(), in_features, out_features }];
+            let layout = Layout { rank: 4, alpha: 8.0, rank_stabilized: false, modules };
+            misfit(&layout, &config, Path::new("base"))
+        };
+        let path = "model.layers.1.mlp.up_proj";
+        let tensor = |part: &str| format!("tensor base_model.model.{path}.lora_{part}.weight");
+        let weight = format!("but {path}.weight is [64, 32] by base/config.json");
+        assert_eq!(reason(path, 32, 64), None);
+        assert_eq!(reason(path, 16, 64).unwrap(), format!("{} is [4, 16], {weight}", tensor("A")));
+        assert_eq!(reason(path, 32, 60).unwrap(), format!("{} is [60, 4], {weight}", tensor("B")));
+        let other = reason("model.layers.2.mlp.up_proj", 32, 64).unwrap();
+        assert!(other.ends_with("is [4, 32], but a model as in base/config.json has no model.layers.2.mlp.up_proj"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use config::{Architecture, Config, RopeScaling};
 pub use error::ModelError;
 pub use folder::Folder;
 pub use identity::content_hash;
-pub use lora::LoraSpec;
+pub use lora::{LoraSpec, misfit};
 pub use merge::{Merge, merge};
 pub use precision::{Arithmetic, Precision};
 pub use precision_error::{ErrorSum, RelativeError};

@@ -3,8 +3,11 @@
 use std::fs;
 
 use fedreplay::adapter::peft;
+use fedreplay::evaluate::EvalTarget;
+use fedreplay::model::{Device, Precision};
+use fedreplay::training::Numerics;
 
-use super::support::World;
+use super::support::{World, project};
 use super::training::last_model;
 
 /// A world with a finished run of two rounds, whose adapters can be started from.
@@ -37,8 +40,8 @@ fn every_linear_module_can_be_adapted_and_a_full_name_is_one() {
     let modules = |out: &str, targets: &str| {
         let set = format!("model.lora.target_modules={targets}");
         world.run(out, &["--set", "rounds=1", "--set", &set]).succeeded();
-        let (adapter, _) = peft::read_folder(&world.path(out).join("adapters/round-00001")).expect("an adapter");
-        adapter.layout.modules.len()
+        let read = peft::read_folder(&world.path(out).join("adapters/round-00001")).expect("an adapter");
+        read.adapter.layout.modules.len()
     };
     assert_eq!(modules("all", r#"["all-linear"]"#), 4 * 7);
     assert_eq!(modules("one", r#"["model.layers.1.self_attn.q_proj"]"#), 1);
@@ -67,6 +70,67 @@ fn an_adapter_must_agree_with_the_scenario() {
     let less = r#"model.lora.target_modules=["q_proj"]"#;
     refused(keep, &[less], &["it adapts model.layers.0.self_attn.v_proj"]);
     refused(|_| {}, &["model.lora.initial=nowhere"], &["nowhere/adapter_config.json"]);
+}
+
+/// Copies a fixture of PEFT, which belongs to a smaller model, into the world.
+fn copy_peft(world: &World, name: &str) {
+    fs::create_dir(world.path("peft")).expect("a writable folder");
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        fs::copy(project("fixtures/peft").join(name).join(file), world.path("peft").join(file)).expect("a copy");
+    }
+}
+
+/// What `eval` says of the base with an adapter that it refuses.
+fn error_of_eval(world: &World, adapter: &str) -> String {
+    let adapter = world.path(adapter);
+    let (base, numerics) = (world.path("base"), Numerics::default());
+    let target = EvalTarget::folder(&base, Some(&adapter), "alpaca", Precision::F32, Device::Cpu, &numerics);
+    target.err().expect("it is refused").to_string()
+}
+
+#[test]
+fn an_adapter_of_another_model_is_refused_with_the_tensor_both_shapes_and_both_files() {
+    let world = World::new();
+    copy_peft(&world, "plain");
+    let parts = [
+        "peft/adapter_model.safetensors: tensor base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight is [4, 8]",
+        "but model.layers.0.self_attn.q_proj.weight is [128, 128] by ",
+        "base/config.json",
+    ];
+    world.run("run", &["--set", "model.lora.initial=peft"]).refused(2, &parts);
+    let said = error_of_eval(&world, "peft");
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+}
+
+#[test]
+fn an_adapter_of_some_layers_is_refused_with_the_targets_that_it_has() {
+    refused(
+        |world| {
+            world.run("one", &["--set", r#"model.lora.target_modules=["layers.1.self_attn.q_proj"]"#]).succeeded();
+        },
+        &["model.lora.initial=one/adapters/round-00003"],
+        &["it lacks", "with model.lora.target_modules: [\"model.layers.1.self_attn.q_proj\"]"],
+    );
+}
+
+#[test]
+fn an_adapter_whose_config_changes_what_it_computes_is_refused_wherever_one_is_read() {
+    let world = world();
+    let config = "run/adapters/round-00002/adapter_config.json";
+    world.edit(config, "\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa_niter_4\"");
+    let parts = ["round-00002/adapter_config.json: init_lora_weights is \"pissa_niter_4\""];
+    world.run("next", &["--set", LAST]).refused(2, &parts);
+    let said = error_of_eval(&world, "run/adapters/round-00002");
+    assert!(said.contains(parts[0]), "{said}");
+}
+
+#[test]
+fn a_run_does_not_start_from_modules_with_ranks_of_their_own() {
+    let world = World::new();
+    copy_peft(&world, "ranks");
+    world
+        .run("run", &["--set", "model.lora.initial=peft"])
+        .refused(2, &["peft/adapter_config.json: rank_pattern is {"]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn load(name: &'static str, precision: Precision, rank_stabilized: bool) -> Case
     };
     let trainer = Trainer::load(&folder.join("model"), precision, Device::Cpu, &lora, &Numerics::default()).unwrap();
     let adapter = |name: &str| {
-        let mut adapter = peft::read_folder(&folder.join(name)).unwrap().0;
+        let mut adapter = peft::read_folder(&folder.join(name)).unwrap().adapter;
         if rank_stabilized {
             adapter.layout = trainer.layout();
         }
