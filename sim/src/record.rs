@@ -147,9 +147,10 @@ pub struct EventRecord {
 }
 
 /// Outcome of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// The update arrived in time and is part of a model version.
+    #[default]
     Counted,
     /// The update missed the deadline, or arrived after its round had closed.
     Late,
@@ -172,6 +173,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 12] = [
+        Outcome::Counted,
+        Outcome::Late,
+        Outcome::Stale,
+        Outcome::Dropped(Stage::BeforeTraining),
+        Outcome::Dropped(Stage::DuringTraining),
+        Outcome::Dropped(Stage::AfterTraining),
+        Outcome::Crashed,
+        Outcome::Left,
+        Outcome::Unreachable,
+        Outcome::OutOfMemory,
+        Outcome::Cancelled,
+        Outcome::Discarded,
+    ];
+
     /// Returns the name in tables, in snake case.
     pub const fn name(self) -> &'static str {
         match self {
@@ -202,9 +219,10 @@ impl Outcome {
 }
 
 /// The four outcomes that rounds count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tally {
     /// Part of a model version.
+    #[default]
     Counted,
     /// Late or stale.
     Late,
@@ -212,6 +230,21 @@ pub enum Tally {
     Dropped,
     /// Cancelled or discarded.
     Cancelled,
+}
+
+impl Tally {
+    /// All tallies.
+    pub const ALL: [Self; 4] = [Tally::Counted, Tally::Late, Tally::Dropped, Tally::Cancelled];
+
+    /// Returns the name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tally::Counted => "counted",
+            Tally::Late => "late",
+            Tally::Dropped => "dropped",
+            Tally::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// Record of a task that has ended.

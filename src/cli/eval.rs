@@ -13,7 +13,7 @@ use super::units;
 use fedreplay::benchmarks::{BenchmarkTable, EvalOptions};
 use fedreplay::evaluate::{EvalTables, EvalTarget, Evaluator};
 use fedreplay::judge::{CallTally, CostEstimate};
-use fedreplay::ledger::{EvaluationRow, LOSSES, Manifest};
+use fedreplay::ledger::{ColumnValue, EvaluationRow, LOSSES, Manifest, Split};
 use fedreplay::run::RunError;
 
 /// Evaluates the models, or with `--dry-run` only prints the cost.
@@ -121,7 +121,7 @@ fn add(tables: &mut EvalTables, added: &EvalTables, arguments: &EvalArguments) -
 
 /// Returns whether a row is printed. Rows of whole benchmarks are; rows of their parts are only in the tables.
 fn is_headline(row: &EvaluationRow) -> bool {
-    row.benchmark == LOSSES || row.split == "all"
+    row.benchmark == LOSSES || row.split == Split::Whole
 }
 
 /// Prints a result in one line.
@@ -175,7 +175,7 @@ fn summary_json(arguments: &EvalArguments, tables: &EvalTables, judged: Option<C
     let mut figures = Vec::new();
     for row in &tables.evaluations {
         figures
-            .push(json!({ "subject": row.subject, "client": row.client, "benchmark": row.benchmark, "part": row.split,
+            .push(json!({ "subject": row.subject.name(), "client": row.client, "benchmark": row.benchmark, "part": row.split.name(),
             "rows": row.rows, "failed": row.failed, "score": row.score, "loss": row.loss }));
     }
     let judge = judged.map(|CallTally { asked, stored, failed }| {

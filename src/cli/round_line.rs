@@ -1,7 +1,7 @@
 //! One-line summary of a round.
 
 use super::units;
-use fedreplay::ledger::{LedgerError, RunTables};
+use fedreplay::ledger::{ColumnValue, LedgerError, RoundEnd, RunTables};
 use fedreplay::results::Series;
 use fedreplay::run::RoundReport;
 
@@ -10,7 +10,7 @@ use fedreplay::run::RoundReport;
 pub struct RoundLine {
     pub round: u32,
     pub rounds: u32,
-    pub status: String,
+    pub status: RoundEnd,
     pub closed_at_ns: u64,
     pub dispatched: u64,
     pub counted: u64,
@@ -36,7 +36,7 @@ impl RoundLine {
         after: usize,
     ) -> Result<Vec<Self>, LedgerError> {
         let view = tables.rounds();
-        let status = view.names("status")?;
+        let status = view.values::<RoundEnd>("status")?;
         let closed_at_ns = view.counts("closed_at_ns")?;
         let dispatched = view.counts("dispatched")?;
         let counted = view.counts("counted")?;
@@ -56,7 +56,7 @@ impl RoundLine {
                 // The tables may already hold a round that the manifest, which was read at another moment, does not
                 // count.
                 rounds: rounds.max(round),
-                status: status[row].to_owned(),
+                status: status[row],
                 closed_at_ns: closed_at_ns[row],
                 dispatched: dispatched[row],
                 counted: counted[row],
@@ -79,7 +79,7 @@ impl From<&RoundReport> for RoundLine {
         Self {
             round: row.round,
             rounds: report.rounds,
-            status: row.status.to_owned(),
+            status: row.status,
             closed_at_ns: row.closed_at_ns,
             dispatched: row.dispatched.into(),
             counted: row.counted.into(),
@@ -101,7 +101,7 @@ impl std::fmt::Display for RoundLine {
             "[ROUND {}/{}] {} at {} | {} clients: {} counted, {} late, {} dropped, {} cancelled | train loss {}, loss {} | {} down, {} up",
             self.round,
             self.rounds,
-            self.status,
+            self.status.name(),
             units::clock(self.closed_at_ns),
             self.dispatched,
             self.counted,

@@ -120,7 +120,7 @@ fn print_outcomes(overview: &Overview) {
     say!("");
     let mut table = TextTable::new(&[("tasks ended as", Left), ("tasks", Right), ("share", Right)]);
     for (outcome, &count) in &overview.outcomes {
-        table.row([outcome.clone(), count.to_string(), format!("{:.1} %", 100.0 * count as f64 / total as f64)]);
+        table.row([outcome.to_string(), count.to_string(), format!("{:.1} %", 100.0 * count as f64 / total as f64)]);
     }
     table.print("  ");
 }

@@ -11,7 +11,7 @@ use crate::data::Rows;
 use crate::generation::EvalProgress;
 use crate::graph::{Compute, Executor, Node, Value};
 use crate::ledger;
-use crate::ledger::{EvaluationRow, GenerationRow, LedgerError, write_table};
+use crate::ledger::{EvaluationRow, GenerationRow, LedgerError, Split, write_table};
 use crate::run::ledger_rows::{EvaluatedModel, loss_row};
 use crate::run::{BenchmarkRows, Observer, RunError, RunOptions};
 use crate::store::atomic;
@@ -181,15 +181,15 @@ impl EvalTarget {
 
 /// Returns the rows that a model is evaluated on, as split, client and rows. A client's own model is evaluated on the
 /// held-out rows of that client only.
-fn groups(rows: &EvalRows, own: Option<u32>) -> Vec<(&'static str, Option<u32>, Arc<Rows>)> {
+fn groups(rows: &EvalRows, own: Option<u32>) -> Vec<(Split, Option<u32>, Arc<Rows>)> {
     let mut groups = Vec::new();
     if let Some(test) = &rows.test {
-        groups.push(("test", own, test.clone()));
+        groups.push((Split::Test, own, test.clone()));
     }
     for (index, client) in rows.clients.iter().enumerate() {
         let index = index as u32;
         if own.is_none_or(|own| own == index) && client.held_out.count() > 0 {
-            groups.push(("held_out", Some(index), client.held_out.clone()));
+            groups.push((Split::HeldOut, Some(index), client.held_out.clone()));
         }
     }
     groups

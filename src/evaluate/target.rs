@@ -10,7 +10,7 @@ use crate::benchmarks::{EvaluationError, Setting};
 use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
 use crate::inputs::{InputCache, Inputs, translate};
-use crate::ledger::{Input, Manifest};
+use crate::ledger::{EvalSubject, Input, Manifest};
 use crate::model::{Config, Device, LoraSpec, Precision, misfit};
 use crate::run::{RunError, refuse_plan};
 use crate::scenario::{Scenario, UnusableUpdate};
@@ -20,7 +20,7 @@ use crate::training::{Numerics, Objective, Trainer};
 /// A model to evaluate: the base model with an adapter, or alone.
 pub struct EvalModel {
     /// `global`, `local` or `base`, as in table `evaluations`.
-    pub subject: &'static str,
+    pub subject: EvalSubject,
     /// Client that the model belongs to. `None` for the server's model and the base model.
     pub client: Option<u32>,
     pub adapter: Option<Arc<Adapter>>,
@@ -118,8 +118,8 @@ impl EvalTarget {
         tokenizer.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
         // An adapter of unknown origin is evaluated like a server's model.
         let (subject, adapter) = match adapter {
-            Some(read) => ("global", Some(Arc::new(read.adapter))),
-            None => ("base", None),
+            Some(read) => (EvalSubject::Global, Some(Arc::new(read.adapter))),
+            None => (EvalSubject::Base, None),
         };
         let end_tokens = ends(folder, &tokenizer)?;
         let models = vec![EvalModel { subject, client: None, adapter }];
@@ -144,13 +144,13 @@ fn saved_models(place: &Path, inputs: &Inputs) -> Result<Vec<EvalModel>, RunErro
     let mut models = Vec::new();
     if place.join("adapter_config.json").exists() {
         let adapter = own_adapter(place, inputs.trainer())?;
-        models.push(EvalModel { subject: "global", client: None, adapter: Some(adapter) });
+        models.push(EvalModel { subject: EvalSubject::Global, client: None, adapter: Some(adapter) });
     }
     for client in 0..inputs.clients.len() as u32 {
         let path = place.join(format!("client-{client}"));
         if path.exists() {
             let adapter = own_adapter(&path, inputs.trainer())?;
-            models.push(EvalModel { subject: "local", client: Some(client), adapter: Some(adapter) });
+            models.push(EvalModel { subject: EvalSubject::Local, client: Some(client), adapter: Some(adapter) });
         }
     }
     Ok(models)

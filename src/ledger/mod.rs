@@ -17,6 +17,7 @@ mod reference;
 pub(crate) mod schema;
 mod stream;
 mod tables;
+mod values;
 mod verify;
 mod view;
 mod waiting;
@@ -36,6 +37,7 @@ pub use tables::{
     ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow,
     TimingRow,
 };
+pub use values::{ColumnValue, EvalSubject, RoundEnd, Split};
 pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};
 pub use writer::{LedgerWriter, write_table};

@@ -1,6 +1,9 @@
 //! The tables of a run. Their columns are an interface: other programs read them.
 
+use fedreplay_sim::{Outcome, Tally};
+
 use super::schema::table;
+use super::values::{EvalSubject, RoundEnd, Split};
 
 table! {
     /// One row per client: who takes part, with which data, device and link.
@@ -49,8 +52,8 @@ table! {
         training_done_at_ns: Option<u64>, "ns", "virtual time at which local training was done";
         upload_done_at_ns: Option<u64>, "ns", "virtual time at which the update had arrived";
         ended_at_ns: u64, "ns", "virtual time at which the task's fate was sealed";
-        outcome: &'static str, "name", "counted, or why not: late, stale, dropped_..., crashed, left, unreachable, out_of_memory, cancelled, discarded";
-        fate: &'static str, "name", "counted, late, dropped or cancelled: how rounds count the outcome";
+        outcome: Outcome, "name", "counted, or why not: late, stale, dropped_..., crashed, left, unreachable, out_of_memory, cancelled, discarded";
+        fate: Tally, "name", "counted, late, dropped or cancelled: how rounds count the outcome";
         reason: Option<String>, "text", "why the weight of an update that counted is zero";
         counted_in_version: Option<u32>, "index", "server model that the update went into";
         staleness: Option<u32>, "versions", "server models made between dispatch and aggregation";
@@ -85,7 +88,7 @@ table! {
         merged_versions: Option<String>, "indices", "models of edges that the server merged, separated by spaces";
         opened_at_ns: u64, "ns", "virtual time of the round's start";
         closed_at_ns: u64, "ns", "virtual time of the round's end";
-        status: &'static str, "name", "closed or failed";
+        status: RoundEnd, "name", "closed or failed";
         reason: Option<String>, "text", "why the round failed";
         dispatched: u32, "tasks", "tasks dispatched since the previous round's end";
         counted: u32, "tasks", "updates aggregated at the round's end";
@@ -115,10 +118,10 @@ table! {
     EvaluationRow, "evaluations" {
         round: u32, "index", "round after which the model was evaluated; 0 is before any training";
         version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
-        subject: String, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
+        subject: EvalSubject, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose rows or whose own model it is; null for the global test of the server model";
         benchmark: String, "name", "`losses` of the scenario's data, or the benchmark that the figure is of";
-        split: String, "name", "`test` or `held_out` rows; of a benchmark the part that the figure is of, `all` for the whole";
+        split: Split, "name", "`test` or `held_out` rows; of a benchmark the part that the figure is of, `all` for the whole";
         rows: u64, "rows", "rows evaluated, or questions asked";
         failed: u64, "rows", "questions without an answer or a judgment, such as prompts that do not fit the context";
         score: Option<f64>, "1", "the benchmark's figure: accuracy of mmlu, pass rate of humaneval, rates of advbench, else the judge's mean rating from 1 to 10";
@@ -136,7 +139,7 @@ table! {
     /// One row per answer of a model to a benchmark's question.
     GenerationRow, "generations" {
         round: u32, "index", "round after which the model answered; 0 is before any training";
-        subject: String, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
+        subject: EvalSubject, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose own model it is";
         benchmark: String, "name", "benchmark that the question is of";
         question: String, "text", "the question's name within the benchmark";

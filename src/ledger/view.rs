@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type, UInt64Type}
 use arrow::record_batch::RecordBatch;
 
 use super::{
-    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, Manifest, PopulationRow, RoundRow, RunState,
-    Table, TaskRow, read_table,
+    ColumnValue, EvaluationRow, EventRow, GenerationRow, LOSSES, LedgerError, LineageRow, Manifest, PopulationRow,
+    RoundRow, RunState, Split, Table, TaskRow, read_table,
 };
 
 /// Number of attempts to read a table while the run joins its files.
@@ -107,6 +107,24 @@ impl TableView {
     /// As [`Self::texts`].
     pub fn names(&self, column: &str) -> Result<Vec<&str>, LedgerError> {
         Ok(self.texts(column)?.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Returns a column that holds one of a fixed set of names.
+    ///
+    /// # Errors
+    /// As [`Self::texts`]; and if a text is none of these names.
+    pub fn values<V: ColumnValue>(&self, column: &str) -> Result<Vec<V>, LedgerError> {
+        let mut values = Vec::with_capacity(self.len());
+        for (row, name) in self.names(column)?.into_iter().enumerate() {
+            values.push(V::of_name(name).ok_or_else(|| self.unknown::<V>(column, row, name))?);
+        }
+        Ok(values)
+    }
+
+    /// Returns the error that a column of names holds another text.
+    fn unknown<V: ColumnValue>(&self, column: &str, row: usize, name: &str) -> LedgerError {
+        let names: Vec<&str> = V::ALL.iter().map(|value| value.name()).collect();
+        self.fault(format!("column {column} holds `{name}` in row {row}, which is none of {}", names.join(", ")))
     }
 
     /// Returns a column as an Arrow array, with the type and nullability of this version's schema.
@@ -245,7 +263,7 @@ impl RunTables {
         let rounds = view.counts("round")?;
         let versions = view.counts("version")?;
         let clients = view.counts_or_none("client")?;
-        let subjects = view.names("subject")?;
+        let subjects = view.values("subject")?;
         let splits = view.names("split")?;
         let hashes = view.texts("model_hash")?;
         let rows = view.counts("rows")?;
@@ -254,20 +272,26 @@ impl RunTables {
         let margins = view.numbers("reward_margin")?;
         let accuracies = view.numbers("preference_accuracy")?;
         // Older versions have no benchmarks, so that all their rows are losses.
-        let benchmarks = if view.has("benchmark") { view.names("benchmark")? } else { vec!["losses"; view.len()] };
+        let benchmarks = if view.has("benchmark") { view.names("benchmark")? } else { vec![LOSSES; view.len()] };
         let failed = if view.has("failed") { view.counts("failed")? } else { vec![0; view.len()] };
         let scores = view.newer_numbers("score")?;
         let perplexities = view.newer_numbers("perplexity")?;
         let token_accuracies = view.newer_numbers("token_accuracy")?;
         let mut evaluations = Vec::with_capacity(view.len());
         for at in 0..view.len() {
+            let split = match benchmarks[at] {
+                LOSSES => Split::of_losses(splits[at]).ok_or_else(|| {
+                    view.fault(format!("column split holds `{}` in row {at}, which is no split of losses", splits[at]))
+                })?,
+                _ => Split::of_benchmark(splits[at]),
+            };
             evaluations.push(EvaluationRow {
                 round: rounds[at] as u32,
                 version: versions[at] as u32,
-                subject: subjects[at].to_owned(),
+                subject: subjects[at],
                 client: clients[at].map(|client| client as u32),
                 benchmark: benchmarks[at].to_owned(),
-                split: splits[at].to_owned(),
+                split,
                 rows: rows[at],
                 failed: failed[at],
                 score: scores[at],
@@ -305,5 +329,33 @@ impl RunTables {
         let counts = if self.rounds.has(counts) { self.rounds.counts(counts)? } else { vec![] };
         let claimed = counts.into_iter().fold(0, u64::saturating_add);
         TableView::read::<T>(&self.run_folder)?.claimed(claimed, self.is_running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::StringArray;
+    use arrow::datatypes::{Field, Schema};
+    use fedreplay_sim::Tally;
+
+    use super::*;
+
+    /// Table with one column of these fates.
+    fn fates(names: &[&str]) -> TableView {
+        let schema = Arc::new(Schema::new(vec![Field::new("fate", DataType::Utf8, false)]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(names.to_vec()))]).expect("one column");
+        TableView { folder: "ledger/tasks".into(), schema: TaskRow::schema(), rows }
+    }
+
+    #[test]
+    fn a_name_that_the_column_never_has_is_refused_with_its_row() {
+        let known = fates(&["late", "counted"]).values::<Tally>("fate").expect("known");
+        assert_eq!(known, [Tally::Late, Tally::Counted]);
+        let refused = fates(&["late", "lost"]).values::<Tally>("fate").expect_err("unknown").to_string();
+        assert!(
+            refused.ends_with("column fate holds `lost` in row 1, which is none of counted, late, dropped, cancelled")
+        );
     }
 }

@@ -113,7 +113,7 @@ fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EventRow, RoundRow};
+    use super::super::{EventRow, RoundEnd, RoundRow};
     use super::*;
 
     /// A failed round with more events than are read back at once.
@@ -121,7 +121,7 @@ mod tests {
         let batch =
             |at_ns| EventRow { at_ns, kind: "round_opened", round: Some(round), client: None, task: None, bytes: 0 };
         let events = (0..70_000).map(batch).collect();
-        let row = RoundRow { round, aggregator_round: round, status: "failed", ..RoundRow::default() };
+        let row = RoundRow { round, aggregator_round: round, status: RoundEnd::Failed, ..RoundRow::default() };
         Chunk { events, tasks: vec![], evaluations: vec![], generations: vec![], lineage: vec![], round: row }
     }
 

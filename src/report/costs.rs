@@ -1,5 +1,7 @@
 //! Costs of a run: traffic, energy and device time.
 
+use fedreplay_sim::Tally;
+
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::Groups;
@@ -67,7 +69,7 @@ fn energy(run: &RunRecord) -> Option<Figure> {
     let mut busy = Vec::new();
     for task in 0..tasks.task.len() {
         let joules = tasks.energy_mj.value(task) as f64 / 1e3;
-        let is_counted = tasks.fate.value(task) == "counted";
+        let is_counted = tasks.fate[task] == Tally::Counted;
         counted.push(if is_counted { joules } else { 0.0 });
         lost.push(if is_counted { 0.0 } else { joules });
         training.push(tasks.training_ns.value(task) as f64 / 1e9);

@@ -1,10 +1,12 @@
 //! Main figures of a run, which are summarized first and by which runs are compared.
 
 use arrow::array::Array;
+use fedreplay_sim::Tally;
 
 use super::learning::{Learning, LossCurves};
 use super::record::RunRecord;
 use super::statistics::{mean, sorted, worst_decile};
+use crate::ledger::RoundEnd;
 
 /// Main figures of a run.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +53,7 @@ impl Essentials {
         let has_tasks = !tasks.task.is_empty();
         Self {
             rounds: rounds.counted.len(),
-            failed_rounds: rounds.status.iter().flatten().filter(|&status| status == "failed").count(),
+            failed_rounds: rounds.status.iter().filter(|&&status| status == RoundEnd::Failed).count(),
             simulated_s: rounds.closed_at_ns.iter().flatten().max().unwrap_or(0) as f64 / 1e9,
             dispatched: total(&rounds.dispatched),
             counted: total(&rounds.counted),
@@ -85,7 +87,7 @@ fn total(column: &arrow::array::UInt32Array) -> u64 {
 fn clients_counted(run: &RunRecord) -> usize {
     let mut counted = vec![false; run.clients()];
     for task in 0..run.tasks.task.len() {
-        if run.tasks.fate.value(task) == "counted" {
+        if run.tasks.fate[task] == Tally::Counted {
             counted[run.tasks.client.value(task) as usize] = true;
         }
     }

@@ -8,6 +8,7 @@ use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::{mean, quantile, sorted, worst_decile};
 use super::units::cut;
+use crate::ledger::EvalSubject;
 
 /// Number of answers that are shown of each benchmark.
 const ANSWERS: usize = 5;
@@ -35,9 +36,9 @@ struct Group {
 /// Returns the table of all losses. `None` if there are none.
 fn losses(run: &RunRecord) -> Option<Figure> {
     // Round, subject and split.
-    let mut groups: BTreeMap<(u32, &str, &str), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(u32, EvalSubject, &str), Group> = BTreeMap::new();
     for row in &run.losses {
-        let group = groups.entry((row.round, &row.subject, &row.split)).or_default();
+        let group = groups.entry((row.round, row.subject, row.split.name())).or_default();
         group.rows = group.rows.saturating_add(row.rows);
         group.tokens = group.tokens.saturating_add(row.target_tokens);
         match row.loss {
@@ -97,10 +98,10 @@ fn benchmarks(run: &RunRecord) -> Option<Figure> {
     let clients = rows.iter().map(|row| row.client.map(|client| names.value(client as usize)));
     let mut columns = vec![
         Column::counts("round", "after round", "rounds", rows.iter().map(|row| row.round)),
-        Column::names("subject", "model", rows.iter().map(|row| Some(model(&row.subject)))),
+        Column::names("subject", "model", rows.iter().map(|row| Some(model(row.subject)))),
         Column::names("client", "of client", clients),
         Column::names("benchmark", "benchmark", rows.iter().map(|row| Some(row.benchmark.as_str()))),
-        Column::names("part", "part", rows.iter().map(|row| Some(row.split.as_str()))),
+        Column::names("part", "part", rows.iter().map(|row| Some(row.split.name()))),
         Column::counts("questions", "questions", "1", rows.iter().map(|row| row.rows)),
         Column::counts("failed", "without answer or judgement", "1", rows.iter().map(|row| row.failed)),
         Column::numbers("score", "score", "1", rows.iter().map(|row| row.score)),
@@ -176,10 +177,10 @@ fn texts(name: &'static str, title: &'static str, column: &arrow::array::StringA
 }
 
 /// Names the subject of an evaluation for people.
-fn model(subject: &str) -> String {
+fn model(subject: EvalSubject) -> &'static str {
     match subject {
-        "global" => "server model".into(),
-        "local" => "client alone".into(),
-        other => other.into(),
+        EvalSubject::Base => "base",
+        EvalSubject::Global => "server model",
+        EvalSubject::Local => "client alone",
     }
 }

@@ -7,7 +7,7 @@ use arrow::array::Array;
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::Groups;
-use crate::ledger::EvaluationRow;
+use crate::ledger::{EvalSubject, EvaluationRow, Split};
 use crate::scenario::Algorithm;
 
 /// Names of the columns that can be the horizontal axis of a curve.
@@ -59,31 +59,31 @@ impl Learning {
     pub fn of(run: &RunRecord) -> Self {
         let is_local = matches!(run.scenario.algorithm, Algorithm::Local);
         let mut by_round: BTreeMap<u32, Vec<&EvaluationRow>> = BTreeMap::new();
-        for row in of_subject(run, "global") {
+        for row in of_subject(run, EvalSubject::Global) {
             by_round.entry(row.round).or_default().push(row);
         }
         // Rows of clients alone are the run itself if the method is `Local`, and a baseline under any other method.
         let mut alone: Vec<&EvaluationRow> = Vec::new();
         if is_local {
-            for row in of_subject(run, "local") {
+            for row in of_subject(run, EvalSubject::Local) {
                 by_round.entry(row.round).or_default().push(row);
             }
         } else {
-            let last = of_subject(run, "local").map(|row| row.round).max();
-            alone.extend(of_subject(run, "local").filter(|row| Some(row.round) == last));
+            let last = of_subject(run, EvalSubject::Local).map(|row| row.round).max();
+            alone.extend(of_subject(run, EvalSubject::Local).filter(|row| Some(row.round) == last));
         }
         let points = by_round.iter().map(|(&round, of_round)| point(round, of_round)).collect();
         // Every client counts once, whatever its number of rows.
         let losses = LossCurves {
-            test: weighted(&of_split(&alone, "test"), |_| 1.0),
-            held_out: weighted(&of_split(&alone, "held_out"), |_| 1.0),
+            test: weighted(&of_split(&alone, &Split::Test), |_| 1.0),
+            held_out: weighted(&of_split(&alone, &Split::HeldOut), |_| 1.0),
         };
         Self {
             points,
             is_local,
-            has_test: run.losses.iter().any(|row| row.split == "test"),
+            has_test: run.losses.iter().any(|row| row.split == Split::Test),
             unit: run.loss_unit(),
-            alone_clients: of_split(&alone, "held_out").into_iter().filter_map(client_loss).collect(),
+            alone_clients: of_split(&alone, &Split::HeldOut).into_iter().filter_map(client_loss).collect(),
             alone: (!alone.is_empty()).then_some(losses),
         }
     }
@@ -99,15 +99,15 @@ impl Learning {
     }
 }
 
-/// Returns the losses of one subject, `global` or `local`.
-fn of_subject<'a>(run: &'a RunRecord, subject: &'static str) -> impl Iterator<Item = &'a EvaluationRow> {
+/// Returns the losses of one subject.
+fn of_subject<'a>(run: &'a RunRecord, subject: EvalSubject) -> impl Iterator<Item = &'a EvaluationRow> {
     run.losses.iter().filter(move |row| row.subject == subject)
 }
 
 /// Summarizes the evaluations after one round.
 fn point(round: u32, of_round: &[&EvaluationRow]) -> CurvePoint {
-    let test = of_split(of_round, "test");
-    let held_out = of_split(of_round, "held_out");
+    let test = of_split(of_round, &Split::Test);
+    let held_out = of_split(of_round, &Split::HeldOut);
     let ranked = if test.iter().any(|row| row.reward_margin.is_some()) { &test } else { &held_out };
     CurvePoint {
         round,
@@ -120,8 +120,8 @@ fn point(round: u32, of_round: &[&EvaluationRow]) -> CurvePoint {
 
 /// Returns the weight of a row in a mean loss: its pairs or target tokens, or 1 for a client's own model.
 fn size(row: &EvaluationRow) -> f64 {
-    match row.subject.as_str() {
-        "local" => 1.0,
+    match row.subject {
+        EvalSubject::Local => 1.0,
         _ if row.reward_margin.is_some() => row.rows as f64,
         _ => row.target_tokens as f64,
     }
@@ -141,9 +141,9 @@ fn mean_over_pairs(rows: &[&EvaluationRow], metric: fn(&EvaluationRow) -> Option
     (count > 0.0).then(|| sum / count)
 }
 
-/// Returns the rows of one split, `test` or `held_out`.
-fn of_split<'a>(rows: &[&'a EvaluationRow], split: &str) -> Vec<&'a EvaluationRow> {
-    rows.iter().copied().filter(|row| row.split == split).collect()
+/// Returns the rows of one split.
+fn of_split<'a>(rows: &[&'a EvaluationRow], split: &Split) -> Vec<&'a EvaluationRow> {
+    rows.iter().copied().filter(|row| row.split == *split).collect()
 }
 
 /// Returns the client of a row with its loss. `None` if the row is not of one client, or its loss is not finite.

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use arrow::array::Array;
+use fedreplay_sim::Tally as Fate;
 
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
 use super::statistics::{Bins, Groups, quantile, sorted};
+use crate::ledger::RoundEnd;
 
 /// Number of bins of the histograms.
 const BINS: usize = 30;
@@ -114,20 +116,15 @@ fn durations(run: &RunRecord) -> Option<Figure> {
 struct Tally {
     /// [s] -- Times from dispatch to arrival, of the updates that arrived.
     arrivals_s: Vec<f64>,
-    /// [task] -- Tasks by their fate, in the order of [`FATES`].
+    /// [task] -- Tasks by their fate, in the order of [`Fate::ALL`].
     fates: [u64; 4],
 }
-
-/// Fates of tasks, as the ledger names them.
-const FATES: [&str; 4] = ["counted", "late", "dropped", "cancelled"];
 
 impl Tally {
     /// Counts a task.
     fn add(&mut self, run: &RunRecord, task: usize) {
         let tasks = &run.tasks;
-        if let Some(place) = FATES.iter().position(|&fate| fate == tasks.fate.value(task)) {
-            self.fates[place] += 1;
-        }
+        self.fates[tasks.fate[task] as usize] += 1;
         if tasks.upload_done_at_ns.is_valid(task) {
             let took = tasks.upload_done_at_ns.value(task).saturating_sub(tasks.dispatched_at_ns.value(task));
             self.arrivals_s.push(took as f64 / 1e9);
@@ -153,8 +150,9 @@ impl Tally {
 /// Returns the columns of a table of tallies.
 fn tallied<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone) -> Vec<Column> {
     let mut columns = vec![Column::counts("tasks", "tasks", "tasks", tallies.clone().map(Tally::tasks))];
-    for (place, fate) in FATES.into_iter().enumerate() {
-        columns.push(Column::counts(fate, fate, "tasks", tallies.clone().map(|tally| tally.fates[place])));
+    for fate in Fate::ALL {
+        let tasks = tallies.clone().map(|tally| tally.fates[fate as usize]);
+        columns.push(Column::counts(fate.name(), fate.name(), "tasks", tasks));
     }
     let medians = tallies.clone().map(|tally| tally.arrival_s(0.5));
     columns.push(Column::numbers("median_s", "median, dispatch to arrival", "s", medians));
@@ -301,7 +299,7 @@ fn failures(run: &RunRecord) -> Option<Figure> {
     let rounds = &run.rounds;
     let mut found: BTreeMap<(&str, String), u64> = BTreeMap::new();
     for row in 0..rounds.counted.len() {
-        if rounds.status.value(row) != "failed" {
+        if rounds.status[row] != RoundEnd::Failed {
             continue;
         }
         let reason = if rounds.reason.is_valid(row) { rounds.reason.value(row) } else { "no reason is recorded" };

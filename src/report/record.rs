@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, Float64Array, StringArray, UInt32Array, UInt64Array};
+use fedreplay_sim::{Outcome, Tally};
 
-use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RunTables, TableView};
+use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RoundEnd, RunTables, TableView};
 use crate::scenario::{Scenario, ScenarioError, ScenarioSpec};
 
 /// Error of reading a run for a report.
@@ -21,13 +22,18 @@ pub enum ReportError {
 
 /// Declares the columns to read from a table; others are ignored.
 macro_rules! columns {
-    ($(#[$meta:meta])* $name:ident { $($column:ident: $array:ty,)+ }) => {
+    ($(#[$meta:meta])* $name:ident {
+        $($column:ident: $array:ty,)+
+    } $(names { $($named:ident: $value:ty,)+ })?) => {
         $(#[$meta])*
-        pub struct $name { $(pub $column: $array,)+ }
+        pub struct $name { $(pub $column: $array,)+ $($(pub $named: Vec<$value>,)+)? }
 
         impl $name {
             fn of(table: &TableView) -> Result<Self, LedgerError> {
-                Ok(Self { $($column: table.array(stringify!($column))?,)+ })
+                Ok(Self {
+                    $($column: table.array(stringify!($column))?,)+
+                    $($($named: table.values(stringify!($named))?,)+)?
+                })
             }
         }
     };
@@ -55,8 +61,6 @@ columns! {
         training_done_at_ns: UInt64Array,
         upload_done_at_ns: UInt64Array,
         ended_at_ns: UInt64Array,
-        outcome: StringArray,
-        fate: StringArray,
         reason: StringArray,
         staleness: UInt32Array,
         training_ns: UInt64Array,
@@ -64,6 +68,9 @@ columns! {
         loss_mean: Float64Array,
         update_norm: Float64Array,
         weight: Float64Array,
+    } names {
+        outcome: Outcome,
+        fate: Tally,
     }
 }
 
@@ -73,7 +80,6 @@ columns! {
         aggregator: UInt32Array,
         opened_at_ns: UInt64Array,
         closed_at_ns: UInt64Array,
-        status: StringArray,
         reason: StringArray,
         dispatched: UInt32Array,
         counted: UInt32Array,
@@ -87,6 +93,8 @@ columns! {
         update_norm: Float64Array,
         epsilon_spent: Float64Array,
         task_rows: UInt64Array,
+    } names {
+        status: RoundEnd,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Timeline: the phases of tasks in virtual time, with one line per client.
 
 use arrow::array::{Array, UInt64Array};
+use fedreplay_sim::Outcome;
 
 use super::figure::{Column, Draw, Figure, Section};
 use super::record::RunRecord;
@@ -84,8 +85,8 @@ fn timeline(run: &RunRecord, most: usize) -> Option<Figure> {
         seconds(&phases, "training_s", "training", |phases| phases.training),
         seconds(&phases, "upload_s", "upload", |phases| phases.upload),
         seconds(&phases, "wait_s", "wait for the round's end", |phases| phases.wait),
-        Column::names("fate", "fate", drawn.iter().map(|&task| Some(tasks.fate.value(task)))),
-        Column::names("outcome", "outcome", drawn.iter().map(|&task| Some(tasks.outcome.value(task)))),
+        Column::names("fate", "fate", drawn.iter().map(|&task| Some(tasks.fate[task].name()))),
+        Column::names("outcome", "outcome", drawn.iter().map(|&task| Some(tasks.outcome[task].name()))),
     ];
     if run.has_aggregators() {
         columns.insert(
@@ -130,7 +131,7 @@ impl Phases {
         let trained = time(&tasks.training_done_at_ns, task);
         let arrived = time(&tasks.upload_done_at_ns, task);
         // Only updates that arrived wait for the round to close.
-        let waits = matches!(tasks.outcome.value(task), "counted" | "discarded");
+        let waits = matches!(tasks.outcome[task], Outcome::Counted | Outcome::Discarded);
         let closed = run.round_of(task).map(|round| run.rounds.closed_at_ns.value(round));
         Self {
             from,

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fedreplay_sim::Outcome;
 use serde::Serialize;
 
 use super::participants::{ClientFigures, GroupFigures, Participants};
 use super::series::{Series, series};
 use super::summary::main_loss;
-use crate::ledger::{EvaluationRow, LedgerError, Manifest, RunKind, RunState, RunTables, TableView, is_being_written};
+use crate::ledger::{
+    EvalSubject, EvaluationRow, LedgerError, Manifest, RunKind, RunState, RunTables, Split, TableView, is_being_written,
+};
 use crate::store::Digest;
 
 /// State of a run's life cycle.
@@ -91,8 +94,8 @@ impl RunEssentials {
             digest: manifest.digest.as_ref().map(Digest::to_string).or(last_digest),
             seed: manifest.seed,
             simulated_ns: rounds.counts("closed_at_ns")?.into_iter().max().unwrap_or(0),
-            loss_before: main_loss(&before, "global"),
-            loss_after: main_loss(&after, "global").or_else(|| main_loss(&after, "local")),
+            loss_before: main_loss(&before, EvalSubject::Global),
+            loss_after: main_loss(&after, EvalSubject::Global).or_else(|| main_loss(&after, EvalSubject::Local)),
         })
     }
 }
@@ -106,7 +109,7 @@ pub struct Overview {
     /// Curves over the rounds.
     pub series: Vec<Series>,
     /// Number of tasks, by outcome.
-    pub outcomes: BTreeMap<String, u64>,
+    pub outcomes: BTreeMap<&'static str, u64>,
     pub bytes_down: u64,
     pub bytes_up: u64,
     /// [kWh] -- Energy spent by all devices.
@@ -134,8 +137,8 @@ impl Overview {
         let essentials = RunEssentials::new(run_folder, &manifest, &tables, &evaluations)?;
         let participants = Participants::read(&tables.population()?, &tasks)?;
         let mut outcomes = BTreeMap::new();
-        for outcome in tasks.names("outcome")? {
-            *outcomes.entry(outcome.to_owned()).or_default() += 1;
+        for outcome in tasks.values::<Outcome>("outcome")? {
+            *outcomes.entry(outcome.name()).or_default() += 1;
         }
         Ok(Self {
             essentials,
@@ -177,10 +180,14 @@ impl Fairness {
     /// Computes the distribution after the last evaluated round; `None` without losses.
     fn of(evaluations: &[EvaluationRow]) -> Option<Self> {
         // With a server model, the rows of local baselines are left out: they belong to other models.
-        let subject = if evaluations.iter().any(|row| row.subject == "global") { "global" } else { "local" };
+        let subject = if evaluations.iter().any(|row| row.subject == EvalSubject::Global) {
+            EvalSubject::Global
+        } else {
+            EvalSubject::Local
+        };
         let mut own = Vec::new();
         for row in evaluations {
-            if row.split == "held_out" && row.client.is_some() && row.subject == subject {
+            if row.split == Split::HeldOut && row.client.is_some() && row.subject == subject {
                 own.push(row);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fedreplay_sim::Tally;
 use serde::Serialize;
 
 use crate::ledger::{LedgerError, TableView};
@@ -71,15 +72,16 @@ impl Participants {
         }
         let dispatched = tasks.counts("dispatched_at_ns")?;
         let arrived = tasks.counts_or_none("upload_done_at_ns")?;
-        for (at, (client, fate)) in tasks.counts("client")?.into_iter().zip(tasks.names("fate")?).enumerate() {
+        for (at, (client, fate)) in tasks.counts("client")?.into_iter().zip(tasks.values::<Tally>("fate")?).enumerate()
+        {
             // A task of an unknown client is a fault of the tables, which is for `verify` to report.
             let Some(client) = clients.get_mut(client as usize) else { continue };
             client.asked += 1;
             match fate {
-                "counted" => client.counted += 1,
-                "late" => client.late += 1,
-                "cancelled" => client.cancelled += 1,
-                _ => client.dropped += 1,
+                Tally::Counted => client.counted += 1,
+                Tally::Late => client.late += 1,
+                Tally::Cancelled => client.cancelled += 1,
+                Tally::Dropped => client.dropped += 1,
             }
             client.arrivals_ns.extend(arrived[at].map(|arrived| arrived.saturating_sub(dispatched[at])));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::summary::main_loss;
-use crate::ledger::{EvaluationRow, LedgerError, RunTables, TableView};
+use crate::ledger::{EvalSubject, EvaluationRow, LedgerError, RunTables, Split, TableView};
 
 /// Point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -96,10 +96,10 @@ fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     let unit = if is_pairs { "nats/pair" } else { "nats/token" };
     let mut all = Vec::new();
     for (subject, split, name) in [
-        ("global", "test", "loss/test"),
-        ("global", "held_out", "loss/held_out"),
-        ("local", "test", "loss/alone_test"),
-        ("local", "held_out", "loss/alone_held_out"),
+        (EvalSubject::Global, Split::Test, "loss/test"),
+        (EvalSubject::Global, Split::HeldOut, "loss/held_out"),
+        (EvalSubject::Local, Split::Test, "loss/alone_test"),
+        (EvalSubject::Local, Split::HeldOut, "loss/alone_held_out"),
     ] {
         let rows = evaluations.iter().filter(|row| row.subject == subject && row.split == split);
         let rows: Vec<EvaluationRow> = rows.cloned().collect();
@@ -114,7 +114,7 @@ fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
 /// Returns the curve of the server model's score on each benchmark.
 fn scores(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     let mut points: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
-    for row in evaluations.iter().filter(|row| row.subject == "global" && row.split == "all") {
+    for row in evaluations.iter().filter(|row| row.subject == EvalSubject::Global && row.split == Split::Whole) {
         let point = row.score.and_then(|score| clock.point(row.round, score));
         points.entry(&row.benchmark).or_default().extend(point);
     }

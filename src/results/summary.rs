@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fedreplay_sim::Tally;
+
 use crate::graph::Ranking;
-use crate::ledger::{Chunk, EvaluationRow, LOSSES, LedgerError};
+use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LOSSES, LedgerError, Split};
 use crate::privacy::Spent;
 use crate::store::{Digest, atomic};
 
@@ -113,8 +115,8 @@ impl Totals {
     pub fn add(&mut self, chunk: &Chunk) {
         let after = chunk.evaluations.iter().filter(|row| row.round > 0).cloned().collect::<Vec<_>>();
         // Without an evaluation in this round, the values of the last evaluated round stay.
-        self.loss_after = main_loss(&after, "global").or(self.loss_after);
-        self.loss_local = main_loss(&after, "local").or(self.loss_local);
+        self.loss_after = main_loss(&after, EvalSubject::Global).or(self.loss_after);
+        self.loss_local = main_loss(&after, EvalSubject::Local).or(self.loss_local);
         self.ranking_after = main_ranking(&after).or(self.ranking_after);
         let unusable = chunk.tasks.iter().filter_map(|task| Some((task, task.reason.as_ref()?)));
         let round = chunk.round.round;
@@ -125,10 +127,10 @@ impl Totals {
         self.dispatched += u64::from(chunk.round.dispatched);
         for task in &chunk.tasks {
             match task.fate {
-                "counted" => {}
-                "late" => self.late += 1,
-                "cancelled" => self.cancelled += 1,
-                _ => self.dropped += 1,
+                Tally::Counted => {}
+                Tally::Late => self.late += 1,
+                Tally::Cancelled => self.cancelled += 1,
+                Tally::Dropped => self.dropped += 1,
             }
             self.bytes_down += task.bytes_down;
             self.bytes_up += task.bytes_up;
@@ -165,11 +167,11 @@ impl Totals {
 /// Computes the main loss of a subject: on the test rows if there are any, else on all held-out rows, in the last round of
 /// `rows`. Clients trained alone are averaged with equal weights; rows of one model are weighted by their tokens, and pairs
 /// equally. `None` if there is no such row or a loss was not finite.
-pub(crate) fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
+pub(crate) fn main_loss(rows: &[EvaluationRow], subject: EvalSubject) -> Option<f64> {
     let losses: Vec<_> = rows.iter().filter(|row| row.subject == subject && row.benchmark == LOSSES).collect();
     let last = losses.iter().map(|row| row.round).max()?;
-    let has_test = rows.iter().any(|row| row.subject == subject && row.split == "test");
-    let split = if has_test { "test" } else { "held_out" };
+    let has_test = rows.iter().any(|row| row.subject == subject && row.split == Split::Test && row.benchmark == LOSSES);
+    let split = if has_test { Split::Test } else { Split::HeldOut };
     // sum(w_i loss_i) / sum(w_i), added in the order of the rows; one loss that is not finite makes the sum `None`.
     let mut sum = Some(0.0);
     let mut total = 0.0;
@@ -178,7 +180,7 @@ pub(crate) fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
             continue;
         }
         let weight = match (subject, row.reward_margin) {
-            ("local", _) => 1.0,
+            (EvalSubject::Local, _) => 1.0,
             (_, None) => row.target_tokens as f64,
             (_, Some(_)) => row.rows as f64,
         };
@@ -190,16 +192,17 @@ pub(crate) fn main_loss(rows: &[EvaluationRow], subject: &str) -> Option<f64> {
 
 /// Computes how the server model ranks pairs: those of the test if there are any, else all held-out ones.
 pub(crate) fn main_ranking(rows: &[EvaluationRow]) -> Option<Ranking> {
-    let last = rows.iter().filter(|row| row.subject == "global").map(|row| row.round).max()?;
-    ranking_on(rows, "test", last).or_else(|| ranking_on(rows, "held_out", last))
+    let last = rows.iter().filter(|row| row.subject == EvalSubject::Global).map(|row| row.round).max()?;
+    ranking_on(rows, &Split::Test, last).or_else(|| ranking_on(rows, &Split::HeldOut, last))
 }
 
 /// Computes the mean ranking of the server model over the pairs of one split after one round; `None` without pairs.
-fn ranking_on(rows: &[EvaluationRow], split: &str, round: u32) -> Option<Ranking> {
+fn ranking_on(rows: &[EvaluationRow], split: &Split, round: u32) -> Option<Ranking> {
     let mut margin = 0.0;
     let mut accuracy = 0.0;
     let mut pairs = 0.0;
-    for row in rows.iter().filter(|row| row.subject == "global" && row.split == split && row.round == round) {
+    for row in rows.iter().filter(|row| row.subject == EvalSubject::Global && row.split == *split && row.round == round)
+    {
         let (Some(row_margin), Some(row_accuracy)) = (row.reward_margin, row.preference_accuracy) else { continue };
         let weight = row.rows as f64;
         margin += row_margin * weight;

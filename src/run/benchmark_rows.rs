@@ -1,13 +1,13 @@
 //! Conversion of the results of a benchmark into rows of the ledger.
 
 use crate::benchmarks::{Metric, Response};
-use crate::ledger::{EvaluationRow, GenerationRow};
+use crate::ledger::{EvalSubject, EvaluationRow, GenerationRow, Split};
 
 /// Identity of a benchmark result, from which its rows in the tables are made.
 pub(crate) struct BenchmarkRows<'a> {
     pub round: u32,
     pub version: u32,
-    pub subject: &'a str,
+    pub subject: EvalSubject,
     pub client: Option<u32>,
     /// Hash of the model's adapter.
     pub hash: Option<String>,
@@ -20,10 +20,10 @@ impl BenchmarkRows<'_> {
         EvaluationRow {
             round: self.round,
             version: self.version,
-            subject: self.subject.into(),
+            subject: self.subject,
             client: self.client,
             benchmark: self.benchmark.into(),
-            split: figure.part.clone(),
+            split: Split::of_benchmark(&figure.part),
             rows: figure.asked,
             failed: figure.failed,
             score: figure.score,
@@ -41,7 +41,7 @@ impl BenchmarkRows<'_> {
     pub fn response(&self, response: Response) -> GenerationRow {
         GenerationRow {
             round: self.round,
-            subject: self.subject.into(),
+            subject: self.subject,
             client: self.client,
             benchmark: self.benchmark.into(),
             question: response.question,

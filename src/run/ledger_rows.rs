@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, Tally, TaskId, TaskRecord};
+use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, TaskId, TaskRecord};
 
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::adapter::Adapter;
 use crate::graph::{Executor, GraphError, Recorded, RowsLoss, Trained, Value};
 use crate::inputs::Inputs;
-use crate::ledger::{Chunk, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow};
+use crate::ledger::{
+    Chunk, EvalSubject, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundEnd, RoundRow, Split, TaskRow,
+};
 use crate::schedule::client_facts::{ClientFacts, Clients, name_of};
 use crate::schedule::{DeviceClass, LinkClass, Place, ScheduledRound};
 
@@ -158,8 +160,8 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         upload_done_at_ns: task.upload_done_at.map(|time| time.0),
         ended_at_ns: task.ended_at.0,
         // The outcome is the detailed reason; the fate is the class by which rounds count the task.
-        outcome: task.outcome.name(),
-        fate: fate(task.outcome.tally()),
+        outcome: task.outcome,
+        fate: task.outcome.tally(),
         counted_in_version: task.counted_in_version,
         staleness: task.counted_in_version.map(|_| task.staleness),
         bytes_down: task.bytes_down,
@@ -194,15 +196,6 @@ fn trained_task(task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
     }
 }
 
-fn fate(tally: Tally) -> &'static str {
-    match tally {
-        Tally::Counted => "counted",
-        Tally::Late => "late",
-        Tally::Dropped => "dropped",
-        Tally::Cancelled => "cancelled",
-    }
-}
-
 /// Computes the mean of the counted tasks' losses, weighted by their share in the aggregate, or unweighted where nothing is
 /// aggregated. `None` if one of the losses was not finite.
 fn train_loss(results: &BTreeMap<TaskId, Counted>, all_alike: bool) -> Option<f64> {
@@ -224,8 +217,8 @@ fn train_loss(results: &BTreeMap<TaskId, Counted>, all_alike: bool) -> Option<f6
 /// Returns the row of a round with the columns that follow from virtual time.
 pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
     let (status, reason) = match round.status {
-        RoundStatus::Closed => ("closed", None),
-        RoundStatus::Failed(failure) => ("failed", Some(failure.name().to_owned())),
+        RoundStatus::Closed => (RoundEnd::Closed, None),
+        RoundStatus::Failed(failure) => (RoundEnd::Failed, Some(failure.name().to_owned())),
     };
     let merged: Vec<String> = round.merged_versions.iter().map(u32::to_string).collect();
     RoundRow {
@@ -256,22 +249,22 @@ pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
 pub struct EvaluatedModel<'a> {
     pub round: u32,
     pub version: u32,
-    pub subject: &'a str,
+    pub subject: EvalSubject,
     pub client: Option<u32>,
     /// Hash of the model's adapter.
     pub hash: &'a str,
 }
 
 /// Returns the row with the losses of one model on one split.
-pub fn loss_row(model: EvaluatedModel, split: &str, loss: &RowsLoss) -> EvaluationRow {
+pub fn loss_row(model: EvaluatedModel, split: Split, loss: &RowsLoss) -> EvaluationRow {
     let is_likelihood = loss.preference.is_none();
     EvaluationRow {
         round: model.round,
         version: model.version,
-        subject: model.subject.into(),
+        subject: model.subject,
         client: model.client,
         benchmark: LOSSES.into(),
-        split: split.into(),
+        split,
         rows: loss.rows,
         failed: 0,
         score: None,
@@ -294,15 +287,15 @@ pub fn evaluations(
     executor: &Executor,
 ) -> Result<Vec<EvaluationRow>, GraphError> {
     let hash = executor.take(evaluations.model)?.adapter_hash().to_string();
-    let model = EvaluatedModel { round, version, subject: "global", client: None, hash: &hash };
+    let model = EvaluatedModel { round, version, subject: EvalSubject::Global, client: None, hash: &hash };
     let mut rows = Vec::with_capacity(1 + inputs.clients.len());
     if let Some(test) = evaluations.test {
-        rows.extend(losses(executor, test)?.iter().map(|loss| loss_row(model, "test", loss)));
+        rows.extend(losses(executor, test)?.iter().map(|loss| loss_row(model, Split::Test, loss)));
     }
     // The groups of this evaluation are the clients; one without held-out rows has no row in the table.
     for (client, loss) in losses(executor, evaluations.held_out)?.iter().enumerate() {
         if loss.rows > 0 {
-            rows.push(loss_row(EvaluatedModel { client: Some(client as u32), ..model }, "held_out", loss));
+            rows.push(loss_row(EvaluatedModel { client: Some(client as u32), ..model }, Split::HeldOut, loss));
         }
     }
     Ok(rows)
@@ -317,11 +310,12 @@ pub fn local_baseline(
 ) -> Result<(Vec<EvaluationRow>, Arc<Adapter>), GraphError> {
     let model = executor.take(local.model)?;
     let hash = model.adapter_hash().to_string();
-    let splits = if has_test { &["test", "held_out"][..] } else { &["held_out"] };
+    let splits = if has_test { vec![Split::Test, Split::HeldOut] } else { vec![Split::HeldOut] };
     let losses = losses(executor, local.evaluation)?;
-    let own = EvaluatedModel { round, version: 0, subject: "local", client: Some(local.client), hash: &hash };
+    let own =
+        EvaluatedModel { round, version: 0, subject: EvalSubject::Local, client: Some(local.client), hash: &hash };
     let mut rows = Vec::with_capacity(splits.len());
-    for (split, loss) in splits.iter().zip(&losses) {
+    for (split, loss) in splits.into_iter().zip(&losses) {
         if loss.rows > 0 {
             rows.push(loss_row(own, split, loss));
         }

@@ -11,7 +11,7 @@ use super::{RunError, ledger_rows};
 use crate::adapter::{Adapter, peft};
 use crate::graph::Executor;
 use crate::inputs::Inputs;
-use crate::ledger::{EvaluationRow, LedgerWriter};
+use crate::ledger::{EvalSubject, EvaluationRow, LedgerWriter};
 use crate::privacy::PrivacyPlan;
 use crate::results::{Totals, main_loss, main_ranking};
 use crate::scenario::Scenario;
@@ -129,7 +129,7 @@ impl RoundLoop<'_, '_> {
     /// Takes the losses before the first round.
     fn evaluate_before(&mut self, before: &Evaluations) -> Result<(), RunError> {
         self.before = ledger_rows::evaluations(0, 0, before, self.inputs, self.executor)?;
-        self.totals.loss_before = main_loss(&self.before, "global");
+        self.totals.loss_before = main_loss(&self.before, EvalSubject::Global);
         self.totals.ranking_before = main_ranking(&self.before);
         Ok(())
     }
@@ -168,7 +168,8 @@ impl RoundLoop<'_, '_> {
         if is_due && !planned.counts_alike {
             self.save_adapter(&place, &model)?;
         }
-        let loss = main_loss(&chunk.evaluations, "global").or_else(|| main_loss(&chunk.evaluations, "local"));
+        let loss = main_loss(&chunk.evaluations, EvalSubject::Global)
+            .or_else(|| main_loss(&chunk.evaluations, EvalSubject::Local));
         let tokens = chunk.tasks.iter().filter_map(|task| task.tokens).sum();
         let rounds = self.rounds.max(scheduled.number);
         let report = RoundReport { row: chunk.round.clone(), rounds, tokens, loss };

@@ -7,7 +7,7 @@ use super::benchmark_rows::BenchmarkRows;
 use crate::benchmarks::BenchmarkResult;
 use crate::graph::{Executor, GraphError, Node, NodeId, Value};
 use crate::inputs::ScheduledBenchmark;
-use crate::ledger::{EvaluationRow, GenerationRow};
+use crate::ledger::{EvalSubject, EvaluationRow, GenerationRow};
 
 /// Benchmark evaluation of one model in the plan of a round.
 pub struct PlannedBenchmark {
@@ -65,7 +65,8 @@ pub fn rows(
         let result: BenchmarkResult =
             postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
         let hash = Some(executor.take(model)?.adapter_hash().to_string());
-        let (subject, version) = if client.is_some() { ("local", 0) } else { ("global", version) };
+        let (subject, version) =
+            if client.is_some() { (EvalSubject::Local, 0) } else { (EvalSubject::Global, version) };
         let rows = BenchmarkRows { round, version, subject, client, hash, benchmark: benchmark.name };
         figures.extend(result.figures.iter().map(|figure| rows.figure(figure)));
         responses.extend(result.answers.into_iter().map(|response| rows.response(response)));

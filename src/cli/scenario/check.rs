@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use fedreplay_sim::Outcome;
 use serde_json::json;
 
 use crate::cli::output::{note, say};
@@ -82,7 +83,7 @@ fn trial(
 
 /// Returns the estimate as names with values.
 fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
-    let counted = summary.outcomes.get("counted").copied().unwrap_or(0);
+    let counted = summary.outcomes.get(Outcome::Counted.name()).copied().unwrap_or(0);
     let spec = &scenario.scenario;
     let mut lines = vec![
         ("rounds", format!("{} of {} clients", summary.rounds, summary.clients)),
