@@ -10,7 +10,7 @@ use std::{env, fs};
 fn main() {
     let library = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency"));
     let include = library.parent().expect("LibTorch's lib folder has a parent").join("include");
-    println!("cargo:rerun-if-changed=src/training/native");
+    println!("cargo:rerun-if-changed=src/training/kernels/native");
     // These files alone may use AVX2, AVX512F and AVX512-BF16: each is called only where the processor has it.
     kernels("fedreplay_kernels", &["kernels", "gemm", "attention", "decode"], &[]);
     kernels("fedreplay_avx512", &["tiles_avx512"], &["-mavx512f"]);
@@ -25,8 +25,8 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         // Without it `at::parallel_for` is a plain loop. The threads are LibTorch's own: both link one libgomp.
         .flag("-fopenmp")
-        .file("src/training/native/memory.cpp")
-        .file("src/training/native/shim.cpp")
+        .file("src/training/kernels/native/memory.cpp")
+        .file("src/training/kernels/native/shim.cpp")
         .compile("fedreplay_shim");
     // The shim calls the kernels, and those the tiles, so they must follow in the linker's order.
     for library in ["fedreplay_kernels", "fedreplay_avx512", "fedreplay_avx512bf16"] {
@@ -37,7 +37,7 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", library.display());
 }
 
-/// Compiles kernels of `src/training/native` for AVX2 and FMA, and for what `flags` add.
+/// Compiles kernels of `src/training/kernels/native` for AVX2 and FMA, and for what `flags` add.
 fn kernels(library: &str, files: &[&str], flags: &[&str]) {
     let mut build = cc::Build::new();
     build.cpp(true).pic(true).std("c++17").opt_level(3);
@@ -47,7 +47,7 @@ fn kernels(library: &str, files: &[&str], flags: &[&str]) {
         build.flag(flag);
     }
     for file in files {
-        build.file(format!("src/training/native/{file}.cpp"));
+        build.file(format!("src/training/kernels/native/{file}.cpp"));
     }
     build.compile(library);
 }

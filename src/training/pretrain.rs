@@ -8,8 +8,9 @@ use std::path::Path;
 use fedreplay_sim::Seed;
 use tch::{Kind, Tensor};
 
+use super::error::Error;
+use super::kernels::native;
 use super::oracle::{Oracle, Pairs, Weights};
-use super::{Error, native};
 use crate::model::{Config, random, tensor_specs};
 
 /// Settings of pretraining.
@@ -159,7 +160,7 @@ impl Learner {
 
     /// Takes an AdamW step (arXiv 1711.05101), in place.
     fn update(&mut self, mut gradient: Tensor, spec: &PretrainSpec, step: usize) -> Result<(), tch::TchError> {
-        let norm = super::optimizer::norm(&gradient)?;
+        let norm = super::engine::optimizer::norm(&gradient)?;
         let _ = gradient.f_mul_scalar_((spec.clip_norm / (norm + 1e-6)).min(1.0))?;
         let rate = spec.rate(step);
         let decay = self.decayed.f_mul_scalar(-rate * spec.weight_decay)?.f_add_scalar(1.0)?;

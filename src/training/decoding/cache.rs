@@ -6,8 +6,8 @@
 use tch::{Kind, TchError, Tensor};
 
 use crate::model::{Base, Config};
-use crate::training::native::decode::{self, POSITION_MULTIPLE, Pieces};
-use crate::training::native::kernels::{self, Heads};
+use crate::training::kernels::native::decode::{self, POSITION_MULTIPLE, Pieces};
+use crate::training::kernels::native::kernels::{self, Heads};
 
 type Result<T> = std::result::Result<T, TchError>;
 

@@ -16,9 +16,12 @@ use tch::{Kind, TchError, Tensor};
 use self::cache::Cache;
 use self::rows::{Laid, Span};
 use self::weights::DecoderWeights;
-use super::parameters::{Parameters, Site};
-use super::{Error, Trainer, lora, ops};
 use crate::adapter::Adapter;
+use crate::training::engine::lora;
+use crate::training::engine::parameters::{Parameters, Site};
+use crate::training::engine::trainer::Trainer;
+use crate::training::error::Error;
+use crate::training::kernels::ops;
 
 /// New tokens of one sequence.
 #[derive(Clone, Copy, Debug)]

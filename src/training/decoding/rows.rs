@@ -4,9 +4,9 @@ use tch::{TchError, Tensor};
 
 use super::Piece;
 use crate::model::{Base, Precision};
-use crate::training::native::decode::Pieces;
-use crate::training::native::kernels;
-use crate::training::pack::ROW_MULTIPLE;
+use crate::training::engine::pack::ROW_MULTIPLE;
+use crate::training::kernels::native::decode::Pieces;
+use crate::training::kernels::native::kernels;
 
 /// Consecutive rows with the same adapter.
 pub struct Span {

@@ -4,10 +4,11 @@ use tch::{TchError, Tensor};
 
 use super::rows::Span;
 use crate::model::{Base, Block, Weight};
-use crate::training::native::decode::PackedWeights;
-use crate::training::native::kernels;
-use crate::training::parameters::Site;
-use crate::training::{llm_int8, ops};
+use crate::training::engine::parameters::Site;
+use crate::training::kernels::llm_int8;
+use crate::training::kernels::native::decode::PackedWeights;
+use crate::training::kernels::native::kernels;
+use crate::training::kernels::ops;
 
 type Result<T> = std::result::Result<T, TchError>;
 

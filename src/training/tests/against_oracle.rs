@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::*;
 use crate::model::Folder;
-use crate::training::job::{AdamVariant, Optimizer};
+use crate::training::engine::job::{AdamVariant, Optimizer};
 use crate::training::oracle::{Oracle, Pairs, Weights};
 use crate::training::{Accumulation, Status};
 

@@ -5,8 +5,8 @@
 
 use super::*;
 use crate::model::Arithmetic;
-use crate::training::numerics::Checkpointing;
-use crate::training::{Decoder, Piece, TrainingOutcome, ops};
+use crate::training::Checkpointing;
+use crate::training::{Decoder, Piece, TrainingOutcome, kernels::ops};
 
 /// [tokens] The longest sequence; rows beyond it are further sequences.
 const LONGEST: u32 = 512;

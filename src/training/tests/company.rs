@@ -75,7 +75,7 @@ fn packed_rows_do_not_contaminate_each_other() {
         let optimizer = crate::training::Optimizer::Sgd { momentum: 0.0 };
         let accumulation = crate::training::Accumulation::PerToken;
         let moved = |rows: Vec<Arc<Sample>>| {
-            let targets = crate::training::runner::targets(&rows) as f64;
+            let targets = crate::training::engine::runner::targets(&rows) as f64;
             let hyper = Hyper { optimizer, learning_rate: 1e6, clip_norm: None, accumulation, ..Hyper::default() };
             let outcome = trainer.train(&[job(adapter.clone(), vec![vec![rows]], hyper)]).unwrap().remove(0);
             let values = outcome.adapter.values.iter().zip(&adapter.values);

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::training::CorrectionPlace;
-use crate::training::job::Optimizer;
+use crate::training::engine::job::Optimizer;
 
 fn plain() -> Hyper {
     Hyper { optimizer: Optimizer::Sgd { momentum: 0.0 }, learning_rate: 0.5, clip_norm: None, ..Hyper::default() }

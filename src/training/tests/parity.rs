@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::*;
 use crate::adapter::peft;
-use crate::training::job::{AdamVariant, Optimizer};
+use crate::training::engine::job::{AdamVariant, Optimizer};
 use crate::training::{Accumulation, Step, TrainingOutcome};
 
 const CASES: [&str; 5] = ["llama", "llama_gqa_tied", "mistral", "qwen2", "llama_linear"];

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::*;
 use crate::model::quantized::{Int8, Nf4, codebook, dynamic_codebook};
 use crate::model::{Arithmetic, Base};
-use crate::training::{Status, TrainingOutcome, llm_int8};
+use crate::training::{Status, TrainingOutcome, kernels::llm_int8};
 
 /// What bitsandbytes makes of the same numbers: tests/reference/make_quantised.py.
 fn reference() -> HashMap<String, Tensor> {

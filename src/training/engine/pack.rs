@@ -10,6 +10,7 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::data::Sample;
 use crate::model::Base;
+use crate::training::kernels::attention::SequenceGroup;
 
 /// Multiple to which row counts are padded.
 pub const ROW_MULTIPLE: usize = 16;
@@ -20,17 +21,6 @@ pub struct BatchPart<'a> {
     pub samples: &'a [Arc<Sample>],
     /// Weight of each target token's loss in the sum.
     pub weight: f64,
-}
-
-/// Consecutive sequences of equal length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SequenceGroup {
-    /// First row.
-    pub start: i64,
-    /// Number of sequences.
-    pub count: i64,
-    /// Tokens of each sequence.
-    pub length: i64,
 }
 
 /// Rows of one pass through the model.

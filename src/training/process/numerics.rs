@@ -1,13 +1,14 @@
 //! Settings that may change the bits of a result, and the record of the machine that computed it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-use super::BaseReport;
 use super::available::free_bytes;
-use super::by_libtorch::blocks::BLOCK_ROWS;
-use super::native::{self, Switches};
-use crate::model::{Base, Device, Precision};
+use crate::model::{Base, Device, Precision, RelativeError, tensor_specs};
+use crate::training::kernels::by_libtorch::blocks::BLOCK_ROWS;
+use crate::training::kernels::native::{self, Switches};
 
 /// Numeric settings of training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +52,7 @@ impl Default for Numerics {
 
 impl Numerics {
     /// Returns whether the program's own kernels are used on this device.
-    pub(super) fn use_own_kernels(&self, device: Device) -> bool {
+    pub fn use_own_kernels(&self, device: Device) -> bool {
         device == Device::Cpu && !self.by_libtorch && native::kernels::are_supported()
     }
 }
@@ -59,7 +60,7 @@ impl Numerics {
 impl Checkpointing {
     /// Replaces a share of the memory that is free now by a number of bytes. Half of the memory is left for adapters,
     /// logits, gradients and evaluations.
-    pub(super) fn settled(self, device: Device) -> Self {
+    pub fn settled(self, device: Device) -> Self {
         let Self::Fitting { passes } = self else { return self };
         Self::Above(free_bytes(device).map_or(KEPT_BYTES, |free| free / 2 / u64::from(passes.max(1))))
     }
@@ -103,6 +104,51 @@ pub struct Fingerprint {
     pub base: BaseReport,
 }
 
+/// Representation of a base, its size, and its distance from bfloat16. It is a record for people: no key depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseReport {
+    /// Precision of storage and computation.
+    pub precision: Precision,
+    /// [byte] -- Size of the weights on the device.
+    pub device_bytes: u64,
+    /// [byte] -- Size of the same weights in bfloat16.
+    pub bf16_bytes: u64,
+    /// Distance of the quantized weights from those in bfloat16; `None` if nothing is quantized.
+    pub weight_error: Option<RelativeError>,
+    /// Distance of the logits of some tokens from those of the base in bfloat16; `None` if it was not measured.
+    pub logit_error: Option<RelativeError>,
+}
+
+impl BaseReport {
+    /// Describes a base, without the error of its logits.
+    fn of(base: &Base) -> Self {
+        let specs = tensor_specs(&base.config);
+        let elements = specs.iter().map(|spec| spec.shape.iter().product::<usize>());
+        Self {
+            precision: base.precision,
+            device_bytes: base.device_bytes(),
+            bf16_bytes: 2 * elements.sum::<usize>() as u64,
+            weight_error: base.weight_error,
+            logit_error: None,
+        }
+    }
+}
+
+impl fmt::Display for BaseReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: f64 = 1048576.0;
+        let bytes = self.device_bytes as f64;
+        let of_bf16 = self.bf16_bytes as f64;
+        write!(f, "{:?}, {:.1} MiB on the device ({:.2} of bf16's)", self.precision, bytes / MIB, bytes / of_bf16)?;
+        for (what, error) in [("weights", self.weight_error), ("logits", self.logit_error)] {
+            if let Some(RelativeError { max, mean }) = error {
+                write!(f, "; {what} differ from bf16's by {mean:.2e} in the mean, {max:.2e} at most")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Environment variables that select other code paths in MKL, oneDNN or ATen, and so change bits.
 const MODE_VARIABLES: [&str; 4] = ["MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
 
@@ -129,7 +175,7 @@ impl NumericsClass {
 
 impl Fingerprint {
     /// Reads the properties of the machine and the process.
-    pub(super) fn read(base: &Base, numerics: &Numerics) -> Self {
+    pub fn read(base: &Base, numerics: &Numerics) -> Self {
         let device = base.device;
         let precision = base.precision;
         let own_kernels = numerics.use_own_kernels(device);

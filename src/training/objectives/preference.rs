@@ -2,12 +2,22 @@
 //! log-probabilities.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use super::job::{PreferenceMetrics, Step};
-use super::{Error, Trainer};
-use crate::adapter::Adapter;
+use serde::{Deserialize, Serialize};
+
 use crate::data::Sample;
+
+/// Means over the pairs of one DPO step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PreferenceMetrics {
+    /// Reward of the chosen answer: beta times the log-ratio of policy to reference.
+    pub chosen_reward: f64,
+    /// Reward of the rejected answer.
+    pub rejected_reward: f64,
+    /// Share of pairs in which the chosen answer has the higher reward.
+    pub accuracy: f64,
+}
 
 /// Pairs of one micro-batch.
 pub struct Pairs {
@@ -57,48 +67,14 @@ pub struct References(Mutex<BTreeMap<[u8; 32], f64>>);
 
 impl References {
     /// Returns the cached value of a row.
-    fn get(&self, sample: &Sample) -> Option<f64> {
-        self.0.lock().expect("no thread panics while it holds the lock").get(&key(sample)).copied()
-    }
-}
-
-impl Trainer {
-    /// Returns whether the reference's log-probability of a row is cached.
-    pub fn knows_reference(&self, sample: &Sample) -> bool {
-        self.references.get(sample).is_some()
+    pub fn get(&self, sample: &Sample) -> Option<f64> {
+        self.0.lock().expect("no thread panics while it holds the lock").get(sample.hash().as_bytes()).copied()
     }
 
-    /// Adds a log-probability in nat to the cache, as [`Self::reference`] returned it for this row under this base.
-    pub fn set_reference(&self, sample: &Sample, log_probability: f64) {
-        let mut known = self.references.0.lock().expect("no thread panics while it holds the lock");
-        known.insert(key(sample), log_probability);
-    }
-
-    /// Returns the log-probability in nat of a row's targets under the base without adapter, computing it if it is not
-    /// cached.
-    ///
-    /// # Errors
-    /// If the row does not fit the model, or LibTorch fails.
-    pub fn reference(&self, sample: &Arc<Sample>) -> Result<f64, Error> {
-        if let Some(known) = self.references.get(sample) {
-            return Ok(known);
-        }
-        let losses = self.evaluate(&Adapter::zeros(self.layout()), std::slice::from_ref(sample))?;
-        self.set_reference(sample, -losses[0].nats);
-        Ok(-losses[0].nats)
-    }
-
-    /// Returns the log-probabilities of all rows of a job, indexed by step, micro-batch and row.
-    pub(super) fn references_of(&self, steps: &[Step]) -> Result<Vec<Vec<Vec<f64>>>, Error> {
-        let mut references = Vec::with_capacity(steps.len());
-        for step in steps {
-            let mut of_step = Vec::with_capacity(step.len());
-            for rows in step {
-                of_step.push(rows.iter().map(|sample| self.reference(sample)).collect::<Result<_, _>>()?);
-            }
-            references.push(of_step);
-        }
-        Ok(references)
+    /// Adds the value of a row.
+    pub fn set(&self, sample: &Sample, log_probability: f64) {
+        let mut known = self.0.lock().expect("no thread panics while it holds the lock");
+        known.insert(*sample.hash().as_bytes(), log_probability);
     }
 }
 
@@ -128,19 +104,6 @@ fn loss_of(margin: f64) -> f64 {
     // -ln sigmoid(m) = ln(1 + exp(-|m|)) + max(-m, 0). From libm, since the platform's functions differ in their last bits
     // between processors.
     libm::log1p(libm::exp(-margin.abs())) + (-margin).max(0.0)
-}
-
-/// Returns the cache key of a row.
-fn key(sample: &Sample) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(sample.ids.len() as u64).to_le_bytes());
-    for id in &sample.ids {
-        hasher.update(&id.to_le_bytes());
-    }
-    for range in &sample.targets {
-        hasher.update(&range.start.to_le_bytes()).update(&range.end.to_le_bytes());
-    }
-    *hasher.finalize().as_bytes()
 }
 
 #[cfg(test)]

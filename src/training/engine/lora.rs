@@ -2,8 +2,8 @@
 
 use tch::{TchError, Tensor};
 
-use super::ops;
 use super::parameters::LoraGroup;
+use crate::training::kernels::ops;
 
 type Result<T> = std::result::Result<T, TchError>;
 

@@ -1,19 +1,23 @@
 //! Evaluation of rows under an adapter, without gradients.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::job::Step;
 use super::layer::{Pass, PassJob};
-use super::loss::{self, LossWeights};
 use super::pack::{self, BatchPart, PackedBatch};
 use super::parameters::Parameters;
-use super::{Error, Trainer, ops};
+use super::trainer::Trainer;
 use crate::adapter::Adapter;
 use crate::data::Sample;
-use crate::model::Precision;
+use crate::model::{Base, Device, ErrorSum, Precision, RelativeError};
+use crate::training::error::Error;
+use crate::training::kernels::ops;
+use crate::training::objectives::cross_entropy::{LossWeights, cross_entropy};
 
 /// [token] -- Greatest size of a pass. A row's bits do not depend on it.
 pub const CHUNK_TOKENS: usize = 4096;
@@ -79,7 +83,7 @@ impl Trainer {
     fn evaluate_chunk(&self, parameters: &Parameters, samples: &[Arc<Sample>]) -> Result<Vec<SampleLoss>, Error> {
         let packed = pack::pack(&self.base, &[BatchPart { samples, weight: 0.0 }])?;
         let x = self.last_rows(parameters, &packed)?;
-        let losses = loss::cross_entropy(&self.base, &packed, &x, LossWeights::None)?;
+        let losses = cross_entropy(&self.base, &packed.predictions.labels, &x, LossWeights::None)?;
         let mut found = Vec::with_capacity(samples.len());
         for range in &packed.predictions.samples[0] {
             found.push(SampleLoss {
@@ -158,9 +162,92 @@ impl Trainer {
     }
 }
 
+/// Log-probabilities under the base alone, which is the reference model of DPO.
+impl Trainer {
+    /// Returns whether the reference's log-probability of a row is cached.
+    pub fn knows_reference(&self, sample: &Sample) -> bool {
+        self.references.get(sample).is_some()
+    }
+
+    /// Adds a log-probability in nat to the cache, as [`Self::reference`] returned it for this row under this base.
+    pub fn set_reference(&self, sample: &Sample, log_probability: f64) {
+        self.references.set(sample, log_probability);
+    }
+
+    /// Returns the log-probability in nat of a row's targets under the base without adapter, computing it if it is not
+    /// cached.
+    ///
+    /// # Errors
+    /// If the row does not fit the model, or LibTorch fails.
+    pub fn reference(&self, sample: &Arc<Sample>) -> Result<f64, Error> {
+        if let Some(known) = self.references.get(sample) {
+            return Ok(known);
+        }
+        let losses = self.evaluate(&Adapter::zeros(self.layout()), std::slice::from_ref(sample))?;
+        self.set_reference(sample, -losses[0].nats);
+        Ok(-losses[0].nats)
+    }
+
+    /// Returns the log-probabilities of all rows of a job, indexed by step, micro-batch and row.
+    pub(super) fn references_of(&self, steps: &[Step]) -> Result<Vec<Vec<Vec<f64>>>, Error> {
+        let mut references = Vec::with_capacity(steps.len());
+        for step in steps {
+            let mut of_step = Vec::with_capacity(step.len());
+            for rows in step {
+                of_step.push(rows.iter().map(|sample| self.reference(sample)).collect::<Result<_, _>>()?);
+            }
+            references.push(of_step);
+        }
+        Ok(references)
+    }
+}
+
+/// Distance from the same base in bfloat16.
+impl Trainer {
+    /// Measures the distance of the logits of `ids` from those of the same base in bfloat16, and records it in the
+    /// fingerprint.
+    ///
+    /// The layers are loaded again from the base's `folder`, on the host, two at a time.
+    ///
+    /// # Errors
+    /// If the folder cannot be loaded, the ids do not fit the model, or LibTorch fails.
+    pub fn measure_logit_error(&mut self, folder: &Path, ids: &[u32]) -> Result<RelativeError, Error> {
+        let zeros = Adapter::zeros(self.layout());
+        let own = self.logits(&zeros, ids)?;
+        let mut sum = ErrorSum::default();
+        sum.add(&self.bf16_logits(folder, &zeros, ids)?, &own)?;
+        self.fingerprint.base.logit_error = Some(sum.relative());
+        Ok(sum.relative())
+    }
+
+    /// Computes the logits `[ids, vocab]` of the base in `folder` in bfloat16 and returns them in f32. The adapter
+    /// `zeros` changes nothing, so that its part for the lowest layer serves for every layer.
+    fn bf16_logits(&self, folder: &Path, zeros: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
+        let _guard = self.enter();
+        let (mut base, layers) = Base::load_without_layers(folder, Precision::Bf16, Device::Cpu)?;
+        let sample = predicting_everywhere(ids);
+        let packed = pack::pack(&base, &[BatchPart { samples: &[sample], weight: 0.0 }])?;
+        let parameters = Parameters::new(&self.placement, &base, zeros)?;
+        let trainees = [PassJob { parameters: &parameters, masks: None }];
+        let mut x = base.embedding.f_index_select(0, &packed.ids)?;
+        // A pass treats the last block of its base as the model's last layer, so the next layer must be loaded as well.
+        base.blocks.push(layers.load(0)?);
+        for next in 1..=base.config.layers {
+            if next < base.config.layers {
+                base.blocks.push(layers.load(next)?);
+            }
+            x = Pass { base: &base, packed: &packed, trainees: &trainees }.forward(0, x)?.0;
+            base.blocks.remove(0);
+        }
+        let (h, _) = ops::rms_norm(&x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
+        let logits = ops::product(&h, &base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
+        Ok(logits.f_to_kind(base.precision.master_kind())?)
+    }
+}
+
 /// Returns a sample in which each of `ids` predicts the next token. A placeholder token is appended for the last one to
 /// predict.
-pub(super) fn predicting_everywhere(ids: &[u32]) -> Arc<Sample> {
+fn predicting_everywhere(ids: &[u32]) -> Arc<Sample> {
     let mut padded = ids.to_vec();
     padded.push(0);
     let every = std::iter::once(1..padded.len() as u32).collect();

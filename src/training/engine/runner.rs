@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::job::{Accumulation, Job, Objective, PreferenceMetrics, Status, TrainingOutcome};
+use super::job::{Accumulation, Job, Objective, Status, TrainingOutcome};
 use super::lora::Masks;
 use super::optimizer::{self, State};
 use super::pack::BatchPart;
-use super::parameters::Parameters;
-use super::preference::Pairs;
-use super::{Error, Trainer};
+use super::parameters::{LoraPlacement, Parameters};
 use crate::data::Sample;
+use crate::model::Base;
+use crate::training::error::Error;
+use crate::training::objectives::preference::{Pairs, PreferenceMetrics};
 
 /// A job in progress.
 pub struct Runner<'a> {
@@ -36,17 +37,19 @@ pub struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// Prepares a job for its first step.
+    /// Prepares a job for its first step. `references` are the log-probabilities of its rows under the reference, indexed
+    /// by step, micro-batch and row; they are read only under DPO.
     ///
     /// # Errors
-    /// If a row does not fit the model, or LibTorch fails.
-    pub fn new(trainer: &Trainer, job: &'a Job) -> Result<Self, Error> {
-        let parameters = Parameters::new(&trainer.placement, &trainer.base, &job.adapter)?;
-        let state = State::new(&trainer.base, job, &parameters)?;
-        let references = match job.objective {
-            Objective::Sft => Vec::new(),
-            Objective::Dpo { .. } => trainer.references_of(&job.steps)?,
-        };
+    /// If LibTorch fails.
+    pub fn new(
+        base: &Base,
+        placement: &Arc<LoraPlacement>,
+        job: &'a Job,
+        references: Vec<Vec<Vec<f64>>>,
+    ) -> Result<Self, Error> {
+        let parameters = Parameters::new(placement, base, &job.adapter)?;
+        let state = State::new(base, job, &parameters)?;
         Ok(Self {
             job,
             parameters,

@@ -1,7 +1,7 @@
 //! Free memory of devices and memory of the program, as reported by the system.
 
-use super::native;
 use crate::model::Device;
+use crate::training::kernels::native;
 
 /// Returns the free memory of a device in bytes. `None` if it is not known.
 pub fn free_bytes(device: Device) -> Option<u64> {

@@ -1,16 +1,17 @@
 //! Prediction of a pass's memory on the device from its shapes, for the choice of checkpointing and for the forecast of
 //! a run.
 //!
-//! The prediction follows the lifetimes of tensors in [`layer`](super::layer), [`loss`](super::loss) and
+//! The prediction follows the lifetimes of tensors in [`layer`](super::layer), [`cross_entropy`](crate::training::objectives::cross_entropy) and
 //! [`trainer`](super::trainer). Each term of [`MemoryPlan`] is one group of tensors; [`MemoryPlan::training`] and
 //! [`MemoryPlan::evaluating`] add up the groups that are alive at the same time.
 
 use serde::{Deserialize, Serialize};
 
-use super::numerics::Checkpointing;
 use super::pack::{PackedBatch, ROW_MULTIPLE};
 use super::parameters::Site;
-use super::{Trainer, loss};
+use super::trainer::Trainer;
+use crate::training::objectives::cross_entropy;
+use crate::training::process::numerics::Checkpointing;
 
 /// [byte] -- Predicted memory of one pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,7 +230,7 @@ impl Trainer {
             heads: config.heads as u64,
             head_dim: config.head_dim as u64,
             vocab: config.vocab_size as u64,
-            chunk_rows: loss::chunk_rows(&self.base) as u64,
+            chunk_rows: cross_entropy::chunk_rows(&self.base) as u64,
             width: self.base.precision.kind().elt_size_in_bytes() as u64,
             master: self.base.precision.master_kind().elt_size_in_bytes() as u64,
             low: sites.map(|site| self.placement.low_width(site) as u64),
@@ -241,7 +242,7 @@ impl Trainer {
     }
 
     /// Returns whether a pass saves only the inputs of its layers.
-    pub(super) fn checkpoints(&self, packed: &PackedBatch) -> bool {
+    pub fn checkpoints(&self, packed: &PackedBatch) -> bool {
         let rows = packed.ids.size()[0] as u64;
         let predictions = packed.predictions.rows.size()[0] as u64;
         self.recomputes(&self.memory(packed.spans.len(), rows, predictions))

@@ -8,8 +8,10 @@ use tch::{TchError, Tensor};
 use super::lora::{self, Masks};
 use super::pack::PackedBatch;
 use super::parameters::{Parameters, Site};
-use super::{attention, llm_int8, ops};
 use crate::model::{Base, Weight};
+use crate::training::kernels::attention;
+use crate::training::kernels::llm_int8;
+use crate::training::kernels::ops;
 
 type Result<T> = std::result::Result<T, TchError>;
 

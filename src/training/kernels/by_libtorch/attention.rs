@@ -8,8 +8,8 @@
 use tch::{Kind, TchError, Tensor};
 
 use crate::model::Config;
-use crate::training::native::flash;
-use crate::training::native::kernels::Sequences;
+use crate::training::kernels::native::flash;
+use crate::training::kernels::native::kernels::Sequences;
 
 type Result<T> = std::result::Result<T, TchError>;
 

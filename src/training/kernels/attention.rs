@@ -7,10 +7,20 @@ use tch::{TchError, Tensor};
 
 use super::by_libtorch::attention as by_libtorch;
 use super::native::kernels::{self, Heads, Sequences};
-use super::pack::SequenceGroup;
 use crate::model::Config;
 
 type Result<T> = std::result::Result<T, TchError>;
+
+/// Consecutive sequences of equal length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceGroup {
+    /// First row.
+    pub start: i64,
+    /// Number of sequences.
+    pub count: i64,
+    /// Tokens of each sequence.
+    pub length: i64,
+}
 
 /// Computes attention, `[rows, heads * head_dim]` with zeros in padding rows, and returns it with the logarithms of the
 /// softmax's denominators, which the backward pass reads.

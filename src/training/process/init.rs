@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::native;
+use crate::training::kernels::native;
 
 /// Variable that is set when the program is executed again, so that this happens only once.
 const MARKER: &str = "FEDREPLAY_PREPARED";

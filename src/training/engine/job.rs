@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
 use crate::data::Sample;
+use crate::training::objectives::preference::PreferenceMetrics;
 
 /// Micro-batches of one optimizer step, each a list of rows.
 pub type Step = Vec<Vec<Arc<Sample>>>;
@@ -178,17 +179,6 @@ pub struct TrainingOutcome {
     pub status: Status,
     /// Moments of the update rule after the last step, if they were requested.
     pub moments: Option<Moments>,
-}
-
-/// Means over the pairs of one DPO step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PreferenceMetrics {
-    /// Reward of the chosen answer: beta times the log-ratio of policy to reference.
-    pub chosen_reward: f64,
-    /// Reward of the rejected answer.
-    pub rejected_reward: f64,
-    /// Share of pairs in which the chosen answer has the higher reward.
-    pub accuracy: f64,
 }
 
 /// Whether the result of a job may be used.

@@ -4,10 +4,10 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::job::{AdamVariant, CorrectionPlace, Hyper, Job, Moments, Optimizer};
-use super::native::kernels;
 use super::parameters::Parameters;
 use crate::adapter::Adapter;
 use crate::model::Base;
+use crate::training::kernels::native::kernels;
 
 type Result<T> = std::result::Result<T, TchError>;
 

@@ -246,7 +246,7 @@ pub fn attend_backward(heads: Heads, sequences: &Sequences, [qkv, out, sums, d_o
     }
 }
 
-/// See [`crate::training::ops::rms_norm`].
+/// See [`crate::training::kernels::ops::rms_norm`].
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
     let (kind, rows, width) = table(x);
     check(weight, kind, &[width]);
@@ -256,7 +256,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor
     Ok((y, inverse))
 }
 
-/// See [`crate::training::ops::rms_norm_backward`].
+/// See [`crate::training::kernels::ops::rms_norm_backward`].
 pub fn rms_norm_backward(
     dy: &Tensor,
     x: &Tensor,
@@ -277,7 +277,7 @@ pub fn rms_norm_backward(
     Ok(dx)
 }
 
-/// See [`crate::training::ops::rotate`].
+/// See [`crate::training::kernels::ops::rotate`].
 pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) {
     let (_, rows, width) = table(x);
     let half = cos.size()[1];
@@ -289,7 +289,7 @@ pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: b
     unsafe { fedreplay_rotate(written(x), read(cos), read(sin), sign, heads as i64) };
 }
 
-/// See [`crate::training::ops::swiglu`].
+/// See [`crate::training::kernels::ops::swiglu`].
 pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     let (kind, rows, width) = table(gate_up);
     assert!(width % 2 == 0, "gate and up are equally wide");
@@ -299,7 +299,7 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     Ok(product)
 }
 
-/// See [`crate::training::ops::swiglu_backward`]: the derivative is written over gate and up.
+/// See [`crate::training::kernels::ops::swiglu_backward`]: the derivative is written over gate and up.
 pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) {
     let (kind, rows, width) = table(gate_up);
     assert!(width % 2 == 0, "gate and up are equally wide");
@@ -308,7 +308,7 @@ pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) {
     unsafe { fedreplay_swiglu_backward(written(gate_up), read(d_product)) };
 }
 
-/// See [`crate::training::ops::cross_entropy`].
+/// See [`crate::training::kernels::ops::cross_entropy`].
 pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tensor>) -> Result<Vec<f64>> {
     let (_, rows, width) = table(logits);
     check(labels, Kind::Int64, &[rows]);

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::Tensor;
 
-use super::Error;
 use super::job::{Job, Objective, TrainingOutcome};
 use super::layer::{Pass, PassJob, SavedActivations};
-use super::loss::{self, LossWeights, PassLosses};
-use super::native::{self, Frozen};
-use super::numerics::{Fingerprint, Numerics, NumericsClass};
 use super::pack::{self, BatchPart, PackedBatch};
 use super::parameters::LoraPlacement;
-use super::preference::References;
 use super::runner::{self, Runner};
 use crate::adapter::Layout;
 use crate::data::Sample;
 use crate::model::{Base, Device, LoraSpec, Precision};
+use crate::training::error::Error;
+use crate::training::kernels::native::{self, Frozen};
+use crate::training::objectives::cross_entropy::{LossWeights, PassLosses, cross_entropy};
+use crate::training::objectives::preference::References;
+use crate::training::process::numerics::{Fingerprint, Numerics, NumericsClass};
 
 thread_local! {
     /// Threads inside an operation, if a self-test requests another number than the trainer's.
@@ -27,12 +27,12 @@ thread_local! {
 
 /// One frozen base model with the layout of its LoRA adapters. Threads share it; each call works on its own adapters.
 pub struct Trainer {
-    pub(super) base: Frozen<Base>,
-    pub(super) placement: Arc<LoraPlacement>,
+    pub(in crate::training) base: Frozen<Base>,
+    pub(in crate::training) placement: Arc<LoraPlacement>,
     pub(super) references: References,
     layout: Arc<Layout>,
     pub(super) fingerprint: Fingerprint,
-    pub(super) numerics: Numerics,
+    pub(in crate::training) numerics: Numerics,
 }
 
 impl Trainer {
@@ -119,7 +119,7 @@ impl Trainer {
 
     /// Prepares the calling thread: autograd is off, operations use the requested number of threads, and the program's
     /// own kernels are used unless they are disabled. All these settings belong to the thread, not to the process.
-    pub(super) fn enter(&self) -> Entered {
+    pub(in crate::training) fn enter(&self) -> Entered {
         tch::set_num_threads(OVERRIDE.get().unwrap_or(self.numerics.threads).max(1) as i32);
         let left_before = native::kernels::leave_to_libtorch(self.numerics.by_libtorch);
         Entered { _no_grad: tch::no_grad_guard(), left_before }
@@ -134,12 +134,16 @@ impl Trainer {
     }
 
     /// Trains every job to its end. The tokens of each finished micro-batch are added to `trained_tokens`.
-    pub(super) fn run<'a>(&self, jobs: &'a [Job], trained_tokens: &AtomicU64) -> Result<Vec<Runner<'a>>, Error> {
+    pub(in crate::training) fn run<'a>(
+        &self,
+        jobs: &'a [Job],
+        trained_tokens: &AtomicU64,
+    ) -> Result<Vec<Runner<'a>>, Error> {
         let _guard = self.enter();
         for (index, job) in jobs.iter().enumerate() {
             self.check(index, job)?;
         }
-        let mut runners = jobs.iter().map(|job| Runner::new(self, job)).collect::<Result<Vec<_>, Error>>()?;
+        let mut runners = jobs.iter().map(|job| self.runner(job)).collect::<Result<Vec<_>, Error>>()?;
         loop {
             // Jobs advance in lockstep, one micro-batch per pass; those that are finished drop out.
             let mut active: Vec<&mut Runner> = runners.iter_mut().filter(|runner| runner.is_active()).collect();
@@ -152,6 +156,15 @@ impl Trainer {
             trained_tokens.fetch_add(tokens, Ordering::Relaxed);
         }
         Ok(runners)
+    }
+
+    /// Prepares a job for its first step.
+    fn runner<'a>(&self, job: &'a Job) -> Result<Runner<'a>, Error> {
+        let references = match job.objective {
+            Objective::Sft => Vec::new(),
+            Objective::Dpo { .. } => self.references_of(&job.steps)?,
+        };
+        Runner::new(&self.base, &self.placement, job, references)
     }
 
     /// Trains one micro-batch of every active job, and updates those whose step is complete.
@@ -219,13 +232,14 @@ impl Trainer {
 
     /// Computes the losses at the last layer's output `x`, with their gradient.
     fn losses(&self, packed: &PackedBatch, x: &Tensor, active: &[&mut Runner]) -> Result<PassLosses, Error> {
+        let labels = &packed.predictions.labels;
         if active.iter().all(|runner| runner.weights_are_known()) {
-            return Ok(loss::cross_entropy(&self.base, packed, x, LossWeights::Known)?);
+            return Ok(cross_entropy(&self.base, labels, x, LossWeights::Known(&packed.predictions.weights))?);
         }
         // Under DPO the weights of a pair's tokens depend on the losses of both of its rows.
-        let losses = loss::cross_entropy(
+        let losses = cross_entropy(
             &self.base,
-            packed,
+            labels,
             x,
             LossWeights::FromLosses(&|nats: &[f64]| weights_of(packed, active, nats)),
         )?;
@@ -299,7 +313,7 @@ fn weights_of(packed: &PackedBatch, active: &[&mut Runner], nats: &[f64]) -> Vec
 }
 
 /// Settings of a thread while it works for a trainer. Dropping it restores the previous settings.
-pub(super) struct Entered {
+pub(in crate::training) struct Entered {
     _no_grad: tch::NoGradGuard,
     left_before: bool,
 }

@@ -5,9 +5,8 @@
 
 use tch::{TchError, Tensor};
 
-use super::ops;
-use super::pack::PackedBatch;
 use crate::model::Base;
+use crate::training::kernels::ops;
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -18,8 +17,8 @@ const CHUNK_BYTES: usize = 64 << 20;
 pub enum LossWeights<'a> {
     /// No gradient is computed.
     None,
-    /// The weights in the packed rows.
-    Known,
+    /// These weights, `[predictions]`.
+    Known(&'a Tensor),
     /// A function of the losses of all predictions, as in DPO.
     FromLosses(&'a dyn Fn(&[f64]) -> Vec<f64>),
 }
@@ -35,20 +34,20 @@ pub struct PassLosses {
 }
 
 /// Computes the losses of `x` `[predictions, hidden]`: the last layer's output in the rows that predict.
-pub fn cross_entropy(base: &Base, packed: &PackedBatch, x: &Tensor, weights: LossWeights) -> Result<PassLosses> {
+pub fn cross_entropy(base: &Base, labels: &Tensor, x: &Tensor, weights: LossWeights) -> Result<PassLosses> {
     let (h, inverse) = ops::rms_norm(x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
-    let head = Head { base, labels: &packed.predictions.labels, h: &h };
+    let head = Head { base, labels, h: &h };
     let mut hits = Vec::new();
     let (nats, dh) = match weights {
         LossWeights::None => (head.losses(Some(&mut hits))?, None),
-        LossWeights::Known => {
-            let (nats, dh) = head.gradient(&packed.predictions.weights)?;
+        LossWeights::Known(weights) => {
+            let (nats, dh) = head.gradient(weights)?;
             (nats, Some(dh))
         }
         LossWeights::FromLosses(weigh) => {
             // The weights depend on all losses, so the logits are computed twice: for the losses and for the gradient.
             let nats = head.losses(None)?;
-            let weights = Tensor::f_from_slice(&weigh(&nats))?.f_to_kind(packed.predictions.weights.kind())?;
+            let weights = Tensor::f_from_slice(&weigh(&nats))?.f_to_kind(base.precision.master_kind())?;
             let (_, dh) = head.gradient(&weights.f_to_device(x.device())?)?;
             (nats, Some(dh))
         }
@@ -124,7 +123,7 @@ impl Chunk {
 }
 
 /// Returns the number of rows per chunk: logits of about [`CHUNK_BYTES`], in multiples of 16, to which rows are padded.
-pub(super) fn chunk_rows(base: &Base) -> i64 {
+pub fn chunk_rows(base: &Base) -> i64 {
     let row_bytes = base.config.vocab_size * base.precision.master_kind().elt_size_in_bytes();
     ((CHUNK_BYTES / row_bytes) / 16 * 16).max(16) as i64
 }

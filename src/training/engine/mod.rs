@@ -1,0 +1,12 @@
+//! The LoRA step: jobs, their rows packed into passes, forward and backward through the layers, and the optimizers.
+
+pub mod evaluate;
+pub mod job;
+pub mod layer;
+pub mod lora;
+pub mod memory;
+pub mod optimizer;
+pub mod pack;
+pub mod parameters;
+pub mod runner;
+pub mod trainer;

@@ -1,0 +1,7 @@
+//! The process and the machine: preparation of LibTorch, free memory, hashes of libraries, and the settings that may
+//! change bits.
+
+pub mod available;
+pub mod init;
+pub mod libraries;
+pub mod numerics;
