@@ -1,4 +1,5 @@
-//! The command line, with one file per subcommand. Results go to stdout, progress and logs to stderr.
+//! The command line: `args` are the options that several subcommands share, `commands` the subcommands, one file each, and
+//! `output` what they print. Results go to stdout, progress and logs to stderr.
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -8,38 +9,9 @@
 //! | 3 | a check found a difference |
 //! | 130 | interrupted |
 
-mod benchmarks;
-mod data;
-mod diff;
-mod eval;
-mod eval_args;
-mod eval_progress;
-mod export;
-mod fork;
-mod generate;
-mod import;
-mod judge_args;
-mod ls;
+mod args;
+mod commands;
 mod output;
-mod plan;
-mod privacy;
-mod progress;
-mod progress_line;
-mod replay;
-mod report;
-mod resume;
-mod round_line;
-mod run;
-mod run_args;
-mod scenario;
-mod show;
-mod store;
-mod summary;
-mod sweep;
-mod sweep_table;
-mod table;
-mod tail;
-mod verify;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,13 +19,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use self::args::eval::EvalArguments;
+use self::commands::{
+    data, diff, eval, export, fork, generate, import, ls, plan, privacy, replay, report, resume, run, scenario, show,
+    store, sweep, tail, verify,
+};
 use self::output::{note, say};
-use fedreplay::report::units;
 use fedreplay::run::RunError;
 use fedreplay::training::restart_portably;
-
-/// Whether stderr must hold nothing but lines of JSON.
-static JSON_LOG: AtomicBool = AtomicBool::new(false);
 
 /// Whether the process was asked to stop; running commands poll it.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -119,7 +92,7 @@ enum Command {
     /// Write one HTML page that shows a run, or compares several.
     Report(report::ReportArguments),
     /// Evaluate the models of a run, or of a folder: losses, perplexity, benchmarks.
-    Eval(Box<eval_args::EvalArguments>),
+    Eval(Box<EvalArguments>),
     /// Show, check and trim the store of results.
     Store(store::StoreArguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
@@ -146,7 +119,7 @@ pub fn main() -> ExitCode {
         result => result,
     };
     result.unwrap_or_else(|error| {
-        match logs_json() {
+        match output::logs_json() {
             true => tracing::error!("{error}"),
             false => note!("error: {error}"),
         }
@@ -192,9 +165,9 @@ fn execute(command: Command) -> Result<ExitCode, RunError> {
 /// Sets up logging on stderr.
 fn log_to_stderr(verbose: u8, format: LogFormat) {
     let default = ["warn", "info", "debug"][usize::from(verbose.min(2))];
-    JSON_LOG.store(format == LogFormat::Json, Ordering::Relaxed);
+    output::set_json_log(format == LogFormat::Json);
     // A JSON log contains the progress that plain text shows as lines of its own.
-    let default = if logs_json() { format!("{default},fedreplay::progress=info") } else { default.to_owned() };
+    let default = if output::logs_json() { format!("{default},fedreplay::progress=info") } else { default.to_owned() };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A line that cannot be logged must not be reported on the same stderr: that panics if stderr is closed.
@@ -205,11 +178,6 @@ fn log_to_stderr(verbose: u8, format: LogFormat) {
     }
     // At its trace level the HTTP client logs whole requests, including the API keys in their headers.
     log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
-}
-
-/// Returns whether stderr must hold nothing but lines of JSON.
-fn logs_json() -> bool {
-    JSON_LOG.load(Ordering::Relaxed)
 }
 
 /// Prints a difference that a check found, and returns the exit code for it.

@@ -1,0 +1,124 @@
+//! `fedreplay export`: converts a run to the format of another program.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::cli::args::run::open_store;
+use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::say;
+use fedreplay::export;
+use fedreplay::ledger::Manifest;
+use fedreplay::run::RunError;
+
+#[derive(Args)]
+pub struct ExportArguments {
+    /// Folder of the run, finished or not.
+    run: PathBuf,
+    /// Format to write.
+    #[arg(long, value_enum, value_name = "FORM")]
+    to: Form,
+    /// File or folder to write [default: next to the run, under its name].
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// With peft: the round of the adapter [default: the last].
+    #[arg(long, value_name = "N")]
+    round: Option<u32>,
+    /// With peft: the client, in runs whose clients train independently.
+    #[arg(long, value_name = "N")]
+    client: Option<u32>,
+    /// With peft: the base model with the adapter merged into it, in f32.
+    #[arg(long)]
+    merged: bool,
+    /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache
+    /// folder].
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Formats of exports.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Virtual time as a trace for ui.perfetto.dev or chrome://tracing.
+    Perfetto,
+    /// Curves for TensorBoard, against rounds and against simulated time.
+    Tensorboard,
+    /// All tables, and the meanings of their columns.
+    Csv,
+    /// The adapter of a round as a Hugging Face folder, or with --merged the whole model.
+    Peft,
+    /// Curves as log lines of Weights & Biases.
+    WandbOfflineJsonl,
+}
+
+impl Form {
+    /// Returns the suffix of the default path, which follows the run's name.
+    fn ending(self, merged: bool) -> &'static str {
+        match self {
+            Self::Perfetto => "perfetto.json",
+            Self::Tensorboard => "tensorboard",
+            Self::Csv => "csv",
+            Self::Peft if merged => "merged",
+            Self::Peft => "peft",
+            Self::WandbOfflineJsonl => "wandb",
+        }
+    }
+}
+
+/// Exports the run and prints what was written.
+pub fn main(arguments: &ExportArguments) -> Result<ExitCode, RunError> {
+    let run = &arguments.run;
+    // Read first: a path without a run is reported before any other error.
+    Manifest::read(run)?;
+    if arguments.to != Form::Peft && (arguments.round.is_some() || arguments.client.is_some() || arguments.merged) {
+        let message = "failed to export: --round, --client and --merged are of --to peft";
+        return Err(RunError::Usage(message.into()));
+    }
+    let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
+    export::refuse_occupied(&out)?;
+    let what = ProgressDisplay::during("exporting", || written(arguments, &out))?;
+    say!("{}: {what}", out.display());
+    if arguments.json {
+        say!("{}", json!({ "run": run, "out": out, "what": what }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the export and returns a description of it.
+fn written(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> {
+    let run = &arguments.run;
+    Ok(match arguments.to {
+        Form::Perfetto => format!("{} trace events", export::perfetto(run, out)?),
+        Form::Tensorboard => format!("{} scalars against each axis", export::tensorboard(run, out)?),
+        Form::Csv => format!("{} rows", export::csv(run, out)?),
+        Form::WandbOfflineJsonl => format!("{} lines", export::wandb(run, out)?),
+        Form::Peft => adapter(arguments, out)?,
+    })
+}
+
+/// Writes an adapter, or the model that it is merged into, and returns a description.
+fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> {
+    let store = open_store(arguments.store.as_deref())?;
+    let chosen = export::find_adapter(&arguments.run, arguments.round, arguments.client, &store)?;
+    let source = if chosen.from_store { "in the store" } else { "saved by the run" };
+    let what = format!("the adapter of round {}, {source}", chosen.round);
+    if arguments.merged {
+        export::merged(&arguments.run, &chosen, out)?;
+        return Ok(format!("the base model with {what}"));
+    }
+    export::peft_folder(&chosen, out)?;
+    Ok(what)
+}
+
+/// Returns a path next to the run. Files must not be added to the run's own folder, whose contents are hashed.
+fn beside(run: &Path, ending: &str) -> PathBuf {
+    // An absolute path ends in a name even if the original path ends in `.`.
+    let path = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    run.components().collect::<PathBuf>().with_file_name(format!("{name}.{ending}"))
+}

@@ -1,0 +1,40 @@
+//! `fedreplay import`: turns a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::output::{note, say};
+use fedreplay::ledger::LedgerError;
+use fedreplay::run::RunError;
+use fedreplay::scenario::import_script;
+
+#[derive(Args)]
+pub struct ImportArguments {
+    /// Script to read; it is never executed.
+    script: PathBuf,
+    /// Print one line of JSON instead, which contains the scenario's text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the scenario on stdout, and options without an equivalent on stderr.
+pub fn main(arguments: &ImportArguments) -> Result<ExitCode, RunError> {
+    let script = &arguments.script;
+    let text = std::fs::read_to_string(script).map_err(LedgerError::io(script))?;
+    let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    // The scenario's name becomes the default folder of its runs, so it must be a plain file name.
+    let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+    let imported = import_script(&name, &text)
+        .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;
+    match arguments.json {
+        true => say!("{}", json!({ "scenario": imported.scenario, "left_out": imported.left_out })),
+        false => say!("{}", imported.scenario.trim_end()),
+    }
+    for left_out in &imported.left_out {
+        note!("not carried over: {left_out}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,129 @@
+//! `fedreplay plan`: simulates a scenario's schedule without training.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::cli::STOP;
+use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::say;
+use fedreplay::report::units;
+use fedreplay::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
+use fedreplay::scenario::Scenario;
+
+/// Description of a plan's work, shown in the progress display.
+pub const SIMULATING: &str = "simulating the schedule";
+
+#[derive(Args)]
+pub struct PlanArguments {
+    /// Scenario file (RON).
+    scenario: PathBuf,
+    /// Change one field of the scenario, such as `server.protocol.deadline=90s`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Master seed, instead of the scenario's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder to write the tables to [default: none, only the figures are printed].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Tables to fill: rounds only; tasks and rounds; or events too.
+    #[arg(long, value_enum, default_value = "events")]
+    detail: DetailName,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Names of the levels of detail.
+#[derive(Clone, Copy, ValueEnum)]
+enum DetailName {
+    Rounds,
+    Tasks,
+    Events,
+}
+
+/// Simulates the schedule and prints its figures.
+pub fn main(arguments: &PlanArguments) -> Result<ExitCode, RunError> {
+    let mut sets = arguments.sets.clone();
+    sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
+    let scenario = Scenario::read(&arguments.scenario, &sets)?;
+    let detail = match arguments.detail {
+        DetailName::Rounds => PlanDetail::Rounds,
+        DetailName::Tasks => PlanDetail::Tasks,
+        DetailName::Events => PlanDetail::Events,
+    };
+    let mut progress = ProgressDisplay::new(SIMULATING);
+    let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
+    let summary = plan(&scenario, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
+    drop(progress);
+    print(&summary, arguments.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the figures of a plan on stdout; with `as_json_too` the last line is one JSON object.
+pub fn print(summary: &PlanSummary, as_json_too: bool) {
+    for (name, value) in lines(summary) {
+        say!("{name:<14}{value}");
+    }
+    if as_json_too {
+        say!("{}", json!(summary));
+    }
+}
+
+/// Returns the figures as names with values.
+fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
+    let mut lines = round_lines(summary);
+    let outcomes: Vec<String> = summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    lines.extend([
+        ("simulated", format!("{:.2} hours", summary.simulated_ns as f64 / 3.6e12)),
+        ("tasks", format!("{}: {}", summary.tasks, outcomes.join(", "))),
+        (
+            "participation",
+            format!(
+                "{} of {} clients asked, {} counted, at most {} tasks per client",
+                summary.clients_asked, summary.clients, summary.clients_counted, summary.tasks_per_client_max
+            ),
+        ),
+    ]);
+    if let Some(staleness) = summary.staleness_mean.filter(|&staleness| staleness > 0.0) {
+        lines.push(("staleness", format!("{staleness:.2} versions on average")));
+    }
+    lines.extend([
+        ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
+        ("devices", format!("{:.1} hours training, {:.1} hours on tasks", summary.training_hours, summary.busy_hours)),
+        ("energy", format!("{:.3} kWh", summary.energy_kwh)),
+    ]);
+    lines.extend(summary.privacy.iter().flat_map(crate::cli::output::summary::privacy));
+    lines.extend([("wall clock", format!("{:.1} s", summary.wall_seconds))]);
+    if let (Some(run), Some(digest)) = (&summary.run, &summary.digest) {
+        lines.push(("run", run.display().to_string()));
+        lines.push(("digest", digest.to_string()));
+    }
+    lines
+}
+
+/// Returns the figures of rounds as names with values.
+fn round_lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(loss) = summary.stand_in_loss {
+        lines
+            .push(("stand-in", format!("selection reads losses: {loss} nats/token stands for each, so a run differs")));
+    }
+    // A failed round makes no version of the model.
+    let failed: u32 = summary.failed.values().sum();
+    let mut rounds = format!("{}: {} closed, {failed} failed", summary.rounds, summary.rounds - failed);
+    if failed > 0 {
+        let reasons: Vec<String> = summary.failed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        rounds += &format!(" ({})", reasons.join(", "));
+    }
+    lines.push(("rounds", rounds));
+    if let Some([least, median, most]) = summary.round_ns {
+        let [least, median, most] = [least, median, most].map(units::clock);
+        lines.push(("round time", format!("{least} shortest, {median} median, {most} longest")));
+    }
+    lines
+}

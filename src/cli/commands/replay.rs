@@ -1,0 +1,117 @@
+//! `fedreplay replay`: executes a run again and compares the results.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::run::CommonRunArguments;
+use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::say;
+use crate::cli::report_difference;
+use fedreplay::audit::{SpotCheck, SpotCheckReport, replay, sample};
+use fedreplay::ledger::{LedgerError, Manifest};
+use fedreplay::run::RunError;
+
+#[derive(Args)]
+pub struct ReplayArguments {
+    /// Folder of the run.
+    run: PathBuf,
+    /// Folder for the repeated run, which is removed afterwards [default: next to the run].
+    #[arg(long, value_name = "FOLDER")]
+    scratch: Option<PathBuf>,
+    /// Check only this round, numbered from 1 over all rounds. Results that it depends on are read from the store or
+    /// from saved adapters if their hashes are those of the lineage, and computed again otherwise.
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    round: Option<u32>,
+    /// Check only the updates of this client, named or numbered from 0; in all rounds, or in that of --round.
+    #[arg(long, value_name = "C")]
+    client: Option<String>,
+    #[command(flatten)]
+    run_args: CommonRunArguments,
+}
+
+/// Repeats the run, or the chosen part of it, and prints the first difference.
+pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
+    if arguments.round.is_some() || arguments.client.is_some() {
+        return check_sample(arguments);
+    }
+    let scratch = Scratch::make(arguments)?;
+    let run_args = &arguments.run_args;
+    let mut progress = run_args.progress();
+    let options = run_args.options_without_store(scratch.0.join("replay"));
+    let found = replay(&arguments.run, options, &mut progress)?;
+    drop(progress);
+    if let Some(found) = found {
+        let code = report_difference(&found);
+        if run_args.json {
+            say!("{}", json!({ "run": arguments.run, "same": false, "difference": found.0 }));
+        }
+        return code;
+    }
+    let manifest = Manifest::read(&arguments.run)?;
+    let digest = manifest.digest.expect("a finished run has a digest");
+    say!("same: {} rounds, digest {digest}", manifest.rounds);
+    if run_args.json {
+        say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": manifest.rounds, "same": true }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the chosen round or client only.
+fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
+    let spot_check = SpotCheck { round: arguments.round, client: arguments.client.clone() };
+    let options = arguments.run_args.options(PathBuf::new())?;
+    let mut progress = ProgressDisplay::new("checking a sample");
+    let report = sample(&arguments.run, &spot_check, &options, &mut progress)?;
+    drop(progress);
+    let code = match &report.difference {
+        Some(difference) => report_difference(difference)?,
+        None => {
+            let SpotCheckReport { checked, trained, read, .. } = report;
+            say!(
+                "same: {checked} results, for which {trained} tasks were trained and {read} results were read and checked"
+            );
+            ExitCode::SUCCESS
+        }
+    };
+    if arguments.run_args.json {
+        let is_same = report.difference.is_none();
+        say!("{}", json!({ "run": arguments.run, "same": is_same, "sample": report, "difference": report.difference }));
+    }
+    Ok(code)
+}
+
+/// Temporary folder that is removed when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Creates the folder, in that of `--scratch` or next to the run.
+    fn make(arguments: &ReplayArguments) -> Result<Self, RunError> {
+        // Read first, so that no folder is created next to a run that does not exist.
+        Manifest::read(&arguments.run)?;
+        let process = std::process::id();
+        let path = match &arguments.scratch {
+            Some(folder) => {
+                std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
+                folder.join(format!("replay.{process}"))
+            }
+            None => {
+                let run = &arguments.run;
+                let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                run.with_file_name(format!(".{name}.replay.{process}"))
+            }
+        };
+        // Fails if the folder exists: only a folder that this process created may be removed afterwards.
+        std::fs::create_dir(&path).map_err(LedgerError::io(&path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A failure is ignored: the comparison is finished, and its result matters more than a leftover folder.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,46 @@
+//! `fedreplay run`: runs a scenario.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::report;
+use crate::cli::args::run::CommonRunArguments;
+use crate::cli::output::summary;
+use fedreplay::run::{RunError, run};
+use fedreplay::scenario::Scenario;
+
+#[derive(Args)]
+pub struct RunArguments {
+    /// Scenario file (RON).
+    scenario: PathBuf,
+    /// Change one field of the scenario, such as `training.lr=0.001`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Master seed, instead of the scenario's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder to write the run to [default: runs/NAME].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    run_args: CommonRunArguments,
+}
+
+/// Runs the scenario, writes its report and prints its summary.
+pub fn main(arguments: &RunArguments) -> Result<ExitCode, RunError> {
+    // `--seed` comes last and so takes precedence over a seed in `--set`.
+    let mut sets = arguments.sets.clone();
+    sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
+    let scenario = Scenario::read(&arguments.scenario, &sets)?;
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&scenario.scenario.name));
+    let options = arguments.run_args.options(out)?;
+    let mut progress = arguments.run_args.progress();
+    let summary = run(&scenario, &options, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
+    drop(progress);
+    report::of_run(&summary.run);
+    summary::print(&summary, arguments.run_args.json);
+    Ok(ExitCode::SUCCESS)
+}

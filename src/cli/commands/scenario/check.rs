@@ -1,0 +1,187 @@
+//! `fedreplay scenario check`: the resolved scenario, and an estimate of its cost.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use fedreplay_sim::Outcome;
+use serde_json::json;
+
+use crate::cli::STOP;
+use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::{note, say};
+use fedreplay::inputs::BenchmarkForecast;
+use fedreplay::model::Device;
+use fedreplay::report::units;
+use fedreplay::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
+use fedreplay::scenario::Scenario;
+
+#[derive(Args)]
+pub struct ScenarioCheckArguments {
+    /// Scenario file (RON).
+    scenario: PathBuf,
+    /// Change one field of the scenario; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Number of tasks to be trained at the same time [default: the number of cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// Do not load the base model for a trial step; wall-clock time and memory are then not estimated.
+    #[arg(long)]
+    no_trial: bool,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the resolved scenario and the estimate.
+pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, RunError> {
+    let scenario = Scenario::read(&arguments.scenario, &arguments.sets)?;
+    for doubt in scenario.doubts() {
+        note!("warning: {doubt}");
+    }
+    let mut progress = ProgressDisplay::new("simulating the schedule");
+    let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
+    let summary = plan(&scenario, &settings, &mut progress)?;
+    // The display ends before results are printed, so that the bar is not drawn between them.
+    drop(progress);
+    if let Some(doubt) = scenario.doubt_about_cohort(summary.clients as usize) {
+        note!("warning: {doubt}");
+    }
+    let forecast = trial(arguments, &scenario, &summary)?;
+    say!("{}", scenario.resolved_text());
+    for (name, value) in lines(&scenario, &summary, forecast.as_ref()) {
+        say!("{name:<16}{value}");
+    }
+    if arguments.json {
+        let line = json!({ "scenario": scenario.scenario, "plan": summary, "forecast": forecast });
+        say!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a trial step to estimate time and memory. `None` if there is no model or data to train with, or the user
+/// declined it.
+fn trial(
+    arguments: &ScenarioCheckArguments,
+    scenario: &Scenario,
+    summary: &PlanSummary,
+) -> Result<Option<Forecast>, RunError> {
+    let spec = &scenario.scenario;
+    let has_model = spec.model.folder.is_some() || spec.model.hub.is_some();
+    if arguments.no_trial || !has_model || spec.data.synthetic.is_some() {
+        return Ok(None);
+    }
+    let workers = match arguments.workers {
+        Some(workers) => workers as usize,
+        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    let forecast = ProgressDisplay::during("loading the base model and trying a step", || {
+        forecast(scenario, Device::Cpu, workers, summary.counted_flops)
+    })?;
+    Ok(Some(forecast))
+}
+
+/// Returns the estimate as names with values.
+fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>) -> Vec<(&'static str, String)> {
+    let counted = summary.outcomes.get(Outcome::Counted.name()).copied().unwrap_or(0);
+    let spec = &scenario.scenario;
+    let mut lines = vec![
+        ("rounds", format!("{} of {} clients", summary.rounds, summary.clients)),
+        ("tasks", format!("{} dispatched, {counted} counted and trained", summary.tasks)),
+        ("simulated time", format!("{} (from simulating its schedule)", units::clock(summary.simulated_ns))),
+        ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
+        (
+            "operations",
+            format!(
+                "{:.3e} FLOP on simulated devices, {:.3e} of them of tasks that count (cost model of LoRA training)",
+                summary.compute_flops, summary.counted_flops
+            ),
+        ),
+    ];
+    if summary.stand_in_loss.is_some() {
+        lines.push(("note", "selection depends on losses, which a plan does not have, so a run will differ".into()));
+    }
+    let Some(forecast) = forecast else {
+        let names: Vec<&str> = spec.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
+        if !names.is_empty() {
+            lines.push((
+                "benchmarks",
+                format!("{}: not estimated, since the base model was not loaded", names.join(", ")),
+            ));
+        }
+        lines.push(("wall clock", "not estimated: no step was tried".into()));
+        return lines;
+    };
+    lines.extend(benchmarks(forecast));
+    lines.extend(resources(forecast, spec.evaluation.local_baseline));
+    lines
+}
+
+/// Returns the estimated memory and wall-clock time, with their parts.
+fn resources(forecast: &Forecast, has_local_baseline: bool) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let left = forecast.free_bytes.map(|free| format!(" of {} available", units::bytes(free))).unwrap_or_default();
+    let memory = units::bytes(forecast.memory_bytes);
+    lines.push(("memory", format!("{memory}{left} at the peak, on {} workers", forecast.workers)));
+    lines.push(("", parts(&forecast.memory)));
+    // How long answers get is not known before a model writes them.
+    let unwritten = if forecast.written_tokens_max() > 0 { ", without what benchmarks have written" } else { "" };
+    let wall = seconds(forecast.wall_seconds());
+    lines.push(("wall clock", format!("about {wall} on {} workers{unwritten}", forecast.workers)));
+    let alone = if has_local_baseline { ", clients alone included" } else { "" };
+    lines.push((
+        "",
+        format!(
+            "{} of loading, {} of the start-up test, {} of training{alone} and {} of evaluation on one worker: a step of {} \
+             tokens took {:.3} s just now",
+            seconds(forecast.loading_seconds),
+            seconds(forecast.self_test_seconds),
+            seconds(forecast.training_seconds),
+            seconds(forecast.evaluation_seconds),
+            forecast.step_tokens,
+            forecast.step_seconds
+        ),
+    ));
+    lines
+}
+
+/// Formats the parts of the memory.
+fn parts(memory: &MemoryForecast) -> String {
+    let MemoryForecast { program, weights, adapters, activations, updates } = *memory;
+    format!(
+        "{} of the program and the data, {} of the base, {} of adapters and their states, {} of activations and logits, {} of \
+         updates and models",
+        units::bytes(program),
+        units::bytes(weights),
+        units::bytes(adapters),
+        units::bytes(activations),
+        units::bytes(updates)
+    )
+}
+
+/// Returns the cost of the scheduled benchmarks.
+fn benchmarks(forecast: &Forecast) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    for BenchmarkForecast { name, times, questions, read_tokens, written_tokens_max } in &forecast.benchmarks {
+        let cost = format!(
+            "{name} {times} times: {questions} questions, {read_tokens} tokens to read, at most {written_tokens_max} to write"
+        );
+        lines.push(("benchmarks", cost));
+    }
+    if !lines.is_empty() {
+        let reading = seconds(forecast.benchmark_reading_seconds);
+        let writing = match forecast.written_tokens_max() {
+            0 => "nothing is written".to_owned(),
+            tokens => format!("how long writing at most {tokens} tokens takes is not known before a model answers"),
+        };
+        let flops = forecast.benchmark_flops_max;
+        lines.push(("", format!("at most {flops:.3e} FLOP in all; {reading} of reading on one thread; {writing}")));
+    }
+    lines
+}
+
+/// Formats a duration of wall-clock time in seconds.
+fn seconds(value: f64) -> String {
+    if value < 600.0 { format!("{value:.1} s") } else { units::clock((value * 1e9) as u64) }
+}

@@ -1,0 +1,48 @@
+//! `fedreplay verify`: checks a run against its own hashes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::DIFFERENT;
+use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::say;
+use fedreplay::ledger::Manifest;
+use fedreplay::run::{RunError, verify_run};
+
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// Folder of the run.
+    run: PathBuf,
+    /// Compare with this certificate too: that of the run, or of a run that it repeats, up to the rounds that it has.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// End stdout with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks the run and prints every difference.
+pub fn main(arguments: &VerifyArguments) -> Result<ExitCode, RunError> {
+    let found = ProgressDisplay::during("hashing files and rows", || {
+        verify_run(&arguments.run, arguments.certificate.as_deref())
+    })?;
+    // If the manifest cannot be read, `found` says so.
+    let manifest = Manifest::read(&arguments.run).ok();
+    for difference in &found {
+        say!("different: {difference}");
+    }
+    if let (true, Some(manifest)) = (found.is_empty(), &manifest) {
+        let digest = manifest.digest.map(|digest| digest.to_string()).unwrap_or_default();
+        say!("whole: {} files, {} rounds, digest {digest}", manifest.files.len(), manifest.rounds);
+    }
+    if arguments.json {
+        let differences: Vec<&str> = found.iter().map(|difference| difference.0.as_str()).collect();
+        let digest = manifest.as_ref().map(|run| run.digest);
+        let rounds = manifest.as_ref().map(|run| run.rounds);
+        say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": rounds, "differences": differences }));
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}

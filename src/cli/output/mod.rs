@@ -1,0 +1,61 @@
+//! Output of the subcommands: results on stdout, notes and progress on stderr. A reader that goes away, or a full disk behind
+//! a redirection, is not a panic.
+
+pub mod eval_progress;
+pub mod progress;
+pub mod progress_line;
+pub mod round_line;
+pub mod summary;
+pub mod sweep_table;
+pub mod table;
+
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether stderr must hold nothing but lines of JSON.
+static JSON_LOG: AtomicBool = AtomicBool::new(false);
+
+/// Exit code of a program whose output is no longer read, as shells report it: 128 + SIGPIPE.
+const UNREAD: i32 = 141;
+
+/// Sets whether stderr must hold nothing but lines of JSON.
+pub fn set_json_log(on: bool) {
+    JSON_LOG.store(on, Ordering::Relaxed);
+}
+
+/// Returns whether stderr must hold nothing but lines of JSON.
+pub fn logs_json() -> bool {
+    JSON_LOG.load(Ordering::Relaxed)
+}
+
+/// Writes text to stdout, and ends the program if that is not possible.
+pub fn text(text: std::fmt::Arguments) {
+    let mut out = std::io::stdout().lock();
+    // Flushed at once, so that a failure is seen here and not when the process ends.
+    let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(UNREAD);
+    }
+    remark(format_args!("error: failed to write to standard output: {error}"));
+    std::process::exit(1);
+}
+
+/// Writes one line to stderr. A closed stderr is ignored: results are on stdout and in the exit code.
+pub fn remark(line: std::fmt::Arguments) {
+    if logs_json() {
+        return tracing::warn!("{line}");
+    }
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// `println!` that ends the program instead of panicking if the line cannot be written.
+macro_rules! say {
+    ($($part:tt)*) => { $crate::cli::output::text(format_args!("{}\n", format_args!($($part)*))) };
+}
+pub(crate) use say;
+
+/// `eprintln!` that ignores a closed stderr.
+macro_rules! note {
+    ($($part:tt)*) => { $crate::cli::output::remark(format_args!($($part)*)) };
+}
+pub(crate) use note;
