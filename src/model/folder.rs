@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 
+use super::weight_files::weight_files;
 use super::{Config, ModelError, TensorSpec, tensor_specs};
 
 /// [byte] -- Longest header that is accepted. Headers of real models are far shorter; a longer one is a damaged file.
 const HEADER_BYTES_MAX: u64 = 100 << 20;
 
-/// The file that maps tensors to weight files, where there are several.
-pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
+/// The token embedding.
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// The weight file where there is no index.
-pub(super) const SINGLE_FILE: &str = "model.safetensors";
+/// The output head.
+const HEAD: &str = "lm_head.weight";
 
 /// A model folder whose headers were read and agree with its config.
 #[derive(Debug)]
@@ -39,16 +40,23 @@ struct Place {
     bytes: usize,
 }
 
+impl Place {
+    /// Returns whether two tensors have the same type, shape and bytes.
+    fn is_copy_of(&self, other: &Self) -> Result<bool, ModelError> {
+        if (self.dtype, &self.shape) != (other.dtype, &other.shape) {
+            return Ok(false);
+        }
+        let own = read_bytes(self).map_err(ModelError::io(&self.file))?;
+        let others = read_bytes(other).map_err(ModelError::io(&other.file))?;
+        Ok(own == others)
+    }
+}
+
 /// A tensor as the file stores it, little-endian.
 pub(super) struct RawTensor {
     pub dtype: Dtype,
     pub shape: Vec<i64>,
     pub bytes: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
 }
 
 impl Folder {
@@ -65,8 +73,9 @@ impl Folder {
         for file in &files {
             read_header(file, &mut places)?;
         }
-        let folder = Self { path: path.into(), config, places, files };
+        let folder = Self { path: path.into(), config, places: with_prefix(places), files };
         folder.check()?;
+        folder.check_tied_head()?;
         Ok(folder)
     }
 
@@ -110,6 +119,17 @@ impl Folder {
         Ok(())
     }
 
+    /// Checks that a head beside a tied embedding is a copy of it. Releases of Transformers differ in which of two they
+    /// use.
+    fn check_tied_head(&self) -> Result<(), ModelError> {
+        let (Some(head), Some(embedding)) = (self.places.get(HEAD), self.places.get(EMBEDDING)) else { return Ok(()) };
+        if !self.config.tied || head.is_copy_of(embedding)? {
+            return Ok(());
+        }
+        let reason = format!("config.json has tie_word_embeddings, but the file has another matrix here than in {EMBEDDING}");
+        Err(ModelError::Tensor { path: head.file.clone(), tensor: HEAD.into(), reason })
+    }
+
     fn check_tensor(&self, spec: &TensorSpec) -> Result<(), ModelError> {
         let Some(place) = self.places.get(&spec.name) else {
             let reason = format!("missing, expected shape {:?} by config.json", spec.shape);
@@ -131,8 +151,18 @@ impl Folder {
     /// Returns whether a tensor may be present without being used. Old checkpoints store the frequencies of RoPE, and
     /// tied ones sometimes store a copy of the head; both are recomputed.
     fn is_ignored(&self, name: &str) -> bool {
-        name.ends_with("rotary_emb.inv_freq") || (self.config.tied && name == "lm_head.weight")
+        name.ends_with("rotary_emb.inv_freq") || (self.config.tied && name == HEAD)
     }
+}
+
+/// Returns the tensors under the names of a whole model. A file that was written by the class without an output head has
+/// names that lack the prefix `model.`.
+fn with_prefix(places: BTreeMap<String, Place>) -> BTreeMap<String, Place> {
+    if places.keys().any(|name| name.starts_with("model.")) {
+        return places;
+    }
+    let whole = |name: String| if name.starts_with("lm_head.") { name } else { format!("model.{name}") };
+    places.into_iter().map(|(name, place)| (whole(name), place)).collect()
 }
 
 fn misfit(path: &Path, spec: &TensorSpec, reason: String) -> ModelError {
@@ -145,34 +175,6 @@ fn read_bytes(place: &Place) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(place.start))?;
     file.read_exact(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Returns the weight files that the index names, or the single file if there is no index.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let index = folder.join(INDEX_FILE);
-    if index.exists() {
-        return Ok(shard_names(&index)?.into_iter().map(|name| folder.join(name)).collect());
-    }
-    let single = folder.join(SINGLE_FILE);
-    match single.metadata() {
-        Ok(_) => Ok(vec![single]),
-        Err(source) => Err(ModelError::Io { path: single, source }),
-    }
-}
-
-/// Returns the names of the weight files in an index, sorted. Each is a plain file name.
-pub(super) fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
-    let bytes = std::fs::read(index).map_err(ModelError::io(index))?;
-    let parsed: Index =
-        serde_json::from_slice(&bytes).map_err(|error| ModelError::weights(index, error.to_string()))?;
-    let mut names: Vec<String> = parsed.weight_map.into_values().collect();
-    names.sort();
-    names.dedup();
-    // The index comes from outside: a path in it must not lead out of the folder.
-    match names.iter().find(|name| name.contains(['/', '\\'])) {
-        Some(name) => Err(ModelError::weights(index, format!("{name:?} is not a plain file name"))),
-        None => Ok(names),
-    }
 }
 
 /// Adds the tensors of one file to `places`.

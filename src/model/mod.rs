@@ -19,9 +19,10 @@ pub mod random;
 mod rope;
 mod tensors;
 mod weight;
+mod weight_files;
 
 pub use base::{Base, Block, Device};
-pub use config::{Architecture, Config, RopeScaling};
+pub use config::{Architecture, Config, RopeScaling, Variant};
 pub use error::ModelError;
 pub use folder::Folder;
 pub use identity::content_hash;

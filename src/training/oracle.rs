@@ -37,7 +37,7 @@ impl Oracle<'_> {
         for layer in 0..config.layers {
             let prefix = format!("model.layers.{layer}");
             let h = self.norm(&x, &format!("{prefix}.input_layernorm.weight"))?;
-            x = x.f_add(&self.attention(&h, &prefix, &cos, &sin)?)?;
+            x = x.f_add(&self.attention(&h, layer, &cos, &sin)?)?;
             let h = self.norm(&x, &format!("{prefix}.post_attention_layernorm.weight"))?;
             let gate = self.linear(&h, &format!("{prefix}.mlp.gate_proj"))?.f_silu()?;
             let product = gate.f_mul(&self.linear(&h, &format!("{prefix}.mlp.up_proj"))?)?;
@@ -74,14 +74,15 @@ impl Oracle<'_> {
     }
 
     /// Computes causal attention of a layer, including its output module.
-    fn attention(&self, h: &Tensor, prefix: &str, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    fn attention(&self, h: &Tensor, layer: usize, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let config = self.config;
+        let prefix = format!("model.layers.{layer}");
         let q = self.project(h, &format!("{prefix}.self_attn.q_proj"), config.heads)?;
         let q = rotated(&q, cos, sin)?;
         let k = self.project(h, &format!("{prefix}.self_attn.k_proj"), config.kv_heads)?;
         let k = rotated(&k, cos, sin)?;
         let v = self.project(h, &format!("{prefix}.self_attn.v_proj"), config.kv_heads)?;
-        let mask = self.mask(h.size()[1], h)?;
+        let mask = self.mask(layer, h.size()[1], h)?;
         let grouped = config.heads != config.kv_heads;
         let result =
             Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, mask.is_none(), None, grouped)?;
@@ -89,8 +90,8 @@ impl Oracle<'_> {
     }
 
     /// Returns the mask of a sliding window. `None` if the window is not shorter than the sequence.
-    fn mask(&self, length: i64, like: &Tensor) -> Result<Option<Tensor>> {
-        let Some(window) = self.config.sliding_window.filter(|&window| (window as i64) < length) else {
+    fn mask(&self, layer: usize, length: i64, like: &Tensor) -> Result<Option<Tensor>> {
+        let Some(window) = self.config.window(layer).filter(|&window| (window as i64) < length) else {
             return Ok(None);
         };
         let ones = Tensor::f_ones([length, length], (Kind::Bool, like.device()))?;

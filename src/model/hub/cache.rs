@@ -9,7 +9,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use super::error::HubError;
 use super::listing::RemoteFile;
 use super::source::Source;
-use crate::model::folder::{INDEX_FILE, SINGLE_FILE, shard_names};
+use crate::model::weight_files::{INDEX_FILE, SINGLE_FILE, shard_names};
 
 /// The file that every model needs, in addition to its weights.
 const CONFIG_FILE: &str = "config.json";

@@ -10,7 +10,7 @@ use super::settings::Hub;
 use super::source::{Source, is_plain};
 use super::transfer::Transfer;
 use crate::model::ModelError;
-use crate::model::folder::{INDEX_FILE, SINGLE_FILE, shard_names};
+use crate::model::weight_files::{INDEX_FILE, SINGLE_FILE, shard_names};
 
 /// The files that are downloaded in addition to the weights. Only the first is required.
 const SMALL_FILES: [&str; 7] = [

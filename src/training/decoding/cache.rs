@@ -5,7 +5,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use crate::model::{Base, Config};
+use crate::model::Base;
+use crate::training::kernels::attention;
 use crate::training::kernels::native::decode::{self, POSITION_MULTIPLE, Pieces};
 use crate::training::kernels::native::kernels::{self, Heads};
 
@@ -16,7 +17,8 @@ const GROWTH: usize = 256;
 
 /// Keys and values of several sequences, one in each slot.
 pub struct Cache {
-    heads: Heads,
+    /// Heads of each layer, which differ in their window alone.
+    heads: Vec<Heads>,
     kind: Kind,
     device: tch::Device,
     /// Keys and values of each layer.
@@ -31,8 +33,8 @@ pub struct Cache {
 impl Cache {
     /// Creates a cache without capacity; see [`Self::reserve`].
     pub fn new(base: &Base, slots: usize) -> Result<Self> {
-        let Config { heads, kv_heads, head_dim, sliding_window, layers, .. } = base.config;
-        let heads = Heads { queries: heads, keys: kv_heads, width: head_dim, window: sliding_window };
+        let layers = base.config.layers;
+        let heads = (0..layers).map(|layer| attention::heads_of(&base.config, layer)).collect();
         let is_blocked = kernels::serve(&base.norm);
         let mut cache = Self {
             heads,
@@ -78,8 +80,8 @@ impl Cache {
     /// NaN.
     fn empty(&self, capacity: usize) -> Result<[Tensor; 2]> {
         let slots = self.slots as i64;
-        let heads = self.heads.keys as i64;
-        let width = self.heads.width as i64;
+        let heads = self.heads[0].keys as i64;
+        let width = self.heads[0].width as i64;
         let capacity = capacity as i64;
         let together = POSITION_MULTIPLE as i64;
         let plain = vec![slots, heads, capacity, width];
@@ -92,11 +94,12 @@ impl Cache {
     /// Appends the pieces' keys and values in `layer`, in place, and returns their attention `[rows, heads *
     /// head_dim]`; other rows are zero.
     pub fn attend(&self, layer: usize, pieces: &Pieces, qkv: &Tensor) -> Result<Tensor> {
-        let width = (self.heads.queries * self.heads.width) as i64;
+        let heads = self.heads[layer];
+        let width = (heads.queries * heads.width) as i64;
         let out = Tensor::f_zeros([qkv.size()[0], width], (self.kind, self.device))?;
         let [keys, values] = &self.layers[layer];
         if self.is_blocked {
-            decode::attend_cached(self.heads, pieces, qkv, keys, values, &out);
+            decode::attend_cached(heads, pieces, qkv, keys, values, &out);
             return Ok(out);
         }
         for piece in 0..pieces.starts.len() {
@@ -106,16 +109,24 @@ impl Cache {
                 position: pieces.positions[piece],
                 slot: pieces.slots[piece],
             };
-            self.attend_plainly(&rows, qkv, keys, values, &out)?;
+            self.attend_plainly(heads, &rows, qkv, keys, values, &out)?;
         }
         Ok(out)
     }
 
     /// Does [`Self::attend`] for one piece, in plain products.
-    fn attend_plainly(&self, rows: &Rows, qkv: &Tensor, keys: &Tensor, values: &Tensor, out: &Tensor) -> Result<()> {
-        let queries = self.heads.queries as i64;
-        let shared = self.heads.keys as i64;
-        let width = self.heads.width as i64;
+    fn attend_plainly(
+        &self,
+        heads: Heads,
+        rows: &Rows,
+        qkv: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+        out: &Tensor,
+    ) -> Result<()> {
+        let queries = heads.queries as i64;
+        let shared = heads.keys as i64;
+        let width = heads.width as i64;
         let read = rows.position + rows.count;
         let keys = keys.f_select(0, rows.slot)?;
         let values = values.f_select(0, rows.slot)?;
@@ -129,7 +140,7 @@ impl Cache {
         let master = if self.kind == Kind::Double { Kind::Double } else { Kind::Float };
         let scores = query.f_matmul(&keys.f_unsqueeze(1)?.f_transpose(2, 3)?)?.f_to_kind(master)?;
         let scores = scores.f_mul_scalar(1.0 / (width as f64).sqrt())?;
-        let scores = scores.f_masked_fill(&self.unseen(rows, read)?, f64::NEG_INFINITY)?;
+        let scores = scores.f_masked_fill(&self.unseen(heads, rows, read)?, f64::NEG_INFINITY)?;
         let powers = scores.f_softmax(-1, None::<Kind>)?.f_to_kind(self.kind)?;
         let result = powers.f_matmul(&values.f_unsqueeze(1)?)?.f_flatten(0, 1)?;
         rows.heads(out, 0, queries, width)?.f_copy_(&result)?;
@@ -137,10 +148,10 @@ impl Cache {
     }
 
     /// Returns the mask of the positions that each new row does not attend to, `[rows, read]`.
-    fn unseen(&self, rows: &Rows, read: i64) -> Result<Tensor> {
+    fn unseen(&self, heads: Heads, rows: &Rows, read: i64) -> Result<Tensor> {
         let all = Tensor::f_ones([rows.count, read], (Kind::Bool, self.device))?;
         let seen = all.f_tril(rows.position)?;
-        let window = self.heads.window.map_or(read, |window| window.min(read as usize) as i64);
+        let window = heads.window.map_or(read, |window| window.min(read as usize) as i64);
         seen.f_triu(rows.position + 1 - window)?.f_logical_not()
     }
 }

@@ -74,7 +74,7 @@ impl Pass<'_> {
         let qkv = self.linear(layer, Site::Attention, &h, &block.qkv, block.qkv_bias.as_ref())?;
         let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
         self.apply_rope_(&qkv, false)?;
-        let (attended, sums) = attention::forward(config, &qkv, &self.packed.runs)?;
+        let (attended, sums) = attention::forward(attention::heads_of(config, layer), &qkv, &self.packed.runs)?;
 
         // x2 = x + attended W + LoRA, in the memory of the product.
         let attended_rows = self.select_predicted_rows(layer, &attended)?;
@@ -123,7 +123,8 @@ impl Pass<'_> {
 
         // Through the attention and the rotation of q and k, which is undone in place.
         let runs = &self.packed.runs;
-        let d_qkv = attention::backward(config, &saved.qkv, &saved.attended, &saved.sums, &d_attended, runs)?;
+        let heads = attention::heads_of(config, layer);
+        let d_qkv = attention::backward(heads, &saved.qkv, &saved.attended, &saved.sums, &d_attended, runs)?;
         self.apply_rope_(&d_qkv, true)?;
         if is_lowest {
             self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, None)?;

@@ -24,20 +24,20 @@ pub struct SequenceGroup {
 
 /// Computes attention, `[rows, heads * head_dim]` with zeros in padding rows, and returns it with the logarithms of the
 /// softmax's denominators, which the backward pass reads.
-pub fn forward(config: &Config, qkv: &Tensor, runs: &[SequenceGroup]) -> Result<(Tensor, Vec<Tensor>)> {
+pub fn forward(heads: Heads, qkv: &Tensor, runs: &[SequenceGroup]) -> Result<(Tensor, Vec<Tensor>)> {
     let output =
-        qkv.f_new_zeros([qkv.size()[0], (config.heads * config.head_dim) as i64], (qkv.kind(), qkv.device()))?;
+        qkv.f_new_zeros([qkv.size()[0], (heads.queries * heads.width) as i64], (qkv.kind(), qkv.device()))?;
     if kernels::serve(qkv) {
-        let sums = kernels::attend(heads_of(config), &sequences(runs), qkv, &output)?;
+        let sums = kernels::attend(heads, &sequences(runs), qkv, &output)?;
         return Ok((output, vec![sums]));
     }
-    let sums = by_libtorch::forward(config, qkv, &sequences(runs), &output)?;
+    let sums = by_libtorch::forward(&heads, qkv, &sequences(runs), &output)?;
     Ok((output, sums))
 }
 
 /// Computes the gradient of `qkv` from that of the result; padding rows are zero.
 pub fn backward(
-    config: &Config,
+    heads: Heads,
     qkv: &Tensor,
     output: &Tensor,
     sums: &[Tensor],
@@ -46,17 +46,17 @@ pub fn backward(
 ) -> Result<Tensor> {
     let d_qkv = qkv.f_zeros_like()?;
     if kernels::serve(qkv) {
-        kernels::attend_backward(heads_of(config), &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
+        kernels::attend_backward(heads, &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
         return Ok(d_qkv);
     }
     let attended = by_libtorch::Attended { qkv, output, d_output };
-    by_libtorch::backward(config, &attended, sums, &sequences(runs), &d_qkv)?;
+    by_libtorch::backward(&heads, &attended, sums, &sequences(runs), &d_qkv)?;
     Ok(d_qkv)
 }
 
-/// Returns the shape of the attention's heads.
-fn heads_of(config: &Config) -> Heads {
-    Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim, window: config.sliding_window }
+/// Returns the shape of a layer's heads.
+pub fn heads_of(config: &Config, layer: usize) -> Heads {
+    Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim, window: config.window(layer) }
 }
 
 /// Lists all sequences of the runs.
@@ -96,20 +96,20 @@ mod tests {
         let runs = [(0, 3, 9), (27, 1, 300)].map(|(start, count, length)| SequenceGroup { start, count, length });
         let rows = 330;
         for (kv_heads, sliding_window) in [(4, None), (2, Some(6)), (1, Some(140)), (2, Some(500))] {
-            let config = Config { kv_heads, head_dim: 8, sliding_window, ..Config::llama(10, 64, 64, 1, 4) };
+            let heads = Heads { queries: 4, keys: kv_heads, width: 8, window: sliding_window };
             let qkv = random(rows, ((4 + 2 * kv_heads) * 8) as i64, 4.0).to_kind(Kind::Double);
             let d_output = random(rows, 32, 1.0).to_kind(Kind::Double);
-            let (expected, sums) = forward(&config, &qkv, &runs).unwrap();
-            let expected_d = backward(&config, &qkv, &expected, &sums, &d_output, &runs).unwrap();
+            let (expected, sums) = forward(heads, &qkv, &runs).unwrap();
+            let expected_d = backward(heads, &qkv, &expected, &sums, &d_output, &runs).unwrap();
             for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 3e-6), (Kind::BFloat16, 2e-2)] {
                 let (qkv, d_output) = (qkv.to_kind(kind), d_output.to_kind(kind));
                 let (output, d_qkv) = (expected.zeros_like().to_kind(kind), qkv.zeros_like());
                 let all = sequences(&runs);
                 for (&start, &length) in all.starts.iter().zip(&all.lengths) {
                     let sequence = by_libtorch::Sequence { start, length };
-                    let sums = by_libtorch::products_forward(&config, &qkv, sequence, &output).unwrap();
+                    let sums = by_libtorch::products_forward(&heads, &qkv, sequence, &output).unwrap();
                     let attended = by_libtorch::Attended { qkv: &qkv, output: &output, d_output: &d_output };
-                    by_libtorch::products_backward(&config, &attended, &sums, sequence, &d_qkv).unwrap();
+                    by_libtorch::products_backward(&heads, &attended, &sums, sequence, &d_qkv).unwrap();
                 }
                 assert!(apart(&output, &expected) < tolerance, "{kind:?} {kv_heads} {sliding_window:?}");
                 assert!(apart(&d_qkv, &expected_d) < tolerance, "{kind:?} {kv_heads} {sliding_window:?}");
@@ -125,18 +125,18 @@ mod tests {
         for (heads, kv_heads, head_dim, sliding_window) in
             [(4, 4, 32, None), (4, 2, 20, None), (3, 1, 64, Some(7)), (2, 2, 12, Some(50))]
         {
-            let config = Config { kv_heads, head_dim, sliding_window, ..Config::llama(10, 64, 64, 1, heads) };
+            let shape = Heads { queries: heads, keys: kv_heads, width: head_dim, window: sliding_window };
             let rows = 330;
             let qkv = random(rows, ((heads + 2 * kv_heads) * head_dim) as i64, 4.0);
             let d_output = random(rows, (heads * head_dim) as i64, 1.0);
             let (wide, wide_d) = (qkv.to_kind(Kind::Double), d_output.to_kind(Kind::Double));
-            let (expected, expected_sums) = forward(&config, &wide, &runs).unwrap();
-            let expected_d = backward(&config, &wide, &expected, &expected_sums, &wide_d, &runs).unwrap();
+            let (expected, expected_sums) = forward(shape, &wide, &runs).unwrap();
+            let expected_d = backward(shape, &wide, &expected, &expected_sums, &wide_d, &runs).unwrap();
             for (kind, tolerance) in [(Kind::Float, 3e-6), (Kind::BFloat16, 2e-2)] {
                 let (qkv, d_output) = (qkv.to_kind(kind), d_output.to_kind(kind));
-                let (output, sums) = forward(&config, &qkv, &runs).unwrap();
+                let (output, sums) = forward(shape, &qkv, &runs).unwrap();
                 assert!(apart(&output, &expected) < tolerance, "{kind:?} {heads} {kv_heads} {head_dim}");
-                let d_qkv = backward(&config, &qkv, &output, &sums, &d_output, &runs).unwrap();
+                let d_qkv = backward(shape, &qkv, &output, &sums, &d_output, &runs).unwrap();
                 assert!(apart(&d_qkv, &expected_d) < tolerance, "{kind:?} {heads} {kv_heads} {head_dim}");
                 let padding = d_qkv.narrow(0, 325, 5).abs().max();
                 assert_eq!(f64::try_from(padding).unwrap(), 0.0, "padding has no gradient");

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tch::Tensor;
+
 use super::*;
 use crate::model::{Base, ModelError};
 
@@ -77,6 +79,79 @@ fn truncated_and_absent_files_are_named() {
     assert!(refused(|folder| fs::remove_file(folder.join("model.safetensors")).unwrap()).contains("model.safetensors"));
     assert!(refused(|folder| fs::remove_file(folder.join("config.json")).unwrap()).contains("config.json"));
     assert!(refused(|folder| fs::write(folder.join("config.json"), "{").unwrap()).contains("config.json"));
+}
+
+/// Loads a folder after `edit` and returns the loss of a row.
+fn loss_after(edit: impl Fn(&Path)) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), &configs()[0]);
+    edit(folder.path());
+    let numerics = Numerics::default();
+    let trainer = Trainer::load(folder.path(), Precision::F32, Device::Cpu, &lora(&["q_proj"]), &numerics).unwrap();
+    let start = Arc::new(Adapter::initial(trainer.layout(), Seed(1)));
+    trainer.evaluate(&start, &[sample(&configs()[0], 20, 3, 1)]).unwrap()[0].nats
+}
+
+/// Writes the tensors again after `edit`, with their values.
+fn edit_tensors(folder: &Path, edit: impl Fn(&mut Vec<(String, Tensor)>)) {
+    let path = folder.join("model.safetensors");
+    let mut tensors = Tensor::read_safetensors(&path).unwrap();
+    edit(&mut tensors);
+    Tensor::write_safetensors(&tensors, path).unwrap();
+}
+
+const INDEX: &str = r#"{"metadata": {}, "weight_map": {"model.norm.weight": "model-00001-of-00001.safetensors"}}"#;
+
+#[test]
+fn a_tied_model_may_hold_a_copy_of_its_embedding_but_no_other_head() {
+    let add_head = |factor: f64| {
+        move |folder: &Path| {
+            edit_tensors(folder, |tensors| {
+                let embedding = tensors.iter().find(|(name, _)| name.ends_with("embed_tokens.weight")).unwrap();
+                let head = &embedding.1 * factor;
+                tensors.push(("lm_head.weight".into(), head));
+            });
+        }
+    };
+    assert_eq!(loss_after(add_head(1.0)), loss_after(|_| ()));
+    let text = refused(add_head(1.5));
+    assert!(text.contains("tensor lm_head.weight: config.json has tie_word_embeddings"), "{text}");
+}
+
+#[test]
+fn names_without_the_prefix_of_the_whole_model_are_read() {
+    let found = loss_after(|folder| {
+        edit_tensors(folder, |tensors| {
+            for (name, _) in tensors {
+                *name = name.trim_start_matches("model.").to_owned();
+            }
+        });
+    });
+    assert_eq!(found, loss_after(|_| ()));
+}
+
+#[test]
+fn two_sets_of_weights_are_refused_and_an_index_without_its_files_is_passed_over() {
+    let text = refused(|folder| {
+        fs::write(folder.join("model.safetensors.index.json"), INDEX).unwrap();
+        fs::copy(folder.join("model.safetensors"), folder.join("model-00001-of-00001.safetensors")).unwrap();
+    });
+    assert!(text.contains("two sets of weights"), "{text}");
+    let found = loss_after(|folder| fs::write(folder.join("model.safetensors.index.json"), INDEX).unwrap());
+    assert_eq!(found, loss_after(|_| ()));
+}
+
+#[test]
+fn weights_that_are_missing_or_pickled_are_named_with_the_remedy() {
+    let text = refused(|folder| {
+        fs::write(folder.join("model.safetensors.index.json"), INDEX).unwrap();
+        fs::remove_file(folder.join("model.safetensors")).unwrap();
+    });
+    assert!(text.contains("it names model-00001-of-00001.safetensors, which is not in the folder"), "{text}");
+    let text = refused(|folder| {
+        fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).unwrap();
+    });
+    assert!(text.contains("pytorch_model.bin is a Python pickle") && text.contains("save_pretrained"), "{text}");
 }
 
 #[test]

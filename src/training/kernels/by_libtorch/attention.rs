@@ -7,9 +7,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use crate::model::Config;
 use crate::training::kernels::native::flash;
-use crate::training::kernels::native::kernels::Sequences;
+use crate::training::kernels::native::kernels::{Heads, Sequences};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -34,12 +33,12 @@ enum Operations {
 
 impl Operations {
     /// Selects the implementation by device, type and sequence only, so that other jobs do not influence it.
-    fn of(config: &Config, table: &Tensor, sequence: Sequence) -> Self {
+    fn of(shape: &Heads, table: &Tensor, sequence: Sequence) -> Self {
         if table.device() == tch::Device::Cpu {
             return Self::FusedOnCpu;
         }
         let is_half = matches!(table.kind(), Kind::BFloat16 | Kind::Half);
-        let is_width_served = config.head_dim.is_multiple_of(8) && config.head_dim <= 256;
+        let is_width_served = shape.width.is_multiple_of(8) && shape.width <= 256;
         // For a single query that kernel treats the heads that share a key as queries, and may split its sums.
         if is_half && is_width_served && sequence.length > 1 { Self::FusedOnCuda } else { Self::Products }
     }
@@ -47,13 +46,13 @@ impl Operations {
 
 /// Writes the attention's result to `output` and returns the logarithms of the softmax's denominators of each sequence,
 /// which [`backward`] reads.
-pub fn forward(config: &Config, qkv: &Tensor, sequences: &Sequences, output: &Tensor) -> Result<Vec<Tensor>> {
+pub fn forward(shape: &Heads, qkv: &Tensor, sequences: &Sequences, output: &Tensor) -> Result<Vec<Tensor>> {
     let mut sums = Vec::with_capacity(sequences.starts.len());
     for sequence in each(sequences) {
-        sums.push(match Operations::of(config, qkv, sequence) {
-            Operations::FusedOnCpu => fused_forward_on_cpu(config, qkv, sequence, output)?,
-            Operations::FusedOnCuda => fused_forward_on_cuda(config, qkv, sequence, output)?,
-            Operations::Products => products_forward(config, qkv, sequence, output)?,
+        sums.push(match Operations::of(shape, qkv, sequence) {
+            Operations::FusedOnCpu => fused_forward_on_cpu(shape, qkv, sequence, output)?,
+            Operations::FusedOnCuda => fused_forward_on_cuda(shape, qkv, sequence, output)?,
+            Operations::Products => products_forward(shape, qkv, sequence, output)?,
         });
     }
     Ok(sums)
@@ -71,17 +70,17 @@ pub struct Attended<'a> {
 
 /// Writes the gradient of `qkv` to `d_qkv`.
 pub fn backward(
-    config: &Config,
+    shape: &Heads,
     attended: &Attended,
     sums: &[Tensor],
     sequences: &Sequences,
     d_qkv: &Tensor,
 ) -> Result<()> {
     for (sequence, sum) in each(sequences).zip(sums) {
-        match Operations::of(config, attended.qkv, sequence) {
-            Operations::FusedOnCpu => fused_backward_on_cpu(config, attended, sum, sequence, d_qkv)?,
-            Operations::FusedOnCuda => fused_backward_on_cuda(config, attended, sum, sequence, d_qkv)?,
-            Operations::Products => products_backward(config, attended, sum, sequence, d_qkv)?,
+        match Operations::of(shape, attended.qkv, sequence) {
+            Operations::FusedOnCpu => fused_backward_on_cpu(shape, attended, sum, sequence, d_qkv)?,
+            Operations::FusedOnCuda => fused_backward_on_cuda(shape, attended, sum, sequence, d_qkv)?,
+            Operations::Products => products_backward(shape, attended, sum, sequence, d_qkv)?,
         }
     }
     Ok(())
@@ -93,9 +92,9 @@ fn each(sequences: &Sequences) -> impl Iterator<Item = Sequence> {
 }
 
 /// Does [`forward`] for one sequence with LibTorch's flash attention on a CPU.
-fn fused_forward_on_cpu(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
-    let [q, k, v] = split(config, qkv, sequence)?;
-    let mask = window_mask(config, sequence, qkv)?;
+fn fused_forward_on_cpu(shape: &Heads, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
+    let [q, k, v] = split(shape, qkv, sequence)?;
+    let mask = window_mask(shape, sequence, qkv)?;
     let (result, sum) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
         &batch_of_one(&q)?,
         &batch_of_one(&k)?,
@@ -105,22 +104,22 @@ fn fused_forward_on_cpu(config: &Config, qkv: &Tensor, sequence: Sequence, outpu
         mask.as_ref(),
         None,
     )?;
-    batch_of_one(&heads(output, sequence, 0, config.heads, config.head_dim)?)?.f_copy_(&result)?;
+    batch_of_one(&heads(output, sequence, 0, shape.queries, shape.width)?)?.f_copy_(&result)?;
     Ok(sum)
 }
 
 /// Does [`backward`] for one sequence with LibTorch's flash attention on a CPU.
 fn fused_backward_on_cpu(
-    config: &Config,
+    shape: &Heads,
     attended: &Attended,
     sum: &Tensor,
     sequence: Sequence,
     d_qkv: &Tensor,
 ) -> Result<()> {
-    let [q, k, v] = split(config, attended.qkv, sequence)?;
-    let mask = window_mask(config, sequence, attended.qkv)?;
-    let output = heads(attended.output, sequence, 0, config.heads, config.head_dim)?;
-    let d_output = heads(attended.d_output, sequence, 0, config.heads, config.head_dim)?;
+    let [q, k, v] = split(shape, attended.qkv, sequence)?;
+    let mask = window_mask(shape, sequence, attended.qkv)?;
+    let output = heads(attended.output, sequence, 0, shape.queries, shape.width)?;
+    let d_output = heads(attended.d_output, sequence, 0, shape.queries, shape.width)?;
     let (d_q, d_k, d_v) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
         &batch_of_one(&d_output)?,
         &batch_of_one(&q)?,
@@ -133,7 +132,7 @@ fn fused_backward_on_cpu(
         mask.as_ref(),
         None,
     )?;
-    for (part, gradient) in split(config, d_qkv, sequence)?.iter().zip([d_q, d_k, d_v]) {
+    for (part, gradient) in split(shape, d_qkv, sequence)?.iter().zip([d_q, d_k, d_v]) {
         batch_of_one(part)?.f_copy_(&gradient)?;
     }
     Ok(())
@@ -145,11 +144,11 @@ fn batch_of_one(heads: &Tensor) -> Result<Tensor> {
 }
 
 /// Does [`forward`] for one sequence with the fused kernel on CUDA.
-fn fused_forward_on_cuda(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
-    let [q, k, v] = split(config, qkv, sequence)?;
+fn fused_forward_on_cuda(shape: &Heads, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
+    let [q, k, v] = split(shape, qkv, sequence)?;
     let bounds = bounds(sequence, qkv)?;
-    let (result, sum) = flash::attend([&q, &k, &v], &bounds, sequence.length, older_keys(config, sequence))?;
-    heads(output, sequence, 0, config.heads, config.head_dim)?.f_copy_(&result)?;
+    let (result, sum) = flash::attend([&q, &k, &v], &bounds, sequence.length, older_keys(shape, sequence))?;
+    heads(output, sequence, 0, shape.queries, shape.width)?.f_copy_(&result)?;
     Ok(sum)
 }
 
@@ -158,20 +157,20 @@ fn fused_forward_on_cuda(config: &Config, qkv: &Tensor, sequence: Sequence, outp
 /// Since deterministic algorithms are enabled ([`crate::training::Switches`]), the kernel adds up the gradient of the
 /// queries in a fixed order, in parts whose number depends on the GPU and the number of heads.
 fn fused_backward_on_cuda(
-    config: &Config,
+    shape: &Heads,
     attended: &Attended,
     sum: &Tensor,
     sequence: Sequence,
     d_qkv: &Tensor,
 ) -> Result<()> {
-    let [q, k, v] = split(config, attended.qkv, sequence)?;
+    let [q, k, v] = split(shape, attended.qkv, sequence)?;
     let bounds = bounds(sequence, attended.qkv)?;
     let (d_q, d_k, d_v) = Tensor::f_internal_flash_attention_backward(
-        &heads(attended.d_output, sequence, 0, config.heads, config.head_dim)?,
+        &heads(attended.d_output, sequence, 0, shape.queries, shape.width)?,
         &q,
         &k,
         &v,
-        &heads(attended.output, sequence, 0, config.heads, config.head_dim)?,
+        &heads(attended.output, sequence, 0, shape.queries, shape.width)?,
         sum,
         &bounds,
         &bounds,
@@ -183,10 +182,10 @@ fn fused_backward_on_cuda(
         sum,
         sum,
         None,
-        older_keys(config, sequence),
+        older_keys(shape, sequence),
         None,
     )?;
-    for (mut part, gradient) in split(config, d_qkv, sequence)?.into_iter().zip([d_q, d_k, d_v]) {
+    for (mut part, gradient) in split(shape, d_qkv, sequence)?.into_iter().zip([d_q, d_k, d_v]) {
         part.f_copy_(&gradient)?;
     }
     Ok(())
@@ -200,22 +199,22 @@ fn bounds(sequence: Sequence, like: &Tensor) -> Result<Tensor> {
 }
 
 /// Returns the number of keys before its own to which a query attends. `None` if no sliding window limits them.
-fn older_keys(config: &Config, sequence: Sequence) -> Option<i64> {
-    let window = config.sliding_window? as i64;
+fn older_keys(shape: &Heads, sequence: Sequence) -> Option<i64> {
+    let window = shape.window? as i64;
     if window < sequence.length { Some(window - 1) } else { None }
 }
 
 /// Does [`forward`] for one sequence in plain products, on any device and in any type.
-pub fn products_forward(config: &Config, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
-    let [q, k, v] = split(config, qkv, sequence)?;
-    let result = heads(output, sequence, 0, config.heads, config.head_dim)?;
+pub fn products_forward(shape: &Heads, qkv: &Tensor, sequence: Sequence, output: &Tensor) -> Result<Tensor> {
+    let [q, k, v] = split(shape, qkv, sequence)?;
+    let result = heads(output, sequence, 0, shape.queries, shape.width)?;
     let mut sums = Vec::new();
-    for block in blocks_of(config, sequence) {
-        let scores = block.scores(config, &block.queries(config, &q)?, &block.keys(&k)?)?;
+    for block in blocks_of(shape, sequence) {
+        let scores = block.scores(shape, &block.queries(shape, &q)?, &block.keys(&k)?)?;
         // softmax(s) = exp(s - logsumexp(s)); the logarithms are saved for the backward pass.
         let sum = scores.f_logsumexp([-1i64].as_slice(), true)?;
         let powers = scores.f_sub(&sum)?.f_exp()?.f_to_kind(v.kind())?;
-        block.write_queries(config, &result, &powers.f_bmm(&block.keys(&v)?)?)?;
+        block.write_queries(shape, &result, &powers.f_bmm(&block.keys(&v)?)?)?;
         sums.push(sum);
     }
     Tensor::f_cat(&sums, 1)
@@ -223,34 +222,34 @@ pub fn products_forward(config: &Config, qkv: &Tensor, sequence: Sequence, outpu
 
 /// Does [`backward`] for one sequence in plain products.
 pub fn products_backward(
-    config: &Config,
+    shape: &Heads,
     attended: &Attended,
     sums: &Tensor,
     sequence: Sequence,
     d_qkv: &Tensor,
 ) -> Result<()> {
-    let [q, k, v] = split(config, attended.qkv, sequence)?;
-    let [d_q, mut d_k, mut d_v] = split(config, d_qkv, sequence)?;
-    let output = heads(attended.output, sequence, 0, config.heads, config.head_dim)?;
-    let d_output = heads(attended.d_output, sequence, 0, config.heads, config.head_dim)?;
+    let [q, k, v] = split(shape, attended.qkv, sequence)?;
+    let [d_q, mut d_k, mut d_v] = split(shape, d_qkv, sequence)?;
+    let output = heads(attended.output, sequence, 0, shape.queries, shape.width)?;
+    let d_output = heads(attended.d_output, sequence, 0, shape.queries, shape.width)?;
     let kind = q.kind();
     // The gradients of keys and values are sums over the blocks of queries, added in order in the wider type.
-    let shape = [config.kv_heads as i64, sequence.length, config.head_dim as i64];
-    let sum_k = Tensor::f_zeros(shape, (sums.kind(), q.device()))?;
+    let size = [shape.keys as i64, sequence.length, shape.width as i64];
+    let sum_k = Tensor::f_zeros(size, (sums.kind(), q.device()))?;
     let sum_v = sum_k.f_zeros_like()?;
-    for block in blocks_of(config, sequence) {
-        let q = block.queries(config, &q)?;
-        let result = block.queries(config, &output)?;
-        let d_result = block.queries(config, &d_output)?;
+    for block in blocks_of(shape, sequence) {
+        let q = block.queries(shape, &q)?;
+        let result = block.queries(shape, &output)?;
+        let d_result = block.queries(shape, &d_output)?;
         let k = block.keys(&k)?;
         let v = block.keys(&v)?;
-        let powers = block.scores(config, &q, &k)?.f_sub(&block.of_sums(config, sums)?)?.f_exp()?;
+        let powers = block.scores(shape, &q, &k)?.f_sub(&block.of_sums(shape, sums)?)?.f_exp()?;
         // Derivative of the softmax: dS = P (dP - rowsum(P dP)), with rowsum(P dP) = rowsum(dO O).
         let d_powers = d_result.f_bmm(&v.f_transpose(1, 2)?)?.f_to_kind(powers.kind())?;
         let row_mean = d_result.f_mul(&result)?.f_to_kind(powers.kind())?;
         let row_mean = row_mean.f_sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>)?;
-        let d_scores = powers.f_mul(&d_powers.f_sub(&row_mean)?)?.f_mul_scalar(scale(config))?.f_to_kind(kind)?;
-        block.write_queries(config, &d_q, &d_scores.f_bmm(&k)?)?;
+        let d_scores = powers.f_mul(&d_powers.f_sub(&row_mean)?)?.f_mul_scalar(scale(shape))?.f_to_kind(kind)?;
+        block.write_queries(shape, &d_q, &d_scores.f_bmm(&k)?)?;
         block.add_keys(&sum_k, &d_scores.f_transpose(1, 2)?.f_bmm(&q)?)?;
         block.add_keys(&sum_v, &powers.f_to_kind(kind)?.f_transpose(1, 2)?.f_bmm(&d_result)?)?;
     }
@@ -271,9 +270,9 @@ struct Block {
 }
 
 /// Iterates over the blocks of a sequence in order.
-fn blocks_of(config: &Config, sequence: Sequence) -> impl Iterator<Item = Block> {
+fn blocks_of(shape: &Heads, sequence: Sequence) -> impl Iterator<Item = Block> {
     let length = sequence.length;
-    let window = window(config, sequence);
+    let window = window(shape, sequence);
     (0..length).step_by(QUERY_BLOCK as usize).map(move |first| Block {
         first,
         count: QUERY_BLOCK.min(length - first),
@@ -290,14 +289,14 @@ impl Block {
 
     /// Returns the queries of a table `[rows, heads, width]`, with those that share a key head one below the other, as
     /// a dense tensor `[kv_heads, group * count, width]`.
-    fn queries(&self, config: &Config, table: &Tensor) -> Result<Tensor> {
+    fn queries(&self, shape: &Heads, table: &Tensor) -> Result<Tensor> {
         let of_heads = table.f_narrow(0, self.first, self.count)?.f_transpose(0, 1)?.f_contiguous()?;
-        of_heads.f_view([config.kv_heads as i64, -1, config.head_dim as i64])
+        of_heads.f_view([shape.keys as i64, -1, shape.width as i64])
     }
 
     /// Writes a tensor in the layout of [`Self::queries`] to its rows of a table `[rows, heads, width]`.
-    fn write_queries(&self, config: &Config, table: &Tensor, queries: &Tensor) -> Result<()> {
-        let of_heads = queries.f_view([config.heads as i64, self.count, config.head_dim as i64])?;
+    fn write_queries(&self, shape: &Heads, table: &Tensor, queries: &Tensor) -> Result<()> {
+        let of_heads = queries.f_view([shape.queries as i64, self.count, shape.width as i64])?;
         table.f_narrow(0, self.first, self.count)?.f_copy_(&of_heads.f_transpose(0, 1)?)?;
         Ok(())
     }
@@ -314,30 +313,30 @@ impl Block {
     }
 
     /// Returns the block's part of the logarithms of all blocks, `[kv_heads, group * rows, 1]`.
-    fn of_sums(&self, config: &Config, sums: &Tensor) -> Result<Tensor> {
-        let group = (config.heads / config.kv_heads) as i64;
+    fn of_sums(&self, shape: &Heads, sums: &Tensor) -> Result<Tensor> {
+        let group = (shape.queries / shape.keys) as i64;
         sums.f_narrow(1, group * self.first, group * self.count)
     }
 
     /// Computes scaled scores `[kv_heads, group * count, keys]` in f32 (f64 if q is), with minus infinity for masked
     /// keys.
-    fn scores(&self, config: &Config, q: &Tensor, k: &Tensor) -> Result<Tensor> {
+    fn scores(&self, shape: &Heads, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let kind = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let scores = q.f_bmm(&k.f_transpose(1, 2)?)?.f_to_kind(kind)?.f_mul_scalar(scale(config))?;
+        let scores = q.f_bmm(&k.f_transpose(1, 2)?)?.f_to_kind(kind)?.f_mul_scalar(scale(shape))?;
         let hidden = seen(self.count, self.keys_seen(), self.first - self.oldest, self.window, q)?.f_logical_not()?;
-        let of_heads = scores.f_view([config.heads as i64, self.count, self.keys_seen()])?;
+        let of_heads = scores.f_view([shape.queries as i64, self.count, self.keys_seen()])?;
         of_heads.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_view_as(&scores)
     }
 }
 
 /// Returns the scale of scores, 1 / sqrt(head_dim).
-fn scale(config: &Config) -> f64 {
-    1.0 / (config.head_dim as f64).sqrt()
+fn scale(shape: &Heads) -> f64 {
+    1.0 / (shape.width as f64).sqrt()
 }
 
 /// Returns the number of keys to which a query attends at most, including its own.
-fn window(config: &Config, sequence: Sequence) -> i64 {
-    config.sliding_window.map_or(sequence.length, |window| sequence.length.min(window as i64))
+fn window(shape: &Heads, sequence: Sequence) -> i64 {
+    shape.window.map_or(sequence.length, |window| sequence.length.min(window as i64))
 }
 
 /// Returns a mask `[queries, keys]` of the keys to which each query attends, if the first query is at the position of
@@ -348,12 +347,12 @@ fn seen(queries: i64, keys: i64, at: i64, window: i64, like: &Tensor) -> Result<
 }
 
 /// Returns q, k and v of one sequence, each `[rows, heads, width]`, as views.
-fn split(config: &Config, qkv: &Tensor, sequence: Sequence) -> Result<[Tensor; 3]> {
-    let width = config.head_dim;
+fn split(shape: &Heads, qkv: &Tensor, sequence: Sequence) -> Result<[Tensor; 3]> {
+    let width = shape.width;
     Ok([
-        heads(qkv, sequence, 0, config.heads, width)?,
-        heads(qkv, sequence, config.heads * width, config.kv_heads, width)?,
-        heads(qkv, sequence, (config.heads + config.kv_heads) * width, config.kv_heads, width)?,
+        heads(qkv, sequence, 0, shape.queries, width)?,
+        heads(qkv, sequence, shape.queries * width, shape.keys, width)?,
+        heads(qkv, sequence, (shape.queries + shape.keys) * width, shape.keys, width)?,
     ])
 }
 
@@ -367,8 +366,8 @@ fn heads(table: &Tensor, sequence: Sequence, column: usize, heads: usize, width:
 
 /// Returns an additive mask. `None` if the sliding window is not shorter than the sequence, so that attention is
 /// plainly causal.
-fn window_mask(config: &Config, sequence: Sequence, like: &Tensor) -> Result<Option<Tensor>> {
-    let window = window(config, sequence);
+fn window_mask(shape: &Heads, sequence: Sequence, like: &Tensor) -> Result<Option<Tensor>> {
+    let window = window(shape, sequence);
     let length = sequence.length;
     if window == length {
         return Ok(None);

@@ -1,0 +1,16 @@
+//! Llama 1, 2 and 3, and the many models that are published in its form.
+
+use super::{common, require_silu, require_uniform_layers};
+use crate::model::config::fields::Fields;
+use crate::model::config::{Architecture, Config};
+
+/// Reads a config.json of Llama.
+pub fn read(fields: &Fields) -> Result<Config, String> {
+    let mut config = common(Architecture::Llama, fields)?;
+    require_silu(fields)?;
+    config.qkv_bias = fields.flag("attention_bias")?;
+    config.output_bias = config.qkv_bias;
+    config.mlp_bias = fields.flag("mlp_bias")?;
+    require_uniform_layers(fields, &config)?;
+    Ok(config)
+}

@@ -1,0 +1,110 @@
+//! The reading of config.json against what Transformers makes of the same files.
+
+use serde_json::{Map, Value, json};
+
+use super::fields::Fields;
+use super::{Architecture, Config, families};
+use crate::model::Rope;
+
+/// A small config.json of a class with changes; null removes a key.
+fn changed(model_type: &str, changes: Value) -> Map<String, Value> {
+    let mut json = json!({
+        "model_type": model_type, "vocab_size": 96, "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    });
+    let given = json.as_object_mut().unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        given.insert(key.clone(), value.clone());
+    }
+    given.clone()
+}
+
+fn parse(json: &Map<String, Value>) -> Result<Config, String> {
+    Config::parse(&serde_json::to_vec(json).unwrap())
+}
+
+fn reason(model_type: &str, changes: Value) -> String {
+    parse(&changed(model_type, changes)).unwrap_err()
+}
+
+/// The sines of the angles of position 1, which are the frequencies but for a bend.
+fn sines(config: &Config) -> Vec<f64> {
+    let (_, sin) = Rope::new(config).at(&[1], tch::Kind::Double, tch::Device::Cpu).unwrap();
+    Vec::<f64>::try_from(sin.flatten(0, -1)).unwrap()
+}
+
+#[test]
+fn files_as_they_are_found_read_as_transformers_reads_them() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("../../../fixtures/reference/configs.json")).unwrap();
+    for case in cases {
+        let file = &case["config"];
+        let config = parse(file.as_object().unwrap()).unwrap_or_else(|reason| panic!("{file}: {reason}"));
+        let found = json!({
+            "head_dim": config.head_dim, "kv_heads": config.kv_heads, "eps": config.rms_norm_eps,
+            "max_positions": config.max_positions, "tied": config.tied,
+            "windows": (0..config.layers).map(|layer| config.window(layer)).collect::<Vec<_>>(),
+        });
+        for (key, value) in found.as_object().unwrap() {
+            assert_eq!(value, &case[key], "{key} of {file}");
+        }
+        let expected: Vec<f64> = serde_json::from_value(case["inverse_frequencies"].clone()).unwrap();
+        let sines = sines(&config);
+        assert_eq!(sines.len(), expected.len(), "{file}");
+        for (found, expected) in sines.iter().zip(expected) {
+            assert!((found - expected.sin()).abs() < 1e-6 * expected, "{file}: {found} for the sine of {expected}");
+        }
+    }
+}
+
+#[test]
+fn every_key_of_every_class_is_read_or_without_effect() {
+    for architecture in Architecture::ALL {
+        let model_type = architecture.model_type();
+        let fields = Fields::new(changed(model_type, json!({})), architecture);
+        families::read(architecture, &fields).unwrap();
+        assert_eq!(fields.overlooked(), Vec::<String>::new(), "{model_type}");
+    }
+}
+
+#[test]
+fn a_setting_that_is_not_supported_is_refused_by_name_and_value() {
+    for (changes, expected) in [
+        (json!({"attention_dropout": 0.5}), "attention_dropout is 0.5, only 0 is supported"),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}), "rope type is \"yarn\""),
+        (json!({"rope_parameters": {"rope_type": "default", "mscale": 2.0}}), "mscale is 2.0"),
+        (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor is 0.5"),
+        (json!({"hidden_act": "gelu"}), "hidden_act is \"gelu\""),
+        (json!({"rms_norm_eps": null}), "rms_norm_eps is null"),
+        (json!({"head_dim": 2.5}), "head_dim is 2.5, a whole number is needed"),
+        (json!({"logit_scale": 2.0}), "logit_scale is 2.0, which is not known"),
+        (json!({"sliding_window": 8}), "sliding_window is 8, which is not known"),
+        (json!({"layer_types": ["sliding_attention", "full_attention"]}), "layer_types is"),
+        (json!({"quantization_config": {"quant_method": "gptq"}}), "quantization_config is set (quant_method \"gptq\")"),
+    ] {
+        let found = reason("llama", changes);
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+#[test]
+fn layers_of_which_some_have_a_window_are_refused_where_the_class_has_one_kind() {
+    let kinds = json!({"sliding_window": 8, "layer_types": ["full_attention", "full_attention"]});
+    assert!(reason("mistral", kinds).contains("layer_types is [\"full_attention\",\"full_attention\"]"));
+    let kinds = json!({"layer_types": ["sliding_attention", "full_attention"]});
+    assert!(reason("qwen2", kinds).contains("no sliding window is set"));
+    let kinds = json!({"layer_types": ["full_attention"]});
+    assert!(reason("qwen2", kinds).contains("one type per layer"));
+    let kinds = json!({"layer_types": ["full_attention", "chunked_attention"]});
+    assert!(reason("qwen2", kinds).contains("\"chunked_attention\""));
+}
+
+#[test]
+fn keys_without_effect_pass_whatever_they_hold() {
+    let plain = parse(&changed("llama", json!({}))).unwrap();
+    let named = json!({
+        "_name_or_path": "x", "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "use_cache": false,
+        "pretraining_tp": 2, "transformers_version": "4.40.0", "temperature": 0.6, "auto_map": {"AutoConfig": "x"},
+        "mlp_bias": false, "rope_interleaved": false, "quantization_config": null, "pruned_heads": {},
+    });
+    assert_eq!(parse(&changed("llama", named)), Ok(plain));
+}
