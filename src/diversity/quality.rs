@@ -9,8 +9,8 @@ use fedreplay_sim::Seed;
 use super::{DiversityError, drawn};
 use crate::adapter::Adapter;
 use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokenizer, tokenize};
-use crate::model::{Device, LoraSpec, Precision};
-use crate::training::{Numerics, Trainer};
+use crate::model::{Config, Device, LoraSpec, Precision};
+use crate::training::{Error, Numerics, Trainer};
 
 /// The losses of one row.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,13 +49,8 @@ impl QualityJudge {
     /// If the folder cannot be used.
     pub fn load(folder: &Path) -> Result<Self, DiversityError> {
         // The trainer requires a layout for adapters. The adapter that is used with it is all zeros.
-        let lora = LoraSpec {
-            rank: 1,
-            alpha: 1.0,
-            dropout: 0.0,
-            target_modules: vec!["q_proj".into()],
-            rank_stabilized: false,
-        };
+        let config = Config::read(folder).map_err(Error::from)?;
+        let lora = LoraSpec::smallest(&config);
         let trainer = Trainer::load(folder, Precision::F32, Device::Cpu, &lora, &Numerics::default())?;
         let tokenizer = Tokenizer::load(folder).map_err(|error| {
             let message = error.to_string();

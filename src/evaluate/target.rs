@@ -112,7 +112,11 @@ impl EvalTarget {
         if let (Some(read), Some(path)) = (&adapter, path) {
             refuse_misfit(&read.adapter, path, folder)?;
         }
-        let lora = adapter.as_ref().map_or_else(smallest_lora, |read| lora_of(&read.adapter));
+        // The trainer needs a LoRA even for a base alone, where nothing uses it.
+        let lora = match &adapter {
+            Some(read) => lora_of(&read.adapter),
+            None => LoraSpec::smallest(&Config::read(folder).map_err(|error| RunError::Model(error.into()))?),
+        };
         let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
         let tokenizer = Tokenizer::load(folder)?;
         tokenizer.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
@@ -163,12 +167,6 @@ fn ends(folder: &Path, tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, RunError>
 
 fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
     Ok(FolderSampling::read(folder).map_err(EvaluationError::from)?)
-}
-
-/// Returns the smallest LoRA. The trainer needs one even for a base alone, where nothing uses it.
-fn smallest_lora() -> LoraSpec {
-    let target_modules = vec!["q_proj".to_owned()];
-    LoraSpec { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilized: false }
 }
 
 /// Refuses an adapter that does not fit the model in `folder`.

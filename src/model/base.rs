@@ -6,10 +6,13 @@ use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::precision_error::{ErrorSum, RelativeError};
-use super::{Config, Folder, ModelError, Precision, Rope, Weight, content_hash};
+use super::tensors::{Linear, norm_names, sites};
+use super::{
+    Config, Folder, ModelError, Precision, QueryKeyNorm, Rope, RotaryTable, RotaryTables, Weight, content_hash,
+};
 
 /// The device that holds the model and computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,18 +45,26 @@ impl fmt::Display for Device {
 /// One decoder layer. Linear weights with a common input are stacked into one weight `[out, in]`, so that one matrix
 /// product serves them all.
 pub struct Block {
+    /// [token] -- Number of keys that a query attends to, including its own, if limited.
+    pub window: Option<usize>,
+    /// The rotary embedding, if the layer has one.
+    pub rotary: Option<RotaryTable>,
     /// Weight of the RMSNorm before attention, `[hidden]`.
-    pub input_norm: Tensor,
+    pub input_norm: Option<Tensor>,
     /// Weights of q, k and v, stacked, `[(heads + 2 kv_heads) head_dim, hidden]`.
     pub qkv: Weight,
     /// Biases of q, k and v, stacked.
     pub qkv_bias: Option<Tensor>,
+    /// Weights of the norms of queries and keys.
+    pub head_norms: Option<HeadNorms>,
     /// Weight of the attention output, `[hidden, heads head_dim]`.
     pub output: Weight,
     /// Bias of the attention output.
     pub output_bias: Option<Tensor>,
+    /// Weight of the RMSNorm of the attention output, `[hidden]`.
+    pub attention_norm: Option<Tensor>,
     /// Weight of the RMSNorm before the MLP, `[hidden]`.
-    pub inner_norm: Tensor,
+    pub inner_norm: Option<Tensor>,
     /// Weights of gate and up, stacked, `[2 intermediate, hidden]`.
     pub gate_up: Weight,
     /// Biases of gate and up, stacked.
@@ -62,6 +73,16 @@ pub struct Block {
     pub down: Weight,
     /// Bias of the down projection.
     pub down_bias: Option<Tensor>,
+    /// Weight of the RMSNorm of the MLP's result, `[hidden]`.
+    pub mlp_norm: Option<Tensor>,
+}
+
+/// Weights of the RMSNorms of queries and keys, over a head or over all of them.
+pub struct HeadNorms {
+    /// Of queries.
+    pub queries: Tensor,
+    /// Of keys.
+    pub keys: Tensor,
 }
 
 /// A frozen base model.
@@ -84,6 +105,8 @@ pub struct Base {
     pub head: Tensor,
     /// The rotary embedding.
     pub rope: Rope,
+    /// The rotary embedding of layers with a sliding window, if they have their own.
+    pub local_rope: Option<Rope>,
     /// Distance of the layers' linear weights from their bfloat16 values, if they are quantized.
     pub weight_error: Option<RelativeError>,
 }
@@ -120,13 +143,39 @@ impl Base {
         let config = folder.config().clone();
         let loader = Loader { folder, precision, device: device.torch(), error: RefCell::default() };
         let embedding = loader.plain("model.embed_tokens.weight")?;
-        let norm = loader.plain("model.norm.weight")?;
+        let norm = loader.norm("model.norm.weight")?;
         let head = if config.tied { embedding.shallow_clone() } else { loader.plain("lm_head.weight")? };
         let rope = Rope::new(&config);
+        let local_rope = Rope::local(&config);
         let blocks = Vec::new();
         let weight_error = None;
-        let base = Self { config, precision, device, hash, embedding, blocks, norm, head, rope, weight_error };
+        let base =
+            Self { config, precision, device, hash, embedding, blocks, norm, head, rope, local_rope, weight_error };
         Ok((base, Layers(loader)))
+    }
+
+    /// Returns the embeddings of tokens, `[tokens, hidden]`, with the family's factor, which is rounded to the type of
+    /// the arithmetic as in Transformers.
+    ///
+    /// # Errors
+    /// If LibTorch fails.
+    pub fn embed(&self, ids: &Tensor) -> Result<Tensor, TchError> {
+        let rows = self.embedding.f_index_select(0, ids)?;
+        let scale = self.config.variant.embedding_scale;
+        if scale == 1.0 {
+            return Ok(rows);
+        }
+        let rounded = Tensor::from(scale).f_to_kind(rows.kind())?.f_double_value(&[])?;
+        rows.f_mul_scalar(rounded)
+    }
+
+    /// Returns the cosines and sines of positions for all layers.
+    ///
+    /// # Errors
+    /// If LibTorch fails.
+    pub fn rotary_tables(&self, positions: &[i64]) -> Result<RotaryTables, TchError> {
+        let at = |rope: &Rope| rope.at(positions, self.precision.master_kind(), self.device.torch());
+        Ok(RotaryTables { global: at(&self.rope)?, local: self.local_rope.as_ref().map(at).transpose()? })
     }
 
     /// Returns the memory that the weights take on the device, in bytes.
@@ -153,7 +202,11 @@ impl Block {
         let biases = [&self.qkv_bias, &self.output_bias, &self.gate_up_bias, &self.down_bias];
         let biases: u64 = biases.into_iter().flatten().map(tensor_bytes).sum();
         let weights: u64 = self.weights().iter().map(|weight| weight.bytes()).sum();
-        weights + biases + tensor_bytes(&self.input_norm) + tensor_bytes(&self.inner_norm)
+        let norms = [&self.input_norm, &self.attention_norm, &self.inner_norm, &self.mlp_norm];
+        let norms: u64 = norms.into_iter().flatten().map(tensor_bytes).sum();
+        let of_heads =
+            self.head_norms.as_ref().map_or(0, |norms| tensor_bytes(&norms.queries) + tensor_bytes(&norms.keys));
+        weights + biases + norms + of_heads
     }
 }
 
@@ -198,29 +251,42 @@ struct Loader {
 
 impl Loader {
     fn block(&self, config: &Config, layer: usize) -> Result<Block, ModelError> {
-        const QKV: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
-        const OUTPUT: [&str; 1] = ["self_attn.o_proj"];
-        const GATE_UP: [&str; 2] = ["mlp.gate_proj", "mlp.up_proj"];
-        const DOWN: [&str; 1] = ["mlp.down_proj"];
+        let [qkv, output, gate_up, down] = sites(config);
+        let names = norm_names(config);
         let prefix = format!("model.layers.{layer}");
         Ok(Block {
-            input_norm: self.plain(&format!("{prefix}.input_layernorm.weight"))?,
-            qkv: self.weight(&prefix, &QKV)?,
-            qkv_bias: self.bias_if(config.qkv_bias, &prefix, &QKV)?,
-            output: self.weight(&prefix, &OUTPUT)?,
-            output_bias: self.bias_if(config.output_bias, &prefix, &OUTPUT)?,
-            inner_norm: self.plain(&format!("{prefix}.post_attention_layernorm.weight"))?,
-            gate_up: self.weight(&prefix, &GATE_UP)?,
-            gate_up_bias: self.bias_if(config.mlp_bias, &prefix, &GATE_UP)?,
-            down: self.weight(&prefix, &DOWN)?,
-            down_bias: self.bias_if(config.mlp_bias, &prefix, &DOWN)?,
+            window: config.window(layer),
+            rotary: config.rotary(layer),
+            input_norm: self.norm_if(names.input, &prefix)?,
+            qkv: self.weight(&prefix, &qkv)?,
+            qkv_bias: self.bias_if(config.qkv_bias, &prefix, &qkv)?,
+            head_norms: self.head_norms(config, &prefix)?,
+            output: self.weight(&prefix, &output)?,
+            output_bias: self.bias_if(config.output_bias, &prefix, &output)?,
+            attention_norm: self.norm_if(names.attention, &prefix)?,
+            inner_norm: self.norm_if(names.inner, &prefix)?,
+            gate_up: self.weight(&prefix, &gate_up)?,
+            gate_up_bias: self.bias_if(config.mlp_bias, &prefix, &gate_up)?,
+            down: self.weight(&prefix, &down)?,
+            down_bias: self.bias_if(config.mlp_bias, &prefix, &down)?,
+            mlp_norm: self.norm_if(names.mlp, &prefix)?,
         })
     }
 
+    /// Loads the norms of queries and keys, if the model has them.
+    fn head_norms(&self, config: &Config, prefix: &str) -> Result<Option<HeadNorms>, ModelError> {
+        if config.variant.query_key_norm == QueryKeyNorm::None {
+            return Ok(None);
+        }
+        let queries = self.norm(&format!("{prefix}.self_attn.q_norm.weight"))?;
+        let keys = self.norm(&format!("{prefix}.self_attn.k_norm.weight"))?;
+        Ok(Some(HeadNorms { queries, keys }))
+    }
+
     /// Loads and stacks the weights of modules with a common input.
-    fn weight(&self, prefix: &str, names: &[&str]) -> Result<Weight, ModelError> {
-        let mut parts = Vec::with_capacity(names.len());
-        for name in names {
+    fn weight(&self, prefix: &str, modules: &[Linear]) -> Result<Weight, ModelError> {
+        let mut parts = Vec::with_capacity(modules.len());
+        for (name, ..) in modules {
             parts.push(self.read(&format!("{prefix}.{name}.weight"))?);
         }
         let weight = Weight::new(&parts, self.precision, self.device)?;
@@ -232,15 +298,29 @@ impl Loader {
     }
 
     /// Loads and stacks the biases of modules with a common input, if the model has them.
-    fn bias_if(&self, is_used: bool, prefix: &str, names: &[&str]) -> Result<Option<Tensor>, ModelError> {
+    fn bias_if(&self, is_used: bool, prefix: &str, modules: &[Linear]) -> Result<Option<Tensor>, ModelError> {
         if !is_used {
             return Ok(None);
         }
-        let mut parts = Vec::with_capacity(names.len());
-        for name in names {
+        let mut parts = Vec::with_capacity(modules.len());
+        for (name, ..) in modules {
             parts.push(self.plain(&format!("{prefix}.{name}.bias"))?);
         }
         Ok(Some(Tensor::f_cat(&parts, 0)?))
+    }
+
+    /// Loads the weight of a norm of a layer, if the layer has it.
+    fn norm_if(&self, name: Option<&str>, prefix: &str) -> Result<Option<Tensor>, ModelError> {
+        name.map(|name| self.norm(&format!("{prefix}.{name}.weight"))).transpose()
+    }
+
+    /// Loads the weight of a norm.
+    fn norm(&self, name: &str) -> Result<Tensor, ModelError> {
+        if !self.folder.config().variant.norms_from_one {
+            return self.plain(name);
+        }
+        let weight = self.read(name)?.f_to_kind(Kind::Double)?.f_add_scalar(1.0)?;
+        Ok(weight.f_to_kind(self.precision.kind())?.f_to_device(self.device)?)
     }
 
     /// Loads a tensor that is not quantized.

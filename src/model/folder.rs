@@ -119,14 +119,15 @@ impl Folder {
         Ok(())
     }
 
-    /// Checks that a head beside a tied embedding is a copy of it. Releases of Transformers differ in which of two they
+    /// Checks that a head with a tied embedding is a copy of it. Releases of Transformers differ in which of two they
     /// use.
     fn check_tied_head(&self) -> Result<(), ModelError> {
         let (Some(head), Some(embedding)) = (self.places.get(HEAD), self.places.get(EMBEDDING)) else { return Ok(()) };
         if !self.config.tied || head.is_copy_of(embedding)? {
             return Ok(());
         }
-        let reason = format!("config.json has tie_word_embeddings, but the file has another matrix here than in {EMBEDDING}");
+        let reason =
+            format!("config.json has tie_word_embeddings, but the file has another matrix here than in {EMBEDDING}");
         Err(ModelError::Tensor { path: head.file.clone(), tensor: HEAD.into(), reason })
     }
 

@@ -41,6 +41,13 @@ pub struct LoraSpec {
 }
 
 impl LoraSpec {
+    /// Returns the smallest LoRA of a model: rank 1 on the first linear module of its layers.
+    pub fn smallest(config: &Config) -> Self {
+        let (first, ..) = linears(config)[0];
+        let target_modules = vec![first.rsplit('.').next().unwrap_or(first).to_owned()];
+        Self { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilized: false }
+    }
+
     /// Returns the layout of an adapter on a model of shape `config`, with the modules in the order of computation.
     ///
     /// # Errors
@@ -55,7 +62,11 @@ impl LoraSpec {
         let mut modules = modules(config);
         for target in &self.target_modules {
             if target != "all-linear" && !modules.iter().any(|module| matches(&module.path, target)) {
-                let names = linears(config).map(|(name, ..)| name.rsplit('.').next().unwrap_or(name)).join(", ");
+                let names = linears(config)
+                    .iter()
+                    .map(|(name, ..)| name.rsplit('.').next().unwrap_or(name))
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 let reason = format!("target module {target:?} matches nothing, the model has {names}");
                 return Err(ModelError::Lora(reason));
             }

@@ -1,4 +1,4 @@
-//! Frozen base models of the Llama family, loaded from Hugging Face folders, and the modules to which LoRA attaches.
+//! Frozen base models of the Llama form, loaded from Hugging Face folders, and the modules to which LoRA attaches.
 //!
 //! [`Folder`] checks the files of a model, [`Base`] loads them onto a device in a [`Precision`], [`hub`] downloads them
 //! from the Hugging Face Hub, and [`LoraSpec`] selects the modules to adapt. This module deals with files, shapes and
@@ -21,8 +21,10 @@ mod tensors;
 mod weight;
 mod weight_files;
 
-pub use base::{Base, Block, Device};
-pub use config::{Architecture, Config, RopeScaling, Variant};
+pub use base::{Base, Block, Device, HeadNorms};
+pub use config::{
+    Activation, Architecture, Config, DecoderVariant, NormPlacement, QueryKeyNorm, RopeScaling, RotaryTable,
+};
 pub use error::ModelError;
 pub use folder::Folder;
 pub use identity::content_hash;
@@ -30,6 +32,7 @@ pub use lora::{LoraSpec, misfit};
 pub use merge::{Merge, merge};
 pub use precision::{Arithmetic, Precision};
 pub use precision_error::{ErrorSum, RelativeError};
-pub use rope::Rope;
+pub use rope::{Rope, RotaryTables};
+pub(crate) use tensors::sites;
 pub use tensors::{TensorSpec, tensor_specs};
 pub use weight::{Held, Weight};

@@ -6,19 +6,19 @@ use std::sync::Mutex;
 
 use tch::{Kind, TchError, Tensor};
 
-use super::{Config, RopeScaling};
+use super::{Config, RopeScaling, RotaryTable};
 
 /// The rotary embedding of a model: its frequencies, and a cache of cosines and sines.
 pub struct Rope {
-    /// Frequencies in f32, as Transformers computes them, `[head_dim / 2]`.
+    /// Frequencies in f32, as Transformers computes them, `[rotated / 2]`.
     single: Vec<f32>,
-    /// Frequencies in f64, for a model in f64, `[head_dim / 2]`.
+    /// Frequencies in f64, for a model in f64, `[rotated / 2]`.
     double: Vec<f64>,
     single_turns: Mutex<Turns<f32>>,
     double_turns: Mutex<Turns<f64>>,
 }
 
-/// The cosines and sines of positions 0, 1, 2, ..., each `[positions, head_dim / 2]`.
+/// The cosines and sines of positions 0, 1, 2, ..., each `[positions, rotated / 2]`.
 #[derive(Default)]
 struct Turns<T> {
     cos: Vec<T>,
@@ -26,21 +26,30 @@ struct Turns<T> {
 }
 
 impl Rope {
-    /// Computes the frequencies for `config`: theta^(-2i / head_dim) for i = 0, 1, ..., after the model's scaling.
+    /// Computes the frequencies for `config`: theta^(-2i / rotated) for i = 0, 1, ..., after the model's scaling.
     pub fn new(config: &Config) -> Self {
-        let mut single = Vec::with_capacity(config.head_dim / 2);
-        let mut double = Vec::with_capacity(config.head_dim / 2);
-        for dimension in (0..config.head_dim).step_by(2) {
-            let exponent = dimension as f64 / config.head_dim as f64;
+        Self::of(config.rotated(), config.rope_theta, config.rope_scaling)
+    }
+
+    /// Computes the frequencies of layers with a sliding window, if they have their own.
+    pub fn local(config: &Config) -> Option<Self> {
+        config.variant.local_rope_theta.map(|theta| Self::of(config.rotated(), theta, None))
+    }
+
+    fn of(rotated: usize, theta: f64, scaling: Option<RopeScaling>) -> Self {
+        let mut single = Vec::with_capacity(rotated / 2);
+        let mut double = Vec::with_capacity(rotated / 2);
+        for dimension in (0..rotated).step_by(2) {
+            let exponent = dimension as f64 / rotated as f64;
             // Transformers rounds the power and its reciprocal to f32, one after the other.
-            let rounded: f32 = 1.0 / (libm::pow(config.rope_theta, f64::from(exponent as f32)) as f32);
-            single.push(stretched(config, f64::from(rounded)) as f32);
-            double.push(stretched(config, 1.0 / libm::pow(config.rope_theta, exponent)));
+            let rounded: f32 = 1.0 / (libm::pow(theta, f64::from(exponent as f32)) as f32);
+            single.push(stretched(scaling, f64::from(rounded)) as f32);
+            double.push(stretched(scaling, 1.0 / libm::pow(theta, exponent)));
         }
         Self { single, double, single_turns: Mutex::default(), double_turns: Mutex::default() }
     }
 
-    /// Returns the cosines and sines of positions, each `[positions, head_dim / 2]`. They are computed in f32 and
+    /// Returns the cosines and sines of positions, each `[positions, rotated / 2]`. They are computed in f32 and
     /// rounded to `kind`, or computed in f64 if `kind` is f64.
     ///
     /// # Errors
@@ -67,6 +76,25 @@ impl Rope {
         let cos = cos.f_to_device(device)?.f_to_kind(kind)?;
         let sin = sin.f_to_device(device)?.f_to_kind(kind)?;
         Ok((cos, sin))
+    }
+}
+
+/// The cosines and sines of some positions, for each of a model's rotary embeddings.
+pub struct RotaryTables {
+    /// Cosines and sines of the model's embedding, each `[positions, rotated / 2]`.
+    pub global: (Tensor, Tensor),
+    /// The same of layers with a sliding window, if they have their own.
+    pub local: Option<(Tensor, Tensor)>,
+}
+
+impl RotaryTables {
+    /// Returns the cosines and sines of one embedding.
+    pub fn of(&self, table: RotaryTable) -> (&Tensor, &Tensor) {
+        let (cos, sin) = match (table, &self.local) {
+            (RotaryTable::Local, Some(local)) => local,
+            _ => &self.global,
+        };
+        (cos, sin)
     }
 }
 
@@ -105,8 +133,8 @@ fn gather<T: Copy + tch::kind::Element>(table: &[T], positions: &[i64], width: u
 }
 
 /// Applies the model's RoPE scaling to a frequency.
-fn stretched(config: &Config, frequency: f64) -> f64 {
-    match config.rope_scaling {
+fn stretched(scaling: Option<RopeScaling>, frequency: f64) -> f64 {
+    match scaling {
         None => frequency,
         Some(RopeScaling::Linear { factor }) => frequency / factor,
         Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions }) => {

@@ -68,10 +68,12 @@ pub(super) fn shape(config: &Config) -> sim::ModelShape {
 
 /// Returns the modules of a layer that have an adapter. A module with an adapter in some layers is counted in all of them.
 pub(super) fn targets(layout: &Layout) -> Vec<sim::Target> {
-    // In the order of `ALL_TARGETS`.
-    let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    // In the order of `ALL_TARGETS`, then those that some families have instead.
+    let names =
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj"];
+    let fused = [sim::Target::QueryKeyValue, sim::Target::GateUp];
     let mut targets = Vec::new();
-    for (target, name) in sim::ALL_TARGETS.into_iter().zip(names) {
+    for (target, name) in sim::ALL_TARGETS.into_iter().chain(fused).zip(names) {
         if layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name)) {
             targets.push(target);
         }

@@ -54,6 +54,26 @@ CASES = [
     ("qwen2", {"use_sliding_window": False, "sliding_window": 9, "max_window_layers": 0}),
     ("qwen2", {"use_sliding_window": True, "sliding_window": 9, "layer_types": [SLIDING, FULL, FULL, SLIDING]}),
     ("qwen2", {"head_dim": 32, "rope_theta": 1e6}),
+    ("qwen3", {}),
+    ("qwen3", {"use_sliding_window": True, "max_window_layers": 1, "head_dim": 24}),
+    ("smollm3", {}),
+    ("smollm3", {"no_rope_layers": [1, 1, 0, 1], "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 28}),
+    ("smollm3", {"no_rope_layer_interval": 3, "rope_theta": 5e6, "layer_types": [FULL] * 4, "use_sliding_window": False}),
+    ("granite", {}),
+    ("granite", {"head_dim": 24, "rope_theta": 1e7}),
+    ("olmo2", {"rope_scaling": LINEAR}),
+    ("internlm3", {"rope_scaling": {"rope_type": "dynamic", "factor": 6.0}}),
+    ("phi3", {}),
+    ("phi3", {"partial_rotary_factor": 0.75, "sliding_window": 5}),
+    ("phi3", {"rope_parameters": PLAIN | {"partial_rotary_factor": 0.5}, "partial_rotary_factor": 0.75}),
+    ("gemma2", {}),
+    ("gemma2", {"head_dim": 24, "sliding_window": 5, "layer_types": [FULL, SLIDING, FULL, FULL], "hidden_act": "gelu"}),
+    ("gemma3_text", {"num_hidden_layers": 7}),
+    ("gemma3_text", {"sliding_window_pattern": 2, "sliding_window": 7, "rope_theta": 5e5, "rope_local_base_freq": 2e4}),
+    ("gemma3_text", {"num_hidden_layers": 7, "_sliding_window_pattern": 2, "rope_scaling": LINEAR}),
+    ("gemma3_text", {"num_hidden_layers": 7, "rope_parameters": {FULL: PLAIN, SLIDING: {"rope_type": "default", "rope_theta": 300.0}}}),
+    ("gemma3_text", {"num_hidden_layers": 7, "rope_parameters": {FULL: {"rope_theta": 9e5}}, "rope_scaling": LINEAR,
+                     "rope_local_base_freq": 77}),
 ]
 
 
@@ -67,16 +87,20 @@ def case(model_type, changes):
     model = AutoModelForCausalLM.from_config(read)
     rotary = model.model.rotary_emb
     layers = [layer.self_attn for layer in model.model.layers]
-    has_window = model_type == "mistral"
+    has_window = model_type in ("mistral", "phi3")
+    norm = model.model.norm
+    has_two = hasattr(rotary, "sliding_attention_inv_freq") and hasattr(rotary, "full_attention_inv_freq")
     return {
         "config": config,
         "head_dim": layers[0].head_dim,
-        "kv_heads": layers[0].k_proj.out_features // layers[0].head_dim,
-        "eps": model.model.layers[0].input_layernorm.variance_epsilon,
+        "kv_heads": read.num_key_value_heads,
+        "eps": norm.eps if hasattr(norm, "eps") else norm.variance_epsilon,
         "max_positions": read.max_position_embeddings,
         "tied": model.lm_head.weight is model.model.embed_tokens.weight,
-        "inverse_frequencies": rotary.inv_freq.tolist(),
+        "inverse_frequencies": (rotary.full_attention_inv_freq if has_two else rotary.inv_freq).tolist(),
+        "local_frequencies": rotary.sliding_attention_inv_freq.tolist() if has_two else None,
         "windows": [read.sliding_window if has_window else getattr(layer, "sliding_window", None) for layer in layers],
+        "rotated": [bool(getattr(layer, "use_rope", True)) for layer in layers],
     }
 
 

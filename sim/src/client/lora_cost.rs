@@ -45,9 +45,13 @@ pub enum Target {
     Up,
     /// `down_proj`.
     Down,
+    /// `qkv_proj`: queries, keys and values in one module.
+    QueryKeyValue,
+    /// `gate_up_proj`: gate and up in one module.
+    GateUp,
 }
 
-/// All seven linear modules of a layer.
+/// The linear modules of a layer, one by one.
 pub const ALL_TARGETS: [Target; 7] =
     [Target::Query, Target::Key, Target::Value, Target::Output, Target::Gate, Target::Up, Target::Down];
 
@@ -100,6 +104,8 @@ impl ModelShape {
             Target::Output => (queries, self.hidden),
             Target::Gate | Target::Up => (self.hidden, self.intermediate),
             Target::Down => (self.intermediate, self.hidden),
+            Target::QueryKeyValue => (self.hidden, queries + 2 * keys),
+            Target::GateUp => (self.hidden, 2 * self.intermediate),
         }
     }
 
@@ -253,6 +259,15 @@ mod tests {
         let training = training(LLAMA_2_7B);
         assert_eq!(training.adapter_params(), 8_388_608);
         assert_eq!(training.adapter_wire_bytes(), 32 << 20);
+    }
+
+    /// Phi-3-mini: heads of 96, rank 4 on the fused modules; its `qkv_proj` is 9,216 wide and its `gate_up_proj` 16,384.
+    #[test]
+    fn a_fused_module_has_one_adapter() {
+        let phi3 = ModelShape { layers: 1, hidden: 3_072, intermediate: 8_192, head_dim: 96, ..LLAMA_2_7B };
+        let targets = vec![Target::QueryKeyValue, Target::GateUp];
+        let fused = LoraTraining { rank: 4, targets, ..training(phi3) };
+        assert_eq!(fused.adapter_params(), 4 * (3_072 + 9_216 + 3_072 + 16_384));
     }
 
     /// A model small enough for hand arithmetic: one layer, width 2, one head.

@@ -151,8 +151,19 @@ fn values_of(file: &SafeTensors, pairs: &[Pair], layout: Layout, config: &PeftCo
 
 /// Returns a key that sorts `layers.10` after `layers.9`, and the modules of a layer in the order of their computation.
 fn natural_key(path: &str) -> Vec<(u64, usize, String)> {
-    const ORDER: [&str; 9] =
-        ["self_attn", "mlp", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    const ORDER: [&str; 11] = [
+        "self_attn",
+        "mlp",
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "qkv_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "gate_up_proj",
+        "down_proj",
+    ];
     let mut key = Vec::new();
     for part in path.split('.') {
         let place = ORDER.iter().position(|known| *known == part).unwrap_or(ORDER.len());

@@ -143,7 +143,10 @@ impl Fields {
         for (key, value) in rest {
             let is_known = TABLE.without_effect.contains(key) || KNOWN_ELSEWHERE.contains(&key.as_str());
             if !is_known && !is_unset(value) {
-                return Err(format!("{key} is {}, which is not known and may change what the model computes", short(value)));
+                return Err(format!(
+                    "{key} is {}, which is not known and may change what the model computes",
+                    short(value)
+                ));
             }
         }
         Ok(())
@@ -160,7 +163,7 @@ impl Fields {
 
 /// Returns whether a class reads a key, or a key decides nothing.
 pub fn is_of_class(architecture: Architecture, key: &str) -> bool {
-    let read_by_all = ["head_dim", "rope_scaling", "torch_dtype"];
+    let read_by_all = ["head_dim", "partial_rotary_factor", "rope_scaling", "torch_dtype"];
     TABLE.classes[architecture.model_type()].contains_key(key)
         || TABLE.without_effect.contains(key)
         || read_by_all.contains(&key)

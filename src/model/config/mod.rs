@@ -18,4 +18,4 @@ mod write;
 pub use architecture::Architecture;
 pub use rope::RopeScaling;
 pub use shape::Config;
-pub use variant::Variant;
+pub use variant::{Activation, DecoderVariant, NormPlacement, QueryKeyNorm, RotaryTable};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, RopeScaling, Variant};
+use super::{Architecture, DecoderVariant, RopeScaling, RotaryTable};
 
 /// The shape of a decoder, and the constants of its computation.
 ///
@@ -58,7 +58,7 @@ pub struct Config {
     /// Whether gate, up and down have biases.
     pub mlp_bias: bool,
     /// Differences from Llama's decoder beyond these.
-    pub variant: Variant,
+    pub variant: DecoderVariant,
 }
 
 impl Config {
@@ -82,7 +82,7 @@ impl Config {
             qkv_bias: false,
             output_bias: false,
             mlp_bias: false,
-            variant: Variant::default(),
+            variant: DecoderVariant::default(),
         }
     }
 
@@ -90,6 +90,20 @@ impl Config {
     pub fn window(&self, layer: usize) -> Option<usize> {
         let is_windowed = self.variant.windowed_layers.as_ref().is_none_or(|layers| layers[layer]);
         self.sliding_window.filter(|_| is_windowed)
+    }
+
+    /// Returns the rotary embedding of a layer, if it has one.
+    pub fn rotary(&self, layer: usize) -> Option<RotaryTable> {
+        if self.variant.rotated_layers.as_ref().is_some_and(|layers| !layers[layer]) {
+            return None;
+        }
+        let is_local = self.variant.local_rope_theta.is_some() && self.window(layer).is_some();
+        Some(if is_local { RotaryTable::Local } else { RotaryTable::Global })
+    }
+
+    /// Returns the number of elements of a head that are rotated.
+    pub fn rotated(&self) -> usize {
+        self.variant.rotated.unwrap_or(self.head_dim)
     }
 
     /// Checks the properties that the rest of the program relies on.
@@ -121,6 +135,10 @@ impl Config {
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(format!("head_dim is {}, the rotary embedding needs an even one", self.head_dim));
+        }
+        if !self.rotated().is_multiple_of(2) || !(1..=self.head_dim).contains(&self.rotated()) {
+            let part = self.rotated();
+            return Err(format!("{part} elements of each head are rotated, an even number up to head_dim is needed"));
         }
         if !(self.rms_norm_eps > 0.0 && self.rope_theta > 0.0) {
             return Err("rms_norm_eps and rope_theta must be above 0".into());

@@ -28,8 +28,8 @@ fn reason(model_type: &str, changes: Value) -> String {
 }
 
 /// The sines of the angles of position 1, which are the frequencies but for a bend.
-fn sines(config: &Config) -> Vec<f64> {
-    let (_, sin) = Rope::new(config).at(&[1], tch::Kind::Double, tch::Device::Cpu).unwrap();
+fn sines(rope: &Rope) -> Vec<f64> {
+    let (_, sin) = rope.at(&[1], tch::Kind::Double, tch::Device::Cpu).unwrap();
     Vec::<f64>::try_from(sin.flatten(0, -1)).unwrap()
 }
 
@@ -43,16 +43,25 @@ fn files_as_they_are_found_read_as_transformers_reads_them() {
             "head_dim": config.head_dim, "kv_heads": config.kv_heads, "eps": config.rms_norm_eps,
             "max_positions": config.max_positions, "tied": config.tied,
             "windows": (0..config.layers).map(|layer| config.window(layer)).collect::<Vec<_>>(),
+            "rotated": (0..config.layers).map(|layer| config.rotary(layer).is_some()).collect::<Vec<_>>(),
         });
         for (key, value) in found.as_object().unwrap() {
             assert_eq!(value, &case[key], "{key} of {file}");
         }
-        let expected: Vec<f64> = serde_json::from_value(case["inverse_frequencies"].clone()).unwrap();
-        let sines = sines(&config);
-        assert_eq!(sines.len(), expected.len(), "{file}");
-        for (found, expected) in sines.iter().zip(expected) {
-            assert!((found - expected.sin()).abs() < 1e-6 * expected, "{file}: {found} for the sine of {expected}");
+        assert_frequencies(file, &Rope::new(&config), &case["inverse_frequencies"]);
+        assert_eq!(case["local_frequencies"].is_null(), config.variant.local_rope_theta.is_none(), "{file}");
+        if let Some(local) = Rope::local(&config) {
+            assert_frequencies(file, &local, &case["local_frequencies"]);
         }
+    }
+}
+
+fn assert_frequencies(file: &Value, rope: &Rope, expected: &Value) {
+    let expected: Vec<f64> = serde_json::from_value(expected.clone()).unwrap();
+    let sines = sines(rope);
+    assert_eq!(sines.len(), expected.len(), "{file}");
+    for (found, expected) in sines.iter().zip(expected) {
+        assert!((found - expected.sin()).abs() < 1e-6 * expected, "{file}: {found} for the sine of {expected}");
     }
 }
 
@@ -77,9 +86,13 @@ fn a_setting_that_is_not_supported_is_refused_by_name_and_value() {
         (json!({"rms_norm_eps": null}), "rms_norm_eps is null"),
         (json!({"head_dim": 2.5}), "head_dim is 2.5, a whole number is needed"),
         (json!({"logit_scale": 2.0}), "logit_scale is 2.0, which is not known"),
+        (json!({"activation": "gelu"}), "activation is \"gelu\""),
         (json!({"sliding_window": 8}), "sliding_window is 8, which is not known"),
         (json!({"layer_types": ["sliding_attention", "full_attention"]}), "layer_types is"),
-        (json!({"quantization_config": {"quant_method": "gptq"}}), "quantization_config is set (quant_method \"gptq\")"),
+        (
+            json!({"quantization_config": {"quant_method": "gptq"}}),
+            "quantization_config is set (quant_method \"gptq\")",
+        ),
     ] {
         let found = reason("llama", changes);
         assert!(found.contains(expected), "{found}");
@@ -99,12 +112,33 @@ fn layers_of_which_some_have_a_window_are_refused_where_the_class_has_one_kind()
 }
 
 #[test]
+fn what_a_family_does_not_support_is_refused_by_name() {
+    for (model_type, changes, expected) in [
+        ("phi3", json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0]}}), "short_factor is [1.0]"),
+        ("phi3", json!({"rope_scaling": {"type": "longrope"}}), "rope type is \"longrope\""),
+        ("phi3", json!({"resid_pdrop": 0.1}), "resid_pdrop is 0.1"),
+        ("phi3", json!({"partial_rotary_factor": 0.2}), "3 elements of each head are rotated"),
+        ("gemma2", json!({"hidden_activation": "gelu"}), "hidden_activation is \"gelu\""),
+        ("gemma3_text", json!({"use_bidirectional_attention": true}), "use_bidirectional_attention is true"),
+        ("gemma3_text", json!({"rope_parameters": {"rope_type": "default"}}), "rope_parameters has rope_type"),
+        ("internlm3", json!({"qkv_bias": true}), "qkv_bias is true and bias is false"),
+        ("smollm3", json!({"no_rope_layers": [1]}), "no_rope_layers is [1]"),
+        ("granite", json!({"logits_scaling": 0}), "logits_scaling is 0"),
+        ("qwen3", json!({"attention_multiplier": 2.0}), "attention_multiplier is 2.0, which is not known"),
+        ("gemma3", json!({}), "model_type is \"gemma3\", supported are \"llama\""),
+    ] {
+        let found = reason(model_type, changes);
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+#[test]
 fn keys_without_effect_pass_whatever_they_hold() {
     let plain = parse(&changed("llama", json!({}))).unwrap();
     let named = json!({
         "_name_or_path": "x", "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "use_cache": false,
         "pretraining_tp": 2, "transformers_version": "4.40.0", "temperature": 0.6, "auto_map": {"AutoConfig": "x"},
-        "mlp_bias": false, "rope_interleaved": false, "quantization_config": null, "pruned_heads": {},
+        "activation": "swiglu", "mlp_bias": false, "rope_interleaved": false, "quantization_config": null, "pruned_heads": {},
     });
     assert_eq!(parse(&changed("llama", named)), Ok(plain));
 }

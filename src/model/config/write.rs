@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Config, RopeScaling, fields};
+use super::{Activation, Config, RopeScaling, fields};
+
+/// Keys that only some classes know, and that are left out elsewhere even if they set nothing.
+const NEW: [&str; 3] = ["attn_logit_softcapping", "final_logit_softcapping", "rope_local_base_freq"];
 
 impl Config {
     /// Returns a config.json that describes this model and can be read by Transformers 4 and 5.
@@ -28,14 +31,41 @@ impl Config {
         if self.sliding_window.is_some() {
             written["layer_types"] = self.layer_types();
         }
-        // What the class does not know is left out, unless it sets nothing.
+        self.write_variant(&mut written);
+        // What the class does not know is left out, unless it sets nothing in all classes.
         let keys = written.as_object_mut().expect("it was written as one");
-        keys.retain(|key, value| fields::is_of_class(self.architecture, key) || fields::is_unset(value));
+        keys.retain(|key, value| {
+            fields::is_of_class(self.architecture, key) || fields::is_unset(value) && !NEW.contains(&key.as_str())
+        });
         written
     }
 
     fn layer_types(&self) -> Value {
         let kind = |layer| if self.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
         (0..self.layers).map(kind).collect()
+    }
+
+    /// Adds the keys of families that differ from Llama; those that the class does not know are removed afterwards.
+    fn write_variant(&self, written: &mut Value) {
+        let variant = &self.variant;
+        if variant.activation == Activation::GeluTanh {
+            written["hidden_activation"] = "gelu_pytorch_tanh".into();
+        }
+        if let Some(rotated) = variant.rotated {
+            written["partial_rotary_factor"] = (rotated as f64 / self.head_dim as f64).into();
+        }
+        if let Some(layers) = &variant.rotated_layers {
+            written["no_rope_layers"] = layers.iter().map(|&is_rotated| Value::from(u8::from(is_rotated))).collect();
+        }
+        if let Some(scale) = variant.attention_scale {
+            written["attention_multiplier"] = scale.into();
+            written["query_pre_attn_scalar"] = (1.0 / (scale * scale)).into();
+        }
+        written["rope_local_base_freq"] = variant.local_rope_theta.into();
+        written["attn_logit_softcapping"] = variant.attention_cap.into();
+        written["final_logit_softcapping"] = variant.logit_cap.into();
+        written["embedding_multiplier"] = variant.embedding_scale.into();
+        written["residual_multiplier"] = variant.residual_scale.into();
+        written["logits_scaling"] = (1.0 / variant.logit_scale).into();
     }
 }

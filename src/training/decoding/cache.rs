@@ -9,6 +9,7 @@ use crate::model::Base;
 use crate::training::kernels::attention;
 use crate::training::kernels::native::decode::{self, POSITION_MULTIPLE, Pieces};
 use crate::training::kernels::native::kernels::{self, Heads};
+use crate::training::kernels::ops;
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -34,7 +35,7 @@ impl Cache {
     /// Creates a cache without capacity; see [`Self::reserve`].
     pub fn new(base: &Base, slots: usize) -> Result<Self> {
         let layers = base.config.layers;
-        let heads = (0..layers).map(|layer| attention::heads_of(&base.config, layer)).collect();
+        let heads = (0..layers).map(|layer| attention::heads_of(&base.config, base.config.window(layer))).collect();
         let is_blocked = kernels::serve(&base.norm);
         let mut cache = Self {
             heads,
@@ -139,7 +140,10 @@ impl Cache {
         let query = rows.heads(qkv, 0, queries, width)?.f_contiguous()?.f_unflatten(0, [shared, queries / shared])?;
         let master = if self.kind == Kind::Double { Kind::Double } else { Kind::Float };
         let scores = query.f_matmul(&keys.f_unsqueeze(1)?.f_transpose(2, 3)?)?.f_to_kind(master)?;
-        let scores = scores.f_mul_scalar(1.0 / (width as f64).sqrt())?;
+        let scores = scores.f_mul_scalar(heads.scale())?;
+        if let Some(cap) = heads.cap {
+            ops::plain::soft_cap_(&scores, cap)?;
+        }
         let scores = scores.f_masked_fill(&self.unseen(heads, rows, read)?, f64::NEG_INFINITY)?;
         let powers = scores.f_softmax(-1, None::<Kind>)?.f_to_kind(self.kind)?;
         let result = powers.f_matmul(&values.f_unsqueeze(1)?)?.f_flatten(0, 1)?;

@@ -17,11 +17,14 @@ use self::cache::Cache;
 use self::rows::{Laid, Span};
 use self::weights::DecoderWeights;
 use crate::adapter::Adapter;
+use crate::training::engine::heads;
 use crate::training::engine::lora;
 use crate::training::engine::parameters::{Parameters, Site};
+use crate::training::engine::residual;
 use crate::training::engine::trainer::Trainer;
 use crate::training::error::Error;
 use crate::training::kernels::ops;
+use crate::training::objectives::cross_entropy;
 
 /// New tokens of one sequence.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +133,9 @@ impl<'a> Decoder<'a> {
         let x = self.last_rows(&laid)?;
         let base = &self.trainer.base;
         let (h, _) = ops::rms_norm(&x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
-        let logits = self.weights.head(base, &h)?.f_index_select(0, &laid.places)?;
+        let logits = self.weights.head(base, &h)?;
+        cross_entropy::scale_and_bound_(base, &logits)?;
+        let logits = logits.f_index_select(0, &laid.places)?;
         let values =
             Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_flatten(0, -1)?)?;
         // Only now, so that a failed pass leaves the sequences as they were: the cache beyond their lengths is not
@@ -161,7 +166,7 @@ impl<'a> Decoder<'a> {
     /// Computes the last layer's output in the last row of each piece.
     fn last_rows(&self, laid: &Laid) -> Result<Tensor, TchError> {
         let base = &self.trainer.base;
-        let mut x = base.embedding.f_index_select(0, &laid.ids)?;
+        let mut x = base.embed(&laid.ids)?;
         for layer in 0..base.blocks.len() {
             x = self.layer(layer, laid, x)?;
         }
@@ -172,11 +177,10 @@ impl<'a> Decoder<'a> {
     fn layer(&self, layer: usize, laid: &Laid, mut x: Tensor) -> Result<Tensor, TchError> {
         let base = &self.trainer.base;
         let block = &base.blocks[layer];
-        let config = &base.config;
-        let master = base.precision.master_kind();
-        let (h, _) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
+        let h = residual::normalize(base, x.shallow_clone(), block.input_norm.as_ref())?.0;
         let qkv = self.linear(layer, Site::Attention, &laid.spans, &h)?;
-        ops::rotate(&qkv, config.heads + config.kv_heads, &laid.cos, &laid.sin, false)?;
+        heads::normalize_(base, block, &qkv)?;
+        heads::rotate_(&base.config, block, &qkv, &laid.rotary, false)?;
         let mut attended = self.cache.attend(layer, &laid.pieces, &qkv)?;
         // Only the last row of a piece predicts; the keys and values of the others are in the cache by now.
         let mut spans = &laid.spans;
@@ -185,10 +189,13 @@ impl<'a> Decoder<'a> {
             x = x.f_index_select(0, &laid.last)?;
             spans = &laid.last_spans;
         }
-        let x2 = self.linear(layer, Site::Output, spans, &attended)?.f_add_(&x)?;
-        let (h2, _) = ops::rms_norm(&x2, &block.inner_norm, config.rms_norm_eps, master)?;
-        let product = ops::swiglu(&self.linear(layer, Site::Mlp, spans, &h2)?)?;
-        self.linear(layer, Site::Down, spans, &product)?.f_add_(&x2)
+        let branch = self.linear(layer, Site::Output, spans, &attended)?;
+        let x2 = residual::add(base, branch, block.attention_norm.as_ref(), &x)?.0;
+        let h2 = residual::normalize(base, x2.shallow_clone(), block.inner_norm.as_ref())?.0;
+        let gate_up = self.linear(layer, Site::Mlp, spans, &h2)?;
+        let product = ops::gated(base.config.variant.activation, &gate_up)?;
+        let branch = self.linear(layer, Site::Down, spans, &product)?;
+        Ok(residual::add(base, branch, block.mlp_norm.as_ref(), &x2)?.0)
     }
 
     /// Applies the linear modules of the base at a site, and adds the low-rank products of each span's adapter.

@@ -3,7 +3,7 @@
 use tch::{TchError, Tensor};
 
 use super::Piece;
-use crate::model::{Base, Precision};
+use crate::model::{Base, Precision, RotaryTables};
 use crate::training::engine::pack::ROW_MULTIPLE;
 use crate::training::kernels::native::decode::Pieces;
 use crate::training::kernels::native::kernels;
@@ -26,10 +26,8 @@ impl Span {
 pub struct Laid {
     /// Token ids `[rows]`.
     pub ids: Tensor,
-    /// Cosines of the rotary embedding, `[rows, head_dim / 2]`.
-    pub cos: Tensor,
-    /// Sines of the rotary embedding, `[rows, head_dim / 2]`.
-    pub sin: Tensor,
+    /// Cosines and sines of the rotary embeddings.
+    pub rotary: RotaryTables,
     pub pieces: Pieces,
     pub spans: Vec<Span>,
     /// Rows with which the last layer continues after its attention.
@@ -112,11 +110,9 @@ impl Table {
     /// Copies the layout to the device.
     fn finish(self, base: &Base) -> Result<Laid, TchError> {
         let device = base.device.torch();
-        let (cos, sin) = base.rope.at(&self.positions, base.precision.master_kind(), device)?;
         Ok(Laid {
             ids: Tensor::f_from_slice(&self.ids)?.f_to_device(device)?,
-            cos,
-            sin,
+            rotary: base.rotary_tables(&self.positions)?,
             pieces: self.pieces,
             spans: self.spans,
             last: Tensor::f_from_slice(&self.last)?.f_to_device(device)?,

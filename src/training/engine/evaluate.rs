@@ -17,7 +17,7 @@ use crate::data::Sample;
 use crate::model::{Base, Device, ErrorSum, Precision, RelativeError};
 use crate::training::error::Error;
 use crate::training::kernels::ops;
-use crate::training::objectives::cross_entropy::{LossWeights, cross_entropy};
+use crate::training::objectives::cross_entropy::{LossWeights, cross_entropy, logits};
 
 /// [token] -- Greatest size of a pass. A row's bits do not depend on it.
 pub const CHUNK_TOKENS: usize = 4096;
@@ -99,7 +99,7 @@ impl Trainer {
     fn last_rows(&self, parameters: &Parameters, packed: &PackedBatch) -> Result<Tensor, Error> {
         let trainees = [PassJob { parameters, masks: None }];
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
-        let mut x = self.base.embedding.f_index_select(0, &packed.ids)?;
+        let mut x = self.base.embed(&packed.ids)?;
         for layer in 0..self.base.blocks.len() {
             x = pass.forward(layer, x)?.0;
         }
@@ -120,7 +120,7 @@ impl Trainer {
         let master = self.base.precision.master_kind();
         let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
         // The predictions are padded; the first rows are those of the ids.
-        let logits = ops::product(&h, &self.base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
+        let logits = logits(&self.base, &h)?.f_narrow(0, 0, ids.len() as i64)?;
         Ok(logits.f_to_kind(master)?)
     }
 
@@ -229,7 +229,7 @@ impl Trainer {
         let packed = pack::pack(&base, &[BatchPart { samples: &[sample], weight: 0.0 }])?;
         let parameters = Parameters::new(&self.placement, &base, zeros)?;
         let trainees = [PassJob { parameters: &parameters, masks: None }];
-        let mut x = base.embedding.f_index_select(0, &packed.ids)?;
+        let mut x = base.embed(&packed.ids)?;
         // A pass treats the last block of its base as the model's last layer, so the next layer must be loaded as well.
         base.blocks.push(layers.load(0)?);
         for next in 1..=base.config.layers {
@@ -240,7 +240,7 @@ impl Trainer {
             base.blocks.remove(0);
         }
         let (h, _) = ops::rms_norm(&x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
-        let logits = ops::product(&h, &base.head.f_tr()?)?.f_narrow(0, 0, ids.len() as i64)?;
+        let logits = logits(&base, &h)?.f_narrow(0, 0, ids.len() as i64)?;
         Ok(logits.f_to_kind(base.precision.master_kind())?)
     }
 }

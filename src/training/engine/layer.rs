@@ -1,13 +1,15 @@
-//! Forward and backward pass of one decoder layer (Llama, Mistral, Qwen2) with LoRA adapters, without an autograd tape.
+//! Forward and backward pass of one decoder layer with LoRA adapters, without an autograd tape.
 //!
 //! The forward pass returns the activations that the backward pass reads, and nothing else stays in memory. Shapes: `x` is
 //! `[rows, hidden]`, `qkv` is `[rows, (heads + 2 kv_heads) * head_dim]`, `gate_up` is `[rows, 2 * intermediate]`.
 
 use tch::{TchError, Tensor};
 
+use super::heads::{self, SavedHeads};
 use super::lora::{self, Masks};
 use super::pack::PackedBatch;
 use super::parameters::{Parameters, Site};
+use super::residual::{self, SavedNorm};
 use crate::model::{Base, Weight};
 use crate::training::kernels::attention;
 use crate::training::kernels::llm_int8;
@@ -41,23 +43,24 @@ pub struct SavedActivations {
     low: [Vec<Option<Tensor>>; 4],
 }
 
-/// Activations of the attention block: its input, norm and projections.
+/// Activations of the attention block: its norm and projections.
 struct SavedAttention {
-    x: Tensor,
-    x_inverse: Tensor,
+    input_norm: Option<SavedNorm>,
     h: Tensor,
+    head_norms: Option<SavedHeads>,
     qkv: Tensor,
     attended: Tensor,
     sums: Vec<Tensor>,
+    result_norm: Option<SavedNorm>,
 }
 
-/// Activations of the MLP block: its input, norm and products.
+/// Activations of the MLP block: its norm and products.
 struct SavedMlp {
-    x2: Tensor,
-    x2_inverse: Tensor,
+    input_norm: Option<SavedNorm>,
     h2: Tensor,
     gate_up: Tensor,
     product: Option<Tensor>,
+    result_norm: Option<SavedNorm>,
 }
 
 impl Pass<'_> {
@@ -67,35 +70,35 @@ impl Pass<'_> {
     pub fn forward(&self, layer: usize, x: Tensor) -> Result<(Tensor, SavedActivations)> {
         let block = &self.base.blocks[layer];
         let config = &self.base.config;
-        let master = self.base.precision.master_kind();
 
         // h = norm(x); qkv = h W + LoRA; then the positions are written into q and k, in place.
-        let (h, x_inverse) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
+        let residual = self.select_predicted_rows(layer, &x)?;
+        let (h, input_norm) = residual::normalize(self.base, x, block.input_norm.as_ref())?;
         let qkv = self.linear(layer, Site::Attention, &h, &block.qkv, block.qkv_bias.as_ref())?;
         let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
-        self.apply_rope_(&qkv, false)?;
-        let (attended, sums) = attention::forward(attention::heads_of(config, layer), &qkv, &self.packed.runs)?;
+        let head_norms = heads::normalize_(self.base, block, &qkv)?;
+        heads::rotate_(config, block, &qkv, &self.packed.rotary, false)?;
+        let (attended, sums) = attention::forward(attention::heads_of(config, block.window), &qkv, &self.packed.runs)?;
 
         // x2 = x + attended W + LoRA, in the memory of the product.
         let attended_rows = self.select_predicted_rows(layer, &attended)?;
-        let residual = self.select_predicted_rows(layer, &x)?;
-        let mut x2 = self.linear(layer, Site::Output, &attended_rows, &block.output, block.output_bias.as_ref())?;
-        let low_output = self.add_lora(layer, Site::Output, &attended_rows, &x2)?;
-        let _ = x2.f_add_(&residual)?;
+        let result = self.linear(layer, Site::Output, &attended_rows, &block.output, block.output_bias.as_ref())?;
+        let low_output = self.add_lora(layer, Site::Output, &attended_rows, &result)?;
+        let (x2, result_norm) = residual::add(self.base, result, block.attention_norm.as_ref(), &residual)?;
+        let attention = SavedAttention { input_norm, h, head_norms, qkv, attended, sums, result_norm };
 
-        // y = x2 + (silu(gate) * up) W + LoRA, with gate and up beside each other in one product of norm(x2).
-        let (h2, x2_inverse) = ops::rms_norm(&x2, &block.inner_norm, config.rms_norm_eps, master)?;
+        // y = x2 + (act(gate) * up) W + LoRA, with gate and up beside each other in one product of norm(x2).
+        let (h2, input_norm) = residual::normalize(self.base, x2.shallow_clone(), block.inner_norm.as_ref())?;
         let gate_up = self.linear(layer, Site::Mlp, &h2, &block.gate_up, block.gate_up_bias.as_ref())?;
         let low_mlp = self.add_lora(layer, Site::Mlp, &h2, &gate_up)?;
-        let product = ops::swiglu(&gate_up)?;
-        let mut y = self.linear(layer, Site::Down, &product, &block.down, block.down_bias.as_ref())?;
-        let low_down = self.add_lora(layer, Site::Down, &product, &y)?;
-        let _ = y.f_add_(&x2)?;
+        let product = ops::gated(config.variant.activation, &gate_up)?;
+        let result = self.linear(layer, Site::Down, &product, &block.down, block.down_bias.as_ref())?;
+        let low_down = self.add_lora(layer, Site::Down, &product, &result)?;
+        let (y, result_norm) = residual::add(self.base, result, block.mlp_norm.as_ref(), &x2)?;
 
         // The product can be computed from gate and up; only an adapter on the down projection reads it again.
         let product = low_down.iter().any(Option::is_some).then_some(product);
-        let attention = SavedAttention { x, x_inverse, h, qkv, attended, sums };
-        let mlp = SavedMlp { x2, x2_inverse, h2, gate_up, product };
+        let mlp = SavedMlp { input_norm, h2, gate_up, product, result_norm };
         Ok((y, SavedActivations { attention, mlp, low: [low_attention, low_output, low_mlp, low_down] }))
     }
 
@@ -115,24 +118,27 @@ impl Pass<'_> {
         let dx2 = self.backward_mlp(layer, mlp, &low, dy)?;
 
         // Through x2 = x + output(attention).
-        let d_attended = ops::product(&dx2, &ops::expanded(&block.output)?)?;
+        let d_result =
+            residual::add_backward(self.base, &dx2, block.attention_norm.as_ref(), saved.result_norm.as_ref())?;
+        let d_attended = ops::product(&d_result, &ops::expanded(&block.output)?)?;
         let attended_rows = self.select_predicted_rows(layer, &saved.attended)?;
-        self.differentiate_lora(layer, Site::Output, &low, &attended_rows, &dx2, Some(&d_attended))?;
+        self.differentiate_lora(layer, Site::Output, &low, &attended_rows, &d_result, Some(&d_attended))?;
         let d_attended = self.scatter_predicted_rows(layer, d_attended)?;
         let dx2 = self.scatter_predicted_rows(layer, dx2)?;
 
         // Through the attention and the rotation of q and k, which is undone in place.
         let runs = &self.packed.runs;
-        let heads = attention::heads_of(config, layer);
+        let heads = attention::heads_of(config, block.window);
         let d_qkv = attention::backward(heads, &saved.qkv, &saved.attended, &saved.sums, &d_attended, runs)?;
-        self.apply_rope_(&d_qkv, true)?;
+        heads::rotate_(config, block, &d_qkv, &self.packed.rotary, true)?;
+        heads::normalize_backward_(self.base, block, saved.head_norms.as_ref(), &d_qkv)?;
         if is_lowest {
             self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, None)?;
             return Ok(None);
         }
         let dh = ops::product(&d_qkv, &ops::expanded(&block.qkv)?)?;
         self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, Some(&dh))?;
-        ops::rms_norm_backward(&dh, &saved.x, &saved.x_inverse, &block.input_norm, &dx2).map(Some)
+        residual::normalize_backward(&dh, block.input_norm.as_ref(), saved.input_norm.as_ref(), &dx2).map(Some)
     }
 
     /// Returns the gradient at the sum after the attention, x2, from the gradient `dy` of the layer's output.
@@ -144,17 +150,18 @@ impl Pass<'_> {
         dy: Tensor,
     ) -> Result<Tensor> {
         let block = &self.base.blocks[layer];
-        // Through y = x2 + down(swiglu(gate_up(norm(x2)))).
-        let d_product = ops::product(&dy, &ops::expanded(&block.down)?)?;
+        // Through y = x2 + down(gated(gate_up(norm(x2)))).
+        let d_result = residual::add_backward(self.base, &dy, block.mlp_norm.as_ref(), saved.result_norm.as_ref())?;
+        let d_product = ops::product(&d_result, &ops::expanded(&block.down)?)?;
         if let Some(product) = &saved.product {
-            self.differentiate_lora(layer, Site::Down, low, product, &dy, Some(&d_product))?;
+            self.differentiate_lora(layer, Site::Down, low, product, &d_result, Some(&d_product))?;
         }
         // The gradient takes the memory of gate and up, which nothing reads after this.
-        let d_gate_up = ops::swiglu_backward(&d_product, saved.gate_up)?;
+        let d_gate_up = ops::gated_backward(self.base.config.variant.activation, &d_product, saved.gate_up)?;
         let dh2 = ops::product(&d_gate_up, &ops::expanded(&block.gate_up)?)?;
         self.differentiate_lora(layer, Site::Mlp, low, &saved.h2, &d_gate_up, Some(&dh2))?;
         // The residual connection adds dy to the gradient that comes through the norm.
-        ops::rms_norm_backward(&dh2, &saved.x2, &saved.x2_inverse, &block.inner_norm, &dy)
+        residual::normalize_backward(&dh2, block.inner_norm.as_ref(), saved.input_norm.as_ref(), &dy)
     }
 
     /// Returns the rows with which `layer` continues after its attention: those that predict a token in the last layer.
@@ -178,12 +185,6 @@ impl Pass<'_> {
 
     fn is_last(&self, layer: usize) -> bool {
         layer + 1 == self.base.blocks.len()
-    }
-
-    /// Rotates the heads of q and k, the first ones of each row, by their positions (RoPE), in place.
-    fn apply_rope_(&self, qkv: &Tensor, backwards: bool) -> Result<()> {
-        let heads = self.base.config.heads + self.base.config.kv_heads;
-        ops::rotate(qkv, heads, &self.packed.cos, &self.packed.sin, backwards)
     }
 
     /// Computes a frozen linear module on the rows of all jobs.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::pack::{PackedBatch, ROW_MULTIPLE};
 use super::parameters::Site;
 use super::trainer::Trainer;
+use crate::model::{NormPlacement, QueryKeyNorm};
 use crate::training::objectives::cross_entropy;
 use crate::training::process::numerics::Checkpointing;
 
@@ -106,6 +107,14 @@ struct ModelShape {
     plain_values: u64,
     weights: u64,
     largest_expanded: u64,
+    /// Number of norms of a layer at the results of attention and MLP.
+    result_norms: u64,
+    /// Whether queries and keys have norms.
+    has_head_norms: bool,
+    /// Whether layers with a sliding window have their own rotary embedding.
+    has_local_rope: bool,
+    /// Whether logits are bounded, so that a copy of them is needed.
+    bounds_logits: bool,
 }
 
 /// Copies of an expanded weight: a weight of several modules is joined from its parts, which live until then.
@@ -125,7 +134,9 @@ impl ModelShape {
         let input = rows * self.hidden * self.width;
         let output = predictions * self.hidden * self.width;
         // cos and sin of half a head, ids; then rows, labels, weights, and the places of those that are not padding.
-        let tables = rows * (self.head_dim * self.master + 8) + predictions * (4 * 8 + self.master);
+        let embeddings = if self.has_local_rope { 2 } else { 1 };
+        let tables = rows * (embeddings * self.head_dim * self.master + 8) + predictions * (4 * 8 + self.master);
+        let logit_copies = if self.bounds_logits { 2 } else { 1 };
         MemoryPlan {
             weights: self.weights,
             expanded: EXPANSION_COPIES * self.largest_expanded,
@@ -140,7 +151,7 @@ impl ModelShape {
             backward: self.backward(rows),
             output,
             output_gradients: 3 * output,
-            logits: predictions.min(self.chunk_rows) * self.vocab * self.width,
+            logits: logit_copies * predictions.min(self.chunk_rows) * self.vocab * self.width,
             masks: self.masks(rows),
         }
     }
@@ -154,7 +165,10 @@ impl ModelShape {
         let then = 2 * self.hidden + 2 * self.inner + product + output + mlp + down;
         // Two inverse norms, and the attention's sum for each head.
         let sums = self.master * (rows * (1 + self.heads) + after);
-        self.width * (rows * before + after * then) + sums
+        // Results of attention and MLP before their norms; queries and keys before theirs.
+        let results = self.result_norms * after * self.hidden;
+        let of_heads = if self.has_head_norms { rows * (self.queries + self.keys) } else { 0 };
+        self.width * (rows * before + after * then + results + of_heads) + sums
     }
 
     /// Returns the bytes of the gated product, if it is not saved, and of the layer's output.
@@ -238,6 +252,10 @@ impl Trainer {
             plain_values: self.layout().parameters() as u64,
             weights: self.base.device_bytes(),
             largest_expanded: self.base.expanded_bytes(),
+            result_norms: if config.variant.norms == NormPlacement::Before { 0 } else { 2 },
+            has_head_norms: config.variant.query_key_norm != QueryKeyNorm::None,
+            has_local_rope: config.variant.local_rope_theta.is_some(),
+            bounds_logits: config.variant.logit_cap.is_some(),
         }
     }
 
@@ -282,6 +300,10 @@ mod tests {
             plain_values: 5_000_000,
             weights: 538_000_000,
             largest_expanded: 0,
+            result_norms: 0,
+            has_head_norms: false,
+            has_local_rope: false,
+            bounds_logits: false,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
 
 use crate::data::Sample;
-use crate::model::Base;
+use crate::model::{Base, RotaryTables};
 use crate::training::kernels::attention::SequenceGroup;
 
 /// Multiple to which row counts are padded.
@@ -27,10 +27,8 @@ pub struct BatchPart<'a> {
 pub struct PackedBatch {
     /// Token ids `[rows]`.
     pub ids: Tensor,
-    /// Cosines of the rotary embedding, `[rows, head_dim / 2]`.
-    pub cos: Tensor,
-    /// Sines of the rotary embedding, `[rows, head_dim / 2]`.
-    pub sin: Tensor,
+    /// Cosines and sines of the rotary embeddings.
+    pub rotary: RotaryTables,
     /// Sequences.
     pub runs: Vec<SequenceGroup>,
     /// Rows of each job, including padding.
@@ -128,11 +126,9 @@ impl Builder {
     /// Copies the layout to the device.
     fn finish(self, base: &Base) -> Result<PackedBatch, TchError> {
         let device = base.device.torch();
-        let (cos, sin) = base.rope.at(&self.positions, master(base), device)?;
         Ok(PackedBatch {
             ids: Tensor::f_from_slice(&self.ids)?.f_to_device(device)?,
-            cos,
-            sin,
+            rotary: base.rotary_tables(&self.positions)?,
             runs: self.runs,
             spans: self.spans,
             predictions: Predictions {

@@ -9,7 +9,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::pack::ROW_MULTIPLE;
 use crate::adapter::{Adapter, Layout};
-use crate::model::{Base, Config};
+use crate::model::{Base, Config, sites};
 
 /// Inputs of the linear modules of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,23 +145,15 @@ impl LoraPlacement {
 
 /// Returns the modules of `layout` that read from `site` in `layer`, with the columns to which they add.
 fn placement_members(layout: &Layout, config: &Config, layer: usize, site: Site) -> Vec<MemberPlace> {
-    // The base computes q, k and v in one product, and gate and up in another; the columns are those of its output.
-    let queries = config.heads * config.head_dim;
-    let keys = config.kv_heads * config.head_dim;
-    let names: &[(&str, usize)] = match site {
-        Site::Attention => {
-            &[("self_attn.q_proj", 0), ("self_attn.k_proj", queries), ("self_attn.v_proj", queries + keys)]
-        }
-        Site::Output => &[("self_attn.o_proj", 0)],
-        Site::Mlp => &[("mlp.gate_proj", 0), ("mlp.up_proj", config.intermediate_size)],
-        Site::Down => &[("mlp.down_proj", 0)],
-    };
+    // The base computes the modules of a site in one product; the columns are those of its output.
     let mut members = Vec::new();
-    for &(name, column) in names {
+    let mut column = 0;
+    for (name, _, outputs) in &sites(config)[site as usize] {
         let path = format!("model.layers.{layer}.{name}");
         if let Some(module) = layout.modules.iter().position(|module| module.path == path) {
-            members.push(MemberPlace { module, b: 0, column, outputs: layout.modules[module].out_features });
+            members.push(MemberPlace { module, b: 0, column, outputs: *outputs });
         }
+        column += outputs;
     }
     members
 }

@@ -202,7 +202,7 @@ impl Trainer {
         let pass = Pass { base: &self.base, packed, trainees: &trainees };
         let lowest = self.placement.lowest_layer();
         let checkpointing = self.checkpoints(packed);
-        let mut x = self.base.embedding.f_index_select(0, &packed.ids)?;
+        let mut x = self.base.embed(&packed.ids)?;
         let mut kept: Vec<Option<Remembered>> = Vec::with_capacity(self.base.blocks.len());
         for layer in 0..self.base.blocks.len() {
             let input = x.shallow_clone();

@@ -25,8 +25,7 @@ pub struct SequenceGroup {
 /// Computes attention, `[rows, heads * head_dim]` with zeros in padding rows, and returns it with the logarithms of the
 /// softmax's denominators, which the backward pass reads.
 pub fn forward(heads: Heads, qkv: &Tensor, runs: &[SequenceGroup]) -> Result<(Tensor, Vec<Tensor>)> {
-    let output =
-        qkv.f_new_zeros([qkv.size()[0], (heads.queries * heads.width) as i64], (qkv.kind(), qkv.device()))?;
+    let output = qkv.f_new_zeros([qkv.size()[0], (heads.queries * heads.width) as i64], (qkv.kind(), qkv.device()))?;
     if kernels::serve(qkv) {
         let sums = kernels::attend(heads, &sequences(runs), qkv, &output)?;
         return Ok((output, vec![sums]));
@@ -54,9 +53,16 @@ pub fn backward(
     Ok(d_qkv)
 }
 
-/// Returns the shape of a layer's heads.
-pub fn heads_of(config: &Config, layer: usize) -> Heads {
-    Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim, window: config.window(layer) }
+/// Returns the shape of the heads of a layer with this window.
+pub fn heads_of(config: &Config, window: Option<usize>) -> Heads {
+    Heads {
+        queries: config.heads,
+        keys: config.kv_heads,
+        width: config.head_dim,
+        window,
+        scale: config.variant.attention_scale,
+        cap: config.variant.attention_cap,
+    }
 }
 
 /// Lists all sequences of the runs.
@@ -96,7 +102,8 @@ mod tests {
         let runs = [(0, 3, 9), (27, 1, 300)].map(|(start, count, length)| SequenceGroup { start, count, length });
         let rows = 330;
         for (kv_heads, sliding_window) in [(4, None), (2, Some(6)), (1, Some(140)), (2, Some(500))] {
-            let heads = Heads { queries: 4, keys: kv_heads, width: 8, window: sliding_window };
+            let scale = sliding_window.map(|_| 0.3);
+            let heads = Heads { queries: 4, keys: kv_heads, width: 8, window: sliding_window, scale, cap: None };
             let qkv = random(rows, ((4 + 2 * kv_heads) * 8) as i64, 4.0).to_kind(Kind::Double);
             let d_output = random(rows, 32, 1.0).to_kind(Kind::Double);
             let (expected, sums) = forward(heads, &qkv, &runs).unwrap();
@@ -122,10 +129,16 @@ mod tests {
     fn the_kernel_agrees_with_libtorch() {
         let runs = [(0, 2, 1), (2, 1, 47), (49, 1, 48), (97, 2, 49), (195, 1, 130)];
         let runs = runs.map(|(start, count, length)| SequenceGroup { start, count, length });
-        for (heads, kv_heads, head_dim, sliding_window) in
-            [(4, 4, 32, None), (4, 2, 20, None), (3, 1, 64, Some(7)), (2, 2, 12, Some(50))]
-        {
-            let shape = Heads { queries: heads, keys: kv_heads, width: head_dim, window: sliding_window };
+        for (heads, kv_heads, head_dim, window, scale, cap) in [
+            (4, 4, 32, None, None, None),
+            (4, 2, 20, None, None, None),
+            (3, 1, 64, Some(7), None, None),
+            (2, 2, 12, Some(50), None, None),
+            (2, 1, 16, None, Some(0.4), None),
+            (2, 1, 20, Some(50), Some(0.5), Some(1.5)),
+            (2, 2, 32, None, None, Some(4.0)),
+        ] {
+            let shape = Heads { queries: heads, keys: kv_heads, width: head_dim, window, scale, cap };
             let rows = 330;
             let qkv = random(rows, ((heads + 2 * kv_heads) * head_dim) as i64, 4.0);
             let d_output = random(rows, (heads * head_dim) as i64, 1.0);

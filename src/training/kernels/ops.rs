@@ -12,7 +12,7 @@ use tch::{Kind, TchError, Tensor};
 use super::by_libtorch::blocks;
 use super::native::kernels;
 use crate::model::quantized::{Nf4, codebook};
-use crate::model::{Held, Weight};
+use crate::model::{Activation, Held, Weight};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -110,30 +110,61 @@ pub fn rms_norm_backward(
     plain::rms_norm_backward(dy, x, inverse, weight)?.f_add(residual)
 }
 
-/// Computes silu(gate) * up of `[rows, 2 inner]`, with gate in the first half of each row.
-pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
-    if kernels::serve(gate_up) { kernels::swiglu(gate_up) } else { plain::swiglu(gate_up) }
+/// Returns a dense copy of a table.
+pub fn copied(table: &Tensor) -> Result<Tensor> {
+    let mut copy = Tensor::f_empty(table.size(), (table.kind(), table.device()))?;
+    copy.f_copy_(table)?;
+    Ok(copy)
 }
 
-/// Computes the derivative of [`swiglu`] in the layout of its input. It may take the input's memory.
-pub fn swiglu_backward(d_product: &Tensor, gate_up: Tensor) -> Result<Tensor> {
+/// Computes act(gate) * up of `[rows, 2 inner]`, with gate in the first half of each row.
+pub fn gated(activation: Activation, gate_up: &Tensor) -> Result<Tensor> {
+    if kernels::serve(gate_up) { kernels::gated(activation, gate_up) } else { plain::gated(activation, gate_up) }
+}
+
+/// Computes the derivative of [`gated`] in the layout of its input. It may take the input's memory.
+pub fn gated_backward(activation: Activation, d_product: &Tensor, gate_up: Tensor) -> Result<Tensor> {
     if kernels::serve(&gate_up) {
-        kernels::swiglu_backward(d_product, &gate_up);
+        kernels::gated_backward(activation, d_product, &gate_up);
         return Ok(gate_up);
     }
-    plain::swiglu_backward(d_product, &gate_up)
+    plain::gated_backward(activation, d_product, &gate_up)
 }
 
-/// Rotates the first `heads` heads of each row of `x` in place (RoPE, Su et al. 2021); the tables are `[rows, head_dim / 2]`.
-///
-/// Pairs are those of Transformers: element i with element i + head_dim / 2. `backwards` rotates the other way, which is
-/// the derivative.
-pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) -> Result<()> {
+/// Bounds values softly, in place: x becomes cap tanh(x / cap).
+pub fn soft_cap_(x: &Tensor, cap: f64) -> Result<()> {
     if kernels::serve(x) {
-        kernels::rotate(x, heads, cos, sin, backwards);
+        kernels::soft_cap_(x, cap);
         return Ok(());
     }
-    plain::rotate(x, heads, cos, sin, backwards)
+    plain::soft_cap_(x, cap)
+}
+
+/// Turns the gradient at the results of [`soft_cap_`] into that at its input, in place.
+pub fn soft_cap_backward_(gradient: &Tensor, capped: &Tensor, cap: f64) -> Result<()> {
+    if kernels::serve(gradient) {
+        kernels::soft_cap_backward_(gradient, capped, cap);
+        return Ok(());
+    }
+    plain::soft_cap_backward_(gradient, capped, cap)
+}
+
+/// Rotates the first `heads` heads of each row of `x` in place (RoPE, Su et al. 2021); the tables are `[rows, rotated / 2]`.
+///
+/// Only the first `rotated` elements of a head are rotated, which is all of them in most models. Pairs are those of
+/// Transformers: element i with element i + rotated / 2. `backwards` rotates the other way, which is the derivative.
+pub fn rotate(
+    x: &Tensor,
+    heads: usize,
+    head_width: usize,
+    (cos, sin): (&Tensor, &Tensor),
+    backwards: bool,
+) -> Result<()> {
+    if kernels::serve(x) {
+        kernels::rotate(x, heads, head_width, cos, sin, backwards);
+        return Ok(());
+    }
+    plain::rotate(x, heads, head_width, (cos, sin), backwards)
 }
 
 /// Returns the cross-entropy of each row of `logits` [nat]. With `weights`, the logits become the gradient of the weighted sum.
@@ -165,22 +196,51 @@ pub mod plain {
         scaled.f_sub(&unit.f_mul(&along)?)?.f_mul(inverse)?.f_to_kind(x.kind())
     }
 
-    pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
+    pub fn gated(activation: Activation, gate_up: &Tensor) -> Result<Tensor> {
         let inner = gate_up.size()[1] / 2;
-        gate_up.f_narrow(1, 0, inner)?.f_silu()?.f_mul(&gate_up.f_narrow(1, inner, inner)?)
+        activated(activation, &gate_up.f_narrow(1, 0, inner)?)?.f_mul(&gate_up.f_narrow(1, inner, inner)?)
     }
 
-    pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+    pub fn gated_backward(activation: Activation, d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
         let inner = gate_up.size()[1] / 2;
         let gate = gate_up.f_narrow(1, 0, inner)?;
         let up = gate_up.f_narrow(1, inner, inner)?;
-        let d_gate = gate.f_silu_backward(&d_product.f_mul(&up)?)?;
-        Tensor::f_cat(&[d_gate, d_product.f_mul(&gate.f_silu()?)?], 1)
+        let d_activated = d_product.f_mul(&up)?;
+        let d_gate = match activation {
+            Activation::Silu => gate.f_silu_backward(&d_activated)?,
+            Activation::GeluTanh => gate.f_gelu_backward(&d_activated, "tanh")?,
+        };
+        Tensor::f_cat(&[d_gate, d_product.f_mul(&activated(activation, &gate)?)?], 1)
     }
 
-    pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) -> Result<()> {
+    fn activated(activation: Activation, gate: &Tensor) -> Result<Tensor> {
+        match activation {
+            Activation::Silu => gate.f_silu(),
+            Activation::GeluTanh => gate.f_gelu("tanh"),
+        }
+    }
+
+    pub fn soft_cap_(x: &Tensor, cap: f64) -> Result<()> {
+        let _ = x.shallow_clone().f_div_scalar_(cap)?.f_tanh_()?.f_mul_scalar_(cap)?;
+        Ok(())
+    }
+
+    pub fn soft_cap_backward_(gradient: &Tensor, capped: &Tensor, cap: f64) -> Result<()> {
+        let slope = capped.f_div_scalar(cap)?.f_square()?.f_neg()?.f_add_scalar(1.0)?;
+        let _ = gradient.shallow_clone().f_mul_(&slope)?;
+        Ok(())
+    }
+
+    pub fn rotate(
+        x: &Tensor,
+        heads: usize,
+        head_width: usize,
+        (cos, sin): (&Tensor, &Tensor),
+        backwards: bool,
+    ) -> Result<()> {
         let half = cos.size()[1];
-        let heads = x.f_narrow(1, 0, heads as i64 * 2 * half)?.f_unflatten(1, [heads as i64, 2 * half])?;
+        let size = [heads as i64, head_width as i64];
+        let heads = x.f_narrow(1, 0, size[0] * size[1])?.f_unflatten(1, size)?;
         let cos = cos.f_to_kind(x.kind())?.f_unsqueeze(1)?;
         let mut sin = sin.f_to_kind(x.kind())?.f_unsqueeze(1)?;
         if backwards {
@@ -292,8 +352,8 @@ mod tests {
                 let weight = values(1, 1034, 1.0).squeeze_dim(0).to_kind(kind);
                 let (y, inverse) = rms_norm(&x, &weight, 1e-5, Kind::Float).unwrap();
                 let dx = rms_norm_backward(&dy, &x, &inverse, &weight, &dy).unwrap();
-                let product = swiglu(&x).unwrap();
-                let d_gate_up = swiglu_backward(&product, dy.copy()).unwrap();
+                let product = gated(Activation::GeluTanh, &x).unwrap();
+                let d_gate_up = gated_backward(Activation::GeluTanh, &product, dy.copy()).unwrap();
                 let mut logits = x.copy();
                 let weights = values(1, 300, 1.0).squeeze_dim(0);
                 let nats = cross_entropy(&mut logits, &labels, Some(&weights), Kind::Float).unwrap();
@@ -346,13 +406,38 @@ mod tests {
     }
 
     #[test]
-    fn swiglu_and_its_derivative_agree_with_libtorch() {
+    fn gated_products_and_their_derivatives_agree_with_libtorch() {
+        for activation in [Activation::Silu, Activation::GeluTanh] {
+            both_kinds(|kind, tolerance| {
+                let gate_up = values(6, 2 * 43, 12.0).to_kind(kind);
+                let d = values(6, 43, 2.0).to_kind(kind);
+                let product = gated(activation, &gate_up).unwrap();
+                assert_close(&product, &plain::gated(activation, &gate_up).unwrap(), tolerance);
+                let plain = plain::gated_backward(activation, &d, &gate_up).unwrap();
+                assert_close(&gated_backward(activation, &d, gate_up).unwrap(), &plain, tolerance);
+            });
+        }
+    }
+
+    #[test]
+    fn a_soft_cap_and_its_derivative_agree_with_libtorch() {
         both_kinds(|kind, tolerance| {
-            let gate_up = values(6, 2 * 43, 12.0).to_kind(kind);
-            let d = values(6, 43, 2.0).to_kind(kind);
-            assert_close(&swiglu(&gate_up).unwrap(), &plain::swiglu(&gate_up).unwrap(), tolerance);
-            let plain = plain::swiglu_backward(&d, &gate_up).unwrap();
-            assert_close(&swiglu_backward(&d, gate_up).unwrap(), &plain, tolerance);
+            for spread in [0.1, 1.0, 400.0] {
+                let start = values(5, 77, spread).to_kind(kind);
+                let d = values(5, 77, 2.0).to_kind(kind);
+                let (own, plain) = (start.copy(), start.copy());
+                soft_cap_(&own, 3.0).unwrap();
+                plain::soft_cap_(&plain, 3.0).unwrap();
+                assert_close(&own, &plain, tolerance);
+                // LibTorch's slope of a saturated bound has few digits in bf16: 1 minus almost 1.
+                if kind == Kind::BFloat16 && spread > 1.0 {
+                    continue;
+                }
+                let (own_d, plain_d) = (d.copy(), d.copy());
+                soft_cap_backward_(&own_d, &own, 3.0).unwrap();
+                plain::soft_cap_backward_(&plain_d, &own, 3.0).unwrap();
+                assert_close(&own_d, &plain_d, tolerance);
+            }
         });
     }
 
@@ -363,12 +448,18 @@ mod tests {
             let (cos, sin) = (angles.cos(), angles.sin());
             let start = values(4, 5 * 12, 2.0).to_kind(kind);
             let (own, plain) = (start.copy(), start.copy());
-            rotate(&own, 4, &cos, &sin, false).unwrap();
-            plain::rotate(&plain, 4, &cos, &sin, false).unwrap();
+            rotate(&own, 4, 12, (&cos, &sin), false).unwrap();
+            plain::rotate(&plain, 4, 12, (&cos, &sin), false).unwrap();
             assert_close(&own, &plain, tolerance);
             assert_eq!(own.narrow(1, 48, 12), start.narrow(1, 48, 12), "the fifth head is left alone");
-            rotate(&own, 4, &cos, &sin, true).unwrap();
+            rotate(&own, 4, 12, (&cos, &sin), true).unwrap();
             assert_close(&own, &start, tolerance);
+            // Three heads of 20, of which 12 elements turn.
+            let (own, plain) = (start.copy(), start.copy());
+            rotate(&own, 3, 20, (&cos, &sin), false).unwrap();
+            plain::rotate(&plain, 3, 20, (&cos, &sin), false).unwrap();
+            assert_close(&own, &plain, tolerance);
+            assert_eq!(own.narrow(1, 12, 8), start.narrow(1, 12, 8), "the end of a head is left alone");
         });
     }
 

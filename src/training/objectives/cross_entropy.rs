@@ -57,6 +57,25 @@ pub fn cross_entropy(base: &Base, labels: &Tensor, x: &Tensor, weights: LossWeig
     Ok(PassLosses { nats, hits, gradient })
 }
 
+/// Computes the logits `[rows, vocabulary]` of normalized rows.
+pub fn logits(base: &Base, h: &Tensor) -> Result<Tensor> {
+    let logits = ops::product(h, &base.head.f_tr()?)?;
+    scale_and_bound_(base, &logits)?;
+    Ok(logits)
+}
+
+/// Applies the factor and the bound that the family puts on the products of the output head, in place.
+pub fn scale_and_bound_(base: &Base, products: &Tensor) -> Result<()> {
+    let variant = &base.config.variant;
+    if variant.logit_scale != 1.0 {
+        let _ = products.shallow_clone().f_mul_scalar_(variant.logit_scale)?;
+    }
+    match variant.logit_cap {
+        Some(cap) => ops::soft_cap_(products, cap),
+        None => Ok(()),
+    }
+}
+
 /// Output head with the normalized rows that it is applied to.
 struct Head<'a> {
     base: &'a Base,
@@ -84,12 +103,24 @@ impl Head<'_> {
     /// Computes the losses and the gradient of their weighted sum at `h`.
     fn gradient(&self, weights: &Tensor) -> Result<(Vec<f64>, Tensor)> {
         let master = self.base.precision.master_kind();
+        let variant = &self.base.config.variant;
         let mut nats = Vec::new();
         let dh = self.h.f_empty_like()?;
         for chunk in self.chunks() {
             let mut logits = self.logits(chunk)?;
+            // A bound's slope is computed from the bounded logits.
+            let bounded = match variant.logit_cap {
+                Some(cap) => Some((cap, ops::copied(&logits)?)),
+                None => None,
+            };
             // The logits become their own gradient, weight * (softmax - one-hot), which the head's weights take back to h.
             nats.extend(ops::cross_entropy(&mut logits, &chunk.of(self.labels)?, Some(&chunk.of(weights)?), master)?);
+            if let Some((cap, bounded)) = bounded {
+                ops::soft_cap_backward_(&logits, &bounded, cap)?;
+            }
+            if variant.logit_scale != 1.0 {
+                let _ = logits.f_mul_scalar_(variant.logit_scale)?;
+            }
             ops::product_into(&chunk.of(&dh)?, &logits, &self.base.head)?;
         }
         Ok((nats, dh))
@@ -97,7 +128,7 @@ impl Head<'_> {
 
     /// Computes the logits `[rows, vocabulary]` of a chunk.
     fn logits(&self, chunk: Chunk) -> Result<Tensor> {
-        ops::product(&chunk.of(self.h)?, &self.base.head.f_tr()?)
+        logits(self.base, &chunk.of(self.h)?)
     }
 
     /// Returns the chunks of all rows in order.

@@ -4,6 +4,7 @@ mod against_oracle;
 mod bits;
 mod by_libtorch;
 mod company;
+mod families;
 mod memory;
 mod merging;
 mod methods;
@@ -21,7 +22,10 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use super::{AlgorithmTerms, Hyper, Job, Numerics, Objective, Trainer};
 use crate::adapter::Adapter;
 use crate::data::Sample;
-use crate::model::{Architecture, Config, Device, LoraSpec, Precision, RopeScaling, random};
+use crate::model::{
+    Activation, Architecture, Config, DecoderVariant, Device, LoraSpec, NormPlacement, Precision, QueryKeyNorm,
+    RopeScaling, random,
+};
 
 /// One small model of each family, none of whose sizes is a multiple of another's by accident.
 pub(super) fn configs() -> Vec<Config> {
@@ -32,8 +36,54 @@ pub(super) fn configs() -> Vec<Config> {
         Config { kv_heads: 2, tied: true, rope_scaling: Some(scaling), ..llama.clone() },
         Config { output_bias: true, qkv_bias: true, mlp_bias: true, head_dim: 8, ..llama.clone() },
         Config { architecture: Architecture::Mistral, kv_heads: 1, sliding_window: Some(7), ..llama.clone() },
-        Config { architecture: Architecture::Qwen2, kv_heads: 2, qkv_bias: true, tied: true, ..llama },
+        Config { architecture: Architecture::Qwen2, kv_heads: 2, qkv_bias: true, tied: true, ..llama.clone() },
+        Config {
+            architecture: Architecture::Gemma3,
+            kv_heads: 1,
+            tied: true,
+            sliding_window: Some(7),
+            variant: DecoderVariant { query_key_norm: QueryKeyNorm::Head, local_rope_theta: Some(1000.0), ..gemma() },
+            ..llama.clone()
+        },
+        Config {
+            architecture: Architecture::Gemma2,
+            kv_heads: 2,
+            tied: true,
+            sliding_window: Some(9),
+            variant: DecoderVariant { attention_cap: Some(1.5), logit_cap: Some(2.0), ..gemma() },
+            ..llama.clone()
+        },
+        Config {
+            architecture: Architecture::Phi3,
+            kv_heads: 2,
+            sliding_window: Some(20),
+            variant: DecoderVariant { fused: true, rotated: Some(8), ..DecoderVariant::default() },
+            ..llama.clone()
+        },
+        Config {
+            architecture: Architecture::Olmo2,
+            kv_heads: 2,
+            variant: DecoderVariant {
+                norms: NormPlacement::After,
+                query_key_norm: QueryKeyNorm::Whole,
+                ..DecoderVariant::default()
+            },
+            ..llama
+        },
     ]
+}
+
+/// What Gemma 2 and 3 have in common, for a width of 64.
+fn gemma() -> DecoderVariant {
+    DecoderVariant {
+        norms: NormPlacement::Around,
+        norms_from_one: true,
+        activation: Activation::GeluTanh,
+        embedding_scale: 8.0,
+        attention_scale: Some(0.125),
+        windowed_layers: Some(vec![true, false]),
+        ..DecoderVariant::default()
+    }
 }
 
 /// Writes a random model in which biases and norms are not at their trivial initial values.

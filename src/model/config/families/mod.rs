@@ -1,11 +1,20 @@
 //! One file per model family: the keys of its config.json, and what they mean.
 
+mod gemma2;
+mod gemma3;
+mod granite;
+mod internlm3;
 mod llama;
 mod mistral;
+mod olmo2;
+mod phi3;
 mod qwen2;
+mod qwen3;
+mod smollm3;
 
 use super::fields::{Fields, short};
-use super::{Architecture, Config, Variant, rope};
+use super::rope::RopeFields;
+use super::{Architecture, Config, DecoderVariant, rope};
 
 /// Reads a config.json of a family.
 ///
@@ -16,11 +25,28 @@ pub fn read(architecture: Architecture, fields: &Fields) -> Result<Config, Strin
         Architecture::Llama => llama::read(fields),
         Architecture::Mistral => mistral::read(fields),
         Architecture::Qwen2 => qwen2::read(fields),
+        Architecture::Qwen3 => qwen3::read(fields),
+        Architecture::SmolLm3 => smollm3::read(fields),
+        Architecture::Granite => granite::read(fields),
+        Architecture::Olmo2 => olmo2::read(fields),
+        Architecture::InternLm3 => internlm3::read(fields),
+        Architecture::Phi3 => phi3::read(fields),
+        Architecture::Gemma2 => gemma2::read(fields),
+        Architecture::Gemma3 => gemma3::read(fields),
     }
 }
 
 /// Reads the keys that all families have, as a decoder without biases and window.
 fn common(architecture: Architecture, fields: &Fields) -> Result<Config, String> {
+    let rope = rope::read(fields)?;
+    if rope.rotated_part != 1.0 {
+        return Err(format!("partial_rotary_factor is {}, only 1 is supported", rope.rotated_part));
+    }
+    common_with(architecture, fields, rope)
+}
+
+/// Reads the keys that all families have, with a rotary embedding that was read before.
+fn common_with(architecture: Architecture, fields: &Fields, rope: RopeFields) -> Result<Config, String> {
     let hidden_size = fields.size("hidden_size")?;
     let heads = fields.size("num_attention_heads")?;
     // Without `head_dim` the heads divide the residual stream among them.
@@ -30,10 +56,6 @@ fn common(architecture: Architecture, fields: &Fields) -> Result<Config, String>
         None => return Err(format!("hidden_size {hidden_size} is no multiple of num_attention_heads {heads}")),
     };
     fields.require_off("attention_dropout")?;
-    let rope = rope::read(fields)?;
-    if rope.rotated_part != 1.0 {
-        return Err(format!("partial_rotary_factor is {}, only 1 is supported", rope.rotated_part));
-    }
     Ok(Config {
         architecture,
         vocab_size: fields.size("vocab_size")?,
@@ -52,7 +74,7 @@ fn common(architecture: Architecture, fields: &Fields) -> Result<Config, String>
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,
-        variant: Variant::default(),
+        variant: DecoderVariant::default(),
     })
 }
 

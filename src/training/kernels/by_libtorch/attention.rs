@@ -9,6 +9,7 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::training::kernels::native::flash;
 use crate::training::kernels::native::kernels::{Heads, Sequences};
+use crate::training::kernels::ops::plain;
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -34,8 +35,15 @@ enum Operations {
 impl Operations {
     /// Selects the implementation by device, type and sequence only, so that other jobs do not influence it.
     fn of(shape: &Heads, table: &Tensor, sequence: Sequence) -> Self {
+        // No fused kernel bounds its scores.
+        if shape.cap.is_some() {
+            return Self::Products;
+        }
         if table.device() == tch::Device::Cpu {
             return Self::FusedOnCpu;
+        }
+        if shape.scale.is_some() {
+            return Self::Products;
         }
         let is_half = matches!(table.kind(), Kind::BFloat16 | Kind::Half);
         let is_width_served = shape.width.is_multiple_of(8) && shape.width <= 256;
@@ -102,7 +110,7 @@ fn fused_forward_on_cpu(shape: &Heads, qkv: &Tensor, sequence: Sequence, output:
         0.0,
         mask.is_none(),
         mask.as_ref(),
-        None,
+        shape.scale,
     )?;
     batch_of_one(&heads(output, sequence, 0, shape.queries, shape.width)?)?.f_copy_(&result)?;
     Ok(sum)
@@ -130,7 +138,7 @@ fn fused_backward_on_cpu(
         0.0,
         mask.is_none(),
         mask.as_ref(),
-        None,
+        shape.scale,
     )?;
     for (part, gradient) in split(shape, d_qkv, sequence)?.iter().zip([d_q, d_k, d_v]) {
         batch_of_one(part)?.f_copy_(&gradient)?;
@@ -243,12 +251,18 @@ pub fn products_backward(
         let d_result = block.queries(shape, &d_output)?;
         let k = block.keys(&k)?;
         let v = block.keys(&v)?;
-        let powers = block.scores(shape, &q, &k)?.f_sub(&block.of_sums(shape, sums)?)?.f_exp()?;
+        let scores = block.scores(shape, &q, &k)?;
+        let powers = scores.f_sub(&block.of_sums(shape, sums)?)?.f_exp()?;
         // Derivative of the softmax: dS = P (dP - rowsum(P dP)), with rowsum(P dP) = rowsum(dO O).
         let d_powers = d_result.f_bmm(&v.f_transpose(1, 2)?)?.f_to_kind(powers.kind())?;
         let row_mean = d_result.f_mul(&result)?.f_to_kind(powers.kind())?;
         let row_mean = row_mean.f_sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>)?;
-        let d_scores = powers.f_mul(&d_powers.f_sub(&row_mean)?)?.f_mul_scalar(scale(shape))?.f_to_kind(kind)?;
+        let mut d_scores = powers.f_mul(&d_powers.f_sub(&row_mean)?)?;
+        if let Some(cap) = shape.cap {
+            // Masked scores are minus infinity, where the bound's slope would be; their powers are 0.
+            plain::soft_cap_backward_(&d_scores, &scores.f_clamp_min(-cap)?, cap)?;
+        }
+        d_scores = d_scores.f_mul_scalar(shape.scale())?.f_to_kind(kind)?;
         block.write_queries(shape, &d_q, &d_scores.f_bmm(&k)?)?;
         block.add_keys(&sum_k, &d_scores.f_transpose(1, 2)?.f_bmm(&q)?)?;
         block.add_keys(&sum_v, &powers.f_to_kind(kind)?.f_transpose(1, 2)?.f_bmm(&d_result)?)?;
@@ -322,16 +336,14 @@ impl Block {
     /// keys.
     fn scores(&self, shape: &Heads, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let kind = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let scores = q.f_bmm(&k.f_transpose(1, 2)?)?.f_to_kind(kind)?.f_mul_scalar(scale(shape))?;
+        let scores = q.f_bmm(&k.f_transpose(1, 2)?)?.f_to_kind(kind)?.f_mul_scalar(shape.scale())?;
+        if let Some(cap) = shape.cap {
+            plain::soft_cap_(&scores, cap)?;
+        }
         let hidden = seen(self.count, self.keys_seen(), self.first - self.oldest, self.window, q)?.f_logical_not()?;
         let of_heads = scores.f_view([shape.queries as i64, self.count, self.keys_seen()])?;
         of_heads.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_view_as(&scores)
     }
-}
-
-/// Returns the scale of scores, 1 / sqrt(head_dim).
-fn scale(shape: &Heads) -> f64 {
-    1.0 / (shape.width as f64).sqrt()
 }
 
 /// Returns the number of keys to which a query attends at most, including its own.

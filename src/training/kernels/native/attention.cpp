@@ -69,7 +69,7 @@ template <class T>
 void attend(const Shape& shape, int64_t head, int64_t length, const T* qkv, T* out, float* sums) {
   Rooms& room = rooms();
   const int64_t width = shape.width, group = shape.heads / shape.kv_heads, room_keys = eightfold(length);
-  const float scale = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(float(width))));
+  const float scale = shape.cap > 0.0f ? 1.0f : shape.scale;
   float *k = room.k.at_least(length * width), *v = room.v.at_least(length * width);
   widen_keys(shape, head, length, qkv, k, v);
   float* turned_k = room.packed_k.at_least(packed_size(width, length));
@@ -88,6 +88,7 @@ void attend(const Shape& shape, int64_t head, int64_t length, const T* qkv, T* o
       for (int64_t i = 0; i < rows; i++) {
         int64_t begin, end;
         own_keys(shape, first + i, keys.left, begin, end);
+        if (shape.cap > 0.0f) cap_scores(scores + i * room_keys, keys.right - keys.left, shape.scale, shape.cap);
         float top;
         denominators[i] = soften(scores + i * room_keys, keys.right - keys.left, begin, end, scale, top);
         sums[(first + i) * shape.heads + query] = top + float(log_positive(double(denominators[i])));
@@ -108,7 +109,7 @@ void attend_backward(const Shape& shape, int64_t head, int64_t length, const T* 
                      const T* d_out, T* d_qkv) {
   Rooms& room = rooms();
   const int64_t width = shape.width, group = shape.heads / shape.kv_heads, room_keys = eightfold(length);
-  const float scale = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(float(width))));
+  const float scale = shape.cap > 0.0f ? 1.0f : shape.scale;
   float *k = room.k.at_least(length * width), *v = room.v.at_least(length * width);
   widen_keys(shape, head, length, qkv, k, v);
   float* turned_k = room.packed_k.at_least(packed_size(width, length));
@@ -142,6 +143,19 @@ void attend_backward(const Shape& shape, int64_t head, int64_t length, const T* 
         int64_t begin, end;
         own_keys(shape, first + i, keys.left, begin, end);
         float *power = powers + i * room_keys, *slope = slopes + i * room_keys;
+        if (shape.cap > 0.0f) {
+          cap_scores(power, count, shape.scale, shape.cap);
+          // The derivative of the bound, 1 - tanh^2, joins the slope before its score is turned into a power.
+          const v8 cap = splat(shape.cap), factor = splat(shape.scale);
+          by_eights(count, begin, end, [&](int64_t j, v8 lanes) {
+            v8 score = keep(lanes, load(power + j)), bend = div(score, cap);
+            v8 p = keep(lanes, exp<true>(sub(score, top)));
+            v8 through = mul(sub(splat(1.0f), mul(bend, bend)), factor);
+            store(power + j, p);
+            store(slope + j, keep(lanes, mul(mul(p, sub(load(slope + j), along)), through)));
+          });
+          continue;
+        }
         by_eights(count, begin, end, [&](int64_t j, v8 lanes) {
           v8 p = keep(lanes, exp<true>(sub(mul(keep(lanes, load(power + j)), splat(scale)), top)));
           store(power + j, p);

@@ -15,6 +15,10 @@ struct Shape {
   // Keys that a query sees, itself included; 0 where all before it are seen.
   int64_t window;
   int64_t qkv_stride, out_stride;
+  // Factor of the scores.
+  float scale;
+  // Bound of the scores: a scaled score s counts as cap tanh(s / cap). 0 where there is none.
+  float cap;
 };
 
 // One key-value head `head` of one sequence of `length` rows: `qkv` and `out` point to the sequence's first row. `sums`,

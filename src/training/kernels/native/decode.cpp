@@ -74,7 +74,8 @@ void weigh(const T* values, int64_t width, int64_t left, int64_t right, const fl
 }
 
 template <class T, int COUNT>
-void attend_some(const Query<T>* queries, Cache<T> cache, int64_t width, float scale) {
+void attend_some(const Query<T>* queries, Cache<T> cache, const Shape& shape) {
+  const int64_t width = shape.width;
   int64_t left = queries[0].begin, right = queries[0].end;
   for (int q = 1; q < COUNT; q++) {
     left = std::min(left, queries[q].begin);
@@ -86,9 +87,11 @@ void attend_some(const Query<T>* queries, Cache<T> cache, int64_t width, float s
   score<T, COUNT>(queries, cache.keys, width, left, right, scores, stride);
   v8 shares[COUNT];
   for (int q = 0; q < COUNT; q++) {
+    float* row = scores + q * stride;
+    if (shape.cap > 0.0f) cap_scores(row, right - left, shape.scale, shape.cap);
     float top;
-    shares[q] = splat(1.0f / soften(scores + q * stride, right - left, queries[q].begin - left, queries[q].end - left,
-                                    scale, top));
+    shares[q] = splat(1.0f / soften(row, right - left, queries[q].begin - left, queries[q].end - left,
+                                    shape.cap > 0.0f ? 1.0f : shape.scale, top));
   }
   eights(width, [&](int64_t d, int64_t n) {
     v8 sums[COUNT];
@@ -98,12 +101,12 @@ void attend_some(const Query<T>* queries, Cache<T> cache, int64_t width, float s
 }
 
 template <class T>
-void attend_up_to_four(const Query<T>* queries, int64_t count, Cache<T> cache, int64_t width, float scale) {
+void attend_up_to_four(const Query<T>* queries, int64_t count, Cache<T> cache, const Shape& shape) {
   switch (count) {
-    case 1: return attend_some<T, 1>(queries, cache, width, scale);
-    case 2: return attend_some<T, 2>(queries, cache, width, scale);
-    case 3: return attend_some<T, 3>(queries, cache, width, scale);
-    default: return attend_some<T, QUERIES>(queries, cache, width, scale);
+    case 1: return attend_some<T, 1>(queries, cache, shape);
+    case 2: return attend_some<T, 2>(queries, cache, shape);
+    case 3: return attend_some<T, 3>(queries, cache, shape);
+    default: return attend_some<T, QUERIES>(queries, cache, shape);
   }
 }
 
@@ -114,7 +117,6 @@ void attend_cached(const Shape& shape, int64_t head, int64_t rows, int64_t posit
                    T* out) {
   append(shape, head, rows, position, cache, qkv);
   const int64_t width = shape.width, group = shape.heads / shape.kv_heads;
-  const float scale = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(float(width))));
   float* components = room().components.at_least(QUERIES * width);
   Query<T> queries[QUERIES];
   int64_t count = 0;
@@ -128,12 +130,12 @@ void attend_cached(const Shape& shape, int64_t head, int64_t rows, int64_t posit
       eights(width, [&](int64_t d, int64_t n) { put(into + d, get(from + d, n), n); });
       queries[count++] = {into, begin, end, out + i * shape.out_stride + column};
       if (count == QUERIES) {
-        attend_up_to_four(queries, count, cache, width, scale);
+        attend_up_to_four(queries, count, cache, shape);
         count = 0;
       }
     }
   }
-  if (count > 0) attend_up_to_four(queries, count, cache, width, scale);
+  if (count > 0) attend_up_to_four(queries, count, cache, shape);
 }
 
 template void attend_cached<float>(const Shape&, int64_t, int64_t, int64_t, Cache<float>, const float*, float*);

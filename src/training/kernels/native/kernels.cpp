@@ -21,6 +21,13 @@ inline __m256d first_of(__m256d values, int64_t n) {
 
 inline v8 sigmoid(v8 x) { return div(splat(1.0f), add(splat(1.0f), exp(sub(splat(0.0f), x)))); }
 
+// The argument of the sigmoid in gelu(x) = x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), the tanh form written with e^x.
+constexpr float GELU_SLOPE = 1.5957691216f, GELU_BEND = 0.044715f;
+
+inline v8 gelu_sigmoid(v8 x) {
+  return sigmoid(mul(mul(x, splat(GELU_SLOPE)), fma(mul(x, x), splat(GELU_BEND), splat(1.0f))));
+}
+
 }  // namespace
 
 template <class T>
@@ -65,11 +72,11 @@ void rms_norm_backward(const T* dy, const T* x, const float* inverse, const T* w
 }
 
 template <class T>
-void rotate(T* x, int64_t stride, const float* cos, const float* sin, float sign, int64_t heads, int64_t half,
-            int64_t first, int64_t last) {
+void rotate(T* x, int64_t stride, const float* cos, const float* sin, float sign, int64_t heads, int64_t width,
+            int64_t half, int64_t first, int64_t last) {
   for (int64_t row = first; row < last; row++) {
     for (int64_t head = 0; head < heads; head++) {
-      T* a = x + row * stride + head * 2 * half;
+      T* a = x + row * stride + head * width;
       T* b = a + half;
       eights(half, [&](int64_t i, int64_t n) {
         v8 c = get(cos + row * half + i, n), s = mul(get(sin + row * half + i, n), splat(sign));
@@ -102,6 +109,54 @@ void swiglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t firs
       v8 slope = mul(s, fma(g, sub(splat(1.0f), s), splat(1.0f)));
       put(gate + i, mul(mul(d, u), slope), n);
       put(gate + inner + i, mul(d, mul(g, s)), n);
+    });
+  }
+}
+
+template <class T>
+void geglu(const T* gate_up, T* product, int64_t inner, int64_t first, int64_t last) {
+  for (int64_t row = first; row < last; row++) {
+    const T* gate = gate_up + row * 2 * inner;
+    eights(inner, [&](int64_t i, int64_t n) {
+      v8 g = get(gate + i, n);
+      put(product + row * inner + i, mul(mul(g, gelu_sigmoid(g)), get(gate + inner + i, n)), n);
+    });
+  }
+}
+
+template <class T>
+void geglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t first, int64_t last) {
+  for (int64_t row = first; row < last; row++) {
+    T* gate = gate_up + row * 2 * inner;
+    eights(inner, [&](int64_t i, int64_t n) {
+      v8 g = get(gate + i, n), u = get(gate + inner + i, n), d = get(d_product + row * inner + i, n);
+      v8 s = gelu_sigmoid(g);
+      // d/dx of x s(a(x)) is s + x s (1 - s) a'(x).
+      v8 inner_slope = mul(splat(GELU_SLOPE), fma(mul(g, g), splat(3.0f * GELU_BEND), splat(1.0f)));
+      v8 slope = mul(s, fma(mul(g, sub(splat(1.0f), s)), inner_slope, splat(1.0f)));
+      put(gate + i, mul(mul(d, u), slope), n);
+      put(gate + inner + i, mul(d, mul(g, s)), n);
+    });
+  }
+}
+
+template <class T>
+void soft_cap(T* x, float cap, int64_t width, int64_t first, int64_t last) {
+  for (int64_t row = first; row < last; row++) {
+    T* values = x + row * width;
+    eights(width, [&](int64_t i, int64_t n) {
+      put(values + i, mul(tanh(div(get(values + i, n), splat(cap))), splat(cap)), n);
+    });
+  }
+}
+
+template <class T>
+void soft_cap_backward(T* gradient, const T* capped, float cap, int64_t width, int64_t first, int64_t last) {
+  for (int64_t row = first; row < last; row++) {
+    T* values = gradient + row * width;
+    eights(width, [&](int64_t i, int64_t n) {
+      v8 bend = div(get(capped + row * width + i, n), splat(cap));
+      put(values + i, mul(get(values + i, n), sub(splat(1.0f), mul(bend, bend))), n);
     });
   }
 }
@@ -224,9 +279,14 @@ double sum_of_squares(const float* values, int64_t length) {
   template void rms_norm<T>(const T*, const T*, float, T*, float*, int64_t, int64_t, int64_t);                       \
   template void rms_norm_backward<T>(const T*, const T*, const float*, const T*, const T*, T*, int64_t, int64_t,     \
                                      int64_t);                                                                       \
-  template void rotate<T>(T*, int64_t, const float*, const float*, float, int64_t, int64_t, int64_t, int64_t);       \
+  template void rotate<T>(T*, int64_t, const float*, const float*, float, int64_t, int64_t, int64_t, int64_t,        \
+                          int64_t);                                                                                  \
   template void swiglu<T>(const T*, T*, int64_t, int64_t, int64_t);                                                  \
   template void swiglu_backward<T>(T*, const T*, int64_t, int64_t, int64_t);                               \
+  template void geglu<T>(const T*, T*, int64_t, int64_t, int64_t);                                                   \
+  template void geglu_backward<T>(T*, const T*, int64_t, int64_t, int64_t);                                          \
+  template void soft_cap<T>(T*, float, int64_t, int64_t, int64_t);                                                   \
+  template void soft_cap_backward<T>(T*, const T*, float, int64_t, int64_t, int64_t);                                \
   template void cross_entropy<T>(T*, const int64_t*, const float*, double*, int64_t, int64_t, int64_t);              \
   template void expand_int8<T>(const int8_t*, const float*, T*, int64_t, int64_t, int64_t);                          \
   template void expand_nf4<T>(const uint8_t*, const float*, const float*, T*, int64_t, int64_t, int64_t);

@@ -21,10 +21,11 @@ template <class T>
 void rms_norm_backward(const T* dy, const T* x, const float* inverse, const T* weight, const T* residual, T* dx,
                        int64_t width, int64_t first, int64_t last);
 
-// Turns `heads` heads of `2 half` values of each row in place; rows are `stride` apart. `sign` is -1 for the derivative.
+// Turns the first `2 half` values of `heads` heads of each row in place; heads are `width` wide, rows are `stride` apart.
+// `sign` is -1 for the derivative.
 template <class T>
-void rotate(T* x, int64_t stride, const float* cos, const float* sin, float sign, int64_t heads, int64_t half,
-            int64_t first, int64_t last);
+void rotate(T* x, int64_t stride, const float* cos, const float* sin, float sign, int64_t heads, int64_t width,
+            int64_t half, int64_t first, int64_t last);
 
 // product = silu(gate) * up, gate and up beside each other in a row of `2 inner` values.
 template <class T>
@@ -33,6 +34,22 @@ void swiglu(const T* gate_up, T* product, int64_t inner, int64_t first, int64_t 
 // Writes the derivative over gate and up.
 template <class T>
 void swiglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t first, int64_t last);
+
+// The same with gelu(gate) in its tanh form (Hendrycks and Gimpel 2016).
+template <class T>
+void geglu(const T* gate_up, T* product, int64_t inner, int64_t first, int64_t last);
+
+// Writes the derivative over gate and up.
+template <class T>
+void geglu_backward(T* gate_up, const T* d_product, int64_t inner, int64_t first, int64_t last);
+
+// x = cap tanh(x / cap), in place; `width` values a row.
+template <class T>
+void soft_cap(T* x, float cap, int64_t width, int64_t first, int64_t last);
+
+// gradient = gradient (1 - (capped / cap)^2), in place, with the results of `soft_cap`.
+template <class T>
+void soft_cap_backward(T* gradient, const T* capped, float cap, int64_t width, int64_t first, int64_t last);
 
 // nats = -log softmax(logits)[label]; if `weights` is given, logits become weight * (softmax - onehot).
 template <class T>

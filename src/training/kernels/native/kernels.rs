@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::model::Activation;
+
 type Result<T> = std::result::Result<T, TchError>;
 
 /// An opaque `at::Tensor`.
@@ -42,6 +44,8 @@ pub(super) struct Shape {
     window: i64,
     qkv_stride: i64,
     pub(super) out_stride: i64,
+    scale: f32,
+    cap: f32,
 }
 
 /// The heads of an attention, and how many keys a query sees where that is limited.
@@ -55,6 +59,17 @@ pub struct Heads {
     pub width: usize,
     /// Keys that a query sees, itself included.
     pub window: Option<usize>,
+    /// Factor of the scores; `None` stands for 1 / sqrt(width).
+    pub scale: Option<f64>,
+    /// Bound of the scores: a scaled score s counts as cap tanh(s / cap).
+    pub cap: Option<f64>,
+}
+
+impl Heads {
+    /// Returns the factor of the scores.
+    pub fn scale(&self) -> f64 {
+        self.scale.unwrap_or_else(|| 1.0 / (self.width as f64).sqrt())
+    }
 }
 
 unsafe extern "C" {
@@ -89,9 +104,13 @@ unsafe extern "C" {
         residual: *const At,
         dx: *mut At,
     );
-    fn fedreplay_rotate(x: *mut At, cos: *const At, sin: *const At, sign: f64, heads: i64);
+    fn fedreplay_rotate(x: *mut At, cos: *const At, sin: *const At, sign: f64, heads: i64, width: i64);
     fn fedreplay_swiglu(gate_up: *const At, product: *mut At);
     fn fedreplay_swiglu_backward(gate_up: *mut At, d_product: *const At);
+    fn fedreplay_geglu(gate_up: *const At, product: *mut At);
+    fn fedreplay_geglu_backward(gate_up: *mut At, d_product: *const At);
+    fn fedreplay_soft_cap(x: *mut At, cap: f64);
+    fn fedreplay_soft_cap_backward(gradient: *mut At, capped: *const At, cap: f64);
     fn fedreplay_cross_entropy(logits: *mut At, labels: *const At, weights: *const At, nats: *mut At);
     fn fedreplay_expand_int8(codes: *const At, scales: *const At, out: *mut At);
     fn fedreplay_expand_nf4(codes: *const At, values: *const f32, maxima: *const At, out: *mut At);
@@ -199,7 +218,7 @@ impl Sequences {
 }
 
 pub(super) fn shape(heads: Heads, qkv: &Tensor) -> Shape {
-    let Heads { queries, keys, width, window } = heads;
+    let Heads { queries, keys, width, window, scale, cap } = heads;
     let (_, _, stride) = table(qkv);
     assert_eq!(stride as usize, (queries + 2 * keys) * width, "a row holds all heads of q, k and v");
     assert!(queries % keys == 0, "every key head serves as many query heads");
@@ -210,6 +229,9 @@ pub(super) fn shape(heads: Heads, qkv: &Tensor) -> Shape {
         window: window.unwrap_or(0) as i64,
         qkv_stride: stride,
         out_stride: (queries * width) as i64,
+        // The plain factor is computed in f32 throughout.
+        scale: scale.map_or_else(|| 1.0 / (width as f32).sqrt(), |scale| scale as f32),
+        cap: cap.unwrap_or(0.0) as f32,
     }
 }
 
@@ -278,34 +300,60 @@ pub fn rms_norm_backward(
 }
 
 /// See [`crate::training::kernels::ops::rotate`].
-pub fn rotate(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, backwards: bool) {
+pub fn rotate(x: &Tensor, heads: usize, head_width: usize, cos: &Tensor, sin: &Tensor, backwards: bool) {
     let (_, rows, width) = table(x);
     let half = cos.size()[1];
     check(cos, Kind::Float, &[rows, half]);
     check(sin, Kind::Float, &[rows, half]);
-    assert!(heads as i64 * 2 * half <= width, "more heads are to be turned than a row holds");
+    assert!(2 * half <= head_width as i64, "more of a head is to be turned than it has");
+    assert!((heads * head_width) as i64 <= width, "more heads are to be turned than a row holds");
     let sign = if backwards { -1.0 } else { 1.0 };
     // SAFETY: types, shapes and density were asserted above; only the first `heads` heads of each row are touched.
-    unsafe { fedreplay_rotate(written(x), read(cos), read(sin), sign, heads as i64) };
+    unsafe { fedreplay_rotate(written(x), read(cos), read(sin), sign, heads as i64, head_width as i64) };
 }
 
-/// See [`crate::training::kernels::ops::swiglu`].
-pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
+/// See [`crate::training::kernels::ops::gated`].
+pub fn gated(activation: Activation, gate_up: &Tensor) -> Result<Tensor> {
     let (kind, rows, width) = table(gate_up);
     assert!(width % 2 == 0, "gate and up are equally wide");
     let product = Tensor::f_empty([rows, width / 2], (kind, tch::Device::Cpu))?;
     // SAFETY: type and density were asserted above; the result is new and half as wide.
-    unsafe { fedreplay_swiglu(read(gate_up), written(&product)) };
+    unsafe {
+        match activation {
+            Activation::Silu => fedreplay_swiglu(read(gate_up), written(&product)),
+            Activation::GeluTanh => fedreplay_geglu(read(gate_up), written(&product)),
+        }
+    }
     Ok(product)
 }
 
-/// See [`crate::training::kernels::ops::swiglu_backward`]: the derivative is written over gate and up.
-pub fn swiglu_backward(d_product: &Tensor, gate_up: &Tensor) {
+/// See [`crate::training::kernels::ops::gated_backward`]: the derivative is written over gate and up.
+pub fn gated_backward(activation: Activation, d_product: &Tensor, gate_up: &Tensor) {
     let (kind, rows, width) = table(gate_up);
     assert!(width % 2 == 0, "gate and up are equally wide");
     check(d_product, kind, &[rows, width / 2]);
     // SAFETY: types, shapes and density were asserted above; every place is read before it is written.
-    unsafe { fedreplay_swiglu_backward(written(gate_up), read(d_product)) };
+    unsafe {
+        match activation {
+            Activation::Silu => fedreplay_swiglu_backward(written(gate_up), read(d_product)),
+            Activation::GeluTanh => fedreplay_geglu_backward(written(gate_up), read(d_product)),
+        }
+    }
+}
+
+/// See [`crate::training::kernels::ops::soft_cap_`].
+pub fn soft_cap_(x: &Tensor, cap: f64) {
+    let _ = table(x);
+    // SAFETY: type and density were asserted above; every place is read before it is written.
+    unsafe { fedreplay_soft_cap(written(x), cap) };
+}
+
+/// See [`crate::training::kernels::ops::soft_cap_backward_`].
+pub fn soft_cap_backward_(gradient: &Tensor, capped: &Tensor, cap: f64) {
+    let (kind, rows, width) = table(gradient);
+    check(capped, kind, &[rows, width]);
+    // SAFETY: types, shapes and density were asserted above; every place is read before it is written.
+    unsafe { fedreplay_soft_cap_backward(written(gradient), read(capped), cap) };
 }
 
 /// See [`crate::training::kernels::ops::cross_entropy`].

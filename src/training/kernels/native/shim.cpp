@@ -196,13 +196,14 @@ void fedreplay_rms_norm_backward(const at::Tensor* dy, const at::Tensor* x, cons
   });
 }
 
-void fedreplay_rotate(at::Tensor* x, const at::Tensor* cos, const at::Tensor* sin, double sign, int64_t heads) {
+void fedreplay_rotate(at::Tensor* x, const at::Tensor* cos, const at::Tensor* sin, double sign, int64_t heads,
+                      int64_t width) {
   int64_t half = cos->size(1), stride = x->stride(0);
   by_type(x, [&](auto type) {
     using T = decltype(type);
     by_rows(x->size(0), 2 * half * heads, [&](int64_t first, int64_t last) {
-      fedreplay::rotate<T>(data<T>(x), stride, data<float>(cos), data<float>(sin), float(sign), heads, half, first,
-                           last);
+      fedreplay::rotate<T>(data<T>(x), stride, data<float>(cos), data<float>(sin), float(sign), heads, width,
+                           half, first, last);
     });
   });
 }
@@ -223,6 +224,46 @@ void fedreplay_swiglu_backward(at::Tensor* gate_up, const at::Tensor* d_product)
     using T = decltype(type);
     by_rows(d_product->size(0), inner, [&](int64_t first, int64_t last) {
       fedreplay::swiglu_backward<T>(data<T>(gate_up), data<T>(d_product), inner, first, last);
+    });
+  });
+}
+
+void fedreplay_geglu(const at::Tensor* gate_up, at::Tensor* product) {
+  int64_t inner = product->size(1);
+  by_type(gate_up, [&](auto type) {
+    using T = decltype(type);
+    by_rows(product->size(0), inner, [&](int64_t first, int64_t last) {
+      fedreplay::geglu<T>(data<T>(gate_up), data<T>(product), inner, first, last);
+    });
+  });
+}
+
+void fedreplay_geglu_backward(at::Tensor* gate_up, const at::Tensor* d_product) {
+  int64_t inner = d_product->size(1);
+  by_type(gate_up, [&](auto type) {
+    using T = decltype(type);
+    by_rows(d_product->size(0), inner, [&](int64_t first, int64_t last) {
+      fedreplay::geglu_backward<T>(data<T>(gate_up), data<T>(d_product), inner, first, last);
+    });
+  });
+}
+
+void fedreplay_soft_cap(at::Tensor* x, double cap) {
+  int64_t width = x->size(1);
+  by_type(x, [&](auto type) {
+    using T = decltype(type);
+    by_rows(x->size(0), width, [&](int64_t first, int64_t last) {
+      fedreplay::soft_cap<T>(data<T>(x), float(cap), width, first, last);
+    });
+  });
+}
+
+void fedreplay_soft_cap_backward(at::Tensor* gradient, const at::Tensor* capped, double cap) {
+  int64_t width = gradient->size(1);
+  by_type(gradient, [&](auto type) {
+    using T = decltype(type);
+    by_rows(gradient->size(0), width, [&](int64_t first, int64_t last) {
+      fedreplay::soft_cap_backward<T>(data<T>(gradient), data<T>(capped), float(cap), width, first, last);
     });
   });
 }

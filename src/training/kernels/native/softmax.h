@@ -35,6 +35,12 @@ void by_eights(int64_t keys, int64_t begin, int64_t end, Body body) {
   }
 }
 
+// Bounds `keys` scores, in place: scale score becomes cap tanh(scale score / cap). The row has room for a multiple of
+// eight values.
+[[maybe_unused]] inline void cap_scores(float* row, int64_t keys, float scale, float cap) {
+  for (int64_t j = 0; j < keys; j += 8) store(row + j, mul(tanh(mul(load(row + j), splat(scale / cap))), splat(cap)));
+}
+
 // Turns a row of scores into e^(scale score - top) for the keys that are seen and 0 for the others; returns the sum and
 // the top. The row has room for a multiple of eight values.
 [[maybe_unused]] inline float soften(float* row, int64_t keys, int64_t begin, int64_t end, float scale, float& top) {
