@@ -142,7 +142,7 @@ mod tests {
         fn a_bad_row_is_refused_or_skipped_alone(place in 0..6usize, fault in 0..7usize) {
             let good = json!({"instruction": "i", "response": "r"});
             let bad = [
-                json!({"instruction": "i"}), json!({"instruction": 1, "response": "r"}), json!([]), json!("text"),
+                json!({"instruction": "i"}), json!({"instruction": [1], "response": "r"}), json!([]), json!("text"),
                 json!({"instruction": "i", "response": " "}),
                 json!({"prompt": "p", "chosen": "c", "rejected": "r"}),
                 json!({"conversations": [{"from": "human", "value": "q"}]}),

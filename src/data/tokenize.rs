@@ -11,9 +11,8 @@ use rayon::prelude::*;
 
 use super::chat_template::{ChatTemplate, Message, Role};
 use super::content::Content;
-use super::error::{DatasetError, RowFault};
+use super::error::{DatasetError, RowFault, SkippedRow};
 use super::federation::ClientData;
-use super::file_form::SkippedRow;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
@@ -59,7 +58,7 @@ pub struct Tokenized {
     pub samples: Vec<Sample>,
     /// For each sample, the index of its row.
     pub rows: Vec<usize>,
-    /// Rows left out under [`LongPrompts::Skip`].
+    /// Rows left out: under [`LongPrompts::Skip`], or all that cannot be used.
     pub skipped: Vec<SkippedRow>,
     /// Number of samples that were cut at the length limit.
     pub truncated: usize,
@@ -71,6 +70,13 @@ pub struct Tokenized {
 /// [`DatasetError::Untokenizable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses,
 /// or a preference row.
 pub fn tokenize(client: &ClientData, tokenizer: &Tokenizer, rules: &SequenceRules) -> Result<Tokenized, DatasetError> {
+    let tokenized = tokenize_usable(client, tokenizer, rules);
+    refuse_unless_skipped(&tokenized.skipped, rules.long_prompts)?;
+    Ok(tokenized)
+}
+
+/// Tokenizes the rows of a client as [`tokenize`] does, and leaves out every row that cannot be used.
+pub fn tokenize_usable(client: &ClientData, tokenizer: &Tokenizer, rules: &SequenceRules) -> Tokenized {
     let mut tokenized = Tokenized::default();
     // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
     let shaped: Vec<_> = client.rows.par_iter().map(|row| tokenize_row(row, tokenizer, rules)).collect();
@@ -81,24 +87,20 @@ pub fn tokenize(client: &ClientData, tokenizer: &Tokenizer, rules: &SequenceRule
                 tokenized.rows.push(row);
                 tokenized.truncated += usize::from(was_truncated);
             }
-            Err(fault) => tokenized.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
+            Err(fault) => tokenized.skipped.push(client.without(row, fault)),
         }
     }
-    Ok(tokenized)
+    tokenized
 }
 
-/// Returns the record of a row that may be skipped, or an error for one that may not.
-pub(super) fn skippable(
-    client: &ClientData,
-    row: usize,
-    fault: RowFault,
-    long_prompts: LongPrompts,
-) -> Result<SkippedRow, DatasetError> {
-    let client = client.id.clone();
-    match (&fault, long_prompts) {
-        (RowFault::PromptTooLong { .. }, LongPrompts::Skip) => Ok(SkippedRow { client, row, fault }),
-        _ => Err(DatasetError::Untokenizable { client, row, fault }),
+/// Returns an error for the first row that was left out though `long_prompts` does not say so.
+pub(super) fn refuse_unless_skipped(skipped: &[SkippedRow], long_prompts: LongPrompts) -> Result<(), DatasetError> {
+    for row in skipped {
+        if long_prompts == LongPrompts::Refuse || !matches!(row.fault, RowFault::PromptTooLong { .. }) {
+            return Err(DatasetError::Untokenizable { row: row.clone() });
+        }
     }
+    Ok(())
 }
 
 /// A sample within the length limit.
@@ -108,13 +110,15 @@ pub(super) struct Shaped {
 }
 
 fn tokenize_row(row: &Row, tokenizer: &Tokenizer, rules: &SequenceRules) -> Result<Shaped, RowFault> {
+    let system = row.system.as_deref();
     match &row.content {
         Content::SingleTurn { instruction, response } => {
-            rules.shape(tokenizer, [(instruction.as_str(), response.as_str())].into_iter(), None)
+            rules.shape(tokenizer, system, [(instruction.as_str(), response.as_str())].into_iter(), None)
         }
         Content::MultiTurn { exchanges, unanswered } => {
             let last = unanswered.as_deref().filter(|_| rules.learns_last_question);
-            rules.shape(tokenizer, exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str())), last)
+            let exchanges = exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str()));
+            rules.shape(tokenizer, system, exchanges, last)
         }
         Content::Preference { .. } => {
             let wanted = "supervised fine-tuning reads single-turn and multi-turn rows";
@@ -124,10 +128,11 @@ fn tokenize_row(row: &Row, tokenizer: &Tokenizer, rules: &SequenceRules) -> Resu
 }
 
 impl SequenceRules {
-    /// Builds one sequence from questions with their answers and, if given, a last question to train on.
+    /// Builds one sequence from a system prompt, questions with their answers and, if given, a last question to train on.
     pub(super) fn shape<'a>(
         &self,
         tokenizer: &Tokenizer,
+        system: Option<&'a str>,
         exchanges: impl Iterator<Item = (&'a str, &'a str)>,
         last_question: Option<&str>,
     ) -> Result<Shaped, RowFault> {
@@ -135,7 +140,10 @@ impl SequenceRules {
             Prompts::Template(template) => {
                 let mut sequence = Sequence::new(tokenizer);
                 for (turn, (question, answer)) in exchanges.enumerate() {
-                    let prompt = if turn == 0 { template.prompt(question) } else { template.later_prompt(question) };
+                    let prompt = match turn {
+                        0 => template.prompt_under(system, question),
+                        _ => template.later_prompt(question),
+                    };
                     sequence.append(&prompt, &template.answer(answer))?;
                 }
                 if let Some(question) = last_question {
@@ -143,15 +151,18 @@ impl SequenceRules {
                 }
                 sequence
             }
-            Prompts::Chat(template) => Sequence::of_dialogue(tokenizer, template, &messages(exchanges))?,
+            Prompts::Chat(template) => Sequence::of_dialogue(tokenizer, template, &messages(system, exchanges))?,
         };
         sequence.within(self.max_tokens)
     }
 }
 
-/// Returns the exchanges as alternating messages of user and assistant.
-fn messages<'a>(exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Message<'a>> {
+/// Returns the system prompt, if there is one, and the exchanges as alternating messages of user and assistant.
+fn messages<'a>(system: Option<&'a str>, exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Message<'a>> {
     let mut messages = Vec::new();
+    if let Some(content) = system {
+        messages.push(Message { role: Role::System, content });
+    }
     for (question, answer) in exchanges {
         messages.push(Message { role: Role::User, content: question });
         messages.push(Message { role: Role::Assistant, content: answer });
@@ -226,15 +237,13 @@ impl<'a> Sequence<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::{PairForm, tokenize_preferences};
     use super::*;
     use crate::data::content::Exchange;
     use crate::data::tokenizer::tests::{BOS, EOS, byte_level};
 
     pub fn client(contents: Vec<Content>) -> ClientData {
-        let rows = contents.into_iter().map(|content| Row { content, attributes: BTreeMap::new() }).collect();
+        let rows = contents.into_iter().map(|content| Row::from(content)).collect();
         ClientData { id: "c".into(), rows }
     }
 
@@ -310,7 +319,12 @@ pub(super) mod tests {
     #[test]
     fn pairs_share_their_prompt() {
         let tokenizer = byte_level();
-        let pair = Content::Preference { prompt: "p".into(), chosen: "yes".into(), rejected: "no way".into() };
+        let pair = Content::Preference {
+            history: vec![],
+            prompt: "p".into(),
+            chosen: "yes".into(),
+            rejected: "no way".into(),
+        };
         let client = client(vec![pair]);
         let rules = rules("alpaca", 1_000, LongPrompts::Refuse);
         let tokenized = tokenize_preferences(&client, &tokenizer, &rules, PairForm::Templated).unwrap();

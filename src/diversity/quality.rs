@@ -102,7 +102,7 @@ impl QualityJudge {
     fn both(&self, asked: &str, answered: &str) -> Result<Option<[Sample; 2]>, String> {
         // A client with this one row goes through the tokenization of training, which also cuts rows that are too long.
         let content = crate::data::Content::SingleTurn { instruction: asked.into(), response: answered.into() };
-        let row = crate::data::Row { content, attributes: Default::default() };
+        let row = crate::data::Row::from(content);
         let client = ClientData { id: String::new(), rows: vec![row] };
         let rules = SequenceRules {
             prompts: Prompts::Template(Template::named("alpaca").expect("it is in the table")),

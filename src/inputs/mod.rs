@@ -7,12 +7,14 @@ mod determinism;
 mod error;
 mod files;
 mod load;
+mod row_account;
 mod rows;
 mod self_test_cache;
 mod token_cache;
 mod trace;
 mod trainers;
 pub(crate) mod translate;
+mod unusable_rows;
 
 pub use benchmarks::{BenchmarkForecast, ScheduledBenchmark};
 pub use cache::InputCache;

@@ -39,10 +39,11 @@ pub fn pair_form(form: scenario::PairFormSpec) -> PairForm {
 /// Translates the columns of the data.
 pub fn columns(columns: &scenario::ColumnsSpec) -> Columns {
     match columns {
-        scenario::ColumnsSpec::SingleTurn { instruction, input, response } => Columns::SingleTurn {
+        scenario::ColumnsSpec::SingleTurn { instruction, input, response, system } => Columns::SingleTurn {
             instruction: instruction.clone(),
             input: input.clone(),
             response: response.clone(),
+            system: system.clone(),
             drops_repeated: false,
         },
         _ => columns.name().map_or(Columns::FedLlmBench, |name| Columns::named(name).expect("every name is known")),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::left_out::LeftOut;
 use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
 use crate::store::{Digest, atomic};
 
@@ -63,6 +64,9 @@ pub struct Manifest {
     pub scenario_folder: PathBuf,
     /// By role: `base_model`, `tokenizer`, `chat_template`, `data`, `test_data`.
     pub inputs: BTreeMap<String, Input>,
+    /// Rows of the data that take no part, by the role of their file; absent if all do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, LeftOut>,
     /// Hash of the program that made the run.
     pub binary_hash: Digest,
     /// Everything known about the machine's arithmetic.

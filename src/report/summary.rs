@@ -25,6 +25,9 @@ pub fn sentences(run: &RunRecord, learning: &Learning, essentials: &Essentials) 
     sentences.push(cost(essentials));
     sentences.extend(privacy(run, essentials));
     sentences.extend(doubts(run, essentials));
+    for (role, left_out) in &run.manifest.left_out {
+        sentences.extend(left_out.sentences(role).into_iter().map(|sentence| sentence + "."));
+    }
     sentences
 }
 

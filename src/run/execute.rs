@@ -220,6 +220,7 @@ impl Prepared {
             scenario_hash,
             scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
             inputs: self.inputs.read.clone(),
+            left_out: self.inputs.left_out.clone(),
             binary_hash: binary_hash(),
             numerics: self.determinism.record(&self.inputs.trainers),
             numerics_class,

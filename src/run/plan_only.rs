@@ -14,7 +14,7 @@ use super::guards::what_changed;
 use super::{RunError, ledger_rows};
 use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
-use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
+use crate::ledger::{LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::privacy::{PrivacyPlan, Spent};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Timeline};
@@ -66,6 +66,8 @@ pub struct PlanSummary {
     /// [ns] -- Shortest, median and longest round of all aggregators.
     pub round_ns: Option<[u64; 3]>,
     pub clients: u64,
+    /// Rows of the data that take no part, by the role of their file.
+    pub left_out: BTreeMap<String, LeftOut>,
     /// Number of clients that got at least one task.
     pub clients_asked: u64,
     /// Number of clients with at least one update that counted.
@@ -199,6 +201,7 @@ fn run(
         }
     }
     let mut summary = figures.finish();
+    summary.left_out = inputs.left_out.clone();
     summary.privacy = privacy.map(|privacy| privacy.spent(scenario.scenario.rounds, summary.rounds));
     summary.stand_in_loss = scenario.reads_results().then_some(STAND_IN_LOSS);
     if let Some(tables) = record {
@@ -274,6 +277,7 @@ fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Man
         scenario_hash: scenario.identity().0,
         scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
         inputs: inputs.read.clone(),
+        left_out: inputs.left_out.clone(),
         binary_hash: binary_hash(),
         numerics: serde_json::Value::Null,
         // Virtual time is computed in integers.

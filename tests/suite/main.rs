@@ -7,6 +7,7 @@ mod bad_input;
 mod browser;
 mod damage;
 mod data;
+mod data_forms;
 mod determinism;
 mod diversity;
 mod evaluation;

@@ -148,7 +148,7 @@ pub struct Lora {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
+    /// File of rows, or folder with one file per client, in a form of docs/data.md. Relative to the scenario file.
     #[serde(default)]
     pub file: Option<PathBuf>,
     /// Columns that hold the texts of a row.
@@ -168,9 +168,13 @@ pub struct Data {
     /// Number of clients and amount of data of each, instead of a file. It is enough for `plan`.
     #[serde(default)]
     pub synthetic: Option<Synthetic>,
-    /// JSON array of rows for the global test loss, which no client has. Relative to the scenario file.
+    /// File of rows for the global test loss, which no client has. Relative to the scenario file.
     #[serde(default)]
     pub test_file: Option<PathBuf>,
+    /// System prompt of the rows that bring none of their own. Under a template that is not the model's own it takes the
+    /// place of the sentences that the template begins with. `None`, which is not written out, sets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
     /// Prompt template.
     #[serde(default)]
     pub template: TemplateSpec,
@@ -222,7 +226,7 @@ pub enum LongPromptsSpec {
     /// An error that names client and row.
     #[default]
     Refuse,
-    /// The row is left out; the population table counts the rows that remain.
+    /// The row is left out and counted in a warning, the manifest and the report.
     Skip,
 }
 
