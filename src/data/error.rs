@@ -232,7 +232,8 @@ pub enum RowFault {
     },
     /// A text contains a special token, which a chat template would turn into a token instead of text.
     #[error(
-        "its text holds the special token {token:?}, which a chat template makes a token; remove it or use another template"
+        "its text holds the special token {token:?}, which a chat template makes a token; data.special_tokens_in_text: AsText \
+         makes it plain characters"
     )]
     HoldsSpecialToken {
         /// The token.

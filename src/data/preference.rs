@@ -8,7 +8,7 @@ use super::error::{DatasetError, RowFault, SkippedRow};
 use super::federation::ClientData;
 use super::row::Row;
 use super::sample::Sample;
-use super::tokenize::{SequenceRules, Shaped, refuse_unless_skipped};
+use super::tokenize::{SequenceRules, Shaped, SpecialTokensInText, refuse_unless_skipped};
 use super::tokenizer::Tokenizer;
 
 /// A tokenized pair of answers to one prompt.
@@ -111,7 +111,7 @@ fn tokenize_pair(
         if row.system.is_some() || !history.is_empty() {
             return Err(RowFault::NotRaw);
         }
-        return raw_pair([prompt, chosen, rejected], tokenizer, rules.max_tokens, max_prompt);
+        return raw_pair([prompt, chosen, rejected], tokenizer, rules, max_prompt);
     }
     let system = row.system.as_deref();
     let chosen = answered(tokenizer, rules, system, history, [prompt, chosen])?;
@@ -145,13 +145,14 @@ fn answered(
 fn raw_pair(
     texts: [&String; 3],
     tokenizer: &Tokenizer,
-    max_tokens: usize,
+    rules: &SequenceRules,
     max_prompt: usize,
 ) -> Result<(Preference, bool), RowFault> {
     let [prompt, chosen, rejected] = texts;
-    let mut prompt = encode(tokenizer, prompt)?;
-    let mut chosen = encode_answer(tokenizer, chosen)?;
-    let mut rejected = encode_answer(tokenizer, rejected)?;
+    let max_tokens = rules.max_tokens;
+    let mut prompt = encode(tokenizer, rules, prompt)?;
+    let mut chosen = encode_answer(tokenizer, rules, chosen)?;
+    let mut rejected = encode_answer(tokenizer, rules, rejected)?;
     // TRL judges the pair by its longer answer: first the prompt loses its beginning, then both answers their ends.
     let longest = chosen.len().max(rejected.len());
     if prompt.len() + longest > max_tokens {
@@ -167,16 +168,17 @@ fn raw_pair(
     Ok((Preference { chosen, rejected }, was_truncated))
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
-    match tokenizer.encode(text) {
-        Ok(encoded) => Ok(encoded.ids),
-        Err(message) => Err(RowFault::Refused { message }),
-    }
+fn encode(tokenizer: &Tokenizer, rules: &SequenceRules, text: &str) -> Result<Vec<u32>, RowFault> {
+    let ids = match rules.special_tokens {
+        SpecialTokensInText::Parsed => tokenizer.encode_as_slow(text),
+        SpecialTokensInText::Refuse | SpecialTokensInText::AsText => tokenizer.encode(text).map(|encoded| encoded.ids),
+    };
+    ids.map_err(|message| RowFault::Refused { message })
 }
 
 /// Encodes an answer and appends the EOS token.
-fn encode_answer(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
-    let mut ids = encode(tokenizer, text)?;
+fn encode_answer(tokenizer: &Tokenizer, rules: &SequenceRules, text: &str) -> Result<Vec<u32>, RowFault> {
+    let mut ids = encode(tokenizer, rules, text)?;
     ids.push(tokenizer.eos());
     Ok(ids)
 }
@@ -209,8 +211,13 @@ mod tests {
             rejected: rejected.into(),
         };
         let prompts = Prompts::Template(Template::named("alpaca").unwrap());
-        let rules =
-            SequenceRules { prompts, max_tokens, long_prompts: LongPrompts::Refuse, learns_last_question: false };
+        let rules = SequenceRules {
+            prompts,
+            max_tokens,
+            long_prompts: LongPrompts::Refuse,
+            learns_last_question: false,
+            special_tokens: SpecialTokensInText::Refuse,
+        };
         let form = PairForm::Raw { max_prompt: 4 };
         tokenize_preferences(&client(vec![pair]), &byte_level(), &rules, form).unwrap().pairs.remove(0)
     }

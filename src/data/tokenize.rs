@@ -3,7 +3,8 @@
 //! Prompt and answer are encoded as one text, so that the ids are those that Transformers produces, and the tokenizer's
 //! offsets tell which tokens hold text of the answer. Those and the end-of-sequence token are the targets. A key such
 //! as `### Response:` inside a row therefore changes nothing, and no property of a particular tokenizer is assumed.
-//! Turns of a dialogue are encoded one by one: no token crosses the end-of-sequence token between them.
+//! Turns of a dialogue are encoded one by one, later ones as text after a special token: no token crosses the
+//! end-of-sequence token between them, and the ids are those of the whole text.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::federation::ClientData;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Encoded, Tokenizer};
 
 /// The rules by which rows become sequences.
 #[derive(Clone, Debug)]
@@ -30,6 +31,20 @@ pub struct SequenceRules {
     /// Whether to train on a conversation's last question if it has no answer, as FedLLM-Bench does, instead of leaving
     /// it out. Applies only to the built-in templates.
     pub learns_last_question: bool,
+    /// The treatment of special tokens that a row's text spells.
+    pub special_tokens: SpecialTokensInText,
+}
+
+/// The treatment of special tokens that a row's text spells, such as `</s>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecialTokensInText {
+    /// Under a chat template, whose own tokens they could be taken for, an error. Under a prompt template, plain characters.
+    #[default]
+    Refuse,
+    /// Plain characters. A chat template has to be told so, too: [`ChatTemplate::with_plain`].
+    AsText,
+    /// The special tokens, as by `tokenizer(text)` of Transformers.
+    Parsed,
 }
 
 /// The source of the text around questions and answers.
@@ -138,7 +153,7 @@ impl SequenceRules {
     ) -> Result<Shaped, RowFault> {
         let sequence = match &self.prompts {
             Prompts::Template(template) => {
-                let mut sequence = Sequence::new(tokenizer);
+                let mut sequence = Sequence::new(tokenizer, self.special_tokens == SpecialTokensInText::Parsed);
                 for (turn, (question, answer)) in exchanges.enumerate() {
                     let prompt = match turn {
                         0 => template.prompt_under(system, question),
@@ -151,9 +166,25 @@ impl SequenceRules {
                 }
                 sequence
             }
-            Prompts::Chat(template) => Sequence::of_dialogue(tokenizer, template, &messages(system, exchanges))?,
+            Prompts::Chat(template) => self.dialogue(tokenizer, template, &messages(system, exchanges))?,
         };
         sequence.within(self.max_tokens)
+    }
+
+    /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed: those of the template, and
+    /// those of the row's text unless [`ChatTemplate::with_plain`] made them plain.
+    fn dialogue<'t>(
+        &self,
+        tokenizer: &'t Tokenizer,
+        template: &ChatTemplate,
+        messages: &[Message],
+    ) -> Result<Sequence<'t>, RowFault> {
+        if self.special_tokens == SpecialTokensInText::Refuse
+            && let Some(token) = messages.iter().find_map(|message| tokenizer.special_token_in(message.content))
+        {
+            return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
+        }
+        Sequence::of_dialogue(tokenizer, template, messages)
     }
 }
 
@@ -174,41 +205,57 @@ fn messages<'a>(system: Option<&'a str>, exchanges: impl Iterator<Item = (&'a st
 pub(super) struct Sequence<'a> {
     tokenizer: &'a Tokenizer,
     sample: Sample,
+    /// Whether special tokens that the texts spell are parsed.
+    is_parsed: bool,
+    /// Number of texts that were appended, each followed by EOS.
+    turns: usize,
 }
 
 impl<'a> Sequence<'a> {
     /// Starts a sequence with the BOS token, where the tokenizer uses one.
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+    pub(super) fn new(tokenizer: &'a Tokenizer, is_parsed: bool) -> Self {
         let ids = tokenizer.bos().into_iter().collect();
-        Self { tokenizer, sample: Sample { ids, targets: vec![] } }
+        Self { tokenizer, sample: Sample { ids, targets: vec![] }, is_parsed, turns: 0 }
     }
 
-    /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed. The text of a row must
-    /// contain none, since it could not be told from those of the template.
+    /// Encodes a dialogue under a chat template as one text.
     fn of_dialogue(tokenizer: &'a Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
-        if let Some(token) = messages.iter().find_map(|message| tokenizer.special_token_in(message.content)) {
-            return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
-        }
         let dialogue =
             template.dialogue(messages).map_err(|error| RowFault::ChatTemplate { message: error.to_string() })?;
-        let encoded =
-            tokenizer.encode_with_special_tokens(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = tokenizer.encode_chat(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
         // A token that holds the last text of a prompt and the first of its answer counts as part of the answer.
         let mut targets = Vec::with_capacity(dialogue.answers.len());
         for answer in &dialogue.answers {
             let start = encoded.tokens_before(answer.start).max(1) as u32;
-            let end = encoded.tokens_before(answer.end) as u32;
+            let end = match dialogue.are_marked {
+                // As `return_assistant_tokens_mask` of Transformers: through the token that holds the last character.
+                true => encoded.tokens_before(answer.end - 1) + 1,
+                false => encoded.tokens_before(answer.end),
+            };
+            let end = end.min(encoded.ids.len()) as u32;
             if start < end {
                 targets.push(start..end);
             }
         }
-        Ok(Self { tokenizer, sample: Sample { ids: encoded.ids, targets } })
+        let turns = dialogue.answers.len();
+        Ok(Self { tokenizer, sample: Sample { ids: encoded.ids, targets }, is_parsed: true, turns })
+    }
+
+    /// Encodes the next text of the sequence.
+    fn encode(&self, text: &str) -> Result<Encoded, RowFault> {
+        let encoded = if self.is_parsed {
+            self.tokenizer.encode_parsed_turn(text, self.turns)
+        } else {
+            self.tokenizer.encode_turn(text, self.turns)
+        };
+        encoded.map_err(|message| RowFault::Refused { message })
     }
 
     /// Appends a prompt, its answer and the EOS token. Every token that holds text of the answer is a target.
     pub(super) fn append(&mut self, prompt: &str, answer: &str) -> Result<(), RowFault> {
         let text = [prompt, answer].concat();
-        let encoded = self.tokenizer.encode(&text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = self.encode(&text)?;
+        self.turns += 1;
         let start = self.sample.ids.len() + encoded.tokens_before(prompt.len());
         self.sample.ids.extend(encoded.ids);
         self.sample.ids.push(self.tokenizer.eos());
@@ -219,7 +266,7 @@ impl<'a> Sequence<'a> {
 
     /// Appends a text all of whose tokens are targets.
     fn append_learnt(&mut self, text: &str) -> Result<(), RowFault> {
-        let encoded = self.tokenizer.encode(text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = self.encode(text)?;
         let start = self.sample.ids.len() as u32;
         self.sample.ids.extend(encoded.ids);
         self.sample.targets.push(start..self.sample.ids.len() as u32);
@@ -253,7 +300,8 @@ pub(super) mod tests {
 
     fn rules(template: &str, max_tokens: usize, long_prompts: LongPrompts) -> SequenceRules {
         let prompts = Prompts::Template(Template::named(template).unwrap());
-        SequenceRules { prompts, max_tokens, long_prompts, learns_last_question: false }
+        let special_tokens = SpecialTokensInText::Refuse;
+        SequenceRules { prompts, max_tokens, long_prompts, learns_last_question: false, special_tokens }
     }
 
     /// The text of each learnt range, with the EOS token as `|`.

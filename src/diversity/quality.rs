@@ -8,7 +8,9 @@ use fedreplay_sim::Seed;
 
 use super::{DiversityError, drawn};
 use crate::adapter::Adapter;
-use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokenizer, tokenize};
+use crate::data::{
+    ClientData, LongPrompts, Prompts, Sample, SequenceRules, SpecialTokensInText, Template, Tokenizer, tokenize,
+};
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 
@@ -109,6 +111,7 @@ impl QualityJudge {
             max_tokens: self.max_tokens,
             long_prompts: LongPrompts::Skip,
             learns_last_question: false,
+            special_tokens: SpecialTokensInText::Refuse,
         };
         let tokenized = tokenize(&client, &self.tokenizer, &rules).map_err(|error| error.to_string())?;
         let Some(given) = tokenized.samples.into_iter().next() else { return Ok(None) };

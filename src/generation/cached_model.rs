@@ -70,7 +70,7 @@ impl CachedModel<'_, '_> {
         // Greedy requests that differ in their streams alone share one stored answer.
         let stream = if draws { request.stream } else { 0 };
         let request = Request { stream, ..request.clone() };
-        key_of("fedreplay answer v1", &(self.identity, Asked { request: &request, draws }, batch))
+        key_of("fedreplay answer v2", &(self.identity, Asked { request: &request, draws }, batch))
     }
 
     /// Returns the key of a whole batch if answers depend on it, else `None`.
@@ -183,7 +183,7 @@ impl Choices for CachedModel<'_, '_> {
         let missing = places_of_missing(&chosen);
         let mut ids = Vec::with_capacity(missing.len());
         for &place in &missing {
-            ids.push(self.generator.encode(&prompts[place])?);
+            ids.push(self.generator.encode_raw(&prompts[place])?);
         }
         let mut failure = None;
         let computed = self.generator.next_logits(self.adapter, &ids, &mut |index, logits| {

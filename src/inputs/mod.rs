@@ -21,3 +21,4 @@ pub use cache::InputCache;
 pub(crate) use determinism::{DeterminismCheck, TrainingBatches, most_in_a_pass};
 pub use error::InputError;
 pub use load::{Inputs, PlanInputs};
+pub(crate) use rows::warn_of_differences;

@@ -13,9 +13,9 @@ use super::token_cache::{ClientTokens, TokenFault, TokenRows};
 use super::translate::prompts;
 use super::{token_cache, translate};
 use crate::data::{
-    BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowFault, RowKind, Rows, Sample, SequenceRules,
-    SkippedRow, Tokenized, Tokenizer, after_last_key, hold_out, holds_key, key_ids, partition, tokenize_usable,
-    tokenize_usable_preferences, twin_of,
+    BadRows, ChatTemplate, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowFault, RowKind, Rows, Sample,
+    SequenceRules, SkippedRow, Tokenized, Tokenizer, after_last_key, hold_out, holds_key, key_ids, partition,
+    tokenize_usable, tokenize_usable_preferences, twin_of,
 };
 use crate::ledger::{Input, LeftOut};
 use crate::scenario;
@@ -40,15 +40,20 @@ impl<'a> Reader<'a> {
             Some(folder) => scenario.resolve(folder),
             None => model_folder(scenario)?.ok_or_else(|| only_planned("model.folder is missing"))?,
         };
-        let prompts = prompts(spec.data.template, &tokenizer_folder)?;
+        let tokenizer = Tokenizer::load(&tokenizer_folder)?;
+        warn_of_differences(&tokenizer, &tokenizer_folder);
+        let prompts = prompts(&spec.data, &tokenizer, &tokenizer_folder)?;
+        if let Prompts::Chat(template) = &prompts {
+            say_date(template, spec.data.template_date.as_deref());
+        }
         let max_tokens = spec.data.max_seq_length as usize;
         let long_prompts = match spec.data.long_prompts {
             scenario::LongPromptsSpec::Refuse => LongPrompts::Refuse,
             scenario::LongPromptsSpec::Skip => LongPrompts::Skip,
         };
         let learns_last_question = spec.data.last_question == scenario::LastQuestion::Learnt;
-        let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
-        let tokenizer = Tokenizer::load(&tokenizer_folder)?;
+        let special_tokens = translate::special_tokens(spec.data.special_tokens_in_text);
+        let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question, special_tokens };
         Ok(Self { scenario, tokenizer_folder, tokenizer, rules, store })
     }
 
@@ -175,6 +180,7 @@ impl<'a> Reader<'a> {
         let rules = (
             (*self.tokenizer.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
             (data.long_prompts, data.last_question, data.masking, data.pairs, training.objective),
+            data.special_tokens_in_text,
         );
         let tokens = token_cache::cached(self.store, &rules, clients, |client| self.tokenized_now(client))?;
         let mut all = Vec::with_capacity(tokens.len());
@@ -310,6 +316,28 @@ pub(super) struct TokenData {
     pub read: BTreeMap<String, Input>,
     /// Rows that take no part, by the role of their file.
     pub left_out: BTreeMap<String, LeftOut>,
+}
+
+/// Says which date a chat template has that asks for the current one.
+fn say_date(template: &ChatTemplate, date: Option<&str>) {
+    if !template.asks_for_date() {
+        return;
+    }
+    match date {
+        Some(date) => tracing::info!(target: "fedreplay::run", "the chat template has the date {date}"),
+        None => tracing::warn!(
+            target: "fedreplay::run",
+            "the chat template asks for the current date and gets none, so that it uses one of its own; data.template_date \
+             sets it"
+        ),
+    }
+}
+
+/// Warns of ids that the folder has under Transformers 4 and not here.
+pub(crate) fn warn_of_differences(tokenizer: &Tokenizer, folder: &Path) {
+    for difference in tokenizer.differences() {
+        tracing::warn!(target: "fedreplay::run", "the tokenizer {}: {difference}", folder.display());
+    }
 }
 
 /// Records that the data is a synthetic twin, by an input with that role.

@@ -4,8 +4,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::NaiveDate;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
 use super::error::InputError;
-use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, Template};
+use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, SpecialTokensInText, Template, Tokenizer};
 use crate::scenario;
 use crate::scenario::{Execution, OptimizerSpec, ScenarioSpec};
 use crate::training::{AdamVariant, Checkpointing, Objective, Optimizer as Rule};
@@ -62,29 +66,57 @@ pub fn row_partition(partition: &scenario::PartitionSpec) -> Partition {
     }
 }
 
+/// Translates a date that was checked when the scenario was read.
+fn date(date: Option<&str>) -> Option<NaiveDate> {
+    date.map(|date| date.parse().expect("the date of a scenario has been checked"))
+}
+
+/// Translates the treatment of special tokens that a row's text spells.
+pub fn special_tokens(treatment: scenario::SpecialTokensInTextSpec) -> SpecialTokensInText {
+    match treatment {
+        scenario::SpecialTokensInTextSpec::Refuse => SpecialTokensInText::Refuse,
+        scenario::SpecialTokensInTextSpec::AsText => SpecialTokensInText::AsText,
+        scenario::SpecialTokensInTextSpec::Parsed => SpecialTokensInText::Parsed,
+    }
+}
+
 /// Returns the template that a scenario names. `folder` is the tokenizer's, which contains the chat template.
 ///
 /// # Errors
 /// If the scenario names the chat template and the folder has none that can be read.
-pub fn prompts(template: scenario::TemplateSpec, folder: &Path) -> Result<Prompts, InputError> {
-    match self::template(template) {
-        Some(template) => Ok(Prompts::Template(template)),
-        None => Ok(Prompts::Chat(Arc::new(ChatTemplate::load(folder, None)?))),
+pub fn prompts(data: &scenario::Data, tokenizer: &Tokenizer, folder: &Path) -> Result<Prompts, InputError> {
+    if let Some(template) = self::template(data.template) {
+        return Ok(Prompts::Template(template));
     }
+    let mut template = ChatTemplate::load_dated(folder, date(data.template_date.as_deref()))?;
+    if data.special_tokens_in_text == scenario::SpecialTokensInTextSpec::AsText {
+        template = template.with_plain(tokenizer.special_tokens());
+    }
+    Ok(Prompts::Chat(Arc::new(template)))
 }
 
-/// Returns the template of this name, or the folder's chat template for `chat`.
+/// Returns the template of this name, or the folder's chat template for `chat`. Names are those of the table of templates and
+/// those of scenarios, such as `vicuna_v1.1` and `Vicuna`. `date` is the current date to a chat template.
 ///
 /// # Errors
 /// As [`prompts`]; and if there is no such template.
-pub fn prompts_named(name: &str, folder: &Path) -> Result<Prompts, InputError> {
-    if name == "chat" {
-        return prompts(scenario::TemplateSpec::Chat, folder);
+pub fn prompts_named(name: &str, date: Option<NaiveDate>, folder: &Path) -> Result<Prompts, InputError> {
+    if let Some(template) = Template::named(name) {
+        return Ok(Prompts::Template(template));
     }
-    Template::named(name).map(Prompts::Template).ok_or_else(|| {
-        let names: Vec<&str> = Template::names().chain(["chat"]).collect();
-        InputError::Usage(format!("failed to find the template `{name}`: there are {}", names.join(", ")))
-    })
+    let of_scenario = scenario::TemplateSpec::deserialize(name.into_deserializer());
+    let spec = if name == "chat" { Ok(scenario::TemplateSpec::Chat) } else { of_scenario };
+    match spec.map(template) {
+        Ok(Some(template)) => Ok(Prompts::Template(template)),
+        Ok(None) => Ok(Prompts::Chat(Arc::new(ChatTemplate::load_dated(folder, date)?))),
+        Err(serde::de::value::Error { .. }) => {
+            let names: Vec<&str> = Template::names().chain(["chat"]).collect();
+            Err(InputError::Usage(format!(
+                "failed to find the template `{name}`: there are {}; names of scenarios, such as Vicuna, are known too",
+                names.join(", ")
+            )))
+        }
+    }
 }
 
 /// Returns the objective of a scenario's trainings and evaluations.

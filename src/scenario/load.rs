@@ -168,7 +168,9 @@ impl Scenario {
     /// ```
     pub fn resolved_text(&self) -> String {
         let pretty = ron::ser::PrettyConfig::new().indentor("  ");
-        options().to_string_pretty(&self.scenario, pretty).expect("a scenario can be written as RON") + "\n"
+        // Fields that are left out where they have their default must be read again as they were.
+        let text = under(self.scenario.reading(), || options().to_string_pretty(&self.scenario, pretty));
+        text.expect("a scenario can be written as RON") + "\n"
     }
 
     /// Returns the scenario without fields that do not belong to its identity, but with its changes as written.
@@ -338,6 +340,29 @@ mod tests {
     fn message(text: &str, sets: &[&str]) -> String {
         let error = read(text, sets).expect_err("the scenario is wrong").to_string();
         error.rsplit_once("scenario.ron").map_or(error.clone(), |(_, message)| message.to_owned())
+    }
+
+    #[test]
+    fn a_field_that_is_written_only_if_it_is_set_reads_back_under_either_fidelity() {
+        for fidelity in ["Papers", "FedLlmBench"] {
+            for value in ["Refuse", "AsText", "Parsed"] {
+                let sets = [format!("fidelity={fidelity}"), format!("data.special_tokens_in_text={value}")];
+                let loaded = read(MINIMAL, &[&sets[0], &sets[1]]).expect("the scenario is right");
+                let again = read(&loaded.resolved_text(), &[]).expect("what is written can be read");
+                assert_eq!(loaded.scenario, again.scenario, "{fidelity} {value}");
+                assert_eq!(loaded.identity(), again.identity(), "{fidelity} {value}");
+            }
+        }
+        let papers = read(MINIMAL, &[]).expect("right");
+        assert!(!papers.resolved_text().contains("special_tokens_in_text"));
+        assert!(!papers.resolved_text().contains("template_date"));
+    }
+
+    #[test]
+    fn a_date_of_a_template_is_a_date() {
+        let text = message(MINIMAL, &["data.template_date=26 Jul 2024"]);
+        assert!(text.contains("it must be a date such as 2024-07-26"), "{text}");
+        read(MINIMAL, &["data.template_date=2024-07-26"]).expect("right");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::nearest::suggestion;
 use super::ron_value::value_in;
-use super::{ScenarioError, ScenarioSpec};
+use super::{ScenarioError, ScenarioSpec, SpecialTokensInTextSpec};
 
 /// Applies one override `path=value`.
 ///
@@ -50,8 +50,10 @@ fn set(tree: &mut Value, path: &str, value: Value) -> Result<ScenarioSpec, Strin
 
 /// Fields that can be set although they are not serialized when they have their defaults: the JSON pointer of the
 /// owner, the name and the default.
-const UNWRITTEN: [(&str, &str, Default); 4] = [
+const UNWRITTEN: [(&str, &str, Default); 6] = [
     ("", "privacy", || Value::Null),
+    ("/data", "special_tokens_in_text", || json!(SpecialTokensInTextSpec::default())),
+    ("/data", "template_date", || Value::Null),
     ("/evaluation", "benchmarks", || Value::Array(vec![])),
     ("/evaluation", "questions", || Value::Null),
     ("/execution", "kernels", || Value::String("Auto".into())),

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fedreplay::data::{
-    BadRows, ChatTemplate, ClientData, Columns, Federation, LongPrompts, Prompts, SequenceRules, Tokenizer, tokenize,
+    BadRows, ChatTemplate, ClientData, Columns, Federation, LongPrompts, Prompts, SequenceRules, SpecialTokensInText,
+    Tokenizer, tokenize,
 };
 use fedreplay::ledger::Manifest;
 use serde_json::{Value, json};
@@ -146,6 +147,7 @@ fn a_system_prompt_reaches_the_chat_template() {
         max_tokens: 512,
         long_prompts: LongPrompts::Refuse,
         learns_last_question: false,
+        special_tokens: SpecialTokensInText::Refuse,
     };
     let messages = &case["messages"];
     for row in [

@@ -40,6 +40,7 @@ mod schedule;
 mod store;
 mod support;
 mod sweeps;
+mod tokens;
 mod traces;
 mod training;
 mod values;

@@ -104,9 +104,9 @@ impl Benchmark for Mmlu {
         for subject in &self.subjects {
             let shared = preamble(subject, subject.examples.len());
             // The common beginning of a subject's prompts is read once.
-            cost.prompt_tokens += context.model.generator.encode(&shared)?.len() as u64;
+            cost.prompt_tokens += context.model.generator.encode_raw(&shared)?.len() as u64;
             for (_, question) in &subject.questions {
-                cost.prompt_tokens += context.model.generator.encode(&asked(question))?.len() as u64;
+                cost.prompt_tokens += context.model.generator.encode_raw(&asked(question))?.len() as u64;
             }
             cost.questions += subject.questions.len() as u64;
         }

@@ -104,6 +104,32 @@ impl Default for LastQuestion {
     }
 }
 
+/// Treatment of special tokens that a row's text spells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "SpecialTokensInText")]
+pub enum SpecialTokensInTextSpec {
+    /// Under `template: Chat`, where they could be taken for those of the template, an error that names the row. Under the
+    /// other templates, plain characters.
+    Refuse,
+    /// Plain characters, as by `split_special_tokens=True` of Transformers. Tokens of the template stay what they are.
+    AsText,
+    /// The special tokens, as in FedLLM-Bench's code.
+    Parsed,
+}
+
+impl Default for SpecialTokensInTextSpec {
+    fn default() -> Self {
+        choose(Self::Refuse, Self::Parsed)
+    }
+}
+
+impl SpecialTokensInTextSpec {
+    /// Returns whether this is the default, which is not written out: scenarios of earlier versions keep their identity.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Treatment of rows that cannot be used: torn or not JSON, with a column missing, an empty answer, messages out of order, of
 /// another kind, with a special token in its text, refused by the chat template, or with too long a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

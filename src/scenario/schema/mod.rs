@@ -21,7 +21,7 @@ mod training;
 pub use algorithm::{Algorithm, Correction, FirstMoment, Mean, MomentumSpec, SecondMoment, WeightsSpec};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use change::Change;
-pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec};
+pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
 pub use fidelity::Fidelity;
@@ -193,6 +193,14 @@ pub struct Data {
     /// Treatment of the last question of a conversation if it has no answer.
     #[serde(default)]
     pub last_question: LastQuestion,
+    /// Treatment of special tokens of the tokenizer that a row's text spells, such as `</s>`.
+    #[serde(default, skip_serializing_if = "SpecialTokensInTextSpec::is_default")]
+    #[schemars(extend("default" = SpecialTokensInTextSpec::default()))]
+    pub special_tokens_in_text: SpecialTokensInTextSpec,
+    /// The current date to a chat template that asks for it, as `2024-07-26`. `None`: the template takes the date that it has
+    /// itself; a template without one is rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_date: Option<String>,
     /// [1] Share of each client's rows that is held out for its own evaluation -- below 1.
     #[serde(default, deserialize_with = "range::below_one")]
     pub held_out: f64,
