@@ -1,13 +1,14 @@
 //! Frozen base models of the Llama family, loaded from Hugging Face folders, and the modules to which LoRA attaches.
 //!
 //! [`Folder`] checks the files of a model, [`Base`] loads them onto a device in a [`Precision`], [`hub`] downloads them
-//! from the Hugging Face Hub, and [`LoraSpec`] selects the modules to adapt. This module deals with files, shapes and
+//! from the Hugging Face Hub, [`gguf`] makes a folder of a file of llama.cpp, and [`LoraSpec`] selects the modules to adapt. This module deals with files, shapes and
 //! types only; see [`crate::training`] for how a model is computed and trained.
 
 mod base;
 mod config;
 mod error;
 mod folder;
+pub mod gguf;
 pub mod hub;
 mod identity;
 mod lora;
