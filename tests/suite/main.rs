@@ -6,6 +6,7 @@ mod bad_data;
 mod bad_input;
 mod browser;
 mod damage;
+mod damaged_datasets;
 mod data;
 mod data_forms;
 mod determinism;
@@ -41,6 +42,8 @@ mod store;
 mod support;
 mod sweeps;
 mod tokens;
+#[path = "../support/mod.rs"]
+mod test_support;
 mod traces;
 mod training;
 mod values;
