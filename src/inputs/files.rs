@@ -12,7 +12,7 @@ use crate::store::Digest;
 pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
     // An absolute path lets `replay` find the input from anywhere.
     let path = std::path::absolute(&path).unwrap_or(path);
-    Input { path, hash: Digest(*hash.as_bytes()) }
+    Input { path, hash: Digest::from(hash) }
 }
 
 /// Returns the folder of the base model, which is fetched first if it is on the hub; `None` if only its shape is given.

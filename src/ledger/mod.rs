@@ -29,7 +29,7 @@ pub use compare::{Comparison, Difference, OrderDifference, compare, compare_roun
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use left_out::LeftOut;
 pub use lineage::{Lineage, LineageEntry, keys_of};
-pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written};
+pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written, runs_below};
 pub use reader::{RoundChunks, read_table};
 pub use reference::reference;
 pub(crate) use schema::table;
