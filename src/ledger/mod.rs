@@ -4,11 +4,9 @@
 //! cache hits are in no table. While a run is in progress each round has a file of its own,
 //! `ledger/TABLE/RRRRR-RRRRR.parquet`; at the end they are joined into one file per table.
 
-pub(crate) mod cell;
 mod chunk;
 mod compare;
 mod digest;
-mod layout;
 mod left_out;
 mod lineage;
 mod locate;

@@ -25,7 +25,7 @@ pub fn begun_manifest(scenario: &Scenario, inputs: &BTreeMap<String, Input>) -> 
         scenario_hash: scenario.identity().0,
         scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
         inputs: inputs.clone(),
-        left_out: Default::default(),
+        left_out: BTreeMap::new(),
         binary_hash: binary_hash(),
         numerics: serde_json::Value::Null,
         numerics_class: String::new(),
