@@ -41,9 +41,9 @@ mod schedule;
 mod store;
 mod support;
 mod sweeps;
-mod tokens;
 #[path = "../support/mod.rs"]
 mod test_support;
+mod tokens;
 mod traces;
 mod training;
 mod values;
