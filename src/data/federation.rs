@@ -89,10 +89,14 @@ impl Federation {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_from(reader: impl Read, path: &Path, bad_rows: BadRows) -> Result<Self, DatasetError> {
-        Self::read_rows(reader, path, &Columns::FedLlmBench, bad_rows)
+        Self::read_columns_from(reader, path, &Columns::FedLlmBench, bad_rows)
     }
 
-    pub(super) fn read_rows(
+    /// Reads a dataset in JSON that has its own column names from any reader; `path` appears in error messages only.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_columns_from(
         reader: impl Read,
         path: &Path,
         columns: &Columns,

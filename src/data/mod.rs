@@ -11,7 +11,6 @@ mod columns;
 mod content;
 mod conversation;
 mod error;
-mod exercise;
 mod federation;
 mod fields;
 mod file_form;
@@ -50,7 +49,6 @@ pub use chat_template::{ChatTemplate, ChatTemplateError, Dialogue, Message, Role
 pub use columns::Columns;
 pub use content::{Content, Exchange, RowKind};
 pub use error::{DatasetError, RowFault, SkippedRow};
-pub use exercise::read_in_every_way;
 pub use federation::{ClientData, Federation};
 pub use file_form::{BadRows, FileForm, LOCAL_CLIENT};
 pub use hold_out::{HoldOut, held_out_rows, hold_out};

@@ -264,6 +264,6 @@ fn refuse_changed(folder: &Path, manifest: &Manifest, read: &BTreeMap<String, In
 impl EvalModel {
     /// Returns the hash of the adapter's content; `None` without an adapter.
     pub fn hash(&self) -> Option<Digest> {
-        self.adapter.as_ref().map(|adapter| Digest(*adapter.hash().as_bytes()))
+        self.adapter.as_ref().map(|adapter| Digest::from(adapter.hash()))
     }
 }

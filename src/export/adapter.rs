@@ -137,7 +137,7 @@ pub fn merged(run_folder: &Path, chosen: &Chosen, out: &Path) -> Result<(), RunE
     // Merging into another base model would give a plausible but wrong model, so its content is compared.
     let folder = Folder::open(&base.path).map_err(|error| RunError::Model(error.into()))?;
     let hash = content_hash(&folder).map_err(|error| RunError::Model(error.into()))?;
-    if Digest(*hash.as_bytes()) != base.hash {
+    if Digest::from(hash) != base.hash {
         let path = base.path.display();
         return Err(RunError::Usage(format!(
             "failed to merge: the base model at {path} is not what the run was made from"

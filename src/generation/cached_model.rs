@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::request::{Answer, LanguageModel, Request};
+use super::sampler::likeliest;
 use super::{GenerationError, Generator};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
@@ -188,7 +189,7 @@ impl Choices for CachedModel<'_, '_> {
         let mut failure = None;
         let computed = self.generator.next_logits(self.adapter, &ids, &mut |index, logits| {
             let place = missing[index];
-            let choice = logits.map(|logits| likeliest(logits, &letter_ids));
+            let choice = logits.map(|logits| likeliest(letter_ids.iter().map(|&token| logits[token as usize])));
             chosen[place] = Some(choice);
             self.note(true);
             self.keep_and_go_on(keys[place], &choice, &mut failure)
@@ -203,15 +204,4 @@ impl Choices for CachedModel<'_, '_> {
         }
         Ok(places)
     }
-}
-
-/// Returns the index of the token with the largest logit; the first one on a tie.
-fn likeliest(logits: &[f32], tokens: &[u32]) -> u32 {
-    let mut best = 0;
-    for (place, &token) in tokens.iter().enumerate() {
-        if logits[token as usize] > logits[tokens[best] as usize] {
-            best = place;
-        }
-    }
-    best as u32
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::divided::Divided;
-use super::taken::{Claimed, NodeInput};
+use super::divided::{Claimed, NodeInput};
 use super::*;
 use crate::adapter::Adapter;
 use crate::data::{Rows, Sample};

@@ -206,7 +206,7 @@ impl ScheduledBenchmark {
         let rules = EvalOptions::default();
         let setup = self.decoding.setup(resources, &rules);
         let generator = setup.generator(std::slice::from_ref(adapter))?;
-        let hash = Digest(*adapter.hash().as_bytes());
+        let hash = Digest::from(adapter.hash());
         let model = setup.cached_model(&generator, Some(0), Some(hash), resources.work);
         self.benchmark.evaluate(&setup.context(&model, &setup.end()))
     }

@@ -12,7 +12,6 @@ mod rows;
 mod self_test_cache;
 mod token_cache;
 mod trace;
-mod trainers;
 pub(crate) mod translate;
 mod unusable_rows;
 

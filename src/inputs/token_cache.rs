@@ -109,7 +109,7 @@ fn key(rules: &impl Serialize, clients: &[&ClientData]) -> Key {
             postcard::to_io(&(&row.system, &row.content), &mut hasher).expect(written);
         }
     }
-    key_of("fedreplay tokens v1", &(binary_hash(), rules, Digest(*hasher.finalize().as_bytes())))
+    key_of("fedreplay tokens v1", &(binary_hash(), rules, Digest::from(hasher.finalize())))
 }
 
 #[cfg(test)]

@@ -253,3 +253,25 @@ pub fn is_being_written(path: &Path) -> bool {
     let Ok(file) = File::open(path.join("lock")) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
+
+/// Lists the runs in a folder and up to `depth` levels below it. The folders of a run are not searched, and links are not
+/// followed since they may form cycles.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn runs_below(folder: &Path, depth: u32) -> Result<Vec<PathBuf>, LedgerError> {
+    if Manifest::path(folder).exists() {
+        return Ok(vec![folder.to_owned()]);
+    }
+    let mut runs = Vec::new();
+    if depth == 0 {
+        return Ok(runs);
+    }
+    for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
+        let entry = entry.map_err(LedgerError::io(folder))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            runs.extend(runs_below(&entry.path(), depth - 1)?);
+        }
+    }
+    Ok(runs)
+}

@@ -4,11 +4,9 @@
 //! cache hits are in no table. While a run is in progress each round has a file of its own,
 //! `ledger/TABLE/RRRRR-RRRRR.parquet`; at the end they are joined into one file per table.
 
-pub(crate) mod cell;
 mod chunk;
 mod compare;
 mod digest;
-mod layout;
 mod left_out;
 mod lineage;
 mod locate;
@@ -29,7 +27,7 @@ pub use compare::{Comparison, Difference, OrderDifference, compare, compare_roun
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use left_out::LeftOut;
 pub use lineage::{Lineage, LineageEntry, keys_of};
-pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written};
+pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written, runs_below};
 pub use reader::{RoundChunks, read_table};
 pub use reference::reference;
 pub(crate) use schema::table;

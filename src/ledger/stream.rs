@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use parquet::arrow::ArrowWriter;
 
 use super::chunk::part_name;
+use super::chunk::properties;
 use super::digest::{BLOCK_ROWS, Chain, ChunkHasher, DIGEST_COLUMNS, rows_digest};
-use super::layout::properties;
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 

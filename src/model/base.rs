@@ -8,7 +8,7 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::precision_error::{ErrorSum, RelativeError};
+use super::precision::{ErrorSum, RelativeError};
 use super::{Config, Folder, ModelError, Precision, Rope, Weight, content_hash};
 
 /// The device that holds the model and computes it.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecord};
 
-use super::folder::RunFolder;
+use super::folder::{RunFolder, begun_manifest};
 use super::guards::what_changed;
 use super::{RunError, ledger_rows};
 use crate::graph::GraphError;
@@ -18,7 +18,7 @@ use crate::ledger::{LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunK
 use crate::privacy::{PrivacyPlan, Spent};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Timeline};
-use crate::store::{Digest, binary_hash, key_of};
+use crate::store::{Digest, key_of};
 
 /// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
 pub const STAND_IN_LOSS: f64 = 1.0;
@@ -266,28 +266,14 @@ fn genesis(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Dige
 }
 
 fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
-    let spec = &scenario.scenario;
     Manifest {
-        schema_version: SCHEMA_VERSION,
-        fedreplay_version: env!("CARGO_PKG_VERSION").into(),
         kind: RunKind::Plan,
-        state: RunState::Running,
-        name: spec.name.clone(),
-        seed: spec.seed,
-        scenario_hash: scenario.identity().0,
-        scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
-        inputs: inputs.read.clone(),
         left_out: inputs.left_out.clone(),
-        binary_hash: binary_hash(),
-        numerics: serde_json::Value::Null,
         // Virtual time is computed in integers.
         numerics_class: "integers".into(),
         genesis: genesis(scenario, inputs, detail),
         grade: "C".into(),
-        rounds: spec.rounds,
-        digest: None,
-        files: BTreeMap::new(),
-        seal: None,
+        ..begun_manifest(scenario, &inputs.read)
     }
 }
 

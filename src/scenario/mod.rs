@@ -16,7 +16,6 @@ mod error;
 mod import;
 mod load;
 mod method;
-mod nearest;
 mod overrides;
 mod quantity;
 mod range;

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::nearest::suggestion;
+use super::error::suggestion;
 use super::ron_value::value_in;
 use super::{ScenarioError, ScenarioSpec, SpecialTokensInTextSpec};
 

@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::support::{Said, World, project};
+use super::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY};
 
 #[allow(dead_code)]
-#[path = "../../src/model/hub/tests/server.rs"]
-mod server;
-
-use server::{COMMIT, Fault, REPOSITORY, Server};
 
 /// A world whose base model is the hub's, and a hub that has the tiny base.
-fn world() -> (World, Server) {
+fn world() -> (World, ModelHub) {
     let world = World::new();
     world.edit("scenario.ron", "folder: \"base\"", &format!("hub: (\"{REPOSITORY}\", \"v1\")"));
     let mut files = BTreeMap::new();
@@ -20,7 +17,7 @@ fn world() -> (World, Server) {
         let entry = entry.expect("a readable folder");
         files.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file"));
     }
-    (world, Server::start(files))
+    (world, ModelHub::start(files))
 }
 
 /// Plays the scenario with the hub at `endpoint` and its cache in the folder `hf`.

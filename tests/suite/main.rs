@@ -6,6 +6,7 @@ mod bad_data;
 mod bad_input;
 mod browser;
 mod damage;
+mod damaged_datasets;
 mod data;
 mod data_forms;
 mod determinism;
@@ -40,6 +41,8 @@ mod schedule;
 mod store;
 mod support;
 mod sweeps;
+#[path = "../support/mod.rs"]
+mod test_support;
 mod tokens;
 mod traces;
 mod training;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::marking::{Accuracy, Mark, Report, mark};
-use super::prompt::{asked, preamble};
 use super::questions::{MmluQuestion, Subject, limited, read};
+use super::questions::{asked, preamble};
 use crate::benchmarks::table::BenchmarkCell;
 use crate::benchmarks::{
     Benchmark, BenchmarkOptions, BenchmarkResult, Cost, EvalContext, EvaluationError, Metric, Response,

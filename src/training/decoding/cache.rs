@@ -96,7 +96,7 @@ impl Cache {
         let out = Tensor::f_zeros([qkv.size()[0], width], (self.kind, self.device))?;
         let [keys, values] = &self.layers[layer];
         if self.is_blocked {
-            decode::attend_cached(self.heads, pieces, qkv, keys, values, &out);
+            decode::attend_cached_into_(self.heads, pieces, qkv, keys, values, &out);
             return Ok(out);
         }
         for piece in 0..pieces.starts.len() {

@@ -176,7 +176,7 @@ impl<'a> Decoder<'a> {
         let master = base.precision.master_kind();
         let (h, _) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
         let qkv = self.linear(layer, Site::Attention, &laid.spans, &h)?;
-        ops::rotate(&qkv, config.heads + config.kv_heads, &laid.cos, &laid.sin, false)?;
+        ops::rotate_(&qkv, config.heads + config.kv_heads, &laid.cos, &laid.sin, false)?;
         let mut attended = self.cache.attend(layer, &laid.pieces, &qkv)?;
         // Only the last row of a piece predicts; the keys and values of the others are in the cache by now.
         let mut spans = &laid.spans;
@@ -197,7 +197,7 @@ impl<'a> Decoder<'a> {
         for span in spans {
             let group = span.adapter.and_then(|adapter| self.adapters[adapter].group(layer, site));
             if let Some(group) = group {
-                let _ = lora::forward(group, &span.of(input)?, &span.of(&output)?, None)?;
+                let _ = lora::add_forward_(group, &span.of(input)?, &span.of(&output)?, None)?;
             }
         }
         Ok(output)

@@ -72,7 +72,7 @@ impl Pass<'_> {
         // h = norm(x); qkv = h W + LoRA; then the positions are written into q and k, in place.
         let (h, x_inverse) = ops::rms_norm(&x, &block.input_norm, config.rms_norm_eps, master)?;
         let qkv = self.linear(layer, Site::Attention, &h, &block.qkv, block.qkv_bias.as_ref())?;
-        let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
+        let low_attention = self.add_lora_(layer, Site::Attention, &h, &qkv)?;
         self.apply_rope_(&qkv, false)?;
         let (attended, sums) = attention::forward(config, &qkv, &self.packed.runs)?;
 
@@ -80,16 +80,16 @@ impl Pass<'_> {
         let attended_rows = self.select_predicted_rows(layer, &attended)?;
         let residual = self.select_predicted_rows(layer, &x)?;
         let mut x2 = self.linear(layer, Site::Output, &attended_rows, &block.output, block.output_bias.as_ref())?;
-        let low_output = self.add_lora(layer, Site::Output, &attended_rows, &x2)?;
+        let low_output = self.add_lora_(layer, Site::Output, &attended_rows, &x2)?;
         let _ = x2.f_add_(&residual)?;
 
         // y = x2 + (silu(gate) * up) W + LoRA, with gate and up beside each other in one product of norm(x2).
         let (h2, x2_inverse) = ops::rms_norm(&x2, &block.inner_norm, config.rms_norm_eps, master)?;
         let gate_up = self.linear(layer, Site::Mlp, &h2, &block.gate_up, block.gate_up_bias.as_ref())?;
-        let low_mlp = self.add_lora(layer, Site::Mlp, &h2, &gate_up)?;
+        let low_mlp = self.add_lora_(layer, Site::Mlp, &h2, &gate_up)?;
         let product = ops::swiglu(&gate_up)?;
         let mut y = self.linear(layer, Site::Down, &product, &block.down, block.down_bias.as_ref())?;
-        let low_down = self.add_lora(layer, Site::Down, &product, &y)?;
+        let low_down = self.add_lora_(layer, Site::Down, &product, &y)?;
         let _ = y.f_add_(&x2)?;
 
         // The product can be computed from gate and up; only an adapter on the down projection reads it again.
@@ -117,7 +117,7 @@ impl Pass<'_> {
         // Through x2 = x + output(attention).
         let d_attended = ops::product(&dx2, &ops::expanded(&block.output)?)?;
         let attended_rows = self.select_predicted_rows(layer, &saved.attended)?;
-        self.differentiate_lora(layer, Site::Output, &low, &attended_rows, &dx2, Some(&d_attended))?;
+        self.add_lora_gradients_(layer, Site::Output, &low, &attended_rows, &dx2, Some(&d_attended))?;
         let d_attended = self.scatter_predicted_rows(layer, d_attended)?;
         let dx2 = self.scatter_predicted_rows(layer, dx2)?;
 
@@ -126,11 +126,11 @@ impl Pass<'_> {
         let d_qkv = attention::backward(config, &saved.qkv, &saved.attended, &saved.sums, &d_attended, runs)?;
         self.apply_rope_(&d_qkv, true)?;
         if is_lowest {
-            self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, None)?;
+            self.add_lora_gradients_(layer, Site::Attention, &low, &saved.h, &d_qkv, None)?;
             return Ok(None);
         }
         let dh = ops::product(&d_qkv, &ops::expanded(&block.qkv)?)?;
-        self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, Some(&dh))?;
+        self.add_lora_gradients_(layer, Site::Attention, &low, &saved.h, &d_qkv, Some(&dh))?;
         ops::rms_norm_backward(&dh, &saved.x, &saved.x_inverse, &block.input_norm, &dx2).map(Some)
     }
 
@@ -146,12 +146,12 @@ impl Pass<'_> {
         // Through y = x2 + down(swiglu(gate_up(norm(x2)))).
         let d_product = ops::product(&dy, &ops::expanded(&block.down)?)?;
         if let Some(product) = &saved.product {
-            self.differentiate_lora(layer, Site::Down, low, product, &dy, Some(&d_product))?;
+            self.add_lora_gradients_(layer, Site::Down, low, product, &dy, Some(&d_product))?;
         }
         // The gradient takes the memory of gate and up, which nothing reads after this.
         let d_gate_up = ops::swiglu_backward(&d_product, saved.gate_up)?;
         let dh2 = ops::product(&d_gate_up, &ops::expanded(&block.gate_up)?)?;
-        self.differentiate_lora(layer, Site::Mlp, low, &saved.h2, &d_gate_up, Some(&dh2))?;
+        self.add_lora_gradients_(layer, Site::Mlp, low, &saved.h2, &d_gate_up, Some(&dh2))?;
         // The residual connection adds dy to the gradient that comes through the norm.
         ops::rms_norm_backward(&dh2, &saved.x2, &saved.x2_inverse, &block.inner_norm, &dy)
     }
@@ -182,7 +182,7 @@ impl Pass<'_> {
     /// Rotates the heads of q and k, the first ones of each row, by their positions (RoPE), in place.
     fn apply_rope_(&self, qkv: &Tensor, backwards: bool) -> Result<()> {
         let heads = self.base.config.heads + self.base.config.kv_heads;
-        ops::rotate(qkv, heads, &self.packed.cos, &self.packed.sin, backwards)
+        ops::rotate_(qkv, heads, &self.packed.cos, &self.packed.sin, backwards)
     }
 
     /// Computes a frozen linear module on the rows of all jobs.
@@ -212,7 +212,7 @@ impl Pass<'_> {
 
     /// Adds each job's low-rank product to its rows of `output`. Returns A times the input of each job, for the backward
     /// pass; `None` for a job without an adapter at this site.
-    fn add_lora(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn add_lora_(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let mut low = Vec::with_capacity(self.trainees.len());
         for (index, trainee) in self.trainees.iter().enumerate() {
             let Some(group) = trainee.parameters.group(layer, site) else {
@@ -221,13 +221,13 @@ impl Pass<'_> {
             };
             let input = self.rows_of(layer, site, index, input)?;
             let output = self.rows_of(layer, site, index, output)?;
-            low.push(Some(lora::forward(group, &input, &output, trainee.masks.as_ref())?));
+            low.push(Some(lora::add_forward_(group, &input, &output, trainee.masks.as_ref())?));
         }
         Ok(low)
     }
 
     /// Adds the gradients of each job's adapter at a site, and the adapter's part of the input's gradient to `d_input`.
-    fn differentiate_lora(
+    fn add_lora_gradients_(
         &self,
         layer: usize,
         site: Site,
@@ -242,7 +242,7 @@ impl Pass<'_> {
             let input = self.rows_of(layer, site, index, input)?;
             let d_output = self.rows_of(layer, site, index, d_output)?;
             let d_input = d_input.map(|rows| self.rows_of(layer, site, index, rows)).transpose()?;
-            lora::backward(group, &input, low, &d_output, d_input.as_ref(), trainee.masks.as_ref())?;
+            lora::add_backward_(group, &input, low, &d_output, d_input.as_ref(), trainee.masks.as_ref())?;
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ impl State {
         };
         let mean = self.first.as_ref().expect("AdamW has states");
         let square = self.second.as_ref().expect("AdamW has states");
-        kernels::adamw(&rule, scale as f32, &parameters.gradient, &parameters.values, mean, square);
+        kernels::adamw_(&rule, scale as f32, &parameters.gradient, &parameters.values, mean, square);
     }
 
     /// Takes an AdamW step with LibTorch's operations, in the order of operations of the variant's library.

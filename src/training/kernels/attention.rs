@@ -28,7 +28,7 @@ pub fn forward(config: &Config, qkv: &Tensor, runs: &[SequenceGroup]) -> Result<
     let output =
         qkv.f_new_zeros([qkv.size()[0], (config.heads * config.head_dim) as i64], (qkv.kind(), qkv.device()))?;
     if kernels::serve(qkv) {
-        let sums = kernels::attend(heads_of(config), &sequences(runs), qkv, &output)?;
+        let sums = kernels::attend_into_(heads_of(config), &sequences(runs), qkv, &output)?;
         return Ok((output, vec![sums]));
     }
     let sums = by_libtorch::forward(config, qkv, &sequences(runs), &output)?;
@@ -46,7 +46,7 @@ pub fn backward(
 ) -> Result<Tensor> {
     let d_qkv = qkv.f_zeros_like()?;
     if kernels::serve(qkv) {
-        kernels::attend_backward(heads_of(config), &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
+        kernels::attend_backward_into_(heads_of(config), &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
         return Ok(d_qkv);
     }
     let attended = by_libtorch::Attended { qkv, output, d_output };

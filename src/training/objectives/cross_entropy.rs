@@ -90,7 +90,7 @@ impl Head<'_> {
             let mut logits = self.logits(chunk)?;
             // The logits become their own gradient, weight * (softmax - one-hot), which the head's weights take back to h.
             nats.extend(ops::cross_entropy(&mut logits, &chunk.of(self.labels)?, Some(&chunk.of(weights)?), master)?);
-            ops::product_into(&chunk.of(&dh)?, &logits, &self.base.head)?;
+            ops::product_into_(&chunk.of(&dh)?, &logits, &self.base.head)?;
         }
         Ok((nats, dh))
     }

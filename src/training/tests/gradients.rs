@@ -6,8 +6,8 @@ use tch::{Kind, Tensor};
 
 use super::*;
 use crate::model::Folder;
+use crate::test_support::reference_model::{Pairs, ReferenceModel, Weights};
 use crate::training::engine::job::{AdamVariant, Optimizer};
-use crate::training::oracle::{Oracle, Pairs, Weights};
 use crate::training::{Accumulation, Status};
 
 /// All weights of a folder in f64.
@@ -33,20 +33,20 @@ fn pairs(adapter: &Adapter) -> Pairs {
 }
 
 /// Sum of the losses of a row's targets.
-fn row_loss(oracle: &Oracle, sample: &Sample) -> Tensor {
+fn row_loss(model: &ReferenceModel, sample: &Sample) -> Tensor {
     let ids: Vec<i64> = sample.ids.iter().map(|&id| i64::from(id)).collect();
-    let logits = oracle.logits(&Tensor::from_slice(&ids).unsqueeze(0)).unwrap().squeeze_dim(0);
+    let logits = model.logits(&Tensor::from_slice(&ids).unsqueeze(0)).unwrap().squeeze_dim(0);
     let log = logits.log_softmax(-1, None::<Kind>);
     let picked = sample.targets.iter().cloned().flatten().map(|p| log.get(i64::from(p) - 1).get(ids[p as usize]).neg());
     picked.reduce(|sum, nats| sum + nats).expect("the row has targets")
 }
 
 /// Gradients of the mean loss over all targets, in the adapter's layout.
-fn gradient(oracle: &Oracle, adapter: &Adapter, samples: &[Arc<Sample>]) -> (f64, Vec<f64>) {
+fn gradient(model: &ReferenceModel, adapter: &Adapter, samples: &[Arc<Sample>]) -> (f64, Vec<f64>) {
     let count: usize = samples.iter().flat_map(|s| &s.targets).map(|r| r.len()).sum();
-    let total = samples.iter().map(|s| row_loss(oracle, s)).reduce(|a, b| a + b).unwrap() / count as f64;
+    let total = samples.iter().map(|s| row_loss(model, s)).reduce(|a, b| a + b).unwrap() / count as f64;
     let leaves: Vec<&Tensor> =
-        adapter.layout.modules.iter().flat_map(|m| [&oracle.pairs[&m.path].0, &oracle.pairs[&m.path].1]).collect();
+        adapter.layout.modules.iter().flat_map(|m| [&model.pairs[&m.path].0, &model.pairs[&m.path].1]).collect();
     let gradients = Tensor::run_backward(&[&total], &leaves, false, false);
     let flat = gradients.iter().flat_map(|g| Vec::<f64>::try_from(g.flatten(0, -1)).unwrap()).collect();
     (f64::try_from(total).unwrap(), flat)
@@ -88,8 +88,8 @@ fn loss_and_gradients_agree_with_autograd_for_every_family() {
             let trainer = load(precision);
             let adapter = adapter(&trainer, 3);
             let pairs = pairs(&adapter);
-            let oracle = Oracle { config: &config, weights: &weights, pairs: &pairs };
-            let (loss, expected) = gradient(&oracle, &adapter, &samples);
+            let model = ReferenceModel { config: &config, weights: &weights, pairs: &pairs };
+            let (loss, expected) = gradient(&model, &adapter, &samples);
             let (found_loss, found) = engine_gradient(&trainer, &adapter, &samples);
             let name = config.architecture;
             assert!((found_loss - loss).abs() < tolerance * loss, "{name:?} {precision:?}: {found_loss} {loss}");
@@ -114,8 +114,8 @@ fn a_subset_of_layers_and_modules_gets_the_same_gradients() {
         let (config, weights) = weights(folder.path());
         let adapter = adapter(&trainer, 3);
         let pairs = pairs(&adapter);
-        let oracle = Oracle { config: &config, weights: &weights, pairs: &pairs };
-        let (_, expected) = gradient(&oracle, &adapter, &rows(&config));
+        let model = ReferenceModel { config: &config, weights: &weights, pairs: &pairs };
+        let (_, expected) = gradient(&model, &adapter, &rows(&config));
         let (_, found) = engine_gradient(&trainer, &adapter, &rows(&config));
         let error = largest_error(&found, &expected);
         assert!(error < 3e-7, "{targets:?}: {error}");
@@ -152,8 +152,8 @@ fn ten_steps_of_adamw_follow_the_published_rule() {
         for count in 1..=10 {
             let now = Adapter { layout: start.layout.clone(), values: values.iter().map(|&v| v as f32).collect() };
             let pairs = pairs(&now);
-            let oracle = Oracle { config: &config, weights: &weights, pairs: &pairs };
-            let (loss, gradient) = gradient(&oracle, &now, &samples);
+            let model = ReferenceModel { config: &config, weights: &weights, pairs: &pairs };
+            let (loss, gradient) = gradient(&model, &now, &samples);
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
             assert!((loss - outcome.losses[count - 1]).abs() < 1e-6);
             assert!((norm / outcome.grad_norms[count - 1] - 1.0).abs() < 1e-5 && norm > clip);

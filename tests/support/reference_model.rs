@@ -1,11 +1,10 @@
-//! Reference implementation of the decoder through LibTorch's autograd. It is slow, and used for pretraining and in
-//! tests.
+//! Reference implementation of the decoder through LibTorch's autograd, the oracle of the engine's explicit backward
+//! pass. `fixtures/make` pretrains the tiny base model with it.
 
 use std::collections::BTreeMap;
 
+use fedreplay::model::{Config, Rope};
 use tch::{Kind, TchError, Tensor};
-
-use crate::model::{Config, Rope};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -16,7 +15,7 @@ pub type Weights = BTreeMap<String, Tensor>;
 pub type Pairs = BTreeMap<String, (Tensor, Tensor, f64)>;
 
 /// Decoder that autograd can differentiate.
-pub struct Oracle<'a> {
+pub struct ReferenceModel<'a> {
     /// Configuration.
     pub config: &'a Config,
     /// All weights.
@@ -25,7 +24,7 @@ pub struct Oracle<'a> {
     pub pairs: &'a Pairs,
 }
 
-impl Oracle<'_> {
+impl ReferenceModel<'_> {
     /// Computes the logits `[batch, length, vocab]` of ids `[batch, length]`.
     pub fn logits(&self, ids: &Tensor) -> Result<Tensor> {
         let config = self.config;

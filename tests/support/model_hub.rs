@@ -1,17 +1,16 @@
-//! A hub on loopback: one repository, the requests that were made, and a fault to order.
+//! A hub of models on loopback with one repository, which records its requests and fails on demand.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
+
+use super::loopback::{HttpRequest, LoopbackServer, write_response};
 
 pub const REPOSITORY: &str = "tiny/llama";
 pub const COMMIT: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567";
 
-/// What the server does wrong.
+/// Faults of the hub.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Fault {
     #[default]
@@ -32,7 +31,7 @@ pub enum Fault {
 
 /// One request: path, and the headers that matter.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+pub struct HubRequest {
     pub path: String,
     pub range: Option<String>,
     pub authorization: Option<String>,
@@ -43,38 +42,43 @@ struct State {
     port: u16,
     files: BTreeMap<String, Vec<u8>>,
     fault: Fault,
-    requests: Vec<Request>,
+    requests: Vec<HubRequest>,
 }
 
-/// The server; it ends when dropped.
-pub struct Server {
+/// The hub; it ends when dropped.
+pub struct ModelHub {
     state: Arc<Mutex<State>>,
-    port: u16,
-    thread: Option<JoinHandle<()>>,
+    server: LoopbackServer,
 }
 
-impl Server {
+impl ModelHub {
     /// Serves these files as [`REPOSITORY`] at [`COMMIT`], which is its branch `main` and its tag `v1`.
     pub fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let state = State { port, files, fault: Fault::None, requests: vec![] };
-        let state = Arc::new(Mutex::new(state));
+        let state = Arc::new(Mutex::new(State { port: 0, files, fault: Fault::None, requests: vec![] }));
         let shared = state.clone();
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                // A client that goes away in the middle is no failure of the server.
-                if let Ok(false) = answer(&stream.unwrap(), &shared) {
-                    return;
-                }
-            }
+        let accept = move |port, request: &HttpRequest| {
+            let request = HubRequest {
+                path: request.path.clone(),
+                range: request.header("range"),
+                authorization: request.header("authorization"),
+                host: request.header("host").unwrap_or_default(),
+            };
+            let mut state = shared.lock().unwrap();
+            state.port = port;
+            let reply = state.reply(&request);
+            state.requests.push(request);
+            reply
+        };
+        let server = LoopbackServer::start(accept, |reply: Reply, _, stream| {
+            let sent = reply.cut.unwrap_or(reply.body.len());
+            write_response(&stream, reply.status, &reply.headers, &reply.body, sent)
         });
-        Self { state, port, thread: Some(thread) }
+        Self { state, server }
     }
 
-    /// What HF_ENDPOINT is to be.
+    /// Returns the value for HF_ENDPOINT.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.server.url()
     }
 
     pub fn set(&self, fault: Fault) {
@@ -85,52 +89,16 @@ impl Server {
         edit(&mut self.state.lock().unwrap().files);
     }
 
-    /// The requests since the last call.
-    pub fn take_requests(&self) -> Vec<Request> {
+    /// Returns the requests since the last call.
+    pub fn take_requests(&self) -> Vec<HubRequest> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
-    /// The paths of the requests for contents since the last call, without those that were redirected.
+    /// Returns the paths of the requests for contents since the last call, without those that were redirected.
     pub fn take_contents(&self) -> Vec<String> {
         let requests = self.take_requests().into_iter().map(|request| request.path);
         requests.filter_map(|path| path.strip_prefix("/content/").map(str::to_owned)).collect()
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.write_all(b"STOP / HTTP/1.1\r\n\r\n").unwrap();
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-/// Answers one request; `false` if it was the one to stop.
-fn answer(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<bool> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let mut request = Request { path: String::new(), range: None, authorization: None, host: String::new() };
-    for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(": ").unwrap();
-        match name.to_ascii_lowercase().as_str() {
-            "range" => request.range = Some(value.into()),
-            "authorization" => request.authorization = Some(value.into()),
-            "host" => request.host = value.into(),
-            _ => {}
-        }
-    }
-    let mut words = first.split(' ');
-    if words.next() == Some("STOP") {
-        return Ok(false);
-    }
-    request.path = words.next().unwrap_or_default().into();
-    let reply = state.lock().unwrap().reply(&request);
-    state.lock().unwrap().requests.push(request);
-    let Reply { status, headers, body, cut } = reply;
-    let mut stream = stream;
-    write!(stream, "HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len())?;
-    stream.write_all(&body[..cut.unwrap_or(body.len()).min(body.len())])?;
-    Ok(true)
 }
 
 struct Reply {
@@ -147,7 +115,7 @@ impl Reply {
 }
 
 impl State {
-    fn reply(&mut self, request: &Request) -> Reply {
+    fn reply(&mut self, request: &HubRequest) -> Reply {
         if let Fault::Refuses(status, code) = self.fault {
             let header = code.map_or(String::new(), |code| format!("X-Error-Code: {code}\r\n"));
             return Reply::new(status, header, "no");

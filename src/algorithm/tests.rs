@@ -1,5 +1,5 @@
-//! A toy with known fixed points: two clients with quadratic losses of unlike curvature, trained through the same rules
-//! as adapters are.
+//! Fixed points of the methods, which are known for two clients with quadratic losses of unlike curvature, trained through
+//! the same rules as adapters are.
 //!
 //! Client i minimizes h_i/2 (x - a_i)^2 by K steps of gradient descent at rate lr. With r_i = (1 - lr (h_i + mu))^K,
 //! FedProx's round maps x to the mean of p_i + r_i (x - p_i), p_i = (h_i a_i + mu x)/(h_i + mu); FedAvg is mu = 0.

@@ -1,6 +1,17 @@
-//! Outcomes of prompts.
+//! Prompts for a judge, its judgments, and errors in setting it up.
 
 use serde::{Deserialize, Serialize};
+
+/// A chat prompt for a judge: a system message, a user message, and the settings of the response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatPrompt {
+    pub system: String,
+    pub user: String,
+    /// [1] -- The benchmark's temperature. A judge's settings may override it.
+    pub temperature: f64,
+    /// [token] -- Maximum length of the judgment.
+    pub max_tokens: u32,
+}
 
 /// A judge's response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,4 +45,15 @@ impl Verdict {
             Self::Failed(_) => None,
         }
     }
+}
+
+/// An invalid setting of a judge: exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// A value out of range.
+    #[error("failed to set up the judge: {setting} is {value}; {allowed}")]
+    Setting { setting: &'static str, value: String, allowed: &'static str },
+    /// A key with characters that no HTTP header may contain. The message does not show it.
+    #[error("failed to set up the judge: the key in {variable} holds characters that no HTTP header can carry")]
+    Key { variable: String },
 }
