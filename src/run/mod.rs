@@ -21,6 +21,7 @@ mod plan_only;
 mod planned_round;
 mod planner;
 mod round_writer;
+mod saved_adapter;
 mod scheduled_benchmarks;
 mod sweep;
 mod training_passes;
@@ -38,4 +39,5 @@ pub use plan_only::{PlanDetail, PlanSettings, PlanSummary, PlanWatch, STAND_IN_L
 pub(crate) use planned_round::{Evaluations, PlannedRound};
 pub(crate) use planner::Planner;
 pub(crate) use round_writer::ScheduleSource;
+pub use saved_adapter::{adapter_notes, quantized_precision};
 pub use sweep::{CellRun, SweepObserver, sweep, write_twins};
