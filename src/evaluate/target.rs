@@ -101,7 +101,7 @@ impl EvalTarget {
             rows: Some(EvalRows {
                 clients: inputs.clients,
                 test: inputs.test,
-                objective: translate::objective(spec),
+                objective: translate::objective(spec, inputs.initial.as_deref()),
                 unusable_update: spec.training.unusable_update,
             }),
             trainer: inputs.trainers[0].clone(),

@@ -16,7 +16,7 @@ use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store};
 use crate::training::{Hyper, Objective, Trainer, on_tiny_base};
 
-const DPO: Objective = Objective::Dpo { beta: 0.3 };
+const DPO: Objective = Objective::Dpo { beta: 0.3, reference: None };
 
 /// Returns an adapter that changes the model's output.
 fn adapter(trainer: &Trainer) -> Arc<Adapter> {

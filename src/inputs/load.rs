@@ -17,7 +17,7 @@ use crate::data::{ClientRows, Rows};
 use crate::graph::Compute;
 use crate::ledger::{Input, LedgerError, LeftOut};
 use crate::model::{Config, Device, misfit};
-use crate::scenario::{Scenario, ScenarioSpec};
+use crate::scenario::{ObjectiveSpec, ReferenceSpec, Scenario, ScenarioSpec};
 use crate::schedule::client_facts::Clients;
 use crate::schedule::{client_facts, model_shape};
 use crate::store::Store;
@@ -67,6 +67,14 @@ impl Inputs {
         let initial = spec.model.lora.initial.as_ref();
         let initial =
             initial.map(|folder| initial_adapter(&scenario.resolve(folder), trainer, &mut read)).transpose()?;
+        if let (Some(initial), ObjectiveSpec::Dpo { reference: ReferenceSpec::Start, .. }) =
+            (&initial, spec.training.objective)
+        {
+            for trainer in &trainers {
+                trainer.add_reference_adapter(initial);
+            }
+            read.insert("reference_adapter".to_owned(), read["initial_adapter"].clone());
+        }
         let facts = client_facts::of_rows(spec, &clients, trainer.config(), &trace)?;
         Ok(Self { clients, facts, test, benchmarks, trainers, initial, read, left_out })
     }

@@ -9,9 +9,11 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 
 use super::error::InputError;
+use crate::adapter::Adapter;
 use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, SpecialTokensInText, Template, Tokenizer};
 use crate::scenario;
-use crate::scenario::{Execution, OptimizerSpec, ScenarioSpec};
+use crate::scenario::{Execution, ObjectiveSpec, OptimizerSpec, ReferenceSpec, ScenarioSpec};
+use crate::store::Digest;
 use crate::training::{AdamVariant, Checkpointing, Objective, Optimizer as Rule};
 
 /// Translates the prompt template; `None` is the model's own chat template.
@@ -119,11 +121,14 @@ pub fn prompts_named(name: &str, date: Option<NaiveDate>, folder: &Path) -> Resu
     }
 }
 
-/// Returns the objective of a scenario's trainings and evaluations.
-pub fn objective(scenario: &ScenarioSpec) -> Objective {
+/// Returns the objective of a scenario's trainings and evaluations, which start from the adapter `initial` if it is given.
+pub fn objective(scenario: &ScenarioSpec, initial: Option<&Adapter>) -> Objective {
     match scenario.training.objective {
-        scenario::ObjectiveSpec::Sft => Objective::Sft,
-        scenario::ObjectiveSpec::Dpo { beta } => Objective::Dpo { beta },
+        ObjectiveSpec::Sft => Objective::Sft,
+        ObjectiveSpec::Dpo { beta, reference: ReferenceSpec::Base } => Objective::Dpo { beta, reference: None },
+        ObjectiveSpec::Dpo { beta, reference: ReferenceSpec::Start } => {
+            Objective::Dpo { beta, reference: initial.map(|adapter| Digest(*adapter.hash().as_bytes())) }
+        }
     }
 }
 

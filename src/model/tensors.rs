@@ -41,6 +41,11 @@ pub(super) fn linears(config: &Config) -> [(&'static str, usize, usize); 7] {
     ]
 }
 
+/// Returns whether a tensor is the weight of a linear module of a layer, as which quantized formats store it.
+pub(super) fn is_linear(name: &str) -> bool {
+    name.starts_with("model.layers.") && name.ends_with("_proj.weight")
+}
+
 fn layer_specs(config: &Config, prefix: &str) -> Vec<TensorSpec> {
     let mut specs = vec![
         spec(format!("{prefix}.input_layernorm.weight"), &[config.hidden_size]),

@@ -197,6 +197,10 @@ pub fn facts(run: &RunRecord) -> Vec<Fact> {
         fact("numerics", manifest.numerics_class.clone()),
         fact("made by", format!("fedreplay {}, schema {}", manifest.fedreplay_version, manifest.schema_version)),
     ];
+    let starts_trained = manifest.inputs.contains_key("reference_adapter");
+    if let Some(reference) = run.scenario.training.objective.reference_model(starts_trained) {
+        facts.push(fact("reference model", reference.into()));
+    }
     for (role, input) in &manifest.inputs {
         // Only the name: a report must not contain paths of the machine.
         let name = input.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

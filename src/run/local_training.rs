@@ -81,7 +81,7 @@ impl Tasks<'_> {
 
     /// Returns the training objective.
     pub fn objective(&self) -> Objective {
-        objective(self.spec())
+        objective(self.spec(), self.inputs.initial.as_deref())
     }
 
     /// [steps] -- Returns the number of steps of a client's task.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::observer::{Observer, RoundReport};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::planner::Planner;
+use super::saved_adapter::adapter_notes;
 use super::{RunError, ledger_rows};
 use crate::adapter::{Adapter, peft};
 use crate::graph::Executor;
@@ -189,19 +190,7 @@ impl RoundLoop<'_, '_> {
     /// Writes an adapter in PEFT's format into `place` within the run's folder of adapters.
     fn save_adapter(&self, place: &str, adapter: &Adapter) -> Result<(), RunError> {
         let folder = self.folder.join("adapters").join(place);
-        let notes = peft::Notes { base_model: self.base_name(), ..peft::Notes::default() };
+        let notes = adapter_notes(&self.scenario.scenario, &self.inputs.read);
         Ok(peft::write_folder(&folder, adapter, &notes)?)
-    }
-
-    /// Returns the name of the base model: that of its folder, or of its repository on the hub.
-    fn base_name(&self) -> String {
-        let model = &self.scenario.scenario.model;
-        if let Some(name) = model.folder.as_ref().and_then(|folder| folder.file_name()) {
-            return name.to_string_lossy().into_owned();
-        }
-        match &model.hub {
-            Some((repository, _)) => repository.as_str().to_owned(),
-            None => String::new(),
-        }
     }
 }

@@ -36,6 +36,9 @@ fn a_model_is_fetched_once_and_gives_the_digest_of_its_folder() {
     assert!(contents.contains(&"model.safetensors".to_owned()), "{contents:?}");
     let config = fs::read_to_string(world.path("fetched/adapters/round-00001/adapter_config.json")).expect("a file");
     assert!(config.contains(REPOSITORY), "{config}");
+    world.fedreplay(&["export", "fetched", "--to", "peft", "--store", "none", "--out", "exported"]).succeeded();
+    let exported = fs::read_to_string(world.path("exported/adapter_config.json")).expect("a file");
+    assert!(exported.contains(REPOSITORY) && exported.contains("\"revision\": \"v1\""), "{exported}");
 
     let offline = run(&world, &server.endpoint(), "offline", "1").succeeded();
     assert_eq!(server.take_requests(), [], "offline, the hub was asked");

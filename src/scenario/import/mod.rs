@@ -18,7 +18,8 @@ pub fn import_script(name: &str, text: &str) -> Result<Imported, String> {
 mod tests {
     use super::*;
     use crate::scenario::{
-        Algorithm, Batches, ColumnsSpec, ObjectiveSpec, PartitionSpec, Privacy, Protocol, Scenario, Selection,
+        Algorithm, Batches, ColumnsSpec, ObjectiveSpec, PartitionSpec, Privacy, Protocol, ReferenceSpec, Scenario,
+        Selection,
     };
 
     /// In the manner of the published scripts; the names and numbers are those of section 4 of the description.
@@ -105,7 +106,8 @@ CUDA_VISIBLE_DEVICES=$gpu python main_sft.py \
         };
         assert_eq!((claimed_epsilon, claimed_delta, sigma), (0.1, 1e-4, Some(1e-3)));
         let pairs = read(&with("main_sft.py", "main_dpo.py").unwrap());
-        assert_eq!((pairs.training.objective, pairs.model.lora.dropout), (ObjectiveSpec::Dpo { beta: 0.1 }, 0.0));
+        let objective = ObjectiveSpec::Dpo { beta: 0.1, reference: ReferenceSpec::Start };
+        assert_eq!((pairs.training.objective, pairs.model.lora.dropout), (objective, 0.0));
         assert!(with("${1:-fedavg}", "fedfoo").unwrap_err().contains("fedfoo"));
         assert!(with("max_steps=10", "max_steps=ten").unwrap_err().contains("--max_steps"));
         assert!(import_script("x", "echo nothing").unwrap_err().contains("main_sft.py"));

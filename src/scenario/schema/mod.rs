@@ -33,7 +33,7 @@ pub use precision::{ArithmeticSpec, PrecisionSpec};
 pub use privacy::{AccountantSpec, ClippingSpec, Noise, NoisePlacement, Privacy};
 pub use server::{CandidatesSpec, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
-pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState};
+pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState, ReferenceSpec};
 
 use std::path::PathBuf;
 
@@ -130,7 +130,8 @@ pub struct Lora {
     /// Names or suffixes of the linear modules that get an adapter; `all-linear` selects all of them.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
-    /// PEFT folder of the adapter to start from, instead of random initialization. Relative to the scenario file.
+    /// PEFT folder of the adapter to start from, instead of random initialization. Its rank, alpha and modules must be
+    /// those given here. Relative to the scenario file.
     #[serde(default)]
     pub initial: Option<PathBuf>,
     /// Seed of the random initialization, if it is not the run's. FedLLM-Bench does not seed it: its runs differ in it.
