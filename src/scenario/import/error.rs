@@ -8,7 +8,7 @@ pub enum ImportError {
     Line {
         /// Number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Fault of the line.
         what: String,
     },
     /// The script is no valid bash.

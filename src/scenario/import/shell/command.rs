@@ -16,9 +16,9 @@ use super::{Call, DEEPEST, Shell, condition, line_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     Next,
-    /// Leaves so many loops.
+    /// Leaves this number of loops.
     Break(u64),
-    /// Leaves so many loops but one, and goes on with the next turn of that.
+    /// Leaves all but one of this number of loops, and goes on with the next turn of that one.
     Continue(u64),
     Return,
     Exit,
