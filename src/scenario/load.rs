@@ -443,6 +443,35 @@ mod tests {
     }
 
     #[test]
+    fn none_removes_an_optional_text_and_quotes_make_it_one() {
+        let with_test = "data.test_file=held.json";
+        let removed =
+            read(MINIMAL, &[with_test, "data.test_file=None", "model.tokenizer=None"]).expect("optional").scenario;
+        assert_eq!((removed.data.test_file, removed.model.tokenizer), (None, None));
+        let kept = read(MINIMAL, &["data.test_file=\"None\""]).expect("a text").scenario;
+        assert_eq!(kept.data.test_file, Some("None".into()));
+        let region = ["population.mix.0.region=north", "population.mix.0.region=None"];
+        assert_eq!(read(MINIMAL, &region).expect("optional").scenario.population.mix[0].region, None);
+        assert_eq!(read(MINIMAL, &["name=None"]).expect("a name").scenario.name, "None");
+    }
+
+    /// The forms of numbers that a file may have.
+    #[test]
+    fn overrides_read_numbers_as_a_file_does() {
+        for (text, lr) in [(".25", 0.25), ("1.", 1.0), ("+0.25", 0.25), ("1e-1", 0.1), ("2", 2.0)] {
+            assert_eq!(read(MINIMAL, &[&format!("training.lr={text}")]).expect(text).scenario.training.lr, lr);
+            let file = MINIMAL.replace("lr: 1e-3", &format!("lr: {text}"));
+            assert_eq!(read(&file, &[]).expect(text).scenario.training.lr, lr, "{text} in a file");
+        }
+        for (text, seed) in [("0x10", 16), ("1_000", 1000), ("+7", 7), ("0b11", 3)] {
+            assert_eq!(read(MINIMAL, &[&format!("seed={text}")]).expect(text).scenario.seed, seed);
+            let file = MINIMAL.replace("rounds: 2", &format!("rounds: 2, seed: {text}"));
+            assert_eq!(read(&file, &[]).expect(text).scenario.seed, seed, "{text} in a file");
+        }
+        assert_eq!(read(MINIMAL, &["name=1_000"]).expect("a text").scenario.name, "1_000");
+    }
+
+    #[test]
     fn the_identity_ignores_names_and_sees_values() {
         let base = read(MINIMAL, &[]).expect("right").identity();
         assert_eq!(base, read(MINIMAL, &["name=other", "data.file=else.json"]).expect("right").identity());

@@ -29,7 +29,7 @@ mod sweep;
 pub use changes::Phase;
 pub use compare::{FieldDifference, field_differences, value_differences};
 pub use error::ScenarioError;
-pub use import::{Imported, import_script};
+pub use import::{ImportError, Imported, import_script};
 pub use load::Scenario;
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};
 pub use reference::{Default as FieldDefault, Entry, Reference};

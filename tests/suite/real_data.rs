@@ -19,7 +19,7 @@ use super::support::{World, project};
 fn real_data() -> Option<PathBuf> {
     let folder = std::env::var_os("FEDREPLAY_REAL_DATA").map(PathBuf::from);
     if folder.is_none() {
-        eprintln!("not run: FEDREPLAY_REAL_DATA is not set");
+        super::support::not_run("a test of real files", "FEDREPLAY_REAL_DATA is not set");
     }
     folder
 }

@@ -13,6 +13,8 @@ use crate::judge::{Judgment, Verdict};
 pub fn real_file(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("FEDREPLAY_REAL_DATA").map(PathBuf::from);
     if folder.is_none() {
+        let is_failure = std::env::var_os("FEDREPLAY_TESTS").is_some_and(|tests| tests == "all");
+        assert!(!is_failure, "FEDREPLAY_REAL_DATA is not set");
         eprintln!("not run: FEDREPLAY_REAL_DATA is not set");
     }
     folder.map(|folder| folder.join("eval").join(name))
