@@ -124,8 +124,8 @@ fn fields(runs: &[Compared]) -> Option<Figure> {
     })
 }
 
-/// Concatenates the columns of several runs row-wise.
-fn stacked(parts: Vec<Vec<Column>>) -> Vec<Column> {
+/// Concatenates the columns of several runs row-wise. The first column names the run, by the same number in every figure.
+fn stacked(runs: &[Compared], parts: Vec<Vec<Column>>) -> Vec<Column> {
     let mut parts = parts.into_iter();
     let Some(mut columns) = parts.next() else { return vec![] };
     for part in parts {
@@ -134,6 +134,8 @@ fn stacked(parts: Vec<Vec<Column>>) -> Vec<Column> {
             column.append(more);
         }
     }
+    let labels: Vec<&str> = runs.iter().map(|run| run.label).collect();
+    columns[0].number_as(&labels);
     columns
 }
 
@@ -153,7 +155,7 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
     if parts.is_empty() {
         return None;
     }
-    let columns = stacked(parts);
+    let columns = stacked(runs, parts);
     Some(Figure {
         id: "compared-losses",
         title: "Loss of each run".into(),
@@ -324,7 +326,7 @@ fn by_round(runs: &[Compared]) -> Option<Figure> {
             Column::numbers("difference", "loss less that of the first", unit, pairs.map(|(_, difference)| difference)),
         ]);
     }
-    let columns = stacked(parts);
+    let columns = stacked(runs, parts);
     if columns.iter().all(Column::is_blank) {
         return None;
     }
@@ -353,7 +355,7 @@ fn by_client(runs: &[Compared]) -> Option<Figure> {
             Column::numbers("loss", "held-out loss here", run.learning.unit(), pairs.iter().map(|pair| pair.2)),
         ]);
     }
-    let columns = stacked(parts);
+    let columns = stacked(runs, parts);
     if columns.iter().all(Column::is_blank) {
         return None;
     }
