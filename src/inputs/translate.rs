@@ -10,11 +10,16 @@ use serde::de::IntoDeserializer;
 
 use super::error::InputError;
 use crate::adapter::Adapter;
+use crate::algorithm::Method;
 use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, SpecialTokensInText, Template, Tokenizer};
 use crate::scenario;
-use crate::scenario::{Execution, ObjectiveSpec, OptimizerSpec, ReferenceSpec, ScenarioSpec};
+use crate::scenario::{
+    AccumulationSpec, Batches, Correction, Execution, LrSchedule, ObjectiveSpec, OptimizerSpec, ReferenceSpec, ScenarioSpec,
+};
 use crate::store::Digest;
-use crate::training::{AdamVariant, Checkpointing, Objective, Optimizer as Rule};
+use crate::training::{
+    Accumulation as Weighing, AdamVariant, Checkpointing, CorrectionPlace, Hyper, Objective, Optimizer as Rule,
+};
 
 /// Translates the prompt template; `None` is the model's own chat template.
 pub fn template(template: scenario::TemplateSpec) -> Option<&'static Template> {
@@ -132,8 +137,46 @@ pub fn objective(scenario: &ScenarioSpec, initial: Option<&Adapter>) -> Objectiv
     }
 }
 
+/// Translates the hyperparameters of tasks in a round of the server, from 1, whose settings are `scenario`.
+pub fn hyper(scenario: &ScenarioSpec, round: u32) -> Hyper {
+    let training = &scenario.training;
+    Hyper {
+        optimizer: rule(training.optimizer),
+        learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, scenario.rounds),
+        clip_norm: training.max_grad_norm,
+        accumulation: match training.accumulation {
+            AccumulationSpec::PerToken => Weighing::PerToken,
+            AccumulationSpec::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
+            // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
+            AccumulationSpec::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
+        },
+        dropout: scenario.model.lora.dropout,
+        proximal: Method::new(&scenario.algorithm).client.proximal,
+    }
+}
+
+/// Returns the learning rate of round `t` (from 0) of `rounds`.
+fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
+    match schedule {
+        LrSchedule::Constant => lr,
+        LrSchedule::Cosine { final_lr } => {
+            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
+            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
+            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
+        }
+    }
+}
+
+/// Translates the place of SCAFFOLD's correction.
+pub fn correction(correction: Correction) -> CorrectionPlace {
+    match correction {
+        Correction::Gradient => CorrectionPlace::Gradient,
+        Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
+    }
+}
+
 /// Translates the scenario's optimizer.
-pub fn rule(optimizer: OptimizerSpec) -> Rule {
+fn rule(optimizer: OptimizerSpec) -> Rule {
     match optimizer {
         OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
             let variant = match variant {
@@ -152,5 +195,20 @@ pub(crate) fn checkpointing(execution: Execution, passes: usize) -> Checkpointin
         scenario::CheckpointingSpec::Auto => Checkpointing::Fitting { passes: passes as u32 },
         scenario::CheckpointingSpec::Always => Checkpointing::Always,
         scenario::CheckpointingSpec::Never => Checkpointing::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cosine_schedule_is_fedllm_benchs() {
+        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
+        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
+            let found = learning_rate(2e-5, schedule, t, 200);
+            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
+        }
+        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
     }
 }

@@ -17,7 +17,7 @@ use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, Rou
 use crate::store::{Digest, atomic};
 
 /// Rows that one round adds to the tables.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Chunk {
     pub events: Vec<EventRow>,
     pub tasks: Vec<TaskRow>,

@@ -11,6 +11,8 @@ mod left_out;
 mod lineage;
 mod locate;
 mod manifest;
+mod parts;
+mod queue;
 mod reader;
 mod reference;
 pub(crate) mod schema;
@@ -19,7 +21,6 @@ mod tables;
 mod values;
 mod verify;
 mod view;
-mod waiting;
 mod writer;
 
 pub use chunk::Chunk;
@@ -32,7 +33,6 @@ pub use reader::{RoundChunks, read_table};
 pub use reference::reference;
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
-pub use stream::LedgerStream;
 pub use tables::{
     ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow,
     TimingRow,
@@ -40,7 +40,7 @@ pub use tables::{
 pub use values::{ColumnValue, EvalSubject, RoundEnd, Split};
 pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};
-pub use writer::{LedgerWriter, write_table};
+pub use writer::{LedgerStream, LedgerWriter, write_table};
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

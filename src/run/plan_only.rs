@@ -16,6 +16,7 @@ use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
 use crate::ledger::{LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::privacy::{PrivacyPlan, Spent};
+use crate::results::{Moved, Traffic};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Timeline};
 use crate::store::{Digest, key_of};
@@ -287,13 +288,23 @@ struct Figures {
     training_ns: u128,
     busy_ns: u128,
     energy_mj: u128,
+    traffic: Traffic,
 }
 
 impl Figures {
     fn new(clients: usize) -> Self {
         let summary = PlanSummary { clients: clients as u64, ..PlanSummary::default() };
         let by_client = vec![(0, 0); clients];
-        Self { summary, round_ns: vec![], by_client, staleness: 0, training_ns: 0, busy_ns: 0, energy_mj: 0 }
+        Self {
+            summary,
+            round_ns: vec![],
+            by_client,
+            staleness: 0,
+            training_ns: 0,
+            busy_ns: 0,
+            energy_mj: 0,
+            traffic: Traffic::default(),
+        }
     }
 
     fn add(&mut self, record: &Record) {
@@ -316,8 +327,7 @@ impl Figures {
         }
         summary.tasks += 1;
         *summary.outcomes.entry(task.outcome.name()).or_default() += 1;
-        summary.bytes_down += task.bytes_down;
-        summary.bytes_up += task.bytes_up;
+        self.traffic.add_task(task.aggregator, Moved { down: task.bytes_down, up: task.bytes_up });
         summary.compute_flops += task.compute_flops as f64;
         // Sums over millions of tasks may need more than 64 bits.
         self.training_ns += u128::from(task.training_ns);
@@ -328,6 +338,7 @@ impl Figures {
     /// Adds a round that has ended.
     fn add_round(&mut self, round: &RoundRecord) {
         self.summary.rounds += 1;
+        self.traffic.add_round(round.aggregator, Moved { down: round.bytes_down, up: round.bytes_up });
         self.summary.simulated_ns = round.closed_at.0;
         self.round_ns.push(round.closed_at.0 - round.opened_at.0);
         if let RoundStatus::Failed(failure) = round.status {
@@ -347,6 +358,9 @@ impl Figures {
             self.summary.tasks_per_client_max = self.summary.tasks_per_client_max.max(asked);
         }
         let counted = self.summary.outcomes.get(Outcome::Counted.name()).copied().unwrap_or(0);
+        let moved = self.traffic.total();
+        self.summary.bytes_down = moved.down;
+        self.summary.bytes_up = moved.up;
         // From [ns] to [h], and from [mJ] to [kWh].
         self.summary.training_hours = self.training_ns as f64 / 3.6e12;
         self.summary.busy_hours = self.busy_ns as f64 / 3.6e12;

@@ -12,9 +12,9 @@ use super::{RunError, ledger_rows};
 use crate::adapter::{Adapter, peft};
 use crate::graph::Executor;
 use crate::inputs::Inputs;
-use crate::ledger::{EvalSubject, EvaluationRow, LedgerWriter};
+use crate::ledger::{EvaluationRow, LedgerWriter};
 use crate::privacy::PrivacyPlan;
-use crate::results::{Totals, main_loss, main_ranking};
+use crate::results::{MainLoss, Totals};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Rounds, ScheduledRound, Timeline};
 use crate::store::Digest;
@@ -130,8 +130,7 @@ impl RoundLoop<'_, '_> {
     /// Takes the losses before the first round.
     fn evaluate_before(&mut self, before: &Evaluations) -> Result<(), RunError> {
         self.before = ledger_rows::evaluations(0, 0, before, self.inputs, self.executor)?;
-        self.totals.loss_before = main_loss(&self.before, EvalSubject::Global);
-        self.totals.ranking_before = main_ranking(&self.before);
+        self.totals.add_before(&self.before);
         Ok(())
     }
 
@@ -169,8 +168,7 @@ impl RoundLoop<'_, '_> {
         if is_due && !planned.counts_alike {
             self.save_adapter(&place, &model)?;
         }
-        let loss = main_loss(&chunk.evaluations, EvalSubject::Global)
-            .or_else(|| main_loss(&chunk.evaluations, EvalSubject::Local));
+        let loss = MainLoss::of_round(&chunk.evaluations, scheduled.number).and_then(|main| main.loss);
         let tokens = chunk.tasks.iter().filter_map(|task| task.tokens).sum();
         let rounds = self.rounds.max(scheduled.number);
         let report = RoundReport { row: chunk.round.clone(), rounds, tokens, loss };

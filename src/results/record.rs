@@ -1,4 +1,4 @@
-//! Data that a report reads of a run: its manifest, its scenario, and the columns from which figures are made.
+//! Tables of a run as the columns from which its figures are computed.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,8 @@ use std::path::{Path, PathBuf};
 use arrow::array::{Array, Float64Array, StringArray, UInt32Array, UInt64Array};
 use fedreplay_sim::{Outcome, Tally};
 
+use super::losses::loss_unit;
 use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RoundEnd, RunTables, TableView};
-use crate::scenario::{Scenario, ScenarioError, ScenarioSpec};
-
-/// Error of reading a run for a report.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A table is missing, damaged, or of a version that cannot be read.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The run's own scenario cannot be read.
-    #[error(transparent)]
-    Scenario(#[from] ScenarioError),
-}
 
 /// Declares the columns to read from a table; others are ignored.
 macro_rules! columns {
@@ -65,6 +54,8 @@ columns! {
         staleness: UInt32Array,
         training_ns: UInt64Array,
         energy_mj: UInt64Array,
+        bytes_down: UInt64Array,
+        bytes_up: UInt64Array,
         loss_mean: Float64Array,
         update_norm: Float64Array,
         weight: Float64Array,
@@ -93,30 +84,16 @@ columns! {
         update_norm: Float64Array,
         epsilon_spent: Float64Array,
         task_rows: UInt64Array,
+        digest: StringArray,
     } names {
         status: RoundEnd,
     }
 }
 
-columns! {
-    /// Answers of models to questions of benchmarks.
-    Generations {
-        round: UInt32Array,
-        benchmark: StringArray,
-        question: StringArray,
-        category: StringArray,
-        prompt: StringArray,
-        answer: StringArray,
-        judgement: StringArray,
-        score: Float64Array,
-    }
-}
-
-/// A run with the columns that reports need. Rows of unfinished rounds are left out.
+/// A run with the columns from which figures are computed. Rows of unfinished rounds are left out.
 pub struct RunRecord {
     pub folder: PathBuf,
     pub manifest: Manifest,
-    pub scenario: ScenarioSpec,
     pub population: Population,
     pub rounds: Rounds,
     pub tasks: Tasks,
@@ -124,7 +101,6 @@ pub struct RunRecord {
     pub losses: Vec<EvaluationRow>,
     /// Metrics of benchmarks.
     pub benchmarks: Vec<EvaluationRow>,
-    pub generations: Generations,
     /// Rows of `tasks` that each round recorded; consecutive.
     pub round_tasks: Vec<Range<usize>>,
 }
@@ -134,9 +110,8 @@ impl RunRecord {
     ///
     /// # Errors
     /// If there is no run, or one of its tables is missing, damaged or of another version.
-    pub fn read(folder: &Path) -> Result<Self, ReportError> {
+    pub fn read(folder: &Path) -> Result<Self, LedgerError> {
         let manifest = Manifest::read(folder)?;
-        let scenario = Scenario::of_run(folder, &manifest.scenario_folder, &[])?.scenario;
         let tables = RunTables::read(folder)?;
         let rounds = Rounds::of(tables.rounds())?;
         // Losses and benchmark metrics are rows of one table.
@@ -144,12 +119,10 @@ impl RunRecord {
         let record = Self {
             folder: folder.to_owned(),
             manifest,
-            scenario,
             population: Population::of(&tables.population()?)?,
             tasks: Tasks::of(&tables.tasks()?)?,
             losses,
             benchmarks,
-            generations: Generations::of(&tables.generations()?)?,
             round_tasks: ranges(&rounds.task_rows),
             rounds,
         };
@@ -164,8 +137,7 @@ impl RunRecord {
 
     /// Returns the unit of losses: preference data is measured per pair, other data per token.
     pub fn loss_unit(&self) -> &'static str {
-        let is_of_pairs = self.losses.iter().any(|row| row.preference_accuracy.is_some());
-        if is_of_pairs { "nats/pair" } else { "nats/token" }
+        loss_unit(&self.losses)
     }
 
     /// Returns the virtual time in seconds at which a round closed.
@@ -178,6 +150,23 @@ impl RunRecord {
         // The ranges are consecutive and ascending, so binary search finds the first that ends after the task.
         let round = self.round_tasks.partition_point(|range| range.end <= task);
         (round < self.round_tasks.len()).then_some(round)
+    }
+
+    /// [byte] -- Returns the bytes that had moved at the start, and at the end of each round.
+    pub fn moved_bytes(&self) -> Vec<f64> {
+        let mut moved = vec![0.0];
+        let mut sum = 0.0;
+        for (down, up) in self.rounds.bytes_down.iter().flatten().zip(self.rounds.bytes_up.iter().flatten()) {
+            sum += down as f64 + up as f64;
+            moved.push(sum);
+        }
+        moved
+    }
+
+    /// [s] -- Returns the duration of a round in virtual time.
+    pub fn round_seconds(&self, round: usize) -> f64 {
+        let opened = self.rounds.opened_at_ns.value(round);
+        self.rounds.closed_at_ns.value(round).saturating_sub(opened) as f64 / 1e9
     }
 
     /// Returns whether tiers or edge aggregators have rounds of their own.
