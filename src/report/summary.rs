@@ -27,7 +27,7 @@ pub fn sentences(run: &ReportedRun, learning: &Learning, figures: &MainFigures) 
     sentences.push(cost(figures));
     sentences.extend(privacy(run, figures));
     sentences.extend(doubts(run, figures));
-    for (role, left_out) in &run.manifest.left_out {
+    for (role, left_out) in &run.record.manifest.left_out {
         sentences.extend(left_out.sentences(role).into_iter().map(|sentence| sentence + "."));
     }
     sentences
