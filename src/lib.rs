@@ -48,6 +48,10 @@
 //! LibTorch reads its environment when it is loaded, so a program calls [`init_process`] first. It executes the program once
 //! again with the variables set that decide how LibTorch computes.
 
+// So that the support of tests names this crate as it does in other programs.
+#[cfg(test)]
+extern crate self as fedreplay;
+
 pub mod adapter;
 pub mod algorithm;
 pub mod audit;
@@ -70,6 +74,9 @@ pub mod sandbox;
 pub mod scenario;
 pub mod schedule;
 pub mod store;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod test_support;
 pub mod training;
 
 pub use ledger::read_table;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fedreplay::data::{
-    BadRows, Content, Federation, LongPrompts, Prompts, Row, SequenceRules, Template, Tokenizer, tokenize,
+    BadRows, Content, Federation, LongPrompts, Prompts, Row, SequenceRules, SpecialTokensInText, Template, Tokenizer,
+    tokenize,
 };
 use fedreplay_sim::random::Seed;
 
@@ -79,6 +80,7 @@ fn every_row_fits_the_tokenizer_and_the_tokenizer_the_model() {
         max_tokens: 96,
         long_prompts: LongPrompts::Refuse,
         learns_last_question: false,
+        special_tokens: SpecialTokensInText::Refuse,
     };
     for path in ["skills/train.json", "skills/test.json"] {
         for client in Federation::read(&committed(path), BadRows::Refuse).unwrap().clients {

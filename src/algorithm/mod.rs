@@ -13,7 +13,7 @@ mod momentum;
 mod products;
 mod server;
 #[cfg(test)]
-mod toy;
+mod tests;
 
 pub use adaptive::{AdaptiveOptimizer, SquareRule};
 pub use averaging::{MeanUpdate, Update, mean_update};

@@ -1,11 +1,10 @@
 //! Retention of stored results: the store keeps those in the lineage of every existing run that was made with it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::ledger::{LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, keys_of};
+use crate::ledger::{LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, keys_of, runs_below};
 use crate::run::RunError;
 use crate::store::{Key, Store, StoredResult};
 
@@ -81,22 +80,4 @@ impl Retention {
         }
         Ok(())
     }
-}
-
-/// Lists the runs in a folder and up to `depth` levels below it.
-fn runs_below(folder: &Path, depth: u32) -> Result<Vec<PathBuf>, LedgerError> {
-    if folder.join("manifest.json").is_file() {
-        return Ok(vec![folder.to_owned()]);
-    }
-    let mut runs = Vec::new();
-    if depth == 0 {
-        return Ok(runs);
-    }
-    for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
-        let entry = entry.map_err(LedgerError::io(folder))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            runs.extend(runs_below(&entry.path(), depth - 1)?);
-        }
-    }
-    Ok(runs)
 }

@@ -99,9 +99,9 @@ impl<'a> EvalSetup<'a> {
         // If generation is not batch-invariant, the number of sequences that share a pass may change an answer.
         let at_a_time = if self.trainer.reads_alone() { 0 } else { SLOTS };
         let identity = Identity {
-            base: Digest(*self.trainer.base_hash().as_bytes()),
+            base: Digest::from(self.trainer.base_hash()),
             adapter,
-            tokenizer: Digest(*self.tokenizer.content_hash().as_bytes()),
+            tokenizer: Digest::from(self.tokenizer.content_hash()),
             numerics: format!("{:?}, {at_a_time} at a time", self.trainer.numerics_class()),
             end_tokens: self.end_tokens.iter().copied().collect(),
             seed: self.seed,

@@ -21,8 +21,8 @@ use tracing_subscriber::EnvFilter;
 
 use self::args::eval::EvalArguments;
 use self::commands::{
-    data, diff, eval, export, fork, generate, import, ls, plan, privacy, replay, report, resume, run, scenario, show,
-    store, sweep, tail, verify,
+    data, diff, eval, export, fork, generate, import, ls, model, plan, privacy, replay, report, resume, run, scenario,
+    show, store, sweep, tail, verify,
 };
 use self::output::{note, say};
 use fedreplay::run::RunError;
@@ -97,6 +97,8 @@ enum Command {
     Store(store::StoreArguments),
     /// Inspect and split datasets, and make synthetic twins of FedLLM-Bench's.
     Data(data::DataArguments),
+    /// Turn a model file of another program into a model folder.
+    Model(model::ModelArguments),
     /// Turn a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
     Import(import::ImportArguments),
     /// Compute the cost of differential privacy: the epsilon of a noise multiplier, or the noise for an epsilon.
@@ -157,6 +159,7 @@ fn execute(command: Command) -> Result<ExitCode, RunError> {
         Command::Eval(arguments) => eval::main(&arguments),
         Command::Store(arguments) => store::main(&arguments),
         Command::Data(arguments) => data::main(&arguments),
+        Command::Model(arguments) => model::main(&arguments),
         Command::Import(arguments) => import::main(&arguments),
         Command::Privacy(arguments) => privacy::main(&arguments),
     }

@@ -1,10 +1,14 @@
-//! Public instruction and preference datasets with their own columns, converted to FedLLM-Bench's form row by row.
+//! Public instruction and preference datasets with their own columns, read as FedLLM-Bench's rows.
 //!
 //! The rules are OpenFedLLM's (section 1.5 of the description of FedLLM-Bench).
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use super::content::Content;
+use super::error::RowFault;
+use super::fields::Fields;
+use super::pair_columns::{common_prefix_bytes, second_message};
+use super::row::Row;
 
 /// The columns that hold a row's texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +17,13 @@ pub enum Columns {
     #[default]
     FedLlmBench,
     /// Single turns from these columns; a non-empty input is appended to the instruction after a space.
-    SingleTurn { instruction: String, input: Option<String>, response: String, drops_repeated: bool },
+    SingleTurn {
+        instruction: String,
+        input: Option<String>,
+        response: String,
+        system: Option<String>,
+        drops_repeated: bool,
+    },
     /// hh-rlhf: two transcripts that share all but the last answer.
     HhRlhf,
     /// ultrafeedback_binarized: a prompt, and two lists of messages whose second message is the answer.
@@ -47,6 +57,7 @@ impl Columns {
             instruction: instruction.to_owned(),
             input: input.map(str::to_owned),
             response: response.to_owned(),
+            system: None,
             drops_repeated,
         })
     }
@@ -57,7 +68,7 @@ impl Columns {
     }
 }
 
-/// Converter of rows to FedLLM-Bench's form, in the order of the file.
+/// Reader of rows by the rule for their columns, in the order of the file.
 pub(super) struct Shaping {
     columns: Columns,
     /// BLAKE3 of the instructions seen so far, where repeated ones are dropped.
@@ -69,102 +80,101 @@ impl Shaping {
         Self { columns, seen: BTreeSet::new() }
     }
 
-    /// Converts a row. Returns `None` for a repeated instruction where those are dropped.
+    /// Returns whether the columns that hold texts are named.
+    pub fn has_named_columns(&self) -> bool {
+        self.columns != Columns::FedLlmBench
+    }
+
+    /// Reads a row. Returns `None` for a repeated instruction where those are dropped.
     ///
-    /// Missing columns are not an error here: the row keeps its keys, and the reader reports what is missing.
-    pub fn shape(&mut self, row: Value) -> Option<Value> {
-        let Value::Object(mut fields) = row else { return Some(row) };
-        match &self.columns {
-            Columns::FedLlmBench => {}
-            Columns::SingleTurn { instruction, input, response, drops_repeated } => {
-                let asked = single_turn(&mut fields, instruction, input.as_deref(), response);
-                if *drops_repeated && let Some(asked) = asked {
-                    let is_new = self.seen.insert(*blake3::hash(asked.as_bytes()).as_bytes());
-                    if !is_new {
-                        return None;
-                    }
+    /// Columns that are named are read whatever other columns there are.
+    pub fn row(&mut self, mut fields: Fields) -> Result<Option<Row>, RowFault> {
+        let row = match &self.columns {
+            Columns::FedLlmBench => Row::of_fields(fields)?,
+            Columns::SingleTurn { instruction, input, response, system, drops_repeated } => {
+                let instruction = question(&mut fields, instruction, input.as_deref())?;
+                if *drops_repeated && !self.seen.insert(*blake3::hash(instruction.as_bytes()).as_bytes()) {
+                    return Ok(None);
                 }
+                // A test file may be in FedLLM-Bench's form while the clients' data are not.
+                let is_renamed = !fields.has(response) && fields.has("response");
+                let response = fields.answer(if is_renamed { "response" } else { response })?;
+                let system = match system {
+                    Some(column) => fields.optional_text(column)?.filter(|text| !text.is_empty()),
+                    None => None,
+                };
+                Row::of_content(Content::SingleTurn { instruction, response }, fields).under(system)
             }
-            Columns::HhRlhf => transcripts(&mut fields),
-            Columns::Ultrafeedback => messages(&mut fields),
-        }
-        Some(Value::Object(fields))
+            Columns::HhRlhf => transcripts(fields)?,
+            Columns::Ultrafeedback => {
+                let prompt = fields.text("prompt")?;
+                let chosen = second_message(&mut fields, "chosen")?;
+                let rejected = second_message(&mut fields, "rejected")?;
+                Row::of_content(Content::Preference { history: vec![], prompt, chosen, rejected }, fields)
+            }
+        };
+        Ok(Some(row))
     }
 }
 
-/// Renames the columns in place and returns the instruction.
-fn single_turn(
-    fields: &mut Map<String, Value>,
-    instruction: &str,
-    input: Option<&str>,
-    response: &str,
-) -> Option<String> {
-    let asked = fields.remove(instruction);
-    let more = input.and_then(|input| fields.remove(input));
-    // Another column that happens to be called `instruction` would otherwise be read as the instruction.
-    fields.remove("instruction");
-    if let Some(answer) = fields.remove(response) {
-        fields.insert("response".into(), answer);
-    }
-    let asked = match (asked?, more) {
-        (Value::String(asked), Some(Value::String(more))) if !more.is_empty() => {
-            Value::String(format!("{asked} {more}"))
-        }
-        (asked, _) => asked,
+/// Returns the instruction, with a non-empty input after it.
+fn question(fields: &mut Fields, instruction: &str, input: Option<&str>) -> Result<String, RowFault> {
+    let asked = fields.text(instruction)?;
+    let more = match input {
+        Some(input) => fields.optional_text(input)?,
+        None => None,
     };
-    fields.insert("instruction".into(), asked.clone());
-    asked.as_str().map(str::to_owned)
+    match more {
+        Some(more) if !more.is_empty() => Ok(format!("{asked} {more}")),
+        _ => Ok(asked),
+    }
 }
 
-/// Splits two transcripts in place into prompt and answers. The prompt is their common beginning, up to and including
-/// the last `Assistant:` in it.
-fn transcripts(fields: &mut Map<String, Value>) {
+/// Splits two transcripts into prompt and answers. The prompt is their common beginning, up to and including the last
+/// `Assistant:` in it.
+fn transcripts(mut fields: Fields) -> Result<Row, RowFault> {
     const TURN: &str = "\n\nAssistant:";
-    let (Some(chosen), Some(rejected)) = (text_of(fields, "chosen"), text_of(fields, "rejected")) else { return };
+    let chosen = fields.answer("chosen")?;
+    let rejected = fields.answer("rejected")?;
     let shared = common_prefix_bytes(&chosen, &rejected);
     // The answers may begin alike, so the prompt ends at the last turn, not where the texts differ.
-    let Some(turn) = chosen[..shared].rfind(TURN) else { return };
+    let Some(turn) = chosen[..shared].rfind(TURN) else {
+        let prompt = fields.text("prompt")?;
+        return Ok(Row::of_content(Content::Preference { history: vec![], prompt, chosen, rejected }, fields));
+    };
     let end = turn + TURN.len();
-    fields.insert("prompt".into(), chosen[..end].into());
-    fields.insert("chosen".into(), chosen[end..].into());
-    fields.insert("rejected".into(), rejected[end..].into());
-}
-
-fn text_of(fields: &Map<String, Value>, name: &str) -> Option<String> {
-    fields.get(name).and_then(Value::as_str).map(str::to_owned)
-}
-
-/// Returns the length of the longest common prefix of two texts, in bytes. It ends between two characters.
-fn common_prefix_bytes(a: &str, b: &str) -> usize {
-    let mut bytes = 0;
-    for (in_a, in_b) in a.chars().zip(b.chars()) {
-        if in_a != in_b {
-            break;
-        }
-        bytes += in_a.len_utf8();
-    }
-    bytes
-}
-
-/// Replaces each list of messages by its second message, which is the answer.
-fn messages(fields: &mut Map<String, Value>) {
-    for name in ["chosen", "rejected"] {
-        let answer = fields.get(name).and_then(|list| list.get(1)?.get("content")).cloned();
-        if let Some(Value::String(answer)) = answer {
-            fields.insert(name.into(), Value::String(format!(" {answer}")));
+    for (column, answer) in [("chosen", &chosen[end..]), ("rejected", &rejected[end..])] {
+        if answer.trim().is_empty() {
+            return Err(RowFault::Empty { field: column.to_owned() });
         }
     }
+    let content = Content::Preference {
+        history: vec![],
+        prompt: chosen[..end].to_owned(),
+        chosen: chosen[end..].to_owned(),
+        rejected: rejected[end..].to_owned(),
+    };
+    Ok(Row::of_content(content, fields))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn shaped(name: &str, rows: Value) -> Vec<Value> {
         let mut shaping = Shaping::new(Columns::named(name).unwrap());
-        rows.as_array().unwrap().iter().filter_map(|row| shaping.shape(row.clone())).collect()
+        let mut read = Vec::new();
+        for row in rows.as_array().unwrap() {
+            let row = shaping.row(Fields::of_json(row.clone()).unwrap()).unwrap();
+            read.extend(row.map(|row| row.to_json()));
+        }
+        read
+    }
+
+    fn fault(columns: Columns, row: Value) -> String {
+        Shaping::new(columns).row(Fields::of_json(row).unwrap()).unwrap_err().to_string()
     }
 
     #[test]
@@ -210,8 +220,32 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_its_columns_is_left_to_the_reader() {
-        assert_eq!(shaped("gsm8k", json!([{"question": "q"}, 7])), [json!({"instruction": "q"}), json!(7)]);
+    fn missing_columns_are_named_as_the_file_names_them() {
+        let gsm8k = || Columns::named("gsm8k").unwrap();
+        assert_eq!(fault(gsm8k(), json!({"question": "q"})), "it has no \"answer\"; its other keys: none");
+        assert_eq!(fault(gsm8k(), json!({"answer": "q"})), "it has no \"question\"; its other keys: answer");
         assert!(Columns::names().all(|name| Columns::named(name).is_some()));
+    }
+
+    #[test]
+    fn named_columns_are_read_whatever_else_a_row_has() {
+        let others = json!({
+            "instruction": "i", "output": "o", "chosen": true, "conversations": [{"from": "human", "value": "q"}], "response": "r"
+        });
+        let expected = json!({"instruction": "i", "response": "o"});
+        assert_eq!(shaped("alpaca", json!([others.clone()])), [expected.clone()]);
+        assert_eq!(shaped("wizardlm", json!([others])), [expected]);
+    }
+
+    #[test]
+    fn numbers_and_booleans_are_text() {
+        let rows =
+            json!([{"instruction": 7, "input": 7.5, "output": true}, {"instruction": "i", "input": null, "output": 3}]);
+        assert_eq!(
+            shaped("alpaca", rows),
+            [json!({"instruction": "7 7.5", "response": "True"}), json!({"instruction": "i", "response": "3"})]
+        );
+        let listed = json!({"instruction": "i", "input": ["a"], "output": "o"});
+        assert_eq!(fault(Columns::named("alpaca").unwrap(), listed), "its \"input\" must be a string and is a list");
     }
 }

@@ -23,6 +23,8 @@ pub enum Content {
     },
     /// Keys `prompt`, `chosen` and `rejected`.
     Preference {
+        /// Earlier questions with their answers, which are not trained on; mostly none.
+        history: Vec<Exchange>,
         /// The user's question.
         prompt: String,
         /// The preferred answer.

@@ -1,36 +1,85 @@
-//! Parsing of the `conversations` list of multi-turn rows into questions and answers.
-
-use std::collections::BTreeMap;
+//! Lists of messages, as ShareGPT and the Hugging Face libraries write them, read as questions and answers.
 
 use serde_json::Value;
 
-use super::content::{Content, Exchange};
+use super::content::Exchange;
 use super::error::RowFault;
-use super::json_fields::{kind_of, take_text};
+use super::fields::{Fields, kind_of};
 
-/// Reads `[{"from": "human"|"gpt", "value": text}, ...]`.
-///
-/// A first message that is not from the human is dropped, as in FedLLM-Bench; after it the two roles must alternate.
-pub(super) fn conversation(messages: Value) -> Result<Content, RowFault> {
-    let Value::Array(messages) = messages else {
-        return Err(RowFault::WrongType { field: "conversations", expected: "a list", found: kind_of(&messages) });
-    };
-    let mut exchanges = Vec::with_capacity(messages.len() / 2);
-    let mut question = None;
-    for (turn, message) in messages.into_iter().enumerate() {
-        let (is_human, text) = read_message(turn, message)?;
-        // The state is the open question; each message either opens one or answers it.
-        match (question.take(), is_human) {
-            (None, true) => question = Some(text),
-            (Some(user), false) => exchanges.push(answered(turn, user, text)?),
-            (None, false) if turn == 0 => {}
-            _ => return Err(RowFault::NotAlternating { turn }),
+/// A list of messages with the system prompt in front of it taken off.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Conversation {
+    pub system: Option<String>,
+    /// Questions with their answers.
+    pub exchanges: Vec<Exchange>,
+    /// A last question without an answer.
+    pub unanswered: Option<String>,
+    /// Whether the list began with an answer, which is left out, as in FedLLM-Bench.
+    pub lost_opening: bool,
+}
+
+/// One message of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SpokenMessage {
+    pub speaker: Speaker,
+    pub text: String,
+}
+
+/// The author of a message, by whatever name it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    System,
+    User,
+    Assistant,
+}
+
+impl Speaker {
+    /// Returns the author with this name in ShareGPT's files or in the chat format of Transformers.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "system" => Some(Self::System),
+            "human" | "user" => Some(Self::User),
+            "gpt" | "assistant" | "chatgpt" | "bing" | "bard" => Some(Self::Assistant),
+            _ => None,
         }
     }
-    if exchanges.is_empty() {
-        return Err(RowFault::NoAnswer);
+}
+
+impl Conversation {
+    /// Orders messages as questions with their answers.
+    ///
+    /// A first message from the assistant is left out, as in FedLLM-Bench; after it the two roles must alternate.
+    pub fn of(messages: Vec<SpokenMessage>) -> Result<Self, RowFault> {
+        let mut conversation = Self::default();
+        let mut question = None;
+        // Turn of the first message that is not the system prompt.
+        let mut first = 0;
+        for (turn, SpokenMessage { speaker, text }) in messages.into_iter().enumerate() {
+            // The state is the open question; each message either opens one or answers it.
+            match (speaker, question.take()) {
+                (Speaker::System, None) if turn == 0 => {
+                    conversation.system = Some(text).filter(|text| !text.is_empty());
+                    first = 1;
+                }
+                (Speaker::User, None) => question = Some(text),
+                (Speaker::Assistant, Some(user)) => conversation.exchanges.push(answered(turn, user, text)?),
+                (Speaker::Assistant, None) if turn == first => conversation.lost_opening = true,
+                (Speaker::System, _) => return Err(RowFault::LateSystemPrompt { turn }),
+                _ => return Err(RowFault::NotAlternating { turn }),
+            }
+        }
+        conversation.unanswered = question;
+        Ok(conversation)
     }
-    Ok(Content::MultiTurn { exchanges, unanswered: question })
+
+    /// Reads a list of messages and checks that something in it can be learned.
+    pub fn trainable(column: &str, messages: Value) -> Result<Self, RowFault> {
+        let conversation = Self::of(read_messages(column, messages)?)?;
+        if conversation.exchanges.is_empty() {
+            return Err(RowFault::NoAnswer);
+        }
+        Ok(conversation)
+    }
 }
 
 fn answered(turn: usize, user: String, assistant: String) -> Result<Exchange, RowFault> {
@@ -40,19 +89,60 @@ fn answered(turn: usize, user: String, assistant: String) -> Result<Exchange, Ro
     Ok(Exchange { user, assistant })
 }
 
-/// Reads one message. Returns whether the human wrote it, and its text.
-fn read_message(turn: usize, message: Value) -> Result<(bool, String), RowFault> {
+/// Reads `[{"from": ..., "value": ...}, ...]` or `[{"role": ..., "content": ...}, ...]`.
+pub(super) fn read_messages(column: &str, messages: Value) -> Result<Vec<SpokenMessage>, RowFault> {
+    let Value::Array(messages) = messages else {
+        let found = kind_of(&messages).to_owned();
+        return Err(RowFault::WrongType { field: column.to_owned(), expected: "a list", found });
+    };
+    let mut read = Vec::with_capacity(messages.len());
+    for (turn, message) in messages.into_iter().enumerate() {
+        read.push(read_message(turn, message)?);
+    }
+    Ok(read)
+}
+
+/// Returns whether a value looks like a list of messages.
+pub(super) fn is_chat(value: Option<&Value>) -> bool {
+    value.is_some_and(Value::is_array)
+}
+
+fn read_message(turn: usize, message: Value) -> Result<SpokenMessage, RowFault> {
     let Value::Object(map) = message else {
         return Err(RowFault::NotAMessage { turn, found: kind_of(&message) });
     };
-    let mut fields: BTreeMap<String, Value> = map.into_iter().collect();
-    let role = take_text(&mut fields, "from").map_err(|fault| fault.in_turn(turn))?;
-    let text = take_text(&mut fields, "value").map_err(|fault| fault.in_turn(turn))?;
-    match role.as_str() {
-        "human" => Ok((true, text)),
-        "gpt" => Ok((false, text)),
-        _ => Err(RowFault::UnknownRole { turn, role }),
+    let mut fields = Fields::from(map);
+    // What calls tools cannot be trained without the calls, so it is not read as if it had none.
+    if fields
+        .get("tool_calls")
+        .is_some_and(|calls| !calls.is_null() && calls.as_array().is_none_or(|all| !all.is_empty()))
+    {
+        return Err(RowFault::ToolCalls { turn });
     }
+    let (role_key, text_key) = if fields.has("role") { ("role", "content") } else { ("from", "value") };
+    let role = fields.text(role_key).map_err(|fault| fault.in_turn(turn))?;
+    let Some(speaker) = Speaker::named(&role) else { return Err(RowFault::UnknownRole { turn, role }) };
+    let text = message_text(&mut fields, text_key).map_err(|fault| fault.in_turn(turn))?;
+    Ok(SpokenMessage { speaker, text })
+}
+
+/// Returns the text of a message, which may be written as a list of parts.
+fn message_text(fields: &mut Fields, key: &str) -> Result<String, RowFault> {
+    if !is_chat(fields.get(key)) {
+        return fields.text(key);
+    }
+    let Value::Array(parts) = fields.required(key)? else { unreachable!("it was seen to be a list") };
+    let mut text = String::new();
+    for part in &parts {
+        match part.get("text").and_then(Value::as_str) {
+            Some(piece) => text += piece,
+            None => {
+                let found = part.get("type").and_then(Value::as_str).unwrap_or(kind_of(part));
+                return Err(RowFault::NotText { part: found.to_owned() });
+            }
+        }
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -61,15 +151,42 @@ mod tests {
 
     use super::*;
 
-    fn spoken(roles: &[(&str, &str)]) -> Result<Content, RowFault> {
-        conversation(roles.iter().map(|(from, value)| json!({"from": from, "value": value})).collect())
+    fn read(messages: Value) -> Result<Conversation, RowFault> {
+        Conversation::trainable("conversations", messages)
+    }
+
+    fn spoken(roles: &[(&str, &str)]) -> Result<Conversation, RowFault> {
+        read(roles.iter().map(|(from, value)| json!({"from": from, "value": value})).collect())
+    }
+
+    fn exchange(user: &str, assistant: &str) -> Exchange {
+        Exchange { user: user.into(), assistant: assistant.into() }
     }
 
     #[test]
     fn a_first_answer_and_a_last_question_are_set_aside() {
         let read = spoken(&[("gpt", "hi"), ("human", "q1"), ("gpt", "a1"), ("human", "q2")]).unwrap();
-        let expected = Exchange { user: "q1".into(), assistant: "a1".into() };
-        assert_eq!(read, Content::MultiTurn { exchanges: vec![expected], unanswered: Some("q2".into()) });
+        assert_eq!((read.exchanges, read.unanswered), (vec![exchange("q1", "a1")], Some("q2".into())));
+        assert!(read.lost_opening);
+    }
+
+    #[test]
+    fn both_ways_of_writing_messages_are_read() {
+        let parts = json!([{"type": "text", "text": "He"}, {"type": "text", "text": "llo"}]);
+        let conversation = read(json!([
+            {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": parts}
+        ]));
+        let expected = Conversation {
+            system: Some("Be brief.".into()),
+            exchanges: vec![exchange("Hi", "Hello")],
+            unanswered: None,
+            lost_opening: false,
+        };
+        assert_eq!(conversation.unwrap(), expected);
+        for (asks, answers) in [("human", "gpt"), ("user", "assistant"), ("user", "chatgpt"), ("human", "bing")] {
+            assert_eq!(spoken(&[(asks, "Hi"), (answers, "Hello")]).unwrap().exchanges, expected.exchanges);
+        }
     }
 
     #[test]
@@ -77,20 +194,27 @@ mod tests {
         let fault = |roles: &[(&str, &str)]| spoken(roles).unwrap_err().to_string();
         assert!(fault(&[("human", "a"), ("human", "b")]).starts_with("turn 1 of its conversation does not alternate"));
         assert!(fault(&[("gpt", "a"), ("gpt", "b")]).starts_with("turn 1 of its conversation does not alternate"));
-        assert!(fault(&[("human", "a"), ("system", "b")]).contains("role \"system\""));
+        assert!(fault(&[("human", "a"), ("system", "b")]).contains("turn 1 of its conversation is a system prompt"));
+        assert!(fault(&[("human", "a"), ("narrator", "b")]).contains("role \"narrator\""));
         assert!(fault(&[("human", "a"), ("gpt", " ")]).contains("turn 1 of its conversation is an empty answer"));
         assert!(fault(&[("human", "a")]).contains("no answer"));
+        assert!(fault(&[("system", "a")]).contains("no answer"));
         assert!(fault(&[]).contains("no answer"));
     }
 
     #[test]
     fn a_message_of_another_shape_is_named() {
-        let fault = |value| conversation(value).unwrap_err().to_string();
+        let fault = |value| read(value).unwrap_err().to_string();
         assert_eq!(fault(json!("x")), "its \"conversations\" must be a list and is a string");
         assert_eq!(fault(json!([3])), "turn 0 of its conversation must be a JSON object and is a number");
         assert_eq!(
             fault(json!([{"from": "human"}])),
             "turn 0 of its conversation: it has no \"value\"; its other keys: none"
         );
+        assert!(
+            fault(json!([{"role": "user", "content": [{"type": "image"}]}])).contains("a part that is no text: image")
+        );
+        let calls = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]);
+        assert!(fault(calls).starts_with("turn 1 of its conversation calls tools"));
     }
 }

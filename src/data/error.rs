@@ -1,5 +1,6 @@
 //! Errors in a dataset, a tokenizer or a row, each with its place.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -30,39 +31,54 @@ pub enum DatasetError {
         /// The parser's message.
         message: String,
     },
-    /// A row is valid JSON but cannot be used.
-    #[error("failed to read {path} at line {line}: client {client:?}, row {row}: {fault}", path = path.display())]
+    /// A row cannot be used.
+    #[error("failed to read {path}{}: {row}", at_line(row.line), path = path.display())]
     BadRow {
         /// The file.
         path: PathBuf,
-        /// The line on which the row ends, from 1.
-        line: usize,
-        /// The client's id.
-        client: String,
-        /// The row's index within its client, from 0.
-        row: usize,
-        /// The fault.
-        fault: RowFault,
+        /// The row and its fault.
+        row: SkippedRow,
     },
     /// A client has no usable row.
-    #[error("failed to read {path} at line {line}: client {client:?} has no usable row; remove it or give it one", path = path.display())]
+    #[error("failed to read {path}{}: client {client:?} has no usable row; remove it or give it one", at_line(*line), path = path.display())]
     EmptyClient {
         /// The file.
         path: PathBuf,
-        /// The line on which the client ends, from 1.
-        line: usize,
+        /// The line on which the client begins, from 1; `None` in a file without lines.
+        line: Option<usize>,
         /// The client's id.
         client: String,
     },
     /// Two clients have the same id. Other readers silently keep the last one.
-    #[error("failed to read {path} at line {line}: client {client:?} appears twice; ids must be unique", path = path.display())]
+    #[error("failed to read {path}{}: client {client:?} appears twice; ids must be unique", at_line(*line), path = path.display())]
     DuplicateClient {
         /// The file.
         path: PathBuf,
-        /// Line of the second one, from 1.
-        line: usize,
+        /// Line of the second one, from 1; `None` in a file without lines.
+        line: Option<usize>,
         /// The id.
         client: String,
+    },
+    /// The keys of a file are the splits of a dataset.
+    #[error(
+        "failed to read {path}: it holds the splits {} of a dataset, which are no clients; write the rows of one of them to a \
+         file of its own", names.join(", "), path = path.display()
+    )]
+    Splits {
+        /// The file.
+        path: PathBuf,
+        /// Names of the splits.
+        names: Vec<String>,
+    },
+    /// A file that is not JSON is damaged, or a folder is no dataset.
+    #[error("failed to read {path}{place}: {message}", path = path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// Client and row being read, as a clause; empty outside any client.
+        place: String,
+        /// The reader's message.
+        message: String,
     },
     /// A row exceeds the size limit of the reader.
     #[error("failed to read {path}{place}: a row exceeds {limit_bytes} bytes", path = path.display())]
@@ -75,10 +91,12 @@ pub enum DatasetError {
         limit_bytes: u64,
     },
     /// The file contains no client with a usable row.
-    #[error("failed to read {path}: it holds no client with a usable row", path = path.display())]
+    #[error("failed to read {path}: it holds no client with a usable row{}", first_fault(first.as_ref()), path = path.display())]
     NoClients {
         /// The file.
         path: PathBuf,
+        /// The first row that was left out.
+        first: Option<SkippedRow>,
     },
     /// The tokenizer's files are missing, malformed or contradictory.
     #[error("failed to load the tokenizer {path}: {message}", path = path.display())]
@@ -102,15 +120,24 @@ pub enum DatasetError {
         vocab_size: u32,
     },
     /// A row cannot be turned into a sample.
-    #[error("failed to tokenise client {client:?}, row {row}: {fault}")]
+    #[error("failed to tokenise {row}")]
     Untokenizable {
-        /// The client's id.
-        client: String,
-        /// The row's index within its client, from 0.
-        row: usize,
-        /// The fault.
-        fault: RowFault,
+        /// The row and its fault.
+        row: SkippedRow,
     },
+}
+
+/// A row that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedRow {
+    /// The client's id.
+    pub client: String,
+    /// Index of the row within its client, as in the file, from 0.
+    pub row: usize,
+    /// The line on which the row ends, from 1; `None` in a file without lines.
+    pub line: Option<usize>,
+    /// The reason.
+    pub fault: RowFault,
 }
 
 /// The reason why a row cannot be used.
@@ -126,7 +153,7 @@ pub enum RowFault {
     #[error("it has no {field:?}; its other keys: {}", listed(present))]
     Missing {
         /// The key.
-        field: &'static str,
+        field: String,
         /// The other keys of the row.
         present: Vec<String>,
     },
@@ -134,21 +161,79 @@ pub enum RowFault {
     #[error("its {field:?} must be {expected} and is {found}")]
     WrongType {
         /// The key.
-        field: &'static str,
+        field: String,
         /// The type that is expected.
         expected: &'static str,
         /// The type that was found.
-        found: &'static str,
+        found: String,
     },
     /// An answer consists of white space only.
     #[error("its {field:?} is empty")]
     Empty {
         /// The key.
-        field: &'static str,
+        field: String,
+    },
+    /// A row is no JSON.
+    #[error("it is not JSON, at line {line}, column {column}: {message}")]
+    NotJson {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// The parser's message.
+        message: String,
+    },
+    /// A row of a table has more or fewer values than there are columns.
+    #[error("it has {found} values under {expected} column names")]
+    OtherWidth {
+        /// Number of values.
+        found: usize,
+        /// Number of columns.
+        expected: usize,
+    },
+    /// A value of a table is no UTF-8.
+    #[error("its {field:?} is not UTF-8")]
+    NotUtf8 {
+        /// The column.
+        field: String,
+    },
+    /// A message has a part that is an image or the like.
+    #[error("it has a part that is no text: {part}")]
+    NotText {
+        /// Type of the part.
+        part: String,
+    },
+    /// A message calls tools, which no prompt format of this program writes.
+    #[error("turn {turn} of its conversation calls tools, which are not read")]
+    ToolCalls {
+        /// Index of the message, from 0.
+        turn: usize,
+    },
+    /// A system prompt stands behind other messages.
+    #[error("turn {turn} of its conversation is a system prompt, which only begins a conversation")]
+    LateSystemPrompt {
+        /// Index of the message, from 0.
+        turn: usize,
+    },
+    /// The prompt of a completion has answers in it.
+    #[error("its \"prompt\" has answers in it; write it as \"messages\", where they are trained on as well")]
+    EarlierAnswers,
+    /// The messages of a prompt do not end with a question.
+    #[error("its prompt does not end with a question of the user")]
+    NoQuestion,
+    /// The answers of a pair begin with other messages than the prompt.
+    #[error("its \"chosen\" and \"rejected\" begin with messages that are not its \"prompt\"")]
+    OtherPrompt,
+    /// A list of messages is not one answer.
+    #[error("its {field:?} must be one answer of the assistant")]
+    NotOneAnswer {
+        /// The column.
+        field: String,
     },
     /// A text contains a special token, which a chat template would turn into a token instead of text.
     #[error(
-        "its text holds the special token {token:?}, which a chat template makes a token; remove it or use another template"
+        "its text holds the special token {token:?}, which a chat template makes a token; data.special_tokens_in_text: AsText \
+         makes it plain characters"
     )]
     HoldsSpecialToken {
         /// The token.
@@ -176,8 +261,10 @@ pub enum RowFault {
         /// The fault.
         fault: Box<RowFault>,
     },
-    /// A message has a role other than `human` and `gpt`.
-    #[error("turn {turn} of its conversation has the role {role:?}; known are \"human\" and \"gpt\"")]
+    /// A message has an unknown role.
+    #[error(
+        "turn {turn} of its conversation has the role {role:?}; known are \"system\", \"human\", \"user\", \"gpt\", \"assistant\", \"chatgpt\", \"bing\" and \"bard\""
+    )]
     UnknownRole {
         /// Index of the message, from 0.
         turn: usize,
@@ -185,12 +272,12 @@ pub enum RowFault {
         role: String,
     },
     /// Two consecutive messages have the same role.
-    #[error("turn {turn} of its conversation does not alternate: \"human\" and \"gpt\" must take turns")]
+    #[error("turn {turn} of its conversation does not alternate: user and assistant must take turns")]
     NotAlternating {
         /// Index of the second message, from 0.
         turn: usize,
     },
-    /// A `gpt` message consists of white space only.
+    /// An answer consists of white space only.
     #[error("turn {turn} of its conversation is an empty answer")]
     EmptyTurn {
         /// Index of the message, from 0.
@@ -218,6 +305,22 @@ pub enum RowFault {
         /// [token] -- The longest sequence.
         max_tokens: usize,
     },
+    /// A raw pair has a prompt, and no place for anything before it.
+    #[error("it has a system prompt or earlier turns, which raw pairs have no place for; data.pairs: Templated does")]
+    NotRaw,
+    /// The row has no value by which rows are divided among clients.
+    #[error("it has no attribute {attribute:?}{what}; it has: {}", listed(present))]
+    NoAttribute {
+        /// The attribute.
+        attribute: String,
+        /// Value that was found, as a clause.
+        what: String,
+        /// The attributes of the row.
+        present: Vec<String>,
+    },
+    /// The key that labels are found by is missing, or a turn of a conversation has it.
+    #[error("the template's key is not in its tokens, or in one of its turns")]
+    NoKey,
     /// The tokenizer cannot encode the text.
     #[error("the tokenizer refused its text: {message}")]
     Refused {
@@ -239,6 +342,21 @@ impl RowFault {
     pub(super) fn in_turn(self, turn: usize) -> Self {
         Self::Turn { turn, fault: Box::new(self) }
     }
+}
+
+impl fmt::Display for SkippedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client, row, fault, .. } = self;
+        write!(f, "client {client:?}, row {row}: {fault}")
+    }
+}
+
+fn at_line(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(" at line {line}"))
+}
+
+fn first_fault(first: Option<&SkippedRow>) -> String {
+    first.map_or_else(String::new, |row| format!("; the first that cannot be used is{}: {row}", at_line(row.line)))
 }
 
 fn listed(keys: &[String]) -> String {

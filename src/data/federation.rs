@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::columns::Columns;
 use super::content::RowKind;
-use super::error::DatasetError;
-use super::file_form::{BadRows, FileForm, SkippedRow};
-use super::row::Row;
-use super::rows_in_json::Each;
+use super::error::{DatasetError, RowFault, SkippedRow};
+use super::file_form::{BadRows, FileForm};
+use super::intake::Each;
+use super::row::{Row, RowPlace};
 use super::walk::Walk;
 
 /// The clients of a dataset with their rows, in the order of the file.
@@ -38,7 +38,9 @@ pub struct Federation {
     pub form: FileForm,
     /// Rows that were left out under [`BadRows::Skip`].
     pub skipped: Vec<SkippedRow>,
-    /// BLAKE3 of the file's bytes.
+    /// Clients that were left out under [`BadRows::Skip`], since they have no usable row.
+    pub empty_clients: Vec<String>,
+    /// BLAKE3 of the file's bytes; of a folder, of the names and hashes of its files.
     pub content_hash: blake3::Hash,
 }
 
@@ -51,8 +53,20 @@ pub struct ClientData {
     pub rows: Vec<Row>,
 }
 
+impl ClientData {
+    /// Returns the record of a row that is left out for this fault, with its place in the file.
+    pub(super) fn without(&self, row: usize, fault: RowFault) -> SkippedRow {
+        match &self.rows[row].place {
+            Some(RowPlace { client, row, line }) => {
+                SkippedRow { client: client.to_string(), row: *row, line: *line, fault }
+            }
+            None => SkippedRow { client: self.id.clone(), row, line: None, fault },
+        }
+    }
+}
+
 impl Federation {
-    /// Reads the file at `path` and detects its layout from the first bytes. Rows are parsed one at a time.
+    /// Reads the file or folder at `path` and detects its layout from the first bytes. Rows are parsed one at a time.
     ///
     /// # Errors
     /// A file that cannot be read or parsed (with line and column), a duplicate client or one without rows, a row with
@@ -61,7 +75,8 @@ impl Federation {
         Self::read_columns(path, &Columns::FedLlmBench, bad_rows)
     }
 
-    /// Reads a dataset that has its own column names. Files whose extension is `.parquet` are read as Parquet.
+    /// Reads a dataset that has its own column names. Parquet, gzip and Zstandard are known by a file's first bytes, CSV by
+    /// its ending.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -74,10 +89,14 @@ impl Federation {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_from(reader: impl Read, path: &Path, bad_rows: BadRows) -> Result<Self, DatasetError> {
-        Self::read_rows(reader, path, &Columns::FedLlmBench, bad_rows)
+        Self::read_columns_from(reader, path, &Columns::FedLlmBench, bad_rows)
     }
 
-    pub(super) fn read_rows(
+    /// Reads a dataset in JSON that has its own column names from any reader; `path` appears in error messages only.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_columns_from(
         reader: impl Read,
         path: &Path,
         columns: &Columns,
@@ -89,14 +108,14 @@ impl Federation {
     /// Collects the rows that `walk` passes to its callback.
     fn collected(walk: impl FnOnce(Each) -> Result<Walk, DatasetError>) -> Result<Self, DatasetError> {
         let mut clients: Vec<ClientData> = Vec::new();
-        let Walk { kind, form, skipped, content_hash } = walk(&mut |client, place, row| {
+        let Walk { kind, form, skipped, empty_clients, content_hash } = walk(&mut |client, place, row| {
             // Clients come one after another, so place 0 marks the start of the next one.
             if place == 0 {
                 clients.push(ClientData { id: client.to_owned(), rows: vec![] });
             }
             clients.last_mut().expect("a client's first row came before").rows.push(row);
         })?;
-        Ok(Self { clients, kind, form, skipped, content_hash })
+        Ok(Self { clients, kind, form, skipped, empty_clients, content_hash })
     }
 
     /// Returns the number of rows of all clients together.
@@ -170,9 +189,9 @@ mod tests {
             "failed to read data.json at line 3: client \"b\", row 1: it has no \"response\"; its other keys: none"
         );
         assert_eq!(
-            refused(&format!("{ROW}\n{{\"instruction\": 3, \"response\": \"r\"}}\n")),
+            refused(&format!("{ROW}\n{{\"instruction\": [], \"response\": \"r\"}}\n")),
             "failed to read data.json at line 2: client \"local\", row 1: \
-             its \"instruction\" must be a string and is a number"
+             its \"instruction\" must be a string and is a list"
         );
         assert_eq!(
             refused(&format!("{{\"a\": [{ROW}],\n\"b\": []}}")),
@@ -188,7 +207,7 @@ mod tests {
     fn broken_json_is_placed() {
         assert_eq!(
             refused("{\"a\": [{\"instruction\": \"i\",\n  \"response\": oops}]}"),
-            "failed to read data.json at line 2, column 15 (client \"a\", row 0): expected value"
+            "failed to read data.json at line 2: client \"a\", row 0: it is not JSON, at line 2, column 15: expected value"
         );
         assert!(refused("{\"a\": {\"instruction\": \"i\"}}").contains("expected a list of rows"));
         assert!(refused("\"text\"").contains("expected an object of clients"));
@@ -209,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_row_without_end_is_refused() {
-        let endless = std::io::Read::chain(&b"{\"a\": [{\"instruction\": \""[..], std::io::repeat(b'x'));
+        let endless = std::io::Read::chain(&b"{\"a\": [{\"instruction\": \""[..], std::io::repeat(b'x').take(80 << 20));
         let error = Federation::read_from(endless, Path::new("d"), BadRows::Skip).unwrap_err().to_string();
         assert_eq!(error, "failed to read d (client \"a\", row 0): a row exceeds 67108864 bytes");
     }

@@ -1,21 +1,30 @@
 //! Layouts of dataset files, and the policy for rows that cannot be used.
 
-use super::error::RowFault;
+use super::scanner::{ScanError, Scanner};
 
 /// Id of the only client of a pooled file. It does not depend on the file's name, so renaming the file changes nothing.
 pub const LOCAL_CLIENT: &str = "local";
 
-/// The layout of a dataset file, after section 1.3 of the description of FedLLM-Bench.
+/// The layout of a dataset, after section 1.3 of the description of FedLLM-Bench and as other tools write theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileForm {
     /// `{client: [row, ...], ...}`.
     Federated,
+    /// LEAF's `{"users": [...], "num_samples": [...], "user_data": {client: ...}}`.
+    Leaf,
     /// `[row, ...]`: one client, [`LOCAL_CLIENT`].
     Array,
     /// JSON Lines, one row per line: one client, [`LOCAL_CLIENT`].
     Lines,
+    /// `{column: {index: value, ...}, ...}` or `{column: [value, ...], ...}`, as pandas and Datasets write tables: one
+    /// client, [`LOCAL_CLIENT`].
+    Columns,
+    /// Text separated by commas, or by tabs, under a line of column names: one client, [`LOCAL_CLIENT`].
+    Csv,
     /// A Parquet file: one client, [`LOCAL_CLIENT`].
     Parquet,
+    /// A folder with one file or one folder per client.
+    Folder,
 }
 
 /// The policy for rows that cannot be used.
@@ -24,55 +33,140 @@ pub enum BadRows {
     /// Refuses the file.
     #[default]
     Refuse,
-    /// Leaves the row out and records it; a client without usable rows is left out as well. Malformed JSON is still an
-    /// error.
+    /// Leaves the row out and records it; a client without usable rows is left out as well. A file whose rows cannot be
+    /// told apart is still an error.
     Skip,
 }
 
-/// A row that was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SkippedRow {
-    /// The client's id.
-    pub client: String,
-    /// Index of the row within its client, as in the file, from 0.
-    pub row: usize,
-    /// The reason.
-    pub fault: RowFault,
-}
-
 impl FileForm {
-    /// Detects the layout of a file that starts with `head`.
+    /// Detects the layout of a JSON file that starts with `head`, by the keys of its first object that lie in it.
     ///
-    /// An object is federated if its first key holds a list or an object. The first key of a row holds text, except for
-    /// `conversations`. Anything else is read as federated, and that reader's errors say what was expected.
+    /// Anything that is no object and no list is read as federated, and that reader's errors say what was expected.
     pub(super) fn of(head: &[u8]) -> Self {
-        // Looks past `{ "key" :` at the first byte of the first value.
-        let mut rest = head.trim_ascii_start();
-        match rest.first() {
-            Some(b'[') => return Self::Array,
-            Some(b'{') => rest = rest[1..].trim_ascii_start(),
-            _ => return Self::Federated,
+        match head.trim_ascii_start().first() {
+            Some(b'[') => Self::Array,
+            Some(b'{') => Self::of_object(&keys_of(head)),
+            _ => Self::Federated,
         }
-        let Some((key, after)) = quoted(rest) else { return Self::Federated };
-        let value = after.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
-        match value.and_then(<[u8]>::first) {
-            None | Some(b'{') => Self::Federated,
-            Some(b'[') if key != b"conversations" => Self::Federated,
-            Some(_) => Self::Lines,
+    }
+
+    fn of_object(keys: &[(String, Shape)]) -> Self {
+        let has = |name: &str| keys.iter().any(|(key, _)| key == name);
+        if keys.iter().any(|(key, shape)| key == "user_data" && matches!(shape, Shape::Object { .. }))
+            || (has("users") && has("num_samples"))
+        {
+            return Self::Leaf;
         }
+        // A row has a text, or a list of messages; a client has neither.
+        if keys.iter().any(|(_, shape)| matches!(shape, Shape::Scalar | Shape::Messages)) {
+            return Self::Lines;
+        }
+        let is_table = |shape: &Shape| matches!(shape, Shape::Object { is_indexed: true } | Shape::Values);
+        if !keys.is_empty() && keys.iter().all(|(_, shape)| is_table(shape)) {
+            return Self::Columns;
+        }
+        Self::Federated
     }
 }
 
-/// Splits a JSON string off the front. Returns its raw content and what follows the closing quote.
-fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let inside = text.strip_prefix(b"\"")?;
-    let mut escaped = false;
-    for (place, &byte) in inside.iter().enumerate() {
-        if byte == b'"' && !escaped {
-            return Some((&inside[..place], &inside[place + 1..]));
-        }
-        // A backslash escapes the next byte, unless it is escaped itself.
-        escaped = byte == b'\\' && !escaped;
+/// The outermost form of a value.
+enum Shape {
+    /// Text, a number, a boolean or null.
+    Scalar,
+    /// A list of objects that name a role.
+    Messages,
+    /// A list of scalars.
+    Values,
+    /// Another list, or one that is empty.
+    List,
+    /// An object; `is_indexed` if its first key is a number and what stands under it is no object.
+    Object { is_indexed: bool },
+}
+
+/// Returns the keys of the first object of a text, as far as they are in it.
+fn keys_of(head: &[u8]) -> Vec<(String, Shape)> {
+    let mut scanner = Scanner::new(head);
+    let mut keys = Vec::new();
+    // The text is cut off, so an error only means that there is no more to see.
+    let _ = read_keys(&mut scanner, &mut keys);
+    keys
+}
+
+fn read_keys(scanner: &mut Scanner<&[u8]>, keys: &mut Vec<(String, Shape)>) -> Result<(), ScanError> {
+    scanner.expect(b'{', "an object")?;
+    while scanner.peek()? == Some(b'"') {
+        let key = scanner.key()?;
+        let Some(first) = scanner.peek()? else { return Ok(()) };
+        keys.push((key, Shape::of(first, scanner.rest())));
+        scanner.value()?;
+        scanner.takes(b',')?;
     }
-    None
+    Ok(())
+}
+
+impl Shape {
+    /// Returns the shape of the value that begins with `first`; `rest` is the text from there on.
+    fn of(first: u8, rest: &[u8]) -> Self {
+        match first {
+            b'[' => Self::of_list(rest[1..].trim_ascii_start()),
+            b'{' => Self::of_inner_object(rest),
+            _ => Self::Scalar,
+        }
+    }
+
+    fn of_list(elements: &[u8]) -> Self {
+        match elements.first() {
+            None | Some(b'[' | b']') => Self::List,
+            Some(b'{') => {
+                let names_role = keys_of(elements).iter().any(|(key, _)| key == "role" || key == "from");
+                if names_role { Self::Messages } else { Self::List }
+            }
+            Some(_) => Self::Values,
+        }
+    }
+
+    fn of_inner_object(object: &[u8]) -> Self {
+        let is_indexed = match keys_of(object).first() {
+            Some((key, shape)) => key.parse::<u64>().is_ok() && !matches!(shape, Self::Object { .. }),
+            None => false,
+        };
+        Self::Object { is_indexed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_object_tells_the_layout() {
+        let forms = [
+            (r#"[{"instruction": "i"}]"#, FileForm::Array),
+            (r#"{"a": [{"instruction": "i"}]}"#, FileForm::Federated),
+            (r#"{"a": [], "b": [{"instruction": "i"}]}"#, FileForm::Federated),
+            (r#"{"instruction": "i"}"#, FileForm::Lines),
+            (r#"{"messages": [{"role": "user"}]}"#, FileForm::Lines),
+            (r#"{"conversations": [{"from": "human"}]}"#, FileForm::Lines),
+            (r#"{"chosen": [{"content": "x", "role": "user"}], "rejected": []}"#, FileForm::Lines),
+            (r#"{"tags": ["a"], "instruction": "i"}"#, FileForm::Lines),
+            (r#"{"meta": {"a": 1}, "instruction": "i"}"#, FileForm::Lines),
+            (r#"{"users": ["u"], "num_samples": [1], "user_data": {"u": []}}"#, FileForm::Leaf),
+            (r#"{"user_data": {"u": [{"instruction": "i"}]}, "users": ["u"]}"#, FileForm::Leaf),
+            (r#"{"question": {"0": "q"}, "answer": {"0": "a"}}"#, FileForm::Columns),
+            (r#"{"question": ["q"], "answer": ["a"]}"#, FileForm::Columns),
+            (r#"{"c1": {"0": {"instruction": "i"}}}"#, FileForm::Federated),
+            ("\"text\"", FileForm::Federated),
+            ("", FileForm::Federated),
+        ];
+        for (head, form) in forms {
+            assert_eq!(FileForm::of(head.as_bytes()), form, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_cut_off_tells_as_much_as_is_in_it() {
+        assert_eq!(FileForm::of(br#"{"a": [{"instruction": "i"#), FileForm::Federated);
+        assert_eq!(FileForm::of(br#"{"messages": [{"role": "user", "content": "i"#), FileForm::Lines);
+        assert_eq!(FileForm::of(br#"{"users": ["a", "b"], "num_samples": [1"#), FileForm::Leaf);
+    }
 }

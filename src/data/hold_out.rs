@@ -21,13 +21,18 @@ pub struct HoldOut {
 pub fn hold_out(seed: Seed, client: u64, n_rows: usize, fraction: f64) -> HoldOut {
     assert!(n_rows > 0, "client {client} has no rows to split");
     assert!((0.0..1.0).contains(&fraction), "the held-out fraction {fraction} is outside [0, 1)");
-    let wanted = (n_rows as f64 * fraction).round() as usize;
-    let count = wanted.min(n_rows - 1);
+    let count = held_out_rows(n_rows, fraction);
     let mut stream = Stream::new(seed, Purpose::HoldOut, client);
     // The sample comes in ascending order, which the binary search below relies on.
     let held_out: Vec<usize> = stream.sample(n_rows as u64, count as u64).into_iter().map(|row| row as usize).collect();
     let train = (0..n_rows).filter(|row| held_out.binary_search(row).is_err()).collect();
     HoldOut { train, held_out }
+}
+
+/// Returns how many of a client's rows are held out.
+pub fn held_out_rows(n_rows: usize, fraction: f64) -> usize {
+    let wanted = (n_rows as f64 * fraction).round() as usize;
+    wanted.min(n_rows.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -56,6 +61,7 @@ mod tests {
         assert_eq!(held(12, 0.2), 2);
         assert_eq!(held(1, 0.9), 0);
         assert_eq!(held(2, 0.9), 1);
+        assert_eq!(held_out_rows(10, 0.25), 3);
     }
 
     #[test]

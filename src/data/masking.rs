@@ -15,7 +15,7 @@ use super::tokenizer::Tokenizer;
 /// # Errors
 /// The tokenizer's message.
 pub fn key_ids(template: &Template, tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
-    Ok(tokenizer.encode(template.key)?.ids.split_off(2))
+    Ok(tokenizer.encode_as_slow(template.key)?.split_off(2))
 }
 
 /// Returns whether a message of a conversation contains the separator at which FedLLM-Bench splits turns. The original

@@ -1,50 +1,43 @@
-//! Rows of a Parquet file as JSON objects. Columns of text, numbers and booleans are read; others are left out.
+//! Rows of a Parquet file, with one record batch in memory at a time.
 
-use std::fs::File;
-use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::{Map, Value};
+use parquet::file::reader::ChunkReader;
+use serde_json::Value;
 
-/// Calls `accept` with every row in order, with one record batch in memory at a time.
+use super::fields::Fields;
+use super::parquet_cell::{Cell, cell, plain};
+
+/// Calls `accept` with every row in order.
 ///
 /// # Errors
-/// A description of what is wrong with the file, or the error of `accept`.
-pub fn for_each_row(path: &Path, mut accept: impl FnMut(Value) -> Result<(), String>) -> Result<(), String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+/// A description of what is wrong with the file. The error of `accept` ends the reading and is returned as it is.
+pub(super) fn for_each_row<E>(
+    file: impl ChunkReader + 'static,
+    mut accept: impl FnMut(Fields) -> Result<(), E>,
+) -> Result<Result<(), E>, String> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
     for batch in reader.map_err(|error| error.to_string())? {
         let batch = batch.map_err(|error| error.to_string())?;
         let schema = batch.schema();
+        let mut columns = Vec::with_capacity(batch.num_columns());
+        for (field, column) in schema.fields().iter().zip(batch.columns()) {
+            columns.push((Arc::clone(field), plain(column)?));
+        }
         for row in 0..batch.num_rows() {
-            let mut fields = Map::new();
-            for (field, column) in schema.fields().iter().zip(batch.columns()) {
-                if let Some(value) = cell(column.as_ref(), row) {
-                    fields.insert(field.name().clone(), value);
+            let mut fields = Fields::default();
+            for (field, column) in &columns {
+                match cell(column.as_ref(), row)? {
+                    Cell::Value(Value::Null) => {}
+                    Cell::Value(value) => fields.insert(field.name(), value),
+                    Cell::Unreadable(kind) => fields.insert_unreadable(field.name(), kind),
                 }
             }
-            accept(Value::Object(fields))?;
+            if let Err(error) = accept(fields) {
+                return Ok(Err(error));
+            }
         }
     }
-    Ok(())
-}
-
-/// Returns the value of a column in one row, or `None` if it is null or of a type that is not read.
-fn cell(column: &dyn Array, row: usize) -> Option<Value> {
-    if column.is_null(row) {
-        return None;
-    }
-    Some(match column.data_type() {
-        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
-        DataType::LargeUtf8 => column.as_string::<i64>().value(row).into(),
-        DataType::Utf8View => column.as_string_view().value(row).into(),
-        DataType::Boolean => column.as_boolean().value(row).into(),
-        DataType::Int32 => column.as_primitive::<Int32Type>().value(row).into(),
-        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
-        DataType::Float32 => column.as_primitive::<Float32Type>().value(row).into(),
-        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
-        _ => return None,
-    })
+    Ok(Ok(()))
 }

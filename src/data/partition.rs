@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 
+use super::error::{RowFault, SkippedRow};
 use super::federation::ClientData;
+use super::fields::{kind_of, scalar_text};
 use super::row::Row;
 
 /// A rule that assigns rows to clients.
@@ -22,13 +24,22 @@ pub enum Partition {
     ByAttribute { attribute: String },
 }
 
+/// Clients with the rows that were assigned to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dealt {
+    /// None is empty.
+    pub clients: Vec<ClientData>,
+    /// Rows without a value by which they could be assigned.
+    pub skipped: Vec<SkippedRow>,
+}
+
 /// Pools the rows of all clients and assigns them to new clients. `rows` limits the pool to that many rows, drawn at
 /// random.
 ///
 /// Draws of `Purpose::Partition`: the shuffle is entity 0, the shares of the k-th value of an attribute entity k + 1.
 ///
 /// # Errors
-/// A message if a row lacks the attribute, or there are fewer rows than clients.
+/// A message if there are fewer rows than clients.
 ///
 /// # Examples
 ///
@@ -41,20 +52,15 @@ pub enum Partition {
 /// let pooled = Federation::read(Path::new("fixtures/skills/test.json"), BadRows::Refuse)?;
 /// let rows = pooled.rows();
 /// let rule = Partition::Dirichlet { clients: 5, alpha: 0.1, attribute: "skill".into() };
-/// let clients = partition(pooled.clients, &rule, None, Seed(1))?;
+/// let clients = partition(pooled.clients, &rule, None, Seed(1))?.clients;
 /// assert_eq!(clients.len(), 5);
 /// assert_eq!(clients[0].id, "client-0");
 /// assert_eq!(clients.iter().map(|client| client.rows.len()).sum::<usize>(), rows);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn partition(
-    clients: Vec<ClientData>,
-    rule: &Partition,
-    rows: Option<u32>,
-    seed: Seed,
-) -> Result<Vec<ClientData>, String> {
+pub fn partition(clients: Vec<ClientData>, rule: &Partition, rows: Option<u32>, seed: Seed) -> Result<Dealt, String> {
     if *rule == Partition::Natural && rows.is_none() {
-        return Ok(clients);
+        return Ok(Dealt { clients, skipped: vec![] });
     }
     if *rule == Partition::Natural {
         return Err("data.rows draws from pooled rows; data.partition must say how they are dealt".into());
@@ -63,22 +69,28 @@ pub fn partition(
     let mut pooled: Vec<Row> = clients.into_iter().flat_map(|client| client.rows).collect();
     Stream::new(seed, Purpose::Partition, 0).shuffle(&mut pooled);
     pooled.truncate(rows.map_or(usize::MAX, |rows| rows as usize));
+    let mut skipped = Vec::new();
     let dealt = match rule {
         Partition::Natural => unreachable!("answered above"),
         Partition::Iid { clients } => in_turn(pooled, *clients as usize),
         Partition::ByAttribute { attribute } => {
-            let values = by_value(pooled, attribute)?;
-            return Ok(values.into_iter().map(|(id, rows)| ClientData { id, rows }).collect());
+            let values = by_value(pooled, attribute, &mut skipped);
+            let clients = values.into_iter().map(|(id, rows)| ClientData { id, rows }).collect();
+            return Ok(Dealt { clients, skipped });
         }
         Partition::Dirichlet { clients, alpha, attribute } => {
-            unevenly(by_value(pooled, attribute)?, *clients as usize, *alpha, seed)
+            unevenly(by_value(pooled, attribute, &mut skipped), *clients as usize, *alpha, seed)
         }
     };
     if dealt.iter().any(Vec::is_empty) {
         let rows: usize = dealt.iter().map(Vec::len).sum();
-        return Err(format!("{} clients were to share {rows} rows", dealt.len()));
+        let without = match skipped.first() {
+            Some(row) => format!("; {} more have no attribute for it: {row}", skipped.len()),
+            None => String::new(),
+        };
+        return Err(format!("{} clients were to share {rows} rows{without}", dealt.len()));
     }
-    Ok(numbered(dealt))
+    Ok(Dealt { clients: numbered(dealt), skipped })
 }
 
 /// Names the clients `client-0`, `client-1`, ..., with leading zeros so that ids sort by number.
@@ -99,21 +111,33 @@ fn in_turn(rows: Vec<Row>, clients: usize) -> Vec<Vec<Row>> {
     dealt
 }
 
-/// Groups rows by the value of an attribute, in ascending order of the values.
-fn by_value(rows: Vec<Row>, attribute: &str) -> Result<BTreeMap<String, Vec<Row>>, String> {
+/// Groups rows by the value of an attribute, in ascending order of the values. Rows without one go to `skipped`.
+fn by_value(rows: Vec<Row>, attribute: &str, skipped: &mut Vec<SkippedRow>) -> BTreeMap<String, Vec<Row>> {
     let mut values: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     for row in rows {
-        let value = match row.attributes.get(attribute) {
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-            None => {
-                let known: Vec<&str> = row.attributes.keys().map(String::as_str).collect();
-                return Err(format!("a row has no attribute {attribute:?}; it has: {}", known.join(", ")));
+        match value_of(&row, attribute) {
+            Ok(value) => values.entry(value).or_default().push(row),
+            Err(fault) => {
+                let client = ClientData { id: String::new(), rows: vec![row] };
+                skipped.push(client.without(0, fault));
             }
-        };
-        values.entry(value).or_default().push(row);
+        }
     }
-    Ok(values)
+    values
+}
+
+/// Returns the value of an attribute as Python's `str` writes it.
+fn value_of(row: &Row, attribute: &str) -> Result<String, RowFault> {
+    let what = match (row.attributes.get(attribute), row.unreadable.get(attribute)) {
+        (_, Some(kind)) => format!(" that is text, but one of the type {kind}"),
+        (None, None) => String::new(),
+        (Some(value), None) => match scalar_text(value) {
+            Some(text) => return Ok(text),
+            None => format!(" that is text, but one that is {}", kind_of(value)),
+        },
+    };
+    let present = row.attributes.keys().cloned().collect();
+    Err(RowFault::NoAttribute { attribute: attribute.to_owned(), what, present })
 }
 
 /// Divides the rows of each value among the clients, in proportions drawn from a symmetric Dirichlet distribution.
@@ -208,7 +232,7 @@ mod tests {
                 Partition::Dirichlet { clients, alpha, attribute: "kind".into() },
                 Partition::ByAttribute { attribute: "kind".into() },
             ] {
-                let dealt = partition(pooled(rows), &rule, None, Seed(seed)).unwrap();
+                let dealt = partition(pooled(rows), &rule, None, Seed(seed)).unwrap().clients;
                 prop_assert!(dealt.iter().all(|client| !client.rows.is_empty()));
                 let mut all: Vec<usize> = names(&dealt).concat().iter().map(|name| name.parse().unwrap()).collect();
                 all.sort_unstable();
@@ -219,19 +243,20 @@ mod tests {
 
     #[test]
     fn rules_do_what_they_say() {
-        let even = partition(pooled(100), &Partition::Iid { clients: 3 }, Some(10), Seed(1)).unwrap();
+        let even = partition(pooled(100), &Partition::Iid { clients: 3 }, Some(10), Seed(1)).unwrap().clients;
         assert_eq!(even.iter().map(|client| client.rows.len()).collect::<Vec<_>>(), [4, 3, 3]);
         assert_ne!(
             names(&even),
-            names(&partition(pooled(100), &Partition::Iid { clients: 3 }, Some(10), Seed(2)).unwrap())
+            names(&partition(pooled(100), &Partition::Iid { clients: 3 }, Some(10), Seed(2)).unwrap().clients)
         );
         let attribute = || "kind".to_owned();
-        let apart = partition(pooled(100), &Partition::ByAttribute { attribute: attribute() }, None, Seed(1)).unwrap();
+        let apart =
+            partition(pooled(100), &Partition::ByAttribute { attribute: attribute() }, None, Seed(1)).unwrap().clients;
         assert_eq!(apart.iter().map(|client| client.id.as_str()).collect::<Vec<_>>(), ["k0", "k1", "k2", "k3"]);
         // The mean share of a client's most frequent kind: near one kind in four under a large alpha, near one under a small.
         let purity = |alpha| {
             let rule = Partition::Dirichlet { clients: 10, alpha, attribute: attribute() };
-            let dealt = partition(pooled(4_000), &rule, None, Seed(7)).unwrap();
+            let dealt = partition(pooled(4_000), &rule, None, Seed(7)).unwrap().clients;
             let share = |client: &ClientData| {
                 let mut counts = BTreeMap::new();
                 client.rows.iter().for_each(|row| *counts.entry(row.attributes["kind"].to_string()).or_insert(0) += 1);
@@ -245,8 +270,24 @@ mod tests {
     #[test]
     fn what_cannot_be_dealt_is_refused() {
         let refused = |rule, rows| partition(pooled(4), &rule, rows, Seed(1)).unwrap_err();
-        assert!(refused(Partition::ByAttribute { attribute: "language".into() }, None).contains("it has: kind"));
+        let uneven = Partition::Dirichlet { clients: 2, alpha: 1.0, attribute: "language".into() };
+        assert!(refused(uneven, None).contains("it has: kind"));
         assert!(refused(Partition::Iid { clients: 5 }, None).contains("5 clients were to share 4 rows"));
         assert!(refused(Partition::Natural, Some(2)).contains("data.partition"));
+    }
+
+    #[test]
+    fn an_attribute_of_any_scalar_type_is_a_client_and_null_is_none() {
+        let row = |user: serde_json::Value| {
+            Row::from_json(json!({"instruction": "i", "response": "r", "user": user})).unwrap()
+        };
+        let values = [json!(7), json!("b"), json!(7), json!(2.5), json!(true), json!(null), json!([1])];
+        let clients = vec![ClientData { id: "local".into(), rows: values.into_iter().map(row).collect() }];
+        let dealt = partition(clients, &Partition::ByAttribute { attribute: "user".into() }, None, Seed(1)).unwrap();
+        let ids: Vec<_> = dealt.clients.iter().map(|client| (client.id.as_str(), client.rows.len())).collect();
+        assert_eq!(ids, [("2.5", 1), ("7", 2), ("True", 1), ("b", 1)]);
+        let faults: Vec<String> = dealt.skipped.iter().map(|row| row.fault.to_string()).collect();
+        assert!(faults.iter().any(|fault| fault.contains("one that is null")), "{faults:?}");
+        assert!(faults.iter().any(|fault| fault.contains("one that is a list")), "{faults:?}");
     }
 }

@@ -3,13 +3,12 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::content::Content;
-use super::error::{DatasetError, RowFault};
+use super::content::{Content, Exchange};
+use super::error::{DatasetError, RowFault, SkippedRow};
 use super::federation::ClientData;
-use super::file_form::SkippedRow;
 use super::row::Row;
 use super::sample::Sample;
-use super::tokenize::{SequenceRules, skippable};
+use super::tokenize::{SequenceRules, Shaped, SpecialTokensInText, refuse_unless_skipped};
 use super::tokenizer::Tokenizer;
 
 /// A tokenized pair of answers to one prompt.
@@ -38,7 +37,7 @@ pub struct TokenizedPreferences {
     pub pairs: Vec<Preference>,
     /// For each pair, the index of its row.
     pub rows: Vec<usize>,
-    /// Rows left out under [`super::LongPrompts::Skip`].
+    /// Rows left out: under [`super::LongPrompts::Skip`], or all that cannot be used.
     pub skipped: Vec<SkippedRow>,
     /// Number of pairs with an answer that was cut at the length limit.
     pub truncated: usize,
@@ -69,6 +68,18 @@ pub fn tokenize_preferences(
     rules: &SequenceRules,
     form: PairForm,
 ) -> Result<TokenizedPreferences, DatasetError> {
+    let tokenized = tokenize_usable_preferences(client, tokenizer, rules, form);
+    refuse_unless_skipped(&tokenized.skipped, rules.long_prompts)?;
+    Ok(tokenized)
+}
+
+/// Tokenizes the rows of a client as [`tokenize_preferences`] does, and leaves out every row that cannot be used.
+pub fn tokenize_usable_preferences(
+    client: &ClientData,
+    tokenizer: &Tokenizer,
+    rules: &SequenceRules,
+    form: PairForm,
+) -> TokenizedPreferences {
     let mut tokenized = TokenizedPreferences::default();
     // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
     let pairs: Vec<_> = client.rows.par_iter().map(|row| tokenize_pair(row, tokenizer, rules, form)).collect();
@@ -79,10 +90,10 @@ pub fn tokenize_preferences(
                 tokenized.rows.push(row);
                 tokenized.truncated += usize::from(was_truncated);
             }
-            Err(fault) => tokenized.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
+            Err(fault) => tokenized.skipped.push(client.without(row, fault)),
         }
     }
-    Ok(tokenized)
+    tokenized
 }
 
 /// Tokenizes one row. Returns the pair and whether an answer was cut.
@@ -92,30 +103,56 @@ fn tokenize_pair(
     rules: &SequenceRules,
     form: PairForm,
 ) -> Result<(Preference, bool), RowFault> {
-    let Content::Preference { prompt, chosen, rejected } = &row.content else {
+    let Content::Preference { history, prompt, chosen, rejected } = &row.content else {
         let wanted = "preference alignment reads rows with a chosen and a rejected answer";
         return Err(RowFault::WrongKindForTask { found: row.kind(), wanted });
     };
     if let PairForm::Raw { max_prompt } = form {
-        return raw_pair([prompt, chosen, rejected], tokenizer, rules.max_tokens, max_prompt);
+        if row.system.is_some() || !history.is_empty() {
+            return Err(RowFault::NotRaw);
+        }
+        return raw_pair([prompt, chosen, rejected], tokenizer, rules, max_prompt);
     }
-    let chosen = rules.shape(tokenizer, [(prompt.as_str(), chosen.as_str())].into_iter(), None)?;
-    let rejected = rules.shape(tokenizer, [(prompt.as_str(), rejected.as_str())].into_iter(), None)?;
+    let system = row.system.as_deref();
+    let chosen = answered(tokenizer, rules, system, history, [prompt, chosen])?;
+    let rejected = answered(tokenizer, rules, system, history, [prompt, rejected])?;
     let was_truncated = chosen.was_truncated || rejected.was_truncated;
     Ok((Preference { chosen: chosen.sample, rejected: rejected.sample }, was_truncated))
+}
+
+/// Tokenizes a question with one of its answers, which alone is trained on, behind earlier turns.
+fn answered(
+    tokenizer: &Tokenizer,
+    rules: &SequenceRules,
+    system: Option<&str>,
+    history: &[Exchange],
+    last: [&String; 2],
+) -> Result<Shaped, RowFault> {
+    let [question, answer] = last;
+    let earlier = history.iter().map(|exchange| (exchange.user.as_str(), exchange.assistant.as_str()));
+    let exchanges = earlier.chain([(question.as_str(), answer.as_str())]);
+    let mut shaped = rules.shape(tokenizer, system, exchanges, None)?;
+    // The answers of earlier turns are targets as well until here.
+    let targets = &mut shaped.sample.targets;
+    if targets.len() <= history.len() {
+        return Err(RowFault::PromptTooLong { prompt_tokens: shaped.sample.ids.len(), max_tokens: rules.max_tokens });
+    }
+    targets.drain(..history.len());
+    Ok(shaped)
 }
 
 /// Tokenizes prompt, chosen and rejected answer under [`PairForm::Raw`].
 fn raw_pair(
     texts: [&String; 3],
     tokenizer: &Tokenizer,
-    max_tokens: usize,
+    rules: &SequenceRules,
     max_prompt: usize,
 ) -> Result<(Preference, bool), RowFault> {
     let [prompt, chosen, rejected] = texts;
-    let mut prompt = encode(tokenizer, prompt)?;
-    let mut chosen = encode_answer(tokenizer, chosen)?;
-    let mut rejected = encode_answer(tokenizer, rejected)?;
+    let max_tokens = rules.max_tokens;
+    let mut prompt = encode(tokenizer, rules, prompt)?;
+    let mut chosen = encode_answer(tokenizer, rules, chosen)?;
+    let mut rejected = encode_answer(tokenizer, rules, rejected)?;
     // TRL judges the pair by its longer answer: first the prompt loses its beginning, then both answers their ends.
     let longest = chosen.len().max(rejected.len());
     if prompt.len() + longest > max_tokens {
@@ -131,16 +168,17 @@ fn raw_pair(
     Ok((Preference { chosen, rejected }, was_truncated))
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
-    match tokenizer.encode(text) {
-        Ok(encoded) => Ok(encoded.ids),
-        Err(message) => Err(RowFault::Refused { message }),
-    }
+fn encode(tokenizer: &Tokenizer, rules: &SequenceRules, text: &str) -> Result<Vec<u32>, RowFault> {
+    let ids = match rules.special_tokens {
+        SpecialTokensInText::Parsed => tokenizer.encode_as_slow(text),
+        SpecialTokensInText::Refuse | SpecialTokensInText::AsText => tokenizer.encode(text).map(|encoded| encoded.ids),
+    };
+    ids.map_err(|message| RowFault::Refused { message })
 }
 
 /// Encodes an answer and appends the EOS token.
-fn encode_answer(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, RowFault> {
-    let mut ids = encode(tokenizer, text)?;
+fn encode_answer(tokenizer: &Tokenizer, rules: &SequenceRules, text: &str) -> Result<Vec<u32>, RowFault> {
+    let mut ids = encode(tokenizer, rules, text)?;
     ids.push(tokenizer.eos());
     Ok(ids)
 }
@@ -166,10 +204,20 @@ mod tests {
     use crate::data::tokenize::{LongPrompts, Prompts};
 
     fn raw(prompt: &str, chosen: &str, rejected: &str, max_tokens: usize) -> Preference {
-        let pair = Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected.into() };
+        let pair = Content::Preference {
+            history: vec![],
+            prompt: prompt.into(),
+            chosen: chosen.into(),
+            rejected: rejected.into(),
+        };
         let prompts = Prompts::Template(Template::named("alpaca").unwrap());
-        let rules =
-            SequenceRules { prompts, max_tokens, long_prompts: LongPrompts::Refuse, learns_last_question: false };
+        let rules = SequenceRules {
+            prompts,
+            max_tokens,
+            long_prompts: LongPrompts::Refuse,
+            learns_last_question: false,
+            special_tokens: SpecialTokensInText::Refuse,
+        };
         let form = PairForm::Raw { max_prompt: 4 };
         tokenize_preferences(&client(vec![pair]), &byte_level(), &rules, form).unwrap().pairs.remove(0)
     }

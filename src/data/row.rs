@@ -1,21 +1,61 @@
 //! One row of a dataset as its author wrote it: text, before prompt templates and tokenization.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::content::{Content, RowKind};
-use super::conversation::conversation;
+use super::conversation::Conversation;
 use super::error::RowFault;
-use super::json_fields::{kind_of, take_answer, take_text};
+use super::fields::Fields;
+use super::pair_columns::{completion, preference};
 
-/// A row and its additional attributes.
-#[derive(Clone, Debug, PartialEq)]
+/// Columns that hold texts in one of the forms that are recognized without being named.
+const TEXT_COLUMNS: [&str; 9] =
+    ["chosen", "completion", "conversations", "instruction", "messages", "prompt", "rejected", "response", "system"];
+
+/// A row and its additional attributes. Two rows are equal if their texts and attributes are.
+#[derive(Clone, Debug)]
 pub struct Row {
+    /// The system prompt that the row brings; never empty.
+    pub system: Option<String>,
     /// The text to train on.
     pub content: Content,
     /// All other keys of the row, such as Fed-Aya's `language`.
     pub attributes: BTreeMap<String, Value>,
+    /// Columns of types that have no text, with the name of the type.
+    pub(super) unreadable: BTreeMap<String, String>,
+    /// Whether the first message of the conversation is left out, since no question precedes it.
+    pub lost_opening: bool,
+    /// The row's place in its file; `None` for one that was not read from a file.
+    pub place: Option<RowPlace>,
+}
+
+/// The place of a row in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowPlace {
+    /// The client's id in the file.
+    pub client: Arc<str>,
+    /// Index within the client, as in the file, from 0.
+    pub row: usize,
+    /// The line on which the row ends, from 1; `None` in a file without lines.
+    pub line: Option<usize>,
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { system, content, attributes, .. } = self;
+        *system == other.system && *content == other.content && *attributes == other.attributes
+    }
+}
+
+impl From<Content> for Row {
+    fn from(content: Content) -> Self {
+        let attributes = BTreeMap::new();
+        let unreadable = BTreeMap::new();
+        Self { system: None, content, attributes, unreadable, lost_opening: false, place: None }
+    }
 }
 
 impl Row {
@@ -32,12 +72,14 @@ impl Row {
     pub fn asked(&self) -> Vec<&str> {
         match &self.content {
             Content::SingleTurn { instruction, .. } => vec![instruction],
-            Content::Preference { prompt, .. } => vec![prompt],
+            Content::Preference { history, prompt, .. } => {
+                history.iter().map(|exchange| exchange.user.as_str()).chain([prompt.as_str()]).collect()
+            }
             Content::MultiTurn { exchanges, .. } => exchanges.iter().map(|exchange| exchange.user.as_str()).collect(),
         }
     }
 
-    /// Returns the answers, one per turn; for a preference row, the chosen answer.
+    /// Returns the answers that are trained on, one per turn; for a preference row, the chosen answer.
     pub fn answered(&self) -> Vec<&str> {
         match &self.content {
             Content::SingleTurn { response, .. } => vec![response],
@@ -56,8 +98,18 @@ impl Row {
                 fields.insert("instruction".into(), instruction.as_str().into());
                 fields.insert("response".into(), response.as_str().into());
             }
-            Content::Preference { prompt, chosen, rejected } => {
-                fields.insert("prompt".into(), prompt.as_str().into());
+            Content::Preference { history, prompt, chosen, rejected } => {
+                if history.is_empty() {
+                    fields.insert("prompt".into(), prompt.as_str().into());
+                } else {
+                    let mut messages = Vec::with_capacity(2 * history.len() + 1);
+                    for exchange in history {
+                        messages.push(json!({ "role": "user", "content": exchange.user }));
+                        messages.push(json!({ "role": "assistant", "content": exchange.assistant }));
+                    }
+                    messages.push(json!({ "role": "user", "content": prompt }));
+                    fields.insert("prompt".into(), messages.into());
+                }
                 fields.insert("chosen".into(), chosen.as_str().into());
                 fields.insert("rejected".into(), rejected.as_str().into());
             }
@@ -73,32 +125,69 @@ impl Row {
                 fields.insert("conversations".into(), messages.into());
             }
         }
-        fields.extend(self.attributes.clone());
+        if let Some(system) = &self.system {
+            fields.insert("system".into(), system.as_str().into());
+        }
+        for (name, value) in &self.attributes {
+            // An attribute under the name of a text would be read as that text.
+            if !TEXT_COLUMNS.contains(&name.as_str()) {
+                fields.insert(name.clone(), value.clone());
+            }
+        }
         Value::Object(fields)
     }
 
-    /// Reads a row from parsed JSON.
-    ///
-    /// The keys determine the kind: `conversations`, or `chosen` and `rejected`, or else `instruction` and `response`.
+    /// Reads a row from parsed JSON whose columns are not named, as [`Self::of_fields`] does.
+    #[cfg(test)]
     pub(super) fn from_json(value: Value) -> Result<Self, RowFault> {
-        let Value::Object(map) = value else {
-            return Err(RowFault::NotAnObject { found: kind_of(&value) });
+        Self::of_fields(Fields::of_json(value)?)
+    }
+
+    /// Reads a row whose columns are not named.
+    ///
+    /// The keys determine the form: `conversations` or `messages`; `chosen` and `rejected`; `instruction` and `response`;
+    /// or `prompt` and `completion`. In each of them `system` is a system prompt.
+    pub(super) fn of_fields(mut fields: Fields) -> Result<Self, RowFault> {
+        let system = match fields.get("system") {
+            Some(Value::String(_)) => fields.optional_text("system")?.filter(|text| !text.is_empty()),
+            _ => None,
         };
-        // The keys of the form are taken out one by one; what is left are the attributes.
-        let mut fields: BTreeMap<String, Value> = map.into_iter().collect();
-        let content = if let Some(messages) = fields.remove("conversations") {
-            conversation(messages)?
-        } else if fields.contains_key("chosen") || fields.contains_key("rejected") {
-            let prompt = take_text(&mut fields, "prompt")?;
-            let chosen = take_answer(&mut fields, "chosen")?;
-            let rejected = take_answer(&mut fields, "rejected")?;
-            Content::Preference { prompt, chosen, rejected }
-        } else {
-            let instruction = take_text(&mut fields, "instruction")?;
-            let response = take_answer(&mut fields, "response")?;
-            Content::SingleTurn { instruction, response }
-        };
-        Ok(Self { content, attributes: fields })
+        for column in ["conversations", "messages"] {
+            if fields.has(column) {
+                let conversation = Conversation::trainable(column, fields.required(column)?)?;
+                return Ok(Self::of_conversation(conversation, fields).under(system));
+            }
+        }
+        if fields.has("chosen") || fields.has("rejected") {
+            let texts = preference(&mut fields)?;
+            return Ok(Self::of_content(texts.content, fields).under(texts.system).under(system));
+        }
+        if fields.has("completion") && !fields.has("instruction") {
+            let texts = completion(&mut fields)?;
+            return Ok(Self::of_content(texts.content, fields).under(texts.system).under(system));
+        }
+        let instruction = fields.text("instruction")?;
+        let response = fields.answer("response")?;
+        Ok(Self::of_content(Content::SingleTurn { instruction, response }, fields).under(system))
+    }
+
+    /// Makes a row of a conversation; `rest` are its attributes.
+    fn of_conversation(conversation: Conversation, rest: Fields) -> Self {
+        let Conversation { system, exchanges, unanswered, lost_opening } = conversation;
+        let row = Self::of_content(Content::MultiTurn { exchanges, unanswered }, rest);
+        Self { lost_opening, ..row.under(system) }
+    }
+
+    /// Makes a row without a system prompt; `rest` are its attributes.
+    pub(super) fn of_content(content: Content, rest: Fields) -> Self {
+        let (attributes, unreadable) = rest.into_rest();
+        Self { attributes, unreadable, ..Self::from(content) }
+    }
+
+    /// Returns the row with this system prompt, unless it has one of its own or there is none.
+    pub(super) fn under(mut self, system: Option<String>) -> Self {
+        self.system = self.system.or(system);
+        self
     }
 }
 
@@ -122,13 +211,34 @@ mod tests {
         let messages = json!([
             {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}, {"from": "human", "value": "?"}
         ]);
+        let earlier = json!([
+            {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "p"}
+        ]);
         for row in [
             json!({"instruction": "i", "response": "r", "language": "fr"}),
+            json!({"instruction": "i", "response": "r", "system": "s"}),
             json!({"prompt": "p", "chosen": "c", "rejected": "r", "score": 2}),
+            json!({"prompt": earlier, "chosen": "c", "rejected": "r"}),
             json!({"conversations": messages, "id": "x"}),
         ] {
             assert_eq!(Row::from_json(row.clone()).unwrap().to_json(), row);
         }
+    }
+
+    #[test]
+    fn a_system_prompt_is_taken_in_every_form() {
+        let chat = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
+        for row in [
+            json!({"instruction": "i", "response": "r", "system": "s"}),
+            json!({"prompt": "p", "completion": "c", "system": "s"}),
+            json!({"prompt": "p", "chosen": "c", "rejected": "r", "system": "s"}),
+            json!({"messages": chat, "system": "s"}),
+        ] {
+            let row = Row::from_json(row).unwrap();
+            assert_eq!(row.system.as_deref(), Some("s"));
+            assert!(row.attributes.is_empty());
+        }
+        assert_eq!(Row::from_json(json!({"instruction": "i", "response": "r", "system": ""})).unwrap().system, None);
     }
 
     #[test]

@@ -1,213 +1,196 @@
-//! Row-by-row parsing of a dataset file, with one row in memory at a time.
+//! Rows of JSON files, with one row in memory at a time.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::io::Read;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::BufRead;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::columns::{Columns, Shaping};
-use super::content::RowKind;
 use super::error::RowFault;
-use super::file_form::{BadRows, FileForm, SkippedRow};
-use super::parquet_rows::for_each_row;
-use super::row::Row;
-use super::source::Meter;
+use super::fields::Fields;
+use super::file_form::FileForm;
+use super::intake::{Halt, Intake};
+use super::scanner::{RawValue, Scanner, TextPlace, message_of};
 
-/// Callback for accepted rows, in the order of the file: the client's id, the row's index among the client's accepted
-/// rows, and the row.
-pub(super) type Each<'e> = &'e mut dyn FnMut(&str, usize, Row);
+/// Names of the splits of a dataset, which are no clients.
+const SPLITS: [&str; 8] = ["train", "training", "test", "testing", "validation", "valid", "val", "dev"];
 
-/// Parser that passes rows to a callback and knows at which client and row it is.
-pub(super) struct Walker<'e> {
-    each: Each<'e>,
-    pub(super) skipped: Vec<SkippedRow>,
-    pub(super) kind: Option<RowKind>,
-    /// The reason for stopping, where the JSON itself is well-formed.
-    pub(super) stopped: Option<Stop>,
-    pub(super) meter: Meter,
-    open: Option<OpenClient>,
-    ids: BTreeSet<String>,
-    bad_rows: BadRows,
-    shaping: Shaping,
-}
-
-/// The client whose rows are being read.
-struct OpenClient {
-    id: String,
-    rows_seen: usize,
-    rows_taken: usize,
-}
-
-/// The reason for stopping and the line where it was found.
-pub(super) struct Stop {
-    pub(super) line: usize,
-    pub(super) reason: Reason,
-}
-
-/// A fault in the content of well-formed JSON.
-pub(super) enum Reason {
-    BadRow { client: String, row: usize, fault: RowFault },
-    EmptyClient { client: String },
-    DuplicateClient { client: String },
-}
-
-impl<'e> Walker<'e> {
-    pub(super) fn new(bad_rows: BadRows, columns: Columns, meter: Meter, each: Each<'e>) -> Self {
-        let shaping = Shaping::new(columns);
-        let ids = BTreeSet::new();
-        Self { each, skipped: vec![], kind: None, stopped: None, meter, open: None, ids, bad_rows, shaping }
+/// Reads a JSON file whose layout is `form`, which is not [`FileForm::Lines`]. In the layouts of one client its rows go to
+/// the client that is open.
+pub(super) fn walk_json(intake: &mut Intake, text: impl BufRead, form: FileForm) -> Result<(), Halt> {
+    let mut scanner = Scanner::new(text);
+    match form {
+        FileForm::Array => rows(intake, &mut scanner)?,
+        FileForm::Leaf => leaf(intake, &mut scanner)?,
+        FileForm::Columns => columns(intake, &mut scanner)?,
+        _ => federated(intake, &mut scanner)?,
     }
+    scanner.end()?;
+    Ok(())
+}
 
-    /// Reads all of `reader`, whose layout is `form`.
-    pub(super) fn walk<R: Read>(&mut self, reader: R, form: FileForm) -> serde_json::Result<()> {
-        let mut json = serde_json::Deserializer::from_reader(reader);
-        // `end` accepts only white space, so text after the last bracket is an error.
-        match form {
-            FileForm::Federated => {
-                json.deserialize_map(FederationVisitor(self))?;
-                json.end()
-            }
-            FileForm::Array => self.single_client(|rows| {
-                rows.deserialize(&mut json)?;
-                json.end()
-            }),
-            FileForm::Parquet => unreachable!("its rows are not read as JSON"),
-            FileForm::Lines => self.single_client(|rows| {
-                // While `end` fails, another value follows.
-                while json.end().is_err() {
-                    rows.0.accept(Value::deserialize(&mut json)?)?;
-                }
-                Ok(())
-            }),
+/// Reads `{client: [row, ...], ...}`.
+fn federated<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>) -> Result<(), Halt> {
+    members(scanner, "expected an object of clients, each a list of rows", |scanner, id| client(intake, scanner, &id))?;
+    let ids = intake.ids();
+    if ids.len() > 1 && ids.iter().all(|id| SPLITS.contains(&id.as_str())) {
+        return Err(Halt::Splits(ids.iter().cloned().collect()));
+    }
+    Ok(())
+}
+
+fn client<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>, id: &str) -> Result<(), Halt> {
+    let line = scanner.place().line;
+    intake.client(id, Some(line), |intake| rows(intake, scanner))
+}
+
+/// Reads `[row, ...]`.
+fn rows<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>) -> Result<(), Halt> {
+    elements(scanner, "expected a list of rows", |scanner| {
+        let row = scanner.value()?;
+        intake.accept(Some(row.end.line), fields_of(&row))
+    })
+}
+
+/// Reads LEAF's files. The other keys say nothing that `user_data` does not.
+fn leaf<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>) -> Result<(), Halt> {
+    members(scanner, "expected LEAF's object", |scanner, key| {
+        if key != "user_data" {
+            scanner.value()?;
+            return Ok(());
         }
-    }
+        members(scanner, "expected an object of users", |scanner, id| match scanner.peek()? {
+            Some(b'{') => {
+                let line = scanner.place().line;
+                intake.client(&id, Some(line), |intake| leaf_user(intake, scanner))
+            }
+            _ => client(intake, scanner, &id),
+        })
+    })
+}
 
-    /// Reads the rows of a Parquet file as the rows of a single client.
-    pub(super) fn walk_parquet(&mut self, path: &Path) -> serde_json::Result<()> {
-        self.single_client(|rows| {
-            for_each_row(path, |row| rows.0.accept::<serde_json::Error>(row).map_err(|error| error.to_string()))
-                .map_err(serde_json::Error::custom)
+/// Reads the data of one LEAF user, `{"x": [...], "y": [...]}`. Unless the columns are named, `x` is the instruction and `y`
+/// the response.
+fn leaf_user<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>) -> Result<(), Halt> {
+    let line = scanner.place().line;
+    let mut rows = Table::default();
+    members(scanner, "expected the columns of a user", |scanner, column| {
+        let column = match column.as_str() {
+            "x" if !intake.has_named_columns() => "instruction".to_owned(),
+            "y" if !intake.has_named_columns() => "response".to_owned(),
+            _ => column,
+        };
+        rows.read_column(scanner, &column)
+    })?;
+    rows.pass_on(intake, Some(line))
+}
+
+/// Reads a table that is written column by column.
+fn columns<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>) -> Result<(), Halt> {
+    let mut rows = Table::default();
+    members(scanner, "expected an object of columns", |scanner, column| rows.read_column(scanner, &column))?;
+    rows.pass_on(intake, None)
+}
+
+/// A table that is read column by column.
+#[derive(Default)]
+struct Table {
+    rows: Vec<Result<Fields, RowFault>>,
+    /// Place in `rows` of each row that has a name.
+    places: BTreeMap<String, usize>,
+}
+
+impl Table {
+    /// Reads `[value, ...]` or `{index: value, ...}`.
+    fn read_column<R: BufRead>(&mut self, scanner: &mut Scanner<R>, column: &str) -> Result<(), Halt> {
+        if scanner.peek()? == Some(b'{') {
+            return members(scanner, "expected a column", |scanner, index| {
+                let next = self.rows.len();
+                let place = *self.places.entry(index).or_insert(next);
+                self.insert(place, column, &scanner.value()?);
+                Ok(())
+            });
+        }
+        let mut place = 0;
+        elements(scanner, "expected a column, which is a list or an object", |scanner| {
+            self.insert(place, column, &scanner.value()?);
+            place += 1;
+            Ok(())
         })
     }
 
-    /// Returns the current client and row as a clause for an error message.
-    pub(super) fn place(&self) -> String {
-        match &self.open {
-            Some(open) => format!(" (client {:?}, row {})", open.id, open.rows_seen),
-            None => String::new(),
+    fn insert(&mut self, place: usize, column: &str, raw: &RawValue) {
+        if place == self.rows.len() {
+            self.rows.push(Ok(Fields::default()));
+        }
+        // The first fault of a row is the one that is told.
+        let Ok(fields) = &mut self.rows[place] else { return };
+        match value_of(raw) {
+            Ok(value) => fields.insert(column, value),
+            Err(fault) => self.rows[place] = Err(fault),
         }
     }
 
-    fn single_client(
-        &mut self,
-        read: impl FnOnce(RowsVisitor<'_, 'e>) -> serde_json::Result<()>,
-    ) -> serde_json::Result<()> {
-        self.open_client(super::file_form::LOCAL_CLIENT.to_owned())?;
-        read(RowsVisitor(self))?;
-        self.close_client()
-    }
-
-    fn open_client<E: serde::de::Error>(&mut self, id: String) -> Result<(), E> {
-        if !self.ids.insert(id.clone()) {
-            return Err(self.stop(Reason::DuplicateClient { client: id }));
-        }
-        self.meter.end_row();
-        self.open = Some(OpenClient { id, rows_seen: 0, rows_taken: 0 });
-        Ok(())
-    }
-
-    fn close_client<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        let OpenClient { id, rows_taken, .. } = self.open.take().expect("a client that closes was opened");
-        match self.bad_rows {
-            BadRows::Refuse if rows_taken == 0 => Err(self.stop(Reason::EmptyClient { client: id })),
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks one row and passes it on, or treats it as the policy for bad rows says.
-    fn accept<E: serde::de::Error>(&mut self, value: Value) -> Result<(), E> {
-        self.meter.end_row();
-        // A repeated instruction that is dropped does not count as a row of the file.
-        let Some(value) = self.shaping.shape(value) else { return Ok(()) };
-        let result = Row::from_json(value).and_then(|row| self.of_one_kind(row));
-        let open = self.open.as_mut().expect("a row is read inside a client");
-        let number = open.rows_seen;
-        open.rows_seen += 1;
-        match (result, self.bad_rows) {
-            (Ok(row), _) => {
-                (self.each)(&open.id, open.rows_taken, row);
-                open.rows_taken += 1;
-            }
-            (Err(fault), BadRows::Skip) => {
-                self.skipped.push(SkippedRow { client: open.id.clone(), row: number, fault });
-            }
-            (Err(fault), BadRows::Refuse) => {
-                let client = open.id.clone();
-                return Err(self.stop(Reason::BadRow { client, row: number, fault }));
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that a row has the kind of the first one.
-    fn of_one_kind(&mut self, row: Row) -> Result<Row, RowFault> {
-        let expected = *self.kind.get_or_insert(row.kind());
-        if row.kind() == expected { Ok(row) } else { Err(RowFault::OtherKind { expected, found: row.kind() }) }
-    }
-
-    /// Stores the reason and returns a placeholder error, because serde's errors carry only text.
-    fn stop<E: serde::de::Error>(&mut self, reason: Reason) -> E {
-        self.stopped = Some(Stop { line: self.meter.line(), reason });
-        E::custom("the content was refused")
-    }
-}
-
-/// Visitor of `{client: [row, ...], ...}`.
-struct FederationVisitor<'a, 'e>(&'a mut Walker<'e>);
-
-impl<'de> Visitor<'de> for FederationVisitor<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of clients, each a list of rows")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(id) = map.next_key::<String>()? {
-            self.0.open_client::<A::Error>(id)?;
-            map.next_value_seed(RowsVisitor(self.0))?;
-            self.0.close_client::<A::Error>()?;
+    fn pass_on(self, intake: &mut Intake, line: Option<usize>) -> Result<(), Halt> {
+        for row in self.rows {
+            intake.accept(line, row)?;
         }
         Ok(())
     }
 }
 
-/// Visitor of `[row, ...]`.
-struct RowsVisitor<'a, 'e>(&'a mut Walker<'e>);
+/// Parses a row.
+pub(super) fn fields_of(raw: &RawValue) -> Result<Fields, RowFault> {
+    Fields::of_json(value_of(raw)?)
+}
 
-impl<'de> DeserializeSeed<'de> for RowsVisitor<'_, '_> {
-    type Value = ();
+fn value_of(raw: &RawValue) -> Result<Value, RowFault> {
+    serde_json::from_slice(&raw.bytes).map_err(|error| not_json(raw.start, &error))
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
+/// Returns the fault of a value that begins at `start` and is no JSON.
+pub(super) fn not_json(start: TextPlace, error: &serde_json::Error) -> RowFault {
+    let TextPlace { line, column } = start.of(error);
+    RowFault::NotJson { line, column, message: message_of(error) }
+}
+
+/// Reads an object and calls `read` behind each key.
+fn members<R: BufRead>(
+    scanner: &mut Scanner<R>,
+    expected: &str,
+    mut read: impl FnMut(&mut Scanner<R>, String) -> Result<(), Halt>,
+) -> Result<(), Halt> {
+    scanner.expect(b'{', expected)?;
+    if scanner.takes(b'}')? {
+        return Ok(());
+    }
+    loop {
+        let key = scanner.key()?;
+        read(scanner, key)?;
+        if scanner.takes(b'}')? {
+            return Ok(());
+        }
+        scanner.expect(b',', "expected `,` or `}`")?;
     }
 }
 
-impl<'de> Visitor<'de> for RowsVisitor<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of rows")
+/// Reads a list and calls `read` before each element.
+fn elements<R: BufRead>(
+    scanner: &mut Scanner<R>,
+    expected: &str,
+    mut read: impl FnMut(&mut Scanner<R>) -> Result<(), Halt>,
+) -> Result<(), Halt> {
+    scanner.expect(b'[', expected)?;
+    if scanner.takes(b']')? {
+        return Ok(());
     }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(value) = seq.next_element::<Value>()? {
-            self.0.accept::<A::Error>(value)?;
+    loop {
+        read(scanner)?;
+        if scanner.takes(b']')? {
+            return Ok(());
         }
-        Ok(())
+        scanner.expect(b',', "expected `,` or `]`")?;
+        if scanner.peek()? == Some(b']') {
+            return Err(Halt::at(scanner.place(), "trailing comma"));
+        }
     }
 }

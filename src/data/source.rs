@@ -1,113 +1,186 @@
-//! The byte source of a dataset file: hashes what passes through, and fails where one row exceeds the size limit.
+//! The byte source of a dataset file: hashes what passes through, unpacks gzip and Zstandard, and turns UTF-16 into UTF-8.
 
-use std::cell::Cell;
-use std::io::{self, BufRead, BufReader, Read};
+use std::cell::RefCell;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::rc::Rc;
 
-/// [byte] -- Largest row that is read. Published rows stay below 1 MB; a larger one indicates a damaged file.
-pub(super) const ROW_LIMIT_BYTES: u64 = 64 << 20;
+use flate2::bufread::MultiGzDecoder;
 
 const BUFFER_BYTES: usize = 1 << 16;
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+const GZIP: &[u8] = b"\x1F\x8B";
+const ZSTANDARD: &[u8] = b"\x28\xB5\x2F\xFD";
+const PARQUET: &[u8] = b"PAR1";
+const UTF_8_MARK: &[u8] = b"\xEF\xBB\xBF";
+const UTF_16_LE_MARK: &[u8] = b"\xFF\xFE";
+const UTF_16_BE_MARK: &[u8] = b"\xFE\xFF";
 
-/// The read position, shared by the source, which counts bytes, and the visitor, which knows where rows end.
-#[derive(Clone, Default)]
-pub(super) struct Meter(Rc<Counts>);
-
-#[derive(Default)]
-struct Counts {
-    row_bytes: Cell<u64>,
-    newlines: Cell<usize>,
+/// The content of a dataset file, unpacked, with the hash of the file's own bytes.
+pub(super) struct Source<'r> {
+    content: Box<dyn BufRead + 'r>,
+    hasher: Rc<RefCell<blake3::Hasher>>,
 }
 
-impl Meter {
-    /// Marks the end of a row and resets the byte count.
-    pub(super) fn end_row(&self) {
-        self.0.row_bytes.set(0);
+impl<'r> Source<'r> {
+    /// Opens a file by its first bytes; its name does not matter.
+    pub fn new(reader: impl Read + 'r) -> io::Result<Self> {
+        let hasher = Rc::new(RefCell::new(blake3::Hasher::new()));
+        let packed = WithHead::new(Hashed { reader, hasher: hasher.clone() })?;
+        let content: Box<dyn BufRead + 'r> = if packed.head().starts_with(GZIP) {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(packed)))
+        } else if packed.head().starts_with(ZSTANDARD) {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::Decoder::with_buffer(packed)?))
+        } else {
+            Box::new(packed)
+        };
+        Ok(Self { content, hasher })
     }
 
-    /// Returns whether the current row exceeds the limit.
-    pub(super) fn is_over(&self) -> bool {
-        self.0.row_bytes.get() > ROW_LIMIT_BYTES
-    }
-
-    /// Returns the line of the last byte read, from 1.
-    pub(super) fn line(&self) -> usize {
-        self.0.newlines.get() + 1
-    }
-
-    fn count(&self, bytes: &[u8]) {
-        self.0.row_bytes.set(self.0.row_bytes.get() + bytes.len() as u64);
-        let newlines = bytes.iter().filter(|&&byte| byte == b'\n').count();
-        self.0.newlines.set(self.0.newlines.get() + newlines);
-    }
-}
-
-/// A buffered, hashed and metered reader.
-pub(super) struct Source<R> {
-    // The hash lies below the buffer and the meter above it: the hash covers the byte-order mark and read-ahead, while
-    // the meter counts only bytes that the parser has consumed.
-    bytes: BufReader<Hashed<R>>,
-    meter: Meter,
-}
-
-impl<R: Read> Source<R> {
-    pub(super) fn new(reader: R, meter: Meter) -> Self {
-        let hashed = Hashed { reader, hasher: blake3::Hasher::new() };
-        Self { bytes: BufReader::with_capacity(BUFFER_BYTES, hashed), meter }
-    }
-
-    /// Returns the first bytes, as many as one read yields, without a byte-order mark and without consuming them.
-    pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
-        if self.bytes.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
-            self.bytes.consume(BYTE_ORDER_MARK.len());
+    /// Returns the content as text without a byte-order mark, or as the bytes of a Parquet file.
+    pub fn content(&mut self) -> io::Result<FileContent<'_>> {
+        let mut content = WithHead::new(&mut self.content)?;
+        if content.head().starts_with(PARQUET) {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes)?;
+            return Ok(FileContent::Parquet(bytes));
         }
-        self.bytes.fill_buf()
+        if content.head().starts_with(UTF_16_LE_MARK) || content.head().starts_with(UTF_16_BE_MARK) {
+            let text: Box<dyn BufRead> = Box::new(Cursor::new(utf_8(content)?));
+            return Ok(FileContent::Text(WithHead::new(text)?));
+        }
+        if content.head().starts_with(UTF_8_MARK) {
+            content.consume(UTF_8_MARK.len());
+        }
+        let text: Box<dyn BufRead + '_> = Box::new(content);
+        Ok(FileContent::Text(WithHead::new(text)?))
     }
 
-    /// Reads to the end and returns BLAKE3 of the whole content.
-    pub(super) fn finish(mut self) -> io::Result<blake3::Hash> {
-        io::copy(&mut self.bytes, &mut io::sink())?;
-        Ok(self.bytes.into_inner().hasher.finalize())
+    /// Reads to the end and returns BLAKE3 of the file.
+    pub fn finish(mut self) -> io::Result<blake3::Hash> {
+        io::copy(&mut self.content, &mut io::sink())?;
+        let hash = self.hasher.borrow().finalize();
+        Ok(hash)
     }
 }
 
-impl<R: Read> Read for Source<R> {
+/// The content of a dataset file once it is unpacked.
+pub(super) enum FileContent<'r> {
+    Text(WithHead<Box<dyn BufRead + 'r>>),
+    Parquet(Vec<u8>),
+}
+
+/// Reads UTF-16 with its byte-order mark. A surrogate without its partner becomes bytes that are no UTF-8, so that the row
+/// that holds it is refused and no other.
+fn utf_8(mut reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes)?;
+    let is_big_endian = bytes.starts_with(UTF_16_BE_MARK);
+    let units = bytes[2..].chunks_exact(2).map(|unit| match is_big_endian {
+        true => u16::from_be_bytes([unit[0], unit[1]]),
+        false => u16::from_le_bytes([unit[0], unit[1]]),
+    });
+    let mut text = Vec::with_capacity(bytes.len() / 2);
+    for decoded in char::decode_utf16(units) {
+        match decoded {
+            Ok(character) => text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            Err(_) => text.push(0xFF),
+        }
+    }
+    Ok(text)
+}
+
+/// A reader whose first bytes, up to 64 KiB, can be looked at.
+pub(super) struct WithHead<R> {
+    head: Cursor<Vec<u8>>,
+    rest: BufReader<R>,
+}
+
+impl<R: Read> WithHead<R> {
+    pub fn new(mut reader: R) -> io::Result<Self> {
+        let mut head = Vec::new();
+        reader.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut head)?;
+        Ok(Self { head: Cursor::new(head), rest: BufReader::with_capacity(BUFFER_BYTES, reader) })
+    }
+
+    /// Returns what is left of the first bytes.
+    pub fn head(&self) -> &[u8] {
+        &self.head.get_ref()[self.head.position() as usize..]
+    }
+}
+
+impl<R: Read> Read for WithHead<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.bytes.read(buffer)?;
-        self.meter.count(&buffer[..count]);
-        if self.meter.is_over() { Err(io::Error::other("the row limit was passed")) } else { Ok(count) }
+        if self.head().is_empty() { self.rest.read(buffer) } else { self.head.read(buffer) }
+    }
+}
+
+impl<R: Read> BufRead for WithHead<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.head().is_empty() { self.rest.fill_buf() } else { self.head.fill_buf() }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        if self.head().is_empty() { self.rest.consume(bytes) } else { self.head.consume(bytes) }
     }
 }
 
 struct Hashed<R> {
     reader: R,
-    hasher: blake3::Hasher,
+    hasher: Rc<RefCell<blake3::Hasher>>,
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
+        self.hasher.borrow_mut().update(&buffer[..count]);
         Ok(count)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
-    #[test]
-    fn the_hash_covers_what_was_not_read() {
-        let mut source = Source::new(&b"\xEF\xBB\xBFabc"[..], Meter::default());
-        assert_eq!(source.peek().unwrap(), b"abc");
-        assert_eq!(source.finish().unwrap(), blake3::hash(b"\xEF\xBB\xBFabc"));
+    fn text(bytes: &[u8]) -> String {
+        let mut source = Source::new(bytes).unwrap();
+        let FileContent::Text(mut content) = source.content().unwrap() else { panic!("it is Parquet") };
+        let mut text = String::new();
+        content.read_to_string(&mut text).unwrap();
+        text
     }
 
     #[test]
-    fn an_endless_row_is_cut_off() {
-        let mut source = Source::new(io::repeat(b'x'), Meter::default());
-        let error = io::copy(&mut source, &mut io::sink()).unwrap_err();
-        assert!(error.to_string().contains("row limit"));
+    fn the_hash_covers_what_was_not_read() {
+        let bytes = b"\xEF\xBB\xBFabc";
+        let mut source = Source::new(&bytes[..]).unwrap();
+        assert!(matches!(source.content().unwrap(), FileContent::Text(content) if content.head() == b"abc"));
+        assert_eq!(source.finish().unwrap(), blake3::hash(bytes));
+    }
+
+    #[test]
+    fn packed_files_are_unpacked_and_hashed_as_they_are() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(b"\xEF\xBB\xBFabc").unwrap();
+        let gzip = gzip.finish().unwrap();
+        let zstandard = zstd::encode_all(&b"abc"[..], 0).unwrap();
+        // Both formats may consist of several parts one after another.
+        for (packed, expected) in [
+            (gzip.clone(), "abc"),
+            ([gzip.clone(), gzip].concat(), "abc\u{feff}abc"),
+            ([zstandard.clone(), zstandard].concat(), "abcabc"),
+        ] {
+            assert_eq!(text(&packed), expected);
+            assert_eq!(Source::new(&packed[..]).unwrap().finish().unwrap(), blake3::hash(&packed));
+        }
+    }
+
+    #[test]
+    fn utf_16_is_read_in_both_byte_orders() {
+        let units = "\u{feff}aé\u{1F600}".encode_utf16();
+        let little: Vec<u8> = units.clone().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = units.flat_map(u16::to_be_bytes).collect();
+        assert_eq!(text(&little), "aé\u{1F600}");
+        assert_eq!(text(&big), "aé\u{1F600}");
     }
 }

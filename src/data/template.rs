@@ -134,6 +134,14 @@ impl Template {
         [self.preamble, self.before_question, question, self.before_answer].concat()
     }
 
+    /// Returns the prompt of a first question with a system prompt in place of the preamble, as FastChat's
+    /// `set_system_message` does. The white space that ends the preamble stays.
+    pub fn prompt_under(&self, system: Option<&str>, question: &str) -> String {
+        let Some(system) = system else { return self.prompt(question) };
+        let space = &self.preamble[self.preamble.trim_end().len()..];
+        [system, space, self.before_question, question, self.before_answer].concat()
+    }
+
     /// Returns the prompt of a later question, which follows the end-of-sequence token of the previous answer.
     pub fn later_prompt(&self, question: &str) -> String {
         [self.before_question, question, self.before_answer].concat()
@@ -177,6 +185,17 @@ mod tests {
             vicuna.later_prompt("q2") + &vicuna.answer("a2"),
         ];
         assert!(text.concat().ends_with("user's questions. USER: q1 ASSISTANT: a1</s>USER: q2 ASSISTANT: a2"));
+    }
+
+    /// The prompts of FastChat 0.2.36 for `vicuna_v1.1` and `alpaca` after `set_system_message("Be brief.")`, with
+    /// OpenFedLLM's line break after the instruction's header and its space after the question.
+    #[test]
+    fn a_system_prompt_takes_the_place_of_the_preamble() {
+        let prompt = |name| Template::named(name).unwrap().prompt_under(Some("Be brief."), "q");
+        assert_eq!(prompt("vicuna_v1.1"), "Be brief. USER: q ASSISTANT:");
+        assert_eq!(prompt("alpaca"), "Be brief.\n\n### Instruction:\nq \n\n### Response:");
+        let alpaca = Template::named("alpaca").unwrap();
+        assert_eq!(alpaca.prompt_under(None, "q"), alpaca.prompt("q"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Prompt and answer are encoded as one text, so that the ids are those that Transformers produces, and the tokenizer's
 //! offsets tell which tokens hold text of the answer. Those and the end-of-sequence token are the targets. A key such
 //! as `### Response:` inside a row therefore changes nothing, and no property of a particular tokenizer is assumed.
-//! Turns of a dialogue are encoded one by one: no token crosses the end-of-sequence token between them.
+//! Turns of a dialogue are encoded one by one, later ones as text after a special token: no token crosses the
+//! end-of-sequence token between them, and the ids are those of the whole text.
 
 use std::sync::Arc;
 
@@ -11,13 +12,12 @@ use rayon::prelude::*;
 
 use super::chat_template::{ChatTemplate, Message, Role};
 use super::content::Content;
-use super::error::{DatasetError, RowFault};
+use super::error::{DatasetError, RowFault, SkippedRow};
 use super::federation::ClientData;
-use super::file_form::SkippedRow;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Encoded, Tokenizer};
 
 /// The rules by which rows become sequences.
 #[derive(Clone, Debug)]
@@ -31,6 +31,20 @@ pub struct SequenceRules {
     /// Whether to train on a conversation's last question if it has no answer, as FedLLM-Bench does, instead of leaving
     /// it out. Applies only to the built-in templates.
     pub learns_last_question: bool,
+    /// The treatment of special tokens that a row's text spells.
+    pub special_tokens: SpecialTokensInText,
+}
+
+/// The treatment of special tokens that a row's text spells, such as `</s>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecialTokensInText {
+    /// Under a chat template, whose own tokens they could be taken for, an error. Under a prompt template, plain characters.
+    #[default]
+    Refuse,
+    /// Plain characters. A chat template has to be told so, too: [`ChatTemplate::with_plain`].
+    AsText,
+    /// The special tokens, as by `tokenizer(text)` of Transformers.
+    Parsed,
 }
 
 /// The source of the text around questions and answers.
@@ -59,7 +73,7 @@ pub struct Tokenized {
     pub samples: Vec<Sample>,
     /// For each sample, the index of its row.
     pub rows: Vec<usize>,
-    /// Rows left out under [`LongPrompts::Skip`].
+    /// Rows left out: under [`LongPrompts::Skip`], or all that cannot be used.
     pub skipped: Vec<SkippedRow>,
     /// Number of samples that were cut at the length limit.
     pub truncated: usize,
@@ -71,6 +85,13 @@ pub struct Tokenized {
 /// [`DatasetError::Untokenizable`]: a prompt that leaves no room (unless skipped), a text that the tokenizer refuses,
 /// or a preference row.
 pub fn tokenize(client: &ClientData, tokenizer: &Tokenizer, rules: &SequenceRules) -> Result<Tokenized, DatasetError> {
+    let tokenized = tokenize_usable(client, tokenizer, rules);
+    refuse_unless_skipped(&tokenized.skipped, rules.long_prompts)?;
+    Ok(tokenized)
+}
+
+/// Tokenizes the rows of a client as [`tokenize`] does, and leaves out every row that cannot be used.
+pub fn tokenize_usable(client: &ClientData, tokenizer: &Tokenizer, rules: &SequenceRules) -> Tokenized {
     let mut tokenized = Tokenized::default();
     // Rows are tokenized in parallel and collected in order, so the first fault does not depend on the threads.
     let shaped: Vec<_> = client.rows.par_iter().map(|row| tokenize_row(row, tokenizer, rules)).collect();
@@ -81,24 +102,20 @@ pub fn tokenize(client: &ClientData, tokenizer: &Tokenizer, rules: &SequenceRule
                 tokenized.rows.push(row);
                 tokenized.truncated += usize::from(was_truncated);
             }
-            Err(fault) => tokenized.skipped.push(skippable(client, row, fault, rules.long_prompts)?),
+            Err(fault) => tokenized.skipped.push(client.without(row, fault)),
         }
     }
-    Ok(tokenized)
+    tokenized
 }
 
-/// Returns the record of a row that may be skipped, or an error for one that may not.
-pub(super) fn skippable(
-    client: &ClientData,
-    row: usize,
-    fault: RowFault,
-    long_prompts: LongPrompts,
-) -> Result<SkippedRow, DatasetError> {
-    let client = client.id.clone();
-    match (&fault, long_prompts) {
-        (RowFault::PromptTooLong { .. }, LongPrompts::Skip) => Ok(SkippedRow { client, row, fault }),
-        _ => Err(DatasetError::Untokenizable { client, row, fault }),
+/// Returns an error for the first row that was left out though `long_prompts` does not say so.
+pub(super) fn refuse_unless_skipped(skipped: &[SkippedRow], long_prompts: LongPrompts) -> Result<(), DatasetError> {
+    for row in skipped {
+        if long_prompts == LongPrompts::Refuse || !matches!(row.fault, RowFault::PromptTooLong { .. }) {
+            return Err(DatasetError::Untokenizable { row: row.clone() });
+        }
     }
+    Ok(())
 }
 
 /// A sample within the length limit.
@@ -108,13 +125,15 @@ pub(super) struct Shaped {
 }
 
 fn tokenize_row(row: &Row, tokenizer: &Tokenizer, rules: &SequenceRules) -> Result<Shaped, RowFault> {
+    let system = row.system.as_deref();
     match &row.content {
         Content::SingleTurn { instruction, response } => {
-            rules.shape(tokenizer, [(instruction.as_str(), response.as_str())].into_iter(), None)
+            rules.shape(tokenizer, system, [(instruction.as_str(), response.as_str())].into_iter(), None)
         }
         Content::MultiTurn { exchanges, unanswered } => {
             let last = unanswered.as_deref().filter(|_| rules.learns_last_question);
-            rules.shape(tokenizer, exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str())), last)
+            let exchanges = exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str()));
+            rules.shape(tokenizer, system, exchanges, last)
         }
         Content::Preference { .. } => {
             let wanted = "supervised fine-tuning reads single-turn and multi-turn rows";
@@ -124,18 +143,22 @@ fn tokenize_row(row: &Row, tokenizer: &Tokenizer, rules: &SequenceRules) -> Resu
 }
 
 impl SequenceRules {
-    /// Builds one sequence from questions with their answers and, if given, a last question to train on.
+    /// Builds one sequence from a system prompt, questions with their answers and, if given, a last question to train on.
     pub(super) fn shape<'a>(
         &self,
         tokenizer: &Tokenizer,
+        system: Option<&'a str>,
         exchanges: impl Iterator<Item = (&'a str, &'a str)>,
         last_question: Option<&str>,
     ) -> Result<Shaped, RowFault> {
         let sequence = match &self.prompts {
             Prompts::Template(template) => {
-                let mut sequence = Sequence::new(tokenizer);
+                let mut sequence = Sequence::new(tokenizer, self.special_tokens == SpecialTokensInText::Parsed);
                 for (turn, (question, answer)) in exchanges.enumerate() {
-                    let prompt = if turn == 0 { template.prompt(question) } else { template.later_prompt(question) };
+                    let prompt = match turn {
+                        0 => template.prompt_under(system, question),
+                        _ => template.later_prompt(question),
+                    };
                     sequence.append(&prompt, &template.answer(answer))?;
                 }
                 if let Some(question) = last_question {
@@ -143,15 +166,34 @@ impl SequenceRules {
                 }
                 sequence
             }
-            Prompts::Chat(template) => Sequence::of_dialogue(tokenizer, template, &messages(exchanges))?,
+            Prompts::Chat(template) => self.dialogue(tokenizer, template, &messages(system, exchanges))?,
         };
         sequence.within(self.max_tokens)
     }
+
+    /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed: those of the template, and
+    /// those of the row's text unless [`ChatTemplate::with_plain`] made them plain.
+    fn dialogue<'t>(
+        &self,
+        tokenizer: &'t Tokenizer,
+        template: &ChatTemplate,
+        messages: &[Message],
+    ) -> Result<Sequence<'t>, RowFault> {
+        if self.special_tokens == SpecialTokensInText::Refuse
+            && let Some(token) = messages.iter().find_map(|message| tokenizer.special_token_in(message.content))
+        {
+            return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
+        }
+        Sequence::of_dialogue(tokenizer, template, messages)
+    }
 }
 
-/// Returns the exchanges as alternating messages of user and assistant.
-fn messages<'a>(exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Message<'a>> {
+/// Returns the system prompt, if there is one, and the exchanges as alternating messages of user and assistant.
+fn messages<'a>(system: Option<&'a str>, exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Message<'a>> {
     let mut messages = Vec::new();
+    if let Some(content) = system {
+        messages.push(Message { role: Role::System, content });
+    }
     for (question, answer) in exchanges {
         messages.push(Message { role: Role::User, content: question });
         messages.push(Message { role: Role::Assistant, content: answer });
@@ -163,41 +205,57 @@ fn messages<'a>(exchanges: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Mess
 pub(super) struct Sequence<'a> {
     tokenizer: &'a Tokenizer,
     sample: Sample,
+    /// Whether special tokens that the texts spell are parsed.
+    is_parsed: bool,
+    /// Number of texts that were appended, each followed by EOS.
+    turns: usize,
 }
 
 impl<'a> Sequence<'a> {
     /// Starts a sequence with the BOS token, where the tokenizer uses one.
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+    pub(super) fn new(tokenizer: &'a Tokenizer, is_parsed: bool) -> Self {
         let ids = tokenizer.bos().into_iter().collect();
-        Self { tokenizer, sample: Sample { ids, targets: vec![] } }
+        Self { tokenizer, sample: Sample { ids, targets: vec![] }, is_parsed, turns: 0 }
     }
 
-    /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed. The text of a row must
-    /// contain none, since it could not be told from those of the template.
+    /// Encodes a dialogue under a chat template as one text.
     fn of_dialogue(tokenizer: &'a Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
-        if let Some(token) = messages.iter().find_map(|message| tokenizer.special_token_in(message.content)) {
-            return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
-        }
         let dialogue =
             template.dialogue(messages).map_err(|error| RowFault::ChatTemplate { message: error.to_string() })?;
-        let encoded =
-            tokenizer.encode_with_special_tokens(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = tokenizer.encode_chat(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
         // A token that holds the last text of a prompt and the first of its answer counts as part of the answer.
         let mut targets = Vec::with_capacity(dialogue.answers.len());
         for answer in &dialogue.answers {
             let start = encoded.tokens_before(answer.start).max(1) as u32;
-            let end = encoded.tokens_before(answer.end) as u32;
+            let end = match dialogue.are_marked {
+                // As `return_assistant_tokens_mask` of Transformers: through the token that holds the last character.
+                true => encoded.tokens_before(answer.end - 1) + 1,
+                false => encoded.tokens_before(answer.end),
+            };
+            let end = end.min(encoded.ids.len()) as u32;
             if start < end {
                 targets.push(start..end);
             }
         }
-        Ok(Self { tokenizer, sample: Sample { ids: encoded.ids, targets } })
+        let turns = dialogue.answers.len();
+        Ok(Self { tokenizer, sample: Sample { ids: encoded.ids, targets }, is_parsed: true, turns })
+    }
+
+    /// Encodes the next text of the sequence.
+    fn encode(&self, text: &str) -> Result<Encoded, RowFault> {
+        let encoded = if self.is_parsed {
+            self.tokenizer.encode_parsed_turn(text, self.turns)
+        } else {
+            self.tokenizer.encode_turn(text, self.turns)
+        };
+        encoded.map_err(|message| RowFault::Refused { message })
     }
 
     /// Appends a prompt, its answer and the EOS token. Every token that holds text of the answer is a target.
     pub(super) fn append(&mut self, prompt: &str, answer: &str) -> Result<(), RowFault> {
         let text = [prompt, answer].concat();
-        let encoded = self.tokenizer.encode(&text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = self.encode(&text)?;
+        self.turns += 1;
         let start = self.sample.ids.len() + encoded.tokens_before(prompt.len());
         self.sample.ids.extend(encoded.ids);
         self.sample.ids.push(self.tokenizer.eos());
@@ -208,7 +266,7 @@ impl<'a> Sequence<'a> {
 
     /// Appends a text all of whose tokens are targets.
     fn append_learnt(&mut self, text: &str) -> Result<(), RowFault> {
-        let encoded = self.tokenizer.encode(text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = self.encode(text)?;
         let start = self.sample.ids.len() as u32;
         self.sample.ids.extend(encoded.ids);
         self.sample.targets.push(start..self.sample.ids.len() as u32);
@@ -226,15 +284,13 @@ impl<'a> Sequence<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::{PairForm, tokenize_preferences};
     use super::*;
     use crate::data::content::Exchange;
     use crate::data::tokenizer::tests::{BOS, EOS, byte_level};
 
     pub fn client(contents: Vec<Content>) -> ClientData {
-        let rows = contents.into_iter().map(|content| Row { content, attributes: BTreeMap::new() }).collect();
+        let rows = contents.into_iter().map(|content| Row::from(content)).collect();
         ClientData { id: "c".into(), rows }
     }
 
@@ -244,7 +300,8 @@ pub(super) mod tests {
 
     fn rules(template: &str, max_tokens: usize, long_prompts: LongPrompts) -> SequenceRules {
         let prompts = Prompts::Template(Template::named(template).unwrap());
-        SequenceRules { prompts, max_tokens, long_prompts, learns_last_question: false }
+        let special_tokens = SpecialTokensInText::Refuse;
+        SequenceRules { prompts, max_tokens, long_prompts, learns_last_question: false, special_tokens }
     }
 
     /// The text of each learnt range, with the EOS token as `|`.
@@ -310,7 +367,12 @@ pub(super) mod tests {
     #[test]
     fn pairs_share_their_prompt() {
         let tokenizer = byte_level();
-        let pair = Content::Preference { prompt: "p".into(), chosen: "yes".into(), rejected: "no way".into() };
+        let pair = Content::Preference {
+            history: vec![],
+            prompt: "p".into(),
+            chosen: "yes".into(),
+            rejected: "no way".into(),
+        };
         let client = client(vec![pair]);
         let rules = rules("alpaca", 1_000, LongPrompts::Refuse);
         let tokenized = tokenize_preferences(&client, &tokenizer, &rules, PairForm::Templated).unwrap();

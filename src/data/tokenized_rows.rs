@@ -18,7 +18,7 @@ pub struct Rows {
 impl Rows {
     /// Creates rows of one sample each, and hashes every sample once.
     pub fn new(samples: Vec<Sample>) -> Self {
-        let hashes = samples.iter().map(|sample| Digest(*sample.hash().as_bytes())).collect();
+        let hashes = samples.iter().map(|sample| Digest::from(sample.hash())).collect();
         Self { samples: samples.into_iter().map(Arc::new).collect(), hashes, width: 1 }
     }
 

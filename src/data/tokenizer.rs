@@ -1,16 +1,25 @@
 //! The tokenizer of a Hugging Face model folder, and the special tokens that begin and end a text.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
-use serde_json::Value;
-use tokenizers::Tokenizer as HubTokenizer;
+use tokenizers::{AddedToken, Tokenizer as HubTokenizer};
 
 use super::error::DatasetError;
+use super::tokenizer_files::{ReadTokenizer, TokenizerFiles, bad};
 
-/// A tokenizer loaded from `tokenizer.json`.
+/// Two noncharacters of Unicode, which no text has, as a token before texts that follow a special token.
+const ANCHOR: &str = "\u{fdd0}\u{fdd1}";
+
+/// A noncharacter of Unicode that chat templates put into texts where these spell a special token.
+pub(super) const MARK: char = '\u{fdd2}';
+
+/// A tokenizer loaded from `tokenizer.json` and the files next to it.
 ///
-/// The BOS and EOS tokens come from the configuration only: text such as `</s>` inside a row (it is HTML in real chats)
-/// is encoded as plain characters and never ends a sequence. Transformers, by contrast, parses it as a special token.
+/// Special tokens come from the files and from chat templates only: text such as `</s>` inside a row (it is HTML in real
+/// chats) is encoded as plain characters and never ends a sequence. Transformers, by contrast, parses it as a special
+/// token.
 ///
 /// # Examples
 ///
@@ -33,10 +42,15 @@ pub struct Tokenizer {
     /// The same tokenizer, except that it parses special tokens in a text.
     parsing: HubTokenizer,
     special_tokens: Vec<String>,
+    special_ids: BTreeSet<u32>,
+    /// Special tokens and those that are added to the vocabulary without being special.
+    added_ids: BTreeSet<u32>,
     bos: Option<u32>,
     eos: u32,
     largest_id: u32,
     content_hash: blake3::Hash,
+    doubles_space: bool,
+    differences: Vec<String>,
 }
 
 /// An encoded text: the id of each token, and where the token ends in the input.
@@ -56,35 +70,58 @@ impl Encoded {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` of `folder`, with `tokenizer_config.json`, `special_tokens_map.json` and `config.json`
-    /// where they exist.
+    /// Loads `tokenizer.json` of `folder`, with `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and
+    /// `config.json` where they exist, as Transformers 5 does.
     ///
-    /// A sequence begins with the BOS token if `add_bos_token` is true or, where that key is absent, if the
-    /// post-processor adds one. The EOS token is the tokenizer's `eos_token`, or else the model's `eos_token_id`.
+    /// A sequence begins with the BOS token if the post-processor of `tokenizer.json` adds one. The EOS token is the
+    /// tokenizer's `eos_token`, or else the model's `eos_token_id`.
     ///
     /// # Errors
-    /// A missing or malformed file, no EOS token, a special token that is not in the vocabulary, or BPE dropout, which
-    /// would make the ids random.
+    /// A missing or malformed file, no EOS token, a special token that is not in the vocabulary or that two files give
+    /// different ids, or BPE dropout, which would make the ids random.
     pub fn load(folder: &Path) -> Result<Self, DatasetError> {
-        let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| DatasetError::Unreadable { path: path.clone(), source })?;
-        let mut inner = HubTokenizer::from_bytes(&bytes).map_err(|error| bad(&path, error.to_string()))?;
-        refuse_dropout(&path, &bytes)?;
-        // Lengths are limited elsewhere, so settings of the file for padding and truncation must not apply.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| bad(&path, error.to_string()))?;
+        let files = TokenizerFiles::read(folder)?;
+        let ReadTokenizer { mut inner, content, doubles_space, mut differences } = files.tokenizer()?;
+        let mut special_tokens = Vec::new();
+        let mut special_ids = BTreeSet::new();
+        let mut added_ids = BTreeSet::new();
+        for (id, token) in inner.get_added_tokens_decoder() {
+            added_ids.insert(id);
+            if token.special {
+                special_tokens.push(token.content);
+                special_ids.insert(id);
+            }
+        }
+        special_tokens.sort_unstable();
+        let bos = files.bos(&inner)?;
+        differences.extend(files.other_beginning(bos));
+        let eos = files.eos(&inner)?;
+        let largest_id =
+            inner.get_vocab(true).into_values().max().ok_or_else(|| bad(folder, "its vocabulary is empty"))?;
+        let content_hash = content_hash(&content, bos, eos);
+        let anchor = AddedToken::from(ANCHOR, false).normalized(false);
+        inner.add_tokens([anchor]).map_err(|error| bad(folder, error.to_string()))?;
         // Two copies that differ in this switch alone: one for rows, one for the output of chat templates.
         let parsing = inner.clone();
         inner.set_encode_special_tokens(true);
-        let added = inner.get_added_tokens_decoder();
-        let special_tokens = added.into_values().filter(|token| token.special).map(|token| token.content).collect();
-        let configuration = Configuration::read(folder)?;
-        let bos = configuration.bos(&inner, folder)?;
-        let eos = configuration.eos(&inner, folder)?;
-        let largest_id =
-            inner.get_vocab(true).into_values().max().ok_or_else(|| bad(&path, "its vocabulary is empty"))?;
-        let content_hash = content_hash(&bytes, bos, eos);
-        Ok(Self { inner, parsing, special_tokens, bos, eos, largest_id, content_hash })
+        Ok(Self {
+            inner,
+            parsing,
+            special_tokens,
+            special_ids,
+            added_ids,
+            bos,
+            eos,
+            largest_id,
+            content_hash,
+            doubles_space,
+            differences,
+        })
+    }
+
+    /// Returns in which ways Transformers 4 makes other ids of the same folder, as whole clauses.
+    pub fn differences(&self) -> &[String] {
+        &self.differences
     }
 
     /// Encodes plain text without adding special tokens.
@@ -95,12 +132,116 @@ impl Tokenizer {
         encode_with(&self.inner, text)
     }
 
+    /// Encodes a whole text as the slow tokenizer of Transformers 4 does, which FedLLM-Bench's code uses: special tokens are
+    /// parsed, and the dummy space of Llama comes before a text that begins with a space, too.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub(super) fn encode_as_slow(&self, text: &str) -> Result<Vec<u32>, String> {
+        let space = if self.doubles_space && text.starts_with(' ') { " " } else { "" };
+        Ok(self.encode_with_special_tokens(&[space, text].concat())?.ids)
+    }
+
+    /// Encodes plain text that follows a special token, such as a later question of a dialogue. Tokenizers that begin a
+    /// text with a dummy space (`Metaspace` with `prepend_scheme: first`) do not do so here.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_continued(&self, text: &str) -> Result<Encoded, String> {
+        encode_continued(&self.inner, text)
+    }
+
     /// Encodes a text that contains special tokens in writing, as chat templates produce it. No token is added.
     ///
     /// # Errors
     /// As [`Self::encode`].
     pub fn encode_with_special_tokens(&self, text: &str) -> Result<Encoded, String> {
         encode_with(&self.parsing, text)
+    }
+
+    /// Encodes the output of a chat template. What holds a [`MARK`] stays text.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_chat(&self, text: &str) -> Result<Encoded, String> {
+        if !text.contains(MARK) {
+            return self.encode_with_special_tokens(text);
+        }
+        // A marked token is not found, so that those found here are the template's own. The text between them is encoded
+        // without its marks.
+        let found = self.parsing.encode(text, false).map_err(|error| error.to_string())?;
+        let mut encoded = Encoded { ids: Vec::new(), ends: Vec::new() };
+        let mut done = 0;
+        for (&id, &(start, end)) in found.get_ids().iter().zip(found.get_offsets()) {
+            if self.special_ids.contains(&id) {
+                self.append_marked(&mut encoded, text, done..start)?;
+                encoded.ids.push(id);
+                encoded.ends.push(end);
+                done = end;
+            }
+        }
+        self.append_marked(&mut encoded, text, done..text.len())?;
+        Ok(encoded)
+    }
+
+    /// Appends the tokens of a part of a text without its marks; ends of tokens are places in the marked text.
+    fn append_marked(&self, encoded: &mut Encoded, text: &str, part: Range<usize>) -> Result<(), String> {
+        let plain = text[part.clone()].replace(MARK, "");
+        if plain.is_empty() {
+            return Ok(());
+        }
+        let added = if part.start == 0 { self.encode(&plain)? } else { self.encode_continued(&plain)? };
+        // Place in the marked text of each byte of the plain text, and of its end.
+        let mut places = Vec::with_capacity(plain.len() + 1);
+        for (place, character) in text[part.clone()].char_indices() {
+            if character != MARK {
+                places.extend((0..character.len_utf8()).map(|byte| part.start + place + byte));
+            }
+        }
+        places.push(part.end);
+        encoded.ids.extend(added.ids);
+        encoded.ends.extend(added.ends.iter().map(|&end| places[end]));
+        Ok(())
+    }
+
+    /// Encodes the turns of a dialogue under a prompt template: BOS where the tokenizer uses one, and the EOS token between
+    /// two turns.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_turns(&self, turns: &[&str]) -> Result<Vec<u32>, String> {
+        let mut ids: Vec<u32> = self.bos.into_iter().collect();
+        for (turn, text) in turns.iter().enumerate() {
+            if turn > 0 {
+                ids.push(self.eos);
+            }
+            ids.extend(self.encode_turn(text, turn)?.ids);
+        }
+        Ok(ids)
+    }
+
+    /// Encodes turn `turn` of a dialogue, counted from 0. Later ones follow the EOS token.
+    pub(super) fn encode_turn(&self, text: &str, turn: usize) -> Result<Encoded, String> {
+        if turn == 0 { self.encode(text) } else { self.encode_continued(text) }
+    }
+
+    /// Encodes turn `turn` of a dialogue with the special tokens that it spells.
+    pub(super) fn encode_parsed_turn(&self, text: &str, turn: usize) -> Result<Encoded, String> {
+        if turn == 0 {
+            return self.encode_with_special_tokens(text);
+        }
+        encode_continued(&self.parsing, text)
+    }
+
+    /// Returns the first special token that is written out in a text.
+    pub fn first_special_token(&self, text: &str) -> Option<u32> {
+        let encoded = self.encode_with_special_tokens(text).ok()?;
+        encoded.ids.into_iter().find(|id| self.added_ids.contains(id))
+    }
+
+    /// Returns the special tokens as they are written.
+    pub fn special_tokens(&self) -> &[String] {
+        &self.special_tokens
     }
 
     /// Returns a special token that is written out in the text, if there is one.
@@ -114,6 +255,30 @@ impl Tokenizer {
     /// The tokenizer's own message.
     pub fn decode(&self, ids: &[u32]) -> Result<String, String> {
         self.inner.decode(ids, true).map_err(|error| error.to_string())
+    }
+
+    /// Decodes `ids` as the continuation of `prompt`: returns what the text of both has beyond the text of `prompt`.
+    ///
+    /// The decoders of Llama-2 and Mistral drop the space that begins a text, so that `ids` decoded alone would lose a
+    /// space that belongs to them.
+    ///
+    /// # Errors
+    /// The tokenizer's own message.
+    pub fn decode_after(&self, prompt: &[u32], ids: &[u32]) -> Result<String, String> {
+        let before = self.decode(prompt)?;
+        let whole = self.decode(&[prompt, ids].concat())?;
+        if let Some(text) = whole.strip_prefix(&before) {
+            return Ok(text.to_owned());
+        }
+        // A decoder that rewrites the end of the prompt: the continuation begins where the two texts part.
+        let mut common = 0;
+        for (a, b) in before.chars().zip(whole.chars()) {
+            if a != b {
+                break;
+            }
+            common += a.len_utf8();
+        }
+        Ok(whole[common..].to_owned())
     }
 
     /// Returns the token as the vocabulary writes it, such as `▁Hello`.
@@ -154,6 +319,27 @@ impl Tokenizer {
 }
 
 fn encode_with(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, String> {
+    if text.contains(ANCHOR) {
+        return Err("it contains U+FDD0 U+FDD1, noncharacters that stand for a token here".to_owned());
+    }
+    encode_unchecked(tokenizer, text)
+}
+
+/// Encodes a text as text after a special token: after [`ANCHOR`], whose own token is dropped.
+fn encode_continued(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, String> {
+    if text.contains(ANCHOR) {
+        return encode_with(tokenizer, text);
+    }
+    let mut encoded = encode_unchecked(tokenizer, &[ANCHOR, text].concat())?;
+    encoded.ids.remove(0);
+    encoded.ends.remove(0);
+    for end in &mut encoded.ends {
+        *end -= ANCHOR.len();
+    }
+    Ok(encoded)
+}
+
+fn encode_unchecked(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, String> {
     let encoding = tokenizer.encode(text, false).map_err(|error| error.to_string())?;
     let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
     Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
@@ -169,98 +355,11 @@ fn content_hash(tokenizer: &[u8], bos: Option<u32>, eos: u32) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn refuse_dropout(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
-    let json: Value = serde_json::from_slice(bytes).map_err(|error| bad(path, error.to_string()))?;
-    match json["model"]["dropout"].as_f64() {
-        Some(dropout) if dropout != 0.0 => {
-            Err(bad(path, format!("its model has dropout {dropout}, which makes ids random; set it to null")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The configuration files next to `tokenizer.json`; a missing one is JSON null.
-struct Configuration {
-    tokenizer: Value,
-    special_tokens: Value,
-    model: Value,
-}
-
-impl Configuration {
-    fn read(folder: &Path) -> Result<Self, DatasetError> {
-        Ok(Self {
-            tokenizer: optional_json(&folder.join("tokenizer_config.json"))?,
-            special_tokens: optional_json(&folder.join("special_tokens_map.json"))?,
-            model: optional_json(&folder.join("config.json"))?,
-        })
-    }
-
-    fn bos(&self, inner: &HubTokenizer, folder: &Path) -> Result<Option<u32>, DatasetError> {
-        match self.tokenizer["add_bos_token"].as_bool() {
-            Some(false) => Ok(None),
-            Some(true) => match self.special("bos_token", inner, folder)? {
-                Some(id) => Ok(Some(id)),
-                None => Err(bad(folder, "add_bos_token is true and no bos_token is named")),
-            },
-            None => added_in_front(inner).map_err(|message| bad(folder, message)),
-        }
-    }
-
-    fn eos(&self, inner: &HubTokenizer, folder: &Path) -> Result<u32, DatasetError> {
-        if let Some(id) = self.special("eos_token", inner, folder)? {
-            return Ok(id);
-        }
-        // config.json may list several ids; the first is the model's main one.
-        let declared = match &self.model["eos_token_id"] {
-            Value::Array(ids) => ids.first().and_then(Value::as_u64),
-            other => other.as_u64(),
-        };
-        declared.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            bad(folder, "no eos_token is named in tokenizer_config.json, special_tokens_map.json or config.json")
-        })
-    }
-
-    /// Returns the id of the token under `key`, which is written as a string or as an object with `content`.
-    fn special(&self, key: &str, inner: &HubTokenizer, folder: &Path) -> Result<Option<u32>, DatasetError> {
-        let named = [&self.tokenizer, &self.special_tokens]
-            .into_iter()
-            .find_map(|file| file[key].as_str().or_else(|| file[key]["content"].as_str()));
-        let Some(token) = named else { return Ok(None) };
-        match inner.token_to_id(token) {
-            Some(id) => Ok(Some(id)),
-            None => Err(bad(folder, format!("its {key} {token:?} is not in the vocabulary"))),
-        }
-    }
-}
-
-/// Returns the token that the post-processor puts before a text, found by encoding one text with and without it.
-fn added_in_front(inner: &HubTokenizer) -> Result<Option<u32>, String> {
-    let framed = inner.encode("a", true).map_err(|error| error.to_string())?;
-    let plain = inner.encode("a", false).map_err(|error| error.to_string())?;
-    if framed.get_ids().first() == plain.get_ids().first() {
-        return Ok(None);
-    }
-    Ok(Some(framed.get_ids()[0]))
-}
-
-/// Reads a JSON file; null if it does not exist.
-pub(super) fn optional_json(path: &Path) -> Result<Value, DatasetError> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| bad(path, error.to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-        Err(source) => Err(DatasetError::Unreadable { path: path.to_owned(), source }),
-    }
-}
-
-fn bad(path: &Path, message: impl Into<String>) -> DatasetError {
-    DatasetError::BadTokenizer { path: path.to_owned(), message: message.into() }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::fs;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -281,9 +380,19 @@ pub(super) mod tests {
         let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
         json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-            "pre_tokenizer": bytes, "post_processor": bytes, "decoder": bytes,
+            "pre_tokenizer": bytes, "post_processor": with_bos(), "decoder": bytes,
             "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []}
+        })
+    }
+
+    /// A post-processor that begins a sequence with BOS.
+    fn with_bos() -> Value {
+        json!({
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [BOS], "tokens": ["<s>"]}}
         })
     }
 
@@ -295,7 +404,7 @@ pub(super) mod tests {
     }
 
     fn framed() -> Value {
-        json!({"add_bos_token": true, "bos_token": "<s>", "eos_token": {"content": "</s>"}})
+        json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}})
     }
 
     pub fn byte_level() -> Tokenizer {
@@ -303,26 +412,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn special_tokens_come_from_the_configuration() {
+    fn the_post_processor_decides_how_a_sequence_begins() {
         let tokenizer = byte_level();
         assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.largest_id()), (Some(BOS), EOS, 258));
-        let without = load(&byte_level_json(), &json!({"add_bos_token": false, "eos_token": "</s>"})).unwrap();
+        let mut file = byte_level_json();
+        file["post_processor"] = Value::Null;
+        let without = load(&file, &framed()).unwrap();
         assert_eq!(without.bos(), None);
         assert_ne!(without.content_hash(), tokenizer.content_hash());
-    }
-
-    #[test]
-    fn without_a_switch_the_post_processor_decides() {
-        let mut tokenizer = byte_level_json();
-        let configuration = json!({"bos_token": "<s>", "eos_token": "</s>"});
-        assert_eq!(load(&tokenizer, &configuration).unwrap().bos(), None);
-        tokenizer["post_processor"] = json!({
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [BOS], "tokens": ["<s>"]}}
-        });
-        assert_eq!(load(&tokenizer, &configuration).unwrap().bos(), Some(BOS));
     }
 
     #[test]
@@ -342,12 +439,10 @@ pub(super) mod tests {
         random["model"]["dropout"] = json!(0.1);
         assert!(refused(&random, &framed()).contains("dropout 0.1"));
         assert!(refused(&byte_level_json(), &json!({})).contains("no eos_token is named"));
-        assert!(
-            refused(&byte_level_json(), &json!({"eos_token": "<end>"})).contains("\"<end>\" is not in the vocabulary")
-        );
-        assert!(
-            refused(&byte_level_json(), &json!({"add_bos_token": true, "eos_token": "</s>"})).contains("no bos_token")
-        );
+        let ids = json!({"eos_token": "</s>", "added_tokens_decoder": {"300": {"content": "<end>"}}});
+        let expected =
+            "the token \"<end>\" has id 300 in added_tokens_decoder of tokenizer_config.json and id 259 after";
+        assert!(refused(&byte_level_json(), &ids).contains(expected), "{}", refused(&byte_level_json(), &ids));
         assert!(refused(&json!({"model": 3}), &framed()).starts_with("failed to load the tokenizer"));
         let missing = Tokenizer::load(Path::new("/nowhere")).err().unwrap().to_string();
         assert!(missing.starts_with("failed to read /nowhere/tokenizer.json"));

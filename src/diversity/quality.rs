@@ -8,7 +8,9 @@ use fedreplay_sim::Seed;
 
 use super::{DiversityError, drawn};
 use crate::adapter::Adapter;
-use crate::data::{ClientData, LongPrompts, Prompts, Sample, SequenceRules, Template, Tokenizer, tokenize};
+use crate::data::{
+    ClientData, LongPrompts, Prompts, Sample, SequenceRules, SpecialTokensInText, Template, Tokenizer, tokenize,
+};
 use crate::model::{Config, Device, LoraSpec, Precision};
 use crate::training::{Error, Numerics, Trainer};
 
@@ -97,13 +99,14 @@ impl QualityJudge {
     fn both(&self, asked: &str, answered: &str) -> Result<Option<[Sample; 2]>, String> {
         // A client with this one row goes through the tokenization of training, which also cuts rows that are too long.
         let content = crate::data::Content::SingleTurn { instruction: asked.into(), response: answered.into() };
-        let row = crate::data::Row { content, attributes: Default::default() };
+        let row = crate::data::Row::from(content);
         let client = ClientData { id: String::new(), rows: vec![row] };
         let rules = SequenceRules {
             prompts: Prompts::Template(Template::named("alpaca").expect("it is in the table")),
             max_tokens: self.max_tokens,
             long_prompts: LongPrompts::Skip,
             learns_last_question: false,
+            special_tokens: SpecialTokensInText::Refuse,
         };
         let tokenized = tokenize(&client, &self.tokenizer, &rules).map_err(|error| error.to_string())?;
         let Some(given) = tokenized.samples.into_iter().next() else { return Ok(None) };

@@ -5,4 +5,4 @@ mod published_setting;
 mod target;
 
 pub use evaluator::{EvalTables, Evaluator, OpenedBenchmark};
-pub use target::{EvalModel, EvalRows, EvalTarget};
+pub use target::{EvalModel, EvalRows, EvalTarget, NamedTemplate};

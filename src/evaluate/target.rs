@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::NaiveDate;
+
 use super::published_setting::setting;
 use crate::adapter::{Adapter, AdapterError, peft};
 use crate::benchmarks::{EvaluationError, Setting};
 use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
-use crate::inputs::{InputCache, Inputs, translate};
+use crate::inputs::{InputCache, Inputs, translate, warn_of_differences};
 use crate::ledger::{EvalSubject, Input, Manifest};
 use crate::model::{Config, Device, LoraSpec, Precision, misfit};
 use crate::run::{RunError, refuse_plan};
@@ -32,6 +34,14 @@ pub struct EvalRows {
     pub test: Option<Arc<Rows>>,
     pub objective: Objective,
     pub unusable_update: UnusableUpdate,
+}
+
+/// A prompt template by its name.
+pub struct NamedTemplate {
+    /// Name of a template, or `chat` for the one of the model's folder.
+    pub name: String,
+    /// The current date to a chat template.
+    pub date: Option<NaiveDate>,
 }
 
 /// A base model, with the models on it to evaluate.
@@ -57,6 +67,11 @@ pub struct EvalTarget {
 }
 
 impl EvalTarget {
+    /// Returns the tokens that end an answer, as the tokenizer writes them.
+    pub fn ends(&self) -> Vec<String> {
+        self.end_tokens.iter().filter_map(|&id| self.tokenizer.token(id)).collect()
+    }
+
     /// Loads the models of a run after `round`, or those saved last: the server's, or each client's own where nothing was
     /// aggregated.
     ///
@@ -74,10 +89,11 @@ impl EvalTarget {
         let base_model = inputs.read["base_model"].path.clone();
         let tokenizer_folder = inputs.read["tokenizer"].path.clone();
         let tokenizer = Tokenizer::load(&tokenizer_folder)?;
+        let prompts = translate::prompts(&spec.data, &tokenizer, &tokenizer_folder)?;
         Ok(Self {
             name: folder.to_owned(),
-            end_tokens: ends(&base_model, &tokenizer)?,
-            prompts: translate::prompts(spec.data.template, &tokenizer_folder)?,
+            end_tokens: ends(&base_model, &tokenizer, &prompts)?,
+            prompts,
             tokenizer,
             sampling: folder_sampling(&base_model)?,
             setting: setting(spec, &inputs),
@@ -85,7 +101,7 @@ impl EvalTarget {
             rows: Some(EvalRows {
                 clients: inputs.clients,
                 test: inputs.test,
-                objective: translate::objective(spec),
+                objective: translate::objective(spec, inputs.initial.as_deref()),
                 unusable_update: spec.training.unusable_update,
             }),
             trainer: inputs.trainers[0].clone(),
@@ -101,12 +117,12 @@ impl EvalTarget {
     pub fn folder(
         folder: &Path,
         adapter: Option<&Path>,
-        template: &str,
+        template: &NamedTemplate,
         precision: Precision,
         device: Device,
         numerics: &Numerics,
     ) -> Result<Self, RunError> {
-        let prompts = translate::prompts_named(template, folder)?;
+        let prompts = translate::prompts_named(&template.name, template.date, folder)?;
         let path = adapter;
         let adapter = path.map(peft::read_folder).transpose().map_err(RunError::StartAdapter)?;
         if let (Some(read), Some(path)) = (&adapter, path) {
@@ -119,13 +135,14 @@ impl EvalTarget {
         };
         let trainer = Arc::new(Trainer::load(folder, precision, device, &lora, numerics).map_err(RunError::Model)?);
         let tokenizer = Tokenizer::load(folder)?;
+        warn_of_differences(&tokenizer, folder);
         tokenizer.check_vocabulary(trainer.config().vocab_size as u32, folder)?;
         // An adapter of unknown origin is evaluated like a server's model.
         let (subject, adapter) = match adapter {
             Some(read) => (EvalSubject::Global, Some(Arc::new(read.adapter))),
             None => (EvalSubject::Base, None),
         };
-        let end_tokens = ends(folder, &tokenizer)?;
+        let end_tokens = ends(folder, &tokenizer, &prompts)?;
         let models = vec![EvalModel { subject, client: None, adapter }];
         Ok(Self {
             name: folder.to_owned(),
@@ -161,8 +178,8 @@ fn saved_models(place: &Path, inputs: &Inputs) -> Result<Vec<EvalModel>, RunErro
 }
 
 /// Reads the tokens that end an answer.
-fn ends(folder: &Path, tokenizer: &Tokenizer) -> Result<BTreeSet<u32>, RunError> {
-    Ok(end_tokens(folder, tokenizer).map_err(EvaluationError::from)?)
+fn ends(folder: &Path, tokenizer: &Tokenizer, prompts: &Prompts) -> Result<BTreeSet<u32>, RunError> {
+    Ok(end_tokens(folder, tokenizer, prompts).map_err(EvaluationError::from)?)
 }
 
 fn folder_sampling(folder: &Path) -> Result<FolderSampling, RunError> {
@@ -245,6 +262,6 @@ fn refuse_changed(folder: &Path, manifest: &Manifest, read: &BTreeMap<String, In
 impl EvalModel {
     /// Returns the hash of the adapter's content; `None` without an adapter.
     pub fn hash(&self) -> Option<Digest> {
-        self.adapter.as_ref().map(|adapter| Digest(*adapter.hash().as_bytes()))
+        self.adapter.as_ref().map(|adapter| Digest::from(adapter.hash()))
     }
 }

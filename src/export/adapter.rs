@@ -7,7 +7,8 @@ use crate::adapter::{Adapter, peft};
 use crate::graph::Value;
 use crate::ledger::{LedgerError, Manifest, RunKind, RunTables};
 use crate::model::{Folder, Merge, content_hash, merge};
-use crate::run::RunError;
+use crate::run::{RunError, adapter_notes, quantized_precision};
+use crate::scenario::{Scenario, ScenarioSpec};
 use crate::store::{Digest, Key, Store};
 
 /// Files of a base model's folder that a merged model needs in addition to weights and configuration.
@@ -45,7 +46,8 @@ pub fn find_adapter(
     client: Option<u32>,
     store: &Store,
 ) -> Result<Chosen, RunError> {
-    if Manifest::read(run_folder)?.kind == RunKind::Plan {
+    let manifest = Manifest::read(run_folder)?;
+    if manifest.kind == RunKind::Plan {
         let run = run_folder.display();
         return Err(RunError::Usage(format!("failed to export from {run}: it is a plan, which trains no adapter")));
     }
@@ -60,8 +62,10 @@ pub fn find_adapter(
     if let Some(client) = client {
         folder = folder.join(format!("client-{client}"));
     }
+    // Not those of a saved adapter: its base model may have been moved since, with the scenario.
+    let notes = adapter_notes(&scenario_of(run_folder, &manifest)?, &manifest.inputs);
     if folder.join("adapter_config.json").is_file() {
-        let peft::PeftAdapter { adapter, notes, .. } = peft::read_folder(&folder)?;
+        let adapter = peft::read_folder(&folder)?.adapter;
         return Ok(Chosen { adapter, notes, round, from_store: false });
     }
     // The run did not save it, but the store may still have the server's model. Clients' own models are not looked up.
@@ -73,7 +77,6 @@ pub fn find_adapter(
             folder.display()
         )));
     };
-    let notes = peft::Notes { base_model: base_name(&Manifest::read(run_folder)?), ..peft::Notes::default() };
     Ok(Chosen { adapter, notes, round, from_store: true })
 }
 
@@ -112,9 +115,27 @@ fn server_rounds(tables: &RunTables) -> Result<Vec<ModelRow>, LedgerError> {
     Ok(rows)
 }
 
-fn base_name(manifest: &Manifest) -> String {
-    let base = manifest.inputs.get("base_model").and_then(|input| input.path.file_name());
-    base.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+fn scenario_of(run_folder: &Path, manifest: &Manifest) -> Result<ScenarioSpec, RunError> {
+    Ok(Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?.scenario)
+}
+
+/// Returns the quantized number format of the base model that a run trained on; `None` if it is not quantized.
+///
+/// # Errors
+/// If the run cannot be read.
+pub fn trained_on(run_folder: &Path) -> Result<Option<String>, RunError> {
+    let scenario = scenario_of(run_folder, &Manifest::read(run_folder)?)?;
+    let is_quantized = quantized_precision(&scenario).is_some();
+    Ok(is_quantized.then(|| format!("{:?}", scenario.model.precision)))
+}
+
+/// Base model into which an adapter is merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergedBase {
+    /// The model as its files have it.
+    Original,
+    /// The model with its weights rounded as the run rounded them.
+    Dequantized,
 }
 
 /// Writes a folder that PEFT loads.
@@ -129,21 +150,24 @@ pub fn peft_folder(chosen: &Chosen, out: &Path) -> Result<(), RunError> {
 ///
 /// # Errors
 /// If the base model is no longer where the run found it, has changed since, or the folder cannot be written.
-pub fn merged(run_folder: &Path, chosen: &Chosen, out: &Path) -> Result<(), RunError> {
+pub fn merged(run_folder: &Path, chosen: &Chosen, into: MergedBase, out: &Path) -> Result<(), RunError> {
     let manifest = Manifest::read(run_folder)?;
+    let scenario = scenario_of(run_folder, &manifest)?;
+    let precision = quantized_precision(&scenario);
     let base = manifest.inputs.get("base_model");
     let base =
         base.ok_or_else(|| RunError::Usage(format!("failed to merge: {} trained nothing", run_folder.display())))?;
     // Merging into another base model would give a plausible but wrong model, so its content is compared.
     let folder = Folder::open(&base.path).map_err(|error| RunError::Model(error.into()))?;
     let hash = content_hash(&folder).map_err(|error| RunError::Model(error.into()))?;
-    if Digest(*hash.as_bytes()) != base.hash {
+    if Digest::from(hash) != base.hash {
         let path = base.path.display();
         return Err(RunError::Usage(format!(
             "failed to merge: the base model at {path} is not what the run was made from"
         )));
     }
-    merge(&base.path, &chosen.adapter, Merge::In, out).map_err(|error| RunError::Model(error.into()))?;
+    let rounding = precision.filter(|_| into == MergedBase::Dequantized);
+    merge(&base.path, &chosen.adapter, Merge::In, rounding, out).map_err(|error| RunError::Model(error.into()))?;
     let tokenizer = manifest.inputs.get("tokenizer").map_or(&base.path, |input| &input.path);
     for name in COMPANIONS {
         // The tokenizer that the run trained with takes precedence over that of the base model.
@@ -155,7 +179,29 @@ pub fn merged(run_folder: &Path, chosen: &Chosen, out: &Path) -> Result<(), RunE
             }
         }
     }
-    Ok(())
+    let model = chosen.notes.base_model.rsplit('/').next().unwrap_or_default();
+    let mut text = format!(
+        "# {model} with an adapter merged into it\n\nThe adapter is that of round {} of the run `{}`. Weights are in f32.\n",
+        chosen.round, manifest.name
+    );
+    if precision.is_some() {
+        text += &format!("\n{}\n", merged_into(into, &format!("{:?}", scenario.model.precision)));
+    }
+    Ok(super::write(&out.join("README.md"), text.as_bytes())?)
+}
+
+/// Returns what a model is that was merged from an adapter of a quantized base, in one sentence.
+pub fn merged_into(into: MergedBase, precision: &str) -> String {
+    match into {
+        MergedBase::Original => format!(
+            "The adapter was trained on a base model rounded to {precision} and is merged into the unrounded one, so the \
+             losses differ from the run's; `--base dequantized` merges it into the rounded weights."
+        ),
+        MergedBase::Dequantized => format!(
+            "The adapter was trained on a base model rounded to {precision} and is merged into these rounded weights. Do not \
+             quantize the merged model again, which would round the adapter too."
+        ),
+    }
 }
 
 fn copy(from: &Path, to: &PathBuf) -> Result<(), LedgerError> {

@@ -8,7 +8,7 @@ mod perfetto;
 mod tensorboard;
 mod wandb;
 
-pub use adapter::{Chosen, find_adapter, merged, peft_folder};
+pub use adapter::{Chosen, MergedBase, find_adapter, merged, merged_into, peft_folder, trained_on};
 pub use csv::csv;
 pub use perfetto::perfetto;
 pub use tensorboard::tensorboard;

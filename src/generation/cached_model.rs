@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::request::{Answer, LanguageModel, Request};
+use super::sampler::likeliest;
 use super::{GenerationError, Generator};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
@@ -70,7 +71,7 @@ impl CachedModel<'_, '_> {
         // Greedy requests that differ in their streams alone share one stored answer.
         let stream = if draws { request.stream } else { 0 };
         let request = Request { stream, ..request.clone() };
-        key_of("fedreplay answer v1", &(self.identity, Asked { request: &request, draws }, batch))
+        key_of("fedreplay answer v2", &(self.identity, Asked { request: &request, draws }, batch))
     }
 
     /// Returns the key of a whole batch if answers depend on it, else `None`.
@@ -183,12 +184,12 @@ impl Choices for CachedModel<'_, '_> {
         let missing = places_of_missing(&chosen);
         let mut ids = Vec::with_capacity(missing.len());
         for &place in &missing {
-            ids.push(self.generator.encode(&prompts[place])?);
+            ids.push(self.generator.encode_raw(&prompts[place])?);
         }
         let mut failure = None;
         let computed = self.generator.next_logits(self.adapter, &ids, &mut |index, logits| {
             let place = missing[index];
-            let choice = logits.map(|logits| likeliest(logits, &letter_ids));
+            let choice = logits.map(|logits| likeliest(letter_ids.iter().map(|&token| logits[token as usize])));
             chosen[place] = Some(choice);
             self.note(true);
             self.keep_and_go_on(keys[place], &choice, &mut failure)
@@ -203,15 +204,4 @@ impl Choices for CachedModel<'_, '_> {
         }
         Ok(places)
     }
-}
-
-/// Returns the index of the token with the largest logit; the first one on a tie.
-fn likeliest(logits: &[f32], tokens: &[u32]) -> u32 {
-    let mut best = 0;
-    for (place, &token) in tokens.iter().enumerate() {
-        if logits[token as usize] > logits[tokens[best] as usize] {
-            best = place;
-        }
-    }
-    best as u32
 }

@@ -30,8 +30,8 @@ pub struct Continuation {
     pub ended: Ended,
 }
 
-/// A function that returns whether tokens, decoded to text, contain one of the stop texts.
-pub type Stops<'a> = dyn Fn(&[u32], &Sampling) -> Result<bool, GenerationError> + 'a;
+/// A function that returns whether the tokens generated after a prompt contain one of its stop texts.
+pub type Stops<'a> = dyn Fn(&Prompt, &[u32]) -> Result<bool, GenerationError> + 'a;
 
 /// Conditions that end a sequence, apart from its maximum length.
 pub struct Endings<'a> {
@@ -132,11 +132,11 @@ fn step(
         if !sequence.unread.is_empty() {
             continue;
         }
-        let sampling = prompts[sequence.prompt].sampling;
-        let id = sampler::choose(logits.of(place), sampling, || sequence.draws.unit());
+        let prompt = &prompts[sequence.prompt];
+        let id = sampler::choose(logits.of(place), prompt.sampling, || sequence.draws.unit());
         sequence.ids.push(id);
         sequence.unread.push_back(id);
-        if let Some(ended) = ended(sequence, sampling, decoder.length(slot), endings)? {
+        if let Some(ended) = ended(sequence, prompt, decoder.length(slot), endings)? {
             over.push((sequences[slot].take().expect("the slot is active"), ended));
         }
     }
@@ -146,14 +146,15 @@ fn step(
 /// Returns why a sequence ends with its last token, if it does. The model has read `length` tokens of it.
 fn ended(
     sequence: &Underway,
-    sampling: &Sampling,
+    prompt: &Prompt,
     length: usize,
     endings: &Endings,
 ) -> Result<Option<Ended>, GenerationError> {
     if sequence.ids.last().is_some_and(|id| endings.tokens.contains(id)) {
         return Ok(Some(Ended::EndOfSequence));
     }
-    if !sampling.stop.is_empty() && (endings.stops)(&sequence.ids, sampling)? {
+    let sampling = prompt.sampling;
+    if !sampling.stop.is_empty() && (endings.stops)(prompt, &sequence.ids)? {
         return Ok(Some(Ended::Stop));
     }
     if sequence.ids.len() as u64 >= u64::from(sampling.max_tokens) {

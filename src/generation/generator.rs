@@ -10,7 +10,7 @@ use fedreplay_sim::Seed;
 use super::GenerationError;
 use super::continuation::{Continuation, Endings, Prompt, continue_all};
 use super::next::next_logits;
-use super::request::{Answer, Ended, LanguageModel, Request, Sampling};
+use super::request::{Answer, Ended, LanguageModel, PromptText, Request};
 use crate::adapter::Adapter;
 use crate::data::Tokenizer;
 use crate::training::{Decoder, Trainer};
@@ -73,13 +73,16 @@ impl<'a> Generator<'a> {
         let endings = Endings {
             tokens: &self.end_tokens,
             // A stop text may extend over several tokens, so the whole answer is decoded.
-            stops: &|ids, sampling| Ok(first_stop(&self.decode(ids)?, &sampling.stop).is_some()),
+            stops: &|prompt, ids| {
+                let text = self.decode_after(&prompt.ids, ids)?;
+                Ok(first_stop(&text, &prompt.sampling.stop).is_some())
+            },
             context: self.context,
         };
         let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
         let mut decoder = self.decoder.borrow_mut();
         continue_all(&mut decoder, self.slots, self.seed, &prompts, &endings, &mut |index, continuation| {
-            let answer = self.answer_of(continuation, prompts[index].sampling)?;
+            let answer = self.answer_of(continuation, &prompts[index])?;
             let flow = done(index, &answer);
             answers[index] = Some(answer);
             Ok(flow)
@@ -113,39 +116,57 @@ impl<'a> Generator<'a> {
     /// If the letter is not a single token.
     pub fn letter(&self, letter: &str) -> Result<u32> {
         // Tokenizers encode a letter after a space differently from a letter alone.
-        let ids = self.encode(&format!("Answer: {letter}"))?;
+        let ids = self.encode_raw(&format!("Answer: {letter}"))?;
         let id = *ids.last().expect("the text has a token");
-        let token = self.decode(&[id])?;
+        let token = self.tokenizer.decode(&[id]).map_err(GenerationError::Tokenizer)?;
         if token.trim() == letter { Ok(id) } else { Err(GenerationError::Letter { letter: letter.into() }) }
     }
 
-    /// Encodes a prompt. Special tokens written out in it are recognized, as templates of several turns need. BOS is
-    /// prepended if the tokenizer uses one and the prompt does not begin with it.
+    /// Encodes a prompt.
     ///
     /// # Errors
     /// The tokenizer's message.
-    pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
-        let encoded = self.tokenizer.encode_with_special_tokens(prompt).map_err(GenerationError::Tokenizer)?;
+    pub fn encode(&self, prompt: &PromptText) -> Result<Vec<u32>> {
+        match prompt {
+            PromptText::Raw(text) => self.encode_raw(text),
+            PromptText::Chat(text) => Ok(self.tokenizer.encode_chat(text).map_err(GenerationError::Tokenizer)?.ids),
+            PromptText::Turns { turns, .. } => {
+                let texts: Vec<&str> = turns.iter().map(String::as_str).collect();
+                self.tokenizer.encode_turns(&texts).map_err(GenerationError::Tokenizer)
+            }
+        }
+    }
+
+    /// Encodes a text as [`PromptText::Raw`]. BOS is prepended unless the text begins with it.
+    ///
+    /// # Errors
+    /// The tokenizer's message.
+    pub fn encode_raw(&self, text: &str) -> Result<Vec<u32>> {
+        let encoded = self.tokenizer.encode_with_special_tokens(text).map_err(GenerationError::Tokenizer)?;
         let bos = self.tokenizer.bos().filter(|bos| encoded.ids.first() != Some(bos));
         Ok(bos.into_iter().chain(encoded.ids).collect())
     }
 
-    fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer.decode(ids).map_err(GenerationError::Tokenizer)
+    fn decode_after(&self, prompt: &[u32], ids: &[u32]) -> Result<String> {
+        self.tokenizer.decode_after(prompt, ids).map_err(GenerationError::Tokenizer)
     }
 
     /// Decodes a continuation, without its end token and stop text.
-    fn answer_of(&self, continuation: Continuation, sampling: &Sampling) -> Result<Answer> {
+    fn answer_of(&self, continuation: Continuation, prompt: &Prompt) -> Result<Answer> {
         let Continuation { ids, ended } = continuation;
         // An end token is not text, even if the tokenizer does not mark it as special.
         let text_ids = match (ended, ids.split_last()) {
             (Ended::EndOfSequence, Some((last, before))) if self.end_tokens.contains(last) => before,
             _ => &ids,
         };
-        let mut text = self.decode(text_ids)?;
-        if ended == Ended::Stop {
-            let end = first_stop(&text, &sampling.stop).expect("a stop text ended it");
-            text.truncate(end);
+        let mut text = self.decode_after(&prompt.ids, text_ids)?;
+        match ended {
+            Ended::Stop => {
+                let end = first_stop(&text, &prompt.sampling.stop).expect("a stop text ended it");
+                text.truncate(end);
+            }
+            Ended::MaxTokens | Ended::ContextFull => text.truncate(without_cut_character(&text).len()),
+            Ended::EndOfSequence => {}
         }
         Ok(Answer { text, tokens: ids.len() as u32, ended })
     }
@@ -154,6 +175,16 @@ impl<'a> Generator<'a> {
 /// [byte] -- Returns the position of the first stop text.
 fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
+}
+
+/// Returns the text without a last character that the length limit cut. A decoder writes U+FFFD once for all bytes of an
+/// incomplete character, or once for each of its at most three bytes.
+fn without_cut_character(text: &str) -> &str {
+    let mut text = text;
+    for _ in 0..3 {
+        text = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
+    }
+    text
 }
 
 /// A generator with one selected adapter.
@@ -168,5 +199,18 @@ impl LanguageModel for Adapted<'_, '_> {
     fn generate(&self, requests: &[Request]) -> Result<Vec<Answer>> {
         let asked: Vec<_> = requests.iter().map(|request| (self.adapter, request)).collect();
         self.generator.answer(&asked, &mut |_, _| ControlFlow::Continue(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_cut_character;
+
+    #[test]
+    fn a_character_that_the_limit_cut_is_left_out() {
+        assert_eq!(without_cut_character("a\u{fffd}"), "a");
+        assert_eq!(without_cut_character("a\u{fffd}\u{fffd}\u{fffd}"), "a");
+        assert_eq!(without_cut_character("a\u{fffd}b"), "a\u{fffd}b");
+        assert_eq!(without_cut_character("é"), "é");
     }
 }

@@ -22,4 +22,4 @@ pub use error::GenerationError;
 pub use folder_sampling::FolderSampling;
 pub use generator::{Adapted, Generator};
 pub use prompting::Prompting;
-pub use request::{Answer, Ended, LanguageModel, Request, Sampling};
+pub use request::{Answer, Ended, LanguageModel, PromptText, Request, Sampling};

@@ -1,5 +1,6 @@
 //! Prompt templates of evaluations: how a dialog becomes a prompt.
 
+use super::request::PromptText;
 use crate::data::{ChatTemplate, ChatTemplateError, Message, Role, Template};
 
 /// A prompt template for dialogs.
@@ -23,24 +24,29 @@ impl Prompting<'_> {
     ///
     /// # Panics
     /// Unless there is one question more than there are answers.
-    pub fn prompt(&self, questions: &[&str], answers: &[&str]) -> Result<String, ChatTemplateError> {
+    pub fn prompt(&self, questions: &[&str], answers: &[&str]) -> Result<PromptText, ChatTemplateError> {
         assert_eq!(questions.len(), answers.len() + 1, "the last question is the open one");
-        match self {
-            Self::Template { template, end } => Ok(in_template(template, end, questions, answers)),
-            Self::Chat(template) => template.prompt(&messages(questions, answers)),
-            Self::FastChatAlpaca { end } => Ok(in_fastchat_alpaca(end, questions, answers)),
-        }
+        Ok(match self {
+            Self::Template { template, end } => {
+                PromptText::Turns { turns: in_template(template, questions, answers), end: (*end).to_owned() }
+            }
+            Self::Chat(template) => PromptText::Chat(template.prompt(&messages(questions, answers))?),
+            Self::FastChatAlpaca { end } => PromptText::Raw(in_fastchat_alpaca(end, questions, answers)),
+        })
     }
 }
 
-fn in_template(template: &Template, end: &str, questions: &[&str], answers: &[&str]) -> String {
-    let mut text = template.prompt(questions[0]);
-    for (answer, question) in answers.iter().zip(&questions[1..]) {
-        text += &template.answer(answer);
-        text += end;
-        text += &template.later_prompt(question);
+/// Returns the dialog turn by turn; the EOS token belongs between two of them.
+fn in_template(template: &Template, questions: &[&str], answers: &[&str]) -> Vec<String> {
+    let mut turns = Vec::with_capacity(questions.len());
+    for (turn, question) in questions.iter().enumerate() {
+        let mut text = if turn == 0 { template.prompt(question) } else { template.later_prompt(question) };
+        if let Some(answer) = answers.get(turn) {
+            text += &template.answer(answer);
+        }
+        turns.push(text);
     }
-    text
+    turns
 }
 
 fn in_fastchat_alpaca(end: &str, questions: &[&str], answers: &[&str]) -> String {
@@ -75,14 +81,14 @@ mod tests {
     fn a_second_turn_follows_the_end_of_the_first_answer() {
         let template = Template::named("alpaca").unwrap();
         let trained = Prompting::Template { template, end: "</s>" };
-        let prompt = trained.prompt(&["q1", "q2"], &["a1"]).unwrap();
+        let prompt = trained.prompt(&["q1", "q2"], &["a1"]).unwrap().text();
         assert!(
             prompt.ends_with("### Instruction:\nq1 \n\n### Response: a1</s>### Instruction:\nq2 \n\n### Response:"),
             "{prompt}"
         );
         let published = Prompting::FastChatAlpaca { end: "</s>" };
         assert_eq!(
-            published.prompt(&["q1", "q2"], &["a1"]).unwrap(),
+            published.prompt(&["q1", "q2"], &["a1"]).unwrap().text(),
             "Below is an instruction that describes a task. Write a response that appropriately completes the \
              request.\n\n### Instruction: q1\n\n### Response: a1</s>### Instruction: q2\n\n### Response:"
         );

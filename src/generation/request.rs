@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::ChatTemplate;
+
 /// How the next token is chosen, and when an answer ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
@@ -17,12 +19,40 @@ pub struct Sampling {
     pub stop: Vec<String>,
 }
 
+/// The text of a prompt, with the way in which it becomes tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromptText {
+    /// A text as it is, as by `tokenizer(text)` of Transformers: after BOS where the tokenizer uses one, with the special
+    /// tokens that are written out in it.
+    Raw(String),
+    /// The output of a chat template, as by `apply_chat_template`: it has all its special tokens in writing, BOS too.
+    Chat(String),
+    /// A dialogue under a prompt template, tokenized as the rows of training are.
+    Turns {
+        /// The turns. Each but the last ends with an answer, which the EOS token closes.
+        turns: Vec<String>,
+        /// Text of the EOS token, for tables.
+        end: String,
+    },
+}
+
+impl PromptText {
+    /// Returns the text, with the special tokens between turns in writing.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Raw(text) => text.clone(),
+            Self::Chat(text) => ChatTemplate::unmarked(text),
+            Self::Turns { turns, end } => turns.join(end),
+        }
+    }
+}
+
 /// A text to be continued. Its answer depends on the model and on this request alone, not on the other requests of a
 /// batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The whole prompt, with the template applied.
-    pub prompt: String,
+    pub prompt: PromptText,
     pub sampling: Sampling,
     /// Identifier of the answer's random stream, under the evaluation's seed.
     pub stream: u64,

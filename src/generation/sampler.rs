@@ -15,7 +15,7 @@ struct Candidate {
 /// As in Transformers, logits are divided by the temperature, then the `top_k` most likely tokens are kept, then the
 /// fewest of those whose probability reaches `top_p`.
 pub fn choose(logits: &[f32], sampling: &Sampling, unit: impl FnOnce() -> f64) -> u32 {
-    let likeliest = likeliest(logits);
+    let likeliest = likeliest(logits.iter().copied());
     if sampling.temperature == 0.0 {
         return likeliest;
     }
@@ -33,15 +33,17 @@ pub fn choose(logits: &[f32], sampling: &Sampling, unit: impl FnOnce() -> f64) -
     draw(&candidates, unit()).unwrap_or(likeliest)
 }
 
-/// Returns the first of the largest logits. A NaN is only returned if all are NaN.
-fn likeliest(logits: &[f32]) -> u32 {
+/// Returns the place of the first of the largest logits. A NaN is only chosen if all are NaN.
+pub(super) fn likeliest(logits: impl IntoIterator<Item = f32>) -> u32 {
     let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] || (logits[best].is_nan() && !logit.is_nan()) {
-            best = id;
+    let mut largest = f32::NAN;
+    for (place, logit) in (0..).zip(logits) {
+        if logit > largest || (largest.is_nan() && !logit.is_nan()) {
+            best = place;
+            largest = logit;
         }
     }
-    best as u32
+    best
 }
 
 /// Drops the candidates outside of top-k and top-p. The rest is ordered by weight, the largest first.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 use serde::Deserialize;
 
-use super::request::{Answer, Ended, LanguageModel, Request, Sampling};
+use super::request::{Answer, Ended, LanguageModel, PromptText, Request, Sampling};
 use super::{GenerationError, Generator, end_tokens};
 use crate::adapter::Adapter;
-use crate::data::Tokenizer;
+use crate::data::{Prompts, Template, Tokenizer};
 use crate::model::{Device, LoraSpec, Precision};
 use crate::training::{Numerics, Trainer};
 
@@ -67,9 +67,13 @@ impl Bench {
     }
 
     fn generator(&self, adapters: &[Arc<Adapter>], seed: u64, slots: usize) -> Generator<'_> {
-        let ends = end_tokens(&fixtures().join("tiny-base"), &self.tokenizer).unwrap();
+        let ends = end_tokens(&fixtures().join("tiny-base"), &self.tokenizer, &alpaca()).unwrap();
         Generator::new(&self.trainer, &self.tokenizer, ends, adapters, Seed(seed), slots).unwrap()
     }
+}
+
+fn alpaca() -> Prompts {
+    Prompts::Template(Template::named("alpaca").unwrap())
 }
 
 fn greedy(max_tokens: u32) -> Sampling {
@@ -81,7 +85,7 @@ fn sampled(max_tokens: u32) -> Sampling {
 }
 
 fn request(prompt: &str, sampling: Sampling, stream: u64) -> Request {
-    Request { prompt: prompt.into(), sampling, stream }
+    Request { prompt: PromptText::Raw(prompt.into()), sampling, stream }
 }
 
 #[test]
@@ -152,10 +156,10 @@ fn an_answer_ends_where_it_should() {
         one(request(&too_long, greedy(5), 0)),
         Answer { text: String::new(), tokens: 0, ended: Ended::ContextFull }
     );
-    let nearly = generator.encode(&too_long).unwrap().len();
+    let nearly = generator.encode_raw(&too_long).unwrap().len();
     assert!(nearly > 512);
     let fitting = "word ".repeat(500 * 600 / nearly);
-    let room = 512 - generator.encode(&fitting).unwrap().len();
+    let room = 512 - generator.encode_raw(&fitting).unwrap().len();
     let filled = one(request(&fitting, Sampling { temperature: 5.0, ..greedy(1000) }, 3));
     assert!(filled.ended == Ended::EndOfSequence || filled.tokens as usize == room + 1, "{filled:?}");
 }
@@ -181,7 +185,7 @@ fn a_shared_beginning_changes_no_bit_of_the_next_logits() {
     let generator = bench.generator(&adapters, 1, 3);
     let text =
         |n: usize| format!("The sorted list of words is {}", ["net, shell", "ship", "zebra and fox", "a", "tin"][n]);
-    let mut prompts: Vec<Vec<u32>> = (0..5).map(|n| generator.encode(&text(n)).unwrap()).collect();
+    let mut prompts: Vec<Vec<u32>> = (0..5).map(|n| generator.encode_raw(&text(n)).unwrap()).collect();
     prompts.insert(2, vec![1; 513]);
     let bits = |logits: &[f32]| logits.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     let mut shared = Vec::new();

@@ -15,7 +15,7 @@ use crate::algorithm::{ControlChange, MeanUpdate, ServerRule, ServerState, Updat
 use crate::data::Sample;
 use crate::privacy::Release;
 use crate::scenario::UnusableUpdate;
-use crate::store::{Digest, Store, key_of};
+use crate::store::{Digest, Key, Store, key_of};
 use crate::training::{AlgorithmTerms, Job, Objective, PreferenceMetrics, Status, Step, Trainer, TrainingOutcome};
 
 /// Context that all nodes of a run share on one device: the frozen base behind the trainer, the store and the rules.
@@ -82,7 +82,7 @@ impl<'a> Compute<'a> {
     pub fn train(&self, nodes: &[(&Node, &[Value])], work: &WorkCounters) -> Result<Vec<Arc<Trained>>, GraphError> {
         let jobs: Vec<Job> = nodes.iter().map(|(node, inputs)| job(node, inputs)).collect();
         for job in jobs.iter().filter(|job| job.objective != Objective::Sft) {
-            self.prepare_references(job.steps.iter().flatten().flatten())?;
+            self.prepare_references(job.objective.reference(), job.steps.iter().flatten().flatten())?;
         }
         let outcomes = self.trainer.train_counting(&jobs, work.trained_tokens())?;
         Ok(outcomes.into_iter().zip(&jobs).map(|(outcome, job)| Arc::new(trained(outcome, &job.adapter))).collect())
@@ -122,9 +122,10 @@ impl<'a> Compute<'a> {
         let samples = evaluation.part(part);
         let mut references = Vec::new();
         if evaluation.objective != Objective::Sft {
-            self.prepare_references(samples.iter())?;
+            let reference = evaluation.objective.reference();
+            self.prepare_references(reference, samples.iter())?;
             for sample in samples {
-                references.push(self.trainer.reference(sample)?);
+                references.push(self.trainer.reference(reference, sample)?);
             }
         }
         let losses = self.trainer.evaluate(&evaluation.adapter, samples)?;
@@ -142,16 +143,32 @@ impl<'a> Compute<'a> {
 
     /// Ensures that the trainer knows the reference model's log-probabilities of these samples. They are read from the store,
     /// under the hash of the sample, or else computed and stored.
-    fn prepare_references<'s>(&self, samples: impl Iterator<Item = &'s Arc<Sample>>) -> Result<(), GraphError> {
-        for sample in samples.filter(|sample| !self.trainer.knows_reference(sample)) {
-            let key = key_of("fedreplay reference log-probability v1", &(self.engine, sample.hash().as_bytes()));
+    fn prepare_references<'s>(
+        &self,
+        reference: Option<Digest>,
+        samples: impl Iterator<Item = &'s Arc<Sample>>,
+    ) -> Result<(), GraphError> {
+        for sample in samples.filter(|sample| !self.trainer.knows_reference(reference, sample)) {
+            let key = self.reference_key(reference, sample);
             let stored = self.store.get(key).and_then(|bytes| Some(f64::from_le_bytes(bytes.try_into().ok()?)));
             match stored {
-                Some(log_probability) => self.trainer.set_reference(sample, log_probability),
-                None => self.store.put(key, &self.trainer.reference(sample)?.to_le_bytes())?,
+                Some(log_probability) => self.trainer.set_reference(reference, sample, log_probability),
+                None => self.store.put(key, &self.trainer.reference(reference, sample)?.to_le_bytes())?,
             }
         }
         Ok(())
+    }
+
+    /// Returns the key of a sample's log-probability under a reference adapter, or under the base alone.
+    fn reference_key(&self, reference: Option<Digest>, sample: &Sample) -> Key {
+        let sample = sample.hash();
+        match reference {
+            None => key_of("fedreplay reference log-probability v1", &(self.engine, sample.as_bytes())),
+            Some(adapter) => {
+                let parts = (self.engine, adapter, sample.as_bytes());
+                key_of("fedreplay log-probability under a reference adapter v1", &parts)
+            }
+        }
     }
 }
 

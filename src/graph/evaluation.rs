@@ -82,7 +82,7 @@ impl Evaluation {
         }
         let groups = match self.objective {
             Objective::Sft => by_group(&self.groups, self.width(), &losses, likelihood),
-            Objective::Dpo { beta } => {
+            Objective::Dpo { beta, .. } => {
                 let policy = losses.iter().map(|loss| -loss.nats).collect();
                 by_group(&self.groups, self.width(), &score_pairs(beta, policy, &references), ranking)
             }

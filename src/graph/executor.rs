@@ -14,8 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::divided::Part;
+use super::divided::{Claimed, NodeInput};
 use super::state::{Finished, NodeState, Phase, State};
-use super::taken::{Claimed, NodeInput};
 use super::{Compute, GraphError, Node, NodeId, Value, WorkCounters};
 use crate::store::{Digest, Key, Recipe, Store};
 

@@ -14,7 +14,6 @@ mod node;
 mod recipe;
 mod scheduled_evaluation;
 mod state;
-mod taken;
 #[cfg(test)]
 mod tests;
 mod value;

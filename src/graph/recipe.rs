@@ -100,9 +100,7 @@ impl Node {
                 let layout = key_of("fedreplay layout v1", &**layout).0;
                 ("initial v3", false, text(&Initial { layout, seed: *seed }))
             }
-            Self::Given { adapter } => {
-                ("given v2", false, text(&Given { adapter: Digest(*adapter.hash().as_bytes()) }))
-            }
+            Self::Given { adapter } => ("given v2", false, text(&Given { adapter: Digest::from(adapter.hash()) })),
             Self::Train { training, moments, .. } => ("train v4", true, text(&train(training, *moments))),
             Self::Moments { .. } => ("moments v1", false, text(&())),
             Self::Cohort(members) => ("cohort v2", true, text(&members.iter().map(member).collect::<Vec<_>>())),

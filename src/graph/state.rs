@@ -9,7 +9,7 @@ use petgraph::Direction;
 use petgraph::graph::DiGraph;
 
 use super::divided::Divided;
-use super::taken::{Claimed, NodeInput};
+use super::divided::{Claimed, NodeInput};
 use super::{GraphError, Node, NodeId, Value};
 use crate::store::{Digest, Key};
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::divided::Divided;
-use super::taken::{Claimed, NodeInput};
+use super::divided::{Claimed, NodeInput};
 use super::*;
 use crate::adapter::Adapter;
 use crate::data::{Rows, Sample};
@@ -16,7 +16,7 @@ use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store};
 use crate::training::{Hyper, Objective, Trainer, on_tiny_base};
 
-const DPO: Objective = Objective::Dpo { beta: 0.3 };
+const DPO: Objective = Objective::Dpo { beta: 0.3, reference: None };
 
 /// Returns an adapter that changes the model's output.
 fn adapter(trainer: &Trainer) -> Arc<Adapter> {

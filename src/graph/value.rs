@@ -139,7 +139,7 @@ fn read_adapter(bytes: &[u8]) -> Option<Arc<Adapter>> {
 
 /// Returns the hash of an adapter's content.
 fn of_adapter(adapter: &Adapter) -> Digest {
-    Digest(*adapter.hash().as_bytes())
+    Digest::from(adapter.hash())
 }
 
 /// Returns the hash of moments and of the number of steps behind them.
@@ -234,7 +234,7 @@ impl Value {
 
     /// Returns the hash of the adapter's content, as it is in the tables.
     pub fn adapter_hash(&self) -> Digest {
-        Digest(*self.adapter().hash().as_bytes())
+        Digest::from(self.adapter().hash())
     }
 
     /// Returns the value as bytes for the store.

@@ -131,10 +131,14 @@ pub fn load(
     };
     let data = scenario.resolve(questions);
     let tokenizer = Tokenizer::load(tokenizer_folder)?;
+    let prompts = translate::prompts(&spec.data, &tokenizer, tokenizer_folder)?;
+    let end_tokens = end_tokens(model, &tokenizer, &prompts).map_err(EvaluationError::from)?;
+    let ends: Vec<String> = end_tokens.iter().filter_map(|&id| tokenizer.token(id)).collect();
+    tracing::info!(target: "fedreplay::run", "answers to the benchmarks end with {}", ends.join(", "));
     let decoding = Arc::new(DecodingSettings {
-        end_tokens: end_tokens(model, &tokenizer).map_err(EvaluationError::from)?,
+        end_tokens,
+        prompts,
         tokenizer,
-        prompts: translate::prompts(spec.data.template, tokenizer_folder)?,
         sampling: FolderSampling::read(model).map_err(EvaluationError::from)?,
         seed: spec.seed,
     });
@@ -183,7 +187,7 @@ impl ScheduledEvaluation for ScheduledBenchmark {
         // Everything that can change an answer, except the adapter, the base and its numerics: those are other parts of the
         // node's key.
         let text = (tokenizer.content_hash().to_string(), end_tokens, template);
-        key_of("fedreplay scheduled exam v2", &(self.name, self.benchmark.content(), text, sampling, seed)).0
+        key_of("fedreplay scheduled exam v3", &(self.name, self.benchmark.content(), text, sampling, seed)).0
     }
 
     fn evaluate(&self, resources: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
@@ -202,7 +206,7 @@ impl ScheduledBenchmark {
         let rules = EvalOptions::default();
         let setup = self.decoding.setup(resources, &rules);
         let generator = setup.generator(std::slice::from_ref(adapter))?;
-        let hash = Digest(*adapter.hash().as_bytes());
+        let hash = Digest::from(adapter.hash());
         let model = setup.cached_model(&generator, Some(0), Some(hash), resources.work);
         self.benchmark.evaluate(&setup.context(&model, &setup.end()))
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::determinism::DeterminismCheck;
 use super::error::InputError;
+use super::files::load_trainers;
 use super::rows::{Reader, TokenData};
-use super::trainers::load_trainers;
 use crate::data::ClientRows;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Scenario};

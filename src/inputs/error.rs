@@ -1,5 +1,6 @@
 //! Errors of a run's inputs, and their exit codes.
 
+use super::unusable_rows::UnusableRows;
 use crate::adapter::AdapterError;
 use crate::benchmarks::EvaluationError;
 use crate::data::{ChatTemplateError, DatasetError};
@@ -13,6 +14,9 @@ use crate::store::StoreError;
 pub enum InputError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// Rows of a data file cannot be used, and the scenario does not say that they may be left out.
+    #[error(transparent)]
+    UnusableRows(#[from] UnusableRows),
     #[error(transparent)]
     ChatTemplate(#[from] ChatTemplateError),
     /// The base model could not be loaded as the scenario asks.
@@ -51,6 +55,7 @@ impl InputError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Dataset(_)
+            | Self::UnusableRows(_)
             | Self::ChatTemplate(_)
             | Self::Model(_)
             | Self::StartAdapter(_)

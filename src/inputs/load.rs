@@ -9,15 +9,15 @@ use super::benchmarks::ScheduledBenchmark;
 use super::cache::InputCache;
 use super::error::InputError;
 use super::files::{input, model_folder};
-use super::rows::{Reader, TokenData};
+use super::rows::{Notes, Reader, TokenData};
 use super::{benchmarks, trace};
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::adapter::{Adapter, AdapterError};
 use crate::data::{ClientRows, Rows};
 use crate::graph::Compute;
-use crate::ledger::{Input, LedgerError};
+use crate::ledger::{Input, LedgerError, LeftOut};
 use crate::model::{Config, Device, misfit};
-use crate::scenario::{Scenario, ScenarioSpec};
+use crate::scenario::{ObjectiveSpec, ReferenceSpec, Scenario, ScenarioSpec};
 use crate::schedule::client_facts::Clients;
 use crate::schedule::{client_facts, model_shape};
 use crate::store::Store;
@@ -37,6 +37,8 @@ pub struct Inputs {
     pub initial: Option<Arc<Adapter>>,
     /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
+    /// Rows of the data that take no part, by the role of their file.
+    pub left_out: BTreeMap<String, LeftOut>,
 }
 
 impl Inputs {
@@ -53,7 +55,7 @@ impl Inputs {
     ) -> Result<Self, InputError> {
         // Data come first: a fault in them shows before the base model, which takes long, is loaded.
         let spec = &scenario.scenario;
-        let TokenData { clients, test, tokenizer, mut read } = shared.data(scenario, store)?;
+        let TokenData { clients, test, tokenizer, mut read, left_out } = shared.data(scenario, store)?;
         let (trainers, model_folder) = shared.trainers(scenario, devices, numerics, &clients)?;
         let trainer = &trainers[0];
         check_length(spec, trainer.config().max_positions)?;
@@ -65,8 +67,16 @@ impl Inputs {
         let initial = spec.model.lora.initial.as_ref();
         let initial =
             initial.map(|folder| initial_adapter(&scenario.resolve(folder), trainer, &mut read)).transpose()?;
+        if let (Some(initial), ObjectiveSpec::Dpo { reference: ReferenceSpec::Start, .. }) =
+            (&initial, spec.training.objective)
+        {
+            for trainer in &trainers {
+                trainer.add_reference_adapter(initial);
+            }
+            read.insert("reference_adapter".to_owned(), read["initial_adapter"].clone());
+        }
         let facts = client_facts::of_rows(spec, &clients, trainer.config(), &trace)?;
-        Ok(Self { clients, facts, test, benchmarks, trainers, initial, read })
+        Ok(Self { clients, facts, test, benchmarks, trainers, initial, read, left_out })
     }
 
     /// Returns the trainer on the first device.
@@ -97,6 +107,8 @@ pub struct PlanInputs {
     pub clients: Clients,
     /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
+    /// Rows of the data that take no part, by the role of their file.
+    pub left_out: BTreeMap<String, LeftOut>,
 }
 
 impl PlanInputs {
@@ -120,14 +132,17 @@ impl PlanInputs {
         };
         let trace = trace::read(scenario, &mut read)?;
         if let Some(synthetic) = &spec.data.synthetic {
-            return Ok(Self { clients: client_facts::of_synthetic(spec, synthetic, &config, &trace)?, read });
+            let clients = client_facts::of_synthetic(spec, synthetic, &config, &trace)?;
+            return Ok(Self { clients, read, left_out: BTreeMap::new() });
         }
         let none = Store::none();
         let reader = Reader::new(scenario, &none)?;
-        let data = reader.partitioned(&mut read)?;
+        let mut notes = Notes { read, left_out: BTreeMap::new() };
+        let rows = reader.read_clients(&mut notes)?;
+        let Notes { mut read, left_out } = notes;
         reader.note_text(&mut read);
-        let clients = client_facts::of_rows(spec, &reader.clients(&data)?, &config, &trace)?;
-        Ok(Self { clients, read })
+        let clients = client_facts::of_rows(spec, &rows, &config, &trace)?;
+        Ok(Self { clients, read, left_out })
     }
 }
 

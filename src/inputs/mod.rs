@@ -7,15 +7,17 @@ mod determinism;
 mod error;
 mod files;
 mod load;
+mod row_account;
 mod rows;
 mod self_test_cache;
 mod token_cache;
 mod trace;
-mod trainers;
 pub(crate) mod translate;
+mod unusable_rows;
 
 pub use benchmarks::{BenchmarkForecast, ScheduledBenchmark};
 pub use cache::InputCache;
 pub(crate) use determinism::{DeterminismCheck, TrainingBatches, most_in_a_pass};
 pub use error::InputError;
 pub use load::{Inputs, PlanInputs};
+pub(crate) use rows::warn_of_differences;

@@ -8,14 +8,16 @@ use fedreplay_sim::Seed;
 
 use super::error::InputError;
 use super::files::{input, model_folder, only_planned};
-use super::token_cache::TokenRows;
+use super::row_account::RowAccount;
+use super::token_cache::{ClientTokens, TokenFault, TokenRows};
 use super::translate::prompts;
 use super::{token_cache, translate};
 use crate::data::{
-    BadRows, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowKind, Rows, Sample, SequenceRules, Tokenized,
-    Tokenizer, after_last_key, hold_out, holds_key, key_ids, partition, tokenize, tokenize_preferences, twin_of,
+    BadRows, ChatTemplate, ClientData, ClientRows, Federation, LongPrompts, Prompts, RowFault, RowKind, Rows, Sample,
+    SequenceRules, SkippedRow, Tokenized, Tokenizer, after_last_key, hold_out, holds_key, key_ids, partition,
+    tokenize_usable, tokenize_usable_preferences, twin_of,
 };
-use crate::ledger::Input;
+use crate::ledger::{Input, LeftOut};
 use crate::scenario;
 use crate::scenario::{Scenario, ScenarioSpec};
 use crate::store::Store;
@@ -38,15 +40,20 @@ impl<'a> Reader<'a> {
             Some(folder) => scenario.resolve(folder),
             None => model_folder(scenario)?.ok_or_else(|| only_planned("model.folder is missing"))?,
         };
-        let prompts = prompts(spec.data.template, &tokenizer_folder)?;
+        let tokenizer = Tokenizer::load(&tokenizer_folder)?;
+        warn_of_differences(&tokenizer, &tokenizer_folder);
+        let prompts = prompts(&spec.data, &tokenizer, &tokenizer_folder)?;
+        if let Prompts::Chat(template) = &prompts {
+            say_date(template, spec.data.template_date.as_deref());
+        }
         let max_tokens = spec.data.max_seq_length as usize;
         let long_prompts = match spec.data.long_prompts {
             scenario::LongPromptsSpec::Refuse => LongPrompts::Refuse,
             scenario::LongPromptsSpec::Skip => LongPrompts::Skip,
         };
         let learns_last_question = spec.data.last_question == scenario::LastQuestion::Learnt;
-        let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question };
-        let tokenizer = Tokenizer::load(&tokenizer_folder)?;
+        let special_tokens = translate::special_tokens(spec.data.special_tokens_in_text);
+        let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question, special_tokens };
         Ok(Self { scenario, tokenizer_folder, tokenizer, rules, store })
     }
 
@@ -69,44 +76,54 @@ impl<'a> Reader<'a> {
         file.ok_or_else(|| only_planned("data.file is missing"))
     }
 
-    /// Reads a data file. Returns its clients and its resolved path.
-    pub fn federation(&self, file: &Path) -> Result<(Federation, PathBuf), InputError> {
-        let path = self.scenario.resolve(file);
+    /// Reads a data file, and counts the rows that cannot be used.
+    fn federation(&self, path: &Path) -> Result<(Federation, RowAccount), InputError> {
         let spec = &self.spec().data;
-        let bad_rows = match spec.bad_rows {
-            scenario::BadRowsSpec::Refuse => BadRows::Refuse,
-            scenario::BadRowsSpec::Skip => BadRows::Skip,
-        };
-        let data = Federation::read_columns(&path, &translate::columns(&spec.columns), bad_rows)?;
-        if let Some(first) = data.skipped.first() {
-            tracing::warn!(
-                target: "fedreplay::run",
-                "{} rows of {} were left out; the first is row {} of client {:?}: {}",
-                data.skipped.len(),
-                path.display(),
-                first.row,
-                first.client,
-                first.fault
-            );
+        // Under any policy the whole file is read, so that all of its faults are known before it is refused.
+        let mut data = Federation::read_columns(path, &translate::columns(&spec.columns), BadRows::Skip)?;
+        let mut account = RowAccount::new(spec, path);
+        data.skipped.iter().for_each(|row| account.add(row));
+        account.add_empty_clients(&data.empty_clients);
+        for row in data.clients.iter_mut().flat_map(|client| &mut client.rows) {
+            if row.system.is_none() {
+                row.system = spec.system_prompt.clone().filter(|prompt| !prompt.is_empty());
+            }
+            if row.lost_opening {
+                account.add_first_answer();
+            }
         }
-        Ok((data, path))
+        Ok((data, account))
     }
 
-    /// Reads the data and partitions its rows among clients.
-    pub fn partitioned(&self, read: &mut BTreeMap<String, Input>) -> Result<Federation, InputError> {
-        let (mut data, path) = self.federation(self.data_file()?)?;
-        note_twin(&data, &path, read);
+    /// Reads the data, divides its rows among clients and tokenizes them.
+    ///
+    /// # Errors
+    /// The first fault of a file; or all rows that cannot be used and may not be left out.
+    pub fn read_clients(&self, notes: &mut Notes) -> Result<Vec<ClientRows>, InputError> {
+        let path = self.scenario.resolve(self.data_file()?);
+        let (mut data, mut account) = self.federation(&path)?;
+        note_twin(&data, &path, &mut notes.read);
         let spec = &self.spec().data;
-        let seed = Seed(self.spec().seed);
-        data.clients =
-            partition(std::mem::take(&mut data.clients), &translate::row_partition(&spec.partition), spec.rows, seed)
-                .map_err(|what| InputError::Usage(format!("failed to deal the rows of {}: {what}", path.display())))?;
-        read.insert("data".to_owned(), input(path, data.content_hash));
-        Ok(data)
+        let rule = translate::row_partition(&spec.partition);
+        match partition(std::mem::take(&mut data.clients), &rule, spec.rows, Seed(self.spec().seed)) {
+            Ok(dealt) => {
+                dealt.skipped.iter().for_each(|row| account.add(row));
+                data.clients = dealt.clients;
+            }
+            Err(what) => {
+                // Too few rows may be left because others cannot be used.
+                account.check()?;
+                return Err(InputError::Usage(format!("failed to deal the rows of {}: {what}", path.display())));
+            }
+        }
+        notes.read.insert("data".to_owned(), input(path, data.content_hash));
+        let clients = self.clients(&data, &mut account)?;
+        notes.note("data", account.finish());
+        Ok(clients)
     }
 
     /// Tokenizes the rows of the clients that the scenario selects, and splits them into training and held-out rows.
-    pub fn clients(&self, data: &Federation) -> Result<Vec<ClientRows>, InputError> {
+    fn clients(&self, data: &Federation, account: &mut RowAccount) -> Result<Vec<ClientRows>, InputError> {
         let named = self.spec().data.clients.as_deref();
         for id in named.unwrap_or_default() {
             if data.clients.iter().all(|client| client.id != *id) {
@@ -125,10 +142,18 @@ impl<'a> Reader<'a> {
                 wanted.push(client);
             }
         }
-        let rows = self.tokenized(&wanted)?;
+        let tokens = self.tokenized(&wanted, account)?;
+        account.check()?;
         let mut clients = Vec::with_capacity(wanted.len());
-        for ((number, client), rows) in numbers.into_iter().zip(wanted).zip(&rows) {
-            clients.push(self.client(number as u64, client, rows)?);
+        for ((number, client), rows) in numbers.into_iter().zip(wanted).zip(&tokens) {
+            if rows.count() == 0 {
+                account.add_client_without_rows(&client.id);
+            } else {
+                clients.push(self.client(number as u64, client, rows));
+            }
+        }
+        if clients.is_empty() {
+            return Err(InputError::Usage(format!("failed to find a row that can be used: {}", account.summary())));
         }
         match self.spec().algorithm {
             scenario::Algorithm::Centralised => Ok(vec![pooled(&clients)]),
@@ -136,25 +161,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Splits the rows of one client.
-    fn client(&self, index: u64, client: &ClientData, rows: &TokenRows) -> Result<ClientRows, InputError> {
-        if rows.count() == 0 {
-            return Err(InputError::Usage(format!(
-                "failed to use client \"{}\": all of its {} rows have prompts that are too long for data.max_seq_length, \
-                 or no key under data.masking",
-                client.id,
-                client.rows.len()
-            )));
-        }
+    /// Splits the rows of one client, of which there is at least one.
+    fn client(&self, index: u64, client: &ClientData, rows: &TokenRows) -> ClientRows {
         let seed = Seed(self.spec().seed);
         let split = hold_out(seed, index, rows.count(), self.spec().data.held_out);
         let train = Arc::new(rows.picked(&split.train));
         let held_out = Arc::new(rows.picked(&split.held_out));
-        Ok(ClientRows { id: client.id.clone(), train, held_out })
+        ClientRows { id: client.id.clone(), train, held_out }
     }
 
-    /// Returns each client's rows as tokens, cached under everything that decides them.
-    fn tokenized(&self, clients: &[&ClientData]) -> Result<Vec<TokenRows>, InputError> {
+    /// Returns each client's rows as tokens, cached under everything that decides them. Rows without tokens are counted.
+    fn tokenized(&self, clients: &[&ClientData], account: &mut RowAccount) -> Result<Vec<TokenRows>, InputError> {
         let ScenarioSpec { data, training, .. } = self.spec();
         let chat = match &self.rules.prompts {
             Prompts::Template(_) => None,
@@ -163,77 +180,130 @@ impl<'a> Reader<'a> {
         let rules = (
             (*self.tokenizer.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
             (data.long_prompts, data.last_question, data.masking, data.pairs, training.objective),
+            data.special_tokens_in_text,
         );
-        token_cache::cached(self.store, &rules, clients, |client| self.tokenized_now(client))
+        let tokens = token_cache::cached(self.store, &rules, clients, |client| self.tokenized_now(client))?;
+        let mut all = Vec::with_capacity(tokens.len());
+        for (client, ClientTokens { rows, faults }) in clients.iter().zip(tokens) {
+            for TokenFault { row, reason, message } in faults {
+                account.add_token_fault(client, row as usize, reason, &message);
+            }
+            all.push(rows);
+        }
+        Ok(all)
     }
 
     /// Tokenizes the rows of one client, as the training objective needs them.
-    fn tokenized_now(&self, client: &ClientData) -> Result<TokenRows, InputError> {
+    fn tokenized_now(&self, client: &ClientData) -> Result<ClientTokens, InputError> {
         match self.spec().training.objective {
             scenario::ObjectiveSpec::Sft => {
-                let tokenized = tokenize(client, &self.tokenizer, &self.rules)?;
-                Ok(TokenRows::Single(self.masked(client, tokenized)?))
+                let Tokenized { samples, rows, skipped, .. } = tokenize_usable(client, &self.tokenizer, &self.rules);
+                let faults = token_faults(client.rows.len(), &rows, &skipped);
+                self.masked(client, samples, rows, faults)
             }
             scenario::ObjectiveSpec::Dpo { .. } => {
                 let form = translate::pair_form(self.spec().data.pairs);
-                Ok(TokenRows::Pairs(tokenize_preferences(client, &self.tokenizer, &self.rules, form)?.pairs))
+                let tokens = tokenize_usable_preferences(client, &self.tokenizer, &self.rules, form);
+                let faults = token_faults(client.rows.len(), &tokens.rows, &tokens.skipped);
+                Ok(ClientTokens { rows: TokenRows::Pairs(tokens.pairs), faults })
             }
         }
     }
 
-    /// Returns the samples with the masking that the scenario asks for.
-    fn masked(&self, client: &ClientData, tokenized: Tokenized) -> Result<Vec<Sample>, InputError> {
-        let Tokenized { samples, rows, .. } = tokenized;
+    /// Returns the samples with the masking that the scenario asks for; `rows` are the indices of their rows.
+    fn masked(
+        &self,
+        client: &ClientData,
+        samples: Vec<Sample>,
+        rows: Vec<usize>,
+        mut faults: Vec<TokenFault>,
+    ) -> Result<ClientTokens, InputError> {
         if self.spec().data.masking == scenario::Masking::ByConstruction {
-            return Ok(samples);
+            return Ok(ClientTokens { rows: TokenRows::Single(samples), faults });
         }
         let Prompts::Template(template) = self.rules.prompts else {
             return Err(InputError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
         };
-        if client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn) {
-            // The published collator trains on nothing of a dialogue that contains the key.
-            let trained = samples.into_iter().zip(rows).filter(|&(_, row)| !holds_key(&client.rows[row], template));
-            return Ok(trained.map(|(sample, _)| sample).collect());
+        let is_dialogue = client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn);
+        let key = match is_dialogue {
+            true => vec![],
+            false => key_ids(template, &self.tokenizer)
+                .map_err(|what| InputError::Usage(format!("failed to tokenise the key of data.template: {what}")))?,
+        };
+        let mut masked = Vec::with_capacity(samples.len());
+        for (sample, row) in samples.into_iter().zip(rows) {
+            let labeled = if is_dialogue {
+                // The published collator trains on nothing of a dialogue that contains the key.
+                Some(sample).filter(|_| !holds_key(&client.rows[row], template))
+            } else {
+                // The original pads rows with Llama's unknown token, whose id is 0.
+                after_last_key(&sample, &key, 0)
+            };
+            match labeled {
+                Some(sample) => masked.push(sample),
+                None => faults.push(TokenFault::new(row, &RowFault::NoKey)),
+            }
         }
-        let key = key_ids(template, &self.tokenizer)
-            .map_err(|what| InputError::Usage(format!("failed to tokenise the key of data.template: {what}")))?;
-        // The original pads rows with Llama's unknown token, whose id is 0.
-        Ok(samples.iter().filter_map(|sample| after_last_key(sample, &key, 0)).collect())
+        Ok(ClientTokens { rows: TokenRows::Single(masked), faults })
     }
 
-    /// Tokenizes the rows of all clients into one list, in order.
-    pub fn pooled(&self, data: &Federation) -> Result<Rows, InputError> {
-        let mut clients = self.tokenized(&data.clients.iter().collect::<Vec<_>>())?.into_iter();
+    /// Reads the rows of the test file and tokenizes them into one list, in order.
+    fn read_test(&self, file: &Path, notes: &mut Notes) -> Result<Rows, InputError> {
+        let path = self.scenario.resolve(file);
+        let (data, mut account) = self.federation(&path)?;
+        notes.read.insert("test_data".to_owned(), input(path, data.content_hash));
+        let clients: Vec<&ClientData> = data.clients.iter().collect();
+        let mut clients = self.tokenized(&clients, &mut account)?.into_iter();
+        account.check()?;
         let mut pooled = clients.next().expect("a federation has a client");
         for rows in clients {
             pooled.append(rows);
         }
         if pooled.count() == 0 {
-            return Err(InputError::Usage(
-                "failed to use data.test_file: all of its rows have prompts that are too long for data.max_seq_length"
-                    .into(),
-            ));
+            return Err(InputError::Usage(format!("failed to use data.test_file: {}", account.summary())));
         }
+        notes.note("test_data", account.finish());
         Ok(pooled.picked(&(0..pooled.count()).collect::<Vec<_>>()))
     }
 
     /// Reads, partitions and tokenizes everything.
     ///
     /// # Errors
-    /// The first fault of a file, client or row.
+    /// As [`Self::read_clients`], for the data and the test file.
     pub fn read(self) -> Result<TokenData, InputError> {
-        let mut read = BTreeMap::new();
-        let data = self.partitioned(&mut read)?;
-        let clients = Arc::new(self.clients(&data)?);
+        let mut notes = Notes::default();
+        let clients = Arc::new(self.read_clients(&mut notes)?);
         let mut test = None;
         if let Some(file) = &self.spec().data.test_file {
-            let (data, path) = self.federation(file)?;
-            read.insert("test_data".to_owned(), input(path, data.content_hash));
-            test = Some(Arc::new(self.pooled(&data)?));
+            test = Some(Arc::new(self.read_test(file, &mut notes)?));
         }
-        self.note_text(&mut read);
-        Ok(TokenData { clients, test, tokenizer: Arc::new(self.tokenizer), read })
+        self.note_text(&mut notes.read);
+        let Notes { read, left_out } = notes;
+        Ok(TokenData { clients, test, tokenizer: Arc::new(self.tokenizer), read, left_out })
     }
+}
+
+/// Facts about the data that were read, for the manifest.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Path and hash of each input, by role.
+    pub read: BTreeMap<String, Input>,
+    /// Rows that take no part, by the role of their file.
+    pub left_out: BTreeMap<String, LeftOut>,
+}
+
+impl Notes {
+    fn note(&mut self, role: &str, left_out: LeftOut) {
+        if !left_out.is_empty() {
+            self.left_out.insert(role.to_owned(), left_out);
+        }
+    }
+}
+
+/// Returns the faults of the rows that were left out of `count`; `used` are the indices of the others.
+fn token_faults(count: usize, used: &[usize], skipped: &[SkippedRow]) -> Vec<TokenFault> {
+    let unused = (0..count).filter(|row| used.binary_search(row).is_err());
+    unused.zip(skipped).map(|(row, skipped)| TokenFault::new(row, &skipped.fault)).collect()
 }
 
 /// Data of a scenario as tokenized rows.
@@ -244,6 +314,30 @@ pub(super) struct TokenData {
     pub tokenizer: Arc<Tokenizer>,
     /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,
+    /// Rows that take no part, by the role of their file.
+    pub left_out: BTreeMap<String, LeftOut>,
+}
+
+/// Says which date a chat template has that asks for the current one.
+fn say_date(template: &ChatTemplate, date: Option<&str>) {
+    if !template.asks_for_date() {
+        return;
+    }
+    match date {
+        Some(date) => tracing::info!(target: "fedreplay::run", "the chat template has the date {date}"),
+        None => tracing::warn!(
+            target: "fedreplay::run",
+            "the chat template asks for the current date and gets none, so that it uses one of its own; data.template_date \
+             sets it"
+        ),
+    }
+}
+
+/// Warns of ids that the folder has under Transformers 4 and not here.
+pub(crate) fn warn_of_differences(tokenizer: &Tokenizer, folder: &Path) {
+    for difference in tokenizer.differences() {
+        tracing::warn!(target: "fedreplay::run", "the tokenizer {}: {difference}", folder.display());
+    }
 }
 
 /// Records that the data is a synthetic twin, by an input with that role.

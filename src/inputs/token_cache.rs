@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 
 use super::error::InputError;
-use crate::data::{ClientData, Preference, Rows, Sample};
+use crate::data::{ClientData, Preference, Reason, RowFault, Rows, Sample};
 use crate::store::{Digest, Key, Store, binary_hash, key_of};
 
 /// Tokenized rows of one kind.
@@ -13,6 +13,12 @@ use crate::store::{Digest, Key, Store, binary_hash, key_of};
 pub(super) enum TokenRows {
     Single(Vec<Sample>),
     Pairs(Vec<Preference>),
+}
+
+impl TokenFault {
+    pub fn new(row: usize, fault: &RowFault) -> Self {
+        Self { row: row as u32, reason: fault.reason(), message: fault.to_string() }
+    }
 }
 
 impl TokenRows {
@@ -45,6 +51,23 @@ impl TokenRows {
     }
 }
 
+/// Tokenized rows of one client, and the rows that could not be tokenized.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ClientTokens {
+    pub rows: TokenRows,
+    pub faults: Vec<TokenFault>,
+}
+
+/// A row that has no tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TokenFault {
+    /// Index among the rows of the client.
+    pub row: u32,
+    pub reason: Reason,
+    /// The fault in words.
+    pub message: String,
+}
+
 /// Returns the rows of each client from the store, or else from `tokenize`, client by client, and stores them.
 ///
 /// `rules` is everything except the rows that decides their tokens. The program's hash is part of the key, so that results
@@ -56,12 +79,12 @@ pub(super) fn cached(
     store: &Store,
     rules: &impl Serialize,
     clients: &[&ClientData],
-    tokenize: impl Fn(&ClientData) -> Result<TokenRows, InputError>,
-) -> Result<Vec<TokenRows>, InputError> {
+    tokenize: impl Fn(&ClientData) -> Result<ClientTokens, InputError>,
+) -> Result<Vec<ClientTokens>, InputError> {
     // Without a store the key, which reads all rows, is not needed.
     let key = if store.is_there() { Some(key(rules, clients)) } else { None };
     if let Some(key) = key {
-        let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Vec<TokenRows>>(&bytes).ok());
+        let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Vec<ClientTokens>>(&bytes).ok());
         if let Some(rows) = stored.filter(|rows| rows.len() == clients.len()) {
             return Ok(rows);
         }
@@ -83,10 +106,10 @@ fn key(rules: &impl Serialize, clients: &[&ClientData]) -> Key {
         let written = "a hasher takes all bytes";
         hasher.write_all(&(client.rows.len() as u64).to_le_bytes()).expect(written);
         for row in &client.rows {
-            postcard::to_io(&row.content, &mut hasher).expect(written);
+            postcard::to_io(&(&row.system, &row.content), &mut hasher).expect(written);
         }
     }
-    key_of("fedreplay tokens v1", &(binary_hash(), rules, Digest(*hasher.finalize().as_bytes())))
+    key_of("fedreplay tokens v1", &(binary_hash(), rules, Digest::from(hasher.finalize())))
 }
 
 #[cfg(test)]
@@ -98,7 +121,7 @@ mod tests {
 
     fn client(response: &str) -> ClientData {
         let content = Content::SingleTurn { instruction: "Say".into(), response: response.into() };
-        ClientData { id: response.into(), rows: vec![Row { content, attributes: Default::default() }] }
+        ClientData { id: response.into(), rows: vec![Row::from(content)] }
     }
 
     #[test]
@@ -110,7 +133,9 @@ mod tests {
         let tokenize = |client: &ClientData| {
             count.set(count.get() + 1);
             let targets = std::iter::once(1..2).collect();
-            Ok(TokenRows::Single(vec![Sample { ids: vec![client.id.len() as u32, 7], targets }]))
+            let rows = TokenRows::Single(vec![Sample { ids: vec![client.id.len() as u32, 7], targets }]);
+            let fault = TokenFault { row: 1, reason: Reason::TooLong, message: "long".into() };
+            Ok(ClientTokens { rows, faults: vec![fault] })
         };
         let cached = |store: &Store, rules: u32, clients: &[&ClientData]| {
             count.set(0);

@@ -21,9 +21,10 @@ use crate::scenario::{Availability, Duration, Scenario};
 use crate::schedule::{Trace, TraceRow};
 
 /// Ignored columns of a trace. They are in a run's `population` table, and follow from the data and the model.
-const DERIVED: [&str; 6] = ["client", "train_rows", "held_out_rows", "train_tokens", "task_flops", "task_memory_bytes"];
-const CLIENTS: [&str; 16] = [
+const DERIVED: [&str; 5] = ["train_rows", "held_out_rows", "train_tokens", "task_flops", "task_memory_bytes"];
+const CLIENTS: [&str; 17] = [
     "client_id",
+    "client",
     "device",
     "flops_per_second",
     "memory_bytes",
@@ -58,7 +59,7 @@ pub fn read(scenario: &Scenario, read: &mut BTreeMap<String, Input>) -> Result<T
     if let Some(file) = &spec.online {
         let table = Table::open(&scenario.resolve(file), &ONLINE, &[], "online_trace", read)?;
         let period = spec.online_period;
-        for (client, online) in table.intervals()? {
+        for (client, online) in table.intervals(period)? {
             trace.online.insert(client, Availability::Trace { online, period });
         }
     }
@@ -161,6 +162,7 @@ impl Table {
     fn client(&self, row: usize) -> Result<TraceRow, InputError> {
         Ok(TraceRow {
             client_id: self.name("client_id", row),
+            client: self.number("client", row, "the index of a client in the data, from 0", |_: &u64| true)?,
             device: self.name("device", row),
             flops_per_second: self.count("flops_per_second", row, 1.0)?,
             memory_bytes: self.count("memory_bytes", row, 1.0)?,
@@ -179,19 +181,35 @@ impl Table {
         })
     }
 
-    /// Returns the online intervals of each client, ascending.
-    fn intervals(&self) -> Result<BTreeMap<String, Vec<(Duration, Duration)>>, InputError> {
+    /// Returns the online intervals of each client, ascending. Intervals that overlap or repeat become one.
+    fn intervals(&self, period: Option<Duration>) -> Result<BTreeMap<String, Vec<(Duration, Duration)>>, InputError> {
         let mut online: BTreeMap<String, Vec<(Duration, Duration)>> = BTreeMap::new();
         for row in 0..self.rows {
             let client = self.name("client_id", row).ok_or_else(|| self.fault(row, "client_id is missing"))?;
-            let interval = (self.time("from_seconds", row)?, self.time("until_seconds", row)?);
-            if interval.0 >= interval.1 {
-                return Err(self.fault(row, "from_seconds must be before until_seconds"));
+            let from = self.time("from_seconds", row)?;
+            let until = self.time("until_seconds", row)?;
+            if from >= until {
+                return Err(self.fault(row, format!("client \"{client}\": from_seconds must be before until_seconds")));
             }
-            online.entry(client).or_default().push(interval);
+            if let Some(period) = period
+                && until > period
+            {
+                let what =
+                    format!("client \"{client}\": until_seconds is after population.trace.online_period, {period}");
+                return Err(self.fault(row, what));
+            }
+            online.entry(client).or_default().push((from, until));
         }
         for intervals in online.values_mut() {
             intervals.sort_unstable();
+            // Ascending intervals: one that begins before the last one ends continues it.
+            intervals.dedup_by(|next, last| {
+                let overlaps = next.0 < last.1;
+                if overlaps {
+                    last.1 = last.1.max(next.1);
+                }
+                overlaps
+            });
         }
         Ok(online)
     }

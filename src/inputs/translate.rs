@@ -4,11 +4,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::NaiveDate;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
 use super::error::InputError;
-use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, Template};
+use crate::adapter::Adapter;
+use crate::algorithm::Method;
+use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, SpecialTokensInText, Template, Tokenizer};
 use crate::scenario;
-use crate::scenario::{Execution, OptimizerSpec, ScenarioSpec};
-use crate::training::{AdamVariant, Checkpointing, Objective, Optimizer as Rule};
+use crate::scenario::{
+    AccumulationSpec, Batches, Correction, Execution, LrSchedule, ObjectiveSpec, OptimizerSpec, ReferenceSpec,
+    ScenarioSpec,
+};
+use crate::store::Digest;
+use crate::training::{
+    Accumulation as Weighing, AdamVariant, Checkpointing, CorrectionPlace, Hyper, Objective, Optimizer as Rule,
+};
 
 /// Translates the prompt template; `None` is the model's own chat template.
 pub fn template(template: scenario::TemplateSpec) -> Option<&'static Template> {
@@ -39,10 +51,11 @@ pub fn pair_form(form: scenario::PairFormSpec) -> PairForm {
 /// Translates the columns of the data.
 pub fn columns(columns: &scenario::ColumnsSpec) -> Columns {
     match columns {
-        scenario::ColumnsSpec::SingleTurn { instruction, input, response } => Columns::SingleTurn {
+        scenario::ColumnsSpec::SingleTurn { instruction, input, response, system } => Columns::SingleTurn {
             instruction: instruction.clone(),
             input: input.clone(),
             response: response.clone(),
+            system: system.clone(),
             drops_repeated: false,
         },
         _ => columns.name().map_or(Columns::FedLlmBench, |name| Columns::named(name).expect("every name is known")),
@@ -61,41 +74,110 @@ pub fn row_partition(partition: &scenario::PartitionSpec) -> Partition {
     }
 }
 
+/// Translates a date that was checked when the scenario was read.
+fn date(date: Option<&str>) -> Option<NaiveDate> {
+    date.map(|date| date.parse().expect("the date of a scenario has been checked"))
+}
+
+/// Translates the treatment of special tokens that a row's text spells.
+pub fn special_tokens(treatment: scenario::SpecialTokensInTextSpec) -> SpecialTokensInText {
+    match treatment {
+        scenario::SpecialTokensInTextSpec::Refuse => SpecialTokensInText::Refuse,
+        scenario::SpecialTokensInTextSpec::AsText => SpecialTokensInText::AsText,
+        scenario::SpecialTokensInTextSpec::Parsed => SpecialTokensInText::Parsed,
+    }
+}
+
 /// Returns the template that a scenario names. `folder` is the tokenizer's, which contains the chat template.
 ///
 /// # Errors
 /// If the scenario names the chat template and the folder has none that can be read.
-pub fn prompts(template: scenario::TemplateSpec, folder: &Path) -> Result<Prompts, InputError> {
-    match self::template(template) {
-        Some(template) => Ok(Prompts::Template(template)),
-        None => Ok(Prompts::Chat(Arc::new(ChatTemplate::load(folder, None)?))),
+pub fn prompts(data: &scenario::Data, tokenizer: &Tokenizer, folder: &Path) -> Result<Prompts, InputError> {
+    if let Some(template) = self::template(data.template) {
+        return Ok(Prompts::Template(template));
     }
+    let mut template = ChatTemplate::load_dated(folder, date(data.template_date.as_deref()))?;
+    if data.special_tokens_in_text == scenario::SpecialTokensInTextSpec::AsText {
+        template = template.with_plain(tokenizer.special_tokens());
+    }
+    Ok(Prompts::Chat(Arc::new(template)))
 }
 
-/// Returns the template of this name, or the folder's chat template for `chat`.
+/// Returns the template of this name, or the folder's chat template for `chat`. Names are those of the table of templates and
+/// those of scenarios, such as `vicuna_v1.1` and `Vicuna`. `date` is the current date to a chat template.
 ///
 /// # Errors
 /// As [`prompts`]; and if there is no such template.
-pub fn prompts_named(name: &str, folder: &Path) -> Result<Prompts, InputError> {
-    if name == "chat" {
-        return prompts(scenario::TemplateSpec::Chat, folder);
+pub fn prompts_named(name: &str, date: Option<NaiveDate>, folder: &Path) -> Result<Prompts, InputError> {
+    if let Some(template) = Template::named(name) {
+        return Ok(Prompts::Template(template));
     }
-    Template::named(name).map(Prompts::Template).ok_or_else(|| {
-        let names: Vec<&str> = Template::names().chain(["chat"]).collect();
-        InputError::Usage(format!("failed to find the template `{name}`: there are {}", names.join(", ")))
-    })
+    let of_scenario = scenario::TemplateSpec::deserialize(name.into_deserializer());
+    let spec = if name == "chat" { Ok(scenario::TemplateSpec::Chat) } else { of_scenario };
+    match spec.map(template) {
+        Ok(Some(template)) => Ok(Prompts::Template(template)),
+        Ok(None) => Ok(Prompts::Chat(Arc::new(ChatTemplate::load_dated(folder, date)?))),
+        Err(serde::de::value::Error { .. }) => {
+            let names: Vec<&str> = Template::names().chain(["chat"]).collect();
+            Err(InputError::Usage(format!(
+                "failed to find the template `{name}`: there are {}; names of scenarios, such as Vicuna, are known too",
+                names.join(", ")
+            )))
+        }
+    }
 }
 
-/// Returns the objective of a scenario's trainings and evaluations.
-pub fn objective(scenario: &ScenarioSpec) -> Objective {
+/// Returns the objective of a scenario's trainings and evaluations, which start from the adapter `initial` if it is given.
+pub fn objective(scenario: &ScenarioSpec, initial: Option<&Adapter>) -> Objective {
     match scenario.training.objective {
-        scenario::ObjectiveSpec::Sft => Objective::Sft,
-        scenario::ObjectiveSpec::Dpo { beta } => Objective::Dpo { beta },
+        ObjectiveSpec::Sft => Objective::Sft,
+        ObjectiveSpec::Dpo { beta, reference: ReferenceSpec::Base } => Objective::Dpo { beta, reference: None },
+        ObjectiveSpec::Dpo { beta, reference: ReferenceSpec::Start } => {
+            Objective::Dpo { beta, reference: initial.map(|adapter| Digest(*adapter.hash().as_bytes())) }
+        }
+    }
+}
+
+/// Translates the hyperparameters of tasks in a round of the server, from 1, whose settings are `scenario`.
+pub fn hyper(scenario: &ScenarioSpec, round: u32) -> Hyper {
+    let training = &scenario.training;
+    Hyper {
+        optimizer: rule(training.optimizer),
+        learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, scenario.rounds),
+        clip_norm: training.max_grad_norm,
+        accumulation: match training.accumulation {
+            AccumulationSpec::PerToken => Weighing::PerToken,
+            AccumulationSpec::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
+            // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
+            AccumulationSpec::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
+        },
+        dropout: scenario.model.lora.dropout,
+        proximal: Method::new(&scenario.algorithm).client.proximal,
+    }
+}
+
+/// Returns the learning rate of round `t` (from 0) of `rounds`.
+fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
+    match schedule {
+        LrSchedule::Constant => lr,
+        LrSchedule::Cosine { final_lr } => {
+            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
+            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
+            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
+        }
+    }
+}
+
+/// Translates the place of SCAFFOLD's correction.
+pub fn correction(correction: Correction) -> CorrectionPlace {
+    match correction {
+        Correction::Gradient => CorrectionPlace::Gradient,
+        Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
     }
 }
 
 /// Translates the scenario's optimizer.
-pub fn rule(optimizer: OptimizerSpec) -> Rule {
+fn rule(optimizer: OptimizerSpec) -> Rule {
     match optimizer {
         OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
             let variant = match variant {
@@ -114,5 +196,20 @@ pub(crate) fn checkpointing(execution: Execution, passes: usize) -> Checkpointin
         scenario::CheckpointingSpec::Auto => Checkpointing::Fitting { passes: passes as u32 },
         scenario::CheckpointingSpec::Always => Checkpointing::Always,
         scenario::CheckpointingSpec::Never => Checkpointing::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cosine_schedule_is_fedllm_benchs() {
+        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
+        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
+            let found = learning_rate(2e-5, schedule, t, 200);
+            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
+        }
+        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
     }
 }

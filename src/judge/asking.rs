@@ -6,15 +6,15 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use super::budget::{CallBudget, CallTally};
-use super::chat_prompt::ChatPrompt;
 use super::cost::CostEstimate;
 use super::endpoint::{Endpoint, Failure, Remedy};
-use super::error::JudgeError;
 use super::pace::{Clock, HostClock, Pace};
 use super::reply::request_body;
 use super::secret::ApiKey;
 use super::settings::JudgeSettings;
-use super::verdict::{Judgment, Verdict};
+use super::types::ChatPrompt;
+use super::types::JudgeError;
+use super::types::{Judgment, Verdict};
 use crate::store::{Key, Store, StoreError, key_of};
 
 /// An LLM judge with a cache of its judgments in the store.

@@ -1,9 +1,9 @@
 //! State of a judge: what was asked and paid for, and whether further requests may be sent.
 
-use super::chat_prompt::ChatPrompt;
 use super::cost::Usage;
 use super::endpoint::{Failure, Remedy};
-use super::verdict::Verdict;
+use super::types::ChatPrompt;
+use super::types::Verdict;
 
 /// Number of consecutive prompts that finally failed, after which no further request is sent.
 const LOST_IN_A_ROW_MAX: usize = 3;

@@ -1,7 +1,7 @@
 //! Costs of judging in requests, tokens and money: estimated in advance, and counted afterwards.
 
-use super::chat_prompt::ChatPrompt;
-use super::verdict::{Judgment, Verdict};
+use super::types::ChatPrompt;
+use super::types::{Judgment, Verdict};
 
 /// [token] -- Tokens that roles and separators add to a chat of two messages. No known chat format adds more.
 const CHAT_OVERHEAD_TOKENS: u64 = 16;

@@ -9,7 +9,7 @@ use super::reply::judgment_in;
 use super::retry::retry_after;
 use super::secret::ApiKey;
 use super::settings::JudgeSettings;
-use super::verdict::Judgment;
+use super::types::Judgment;
 
 /// [byte] -- Maximum size of a response. No judgment comes near it.
 const REPLY_BYTES_MAX: u64 = 8 << 20;

@@ -7,10 +7,8 @@
 
 mod asking;
 mod budget;
-mod chat_prompt;
 mod cost;
 mod endpoint;
-mod error;
 mod pace;
 mod reply;
 mod retry;
@@ -18,14 +16,12 @@ mod secret;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod verdict;
+mod types;
 
 pub use asking::Judge;
 pub use budget::CallTally;
-pub use chat_prompt::ChatPrompt;
 pub use cost::{CostEstimate, Prices, Usage, tokens_about};
-pub use error::JudgeError;
 pub use retry::Retries;
 pub use secret::ApiKey;
 pub use settings::{JudgeSettings, TokenLimit};
-pub use verdict::{Judgment, Verdict};
+pub use types::{ChatPrompt, JudgeError, Judgment, Verdict};

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chat_prompt::ChatPrompt;
 use super::settings::{JudgeSettings, TokenLimit};
-use super::verdict::Judgment;
+use super::types::ChatPrompt;
+use super::types::Judgment;
 
 #[derive(Serialize)]
 struct Body<'a> {

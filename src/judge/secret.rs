@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::error::JudgeError;
+use super::types::JudgeError;
 
 /// [byte] -- Minimum length of a key that is hidden. Shorter ones are placeholders for local servers, such as `EMPTY`:
 /// hiding them would hide ordinary words.

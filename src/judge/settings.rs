@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::chat_prompt::ChatPrompt;
 use super::cost::Prices;
-use super::error::JudgeError;
 use super::retry::Retries;
+use super::types::ChatPrompt;
+use super::types::JudgeError;
 
 /// The request field that limits a judgment's length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -51,7 +51,7 @@ fn joined(kind: &str, parts: &[Digest]) -> Digest {
     for part in parts {
         hasher.update(&part.0);
     }
-    Digest(*hasher.finalize().as_bytes())
+    Digest::from(hasher.finalize())
 }
 
 /// Columns that no chunk's hash can contain, since they are computed from it.
@@ -88,7 +88,7 @@ impl ChunkHasher {
     /// Returns the hash of all blocks and of the number of rows.
     pub fn finish(mut self) -> Digest {
         self.hasher.update(&self.rows.to_le_bytes());
-        Digest(*self.hasher.finalize().as_bytes())
+        Digest::from(self.hasher.finalize())
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::left_out::LeftOut;
 use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
 use crate::store::{Digest, atomic};
 
@@ -63,6 +64,9 @@ pub struct Manifest {
     pub scenario_folder: PathBuf,
     /// By role: `base_model`, `tokenizer`, `chat_template`, `data`, `test_data`.
     pub inputs: BTreeMap<String, Input>,
+    /// Rows of the data that take no part, by the role of their file; absent if all do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, LeftOut>,
     /// Hash of the program that made the run.
     pub binary_hash: Digest,
     /// Everything known about the machine's arithmetic.
@@ -248,4 +252,26 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
 pub fn is_being_written(path: &Path) -> bool {
     let Ok(file) = File::open(path.join("lock")) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Lists the runs in a folder and up to `depth` levels below it. The folders of a run are not searched, and links are not
+/// followed since they may form cycles.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn runs_below(folder: &Path, depth: u32) -> Result<Vec<PathBuf>, LedgerError> {
+    if Manifest::path(folder).exists() {
+        return Ok(vec![folder.to_owned()]);
+    }
+    let mut runs = Vec::new();
+    if depth == 0 {
+        return Ok(runs);
+    }
+    for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
+        let entry = entry.map_err(LedgerError::io(folder))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            runs.extend(runs_below(&entry.path(), depth - 1)?);
+        }
+    }
+    Ok(runs)
 }

@@ -4,14 +4,15 @@
 //! cache hits are in no table. While a run is in progress each round has a file of its own,
 //! `ledger/TABLE/RRRRR-RRRRR.parquet`; at the end they are joined into one file per table.
 
-pub(crate) mod cell;
 mod chunk;
 mod compare;
 mod digest;
-mod layout;
+mod left_out;
 mod lineage;
 mod locate;
 mod manifest;
+mod parts;
+mod queue;
 mod reader;
 mod reference;
 pub(crate) mod schema;
@@ -20,19 +21,18 @@ mod tables;
 mod values;
 mod verify;
 mod view;
-mod waiting;
 mod writer;
 
 pub use chunk::Chunk;
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
+pub use left_out::LeftOut;
 pub use lineage::{Lineage, LineageEntry, keys_of};
-pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written};
+pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written, runs_below};
 pub use reader::{RoundChunks, read_table};
 pub use reference::reference;
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
-pub use stream::LedgerStream;
 pub use tables::{
     ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow,
     TimingRow,
@@ -40,7 +40,7 @@ pub use tables::{
 pub use values::{ColumnValue, EvalSubject, RoundEnd, Split};
 pub use verify::{UNFINISHED, verify};
 pub use view::{RunTables, TableView};
-pub use writer::{LedgerWriter, write_table};
+pub use writer::{LedgerStream, LedgerWriter, write_table};
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

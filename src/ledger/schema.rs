@@ -1,6 +1,10 @@
-//! Declaration of tables: named columns, each with unit and meaning in its Arrow field metadata.
+//! Declaration of tables: named columns, each with unit and meaning in its Arrow field metadata; and their cells, values of
+//! Rust that have an Arrow type.
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 /// Version of all table schemas together. A change of any column increases it.
@@ -35,7 +39,7 @@ macro_rules! table {
             const MEANING: &'static str = concat!($($row_meaning),+);
 
             fn schema() -> arrow::datatypes::SchemaRef {
-                use $crate::ledger::cell::Cell;
+                use $crate::ledger::schema::Cell;
                 let fields = vec![$(
                     arrow::datatypes::Field::new(stringify!($field), <$type as Cell>::TYPE, <$type as Cell>::NULLABLE)
                         .with_metadata($crate::ledger::schema::describe($unit, $meaning)),
@@ -44,7 +48,7 @@ macro_rules! table {
             }
 
             fn batch(rows: &[Self]) -> arrow::record_batch::RecordBatch {
-                use $crate::ledger::cell::Cell;
+                use $crate::ledger::schema::Cell;
                 let columns = vec![$(
                     <$type as Cell>::array(rows.iter().map(|row| row.$field.clone()).collect()),
                 )+];
@@ -61,3 +65,40 @@ pub(crate) use table;
 pub(crate) fn describe(unit: &str, meaning: &str) -> std::collections::HashMap<String, String> {
     [("unit", unit), ("description", meaning)].into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
+
+/// Value that can be a cell of a table.
+pub trait Cell: Sized {
+    /// Arrow type of the column.
+    const TYPE: DataType;
+    /// Whether the column may hold nulls.
+    const NULLABLE: bool;
+    /// Converts a column of values into an array.
+    fn array(values: Vec<Self>) -> ArrayRef;
+}
+
+macro_rules! cell {
+    ($value:ty, $array:ty, $type:expr) => {
+        impl Cell for $value {
+            const TYPE: DataType = $type;
+            const NULLABLE: bool = false;
+            fn array(values: Vec<Self>) -> ArrayRef {
+                Arc::new(<$array>::from(values))
+            }
+        }
+
+        impl Cell for Option<$value> {
+            const TYPE: DataType = $type;
+            const NULLABLE: bool = true;
+            fn array(values: Vec<Self>) -> ArrayRef {
+                Arc::new(<$array>::from(values))
+            }
+        }
+    };
+}
+
+cell!(u32, UInt32Array, DataType::UInt32);
+cell!(u64, UInt64Array, DataType::UInt64);
+cell!(f64, Float64Array, DataType::Float64);
+cell!(bool, BooleanArray, DataType::Boolean);
+cell!(String, StringArray, DataType::Utf8);
+cell!(&'static str, StringArray, DataType::Utf8);

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::DataType;
 use fedreplay_sim::{Outcome, Tally};
 
-use super::cell::Cell;
+use super::schema::Cell;
 
 /// Value of a column that holds one of a fixed set of names.
 pub trait ColumnValue: Copy + 'static {

@@ -1,27 +1,28 @@
-//! Writer of a run's tables, round by round, which joins the files of the rounds when the run is done.
+//! Writer of a ledger: tables, digest chain and files. It has two sources of rows.
 //!
-//! A finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet` shortly after its end, so a killed run can be read up to
-//! it. [`LedgerWriter::finish`] joins these files into `00001-RRRRR.parquet`.
+//! [`LedgerWriter`] takes the rounds of a run, each whole. A finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet`
+//! shortly after its end, so a killed run can be read up to it. [`LedgerWriter::finish`] joins these files into
+//! `00001-RRRRR.parquet`.
+//!
+//! [`LedgerStream`] takes the rows of a plan one by one, so that a ledger of any length needs little memory. Its files appear
+//! when it is finished: a plan takes seconds, so partial results are not worth saving.
+//!
+//! Both hand their rows to a thread, which writes while more of them are made.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use arrow::record_batch::{RecordBatch, RecordBatchReader};
-use parquet::errors::ParquetError;
-
-use super::chunk::{Chunk, ChunkBatches, TABLES, chunk_hashes, part_name, write_batch, write_parquet};
-use super::digest::{Chain, rows_digest};
-use super::reader::{READ_ROWS, batches, parts};
-use super::stream::start_chain;
-use super::waiting::Waiting;
-use super::{LedgerError, PopulationRow, Table};
+use super::chunk::{Chunk, ChunkBatches, TABLES, chunk_hashes, write_batch};
+use super::digest::{BLOCK_ROWS, Chain, DIGEST_COLUMNS, chunk_hash, rows_digest};
+use super::parts::RoundParts;
+use super::queue::{Loads, WriteQueue};
+use super::stream::TableStream;
+use super::{EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::Digest;
 
-/// Tables of one run under construction.
+/// Ledger of a run under construction, round by round.
 pub struct LedgerWriter {
-    folder: PathBuf,
     chain: Chain,
-    waiting: Waiting,
+    queue: WriteQueue<ChunkBatches, RoundParts>,
 }
 
 impl LedgerWriter {
@@ -35,19 +36,18 @@ impl LedgerWriter {
     ) -> Result<Self, LedgerError> {
         let folder = run_folder.join("ledger");
         let chain = start_chain(&folder, genesis, population)?;
-        let waiting = Waiting::start(&folder);
-        Ok(Self { folder, chain, waiting })
+        let parts = RoundParts::new(&folder);
+        Ok(Self { chain, queue: WriteQueue::start(move |rounds| parts.write_from(rounds)) })
     }
 
     /// Writes a finished round and returns the digest of the run up to it.
     pub fn append(&mut self, mut chunk: Chunk) -> Result<Digest, LedgerError> {
         chunk.count_rows();
-        // The digests are columns of the round's row, so the row is hashed without them and converted a second time.
-        let rows = rows_digest(&chunk_hashes(&ChunkBatches::of(&chunk)));
-        let digest = self.chain.push(rows);
-        chunk.round.rows_digest = rows.to_string();
-        chunk.round.digest = digest.to_string();
-        self.waiting.push(ChunkBatches::of(&chunk))?;
+        let mut batches = ChunkBatches::of(&chunk);
+        let digest = seal(&mut self.chain, &mut chunk.round, &chunk_hashes(&batches));
+        // The digests are columns of the round's row, so it is hashed without them and converted a second time.
+        batches.round = RoundRow::batch(std::slice::from_ref(&chunk.round));
+        self.queue.push(batches)?;
         Ok(digest)
     }
 
@@ -58,15 +58,198 @@ impl LedgerWriter {
 
     /// Joins the files of each table, and the rounds that are not written yet, into one file. Returns the digest of the run.
     pub fn finish(&mut self) -> Result<Digest, LedgerError> {
-        let (first, waiting) = self.waiting.end()?;
-        let last = (first + waiting.len() as u32).saturating_sub(1);
-        for table in TABLES {
-            let rows = waiting.iter().flat_map(|batches| batches.named().filter(|(name, _)| *name == table));
-            let rows: Vec<&RecordBatch> = rows.map(|(_, batch)| batch).collect();
-            join_parts(&self.folder.join(table), &rows, last)?;
+        self.queue.finish()?.join()?;
+        Ok(self.chain.last())
+    }
+}
+
+/// [rows] -- Rows of a table that a stream hands to the thread at once.
+const LOAD_ROWS: usize = 1 << 12;
+
+/// Ledger of a plan under construction. Rows are added in the order of the schedule, and each round after its rows.
+pub struct LedgerStream {
+    /// Rows since the last that were handed over.
+    open: Load,
+    queue: WriteQueue<Load, Digest>,
+}
+
+/// Rows of one round, or of a part of it.
+#[derive(Default)]
+struct Load {
+    events: Vec<EventRow>,
+    tasks: Vec<TaskRow>,
+    /// Row of the round itself, which ends it.
+    round: Option<RoundRow>,
+}
+
+impl LedgerStream {
+    /// Starts the tables in `run_folder/ledger` with the population, as [`LedgerWriter`] does.
+    pub fn start(
+        run_folder: &Path,
+        genesis: Digest,
+        population: impl Iterator<Item = PopulationRow>,
+    ) -> Result<Self, LedgerError> {
+        let folder = run_folder.join("ledger");
+        let tables = StreamedTables::start(&folder, start_chain(&folder, genesis, population)?)?;
+        Ok(Self { open: Load::default(), queue: WriteQueue::start(move |loads| tables.write_from(loads)) })
+    }
+
+    /// Adds an event to the round that is open.
+    ///
+    /// # Errors
+    /// If earlier rows could not be written.
+    pub fn event(&mut self, row: EventRow) -> Result<(), LedgerError> {
+        self.open.events.push(row);
+        if self.open.events.len() == LOAD_ROWS { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Adds a task to the round that is open.
+    ///
+    /// # Errors
+    /// As [`Self::event`].
+    pub fn task(&mut self, row: TaskRow) -> Result<(), LedgerError> {
+        self.open.tasks.push(row);
+        if self.open.tasks.len() == LOAD_ROWS { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Ends a round; its row counts and digest are filled in here.
+    ///
+    /// # Errors
+    /// As [`Self::event`].
+    pub fn round(&mut self, row: RoundRow) -> Result<(), LedgerError> {
+        self.open.round = Some(row);
+        self.hand_over()
+    }
+
+    /// Sends the open rows to the thread.
+    fn hand_over(&mut self) -> Result<(), LedgerError> {
+        self.queue.push(std::mem::take(&mut self.open))
+    }
+
+    /// Closes the files and returns the digest of the whole.
+    ///
+    /// # Errors
+    /// If rows could not be written.
+    ///
+    /// # Panics
+    /// If rows were added after the last round: they would belong to none.
+    pub fn finish(mut self) -> Result<Digest, LedgerError> {
+        assert!(self.open.events.is_empty() && self.open.tasks.is_empty(), "rows came after the last round");
+        self.queue.finish()
+    }
+}
+
+/// Tables of a stream, which the thread owns.
+struct StreamedTables {
+    chain: Chain,
+    /// In the order of [`TABLES`].
+    tables: Vec<TableStream>,
+    /// Rows of rounds that are not in their table yet.
+    rounds: Vec<RoundRow>,
+    /// Numbers of the rows of the open round.
+    event_rows: u64,
+    task_rows: u64,
+    last_round: u32,
+}
+
+impl StreamedTables {
+    fn start(folder: &Path, chain: Chain) -> Result<Self, LedgerError> {
+        let mut tables = Vec::with_capacity(TABLES.len());
+        for (table, none) in ChunkBatches::of(&Chunk::default()).named() {
+            tables.push(TableStream::create(folder, table, none.schema())?);
+        }
+        Ok(Self { chain, tables, rounds: vec![], event_rows: 0, task_rows: 0, last_round: 0 })
+    }
+
+    /// Writes all loads, then closes the files and returns the digest of the whole. If the queue ends without the mark of the
+    /// end, no file appears.
+    fn write_from(mut self, loads: Loads<Load>) -> Result<Digest, LedgerError> {
+        for load in loads {
+            match load {
+                Some(load) => self.add(load)?,
+                None => return self.finish(),
+            }
         }
         Ok(self.chain.last())
     }
+
+    fn add(&mut self, load: Load) -> Result<(), LedgerError> {
+        self.event_rows += load.events.len() as u64;
+        self.task_rows += load.tasks.len() as u64;
+        self.push(&load.events)?;
+        self.push(&load.tasks)?;
+        load.round.map_or(Ok(()), |row| self.end_round(row))
+    }
+
+    /// Adds rows to their table.
+    fn push<T: Table>(&mut self, rows: &[T]) -> Result<(), LedgerError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let place = TABLES.iter().position(|&table| table == T::NAME).expect("rows of rounds have one of these tables");
+        self.tables[place].push(&T::batch(rows))
+    }
+
+    fn end_round(&mut self, mut row: RoundRow) -> Result<(), LedgerError> {
+        row.event_rows = std::mem::take(&mut self.event_rows);
+        row.task_rows = std::mem::take(&mut self.task_rows);
+        let (_, others) = self.tables.split_last_mut().expect("the rounds are the last table");
+        let mut chunks = Vec::with_capacity(TABLES.len());
+        for table in others {
+            chunks.push(table.end_chunk()?);
+        }
+        chunks.push(chunk_hash(RoundRow::NAME, &RoundRow::batch(std::slice::from_ref(&row)), &DIGEST_COLUMNS));
+        seal(&mut self.chain, &mut row, &chunks);
+        self.last_round = row.round;
+        self.rounds.push(row);
+        if self.rounds.len() == LOAD_ROWS { self.push_rounds() } else { Ok(()) }
+    }
+
+    /// Adds the rows of rounds to their table.
+    fn push_rounds(&mut self) -> Result<(), LedgerError> {
+        let rounds = std::mem::take(&mut self.rounds);
+        self.push(&rounds)
+    }
+
+    fn finish(mut self) -> Result<Digest, LedgerError> {
+        assert!(self.event_rows == 0 && self.task_rows == 0, "rows came after the last round");
+        self.push_rounds()?;
+        for mut table in self.tables {
+            table.end_chunk()?;
+            table.finish(1, self.last_round)?;
+        }
+        Ok(self.chain.last())
+    }
+}
+
+/// Fills the digests into the row of a round whose tables have these chunks, that row among them, and returns the digest of
+/// everything up to it.
+fn seal(chain: &mut Chain, round: &mut RoundRow, chunks: &[Digest]) -> Digest {
+    let rows = rows_digest(chunks);
+    let digest = chain.push(rows);
+    round.rows_digest = rows.to_string();
+    round.digest = digest.to_string();
+    digest
+}
+
+/// Writes the population, block by block, and starts the chain with it.
+fn start_chain(
+    folder: &Path,
+    genesis: Digest,
+    mut population: impl Iterator<Item = PopulationRow>,
+) -> Result<Chain, LedgerError> {
+    let mut table = TableStream::create(folder, PopulationRow::NAME, PopulationRow::schema())?;
+    loop {
+        let rows: Vec<PopulationRow> = population.by_ref().take(BLOCK_ROWS).collect();
+        if rows.is_empty() {
+            break;
+        }
+        table.push(&PopulationRow::batch(&rows))?;
+    }
+    let mut chain = Chain::start(genesis);
+    chain.push(rows_digest(&[table.end_chunk()?]));
+    table.finish(0, 0)?;
+    Ok(chain)
 }
 
 /// Writes rows as one Parquet file, which appears whole or not at all.
@@ -75,80 +258,4 @@ impl LedgerWriter {
 /// If the file or its folder cannot be written.
 pub fn write_table<T: Table>(path: &Path, rows: &[T]) -> Result<(), LedgerError> {
     write_batch(path, &T::batch(rows))
-}
-
-/// Joins the files of a table and the batches after them into one file, which holds the rounds up to `last`.
-fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), LedgerError> {
-    fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
-    let parts = parts(folder)?;
-    if parts.len() + waiting.len() == 0 || (parts.len() == 1 && waiting.is_empty()) {
-        return Ok(());
-    }
-    let schema = match (parts.first(), waiting.first()) {
-        (Some(part), _) => batches(&part.path)?.schema(),
-        (None, first) => first.expect("there are parts or batches").schema(),
-    };
-    let joined = folder.join(part_name(1, last));
-    write_parquet(&joined, schema, |writer| {
-        for part in &parts {
-            for batch in batches(&part.path).map_err(|error| ParquetError::General(error.to_string()))? {
-                writer.write(&batch?)?;
-            }
-        }
-        // Batches are cut as they would be when read back from files, so that the bytes of the joined file do not depend on
-        // which rounds had been written before.
-        for batch in waiting {
-            for first in (0..batch.num_rows()).step_by(READ_ROWS) {
-                writer.write(&batch.slice(first, READ_ROWS.min(batch.num_rows() - first)))?;
-            }
-        }
-        Ok(())
-    })?;
-    // Removed only after the joined file is complete. A run killed in between has both, and readers skip these.
-    for part in parts.iter().filter(|part| part.path != joined) {
-        fs::remove_file(&part.path).map_err(LedgerError::io(&part.path))?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{EventRow, RoundEnd, RoundRow};
-    use super::*;
-
-    /// A failed round with more events than are read back at once.
-    fn chunk(round: u32) -> Chunk {
-        let batch =
-            |at_ns| EventRow { at_ns, kind: "round_opened", round: Some(round), client: None, task: None, bytes: 0 };
-        let events = (0..70_000).map(batch).collect();
-        let row = RoundRow { round, aggregator_round: round, status: RoundEnd::Failed, ..RoundRow::default() };
-        Chunk { events, tasks: vec![], evaluations: vec![], generations: vec![], lineage: vec![], round: row }
-    }
-
-    #[test]
-    fn the_joined_files_do_not_tell_when_rounds_were_written() {
-        let written = |at: &[u32]| {
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let mut writer = LedgerWriter::start(folder.path(), Digest::of(b"genesis"), std::iter::empty())
-                .expect("a writable folder");
-            for round in 1..=3 {
-                writer.append(chunk(round)).expect("a writable folder");
-                if at.contains(&round) {
-                    writer.waiting.flush().expect("a writable folder");
-                    assert!(folder.path().join(format!("ledger/rounds/{round:05}-{round:05}.parquet")).is_file());
-                }
-            }
-            let digest = writer.finish().expect("a writable folder");
-            let files = TABLES.map(|table| {
-                let files: Vec<_> = fs::read_dir(folder.path().join("ledger").join(table)).expect("a folder").collect();
-                assert_eq!(files.len(), 1, "{table}");
-                fs::read(folder.path().join("ledger").join(table).join("00001-00003.parquet")).expect("one file")
-            });
-            (digest, files)
-        };
-        let at_once = written(&[]);
-        for at in [&[1, 2, 3][..], &[2], &[3], &[1]] {
-            assert!(written(at) == at_once, "written after rounds {at:?}");
-        }
-    }
 }

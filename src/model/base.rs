@@ -8,7 +8,7 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
-use super::precision_error::{ErrorSum, RelativeError};
+use super::precision::{ErrorSum, RelativeError};
 use super::tensors::{Linear, norm_names, sites};
 use super::{
     Config, Folder, ModelError, Precision, QueryKeyNorm, Rope, RotaryTable, RotaryTables, Weight, content_hash,

@@ -9,7 +9,9 @@ use safetensors::tensor::{Dtype, TensorView};
 use tch::{Kind, TchError, Tensor};
 
 use super::base::kind_of;
-use super::{Folder, ModelError, tensor_specs};
+use super::tensors::is_linear;
+use super::weight::Weight;
+use super::{Folder, ModelError, Precision, tensor_specs};
 use crate::adapter::Adapter;
 
 /// The direction of a merge.
@@ -25,19 +27,29 @@ pub enum Merge {
 /// one f32 file.
 ///
 /// The sum is computed in f64 and rounded once, so taking an adapter out again restores each weight to within the
-/// rounding of the sum.
+/// rounding of the sum. With `rounding`, the model's weights are first rounded as a model that is loaded in that precision.
 ///
 /// # Errors
 /// If a folder cannot be read or written, or the adapter has a module that the model does not have.
-pub fn merge(source: &Path, adapter: &Adapter, direction: Merge, target: &Path) -> Result<(), ModelError> {
+pub fn merge(
+    source: &Path,
+    adapter: &Adapter,
+    direction: Merge,
+    rounding: Option<Precision>,
+    target: &Path,
+) -> Result<(), ModelError> {
     let folder = Folder::open(source)?;
     let mut changes = changes(adapter, direction)?;
     let mut written = Vec::new();
     for spec in tensor_specs(folder.config()) {
         let raw = folder.read(&spec.name)?;
+        let read = Tensor::f_from_data_size(&raw.bytes, &raw.shape, kind_of(raw.dtype))?;
+        let read = match rounding {
+            Some(precision) => rounded(read, &spec.name, precision)?,
+            None => read,
+        };
         // All supported types convert to f64 exactly.
-        let mut weight =
-            Tensor::f_from_data_size(&raw.bytes, &raw.shape, kind_of(raw.dtype))?.f_to_kind(Kind::Double)?;
+        let mut weight = read.f_to_kind(Kind::Double)?;
         if let Some(change) = changes.remove(&spec.name) {
             if change.size() != raw.shape {
                 let reason = format!("{} is {:?}, the adapter's product is {:?}", spec.name, raw.shape, change.size());
@@ -54,6 +66,14 @@ pub fn merge(source: &Path, adapter: &Adapter, direction: Merge, target: &Path) 
         return Err(ModelError::Lora(format!("the model has no {name}")));
     }
     write(source, target, &written)
+}
+
+/// Rounds a tensor as a base model that is loaded in `precision` has it.
+fn rounded(tensor: Tensor, name: &str, precision: Precision) -> Result<Tensor, TchError> {
+    if is_linear(name) {
+        return Weight::new(&[tensor], precision, tch::Device::Cpu)?.expanded();
+    }
+    tensor.f_to_kind(precision.kind())
 }
 
 /// Returns the change of each weight by name, in f64.
@@ -85,7 +105,17 @@ fn write(source: &Path, target: &Path, tensors: &[(String, Vec<usize>, Vec<u8>)]
     let file = safetensors::serialize(views, Some(header)).expect("names are distinct");
     let weights = target.join("model.safetensors");
     fs::write(&weights, file).map_err(ModelError::io(&weights))?;
-    let config = target.join("config.json");
-    fs::copy(source.join("config.json"), &config).map_err(ModelError::io(&config))?;
-    Ok(())
+    write_config(&source.join("config.json"), &target.join("config.json"))
+}
+
+/// Writes a model's config with the type of the weights that were written. Transformers reads the type under either of two
+/// names, of which all versions know the older one.
+fn write_config(source: &Path, target: &Path) -> Result<(), ModelError> {
+    let bytes = fs::read(source).map_err(ModelError::io(source))?;
+    let mut config: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&bytes).expect("the folder was opened with this config");
+    config.remove("dtype");
+    config.insert("torch_dtype".into(), "float32".into());
+    let text = serde_json::to_string_pretty(&config).expect("it was read as JSON") + "\n";
+    fs::write(target, text).map_err(ModelError::io(target))
 }

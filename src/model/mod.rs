@@ -1,19 +1,18 @@
 //! Frozen base models of the Llama form, loaded from Hugging Face folders, and the modules to which LoRA attaches.
 //!
 //! [`Folder`] checks the files of a model, [`Base`] loads them onto a device in a [`Precision`], [`hub`] downloads them
-//! from the Hugging Face Hub, and [`LoraSpec`] selects the modules to adapt. This module deals with files, shapes and
+//! from the Hugging Face Hub, [`gguf`] makes a folder of a file of llama.cpp, and [`LoraSpec`] selects the modules to adapt. This module deals with files, shapes and
 //! types only; see [`crate::training`] for how a model is computed and trained.
 
 mod base;
 mod config;
 mod error;
 mod folder;
+pub mod gguf;
 pub mod hub;
-mod identity;
 mod lora;
 mod merge;
 mod precision;
-mod precision_error;
 pub mod quantized;
 pub mod random;
 mod rope;
@@ -26,12 +25,10 @@ pub use config::{
     Activation, Architecture, Config, DecoderVariant, NormPlacement, QueryKeyNorm, RopeScaling, RotaryTable,
 };
 pub use error::ModelError;
-pub use folder::Folder;
-pub use identity::content_hash;
+pub use folder::{Folder, content_hash};
 pub use lora::{LoraSpec, misfit};
 pub use merge::{Merge, merge};
-pub use precision::{Arithmetic, Precision};
-pub use precision_error::{ErrorSum, RelativeError};
+pub use precision::{Arithmetic, ErrorSum, Precision, RelativeError};
 pub use rope::{Rope, RotaryTables};
 pub(crate) use tensors::sites;
 pub use tensors::{TensorSpec, tensor_specs};

@@ -54,7 +54,7 @@ pub fn write_values(
 
 /// Returns the initial values of a tensor: 1 for weights of norms, 0 for biases, and normal numbers with standard
 /// deviation [`DEVIATION`] for all others.
-pub(crate) fn initial_values(spec: &TensorSpec, seed: Seed, index: u64) -> Vec<f32> {
+pub fn initial_values(spec: &TensorSpec, seed: Seed, index: u64) -> Vec<f32> {
     let length = spec.shape.iter().product();
     if spec.shape.len() == 1 {
         let value = if spec.name.ends_with("bias") { 0.0 } else { 1.0 };

@@ -90,6 +90,11 @@ pub(super) fn head_norm_widths(config: &Config) -> Option<(usize, usize)> {
     }
 }
 
+/// Returns whether a tensor is the weight of a linear module of a layer, as which quantized formats store it.
+pub(super) fn is_linear(name: &str) -> bool {
+    name.starts_with("model.layers.") && name.ends_with("_proj.weight")
+}
+
 fn layer_specs(config: &Config, prefix: &str) -> Vec<TensorSpec> {
     let norms = norm_names(config);
     let mut specs = Vec::new();

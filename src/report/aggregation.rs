@@ -3,9 +3,10 @@
 use arrow::array::{Array, Float64Array};
 
 use super::figure::{Column, Draw, Figure, Section};
+use super::grouping::Groups;
 use super::learning::{AXES, axes};
-use super::record::RunRecord;
-use super::statistics::{Groups, quantile, sorted};
+use crate::results::RunRecord;
+use crate::results::statistics::{quantile, sorted};
 
 /// Greatest number of updates that are drawn one by one.
 const MOST_UPDATES: usize = 5000;

@@ -2,28 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use super::essentials::Essentials;
+use fedreplay_sim::Tally;
+
 use super::figure::{Column, Draw, Figure, Section};
-use super::learning::{AXES, Learning, axes};
-use super::record::RunRecord;
+use super::learning::{AXES, axes, main_name};
+use super::reported_run::ReportedRun;
 use super::settings;
-use crate::results::Estimate;
+use crate::results::{Estimate, Learning, MainFigures};
 
 /// A run with the figures by which it is compared.
 struct Compared<'a> {
-    run: &'a RunRecord,
+    run: &'a ReportedRun,
     label: &'a str,
     learning: Learning,
-    essentials: Essentials,
+    figures: MainFigures,
 }
 
 /// Returns the comparison of these runs, each with its label. The others are compared with the first.
-pub fn section(runs: &[RunRecord], labels: &[String]) -> Section {
+pub fn section(runs: &[ReportedRun], labels: &[String]) -> Section {
     let mut compared = Vec::new();
     for (run, label) in runs.iter().zip(labels) {
-        let learning = Learning::of(run);
-        let essentials = Essentials::of(run, &learning);
-        compared.push(Compared { run, label, learning, essentials });
+        let learning = Learning::of(&run.record.losses);
+        let figures = MainFigures::of(&run.record, &learning);
+        compared.push(Compared { run, label, learning, figures });
     }
     let figures = [
         Some(essentials(&compared)),
@@ -42,9 +43,9 @@ fn essential(
     name: &'static str,
     title: &'static str,
     unit: &'static str,
-    of: fn(&Essentials) -> Option<f64>,
+    of: fn(&MainFigures) -> Option<f64>,
 ) -> Column {
-    Column::numbers(name, title, unit, runs.iter().map(|run| of(&run.essentials)))
+    Column::numbers(name, title, unit, runs.iter().map(|run| of(&run.figures)))
 }
 
 /// Returns the table of the runs' main figures, one row per run.
@@ -53,21 +54,21 @@ fn essentials(runs: &[Compared]) -> Figure {
     let mut digests = Vec::new();
     for run in runs {
         // The first characters of a digest are enough to tell runs apart.
-        digests.push(run.run.manifest.digest.map(|digest| digest.to_string()[..12].to_owned()));
+        digests.push(run.run.record.manifest.digest.map(|digest| digest.to_string()[..12].to_owned()));
     }
     let mut columns = vec![
         Column::names("run", "run", runs.iter().map(|run| Some(run.label))),
-        Column::counts("seed", "seed", "1", runs.iter().map(|run| run.run.manifest.seed)),
+        Column::counts("seed", "seed", "1", runs.iter().map(|run| run.run.record.manifest.seed)),
         essential(runs, "rounds", "rounds", "rounds", |run| Some(run.rounds as f64)),
         essential(runs, "loss_before", "loss before", unit, |run| run.loss_before),
         essential(runs, "loss_after", "loss after", unit, |run| run.loss_after),
-        essential(runs, "loss_alone", "mean client alone", unit, |run| run.loss_alone),
-        essential(runs, "worst_decile_loss", "worst tenth of clients", unit, |run| run.client_loss_worst_decile),
+        essential(runs, "loss_alone", "clients alone", unit, |run| run.loss_alone),
+        essential(runs, "worst_decile_loss", "worst tenth of clients", unit, |run| Some(run.fairness?.worst_decile)),
         essential(runs, "preference_accuracy", "pairs ranked right", "share", |run| run.accuracy_after),
-        essential(runs, "virtual_time_s", "virtual time", "s", |run| Some(run.simulated_s)),
-        essential(runs, "moved_bytes", "bytes moved", "B", |run| Some(run.bytes_down as f64 + run.bytes_up as f64)),
+        essential(runs, "virtual_time_s", "virtual time", "s", |run| Some(run.simulated_ns as f64 / 1e9)),
+        essential(runs, "moved_bytes", "bytes moved", "B", |run| Some(run.moved.down as f64 + run.moved.up as f64)),
         essential(runs, "dispatched", "tasks", "tasks", |run| Some(run.dispatched as f64)),
-        essential(runs, "counted", "counted", "tasks", |run| Some(run.counted as f64)),
+        essential(runs, "counted", "counted", "tasks", |run| Some(run.tasks.of(Tally::Counted) as f64)),
         essential(runs, "energy_kwh", "energy", "kWh", |run| run.energy_kwh),
         essential(runs, "epsilon", "epsilon", "1", |run| run.epsilon),
         Column::names("digest", "digest", digests),
@@ -123,14 +124,8 @@ fn fields(runs: &[Compared]) -> Option<Figure> {
     })
 }
 
-/// Returns the run's main loss after each round that was evaluated.
-fn main_losses<'a>(run: &'a Compared) -> impl Iterator<Item = (u32, f64)> + Clone + 'a {
-    let learning = &run.learning;
-    learning.points.iter().filter_map(|point| Some((point.round, point.model.main(learning.has_test)?)))
-}
-
-/// Concatenates the columns of several runs row-wise.
-fn stacked(parts: Vec<Vec<Column>>) -> Vec<Column> {
+/// Concatenates the columns of several runs row-wise. The first column names the run, by the same number in every figure.
+fn stacked(runs: &[Compared], parts: Vec<Vec<Column>>) -> Vec<Column> {
     let mut parts = parts.into_iter();
     let Some(mut columns) = parts.next() else { return vec![] };
     for part in parts {
@@ -139,6 +134,8 @@ fn stacked(parts: Vec<Vec<Column>>) -> Vec<Column> {
             column.append(more);
         }
     }
+    let labels: Vec<&str> = runs.iter().map(|run| run.label).collect();
+    columns[0].number_as(&labels);
     columns
 }
 
@@ -146,23 +143,23 @@ fn stacked(parts: Vec<Vec<Column>>) -> Vec<Column> {
 fn curves(runs: &[Compared]) -> Option<Figure> {
     let mut parts = Vec::new();
     for run in runs {
-        let losses = main_losses(run);
+        let losses = run.learning.main_losses();
         if losses.clone().next().is_none() {
             continue;
         }
         let mut columns = vec![Column::names("run", "run", losses.clone().map(|_| Some(run.label)))];
-        columns.extend(axes(run.run, losses.clone().map(|(round, _)| round)));
+        columns.extend(axes(&run.run.record, losses.clone().map(|(round, _)| round)));
         columns.push(Column::numbers("loss", "loss", run.learning.unit(), losses.map(|(_, loss)| loss)));
         parts.push(columns);
     }
     if parts.is_empty() {
         return None;
     }
-    let columns = stacked(parts);
+    let columns = stacked(runs, parts);
     Some(Figure {
         id: "compared-losses",
         title: "Loss of each run".into(),
-        caption: "The server model, or the mean of clients' own where there is none, on the test rows, or else on all \
+        caption: "The server model, or clients' own models if there is none, on the test rows, or else on all \
                   held-out rows (`evaluations`). Choose what it costs: rounds, virtual time or bytes."
             .into(),
         draw: Draw::Lines { x: AXES.to_vec(), y: vec!["loss"], split: Some("run"), band: None },
@@ -175,7 +172,7 @@ fn curves(runs: &[Compared]) -> Option<Figure> {
 fn kinds_note(runs: &[Compared]) -> Option<String> {
     let first = &runs[0].learning;
     let is_mixed =
-        runs.iter().any(|run| run.learning.main_name() != first.main_name() || run.learning.unit() != first.unit());
+        runs.iter().any(|run| main_name(&run.learning) != main_name(first) || run.learning.unit() != first.unit());
     is_mixed
         .then(|| "The losses of these runs are of unlike kinds (test or held-out rows, tokens or pairs).".to_owned())
 }
@@ -256,7 +253,7 @@ fn differences(runs: &[Compared]) -> Option<Figure> {
 
 /// Returns a note on what runs of different seeds share.
 fn seeds_note(runs: &[Compared]) -> Option<String> {
-    let others = runs.iter().any(|run| run.run.manifest.seed != runs[0].run.manifest.seed);
+    let others = runs.iter().any(|run| run.run.record.manifest.seed != runs[0].run.record.manifest.seed);
     others.then(|| {
         "Runs of one seed meet the same clients, faults and batches; pairs of runs of unlike seeds share no draws."
             .to_owned()
@@ -265,15 +262,18 @@ fn seeds_note(runs: &[Compared]) -> Option<String> {
 
 /// Returns the differences of losses after the rounds at which both runs were evaluated.
 fn round_differences<'a>(first: &'a Compared, other: &'a Compared) -> impl Iterator<Item = (u32, f64)> + Clone + 'a {
-    let theirs: BTreeMap<u32, f64> = main_losses(other).collect();
-    main_losses(first).filter_map(move |(round, loss)| Some((round, theirs.get(&round)? - loss)))
+    let theirs: BTreeMap<u32, f64> = other.learning.main_losses().collect();
+    first.learning.main_losses().filter_map(move |(round, loss)| Some((round, theirs.get(&round)? - loss)))
 }
 
 /// Returns clients with their last held-out losses under both runs, paired by name.
 fn client_pairs<'a>(first: &'a Compared, other: &Compared) -> Vec<(&'a str, f64, f64)> {
     fn last<'a>(run: &Compared<'a>) -> BTreeMap<&'a str, f64> {
         let clients = run.learning.points.last().map(|point| point.clients.as_slice()).unwrap_or_default();
-        clients.iter().map(|&(client, loss)| (run.run.population.client_id.value(client as usize), loss)).collect()
+        clients
+            .iter()
+            .map(|&(client, loss)| (run.run.record.population.client_id.value(client as usize), loss))
+            .collect()
     }
     // By name, since a client's number depends on the data file.
     let theirs = last(other);
@@ -282,7 +282,7 @@ fn client_pairs<'a>(first: &'a Compared, other: &Compared) -> Vec<(&'a str, f64,
 
 /// Returns the final losses of a setting by seed.
 fn losses_by_seed(members: &[&Compared]) -> BTreeMap<u64, f64> {
-    members.iter().filter_map(|run| Some((run.run.manifest.seed, run.essentials.loss_after?))).collect()
+    members.iter().filter_map(|run| Some((run.run.record.manifest.seed, run.figures.loss_after?))).collect()
 }
 
 /// Pairs each setting that was run with several seeds with the first run's setting, seed by seed.
@@ -326,7 +326,7 @@ fn by_round(runs: &[Compared]) -> Option<Figure> {
             Column::numbers("difference", "loss less that of the first", unit, pairs.map(|(_, difference)| difference)),
         ]);
     }
-    let columns = stacked(parts);
+    let columns = stacked(runs, parts);
     if columns.iter().all(Column::is_blank) {
         return None;
     }
@@ -355,7 +355,7 @@ fn by_client(runs: &[Compared]) -> Option<Figure> {
             Column::numbers("loss", "held-out loss here", run.learning.unit(), pairs.iter().map(|pair| pair.2)),
         ]);
     }
-    let columns = stacked(parts);
+    let columns = stacked(runs, parts);
     if columns.iter().all(Column::is_blank) {
         return None;
     }

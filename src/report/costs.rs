@@ -1,10 +1,8 @@
 //! Costs of a run: traffic, energy and device time.
 
-use fedreplay_sim::Tally;
-
 use super::figure::{Column, Draw, Figure, Section};
-use super::record::RunRecord;
-use super::statistics::Groups;
+use super::grouping::Groups;
+use crate::results::{RoundCosts, RunRecord};
 
 /// Returns the figures of traffic and energy. There are none if no round ended.
 pub fn section(run: &RunRecord) -> Section {
@@ -50,11 +48,6 @@ fn traffic(run: &RunRecord) -> Figure {
     }
 }
 
-/// Returns the sum of a quantity over the tasks of each group of rounds.
-fn over_tasks(run: &RunRecord, groups: &Groups, of: impl Fn(usize) -> f64) -> Vec<f64> {
-    groups.sum(|round| run.round_tasks[round].clone().map(&of).sum()).collect()
-}
-
 /// Returns the chart of energy, or of device time if the scenario states no power. `None` if no task was recorded.
 fn energy(run: &RunRecord) -> Option<Figure> {
     let tasks = &run.tasks;
@@ -62,30 +55,13 @@ fn energy(run: &RunRecord) -> Option<Figure> {
         return None;
     }
     let groups = Groups::of(run.rounds.counted.len());
-    // Per task: joules of counted updates, joules of lost work, seconds of training, seconds from dispatch to end.
-    let mut counted = Vec::new();
-    let mut lost = Vec::new();
-    let mut training = Vec::new();
-    let mut busy = Vec::new();
-    for task in 0..tasks.task.len() {
-        let joules = tasks.energy_mj.value(task) as f64 / 1e3;
-        let is_counted = tasks.fate[task] == Tally::Counted;
-        counted.push(if is_counted { joules } else { 0.0 });
-        lost.push(if is_counted { 0.0 } else { joules });
-        training.push(tasks.training_ns.value(task) as f64 / 1e9);
-        let ns = tasks.ended_at_ns.value(task).saturating_sub(tasks.dispatched_at_ns.value(task));
-        busy.push(ns as f64 / 1e9);
-    }
-    let counted = over_tasks(run, &groups, |task| counted[task]);
-    let lost = over_tasks(run, &groups, |task| lost[task]);
-    let training = over_tasks(run, &groups, |task| training[task]);
-    let busy = over_tasks(run, &groups, |task| busy[task]);
+    let costs = RoundCosts::of(run);
     let mut columns = axes(run, &groups);
     columns.extend([
-        Column::numbers("counted_joules", "updates that counted", "J", counted),
-        Column::numbers("lost_joules", "work that was lost", "J", lost),
-        Column::numbers("training_s", "devices training", "s", training),
-        Column::numbers("busy_s", "devices on tasks", "s", busy),
+        Column::numbers("counted_joules", "updates that counted", "J", groups.sum(|round| costs[round].counted_joules)),
+        Column::numbers("lost_joules", "work that was lost", "J", groups.sum(|round| costs[round].lost_joules)),
+        Column::numbers("training_s", "devices training", "s", groups.sum(|round| costs[round].training_s)),
+        Column::numbers("busy_s", "devices on tasks", "s", groups.sum(|round| costs[round].busy_s)),
     ]);
     // Without the power of any device all energies are zero; device time is drawn instead.
     let (title, caption, y, stacked) = if tasks.energy_mj.iter().flatten().any(|energy| energy > 0) {

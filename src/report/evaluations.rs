@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use arrow::array::Array;
 
 use super::figure::{Column, Draw, Figure, Section};
-use super::record::RunRecord;
-use super::statistics::{mean, quantile, sorted, worst_decile};
+use super::reported_run::{Generations, ReportedRun};
 use super::units::cut;
 use crate::ledger::EvalSubject;
+use crate::results::{LossGroup, RunRecord};
 
 /// Number of answers that are shown of each benchmark.
 const ANSWERS: usize = 5;
@@ -17,64 +17,35 @@ const ANSWERS: usize = 5;
 const SHOWN: usize = 600;
 
 /// Returns the tables of evaluations; a plan has none.
-pub fn section(run: &RunRecord) -> Section {
-    let figures = [losses(run), benchmarks(run), answers(run)];
+pub fn section(run: &ReportedRun) -> Section {
+    let figures = [losses(&run.record), benchmarks(&run.record), answers(&run.generations)];
     Section { title: "Evaluations", figures: figures.into_iter().flatten().collect() }
-}
-
-/// Losses of one evaluation, that is, of one kind of model after one round on one split.
-#[derive(Default)]
-struct Group {
-    rows: u64,
-    tokens: u64,
-    losses: Vec<f64>,
-    not_finite: u64,
-    accuracies: Vec<f64>,
-    margins: Vec<f64>,
 }
 
 /// Returns the table of all losses. `None` if there are none.
 fn losses(run: &RunRecord) -> Option<Figure> {
-    // Round, subject and split.
-    let mut groups: BTreeMap<(u32, EvalSubject, &str), Group> = BTreeMap::new();
-    for row in &run.losses {
-        let group = groups.entry((row.round, row.subject, row.split.name())).or_default();
-        group.rows = group.rows.saturating_add(row.rows);
-        group.tokens = group.tokens.saturating_add(row.target_tokens);
-        match row.loss {
-            Some(loss) => group.losses.push(loss),
-            None => group.not_finite += 1,
-        }
-        group.accuracies.extend(row.preference_accuracy);
-        group.margins.extend(row.reward_margin);
-    }
-    groups.first_key_value()?;
+    let groups = LossGroup::all(&run.losses);
+    groups.first()?;
     let unit = run.loss_unit();
-    let losses: Vec<Vec<f64>> = groups.values().map(|group| sorted(group.losses.iter().copied())).collect();
     let mut columns = vec![
-        Column::counts("round", "after round", "rounds", groups.keys().map(|key| key.0)),
-        Column::names("subject", "model", groups.keys().map(|key| Some(model(key.1)))),
-        Column::names("split", "rows of", groups.keys().map(|key| Some(key.2))),
-        Column::counts(
-            "evaluated",
-            "models or clients",
-            "1",
-            groups.values().map(|group| group.losses.len() as u64 + group.not_finite),
-        ),
-        Column::counts("rows", "rows", "rows", groups.values().map(|group| group.rows)),
-        Column::counts("target_tokens", "target tokens", "tokens", groups.values().map(|group| group.tokens)),
-        Column::numbers("mean_loss", "loss, mean", unit, losses.iter().map(|losses| mean(losses))),
-        Column::numbers("median_loss", "median", unit, losses.iter().map(|losses| quantile(losses, 0.5))),
-        Column::numbers("worst_decile_loss", "worst tenth", unit, losses.iter().map(|losses| worst_decile(losses))),
+        Column::counts("round", "after round", "rounds", groups.iter().map(|group| group.round)),
+        Column::names("subject", "model", groups.iter().map(|group| Some(model(group.subject)))),
+        Column::names("split", "rows of", groups.iter().map(|group| Some(group.split.name()))),
+        Column::counts("evaluated", "models or clients", "1", groups.iter().map(|group| group.evaluated)),
+        Column::counts("rows", "rows", "rows", groups.iter().map(|group| group.rows)),
+        Column::counts("target_tokens", "target tokens", "tokens", groups.iter().map(|group| group.target_tokens)),
+        Column::numbers("mean_loss", "loss, mean", unit, groups.iter().map(|group| group.mean)),
+        Column::numbers("median_loss", "median", unit, groups.iter().map(|group| group.median)),
+        Column::numbers("worst_decile_loss", "worst tenth", unit, groups.iter().map(|group| group.worst_decile)),
         Column::numbers(
             "preference_accuracy",
             "pairs ranked right",
             "share",
-            groups.values().map(|group| mean(&group.accuracies)),
+            groups.iter().map(|group| group.preference_accuracy),
         ),
-        Column::numbers("reward_margin", "reward margin", "1", groups.values().map(|group| mean(&group.margins))),
+        Column::numbers("reward_margin", "reward margin", "1", groups.iter().map(|group| group.reward_margin)),
     ];
-    let not_finite: u64 = groups.values().map(|group| group.not_finite).sum();
+    let not_finite: u64 = groups.iter().map(|group| group.not_finite).sum();
     columns.retain(|column| !column.is_blank());
     Some(Figure {
         id: "evaluations",
@@ -121,8 +92,7 @@ fn benchmarks(run: &RunRecord) -> Option<Figure> {
 
 /// Returns the table of the first answers to each benchmark after the last round at which it was run. `None` if there
 /// are none.
-fn answers(run: &RunRecord) -> Option<Figure> {
-    let all = &run.generations;
+fn answers(all: &Generations) -> Option<Figure> {
     let count = all.round.len();
     // First find the last round of each benchmark, then its first answers after that round, in the order of the table.
     let mut last: BTreeMap<&str, u32> = BTreeMap::new();

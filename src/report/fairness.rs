@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::figure::{Column, Draw, Figure, Section};
-use super::learning::{AXES, CurvePoint, Learning, axes};
-use super::record::RunRecord;
-use super::statistics::{Bins, mean, quantile, sorted, worst_decile};
+use super::grouping::Bins;
+use super::learning::{AXES, axes};
+use crate::results::statistics::worst_tenth;
+use crate::results::{CurvePoint, Fairness, Learning, RunRecord};
 
 /// Number of bins of the histogram of clients.
 const BINS: usize = 24;
@@ -26,36 +27,18 @@ fn models(learning: &Learning) -> &'static str {
     if learning.is_local { "Each client's own model" } else { "The server model" }
 }
 
-/// Returns the losses of the clients after one round in ascending order.
-fn losses(point: &CurvePoint) -> Vec<f64> {
-    sorted(point.clients.iter().map(|&(_, loss)| loss))
-}
-
 /// Returns the chart of the quantiles of losses over the run. `None` if they were not measured.
 fn spread(run: &RunRecord, learning: &Learning) -> Option<Figure> {
-    let mut rounds = Vec::new();
-    let mut by_round = Vec::new();
-    for point in &learning.points {
-        let losses = losses(point);
-        if !losses.is_empty() {
-            rounds.push(point.round);
-            by_round.push(losses);
-        }
-    }
-    rounds.first()?;
+    let by_round: Vec<Fairness> = learning.points.iter().filter_map(Fairness::of).collect();
+    by_round.first()?;
     let unit = learning.unit();
-    let worst = by_round.iter().map(|losses| worst_decile(losses));
-    let p90 = by_round.iter().map(|losses| quantile(losses, 0.9));
-    let median = by_round.iter().map(|losses| quantile(losses, 0.5));
-    let mean = by_round.iter().map(|losses| mean(losses));
-    let p10 = by_round.iter().map(|losses| quantile(losses, 0.1));
-    let mut columns = Vec::from(axes(run, rounds.iter().copied()));
+    let mut columns = Vec::from(axes(run, by_round.iter().map(|losses| losses.round)));
     columns.extend([
-        Column::numbers("worst_decile_loss", "worst tenth, mean", unit, worst),
-        Column::numbers("p90_loss", "90th percentile", unit, p90),
-        Column::numbers("median_loss", "median client", unit, median),
-        Column::numbers("mean_loss", "mean client", unit, mean),
-        Column::numbers("p10_loss", "10th percentile", unit, p10),
+        Column::numbers("worst_decile_loss", "worst tenth, mean", unit, by_round.iter().map(|of| of.worst_decile)),
+        Column::numbers("p90_loss", "90th percentile", unit, by_round.iter().map(|of| of.p90)),
+        Column::numbers("median_loss", "median client", unit, by_round.iter().map(|of| of.median)),
+        Column::numbers("mean_loss", "mean client", unit, by_round.iter().map(|of| of.mean)),
+        Column::numbers("p10_loss", "10th percentile", unit, by_round.iter().map(|of| of.p10)),
     ]);
     Some(Figure {
         id: "fairness",
@@ -79,8 +62,8 @@ fn spread(run: &RunRecord, learning: &Learning) -> Option<Figure> {
 /// Returns the histogram of clients by their loss at the end. `None` if it was not measured.
 fn distribution(learning: &Learning) -> Option<Figure> {
     let last = learning.points.last()?;
-    let after = losses(last);
-    let alone = sorted(learning.alone_clients.values().copied());
+    let after = last.client_losses();
+    let alone = learning.alone.as_ref().map(CurvePoint::client_losses).unwrap_or_default();
     let bins = Bins::of(&[&after, &alone], BINS, false)?;
     let mut columns = vec![
         Column::numbers("loss", "held-out loss", learning.unit(), bins.middles()),
@@ -116,7 +99,7 @@ fn clients(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     }
     // The greatest losses first; equal ones by the client's number, so that the order is deterministic.
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let worst = ranked.len().div_ceil(10);
+    let worst = worst_tenth(ranked.len());
     let all = ranked.len();
     ranked.truncate(MOST_CLIENTS);
     let mut columns = client_columns(run, learning, &ranked, worst);
@@ -155,7 +138,8 @@ fn client_columns(run: &RunRecord, learning: &Learning, ranked: &[(u32, f64)], w
     let names = ranked.iter().map(|&(client, _)| Some(population.client_id.value(client as usize)));
     let title = if learning.is_local { "loss, own model" } else { "loss, server model" };
     let losses = ranked.iter().map(|&(_, loss)| loss);
-    let alone = ranked.iter().map(|(client, _)| learning.alone_clients.get(client).copied());
+    let alone_losses = learning.alone_losses();
+    let alone = ranked.iter().map(|(client, _)| alone_losses.get(client).copied());
     let first = ranked.iter().map(|(client, _)| before.get(client).copied());
     let rows = ranked.iter().map(|&(client, _)| population.train_rows.value(client as usize));
     let devices = ranked.iter().map(|&(client, _)| Some(population.device.value(client as usize)));

@@ -126,6 +126,20 @@ impl Column {
         }
     }
 
+    /// Numbers the texts of a column of names by their places in `all`, which holds each of them, so that a text has the same
+    /// number in several figures and is drawn in the same color.
+    pub fn number_as(&mut self, all: &[&str]) {
+        let Values::Names { texts, rows } = &mut self.values else { return };
+        let mut places = Vec::with_capacity(texts.len());
+        for text in texts.iter() {
+            places.push(all.iter().position(|known| known == text).expect("all texts are known") as u32);
+        }
+        for row in rows.iter_mut().flatten() {
+            *row = places[*row as usize];
+        }
+        *texts = all.iter().map(|&text| text.to_owned()).collect();
+    }
+
     /// Returns whether no row has a value.
     pub fn is_blank(&self) -> bool {
         match &self.values {
@@ -176,5 +190,13 @@ mod tests {
         let names = Column::names("b", "B", [Some("x"), None, Some("y"), Some("x")]);
         let written = serde_json::to_value(&names).expect("JSON");
         assert_eq!(written["values"]["names"].to_string(), r#"{"rows":[0,null,1,0],"texts":["x","y"]}"#);
+    }
+
+    #[test]
+    fn a_name_has_its_own_number_in_a_figure_that_lacks_others() {
+        let mut names = Column::names("run", "run", [Some("c"), Some("b"), None]);
+        names.number_as(&["a", "b", "c"]);
+        let written = serde_json::to_value(&names).expect("JSON");
+        assert_eq!(written["values"]["names"].to_string(), r#"{"rows":[2,1,null],"texts":["a","b","c"]}"#);
     }
 }

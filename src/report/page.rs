@@ -14,12 +14,11 @@ use minijinja::{Environment, Value, context};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::essentials::Essentials;
 use super::figure::Section;
-use super::learning::Learning;
-use super::record::RunRecord;
+use super::reported_run::ReportedRun;
 use super::summary::{self, Fact};
 use super::{aggregation, costs, evaluations, fairness, learning, participation, timeline};
+use crate::results::{Learning, MainFigures};
 
 /// Charting library; `page/vendor/README.md` states its origin.
 const LIBRARY: &str = include_str!("page/vendor/uPlot-1.6.32.iife.min.js");
@@ -48,24 +47,25 @@ pub struct RunPart {
 }
 
 impl RunPart {
-    /// Computes the figures of a run, with at most `most_tasks` tasks in its timeline.
-    pub fn of(run: &RunRecord, label: &str, most_tasks: usize) -> Self {
-        let learning = Learning::of(run);
-        let essentials = Essentials::of(run, &learning);
+    /// Lays out the figures of a run, with at most `most_tasks` tasks in its timeline.
+    pub fn of(run: &ReportedRun, label: &str, most_tasks: usize) -> Self {
+        let record = &run.record;
+        let learning = Learning::of(&record.losses);
+        let figures = MainFigures::of(record, &learning);
         let mut sections = vec![
-            learning::section(run, &learning),
-            fairness::section(run, &learning),
-            timeline::section(run, most_tasks),
-            participation::section(run),
-            costs::section(run),
-            aggregation::privacy(run),
-            aggregation::section(run),
+            learning::section(record, &learning),
+            fairness::section(record, &learning),
+            timeline::section(record, most_tasks),
+            participation::section(record),
+            costs::section(record),
+            aggregation::privacy(record),
+            aggregation::section(record),
             evaluations::section(run),
         ];
         sections.retain(|section| !section.figures.is_empty());
         Self {
             label: label.to_owned(),
-            sentences: summary::sentences(run, &learning, &essentials),
+            sentences: summary::sentences(run, &learning, &figures),
             facts: summary::facts(run),
             sections,
         }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use arrow::array::Array;
-use fedreplay_sim::Tally as Fate;
+use fedreplay_sim::Tally;
 
 use super::figure::{Column, Draw, Figure, Section};
-use super::record::RunRecord;
-use super::statistics::{Bins, Groups, quantile, sorted};
+use super::grouping::{Bins, Groups};
 use crate::ledger::RoundEnd;
+use crate::results::statistics::{mean, quantile, sorted};
+use crate::results::{Participation, RunRecord, by_client, by_device_and_link, most_lost};
 
 /// Number of bins of the histograms.
 const BINS: usize = 30;
@@ -91,11 +92,7 @@ fn durations(run: &RunRecord) -> Option<Figure> {
     let groups = Groups::of(rounds.counted.len());
     let mut medians = Vec::new();
     for range in groups.ranges() {
-        let mut seconds = Vec::new();
-        for row in range.clone() {
-            let ns = rounds.closed_at_ns.value(row).saturating_sub(rounds.opened_at_ns.value(row));
-            seconds.push(ns as f64 / 1e9);
-        }
+        let seconds = range.clone().map(|row| run.round_seconds(row));
         medians.push(quantile(&sorted(seconds), 0.5));
     }
     let mut columns = rounds_of(run, groups.last());
@@ -111,67 +108,25 @@ fn durations(run: &RunRecord) -> Option<Figure> {
     })
 }
 
-/// Outcomes of the tasks of one client, or of clients of one kind.
-#[derive(Default)]
-struct Tally {
-    /// [s] -- Times from dispatch to arrival, of the updates that arrived.
-    arrivals_s: Vec<f64>,
-    /// [task] -- Tasks by their fate, in the order of [`Fate::ALL`].
-    fates: [u64; 4],
-}
-
-impl Tally {
-    /// Counts a task.
-    fn add(&mut self, run: &RunRecord, task: usize) {
-        let tasks = &run.tasks;
-        self.fates[tasks.fate[task] as usize] += 1;
-        if tasks.upload_done_at_ns.is_valid(task) {
-            let took = tasks.upload_done_at_ns.value(task).saturating_sub(tasks.dispatched_at_ns.value(task));
-            self.arrivals_s.push(took as f64 / 1e9);
-        }
+/// Returns the columns of a table of participations.
+fn tallied<'a>(kinds: impl Iterator<Item = &'a Participation> + Clone) -> Vec<Column> {
+    let mut columns = vec![Column::counts("tasks", "tasks", "tasks", kinds.clone().map(|kind| kind.tasks.all()))];
+    for fate in Tally::ALL {
+        columns.push(Column::counts(fate.name(), fate.name(), "tasks", kinds.clone().map(|kind| kind.tasks.of(fate))));
     }
-
-    /// Returns the number of all tasks.
-    fn tasks(&self) -> u64 {
-        self.fates.iter().sum()
-    }
-
-    /// Returns the number of tasks that were dispatched and did not count.
-    fn lost(&self) -> u64 {
-        self.tasks() - self.fates[0]
-    }
-
-    /// Returns a quantile of the times to arrival in seconds. `None` if no update arrived.
-    fn arrival_s(&self, share: f64) -> Option<f64> {
-        quantile(&sorted(self.arrivals_s.iter().copied()), share)
-    }
-}
-
-/// Returns the columns of a table of tallies.
-fn tallied<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone) -> Vec<Column> {
-    let mut columns = vec![Column::counts("tasks", "tasks", "tasks", tallies.clone().map(Tally::tasks))];
-    for fate in Fate::ALL {
-        let tasks = tallies.clone().map(|tally| tally.fates[fate as usize]);
-        columns.push(Column::counts(fate.name(), fate.name(), "tasks", tasks));
-    }
-    let medians = tallies.clone().map(|tally| tally.arrival_s(0.5));
+    let medians = kinds.clone().map(|kind| kind.arrival_s(0.5));
     columns.push(Column::numbers("median_s", "median, dispatch to arrival", "s", medians));
-    columns.push(Column::numbers("p90_s", "90th percentile", "s", tallies.map(|tally| tally.arrival_s(0.9))));
+    columns.push(Column::numbers("p90_s", "90th percentile", "s", kinds.map(|kind| kind.arrival_s(0.9))));
     columns
 }
 
 /// Returns the table of outcomes by device and link. `None` if no task was recorded.
 fn classes(run: &RunRecord) -> Option<Figure> {
-    let mut classes: BTreeMap<(String, String), Tally> = BTreeMap::new();
-    for task in 0..run.tasks.task.len() {
-        let client = run.tasks.client.value(task) as usize;
-        let class = (run.population.device.value(client).to_owned(), run.population.link.value(client).to_owned());
-        classes.entry(class).or_default().add(run, task);
-    }
+    let classes = by_device_and_link(run);
     classes.first_key_value()?;
     let mut columns = vec![
-        Column::names("device", "device", classes.keys().map(|(device, _)| Some(device.as_str()))),
-        Column::names("link", "link", classes.keys().map(|(_, link)| Some(link.as_str()))),
+        Column::names("device", "device", classes.keys().map(|&(device, _)| Some(device))),
+        Column::names("link", "link", classes.keys().map(|&(_, link)| Some(link))),
     ];
     columns.extend(tallied(classes.values()));
     Some(Figure {
@@ -185,41 +140,30 @@ fn classes(run: &RunRecord) -> Option<Figure> {
     })
 }
 
-/// Returns the outcomes of each client's tasks.
-fn by_client(run: &RunRecord) -> BTreeMap<u32, Tally> {
-    let mut clients: BTreeMap<u32, Tally> = BTreeMap::new();
-    for task in 0..run.tasks.task.len() {
-        clients.entry(run.tasks.client.value(task)).or_default().add(run, task);
-    }
-    clients
-}
-
 /// Returns the table of clients with the most lost tasks. `None` if no task was lost.
 fn stragglers(run: &RunRecord) -> Option<Figure> {
     let clients = by_client(run);
-    let mut ranked: Vec<(&u32, &Tally)> = clients.iter().filter(|(_, tally)| tally.lost() > 0).collect();
+    let mut ranked = most_lost(&clients);
     if ranked.is_empty() {
         return None;
     }
     let all = ranked.len();
-    // The most lost tasks first; equal ones by their number, so that the table is deterministic.
-    ranked.sort_by(|a, b| b.1.lost().cmp(&a.1.lost()).then(a.0.cmp(b.0)));
     ranked.truncate(STRAGGLERS);
     let population = &run.population;
     let mut columns = vec![
         Column::names(
             "client_id",
             "client",
-            ranked.iter().map(|(client, _)| Some(population.client_id.value(**client as usize))),
+            ranked.iter().map(|(client, _)| Some(population.client_id.value(*client as usize))),
         ),
         Column::names(
             "device",
             "device",
-            ranked.iter().map(|(client, _)| Some(population.device.value(**client as usize))),
+            ranked.iter().map(|(client, _)| Some(population.device.value(*client as usize))),
         ),
-        Column::names("link", "link", ranked.iter().map(|(client, _)| Some(population.link.value(**client as usize)))),
+        Column::names("link", "link", ranked.iter().map(|(client, _)| Some(population.link.value(*client as usize)))),
     ];
-    columns.extend(tallied(ranked.iter().map(|(_, tally)| *tally)));
+    columns.extend(tallied(ranked.iter().map(|&(_, participation)| participation)));
     let note = (all > STRAGGLERS)
         .then(|| format!("The {STRAGGLERS} with the most lost tasks, of {all} clients that lost any."));
     Some(Figure {
@@ -238,9 +182,9 @@ fn participation(run: &RunRecord) -> Option<Figure> {
     clients.first_key_value()?;
     let never = run.clients() - clients.len();
     // Clients without tasks are counted too, as zeros.
-    let mut asked: Vec<f64> = clients.values().map(|tally| tally.tasks() as f64).collect();
+    let mut asked: Vec<f64> = clients.values().map(|client| client.tasks.all() as f64).collect();
     asked.resize(run.clients(), 0.0);
-    let mut counted: Vec<f64> = clients.values().map(|tally| tally.fates[0] as f64).collect();
+    let mut counted: Vec<f64> = clients.values().map(|client| client.tasks.of(Tally::Counted) as f64).collect();
     counted.resize(run.clients(), 0.0);
     let bins = Bins::of(&[&asked, &counted], BINS, true)?;
     Some(Figure {
@@ -273,7 +217,7 @@ fn staleness(run: &RunRecord) -> Option<Figure> {
         return None;
     }
     let bins = Bins::of(&[&values], BINS, true)?;
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let mean = mean(&values)?;
     Some(Figure {
         id: "staleness",
         title: "Staleness".into(),

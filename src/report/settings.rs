@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::record::RunRecord;
+use super::reported_run::ReportedRun;
 use super::units::cut;
 use crate::scenario::ScenarioSpec;
 
@@ -69,12 +69,12 @@ pub fn setting(scenario: &ScenarioSpec) -> BTreeMap<String, String> {
 }
 
 /// Returns a unique label for each run: its name, with what distinguishes it if several runs have that name.
-pub fn labels(runs: &[RunRecord]) -> Vec<String> {
+pub fn labels(runs: &[ReportedRun]) -> Vec<String> {
     let apart = apart(&runs.iter().map(|run| fields(&run.scenario)).collect::<Vec<_>>());
     let mut labels = Vec::new();
     for (run, apart) in runs.iter().zip(apart) {
-        let name = &run.manifest.name;
-        let namesakes = runs.iter().filter(|other| other.manifest.name == *name).count();
+        let name = &run.record.manifest.name;
+        let namesakes = runs.iter().filter(|other| other.record.manifest.name == *name).count();
         labels.push(if namesakes == 1 || apart.is_empty() {
             name.clone()
         } else if namesakes == runs.len() {

@@ -1,10 +1,12 @@
 //! Summary of a run in sentences, and the facts that identify it.
 
-use super::essentials::Essentials;
-use super::learning::Learning;
-use super::record::RunRecord;
+use fedreplay_sim::Tally;
+
+use super::learning::main_name;
+use super::reported_run::ReportedRun;
 use super::units;
 use crate::ledger::{RunKind, RunState};
+use crate::results::{Learning, MainFigures};
 
 /// A named fact.
 pub struct Fact {
@@ -15,44 +17,47 @@ pub struct Fact {
 }
 
 /// Describes the run in a few sentences, the most important first.
-pub fn sentences(run: &RunRecord, learning: &Learning, essentials: &Essentials) -> Vec<String> {
+pub fn sentences(run: &ReportedRun, learning: &Learning, figures: &MainFigures) -> Vec<String> {
     let mut sentences = Vec::new();
-    sentences.extend(state(run, essentials));
-    sentences.push(setting(run, essentials));
-    sentences.extend(learned(learning, essentials));
-    sentences.extend(fairness(learning, essentials));
-    sentences.extend(tasks(run, essentials));
-    sentences.push(cost(essentials));
-    sentences.extend(privacy(run, essentials));
-    sentences.extend(doubts(run, essentials));
+    sentences.extend(state(run, figures));
+    sentences.push(setting(run, figures));
+    sentences.extend(learned(learning, figures));
+    sentences.extend(fairness(learning, figures));
+    sentences.extend(tasks(run, figures));
+    sentences.push(cost(figures));
+    sentences.extend(privacy(run, figures));
+    sentences.extend(doubts(run, figures));
+    for (role, left_out) in &run.record.manifest.left_out {
+        sentences.extend(left_out.sentences(role).into_iter().map(|sentence| sentence + "."));
+    }
     sentences
 }
 
 /// Says that the run is not finished. `None` if it is.
-fn state(run: &RunRecord, essentials: &Essentials) -> Option<String> {
-    if run.manifest.state != RunState::Running {
+fn state(run: &ReportedRun, figures: &MainFigures) -> Option<String> {
+    if run.record.manifest.state != RunState::Running {
         return None;
     }
     Some(format!(
         "This run is not finished: {} of {} rounds are in the ledger, and only they are shown.",
-        essentials.rounds, run.manifest.rounds
+        figures.rounds, run.record.manifest.rounds
     ))
 }
 
 /// Describes population, method, protocol and duration.
-fn setting(run: &RunRecord, essentials: &Essentials) -> String {
-    let what = match run.manifest.kind {
+fn setting(run: &ReportedRun, figures: &MainFigures) -> String {
+    let what = match run.record.manifest.kind {
         RunKind::Run => "trained",
         RunKind::Plan => "would train (this is a plan: times without training)",
     };
     format!(
         "{} {what} by {}, {}, in {} and {} of virtual time{}.",
-        counted(run.clients() as u64, "client"),
+        counted(run.record.clients() as u64, "client"),
         method(run),
         protocol(run),
-        counted(essentials.rounds as u64, "round"),
-        clock(essentials.simulated_s),
-        match essentials.failed_rounds {
+        counted(figures.rounds as u64, "round"),
+        units::span(figures.simulated_ns),
+        match figures.failed_rounds {
             0 => String::new(),
             failed => format!("; {} made no version", counted(failed as u64, "round")),
         }
@@ -60,36 +65,37 @@ fn setting(run: &RunRecord, essentials: &Essentials) -> String {
 }
 
 /// Compares the loss before and after training. `None` if it was not measured.
-fn learned(learning: &Learning, essentials: &Essentials) -> Option<String> {
-    let before = essentials.loss_before?;
-    let after = essentials.loss_after?;
-    let name = learning.main_name();
+fn learned(learning: &Learning, figures: &MainFigures) -> Option<String> {
+    let before = figures.loss_before?;
+    let after = figures.loss_after?;
+    let name = main_name(learning);
     let unit = learning.unit();
     let went = if after < before { "fell" } else { "did not fall: it went" };
-    let whose = if learning.is_local { "The mean client's own model's" } else { "The server model's" };
+    let whose = if learning.is_local { "The clients' own models'" } else { "The server model's" };
     let mut text = format!("{whose} {name} {went} from {before:.4} to {after:.4} {unit}");
-    if let Some(alone) = essentials.loss_alone {
-        text += &format!("; the mean client trained alone comes to {alone:.4}");
+    if let Some(alone) = figures.loss_alone {
+        text += &format!("; clients trained alone come to {alone:.4} on the same rows");
     }
-    if let (Some(before), Some(after)) = (essentials.accuracy_before, essentials.accuracy_after) {
+    if let (Some(before), Some(after)) = (figures.accuracy_before, figures.accuracy_after) {
         text += &format!("; pairs ranked right went from {:.1} % to {:.1} %", 100.0 * before, 100.0 * after);
     }
     Some(text + ".")
 }
 
 /// Compares the clients with each other, and with the models that they trained alone. `None` if there are not several.
-fn fairness(learning: &Learning, essentials: &Essentials) -> Option<String> {
-    let mean = essentials.client_loss_mean?;
-    let worst = essentials.client_loss_worst_decile?;
+fn fairness(learning: &Learning, figures: &MainFigures) -> Option<String> {
+    let losses = figures.fairness?;
     let unit = learning.unit();
     let last = learning.points.last().filter(|point| point.clients.len() > 1)?;
     let mut text = format!(
-        "On their own held-out rows the mean client ends at {mean:.4} {unit} and the worst tenth at {worst:.4}"
+        "On their own held-out rows the mean client ends at {:.4} {unit} and the worst tenth at {:.4}",
+        losses.mean, losses.worst_decile
     );
+    let alone = learning.alone_losses();
     let mut all = 0;
     let mut worse = 0;
     for (client, loss) in &last.clients {
-        if let Some(alone) = learning.alone_clients.get(client) {
+        if let Some(alone) = alone.get(client) {
             all += 1;
             worse += u64::from(loss > alone);
         }
@@ -101,39 +107,40 @@ fn fairness(learning: &Learning, essentials: &Essentials) -> Option<String> {
 }
 
 /// Counts the tasks by their outcome. `None` if there are none.
-fn tasks(run: &RunRecord, essentials: &Essentials) -> Option<String> {
-    let Essentials { dispatched, counted: good, late, dropped, cancelled, .. } = *essentials;
+fn tasks(run: &ReportedRun, figures: &MainFigures) -> Option<String> {
+    let tasks = &figures.tasks;
+    let dispatched = figures.dispatched;
     if dispatched == 0 {
         return None;
     }
-    let share = 100.0 * good as f64 / dispatched as f64;
-    let clients = essentials.clients_counted.map_or(String::new(), |clients| {
-        format!(" They came from {} of {}.", grouped(clients as u64), counted(run.clients() as u64, "client"))
+    let share = 100.0 * tasks.of(Tally::Counted) as f64 / dispatched as f64;
+    let clients = figures.clients.map_or(String::new(), |clients| {
+        format!(" They came from {} of {}.", grouped(clients.counted), counted(run.record.clients() as u64, "client"))
     });
     Some(format!(
         "Of {} {} counted ({share:.0} %), {} came late, {} dropped out and {} were cancelled.{clients}",
         counted(dispatched, "task"),
-        grouped(good),
-        grouped(late),
-        grouped(dropped),
-        grouped(cancelled)
+        grouped(tasks.of(Tally::Counted)),
+        grouped(tasks.of(Tally::Late)),
+        grouped(tasks.of(Tally::Dropped)),
+        grouped(tasks.of(Tally::Cancelled))
     ))
 }
 
 /// States traffic and energy.
-fn cost(essentials: &Essentials) -> String {
-    let spent = essentials.energy_kwh.filter(|&kwh| kwh > 0.0);
-    let energy = spent.map_or(String::new(), |kwh| format!("; devices spent {} kWh on tasks", figures(kwh)));
-    let down = units::bytes(essentials.bytes_down);
-    let up = units::bytes(essentials.bytes_up);
+fn cost(figures: &MainFigures) -> String {
+    let spent = figures.energy_kwh.filter(|&kwh| kwh > 0.0);
+    let energy = spent.map_or(String::new(), |kwh| format!("; devices spent {} kWh on tasks", three_digits(kwh)));
+    let down = units::bytes(figures.moved.down);
+    let up = units::bytes(figures.moved.up);
     format!("{down} went down to clients and {up} up{energy}.")
 }
 
 /// States the privacy that was spent. `None` if the scenario has no protection.
-fn privacy(run: &RunRecord, essentials: &Essentials) -> Option<String> {
+fn privacy(run: &ReportedRun, figures: &MainFigures) -> Option<String> {
     let scenario = serde_json::to_value(run.scenario.privacy?).ok()?;
     let delta = scenario.pointer("/UserLevel/delta").and_then(serde_json::Value::as_f64);
-    Some(match (delta, essentials.epsilon.filter(|epsilon| epsilon.is_finite())) {
+    Some(match (delta, figures.epsilon.filter(|epsilon| epsilon.is_finite())) {
         (Some(delta), Some(epsilon)) => {
             format!("Clients are protected: epsilon {epsilon:.4} was spent at delta {delta}.")
         }
@@ -142,25 +149,25 @@ fn privacy(run: &RunRecord, essentials: &Essentials) -> Option<String> {
 }
 
 /// Lists what a reader must not overlook. `None` if there is nothing.
-fn doubts(run: &RunRecord, essentials: &Essentials) -> Option<String> {
+fn doubts(run: &ReportedRun, figures: &MainFigures) -> Option<String> {
     let mut doubts = Vec::new();
-    if essentials.unusable > 0 {
-        let unusable = essentials.unusable;
-        let good = essentials.counted;
+    if figures.unusable > 0 {
+        let unusable = figures.unusable;
+        let good = figures.tasks.of(Tally::Counted);
         doubts.push(format!("{unusable} of {good} updates could not be used and got weight 0."));
     }
     if let Some(twin) = twin(run) {
         doubts.push(format!("The data is a synthetic twin of {twin}, not the dataset itself."));
     }
-    if run.tasks.task.is_empty() && essentials.dispatched > 0 {
+    if run.record.tasks.task.is_empty() && figures.dispatched > 0 {
         doubts.push("No task was recorded (`--detail rounds`), so that figures of tasks are left out.".into());
     }
     (!doubts.is_empty()).then(|| doubts.join(" "))
 }
 
 /// Returns the name of the dataset whose synthetic twin the data is. `None` for other data.
-fn twin(run: &RunRecord) -> Option<&str> {
-    run.manifest.inputs.keys().find_map(|role| role.strip_prefix("synthetic_twin_of_"))
+fn twin(run: &ReportedRun) -> Option<&str> {
+    run.record.manifest.inputs.keys().find_map(|role| role.strip_prefix("synthetic_twin_of_"))
 }
 
 /// Returns the fact `name`.
@@ -174,8 +181,8 @@ fn hash(name: &str, value: String) -> Fact {
 }
 
 /// Returns the facts that identify a run: hashes, scenario, model, data, grade.
-pub fn facts(run: &RunRecord) -> Vec<Fact> {
-    let manifest = &run.manifest;
+pub fn facts(run: &ReportedRun) -> Vec<Fact> {
+    let manifest = &run.record.manifest;
     let mut facts = vec![
         hash(
             "digest",
@@ -194,6 +201,10 @@ pub fn facts(run: &RunRecord) -> Vec<Fact> {
         fact("numerics", manifest.numerics_class.clone()),
         fact("made by", format!("fedreplay {}, schema {}", manifest.fedreplay_version, manifest.schema_version)),
     ];
+    let starts_trained = manifest.inputs.contains_key("reference_adapter");
+    if let Some(reference) = run.scenario.training.objective.reference_model(starts_trained) {
+        facts.push(fact("reference model", reference.into()));
+    }
     for (role, input) in &manifest.inputs {
         // Only the name: a report must not contain paths of the machine.
         let name = input.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -214,12 +225,12 @@ fn variant(value: &impl serde::Serialize) -> String {
 }
 
 /// Returns the name of the federated method.
-fn method(run: &RunRecord) -> String {
+fn method(run: &ReportedRun) -> String {
     variant(&run.scenario.algorithm)
 }
 
 /// Returns the protocol in words, such as `semi-synchronous` for `SemiSynchronous`.
-fn protocol(run: &RunRecord) -> String {
+fn protocol(run: &ReportedRun) -> String {
     let name = variant(&run.scenario.server.protocol);
     let mut words = String::new();
     for letter in name.chars() {
@@ -250,13 +261,8 @@ fn grouped(count: u64) -> String {
     text
 }
 
-/// Formats a virtual time in seconds.
-fn clock(seconds: f64) -> String {
-    units::clock((seconds * 1e9) as u64)
-}
-
 /// Formats a number with three significant digits.
-fn figures(value: f64) -> String {
+fn three_digits(value: f64) -> String {
     super::figure::rounded(value, 3).to_string()
 }
 

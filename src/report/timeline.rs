@@ -4,7 +4,7 @@ use arrow::array::{Array, UInt64Array};
 use fedreplay_sim::Outcome;
 
 use super::figure::{Column, Draw, Figure, Section};
-use super::record::RunRecord;
+use crate::results::RunRecord;
 
 /// Maximum number of tasks in a report, over all of its runs: enough for 200 rounds of 100 clients, with a page below
 /// 3 MB.

@@ -1,5 +1,7 @@
 //! Formatting of numbers for people: bytes, durations, losses and rates, each in a unit of suitable size.
 
+use super::figure::rounded;
+
 /// Formats a number of bytes with one decimal place.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -16,6 +18,17 @@ pub fn bytes(count: u64) -> String {
 pub fn clock(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// Formats a virtual time in nanoseconds as the page does: in seconds below a minute, in days from two days on.
+pub fn span(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    let hours = seconds / 3600;
+    match seconds {
+        0..60 => format!("{} s", rounded(ns as f64 / 1e9, 4)),
+        _ if hours < 48 => clock(ns),
+        _ => format!("{} d {}:{:02}", hours / 24, hours % 24, seconds / 60 % 60),
+    }
 }
 
 /// Cuts a text after this many characters.
@@ -61,6 +74,8 @@ mod tests {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_530_000), "1.5 MB");
         assert_eq!(clock(3_723_000_000_000), "1:02:03");
+        let spans = [0, 2_600_000_000, 59_999_900_000, 2_339_700_000_000, 180_061_000_000_000].map(span);
+        assert_eq!(spans, ["0 s", "2.6 s", "60 s", "0:38:59", "2 d 2:01"]);
         assert_eq!(loss(None), "-");
         assert_eq!(loss(Some(1.23456)), "1.2346");
         assert_eq!([0.25, 42.4, 1234.0, 2.5e6, f64::NAN].map(rate), ["0.2", "42", "1.2 k", "2.5 M", "-"]);

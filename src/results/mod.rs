@@ -1,14 +1,31 @@
-//! Figures of a run, computed from its ledger: summary, curves, participation and fairness.
+//! Figures of a run, computed from its ledger: summary, curves, participation, costs and fairness. Whatever shows a figure of a
+//! run takes it from here.
 
+mod costs;
 mod estimate;
+mod fairness;
+mod losses;
+mod main_figures;
 mod overview;
 mod participants;
+mod record;
 mod series;
+pub mod statistics;
 mod summary;
+mod traffic;
 
+pub use costs::RoundCosts;
 pub use estimate::Estimate;
-pub use overview::{Fairness, LifecycleState, Overview, RunEssentials};
-pub use participants::{ClientFigures, GroupFigures};
+pub use fairness::Fairness;
+pub(crate) use losses::MainLoss;
+pub use losses::{CurvePoint, Learning, LossGroup, SplitLosses};
+pub use main_figures::{ClientCounts, MainFigures};
+pub use overview::{LifecycleState, Overview, RunEssentials};
+pub use participants::{
+    ClientFigures, FateCounts, GroupFigures, Participation, by_client, by_device_and_link, most_lost,
+};
+pub use record::RunRecord;
 pub use series::{Point, Series, main_curve};
 pub use summary::Summary;
-pub(crate) use summary::{Totals, main_loss, main_ranking};
+pub(crate) use summary::Totals;
+pub use traffic::{Moved, Traffic};

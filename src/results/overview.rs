@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedreplay_sim::Outcome;
 use serde::Serialize;
 
-use super::participants::{ClientFigures, GroupFigures, Participants};
+use super::fairness::Fairness;
+use super::losses::Learning;
+use super::main_figures::MainFigures;
+use super::participants::{self, ClientFigures, GroupFigures};
+use super::record::RunRecord;
 use super::series::{Series, series};
-use super::summary::main_loss;
-use crate::ledger::{
-    EvalSubject, EvaluationRow, LedgerError, Manifest, RunKind, RunState, RunTables, Split, TableView, is_being_written,
-};
+use crate::ledger::{LedgerError, Manifest, RunKind, RunState, RunTables, is_being_written};
 use crate::store::Digest;
 
 /// State of a run's life cycle.
@@ -73,30 +73,45 @@ impl RunEssentials {
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let manifest = Manifest::read(run_folder)?;
         let tables = RunTables::read(run_folder)?;
-        Self::new(run_folder, &manifest, &tables, &tables.evaluations()?)
+        let rounds = tables.rounds();
+        let end = RoundsEnd {
+            rounds: rounds.len() as u32,
+            closed_at_ns: rounds.counts("closed_at_ns")?.into_iter().max().unwrap_or(0),
+            digest: rounds.names("digest")?.last().map(|&digest| digest.to_owned()),
+        };
+        Ok(Self::new(run_folder, &manifest, end, &Learning::of(&tables.evaluations()?)))
     }
 
-    fn new(
-        run_folder: &Path,
-        manifest: &Manifest,
-        tables: &RunTables,
-        evaluations: &[EvaluationRow],
-    ) -> Result<Self, LedgerError> {
-        let rounds = tables.rounds();
-        // Round 0 is before any training.
-        let (before, after): (Vec<_>, Vec<_>) = evaluations.iter().cloned().partition(|row| row.round == 0);
-        let last_digest = rounds.names("digest")?.last().map(|&digest| digest.to_owned());
-        Ok(Self {
+    fn new(run_folder: &Path, manifest: &Manifest, end: RoundsEnd, learning: &Learning) -> Self {
+        Self {
             state: LifecycleState::of(run_folder, manifest),
             kind: manifest.kind,
-            rounds: rounds.len() as u32,
+            rounds: end.rounds,
             rounds_planned: manifest.rounds,
-            digest: manifest.digest.as_ref().map(Digest::to_string).or(last_digest),
+            digest: manifest.digest.as_ref().map(Digest::to_string).or(end.digest),
             seed: manifest.seed,
-            simulated_ns: rounds.counts("closed_at_ns")?.into_iter().max().unwrap_or(0),
-            loss_before: main_loss(&before, EvalSubject::Global),
-            loss_after: main_loss(&after, EvalSubject::Global).or_else(|| main_loss(&after, EvalSubject::Local)),
-        })
+            simulated_ns: end.closed_at_ns,
+            loss_before: learning.loss_before(),
+            loss_after: learning.loss_after(),
+        }
+    }
+}
+
+/// Number of complete rounds, and the state after the last of them.
+struct RoundsEnd {
+    rounds: u32,
+    closed_at_ns: u64,
+    digest: Option<String>,
+}
+
+impl RoundsEnd {
+    fn of(run: &RunRecord) -> Self {
+        let rounds = &run.rounds;
+        Self {
+            rounds: rounds.counted.len() as u32,
+            closed_at_ns: rounds.closed_at_ns.iter().flatten().max().unwrap_or(0),
+            digest: rounds.digest.iter().flatten().last().map(str::to_owned),
+        }
     }
 }
 
@@ -130,107 +145,29 @@ impl Overview {
     /// # Errors
     /// If there is no run, or its tables cannot be read.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
-        let manifest = Manifest::read(run_folder)?;
-        let tables = RunTables::read(run_folder)?;
-        let evaluations = tables.evaluations()?;
-        let tasks = tables.tasks()?;
-        let essentials = RunEssentials::new(run_folder, &manifest, &tables, &evaluations)?;
-        let participants = Participants::read(&tables.population()?, &tasks)?;
+        let run = RunRecord::read(run_folder)?;
+        let learning = Learning::of(&run.losses);
+        let figures = MainFigures::of(&run, &learning);
+        let clients = participants::by_client(&run);
+        let counts = figures.clients.unwrap_or_default();
         let mut outcomes = BTreeMap::new();
-        for outcome in tasks.values::<Outcome>("outcome")? {
+        for outcome in &run.tasks.outcome {
             *outcomes.entry(outcome.name()).or_default() += 1;
         }
         Ok(Self {
-            essentials,
-            grade: manifest.grade,
-            series: series(tables.rounds(), &tasks, &evaluations)?,
+            essentials: RunEssentials::new(&run.folder, &run.manifest, RoundsEnd::of(&run), &learning),
+            series: series(&run),
             outcomes,
-            bytes_down: total(&tasks, "bytes_down")? as u64,
-            bytes_up: total(&tasks, "bytes_up")? as u64,
-            energy_kwh: total(&tasks, "energy_mj")? as f64 / 3.6e9,
-            fairness: Fairness::of(&evaluations),
-            clients: participants.clients.len() as u64,
-            clients_asked: participants.clients.iter().filter(|client| client.asked > 0).count() as u64,
-            clients_counted: participants.clients.iter().filter(|client| client.counted > 0).count() as u64,
-            devices: participants.by_device(),
-            stragglers: participants.stragglers(),
+            bytes_down: figures.moved.down,
+            bytes_up: figures.moved.up,
+            energy_kwh: figures.energy_kwh.unwrap_or(0.0),
+            fairness: figures.fairness,
+            devices: participants::by_device(&run),
+            stragglers: participants::stragglers(&run, &clients),
+            clients: run.clients() as u64,
+            clients_asked: counts.asked,
+            clients_counted: counts.counted,
+            grade: run.manifest.grade,
         })
-    }
-}
-
-/// Sums a column of counts. The sum of 64-bit counts may need more bits.
-fn total(table: &TableView, column: &str) -> Result<u128, LedgerError> {
-    Ok(table.counts(column)?.into_iter().map(u128::from).sum())
-}
-
-/// Distribution of losses over clients.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Fairness {
-    pub round: u32,
-    pub clients: u64,
-    pub least: f64,
-    pub median: f64,
-    pub mean: f64,
-    /// Mean over the tenth of the clients with the greatest losses, at least one.
-    pub worst_decile: f64,
-    pub most: f64,
-}
-
-impl Fairness {
-    /// Computes the distribution after the last evaluated round; `None` without losses.
-    fn of(evaluations: &[EvaluationRow]) -> Option<Self> {
-        // With a server model, the rows of local baselines are left out: they belong to other models.
-        let subject = if evaluations.iter().any(|row| row.subject == EvalSubject::Global) {
-            EvalSubject::Global
-        } else {
-            EvalSubject::Local
-        };
-        let mut own = Vec::new();
-        for row in evaluations {
-            if row.split == Split::HeldOut && row.client.is_some() && row.subject == subject {
-                own.push(row);
-            }
-        }
-        let round = own.iter().map(|row| row.round).max()?;
-        let losses = own.iter().filter(|row| row.round == round).filter_map(|row| row.loss).collect();
-        Self::of_losses(round, losses)
-    }
-
-    /// Computes the distribution of these losses, one per client.
-    fn of_losses(round: u32, mut losses: Vec<f64>) -> Option<Self> {
-        // Sorted, so that the worst decile is the end of the list and the median its middle.
-        losses.sort_by(f64::total_cmp);
-        let least = *losses.first()?;
-        let most = *losses.last()?;
-        Some(Self {
-            round,
-            clients: losses.len() as u64,
-            least,
-            median: (losses[(losses.len() - 1) / 2] + losses[losses.len() / 2]) / 2.0,
-            mean: mean(&losses),
-            worst_decile: mean(&losses[losses.len() - losses.len().div_ceil(10)..]),
-            most,
-        })
-    }
-}
-
-/// Computes the mean of values.
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_worst_tenth_is_at_least_one_client() {
-        let of = |losses: &[f64]| Fairness::of_losses(3, losses.to_vec());
-        assert_eq!(of(&[]), None);
-        let one = of(&[2.0]).expect("a client");
-        assert_eq!((one.least, one.median, one.worst_decile, one.most), (2.0, 2.0, 2.0, 2.0));
-        let many: Vec<f64> = (1..=20).rev().map(f64::from).collect();
-        let many = of(&many).expect("clients");
-        assert_eq!((many.least, many.median, many.mean, many.worst_decile), (1.0, 10.5, 10.5, 19.5));
     }
 }

@@ -1,14 +1,118 @@
-//! Participation in a run: figures of single clients and of device classes.
+//! Participation in a run: what became of the tasks of single clients and of kinds of clients.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use arrow::array::Array;
 use fedreplay_sim::Tally;
 use serde::Serialize;
 
-use crate::ledger::{LedgerError, TableView};
+use super::record::RunRecord;
+use super::statistics::{quantile, sorted};
 
 /// Maximum number of stragglers that are listed.
 const STRAGGLERS_SHOWN: usize = 5;
+
+/// Numbers of tasks by their fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FateCounts([u64; Tally::ALL.len()]);
+
+impl FateCounts {
+    /// Counts a task.
+    pub fn add(&mut self, fate: Tally) {
+        self.add_many(fate, 1);
+    }
+
+    /// Counts tasks that all have this fate.
+    pub fn add_many(&mut self, fate: Tally, tasks: u64) {
+        self.0[fate as usize] += tasks;
+    }
+
+    /// Returns the number of tasks with a fate.
+    pub fn of(&self, fate: Tally) -> u64 {
+        self.0[fate as usize]
+    }
+
+    /// Returns the number of all tasks.
+    pub fn all(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Returns the number of tasks that were dispatched and did not count.
+    pub fn lost(&self) -> u64 {
+        self.all() - self.of(Tally::Counted)
+    }
+
+    /// Returns the number of tasks that were lost because the client was slower than others or than the deadline.
+    pub fn too_slow(&self) -> u64 {
+        self.of(Tally::Late) + self.of(Tally::Cancelled)
+    }
+}
+
+/// Ends of the tasks of one client, or of clients of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Participation {
+    pub tasks: FateCounts,
+    /// [ns] -- Times from dispatch to arrival, of the updates that arrived.
+    arrivals_ns: Vec<u64>,
+}
+
+impl Participation {
+    /// Adds a task of a run, by its row.
+    fn add(&mut self, run: &RunRecord, task: usize) {
+        let tasks = &run.tasks;
+        self.tasks.add(tasks.fate[task]);
+        if tasks.upload_done_at_ns.is_valid(task) {
+            let arrived = tasks.upload_done_at_ns.value(task);
+            self.arrivals_ns.push(arrived.saturating_sub(tasks.dispatched_at_ns.value(task)));
+        }
+    }
+
+    /// [s] -- Returns a quantile of the times from dispatch to arrival; `None` if no update arrived.
+    pub fn arrival_s(&self, share: f64) -> Option<f64> {
+        quantile(&sorted(self.arrivals_ns.iter().map(|&ns| ns as f64 / 1e9)), share)
+    }
+
+    /// [ns] -- Returns the mean time from dispatch to arrival; `None` if no update arrived.
+    pub fn mean_arrival_ns(&self) -> Option<u64> {
+        let sum: u128 = self.arrivals_ns.iter().copied().map(u128::from).sum();
+        sum.checked_div(self.arrivals_ns.len() as u128).map(|mean| mean as u64)
+    }
+
+    /// [ns] -- Returns the median time from dispatch to arrival; `None` if no update arrived.
+    pub fn median_arrival_ns(&self) -> Option<u64> {
+        let sorted = sorted(self.arrivals_ns.iter().map(|&ns| ns as f64));
+        quantile(&sorted, 0.5).map(|ns| ns.round() as u64)
+    }
+}
+
+/// Returns what became of the tasks of each client that was asked.
+pub fn by_client(run: &RunRecord) -> BTreeMap<u32, Participation> {
+    let mut clients: BTreeMap<u32, Participation> = BTreeMap::new();
+    for task in 0..run.tasks.task.len() {
+        clients.entry(run.tasks.client.value(task)).or_default().add(run, task);
+    }
+    clients
+}
+
+/// Returns what became of tasks by device and link of their clients, sorted by name.
+pub fn by_device_and_link(run: &RunRecord) -> BTreeMap<(&str, &str), Participation> {
+    let mut kinds: BTreeMap<(&str, &str), Participation> = BTreeMap::new();
+    for task in 0..run.tasks.task.len() {
+        let client = run.tasks.client.value(task) as usize;
+        let kind = (run.population.device.value(client), run.population.link.value(client));
+        kinds.entry(kind).or_default().add(run, task);
+    }
+    kinds
+}
+
+/// Returns the clients that lost tasks, for any reason, the most lost tasks first and equal ones by number.
+pub fn most_lost(clients: &BTreeMap<u32, Participation>) -> Vec<(u32, &Participation)> {
+    let lost = clients.iter().filter(|(_, participation)| participation.tasks.lost() > 0);
+    let mut ranked: Vec<(u32, &Participation)> = lost.map(|(&client, tasks)| (client, tasks)).collect();
+    ranked.sort_by_key(|&(client, participation)| (Reverse(participation.tasks.lost()), client));
+    ranked
+}
 
 /// Figures of one client's tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -24,14 +128,32 @@ pub struct ClientFigures {
     pub cancelled: u64,
     /// [ns] -- Mean virtual time from dispatch to arrival, over the updates that arrived.
     pub arrival_ns: Option<u64>,
-    #[serde(skip)]
-    arrivals_ns: Vec<u64>,
 }
 
-impl ClientFigures {
-    /// Returns the number of tasks that were lost because the client was slower than others or than the deadline.
-    fn too_slow(&self) -> u64 {
-        self.late + self.cancelled
+/// Returns the clients that were too slow most often; ties are sorted by arrival time, slowest first.
+pub(super) fn stragglers(run: &RunRecord, clients: &BTreeMap<u32, Participation>) -> Vec<ClientFigures> {
+    let mut slow: Vec<_> = clients.iter().filter(|(_, participation)| participation.tasks.too_slow() > 0).collect();
+    slow.sort_by_key(|(_, participation)| Reverse((participation.tasks.too_slow(), participation.mean_arrival_ns())));
+    slow.into_iter()
+        .take(STRAGGLERS_SHOWN)
+        .map(|(&client, participation)| figures(run, client, participation))
+        .collect()
+}
+
+/// Returns the figures of one client.
+fn figures(run: &RunRecord, client: u32, participation: &Participation) -> ClientFigures {
+    let population = &run.population;
+    ClientFigures {
+        client,
+        client_id: population.client_id.value(client as usize).to_owned(),
+        device: population.device.value(client as usize).to_owned(),
+        link: population.link.value(client as usize).to_owned(),
+        asked: participation.tasks.all(),
+        counted: participation.tasks.of(Tally::Counted),
+        late: participation.tasks.of(Tally::Late),
+        dropped: participation.tasks.of(Tally::Dropped),
+        cancelled: participation.tasks.of(Tally::Cancelled),
+        arrival_ns: participation.mean_arrival_ns(),
     }
 }
 
@@ -49,78 +171,43 @@ pub struct GroupFigures {
     pub arrival_ns: Option<u64>,
 }
 
-/// Figures of all clients.
-pub(super) struct Participants {
-    pub clients: Vec<ClientFigures>,
+/// Returns the figures by class of device, sorted by name.
+pub(super) fn by_device(run: &RunRecord) -> Vec<GroupFigures> {
+    // Classes whose clients were never asked are listed too.
+    let mut classes: BTreeMap<&str, (u64, Participation)> = BTreeMap::new();
+    for device in run.population.device.iter().flatten() {
+        classes.entry(device).or_default().0 += 1;
+    }
+    for task in 0..run.tasks.task.len() {
+        let device = run.population.device.value(run.tasks.client.value(task) as usize);
+        classes.entry(device).or_default().1.add(run, task);
+    }
+    let mut figures = Vec::with_capacity(classes.len());
+    for (device, (clients, participation)) in classes {
+        figures.push(GroupFigures {
+            device: device.to_owned(),
+            clients,
+            asked: participation.tasks.all(),
+            counted: participation.tasks.of(Tally::Counted),
+            late: participation.tasks.of(Tally::Late),
+            dropped: participation.tasks.of(Tally::Dropped),
+            cancelled: participation.tasks.of(Tally::Cancelled),
+            arrival_ns: participation.median_arrival_ns(),
+        });
+    }
+    figures
 }
 
-impl Participants {
-    /// Adds up the tasks of each client.
-    pub fn read(population: &TableView, tasks: &TableView) -> Result<Self, LedgerError> {
-        let ids = population.names("client_id")?;
-        let devices = population.names("device")?;
-        let links = population.names("link")?;
-        let mut clients = Vec::with_capacity(population.len());
-        for at in 0..population.len() {
-            clients.push(ClientFigures {
-                client: at as u32,
-                client_id: ids[at].to_owned(),
-                device: devices[at].to_owned(),
-                link: links[at].to_owned(),
-                ..ClientFigures::default()
-            });
-        }
-        let dispatched = tasks.counts("dispatched_at_ns")?;
-        let arrived = tasks.counts_or_none("upload_done_at_ns")?;
-        for (at, (client, fate)) in tasks.counts("client")?.into_iter().zip(tasks.values::<Tally>("fate")?).enumerate()
-        {
-            // A task of an unknown client is a fault of the tables, which is for `verify` to report.
-            let Some(client) = clients.get_mut(client as usize) else { continue };
-            client.asked += 1;
-            match fate {
-                Tally::Counted => client.counted += 1,
-                Tally::Late => client.late += 1,
-                Tally::Cancelled => client.cancelled += 1,
-                Tally::Dropped => client.dropped += 1,
-            }
-            client.arrivals_ns.extend(arrived[at].map(|arrived| arrived.saturating_sub(dispatched[at])));
-        }
-        for client in &mut clients {
-            let sum: u128 = client.arrivals_ns.iter().copied().map(u128::from).sum();
-            client.arrival_ns = sum.checked_div(client.arrivals_ns.len() as u128).map(|mean| mean as u64);
-        }
-        Ok(Self { clients })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Returns the figures by class of device, sorted by name.
-    pub fn by_device(&self) -> Vec<GroupFigures> {
-        let mut groups: BTreeMap<&str, Vec<&ClientFigures>> = BTreeMap::new();
-        for client in &self.clients {
-            groups.entry(&client.device).or_default().push(client);
-        }
-        groups.into_iter().map(|(device, clients)| group(device, &clients)).collect()
-    }
-
-    /// Returns the clients that were too slow most often; ties are sorted by arrival time, slowest first.
-    pub fn stragglers(&self) -> Vec<ClientFigures> {
-        let mut slow: Vec<_> = self.clients.iter().filter(|client| client.too_slow() > 0).collect();
-        slow.sort_by_key(|client| std::cmp::Reverse((client.too_slow(), client.arrival_ns)));
-        slow.into_iter().take(STRAGGLERS_SHOWN).cloned().collect()
-    }
-}
-
-/// Adds up the figures of clients with the same class of device.
-fn group(device: &str, clients: &[&ClientFigures]) -> GroupFigures {
-    let mut arrivals: Vec<u64> = clients.iter().flat_map(|client| client.arrivals_ns.iter().copied()).collect();
-    arrivals.sort_unstable();
-    GroupFigures {
-        device: device.to_owned(),
-        clients: clients.len() as u64,
-        asked: clients.iter().map(|client| client.asked).sum(),
-        counted: clients.iter().map(|client| client.counted).sum(),
-        late: clients.iter().map(|client| client.late).sum(),
-        dropped: clients.iter().map(|client| client.dropped).sum(),
-        cancelled: clients.iter().map(|client| client.cancelled).sum(),
-        arrival_ns: arrivals.get(arrivals.len() / 2).copied(),
+    #[test]
+    fn the_median_of_two_arrivals_lies_between_them() {
+        let participation =
+            Participation { tasks: FateCounts::default(), arrivals_ns: vec![4_000_000_000, 1_000_000_000] };
+        assert_eq!(participation.median_arrival_ns(), Some(2_500_000_000));
+        assert_eq!(participation.arrival_s(0.5), Some(2.5));
+        assert_eq!(participation.mean_arrival_ns(), Some(2_500_000_000));
     }
 }

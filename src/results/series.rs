@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::summary::main_loss;
-use crate::ledger::{EvalSubject, EvaluationRow, LedgerError, RunTables, Split, TableView};
+use super::costs::RoundCosts;
+use super::losses::{Learning, loss_unit, split_losses};
+use super::record::RunRecord;
+use super::statistics::mean;
+use crate::ledger::{EvalSubject, EvaluationRow, LedgerError, RunTables, Split};
 
 /// Point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -27,46 +30,47 @@ pub struct Series {
 }
 
 /// Returns the curves of a run that have at least one value.
-pub(super) fn series(
-    rounds: &TableView,
-    tasks: &TableView,
-    evaluations: &[EvaluationRow],
-) -> Result<Vec<Series>, LedgerError> {
-    let clock = Clock { closed_at_ns: rounds.counts("closed_at_ns")? };
-    let mut all = losses(evaluations, &clock);
-    all.extend(scores(evaluations, &clock));
-    for (name, unit, column) in [
-        ("loss/train", "nats/token", "train_loss"),
-        ("update/norm", "1", "update_norm"),
-        ("privacy/epsilon", "1", "epsilon_spent"),
-        ("tasks/counted", "tasks", "counted"),
-        ("tasks/late", "tasks", "late"),
-        ("tasks/dropped", "tasks", "dropped"),
-        ("tasks/cancelled", "tasks", "cancelled"),
+pub(super) fn series(run: &RunRecord) -> Vec<Series> {
+    let rounds = &run.rounds;
+    let clock = Clock { closed_at_ns: rounds.closed_at_ns.iter().flatten().collect() };
+    let count = clock.closed_at_ns.len();
+    let mut all = losses(&run.losses, &clock);
+    all.extend(scores(&run.benchmarks, &clock));
+    all.push(clock.series("loss/train", run.loss_unit(), rounds.train_loss.iter()));
+    all.push(clock.series("update/norm", "1", rounds.update_norm.iter()));
+    all.push(clock.series("privacy/epsilon", "1", rounds.epsilon_spent.iter()));
+    for (name, tasks) in [
+        ("tasks/counted", &rounds.counted),
+        ("tasks/late", &rounds.late),
+        ("tasks/dropped", &rounds.dropped),
+        ("tasks/cancelled", &rounds.cancelled),
     ] {
-        all.push(clock.series(name, unit, rounds.numbers(column)?));
+        all.push(clock.series(name, "tasks", tasks.iter().map(|tasks| tasks.map(f64::from))));
     }
-    all.push(clock.series("round/seconds", "s", durations(rounds)?));
-    for (name, column) in [("traffic/down", "bytes_down"), ("traffic/up", "bytes_up")] {
-        all.push(clock.series(name, "B", summed(rounds.counts(column)?)));
+    all.push(clock.series("round/seconds", "s", (0..count).map(|round| Some(run.round_seconds(round)))));
+    for (name, bytes) in [("traffic/down", &rounds.bytes_down), ("traffic/up", &rounds.bytes_up)] {
+        all.push(clock.series(name, "B", summed(bytes.iter().flatten()).into_iter()));
     }
-    let energy = per_round(rounds, tasks, "energy_mj", |values| values.iter().map(|&mj| mj as f64 / 1000.0).sum())?;
+    let has_tasks = |round: &usize| !run.round_tasks[*round].is_empty();
+    let costs = RoundCosts::of(run);
+    let energy = (0..count).map(|round| Some(round).filter(has_tasks).map(|round| costs[round].joules));
     all.push(clock.series("energy/spent", "J", energy));
-    let staleness =
-        per_round(rounds, tasks, "staleness", |values| values.iter().sum::<u64>() as f64 / values.len() as f64)?;
-    all.push(clock.series("update/staleness", "versions", staleness));
+    all.push(clock.series("update/staleness", "versions", (0..count).map(|round| mean_staleness(run, round))));
     all.retain(|series| !series.points.is_empty());
-    Ok(all)
+    all
 }
 
-/// Returns the main curve of a run: the server's loss on the test rows, else on held-out rows, else that of the clients' own
-/// models. `None` if nothing was evaluated.
+/// Returns the main curve of a run: the server's loss on the test rows, else on held-out rows; of the clients' own models if
+/// there is no server model. `None` if nothing was evaluated.
 ///
 /// # Errors
 /// If the tables cannot be read.
 pub fn main_curve(tables: &RunTables) -> Result<Option<Series>, LedgerError> {
     let clock = Clock { closed_at_ns: tables.rounds().counts("closed_at_ns")? };
-    Ok(losses(&tables.evaluations()?, &clock).into_iter().find(|series| !series.points.is_empty()))
+    let learning = Learning::of(&tables.evaluations()?);
+    let points: Vec<Point> = learning.main_losses().filter_map(|(round, loss)| clock.point(round, loss)).collect();
+    let name = if learning.has_test { "loss/test" } else { "loss/held_out" };
+    Ok((!points.is_empty()).then(|| Series { name: name.into(), unit: learning.unit(), points }))
 }
 
 /// Ends of the rounds in virtual time.
@@ -84,55 +88,47 @@ impl Clock {
     }
 
     /// Returns the curve of one value per round, from the first.
-    fn series(&self, name: &str, unit: &'static str, values: Vec<Option<f64>>) -> Series {
-        let points = values.into_iter().zip(1..).filter_map(|(value, round)| self.point(round, value?)).collect();
+    fn series(&self, name: &str, unit: &'static str, values: impl Iterator<Item = Option<f64>>) -> Series {
+        let points = values.zip(1..).filter_map(|(value, round)| self.point(round, value?)).collect();
         Series { name: name.into(), unit, points }
     }
 }
 
 /// Returns the curves of losses: of the server model, and of the clients' own models.
 fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
-    let is_pairs = evaluations.iter().any(|row| row.reward_margin.is_some());
-    let unit = if is_pairs { "nats/pair" } else { "nats/token" };
+    let unit = loss_unit(evaluations);
     let mut all = Vec::new();
-    for (subject, split, name) in [
-        (EvalSubject::Global, Split::Test, "loss/test"),
-        (EvalSubject::Global, Split::HeldOut, "loss/held_out"),
-        (EvalSubject::Local, Split::Test, "loss/alone_test"),
-        (EvalSubject::Local, Split::HeldOut, "loss/alone_held_out"),
+    for (subject, names) in [
+        (EvalSubject::Global, ["loss/test", "loss/held_out"]),
+        (EvalSubject::Local, ["loss/alone_test", "loss/alone_held_out"]),
     ] {
-        let rows = evaluations.iter().filter(|row| row.subject == subject && row.split == split);
-        let rows: Vec<EvaluationRow> = rows.cloned().collect();
-        // Rows are in the order of rounds, so those of one round are adjacent.
-        let by_round = rows.chunk_by(|a, b| a.round == b.round);
-        let points = by_round.filter_map(|rows| clock.point(rows[0].round, main_loss(rows, subject)?)).collect();
-        all.push(Series { name: name.into(), unit, points });
+        let mut test = Vec::new();
+        let mut held_out = Vec::new();
+        for (round, losses) in split_losses(evaluations, subject) {
+            test.extend(losses.test.and_then(|loss| clock.point(round, loss)));
+            held_out.extend(losses.held_out.and_then(|loss| clock.point(round, loss)));
+        }
+        let [test_name, held_out_name] = names;
+        all.push(Series { name: test_name.into(), unit, points: test });
+        all.push(Series { name: held_out_name.into(), unit, points: held_out });
     }
     all
 }
 
 /// Returns the curve of the server model's score on each benchmark.
-fn scores(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
+fn scores(benchmarks: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     let mut points: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
-    for row in evaluations.iter().filter(|row| row.subject == EvalSubject::Global && row.split == Split::Whole) {
+    for row in benchmarks.iter().filter(|row| row.subject == EvalSubject::Global && row.split == Split::Whole) {
         let point = row.score.and_then(|score| clock.point(row.round, score));
         points.entry(&row.benchmark).or_default().extend(point);
     }
     points.into_iter().map(|(name, points)| Series { name: format!("score/{name}"), unit: "1", points }).collect()
 }
 
-/// [s] -- Returns the duration of each round in virtual time.
-fn durations(rounds: &TableView) -> Result<Vec<Option<f64>>, LedgerError> {
-    let opened = rounds.counts("opened_at_ns")?;
-    let closed = rounds.counts("closed_at_ns")?;
-    let durations = opened.into_iter().zip(closed);
-    Ok(durations.map(|(opened, closed)| Some(closed.saturating_sub(opened) as f64 / 1e9)).collect())
-}
-
 /// Returns the running sums of values.
-fn summed(values: Vec<u64>) -> Vec<Option<f64>> {
+fn summed(values: impl Iterator<Item = u64>) -> Vec<Option<f64>> {
     let mut sum = 0u64;
-    let mut sums = Vec::with_capacity(values.len());
+    let mut sums = Vec::new();
     for value in values {
         sum = sum.saturating_add(value);
         sums.push(Some(sum as f64));
@@ -140,22 +136,10 @@ fn summed(values: Vec<u64>) -> Vec<Option<f64>> {
     sums
 }
 
-/// Computes a figure per round from the values of its tasks in a column; `None` if no task of the round has a value.
-fn per_round(
-    rounds: &TableView,
-    tasks: &TableView,
-    column: &str,
-    figure: impl Fn(&[u64]) -> f64,
-) -> Result<Vec<Option<f64>>, LedgerError> {
-    // Tasks are in the order of the rounds, and each round states how many of them it added.
-    let values = tasks.counts_or_none(column)?;
-    let mut rest = values.as_slice();
-    let mut figures = Vec::with_capacity(rounds.len());
-    for count in rounds.counts("task_rows")? {
-        let (own, others) = rest.split_at((count as usize).min(rest.len()));
-        rest = others;
-        let own: Vec<u64> = own.iter().copied().flatten().collect();
-        figures.push(if own.is_empty() { None } else { Some(figure(&own)) });
-    }
-    Ok(figures)
+/// [versions] -- Returns the mean staleness of the updates that a round recorded as counted; `None` if there are none.
+fn mean_staleness(run: &RunRecord, round: usize) -> Option<f64> {
+    let range = run.round_tasks[round].clone();
+    let of_round = run.tasks.staleness.slice(range.start, range.len());
+    let values: Vec<f64> = of_round.iter().flatten().map(f64::from).collect();
+    mean(&values)
 }

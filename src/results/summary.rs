@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use fedreplay_sim::Tally;
 
-use crate::graph::Ranking;
-use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LOSSES, LedgerError, Split};
+use super::losses::MainLoss;
+use super::participants::FateCounts;
+use super::traffic::{Moved, Traffic};
+use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LedgerError};
 use crate::privacy::Spent;
 use crate::store::{Digest, atomic};
 
@@ -24,7 +26,7 @@ pub struct Summary {
     pub preference_accuracy: Option<[f64; 2]>,
     /// [1] -- Mean reward margin on the same pairs, after training.
     pub reward_margin: Option<f64>,
-    /// [nat/token] -- Mean loss of the clients trained alone, on the same rows.
+    /// [nat/token] -- Mean loss of the clients trained alone, on the same rows with the same weights as `loss_after`.
     pub loss_local: Option<f64>,
     pub simulated_ns: u64,
     pub wall_seconds: f64,
@@ -93,121 +95,68 @@ const UNUSABLE_SHOWN: usize = 10;
 /// Totals behind a summary.
 #[derive(Default)]
 pub(crate) struct Totals {
-    pub loss_before: Option<f64>,
-    pub loss_after: Option<f64>,
-    pub loss_local: Option<f64>,
-    pub ranking_before: Option<Ranking>,
-    pub ranking_after: Option<Ranking>,
-    pub unusable: Vec<String>,
+    before: Option<MainLoss>,
+    after: Option<MainLoss>,
+    local: Option<MainLoss>,
+    unusable: Vec<String>,
     pub rounds: u32,
-    pub simulated_ns: u64,
-    pub tasks_trained: u64,
-    pub dispatched: u64,
-    pub dropped: u64,
-    pub late: u64,
-    pub cancelled: u64,
-    pub bytes_down: u64,
-    pub bytes_up: u64,
+    simulated_ns: u64,
+    tasks_trained: u64,
+    tasks: FateCounts,
+    traffic: Traffic,
 }
 
 impl Totals {
+    /// Adds the evaluation before the first round.
+    pub fn add_before(&mut self, evaluations: &[EvaluationRow]) {
+        self.before = MainLoss::after(evaluations, EvalSubject::Global, 0);
+    }
+
     /// Adds a round and its tasks.
     pub fn add(&mut self, chunk: &Chunk) {
-        let after = chunk.evaluations.iter().filter(|row| row.round > 0).cloned().collect::<Vec<_>>();
-        // Without an evaluation in this round, the values of the last evaluated round stay.
-        self.loss_after = main_loss(&after, EvalSubject::Global).or(self.loss_after);
-        self.loss_local = main_loss(&after, EvalSubject::Local).or(self.loss_local);
-        self.ranking_after = main_ranking(&after).or(self.ranking_after);
-        let unusable = chunk.tasks.iter().filter_map(|task| Some((task, task.reason.as_ref()?)));
         let round = chunk.round.round;
+        // Without an evaluation in this round, the values of the last evaluated round stay.
+        self.after = MainLoss::after(&chunk.evaluations, EvalSubject::Global, round).or(self.after);
+        self.local = MainLoss::after(&chunk.evaluations, EvalSubject::Local, round).or(self.local);
+        let unusable = chunk.tasks.iter().filter_map(|task| Some((task, task.reason.as_ref()?)));
         self.unusable.extend(unusable.map(|(task, reason)| format!("round {round}, client {}: {reason}", task.client)));
-        self.rounds = chunk.round.round;
+        self.rounds = round;
         self.simulated_ns = chunk.round.closed_at_ns;
         self.tasks_trained += chunk.tasks.iter().filter(|task| task.steps.is_some()).count() as u64;
-        self.dispatched += u64::from(chunk.round.dispatched);
         for task in &chunk.tasks {
-            match task.fate {
-                Tally::Counted => {}
-                Tally::Late => self.late += 1,
-                Tally::Cancelled => self.cancelled += 1,
-                Tally::Dropped => self.dropped += 1,
-            }
-            self.bytes_down += task.bytes_down;
-            self.bytes_up += task.bytes_up;
+            self.tasks.add(task.fate);
+            self.traffic.add_task(task.aggregator, Moved { down: task.bytes_down, up: task.bytes_up });
         }
+        let moved = Moved { down: chunk.round.bytes_down, up: chunk.round.bytes_up };
+        self.traffic.add_round(chunk.round.aggregator, moved);
     }
 
     /// Returns the summary of a run that ends now.
     pub fn summary(self, run: PathBuf, digest: Digest, began: Instant) -> Summary {
+        let before = self.before.and_then(|before| before.ranking);
+        let after = self.after.and_then(|after| after.ranking);
+        let moved = self.traffic.total();
         Summary {
             run,
             digest,
             rounds: self.rounds,
-            loss_before: self.loss_before,
-            loss_after: self.loss_after,
-            loss_local: self.loss_local,
+            loss_before: self.before.and_then(|before| before.loss),
+            loss_after: self.after.and_then(|after| after.loss),
+            loss_local: self.local.and_then(|local| local.loss),
             simulated_ns: self.simulated_ns,
             wall_seconds: began.elapsed().as_secs_f64(),
-            tasks_dispatched: self.dispatched,
+            tasks_dispatched: self.tasks.all(),
             tasks_trained: self.tasks_trained,
             tasks_unusable: self.unusable.len() as u64,
             unusable: self.unusable.into_iter().take(UNUSABLE_SHOWN).collect(),
-            preference_accuracy: self.ranking_before.zip(self.ranking_after).map(|(a, b)| [a.accuracy, b.accuracy]),
-            reward_margin: self.ranking_after.map(|ranking| ranking.margin),
-            tasks_dropped: self.dropped,
-            tasks_late: self.late,
-            tasks_cancelled: self.cancelled,
-            bytes_down: self.bytes_down,
-            bytes_up: self.bytes_up,
+            preference_accuracy: before.zip(after).map(|(before, after)| [before.accuracy, after.accuracy]),
+            reward_margin: after.map(|ranking| ranking.margin),
+            tasks_dropped: self.tasks.of(Tally::Dropped),
+            tasks_late: self.tasks.of(Tally::Late),
+            tasks_cancelled: self.tasks.of(Tally::Cancelled),
+            bytes_down: moved.down,
+            bytes_up: moved.up,
             privacy: None,
         }
     }
-}
-
-/// Computes the main loss of a subject: on the test rows if there are any, else on all held-out rows, in the last round of
-/// `rows`. Clients trained alone are averaged with equal weights; rows of one model are weighted by their tokens, and pairs
-/// equally. `None` if there is no such row or a loss was not finite.
-pub(crate) fn main_loss(rows: &[EvaluationRow], subject: EvalSubject) -> Option<f64> {
-    let losses: Vec<_> = rows.iter().filter(|row| row.subject == subject && row.benchmark == LOSSES).collect();
-    let last = losses.iter().map(|row| row.round).max()?;
-    let has_test = rows.iter().any(|row| row.subject == subject && row.split == Split::Test && row.benchmark == LOSSES);
-    let split = if has_test { Split::Test } else { Split::HeldOut };
-    // sum(w_i loss_i) / sum(w_i), added in the order of the rows; one loss that is not finite makes the sum `None`.
-    let mut sum = Some(0.0);
-    let mut total = 0.0;
-    for row in losses {
-        if row.split != split || row.round != last {
-            continue;
-        }
-        let weight = match (subject, row.reward_margin) {
-            (EvalSubject::Local, _) => 1.0,
-            (_, None) => row.target_tokens as f64,
-            (_, Some(_)) => row.rows as f64,
-        };
-        sum = sum.zip(row.loss).map(|(sum, loss)| sum + loss * weight);
-        total += weight;
-    }
-    sum.filter(|_| total > 0.0).map(|sum| sum / total)
-}
-
-/// Computes how the server model ranks pairs: those of the test if there are any, else all held-out ones.
-pub(crate) fn main_ranking(rows: &[EvaluationRow]) -> Option<Ranking> {
-    let last = rows.iter().filter(|row| row.subject == EvalSubject::Global).map(|row| row.round).max()?;
-    ranking_on(rows, &Split::Test, last).or_else(|| ranking_on(rows, &Split::HeldOut, last))
-}
-
-/// Computes the mean ranking of the server model over the pairs of one split after one round; `None` without pairs.
-fn ranking_on(rows: &[EvaluationRow], split: &Split, round: u32) -> Option<Ranking> {
-    let mut margin = 0.0;
-    let mut accuracy = 0.0;
-    let mut pairs = 0.0;
-    for row in rows.iter().filter(|row| row.subject == EvalSubject::Global && row.split == *split && row.round == round)
-    {
-        let (Some(row_margin), Some(row_accuracy)) = (row.reward_margin, row.preference_accuracy) else { continue };
-        let weight = row.rows as f64;
-        margin += row_margin * weight;
-        accuracy += row_accuracy * weight;
-        pairs += weight;
-    }
-    if pairs > 0.0 { Some(Ranking { margin: margin / pairs, accuracy: accuracy / pairs }) } else { None }
 }

@@ -7,6 +7,7 @@ use crate::diversity::DiversityError;
 use crate::graph::GraphError;
 use crate::inputs::InputError;
 use crate::ledger::LedgerError;
+use crate::model::gguf::GgufError;
 use crate::model::hub::HubError;
 use crate::privacy::PrivacyError;
 use crate::scenario::ScenarioError;
@@ -31,6 +32,9 @@ pub enum RunError {
     /// A model of the hub could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
+    /// A GGUF file could not be imported.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// The adapter to start from cannot be used.
     #[error(transparent)]
     StartAdapter(AdapterError),
@@ -78,6 +82,7 @@ impl RunError {
             | Self::ChatTemplate(_)
             | Self::Model(_)
             | Self::StartAdapter(_)
+            | Self::Gguf(GgufError::File { .. } | GgufError::TargetExists(_))
             | Self::Schedule(_)
             | Self::Privacy(_)
             | Self::Usage(_) => 2,

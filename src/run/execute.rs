@@ -9,7 +9,7 @@ use std::time::Instant;
 use fedreplay_sim::Detail;
 
 use super::certificate::Certificate;
-use super::folder::RunFolder;
+use super::folder::{RunFolder, begun_manifest};
 use super::guards::{SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
 use super::local_training::Tasks;
 use super::observer::Observer;
@@ -19,16 +19,14 @@ use super::{RunError, certificate, ledger_rows};
 use crate::graph::Executor;
 use crate::inputs::translate::checkpointing;
 use crate::inputs::{DeterminismCheck, InputCache, Inputs, TrainingBatches, most_in_a_pass};
-use crate::ledger::{
-    Input, LedgerError, LedgerWriter, Manifest, RunKind, RunState, SCHEMA_VERSION, TimingRow, write_table,
-};
+use crate::ledger::{Input, LedgerError, LedgerWriter, Manifest, RunState, SCHEMA_VERSION, TimingRow, write_table};
 use crate::model::Device;
 use crate::privacy::PrivacyPlan;
 use crate::results::{Summary, Totals};
 use crate::scenario;
 use crate::scenario::Scenario;
 use crate::schedule::{Timeline, schedule};
-use crate::store::{Store, binary_hash, key_of};
+use crate::store::{Store, key_of};
 use crate::training::{Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
 /// Options of a run. Only `numerics` can change a digest.
@@ -205,22 +203,12 @@ impl Prepared {
 
     /// Returns the manifest of the run before it begins.
     pub fn manifest(&self, scenario: &Scenario) -> Manifest {
-        let spec = &scenario.scenario;
-        let scenario_hash = scenario.identity().0;
+        let begun = begun_manifest(scenario, &self.inputs.read);
         let numerics_class = class_text(self.inputs.trainer().numerics_class(), self.batches);
         let hashes: BTreeMap<_, _> = self.inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-        let genesis = certificate::genesis(SCHEMA_VERSION, scenario_hash, &hashes, &numerics_class);
+        let genesis = certificate::genesis(SCHEMA_VERSION, begun.scenario_hash, &hashes, &numerics_class);
         Manifest {
-            schema_version: SCHEMA_VERSION,
-            fedreplay_version: env!("CARGO_PKG_VERSION").into(),
-            kind: RunKind::Run,
-            state: RunState::Running,
-            name: spec.name.clone(),
-            seed: spec.seed,
-            scenario_hash,
-            scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
-            inputs: self.inputs.read.clone(),
-            binary_hash: binary_hash(),
+            left_out: self.inputs.left_out.clone(),
             numerics: self.determinism.record(&self.inputs.trainers),
             numerics_class,
             genesis,
@@ -231,11 +219,9 @@ impl Prepared {
             rounds: match &self.source {
                 ScheduleSource::Known(schedule) => schedule.len() as u32,
                 // Rounds of the scenario; replaced at the end by the number of rounds of all aggregators.
-                ScheduleSource::Live(_) => spec.rounds,
+                ScheduleSource::Live(_) => begun.rounds,
             },
-            digest: None,
-            files: BTreeMap::new(),
-            seal: None,
+            ..begun
         }
     }
 

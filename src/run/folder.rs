@@ -1,5 +1,6 @@
 //! Folder of a run: its lock, and the files that are written before the first round.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -7,8 +8,35 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RunError;
-use crate::ledger::{LedgerError, Manifest};
-use crate::store::atomic;
+use crate::ledger::{Input, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION};
+use crate::scenario::Scenario;
+use crate::store::{Digest, atomic, binary_hash};
+
+/// Returns the manifest of a run that begins, without what depends on the machine and on the kind of run.
+pub fn begun_manifest(scenario: &Scenario, inputs: &BTreeMap<String, Input>) -> Manifest {
+    let spec = &scenario.scenario;
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        fedreplay_version: env!("CARGO_PKG_VERSION").into(),
+        kind: RunKind::Run,
+        state: RunState::Running,
+        name: spec.name.clone(),
+        seed: spec.seed,
+        scenario_hash: scenario.identity().0,
+        scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
+        inputs: inputs.clone(),
+        left_out: BTreeMap::new(),
+        binary_hash: binary_hash(),
+        numerics: serde_json::Value::Null,
+        numerics_class: String::new(),
+        genesis: Digest([0; 32]),
+        grade: String::new(),
+        rounds: spec.rounds,
+        digest: None,
+        files: BTreeMap::new(),
+        seal: None,
+    }
+}
 
 /// Folder that only this process may write to, until the value is dropped.
 pub struct RunFolder {

@@ -231,7 +231,7 @@ fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<(u64, f64), Run
     let tokens = step.iter().map(|samples| tokens_of(samples)).sum();
     if training.objective != Objective::Sft {
         for sample in step.iter().flatten() {
-            trainer.reference(sample).map_err(GraphError::Training)?;
+            trainer.reference(training.objective.reference(), sample).map_err(GraphError::Training)?;
         }
     }
     let job = Job {

@@ -1,4 +1,5 @@
-//! Local training tasks: the batches, hyperparameters and seeds of a client's task, and the weight of its update.
+//! Local training tasks: the batches and seeds of a client's task, the settings that it trains with, and the weight of its
+//! update.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +9,9 @@ use crate::algorithm::Method;
 use crate::data::{PublishedSubset, StepShape, published_steps, round_rows};
 use crate::graph::TrainingOrder;
 use crate::inputs::Inputs;
-use crate::inputs::translate::{objective, rule};
-use crate::scenario::{
-    AccumulationSpec, Batches, Correction, DropoutMasks, LrSchedule, OptimizerState, Protocol, Scenario, ScenarioSpec,
-    WeightsSpec,
-};
-use crate::training::{Accumulation as Weighing, CorrectionPlace, Hyper, Objective};
+use crate::inputs::translate;
+use crate::scenario::{Batches, DropoutMasks, OptimizerState, Protocol, Scenario, ScenarioSpec, WeightsSpec};
+use crate::training::{Hyper, Objective};
 
 /// Tasks of a run. The cost of a task is the same in all rounds; its training follows the settings of its round.
 pub struct Tasks<'a> {
@@ -57,17 +55,13 @@ impl Tasks<'_> {
             DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
             DropoutMasks::Shared => 0,
         };
-        let correction = self.method(round).client.correction.map(|correction| match correction {
-            Correction::Gradient => CorrectionPlace::Gradient,
-            Correction::AfterUpdate => CorrectionPlace::AfterUpdate,
-        });
         TrainingOrder {
             client,
             rows,
             steps: self.steps(client, client_task, round),
             hyper: self.hyper(round),
             objective: self.objective(),
-            correction,
+            correction: self.method(round).client.correction.map(translate::correction),
             seed,
             stream,
             keeps_moments: self.keeps_moments(),
@@ -81,7 +75,7 @@ impl Tasks<'_> {
 
     /// Returns the training objective.
     pub fn objective(&self) -> Objective {
-        objective(self.spec())
+        translate::objective(self.spec(), self.inputs.initial.as_deref())
     }
 
     /// [steps] -- Returns the number of steps of a client's task.
@@ -109,21 +103,7 @@ impl Tasks<'_> {
 
     /// Returns the hyperparameters of tasks in a round of the server, from 1.
     pub fn hyper(&self, round: u32) -> Hyper {
-        let spec = self.scenario.at(round);
-        let training = &spec.training;
-        Hyper {
-            optimizer: rule(training.optimizer),
-            learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, spec.rounds),
-            clip_norm: training.max_grad_norm,
-            accumulation: match training.accumulation {
-                AccumulationSpec::PerToken => Weighing::PerToken,
-                AccumulationSpec::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
-                // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
-                AccumulationSpec::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
-            },
-            dropout: spec.model.lora.dropout,
-            proximal: self.method(round).client.proximal,
-        }
+        translate::hyper(self.scenario.at(round), round)
     }
 
     /// Returns the weight of a client's update before normalization, by the settings of a round.
@@ -133,32 +113,5 @@ impl Tasks<'_> {
             WeightsSpec::SamplesUsed => training.steps.iter().flatten().flatten().collect::<BTreeSet<_>>().len() as f64,
             WeightsSpec::Uniform => 1.0,
         }
-    }
-}
-
-/// Returns the learning rate of round `t` (from 0) of `rounds`.
-fn learning_rate(lr: f64, schedule: LrSchedule, t: u32, rounds: u32) -> f64 {
-    match schedule {
-        LrSchedule::Constant => lr,
-        LrSchedule::Cosine { final_lr } => {
-            // The pure-Rust cosine gives the same bits on every platform, and the rate is in every key.
-            let phase = std::f64::consts::PI * f64::from(t) / f64::from(rounds);
-            final_lr + 0.5 * (lr - final_lr) * (1.0 + libm::cos(phase))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cosine_schedule_is_fedllm_benchs() {
-        let schedule = LrSchedule::Cosine { final_lr: 1e-6 };
-        for (t, expected) in [(0, 2e-5), (1, 1.99988e-5), (100, 1.05e-5), (199, 1.00117e-6)] {
-            let found = learning_rate(2e-5, schedule, t, 200);
-            assert!((found / expected - 1.0).abs() < 1e-5, "round {t}: {found}");
-        }
-        assert_eq!(learning_rate(0.5, LrSchedule::Constant, 7, 10), 0.5);
     }
 }

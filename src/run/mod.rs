@@ -4,7 +4,6 @@
 //! cancelled is never trained. [`crate::audit`] compares and checks finished runs, and [`crate::evaluate`] evaluates their
 //! models.
 
-mod benchmark_rows;
 mod certificate;
 mod client_states;
 mod error;
@@ -21,11 +20,11 @@ mod plan_only;
 mod planned_round;
 mod planner;
 mod round_writer;
+mod saved_adapter;
 mod scheduled_benchmarks;
 mod sweep;
 mod training_passes;
 
-pub(crate) use benchmark_rows::BenchmarkRows;
 pub use certificate::{Certificate, CertifiedRound, verify_run};
 pub use error::RunError;
 pub(crate) use execute::Prepared;
@@ -38,4 +37,6 @@ pub use plan_only::{PlanDetail, PlanSettings, PlanSummary, PlanWatch, STAND_IN_L
 pub(crate) use planned_round::{Evaluations, PlannedRound};
 pub(crate) use planner::Planner;
 pub(crate) use round_writer::ScheduleSource;
+pub use saved_adapter::{adapter_notes, quantized_precision};
+pub(crate) use scheduled_benchmarks::BenchmarkRows;
 pub use sweep::{CellRun, SweepObserver, sweep, write_twins};

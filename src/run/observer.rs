@@ -30,6 +30,7 @@ pub struct RoundReport {
     pub rounds: u32,
     /// [token] -- Tokens trained in the round, prompts included.
     pub tokens: u64,
-    /// [nat/token] -- Loss of the server model on the test rows, or else on all held-out rows.
+    /// [nat/token] -- Loss after this round, if it was evaluated: of the server model, or of the clients' own models if there is
+    /// none, on the test rows or else on all held-out rows.
     pub loss: Option<f64>,
 }

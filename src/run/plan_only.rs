@@ -9,16 +9,17 @@ use std::time::Instant;
 
 use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecord};
 
-use super::folder::RunFolder;
+use super::folder::{RunFolder, begun_manifest};
 use super::guards::what_changed;
 use super::{RunError, ledger_rows};
 use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
-use crate::ledger::{LedgerError, LedgerStream, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
+use crate::ledger::{LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
 use crate::privacy::{PrivacyPlan, Spent};
+use crate::results::{Moved, Traffic};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Timeline};
-use crate::store::{Digest, binary_hash, key_of};
+use crate::store::{Digest, key_of};
 
 /// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
 pub const STAND_IN_LOSS: f64 = 1.0;
@@ -66,6 +67,8 @@ pub struct PlanSummary {
     /// [ns] -- Shortest, median and longest round of all aggregators.
     pub round_ns: Option<[u64; 3]>,
     pub clients: u64,
+    /// Rows of the data that take no part, by the role of their file.
+    pub left_out: BTreeMap<String, LeftOut>,
     /// Number of clients that got at least one task.
     pub clients_asked: u64,
     /// Number of clients with at least one update that counted.
@@ -199,6 +202,7 @@ fn run(
         }
     }
     let mut summary = figures.finish();
+    summary.left_out = inputs.left_out.clone();
     summary.privacy = privacy.map(|privacy| privacy.spent(scenario.scenario.rounds, summary.rounds));
     summary.stand_in_loss = scenario.reads_results().then_some(STAND_IN_LOSS);
     if let Some(tables) = record {
@@ -263,27 +267,14 @@ fn genesis(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Dige
 }
 
 fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
-    let spec = &scenario.scenario;
     Manifest {
-        schema_version: SCHEMA_VERSION,
-        fedreplay_version: env!("CARGO_PKG_VERSION").into(),
         kind: RunKind::Plan,
-        state: RunState::Running,
-        name: spec.name.clone(),
-        seed: spec.seed,
-        scenario_hash: scenario.identity().0,
-        scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
-        inputs: inputs.read.clone(),
-        binary_hash: binary_hash(),
-        numerics: serde_json::Value::Null,
+        left_out: inputs.left_out.clone(),
         // Virtual time is computed in integers.
         numerics_class: "integers".into(),
         genesis: genesis(scenario, inputs, detail),
         grade: "C".into(),
-        rounds: spec.rounds,
-        digest: None,
-        files: BTreeMap::new(),
-        seal: None,
+        ..begun_manifest(scenario, &inputs.read)
     }
 }
 
@@ -297,13 +288,23 @@ struct Figures {
     training_ns: u128,
     busy_ns: u128,
     energy_mj: u128,
+    traffic: Traffic,
 }
 
 impl Figures {
     fn new(clients: usize) -> Self {
         let summary = PlanSummary { clients: clients as u64, ..PlanSummary::default() };
         let by_client = vec![(0, 0); clients];
-        Self { summary, round_ns: vec![], by_client, staleness: 0, training_ns: 0, busy_ns: 0, energy_mj: 0 }
+        Self {
+            summary,
+            round_ns: vec![],
+            by_client,
+            staleness: 0,
+            training_ns: 0,
+            busy_ns: 0,
+            energy_mj: 0,
+            traffic: Traffic::default(),
+        }
     }
 
     fn add(&mut self, record: &Record) {
@@ -326,8 +327,7 @@ impl Figures {
         }
         summary.tasks += 1;
         *summary.outcomes.entry(task.outcome.name()).or_default() += 1;
-        summary.bytes_down += task.bytes_down;
-        summary.bytes_up += task.bytes_up;
+        self.traffic.add_task(task.aggregator, Moved { down: task.bytes_down, up: task.bytes_up });
         summary.compute_flops += task.compute_flops as f64;
         // Sums over millions of tasks may need more than 64 bits.
         self.training_ns += u128::from(task.training_ns);
@@ -338,6 +338,7 @@ impl Figures {
     /// Adds a round that has ended.
     fn add_round(&mut self, round: &RoundRecord) {
         self.summary.rounds += 1;
+        self.traffic.add_round(round.aggregator, Moved { down: round.bytes_down, up: round.bytes_up });
         self.summary.simulated_ns = round.closed_at.0;
         self.round_ns.push(round.closed_at.0 - round.opened_at.0);
         if let RoundStatus::Failed(failure) = round.status {
@@ -357,6 +358,9 @@ impl Figures {
             self.summary.tasks_per_client_max = self.summary.tasks_per_client_max.max(asked);
         }
         let counted = self.summary.outcomes.get(Outcome::Counted.name()).copied().unwrap_or(0);
+        let moved = self.traffic.total();
+        self.summary.bytes_down = moved.down;
+        self.summary.bytes_up = moved.up;
         // From [ns] to [h], and from [mJ] to [kWh].
         self.summary.training_hours = self.training_ns as f64 / 3.6e12;
         self.summary.busy_hours = self.busy_ns as f64 / 3.6e12;

@@ -7,13 +7,14 @@ use std::time::Instant;
 use super::observer::{Observer, RoundReport};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::planner::Planner;
+use super::saved_adapter::adapter_notes;
 use super::{RunError, ledger_rows};
 use crate::adapter::{Adapter, peft};
 use crate::graph::Executor;
 use crate::inputs::Inputs;
-use crate::ledger::{EvalSubject, EvaluationRow, LedgerWriter};
+use crate::ledger::{EvaluationRow, LedgerWriter};
 use crate::privacy::PrivacyPlan;
-use crate::results::{Totals, main_loss, main_ranking};
+use crate::results::{MainLoss, Totals};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Rounds, ScheduledRound, Timeline};
 use crate::store::Digest;
@@ -129,8 +130,7 @@ impl RoundLoop<'_, '_> {
     /// Takes the losses before the first round.
     fn evaluate_before(&mut self, before: &Evaluations) -> Result<(), RunError> {
         self.before = ledger_rows::evaluations(0, 0, before, self.inputs, self.executor)?;
-        self.totals.loss_before = main_loss(&self.before, EvalSubject::Global);
-        self.totals.ranking_before = main_ranking(&self.before);
+        self.totals.add_before(&self.before);
         Ok(())
     }
 
@@ -168,8 +168,7 @@ impl RoundLoop<'_, '_> {
         if is_due && !planned.counts_alike {
             self.save_adapter(&place, &model)?;
         }
-        let loss = main_loss(&chunk.evaluations, EvalSubject::Global)
-            .or_else(|| main_loss(&chunk.evaluations, EvalSubject::Local));
+        let loss = MainLoss::of_round(&chunk.evaluations, scheduled.number).and_then(|main| main.loss);
         let tokens = chunk.tasks.iter().filter_map(|task| task.tokens).sum();
         let rounds = self.rounds.max(scheduled.number);
         let report = RoundReport { row: chunk.round.clone(), rounds, tokens, loss };
@@ -189,19 +188,7 @@ impl RoundLoop<'_, '_> {
     /// Writes an adapter in PEFT's format into `place` within the run's folder of adapters.
     fn save_adapter(&self, place: &str, adapter: &Adapter) -> Result<(), RunError> {
         let folder = self.folder.join("adapters").join(place);
-        let notes = peft::Notes { base_model: self.base_name(), ..peft::Notes::default() };
+        let notes = adapter_notes(&self.scenario.scenario, &self.inputs.read);
         Ok(peft::write_folder(&folder, adapter, &notes)?)
-    }
-
-    /// Returns the name of the base model: that of its folder, or of its repository on the hub.
-    fn base_name(&self) -> String {
-        let model = &self.scenario.scenario.model;
-        if let Some(name) = model.folder.as_ref().and_then(|folder| folder.file_name()) {
-            return name.to_string_lossy().into_owned();
-        }
-        match &model.hub {
-            Some((repository, _)) => repository.as_str().to_owned(),
-            None => String::new(),
-        }
     }
 }

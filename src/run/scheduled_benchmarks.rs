@@ -1,13 +1,11 @@
-//! Scheduled benchmarks of a run: adds those that are due after a round to the graph, and turns their results into table
-//! rows.
+//! Scheduled benchmarks: their orders after a round, and their results as rows of the ledger.
 
 use std::sync::Arc;
 
-use super::benchmark_rows::BenchmarkRows;
-use crate::benchmarks::BenchmarkResult;
+use crate::benchmarks::{BenchmarkResult, Metric, Response};
 use crate::graph::{Executor, GraphError, Node, NodeId, Value};
 use crate::inputs::ScheduledBenchmark;
-use crate::ledger::{EvalSubject, EvaluationRow, GenerationRow};
+use crate::ledger::{EvalSubject, EvaluationRow, GenerationRow, Split};
 
 /// Benchmark evaluation of one model in the plan of a round.
 pub struct PlannedBenchmark {
@@ -72,4 +70,59 @@ pub fn rows(
         responses.extend(result.answers.into_iter().map(|response| rows.response(response)));
     }
     Ok((figures, responses))
+}
+
+/// Identity of a benchmark result, from which its rows in the tables are made.
+pub(crate) struct BenchmarkRows<'a> {
+    pub round: u32,
+    pub version: u32,
+    pub subject: EvalSubject,
+    pub client: Option<u32>,
+    /// Hash of the model's adapter.
+    pub hash: Option<String>,
+    pub benchmark: &'a str,
+}
+
+impl BenchmarkRows<'_> {
+    /// Returns the row of a metric.
+    pub fn figure(&self, figure: &Metric) -> EvaluationRow {
+        EvaluationRow {
+            round: self.round,
+            version: self.version,
+            subject: self.subject,
+            client: self.client,
+            benchmark: self.benchmark.into(),
+            split: Split::of_benchmark(&figure.part),
+            rows: figure.asked,
+            failed: figure.failed,
+            score: figure.score,
+            target_tokens: 0,
+            loss: None,
+            perplexity: None,
+            token_accuracy: None,
+            reward_margin: None,
+            preference_accuracy: None,
+            model_hash: self.hash.clone(),
+        }
+    }
+
+    /// Returns the row of a response.
+    pub fn response(&self, response: Response) -> GenerationRow {
+        GenerationRow {
+            round: self.round,
+            subject: self.subject,
+            client: self.client,
+            benchmark: self.benchmark.into(),
+            question: response.question,
+            category: response.category,
+            turn: response.turn,
+            prompt: response.prompt,
+            answer: response.answer,
+            ended: response.ended,
+            tokens: response.tokens,
+            model_hash: self.hash.clone(),
+            judgement: response.judgement,
+            score: response.score,
+        }
+    }
 }

@@ -23,6 +23,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_population(scenario)?;
     check_server(scenario)?;
     check_rows(scenario)?;
+    check_date(scenario.data.template_date.as_deref())?;
     if scenario.rounds > ROUNDS_MAX {
         return fault("rounds", format!("it must be at most {ROUNDS_MAX}"));
     }
@@ -70,6 +71,13 @@ fn check_rows(scenario: &ScenarioSpec) -> Result<(), Fault> {
             "training.local_steps",
             format!("local_steps x gradient_accumulation x batch_size must be at most {ROWS_PER_TASK_MAX} rows a task"),
         ),
+    }
+}
+
+fn check_date(date: Option<&str>) -> Result<(), Fault> {
+    match date.map(str::parse::<chrono::NaiveDate>) {
+        Some(Err(error)) => fault("data.template_date", format!("it must be a date such as 2024-07-26: {error}")),
+        _ => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Errors in scenario files, with file, line and column where they are known.
+//! Errors in scenario files, with file, line and column where they are known, and suggestions for misspelled names.
 
 use std::path::PathBuf;
 
@@ -17,4 +17,42 @@ pub enum ScenarioError {
     /// A `--set path=value` cannot be applied.
     #[error("failed to apply --set {argument}: {message}")]
     Override { argument: String, message: String },
+}
+
+/// Returns the known name with the least edit distance, if it is close enough to be meant. Case is ignored.
+pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let found = found.to_lowercase();
+    let name = known.into_iter().min_by_key(|name| distance(&found, name))?;
+    // One edit, and one more per three letters.
+    let is_close = distance(&found, name) <= 1 + found.chars().count() / 3;
+    if is_close { Some(name) } else { None }
+}
+
+fn distance(lowercase: &str, name: &str) -> usize {
+    strsim::damerau_levenshtein(lowercase, &name.to_lowercase())
+}
+
+/// Returns the end of a message about a misspelled name; empty if no known name is close.
+pub(super) fn suggestion<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(found, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_suggested_and_what_is_far_is_not() {
+        let known = ["Scaffold", "FedAvg", "FedProx"];
+        for (found, expected) in [
+            ("Scafold", Some("Scaffold")),
+            ("SCAFFOLD", Some("Scaffold")),
+            ("fedavg", Some("FedAvg")),
+            ("Krum", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(found, known), expected, "{found}");
+        }
+        assert_eq!(suggestion("rate", []), "");
+    }
 }

@@ -168,7 +168,9 @@ impl Scenario {
     /// ```
     pub fn resolved_text(&self) -> String {
         let pretty = ron::ser::PrettyConfig::new().indentor("  ");
-        options().to_string_pretty(&self.scenario, pretty).expect("a scenario can be written as RON") + "\n"
+        // Fields that are left out where they have their default must be read again as they were.
+        let text = under(self.scenario.reading(), || options().to_string_pretty(&self.scenario, pretty));
+        text.expect("a scenario can be written as RON") + "\n"
     }
 
     /// Returns the scenario without fields that do not belong to its identity, but with its changes as written.
@@ -341,6 +343,29 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_is_written_only_if_it_is_set_reads_back_under_either_fidelity() {
+        for fidelity in ["Papers", "FedLlmBench"] {
+            for value in ["Refuse", "AsText", "Parsed"] {
+                let sets = [format!("fidelity={fidelity}"), format!("data.special_tokens_in_text={value}")];
+                let loaded = read(MINIMAL, &[&sets[0], &sets[1]]).expect("the scenario is right");
+                let again = read(&loaded.resolved_text(), &[]).expect("what is written can be read");
+                assert_eq!(loaded.scenario, again.scenario, "{fidelity} {value}");
+                assert_eq!(loaded.identity(), again.identity(), "{fidelity} {value}");
+            }
+        }
+        let papers = read(MINIMAL, &[]).expect("right");
+        assert!(!papers.resolved_text().contains("special_tokens_in_text"));
+        assert!(!papers.resolved_text().contains("template_date"));
+    }
+
+    #[test]
+    fn a_date_of_a_template_is_a_date() {
+        let text = message(MINIMAL, &["data.template_date=26 Jul 2024"]);
+        assert!(text.contains("it must be a date such as 2024-07-26"), "{text}");
+        read(MINIMAL, &["data.template_date=2024-07-26"]).expect("right");
+    }
+
+    #[test]
     fn the_resolved_text_reads_back_as_the_same_scenario() {
         let loaded = read(MINIMAL, &[]).expect("the scenario is right");
         let again = read(&loaded.resolved_text(), &[]).expect("what is written can be read");
@@ -415,6 +440,35 @@ mod tests {
         assert!(message(MINIMAL, &["training.lrr=1"]).contains("there is no field `lrr` here"));
         assert!(message(MINIMAL, &["rounds=0"]).contains("it must be at least 1"));
         assert!(message(MINIMAL, &["rounds"]).contains("path=value"));
+    }
+
+    #[test]
+    fn none_removes_an_optional_text_and_quotes_make_it_one() {
+        let with_test = "data.test_file=held.json";
+        let removed =
+            read(MINIMAL, &[with_test, "data.test_file=None", "model.tokenizer=None"]).expect("optional").scenario;
+        assert_eq!((removed.data.test_file, removed.model.tokenizer), (None, None));
+        let kept = read(MINIMAL, &["data.test_file=\"None\""]).expect("a text").scenario;
+        assert_eq!(kept.data.test_file, Some("None".into()));
+        let region = ["population.mix.0.region=north", "population.mix.0.region=None"];
+        assert_eq!(read(MINIMAL, &region).expect("optional").scenario.population.mix[0].region, None);
+        assert_eq!(read(MINIMAL, &["name=None"]).expect("a name").scenario.name, "None");
+    }
+
+    /// The forms of numbers that a file may have.
+    #[test]
+    fn overrides_read_numbers_as_a_file_does() {
+        for (text, lr) in [(".25", 0.25), ("1.", 1.0), ("+0.25", 0.25), ("1e-1", 0.1), ("2", 2.0)] {
+            assert_eq!(read(MINIMAL, &[&format!("training.lr={text}")]).expect(text).scenario.training.lr, lr);
+            let file = MINIMAL.replace("lr: 1e-3", &format!("lr: {text}"));
+            assert_eq!(read(&file, &[]).expect(text).scenario.training.lr, lr, "{text} in a file");
+        }
+        for (text, seed) in [("0x10", 16), ("1_000", 1000), ("+7", 7), ("0b11", 3)] {
+            assert_eq!(read(MINIMAL, &[&format!("seed={text}")]).expect(text).scenario.seed, seed);
+            let file = MINIMAL.replace("rounds: 2", &format!("rounds: 2, seed: {text}"));
+            assert_eq!(read(&file, &[]).expect(text).scenario.seed, seed, "{text} in a file");
+        }
+        assert_eq!(read(MINIMAL, &["name=1_000"]).expect("a text").scenario.name, "1_000");
     }
 
     #[test]

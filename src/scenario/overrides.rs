@@ -1,14 +1,14 @@
 //! Overrides `--set path=value`, which change one field of a scenario that has been read.
 //!
 //! The path names fields from the root, as in `server.protocol.deadline`; the name of an enum's variant may be omitted.
-//! The value is JSON, or RON as in the file, or else plain text; `None` removes an optional field. A variant whose
+//! The value is JSON, or RON as in the file, or else plain text; `None` removes an optional field, and `"None"` is a text. A variant whose
 //! fields all have defaults may be given by its name alone, with or without parentheses.
 
 use serde_json::{Value, json};
 
-use super::nearest::suggestion;
+use super::error::suggestion;
 use super::ron_value::value_in;
-use super::{ScenarioError, ScenarioSpec};
+use super::{ScenarioError, ScenarioSpec, SpecialTokensInTextSpec};
 
 /// Applies one override `path=value`.
 ///
@@ -28,13 +28,18 @@ fn changed(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, Stri
         let owner = tree.pointer_mut(pointer).and_then(Value::as_object_mut).expect("a scenario has this part");
         owner.entry(field).or_insert_with(default);
     }
+    // An optional field of text would take the word as its text, so the removal is tried first.
+    if text.trim() == "None"
+        && let Ok(scenario) = set(&mut tree.clone(), path, Value::Null)
+    {
+        return Ok(scenario);
+    }
     let first = match set(&mut tree, path, value.clone()) {
         Ok(scenario) => return Ok(scenario),
         Err(message) => message,
     };
     // A text may mean more than itself; anything else may be meant as a text. The first message is the one to report.
     match value {
-        Value::String(name) if name == "None" => set(&mut tree, path, Value::Null).map_err(|_| first),
         Value::String(name) if first.contains(NAMED_ALONE) => set(&mut tree, path, json!({ name: {} })),
         Value::String(_) => Err(first),
         // A file may be called `data(1)`.
@@ -50,8 +55,10 @@ fn set(tree: &mut Value, path: &str, value: Value) -> Result<ScenarioSpec, Strin
 
 /// Fields that can be set although they are not serialized when they have their defaults: the JSON pointer of the
 /// owner, the name and the default.
-const UNWRITTEN: [(&str, &str, Default); 4] = [
+const UNWRITTEN: [(&str, &str, Default); 6] = [
     ("", "privacy", || Value::Null),
+    ("/data", "special_tokens_in_text", || json!(SpecialTokensInTextSpec::default())),
+    ("/data", "template_date", || Value::Null),
     ("/evaluation", "benchmarks", || Value::Array(vec![])),
     ("/evaluation", "questions", || Value::Null),
     ("/execution", "kernels", || Value::String("Auto".into())),
@@ -65,9 +72,12 @@ fn read(text: &str) -> Value {
     if let Ok(value) = serde_json::from_str(text) {
         return value;
     }
-    // A single word is valid RON too, but may just as well be a text.
+    // A single word is valid RON too, but may just as well be a text. A number may have forms that JSON lacks: `.5`, `0x10`.
     let is_closed = text.trim_end().ends_with([')', ']', '}']);
-    if is_closed && let Some(value) = value_in(text) {
+    let is_number = text.trim_start().starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+    if (is_closed || is_number)
+        && let Some(value) = value_in(text)
+    {
         return value;
     }
     Value::String(text.to_owned())

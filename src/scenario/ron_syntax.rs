@@ -5,7 +5,8 @@ use std::path::Path;
 use ron::error::SpannedError;
 use ron::extensions::Extensions;
 
-use super::{ScenarioError, nearest};
+use super::ScenarioError;
+use super::error::suggestion as suggestion_of;
 
 pub(super) fn options() -> ron::Options {
     ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
@@ -34,7 +35,7 @@ fn lower_first(message: &str) -> String {
 fn suggestion(code: &ron::Error) -> String {
     match code {
         ron::Error::NoSuchStructField { found, expected, .. }
-        | ron::Error::NoSuchEnumVariant { found, expected, .. } => nearest::suggestion(found, expected.iter().copied()),
+        | ron::Error::NoSuchEnumVariant { found, expected, .. } => suggestion_of(found, expected.iter().copied()),
         _ => String::new(),
     }
 }

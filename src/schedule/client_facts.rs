@@ -8,7 +8,7 @@ use super::placement::Placed;
 use super::task_cost::TaskCosts;
 use super::trace::Trace;
 use crate::adapter::{WireFormat, wire_bytes};
-use crate::data::ClientRows;
+use crate::data::{ClientRows, held_out_rows};
 use crate::model::Config;
 use crate::scenario::{Counts, ScenarioSpec, Synthetic};
 
@@ -86,10 +86,10 @@ fn synthetic_amount(scenario: &ScenarioSpec, synthetic: &Synthetic, client: u32)
             least + stream.below(u64::from(most - least) + 1) as u32
         }
     };
-    let held_out = (f64::from(total) * scenario.data.held_out).floor() as u32;
-    let train_rows = (total - held_out).max(1);
+    let held_out_rows = count(held_out_rows(total as usize, scenario.data.held_out));
+    let train_rows = total - held_out_rows;
     let train_tokens = u64::from(train_rows) * tokens;
-    Amount { id: None, train_rows, held_out_rows: total - train_rows, train_tokens, longest_tokens: tokens }
+    Amount { id: None, train_rows, held_out_rows, train_tokens, longest_tokens: tokens }
 }
 
 /// Computes the costs of each client's task and places the clients on devices and links.

@@ -225,7 +225,7 @@ fn assign(seed: Seed, clients: usize, mix: &[schema::GroupSpec]) -> Vec<u32> {
     groups
 }
 
-/// Returns the trace's row of each client, by name, or in order if no row has a name. `None` if the trace has no rows.
+/// Returns the trace's row of each client: by name, else by index, else in order. `None` if the trace has no rows.
 fn rows_by_client(
     clients: usize,
     name: impl Fn(usize) -> String,
@@ -245,16 +245,42 @@ fn rows_by_client(
         }
     }
     if named.is_empty() {
-        return Ok(Some(rows.iter().collect()));
+        return rows_by_index(clients, rows).map(Some);
     }
     let mut by_client = Vec::with_capacity(clients);
-    for client in (0..clients).map(name) {
-        match named.remove(&client) {
-            Some(row) => by_client.push(row),
-            None => return Err(unusable(format!("it has no row of client \"{client}\""))),
+    for (index, client) in (0..clients).map(name).enumerate() {
+        let Some(row) = named.remove(&client) else {
+            return Err(unusable(format!("it has no row of client \"{client}\"")));
+        };
+        if let Some(other) = row.client
+            && other != index as u64
+        {
+            return Err(unusable(format!("it calls client \"{client}\" number {other}, and the data number {index}")));
         }
+        by_client.push(row);
     }
     Ok(Some(by_client))
+}
+
+/// Returns the row of each client by the index that the rows give, or in their order if none gives one.
+fn rows_by_index(clients: usize, rows: &[TraceRow]) -> Result<Vec<&TraceRow>, String> {
+    if rows.iter().all(|row| row.client.is_none()) {
+        return Ok(rows.iter().collect());
+    }
+    // As many rows as clients and no index twice: every client then has its row.
+    let mut by_client = vec![None; clients];
+    for (row, number) in rows.iter().zip(1..) {
+        let Some(index) = row.client else { return Err(unusable(format!("row {number} has no client"))) };
+        let place = usize::try_from(index).ok().and_then(|index| by_client.get_mut(index));
+        match place {
+            Some(place @ None) => *place = Some(row),
+            Some(Some(_)) => return Err(unusable(format!("it has two rows of client number {index}"))),
+            None => {
+                return Err(unusable(format!("row {number} is of client number {index}, and the data has {clients}")));
+            }
+        }
+    }
+    Ok(by_client.into_iter().flatten().collect())
 }
 
 fn unusable(fault: String) -> String {

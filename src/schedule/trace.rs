@@ -9,8 +9,10 @@ use crate::scenario::schema::Availability;
 /// Properties of one client. A property that is not given is that of the client's group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TraceRow {
-    /// Name of the client in the data. Rows without names are in the order of the clients.
+    /// Name of the client in the data. Rows with neither name nor index are in the order of the clients.
     pub client_id: Option<String>,
+    /// Index of the client in the data, from 0. If the row has a name too, both mean one client.
+    pub client: Option<u64>,
     /// Name of a device class. A class that is not in the scenario is new and needs a speed.
     pub device: Option<String>,
     /// [FLOP/s] -- Effective speed in training.

@@ -1,4 +1,4 @@
-//! Keys of results: BLAKE3 hashes over a canonical encoding of everything that a result depends on.
+//! Keys of results: BLAKE3 hashes over a canonical encoding of everything that a result depends on, its recipe.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,4 +34,24 @@ impl std::fmt::Display for Key {
 pub fn key_of(kind: &str, value: &impl Serialize) -> Key {
     let encoded = postcard::to_stdvec(value).expect("key material has a known length everywhere");
     Key(Digest(blake3::derive_key(kind, &encoded)))
+}
+
+/// Everything that determines the bits of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recipe {
+    /// Kind of the result and version of the code that computes it. The version is raised when results change bits.
+    pub code: String,
+    /// Hash of base model and numerics, if the result depends on them.
+    pub engine: Option<Digest>,
+    /// All other parameters as compact JSON, in which hashes replace large contents.
+    pub parameters: String,
+    /// Keys of the results that it is computed from, in the order of their use.
+    pub inputs: Vec<Key>,
+}
+
+impl Recipe {
+    /// Returns the key of the result.
+    pub fn key(&self) -> Key {
+        key_of("fedreplay recipe v1", self)
+    }
 }

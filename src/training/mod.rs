@@ -8,8 +8,6 @@ mod engine;
 mod error;
 mod kernels;
 mod objectives;
-mod oracle;
-mod pretrain;
 mod process;
 mod self_test;
 #[cfg(test)]
@@ -26,7 +24,6 @@ pub use engine::trainer::Trainer;
 pub use error::Error;
 pub use kernels::native::Switches;
 pub use objectives::preference::{PairScore, PreferenceMetrics, score_pairs};
-pub use pretrain::{PretrainSpec, pretrain};
 pub use process::available::{free_bytes, program_bytes};
 pub use process::init::{init_process, is_portable_process, restart_portably};
 pub use process::libraries::library_hashes;

@@ -14,6 +14,7 @@ import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
 
 HERE = Path(__file__).parent
 
@@ -32,6 +33,9 @@ TEMPLATES = {
     "blocks": LLAMA2,
     "generation_tags": QWEN,
     "values": LLAMA2,
+    "python_text": LLAMA2,
+    "zephyr": LLAMA2,
+    "eos_at_end": LLAMA2,
 }
 # Ours has no clock, so that this template falls back to its own date; Transformers is given that date.
 DATES = {"llama3_dated": {"date_string": "01 Jan 2025"}}
@@ -77,8 +81,18 @@ def render(tokenizer, dialogue, prompt, extra):
         return {"refusal": str(error)}
 
 
+def marked(tokenizer, dialogue):
+    """Begin and end of each part between `{% generation %}` and `{% endgeneration %}` in the UTF-8 text."""
+    tokens = tokenizer.special_tokens_map
+    (text,), (found,) = render_jinja_template(
+        [dialogue], chat_template=tokenizer.chat_template, return_assistant_tokens_mask=True, **tokens)
+    return {"ranges": [[len(text[:place].encode()) for place in part] for part in found]}
+
+
 def answers(tokenizer, dialogue, text, extra):
     """Begin and end of each answer in the UTF-8 text, or the message at which prompt and answer are not to be told apart."""
+    if "generation -%}" in tokenizer.chat_template and "assistant" in {message["role"] for message in dialogue}:
+        return marked(tokenizer, dialogue)
     ranges = []
     for i, message in enumerate(dialogue):
         if message["role"] != "assistant":
@@ -87,6 +101,9 @@ def answers(tokenizer, dialogue, text, extra):
         through = render(tokenizer, dialogue[: i + 1], False, extra)
         if "text" not in prompt or "text" not in through:
             return None
+        # An end of sequence after the last message alone is not part of the answers before it.
+        if not text.startswith(through["text"]):
+            through = {"text": through["text"].removesuffix(tokenizer.eos_token)}
         if not through["text"].startswith(prompt["text"]) or not text.startswith(through["text"]):
             return {"not_a_prefix": i}
         ranges.append([len(part["text"].encode()) for part in (prompt, through)])

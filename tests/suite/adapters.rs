@@ -3,7 +3,7 @@
 use std::fs;
 
 use fedreplay::adapter::peft;
-use fedreplay::evaluate::EvalTarget;
+use fedreplay::evaluate::{EvalTarget, NamedTemplate};
 use fedreplay::model::{Device, Precision};
 use fedreplay::training::Numerics;
 
@@ -84,7 +84,8 @@ fn copy_peft(world: &World, name: &str) {
 fn error_of_eval(world: &World, adapter: &str) -> String {
     let adapter = world.path(adapter);
     let (base, numerics) = (world.path("base"), Numerics::default());
-    let target = EvalTarget::folder(&base, Some(&adapter), "alpaca", Precision::F32, Device::Cpu, &numerics);
+    let template = NamedTemplate { name: "alpaca".into(), date: None };
+    let target = EvalTarget::folder(&base, Some(&adapter), &template, Precision::F32, Device::Cpu, &numerics);
     target.err().expect("it is refused").to_string()
 }
 

@@ -19,7 +19,7 @@ fn cases() -> Vec<Case> {
             "broken JSON",
             format!("{{\"a\": [{ROW},\n  {{\"instruction\": oops}}]}}").into_bytes(),
             vec!["line 2, column", "client \"a\", row 1", "expected value"],
-            None,
+            Some(1),
         ),
         (
             "a file that ends too early",
@@ -53,8 +53,8 @@ fn cases() -> Vec<Case> {
         ),
         (
             "an unknown role",
-            dialogue(r#"{"from": "system", "value": "s"}"#).into_bytes(),
-            vec!["row 0", "turn 0", "the role \"system\""],
+            dialogue(r#"{"from": "narrator", "value": "s"}"#).into_bytes(),
+            vec!["row 0", "turn 0", "the role \"narrator\""],
             Some(1),
         ),
         (

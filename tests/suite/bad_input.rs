@@ -87,7 +87,7 @@ fn a_row_has_no_response() {
         &["\"user-2\"", "row 5", "response"],
     );
     data_mistake(|clients| clients["user-2"][5]["response"] = json!(""), &["\"user-2\"", "row 5", "response"]);
-    data_mistake(|clients| clients["user-2"][5]["response"] = json!(7), &["\"user-2\"", "row 5", "response"]);
+    data_mistake(|clients| clients["user-2"][5]["response"] = json!([7]), &["\"user-2\"", "row 5", "response"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser; none where the machine has none, which is said on stderr, and is a failure under `CI=true`.
+    /// Starts a browser; none where the machine has none, which is said on stderr, and is a failure with `FEDREPLAY_TESTS=all`.
     pub fn start() -> Option<Self> {
         let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut driver = match driver {

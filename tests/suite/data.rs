@@ -91,7 +91,7 @@ fn a_script_is_imported_and_what_is_lost_is_said() {
     world.write(
         "run_sft.sh",
         "lr=5e-5\npython main_sft.py --learning_rate $lr --fed_alg fedadam --sample_clients 2 --num_rounds 7 \\\n \
-         --batch_size 16 --peft_lora_r 32 --peft_lora_alpha 64 --load_in_8bit --wandb yes\n",
+         --batch_size 16 --peft_lora_r 32 --peft_lora_alpha 64 --load_in_8bit --use_peft --wandb yes\n",
     );
     let said = world.fedreplay(&["import", "run_sft.sh"]).succeeded();
     for part in ["rounds: 7", "rank: 32", "alpha: 64", "FedAdam(", "LlmInt8", "lr: 5e-5"] {

@@ -8,8 +8,8 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::evaluation;
-use super::judged::server::{Server, Turn};
 use super::support::{Said, World};
+use super::test_support::chat_endpoint::{ChatEndpoint, Turn};
 
 const CLIENTS: usize = 5;
 const ROWS: usize = 6;
@@ -74,7 +74,7 @@ fn table(world: &World, name: &str) -> RecordBatch {
 #[test]
 fn distances_are_those_of_the_servers_embeddings() {
     let world = world();
-    let server = Server::start([Turn::Answers(200, "", answer())]);
+    let server = ChatEndpoint::start([Turn::Answers(200, "", answer())]);
     let said = diversity(&world, &server.base_url(), "found").succeeded();
     let [request] = server.take_requests().try_into().expect("one request of few texts");
     assert_eq!((request.path.as_str(), request.authorization.as_deref()), ("/v1/embeddings", Some("Bearer sk-secret")));
@@ -100,7 +100,7 @@ fn distances_are_those_of_the_servers_embeddings() {
 #[test]
 fn tables_and_pictures_say_what_the_rows_are() {
     let world = world();
-    let server = Server::start([Turn::Answers(200, "", answer())]);
+    let server = ChatEndpoint::start([Turn::Answers(200, "", answer())]);
     diversity(&world, &server.base_url(), "found").succeeded();
     let clients = table(&world, "clients");
     let samples: Vec<u64> = clients["samples"].as_primitive::<UInt64Type>().values().to_vec();
@@ -134,7 +134,7 @@ fn a_server_that_fails_is_named_and_leaves_no_tables() {
         (Turn::Closes, "failed to get embeddings"),
     ] {
         let world = world();
-        let server = Server::start([turn]);
+        let server = ChatEndpoint::start([turn]);
         let url = server.base_url();
         diversity(&world, &url, "found").refused(1, &[&url, part]);
         assert!(!world.path("found/distances.parquet").exists());

@@ -290,3 +290,61 @@ fn a_merged_folder_is_a_base_that_begins_where_the_run_ended() {
         .fedreplay(&["export", "run", "--to", "peft", "--merged", "--out", "x"])
         .refused(2, &["not what the run was made from"]);
 }
+
+#[test]
+fn a_saved_and_an_exported_adapter_name_their_base_by_its_path_and_their_dropout() {
+    let world = World::new();
+    let dropout = ["--set", "model.lora.dropout=0.05"];
+    world.fedreplay(&[&["run", "scenario.ron", "--out", "run", "--store", "store"], &dropout[..]].concat()).succeeded();
+    world.fedreplay(&["export", "run", "--to", "peft", "--store", "store", "--round", "1"]).succeeded();
+    let base = world.path("base");
+    for folder in ["run.peft", "run/adapters/round-00002"] {
+        let config = json(&world, &format!("{folder}/adapter_config.json"));
+        assert_eq!(config["base_model_name_or_path"].as_str(), base.to_str(), "{folder}");
+        assert_eq!(config["lora_dropout"], 0.05, "{folder}");
+    }
+}
+
+#[test]
+fn a_merged_folder_says_the_type_that_its_weights_have() {
+    let world = World::new();
+    world.edit("base/config.json", "\"torch_dtype\": \"float32\"", "\"dtype\": \"bfloat16\"");
+    world.run("run", &["--set", "rounds=1"]).succeeded();
+    world.fedreplay(&["export", "run", "--to", "peft", "--merged", "--out", "whole"]).succeeded();
+    let config = json(&world, "whole/config.json");
+    assert_eq!((&config["torch_dtype"], config.get("dtype")), (&Value::from("float32"), None));
+    assert_eq!(config["vocab_size"], 1024, "and everything else of the base");
+}
+
+#[test]
+fn an_adapter_of_a_quantized_base_can_be_merged_into_its_rounded_weights() {
+    let world = World::new();
+    let nf4 = ["--set", "model.precision=Nf4Double", "--set", "model.arithmetic=F32", "--set", "rounds=1"];
+    let run = world.run("run", &nf4).succeeded();
+    let export = |more: &[&str]| {
+        world.fedreplay(&[&["export", "run", "--to", "peft", "--store", "none"], more].concat()).succeeded()
+    };
+    let loss = |name: &str, said: &super::support::Said| -> f64 {
+        said.summary(name).split(' ').next().and_then(|number| number.parse().ok()).expect("a loss")
+    };
+    let begins = |folder: &str| {
+        let set = format!("model.folder={folder}");
+        loss("loss before", &world.run(&format!("on-{folder}"), &["--set", &set, "--set", "rounds=1"]).succeeded())
+    };
+    let ended = loss("loss after", &run);
+    let plain = export(&["--merged", "--out", "original"]);
+    let rounded = export(&["--merged", "--base", "dequantized", "--out", "dequantized"]);
+    assert!((begins("dequantized") - ended).abs() < 2e-4, "the run ended at {ended}");
+    assert!((begins("original") - ended).abs() > 1e-2, "the run ended at {ended}");
+
+    let warning = "trained on a base model rounded to Nf4Double and is merged into the unrounded one";
+    assert!(plain.stderr.contains(warning) && plain.stderr.contains("--base dequantized"), "{}", plain.stderr);
+    assert!(!rounded.stderr.contains("warning"), "{}", rounded.stderr);
+    let readme = |folder: &str| fs::read_to_string(world.path(folder).join("README.md")).expect("a file");
+    assert!(readme("original").contains(warning));
+    assert!(readme("dequantized").contains("merged into these rounded weights"));
+    assert!(export(&["--out", "adapter"]).stderr.contains("trained on a base model in Nf4Double"));
+    world
+        .fedreplay(&["export", "run", "--to", "peft", "--base", "dequantized", "--out", "x"])
+        .refused(2, &["--base is of --merged"]);
+}

@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::support::{Said, World, project};
+use super::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY};
 
 #[allow(dead_code)]
-#[path = "../../src/model/hub/tests/server.rs"]
-mod server;
-
-use server::{COMMIT, Fault, REPOSITORY, Server};
 
 /// A world whose base model is the hub's, and a hub that has the tiny base.
-fn world() -> (World, Server) {
+fn world() -> (World, ModelHub) {
     let world = World::new();
     world.edit("scenario.ron", "folder: \"base\"", &format!("hub: (\"{REPOSITORY}\", \"v1\")"));
     let mut files = BTreeMap::new();
@@ -20,7 +17,7 @@ fn world() -> (World, Server) {
         let entry = entry.expect("a readable folder");
         files.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file"));
     }
-    (world, Server::start(files))
+    (world, ModelHub::start(files))
 }
 
 /// Plays the scenario with the hub at `endpoint` and its cache in the folder `hf`.
@@ -39,6 +36,9 @@ fn a_model_is_fetched_once_and_gives_the_digest_of_its_folder() {
     assert!(contents.contains(&"model.safetensors".to_owned()), "{contents:?}");
     let config = fs::read_to_string(world.path("fetched/adapters/round-00001/adapter_config.json")).expect("a file");
     assert!(config.contains(REPOSITORY), "{config}");
+    world.fedreplay(&["export", "fetched", "--to", "peft", "--store", "none", "--out", "exported"]).succeeded();
+    let exported = fs::read_to_string(world.path("exported/adapter_config.json")).expect("a file");
+    assert!(exported.contains(REPOSITORY) && exported.contains("\"revision\": \"v1\""), "{exported}");
 
     let offline = run(&world, &server.endpoint(), "offline", "1").succeeded();
     assert_eq!(server.take_requests(), [], "offline, the hub was asked");

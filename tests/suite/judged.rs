@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use super::evaluation::{question, table, texts};
 use super::support::{Said, World, files};
+use super::test_support::chat_endpoint::{ChatEndpoint, Turn};
 
 #[allow(dead_code)]
-#[path = "../../src/judge/tests/server.rs"]
-pub mod server;
-
-use server::{Server, Turn};
 
 const KEY: &str = "sk-test-fedcba9876543210";
 
@@ -64,7 +61,7 @@ const BOTH: [&str; 2] = ["--bench", "mt-bench,vicuna"];
 fn a_killed_examination_asks_for_what_is_missing_and_is_repeated_offline_byte_for_byte() {
     let world = world(6);
     let (tell, hear) = mpsc::channel();
-    let server = Server::start([Turn::Says("Rating: [[3]]"), Turn::Says("I cannot say."), Turn::Holds(tell)]);
+    let server = ChatEndpoint::start([Turn::Says("Rating: [[3]]"), Turn::Says("I cannot say."), Turn::Holds(tell)]);
     let url = server.base_url();
     let mut child = eval(&world, &url, "found", &BOTH).spawn().expect("the binary can be run");
     hear.recv_timeout(Duration::from_secs(120)).expect("a third request");
@@ -116,7 +113,7 @@ fn what_a_misbehaving_judge_costs_is_its_own_judgments_and_they_are_asked_for_ag
         (Turn::Cut, "the connection failed"),
     ];
     let turns = faults.iter().flat_map(|(fault, _)| [fault.clone(), Turn::Says("[[5]]")]);
-    let server = Server::start(turns);
+    let server = ChatEndpoint::start(turns);
     let url = server.base_url();
     // Long enough for a busy host to answer in, since only one of the faults waits for its end.
     let impatient = ["--bench", "vicuna", "--judge-attempts", "1", "--judge-timeout", "5"];
@@ -138,7 +135,7 @@ fn what_a_misbehaving_judge_costs_is_its_own_judgments_and_they_are_asked_for_ag
 #[test]
 fn an_endpoint_that_never_answers_is_left_and_the_answers_are_kept() {
     let world = world(5);
-    let server = Server::start(std::iter::repeat_n(Turn::Silent, 5));
+    let server = ChatEndpoint::start(std::iter::repeat_n(Turn::Silent, 5));
     let impatient = ["--bench", "vicuna", "--judge-attempts", "1", "--judge-timeout", "1"];
     let left = said(eval(&world, &server.base_url(), "found", &impatient)).succeeded();
     assert!(left.stderr.contains("the judge is not asked any more"), "{}", left.stderr);
@@ -153,7 +150,7 @@ fn an_endpoint_that_never_answers_is_left_and_the_answers_are_kept() {
 #[test]
 fn a_greatest_cost_is_that_of_the_whole_command() {
     let world = world(6);
-    let server = Server::start([]);
+    let server = ChatEndpoint::start([]);
     // A judgement of 100 and 10 tokens costs 0.0036 here: the second one of MT-Bench's four reaches the limit.
     let limit = ["--judge-prices", "30,60", "--judge-cost-max", "0.005", "--json"];
     let stopped = said(eval(&world, &server.base_url(), "found", &[&BOTH[..], &limit].concat())).succeeded();
@@ -170,7 +167,7 @@ fn a_greatest_cost_is_that_of_the_whole_command() {
 fn the_key_is_in_no_file_and_no_log_even_where_the_endpoint_repeats_it() {
     let world = world(6);
     let repeats = [200, 400, 200, 500].map(|status| Turn::Repeats { status });
-    let server = Server::start(repeats);
+    let server = ChatEndpoint::start(repeats);
     let mut command = eval(&world, &server.base_url(), "found", &["--bench", "vicuna", "--judge-attempts", "1", "-vv"]);
     command.env("RUST_LOG", "trace");
     let told = said(command).succeeded();

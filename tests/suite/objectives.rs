@@ -74,6 +74,44 @@ fn preference_training_raises_margins_and_held_out_accuracy() {
 }
 
 #[test]
+fn preference_training_from_an_adapter_measures_against_it_unless_the_base_is_asked_for() {
+    let world = preference_world();
+    world.run("first", &["--set", "rounds=1"]).succeeded();
+    let from = ["--set", "model.lora.initial=first/adapters/round-00001", "--set", "rounds=1"];
+    world.run("run", &from).succeeded();
+    let before = |column: &str| numbers(&world, "evaluations", column)[0];
+    assert_eq!((before("loss"), before("reward_margin")), (std::f64::consts::LN_2, 0.0));
+    let manifest = std::fs::read_to_string(world.path("run/manifest.json")).expect("a manifest");
+    assert!(manifest.contains("\"reference_adapter\""), "{manifest}");
+    world.fedreplay(&["replay", "run"]).succeeded();
+
+    let objective = r#"training.objective={"Dpo":{"reference":"Base"}}"#;
+    let base = [&from[..], &["--set", objective]].concat();
+    std::fs::rename(world.path("run"), world.path("from-start")).expect("a folder");
+    world.run("run", &base).succeeded();
+    assert!(before("reward_margin") > 0.0, "the adapter has learnt something");
+
+    let check = |sets: &[&str]| {
+        let said = world.fedreplay(&[&["scenario", "check", "scenario.ron", "--no-trial"], sets].concat()).succeeded();
+        said.summary("reference").to_owned()
+    };
+    assert_eq!(check(&from), "the base model with the adapter of model.lora.initial");
+    assert_eq!(check(&base), "the base model without adapter");
+}
+
+#[test]
+fn without_an_adapter_to_start_from_the_reference_is_the_base_however_it_is_named() {
+    let world = preference_world();
+    let run = |out: &str, objective: &str| {
+        let set = format!("training.objective={objective}");
+        world.run(out, &["--set", "rounds=1", "--set", &set]).succeeded().summary("loss after").to_owned()
+    };
+    let unnamed = run("unnamed", r#"{"Dpo":{}}"#);
+    assert_eq!(run("start", r#"{"Dpo":{"reference":"Start"}}"#), unnamed);
+    assert_eq!(run("base-model", r#"{"Dpo":{"reference":"Base"}}"#), unnamed);
+}
+
+#[test]
 fn an_objective_reads_its_own_kind_of_rows() {
     let world = preference_world();
     world.edit("scenario.ron", "objective: Dpo(beta: 0.1), ", "");

@@ -5,20 +5,21 @@
 
 use std::path::PathBuf;
 
+use fedreplay::benchmarks::human_eval::Problems;
 use fedreplay::benchmarks::mmlu;
 use fedreplay::data::{
-    BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, Statistics, Template,
-    Tokenizer, after_last_key, key_ids, tokenize,
+    BadRows, Content, Federation, FileForm, LongPrompts, Prompts, RowKind, Sample, SequenceRules, SpecialTokensInText,
+    Statistics, Template, Tokenizer, after_last_key, key_ids, tokenize,
 };
 use fedreplay::model::{Config, random};
 
-use super::support::World;
+use super::support::{World, project};
 
 /// The folder of real files, or `None` after saying so.
 fn real_data() -> Option<PathBuf> {
     let folder = std::env::var_os("FEDREPLAY_REAL_DATA").map(PathBuf::from);
     if folder.is_none() {
-        eprintln!("not run: FEDREPLAY_REAL_DATA is not set");
+        super::support::not_run("a test of real files", "FEDREPLAY_REAL_DATA is not set");
     }
     folder
 }
@@ -33,6 +34,7 @@ fn rules(template: &str, max_tokens: usize) -> SequenceRules {
         max_tokens,
         long_prompts: LongPrompts::Refuse,
         learns_last_question: false,
+        special_tokens: SpecialTokensInText::Refuse,
     }
 }
 
@@ -100,6 +102,40 @@ fn a_dialogue_keeps_exactly_both_answers() {
     let sample = &tokenize(&federation.clients[0], &tokenizer, &rules("vicuna_v1.1", 2048)).unwrap().samples[0];
     let expected = ["▁Hello", "▁there", ".", "</s>", "▁See", "▁you", ".", "</s>"];
     assert_eq!(learnt_tokens(sample, &tokenizer), expected);
+}
+
+/// Ids of Transformers 4.57.6 with `use_fast=False`, and of 5.23.0: no dummy space after `</s>`.
+#[test]
+fn later_turns_have_the_ids_of_the_slow_tokenizer() {
+    let Some(folder) = real_data() else { return };
+    let tokenizer = llama2(&folder);
+    assert_eq!(tokenizer.differences(), [""; 0]);
+    assert_eq!(tokenizer.encode_turns(&["Hi", "USER: x"]).unwrap(), [1, 6324, 2, 11889, 29901, 921]);
+    assert_eq!(tokenizer.encode_turns(&["Hi", " USER"]).unwrap(), [1, 6324, 2, 3148, 1001]);
+    let parsed = |text: &str| tokenizer.encode_with_special_tokens(text).unwrap().ids;
+    assert_eq!(parsed("a <s> b"), [263, 29871, 1, 289]);
+    assert_eq!(parsed("x<unk>y"), [921, 0, 29891]);
+    assert_eq!(parsed("[INST] a [/INST]"), [518, 25580, 29962, 263, 518, 29914, 25580, 29962]);
+}
+
+#[test]
+fn every_canonical_solution_of_human_eval_is_decoded_as_it_is_written() {
+    let Some(folder) = real_data() else { return };
+    let problems = Problems::read(&Problems::file_in(&folder.join("eval"))).unwrap();
+    let mut tokenizers = vec![llama2(&folder)];
+    for entry in std::fs::read_dir(project("fixtures/tokenizers")).unwrap() {
+        tokenizers.push(Tokenizer::load(&entry.unwrap().path()).unwrap());
+    }
+    for problem in problems.0 {
+        let text = [problem.prompt.as_str(), &problem.canonical_solution].concat();
+        for tokenizer in &tokenizers {
+            let encoded = tokenizer.encode(&text).unwrap();
+            let place = encoded.ends.partition_point(|&end| end <= problem.prompt.len());
+            let (prompt, answer) = encoded.ids.split_at(place);
+            let decoded = tokenizer.decode(prompt).unwrap() + &tokenizer.decode_after(prompt, answer).unwrap();
+            assert_eq!(decoded, text, "{}", problem.task_id);
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn clients_who_train_alone_are_shown_by_their_own_models() {
     let said = world.run("run", &["--set", "algorithm=Local"]).succeeded();
     let page = page(&world, "run/report.html");
     let loss = said.summary("loss after").split(' ').next().expect("a number").to_owned();
-    assert!(page.contains("The mean client&#x27;s own model&#x27;s test loss") && page.contains(&loss), "{loss}");
+    assert!(page.contains("The clients&#x27; own models&#x27; test loss") && page.contains(&loss), "{loss}");
     assert!(!page.contains("better off alone") && !page.contains("The server model"), "there is no server model");
     let columns = columns(&page);
     let run = &columns["runs"][0];

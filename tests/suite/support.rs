@@ -188,9 +188,10 @@ pub fn trials(usual: u64) -> u64 {
     std::env::var("FEDREPLAY_SOAK").map_or(usual, |text| text.parse().expect("FEDREPLAY_SOAK is a number of trials"))
 }
 
-/// Says that a test could not look, past the test's own captured output; under CI that is a failure.
+/// Says that a test could not look, past the test's own captured output. With `FEDREPLAY_TESTS=all` that is a failure.
 pub fn not_run(what: &str, reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{what} was not run: {reason}");
+    let is_failure = std::env::var_os("FEDREPLAY_TESTS").is_some_and(|tests| tests == "all");
+    assert!(!is_failure, "{what} was not run: {reason}");
     let _ = writeln!(std::io::stderr(), "{what} was NOT RUN: {reason}");
 }
 

@@ -137,7 +137,7 @@ fn a_traced_client_is_asked_only_while_it_is_online() {
 
 #[test]
 fn mistakes_in_a_trace_are_named() {
-    let world = world("clients: \"clients.csv\", online: \"online.csv\"");
+    let world = world("clients: \"clients.csv\", online: \"online.csv\", online_period: \"1h\"");
     let online = "client_id,from_seconds,until_seconds\nuser-0,0,10\n";
     let rows = |header: &str, row: &str| format!("{header}\n{}", format!("{row}\n").repeat(6));
     let refused = |clients: &str, online: &str, parts: &[&str]| {
@@ -154,9 +154,42 @@ fn mistakes_in_a_trace_are_named() {
     refused(&rows("dropout_after_training", "0.8"), online, &["add up to more than 1"]);
     let quick = &rows("device", "quick");
     refused(quick, "client_id,from_seconds,until_seconds\nuser-0,9,3\n", &["online.csv", "row 1", "before"]);
-    refused(quick, "client_id,from_seconds,until_seconds\nuser-0,0,3\nuser-0,2,5\n", &["do not overlap"]);
+    let late = "client_id,from_seconds,until_seconds\nuser-0,0,3\nuser-1,2,3601\n";
+    refused(quick, late, &["online.csv", "row 2", "user-1", "online_period"]);
     refused(quick, "client_id,from_seconds\nuser-0,0\n", &["until_seconds is missing"]);
     refused(quick, "client_id,from_seconds,until_seconds\nuser-9,0,3\n", &["no client \"user-9\""]);
     fs::remove_file(world.path("online.csv")).expect("it was there");
     world.fedreplay(&["plan", "scenario.ron"]).refused(2, &["online.csv"]);
+}
+
+#[test]
+fn the_client_column_of_a_trace_orders_its_rows() {
+    let world = world("clients: \"clients.csv\"");
+    let latencies = |world: &World, out: &str| counts(&table(world, out, "population"), "latency_ns");
+    world.write("clients.csv", "client,latency_ns\n5,6\n4,5\n3,4\n2,3\n1,2\n0,1\n");
+    plan(&world, "by-index");
+    assert_eq!(latencies(&world, "by-index"), [1, 2, 3, 4, 5, 6]);
+    let named = "client,client_id,latency_ns\n5,user-5,6\n0,user-0,1\n4,user-4,5\n2,user-2,3\n1,user-1,2\n3,user-3,4\n";
+    world.write("clients.csv", named);
+    plan(&world, "by-both");
+    assert_eq!(latencies(&world, "by-both"), [1, 2, 3, 4, 5, 6]);
+    let refused = |text: &str, part: &str| {
+        world.write("clients.csv", text);
+        world.fedreplay(&["plan", "scenario.ron", "--out", "out"]).refused(2, &[part]);
+    };
+    refused(&named.replace("5,user-5", "4,user-5"), "calls client \"user-5\" number 4");
+    refused("client,jitter\n0,0\n0,0\n1,0\n2,0\n3,0\n4,0\n", "two rows of client number 0");
+    refused("client,jitter\n1,0\n2,0\n3,0\n4,0\n5,0\n6,0\n", "client number 6");
+    refused("client,jitter\nc0,0\nc1,0\nc2,0\nc3,0\nc4,0\nc5,0\n", "client: `c0`");
+}
+
+#[test]
+fn times_online_that_overlap_or_repeat_are_joined() {
+    let world = world("online: \"online.csv\"");
+    let header = "client_id,from_seconds,until_seconds\n";
+    world.write("online.csv", &format!("{header}user-0,2,500\nuser-0,0,3\nuser-0,2,500\nuser-0,100,200\n"));
+    plan(&world, "overlapping");
+    world.write("online.csv", &format!("{header}user-0,0,500\n"));
+    plan(&world, "joined");
+    assert_eq!(table(&world, "overlapping", "tasks"), table(&world, "joined", "tasks"));
 }

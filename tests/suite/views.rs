@@ -3,6 +3,10 @@
 use std::fs;
 use std::process::Stdio;
 
+use arrow::array::AsArray;
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use fedreplay::ledger::read_table;
 use serde_json::Value;
 
 use super::support::{Said, World};
@@ -82,6 +86,86 @@ fn tail_follows_a_run_to_its_end() {
     assert_eq!(last_line(&tailed)["state"], "done");
     let again = world.fedreplay(&["tail", "run", "-n", "2"]).succeeded();
     assert_eq!(again.stdout.lines().filter(|line| line.starts_with("[ROUND ")).count(), 2, "{}", again.stdout);
+}
+
+/// Models that hardly move are equal. Then so are their losses, if they are means over the same rows by the same weights.
+#[test]
+fn the_loss_alone_weights_rows_as_the_loss_after_does() {
+    let world = World::new();
+    // Held-out rows of unequal number and length, and no test rows.
+    world.edit("scenario.ron", " test_file: \"test.json\",", "");
+    let said = world.run("run", &["--json", "--set", "training.lr=1e-12", "--set", "rounds=1"]).succeeded();
+    let summary = last_line(&said);
+    let [after, alone] = ["loss_after", "loss_local"].map(|name| summary[name].as_f64().expect("a loss"));
+    assert!((after - alone).abs() < 1e-9, "{after} after and {alone} alone");
+    let figures = last_line(&world.fedreplay(&["show", "run", "--json"]).succeeded());
+    assert_eq!(figures["loss_after"], summary["loss_after"]);
+    let series = figures["series"].as_array().expect("curves");
+    let curve = series.iter().find(|series| series["name"] == "loss/alone_held_out").expect("a curve of clients alone");
+    assert_eq!(curve["points"][0]["value"], summary["loss_local"]);
+}
+
+/// The lines of the rounds, as `run` and `tail` print them.
+fn rounds(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.starts_with("[ROUND ")).collect()
+}
+
+#[test]
+fn a_round_without_evaluation_is_told_without_a_loss_by_run_and_tail_alike() {
+    let world = World::new();
+    let said = world.run("run", &["--set", "evaluation.every=2"]).succeeded();
+    let told = rounds(&said.stderr);
+    assert!(told[0].contains(", loss - |") && !told[1].contains(", loss - |"), "{}", said.stderr);
+    assert_eq!(rounds(&world.fedreplay(&["tail", "run"]).succeeded().stdout), told);
+}
+
+#[test]
+fn tail_tells_the_losses_of_clients_own_models_as_run_does() {
+    let world = World::new();
+    world.edit("scenario.ron", "local_baseline: true", "local_baseline: false");
+    world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 6");
+    let said = world.run("run", &["--set", "algorithm=Local"]).succeeded();
+    let told = rounds(&said.stderr);
+    assert!(told.iter().all(|line| !line.contains(", loss - |")), "{}", said.stderr);
+    assert_eq!(rounds(&world.fedreplay(&["tail", "run"]).succeeded().stdout), told);
+}
+
+/// The sum of a column over the rows of an aggregator, or of all.
+fn sum(table: &RecordBatch, column: &str, aggregator: Option<u32>) -> u64 {
+    let of = table["aggregator"].as_primitive::<UInt32Type>();
+    let values = table[column].as_primitive::<UInt64Type>();
+    (0..table.num_rows())
+        .filter(|&row| aggregator.is_none_or(|it| of.value(row) == it))
+        .map(|row| values.value(row))
+        .sum()
+}
+
+#[test]
+fn models_between_server_and_edges_are_among_the_bytes_that_moved() {
+    let world = World::new();
+    let edges = "Hierarchical(clients_per_round: 2, edge_rounds: 2, edges: [(region: \"here\", down: \"1 Gbit/s\", \
+                 up: \"1 Gbit/s\", downlink: \"1 Gbit/s\", uplink: \"1 Gbit/s\")])";
+    world.edit("scenario.ron", "Synchronous(clients_per_round: 2, over_selection: 2, deadline: \"10m\")", edges);
+    for device in ["quick", "slow"] {
+        let at = format!("device: \"{device}\", link: \"home\"");
+        world.edit("scenario.ron", &at, &format!("{at}, region: \"here\""));
+    }
+    let planned = world.fedreplay(&["plan", "scenario.ron", "--out", "plan", "--json"]).succeeded();
+    let shown = last_line(&world.fedreplay(&["show", "plan", "--json"]).succeeded());
+    let tasks = read_table(&world.path("plan"), "tasks").expect("a table");
+    let rounds = read_table(&world.path("plan"), "rounds").expect("a table");
+    for column in ["bytes_down", "bytes_up"] {
+        // No task is the server's own, so that its rounds have the transfers of the edge alone.
+        assert_eq!(sum(&tasks, column, Some(0)), 0);
+        let edges = sum(&rounds, column, Some(0));
+        assert!(edges > 0, "no model moved between server and edge");
+        let moved = sum(&tasks, column, None) + edges;
+        assert_eq!(
+            (shown[column].as_u64(), last_line(&planned)[column].as_u64()),
+            (Some(moved), Some(moved)),
+            "{column}"
+        );
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Devices: speed, memory and power.
+//! Devices: speed, memory and power; their links, and the work of a task.
 
-use super::{Crashes, Work};
-use crate::kernel::Span;
-use crate::random::Quantiles;
 use serde::{Deserialize, Serialize};
+
+use super::Crashes;
+use crate::kernel::Span;
+use crate::network::Rate;
+use crate::random::Quantiles;
 
 /// A class of devices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,3 +49,34 @@ impl Device {
 
 /// [10^-9] -- Slowdown of a task that takes exactly its nominal time.
 pub(crate) const NOMINAL_PPB: u64 = 1_000_000_000;
+
+/// A class of links between a client and the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Capacity to the client, above zero.
+    pub down: Rate,
+    /// Capacity from the client, above zero.
+    pub up: Rate,
+    /// Time before the first byte of a transfer arrives, in each direction.
+    pub latency: Span,
+    /// [ns] -- Addition to the latency, drawn once per transfer; `None` adds nothing.
+    pub latency_jitter: Option<Quantiles>,
+}
+
+/// Cost of one task, computed by the caller or by the cost model of LoRA training,
+/// [`LoraTraining`](super::LoraTraining).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// [FLOP] -- Floating-point operations; at least 1.
+    pub flops: u64,
+    /// [byte] -- Traffic between memory and compute units; 0 if the task is bounded by compute only.
+    pub memory_traffic_bytes: u64,
+    /// [byte] -- Peak memory; 0 if unknown, which fits into any device.
+    pub peak_memory_bytes: u64,
+    /// [byte] -- Download from the server per task; at least 1.
+    pub download_bytes: u64,
+    /// [byte] -- Upload to the server per task; at least 1.
+    pub upload_bytes: u64,
+    /// [byte] -- Additional download with the first task: the base model. 0 if the client has it.
+    pub first_download_bytes: u64,
+}

@@ -9,21 +9,17 @@ mod catalog;
 mod device;
 mod dropout;
 mod fault;
-mod link;
 mod lora_cost;
-mod work;
 
 pub(crate) use alternation::{Alternating, Sojourn, Status};
 pub use availability::{Availability, Diurnal};
 pub use catalog::{DeviceSpec, Precision};
-pub use device::Device;
 pub(crate) use device::NOMINAL_PPB;
+pub use device::{Device, Link, Work};
 pub(crate) use dropout::Fate;
 pub use dropout::{Dropout, Stage};
 pub use fault::{Crashes, INTERRUPTIONS_MAX, Interruption, RegionCut};
-pub use link::Link;
 pub use lora_cost::{ALL_TARGETS, LoraTraining, ModelShape, Target};
-pub use work::Work;
 
 use serde::{Deserialize, Serialize};
 

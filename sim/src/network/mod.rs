@@ -9,16 +9,14 @@ mod bundle;
 mod capacity;
 mod filling;
 mod mesh;
-mod rate;
 mod shared;
 mod topology;
 mod work;
 
 pub use bundle::FlowId;
-pub use capacity::Capacity;
+pub use capacity::{Capacity, Rate};
 pub use filling::{Demand, max_min_rates};
 pub use mesh::Mesh;
-pub use rate::Rate;
 pub use shared::SharedLink;
 pub use topology::{Route, Topology, TopologyLink};
 pub use work::FlowWork;

@@ -6,11 +6,10 @@
 mod permutation;
 mod probability;
 mod quantiles;
-mod seeds;
 mod stream;
 
 pub use permutation::Permutation;
 pub use probability::Probability;
 pub use quantiles::Quantiles;
-pub(crate) use seeds::Seeds;
+pub(crate) use stream::Seeds;
 pub use stream::{Purpose, Seed, Stream};

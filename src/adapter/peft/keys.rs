@@ -49,7 +49,7 @@ pub const KEYS: [(&str, KeyRule); 42] = [
     ("qalora_group_size", KeyRule::Ignored),
     ("r", KeyRule::Read),
     ("rank_pattern", KeyRule::Read),
-    ("revision", KeyRule::Ignored),
+    ("revision", KeyRule::Read),
     // PEFT ignores it in a file.
     ("runtime_config", KeyRule::Ignored),
     ("target_modules", KeyRule::Read),

@@ -11,7 +11,7 @@
 //! let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
 //! let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules: vec![q_proj] };
 //! let adapter = Adapter::initial(Arc::new(layout), Seed(1));
-//! let notes = peft::Notes { base_model: "meta-llama/Llama-2-7b-hf".into(), dropout: 0.05 };
+//! let notes = peft::Notes { base_model: "meta-llama/Llama-2-7b-hf".into(), revision: None, dropout: 0.05 };
 //!
 //! let folder = tempfile::tempdir()?;
 //! peft::write_folder(folder.path(), &adapter, &notes)?;
@@ -45,6 +45,8 @@ const PREFIX: &str = "base_model.model.";
 pub struct Notes {
     /// Name or folder of the base model, for information only.
     pub base_model: String,
+    /// Revision of the base model on the hub.
+    pub revision: Option<String>,
     /// Dropout with which the adapter was trained.
     pub dropout: f64,
 }
@@ -67,7 +69,7 @@ fn config_of(layout: &Layout, notes: &Notes) -> serde_json::Value {
         "r": layout.rank, "lora_alpha": whole_if_exact(layout.alpha), "lora_dropout": notes.dropout,
         "target_modules": target_modules(layout), "bias": "none", "fan_in_fan_out": false, "use_rslora": layout.rank_stabilized,
         "use_dora": false, "inference_mode": true, "init_lora_weights": true, "rank_pattern": {}, "alpha_pattern": {},
-        "modules_to_save": null,
+        "modules_to_save": null, "revision": notes.revision,
     })
 }
 

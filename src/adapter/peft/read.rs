@@ -53,7 +53,8 @@ pub fn read_folder(folder: &Path) -> Result<PeftAdapter, AdapterError> {
     };
     let adapter = values_of(&file, &pairs, layout, &config).map_err(content)?;
     let own_ranks = if is_uniform { None } else { Some(config.patterns) };
-    Ok(PeftAdapter { adapter, notes: Notes { base_model: config.base_model, dropout: config.dropout }, own_ranks })
+    let notes = Notes { base_model: config.base_model, revision: config.revision, dropout: config.dropout };
+    Ok(PeftAdapter { adapter, notes, own_ranks })
 }
 
 /// The matrices of one module.

@@ -198,7 +198,7 @@ fn a_name_of_the_hub_is_refused_with_the_way_to_fetch_it() {
 fn a_folder_returns_each_matrix_under_its_module() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = filled();
-    let notes = Notes { base_model: "tiny".into(), dropout: 0.05 };
+    let notes = Notes { base_model: "tiny".into(), revision: Some("v1".into()), dropout: 0.05 };
     write_folder(folder.path(), &adapter, &notes).unwrap();
     let PeftAdapter { adapter: back, notes: read_notes, own_ranks } = read_folder(folder.path()).unwrap();
     assert_eq!((read_notes, own_ranks), (notes, None));

@@ -108,7 +108,7 @@ impl Benchmark for HumanEval {
             responses.push(Response {
                 judgement: Some(outcome.to_string()),
                 score: Some(f64::from(u8::from(outcome.is_passed()))),
-                ..Response::of(task_id, "", 1, request.prompt, &answers[place])
+                ..Response::of(task_id, "", 1, request.prompt.text(), &answers[place])
             });
         }
         // All samples of a problem have the same prompt, so either all or none of them fit the context.

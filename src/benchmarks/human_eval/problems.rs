@@ -11,7 +11,7 @@ use super::program::{Problem, STOPS, program, tested};
 use crate::benchmarks::open_ended::{QuestionsError, is_chosen};
 use crate::benchmarks::table::BenchmarkCell;
 use crate::data::ChatTemplateError;
-use crate::generation::{Prompting, Request, Sampling};
+use crate::generation::{PromptText, Prompting, Request, Sampling};
 use crate::sandbox::ProgramOutcome;
 use crate::store::key_of;
 
@@ -93,7 +93,7 @@ impl Problems {
         for problem in &self.0 {
             for sample in 0..samples {
                 let (prompt, stop) = match prompts {
-                    CodePrompts::Continue => (problem.prompt.clone(), STOPS.map(str::to_owned).into()),
+                    CodePrompts::Continue => (PromptText::Raw(problem.prompt.clone()), STOPS.map(str::to_owned).into()),
                     CodePrompts::Ask(prompting) => (prompting.prompt(&[&question(problem)], &[])?, vec![]),
                 };
                 // Chen et al. (2021) sample with nucleus p = 0.95 (section 3.2).

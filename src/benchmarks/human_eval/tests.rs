@@ -30,7 +30,7 @@ fn requests_and_scores_go_problem_by_problem() {
     };
     let problems = Problems(vec![problem("a"), problem("b")]);
     let requests = problems.requests(CodePrompts::Continue, 2, 0.2).unwrap();
-    let prompts: Vec<_> = requests.iter().map(|request| request.prompt.as_str()).collect();
+    let prompts: Vec<_> = requests.iter().map(|request| request.prompt.text()).collect();
     assert_eq!(prompts, ["def a():\n", "def a():\n", "def b():\n", "def b():\n"]);
     let streams: std::collections::BTreeSet<_> = requests.iter().map(|request| request.stream).collect();
     assert_eq!(streams.len(), 4);

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::marking::{Accuracy, Mark, Report, mark};
-use super::prompt::{asked, preamble};
 use super::questions::{MmluQuestion, Subject, limited, read};
+use super::questions::{asked, preamble};
 use crate::benchmarks::table::BenchmarkCell;
 use crate::benchmarks::{
     Benchmark, BenchmarkOptions, BenchmarkResult, Cost, EvalContext, EvaluationError, Metric, Response,
@@ -104,9 +104,9 @@ impl Benchmark for Mmlu {
         for subject in &self.subjects {
             let shared = preamble(subject, subject.examples.len());
             // The common beginning of a subject's prompts is read once.
-            cost.prompt_tokens += context.model.generator.encode(&shared)?.len() as u64;
+            cost.prompt_tokens += context.model.generator.encode_raw(&shared)?.len() as u64;
             for (_, question) in &subject.questions {
-                cost.prompt_tokens += context.model.generator.encode(&asked(question))?.len() as u64;
+                cost.prompt_tokens += context.model.generator.encode_raw(&asked(question))?.len() as u64;
             }
             cost.questions += subject.questions.len() as u64;
         }

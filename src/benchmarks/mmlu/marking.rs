@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::prompt::{LETTERS, asked, preamble};
 use super::questions::Subject;
+use super::questions::{LETTERS, asked, preamble};
 use super::subjects::Category;
 use crate::generation::{Choices, GenerationError};
 

@@ -2,7 +2,6 @@
 
 mod benchmark;
 mod marking;
-mod prompt;
 mod questions;
 mod subjects;
 #[cfg(test)]
@@ -10,6 +9,5 @@ mod tests;
 
 pub use benchmark::{Mmlu, result_of};
 pub use marking::{Accuracy, Mark, Report, mark};
-pub use prompt::LETTERS;
-pub use questions::{MmluQuestion, QuestionFault, Subject, limited, read};
+pub use questions::{LETTERS, MmluQuestion, QuestionFault, Subject, limited, read};
 pub use subjects::{Category, SUBJECTS};

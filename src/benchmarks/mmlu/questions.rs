@@ -1,7 +1,8 @@
-//! Reading of MMLU's files: folders `test` and `dev`, each with one CSV file per subject.
+//! MMLU's questions and prompts. Files: folders `test` and `dev`, each with one CSV file per subject.
 //!
 //! The original files have six columns without a header, and the answer as a letter. Copies with a header and the
-//! answer as a number from 0 are accepted too.
+//! answer as a number from 0 are accepted too. The wording of prompts is verbatim
+//! from github.com/hendrycks/test (MIT license), with its two spaces before the subject, since it defines the benchmark.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -139,4 +140,24 @@ fn question(record: &csv::StringRecord) -> Result<MmluQuestion, String> {
     };
     let choices = [1, 2, 3, 4].map(|place| record[place].to_owned());
     Ok(MmluQuestion { text: record[0].to_owned(), choices, answer })
+}
+
+/// The possible answers, in the order of the choices.
+pub const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
+
+/// Returns the common beginning of all prompts of a subject, with its first `shots` examples.
+pub fn preamble(subject: &Subject, shots: usize) -> String {
+    let about = subject.name.replace('_', " ");
+    let mut text = format!("The following are multiple choice questions (with answers) about  {about}.\n\n");
+    for example in &subject.examples[..shots] {
+        text += &asked(example);
+        text += &format!(" {}\n\n", LETTERS[example.answer]);
+    }
+    text
+}
+
+/// Returns the question's part of the prompt, up to where the letter follows.
+pub fn asked(question: &MmluQuestion) -> String {
+    let choices = LETTERS.iter().zip(&question.choices).map(|(letter, choice)| format!("\n{letter}. {choice}"));
+    question.text.clone() + &choices.collect::<String>() + "\nAnswer:"
 }

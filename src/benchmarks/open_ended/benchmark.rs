@@ -41,7 +41,7 @@ impl OpenEndedBenchmark {
                 // The published scripts strip each answer before it is judged or quoted in the next turn.
                 texts[place].push(answer.text.trim().to_owned());
                 let turn = turn as u32 + 1;
-                responses.push(Response::of(&question.id, &question.category, turn, request.prompt, answer));
+                responses.push(Response::of(&question.id, &question.category, turn, request.prompt.text(), answer));
             }
         }
         Ok((texts, responses))

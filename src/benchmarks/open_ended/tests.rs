@@ -13,6 +13,8 @@ use crate::judge::{Judgment, Verdict};
 pub fn real_file(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("FEDREPLAY_REAL_DATA").map(PathBuf::from);
     if folder.is_none() {
+        let is_failure = std::env::var_os("FEDREPLAY_TESTS").is_some_and(|tests| tests == "all");
+        assert!(!is_failure, "FEDREPLAY_REAL_DATA is not set");
         eprintln!("not run: FEDREPLAY_REAL_DATA is not set");
     }
     folder.map(|folder| folder.join("eval").join(name))
@@ -55,7 +57,7 @@ fn the_real_files_hold_the_published_numbers_of_questions() {
         let names: std::collections::BTreeSet<_> = questions.questions.iter().map(|q| &q.category).collect();
         assert_eq!(names.len(), categories, "{benchmark:?}");
         let requests = questions.requests(0, &[], &trained(), Decoding::default()).unwrap();
-        assert!(requests[0].prompt.ends_with("\n### Response:"));
+        assert!(requests[0].prompt.text().ends_with("\n### Response:"));
         let streams: std::collections::BTreeSet<_> = requests.iter().map(|request| request.stream).collect();
         assert_eq!(streams.len(), count, "{benchmark:?}: every question draws on its own");
         let answers = vec![vec!["a".to_owned(), "b".to_owned()]; count];
@@ -128,7 +130,7 @@ fn the_second_turn_follows_the_first_answer_and_the_judge_sees_both() {
     let questions = Questions::read(OpenEnded::MtBench, folder.path()).unwrap();
     let answers = vec![vec!["wa1".to_owned()], vec!["ma1".to_owned()]];
     let requests = questions.requests(1, &answers, &trained(), Decoding::default()).unwrap();
-    assert!(requests[0].prompt.ends_with("w1 \n\n### Response: wa1</s>### Instruction:\nw2 \n\n### Response:"));
+    assert!(requests[0].prompt.text().ends_with("w1 \n\n### Response: wa1</s>### Instruction:\nw2 \n\n### Response:"));
     let answers = vec![vec!["wa1".to_owned(), "wa2".into()], vec!["ma1".to_owned(), "ma2".into()]];
     let judge_requests = questions.judge_requests(&answers, &JudgeWording::default());
     let order: Vec<_> =

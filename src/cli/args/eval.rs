@@ -52,6 +52,9 @@ pub struct EvalArguments {
     /// Prompt template for a model's folder: a template's name, or `chat` for the folder's own; a run has its own.
     #[arg(long, value_name = "NAME", default_value = "alpaca")]
     pub template: String,
+    /// The current date to a chat template that asks for it, such as 2024-07-26; a run has its own.
+    #[arg(long, value_name = "DATE")]
+    pub template_date: Option<chrono::NaiveDate>,
     /// Prompt, sample, judge and aggregate as FedLLM-Bench's scripts do, defects included.
     #[arg(long)]
     pub as_published: bool,

@@ -117,7 +117,11 @@ impl JudgeArguments {
     /// If a file cannot be read.
     pub fn wording(&self) -> Result<JudgeWording, RunError> {
         let aya = match &self.judge_aya_prompt {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(LedgerError::io(path))?),
+            // Line feeds alone, as Python reads a text file: an editor's line ends would be in every prompt.
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(LedgerError::io(path))?;
+                Some(text.replace("\r\n", "\n").replace('\r', "\n"))
+            }
             None => None,
         };
         Ok(JudgeWording { aya })

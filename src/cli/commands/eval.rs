@@ -10,7 +10,7 @@ use crate::cli::output::eval_progress::EvalProgressBar;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{self, say};
 use fedreplay::benchmarks::{BenchmarkTable, EvalOptions};
-use fedreplay::evaluate::{EvalTables, EvalTarget, Evaluator};
+use fedreplay::evaluate::{EvalTables, EvalTarget, Evaluator, NamedTemplate};
 use fedreplay::judge::{CallTally, CostEstimate};
 use fedreplay::ledger::{ColumnValue, EvaluationRow, LOSSES, Manifest, Split};
 use fedreplay::report::units;
@@ -29,9 +29,13 @@ pub fn main(arguments: &EvalArguments) -> Result<ExitCode, RunError> {
         if is_run {
             return EvalTarget::run(&arguments.subject, arguments.round, device, &options.numerics);
         }
-        let EvalArguments { subject, adapter, template, precision, .. } = arguments;
-        EvalTarget::folder(subject, adapter.as_deref(), template, *precision, device, &options.numerics)
+        let EvalArguments { subject, adapter, precision, .. } = arguments;
+        let template = NamedTemplate { name: arguments.template.clone(), date: arguments.template_date };
+        EvalTarget::folder(subject, adapter.as_deref(), &template, *precision, device, &options.numerics)
     })?;
+    if !benchmarks.opened.is_empty() {
+        say!("{:<14}with {}", "answers end", target.ends().join(", "));
+    }
     let rules = EvalOptions {
         judge: arguments.judging.judge(&options.store)?,
         wording: arguments.judging.wording()?,

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::cli::args::run::open_store;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::say;
-use fedreplay::export;
+use crate::cli::output::{note, say};
+use fedreplay::export::{self, MergedBase};
 use fedreplay::ledger::Manifest;
 use fedreplay::run::RunError;
 
@@ -32,6 +32,9 @@ pub struct ExportArguments {
     /// With peft: the base model with the adapter merged into it, in f32.
     #[arg(long)]
     merged: bool,
+    /// With --merged: the base model of a run that quantized it.
+    #[arg(long, value_enum, value_name = "BASE", default_value_t = Base::Original)]
+    base: Base,
     /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache
     /// folder].
     #[arg(long, value_name = "FOLDER")]
@@ -39,6 +42,15 @@ pub struct ExportArguments {
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Base models that an adapter is merged into.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Base {
+    /// The model as its files have it.
+    Original,
+    /// The model with its weights rounded as the run rounded them, for the losses of the run.
+    Dequantized,
 }
 
 /// Formats of exports.
@@ -79,6 +91,9 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, RunError> {
         let message = "failed to export: --round, --client and --merged are of --to peft";
         return Err(RunError::Usage(message.into()));
     }
+    if arguments.base == Base::Dequantized && !arguments.merged {
+        return Err(RunError::Usage("failed to export: --base is of --merged".into()));
+    }
     let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
     export::refuse_occupied(&out)?;
     let what = ProgressDisplay::during("exporting", || written(arguments, &out))?;
@@ -107,11 +122,22 @@ fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> 
     let chosen = export::find_adapter(&arguments.run, arguments.round, arguments.client, &store)?;
     let source = if chosen.from_store { "in the store" } else { "saved by the run" };
     let what = format!("the adapter of round {}, {source}", chosen.round);
+    let precision = export::trained_on(&arguments.run)?;
     if arguments.merged {
-        export::merged(&arguments.run, &chosen, out)?;
+        let into = match arguments.base {
+            Base::Original => MergedBase::Original,
+            Base::Dequantized => MergedBase::Dequantized,
+        };
+        export::merged(&arguments.run, &chosen, into, out)?;
+        if let Some(precision) = precision.filter(|_| into == MergedBase::Original) {
+            note!("warning: {}", export::merged_into(into, &precision));
+        }
         return Ok(format!("the base model with {what}"));
     }
     export::peft_folder(&chosen, out)?;
+    if let Some(precision) = precision {
+        note!("warning: the adapter was trained on a base model in {precision}; on another base its losses differ");
+    }
     Ok(what)
 }
 

@@ -1,6 +1,6 @@
 //! `fedreplay import`: turns a shell script of OpenFedLLM or FedLLM-Bench into a scenario.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,12 +9,15 @@ use serde_json::json;
 use crate::cli::output::{note, say};
 use fedreplay::ledger::LedgerError;
 use fedreplay::run::RunError;
-use fedreplay::scenario::import_script;
+use fedreplay::scenario::{ImportError, import_script};
 
 #[derive(Args)]
 pub struct ImportArguments {
     /// Script to read; it is never executed.
     script: PathBuf,
+    /// Call to import, from 1, if the script calls a trainer several times.
+    #[arg(long, value_name = "N")]
+    call: Option<usize>,
     /// Print one line of JSON instead, which contains the scenario's text.
     #[arg(long)]
     json: bool,
@@ -27,8 +30,10 @@ pub fn main(arguments: &ImportArguments) -> Result<ExitCode, RunError> {
     let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     // The scenario's name becomes the default folder of its runs, so it must be a plain file name.
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-    let imported = import_script(&name, &text)
-        .map_err(|what| RunError::Usage(format!("failed to import {}: {what}", script.display())))?;
+    let imported = import_script(&name, &text, arguments.call, Path::new(".")).map_err(|error| {
+        let hint = if matches!(error, ImportError::ManyCalls(_)) { ": choose one with --call N" } else { "" };
+        RunError::Usage(format!("failed to import {}: {error}{hint}", script.display()))
+    })?;
     match arguments.json {
         true => say!("{}", json!({ "scenario": imported.scenario, "left_out": imported.left_out })),
         false => say!("{}", imported.scenario.trim_end()),

@@ -1,6 +1,5 @@
 //! `fedreplay ls`: list of the runs in a folder.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::output::table::Align::{Left, Right};
 use crate::cli::output::table::TextTable;
 use crate::cli::output::{note, say};
-use fedreplay::ledger::{LedgerError, Manifest, RunKind};
+use fedreplay::ledger::{LedgerError, RunKind, runs_below};
 use fedreplay::report::units;
 use fedreplay::results::RunEssentials;
 use fedreplay::run::RunError;
@@ -37,8 +36,7 @@ pub fn main(arguments: &LsArguments) -> Result<ExitCode, RunError> {
     if !folder.is_dir() {
         return Err(RunError::Usage(format!("failed to list {}: it is not a folder", folder.display())));
     }
-    let mut runs = Vec::new();
-    collect(folder, DEPTH, &mut runs)?;
+    let mut runs = runs_below(folder, DEPTH)?;
     runs.sort();
     // A damaged run must not hide the others, so errors are listed too.
     let read: Vec<_> = runs.into_iter().map(|run| (RunEssentials::read(&run), run)).collect();
@@ -48,22 +46,6 @@ pub fn main(arguments: &LsArguments) -> Result<ExitCode, RunError> {
         say!("{}", json!({ "folder": folder, "runs": runs }));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Adds the runs in `folder`. The folders of a run are not searched, and links are not followed since they may form
-/// cycles.
-fn collect(folder: &Path, depth: u32, runs: &mut Vec<PathBuf>) -> Result<(), LedgerError> {
-    if Manifest::path(folder).exists() {
-        runs.push(folder.to_owned());
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
-        let entry = entry.map_err(LedgerError::io(folder))?;
-        if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), depth - 1, runs)?;
-        }
-    }
-    Ok(())
 }
 
 /// Prints the table, and warnings of runs that cannot be read.

@@ -8,6 +8,7 @@ pub mod fork;
 pub mod generate;
 pub mod import;
 pub mod ls;
+pub mod model;
 pub mod plan;
 pub mod privacy;
 pub mod replay;

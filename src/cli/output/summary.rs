@@ -20,7 +20,7 @@ pub fn print(summary: &Summary, as_json: bool) {
         lines.push(("preference", format!("{shares}; reward margin {margin:.4}")));
     }
     if summary.loss_local.is_some() {
-        let note = "mean client trained alone, as many local steps";
+        let note = "clients trained alone, on the same rows, as many local steps";
         lines.push(("loss alone", format!("{} {unit} ({note})", units::loss(summary.loss_local))));
     }
     lines.extend([

@@ -1,14 +1,20 @@
 //! Rendering of prompts for generation, and of dialogues with the positions of their answers.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
+use chrono::NaiveDate;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::environment::{TEMPLATE, environment};
 use super::error::ChatTemplateError;
+use super::generation_tags::{has_tags, without_marks};
 use super::source::Source;
+use crate::data::tokenizer::MARK;
+
+/// Noncharacters of Unicode that mark parts of rendered texts, so that no message may hold them.
+const MARKS: RangeInclusive<char> = '\u{fdd0}'..='\u{fdd4}';
 
 /// The chat template of a model folder.
 ///
@@ -37,6 +43,12 @@ pub struct ChatTemplate {
     label: String,
     environment: Environment<'static>,
     tokens: BTreeMap<&'static str, String>,
+    /// Whether the template marks its answers by `{% generation %}`.
+    marks_answers: bool,
+    /// Whether the template asks for the current date.
+    asks_for_date: bool,
+    /// Special tokens that are plain characters where a message spells them.
+    plain: Vec<String>,
     content_hash: blake3::Hash,
 }
 
@@ -71,13 +83,6 @@ impl Role {
     }
 }
 
-impl Message<'_> {
-    /// Returns the message as a template sees it. The order of the keys matters where a template prints it as JSON.
-    fn value(&self) -> Value {
-        Value::from_pairs([("role", self.role.name()), ("content", self.content)])
-    }
-}
-
 /// A rendered dialogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialogue {
@@ -86,6 +91,8 @@ pub struct Dialogue {
     /// The byte range of each answer in `text`, in order. It includes what closes the answer, such as the
     /// end-of-sequence token. No range is empty, and all boundaries lie between two characters.
     pub answers: Vec<Range<usize>>,
+    /// Whether the template itself marks the answers, by `{% generation %}`.
+    pub are_marked: bool,
 }
 
 impl ChatTemplate {
@@ -97,20 +104,59 @@ impl ChatTemplate {
     /// # Errors
     /// No template, none with this name, a malformed file, or a template that is not Jinja.
     pub fn load(folder: &Path, name: Option<&str>) -> Result<Self, ChatTemplateError> {
-        Self::compile(Source::read(folder, name)?)
+        Self::compile(Source::read(folder, name)?, None)
     }
 
-    pub(super) fn compile(source: Source) -> Result<Self, ChatTemplateError> {
+    /// Loads the default template of a model folder, for which the current date is `date`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_dated(folder: &Path, date: Option<NaiveDate>) -> Result<Self, ChatTemplateError> {
+        Self::compile(Source::read(folder, None)?, date)
+    }
+
+    pub(super) fn compile(source: Source, date: Option<NaiveDate>) -> Result<Self, ChatTemplateError> {
         let Source { label, text, tokens } = source;
-        let content_hash = content_hash(&text, &tokens);
-        match environment(&text) {
-            Ok(environment) => Ok(Self { label, environment, tokens, content_hash }),
+        let asks_for_date = text.contains("strftime_now");
+        let content_hash = content_hash(&text, &tokens, date.filter(|_| asks_for_date));
+        match environment(&text, date) {
+            Ok(environment) => Ok(Self {
+                label,
+                environment,
+                tokens,
+                marks_answers: has_tags(&text),
+                asks_for_date,
+                plain: vec![],
+                content_hash,
+            }),
             Err(error) => Err(ChatTemplateError::Syntax {
                 template: label,
                 line: error.line().unwrap_or(1),
                 message: message(&error),
             }),
         }
+    }
+
+    /// Returns whether the template asks for the current date. It has one of its own if it can do without.
+    pub fn asks_for_date(&self) -> bool {
+        self.asks_for_date
+    }
+
+    /// Makes special tokens plain characters where a message spells them. The rendered text has a mark inside of each, which
+    /// [`Tokenizer::encode_chat`](crate::data::Tokenizer::encode_chat) takes out again.
+    #[must_use]
+    pub fn with_plain(mut self, special_tokens: &[String]) -> Self {
+        self.plain = special_tokens.to_vec();
+        let mut hasher = blake3::Hasher::new_derive_key("fedreplay chat template with plain tokens v1");
+        hasher.update(self.content_hash.as_bytes());
+        special_tokens.iter().for_each(|token| hash_part(&mut hasher, token));
+        self.content_hash = hasher.finalize();
+        self
+    }
+
+    /// Returns a rendered text without the marks of [`Self::with_plain`].
+    pub fn unmarked(text: &str) -> String {
+        text.replace(MARK, "")
     }
 
     /// Returns BLAKE3 of the template and the special tokens that it can refer to.
@@ -128,13 +174,22 @@ impl ChatTemplate {
 
     /// Renders a dialogue and locates its answers.
     ///
-    /// An answer begins where the prompt of the messages before it ends, and ends where the text of the messages up to
-    /// and including it ends. Both texts must be prefixes of the whole text.
+    /// If the template marks its answers by `{% generation %}`, these parts are the answers. Else an answer begins where the
+    /// prompt of the messages before it ends, and ends where the text of the messages up to and including it ends. Both texts
+    /// must be prefixes of the whole text, except for what closes the last message alone, such as an end-of-sequence token.
     ///
     /// # Errors
     /// As [`ChatTemplate::prompt`]; [`ChatTemplateError::NotAPrefix`] if the template renders earlier messages
     /// differently once later ones follow; [`ChatTemplateError::EmptyAnswer`].
     pub fn dialogue(&self, messages: &[Message]) -> Result<Dialogue, ChatTemplateError> {
+        if self.marks_answers {
+            let (text, answers) = without_marks(&self.rendered(messages, false)?);
+            let has_answer = messages.iter().position(|message| message.role == Role::Assistant);
+            return match has_answer.filter(|_| answers.is_empty()) {
+                Some(message) => Err(ChatTemplateError::EmptyAnswer { template: self.label.clone(), message }),
+                None => Ok(Dialogue { text, answers, are_marked: true }),
+            };
+        }
         let text = self.render(messages, false)?;
         let mut answers = Vec::new();
         for (index, message) in messages.iter().enumerate() {
@@ -142,7 +197,7 @@ impl ChatTemplate {
                 answers.push(self.answer(&text, messages, index)?);
             }
         }
-        Ok(Dialogue { text, answers })
+        Ok(Dialogue { text, answers, are_marked: false })
     }
 
     /// Locates message `index` in the whole text.
@@ -150,19 +205,45 @@ impl ChatTemplate {
         let prompt = self.render(&messages[..index], true)?;
         let is_last = index + 1 == messages.len();
         let through = if is_last { text.to_owned() } else { self.render(&messages[..=index], false)? };
-        // Lengths locate the answer only if each of `prompt`, `through` and `text` is a prefix of the next.
-        if !through.starts_with(&prompt) || !text.starts_with(&through) {
+        let end = self.end_of_answer(&prompt, &through, text, messages[index].content);
+        // Lengths locate the answer only if each of `prompt`, `through` up to the answer's end, and `text` begins the next.
+        let Some(end) = end else {
             let template = self.label.clone();
             let advice = match messages.len() {
                 0..=3 => "use a prompt template instead",
                 _ => "use single-turn rows, or a prompt template instead",
             };
             return Err(ChatTemplateError::NotAPrefix { template, message: index, advice });
-        }
-        if prompt.len() == through.len() {
+        };
+        if prompt.len() == end {
             return Err(ChatTemplateError::EmptyAnswer { template: self.label.clone(), message: index });
         }
-        Ok(prompt.len()..through.len())
+        Ok(prompt.len()..end)
+    }
+
+    /// Returns where the answer `content` ends in `text`. `through` is the text of the messages up to it. `None` if the texts
+    /// do not begin with each other.
+    fn end_of_answer(&self, prompt: &str, through: &str, text: &str, content: &str) -> Option<usize> {
+        if !through.starts_with(prompt) || !text.starts_with(prompt) {
+            return None;
+        }
+        if text.starts_with(through) {
+            return Some(through.len());
+        }
+        // Some templates close the last message in another way than those before it. Then the answer ends where the two
+        // texts part, if it is whole until there.
+        let mut common = common_length(through, text);
+        for token in self.tokens.values() {
+            // A token that only one of the texts has belongs to neither, not even its first characters.
+            let begun = (1..token.len()).rev().find(|&length| {
+                let start = common.saturating_sub(length);
+                through.is_char_boundary(start) && through[start..].starts_with(token.as_str())
+            });
+            common -= begun.unwrap_or(0);
+        }
+        let content = self.marked(content.trim());
+        let whole = prompt.len() + through[prompt.len()..].find(&content)? + content.len();
+        (whole <= common).then_some(common)
     }
 
     /// Renders as `apply_chat_template(messages, tokenize=False, add_generation_prompt=...)` does.
@@ -171,7 +252,19 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
-        let messages: Vec<Value> = messages.iter().map(Message::value).collect();
+        let rendered = self.rendered(messages, add_generation_prompt)?;
+        Ok(if self.marks_answers { without_marks(&rendered).0 } else { rendered })
+    }
+
+    /// Renders a text with the marks of `{% generation %}`.
+    fn rendered(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ChatTemplateError> {
+        for message in messages {
+            if let Some(mark) = message.content.chars().find(|character| MARKS.contains(character)) {
+                let message = format!("a message holds the noncharacter U+{:04X}", u32::from(mark));
+                return Err(ChatTemplateError::Refused { template: self.label.clone(), line: 1, message });
+            }
+        }
+        let messages: Vec<Value> = messages.iter().map(|message| self.value(*message)).collect();
         // Transformers passes tools and documents as None if there are none, and templates test `is none`.
         let variables = [
             ("messages", Value::from(messages)),
@@ -183,6 +276,24 @@ impl ChatTemplate {
         let template = self.environment.get_template(TEMPLATE).expect("the environment was made with its template");
         let context = Value::from_pairs(variables.into_iter().chain(tokens));
         template.render(context).map_err(|error| self.refusal(&error))
+    }
+
+    /// Returns a message as the template sees it. The order of the keys matters where a template prints it as JSON.
+    fn value(&self, message: Message) -> Value {
+        Value::from_pairs([("role", message.role.name()), ("content", &self.marked(message.content))])
+    }
+
+    /// Returns the text with a mark inside of each special token that is to be plain.
+    fn marked(&self, text: &str) -> String {
+        let mut marked = text.to_owned();
+        for token in &self.plain {
+            // A token of one character has no inside.
+            if let Some((second, _)) = token.char_indices().nth(1) {
+                let (head, tail) = token.split_at(second);
+                marked = marked.replace(token.as_str(), &format!("{head}{MARK}{tail}"));
+            }
+        }
+        marked
     }
 
     fn refusal(&self, error: &Error) -> ChatTemplateError {
@@ -197,12 +308,21 @@ impl ChatTemplate {
     }
 }
 
-fn content_hash(text: &str, tokens: &BTreeMap<&'static str, String>) -> blake3::Hash {
+/// Returns the length of the common beginning of two texts, at a boundary of characters.
+fn common_length(one: &str, other: &str) -> usize {
+    let pairs = one.chars().zip(other.chars());
+    pairs.take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
+}
+
+fn content_hash(text: &str, tokens: &BTreeMap<&'static str, String>, date: Option<NaiveDate>) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_derive_key("fedreplay chat template v1");
     hash_part(&mut hasher, text);
     for (name, token) in tokens {
         hash_part(&mut hasher, name);
         hash_part(&mut hasher, token);
+    }
+    if let Some(date) = date {
+        hash_part(&mut hasher, &date.to_string());
     }
     hasher.finalize()
 }

@@ -1,30 +1,48 @@
 //! The Jinja environment, configured as in Transformers, so that a template renders the same text in both.
 
+use chrono::format::{Item, StrftimeItems};
+use chrono::{NaiveDate, NaiveTime};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
-use minijinja_contrib::pycompat::unknown_method_callback;
 
+use super::generation_tags::{MARKER, marked_text, with_filters};
 use super::json::Style;
+use super::python_text;
 
 /// Name of the only template of an environment.
 pub(super) const TEMPLATE: &str = "chat_template";
 
 /// Creates an environment with `source` as [`TEMPLATE`]. Blocks remove the white space around them, strings have the
-/// methods of Python's, and `raise_exception` and the `tojson` of Transformers are defined.
+/// methods of Python's, and `raise_exception` and the `tojson` of Transformers are defined. `strftime_now` is defined if there
+/// is a `date`, of which it writes the first second.
 ///
 /// # Errors
 /// A template that is not valid Jinja.
-pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
+pub(super) fn environment(source: &str, date: Option<NaiveDate>) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(unknown_method_callback);
+    python_text::add_to(&mut environment);
     environment.add_function("raise_exception", raise_exception);
     environment.add_filter("tojson", to_json);
-    environment.add_template_owned(TEMPLATE, without_generation_tags(source))?;
+    environment.add_filter(MARKER, |text: String| marked_text(&text));
+    if let Some(date) = date {
+        environment.add_function("strftime_now", move |format: &str| formatted(date, format));
+    }
+    environment.add_template_owned(TEMPLATE, with_filters(source))?;
     Ok(environment)
+}
+
+/// Returns the beginning of a day as Python's `datetime.strftime` writes it.
+fn formatted(date: NaiveDate, format: &str) -> Result<String, Error> {
+    let items: Vec<Item> = StrftimeItems::new(format).collect();
+    if items.contains(&Item::Error) {
+        let message = format!("strftime_now: the format {format:?} is not known");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    Ok(date.and_time(NaiveTime::MIN).format_with_items(items.into_iter()).to_string())
 }
 
 fn raise_exception(message: &Value) -> Result<Value, Error> {
@@ -45,27 +63,4 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
 
 fn to_json_error(message: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("tojson: {message}"))
-}
-
-/// Replaces `{% generation %}`, which marks answers for the loss mask of Transformers and renders nothing. The answers
-/// are found in another way here, so the tag becomes `{% if true %}`, which has the same effect on white space.
-fn without_generation_tags(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start + 2);
-        let Some(end) = tag.find("%}") else { break };
-        // The tag may have white-space control, as in `{%- generation -%}`; only the word is replaced.
-        let inner = &tag[..end];
-        let word = inner.trim_matches(['-', '+']).trim();
-        let replacement = match word {
-            "generation" => inner.replace(word, "if true"),
-            "endgeneration" => inner.replace(word, "endif"),
-            _ => inner.to_owned(),
-        };
-        result.push_str(before);
-        result.push_str(&replacement);
-        rest = &tag[end..];
-    }
-    result + rest
 }

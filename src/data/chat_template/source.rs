@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::ChatTemplateError;
 use crate::data::DatasetError;
-use crate::data::tokenizer::optional_json;
+use crate::data::tokenizer_files::optional_json;
 
 /// Name of the template that is used by default.
 const DEFAULT: &str = "default";
@@ -40,8 +40,13 @@ impl Source {
             return Err(ChatTemplateError::UnknownName { path, name: name.into(), known });
         };
         let label = if several { format!("{name:?} of {}", path.display()) } else { path.display().to_string() };
-        Ok(Self { label, text, tokens: tokens(&[&configuration, &special_tokens]) })
+        Ok(Self { label, text: with_line_feeds(&text), tokens: tokens(&[&configuration, &special_tokens]) })
     }
+}
+
+/// Returns a template's source with line feeds as line ends, which Jinja makes of `\r\n` and `\r`. Messages keep theirs.
+fn with_line_feeds(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// Returns the file that holds the templates of a folder, and the templates by name.

@@ -68,7 +68,7 @@ fn messages(spoken: &[Spoken]) -> Vec<Message<'_>> {
 
 fn compiled(source: &str) -> Result<ChatTemplate, ChatTemplateError> {
     let tokens = BTreeMap::from([("bos_token", "<s>".to_owned()), ("eos_token", "</s>".to_owned())]);
-    ChatTemplate::compile(Source { label: "t.jinja".into(), text: source.into(), tokens })
+    ChatTemplate::compile(Source { label: "t.jinja".into(), text: source.into(), tokens }, None)
 }
 
 /// Every template over every dialogue.
@@ -129,7 +129,7 @@ fn an_answer_is_its_text_and_what_closes_it() {
     let user = |content| Message { role: Role::User, content };
     let assistant = |content| Message { role: Role::Assistant, content };
     let spoken = [user("é [/INST] a</s>"), assistant("é [/INST] a"), user("q"), assistant("b")];
-    let Dialogue { text, answers } = template.dialogue(&spoken).unwrap();
+    let Dialogue { text, answers, .. } = template.dialogue(&spoken).unwrap();
     let answers: Vec<&str> = answers.into_iter().map(|range| &text[range]).collect();
     assert_eq!(answers, [" é [/INST] a</s>", " b</s>"]);
     assert!(text.starts_with(&template.prompt(&spoken[..1]).unwrap()));
@@ -179,6 +179,46 @@ fn the_date_is_never_asked() {
     assert!(text.contains("t.jinja: it asks for the current date (strftime_now)"), "{text}");
     let dated = "{{ strftime_now('%Y') if strftime_now is defined else 'no date' }}";
     assert_eq!(compiled(dated).unwrap().prompt(&SPOKEN).unwrap(), "no date");
+}
+
+/// As `datetime.datetime(2024, 7, 6).strftime(...)` of Python writes it.
+#[test]
+fn a_date_that_is_set_is_the_current_one() {
+    let date = "2024-07-06".parse().ok();
+    let dated = |text: &str| {
+        let source = Source { label: "t.jinja".into(), text: text.into(), tokens: BTreeMap::new() };
+        ChatTemplate::compile(source, date).unwrap().prompt(&SPOKEN).map_err(|error| error.to_string())
+    };
+    let all = "{{ strftime_now('%d %b %Y, %A %H:%M %-d %j %y %m/%B %p %I %a') }}";
+    assert_eq!(dated(all).unwrap(), "06 Jul 2024, Saturday 00:00 6 188 24 07/July AM 12 Sat");
+    assert!(dated("{{ strftime_now('%Q') }}").unwrap_err().contains("the format \"%Q\" is not known"));
+}
+
+#[test]
+fn line_ends_of_a_template_are_line_feeds_and_those_of_messages_stay() {
+    let with_crlf = json!("a\r\n{% if true %}\r\nb{{ messages[0].content }}\r{% endif %}\r\n");
+    let with_feeds = json!("a\n{% if true %}\nb{{ messages[0].content }}\n{% endif %}\n");
+    let [crlf, feeds] = [with_crlf, with_feeds].map(|source| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("chat_template.jinja"), source.as_str().unwrap()).unwrap();
+        let template = ChatTemplate::load(folder.path(), None).unwrap();
+        template.prompt(&[Message { role: Role::User, content: "x\r\ny" }]).unwrap()
+    });
+    assert_eq!(crlf, feeds);
+    assert_eq!(crlf, "a\nbx\r\ny\n");
+}
+
+#[test]
+fn what_is_set_inside_of_generation_is_not_set_outside() {
+    let source = "{% set x = 1 %}{% generation %}{% set x = 2 %}a{{ x }}{% endgeneration %}{{ x }}";
+    assert_eq!(compiled(source).unwrap().prompt(&SPOKEN).unwrap(), "a21");
+}
+
+#[test]
+fn noncharacters_that_mark_places_are_refused() {
+    let template = compiled("{{ messages[0].content }}").unwrap();
+    let error = template.prompt(&[Message { role: Role::User, content: "a\u{fdd3}" }]).unwrap_err().to_string();
+    assert!(error.contains("a message holds the noncharacter U+FDD3"), "{error}");
 }
 
 /// What a folder with these files says of `name`: the prompt, or the error.

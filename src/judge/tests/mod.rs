@@ -1,17 +1,13 @@
 //! Tests of a judge against a server on loopback that responds, fails or misbehaves.
 
-// Some turns are only used by tests of the binary.
-#[allow(dead_code)]
-mod server;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use self::server::{Server, Turn};
 use super::pace::Clock;
 use super::*;
 use crate::store::Store;
+use crate::test_support::chat_endpoint::{ChatEndpoint, Turn};
 
 const KEY: &str = "sk-test-0123456789abcdef";
 
@@ -47,7 +43,7 @@ impl Clock for FastClock {
 struct World {
     folder: tempfile::TempDir,
     store: Store,
-    server: Server,
+    server: ChatEndpoint,
     clock: FastClock,
 }
 
@@ -55,7 +51,7 @@ impl World {
     fn new(turns: impl IntoIterator<Item = Turn>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        Self { folder, store, server: Server::start(turns), clock: FastClock::new() }
+        Self { folder, store, server: ChatEndpoint::start(turns), clock: FastClock::new() }
     }
 
     fn settings(&self) -> JudgeSettings {
@@ -214,7 +210,7 @@ fn an_endpoint_that_never_answers_is_left_after_three_inquiries() {
     // No server listens at all.
     let mut world = World::new([]);
     let settings = world.settings();
-    world.server = Server::start([]);
+    world.server = ChatEndpoint::start([]);
     let verdicts = world.ask(settings, &prompts(4));
     assert!(text(&verdicts[0]).contains("the connection failed"), "{verdicts:?}");
 }

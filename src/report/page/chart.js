@@ -180,14 +180,19 @@ class Chart {
     const split = draw.split ? this.figure.column(draw.split) : null;
     if (!split) return ys.map(y => ({ name: y.title, meaning: y.name, y, rows: [...Array(this.figure.length).keys()] }));
     const { texts, rows } = split.values.names;
-    return texts.flatMap((text, place) => ys.map(y => ({
-      name: text, meaning: text, y, rows: rows.flatMap((of, row) => of === place ? [row] : []),
+    // The place of a text is its colour's, also where others have no rows.
+    const all = texts.flatMap((text, place) => ys.map(y => ({
+      name: text, meaning: text, y, place, rows: rows.flatMap((of, row) => of === place ? [row] : []),
     })));
+    return all.filter(one => one.rows.length);
   }
 
   draw() {
     const all = this.series();
-    all.forEach((one, index) => Object.assign(one, { index, tone: seriesColour(index, one.meaning) }));
+    all.forEach((one, order) => {
+      const index = one.place ?? order;
+      Object.assign(one, { index, tone: seriesColour(index, one.meaning) });
+    });
     const shown = all.filter(one => !this.hidden.has(one.name));
     const build = { lines: drawLines, bars: drawBars, points: drawPoints }[this.figure.draw.kind];
     const tones = { text: colour('soft'), grid: colour('grid') };

@@ -21,7 +21,8 @@ function prefixed(value, unit) {
 // A span of virtual time: seconds, or hours, minutes and seconds.
 function clock(seconds) {
   if (Math.abs(seconds) < 60) return `${plain(seconds, 4)} s`;
-  const whole = Math.round(seconds);
+  // Seconds that have passed, as the sentences of the page count them.
+  const whole = Math.floor(seconds);
   const two = number => String(number).padStart(2, '0');
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
   if (hours < 48) return `${hours}:${two(minutes)}:${two(whole % 60)}`;

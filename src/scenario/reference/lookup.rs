@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Schemas, default_of, fields, variants};
-use crate::scenario::nearest::nearest;
+use crate::scenario::error::nearest;
 
 /// Field at a path.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use crate::scenario::range;
 #[serde(deny_unknown_fields)]
 #[serde(rename = "Columns")]
 pub enum ColumnsSpec {
-    /// FedLLM-Bench's own formats.
+    /// Told by the columns' own names: those of FedLLM-Bench, `messages`, `prompt` and `completion`, TRL's preferences.
     #[default]
     FedLlmBench,
     /// `instruction`, `input`, `output`: CodeAlpaca-20k, alpaca, alpaca-cleaned, alpaca-gpt4, finance-alpaca, FinGPT.
@@ -39,6 +39,9 @@ pub enum ColumnsSpec {
         input: Option<String>,
         /// Column of the response.
         response: String,
+        /// Column of the system prompt, which may be empty.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<String>,
     },
 }
 
@@ -101,14 +104,42 @@ impl Default for LastQuestion {
     }
 }
 
-/// Treatment of rows that cannot be used: with a missing key, an empty answer, another format, or turns out of order.
+/// Treatment of special tokens that a row's text spells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "SpecialTokensInText")]
+pub enum SpecialTokensInTextSpec {
+    /// Under `template: Chat`, where they could be taken for those of the template, an error that names the row. Under the
+    /// other templates, plain characters.
+    Refuse,
+    /// Plain characters, as by `split_special_tokens=True` of Transformers. Tokens of the template stay what they are.
+    AsText,
+    /// The special tokens, as in FedLLM-Bench's code.
+    Parsed,
+}
+
+impl Default for SpecialTokensInTextSpec {
+    fn default() -> Self {
+        choose(Self::Refuse, Self::Parsed)
+    }
+}
+
+impl SpecialTokensInTextSpec {
+    /// Returns whether this is the default, which is not written out: scenarios of earlier versions keep their identity.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Treatment of rows that cannot be used: torn or not JSON, with a column missing, an empty answer, messages out of order, of
+/// another kind, with a special token in its text, refused by the chat template, or with too long a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "BadRows")]
 pub enum BadRowsSpec {
-    /// The file is rejected, with line, client and row.
+    /// The data are rejected, with all kinds of faults at once and the fields that lift them.
     #[default]
     Refuse,
-    /// They are left out and counted in a warning, as are clients without other rows.
+    /// They are left out, and counted by reason and client in a warning, the manifest and the report; clients without other
+    /// rows leave, too.
     Skip,
 }
 

@@ -21,7 +21,7 @@ mod training;
 pub use algorithm::{Algorithm, Correction, FirstMoment, Mean, MomentumSpec, SecondMoment, WeightsSpec};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use change::Change;
-pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec};
+pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
 pub use fidelity::Fidelity;
@@ -33,7 +33,7 @@ pub use precision::{ArithmeticSpec, PrecisionSpec};
 pub use privacy::{AccountantSpec, ClippingSpec, Noise, NoisePlacement, Privacy};
 pub use server::{CandidatesSpec, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
-pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState};
+pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState, ReferenceSpec};
 
 use std::path::PathBuf;
 
@@ -130,7 +130,8 @@ pub struct Lora {
     /// Names or suffixes of the linear modules that get an adapter; `all-linear` selects all of them.
     #[serde(default = "query_and_value")]
     pub target_modules: Vec<String>,
-    /// PEFT folder of the adapter to start from, instead of random initialization. Relative to the scenario file.
+    /// PEFT folder of the adapter to start from, instead of random initialization. Its rank, alpha and modules must be
+    /// those given here. Relative to the scenario file.
     #[serde(default)]
     pub initial: Option<PathBuf>,
     /// Seed of the random initialization, if it is not the run's. FedLLM-Bench does not seed it: its runs differ in it.
@@ -148,7 +149,7 @@ pub struct Lora {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// FedLLM-Bench's JSON: an object of clients, or an array for one client. Relative to the scenario file.
+    /// File of rows, or folder with one file per client, in a form of docs/data.md. Relative to the scenario file.
     #[serde(default)]
     pub file: Option<PathBuf>,
     /// Columns that hold the texts of a row.
@@ -168,9 +169,13 @@ pub struct Data {
     /// Number of clients and amount of data of each, instead of a file. It is enough for `plan`.
     #[serde(default)]
     pub synthetic: Option<Synthetic>,
-    /// JSON array of rows for the global test loss, which no client has. Relative to the scenario file.
+    /// File of rows for the global test loss, which no client has. Relative to the scenario file.
     #[serde(default)]
     pub test_file: Option<PathBuf>,
+    /// System prompt of the rows that bring none of their own. Under a template that is not the model's own it takes the
+    /// place of the sentences that the template begins with. `None`, which is not written out, sets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
     /// Prompt template.
     #[serde(default)]
     pub template: TemplateSpec,
@@ -189,6 +194,14 @@ pub struct Data {
     /// Treatment of the last question of a conversation if it has no answer.
     #[serde(default)]
     pub last_question: LastQuestion,
+    /// Treatment of special tokens of the tokenizer that a row's text spells, such as `</s>`.
+    #[serde(default, skip_serializing_if = "SpecialTokensInTextSpec::is_default")]
+    #[schemars(extend("default" = SpecialTokensInTextSpec::default()))]
+    pub special_tokens_in_text: SpecialTokensInTextSpec,
+    /// The current date to a chat template that asks for it, as `2024-07-26`. `None`: the template takes the date that it has
+    /// itself; a template without one is rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_date: Option<String>,
     /// [1] Share of each client's rows that is held out for its own evaluation -- below 1.
     #[serde(default, deserialize_with = "range::below_one")]
     pub held_out: f64,
@@ -222,7 +235,7 @@ pub enum LongPromptsSpec {
     /// An error that names client and row.
     #[default]
     Refuse,
-    /// The row is left out; the population table counts the rows that remain.
+    /// The row is left out and counted in a warning, the manifest and the report.
     Skip,
 }
 

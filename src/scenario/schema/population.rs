@@ -39,12 +39,12 @@ pub struct Population {
 pub struct ClientTrace {
     /// Table with one row per client. Its columns are those of a run's `population` table, all optional, and also
     /// `memory_bandwidth_bytes_per_second`, `jitter`, `busy_watts`, `idle_watts`, `dropout_before_training`,
-    /// `dropout_during_training` and `dropout_after_training`. Without `client_id`, rows are in the order of the
-    /// clients. Relative to the scenario file.
+    /// `dropout_during_training` and `dropout_after_training`. A row is that of the client in `client_id`, else
+    /// of the index in `client`; without both columns, rows are in the order of the clients. Relative to the scenario file.
     #[serde(default)]
     pub clients: Option<PathBuf>,
     /// Table with one row per interval in which a client is online: `client_id`, `from_seconds`, `until_seconds`.
-    /// Clients without a row keep the availability of their group. Relative to the scenario file.
+    /// Intervals may overlap. Clients without a row keep the availability of their group. Relative to the scenario file.
     #[serde(default)]
     pub online: Option<PathBuf>,
     /// [time] Period with which the times online repeat, if given.

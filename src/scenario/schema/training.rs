@@ -103,12 +103,47 @@ pub enum ObjectiveSpec {
     #[default]
     Sft,
     /// Direct preference optimization (Rafailov et al. 2023) on rows with a chosen and a rejected answer. A row is a
-    /// pair, and the reference is the base model without adapter.
+    /// pair.
     Dpo {
         /// [1] Strength of the pull toward the reference model -- above 0 in 32 bits.
         #[serde(default = "beta", deserialize_with = "range::positive_single")]
         beta: f64,
+        /// Reference model. `Start`, which is not written out, and `Base` are the same without `model.lora.initial`.
+        #[serde(default, skip_serializing_if = "ReferenceSpec::is_start")]
+        #[schemars(extend("default" = "Start"))]
+        reference: ReferenceSpec,
     },
+}
+
+/// Reference model of preference training, which stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "Reference")]
+pub enum ReferenceSpec {
+    /// The model that training starts from, as in TRL: the base model with `model.lora.initial`, if it is given.
+    #[default]
+    Start,
+    /// The base model without adapter.
+    Base,
+}
+
+impl ObjectiveSpec {
+    /// Returns what the reference model of preference training is, in words; `None` for other training. `starts_trained`
+    /// says whether `model.lora.initial` is given.
+    pub fn reference_model(self, starts_trained: bool) -> Option<&'static str> {
+        match self {
+            Self::Sft => None,
+            Self::Dpo { reference: ReferenceSpec::Start, .. } if starts_trained => {
+                Some("the base model with the adapter of model.lora.initial")
+            }
+            Self::Dpo { .. } => Some("the base model without adapter"),
+        }
+    }
+}
+
+impl ReferenceSpec {
+    fn is_start(&self) -> bool {
+        *self == Self::Start
+    }
 }
 
 fn beta() -> f64 {

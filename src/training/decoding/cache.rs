@@ -94,13 +94,13 @@ impl Cache {
 
     /// Appends the pieces' keys and values in `layer`, in place, and returns their attention `[rows, heads *
     /// head_dim]`; other rows are zero.
-    pub fn attend(&self, layer: usize, pieces: &Pieces, qkv: &Tensor) -> Result<Tensor> {
+    pub fn attend_into_(&self, layer: usize, pieces: &Pieces, qkv: &Tensor) -> Result<Tensor> {
         let heads = self.heads[layer];
         let width = (heads.queries * heads.width) as i64;
         let out = Tensor::f_zeros([qkv.size()[0], width], (self.kind, self.device))?;
         let [keys, values] = &self.layers[layer];
         if self.is_blocked {
-            decode::attend_cached(heads, pieces, qkv, keys, values, &out);
+            decode::attend_cached_into_(heads, pieces, qkv, keys, values, &out);
             return Ok(out);
         }
         for piece in 0..pieces.starts.len() {

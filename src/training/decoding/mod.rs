@@ -204,7 +204,7 @@ impl<'a> Decoder<'a> {
         for span in spans {
             let group = span.adapter.and_then(|adapter| self.adapters[adapter].group(layer, site));
             if let Some(group) = group {
-                let _ = lora::forward(group, &span.of(input)?, &span.of(&output)?, None)?;
+                let _ = lora::add_forward_(group, &span.of(input)?, &span.of(&output)?, None)?;
             }
         }
         Ok(output)

@@ -15,6 +15,7 @@ use super::trainer::Trainer;
 use crate::adapter::Adapter;
 use crate::data::Sample;
 use crate::model::{Base, Device, ErrorSum, Precision, RelativeError};
+use crate::store::Digest;
 use crate::training::error::Error;
 use crate::training::kernels::ops;
 use crate::training::objectives::cross_entropy::{LossWeights, cross_entropy, logits};
@@ -162,39 +163,52 @@ impl Trainer {
     }
 }
 
-/// Log-probabilities under the base alone, which is the reference model of DPO.
+/// Log-probabilities under the reference model of DPO: the base alone, or with a reference adapter.
 impl Trainer {
-    /// Returns whether the reference's log-probability of a row is cached.
-    pub fn knows_reference(&self, sample: &Sample) -> bool {
-        self.references.get(sample).is_some()
+    /// Adds an adapter that objectives name as their reference by its hash, which is returned.
+    pub fn add_reference_adapter(&self, adapter: &Arc<Adapter>) -> Digest {
+        self.references.add_adapter(adapter)
     }
 
-    /// Adds a log-probability in nat to the cache, as [`Self::reference`] returned it for this row under this base.
-    pub fn set_reference(&self, sample: &Sample, log_probability: f64) {
-        self.references.set(sample, log_probability);
+    /// Returns whether a reference's log-probability of a row is cached.
+    pub fn knows_reference(&self, reference: Option<Digest>, sample: &Sample) -> bool {
+        self.references.get(reference, sample).is_some()
     }
 
-    /// Returns the log-probability in nat of a row's targets under the base without adapter, computing it if it is not
-    /// cached.
+    /// Adds a log-probability in nat to the cache, as [`Self::reference`] returned it for this row and reference under
+    /// this base.
+    pub fn set_reference(&self, reference: Option<Digest>, sample: &Sample, log_probability: f64) {
+        self.references.set(reference, sample, log_probability);
+    }
+
+    /// Returns the log-probability in nat of a row's targets under the base with a reference adapter, or without any,
+    /// computing it if it is not cached.
     ///
     /// # Errors
     /// If the row does not fit the model, or LibTorch fails.
-    pub fn reference(&self, sample: &Arc<Sample>) -> Result<f64, Error> {
-        if let Some(known) = self.references.get(sample) {
+    ///
+    /// # Panics
+    /// If the trainer was not given the reference adapter.
+    pub fn reference(&self, reference: Option<Digest>, sample: &Arc<Sample>) -> Result<f64, Error> {
+        if let Some(known) = self.references.get(reference, sample) {
             return Ok(known);
         }
-        let losses = self.evaluate(&Adapter::zeros(self.layout()), std::slice::from_ref(sample))?;
-        self.set_reference(sample, -losses[0].nats);
+        let adapter = match reference {
+            Some(hash) => self.references.adapter(hash),
+            None => Arc::new(Adapter::zeros(self.layout())),
+        };
+        let losses = self.evaluate(&adapter, std::slice::from_ref(sample))?;
+        self.set_reference(reference, sample, -losses[0].nats);
         Ok(-losses[0].nats)
     }
 
     /// Returns the log-probabilities of all rows of a job, indexed by step, micro-batch and row.
-    pub(super) fn references_of(&self, steps: &[Step]) -> Result<Vec<Vec<Vec<f64>>>, Error> {
+    pub(super) fn references_of(&self, reference: Option<Digest>, steps: &[Step]) -> Result<Vec<Vec<Vec<f64>>>, Error> {
         let mut references = Vec::with_capacity(steps.len());
         for step in steps {
             let mut of_step = Vec::with_capacity(step.len());
             for rows in step {
-                of_step.push(rows.iter().map(|sample| self.reference(sample)).collect::<Result<_, _>>()?);
+                of_step.push(rows.iter().map(|sample| self.reference(reference, sample)).collect::<Result<_, _>>()?);
             }
             references.push(of_step);
         }

@@ -40,7 +40,7 @@ pub fn normalize_backward_(base: &Base, block: &Block, saved: Option<&SavedHeads
 /// derivative.
 pub fn rotate_(config: &Config, block: &Block, qkv: &Tensor, tables: &RotaryTables, backwards: bool) -> Result<()> {
     let Some(table) = block.rotary else { return Ok(()) };
-    ops::rotate(qkv, config.heads + config.kv_heads, config.head_dim, tables.of(table), backwards)
+    ops::rotate_(qkv, config.heads + config.kv_heads, config.head_dim, tables.of(table), backwards)
 }
 
 /// Consecutive columns of the table.

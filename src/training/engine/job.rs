@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
 use crate::data::Sample;
+use crate::store::Digest;
 use crate::training::objectives::preference::PreferenceMetrics;
 
 /// Micro-batches of one optimizer step, each a list of rows.
@@ -38,11 +39,25 @@ pub enum Objective {
     #[default]
     Sft,
     /// Direct preference optimization (arXiv 2305.18290): rows 2i and 2i + 1 of a micro-batch are the chosen and the
-    /// rejected answer of pair i, and the reference is the base without adapter.
+    /// rejected answer of pair i.
     Dpo {
         /// Strength of the penalty for leaving the reference.
         beta: f64,
+        /// Hash of the reference adapter, which the trainer was given; `None` is the base without adapter.
+        // Keys were made without this field before there were reference adapters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<Digest>,
     },
+}
+
+impl Objective {
+    /// Returns the hash of the reference adapter; `None` without one.
+    pub fn reference(self) -> Option<Digest> {
+        match self {
+            Self::Sft => None,
+            Self::Dpo { reference, .. } => reference,
+        }
+    }
 }
 
 /// Inputs of local training that come from the federated method.

@@ -75,7 +75,7 @@ impl Pass<'_> {
         let residual = self.select_predicted_rows(layer, &x)?;
         let (h, input_norm) = residual::normalize(self.base, x, block.input_norm.as_ref())?;
         let qkv = self.linear(layer, Site::Attention, &h, &block.qkv, block.qkv_bias.as_ref())?;
-        let low_attention = self.add_lora(layer, Site::Attention, &h, &qkv)?;
+        let low_attention = self.add_lora_(layer, Site::Attention, &h, &qkv)?;
         let head_norms = heads::normalize_(self.base, block, &qkv)?;
         heads::rotate_(config, block, &qkv, &self.packed.rotary, false)?;
         let (attended, sums) = attention::forward(attention::heads_of(config, block.window), &qkv, &self.packed.runs)?;
@@ -83,17 +83,17 @@ impl Pass<'_> {
         // x2 = x + attended W + LoRA, in the memory of the product.
         let attended_rows = self.select_predicted_rows(layer, &attended)?;
         let result = self.linear(layer, Site::Output, &attended_rows, &block.output, block.output_bias.as_ref())?;
-        let low_output = self.add_lora(layer, Site::Output, &attended_rows, &result)?;
+        let low_output = self.add_lora_(layer, Site::Output, &attended_rows, &result)?;
         let (x2, result_norm) = residual::add(self.base, result, block.attention_norm.as_ref(), &residual)?;
         let attention = SavedAttention { input_norm, h, head_norms, qkv, attended, sums, result_norm };
 
         // y = x2 + (act(gate) * up) W + LoRA, with gate and up beside each other in one product of norm(x2).
         let (h2, input_norm) = residual::normalize(self.base, x2.shallow_clone(), block.inner_norm.as_ref())?;
         let gate_up = self.linear(layer, Site::Mlp, &h2, &block.gate_up, block.gate_up_bias.as_ref())?;
-        let low_mlp = self.add_lora(layer, Site::Mlp, &h2, &gate_up)?;
+        let low_mlp = self.add_lora_(layer, Site::Mlp, &h2, &gate_up)?;
         let product = ops::gated(config.variant.activation, &gate_up)?;
         let result = self.linear(layer, Site::Down, &product, &block.down, block.down_bias.as_ref())?;
-        let low_down = self.add_lora(layer, Site::Down, &product, &result)?;
+        let low_down = self.add_lora_(layer, Site::Down, &product, &result)?;
         let (y, result_norm) = residual::add(self.base, result, block.mlp_norm.as_ref(), &x2)?;
 
         // The product can be computed from gate and up; only an adapter on the down projection reads it again.
@@ -122,7 +122,7 @@ impl Pass<'_> {
             residual::add_backward(self.base, &dx2, block.attention_norm.as_ref(), saved.result_norm.as_ref())?;
         let d_attended = ops::product(&d_result, &ops::expanded(&block.output)?)?;
         let attended_rows = self.select_predicted_rows(layer, &saved.attended)?;
-        self.differentiate_lora(layer, Site::Output, &low, &attended_rows, &d_result, Some(&d_attended))?;
+        self.add_lora_gradients_(layer, Site::Output, &low, &attended_rows, &d_result, Some(&d_attended))?;
         let d_attended = self.scatter_predicted_rows(layer, d_attended)?;
         let dx2 = self.scatter_predicted_rows(layer, dx2)?;
 
@@ -133,11 +133,11 @@ impl Pass<'_> {
         heads::rotate_(config, block, &d_qkv, &self.packed.rotary, true)?;
         heads::normalize_backward_(self.base, block, saved.head_norms.as_ref(), &d_qkv)?;
         if is_lowest {
-            self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, None)?;
+            self.add_lora_gradients_(layer, Site::Attention, &low, &saved.h, &d_qkv, None)?;
             return Ok(None);
         }
         let dh = ops::product(&d_qkv, &ops::expanded(&block.qkv)?)?;
-        self.differentiate_lora(layer, Site::Attention, &low, &saved.h, &d_qkv, Some(&dh))?;
+        self.add_lora_gradients_(layer, Site::Attention, &low, &saved.h, &d_qkv, Some(&dh))?;
         residual::normalize_backward(&dh, block.input_norm.as_ref(), saved.input_norm.as_ref(), &dx2).map(Some)
     }
 
@@ -154,12 +154,12 @@ impl Pass<'_> {
         let d_result = residual::add_backward(self.base, &dy, block.mlp_norm.as_ref(), saved.result_norm.as_ref())?;
         let d_product = ops::product(&d_result, &ops::expanded(&block.down)?)?;
         if let Some(product) = &saved.product {
-            self.differentiate_lora(layer, Site::Down, low, product, &d_result, Some(&d_product))?;
+            self.add_lora_gradients_(layer, Site::Down, low, product, &d_result, Some(&d_product))?;
         }
         // The gradient takes the memory of gate and up, which nothing reads after this.
-        let d_gate_up = ops::gated_backward(self.base.config.variant.activation, &d_product, saved.gate_up)?;
+        let d_gate_up = ops::gated_backward_(self.base.config.variant.activation, &d_product, saved.gate_up)?;
         let dh2 = ops::product(&d_gate_up, &ops::expanded(&block.gate_up)?)?;
-        self.differentiate_lora(layer, Site::Mlp, low, &saved.h2, &d_gate_up, Some(&dh2))?;
+        self.add_lora_gradients_(layer, Site::Mlp, low, &saved.h2, &d_gate_up, Some(&dh2))?;
         // The residual connection adds dy to the gradient that comes through the norm.
         residual::normalize_backward(&dh2, block.inner_norm.as_ref(), saved.input_norm.as_ref(), &dy)
     }
@@ -214,7 +214,7 @@ impl Pass<'_> {
 
     /// Adds each job's low-rank product to its rows of `output`. Returns A times the input of each job, for the backward
     /// pass; `None` for a job without an adapter at this site.
-    fn add_lora(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn add_lora_(&self, layer: usize, site: Site, input: &Tensor, output: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let mut low = Vec::with_capacity(self.trainees.len());
         for (index, trainee) in self.trainees.iter().enumerate() {
             let Some(group) = trainee.parameters.group(layer, site) else {
@@ -223,13 +223,13 @@ impl Pass<'_> {
             };
             let input = self.rows_of(layer, site, index, input)?;
             let output = self.rows_of(layer, site, index, output)?;
-            low.push(Some(lora::forward(group, &input, &output, trainee.masks.as_ref())?));
+            low.push(Some(lora::add_forward_(group, &input, &output, trainee.masks.as_ref())?));
         }
         Ok(low)
     }
 
     /// Adds the gradients of each job's adapter at a site, and the adapter's part of the input's gradient to `d_input`.
-    fn differentiate_lora(
+    fn add_lora_gradients_(
         &self,
         layer: usize,
         site: Site,
@@ -244,7 +244,7 @@ impl Pass<'_> {
             let input = self.rows_of(layer, site, index, input)?;
             let d_output = self.rows_of(layer, site, index, d_output)?;
             let d_input = d_input.map(|rows| self.rows_of(layer, site, index, rows)).transpose()?;
-            lora::backward(group, &input, low, &d_output, d_input.as_ref(), trainee.masks.as_ref())?;
+            lora::add_backward_(group, &input, low, &d_output, d_input.as_ref(), trainee.masks.as_ref())?;
         }
         Ok(())
     }

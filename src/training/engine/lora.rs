@@ -46,8 +46,8 @@ fn mix(mut word: u64) -> u64 {
 }
 
 /// Adds scale · B A input to the columns of `output`, in place, and returns scale · A input, `[rows, members * rank]`,
-/// for [`backward`].
-pub fn forward(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
+/// for [`add_backward_`].
+pub fn add_forward_(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
     let mut low = match masks {
         None => ops::product(input, &group.a.f_tr()?)?,
         Some(masks) => masked_low(group, input, masks)?,
@@ -55,13 +55,13 @@ pub fn forward(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: Option
     let _ = low.f_mul_scalar_(group.scale)?;
     for (index, member) in group.members.iter().enumerate() {
         let part = low.f_narrow(1, index as i64 * group.rank, group.rank)?;
-        ops::add_product(&output.f_narrow(1, member.column, member.outputs)?, &part, &member.b.f_tr()?)?;
+        ops::add_product_(&output.f_narrow(1, member.column, member.outputs)?, &part, &member.b.f_tr()?)?;
     }
     Ok(low)
 }
 
 /// Adds the gradients of A and B to those of the group, and the input's gradient to `d_input` if it is given, in place.
-pub fn backward(
+pub fn add_backward_(
     group: &LoraGroup,
     input: &Tensor,
     low: &Tensor,
@@ -74,16 +74,16 @@ pub fn backward(
     for (index, member) in group.members.iter().enumerate() {
         let start = index as i64 * group.rank;
         let d_out = d_output.f_narrow(1, member.column, member.outputs)?;
-        ops::product_into(&d_low.f_narrow(1, start, group.rank)?, &d_out, &member.b)?;
-        ops::add_sum_over_rows(&member.b_gradient, &d_out, &low.f_narrow(1, start, group.rank)?)?;
+        ops::product_into_(&d_low.f_narrow(1, start, group.rank)?, &d_out, &member.b)?;
+        ops::add_sum_over_rows_(&member.b_gradient, &d_out, &low.f_narrow(1, start, group.rank)?)?;
     }
     let _ = d_low.f_mul_scalar_(group.scale)?;
     if let Some(masks) = masks {
         return masked_backward(group, input, &d_low, d_input, masks);
     }
-    ops::add_sum_over_rows(&group.a_gradient, &d_low, input)?;
+    ops::add_sum_over_rows_(&group.a_gradient, &d_low, input)?;
     match d_input {
-        Some(d_input) => ops::add_product(d_input, &d_low, &group.a),
+        Some(d_input) => ops::add_product_(d_input, &d_low, &group.a),
         None => Ok(()),
     }
 }
@@ -98,7 +98,7 @@ fn masked_low(group: &LoraGroup, input: &Tensor, masks: &Masks) -> Result<Tensor
     Tensor::f_cat(&parts, 1)
 }
 
-/// Does the second half of [`backward`] under dropout. The masks are drawn again instead of being saved, since they are
+/// Does the second half of [`add_backward_`] under dropout. The masks are drawn again instead of being saved, since they are
 /// as wide as the input.
 fn masked_backward(
     group: &LoraGroup,
@@ -112,7 +112,7 @@ fn masked_backward(
         let mask = masks.mask(member.module, input)?;
         let d_part = d_low.f_narrow(1, start, group.rank)?;
         let a_gradient = group.a_gradient.f_narrow(0, start, group.rank)?;
-        ops::add_sum_over_rows(&a_gradient, &d_part, &input.f_mul(&mask)?)?;
+        ops::add_sum_over_rows_(&a_gradient, &d_part, &input.f_mul(&mask)?)?;
         if let Some(d_input) = d_input {
             let through = ops::product(&d_part, &group.a.f_narrow(0, start, group.rank)?)?.f_mul(&mask)?;
             let _ = d_input.shallow_clone().f_add_(&through)?;

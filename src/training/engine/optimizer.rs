@@ -81,7 +81,7 @@ impl State {
             {
                 self.adamw_kernel(parameters, scale);
             }
-            Optimizer::AdamW { .. } => self.adamw(parameters, scale)?,
+            Optimizer::AdamW { .. } => self.adamw_(parameters, scale)?,
             Optimizer::Sgd { momentum } => self.sgd(parameters, scale, momentum)?,
         }
         if let Some((by, CorrectionPlace::AfterUpdate)) = &self.correction {
@@ -115,11 +115,11 @@ impl State {
         };
         let mean = self.first.as_ref().expect("AdamW has states");
         let square = self.second.as_ref().expect("AdamW has states");
-        kernels::adamw(&rule, scale as f32, &parameters.gradient, &parameters.values, mean, square);
+        kernels::adamw_(&rule, scale as f32, &parameters.gradient, &parameters.values, mean, square);
     }
 
     /// Takes an AdamW step with LibTorch's operations, in the order of operations of the variant's library.
-    fn adamw(&mut self, parameters: &mut Parameters, scale: f64) -> Result<()> {
+    fn adamw_(&mut self, parameters: &mut Parameters, scale: f64) -> Result<()> {
         let Optimizer::AdamW { beta1, beta2, eps, weight_decay, variant } = self.hyper.optimizer else {
             unreachable!("called for AdamW only");
         };

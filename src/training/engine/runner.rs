@@ -158,7 +158,7 @@ impl<'a> Runner<'a> {
 
     /// Returns the pairs of the next micro-batch. `None` unless under DPO.
     fn pairs(&self, samples: &[Range<usize>], nats: &[f64]) -> Option<Pairs> {
-        let Objective::Dpo { beta } = self.job.objective else { return None };
+        let Objective::Dpo { beta, .. } = self.job.objective else { return None };
         let policy = samples.iter().map(|range| -nats[range.clone()].iter().sum::<f64>());
         Some(Pairs::new(beta, policy.collect(), &self.references[self.step][self.micro]))
     }

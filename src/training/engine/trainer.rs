@@ -162,7 +162,7 @@ impl Trainer {
     fn runner<'a>(&self, job: &'a Job) -> Result<Runner<'a>, Error> {
         let references = match job.objective {
             Objective::Sft => Vec::new(),
-            Objective::Dpo { .. } => self.references_of(&job.steps)?,
+            Objective::Dpo { reference, .. } => self.references_of(reference, &job.steps)?,
         };
         Runner::new(&self.base, &self.placement, job, references)
     }

@@ -27,7 +27,7 @@ pub struct SequenceGroup {
 pub fn forward(heads: Heads, qkv: &Tensor, runs: &[SequenceGroup]) -> Result<(Tensor, Vec<Tensor>)> {
     let output = qkv.f_new_zeros([qkv.size()[0], (heads.queries * heads.width) as i64], (qkv.kind(), qkv.device()))?;
     if kernels::serve(qkv) {
-        let sums = kernels::attend(heads, &sequences(runs), qkv, &output)?;
+        let sums = kernels::attend_into_(heads, &sequences(runs), qkv, &output)?;
         return Ok((output, vec![sums]));
     }
     let sums = by_libtorch::forward(&heads, qkv, &sequences(runs), &output)?;
@@ -45,7 +45,7 @@ pub fn backward(
 ) -> Result<Tensor> {
     let d_qkv = qkv.f_zeros_like()?;
     if kernels::serve(qkv) {
-        kernels::attend_backward(heads, &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
+        kernels::attend_backward_into_(heads, &sequences(runs), [qkv, output, &sums[0], d_output], &d_qkv);
         return Ok(d_qkv);
     }
     let attended = by_libtorch::Attended { qkv, output, d_output };

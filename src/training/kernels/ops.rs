@@ -3,9 +3,14 @@
 //! All are batch-invariant: the bits of a row depend on no other row. On a CPU in f32 and bf16 they are the program's own
 //! kernels. On other devices, and as a reference in tests, they are LibTorch's operations.
 //!
+//! # Writes in place
+//!
 //! A `tch::Tensor` is a reference to memory that several tensors may share, and its methods change that memory through `&self`.
-//! So do the functions here that write to an argument: their documentation says to which one. A caller must not read that
-//! memory elsewhere at the same time; weights of the base model are never written to, which is why threads may share them.
+//! As in LibTorch, the name of a function that does so ends in `_`. It writes to its first argument or to `out`, often a view of
+//! a wider table. The rule for all of [`training`](crate::training): nothing else reads that memory until the function has
+//! returned, and none of the arguments that are read shares it. A saved activation that is overwritten is passed by value, since
+//! it is read for the last time ([`swiglu_backward`]). Weights of the base model are never written to, which is why threads may
+//! share them.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -22,34 +27,34 @@ pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return blocks::product(a, b);
     }
     let out = Tensor::f_empty([a.size()[0], b.size()[1]], (a.kind(), a.device()))?;
-    kernels::product_into(a, b, &out, false);
+    kernels::product_into_(a, b, &out, false);
     Ok(out)
 }
 
 /// Writes the product of two matrices to `out`, which may be a part of a wider table.
-pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+pub fn product_into_(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     if kernels::serve(a) {
-        kernels::product_into(a, b, out, false);
+        kernels::product_into_(a, b, out, false);
         return Ok(());
     }
-    blocks::product_into(out, a, b)
+    blocks::product_into_(out, a, b)
 }
 
 /// Adds the product of two matrices to `out`, which may be a part of a wider table. `out` may be in f32 if they are in bf16.
-pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+pub fn add_product_(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     if kernels::serve(a) {
-        kernels::product_into(a, b, out, true);
+        kernels::product_into_(a, b, out, true);
         return Ok(());
     }
-    blocks::add_product(out, a, b)
+    blocks::add_product_(out, a, b)
 }
 
 /// Adds the transpose of `a` times `b` to `out`: a sum over the rows of both, which belong to one job.
-pub fn add_sum_over_rows(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+pub fn add_sum_over_rows_(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     if kernels::serve(a) {
-        return add_product(out, &a.f_tr()?, b);
+        return add_product_(out, &a.f_tr()?, b);
     }
-    blocks::add_sum_over_rows(out, a, b)
+    blocks::add_sum_over_rows_(out, a, b)
 }
 
 /// Returns a weight as it is multiplied, `[out, in]`: a new tensor if it is stored in fewer bits.
@@ -59,7 +64,7 @@ pub fn expanded(weight: &Weight) -> Result<Tensor> {
         Held::Int8(int8) | Held::LlmInt8(int8) => {
             let out = Tensor::f_empty(int8.codes.size(), (kind, int8.codes.device()))?;
             if kernels::serve(&out) {
-                kernels::expand_int8_into(&out, &int8.codes, &int8.most.f_div_scalar(127.0)?);
+                kernels::expand_int8_into_(&out, &int8.codes, &int8.most.f_div_scalar(127.0)?);
                 return Ok(out);
             }
         }
@@ -67,7 +72,7 @@ pub fn expanded(weight: &Weight) -> Result<Tensor> {
             let [rows, columns] = [parts.iter().map(|part| part.shape()[0]).sum(), parts[0].shape()[1]];
             let out = Tensor::f_empty([rows, columns], (kind, parts[0].device()))?;
             if kernels::serve(&out) {
-                expand_nf4_into(&out, parts)?;
+                expand_nf4_into_(&out, parts)?;
                 return Ok(out);
             }
         }
@@ -77,12 +82,12 @@ pub fn expanded(weight: &Weight) -> Result<Tensor> {
 }
 
 /// Writes the expanded parts of a weight to `out`, one below the other.
-fn expand_nf4_into(out: &Tensor, parts: &[Nf4]) -> Result<()> {
+fn expand_nf4_into_(out: &Tensor, parts: &[Nf4]) -> Result<()> {
     let mut first = 0;
     for part in parts {
         let (codes, maxima) = part.parts()?;
         let rows = part.shape()[0];
-        kernels::expand_nf4_into(&out.f_narrow(0, first, rows)?, &codes, &codebook(), &maxima);
+        kernels::expand_nf4_into_(&out.f_narrow(0, first, rows)?, &codes, &codebook(), &maxima);
         first += rows;
     }
     Ok(())
@@ -123,12 +128,12 @@ pub fn gated(activation: Activation, gate_up: &Tensor) -> Result<Tensor> {
 }
 
 /// Computes the derivative of [`gated`] in the layout of its input. It may take the input's memory.
-pub fn gated_backward(activation: Activation, d_product: &Tensor, gate_up: Tensor) -> Result<Tensor> {
+pub fn gated_backward_(activation: Activation, d_product: &Tensor, gate_up: Tensor) -> Result<Tensor> {
     if kernels::serve(&gate_up) {
-        kernels::gated_backward(activation, d_product, &gate_up);
+        kernels::gated_backward_(activation, d_product, &gate_up);
         return Ok(gate_up);
     }
-    plain::gated_backward(activation, d_product, &gate_up)
+    plain::gated_backward_(activation, d_product, &gate_up)
 }
 
 /// Bounds values softly, in place: x becomes cap tanh(x / cap).
@@ -153,7 +158,7 @@ pub fn soft_cap_backward_(gradient: &Tensor, capped: &Tensor, cap: f64) -> Resul
 ///
 /// Only the first `rotated` elements of a head are rotated, which is all of them in most models. Pairs are those of
 /// Transformers: element i with element i + rotated / 2. `backwards` rotates the other way, which is the derivative.
-pub fn rotate(
+pub fn rotate_(
     x: &Tensor,
     heads: usize,
     head_width: usize,
@@ -161,10 +166,10 @@ pub fn rotate(
     backwards: bool,
 ) -> Result<()> {
     if kernels::serve(x) {
-        kernels::rotate(x, heads, head_width, cos, sin, backwards);
+        kernels::rotate_(x, heads, head_width, cos, sin, backwards);
         return Ok(());
     }
-    plain::rotate(x, heads, head_width, (cos, sin), backwards)
+    plain::rotate_(x, heads, head_width, (cos, sin), backwards)
 }
 
 /// Returns the cross-entropy of each row of `logits` [nat]. With `weights`, the logits become the gradient of the weighted sum.
@@ -201,7 +206,7 @@ pub mod plain {
         activated(activation, &gate_up.f_narrow(1, 0, inner)?)?.f_mul(&gate_up.f_narrow(1, inner, inner)?)
     }
 
-    pub fn gated_backward(activation: Activation, d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+    pub fn gated_backward_(activation: Activation, d_product: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
         let inner = gate_up.size()[1] / 2;
         let gate = gate_up.f_narrow(1, 0, inner)?;
         let up = gate_up.f_narrow(1, inner, inner)?;
@@ -231,7 +236,7 @@ pub mod plain {
         Ok(())
     }
 
-    pub fn rotate(
+    pub fn rotate_(
         x: &Tensor,
         heads: usize,
         head_width: usize,
@@ -312,7 +317,7 @@ mod tests {
             {
                 let out = product(&a, &b).unwrap();
                 let table = start.copy();
-                add_product(&table.narrow(1, 2, columns), &a, &b).unwrap();
+                add_product_(&table.narrow(1, 2, columns), &a, &b).unwrap();
                 for (i, j) in (0..rows).step_by(7).flat_map(|i| (0..columns).step_by(4).map(move |j| (i, j))) {
                     check_element(kind, out.double_value(&[i, j]) as f32, chain(i, j, 0.0));
                     let before = start.double_value(&[i, j + 2]) as f32;
@@ -345,7 +350,7 @@ mod tests {
                 for (rows, inner, columns) in [(300, 900, 40), (64, 300, 1100), (500, 130, 999), (700, 512, 16)] {
                     let (a, b) = (values(rows, inner, 2.0).to_kind(kind), values(inner, columns, 3.0).to_kind(kind));
                     let table = values(rows, columns + 5, 1.0).to_kind(kind);
-                    add_product(&table.narrow(1, 2, columns), &a, &b).unwrap();
+                    add_product_(&table.narrow(1, 2, columns), &a, &b).unwrap();
                     all.extend([product(&a, &b).unwrap(), table]);
                 }
                 let [x, dy] = [3.0, 2.0].map(|spread| values(300, 1034, spread).to_kind(kind));
@@ -353,7 +358,7 @@ mod tests {
                 let (y, inverse) = rms_norm(&x, &weight, 1e-5, Kind::Float).unwrap();
                 let dx = rms_norm_backward(&dy, &x, &inverse, &weight, &dy).unwrap();
                 let product = gated(Activation::GeluTanh, &x).unwrap();
-                let d_gate_up = gated_backward(Activation::GeluTanh, &product, dy.copy()).unwrap();
+                let d_gate_up = gated_backward_(Activation::GeluTanh, &product, dy.copy()).unwrap();
                 let mut logits = x.copy();
                 let weights = values(1, 300, 1.0).squeeze_dim(0);
                 let nats = cross_entropy(&mut logits, &labels, Some(&weights), Kind::Float).unwrap();
@@ -413,8 +418,8 @@ mod tests {
                 let d = values(6, 43, 2.0).to_kind(kind);
                 let product = gated(activation, &gate_up).unwrap();
                 assert_close(&product, &plain::gated(activation, &gate_up).unwrap(), tolerance);
-                let plain = plain::gated_backward(activation, &d, &gate_up).unwrap();
-                assert_close(&gated_backward(activation, &d, gate_up).unwrap(), &plain, tolerance);
+                let plain = plain::gated_backward_(activation, &d, &gate_up).unwrap();
+                assert_close(&gated_backward_(activation, &d, gate_up).unwrap(), &plain, tolerance);
             });
         }
     }
@@ -448,16 +453,16 @@ mod tests {
             let (cos, sin) = (angles.cos(), angles.sin());
             let start = values(4, 5 * 12, 2.0).to_kind(kind);
             let (own, plain) = (start.copy(), start.copy());
-            rotate(&own, 4, 12, (&cos, &sin), false).unwrap();
-            plain::rotate(&plain, 4, 12, (&cos, &sin), false).unwrap();
+            rotate_(&own, 4, 12, (&cos, &sin), false).unwrap();
+            plain::rotate_(&plain, 4, 12, (&cos, &sin), false).unwrap();
             assert_close(&own, &plain, tolerance);
             assert_eq!(own.narrow(1, 48, 12), start.narrow(1, 48, 12), "the fifth head is left alone");
-            rotate(&own, 4, 12, (&cos, &sin), true).unwrap();
+            rotate_(&own, 4, 12, (&cos, &sin), true).unwrap();
             assert_close(&own, &start, tolerance);
             // Three heads of 20, of which 12 elements turn.
             let (own, plain) = (start.copy(), start.copy());
-            rotate(&own, 3, 20, (&cos, &sin), false).unwrap();
-            plain::rotate(&plain, 3, 20, (&cos, &sin), false).unwrap();
+            rotate_(&own, 3, 20, (&cos, &sin), false).unwrap();
+            plain::rotate_(&plain, 3, 20, (&cos, &sin), false).unwrap();
             assert_close(&own, &plain, tolerance);
             assert_eq!(own.narrow(1, 12, 8), start.narrow(1, 12, 8), "the end of a head is left alone");
         });

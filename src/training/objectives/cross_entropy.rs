@@ -121,7 +121,7 @@ impl Head<'_> {
             if variant.logit_scale != 1.0 {
                 let _ = logits.f_mul_scalar_(variant.logit_scale)?;
             }
-            ops::product_into(&chunk.of(&dh)?, &logits, &self.base.head)?;
+            ops::product_into_(&chunk.of(&dh)?, &logits, &self.base.head)?;
         }
         Ok((nats, dh))
     }

@@ -2,11 +2,13 @@
 //! log-probabilities.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::Adapter;
 use crate::data::Sample;
+use crate::store::Digest;
 
 /// Means over the pairs of one DPO step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,21 +62,43 @@ impl Pairs {
     }
 }
 
-/// Cache of the rows' log-probabilities under the base, by the hash of the row. Each row is computed in its own pass,
-/// so that a value depends only on its row on every device.
+/// Reference adapters by hash, and a cache of the rows' log-probabilities under them and under the base alone. Each row is
+/// computed in its own pass, so that a value depends only on its row and reference on every device.
 #[derive(Default)]
-pub struct References(Mutex<BTreeMap<[u8; 32], f64>>);
+pub struct References {
+    adapters: Mutex<BTreeMap<Digest, Arc<Adapter>>>,
+    /// By the hash of the reference adapter, `None` for the base alone, and that of the row.
+    known: Mutex<BTreeMap<(Option<Digest>, [u8; 32]), f64>>,
+}
 
 impl References {
-    /// Returns the cached value of a row.
-    pub fn get(&self, sample: &Sample) -> Option<f64> {
-        self.0.lock().expect("no thread panics while it holds the lock").get(sample.hash().as_bytes()).copied()
+    /// Adds a reference adapter under its hash, which is returned.
+    pub fn add_adapter(&self, adapter: &Arc<Adapter>) -> Digest {
+        let hash = Digest(*adapter.hash().as_bytes());
+        let mut adapters = self.adapters.lock().expect("no thread panics while it holds the lock");
+        adapters.insert(hash, adapter.clone());
+        hash
     }
 
-    /// Adds the value of a row.
-    pub fn set(&self, sample: &Sample, log_probability: f64) {
-        let mut known = self.0.lock().expect("no thread panics while it holds the lock");
-        known.insert(*sample.hash().as_bytes(), log_probability);
+    /// Returns a reference adapter by its hash.
+    ///
+    /// # Panics
+    /// If it was not added.
+    pub fn adapter(&self, hash: Digest) -> Arc<Adapter> {
+        let adapters = self.adapters.lock().expect("no thread panics while it holds the lock");
+        adapters.get(&hash).expect("the trainer is given every reference adapter before it is used").clone()
+    }
+
+    /// Returns the cached value of a row under a reference.
+    pub fn get(&self, reference: Option<Digest>, sample: &Sample) -> Option<f64> {
+        let known = self.known.lock().expect("no thread panics while it holds the lock");
+        known.get(&(reference, *sample.hash().as_bytes())).copied()
+    }
+
+    /// Adds the value of a row under a reference.
+    pub fn set(&self, reference: Option<Digest>, sample: &Sample, log_probability: f64) {
+        let mut known = self.known.lock().expect("no thread panics while it holds the lock");
+        known.insert((reference, *sample.hash().as_bytes()), log_probability);
     }
 }
 

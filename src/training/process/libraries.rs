@@ -47,7 +47,7 @@ fn hash(path: &Path) -> Option<Digest> {
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs::File::open(path).ok()?).ok()?;
-    Some(Digest(*hasher.finalize().as_bytes()))
+    Some(Digest::from(hasher.finalize()))
 }
 
 /// Returns the hash that the library with these facts had when the program was built.

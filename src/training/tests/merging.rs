@@ -16,8 +16,8 @@ fn merged_is_unmerged_and_taking_out_returns_the_base() {
         let trainer = load(base.path());
         let adapter = adapter(&trainer, 3);
         assert_ne!(adapter.layout.scale(), 1.0);
-        merge(base.path(), &adapter, Merge::In, merged.path()).unwrap();
-        merge(merged.path(), &adapter, Merge::Out, returned.path()).unwrap();
+        merge(base.path(), &adapter, Merge::In, None, merged.path()).unwrap();
+        merge(merged.path(), &adapter, Merge::Out, None, returned.path()).unwrap();
         let ids = &sample(&config, 40, 1, 1).ids;
         let logits = |trainer: &Trainer, adapter: &Adapter| trainer.logits(adapter, ids).unwrap().to_kind(Kind::Double);
         let zeros = Adapter::zeros(trainer.layout());

@@ -1,10 +1,10 @@
 //! Behaviour of training on tiny random models: against autograd, alone and in company, and on bad input.
 
-mod against_oracle;
 mod bits;
 mod by_libtorch;
 mod company;
 mod families;
+mod gradients;
 mod memory;
 mod merging;
 mod methods;

@@ -252,7 +252,7 @@ fn direct_preference_optimisation() {
                 case.assert_close(&name, &found, &case.expected(&name), tolerance);
             }
         }
-        let objective = Objective::Dpo { beta: dpo["beta"].as_f64().unwrap() };
+        let objective = Objective::Dpo { beta: dpo["beta"].as_f64().unwrap(), reference: None };
         let (gradient, outcome) = case.gradient(&case.adapter, rows, objective);
         case.assert_close("dpo.loss", &outcome.losses, &case.expected("dpo.loss"), tolerance);
         let reward = |name: &str| {
@@ -265,4 +265,30 @@ fn direct_preference_optimisation() {
         case.assert_close("dpo.rewards", &rewards, &expected, 20.0 * tolerance);
         case.assert_matrices("dpo.grad", &gradient, tolerance);
     });
+}
+
+#[test]
+fn preference_training_measures_against_the_adapter_that_it_is_given() {
+    let text = std::fs::read(folder("dpo_from_adapter.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&text).unwrap();
+    let case = load("llama", Precision::F64, false);
+    let pairs = case.json["dpo"]["pairs"].as_array().unwrap();
+    let rows: Vec<_> = pairs.iter().flat_map(|pair| [case.row(&pair["chosen"]), case.row(&pair["rejected"])]).collect();
+    let reference = Some(case.trainer.add_reference_adapter(&case.adapter));
+    let objective = Objective::Dpo { beta: expected["beta"].as_f64().unwrap(), reference };
+    let optimizer = Optimizer::Sgd { momentum: 0.0 };
+    let learning_rate = expected["rate"].as_f64().unwrap();
+    let hyper = Hyper { optimizer, learning_rate, clip_norm: None, ..Hyper::default() };
+    let steps = expected["steps"].as_array().unwrap();
+    let plan = vec![vec![rows]; steps.len()];
+    let (_, outcome) = case.train(Job { objective, ..job(case.adapter.clone(), plan, hyper) });
+    for (at, step) in steps.iter().enumerate() {
+        let metrics = &outcome.preferences[at];
+        for (found, name) in
+            [(outcome.losses[at], "loss"), (metrics.chosen_reward, "chosen"), (metrics.rejected_reward, "rejected")]
+        {
+            let value = step[name].as_f64().unwrap();
+            assert!((found - value).abs() <= 1e-7 * value.abs().max(1e-2), "step {at} {name}: {found} for {value}");
+        }
+    }
 }

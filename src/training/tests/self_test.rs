@@ -28,7 +28,7 @@ fn a_cpu_gives_grade_b_and_portable_numerics_give_c_in_f32() {
 fn a_cpu_gives_grade_b_with_the_largest_work_of_a_run() {
     for (precision, objective, jobs) in [
         (Precision::F32, Objective::Sft, 1),
-        (Precision::F32, Objective::Dpo { beta: 0.1 }, 3),
+        (Precision::F32, Objective::Dpo { beta: 0.1, reference: None }, 3),
         (Precision::Bf16, Objective::Sft, 2),
         (Precision::Nf4 { arithmetic: Arithmetic::F32, double: false }, Objective::Sft, 1),
     ] {

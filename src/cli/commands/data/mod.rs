@@ -46,7 +46,7 @@ pub fn main(arguments: &DataArguments) -> Result<ExitCode, RunError> {
 /// Options for reading a dataset's file.
 #[derive(Args)]
 struct Reading {
-    /// Dataset: FedLLM-Bench's JSON or JSON lines, or with --columns JSON, JSON lines or Parquet.
+    /// File of rows, or folder with one file per client: JSON, JSON Lines, CSV or Parquet.
     path: std::path::PathBuf,
     /// Columns of a public dataset by its name, such as alpaca, gsm8k or hh-rlhf.
     #[arg(long, value_name = "NAME", value_parser = columns)]

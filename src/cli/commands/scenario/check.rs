@@ -99,6 +99,12 @@ fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>
             ),
         ),
     ];
+    for (role, left_out) in &summary.left_out {
+        lines.extend(left_out.sentences(role).into_iter().map(|sentence| ("left out", sentence)));
+    }
+    if let Some(reference) = spec.training.objective.reference_model(spec.model.lora.initial.is_some()) {
+        lines.push(("reference", reference.into()));
+    }
     if summary.stand_in_loss.is_some() {
         lines.push(("note", "selection depends on losses, which a plan does not have, so a run will differ".into()));
     }

@@ -1,7 +1,5 @@
 //! A hub on loopback and a fresh cache a test: what is asked for, what lies in the cache, and what is said of faults.
 
-mod server;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -14,7 +12,7 @@ use tempfile::TempDir;
 
 use super::Hub;
 use crate::model::{Config, Folder, random, tensor_specs};
-use server::{COMMIT, Fault, REPOSITORY, Server};
+use crate::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY};
 
 const WEIGHTS: &str = "model.safetensors";
 const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
@@ -62,15 +60,15 @@ fn sharded() -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-impl Server {
+impl ModelHub {
     /// A hub at this server with a cache in `home`.
     fn hub(&self, home: &TempDir) -> Hub {
         Hub { endpoint: self.endpoint(), cache: home.path().join("hub"), token: None, is_offline: false }
     }
 }
 
-fn started() -> (Server, TempDir) {
-    (Server::start(repository()), tempfile::tempdir().unwrap())
+fn started() -> (ModelHub, TempDir) {
+    (ModelHub::start(repository()), tempfile::tempdir().unwrap())
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -129,7 +127,7 @@ fn the_cache_is_laid_out_as_other_clients_expect_it() {
 
 #[test]
 fn a_model_in_several_files_is_fetched_by_its_index() {
-    let (server, home) = (Server::start(sharded()), tempfile::tempdir().unwrap());
+    let (server, home) = (ModelHub::start(sharded()), tempfile::tempdir().unwrap());
     let hub = server.hub(&home);
     let folder = hub.fetch(REPOSITORY, None).unwrap();
     assert!(Folder::open(&folder).is_ok());
@@ -148,7 +146,7 @@ fn a_model_in_several_files_is_fetched_by_its_index() {
 #[test]
 fn an_index_cannot_name_a_pickle_or_a_file_elsewhere() {
     for name in ["pytorch_model.bin", "..", ".safetensors"] {
-        let (server, home) = (Server::start(sharded()), tempfile::tempdir().unwrap());
+        let (server, home) = (ModelHub::start(sharded()), tempfile::tempdir().unwrap());
         let index = json!({"weight_map": {"a": name}}).to_string();
         server.edit(|files| drop(files.insert("model.safetensors.index.json".into(), index.into())));
         let text = refused(&server.hub(&home));

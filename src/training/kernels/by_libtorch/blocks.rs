@@ -16,12 +16,12 @@ pub const BLOCK_ROWS: i64 = 256;
 /// Returns the product of two matrices; the bits of a row depend on that row of `a` and on `b` alone.
 pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let out = Tensor::f_empty([a.size()[0], b.size()[1]], (a.kind(), a.device()))?;
-    product_into(&out, a, b)?;
+    product_into_(&out, a, b)?;
     Ok(out)
 }
 
 /// Writes the product of two matrices to `out`, which may be a part of a wider table.
-pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+pub fn product_into_(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     for block in blocks_of(a) {
         let input = block.padded(a)?;
         let mut part = block.of(out)?;
@@ -36,7 +36,7 @@ pub fn product_into(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
 }
 
 /// Adds the product of two matrices to `out`, in place, which may be a part of a wider table and of a wider type.
-pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+pub fn add_product_(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     for block in blocks_of(a) {
         let product = block.padded(a)?.f_mm(b)?.f_narrow(0, 0, block.rows)?;
         let _ = block.of(out)?.f_add_(&product.f_to_kind(out.kind())?)?;
@@ -46,7 +46,7 @@ pub fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
 
 /// Adds the transpose of `a` times `b` to `out`, in place. This is a sum over the rows of both, which must belong to
 /// one job.
-pub fn add_sum_over_rows(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+pub fn add_sum_over_rows_(out: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     for block in blocks_of(a) {
         let sum = block.padded(a)?.f_tr()?.f_mm(&block.padded(b)?)?;
         let _ = out.shallow_clone().f_add_(&sum.f_to_kind(out.kind())?)?;
@@ -126,12 +126,12 @@ mod tests {
                 let expected = wide[0].mm(&wide[1]);
                 assert_close(&product(&a, &b).unwrap(), &expected, tolerance);
                 let table = Tensor::ones([rows, 30], (kind, Device::Cpu));
-                add_product(&table.narrow(1, 3, 24), &a, &b).unwrap();
+                add_product_(&table.narrow(1, 3, 24), &a, &b).unwrap();
                 assert_close(&table.narrow(1, 3, 24), &(expected + 1.0), tolerance);
                 assert_eq!(table.narrow(1, 0, 3), Tensor::ones([rows, 3], (kind, Device::Cpu)));
                 let other = values(rows, 24, kind);
                 let sum = Tensor::ones([40, 24], (Kind::Double, Device::Cpu));
-                add_sum_over_rows(&sum, &a, &other).unwrap();
+                add_sum_over_rows_(&sum, &a, &other).unwrap();
                 assert_close(&sum, &(wide[0].tr().mm(&other.to_kind(Kind::Double)) + 1.0), tolerance);
                 let means = wide[0].mean_dim([-1i64].as_slice(), true, None::<Kind>);
                 assert_close(&row_means(&a).unwrap(), &means, tolerance);
@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(product(&rows, &b).unwrap(), alone);
             assert_eq!(product(&table.narrow(1, 3, 40), &b).unwrap().narrow(0, 250, 20), alone);
             let into = Tensor::zeros([701, 24], (kind, Device::Cpu));
-            product_into(&into.narrow(0, 1, 700), &table.narrow(1, 3, 40), &b).unwrap();
+            product_into_(&into.narrow(0, 1, 700), &table.narrow(1, 3, 40), &b).unwrap();
             assert_eq!(into.narrow(0, 251, 20), alone);
         }
     }

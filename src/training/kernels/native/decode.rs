@@ -92,7 +92,7 @@ impl Pieces {
 
 /// Appends keys and values of the pieces to the caches, `[slots, kv_heads, capacity / 16, width, 16]` and
 /// `[slots, kv_heads, capacity, width]`, and writes their attention to `out` `[rows, queries * width]`.
-pub fn attend_cached(heads: Heads, pieces: &Pieces, qkv: &Tensor, keys: &Tensor, values: &Tensor, out: &Tensor) {
+pub fn attend_cached_into_(heads: Heads, pieces: &Pieces, qkv: &Tensor, keys: &Tensor, values: &Tensor, out: &Tensor) {
     assert!(serve(qkv), "a kernel was given a tensor that it does not serve");
     let shape = shape(heads, qkv);
     let (rows, kind) = (qkv.size()[0], qkv.kind());

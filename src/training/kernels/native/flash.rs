@@ -28,7 +28,7 @@ unsafe extern "C" {
 ///
 /// # Errors
 /// If LibTorch refuses, as it does on another device.
-pub fn attend(
+pub fn attend_into_(
     [q, k, v]: [&Tensor; 3],
     bounds: &Tensor,
     rows: i64,

@@ -177,7 +177,7 @@ fn table(tensor: &Tensor) -> (Kind, i64, i64) {
 
 /// Writes a b to `out`, or adds it: matrices of any strides, `out` with dense rows. `a` and `b` have one type, f32 or bf16,
 /// and `out` has theirs or f32. Each element is summed in f32 in the order of the inner index, and rounded once.
-pub fn product_into(a: &Tensor, b: &Tensor, out: &Tensor, accumulate: bool) {
+pub fn product_into_(a: &Tensor, b: &Tensor, out: &Tensor, accumulate: bool) {
     let (rows, inner) = matrix(a);
     let (depth, columns) = matrix(b);
     assert_eq!(a.kind(), b.kind(), "the matrices of a product have two types");
@@ -237,7 +237,7 @@ pub(super) fn shape(heads: Heads, qkv: &Tensor) -> Shape {
 
 /// Attention of packed sequences: writes the result to `out` `[rows, queries * width]`, whose other rows stay as they
 /// are, and returns the logarithms of the softmax's denominators `[rows, queries]`.
-pub fn attend(heads: Heads, sequences: &Sequences, qkv: &Tensor, out: &Tensor) -> Result<Tensor> {
+pub fn attend_into_(heads: Heads, sequences: &Sequences, qkv: &Tensor, out: &Tensor) -> Result<Tensor> {
     let shape = shape(heads, qkv);
     let rows = qkv.size()[0];
     check(out, qkv.kind(), &[rows, shape.out_stride]);
@@ -251,8 +251,13 @@ pub fn attend(heads: Heads, sequences: &Sequences, qkv: &Tensor, out: &Tensor) -
     Ok(sums)
 }
 
-/// The gradient of [`attend`]: written to `d_qkv`, whose rows outside of the sequences stay as they are.
-pub fn attend_backward(heads: Heads, sequences: &Sequences, [qkv, out, sums, d_out]: [&Tensor; 4], d_qkv: &Tensor) {
+/// The gradient of [`attend_into_`]: written to `d_qkv`, whose rows outside of the sequences stay as they are.
+pub fn attend_backward_into_(
+    heads: Heads,
+    sequences: &Sequences,
+    [qkv, out, sums, d_out]: [&Tensor; 4],
+    d_qkv: &Tensor,
+) {
     let shape = shape(heads, qkv);
     let rows = qkv.size()[0];
     check(d_qkv, qkv.kind(), &[rows, shape.qkv_stride]);
@@ -262,7 +267,7 @@ pub fn attend_backward(heads: Heads, sequences: &Sequences, [qkv, out, sums, d_o
     let count = sequences.starts.len() as i64;
     let (starts, lengths) = (sequences.starts.as_ptr(), sequences.lengths.as_ptr());
     let (sums, d_out, d_qkv) = (read(sums), read(d_out), written(d_qkv));
-    // SAFETY: as in `attend`; in addition each key head's gradients are written by one call alone.
+    // SAFETY: as in `attend_into_`; in addition each key head's gradients are written by one call alone.
     unsafe {
         fedreplay_attend_backward(&shape, count, starts, lengths, read(qkv), read(out), sums, d_out, d_qkv);
     }
@@ -300,7 +305,7 @@ pub fn rms_norm_backward(
 }
 
 /// See [`crate::training::kernels::ops::rotate`].
-pub fn rotate(x: &Tensor, heads: usize, head_width: usize, cos: &Tensor, sin: &Tensor, backwards: bool) {
+pub fn rotate_(x: &Tensor, heads: usize, head_width: usize, cos: &Tensor, sin: &Tensor, backwards: bool) {
     let (_, rows, width) = table(x);
     let half = cos.size()[1];
     check(cos, Kind::Float, &[rows, half]);
@@ -328,7 +333,7 @@ pub fn gated(activation: Activation, gate_up: &Tensor) -> Result<Tensor> {
 }
 
 /// See [`crate::training::kernels::ops::gated_backward`]: the derivative is written over gate and up.
-pub fn gated_backward(activation: Activation, d_product: &Tensor, gate_up: &Tensor) {
+pub fn gated_backward_(activation: Activation, d_product: &Tensor, gate_up: &Tensor) {
     let (kind, rows, width) = table(gate_up);
     assert!(width % 2 == 0, "gate and up are equally wide");
     check(d_product, kind, &[rows, width / 2]);
@@ -374,7 +379,7 @@ pub fn cross_entropy(logits: &mut Tensor, labels: &Tensor, weights: Option<&Tens
 }
 
 /// Writes codes times the scale of their row to `out` `[rows, width]`, f32 or bf16.
-pub fn expand_int8_into(out: &Tensor, codes: &Tensor, scales: &Tensor) {
+pub fn expand_int8_into_(out: &Tensor, codes: &Tensor, scales: &Tensor) {
     let (_, rows, width) = table(out);
     check(codes, Kind::Int8, &[rows, width]);
     check(scales, Kind::Float, &[rows, 1]);
@@ -384,7 +389,7 @@ pub fn expand_int8_into(out: &Tensor, codes: &Tensor, scales: &Tensor) {
 
 /// Writes the numbers that NormalFloat4 codes stand for to `out`, f32 or bf16: each the value of its code times the maximum
 /// of its block of 64.
-pub fn expand_nf4_into(out: &Tensor, codes: &Tensor, values: &[f32; 16], maxima: &Tensor) {
+pub fn expand_nf4_into_(out: &Tensor, codes: &Tensor, values: &[f32; 16], maxima: &Tensor) {
     assert!(serve(out) && out.is_contiguous(), "a kernel was given a tensor that it does not serve");
     let blocks = out.numel().div_ceil(64) as i64;
     check(codes, Kind::Uint8, &[32 * blocks]);
@@ -394,7 +399,7 @@ pub fn expand_nf4_into(out: &Tensor, codes: &Tensor, values: &[f32; 16], maxima:
 }
 
 /// One step of AdamW on flat f32 vectors of one length, the gradient scaled by `scale`.
-pub fn adamw(rule: &AdamW, scale: f32, gradient: &Tensor, values: &Tensor, mean: &Tensor, square: &Tensor) {
+pub fn adamw_(rule: &AdamW, scale: f32, gradient: &Tensor, values: &Tensor, mean: &Tensor, square: &Tensor) {
     let length = values.size();
     [gradient, values, mean, square].iter().for_each(|tensor| check(tensor, Kind::Float, &length));
     assert!(serve(values), "the processor has no AVX2");

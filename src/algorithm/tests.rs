@@ -1,0 +1,95 @@
+//! Fixed points of the methods, which are known for two clients with quadratic losses of unlike curvature, trained through
+//! the same rules as adapters are.
+//!
+//! Client i minimizes h_i/2 (x - a_i)^2 by K steps of gradient descent at rate lr. With r_i = (1 - lr (h_i + mu))^K,
+//! FedProx's round maps x to the mean of p_i + r_i (x - p_i), p_i = (h_i a_i + mu x)/(h_i + mu); FedAvg is mu = 0.
+
+use std::sync::Arc;
+
+use super::server::tests::adapter;
+use super::*;
+use crate::adapter::Adapter;
+
+const CURVATURES: [f64; 2] = [1.0, 4.0];
+const CENTRES: [f64; 2] = [-1.0, 3.0];
+const STEPS: u32 = 10;
+const LR: f64 = 0.05;
+const ROUNDS: usize = 400;
+
+/// Local steps from `start`, with FedProx's pull and SCAFFOLD's correction.
+fn train(client: usize, start: &Adapter, mu: f64, correction: f64) -> Adapter {
+    let anchor = f64::from(start.values[0]);
+    let mut x = anchor;
+    for _ in 0..STEPS {
+        x -= LR * (CURVATURES[client] * (x - CENTRES[client]) + mu * (x - anchor) + correction);
+    }
+    adapter([x as f32, 0.0])
+}
+
+fn average(server: &Adapter, locals: &[Adapter]) -> Adapter {
+    let update = |adapter| Update { adapter, base: server, weight: 1.0, discount: 1.0 };
+    let updates: Vec<Update> = locals.iter().map(update).collect();
+    ServerRule::PLAIN.apply(server, &ServerState::default(), mean_update(2, &updates).change.as_deref()).0
+}
+
+fn fixed_point_of_proximal_rounds(mu: f64) -> f64 {
+    // Solve sum_i (1 - r_i) (p_i(x) - x) = 0 with p_i(x) - x = h_i (a_i - x) / (h_i + mu).
+    let (mut above, mut below) = (0.0, 0.0);
+    for (h, a) in CURVATURES.into_iter().zip(CENTRES) {
+        let r = (1.0 - LR * (h + mu)).powi(STEPS as i32);
+        let pull = (1.0 - r) * h / (h + mu);
+        above += pull * a;
+        below += pull;
+    }
+    above / below
+}
+
+#[track_caller]
+fn assert_reaches(found: f32, expected: f64) {
+    assert!((f64::from(found) - expected).abs() < 1e-5, "{found} where {expected} was expected");
+}
+
+/// Where the sum of the losses is least.
+fn optimum() -> f64 {
+    let weighted: f64 = CURVATURES.iter().zip(CENTRES).map(|(h, a)| h * a).sum();
+    weighted / CURVATURES.iter().sum::<f64>()
+}
+
+#[test]
+fn fedavg_and_fedprox_reach_their_fixed_points() {
+    for mu in [0.0, 1.0, 10.0] {
+        let mut server = adapter([0.0, 0.0]);
+        for _ in 0..ROUNDS {
+            let locals: Vec<Adapter> = (0..2).map(|client| train(client, &server, mu, 0.0)).collect();
+            server = average(&server, &locals);
+        }
+        assert_reaches(server.values[0], fixed_point_of_proximal_rounds(mu));
+    }
+    // Neither is the optimum, and the pull brings FedProx nearer to it.
+    let distance = |mu| (fixed_point_of_proximal_rounds(mu) - optimum()).abs();
+    assert!(distance(0.0) > 2.0 * distance(10.0) && distance(10.0) > 1e-3);
+}
+
+#[test]
+fn scaffold_reaches_the_optimum() {
+    let mut server = adapter([0.0, 0.0]);
+    let mut state = ServerState::default();
+    let mut controls: [Option<Arc<Adapter>>; 2] = [None, None];
+    for round in 0..4 * ROUNDS {
+        // One of two clients takes part at a time, so that variates are stale.
+        let client = round % 2;
+        let by = correction(state.control.as_ref(), controls[client].as_ref());
+        let local = train(client, &server, 0.0, by.as_ref().map_or(0.0, |by| f64::from(by.values[0])));
+        let next = Arc::new(next_client_control(&server, &local, by.as_deref(), STEPS, LR));
+        let change = ControlChange { before: controls[client].as_deref(), after: &next };
+        state = next_server_control(state, &server, &[change], 2);
+        server = average(&server, &[local]);
+        controls[client] = Some(next);
+    }
+    assert_reaches(server.values[0], optimum());
+    // Each variate is its client's gradient at the optimum, and c is their mean: zero.
+    for (client, control) in controls.iter().enumerate() {
+        assert_reaches(control.as_ref().unwrap().values[0], CURVATURES[client] * (optimum() - CENTRES[client]));
+    }
+    assert_reaches(state.control.unwrap().values[0], 0.0);
+}

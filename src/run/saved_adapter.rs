@@ -1,0 +1,25 @@
+//! Facts about a run's adapters for readers of PEFT's folders: the base model's name, and the dropout of training.
+
+use std::collections::BTreeMap;
+
+use crate::adapter::peft::Notes;
+use crate::ledger::Input;
+use crate::model::Precision;
+use crate::scenario::ScenarioSpec;
+use crate::schedule::model_shape;
+
+/// Returns the notes of a run's adapters. The base model is the one of the hub with its revision, or the absolute path of
+/// its folder, so that PEFT finds it.
+pub fn adapter_notes(scenario: &ScenarioSpec, inputs: &BTreeMap<String, Input>) -> Notes {
+    let dropout = scenario.model.lora.dropout;
+    if let (None, Some((repository, revision))) = (&scenario.model.folder, &scenario.model.hub) {
+        return Notes { base_model: repository.clone(), revision: Some(revision.clone()), dropout };
+    }
+    let folder = inputs.get("base_model").map(|input| input.path.display().to_string());
+    Notes { base_model: folder.unwrap_or_default(), revision: None, dropout }
+}
+
+/// Returns the number format of a run's base model, if it is quantized.
+pub fn quantized_precision(scenario: &ScenarioSpec) -> Option<Precision> {
+    Some(model_shape::precision(&scenario.model)).filter(|precision| precision.is_quantised())
+}

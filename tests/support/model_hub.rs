@@ -1,0 +1,191 @@
+//! A hub of models on loopback with one repository, which records its requests and fails on demand.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::loopback::{HttpRequest, LoopbackServer, write_response};
+
+pub const REPOSITORY: &str = "tiny/llama";
+pub const COMMIT: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567";
+
+/// Faults of the hub.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Fault {
+    #[default]
+    None,
+    /// Whole answers to requests for a range, as some mirrors give.
+    IgnoresRanges,
+    /// This many answers with weights end after this many bytes.
+    Cuts { answers: usize, bytes: usize },
+    /// Weights longer than the listing says.
+    Overlong,
+    /// A file that is listed and not there.
+    Lost(&'static str),
+    /// A status and an error code for every request.
+    Refuses(u16, Option<&'static str>),
+    /// This text in place of the listing.
+    Lists(String),
+}
+
+/// One request: path, and the headers that matter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HubRequest {
+    pub path: String,
+    pub range: Option<String>,
+    pub authorization: Option<String>,
+    pub host: String,
+}
+
+struct State {
+    port: u16,
+    files: BTreeMap<String, Vec<u8>>,
+    fault: Fault,
+    requests: Vec<HubRequest>,
+}
+
+/// The hub; it ends when dropped.
+pub struct ModelHub {
+    state: Arc<Mutex<State>>,
+    server: LoopbackServer,
+}
+
+impl ModelHub {
+    /// Serves these files as [`REPOSITORY`] at [`COMMIT`], which is its branch `main` and its tag `v1`.
+    pub fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
+        let state = Arc::new(Mutex::new(State { port: 0, files, fault: Fault::None, requests: vec![] }));
+        let shared = state.clone();
+        let accept = move |port, request: &HttpRequest| {
+            let request = HubRequest {
+                path: request.path.clone(),
+                range: request.header("range"),
+                authorization: request.header("authorization"),
+                host: request.header("host").unwrap_or_default(),
+            };
+            let mut state = shared.lock().unwrap();
+            state.port = port;
+            let reply = state.reply(&request);
+            state.requests.push(request);
+            reply
+        };
+        let server = LoopbackServer::start(accept, |reply: Reply, _, stream| {
+            let sent = reply.cut.unwrap_or(reply.body.len());
+            write_response(&stream, reply.status, &reply.headers, &reply.body, sent)
+        });
+        Self { state, server }
+    }
+
+    /// Returns the value for HF_ENDPOINT.
+    pub fn endpoint(&self) -> String {
+        self.server.url()
+    }
+
+    pub fn set(&self, fault: Fault) {
+        self.state.lock().unwrap().fault = fault;
+    }
+
+    pub fn edit(&self, edit: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
+        edit(&mut self.state.lock().unwrap().files);
+    }
+
+    /// Returns the requests since the last call.
+    pub fn take_requests(&self) -> Vec<HubRequest> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
+    }
+
+    /// Returns the paths of the requests for contents since the last call, without those that were redirected.
+    pub fn take_contents(&self) -> Vec<String> {
+        let requests = self.take_requests().into_iter().map(|request| request.path);
+        requests.filter_map(|path| path.strip_prefix("/content/").map(str::to_owned)).collect()
+    }
+}
+
+struct Reply {
+    status: u16,
+    headers: String,
+    body: Vec<u8>,
+    cut: Option<usize>,
+}
+
+impl Reply {
+    fn new(status: u16, headers: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: headers.into(), body: body.into(), cut: None }
+    }
+}
+
+impl State {
+    fn reply(&mut self, request: &HubRequest) -> Reply {
+        if let Fault::Refuses(status, code) = self.fault {
+            let header = code.map_or(String::new(), |code| format!("X-Error-Code: {code}\r\n"));
+            return Reply::new(status, header, "no");
+        }
+        let not_found = |code: &str| Reply::new(404, format!("X-Error-Code: {code}\r\n"), "");
+        let path = request.path.as_str();
+        if let Some(revision) = path.strip_prefix("/api/models/tiny/llama/revision/") {
+            return match revision.strip_suffix("?blobs=true") {
+                Some("main" | "v1" | "refs%2Fpr%2F1" | COMMIT) => self.listing(),
+                Some(_) => not_found("RevisionNotFound"),
+                None => Reply::new(400, "", ""),
+            };
+        }
+        let resolved =
+            path.strip_prefix("/tiny/llama/resolve/").and_then(|rest| rest.strip_prefix(COMMIT)?.strip_prefix('/'));
+        match (resolved, path.strip_prefix("/content/")) {
+            (Some(name), _) if self.is_lost(name) => not_found("EntryNotFound"),
+            // Large files lie on another host, small ones on a path of this one.
+            (Some(name), _) if name.ends_with(".safetensors") => {
+                Reply::new(302, format!("Location: http://localhost:{}/content/{name}\r\n", self.port), "")
+            }
+            (Some(name), _) => Reply::new(307, format!("Location: /content/{name}\r\n"), ""),
+            (_, Some(name)) if self.files.contains_key(name) => self.content(name, request.range.as_deref()),
+            _ => not_found("RepoNotFound"),
+        }
+    }
+
+    fn is_lost(&self, name: &str) -> bool {
+        !self.files.contains_key(name) || matches!(self.fault, Fault::Lost(lost) if lost == name)
+    }
+
+    fn listing(&self) -> Reply {
+        if let Fault::Lists(text) = &self.fault {
+            return Reply::new(200, "", text.as_str());
+        }
+        let siblings: Vec<Value> = self
+            .files
+            .iter()
+            .map(|(name, bytes)| {
+                let hash = blake3::hash(bytes).to_hex();
+                let mut file = json!({"rfilename": name, "size": bytes.len(), "blobId": hash[..40]});
+                if name.ends_with(".safetensors") {
+                    file["lfs"] = json!({"sha256": hash.as_str(), "size": bytes.len(), "pointerSize": 135});
+                }
+                file
+            })
+            .collect();
+        Reply::new(200, "", json!({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).to_string())
+    }
+
+    fn content(&mut self, name: &str, range: Option<&str>) -> Reply {
+        let bytes = &self.files[name];
+        let start =
+            range.map(|range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap());
+        let mut reply = match start {
+            Some(start) if self.fault != Fault::IgnoresRanges => {
+                let header = format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+                Reply::new(206, header, &bytes[start..])
+            }
+            _ => Reply::new(200, "", bytes.as_slice()),
+        };
+        let is_large = name.ends_with(".safetensors");
+        match &mut self.fault {
+            Fault::Cuts { answers, bytes } if is_large && *answers > 0 => {
+                *answers -= 1;
+                reply.cut = Some(*bytes);
+            }
+            Fault::Overlong if is_large => reply.body.push(0),
+            _ => {}
+        }
+        reply
+    }
+}
