@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::support::{Said, World, not_run};
+use super::support::{Said, World, not_possible};
 
 /// The rows of a table's file.
 pub fn table(path: &Path) -> RecordBatch {
@@ -176,7 +176,7 @@ fn a_program_is_run_once_whatever_is_examined_again() {
         Some(texts(&table(&world.path(out).join("generations.parquet")), "judgement"))
     };
     let Some(first) = outcomes("first", "store") else {
-        return not_run("HumanEval through the binary", "this host does not confine code");
+        return not_possible("HumanEval through the binary", "this host does not confine code");
     };
     assert!(
         first.iter().all(|outcome| outcome.starts_with("failed: Exception: ")) && first[0] != first[1],

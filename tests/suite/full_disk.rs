@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use super::support::{Said, World, not_run};
+use super::support::{Said, World, not_possible};
 
 /// Exit code of the script below where nothing could be mounted.
 const NO_MOUNT: i32 = 77;
@@ -51,7 +51,7 @@ fn a_full_disk_is_a_clear_error_and_costs_no_bit() {
         for left_kib in [0, 8, 32, 120] {
             let about = format!("{place} with {left_kib} KiB left");
             let Some(said) = play(&world, left_kib, run, store) else {
-                return not_run(
+                return not_possible(
                     "the test of full disks",
                     "no small file system could be mounted (unshare --mount, tmpfs)",
                 );

@@ -94,7 +94,7 @@ impl Cache {
 
     /// Appends the pieces' keys and values in `layer`, in place, and returns their attention `[rows, heads *
     /// head_dim]`; other rows are zero.
-    pub fn attend_into_(&self, layer: usize, pieces: &Pieces, qkv: &Tensor) -> Result<Tensor> {
+    pub fn attend(&self, layer: usize, pieces: &Pieces, qkv: &Tensor) -> Result<Tensor> {
         let heads = self.heads[layer];
         let width = (heads.queries * heads.width) as i64;
         let out = Tensor::f_zeros([qkv.size()[0], width], (self.kind, self.device))?;

@@ -28,7 +28,7 @@ unsafe extern "C" {
 ///
 /// # Errors
 /// If LibTorch refuses, as it does on another device.
-pub fn attend_into_(
+pub fn attend(
     [q, k, v]: [&Tensor; 3],
     bounds: &Tensor,
     rows: i64,
