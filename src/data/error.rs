@@ -37,7 +37,7 @@ pub enum DatasetError {
         /// The file.
         path: PathBuf,
         /// The row and its fault.
-        row: SkippedRow,
+        row: Box<SkippedRow>,
     },
     /// A client has no usable row.
     #[error("failed to read {path}{}: client {client:?} has no usable row; remove it or give it one", at_line(*line), path = path.display())]
@@ -91,12 +91,12 @@ pub enum DatasetError {
         limit_bytes: u64,
     },
     /// The file contains no client with a usable row.
-    #[error("failed to read {path}: it holds no client with a usable row{}", first_fault(first.as_ref()), path = path.display())]
+    #[error("failed to read {path}: it holds no client with a usable row{}", first_fault(first.as_deref()), path = path.display())]
     NoClients {
         /// The file.
         path: PathBuf,
         /// The first row that was left out.
-        first: Option<SkippedRow>,
+        first: Option<Box<SkippedRow>>,
     },
     /// The tokenizer's files are missing, malformed or contradictory.
     #[error("failed to load the tokenizer {path}: {message}", path = path.display())]
@@ -123,7 +123,7 @@ pub enum DatasetError {
     #[error("failed to tokenise {row}")]
     Untokenizable {
         /// The row and its fault.
-        row: SkippedRow,
+        row: Box<SkippedRow>,
     },
 }
 

@@ -45,9 +45,12 @@ enum Found {
     Torn,
 }
 
+/// Number of the line on which a row ends, and its fields or what is wrong with it.
+type NumberedRow = (usize, Result<Fields, RowFault>);
+
 impl<R: BufRead> Lines<R> {
     /// Returns the next row with the number of the line on which it ends; `None` at the end of the text.
-    fn next_row(&mut self) -> Result<Option<(usize, Result<Fields, RowFault>)>, ScanError> {
+    fn next_row(&mut self) -> Result<Option<NumberedRow>, ScanError> {
         if !self.skip_blank()? {
             return Ok(None);
         }

@@ -112,7 +112,7 @@ pub fn tokenize_usable(client: &ClientData, tokenizer: &Tokenizer, rules: &Seque
 pub(super) fn refuse_unless_skipped(skipped: &[SkippedRow], long_prompts: LongPrompts) -> Result<(), DatasetError> {
     for row in skipped {
         if long_prompts == LongPrompts::Refuse || !matches!(row.fault, RowFault::PromptTooLong { .. }) {
-            return Err(DatasetError::Untokenizable { row: row.clone() });
+            return Err(DatasetError::Untokenizable { row: Box::new(row.clone()) });
         }
     }
     Ok(())
@@ -290,7 +290,7 @@ pub(super) mod tests {
     use crate::data::tokenizer::tests::{BOS, EOS, byte_level};
 
     pub fn client(contents: Vec<Content>) -> ClientData {
-        let rows = contents.into_iter().map(|content| Row::from(content)).collect();
+        let rows = contents.into_iter().map(Row::from).collect();
         ClientData { id: "c".into(), rows }
     }
 

@@ -71,8 +71,10 @@ impl Walk {
     fn done(intake: Intake, path: &Path, form: FileForm, content_hash: blake3::Hash) -> Result<Self, DatasetError> {
         let Intake { skipped, empty_clients, kind, .. } = intake;
         // The first usable row determines the kind, so a file without a kind has no usable row.
-        let kind =
-            kind.ok_or_else(|| DatasetError::NoClients { path: path.to_owned(), first: skipped.first().cloned() })?;
+        let kind = kind.ok_or_else(|| DatasetError::NoClients {
+            path: path.to_owned(),
+            first: skipped.first().cloned().map(Box::new),
+        })?;
         Ok(Self { kind, form, skipped, empty_clients, content_hash })
     }
 }
@@ -212,7 +214,7 @@ fn located(path: &Path, place: String, halt: Halt) -> DatasetError {
         }
         Halt::Damaged(message) => DatasetError::Damaged { path, place, message },
         Halt::BadRow { line, client, row, fault } => {
-            DatasetError::BadRow { path, row: SkippedRow { client, row, line, fault } }
+            DatasetError::BadRow { path, row: Box::new(SkippedRow { client, row, line, fault }) }
         }
         Halt::EmptyClient { line, client } => DatasetError::EmptyClient { path, line, client },
         Halt::DuplicateClient { line, client } => DatasetError::DuplicateClient { path, line, client },

@@ -94,7 +94,7 @@ fn text_files_are_read_in_the_forms_of_pandas_leaf_and_others() {
     world.write("lists.json", r#"{"instruction": ["Add"], "response": ["3"]}"#);
     world.write("tags.jsonl", r#"{"tags": ["a"], "instruction": "Add", "response": "3"}"#);
     for name in ["utf16.json", "table.CSV", "table.tsv", "columns.json", "lists.json"] {
-        assert_eq!(rows(&world.path(name)), [row.clone()], "{name}");
+        assert_eq!(rows(&world.path(name)), std::slice::from_ref(&row), "{name}");
     }
     assert_eq!(rows(&world.path("tags.jsonl"))[0]["tags"], json!(["a"]));
     world.write("leaf.json", r#"{"users": ["u", "v"], "num_samples": [1, 1], "user_data": {"u": {"x": ["Add"], "y": ["3"]}, "v": [{"instruction": "Add", "response": "3"}]}}"#);

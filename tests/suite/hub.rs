@@ -6,8 +6,6 @@ use std::fs;
 use super::support::{Said, World, project};
 use super::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY};
 
-#[allow(dead_code)]
-
 /// A world whose base model is the hub's, and a hub that has the tiny base.
 fn world() -> (World, ModelHub) {
     let world = World::new();

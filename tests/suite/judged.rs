@@ -10,8 +10,6 @@ use super::evaluation::{question, table, texts};
 use super::support::{Said, World, files};
 use super::test_support::chat_endpoint::{ChatEndpoint, Turn};
 
-#[allow(dead_code)]
-
 const KEY: &str = "sk-test-fedcba9876543210";
 
 /// Two questions of MT-Bench, one of them with a reference, and `vicuna` of Vicuna.

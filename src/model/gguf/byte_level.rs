@@ -28,7 +28,7 @@ enum Split {
     /// As Llama 3, which takes a piece that is a token as it is.
     Llama3,
     /// By the same expression as Llama 3.
-    Llama3Split,
+    Llama3Pieces,
     Qwen2,
     Tekken,
     Gpt4o,
@@ -39,7 +39,7 @@ const NAMES: [(Split, &[&str]); 7] = [
     (Split::Gpt2, &["default", "gpt-2", "phi-2", "olmo", "mpt", "exaone4", "trillion", "granite-docling", "a.x-4.0"]),
     (Split::DigitsGpt2, &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"]),
     (Split::Llama3, &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0"]),
-    (Split::Llama3Split, &["dbrx", "smaug-bpe"]),
+    (Split::Llama3Pieces, &["dbrx", "smaug-bpe"]),
     (Split::Qwen2, &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan"]),
     (Split::Tekken, &["tekken"]),
     (Split::Gpt4o, &["gpt-4o", "llama4", "kanana2", "talkie"]),
@@ -93,7 +93,7 @@ impl PreTokenizer {
                 let digits = json!({"type": "Digits", "individual_digits": true});
                 return json!({"type": "Sequence", "pretokenizers": [digits, bytes(true)]});
             }
-            Split::Llama3 | Split::Llama3Split => LLAMA3,
+            Split::Llama3 | Split::Llama3Pieces => LLAMA3,
             Split::Qwen2 => QWEN2,
             Split::Tekken => TEKKEN,
             Split::Gpt4o => GPT4O,

@@ -62,13 +62,15 @@ impl Pairs {
     }
 }
 
+/// Hash of the reference adapter, `None` for the base alone, and that of the row.
+type ReferencedRow = (Option<Digest>, [u8; 32]);
+
 /// Reference adapters by hash, and a cache of the rows' log-probabilities under them and under the base alone. Each row is
 /// computed in its own pass, so that a value depends only on its row and reference on every device.
 #[derive(Default)]
 pub struct References {
     adapters: Mutex<BTreeMap<Digest, Arc<Adapter>>>,
-    /// By the hash of the reference adapter, `None` for the base alone, and that of the row.
-    known: Mutex<BTreeMap<(Option<Digest>, [u8; 32]), f64>>,
+    known: Mutex<BTreeMap<ReferencedRow, f64>>,
 }
 
 impl References {

@@ -79,6 +79,9 @@ const READERS: &[&str] = &[
 const NOT_UNDERSTOOD: &[&str] =
     &[".", "alias", "coproc", "eval", "getopts", "let", "mapfile", "read", "readarray", "select", "source"];
 
+/// Commands that may be carried out.
+type Branch<'b> = &'b dyn Fn(&mut Shell) -> Result<Flow, ImportError>;
+
 impl Shell {
     pub(super) fn list(&mut self, list: &CompoundList) -> Result<Flow, ImportError> {
         for item in &list.0 {
@@ -143,11 +146,7 @@ impl Shell {
     }
 
     /// Reads branches of which only a running shell knows whether they are taken. None may change what is imported.
-    fn undecided(
-        &mut self,
-        line: usize,
-        branches: &[&dyn Fn(&mut Self) -> Result<Flow, ImportError>],
-    ) -> Result<(), ImportError> {
+    fn undecided(&mut self, line: usize, branches: &[Branch]) -> Result<(), ImportError> {
         for branch in branches {
             let mut taken = self.clone();
             let flow = branch(&mut taken)?;
@@ -371,12 +370,12 @@ impl Shell {
         for item in suffix {
             match item {
                 CommandPrefixOrSuffixItem::AssignmentWord(assignment, _) => self.declare(assignment)?,
-                CommandPrefixOrSuffixItem::Word(word) if word.value.starts_with('-') => {
-                    if word.value.contains(['A', 'i', 'n', 'l', 'u', 'f', 'p']) {
-                        return Err(ImportError::at(line, format!("the option {} of a declaration", word.value)));
-                    }
+                CommandPrefixOrSuffixItem::Word(word)
+                    if word.value.starts_with('-') && word.value.contains(['A', 'i', 'n', 'l', 'u', 'f', 'p']) =>
+                {
+                    return Err(ImportError::at(line, format!("the option {} of a declaration", word.value)));
                 }
-                // A name alone changes no value.
+                // A name alone changes no value, and other options none that is imported.
                 _ => {}
             }
         }
