@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fidelity::choose;
+use super::fidelity::{choose, writes_all};
 use crate::scenario::range;
 
 /// Columns that hold the texts of the rows, by the names of OpenFedLLM's datasets.
@@ -124,9 +124,10 @@ impl Default for SpecialTokensInTextSpec {
 }
 
 impl SpecialTokensInTextSpec {
-    /// Returns whether this is the default, which is not written out: scenarios of earlier versions keep their identity.
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
+    /// Returns whether the field is left out: at its default, so that scenarios of earlier versions keep their identity, but
+    /// not in a resolved scenario.
+    pub fn is_left_out(&self) -> bool {
+        !writes_all() && *self == Self::default()
     }
 }
 

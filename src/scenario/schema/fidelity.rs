@@ -44,6 +44,30 @@ pub(in crate::scenario) fn under<T>(reading: Reading, body: impl FnOnce() -> T) 
     body()
 }
 
+thread_local! {
+    /// Whether fields are written even if they have their defaults.
+    static WRITES_ALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body`, which writes a scenario, so that fields are written whose defaults depend on `fidelity`: what is written
+/// then means the same under either.
+pub(in crate::scenario) fn written_out<T>(body: impl FnOnce() -> T) -> T {
+    struct Restoring;
+    impl Drop for Restoring {
+        fn drop(&mut self) {
+            WRITES_ALL.set(false);
+        }
+    }
+    let _restoring = Restoring;
+    WRITES_ALL.set(true);
+    body()
+}
+
+/// Returns whether fields with their defaults are written too.
+pub(super) fn writes_all() -> bool {
+    WRITES_ALL.get()
+}
+
 /// Returns the first value under the papers' rules and the second under FedLLM-Bench's.
 pub(super) fn choose<T>(papers: T, published: T) -> T {
     match READING.get().fidelity {

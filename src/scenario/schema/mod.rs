@@ -195,7 +195,7 @@ pub struct Data {
     #[serde(default)]
     pub last_question: LastQuestion,
     /// Treatment of special tokens of the tokenizer that a row's text spells, such as `</s>`.
-    #[serde(default, skip_serializing_if = "SpecialTokensInTextSpec::is_default")]
+    #[serde(default, skip_serializing_if = "SpecialTokensInTextSpec::is_left_out")]
     #[schemars(extend("default" = SpecialTokensInTextSpec::default()))]
     pub special_tokens_in_text: SpecialTokensInTextSpec,
     /// The current date to a chat template that asks for it, as `2024-07-26`. `None`: the template takes the date that it has
