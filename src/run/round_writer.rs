@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::observer::{Observer, RoundReport};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::planner::Planner;
-use super::saved_adapter::adapter_notes;
+use super::saved_adapter::saved_notes;
 use super::{RunError, ledger_rows};
 use crate::adapter::{Adapter, peft};
 use crate::graph::Executor;
@@ -188,7 +188,7 @@ impl RoundLoop<'_, '_> {
     /// Writes an adapter in PEFT's format into `place` within the run's folder of adapters.
     fn save_adapter(&self, place: &str, adapter: &Adapter) -> Result<(), RunError> {
         let folder = self.folder.join("adapters").join(place);
-        let notes = adapter_notes(&self.scenario.scenario, &self.inputs.read);
+        let notes = saved_notes(&self.scenario.scenario);
         Ok(peft::write_folder(&folder, adapter, &notes)?)
     }
 }

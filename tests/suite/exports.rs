@@ -292,15 +292,15 @@ fn a_merged_folder_is_a_base_that_begins_where_the_run_ended() {
 }
 
 #[test]
-fn a_saved_and_an_exported_adapter_name_their_base_by_its_path_and_their_dropout() {
+fn an_exported_adapter_names_its_base_by_the_path_and_a_saved_one_by_the_name() {
     let world = World::new();
     let dropout = ["--set", "model.lora.dropout=0.05"];
     world.fedreplay(&[&["run", "scenario.ron", "--out", "run", "--store", "store"], &dropout[..]].concat()).succeeded();
     world.fedreplay(&["export", "run", "--to", "peft", "--store", "store", "--round", "1"]).succeeded();
     let base = world.path("base");
-    for folder in ["run.peft", "run/adapters/round-00002"] {
+    for (folder, name) in [("run.peft", base.to_str()), ("run/adapters/round-00002", Some("base"))] {
         let config = json(&world, &format!("{folder}/adapter_config.json"));
-        assert_eq!(config["base_model_name_or_path"].as_str(), base.to_str(), "{folder}");
+        assert_eq!(config["base_model_name_or_path"].as_str(), name, "{folder}");
         assert_eq!(config["lora_dropout"], 0.05, "{folder}");
     }
 }
