@@ -133,7 +133,7 @@ pub fn objective(scenario: &ScenarioSpec, initial: Option<&Adapter>) -> Objectiv
         ObjectiveSpec::Sft => Objective::Sft,
         ObjectiveSpec::Dpo { beta, reference: ReferenceSpec::Base } => Objective::Dpo { beta, reference: None },
         ObjectiveSpec::Dpo { beta, reference: ReferenceSpec::Start } => {
-            Objective::Dpo { beta, reference: initial.map(|adapter| Digest(*adapter.hash().as_bytes())) }
+            Objective::Dpo { beta, reference: initial.map(|adapter| Digest::from(adapter.hash())) }
         }
     }
 }

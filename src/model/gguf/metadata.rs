@@ -63,58 +63,66 @@ impl Metadata {
     /// Returns a number. A value that is stored in 32 bits is returned as the shortest decimal that rounds to it: 1e-5
     /// is stored as 9.999999747378752e-6, and 1e-5 is what the model's author wrote.
     pub fn number(&self, key: &str) -> Result<Option<f64>, GgufFault> {
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(Entry::Float32(value)) => Ok(Some(value.to_string().parse().expect("a float prints as a number"))),
-            Some(Entry::Float64(value)) => Ok(Some(*value)),
-            Some(Entry::Integer(value)) => Ok(Some(*value as f64)),
-            Some(other) => Err(unexpected(key, other, "one number")),
-        }
+        self.entry(key, "one number", |entry| match entry {
+            Entry::Float32(value) => Some(value.to_string().parse().expect("a float prints as a number")),
+            Entry::Float64(value) => Some(*value),
+            Entry::Integer(value) => Some(*value as f64),
+            _ => None,
+        })
     }
 
     /// Returns a truth value.
     pub fn flag(&self, key: &str) -> Result<Option<bool>, GgufFault> {
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(Entry::Bool(value)) => Ok(Some(*value)),
-            Some(other) => Err(unexpected(key, other, "true or false")),
-        }
+        self.entry(key, "true or false", |entry| match entry {
+            Entry::Bool(value) => Some(*value),
+            _ => None,
+        })
     }
 
     /// Returns a string.
     pub fn text(&self, key: &str) -> Result<Option<&str>, GgufFault> {
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(Entry::Text(value)) => Ok(Some(value)),
-            Some(other) => Err(unexpected(key, other, "a text")),
-        }
+        self.entry(key, "a text", |entry| match entry {
+            Entry::Text(value) => Some(value.as_str()),
+            _ => None,
+        })
     }
 
     /// Returns a list of strings.
     pub fn texts(&self, key: &str) -> Result<Option<&[String]>, GgufFault> {
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(Entry::Texts(values)) => Ok(Some(values)),
-            Some(other) => Err(unexpected(key, other, "a list of texts")),
-        }
+        self.entry(key, "a list of texts", |entry| match entry {
+            Entry::Texts(values) => Some(values.as_slice()),
+            _ => None,
+        })
     }
 
     /// Returns a list of whole numbers.
     pub fn integers(&self, key: &str) -> Result<Option<&[i64]>, GgufFault> {
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(Entry::Integers(values)) => Ok(Some(values)),
-            Some(other) => Err(unexpected(key, other, "a list of whole numbers")),
-        }
+        self.entry(key, "a list of whole numbers", |entry| match entry {
+            Entry::Integers(values) => Some(values.as_slice()),
+            _ => None,
+        })
     }
 
     /// Returns a list of floating-point numbers.
     pub fn floats(&self, key: &str) -> Result<Option<&[f64]>, GgufFault> {
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(Entry::Floats(values)) => Ok(Some(values)),
-            Some(other) => Err(unexpected(key, other, "a list of floating-point numbers")),
-        }
+        self.entry(key, "a list of floating-point numbers", |entry| match entry {
+            Entry::Floats(values) => Some(values.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// Returns what `take` finds in the entry of a key, `None` if there is no entry.
+    ///
+    /// # Errors
+    /// If the entry is not what `take` expects, which `expected` describes.
+    fn entry<'m, T>(
+        &'m self,
+        key: &str,
+        expected: &str,
+        take: impl FnOnce(&'m Entry) -> Option<T>,
+    ) -> Result<Option<T>, GgufFault> {
+        let Some(entry) = self.entries.get(key) else { return Ok(None) };
+        take(entry).map(Some).ok_or_else(|| unexpected(key, entry, expected))
     }
 }
 

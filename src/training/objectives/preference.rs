@@ -76,7 +76,7 @@ pub struct References {
 impl References {
     /// Adds a reference adapter under its hash, which is returned.
     pub fn add_adapter(&self, adapter: &Arc<Adapter>) -> Digest {
-        let hash = Digest(*adapter.hash().as_bytes());
+        let hash = Digest::from(adapter.hash());
         let mut adapters = self.adapters.lock().expect("no thread panics while it holds the lock");
         adapters.insert(hash, adapter.clone());
         hash
