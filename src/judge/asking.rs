@@ -72,7 +72,7 @@ impl<'a> Judge<'a> {
     pub fn estimate(&self, prompts: &[ChatPrompt]) -> CostEstimate {
         let mut estimate = CostEstimate::default();
         for pending in self.pending(prompts) {
-            estimate = match self.stored(pending.key) {
+            estimate = match self.stored(&pending) {
                 Some(_) => estimate.with_stored(),
                 None => estimate.with(pending.prompt, 0, self.settings.tokens_of(pending.prompt)),
             };
@@ -135,7 +135,7 @@ impl<'a> Judge<'a> {
         for (place, prompt) in prompts.iter().enumerate() {
             // URL and body together determine the judgment, so their hash is its key.
             let body = request_body(&self.settings, prompt);
-            let key = key_of("fedreplay judgement v1", &(self.settings.url(), &body));
+            let key = key_of("fedreplay judgement v2", &(self.settings.url(), &body));
             match known.get(&key) {
                 Some(&index) => pending[index].places.push(place),
                 None => {
@@ -147,14 +147,26 @@ impl<'a> Judge<'a> {
         pending
     }
 
-    fn stored(&self, key: Key) -> Option<Judgment> {
+    fn stored(&self, pending: &Pending) -> Option<Judgment> {
+        if let Some(judgment) = self.read(pending.key) {
+            return Some(judgment);
+        }
+        // Under its first version, a key also has judgments that were cut off or are empty. One that is certainly whole
+        // was paid for and is used.
+        let judgment = self.read(key_of("fedreplay judgement v1", &(self.settings.url(), &pending.body)))?;
+        let limit = u64::from(self.settings.tokens_of(pending.prompt));
+        let is_whole = !judgment.text.trim().is_empty() && (1..limit).contains(&judgment.completion_tokens);
+        is_whole.then_some(judgment)
+    }
+
+    fn read(&self, key: Key) -> Option<Judgment> {
         serde_json::from_slice(&self.store.get(key)?).ok()
     }
 
     /// Runs one worker: takes prompts until none is left.
     fn work(&self, pending: &[Pending], session: &Session) {
         while let Some(pending) = pending.get(session.next.fetch_add(1, Ordering::Relaxed)) {
-            let verdict = match self.stored(pending.key) {
+            let verdict = match self.stored(pending) {
                 Some(judgment) => Verdict::Stored(judgment),
                 None => self.ask(pending, session),
             };
@@ -180,7 +192,10 @@ impl<'a> Judge<'a> {
             }
             Err(failure) => {
                 self.budget().lost(&failure);
-                Verdict::Failed(failure.reason)
+                match failure.unusable {
+                    Some(judgment) => Verdict::Unusable(judgment, failure.reason),
+                    None => Verdict::Failed(failure.reason),
+                }
             }
         }
     }
@@ -209,7 +224,7 @@ impl<'a> Judge<'a> {
             self.clock.wait(self.pace.take(self.clock.now()), session.stop);
             // Checked again after each wait: meanwhile other workers may have spent the budget.
             if let Some(reason) = self.closed(session) {
-                return Err(Failure { reason, remedy: Remedy::GiveUp });
+                return Err(Failure::new(reason, Remedy::GiveUp));
             }
             let failure = match self.endpoint.ask(&pending.body) {
                 Ok(judgment) => return Ok(judgment),
@@ -233,10 +248,10 @@ impl<'a> Judge<'a> {
 
 /// Adds to the last failure how often the request was tried.
 fn given_up(failure: Failure, attempts: u32, asked_for: Option<std::time::Duration>) -> Failure {
-    let Failure { reason, remedy } = failure;
     let wait = asked_for.map_or(String::new(), |wait| format!(", asking to wait {} s", wait.as_secs_f64()));
     let plural = if attempts == 1 { "" } else { "s" };
-    Failure { reason: format!("{reason}{wait}, at the last of {attempts} attempt{plural}"), remedy }
+    let reason = format!("{}{wait}, at the last of {attempts} attempt{plural}", failure.reason);
+    Failure { reason, ..failure }
 }
 
 impl Session<'_> {
@@ -246,6 +261,7 @@ impl Session<'_> {
             // The same prompt was paid for once: its repetitions count as stored.
             let verdict = match verdict {
                 Verdict::Fresh(judgment) if repetition > 0 => Verdict::Stored(judgment.clone()),
+                Verdict::Unusable(_, reason) if repetition > 0 => Verdict::Failed(reason.clone()),
                 verdict => verdict.clone(),
             };
             (self.each)(place, &verdict);

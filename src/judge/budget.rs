@@ -15,8 +15,10 @@ pub struct CallTally {
     pub asked: Usage,
     /// Number of judgments from the store, which cost nothing.
     pub stored: u64,
-    /// Number of prompts without a judgment.
+    /// Number of prompts without a judgment that can be used.
     pub failed: u64,
+    /// Number of those whose judgment was cut off or is empty.
+    pub unusable: u64,
 }
 
 /// Counts of a judge, and whether it may send further requests.
@@ -35,6 +37,12 @@ impl CallBudget {
             Verdict::Fresh(judgment) => {
                 self.lost_in_a_row = 0;
                 self.tally.asked = self.tally.asked.plus(Usage::of(prompt, judgment));
+            }
+            Verdict::Unusable(judgment, _) => {
+                self.lost_in_a_row = 0;
+                self.tally.asked = self.tally.asked.plus(Usage::of(prompt, judgment));
+                self.tally.failed += 1;
+                self.tally.unusable += 1;
             }
             Verdict::Stored(_) => self.tally.stored += 1,
             Verdict::Failed(_) => self.tally.failed += 1,

@@ -54,12 +54,12 @@ impl Usage {
         usage
     }
 
-    /// Returns the usage of the fresh judgments among `verdicts`, which are in the order of `prompts`. Stored ones
-    /// cost nothing.
+    /// Returns the usage of the judgments among `verdicts` that were received now; the verdicts are in the order of
+    /// `prompts`. Stored ones cost nothing.
     pub fn of_fresh(prompts: &[ChatPrompt], verdicts: &[Verdict]) -> Self {
         let mut usage = Self::default();
         for (prompt, verdict) in prompts.iter().zip(verdicts) {
-            if let Verdict::Fresh(judgment) = verdict {
+            if let Verdict::Fresh(judgment) | Verdict::Unusable(judgment, _) = verdict {
                 usage = usage.plus(Self::of(prompt, judgment));
             }
         }

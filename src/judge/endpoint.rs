@@ -40,6 +40,15 @@ pub(super) enum Remedy {
 pub(super) struct Failure {
     pub reason: String,
     pub remedy: Remedy,
+    /// The judgment that was received and cannot be used. It was paid for.
+    pub unusable: Option<Judgment>,
+}
+
+impl Failure {
+    /// Returns a failure without a judgment.
+    pub fn new(reason: String, remedy: Remedy) -> Self {
+        Self { reason, remedy, unusable: None }
+    }
 }
 
 impl Endpoint {
@@ -81,7 +90,12 @@ impl Endpoint {
         }
         // The judgment is stored, so an echoed key is removed before anything else happens to the text.
         let text = self.without_key(&text?);
-        judgment_in(&text).map_err(|reason| Failure { reason, remedy: Remedy::TryAgain { after: None } })
+        let received = judgment_in(&text).map_err(|reason| Failure::new(reason, Remedy::TryAgain { after: None }))?;
+        match received.fault {
+            None => Ok(received.judgment),
+            // Asked again at once, the judge would most likely write the same, and be paid again.
+            Some(reason) => Err(Failure { reason, remedy: Remedy::GiveUp, unusable: Some(received.judgment) }),
+        }
     }
 
     fn without_key(&self, text: &str) -> String {
@@ -95,7 +109,7 @@ fn read(mut body: Body) -> Result<String, Failure> {
 
 /// Describes a connection that failed, before the response or within it.
 fn broken(error: &ureq::Error) -> Failure {
-    Failure { reason: format!("the connection failed: {error}"), remedy: Remedy::TryAgain { after: None } }
+    Failure::new(format!("the connection failed: {error}"), Remedy::TryAgain { after: None })
 }
 
 /// Describes a response with another status than 200.
@@ -112,7 +126,7 @@ fn refused(status: u16, headers: &HeaderMap, body: &str) -> Failure {
         404 => "; see whether the base URL and the model are right",
         _ => "",
     };
-    Failure { reason: format!("it answered {status}{}{advice}", excerpt(body)), remedy }
+    Failure::new(format!("it answered {status}{}{advice}", excerpt(body)), remedy)
 }
 
 /// Returns the wait that the endpoint asks for in its `Retry-After` header.

@@ -55,12 +55,16 @@ struct Reply {
 #[derive(Deserialize)]
 struct Choice {
     message: Said,
+    #[serde(default)]
+    finish_reason: Option<String>,
 }
 
 /// The judge's message. If the model refuses, `content` is null, and the judgment is unparsable.
 #[derive(Deserialize)]
 struct Said {
     content: Option<String>,
+    #[serde(default)]
+    refusal: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -70,21 +74,49 @@ struct Counted {
     completion_tokens: u64,
 }
 
+/// The judgment in a response.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub judgment: Judgment,
+    /// Why the judgment cannot be used, if so.
+    pub fault: Option<String>,
+}
+
 /// Parses the judgment in a response.
 ///
 /// # Errors
 /// A description of what is wrong with the text.
-pub(super) fn judgment_in(text: &str) -> Result<Judgment, String> {
+pub(super) fn judgment_in(text: &str) -> Result<Received, String> {
     let reply: Reply =
         serde_json::from_str(text).map_err(|error| format!("its reply is not of the chat API: {error}"))?;
     let usage = reply.usage.unwrap_or_default();
     let choice = reply.choices.into_iter().next().ok_or("its reply has an empty list of choices")?;
-    Ok(Judgment {
+    let fault = fault_of(&choice);
+    let judgment = Judgment {
         text: choice.message.content.unwrap_or_default(),
         model: reply.model.unwrap_or_default(),
         prompt_tokens: usage.prompt_tokens,
         completion_tokens: usage.completion_tokens,
-    })
+    };
+    Ok(Received { judgment, fault })
+}
+
+/// Returns why a judgment cannot be used: it was not written to its end, or it has no text although the judge did not
+/// refuse, as when all of its tokens went into reasoning.
+fn fault_of(choice: &Choice) -> Option<String> {
+    // `max_tokens` and `model_length` are the names of some vendors for `length`.
+    match choice.finish_reason.as_deref() {
+        Some(reason @ ("length" | "max_tokens" | "model_length")) => {
+            return Some(format!("its judgment was cut off by the limit on its tokens (finish_reason `{reason}`)"));
+        }
+        Some(reason @ ("content_filter" | "error")) => {
+            return Some(format!("its judgment was cut off by the endpoint (finish_reason `{reason}`)"));
+        }
+        _ => {}
+    }
+    let is_empty = choice.message.content.as_deref().is_none_or(|content| content.trim().is_empty());
+    let is_refused = choice.message.refusal.as_deref().is_some_and(|refusal| !refusal.is_empty());
+    (is_empty && !is_refused).then(|| "its judgment is empty".to_owned())
 }
 
 #[cfg(test)]
@@ -105,11 +137,34 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_another_shape_are_refused_and_a_silent_judge_is_no_error() {
-        let judgment = judgment_in(r#"{"choices": [{"message": {"content": null, "refusal": "no"}}]}"#).unwrap();
-        assert_eq!((judgment.text.as_str(), judgment.prompt_tokens), ("", 0));
+    fn replies_of_another_shape_are_refused_and_a_judge_that_refuses_is_no_error() {
+        let received = judgment_in(r#"{"choices": [{"message": {"content": null, "refusal": "no"}}]}"#).unwrap();
+        assert_eq!((received.judgment.text.as_str(), received.judgment.prompt_tokens), ("", 0));
+        assert_eq!(received.fault, None);
         for text in ["", "[]", "{}", r#"{"choices": []}"#, r#"{"choices": [{"text": "x"}]}"#, "<html>"] {
             judgment_in(text).unwrap_err();
         }
+    }
+
+    #[test]
+    fn what_is_cut_off_or_empty_is_no_judgment() {
+        let fault = |message: &str, finish_reason: &str| {
+            let text = format!(r#"{{"choices": [{{"message": {message}, "finish_reason": {finish_reason}}}]}}"#);
+            judgment_in(&text).unwrap().fault.unwrap_or_default()
+        };
+        let whole = r#"{"content": "[[4]]"}"#;
+        for finish_reason in [r#""stop""#, r#""eos_token""#, "null"] {
+            assert_eq!(fault(whole, finish_reason), "");
+            assert_eq!(
+                fault(r#"{"content": null, "reasoning_content": "[[3]]"}"#, finish_reason),
+                "its judgment is empty"
+            );
+            assert_eq!(fault(r#"{"content": " \n"}"#, finish_reason), "its judgment is empty");
+        }
+        for finish_reason in ["length", "max_tokens", "model_length"] {
+            let expected = format!("cut off by the limit on its tokens (finish_reason `{finish_reason}`)");
+            assert!(fault(whole, &format!("{finish_reason:?}")).ends_with(&expected));
+        }
+        assert!(fault(whole, r#""content_filter""#).contains("cut off by the endpoint"));
     }
 }

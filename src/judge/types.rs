@@ -33,16 +33,18 @@ pub enum Verdict {
     Fresh(Judgment),
     /// A judgment from the store.
     Stored(Judgment),
+    /// A judgment that was received now and cannot be used, since it was cut off or is empty, and why. It was paid for.
+    Unusable(Judgment, String),
     /// No judgment, and why.
     Failed(String),
 }
 
 impl Verdict {
-    /// Returns the judgment, if there is one.
+    /// Returns the judgment, if there is one that can be used.
     pub fn judgment(&self) -> Option<&Judgment> {
         match self {
             Self::Fresh(judgment) | Self::Stored(judgment) => Some(judgment),
-            Self::Failed(_) => None,
+            Self::Unusable(..) | Self::Failed(_) => None,
         }
     }
 }

@@ -82,6 +82,7 @@ impl OpenEndedBenchmark {
             // `responses` is ordered turn by turn, with all questions in each turn.
             let entry = &mut responses[judge_request.turn * self.questions.questions.len() + judge_request.question];
             entry.judgement = Some(match verdict {
+                Verdict::Unusable(judgment, reason) => format!("none: {reason}: {}", judgment.text),
                 Verdict::Failed(reason) => format!("none: {reason}"),
                 Verdict::Fresh(judgment) | Verdict::Stored(judgment) => judgment.text.clone(),
             });

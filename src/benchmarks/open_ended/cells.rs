@@ -53,6 +53,9 @@ impl JudgedScores {
         if failed > 0 {
             remarks.push(format!("{failed} of {all} answers not judged"));
         }
+        if self.unusable > 0 {
+            remarks.push(format!("{} of {all} judgements cut off or empty", self.unusable));
+        }
         remarks.join("; ")
     }
 }

@@ -59,6 +59,8 @@ pub struct JudgedScores {
     pub judge_requests: Vec<ScoredRequest>,
     /// Tally of all ratings.
     pub all: ScoreTally,
+    /// Number of answers that count as failed because their judgment was cut off or is empty.
+    pub unusable: usize,
     /// Tallies by turn.
     pub turns: Vec<ScoreTally>,
     /// Tallies by category or language, in the order of their first question.
@@ -135,9 +137,11 @@ impl JudgedScores {
             });
             categories[place].1.add(judge_request.rating);
         }
+        let unusable = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Unusable(..))).count();
         Self {
             benchmark: questions.benchmark,
             all: ScoreTally::of(scored.iter()),
+            unusable,
             turns,
             categories,
             judge_requests: scored,

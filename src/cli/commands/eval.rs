@@ -155,7 +155,7 @@ fn finish(arguments: &EvalArguments, tables: &EvalTables, judged: Option<CallTal
     if !tables.table.is_empty() {
         output::text(format_args!("\n{}\n", tables.table.to_text()));
     }
-    if let Some(CallTally { asked, stored, failed }) = judged {
+    if let Some(CallTally { asked, stored, failed, unusable }) = judged {
         let price = arguments.judging.price(&asked).map_or(String::new(), |price| format!(", {price:.2}"));
         say!(
             "{:<14}{} judgements asked for ({} tokens read, {} written{price}), {stored} from the store, {failed} not to be had",
@@ -164,6 +164,12 @@ fn finish(arguments: &EvalArguments, tables: &EvalTables, judged: Option<CallTal
             asked.prompt_tokens,
             asked.completion_tokens
         );
+        if unusable > 0 {
+            say!(
+                "{:<14}{unusable} judgements were cut off or empty and are not stored: allow longer ones with --judge-tokens-max",
+                ""
+            );
+        }
     }
     if let Some(out) = &arguments.out {
         say!("{:<14}{}", "tables", out.display());
@@ -182,10 +188,10 @@ fn summary_json(arguments: &EvalArguments, tables: &EvalTables, judged: Option<C
             .push(json!({ "subject": row.subject.name(), "client": row.client, "benchmark": row.benchmark, "part": row.split.name(),
             "rows": row.rows, "failed": row.failed, "score": row.score, "loss": row.loss }));
     }
-    let judge = judged.map(|CallTally { asked, stored, failed }| {
+    let judge = judged.map(|CallTally { asked, stored, failed, unusable }| {
         json!({ "asked": asked.requests, "prompt_tokens": asked.prompt_tokens,
             "completion_tokens": asked.completion_tokens, "cost": arguments.judging.price(&asked), "stored": stored,
-            "failed": failed })
+            "failed": failed, "unusable": unusable })
     });
     let table = cells(&tables.table);
     json!({ "examined": arguments.subject, "out": arguments.out, "figures": figures, "table": table, "judge": judge })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::Clock;
 use super::*;
-use crate::store::Store;
+use crate::store::{Store, key_of};
 use crate::test_support::chat_endpoint::{ChatEndpoint, Turn};
 
 const KEY: &str = "sk-test-0123456789abcdef";
@@ -81,8 +81,56 @@ fn prompts(count: usize) -> Vec<ChatPrompt> {
 fn text(verdict: &Verdict) -> &str {
     match verdict {
         Verdict::Fresh(judgement) | Verdict::Stored(judgement) => &judgement.text,
-        Verdict::Failed(reason) => reason,
+        Verdict::Unusable(_, reason) | Verdict::Failed(reason) => reason,
     }
+}
+
+/// Replies of a judge whose tokens ran out: in its text, and in its reasoning.
+const CUT: &str = r#"{"choices": [{"message": {"content": "A grade of [[2]] may be"}, "finish_reason": "length"}],
+    "usage": {"prompt_tokens": 100, "completion_tokens": 16}}"#;
+const REASONED: &str = r#"{"choices": [{"message": {"content": null, "reasoning_content": "[[3]]"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 100, "completion_tokens": 16}}"#;
+
+#[test]
+fn a_judgment_that_was_cut_off_or_is_empty_is_paid_for_not_stored_and_asked_again_by_the_next_call() {
+    let world = World::new([Turn::Answers(200, "", CUT), Turn::Answers(200, "", REASONED), Turn::Says("[[1]]")]);
+    let asked = prompts(3);
+    let judge = world.judge(world.settings());
+    let verdicts = judge.ask_all(&asked, &AtomicBool::new(false), &|_, _| {}).unwrap();
+    assert_eq!(
+        verdicts.iter().map(text).collect::<Vec<_>>(),
+        [
+            "its judgment was cut off by the limit on its tokens (finish_reason `length`)",
+            "its judgment is empty",
+            "[[1]]"
+        ]
+    );
+    assert!(verdicts[..2].iter().all(|verdict| verdict.judgment().is_none()));
+    let paid = Usage { requests: 3, prompt_tokens: 300, completion_tokens: 42 };
+    assert_eq!(judge.tally(), CallTally { asked: paid, stored: 0, failed: 2, unusable: 2 });
+    assert_eq!(Usage::of_fresh(&asked, &verdicts), paid);
+    assert_eq!(world.server.take_requests().len(), 3, "none is asked twice by one call");
+
+    let again = world.ask(world.settings(), &asked);
+    assert_eq!(again.iter().map(text).collect::<Vec<_>>(), ["Rating: [[7]]", "Rating: [[7]]", "[[1]]"]);
+    assert_eq!(world.server.take_requests().len(), 2);
+}
+
+/// Judgments under the first version of their key include those that were cut off.
+#[test]
+fn of_judgments_stored_by_an_earlier_version_those_are_used_that_are_whole() {
+    let world = World::new([]);
+    let settings = JudgeSettings { is_offline: true, ..world.settings() };
+    let stored = [("[[4]]", 15), ("A grade of [[2]] may be", 16), ("", 3), ("[[5]]", 0)];
+    let asked = prompts(stored.len());
+    for (prompt, (text, completion_tokens)) in asked.iter().zip(stored) {
+        let judgment = Judgment { text: text.into(), model: "judge".into(), prompt_tokens: 9, completion_tokens };
+        let key = key_of("fedreplay judgement v1", &(settings.url(), reply::request_body(&settings, prompt)));
+        world.store.put(key, &serde_json::to_vec(&judgment).unwrap()).unwrap();
+    }
+    let verdicts = world.ask(settings, &asked);
+    assert_eq!(verdicts[0].judgment().unwrap().text, "[[4]]");
+    assert!(verdicts[1..].iter().all(|verdict| verdict.judgment().is_none()), "{verdicts:?}");
 }
 
 #[test]
@@ -263,7 +311,7 @@ fn a_greatest_cost_and_a_closed_door_hold_for_all_that_a_judge_is_asked() {
     assert!(text(&more[0]).contains("the greatest cost of 0.003 is spent"), "{more:?}");
     assert_eq!(text(&more[1]), "[[1]]", "what is stored costs nothing");
     let asked = Usage { requests: 2, prompt_tokens: 200, completion_tokens: 20 };
-    assert_eq!(frugal.tally(), CallTally { asked, stored: 1, failed: 1 });
+    assert_eq!(frugal.tally(), CallTally { asked, stored: 1, failed: 1, unusable: 0 });
 
     let refused = world.judge(world.settings());
     ask(&refused, &[prompt("x")]);
