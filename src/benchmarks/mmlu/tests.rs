@@ -55,6 +55,22 @@ fn both_forms_of_a_file_are_read() {
     assert_eq!(limited(subjects, 2).iter().map(|subject| subject.questions.len()).collect::<Vec<_>>(), [1, 1]);
 }
 
+/// The lines are those of Python's `csv`, whose `line_num` counts CRLF, CR and LF as one end each.
+#[test]
+fn line_ends_change_neither_questions_nor_their_lines() {
+    let text = "How many?,1,2,3,4,B\n\n\"Which,\nthen?\",a,b,c,d,D\nLast?,1,2,3,4,A\n";
+    for end in ["\n", "\r\n", "\r"] {
+        let whole = folder(&[("test/anatomy_test.csv", &text.replace('\n', end))]);
+        let questions = read(whole.path(), 0).unwrap().remove(0).questions;
+        let found: Vec<_> = questions.iter().map(|(line, question)| (*line, question.answer)).collect();
+        assert_eq!(found, [(1, 1), (3, 3), (5, 0)], "{end:?}");
+        assert_eq!(questions[1].1.text, format!("Which,{end}then?"));
+        let damaged = folder(&[("test/anatomy_test.csv", &text.replace(",A\n", ",E\n").replace('\n', end))]);
+        let error = read(damaged.path(), 0).unwrap_err().to_string();
+        assert!(error.contains("line 5: field `answer`"), "{end:?}: {error}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_file_is_said_with_its_line_and_field() {
     let fault = |text: &str| {
