@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::open_ended::{Decoding, JudgeWording, RatingRange, Unparsable};
+use super::open_ended::{Decoding, JudgeWording, RatingRule, Unparsable};
 use super::{BenchmarkResult, EvaluationError};
 use crate::generation::{Answer, CachedModel, Prompting, Request};
 use crate::judge::{CostEstimate, Judge};
@@ -35,8 +35,7 @@ pub struct EvalContext<'a, 'g> {
     /// The judge. `None` leaves answers that need one without a score.
     pub judge: Option<&'a Judge<'a>>,
     pub wording: &'a JudgeWording,
-    /// Range of numbers that count as ratings.
-    pub range: RatingRange,
+    pub rating_rule: RatingRule,
     /// Whether means treat unparsable judgments as the published scripts do, benchmark by benchmark. Otherwise they are
     /// left out everywhere.
     pub is_as_published: bool,

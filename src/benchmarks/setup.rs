@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use fedreplay_sim::Seed;
 
-use super::open_ended::{Candidates, Decoding, JudgeWording, RatingRange};
+use super::open_ended::{Candidates, Decoding, JudgeWording, RatingRule};
 use super::{EvalContext, EvaluationError};
 use crate::adapter::Adapter;
 use crate::data::{Prompts, Tokenizer};
@@ -83,7 +83,7 @@ impl<'a> EvalSetup<'a> {
             answer_tokens_max: self.rules.answer_tokens_max,
             judge: self.rules.judge.as_ref(),
             wording: &self.rules.wording,
-            range: if is_as_published { RatingRange::Any } else { RatingRange::OneToTen },
+            rating_rule: if is_as_published { RatingRule::AsPublished } else { RatingRule::OneToTen },
             is_as_published,
             stop: self.stop,
         }

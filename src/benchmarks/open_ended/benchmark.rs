@@ -74,7 +74,7 @@ impl OpenEndedBenchmark {
         let Some(judge) = context.judge else {
             // All answers count as failed, so that the metrics still have the number of questions.
             let nobody = vec![Verdict::Failed("nobody judges".into()); judge_requests.len()];
-            let scores = JudgedScores::of(&self.questions, &judge_requests, &nobody, context.range);
+            let scores = JudgedScores::of(&self.questions, &judge_requests, &nobody, context.rating_rule);
             return Ok((vec![unjudged(judge_requests.len())], scores.cells(unparsable)));
         };
         let verdicts = ask_judge(judge, context, &judge_requests)?;
@@ -86,13 +86,13 @@ impl OpenEndedBenchmark {
                 Verdict::Failed(reason) => format!("none: {reason}"),
                 Verdict::Fresh(judgment) | Verdict::Stored(judgment) => judgment.text.clone(),
             });
-            let rating = verdict.judgment().map(|judgment| rating_in(&judgment.text, context.range));
+            let rating = verdict.judgment().map(|judgment| rating_in(&judgment.text, context.rating_rule));
             entry.score = match rating {
                 Some(Rating::Rated(rating)) => Some(rating),
                 Some(Rating::Unparsable) | None => None,
             };
         }
-        let scores = JudgedScores::of(&self.questions, &judge_requests, &verdicts, context.range);
+        let scores = JudgedScores::of(&self.questions, &judge_requests, &verdicts, context.rating_rule);
         Ok((figures(&scores, unparsable), scores.cells(unparsable)))
     }
 

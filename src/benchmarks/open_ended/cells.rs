@@ -35,8 +35,8 @@ impl JudgedScores {
         cells
     }
 
-    /// Describes the answers without a rating, and the score under the other convention for unparsable judgments. Empty
-    /// if every answer was rated.
+    /// Describes the answers without a rating or with several, and the score under the other convention for unparsable
+    /// judgments. Empty if every answer has one rating.
     fn remark(&self, unparsable: Unparsable) -> String {
         let ScoreTally { rated, unparsable: lost, failed, .. } = self.all;
         // The remark quotes the score under the convention that was not used, since published scores mix both.
@@ -55,6 +55,12 @@ impl JudgedScores {
         }
         if self.unusable > 0 {
             remarks.push(format!("{} of {all} judgements cut off or empty", self.unusable));
+        }
+        if self.ambiguous > 0 {
+            let several = self.ambiguous;
+            remarks.push(format!(
+                "{several} of {all} judgements with several different ratings, of which the first counts"
+            ));
         }
         remarks.join("; ")
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judge_request::JudgeRequest;
 use super::questions::Questions;
-use super::rating::{Rating, RatingRange, rating_in};
+use super::rating::{Rating, RatingRule, has_several_ratings, rating_in};
 use crate::benchmarks::catalog::OpenEnded;
 use crate::judge::Verdict;
 
@@ -61,6 +61,8 @@ pub struct JudgedScores {
     pub all: ScoreTally,
     /// Number of answers that count as failed because their judgment was cut off or is empty.
     pub unusable: usize,
+    /// Number of judgments with several different ratings, of which the first counts.
+    pub ambiguous: usize,
     /// Tallies by turn.
     pub turns: Vec<ScoreTally>,
     /// Tallies by category or language, in the order of their first question.
@@ -111,16 +113,11 @@ impl JudgedScores {
     ///
     /// # Panics
     /// Unless there is one verdict per judge request.
-    pub fn of(
-        questions: &Questions,
-        judge_requests: &[JudgeRequest],
-        verdicts: &[Verdict],
-        range: RatingRange,
-    ) -> Self {
+    pub fn of(questions: &Questions, judge_requests: &[JudgeRequest], verdicts: &[Verdict], rule: RatingRule) -> Self {
         assert_eq!(judge_requests.len(), verdicts.len(), "every exam has its verdict");
         let mut scored = Vec::with_capacity(judge_requests.len());
         for (judge_request, verdict) in judge_requests.iter().zip(verdicts) {
-            let rating = verdict.judgment().map(|judgment| rating_in(&judgment.text, range));
+            let rating = verdict.judgment().map(|judgment| rating_in(&judgment.text, rule));
             scored.push(ScoredRequest { question: judge_request.question, turn: judge_request.turn, rating });
         }
         let mut turns = Vec::new();
@@ -137,11 +134,16 @@ impl JudgedScores {
             });
             categories[place].1.add(judge_request.rating);
         }
+        let mut ambiguous = 0;
+        for judgment in verdicts.iter().filter_map(Verdict::judgment) {
+            ambiguous += usize::from(has_several_ratings(&judgment.text, rule));
+        }
         let unusable = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Unusable(..))).count();
         Self {
             benchmark: questions.benchmark,
             all: ScoreTally::of(scored.iter()),
             unusable,
+            ambiguous,
             turns,
             categories,
             judge_requests: scored,

@@ -189,7 +189,7 @@ fn unparsable_and_failed_judgments_are_counted_and_both_means_are_there() {
     let judge_requests = questions.judge_requests(&answers, &JudgeWording::default());
     let verdicts =
         [verdict("[[4]]"), verdict("[[8]]"), verdict("no idea"), verdict("[[2]]"), Verdict::Failed("gone".into())];
-    let scores = JudgedScores::of(&questions, &judge_requests, &verdicts, RatingRange::OneToTen);
+    let scores = JudgedScores::of(&questions, &judge_requests, &verdicts, RatingRule::OneToTen);
     assert_eq!((scores.all.rated, scores.all.unparsable, scores.all.failed), (3, 1, 1));
     assert_eq!(scores.all.mean(Unparsable::Dropped), Some(14.0 / 3.0));
     assert_eq!(scores.all.mean(Unparsable::MinusOne), Some(13.0 / 4.0));
@@ -203,6 +203,34 @@ fn unparsable_and_failed_judgments_are_counted_and_both_means_are_there() {
     let remark = "1 of 5 judgements without a rating; 2.83 with them counted as -1; 1 of 5 answers not judged";
     assert_eq!(cells[2].remark, remark);
     assert_eq!(ScoreTally::default().mean(Unparsable::MinusOne), None);
+}
+
+#[test]
+fn judgments_that_were_cut_off_or_have_several_ratings_are_counted() {
+    let question =
+        |id: &str| Question { id: id.into(), category: "writing".into(), turns: vec!["q".into()], references: vec![] };
+    let questions = Questions { benchmark: OpenEnded::Vicuna, questions: ["1", "2", "3"].map(question).into() };
+    let judge_requests = questions.judge_requests(&vec![vec!["a".to_owned()]; 3], &JudgeWording::default());
+    let cut = verdict("A grade of [[2]] may be").judgment().unwrap().clone();
+    let verdicts = [
+        verdict("<think>[[2]]</think> [[4]] of [[10]]"),
+        verdict("<think>[[3]]</think> [[8]]"),
+        Verdict::Unusable(cut, "cut off".into()),
+    ];
+    let remark = |rule| {
+        let cells = JudgedScores::of(&questions, &judge_requests, &verdicts, rule).cells(Unparsable::Dropped);
+        (cells[0].value, cells[0].remark.clone())
+    };
+    let (score, said) = remark(RatingRule::OneToTen);
+    assert_eq!(score, Some(6.0));
+    assert_eq!(
+        said,
+        "1 of 3 answers not judged; 1 of 3 judgements cut off or empty; 1 of 3 judgements with several different ratings, \
+         of which the first counts"
+    );
+    let (score, said) = remark(RatingRule::AsPublished);
+    assert_eq!(score, Some(2.5));
+    assert!(said.contains("2 of 3 judgements with several different ratings"), "{said}");
 }
 
 #[test]
