@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test nightly bits soak portable digests lint libtorch browser analysis build docs fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart test nightly bits soak portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -44,7 +44,7 @@ digests: libtorch
 	git --no-pager diff --stat fixtures/digests.csv
 
 ## Formatting and warnings, as CI checks them.
-lint: libtorch
+lint: libtorch api
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	tools/check-architecture
@@ -61,6 +61,10 @@ libtorch:
 docs: build
 	target/release/fedreplay generate scenario-reference > docs/scenario.md
 	target/release/fedreplay generate ledger-reference > docs/ledger.md
+
+## Write the library's documentation to target/doc, as docs.rs builds it: without LibTorch.
+api:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --features doc-only
 
 ## Install the browser that tests of reports use: Debian's Chromium and its driver.
 browser:

@@ -8,6 +8,10 @@ use std::time::UNIX_EPOCH;
 use std::{env, fs};
 
 fn main() {
+    if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
+        // There are no headers to compile against and no library to name.
+        return write_note("");
+    }
     let library = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency"));
     let include = library.parent().expect("LibTorch's lib folder has a parent").join("include");
     println!("cargo:rerun-if-changed=src/training/kernels/native");
@@ -65,6 +69,10 @@ fn note_libraries(folder: &Path) {
             lines += &format!("{name} {} {} {}\n", data.len(), modified.as_nanos(), hasher.finalize().to_hex());
         }
     }
+    write_note(&lines);
+}
+
+fn write_note(lines: &str) {
     let out = PathBuf::from(env::var("OUT_DIR").expect("Cargo says where"));
     fs::write(out.join("libtorch.txt"), lines).expect("Cargo's folder can be written to");
 }

@@ -21,6 +21,24 @@ pub enum AdapterError {
         /// The message of the parser.
         reason: String,
     },
+    /// There is no folder, which a name on the Hugging Face Hub looks like.
+    #[error(
+        "failed to read {}: there is no folder {}; an adapter of the hub is not fetched", file.display(), folder.display()
+    )]
+    NoFolder {
+        /// The file that was to be read.
+        file: PathBuf,
+        /// The folder that is missing.
+        folder: PathBuf,
+    },
+    /// The tensors are there as a pickle only, which can run code.
+    #[error("failed to read {}: there is only {pickle}, a pickle, which can run code and is not read", file.display())]
+    Pickle {
+        /// The file that was to be read.
+        file: PathBuf,
+        /// Name of the pickle.
+        pickle: &'static str,
+    },
     /// A file is well-formed, but its content cannot be used.
     #[error("failed to read {what}: {reason}")]
     Content {

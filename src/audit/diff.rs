@@ -79,7 +79,7 @@ fn part_of_key(left: &LineageEntry, right: &LineageEntry) -> String {
     let right_parameters: Json = serde_json::from_str(&right.parameters).unwrap_or_default();
     match value_differences(&left_parameters, &right_parameters).first() {
         Some(first) => format!("parameters.{first}"),
-        None => "the keys differ and nothing that they are made of does: `fedreplay verify` both runs".into(),
+        None => "the keys differ and nothing that they are made of does, so one of the two runs was changed".into(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows};
-use crate::run::{Observer, RunError, RunOptions, refuse_plan, refuse_secret, run, what_changed};
+use crate::run::{Observer, RunError, RunOptions, Unsuitability, refuse_plan, refuse_secret, run, what_changed};
 use crate::scenario::Scenario;
 use crate::store::Store;
 
@@ -23,13 +23,13 @@ pub fn replay(
     let again = Manifest::read(&options.out)?;
     if manifest.genesis != again.genesis {
         // Different inputs give different rows, and naming the input says more than the first row that differs.
-        return Ok(Some(Difference(what_changed(&manifest, &again))));
+        return Ok(Some(Difference(what_changed(&manifest, &again).to_string())));
     }
     if let Some(found) = compare_rows(run_folder, &options.out)? {
         return Ok(Some(found.first));
     }
     if manifest.digest != again.digest {
-        return Ok(Some(Difference(what_changed(&manifest, &again))));
+        return Ok(Some(Difference(what_changed(&manifest, &again).to_string())));
     }
     Ok(None)
 }
@@ -41,13 +41,11 @@ pub fn replay(
 pub(super) fn replayable(run_folder: &Path) -> Result<(Manifest, Scenario), RunError> {
     let manifest = Manifest::read(run_folder)?;
     if manifest.state != RunState::Done {
-        let run = run_folder.display();
-        return Err(RunError::Usage(format!(
-            "failed to replay {run}: it is not finished; `fedreplay resume` continues it"
-        )));
+        let reason = Unsuitability::Unfinished;
+        return Err(RunError::Unsuitable { action: "replay", run: run_folder.to_owned(), reason });
     }
-    refuse_plan(run_folder, &manifest)?;
-    refuse_secret(run_folder, &manifest)?;
+    refuse_plan("replay", run_folder, &manifest)?;
+    refuse_secret("replay", run_folder, &manifest)?;
     refuse_other_version(run_folder, &manifest)?;
     let scenario = Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?;
     Ok((manifest, scenario))
@@ -59,9 +57,6 @@ fn refuse_other_version(folder: &Path, manifest: &Manifest) -> Result<(), RunErr
     if version == SCHEMA_VERSION {
         return Ok(());
     }
-    Err(RunError::Usage(format!(
-        "failed to replay {}: its tables have version {version}, and this program writes {SCHEMA_VERSION}; play \
-         its scenario.ron again, or replay it with the program that made it",
-        folder.display()
-    )))
+    let reason = Unsuitability::TableVersion { found: version };
+    Err(RunError::Unsuitable { action: "replay", run: folder.to_owned(), reason })
 }

@@ -40,11 +40,7 @@ impl Retention {
             } else if run.folder.parent().is_some_and(Path::is_dir) {
                 retention.gone.push(run.folder);
             } else {
-                return Err(RunError::Usage(format!(
-                    "failed to tell what {} needs: neither it nor the folder around it is there; mount its disk, or give \
-                     it up with --forget",
-                    run.folder.display()
-                )));
+                return Err(RunError::OutOfReach { run: run.folder });
             }
         }
         for folder in others {

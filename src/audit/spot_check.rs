@@ -59,7 +59,10 @@ pub fn sample(
     let prepared = Prepared::new(&scenario, options, &mut InputCache::default())?;
     let now = prepared.manifest(&scenario);
     if now.genesis != manifest.genesis {
-        return Ok(SpotCheckReport { difference: Some(what_changed(&manifest, &now)), ..SpotCheckReport::default() });
+        return Ok(SpotCheckReport {
+            difference: Some(what_changed(&manifest, &now).to_string()),
+            ..SpotCheckReport::default()
+        });
     }
     let Prepared { inputs, privacy, batches, source, .. } = prepared;
     let schedule = match source {
@@ -134,8 +137,10 @@ impl Check<'_> {
     /// Computes and compares the chosen part of the run.
     fn sample(&self, sample: &SpotCheck, options: &RunOptions) -> Result<SpotCheckReport, RunError> {
         let rounds = self.planned.len();
-        if sample.round.is_some_and(|round| round == 0 || round as usize > rounds) {
-            return Err(RunError::Usage(format!("failed to find the round: the run has rounds 1 to {rounds}")));
+        if let Some(round) = sample.round
+            && (round == 0 || round as usize > rounds)
+        {
+            return Err(RunError::NoRound { run: self.run_folder.to_owned(), round, rounds: rounds as u32 });
         }
         let chosen = match sample.round {
             Some(round) => round as usize - 1..round as usize,
@@ -169,7 +174,7 @@ impl Check<'_> {
             }
         }
         if updates.is_empty() {
-            return Err(RunError::Usage(format!("failed to check client {client}: no update of it counted there")));
+            return Err(RunError::NothingCounted { client: client.clone() });
         }
         Ok(updates)
     }
@@ -182,10 +187,7 @@ impl Check<'_> {
         }
         match client.parse::<usize>() {
             Ok(number) if number < clients.len() => Ok(number),
-            _ => Err(RunError::Usage(format!(
-                "failed to find the client {client}: neither a name, nor a number below {}",
-                clients.len()
-            ))),
+            _ => Err(RunError::NoClient { client: client.to_owned(), clients: clients.len() }),
         }
     }
 

@@ -101,11 +101,17 @@ impl fmt::Display for BenchmarkName {
 
 /// An unknown benchmark name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed to find the benchmark `{0}`: there are {names}", names = names())]
+#[error("failed to find the benchmark `{0}`: there are {names}; did you mean `{nearest}`?", names = names(), nearest = nearest(.0))]
 pub struct UnknownBenchmark(String);
 
 fn names() -> String {
     BenchmarkName::ALL.map(BenchmarkName::name).join(", ")
+}
+
+/// Returns the most similar name.
+fn nearest(name: &str) -> BenchmarkName {
+    let nearest = BenchmarkName::ALL.into_iter().min_by_key(|known| strsim::damerau_levenshtein(name, known.name()));
+    nearest.expect("there is a benchmark")
 }
 
 impl FromStr for BenchmarkName {
@@ -125,7 +131,8 @@ mod tests {
         for benchmark in BenchmarkName::ALL {
             assert_eq!(benchmark.name().parse(), Ok(benchmark));
         }
-        let error = "mtbench".parse::<BenchmarkName>().unwrap_err().to_string();
-        assert!(error.contains("`mtbench`") && error.contains("mt-bench, vicuna"), "{error}");
+        let error = "mt_bench".parse::<BenchmarkName>().unwrap_err().to_string();
+        assert!(error.contains("`mt_bench`") && error.contains("mt-bench, vicuna"), "{error}");
+        assert!(error.ends_with("did you mean `mt-bench`?"), "{error}");
     }
 }

@@ -44,15 +44,4 @@ impl EvaluationError {
             _ => false,
         }
     }
-
-    /// Returns the exit code: 1 for a failure, 2 for bad usage or data, 130 for an interruption.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Mmlu(_) | Self::Questions(_) | Self::ChatTemplate(_) | Self::Judge(_) => 2,
-            Self::Generation(GenerationError::Configuration { .. } | GenerationError::Letter { .. }) => 2,
-            Self::Sandbox(SandboxError::Missing(..) | SandboxError::Unconfined(_)) => 2,
-            Self::Generation(GenerationError::Interrupted) => 130,
-            Self::Generation(_) | Self::Sandbox(SandboxError::Io(_)) => 1,
-        }
-    }
 }

@@ -19,7 +19,7 @@ mod table;
 pub use benchmark::{Benchmark, BenchmarkOptions, Cost, EvalContext};
 pub use catalog::{BenchmarkName, OpenEnded, UnknownBenchmark};
 pub use error::EvaluationError;
-pub use registry::{named, open};
+pub use registry::open;
 pub(crate) use result::unfit;
 pub use result::{BenchmarkResult, Metric, Response};
 pub use setup::EvalOptions;

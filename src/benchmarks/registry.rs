@@ -22,28 +22,3 @@ pub fn open(
         BenchmarkName::HumanEval => None,
     })
 }
-
-/// Returns the benchmark called `name`.
-///
-/// # Errors
-/// A message with the unknown name, all known names, and the most similar one.
-pub fn named(name: &str) -> Result<BenchmarkName, String> {
-    name.parse().map_err(|error| {
-        let known = BenchmarkName::ALL.into_iter();
-        let nearest = known.min_by_key(|known| strsim::damerau_levenshtein(name, known.name()));
-        let nearest = nearest.expect("there is a benchmark");
-        format!("{error}; did you mean `{nearest}`?")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_benchmark_is_answered_with_the_nearest() {
-        assert_eq!(named("mmlu"), Ok(BenchmarkName::Mmlu));
-        let message = named("mt_bench").unwrap_err();
-        assert!(message.contains("`mt_bench`") && message.ends_with("did you mean `mt-bench`?"), "{message}");
-    }
-}

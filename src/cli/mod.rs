@@ -1,16 +1,10 @@
 //! The command line: `args` are the options that several subcommands share, `commands` the subcommands, one file each, and
-//! `output` what they print. Results go to stdout, progress and logs to stderr.
-//!
-//! | exit code | meaning |
-//! |---|---|
-//! | 0 | done |
-//! | 1 | failed |
-//! | 2 | bad usage, scenario or data |
-//! | 3 | a check found a difference |
-//! | 130 | interrupted |
+//! `output` what they print. `errors` has the exit codes, and the advice that follows an error. Results go to stdout, progress
+//! and logs to stderr.
 
 mod args;
 mod commands;
+mod errors;
 mod output;
 
 use std::process::ExitCode;
@@ -24,18 +18,13 @@ use self::commands::{
     data, diff, eval, export, fork, generate, import, ls, model, plan, privacy, replay, report, resume, run, scenario,
     show, store, sweep, tail, verify,
 };
+use self::errors::{CommandError, exit, hint};
 use self::output::{note, say};
 use fedreplay::run::RunError;
 use fedreplay::training::restart_portably;
 
 /// Whether the process was asked to stop; running commands poll it.
 static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Exit code of a program that received a second stop signal.
-const INTERRUPTED: i32 = 130;
-
-/// Exit code of a check that found a difference.
-const DIFFERENT: u8 = 3;
 
 /// Federated fine-tuning of language models in virtual time, reproducible to the bit.
 #[derive(Parser)]
@@ -114,18 +103,19 @@ pub fn main() -> ExitCode {
     }
     let result = match execute(arguments.command) {
         // Nothing was started yet, and the numeric libraries can only be set up before they are loaded.
-        Err(RunError::NotStartedPortably) => {
+        Err(CommandError::Library(RunError::NotStartedPortably)) => {
             let error = restart_portably();
-            Err(RunError::Usage(format!("failed to start the program again with portable numerics: {error}")))
+            Err(CommandError::Usage(format!("failed to start the program again with portable numerics: {error}")))
         }
         result => result,
     };
     result.unwrap_or_else(|error| {
+        let advice = hint::hint(&error).map(|hint| format!("; {hint}")).unwrap_or_default();
         match output::logs_json() {
-            true => tracing::error!("{error}"),
-            false => note!("error: {error}"),
+            true => tracing::error!("{error}{advice}"),
+            false => note!("error: {error}{advice}"),
         }
-        ExitCode::from(error.exit_code())
+        ExitCode::from(exit::code_of(&error))
     })
 }
 
@@ -134,12 +124,12 @@ pub fn main() -> ExitCode {
 /// Both are safe because files are replaced atomically.
 fn request_stop() {
     if STOP.swap(true, Ordering::Relaxed) {
-        std::process::exit(INTERRUPTED);
+        std::process::exit(i32::from(exit::INTERRUPTED));
     }
 }
 
 /// Runs one subcommand.
-fn execute(command: Command) -> Result<ExitCode, RunError> {
+fn execute(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments),
@@ -184,7 +174,7 @@ fn log_to_stderr(verbose: u8, format: LogFormat) {
 }
 
 /// Prints a difference that a check found, and returns the exit code for it.
-fn report_difference(found: impl std::fmt::Display) -> Result<ExitCode, RunError> {
+fn report_difference(found: impl std::fmt::Display) -> Result<ExitCode, CommandError> {
     say!("different: {found}");
-    Ok(ExitCode::from(DIFFERENT))
+    Ok(ExitCode::from(exit::DIFFERENT))
 }

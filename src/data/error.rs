@@ -362,3 +362,37 @@ fn first_fault(first: Option<&SkippedRow>) -> String {
 fn listed(keys: &[String]) -> String {
     if keys.is_empty() { "none".into() } else { keys.join(", ") }
 }
+
+impl RowFault {
+    /// Returns the fault of a row that the tokenizer cannot encode.
+    pub(super) fn refused(error: TokenizerError) -> Self {
+        Self::Refused { message: error.0 }
+    }
+}
+
+/// Error of a tokenizer: its own message, for a text that it cannot represent or for ids that it does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TokenizerError(pub(super) String);
+
+/// Reason why rows cannot be partitioned among clients.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartitionError {
+    /// A number of rows is given, and the clients of the file stay as they are.
+    #[error("data.rows draws from pooled rows; data.partition must say how they are partitioned")]
+    NoRule,
+    /// At least one client would have no row.
+    #[error("{clients} clients were to share {rows} rows{}", more_without(*without, first.as_deref()))]
+    TooFewRows {
+        clients: usize,
+        rows: usize,
+        /// Number of rows that lack the attribute by which rows are divided.
+        without: usize,
+        /// The first of them.
+        first: Option<Box<SkippedRow>>,
+    },
+}
+
+fn more_without(without: usize, first: Option<&SkippedRow>) -> String {
+    first.map_or_else(String::new, |row| format!("; {without} more have no attribute for it: {row}"))
+}

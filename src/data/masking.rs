@@ -4,6 +4,7 @@
 //! no key, work with any tokenizer, and keep the beginning of an answer that quotes the key.
 
 use super::content::Content;
+use super::error::TokenizerError;
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
@@ -14,7 +15,7 @@ use super::tokenizer::Tokenizer;
 ///
 /// # Errors
 /// The tokenizer's message.
-pub fn key_ids(template: &Template, tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
+pub fn key_ids(template: &Template, tokenizer: &Tokenizer) -> Result<Vec<u32>, TokenizerError> {
     Ok(tokenizer.encode_as_slow(template.key)?.split_off(2))
 }
 

@@ -48,7 +48,7 @@ pub use batches::round_rows;
 pub use chat_template::{ChatTemplate, ChatTemplateError, Dialogue, Message, Role};
 pub use columns::Columns;
 pub use content::{Content, Exchange, RowKind};
-pub use error::{DatasetError, RowFault, SkippedRow};
+pub use error::{DatasetError, PartitionError, RowFault, SkippedRow, TokenizerError};
 pub use federation::{ClientData, Federation};
 pub use file_form::{BadRows, FileForm, LOCAL_CLIENT};
 pub use hold_out::{HoldOut, held_out_rows, hold_out};

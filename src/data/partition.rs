@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 
-use super::error::{RowFault, SkippedRow};
+use super::error::{PartitionError, RowFault, SkippedRow};
 use super::federation::ClientData;
 use super::fields::{kind_of, scalar_text};
 use super::row::Row;
@@ -39,7 +39,7 @@ pub struct Dealt {
 /// Draws of `Purpose::Partition`: the shuffle is entity 0, the shares of the k-th value of an attribute entity k + 1.
 ///
 /// # Errors
-/// A message if there are fewer rows than clients.
+/// If there are fewer rows than clients, or pooled rows and no rule for them.
 ///
 /// # Examples
 ///
@@ -58,12 +58,17 @@ pub struct Dealt {
 /// assert_eq!(clients.iter().map(|client| client.rows.len()).sum::<usize>(), rows);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn partition(clients: Vec<ClientData>, rule: &Partition, rows: Option<u32>, seed: Seed) -> Result<Dealt, String> {
+pub fn partition(
+    clients: Vec<ClientData>,
+    rule: &Partition,
+    rows: Option<u32>,
+    seed: Seed,
+) -> Result<Dealt, PartitionError> {
     if *rule == Partition::Natural && rows.is_none() {
         return Ok(Dealt { clients, skipped: vec![] });
     }
     if *rule == Partition::Natural {
-        return Err("data.rows draws from pooled rows; data.partition must say how they are dealt".into());
+        return Err(PartitionError::NoRule);
     }
     // The shuffle both samples the pool and fixes the order in which rows are assigned.
     let mut pooled: Vec<Row> = clients.into_iter().flat_map(|client| client.rows).collect();
@@ -84,11 +89,9 @@ pub fn partition(clients: Vec<ClientData>, rule: &Partition, rows: Option<u32>, 
     };
     if dealt.iter().any(Vec::is_empty) {
         let rows: usize = dealt.iter().map(Vec::len).sum();
-        let without = match skipped.first() {
-            Some(row) => format!("; {} more have no attribute for it: {row}", skipped.len()),
-            None => String::new(),
-        };
-        return Err(format!("{} clients were to share {rows} rows{without}", dealt.len()));
+        let without = skipped.len();
+        let first = skipped.into_iter().next().map(Box::new);
+        return Err(PartitionError::TooFewRows { clients: dealt.len(), rows, without, first });
     }
     Ok(Dealt { clients: numbered(dealt), skipped })
 }
@@ -269,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_dealt_is_refused() {
-        let refused = |rule, rows| partition(pooled(4), &rule, rows, Seed(1)).unwrap_err();
+        let refused = |rule, rows| partition(pooled(4), &rule, rows, Seed(1)).unwrap_err().to_string();
         let uneven = Partition::Dirichlet { clients: 2, alpha: 1.0, attribute: "language".into() };
         assert!(refused(uneven, None).contains("it has: kind"));
         assert!(refused(Partition::Iid { clients: 5 }, None).contains("5 clients were to share 4 rows"));

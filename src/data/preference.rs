@@ -173,7 +173,7 @@ fn encode(tokenizer: &Tokenizer, rules: &SequenceRules, text: &str) -> Result<Ve
         SpecialTokensInText::Parsed => tokenizer.encode_as_slow(text),
         SpecialTokensInText::Refuse | SpecialTokensInText::AsText => tokenizer.encode(text).map(|encoded| encoded.ids),
     };
-    ids.map_err(|message| RowFault::Refused { message })
+    ids.map_err(RowFault::refused)
 }
 
 /// Encodes an answer and appends the EOS token.

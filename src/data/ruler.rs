@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::error::DatasetError;
+use super::error::{DatasetError, TokenizerError};
 use super::tokenizer::Tokenizer;
 
 /// A measure of the length of a text.
@@ -37,7 +37,7 @@ impl Ruler {
     ///
     /// # Errors
     /// The tokenizer's message.
-    pub fn length(&self, text: &str) -> Result<u64, String> {
+    pub fn length(&self, text: &str) -> Result<u64, TokenizerError> {
         match self {
             Self::Words => Ok(text.split_whitespace().count() as u64),
             Self::Tokens(tokenizer) => Ok(tokenizer.encode(text)?.ids.len() as u64),

@@ -222,7 +222,7 @@ impl<'a> Sequence<'a> {
     fn of_dialogue(tokenizer: &'a Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
         let dialogue =
             template.dialogue(messages).map_err(|error| RowFault::ChatTemplate { message: error.to_string() })?;
-        let encoded = tokenizer.encode_chat(&dialogue.text).map_err(|message| RowFault::Refused { message })?;
+        let encoded = tokenizer.encode_chat(&dialogue.text).map_err(RowFault::refused)?;
         // A token that holds the last text of a prompt and the first of its answer counts as part of the answer.
         let mut targets = Vec::with_capacity(dialogue.answers.len());
         for answer in &dialogue.answers {
@@ -248,7 +248,7 @@ impl<'a> Sequence<'a> {
         } else {
             self.tokenizer.encode_turn(text, self.turns)
         };
-        encoded.map_err(|message| RowFault::Refused { message })
+        encoded.map_err(RowFault::refused)
     }
 
     /// Appends a prompt, its answer and the EOS token. Every token that holds text of the answer is a target.

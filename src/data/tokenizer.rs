@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tokenizers::{AddedToken, Tokenizer as HubTokenizer};
 
-use super::error::DatasetError;
+use super::error::{DatasetError, TokenizerError};
 use super::tokenizer_files::{ReadTokenizer, TokenizerFiles, bad};
 
 /// Two noncharacters of Unicode, which no text has, as a token before texts that follow a special token.
@@ -128,7 +128,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The tokenizer's own message, for a text that it cannot represent.
-    pub fn encode(&self, text: &str) -> Result<Encoded, String> {
+    pub fn encode(&self, text: &str) -> Result<Encoded, TokenizerError> {
         encode_with(&self.inner, text)
     }
 
@@ -137,7 +137,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub(super) fn encode_as_slow(&self, text: &str) -> Result<Vec<u32>, String> {
+    pub(super) fn encode_as_slow(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let space = if self.doubles_space && text.starts_with(' ') { " " } else { "" };
         Ok(self.encode_with_special_tokens(&[space, text].concat())?.ids)
     }
@@ -147,7 +147,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn encode_continued(&self, text: &str) -> Result<Encoded, String> {
+    pub fn encode_continued(&self, text: &str) -> Result<Encoded, TokenizerError> {
         encode_continued(&self.inner, text)
     }
 
@@ -155,7 +155,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn encode_with_special_tokens(&self, text: &str) -> Result<Encoded, String> {
+    pub fn encode_with_special_tokens(&self, text: &str) -> Result<Encoded, TokenizerError> {
         encode_with(&self.parsing, text)
     }
 
@@ -163,13 +163,13 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn encode_chat(&self, text: &str) -> Result<Encoded, String> {
+    pub fn encode_chat(&self, text: &str) -> Result<Encoded, TokenizerError> {
         if !text.contains(MARK) {
             return self.encode_with_special_tokens(text);
         }
         // A marked token is not found, so that those found here are the template's own. The text between them is encoded
         // without its marks.
-        let found = self.parsing.encode(text, false).map_err(|error| error.to_string())?;
+        let found = self.parsing.encode(text, false).map_err(|error| TokenizerError(error.to_string()))?;
         let mut encoded = Encoded { ids: Vec::new(), ends: Vec::new() };
         let mut done = 0;
         for (&id, &(start, end)) in found.get_ids().iter().zip(found.get_offsets()) {
@@ -185,7 +185,7 @@ impl Tokenizer {
     }
 
     /// Appends the tokens of a part of a text without its marks; ends of tokens are places in the marked text.
-    fn append_marked(&self, encoded: &mut Encoded, text: &str, part: Range<usize>) -> Result<(), String> {
+    fn append_marked(&self, encoded: &mut Encoded, text: &str, part: Range<usize>) -> Result<(), TokenizerError> {
         let plain = text[part.clone()].replace(MARK, "");
         if plain.is_empty() {
             return Ok(());
@@ -209,7 +209,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn encode_turns(&self, turns: &[&str]) -> Result<Vec<u32>, String> {
+    pub fn encode_turns(&self, turns: &[&str]) -> Result<Vec<u32>, TokenizerError> {
         let mut ids: Vec<u32> = self.bos.into_iter().collect();
         for (turn, text) in turns.iter().enumerate() {
             if turn > 0 {
@@ -221,12 +221,12 @@ impl Tokenizer {
     }
 
     /// Encodes turn `turn` of a dialogue, counted from 0. Later ones follow the EOS token.
-    pub(super) fn encode_turn(&self, text: &str, turn: usize) -> Result<Encoded, String> {
+    pub(super) fn encode_turn(&self, text: &str, turn: usize) -> Result<Encoded, TokenizerError> {
         if turn == 0 { self.encode(text) } else { self.encode_continued(text) }
     }
 
     /// Encodes turn `turn` of a dialogue with the special tokens that it spells.
-    pub(super) fn encode_parsed_turn(&self, text: &str, turn: usize) -> Result<Encoded, String> {
+    pub(super) fn encode_parsed_turn(&self, text: &str, turn: usize) -> Result<Encoded, TokenizerError> {
         if turn == 0 {
             return self.encode_with_special_tokens(text);
         }
@@ -253,8 +253,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The tokenizer's own message.
-    pub fn decode(&self, ids: &[u32]) -> Result<String, String> {
-        self.inner.decode(ids, true).map_err(|error| error.to_string())
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        self.inner.decode(ids, true).map_err(|error| TokenizerError(error.to_string()))
     }
 
     /// Decodes `ids` as the continuation of `prompt`: returns what the text of both has beyond the text of `prompt`.
@@ -264,7 +264,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The tokenizer's own message.
-    pub fn decode_after(&self, prompt: &[u32], ids: &[u32]) -> Result<String, String> {
+    pub fn decode_after(&self, prompt: &[u32], ids: &[u32]) -> Result<String, TokenizerError> {
         let before = self.decode(prompt)?;
         let whole = self.decode(&[prompt, ids].concat())?;
         if let Some(text) = whole.strip_prefix(&before) {
@@ -318,15 +318,16 @@ impl Tokenizer {
     }
 }
 
-fn encode_with(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, String> {
+fn encode_with(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, TokenizerError> {
     if text.contains(ANCHOR) {
-        return Err("it contains U+FDD0 U+FDD1, noncharacters that stand for a token here".to_owned());
+        let message = "it contains U+FDD0 U+FDD1, noncharacters that stand for a token here";
+        return Err(TokenizerError(message.to_owned()));
     }
     encode_unchecked(tokenizer, text)
 }
 
 /// Encodes a text as text after a special token: after [`ANCHOR`], whose own token is dropped.
-fn encode_continued(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, String> {
+fn encode_continued(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, TokenizerError> {
     if text.contains(ANCHOR) {
         return encode_with(tokenizer, text);
     }
@@ -339,8 +340,8 @@ fn encode_continued(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, Str
     Ok(encoded)
 }
 
-fn encode_unchecked(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, String> {
-    let encoding = tokenizer.encode(text, false).map_err(|error| error.to_string())?;
+fn encode_unchecked(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, TokenizerError> {
+    let encoding = tokenizer.encode(text, false).map_err(|error| TokenizerError(error.to_string()))?;
     let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
     Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
 }

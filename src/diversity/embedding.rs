@@ -21,9 +21,9 @@ impl Embedder<'_> {
         };
         let mut ids_of_texts = Vec::with_capacity(texts.len());
         for text in texts {
-            let encoded = judge.tokenizer.encode(text).map_err(|message| {
+            let encoded = judge.tokenizer.encode(text).map_err(|error| {
                 // Texts of all clients are mixed here, so the message cannot name one.
-                DiversityError::Text { client: String::new(), row: 0, message }
+                DiversityError::Text { client: String::new(), row: 0, message: error.to_string() }
             })?;
             let mut ids: Vec<u32> = judge.tokenizer.bos().into_iter().collect();
             ids.extend(encoded.ids);

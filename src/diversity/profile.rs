@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use whatlang::detect;
 
 use super::DiversityError;
-use crate::data::{ClientData, Content, Row, Ruler, Spread};
+use crate::data::{ClientData, Content, Row, Ruler, Spread, TokenizerError};
 
 /// Name of the language of rows for which the detector is not sure.
 const UNKNOWN: &str = "?";
@@ -64,7 +64,7 @@ fn profile(client: &ClientData, ruler: &Ruler) -> Result<Profile, DiversityError
     for (row, content) in client.rows.iter().enumerate() {
         let lengths = Lengths::of(content, ruler).map_err(|message| {
             let client = client.id.clone();
-            DiversityError::Text { client, row, message }
+            DiversityError::Text { client, row, message: message.to_string() }
         })?;
         asked.push(lengths.asked);
         answered.push(lengths.answered);
@@ -104,7 +104,7 @@ struct Lengths {
 }
 
 impl Lengths {
-    fn of(row: &Row, ruler: &Ruler) -> Result<Self, String> {
+    fn of(row: &Row, ruler: &Ruler) -> Result<Self, TokenizerError> {
         let asked = total_length(&row.asked(), ruler)?;
         let answered = total_length(&row.answered(), ruler)?;
         let rejected = match &row.content {
@@ -115,7 +115,7 @@ impl Lengths {
     }
 }
 
-fn total_length(texts: &[&str], ruler: &Ruler) -> Result<u64, String> {
+fn total_length(texts: &[&str], ruler: &Ruler) -> Result<u64, TokenizerError> {
     texts.iter().map(|text| ruler.length(text)).sum()
 }
 

@@ -111,9 +111,8 @@ impl QualityJudge {
         let tokenized = tokenize(&client, &self.tokenizer, &rules).map_err(|error| error.to_string())?;
         let Some(given) = tokenized.samples.into_iter().next() else { return Ok(None) };
         let mut ids: Vec<u32> = self.tokenizer.bos().into_iter().collect();
-        ids.extend(
-            self.tokenizer.encode(&Template::named("alpaca").expect("it is in the table").answer(answered))?.ids,
-        );
+        let answer = Template::named("alpaca").expect("it is in the table").answer(answered);
+        ids.extend(self.tokenizer.encode(&answer).map_err(|error| error.to_string())?.ids);
         ids.push(self.tokenizer.eos());
         // Cut to the part of the answer that is left after the instruction, so that both losses are of the same tokens.
         ids.truncate(1 + given.target_tokens() as usize);

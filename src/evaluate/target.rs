@@ -14,7 +14,7 @@ use crate::generation::{FolderSampling, end_tokens};
 use crate::inputs::{InputCache, Inputs, translate, warn_of_differences};
 use crate::ledger::{EvalSubject, Input, Manifest};
 use crate::model::{Config, Device, LoraSpec, Precision, misfit};
-use crate::run::{RunError, refuse_plan};
+use crate::run::{RunChange, RunError, refuse_plan};
 use crate::scenario::{Scenario, UnusableUpdate};
 use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
@@ -79,7 +79,7 @@ impl EvalTarget {
     /// If the run trained nothing, no adapter of that round was saved, or an input of the run has changed.
     pub fn run(folder: &Path, round: Option<u32>, device: Device, numerics: &Numerics) -> Result<Self, RunError> {
         let manifest = Manifest::read(folder)?;
-        refuse_plan(folder, &manifest)?;
+        refuse_plan("evaluate", folder, &manifest)?;
         let (round, place) = saved_round(folder, round)?;
         let scenario = Scenario::of_run(folder, &manifest.scenario_folder, &[])?;
         let spec = &scenario.scenario;
@@ -234,13 +234,8 @@ fn saved_round(folder: &Path, wanted: Option<u32>) -> Result<(u32, PathBuf), Run
         None => saved.pop_last(),
     };
     found.ok_or_else(|| {
-        let rounds: Vec<String> = saved.keys().map(u32::to_string).collect();
-        let of = wanted.map_or_else(|| "any round".to_owned(), |round| format!("round {round}"));
-        let there = if rounds.is_empty() { "none".to_owned() } else { rounds.join(", ") };
-        RunError::Usage(format!(
-            "failed to find an adapter of {of} in {}: saved are {there}; output.save_adapter_every saves more",
-            adapters.display()
-        ))
+        let saved = saved.into_keys().collect();
+        RunError::NotSaved { round: wanted, folder: adapters, saved }
     })
 }
 
@@ -248,12 +243,8 @@ fn saved_round(folder: &Path, wanted: Option<u32>) -> Result<(u32, PathBuf), Run
 fn refuse_changed(folder: &Path, manifest: &Manifest, read: &BTreeMap<String, Input>) -> Result<(), RunError> {
     for (role, input) in read {
         if manifest.inputs.get(role).map(|recorded| recorded.hash) != Some(input.hash) {
-            return Err(RunError::Usage(format!(
-                "failed to examine {}: the {} at {} is not what the run was made from",
-                folder.display(),
-                role.replace('_', " "),
-                input.path.display()
-            )));
+            let change = RunChange::Input { role: role.clone(), path: input.path.clone() };
+            return Err(RunError::Changed { action: "evaluate", run: folder.to_owned(), change });
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::adapter::{Adapter, peft};
 use crate::graph::Value;
 use crate::ledger::{LedgerError, Manifest, RunKind, RunTables};
 use crate::model::{Folder, Merge, content_hash, merge};
-use crate::run::{RunError, adapter_notes, quantized_precision};
+use crate::run::{RunChange, RunError, Unsuitability, adapter_notes, quantized_precision};
 use crate::scenario::{Scenario, ScenarioSpec};
 use crate::store::{Digest, Key, Store};
 
@@ -48,15 +48,14 @@ pub fn find_adapter(
 ) -> Result<Chosen, RunError> {
     let manifest = Manifest::read(run_folder)?;
     if manifest.kind == RunKind::Plan {
-        let run = run_folder.display();
-        return Err(RunError::Usage(format!("failed to export from {run}: it is a plan, which trains no adapter")));
+        let run = run_folder.to_owned();
+        return Err(RunError::Unsuitable { action: "export from", run, reason: Unsuitability::Plan });
     }
     let rounds = server_rounds(&RunTables::read(run_folder)?)?;
     let most = rounds.len() as u32;
     let round = round.unwrap_or(most);
     let Some(row) = (round as usize).checked_sub(1).and_then(|index| rounds.get(index)) else {
-        let run = run_folder.display();
-        return Err(RunError::Usage(format!("failed to export from {run}: round {round} is not from 1 to {most}")));
+        return Err(RunError::NoRound { run: run_folder.to_owned(), round, rounds: most });
     };
     let mut folder = run_folder.join("adapters").join(format!("round-{round:05}"));
     if let Some(client) = client {
@@ -71,11 +70,7 @@ pub fn find_adapter(
     // The run did not save it, but the store may still have the server's model. Clients' own models are not looked up.
     let found = if client.is_none() { row.stored(store) } else { None };
     let Some(adapter) = found else {
-        return Err(RunError::Usage(format!(
-            "failed to find the adapter of round {round}: {} is not there, and the store has none under its model_key; \
-             `output.save_adapter_every` saves them, and a run with the store that it was played with finds them",
-            folder.display()
-        )));
+        return Err(RunError::NotKept { round, folder });
     };
     Ok(Chosen { adapter, notes, round, from_store: true })
 }
@@ -154,17 +149,16 @@ pub fn merged(run_folder: &Path, chosen: &Chosen, into: MergedBase, out: &Path) 
     let manifest = Manifest::read(run_folder)?;
     let scenario = scenario_of(run_folder, &manifest)?;
     let precision = quantized_precision(&scenario);
-    let base = manifest.inputs.get("base_model");
-    let base =
-        base.ok_or_else(|| RunError::Usage(format!("failed to merge: {} trained nothing", run_folder.display())))?;
+    let Some(base) = manifest.inputs.get("base_model") else {
+        let reason = Unsuitability::Untrained;
+        return Err(RunError::Unsuitable { action: "merge", run: run_folder.to_owned(), reason });
+    };
     // Merging into another base model would give a plausible but wrong model, so its content is compared.
     let folder = Folder::open(&base.path).map_err(|error| RunError::Model(error.into()))?;
     let hash = content_hash(&folder).map_err(|error| RunError::Model(error.into()))?;
     if Digest::from(hash) != base.hash {
-        let path = base.path.display();
-        return Err(RunError::Usage(format!(
-            "failed to merge: the base model at {path} is not what the run was made from"
-        )));
+        let change = RunChange::Input { role: "base_model".to_owned(), path: base.path.clone() };
+        return Err(RunError::Changed { action: "merge", run: run_folder.to_owned(), change });
     }
     let rounding = precision.filter(|_| into == MergedBase::Dequantized);
     merge(&base.path, &chosen.adapter, Merge::In, rounding, out).map_err(|error| RunError::Model(error.into()))?;

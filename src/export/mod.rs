@@ -26,17 +26,10 @@ use crate::store::atomic;
 /// If the path is taken or inside of a run.
 pub fn refuse_occupied(out: &Path) -> Result<(), RunError> {
     if let Some(run) = Manifest::folder_around(out) {
-        let out = out.display();
-        let run = run.display();
-        let what =
-            format!("failed to export to {out}: the run in {run} answers for every file there; choose another --out");
-        return Err(RunError::Usage(what));
+        return Err(RunError::OutputInRun { out: out.to_owned(), run });
     }
     match out.symlink_metadata() {
-        Ok(_) => Err(RunError::Usage(format!(
-            "failed to export to {}: it is there already; choose another --out, or remove it",
-            out.display()
-        ))),
+        Ok(_) => Err(RunError::OutputExists { out: out.to_owned() }),
         Err(_) => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ pub enum GenerationError {
     Training(#[from] crate::training::Error),
     /// A text could not be encoded, or tokens could not be decoded.
     #[error("failed to tokenize a prompt or an answer: {0}")]
-    Tokenizer(String),
+    Tokenizer(#[from] crate::data::TokenizerError),
     /// generation_config.json or config.json does not follow the format of Transformers.
     #[error("failed to read {path}: {reason}")]
     Configuration { path: PathBuf, reason: String },
@@ -21,6 +21,6 @@ pub enum GenerationError {
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
     /// The evaluation was asked to stop. Completed answers stay in the store.
-    #[error("interrupted; the same command goes on where it was")]
+    #[error("interrupted")]
     Interrupted,
 }

@@ -39,9 +39,7 @@ pub enum GraphError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A result that was in the store alone is not there any more.
-    #[error(
-        "failed to read the stored result {key} back: it was damaged or removed while the run went on; `fedreplay resume` computes it again"
-    )]
+    #[error("failed to read the stored result {key} back: it was damaged or removed while the run went on")]
     Lost { key: crate::store::Key },
     /// An update is unusable, and the scenario says that this ends the run.
     #[error("failed to go on after {order}: {reason} (training.unusable_update is EndRun)")]
@@ -50,6 +48,6 @@ pub enum GraphError {
     #[error(transparent)]
     Benchmark(Box<dyn std::error::Error + Send + Sync>),
     /// The run was asked to stop.
-    #[error("interrupted; `fedreplay resume` continues the run")]
+    #[error("interrupted")]
     Interrupted,
 }

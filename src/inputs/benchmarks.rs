@@ -14,7 +14,9 @@ use super::error::InputError;
 use super::files::input;
 use super::translate;
 use crate::adapter::Adapter;
-use crate::benchmarks::{Benchmark, BenchmarkOptions, BenchmarkResult, Cost, EvalOptions, EvalSetup, EvaluationError};
+use crate::benchmarks::{
+    Benchmark, BenchmarkName, BenchmarkOptions, BenchmarkResult, Cost, EvalOptions, EvalSetup, EvaluationError,
+};
 use crate::data::{Prompts, Tokenizer};
 use crate::generation::{EvalProgress, FolderSampling, GenerationError, end_tokens};
 use crate::graph::{EvalResources, GraphError, ScheduledEvaluation, WorkCounters};
@@ -126,8 +128,7 @@ pub fn load(
         return Ok(vec![]);
     }
     let Some(questions) = &evaluation.questions else {
-        let missing = "failed to find questions: evaluation.questions names the folder of their files";
-        return Err(InputError::Usage(missing.into()));
+        return Err(InputError::NoQuestions);
     };
     let data = scenario.resolve(questions);
     let tokenizer = Tokenizer::load(tokenizer_folder)?;
@@ -144,7 +145,7 @@ pub fn load(
     });
     let mut scheduled = Vec::with_capacity(evaluation.benchmarks.len());
     for scenario::BenchmarkSpec { name, every, limit, shots } in &evaluation.benchmarks {
-        let benchmark = benchmarks::named(name).map_err(InputError::Usage)?;
+        let benchmark: BenchmarkName = name.parse()?;
         let options = BenchmarkOptions {
             data: &data,
             limit: limit.map(|limit| limit.get() as usize),
@@ -152,12 +153,7 @@ pub fn load(
             samples: 1,
             runs_code: false,
         };
-        let opened = benchmarks::open(benchmark, &options)?.ok_or_else(|| {
-            InputError::Usage(format!(
-                "failed to schedule {benchmark}: it runs code that the model writes, which a run never does; `fedreplay eval \
-                 RUN --bench {benchmark} --allow-code-execution` takes it afterwards"
-            ))
-        })?;
+        let opened = benchmarks::open(benchmark, &options)?.ok_or(InputError::RunsCode { benchmark })?;
         let hash = blake3::Hash::from_bytes(opened.content().0);
         read.insert(format!("questions_{name}"), input(data.clone(), hash));
         let every = every.map(NonZeroU32::get);

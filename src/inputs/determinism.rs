@@ -94,11 +94,7 @@ fn claim(found: Grade, own_kernels: bool) -> Option<Grade> {
 /// Refuses devices that give different bits.
 fn check_devices(first: &Trainer, others: &[Arc<Trainer>]) -> Result<(), InputError> {
     let Some(other) = first.first_to_differ(others).map_err(InputError::SelfTest)? else { return Ok(()) };
-    Err(InputError::Usage(format!(
-        "{} gives other bits than {}; name devices of one model with --device",
-        device_name(other),
-        device_name(first)
-    )))
+    Err(InputError::DevicesDiffer { first: device_name(first), other: device_name(other) })
 }
 
 /// Returns the name of a trainer's device and its model.
@@ -111,9 +107,7 @@ fn check_threads(found: &SelfTest, threads: usize) -> Result<(), InputError> {
     if threads == 1 || found.threads {
         return Ok(());
     }
-    Err(InputError::Usage(format!(
-        "--threads {threads} gives other bits than one thread on this machine in this precision; use --threads 1"
-    )))
+    Err(InputError::ThreadsDiffer { threads })
 }
 
 #[cfg(test)]
@@ -124,7 +118,7 @@ mod tests {
     fn threads_are_refused_where_they_change_bits() {
         let found = |threads| SelfTest { repeats: true, company: true, threads, portable: false };
         assert!(check_threads(&found(false), 1).is_ok() && check_threads(&found(true), 3).is_ok());
-        assert!(check_threads(&found(false), 3).unwrap_err().to_string().contains("--threads 3"));
+        assert!(check_threads(&found(false), 3).unwrap_err().to_string().contains("3 threads"));
     }
 
     #[test]

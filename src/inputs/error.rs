@@ -1,9 +1,11 @@
-//! Errors of a run's inputs, and their exit codes.
+//! Errors of a run's inputs.
+
+use std::path::PathBuf;
 
 use super::unusable_rows::UnusableRows;
 use crate::adapter::AdapterError;
-use crate::benchmarks::EvaluationError;
-use crate::data::{ChatTemplateError, DatasetError};
+use crate::benchmarks::{BenchmarkName, EvaluationError, UnknownBenchmark};
+use crate::data::{ChatTemplateError, DatasetError, PartitionError, Template, TokenizerError};
 use crate::ledger::LedgerError;
 use crate::model::hub::HubError;
 use crate::schedule::ScheduleError;
@@ -45,26 +47,59 @@ pub enum InputError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// Another part of the request is wrong.
-    #[error("{0}")]
-    Usage(String),
+    /// An input file or a setting of the scenario that needs it is missing.
+    #[error("failed to train: {missing} is missing, so the scenario has times only")]
+    TimesOnly { missing: &'static str },
+    /// The scenario has benchmarks and no folder with their questions.
+    #[error("failed to find questions: evaluation.questions names the folder of their files")]
+    NoQuestions,
+    /// The scenario names an unknown benchmark.
+    #[error(transparent)]
+    UnknownBenchmark(#[from] UnknownBenchmark),
+    /// A benchmark runs generated code, which a run never does.
+    #[error("failed to schedule {benchmark}: it runs code that the model writes, which a run never does")]
+    RunsCode { benchmark: BenchmarkName },
+    /// There is no prompt template of this name.
+    #[error(
+        "failed to find the template `{name}`: there are {}; names of scenarios, such as Vicuna, are known too",
+        known_templates()
+    )]
+    UnknownTemplate { name: String },
+    /// `data.masking` looks for a template's key, and a chat template has none.
+    #[error("failed to use data.masking: a chat template has no key to look for")]
+    NoMaskingKey,
+    /// The key of the template cannot be tokenized.
+    #[error("failed to tokenize the key of data.template: {0}")]
+    MaskingKey(TokenizerError),
+    /// The rows cannot be partitioned among clients.
+    #[error("failed to partition the rows of {}: {source}", file.display())]
+    Partition { file: PathBuf, source: PartitionError },
+    /// `data.clients` names a client that the data do not have.
+    #[error("failed to find the client \"{client}\" of data.clients in the data")]
+    NoClient { client: String },
+    /// No client has a row that can be trained on; the summary says why rows were left out.
+    #[error("failed to find a row that can be used: {summary}")]
+    NoUsableRow { summary: String },
+    /// No row of the test file can be used; the summary says why rows were left out.
+    #[error("failed to use data.test_file: {summary}")]
+    NoUsableTestRow { summary: String },
+    /// The model has fewer positions than the scenario's sequences.
+    #[error("failed to accept data.max_seq_length: {tokens} is more than the {positions} positions of the base model")]
+    TooLong { tokens: u32, positions: usize },
+    /// A device trace cannot be read.
+    #[error("failed to read {file}: {message}")]
+    Trace { file: String, message: String },
+    /// Two devices give different bits for the same training.
+    #[error("failed to compute on {other}: it gives other bits than {first}")]
+    DevicesDiffer { first: String, other: String },
+    /// Several threads give other bits than one.
+    #[error(
+        "failed to compute with {threads} threads: they give other bits than one thread on this machine in this precision"
+    )]
+    ThreadsDiffer { threads: usize },
 }
 
-impl InputError {
-    /// Returns the exit code: 1 for failures, 2 for wrong usage, scenarios or data.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Dataset(_)
-            | Self::UnusableRows(_)
-            | Self::ChatTemplate(_)
-            | Self::Model(_)
-            | Self::StartAdapter(_)
-            | Self::Schedule(_)
-            | Self::Usage(_) => 2,
-            Self::Ledger(error) => error.exit_code(),
-            Self::Hub(error) if error.is_of_the_asker() => 2,
-            Self::Evaluation(error) => error.exit_code(),
-            _ => 1,
-        }
-    }
+fn known_templates() -> String {
+    let names: Vec<&str> = Template::names().chain(["chat"]).collect();
+    names.join(", ")
 }

@@ -29,11 +29,6 @@ pub(super) fn model_folder(scenario: &Scenario) -> Result<Option<PathBuf>, Input
     }
 }
 
-/// Returns the error of a scenario that can be planned and not trained.
-pub(super) fn only_planned(what: &str) -> InputError {
-    InputError::Usage(format!("failed to train: {what}, so the scenario has times only; `fedreplay plan` plays those"))
-}
-
 /// Loads the base model to each device and logs its precision. `clients` supply the row on which a quantized base is
 /// measured. Returns the trainers and the folder of the base model.
 pub(super) fn load_trainers(
@@ -43,7 +38,7 @@ pub(super) fn load_trainers(
     clients: &[ClientRows],
 ) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
     let spec = &scenario.scenario;
-    let folder = model_folder(scenario)?.ok_or_else(|| only_planned("model.folder is missing"))?;
+    let folder = model_folder(scenario)?.ok_or(InputError::TimesOnly { missing: "model.folder" })?;
     let precision = model_shape::precision(&spec.model);
     let lora = model_shape::lora_spec(spec);
     let mut trainers = Vec::with_capacity(devices.len());

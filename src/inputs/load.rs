@@ -97,9 +97,7 @@ fn check_length(scenario: &ScenarioSpec, max_positions: usize) -> Result<(), Inp
     if longest as usize <= max_positions {
         return Ok(());
     }
-    Err(InputError::Usage(format!(
-        "failed to accept data.max_seq_length: {longest} is more than the {max_positions} positions of the base model"
-    )))
+    Err(InputError::TooLong { tokens: longest, positions: max_positions })
 }
 
 /// Inputs of a plan: those that decide virtual time.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::error::InputError;
-use super::files::{input, model_folder, only_planned};
+use super::files::{input, model_folder};
 use super::row_account::RowAccount;
 use super::token_cache::{ClientTokens, TokenFault, TokenRows};
 use super::translate::prompts;
@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
         let spec = &scenario.scenario;
         let tokenizer_folder = match &spec.model.tokenizer {
             Some(folder) => scenario.resolve(folder),
-            None => model_folder(scenario)?.ok_or_else(|| only_planned("model.folder is missing"))?,
+            None => model_folder(scenario)?.ok_or(InputError::TimesOnly { missing: "model.folder" })?,
         };
         let tokenizer = Tokenizer::load(&tokenizer_folder)?;
         warn_of_differences(&tokenizer, &tokenizer_folder);
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
     /// Returns the path of the data in the scenario.
     fn data_file(&self) -> Result<&'a Path, InputError> {
         let file = self.spec().data.file.as_deref();
-        file.ok_or_else(|| only_planned("data.file is missing"))
+        file.ok_or(InputError::TimesOnly { missing: "data.file" })
     }
 
     /// Reads a data file, and counts the rows that cannot be used.
@@ -110,10 +110,10 @@ impl<'a> Reader<'a> {
                 dealt.skipped.iter().for_each(|row| account.add(row));
                 data.clients = dealt.clients;
             }
-            Err(what) => {
+            Err(source) => {
                 // Too few rows may be left because others cannot be used.
                 account.check()?;
-                return Err(InputError::Usage(format!("failed to deal the rows of {}: {what}", path.display())));
+                return Err(InputError::Partition { file: path, source });
             }
         }
         notes.read.insert("data".to_owned(), input(path, data.content_hash));
@@ -127,9 +127,7 @@ impl<'a> Reader<'a> {
         let named = self.spec().data.clients.as_deref();
         for id in named.unwrap_or_default() {
             if data.clients.iter().all(|client| client.id != *id) {
-                return Err(InputError::Usage(format!(
-                    "failed to find the client \"{id}\" of data.clients in the data"
-                )));
+                return Err(InputError::NoClient { client: id.clone() });
             }
         }
         // The split of a client depends on its number in the file and not among the selected ones, so that its rows are the
@@ -153,7 +151,7 @@ impl<'a> Reader<'a> {
             }
         }
         if clients.is_empty() {
-            return Err(InputError::Usage(format!("failed to find a row that can be used: {}", account.summary())));
+            return Err(InputError::NoUsableRow { summary: account.summary() });
         }
         match self.spec().algorithm {
             scenario::Algorithm::Centralised => Ok(vec![pooled(&clients)]),
@@ -222,13 +220,12 @@ impl<'a> Reader<'a> {
             return Ok(ClientTokens { rows: TokenRows::Single(samples), faults });
         }
         let Prompts::Template(template) = self.rules.prompts else {
-            return Err(InputError::Usage("failed to use data.masking: a chat template has no key to look for".into()));
+            return Err(InputError::NoMaskingKey);
         };
         let is_dialogue = client.rows.first().is_some_and(|row| row.kind() == RowKind::MultiTurn);
         let key = match is_dialogue {
             true => vec![],
-            false => key_ids(template, &self.tokenizer)
-                .map_err(|what| InputError::Usage(format!("failed to tokenise the key of data.template: {what}")))?,
+            false => key_ids(template, &self.tokenizer).map_err(InputError::MaskingKey)?,
         };
         let mut masked = Vec::with_capacity(samples.len());
         for (sample, row) in samples.into_iter().zip(rows) {
@@ -260,7 +257,7 @@ impl<'a> Reader<'a> {
             pooled.append(rows);
         }
         if pooled.count() == 0 {
-            return Err(InputError::Usage(format!("failed to use data.test_file: {}", account.summary())));
+            return Err(InputError::NoUsableTestRow { summary: account.summary() });
         }
         notes.note("test_data", account.finish());
         Ok(pooled.picked(&(0..pooled.count()).collect::<Vec<_>>()))

@@ -112,7 +112,7 @@ impl Table {
 
     /// Returns an error in a row.
     fn fault(&self, row: usize, message: impl Display) -> InputError {
-        InputError::Usage(format!("failed to read {}: row {}: {message}", self.name, row + 1))
+        InputError::Trace { file: self.name.clone(), message: format!("row {}: {message}", row + 1) }
     }
 
     /// Returns a trimmed cell; `None` for a null, an empty cell or a missing column.
@@ -225,7 +225,7 @@ impl Table {
 
 /// Returns the error of a file that cannot be read.
 fn unreadable(file: &Path, message: impl Display) -> InputError {
-    InputError::Usage(format!("failed to read {}: {message}", file.display()))
+    InputError::Trace { file: file.display().to_string(), message: message.to_string() }
 }
 
 fn parquet(file: &Path) -> Result<RecordBatch, Box<dyn std::error::Error>> {

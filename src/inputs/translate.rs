@@ -117,13 +117,7 @@ pub fn prompts_named(name: &str, date: Option<NaiveDate>, folder: &Path) -> Resu
     match spec.map(template) {
         Ok(Some(template)) => Ok(Prompts::Template(template)),
         Ok(None) => Ok(Prompts::Chat(Arc::new(ChatTemplate::load_dated(folder, date)?))),
-        Err(serde::de::value::Error { .. }) => {
-            let names: Vec<&str> = Template::names().chain(["chat"]).collect();
-            Err(InputError::Usage(format!(
-                "failed to find the template `{name}`: there are {}; names of scenarios, such as Vicuna, are known too",
-                names.join(", ")
-            )))
-        }
+        Err(serde::de::value::Error { .. }) => Err(InputError::UnknownTemplate { name: name.to_owned() }),
     }
 }
 

@@ -35,6 +35,11 @@ pub struct Lineage {
     graph: DiGraph<(), ()>,
 }
 
+/// Error in a table of orders, with the row.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LineageError(String);
+
 impl Lineage {
     /// Reads the lineage of the run in `run_folder`.
     ///
@@ -42,14 +47,18 @@ impl Lineage {
     /// If the table is missing or invalid.
     pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
         let rows = read_table(run_folder, LineageRow::NAME)?;
-        Self::of(&rows).map_err(|reason| LedgerError::malformed(run_folder, reason))
+        Self::of(&rows).map_err(|error| LedgerError::malformed(run_folder, error.0))
     }
 
     /// Reads the rows of the table.
     ///
     /// # Errors
-    /// A description of the first invalid row.
-    pub fn of(rows: &RecordBatch) -> Result<Self, String> {
+    /// The first invalid row.
+    pub fn of(rows: &RecordBatch) -> Result<Self, LineageError> {
+        Self::of_rows(rows).map_err(LineageError)
+    }
+
+    fn of_rows(rows: &RecordBatch) -> Result<Self, String> {
         let columns = Columns::of(rows)?;
         let entries = (0..rows.num_rows()).map(|row| columns.entry(row)).collect::<Result<Vec<_>, _>>()?;
         let mut graph = DiGraph::new();

@@ -27,7 +27,7 @@ pub use chunk::Chunk;
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use left_out::LeftOut;
-pub use lineage::{Lineage, LineageEntry, keys_of};
+pub use lineage::{Lineage, LineageEntry, LineageError, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written, runs_below};
 pub use reader::{RoundChunks, read_table};
 pub use reference::reference;
@@ -50,22 +50,25 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The operating system reported an error; finished rounds are not lost.
-    #[error("failed to access {path}: {source}{}", advice(source))]
+    #[error("failed to access {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
     /// A Parquet file could not be written or read.
-    #[error("failed to read or write the table {path}: {source}{}", advice(source))]
+    #[error("failed to read or write the table {path}: {source}")]
     Parquet { path: PathBuf, source: parquet::errors::ParquetError },
     /// A file has invalid contents.
     #[error("failed to understand {path}: {reason}")]
     Malformed { path: PathBuf, reason: String },
+    /// A table has other rows than the run claims.
+    #[error("failed to trust the table {path}: {reason}")]
+    Incomplete { path: PathBuf, reason: String },
     /// There is no run in the folder.
     #[error("failed to find a run in {path}: it holds no manifest.json")]
     NoRun { path: PathBuf },
     /// The folder of a run cannot be created or written to.
-    #[error("failed to make a run's folder at {path}: {source}; choose another --out")]
+    #[error("failed to make a run's folder at {path}: {source}")]
     Unwritable { path: PathBuf, source: std::io::Error },
     /// The folder holds something that must not be overwritten.
-    #[error("failed to start a run in {path}: it already holds {what}; choose another --out, or remove the folder")]
+    #[error("failed to start a run in {path}: it already holds {what}")]
     Occupied { path: PathBuf, what: &'static str },
 }
 
@@ -80,25 +83,19 @@ impl LedgerError {
         Self::Malformed { path: path.into(), reason: reason.into() }
     }
 
-    /// Returns the exit code: 1 for failures, 2 for wrong usage.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            // A full disk is not wrong usage.
-            Self::Unwritable { source, .. } if is_out_of_space(source) => 1,
-            Self::Occupied { .. } | Self::NoRun { .. } | Self::Unwritable { .. } => 2,
-            _ => 1,
-        }
+    /// Returns whether the cause is a full disk, or a full quota. Finished rounds are on disk, and a run continues from them.
+    pub fn is_disk_full(&self) -> bool {
+        let cause: &(dyn Error + 'static) = match self {
+            Self::Io { source, .. } | Self::Unwritable { source, .. } => source,
+            Self::Parquet { source, .. } => source,
+            _ => return false,
+        };
+        let mut chain = std::iter::successors(Some(cause), |&error| error.source());
+        chain.any(|error| error.downcast_ref::<io::Error>().is_some_and(is_out_of_space))
     }
 }
 
-/// Returns the advice for a full disk, or nothing. Finished rounds are on disk, and a run continues from them.
-fn advice(error: &(dyn Error + 'static)) -> &'static str {
-    let mut chain = std::iter::successors(Some(error), |&error| error.source());
-    let is_full = chain.any(|error| error.downcast_ref::<io::Error>().is_some_and(is_out_of_space));
-    if is_full { "; free some space, then `fedreplay resume` continues a run that has begun" } else { "" }
-}
-
 /// Whether the disk, or the user's quota, is full.
-pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
+fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -34,7 +34,7 @@ pub fn verify(run_folder: &Path) -> Result<Vec<Difference>, LedgerError> {
         found.push(Difference("manifest.json: it was changed after it was sealed".into()));
     }
     if manifest.state == RunState::Running {
-        found.push(Difference(format!("{UNFINISHED}; `fedreplay resume` continues it")));
+        found.push(Difference(UNFINISHED.into()));
     }
     // Rows are checked before files, so that a changed file can be reported with the rounds that are affected.
     let mut in_rows = Rows::default();
@@ -105,7 +105,7 @@ impl Rows {
             self.found.push(Difference(format!("the ledger's digest is {last}, the manifest says {digest}")));
         }
         if let Some(rows) = read.lineage() {
-            self.verify_lineage(&Lineage::of(rows)?, &read);
+            self.verify_lineage(&Lineage::of(rows).map_err(|error| error.to_string())?, &read);
         }
         Ok(())
     }

@@ -170,9 +170,8 @@ impl TableView {
     fn claimed(self, claimed: u64, is_running: bool) -> Result<Self, LedgerError> {
         let found = self.len() as u64;
         if claimed > found || (claimed < found && !is_running) {
-            let reason =
-                format!("it has {found} rows, and table rounds counts {claimed}; `fedreplay verify` says more");
-            return Err(self.fault(reason));
+            let reason = format!("it has {found} rows, and table rounds counts {claimed}");
+            return Err(LedgerError::Incomplete { path: self.folder, reason });
         }
         Ok(Self { rows: self.rows.slice(0, claimed as usize), ..self })
     }
@@ -234,7 +233,10 @@ impl RunTables {
     fn check_there(&self, table: &TableView) -> Result<(), LedgerError> {
         match self.is_running || holds_parquet(&table.folder) {
             true => Ok(()),
-            false => Err(table.fault("the run is done, and there is no file; `fedreplay verify` says more".into())),
+            false => {
+                let reason = "the run is done, and there is no file".into();
+                Err(LedgerError::Incomplete { path: table.folder.clone(), reason })
+            }
         }
     }
 

@@ -67,3 +67,8 @@ impl ModelError {
         Self::Weights { path: path.to_owned(), reason }
     }
 }
+
+/// Error in the text of a config.json: the field, the value found and the values allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub(super) String);

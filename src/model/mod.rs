@@ -24,7 +24,7 @@ pub use base::{Base, Block, Device, HeadNorms};
 pub use config::{
     Activation, Architecture, Config, DecoderVariant, NormPlacement, QueryKeyNorm, RopeScaling, RotaryTable,
 };
-pub use error::ModelError;
+pub use error::{ConfigError, ModelError};
 pub use folder::{Folder, content_hash};
 pub use lora::{LoraSpec, misfit};
 pub use merge::{Merge, merge};

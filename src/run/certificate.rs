@@ -66,6 +66,47 @@ pub struct CertifiedRound {
     pub digest: Digest,
 }
 
+/// Reason why the hashes that a certificate states do not belong together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    #[error("its scenario, inputs and numerics give the genesis {computed}, it says {stated}")]
+    Genesis { computed: Digest, stated: Digest },
+    #[error("round {round}: its rows give the digest {computed}, it says {stated}")]
+    Round { round: u32, computed: Digest, stated: Digest },
+    #[error("its last round gives the digest {computed}, it says {stated}")]
+    Last { computed: Digest, stated: Digest },
+}
+
+/// Result of comparing a run with a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateComparison {
+    /// All rounds of the run are as certified.
+    Equal {
+        rounds: usize,
+    },
+    Differs(CertificateDifference),
+}
+
+/// First difference between a run and a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateDifference {
+    #[error("the scenario is another: its hash is {found}, the certificate says {certified}")]
+    Scenario { found: Digest, certified: Digest },
+    #[error("the numerics are {found}, the certificate says {certified}")]
+    Numerics { found: String, certified: String },
+    /// Input by its role, such as `base_model`.
+    #[error("the {} is another: the certificate says {certified}", role.replace('_', " "))]
+    Input { role: String, certified: Digest },
+    /// The version of the tables or the program's rules differ.
+    #[error("it starts from another genesis")]
+    Genesis,
+    #[error("round {round}: the certificate says another digest, {certified}")]
+    Round { round: u32, certified: Digest },
+    /// The run has more rounds than the certificate.
+    #[error("the certificate ends after round {certified}")]
+    Longer { certified: usize },
+}
+
 impl Certificate {
     /// Creates the certificate of a run whose tables are complete.
     ///
@@ -122,14 +163,11 @@ impl Certificate {
     /// Checks that the stated hashes give the stated digests.
     ///
     /// # Errors
-    /// A description of the first hash that does not.
-    pub fn check(&self) -> Result<(), String> {
+    /// The first hash that does not.
+    pub fn check(&self) -> Result<(), CertificateError> {
         let genesis = genesis(self.schema_version, self.scenario, &self.inputs, &self.numerics_class);
         if genesis != self.genesis {
-            return Err(format!(
-                "its scenario, inputs and numerics give the genesis {genesis}, it says {}",
-                self.genesis
-            ));
+            return Err(CertificateError::Genesis { computed: genesis, stated: self.genesis });
         }
         // d_0 = H(genesis, population), d_r = H(d_(r-1), rows of round r).
         let mut chain = Chain::start(self.genesis);
@@ -137,57 +175,52 @@ impl Certificate {
         for round in &self.rounds {
             let digest = chain.push(round.rows);
             if digest != round.digest {
-                return Err(format!(
-                    "round {}: its rows give the digest {digest}, it says {}",
-                    round.round, round.digest
-                ));
+                return Err(CertificateError::Round { round: round.round, computed: digest, stated: round.digest });
             }
         }
         match chain.last() == self.digest || self.rounds.is_empty() {
             true => Ok(()),
-            false => Err(format!("its last round gives the digest {}, it says {}", chain.last(), self.digest)),
+            false => Err(CertificateError::Last { computed: chain.last(), stated: self.digest }),
         }
     }
 
-    /// Compares a run, finished or not, with the certificate over the rounds that the run has. Returns the number of equal
-    /// rounds, or a description of the first difference.
+    /// Compares a run, finished or not, with the certificate over the rounds that the run has.
     ///
     /// # Errors
     /// If the run cannot be read.
-    pub fn against(&self, run_folder: &Path) -> Result<Result<usize, String>, RunError> {
+    pub fn against(&self, run_folder: &Path) -> Result<CertificateComparison, RunError> {
         let manifest = Manifest::read(run_folder)?;
         if manifest.genesis != self.genesis {
-            return Ok(Err(self.other_start(&manifest)));
+            return Ok(CertificateComparison::Differs(self.other_start(&manifest)));
         }
         let rounds = rounds_of(run_folder)?;
         for (own, theirs) in self.rounds.iter().zip(&rounds) {
             if own.digest != theirs.digest {
-                let difference = format!("round {}: the certificate says another digest, {}", own.round, own.digest);
-                return Ok(Err(difference));
+                let difference = CertificateDifference::Round { round: own.round, certified: own.digest };
+                return Ok(CertificateComparison::Differs(difference));
             }
         }
         if rounds.len() > self.rounds.len() {
-            return Ok(Err(format!("the certificate ends after round {}", self.rounds.len())));
+            let difference = CertificateDifference::Longer { certified: self.rounds.len() };
+            return Ok(CertificateComparison::Differs(difference));
         }
-        Ok(Ok(rounds.len()))
+        Ok(CertificateComparison::Equal { rounds: rounds.len() })
     }
 
-    /// Describes which of the stated hashes differs from the run's.
-    fn other_start(&self, run: &Manifest) -> String {
+    /// Returns which of the stated hashes differs from the run's.
+    fn other_start(&self, run: &Manifest) -> CertificateDifference {
         let theirs = run.inputs_by_hash();
         if self.scenario != run.scenario_hash {
-            return format!(
-                "the scenario is another: its hash is {}, the certificate says {}",
-                run.scenario_hash, self.scenario
-            );
+            return CertificateDifference::Scenario { found: run.scenario_hash, certified: self.scenario };
         }
         if self.numerics_class != run.numerics_class {
-            return format!("the numerics are {}, the certificate says {}", run.numerics_class, self.numerics_class);
+            let found = run.numerics_class.clone();
+            return CertificateDifference::Numerics { found, certified: self.numerics_class.clone() };
         }
         let other = self.inputs.iter().find(|(role, hash)| theirs.get(*role) != Some(hash));
         match other {
-            Some((role, hash)) => format!("the {} is another: the certificate says {hash}", role.replace('_', " ")),
-            None => "it starts from another genesis".into(),
+            Some((role, &certified)) => CertificateDifference::Input { role: role.clone(), certified },
+            None => CertificateDifference::Genesis,
         }
     }
 }
@@ -215,15 +248,22 @@ pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Diffe
     };
     if claimed.is_some() && manifest.state == RunState::Running {
         // The run was made for this comparison and need not be finished.
-        found.retain(|difference| !difference.0.starts_with(UNFINISHED));
+        found.retain(|difference| difference.0 != UNFINISHED);
     }
-    let against = match certificate.against(run_folder) {
+    if let Err(error) = certificate.check() {
+        found.push(Difference(format!("certificate: {error}")));
+    }
+    match certificate.against(run_folder) {
         // `verify` has reported tables that cannot be read.
-        Err(RunError::Ledger(LedgerError::Malformed { .. } | LedgerError::Parquet { .. })) if !found.is_empty() => None,
-        against => against?.err(),
-    };
-    let differences = [certificate.check().err(), against];
-    found.extend(differences.into_iter().flatten().map(|what| Difference(format!("certificate: {what}"))));
+        Err(RunError::Ledger(
+            LedgerError::Malformed { .. } | LedgerError::Incomplete { .. } | LedgerError::Parquet { .. },
+        )) if !found.is_empty() => {}
+        against => {
+            if let CertificateComparison::Differs(difference) = against? {
+                found.push(Difference(format!("certificate: {difference}")));
+            }
+        }
+    }
     Ok(found)
 }
 

@@ -9,13 +9,14 @@ use std::time::Instant;
 use fedreplay_sim::Detail;
 
 use super::certificate::Certificate;
+use super::error::{RunError, Unsuitability};
 use super::folder::{RunFolder, begun_manifest};
 use super::guards::{SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
 use super::local_training::Tasks;
 use super::observer::Observer;
 use super::round_writer::{RoundLoop, ScheduleSource};
 use super::training_passes::largest_work;
-use super::{RunError, certificate, ledger_rows};
+use super::{certificate, ledger_rows};
 use crate::graph::Executor;
 use crate::inputs::translate::checkpointing;
 use crate::inputs::{DeterminismCheck, InputCache, Inputs, TrainingBatches, most_in_a_pass};
@@ -135,24 +136,22 @@ pub fn resume(options: &RunOptions, sets: &[String], observer: &mut dyn Observer
     let began = Instant::now();
     let (folder, manifest) = RunFolder::begun(&options.out)?;
     if manifest.state == RunState::Done {
-        return Err(RunError::Usage(format!("nothing to resume: the run in {} is finished", options.out.display())));
+        let reason = Unsuitability::Finished;
+        return Err(RunError::Unsuitable { action: "resume", run: options.out.clone(), reason });
     }
-    refuse_plan(&options.out, &manifest)?;
+    refuse_plan("resume", &options.out, &manifest)?;
     // Fields that decide no digest, such as which adapters are saved, could otherwise have changed unnoticed.
     manifest.check(&options.out)?;
     let scenario = Scenario::of_run(&options.out, &manifest.scenario_folder, sets)?;
-    refuse_secret(&options.out, &manifest)?;
+    refuse_secret("resume", &options.out, &manifest)?;
     let mut prepared = Prepared::new(&scenario, options, &mut InputCache::default())?;
     // Earlier rounds were computed under the grade of then, so the run can claim no more than the lower of the two.
     prepared.determinism.grade =
         Grade::named(&manifest.grade).map_or(prepared.determinism.grade, |then| then.min(prepared.determinism.grade));
     let found = prepared.manifest(&scenario).genesis;
     if found != manifest.genesis {
-        return Err(RunError::Usage(format!(
-            "failed to resume {}: {}",
-            options.out.display(),
-            what_changed(&manifest, &prepared.manifest(&scenario))
-        )));
+        let change = what_changed(&manifest, &prepared.manifest(&scenario));
+        return Err(RunError::Changed { action: "resume", run: options.out.clone(), change });
     }
     // A run that was killed while it was closed has a certificate already.
     let _ = fs::remove_file(folder.path().join("certificate.json"));
@@ -178,7 +177,7 @@ impl Prepared {
         shared.log_doubts(scenario);
         let execution = scenario.scenario.execution;
         let mut inputs = load_inputs(scenario, options, shared)?;
-        scenario.check_clients(inputs.clients.len()).map_err(RunError::Usage)?;
+        scenario.check_clients(inputs.clients.len())?;
         if let Some(doubt) = scenario.doubt_about_cohort(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
@@ -291,10 +290,7 @@ fn load_inputs(scenario: &Scenario, options: &RunOptions, shared: &mut InputCach
     let inputs = Inputs::load(scenario, &options.devices, &numerics, &options.store, shared)?;
     let class = inputs.trainer().numerics_class();
     if portable && !class.is_portable() {
-        let found = &class.device;
-        return Err(RunError::Usage(format!(
-            "failed to compute portably on {found}: it takes an x86-64 processor with AVX2 and FMA, and no GPU"
-        )));
+        return Err(RunError::NotPortable { device: class.device.to_string() });
     }
     Ok(inputs)
 }

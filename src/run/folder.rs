@@ -136,10 +136,7 @@ impl RunFolder {
                 // `is_being_written` holds the lock only for an instant, so one retry tells it from a running process.
                 Err(TryLockError::WouldBlock) if tries == 1 => std::thread::sleep(LOOKING),
                 Err(TryLockError::WouldBlock) => {
-                    let folder = path.display();
-                    return Err(RunError::Usage(format!(
-                        "failed to write to {folder}: another process is running there"
-                    )));
+                    return Err(RunError::InUse { folder: path.to_owned() });
                 }
                 Err(TryLockError::Error(source)) => return Err(LedgerError::io(&name)(source).into()),
             }

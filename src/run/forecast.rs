@@ -209,10 +209,7 @@ fn refuse_too_large(scenario: &Scenario, free: Option<u64>) -> Result<(), RunErr
     if bytes <= free {
         return Ok(());
     }
-    let folder = folder.display();
-    Err(RunError::Usage(format!(
-        "failed to try a step: the weights in {folder} are {bytes} bytes, and {free} are left"
-    )))
+    Err(RunError::TooLarge { folder, bytes, free })
 }
 
 /// Returns the median client by the work of a task.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::RunError;
+use super::error::RunError;
 use super::execute::{Prepared, RunOptions};
 use super::folder::RunFolder;
 use super::guards::{refuse_plan, refuse_secret, what_changed};
@@ -36,15 +36,15 @@ pub fn fork(
 ) -> Result<Summary, RunError> {
     let began = Instant::now();
     let manifest = Manifest::read(run_folder)?;
-    refuse_plan(run_folder, &manifest)?;
-    refuse_secret(run_folder, &manifest)?;
+    refuse_plan("fork", run_folder, &manifest)?;
+    refuse_secret("fork", run_folder, &manifest)?;
     let scenario = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, point.at_round, &point.sets)?;
     let prepared = Prepared::new(&scenario, options, &mut InputCache::default())?;
     let now = prepared.manifest(&scenario);
     let then = Manifest { scenario_hash: now.scenario_hash, ..manifest };
     if (&then.inputs_by_hash(), &then.numerics_class) != (&now.inputs_by_hash(), &now.numerics_class) {
-        let run = run_folder.display();
-        return Err(RunError::Usage(format!("failed to fork {run}: {}", what_changed(&then, &now))));
+        let change = what_changed(&then, &now);
+        return Err(RunError::Changed { action: "fork", run: run_folder.to_owned(), change });
     }
     let folder = RunFolder::create(&options.out)?;
     prepared.run(&scenario, &folder, options, observer, began)

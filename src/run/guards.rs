@@ -2,17 +2,14 @@
 
 use std::path::Path;
 
-use super::RunError;
+use super::error::{RunChange, RunError, Unsuitability};
 use crate::ledger::{Manifest, RunKind};
 
-/// Refuses a plan where a run with training is required.
-pub(crate) fn refuse_plan(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+/// Refuses a plan where a run with training is required. `action` is named in the error, such as `fork`.
+pub(crate) fn refuse_plan(action: &'static str, folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     match manifest.kind {
         RunKind::Run => Ok(()),
-        RunKind::Plan => {
-            let folder = folder.display();
-            Err(RunError::Usage(format!("failed to continue {folder}: it is a plan, which trained nothing")))
-        }
+        RunKind::Plan => Err(RunError::Unsuitable { action, run: folder.to_owned(), reason: Unsuitability::Plan }),
     }
 }
 
@@ -21,32 +18,24 @@ pub(super) const SECRET_NOISE: &str = "secret_noise";
 
 /// Refuses to compute a run with secret noise again: fresh noise on the same updates would spend privacy twice, and would
 /// give other bits.
-pub(crate) fn refuse_secret(folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+pub(crate) fn refuse_secret(action: &'static str, folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     if !manifest.inputs.contains_key(SECRET_NOISE) {
         return Ok(());
     }
-    Err(RunError::Usage(format!(
-        "failed to continue {}: its noise is secret and kept nowhere, and fresh noise would spend its privacy twice",
-        folder.display()
-    )))
+    Err(RunError::Unsuitable { action, run: folder.to_owned(), reason: Unsuitability::SecretNoise })
 }
 
-/// Describes which input of a run has changed.
-pub(crate) fn what_changed(then: &Manifest, now: &Manifest) -> String {
+/// Returns which input of a run has changed.
+pub(crate) fn what_changed(then: &Manifest, now: &Manifest) -> RunChange {
     if then.scenario_hash != now.scenario_hash {
-        return "its scenario was changed".into();
+        return RunChange::Scenario;
     }
     if then.numerics_class != now.numerics_class {
-        return format!(
-            "the machine's arithmetic is {}, the run was made with {}",
-            now.numerics_class, then.numerics_class
-        );
+        return RunChange::Numerics { then: then.numerics_class.clone(), now: now.numerics_class.clone() };
     }
     let changed = then.inputs.iter().find(|(role, input)| now.inputs.get(*role).map(|i| i.hash) != Some(input.hash));
     match changed {
-        Some((role, input)) => {
-            format!("the {} at {} is not what the run was made from", role.replace('_', " "), input.path.display())
-        }
-        None => "it was made by another version of the tables".into(),
+        Some((role, input)) => RunChange::Input { role: role.clone(), path: input.path.clone() },
+        None => RunChange::TableVersion,
     }
 }

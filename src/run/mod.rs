@@ -25,8 +25,10 @@ mod scheduled_benchmarks;
 mod sweep;
 mod training_passes;
 
-pub use certificate::{Certificate, CertifiedRound, verify_run};
-pub use error::RunError;
+pub use certificate::{
+    Certificate, CertificateComparison, CertificateDifference, CertificateError, CertifiedRound, verify_run,
+};
+pub use error::{RunChange, RunError, Unsuitability};
 pub(crate) use execute::Prepared;
 pub use execute::{RunOptions, resume, run, run_sharing};
 pub use forecast::{Forecast, MemoryForecast, forecast};

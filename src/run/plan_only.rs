@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecord};
 
+use super::error::{RunError, Unsuitability};
 use super::folder::{RunFolder, begun_manifest};
 use super::guards::what_changed;
-use super::{RunError, ledger_rows};
+use super::ledger_rows;
 use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
 use crate::ledger::{LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
@@ -140,7 +141,8 @@ pub fn resume_plan(
 ) -> Result<PlanSummary, RunError> {
     let (folder, manifest) = RunFolder::begun(out)?;
     if manifest.state == RunState::Done {
-        return Err(refused(out, "the plan is finished"));
+        let reason = Unsuitability::Finished;
+        return Err(RunError::Unsuitable { action: "resume", run: out.to_owned(), reason });
     }
     manifest.check(out)?;
     let scenario = Scenario::of_run(out, &manifest.scenario_folder, sets)?;
@@ -150,15 +152,11 @@ pub fn resume_plan(
     let Some(detail) = details.into_iter().find(|&detail| genesis(&scenario, &inputs, detail) == manifest.genesis)
     else {
         let now = self::manifest(&scenario, &inputs, PlanDetail::Events);
-        return Err(refused(out, &what_changed(&manifest, &now)));
+        let change = what_changed(&manifest, &now);
+        return Err(RunError::Changed { action: "resume", run: out.to_owned(), change });
     };
     folder.remove_tables()?;
     run(&scenario, &inputs, Some((detail, || Ok(folder))), stop, watch)
-}
-
-/// Returns the error of a plan that cannot be resumed.
-fn refused(out: &Path, what: &str) -> RunError {
-    RunError::Usage(format!("failed to resume {}: {what}", out.display()))
 }
 
 /// Simulates the schedule, into tables if `tables` is given. Their folder is created once everything else has been checked.
@@ -170,7 +168,7 @@ fn run(
     watch: &mut dyn PlanWatch,
 ) -> Result<PlanSummary, RunError> {
     let began = Instant::now();
-    scenario.check_clients(inputs.clients.facts.len()).map_err(RunError::Usage)?;
+    scenario.check_clients(inputs.clients.facts.len())?;
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
     let privacy = PrivacyPlan::new(&scenario.scenario, &rows)?;
     // The figures need every task; only the events can be spared.

@@ -35,21 +35,21 @@ pub trait SweepObserver {
 }
 
 /// Runs the cells of a sweep that are missing in `out`, one after another. `options` returns the options of a run into a
-/// folder.
+/// folder, or an error of the caller's own type `E`, such as that of a store that cannot be opened.
 ///
 /// # Errors
 /// As [`super::run`], for the first cell that fails. Wrong scenarios and folders with other runs are reported before any
 /// cell is run.
-pub fn sweep<'a>(
+pub fn sweep<'a, E: From<RunError>>(
     cells: &[SweepCell],
     out: &Path,
-    options: impl Fn(PathBuf) -> Result<RunOptions<'a>, RunError>,
+    options: impl Fn(PathBuf) -> Result<RunOptions<'a>, E>,
     observer: &mut dyn SweepObserver,
-) -> Result<Vec<CellRun>, RunError> {
+) -> Result<Vec<CellRun>, E> {
     // All cells are checked before the first is run, so that a mistake in the last one does not show after hours.
     let mut scenarios = Vec::with_capacity(cells.len());
     for cell in cells {
-        scenarios.push(Scenario::read(&cell.scenario, &cell.sets)?);
+        scenarios.push(Scenario::read(&cell.scenario, &cell.sets).map_err(RunError::from)?);
     }
     let mut states = Vec::with_capacity(cells.len());
     for (cell, scenario) in cells.iter().zip(&scenarios) {
@@ -60,13 +60,13 @@ pub fn sweep<'a>(
     for (index, ((cell, scenario), state)) in cells.iter().zip(&scenarios).zip(states).enumerate() {
         let options = options(out.join(&cell.folder))?;
         if options.stop.load(Ordering::Relaxed) {
-            return Err(GraphError::Interrupted.into());
+            return Err(RunError::from(GraphError::Interrupted).into());
         }
         let observer = observer.cell(index, cells.len(), cell);
         let summary = match state {
             None => run_sharing(scenario, &options, &mut shared, observer)?,
             Some(RunState::Running) => resume(&options, &[], observer)?,
-            Some(RunState::Done) => Summary::read(&options.out)?,
+            Some(RunState::Done) => Summary::read(&options.out).map_err(RunError::from)?,
         };
         runs.push(CellRun {
             scenario: cell.base.clone(),
@@ -89,8 +89,7 @@ const TWIN_SEED: Seed = Seed(1);
 pub fn write_twins(twins: &[TwinFiles]) -> Result<(), RunError> {
     for TwinFiles { twin, folder, length_scale, held_out } in twins {
         let Some(of) = Twin::named(twin) else {
-            let known: Vec<_> = Twin::all().iter().map(|twin| twin.name).collect();
-            return Err(RunError::Usage(format!("failed to make a twin `{twin}`: known are {}", known.join(", "))));
+            return Err(RunError::UnknownTwin { name: twin.clone() });
         };
         std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
         let whole = folder.join("twin.json");
@@ -109,10 +108,7 @@ fn state(run: &Path, scenario: &Scenario) -> Result<Option<RunState>, RunError> 
     }
     let manifest = Manifest::read(run)?;
     if manifest.scenario_hash != scenario.identity().0 {
-        return Err(RunError::Usage(format!(
-            "failed to sweep into {}: it holds a run of another scenario; choose another --out, or remove it",
-            run.display()
-        )));
+        return Err(RunError::OtherScenario { folder: run.to_owned() });
     }
     Ok(Some(manifest.state))
 }

@@ -14,10 +14,30 @@ pub enum ScenarioError {
     /// Fields are valid on their own but do not go together.
     #[error("failed to accept the scenario {file}{}: {field}: {message}", line.map(|n| format!(":{n}")).unwrap_or_default())]
     Invalid { file: PathBuf, line: Option<usize>, field: String, message: String },
-    /// A `--set path=value` cannot be applied.
-    #[error("failed to apply --set {argument}: {message}")]
+    /// An override `path=value` cannot be applied.
+    #[error("failed to set {argument}: {message}")]
     Override { argument: String, message: String },
+    /// A field of a scenario that was built in code is out of range, or does not go with others.
+    #[error("failed to accept the scenario: {field}: {message}")]
+    Value { field: String, message: String },
+    /// The field does not go with the number of clients in the data.
+    #[error("failed to accept {field}: {message}")]
+    Clients { field: &'static str, message: String },
 }
+
+/// Error in the choice of a sweep's cells.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownCell {
+    #[error("the sweep has no scenario and no variant `{name}`, only {}", known.join(", "))]
+    Name { name: String, known: Vec<String> },
+    #[error("the sweep has no seed {seed}")]
+    Seed { seed: u64 },
+}
+
+/// Error of a path that names no field or type, with the nearest name or all known ones.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownField(pub(super) String);
 
 /// Returns the known name with the least edit distance, if it is close enough to be meant. Case is ignored.
 pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -72,7 +72,7 @@ impl Scenario {
     }
 
     /// Parses and checks `text`, which is the content of `file`, with overrides applied in order.
-    fn of_text(file: &Path, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
+    pub(super) fn of_text(file: &Path, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
         // Defaults depend on `fidelity` and `algorithm`, which are known only after a first reading.
         let as_written = read_under(Reading::default(), file, text, sets)?;
         let mut scenario = read_under(as_written.reading(), file, text, sets)?;
@@ -139,8 +139,8 @@ impl Scenario {
     /// Checks the scenario against the number of clients in its data.
     ///
     /// # Errors
-    /// A message with the field, its fault and the allowed range.
-    pub fn check_clients(&self, clients: usize) -> Result<(), String> {
+    /// If a field does not go with that number; the error names the field.
+    pub fn check_clients(&self, clients: usize) -> Result<(), ScenarioError> {
         method::check_clients(&self.scenario, clients)
     }
 
@@ -167,9 +167,7 @@ impl Scenario {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resolved_text(&self) -> String {
-        let pretty = ron::ser::PrettyConfig::new().indentor("  ");
-        let text = written_out(|| options().to_string_pretty(&self.scenario, pretty));
-        text.expect("a scenario can be written as RON") + "\n"
+        written(&self.scenario)
     }
 
     /// Returns the scenario without fields that do not belong to its identity, but with its changes as written.
@@ -213,6 +211,13 @@ fn identified(scenario: &ScenarioSpec) -> ScenarioSpec {
     // Changes are hashed as the scenarios that they lead to.
     scenario.changes.clear();
     scenario
+}
+
+/// Returns a scenario as RON with one field per line.
+pub(super) fn written(spec: &ScenarioSpec) -> String {
+    let pretty = ron::ser::PrettyConfig::new().indentor("  ");
+    let text = written_out(|| options().to_string_pretty(spec, pretty));
+    text.expect("a scenario can be written as RON") + "\n"
 }
 
 /// Converts a fault into an error with the line of the field in the text.

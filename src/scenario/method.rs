@@ -1,5 +1,6 @@
 //! Compatibility of federated methods with protocols and other settings.
 
+use super::ScenarioError;
 use super::schema::{Algorithm, OptimizerSpec, OptimizerState, Protocol, ScenarioSpec, Selection};
 
 /// Checks that the method goes with the scenario's protocol, data, evaluation and selection.
@@ -90,16 +91,17 @@ pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
 /// Checks that every client trains in every round, if the method requires it.
 ///
 /// # Errors
-/// A message with the field and its fault.
-pub(super) fn check_clients(scenario: &ScenarioSpec, clients: usize) -> Result<(), String> {
+/// If it does not; the error names the field.
+pub(super) fn check_clients(scenario: &ScenarioSpec, clients: usize) -> Result<(), ScenarioError> {
     match (&scenario.algorithm, &scenario.server.protocol) {
         (Algorithm::Local, &Protocol::Synchronous { clients_per_round, .. })
             if (clients_per_round as usize) < clients =>
         {
-            Err(format!(
-                "failed to accept server.protocol.clients_per_round: {clients_per_round} of {clients} clients, and under \
-                 Local every client trains in every round (data.clients names fewer)"
-            ))
+            let message = format!(
+                "{clients_per_round} of {clients} clients, and under Local every client trains in every round (data.clients \
+                 names fewer)"
+            );
+            Err(ScenarioError::Clients { field: "server.protocol.clients_per_round", message })
         }
         _ => Ok(()),
     }

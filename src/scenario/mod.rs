@@ -14,6 +14,7 @@ mod check_privacy;
 mod compare;
 mod error;
 mod import;
+mod in_code;
 mod load;
 mod method;
 mod overrides;
@@ -28,7 +29,7 @@ mod sweep;
 
 pub use changes::Phase;
 pub use compare::{FieldDifference, field_differences, value_differences};
-pub use error::ScenarioError;
+pub use error::{ScenarioError, UnknownCell, UnknownField};
 pub use import::{ImportError, Imported, import_script};
 pub use load::Scenario;
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};

@@ -99,7 +99,7 @@ fn outline(
     config: &Config,
     trace: &Trace,
 ) -> Result<Clients, ScheduleError> {
-    let layout = lora_spec(scenario).layout(config).map_err(|error| ScheduleError::Usage(error.to_string()))?;
+    let layout = lora_spec(scenario).layout(config)?;
     let bytes = wire_bytes(&layout, WireFormat::F32);
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), bytes);
     let clients = amounts.len();
@@ -108,17 +108,16 @@ fn outline(
         // Work is costed with rows of mean length, peak memory with the longest row.
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
         let steps = scenario.steps(amount.train_rows.into(), clients);
-        let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or_else(|| {
-            ScheduleError::Usage(format!(
-                "failed to cost a task: rows of {} tokens in batches of {} on {} layers of width {} are beyond 64-bit counts",
-                amount.longest_tokens, scenario.training.batch_size, config.layers, config.hidden_size
-            ))
+        let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or(ScheduleError::TaskTooLarge {
+            tokens: amount.longest_tokens,
+            batch_size: scenario.training.batch_size,
+            layers: config.layers,
+            width: config.hidden_size,
         })?;
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
-    let placement = Placed::new(scenario, clients, |client| name_of(facts[client].id.as_deref(), client), trace)
-        .map_err(ScheduleError::Usage)?;
+    let placement = Placed::new(scenario, clients, |client| name_of(facts[client].id.as_deref(), client), trace)?;
     Ok(Clients { facts, placement, costs })
 }
 

@@ -1,5 +1,7 @@
 //! Errors of a schedule.
 
+use crate::model::ModelError;
+
 /// Reason why a scenario has no schedule.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
@@ -9,7 +11,21 @@ pub enum ScheduleError {
     /// Virtual time overflowed, at the named event.
     #[error("failed to advance virtual time: {0}")]
     Simulation(#[from] fedreplay_sim::SimError),
-    /// Another part of the scenario, its data or its trace is wrong.
-    #[error("{0}")]
-    Usage(String),
+    /// The base model has no modules of the names that LoRA is to be applied to.
+    #[error(transparent)]
+    Lora(#[from] ModelError),
+    /// The operations of a task cannot be counted.
+    #[error(
+        "failed to cost a task: rows of {tokens} tokens in batches of {batch_size} on {layers} layers of width {width} are \
+         beyond 64-bit counts"
+    )]
+    TaskTooLarge { tokens: u64, batch_size: u32, layers: usize, width: usize },
+    /// A client has no device, link or region.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
 }
+
+/// Reason why a client cannot be placed on a device, a link or in a region, with the client and what is missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlacementError(pub(super) String);

@@ -14,7 +14,7 @@ mod timeline;
 mod trace;
 
 pub use client_facts::{ClientFacts, Clients};
-pub use error::ScheduleError;
+pub use error::{PlacementError, ScheduleError};
 pub use federation::federation;
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use task_cost::TaskCosts;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fedreplay_sim::{Purpose, Seed, Stream};
 use serde::Serialize;
 
+use super::error::PlacementError;
 use super::trace::{Trace, TraceRow};
 use crate::scenario::schema::{Network, Protocol, ScenarioSpec};
 use crate::scenario::{Bandwidth, Bytes, Duration, Rate, Speed, regions, schema};
@@ -55,6 +56,15 @@ impl Placed {
     /// If the trace names a client that the data lacks or the other way round, or an unknown class or region, or if a
     /// client has no device or no link.
     pub fn new(
+        scenario: &ScenarioSpec,
+        clients: usize,
+        name: impl Fn(usize) -> String,
+        trace: &Trace,
+    ) -> Result<Self, PlacementError> {
+        Self::place(scenario, clients, name, trace).map_err(PlacementError)
+    }
+
+    fn place(
         scenario: &ScenarioSpec,
         clients: usize,
         name: impl Fn(usize) -> String,

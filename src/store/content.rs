@@ -13,7 +13,7 @@ use super::{Digest, Key, atomic};
 
 /// Error in accessing a store.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to use the store at {path}: {source}; choose another with --store, or none with --store none")]
+#[error("failed to use the store at {path}: {source}")]
 pub struct StoreError {
     path: PathBuf,
     source: io::Error,

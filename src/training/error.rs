@@ -29,10 +29,7 @@ pub enum Error {
         reason: String,
     },
     /// The device ran out of memory.
-    #[error(
-        "failed to train: out of memory on {device}: {needed}; go on with `fedreplay resume` and fewer --workers, a smaller \
-         --set execution.cohort_batch=N or --set execution.checkpointing=Always, or begin again with fewer rows a batch"
-    )]
+    #[error("failed to train: out of memory on {device}: {needed}")]
     OutOfMemory {
         /// Device.
         device: String,

@@ -268,7 +268,7 @@ fn an_adapter_of_any_round_is_saved_or_in_the_store() {
     assert!(weights("second") != weights("first"));
     export(&["--round", "1", "--store", "none", "--out", "x"])
         .refused(2, &["adapter of round 1", "save_adapter_every"]);
-    export(&["--round", "9", "--out", "x"]).refused(2, &["round 9 is not from 1 to 3"]);
+    export(&["--round", "9", "--out", "x"]).refused(2, &["failed to find round 9", "the run has rounds 1 to 3"]);
     export(&["--out", "first"]).refused(2, &["first", "there already"]);
     export(&["--out", "run/ledger/more"]).refused(2, &["answers for every file there"]);
     world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();

@@ -178,31 +178,14 @@ fn read(folder: &Path, name: &str) -> Result<(String, Vec<u8>), AdapterError> {
     let path = folder.join(name);
     match fs::read(&path) {
         Ok(bytes) => Ok((path.display().to_string(), bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match advice(folder, name) {
-            Some(reason) => Err(AdapterError::content(path.display().to_string(), reason)),
-            None => Err(AdapterError::Io { path, source: error }),
-        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
+            Err(AdapterError::NoFolder { file: path, folder: folder.to_owned() })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && name == TENSORS && folder.join(PICKLE).exists() => {
+            Err(AdapterError::Pickle { file: path, pickle: PICKLE })
+        }
         Err(source) => Err(AdapterError::Io { path, source }),
     }
-}
-
-/// Returns what to do about a file that is missing, in the cases that are common.
-fn advice(folder: &Path, name: &str) -> Option<String> {
-    if !folder.exists() {
-        let shown = folder.display();
-        return Some(format!(
-            "there is no folder {shown}; an adapter of the hub is not fetched: `hf download NAME --local-dir FOLDER` makes \
-             a folder of it"
-        ));
-    }
-    if name == TENSORS && folder.join(PICKLE).exists() {
-        return Some(format!(
-            "there is only {PICKLE}, a pickle, which can run code and is not read; convert it in the folder with `python -c \
-             \"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous() for k, v in torch.load('{PICKLE}', \
-             map_location='cpu', weights_only=True).items()}}, '{TENSORS}', metadata={{'format': 'pt'}})\"`"
-        ));
-    }
-    None
 }
 
 #[cfg(test)]

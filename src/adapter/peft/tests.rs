@@ -180,18 +180,18 @@ fn a_misfit_names_the_first_tensor_by_name_and_what_asks_for_another() {
 }
 
 #[test]
-fn weights_in_pytorchs_format_are_refused_with_the_way_to_convert_them() {
+fn weights_in_pytorchs_format_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(fixture("plain").join(CONFIG), folder.path().join(CONFIG)).unwrap();
     fs::write(folder.path().join("adapter_model.bin"), b"PK").unwrap();
     let error = read_folder(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("adapter_model.bin") && error.contains("save_file"), "{error}");
+    assert!(error.contains("adapter_model.bin, a pickle, which can run code"), "{error}");
 }
 
 #[test]
-fn a_name_of_the_hub_is_refused_with_the_way_to_fetch_it() {
+fn a_name_of_the_hub_is_refused() {
     let error = read_folder(Path::new("someone/adapter")).unwrap_err().to_string();
-    assert!(error.contains("no folder someone/adapter") && error.contains("hf download"), "{error}");
+    assert!(error.contains("no folder someone/adapter; an adapter of the hub is not fetched"), "{error}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub struct Subject {
     pub examples: Vec<MmluQuestion>,
 }
 
-/// A question file that cannot be used. The user has to fix it: exit code 2.
+/// A question file that cannot be used. The user has to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum QuestionFault {
     /// The file or folder is missing or cannot be read.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// A question file that cannot be used. The user has to fix it: exit code 2.
+/// A question file that cannot be used. The user has to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum QuestionsError {
     /// The file is missing or cannot be read.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::eval::EvalArguments;
-use fedreplay::benchmarks::{BenchmarkName, BenchmarkOptions, named, open};
+use crate::cli::errors::CommandError;
+use fedreplay::benchmarks::{BenchmarkName, BenchmarkOptions, UnknownBenchmark, open};
 use fedreplay::evaluate::OpenedBenchmark;
 use fedreplay::ledger::LOSSES;
-use fedreplay::run::RunError;
 
 /// Benchmarks to run.
 pub struct SelectedBenchmarks {
@@ -21,17 +21,19 @@ impl SelectedBenchmarks {
     ///
     /// # Errors
     /// An unknown name, a damaged file, a named benchmark without its files, or nothing to do.
-    pub fn new(arguments: &EvalArguments, is_run: bool) -> Result<Self, RunError> {
+    pub fn new(arguments: &EvalArguments, is_run: bool) -> Result<Self, CommandError> {
         let all = arguments.bench.iter().any(|name| name == "all");
         let losses = arguments.bench.iter().any(|name| name == LOSSES);
         if losses && !is_run {
             let subject = arguments.subject.display();
-            return Err(RunError::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "failed to take losses of {subject}: it is no run, so there are no rows; name benchmarks with --bench"
             )));
         }
         let names = arguments.bench.iter().filter(|name| *name != "all" && *name != LOSSES);
-        let wanted = names.map(|name| named(name)).collect::<Result<Vec<_>, _>>().map_err(RunError::Usage)?;
+        let wanted = names.map(|name| name.parse());
+        let wanted: Result<Vec<BenchmarkName>, UnknownBenchmark> = wanted.collect();
+        let wanted = wanted.map_err(|error| CommandError::Usage(error.to_string()))?;
         let options = options(arguments, all || !wanted.is_empty())?;
         let mut opened = Vec::new();
         // In the catalog's order, not in that of the command line, so that tables of different calls are alike.
@@ -43,7 +45,7 @@ impl SelectedBenchmarks {
         }
         if all && opened.is_empty() {
             let folder = options.data.display();
-            return Err(RunError::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "failed to find questions: {folder} holds no benchmark's files; docs/evaluation.md says how they lie there"
             )));
         }
@@ -56,11 +58,11 @@ fn open_named(
     benchmark: BenchmarkName,
     options: &BenchmarkOptions,
     is_named: bool,
-) -> Result<Option<OpenedBenchmark>, RunError> {
+) -> Result<Option<OpenedBenchmark>, CommandError> {
     let needs = "it runs code that the model writes, which needs --allow-code-execution";
     match open(benchmark, options) {
         Ok(Some(opened)) => Ok(Some(OpenedBenchmark { name: benchmark.name(), benchmark: opened })),
-        Ok(None) if is_named => Err(RunError::Usage(format!("failed to take {benchmark}: {needs}"))),
+        Ok(None) if is_named => Err(CommandError::Usage(format!("failed to take {benchmark}: {needs}"))),
         Ok(None) => {
             tracing::warn!("{benchmark} is left out: {needs}");
             Ok(None)
@@ -74,15 +76,19 @@ fn open_named(
 }
 
 /// Returns the options of all benchmarks.
-fn options(arguments: &EvalArguments, has_benchmarks: bool) -> Result<BenchmarkOptions<'_>, RunError> {
+fn options(arguments: &EvalArguments, has_benchmarks: bool) -> Result<BenchmarkOptions<'_>, CommandError> {
     let data = match &arguments.data {
         Some(data) if data.is_dir() => data.as_path(),
         Some(data) => {
             let data = data.display();
-            return Err(RunError::Usage(format!("failed to find questions: --data names {data}, which is no folder")));
+            return Err(CommandError::Usage(format!(
+                "failed to find questions: --data names {data}, which is no folder"
+            )));
         }
         None if !has_benchmarks => Path::new("."),
-        None => return Err(RunError::Usage("failed to find questions: --data names the folder of their files".into())),
+        None => {
+            return Err(CommandError::Usage("failed to find questions: --data names the folder of their files".into()));
+        }
     };
     Ok(BenchmarkOptions {
         data,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::errors::CommandError;
 use fedreplay::benchmarks::EvaluationError;
 use fedreplay::benchmarks::open_ended::JudgeWording;
 use fedreplay::judge::{ApiKey, Judge, JudgeSettings, Prices, Retries, TokenLimit, Usage};
 use fedreplay::ledger::LedgerError;
-use fedreplay::run::RunError;
 use fedreplay::store::Store;
 
 /// Options of the judge, which is any endpoint with the OpenAI chat API. Without one, answers that need a judge get no
@@ -92,7 +92,7 @@ impl JudgeArguments {
     ///
     /// # Errors
     /// If a setting is invalid, or the key cannot be used.
-    pub fn judge<'s>(&self, store: &'s Store) -> Result<Option<Judge<'s>>, RunError> {
+    pub fn judge<'s>(&self, store: &'s Store) -> Result<Option<Judge<'s>>, CommandError> {
         let (Some(url), Some(model)) = (&self.judge_url, &self.judge_model) else { return Ok(None) };
         let settings = JudgeSettings {
             temperature: self.judge_temperature,
@@ -115,7 +115,7 @@ impl JudgeArguments {
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn wording(&self) -> Result<JudgeWording, RunError> {
+    pub fn wording(&self) -> Result<JudgeWording, CommandError> {
         let aya = match &self.judge_aya_prompt {
             // Line feeds alone, as Python reads a text file: an editor's line ends would be in every prompt.
             Some(path) => {

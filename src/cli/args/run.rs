@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::STOP;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use fedreplay::model::Device;
-use fedreplay::run::{RunError, RunOptions};
+use fedreplay::run::RunOptions;
 use fedreplay::store::Store;
 use fedreplay::training::Numerics;
 
@@ -40,7 +41,7 @@ impl CommonRunArguments {
     ///
     /// # Errors
     /// If the store cannot be opened.
-    pub fn options(&self, out: PathBuf) -> Result<RunOptions<'static>, RunError> {
+    pub fn options(&self, out: PathBuf) -> Result<RunOptions<'static>, CommandError> {
         Ok(RunOptions { store: open_store(self.store.as_deref())?, ..self.options_without_store(out) })
     }
 
@@ -73,7 +74,7 @@ fn default_workers(devices: &[Device]) -> usize {
 ///
 /// # Errors
 /// If the folder cannot be used. This is an error of usage, since the caller chose the folder.
-pub fn open_store(folder: Option<&Path>) -> Result<Store, RunError> {
+pub fn open_store(folder: Option<&Path>) -> Result<Store, CommandError> {
     let path = match folder {
         Some(path) if path.as_os_str() == "none" => return Ok(Store::none()),
         Some(path) => path.to_owned(),
@@ -82,7 +83,7 @@ pub fn open_store(folder: Option<&Path>) -> Result<Store, RunError> {
             None => return Ok(Store::none()),
         },
     };
-    Store::open(&path).map_err(|error| RunError::Usage(error.to_string()))
+    Store::open(&path).map_err(CommandError::Store)
 }
 
 /// Parses `cpu`, `cuda` or `cuda:N`.

@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::run::store_folder;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use crate::cli::report_difference;
 use fedreplay::audit::{FirstDifference, diff};
-use fedreplay::run::RunError;
 use fedreplay::store::Store;
 
 #[derive(Args)]
@@ -29,7 +29,7 @@ pub struct DiffArguments {
 }
 
 /// Compares the runs and prints the first difference.
-pub fn main(arguments: &DiffArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DiffArguments) -> Result<ExitCode, CommandError> {
     // A missing store is no error: only the first differing tensor cannot be named without it.
     let folder = arguments.store.clone().or_else(store_folder);
     let store = folder.and_then(|folder| Store::open_existing(&folder).ok()).unwrap_or_else(Store::none);
@@ -50,7 +50,7 @@ pub fn main(arguments: &DiffArguments) -> Result<ExitCode, RunError> {
 }
 
 /// Prints the first difference at each level, and its causes.
-fn report(found: &FirstDifference) -> Result<ExitCode, RunError> {
+fn report(found: &FirstDifference) -> Result<ExitCode, CommandError> {
     let code = report_difference(&found.difference)?;
     let first = [("first event", &found.event), ("first key", &found.key), ("first tensor", &found.tensor)];
     for (name, what) in first {

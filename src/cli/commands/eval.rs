@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::args::benchmarks::SelectedBenchmarks;
 use crate::cli::args::eval::EvalArguments;
+use crate::cli::errors::CommandError;
 use crate::cli::output::eval_progress::EvalProgressBar;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{self, say};
@@ -17,13 +18,13 @@ use fedreplay::report::units;
 use fedreplay::run::RunError;
 
 /// Evaluates the models, or with `--dry-run` only prints the cost.
-pub fn main(arguments: &EvalArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &EvalArguments) -> Result<ExitCode, CommandError> {
     let is_run = Manifest::path(&arguments.subject).exists();
     // Read before a model is loaded, so that bad names and files are reported at once.
     let benchmarks = SelectedBenchmarks::new(arguments, is_run)?;
     let options = arguments.run_args.options(arguments.out.clone().unwrap_or_default())?;
     let [device] = options.devices[..] else {
-        return Err(RunError::Usage("failed to examine on several devices: --device names one here".to_owned()));
+        return Err(CommandError::Usage("failed to examine on several devices: --device names one here".to_owned()));
     };
     let target = ProgressDisplay::during("reading data, loading the base model", || {
         if is_run {
@@ -54,7 +55,7 @@ fn dry_run(
     arguments: &EvalArguments,
     evaluator: &Evaluator,
     benchmarks: &SelectedBenchmarks,
-) -> Result<ExitCode, RunError> {
+) -> Result<ExitCode, CommandError> {
     let models = match evaluator.target.models.len() {
         1 => "1 model".to_owned(),
         count => format!("{count} models"),
@@ -91,7 +92,7 @@ fn evaluate(
     arguments: &EvalArguments,
     evaluator: &Evaluator,
     benchmarks: &SelectedBenchmarks,
-) -> Result<ExitCode, RunError> {
+) -> Result<ExitCode, CommandError> {
     let mut tables = EvalTables::default();
     if let (true, Some(rows)) = (benchmarks.losses, &evaluator.target.rows) {
         let mut progress = ProgressDisplay::new("computing losses");
@@ -151,7 +152,7 @@ fn percentage(name: &str, share: Option<f64>) -> String {
 }
 
 /// Prints the published table and the totals.
-fn finish(arguments: &EvalArguments, tables: &EvalTables, judged: Option<CallTally>) -> Result<ExitCode, RunError> {
+fn finish(arguments: &EvalArguments, tables: &EvalTables, judged: Option<CallTally>) -> Result<ExitCode, CommandError> {
     if !tables.table.is_empty() {
         output::text(format_args!("\n{}\n", tables.table.to_text()));
     }

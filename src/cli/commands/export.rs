@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::args::run::open_store;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{note, say};
 use fedreplay::export::{self, MergedBase};
 use fedreplay::ledger::Manifest;
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct ExportArguments {
@@ -83,16 +83,16 @@ impl Form {
 }
 
 /// Exports the run and prints what was written.
-pub fn main(arguments: &ExportArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     let run = &arguments.run;
     // Read first: a path without a run is reported before any other error.
     Manifest::read(run)?;
     if arguments.to != Form::Peft && (arguments.round.is_some() || arguments.client.is_some() || arguments.merged) {
         let message = "failed to export: --round, --client and --merged are of --to peft";
-        return Err(RunError::Usage(message.into()));
+        return Err(CommandError::Usage(message.into()));
     }
     if arguments.base == Base::Dequantized && !arguments.merged {
-        return Err(RunError::Usage("failed to export: --base is of --merged".into()));
+        return Err(CommandError::Usage("failed to export: --base is of --merged".into()));
     }
     let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
     export::refuse_occupied(&out)?;
@@ -105,7 +105,7 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, RunError> {
 }
 
 /// Writes the export and returns a description of it.
-fn written(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> {
+fn written(arguments: &ExportArguments, out: &Path) -> Result<String, CommandError> {
     let run = &arguments.run;
     Ok(match arguments.to {
         Form::Perfetto => format!("{} trace events", export::perfetto(run, out)?),
@@ -117,7 +117,7 @@ fn written(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> 
 }
 
 /// Writes an adapter, or the model that it is merged into, and returns a description.
-fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, RunError> {
+fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, CommandError> {
     let store = open_store(arguments.store.as_deref())?;
     let chosen = export::find_adapter(&arguments.run, arguments.round, arguments.client, &store)?;
     let source = if chosen.from_store { "in the store" } else { "saved by the run" };

@@ -7,8 +7,9 @@ use clap::Args;
 
 use super::report;
 use crate::cli::args::run::CommonRunArguments;
+use crate::cli::errors::CommandError;
 use crate::cli::output::summary;
-use fedreplay::run::{ForkPoint, RunError, fork};
+use fedreplay::run::{ForkPoint, fork};
 
 #[derive(Args)]
 pub struct ForkArguments {
@@ -28,7 +29,7 @@ pub struct ForkArguments {
 }
 
 /// Runs the fork and prints its summary.
-pub fn main(arguments: &ForkArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ForkArguments) -> Result<ExitCode, CommandError> {
     let out = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.run, arguments.at_round));
     let options = arguments.run_args.options(out)?;
     let mut progress = arguments.run_args.progress();

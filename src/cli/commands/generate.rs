@@ -8,9 +8,9 @@ use clap::{Args, CommandFactory, Subcommand};
 use clap_complete::Shell;
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::{self, say};
 use fedreplay::ledger::{LedgerError, reference};
-use fedreplay::run::RunError;
 use fedreplay::scenario::Reference;
 
 #[derive(Args)]
@@ -43,7 +43,7 @@ enum What {
 }
 
 /// Prints or writes the requested text.
-pub fn main(arguments: &GenerateArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &GenerateArguments) -> Result<ExitCode, CommandError> {
     match &arguments.what {
         What::Completions { shell } => {
             // Generated in memory first, since the generator panics if it cannot write to a closed stdout.

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::{note, say};
 use fedreplay::ledger::LedgerError;
-use fedreplay::run::RunError;
 use fedreplay::scenario::{ImportError, import_script};
 
 #[derive(Args)]
@@ -24,7 +24,7 @@ pub struct ImportArguments {
 }
 
 /// Prints the scenario on stdout, and options without an equivalent on stderr.
-pub fn main(arguments: &ImportArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ImportArguments) -> Result<ExitCode, CommandError> {
     let script = &arguments.script;
     let text = std::fs::read_to_string(script).map_err(LedgerError::io(script))?;
     let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -32,7 +32,7 @@ pub fn main(arguments: &ImportArguments) -> Result<ExitCode, RunError> {
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let imported = import_script(&name, &text, arguments.call, Path::new(".")).map_err(|error| {
         let hint = if matches!(error, ImportError::ManyCalls(_)) { ": choose one with --call N" } else { "" };
-        RunError::Usage(format!("failed to import {}: {error}{hint}", script.display()))
+        CommandError::Usage(format!("failed to import {}: {error}{hint}", script.display()))
     })?;
     match arguments.json {
         true => say!("{}", json!({ "scenario": imported.scenario, "left_out": imported.left_out })),

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::table::Align::{Left, Right};
 use crate::cli::output::table::TextTable;
 use crate::cli::output::{note, say};
 use fedreplay::ledger::{LedgerError, RunKind, runs_below};
 use fedreplay::report::units;
 use fedreplay::results::RunEssentials;
-use fedreplay::run::RunError;
 
 /// Levels of subfolders that are searched; a sweep's cells are one level below the sweep's folder.
 const DEPTH: u32 = 4;
@@ -31,10 +31,10 @@ pub struct LsArguments {
 }
 
 /// Prints the runs in the order of their paths.
-pub fn main(arguments: &LsArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &LsArguments) -> Result<ExitCode, CommandError> {
     let folder = &arguments.folder;
     if !folder.is_dir() {
-        return Err(RunError::Usage(format!("failed to list {}: it is not a folder", folder.display())));
+        return Err(CommandError::Usage(format!("failed to list {}: it is not a folder", folder.display())));
     }
     let mut runs = runs_below(folder, DEPTH)?;
     runs.sort();

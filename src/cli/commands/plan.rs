@@ -7,10 +7,11 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::STOP;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::report::units;
-use fedreplay::run::{PlanDetail, PlanSettings, PlanSummary, RunError, plan};
+use fedreplay::run::{PlanDetail, PlanSettings, PlanSummary, plan};
 use fedreplay::scenario::Scenario;
 
 /// Description of a plan's work, shown in the progress display.
@@ -46,7 +47,7 @@ enum DetailName {
 }
 
 /// Simulates the schedule and prints its figures.
-pub fn main(arguments: &PlanArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &PlanArguments) -> Result<ExitCode, CommandError> {
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
     let scenario = Scenario::read(&arguments.scenario, &sets)?;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::{note, say};
 use fedreplay::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, noise_for};
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct PrivacyArguments {
@@ -87,7 +87,7 @@ enum AccountantName {
 const STEPS_MAX: u64 = 10_000_000;
 
 /// Answers the question and prints the mechanism with its cost.
-pub fn main(arguments: &PrivacyArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &PrivacyArguments) -> Result<ExitCode, CommandError> {
     match &arguments.question {
         Question::Epsilon(arguments) => {
             let case = Case::new(&arguments.accounting, arguments.noise_multiplier)?;
@@ -99,7 +99,7 @@ pub fn main(arguments: &PrivacyArguments) -> Result<ExitCode, RunError> {
             let case = Case::new(&arguments.accounting, 1.0)?;
             let delta = arguments.accounting.delta;
             let noise = noise_for(case.mechanism, case.steps, arguments.epsilon, delta, case.accountant)
-                .map_err(|error| RunError::Usage(error.to_string()))?;
+                .map_err(|error| CommandError::Usage(error.to_string()))?;
             let epsilon = case.mechanism.with_noise(noise).epsilon(case.steps, delta, case.accountant);
             case.print(&arguments.accounting, noise, epsilon);
             note!("the least noise multiplier to a relative tolerance of {CALIBRATION_TOLERANCE}, rounded up");
@@ -122,7 +122,7 @@ impl Case {
     ///
     /// # Errors
     /// If the cohort is larger than the population, or the accountant cannot handle cohorts of fixed size.
-    fn new(accounting: &AccountingArguments, noise_multiplier: f64) -> Result<Self, RunError> {
+    fn new(accounting: &AccountingArguments, noise_multiplier: f64) -> Result<Self, CommandError> {
         let is_fixed_size = accounting.clients.is_some();
         let accountant = match accounting.accountant {
             // Only RDP bounds are known for sampling without replacement.
@@ -137,11 +137,11 @@ impl Case {
             (None, Some((clients, cohort))) => {
                 if cohort > clients {
                     let message = format!("failed to sample: a cohort of {cohort} is more than {clients} clients");
-                    return Err(RunError::Usage(message));
+                    return Err(CommandError::Usage(message));
                 }
                 if matches!(accounting.accountant, Some(AccountantName::Pld)) {
                     let message = "failed to charge a fixed size by pld: only rdp is known for it".to_owned();
-                    return Err(RunError::Usage(message));
+                    return Err(CommandError::Usage(message));
                 }
                 (Mechanism::FixedSize { noise_multiplier, clients, cohort }, accounting.steps, "rdp")
             }

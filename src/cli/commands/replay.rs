@@ -7,12 +7,12 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::run::CommonRunArguments;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use crate::cli::report_difference;
 use fedreplay::audit::{SpotCheck, SpotCheckReport, replay, sample};
 use fedreplay::ledger::{LedgerError, Manifest};
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct ReplayArguments {
@@ -33,7 +33,7 @@ pub struct ReplayArguments {
 }
 
 /// Repeats the run, or the chosen part of it, and prints the first difference.
-pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     if arguments.round.is_some() || arguments.client.is_some() {
         return check_sample(arguments);
     }
@@ -60,7 +60,7 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
 }
 
 /// Checks the chosen round or client only.
-fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, RunError> {
+fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     let spot_check = SpotCheck { round: arguments.round, client: arguments.client.clone() };
     let options = arguments.run_args.options(PathBuf::new())?;
     let mut progress = ProgressDisplay::new("checking a sample");
@@ -88,7 +88,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     /// Creates the folder, in that of `--scratch` or next to the run.
-    fn make(arguments: &ReplayArguments) -> Result<Self, RunError> {
+    fn make(arguments: &ReplayArguments) -> Result<Self, CommandError> {
         // Read first, so that no folder is created next to a run that does not exist.
         Manifest::read(&arguments.run)?;
         let process = std::process::id();

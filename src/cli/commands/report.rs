@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::ledger::{LedgerError, Manifest};
-use fedreplay::report::{ReportError, html};
-use fedreplay::run::RunError;
+use fedreplay::report::html;
 use fedreplay::store::atomic;
 
 #[derive(Args)]
@@ -30,7 +30,7 @@ pub struct ReportArguments {
 const FILE_NAME: &str = "report.html";
 
 /// Writes the page and prints its size.
-pub fn main(arguments: &ReportArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ReportArguments) -> Result<ExitCode, CommandError> {
     let out = match (&arguments.out, arguments.runs.as_slice()) {
         (Some(out), _) => out.clone(),
         (None, [run]) => run.join(FILE_NAME),
@@ -54,22 +54,19 @@ pub fn of_run(run: &Path) {
 }
 
 /// Writes the report and returns its size in bytes.
-fn write(runs: &[impl AsRef<Path>], out: &Path) -> Result<usize, RunError> {
-    let page = html(runs).map_err(|error| match error {
-        ReportError::Ledger(error) => RunError::Ledger(error),
-        ReportError::Scenario(error) => RunError::Scenario(error),
-    })?;
+fn write(runs: &[impl AsRef<Path>], out: &Path) -> Result<usize, CommandError> {
+    let page = html(runs)?;
     atomic::write(out, page.as_bytes()).map_err(LedgerError::io(out))?;
     Ok(page.len())
 }
 
 /// Refuses to write into a run's folder under any name but that of its report, since all other files there are hashed.
-fn refuse_hashed(out: &Path) -> Result<(), RunError> {
+fn refuse_hashed(out: &Path) -> Result<(), CommandError> {
     if out.file_name().is_none() {
-        return Err(RunError::Usage(format!("failed to write {}: --out names no file", out.display())));
+        return Err(CommandError::Usage(format!("failed to write {}: --out names no file", out.display())));
     }
     match Manifest::folder_around(out) {
-        Some(run) if std::path::absolute(out).ok() != Some(run.join(FILE_NAME)) => Err(RunError::Usage(format!(
+        Some(run) if std::path::absolute(out).ok() != Some(run.join(FILE_NAME)) => Err(CommandError::Usage(format!(
             "failed to write {}: a run answers for every file in its folder but {FILE_NAME}; choose another --out",
             out.display()
         ))),

@@ -8,10 +8,11 @@ use clap::Args;
 use super::{plan, report};
 use crate::cli::STOP;
 use crate::cli::args::run::CommonRunArguments;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::summary;
 use fedreplay::ledger::{Manifest, RunKind};
-use fedreplay::run::{RunError, resume, resume_plan};
+use fedreplay::run::{resume, resume_plan};
 
 #[derive(Args)]
 pub struct ResumeArguments {
@@ -25,7 +26,7 @@ pub struct ResumeArguments {
 }
 
 /// Continues the run and prints its summary.
-pub fn main(arguments: &ResumeArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ResumeArguments) -> Result<ExitCode, CommandError> {
     if Manifest::read(&arguments.run)?.kind == RunKind::Plan {
         let mut progress = ProgressDisplay::new(plan::SIMULATING);
         let summary = resume_plan(&arguments.run, &arguments.sets, &STOP, &mut progress)?;

@@ -7,8 +7,9 @@ use clap::Args;
 
 use super::report;
 use crate::cli::args::run::CommonRunArguments;
+use crate::cli::errors::CommandError;
 use crate::cli::output::summary;
-use fedreplay::run::{RunError, run};
+use fedreplay::run::run;
 use fedreplay::scenario::Scenario;
 
 #[derive(Args)]
@@ -29,7 +30,7 @@ pub struct RunArguments {
 }
 
 /// Runs the scenario, writes its report and prints its summary.
-pub fn main(arguments: &RunArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &RunArguments) -> Result<ExitCode, CommandError> {
     // `--seed` comes last and so takes precedence over a seed in `--set`.
     let mut sets = arguments.sets.clone();
     sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::say;
 use crate::cli::output::table::Align::{Left, Right};
 use crate::cli::output::table::{TextTable, sparkline};
 use fedreplay::ledger::RunKind;
 use fedreplay::report::units;
 use fedreplay::results::{LifecycleState, Overview, Series};
-use fedreplay::run::RunError;
 
 /// [character] -- Width of a curve.
 const CURVE: usize = 40;
@@ -27,7 +27,7 @@ pub struct ShowArguments {
 }
 
 /// Prints all parts of the overview.
-pub fn main(arguments: &ShowArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
     let overview = Overview::read(&arguments.run)?;
     say!("{}", arguments.run.display());
     for (name, value) in essentials(&overview) {

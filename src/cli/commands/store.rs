@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::cli::DIFFERENT;
 use crate::cli::args::run::store_folder;
+use crate::cli::errors::CommandError;
+use crate::cli::errors::exit::DIFFERENT;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::audit::Retention;
 use fedreplay::report::units;
-use fedreplay::run::RunError;
 use fedreplay::scenario::{Bytes, Duration};
 use fedreplay::store::{Store, StoredResult, Trim};
 
@@ -80,15 +80,16 @@ struct Collect {
 
 impl Common {
     /// Opens the existing store and returns it with its folder.
-    fn open(&self) -> Result<(PathBuf, Store), RunError> {
+    fn open(&self) -> Result<(PathBuf, Store), CommandError> {
         let folder = self.store.clone().or_else(store_folder);
-        let folder = folder.ok_or_else(|| RunError::Usage("failed to find the store: name it with --store".into()))?;
-        let store = Store::open_existing(&folder).map_err(|error| RunError::Usage(error.to_string()))?;
+        let folder =
+            folder.ok_or_else(|| CommandError::Usage("failed to find the store: name it with --store".into()))?;
+        let store = Store::open_existing(&folder).map_err(CommandError::Store)?;
         Ok((folder, store))
     }
 }
 
-pub fn main(arguments: &StoreArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &StoreArguments) -> Result<ExitCode, CommandError> {
     match &arguments.command {
         Command::Ls(list) => self::list(list),
         Command::Verify(common) => verify(common),
@@ -97,7 +98,7 @@ pub fn main(arguments: &StoreArguments) -> Result<ExitCode, RunError> {
 }
 
 /// Prints the contents of the store.
-fn list(arguments: &List) -> Result<ExitCode, RunError> {
+fn list(arguments: &List) -> Result<ExitCode, CommandError> {
     let (folder, store) = arguments.common.open()?;
     let results = store.results()?;
     let runs = store.runs()?;
@@ -124,7 +125,7 @@ fn list(arguments: &List) -> Result<ExitCode, RunError> {
 }
 
 /// Checks all results against their hashes.
-fn verify(arguments: &Common) -> Result<ExitCode, RunError> {
+fn verify(arguments: &Common) -> Result<ExitCode, CommandError> {
     let (folder, store) = arguments.open()?;
     let found = ProgressDisplay::during("reading all results", || store.check())?;
     for damage in &found {
@@ -140,10 +141,10 @@ fn verify(arguments: &Common) -> Result<ExitCode, RunError> {
 }
 
 /// Removes results, and prints which were removed and which stay.
-fn collect(arguments: &Collect) -> Result<ExitCode, RunError> {
+fn collect(arguments: &Collect) -> Result<ExitCode, CommandError> {
     let (folder, store) = arguments.common.open()?;
     for run in &arguments.forget {
-        store.forget_run(run).map_err(|error| RunError::Usage(error.to_string()))?;
+        store.forget_run(run).map_err(CommandError::Store)?;
     }
     // Opened before the runs are read: results that any process uses from now on are spared, even for runs unknown
     // here.

@@ -7,11 +7,12 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::run::{BEGINNING, CommonRunArguments};
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::sweep_table;
 use crate::cli::output::{note, say};
 use fedreplay::ledger::LedgerError;
-use fedreplay::run::{Observer, RunError, SweepObserver, sweep, write_twins};
+use fedreplay::run::{Observer, SweepObserver, sweep, write_twins};
 use fedreplay::scenario::{Sweep, SweepCell};
 use fedreplay::store::atomic;
 
@@ -36,12 +37,12 @@ pub struct SweepArguments {
 }
 
 /// Runs the chosen cells, writes `sweep.json` and prints the table.
-pub fn main(arguments: &SweepArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &SweepArguments) -> Result<ExitCode, CommandError> {
     let mut read = Sweep::read(&arguments.sweep)?;
     read.set.extend(arguments.sets.iter().cloned());
-    let cells = read
-        .chosen(&arguments.only, &arguments.seeds)
-        .map_err(|what| RunError::Usage(format!("failed to choose cells of {}: {what}", arguments.sweep.display())))?;
+    let cells = read.chosen(&arguments.only, &arguments.seeds).map_err(|what| {
+        CommandError::Usage(format!("failed to choose cells of {}: {what}", arguments.sweep.display()))
+    })?;
     // Cells may read synthetic twins, so these are generated before any cell is run.
     write_twins(&read.twins)?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));

@@ -9,12 +9,12 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::STOP;
+use crate::cli::errors::CommandError;
 use crate::cli::output::round_line::RoundLine;
 use crate::cli::output::say;
 use fedreplay::graph::GraphError;
 use fedreplay::ledger::{LedgerError, Manifest, RunTables};
 use fedreplay::results::{LifecycleState, RunEssentials, main_curve};
-use fedreplay::run::RunError;
 
 /// Interval at which the run is checked for new rounds.
 const POLL: Duration = Duration::from_millis(300);
@@ -32,7 +32,7 @@ pub struct TailArguments {
 }
 
 /// Prints one line per round. Exits with 0 when the run is done, and with 1 when no process continues it.
-pub fn main(arguments: &TailArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &TailArguments) -> Result<ExitCode, CommandError> {
     let run = &arguments.run;
     let mut seen = 0;
     let mut first = arguments.lines;

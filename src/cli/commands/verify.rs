@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::DIFFERENT;
+use crate::cli::errors::CommandError;
+use crate::cli::errors::exit::DIFFERENT;
+use crate::cli::errors::hint::RESUME;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
-use fedreplay::ledger::Manifest;
-use fedreplay::run::{RunError, verify_run};
+use fedreplay::ledger::{Manifest, UNFINISHED};
+use fedreplay::run::verify_run;
 
 #[derive(Args)]
 pub struct VerifyArguments {
@@ -25,14 +27,17 @@ pub struct VerifyArguments {
 }
 
 /// Checks the run and prints every difference.
-pub fn main(arguments: &VerifyArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &VerifyArguments) -> Result<ExitCode, CommandError> {
     let found = ProgressDisplay::during("hashing files and rows", || {
         verify_run(&arguments.run, arguments.certificate.as_deref())
     })?;
     // If the manifest cannot be read, `found` says so.
     let manifest = Manifest::read(&arguments.run).ok();
     for difference in &found {
-        say!("different: {difference}");
+        match difference.0.as_str() {
+            UNFINISHED => say!("different: {difference}; {RESUME}"),
+            _ => say!("different: {difference}"),
+        }
     }
     if let (true, Some(manifest)) = (found.is_empty(), &manifest) {
         let digest = manifest.digest.map(|digest| digest.to_string()).unwrap_or_default();

@@ -12,11 +12,10 @@ pub mod table;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cli::errors::exit;
+
 /// Whether stderr must hold nothing but lines of JSON.
 static JSON_LOG: AtomicBool = AtomicBool::new(false);
-
-/// Exit code of a program whose output is no longer read, as shells report it: 128 + SIGPIPE.
-const UNREAD: i32 = 141;
 
 /// Sets whether stderr must hold nothing but lines of JSON.
 pub fn set_json_log(on: bool) {
@@ -34,10 +33,10 @@ pub fn text(text: std::fmt::Arguments) {
     // Flushed at once, so that a failure is seen here and not when the process ends.
     let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
     if error.kind() == ErrorKind::BrokenPipe {
-        std::process::exit(UNREAD);
+        std::process::exit(i32::from(exit::UNREAD));
     }
     remark(format_args!("error: failed to write to standard output: {error}"));
-    std::process::exit(1);
+    std::process::exit(i32::from(exit::FAILED));
 }
 
 /// Writes one line to stderr. A closed stderr is ignored: results are on stdout and in the exit code.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::{Architecture, Config, families};
-use crate::model::ModelError;
+use crate::model::{ConfigError, ModelError};
 
 impl Config {
     /// Reads and checks `config.json` in `folder`.
@@ -17,11 +17,18 @@ impl Config {
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
         let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
-        Self::parse(&bytes).map_err(|reason| ModelError::Config { path, reason })
+        Self::parse(&bytes).map_err(|error| ModelError::Config { path, reason: error.0 })
     }
 
-    /// Parses the text of a config.json. The error is a description without the name of the file.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
+    /// Parses the text of a config.json.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; the file is not named.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        Self::parsed(json).map_err(ConfigError)
+    }
+
+    fn parsed(json: &[u8]) -> Result<Self, String> {
         let given: Map<String, Value> = serde_json::from_slice(json).map_err(|e| e.to_string())?;
         let architecture = architecture(&given)?;
         let fields = Fields::new(given, architecture);
@@ -51,7 +58,7 @@ mod tests {
     use super::*;
     use crate::model::RopeScaling;
 
-    fn parsed(edit: impl Fn(&mut Value)) -> Result<Config, String> {
+    fn parsed(edit: impl Fn(&mut Value)) -> Result<Config, ConfigError> {
         let mut json = Config::llama(100, 32, 64, 2, 4).to_json();
         edit(&mut json);
         Config::parse(json.to_string().as_bytes())
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        let reason = |edit: &dyn Fn(&mut Value)| parsed(edit).unwrap_err();
+        let reason = |edit: &dyn Fn(&mut Value)| parsed(edit).unwrap_err().to_string();
         assert!(reason(&|json| json["model_type"] = "gpt2".into()).contains("\"gpt2\""));
         assert!(reason(&|json| json["hidden_act"] = "gelu".into()).contains("\"gelu\""));
         assert!(reason(&|json| json["rope_scaling"] = json!({"rope_type": "yarn"})).contains("\"yarn\""));

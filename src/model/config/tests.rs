@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use super::{Architecture, Config, families};
-use crate::model::Rope;
+use crate::model::{ConfigError, Rope};
 
 /// A small config.json of a class with changes; null removes a key.
 fn changed(model_type: &str, changes: Value) -> Map<String, Value> {
@@ -19,12 +19,12 @@ fn changed(model_type: &str, changes: Value) -> Map<String, Value> {
     given.clone()
 }
 
-fn parse(json: &Map<String, Value>) -> Result<Config, String> {
+fn parse(json: &Map<String, Value>) -> Result<Config, ConfigError> {
     Config::parse(&serde_json::to_vec(json).unwrap())
 }
 
 fn reason(model_type: &str, changes: Value) -> String {
-    parse(&changed(model_type, changes)).unwrap_err()
+    parse(&changed(model_type, changes)).unwrap_err().to_string()
 }
 
 /// The sines of the angles of position 1, which are the frequencies but for a bend.

@@ -58,15 +58,13 @@ impl PreTokenizer {
     /// Looks up the pre-tokenizer of a file, or the one of the name `instead`.
     pub fn read(metadata: &Metadata, instead: Option<&str>) -> Result<Self, GgufFault> {
         let Some(name) = instead.or(metadata.text(KEY)?) else {
-            let reason = "is missing, so the way to split a text is not known; name one with --pre-tokenizer";
-            return Err(GgufFault::key(KEY, reason));
+            return Err(GgufFault::NoPreTokenizer { key: KEY });
         };
         match NAMES.iter().find(|(_, names)| names.contains(&name)) {
             Some((split, _)) => Ok(Self { name: name.to_owned(), split: *split }),
             None => {
-                let known: Vec<_> = NAMES.iter().flat_map(|(_, names)| *names).copied().collect();
-                let reason = format!("is {name:?}, known are {}; --pre-tokenizer names another", known.join(", "));
-                Err(GgufFault::key(KEY, reason))
+                let known = NAMES.iter().flat_map(|(_, names)| *names).copied().collect();
+                Err(GgufFault::UnknownPreTokenizer { key: KEY, name: name.to_owned(), known })
             }
         }
     }

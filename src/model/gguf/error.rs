@@ -46,6 +46,22 @@ pub enum GgufFault {
         /// The value and what is allowed, as the end of a sentence that begins with the key.
         reason: String,
     },
+    /// The file does not say how a text is split before it is tokenized.
+    #[error("{key} is missing, so the way to split a text is not known")]
+    NoPreTokenizer {
+        /// The key.
+        key: &'static str,
+    },
+    /// The way to split a text has an unknown name, in the file or in [`super::ImportOptions`].
+    #[error("{key} is {name:?}, known are {}", known.join(", "))]
+    UnknownPreTokenizer {
+        /// The key.
+        key: &'static str,
+        /// The name.
+        name: String,
+        /// The names that are known.
+        known: Vec<&'static str>,
+    },
     /// A tensor.
     #[error("tensor {name} {reason}")]
     Tensor {

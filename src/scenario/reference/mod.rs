@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::error::UnknownField;
 use super::schema::fidelity::{Reading, under};
 use super::schema::{Fidelity, ScenarioSpec};
 
@@ -47,15 +48,15 @@ impl Reference {
     /// path may name several fields.
     ///
     /// # Errors
-    /// A message about a segment that names nothing, with the nearest name or all known ones.
-    pub fn explain(&self, path: &str) -> Result<Vec<Entry>, String> {
+    /// About a segment that names nothing, with the nearest name or all known ones.
+    pub fn explain(&self, path: &str) -> Result<Vec<Entry>, UnknownField> {
         let segments: Vec<&str> = path.split('.').filter(|segment| !segment.is_empty()).collect();
         let found = self.schemas.each_ref().map(|schemas| schemas.find(&segments));
         let [first, others @ ..] = found;
         let others = others.map(|found| found.unwrap_or_default());
         // The readings differ only in defaults, so they find the same places in the same order.
         let mut entries = Vec::new();
-        for (at, place) in first?.into_iter().enumerate() {
+        for (at, place) in first.map_err(UnknownField)?.into_iter().enumerate() {
             let others = others.each_ref().map(|places| places.get(at).and_then(|place| place.default.clone()));
             entries.push(self.schemas[0].entry(place, &others));
         }
@@ -229,7 +230,7 @@ mod tests {
             ("server.protocol.Synchronus", "`Synchronous`"),
             ("model.lora.rank.x", "rank"),
         ] {
-            let said = reference.explain(path).expect_err("a misspelt field");
+            let said = reference.explain(path).expect_err("a misspelt field").to_string();
             assert!(said.contains(nearest), "{path}: {said}");
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Sweep, SweepBase, Variant};
+use crate::scenario::UnknownCell;
 
 /// One run of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,19 +45,19 @@ impl Sweep {
     /// The folders are numbered as in the whole sweep.
     ///
     /// # Errors
-    /// A message with the first name or seed that the sweep does not have.
-    pub fn chosen(&self, only: &[String], seeds: &[u64]) -> Result<Vec<SweepCell>, String> {
+    /// The first name or seed that the sweep does not have.
+    pub fn chosen(&self, only: &[String], seeds: &[u64]) -> Result<Vec<SweepCell>, UnknownCell> {
         let mut cells = self.cells();
         let bases: Vec<&str> = self.scenarios.iter().map(|base| base.name.as_str()).collect();
         let variants: Vec<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();
         for name in only {
             if !bases.iter().chain(&variants).any(|known| known == name) {
-                let known = bases.iter().chain(&variants).copied().collect::<Vec<_>>().join(", ");
-                return Err(format!("the sweep has no scenario and no variant `{name}`, only {known}"));
+                let known = bases.iter().chain(&variants).map(|&known| known.to_owned()).collect();
+                return Err(UnknownCell::Name { name: name.clone(), known });
             }
         }
-        if let Some(seed) = seeds.iter().find(|seed| !self.seeds.contains(seed)) {
-            return Err(format!("the sweep has no seed {seed}"));
+        if let Some(&seed) = seeds.iter().find(|seed| !self.seeds.contains(seed)) {
+            return Err(UnknownCell::Seed { seed });
         }
         cells.retain(|cell| is_selected(&cell.base, &bases, only) && is_selected(&cell.variant, &variants, only));
         cells.retain(|cell| seeds.is_empty() || cell.seed.is_some_and(|seed| seeds.contains(&seed)));
@@ -210,7 +211,7 @@ mod tests {
         assert_eq!(chosen(&["Q", "B"], &[2]), Ok(vec!["0008-Q-B-seed-2".to_owned()]));
         assert_eq!(chosen(&["A"], &[]).unwrap().len(), 4);
         assert_eq!(chosen(&[], &[]).unwrap().len(), 8);
-        assert!(chosen(&["C"], &[]).unwrap_err().contains("P, Q, A, B"));
-        assert!(chosen(&[], &[3]).unwrap_err().contains("no seed 3"));
+        assert!(chosen(&["C"], &[]).unwrap_err().to_string().contains("P, Q, A, B"));
+        assert!(chosen(&[], &[3]).unwrap_err().to_string().contains("no seed 3"));
     }
 }

@@ -8,6 +8,7 @@ use fedreplay_sim::Seed;
 use serde_json::json;
 
 use super::{Reading, io};
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::data::{Federation, Ruler, Spread, twin_of};
@@ -16,7 +17,6 @@ use fedreplay::diversity::{
     Quality, QualityJudge, QualityRow, client_embeddings, draw, geometry, openings, profiles,
 };
 use fedreplay::ledger::write_table;
-use fedreplay::run::RunError;
 use fedreplay::store::atomic;
 
 #[derive(Args)]
@@ -52,7 +52,7 @@ pub struct DataDiversityArguments {
 }
 
 /// Compares the clients, and writes and prints the results.
-pub fn main(arguments: &DataDiversityArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataDiversityArguments) -> Result<ExitCode, CommandError> {
     let data = arguments.reading.federation()?;
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let judge = arguments.model.as_deref().map(QualityJudge::load).transpose()?;
@@ -97,7 +97,7 @@ struct Found {
 
 impl Found {
     /// Writes the tables and the pictures to the folder `out`.
-    fn write(&self, out: &Path) -> Result<(), RunError> {
+    fn write(&self, out: &Path) -> Result<(), CommandError> {
         let clients: Vec<_> = (0..self.profiles.len()).map(|client| self.client(client)).collect();
         write_table(&out.join("clients.parquet"), &clients)?;
         write_table(&out.join("languages.parquet"), &self.language_rows())?;

@@ -8,10 +8,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::Reading;
+use crate::cli::errors::CommandError;
 use crate::cli::output::say;
-use fedreplay::data::{Row, Ruler, Tally, twin_of};
+use fedreplay::data::{Row, Ruler, Tally, TokenizerError, twin_of};
 use fedreplay::ledger::{ClientDataRow, write_table};
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataInspectArguments {
@@ -29,7 +29,7 @@ pub struct DataInspectArguments {
 }
 
 /// Reads the dataset row by row and prints its statistics.
-pub fn main(arguments: &DataInspectArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataInspectArguments) -> Result<ExitCode, CommandError> {
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let mut clients: Vec<ClientFigures> = Vec::new();
     // The walk cannot be stopped from inside, so the first failure is saved and later rows are ignored.
@@ -47,7 +47,7 @@ pub fn main(arguments: &DataInspectArguments) -> Result<ExitCode, RunError> {
         }
     })?;
     if let Some(what) = failed {
-        return Err(RunError::Usage(what));
+        return Err(CommandError::Usage(what));
     }
     if let Some(path) = &arguments.out {
         let rows: Vec<_> = (0..).zip(&clients).map(|(client, figures)| figures.row(client)).collect();
@@ -73,7 +73,7 @@ struct ClientFigures {
 
 impl ClientFigures {
     /// Counts a row.
-    fn add(&mut self, row: &Row, ruler: &Ruler) -> Result<(), String> {
+    fn add(&mut self, row: &Row, ruler: &Ruler) -> Result<(), TokenizerError> {
         self.instructions.add(total_length(&row.asked(), ruler)?);
         self.responses.add(total_length(&row.answered(), ruler)?);
         if let Some(language) = row.attributes.get("language").and_then(|value| value.as_str()) {
@@ -101,7 +101,7 @@ impl ClientFigures {
 }
 
 /// Returns the length of several texts together.
-fn total_length(texts: &[&str], ruler: &Ruler) -> Result<u64, String> {
+fn total_length(texts: &[&str], ruler: &Ruler) -> Result<u64, TokenizerError> {
     let mut total = 0;
     for text in texts {
         total += ruler.length(text)?;

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use fedreplay::data::{BadRows, Columns, Federation, Row, Walk};
 use fedreplay::ledger::LedgerError;
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataArguments {
@@ -34,7 +34,7 @@ enum Command {
     Twin(twin::DataTwinArguments),
 }
 
-pub fn main(arguments: &DataArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataArguments) -> Result<ExitCode, CommandError> {
     match &arguments.command {
         Command::Inspect(arguments) => inspect::main(arguments),
         Command::Diversity(arguments) => diversity::main(arguments),
@@ -58,7 +58,7 @@ struct Reading {
 
 impl Reading {
     /// Reads the whole dataset into memory.
-    fn federation(&self) -> Result<Federation, RunError> {
+    fn federation(&self) -> Result<Federation, CommandError> {
         let federation = ProgressDisplay::during("reading rows", || {
             Federation::read_columns(&self.path, &self.columns(), self.bad_rows())
         })?;
@@ -66,7 +66,7 @@ impl Reading {
     }
 
     /// Passes every row to `each` without keeping it in memory.
-    fn walk(&self, each: &mut dyn FnMut(&str, usize, Row)) -> Result<Walk, RunError> {
+    fn walk(&self, each: &mut dyn FnMut(&str, usize, Row)) -> Result<Walk, CommandError> {
         let walk = ProgressDisplay::during("reading rows", || {
             Walk::columns(&self.path, &self.columns(), self.bad_rows(), each)
         })?;
@@ -91,7 +91,7 @@ fn columns(name: &str) -> Result<Columns, String> {
 }
 
 /// Returns a function that turns an I/O error at `path` into an error of the command.
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CommandError {
     let path = path.to_owned();
     move |source| LedgerError::io(&path)(source).into()
 }

@@ -8,9 +8,9 @@ use fedreplay_sim::Seed;
 use serde_json::json;
 
 use super::{Reading, io};
+use crate::cli::errors::CommandError;
 use crate::cli::output::say;
 use fedreplay::data::write_split;
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataSplitArguments {
@@ -37,7 +37,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Writes both files and prints their sizes.
-pub fn main(arguments: &DataSplitArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataSplitArguments) -> Result<ExitCode, CommandError> {
     let data = arguments.reading.federation()?;
     let out = &arguments.out;
     let mut written = serde_json::Map::new();

@@ -8,10 +8,10 @@ use fedreplay_sim::Seed;
 use serde_json::json;
 
 use super::io;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::data::{Twin, TwinSettings, write_twin};
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataTwinArguments {
@@ -47,7 +47,7 @@ fn scale(text: &str) -> Result<f64, String> {
 }
 
 /// Writes the twin and prints its size.
-pub fn main(arguments: &DataTwinArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &DataTwinArguments) -> Result<ExitCode, CommandError> {
     let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
     let manifest = ProgressDisplay::during("writing generated text", || {
         write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::model::gguf::{ImportOptions, WeightType, import};
-use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct ModelImportArguments {
@@ -49,7 +49,7 @@ impl From<Dtype> for WeightType {
 }
 
 /// Imports the file and prints what it was.
-pub fn main(arguments: &ModelImportArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ModelImportArguments) -> Result<ExitCode, CommandError> {
     let options =
         ImportOptions { dtype: arguments.dtype.map(WeightType::from), pre_tokenizer: arguments.pre_tokenizer.clone() };
     let summary = ProgressDisplay::during("reading weights", || import(&arguments.file, &arguments.out, &options))?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use fedreplay::run::RunError;
+use crate::cli::errors::CommandError;
 
 #[derive(Args)]
 pub struct ModelArguments {
@@ -20,7 +20,7 @@ enum Command {
     Import(import::ModelImportArguments),
 }
 
-pub fn main(arguments: &ModelArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ModelArguments) -> Result<ExitCode, CommandError> {
     match &arguments.command {
         Command::Import(arguments) => import::main(arguments),
     }

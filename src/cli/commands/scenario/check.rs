@@ -8,12 +8,13 @@ use fedreplay_sim::Outcome;
 use serde_json::json;
 
 use crate::cli::STOP;
+use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{note, say};
 use fedreplay::inputs::BenchmarkForecast;
 use fedreplay::model::Device;
 use fedreplay::report::units;
-use fedreplay::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
+use fedreplay::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, forecast, plan};
 use fedreplay::scenario::Scenario;
 
 #[derive(Args)]
@@ -35,7 +36,7 @@ pub struct ScenarioCheckArguments {
 }
 
 /// Prints the resolved scenario and the estimate.
-pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, CommandError> {
     let scenario = Scenario::read(&arguments.scenario, &arguments.sets)?;
     for doubt in scenario.doubts() {
         note!("warning: {doubt}");
@@ -66,7 +67,7 @@ fn trial(
     arguments: &ScenarioCheckArguments,
     scenario: &Scenario,
     summary: &PlanSummary,
-) -> Result<Option<Forecast>, RunError> {
+) -> Result<Option<Forecast>, CommandError> {
     let spec = &scenario.scenario;
     let has_model = spec.model.folder.is_some() || spec.model.hub.is_some();
     if arguments.no_trial || !has_model || spec.data.synthetic.is_some() {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::say;
-use fedreplay::run::RunError;
 use fedreplay::scenario::{Entry, Reference};
 
 #[derive(Args)]
@@ -20,9 +20,9 @@ pub struct ScenarioExplainArguments {
 }
 
 /// Prints the reference of the field and of the fields below it.
-pub fn main(arguments: &ScenarioExplainArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ScenarioExplainArguments) -> Result<ExitCode, CommandError> {
     let found = Reference::new().explain(&arguments.path);
-    let entries = found.map_err(|what| RunError::Usage(format!("failed to explain {}: {what}", arguments.path)))?;
+    let entries = found.map_err(|what| CommandError::Usage(format!("failed to explain {}: {what}", arguments.path)))?;
     for (index, entry) in entries.iter().enumerate() {
         if index > 0 {
             say!("");

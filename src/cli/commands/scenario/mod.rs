@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use fedreplay::run::RunError;
+use crate::cli::errors::CommandError;
 
 #[derive(Args)]
 pub struct ScenarioArguments {
@@ -26,7 +26,7 @@ enum Command {
     New(new::ScenarioNewArguments),
 }
 
-pub fn main(arguments: &ScenarioArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ScenarioArguments) -> Result<ExitCode, CommandError> {
     match &arguments.command {
         Command::Check(arguments) => check::main(arguments),
         Command::Explain(arguments) => explain::main(arguments),

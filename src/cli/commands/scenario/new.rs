@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::errors::CommandError;
 use crate::cli::output::say;
 use fedreplay::inputs::PlanInputs;
 use fedreplay::ledger::LedgerError;
-use fedreplay::run::RunError;
 use fedreplay::scenario::Scenario;
 use fedreplay::store::atomic;
 
@@ -35,10 +35,10 @@ pub struct ScenarioNewArguments {
 }
 
 /// Writes the file, and removes it again if it cannot be run as it is.
-pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, RunError> {
+pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, CommandError> {
     let file = &arguments.file;
     if file.symlink_metadata().is_ok() {
-        return Err(RunError::Usage(format!("failed to write {}: it is there already", file.display())));
+        return Err(CommandError::Usage(format!("failed to write {}: it is there already", file.display())));
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::path::absolute(folder).map_err(LedgerError::io(folder))?;
@@ -68,7 +68,7 @@ pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, RunError> {
 }
 
 /// Reads the scenario with its inputs, and discards them.
-fn check(file: &Path) -> Result<(), RunError> {
+fn check(file: &Path) -> Result<(), CommandError> {
     let scenario = Scenario::read(file, &[])?;
     PlanInputs::load(&scenario)?;
     Ok(())
@@ -76,14 +76,14 @@ fn check(file: &Path) -> Result<(), RunError> {
 
 /// Makes a path from the command line absolute: paths in a scenario are relative to its own folder, not to the current
 /// one.
-fn absolute(path: &Path) -> Result<PathBuf, RunError> {
+fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     Ok(std::path::absolute(path).map_err(LedgerError::io(path))?)
 }
 
 /// Returns the default for `option`: the file `own` of the checkout that contains the scenario `file` in `folder`.
-fn from_checkout(file: &Path, folder: &Path, own: &str, option: &str) -> Result<PathBuf, RunError> {
+fn from_checkout(file: &Path, folder: &Path, own: &str, option: &str) -> Result<PathBuf, CommandError> {
     own_file(folder, own).ok_or_else(|| {
-        RunError::Usage(format!("failed to find {own} around {}: name one with {option}", file.display()))
+        CommandError::Usage(format!("failed to find {own} around {}: name one with {option}", file.display()))
     })
 }
 

@@ -1,0 +1,142 @@
+//! Exit codes of the program.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed: the machine, a file, a service or the model |
+//! | 2 | refused: wrong usage, scenario, data or base model |
+//! | 3 | a check found a difference |
+//! | 130 | interrupted |
+//! | 141 | nobody reads the output any more |
+
+use fedreplay::benchmarks::EvaluationError;
+use fedreplay::diversity::DiversityError;
+use fedreplay::generation::GenerationError;
+use fedreplay::graph::GraphError;
+use fedreplay::inputs::InputError;
+use fedreplay::ledger::LedgerError;
+use fedreplay::model::gguf::GgufError;
+use fedreplay::model::hub::HubError;
+use fedreplay::run::RunError;
+use fedreplay::sandbox::SandboxError;
+
+use super::CommandError;
+
+/// Something failed that the user may not have caused, such as a full disk.
+pub const FAILED: u8 = 1;
+
+/// Arguments, scenario, data or base model cannot be used.
+pub const REFUSED: u8 = 2;
+
+/// A check found a difference.
+pub const DIFFERENT: u8 = 3;
+
+/// The program was asked to stop: 128 + SIGINT, as shells report it.
+pub const INTERRUPTED: u8 = 130;
+
+/// The output is no longer read: 128 + SIGPIPE, as shells report it.
+pub const UNREAD: u8 = 141;
+
+/// Returns the exit code of a command that failed.
+pub fn code_of(error: &CommandError) -> u8 {
+    match error {
+        CommandError::Usage(_) | CommandError::Store(_) => REFUSED,
+        CommandError::Library(error) => of_run(error),
+    }
+}
+
+fn of_run(error: &RunError) -> u8 {
+    match error {
+        RunError::Input(error) => of_input(error),
+        RunError::Ledger(error) => of_ledger(error),
+        RunError::Hub(error) => of_hub(error),
+        RunError::Evaluation(error) => of_evaluation(error),
+        RunError::Graph(GraphError::Interrupted) => INTERRUPTED,
+        RunError::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => REFUSED,
+        RunError::Gguf(GgufError::File { .. } | GgufError::TargetExists(_)) => REFUSED,
+        RunError::NotStartedPortably
+        | RunError::Gguf(_)
+        | RunError::Diversity(_)
+        | RunError::Store(_)
+        | RunError::Adapter(_)
+        | RunError::Graph(_) => FAILED,
+        // All others are wrong in what the user wrote or chose.
+        _ => REFUSED,
+    }
+}
+
+fn of_input(error: &InputError) -> u8 {
+    match error {
+        InputError::Ledger(error) => of_ledger(error),
+        InputError::Hub(error) => of_hub(error),
+        InputError::Evaluation(error) => of_evaluation(error),
+        InputError::SelfTest(_) | InputError::NotRepeatable { .. } | InputError::Store(_) => FAILED,
+        _ => REFUSED,
+    }
+}
+
+fn of_ledger(error: &LedgerError) -> u8 {
+    match error {
+        // A full disk is not wrong usage.
+        LedgerError::Unwritable { .. } if error.is_disk_full() => FAILED,
+        LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. } => REFUSED,
+        LedgerError::Io { .. }
+        | LedgerError::Parquet { .. }
+        | LedgerError::Malformed { .. }
+        | LedgerError::Incomplete { .. } => FAILED,
+    }
+}
+
+fn of_hub(error: &HubError) -> u8 {
+    if error.is_of_the_asker() { REFUSED } else { FAILED }
+}
+
+fn of_evaluation(error: &EvaluationError) -> u8 {
+    match error {
+        EvaluationError::Mmlu(_)
+        | EvaluationError::Questions(_)
+        | EvaluationError::ChatTemplate(_)
+        | EvaluationError::Judge(_) => REFUSED,
+        EvaluationError::Generation(GenerationError::Configuration { .. } | GenerationError::Letter { .. }) => REFUSED,
+        EvaluationError::Sandbox(SandboxError::Missing(..) | SandboxError::Unconfined(_)) => REFUSED,
+        EvaluationError::Generation(GenerationError::Interrupted) => INTERRUPTED,
+        EvaluationError::Generation(_) | EvaluationError::Sandbox(SandboxError::Io(_)) => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(error: impl Into<CommandError>, code: u8) {
+        let error = error.into();
+        assert_eq!(code_of(&error), code, "{error}");
+    }
+
+    fn unwritable(kind: ErrorKind) -> LedgerError {
+        LedgerError::Unwritable { path: "out".into(), source: Error::from(kind) }
+    }
+
+    #[test]
+    fn a_full_disk_is_a_failure_and_a_forbidden_folder_is_refused() {
+        check(unwritable(ErrorKind::StorageFull), FAILED);
+        check(unwritable(ErrorKind::PermissionDenied), REFUSED);
+    }
+
+    #[test]
+    fn an_interruption_is_told_from_a_failure() {
+        check(GraphError::Interrupted, INTERRUPTED);
+        check(EvaluationError::Generation(GenerationError::Interrupted), INTERRUPTED);
+        check(GraphError::UnusableUpdate { order: "o".into(), reason: "r".into() }, FAILED);
+    }
+
+    #[test]
+    fn what_the_user_chose_is_refused() {
+        check(CommandError::Usage("x".into()), REFUSED);
+        check(InputError::ThreadsDiffer { threads: 3 }, REFUSED);
+        check(RunError::UnknownTwin { name: "x".into() }, REFUSED);
+    }
+}

@@ -1,0 +1,68 @@
+//! Errors of commands: those of the library, and those of the command line itself. [`exit`] has the exit codes, and [`hint`]
+//! adds to an error what can be typed next.
+
+pub mod exit;
+pub mod hint;
+
+use fedreplay::adapter::AdapterError;
+use fedreplay::benchmarks::EvaluationError;
+use fedreplay::data::{ChatTemplateError, DatasetError};
+use fedreplay::diversity::DiversityError;
+use fedreplay::graph::GraphError;
+use fedreplay::inputs::InputError;
+use fedreplay::ledger::LedgerError;
+use fedreplay::model::gguf::GgufError;
+use fedreplay::model::hub::HubError;
+use fedreplay::report::ReportError;
+use fedreplay::run::RunError;
+use fedreplay::scenario::ScenarioError;
+use fedreplay::store::StoreError;
+
+/// Reason why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The arguments ask for something that cannot be done.
+    #[error("{0}")]
+    Usage(String),
+    /// The store that the arguments name cannot be used.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The library failed.
+    #[error(transparent)]
+    Library(#[from] RunError),
+}
+
+/// Implements `From` for errors of the library that [`RunError`] contains.
+macro_rules! from_library {
+    ($($error:ident),+) => {
+        $(impl From<$error> for CommandError {
+            fn from(error: $error) -> Self {
+                Self::Library(error.into())
+            }
+        })+
+    };
+}
+
+from_library!(
+    AdapterError,
+    ChatTemplateError,
+    DatasetError,
+    DiversityError,
+    EvaluationError,
+    GgufError,
+    GraphError,
+    HubError,
+    InputError,
+    LedgerError,
+    ScenarioError,
+    StoreError
+);
+
+impl From<ReportError> for CommandError {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Ledger(error) => error.into(),
+            ReportError::Scenario(error) => error.into(),
+        }
+    }
+}
