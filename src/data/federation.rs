@@ -167,6 +167,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_is_called_data_has_the_rows_of_one_client() {
+        for key in ["data", "rows", "examples", "instances", "records"] {
+            let federation = read(&format!(r#"{{"{key}": [{ROW}, {ROW}], "info": {{"version": 1}}}}"#)).unwrap();
+            let ids: Vec<_> = federation.clients.iter().map(|client| (client.id.as_str(), client.rows.len())).collect();
+            assert_eq!((federation.form, ids), (FileForm::Wrapped, vec![(LOCAL_CLIENT, 2)]), "{key}");
+        }
+        let refusal = refused(&format!(r#"{{"data": [{ROW}], "alice": [{ROW}]}}"#));
+        assert!(refusal.contains(r#"rename "data" if it is a client"#), "{refusal}");
+    }
+
+    #[test]
     fn multi_turn_and_preference_forms_are_recognised() {
         let conversation = r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}"#;
         assert_eq!(read(conversation).unwrap().form, FileForm::Lines);

@@ -5,6 +5,9 @@ use super::scanner::{ScanError, Scanner};
 /// Id of the only client of a pooled file. It does not depend on the file's name, so renaming the file changes nothing.
 pub const LOCAL_CLIENT: &str = "local";
 
+/// Names under which files have the list of their rows. They are no clients.
+const ROW_KEYS: [&str; 5] = ["data", "rows", "examples", "instances", "records"];
+
 /// The layout of a dataset, after section 1.3 of the description of FedLLM-Bench and as other tools write theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileForm {
@@ -14,6 +17,8 @@ pub enum FileForm {
     Leaf,
     /// `[row, ...]`: one client, [`LOCAL_CLIENT`].
     Array,
+    /// `{"data": [row, ...]}`, or with the key `rows`, `examples`, `instances` or `records`: one client, [`LOCAL_CLIENT`].
+    Wrapped,
     /// JSON Lines, one row per line: one client, [`LOCAL_CLIENT`].
     Lines,
     /// `{column: {index: value, ...}, ...}` or `{column: [value, ...], ...}`, as pandas and Datasets write tables: one
@@ -65,7 +70,10 @@ impl FileForm {
         if !keys.is_empty() && keys.iter().all(|(_, shape)| is_table(shape)) {
             return Self::Columns;
         }
-        Self::Federated
+        match keys.first() {
+            Some((key, Shape::List)) if ROW_KEYS.contains(&key.as_str()) => Self::Wrapped,
+            _ => Self::Federated,
+        }
     }
 }
 
@@ -144,6 +152,10 @@ mod tests {
             (r#"[{"instruction": "i"}]"#, FileForm::Array),
             (r#"{"a": [{"instruction": "i"}]}"#, FileForm::Federated),
             (r#"{"a": [], "b": [{"instruction": "i"}]}"#, FileForm::Federated),
+            (r#"{"data": [{"instruction": "i"}]}"#, FileForm::Wrapped),
+            (r#"{"rows": [{"instruction": "i"}], "meta": {}}"#, FileForm::Wrapped),
+            (r#"{"a": [{"instruction": "i"}], "data": [{"instruction": "i"}]}"#, FileForm::Federated),
+            (r#"{"data": [{"x": 1}], "instruction": "i"}"#, FileForm::Lines),
             (r#"{"instruction": "i"}"#, FileForm::Lines),
             (r#"{"messages": [{"role": "user"}]}"#, FileForm::Lines),
             (r#"{"conversations": [{"from": "human"}]}"#, FileForm::Lines),
@@ -166,6 +178,7 @@ mod tests {
     #[test]
     fn a_head_that_is_cut_off_tells_as_much_as_is_in_it() {
         assert_eq!(FileForm::of(br#"{"a": [{"instruction": "i"#), FileForm::Federated);
+        assert_eq!(FileForm::of(br#"{"data": [{"instruction": "i"#), FileForm::Wrapped);
         assert_eq!(FileForm::of(br#"{"messages": [{"role": "user", "content": "i"#), FileForm::Lines);
         assert_eq!(FileForm::of(br#"{"users": ["a", "b"], "num_samples": [1"#), FileForm::Leaf);
     }

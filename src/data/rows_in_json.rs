@@ -20,6 +20,7 @@ pub(super) fn walk_json(intake: &mut Intake, text: impl BufRead, form: FileForm)
     let mut scanner = Scanner::new(text);
     match form {
         FileForm::Array => rows(intake, &mut scanner)?,
+        FileForm::Wrapped => wrapped(intake, &mut scanner)?,
         FileForm::Leaf => leaf(intake, &mut scanner)?,
         FileForm::Columns => columns(intake, &mut scanner)?,
         _ => federated(intake, &mut scanner)?,
@@ -48,6 +49,26 @@ fn rows<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>) -> Result<(),
     elements(scanner, "expected a list of rows", |scanner| {
         let row = scanner.value()?;
         intake.accept(Some(row.end.line), fields_of(&row))
+    })
+}
+
+/// Reads `{"data": [row, ...]}`, whose other keys say something of the file and are no lists.
+fn wrapped<R: BufRead>(intake: &mut Intake, scanner: &mut Scanner<R>) -> Result<(), Halt> {
+    let mut of_rows: Option<String> = None;
+    members(scanner, "expected an object with a list of rows", |scanner, key| {
+        if scanner.peek()? != Some(b'[') {
+            scanner.value()?;
+            return Ok(());
+        }
+        if let Some(first) = &of_rows {
+            return Err(Halt::Damaged(format!(
+                "the key {first:?} names the rows of a file and no client, so the list {key:?} cannot be the rows of \
+                 another; rename {first:?} if it is a client"
+            )));
+        }
+        rows(intake, scanner)?;
+        of_rows = Some(key);
+        Ok(())
     })
 }
 

@@ -65,7 +65,8 @@ impl<R: BufRead> Lines<R> {
         }
         let torn = self.ahead.pop_front().expect("a line that is not blank is ahead");
         let start = TextPlace { line: torn.number, column: torn.column };
-        let fault = match serde_json::from_slice::<Value>(&torn.bytes) {
+        // With its line end the text would break off on the next line, where the parser would see the fault.
+        let fault = match serde_json::from_slice::<Value>(torn.bytes.trim_ascii_end()) {
             Err(error) => not_json(start, &error),
             Ok(_) => unreachable!("a line that is a value is no torn one"),
         };
@@ -171,6 +172,7 @@ impl Line {
 mod tests {
     use std::path::Path;
 
+    use super::super::error::RowFault;
     use super::super::{BadRows, Federation};
 
     /// Instructions of the rows that are left under `Skip`, and the lines of those that are not.
@@ -201,6 +203,27 @@ mod tests {
             assert_eq!(read(&format!("{A}\n{torn}\n{B}\n")), (expected, vec![2]), "{torn}");
         }
         assert_eq!(read(&format!("{A}\n{{\"instruction\": \"c")), (vec!["a".into()], vec![2]));
+    }
+
+    #[test]
+    fn a_torn_line_is_reported_where_it_is() {
+        let place = |text: String| {
+            let data = Federation::read_from(text.as_bytes(), Path::new("d.jsonl"), BadRows::Skip).unwrap();
+            match data.skipped[..] {
+                [ref skipped] => match skipped.fault {
+                    RowFault::NotJson { line, column, .. } => (line, column),
+                    ref other => panic!("{other:?}"),
+                },
+                _ => panic!("{:?}", data.skipped),
+            }
+        };
+        for end in ["\n", "\r\n"] {
+            let torn = r#"{"instruction": "c", "resp"#;
+            assert_eq!(place(format!("{A}{end}{torn}{end}{B}{end}")), (2, torn.len()));
+            assert_eq!(place(format!("{A}{end}{torn}{end}")), (2, torn.len()), "as the last line");
+            let open = r#"{"instruction": "c","#;
+            assert_eq!(place(format!("{A}{end}  {open}{end}{B}{end}")), (2, open.len() + 2));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::determinism::DeterminismCheck;
 use super::error::InputError;
 use super::files::load_trainers;
-use super::rows::{Reader, TokenData};
+use super::rows::{Reader, TokenData, warn_of_left_out};
 use crate::data::ClientRows;
 use crate::model::Device;
 use crate::scenario::{Algorithm, Scenario};
@@ -24,6 +24,8 @@ pub struct InputCache {
     engine: Option<(String, Engine)>,
     /// Warnings that were logged already: cells of a sweep have most of them in common.
     logged: BTreeSet<String>,
+    /// Whether a plan of the scenario was computed before, whose summary has the rows of the data that are left out.
+    is_after_plan: bool,
 }
 
 /// Base model of a scenario, with the result of its start-up test.
@@ -34,6 +36,11 @@ struct Engine {
 }
 
 impl InputCache {
+    /// Creates a cache that does not warn again of what the summary of a plan says.
+    pub(crate) fn after_plan() -> Self {
+        Self { is_after_plan: true, ..Self::default() }
+    }
+
     /// Logs the warnings about a scenario that no earlier run has logged.
     pub(crate) fn log_doubts(&mut self, scenario: &Scenario) {
         for doubt in scenario.doubts() {
@@ -53,6 +60,11 @@ impl InputCache {
             return Ok(data.clone());
         }
         let data = Reader::new(scenario, store)?.read()?;
+        let mut left_out = data.left_out.clone();
+        if self.is_after_plan {
+            left_out.remove("data");
+        }
+        warn_of_left_out(&left_out, &data.read);
         self.data = Some((key, data.clone()));
         Ok(data)
     }

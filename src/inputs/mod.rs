@@ -20,4 +20,5 @@ pub use cache::InputCache;
 pub(crate) use determinism::{DeterminismCheck, TrainingBatches, most_in_a_pass};
 pub use error::InputError;
 pub use load::{Inputs, PlanInputs};
+pub use row_account::refuse_bad_rows;
 pub(crate) use rows::warn_of_differences;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::error::InputError;
 use super::unusable_rows::UnusableRows;
 use crate::data::{ClientData, Reason, RowPlace, SkippedRow};
 use crate::ledger::LeftOut;
@@ -17,6 +18,8 @@ pub(super) struct RowAccount {
     obstacles: BTreeMap<Reason, Obstacle>,
     /// Clients without usable rows that have no bad row either.
     empty_clients: Vec<String>,
+    /// Names the settings under which rows with a reason are no obstacle.
+    lifted_by: fn(Reason) -> &'static str,
 }
 
 /// Rows with one kind of reason.
@@ -28,14 +31,21 @@ struct Obstacle {
 }
 
 impl RowAccount {
+    /// Creates the account of a file of a scenario's data.
     pub fn new(data: &Data, path: &Path) -> Self {
+        Self { bad_rows: data.bad_rows, long_prompts: data.long_prompts, ..Self::refusing(path, Reason::lifted_by) }
+    }
+
+    /// Creates an account that lets no row be left out.
+    fn refusing(path: &Path, lifted_by: fn(Reason) -> &'static str) -> Self {
         Self {
             path: path.to_owned(),
-            bad_rows: data.bad_rows,
-            long_prompts: data.long_prompts,
+            bad_rows: BadRowsSpec::Refuse,
+            long_prompts: LongPromptsSpec::Refuse,
             left_out: LeftOut::default(),
             obstacles: BTreeMap::new(),
             empty_clients: vec![],
+            lifted_by,
         }
     }
 
@@ -111,14 +121,15 @@ impl RowAccount {
                 "{} of {} with {reason} (the first at {first}; lifted by {})",
                 counted(*rows, "row"),
                 counted(clients.len() as u64, "client"),
-                reason.lifted_by()
+                (self.lifted_by)(*reason)
             ));
         }
         let bad: BTreeSet<&String> = self.obstacles.values().flat_map(|obstacle| &obstacle.clients).collect();
         let empty: Vec<&str> = self.empty_clients.iter().filter(|id| !bad.contains(id)).map(String::as_str).collect();
         if let Some(first) = empty.first() {
             let count = counted(empty.len() as u64, "client");
-            kinds.push(format!("{count} with no usable row (the first is {first:?}; lifted by data.bad_rows: Skip)"));
+            let lifted_by = (self.lifted_by)(Reason::Malformed);
+            kinds.push(format!("{count} with no usable row (the first is {first:?}; lifted by {lifted_by})"));
         }
         if kinds.is_empty() {
             return Ok(());
@@ -131,13 +142,27 @@ impl RowAccount {
         self.left_out.sentences(&self.path.display().to_string()).join("; ")
     }
 
-    /// Warns of what is left out, and returns it.
+    /// Returns what is left out.
     pub fn finish(self) -> LeftOut {
-        for sentence in self.left_out.sentences(&self.path.display().to_string()) {
-            tracing::warn!(target: "fedreplay::run", "{sentence}");
-        }
         self.left_out
     }
+}
+
+/// Checks that a file that was read without a scenario has no bad row and no client without rows. `lifted_by` names the
+/// options under which rows with a reason are no obstacle.
+///
+/// # Errors
+/// All kinds of faults at once.
+pub fn refuse_bad_rows(
+    path: &Path,
+    skipped: &[SkippedRow],
+    empty_clients: &[String],
+    lifted_by: fn(Reason) -> &'static str,
+) -> Result<(), InputError> {
+    let mut account = RowAccount::refusing(path, lifted_by);
+    skipped.iter().for_each(|row| account.add(row));
+    account.add_empty_clients(empty_clients);
+    Ok(account.check()?)
 }
 
 fn counted(count: u64, what: &str) -> String {

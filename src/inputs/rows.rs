@@ -84,9 +84,10 @@ impl<'a> Reader<'a> {
         let mut account = RowAccount::new(spec, path);
         data.skipped.iter().for_each(|row| account.add(row));
         account.add_empty_clients(&data.empty_clients);
+        let system_prompt = translate::system_prompt(spec);
         for row in data.clients.iter_mut().flat_map(|client| &mut client.rows) {
             if row.system.is_none() {
-                row.system = spec.system_prompt.clone().filter(|prompt| !prompt.is_empty());
+                row.system.clone_from(&system_prompt);
             }
             if row.lost_opening {
                 account.add_first_answer();
@@ -334,6 +335,15 @@ fn say_date(template: &ChatTemplate, date: Option<&str>) {
 pub(crate) fn warn_of_differences(tokenizer: &Tokenizer, folder: &Path) {
     for difference in tokenizer.differences() {
         tracing::warn!(target: "fedreplay::run", "the tokenizer {}: {difference}", folder.display());
+    }
+}
+
+/// Warns of the rows of each file that are left out; `read` has the files' paths.
+pub(super) fn warn_of_left_out(left_out: &BTreeMap<String, LeftOut>, read: &BTreeMap<String, Input>) {
+    for (role, left_out) in left_out {
+        for sentence in left_out.sentences(&read[role].path.display().to_string()) {
+            tracing::warn!(target: "fedreplay::run", "{sentence}");
+        }
     }
 }
 

@@ -103,6 +103,11 @@ pub fn prompts(data: &scenario::Data, tokenizer: &Tokenizer, folder: &Path) -> R
     Ok(Prompts::Chat(Arc::new(template)))
 }
 
+/// Returns the system prompt of all rows that bring none, and of the questions of open-ended benchmarks.
+pub fn system_prompt(data: &scenario::Data) -> Option<String> {
+    data.system_prompt.clone().filter(|prompt| !prompt.is_empty())
+}
+
 /// Returns the template of this name, or the folder's chat template for `chat`. Names are those of the table of templates and
 /// those of scenarios, such as `vicuna_v1.1` and `Vicuna`. `date` is the current date to a chat template.
 ///

@@ -109,7 +109,7 @@ pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flo
     let began = Instant::now();
     let numerics =
         Numerics { checkpointing: checkpointing(scenario.scenario.execution, workers), ..Numerics::default() };
-    let inputs = Inputs::load(scenario, &[device], &numerics, &Store::none(), &mut InputCache::default())?;
+    let inputs = Inputs::load(scenario, &[device], &numerics, &Store::none(), &mut InputCache::after_plan())?;
     let loading_seconds = began.elapsed().as_secs_f64();
     let spec = &scenario.scenario;
     let tasks = Tasks { scenario, inputs: &inputs };

@@ -30,7 +30,7 @@ fn cases() -> Vec<Case> {
         (
             "a client without rows",
             format!("{{\"a\": [{ROW}],\n\"b\": []}}").into_bytes(),
-            vec!["line 2", "client \"b\" has no usable row"],
+            vec!["1 client with no usable row (the first is \"b\"; lifted by --skip-bad-rows)"],
             Some(0),
         ),
         (
@@ -83,5 +83,30 @@ fn every_fault_is_named_or_counted() {
         let said = said.succeeded();
         let last: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
         assert_eq!(last["skipped_rows"], skipped, "{what}: {}", said.stdout);
+    }
+}
+
+#[test]
+fn the_commands_for_data_count_all_bad_rows_at_once() {
+    let world = World::new();
+    let rows = [ROW, "{\"instruction\": \"torn", "{}", "{\"a\": 1}", ROW];
+    fs::write(world.path("bad.jsonl"), rows.join("\n")).expect("a writable folder");
+    let parts = [
+        "1 row of 1 client with torn or not JSON (the first at line 2, client \"local\", row 1: it is not JSON, at line 2, ",
+        "2 rows of 1 client with a column missing or not text (the first at line 3, client \"local\", row 2",
+        "lifted by --columns, or --skip-bad-rows",
+    ];
+    for command in ["inspect", "split", "diversity"] {
+        let mut arguments = vec!["data", command, "bad.jsonl"];
+        if command != "inspect" {
+            arguments.extend(["--out", "out"]);
+        }
+        world.fedreplay(&arguments).refused(2, &parts);
+    }
+    let said = world.fedreplay(&["data", "inspect", "bad.jsonl", "--skip-bad-rows"]).succeeded();
+    for line in
+        ["samples     2", "left out    1 with torn or not JSON", "left out    2 with a column missing or not text"]
+    {
+        assert!(said.stdout.lines().any(|one| one == line), "{line} in {}", said.stdout);
     }
 }

@@ -203,12 +203,16 @@ fn what_is_left_out_is_counted_everywhere() {
          2 with torn or not JSON; by client: \"a\" 4, \"b\" 1",
         "1 client of data takes no part, for want of a usable row: \"b\"",
     ];
-    let said = world.fedreplay(&check).succeeded();
-    for part in parts {
-        assert!(said.stdout.contains(part), "{}", said.stdout);
+    let trial = [&["scenario", "check", "scenario.ron"][..], &sets].concat();
+    for arguments in [check, trial] {
+        let said = world.fedreplay(&arguments).succeeded();
+        for part in parts {
+            assert!(said.stdout.contains(part), "{}", said.stdout);
+        }
+        assert!(!said.stderr.contains("left out"), "it is said twice: {}", said.stderr);
     }
     let said = world.run("run", &sets).succeeded();
-    assert!(said.stderr.contains("5 rows of"), "{}", said.stderr);
+    assert_eq!(said.stderr.matches("5 rows of").count(), 1, "{}", said.stderr);
     let left_out = &Manifest::read(&world.path("run")).expect("a manifest").left_out["data"];
     assert_eq!((left_out.rows, left_out.clients["b"]["too long a prompt"]), (5, 1));
     assert_eq!(left_out.clients_without_rows, ["b"]);

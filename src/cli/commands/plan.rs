@@ -98,6 +98,9 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
         ("devices", format!("{:.1} hours training, {:.1} hours on tasks", summary.training_hours, summary.busy_hours)),
         ("energy", format!("{:.3} kWh", summary.energy_kwh)),
     ]);
+    for (role, left_out) in &summary.left_out {
+        lines.extend(left_out.sentences(role).into_iter().map(|sentence| ("left out", sentence)));
+    }
     lines.extend(summary.privacy.iter().flat_map(crate::cli::output::summary::privacy));
     lines.extend([("wall clock", format!("{:.1} s", summary.wall_seconds))]);
     if let (Some(run), Some(digest)) = (&summary.run, &summary.digest) {

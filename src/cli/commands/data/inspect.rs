@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Reading;
 use crate::cli::errors::CommandError;
 use crate::cli::output::say;
-use fedreplay::data::{Row, Ruler, Tally, TokenizerError, twin_of};
+use fedreplay::data::{Row, Ruler, SkippedRow, Tally, TokenizerError, twin_of};
 use fedreplay::ledger::{ClientDataRow, write_table};
 
 #[derive(Args)]
@@ -55,9 +55,9 @@ pub fn main(arguments: &DataInspectArguments) -> Result<ExitCode, CommandError> 
     }
     let twin = clients.first().and_then(|client| twin_of(&client.id));
     let all = Total::of(&clients);
-    all.print(data.kind, twin, data.skipped.len(), ruler.unit());
+    all.print(data.kind, twin, &data.skipped, ruler.unit());
     if arguments.json {
-        say!("{}", all.json(twin, data.skipped.len(), ruler.unit()));
+        say!("{}", all.json(twin, &data.skipped, ruler.unit()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -134,7 +134,7 @@ impl Total {
     }
 
     /// Prints the statistics for people.
-    fn print(&self, kind: impl std::fmt::Display, twin: Option<&str>, skipped: usize, unit: &str) {
+    fn print(&self, kind: impl std::fmt::Display, twin: Option<&str>, skipped: &[SkippedRow], unit: &str) {
         if let Some(twin) = twin {
             say!("note        a synthetic twin of {twin}: its text is generated");
         }
@@ -144,8 +144,8 @@ impl Total {
         say!("a client    {} samples", spread_text(&self.samples));
         say!("instruction {} {unit}", spread_text(&self.instructions));
         say!("response    {} {unit}", spread_text(&self.responses));
-        if skipped > 0 {
-            say!("left out    {skipped} rows that cannot be used");
+        for (reason, count) in by_reason(skipped) {
+            say!("left out    {count} with {reason}");
         }
         if !self.languages.is_empty() {
             let mut languages: Vec<_> = self.languages.iter().collect();
@@ -157,7 +157,7 @@ impl Total {
     }
 
     /// Returns the statistics as JSON.
-    fn json(&self, twin: Option<&str>, skipped: usize, unit: &str) -> serde_json::Value {
+    fn json(&self, twin: Option<&str>, skipped: &[SkippedRow], unit: &str) -> serde_json::Value {
         json!({
             "synthetic_twin_of": twin,
             "clients": self.samples.count(),
@@ -167,9 +167,19 @@ impl Total {
             "instruction": spread_json(&self.instructions),
             "response": spread_json(&self.responses),
             "languages": self.languages,
-            "skipped_rows": skipped,
+            "skipped_rows": skipped.len(),
+            "skipped_by_reason": by_reason(skipped),
         })
     }
+}
+
+/// Returns how many rows are left out for each reason.
+fn by_reason(skipped: &[SkippedRow]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for row in skipped {
+        *counts.entry(row.fault.reason().to_string()).or_default() += 1;
+    }
+    counts
 }
 
 /// Formats mean, deviation and range.

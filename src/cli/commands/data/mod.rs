@@ -12,7 +12,8 @@ use clap::{Args, Subcommand};
 
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
-use fedreplay::data::{BadRows, Columns, Federation, Row, Walk};
+use fedreplay::data::{BadRows, Columns, Federation, Reason, Row, SkippedRow, Walk};
+use fedreplay::inputs::refuse_bad_rows;
 use fedreplay::ledger::LedgerError;
 
 #[derive(Args)]
@@ -60,25 +61,40 @@ impl Reading {
     /// Reads the whole dataset into memory.
     fn federation(&self) -> Result<Federation, CommandError> {
         let federation = ProgressDisplay::during("reading rows", || {
-            Federation::read_columns(&self.path, &self.columns(), self.bad_rows())
+            Federation::read_columns(&self.path, &self.columns(), BadRows::Skip)
         })?;
+        self.check(&federation.skipped, &federation.empty_clients)?;
         Ok(federation)
     }
 
-    /// Passes every row to `each` without keeping it in memory.
+    /// Passes every usable row to `each` without keeping it in memory.
     fn walk(&self, each: &mut dyn FnMut(&str, usize, Row)) -> Result<Walk, CommandError> {
         let walk = ProgressDisplay::during("reading rows", || {
-            Walk::columns(&self.path, &self.columns(), self.bad_rows(), each)
+            Walk::columns(&self.path, &self.columns(), BadRows::Skip, each)
         })?;
+        self.check(&walk.skipped, &walk.empty_clients)?;
         Ok(walk)
+    }
+
+    /// Checks that every row was usable, unless bad ones are skipped. The whole file was read before, so that the error
+    /// counts all of them.
+    fn check(&self, skipped: &[SkippedRow], empty_clients: &[String]) -> Result<(), CommandError> {
+        if !self.skip_bad_rows {
+            refuse_bad_rows(&self.path, skipped, empty_clients, lifted_by).map_err(RunError::from)?;
+        }
+        Ok(())
     }
 
     fn columns(&self) -> Columns {
         self.columns.clone().unwrap_or_default()
     }
+}
 
-    fn bad_rows(&self) -> BadRows {
-        if self.skip_bad_rows { BadRows::Skip } else { BadRows::Refuse }
+/// Returns the options under which rows with this reason are no obstacle.
+fn lifted_by(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Column => "--columns, or --skip-bad-rows",
+        _ => "--skip-bad-rows",
     }
 }
 
