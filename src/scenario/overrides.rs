@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::suggestion;
 use super::ron_value::value_in;
-use super::{ScenarioError, ScenarioSpec, SpecialTokensInTextSpec};
+use super::{ReferenceSpec, ScenarioError, ScenarioSpec, SpecialTokensInTextSpec};
 
 /// Applies one override `path=value`.
 ///
@@ -24,10 +24,7 @@ fn changed(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, Stri
     let value = read(text);
     // The scenario as JSON, in which a field can be found by its path, is changed and read back.
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
-    for (pointer, field, default) in UNWRITTEN {
-        let owner = tree.pointer_mut(pointer).and_then(Value::as_object_mut).expect("a scenario has this part");
-        owner.entry(field).or_insert_with(default);
-    }
+    write_out(&mut tree);
     // An optional field of text would take the word as its text, so the removal is tried first.
     if text.trim() == "None"
         && let Ok(scenario) = set(&mut tree.clone(), path, Value::Null)
@@ -47,6 +44,16 @@ fn changed(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, Stri
     }
 }
 
+/// Adds the fields that are not serialized when they have their defaults.
+fn write_out(tree: &mut Value) {
+    for (pointer, field, default) in UNWRITTEN {
+        // The owner may be a variant that the scenario does not choose.
+        if let Some(owner) = tree.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            owner.entry(field).or_insert_with(default);
+        }
+    }
+}
+
 /// Writes `value` into the field at `path` and reads the scenario back.
 fn set(tree: &mut Value, path: &str, value: Value) -> Result<ScenarioSpec, String> {
     *find(tree, path)? = value;
@@ -55,13 +62,16 @@ fn set(tree: &mut Value, path: &str, value: Value) -> Result<ScenarioSpec, Strin
 
 /// Fields that can be set although they are not serialized when they have their defaults: the JSON pointer of the
 /// owner, the name and the default.
-const UNWRITTEN: [(&str, &str, Default); 6] = [
+const UNWRITTEN: [(&str, &str, Default); 9] = [
     ("", "privacy", || Value::Null),
+    ("/data", "system_prompt", || Value::Null),
     ("/data", "special_tokens_in_text", || json!(SpecialTokensInTextSpec::default())),
     ("/data", "template_date", || Value::Null),
+    ("/data/columns/SingleTurn", "system", || Value::Null),
     ("/evaluation", "benchmarks", || Value::Array(vec![])),
     ("/evaluation", "questions", || Value::Null),
     ("/execution", "kernels", || Value::String("Auto".into())),
+    ("/training/objective/Dpo", "reference", || json!(ReferenceSpec::default())),
 ];
 
 /// Constructor of the default of a field that is not serialized.
@@ -126,5 +136,66 @@ fn enter<'a>(here: &'a mut Value, segment: &str) -> Result<&'a mut Value, String
             fields.get_mut(segment).ok_or(format!("there is no field `{segment}` here, only {names}{suggestion}"))
         }
         _ => Err(format!("a plain value has no field `{segment}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    const QUICKSTART: &str = include_str!("../../scenarios/quickstart.ron");
+
+    fn scenario() -> ScenarioSpec {
+        let scenario = Scenario::from_ron(QUICKSTART, std::path::Path::new(".")).unwrap().scenario;
+        let sets = [
+            r#"data.columns={"SingleTurn": {"instruction": "q", "response": "a"}}"#,
+            r#"training.objective={"Dpo": {}}"#,
+        ];
+        sets.iter().fold(scenario, |scenario, set| apply(&scenario, set).unwrap())
+    }
+
+    /// Collects the fields of the schema that an object lacks. Only objects that are there are entered.
+    fn missing(schema: &Value, definitions: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+        if let Some(name) = schema["$ref"].as_str() {
+            missing(&definitions[name.rsplit('/').next().unwrap()], definitions, value, path, found);
+        }
+        for choices in ["anyOf", "oneOf"] {
+            for choice in schema[choices].as_array().into_iter().flatten() {
+                let tag = choice["required"][0].as_str();
+                if tag.is_none_or(|tag| value.get(tag).is_some()) {
+                    missing(choice, definitions, value, path, found);
+                }
+            }
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            match value {
+                Value::Object(fields) if !fields.contains_key(name) => found.push(format!("{path}.{name}")),
+                Value::Object(fields) => missing(inner, definitions, &fields[name], &format!("{path}.{name}"), found),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_schema_can_be_set() {
+        let schema = schemars::schema_for!(ScenarioSpec).to_value();
+        let mut tree = serde_json::to_value(scenario()).unwrap();
+        let mut found = Vec::new();
+        missing(&schema, &schema["$defs"], &tree, "", &mut found);
+        assert!(found.contains(&".data.system_prompt".to_owned()), "not written out: {found:?}");
+        write_out(&mut tree);
+        found.clear();
+        missing(&schema, &schema["$defs"], &tree, "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_unwritten_field_keeps_what_is_set() {
+        let set = apply(&scenario(), "data.system_prompt=Be brief.").unwrap();
+        assert_eq!(set.data.system_prompt.as_deref(), Some("Be brief."));
+        let again = apply(&set, "data.columns.system=persona").unwrap();
+        assert_eq!(again.data.system_prompt.as_deref(), Some("Be brief."));
+        assert_eq!(apply(&again, "data.system_prompt=None").unwrap().data.system_prompt, None);
     }
 }
