@@ -35,6 +35,8 @@ pub struct EvalSetup<'a> {
     pub tokenizer: &'a Tokenizer,
     pub end_tokens: &'a BTreeSet<u32>,
     pub prompts: &'a Prompts,
+    /// System prompt of all open-ended questions: the one that training has for all rows.
+    pub system_prompt: Option<&'a str>,
     /// Sampling settings of the model's folder.
     pub sampling: FolderSampling,
     /// Seed of sampled answers.
@@ -72,9 +74,10 @@ impl<'a> EvalSetup<'a> {
     pub fn context<'s, 'g>(&'s self, model: &'s CachedModel<'s, 'g>, end: &'s str) -> EvalContext<'s, 'g> {
         let is_as_published = self.rules.is_as_published;
         let candidates = if is_as_published { Candidates::AsRun } else { Candidates::AsWritten };
+        let system = self.system_prompt;
         let prompting = match self.prompts {
-            Prompts::Template(template) => Prompting::Template { template, end },
-            Prompts::Chat(template) => Prompting::Chat(template),
+            Prompts::Template(template) => Prompting::Template { template, system, end },
+            Prompts::Chat(template) => Prompting::Chat { template, system },
         };
         EvalContext {
             model,

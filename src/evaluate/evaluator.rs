@@ -97,12 +97,13 @@ impl Evaluator<'_> {
 
     /// Returns the set-up for benchmarks of the evaluated models.
     fn setup(&self) -> EvalSetup<'_> {
-        let EvalTarget { trainer, tokenizer, end_tokens, prompts, sampling, seed, .. } = self.target;
+        let EvalTarget { trainer, tokenizer, end_tokens, prompts, system_prompt, sampling, seed, .. } = self.target;
         EvalSetup {
             trainer,
             tokenizer,
             end_tokens,
             prompts,
+            system_prompt: system_prompt.as_deref(),
             sampling: *sampling,
             seed: *seed,
             store: &self.options.store,

@@ -53,6 +53,8 @@ pub struct EvalTarget {
     pub end_tokens: BTreeSet<u32>,
     /// Prompt template of the questions: the one that the models were trained with.
     pub prompts: Prompts,
+    /// System prompt of the questions: the one that the run has for all rows.
+    pub system_prompt: Option<String>,
     /// Sampling settings of the model's folder.
     pub sampling: FolderSampling,
     pub models: Vec<EvalModel>,
@@ -94,6 +96,7 @@ impl EvalTarget {
             name: folder.to_owned(),
             end_tokens: ends(&base_model, &tokenizer, &prompts)?,
             prompts,
+            system_prompt: translate::system_prompt(&spec.data),
             tokenizer,
             sampling: folder_sampling(&base_model)?,
             setting: setting(spec, &inputs),
@@ -150,6 +153,7 @@ impl EvalTarget {
             tokenizer,
             end_tokens,
             prompts,
+            system_prompt: None,
             sampling: folder_sampling(folder)?,
             models,
             rows: None,

@@ -6,10 +6,10 @@ use crate::data::{ChatTemplate, ChatTemplateError, Message, Role, Template};
 /// A prompt template for dialogs.
 #[derive(Clone, Copy, Debug)]
 pub enum Prompting<'a> {
-    /// A template as used in training. `end` is the text of the end-of-sequence token.
-    Template { template: &'a Template, end: &'a str },
-    /// The chat template of the model's folder.
-    Chat(&'a ChatTemplate),
+    /// A template as used in training, with the system prompt of its rows. `end` is the text of the end-of-sequence token.
+    Template { template: &'a Template, system: Option<&'a str>, end: &'a str },
+    /// The chat template of the model's folder, with the system prompt of training.
+    Chat { template: &'a ChatTemplate, system: Option<&'a str> },
     /// FastChat's conversation template `alpaca`. FedLLM-Bench uses it for MT-Bench although its models were trained
     /// with another one: the question is on the line of its header, and only the end-of-sequence token separates an
     /// answer from the next header. Needed to reproduce published scores.
@@ -27,20 +27,25 @@ impl Prompting<'_> {
     pub fn prompt(&self, questions: &[&str], answers: &[&str]) -> Result<PromptText, ChatTemplateError> {
         assert_eq!(questions.len(), answers.len() + 1, "the last question is the open one");
         Ok(match self {
-            Self::Template { template, end } => {
-                PromptText::Turns { turns: in_template(template, questions, answers), end: (*end).to_owned() }
+            Self::Template { template, system, end } => {
+                PromptText::Turns { turns: in_template(template, *system, questions, answers), end: (*end).to_owned() }
             }
-            Self::Chat(template) => PromptText::Chat(template.prompt(&messages(questions, answers))?),
+            Self::Chat { template, system } => {
+                PromptText::Chat(template.prompt(&messages(*system, questions, answers))?)
+            }
             Self::FastChatAlpaca { end } => PromptText::Raw(in_fastchat_alpaca(end, questions, answers)),
         })
     }
 }
 
 /// Returns the dialog turn by turn; the EOS token belongs between two of them.
-fn in_template(template: &Template, questions: &[&str], answers: &[&str]) -> Vec<String> {
+fn in_template(template: &Template, system: Option<&str>, questions: &[&str], answers: &[&str]) -> Vec<String> {
     let mut turns = Vec::with_capacity(questions.len());
     for (turn, question) in questions.iter().enumerate() {
-        let mut text = if turn == 0 { template.prompt(question) } else { template.later_prompt(question) };
+        let mut text = match turn {
+            0 => template.prompt_under(system, question),
+            _ => template.later_prompt(question),
+        };
         if let Some(answer) = answers.get(turn) {
             text += &template.answer(answer);
         }
@@ -61,9 +66,13 @@ fn in_fastchat_alpaca(end: &str, questions: &[&str], answers: &[&str]) -> String
     text
 }
 
-/// Returns the dialog as chat messages: questions and answers alternate, beginning and ending with a question.
-fn messages<'a>(questions: &[&'a str], answers: &[&'a str]) -> Vec<Message<'a>> {
-    let mut messages = Vec::with_capacity(questions.len() + answers.len());
+/// Returns the dialog as chat messages: after the system prompt, questions and answers alternate, beginning and ending with
+/// a question.
+fn messages<'a>(system: Option<&'a str>, questions: &[&'a str], answers: &[&'a str]) -> Vec<Message<'a>> {
+    let mut messages = Vec::with_capacity(1 + questions.len() + answers.len());
+    if let Some(content) = system {
+        messages.push(Message { role: Role::System, content });
+    }
     for (turn, &question) in questions.iter().enumerate() {
         messages.push(Message { role: Role::User, content: question });
         if let Some(&answer) = answers.get(turn) {
@@ -80,7 +89,7 @@ mod tests {
     #[test]
     fn a_second_turn_follows_the_end_of_the_first_answer() {
         let template = Template::named("alpaca").unwrap();
-        let trained = Prompting::Template { template, end: "</s>" };
+        let trained = Prompting::Template { template, system: None, end: "</s>" };
         let prompt = trained.prompt(&["q1", "q2"], &["a1"]).unwrap().text();
         assert!(
             prompt.ends_with("### Instruction:\nq1 \n\n### Response: a1</s>### Instruction:\nq2 \n\n### Response:"),
@@ -96,7 +105,10 @@ mod tests {
 
     #[test]
     fn messages_take_turns() {
-        let roles: Vec<_> = messages(&["q1", "q2"], &["a1"]).iter().map(|m| (m.role, m.content)).collect();
-        assert_eq!(roles, [(Role::User, "q1"), (Role::Assistant, "a1"), (Role::User, "q2")]);
+        let dialog = messages(Some("s"), &["q1", "q2"], &["a1"]);
+        let roles: Vec<_> = dialog.iter().map(|m| (m.role, m.content)).collect();
+        let asked = [(Role::User, "q1"), (Role::Assistant, "a1"), (Role::User, "q2")];
+        assert_eq!(roles, [&[(Role::System, "s")], &asked[..]].concat());
+        assert_eq!(messages(None, &["q1", "q2"], &["a1"])[0].role, Role::User);
     }
 }

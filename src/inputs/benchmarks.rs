@@ -40,6 +40,7 @@ struct DecodingSettings {
     tokenizer: Tokenizer,
     end_tokens: BTreeSet<u32>,
     prompts: Prompts,
+    system_prompt: Option<String>,
     sampling: FolderSampling,
     seed: u64,
 }
@@ -47,9 +48,19 @@ struct DecodingSettings {
 impl DecodingSettings {
     /// Returns the set-up in which models on a trainer's base are evaluated with these settings.
     fn setup<'a>(&'a self, resources: &EvalResources<'a>, rules: &'a EvalOptions<'a>) -> EvalSetup<'a> {
-        let Self { tokenizer, end_tokens, prompts, sampling, seed } = self;
         let EvalResources { trainer, store, stop, .. } = *resources;
-        EvalSetup { trainer, tokenizer, end_tokens, prompts, sampling: *sampling, seed: *seed, store, stop, rules }
+        EvalSetup {
+            trainer,
+            tokenizer: &self.tokenizer,
+            end_tokens: &self.end_tokens,
+            prompts: &self.prompts,
+            system_prompt: self.system_prompt.as_deref(),
+            sampling: self.sampling,
+            seed: self.seed,
+            store,
+            stop,
+            rules,
+        }
     }
 }
 
@@ -139,6 +150,7 @@ pub fn load(
     let decoding = Arc::new(DecodingSettings {
         end_tokens,
         prompts,
+        system_prompt: translate::system_prompt(&spec.data),
         tokenizer,
         sampling: FolderSampling::read(model).map_err(EvaluationError::from)?,
         seed: spec.seed,
@@ -175,11 +187,14 @@ impl fmt::Debug for ScheduledBenchmark {
 
 impl ScheduledEvaluation for ScheduledBenchmark {
     fn key(&self) -> Digest {
-        let DecodingSettings { tokenizer, end_tokens, prompts, sampling, seed } = &*self.decoding;
-        let template = match prompts {
+        let DecodingSettings { tokenizer, end_tokens, prompts, system_prompt, sampling, seed } = &*self.decoding;
+        let mut template = match prompts {
             Prompts::Template(template) => template.name.to_owned(),
             Prompts::Chat(template) => template.content_hash().to_string(),
         };
+        if let Some(system) = system_prompt {
+            template += &format!(" under {system:?}");
+        }
         // Everything that can change an answer, except the adapter, the base and its numerics: those are other parts of the
         // node's key.
         let text = (tokenizer.content_hash().to_string(), end_tokens, template);

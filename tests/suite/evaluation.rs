@@ -111,6 +111,37 @@ fn a_prompt_that_does_not_fit_is_a_recorded_failure() {
     assert_eq!(evaluations["failed"].as_primitive::<UInt64Type>().value(0), 3);
 }
 
+/// What the templates write before the answer to a training row is what they write before the answer to a question.
+#[test]
+fn questions_have_the_system_prompt_of_training() {
+    let world = with_questions();
+    let template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant] \
+                    {% endif %}";
+    world.write("base/chat_template.jinja", template);
+    let question = "What is the capital of Palmyra?";
+    let cases = [
+        ("Alpaca", format!("Be brief.\n\n### Instruction:\n{question} \n\n### Response:")),
+        ("Chat", format!("[system] Be brief.\n[user] {question}\n[assistant] ")),
+    ];
+    for (name, prompt) in cases {
+        let template = format!("data.template={name}");
+        let sets = [
+            "rounds=1",
+            "data.system_prompt=Be brief.",
+            &template,
+            "evaluation.questions=questions",
+            r#"evaluation.benchmarks=[{"name": "vicuna"}]"#,
+        ];
+        let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
+        world.run(name, &sets).succeeded();
+        let scheduled = read_table(&world.path(name), "generations").unwrap();
+        assert_eq!(texts(&scheduled, "prompt")[0], prompt);
+        let out = format!("{name}-found");
+        world.fedreplay(&["eval", name, "--bench", "vicuna", "--data", "questions", "--out", &out]).succeeded();
+        assert_eq!(texts(&table(&world.path(&out).join("generations.parquet")), "prompt")[0], prompt);
+    }
+}
+
 #[test]
 fn a_dry_run_says_what_would_be_asked_and_writes_nothing() {
     let world = with_questions();

@@ -51,7 +51,7 @@ impl OpenEndedBenchmark {
     /// its models were trained with.
     fn prompting<'a>(&self, context: &EvalContext<'a, '_>) -> Prompting<'a> {
         match context.prompting {
-            Prompting::Template { template, end }
+            Prompting::Template { template, end, .. }
                 if context.is_as_published
                     && self.questions.benchmark == OpenEnded::MtBench
                     && template.name == "alpaca" =>

@@ -21,7 +21,7 @@ pub fn real_file(name: &str) -> Option<PathBuf> {
 }
 
 fn trained() -> Prompting<'static> {
-    Prompting::Template { template: Template::named("alpaca").unwrap(), end: "</s>" }
+    Prompting::Template { template: Template::named("alpaca").unwrap(), system: None, end: "</s>" }
 }
 
 fn verdict(text: &str) -> Verdict {
