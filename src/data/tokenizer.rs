@@ -81,7 +81,7 @@ impl Tokenizer {
     /// different ids, or BPE dropout, which would make the ids random.
     pub fn load(folder: &Path) -> Result<Self, DatasetError> {
         let files = TokenizerFiles::read(folder)?;
-        let ReadTokenizer { mut inner, content, doubles_space, mut differences } = files.tokenizer()?;
+        let ReadTokenizer { mut inner, content, doubles_space, mut differences, dispensable } = files.tokenizer()?;
         let mut special_tokens = Vec::new();
         let mut special_ids = BTreeSet::new();
         let mut added_ids = BTreeSet::new();
@@ -96,8 +96,8 @@ impl Tokenizer {
         let bos = files.bos(&inner)?;
         differences.extend(files.other_beginning(bos));
         let eos = files.eos(&inner)?;
-        let largest_id =
-            inner.get_vocab(true).into_values().max().ok_or_else(|| bad(folder, "its vocabulary is empty"))?;
+        let ids = inner.get_vocab(true).into_values().filter(|id| !dispensable.contains(id));
+        let largest_id = ids.max().ok_or_else(|| bad(folder, "its vocabulary is empty"))?;
         let content_hash = content_hash(&content, bos, eos);
         let anchor = AddedToken::from(ANCHOR, false).normalized(false);
         inner.add_tokens([anchor]).map_err(|error| bad(folder, error.to_string()))?;
@@ -306,7 +306,8 @@ impl Tokenizer {
         self.content_hash
     }
 
-    /// Checks that every id has a row in an embedding of `vocab_size` rows.
+    /// Checks that every id has a row in an embedding of `vocab_size` rows. Tokens such as padding that the folder only names
+    /// need none.
     ///
     /// # Errors
     /// [`DatasetError::VocabularyTooSmall`], naming `folder`.
@@ -457,5 +458,28 @@ pub(super) mod tests {
             byte_level().check_vocabulary(258, folder).unwrap_err().to_string(),
             "failed to match the tokenizer model to the model: its largest id is 258, and the model's vocabulary ends at 257"
         );
+    }
+
+    #[test]
+    fn a_token_that_no_sequence_needs_may_lack_a_row_of_the_embedding() {
+        let folder = Path::new("model");
+        let named = |more: Value| {
+            let mut configuration = framed();
+            configuration.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+            load(&byte_level_json(), &configuration).unwrap()
+        };
+        for name in ["pad_token", "unk_token", "sep_token", "cls_token", "mask_token"] {
+            let tokenizer = named(json!({ name: "<new>" }));
+            assert_eq!(tokenizer.largest_id(), 258, "{name}");
+            assert!(tokenizer.check_vocabulary(259, folder).is_ok());
+            assert!(tokenizer.special_tokens().contains(&"<new>".to_owned()), "{name}");
+        }
+        for more in [
+            json!({"additional_special_tokens": ["<new>"]}),
+            json!({"pad_token": "<new>", "additional_special_tokens": ["<new>"]}),
+            json!({"pad_token": "<new>", "added_tokens_decoder": {"259": {"content": "<new>"}}}),
+        ] {
+            assert_eq!(named(more).largest_id(), 259);
+        }
     }
 }

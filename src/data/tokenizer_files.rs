@@ -3,7 +3,7 @@
 //!
 //! Tests compare the rules with tables that `tests/reference/make_tokenizer_tables.py` made with Transformers 4 and 5.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -13,6 +13,9 @@ use super::error::DatasetError;
 
 /// Names under which a configuration has a special token.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Those of them that no sequence needs. A folder may name one without giving it a row of the embedding.
+const DISPENSABLE: [&str; 5] = ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Names under which a configuration lists further special tokens.
 const LISTS: [&str; 3] = ["additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens"];
@@ -35,6 +38,8 @@ pub(super) struct ReadTokenizer {
     pub doubles_space: bool,
     /// Ways in which Transformers 4 makes other ids of the same folder.
     pub differences: Vec<String>,
+    /// Ids of tokens that are only named, and that no sequence needs.
+    pub dispensable: BTreeSet<u32>,
 }
 
 /// A token that one of the files adds to those of `tokenizer.json`.
@@ -87,9 +92,9 @@ impl TokenizerFiles {
         if is_rebuilt {
             content.extend_from_slice(file["pre_tokenizer"].to_string().as_bytes());
         }
-        self.add_tokens(&mut inner, &mut content)?;
+        let dispensable = self.add_tokens(&mut inner, &mut content)?;
         let doubles_space = is_rebuilt && file["pre_tokenizer"]["prepend_scheme"] != "never";
-        Ok(ReadTokenizer { inner, content, doubles_space, differences })
+        Ok(ReadTokenizer { inner, content, doubles_space, differences, dispensable })
     }
 
     /// Returns whether Transformers 5 takes vocabulary and merges alone from the file, because its class for Llama sets
@@ -139,8 +144,10 @@ impl TokenizerFiles {
         ))
     }
 
-    /// Adds the tokens of the other files, in the order of Transformers.
-    fn add_tokens(&self, inner: &mut HubTokenizer, content: &mut Vec<u8>) -> Result<(), DatasetError> {
+    /// Adds the tokens of the other files, in the order of Transformers. Returns the ids of new ones that no sequence needs.
+    fn add_tokens(&self, inner: &mut HubTokenizer, content: &mut Vec<u8>) -> Result<BTreeSet<u32>, DatasetError> {
+        let needed = self.needed_tokens();
+        let mut dispensable = BTreeSet::new();
         for Added { token, id, file } in self.added() {
             let listed = inner.get_added_tokens_decoder();
             let known = listed.values().find(|known| known.content == token.content);
@@ -150,10 +157,27 @@ impl TokenizerFiles {
             }
             let text = format!("{:?}", (&token.content, token.special, token.lstrip, token.rstrip, token.normalized));
             content.extend_from_slice(text.as_bytes());
+            let is_new = inner.token_to_id(&token.content).is_none();
             inner.add_tokens([token.clone()]).map_err(|error| bad(&self.folder, error.to_string()))?;
             self.agrees(inner, &token, id, file)?;
+            if is_new && id.is_none() && !needed.contains(&token.content) {
+                dispensable.extend(inner.token_to_id(&token.content));
+            }
         }
-        Ok(())
+        Ok(dispensable)
+    }
+
+    /// Returns the named tokens that a sequence may hold: all but [`DISPENSABLE`] ones.
+    fn needed_tokens(&self) -> BTreeSet<String> {
+        let mut needed = BTreeSet::new();
+        for file in [&self.configuration, &self.special_tokens] {
+            let mut named = file.clone();
+            if let Some(entries) = named.as_object_mut() {
+                entries.retain(|name, _| !DISPENSABLE.contains(&name.as_str()));
+            }
+            needed.extend(named_tokens(&named, "").into_iter().map(|added| added.token.content));
+        }
+        needed
     }
 
     /// Returns true if the token has the id that `file` gives it.
