@@ -9,6 +9,9 @@ use super::tensors::linears;
 use super::{Config, ModelError};
 use crate::adapter::{Layout, Module};
 
+/// [1] -- The greatest rank, far above any that is of use.
+pub const RANK_MAX: usize = 65_536;
+
 /// The configuration of LoRA.
 ///
 /// # Examples
@@ -27,7 +30,7 @@ use crate::adapter::{Layout, Module};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraSpec {
-    /// The rank r; at least 1, and at most the smaller dimension of every adapted module.
+    /// The rank r, from 1 to [`RANK_MAX`]. As in PEFT it may be above the width of a module.
     pub rank: usize,
     /// The product B A is scaled by alpha / r.
     pub alpha: f64,
@@ -75,17 +78,11 @@ impl LoraSpec {
         if modules.is_empty() {
             return Err(ModelError::Lora("no target module is named".into()));
         }
-        self.check_rank(&modules)?;
-        Ok(Arc::new(Layout { rank: self.rank, alpha: self.alpha, rank_stabilized: self.rank_stabilized, modules }))
-    }
-
-    fn check_rank(&self, modules: &[Module]) -> Result<(), ModelError> {
-        let narrowest = modules.iter().min_by_key(|m| m.in_features.min(m.out_features)).expect("there is a module");
-        let most = narrowest.in_features.min(narrowest.out_features);
-        if (1..=most).contains(&self.rank) {
-            return Ok(());
+        // A rank may be above the width of a module, as in PEFT.
+        if !(1..=RANK_MAX).contains(&self.rank) {
+            return Err(ModelError::Lora(format!("rank is {}, allowed is 1 to {RANK_MAX}", self.rank)));
         }
-        Err(ModelError::Lora(format!("rank is {}, allowed is 1 to {most}, the width of {}", self.rank, narrowest.path)))
+        Ok(Arc::new(Layout { rank: self.rank, alpha: self.alpha, rank_stabilized: self.rank_stabilized, modules }))
     }
 }
 
@@ -175,8 +172,9 @@ mod tests {
         let reason = |spec: LoraSpec| spec.layout(&config).unwrap_err().to_string();
         assert!(reason(spec(&["proj"], 4)).contains("\"proj\" matches nothing"));
         assert!(reason(spec(&["q_proj", "w1"], 4)).contains("\"w1\""));
-        assert!(reason(spec(&["q_proj"], 0)).contains("allowed is 1 to 32"));
-        assert!(reason(spec(&["q_proj"], 33)).contains("allowed is 1 to 32"));
+        for rank in [0, RANK_MAX + 1] {
+            assert!(reason(spec(&["q_proj"], rank)).contains(&format!("rank is {rank}, allowed is 1 to 65536")));
+        }
         assert!(reason(spec(&[], 4)).contains("no target module"));
         assert!(reason(LoraSpec { dropout: 1.0, ..spec(&["q_proj"], 4) }).contains("dropout is 1"));
     }

@@ -26,7 +26,7 @@ pub use config::{
 };
 pub use error::{ConfigError, ModelError};
 pub use folder::{Folder, content_hash};
-pub use lora::{LoraSpec, misfit};
+pub use lora::{LoraSpec, RANK_MAX, misfit};
 pub use merge::{Merge, merge};
 pub use precision::{Arithmetic, ErrorSum, Precision, RelativeError};
 pub use rope::{Rope, RotaryTables};

@@ -1,8 +1,9 @@
 //! Runs that start from a PEFT adapter, and adapters that do not fit.
 
 use std::fs;
+use std::sync::Arc;
 
-use fedreplay::adapter::peft;
+use fedreplay::adapter::{Adapter, Layout, peft};
 use fedreplay::evaluate::{EvalTarget, NamedTemplate};
 use fedreplay::model::{Device, Precision};
 use fedreplay::training::Numerics;
@@ -47,6 +48,35 @@ fn every_linear_module_can_be_adapted_and_a_full_name_is_one() {
     assert_eq!(modules("one", r#"["model.layers.1.self_attn.q_proj"]"#), 1);
     assert_eq!(modules("suffix", r#"["self_attn.o_proj", "down_proj"]"#), 4 * 2);
     assert_ne!(last_model(&world, "all"), last_model(&world, "one"));
+}
+
+/// The oracle is algebra: rows of zeros in A and columns of zeros in B leave B A as it is.
+#[test]
+fn a_rank_may_be_above_the_width_of_a_module() {
+    let world = world();
+    let narrow = peft::read_folder(&world.path("run/adapters/round-00002")).expect("an adapter").adapter;
+    let rank = 200;
+    assert!(narrow.layout.modules.iter().all(|module| module.in_features < rank));
+    let layout = Layout { rank, alpha: narrow.layout.scale() * rank as f64, ..(*narrow.layout).clone() };
+    let mut wide = Adapter { values: vec![0.0; layout.parameters()], layout: Arc::new(layout) };
+    for (module, (a, b)) in narrow.layout.ranges().into_iter().enumerate() {
+        let (wide_a, wide_b) = wide.layout.ranges()[module].clone();
+        wide.values[wide_a][..a.len()].copy_from_slice(&narrow.values[a]);
+        let rows_of_b = narrow.values[b].chunks_exact(narrow.layout.rank);
+        for (row, wide_row) in rows_of_b.zip(wide.values[wide_b].chunks_exact_mut(rank)) {
+            wide_row[..row.len()].copy_from_slice(row);
+        }
+    }
+    peft::write_folder(&world.path("wide"), &wide, &peft::Notes::default()).expect("a writable folder");
+    let before = world.run("narrow", &["--set", LAST, "--set", "rounds=1"]).succeeded();
+    let alpha = format!("model.lora.alpha={}", wide.layout.alpha);
+    let sets = ["model.lora.initial=wide", "model.lora.rank=200", &alpha, "rounds=1"];
+    let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
+    let said = world.run("next", &sets).succeeded();
+    assert_eq!(said.summary("loss before"), before.summary("loss before"));
+    let learned = peft::read_folder(&world.path("next/adapters/round-00001")).expect("an adapter").adapter;
+    assert_eq!(learned.layout, wide.layout);
+    assert_ne!(learned.values, wide.values);
 }
 
 #[track_caller]

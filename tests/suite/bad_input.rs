@@ -209,9 +209,9 @@ fn the_tokenizer_knows_more_tokens_than_the_embedding() {
 }
 
 #[test]
-fn a_rank_is_zero_or_beyond_the_layer() {
+fn a_rank_is_zero_or_beyond_all_layers() {
     scenario_mistake("rank: 4", "rank: 0", &["scenario.ron:5:", "0 is out of range: it must be at least 1"]);
-    scenario_mistake("rank: 4", "rank: 129", &["rank is 129, allowed is 1 to 128"]);
+    scenario_mistake("rank: 4", "rank: 65537", &["rank is 65537, allowed is 1 to 65536"]);
     scenario_mistake("alpha: 8", "alpha: 1e39", &["scenario.ron:5:", "finite in 32 bits"]);
 }
 
