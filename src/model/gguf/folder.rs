@@ -1,5 +1,6 @@
 //! The import itself: reads a GGUF file and writes a folder, whole or not at all.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::container::Container;
 use super::decoder::{Decoder, TensorFacts};
+use super::metadata::Metadata;
 use super::names::{self, ROPE_FACTORS};
 use super::tokenizer::{BuiltTokenizer, tokenizer};
 use super::vocabulary::Vocabulary;
@@ -40,6 +42,8 @@ pub struct ImportSummary {
     pub tokenizer: String,
     /// Whether the file has a chat template.
     pub has_chat_template: bool,
+    /// Names of its further chat templates, such as `tool_use`.
+    pub named_chat_templates: Vec<String>,
 }
 
 /// Writes the model in the GGUF file `source` as the Hugging Face folder `target`, which must not exist or be empty.
@@ -85,6 +89,8 @@ struct Model {
     facts: TensorFacts,
     tokenizer: BuiltTokenizer,
     chat_template: Option<String>,
+    /// Further chat templates by name.
+    named_templates: BTreeMap<String, String>,
 }
 
 impl Model {
@@ -107,7 +113,8 @@ impl Model {
             return Err(GgufFault::key("tokenizer.ggml.tokens", reason));
         }
         let chat_template = container.metadata.text("tokenizer.chat_template")?.map(str::to_owned);
-        Ok(Self { container, decoder, facts, tokenizer, chat_template })
+        let named_templates = named_templates(&container.metadata)?;
+        Ok(Self { container, decoder, facts, tokenizer, chat_template, named_templates })
     }
 
     /// Writes all files into an empty folder.
@@ -132,8 +139,15 @@ impl Model {
         if let Some(template) = &self.chat_template {
             write_file(folder, "chat_template.jinja", template.as_bytes())?;
         }
+        if !self.named_templates.is_empty() {
+            let folder = folder.join("additional_chat_templates");
+            fs::create_dir(&folder).map_err(GgufError::io(&folder))?;
+            for (name, template) in &self.named_templates {
+                write_file(&folder, &format!("{name}.jinja"), template.as_bytes())?;
+            }
+        }
 
-        let mut formats = std::collections::BTreeMap::new();
+        let mut formats = BTreeMap::new();
         for tensor in stored.values() {
             *formats.entry(tensor.kind).or_insert(0) += 1;
         }
@@ -145,8 +159,28 @@ impl Model {
             tokens: vocabulary.tokens.len(),
             tokenizer: self.tokenizer.description,
             has_chat_template: self.chat_template.is_some(),
+            named_chat_templates: self.named_templates.into_keys().collect(),
         })
     }
+}
+
+/// Beginning of the keys of chat templates with names.
+const NAMED_TEMPLATE: &str = "tokenizer.chat_template.";
+
+/// Returns the chat templates that have names.
+fn named_templates(metadata: &Metadata) -> Result<BTreeMap<String, String>, GgufFault> {
+    let mut templates = BTreeMap::new();
+    for key in metadata.keys_under(NAMED_TEMPLATE) {
+        let name = &key[NAMED_TEMPLATE.len()..];
+        // The name becomes the name of a file.
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
+            return Err(GgufFault::key(key, "ends in a name that is not of letters, digits, `_` and `-`"));
+        }
+        if let Some(template) = metadata.text(key)? {
+            templates.insert(name.to_owned(), template.to_owned());
+        }
+    }
+    Ok(templates)
 }
 
 fn generation_config(vocabulary: &Vocabulary) -> Value {

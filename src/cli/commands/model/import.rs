@@ -60,6 +60,9 @@ pub fn main(arguments: &ModelImportArguments) -> Result<ExitCode, CommandError> 
     say!("weights       {} ({} tensors), written as {}", summary.parameters, formats.join(", "), summary.dtype);
     say!("tokenizer     {} tokens, {}", summary.tokens, summary.tokenizer);
     say!("chat template {template}");
+    if !summary.named_chat_templates.is_empty() {
+        say!("by name       {}, in additional_chat_templates", summary.named_chat_templates.join(", "));
+    }
     if arguments.json {
         let line = json!({
             "out": arguments.out,
@@ -70,6 +73,7 @@ pub fn main(arguments: &ModelImportArguments) -> Result<ExitCode, CommandError> 
             "tokens": summary.tokens,
             "tokenizer": summary.tokenizer,
             "chat_template": summary.has_chat_template,
+            "named_chat_templates": summary.named_chat_templates,
         });
         say!("{line}");
     }

@@ -215,3 +215,25 @@ fn what_is_written_can_be_loaded_as_a_model() {
     let folder = crate::model::Folder::open(&imported.folder.path().join("model")).unwrap();
     assert_eq!(folder.config().layers, 1);
 }
+
+#[test]
+fn chat_templates_with_names_are_written_as_transformers_stores_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("model.gguf");
+    let mut file = forged::Forged::llama();
+    file.put_text("tokenizer.chat_template", "plain");
+    file.put_texts("tokenizer.chat_templates", &["tool_use", "rag"]);
+    file.put_text("tokenizer.chat_template.tool_use", "with tools");
+    file.put_text("tokenizer.chat_template.rag", "with texts");
+    fs::write(&source, file.bytes()).unwrap();
+    let target = folder.path().join("out");
+    let summary = import(&source, &target, &ImportOptions::default()).unwrap();
+    assert_eq!(summary.named_chat_templates, ["rag", "tool_use"]);
+    for (name, text) in [
+        ("chat_template.jinja", "plain"),
+        ("additional_chat_templates/tool_use.jinja", "with tools"),
+        ("additional_chat_templates/rag.jinja", "with texts"),
+    ] {
+        assert_eq!(fs::read_to_string(target.join(name)).unwrap(), text);
+    }
+}

@@ -35,6 +35,15 @@ fn the_forged_model_is_right_without_changes() {
 }
 
 #[test]
+fn a_chat_template_whose_name_is_no_name_of_a_file_is_refused() {
+    for name in ["", "../evil", "a/b", "a.b"] {
+        let key = format!("tokenizer.chat_template.{name}");
+        let found = changed(|file| file.put_text(&key, "text"));
+        assert_eq!(found, format!("{key} ends in a name that is not of letters, digits, `_` and `-`"));
+    }
+}
+
+#[test]
 fn a_file_cut_anywhere_is_refused() {
     let bytes = Forged::llama().bytes();
     for length in 0..bytes.len() {
