@@ -59,6 +59,7 @@ impl Inputs {
         let (trainers, model_folder) = shared.trainers(scenario, devices, numerics, &clients)?;
         let trainer = &trainers[0];
         check_length(spec, trainer.config().max_positions)?;
+        refuse_attention_dropout(trainer.config().attention_dropout, &model_folder)?;
         tokenizer.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
         let tokenizer_folder = read["tokenizer"].path.clone();
         let benchmarks = benchmarks::load(scenario, &model_folder, &tokenizer_folder, &mut read)?;
@@ -98,6 +99,18 @@ fn check_length(scenario: &ScenarioSpec, max_positions: usize) -> Result<(), Inp
         return Ok(());
     }
     Err(InputError::TooLong { tokens: longest, positions: max_positions })
+}
+
+/// Checks that training drops no attention weights, which Transformers would do. Losses and generation are not affected.
+fn refuse_attention_dropout(attention_dropout: f64, model_folder: &Path) -> Result<(), InputError> {
+    if attention_dropout == 0.0 {
+        return Ok(());
+    }
+    Err(InputError::Usage(format!(
+        "failed to accept {}: attention_dropout is {attention_dropout}, and training supports only 0; set it to 0.0 to train \
+         without dropout of attention weights",
+        model_folder.join("config.json").display()
+    )))
 }
 
 /// Inputs of a plan: those that decide virtual time.

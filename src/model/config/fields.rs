@@ -16,6 +16,8 @@ struct Table {
     without_effect: BTreeSet<String>,
     /// Keys of each class with their defaults, by `model_type`.
     classes: BTreeMap<String, Map<String, Value>>,
+    /// Keys of other classes that a class does not read, by `model_type`.
+    ignored: BTreeMap<String, BTreeSet<String>>,
 }
 
 static TABLE: LazyLock<Table> =
@@ -57,14 +59,18 @@ const KNOWN_ELSEWHERE: [&str; 27] = [
 pub struct Fields {
     given: Map<String, Value>,
     defaults: &'static Map<String, Value>,
+    /// Keys of other classes that change nothing in this one.
+    ignored: &'static BTreeSet<String>,
     read: RefCell<BTreeSet<String>>,
 }
 
 impl Fields {
     /// Pairs the keys of a config.json with the defaults of its class.
     pub fn new(given: Map<String, Value>, architecture: Architecture) -> Self {
-        let defaults = TABLE.classes.get(architecture.model_type()).expect("the table has every class");
-        Self { given, defaults, read: RefCell::default() }
+        let model_type = architecture.model_type();
+        let defaults = TABLE.classes.get(model_type).expect("the table has every class");
+        let ignored = TABLE.ignored.get(model_type).expect("the table has every class");
+        Self { given, defaults, ignored, read: RefCell::default() }
     }
 
     /// Returns a key that the file has, unless it is null.
@@ -141,7 +147,9 @@ impl Fields {
         let mut rest: Vec<(&String, &Value)> = self.given.iter().filter(|(key, _)| !read.contains(*key)).collect();
         rest.sort_by_key(|(key, _)| *key);
         for (key, value) in rest {
-            let is_known = TABLE.without_effect.contains(key) || KNOWN_ELSEWHERE.contains(&key.as_str());
+            let is_known = TABLE.without_effect.contains(key)
+                || self.ignored.contains(key)
+                || KNOWN_ELSEWHERE.contains(&key.as_str());
             if !is_known && !is_unset(value) {
                 return Err(format!(
                     "{key} is {}, which is not known and may change what the model computes",

@@ -70,6 +70,7 @@ mod tests {
         config.kv_heads = 2;
         config.tied = true;
         config.rope_scaling = Some(RopeScaling::Linear { factor: 2.0 });
+        config.attention_dropout = 0.1;
         assert_eq!(Config::parse(config.to_json().to_string().as_bytes()), Ok(config.clone()));
         config.architecture = Architecture::Qwen2;
         config.qkv_bias = true;

@@ -49,6 +49,8 @@ pub struct Config {
     pub max_positions: usize,
     /// [token] -- Number of keys that a query attends to, including its own, if limited.
     pub sliding_window: Option<usize>,
+    /// [1] -- Probability with which Transformers drops an attention weight in training. It changes nothing else.
+    pub attention_dropout: f64,
     /// Whether the output head is the embedding.
     pub tied: bool,
     /// Whether q, k and v have biases.
@@ -78,6 +80,7 @@ impl Config {
             rope_scaling: None,
             max_positions: 2048,
             sliding_window: None,
+            attention_dropout: 0.0,
             tied: false,
             qkv_bias: false,
             output_bias: false,

@@ -31,6 +31,9 @@ impl Config {
         if self.sliding_window.is_some() {
             written["layer_types"] = self.layer_types();
         }
+        if self.attention_dropout != 0.0 {
+            written["attention_dropout"] = self.attention_dropout.into();
+        }
         self.write_variant(&mut written);
         // What the class does not know is left out, unless it sets nothing in all classes.
         let keys = written.as_object_mut().expect("it was written as one");

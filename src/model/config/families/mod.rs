@@ -55,7 +55,10 @@ fn common_with(architecture: Architecture, fields: &Fields, rope: RopeFields) ->
         None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
         None => return Err(format!("hidden_size {hidden_size} is no multiple of num_attention_heads {heads}")),
     };
-    fields.require_off("attention_dropout")?;
+    let attention_dropout = fields.optional_number("attention_dropout")?.unwrap_or(0.0);
+    if !(0.0..1.0).contains(&attention_dropout) {
+        return Err(format!("attention_dropout is {attention_dropout}, allowed is 0 up to below 1"));
+    }
     Ok(Config {
         architecture,
         vocab_size: fields.size("vocab_size")?,
@@ -70,6 +73,7 @@ fn common_with(architecture: Architecture, fields: &Fields, rope: RopeFields) ->
         rope_scaling: rope.scaling,
         max_positions: fields.size("max_position_embeddings")?,
         sliding_window: None,
+        attention_dropout,
         tied: fields.flag("tie_word_embeddings")?,
         qkv_bias: false,
         output_bias: false,
