@@ -143,6 +143,19 @@ fn questions_have_the_system_prompt_of_training() {
 }
 
 #[test]
+fn a_model_with_attention_dropout_is_evaluated_and_not_trained() {
+    let world = with_questions();
+    let bench = ["--bench", "vicuna", "--limit", "1", "--store", "none"];
+    eval(&world, &[&bench[..], &["--out", "without"]].concat()).succeeded();
+    world.edit("base/config.json", "\"attention_bias\": false", "\"attention_dropout\": 0.1");
+    eval(&world, &[&bench[..], &["--out", "with"]].concat()).succeeded();
+    let answer = |out: &str| texts(&table(&world.path(out).join("generations.parquet")), "answer");
+    assert_eq!(answer("with"), answer("without"));
+    let said = world.run("run", &[]);
+    said.refused(2, &["config.json: attention_dropout is 0.1, and training supports only 0; set it to 0.0"]);
+}
+
+#[test]
 fn a_dry_run_says_what_would_be_asked_and_writes_nothing() {
     let world = with_questions();
     let judge = ["--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "judge", "--judge-prices", "30,60"];
