@@ -141,7 +141,7 @@ fn what_a_family_does_not_support_is_refused_by_name() {
         ("internlm3", json!({"qkv_bias": true}), "qkv_bias is true and bias is false"),
         ("smollm3", json!({"no_rope_layers": [1]}), "no_rope_layers is [1]"),
         ("granite", json!({"logits_scaling": 0}), "logits_scaling is 0"),
-        ("qwen3", json!({"attention_multiplier": 2.0}), "attention_multiplier is 2.0, which is not known"),
+        ("qwen3", json!({"clip_qkv": 2.0}), "clip_qkv is 2.0, which is not known"),
         ("gemma3", json!({}), "model_type is \"gemma3\", supported are \"llama\""),
     ] {
         let found = reason(model_type, changes);
