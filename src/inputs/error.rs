@@ -86,6 +86,13 @@ pub enum InputError {
     /// The model has fewer positions than the scenario's sequences.
     #[error("failed to accept data.max_seq_length: {tokens} is more than the {positions} positions of the base model")]
     TooLong { tokens: u32, positions: usize },
+    /// Transformers would drop attention weights in the training of this model.
+    #[error(
+        "failed to accept {config}: attention_dropout is {attention_dropout}, and training supports only 0; set it to 0.0 to \
+         train without dropout of attention weights",
+        config = config.display()
+    )]
+    AttentionDropout { config: PathBuf, attention_dropout: f64 },
     /// A device trace cannot be read.
     #[error("failed to read {file}: {message}")]
     Trace { file: String, message: String },

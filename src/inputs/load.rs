@@ -106,11 +106,7 @@ fn refuse_attention_dropout(attention_dropout: f64, model_folder: &Path) -> Resu
     if attention_dropout == 0.0 {
         return Ok(());
     }
-    Err(InputError::Usage(format!(
-        "failed to accept {}: attention_dropout is {attention_dropout}, and training supports only 0; set it to 0.0 to train \
-         without dropout of attention weights",
-        model_folder.join("config.json").display()
-    )))
+    Err(InputError::AttentionDropout { config: model_folder.join("config.json"), attention_dropout })
 }
 
 /// Inputs of a plan: those that decide virtual time.

@@ -15,6 +15,7 @@ use crate::cli::output::progress::ProgressDisplay;
 use fedreplay::data::{BadRows, Columns, Federation, Reason, Row, SkippedRow, Walk};
 use fedreplay::inputs::refuse_bad_rows;
 use fedreplay::ledger::LedgerError;
+use fedreplay::run::RunError;
 
 #[derive(Args)]
 pub struct DataArguments {
