@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::generator::LetterTokens;
 use super::request::{Answer, LanguageModel, Request};
 use super::sampler::likeliest;
 use super::{GenerationError, Generator};
@@ -17,7 +18,7 @@ pub trait Choices {
     /// `None` for a prompt that does not fit the context.
     ///
     /// # Errors
-    /// If the model fails, a letter is not a single token, or the evaluation is interrupted.
+    /// If the model fails, the letters differ in more than their last token, or the evaluation is interrupted.
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError>;
 }
 
@@ -114,11 +115,16 @@ impl CachedModel<'_, '_> {
         requests.iter().map(|request| self.key(request, batch)).collect()
     }
 
-    fn choice_keys(&self, prompts: &[String], letter_ids: &[u32]) -> Vec<Key> {
+    fn choice_keys(&self, prompts: &[String], letters: &LetterTokens) -> Vec<Key> {
         let batch = self.batch_key(&prompts);
         let mut keys = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            keys.push(key_of("fedreplay choice v1", &(self.identity, prompt, letter_ids, batch)));
+            // The first version of the key has letters that were looked for directly after the prompt's last token.
+            keys.push(if letters.lead.is_empty() {
+                key_of("fedreplay choice v1", &(self.identity, prompt, &letters.ids, batch))
+            } else {
+                key_of("fedreplay choice v2", &(self.identity, prompt, &letters.lead, &letters.ids, batch))
+            });
         }
         keys
     }
@@ -174,8 +180,8 @@ impl LanguageModel for CachedModel<'_, '_> {
 impl Choices for CachedModel<'_, '_> {
     fn choose(&self, prompts: &[String], letters: &[&str]) -> Result<Vec<Option<usize>>, GenerationError> {
         self.progress.expect(prompts.len());
-        let letter_ids = letters.iter().map(|letter| self.generator.letter(letter)).collect::<Result<Vec<_>, _>>()?;
-        let keys = self.choice_keys(prompts, &letter_ids);
+        let letters = self.generator.letters(letters)?;
+        let keys = self.choice_keys(prompts, &letters);
         // The outer option says whether the choice is known, the inner one whether the prompt fitted the context.
         let mut chosen: Vec<Option<Option<u32>>> = self.found(&keys);
         for _ in chosen.iter().flatten() {
@@ -184,12 +190,12 @@ impl Choices for CachedModel<'_, '_> {
         let missing = places_of_missing(&chosen);
         let mut ids = Vec::with_capacity(missing.len());
         for &place in &missing {
-            ids.push(self.generator.encode_raw(&prompts[place])?);
+            ids.push(self.generator.encode_for_letters(&prompts[place], &letters)?);
         }
         let mut failure = None;
         let computed = self.generator.next_logits(self.adapter, &ids, &mut |index, logits| {
             let place = missing[index];
-            let choice = logits.map(|logits| likeliest(letter_ids.iter().map(|&token| logits[token as usize])));
+            let choice = logits.map(|logits| likeliest(letters.ids.iter().map(|&token| logits[token as usize])));
             chosen[place] = Some(choice);
             self.note(true);
             self.keep_and_go_on(keys[place], &choice, &mut failure)

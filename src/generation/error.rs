@@ -14,7 +14,7 @@ pub enum GenerationError {
     /// generation_config.json or config.json does not follow the format of Transformers.
     #[error("failed to read {path}: {reason}")]
     Configuration { path: PathBuf, reason: String },
-    /// A letter of a multiple-choice question is not a single token.
+    /// The letters of a multiple-choice question are not told apart by one token.
     #[error("failed to ask for a letter: the tokenizer has no token of its own for {letter:?} after \"Answer:\"")]
     Letter { letter: String },
     /// An answer could not be stored.

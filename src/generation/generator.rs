@@ -20,6 +20,19 @@ type Result<T> = std::result::Result<T, GenerationError>;
 /// A callback on the logits after a prompt, with the prompt's index. `None` for a prompt that does not fit the context.
 pub type Visit<'v> = dyn FnMut(usize, Option<&[f32]>) -> ControlFlow<()> + 'v;
 
+/// The tokens by which letters continue a prompt that ends with `Answer:`. They differ in their last token alone, so that
+/// after the others the likeliest last token is the likeliest letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterTokens {
+    /// The first letter.
+    first: String,
+    /// The tokens between those of the prompt and the letters' own. Empty where a letter and its space are one token; the
+    /// token of the space where it is a token of its own.
+    pub lead: Vec<u32>,
+    /// The last token of each letter.
+    pub ids: Vec<u32>,
+}
+
 /// A base model with adapters, its tokenizer, and the seed of sampled tokens.
 pub struct Generator<'a> {
     tokenizer: &'a Tokenizer,
@@ -110,16 +123,45 @@ impl<'a> Generator<'a> {
         next_logits(&mut decoder, self.slots, adapter, &ids, &mut |index, logits| visit(fitting[index], Some(logits)))
     }
 
-    /// Returns the token of a letter that follows `Answer:`.
+    /// Returns the tokens by which one of `letters` follows `Answer:` after a space.
     ///
     /// # Errors
-    /// If the letter is not a single token.
-    pub fn letter(&self, letter: &str) -> Result<u32> {
-        // Tokenizers encode a letter after a space differently from a letter alone.
-        let ids = self.encode_raw(&format!("Answer: {letter}"))?;
-        let id = *ids.last().expect("the text has a token");
-        let token = self.tokenizer.decode(&[id]).map_err(GenerationError::Tokenizer)?;
-        if token.trim() == letter { Ok(id) } else { Err(GenerationError::Letter { letter: letter.into() }) }
+    /// If a letter is not a single token, or the letters follow different tokens.
+    pub fn letters(&self, letters: &[&str]) -> Result<LetterTokens> {
+        let prompt = self.encode_raw("Answer:")?;
+        let mut context = None;
+        let mut ids = Vec::with_capacity(letters.len());
+        for &letter in letters {
+            let refused = || GenerationError::Letter { letter: letter.into() };
+            // Tokenizers encode a letter after a space differently from a letter alone.
+            let mut before = self.encode_raw(&format!("Answer: {letter}"))?;
+            let id = before.pop().expect("the text has a token");
+            let token = self.tokenizer.decode(&[id]).map_err(GenerationError::Tokenizer)?;
+            if token.trim() != letter || *context.get_or_insert_with(|| before.clone()) != before {
+                return Err(refused());
+            }
+            ids.push(id);
+        }
+        let context = context.unwrap_or_default();
+        let common = prompt.iter().zip(&context).take_while(|(a, b)| a == b).count();
+        Ok(LetterTokens {
+            first: letters.first().copied().unwrap_or_default().into(),
+            lead: context[common..].to_vec(),
+            ids,
+        })
+    }
+
+    /// Encodes a prompt that ends with `Answer:`, up to where the letters differ.
+    ///
+    /// # Errors
+    /// If the letter's tokens are others than after `Answer:` alone, or the tokenizer fails.
+    pub fn encode_for_letters(&self, prompt: &str, letters: &LetterTokens) -> Result<Vec<u32>> {
+        let mut ids = self.encode_raw(&format!("{prompt} {}", letters.first))?;
+        let last = ids.pop();
+        if last != letters.ids.first().copied() || !ids.ends_with(&letters.lead) {
+            return Err(GenerationError::Letter { letter: letters.first.clone() });
+        }
+        Ok(ids)
     }
 
     /// Encodes a prompt.

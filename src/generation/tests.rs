@@ -9,6 +9,7 @@ use fedreplay_sim::Seed;
 use serde::Deserialize;
 
 use super::request::{Answer, Ended, LanguageModel, PromptText, Request, Sampling};
+use super::sampler::likeliest;
 use super::{GenerationError, Generator, end_tokens};
 use crate::adapter::Adapter;
 use crate::data::{Prompts, Template, Tokenizer};
@@ -205,4 +206,58 @@ fn a_shared_beginning_changes_no_bit_of_the_next_logits() {
         assert_eq!(logits, alone, "prompt {place}");
         assert_eq!(logits.is_none(), place == 2, "what does not fit has no logits");
     }
+}
+
+/// Writes the tokenizer of the tiny base without the merges of a space with A, B, C or D.
+fn without_merged_letters() -> (tempfile::TempDir, Tokenizer) {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixtures().join("tiny-base")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let path = folder.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let is_merged_letter = |text: &str| ["ĠA", "ĠB", "ĠC", "ĠD"].contains(&text);
+    json["model"]["merges"].as_array_mut().unwrap().retain(|merge| {
+        let [left, right] = [0, 1].map(|side| merge[side].as_str().unwrap());
+        !is_merged_letter(&format!("{left}{right}")) && !is_merged_letter(left)
+    });
+    std::fs::write(&path, serde_json::to_vec(&json).unwrap()).unwrap();
+    let tokenizer = Tokenizer::load(folder.path()).unwrap();
+    (folder, tokenizer)
+}
+
+/// The letters are those of Transformers 5.23 in f32 by the summed log-probabilities of all tokens of ` A` to ` D`. With the
+/// space as a token of its own, the letter's token directly after `Answer:` would be D, D, D, B, B, B, B, B.
+#[test]
+fn the_likeliest_letter_is_that_of_its_whole_continuation() {
+    let bench = Bench::new();
+    let (_folder, split) = without_merged_letters();
+    let words = ["net", "shell", "ship", "zebra", "fox", "a", "tin"];
+    for (tokenizer, lead, expected) in [(&split, 1, "CCCCCCCC"), (&bench.tokenizer, 0, "BBBBBBBB")] {
+        let generator = Generator::new(&bench.trainer, tokenizer, BTreeSet::new(), &[], Seed(1), 3).unwrap();
+        let letters = generator.letters(&["A", "B", "C", "D"]).unwrap();
+        assert_eq!(letters.lead.len(), lead);
+        let mut prompts = Vec::new();
+        for n in 0..8 {
+            let [word, a, b, c] = [n, n + 1, n + 2, 3 * n + 4].map(|place| words[place % 7]);
+            let text = format!("Which word follows {word} and {n}?\nA. {a}\nB. {b}\nC. {c}\nD. {n}\nAnswer:");
+            let ids = generator.encode_for_letters(&text, &letters).unwrap();
+            assert_eq!(ids, [&generator.encode_raw(&text).unwrap()[..], &letters.lead].concat());
+            prompts.push(ids);
+        }
+        let mut chosen = String::new();
+        generator
+            .next_logits(None, &prompts, &mut |_, logits| {
+                let scores = letters.ids.iter().map(|&id| logits.unwrap()[id as usize]);
+                chosen.push(['A', 'B', 'C', 'D'][likeliest(scores) as usize]);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(chosen, expected);
+    }
+    let generator = bench.generator(&[], 1, 1);
+    assert!(matches!(generator.letters(&["A", "zebras"]), Err(GenerationError::Letter { .. })));
 }
