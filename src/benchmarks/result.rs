@@ -54,13 +54,26 @@ impl BenchmarkResult {
     /// Adds a remark to the last cell if prompts did not fit the context. Their answers are empty and are scored as
     /// such.
     #[must_use]
-    pub fn with_unfit_noted(mut self) -> Self {
-        let unfit = unfit(&self.answers);
-        if unfit == 0 {
-            return self;
+    pub fn with_unfit_noted(self) -> Self {
+        match unfit(&self.answers) {
+            0 => self,
+            unfit => {
+                let note = format!("{unfit} of {} prompts did not fit the context", self.answers.len());
+                self.noted(note)
+            }
         }
+    }
+
+    /// Adds a remark to the last cell if only some of the benchmark's questions were asked.
+    #[must_use]
+    pub fn with_limit_noted(self, asked: usize, all: usize) -> Self {
+        if asked < all { self.noted(format!("{asked} of {all} questions asked, spread evenly")) } else { self }
+    }
+
+    /// Adds a remark to the last cell.
+    #[must_use]
+    pub fn noted(mut self, note: String) -> Self {
         if let Some(cell) = self.cells.last_mut() {
-            let note = format!("{unfit} of {} prompts did not fit the context", self.answers.len());
             cell.remark = if cell.remark.is_empty() { note } else { format!("{}; {note}", cell.remark) };
         }
         self

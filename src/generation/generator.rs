@@ -9,8 +9,9 @@ use fedreplay_sim::Seed;
 
 use super::GenerationError;
 use super::continuation::{Continuation, Endings, Prompt, continue_all};
+use super::fences::FencedBlock;
 use super::next::next_logits;
-use super::request::{Answer, Ended, LanguageModel, PromptText, Request};
+use super::request::{Answer, Ended, LanguageModel, PromptText, Request, Sampling};
 use crate::adapter::Adapter;
 use crate::data::Tokenizer;
 use crate::training::{Decoder, Trainer};
@@ -88,7 +89,7 @@ impl<'a> Generator<'a> {
             // A stop text may extend over several tokens, so the whole answer is decoded.
             stops: &|prompt, ids| {
                 let text = self.decode_after(&prompt.ids, ids)?;
-                Ok(first_stop(&text, &prompt.sampling.stop).is_some())
+                Ok(first_stop(&text, prompt.sampling).is_some())
             },
             context: self.context,
         };
@@ -204,7 +205,7 @@ impl<'a> Generator<'a> {
         let mut text = self.decode_after(&prompt.ids, text_ids)?;
         match ended {
             Ended::Stop => {
-                let end = first_stop(&text, &prompt.sampling.stop).expect("a stop text ended it");
+                let end = first_stop(&text, prompt.sampling).expect("a stop text ended it");
                 text.truncate(end);
             }
             Ended::MaxTokens | Ended::ContextFull => text.truncate(without_cut_character(&text).len()),
@@ -214,9 +215,16 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// [byte] -- Returns the position of the first stop text.
-fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
-    stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
+/// [byte] -- Returns the position of the first stop text that counts.
+fn first_stop(text: &str, sampling: &Sampling) -> Option<usize> {
+    let blocks = if sampling.spares_code_blocks { FencedBlock::all(text) } else { vec![] };
+    let mut first: Option<usize> = None;
+    for stop in sampling.stop.iter().filter(|stop| !stop.is_empty()) {
+        let is_in_block = |start: usize| blocks.iter().any(|block| block.whole.contains(&(start + stop.len() - 1)));
+        let found = text.match_indices(stop.as_str()).map(|(start, _)| start).find(|&start| !is_in_block(start));
+        first = [first, found].into_iter().flatten().min();
+    }
+    first
 }
 
 /// Returns the text without a last character that the length limit cut. A decoder writes U+FFFD once for all bytes of an
@@ -246,7 +254,30 @@ impl LanguageModel for Adapted<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::without_cut_character;
+    use super::*;
+
+    #[test]
+    fn stop_texts_in_a_code_block_do_not_count_where_blocks_are_spared() {
+        let stop = vec!["\ndef".to_owned(), "\n#".to_owned()];
+        let sampling = |spares_code_blocks| Sampling {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: None,
+            max_tokens: 1,
+            stop: stop.clone(),
+            spares_code_blocks,
+        };
+        for (text, anywhere, outside) in [
+            ("```python\ndef f(x):\n# x\n", Some(9), None),
+            ("```python\ndef f(x):\n    return x\n```\nSo.", Some(9), None),
+            ("```python\ndef f(x):\n```\ndef g", Some(9), Some(23)),
+            ("    return x\ndef g", Some(12), Some(12)),
+            ("    return x\n", None, None),
+        ] {
+            assert_eq!(first_stop(text, &sampling(false)), anywhere, "{text:?}");
+            assert_eq!(first_stop(text, &sampling(true)), outside, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_character_that_the_limit_cut_is_left_out() {

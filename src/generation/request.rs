@@ -17,6 +17,11 @@ pub struct Sampling {
     pub max_tokens: u32,
     /// Texts that end an answer and are not part of it.
     pub stop: Vec<String>,
+    /// Whether stop texts in a fenced code block of Markdown do not count.
+    ///
+    /// Serialized only where it is set, so that other requests keep the keys of their stored answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spares_code_blocks: bool,
 }
 
 /// The text of a prompt, with the way in which it becomes tokens.

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn sampling(temperature: f64, top_p: f64, top_k: Option<u32>) -> Sampling {
-        Sampling { temperature, top_p, top_k, max_tokens: 1, stop: vec![] }
+        Sampling { temperature, top_p, top_k, max_tokens: 1, stop: vec![], spares_code_blocks: false }
     }
 
     /// Returns how often each token is chosen over a grid of uniform numbers.

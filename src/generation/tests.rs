@@ -78,7 +78,7 @@ fn alpaca() -> Prompts {
 }
 
 fn greedy(max_tokens: u32) -> Sampling {
-    Sampling { temperature: 0.0, top_p: 1.0, top_k: None, max_tokens, stop: vec![] }
+    Sampling { temperature: 0.0, top_p: 1.0, top_k: None, max_tokens, stop: vec![], spares_code_blocks: false }
 }
 
 fn sampled(max_tokens: u32) -> Sampling {

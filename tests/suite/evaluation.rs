@@ -183,7 +183,12 @@ fn all_takes_what_has_files_and_says_what_is_left_out() {
     }
     let table = fs::read_to_string(world.path("found/table.txt")).unwrap();
     assert!(table.starts_with("model  Vicuna  MMLU other "), "{table}");
-    assert!(table.contains("base, Vicuna: 1 of 1 answers not judged"), "{table}");
+    for remark in [
+        "base, Vicuna: 1 of 1 answers not judged; 1 of 3 questions asked, spread evenly\n",
+        "base, MMLU: 1 of 3 questions asked, spread evenly; 1 of 57 subjects have files\n",
+    ] {
+        assert!(table.contains(remark), "{table}");
+    }
     let csv = fs::read_to_string(world.path("found/table.csv")).unwrap();
     assert!(csv.starts_with("model,column,measured,published,remark\nbase,Vicuna,,,"), "{csv}");
 
@@ -216,7 +221,8 @@ fn a_program_is_run_once_whatever_is_examined_again() {
             said.refused(2, &["failed to confine generated code"]);
             return None;
         }
-        said.succeeded();
+        let said = said.succeeded();
+        assert!(said.stdout.contains("base, HumanEval: the problems were continued as text\n"), "{}", said.stdout);
         Some(texts(&table(&world.path(out).join("generations.parquet")), "judgement"))
     };
     let Some(first) = outcomes("first", "store") else {

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use super::problems::{CodePrompts, HumanEvalScores, Problems};
+use super::program::AnswerForm;
 use crate::benchmarks::benchmark::{Benchmark, BenchmarkOptions, Cost, EvalContext};
 use crate::benchmarks::{BenchmarkResult, EvaluationError, Metric, Response, unfit};
-use crate::generation::{Answer, GenerationError, LanguageModel, Request};
+use crate::generation::{Answer, GenerationError, LanguageModel, Prompting, Request};
 use crate::sandbox::{Limits, ProgramOutcome, Sandbox};
 use crate::store::{Digest, Key, Store, StoreError, key_of};
 
@@ -21,6 +22,8 @@ const TEMPERATURES: (f64, f64) = (0.0, 0.8);
 /// HumanEval with its problems loaded and its sandbox open.
 pub struct HumanEval {
     problems: Problems,
+    /// Number of problems in the file.
+    all: usize,
     samples: usize,
     sandbox: Sandbox,
 }
@@ -32,13 +35,15 @@ impl HumanEval {
     /// If the file is missing or damaged, or the host cannot confine generated code.
     pub fn read(options: &BenchmarkOptions) -> Result<Self, EvaluationError> {
         let problems = Problems::read(&Problems::file_in(options.data))?;
+        let all = problems.0.len();
         let problems = options.limit.map_or(problems.clone(), |limit| problems.limited(limit));
-        Ok(Self { problems, samples: options.samples, sandbox: Sandbox::open(Limits::default())? })
+        Ok(Self { problems, all, samples: options.samples, sandbox: Sandbox::open(Limits::default())? })
     }
 
-    fn requests(&self) -> Result<Vec<Request>, EvaluationError> {
+    fn requests(&self, context: &EvalContext) -> Result<Vec<Request>, EvaluationError> {
         let temperature = if self.samples == 1 { TEMPERATURES.0 } else { TEMPERATURES.1 };
-        Ok(self.problems.requests(CodePrompts::Continue, self.samples, temperature)?)
+        let requests = self.problems.requests(code_prompts(context), self.samples, temperature)?;
+        Ok(context.capped(requests))
     }
 
     /// Returns the outcome of each program. Stored outcomes are not computed again. New ones are stored as they
@@ -77,6 +82,14 @@ impl HumanEval {
     }
 }
 
+/// Returns how problems are put to the model: a model with a chat template is asked, every other continues the text.
+fn code_prompts<'a>(context: &EvalContext<'a, '_>) -> CodePrompts<'a> {
+    match context.prompting {
+        Prompting::Chat(_) => CodePrompts::Ask(context.prompting),
+        Prompting::Template { .. } | Prompting::FastChatAlpaca { .. } => CodePrompts::Continue,
+    }
+}
+
 /// Returns the stored outcome of a program.
 fn stored(store: &Store, key: Key) -> Option<ProgramOutcome> {
     postcard::from_bytes(&store.get(key)?).ok()
@@ -92,15 +105,16 @@ impl Benchmark for HumanEval {
 
     fn cost(&self, context: &EvalContext) -> Result<Cost, EvaluationError> {
         let mut cost = Cost { questions: self.problems.0.len() as u64, ..Cost::default() };
-        cost.add(&context.capped(self.requests()?), context.model)?;
+        cost.add(&self.requests(context)?, context.model)?;
         Ok(cost)
     }
 
     fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
-        let requests = context.capped(self.requests()?);
+        let requests = self.requests(context)?;
         let answers: Vec<Answer> = context.model.generate(&requests)?;
         let texts: Vec<String> = answers.iter().map(|answer| answer.text.clone()).collect();
-        let outcomes = self.outcomes(&self.problems.programs(&texts), context)?;
+        let form = code_prompts(context).form();
+        let outcomes = self.outcomes(&self.problems.programs(form, &texts), context)?;
         let mut responses = Vec::with_capacity(requests.len());
         for (place, request) in requests.into_iter().enumerate() {
             let task_id = &self.problems.0[place / self.samples].task_id;
@@ -120,6 +134,11 @@ impl Benchmark for HumanEval {
             figures.push(self.figure(format!("pass@{k}"), k, &scores, failed));
         }
         figures.push(self.figure("all".into(), 1, &scores, failed));
-        Ok(BenchmarkResult { figures, answers: responses, cells: scores.cells(ks.into_iter()) }.with_unfit_noted())
+        let way = match form {
+            AnswerForm::Continuation => "the problems were continued as text",
+            AnswerForm::Reply => "the problems were asked through the chat template",
+        };
+        let result = BenchmarkResult { figures, answers: responses, cells: scores.cells(ks.into_iter()) };
+        Ok(result.noted(way.into()).with_unfit_noted().with_limit_noted(self.problems.0.len(), self.all))
     }
 }

@@ -10,4 +10,4 @@ mod tests;
 pub use benchmark::HumanEval;
 pub use pass_at_k::pass_at_k;
 pub use problems::{CodePrompts, HumanEvalScores, Problems};
-pub use program::{Problem, program};
+pub use program::{AnswerForm, Problem, program};

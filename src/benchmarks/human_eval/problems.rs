@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use super::pass_at_k::pass_at_k;
-use super::program::{Problem, STOPS, program, tested};
+use super::program::{AnswerForm, Problem, STOPS, program, tested};
 use crate::benchmarks::open_ended::{QuestionsError, is_chosen};
 use crate::benchmarks::table::BenchmarkCell;
 use crate::data::ChatTemplateError;
@@ -25,13 +25,23 @@ const COMPLETION_TOKENS_MAX: u32 = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// How a problem becomes a prompt.
+/// How a problem becomes a prompt, and which form its answer has.
 #[derive(Clone, Copy, Debug)]
 pub enum CodePrompts<'a> {
     /// The problem's prompt as it is, to be continued. For base models, as in Chen et al. (2021).
     Continue,
     /// A question in the model's template. For instruction-tuned models.
     Ask(Prompting<'a>),
+}
+
+impl CodePrompts<'_> {
+    /// Returns the form of the answers.
+    pub fn form(self) -> AnswerForm {
+        match self {
+            Self::Continue => AnswerForm::Continuation,
+            Self::Ask(_) => AnswerForm::Reply,
+        }
+    }
 }
 
 /// Results of all problems.
@@ -97,8 +107,15 @@ impl Problems {
                     CodePrompts::Ask(prompting) => (prompting.prompt(&[&question(problem)], &[])?, vec![]),
                 };
                 // Chen et al. (2021) sample with nucleus p = 0.95 (section 3.2).
-                let sampling =
-                    Sampling { temperature, top_p: 0.95, top_k: None, max_tokens: COMPLETION_TOKENS_MAX, stop };
+                let sampling = Sampling {
+                    temperature,
+                    top_p: 0.95,
+                    top_k: None,
+                    max_tokens: COMPLETION_TOKENS_MAX,
+                    // Many models answer even a prompt that is to be continued with a whole function in a block.
+                    spares_code_blocks: !stop.is_empty(),
+                    stop,
+                };
                 requests.push(Request { prompt, sampling, stream: stream(problem, sample) });
             }
         }
@@ -109,12 +126,12 @@ impl Problems {
     ///
     /// # Panics
     /// Unless every problem has the same number of answers.
-    pub fn programs(&self, answers: &[String]) -> Vec<String> {
+    pub fn programs(&self, form: AnswerForm, answers: &[String]) -> Vec<String> {
         let samples = self.samples_of(answers.len());
         let mut programs = Vec::with_capacity(answers.len());
         for (problem, answers) in self.0.iter().zip(answers.chunks(samples)) {
             for answer in answers {
-                programs.push(tested(problem, &program(problem, answer)));
+                programs.push(tested(problem, &program(problem, answer, form)));
             }
         }
         programs

@@ -35,7 +35,7 @@ fn requests_and_scores_go_problem_by_problem() {
     let streams: std::collections::BTreeSet<_> = requests.iter().map(|request| request.stream).collect();
     assert_eq!(streams.len(), 4);
     let answers = ["    return 1\n", "    return 2\n", "    return 3\n", "    return 4\n"].map(str::to_owned);
-    let programs = problems.programs(&answers);
+    let programs = problems.programs(AnswerForm::Continuation, &answers);
     assert_eq!(programs[2], "def b():\n    return 3\n\ndef check(f): pass\ncheck(b)\n");
     let failed = || ProgramOutcome::Failed("x".into());
     let scores = problems.scores(&[ProgramOutcome::Passed, failed(), failed(), ProgramOutcome::TimedOut]);
@@ -50,11 +50,37 @@ fn the_canonical_solutions_of_all_real_problems_pass_and_empty_ones_do_not() {
     assert_eq!(problems.0.len(), 164);
     let Some(sandbox) = sandbox() else { return };
     let solutions: Vec<String> = problems.0.iter().map(|problem| problem.canonical_solution.clone()).collect();
-    let outcomes = run_all(&sandbox, &problems.programs(&solutions));
+    let outcomes = run_all(&sandbox, &problems.programs(AnswerForm::Continuation, &solutions));
     let lost: Vec<_> = problems.0.iter().zip(&outcomes).filter(|(_, outcome)| !outcome.is_passed()).collect();
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(problems.scores(&outcomes).pass_at(1), Some(100.0));
     let few = problems.limited(4);
-    let outcomes = run_all(&sandbox, &few.programs(&vec!["    return 12345\n".into(); 4]));
+    let outcomes = run_all(&sandbox, &few.programs(AnswerForm::Continuation, &vec!["    return 12345\n".into(); 4]));
     assert_eq!(few.scores(&outcomes).pass_at(1), Some(0.0));
+}
+
+/// Forms in which chat models write their answers, of all canonical solutions of the published file.
+#[test]
+fn the_canonical_solutions_are_found_in_every_form_of_an_answer() {
+    let Some(path) = real_file("humaneval/HumanEval.jsonl.gz") else { return };
+    for problem in &Problems::read(&path).unwrap().0 {
+        let solution = &problem.canonical_solution;
+        let expected = format!("{}{solution}", problem.prompt);
+        let check = |answer: String, forms: &[AnswerForm]| {
+            for &form in forms {
+                let found = program(problem, &answer, form);
+                assert_eq!(found.trim_end(), expected.trim_end(), "{}, {form:?}: {answer}", problem.task_id);
+            }
+        };
+        let both = [AnswerForm::Continuation, AnswerForm::Reply];
+        check(solution.clone(), &both);
+        check(format!("```python\n{solution}```\nIt returns what is asked."), &both);
+        check(format!("Here is the rest:\n~~~py\n{solution}~~~"), &both);
+        check(format!("{solution}\n\nprint({}())\n", problem.entry_point), &[AnswerForm::Reply]);
+        check(format!("{solution}\nThis solution doesn't use (much) memory."), &[AnswerForm::Reply]);
+        let whole = format!("Sure:\n\n```python\n{expected}```\nThat's it.");
+        for form in both {
+            assert!(program(problem, &whole, form).ends_with(&expected), "{}, {form:?}", problem.task_id);
+        }
+    }
 }

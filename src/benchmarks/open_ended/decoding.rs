@@ -38,7 +38,7 @@ impl Decoding {
         };
         let max_tokens = if benchmark == OpenEnded::Vicuna { 2048 } else { 1024 };
         let (top_p, top_k) = if temperature > 0.0 { self.top_p_and_k(benchmark) } else { (1.0, None) };
-        Sampling { temperature, top_p, top_k, max_tokens, stop: vec![] }
+        Sampling { temperature, top_p, top_k, max_tokens, stop: vec![], spares_code_blocks: false }
     }
 
     /// Returns top-p and top-k for a temperature above 0.

@@ -25,5 +25,6 @@ pub use error::QuestionsError;
 pub use judge_request::{JudgeRequest, JudgeWording};
 pub(super) use questions::is_chosen;
 pub use questions::{Question, Questions};
+pub(crate) use rating::without_thoughts;
 pub use rating::{Rating, RatingRule, rating_in};
 pub use scores::{JudgedScores, ScoreTally, ScoredRequest, Unparsable};

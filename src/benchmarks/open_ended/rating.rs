@@ -56,10 +56,10 @@ const THOUGHTS: [(&str, &str); 6] = [
     ("[think]", "[/think]"),
 ];
 
-/// Returns a judgment without the judge's thoughts. Thoughts without an end take all that follows. Those without a
-/// beginning, which a judge's chat template wrote, take all that precedes.
-fn without_thoughts(judgment: &str) -> String {
-    let mut text = judgment.to_owned();
+/// Returns a model's text without its thoughts. Thoughts without an end take all that follows. Those without a
+/// beginning, which the chat template wrote, take all that precedes.
+pub(crate) fn without_thoughts(text: &str) -> String {
+    let mut text = text.to_owned();
     for (open, close) in THOUGHTS {
         loop {
             // Lower case has the same byte positions, since only ASCII letters change.
