@@ -131,6 +131,48 @@ fn what_a_misbehaving_judge_costs_is_its_own_judgments_and_they_are_asked_for_ag
 }
 
 #[test]
+fn a_judgment_that_was_cut_off_counts_for_nothing_is_told_and_is_asked_for_again() {
+    let world = world(4);
+    let cut = r#"{"choices": [{"message": {"content": "A grade of [[2]] may be"}, "finish_reason": "length"}]}"#;
+    let reasoned =
+        r#"{"choices": [{"message": {"content": null, "reasoning_content": "[[3]]"}, "finish_reason": "length"}]}"#;
+    let answers = |body| Turn::Answers(200, "", body);
+    let server = ChatEndpoint::start([
+        answers(cut),
+        Turn::Says("[[4]]"),
+        answers(reasoned),
+        Turn::Says("<think>[[1]]</think>[[5]]"),
+    ]);
+    let bench = ["--bench", "vicuna"];
+    let found = said(eval(&world, &server.base_url(), "found", &bench)).succeeded();
+    assert_eq!(server.take_requests().len(), 4);
+    assert!(found.stdout.contains("2 judgements were cut off or empty") && found.stdout.contains("--judge-tokens-max"));
+    let table_text = text(&world, "found/table.txt");
+    let remark = "base, Vicuna: 2 of 4 answers not judged; 2 of 4 judgements cut off or empty\n";
+    assert!(table_text.contains("4.50") && table_text.contains(remark), "{table_text}");
+    let judgements = texts(&table(&world.path("found/generations.parquet")), "judgement");
+    assert!(
+        judgements[0].starts_with("none: ") && judgements[0].ends_with("A grade of [[2]] may be"),
+        "{judgements:?}"
+    );
+
+    said(eval(&world, &server.base_url(), "found", &bench)).succeeded();
+    assert_eq!(server.take_requests().len(), 2);
+    assert!(text(&world, "found/table.txt").contains("5.75"));
+    // FastChat's scripts take the first number of the whole text.
+    let thinks = Turn::Says("<think>[[1]]</think>[[5]]");
+    for (out, more, score) in [("ours", None, "5.00"), ("published", Some("--as-published"), "1.00")] {
+        let server = ChatEndpoint::start(std::iter::repeat_n(thinks.clone(), 4));
+        let options: Vec<&str> = bench.into_iter().chain(more).chain(["--judge-temperature", "0.5"]).collect();
+        said(eval(&world, &server.base_url(), out, &options)).succeeded();
+        let table_text = text(&world, &format!("{out}/table.txt"));
+        assert!(table_text.contains(score), "{table_text}");
+        let is_said = table_text.contains("4 of 4 judgements with several different ratings");
+        assert_eq!(is_said, more.is_some(), "{table_text}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_never_answers_is_left_and_the_answers_are_kept() {
     let world = world(5);
     let server = ChatEndpoint::start(std::iter::repeat_n(Turn::Silent, 5));

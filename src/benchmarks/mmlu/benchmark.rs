@@ -5,6 +5,7 @@ use std::path::Path;
 use super::marking::{Accuracy, Mark, Report, mark};
 use super::questions::{MmluQuestion, Subject, limited, read};
 use super::questions::{asked, preamble};
+use super::subjects::SUBJECTS;
 use crate::benchmarks::table::BenchmarkCell;
 use crate::benchmarks::{
     Benchmark, BenchmarkOptions, BenchmarkResult, Cost, EvalContext, EvaluationError, Metric, Response,
@@ -26,7 +27,17 @@ pub fn result_of(subjects: &[Subject], marks: &[Mark]) -> BenchmarkResult {
     }
     figures.push(figure("all", report.all, report.failed));
     let answers = marks.iter().map(|mark| response(subjects[mark.subject].name, mark)).collect();
-    BenchmarkResult { figures, answers, cells: cells(&report) }.with_unfit_noted()
+    let result = BenchmarkResult { figures, answers, cells: cells(&report) }.with_unfit_noted();
+    let is_shortened = |mark: &&Mark| mark.letter.is_some() && mark.shots < subjects[mark.subject].examples.len();
+    match marks.iter().filter(is_shortened).count() {
+        0 => result,
+        shortened => {
+            let all = marks.len();
+            result.noted(format!(
+                "{shortened} of {all} questions asked with fewer examples, since all did not fit the context"
+            ))
+        }
+    }
 }
 
 /// Counts the wanted questions that did not fit the context.
@@ -70,6 +81,10 @@ fn percent(accuracy: Accuracy) -> Option<f64> {
 /// MMLU with its questions loaded.
 pub struct Mmlu {
     pub subjects: Vec<Subject>,
+    /// Number of subjects that have files.
+    present: usize,
+    /// Number of questions in these files.
+    all: usize,
 }
 
 impl Mmlu {
@@ -79,8 +94,15 @@ impl Mmlu {
     /// As [`read`].
     pub fn read(folder: &Path, options: &BenchmarkOptions) -> Result<Self, EvaluationError> {
         let subjects = read(folder, options.shots)?;
-        Ok(Self { subjects: options.limit.map_or(subjects.clone(), |limit| limited(subjects, limit)) })
+        let present = subjects.len();
+        let all = questions_of(&subjects);
+        Ok(Self { subjects: options.limit.map_or(subjects.clone(), |limit| limited(subjects, limit)), present, all })
     }
+}
+
+/// Counts the questions of all subjects.
+fn questions_of(subjects: &[Subject]) -> usize {
+    subjects.iter().map(|subject| subject.questions.len()).sum()
 }
 
 /// Returns the parts of a question that its hash covers. Their order is part of stored keys.
@@ -114,6 +136,11 @@ impl Benchmark for Mmlu {
     }
 
     fn evaluate(&self, context: &EvalContext) -> Result<BenchmarkResult, EvaluationError> {
-        Ok(result_of(&self.subjects, &mark(&self.subjects, context.model)?))
+        let result = result_of(&self.subjects, &mark(&self.subjects, context.model)?)
+            .with_limit_noted(questions_of(&self.subjects), self.all);
+        if self.present == SUBJECTS.len() {
+            return Ok(result);
+        }
+        Ok(result.noted(format!("{} of {} subjects have files", self.present, SUBJECTS.len())))
     }
 }

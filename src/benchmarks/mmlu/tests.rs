@@ -122,7 +122,11 @@ fn accuracies_are_over_questions_and_what_does_not_fit_is_wrong_and_counted() {
     let whole = marks.iter().map(|mark| mark.asked.len()).max().unwrap() + 120;
     let tight = mark(&subjects, &ByRule { rule: |_: &str| 0, room: whole }).unwrap();
     assert!(tight.iter().all(|mark| mark.letter.is_some() && mark.shots < 2));
+    let remark = |marks| result_of(&subjects, marks).cells.last().unwrap().remark.clone();
+    assert_eq!(remark(&marks), "");
+    assert_eq!(remark(&tight), "4 of 4 questions asked with fewer examples, since all did not fit the context");
     let none = mark(&subjects, &ByRule { rule: |_: &str| 0, room: 20 }).unwrap();
+    assert_eq!(remark(&none), "4 of 4 prompts did not fit the context");
     let result = result_of(&subjects, &none);
     let all = result.figures.last().unwrap();
     assert_eq!((all.part.as_str(), all.asked, all.failed, all.score), ("all", 4, 4, Some(0.0)));

@@ -15,6 +15,8 @@ use crate::store::{Digest, key_of};
 /// An open-ended benchmark with its questions loaded.
 pub struct OpenEndedBenchmark {
     questions: Questions,
+    /// Number of questions in the file.
+    all: usize,
 }
 
 impl OpenEndedBenchmark {
@@ -24,7 +26,8 @@ impl OpenEndedBenchmark {
     /// If the file cannot be read, or an entry lacks a field.
     pub fn read(benchmark: OpenEnded, options: &BenchmarkOptions) -> Result<Self, EvaluationError> {
         let questions = Questions::read(benchmark, options.data)?;
-        Ok(Self { questions: options.limit.map_or(questions.clone(), |limit| questions.limited(limit)) })
+        let all = questions.questions.len();
+        Ok(Self { questions: options.limit.map_or(questions.clone(), |limit| questions.limited(limit)), all })
     }
 
     /// Runs the model over all turns. Returns the texts by question and turn, and one response per request, turn by
@@ -237,6 +240,7 @@ impl Benchmark for OpenEndedBenchmark {
             true => self.judged(context, &texts, &mut answers)?,
             false => ruled(&texts, &mut answers),
         };
-        Ok(BenchmarkResult { figures, answers, cells }.with_unfit_noted())
+        let result = BenchmarkResult { figures, answers, cells }.with_unfit_noted();
+        Ok(result.with_limit_noted(self.questions.questions.len(), self.all))
     }
 }
