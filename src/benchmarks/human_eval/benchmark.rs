@@ -85,7 +85,7 @@ impl HumanEval {
 /// Returns how problems are put to the model: a model with a chat template is asked, every other continues the text.
 fn code_prompts<'a>(context: &EvalContext<'a, '_>) -> CodePrompts<'a> {
     match context.prompting {
-        Prompting::Chat(_) => CodePrompts::Ask(context.prompting),
+        Prompting::Chat { .. } => CodePrompts::Ask(context.prompting),
         Prompting::Template { .. } | Prompting::FastChatAlpaca { .. } => CodePrompts::Continue,
     }
 }
