@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart test nightly bits soak portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart real real-check real-chats test nightly bits soak portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -13,6 +13,30 @@ quickstart: build
 		target/release/fedreplay run scenarios/quickstart.ron; \
 	fi
 
+## Fetch SmolLM2-135M-Instruct (98 MB), import it, and play scenarios/real/smollm2.ron: a real model.
+real: build
+	@tools/real/fetch-model
+	@tools/real/rows target/release/fedreplay
+	@if grep -q '"state": "running"' runs/smollm2/manifest.json 2>/dev/null; then \
+		target/release/fedreplay resume runs/smollm2; \
+	elif [ -e runs/smollm2/manifest.json ]; then \
+		target/release/fedreplay verify runs/smollm2; \
+	else \
+		target/release/fedreplay run scenarios/real/smollm2.ron; \
+	fi
+
+## Compare losses, greedy answers and a trained adapter of that model with those of Transformers and PEFT.
+real-check: build
+	@tools/real/check
+
+## Fetch real chats as they were shared (27 MB), say which rows cannot be used, and run one round on the others.
+real-chats: build
+	@tools/real/fetch-model
+	@tools/real/fetch-chats
+	target/release/fedreplay scenario check scenarios/real/raw-chats.ron
+	rm -rf runs/raw-chats
+	target/release/fedreplay run scenarios/real/raw-chats.ron
+
 ## Install what is missing and run all tests.
 test: libtorch
 	cargo test --release --workspace --locked
@@ -22,7 +46,7 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits soak portable
+nightly: bits soak portable real-chats
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 bits: libtorch
@@ -106,4 +130,4 @@ fuzz: libtorch
 
 clean:
 	cargo clean
-	rm -rf .libtorch .venv-analysis runs
+	rm -rf .libtorch .venv-analysis .venv-peer models runs
