@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::averaging::add;
-use super::{AdaptiveOptimizer, Momentum};
+use super::{AdaptiveOptimizer, Momentum, SquareRule};
 use crate::adapter::Adapter;
 
 /// Rule by which the server computes the next model from the mean of a round's updates.
@@ -53,6 +53,20 @@ impl ServerRule {
         if self == Self::Products { self } else { Self::PLAIN }
     }
 
+    /// Returns whether the moments that a server kept under the rule `before` are what this rule keeps. A sum is not an
+    /// average: FedAdam after FedAvgM would take a first moment that is 1/(1 - beta) times too long.
+    pub fn continues(self, before: Self) -> bool {
+        match (before, self) {
+            (_, Self::Average { .. } | Self::Products) => true,
+            (Self::Momentum(before), Self::Momentum(now)) => before.averages == now.averages,
+            (Self::Adaptive(before), Self::Adaptive(now)) => {
+                let sums = |rule: AdaptiveOptimizer| rule.squares == SquareRule::Adagrad;
+                sums(before) == sums(now) && before.squares_first_moments == now.squares_first_moments
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the next model and state. `change` is `None` for a round in which no update had a weight; it changes
     /// neither, so momentum alone moves nothing.
     ///
@@ -83,6 +97,11 @@ pub struct ServerState {
 }
 
 impl ServerState {
+    /// Returns the state without the moments of the server's rule. SCAFFOLD's variate stays.
+    pub fn without_moments(&self) -> Self {
+        Self { momentum: None, second_moment: None, ..self.clone() }
+    }
+
     /// Returns its parts in a fixed order, for the store.
     pub fn parts(&self) -> [Option<&Arc<Adapter>>; 3] {
         [self.momentum.as_ref(), self.second_moment.as_ref(), self.control.as_ref()]
@@ -179,6 +198,21 @@ pub(super) mod tests {
         check(adaptive(yogi, false), UNIFORM, [1.0, -2.004099], [1.004804, -2.008609]);
         let adam = SquareRule::Adam { beta2: 0.99 };
         check(adaptive(adam, false), UNIFORM, [1.0, -2.0041], [1.004804, -2.008621]);
+    }
+
+    #[test]
+    fn moments_are_continued_only_as_what_they_are() {
+        let momentum = |averages| ServerRule::Momentum(Momentum { beta: 0.9, lr: 1.0, averages });
+        let yogi = |published| adaptive(SquareRule::Yogi { beta2: 0.9 }, published);
+        let adam = adaptive(SquareRule::Adam { beta2: 0.99 }, false);
+        assert!(
+            adam.continues(yogi(false))
+                && ServerRule::PLAIN.continues(adam)
+                && momentum(true).continues(momentum(true))
+        );
+        assert!(!adam.continues(momentum(true)) && !momentum(false).continues(momentum(true)));
+        assert!(!adam.continues(yogi(true)) && !adam.continues(adaptive(SquareRule::Adagrad, false)));
+        assert!(!momentum(false).continues(ServerRule::PLAIN), "its momentum is from before those rounds");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::GraphError;
 use super::evaluation::{Evaluation, PartScores};
-use super::node::{Contribution, Control, Controls, Node};
+use super::node::{Control, Node};
 use super::scheduled_evaluation::EvalResources;
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
@@ -13,7 +13,6 @@ use crate::adapter::Adapter;
 use crate::algorithm;
 use crate::algorithm::{ControlChange, MeanUpdate, ServerRule, ServerState, Update};
 use crate::data::Sample;
-use crate::privacy::Release;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Key, Store, key_of};
 use crate::training::{AlgorithmTerms, Job, Objective, PreferenceMetrics, Status, Step, Trainer, TrainingOutcome};
@@ -64,9 +63,7 @@ impl<'a> Compute<'a> {
             },
             Node::Control(change) => Ok(control(inputs, change)),
             Node::Moments { .. } => Ok(moments(inputs)),
-            Node::Aggregate { contributions, release, rule, controls, .. } => {
-                Ok(aggregate(inputs, contributions, release.as_deref(), rule, controls.as_ref()))
-            }
+            Node::Aggregate { .. } => Ok(aggregate(node, inputs)),
             Node::Benchmark { benchmark, .. } => {
                 let resources = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };
                 Ok(Value::BenchmarkResult(Arc::new(benchmark.evaluate(&resources, inputs[0].adapter())?)))
@@ -275,15 +272,12 @@ fn control(inputs: &[Value], change: &Control) -> Value {
     )))
 }
 
-/// Computes the next server model. `inputs` are the server model, then update and base of each contribution, then the
+/// Computes the next server model by an aggregate node. `inputs` are the server model, then update and base of each contribution, then the
 /// variates of `controls`: for each client the one after the round, then the one before it if there is one.
-fn aggregate(
-    inputs: &[Value],
-    parts: &[Contribution],
-    release: Option<&Release>,
-    rule: &ServerRule,
-    controls: Option<&Controls>,
-) -> Value {
+fn aggregate(node: &Node, inputs: &[Value]) -> Value {
+    let Node::Aggregate { contributions: parts, release, rule, begins_anew, controls, .. } = node else {
+        unreachable!("the node is an aggregate")
+    };
     let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
     let (pairs, variates) = rest.split_at(2 * parts.len());
     let mut updates = Vec::with_capacity(parts.len());
@@ -305,7 +299,8 @@ fn aggregate(
         ServerRule::Products => change.map(|_| algorithm::products_change(model, &updates, &weights)),
         _ => change,
     };
-    let (adapter, mut state) = rule.apply(model, state, change.as_deref());
+    let before = if *begins_anew { state.without_moments() } else { state.clone() };
+    let (adapter, mut state) = rule.apply(model, &before, change.as_deref());
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());
         let mut changes = Vec::with_capacity(controls.changes.len());

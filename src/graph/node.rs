@@ -96,6 +96,8 @@ pub enum Node {
         release: Option<Arc<Release>>,
         /// Server optimizer: turns the mean update into the next model.
         rule: ServerRule,
+        /// Whether the server's moments, which are those of another rule, are dropped before the step.
+        begins_anew: bool,
         controls: Option<Controls>,
     },
     /// Losses of the adapter of `model` on groups of rows.

@@ -41,6 +41,9 @@ struct Aggregate<'a> {
     contributions: Vec<(f64, f64)>,
     release: Option<Material>,
     rule: &'a ServerRule,
+    /// Left out where it is false, so that the keys of runs without a change of the method stay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    begins_anew: bool,
     controls: Option<Variates>,
 }
 
@@ -109,7 +112,7 @@ impl Node {
                 let steps = Steps { steps: control.steps, learning_rate: control.learning_rate };
                 ("control v2", false, text(&steps))
             }
-            Self::Aggregate { contributions, release, rule, controls, .. } => {
+            Self::Aggregate { contributions, release, rule, begins_anew, controls, .. } => {
                 // Updates and models are inputs; only the numbers that combine them are parameters.
                 let aggregate = Aggregate {
                     contributions: contributions
@@ -118,6 +121,7 @@ impl Node {
                         .collect(),
                     release: release.as_ref().map(|release| release.material()),
                     rule,
+                    begins_anew: *begins_anew,
                     controls: controls.as_ref().map(variates),
                 };
                 ("aggregate v5", false, text(&aggregate))

@@ -178,7 +178,7 @@ impl Prepared {
         let execution = scenario.scenario.execution;
         let mut inputs = load_inputs(scenario, options, shared)?;
         scenario.check_clients(inputs.clients.len())?;
-        if let Some(doubt) = scenario.doubt_about_cohort(inputs.clients.len()) {
+        for doubt in scenario.doubts_about_clients(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }
         let rows: Vec<u64> = inputs.clients.iter().map(|client| client.train.samples.len() as u64).collect();

@@ -13,6 +13,7 @@ use super::client_states::ClientStates;
 use super::local_training::Tasks;
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
+use crate::algorithm::ServerRule;
 use crate::data::Rows;
 use crate::graph::{Contribution, Control, Controls, Executor, GraphError, Node, NodeId};
 use crate::inputs::Inputs;
@@ -41,6 +42,8 @@ pub struct Planner<'a> {
     participations: BTreeMap<u32, u32>,
     /// Number of private releases so far.
     releases: u64,
+    /// Rule of the last step of the server.
+    last_rule: Option<ServerRule>,
     /// Number of trainings from one model that form one node, where training is not batch-invariant.
     keyed: Option<usize>,
     /// Whether the planner demands every value that the ledger records, once per use.
@@ -85,6 +88,7 @@ impl<'a> Planner<'a> {
             privacy,
             participations: BTreeMap::new(),
             releases: 0,
+            last_rule: None,
             keyed,
             demands: true,
             in_rounds: 0,
@@ -186,7 +190,10 @@ impl<'a> Planner<'a> {
             // noised model takes the place of its base version, so that every later task starts from it.
             let release = self.release(vec![]);
             let rule = self.tasks.method(self.rules_round(scheduled)).server;
-            let aggregate = Node::Aggregate { server: base, contributions: vec![], release, rule, controls: None };
+            let begins_anew = self.begins_anew(rule);
+            let controls = None;
+            let aggregate =
+                Node::Aggregate { server: base, contributions: vec![], release, rule, begins_anew, controls };
             self.versions[round.base_version as usize] = self.executor.add(aggregate);
         }
         updates
@@ -217,9 +224,20 @@ impl<'a> Planner<'a> {
         };
         let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
         let method = self.tasks.method(self.rules_round(scheduled));
-        let rule = if round.aggregator == SERVER { method.server } else { method.server.of_edges() };
         let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
-        Node::Aggregate { server: base, contributions, release, rule, controls }
+        // A tier's round updates the model of the server, by the server's rule. An edge has a model of its own.
+        if self.is_edge_round(round) {
+            let rule = method.server.of_edges();
+            return Node::Aggregate { server: base, contributions, release, rule, begins_anew: false, controls };
+        }
+        let begins_anew = self.begins_anew(method.server);
+        Node::Aggregate { server: base, contributions, release, rule: method.server, begins_anew, controls }
+    }
+
+    /// Takes note of the rule of the server's next step. Returns whether the moments that the server has are those of
+    /// another rule, as after a change of the method, so that this one must not continue them.
+    fn begins_anew(&mut self, rule: ServerRule) -> bool {
+        self.last_rule.replace(rule).is_some_and(|before| !rule.continues(before))
     }
 
     /// Returns the private release of the next aggregate, over the updates of these tasks; `None` without privacy.
@@ -279,6 +297,12 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether a round leads to the model of an edge. The rounds of tiers, which are numbered as aggregators too, lead to
+    /// the server's.
+    fn is_edge_round(&self, round: &RoundRecord) -> bool {
+        matches!(self.spec().server.protocol, Protocol::Hierarchical { .. }) && round.aggregator != SERVER
+    }
+
     /// Adds the trainings that a round counts to the graph and to `updates`, and returns the contributions with their
     /// weights.
     fn contributions(
@@ -305,7 +329,7 @@ impl<'a> Planner<'a> {
             let (mixes_models, discount) = self.discount(counted.staleness, self.rules_round(scheduled));
             let base = if mixes_models { server } else { start };
             contributions.push(Contribution { update, base, weight, discount });
-            if round.aggregator != SERVER {
+            if self.is_edge_round(round) {
                 *self.edge_weights.entry(round.aggregator).or_default() += weight;
             }
         }

@@ -7,7 +7,7 @@ use super::changes::{Phase, phases};
 use super::check::{Fault, check};
 use super::ron_syntax::{options, syntax};
 use super::schema::fidelity::{Reading, under, written_out};
-use super::schema::{Change, Protocol, ScenarioSpec};
+use super::schema::{Change, ScenarioSpec};
 use super::{ScenarioError, catalog, method, overrides};
 use crate::store::{Key, key_of};
 
@@ -121,19 +121,9 @@ impl Scenario {
         method::doubts(&self.scenario)
     }
 
-    /// Returns a warning if rounds ask for more clients than there are.
-    pub fn doubt_about_cohort(&self, clients: usize) -> Option<String> {
-        let wanted = match self.scenario.server.protocol {
-            Protocol::Synchronous { clients_per_round, .. }
-            | Protocol::Tiered { clients_per_round, .. }
-            | Protocol::Hierarchical { clients_per_round, .. } => clients_per_round,
-            _ => return None,
-        };
-        if wanted as usize <= clients {
-            return None;
-        }
-        let asks = format!("server.protocol.clients_per_round asks for {wanted} clients, and there are {clients}");
-        Some(asks + ": every round asks all of them")
+    /// Returns warnings about settings that are valid but probably not intended with this number of clients.
+    pub fn doubts_about_clients(&self, clients: usize) -> Vec<String> {
+        method::doubts_about_clients(&self.scenario, clients)
     }
 
     /// Checks the scenario against the number of clients in its data.
@@ -315,6 +305,7 @@ fn element(text: &str, from: usize, index: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::schema::Protocol;
 
     const MINIMAL: &str = r#"(
     name: "minimal",

@@ -76,14 +76,53 @@ fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
 /// Returns warnings about settings that are valid but probably not intended.
 pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
     let mut doubts = Vec::new();
-    if matches!(scenario.algorithm, Algorithm::Scaffold { .. })
-        && !matches!(scenario.training.optimizer, OptimizerSpec::Sgd { .. })
-    {
-        doubts.push(
+    if !matches!(scenario.algorithm, Algorithm::Scaffold { .. }) {
+        return doubts;
+    }
+    // A variate is (start - end) / (steps * learning rate), the mean gradient of the steps only if they are plain descent.
+    match scenario.training.optimizer {
+        OptimizerSpec::Sgd { momentum: 0.0 } => {}
+        OptimizerSpec::Sgd { .. } => doubts.push(
+            "SCAFFOLD with momentum: its variates are then means of momentum buffers, not of gradients, and its analysis \
+             does not hold; training.optimizer: Sgd() is what the paper trains with"
+                .to_owned(),
+        ),
+        OptimizerSpec::AdamW { .. } => doubts.push(
             "SCAFFOLD with AdamW: its variates are then means of normalized steps, not of gradients, and its analysis \
              does not hold; training.optimizer: Sgd() is what the paper trains with"
                 .to_owned(),
-        );
+        ),
+    }
+    if let Some(norm) = scenario.training.max_grad_norm {
+        doubts.push(format!(
+            "SCAFFOLD with gradients clipped at {norm}: where they are longer, its variates are means of clipped steps, \
+             not of gradients, and its analysis does not hold; training.max_grad_norm: None is what the paper trains with"
+        ));
+    }
+    doubts
+}
+
+/// Returns warnings about settings that are valid but probably not intended with this number of clients.
+pub(super) fn doubts_about_clients(scenario: &ScenarioSpec, clients: usize) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if let Protocol::Synchronous { clients_per_round, .. }
+    | Protocol::Tiered { clients_per_round, .. }
+    | Protocol::Hierarchical { clients_per_round, .. } = scenario.server.protocol
+        && clients_per_round as usize > clients
+    {
+        doubts.push(format!(
+            "server.protocol.clients_per_round asks for {clients_per_round} clients, and there are {clients}: every \
+             round asks all of them"
+        ));
+    }
+    if let Protocol::Synchronous { clients_per_round, .. } = scenario.server.protocol
+        && (clients_per_round as usize) < clients
+        && scenario.training.optimizer_state == OptimizerState::Kept
+    {
+        doubts.push(format!(
+            "training.optimizer_state: Kept with {clients_per_round} of {clients} clients in a round: a client continues \
+             from moments of gradients at a model that others have since moved"
+        ));
     }
     doubts
 }

@@ -32,6 +32,7 @@ mod precisions;
 mod privacy;
 mod quickstart;
 mod real_data;
+mod recomputed;
 mod record;
 mod report;
 mod report_kinds;

@@ -1,5 +1,6 @@
 //! Federated methods: every cell of method and protocol is played or refused, and what a method keeps is kept.
 
+use super::recomputed::{self, Optimizer};
 use crate::support::{World, files};
 
 const METHODS: [&str; 9] = [
@@ -59,13 +60,14 @@ fn scenario(method: &str, protocol: &str) -> String {
 }
 
 #[test]
-fn every_cell_of_method_and_protocol_is_played_or_refused() {
+fn every_cell_of_method_and_protocol_is_refused_or_gives_the_models_of_its_formulas() {
     let world = World::new();
     for method in METHODS {
         for (name, protocol) in PROTOCOLS {
             world.write("scenario.ron", &scenario(method, protocol));
-            let out = format!("{name}-{}", method.split('(').next().expect("a name"));
-            let said = world.run(&out, &[]);
+            let title = method.split('(').next().expect("a name");
+            let out = format!("{name}-{title}");
+            let said = world.fedreplay(&["run", "scenario.ron", "--out", &out, "--store", "store"]);
             match refusal(method, name) {
                 None => {
                     let said = said.succeeded();
@@ -75,10 +77,29 @@ fn every_cell_of_method_and_protocol_is_played_or_refused() {
                         part.rsplit(": ").next().and_then(|part| part.split(' ').next()?.parse().ok()).expect("a count")
                     };
                     assert!(trained >= 2, "{method} under {name}: {trained} tasks trained");
+                    if !matches!(title, "Scaffold" | "Local" | "Centralised") {
+                        let mut optimizer = Optimizer::new(title);
+                        let models = recomputed::check(&world.path(&out), &world.path("store"), name, &mut optimizer);
+                        assert!(models >= 2, "{method} under {name}: {models} models");
+                    }
                 }
                 Some(reason) => drop(said.refused(2, &["server.protocol", reason])),
             }
         }
+    }
+}
+
+#[test]
+fn a_method_that_takes_the_place_of_another_begins_without_its_moments() {
+    let world = World::new();
+    for (first, next) in [("FedAvgM", "FedAdam"), ("FedYogi", "FedAvgM"), ("FedAdagrad", "FedAdam")] {
+        let change = format!("changes=[(at_round: 2, set: [\"algorithm={next}()\"])]");
+        world.write("scenario.ron", &scenario(&format!("{first}()"), PROTOCOLS[0].1));
+        let out = format!("{first}-{next}");
+        world.fedreplay(&["run", "scenario.ron", "--out", &out, "--store", "store", "--set", &change]).succeeded();
+        let mut optimizer = Optimizer::replaced(first, next);
+        let models = recomputed::check(&world.path(&out), &world.path("store"), "synchronous", &mut optimizer);
+        assert_eq!(models, 2, "{out}");
     }
 }
 
@@ -170,15 +191,34 @@ fn means_of_products_are_another_model_than_means_of_factors() {
 }
 
 #[test]
-fn scaffold_warns_of_adamw_and_trains_by_gradient_descent_by_default() {
+fn scaffold_trains_by_plain_gradient_descent_and_warns_of_what_breaks_its_theory() {
     let world = World::new();
     world.write("scenario.ron", &scenario("Scaffold()", PROTOCOLS[0].1));
     let quiet = world.run("sgd", &[]).succeeded();
-    assert!(!quiet.stderr.contains("AdamW"), "{}", quiet.stderr);
+    assert!(!quiet.stderr.contains("SCAFFOLD"), "{}", quiet.stderr);
     let resolved = std::fs::read_to_string(world.path("sgd/scenario.ron")).expect("the run keeps its scenario");
-    assert!(resolved.contains("Sgd"), "{resolved}");
-    let warned = world.run("adamw", &["--set", "training.optimizer=AdamW"]).succeeded();
-    assert!(warned.stderr.contains("SCAFFOLD with AdamW"), "{}", warned.stderr);
+    assert!(resolved.contains("Sgd") && resolved.contains("max_grad_norm: None"), "{resolved}");
+    let breaks = [
+        ("training.optimizer=AdamW", "SCAFFOLD with AdamW"),
+        ("training.optimizer=Sgd(momentum: 0.9)", "SCAFFOLD with momentum"),
+        ("training.max_grad_norm=1", "SCAFFOLD with gradients clipped at 1"),
+    ];
+    for (set, warning) in breaks {
+        let warned = world.fedreplay(&["scenario", "check", "scenario.ron", "--no-trial", "--set", set]).succeeded();
+        assert!(warned.stderr.contains(warning), "{set}: {}", warned.stderr);
+    }
+}
+
+#[test]
+fn moments_that_are_kept_while_others_train_are_doubted() {
+    let world = World::new();
+    let kept = ["scenario", "check", "scenario.ron", "--no-trial", "--set", "training.optimizer_state=Kept", "--set"];
+    for (cohort, is_doubted) in [(5, true), (6, false)] {
+        world.write("scenario.ron", &scenario("FedAvg()", &format!("Synchronous(clients_per_round: {cohort})")));
+        let said = world.fedreplay(&[&kept[..], &["rounds=3"]].concat()).succeeded();
+        let doubt = format!("Kept with {cohort} of 6 clients in a round");
+        assert_eq!(said.stderr.contains(&doubt), is_doubted, "{}", said.stderr);
+    }
 }
 
 #[test]

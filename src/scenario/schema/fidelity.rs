@@ -22,7 +22,8 @@ pub enum Fidelity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::scenario) struct Reading {
     pub fidelity: Fidelity,
-    /// Whether the method is SCAFFOLD, whose analysis requires gradient descent at the clients, so that is its default.
+    /// Whether the method is SCAFFOLD, whose analysis requires plain gradient descent at the clients, without clipping, so
+    /// that is its default.
     pub is_scaffold: bool,
 }
 
@@ -76,7 +77,7 @@ pub(super) fn choose<T>(papers: T, published: T) -> T {
     }
 }
 
-/// Returns whether gradient descent is the default optimizer.
-pub(super) fn wants_sgd() -> bool {
+/// Returns whether plain gradient descent is the default, without clipping.
+pub(super) fn wants_plain_descent() -> bool {
     READING.get() == Reading { fidelity: Fidelity::Papers, is_scaffold: true }
 }

@@ -276,7 +276,7 @@ pub struct TrainingSpec {
     #[serde(default)]
     pub lr_schedule: LrSchedule,
     /// [1] L2 norm to which the gradient of a step is clipped; `None` does not clip.
-    #[serde(default = "unit_norm", deserialize_with = "range::positive_or_none")]
+    #[serde(default = "max_grad_norm", deserialize_with = "range::positive_or_none")]
     pub max_grad_norm: Option<f64>,
     /// Treatment of updates that are not finite or equal to zero.
     #[serde(default)]
@@ -345,6 +345,7 @@ fn day() -> Duration {
     Duration(86_400_000_000_000)
 }
 
-fn unit_norm() -> Option<f64> {
-    Some(1.0)
+/// Returns the default of `max_grad_norm`: no clipping under SCAFFOLD, whose variates are means of gradients.
+fn max_grad_norm() -> Option<f64> {
+    if fidelity::wants_plain_descent() { None } else { Some(1.0) }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fidelity::{choose, wants_sgd};
+use super::fidelity::{choose, wants_plain_descent};
 use crate::scenario::range;
 
 /// Optimizer of local training.
@@ -39,7 +39,7 @@ pub enum OptimizerSpec {
 
 impl Default for OptimizerSpec {
     fn default() -> Self {
-        if wants_sgd() {
+        if wants_plain_descent() {
             return Self::Sgd { momentum: 0.0 };
         }
         Self::AdamW {

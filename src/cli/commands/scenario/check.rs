@@ -1,6 +1,5 @@
 //! `fedreplay scenario check`: the resolved scenario, and an estimate of its cost.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +7,7 @@ use fedreplay_sim::Outcome;
 use serde_json::json;
 
 use crate::cli::STOP;
+use crate::cli::args::run::ScenarioFileArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{note, say};
@@ -19,11 +19,8 @@ use fedreplay::scenario::Scenario;
 
 #[derive(Args)]
 pub struct ScenarioCheckArguments {
-    /// Scenario file (RON).
-    scenario: PathBuf,
-    /// Change one field of the scenario; may be repeated.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    scenario: ScenarioFileArguments,
     /// Number of tasks to be trained at the same time [default: the number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
@@ -37,7 +34,7 @@ pub struct ScenarioCheckArguments {
 
 /// Prints the resolved scenario and the estimate.
 pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, CommandError> {
-    let scenario = Scenario::read(&arguments.scenario, &arguments.sets)?;
+    let scenario = arguments.scenario.read()?;
     for doubt in scenario.doubts() {
         note!("warning: {doubt}");
     }
@@ -46,7 +43,7 @@ pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, CommandError
     let summary = plan(&scenario, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
-    if let Some(doubt) = scenario.doubt_about_cohort(summary.clients as usize) {
+    for doubt in scenario.doubts_about_clients(summary.clients as usize) {
         note!("warning: {doubt}");
     }
     let forecast = trial(arguments, &scenario, &summary)?;

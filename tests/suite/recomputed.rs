@@ -1,0 +1,185 @@
+//! The models of a run, computed again from its updates by the formulas of the papers, on plain numbers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fedreplay::ledger::{RunTables, TableView, read_table};
+use fedreplay::store::{Digest, Key, Store};
+use safetensors::SafeTensors;
+
+/// A server's optimizer with the defaults of a scenario, and its moments.
+pub struct Optimizer<'a> {
+    name: &'a str,
+    /// Optimizer from the next step on, which begins without moments.
+    next: Option<&'a str>,
+    first: Vec<f64>,
+    second: Vec<f64>,
+}
+
+impl<'a> Optimizer<'a> {
+    pub fn new(name: &'a str) -> Self {
+        Self { name, next: None, first: vec![], second: vec![] }
+    }
+
+    /// An optimizer that another one takes the place of after the first step.
+    pub fn replaced(first: &'a str, next: &'a str) -> Self {
+        Self { next: Some(next), ..Self::new(first) }
+    }
+
+    /// Returns the model after `model` moved by a mean update. Hsu et al. 2019 for FedAvgM (beta 0.9); Reddi et al. 2021,
+    /// algorithm 2, for the others (eta and tau 1e-3, beta1 0.9, beta2 0.99).
+    fn step(&mut self, model: &[f64], change: &[f64]) -> Vec<f64> {
+        let count = model.len();
+        self.first.resize(count, 0.0);
+        self.second.resize(count, 1e-6);
+        let mut next = Vec::with_capacity(count);
+        for at in 0..count {
+            let (delta, m, v) = (change[at], &mut self.first[at], &mut self.second[at]);
+            let square = delta * delta;
+            let moved = match self.name {
+                "FedAvg" | "FedProx" => delta,
+                "FedAvgM" => {
+                    *m = 0.9 * *m + delta;
+                    *m
+                }
+                "FedAdagrad" => {
+                    *v += square;
+                    1e-3 * delta / (v.sqrt() + 1e-3)
+                }
+                "FedYogi" | "FedAdam" => {
+                    *m = 0.9 * *m + 0.1 * delta;
+                    let toward = if *v > square { square } else { -square };
+                    *v = if self.name == "FedAdam" { 0.99 * *v + 0.01 * square } else { *v - 0.01 * toward };
+                    1e-3 * *m / (v.sqrt() + 1e-3)
+                }
+                other => panic!("no formula for {other}"),
+            };
+            next.push(model[at] + moved);
+        }
+        if let Some(name) = self.next.take() {
+            *self = Self::new(name);
+        }
+        next
+    }
+
+    /// Whether updates are weighted by default by the rows that clients train on.
+    fn weighs_rows(&self) -> bool {
+        matches!(self.name, "FedAvg" | "FedProx" | "FedAvgM")
+    }
+}
+
+/// Mean of changes by their weights, each times a factor.
+fn mean(changes: &[(Vec<f64>, f64, f64)]) -> Vec<f64> {
+    let total: f64 = changes.iter().map(|(_, weight, _)| weight).sum();
+    let mut sums = vec![0.0; changes[0].0.len()];
+    for (change, weight, factor) in changes {
+        for (sum, value) in sums.iter_mut().zip(change) {
+            *sum += weight / total * factor * value;
+        }
+    }
+    sums
+}
+
+fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+/// Checks every model of a run under a protocol of the name `protocol`, whose settings are the defaults, and returns how many
+/// models of the server there were.
+pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer) -> usize {
+    let store = Store::open_existing(store).expect("the store of the run");
+    let tables = RunTables::read(run).expect("the tables of the run");
+    let tasks = tables.tasks().expect("tasks");
+    let rounds = tables.rounds();
+    let population = tables.population().expect("a population");
+    let rows = counts(&population, "train_rows");
+    let lineage = read_table(run, "lineage").expect("a lineage");
+    let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
+    let initial = lineage.entries.iter().find(|entry| entry.kind == "initial").expect("a run begins with an adapter");
+    let mut models = BTreeMap::from([(0, adapter(&store, &initial.key.to_string()))]);
+    let mut behind_edge: BTreeMap<u64, f64> = BTreeMap::new();
+    let mut of_server = 0;
+    let column = |name| counts(rounds, name);
+    let (aggregators, versions, bases) = (column("aggregator"), column("version"), column("base_version"));
+    let (merged, keys) = (rounds.texts("merged_versions").expect("texts"), rounds.texts("model_key").expect("keys"));
+    let (counted_in, staleness) = (tasks.counts_or_none("counted_in_version"), tasks.counts_or_none("staleness"));
+    let (counted_in, staleness) = (counted_in.expect("versions"), staleness.expect("versions"));
+    let (clients, starts) = (counts(&tasks, "client"), counts(&tasks, "based_on_version"));
+    let updates = tasks.texts("update_key").expect("keys");
+    for round in 0..versions.len() {
+        if versions[round] == bases[round] {
+            continue;
+        }
+        let base = models[&bases[round]].clone();
+        let is_edge = protocol == "hierarchical" && aggregators[round] != 0;
+        let mut changes = Vec::new();
+        for version in merged[round].unwrap_or_default().split_whitespace() {
+            let version: u64 = version.parse().expect("a version");
+            let (_, weight) = behind_edge.pop_first().expect("an edge has updates");
+            changes.push((minus(&models[&version], &base), weight, 1.0));
+        }
+        for task in (0..clients.len()).filter(|&task| counted_in[task] == Some(versions[round])) {
+            let weight = if optimizer.weighs_rows() { rows[clients[task] as usize] as f64 } else { 1.0 };
+            let fresh = (1.0 + staleness[task].expect("it counted") as f64).powf(-0.5);
+            let (start, factor) = match protocol {
+                "asynchronous" => (&base, 0.6 * fresh),
+                "buffered" => (&models[&starts[task]], fresh),
+                _ => (&models[&starts[task]], 1.0),
+            };
+            let update = adapter(&store, updates[task].expect("it was trained"));
+            changes.push((minus(&update, start), weight, factor));
+            if is_edge {
+                *behind_edge.entry(aggregators[round]).or_default() += weight;
+            }
+        }
+        let change = mean(&changes);
+        let expected =
+            if is_edge { Optimizer::new("FedAvg").step(&base, &change) } else { optimizer.step(&base, &change) };
+        let found = adapter(&store, keys[round].expect("a model"));
+        let moved = minus(&expected, &base).iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            // Models are kept in f32, whose values around 0.1 are 1e-8 apart.
+            let tolerance = 1e-5 * moved + 1e-8;
+            assert!((found - expected).abs() <= tolerance, "round {}: {found} for {expected}", round + 1);
+        }
+        models.insert(versions[round], found);
+        of_server += usize::from(!is_edge);
+    }
+    of_server
+}
+
+fn counts(table: &TableView, column: &str) -> Vec<u64> {
+    table.counts(column).unwrap_or_else(|error| panic!("{column}: {error}"))
+}
+
+/// The adapter at the beginning of a stored result: its variant, its length and its safetensors, the first two as varints.
+fn adapter(store: &Store, key: &str) -> Vec<f64> {
+    let key = Key(Digest::from_hex(key).expect("a key in hex"));
+    let bytes = store.get(key).expect("the store has the result");
+    let mut rest = bytes.as_slice();
+    varint(&mut rest);
+    let length = varint(&mut rest);
+    let tensors = SafeTensors::deserialize(&rest[..length]).expect("an adapter");
+    let mut names = tensors.names();
+    names.sort_unstable();
+    let mut values = Vec::new();
+    for name in names {
+        let view = tensors.tensor(name).expect("it is named");
+        let singles = view.data().chunks_exact(4);
+        values.extend(singles.map(|four| f64::from(f32::from_le_bytes(four.try_into().expect("four bytes")))));
+    }
+    values
+}
+
+fn varint(rest: &mut &[u8]) -> usize {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let (&byte, after) = rest.split_first().expect("a whole number");
+        *rest = after;
+        value |= usize::from(byte & 127) << shift;
+        if byte < 128 {
+            break;
+        }
+    }
+    value
+}
