@@ -67,9 +67,9 @@ struct AccountingArguments {
     /// Delta, above 0 and below 1; it should be well below one over the number of clients.
     #[arg(long, value_name = "DELTA", value_parser = delta)]
     delta: f64,
-    /// Accounting method [default: pld; rdp for cohorts of fixed size].
-    #[arg(long, value_enum)]
-    accountant: Option<AccountantName>,
+    /// Accounting method.
+    #[arg(long, value_enum, default_value_t = AccountantName::Pld)]
+    accountant: AccountantName,
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
@@ -77,7 +77,8 @@ struct AccountingArguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum AccountantName {
-    /// Privacy loss distributions: tight.
+    /// Tight: privacy loss distributions; the exact Gaussian where nothing is sampled; for cohorts of fixed size, of which no
+    /// such distribution is known, the lesser of the exact Gaussian and rdp.
     Pld,
     /// Rényi differential privacy.
     Rdp,
@@ -121,16 +122,12 @@ impl Case {
     /// Selects mechanism and accountant by the kind of sampling.
     ///
     /// # Errors
-    /// If the cohort is larger than the population, or the accountant cannot handle cohorts of fixed size.
+    /// If the cohort is larger than the population.
     fn new(accounting: &AccountingArguments, noise_multiplier: f64) -> Result<Self, CommandError> {
-        let is_fixed_size = accounting.clients.is_some();
-        let accountant = match accounting.accountant {
-            // Only RDP bounds are known for sampling without replacement.
-            _ if is_fixed_size => Accountant::Rdp,
-            Some(AccountantName::Rdp) => Accountant::Rdp,
-            _ => Accountant::Pld,
+        let (accountant, asked) = match accounting.accountant {
+            AccountantName::Rdp => (Accountant::Rdp, "rdp"),
+            AccountantName::Pld => (Accountant::Pld, "pld"),
         };
-        let asked = if accountant == Accountant::Rdp { "rdp" } else { "pld" };
         let (mechanism, steps, charged_by) = match (accounting.sampling_rate, accounting.clients.zip(accounting.cohort))
         {
             (Some(rate), _) => (Mechanism::Poisson { noise_multiplier, rate }, accounting.steps, asked),
@@ -139,11 +136,11 @@ impl Case {
                     let message = format!("failed to sample: a cohort of {cohort} is more than {clients} clients");
                     return Err(CommandError::Usage(message));
                 }
-                if matches!(accounting.accountant, Some(AccountantName::Pld)) {
-                    let message = "failed to charge a fixed size by pld: only rdp is known for it".to_owned();
-                    return Err(CommandError::Usage(message));
-                }
-                (Mechanism::FixedSize { noise_multiplier, clients, cohort }, accounting.steps, "rdp")
+                let charged_by = match accounting.accountant {
+                    AccountantName::Rdp => "rdp",
+                    AccountantName::Pld => "the lesser of rdp and exact",
+                };
+                (Mechanism::FixedSize { noise_multiplier, clients, cohort }, accounting.steps, charged_by)
             }
             // One participation after the other composes to a Gaussian mechanism, for which epsilon is exact.
             (None, None) => (Mechanism::ReplaceOne { noise_multiplier }, accounting.participations, "exact"),

@@ -52,6 +52,9 @@ const INTERVAL_MAX: f64 = 1e-3;
 /// [interval] -- Grid points per standard deviation of one step's loss.
 const INTERVALS_PER_DEVIATION: f64 = 32.0;
 
+/// [1] -- Greatest loss of one step on the grid. The exponential of a loss overflows from 709 on.
+const LOSS_MAX: f64 = 650.0;
+
 /// [interval] -- Longest grid.
 const GRID_MAX: i64 = 1 << 22;
 
@@ -127,8 +130,13 @@ impl SampledMechanism {
     }
 
     /// Returns the smallest epsilon at `delta` after `steps` steps, for neighbors that differ by one client added or
-    /// removed.
+    /// removed. Where there is so little noise that the losses are beyond the range of the grid, it is the epsilon of the
+    /// exact Gaussian without sampling, which bounds it, because sampling never adds to what a step reveals.
     pub fn epsilon(&self, steps: u64, delta: f64) -> f64 {
+        let (low, high) = self.ends();
+        if self.loss(high).max(-self.loss(low)) > LOSS_MAX {
+            return gaussian_epsilon(libm::sqrt(steps as f64) / self.noise_multiplier, delta);
+        }
         let removed = self.composed(Direction::Remove, steps).epsilon(delta);
         let added = self.composed(Direction::Add, steps).epsilon(delta);
         removed.max(added)
@@ -319,6 +327,24 @@ pub fn gaussian_epsilon(distance: f64, delta: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn little_noise_is_charged_at_most_as_without_sampling_and_never_less_than_more_noise() {
+        for (rate, steps) in [(1.0, 1), (0.5, 1), (0.01, 1), (0.01, 1000), (0.3, 100_000)] {
+            let mut before = f64::INFINITY;
+            for noise in [1e-300, 1e-9, 1e-4, 0.01, 0.03, 0.034, 0.035, 0.0355, 0.036, 0.0365, 0.037, 0.038, 0.05, 0.1]
+            {
+                let found = SampledMechanism { noise_multiplier: noise, rate }.epsilon(steps, 1e-5);
+                let bound = gaussian_epsilon(libm::sqrt(steps as f64) / noise, 1e-5);
+                assert!(found <= bound * (1.0 + 1e-3), "{noise} {rate} {steps}: {found} above {bound}");
+                assert!(found > 0.0 && found <= before, "{noise} {rate} {steps}: {found} after {before}");
+                before = found;
+            }
+        }
+        // One step of a client that takes part for sure, by Balle and Wang's theorem 8: d^2/2 + d z(delta), nearly.
+        let found = SampledMechanism { noise_multiplier: 0.02, rate: 1.0 }.epsilon(1, 1e-5);
+        assert!((found / (1250.0 + 50.0 * 4.264_890_8) - 1.0).abs() < 1e-3, "{found}");
+    }
 
     #[test]
     fn without_sampling_it_is_the_exact_gaussian() {
