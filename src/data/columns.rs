@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::content::Content;
+use super::content::{Content, Exchange};
 use super::error::RowFault;
 use super::fields::Fields;
 use super::pair_columns::{common_prefix_bytes, second_message};
@@ -130,31 +130,48 @@ fn question(fields: &mut Fields, instruction: &str, input: Option<&str>) -> Resu
     }
 }
 
-/// Splits two transcripts into prompt and answers. The prompt is their common beginning, up to and including the last
-/// `Assistant:` in it.
+/// Beginnings of turns in transcripts.
+const QUESTION: &str = "\n\nHuman:";
+const ANSWER: &str = "\n\nAssistant:";
+
+/// Splits two transcripts into earlier turns, the last question, and two answers, which begin after the last `Assistant:` of
+/// what the transcripts have in common.
 fn transcripts(mut fields: Fields) -> Result<Row, RowFault> {
-    const TURN: &str = "\n\nAssistant:";
     let chosen = fields.answer("chosen")?;
     let rejected = fields.answer("rejected")?;
     let shared = common_prefix_bytes(&chosen, &rejected);
     // The answers may begin alike, so the prompt ends at the last turn, not where the texts differ.
-    let Some(turn) = chosen[..shared].rfind(TURN) else {
+    let Some(turn) = chosen[..shared].rfind(ANSWER) else {
         let prompt = fields.text("prompt")?;
         return Ok(Row::of_content(Content::Preference { history: vec![], prompt, chosen, rejected }, fields));
     };
-    let end = turn + TURN.len();
+    let end = turn + ANSWER.len();
     for (column, answer) in [("chosen", &chosen[end..]), ("rejected", &rejected[end..])] {
         if answer.trim().is_empty() {
             return Err(RowFault::Empty { field: column.to_owned() });
         }
     }
-    let content = Content::Preference {
-        history: vec![],
-        prompt: chosen[..end].to_owned(),
-        chosen: chosen[end..].to_owned(),
-        rejected: rejected[end..].to_owned(),
-    };
-    Ok(Row::of_content(content, fields))
+    let (history, prompt) = turns(&chosen[..turn]);
+    let [chosen, rejected] = [&chosen[end..], &rejected[end..]].map(|answer| spoken(answer).to_owned());
+    Ok(Row::of_content(Content::Preference { history, prompt, chosen, rejected }, fields))
+}
+
+/// Returns the exchanges of a transcript, and the question after them. As in OpenFedLLM's `split_hh`, a question lasts until
+/// the next `Assistant:`, and an answer until the next `Human:`.
+fn turns(transcript: &str) -> (Vec<Exchange>, String) {
+    let mut history = Vec::new();
+    let mut rest = transcript.strip_prefix(QUESTION).unwrap_or(transcript);
+    while let Some((question, after)) = rest.split_once(ANSWER) {
+        let Some((answer, next)) = after.split_once(QUESTION) else { break };
+        history.push(Exchange { user: spoken(question).to_owned(), assistant: spoken(answer).to_owned() });
+        rest = next;
+    }
+    (history, spoken(rest).to_owned())
+}
+
+/// Returns what was said in a turn, without the space after the speaker's name.
+fn spoken(text: &str) -> &str {
+    text.strip_prefix(' ').unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -210,12 +227,12 @@ mod tests {
         let (chosen, rejected) = ("\n\nHuman: Hi\n\nAssistant: Hello.", "\n\nHuman: Hi\n\nAssistant: Hey é.");
         assert_eq!(
             shaped("hh-rlhf", json!([{"chosen": chosen, "rejected": rejected}])),
-            [json!({"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": " Hello.", "rejected": " Hey é."})]
+            [json!({"prompt": "Hi", "chosen": "Hello.", "rejected": "Hey é."})]
         );
         let list = |answer| json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]);
         assert_eq!(
             shaped("ultrafeedback", json!([{"prompt": "q", "chosen": list("good"), "rejected": list("bad")}])),
-            [json!({"prompt": "q", "chosen": " good", "rejected": " bad"})]
+            [json!({"prompt": "q", "chosen": "good", "rejected": "bad"})]
         );
     }
 

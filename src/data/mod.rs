@@ -54,7 +54,9 @@ pub use file_form::{BadRows, FileForm, LOCAL_CLIENT};
 pub use hold_out::{HoldOut, held_out_rows, hold_out};
 pub use masking::{after_last_key, holds_key, key_ids};
 pub use partition::{Dealt, Partition, partition};
-pub use preference::{PairForm, Preference, TokenizedPreferences, tokenize_preferences, tokenize_usable_preferences};
+pub use preference::{
+    PairForm, Preference, RawPrompt, TokenizedPreferences, tokenize_preferences, tokenize_usable_preferences,
+};
 pub use published_batches::{PublishedSubset, StepShape, published_steps};
 pub use reason::Reason;
 pub use row::{Row, RowPlace};

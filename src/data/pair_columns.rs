@@ -167,11 +167,7 @@ pub(super) fn second_message(fields: &mut Fields, column: &str) -> Result<String
     let value = fields.required(column)?;
     let answer = match &value {
         Value::String(text) => Some(text.clone()),
-        list => list
-            .get(1)
-            .and_then(|message| message.get("content"))
-            .and_then(Value::as_str)
-            .map(|text| format!(" {text}")),
+        list => list.get(1).and_then(|message| message.get("content")).and_then(Value::as_str).map(str::to_owned),
     };
     let Some(answer) = answer else {
         let found = kind_of(&value).to_owned();

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::content::{Content, Exchange};
 use super::error::{DatasetError, RowFault, SkippedRow};
 use super::federation::ClientData;
+use super::pair_columns::common_prefix_bytes;
 use super::row::Row;
 use super::sample::Sample;
+use super::template::Template;
 use super::tokenize::{SequenceRules, Shaped, SpecialTokensInText, refuse_unless_skipped};
 use super::tokenizer::Tokenizer;
 
@@ -55,7 +57,19 @@ pub enum PairForm {
     Raw {
         /// [token] -- Tokens that an overlong prompt keeps; below the longest sequence.
         max_prompt: usize,
+        prompt: RawPrompt,
     },
+}
+
+/// The text that the prompt of a raw pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawPrompt {
+    /// The prompt of the row, as in FedLLM-Bench.
+    AsWritten,
+    /// The dialogue in the template `vicuna_v1.1`, as by OpenFedLLM's `split_ultrafeedback`, with answers after a space.
+    Dialogue,
+    /// The same as by its `split_hh`, which leaves out what the two answers begin with in common, but for the last character.
+    Transcript,
 }
 
 /// Tokenizes every preference row of a client.
@@ -107,11 +121,21 @@ fn tokenize_pair(
         let wanted = "preference alignment reads rows with a chosen and a rejected answer";
         return Err(RowFault::WrongKindForTask { found: row.kind(), wanted });
     };
-    if let PairForm::Raw { max_prompt } = form {
-        if row.system.is_some() || !history.is_empty() {
+    if let PairForm::Raw { max_prompt, prompt: raw_prompt } = form {
+        if row.system.is_some() || (raw_prompt == RawPrompt::AsWritten && !history.is_empty()) {
             return Err(RowFault::NotRaw);
         }
-        return raw_pair([prompt, chosen, rejected], tokenizer, rules, max_prompt);
+        let texts = match raw_prompt {
+            RawPrompt::AsWritten => [prompt, chosen, rejected].map(String::clone),
+            RawPrompt::Dialogue => in_dialogue(history, prompt, [chosen, rejected]),
+            RawPrompt::Transcript => {
+                let [prompt, chosen, rejected] = in_dialogue(history, prompt, [chosen, rejected]);
+                let shared = common_prefix_bytes(&chosen, &rejected);
+                let last = chosen[..shared].chars().next_back().map_or(0, char::len_utf8);
+                [prompt, chosen[shared - last..].to_owned(), rejected[shared - last..].to_owned()]
+            }
+        };
+        return raw_pair(texts.each_ref(), tokenizer, rules, max_prompt);
     }
     let system = row.system.as_deref();
     let chosen = answered(tokenizer, rules, system, history, [prompt, chosen])?;
@@ -139,6 +163,18 @@ fn answered(
     }
     targets.drain(..history.len());
     Ok(shaped)
+}
+
+/// Returns prompt and answers of a dialogue in FastChat's `vicuna_v1.1`, whose turns end with `</s>`.
+fn in_dialogue(history: &[Exchange], question: &str, answers: [&String; 2]) -> [String; 3] {
+    let template = Template::named("vicuna_v1.1").expect("it is one of the templates");
+    let mut prompt = template.preamble.to_owned();
+    for Exchange { user, assistant } in history {
+        prompt += &(template.later_prompt(user) + &template.answer(assistant) + "</s>");
+    }
+    prompt += &template.later_prompt(question);
+    let [chosen, rejected] = answers.map(|answer| template.answer(answer));
+    [prompt, chosen, rejected]
 }
 
 /// Tokenizes prompt, chosen and rejected answer under [`PairForm::Raw`].
@@ -197,10 +233,11 @@ fn sample_of(prompt: &[u32], answer: &[u32], max_tokens: usize) -> Result<Sample
 
 #[cfg(test)]
 mod tests {
+    use super::super::columns::{Columns, Shaping};
+    use super::super::fields::Fields;
     use super::super::tokenize::tests::client;
     use super::super::tokenizer::tests::{EOS, byte_level};
     use super::*;
-    use crate::data::template::Template;
     use crate::data::tokenize::{LongPrompts, Prompts};
 
     fn raw(prompt: &str, chosen: &str, rejected: &str, max_tokens: usize) -> Preference {
@@ -210,6 +247,10 @@ mod tests {
             chosen: chosen.into(),
             rejected: rejected.into(),
         };
+        tokenized(pair, PairForm::Raw { max_prompt: 4, prompt: RawPrompt::AsWritten }, max_tokens)
+    }
+
+    fn tokenized(pair: impl Into<Row>, form: PairForm, max_tokens: usize) -> Preference {
         let prompts = Prompts::Template(Template::named("alpaca").unwrap());
         let rules = SequenceRules {
             prompts,
@@ -218,8 +259,9 @@ mod tests {
             learns_last_question: false,
             special_tokens: SpecialTokensInText::Refuse,
         };
-        let form = PairForm::Raw { max_prompt: 4 };
-        tokenize_preferences(&client(vec![pair]), &byte_level(), &rules, form).unwrap().pairs.remove(0)
+        let mut client = client(vec![]);
+        client.rows.push(pair.into());
+        tokenize_preferences(&client, &byte_level(), &rules, form).unwrap().pairs.remove(0)
     }
 
     /// Prompt and learnt text of a sample; a byte is a token, and the end of a sequence is `|`.
@@ -244,6 +286,49 @@ mod tests {
     #[test]
     fn a_raw_pair_has_neither_template_nor_bos() {
         assert_eq!(both(&raw("ask", "yes", "no", 20)), texts("ask", "yes|", "no|"));
+    }
+
+    /// A row of a public dataset.
+    fn read(columns: Columns, row: serde_json::Value) -> Row {
+        Shaping::new(columns).row(Fields::of_json(row).unwrap()).unwrap().unwrap()
+    }
+
+    fn transcripts() -> Row {
+        let asked = "\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: And?\n\nAssistant: ";
+        let row = serde_json::json!({"chosen": format!("{asked}I do."), "rejected": format!("{asked}I am.")});
+        read(Columns::HhRlhf, row)
+    }
+
+    fn messages() -> Row {
+        let list =
+            |answer| serde_json::json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]);
+        let row = serde_json::json!({"prompt": "q", "chosen": list("good"), "rejected": list("bad")});
+        read(Columns::Ultrafeedback, row)
+    }
+
+    /// What OpenFedLLM's `split_hh` and `split_ultrafeedback` made of these rows, run by hand: the prompt with FastChat's
+    /// conversation, and answers that begin at the character before the two differ, or with a space.
+    #[test]
+    fn public_preferences_are_dialogues_of_vicuna_as_openfedllm_has_them() {
+        let system = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
+                      detailed, and polite answers to the user's questions. ";
+        let raw = |row, prompt| both(&tokenized(row, PairForm::Raw { max_prompt: 4, prompt }, 500));
+        let prompt = format!("{system}USER: Hi ASSISTANT: Hello!</s>USER: And? ASSISTANT:");
+        assert_eq!(raw(transcripts(), RawPrompt::Transcript), texts(&prompt, " do.|", " am.|"));
+        let prompt = format!("{system}USER: q ASSISTANT:");
+        assert_eq!(raw(messages(), RawPrompt::Dialogue), texts(&prompt, " good|", " bad|"));
+    }
+
+    #[test]
+    fn public_preferences_have_the_tokens_of_the_same_dialogue_in_other_columns() {
+        let pair = |history: Vec<Exchange>, prompt: &str, chosen: &str, rejected: &str| {
+            let [prompt, chosen, rejected] = [prompt, chosen, rejected].map(str::to_owned);
+            Row::from(Content::Preference { history, prompt, chosen, rejected })
+        };
+        let first = Exchange { user: "Hi".into(), assistant: "Hello!".into() };
+        let templated = |row| tokenized(row, PairForm::Templated, 500);
+        assert_eq!(templated(transcripts()), templated(pair(vec![first], "And?", "I do.", "I am.")));
+        assert_eq!(templated(messages()), templated(pair(vec![], "q", "good", "bad")));
     }
 
     /// The rules of TRL 0.7's collator with a longest sequence of 10 and a longest prompt of 4.

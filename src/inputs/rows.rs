@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
         let rules = (
             (*self.tokenizer.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
             (data.long_prompts, data.last_question, data.masking, data.pairs, training.objective),
-            data.special_tokens_in_text,
+            (data.special_tokens_in_text, &data.columns),
         );
         let tokens = token_cache::cached(self.store, &rules, clients, |client| self.tokenized_now(client))?;
         let mut all = Vec::with_capacity(tokens.len());
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
                 self.masked(client, samples, rows, faults)
             }
             scenario::ObjectiveSpec::Dpo { .. } => {
-                let form = translate::pair_form(self.spec().data.pairs);
+                let form = translate::pair_form(&self.spec().data);
                 let tokens = tokenize_usable_preferences(client, &self.tokenizer, &self.rules, form);
                 let faults = token_faults(client.rows.len(), &tokens.rows, &tokens.skipped);
                 Ok(ClientTokens { rows: TokenRows::Pairs(tokens.pairs), faults })

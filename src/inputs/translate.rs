@@ -11,7 +11,9 @@ use serde::de::IntoDeserializer;
 use super::error::InputError;
 use crate::adapter::Adapter;
 use crate::algorithm::Method;
-use crate::data::{ChatTemplate, Columns, PairForm, Partition, Prompts, SpecialTokensInText, Template, Tokenizer};
+use crate::data::{
+    ChatTemplate, Columns, PairForm, Partition, Prompts, RawPrompt, SpecialTokensInText, Template, Tokenizer,
+};
 use crate::scenario;
 use crate::scenario::{
     AccumulationSpec, Batches, Correction, Execution, LrSchedule, ObjectiveSpec, OptimizerSpec, ReferenceSpec,
@@ -41,11 +43,14 @@ pub fn template(template: scenario::TemplateSpec) -> Option<&'static Template> {
 }
 
 /// Translates the form in which preference pairs become sequences.
-pub fn pair_form(form: scenario::PairFormSpec) -> PairForm {
-    match form {
-        scenario::PairFormSpec::Templated => PairForm::Templated,
-        scenario::PairFormSpec::Raw { max_prompt } => PairForm::Raw { max_prompt: max_prompt as usize },
-    }
+pub fn pair_form(data: &scenario::Data) -> PairForm {
+    let scenario::PairFormSpec::Raw { max_prompt } = data.pairs else { return PairForm::Templated };
+    let prompt = match data.columns {
+        scenario::ColumnsSpec::Ultrafeedback => RawPrompt::Dialogue,
+        scenario::ColumnsSpec::HhRlhf => RawPrompt::Transcript,
+        _ => RawPrompt::AsWritten,
+    };
+    PairForm::Raw { max_prompt: max_prompt as usize, prompt }
 }
 
 /// Translates the columns of the data.

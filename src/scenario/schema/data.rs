@@ -69,9 +69,9 @@ impl Default for Masking {
 pub enum PairFormSpec {
     /// As for single turns: in the template, after BOS, with each answer truncated at `max_seq_length`.
     Templated,
-    /// As in TRL 0.7 for FedLLM-Bench: the prompt without template and BOS. If a pair is too long, the prompt keeps its
-    /// last `max_prompt` tokens; if that is not enough, both answers keep their first `max_seq_length - max_prompt`
-    /// tokens.
+    /// As in TRL 0.7 for FedLLM-Bench: the prompt without template and BOS; of `Ultrafeedback` and `HhRlhf` the dialogue in
+    /// `vicuna_v1.1`, as in OpenFedLLM. If a pair is too long, the prompt keeps its last `max_prompt` tokens; if that is not
+    /// enough, both answers keep their first `max_seq_length - max_prompt` tokens.
     Raw {
         /// [tokens] Tokens of the prompt that a long pair keeps -- at least 1, below `max_seq_length`.
         #[serde(default = "their_prompt", deserialize_with = "range::at_least_one")]
