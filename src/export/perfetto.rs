@@ -44,8 +44,11 @@ pub fn perfetto(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     trace.rounds(tables.rounds(), &lanes)?;
     trace.tasks(&tasks)?;
     trace.in_flight(&tasks)?;
-    for point in losses.iter().flat_map(|losses| &losses.points) {
-        trace.counter("loss [nats/token]", point.at_ns, point.value)?;
+    if let Some(losses) = &losses {
+        let name = format!("loss [{}]", losses.unit);
+        for point in &losses.points {
+            trace.counter(&name, point.at_ns, point.value)?;
+        }
     }
     trace.traffic(tables.rounds())?;
     trace.text("\n]}\n")?;

@@ -98,7 +98,7 @@ table! {
         in_flight: u32, "tasks", "tasks still running at the round's end";
         bytes_down: u64, "B", "bytes from the server, of the tasks that ended";
         bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
-        train_loss: Option<f64>, "nats/token", "weighted mean of the counted tasks' training losses";
+        train_loss: Option<f64>, "nats/token", "weighted mean of the counted tasks' training losses; nats/pair under preference training";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update";
         epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
         model_key: Option<String>, "BLAKE3", "hash of everything that the model depends on; null in a plan";

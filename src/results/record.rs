@@ -101,6 +101,8 @@ pub struct RunRecord {
     pub losses: Vec<EvaluationRow>,
     /// Metrics of benchmarks.
     pub benchmarks: Vec<EvaluationRow>,
+    /// Whether clients trained on preference pairs.
+    trains_on_pairs: bool,
     /// Rows of `tasks` that each round recorded; consecutive.
     pub round_tasks: Vec<Range<usize>>,
 }
@@ -116,11 +118,13 @@ impl RunRecord {
         let rounds = Rounds::of(tables.rounds())?;
         // Losses and benchmark metrics are rows of one table.
         let (losses, benchmarks) = tables.evaluations()?.into_iter().partition(|row| row.benchmark == LOSSES);
+        let tasks = tables.tasks()?;
         let record = Self {
             folder: folder.to_owned(),
             manifest,
             population: Population::of(&tables.population()?)?,
-            tasks: Tasks::of(&tables.tasks()?)?,
+            trains_on_pairs: tasks.numbers("preference_accuracy")?.iter().any(Option::is_some),
+            tasks: Tasks::of(&tasks)?,
             losses,
             benchmarks,
             round_tasks: ranges(&rounds.task_rows),
@@ -135,9 +139,10 @@ impl RunRecord {
         self.population.client_id.len()
     }
 
-    /// Returns the unit of losses: preference data is measured per pair, other data per token.
+    /// Returns the unit of losses: preference data is measured per pair, other data per token. A run without evaluations has
+    /// only the losses of its tasks.
     pub fn loss_unit(&self) -> &'static str {
-        loss_unit(&self.losses)
+        if self.trains_on_pairs { "nats/pair" } else { loss_unit(&self.losses) }
     }
 
     /// Returns the virtual time in seconds at which a round closed.

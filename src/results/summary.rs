@@ -24,6 +24,9 @@ pub struct Summary {
     pub loss_after: Option<f64>,
     /// [1] -- Share of test or held-out pairs that the server model ranks right, before and after; on preference data.
     pub preference_accuracy: Option<[f64; 2]>,
+    /// Whether losses are means over preference pairs [nat/pair]; left out of the file where it is false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub measures_pairs: bool,
     /// [1] -- Mean reward margin on the same pairs, after training.
     pub reward_margin: Option<f64>,
     /// [nat/token] -- Mean loss of the clients trained alone, on the same rows with the same weights as `loss_after`.
@@ -102,6 +105,7 @@ pub(crate) struct Totals {
     pub rounds: u32,
     simulated_ns: u64,
     tasks_trained: u64,
+    measures_pairs: bool,
     tasks: FateCounts,
     traffic: Traffic,
 }
@@ -124,6 +128,7 @@ impl Totals {
         self.simulated_ns = chunk.round.closed_at_ns;
         self.tasks_trained += chunk.tasks.iter().filter(|task| task.steps.is_some()).count() as u64;
         for task in &chunk.tasks {
+            self.measures_pairs |= task.preference_accuracy.is_some();
             self.tasks.add(task.fate);
             self.traffic.add_task(task.aggregator, Moved { down: task.bytes_down, up: task.bytes_up });
         }
@@ -150,6 +155,7 @@ impl Totals {
             tasks_unusable: self.unusable.len() as u64,
             unusable: self.unusable.into_iter().take(UNUSABLE_SHOWN).collect(),
             preference_accuracy: before.zip(after).map(|(before, after)| [before.accuracy, after.accuracy]),
+            measures_pairs: self.measures_pairs || before.or(after).is_some(),
             reward_margin: after.map(|ranking| ranking.margin),
             tasks_dropped: self.tasks.of(Tally::Dropped),
             tasks_late: self.tasks.of(Tally::Late),

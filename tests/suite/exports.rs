@@ -191,6 +191,9 @@ fn scalar(event: &BTreeMap<u64, Vec<u8>>) -> Option<(String, u64, f64, f32)> {
     Some((tag, u64::from_le_bytes(eight(&event[&2])), f64::from_le_bytes(eight(&event[&1])), single))
 }
 
+/// Folder of the curves over simulated time.
+const BY_TIME: &str = "by-simulated-millisecond";
+
 #[test]
 fn event_files_hold_the_losses_against_rounds_and_against_simulated_time() {
     let world = World::new();
@@ -201,19 +204,22 @@ fn event_files_hold_the_losses_against_rounds_and_against_simulated_time() {
     let expected = shown["series"].as_array().expect("curves").iter().find(|series| series["name"] == "loss/test");
     let expected = expected.expect("there is a test file")["points"].as_array().expect("points").clone();
     assert_eq!(expected.len(), 4, "before the first round, and after each");
-    for folder in ["by-round", "by-simulated-second"] {
+    for (folder, name_of_test) in [("by-round", "loss/test"), (BY_TIME, "by-simulated-millisecond/loss/test")] {
         let all = files(&world.path("board").join(folder));
         let (name, bytes) = &all[0];
         assert!(all.len() == 1 && name.contains("tfevents"), "{name}");
         assert!(bytes[12..].windows(13).any(|part| part == b"brain.Event:2"));
-        let losses: Vec<_> = scalars(bytes).into_iter().filter(|(tag, ..)| tag == "loss/test").collect();
+        let losses: Vec<_> = scalars(bytes).into_iter().filter(|(tag, ..)| tag == name_of_test).collect();
         for ((_, step, wall, value), point) in losses.iter().zip(&expected) {
             let seconds = point["at_ns"].as_u64().expect("a time") as f64 / 1e9;
-            let wanted =
-                if folder == "by-round" { point["round"].as_u64().expect("a round") } else { seconds.round() as u64 };
+            let wanted = match folder {
+                BY_TIME => point["at_ns"].as_u64().expect("a time") / 1_000_000,
+                _ => point["round"].as_u64().expect("a round"),
+            };
             assert_eq!((*step, *wall, *value), (wanted, seconds, point["value"].as_f64().expect("a loss") as f32));
         }
         assert_eq!(losses.len(), expected.len());
+        assert!(losses.windows(2).all(|pair| pair[0].1 < pair[1].1), "each round has a step of its own: {losses:?}");
     }
 }
 

@@ -74,6 +74,24 @@ fn preference_training_raises_margins_and_held_out_accuracy() {
 }
 
 #[test]
+fn losses_of_pairs_are_nats_per_pair_wherever_they_are_shown() {
+    let world = preference_world();
+    world.run("run", &["--set", "rounds=1"]).succeeded();
+    world.fedreplay(&["export", "run", "--to", "perfetto", "--out", "trace.json"]).succeeded();
+    let trace = std::fs::read_to_string(world.path("trace.json")).expect("a trace");
+    assert!(trace.contains("loss [nats/pair]") && !trace.contains("nats/token"), "{trace}");
+    // Without rows to evaluate on, tasks alone tell.
+    let bare = ["--set", "rounds=1", "--set", "data.held_out=0", "--set", "data.test_file=None"];
+    let said = world.run("bare", &bare).succeeded();
+    assert_eq!(said.summary("loss after"), "- nats/pair");
+    let shown = world.fedreplay(&["show", "bare", "--json"]).succeeded();
+    let shown: Value = serde_json::from_str(shown.stdout.lines().last().expect("a line")).expect("JSON");
+    let series = shown["series"].as_array().expect("curves");
+    let trained = series.iter().find(|series| series["name"] == "loss/train").expect("a training loss");
+    assert_eq!(trained["unit"], "nats/pair");
+}
+
+#[test]
 fn preference_training_from_an_adapter_measures_against_it_unless_the_base_is_asked_for() {
     let world = preference_world();
     world.run("first", &["--set", "rounds=1"]).succeeded();

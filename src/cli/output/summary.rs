@@ -10,7 +10,7 @@ use fedreplay::results::Summary;
 /// Prints the summary on stdout; with `as_json` its last line is one JSON object.
 pub fn print(summary: &Summary, as_json: bool) {
     let hours = summary.simulated_ns as f64 / 3.6e12;
-    let unit = if summary.preference_accuracy.is_some() { "nats/pair" } else { "nats/token" };
+    let unit = if summary.measures_pairs { "nats/pair" } else { "nats/token" };
     let mut lines = vec![
         ("loss before", format!("{} {unit}", units::loss(summary.loss_before))),
         ("loss after", format!("{} {unit}", units::loss(summary.loss_after))),
