@@ -46,7 +46,7 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits soak portable real-chats
+nightly: bits soak portable real-chats api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 bits: libtorch
@@ -68,7 +68,7 @@ digests: libtorch
 	git --no-pager diff --stat fixtures/digests.csv
 
 ## Formatting and warnings, as CI checks them.
-lint: libtorch api
+lint: libtorch
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	tools/check-architecture

@@ -9,11 +9,38 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use fedreplay::model::Device;
 use fedreplay::run::RunOptions;
+use fedreplay::scenario::Scenario;
 use fedreplay::store::Store;
 use fedreplay::training::Numerics;
 
 /// Description of a run's first steps, shown as progress.
 pub const BEGINNING: &str = "reading data, loading the base model, testing the machine";
+
+/// The scenario of a command, and changes to it.
+#[derive(Args)]
+pub struct ScenarioFileArguments {
+    /// Scenario file (RON).
+    scenario: PathBuf,
+    /// Change one field of the scenario, such as `training.lr=0.001`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Master seed, instead of the scenario's.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl ScenarioFileArguments {
+    /// Reads the scenario with its changes.
+    ///
+    /// # Errors
+    /// As [`Scenario::read`].
+    pub fn read(&self) -> Result<Scenario, CommandError> {
+        // `--seed` comes last and so takes precedence over a seed in `--set`.
+        let mut sets = self.sets.clone();
+        sets.extend(self.seed.map(|seed| format!("seed={seed}")));
+        Ok(Scenario::read(&self.scenario, &sets)?)
+    }
+}
 
 /// Where results are stored and how they are computed. None of these options changes a digest on devices of one model.
 #[derive(Args)]

@@ -7,26 +7,20 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::STOP;
+use crate::cli::args::run::ScenarioFileArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::report::units;
 use fedreplay::run::{PlanDetail, PlanSettings, PlanSummary, plan};
-use fedreplay::scenario::Scenario;
 
 /// Description of a plan's work, shown in the progress display.
 pub const SIMULATING: &str = "simulating the schedule";
 
 #[derive(Args)]
 pub struct PlanArguments {
-    /// Scenario file (RON).
-    scenario: PathBuf,
-    /// Change one field of the scenario, such as `server.protocol.deadline=90s`; may be repeated.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
-    /// Master seed, instead of the scenario's.
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    scenario: ScenarioFileArguments,
     /// Folder to write the tables to [default: none, only the figures are printed].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -48,9 +42,7 @@ enum DetailName {
 
 /// Simulates the schedule and prints its figures.
 pub fn main(arguments: &PlanArguments) -> Result<ExitCode, CommandError> {
-    let mut sets = arguments.sets.clone();
-    sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    let scenario = Scenario::read(&arguments.scenario, &sets)?;
+    let scenario = arguments.scenario.read()?;
     let detail = match arguments.detail {
         DetailName::Rounds => PlanDetail::Rounds,
         DetailName::Tasks => PlanDetail::Tasks,

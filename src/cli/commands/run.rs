@@ -6,22 +6,15 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::report;
-use crate::cli::args::run::CommonRunArguments;
+use crate::cli::args::run::{CommonRunArguments, ScenarioFileArguments};
 use crate::cli::errors::CommandError;
 use crate::cli::output::summary;
 use fedreplay::run::run;
-use fedreplay::scenario::Scenario;
 
 #[derive(Args)]
 pub struct RunArguments {
-    /// Scenario file (RON).
-    scenario: PathBuf,
-    /// Change one field of the scenario, such as `training.lr=0.001`; may be repeated.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
-    /// Master seed, instead of the scenario's.
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    scenario: ScenarioFileArguments,
     /// Folder to write the run to [default: runs/NAME].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -31,10 +24,7 @@ pub struct RunArguments {
 
 /// Runs the scenario, writes its report and prints its summary.
 pub fn main(arguments: &RunArguments) -> Result<ExitCode, CommandError> {
-    // `--seed` comes last and so takes precedence over a seed in `--set`.
-    let mut sets = arguments.sets.clone();
-    sets.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    let scenario = Scenario::read(&arguments.scenario, &sets)?;
+    let scenario = arguments.scenario.read()?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&scenario.scenario.name));
     let options = arguments.run_args.options(out)?;
     let mut progress = arguments.run_args.progress();
