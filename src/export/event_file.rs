@@ -1,8 +1,8 @@
 //! Format of TensorBoard's event files: protobuf messages in length-prefixed records with masked CRC-32C checksums.
 //!
-//! Of the messages `tensorflow.Event` and `tensorflow.Summary` only the fields that scalars need are written. A field
-//! is its tag, `number << 3 | wire type`, and its value; wire types are 0 for varints, 1 for 64 bits, 2 for bytes with
-//! their length, and 5 for 32 bits.
+//! Of the messages `tensorflow.Event` and `tensorflow.Summary` only the fields that scalars need are written.
+
+use super::protobuf::{delimited, double, single, whole};
 
 /// Event file in memory.
 pub struct EventFile {
@@ -24,12 +24,10 @@ impl EventFile {
     pub fn scalar(&mut self, tag: &str, step: u64, wall_time: f64, value: f32) {
         // Summary.Value { tag = 1, simple_value = 2 }
         let mut scalar = delimited(1, tag.as_bytes());
-        scalar.push(2 << 3 | 5);
-        scalar.extend(value.to_le_bytes());
+        scalar.extend(single(2, value));
         // Event { wall_time = 1, step = 2, summary = 5: Summary { value = 1 } }
         let mut event = double(1, wall_time);
-        event.push(2 << 3);
-        event.extend(varint(step));
+        event.extend(whole(2, step));
         event.extend(delimited(5, &delimited(1, &scalar)));
         self.record(&event);
     }
@@ -52,28 +50,4 @@ impl EventFile {
 /// Computes the masked checksum of a record: rotated and shifted, as CRCs of data that contain CRCs are weak.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
-}
-
-fn double(field: u8, value: f64) -> Vec<u8> {
-    let mut bytes = vec![field << 3 | 1];
-    bytes.extend(value.to_le_bytes());
-    bytes
-}
-
-fn delimited(field: u8, content: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![field << 3 | 2];
-    bytes.extend(varint(content.len() as u64));
-    bytes.extend(content);
-    bytes
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    // Seven bits per byte, the least significant first; the high bit says that more follow.
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
 }

@@ -5,6 +5,8 @@ mod adapter;
 mod csv;
 mod event_file;
 mod perfetto;
+mod protobuf;
+mod run_log;
 mod tensorboard;
 mod wandb;
 

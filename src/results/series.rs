@@ -48,13 +48,13 @@ pub(super) fn series(run: &RunRecord) -> Vec<Series> {
         all.push(clock.series(name, "tasks", tasks.iter().map(|tasks| tasks.map(f64::from))));
     }
     all.push(clock.series("round/seconds", "s", (0..count).map(|round| Some(run.round_seconds(round)))));
-    for (name, bytes) in [("traffic/down", &rounds.bytes_down), ("traffic/up", &rounds.bytes_up)] {
+    for (name, bytes) in [("traffic/down_total", &rounds.bytes_down), ("traffic/up_total", &rounds.bytes_up)] {
         all.push(clock.series(name, "B", summed(bytes.iter().flatten()).into_iter()));
     }
     let has_tasks = |round: &usize| !run.round_tasks[*round].is_empty();
     let costs = RoundCosts::of(run);
     let energy = (0..count).map(|round| Some(round).filter(has_tasks).map(|round| costs[round].joules));
-    all.push(clock.series("energy/spent", "J", energy));
+    all.push(clock.series("energy/spent_per_round", "J", energy));
     all.push(clock.series("update/staleness", "versions", (0..count).map(|round| mean_staleness(run, round))));
     all.retain(|series| !series.points.is_empty());
     all

@@ -151,8 +151,13 @@ fn scalars(bytes: &[u8]) -> Vec<(String, u64, f64, f32)> {
     found
 }
 
-/// The fields of a protobuf message by number.
-fn fields(mut message: &[u8]) -> BTreeMap<u64, Vec<u8>> {
+/// The fields of a protobuf message by number; of a repeated one the last.
+fn fields(message: &[u8]) -> BTreeMap<u64, Vec<u8>> {
+    all_fields(message).into_iter().collect()
+}
+
+/// The fields of a protobuf message in their order.
+fn all_fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
     fn varint(bytes: &mut &[u8]) -> u64 {
         let mut value = 0;
         for shift in (0..).step_by(7) {
@@ -165,7 +170,7 @@ fn fields(mut message: &[u8]) -> BTreeMap<u64, Vec<u8>> {
         }
         value
     }
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     while !message.is_empty() {
         let key = varint(&mut message);
         let content = match key & 7 {
@@ -178,7 +183,7 @@ fn fields(mut message: &[u8]) -> BTreeMap<u64, Vec<u8>> {
                 content
             }
         };
-        found.insert(key >> 3, content);
+        found.push((key >> 3, content));
     }
     found
 }
@@ -244,7 +249,7 @@ fn csv_has_all_rows_and_says_what_columns_mean() {
 fn history_lines_have_a_step_and_the_configuration_is_the_scenario() {
     let world = World::new();
     world.run("run", &[]).succeeded();
-    world.fedreplay(&["export", "run", "--to", "wandb-offline-jsonl"]).succeeded();
+    world.fedreplay(&["export", "run", "--to", "wandb"]).succeeded();
     let history = fs::read_to_string(world.path("run.wandb/wandb-history.jsonl")).expect("the file is there");
     let lines: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(
@@ -254,6 +259,67 @@ fn history_lines_have_a_step_and_the_configuration_is_the_scenario() {
     assert!(lines.iter().all(|line| line["loss/test"].is_f64()));
     assert_eq!(json(&world, "run.wandb/config.json")["training"]["local_steps"], 2);
     assert_eq!(json(&world, "run.wandb/wandb-summary.json")["loss/test"], lines[3]["loss/test"]);
+}
+
+/// The records of a log of `wandb`, as its reader takes them: LevelDB's blocks, the CRC-32 of kind and part bit by bit.
+fn records(log: &[u8]) -> Vec<BTreeMap<u64, Vec<u8>>> {
+    assert_eq!(&log[..7], b":W&B\xe1\xbe\0");
+    let (mut at, mut record, mut found) = (7, Vec::new(), Vec::new());
+    while at < log.len() {
+        let left = 32_768 - at % 32_768;
+        if left < 7 {
+            assert!(log[at..at + left].iter().all(|&byte| byte == 0), "the end of a block is empty");
+            at += left;
+            continue;
+        }
+        let length = usize::from(u16::from_le_bytes([log[at + 4], log[at + 5]]));
+        let sum = log[at + 6..at + 7 + length].iter().fold(!0_u32, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 })
+        });
+        assert_eq!(log[at..at + 4], (!sum).to_le_bytes(), "the checksum of the part at {at}");
+        record.extend(&log[at + 7..at + 7 + length]);
+        if matches!(log[at + 6], 1 | 4) {
+            found.push(fields(&std::mem::take(&mut record)));
+        }
+        at += 7 + length;
+    }
+    assert!(record.is_empty(), "the last record is whole");
+    found
+}
+
+#[test]
+fn the_log_for_wandb_has_the_run_its_steps_and_its_end() {
+    let world = World::new();
+    world.run("run", &[]).succeeded();
+    world.fedreplay(&["export", "run", "--to", "wandb"]).succeeded();
+    let found = files(&world.path("run.wandb"));
+    let (file, log) = found.iter().find(|(file, _)| file.ends_with(".wandb")).expect("a log");
+    let records = records(log);
+    let numbers: Vec<u64> =
+        records.iter().map(|record| u64::from_le_bytes(record[&1][..8].try_into().unwrap())).collect();
+    assert_eq!(numbers, (1..=records.len() as u64).collect::<Vec<_>>());
+    assert!(records[0].contains_key(&21) && records.last().is_some_and(|record| record.contains_key(&18)));
+    let run = fields(&records[1][&17]);
+    let digest = json(&world, "run/manifest.json")["digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(
+        (run[&1].as_slice(), file.as_str()),
+        (&digest.as_bytes()[..8], &*format!("offline-run-{0}/run-{0}.wandb", &digest[..8]))
+    );
+    assert_eq!(run[&8], b"small");
+    let steps: Vec<_> = records.iter().filter_map(|record| record.get(&2)).collect();
+    let history = fs::read_to_string(world.path("run.wandb/wandb-history.jsonl")).expect("the file is there");
+    assert_eq!(steps.len(), history.lines().count());
+    for (step, line) in steps.iter().zip(history.lines()) {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        let items = all_fields(step).into_iter().filter(|(number, _)| *number == 1).map(|(_, item)| fields(&item));
+        let item = |item: BTreeMap<u64, Vec<u8>>| {
+            let key = String::from_utf8(item[&2].clone()).expect("UTF-8");
+            (key, serde_json::from_slice::<Value>(&item[&16]).expect("JSON"))
+        };
+        assert_eq!(Value::Object(items.map(item).collect()), line);
+        // The run was written in this century, and its clock is simulated.
+        assert!(line["_timestamp"].as_f64().expect("a time") > 1.7e9, "{line}");
+    }
 }
 
 #[test]

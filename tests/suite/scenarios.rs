@@ -64,7 +64,7 @@ fn completions_and_man_pages_know_every_command() {
     let world = World::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let said = world.fedreplay(&["generate", "completions", shell]).succeeded();
-        assert!(said.stdout.contains("wandb-offline-jsonl") || shell == "powershell" || shell == "elvish", "{shell}");
+        assert!(said.stdout.contains("tensorboard") || shell == "powershell" || shell == "elvish", "{shell}");
         assert!(said.stdout.contains("resume") && said.stdout.contains("scenario"), "{shell}");
     }
     let page = world.fedreplay(&["generate", "man"]).succeeded();

@@ -64,8 +64,9 @@ enum Form {
     Csv,
     /// The adapter of a round as a Hugging Face folder, or with --merged the whole model.
     Peft,
-    /// Curves as log lines of Weights & Biases.
-    WandbOfflineJsonl,
+    /// Curves for Weights & Biases, as a folder that `wandb sync` uploads.
+    #[value(alias = "wandb-offline-jsonl")]
+    Wandb,
 }
 
 impl Form {
@@ -77,7 +78,7 @@ impl Form {
             Self::Csv => "csv",
             Self::Peft if merged => "merged",
             Self::Peft => "peft",
-            Self::WandbOfflineJsonl => "wandb",
+            Self::Wandb => "wandb",
         }
     }
 }
@@ -111,7 +112,7 @@ fn written(arguments: &ExportArguments, out: &Path) -> Result<String, CommandErr
         Form::Perfetto => format!("{} trace events", export::perfetto(run, out)?),
         Form::Tensorboard => format!("{} scalars against each axis", export::tensorboard(run, out)?),
         Form::Csv => format!("{} rows", export::csv(run, out)?),
-        Form::WandbOfflineJsonl => format!("{} lines", export::wandb(run, out)?),
+        Form::Wandb => format!("{} steps", export::wandb(run, out)?),
         Form::Peft => adapter(arguments, out)?,
     })
 }
