@@ -62,6 +62,11 @@ fn seeds_are_compared_in_pairs() {
     let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).expect("a line").to_owned();
     assert!(line("fast").matches('±').count() == 2, "{}", said.stdout);
     assert!(world.path("runs/rates/0003-fast-seed-1/manifest.json").is_file());
+    // A call for some cells keeps the entries of the others.
+    let index = || fs::read_to_string(world.path("runs/rates/sweep.json")).expect("an index");
+    let all = index();
+    world.fedreplay(&["sweep", "sweep.ron", "--only", "fast", "--seeds", "2"]).succeeded();
+    assert_eq!(index(), all);
     // A figure that was changed is in no table of means.
     let summary = world.path("runs/rates/0003-fast-seed-1/timing/summary.json");
     let text = fs::read_to_string(&summary).expect("a summary");

@@ -1,10 +1,12 @@
 //! `fedreplay sweep`: runs scenarios in many settings and compares them.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::args::run::{BEGINNING, CommonRunArguments};
 use crate::cli::errors::CommandError;
@@ -12,7 +14,7 @@ use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::sweep_table;
 use crate::cli::output::{note, say};
 use fedreplay::ledger::LedgerError;
-use fedreplay::run::{Observer, SweepObserver, sweep, write_twins};
+use fedreplay::run::{CellRun, Observer, SweepObserver, sweep, write_twins};
 use fedreplay::scenario::{Sweep, SweepCell};
 use fedreplay::store::atomic;
 
@@ -50,13 +52,27 @@ pub fn main(arguments: &SweepArguments) -> Result<ExitCode, CommandError> {
     let runs = sweep(&cells, &out, |run| arguments.run_args.options(run), &mut watcher)?;
     drop(watcher);
     let file = out.join("sweep.json");
-    let text = serde_json::to_string_pretty(&runs).expect("figures can be written as JSON") + "\n";
+    let text = serde_json::to_string_pretty(&indexed(&file, &runs)).expect("figures can be written as JSON") + "\n";
     atomic::write(&file, text.as_bytes()).map_err(LedgerError::io(&file))?;
     sweep_table::print(&read, &runs);
     if arguments.run_args.json {
         say!("{}", json!({ "sweep": out, "runs": runs }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the entries of `sweep.json` with these runs added, by folder. What earlier calls wrote for other cells stays as long
+/// as their folders are there, so that a call for some cells does not forget the others.
+fn indexed(file: &Path, runs: &[CellRun]) -> Vec<Value> {
+    let earlier = fs::read_to_string(file).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let mut by_folder: BTreeMap<PathBuf, Value> = BTreeMap::new();
+    for entry in Vec::<Value>::into_iter(earlier).chain(runs.iter().map(|run| json!(run))) {
+        let Some(folder) = entry["summary"]["run"].as_str().map(PathBuf::from) else { continue };
+        if folder.exists() {
+            by_folder.insert(folder, entry);
+        }
+    }
+    by_folder.into_values().collect()
 }
 
 /// Observer that announces each cell and shows its progress.
