@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart real real-check real-chats test nightly bits soak portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart real real-check cross-check real-chats test nightly bits soak portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -29,6 +29,10 @@ real: build
 real-check: build
 	@tools/real/check
 
+## Compute the figures of two small runs again with DuckDB, numpy, dp-accounting, Transformers and PEFT: a table of differences.
+cross-check: build
+	@tools/cross-check
+
 ## Fetch real chats as they were shared (27 MB), say which rows cannot be used, and run one round on the others.
 real-chats: build
 	@tools/real/fetch-model
@@ -46,7 +50,7 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits soak portable real-chats api
+nightly: bits soak portable cross-check real-chats api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 bits: libtorch
