@@ -4,26 +4,13 @@
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
-	@# A run that was finished before is only checked, one that was interrupted goes on.
-	@if grep -q '"state": "running"' runs/quickstart/manifest.json 2>/dev/null; then \
-		target/release/fedreplay resume runs/quickstart; \
-	elif [ -e runs/quickstart/manifest.json ]; then \
-		target/release/fedreplay verify runs/quickstart; \
-	else \
-		target/release/fedreplay run scenarios/quickstart.ron; \
-	fi
+	@tools/play scenarios/quickstart.ron runs/quickstart
 
 ## Fetch SmolLM2-135M-Instruct (98 MB), import it, and play scenarios/real/smollm2.ron: a real model.
 real: build
 	@tools/real/fetch-model
 	@tools/real/rows target/release/fedreplay
-	@if grep -q '"state": "running"' runs/smollm2/manifest.json 2>/dev/null; then \
-		target/release/fedreplay resume runs/smollm2; \
-	elif [ -e runs/smollm2/manifest.json ]; then \
-		target/release/fedreplay verify runs/smollm2; \
-	else \
-		target/release/fedreplay run scenarios/real/smollm2.ron; \
-	fi
+	@tools/play scenarios/real/smollm2.ron runs/smollm2
 
 ## Compare losses, greedy answers and a trained adapter of that model with those of Transformers and PEFT.
 real-check: build
