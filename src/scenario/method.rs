@@ -80,18 +80,16 @@ pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
         return doubts;
     }
     // A variate is (start - end) / (steps * learning rate), the mean gradient of the steps only if they are plain descent.
-    match scenario.training.optimizer {
-        OptimizerSpec::Sgd { momentum: 0.0 } => {}
-        OptimizerSpec::Sgd { .. } => doubts.push(
-            "SCAFFOLD with momentum: its variates are then means of momentum buffers, not of gradients, and its analysis \
-             does not hold; training.optimizer: Sgd() is what the paper trains with"
-                .to_owned(),
-        ),
-        OptimizerSpec::AdamW { .. } => doubts.push(
-            "SCAFFOLD with AdamW: its variates are then means of normalized steps, not of gradients, and its analysis \
-             does not hold; training.optimizer: Sgd() is what the paper trains with"
-                .to_owned(),
-        ),
+    let other = match scenario.training.optimizer {
+        OptimizerSpec::Sgd { momentum: 0.0 } => None,
+        OptimizerSpec::Sgd { .. } => Some(("momentum", "momentum buffers")),
+        OptimizerSpec::AdamW { .. } => Some(("AdamW", "normalized steps")),
+    };
+    if let Some((optimizer, averaged)) = other {
+        doubts.push(format!(
+            "SCAFFOLD with {optimizer}: its variates are then means of {averaged}, not of gradients, and its analysis does \
+             not hold; training.optimizer: Sgd() is what the paper trains with"
+        ));
     }
     if let Some(norm) = scenario.training.max_grad_norm {
         doubts.push(format!(
