@@ -25,10 +25,9 @@ pub fn tensorboard(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let overview = Overview::read(run_folder)?;
     let series = &overview.series;
     let points = series.iter().flat_map(|series| &series.points);
-    let by_round: BTreeMap<u32, u64> = points.clone().map(|point| (point.round, u64::from(point.round))).collect();
-    let ends: BTreeMap<u32, u64> = points.map(|point| (point.round, point.at_ns)).collect();
-    write(&out.join("by-round").join(FILE), &events(series, "", &by_round))?;
-    write(&out.join(BY_TIME).join(FILE), &events(series, &format!("{BY_TIME}/"), &milliseconds(&ends)))?;
+    let times = milliseconds(&points.map(|point| (point.round, point.at_ns)).collect());
+    write(&out.join("by-round").join(FILE), &events(series, "", |round| round.into()))?;
+    write(&out.join(BY_TIME).join(FILE), &events(series, &format!("{BY_TIME}/"), |round| times[&round]))?;
     Ok(overview.series.iter().map(|series| series.points.len() as u64).sum())
 }
 
@@ -45,13 +44,14 @@ fn milliseconds(ends: &BTreeMap<u32, u64>) -> BTreeMap<u32, u64> {
     steps
 }
 
-/// Returns an event file with all curves, each in the order of its rounds, under its name after `prefix`.
-fn events(series: &[Series], prefix: &str, steps: &BTreeMap<u32, u64>) -> Vec<u8> {
+/// Returns an event file with all curves, each in the order of its rounds, under its name after `prefix`. `step` returns the
+/// coordinate of a round.
+fn events(series: &[Series], prefix: &str, step: impl Fn(u32) -> u64) -> Vec<u8> {
     let mut file = EventFile::new(0.0);
     for series in series {
         for point in &series.points {
             let name = format!("{prefix}{}", series.name);
-            file.scalar(&name, steps[&point.round], point.at_ns as f64 / 1e9, point.value as f32);
+            file.scalar(&name, step(point.round), point.at_ns as f64 / 1e9, point.value as f32);
         }
     }
     file.into_bytes()

@@ -8,7 +8,7 @@ use arrow::datatypes::UInt64Type;
 use fedreplay::ledger::read_table;
 use serde_json::Value;
 
-use super::support::{World, files};
+use super::support::{World, files, varint};
 
 fn json(world: &World, name: &str) -> Value {
     serde_json::from_slice(&fs::read(world.path(name)).expect("the file is there")).expect("JSON")
@@ -158,18 +158,6 @@ fn fields(message: &[u8]) -> BTreeMap<u64, Vec<u8>> {
 
 /// The fields of a protobuf message in their order.
 fn all_fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
-    fn varint(bytes: &mut &[u8]) -> u64 {
-        let mut value = 0;
-        for shift in (0..).step_by(7) {
-            let byte = bytes[0];
-            *bytes = &bytes[1..];
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                break;
-            }
-        }
-        value
-    }
     let mut found = Vec::new();
     while !message.is_empty() {
         let key = varint(&mut message);

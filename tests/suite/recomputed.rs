@@ -7,6 +7,8 @@ use fedreplay::ledger::{RunTables, TableView, read_table};
 use fedreplay::store::{Digest, Key, Store};
 use safetensors::SafeTensors;
 
+use super::support::varint;
+
 /// A server's optimizer with the defaults of a scenario, and its moments.
 pub struct Optimizer<'a> {
     name: &'a str,
@@ -158,7 +160,7 @@ fn adapter(store: &Store, key: &str) -> Vec<f64> {
     let bytes = store.get(key).expect("the store has the result");
     let mut rest = bytes.as_slice();
     varint(&mut rest);
-    let length = varint(&mut rest);
+    let length = varint(&mut rest) as usize;
     let tensors = SafeTensors::deserialize(&rest[..length]).expect("an adapter");
     let mut names = tensors.names();
     names.sort_unstable();
@@ -169,17 +171,4 @@ fn adapter(store: &Store, key: &str) -> Vec<f64> {
         values.extend(singles.map(|four| f64::from(f32::from_le_bytes(four.try_into().expect("four bytes")))));
     }
     values
-}
-
-fn varint(rest: &mut &[u8]) -> usize {
-    let mut value = 0;
-    for shift in (0..).step_by(7) {
-        let (&byte, after) = rest.split_first().expect("a whole number");
-        *rest = after;
-        value |= usize::from(byte & 127) << shift;
-        if byte < 128 {
-            break;
-        }
-    }
-    value
 }

@@ -178,6 +178,20 @@ pub fn orders(run: &Path) -> Vec<(String, bool)> {
     batches.expect("a Parquet file").flat_map(|batch| of_batch(batch.expect("a readable batch"))).collect()
 }
 
+/// Takes a whole number in seven bits per byte from the beginning of `bytes`, the least significant first.
+pub fn varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let byte = bytes[0];
+        *bytes = &bytes[1..];
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    value
+}
+
 /// Draws that a seed repeats.
 pub fn draws(seed: u64) -> Stream {
     Stream::new(Seed(seed), Purpose::SyntheticData, 0)
