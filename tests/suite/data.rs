@@ -100,6 +100,10 @@ fn a_script_is_imported_and_what_is_lost_is_said() {
     assert!(said.stderr.contains("--wandb: it has no counterpart"), "{}", said.stderr);
     world.write("empty.sh", "echo\n");
     world.fedreplay(&["import", "empty.sh"]).refused(2, &["empty.sh", "main_sft.py"]);
+    world.write("two.sh", "python main_sft.py --use_peft\npython main_dpo.py --use_peft\n");
+    world.fedreplay(&["import", "two.sh"]).refused(2, &["two.sh", "lines 1, 2; choose one with --call N"]);
+    let second = world.fedreplay(&["import", "two.sh", "--call", "2"]).succeeded();
+    assert!(second.stdout.contains("Dpo("), "{}", second.stdout);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::errors::CommandError;
 use crate::cli::output::{note, say};
 use fedreplay::ledger::LedgerError;
-use fedreplay::scenario::{ImportError, import_script};
+use fedreplay::scenario::import_script;
 
 #[derive(Args)]
 pub struct ImportArguments {
@@ -30,10 +30,8 @@ pub fn main(arguments: &ImportArguments) -> Result<ExitCode, CommandError> {
     let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     // The scenario's name becomes the default folder of its runs, so it must be a plain file name.
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-    let imported = import_script(&name, &text, arguments.call, Path::new(".")).map_err(|error| {
-        let hint = if matches!(error, ImportError::ManyCalls(_)) { ": choose one with --call N" } else { "" };
-        CommandError::Usage(format!("failed to import {}: {error}{hint}", script.display()))
-    })?;
+    let imported = import_script(&name, &text, arguments.call, Path::new("."))
+        .map_err(|source| CommandError::Import { script: script.clone(), source })?;
     match arguments.json {
         true => say!("{}", json!({ "scenario": imported.scenario, "left_out": imported.left_out })),
         false => say!("{}", imported.scenario.trim_end()),

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::errors::CommandError;
+use crate::cli::errors::hint::RESUME;
 use crate::cli::output::say;
 use crate::cli::output::table::Align::{Left, Right};
 use crate::cli::output::table::{TextTable, sparkline};
@@ -82,10 +83,9 @@ fn state(overview: &Overview) -> String {
         LifecycleState::Running => {
             format!("running, {} of {} rounds{kind}", essentials.rounds, essentials.rounds_planned)
         }
-        LifecycleState::Interrupted => format!(
-            "interrupted, {} of {} rounds{kind}; `fedreplay resume` continues it",
-            essentials.rounds, essentials.rounds_planned
-        ),
+        LifecycleState::Interrupted => {
+            format!("interrupted, {} of {} rounds{kind}; {RESUME}", essentials.rounds, essentials.rounds_planned)
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub const UNREAD: u8 = 141;
 /// Returns the exit code of a command that failed.
 pub fn code_of(error: &CommandError) -> u8 {
     match error {
-        CommandError::Usage(_) | CommandError::Store(_) => REFUSED,
+        CommandError::Usage(_) | CommandError::Store(_) | CommandError::Import { .. } => REFUSED,
         CommandError::Library(error) => of_run(error),
     }
 }

@@ -9,6 +9,7 @@ use fedreplay::inputs::InputError;
 use fedreplay::ledger::LedgerError;
 use fedreplay::model::gguf::{GgufError, GgufFault};
 use fedreplay::run::{RunError, Unsuitability};
+use fedreplay::scenario::ImportError;
 use fedreplay::training;
 
 use super::CommandError;
@@ -26,6 +27,8 @@ pub fn hint(error: &CommandError) -> Option<String> {
     match error {
         CommandError::Usage(_) => None,
         CommandError::Store(_) => Some(OTHER_STORE.to_owned()),
+        CommandError::Import { source: ImportError::ManyCalls(_), .. } => Some("choose one with --call N".to_owned()),
+        CommandError::Import { .. } => None,
         CommandError::Library(RunError::Input(error)) => of_input(error),
         CommandError::Library(error) => of_run(error).map(str::to_owned),
     }
@@ -179,6 +182,13 @@ mod tests {
     fn a_gguf_file_without_a_pre_tokenizer_is_answered_with_the_option() {
         let fault = GgufFault::NoPreTokenizer { key: "tokenizer.ggml.pre" };
         check(GgufError::File { path: "x".into(), fault }, "--pre-tokenizer");
+    }
+
+    #[test]
+    fn a_script_with_several_calls_is_answered_with_the_option_that_chooses() {
+        let of = |source| CommandError::Import { script: "train.sh".into(), source };
+        check(of(ImportError::ManyCalls(vec![3, 9])), "--call N");
+        assert_eq!(hint(&of(ImportError::NoCall)), None);
     }
 
     #[test]

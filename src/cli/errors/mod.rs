@@ -4,6 +4,8 @@
 pub mod exit;
 pub mod hint;
 
+use std::path::PathBuf;
+
 use fedreplay::adapter::AdapterError;
 use fedreplay::benchmarks::EvaluationError;
 use fedreplay::data::{ChatTemplateError, DatasetError};
@@ -15,7 +17,7 @@ use fedreplay::model::gguf::GgufError;
 use fedreplay::model::hub::HubError;
 use fedreplay::report::ReportError;
 use fedreplay::run::RunError;
-use fedreplay::scenario::ScenarioError;
+use fedreplay::scenario::{ImportError, ScenarioError};
 use fedreplay::store::StoreError;
 
 /// Reason why a command failed.
@@ -27,6 +29,9 @@ pub enum CommandError {
     /// The store that the arguments name cannot be used.
     #[error(transparent)]
     Store(StoreError),
+    /// A training script cannot be turned into a scenario.
+    #[error("failed to import {}: {source}", script.display())]
+    Import { script: PathBuf, source: ImportError },
     /// The library failed.
     #[error(transparent)]
     Library(#[from] RunError),
