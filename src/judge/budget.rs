@@ -8,6 +8,9 @@ use super::types::Verdict;
 /// Number of consecutive prompts that finally failed, after which no further request is sent.
 const LOST_IN_A_ROW_MAX: usize = 3;
 
+/// Number of judgments that cannot be used, without one that can, after which no further request is sent.
+const UNUSABLE_AT_FIRST_MAX: u64 = 8;
+
 /// Counts of prompts by outcome. Equal prompts count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallTally {
@@ -26,6 +29,8 @@ pub struct CallTally {
 pub(super) struct CallBudget {
     pub tally: CallTally,
     lost_in_a_row: usize,
+    /// Whether a judgment that was asked for now can be used.
+    has_judged: bool,
     /// Why no further request is sent.
     closed: Option<String>,
 }
@@ -36,13 +41,20 @@ impl CallBudget {
         match verdict {
             Verdict::Fresh(judgment) => {
                 self.lost_in_a_row = 0;
+                self.has_judged = true;
                 self.tally.asked = self.tally.asked.plus(Usage::of(prompt, judgment));
             }
-            Verdict::Unusable(judgment, _) => {
+            Verdict::Unusable(judgment, reason) => {
                 self.lost_in_a_row = 0;
                 self.tally.asked = self.tally.asked.plus(Usage::of(prompt, judgment));
                 self.tally.failed += 1;
                 self.tally.unusable += 1;
+                // Where none can be used, each further one would be paid for in vain.
+                if self.tally.unusable >= UNUSABLE_AT_FIRST_MAX && !self.has_judged && self.closed.is_none() {
+                    let unusable = self.tally.unusable;
+                    tracing::warn!(%reason, "the judge is not asked any more");
+                    self.close(format!("not asked: none of the first {unusable} judgments could be used: {reason}"));
+                }
             }
             Verdict::Stored(_) => self.tally.stored += 1,
             Verdict::Failed(_) => self.tally.failed += 1,

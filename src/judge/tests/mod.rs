@@ -116,6 +116,21 @@ fn a_judgment_that_was_cut_off_or_is_empty_is_paid_for_not_stored_and_asked_agai
     assert_eq!(world.server.take_requests().len(), 2);
 }
 
+#[test]
+fn a_judge_none_of_whose_judgments_can_be_used_is_not_asked_to_the_end() {
+    let cut = || Turn::Answers(200, "", CUT);
+    let world = World::new((0..20).map(|_| cut()));
+    let verdicts = world.ask(world.settings(), &prompts(20));
+    assert_eq!(world.server.take_requests().len(), 8);
+    assert!(verdicts[..8].iter().all(|verdict| matches!(verdict, Verdict::Unusable(..))));
+    let reason = "not asked: none of the first 8 judgments could be used: its judgment was cut off by the limit";
+    assert!(verdicts[8..].iter().all(|verdict| text(verdict).starts_with(reason)), "{}", text(&verdicts[8]));
+
+    let world = World::new([cut(), cut(), Turn::Says("[[1]]")].into_iter().chain((0..20).map(|_| cut())));
+    world.ask(world.settings(), &prompts(20));
+    assert_eq!(world.server.take_requests().len(), 20, "one that can be used shows that some are short enough");
+}
+
 /// Judgments under the first version of their key include those that were cut off.
 #[test]
 fn of_judgments_stored_by_an_earlier_version_those_are_used_that_are_whole() {
