@@ -1,10 +1,13 @@
-//! The content of a row, in one of FedLLM-Bench's three forms.
+//! The content of a row, in one of FedLLM-Bench's three forms or as a conversation with tools.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The text of a row, in one of FedLLM-Bench's three forms.
+use super::json_value::JsonValue;
+use super::message::ChatMessage;
+
+/// The text of a row, in one of FedLLM-Bench's three forms or as a conversation with tools.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Content {
     /// Keys `instruction` and `response`.
@@ -32,6 +35,13 @@ pub enum Content {
         /// The other answer.
         rejected: String,
     },
+    /// Key `messages` or `conversations`, where tools are offered, called or answer. Only a chat template can write it.
+    ToolUse {
+        /// The messages behind the system prompt; the last one is the assistant's.
+        messages: Vec<ChatMessage>,
+        /// Schemas of the tools that the assistant may call, of the key `tools`.
+        tools: Vec<JsonValue>,
+    },
 }
 
 /// A question and its answer.
@@ -48,7 +58,7 @@ pub struct Exchange {
 pub enum RowKind {
     /// [`Content::SingleTurn`].
     SingleTurn,
-    /// [`Content::MultiTurn`].
+    /// [`Content::MultiTurn`] or [`Content::ToolUse`].
     MultiTurn,
     /// [`Content::Preference`].
     Preference,

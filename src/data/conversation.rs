@@ -1,10 +1,9 @@
 //! Lists of messages, as ShareGPT and the Hugging Face libraries write them, read as questions and answers.
 
-use serde_json::Value;
-
 use super::content::Exchange;
 use super::error::RowFault;
 use super::fields::{Fields, kind_of};
+use super::json_value::JsonValue;
 
 /// A list of messages with the system prompt in front of it taken off.
 #[derive(Debug, Default, PartialEq)]
@@ -31,15 +30,21 @@ pub(super) enum Speaker {
     System,
     User,
     Assistant,
+    /// The assistant that calls a tool, where this is a role of its own.
+    Caller,
+    /// A tool that returns its result.
+    Tool,
 }
 
 impl Speaker {
     /// Returns the author with this name in ShareGPT's files or in the chat format of Transformers.
-    fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         match name {
             "system" => Some(Self::System),
             "human" | "user" => Some(Self::User),
             "gpt" | "assistant" | "chatgpt" | "bing" | "bard" => Some(Self::Assistant),
+            "function_call" => Some(Self::Caller),
+            "tool" | "observation" => Some(Self::Tool),
             _ => None,
         }
     }
@@ -73,7 +78,7 @@ impl Conversation {
     }
 
     /// Reads a list of messages and checks that something in it can be learned.
-    pub fn trainable(column: &str, messages: Value) -> Result<Self, RowFault> {
+    pub fn trainable(column: &str, messages: JsonValue) -> Result<Self, RowFault> {
         let conversation = Self::of(read_messages(column, messages)?)?;
         if conversation.exchanges.is_empty() {
             return Err(RowFault::NoAnswer);
@@ -90,8 +95,8 @@ fn answered(turn: usize, user: String, assistant: String) -> Result<Exchange, Ro
 }
 
 /// Reads `[{"from": ..., "value": ...}, ...]` or `[{"role": ..., "content": ...}, ...]`.
-pub(super) fn read_messages(column: &str, messages: Value) -> Result<Vec<SpokenMessage>, RowFault> {
-    let Value::Array(messages) = messages else {
+pub(super) fn read_messages(column: &str, messages: JsonValue) -> Result<Vec<SpokenMessage>, RowFault> {
+    let JsonValue::List(messages) = messages else {
         let found = kind_of(&messages).to_owned();
         return Err(RowFault::WrongType { field: column.to_owned(), expected: "a list", found });
     };
@@ -103,41 +108,47 @@ pub(super) fn read_messages(column: &str, messages: Value) -> Result<Vec<SpokenM
 }
 
 /// Returns whether a value looks like a list of messages.
-pub(super) fn is_chat(value: Option<&Value>) -> bool {
-    value.is_some_and(Value::is_array)
+pub(super) fn is_chat(value: Option<&JsonValue>) -> bool {
+    value.is_some_and(|value| value.as_list().is_some())
 }
 
-fn read_message(turn: usize, message: Value) -> Result<SpokenMessage, RowFault> {
-    let Value::Object(map) = message else {
+/// Returns the keys of a message's role and text.
+pub(super) fn role_keys(has_role: bool) -> (&'static str, &'static str) {
+    if has_role { ("role", "content") } else { ("from", "value") }
+}
+
+fn read_message(turn: usize, message: JsonValue) -> Result<SpokenMessage, RowFault> {
+    let JsonValue::Object(entries) = message else {
         return Err(RowFault::NotAMessage { turn, found: kind_of(&message) });
     };
-    let mut fields = Fields::from(map);
+    let mut fields = Fields::from(entries);
     // What calls tools cannot be trained without the calls, so it is not read as if it had none.
-    if fields
-        .get("tool_calls")
-        .is_some_and(|calls| !calls.is_null() && calls.as_array().is_none_or(|all| !all.is_empty()))
-    {
+    if fields.get("tool_calls").is_some_and(|calls| !calls.is_blank()) {
         return Err(RowFault::ToolCalls { turn });
     }
-    let (role_key, text_key) = if fields.has("role") { ("role", "content") } else { ("from", "value") };
+    let (role_key, text_key) = role_keys(fields.has("role"));
     let role = fields.text(role_key).map_err(|fault| fault.in_turn(turn))?;
-    let Some(speaker) = Speaker::named(&role) else { return Err(RowFault::UnknownRole { turn, role }) };
+    let speaker = match Speaker::named(&role) {
+        Some(Speaker::Caller | Speaker::Tool) => return Err(RowFault::ToolCalls { turn }),
+        Some(speaker) => speaker,
+        None => return Err(RowFault::UnknownRole { turn, role }),
+    };
     let text = message_text(&mut fields, text_key).map_err(|fault| fault.in_turn(turn))?;
     Ok(SpokenMessage { speaker, text })
 }
 
 /// Returns the text of a message, which may be written as a list of parts.
-fn message_text(fields: &mut Fields, key: &str) -> Result<String, RowFault> {
+pub(super) fn message_text(fields: &mut Fields, key: &str) -> Result<String, RowFault> {
     if !is_chat(fields.get(key)) {
         return fields.text(key);
     }
-    let Value::Array(parts) = fields.required(key)? else { unreachable!("it was seen to be a list") };
+    let JsonValue::List(parts) = fields.required(key)? else { unreachable!("it was seen to be a list") };
     let mut text = String::new();
     for part in &parts {
-        match part.get("text").and_then(Value::as_str) {
+        match part.get("text").and_then(JsonValue::as_text) {
             Some(piece) => text += piece,
             None => {
-                let found = part.get("type").and_then(Value::as_str).unwrap_or(kind_of(part));
+                let found = part.get("type").and_then(JsonValue::as_text).unwrap_or(kind_of(part));
                 return Err(RowFault::NotText { part: found.to_owned() });
             }
         }
@@ -147,12 +158,12 @@ fn message_text(fields: &mut Fields, key: &str) -> Result<String, RowFault> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn read(messages: Value) -> Result<Conversation, RowFault> {
-        Conversation::trainable("conversations", messages)
+        Conversation::trainable("conversations", messages.into())
     }
 
     fn spoken(roles: &[(&str, &str)]) -> Result<Conversation, RowFault> {
@@ -214,7 +225,13 @@ mod tests {
         assert!(
             fault(json!([{"role": "user", "content": [{"type": "image"}]}])).contains("a part that is no text: image")
         );
-        let calls = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]);
-        assert!(fault(calls).starts_with("turn 1 of its conversation calls tools"));
+        for last in [
+            json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}),
+            json!({"role": "tool", "content": "7"}),
+            json!({"from": "function_call", "value": "{}"}),
+        ] {
+            let called = json!([{"role": "user", "content": "q"}, last]);
+            assert!(fault(called).starts_with("turn 1 of its conversation calls tools"), "{last}");
+        }
     }
 }

@@ -203,12 +203,34 @@ pub enum RowFault {
         /// Type of the part.
         part: String,
     },
-    /// A message calls tools, which no prompt format of this program writes.
-    #[error("turn {turn} of its conversation calls tools, which are not read")]
+    /// A message of a pair or of a completion calls a tool, or is the result of one.
+    #[error(
+        "turn {turn} of its conversation calls tools or is the result of a call, which only \"messages\" and \"conversations\" \
+         may have"
+    )]
     ToolCalls {
         /// Index of the message, from 0.
         turn: usize,
     },
+    /// A message calls a function as OpenAI's interface did before it had tools.
+    #[error(
+        "turn {turn} of its conversation has a \"function_call\", which chat templates do not know; write it as \"tool_calls\""
+    )]
+    OutdatedCall {
+        /// Index of the message, from 0.
+        turn: usize,
+    },
+    /// The text of a call is not one.
+    #[error(
+        "turn {turn} of its conversation must be a call: JSON of an object with \"name\" and \"arguments\", or of a list of them"
+    )]
+    NotACall {
+        /// Index of the message, from 0.
+        turn: usize,
+    },
+    /// Tools are offered, called or answer, and the template has no place for that.
+    #[error("it has tools, which only a chat template can write; data.template: Chat is that of the model")]
+    NeedsChatTemplate,
     /// A system prompt stands behind other messages.
     #[error("turn {turn} of its conversation is a system prompt, which only begins a conversation")]
     LateSystemPrompt {
@@ -263,7 +285,7 @@ pub enum RowFault {
     },
     /// A message has an unknown role.
     #[error(
-        "turn {turn} of its conversation has the role {role:?}; known are \"system\", \"human\", \"user\", \"gpt\", \"assistant\", \"chatgpt\", \"bing\" and \"bard\""
+        "turn {turn} of its conversation has the role {role:?}; known are \"system\", \"human\", \"user\", \"gpt\", \"assistant\", \"chatgpt\", \"bing\", \"bard\", \"tool\", \"observation\" and \"function_call\""
     )]
     UnknownRole {
         /// Index of the message, from 0.

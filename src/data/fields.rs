@@ -2,29 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
 use super::error::RowFault;
+use super::json_value::JsonValue;
 
 /// Columns of a row. The rules of a dataset take out those that they use; the others are the row's attributes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Fields {
-    values: BTreeMap<String, Value>,
+    values: BTreeMap<String, JsonValue>,
     /// Columns of types that have no text, with the name of the type.
     unreadable: BTreeMap<String, String>,
 }
 
 impl Fields {
     /// Reads the columns of a JSON object.
-    pub fn of_json(value: Value) -> Result<Self, RowFault> {
-        match value {
-            Value::Object(map) => Ok(Self::from(map)),
+    pub fn of_json(value: impl Into<JsonValue>) -> Result<Self, RowFault> {
+        match value.into() {
+            JsonValue::Object(entries) => Ok(Self::from(entries)),
             other => Err(RowFault::NotAnObject { found: kind_of(&other) }),
         }
     }
 
     /// Adds a column.
-    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Value>) {
+    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<JsonValue>) {
         self.values.insert(name.into(), value.into());
     }
 
@@ -39,7 +40,7 @@ impl Fields {
     }
 
     /// Returns the value of a column, which stays where it is.
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&JsonValue> {
         self.values.get(name)
     }
 
@@ -47,17 +48,17 @@ impl Fields {
     ///
     /// # Errors
     /// If its type cannot be read.
-    pub fn take(&mut self, name: &str) -> Result<Option<Value>, RowFault> {
+    pub fn take(&mut self, name: &str) -> Result<Option<JsonValue>, RowFault> {
         if let Some(kind) = self.unreadable.get(name) {
             let found = format!("of the type {kind}");
             return Err(RowFault::WrongType { field: name.to_owned(), expected: "text", found });
         }
-        Ok(self.values.remove(name).filter(|value| !value.is_null()))
+        Ok(self.values.remove(name).filter(|value| *value != JsonValue::Null))
     }
 
     /// Takes out a column that must be there and not null.
-    pub fn required(&mut self, name: &str) -> Result<Value, RowFault> {
-        if self.values.get(name).is_some_and(Value::is_null) {
+    pub fn required(&mut self, name: &str) -> Result<JsonValue, RowFault> {
+        if self.values.get(name) == Some(&JsonValue::Null) {
             let field = name.to_owned();
             return Err(RowFault::WrongType { field, expected: "a string", found: "null".into() });
         }
@@ -89,7 +90,7 @@ impl Fields {
 
     /// Returns what has not been taken out, and the names and types of the columns that cannot be read.
     pub fn into_rest(self) -> (BTreeMap<String, Value>, BTreeMap<String, String>) {
-        (self.values, self.unreadable)
+        (self.values.into_iter().map(|(name, value)| (name, value.into())).collect(), self.unreadable)
     }
 
     fn names(&self) -> Vec<String> {
@@ -97,13 +98,13 @@ impl Fields {
     }
 }
 
-impl From<Map<String, Value>> for Fields {
-    fn from(map: Map<String, Value>) -> Self {
-        Self { values: map.into_iter().collect(), unreadable: BTreeMap::new() }
+impl From<Vec<(String, JsonValue)>> for Fields {
+    fn from(entries: Vec<(String, JsonValue)>) -> Self {
+        Self { values: entries.into_iter().collect(), unreadable: BTreeMap::new() }
     }
 }
 
-fn text_of(name: &str, value: Value) -> Result<String, RowFault> {
+fn text_of(name: &str, value: JsonValue) -> Result<String, RowFault> {
     match scalar_text(&value) {
         Some(text) => Ok(text),
         None => {
@@ -114,13 +115,13 @@ fn text_of(name: &str, value: Value) -> Result<String, RowFault> {
 }
 
 /// Returns a scalar as Python's `str` writes it, or `None` for null, lists, objects, and numbers that 64 bits do not hold.
-pub(super) fn scalar_text(value: &Value) -> Option<String> {
+pub(super) fn scalar_text(value: &JsonValue) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(true) => Some("True".into()),
-        Value::Bool(false) => Some("False".into()),
-        Value::Number(number) => number_text(number),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        JsonValue::Text(text) => Some(text.clone()),
+        JsonValue::Bool(true) => Some("True".into()),
+        JsonValue::Bool(false) => Some("False".into()),
+        JsonValue::Number(number) => number_text(number),
+        JsonValue::Null | JsonValue::List(_) | JsonValue::Object(_) => None,
     }
 }
 
@@ -155,14 +156,14 @@ pub(super) fn float_text(value: f64) -> String {
 }
 
 /// Returns the type of a JSON value, in words for an error message.
-pub(super) fn kind_of(value: &Value) -> &'static str {
+pub(super) fn kind_of(value: &JsonValue) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        JsonValue::Null => "null",
+        JsonValue::Bool(_) => "a boolean",
+        JsonValue::Number(_) => "a number",
+        JsonValue::Text(_) => "a string",
+        JsonValue::List(_) => "a list",
+        JsonValue::Object(_) => "an object",
     }
 }
 
@@ -191,7 +192,8 @@ mod tests {
             false,
             "a"
         ]);
-        let texts: Vec<String> = values.as_array().unwrap().iter().map(|value| scalar_text(value).unwrap()).collect();
+        let text = |value: &Value| scalar_text(&value.clone().into());
+        let texts: Vec<String> = values.as_array().unwrap().iter().map(|value| text(value).unwrap()).collect();
         let expected = [
             "7",
             "-3",
@@ -209,9 +211,7 @@ mod tests {
             "a",
         ];
         assert_eq!(texts, expected);
-        assert!(
-            [json!(null), json!([1]), json!({"a": 1}), json!(1e20)].iter().all(|value| scalar_text(value).is_none())
-        );
+        assert!([json!(null), json!([1]), json!({"a": 1}), json!(1e20)].iter().all(|value| text(value).is_none()));
     }
 
     #[test]

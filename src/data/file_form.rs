@@ -1,5 +1,6 @@
 //! Layouts of dataset files, and the policy for rows that cannot be used.
 
+use super::row::TEXT_COLUMNS;
 use super::scanner::{ScanError, Scanner};
 
 /// Id of the only client of a pooled file. It does not depend on the file's name, so renaming the file changes nothing.
@@ -50,17 +51,27 @@ impl FileForm {
     pub(super) fn of(head: &[u8]) -> Self {
         match head.trim_ascii_start().first() {
             Some(b'[') => Self::Array,
-            Some(b'{') => Self::of_object(&keys_of(head)),
+            Some(b'{') => Self::of_object(&FirstObject::read(head)),
             _ => Self::Federated,
         }
     }
 
-    fn of_object(keys: &[(String, Shape)]) -> Self {
+    fn of_object(object: &FirstObject) -> Self {
+        let keys = &object.keys;
         let has = |name: &str| keys.iter().any(|(key, _)| key == name);
         if keys.iter().any(|(key, shape)| key == "user_data" && matches!(shape, Shape::Object { .. }))
             || (has("users") && has("num_samples"))
         {
             return Self::Leaf;
+        }
+        // A file may say something of itself in texts beside its list of rows. It has no other object behind it, as rows have.
+        let is_rows = |key: &str, shape: &Shape| ROW_KEYS.contains(&key) && matches!(shape, Shape::Objects);
+        let has_text = keys.iter().any(|(key, _)| TEXT_COLUMNS.contains(&key.as_str()));
+        if !object.has_next && !has_text && keys.iter().any(|(key, shape)| is_rows(key, shape)) {
+            let lists = keys.iter().filter(|(_, shape)| !matches!(shape, Shape::Scalar | Shape::Object { .. })).count();
+            if lists == 1 {
+                return Self::Wrapped;
+            }
         }
         // A row has a text, or a list of messages; a client has neither.
         if keys.iter().any(|(_, shape)| matches!(shape, Shape::Scalar | Shape::Messages)) {
@@ -71,7 +82,7 @@ impl FileForm {
             return Self::Columns;
         }
         match keys.first() {
-            Some((key, Shape::List)) if ROW_KEYS.contains(&key.as_str()) => Self::Wrapped,
+            Some((key, Shape::List | Shape::Objects)) if ROW_KEYS.contains(&key.as_str()) => Self::Wrapped,
             _ => Self::Federated,
         }
     }
@@ -85,31 +96,42 @@ enum Shape {
     Messages,
     /// A list of scalars.
     Values,
+    /// A list of other objects.
+    Objects,
     /// Another list, or one that is empty.
     List,
     /// An object; `is_indexed` if its first key is a number and what stands under it is no object.
     Object { is_indexed: bool },
 }
 
-/// Returns the keys of the first object of a text, as far as they are in it.
-fn keys_of(head: &[u8]) -> Vec<(String, Shape)> {
-    let mut scanner = Scanner::new(head);
-    let mut keys = Vec::new();
-    // The text is cut off, so an error only means that there is no more to see.
-    let _ = read_keys(&mut scanner, &mut keys);
-    keys
+/// The first object of a text, as far as it is in it.
+#[derive(Default)]
+struct FirstObject {
+    keys: Vec<(String, Shape)>,
+    /// Whether another object follows.
+    has_next: bool,
 }
 
-fn read_keys(scanner: &mut Scanner<&[u8]>, keys: &mut Vec<(String, Shape)>) -> Result<(), ScanError> {
-    scanner.expect(b'{', "an object")?;
-    while scanner.peek()? == Some(b'"') {
-        let key = scanner.key()?;
-        let Some(first) = scanner.peek()? else { return Ok(()) };
-        keys.push((key, Shape::of(first, scanner.rest())));
-        scanner.value()?;
-        scanner.takes(b',')?;
+impl FirstObject {
+    fn read(head: &[u8]) -> Self {
+        let mut object = Self::default();
+        // The text is cut off, so an error only means that there is no more to see.
+        let _ = object.read_from(&mut Scanner::new(head));
+        object
     }
-    Ok(())
+
+    fn read_from(&mut self, scanner: &mut Scanner<&[u8]>) -> Result<(), ScanError> {
+        scanner.expect(b'{', "an object")?;
+        while scanner.peek()? == Some(b'"') {
+            let key = scanner.key()?;
+            let Some(first) = scanner.peek()? else { return Ok(()) };
+            self.keys.push((key, Shape::of(first, scanner.rest())));
+            scanner.value()?;
+            scanner.takes(b',')?;
+        }
+        self.has_next = scanner.takes(b'}')? && scanner.peek()? == Some(b'{');
+        Ok(())
+    }
 }
 
 impl Shape {
@@ -126,15 +148,15 @@ impl Shape {
         match elements.first() {
             None | Some(b'[' | b']') => Self::List,
             Some(b'{') => {
-                let names_role = keys_of(elements).iter().any(|(key, _)| key == "role" || key == "from");
-                if names_role { Self::Messages } else { Self::List }
+                let names_role = FirstObject::read(elements).keys.iter().any(|(key, _)| key == "role" || key == "from");
+                if names_role { Self::Messages } else { Self::Objects }
             }
             Some(_) => Self::Values,
         }
     }
 
     fn of_inner_object(object: &[u8]) -> Self {
-        let is_indexed = match keys_of(object).first() {
+        let is_indexed = match FirstObject::read(object).keys.first() {
             Some((key, shape)) => key.parse::<u64>().is_ok() && !matches!(shape, Self::Object { .. }),
             None => false,
         };
@@ -156,6 +178,11 @@ mod tests {
             (r#"{"rows": [{"instruction": "i"}], "meta": {}}"#, FileForm::Wrapped),
             (r#"{"a": [{"instruction": "i"}], "data": [{"instruction": "i"}]}"#, FileForm::Federated),
             (r#"{"data": [{"x": 1}], "instruction": "i"}"#, FileForm::Lines),
+            (r#"{"version": "1.0", "data": [{"question": "q"}], "meta": {}}"#, FileForm::Wrapped),
+            (r#"{"data": [{"question": "q"}], "count": 1}"#, FileForm::Wrapped),
+            ("{\"question\": \"q\", \"examples\": [{\"x\": 1}]}\n{\"question\": \"p\"}", FileForm::Lines),
+            (r#"{"question": "q", "examples": [{"x": 1}], "records": [{"x": 1}]}"#, FileForm::Lines),
+            (r#"{"question": "q", "tags": ["a"], "data": [{"x": 1}]}"#, FileForm::Lines),
             (r#"{"instruction": "i"}"#, FileForm::Lines),
             (r#"{"messages": [{"role": "user"}]}"#, FileForm::Lines),
             (r#"{"conversations": [{"from": "human"}]}"#, FileForm::Lines),

@@ -17,7 +17,9 @@ mod file_form;
 mod folder;
 mod hold_out;
 mod intake;
+mod json_value;
 mod masking;
+mod message;
 mod pair_columns;
 mod parquet_cell;
 mod parquet_rows;
@@ -40,19 +42,22 @@ mod tokenize;
 mod tokenized_rows;
 mod tokenizer;
 mod tokenizer_files;
+mod tool_conversation;
 mod twin;
 mod value_end;
 mod walk;
 
 pub use batches::round_rows;
-pub use chat_template::{ChatTemplate, ChatTemplateError, Dialogue, Message, Role};
+pub use chat_template::{ChatTemplate, ChatTemplateError, Dialogue};
 pub use columns::Columns;
 pub use content::{Content, Exchange, RowKind};
 pub use error::{DatasetError, PartitionError, RowFault, SkippedRow, TokenizerError};
 pub use federation::{ClientData, Federation};
 pub use file_form::{BadRows, FileForm, LOCAL_CLIENT};
 pub use hold_out::{HoldOut, held_out_rows, hold_out};
+pub use json_value::JsonValue;
 pub use masking::{after_last_key, holds_key, key_ids};
+pub use message::{ChatMessage, Message, Role};
 pub use partition::{Dealt, Partition, partition};
 pub use preference::{
     PairForm, Preference, RawPrompt, TokenizedPreferences, tokenize_preferences, tokenize_usable_preferences,

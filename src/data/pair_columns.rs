@@ -1,12 +1,11 @@
 //! Columns of TRL's dataset formats: `prompt` and `completion`, and `prompt`, `chosen` and `rejected`, each as text or as a
 //! list of messages.
 
-use serde_json::Value;
-
 use super::content::{Content, Exchange};
 use super::conversation::{Conversation, Speaker, SpokenMessage, is_chat, read_messages};
 use super::error::RowFault;
 use super::fields::{Fields, kind_of};
+use super::json_value::JsonValue;
 
 /// The texts of a row, with the system prompt that its messages begin with.
 pub(super) struct Texts {
@@ -166,8 +165,11 @@ pub(super) fn common_prefix_bytes(a: &str, b: &str) -> usize {
 pub(super) fn second_message(fields: &mut Fields, column: &str) -> Result<String, RowFault> {
     let value = fields.required(column)?;
     let answer = match &value {
-        Value::String(text) => Some(text.clone()),
-        list => list.get(1).and_then(|message| message.get("content")).and_then(Value::as_str).map(str::to_owned),
+        JsonValue::Text(text) => Some(text.clone()),
+        JsonValue::List(messages) => {
+            messages.get(1).and_then(|message| message.get("content")).and_then(JsonValue::as_text).map(str::to_owned)
+        }
+        _ => None,
     };
     let Some(answer) = answer else {
         let found = kind_of(&value).to_owned();
@@ -178,7 +180,7 @@ pub(super) fn second_message(fields: &mut Fields, column: &str) -> Result<String
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::row::Row;
     use super::*;

@@ -9,11 +9,13 @@ use arrow::datatypes::{
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::temporal_conversions::as_datetime;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use super::json_value::{JsonValue, set};
 
 /// A cell: a value, or a type that has none in JSON.
 pub(super) enum Cell {
-    Value(Value),
+    Value(JsonValue),
     /// Name of the type.
     Unreadable(String),
 }
@@ -29,7 +31,7 @@ pub(super) fn plain(column: &ArrayRef) -> Result<ArrayRef, String> {
 /// Returns the value of a column in one row. Null and NaN, by which pandas marks missing values, are null.
 pub(super) fn cell(column: &dyn Array, row: usize) -> Result<Cell, String> {
     if column.is_null(row) {
-        return Ok(Cell::Value(Value::Null));
+        return Ok(Cell::Value(JsonValue::Null));
     }
     let value = match column.data_type() {
         DataType::Null => Value::Null,
@@ -67,7 +69,7 @@ pub(super) fn cell(column: &dyn Array, row: usize) -> Result<Cell, String> {
             None => return Ok(Cell::Unreadable(other.to_string())),
         },
     };
-    Ok(Cell::Value(value))
+    Ok(Cell::Value(value.into()))
 }
 
 /// Converts the elements of a list.
@@ -80,21 +82,21 @@ fn list(elements: &ArrayRef) -> Result<Cell, String> {
             unreadable @ Cell::Unreadable(_) => return Ok(unreadable),
         }
     }
-    Ok(Cell::Value(Value::Array(values)))
+    Ok(Cell::Value(JsonValue::List(values)))
 }
 
 /// Converts a struct. Fields that are null are left out: the column has them because another row does.
 fn object(column: &dyn Array, row: usize) -> Result<Cell, String> {
     let column = column.as_struct();
-    let mut object = Map::new();
+    let mut object = Vec::new();
     for (field, values) in column.fields().iter().zip(column.columns()) {
         match cell(plain(values)?.as_ref(), row)? {
-            Cell::Value(Value::Null) => {}
-            Cell::Value(value) => drop(object.insert(field.name().clone(), value)),
+            Cell::Value(JsonValue::Null) => {}
+            Cell::Value(value) => set(&mut object, field.name().clone(), value),
             unreadable @ Cell::Unreadable(_) => return Ok(unreadable),
         }
     }
-    Ok(Cell::Value(Value::Object(object)))
+    Ok(Cell::Value(JsonValue::Object(object)))
 }
 
 /// Converts a map whose keys are text.
@@ -102,17 +104,17 @@ fn entries(column: &dyn Array, row: usize) -> Result<Cell, String> {
     let entries = column.as_map().value(row);
     let keys = plain(entries.column(0))?;
     let values = plain(entries.column(1))?;
-    let mut object = Map::new();
+    let mut object = Vec::new();
     for place in 0..entries.len() {
-        let Cell::Value(Value::String(key)) = cell(keys.as_ref(), place)? else {
+        let Cell::Value(JsonValue::Text(key)) = cell(keys.as_ref(), place)? else {
             return Ok(Cell::Unreadable(column.data_type().to_string()));
         };
         match cell(values.as_ref(), place)? {
-            Cell::Value(value) => drop(object.insert(key, value)),
+            Cell::Value(value) => set(&mut object, key, value),
             unreadable @ Cell::Unreadable(_) => return Ok(unreadable),
         }
     }
-    Ok(Cell::Value(Value::Object(object)))
+    Ok(Cell::Value(JsonValue::Object(object)))
 }
 
 /// Returns `unscaled * 10^-scale` as Python writes a `Decimal`: with an exponent for large scales of small numbers only.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use super::fields::Fields;
+use super::json_value::JsonValue;
+use super::parquet_cell::{Cell, cell, plain};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
-use serde_json::Value;
-
-use super::fields::Fields;
-use super::parquet_cell::{Cell, cell, plain};
 
 /// Calls `accept` with every row in order.
 ///
@@ -29,7 +28,7 @@ pub(super) fn for_each_row<E>(
             let mut fields = Fields::default();
             for (field, column) in &columns {
                 match cell(column.as_ref(), row)? {
-                    Cell::Value(Value::Null) => {}
+                    Cell::Value(JsonValue::Null) => {}
                     Cell::Value(value) => fields.insert(field.name(), value),
                     Cell::Unreadable(kind) => fields.insert_unreadable(field.name(), kind),
                 }

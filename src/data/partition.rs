@@ -7,6 +7,7 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use super::error::{PartitionError, RowFault, SkippedRow};
 use super::federation::ClientData;
 use super::fields::{kind_of, scalar_text};
+use super::json_value::JsonValue;
 use super::row::Row;
 
 /// A rule that assigns rows to clients.
@@ -134,10 +135,13 @@ fn value_of(row: &Row, attribute: &str) -> Result<String, RowFault> {
     let what = match (row.attributes.get(attribute), row.unreadable.get(attribute)) {
         (_, Some(kind)) => format!(" that is text, but one of the type {kind}"),
         (None, None) => String::new(),
-        (Some(value), None) => match scalar_text(value) {
-            Some(text) => return Ok(text),
-            None => format!(" that is text, but one that is {}", kind_of(value)),
-        },
+        (Some(value), None) => {
+            let value = JsonValue::from(value.clone());
+            match scalar_text(&value) {
+                Some(text) => return Ok(text),
+                None => format!(" that is text, but one that is {}", kind_of(&value)),
+            }
+        }
     };
     let present = row.attributes.keys().cloned().collect();
     Err(RowFault::NoAttribute { attribute: attribute.to_owned(), what, present })

@@ -31,6 +31,8 @@ pub enum Reason {
     Tokenizer,
     /// It lacks the key that [`super::after_last_key`] looks for, or a turn holds it.
     Key,
+    /// Tools are offered, called or answer, and the template has no place for that.
+    Tools,
 }
 
 impl Reason {
@@ -40,6 +42,7 @@ impl Reason {
             Self::SpecialToken => "data.special_tokens_in_text: AsText, or data.bad_rows: Skip",
             Self::TooLong => "a larger data.max_seq_length, data.long_prompts: Skip, or data.bad_rows: Skip",
             Self::ChatTemplate => "another data.template, or data.bad_rows: Skip",
+            Self::Tools => "data.template: Chat, or data.bad_rows: Skip",
             Self::Column => "data.columns, or data.bad_rows: Skip",
             Self::OtherKind => "another training.objective, or data.bad_rows: Skip",
             Self::Malformed | Self::EmptyAnswer | Self::Messages | Self::NoClient | Self::Tokenizer | Self::Key => {
@@ -62,6 +65,7 @@ impl fmt::Display for Reason {
             Self::ChatTemplate => "refused by the chat template",
             Self::TooLong => "too long a prompt",
             Self::Tokenizer => "refused by the tokenizer",
+            Self::Tools => "tools under a template without a place for them",
             Self::Key => "no key for data.masking, or one in a turn",
         })
     }
@@ -83,6 +87,7 @@ impl RowFault {
             Self::OtherKind { .. } | Self::WrongKindForTask { .. } | Self::NotRaw => Reason::OtherKind,
             Self::NoAttribute { .. } => Reason::NoClient,
             Self::NoKey => Reason::Key,
+            Self::NeedsChatTemplate => Reason::Tools,
             Self::NotAMessage { .. }
             | Self::Turn { .. }
             | Self::UnknownRole { .. }
@@ -90,6 +95,8 @@ impl RowFault {
             | Self::NoAnswer
             | Self::NotText { .. }
             | Self::ToolCalls { .. }
+            | Self::OutdatedCall { .. }
+            | Self::NotACall { .. }
             | Self::LateSystemPrompt { .. }
             | Self::EarlierAnswers
             | Self::NoQuestion

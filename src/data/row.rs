@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::content::{Content, RowKind};
 use super::conversation::Conversation;
 use super::error::RowFault;
 use super::fields::Fields;
+use super::json_value::JsonValue;
+use super::message::{ChatMessage, Role};
 use super::pair_columns::{completion, preference};
+use super::tool_conversation::{ToolConversation, take_schemas, uses_tools};
 
 /// Columns that hold texts in one of the forms that are recognized without being named.
-const TEXT_COLUMNS: [&str; 9] =
+pub(super) const TEXT_COLUMNS: [&str; 9] =
     ["chosen", "completion", "conversations", "instruction", "messages", "prompt", "rejected", "response", "system"];
 
 /// A row and its additional attributes. Two rows are equal if their texts and attributes are.
@@ -63,7 +66,7 @@ impl Row {
     pub fn kind(&self) -> RowKind {
         match self.content {
             Content::SingleTurn { .. } => RowKind::SingleTurn,
-            Content::MultiTurn { .. } => RowKind::MultiTurn,
+            Content::MultiTurn { .. } | Content::ToolUse { .. } => RowKind::MultiTurn,
             Content::Preference { .. } => RowKind::Preference,
         }
     }
@@ -76,10 +79,12 @@ impl Row {
                 history.iter().map(|exchange| exchange.user.as_str()).chain([prompt.as_str()]).collect()
             }
             Content::MultiTurn { exchanges, .. } => exchanges.iter().map(|exchange| exchange.user.as_str()).collect(),
+            Content::ToolUse { messages, .. } => said(messages, Role::User),
         }
     }
 
-    /// Returns the answers that are trained on, one per turn; for a preference row, the chosen answer.
+    /// Returns the answers that are trained on, one per turn; for a preference row, the chosen answer. Calls of tools have no
+    /// text.
     pub fn answered(&self) -> Vec<&str> {
         match &self.content {
             Content::SingleTurn { response, .. } => vec![response],
@@ -87,12 +92,18 @@ impl Row {
             Content::MultiTurn { exchanges, .. } => {
                 exchanges.iter().map(|exchange| exchange.assistant.as_str()).collect()
             }
+            Content::ToolUse { messages, .. } => said(messages, Role::Assistant),
         }
     }
 
     /// Returns the row as a JSON object of its texts and attributes, as dataset files hold it.
     pub fn to_json(&self) -> Value {
-        let mut fields = Map::new();
+        self.written().into()
+    }
+
+    /// Returns the row as [`Self::to_json`] does, with messages whose keys keep their order.
+    pub(super) fn written(&self) -> JsonValue {
+        let mut fields: BTreeMap<String, JsonValue> = BTreeMap::new();
         match &self.content {
             Content::SingleTurn { instruction, response } => {
                 fields.insert("instruction".into(), instruction.as_str().into());
@@ -104,11 +115,11 @@ impl Row {
                 } else {
                     let mut messages = Vec::with_capacity(2 * history.len() + 1);
                     for exchange in history {
-                        messages.push(json!({ "role": "user", "content": exchange.user }));
-                        messages.push(json!({ "role": "assistant", "content": exchange.assistant }));
+                        messages.push(json!({ "role": "user", "content": exchange.user }).into());
+                        messages.push(json!({ "role": "assistant", "content": exchange.assistant }).into());
                     }
-                    messages.push(json!({ "role": "user", "content": prompt }));
-                    fields.insert("prompt".into(), messages.into());
+                    messages.push(json!({ "role": "user", "content": prompt }).into());
+                    fields.insert("prompt".into(), JsonValue::List(messages));
                 }
                 fields.insert("chosen".into(), chosen.as_str().into());
                 fields.insert("rejected".into(), rejected.as_str().into());
@@ -116,13 +127,20 @@ impl Row {
             Content::MultiTurn { exchanges, unanswered } => {
                 let mut messages = Vec::with_capacity(2 * exchanges.len() + 1);
                 for exchange in exchanges {
-                    messages.push(json!({ "from": "human", "value": exchange.user }));
-                    messages.push(json!({ "from": "gpt", "value": exchange.assistant }));
+                    messages.push(json!({ "from": "human", "value": exchange.user }).into());
+                    messages.push(json!({ "from": "gpt", "value": exchange.assistant }).into());
                 }
                 if let Some(question) = unanswered {
-                    messages.push(json!({ "from": "human", "value": question }));
+                    messages.push(json!({ "from": "human", "value": question }).into());
                 }
-                fields.insert("conversations".into(), messages.into());
+                fields.insert("conversations".into(), JsonValue::List(messages));
+            }
+            Content::ToolUse { messages, tools } => {
+                let messages = messages.iter().map(|message| JsonValue::Object(message.keys.clone())).collect();
+                fields.insert("messages".into(), JsonValue::List(messages));
+                if !tools.is_empty() {
+                    fields.insert("tools".into(), JsonValue::List(tools.clone()));
+                }
             }
         }
         if let Some(system) = &self.system {
@@ -131,10 +149,10 @@ impl Row {
         for (name, value) in &self.attributes {
             // An attribute under the name of a text would be read as that text.
             if !TEXT_COLUMNS.contains(&name.as_str()) {
-                fields.insert(name.clone(), value.clone());
+                fields.insert(name.clone(), value.clone().into());
             }
         }
-        Value::Object(fields)
+        JsonValue::Object(fields.into_iter().collect())
     }
 
     /// Reads a row from parsed JSON whose columns are not named, as [`Self::of_fields`] does.
@@ -146,15 +164,23 @@ impl Row {
     /// Reads a row whose columns are not named.
     ///
     /// The keys determine the form: `conversations` or `messages`; `chosen` and `rejected`; `instruction` and `response`;
-    /// or `prompt` and `completion`. In each of them `system` is a system prompt.
+    /// or `prompt` and `completion`. In each of them `system` is a system prompt. Messages may have `tools`.
     pub(super) fn of_fields(mut fields: Fields) -> Result<Self, RowFault> {
         let system = match fields.get("system") {
-            Some(Value::String(_)) => fields.optional_text("system")?.filter(|text| !text.is_empty()),
+            Some(JsonValue::Text(_)) => fields.optional_text("system")?.filter(|text| !text.is_empty()),
             _ => None,
         };
         for column in ["conversations", "messages"] {
             if fields.has(column) {
-                let conversation = Conversation::trainable(column, fields.required(column)?)?;
+                let messages = fields.required(column)?;
+                let tools = take_schemas(&mut fields)?;
+                if uses_tools(&messages) || !tools.is_empty() {
+                    let ToolConversation { system: first, messages, lost_opening } =
+                        ToolConversation::trainable(column, messages)?;
+                    let row = Self::of_content(Content::ToolUse { messages, tools }, fields);
+                    return Ok(Self { lost_opening, ..row.under(first).under(system) });
+                }
+                let conversation = Conversation::trainable(column, messages)?;
                 return Ok(Self::of_conversation(conversation, fields).under(system));
             }
         }
@@ -189,6 +215,12 @@ impl Row {
         self.system = self.system.or(system);
         self
     }
+}
+
+/// Returns the texts of an author.
+fn said(messages: &[ChatMessage], role: Role) -> Vec<&str> {
+    let of_role = messages.iter().filter(|message| message.role == role);
+    of_role.map(ChatMessage::content).filter(|text| !text.trim().is_empty()).collect()
 }
 
 #[cfg(test)]

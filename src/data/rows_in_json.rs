@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use serde_json::Value;
-
 use super::error::RowFault;
 use super::fields::Fields;
 use super::file_form::FileForm;
 use super::intake::{Halt, Intake};
+use super::json_value::JsonValue;
 use super::scanner::{RawValue, Scanner, TextPlace, message_of};
 
 /// Names of the splits of a dataset, which are no clients.
@@ -164,7 +163,7 @@ pub(super) fn fields_of(raw: &RawValue) -> Result<Fields, RowFault> {
     Fields::of_json(value_of(raw)?)
 }
 
-fn value_of(raw: &RawValue) -> Result<Value, RowFault> {
+fn value_of(raw: &RawValue) -> Result<JsonValue, RowFault> {
     serde_json::from_slice(&raw.bytes).map_err(|error| not_json(raw.start, &error))
 }
 

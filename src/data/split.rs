@@ -53,7 +53,7 @@ fn write(path: &Path, data: &Federation, rows: &[&[usize]]) -> io::Result<()> {
             let comma = if number == 0 { "" } else { "," };
             write!(out, "{comma}\n{}: [", serde_json::Value::from(client.id.as_str()))?;
             for (number, &row) in rows.iter().enumerate() {
-                write!(out, "{}\n  {}", if number == 0 { "" } else { "," }, client.rows[row].to_json())?;
+                write!(out, "{}\n  {}", if number == 0 { "" } else { "," }, client.rows[row].written())?;
             }
             out.write_all(b"\n]")?;
         }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::chat_template::{ChatTemplate, Message, Role};
+use super::chat_template::{ChatTemplate, ChatTemplateError, Dialogue};
 use super::content::Content;
 use super::error::{DatasetError, RowFault, SkippedRow};
 use super::federation::ClientData;
+use super::json_value::JsonValue;
+use super::message::{ChatMessage, Message, Role};
 use super::row::Row;
 use super::sample::Sample;
 use super::template::Template;
@@ -135,6 +137,7 @@ fn tokenize_row(row: &Row, tokenizer: &Tokenizer, rules: &SequenceRules) -> Resu
             let exchanges = exchanges.iter().map(|one| (one.user.as_str(), one.assistant.as_str()));
             rules.shape(tokenizer, system, exchanges, last)
         }
+        Content::ToolUse { messages, tools } => rules.shape_tool_use(tokenizer, system, messages, tools),
         Content::Preference { .. } => {
             let wanted = "supervised fine-tuning reads single-turn and multi-turn rows";
             Err(RowFault::WrongKindForTask { found: row.kind(), wanted })
@@ -166,25 +169,44 @@ impl SequenceRules {
                 }
                 sequence
             }
-            Prompts::Chat(template) => self.dialogue(tokenizer, template, &messages(system, exchanges))?,
+            Prompts::Chat(template) => {
+                let messages = messages(system, exchanges);
+                self.check_special_tokens(tokenizer, messages.iter().map(|message| message.content))?;
+                Sequence::of_dialogue(tokenizer, template.dialogue(&messages))?
+            }
         };
         sequence.within(self.max_tokens)
     }
 
-    /// Encodes a dialogue under a chat template as one text, in which special tokens are parsed: those of the template, and
-    /// those of the row's text unless [`ChatTemplate::with_plain`] made them plain.
-    fn dialogue<'t>(
+    /// Builds one sequence from a system prompt and messages in which tools are called.
+    fn shape_tool_use(
         &self,
-        tokenizer: &'t Tokenizer,
-        template: &ChatTemplate,
-        messages: &[Message],
-    ) -> Result<Sequence<'t>, RowFault> {
+        tokenizer: &Tokenizer,
+        system: Option<&str>,
+        messages: &[ChatMessage],
+        tools: &[JsonValue],
+    ) -> Result<Shaped, RowFault> {
+        let Prompts::Chat(template) = &self.prompts else { return Err(RowFault::NeedsChatTemplate) };
+        let system = system.map(|content| ChatMessage::from(&Message { role: Role::System, content }));
+        let messages: Vec<ChatMessage> = system.into_iter().chain(messages.iter().cloned()).collect();
+        let texts = messages.iter().flat_map(ChatMessage::strings).chain(tools.iter().flat_map(JsonValue::strings));
+        self.check_special_tokens(tokenizer, texts)?;
+        Sequence::of_dialogue(tokenizer, template.tool_dialogue(&messages, tools))?.within(self.max_tokens)
+    }
+
+    /// Checks that no text spells a special token, if that is to be refused. Under a chat template special tokens are parsed:
+    /// those of the template, and those of the row's text unless [`ChatTemplate::with_plain`] made them plain.
+    fn check_special_tokens<'a>(
+        &self,
+        tokenizer: &Tokenizer,
+        mut texts: impl Iterator<Item = &'a str>,
+    ) -> Result<(), RowFault> {
         if self.special_tokens == SpecialTokensInText::Refuse
-            && let Some(token) = messages.iter().find_map(|message| tokenizer.special_token_in(message.content))
+            && let Some(token) = texts.find_map(|text| tokenizer.special_token_in(text))
         {
             return Err(RowFault::HoldsSpecialToken { token: token.to_owned() });
         }
-        Sequence::of_dialogue(tokenizer, template, messages)
+        Ok(())
     }
 }
 
@@ -218,10 +240,9 @@ impl<'a> Sequence<'a> {
         Self { tokenizer, sample: Sample { ids, targets: vec![] }, is_parsed, turns: 0 }
     }
 
-    /// Encodes a dialogue under a chat template as one text.
-    fn of_dialogue(tokenizer: &'a Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Result<Self, RowFault> {
-        let dialogue =
-            template.dialogue(messages).map_err(|error| RowFault::ChatTemplate { message: error.to_string() })?;
+    /// Encodes what a chat template writes as one text.
+    fn of_dialogue(tokenizer: &'a Tokenizer, dialogue: Result<Dialogue, ChatTemplateError>) -> Result<Self, RowFault> {
+        let dialogue = dialogue.map_err(|error| RowFault::ChatTemplate { message: error.to_string() })?;
         let encoded = tokenizer.encode_chat(&dialogue.text).map_err(RowFault::refused)?;
         // A token that holds the last text of a prompt and the first of its answer counts as part of the answer.
         let mut targets = Vec::with_capacity(dialogue.answers.len());

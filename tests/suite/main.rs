@@ -45,6 +45,7 @@ mod sweeps;
 #[path = "../support/mod.rs"]
 mod test_support;
 mod tokens;
+mod tool_dialogues;
 mod traces;
 mod training;
 mod values;

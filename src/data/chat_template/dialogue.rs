@@ -11,6 +11,8 @@ use super::environment::{TEMPLATE, environment};
 use super::error::ChatTemplateError;
 use super::generation_tags::{has_tags, without_marks};
 use super::source::Source;
+use crate::data::json_value::JsonValue;
+use crate::data::message::{ChatMessage, Message, Role};
 use crate::data::tokenizer::MARK;
 
 /// Noncharacters of Unicode that mark parts of rendered texts, so that no message may hold them.
@@ -50,37 +52,6 @@ pub struct ChatTemplate {
     /// Special tokens that are plain characters where a message spells them.
     plain: Vec<String>,
     content_hash: blake3::Hash,
-}
-
-/// The author of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Instructions for the whole dialogue; many templates do not support them.
-    System,
-    /// The user, who asks.
-    User,
-    /// The model, whose answers are trained on.
-    Assistant,
-}
-
-/// One message of a dialogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
-    /// The author.
-    pub role: Role,
-    /// The text.
-    pub content: &'a str,
-}
-
-impl Role {
-    /// Returns the name by which templates refer to the role.
-    fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
 }
 
 /// A rendered dialogue.
@@ -169,7 +140,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatTemplateError::Refused`], [`ChatTemplateError::AsksForDate`].
     pub fn prompt(&self, messages: &[Message]) -> Result<String, ChatTemplateError> {
-        self.render(messages, true)
+        self.render(&owned(messages), &[], true)
     }
 
     /// Renders a dialogue and locates its answers.
@@ -182,30 +153,52 @@ impl ChatTemplate {
     /// As [`ChatTemplate::prompt`]; [`ChatTemplateError::NotAPrefix`] if the template renders earlier messages
     /// differently once later ones follow; [`ChatTemplateError::EmptyAnswer`].
     pub fn dialogue(&self, messages: &[Message]) -> Result<Dialogue, ChatTemplateError> {
+        self.located(&owned(messages), &[])
+    }
+
+    /// Renders a dialogue in which tools may be called, and locates its answers, which include the calls. `tools` are the
+    /// schemas of the tools, as `apply_chat_template(messages, tools=...)` takes them.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::dialogue`]; [`ChatTemplateError::LeavesOut`] if the template has no place for calls, for results of
+    /// tools or for schemas.
+    pub fn tool_dialogue(&self, messages: &[ChatMessage], tools: &[JsonValue]) -> Result<Dialogue, ChatTemplateError> {
+        let dialogue = self.located(messages, tools)?;
+        self.check_tools_are_written(messages, tools)?;
+        Ok(dialogue)
+    }
+
+    fn located(&self, messages: &[ChatMessage], tools: &[JsonValue]) -> Result<Dialogue, ChatTemplateError> {
         if self.marks_answers {
-            let (text, answers) = without_marks(&self.rendered(messages, false)?);
+            let (text, answers) = without_marks(&self.rendered(messages, tools, false)?);
             let has_answer = messages.iter().position(|message| message.role == Role::Assistant);
             return match has_answer.filter(|_| answers.is_empty()) {
                 Some(message) => Err(ChatTemplateError::EmptyAnswer { template: self.label.clone(), message }),
                 None => Ok(Dialogue { text, answers, are_marked: true }),
             };
         }
-        let text = self.render(messages, false)?;
+        let text = self.render(messages, tools, false)?;
         let mut answers = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             if message.role == Role::Assistant {
-                answers.push(self.answer(&text, messages, index)?);
+                answers.push(self.answer(&text, messages, tools, index)?);
             }
         }
         Ok(Dialogue { text, answers, are_marked: false })
     }
 
     /// Locates message `index` in the whole text.
-    fn answer(&self, text: &str, messages: &[Message], index: usize) -> Result<Range<usize>, ChatTemplateError> {
-        let prompt = self.render(&messages[..index], true)?;
+    fn answer(
+        &self,
+        text: &str,
+        messages: &[ChatMessage],
+        tools: &[JsonValue],
+        index: usize,
+    ) -> Result<Range<usize>, ChatTemplateError> {
+        let prompt = self.render(&messages[..index], tools, true)?;
         let is_last = index + 1 == messages.len();
-        let through = if is_last { text.to_owned() } else { self.render(&messages[..=index], false)? };
-        let end = self.end_of_answer(&prompt, &through, text, messages[index].content);
+        let through = if is_last { text.to_owned() } else { self.render(&messages[..=index], tools, false)? };
+        let end = self.end_of_answer(&prompt, &through, text, &messages[index]);
         // Lengths locate the answer only if each of `prompt`, `through` up to the answer's end, and `text` begins the next.
         let Some(end) = end else {
             let template = self.label.clone();
@@ -221,14 +214,18 @@ impl ChatTemplate {
         Ok(prompt.len()..end)
     }
 
-    /// Returns where the answer `content` ends in `text`. `through` is the text of the messages up to it. `None` if the texts
-    /// do not begin with each other.
-    fn end_of_answer(&self, prompt: &str, through: &str, text: &str, content: &str) -> Option<usize> {
+    /// Returns where `answer` ends in `text`. `through` is the text of the messages up to it. `None` if the texts do not begin
+    /// with each other.
+    fn end_of_answer(&self, prompt: &str, through: &str, text: &str, answer: &ChatMessage) -> Option<usize> {
         if !through.starts_with(prompt) || !text.starts_with(prompt) {
             return None;
         }
         if text.starts_with(through) {
             return Some(through.len());
+        }
+        // How a template writes calls is not known, so there is no telling whether they are whole.
+        if !answer.tool_calls().is_empty() {
+            return None;
         }
         // Some templates close the last message in another way than those before it. Then the answer ends where the two
         // texts part, if it is whole until there.
@@ -241,35 +238,70 @@ impl ChatTemplate {
             });
             common -= begun.unwrap_or(0);
         }
-        let content = self.marked(content.trim());
+        let content = self.marked(answer.content().trim());
         let whole = prompt.len() + through[prompt.len()..].find(&content)? + content.len();
         (whole <= common).then_some(common)
     }
 
-    /// Renders as `apply_chat_template(messages, tokenize=False, add_generation_prompt=...)` does.
+    /// Checks that the text depends on every call, on every result of a tool and on the schemas: a template without a place
+    /// for them leaves them out without a word.
+    fn check_tools_are_written(&self, messages: &[ChatMessage], tools: &[JsonValue]) -> Result<(), ChatTemplateError> {
+        let text = self.render(messages, tools, false)?;
+        let left_out = |what| Err(ChatTemplateError::LeavesOut { template: self.label.clone(), what });
+        if !tools.is_empty() && self.render(messages, &[], false).is_ok_and(|other| other == text) {
+            return left_out("the schemas of tools".to_owned());
+        }
+        for (index, message) in messages.iter().enumerate() {
+            for (key, what) in [("tool_calls", "the tool calls"), ("content", "the tool's result")] {
+                let is_of_tools = key == "tool_calls" || message.role == Role::Tool;
+                if !is_of_tools || message.get(key).is_none_or(JsonValue::is_blank) {
+                    continue;
+                }
+                let mut others = messages.to_vec();
+                others[index].keys.retain(|(name, _)| name != key);
+                if self.render(&others, tools, false).is_ok_and(|other| other == text) {
+                    return left_out(format!("{what} of message {index}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renders as `apply_chat_template(messages, tools, tokenize=False, add_generation_prompt=...)` does.
     pub(super) fn render(
         &self,
-        messages: &[Message],
+        messages: &[ChatMessage],
+        tools: &[JsonValue],
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
-        let rendered = self.rendered(messages, add_generation_prompt)?;
+        let rendered = self.rendered(messages, tools, add_generation_prompt)?;
         Ok(if self.marks_answers { without_marks(&rendered).0 } else { rendered })
     }
 
     /// Renders a text with the marks of `{% generation %}`.
-    fn rendered(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ChatTemplateError> {
-        for message in messages {
-            if let Some(mark) = message.content.chars().find(|character| MARKS.contains(character)) {
+    fn rendered(
+        &self,
+        messages: &[ChatMessage],
+        tools: &[JsonValue],
+        add_generation_prompt: bool,
+    ) -> Result<String, ChatTemplateError> {
+        let texts = messages.iter().flat_map(ChatMessage::strings).chain(tools.iter().flat_map(JsonValue::strings));
+        for text in texts {
+            if let Some(mark) = text.chars().find(|character| MARKS.contains(character)) {
                 let message = format!("a message holds the noncharacter U+{:04X}", u32::from(mark));
                 return Err(ChatTemplateError::Refused { template: self.label.clone(), line: 1, message });
             }
         }
-        let messages: Vec<Value> = messages.iter().map(|message| self.value(*message)).collect();
+        let messages: Vec<Value> = messages.iter().map(|message| self.message(message)).collect();
         // Transformers passes tools and documents as None if there are none, and templates test `is none`.
+        let tools = match tools {
+            [] => Value::from(()),
+            tools => Value::from_iter(tools.iter().map(|tool| self.value(tool))),
+        };
         let variables = [
             ("messages", Value::from(messages)),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
-            ("tools", Value::from(())),
+            ("tools", tools),
             ("documents", Value::from(())),
         ];
         let tokens = self.tokens.iter().map(|(name, token)| (*name, Value::from(token.as_str())));
@@ -279,8 +311,29 @@ impl ChatTemplate {
     }
 
     /// Returns a message as the template sees it. The order of the keys matters where a template prints it as JSON.
-    fn value(&self, message: Message) -> Value {
-        Value::from_pairs([("role", message.role.name()), ("content", &self.marked(message.content))])
+    fn message(&self, message: &ChatMessage) -> Value {
+        Value::from_pairs(message.keys.iter().map(|(key, value)| match key.as_str() {
+            "role" => (Value::from("role"), Value::from(message.role.name())),
+            _ => (Value::from(self.marked(key)), self.value(value)),
+        }))
+    }
+
+    /// Returns a value with marks inside of the special tokens in its strings.
+    fn value(&self, value: &JsonValue) -> Value {
+        match value {
+            JsonValue::Null => Value::from(()),
+            JsonValue::Bool(value) => Value::from(*value),
+            JsonValue::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(integer), _) => Value::from(integer),
+                (None, Some(integer)) => Value::from(integer),
+                (None, None) => Value::from(number.as_f64()),
+            },
+            JsonValue::Text(text) => Value::from(self.marked(text)),
+            JsonValue::List(elements) => Value::from_iter(elements.iter().map(|element| self.value(element))),
+            JsonValue::Object(entries) => {
+                Value::from_pairs(entries.iter().map(|(key, value)| (self.marked(key), self.value(value))))
+            }
+        }
     }
 
     /// Returns the text with a mark inside of each special token that is to be plain.
@@ -306,6 +359,10 @@ impl ChatTemplate {
             _ => ChatTemplateError::Refused { template, line: error.line().unwrap_or(1), message },
         }
     }
+}
+
+fn owned(messages: &[Message]) -> Vec<ChatMessage> {
+    messages.iter().map(ChatMessage::from).collect()
 }
 
 /// Returns the length of the common beginning of two texts, at a boundary of characters.

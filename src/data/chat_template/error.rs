@@ -79,4 +79,14 @@ pub enum ChatTemplateError {
         /// Index of the answer's message, from 0.
         message: usize,
     },
+    /// The template has no place for calls of tools, their results or their schemas.
+    #[error(
+        "failed to apply the chat template {template}: it leaves out {what}; use a model whose chat template supports tools"
+    )]
+    LeavesOut {
+        /// File and name of the template.
+        template: String,
+        /// The part that is left out.
+        what: String,
+    },
 }

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
+use crate::data::fields::float_text;
+
 /// The white space of a JSON document, as a formatter of serde_json.
 #[derive(Clone, Debug)]
 pub(super) struct Style {
@@ -76,6 +78,10 @@ impl Style {
 }
 
 impl Formatter for Style {
+    fn write_f64<W: Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(float_text(value).as_bytes())
+    }
+
     fn begin_array<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
         self.begin(writer, b"[")
     }
@@ -112,6 +118,13 @@ mod tests {
     use super::*;
 
     // The expected texts are those of Python's json.dumps.
+    #[test]
+    fn floats_are_those_of_python() {
+        let value = json!([1.0, 0.5, 1e16, 1e-7, -2.5e300, 1e15]);
+        let written = Style::new(None, None).write(&value, false).unwrap();
+        assert_eq!(written, "[1.0, 0.5, 1e+16, 1e-07, -2.5e+300, 1000000000000000.0]");
+    }
+
     #[test]
     fn white_space_is_that_of_python() {
         let value = json!({"b": [1, "é<&>", {}], "a": [], "c": {"d": null}});

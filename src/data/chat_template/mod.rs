@@ -18,5 +18,5 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use dialogue::{ChatTemplate, Dialogue, Message, Role};
+pub use dialogue::{ChatTemplate, Dialogue};
 pub use error::ChatTemplateError;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::source::Source;
 use super::*;
+use crate::data::{ChatMessage, Message, Role};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -66,6 +67,10 @@ fn messages(spoken: &[Spoken]) -> Vec<Message<'_>> {
     spoken.iter().map(|message| Message { role: role(&message.role), content: &message.content }).collect()
 }
 
+fn owned(messages: &[Message]) -> Vec<ChatMessage> {
+    messages.iter().map(ChatMessage::from).collect()
+}
+
 fn compiled(source: &str) -> Result<ChatTemplate, ChatTemplateError> {
     let tokens = BTreeMap::from([("bos_token", "<s>".to_owned()), ("eos_token", "</s>".to_owned())]);
     ChatTemplate::compile(Source { label: "t.jinja".into(), text: source.into(), tokens }, None)
@@ -90,7 +95,7 @@ fn each_case(check: impl Fn(&str, &ChatTemplate, &[Message], &Case)) {
 fn texts_and_refusals_are_those_of_transformers() {
     each_case(|name, template, messages, case| {
         for (outcome, is_prompt) in [(&case.whole, false), (&case.prompt, true)] {
-            match (outcome, template.render(messages, is_prompt)) {
+            match (outcome, template.render(&owned(messages), &[], is_prompt)) {
                 (Outcome::Text(text), Ok(rendered)) => assert_eq!(*text, rendered, "{name}"),
                 (Outcome::Refusal(said), Err(ChatTemplateError::Refused { message, .. })) => {
                     assert_eq!(*said, message, "{name}");

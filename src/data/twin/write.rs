@@ -269,6 +269,7 @@ mod tests {
                 Content::SingleTurn { instruction, .. } => words(instruction),
                 Content::MultiTurn { exchanges, .. } => exchanges.iter().map(|exchange| words(&exchange.user)).sum(),
                 Content::Preference { prompt, .. } => words(prompt),
+                Content::ToolUse { .. } => panic!("a twin has no tools"),
             };
             let lengths: Vec<u64> =
                 read.clients.iter().flat_map(|client| client.rows.iter().map(|row| asked(&row.content))).collect();
