@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::Seed;
 
-use super::accountant::{Accountant, Mechanism};
+use super::accountant::{Accountant, EpsilonBound, Mechanism};
 use super::error::PrivacyError;
 use super::{NoiseSource, Release, Rule, Secret, Step, levels};
 use crate::scenario;
@@ -100,9 +100,14 @@ impl PrivacyPlan {
     /// [1] -- Returns epsilon after this many rounds of the server. It is a property of the mechanism and does not depend
     /// on which clients took part. Infinite without a guarantee.
     pub fn epsilon(&self, rounds: u32) -> f64 {
+        self.bound(rounds).map_or(f64::INFINITY, |bound| bound.epsilon)
+    }
+
+    /// Returns epsilon after this many rounds of the server with the method that gave it. `None` without a guarantee.
+    fn bound(&self, rounds: u32) -> Option<EpsilonBound> {
         match self.charge {
             Charge::Amplified { mechanism, terms, .. } => {
-                mechanism.epsilon(u64::from(rounds), terms.delta, terms.accountant)
+                Some(mechanism.bound(u64::from(rounds), terms.delta, terms.accountant))
             }
             Charge::PerUpdate { terms, cap, is_tree, noise_multiplier, .. } => {
                 // A client has at most one counted update per round, so k = min(rounds, cap) of its updates count.
@@ -111,9 +116,9 @@ impl PrivacyPlan {
                 // node. A node's sensitivity is then k times the clipping norm, which costs as much as k^2 steps: in all
                 // levels(rounds) * k^2.
                 let steps = if is_tree { u64::from(levels(rounds.into())) * updates * updates } else { updates };
-                Mechanism::ReplaceOne { noise_multiplier }.epsilon(steps, terms.delta, terms.accountant)
+                Some(Mechanism::ReplaceOne { noise_multiplier }.bound(steps, terms.delta, terms.accountant))
             }
-            Charge::Nothing { .. } => f64::INFINITY,
+            Charge::Nothing { .. } => None,
         }
     }
 
@@ -156,18 +161,22 @@ impl PrivacyPlan {
             NoiseSource::Seeded(_) => "; noise from the seed, which protects only from those who do not know it",
             NoiseSource::Secret(_) => "",
         };
+        let bound = self.bound(played);
+        let method = bound.map_or("", |bound| bound.method.name());
         let delta;
         let statement;
         match self.charge {
             Charge::Amplified { mechanism, terms, why } => {
                 delta = terms.delta;
-                statement = format!("user-level, {}; {why}{simulated}", mechanism.neighbours());
+                statement = format!("user-level, {}, by {method}; {why}{simulated}", mechanism.neighbours());
             }
             Charge::PerUpdate { terms, cap, why, .. } => {
                 // The text is the same for every noise multiplier.
                 let neighbours = Mechanism::ReplaceOne { noise_multiplier: 1.0 }.neighbours();
                 delta = terms.delta;
-                statement = format!("user-level, {neighbours}, at most {cap} updates a client; {why}{simulated}");
+                statement = format!(
+                    "user-level, {neighbours}, at most {cap} updates a client, by {method}; {why}{simulated}"
+                );
             }
             Charge::Nothing { claimed_epsilon, claimed_delta } => {
                 delta = claimed_delta;
@@ -176,9 +185,9 @@ impl PrivacyPlan {
                 );
             }
         }
-        let epsilon = self.epsilon(played);
+        let epsilon = bound.map(|bound| bound.epsilon).filter(|epsilon| epsilon.is_finite());
         let rounds_not_run = asked - self.rounds_within_budget(asked);
-        Spent { epsilon: Some(epsilon).filter(|epsilon| epsilon.is_finite()), delta, statement, rounds_not_run }
+        Spent { epsilon, delta, statement, rounds_not_run }
     }
 }
 

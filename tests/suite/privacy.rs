@@ -102,6 +102,30 @@ fn every_placement_and_clipping_plays() {
     }
 }
 
+/// The accountant that is named is the one whose number is printed, not the one that was asked for.
+#[test]
+fn the_calculator_and_a_run_name_the_method_that_gave_epsilon() {
+    let world = world(POISSON, &user_level(""));
+    let poisson = ["--sampling-rate", "0.3", "--steps", "3"];
+    let half = ["--clients", "10", "--cohort", "5", "--steps", "12"];
+    let few = ["--clients", "1000", "--cohort", "10", "--steps", "12"];
+    for (noise, sampling, accountant, named) in [
+        ("2", poisson.as_slice(), "pld", "by pld"),
+        ("2", &poisson, "rdp", "by rdp"),
+        ("0.03", &poisson, "pld", "by the exact Gaussian without sampling, an upper bound"),
+        ("0.9", &half, "pld", "by the exact Gaussian without sampling, an upper bound"),
+        ("0.9", &half, "rdp", "by rdp"),
+        ("2", &few, "pld", "by rdp"),
+        ("20", &["--participations", "4"], "pld", "by the exact Gaussian"),
+    ] {
+        let asked = ["privacy", "epsilon", "--delta", "0.01", "--noise-multiplier", noise, "--accountant", accountant];
+        let said = world.fedreplay(&[asked.as_slice(), sampling].concat()).succeeded();
+        assert!(said.summary("charged").ends_with(named), "{sampling:?}: {}", said.stdout);
+    }
+    let run = world.run("run", &[]).succeeded();
+    assert!(run.summary("privacy").contains("added or removed, by pld;"), "{}", run.stdout);
+}
+
 /// What the server does with a released mean costs nothing: every server rule spends the same and gives another model.
 #[test]
 fn server_optimizers_stand_on_top() {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::errors::CommandError;
 use crate::cli::output::{note, say};
-use fedreplay::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, Mechanism, noise_for};
+use fedreplay::privacy::accountant::{Accountant, CALIBRATION_TOLERANCE, EpsilonBound, Mechanism, noise_for};
 
 #[derive(Args)]
 pub struct PrivacyArguments {
@@ -92,8 +92,8 @@ pub fn main(arguments: &PrivacyArguments) -> Result<ExitCode, CommandError> {
     match &arguments.question {
         Question::Epsilon(arguments) => {
             let case = Case::new(&arguments.accounting, arguments.noise_multiplier)?;
-            let epsilon = case.mechanism.epsilon(case.steps, arguments.accounting.delta, case.accountant);
-            case.print(&arguments.accounting, arguments.noise_multiplier, epsilon);
+            let bound = case.mechanism.bound(case.steps, arguments.accounting.delta, case.accountant);
+            case.print(&arguments.accounting, arguments.noise_multiplier, bound);
         }
         Question::Noise(arguments) => {
             // The noise of the case is a placeholder: the search replaces it.
@@ -101,8 +101,8 @@ pub fn main(arguments: &PrivacyArguments) -> Result<ExitCode, CommandError> {
             let delta = arguments.accounting.delta;
             let noise = noise_for(case.mechanism, case.steps, arguments.epsilon, delta, case.accountant)
                 .map_err(|error| CommandError::Usage(error.to_string()))?;
-            let epsilon = case.mechanism.with_noise(noise).epsilon(case.steps, delta, case.accountant);
-            case.print(&arguments.accounting, noise, epsilon);
+            let bound = case.mechanism.with_noise(noise).bound(case.steps, delta, case.accountant);
+            case.print(&arguments.accounting, noise, bound);
             note!("the least noise multiplier to a relative tolerance of {CALIBRATION_TOLERANCE}, rounded up");
         }
     }
@@ -114,8 +114,6 @@ struct Case {
     mechanism: Mechanism,
     steps: u64,
     accountant: Accountant,
-    /// Name of the accounting method, which is not always the one that was requested.
-    charged_by: &'static str,
 }
 
 impl Case {
@@ -124,43 +122,39 @@ impl Case {
     /// # Errors
     /// If the cohort is larger than the population.
     fn new(accounting: &AccountingArguments, noise_multiplier: f64) -> Result<Self, CommandError> {
-        let (accountant, asked) = match accounting.accountant {
-            AccountantName::Rdp => (Accountant::Rdp, "rdp"),
-            AccountantName::Pld => (Accountant::Pld, "pld"),
+        let accountant = match accounting.accountant {
+            AccountantName::Rdp => Accountant::Rdp,
+            AccountantName::Pld => Accountant::Pld,
         };
-        let (mechanism, steps, charged_by) = match (accounting.sampling_rate, accounting.clients.zip(accounting.cohort))
-        {
-            (Some(rate), _) => (Mechanism::Poisson { noise_multiplier, rate }, accounting.steps, asked),
+        let (mechanism, steps) = match (accounting.sampling_rate, accounting.clients.zip(accounting.cohort)) {
+            (Some(rate), _) => (Mechanism::Poisson { noise_multiplier, rate }, accounting.steps),
             (None, Some((clients, cohort))) => {
                 if cohort > clients {
                     let message = format!("failed to sample: a cohort of {cohort} is more than {clients} clients");
                     return Err(CommandError::Usage(message));
                 }
-                let charged_by = match accounting.accountant {
-                    AccountantName::Rdp => "rdp",
-                    AccountantName::Pld => "the lesser of rdp and exact",
-                };
-                (Mechanism::FixedSize { noise_multiplier, clients, cohort }, accounting.steps, charged_by)
+                (Mechanism::FixedSize { noise_multiplier, clients, cohort }, accounting.steps)
             }
             // One participation after the other composes to a Gaussian mechanism, for which epsilon is exact.
-            (None, None) => (Mechanism::ReplaceOne { noise_multiplier }, accounting.participations, "exact"),
+            (None, None) => (Mechanism::ReplaceOne { noise_multiplier }, accounting.participations),
         };
-        Ok(Self { mechanism, steps: steps.expect("the parser requires one of them"), accountant, charged_by })
+        Ok(Self { mechanism, steps: steps.expect("the parser requires one of them"), accountant })
     }
 
-    /// Prints the cost.
-    fn print(&self, accounting: &AccountingArguments, noise_multiplier: f64, epsilon: f64) {
+    /// Prints the cost, with the method that gave it, which is not always the requested one.
+    fn print(&self, accounting: &AccountingArguments, noise_multiplier: f64, bound: EpsilonBound) {
         let neighbours = self.mechanism.neighbours();
+        let EpsilonBound { epsilon, method } = bound;
         say!("{:<18}{epsilon:.6} at delta {}", "epsilon", accounting.delta);
         say!("{:<18}{noise_multiplier:.6} clipping norms", "noise multiplier");
-        say!("{:<18}{} steps, {neighbours}, by {}", "charged", self.steps, self.charged_by);
+        say!("{:<18}{} steps, {neighbours}, by {}", "charged", self.steps, method.name());
         if accounting.json {
             let line = json!({
                 "epsilon": epsilon,
                 "delta": accounting.delta,
                 "noise_multiplier": noise_multiplier,
                 "steps": self.steps,
-                "accountant": self.charged_by,
+                "accountant": method.name(),
                 "neighbours": neighbours,
             });
             say!("{line}");

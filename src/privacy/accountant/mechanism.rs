@@ -15,6 +15,44 @@ pub enum Accountant {
     Discrete,
 }
 
+/// Method that gave a value of epsilon. It is not always the requested accountant, because there are bounds that are less, exact or
+/// the only ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpsilonMethod {
+    /// Composed privacy loss distributions.
+    LossDistributions,
+    /// Rényi differential privacy.
+    Renyi,
+    /// Rényi differential privacy with bounds that hold for discrete Gaussian noise.
+    RenyiDiscrete,
+    /// The exact epsilon of a Gaussian mechanism, of which nothing is sampled.
+    Gaussian,
+    /// The exact epsilon of the Gaussian mechanism in which every client takes part in every step. It is an upper bound, because
+    /// sampling never adds to what a step reveals.
+    GaussianWithoutSampling,
+}
+
+impl EpsilonMethod {
+    /// Returns the name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LossDistributions => "pld",
+            Self::Renyi => "rdp",
+            Self::RenyiDiscrete => "rdp for discrete noise",
+            Self::Gaussian => "the exact Gaussian",
+            Self::GaussianWithoutSampling => "the exact Gaussian without sampling, an upper bound",
+        }
+    }
+}
+
+/// Value of epsilon with the method that gave it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpsilonBound {
+    /// [1] -- Infinite without noise.
+    pub epsilon: f64,
+    pub method: EpsilonMethod,
+}
+
 /// A Gaussian mechanism on a sum of updates that are clipped to one norm. Noise multipliers are in units of that norm.
 ///
 /// # Examples
@@ -50,8 +88,13 @@ pub enum Mechanism {
 impl Mechanism {
     /// Returns epsilon at `delta` after `steps` steps [1]; infinite without noise.
     pub fn epsilon(&self, steps: u64, delta: f64, accountant: Accountant) -> f64 {
+        self.bound(steps, delta, accountant).epsilon
+    }
+
+    /// Returns epsilon at `delta` after `steps` steps with the method that gave it.
+    pub fn bound(&self, steps: u64, delta: f64, accountant: Accountant) -> EpsilonBound {
         if steps == 0 {
-            return 0.0;
+            return EpsilonBound { epsilon: 0.0, method: EpsilonMethod::Gaussian };
         }
         match *self {
             Self::Poisson { noise_multiplier, .. }
@@ -59,10 +102,10 @@ impl Mechanism {
             | Self::ReplaceOne { noise_multiplier }
                 if noise_multiplier == 0.0 =>
             {
-                f64::INFINITY
+                EpsilonBound { epsilon: f64::INFINITY, method: EpsilonMethod::Gaussian }
             }
             Self::Poisson { noise_multiplier, rate } => {
-                poisson_epsilon(noise_multiplier, rate, steps, delta, accountant)
+                poisson_bound(noise_multiplier, rate, steps, delta, accountant)
             }
             Self::FixedSize { noise_multiplier, clients, cohort } => {
                 let rate = f64::from(cohort) / f64::from(clients);
@@ -72,13 +115,15 @@ impl Mechanism {
                 for divergence in &mut divergences {
                     *divergence *= steps as f64;
                 }
-                let amplified = rdp::epsilon(&fixed_size::orders(), &divergences, delta);
-                match accountant {
-                    Accountant::Pld => {
-                        amplified.min(Self::ReplaceOne { noise_multiplier }.epsilon(steps, delta, accountant))
-                    }
-                    Accountant::Rdp | Accountant::Discrete => amplified,
+                let amplified = EpsilonBound {
+                    epsilon: rdp::epsilon(&fixed_size::orders(), &divergences, delta),
+                    method: if is_discrete { EpsilonMethod::RenyiDiscrete } else { EpsilonMethod::Renyi },
+                };
+                let unsampled = replace_one_epsilon(noise_multiplier, steps, delta);
+                if accountant == Accountant::Pld && unsampled < amplified.epsilon {
+                    return EpsilonBound { epsilon: unsampled, method: EpsilonMethod::GaussianWithoutSampling };
                 }
+                amplified
             }
             Self::ReplaceOne { noise_multiplier } if accountant == Accountant::Discrete => {
                 // order / 2z^2 per step with the noise at z/2 sensitivities: 2 order / z^2.
@@ -87,11 +132,12 @@ impl Mechanism {
                 for order in &orders {
                     divergences.push(order * 2.0 * steps as f64 / (noise_multiplier * noise_multiplier));
                 }
-                rdp::epsilon(&orders, &divergences, delta)
+                let epsilon = rdp::epsilon(&orders, &divergences, delta);
+                EpsilonBound { epsilon, method: EpsilonMethod::RenyiDiscrete }
             }
             Self::ReplaceOne { noise_multiplier } => {
-                // n Gaussian steps of distance 2/z are one Gaussian of distance 2 sqrt(n) / z.
-                gaussian_epsilon(2.0 * libm::sqrt(steps as f64) / noise_multiplier, delta)
+                let epsilon = replace_one_epsilon(noise_multiplier, steps, delta);
+                EpsilonBound { epsilon, method: EpsilonMethod::Gaussian }
             }
         }
     }
@@ -114,10 +160,23 @@ impl Mechanism {
     }
 }
 
+/// Returns the exact epsilon of `steps` Gaussian steps in which one client may be replaced.
+fn replace_one_epsilon(noise_multiplier: f64, steps: u64, delta: f64) -> f64 {
+    // n Gaussian steps of distance 2/z are one Gaussian of distance 2 sqrt(n) / z.
+    gaussian_epsilon(2.0 * libm::sqrt(steps as f64) / noise_multiplier, delta)
+}
+
 /// Returns the epsilon of Poisson sampling.
-fn poisson_epsilon(noise_multiplier: f64, rate: f64, steps: u64, delta: f64, accountant: Accountant) -> f64 {
+fn poisson_bound(noise_multiplier: f64, rate: f64, steps: u64, delta: f64, accountant: Accountant) -> EpsilonBound {
     match accountant {
-        Accountant::Pld => SampledMechanism { noise_multiplier, rate }.epsilon(steps, delta),
+        Accountant::Pld => {
+            let step = SampledMechanism { noise_multiplier, rate };
+            let method = match step.is_within_grid() {
+                true => EpsilonMethod::LossDistributions,
+                false => EpsilonMethod::GaussianWithoutSampling,
+            };
+            EpsilonBound { epsilon: step.epsilon(steps, delta), method }
+        }
         Accountant::Discrete => {
             let orders = fixed_size::orders();
             let mut divergences = Vec::with_capacity(orders.len());
@@ -125,7 +184,8 @@ fn poisson_epsilon(noise_multiplier: f64, rate: f64, steps: u64, delta: f64, acc
                 let of_step = rdp::sampled_discrete_gaussian(rate, noise_multiplier, *order as u32);
                 divergences.push(steps as f64 * of_step);
             }
-            rdp::epsilon(&orders, &divergences, delta)
+            let epsilon = rdp::epsilon(&orders, &divergences, delta);
+            EpsilonBound { epsilon, method: EpsilonMethod::RenyiDiscrete }
         }
         Accountant::Rdp => {
             let orders = rdp::orders();
@@ -133,7 +193,7 @@ fn poisson_epsilon(noise_multiplier: f64, rate: f64, steps: u64, delta: f64, acc
             for order in &orders {
                 divergences.push(steps as f64 * rdp::sampled_gaussian(rate, noise_multiplier, *order));
             }
-            rdp::epsilon(&orders, &divergences, delta)
+            EpsilonBound { epsilon: rdp::epsilon(&orders, &divergences, delta), method: EpsilonMethod::Renyi }
         }
     }
 }

@@ -13,5 +13,5 @@ pub mod rdp;
 mod tests;
 
 pub use calibration::{CALIBRATION_TOLERANCE, CalibrationError, noise_for};
-pub use mechanism::{Accountant, Mechanism};
+pub use mechanism::{Accountant, EpsilonBound, EpsilonMethod, Mechanism};
 pub use pld::{Direction, LossDistribution, SampledMechanism, gaussian_delta, gaussian_epsilon};

@@ -129,12 +129,17 @@ impl SampledMechanism {
         }
     }
 
+    /// Returns whether the losses of one step are within the range of the grid.
+    pub fn is_within_grid(&self) -> bool {
+        let (low, high) = self.ends();
+        self.loss(high).max(-self.loss(low)) <= LOSS_MAX
+    }
+
     /// Returns the smallest epsilon at `delta` after `steps` steps, for neighbors that differ by one client added or
     /// removed. Where there is so little noise that the losses are beyond the range of the grid, it is the epsilon of the
     /// exact Gaussian without sampling, which bounds it, because sampling never adds to what a step reveals.
     pub fn epsilon(&self, steps: u64, delta: f64) -> f64 {
-        let (low, high) = self.ends();
-        if self.loss(high).max(-self.loss(low)) > LOSS_MAX {
+        if !self.is_within_grid() {
             return gaussian_epsilon(libm::sqrt(steps as f64) / self.noise_multiplier, delta);
         }
         let removed = self.composed(Direction::Remove, steps).epsilon(delta);

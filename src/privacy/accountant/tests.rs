@@ -85,6 +85,24 @@ fn a_fixed_size_is_charged_by_the_lesser_bound() {
     assert_eq!(spent(500, Accountant::Pld), exact);
     assert_eq!(spent(10, Accountant::Pld), spent(10, Accountant::Rdp));
     assert!(spent(10, Accountant::Pld) < exact / 10.0);
+    let method = |cohort| {
+        Mechanism::FixedSize { noise_multiplier: 1.0, clients: 1000, cohort }.bound(12, 0.01, Accountant::Pld).method
+    };
+    assert_eq!(method(500), EpsilonMethod::GaussianWithoutSampling);
+    assert_eq!(method(10), EpsilonMethod::Renyi);
+}
+
+/// Losses of a step grow with one over the squared noise, and the grid ends at 650.
+#[test]
+fn where_the_grid_ends_the_method_is_the_gaussian_without_sampling() {
+    for (noise_multiplier, method) in
+        [(0.03, EpsilonMethod::GaussianWithoutSampling), (0.05, EpsilonMethod::LossDistributions)]
+    {
+        let bound = Mechanism::Poisson { noise_multiplier, rate: 0.3 }.bound(3, 1e-5, Accountant::Pld);
+        let unsampled = gaussian_epsilon(3f64.sqrt() / noise_multiplier, 1e-5);
+        assert_eq!(bound.method, method);
+        assert_eq!(bound.epsilon == unsampled, method == EpsilonMethod::GaussianWithoutSampling);
+    }
 }
 
 #[test]
