@@ -174,9 +174,8 @@ impl PrivacyPlan {
                 // The text is the same for every noise multiplier.
                 let neighbours = Mechanism::ReplaceOne { noise_multiplier: 1.0 }.neighbours();
                 delta = terms.delta;
-                statement = format!(
-                    "user-level, {neighbours}, at most {cap} updates a client, by {method}; {why}{simulated}"
-                );
+                statement =
+                    format!("user-level, {neighbours}, at most {cap} updates a client, by {method}; {why}{simulated}");
             }
             Charge::Nothing { claimed_epsilon, claimed_delta } => {
                 delta = claimed_delta;

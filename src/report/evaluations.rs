@@ -34,23 +34,28 @@ fn losses(run: &RunRecord) -> Option<Figure> {
         Column::counts("evaluated", "models or clients", "1", groups.iter().map(|group| group.evaluated)),
         Column::counts("rows", "rows", "rows", groups.iter().map(|group| group.rows)),
         Column::counts("target_tokens", "target tokens", "tokens", groups.iter().map(|group| group.target_tokens)),
-        Column::numbers("mean_loss", "loss, mean", unit, groups.iter().map(|group| group.mean)),
+        Column::numbers("mean_loss", "loss, client mean", unit, groups.iter().map(|group| group.mean)),
         Column::numbers("median_loss", "median", unit, groups.iter().map(|group| group.median)),
         Column::numbers("worst_decile_loss", "worst tenth", unit, groups.iter().map(|group| group.worst_decile)),
         Column::numbers(
             "preference_accuracy",
-            "pairs ranked right",
+            "pairs ranked right, client mean",
             "share",
             groups.iter().map(|group| group.preference_accuracy),
         ),
-        Column::numbers("reward_margin", "reward margin", "1", groups.iter().map(|group| group.reward_margin)),
+        Column::numbers(
+            "reward_margin",
+            "reward margin, client mean",
+            "1",
+            groups.iter().map(|group| group.reward_margin),
+        ),
     ];
     let not_finite: u64 = groups.iter().map(|group| group.not_finite).sum();
     columns.retain(|column| !column.is_blank());
     Some(Figure {
         id: "evaluations",
         title: "All losses".into(),
-        caption: "One row per model, round and set of rows; in means over clients, each counts once (`evaluations`)."
+        caption: "One row per model, round and set of rows. A client mean counts each client once, whatever its rows (`evaluations`)."
             .into(),
         draw: Draw::Table,
         columns,

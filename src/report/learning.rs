@@ -34,6 +34,11 @@ pub fn section(run: &RunRecord, learning: &Learning) -> Section {
     Section { title: "What was learnt", figures }
 }
 
+/// Names the mean of held-out losses by its weights.
+fn held_out_title(learning: &Learning) -> &'static str {
+    if learning.unit() == "nats/pair" { "held-out loss, pair mean" } else { "held-out loss, token mean" }
+}
+
 /// Returns the chart of losses. `None` if there are none.
 fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let groups = Groups::of(run.rounds.counted.len());
@@ -57,7 +62,7 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
     let unit = learning.unit();
     let drawn = [
         Column::numbers("test_loss", "test loss", unit, test),
-        Column::numbers("held_out_loss", "held-out loss, all clients", unit, held_out),
+        Column::numbers("held_out_loss", held_out_title(learning), unit, held_out),
         Column::numbers("train_loss", "training loss of counted updates", unit, train),
         Column::numbers("alone_loss", "clients trained alone", unit, rounds.iter().map(|_| alone)),
     ];

@@ -104,9 +104,7 @@ impl Mechanism {
             {
                 EpsilonBound { epsilon: f64::INFINITY, method: EpsilonMethod::Gaussian }
             }
-            Self::Poisson { noise_multiplier, rate } => {
-                poisson_bound(noise_multiplier, rate, steps, delta, accountant)
-            }
+            Self::Poisson { noise_multiplier, rate } => poisson_bound(noise_multiplier, rate, steps, delta, accountant),
             Self::FixedSize { noise_multiplier, clients, cohort } => {
                 let rate = f64::from(cohort) / f64::from(clients);
                 // Replacement doubles the sensitivity, so the noise is half as many sensitivities.
