@@ -137,7 +137,7 @@ fn encoding(field: &Field) -> Option<Encoding> {
     let unit = field.metadata().get("unit").map_or("", String::as_str);
     match (unit, field.data_type()) {
         // Times ascend, and numbers of clients, tasks and rounds are near those of the row before.
-        ("ns" | "index", DataType::UInt32 | DataType::UInt64) => Some(Encoding::DELTA_BINARY_PACKED),
+        ("ns" | "index", DataType::UInt32 | DataType::UInt64 | DataType::Int64) => Some(Encoding::DELTA_BINARY_PACKED),
         ("BLAKE3", _) => Some(Encoding::PLAIN),
         _ => None,
     }

@@ -6,7 +6,7 @@
 
 use crate::store::Digest;
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 /// Chain of round digests.
@@ -118,6 +118,8 @@ fn update_column(hasher: &mut blake3::Hasher, column: &ArrayRef) {
     hasher.update(&match column.data_type() {
         DataType::UInt32 => numbers::<UInt32Type, 4>(column, u32::to_le_bytes),
         DataType::UInt64 => numbers::<UInt64Type, 8>(column, u64::to_le_bytes),
+        // The same bytes as of the unsigned times of older versions.
+        DataType::Int64 => numbers::<Int64Type, 8>(column, i64::to_le_bytes),
         DataType::Float64 => numbers::<Float64Type, 8>(column, |value| value.to_bits().to_le_bytes()),
         DataType::Boolean => column.as_boolean().iter().flatten().map(u8::from).collect(),
         DataType::Utf8 => texts(column),

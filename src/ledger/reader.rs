@@ -3,14 +3,16 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::chunk::ChunkBatches;
+use super::schema::signed;
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
 
 /// File of a table with the rounds `first..=last`.
@@ -100,22 +102,43 @@ fn read_files(folder: &Path) -> Result<RecordBatch, LedgerError> {
     let mut schema = None;
     for part in parts(folder)? {
         let reader = batches(&part.path)?;
-        let reader_schema = reader.schema();
-        check_types(&part.path, &reader_schema)?;
+        check_types(&part.path, &reader.schema())?;
+        schema.get_or_insert(with_signed_times(RecordBatch::new_empty(reader.schema())).schema());
         for batch in reader {
-            rows.push(batch.map_err(|error| LedgerError::malformed(&part.path, error.to_string()))?);
+            let batch = batch.map_err(|error| LedgerError::malformed(&part.path, error.to_string()))?;
+            rows.push(with_signed_times(batch));
         }
-        schema.get_or_insert(reader_schema);
     }
     let schema = schema.ok_or_else(|| LedgerError::malformed(folder, "it holds no Parquet file"))?;
     concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(folder, error.to_string()))
 }
 
+/// Returns rows of any version with the types of this one. Up to version 3, times were unsigned.
+fn with_signed_times(rows: RecordBatch) -> RecordBatch {
+    let is_unsigned = |field: &Field| field.name().ends_with("_ns") && *field.data_type() == DataType::UInt64;
+    if !rows.schema_ref().fields().iter().any(|field| is_unsigned(field)) {
+        return rows;
+    }
+    let mut fields = Vec::with_capacity(rows.num_columns());
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(rows.num_columns());
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        if is_unsigned(field) {
+            fields.push(Arc::new(field.as_ref().clone().with_data_type(DataType::Int64)));
+            columns.push(Arc::new(signed(column.as_primitive())));
+        } else {
+            fields.push(field.clone());
+            columns.push(column.clone());
+        }
+    }
+    let schema = Schema::new_with_metadata(fields, rows.schema_ref().metadata().clone());
+    RecordBatch::try_new(Arc::new(schema), columns).expect("columns have the types of their fields")
+}
+
 /// Refuses a file with column types that no table has: another program wrote it.
 fn check_types(path: &Path, schema: &Schema) -> Result<(), LedgerError> {
-    use DataType::{Boolean, Float64, UInt32, UInt64, Utf8};
-    let foreign =
-        schema.fields().iter().find(|field| !matches!(field.data_type(), UInt32 | UInt64 | Float64 | Boolean | Utf8));
+    use DataType::{Boolean, Float64, Int64, UInt32, UInt64, Utf8};
+    let is_known = |of: &DataType| matches!(of, UInt32 | UInt64 | Int64 | Float64 | Boolean | Utf8);
+    let foreign = schema.fields().iter().find(|field| !is_known(field.data_type()));
     match foreign {
         Some(field) => {
             let reason = format!("column {} is {}, which no table of a run has", field.name(), field.data_type());
@@ -268,4 +291,26 @@ fn count(rounds: &RecordBatch, column: &str, row: usize) -> Result<u64, String> 
     let array = rounds.column_by_name(column).ok_or_else(|| format!("table rounds has no column {column}"))?;
     let array = array.as_primitive_opt::<UInt64Type>().ok_or_else(|| format!("table rounds: {column} is not u64"))?;
     Ok(array.value(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Array;
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn unsigned_times_of_older_versions_are_read_as_signed_ones() {
+        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/schema-3/run");
+        for (table, column) in [("tasks", "dispatched_at_ns"), ("tasks", "upload_done_at_ns"), ("events", "at_ns")] {
+            let written = parts(&run.join("ledger").join(table)).expect("a folder").swap_remove(0);
+            let written = batches(&written.path).expect("a file").next().expect("rows").expect("rows");
+            let unsigned = written[column].as_primitive::<UInt64Type>();
+            let read = read_table(&run, table).expect("a table");
+            let signed = read[column].as_primitive::<Int64Type>().slice(0, unsigned.len());
+            assert!(unsigned.len() > unsigned.null_count(), "{column}");
+            assert!(unsigned.iter().eq(signed.iter().map(|time| time.map(|time| time as u64))), "{column}");
+        }
+    }
 }

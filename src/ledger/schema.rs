@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt32Array, UInt64Array};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 /// Version of all table schemas together. A change of any column increases it.
@@ -39,18 +39,22 @@ macro_rules! table {
             const MEANING: &'static str = concat!($($row_meaning),+);
 
             fn schema() -> arrow::datatypes::SchemaRef {
-                use $crate::ledger::schema::Cell;
+                use $crate::ledger::schema::{Cell, column_type, describe};
                 let fields = vec![$(
-                    arrow::datatypes::Field::new(stringify!($field), <$type as Cell>::TYPE, <$type as Cell>::NULLABLE)
-                        .with_metadata($crate::ledger::schema::describe($unit, $meaning)),
+                    arrow::datatypes::Field::new(
+                        stringify!($field),
+                        column_type($unit, <$type as Cell>::TYPE),
+                        <$type as Cell>::NULLABLE,
+                    )
+                    .with_metadata(describe($unit, $meaning)),
                 )+];
                 std::sync::Arc::new(arrow::datatypes::Schema::new(fields))
             }
 
             fn batch(rows: &[Self]) -> arrow::record_batch::RecordBatch {
-                use $crate::ledger::schema::Cell;
+                use $crate::ledger::schema::{Cell, column};
                 let columns = vec![$(
-                    <$type as Cell>::array(rows.iter().map(|row| row.$field.clone()).collect()),
+                    column($unit, <$type as Cell>::array(rows.iter().map(|row| row.$field.clone()).collect())),
                 )+];
                 arrow::record_batch::RecordBatch::try_new(Self::schema(), columns)
                     .expect("columns are built from the types that the schema is built from")
@@ -60,6 +64,25 @@ macro_rules! table {
 }
 
 pub(crate) use table;
+
+/// Unit of times.
+const TIME: &str = "ns";
+
+/// Returns the type of a column with values of type `of_values`. Times are signed, so that their differences do not wrap around in
+/// programs that compute in the columns' types.
+pub(crate) fn column_type(unit: &str, of_values: DataType) -> DataType {
+    if unit == TIME { DataType::Int64 } else { of_values }
+}
+
+/// Returns a column of values in the type of [`column_type`].
+pub(crate) fn column(unit: &str, values: ArrayRef) -> ArrayRef {
+    if unit == TIME { Arc::new(signed(values.as_primitive())) } else { values }
+}
+
+/// Converts times to signed integers, which end after 292 years.
+pub(super) fn signed(times: &UInt64Array) -> Int64Array {
+    times.unary::<_, Int64Type>(|time| i64::try_from(time).unwrap_or(i64::MAX))
+}
 
 /// Returns the metadata of a field.
 pub(crate) fn describe(unit: &str, meaning: &str) -> std::collections::HashMap<String, String> {
@@ -102,3 +125,19 @@ cell!(f64, Float64Array, DataType::Float64);
 cell!(bool, BooleanArray, DataType::Boolean);
 cell!(String, StringArray, DataType::Utf8);
 cell!(&'static str, StringArray, DataType::Utf8);
+
+#[cfg(test)]
+mod tests {
+    use arrow::compute::kernels::numeric::sub;
+
+    use super::*;
+    use crate::ledger::TaskRow;
+
+    #[test]
+    fn a_difference_of_times_may_be_negative() {
+        let row = TaskRow { dispatched_at_ns: 3, ended_at_ns: 5, ..TaskRow::default() };
+        let rows = TaskRow::batch(&[row]);
+        let difference = sub(&rows["dispatched_at_ns"], &rows["ended_at_ns"]).expect("it does not overflow");
+        assert_eq!(difference.as_primitive::<Int64Type>().value(0), -2);
+    }
+}

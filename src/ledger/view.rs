@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type, UInt64Type};
+use arrow::array::{Array, AsArray, PrimitiveArray};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::{
@@ -78,8 +78,19 @@ impl TableView {
         match array.data_type() {
             DataType::UInt64 => Ok(array.as_primitive::<UInt64Type>().iter().collect()),
             DataType::UInt32 => Ok(array.as_primitive::<UInt32Type>().iter().map(|v| v.map(u64::from)).collect()),
+            DataType::Int64 => self.times(column, array.as_primitive()),
             other => Err(self.fault(format!("column {column} is {other}, not of whole numbers"))),
         }
+    }
+
+    /// Returns a column of times, which are not negative.
+    fn times(&self, column: &str, array: &PrimitiveArray<Int64Type>) -> Result<Vec<Option<u64>>, LedgerError> {
+        let mut times = Vec::with_capacity(array.len());
+        for time in array {
+            let time = time.map(u64::try_from).transpose();
+            times.push(time.map_err(|_| self.fault(format!("column {column} holds a negative time")))?);
+        }
+        Ok(times)
     }
 
     /// Returns a column of integers without nulls.

@@ -1,10 +1,10 @@
 //! Timeline: the phases of tasks in virtual time, with one line per client.
 
-use arrow::array::{Array, UInt64Array};
+use arrow::array::{Array, Int64Array};
 use fedreplay_sim::Outcome;
 
 use super::figure::{Column, Draw, Figure, Section};
-use crate::results::RunRecord;
+use crate::results::{RunRecord, span_ns};
 
 /// Maximum number of tasks in a report, over all of its runs: enough for 200 rounds of 100 clients, with a page below
 /// 3 MB.
@@ -134,22 +134,22 @@ impl Phases {
         let waits = matches!(tasks.outcome[task], Outcome::Counted | Outcome::Discarded);
         let closed = run.round_of(task).map(|round| run.rounds.closed_at_ns.value(round));
         Self {
-            from,
+            from: span_ns(0, from),
             download: duration(Some(from), downloaded, ended),
             training: duration(downloaded, trained, ended),
             upload: duration(trained, arrived, ended),
-            wait: closed.filter(|_| waits).map(|closed| closed.saturating_sub(ended)),
+            wait: closed.filter(|_| waits).map(|closed| span_ns(ended, closed)),
         }
     }
 }
 
 /// Returns the time in a row, if there is one.
-fn time(column: &UInt64Array, row: usize) -> Option<u64> {
+fn time(column: &Int64Array, row: usize) -> Option<i64> {
     column.is_valid(row).then(|| column.value(row))
 }
 
 /// Returns the duration of a phase: if it was not completed, it lasted until the task ended. `None` if it did not
 /// begin.
-fn duration(began: Option<u64>, done: Option<u64>, ended: u64) -> Option<u64> {
-    Some(done.unwrap_or(ended).saturating_sub(began?))
+fn duration(began: Option<i64>, done: Option<i64>, ended: i64) -> Option<u64> {
+    Some(span_ns(began?, done.unwrap_or(ended)))
 }

@@ -2,7 +2,7 @@
 
 use fedreplay_sim::Tally;
 
-use super::record::RunRecord;
+use super::record::{RunRecord, span_ns};
 
 /// Costs of the tasks that a round recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -34,7 +34,7 @@ impl RoundCosts {
                     _ => of_round.lost_joules += joules,
                 }
                 of_round.training_s += tasks.training_ns.value(task) as f64 / 1e9;
-                let busy_ns = tasks.ended_at_ns.value(task).saturating_sub(tasks.dispatched_at_ns.value(task));
+                let busy_ns = span_ns(tasks.dispatched_at_ns.value(task), tasks.ended_at_ns.value(task));
                 of_round.busy_s += busy_ns as f64 / 1e9;
             }
             costs.push(of_round);

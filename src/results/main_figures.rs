@@ -6,7 +6,7 @@ use fedreplay_sim::Tally;
 use super::fairness::Fairness;
 use super::losses::Learning;
 use super::participants::FateCounts;
-use super::record::RunRecord;
+use super::record::{RunRecord, span_ns};
 use super::traffic::{Moved, Traffic};
 use crate::ledger::RoundEnd;
 
@@ -55,7 +55,7 @@ impl MainFigures {
         Self {
             rounds: rounds.counted.len(),
             failed_rounds: rounds.status.iter().filter(|&&status| status == RoundEnd::Failed).count(),
-            simulated_ns: rounds.closed_at_ns.iter().flatten().max().unwrap_or(0),
+            simulated_ns: span_ns(0, rounds.closed_at_ns.iter().flatten().max().unwrap_or(0)),
             dispatched: total(&rounds.dispatched).max(tasks.task.len() as u64),
             tasks: fates(run),
             moved: moved(run),

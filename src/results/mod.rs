@@ -24,7 +24,7 @@ pub use overview::{LifecycleState, Overview, RunEssentials};
 pub use participants::{
     ClientFigures, FateCounts, GroupFigures, Participation, by_client, by_device_and_link, most_lost,
 };
-pub use record::RunRecord;
+pub use record::{RunRecord, span_ns};
 pub use series::{Point, Series, main_curve};
 pub use summary::Summary;
 pub(crate) use summary::Totals;

@@ -9,7 +9,7 @@ use super::fairness::Fairness;
 use super::losses::Learning;
 use super::main_figures::MainFigures;
 use super::participants::{self, ClientFigures, GroupFigures};
-use super::record::RunRecord;
+use super::record::{RunRecord, span_ns};
 use super::series::{Series, series};
 use crate::ledger::{LedgerError, Manifest, RunKind, RunState, RunTables, is_being_written};
 use crate::store::Digest;
@@ -109,7 +109,7 @@ impl RoundsEnd {
         let rounds = &run.rounds;
         Self {
             rounds: rounds.counted.len() as u32,
-            closed_at_ns: rounds.closed_at_ns.iter().flatten().max().unwrap_or(0),
+            closed_at_ns: span_ns(0, rounds.closed_at_ns.iter().flatten().max().unwrap_or(0)),
             digest: rounds.digest.iter().flatten().last().map(str::to_owned),
         }
     }

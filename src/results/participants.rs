@@ -7,7 +7,7 @@ use arrow::array::Array;
 use fedreplay_sim::Tally;
 use serde::Serialize;
 
-use super::record::RunRecord;
+use super::record::{RunRecord, span_ns};
 use super::statistics::{quantile, sorted};
 
 /// Maximum number of stragglers that are listed.
@@ -63,8 +63,8 @@ impl Participation {
         let tasks = &run.tasks;
         self.tasks.add(tasks.fate[task]);
         if tasks.upload_done_at_ns.is_valid(task) {
-            let arrived = tasks.upload_done_at_ns.value(task);
-            self.arrivals_ns.push(arrived.saturating_sub(tasks.dispatched_at_ns.value(task)));
+            let dispatched = tasks.dispatched_at_ns.value(task);
+            self.arrivals_ns.push(span_ns(dispatched, tasks.upload_done_at_ns.value(task)));
         }
     }
 

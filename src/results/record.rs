@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{Array, Float64Array, Int64Array, StringArray, UInt32Array, UInt64Array};
 use fedreplay_sim::{Outcome, Tally};
 
 use super::losses::loss_unit;
@@ -45,14 +45,14 @@ columns! {
         client: UInt32Array,
         aggregator: UInt32Array,
         round: UInt32Array,
-        dispatched_at_ns: UInt64Array,
-        download_done_at_ns: UInt64Array,
-        training_done_at_ns: UInt64Array,
-        upload_done_at_ns: UInt64Array,
-        ended_at_ns: UInt64Array,
+        dispatched_at_ns: Int64Array,
+        download_done_at_ns: Int64Array,
+        training_done_at_ns: Int64Array,
+        upload_done_at_ns: Int64Array,
+        ended_at_ns: Int64Array,
         reason: StringArray,
         staleness: UInt32Array,
-        training_ns: UInt64Array,
+        training_ns: Int64Array,
         energy_mj: UInt64Array,
         bytes_down: UInt64Array,
         bytes_up: UInt64Array,
@@ -69,8 +69,8 @@ columns! {
     /// Rounds of all aggregators, in the order in which they ended.
     Rounds {
         aggregator: UInt32Array,
-        opened_at_ns: UInt64Array,
-        closed_at_ns: UInt64Array,
+        opened_at_ns: Int64Array,
+        closed_at_ns: Int64Array,
         reason: StringArray,
         dispatched: UInt32Array,
         counted: UInt32Array,
@@ -170,8 +170,7 @@ impl RunRecord {
 
     /// [s] -- Returns the duration of a round in virtual time.
     pub fn round_seconds(&self, round: usize) -> f64 {
-        let opened = self.rounds.opened_at_ns.value(round);
-        self.rounds.closed_at_ns.value(round).saturating_sub(opened) as f64 / 1e9
+        span_ns(self.rounds.opened_at_ns.value(round), self.rounds.closed_at_ns.value(round)) as f64 / 1e9
     }
 
     /// Returns whether tiers or edge aggregators have rounds of their own.
@@ -210,6 +209,11 @@ impl RunRecord {
     fn malformed(&self, table: &str, reason: String) -> LedgerError {
         LedgerError::malformed(self.folder.join("ledger").join(table), reason)
     }
+}
+
+/// [ns] -- Returns the time between two instants; 0 if they are in the wrong order, which they are in damaged tables alone.
+pub fn span_ns(from: i64, until: i64) -> u64 {
+    u64::try_from(until.saturating_sub(from)).unwrap_or(0)
 }
 
 /// Returns the consecutive ranges with these numbers of rows.

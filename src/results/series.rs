@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::costs::RoundCosts;
 use super::losses::{Learning, loss_unit, split_losses};
-use super::record::RunRecord;
+use super::record::{RunRecord, span_ns};
 use super::statistics::mean;
 use crate::ledger::{EvalSubject, EvaluationRow, LedgerError, RunTables, Split};
 
@@ -32,7 +32,7 @@ pub struct Series {
 /// Returns the curves of a run that have at least one value.
 pub(super) fn series(run: &RunRecord) -> Vec<Series> {
     let rounds = &run.rounds;
-    let clock = Clock { closed_at_ns: rounds.closed_at_ns.iter().flatten().collect() };
+    let clock = Clock { closed_at_ns: rounds.closed_at_ns.iter().flatten().map(|at| span_ns(0, at)).collect() };
     let count = clock.closed_at_ns.len();
     let mut all = losses(&run.losses, &clock);
     all.extend(scores(&run.benchmarks, &clock));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use arrow::array::AsArray;
-use arrow::datatypes::UInt64Type;
+use arrow::datatypes::Int64Type;
 use fedreplay::ledger::read_table;
 use serde_json::Value;
 
@@ -83,7 +83,8 @@ fn a_trace_has_a_slice_a_task_at_the_ledgers_times() {
     let trace = json(&world, "run.perfetto.json");
     assert_nested(&trace);
     let tasks = read_table(&world.path("run"), "tasks").expect("a table");
-    let column = |name: &str| tasks[name].as_primitive::<UInt64Type>().values().to_vec();
+    let column =
+        |name: &str| tasks[name].as_primitive::<Int64Type>().values().iter().map(|&ns| ns as u64).collect::<Vec<_>>();
     let (dispatched, ended) = (column("dispatched_at_ns"), column("ended_at_ns"));
     let mut expected: Vec<_> = dispatched.into_iter().zip(ended).collect();
     let of_tasks: Vec<_> =

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -71,7 +71,7 @@ fn tables_agree_with_each_other() {
     {
         assert_eq!(sum(&rounds, column), table.num_rows() as u64, "{column}");
     }
-    let times = events["at_ns"].as_primitive::<UInt64Type>().values().to_vec();
+    let times = events["at_ns"].as_primitive::<Int64Type>().values().to_vec();
     assert!(times.is_sorted());
     let last: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
     assert_eq!(last["rounds"], 3);

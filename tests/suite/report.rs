@@ -83,7 +83,7 @@ fn a_run_leaves_a_report_that_says_what_its_tables_say() {
     // Every task's phases fill its time from dispatch to end.
     let sums = ["download_s", "training_s", "upload_s"].map(|phase| numbers(timeline, phase));
     let time =
-        |column: &str, row: usize| tasks[column].as_primitive::<arrow::datatypes::UInt64Type>().value(row) as f64 / 1e9;
+        |column: &str, row: usize| tasks[column].as_primitive::<arrow::datatypes::Int64Type>().value(row) as f64 / 1e9;
     for row in 0..tasks.num_rows() {
         let took: f64 = sums.iter().filter_map(|phase| phase[row]).sum();
         let expected = time("ended_at_ns", row) - time("dispatched_at_ns", row);

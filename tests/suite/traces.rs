@@ -3,7 +3,7 @@
 use std::fs;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
 use fedreplay::ledger::read_table;
 
 use super::support::World;
@@ -30,7 +30,11 @@ fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
 }
 
 fn counts(rows: &RecordBatch, column: &str) -> Vec<u64> {
-    rows.column_by_name(column).expect("a column").as_primitive::<UInt64Type>().values().to_vec()
+    let column = rows.column_by_name(column).expect("a column");
+    match column.as_primitive_opt::<Int64Type>() {
+        Some(times) => times.values().iter().map(|&ns| u64::try_from(ns).expect("a time")).collect(),
+        None => column.as_primitive::<UInt64Type>().values().to_vec(),
+    }
 }
 
 #[test]

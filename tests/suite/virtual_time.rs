@@ -3,7 +3,7 @@
 use std::fs;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 
@@ -200,11 +200,10 @@ fn a_slowdown_is_a_table_of_quantiles() {
         let world = world(server, &[("speed: \"1 GFLOP/s\", jitter: 0.2", quick), (", jitter: 0.4", "")]);
         world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
         let tasks = read_table(&world.path("plan"), "tasks").expect("a table");
-        let column =
-            |name: &str| tasks.column_by_name(name).expect("a column").as_primitive::<UInt64Type>().values().to_vec();
-        let mut times: Vec<(u64, u64)> = column("task").into_iter().zip(column("training_ns")).collect();
+        let numbers = tasks["task"].as_primitive::<UInt64Type>().values().iter();
+        let mut times: Vec<_> = numbers.zip(tasks["training_ns"].as_primitive::<Int64Type>().values()).collect();
         times.sort_unstable();
-        times.into_iter().map(|(_, time)| time).collect::<Vec<_>>()
+        times.into_iter().map(|(_, &time)| time).collect::<Vec<_>>()
     };
     let refused = |to: &str, parts: &[&str]| {
         world(server, &[("jitter: 0.2", to)]).fedreplay(&["plan", "scenario.ron"]).refused(2, parts);
