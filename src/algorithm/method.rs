@@ -33,12 +33,12 @@ impl Method {
                 method.server = averaging(mean);
             }
             Algorithm::Scaffold { server_lr, correction, .. } => {
-                method.client.correction = Some(correction);
+                method.client.correction = Some(correction.get());
                 method.server = ServerRule::Average { lr: server_lr };
             }
             Algorithm::FedAvgM { beta, server_lr, momentum, .. } => {
-                let averages = momentum == scenario::MomentumSpec::Averaged;
-                method.server = ServerRule::Momentum(Momentum { beta, lr: server_lr, averages });
+                let averages = momentum.get() == scenario::MomentumSpec::Averaged;
+                method.server = ServerRule::Momentum(Momentum { beta: beta.get(), lr: server_lr, averages });
             }
             Algorithm::FedAdagrad { server_lr, tau, .. } => {
                 // FedAdagrad has no first moment: with beta1 = 0 it is the update itself.
@@ -48,11 +48,11 @@ impl Method {
             }
             Algorithm::FedYogi { server_lr, tau, beta1, beta2, first_moment, second_moment, .. } => {
                 let squares = SquareRule::Yogi { beta2 };
-                method.server = adaptive(server_lr, tau, beta1, squares, first_moment, second_moment);
+                method.server = adaptive(server_lr, tau, beta1.get(), squares, first_moment.get(), second_moment.get());
             }
             Algorithm::FedAdam { server_lr, tau, beta1, beta2, first_moment, second_moment, .. } => {
                 let squares = SquareRule::Adam { beta2 };
-                method.server = adaptive(server_lr, tau, beta1, squares, first_moment, second_moment);
+                method.server = adaptive(server_lr, tau, beta1.get(), squares, first_moment.get(), second_moment.get());
             }
             Algorithm::Local => method.is_alone = true,
         }

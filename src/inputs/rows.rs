@@ -51,8 +51,8 @@ impl<'a> Reader<'a> {
             scenario::LongPromptsSpec::Refuse => LongPrompts::Refuse,
             scenario::LongPromptsSpec::Skip => LongPrompts::Skip,
         };
-        let learns_last_question = spec.data.last_question == scenario::LastQuestion::Learnt;
-        let special_tokens = translate::special_tokens(spec.data.special_tokens_in_text);
+        let learns_last_question = spec.data.last_question.get() == scenario::LastQuestion::Learnt;
+        let special_tokens = translate::special_tokens(spec.data.special_tokens_in_text.get());
         let rules = SequenceRules { prompts, max_tokens, long_prompts, learns_last_question, special_tokens };
         Ok(Self { scenario, tokenizer_folder, tokenizer, rules, store })
     }
@@ -178,8 +178,8 @@ impl<'a> Reader<'a> {
         };
         let rules = (
             (*self.tokenizer.content_hash().as_bytes(), chat, data.template, data.max_seq_length),
-            (data.long_prompts, data.last_question, data.masking, data.pairs, training.objective),
-            (data.special_tokens_in_text, &data.columns),
+            (data.long_prompts, data.last_question.get(), data.masking.get(), data.pairs.get(), training.objective),
+            (data.special_tokens_in_text.get(), &data.columns),
         );
         let tokens = token_cache::cached(self.store, &rules, clients, |client| self.tokenized_now(client))?;
         let mut all = Vec::with_capacity(tokens.len());
@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         rows: Vec<usize>,
         mut faults: Vec<TokenFault>,
     ) -> Result<ClientTokens, InputError> {
-        if self.spec().data.masking == scenario::Masking::ByConstruction {
+        if self.spec().data.masking.get() == scenario::Masking::ByConstruction {
             return Ok(ClientTokens { rows: TokenRows::Single(samples), faults });
         }
         let Prompts::Template(template) = self.rules.prompts else {

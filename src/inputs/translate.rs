@@ -44,7 +44,7 @@ pub fn template(template: scenario::TemplateSpec) -> Option<&'static Template> {
 
 /// Translates the form in which preference pairs become sequences.
 pub fn pair_form(data: &scenario::Data) -> PairForm {
-    let scenario::PairFormSpec::Raw { max_prompt } = data.pairs else { return PairForm::Templated };
+    let scenario::PairFormSpec::Raw { max_prompt } = data.pairs.get() else { return PairForm::Templated };
     let prompt = match data.columns {
         scenario::ColumnsSpec::Ultrafeedback => RawPrompt::Dialogue,
         scenario::ColumnsSpec::HhRlhf => RawPrompt::Transcript,
@@ -102,7 +102,7 @@ pub fn prompts(data: &scenario::Data, tokenizer: &Tokenizer, folder: &Path) -> R
         return Ok(Prompts::Template(template));
     }
     let mut template = ChatTemplate::load_dated(folder, date(data.template_date.as_deref()))?;
-    if data.special_tokens_in_text == scenario::SpecialTokensInTextSpec::AsText {
+    if data.special_tokens_in_text.get() == scenario::SpecialTokensInTextSpec::AsText {
         template = template.with_plain(tokenizer.special_tokens());
     }
     Ok(Prompts::Chat(Arc::new(template)))
@@ -146,16 +146,16 @@ pub fn objective(scenario: &ScenarioSpec, initial: Option<&Adapter>) -> Objectiv
 pub fn hyper(scenario: &ScenarioSpec, round: u32) -> Hyper {
     let training = &scenario.training;
     Hyper {
-        optimizer: rule(training.optimizer),
+        optimizer: rule(training.optimizer.get()),
         learning_rate: learning_rate(training.lr, training.lr_schedule, round - 1, scenario.rounds),
-        clip_norm: training.max_grad_norm,
-        accumulation: match training.accumulation {
+        clip_norm: training.max_grad_norm.get(),
+        accumulation: match training.accumulation.get() {
             AccumulationSpec::PerToken => Weighing::PerToken,
-            AccumulationSpec::PerMicroBatch if training.batches == Batches::Fresh => Weighing::PerMicroBatch,
+            AccumulationSpec::PerMicroBatch if training.batches.get() == Batches::Fresh => Weighing::PerMicroBatch,
             // Steps may be cut short by the end of an epoch, and are then divided by the full number all the same.
             AccumulationSpec::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
         },
-        dropout: scenario.model.lora.dropout,
+        dropout: scenario.model.lora.dropout.get(),
         proximal: Method::new(&scenario.algorithm).client.proximal,
     }
 }
@@ -184,7 +184,7 @@ pub fn correction(correction: Correction) -> CorrectionPlace {
 fn rule(optimizer: OptimizerSpec) -> Rule {
     match optimizer {
         OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, variant } => {
-            let variant = match variant {
+            let variant = match variant.get() {
                 scenario::AdamVariantSpec::PyTorch => AdamVariant::PyTorch,
                 scenario::AdamVariantSpec::Transformers => AdamVariant::Transformers,
             };

@@ -235,7 +235,7 @@ fn rule(scenario: &ScenarioSpec, privacy: &Privacy, clients: u32) -> Rule {
 /// [clients] -- Returns the expected number of updates in a release. It follows from the scenario alone, so it reveals
 /// nothing of which clients took part.
 fn cohort(scenario: &ScenarioSpec, clients: u32) -> f64 {
-    let wanted = match (&scenario.server.protocol, scenario.server.selection) {
+    let wanted = match (&scenario.server.protocol, scenario.server.selection.get()) {
         (Protocol::Synchronous { .. }, Selection::Poisson { rate }) => return rate * f64::from(clients),
         (Protocol::Synchronous { clients_per_round, .. }, _) => *clients_per_round,
         (Protocol::Buffered { buffer_size, .. }, _) => *buffer_size,
@@ -280,7 +280,7 @@ fn charge(scenario: &ScenarioSpec, privacy: &Privacy, clients: u32) -> Result<Ch
 
 /// Returns the charge of a protocol whose sampling amplifies privacy: Poisson sampling, or uniform cohorts of fixed size.
 fn amplified(scenario: &ScenarioSpec, terms: Terms, noise_multiplier: f64, clients: u32) -> Charge {
-    match (scenario.server.selection, &scenario.server.protocol) {
+    match (scenario.server.selection.get(), &scenario.server.protocol) {
         (Selection::Poisson { rate }, _) => Charge::Amplified {
             mechanism: Mechanism::Poisson { noise_multiplier, rate },
             terms,
@@ -317,7 +317,7 @@ fn displacement(scenario: &ScenarioSpec) -> Option<&'static str> {
     {
         return Some("who is online when depends on how long others took");
     }
-    match server.selection {
+    match server.selection.get() {
         Selection::Poisson { .. } => None,
         Selection::Uniform if *over_selection > 0 => Some("the first to arrive displace the others"),
         Selection::Uniform => {

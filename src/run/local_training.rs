@@ -51,7 +51,7 @@ impl Tasks<'_> {
         let rows = self.inputs.clients[client as usize].train.clone();
         let seed = Seed(self.spec().seed);
         // The random stream of dropout: unique per task, or the same for all tasks as in FedLLM-Bench's code.
-        let stream = match self.spec().training.dropout_masks {
+        let stream = match self.spec().training.dropout_masks.get() {
             DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
             DropoutMasks::Shared => 0,
         };
@@ -94,7 +94,7 @@ impl Tasks<'_> {
             batch_size: training.batch_size as usize,
         };
         let seed = Seed(self.spec().seed);
-        match training.batches {
+        match training.batches.get() {
             Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
             Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
             Batches::SamePrefix => published_steps(PublishedSubset::All, rows, shape),

@@ -23,7 +23,7 @@ pub(super) fn saved_notes(scenario: &ScenarioSpec) -> Notes {
 
 /// Returns the notes with the name of a base model in a folder; one of the hub has its own.
 fn notes(scenario: &ScenarioSpec, folder: Option<String>) -> Notes {
-    let dropout = scenario.model.lora.dropout;
+    let dropout = scenario.model.lora.dropout.get();
     if let (None, Some((repository, revision))) = (&scenario.model.folder, &scenario.model.hub) {
         return Notes { base_model: repository.clone(), revision: Some(revision.clone()), dropout };
     }

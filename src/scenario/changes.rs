@@ -20,6 +20,7 @@ pub struct Phase {
 pub(super) fn phases(scenario: &ScenarioSpec) -> Result<Vec<Phase>, Fault> {
     let mut phases: Vec<Phase> = Vec::new();
     let mut last_round = 1;
+    let basis = scenario.defaults_basis();
     for (index, change) in scenario.changes.iter().enumerate() {
         if change.at_round <= last_round || change.at_round > scenario.rounds {
             let message = format!("it must be above {last_round}, and at most `rounds`, {}", scenario.rounds);
@@ -30,7 +31,7 @@ pub(super) fn phases(scenario: &ScenarioSpec) -> Result<Vec<Phase>, Fault> {
         let before = phases.last().map_or(scenario, |phase| &phase.scenario);
         let mut now = before.clone();
         for set in &change.set {
-            now = overrides::apply(&now, set).map_err(|error| fault(index, "set", error.to_string()))?;
+            now = overrides::apply(&now, set, basis).map_err(|error| fault(index, "set", error.to_string()))?;
         }
         check_changed(before, &now).map_err(|message| fault(index, "set", message))?;
         check(&now).map_err(|(field, message)| fault(index, "set", format!("{field}: {message}")))?;
@@ -86,15 +87,15 @@ fn check_changed(before: &ScenarioSpec, now: &ScenarioSpec) -> Result<(), String
     if before.algorithm != now.algorithm && (is_baseline(&before.algorithm) || is_baseline(&now.algorithm)) {
         return Err("algorithm cannot become or cease to be Local or Centralised in mid-run".into());
     }
-    let was_poisson = matches!(before.server.selection, Selection::Poisson { .. });
-    let is_poisson = matches!(now.server.selection, Selection::Poisson { .. });
+    let was_poisson = matches!(before.server.selection.get(), Selection::Poisson { .. });
+    let is_poisson = matches!(now.server.selection.get(), Selection::Poisson { .. });
     // Rounds with Poisson sampling have no fixed size, so they wait for all their clients.
     if was_poisson != is_poisson {
         return Err("server.selection cannot become or cease to be Poisson in mid-run: its rounds wait for all".into());
     }
     // The saved moments of one optimizer mean nothing to another.
-    let old_optimizer = std::mem::discriminant(&before.training.optimizer);
-    let new_optimizer = std::mem::discriminant(&now.training.optimizer);
+    let old_optimizer = std::mem::discriminant(&before.training.optimizer.get());
+    let new_optimizer = std::mem::discriminant(&now.training.optimizer.get());
     if now.training.optimizer_state == OptimizerState::Kept && old_optimizer != new_optimizer {
         return Err(
             "training.optimizer cannot become one of another kind in mid-run where clients keep its moments".into()
@@ -162,7 +163,7 @@ impl Scenario {
     pub fn reads_results(&self) -> bool {
         let mut scenarios = std::iter::once(&self.scenario).chain(self.phases.iter().map(|phase| &phase.scenario));
         scenarios.any(|scenario| {
-            matches!(scenario.server.selection, Selection::PowerOfChoice { .. } | Selection::Oort { .. })
+            matches!(scenario.server.selection.get(), Selection::PowerOfChoice { .. } | Selection::Oort { .. })
         })
     }
 }

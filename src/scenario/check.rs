@@ -131,14 +131,14 @@ fn check_data(scenario: &ScenarioSpec) -> Result<(), Fault> {
         let message = format!("{:?} weights are computed in {0:?}; only quantized ones have a choice", model.precision);
         return fault("model.arithmetic", message);
     }
-    if let PairFormSpec::Raw { max_prompt } = data.pairs
+    if let PairFormSpec::Raw { max_prompt } = data.pairs.get()
         && matches!(scenario.training.objective, ObjectiveSpec::Dpo { .. })
         && max_prompt >= data.max_seq_length
     {
         let message = format!("{max_prompt} must be below data.max_seq_length, {}", data.max_seq_length);
         return fault("data.pairs.max_prompt", message);
     }
-    if data.last_question == LastQuestion::Learnt && data.template == TemplateSpec::Chat {
+    if data.last_question.get() == LastQuestion::Learnt && data.template == TemplateSpec::Chat {
         return fault("data.last_question", "a chat template writes whole turns; LeftOut goes with it");
     }
     match data.synthetic.map(|synthetic| synthetic.rows) {

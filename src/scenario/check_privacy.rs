@@ -49,7 +49,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
             "weights by rows have no bound: set it, or take algorithm FedAvg(weights: Uniform)".into(),
         );
     }
-    if matches!(server.selection, Selection::PowerOfChoice { .. } | Selection::Oort { .. }) {
+    if matches!(server.selection.get(), Selection::PowerOfChoice { .. } | Selection::Oort { .. }) {
         return fault("server.selection", "it reads the clients' losses, which no noise protects".into());
     }
     match server.protocol {

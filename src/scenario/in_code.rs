@@ -22,6 +22,7 @@ impl ScenarioSpec {
         spec.name = name.to_owned();
         spec.model.folder = Some(model.into());
         spec.data.file = Some(data.into());
+        spec.resolve(spec.defaults_basis());
         spec
     }
 }
@@ -59,8 +60,9 @@ impl Scenario {
     /// assert!(error.to_string().contains("model.lora.rank: 0 is out of range"), "{error}");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn new(spec: ScenarioSpec, folder: &Path) -> Result<Self, ScenarioError> {
+    pub fn new(mut spec: ScenarioSpec, folder: &Path) -> Result<Self, ScenarioError> {
         // A file's fields are checked while they are read, so the value is written and read like a file.
+        spec.resolve(spec.defaults_basis());
         let text = written(&spec);
         Self::of_text(&folder.join("scenario.ron"), &text, &[]).map_err(|error| match error {
             ScenarioError::Syntax { line, message, .. } => {

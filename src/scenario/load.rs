@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use super::changes::{Phase, phases};
 use super::check::{Fault, check};
 use super::ron_syntax::{options, syntax};
-use super::schema::fidelity::{Reading, under, written_out};
-use super::schema::{Change, ScenarioSpec};
+use super::schema::{Change, ScenarioSpec, SpecialTokensInTextSpec};
 use super::{ScenarioError, catalog, method, overrides};
 use crate::store::{Key, key_of};
 
@@ -73,14 +72,13 @@ impl Scenario {
 
     /// Parses and checks `text`, which is the content of `file`, with overrides applied in order.
     pub(super) fn of_text(file: &Path, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
-        // Defaults depend on `fidelity` and `algorithm`, which are known only after a first reading.
-        let as_written = read_under(Reading::default(), file, text, sets)?;
-        let mut scenario = read_under(as_written.reading(), file, text, sets)?;
+        let as_written: ScenarioSpec = options().from_str(text).map_err(|error| syntax(file, &error))?;
+        let mut scenario = overrides::resolved(&as_written, sets)?;
         // Checks come after the catalog, which may provide the classes that groups name.
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         catalog::include(&mut scenario, folder)?;
         check(&scenario).map_err(|fault| invalid(file, text, fault))?;
-        let phases = under(as_written.reading(), || phases(&scenario)).map_err(|fault| invalid(file, text, fault))?;
+        let phases = phases(&scenario).map_err(|fault| invalid(file, text, fault))?;
         Ok(Self { scenario, phases, folder: folder.to_owned() })
     }
 
@@ -198,6 +196,10 @@ fn identified(scenario: &ScenarioSpec) -> ScenarioSpec {
     scenario.output = Default::default();
     // All defaults that `fidelity` selects are written out, so it carries no further information.
     scenario.fidelity = Default::default();
+    // The field came later than the first scenarios, whose identity it does not change where they mean `Refuse`.
+    if scenario.data.special_tokens_in_text.get() == SpecialTokensInTextSpec::Refuse {
+        scenario.data.special_tokens_in_text = Default::default();
+    }
     // Changes are hashed as the scenarios that they lead to.
     scenario.changes.clear();
     scenario
@@ -206,7 +208,7 @@ fn identified(scenario: &ScenarioSpec) -> ScenarioSpec {
 /// Returns a scenario as RON with one field per line.
 pub(super) fn written(spec: &ScenarioSpec) -> String {
     let pretty = ron::ser::PrettyConfig::new().indentor("  ");
-    let text = written_out(|| options().to_string_pretty(spec, pretty));
+    let text = options().to_string_pretty(spec, pretty);
     text.expect("a scenario can be written as RON") + "\n"
 }
 
@@ -228,17 +230,6 @@ fn expanded(sets: &[String]) -> Result<Vec<String>, ScenarioError> {
         all.extend(lines.map(str::to_owned));
     }
     Ok(all)
-}
-
-/// Parses the text and applies each override, with the defaults that belong to `reading`.
-fn read_under(reading: Reading, file: &Path, text: &str, sets: &[String]) -> Result<ScenarioSpec, ScenarioError> {
-    under(reading, || {
-        let mut scenario: ScenarioSpec = options().from_str(text).map_err(|error| syntax(file, &error))?;
-        for argument in sets {
-            scenario = overrides::apply(&scenario, argument)?;
-        }
-        Ok(scenario)
-    })
 }
 
 /// Returns the line of a field in the text.

@@ -35,7 +35,7 @@ pub(super) fn check_method(scenario: &ScenarioSpec) -> Result<(), (String, Strin
     if scenario.evaluation.local_baseline {
         return refused("evaluation.local_baseline", format!("{name} is a baseline itself"));
     }
-    if matches!(scenario.server.selection, Selection::PowerOfChoice { .. } | Selection::Oort { .. }) {
+    if matches!(scenario.server.selection.get(), Selection::PowerOfChoice { .. } | Selection::Oort { .. }) {
         return refused(
             "server.selection",
             format!("{name} asks every client, so there is nothing to select by losses"),
@@ -80,7 +80,7 @@ pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
         return doubts;
     }
     // A variate is (start - end) / (steps * learning rate), the mean gradient of the steps only if they are plain descent.
-    let other = match scenario.training.optimizer {
+    let other = match scenario.training.optimizer.get() {
         OptimizerSpec::Sgd { momentum: 0.0 } => None,
         OptimizerSpec::Sgd { .. } => Some(("momentum", "momentum buffers")),
         OptimizerSpec::AdamW { .. } => Some(("AdamW", "normalized steps")),
@@ -91,7 +91,7 @@ pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
              not hold; training.optimizer: Sgd() is what the paper trains with"
         ));
     }
-    if let Some(norm) = scenario.training.max_grad_norm {
+    if let Some(norm) = scenario.training.max_grad_norm.get() {
         doubts.push(format!(
             "SCAFFOLD with gradients clipped at {norm}: where they are longer, its variates are means of clipped steps, \
              not of gradients, and its analysis does not hold; training.max_grad_norm: None is what the paper trains with"

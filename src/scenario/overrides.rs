@@ -8,14 +8,51 @@ use serde_json::{Value, json};
 
 use super::error::suggestion;
 use super::ron_value::value_in;
-use super::{ReferenceSpec, ScenarioError, ScenarioSpec, SpecialTokensInTextSpec};
+use super::schema::{DefaultsBasis, ScenarioSpec};
+use super::{ScenarioError, reference};
 
-/// Applies one override `path=value`.
+/// Fills in the fields that a scenario leaves out, and applies overrides in order.
+///
+/// # Errors
+/// The first override that fails, as in [`apply`].
+pub(super) fn resolved(as_written: &ScenarioSpec, arguments: &[String]) -> Result<ScenarioSpec, ScenarioError> {
+    let basis = basis_after(as_written, arguments);
+    let mut scenario = as_written.clone();
+    scenario.resolve(basis);
+    for argument in arguments {
+        scenario = apply(&scenario, argument, basis)?;
+    }
+    Ok(scenario)
+}
+
+/// Returns the settings that defaults depend on, as they are after all overrides.
+fn basis_after(as_written: &ScenarioSpec, arguments: &[String]) -> DefaultsBasis {
+    let mut scenario = as_written.clone();
+    scenario.resolve(as_written.defaults_basis());
+    for argument in arguments {
+        let decides = argument.starts_with("fidelity=") || argument.starts_with("algorithm=");
+        // One that fails is reported in its turn, when all are applied.
+        if decides && let Ok(changed) = apply(&scenario, argument, as_written.defaults_basis()) {
+            scenario = changed;
+        }
+    }
+    scenario.defaults_basis()
+}
+
+/// Applies one override `path=value` to a scenario without gaps. Fields that it leaves out get their defaults under
+/// `basis`.
 ///
 /// # Errors
 /// If the path names no field, or the value does not fit it.
-pub(super) fn apply(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, ScenarioError> {
-    changed(scenario, argument).map_err(|message| ScenarioError::Override { argument: argument.to_owned(), message })
+pub(super) fn apply(
+    scenario: &ScenarioSpec,
+    argument: &str,
+    basis: DefaultsBasis,
+) -> Result<ScenarioSpec, ScenarioError> {
+    let mut changed = changed(scenario, argument)
+        .map_err(|message| ScenarioError::Override { argument: argument.to_owned(), message })?;
+    changed.resolve(basis);
+    Ok(changed)
 }
 
 /// Applies one override; the error is only the message.
@@ -24,7 +61,7 @@ fn changed(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, Stri
     let value = read(text);
     // The scenario as JSON, in which a field can be found by its path, is changed and read back.
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
-    write_out(&mut tree);
+    reference::write_out(&mut tree);
     // An optional field of text would take the word as its text, so the removal is tried first.
     if text.trim() == "None"
         && let Ok(scenario) = set(&mut tree.clone(), path, Value::Null)
@@ -44,38 +81,11 @@ fn changed(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, Stri
     }
 }
 
-/// Adds the fields that are not serialized when they have their defaults.
-fn write_out(tree: &mut Value) {
-    for (pointer, field, default) in UNWRITTEN {
-        // The owner may be a variant that the scenario does not choose.
-        if let Some(owner) = tree.pointer_mut(pointer).and_then(Value::as_object_mut) {
-            owner.entry(field).or_insert_with(default);
-        }
-    }
-}
-
 /// Writes `value` into the field at `path` and reads the scenario back.
 fn set(tree: &mut Value, path: &str, value: Value) -> Result<ScenarioSpec, String> {
     *find(tree, path)? = value;
     serde_json::from_value(tree.clone()).map_err(|source| with_suggestion(source.to_string()))
 }
-
-/// Fields that can be set although they are not serialized when they have their defaults: the JSON pointer of the
-/// owner, the name and the default.
-const UNWRITTEN: [(&str, &str, Default); 9] = [
-    ("", "privacy", || Value::Null),
-    ("/data", "system_prompt", || Value::Null),
-    ("/data", "special_tokens_in_text", || json!(SpecialTokensInTextSpec::default())),
-    ("/data", "template_date", || Value::Null),
-    ("/data/columns/SingleTurn", "system", || Value::Null),
-    ("/evaluation", "benchmarks", || Value::Array(vec![])),
-    ("/evaluation", "questions", || Value::Null),
-    ("/execution", "kernels", || Value::String("Auto".into())),
-    ("/training/objective/Dpo", "reference", || json!(ReferenceSpec::default())),
-];
-
-/// Constructor of the default of a field that is not serialized.
-type Default = fn() -> Value;
 
 /// Parses a value: as JSON, as RON with brackets, or else as plain text.
 fn read(text: &str) -> Value {
@@ -142,7 +152,7 @@ fn enter<'a>(here: &'a mut Value, segment: &str) -> Result<&'a mut Value, String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Scenario;
+    use crate::scenario::{OptimizerSpec, PairFormSpec, Scenario};
 
     const QUICKSTART: &str = include_str!("../../scenarios/quickstart.ron");
 
@@ -152,7 +162,11 @@ mod tests {
             r#"data.columns={"SingleTurn": {"instruction": "q", "response": "a"}}"#,
             r#"training.objective={"Dpo": {}}"#,
         ];
-        sets.iter().fold(scenario, |scenario, set| apply(&scenario, set).unwrap())
+        sets.iter().fold(scenario, |scenario, set| set_papers(&scenario, set))
+    }
+
+    fn set_papers(scenario: &ScenarioSpec, set: &str) -> ScenarioSpec {
+        apply(scenario, set, scenario.defaults_basis()).unwrap()
     }
 
     /// Collects the fields of the schema that an object lacks. Only objects that are there are entered.
@@ -184,7 +198,7 @@ mod tests {
         let mut found = Vec::new();
         missing(&schema, &schema["$defs"], &tree, "", &mut found);
         assert!(found.contains(&".data.system_prompt".to_owned()), "not written out: {found:?}");
-        write_out(&mut tree);
+        reference::write_out(&mut tree);
         found.clear();
         missing(&schema, &schema["$defs"], &tree, "", &mut found);
         assert_eq!(found, Vec::<String>::new());
@@ -192,10 +206,36 @@ mod tests {
 
     #[test]
     fn an_unwritten_field_keeps_what_is_set() {
-        let set = apply(&scenario(), "data.system_prompt=Be brief.").unwrap();
+        let set = set_papers(&scenario(), "data.system_prompt=Be brief.");
         assert_eq!(set.data.system_prompt.as_deref(), Some("Be brief."));
-        let again = apply(&set, "data.columns.system=persona").unwrap();
+        let again = set_papers(&set, "data.columns.system=persona");
         assert_eq!(again.data.system_prompt.as_deref(), Some("Be brief."));
-        assert_eq!(apply(&again, "data.system_prompt=None").unwrap().data.system_prompt, None);
+        assert_eq!(set_papers(&again, "data.system_prompt=None").data.system_prompt, None);
+    }
+
+    /// What is written out must not change what is set.
+    #[test]
+    fn writing_out_changes_no_scenario() {
+        let mut tree = serde_json::to_value(scenario()).unwrap();
+        reference::write_out(&mut tree);
+        assert_eq!(serde_json::from_value::<ScenarioSpec>(tree).unwrap(), scenario());
+    }
+
+    /// The order of overrides does not matter to the defaults: `fidelity` and the method are settled first.
+    #[test]
+    fn defaults_follow_the_fidelity_and_the_method_that_are_set() {
+        let with = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            Scenario::of_text(std::path::Path::new("scenario.ron"), QUICKSTART, &sets)
+        };
+        let set = with(&["data.pairs.max_prompt=64", "fidelity=FedLlmBench"]).unwrap().scenario;
+        assert_eq!(set.data.pairs.get(), PairFormSpec::Raw { max_prompt: 64 });
+        let set = with(&["training.optimizer.momentum=0.5", "algorithm=Scaffold"]).unwrap().scenario;
+        assert_eq!(set.training.optimizer.get(), OptimizerSpec::Sgd { momentum: 0.5 });
+        assert_eq!(set.training.max_grad_norm.get(), None);
+        let error = with(&["rounds=0", "fidelity=Paper"]).unwrap_err().to_string();
+        assert!(error.contains("rounds=0"), "{error}");
+        let error = with(&["fidelity=Paper", "rounds=0"]).unwrap_err().to_string();
+        assert!(error.contains("did you mean `Papers`?"), "{error}");
     }
 }

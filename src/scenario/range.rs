@@ -72,8 +72,8 @@ pub fn non_negative_single<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 }
 
 /// Reads a number in [0, 1).
-pub fn below_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    checked(deserializer, "at least 0 and below 1", |value| (0.0..1.0).contains(&value))
+pub fn below_one<'de, D: Deserializer<'de>, T: From<f64>>(deserializer: D) -> Result<T, D::Error> {
+    checked(deserializer, "at least 0 and below 1", |value| (0.0..1.0).contains(&value)).map(T::from)
 }
 
 /// Reads a number in [0, 1].
@@ -97,10 +97,10 @@ pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
 }
 
 /// Reads a finite number above 0, or `None`.
-pub fn positive_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub fn positive_or_none<'de, D: Deserializer<'de>, T: From<Option<f64>>>(deserializer: D) -> Result<T, D::Error> {
     match Option::<f64>::deserialize(deserializer)? {
         Some(value) if !(value.is_finite() && value > 0.0) => Err(out_of_range(value, "above 0")),
-        value => Ok(value),
+        value => Ok(value.into()),
     }
 }
 

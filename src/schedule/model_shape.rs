@@ -30,7 +30,7 @@ pub fn lora_spec(scenario: &ScenarioSpec) -> LoraSpec {
     LoraSpec {
         rank: lora.rank as usize,
         alpha: lora.alpha,
-        dropout: lora.dropout,
+        dropout: lora.dropout.get(),
         target_modules: lora.target_modules.clone(),
         rank_stabilized: lora.rank_stabilized,
     }

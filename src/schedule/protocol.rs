@@ -12,7 +12,7 @@ pub(super) fn server(scenario: &ScenarioSpec, adapter_bytes: u64) -> sim::Server
     let server = &scenario.server;
     sim::Server {
         rounds: scenario.rounds,
-        selection: selection(&server.selection),
+        selection: selection(server.selection.get()),
         candidates: match server.candidates {
             schema::CandidatesSpec::Online => sim::Candidates::Online,
             schema::CandidatesSpec::Everyone => sim::Candidates::Everyone,
@@ -27,8 +27,8 @@ pub(super) fn server(scenario: &ScenarioSpec, adapter_bytes: u64) -> sim::Server
     }
 }
 
-fn selection(selection: &Selection) -> sim::Selection {
-    match *selection {
+fn selection(selection: Selection) -> sim::Selection {
+    match selection {
         Selection::Uniform => sim::Selection::Uniform,
         Selection::Poisson { rate } => sim::Selection::Poisson { rate: probability(rate) },
         Selection::BySize => sim::Selection::BySize,

@@ -21,7 +21,7 @@ impl TaskCosts {
     pub fn new(scenario: &ScenarioSpec, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
         let steps = &scenario.training;
         let base_bits = scenario.model.arithmetic_bits();
-        let optimizer_bytes = match steps.optimizer {
+        let optimizer_bytes = match steps.optimizer.get() {
             // Two moments in f32.
             OptimizerSpec::AdamW { .. } => 8,
             OptimizerSpec::Sgd { momentum: 0.0 } => 0,

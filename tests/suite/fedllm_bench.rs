@@ -55,11 +55,11 @@ fn scenarios_have_the_numbers_of_the_scripts() {
         assert_eq!(found, *numbers, "{name}");
         assert_eq!((training.lr, training.lr_schedule), (2e-5, LrSchedule::Cosine { final_lr: 1e-6 }), "{name}");
         let lora = &scenario.model.lora;
-        assert_eq!((lora.rank, lora.alpha, lora.dropout), (16, 32.0, 0.05), "{name}");
+        assert_eq!((lora.rank, lora.alpha, lora.dropout.get()), (16, 32.0, 0.05), "{name}");
         assert_eq!(lora.target_modules, ["q_proj", "v_proj"]);
-        assert_eq!(scenario.server.selection, Selection::PythonSample);
+        assert_eq!(scenario.server.selection.get(), Selection::PythonSample);
         let is_multi = name.contains("multi");
-        assert_eq!(training.batches, if is_multi { Batches::SamePrefix } else { Batches::RoundSeeded }, "{name}");
+        assert_eq!(training.batches.get(), if is_multi { Batches::SamePrefix } else { Batches::RoundSeeded }, "{name}");
         assert_eq!(scenario.algorithm == Algorithm::Local, name.contains("local"), "{name}");
     }
 }
@@ -78,9 +78,12 @@ fn pairs_noise_and_openfedllm_have_the_numbers_of_their_scripts() {
     assert_eq!((steps(&local), local.training.local_steps), ((90, 8, 1e-4, cosine(1e-5)), 5));
     for scenario in [&pairs, &local] {
         assert!(matches!(scenario.training.objective, ObjectiveSpec::Dpo { beta: 0.1, .. }));
-        assert_eq!((scenario.data.pairs, scenario.data.max_seq_length), (PairFormSpec::Raw { max_prompt: 128 }, 512));
+        assert_eq!(
+            (scenario.data.pairs.get(), scenario.data.max_seq_length),
+            (PairFormSpec::Raw { max_prompt: 128 }, 512)
+        );
         let lora = &scenario.model.lora;
-        assert_eq!((lora.rank, lora.alpha, lora.dropout), (8, 16.0, 0.0));
+        assert_eq!((lora.rank, lora.alpha, lora.dropout.get()), (8, 16.0, 0.0));
     }
     let noisy = read("wildchat-dp", &[]);
     assert_eq!((steps(&noisy), noisy.training.local_steps), ((100, 1, 2e-5, cosine(1e-6)), 160));

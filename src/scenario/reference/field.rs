@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::lookup::Place;
-use super::{READINGS, Schemas, fields, is_optional, named, ron_text, variants};
+use super::{Schemas, fields, is_optional, named, ron_text, variants};
+use crate::scenario::schema::fidelity::{BASES, OTHER_DEFAULTS};
 
 /// Explanation of a field, or of the whole scenario.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -59,8 +60,8 @@ impl Comment {
 }
 
 impl Schemas {
-    /// Explains the field at a place; `others` are its defaults under the other readings.
-    pub(super) fn entry(&self, place: Place, others: &[Option<Value>]) -> Entry {
+    /// Explains the field at a place.
+    pub(super) fn entry(&self, place: Place) -> Entry {
         let own = place.schema["description"].as_str();
         let resolved = self.resolved(place.schema);
         let of_type = resolved["description"].as_str().unwrap_or_default();
@@ -75,7 +76,7 @@ impl Schemas {
             unit: comment.unit,
             meaning,
             range: comment.range,
-            defaults: defaults(place.default.as_ref(), others),
+            defaults: defaults(place.default.as_ref(), &place.schema[OTHER_DEFAULTS]),
             parts: self.parts(resolved),
             path: place.path,
         }
@@ -153,12 +154,12 @@ impl Schemas {
     }
 }
 
-/// Returns the default, and those of other readings that differ from it.
-fn defaults(first: Option<&Value>, others: &[Option<Value>]) -> Vec<Default> {
+/// Returns the default, and those of `others`, a list under [`OTHER_DEFAULTS`] or nothing, that differ from it.
+fn defaults(first: Option<&Value>, others: &Value) -> Vec<Default> {
     let Some(first) = first else { return vec![] };
     let mut defaults = vec![Default { under: "", value: ron_text::of(first) }];
-    for ((under, _), other) in READINGS.iter().skip(1).zip(others) {
-        if let Some(other) = other.as_ref().filter(|other| *other != first) {
+    for ((under, _), other) in BASES.iter().skip(1).zip(others.as_array().into_iter().flatten()) {
+        if other != first {
             defaults.push(Default { under, value: ron_text::of(other) });
         }
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::field::Entry;
 use super::lookup::Place;
-use super::{Reference, Schemas, fields, named, types_in_order, variants};
+use super::{Schemas, fields, named, types_in_order, variants};
 
 const HEAD: &str = "\
 # Scenario reference
@@ -17,30 +17,27 @@ depends on `fidelity` or on the method, each is named. Quantities are written wi
 `\"20 Mbit/s\"`, `\"8 GB\"`, `\"2 TFLOP/s\"`.
 ";
 
-pub(super) fn reference(reference: &Reference) -> String {
-    let schemas = &reference.schemas[0];
+pub(super) fn reference(schemas: &Schemas) -> String {
     let mut page = HEAD.to_owned();
-    section(reference, &mut page, "Scenario", |schemas| &schemas.root);
+    section(schemas, &mut page, "Scenario", &schemas.root);
     for name in types_in_order(schemas) {
         // Quantities have no fields; their title is shown as the kind of a field.
         if schemas.definitions[&name]["title"].is_string() {
             continue;
         }
-        section(reference, &mut page, &name, |schemas| &schemas.definitions[&name]);
+        section(schemas, &mut page, &name, &schemas.definitions[&name]);
     }
     page
 }
 
-/// Appends the section of one type, which `pick` finds in the schemas of a reading.
-fn section(reference: &Reference, page: &mut String, name: &str, pick: impl Fn(&Schemas) -> &Value) {
-    let schemas = &reference.schemas[0];
-    let schema = pick(schemas);
+/// Appends the section of one type.
+fn section(schemas: &Schemas, page: &mut String, name: &str, schema: &Value) {
     let _ = writeln!(page, "\n## {name}\n");
     let _ = writeln!(page, "{}", joined(schema["description"].as_str().unwrap_or_default()));
     let own = fields(schema);
     let variants = variants(schema);
     if variants.is_empty() && !own.is_empty() {
-        rows(reference, page, &pick, None);
+        rows(schemas, page, schema);
         return;
     }
     if !variants.is_empty() {
@@ -56,33 +53,22 @@ fn section(reference: &Reference, page: &mut String, name: &str, pick: impl Fn(&
         let _ = writeln!(page, "| `{variant}{brackets}` | {} |", cell(&text));
     }
     for (variant, _, content) in variants {
-        if content.is_some_and(|content| !fields(content).is_empty()) {
+        if let Some(content) = content
+            && !fields(content).is_empty()
+        {
             let _ = writeln!(page, "\n### {name}: {variant}");
-            rows(reference, page, &pick, Some(variant));
+            rows(schemas, page, content);
         }
     }
 }
 
-/// Appends the table of the fields of a struct, or of one variant.
-fn rows(reference: &Reference, page: &mut String, pick: &impl Fn(&Schemas) -> &Value, variant: Option<&str>) {
+/// Appends the table of the fields of `owner`, a struct or the content of a variant.
+fn rows(schemas: &Schemas, page: &mut String, owner: &Value) {
     let _ = writeln!(page, "\n| field | type | unit | default | range | meaning |\n|---|---|---|---|---|---|");
-    let owners = reference.schemas.each_ref().map(|schemas| owner(pick(schemas), variant));
-    for (name, schema) in fields(owners[0]) {
-        // The same field in the schemas of the other readings, which may have other defaults.
-        let [_, others @ ..] = owners.map(|owner| {
-            let (_, field) = fields(owner).into_iter().find(|(other, _)| *other == name)?;
-            Place::of_field(name, field, owner).default
-        });
-        let schemas = &reference.schemas[0];
-        let entry = schemas.entry(Place::of_field(name, schema, owners[0]), &others);
+    for (name, schema) in fields(owner) {
+        let entry = schemas.entry(Place::of_field(name, schema, owner));
         let _ = writeln!(page, "{}", row(schemas, schema, &entry));
     }
-}
-
-fn owner<'a>(schema: &'a Value, variant: Option<&str>) -> &'a Value {
-    let Some(wanted) = variant else { return schema };
-    let found = variants(schema).into_iter().find(|(name, ..)| *name == wanted);
-    found.and_then(|(.., content)| content).expect("the variants are the same under every reading")
 }
 
 fn row(schemas: &Schemas, schema: &Value, entry: &Entry) -> String {

@@ -1,7 +1,7 @@
-//! Reference of the fields of a scenario with meaning, unit, default and range, generated from the types in `spec`.
+//! Reference of the fields of a scenario with meaning, unit, default and range, generated from the types in `schema`.
 //!
-//! The doc comments of those types are compiled into JSON schemas, and their default functions are called here, so the
-//! reference cannot become outdated. A comment has the form `[unit] meaning -- range.`
+//! The doc comments and the defaults of those types are compiled into a JSON schema, so the reference cannot become
+//! outdated. A comment has the form `[unit] meaning -- range.`
 
 mod field;
 mod lookup;
@@ -11,35 +11,31 @@ mod ron_text;
 pub use field::{Default, Entry};
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
 use super::error::UnknownField;
-use super::schema::fidelity::{Reading, under};
-use super::schema::{Fidelity, ScenarioSpec};
+use super::schema::ScenarioSpec;
 
-/// Readings of a scenario whose defaults may differ, each with the setting that selects it.
-const READINGS: [(&str, Reading); 3] = [
-    ("", Reading { fidelity: Fidelity::Papers, is_scaffold: false }),
-    ("fidelity: FedLlmBench", Reading { fidelity: Fidelity::FedLlmBench, is_scaffold: false }),
-    ("algorithm: Scaffold", Reading { fidelity: Fidelity::Papers, is_scaffold: true }),
-];
+/// The schemas, which are the same throughout the program and take time to generate.
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::read);
 
-/// Reference of the fields of a scenario, from one set of schemas per reading.
+/// Reference of the fields of a scenario.
 pub struct Reference {
-    schemas: [Schemas; 3],
+    schemas: &'static Schemas,
 }
 
-/// JSON schemas of the types under one reading: the scenario's own, and those of the types that it refers to.
+/// JSON schemas of the types: the scenario's own, and those of the types that it refers to.
 struct Schemas {
     root: Value,
     definitions: Map<String, Value>,
 }
 
 impl Reference {
-    /// Generates the schemas.
+    /// Generates the reference.
     pub fn new() -> Self {
-        Self { schemas: READINGS.map(|(_, reading)| under(reading, Schemas::read)) }
+        Self { schemas: &SCHEMAS }
     }
 
     /// Explains the fields that a path names.
@@ -51,21 +47,13 @@ impl Reference {
     /// About a segment that names nothing, with the nearest name or all known ones.
     pub fn explain(&self, path: &str) -> Result<Vec<Entry>, UnknownField> {
         let segments: Vec<&str> = path.split('.').filter(|segment| !segment.is_empty()).collect();
-        let found = self.schemas.each_ref().map(|schemas| schemas.find(&segments));
-        let [first, others @ ..] = found;
-        let others = others.map(|found| found.unwrap_or_default());
-        // The readings differ only in defaults, so they find the same places in the same order.
-        let mut entries = Vec::new();
-        for (at, place) in first.map_err(UnknownField)?.into_iter().enumerate() {
-            let others = others.each_ref().map(|places| places.get(at).and_then(|place| place.default.clone()));
-            entries.push(self.schemas[0].entry(place, &others));
-        }
-        Ok(entries)
+        let places = self.schemas.find(&segments).map_err(UnknownField)?;
+        Ok(places.into_iter().map(|place| self.schemas.entry(place)).collect())
     }
 
     /// Returns the reference of all fields in Markdown.
     pub fn markdown(&self) -> String {
-        markdown::reference(self)
+        markdown::reference(self.schemas)
     }
 }
 
@@ -75,12 +63,45 @@ impl std::default::Default for Reference {
     }
 }
 
+/// Adds to a scenario's tree the fields that are not serialized where they have their defaults.
+pub(super) fn write_out(scenario: &mut Value) {
+    SCHEMAS.write_out(&SCHEMAS.root, scenario);
+}
+
 impl Schemas {
     fn read() -> Self {
         // Schemars collects all types that the root refers to under `$defs`.
         let mut root = schemars::schema_for!(ScenarioSpec).to_value();
         let definitions = root["$defs"].as_object_mut().map(std::mem::take).unwrap_or_default();
         Self { root, definitions }
+    }
+
+    /// Adds the fields of the schema that a value lacks, with their defaults, to it and to the values in it.
+    fn write_out(&self, schema: &Value, value: &mut Value) {
+        let schema = self.resolved(schema);
+        for (variant, _, content) in variants(schema) {
+            // Only the chosen variant is there.
+            if let (Some(content), Some(chosen)) = (content, value.get_mut(variant)) {
+                self.write_out(content, chosen);
+            }
+        }
+        match value {
+            Value::Object(entries) => {
+                for (name, field) in fields(schema) {
+                    if let Some(default) = default_of(schema, name, field) {
+                        entries.entry(name).or_insert(default);
+                    }
+                    if let Some(value) = entries.get_mut(name) {
+                        self.write_out(field, value);
+                    }
+                }
+                if schema["additionalProperties"].is_object() {
+                    entries.values_mut().for_each(|value| self.write_out(&schema["additionalProperties"], value));
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.write_out(&schema["items"], item)),
+            _ => {}
+        }
     }
 
     /// Follows references, and unwraps the content of optional values.
@@ -176,8 +197,8 @@ fn collect(schemas: &Schemas, schema: &Value, order: &mut Vec<String>, seen: &mu
     }
 }
 
-/// Returns the default of a field under one reading; it is `null` for an optional field. `None` if the field is
-/// required.
+/// Returns the default of a field, under the papers' rules if it depends on other fields; it is `null` for an optional
+/// field. `None` if the field is required.
 fn default_of(owner: &Value, name: &str, field: &Value) -> Option<Value> {
     if is_required(owner, name) {
         return None;
@@ -238,16 +259,16 @@ mod tests {
     /// The one thing that cannot be generated is that somebody wrote it.
     #[test]
     fn every_field_says_what_it_means_and_every_bare_number_its_unit() {
-        let schemas = Schemas::read();
+        let schemas = &*SCHEMAS;
         let mut silent = Vec::new();
-        let types = types_in_order(&schemas);
+        let types = types_in_order(schemas);
         let all =
             types.iter().map(|name| (name.as_str(), &schemas.definitions[name])).chain([("Scenario", &schemas.root)]);
         for (name, schema) in all {
             let contents = variants(schema).into_iter().filter_map(|(variant, _, content)| Some((variant, content?)));
             for (variant, owner) in contents.chain([("", schema)]) {
                 for (field, content) in fields(owner) {
-                    let entry = schemas.entry(lookup::Place::of_field(field, content, owner), &[]);
+                    let entry = schemas.entry(lookup::Place::of_field(field, content, owner));
                     let wants_unit = matches!(content["type"].as_str(), Some("number"));
                     // A unit says enough of a field such as `clients`.
                     if entry.unit.is_none() && (entry.meaning.is_empty() || wants_unit) {

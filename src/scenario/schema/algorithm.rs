@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fidelity::{Reading, choose};
-use super::{Fidelity, ScenarioSpec, unit};
+use super::fidelity::{ByFidelity, DefaultsBasis, FidelityDefault};
+use super::unit;
 use crate::scenario::range;
 
 /// Federated method: its additions to local training, and the server's step.
@@ -34,21 +34,21 @@ pub enum Algorithm {
         #[serde(default = "unit", deserialize_with = "range::positive_single")]
         server_lr: f64,
         /// The paper's mean is `Uniform`; FedLLM-Bench weights models, but not variates, by `Samples`.
-        #[serde(default = "scaffold_weights")]
-        weights: WeightsSpec,
         #[serde(default)]
-        correction: Correction,
+        weights: ByFidelity<ScaffoldWeights>,
+        #[serde(default)]
+        correction: ByFidelity<Correction>,
     },
     /// Server momentum (Hsu et al. 2019).
     FedAvgM {
         /// [1] Decay of the momentum -- below 1. 0.9 in the paper, 0.5 in FedLLM-Bench.
-        #[serde(default = "momentum_beta", deserialize_with = "range::below_one")]
-        beta: f64,
+        #[serde(default, deserialize_with = "range::below_one")]
+        beta: ByFidelity<MomentumDecay>,
         /// [1] Factor on the momentum -- above 0.
         #[serde(default = "unit", deserialize_with = "range::positive_single")]
         server_lr: f64,
         #[serde(default)]
-        momentum: MomentumSpec,
+        momentum: ByFidelity<MomentumSpec>,
         #[serde(default)]
         weights: WeightsSpec,
     },
@@ -72,15 +72,15 @@ pub enum Algorithm {
         #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
         tau: f64,
         /// [1] Decay of the first moment -- below 1.
-        #[serde(default = "adaptive_beta1", deserialize_with = "range::below_one")]
-        beta1: f64,
+        #[serde(default, deserialize_with = "range::below_one")]
+        beta1: ByFidelity<FirstMomentDecay>,
         /// [1] Decay of the second moment -- below 1.
         #[serde(default = "adaptive_beta2", deserialize_with = "range::below_one")]
         beta2: f64,
         #[serde(default)]
-        first_moment: FirstMoment,
+        first_moment: ByFidelity<FirstMoment>,
         #[serde(default)]
-        second_moment: SecondMoment,
+        second_moment: ByFidelity<SecondMoment>,
         #[serde(default = "uniform")]
         weights: WeightsSpec,
     },
@@ -93,15 +93,15 @@ pub enum Algorithm {
         #[serde(default = "thousandth", deserialize_with = "range::positive_single")]
         tau: f64,
         /// [1] Decay of the first moment -- below 1.
-        #[serde(default = "adaptive_beta1", deserialize_with = "range::below_one")]
-        beta1: f64,
+        #[serde(default, deserialize_with = "range::below_one")]
+        beta1: ByFidelity<FirstMomentDecay>,
         /// [1] Decay of the second moment -- below 1.
         #[serde(default = "adaptive_beta2", deserialize_with = "range::below_one")]
         beta2: f64,
         #[serde(default)]
-        first_moment: FirstMoment,
+        first_moment: ByFidelity<FirstMoment>,
         #[serde(default)]
-        second_moment: SecondMoment,
+        second_moment: ByFidelity<SecondMoment>,
         #[serde(default = "uniform")]
         weights: WeightsSpec,
     },
@@ -138,11 +138,11 @@ impl Algorithm {
         match *self {
             Self::FedAvg { weights, .. }
             | Self::FedProx { weights, .. }
-            | Self::Scaffold { weights, .. }
             | Self::FedAvgM { weights, .. }
             | Self::FedAdagrad { weights, .. }
             | Self::FedYogi { weights, .. }
             | Self::FedAdam { weights, .. } => weights,
+            Self::Scaffold { weights, .. } => weights.get(),
             Self::Local | Self::Centralised => WeightsSpec::Samples,
         }
     }
@@ -187,9 +187,11 @@ pub enum Correction {
     AfterUpdate,
 }
 
-impl Default for Correction {
-    fn default() -> Self {
-        choose(Self::Gradient, Self::AfterUpdate)
+impl FidelityDefault for Correction {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::Gradient, Self::AfterUpdate)
     }
 }
 
@@ -203,9 +205,11 @@ pub enum MomentumSpec {
     Averaged,
 }
 
-impl Default for MomentumSpec {
-    fn default() -> Self {
-        choose(Self::Accumulated, Self::Averaged)
+impl FidelityDefault for MomentumSpec {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::Accumulated, Self::Averaged)
     }
 }
 
@@ -218,9 +222,11 @@ pub enum FirstMoment {
     FromFirstUpdate,
 }
 
-impl Default for FirstMoment {
-    fn default() -> Self {
-        choose(Self::FromZero, Self::FromFirstUpdate)
+impl FidelityDefault for FirstMoment {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::FromZero, Self::FromFirstUpdate)
     }
 }
 
@@ -233,39 +239,52 @@ pub enum SecondMoment {
     OfFirstMoments,
 }
 
-impl Default for SecondMoment {
-    fn default() -> Self {
-        choose(Self::OfUpdates, Self::OfFirstMoments)
+impl FidelityDefault for SecondMoment {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::OfUpdates, Self::OfFirstMoments)
     }
 }
 
-impl ScenarioSpec {
-    /// Returns the settings that the defaults of other fields depend on.
-    pub(in crate::scenario) fn reading(&self) -> Reading {
-        Reading { fidelity: self.fidelity, is_scaffold: matches!(self.algorithm, Algorithm::Scaffold { .. }) }
-    }
+/// Default of SCAFFOLD's `weights`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScaffoldWeights;
 
-    /// Returns whether defaults follow FedLLM-Bench's code.
-    pub fn is_fedllm_bench(&self) -> bool {
-        self.fidelity == Fidelity::FedLlmBench
+impl FidelityDefault for ScaffoldWeights {
+    type Value = WeightsSpec;
+
+    fn under(basis: DefaultsBasis) -> WeightsSpec {
+        basis.choose(WeightsSpec::Uniform, WeightsSpec::Samples)
+    }
+}
+
+/// Default of FedAvgM's `beta`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MomentumDecay;
+
+impl FidelityDefault for MomentumDecay {
+    type Value = f64;
+
+    fn under(basis: DefaultsBasis) -> f64 {
+        basis.choose(0.9, 0.5)
+    }
+}
+
+/// Default of `beta1`: 0.9 as in Reddi et al. (appendix D.2), or 0.5 as in FedLLM-Bench.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FirstMomentDecay;
+
+impl FidelityDefault for FirstMomentDecay {
+    type Value = f64;
+
+    fn under(basis: DefaultsBasis) -> f64 {
+        basis.choose(0.9, 0.5)
     }
 }
 
 fn uniform() -> WeightsSpec {
     WeightsSpec::Uniform
-}
-
-fn scaffold_weights() -> WeightsSpec {
-    choose(WeightsSpec::Uniform, WeightsSpec::Samples)
-}
-
-fn momentum_beta() -> f64 {
-    choose(0.9, 0.5)
-}
-
-/// Returns the default of `beta1`: 0.9 as in Reddi et al. (appendix D.2), or 0.5 as in FedLLM-Bench.
-fn adaptive_beta1() -> f64 {
-    choose(0.9, 0.5)
 }
 
 fn adaptive_beta2() -> f64 {

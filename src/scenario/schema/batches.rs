@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fidelity::choose;
+use super::fidelity::{DefaultsBasis, FidelityDefault};
 use crate::scenario::range;
 
 /// Rows that a task trains on, and their order.
@@ -18,9 +18,11 @@ pub enum Batches {
     SamePrefix,
 }
 
-impl Default for Batches {
-    fn default() -> Self {
-        choose(Self::Fresh, Self::RoundSeeded)
+impl FidelityDefault for Batches {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::Fresh, Self::RoundSeeded)
     }
 }
 
@@ -33,9 +35,11 @@ pub enum DropoutMasks {
     Shared,
 }
 
-impl Default for DropoutMasks {
-    fn default() -> Self {
-        choose(Self::PerTask, Self::Shared)
+impl FidelityDefault for DropoutMasks {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::PerTask, Self::Shared)
     }
 }
 

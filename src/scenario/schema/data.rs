@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fidelity::{choose, writes_all};
+use super::fidelity::{DefaultsBasis, FidelityDefault};
 use crate::scenario::range;
 
 /// Columns that hold the texts of the rows, by the names of OpenFedLLM's datasets.
@@ -56,9 +56,11 @@ pub enum Masking {
     LastKey,
 }
 
-impl Default for Masking {
-    fn default() -> Self {
-        choose(Self::ByConstruction, Self::LastKey)
+impl FidelityDefault for Masking {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::ByConstruction, Self::LastKey)
     }
 }
 
@@ -79,9 +81,11 @@ pub enum PairFormSpec {
     },
 }
 
-impl Default for PairFormSpec {
-    fn default() -> Self {
-        choose(Self::Templated, Self::Raw { max_prompt: their_prompt() })
+impl FidelityDefault for PairFormSpec {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::Templated, Self::Raw { max_prompt: their_prompt() })
     }
 }
 
@@ -98,9 +102,11 @@ pub enum LastQuestion {
     Learnt,
 }
 
-impl Default for LastQuestion {
-    fn default() -> Self {
-        choose(Self::LeftOut, Self::Learnt)
+impl FidelityDefault for LastQuestion {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::LeftOut, Self::Learnt)
     }
 }
 
@@ -117,17 +123,11 @@ pub enum SpecialTokensInTextSpec {
     Parsed,
 }
 
-impl Default for SpecialTokensInTextSpec {
-    fn default() -> Self {
-        choose(Self::Refuse, Self::Parsed)
-    }
-}
+impl FidelityDefault for SpecialTokensInTextSpec {
+    type Value = Self;
 
-impl SpecialTokensInTextSpec {
-    /// Returns whether the field is left out: at its default, so that scenarios of earlier versions keep their identity, but
-    /// not in a resolved scenario.
-    pub fn is_left_out(&self) -> bool {
-        !writes_all() && *self == Self::default()
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::Refuse, Self::Parsed)
     }
 }
 

@@ -14,17 +14,21 @@ mod network;
 mod population;
 mod precision;
 mod privacy;
+mod resolve;
 mod server;
 mod timing;
 mod training;
 
-pub use algorithm::{Algorithm, Correction, FirstMoment, Mean, MomentumSpec, SecondMoment, WeightsSpec};
+pub use algorithm::{
+    Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, ScaffoldWeights,
+    SecondMoment, WeightsSpec,
+};
 pub use batches::{Batches, DropoutMasks, DynamicSteps};
 pub use change::Change;
 pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
-pub use fidelity::Fidelity;
+pub use fidelity::{ByFidelity, DefaultsBasis, Fidelity, FidelityDefault};
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{
     Availability, ClientTrace, Crashes, DeviceClassSpec, Dropout, GroupSpec, LatencyJitter, Link, Population,
@@ -138,8 +142,8 @@ pub struct Lora {
     #[serde(default)]
     pub init_seed: Option<u64>,
     /// [1] Dropout probability on the adapter's input during training -- below 1.
-    #[serde(default = "lora_dropout", deserialize_with = "range::below_one")]
-    pub dropout: f64,
+    #[serde(default, deserialize_with = "range::below_one")]
+    pub dropout: ByFidelity<LoraDropout>,
     /// Whether the scaling is alpha/sqrt(rank) instead (rsLoRA, Kalajdzievski 2023).
     #[serde(default, rename = "rank_stabilised")]
     pub rank_stabilized: bool,
@@ -181,7 +185,7 @@ pub struct Data {
     pub template: TemplateSpec,
     /// Selection of the tokens that contribute to the loss.
     #[serde(default)]
-    pub masking: Masking,
+    pub masking: ByFidelity<Masking>,
     /// [tokens] Greatest length of a row; longer responses are truncated.
     #[serde(deserialize_with = "range::at_least_one")]
     pub max_seq_length: u32,
@@ -190,14 +194,13 @@ pub struct Data {
     pub long_prompts: LongPromptsSpec,
     /// Conversion of preference rows to sequences.
     #[serde(default)]
-    pub pairs: PairFormSpec,
+    pub pairs: ByFidelity<PairFormSpec>,
     /// Treatment of the last question of a conversation if it has no answer.
     #[serde(default)]
-    pub last_question: LastQuestion,
+    pub last_question: ByFidelity<LastQuestion>,
     /// Treatment of special tokens of the tokenizer that a row's text spells, such as `</s>`.
-    #[serde(default, skip_serializing_if = "SpecialTokensInTextSpec::is_left_out")]
-    #[schemars(extend("default" = SpecialTokensInTextSpec::default()))]
-    pub special_tokens_in_text: SpecialTokensInTextSpec,
+    #[serde(default, skip_serializing_if = "ByFidelity::is_left_out")]
+    pub special_tokens_in_text: ByFidelity<SpecialTokensInTextSpec>,
     /// The current date to a chat template that asks for it, as `2024-07-26`. `None`: the template takes the date that it has
     /// itself; a template without one is rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -251,9 +254,9 @@ pub struct TrainingSpec {
     #[serde(default)]
     pub dynamic_steps: Option<DynamicSteps>,
     #[serde(default)]
-    pub batches: Batches,
+    pub batches: ByFidelity<Batches>,
     #[serde(default)]
-    pub dropout_masks: DropoutMasks,
+    pub dropout_masks: ByFidelity<DropoutMasks>,
     /// [rows] Rows of one micro-batch -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub batch_size: u32,
@@ -264,9 +267,9 @@ pub struct TrainingSpec {
     pub objective: ObjectiveSpec,
     /// Weighting of the micro-batches of one step.
     #[serde(default)]
-    pub accumulation: AccumulationSpec,
+    pub accumulation: ByFidelity<AccumulationSpec>,
     #[serde(default)]
-    pub optimizer: OptimizerSpec,
+    pub optimizer: ByFidelity<OptimizerSpec>,
     /// Treatment of the optimizer's moments between the tasks of a client.
     #[serde(default)]
     pub optimizer_state: OptimizerState,
@@ -276,8 +279,8 @@ pub struct TrainingSpec {
     #[serde(default)]
     pub lr_schedule: LrSchedule,
     /// [1] L2 norm to which the gradient of a step is clipped; `None` does not clip.
-    #[serde(default = "max_grad_norm", deserialize_with = "range::positive_or_none")]
-    pub max_grad_norm: Option<f64>,
+    #[serde(default, deserialize_with = "range::positive_or_none")]
+    pub max_grad_norm: ByFidelity<MaxGradNorm>,
     /// Treatment of updates that are not finite or equal to zero.
     #[serde(default)]
     pub unusable_update: UnusableUpdate,
@@ -328,9 +331,16 @@ fn one_u32() -> u32 {
     1
 }
 
-/// Returns the default of `lora.dropout`: that of FedLLM-Bench's scripts under its fidelity, otherwise no dropout.
-fn lora_dropout() -> f64 {
-    fidelity::choose(0.0, 0.05)
+/// Default of `lora.dropout`: that of FedLLM-Bench's scripts under its fidelity, otherwise no dropout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoraDropout;
+
+impl FidelityDefault for LoraDropout {
+    type Value = f64;
+
+    fn under(basis: DefaultsBasis) -> f64 {
+        basis.choose(0.0, 0.05)
+    }
 }
 
 fn query_and_value() -> Vec<String> {
@@ -345,7 +355,14 @@ fn day() -> Duration {
     Duration(86_400_000_000_000)
 }
 
-/// Returns the default of `max_grad_norm`: no clipping under SCAFFOLD, whose variates are means of gradients.
-fn max_grad_norm() -> Option<f64> {
-    if fidelity::wants_plain_descent() { None } else { Some(1.0) }
+/// Default of `max_grad_norm`: no clipping under SCAFFOLD, whose variates are means of gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxGradNorm;
+
+impl FidelityDefault for MaxGradNorm {
+    type Value = Option<f64>;
+
+    fn under(basis: DefaultsBasis) -> Option<f64> {
+        if basis.wants_plain_descent() { None } else { Some(1.0) }
+    }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Duration, Rate};
-use super::fidelity::choose;
+use super::fidelity::{ByFidelity, DefaultsBasis, FidelityDefault};
 use super::network::Capacity;
 use super::{one_u32, unit};
 use crate::scenario::range;
@@ -15,7 +15,7 @@ use crate::scenario::range;
 pub struct Server {
     pub protocol: Protocol,
     #[serde(default)]
-    pub selection: Selection,
+    pub selection: ByFidelity<Selection>,
     /// Clients that can be selected.
     #[serde(default)]
     pub candidates: CandidatesSpec,
@@ -282,9 +282,11 @@ pub enum Selection {
     PythonSample,
 }
 
-impl Default for Selection {
-    fn default() -> Self {
-        choose(Self::Uniform, Self::PythonSample)
+impl FidelityDefault for Selection {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::Uniform, Self::PythonSample)
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fidelity::{choose, wants_plain_descent};
+use super::fidelity::{ByFidelity, DefaultsBasis, FidelityDefault};
 use crate::scenario::range;
 
 /// Optimizer of local training.
@@ -27,7 +27,7 @@ pub enum OptimizerSpec {
         weight_decay: f64,
         /// Order of operations.
         #[serde(default)]
-        variant: AdamVariantSpec,
+        variant: ByFidelity<AdamVariantSpec>,
     },
     /// Gradient descent with PyTorch's momentum buffer.
     Sgd {
@@ -37,9 +37,11 @@ pub enum OptimizerSpec {
     },
 }
 
-impl Default for OptimizerSpec {
-    fn default() -> Self {
-        if wants_plain_descent() {
+impl FidelityDefault for OptimizerSpec {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        if basis.wants_plain_descent() {
             return Self::Sgd { momentum: 0.0 };
         }
         Self::AdamW {
@@ -47,7 +49,7 @@ impl Default for OptimizerSpec {
             beta2: beta2(),
             epsilon: epsilon(),
             weight_decay: 0.0,
-            variant: AdamVariantSpec::default(),
+            variant: AdamVariantSpec::under(basis).into(),
         }
     }
 }
@@ -72,9 +74,11 @@ pub enum AdamVariantSpec {
     Transformers,
 }
 
-impl Default for AdamVariantSpec {
-    fn default() -> Self {
-        choose(Self::PyTorch, Self::Transformers)
+impl FidelityDefault for AdamVariantSpec {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::PyTorch, Self::Transformers)
     }
 }
 
@@ -88,9 +92,11 @@ pub enum AccumulationSpec {
     PerMicroBatch,
 }
 
-impl Default for AccumulationSpec {
-    fn default() -> Self {
-        choose(Self::PerToken, Self::PerMicroBatch)
+impl FidelityDefault for AccumulationSpec {
+    type Value = Self;
+
+    fn under(basis: DefaultsBasis) -> Self {
+        basis.choose(Self::PerToken, Self::PerMicroBatch)
     }
 }
 
