@@ -78,6 +78,7 @@ impl Scenario {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         catalog::include(&mut scenario, folder)?;
         check(&scenario).map_err(|fault| invalid(file, text, fault))?;
+        // Changes in mid-run are applied now, so that a mistake in one is found before the first round.
         let phases = phases(&scenario).map_err(|fault| invalid(file, text, fault))?;
         Ok(Self { scenario, phases, folder: folder.to_owned() })
     }

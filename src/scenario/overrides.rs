@@ -16,6 +16,7 @@ use super::{ScenarioError, reference};
 /// # Errors
 /// The first override that fails, as in [`apply`].
 pub(super) fn resolved(as_written: &ScenarioSpec, arguments: &[String]) -> Result<ScenarioSpec, ScenarioError> {
+    // Gaps are filled before any override is applied, since it may set a part of what fills them.
     let basis = basis_after(as_written, arguments);
     let mut scenario = as_written.clone();
     scenario.resolve(basis);
@@ -51,6 +52,7 @@ pub(super) fn apply(
 ) -> Result<ScenarioSpec, ScenarioError> {
     let mut changed = changed(scenario, argument)
         .map_err(|message| ScenarioError::Override { argument: argument.to_owned(), message })?;
+    // A variant that has just been chosen may leave out fields, as in `algorithm=FedAdam`.
     changed.resolve(basis);
     Ok(changed)
 }
@@ -61,6 +63,7 @@ fn changed(scenario: &ScenarioSpec, argument: &str) -> Result<ScenarioSpec, Stri
     let value = read(text);
     // The scenario as JSON, in which a field can be found by its path, is changed and read back.
     let mut tree = serde_json::to_value(scenario).expect("a scenario has only text keys");
+    // Fields that are not serialized at their defaults can be set like all others.
     reference::write_out(&mut tree);
     // An optional field of text would take the word as its text, so the removal is tried first.
     if text.trim() == "None"

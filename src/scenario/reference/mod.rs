@@ -95,10 +95,12 @@ impl Schemas {
                         self.write_out(field, value);
                     }
                 }
+                // In a map, all values have one schema.
                 if schema["additionalProperties"].is_object() {
                     entries.values_mut().for_each(|value| self.write_out(&schema["additionalProperties"], value));
                 }
             }
+            // Elements of tuples have no `items`, and no fields that could be missing.
             Value::Array(items) => items.iter_mut().for_each(|item| self.write_out(&schema["items"], item)),
             _ => {}
         }

@@ -186,6 +186,7 @@ impl<D: FidelityDefault> JsonSchema for ByFidelity<D> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        // The reference to the type's schema stands beside the defaults, which are those of this field alone.
         let mut schema = generator.subschema_for::<D::Value>();
         let [first, others @ ..] = BASES.map(|(_, basis)| {
             serde_json::to_value(D::under(basis)).expect("a default is filled in and has only text keys")

@@ -20,6 +20,7 @@ impl ScenarioSpec {
         self.training.dropout_masks.resolve(basis);
         self.training.accumulation.resolve(basis);
         self.training.max_grad_norm.resolve(basis);
+        // The optimizer, given or not, may leave out a field of its own.
         if let OptimizerSpec::AdamW { variant, .. } = self.training.optimizer.resolve(basis) {
             variant.resolve(basis);
         }
@@ -45,6 +46,7 @@ impl Algorithm {
                 first_moment.resolve(basis);
                 second_moment.resolve(basis);
             }
+            // Nothing of these depends on other fields.
             Self::FedAvg { .. } | Self::FedProx { .. } | Self::FedAdagrad { .. } | Self::Local | Self::Centralised => {}
         }
     }
