@@ -78,9 +78,9 @@ docs: build
 	target/release/fedreplay generate scenario-reference > docs/scenario.md
 	target/release/fedreplay generate ledger-reference > docs/ledger.md
 
-## Write the library's documentation to target/doc, as docs.rs builds it: without LibTorch.
+## Write the library's documentation to target/doc, as docs.rs builds it: without LibTorch. Links that lead nowhere are errors.
 api:
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --features doc-only
+	@tools/check-api
 
 ## Install the browser that tests of reports use: Debian's Chromium and its driver.
 browser:

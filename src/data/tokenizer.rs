@@ -159,7 +159,7 @@ impl Tokenizer {
         encode_with(&self.parsing, text)
     }
 
-    /// Encodes the output of a chat template. What holds a [`MARK`] stays text.
+    /// Encodes the output of a chat template. What holds a `MARK` stays text.
     ///
     /// # Errors
     /// As [`Self::encode`].

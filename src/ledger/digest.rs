@@ -92,7 +92,7 @@ impl ChunkHasher {
     }
 }
 
-/// Returns the hash of one table's rows in one round, as [`ChunkHasher`] computes it.
+/// Returns the hash of one table's rows in one round, as `ChunkHasher` computes it.
 pub fn chunk_hash(table: &str, rows: &RecordBatch, except: &[&str]) -> Digest {
     let mut hasher = ChunkHasher::new(table);
     for first in (0..rows.num_rows()).step_by(BLOCK_ROWS) {

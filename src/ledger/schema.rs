@@ -31,7 +31,7 @@ macro_rules! table {
         $(#[doc = $row_meaning])+
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $row {
-            $(#[doc = concat!("[", $unit, "] -- ", $meaning)] pub $field: $type,)+
+            $(#[doc = concat!("\\[", $unit, "\\] -- ", $meaning)] pub $field: $type,)+
         }
 
         impl $crate::ledger::Table for $row {

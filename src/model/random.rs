@@ -53,7 +53,7 @@ pub fn write_values(
 }
 
 /// Returns the initial values of a tensor: 1 for weights of norms, 0 for biases, and normal numbers with standard
-/// deviation [`DEVIATION`] for all others.
+/// deviation `DEVIATION` for all others.
 pub fn initial_values(spec: &TensorSpec, seed: Seed, index: u64) -> Vec<f32> {
     let length = spec.shape.iter().product();
     if spec.shape.len() == 1 {
