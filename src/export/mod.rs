@@ -3,7 +3,6 @@
 
 mod adapter;
 mod csv;
-mod event_file;
 mod perfetto;
 mod protobuf;
 mod run_log;

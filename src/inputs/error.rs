@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::unusable_rows::UnusableRows;
 use crate::adapter::AdapterError;
 use crate::benchmarks::{BenchmarkName, EvaluationError, UnknownBenchmark};
 use crate::data::{ChatTemplateError, DatasetError, PartitionError, Template, TokenizerError};
@@ -109,4 +108,13 @@ pub enum InputError {
 fn known_templates() -> String {
     let names: Vec<&str> = Template::names().chain(["chat"]).collect();
     names.join(", ")
+}
+
+/// All rows of a file that cannot be used and may not be left out.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to use all rows of {}: {}", path.display(), kinds.join(", "))]
+pub struct UnusableRows {
+    pub(super) path: PathBuf,
+    /// A clause for each kind of fault.
+    pub(super) kinds: Vec<String>,
 }

@@ -13,7 +13,6 @@ mod self_test_cache;
 mod token_cache;
 mod trace;
 pub(crate) mod translate;
-mod unusable_rows;
 
 pub use benchmarks::{BenchmarkForecast, ScheduledBenchmark};
 pub use cache::InputCache;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::error::InputError;
-use super::unusable_rows::UnusableRows;
+use super::error::UnusableRows;
 use crate::data::{ClientData, Reason, RowPlace, SkippedRow};
 use crate::ledger::LeftOut;
 use crate::scenario::{BadRowsSpec, Data, LongPromptsSpec};

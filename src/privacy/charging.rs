@@ -9,7 +9,6 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 
 use super::accountant::{Accountant, EpsilonBound, Mechanism};
-use super::error::PrivacyError;
 use super::{NoiseSource, Release, Rule, Secret, Step, levels};
 use crate::scenario;
 use crate::scenario::{Availability, ClippingSpec, NoisePlacement, Privacy, Protocol, ScenarioSpec, Selection};
@@ -350,3 +349,8 @@ fn their_sigma(scenario: &ScenarioSpec, privacy: &Privacy, train_rows: &[u64]) -
     let theirs = 2.0 * scenario.training.lr * max_grad_norm / rows * libm::sqrt(steps) / claimed_epsilon;
     sigma.unwrap_or(theirs)
 }
+
+/// Reason why a scenario's privacy cannot be provided, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct PrivacyError(pub String);

@@ -6,15 +6,14 @@
 pub mod accountant;
 mod charging;
 mod clipping;
-mod error;
 mod noise;
 mod private_step;
 mod release;
 
+pub use charging::PrivacyError;
 pub use charging::Spent;
 pub(crate) use charging::{PrivacyPlan, within_budget};
 pub use clipping::{AdaptiveClipping, Clipping};
-pub use error::PrivacyError;
 pub use noise::{DEVIATION_MAX, NoiseSource, Secret, SecretMark};
 pub(crate) use private_step::Material;
 pub use private_step::{Release, Step};

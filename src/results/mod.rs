@@ -2,7 +2,6 @@
 //! run takes it from here.
 
 mod costs;
-mod estimate;
 mod fairness;
 mod losses;
 mod main_figures;
@@ -15,7 +14,6 @@ mod summary;
 mod traffic;
 
 pub use costs::RoundCosts;
-pub use estimate::Estimate;
 pub use fairness::Fairness;
 pub(crate) use losses::MainLoss;
 pub use losses::{CurvePoint, Learning, LossGroup, SplitLosses};
@@ -26,6 +24,7 @@ pub use participants::{
 };
 pub use record::{RunRecord, span_ns};
 pub use series::{Point, Series, main_curve};
+pub use statistics::Estimate;
 pub use summary::Summary;
 pub(crate) use summary::Totals;
 pub use traffic::{Moved, Traffic};

@@ -23,7 +23,6 @@ mod range;
 mod reference;
 mod regions;
 mod ron_syntax;
-mod ron_value;
 pub mod schema;
 mod sweep;
 

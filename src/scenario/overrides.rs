@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::error::suggestion;
-use super::ron_value::value_in;
+use super::ron_syntax::value_in;
 use super::schema::{DefaultsBasis, ScenarioSpec};
 use super::{ScenarioError, reference};
 

@@ -8,7 +8,7 @@ use fedreplay_sim::{Quantiles, Seed, Span, Time};
 use super::client_facts::{ClientFacts, Clients};
 use super::placement::{DeviceClass, Place};
 use super::protocol::server;
-use super::sim_units::{capacity, probability};
+use super::protocol::{capacity, probability};
 use crate::scenario::schema;
 use crate::scenario::schema::{Network, ScenarioSpec};
 

@@ -7,8 +7,6 @@ mod interventions;
 pub(crate) mod model_shape;
 mod placement;
 mod protocol;
-mod sim_units;
-mod steps;
 mod task_cost;
 mod timeline;
 mod trace;

@@ -1,9 +1,8 @@
-//! Translation of a scenario's server to the simulator's: protocol and selection.
+//! Translation of a scenario's server to the simulator's: protocol and selection, with the units of the simulator.
 
 use fedreplay_sim as sim;
-use fedreplay_sim::Span;
+use fedreplay_sim::{Probability, Span, Time};
 
-use super::sim_units::{capacity, probability};
 use crate::scenario::schema;
 use crate::scenario::schema::{Discount, Protocol, ScenarioSpec, Selection};
 
@@ -136,5 +135,20 @@ impl Discount {
             Self::Hinge { slope, from } => sim::Discount::Hinge { slope, from },
         };
         discount.factor(staleness)
+    }
+}
+
+/// Converts a share, which the scenario's reader has checked to be from 0 to 1.
+pub(super) fn probability(share: f64) -> Probability {
+    Probability::from_f64(share).expect("the scenario's range is 0 to 1")
+}
+
+/// Converts a capacity to the simulator's units.
+pub(super) fn capacity(capacity: &schema::Capacity) -> sim::Capacity {
+    let changes = capacity.changes.iter().map(|(at, rate)| (Time(at.0), sim::Rate::from_bits_per_s(rate.0)));
+    sim::Capacity {
+        initial: sim::Rate::from_bits_per_s(capacity.initial.0),
+        changes: changes.collect(),
+        period: capacity.period.map(|period| Span(period.0)),
     }
 }

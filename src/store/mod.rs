@@ -10,14 +10,13 @@
 
 pub mod atomic;
 mod content;
-mod digest;
 mod key;
 mod registry;
 mod session;
 mod upkeep;
 
 pub use content::{Store, StoreError};
-pub use digest::{Digest, binary_hash};
+pub use key::{Digest, binary_hash};
 pub use key::{Key, Recipe, key_of};
 pub use registry::RegisteredRun;
 pub use upkeep::{StoredResult, Trim, Trimmed};

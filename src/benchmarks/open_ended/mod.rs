@@ -8,9 +8,7 @@ pub mod advbench;
 mod benchmark;
 mod cells;
 mod decoding;
-mod error;
 mod files;
-mod fill;
 mod judge_prompts;
 mod judge_request;
 mod questions;
@@ -21,7 +19,7 @@ pub(crate) mod tests;
 
 pub(crate) use benchmark::OpenEndedBenchmark;
 pub use decoding::{Candidates, Decoding};
-pub use error::QuestionsError;
+pub use files::QuestionsError;
 pub use judge_request::{JudgeRequest, JudgeWording};
 pub(super) use questions::is_chosen;
 pub use questions::{Question, Questions};

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::decoding::Decoding;
-use super::error::QuestionsError;
+use super::files::QuestionsError;
 use super::files::{LocatedQuestions, filled, json, json_lines, objects, text_of};
 use crate::benchmarks::catalog::OpenEnded;
 use crate::data::ChatTemplateError;

@@ -1,10 +1,11 @@
-//! Explanation of one field: its doc comment taken apart, with the kind of its values and its defaults.
+//! Explanation of one field: its doc comment taken apart, with the kind of its values and its defaults as a scenario would write
+//! them.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::lookup::Place;
-use super::{Schemas, fields, is_optional, named, ron_text, variants};
+use super::{Schemas, fields, is_optional, named, variants};
 use crate::scenario::schema::fidelity::{BASES, OTHER_DEFAULTS};
 
 /// Explanation of a field, or of the whole scenario.
@@ -157,13 +158,51 @@ impl Schemas {
 /// Returns the default, and those of `others`, a list under [`OTHER_DEFAULTS`] or nothing, that differ from it.
 fn defaults(first: Option<&Value>, others: &Value) -> Vec<Default> {
     let Some(first) = first else { return vec![] };
-    let mut defaults = vec![Default { under: "", value: ron_text::of(first) }];
+    let mut defaults = vec![Default { under: "", value: ron_text(first) }];
     for ((under, _), other) in BASES.iter().skip(1).zip(others.as_array().into_iter().flatten()) {
         if other != first {
-            defaults.push(Default { under, value: ron_text::of(other) });
+            defaults.push(Default { under, value: ron_text(other) });
         }
     }
     defaults
+}
+
+/// Returns a value as one line of RON.
+///
+/// In JSON a variant looks like a text; it is recognized by its capital letter, with which no default text begins.
+fn ron_text(value: &Value) -> String {
+    match value {
+        Value::Null => "None".into(),
+        Value::String(text) if is_variant(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => short(float),
+            _ => number.to_string(),
+        },
+        Value::Array(items) => format!("[{}]", items.iter().map(ron_text).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => match entries.iter().next() {
+            None => "{}".into(),
+            Some((name, content)) if is_variant(name) => format!("{name}{}", bracketed(&ron_text(content))),
+            Some(_) => {
+                let fields: Vec<String> =
+                    entries.iter().map(|(name, value)| format!("{name}: {}", ron_text(value))).collect();
+                format!("({})", fields.join(", "))
+            }
+        },
+        plain => plain.to_string(),
+    }
+}
+
+fn is_variant(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_uppercase()) && text.chars().all(char::is_alphanumeric)
+}
+
+fn bracketed(content: &str) -> String {
+    if content.starts_with('(') { content.to_owned() } else { format!("({content})") }
+}
+
+/// Returns the shorter form of a number: 0, 0.5, 1e-8.
+fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { value.to_string() }
 }
 
 #[cfg(test)]

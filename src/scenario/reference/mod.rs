@@ -6,7 +6,6 @@
 mod field;
 mod lookup;
 mod markdown;
-mod ron_text;
 
 pub use field::{Default, Entry};
 

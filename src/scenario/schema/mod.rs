@@ -4,8 +4,6 @@
 //! form.
 
 mod algorithm;
-mod batches;
-mod change;
 mod data;
 mod evaluation;
 mod execution;
@@ -23,8 +21,6 @@ pub use algorithm::{
     Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, ScaffoldWeights,
     SecondMoment, WeightsSpec,
 };
-pub use batches::{Batches, DropoutMasks, DynamicSteps};
-pub use change::Change;
 pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
@@ -38,6 +34,7 @@ pub use privacy::{AccountantSpec, ClippingSpec, Noise, NoisePlacement, Privacy};
 pub use server::{CandidatesSpec, Discount, Edge, MemoryPolicy, Protocol, Selection, Server, Stragglers};
 pub use timing::{Counts, ModelShape, Synthetic};
 pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState, ReferenceSpec};
+pub use training::{Batches, DropoutMasks, DynamicSteps};
 
 use std::path::PathBuf;
 
@@ -92,6 +89,16 @@ pub struct ScenarioSpec {
     /// Changes of fields during the run, in the order of rounds. A fork of a run adds one.
     #[serde(default)]
     pub changes: Vec<Change>,
+}
+
+/// Change of fields from a round on. Earlier rounds are the same as without the change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// [rounds] First server round with the new values -- at least 2.
+    pub at_round: u32,
+    /// New values, each `path=value` as for `--set`.
+    pub set: Vec<String>,
 }
 
 /// Frozen base model, and the adapter on it.
