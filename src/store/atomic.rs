@@ -50,7 +50,7 @@ impl Drop for Pending {
 }
 
 /// Returns the folder of a file; for a bare name it is the current folder.
-fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().expect("a file stands in a folder");
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
@@ -72,7 +72,45 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
+/// Removes the files and folders `BEFORE` + process number + `AFTER` in a folder whose processes have ended: they were killed.
+/// What cannot be removed stays.
+pub fn remove_leftovers(folder: &Path, before: &str, after: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        let Some(process) = process.and_then(|number| number.parse::<u32>().ok()) else { continue };
+        if Path::new("/proc").join(process.to_string()).exists() {
+            continue;
+        }
+        let _ = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => fs::remove_dir_all(entry.path()),
+            false => fs::remove_file(entry.path()),
+        };
+    }
+}
+
 /// Returns whether a file name is the temporary name of an unfinished write.
 pub fn is_partial(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".partial")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_of_processes_that_live_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = format!(".x.{}.partial", std::process::id());
+        // No process has the largest number.
+        for name in [own.as_str(), ".x.4294967295.partial", ".x.word.partial", ".y.4294967295.partial"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        remove_leftovers(folder.path(), ".x.", ".partial");
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let mut expected = [own.as_str(), ".x.word.partial", ".y.4294967295.partial"];
+        expected.sort_unstable();
+        assert_eq!(left, expected);
+    }
 }

@@ -1,4 +1,7 @@
-//! The store's files: `results/KEY` contains the hash of a content, and `contents/HASH` contains its bytes.
+//! The store's files: `results/KEY` contains the hash of a content and the key again, and `contents/HASH` contains the bytes.
+//!
+//! A result that was put in the place of another one has the wrong key and is not used. Stores of version 0.1 have results
+//! without a key, which are read as they are.
 //!
 //! Contents are named by their hashes. They are therefore verified whenever they are read, equal contents are stored
 //! once, and any number of processes may share one store: two writers of one name write the same bytes.
@@ -96,7 +99,10 @@ impl Store {
         let path = entry(root, "results", &key.to_string());
         let named = fs::read_to_string(&path).ok()?;
         touch(&path);
-        let hash = Digest::from_hex(named.trim())?;
+        let Some(hash) = content_named(&named, key) else {
+            tracing::warn!(path = %path.display(), "a stored result belongs to another key and will be computed again");
+            return None;
+        };
         let path = entry(root, "contents", &hash.to_string());
         let bytes = fs::read(&path).ok()?;
         if Digest::of(&bytes) != hash {
@@ -137,7 +143,18 @@ impl Store {
         let _gate = Gate::shared(root);
         // Content first: a result must never name a content that is not there.
         write(entry(root, "contents", &hash), bytes)?;
-        write(entry(root, "results", &key.to_string()), hash.as_bytes())
+        write(entry(root, "results", &key.to_string()), format!("{hash} {key}\n").as_bytes())
+    }
+}
+
+/// Returns the hash of the content that the text of a result names, if the result is that of `key`.
+pub(super) fn content_named(text: &str, key: Key) -> Option<Digest> {
+    let mut words = text.split_whitespace();
+    let content = Digest::from_hex(words.next()?)?;
+    match (words.next(), words.next()) {
+        (None, _) => Some(content),
+        (Some(own), None) => (Digest::from_hex(own)? == key.0).then_some(content),
+        (Some(_), Some(_)) => None,
     }
 }
 
@@ -184,6 +201,26 @@ mod tests {
         let content = entry(folder.path(), "contents", &Digest::of(b"value").to_string());
         fs::write(&content, b"valuf").expect("a writable file");
         assert_eq!(store.get(key), None);
+    }
+
+    #[test]
+    fn a_result_in_the_place_of_another_is_not_used() {
+        let (folder, store) = opened();
+        let keys = [key_of("test", &1), key_of("test", &2)];
+        let paths = keys.map(|key| entry(folder.path(), "results", &key.to_string()));
+        store.put(keys[0], b"one").expect("a writable folder");
+        store.put(keys[1], b"two").expect("a writable folder");
+        assert_eq!(store.check().expect("a readable store"), Vec::<String>::new());
+        fs::copy(&paths[0], &paths[1]).expect("a writable folder");
+        assert_eq!(store.get(keys[0]).as_deref(), Some(&b"one"[..]));
+        assert_eq!(store.get(keys[1]), None);
+        let found = store.check().expect("a readable store");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(&keys[1].to_string()), "{found:?}");
+        // As version 0.1 wrote it.
+        fs::write(&paths[1], Digest::of(b"two").to_string()).expect("a writable folder");
+        assert_eq!(store.get(keys[1]).as_deref(), Some(&b"two"[..]));
+        assert_eq!(store.check().expect("a readable store"), Vec::<String>::new());
     }
 
     #[test]

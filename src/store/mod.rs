@@ -10,13 +10,24 @@
 
 pub mod atomic;
 mod content;
+mod foreign;
 mod key;
 mod registry;
+mod secret;
 mod session;
 mod upkeep;
 
 pub use content::{Store, StoreError};
-pub use key::{Digest, binary_hash};
-pub use key::{Key, Recipe, key_of};
+pub use foreign::without_panic;
+pub use key::{Digest, Key, Recipe, binary_hash, key_of};
 pub use registry::RegisteredRun;
+pub use secret::SecretText;
 pub use upkeep::{StoredResult, Trim, Trimmed};
+
+/// Serializes a path as text, in which what is no UTF-8 is replaced, since JSON has no other texts.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn path_as_text<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}

@@ -1,6 +1,8 @@
 //! Registry of the runs that use a store, whose results must not be trimmed.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,33 +46,52 @@ impl Store {
         fs::remove_file(&path).map_err(StoreError::at(&path))
     }
 
-    /// Returns the runs that use the store, in the order of their folders' names.
+    /// Returns the runs that use the store, in the order of their folders' names. A note that is none is named in a warning
+    /// and passed over.
     ///
     /// # Errors
-    /// If an entry cannot be read or is damaged, since it is then unknown which results are needed.
+    /// If the folder of notes cannot be read.
     pub fn runs(&self) -> Result<Vec<RegisteredRun>, StoreError> {
-        let Some(root) = self.root() else { return Ok(vec![]) };
+        let (runs, odd) = self.notes()?;
+        for note in odd {
+            tracing::warn!("{note}");
+        }
+        Ok(runs)
+    }
+
+    /// Returns the runs that use the store, and a description of each file among their notes that is none.
+    pub(super) fn notes(&self) -> Result<(Vec<RegisteredRun>, Vec<String>), StoreError> {
+        let Some(root) = self.root() else { return Ok((vec![], vec![])) };
         let folder = root.join(RUNS);
         let mut runs = Vec::new();
+        let mut odd = Vec::new();
         for found in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
             let path = found.map_err(StoreError::at(&folder))?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if atomic::is_partial(&name) {
                 continue;
             }
-            // The name of an entry is the hash of its content, which shows damage.
-            let bytes = fs::read(&path).map_err(StoreError::at(&path))?;
-            let text = String::from_utf8(bytes).unwrap_or_default();
-            if Digest::of(text.as_bytes()).to_string() != name {
-                let damaged = std::io::Error::other("this note of a run is damaged: remove it if no run is missed");
-                return Err(StoreError::at(&path)(damaged));
+            match note(&path, &name) {
+                Some(run) => runs.push(run),
+                None => odd.push(format!("{}: it is no note of a run; remove it if no run is missed", path.display())),
             }
-            let since = fs::metadata(&path).and_then(|data| data.modified()).map_err(StoreError::at(&path))?;
-            runs.push(RegisteredRun { folder: text.into(), since });
         }
         runs.sort_by(|a, b| a.folder.cmp(&b.folder));
-        Ok(runs)
+        odd.sort();
+        Ok((runs, odd))
     }
+}
+
+/// Reads the note of a run, whose name is the hash of its content.
+fn note(path: &Path, name: &str) -> Option<RegisteredRun> {
+    // A pipe would never end.
+    let found = fs::symlink_metadata(path).ok().filter(|found| found.is_file())?;
+    let bytes = fs::read(path).ok()?;
+    // An empty note has the hash of nothing, and names no run.
+    if bytes.is_empty() || Digest::of(&bytes).to_string() != name {
+        return None;
+    }
+    Some(RegisteredRun { folder: OsString::from_vec(bytes).into(), since: found.modified().ok()? })
 }
 
 fn entry(root: &Path, run: &Path) -> PathBuf {

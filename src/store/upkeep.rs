@@ -74,20 +74,18 @@ impl Store {
                 found.push(format!("{}: it is not text", within(root, &path)));
                 continue;
             };
-            match (named(&path), Digest::from_hex(text.trim())) {
-                (Some(_), Some(content)) => {
+            match named(&path).map(|key| super::content::content_named(&text, Key(key))) {
+                Some(Some(content)) => {
                     let path_of_content = super::content::entry(root, "contents", &content.to_string());
                     // A result that has disappeared since was trimmed together with its content.
                     if !path_of_content.is_file() && path.is_file() {
                         found.push(format!("{}: its content {content} is missing", within(root, &path)));
                     }
                 }
-                _ => found.push(format!("{}: it names no content", within(root, &path))),
+                _ => found.push(format!("{}: it names no content of this key", within(root, &path))),
             }
         }
-        if let Err(error) = self.runs() {
-            found.push(error.to_string());
-        }
+        found.extend(self.notes()?.1);
         Ok(found)
     }
 
@@ -159,9 +157,10 @@ impl Store {
 
 /// Reads the result at `path`; `None` if it or its content has disappeared or is damaged.
 fn stored_result(root: &Path, path: &Path) -> Option<StoredResult> {
-    let content = Digest::from_hex(fs::read_to_string(path).ok()?.trim())?;
+    let key = Key(named(path)?);
+    let content = super::content::content_named(&fs::read_to_string(path).ok()?, key)?;
     let bytes = fs::metadata(super::content::entry(root, "contents", &content.to_string())).ok()?.len();
-    Some(StoredResult { key: Key(named(path)?), content, bytes, used: used(path)? })
+    Some(StoredResult { key, content, bytes, used: used(path)? })
 }
 
 /// Returns a path relative to the store's root, for messages.
