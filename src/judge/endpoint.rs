@@ -86,15 +86,17 @@ impl Endpoint {
         let headers = response.headers().clone();
         let text = read(response.into_body());
         if status != 200 {
-            return Err(refused(status, &headers, &text.unwrap_or_default()));
+            // Hidden before the text is cut: of a key across the cut, nobody would find the rest.
+            return Err(refused(status, &headers, &self.without_key(&text.unwrap_or_default())));
         }
-        // The judgment is stored, so an echoed key is removed before anything else happens to the text.
-        let text = self.without_key(&text?);
-        let received = judgment_in(&text).map_err(|reason| Failure::new(reason, Remedy::TryAgain { after: None }))?;
+        let received = judgment_in(&text?).map_err(|reason| Failure::new(reason, Remedy::TryAgain { after: None }))?;
+        // The judgment is stored, so an echoed key is removed from its texts: after parsing, which resolves all escapes.
+        let Judgment { text, model, .. } = received.judgment;
+        let judgment = Judgment { text: self.without_key(&text), model: self.without_key(&model), ..received.judgment };
         match received.fault {
-            None => Ok(received.judgment),
+            None => Ok(judgment),
             // Asked again at once, the judge would most likely write the same, and be paid again.
-            Some(reason) => Err(Failure { reason, remedy: Remedy::GiveUp, unusable: Some(received.judgment) }),
+            Some(reason) => Err(Failure { reason, remedy: Remedy::GiveUp, unusable: Some(judgment) }),
         }
     }
 

@@ -1,19 +1,13 @@
 //! API keys that stay out of files, logs and messages.
 
-use std::fmt;
+use ureq::http::HeaderValue;
 
 use super::types::JudgeError;
-
-/// [byte] -- Minimum length of a key that is hidden. Shorter ones are placeholders for local servers, such as `EMPTY`:
-/// hiding them would hide ordinary words.
-const SECRET_BYTES_MIN: usize = 8;
-
-/// Replacement of a key in texts.
-const HIDDEN: &str = "(hidden)";
+use crate::store::SecretText;
 
 /// The API key of an endpoint.
-#[derive(Clone)]
-pub struct ApiKey(String);
+#[derive(Clone, Debug)]
+pub struct ApiKey(SecretText);
 
 impl ApiKey {
     /// Reads the key from an environment variable. An empty one counts as absent.
@@ -32,23 +26,20 @@ impl ApiKey {
         if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(JudgeError::Key { variable: variable.to_owned() });
         }
-        Ok(if key.is_empty() { None } else { Some(Self(key.to_owned())) })
+        Ok(if key.is_empty() { None } else { Some(Self(SecretText::new(key))) })
     }
 
-    /// Returns the value of the `Authorization` header.
-    pub(super) fn bearer(&self) -> String {
-        format!("Bearer {}", self.0)
+    /// Returns the value of the `Authorization` header, which logs of requests do not show.
+    pub(super) fn bearer(&self) -> HeaderValue {
+        let value = HeaderValue::from_str(&format!("Bearer {}", self.0.expose()));
+        let mut value = value.expect("a key has graphic ASCII characters alone");
+        value.set_sensitive(true);
+        value
     }
 
     /// Returns `text` without the key. Some endpoints repeat the request in their errors.
     pub(super) fn hide_in(&self, text: &str) -> String {
-        if self.0.len() < SECRET_BYTES_MIN { text.to_owned() } else { text.replace(&self.0, HIDDEN) }
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
+        self.0.hide_in(text)
     }
 }
 
@@ -59,7 +50,7 @@ mod tests {
     #[test]
     fn a_key_is_never_written_out() {
         let key = ApiKey::new(" sk-0123456789\n", "KEY").unwrap().unwrap();
-        assert_eq!(format!("{key:?} {:?}", Some(&key)), "(hidden) Some((hidden))");
+        assert_eq!(format!("{key:?} {:?}", key.bearer()), "ApiKey((hidden)) Sensitive");
         assert_eq!(key.hide_in("bad key sk-0123456789!"), "bad key (hidden)!");
         assert_eq!(key.bearer(), "Bearer sk-0123456789");
         assert!(ApiKey::new(" ", "KEY").unwrap().is_none());

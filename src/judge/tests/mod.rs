@@ -358,6 +358,39 @@ fn an_endpoint_that_repeats_the_key_does_not_spread_it() {
     assert!(!files.is_empty() && files.iter().all(|bytes| !contains(bytes, KEY.as_bytes())));
 }
 
+#[test]
+fn a_key_across_the_cut_of_an_error_or_in_escapes_is_hidden() {
+    let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let escaped = KEY.replace('-', "\\u002d");
+    let mut turns = Vec::new();
+    // Errors are quoted up to 200 characters.
+    for before in 200 - KEY.len()..=200 {
+        turns.push(Turn::Answers(400, "", leak(format!("{}{KEY} is no key", "x".repeat(before)))));
+    }
+    for key in [escaped.as_str(), &KEY.replace('0', "\\u0030"), KEY] {
+        turns.push(Turn::Answers(
+            200,
+            "",
+            leak(format!(r#"{{"choices": [{{"message": {{"content": "You sent {key} [[5]]"}}}}], "model": "{key}"}}"#)),
+        ));
+        turns.push(Turn::Answers(200, "", leak(format!(r#"{{"choices": "{key}"}}"#))));
+        turns.push(Turn::Answers(400, "", leak(format!(r#"{{"error": "{key}"}}"#))));
+    }
+    let count = turns.len();
+    let world = World::new(turns);
+    let retries = Retries { attempts_max: 1, ..Retries::default() };
+    let verdicts = world.ask(JudgeSettings { retries, ..world.settings() }, &prompts(count));
+    let said = format!("{verdicts:?}");
+    let files = walk(world.folder.path());
+    for part in KEY.as_bytes().windows(12) {
+        let part = std::str::from_utf8(part).unwrap();
+        assert!(!said.contains(part), "{part}: {said}");
+        assert!(files.iter().all(|bytes| !contains(bytes, part.as_bytes())), "{part} is in a file");
+    }
+    let fresh = verdicts.iter().filter(|verdict| text(verdict) == "You sent (hidden) [[5]]").count();
+    assert_eq!(fresh, 3, "{said}");
+}
+
 fn walk(folder: &std::path::Path) -> Vec<Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![std::fs::read(path).unwrap()] }).collect()
