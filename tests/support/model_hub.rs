@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use super::loopback::{HttpRequest, LoopbackServer, write_response};
 
@@ -21,6 +23,10 @@ pub enum Fault {
     Cuts { answers: usize, bytes: usize },
     /// Weights longer than the listing says.
     Overlong,
+    /// This many answers with weights have another last byte than the listing's hash is of.
+    WrongBytes { answers: usize },
+    /// Weights lie at this port of the hub's host.
+    AtPort(u16),
     /// A file that is listed and not there.
     Lost(&'static str),
     /// A status and an error code for every request.
@@ -101,6 +107,20 @@ impl ModelHub {
     }
 }
 
+/// Returns the hash by which large files are listed.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Returns the hash by which git names a file.
+fn git_hash(bytes: &[u8]) -> String {
+    hex(&Sha1::digest([format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 struct Reply {
     status: u16,
     headers: String,
@@ -134,6 +154,10 @@ impl State {
         match (resolved, path.strip_prefix("/content/")) {
             (Some(name), _) if self.is_lost(name) => not_found("EntryNotFound"),
             // Large files lie on another host, small ones on a path of this one.
+            (Some(name), _) if name.ends_with(".safetensors") && matches!(self.fault, Fault::AtPort(_)) => {
+                let Fault::AtPort(port) = self.fault else { unreachable!("it was just matched") };
+                Reply::new(302, format!("Location: http://127.0.0.1:{port}/content/{name}\r\n"), "")
+            }
             (Some(name), _) if name.ends_with(".safetensors") => {
                 Reply::new(302, format!("Location: http://localhost:{}/content/{name}\r\n", self.port), "")
             }
@@ -155,10 +179,9 @@ impl State {
             .files
             .iter()
             .map(|(name, bytes)| {
-                let hash = blake3::hash(bytes).to_hex();
-                let mut file = json!({"rfilename": name, "size": bytes.len(), "blobId": hash[..40]});
+                let mut file = json!({"rfilename": name, "size": bytes.len(), "blobId": git_hash(bytes)});
                 if name.ends_with(".safetensors") {
-                    file["lfs"] = json!({"sha256": hash.as_str(), "size": bytes.len(), "pointerSize": 135});
+                    file["lfs"] = json!({"sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 135});
                 }
                 file
             })
@@ -184,6 +207,10 @@ impl State {
                 reply.cut = Some(*bytes);
             }
             Fault::Overlong if is_large => reply.body.push(0),
+            Fault::WrongBytes { answers } if is_large && *answers > 0 => {
+                *answers -= 1;
+                *reply.body.last_mut().unwrap() ^= 1;
+            }
             _ => {}
         }
         reply

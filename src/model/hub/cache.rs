@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
 
+use super::content_hash::{is_hash, is_whole};
 use super::error::HubError;
 use super::listing::RemoteFile;
 use super::source::Source;
@@ -60,9 +61,29 @@ impl CachedRepository {
         Ok(folder)
     }
 
-    /// Returns whether a file of a commit exists with its full length.
+    /// Returns the first of the files `names` and of the weights in a commit's folder whose content is not what its name in `blobs` says. Files
+    /// that are no links to such a content are not checked.
+    pub fn damaged(&self, folder: &Path, names: &[&str]) -> Option<PathBuf> {
+        let mut paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+        paths.extend(weights(folder).into_iter().map(|name| folder.join(name)));
+        paths.into_iter().find(|path| self.is_damaged(path))
+    }
+
+    fn is_damaged(&self, path: &Path) -> bool {
+        let Ok(content) = fs::canonicalize(path) else { return false };
+        let id = content.file_name().unwrap_or_default().to_string_lossy();
+        is_hash(&id) && !is_whole(&self.folder, &content, &id)
+    }
+
+    /// Returns whether a file of a commit exists with its content.
     pub fn holds(&self, commit: &str, file: &RemoteFile) -> bool {
-        has_length(&self.snapshot(commit).join(&file.name), file.bytes)
+        let path = self.snapshot(commit).join(&file.name);
+        has_length(&path, file.bytes) && is_whole(&self.folder, &path, &file.id)
+    }
+
+    /// Returns the folder of the repository.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Returns the path of a file's content, which is named by its hash.

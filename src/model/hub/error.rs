@@ -106,6 +106,27 @@ pub enum HubError {
         /// The problem.
         reason: String,
     },
+    /// The content that arrived is another than the hub lists.
+    #[error(
+        "failed to download {url}: its content has the hash {found}, and the hub lists {expected}; nothing of it is kept"
+    )]
+    WrongContent {
+        /// The file.
+        url: String,
+        /// Hash by the listing.
+        expected: String,
+        /// Hash of what arrived.
+        found: String,
+    },
+    /// A content in the cache is damaged, and the program is offline.
+    #[error(
+        "failed to use {path}: its content is not what its name in the cache says; without HF_HUB_OFFLINE it is \
+         fetched again", path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// The connection ended too early several times.
     #[error(
         "failed to download {url}: the connection ended after {received_bytes} of {expected_bytes} bytes ({reason}); \
@@ -149,6 +170,8 @@ impl HubError {
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::Answer { .. }
+            | Self::WrongContent { .. }
+            | Self::Damaged { .. }
             | Self::Truncated { .. }
             | Self::Io { .. } => false,
         }

@@ -43,16 +43,22 @@ impl Hub {
     /// component of the returned path is the commit.
     ///
     /// # Errors
-    /// [`HubError`], which names the model, file or URL. A failed download can be repeated and resumes where it ended.
+    /// [`HubError`], which names the model, file or URL, and never the token. A failed download can be repeated and resumes where it ended.
     pub fn fetch(&self, repository: &str, revision: Option<&str>) -> Result<PathBuf, HubError> {
         let source = Source::new(repository, revision)?;
         let cache = CachedRepository::new(&self.cache, &source);
         if self.is_offline {
-            return cache.usable(&[]).map_err(|missing| HubError::NotCached { model: source.to_string(), missing });
+            let folder = cache.usable(&[]);
+            let folder = folder.map_err(|missing| HubError::NotCached { model: source.to_string(), missing })?;
+            return match cache.damaged(&folder, &SMALL_FILES) {
+                Some(path) => Err(HubError::Damaged { path }),
+                None => Ok(folder),
+            };
         }
         // A commit never changes, so a complete folder needs no request. A branch may have moved.
         if source.is_commit()
             && let Ok(folder) = cache.usable(&["tokenizer.json"])
+            && cache.damaged(&folder, &SMALL_FILES).is_none()
         {
             return Ok(folder);
         }
@@ -140,7 +146,7 @@ impl Fetch<'_> {
         if self.cache.holds(commit, &file) {
             return Ok(());
         }
-        self.transfer.download(commit, &file, &self.cache.blob(&file))?;
+        self.transfer.download(commit, &file, self.cache)?;
         self.cache.link(commit, &file)
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::source::{is_commit, is_plain};
+use super::content_hash::is_hash;
+use super::source::is_commit;
 
 /// The files of a repository at one commit.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Listing {
             None => blob_id.as_ref().zip(*size),
         };
         match described {
-            Some((id, bytes)) if is_plain(id) => {
+            Some((id, bytes)) if is_hash(id) && lfs.is_some() == (id.len() == 64) => {
                 Ok(Some(RemoteFile { name: rfilename.clone(), id: id.clone(), bytes }))
             }
             _ => Err(format!("it gives no length and hash of {name}")),

@@ -8,12 +8,16 @@
 //! Downloads are implemented here, over `ureq`. `hf-hub` 0.5 fails where a mirror or the hub's content network does not
 //! answer with a range, and never checks a length; version 1.0 restarts a broken download from the first byte.
 //!
+//! Contents are hashed before they get their names, and when they are found in the cache. One that is damaged is downloaded
+//! again.
+//!
 //! A downloaded folder never changes, but a branch moves: a reproducible run should name a commit. If the cache holds
 //! the complete folder of a commit, the hub is not contacted.
 //!
 //! [`Folder`]: super::Folder
 
 mod cache;
+mod content_hash;
 mod error;
 mod fetch;
 mod listing;

@@ -5,21 +5,25 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use ureq::config::RedirectAuthHeaders;
-use ureq::http::{Response, header};
+use ureq::http::{HeaderValue, Response, Uri, header};
 use ureq::{Agent, Body};
 
-use super::cache::has_length;
+use super::cache::{CachedRepository, has_length};
+use super::content_hash::{hash_like, is_whole, set_whole};
 use super::error::HubError;
 use super::listing::{Listing, RemoteFile};
 use super::settings::Hub;
 use super::source::Source;
+use crate::store::SecretText;
 
 /// Timeout for establishing a connection, and for each read.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Largest number of requests for a file in one call.
 const ATTEMPTS_MAX: usize = 5;
+
+/// Largest number of requests for one answer: the hub redirects once or twice.
+const REDIRECTS_MAX: usize = 10;
 
 /// [byte] -- Longest listing that is accepted; real ones are far shorter.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
@@ -39,7 +43,9 @@ impl<'a> Transfer<'a> {
     pub fn new(hub: &'a Hub, source: &'a Source) -> Self {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            // Redirects are followed by hand: the token stays at the hub's own scheme, host and port.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .timeout_connect(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))
             .user_agent(concat!("fedreplay/", env!("CARGO_PKG_VERSION")));
@@ -63,8 +69,8 @@ impl<'a> Transfer<'a> {
         }
         let mut body = response.into_body();
         let text = body.with_config().limit(LISTING_BYTES_MAX).read_to_string();
-        let text = text.map_err(|error| connection_error(&url, error))?;
-        Listing::parse(&text).map_err(|reason| HubError::Answer { url, reason })
+        let text = text.map_err(|error| self.connection_error(&url, error))?;
+        Listing::parse(&text).map_err(|reason| HubError::Answer { url, reason: self.without_token(reason) })
     }
 
     /// Returns the URL of the listing.
@@ -73,28 +79,54 @@ impl<'a> Transfer<'a> {
         format!("{}/api/models/{repository}/revision/{}?blobs=true", self.hub.endpoint, escaped(revision))
     }
 
-    /// Downloads a file of a commit to `blob`. The path appears only once the file is complete.
+    /// Downloads a file of a commit into the cache. Its content gets its name only once it is complete and has the hash that
+    /// the hub lists.
     ///
     /// # Errors
-    /// [`HubError`]; the bytes received so far are kept for the next call.
-    pub fn download(&self, commit: &str, file: &RemoteFile, blob: &Path) -> Result<(), HubError> {
+    /// [`HubError`]; the bytes received so far are kept for the next call, unless they are wrong.
+    pub fn download(&self, commit: &str, file: &RemoteFile, cache: &CachedRepository) -> Result<(), HubError> {
+        let blob = cache.blob(file);
         let folder = blob.parent().expect("a blob stands in a folder");
         fs::create_dir_all(folder).map_err(HubError::io(folder))?;
         let path = folder.join(format!("{}.fedreplay-part", file.id));
         let mut part = Part::open(&path, file.bytes)?;
         // While this call waited for the lock, another process may have completed the download.
-        if has_length(blob, file.bytes) {
+        if has_length(&blob, file.bytes) && is_whole(cache.folder(), &blob, &file.id) {
             let _ = fs::remove_file(&path);
             return Ok(());
         }
         tracing::info!(file = %file.name, model = %self.source, bytes = file.bytes, "fetching");
-        self.fill(&mut part, commit, &file.name)?;
-        fs::rename(&path, blob).map_err(HubError::io(blob))
+        loop {
+            let is_continued = part.bytes > 0;
+            self.fill(&mut part, commit, &file.name)?;
+            let found = hash_like(&file.id, &path).map_err(HubError::io(&path))?;
+            if found == file.id {
+                break;
+            }
+            part.cut(0)?;
+            // What an earlier call had received may have been damaged since, as by a power cut. What this one received was
+            // sent so.
+            if !is_continued {
+                let url = self.file_url(commit, &file.name);
+                return Err(HubError::WrongContent { url, expected: file.id.clone(), found });
+            }
+            tracing::warn!(file = %file.name, "what was received of it before is damaged; it is fetched from its beginning");
+        }
+        // On disk before the name is, so that a power cut leaves no name without its content.
+        part.file.sync_all().map_err(HubError::io(&path))?;
+        fs::rename(&path, &blob).map_err(HubError::io(&blob))?;
+        set_whole(cache.folder(), &blob, &file.id);
+        Ok(())
+    }
+
+    /// Returns the URL of a file.
+    fn file_url(&self, commit: &str, name: &str) -> String {
+        format!("{}/{}/resolve/{commit}/{name}", self.hub.endpoint, self.source.repository)
     }
 
     /// Requests the rest of the file until it is complete or the attempts are used up.
     fn fill(&self, part: &mut Part, commit: &str, name: &str) -> Result<(), HubError> {
-        let url = format!("{}/{}/resolve/{commit}/{name}", self.hub.endpoint, self.source.repository);
+        let url = self.file_url(commit, name);
         let mut reason = String::new();
         for _ in 0..ATTEMPTS_MAX {
             if part.is_complete() {
@@ -127,19 +159,63 @@ impl<'a> Transfer<'a> {
             404 => return Err(HubError::NoFile { file: name.into(), model: self.source.to_string(), hint: "" }),
             status => return Err(self.refusal(url, status, &response)),
         }
-        part.append(response.into_body().into_reader(), url)
+        let ended = part.append(response.into_body().into_reader(), url)?;
+        Ok(self.without_token(ended))
     }
 
+    /// Sends a request and follows redirects.
     fn get(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, HubError> {
+        let mut place = url.to_owned();
+        for _ in 0..REDIRECTS_MAX {
+            let response = self.request(&place, from).map_err(|error| self.connection_error(url, error))?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            place = redirected(&place, &response)
+                .ok_or_else(|| HubError::Answer { url: url.into(), reason: "it redirects to no URL".into() })?;
+        }
+        Err(HubError::Answer { url: url.into(), reason: format!("it redirects more than {REDIRECTS_MAX} times") })
+    }
+
+    /// Sends one request, with the token if it goes to the hub itself.
+    fn request(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, ureq::Error> {
         // Ranges count the bytes of the file, so the transfer must not be compressed.
         let mut request = self.agent.get(url).header(header::ACCEPT_ENCODING, "identity");
         if let Some(start) = from {
             request = request.header(header::RANGE, format!("bytes={start}-"));
         }
-        if let Some(token) = &self.hub.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let is_hub = origin(url).is_some() && origin(url) == origin(&self.hub.endpoint);
+        if let Some(token) = self.hub.token.as_ref().filter(|_| is_hub) {
+            // A sensitive header is not shown by logs of requests.
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(ureq::http::Error::from)?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
         }
-        request.call().map_err(|error| connection_error(url, error))
+        request.call()
+    }
+
+    /// Returns a foreign text without the token, which it may repeat.
+    fn without_token(&self, text: String) -> String {
+        match &self.hub.token {
+            Some(token) => SecretText::new(token.as_str()).hide_in(&text),
+            None => text,
+        }
+    }
+
+    /// Distinguishes a server that did not answer from one whose answer is malformed.
+    fn connection_error(&self, url: &str, error: ureq::Error) -> HubError {
+        let url = url.to_owned();
+        let reason = self.without_token(error.to_string());
+        match error {
+            ureq::Error::Io(_)
+            | ureq::Error::Timeout(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::InvalidProxyUrl
+            | ureq::Error::Tls(_)
+            | ureq::Error::Rustls(_) => HubError::Unreachable { url, reason, is_cached: false },
+            _ => HubError::Answer { url, reason },
+        }
     }
 
     /// Interprets an error status. The hub answers 401 for repositories that do not exist, in order not to reveal
@@ -214,6 +290,33 @@ impl Part {
     }
 }
 
+/// Returns scheme, host and port of a URL.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let url: Uri = url.parse().ok()?;
+    let scheme = url.scheme_str()?.to_ascii_lowercase();
+    let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, url.host()?.to_ascii_lowercase(), port))
+}
+
+/// Returns the URL that an answer from `url` redirects to. None leads from an encrypted connection to one that is not.
+fn redirected(url: &str, response: &Response<Body>) -> Option<String> {
+    let target = response.headers().get(header::LOCATION)?.to_str().ok()?;
+    let (scheme, rest) = url.split_once("://")?;
+    let absolute = if target.contains("://") && !target.starts_with('/') {
+        target.to_owned()
+    } else if let Some(elsewhere) = target.strip_prefix("//") {
+        format!("{scheme}://{elsewhere}")
+    } else if target.starts_with('/') {
+        format!("{scheme}://{}{target}", rest.split(['/', '?', '#']).next()?)
+    } else {
+        let path = url.split(['?', '#']).next()?;
+        format!("{}/{target}", path.rsplit_once('/')?.0)
+    };
+    let (next, _, _) = origin(&absolute)?;
+    let is_allowed = next == "https" || (next == "http" && scheme == "http");
+    is_allowed.then_some(absolute)
+}
+
 /// Returns the first byte of the range in an answer.
 fn range_start(response: &Response<Body>) -> Option<u64> {
     let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
@@ -229,20 +332,4 @@ fn escaped(revision: &str) -> String {
 fn is_loopback(endpoint: &str) -> bool {
     let host = endpoint.split("://").nth(1).unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
     host == "localhost" || host.starts_with("127.") || endpoint.contains("://[::1]")
-}
-
-/// Distinguishes a server that did not answer from one whose answer is malformed.
-fn connection_error(url: &str, error: ureq::Error) -> HubError {
-    let url = url.to_owned();
-    let reason = error.to_string();
-    match error {
-        ureq::Error::Io(_)
-        | ureq::Error::Timeout(_)
-        | ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed
-        | ureq::Error::InvalidProxyUrl
-        | ureq::Error::Tls(_)
-        | ureq::Error::Rustls(_) => HubError::Unreachable { url, reason, is_cached: false },
-        _ => HubError::Answer { url, reason },
-    }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::Hub;
 use crate::model::{Config, Folder, random, tensor_specs};
-use crate::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY};
+use crate::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY, sha256};
 
 const WEIGHTS: &str = "model.safetensors";
 const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
@@ -118,8 +118,8 @@ fn the_cache_is_laid_out_as_other_clients_expect_it() {
     let folder = hub.fetch(REPOSITORY, Some("refs/pr/1")).unwrap();
     let root = hub.cache.join("models--tiny--llama");
     assert_eq!(fs::read_to_string(root.join("refs/refs/pr/1")).unwrap(), COMMIT);
-    let hash = blake3::hash(&repository()[WEIGHTS]).to_hex();
-    assert_eq!(fs::read_link(folder.join(WEIGHTS)).unwrap(), Path::new("../../blobs").join(hash.as_str()));
+    let hash = sha256(&repository()[WEIGHTS]);
+    assert_eq!(fs::read_link(folder.join(WEIGHTS)).unwrap(), Path::new("../../blobs").join(hash));
     // Five contents under their hashes, and nothing unfinished.
     assert_eq!(names(&root.join("blobs")).len(), 5);
     assert!(names(&root.join("blobs")).iter().all(|name| name.bytes().all(|b| b.is_ascii_hexdigit())));
@@ -215,6 +215,84 @@ fn a_file_of_another_length_than_listed_is_refused() {
     fs::write(&blob, "short").unwrap();
     hub.fetch(REPOSITORY, None).unwrap();
     assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), repository()[WEIGHTS]);
+}
+
+#[test]
+fn bytes_of_the_right_length_and_another_hash_are_not_kept() {
+    let (server, home) = started();
+    let hub = server.hub(&home);
+    server.set(Fault::WrongBytes { answers: 1 });
+    let text = refused(&hub);
+    let hash = sha256(&repository()[WEIGHTS]);
+    assert!(text.contains("/model.safetensors: its content has the hash "), "{text}");
+    assert!(text.contains(&format!("and the hub lists {hash}; nothing of it is kept")), "{text}");
+    let blob = hub.cache.join("models--tiny--llama/blobs").join(&hash);
+    assert!(!blob.exists());
+    assert_eq!(fs::metadata(blob.with_extension("fedreplay-part")).unwrap().len(), 0);
+    // An honest answer on the same cache.
+    let folder = hub.fetch(REPOSITORY, None).unwrap();
+    assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), repository()[WEIGHTS]);
+    // A small file, which has git's hash.
+    let files = repository();
+    let length = files["tokenizer.json"].len();
+    let fresh = tempfile::tempdir().unwrap();
+    let listing = json!({"sha": COMMIT, "siblings": [
+        {"rfilename": "config.json", "size": files["config.json"].len(), "blobId": git_id(&folder, "config.json")},
+        {"rfilename": "tokenizer.json", "size": length, "blobId": git_id(&folder, "tokenizer.json")},
+    ]});
+    server.edit(|files| {
+        files.insert("tokenizer.json".into(), vec![b'x'; length]);
+    });
+    server.set(Fault::Lists(listing.to_string()));
+    let text = refused(&server.hub(&fresh));
+    assert!(text.contains("/tokenizer.json: its content has the hash "), "{text}");
+}
+
+/// The name of a file's content in the cache.
+fn git_id(folder: &Path, name: &str) -> String {
+    let content = fs::canonicalize(folder.join(name)).unwrap();
+    content.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_part_that_was_damaged_is_not_continued_to_a_model() {
+    let (server, home) = started();
+    let hub = server.hub(&home);
+    server.set(Fault::Cuts { answers: 5, bytes: 300 });
+    assert!(refused(&hub).contains("the connection ended"));
+    // As a power cut leaves it: the length is right, and bytes are zeros.
+    let blobs = hub.cache.join("models--tiny--llama/blobs");
+    let part = blobs.join(format!("{}.fedreplay-part", sha256(&repository()[WEIGHTS])));
+    let mut bytes = fs::read(&part).unwrap();
+    assert_eq!(bytes.len(), 1_500);
+    bytes[700..].fill(0);
+    fs::write(&part, bytes).unwrap();
+    server.set(Fault::None);
+    server.take_requests();
+    let folder = hub.fetch(REPOSITORY, None).unwrap();
+    assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), repository()[WEIGHTS]);
+    let requests = server.take_requests().into_iter().filter(|request| request.path.starts_with("/content/"));
+    assert_eq!(requests.map(|request| request.range).collect::<Vec<_>>(), [Some("bytes=1500-".into()), None]);
+}
+
+#[test]
+fn a_damaged_cache_is_repaired_and_offline_it_is_refused() {
+    let (server, home) = started();
+    let hub = server.hub(&home);
+    let folder = hub.fetch(REPOSITORY, None).unwrap();
+    for name in ["config.json", "tokenizer.json", WEIGHTS] {
+        let content = fs::canonicalize(folder.join(name)).unwrap();
+        let mut bytes = fs::read(&content).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&content, bytes).unwrap();
+        let offline = Hub { is_offline: true, ..hub.clone() };
+        let text = refused(&offline);
+        assert!(text.contains(name) && text.contains("its content is not what its name in the cache says"), "{text}");
+        // Under a commit no request is needed otherwise.
+        hub.fetch(REPOSITORY, Some(COMMIT)).unwrap();
+        assert_eq!(fs::read(&content).unwrap(), repository()[name], "{name}");
+        offline.fetch(REPOSITORY, None).unwrap();
+    }
 }
 
 #[test]
@@ -344,6 +422,36 @@ fn the_token_goes_to_the_hub_and_not_to_other_hosts() {
     };
     assert!(has_token("127.0.0.1").into_iter().all(|is_sent| is_sent));
     assert_eq!(has_token("localhost"), [false]);
+}
+
+#[test]
+fn the_token_goes_to_no_other_port_of_the_hubs_host() {
+    let (server, home) = started();
+    let (other, _) = started();
+    let port = other.endpoint().rsplit(':').next().unwrap().parse().unwrap();
+    server.set(Fault::AtPort(port));
+    let hub = Hub { token: Some("hf_abc".into()), ..server.hub(&home) };
+    hub.fetch(REPOSITORY, None).unwrap();
+    let requests = other.take_requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].authorization, None);
+}
+
+#[test]
+fn a_hub_that_repeats_the_token_does_not_spread_it() {
+    let (server, home) = started();
+    let token = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz";
+    let hub = Hub { token: Some(token.into()), ..server.hub(&home) };
+    for text in [
+        json!({"sha": token, "siblings": []}),
+        json!({"sha": COMMIT, "siblings": token}),
+        json!({"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": token}]}),
+        json!({"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": 3, "blobId": token}]}),
+    ] {
+        server.set(Fault::Lists(text.to_string()));
+        let said = format!("{:?}", hub.fetch(REPOSITORY, None).unwrap_err());
+        assert!(!said.contains("EfGhIjKl"), "{said}");
+    }
 }
 
 #[test]

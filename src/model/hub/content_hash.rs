@@ -1,0 +1,114 @@
+//! Hashes of contents in the cache, by which they are named: SHA-256 for large files, git's hash for small ones.
+//!
+//! Reading all weights of a model takes seconds to minutes, so the size and time of a content that was found whole are noted
+//! next to the cache's own folders. A content that has both is not read again.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+/// Folder of the notes in that of a repository.
+const NOTES: &str = "fedreplay-checked";
+
+/// [byte] -- Size of the read buffer.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Returns whether a text is a hash by which contents are named: 64 hexadecimal digits of SHA-256, or 40 of git.
+pub(super) fn is_hash(text: &str) -> bool {
+    [40, 64].contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Computes the hash of a file's content, of the kind that `id` is.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(super) fn hash_like(id: &str, path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    if id.len() == 64 {
+        return digest(&mut file, Sha256::new());
+    }
+    // Git hashes a header before the content.
+    let length = file.metadata()?.len();
+    digest(&mut file, Sha1::new().chain_update(format!("blob {length}\0")))
+}
+
+fn digest<D: Digest>(file: &mut File, mut hasher: D) -> io::Result<String> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+    let bytes = hasher.finalize();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Returns whether a content exists and has the hash `id`. `repository` is the folder of its repository in the cache.
+pub(super) fn is_whole(repository: &Path, path: &Path, id: &str) -> bool {
+    let Some(state) = state(path) else { return false };
+    if fs::read_to_string(note(repository, id)).is_ok_and(|noted| noted == state) {
+        return true;
+    }
+    tracing::debug!(path = %path.display(), "hashing");
+    let is_whole = hash_like(id, path).is_ok_and(|found| found == id);
+    if is_whole {
+        set_whole(repository, path, id);
+    }
+    is_whole
+}
+
+/// Notes that a content was found whole.
+pub(super) fn set_whole(repository: &Path, path: &Path, id: &str) {
+    // A cache that cannot be written to is read again each time.
+    if let Some(state) = state(path) {
+        let _ = crate::store::atomic::write(&note(repository, id), state.as_bytes());
+    }
+}
+
+fn note(repository: &Path, id: &str) -> PathBuf {
+    repository.join(NOTES).join(id)
+}
+
+/// Returns what of a file changes when its content is written.
+fn state(path: &Path) -> Option<String> {
+    let found = fs::metadata(path).ok()?;
+    Some(format!("{} {} {} {}\n", found.len(), found.ino(), found.mtime(), found.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_sha256sum_and_of_git() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "hello\n").unwrap();
+        // `sha256sum` and `git hash-object` of the same file.
+        for id in [
+            "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+            "ce013625030ba8dba906f756967f9e9ca394464a",
+        ] {
+            assert_eq!(hash_like(id, &path).unwrap(), id);
+            assert!(is_hash(id) && is_whole(folder.path(), &path, id));
+        }
+        assert!(!is_hash("../x") && !is_hash(&"0".repeat(41)) && !is_hash(&"A".repeat(40)));
+    }
+
+    #[test]
+    fn a_note_holds_until_the_file_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let id = "ce013625030ba8dba906f756967f9e9ca394464a";
+        assert!(!is_whole(folder.path(), &path, id));
+        fs::write(&path, "hello\n").unwrap();
+        assert!(is_whole(folder.path(), &path, id));
+        fs::write(&path, "hellO\n").unwrap();
+        assert!(!is_whole(folder.path(), &path, id));
+    }
+}
