@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::fields::Fields;
 use super::json_value::JsonValue;
 use super::parquet_cell::{Cell, cell, plain};
+use crate::store::without_panic;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 
@@ -16,8 +17,10 @@ pub(super) fn for_each_row<E>(
     file: impl ChunkReader + 'static,
     mut accept: impl FnMut(Fields) -> Result<(), E>,
 ) -> Result<Result<(), E>, String> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
-    for batch in reader.map_err(|error| error.to_string())? {
+    // The reader panics on some damaged files.
+    let reader = without_panic(|| ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()))?;
+    let mut reader = reader.map_err(|error| error.to_string())?;
+    while let Some(batch) = without_panic(|| reader.next())? {
         let batch = batch.map_err(|error| error.to_string())?;
         let schema = batch.schema();
         let mut columns = Vec::with_capacity(batch.num_columns());

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
-use tokenizers::{AddedToken, Tokenizer as HubTokenizer};
+use tokenizers::{AddedToken, Encoding, Tokenizer as HubTokenizer};
 
 use super::error::{DatasetError, TokenizerError};
 use super::tokenizer_files::{ReadTokenizer, TokenizerFiles, bad};
+use crate::store::without_panic;
 
 /// Two noncharacters of Unicode, which no text has, as a token before texts that follow a special token.
 const ANCHOR: &str = "\u{fdd0}\u{fdd1}";
@@ -80,6 +81,10 @@ impl Tokenizer {
     /// A missing or malformed file, no EOS token, a special token that is not in the vocabulary or that two files give
     /// different ids, or BPE dropout, which would make the ids random.
     pub fn load(folder: &Path) -> Result<Self, DatasetError> {
+        without_panic(|| Self::load_from(folder)).unwrap_or_else(|panic| Err(bad(folder, panic)))
+    }
+
+    fn load_from(folder: &Path) -> Result<Self, DatasetError> {
         let files = TokenizerFiles::read(folder)?;
         let ReadTokenizer { mut inner, content, doubles_space, mut differences, dispensable } = files.tokenizer()?;
         let mut special_tokens = Vec::new();
@@ -169,7 +174,7 @@ impl Tokenizer {
         }
         // A marked token is not found, so that those found here are the template's own. The text between them is encoded
         // without its marks.
-        let found = self.parsing.encode(text, false).map_err(|error| TokenizerError(error.to_string()))?;
+        let found = encoding_of(&self.parsing, text)?;
         let mut encoded = Encoded { ids: Vec::new(), ends: Vec::new() };
         let mut done = 0;
         for (&id, &(start, end)) in found.get_ids().iter().zip(found.get_offsets()) {
@@ -254,7 +259,8 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer's own message.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        self.inner.decode(ids, true).map_err(|error| TokenizerError(error.to_string()))
+        let decoded = without_panic(|| self.inner.decode(ids, true)).map_err(TokenizerError)?;
+        decoded.map_err(|error| TokenizerError(error.to_string()))
     }
 
     /// Decodes `ids` as the continuation of `prompt`: returns what the text of both has beyond the text of `prompt`.
@@ -342,9 +348,15 @@ fn encode_continued(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, Tok
 }
 
 fn encode_unchecked(tokenizer: &HubTokenizer, text: &str) -> Result<Encoded, TokenizerError> {
-    let encoding = tokenizer.encode(text, false).map_err(|error| TokenizerError(error.to_string()))?;
+    let encoding = encoding_of(tokenizer, text)?;
     let ends = encoding.get_offsets().iter().map(|&(_, end)| end).collect();
     Ok(Encoded { ids: encoding.get_ids().to_vec(), ends })
+}
+
+/// Encodes a text without special tokens. Some tokenizers whose file was damaged panic.
+fn encoding_of(tokenizer: &HubTokenizer, text: &str) -> Result<Encoding, TokenizerError> {
+    let encoded = without_panic(|| tokenizer.encode(text, false)).map_err(TokenizerError)?;
+    encoded.map_err(|error| TokenizerError(error.to_string()))
 }
 
 fn content_hash(tokenizer: &[u8], bos: Option<u32>, eos: u32) -> blake3::Hash {

@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::reader::read_table;
 use super::{EvaluationRow, EventRow, GenerationRow, LineageRow, RoundRow, Table, TaskRow};
+use crate::store::without_panic;
 
 /// Describes the location of damage in `name`, a file of the run in `run_folder`, as far as the file's structure or the digest
 /// chain shows it. `broken` is the first round, from 1, whose rows do not give its digest. `None` if the file is not a table.
@@ -57,17 +58,22 @@ fn row_groups(path: &Path) -> Option<Vec<RowGroup>> {
 
 /// Opens a Parquet file; `None` if its footer cannot be read.
 fn open(path: &Path) -> Option<ParquetRecordBatchReaderBuilder<File>> {
-    ParquetRecordBatchReaderBuilder::try_new(File::open(path).ok()?).ok()
+    let file = File::open(path).ok()?;
+    without_panic(|| ParquetRecordBatchReaderBuilder::try_new(file).ok()).ok()?
 }
 
 /// Counts the rows of a row group; `None` if any batch of it cannot be read.
 fn readable_rows(path: &Path, row_group: usize) -> Option<u64> {
-    let batches = open(path)?.with_row_groups(vec![row_group]).build().ok()?;
-    let mut rows = 0;
-    for batch in batches {
-        rows += batch.ok()?.num_rows() as u64;
-    }
-    Some(rows)
+    let file = open(path)?;
+    // The reader panics on some damaged pages.
+    let count = without_panic(|| {
+        let mut rows = 0;
+        for batch in file.with_row_groups(vec![row_group]).build().ok()? {
+            rows += batch.ok()?.num_rows() as u64;
+        }
+        Some(rows)
+    });
+    count.ok()?
 }
 
 /// Rows that each round added to one table, in round order; empty if that is not known.

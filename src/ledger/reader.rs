@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 
 use super::chunk::ChunkBatches;
 use super::schema::signed;
 use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
+use crate::store::without_panic;
 
 /// File of a table with the rounds `first..=last`.
 #[derive(Clone, Debug)]
@@ -54,12 +57,42 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, LedgerError> {
 /// [rows] -- Size of the batches that are read.
 pub(super) const READ_ROWS: usize = 1 << 16;
 
+/// Record batches of one file.
+pub(super) struct FileBatches {
+    inner: ParquetRecordBatchReader,
+    is_over: bool,
+}
+
+impl FileBatches {
+    pub fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+}
+
+impl Iterator for FileBatches {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        // The reader panics on some damaged pages, and cannot be used after that.
+        let next =
+            without_panic(|| self.inner.next()).unwrap_or_else(|panic| Some(Err(ArrowError::ParquetError(panic))));
+        self.is_over = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
 /// Opens the record batches of one file.
-pub(super) fn batches(path: &Path) -> Result<ParquetRecordBatchReader, LedgerError> {
+pub(super) fn batches(path: &Path) -> Result<FileBatches, LedgerError> {
     let file = File::open(path).map_err(LedgerError::io(path))?;
-    ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(READ_ROWS).build())
-        .map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
+    let opened = without_panic(|| {
+        ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.with_batch_size(READ_ROWS).build())
+    });
+    let inner = opened.unwrap_or_else(|panic| Err(ParquetError::General(panic)));
+    let inner = inner.map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })?;
+    Ok(FileBatches { inner, is_over: false })
 }
 
 /// Number of attempts to read a table whose files are being joined by a run that ends.

@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::NaiveDate;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-use super::environment::{TEMPLATE, environment};
+use super::environment::{FUEL, TEMPLATE, environment};
 use super::error::ChatTemplateError;
 use super::generation_tags::{has_tags, without_marks};
 use super::source::Source;
@@ -391,5 +391,8 @@ fn hash_part(hasher: &mut blake3::Hasher, part: &str) {
 
 /// Returns the engine's message without its internal name of the template.
 fn message(error: &Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("it takes more than {FUEL} steps, or makes more text than any template of a model");
+    }
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }

@@ -9,18 +9,47 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use super::generation_tags::{MARKER, marked_text, with_filters};
 use super::json::Style;
 use super::python_text;
+use crate::store::without_panic;
 
 /// Name of the only template of an environment.
 pub(super) const TEMPLATE: &str = "chat_template";
+
+/// [byte] -- Longest template that is read. The longest ones of models have about 20,000 bytes.
+const SOURCE_BYTES_MAX: usize = 1 << 16;
+
+/// [byte] -- Stack on which a template is parsed: the parser calls itself for every operator of an expression.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Work that rendering one dialogue may take: instructions, and one for each 64 bytes of text that are made. Templates of models
+/// take some thousands.
+pub(super) const FUEL: u64 = 5_000_000;
+
+/// [space] -- Largest indentation of `tojson`.
+const INDENT_MAX: usize = 100;
 
 /// Creates an environment with `source` as [`TEMPLATE`]. Blocks remove the white space around them, strings have the
 /// methods of Python's, and `raise_exception` and the `tojson` of Transformers are defined. `strftime_now` is defined if there
 /// is a `date`, of which it writes the first second.
 ///
 /// # Errors
-/// A template that is not valid Jinja.
+/// A template that is not valid Jinja, or longer than any of a model.
 pub(super) fn environment(source: &str, date: Option<NaiveDate>) -> Result<Environment<'static>, Error> {
+    if source.len() > SOURCE_BYTES_MAX {
+        let message = format!("it has {} bytes, and at most {SOURCE_BYTES_MAX} are read", source.len());
+        return Err(Error::new(ErrorKind::SyntaxError, message));
+    }
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let parser = parser.spawn_scoped(scope, || without_panic(|| parsed(source, date)));
+        let failed = |what: String| Error::new(ErrorKind::SyntaxError, format!("it cannot be parsed: {what}"));
+        let parsed = parser.map_err(|error| failed(error.to_string()))?.join();
+        parsed.unwrap_or_else(|_| Err("its parser failed".to_owned())).map_err(failed)?
+    })
+}
+
+fn parsed(source: &str, date: Option<NaiveDate>) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
+    environment.set_fuel(Some(FUEL));
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -55,7 +84,11 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     if options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
         return Err(to_json_error("ensure_ascii=true is not supported"));
     }
-    let style = Style::new(options.get("indent")?, options.get("separators")?);
+    let indent: Option<usize> = options.get("indent")?;
+    if indent.is_some_and(|indent| indent > INDENT_MAX) {
+        return Err(to_json_error(&format!("an indentation of more than {INDENT_MAX} is not supported")));
+    }
+    let style = Style::new(indent, options.get("separators")?);
     let is_sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
     style.write(value, is_sorted).map_err(|error| to_json_error(&error.to_string()))

@@ -275,3 +275,32 @@ fn a_folder_without_a_template_says_so() {
     let text = of_folder(&[("tokenizer_config.json", &json!("{"))], None).unwrap_err();
     assert!(text.starts_with("failed to load the tokenizer model/tokenizer_config.json"), "{text}");
 }
+
+#[test]
+fn templates_that_take_all_time_or_memory_are_refused() {
+    let nots = format!("{{{{ {} x }}}}", "not ".repeat(15_000));
+    let sum = format!("{{{{ 1{} }}}}", "+1".repeat(30_000));
+    let long = "x".repeat(300_000);
+    for source in [
+        "{{ messages|tojson(indent=10**9) }}",
+        "{{ 'x'|indent(10**10) }}",
+        "{{ messages|batch(10**10, 'x')|list }}",
+        "{{ messages|slice(10**9)|list }}",
+        "{% set ns=namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+        "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}x",
+        "{{ 'x' * 10**12 }}",
+        "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+        &long,
+    ] {
+        let source = Source { label: "t".into(), text: source.to_owned(), tokens: Default::default() };
+        let rendered = ChatTemplate::compile(source, None)
+            .and_then(|template| template.prompt(&[Message { role: Role::User, content: "hello" }]));
+        let error = rendered.expect_err("it is refused").to_string();
+        assert!(error.len() < 1_000, "{error}");
+    }
+    // What is only deep is read, or refused by the parser.
+    for source in [nots, sum] {
+        let source = Source { label: "t".into(), text: source, tokens: Default::default() };
+        let _ = ChatTemplate::compile(source, None);
+    }
+}

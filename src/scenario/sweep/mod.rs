@@ -14,6 +14,9 @@ use super::{ScenarioError, range};
 
 pub use cells::SweepCell;
 
+/// Largest number of runs of a sweep.
+const CELLS_MAX: usize = 100_000;
+
 /// Sweep file. Every cell of scenarios x variants x axes x seeds is one run. The runs share one store, so that training
 /// that several of them have in common is done once.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -148,6 +151,12 @@ impl Sweep {
         }
         if self.axes.iter().any(|axis| axis.values.is_empty()) {
             return fault("axes", "each must hold at least one value");
+        }
+        let counts = [self.scenarios.len(), self.variants.len(), self.seeds.len()].map(|count| count.max(1));
+        let cells = counts.into_iter().chain(self.axes.iter().map(|axis| axis.values.len()));
+        let cells = cells.fold(1, usize::saturating_mul);
+        if cells > CELLS_MAX {
+            return fault("axes", &format!("the combinations make {cells} runs, and a sweep has at most {CELLS_MAX}"));
         }
         // A set that is smaller than its list shows a duplicate.
         let variants: BTreeSet<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();

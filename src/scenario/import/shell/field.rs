@@ -29,8 +29,8 @@ impl Field {
 
     pub(super) fn append(&mut self, other: &Self) {
         self.text.push_str(&other.text);
-        self.unset.extend(other.unset.iter().cloned());
-        self.computed.extend(other.computed.iter().cloned());
+        add_new(&mut self.unset, &other.unset);
+        add_new(&mut self.computed, &other.computed);
     }
 
     /// Returns the text, if the script alone determines it.
@@ -46,6 +46,15 @@ impl Field {
         self.known().ok_or_else(|| {
             ImportError::at(line, format!("`{}` is known only when the script runs", self.computed.join("`, `")))
         })
+    }
+}
+
+/// Adds names that are not there yet: a script that doubles a word must not double the list.
+fn add_new(names: &mut Vec<String>, others: &[String]) {
+    for other in others {
+        if !names.contains(other) {
+            names.push(other.clone());
+        }
     }
 }
 
