@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use crate::ledger::{Difference, Manifest, RunState, SCHEMA_VERSION, compare_rows};
-use crate::run::{Observer, RunError, RunOptions, Unsuitability, refuse_plan, refuse_secret, run, what_changed};
+use crate::run::{
+    Observer, RunError, RunOptions, Unsuitability, check_record, refuse_plan, refuse_secret, run, what_changed,
+};
 use crate::scenario::Scenario;
 use crate::store::Store;
 
-/// Executes the run in `run_folder` again into `options.out` and returns the first difference, if there is one. The store
-/// of the options is not used.
+/// Executes the run in `run_folder` again into `options.out` and returns the first difference, if there is one: in the rows,
+/// or in the files that follow from them, such as saved adapters. The store of the options is not used.
 ///
 /// # Errors
 /// As [`run`]; and if the run is not finished.
@@ -30,6 +32,13 @@ pub fn replay(
     }
     if manifest.digest != again.digest {
         return Ok(Some(Difference(what_changed(&manifest, &again).to_string())));
+    }
+    if let Some(found) = check_record(run_folder, &manifest)?.into_iter().next() {
+        return Ok(Some(found));
+    }
+    if manifest.left_out != again.left_out {
+        let found = "manifest.json: it says that other rows of the data were left out";
+        return Ok(Some(Difference(found.into())));
     }
     Ok(None)
 }

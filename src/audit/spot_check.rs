@@ -16,8 +16,8 @@ use crate::graph::{Executor, NodeId, Recorded, Value};
 use crate::inputs::{InputCache, Inputs, TrainingBatches};
 use crate::ledger::{Difference, Lineage, LineageEntry, Manifest, compare_round, read_table};
 use crate::run::{
-    Evaluations, Observer, PlannedRound, Planner, Prepared, RunError, RunOptions, ScheduleSource, ledger_rows,
-    what_changed,
+    Evaluations, Observer, PlannedRound, Planner, Prepared, RunError, RunOptions, ScheduleSource, check_record,
+    ledger_rows, what_changed,
 };
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Rounds, ScheduledRound, Timeline};
@@ -95,7 +95,11 @@ pub fn sample(
         schedule,
         planned,
     };
-    check.sample(sample, options)
+    let mut report = check.sample(sample, options)?;
+    if report.difference.is_none() {
+        report.difference = check.of_whole_run()?;
+    }
+    Ok(report)
 }
 
 /// Returns the schedule of a run whose client selection reads losses, using the losses in its table instead of training.
@@ -156,6 +160,29 @@ impl Check<'_> {
         report.difference = self.executor.run(options.workers, || self.compare(&targets, &again, whole_round))?;
         report.trained = self.executor.finished().iter().map(|node| node.trainings).sum();
         Ok(report)
+    }
+
+    /// Returns the first difference that shows without computing anything again: in the number of rounds and nodes, in the
+    /// digest chain, or in files that do not follow from the tables. A sample of a run says something of its digest only if
+    /// the rest of the record belongs to this digest.
+    fn of_whole_run(&self) -> Result<Option<String>, RunError> {
+        let recorded = read_table(self.run_folder, "rounds")?.num_rows();
+        let planned = self.planned.len();
+        if recorded != planned {
+            return Ok(Some(format!("the scenario gives {planned} rounds, table rounds has {recorded}")));
+        }
+        // Nodes of local baselines, which are not planned here, follow those of the last round.
+        let has_more = self.scenario.scenario.evaluation.local_baseline;
+        let nodes = self.executor.count();
+        let entries = self.lineage.entries.len();
+        if entries < nodes || (entries > nodes && !has_more) {
+            return Ok(Some(format!("the scenario gives {nodes} orders, table lineage has {entries}")));
+        }
+        if let Some(difference) = self.other_key(nodes) {
+            return Ok(Some(difference));
+        }
+        let found = check_record(self.run_folder, self.manifest)?;
+        Ok(found.into_iter().next().map(|difference| difference.0))
     }
 
     /// Returns the nodes whose results are checked.

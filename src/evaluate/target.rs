@@ -14,8 +14,8 @@ use crate::generation::{FolderSampling, end_tokens};
 use crate::inputs::{InputCache, Inputs, translate, warn_of_differences};
 use crate::ledger::{EvalSubject, Input, Manifest};
 use crate::model::{Config, Device, LoraSpec, Precision, misfit};
-use crate::run::{RunChange, RunError, refuse_plan};
-use crate::scenario::{Scenario, UnusableUpdate};
+use crate::run::{RecordedModels, RunChange, RunError, refuse_plan, scenario_of};
+use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
 
@@ -82,12 +82,13 @@ impl EvalTarget {
     pub fn run(folder: &Path, round: Option<u32>, device: Device, numerics: &Numerics) -> Result<Self, RunError> {
         let manifest = Manifest::read(folder)?;
         refuse_plan("evaluate", folder, &manifest)?;
-        let (round, place) = saved_round(folder, round)?;
-        let scenario = Scenario::of_run(folder, &manifest.scenario_folder, &[])?;
+        let recorded = RecordedModels::read(folder)?;
+        let round = saved_round(folder, recorded.count(), round)?;
+        let scenario = scenario_of(folder, &manifest)?;
         let spec = &scenario.scenario;
         let inputs = Inputs::load(&scenario, &[device], numerics, &Store::none(), &mut InputCache::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
-        let models = saved_models(&place, &inputs)?;
+        let models = saved_models(&recorded, round, &inputs)?;
         let base_model = inputs.read["base_model"].path.clone();
         let tokenizer_folder = inputs.read["tokenizer"].path.clone();
         let tokenizer = Tokenizer::load(&tokenizer_folder)?;
@@ -164,17 +165,16 @@ impl EvalTarget {
     }
 }
 
-/// Loads the models that a run saved in one folder of adapters.
-fn saved_models(place: &Path, inputs: &Inputs) -> Result<Vec<EvalModel>, RunError> {
+/// Loads the models that a run saved after a round.
+fn saved_models(recorded: &RecordedModels, round: u32, inputs: &Inputs) -> Result<Vec<EvalModel>, RunError> {
     let mut models = Vec::new();
-    if place.join("adapter_config.json").exists() {
-        let adapter = own_adapter(place, inputs.trainer())?;
+    if recorded.folder(round, None).join("adapter_config.json").exists() {
+        let adapter = own_adapter(recorded, round, None, inputs.trainer())?;
         models.push(EvalModel { subject: EvalSubject::Global, client: None, adapter: Some(adapter) });
     }
     for client in 0..inputs.clients.len() as u32 {
-        let path = place.join(format!("client-{client}"));
-        if path.exists() {
-            let adapter = own_adapter(&path, inputs.trainer())?;
+        if recorded.folder(round, Some(client)).exists() {
+            let adapter = own_adapter(recorded, round, Some(client), inputs.trainer())?;
             models.push(EvalModel { subject: EvalSubject::Local, client: Some(client), adapter: Some(adapter) });
         }
     }
@@ -215,32 +215,38 @@ fn lora_of(adapter: &Adapter) -> LoraSpec {
 }
 
 /// Reads an adapter that the run saved.
-fn own_adapter(path: &Path, trainer: &Trainer) -> Result<Arc<Adapter>, RunError> {
-    let adapter = peft::read_folder(path)?.adapter;
+fn own_adapter(
+    recorded: &RecordedModels,
+    round: u32,
+    client: Option<u32>,
+    trainer: &Trainer,
+) -> Result<Arc<Adapter>, RunError> {
+    let adapter = recorded.saved(round, client)?;
+    let what = recorded.folder(round, client).display().to_string();
+    if !adapter.is_finite() {
+        return Err(AdapterError::Content { what, reason: "a value is NaN or infinite".into() }.into());
+    }
     match adapter.layout.difference_from(&trainer.layout()) {
         None => Ok(Arc::new(adapter)),
-        Some(reason) => Err(AdapterError::Content { what: path.display().to_string(), reason }.into()),
+        Some(reason) => Err(AdapterError::Content { what, reason }.into()),
     }
 }
 
-/// Finds the folder of the adapters saved after a round, or after the last round that has any.
-fn saved_round(folder: &Path, wanted: Option<u32>) -> Result<(u32, PathBuf), RunError> {
+/// Finds the round whose saved adapters are evaluated: that which is wanted, or the last one that has any. Those of a round
+/// that is not in the tables yet, after the first `recorded`, are passed over.
+fn saved_round(folder: &Path, recorded: u32, wanted: Option<u32>) -> Result<u32, RunError> {
     let adapters = folder.join("adapters");
-    let mut saved = BTreeMap::new();
+    let mut saved = BTreeSet::new();
     for entry in std::fs::read_dir(&adapters).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(round) = name.strip_prefix("round-").and_then(|number| number.parse::<u32>().ok()) {
-            saved.insert(round, entry.path());
-        }
+        let number = name.strip_prefix("round-").and_then(|number| number.parse::<u32>().ok());
+        saved.extend(number.filter(|&number| number <= recorded));
     }
     let found = match wanted {
-        Some(round) => saved.remove_entry(&round),
-        None => saved.pop_last(),
+        Some(round) => saved.take(&round),
+        None => saved.last().copied(),
     };
-    found.ok_or_else(|| {
-        let saved = saved.into_keys().collect();
-        RunError::NotSaved { round: wanted, folder: adapters, saved }
-    })
+    found.ok_or_else(|| RunError::NotSaved { round: wanted, folder: adapters, saved: saved.into_iter().collect() })
 }
 
 /// Refuses to evaluate a run if its data or base model have changed.

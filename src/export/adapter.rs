@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::adapter::{Adapter, peft};
 use crate::graph::Value;
-use crate::ledger::{LedgerError, Manifest, RunKind, RunTables};
+use crate::ledger::{LedgerError, Manifest, RunKind};
 use crate::model::{Folder, Merge, content_hash, merge};
-use crate::run::{RunChange, RunError, Unsuitability, adapter_notes, quantized_precision};
-use crate::scenario::{Scenario, ScenarioSpec};
+use crate::run::{
+    RecordedModel, RecordedModels, RunChange, RunError, Unsuitability, adapter_notes, quantized_precision, scenario_of,
+};
 use crate::store::{Digest, Key, Store};
 
 /// Files of a base model's folder that a merged model needs in addition to weights and configuration.
@@ -39,7 +40,8 @@ pub struct Chosen {
 /// are counted, or all rounds if only tiers have rounds.
 ///
 /// # Errors
-/// If there is no such round, or its adapter is neither saved nor in the store.
+/// If there is no such round, its adapter is neither saved nor in the store, or the saved one is not what the run's tables
+/// record.
 pub fn find_adapter(
     run_folder: &Path,
     round: Option<u32>,
@@ -51,67 +53,32 @@ pub fn find_adapter(
         let run = run_folder.to_owned();
         return Err(RunError::Unsuitable { action: "export from", run, reason: Unsuitability::Plan });
     }
-    let rounds = server_rounds(&RunTables::read(run_folder)?)?;
-    let most = rounds.len() as u32;
-    let round = round.unwrap_or(most);
-    let Some(row) = (round as usize).checked_sub(1).and_then(|index| rounds.get(index)) else {
-        return Err(RunError::NoRound { run: run_folder.to_owned(), round, rounds: most });
+    let models = RecordedModels::read(run_folder)?;
+    let rounds = models.count();
+    let round = round.unwrap_or(rounds);
+    let Some(model) = models.model(round) else {
+        return Err(RunError::NoRound { run: run_folder.to_owned(), round, rounds });
     };
-    let mut folder = run_folder.join("adapters").join(format!("round-{round:05}"));
-    if let Some(client) = client {
-        folder = folder.join(format!("client-{client}"));
-    }
+    let folder = models.folder(round, client);
     // Not those of a saved adapter: its base model may have been moved since, with the scenario.
-    let notes = adapter_notes(&scenario_of(run_folder, &manifest)?, &manifest.inputs);
+    let notes = adapter_notes(&scenario_of(run_folder, &manifest)?.scenario, &manifest.inputs);
     if folder.join("adapter_config.json").is_file() {
-        let adapter = peft::read_folder(&folder)?.adapter;
+        let adapter = models.saved(round, client)?;
         return Ok(Chosen { adapter, notes, round, from_store: false });
     }
     // The run did not save it, but the store may still have the server's model. Clients' own models are not looked up.
-    let found = if client.is_none() { row.stored(store) } else { None };
+    let found = if client.is_none() { stored(model, store) } else { None };
     let Some(adapter) = found else {
         return Err(RunError::NotKept { round, folder });
     };
     Ok(Chosen { adapter, notes, round, from_store: true })
 }
 
-/// Key and hash of a model in the table of rounds.
-struct ModelRow {
-    key: Option<Digest>,
-    hash: Option<Digest>,
-}
-
-impl ModelRow {
-    /// Returns the model from the store, if it is there and has the hash that the run recorded.
-    fn stored(&self, store: &Store) -> Option<Adapter> {
-        let value = Value::from_bytes(&store.get(Key(self.key?))?)?;
-        let is_model = matches!(value, Value::Model { .. } | Value::Trained(_));
-        if is_model && Some(value.adapter_hash()) == self.hash { Some(Adapter::clone(value.adapter())) } else { None }
-    }
-}
-
-/// Returns the rounds by which saved adapters are numbered.
-fn server_rounds(tables: &RunTables) -> Result<Vec<ModelRow>, LedgerError> {
-    let rounds = tables.rounds();
-    let aggregators = rounds.counts("aggregator")?;
-    let keys = rounds.texts("model_key")?;
-    let hashes = rounds.texts("model_hash")?;
-    // The server is aggregator 0. Edges have rounds in addition to the server's, but tiers have the only ones.
-    let has_server = aggregators.contains(&0);
-    let mut rows = Vec::new();
-    for (at, aggregator) in aggregators.into_iter().enumerate() {
-        if has_server && aggregator != 0 {
-            continue;
-        }
-        let key = keys[at].and_then(Digest::from_hex);
-        let hash = hashes[at].and_then(Digest::from_hex);
-        rows.push(ModelRow { key, hash });
-    }
-    Ok(rows)
-}
-
-fn scenario_of(run_folder: &Path, manifest: &Manifest) -> Result<ScenarioSpec, RunError> {
-    Ok(Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?.scenario)
+/// Returns a model from the store, if it is there and has the hash that the run recorded.
+fn stored(model: &RecordedModel, store: &Store) -> Option<Adapter> {
+    let value = Value::from_bytes(&store.get(Key(model.key?))?)?;
+    let is_model = matches!(value, Value::Model { .. } | Value::Trained(_));
+    if is_model && Some(value.adapter_hash()) == model.hash { Some(Adapter::clone(value.adapter())) } else { None }
 }
 
 /// Returns the quantized number format of the base model that a run trained on; `None` if it is not quantized.
@@ -119,7 +86,7 @@ fn scenario_of(run_folder: &Path, manifest: &Manifest) -> Result<ScenarioSpec, R
 /// # Errors
 /// If the run cannot be read.
 pub fn trained_on(run_folder: &Path) -> Result<Option<String>, RunError> {
-    let scenario = scenario_of(run_folder, &Manifest::read(run_folder)?)?;
+    let scenario = scenario_of(run_folder, &Manifest::read(run_folder)?)?.scenario;
     let is_quantized = quantized_precision(&scenario).is_some();
     Ok(is_quantized.then(|| format!("{:?}", scenario.model.precision)))
 }
@@ -147,7 +114,7 @@ pub fn peft_folder(chosen: &Chosen, out: &Path) -> Result<(), RunError> {
 /// If the base model is no longer where the run found it, has changed since, or the folder cannot be written.
 pub fn merged(run_folder: &Path, chosen: &Chosen, into: MergedBase, out: &Path) -> Result<(), RunError> {
     let manifest = Manifest::read(run_folder)?;
-    let scenario = scenario_of(run_folder, &manifest)?;
+    let scenario = scenario_of(run_folder, &manifest)?.scenario;
     let precision = quantized_precision(&scenario);
     let Some(base) = manifest.inputs.get("base_model") else {
         let reason = Unsuitability::Untrained;

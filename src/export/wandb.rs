@@ -11,8 +11,7 @@ use super::run_log::{LoggedRun, RunLog};
 use super::write;
 use crate::ledger::Manifest;
 use crate::results::Overview;
-use crate::run::RunError;
-use crate::scenario::Scenario;
+use crate::run::{RunError, scenario_of};
 
 /// Project of a run at the server, unless `wandb sync` is given another.
 const PROJECT: &str = "fedreplay";
@@ -27,7 +26,7 @@ const PROJECT: &str = "fedreplay";
 pub fn wandb(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let overview = Overview::read(run_folder)?;
     let manifest = Manifest::read(run_folder)?;
-    let loaded = Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?;
+    let loaded = scenario_of(run_folder, &manifest)?;
     let began = began(run_folder);
     let mut lines: BTreeMap<u32, Map<String, Value>> = BTreeMap::new();
     let mut summary = Map::new();

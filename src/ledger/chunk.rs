@@ -13,7 +13,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::digest::{DIGEST_COLUMNS, chunk_hash};
-use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, RoundRow, Table, TaskRow};
+use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
 use crate::store::{Digest, atomic};
 
 /// Rows that one round adds to the tables.
@@ -42,6 +42,11 @@ impl Chunk {
 /// Tables of rounds, in the order in which they enter the digest.
 pub(super) const TABLES: [&str; 6] =
     [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, LineageRow::NAME, RoundRow::NAME];
+
+/// Whether a run has a table of this name.
+pub fn is_table(name: &str) -> bool {
+    name == PopulationRow::NAME || TABLES.contains(&name)
+}
 
 /// Chunk as columns.
 pub(super) struct ChunkBatches {

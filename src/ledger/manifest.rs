@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::left_out::LeftOut;
 use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
-use crate::store::{Digest, atomic};
+use crate::store::{Digest, atomic, path_as_text};
 
 /// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ pub enum RunKind {
 /// File or folder that the run read: its path, and the hash of its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
+    #[serde(serialize_with = "path_as_text")]
     pub path: PathBuf,
     pub hash: Digest,
 }
@@ -61,6 +62,7 @@ pub struct Manifest {
     /// Hash of the resolved scenario, with contents in place of paths.
     pub scenario_hash: Digest,
     /// Folder that relative paths in the scenario start from.
+    #[serde(serialize_with = "path_as_text")]
     pub scenario_folder: PathBuf,
     /// By role: `base_model`, `tokenizer`, `chat_template`, `data`, `test_data`.
     pub inputs: BTreeMap<String, Input>,
@@ -171,6 +173,19 @@ impl Manifest {
         Ok(())
     }
 
+    /// Checks that the scenario in `run_folder`, whose hash is `identity`, is the one that the run was made from. The hash
+    /// of a scenario of an older version is not compared, since scenarios have other fields now.
+    ///
+    /// # Errors
+    /// [`LedgerError::Malformed`] if it is another.
+    pub fn check_scenario(&self, run_folder: &Path, identity: Digest) -> Result<(), LedgerError> {
+        if self.schema_version != SCHEMA_VERSION || self.scenario_hash == identity {
+            return Ok(());
+        }
+        let reason = format!("its hash as a scenario is {identity}, that of the run's is {}", self.scenario_hash);
+        Err(LedgerError::malformed(run_folder.join("scenario.ron"), reason))
+    }
+
     fn text(&self) -> String {
         serde_json::to_string_pretty(self).expect("a manifest has only text keys") + "\n"
     }
@@ -254,8 +269,8 @@ pub fn is_being_written(path: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Lists the runs in a folder and up to `depth` levels below it. The folders of a run are not searched, and links are not
-/// followed since they may form cycles.
+/// Lists the runs in a folder and up to `depth` levels below it. The folders of a run and hidden ones are not searched, and
+/// links are not followed since they may form cycles.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -269,7 +284,9 @@ pub fn runs_below(folder: &Path, depth: u32) -> Result<Vec<PathBuf>, LedgerError
     }
     for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
         let entry = entry.map_err(LedgerError::io(folder))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        // Hidden folders are those of commands that are at work, or were killed.
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !is_hidden && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             runs.extend(runs_below(&entry.path(), depth - 1)?);
         }
     }

@@ -23,7 +23,7 @@ mod verify;
 mod view;
 mod writer;
 
-pub use chunk::Chunk;
+pub use chunk::{Chunk, is_table};
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use left_out::LeftOut;
@@ -38,7 +38,7 @@ pub use tables::{
     TimingRow,
 };
 pub use values::{ColumnValue, EvalSubject, RoundEnd, Split};
-pub use verify::{UNFINISHED, verify};
+pub use verify::{UNFINISHED, verify, verify_rows};
 pub use view::{RunTables, TableView};
 pub use writer::{LedgerStream, LedgerWriter, write_table};
 

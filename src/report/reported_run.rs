@@ -61,8 +61,9 @@ impl ReportedRun {
     /// If there is no run, or one of its tables is missing, damaged or of another version.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         let record = RunRecord::read(folder)?;
-        let scenario = Scenario::of_run(folder, &record.manifest.scenario_folder, &[])?.scenario;
+        let scenario = Scenario::of_run(folder, &record.manifest.scenario_folder, &[])?;
+        record.manifest.check_scenario(folder, scenario.identity().0)?;
         let generations = Generations::read(&RunTables::read(folder)?)?;
-        Ok(Self { record, scenario, generations })
+        Ok(Self { record, scenario: scenario.scenario, generations })
     }
 }

@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use crate::ledger::{
-    Chain, Difference, LedgerError, Manifest, PopulationRow, RoundRow, RunState, Table, UNFINISHED, chunk_hash,
-    read_table, rows_digest, verify,
+    Chain, LedgerError, Manifest, PopulationRow, RoundRow, Table, chunk_hash, read_table, rows_digest,
 };
+use crate::scenario::{FieldDifference, value_differences};
 use crate::store::{Digest, atomic, key_of};
 
 /// Version of the format.
 const VERSION: u32 = 1;
 
 /// File name within a run.
-const FILE_NAME: &str = "certificate.json";
+pub(super) const FILE_NAME: &str = "certificate.json";
 
 /// Claims of a finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub struct CertifiedRound {
 pub enum CertificateError {
     #[error("its scenario, inputs and numerics give the genesis {computed}, it says {stated}")]
     Genesis { computed: Digest, stated: Digest },
+    #[error("round {expected} is numbered {stated}")]
+    Number { expected: u32, stated: u32 },
     #[error("round {round}: its rows give the digest {computed}, it says {stated}")]
     Round { round: u32, computed: Digest, stated: Digest },
     #[error("its last round gives the digest {computed}, it says {stated}")]
@@ -100,6 +102,12 @@ pub enum CertificateDifference {
     /// The version of the tables or the program's rules differ.
     #[error("it starts from another genesis")]
     Genesis,
+    #[error("the seed is {found}, the certificate says {certified}")]
+    Seed { found: u64, certified: u64 },
+    #[error("the population is another: the digest of its table is {found}, the certificate says {certified}")]
+    Population { found: Digest, certified: Digest },
+    #[error("round {round}: the certificate says another model, {}", certified.map_or("none".to_owned(), |hash| hash.to_string()))]
+    Model { round: u32, certified: Option<Digest> },
     #[error("round {round}: the certificate says another digest, {certified}")]
     Round { round: u32, certified: Digest },
     /// The run has more rounds than the certificate.
@@ -139,8 +147,12 @@ impl Certificate {
     /// If the file cannot be written.
     pub fn write(&self, run_folder: &Path) -> Result<(), LedgerError> {
         let path = run_folder.join(FILE_NAME);
-        let text = serde_json::to_string_pretty(self).expect("a certificate has only text keys") + "\n";
-        atomic::write(&path, text.as_bytes()).map_err(LedgerError::io(&path))
+        atomic::write(&path, self.text().as_bytes()).map_err(LedgerError::io(&path))
+    }
+
+    /// Returns the text of its file.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a certificate has only text keys") + "\n"
     }
 
     /// Reads a certificate from a file, or from the folder of a run.
@@ -172,19 +184,25 @@ impl Certificate {
         // d_0 = H(genesis, population), d_r = H(d_(r-1), rows of round r).
         let mut chain = Chain::start(self.genesis);
         chain.push(self.population);
-        for round in &self.rounds {
+        for (expected, round) in (1..).zip(&self.rounds) {
+            if round.round != expected {
+                return Err(CertificateError::Number { expected, stated: round.round });
+            }
             let digest = chain.push(round.rows);
             if digest != round.digest {
                 return Err(CertificateError::Round { round: round.round, computed: digest, stated: round.digest });
             }
         }
-        match chain.last() == self.digest || self.rounds.is_empty() {
+        let last = self.rounds.last().map_or(self.genesis, |round| round.digest);
+        match last == self.digest {
             true => Ok(()),
-            false => Err(CertificateError::Last { computed: chain.last(), stated: self.digest }),
+            false => Err(CertificateError::Last { computed: last, stated: self.digest }),
         }
     }
 
-    /// Compares a run, finished or not, with the certificate over the rounds that the run has.
+    /// Compares a run, finished or not, with the certificate over the rounds that the run has: everything of the certificate
+    /// that decides the digest, or follows from the same tables. What it states of the program and the machine beyond the
+    /// numerics class is not compared, since another build or machine may repeat the run.
     ///
     /// # Errors
     /// If the run cannot be read.
@@ -193,10 +211,24 @@ impl Certificate {
         if manifest.genesis != self.genesis {
             return Ok(CertificateComparison::Differs(self.other_start(&manifest)));
         }
+        if manifest.seed != self.seed {
+            let difference = CertificateDifference::Seed { found: manifest.seed, certified: self.seed };
+            return Ok(CertificateComparison::Differs(difference));
+        }
+        let population = population_of(run_folder)?;
+        if population != self.population {
+            let difference = CertificateDifference::Population { found: population, certified: self.population };
+            return Ok(CertificateComparison::Differs(difference));
+        }
         let rounds = rounds_of(run_folder)?;
         for (own, theirs) in self.rounds.iter().zip(&rounds) {
+            let round = own.round;
             if own.digest != theirs.digest {
-                let difference = CertificateDifference::Round { round: own.round, certified: own.digest };
+                let difference = CertificateDifference::Round { round, certified: own.digest };
+                return Ok(CertificateComparison::Differs(difference));
+            }
+            if own.model != theirs.model {
+                let difference = CertificateDifference::Model { round, certified: own.model };
                 return Ok(CertificateComparison::Differs(difference));
             }
         }
@@ -205,6 +237,19 @@ impl Certificate {
             return Ok(CertificateComparison::Differs(difference));
         }
         Ok(CertificateComparison::Equal { rounds: rounds.len() })
+    }
+
+    /// Returns the first field that the run of this certificate would not state so. The libraries' hashes are taken as
+    /// stated, since nothing else in a run names them.
+    pub(super) fn field_unlike(
+        &self,
+        run_folder: &Path,
+        manifest: &Manifest,
+    ) -> Result<Option<FieldDifference>, RunError> {
+        let expected = Self::of(run_folder, manifest, self.libtorch.clone())?;
+        let stated = serde_json::to_value(self).expect("a certificate has only text keys");
+        let expected = serde_json::to_value(expected).expect("a certificate has only text keys");
+        Ok(value_differences(&stated, &expected).into_iter().next())
     }
 
     /// Returns which of the stated hashes differs from the run's.
@@ -223,48 +268,6 @@ impl Certificate {
             None => CertificateDifference::Genesis,
         }
     }
-}
-
-/// Checks the run in `run_folder` as [`crate::ledger::verify`] does, and against a certificate: its own, or another one that
-/// is claimed for it or that it repeats. For an unfinished run, the existing rounds must be as certified.
-///
-/// # Errors
-/// If there is no run, or no such certificate.
-pub fn verify_run(run_folder: &Path, claimed: Option<&Path>) -> Result<Vec<Difference>, RunError> {
-    let mut found = verify(run_folder)?;
-    let Ok(manifest) = Manifest::read(run_folder) else { return Ok(found) };
-    let own = run_folder.join(FILE_NAME);
-    let certificate = match claimed {
-        Some(path) => Certificate::read(path)?,
-        // `verify` has checked its hash against the manifest, and has reported it if it is missing.
-        None if !own.is_file() => return Ok(found),
-        None => match Certificate::read(&own) {
-            Ok(certificate) => certificate,
-            Err(error) => {
-                found.push(Difference(format!("{FILE_NAME}: {error}")));
-                return Ok(found);
-            }
-        },
-    };
-    if claimed.is_some() && manifest.state == RunState::Running {
-        // The run was made for this comparison and need not be finished.
-        found.retain(|difference| difference.0 != UNFINISHED);
-    }
-    if let Err(error) = certificate.check() {
-        found.push(Difference(format!("certificate: {error}")));
-    }
-    match certificate.against(run_folder) {
-        // `verify` has reported tables that cannot be read.
-        Err(RunError::Ledger(
-            LedgerError::Malformed { .. } | LedgerError::Incomplete { .. } | LedgerError::Parquet { .. },
-        )) if !found.is_empty() => {}
-        against => {
-            if let CertificateComparison::Differs(difference) = against? {
-                found.push(Difference(format!("certificate: {difference}")));
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Returns the description of the machine's arithmetic without the fields that are not claimed: the numbers of threads and

@@ -87,8 +87,8 @@ pub enum RunError {
     /// The path of an export is taken.
     #[error("failed to export to {}: it is there already", out.display())]
     OutputExists { out: PathBuf },
-    /// The path of an export is inside of a run, whose manifest lists every file.
-    #[error("failed to export to {}: the run in {} answers for every file there", out.display(), run.display())]
+    /// The path of an output is inside of a run, whose manifest lists every file.
+    #[error("failed to write to {}: the run in {} answers for every file there", out.display(), run.display())]
     OutputInRun { out: PathBuf, run: PathBuf },
     /// The run has no such round.
     #[error("failed to find round {round} of {}: the run has rounds 1 to {rounds}", run.display())]

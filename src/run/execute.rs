@@ -11,7 +11,7 @@ use fedreplay_sim::Detail;
 use super::certificate::Certificate;
 use super::error::{RunError, Unsuitability};
 use super::folder::{RunFolder, begun_manifest};
-use super::guards::{SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
+use super::guards::{SECRET_GRADE, SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
 use super::local_training::Tasks;
 use super::observer::Observer;
 use super::round_writer::{RoundLoop, ScheduleSource};
@@ -212,7 +212,7 @@ impl Prepared {
             numerics_class,
             genesis,
             grade: match self.privacy.as_ref().and_then(PrivacyPlan::secret_mark) {
-                Some(_) => "none: secret noise".into(),
+                Some(_) => SECRET_GRADE.into(),
                 None => self.determinism.grade.to_string(),
             },
             rounds: match &self.source {
@@ -312,7 +312,7 @@ fn write_timing(folder: &Path, executor: &Executor) -> Result<(), LedgerError> {
 }
 
 /// Returns the numerics class as the one line of the manifest, with the grouping of trainings if that is part of keys.
-fn class_text(class: &NumericsClass, batches: TrainingBatches) -> String {
+pub(super) fn class_text(class: &NumericsClass, batches: TrainingBatches) -> String {
     let grouping = match batches {
         TrainingBatches::Ready(_) => String::new(),
         TrainingBatches::Keyed(most) => format!(", {most} clients in a pass"),

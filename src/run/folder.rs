@@ -48,10 +48,13 @@ impl RunFolder {
     /// Creates a new folder, or takes an empty one.
     ///
     /// # Errors
-    /// [`LedgerError::Occupied`] if anything is in it.
+    /// [`LedgerError::Occupied`] if anything is in it, and [`RunError::OutputInRun`] if it is in the folder of a run.
     pub fn create(path: &Path) -> Result<Self, RunError> {
         // Checked before locking: a lock file must not be created among files that belong to something else.
         refuse_occupied(path)?;
+        if let Some(run) = Manifest::folder_around(path) {
+            return Err(RunError::OutputInRun { out: path.to_owned(), run });
+        }
         fs::create_dir_all(path).map_err(|source| LedgerError::Unwritable { path: path.to_owned(), source })?;
         let folder = Self::lock(path)?;
         // Checked again under the lock: another process may have made a whole run since the first check.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::error::RunError;
 use super::execute::{Prepared, RunOptions};
 use super::folder::RunFolder;
-use super::guards::{refuse_plan, refuse_secret, what_changed};
+use super::guards::{refuse_plan, refuse_secret, scenario_of, what_changed};
 use super::observer::Observer;
 use crate::inputs::InputCache;
 use crate::ledger::Manifest;
@@ -27,7 +27,8 @@ pub struct ForkPoint {
 /// store of the original run.
 ///
 /// # Errors
-/// As [`super::run`]; if a field cannot change during a run; and if data, base model or arithmetic differ from the run's.
+/// As [`super::run`]; if a field cannot change during a run; and if scenario, data, base model or arithmetic differ from the
+/// run's.
 pub fn fork(
     run_folder: &Path,
     point: &ForkPoint,
@@ -38,6 +39,7 @@ pub fn fork(
     let manifest = Manifest::read(run_folder)?;
     refuse_plan("fork", run_folder, &manifest)?;
     refuse_secret("fork", run_folder, &manifest)?;
+    scenario_of(run_folder, &manifest)?;
     let scenario = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, point.at_round, &point.sets)?;
     let prepared = Prepared::new(&scenario, options, &mut InputCache::default())?;
     let now = prepared.manifest(&scenario);

@@ -4,6 +4,29 @@ use std::path::Path;
 
 use super::error::{RunChange, RunError, Unsuitability};
 use crate::ledger::{Manifest, RunKind};
+use crate::scenario::Scenario;
+
+/// Reads the scenario of the run in `run_folder`.
+///
+/// # Errors
+/// If it cannot be read, or is not the one that the run was made from.
+pub fn scenario_of(run_folder: &Path, manifest: &Manifest) -> Result<Scenario, RunError> {
+    let scenario = Scenario::of_run(run_folder, &manifest.scenario_folder, &[])?;
+    manifest.check_scenario(run_folder, scenario.identity().0)?;
+    Ok(scenario)
+}
+
+/// Refuses to write to a path in the folder of a run, whose manifest lists every file.
+///
+/// # Errors
+/// [`RunError::OutputInRun`].
+pub fn refuse_inside_run(out: &Path) -> Result<(), RunError> {
+    // The path may be the folder of the run itself, so the search begins below it.
+    match Manifest::folder_around(&out.join("file")) {
+        Some(run) => Err(RunError::OutputInRun { out: out.to_owned(), run }),
+        None => Ok(()),
+    }
+}
 
 /// Refuses a plan where a run with training is required. `action` is named in the error, such as `fork`.
 pub(crate) fn refuse_plan(action: &'static str, folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
@@ -15,6 +38,9 @@ pub(crate) fn refuse_plan(action: &'static str, folder: &Path, manifest: &Manife
 
 /// Role of the input by which a manifest records that the noise was secret.
 pub(super) const SECRET_NOISE: &str = "secret_noise";
+
+/// Grade of a run with secret noise.
+pub(super) const SECRET_GRADE: &str = "none: secret noise";
 
 /// Refuses to compute a run with secret noise again: fresh noise on the same updates would spend privacy twice, and would
 /// give other bits.

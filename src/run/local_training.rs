@@ -19,6 +19,12 @@ pub struct Tasks<'a> {
     pub inputs: &'a Inputs,
 }
 
+/// Whether each of the clients continues from its own model instead of the server's. With a single client, averaging gives
+/// the same result, so the server's model is used.
+pub fn is_alone(scenario: &Scenario, clients: usize) -> bool {
+    Method::new(&scenario.at(1).algorithm).is_alone && clients > 1
+}
+
 impl Tasks<'_> {
     fn spec(&self) -> &ScenarioSpec {
         &self.scenario.scenario

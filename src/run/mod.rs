@@ -19,26 +19,31 @@ mod observer;
 mod plan_only;
 mod planned_round;
 mod planner;
+mod recorded_models;
 mod round_writer;
 mod saved_adapter;
 mod scheduled_benchmarks;
+mod statements;
 mod sweep;
 mod training_passes;
+mod verification;
 
-pub use certificate::{
-    Certificate, CertificateComparison, CertificateDifference, CertificateError, CertifiedRound, verify_run,
-};
+pub use certificate::{Certificate, CertificateComparison, CertificateDifference, CertificateError, CertifiedRound};
 pub use error::{RunChange, RunError, Unsuitability};
 pub(crate) use execute::Prepared;
 pub use execute::{RunOptions, resume, run, run_sharing};
 pub use forecast::{Forecast, MemoryForecast, forecast};
 pub use fork::{ForkPoint, fork};
+pub use guards::{refuse_inside_run, scenario_of};
 pub(crate) use guards::{refuse_plan, refuse_secret, what_changed};
 pub use observer::{Observer, RoundReport};
 pub use plan_only::{PlanDetail, PlanSettings, PlanSummary, PlanWatch, STAND_IN_LOSS, plan, resume_plan};
 pub(crate) use planned_round::{Evaluations, PlannedRound};
 pub(crate) use planner::Planner;
+pub use recorded_models::{RecordedModel, RecordedModels};
 pub(crate) use round_writer::ScheduleSource;
 pub use saved_adapter::{adapter_notes, quantized_precision};
 pub(crate) use scheduled_benchmarks::BenchmarkRows;
 pub use sweep::{CellRun, SweepObserver, sweep, write_twins};
+pub(crate) use verification::check_record;
+pub use verification::{Claims, verify_run};

@@ -20,7 +20,7 @@ use crate::privacy::{PrivacyPlan, Spent};
 use crate::results::{Moved, Traffic};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Timeline};
-use crate::store::{Digest, key_of};
+use crate::store::{Digest, key_of, path_as_text};
 
 /// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
 pub const STAND_IN_LOSS: f64 = 1.0;
@@ -32,6 +32,15 @@ pub enum PlanDetail {
     Tasks,
     Events,
 }
+
+/// Numerics class of a plan: virtual time is computed in integers.
+pub(super) const NUMERICS: &str = "integers";
+
+/// Grade of a plan.
+pub(super) const PLAN_GRADE: &str = "C";
+
+/// All details.
+const DETAILS: [PlanDetail; 3] = [PlanDetail::Rounds, PlanDetail::Tasks, PlanDetail::Events];
 
 /// Options of a plan.
 pub struct PlanSettings<'a> {
@@ -56,9 +65,17 @@ impl PlanWatch for () {
 /// [records] -- Interval between two reports of progress.
 const REPORT_EVERY: u64 = 1 << 14;
 
+fn optional_path_as_text<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => path_as_text(path, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// Figures of a plan.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct PlanSummary {
+    #[serde(serialize_with = "optional_path_as_text")]
     pub run: Option<PathBuf>,
     pub digest: Option<Digest>,
     pub rounds: u32,
@@ -148,8 +165,7 @@ pub fn resume_plan(
     let scenario = Scenario::of_run(out, &manifest.scenario_folder, sets)?;
     let inputs = PlanInputs::load(&scenario)?;
     // The detail is part of the genesis and recorded nowhere else, so it is found by trying the three of them.
-    let details = [PlanDetail::Rounds, PlanDetail::Tasks, PlanDetail::Events];
-    let Some(detail) = details.into_iter().find(|&detail| genesis(&scenario, &inputs, detail) == manifest.genesis)
+    let Some(detail) = DETAILS.into_iter().find(|&detail| genesis(&scenario, &inputs, detail) == manifest.genesis)
     else {
         let now = self::manifest(&scenario, &inputs, PlanDetail::Events);
         let change = what_changed(&manifest, &now);
@@ -260,18 +276,26 @@ impl Tables {
 
 /// Returns the start of a plan's digest chain.
 fn genesis(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
-    let hashes: BTreeMap<_, _> = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-    key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, scenario.identity().0, hashes, detail)).0
+    let hashes = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
+    genesis_of(scenario.identity().0, &hashes, detail)
+}
+
+fn genesis_of(scenario: Digest, inputs: &BTreeMap<String, Digest>, detail: PlanDetail) -> Digest {
+    key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, scenario, inputs, detail)).0
+}
+
+/// Returns the starts that the digest chain of a plan may have, one for each detail of its tables.
+pub(super) fn geneses(scenario: Digest, inputs: &BTreeMap<String, Digest>) -> [Digest; 3] {
+    DETAILS.map(|detail| genesis_of(scenario, inputs, detail))
 }
 
 fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
     Manifest {
         kind: RunKind::Plan,
         left_out: inputs.left_out.clone(),
-        // Virtual time is computed in integers.
-        numerics_class: "integers".into(),
+        numerics_class: NUMERICS.into(),
         genesis: genesis(scenario, inputs, detail),
-        grade: "C".into(),
+        grade: PLAN_GRADE.into(),
         ..begun_manifest(scenario, &inputs.read)
     }
 }

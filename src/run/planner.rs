@@ -10,7 +10,7 @@ use std::sync::Arc;
 use fedreplay_sim::{RoundRecord, Seed};
 
 use super::client_states::ClientStates;
-use super::local_training::Tasks;
+use super::local_training::{Tasks, is_alone};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::algorithm::ServerRule;
@@ -207,10 +207,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether each client continues from its own model instead of the server's. With a single client, averaging gives the
-    /// same result, so the server's model is used.
+    /// As [`is_alone`].
     pub fn is_alone(&self) -> bool {
-        self.tasks.method(1).is_alone && self.inputs.clients.len() > 1
+        is_alone(self.scenario, self.inputs.clients.len())
     }
 
     /// Builds the node of a round's new model: the server's, or that of an edge, which uses the plain mean. The trainings

@@ -176,6 +176,74 @@ fn verify_computes_the_chain_from_the_rows() {
     assert!(said.stdout.contains("round 1: its rows give the digest"), "{}", said.stdout);
 }
 
+/// Changes a copy of the run in folder `run`, whose manifest then lists the files as they are and is sealed again.
+fn forge(world: &World, name: &str, change: impl FnOnce(&Path, &mut fedreplay::ledger::Manifest)) {
+    let folder = world.path(name);
+    for (file, bytes) in files(&world.path("run")) {
+        let path = folder.join(file);
+        fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a writable folder");
+        fs::write(path, bytes).expect("a writable folder");
+    }
+    let mut manifest = fedreplay::ledger::Manifest::read(&folder).expect("a manifest");
+    change(&folder, &mut manifest);
+    manifest.list_files(&folder).expect("readable files");
+    manifest.write(&folder).expect("a writable folder");
+}
+
+#[test]
+fn what_is_outside_of_the_tables_is_compared_with_them() {
+    let world = World::new();
+    let short = ["--set=rounds=2", "--set=evaluation.local_baseline=false", "--set=output.save_adapter_every=1"];
+    world.run("run", &short).succeeded();
+    let differs = |arguments: &[&str], expected: &str| {
+        let said = world.fedreplay(arguments);
+        assert_eq!(said.code, Some(3), "{expected}: {}{}", said.stdout, said.stderr);
+        assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
+    };
+    forge(&world, "adapter", |run, _| {
+        let name = "adapter_model.safetensors";
+        fs::copy(run.join("adapters/round-00001").join(name), run.join("adapters/round-00002").join(name))
+            .expect("an adapter");
+    });
+    let reason = "its content has the hash";
+    differs(&["verify", "adapter"], reason);
+    differs(&["replay", "adapter"], reason);
+    differs(&["replay", "adapter", "--round", "2", "--store", "none"], reason);
+    world.fedreplay(&["eval", "adapter", "--store", "none"]).refused(1, &["adapters/round-00002", reason]);
+    let export = ["export", "adapter", "--to", "peft", "--store", "none", "--out", "peft"];
+    world.fedreplay(&export).refused(1, &["adapters/round-00002", reason]);
+    assert!(!world.path("peft").exists());
+
+    forge(&world, "grade", |_, manifest| manifest.grade = "C".into());
+    differs(&["verify", "grade"], "it says grade C, and its start-up test showed");
+    forge(&world, "seed", |_, manifest| manifest.seed = 2);
+    differs(&["verify", "seed"], "it says seed 2, the scenario 1");
+    forge(&world, "input", |_, manifest| {
+        manifest.inputs.get_mut("data").expect("data").hash = fedreplay::store::Digest([7; 32]);
+    });
+    differs(&["verify", "input"], "give the genesis");
+    forge(&world, "stray", |run, _| fs::write(run.join("notes.txt"), "x").expect("a writable folder"));
+    differs(&["verify", "stray"], "notes.txt: a run has no such file");
+    forge(&world, "scenario", |run, _| {
+        let path = run.join("scenario.ron");
+        let text = fs::read_to_string(&path).expect("a scenario");
+        assert!(text.contains("lr: 0.01"), "{text}");
+        fs::write(path, text.replace("lr: 0.01", "lr: 0.02")).expect("a writable folder");
+    });
+    differs(&["verify", "scenario"], "scenario.ron: failed to understand");
+    world.fedreplay(&["report", "scenario", "--out", "page.html"]).refused(1, &["scenario.ron"]);
+    forge(&world, "certificate", |run, _| {
+        let path = run.join("certificate.json");
+        let text = fs::read_to_string(&path).expect("a certificate");
+        fs::write(path, text.replace("\"seed\": 1", "\"seed\": 2")).expect("a writable folder");
+    });
+    differs(&["verify", "certificate"], "certificate.json: seed: 2 against 1");
+    differs(&["verify", "run", "--certificate", "certificate/certificate.json"], "certificate: the seed is 1");
+    differs(&["verify", "run", "--digest", &"0".repeat(64)], "is claimed");
+    let digest = fedreplay::ledger::Manifest::read(&world.path("run")).expect("a manifest").digest.expect("a digest");
+    world.fedreplay(&["verify", "run", "--digest", &digest.to_string()]).succeeded();
+}
+
 #[test]
 fn diff_names_round_table_row_and_column() {
     let world = World::new();

@@ -33,7 +33,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use self::read::{PeftAdapter, read_folder};
+pub use self::read::{PeftAdapter, read_folder, read_recorded};
 use super::{Adapter, AdapterError, Layout};
 
 const CONFIG: &str = "adapter_config.json";
@@ -57,10 +57,18 @@ pub struct Notes {
 /// If the folder or a file cannot be written.
 pub fn write_folder(folder: &Path, adapter: &Adapter, notes: &Notes) -> Result<(), AdapterError> {
     fs::create_dir_all(folder).map_err(|source| AdapterError::Io { path: folder.into(), source })?;
-    let config = serde_json::to_string_pretty(&config_of(&adapter.layout, notes)).expect("plain data");
+    for (name, bytes) in files_of(adapter, notes) {
+        write_whole(folder, name, &bytes)?;
+    }
+    Ok(())
+}
+
+/// Returns the files that [`write_folder`] writes, by name and in its order.
+pub fn files_of(adapter: &Adapter, notes: &Notes) -> [(&'static str, Vec<u8>); 2] {
+    let tensors = adapter.serialize(Some(HashMap::from([("format".into(), "pt".into())])));
+    let config = serde_json::to_string_pretty(&config_of(&adapter.layout, notes)).expect("plain data") + "\n";
     // The configuration comes last: a folder that has one is complete.
-    write_whole(folder, TENSORS, &adapter.serialize(Some(HashMap::from([("format".into(), "pt".into())]))))?;
-    write_whole(folder, CONFIG, (config + "\n").as_bytes())
+    [(TENSORS, tensors), (CONFIG, config.into_bytes())]
 }
 
 fn config_of(layout: &Layout, notes: &Notes) -> serde_json::Value {

@@ -35,6 +35,18 @@ pub struct PeftAdapter {
 /// If a file is missing or damaged, the configuration has a key that changes what the adapter computes and is not
 /// supported, or the tensors are not those that the configuration calls for.
 pub fn read_folder(folder: &Path) -> Result<PeftAdapter, AdapterError> {
+    let read = read_recorded(folder)?;
+    if !read.adapter.is_finite() {
+        return Err(AdapterError::content(folder.join(TENSORS).display().to_string(), "a value is NaN or infinite"));
+    }
+    Ok(read)
+}
+
+/// Reads a folder like [`read_folder`], whose values may be NaN or infinite: a run records a model that has diverged too.
+///
+/// # Errors
+/// As [`read_folder`].
+pub fn read_recorded(folder: &Path) -> Result<PeftAdapter, AdapterError> {
     let (path, bytes) = read(folder, CONFIG)?;
     let config = PeftConfig::parse(&bytes).map_err(|reason| AdapterError::content(&path, reason))?;
     let (path, bytes) = read(folder, TENSORS)?;
@@ -143,9 +155,6 @@ fn values_of(file: &SafeTensors, pairs: &[Pair], layout: Layout, config: &PeftCo
                 *value = if factor == 1.0 { *column } else { (f64::from(*column) * factor) as f32 };
             }
         }
-    }
-    if !adapter.is_finite() {
-        return Err("a value is NaN or infinite".into());
     }
     Ok(adapter)
 }

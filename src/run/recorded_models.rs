@@ -1,0 +1,170 @@
+//! Models of a run as its tables record them, and the adapters that it saved of them.
+//!
+//! A saved adapter is used only if its content has the hash that the tables record, so that it depends on the run's digest
+//! like every row.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+use crate::adapter::{Adapter, AdapterError, peft};
+use crate::ledger::{EvalSubject, LedgerError, RunTables};
+use crate::store::Digest;
+
+/// Model of an aggregator after a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedModel {
+    /// Number of the round among those of all aggregators, from 1.
+    pub round: u32,
+    /// Key under which a store has the model.
+    pub key: Option<Digest>,
+    /// Hash of the adapter's content.
+    pub hash: Option<Digest>,
+}
+
+/// Models of a run, under the numbers that its saved adapters have: those of the server's rounds, or of all rounds if
+/// only tiers have rounds.
+pub struct RecordedModels {
+    run_folder: PathBuf,
+    tables: RunTables,
+    models: Vec<RecordedModel>,
+    own: OnceCell<OwnModels>,
+}
+
+impl RecordedModels {
+    /// Reads the models of the run in `run_folder`, finished or not.
+    ///
+    /// # Errors
+    /// If its tables cannot be read.
+    pub fn read(run_folder: &Path) -> Result<Self, LedgerError> {
+        let tables = RunTables::read(run_folder)?;
+        let rounds = tables.rounds();
+        let aggregators = rounds.counts("aggregator")?;
+        let keys = rounds.texts("model_key")?;
+        let hashes = rounds.texts("model_hash")?;
+        // The server is aggregator 0. Edges have rounds in addition to the server's, but tiers have the only ones.
+        let has_server = aggregators.contains(&0);
+        let mut models = Vec::new();
+        for (at, aggregator) in aggregators.into_iter().enumerate() {
+            if !has_server || aggregator == 0 {
+                let key = keys[at].and_then(Digest::from_hex);
+                let hash = hashes[at].and_then(Digest::from_hex);
+                models.push(RecordedModel { round: at as u32 + 1, key, hash });
+            }
+        }
+        Ok(Self { run_folder: run_folder.to_owned(), tables, models, own: OnceCell::new() })
+    }
+
+    /// Returns the number of models.
+    pub fn count(&self) -> u32 {
+        self.models.len() as u32
+    }
+
+    /// Returns a model by its number, from 1.
+    pub fn model(&self, number: u32) -> Option<&RecordedModel> {
+        self.models.get((number as usize).checked_sub(1)?)
+    }
+
+    /// Returns the folder of the adapter that is saved under a number: the aggregator's, or that of a client that trains
+    /// alone.
+    pub fn folder(&self, number: u32, client: Option<u32>) -> PathBuf {
+        let folder = self.run_folder.join("adapters").join(format!("round-{number:05}"));
+        match client {
+            Some(client) => folder.join(format!("client-{client}")),
+            None => folder,
+        }
+    }
+
+    /// Reads a saved adapter.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not the one that the tables record.
+    pub fn saved(&self, number: u32, client: Option<u32>) -> Result<Adapter, RunError> {
+        let folder = self.folder(number, client);
+        let adapter = peft::read_recorded(&folder)?.adapter;
+        let recorded = self.hashes(number, client)?;
+        let found = Digest::from(adapter.hash());
+        if recorded.contains(&found) {
+            return Ok(adapter);
+        }
+        let reason = match recorded.first() {
+            Some(hash) => format!("its content has the hash {found}, and the run's tables record {hash}"),
+            None => "the run's tables record no such model".to_owned(),
+        };
+        Err(AdapterError::Content { what: folder.display().to_string(), reason }.into())
+    }
+
+    /// Returns the hashes that an adapter may have.
+    fn hashes(&self, number: u32, client: Option<u32>) -> Result<BTreeSet<Digest>, LedgerError> {
+        let Some(model) = self.model(number) else { return Ok(BTreeSet::new()) };
+        match client {
+            Some(client) => Ok(self.own()?.hashes(model.round, client)),
+            None => Ok(model.hash.into_iter().collect()),
+        }
+    }
+
+    /// Returns the clients whose own models may be saved under a number: those that were evaluated, and under the last
+    /// number all that had trained.
+    pub(super) fn clients(&self, number: u32) -> Result<BTreeSet<u32>, LedgerError> {
+        let Some(model) = self.model(number) else { return Ok(BTreeSet::new()) };
+        let own = self.own()?;
+        if number == self.count() {
+            return Ok(own.updates.keys().copied().collect());
+        }
+        let evaluated = own.evaluated.keys().filter(|(round, _)| *round == model.round);
+        Ok(evaluated.map(|&(_, client)| client).collect())
+    }
+
+    /// Returns the hashes of clients' own models, which are read once.
+    fn own(&self) -> Result<&OwnModels, LedgerError> {
+        if self.own.get().is_none() {
+            let _ = self.own.set(OwnModels::read(&self.tables)?);
+        }
+        Ok(self.own.get().expect("it was just set"))
+    }
+}
+
+/// Hashes of the models of clients that train alone.
+struct OwnModels {
+    /// Of evaluated models, by round and client. In the last round, the local baseline of a client may be another model.
+    evaluated: BTreeMap<(u32, u32), BTreeSet<Digest>>,
+    /// Of the updates of each client that counted, with their rounds, in order.
+    updates: BTreeMap<u32, Vec<(u32, Digest)>>,
+}
+
+impl OwnModels {
+    fn read(tables: &RunTables) -> Result<Self, LedgerError> {
+        let mut evaluated: BTreeMap<(u32, u32), BTreeSet<Digest>> = BTreeMap::new();
+        for row in tables.evaluations()? {
+            let hash = row.model_hash.as_deref().and_then(Digest::from_hex);
+            if let (EvalSubject::Local, Some(client), Some(hash)) = (row.subject, row.client, hash) {
+                evaluated.entry((row.round, client)).or_default().insert(hash);
+            }
+        }
+        let tasks = tables.tasks()?;
+        let clients = tasks.counts("client")?;
+        let hashes = tasks.texts("update_hash")?;
+        let mut updates: BTreeMap<u32, Vec<(u32, Digest)>> = BTreeMap::new();
+        let mut row = 0;
+        for (round, count) in (1..).zip(tables.rounds().counts("task_rows")?) {
+            for _ in 0..count {
+                if let Some(hash) = hashes[row].and_then(Digest::from_hex) {
+                    updates.entry(clients[row] as u32).or_default().push((round, hash));
+                }
+                row += 1;
+            }
+        }
+        Ok(Self { evaluated, updates })
+    }
+
+    /// Returns the hashes that a client's own model may have after a round.
+    fn hashes(&self, round: u32, client: u32) -> BTreeSet<Digest> {
+        if let Some(hashes) = self.evaluated.get(&(round, client)) {
+            return hashes.clone();
+        }
+        // A client without rows to evaluate on is in no evaluation. Its model is its last update.
+        let updates = self.updates.get(&client).into_iter().flatten();
+        updates.rev().find(|(of, _)| *of <= round).map(|(_, hash)| *hash).into_iter().collect()
+    }
+}
