@@ -8,7 +8,6 @@ mod errors;
 mod output;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -19,12 +18,10 @@ use self::commands::{
     show, store, sweep, tail, verify,
 };
 use self::errors::{CommandError, exit, hint};
+use self::output::signals::{self, Stopping};
 use self::output::{note, say};
 use fedreplay::run::RunError;
 use fedreplay::training::restart_portably;
-
-/// Whether the process was asked to stop; running commands poll it.
-static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Federated fine-tuning of language models in virtual time, reproducible to the bit.
 #[derive(Parser)]
@@ -98,9 +95,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose, arguments.log_format);
-    if let Err(error) = ctrlc::set_handler(request_stop) {
-        tracing::warn!(%error, "signals will end the program without saving");
-    }
+    // Threads inherit it, so this comes before any of them is started.
+    signals::block();
+    signals::watch(arguments.command.stopping());
     let result = match execute(arguments.command) {
         // Nothing was started yet, and the numeric libraries can only be set up before they are loaded.
         Err(CommandError::Library(RunError::NotStartedPortably)) => {
@@ -115,16 +112,28 @@ pub fn main() -> ExitCode {
             true => tracing::error!("{error}{advice}"),
             false => note!("error: {error}{advice}"),
         }
-        ExitCode::from(exit::code_of(&error))
+        ExitCode::from(match (exit::code_of(&error), signals::code()) {
+            (exit::INTERRUPTED, Some(code)) => code,
+            (code, _) => code,
+        })
     })
 }
 
-/// Handles a stop signal: the first ends the run before its next computation, the second ends the process at once.
-///
-/// Both are safe because files are replaced atomically.
-fn request_stop() {
-    if STOP.swap(true, Ordering::Relaxed) {
-        std::process::exit(i32::from(exit::INTERRUPTED));
+impl Command {
+    /// Returns how the command ends when it is asked to stop.
+    fn stopping(&self) -> Stopping {
+        match self {
+            Self::Eval(_) => Stopping::Patiently,
+            Self::Run(_)
+            | Self::Plan(_)
+            | Self::Sweep(_)
+            | Self::Resume(_)
+            | Self::Fork(_)
+            | Self::Replay(_)
+            | Self::Tail(_)
+            | Self::Scenario(_) => Stopping::Soon,
+            _ => Stopping::AtOnce,
+        }
     }
 }
 

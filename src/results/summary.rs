@@ -11,11 +11,12 @@ use super::participants::FateCounts;
 use super::traffic::{Moved, Traffic};
 use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LedgerError};
 use crate::privacy::Spent;
-use crate::store::{Digest, atomic};
+use crate::store::{Digest, atomic, path_as_text};
 
 /// Figures of a finished run.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
+    #[serde(serialize_with = "path_as_text")]
     pub run: PathBuf,
     pub digest: Digest,
     pub rounds: u32,

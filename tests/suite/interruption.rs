@@ -76,19 +76,38 @@ fn a_killed_plan_is_played_again() {
 #[test]
 fn an_interrupted_run_says_so_and_resumes_from_all_that_it_computed() {
     let world = World::new();
-    for (signal, round) in [("-INT", "00002-00002.parquet"), ("-TERM", "00009-00009.parquet")] {
+    for (signal, round, code) in [("-INT", "00002-00002.parquet", 130), ("-TERM", "00009-00009.parquet", 143)] {
         let resume = ["resume", "run", "--store", "store", "--workers=1"];
         let mut child = begin(&world, if signal == "-INT" { &LONG[..] } else { &resume });
         until(&mut child, &world.path("run/ledger/rounds").join(round));
         let signalled = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
         assert!(signalled.expect("kill can be run").success());
-        finish(child).refused(130, &["interrupted; `fedreplay resume` continues the run"]);
+        finish(child).refused(code, &["interrupted; `fedreplay resume` continues the run"]);
     }
     let kept = stored(&world.path("store"));
     let resumed = world.fedreplay(&["resume", "run", "--store", "store"]).succeeded();
     assert_eq!(resumed.summary("digest"), undisturbed_digest(&world));
     let again = orders(&world.path("run")).into_iter().find(|(key, from_store)| !from_store && kept.contains(key));
     assert_eq!(again, None, "it was computed again");
+}
+
+#[test]
+fn a_process_that_waits_for_a_file_ends_when_it_is_asked_to() {
+    let world = World::new();
+    let pipe = world.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    for (command, numbers) in
+        [(&["scenario", "check", "pipe"][..], ["-TERM", "15"]), (&["import", "pipe"], ["-INT", "2"])]
+    {
+        let mut child = begin(&world, command);
+        // Opening the other end waits until the process has opened this one.
+        let writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("a pipe");
+        let signalled = std::process::Command::new("kill").args([numbers[0], &child.id().to_string()]).status();
+        assert!(signalled.expect("kill can be run").success());
+        let status = child.wait().expect("a child");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), numbers[1].parse().ok(), "{command:?}");
+        drop(writer);
+    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod recomputed;
 mod record;
 mod report;
 mod report_kinds;
+mod robust;
 mod samples;
 mod scenarios;
 mod schedule;

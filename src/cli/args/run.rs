@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::STOP;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::signals::STOP;
 use fedreplay::model::Device;
 use fedreplay::run::RunOptions;
 use fedreplay::scenario::Scenario;

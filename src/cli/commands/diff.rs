@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::args::run::store_folder;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use crate::cli::report_difference;
 use fedreplay::audit::{FirstDifference, diff};
 use fedreplay::store::Store;
@@ -42,7 +42,7 @@ pub fn main(arguments: &DiffArguments) -> Result<ExitCode, CommandError> {
         }
     };
     if arguments.json {
-        let runs = [&arguments.left, &arguments.right];
+        let runs = [&arguments.left, &arguments.right].map(shown);
         let difference = found.as_ref().map(|found| &found.difference);
         say!("{}", json!({ "runs": runs, "same": found.is_none(), "difference": difference, "parting": found }));
     }

@@ -9,19 +9,22 @@ use crate::cli::args::eval::EvalArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::eval_progress::EvalProgressBar;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::{self, say};
+use crate::cli::output::{self, say, shown};
 use fedreplay::benchmarks::{BenchmarkTable, EvalOptions};
 use fedreplay::evaluate::{EvalTables, EvalTarget, Evaluator, NamedTemplate};
 use fedreplay::judge::{CallTally, CostEstimate};
 use fedreplay::ledger::{ColumnValue, EvaluationRow, LOSSES, Manifest, Split};
 use fedreplay::report::units;
-use fedreplay::run::RunError;
+use fedreplay::run::{RunError, refuse_inside_run};
 
 /// Evaluates the models, or with `--dry-run` only prints the cost.
 pub fn main(arguments: &EvalArguments) -> Result<ExitCode, CommandError> {
     let is_run = Manifest::path(&arguments.subject).exists();
     // Read before a model is loaded, so that bad names and files are reported at once.
     let benchmarks = SelectedBenchmarks::new(arguments, is_run)?;
+    if let Some(out) = &arguments.out {
+        refuse_inside_run(out)?;
+    }
     let options = arguments.run_args.options(arguments.out.clone().unwrap_or_default())?;
     let [device] = options.devices[..] else {
         return Err(CommandError::Usage("failed to examine on several devices: --device names one here".to_owned()));
@@ -195,7 +198,7 @@ fn summary_json(arguments: &EvalArguments, tables: &EvalTables, judged: Option<C
             "failed": failed, "unusable": unusable })
     });
     let table = cells(&tables.table);
-    json!({ "examined": arguments.subject, "out": arguments.out, "figures": figures, "table": table, "judge": judge })
+    json!({ "examined": shown(&arguments.subject), "out": arguments.out.as_ref().map(shown), "figures": figures, "table": table, "judge": judge })
 }
 
 /// Returns the published table with one entry per cell.

@@ -9,9 +9,10 @@ use serde_json::json;
 use crate::cli::args::run::open_store;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::{note, say};
+use crate::cli::output::{note, say, shown};
 use fedreplay::export::{self, MergedBase};
-use fedreplay::ledger::Manifest;
+use fedreplay::ledger::{LedgerError, Manifest};
+use fedreplay::store::atomic::{self, folder_of};
 
 #[derive(Args)]
 pub struct ExportArguments {
@@ -97,12 +98,40 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     }
     let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
     export::refuse_occupied(&out)?;
-    let what = ProgressDisplay::during("exporting", || written(arguments, &out))?;
+    let what = ProgressDisplay::during("exporting", || {
+        let partial = Partial::of(&out)?;
+        let what = written(arguments, &partial.0)?;
+        std::fs::rename(&partial.0, &out).map_err(LedgerError::io(&out))?;
+        Ok::<_, CommandError>(what)
+    })?;
     say!("{}: {what}", out.display());
     if arguments.json {
-        say!("{}", json!({ "run": run, "out": out, "what": what }));
+        say!("{}", json!({ "run": shown(run), "out": shown(&out), "what": what }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Path at which an export is made before it has its name, so that a kill leaves no half of it there. What is left under it
+/// is removed when the value is dropped.
+struct Partial(PathBuf);
+
+impl Partial {
+    fn of(out: &Path) -> Result<Self, CommandError> {
+        let folder = folder_of(out);
+        std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
+        let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        atomic::remove_leftovers(folder, &format!(".{name}."), ".partial");
+        Ok(Self(folder.join(format!(".{name}.{}.partial", std::process::id()))))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = match self.0.is_dir() {
+            true => std::fs::remove_dir_all(&self.0),
+            false => std::fs::remove_file(&self.0),
+        };
+    }
 }
 
 /// Writes the export and returns a description of it.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::errors::CommandError;
 use crate::cli::output::table::Align::{Left, Right};
 use crate::cli::output::table::TextTable;
-use crate::cli::output::{note, say};
+use crate::cli::output::{note, say, shown};
 use fedreplay::ledger::{LedgerError, RunKind, runs_below};
 use fedreplay::report::units;
 use fedreplay::results::RunEssentials;
@@ -43,7 +43,7 @@ pub fn main(arguments: &LsArguments) -> Result<ExitCode, CommandError> {
     print(folder, &read);
     if arguments.json {
         let runs: Vec<Value> = read.iter().map(|(essentials, run)| as_json(essentials, run)).collect();
-        say!("{}", json!({ "folder": folder, "runs": runs }));
+        say!("{}", json!({ "folder": shown(folder), "runs": runs }));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -94,6 +94,6 @@ fn as_json(essentials: &Result<RunEssentials, LedgerError>, run: &Path) -> Value
         Ok(essentials) => json!(essentials),
         Err(error) => json!({ "state": "unreadable", "error": error.to_string() }),
     };
-    line["run"] = json!(run);
+    line["run"] = json!(shown(run));
     line
 }

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::cli::STOP;
 use crate::cli::args::run::ScenarioFileArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
+use crate::cli::output::signals::STOP;
 use fedreplay::report::units;
 use fedreplay::run::{PlanDetail, PlanSettings, PlanSummary, plan};
 

@@ -9,10 +9,11 @@ use serde_json::json;
 use crate::cli::args::run::CommonRunArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use crate::cli::report_difference;
 use fedreplay::audit::{SpotCheck, SpotCheckReport, replay, sample};
 use fedreplay::ledger::{LedgerError, Manifest};
+use fedreplay::store::atomic::{self, folder_of};
 
 #[derive(Args)]
 pub struct ReplayArguments {
@@ -46,7 +47,7 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     if let Some(found) = found {
         let code = report_difference(&found);
         if run_args.json {
-            say!("{}", json!({ "run": arguments.run, "same": false, "difference": found.0 }));
+            say!("{}", json!({ "run": shown(&arguments.run), "same": false, "difference": found.0 }));
         }
         return code;
     }
@@ -54,7 +55,7 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     let digest = manifest.digest.expect("a finished run has a digest");
     say!("same: {} rounds, digest {digest}", manifest.rounds);
     if run_args.json {
-        say!("{}", json!({ "run": arguments.run, "digest": digest, "rounds": manifest.rounds, "same": true }));
+        say!("{}", json!({ "run": shown(&arguments.run), "digest": digest, "rounds": manifest.rounds, "same": true }));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,7 +79,10 @@ fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     };
     if arguments.run_args.json {
         let is_same = report.difference.is_none();
-        say!("{}", json!({ "run": arguments.run, "same": is_same, "sample": report, "difference": report.difference }));
+        say!(
+            "{}",
+            json!({ "run": shown(&arguments.run), "same": is_same, "sample": report, "difference": report.difference })
+        );
     }
     Ok(code)
 }
@@ -95,12 +99,15 @@ impl Scratch {
         let path = match &arguments.scratch {
             Some(folder) => {
                 std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
+                atomic::remove_leftovers(folder, "replay.", "");
                 folder.join(format!("replay.{process}"))
             }
             None => {
                 let run = &arguments.run;
                 let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                run.with_file_name(format!(".{name}.replay.{process}"))
+                let path = run.with_file_name(format!(".{name}.replay.{process}"));
+                atomic::remove_leftovers(folder_of(&path), &format!(".{name}.replay."), "");
+                path
             }
         };
         // Fails if the folder exists: only a folder that this process created may be removed afterwards.

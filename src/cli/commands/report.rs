@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use fedreplay::ledger::{LedgerError, Manifest};
 use fedreplay::report::html;
 use fedreplay::store::atomic;
@@ -40,7 +40,8 @@ pub fn main(arguments: &ReportArguments) -> Result<ExitCode, CommandError> {
     let bytes = ProgressDisplay::during("reading runs and drawing figures", || write(&arguments.runs, &out))?;
     say!("wrote {} ({})", out.display(), fedreplay::report::units::bytes(bytes as u64));
     if arguments.json {
-        say!("{}", json!({ "runs": arguments.runs, "report": out, "bytes": bytes }));
+        let runs: Vec<_> = arguments.runs.iter().map(shown).collect();
+        say!("{}", json!({ "runs": runs, "report": shown(&out), "bytes": bytes }));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{plan, report};
-use crate::cli::STOP;
 use crate::cli::args::run::CommonRunArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::signals::STOP;
 use crate::cli::output::summary;
 use fedreplay::ledger::{Manifest, RunKind};
 use fedreplay::run::{resume, resume_plan};

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::cli::errors::CommandError;
 use crate::cli::errors::hint::RESUME;
-use crate::cli::output::say;
 use crate::cli::output::table::Align::{Left, Right};
 use crate::cli::output::table::{TextTable, sparkline};
+use crate::cli::output::{say, shown};
 use fedreplay::ledger::RunKind;
 use fedreplay::report::units;
 use fedreplay::results::{LifecycleState, Overview, Series};
@@ -40,7 +40,7 @@ pub fn main(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
     print_stragglers(&overview);
     if arguments.json {
         let mut line = json!(overview);
-        line["run"] = json!(arguments.run);
+        line["run"] = json!(shown(&arguments.run));
         say!("{line}");
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use crate::cli::args::run::store_folder;
 use crate::cli::errors::CommandError;
 use crate::cli::errors::exit::DIFFERENT;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use fedreplay::audit::Retention;
 use fedreplay::report::units;
 use fedreplay::scenario::{Bytes, Duration};
@@ -118,8 +118,8 @@ fn list(arguments: &List) -> Result<ExitCode, CommandError> {
         say!("run         {}", run.folder.display());
     }
     if arguments.common.json {
-        let runs: Vec<_> = runs.iter().map(|run| &run.folder).collect();
-        say!("{}", json!({ "store": folder, "results": results.len(), "bytes": bytes, "runs": runs }));
+        let runs: Vec<_> = runs.iter().map(|run| shown(&run.folder)).collect();
+        say!("{}", json!({ "store": shown(&folder), "results": results.len(), "bytes": bytes, "runs": runs }));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -135,7 +135,7 @@ fn verify(arguments: &Common) -> Result<ExitCode, CommandError> {
         say!("whole: {} results", store.results()?.len());
     }
     if arguments.json {
-        say!("{}", json!({ "store": folder, "damaged": found }));
+        say!("{}", json!({ "store": shown(&folder), "damaged": found }));
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
@@ -169,10 +169,9 @@ fn collect(arguments: &Collect) -> Result<ExitCode, CommandError> {
         say!("kept for    {}{why}", run.display());
     }
     if arguments.common.json {
-        say!(
-            "{}",
-            json!({ "store": folder, "trimmed": trimmed, "kept": retention.runs, "unfinished": retention.unfinished })
-        );
+        let kept: Vec<_> = retention.runs.iter().map(shown).collect();
+        let unfinished: Vec<_> = retention.unfinished.iter().map(shown).collect();
+        say!("{}", json!({ "store": shown(&folder), "trimmed": trimmed, "kept": kept, "unfinished": unfinished }));
     }
     Ok(ExitCode::SUCCESS)
 }

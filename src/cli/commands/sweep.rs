@@ -12,7 +12,7 @@ use crate::cli::args::run::{BEGINNING, CommonRunArguments};
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::sweep_table;
-use crate::cli::output::{note, say};
+use crate::cli::output::{note, say, shown};
 use fedreplay::ledger::LedgerError;
 use fedreplay::run::{CellRun, Observer, SweepObserver, sweep, write_twins};
 use fedreplay::scenario::{Sweep, SweepCell};
@@ -56,7 +56,7 @@ pub fn main(arguments: &SweepArguments) -> Result<ExitCode, CommandError> {
     atomic::write(&file, text.as_bytes()).map_err(LedgerError::io(&file))?;
     sweep_table::print(&read, &runs);
     if arguments.run_args.json {
-        say!("{}", json!({ "sweep": out, "runs": runs }));
+        say!("{}", json!({ "sweep": shown(&out), "runs": runs }));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::STOP;
 use crate::cli::errors::CommandError;
 use crate::cli::output::round_line::RoundLine;
-use crate::cli::output::say;
+use crate::cli::output::signals::STOP;
+use crate::cli::output::{say, shown};
 use fedreplay::graph::GraphError;
 use fedreplay::ledger::{LedgerError, Manifest, RunTables};
 use fedreplay::results::{LifecycleState, RunEssentials, main_curve};
@@ -69,7 +69,7 @@ pub fn main(arguments: &TailArguments) -> Result<ExitCode, CommandError> {
     }
     if arguments.json {
         let mut line = json!(essentials);
-        line["run"] = json!(run);
+        line["run"] = json!(shown(run));
         say!("{line}");
     }
     Ok(if essentials.state == LifecycleState::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -6,7 +6,7 @@
 //! | 1 | failed: the machine, a file, a service or the model |
 //! | 2 | refused: wrong usage, scenario, data or base model |
 //! | 3 | a check found a difference |
-//! | 130 | interrupted |
+//! | 130 | interrupted; 143 and 129 if by SIGTERM and SIGHUP |
 //! | 141 | nobody reads the output any more |
 
 use fedreplay::benchmarks::EvaluationError;

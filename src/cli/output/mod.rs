@@ -5,11 +5,13 @@ pub mod eval_progress;
 pub mod progress;
 pub mod progress_line;
 pub mod round_line;
+pub mod signals;
 pub mod summary;
 pub mod sweep_table;
 pub mod table;
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::errors::exit;
@@ -25,6 +27,11 @@ pub fn set_json_log(on: bool) {
 /// Returns whether stderr must hold nothing but lines of JSON.
 pub fn logs_json() -> bool {
     JSON_LOG.load(Ordering::Relaxed)
+}
+
+/// Returns a path as text, for JSON: what of it is no UTF-8 is replaced.
+pub fn shown(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_string_lossy().into_owned()
 }
 
 /// Writes text to stdout, and ends the program if that is not possible.

@@ -17,6 +17,7 @@ use fedreplay::diversity::{
     Quality, QualityJudge, QualityRow, client_embeddings, draw, geometry, openings, profiles,
 };
 use fedreplay::ledger::write_table;
+use fedreplay::run::refuse_inside_run;
 use fedreplay::store::atomic;
 
 #[derive(Args)]
@@ -53,6 +54,7 @@ pub struct DataDiversityArguments {
 
 /// Compares the clients, and writes and prints the results.
 pub fn main(arguments: &DataDiversityArguments) -> Result<ExitCode, CommandError> {
+    refuse_inside_run(&arguments.out)?;
     let data = arguments.reading.federation()?;
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let judge = arguments.model.as_deref().map(QualityJudge::load).transpose()?;

@@ -12,6 +12,7 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::say;
 use fedreplay::data::{Row, Ruler, SkippedRow, Tally, TokenizerError, twin_of};
 use fedreplay::ledger::{ClientDataRow, write_table};
+use fedreplay::run::refuse_inside_run;
 
 #[derive(Args)]
 pub struct DataInspectArguments {
@@ -30,6 +31,9 @@ pub struct DataInspectArguments {
 
 /// Reads the dataset row by row and prints its statistics.
 pub fn main(arguments: &DataInspectArguments) -> Result<ExitCode, CommandError> {
+    if let Some(out) = &arguments.out {
+        refuse_inside_run(out)?;
+    }
     let ruler = Ruler::new(arguments.tokenizer.as_deref())?;
     let mut clients: Vec<ClientFigures> = Vec::new();
     // The walk cannot be stopped from inside, so the first failure is saved and later rows are ignored.

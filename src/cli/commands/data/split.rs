@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::{Reading, io};
 use crate::cli::errors::CommandError;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use fedreplay::data::write_split;
+use fedreplay::run::refuse_inside_run;
 
 #[derive(Args)]
 pub struct DataSplitArguments {
@@ -38,6 +39,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// Writes both files and prints their sizes.
 pub fn main(arguments: &DataSplitArguments) -> Result<ExitCode, CommandError> {
+    refuse_inside_run(&arguments.out)?;
     let data = arguments.reading.federation()?;
     let out = &arguments.out;
     let mut written = serde_json::Map::new();
@@ -47,7 +49,7 @@ pub fn main(arguments: &DataSplitArguments) -> Result<ExitCode, CommandError> {
         written.insert(file.name.to_owned(), json!({ "clients": file.clients, "rows": file.rows }));
     }
     if arguments.json {
-        say!("{}", json!({ "out": out, "files": written }));
+        say!("{}", json!({ "out": shown(out), "files": written }));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::data::{Twin, TwinSettings, write_twin};
+use fedreplay::run::refuse_inside_run;
 
 #[derive(Args)]
 pub struct DataTwinArguments {
@@ -48,6 +49,7 @@ fn scale(text: &str) -> Result<f64, String> {
 
 /// Writes the twin and prints its size.
 pub fn main(arguments: &DataTwinArguments) -> Result<ExitCode, CommandError> {
+    refuse_inside_run(&arguments.out)?;
     let settings = TwinSettings { seed: Seed(arguments.seed), length_scale: arguments.length_scale };
     let manifest = ProgressDisplay::during("writing generated text", || {
         write_twin(arguments.name, settings, &arguments.out).map_err(io(&arguments.out))

@@ -10,6 +10,7 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use fedreplay::model::gguf::{ImportOptions, WeightType, import};
+use fedreplay::run::refuse_inside_run;
 
 #[derive(Args)]
 pub struct ModelImportArguments {
@@ -52,6 +53,7 @@ impl From<Dtype> for WeightType {
 pub fn main(arguments: &ModelImportArguments) -> Result<ExitCode, CommandError> {
     let options =
         ImportOptions { dtype: arguments.dtype.map(WeightType::from), pre_tokenizer: arguments.pre_tokenizer.clone() };
+    refuse_inside_run(&arguments.out)?;
     let summary = ProgressDisplay::during("reading weights", || import(&arguments.file, &arguments.out, &options))?;
     let formats: Vec<_> = summary.formats.iter().map(|(format, count)| format!("{count} {format}")).collect();
     let template = if summary.has_chat_template { "yes" } else { "none in the file" };

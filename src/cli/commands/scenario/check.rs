@@ -6,10 +6,10 @@ use clap::Args;
 use fedreplay_sim::Outcome;
 use serde_json::json;
 
-use crate::cli::STOP;
 use crate::cli::args::run::ScenarioFileArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
+use crate::cli::output::signals::STOP;
 use crate::cli::output::{note, say};
 use fedreplay::inputs::BenchmarkForecast;
 use fedreplay::model::Device;

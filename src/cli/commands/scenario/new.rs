@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::errors::CommandError;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use fedreplay::inputs::PlanInputs;
 use fedreplay::ledger::LedgerError;
 use fedreplay::scenario::Scenario;
@@ -62,7 +62,7 @@ pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, CommandError> 
     }
     say!("wrote {}; `fedreplay run {}` runs it", file.display(), file.display());
     if arguments.json {
-        say!("{}", json!({ "scenario": file }));
+        say!("{}", json!({ "scenario": shown(file) }));
     }
     Ok(ExitCode::SUCCESS)
 }
