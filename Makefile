@@ -41,8 +41,10 @@ test: libtorch
 nightly: bits soak portable cross-check real-chats api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
+## Hours on two cores; `make bits BITS=SmolLM2-135M` runs the part of one model.
+BITS ?= full
 bits: libtorch
-	FEDREPLAY_BITS=full cargo test --release --locked --lib -- --nocapture training::tests::bits
+	FEDREPLAY_BITS=$(BITS) cargo test --release --locked --lib -- --nocapture training::tests::bits
 
 ## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
 SOAK ?= 200

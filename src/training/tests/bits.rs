@@ -1,7 +1,7 @@
 //! Equal bits at the sizes of real models: one layer of three of them, from 1 to 4,097 rows, on one to four threads, alone and
 //! beside another job, forward and backward, in every precision.
 //!
-//! What runs by default is a cover of the grid; `make bits` runs all of it.
+//! What runs by default is a cover of the grid; `make bits` runs all of it, and `make bits BITS=NAME` the part of one model.
 
 use super::*;
 use crate::model::Arithmetic;
@@ -11,9 +11,22 @@ use crate::training::{Decoder, Piece, TrainingOutcome, kernels::ops};
 /// [tokens] The longest sequence; rows beyond it are further sequences.
 const LONGEST: u32 = 512;
 
-/// Whether the whole grid is to run.
+/// The real models of the grid.
+const MODELS: [&str; 3] = ["SmolLM2-135M", "Qwen2.5-0.5B", "Llama-2-7B"];
+
+/// The models whose part of the grid runs as a whole: those that FEDREPLAY_BITS names, with commas between them, or all.
+fn whole_models() -> Vec<&'static str> {
+    let asked = std::env::var("FEDREPLAY_BITS").unwrap_or_default();
+    if asked == "full" {
+        return MODELS.to_vec();
+    }
+    let named = |name: &str| *MODELS.iter().find(|model| **model == name).unwrap_or_else(|| panic!("no model {name}"));
+    asked.split(',').filter(|name| !name.is_empty()).map(named).collect()
+}
+
+/// Whether more than the cover is to run.
 fn is_full() -> bool {
-    std::env::var_os("FEDREPLAY_BITS").is_some_and(|value| value == "full")
+    !whole_models().is_empty()
 }
 
 /// One layer of a real model. The vocabulary is small: the head has a test of its own.
@@ -111,7 +124,7 @@ fn a_real_layer_gives_a_job_its_bits_at_2048_rows_in_every_precision() {
 #[test]
 fn a_real_layer_gives_a_job_its_bits_at_any_number_of_rows() {
     if is_full() {
-        for model in ["SmolLM2-135M", "Qwen2.5-0.5B", "Llama-2-7B"] {
+        for model in whole_models() {
             for precision in PRECISIONS {
                 check(model, precision, &[1, 15, 16, 17, 100, 511, 512, 1000, 2048, 4097], &[2, 3, 4]);
             }
