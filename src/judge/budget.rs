@@ -29,7 +29,7 @@ pub struct CallTally {
 pub(super) struct CallBudget {
     pub tally: CallTally,
     lost_in_a_row: usize,
-    /// Whether a judgment that was asked for now can be used.
+    /// Whether a judgment can be used, of those that were asked for now or are stored.
     has_judged: bool,
     /// Why no further request is sent.
     closed: Option<String>,
@@ -56,7 +56,10 @@ impl CallBudget {
                     self.close(format!("not asked: none of the first {unusable} judgments could be used: {reason}"));
                 }
             }
-            Verdict::Stored(_) => self.tally.stored += 1,
+            Verdict::Stored(_) => {
+                self.has_judged = true;
+                self.tally.stored += 1;
+            }
             Verdict::Failed(_) => self.tally.failed += 1,
         }
     }

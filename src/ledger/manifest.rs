@@ -104,10 +104,22 @@ impl Manifest {
         run_folder.join(FILE_NAME)
     }
 
-    /// Returns the folder of the run that contains a path, if there is one.
+    /// Returns the folder of the run that contains a path, if there is one. Links and `..` in the path are followed, as far as
+    /// its folders exist.
     pub fn folder_around(path: &Path) -> Option<PathBuf> {
         let path = std::path::absolute(path).ok()?;
-        path.ancestors().skip(1).find(|folder| Self::path(folder).exists()).map(Path::to_owned)
+        let folder = path.ancestors().skip(1).find_map(|folder| folder.canonicalize().ok())?;
+        folder.ancestors().find(|folder| Self::is_at(folder)).map(Path::to_owned)
+    }
+
+    /// Whether a folder has a manifest of a run, and not one of another program.
+    fn is_at(folder: &Path) -> bool {
+        let path = Self::path(folder);
+        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
+            return false;
+        }
+        let text = fs::read_to_string(&path);
+        text.is_ok_and(|text| serde_json::from_str::<Version>(&text).is_ok())
     }
 
     /// Reads the manifest of the run in `run_folder`.
@@ -269,8 +281,14 @@ pub fn is_being_written(path: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Lists the runs in a folder and up to `depth` levels below it. The folders of a run and hidden ones are not searched, and
-/// links are not followed since they may form cycles.
+/// Whether a folder of this name is one that a command writes to before its result has a name.
+fn is_temporary(name: &str) -> bool {
+    let is_replay = name.rsplit_once(".replay.").is_some_and(|(_, process)| process.parse::<u32>().is_ok());
+    name.starts_with('.') && (is_replay || atomic::is_partial(name))
+}
+
+/// Lists the runs in a folder and up to `depth` levels below it. The folders of a run are not searched, nor those of commands
+/// that are at work or were killed, and links are not followed since they may form cycles.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -284,9 +302,8 @@ pub fn runs_below(folder: &Path, depth: u32) -> Result<Vec<PathBuf>, LedgerError
     }
     for entry in fs::read_dir(folder).map_err(LedgerError::io(folder))? {
         let entry = entry.map_err(LedgerError::io(folder))?;
-        // Hidden folders are those of commands that are at work, or were killed.
-        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if !is_hidden && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let is_temporary = is_temporary(&entry.file_name().to_string_lossy());
+        if !is_temporary && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             runs.extend(runs_below(&entry.path(), depth - 1)?);
         }
     }

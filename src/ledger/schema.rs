@@ -7,7 +7,8 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, St
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-/// Version of all table schemas together. A change of any column increases it.
+/// Version of all table schemas together. A change of any column increases it, once per version of the program: times became
+/// signed in this one before it was released.
 pub const SCHEMA_VERSION: u32 = 4;
 
 /// Oldest version whose runs can be read, verified and compared.

@@ -34,7 +34,7 @@ fn losses(run: &RunRecord) -> Option<Figure> {
         Column::counts("evaluated", "models or clients", "1", groups.iter().map(|group| group.evaluated)),
         Column::counts("rows", "rows", "rows", groups.iter().map(|group| group.rows)),
         Column::counts("target_tokens", "target tokens", "tokens", groups.iter().map(|group| group.target_tokens)),
-        Column::numbers("mean_loss", "loss, client mean", unit, groups.iter().map(|group| group.mean)),
+        Column::numbers("mean_loss", "loss, mean over models or clients", unit, groups.iter().map(|group| group.mean)),
         Column::numbers("median_loss", "median", unit, groups.iter().map(|group| group.median)),
         Column::numbers("worst_decile_loss", "worst tenth", unit, groups.iter().map(|group| group.worst_decile)),
         Column::numbers(

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use crate::ledger::{
-    Chain, LedgerError, Manifest, PopulationRow, RoundRow, Table, chunk_hash, read_table, rows_digest,
+    Chain, LedgerError, Manifest, PopulationRow, RoundRow, RunState, Table, chunk_hash, read_table, rows_digest,
 };
 use crate::scenario::{FieldDifference, value_differences};
 use crate::store::{Digest, atomic, key_of};
@@ -113,6 +113,9 @@ pub enum CertificateDifference {
     /// The run has more rounds than the certificate.
     #[error("the certificate ends after round {certified}")]
     Longer { certified: usize },
+    /// The run is finished and has fewer rounds than the certificate.
+    #[error("the run ends after round {found}, the certificate after round {certified}")]
+    Shorter { found: usize, certified: usize },
 }
 
 impl Certificate {
@@ -236,6 +239,10 @@ impl Certificate {
             let difference = CertificateDifference::Longer { certified: self.rounds.len() };
             return Ok(CertificateComparison::Differs(difference));
         }
+        if manifest.state == RunState::Done && rounds.len() < self.rounds.len() {
+            let difference = CertificateDifference::Shorter { found: rounds.len(), certified: self.rounds.len() };
+            return Ok(CertificateComparison::Differs(difference));
+        }
         Ok(CertificateComparison::Equal { rounds: rounds.len() })
     }
 
@@ -247,7 +254,9 @@ impl Certificate {
         manifest: &Manifest,
     ) -> Result<Option<FieldDifference>, RunError> {
         let expected = Self::of(run_folder, manifest, self.libtorch.clone())?;
-        let stated = serde_json::to_value(self).expect("a certificate has only text keys");
+        let mut stated = serde_json::to_value(self).expect("a certificate has only text keys");
+        // Other builds may have stated more.
+        stated["numerics"] = deciding(&self.numerics);
         let expected = serde_json::to_value(expected).expect("a certificate has only text keys");
         Ok(value_differences(&stated, &expected).into_iter().next())
     }

@@ -104,16 +104,12 @@ impl RecordedModels {
         }
     }
 
-    /// Returns the clients whose own models may be saved under a number: those that were evaluated, and under the last
-    /// number all that had trained.
+    /// Returns the clients that have a model of their own under a number: those with an update until then.
     pub(super) fn clients(&self, number: u32) -> Result<BTreeSet<u32>, LedgerError> {
         let Some(model) = self.model(number) else { return Ok(BTreeSet::new()) };
-        let own = self.own()?;
-        if number == self.count() {
-            return Ok(own.updates.keys().copied().collect());
-        }
-        let evaluated = own.evaluated.keys().filter(|(round, _)| *round == model.round);
-        Ok(evaluated.map(|&(_, client)| client).collect())
+        let updates = self.own()?.updates.iter();
+        let trained = updates.filter(|(_, updates)| updates.iter().any(|(round, _)| *round <= model.round));
+        Ok(trained.map(|(&client, _)| client).collect())
     }
 
     /// Returns the hashes of clients' own models, which are read once.

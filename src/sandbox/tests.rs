@@ -5,6 +5,8 @@
 use std::net::TcpListener;
 use std::ops::ControlFlow;
 
+use nix::sys::signal::SigSet;
+
 use super::isolation::Confinement;
 use super::{Limits, ProgramOutcome, Sandbox, SandboxError};
 
@@ -34,6 +36,21 @@ fn fails(samples: &[(&str, &[&str])]) {
         let text = outcome.to_string();
         assert!(expected.iter().any(|part| text.contains(part)), "{text}:\n{sample}");
     }
+}
+
+#[test]
+fn a_sample_gets_the_signals_that_the_program_blocks() {
+    let Some(sandbox) = sandbox() else { return };
+    // This thread ends with the test, so nothing else is blocked.
+    SigSet::all().thread_block().unwrap();
+    let outcome = sandbox.run(
+        "import os, signal
+if (child := os.fork()) == 0:
+    signal.pause()
+os.kill(child, signal.SIGTERM)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM",
+    );
+    assert!(outcome.as_ref().is_ok_and(ProgramOutcome::is_passed), "{outcome:?}");
 }
 
 #[test]

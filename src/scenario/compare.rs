@@ -25,7 +25,7 @@ pub fn field_differences(left: &ScenarioSpec, right: &ScenarioSpec) -> Vec<Field
 }
 
 fn tree(scenario: &ScenarioSpec) -> Value {
-    serde_json::to_value(scenario).expect("a scenario has only text keys")
+    serde_json::to_value(scenario).expect("a scenario has only text keys, and a loaded one has all values")
 }
 
 /// Returns the members in which two JSON trees differ, descending as long as both have the same shape.

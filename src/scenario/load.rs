@@ -160,7 +160,7 @@ impl Scenario {
     }
 
     /// Returns the scenario without fields that do not belong to its identity, but with its changes as written.
-    pub fn identified(&self) -> ScenarioSpec {
+    pub(crate) fn identified(&self) -> ScenarioSpec {
         ScenarioSpec { changes: self.scenario.changes.clone(), ..identified(&self.scenario) }
     }
 

@@ -1,10 +1,10 @@
 //! Registry of the runs that use a store, whose results must not be trimmed.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use std::{fs, io};
 
 use super::{Digest, Store, StoreError, atomic};
 
@@ -72,8 +72,13 @@ impl Store {
                 continue;
             }
             match note(&path, &name) {
-                Some(run) => runs.push(run),
-                None => odd.push(format!("{}: it is no note of a run; remove it if no run is missed", path.display())),
+                // Its run was deregistered meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::at(&path)(error)),
+                Ok(Some(run)) => runs.push(run),
+                Ok(None) => {
+                    odd.push(format!("{}: it is no note of a run; remove it if no run is missed", path.display()))
+                }
             }
         }
         runs.sort_by(|a, b| a.folder.cmp(&b.folder));
@@ -82,16 +87,19 @@ impl Store {
     }
 }
 
-/// Reads the note of a run, whose name is the hash of its content.
-fn note(path: &Path, name: &str) -> Option<RegisteredRun> {
+/// Reads the note of a run, whose name is the hash of its content. `None` if the file is none.
+fn note(path: &Path, name: &str) -> io::Result<Option<RegisteredRun>> {
+    let found = fs::symlink_metadata(path)?;
     // A pipe would never end.
-    let found = fs::symlink_metadata(path).ok().filter(|found| found.is_file())?;
-    let bytes = fs::read(path).ok()?;
+    if !found.is_file() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path)?;
     // An empty note has the hash of nothing, and names no run.
     if bytes.is_empty() || Digest::of(&bytes).to_string() != name {
-        return None;
+        return Ok(None);
     }
-    Some(RegisteredRun { folder: OsString::from_vec(bytes).into(), since: found.modified().ok()? })
+    Ok(Some(RegisteredRun { folder: OsString::from_vec(bytes).into(), since: found.modified()? }))
 }
 
 fn entry(root: &Path, run: &Path) -> PathBuf {

@@ -10,7 +10,7 @@ RUN is a finished run whose results are all in STORE. FIGURES are any of
     losses     losses of the test rows in the file ROWS, by Transformers and PEFT; templates Alpaca and Chat
     schedule   ends of transfers that share the server's links, by SimGrid (schedule.py)
 
-Every figure is then computed once more with a planted error, a little greater than its tolerance, and each line must differ: a
+Every figure is then computed once more with a planted error, 5 to 1,000 times its tolerance, and each line must differ: a
 comparison that cannot fail is worth nothing. Exits with 1 if a difference exceeds its tolerance, or a planted error is not found.
 """
 

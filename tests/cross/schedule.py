@@ -71,8 +71,13 @@ def transfers(run):
 
 
 def by_simgrid(ways, capacities):
-    """SimGrid's version and the seconds of each transfer; None where it is not installed."""
-    if subprocess.run([SYSTEM_PYTHON, "-c", "import simgrid"], capture_output=True).returncode != 0:
+    """SimGrid's version and the seconds of each transfer; None where version 3.32, whose interface is used, is not installed."""
+    try:
+        asked = "import simgrid; print(simgrid.simgrid_version)"
+        found = subprocess.run([SYSTEM_PYTHON, "-c", asked], capture_output=True, text=True)
+    except OSError:
+        return None
+    if found.returncode != 0 or not found.stdout.startswith("3.32"):
         return None
     flows = {way: [[transfer.starts, transfer.size, transfer.cap] for transfer in of_way] for way, of_way in ways.items()}
     asked = json.dumps({"flows": flows, "capacities": capacities})

@@ -242,6 +242,55 @@ fn what_is_outside_of_the_tables_is_compared_with_them() {
     differs(&["verify", "run", "--digest", &"0".repeat(64)], "is claimed");
     let digest = fedreplay::ledger::Manifest::read(&world.path("run")).expect("a manifest").digest.expect("a digest");
     world.fedreplay(&["verify", "run", "--digest", &digest.to_string()]).succeeded();
+
+    forge(&world, "shorter", |run, _| {
+        let file = fs::read_dir(run.join("ledger/rounds")).expect("a folder").next().expect("one file");
+        let first = read_table(run, "rounds").expect("a table").slice(0, 1);
+        let file = File::create(file.expect("a readable folder").path()).expect("a writable file");
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, first.schema(), None).expect("columns of a table");
+        writer.write(&first).and_then(|()| writer.close().map(drop)).expect("a writable file");
+    });
+    differs(&["verify", "shorter", "--certificate", "run/certificate.json"], "certificate: the run ends after round 1");
+
+    // Another build may write the same content in another form, and fewer fields.
+    forge(&world, "older", |run, manifest| {
+        manifest.binary_hash = fedreplay::store::Digest([7; 32]);
+        for (name, before) in [("scenario.ron", "("), ("adapters/round-00002/adapter_config.json", "{")] {
+            let text = fs::read_to_string(run.join(name)).expect("a text");
+            fs::write(run.join(name), text.replacen(before, &format!("{before} "), 1)).expect("a writable folder");
+        }
+        let path = run.join("certificate.json");
+        let text = fs::read_to_string(&path).expect("a certificate");
+        let mut value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        value["binary"] = serde_json::json!("07".repeat(32));
+        value["numerics"]["tested_up_to"] = serde_json::json!([]);
+        fs::write(&path, value.to_string()).expect("a writable folder");
+    });
+    assert!(world.fedreplay(&["verify", "older"]).succeeded().stdout.starts_with("whole: "));
+}
+
+#[test]
+fn own_models_of_clients_are_saved_where_they_are_evaluated() {
+    let world = World::new();
+    // The last client has no held-out rows, and there is no test file: it is in no evaluation.
+    let mut clients: serde_json::Value = serde_json::from_str(&super::support::data(5, 8)).expect("JSON");
+    clients["user-9"] = super::support::rows(1, "user 9");
+    world.write("data.json", &clients.to_string());
+    let alone = [
+        "--set=algorithm=Local",
+        "--set=data.test_file=None",
+        "--set=server.protocol=Synchronous(clients_per_round: 6)",
+        "--set=evaluation.every=2",
+        "--set=evaluation.local_baseline=false",
+        "--set=output.save_adapter_every=1",
+    ];
+    world.run("run", &alone).succeeded();
+    assert!(world.path("run/adapters/round-00002").is_dir() && !world.path("run/adapters/round-00001").exists());
+    assert!(world.fedreplay(&["verify", "run"]).succeeded().stdout.starts_with("whole: "));
+    // Named from within, where it has no name.
+    let mut command = world.command(&["replay", "."]);
+    let said = command.current_dir(world.path("run")).output().expect("the binary can be run");
+    super::support::Said::of(said).succeeded();
 }
 
 #[test]

@@ -99,11 +99,12 @@ impl Scratch {
         let path = match &arguments.scratch {
             Some(folder) => {
                 std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
-                atomic::remove_leftovers(folder, "replay.", "");
-                folder.join(format!("replay.{process}"))
+                atomic::remove_leftovers(folder, ".fedreplay.replay.", "");
+                folder.join(format!(".fedreplay.replay.{process}"))
             }
             None => {
-                let run = &arguments.run;
+                // The folder may be given as `.`, which has no name.
+                let run = std::path::absolute(&arguments.run).map_err(LedgerError::io(&arguments.run))?;
                 let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 let path = run.with_file_name(format!(".{name}.replay.{process}"));
                 atomic::remove_leftovers(folder_of(&path), &format!(".{name}.replay."), "");

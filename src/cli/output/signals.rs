@@ -31,7 +31,8 @@ pub enum Stopping {
     Patiently,
 }
 
-/// Blocks the signals for this thread and those that it starts. Programs that the process starts have them unblocked.
+/// Blocks the signals for this thread and those that it starts. Programs that the process starts inherit this; the sandbox lifts it
+/// for samples.
 pub fn block() {
     if let Err(error) = signals().thread_block() {
         tracing::warn!(%error, "signals will end the program at once");
@@ -55,7 +56,7 @@ pub fn watch(stopping: Stopping) {
 
 /// Returns the exit code of a command that was asked to stop, as shells report it: 128 and the number of the signal.
 pub fn code() -> Option<u8> {
-    match FIRST.load(Ordering::Relaxed) {
+    match FIRST.load(Ordering::SeqCst) {
         0 => None,
         signal => Some(128 + signal),
     }
@@ -67,11 +68,12 @@ fn signals() -> SigSet {
 
 /// Handles a signal.
 fn received(signal: Signal, stopping: Stopping) {
-    let is_second = STOP.swap(true, Ordering::Relaxed);
+    // The number comes first: whoever sees that the process is to stop may ask for it.
+    let _ = FIRST.compare_exchange(0, signal as u8, Ordering::SeqCst, Ordering::SeqCst);
+    let is_second = STOP.swap(true, Ordering::SeqCst);
     if is_second || stopping == Stopping::AtOnce {
         end(signal);
     }
-    FIRST.store(signal as u8, Ordering::Relaxed);
     if stopping == Stopping::Soon {
         thread::spawn(move || {
             thread::sleep(GRACE);

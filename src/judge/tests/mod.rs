@@ -129,6 +129,11 @@ fn a_judge_none_of_whose_judgments_can_be_used_is_not_asked_to_the_end() {
     let world = World::new([cut(), cut(), Turn::Says("[[1]]")].into_iter().chain((0..20).map(|_| cut())));
     world.ask(world.settings(), &prompts(20));
     assert_eq!(world.server.take_requests().len(), 20, "one that can be used shows that some are short enough");
+
+    let world = World::new([Turn::Says("[[1]]")].into_iter().chain((0..20).map(|_| cut())));
+    world.ask(world.settings(), &prompts(1));
+    world.ask(world.settings(), &prompts(20));
+    assert_eq!(world.server.take_requests().len(), 20, "one that is stored shows the same");
 }
 
 /// Judgments under the first version of their key include those that were cut off.

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::io;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use fedreplay::data::{Twin, TwinSettings, write_twin};
 use fedreplay::run::refuse_inside_run;
 
@@ -60,7 +60,7 @@ pub fn main(arguments: &DataTwinArguments) -> Result<ExitCode, CommandError> {
     say!("note        {}", manifest.notice);
     if arguments.json {
         let line = json!({
-            "out": arguments.out,
+            "out": shown(&arguments.out),
             "clients": manifest.clients,
             "samples": manifest.samples,
             "note": manifest.notice,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
-use crate::cli::output::say;
+use crate::cli::output::{say, shown};
 use fedreplay::model::gguf::{ImportOptions, WeightType, import};
 use fedreplay::run::refuse_inside_run;
 
@@ -67,7 +67,7 @@ pub fn main(arguments: &ModelImportArguments) -> Result<ExitCode, CommandError> 
     }
     if arguments.json {
         let line = json!({
-            "out": arguments.out,
+            "out": shown(&arguments.out),
             "architecture": summary.architecture,
             "parameters": summary.parameters,
             "formats": summary.formats.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
