@@ -80,6 +80,14 @@ impl Shaping {
         Self { columns, seen: BTreeSet::new() }
     }
 
+    /// Returns the column that holds the instruction, if it is named.
+    pub fn instruction_column(&self) -> Option<&str> {
+        match &self.columns {
+            Columns::SingleTurn { instruction, .. } => Some(instruction),
+            Columns::FedLlmBench | Columns::HhRlhf | Columns::Ultrafeedback => None,
+        }
+    }
+
     /// Returns whether the columns that hold texts are named.
     pub fn has_named_columns(&self) -> bool {
         self.columns != Columns::FedLlmBench

@@ -228,8 +228,10 @@ pub enum RowFault {
         /// Index of the message, from 0.
         turn: usize,
     },
-    /// Tools are offered, called or answer, and the template has no place for that.
-    #[error("it has tools, which only a chat template can write; data.template: Chat is that of the model")]
+    /// Tools are offered, called or answer, or the model thought, and the template has no place for that.
+    #[error(
+        "it has tools or reasoning, which only a chat template can write; data.template: Chat is that of the model"
+    )]
     NeedsChatTemplate,
     /// A system prompt stands behind other messages.
     #[error("turn {turn} of its conversation is a system prompt, which only begins a conversation")]

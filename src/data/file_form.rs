@@ -45,18 +45,19 @@ pub enum BadRows {
 }
 
 impl FileForm {
-    /// Detects the layout of a JSON file that starts with `head`, by the keys of its first object that lie in it.
+    /// Detects the layout of a JSON file that starts with `head`, by the keys of its first object that lie in it. `named` is the
+    /// column of the instruction, if the scenario names it.
     ///
     /// Anything that is no object and no list is read as federated, and that reader's errors say what was expected.
-    pub(super) fn of(head: &[u8]) -> Self {
+    pub(super) fn of(head: &[u8], named: Option<&str>) -> Self {
         match head.trim_ascii_start().first() {
             Some(b'[') => Self::Array,
-            Some(b'{') => Self::of_object(&FirstObject::read(head)),
+            Some(b'{') => Self::of_object(&FirstObject::read(head), named),
             _ => Self::Federated,
         }
     }
 
-    fn of_object(object: &FirstObject) -> Self {
+    fn of_object(object: &FirstObject, named: Option<&str>) -> Self {
         let keys = &object.keys;
         let has = |name: &str| keys.iter().any(|(key, _)| key == name);
         if keys.iter().any(|(key, shape)| key == "user_data" && matches!(shape, Shape::Object { .. }))
@@ -66,7 +67,7 @@ impl FileForm {
         }
         // A file may say something of itself in texts beside its list of rows. It has no other object behind it, as rows have.
         let is_rows = |key: &str, shape: &Shape| ROW_KEYS.contains(&key) && matches!(shape, Shape::Objects);
-        let has_text = keys.iter().any(|(key, _)| TEXT_COLUMNS.contains(&key.as_str()));
+        let has_text = keys.iter().any(|(key, _)| TEXT_COLUMNS.contains(&key.as_str()) || named == Some(key.as_str()));
         if !object.has_next && !has_text && keys.iter().any(|(key, shape)| is_rows(key, shape)) {
             let lists = keys.iter().filter(|(_, shape)| !matches!(shape, Shape::Scalar | Shape::Object { .. })).count();
             if lists == 1 {
@@ -198,15 +199,18 @@ mod tests {
             ("", FileForm::Federated),
         ];
         for (head, form) in forms {
-            assert_eq!(FileForm::of(head.as_bytes()), form, "{head}");
+            assert_eq!(FileForm::of(head.as_bytes(), None), form, "{head}");
         }
     }
 
     #[test]
     fn a_head_that_is_cut_off_tells_as_much_as_is_in_it() {
-        assert_eq!(FileForm::of(br#"{"a": [{"instruction": "i"#), FileForm::Federated);
-        assert_eq!(FileForm::of(br#"{"data": [{"instruction": "i"#), FileForm::Wrapped);
-        assert_eq!(FileForm::of(br#"{"messages": [{"role": "user", "content": "i"#), FileForm::Lines);
-        assert_eq!(FileForm::of(br#"{"users": ["a", "b"], "num_samples": [1"#), FileForm::Leaf);
+        let of_one_line = br#"{"question": "q", "examples": [{"x": 1}]}"#;
+        assert_eq!(FileForm::of(of_one_line, None), FileForm::Wrapped);
+        assert_eq!(FileForm::of(of_one_line, Some("question")), FileForm::Lines, "its text is named");
+        assert_eq!(FileForm::of(br#"{"a": [{"instruction": "i"#, None), FileForm::Federated);
+        assert_eq!(FileForm::of(br#"{"data": [{"instruction": "i"#, None), FileForm::Wrapped);
+        assert_eq!(FileForm::of(br#"{"messages": [{"role": "user", "content": "i"#, None), FileForm::Lines);
+        assert_eq!(FileForm::of(br#"{"users": ["a", "b"], "num_samples": [1"#, None), FileForm::Leaf);
     }
 }

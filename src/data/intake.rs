@@ -88,6 +88,11 @@ impl<'e> Intake<'e> {
         }
     }
 
+    /// Returns the column that holds the instruction, if it is named.
+    pub fn instruction_column(&self) -> Option<&str> {
+        self.shaping.instruction_column()
+    }
+
     /// Returns whether the columns that hold texts are named.
     pub fn has_named_columns(&self) -> bool {
         self.shaping.has_named_columns()

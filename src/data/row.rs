@@ -12,7 +12,7 @@ use super::fields::Fields;
 use super::json_value::JsonValue;
 use super::message::{ChatMessage, Role};
 use super::pair_columns::{completion, preference};
-use super::tool_conversation::{ToolConversation, take_schemas, uses_tools};
+use super::tool_conversation::{ToolConversation, has_more_than_texts, take_schemas};
 
 /// Columns that hold texts in one of the forms that are recognized without being named.
 pub(super) const TEXT_COLUMNS: [&str; 9] =
@@ -174,7 +174,7 @@ impl Row {
             if fields.has(column) {
                 let messages = fields.required(column)?;
                 let tools = take_schemas(&mut fields)?;
-                if uses_tools(&messages) || !tools.is_empty() {
+                if has_more_than_texts(&messages) || !tools.is_empty() {
                     let ToolConversation { system: first, messages, lost_opening } =
                         ToolConversation::trainable(column, messages)?;
                     let row = Self::of_content(Content::ToolUse { messages, tools }, fields);

@@ -1,4 +1,4 @@
-//! Conversations in which tools are offered, called or answer: lists of messages as Transformers and TRL write them, and as
+//! Conversations in which tools are offered, called or answer, or with what the model thought: lists of messages as Transformers and TRL write them, and as
 //! ShareGPT's with the roles of LLaMA-Factory, `function_call` and `observation`.
 //!
 //! The messages go to the model's chat template with all of their keys, as `apply_chat_template` passes them on.
@@ -53,13 +53,14 @@ impl ToolConversation {
     }
 }
 
-/// Returns whether a message of a list calls a tool or is the result of one.
-pub(super) fn uses_tools(messages: &JsonValue) -> bool {
+/// Returns whether a message of a list has more than a text: calls of tools, the result of one, or what the model thought.
+pub(super) fn has_more_than_texts(messages: &JsonValue) -> bool {
     messages.as_list().unwrap_or_default().iter().any(|message| {
         let (role_key, _) = role_keys(message.get("role").is_some());
         let role = message.get(role_key).and_then(JsonValue::as_text);
         let is_of_tool = role.is_some_and(|role| matches!(Speaker::named(role), Some(Speaker::Tool | Speaker::Caller)));
-        is_of_tool || message.get("tool_calls").is_some_and(|calls| !calls.is_blank())
+        let keys = REASONING.iter().chain(&["tool_calls"]);
+        is_of_tool || keys.filter_map(|key| message.get(key)).any(|value| !value.is_blank())
     })
 }
 

@@ -175,7 +175,7 @@ fn walk_content(intake: &mut Intake, content: FileContent, path: &Path, scope: S
     if let Some(delimiter) = delimiter {
         return (FileForm::Csv, in_scope(intake, scope, |intake| walk_csv(intake, text, delimiter)));
     }
-    let form = FileForm::of(text.head());
+    let form = FileForm::of(text.head(), intake.instruction_column());
     let is_of_one_client = matches!(form, FileForm::Array | FileForm::Wrapped | FileForm::Lines | FileForm::Columns);
     if scope == Scope::Client && !is_of_one_client {
         let message = "it holds clients, and in a folder every file is the rows of one client".to_owned();

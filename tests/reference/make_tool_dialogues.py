@@ -56,6 +56,8 @@ ROWS = [
     # Schemas alone; what was thought; keys that are null.
     {"messages": [ASK, {"role": "assistant", "content": "No idea.", "tool_calls": None, "thinking": "Hm.", "name": None}],
      "tools": [WEATHER, {"name": "now", "type": "function", "function": {"name": "now"}}]},
+    # Thoughts without tools.
+    {"messages": [ASK, {"role": "assistant", "content": "It may rain.", "reasoning_content": "No tool is there."}]},
 ]
 
 

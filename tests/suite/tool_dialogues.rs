@@ -140,7 +140,10 @@ fn a_template_without_a_place_for_tools_refuses_the_row() {
     assert!(says(1, raising).contains("no calls"));
     let alpaca = Prompts::Template(Template::named("alpaca").expect("a template"));
     let said = refused(&rows[2], alpaca, SpecialTokensInText::Refuse);
-    assert!(said.contains("row 0: it has tools, which only a chat template can write; data.template: Chat"), "{said}");
+    assert!(
+        said.contains("row 0: it has tools or reasoning, which only a chat template can write; data.template: Chat"),
+        "{said}"
+    );
 }
 
 #[test]
