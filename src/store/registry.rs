@@ -46,25 +46,37 @@ impl Store {
         fs::remove_file(&path).map_err(StoreError::at(&path))
     }
 
-    /// Returns the runs that use the store, in the order of their folders' names. A note that is none is named in a warning
+    /// Returns the runs that use the store, in the order of their folders' names. A file that is no note is named in a warning
     /// and passed over.
     ///
     /// # Errors
-    /// If the folder of notes cannot be read.
+    /// If the folder of notes cannot be read, or a note is damaged, since it is then unknown which results are needed.
     pub fn runs(&self) -> Result<Vec<RegisteredRun>, StoreError> {
-        let (runs, odd) = self.notes()?;
-        for note in odd {
-            tracing::warn!("{note}");
+        let Notes { runs, odd, damaged } = self.notes()?;
+        for path in odd {
+            tracing::warn!("{}: {ODD}", path.display());
         }
-        Ok(runs)
+        match damaged.first() {
+            Some(path) => Err(StoreError::at(path)(io::Error::other(DAMAGED))),
+            None => Ok(runs),
+        }
     }
 
-    /// Returns the runs that use the store, and a description of each file among their notes that is none.
-    pub(super) fn notes(&self) -> Result<(Vec<RegisteredRun>, Vec<String>), StoreError> {
-        let Some(root) = self.root() else { return Ok((vec![], vec![])) };
+    /// Returns a description of each file among the notes that is none, or is damaged.
+    pub(super) fn unusable_notes(&self) -> Result<Vec<String>, StoreError> {
+        let Notes { odd, damaged, .. } = self.notes()?;
+        let mut found = Vec::new();
+        for (paths, reason) in [(odd, ODD), (damaged, DAMAGED)] {
+            found.extend(paths.iter().map(|path| format!("{}: {reason}", path.display())));
+        }
+        Ok(found)
+    }
+
+    /// Reads all files among the notes.
+    fn notes(&self) -> Result<Notes, StoreError> {
+        let mut notes = Notes::default();
+        let Some(root) = self.root() else { return Ok(notes) };
         let folder = root.join(RUNS);
-        let mut runs = Vec::new();
-        let mut odd = Vec::new();
         for found in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
             let path = found.map_err(StoreError::at(&folder))?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -75,31 +87,53 @@ impl Store {
                 // Its run was deregistered meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(StoreError::at(&path)(error)),
-                Ok(Some(run)) => runs.push(run),
-                Ok(None) => {
-                    odd.push(format!("{}: it is no note of a run; remove it if no run is missed", path.display()))
-                }
+                Ok(Note::Run(run)) => notes.runs.push(run),
+                Ok(Note::Odd) => notes.odd.push(path),
+                Ok(Note::Damaged) => notes.damaged.push(path),
             }
         }
-        runs.sort_by(|a, b| a.folder.cmp(&b.folder));
-        odd.sort();
-        Ok((runs, odd))
+        notes.runs.sort_by(|a, b| a.folder.cmp(&b.folder));
+        notes.odd.sort();
+        notes.damaged.sort();
+        Ok(notes)
     }
 }
 
-/// Reads the note of a run, whose name is the hash of its content. `None` if the file is none.
-fn note(path: &Path, name: &str) -> io::Result<Option<RegisteredRun>> {
+const ODD: &str = "it is no note of a run; remove it if no run is missed";
+const DAMAGED: &str = "this note of a run is damaged: remove it if no run is missed";
+
+/// All files among the notes of runs.
+#[derive(Default)]
+struct Notes {
+    runs: Vec<RegisteredRun>,
+    odd: Vec<PathBuf>,
+    damaged: Vec<PathBuf>,
+}
+
+/// One file among the notes of runs.
+enum Note {
+    Run(RegisteredRun),
+    /// It never named a run.
+    Odd,
+    /// Its name is a hash, and its content has another.
+    Damaged,
+}
+
+/// Reads a note, whose name is the hash of its content.
+fn note(path: &Path, name: &str) -> io::Result<Note> {
     let found = fs::symlink_metadata(path)?;
     // A pipe would never end.
     if !found.is_file() {
-        return Ok(None);
+        return Ok(Note::Odd);
     }
     let bytes = fs::read(path)?;
-    // An empty note has the hash of nothing, and names no run.
-    if bytes.is_empty() || Digest::of(&bytes).to_string() != name {
-        return Ok(None);
+    if bytes.is_empty() || Digest::from_hex(name).is_none() {
+        return Ok(Note::Odd);
     }
-    Ok(Some(RegisteredRun { folder: OsString::from_vec(bytes).into(), since: found.modified()? }))
+    if Digest::of(&bytes).to_string() != name {
+        return Ok(Note::Damaged);
+    }
+    Ok(Note::Run(RegisteredRun { folder: OsString::from_vec(bytes).into(), since: found.modified()? }))
 }
 
 fn entry(root: &Path, run: &Path) -> PathBuf {

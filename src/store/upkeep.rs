@@ -85,7 +85,7 @@ impl Store {
                 _ => found.push(format!("{}: it names no content of this key", within(root, &path))),
             }
         }
-        found.extend(self.notes()?.1);
+        found.extend(self.unusable_notes()?);
         Ok(found)
     }
 
