@@ -97,7 +97,8 @@ class Store:
         raise FileNotFoundError(f"{kind} {name} is not in {self.folder}")
 
     def adapter(self, key):
-        content = self.find("results", key).read_text().strip()
+        content, own = self.find("results", key).read_text().split()
+        assert own == key, f"the result {key} is that of {own}"
         rest = self.find("contents", content).read_bytes()
         _, rest = varint(rest)
         length, rest = varint(rest)
