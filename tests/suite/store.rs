@@ -105,5 +105,7 @@ fn damage_is_named() {
     let (note, _) = files(&world.path("store/runs")).swap_remove(0);
     fs::write(world.path("store/runs").join(&note), "elsewhere").expect("a writable file");
     world.fedreplay(&["store", "gc", "--store", "store"]).refused(1, &["this note of a run is damaged"]);
+    let said = world.fedreplay(&["store", "verify", "--store", "store"]);
+    assert!(said.stdout.contains(&format!("{note}: this note of a run is damaged")), "{}", said.stdout);
     world.fedreplay(&["store", "ls", "--store", "nowhere"]).refused(2, &["nowhere"]);
 }
