@@ -88,7 +88,6 @@
 
 pub mod client;
 mod federation;
-mod intervention;
 pub mod kernel;
 pub mod network;
 pub mod random;
@@ -109,7 +108,6 @@ pub use client::{
     ModelShape, Precision, RegionCut, Stage, Target, Work,
 };
 pub use federation::Federation;
-pub use intervention::Intervention;
 pub use kernel::{Class, Span, Time};
 pub use network::{Capacity, Network, Rate, Topology, TopologyLink};
 pub use random::{Probability, Purpose, Quantiles, Seed, Stream};
@@ -124,3 +122,4 @@ pub use server::{
 pub use simulation::{SimError, Simulation, Step};
 pub use snapshot::SnapshotError;
 pub use validation::{Invalid, Place};
+pub use world::Intervention;

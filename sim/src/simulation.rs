@@ -1,11 +1,11 @@
 //! Simulations, which advance one event at a time and can be forked and stored at any event.
 
 use crate::federation::Federation;
-use crate::intervention::Intervention;
 use crate::kernel::{Chain, Class, Engine, EntityId, KernelError, Span, Time};
 use crate::record::{Record, TaskId};
 use crate::server::TaskReport;
 use crate::validation::Invalid;
+use crate::world::Intervention;
 use crate::world::{Event, World};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

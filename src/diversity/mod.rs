@@ -4,7 +4,6 @@
 //! Everything is computed in the order of the file and from seeded random streams, so the same data, model and
 //! embeddings give the same bytes. Nothing is trained or simulated.
 
-mod canvas;
 mod distance;
 mod embedding;
 mod endpoint;
@@ -24,7 +23,10 @@ pub use profile::{Profile, profiles};
 pub use quality::{Quality, QualityJudge};
 pub use tables::{ClientDiversityRow, DistanceRow, LanguageRow, OpeningRow, QualityRow};
 
+use std::fmt::Display;
+
 use fedreplay_sim::Seed;
+use plotters::prelude::*;
 
 use crate::data::{ClientData, Row, round_rows};
 
@@ -49,4 +51,19 @@ pub enum DiversityError {
 pub(crate) fn drawn(seed: Seed, client: usize, data: &ClientData, count: usize) -> Vec<(usize, &Row)> {
     let rows = round_rows(seed, client as u64, 0, data.rows.len(), count.min(data.rows.len()));
     rows.into_iter().map(|row| (row, &data.rows[row])).collect()
+}
+
+/// [pixel] -- Width and height of every picture.
+pub(super) const SIZE: (u32, u32) = (900, 540);
+
+pub(super) type Drawn<T = ()> = Result<T, String>;
+
+pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// Color of everything without its own.
+pub(super) const REST: RGBColor = RGBColor(160, 160, 160);
+
+/// Returns the message of an error of the drawing library.
+pub(super) fn said(error: impl Display) -> String {
+    error.to_string()
 }

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use whatlang::{Script, detect_script};
 
 use super::Opening;
-use super::canvas::{Canvas, Drawn, REST, SIZE, said};
+use super::{Canvas, Drawn, REST, SIZE, said};
 
 /// [pixel] -- Space above for the names of columns.
 const HEAD: i32 = 34;

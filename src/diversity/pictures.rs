@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use plotters::prelude::*;
 
-use super::canvas::{Canvas, Drawn, REST, SIZE, said};
 use super::openings_picture::openings;
+use super::{Canvas, Drawn, REST, SIZE, said};
 use super::{Geometry, Opening, Profile, Quality};
 
 /// [pixel] -- Space for the labels of the axes.

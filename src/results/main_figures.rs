@@ -3,11 +3,11 @@
 use arrow::array::{Array, UInt32Array};
 use fedreplay_sim::Tally;
 
+use super::costs::{Moved, Traffic};
 use super::fairness::Fairness;
 use super::losses::Learning;
 use super::participants::FateCounts;
 use super::record::{RunRecord, span_ns};
-use super::traffic::{Moved, Traffic};
 use crate::ledger::RoundEnd;
 
 /// Main figures of a run.

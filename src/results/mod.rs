@@ -11,9 +11,8 @@ mod record;
 mod series;
 pub mod statistics;
 mod summary;
-mod traffic;
 
-pub use costs::RoundCosts;
+pub use costs::{Moved, RoundCosts, Traffic};
 pub use fairness::Fairness;
 pub(crate) use losses::MainLoss;
 pub use losses::{CurvePoint, Learning, LossGroup, SplitLosses};
@@ -27,4 +26,3 @@ pub use series::{Point, Series, main_curve};
 pub use statistics::Estimate;
 pub use summary::Summary;
 pub(crate) use summary::Totals;
-pub use traffic::{Moved, Traffic};

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use fedreplay_sim::Tally;
 
+use super::costs::{Moved, Traffic};
 use super::losses::MainLoss;
 use super::participants::FateCounts;
-use super::traffic::{Moved, Traffic};
 use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LedgerError};
 use crate::privacy::Spent;
 use crate::store::{Digest, atomic, path_as_text};

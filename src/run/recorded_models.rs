@@ -1,4 +1,5 @@
-//! Models of a run as its tables record them, and the adapters that it saved of them.
+//! Models of a run as its tables record them, the adapters that it saved of them, and the notes in those for readers of PEFT's
+//! folders.
 //!
 //! A saved adapter is used only if its content has the hash that the tables record, so that it depends on the run's digest
 //! like every row.
@@ -9,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::RunError;
 use crate::adapter::{Adapter, AdapterError, peft};
-use crate::ledger::{EvalSubject, LedgerError, RunTables};
+use crate::ledger::{EvalSubject, Input, LedgerError, RunTables};
+use crate::model::Precision;
+use crate::scenario::ScenarioSpec;
+use crate::schedule::model_shape;
 use crate::store::Digest;
 
 /// Model of an aggregator after a round.
@@ -163,4 +167,31 @@ impl OwnModels {
         let updates = self.updates.get(&client).into_iter().flatten();
         updates.rev().find(|(of, _)| *of <= round).map(|(_, hash)| *hash).into_iter().collect()
     }
+}
+
+/// Returns the notes of an exported adapter. The base model is the one of the hub with its revision, or the absolute path of
+/// its folder, so that PEFT finds it.
+pub fn adapter_notes(scenario: &ScenarioSpec, inputs: &BTreeMap<String, Input>) -> peft::Notes {
+    notes(scenario, inputs.get("base_model").map(|input| input.path.display().to_string()))
+}
+
+/// Returns the notes of an adapter in a run's folder. Its files are part of the run's record, which names no place of this
+/// machine, so a base model in a folder has the folder's name alone.
+pub(super) fn saved_notes(scenario: &ScenarioSpec) -> peft::Notes {
+    let name = scenario.model.folder.as_ref().and_then(|folder| folder.file_name());
+    notes(scenario, name.map(|name| name.to_string_lossy().into_owned()))
+}
+
+/// Returns the notes with the name of a base model in a folder; one of the hub has its own.
+fn notes(scenario: &ScenarioSpec, folder: Option<String>) -> peft::Notes {
+    let dropout = scenario.model.lora.dropout.get();
+    if let (None, Some((repository, revision))) = (&scenario.model.folder, &scenario.model.hub) {
+        return peft::Notes { base_model: repository.clone(), revision: Some(revision.clone()), dropout };
+    }
+    peft::Notes { base_model: folder.unwrap_or_default(), revision: None, dropout }
+}
+
+/// Returns the number format of a run's base model, if it is quantized.
+pub fn quantized_precision(scenario: &ScenarioSpec) -> Option<Precision> {
+    Some(model_shape::precision(&scenario.model)).filter(|precision| precision.is_quantised())
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::observer::{Observer, RoundReport};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::planner::Planner;
-use super::saved_adapter::saved_notes;
+use super::recorded_models::saved_notes;
 use super::{RunError, ledger_rows};
 use crate::adapter::{Adapter, peft};
 use crate::graph::Executor;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::net::TcpListener;
 
-use super::error::SandboxError;
+use super::ProgramOutcome;
+use super::SandboxError;
 use super::isolation::{Confinement, Limits, Sandbox};
-use super::outcome::ProgramOutcome;
 
 /// Python code of the escape attempts.
 const PROBE: &str = include_str!("probe.py");

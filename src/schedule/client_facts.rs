@@ -2,7 +2,7 @@
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 
-use super::error::ScheduleError;
+use super::ScheduleError;
 use super::model_shape::{lora_spec, shape, targets};
 use super::placement::Placed;
 use super::task_cost::TaskCosts;

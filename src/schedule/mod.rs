@@ -1,9 +1,7 @@
 //! Turns a scenario and the facts of its clients into the federation that `sim` simulates, and its records into rounds.
 
 pub(crate) mod client_facts;
-mod error;
 mod federation;
-mod interventions;
 pub(crate) mod model_shape;
 mod placement;
 mod protocol;
@@ -12,9 +10,38 @@ mod timeline;
 mod trace;
 
 pub use client_facts::{ClientFacts, Clients};
-pub use error::{PlacementError, ScheduleError};
 pub use federation::federation;
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use task_cost::TaskCosts;
 pub(crate) use timeline::{Next, Rounds, SERVER, ScheduledRound, Timeline, schedule};
 pub use trace::{Trace, TraceRow};
+
+use crate::model::ModelError;
+
+/// Reason why a scenario has no schedule.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    /// The federation that the scenario describes cannot be simulated.
+    #[error("failed to accept the federation: {0}")]
+    Federation(#[from] fedreplay_sim::Invalid),
+    /// Virtual time overflowed, at the named event.
+    #[error("failed to advance virtual time: {0}")]
+    Simulation(#[from] fedreplay_sim::SimError),
+    /// The base model has no modules of the names that LoRA is to be applied to.
+    #[error(transparent)]
+    Lora(#[from] ModelError),
+    /// The operations of a task cannot be counted.
+    #[error(
+        "failed to cost a task: rows of {tokens} tokens in batches of {batch_size} on {layers} layers of width {width} are \
+         beyond 64-bit counts"
+    )]
+    TaskTooLarge { tokens: u64, batch_size: u32, layers: usize, width: usize },
+    /// A client has no device, link or region.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+}
+
+/// Reason why a client cannot be placed on a device, a link or in a region, with the client and what is missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlacementError(String);

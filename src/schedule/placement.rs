@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fedreplay_sim::{Purpose, Seed, Stream};
 use serde::Serialize;
 
-use super::error::PlacementError;
+use super::PlacementError;
 use super::trace::{Trace, TraceRow};
 use crate::scenario::schema::{Network, Protocol, ScenarioSpec};
 use crate::scenario::{Bandwidth, Bytes, Duration, Rate, Speed, regions, schema};

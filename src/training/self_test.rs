@@ -9,9 +9,9 @@ use std::sync::Arc;
 use fedreplay_sim::{Purpose, Seed, Stream};
 use serde::{Deserialize, Serialize};
 
+use super::Error;
 use super::engine::job::{AlgorithmTerms, Hyper, Job, Objective, TrainingOutcome};
 use super::engine::trainer::Trainer;
-use super::error::Error;
 use crate::adapter::Adapter;
 use crate::data::Sample;
 

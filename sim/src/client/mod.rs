@@ -7,7 +7,6 @@ mod alternation;
 mod availability;
 mod catalog;
 mod device;
-mod dropout;
 mod fault;
 mod lora_cost;
 
@@ -16,9 +15,8 @@ pub use availability::{Availability, Diurnal};
 pub use catalog::{DeviceSpec, Precision};
 pub(crate) use device::NOMINAL_PPB;
 pub use device::{Device, Link, Work};
-pub(crate) use dropout::Fate;
-pub use dropout::{Dropout, Stage};
-pub use fault::{Crashes, INTERRUPTIONS_MAX, Interruption, RegionCut};
+pub(crate) use fault::Fate;
+pub use fault::{Crashes, Dropout, INTERRUPTIONS_MAX, Interruption, RegionCut, Stage};
 pub use lora_cost::{ALL_TARGETS, LoraTraining, ModelShape, Target};
 
 use serde::{Deserialize, Serialize};

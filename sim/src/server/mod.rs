@@ -2,15 +2,13 @@
 
 mod discount;
 pub(crate) mod protocol;
-mod report;
 pub(crate) mod selection;
 
 pub use discount::Discount;
 pub use protocol::{
     Asynchronous, Buffered, EdgeLink, Hierarchical, Protocol, SemiSynchronous, Stragglers, Synchronous, Tiered,
 };
-pub use report::TaskReport;
-pub use selection::{Mersenne, Oort, Selection, sample};
+pub use selection::{Mersenne, Oort, Selection, TaskReport, sample};
 
 use crate::kernel::Span;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Execution of the protocol's decisions.
 
 use super::accounts::{Period, push_result};
-use super::event::Event;
+use super::state::Event;
 use super::state::{Happened, NO_TASK, World};
 use super::task::{Phase, Task};
 use super::wires::Way;

@@ -1,6 +1,6 @@
 //! The ways in which a task ends, and its record.
 
-use super::event::Event;
+use super::state::Event;
 use super::state::{NO_TASK, World};
 use super::task::{Phase, Task};
 use super::wires::Way;

@@ -1,7 +1,7 @@
 //! Handlers of events: which events are still valid, and what each one does.
 
 use super::World;
-use super::event::Event;
+use super::state::Event;
 use crate::kernel::{Ctx, EntityId, Key, Model};
 use crate::record::{EventKind, Record};
 use crate::server::protocol::Fact;

@@ -1,6 +1,6 @@
 //! The life of a task from its dispatch to its arrival: download, training, upload.
 
-use super::event::Event;
+use super::state::Event;
 use super::state::{Happened, NO_TASK, World};
 use super::task::{Phase, Task};
 use super::wires::{Transfer, Way, edge_owner};

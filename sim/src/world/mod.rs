@@ -8,8 +8,6 @@ mod accounts;
 mod changes;
 mod decisions;
 mod endings;
-mod event;
-mod groups;
 mod handler;
 mod lifecycle;
 mod presence;
@@ -17,5 +15,5 @@ mod state;
 mod task;
 mod wires;
 
-pub(crate) use event::Event;
-pub(crate) use state::World;
+pub use changes::Intervention;
+pub(crate) use state::{Event, World};

@@ -1,19 +1,17 @@
 //! The state of the world, and operations that all of its parts use.
 
 use super::accounts::{Desk, Totals};
-use super::event::Event;
-use super::groups::Groups;
 use super::presence::{Look, Presence};
 use super::task::Tasks;
 use super::wires::{Wires, capacities};
 use crate::federation::Federation;
-use crate::intervention::Intervention;
 use crate::kernel::{Chain, Class, Ctx, Engine, EntityId, EntityKind, Time};
 use crate::random::Seeds;
 use crate::record::{Detail, EventKind, EventRecord, Record, TaskId};
 use crate::server::protocol::{Act, Aggregator, Fact, ProtocolState, SERVER};
 use crate::server::selection::Memory;
 use crate::server::{Protocol, TaskReport};
+use crate::world::Intervention;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -224,4 +222,81 @@ pub(super) struct Happened {
     pub task: Option<TaskId>,
     pub round: Option<u32>,
     pub bytes: u64,
+}
+
+/// An event of the simulation. A client's events carry the stamp of the phase that they end; once the client has moved
+/// on to another phase, they are stale. An event takes eight bytes, so that an entry of the queue is half a cache line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Event {
+    /// Transfers end.
+    TransfersEnd,
+    /// The latency of a client's transfer is over.
+    LatencyOver { stamp: u32 },
+    /// A client has finished training.
+    Trained { stamp: u32 },
+    /// A client gives up its task.
+    GivesUp { stamp: u32 },
+    /// The reachability of the client with this task may change.
+    PresenceChanges { task: u32 },
+    /// A region is cut off or restored.
+    RegionChanges { is_cut: bool },
+    /// The capacity of a link of the network changes.
+    CapacityChanges { stamp: u32 },
+    /// The latency of an edge's transfer is over.
+    EdgeLatencyOver { is_upload: bool },
+    /// A round's deadline, at the server or at the group of the round's aggregator.
+    Deadline { round: u32 },
+    /// An aggregator may dispatch tasks.
+    Dispatch { aggregator: Aggregator },
+    /// The world or a policy is changed from outside.
+    Intervene { index: u32 },
+    /// No other events are pending.
+    Stalled,
+}
+
+/// The aggregator of each client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Groups {
+    /// The server selects from all clients.
+    One,
+    /// The tier of each client.
+    Tiers(Vec<u32>),
+    /// The edge of each client's region.
+    Regions,
+}
+
+impl Groups {
+    /// Assigns the clients of a federation.
+    pub fn new(federation: &Federation) -> Self {
+        match &federation.server.protocol {
+            Protocol::Tiered(policy) => Groups::Tiers(tiers(federation, policy.tiers)),
+            Protocol::Hierarchical(_) => Groups::Regions,
+            _ => Groups::One,
+        }
+    }
+
+    /// Returns the aggregator that selects `client`. A client that was added after the tiers were formed is in the last
+    /// one.
+    pub fn aggregator(&self, federation: &Federation, client: u32) -> u32 {
+        match self {
+            Groups::One => 0,
+            Groups::Tiers(tiers) => {
+                let last = tiers.iter().max().copied().unwrap_or(1);
+                tiers.get(client as usize).copied().unwrap_or(last)
+            }
+            Groups::Regions => federation.clients[client as usize].region + 1,
+        }
+    }
+}
+
+/// Ranks clients by nominal task time, ties by number, and cuts the ranking into `count` equal tiers, numbered from 1.
+fn tiers(federation: &Federation, count: u32) -> Vec<u32> {
+    let population = federation.client_count();
+    let mut ranked: Vec<u32> = (0..population).collect();
+    ranked.sort_by_key(|client| (federation.nominal_task(*client), *client));
+    let mut tiers = vec![0; population as usize];
+    for (rank, client) in (0u64..).zip(ranked) {
+        tiers[client as usize] = 1 + (rank * u64::from(count) / u64::from(population)) as u32;
+    }
+    tiers
 }

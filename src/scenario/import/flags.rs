@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::error::ImportError;
+use super::ImportError;
 use super::shell::{Call, Field};
 
 /// Flags of the published `config.py`, in alphabetical order.

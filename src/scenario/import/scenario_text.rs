@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::error::ImportError;
+use super::ImportError;
 use super::flags::Flags;
 use super::shell::Call;
 

@@ -17,12 +17,12 @@ use self::cache::Cache;
 use self::rows::{Laid, Span};
 use self::weights::DecoderWeights;
 use crate::adapter::Adapter;
+use crate::training::Error;
 use crate::training::engine::heads;
 use crate::training::engine::lora;
 use crate::training::engine::parameters::{Parameters, Site};
 use crate::training::engine::residual;
 use crate::training::engine::trainer::Trainer;
-use crate::training::error::Error;
 use crate::training::kernels::ops;
 use crate::training::objectives::cross_entropy;
 

@@ -16,7 +16,7 @@ use crate::adapter::Adapter;
 use crate::data::Sample;
 use crate::model::{Base, Device, ErrorSum, Precision, RelativeError};
 use crate::store::Digest;
-use crate::training::error::Error;
+use crate::training::Error;
 use crate::training::kernels::ops;
 use crate::training::objectives::cross_entropy::{LossWeights, cross_entropy, logits};
 

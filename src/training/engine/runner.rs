@@ -10,7 +10,7 @@ use super::pack::BatchPart;
 use super::parameters::{LoraPlacement, Parameters};
 use crate::data::Sample;
 use crate::model::Base;
-use crate::training::error::Error;
+use crate::training::Error;
 use crate::training::objectives::preference::{Pairs, PreferenceMetrics};
 
 /// A job in progress.

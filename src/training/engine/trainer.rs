@@ -14,7 +14,7 @@ use super::runner::{self, Runner};
 use crate::adapter::Layout;
 use crate::data::Sample;
 use crate::model::{Base, Device, LoraSpec, Precision};
-use crate::training::error::Error;
+use crate::training::Error;
 use crate::training::kernels::native::{self, Frozen};
 use crate::training::objectives::cross_entropy::{LossWeights, PassLosses, cross_entropy};
 use crate::training::objectives::preference::References;

@@ -12,6 +12,7 @@ mod uniform;
 mod weighted;
 
 pub(crate) use memory::Memory;
+pub use memory::TaskReport;
 pub use mersenne::Mersenne;
 pub use oort::Oort;
 pub use python::sample;

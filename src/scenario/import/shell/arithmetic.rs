@@ -3,7 +3,7 @@
 use brush_parser::ast::{ArithmeticExpr, ArithmeticTarget, BinaryOperator, UnaryAssignmentOperator, UnaryOperator};
 use brush_parser::word::Parameter;
 
-use super::super::error::ImportError;
+use super::super::ImportError;
 use super::Shell;
 use super::field::Field;
 use super::variables::Found;

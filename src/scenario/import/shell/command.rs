@@ -8,7 +8,7 @@ use brush_parser::ast::{
     SimpleCommand, SourceLocation, WhileOrUntilClauseCommand,
 };
 
-use super::super::error::ImportError;
+use super::super::ImportError;
 use super::field::Field;
 use super::{Call, DEEPEST, Shell, condition, line_of};
 

@@ -2,7 +2,7 @@
 
 use brush_parser::ast::{BinaryPredicate, ExtendedTestExpr, TestExpr, UnaryPredicate};
 
-use super::super::error::ImportError;
+use super::super::ImportError;
 use super::Shell;
 use super::field::Field;
 

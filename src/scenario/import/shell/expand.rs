@@ -7,7 +7,7 @@ use brush_parser::word::{
     SubstringMatchKind, WordPiece,
 };
 
-use super::super::error::ImportError;
+use super::super::ImportError;
 use super::field::{Field, Fields};
 use super::variables::Found;
 use super::{Shell, condition, line_of};

@@ -1,6 +1,6 @@
 //! Words of a command after expansion.
 
-use super::super::error::ImportError;
+use super::super::ImportError;
 
 /// Text after expansion, with what it lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

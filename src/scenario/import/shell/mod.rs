@@ -18,7 +18,7 @@ use std::rc::Rc;
 use brush_parser::ast::{FunctionBody, SourceLocation};
 use brush_parser::{ParserOptions, SourceInfo, TokenizerOptions, parse_tokens, tokenize_str_with_options};
 
-use super::error::ImportError;
+use super::ImportError;
 pub(super) use field::Field;
 use variables::Value;
 

@@ -3,7 +3,7 @@
 use brush_parser::ast::{Assignment, AssignmentName, AssignmentValue};
 use brush_parser::word::{Parameter, SpecialParameter};
 
-use super::super::error::ImportError;
+use super::super::ImportError;
 use super::field::Field;
 use super::{Shell, line_of};
 
