@@ -18,8 +18,9 @@ use self::commands::{
     show, store, sweep, tail, verify,
 };
 use self::errors::{CommandError, exit, hint};
+use self::output::say;
 use self::output::signals::{self, Stopping};
-use self::output::{note, say};
+use fedreplay::graph::GraphError;
 use fedreplay::run::RunError;
 use fedreplay::training::restart_portably;
 
@@ -91,14 +92,21 @@ enum Command {
     Privacy(privacy::PrivacyArguments),
 }
 
+/// Waits for signals that ask the program to stop. Comes first in the process.
+pub fn watch_signals() {
+    signals::watch();
+}
+
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose, arguments.log_format);
-    // Threads inherit it, so this comes before any of them is started.
-    signals::block();
-    signals::watch(arguments.command.stopping());
+    signals::set_stopping(arguments.command.stopping());
     let result = match execute(arguments.command) {
+        // The next process would not know of the signal.
+        Err(CommandError::Library(RunError::NotStartedPortably)) if signals::code().is_some() => {
+            Err(GraphError::Interrupted.into())
+        }
         // Nothing was started yet, and the numeric libraries can only be set up before they are loaded.
         Err(CommandError::Library(RunError::NotStartedPortably)) => {
             let error = restart_portably();
@@ -107,15 +115,15 @@ pub fn main() -> ExitCode {
         result => result,
     };
     result.unwrap_or_else(|error| {
-        let advice = hint::hint(&error).map(|hint| format!("; {hint}")).unwrap_or_default();
-        match output::logs_json() {
-            true => tracing::error!("{error}{advice}"),
-            false => note!("error: {error}{advice}"),
+        let mut code = exit::code_of(&error);
+        let mut advice = hint::hint(&error);
+        if code == exit::INTERRUPTED {
+            code = signals::code().unwrap_or(code);
+            advice = signals::advice().map(str::to_owned);
         }
-        ExitCode::from(match (exit::code_of(&error), signals::code()) {
-            (exit::INTERRUPTED, Some(code)) => code,
-            (code, _) => code,
-        })
+        let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+        output::error(format_args!("{error}{advice}"));
+        ExitCode::from(code)
     })
 }
 
@@ -123,15 +131,11 @@ impl Command {
     /// Returns how the command ends when it is asked to stop.
     fn stopping(&self) -> Stopping {
         match self {
-            Self::Eval(_) => Stopping::Patiently,
-            Self::Run(_)
-            | Self::Plan(_)
-            | Self::Sweep(_)
-            | Self::Resume(_)
-            | Self::Fork(_)
-            | Self::Replay(_)
-            | Self::Tail(_)
-            | Self::Scenario(_) => Stopping::Soon,
+            Self::Run(_) | Self::Plan(_) | Self::Resume(_) | Self::Fork(_) => {
+                Stopping::Soon { advice: Some("`fedreplay resume` continues a run that has begun") }
+            }
+            Self::Sweep(_) | Self::Eval(_) => Stopping::Soon { advice: Some("the same command goes on where it was") },
+            Self::Replay(_) | Self::Tail(_) | Self::Scenario(_) => Stopping::Soon { advice: None },
             _ => Stopping::AtOnce,
         }
     }

@@ -1,6 +1,5 @@
 //! Runs that are killed, interrupted or disturbed, and how they go on.
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -77,13 +76,12 @@ fn a_killed_plan_is_played_again() {
 #[test]
 fn an_interrupted_run_says_so_and_resumes_from_all_that_it_computed() {
     let world = World::new();
-    for (signal, round, code) in [("-INT", "00002-00002.parquet", 130), ("-TERM", "00009-00009.parquet", 143)] {
+    for (asked, round, code) in [("-INT", "00002-00002.parquet", 130), ("-TERM", "00009-00009.parquet", 143)] {
         let resume = ["resume", "run", "--store", "store", "--workers=1"];
-        let mut child = begin(&world, if signal == "-INT" { &LONG[..] } else { &resume });
+        let mut child = begin(&world, if asked == "-INT" { &LONG[..] } else { &resume });
         until(&mut child, &world.path("run/ledger/rounds").join(round));
-        let signalled = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
-        assert!(signalled.expect("kill can be run").success());
-        finish(child).refused(code, &["interrupted; `fedreplay resume` continues the run"]);
+        signal(&child, asked);
+        finish(child).refused(code, &["interrupted", "; `fedreplay resume` continues a run that has begun"]);
     }
     let kept = stored(&world.path("store"));
     let resumed = world.fedreplay(&["resume", "run", "--store", "store"]).succeeded();
@@ -92,25 +90,64 @@ fn an_interrupted_run_says_so_and_resumes_from_all_that_it_computed() {
     assert_eq!(again, None, "it was computed again");
 }
 
+/// Sends a signal to a process.
+fn signal(child: &Child, signal: &str) {
+    let signalled = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(signalled.expect("kill can be run").success());
+}
+
 #[test]
-fn a_process_that_waits_for_a_file_ends_when_it_is_asked_to() {
+fn a_process_in_the_middle_of_something_ends_when_it_is_asked_to_and_says_how_to_go_on() {
     let world = World::new();
     let pipe = world.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
-    for (command, signal, code) in
-        [(&["scenario", "check", "pipe"][..], "-TERM", 143), (&["import", "pipe"], "-INT", 130)]
-    {
+    let go_on = "error: interrupted, and what was being computed is given up; `fedreplay resume` continues a run";
+    for (command, asked, code, said) in [
+        (
+            &["scenario", "check", "pipe"][..],
+            "-TERM",
+            143,
+            "error: interrupted, and what was being computed is given up\n",
+        ),
+        (&["import", "pipe"], "-INT", 130, ""),
+        (&["run", "pipe", "--out", "run"], "-INT", 130, go_on),
+    ] {
         let mut child = begin(&world, command);
-        // Opening the other end waits until the process has opened this one.
+        // Opening the other end waits until the process has opened this one. Nothing comes, so it can only be given up.
         let writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("a pipe");
-        let signalled = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
-        assert!(signalled.expect("kill can be run").success());
-        let status = child.wait().expect("a child");
-        // As shells report it. The signal itself ends the process, unless whoever started it ignores it.
-        let ended = status.code().or(status.signal().map(|number| 128 + number));
+        signal(&child, asked);
+        let ended = child.wait().expect("a child").code();
         assert_eq!(ended, Some(code), "{command:?}");
         drop(writer);
+        let stderr = finish(child).stderr;
+        assert!(stderr.contains(said) && (stderr.is_empty() || !said.is_empty()), "{command:?}: {stderr}");
     }
+}
+
+#[test]
+fn a_second_signal_waits_for_nothing() {
+    let world = World::new();
+    let pipe = world.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    let mut child = begin(&world, &["scenario", "check", "pipe"]);
+    let writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("a pipe");
+    signal(&child, "-INT");
+    signal(&child, "-TERM");
+    // The first of the two decides the code.
+    assert!(matches!(child.wait().expect("a child").code(), Some(130 | 143)));
+    drop(writer);
+}
+
+#[test]
+fn a_run_under_nohup_goes_on_when_its_terminal_is_closed() {
+    let world = World::new();
+    let mut command = world.command_of("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_fedreplay")]).args(LONG);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
+    until(&mut child, &world.path("run/ledger/rounds/00002-00002.parquet"));
+    signal(&child, "-HUP");
+    finish(child).succeeded();
+    world.fedreplay(&["verify", "run"]).succeeded();
 }
 
 #[test]

@@ -188,6 +188,26 @@ fn an_endpoint_that_never_answers_is_left_and_the_answers_are_kept() {
 }
 
 #[test]
+fn an_examination_does_not_wait_for_a_judge_when_it_is_asked_to_stop() {
+    let world = world(3);
+    let (tell, hear) = mpsc::channel();
+    let server = ChatEndpoint::start([Turn::Says("[[5]]"), Turn::Holds(tell)]);
+    let patient = ["--bench", "vicuna", "--judge-timeout", "600"];
+    let mut child = eval(&world, &server.base_url(), "found", &patient).spawn().expect("the binary can be run");
+    hear.recv_timeout(Duration::from_secs(120)).expect("a second request");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run").success());
+    let code = child.wait().expect("a child").code();
+    let told = Said::of(child.wait_with_output().expect("a child"));
+    assert_eq!(code, Some(143));
+    assert!(told.stderr.contains("given up; the same command goes on where it was"), "{}", told.stderr);
+    // The judgment that had arrived is in the store.
+    assert_eq!(server.take_requests().len(), 2);
+    said(eval(&world, &server.base_url(), "found", &patient)).succeeded();
+    assert_eq!(server.take_requests().len(), 2);
+}
+
+#[test]
 fn a_greatest_cost_is_that_of_the_whole_command() {
     let world = world(6);
     let server = ChatEndpoint::start([]);

@@ -88,7 +88,6 @@ fn of_graph(error: &GraphError) -> Option<&'static str> {
         GraphError::Training(error) => of_training(error),
         GraphError::Store(_) => Some(OTHER_STORE),
         GraphError::Lost { .. } => Some("`fedreplay resume` computes it again"),
-        GraphError::Interrupted => Some("`fedreplay resume` continues the run"),
         _ => None,
     }
 }
@@ -97,7 +96,6 @@ fn of_evaluation(error: &EvaluationError) -> Option<&'static str> {
     match error {
         EvaluationError::Generation(GenerationError::Training(error)) => of_training(error),
         EvaluationError::Generation(GenerationError::Store(_)) => Some(OTHER_STORE),
-        EvaluationError::Generation(GenerationError::Interrupted) => Some("the same command goes on where it was"),
         EvaluationError::ChatTemplate(error) => of_chat_template(error),
         _ => None,
     }

@@ -1,5 +1,5 @@
 //! Output of the subcommands: results on stdout, notes and progress on stderr. A reader that goes away, or a full disk behind
-//! a redirection, is not a panic.
+//! a redirection, is not a panic. Names and texts of data come out here alone, so that none of them controls the terminal.
 
 pub mod eval_progress;
 pub mod progress;
@@ -52,6 +52,14 @@ pub fn remark(line: std::fmt::Arguments) {
         return tracing::warn!("{line}");
     }
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes an error to stderr, or to the log if stderr must hold nothing else.
+pub fn error(message: std::fmt::Arguments) {
+    match logs_json() {
+        true => tracing::error!("{message}"),
+        false => remark(format_args!("error: {message}")),
+    }
 }
 
 /// `println!` that ends the program instead of panicking if the line cannot be written.

@@ -1,15 +1,19 @@
 //! Signals that ask the program to stop: SIGINT, SIGTERM and SIGHUP.
 //!
 //! They are blocked in all threads but one, which waits for them. A command that can end between two computations gets the chance
-//! to; all others, and those that take too long, end at once. Both are safe because files are replaced atomically.
+//! to, for [`GRACE`]; then it ends with whatever it computes, as all others do at once. Both are safe because files are replaced
+//! atomically.
 
+use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, Signal};
 
-use super::note;
+use super::{error, note};
+use fedreplay::training::end_process;
 
 /// Whether the process was asked to stop; running commands poll it.
 pub static STOP: AtomicBool = AtomicBool::new(false);
@@ -17,8 +21,12 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Number of the first signal; 0 before it.
 static FIRST: AtomicU8 = AtomicU8::new(0);
 
-/// Time that a command has to end by itself. A pass that takes longer is computed again when the run is resumed.
-const GRACE: Duration = Duration::from_secs(10);
+/// How the command ends. Until the command is known, it has nothing to finish.
+static STOPPING: Mutex<Stopping> = Mutex::new(Stopping::AtOnce);
+
+/// Time that a command has to end by itself: with it, every command ends within two seconds. A pass that takes longer is
+/// computed again by who continues.
+const GRACE: Duration = Duration::from_millis(1500);
 
 /// End of a command that is asked to stop. A second signal ends every command at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,31 +34,44 @@ pub enum Stopping {
     /// It has nothing to finish.
     AtOnce,
     /// It ends before its next computation, or after [`GRACE`].
-    Soon,
-    /// It ends when what it waits for has come: answers of a judge that are paid for.
-    Patiently,
+    Soon {
+        /// Advice on how to go on.
+        advice: Option<&'static str>,
+    },
 }
 
-/// Blocks the signals for this thread and those that it starts. Programs that the process starts inherit this; the sandbox lifts it
-/// for samples.
-pub fn block() {
-    if let Err(error) = signals().thread_block() {
-        tracing::warn!(%error, "signals will end the program at once");
+/// Blocks the signals for this thread and those that it starts, and waits for them in a thread of its own. Must be called first in
+/// `main`: a thread that was started before would still be ended by them. Programs that the process starts inherit the block; the
+/// sandbox lifts it for samples, which a signal to the group of the terminal must not end while they are judged.
+pub fn watch() {
+    let awaited = awaited();
+    if let Err(error) = awaited.thread_block() {
+        return note!("warning: signals will end the program at once: {error}");
     }
-}
-
-/// Waits for signals in a thread of its own.
-pub fn watch(stopping: Stopping) {
     let watcher = thread::Builder::new().name("signals".into());
     let started = watcher.spawn(move || {
         loop {
-            if let Ok(signal) = signals().wait() {
-                received(signal, stopping);
+            if let Ok(signal) = awaited.wait() {
+                received(signal);
             }
         }
     });
     if let Err(error) = started {
-        tracing::warn!(%error, "signals will not end the program");
+        let _ = awaited.thread_unblock();
+        note!("warning: signals will end the program at once: {error}");
+    }
+}
+
+/// Sets how the command ends.
+pub fn set_stopping(stopping: Stopping) {
+    *STOPPING.lock().expect("nobody panics while setting it") = stopping;
+}
+
+/// Returns the advice for a command that ended because it was asked to.
+pub fn advice() -> Option<&'static str> {
+    match *STOPPING.lock().expect("nobody panics while setting it") {
+        Stopping::AtOnce => None,
+        Stopping::Soon { advice } => advice,
     }
 }
 
@@ -62,31 +83,54 @@ pub fn code() -> Option<u8> {
     }
 }
 
-fn signals() -> SigSet {
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
+/// Returns the signals to wait for. SIGHUP is left alone if the parent process ignores it for this one, as `nohup` does. The others
+/// are not: a shell ignores SIGINT for all that a script starts in the background, and who sends it there means it.
+fn awaited() -> SigSet {
+    let mut signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    if !is_ignored(Signal::SIGHUP) {
+        signals.add(Signal::SIGHUP);
+    }
+    signals
+}
+
+/// Returns whether the process ignores a signal.
+fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    // Bit 0 is signal 1.
+    mask >> (signal as u32 - 1) & 1 == 1
 }
 
 /// Handles a signal.
-fn received(signal: Signal, stopping: Stopping) {
+fn received(signal: Signal) {
     // The number comes first: whoever sees that the process is to stop may ask for it.
     let _ = FIRST.compare_exchange(0, signal as u8, Ordering::SeqCst, Ordering::SeqCst);
     let is_second = STOP.swap(true, Ordering::SeqCst);
-    if is_second || stopping == Stopping::AtOnce {
-        end(signal);
+    let stopping = *STOPPING.lock().expect("nobody panics while setting it");
+    if stopping == Stopping::AtOnce {
+        end();
     }
-    if stopping == Stopping::Soon {
-        thread::spawn(move || {
-            thread::sleep(GRACE);
-            note!("error: interrupted; what was being computed is given up");
-            end(signal);
-        });
+    if is_second {
+        give_up();
+    }
+    let timer = thread::Builder::new().spawn(|| {
+        thread::sleep(GRACE);
+        give_up();
+    });
+    if timer.is_err() {
+        give_up();
     }
 }
 
-/// Ends the process as the signal would have. No destructors run, which other threads could be in the way of.
-fn end(signal: Signal) {
-    let only: SigSet = [signal].into_iter().collect();
-    let _ = only.thread_unblock().and_then(|()| raise(signal));
-    // Only the first process of a container comes here: it ignores signals that it has no handler for.
-    std::process::exit(128 + signal as i32);
+/// Ends the process in the middle of its work, and says how to go on.
+fn give_up() -> ! {
+    let advice = advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+    error(format_args!("interrupted, and what was being computed is given up{advice}"));
+    end()
+}
+
+/// Ends the process with the code of the first signal. No destructors run, which other threads could be in the way of.
+fn end() -> ! {
+    end_process(code().unwrap_or(128))
 }

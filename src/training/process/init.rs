@@ -52,7 +52,7 @@ pub fn restart_portably() -> std::io::Error {
     }
 }
 
-/// Prepares the process. Must be called first in `main`, before any thread or tensor is created.
+/// Prepares the process. Must be called in `main`, before any tensor is created and any thread computes.
 ///
 /// Executes the program again, once, if a variable does not have its needed value. Then loads CUDA's library if it is
 /// installed, and sets LibTorch's switches and one intra-op thread.
