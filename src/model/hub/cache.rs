@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::content_hash::{is_hash, is_whole};
+use super::content_hash::{Notes, is_hash};
 use super::error::HubError;
 use super::listing::RemoteFile;
+use super::settings::Hub;
 use super::source::Source;
 use crate::model::weight_files::{INDEX_FILE, SINGLE_FILE, shard_names};
 
@@ -20,14 +21,16 @@ pub(super) struct CachedRepository {
     repository: hf_hub::CacheRepo,
     folder: PathBuf,
     source: Source,
+    notes: Notes,
 }
 
 impl CachedRepository {
-    /// Creates the cache of `source` under `root`, without reading or creating files.
-    pub fn new(root: &Path, source: &Source) -> Self {
+    /// Creates the cache of `source` in that of `hub`, without reading or creating files.
+    pub fn new(hub: &Hub, source: &Source) -> Self {
         let repo = Repo::with_revision(source.repository.clone(), RepoType::Model, source.revision.clone());
-        let folder = root.join(repo.folder_name());
-        Self { repository: Cache::new(root.to_owned()).repo(repo), folder, source: source.clone() }
+        let folder = hub.cache.join(repo.folder_name());
+        let notes = Notes::new(&folder, hub.notes.as_deref());
+        Self { repository: Cache::new(hub.cache.clone()).repo(repo), folder, source: source.clone(), notes }
     }
 
     /// Returns the folder of a commit's files.
@@ -72,18 +75,18 @@ impl CachedRepository {
     fn is_damaged(&self, path: &Path) -> bool {
         let Ok(content) = fs::canonicalize(path) else { return false };
         let id = content.file_name().unwrap_or_default().to_string_lossy();
-        is_hash(&id) && !is_whole(&self.folder, &content, &id)
+        is_hash(&id) && !self.notes.is_whole(&content, &id)
     }
 
     /// Returns whether a file of a commit exists with its content.
     pub fn holds(&self, commit: &str, file: &RemoteFile) -> bool {
         let path = self.snapshot(commit).join(&file.name);
-        has_length(&path, file.bytes) && is_whole(&self.folder, &path, &file.id)
+        has_length(&path, file.bytes) && self.notes.is_whole(&path, &file.id)
     }
 
-    /// Returns the folder of the repository.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Returns the notes on contents that were found whole.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// Returns the path of a file's content, which is named by its hash.
@@ -108,7 +111,9 @@ impl CachedRepository {
 
     /// Records the commit of the revision. This must be the last step, so that a recorded revision has all its files.
     pub fn record(&self, commit: &str) -> Result<(), HubError> {
-        if self.source.is_commit() {
+        // A cache that has it already may be read-only.
+        let recorded = fs::read_to_string(self.folder.join("refs").join(&self.source.revision));
+        if self.source.is_commit() || recorded.is_ok_and(|recorded| recorded == commit) {
             return Ok(());
         }
         self.repository.create_ref(commit).map_err(HubError::io(&self.folder))

@@ -1,10 +1,12 @@
 //! Hashes of contents in the cache, by which they are named: SHA-256 for large files, git's hash for small ones.
 //!
 //! Reading all weights of a model takes seconds to minutes, so the size and time of a content that was found whole are noted
-//! next to the cache's own folders. A content that has both is not read again.
+//! next to the cache's own folders, or in a folder of the user's if the cache is read-only. A content that has both is not read
+//! again.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -48,30 +50,50 @@ fn digest<D: Digest>(file: &mut File, mut hasher: D) -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Returns whether a content exists and has the hash `id`. `repository` is the folder of its repository in the cache.
-pub(super) fn is_whole(repository: &Path, path: &Path, id: &str) -> bool {
-    let Some(state) = state(path) else { return false };
-    if fs::read_to_string(note(repository, id)).is_ok_and(|noted| noted == state) {
-        return true;
-    }
-    tracing::debug!(path = %path.display(), "hashing");
-    let is_whole = hash_like(id, path).is_ok_and(|found| found == id);
-    if is_whole {
-        set_whole(repository, path, id);
-    }
-    is_whole
+/// Notes on contents of one repository that were found whole.
+pub(super) struct Notes {
+    /// Folders of notes, each of which may be missing. The first that can be written to gets new ones.
+    folders: Vec<PathBuf>,
 }
 
-/// Notes that a content was found whole.
-pub(super) fn set_whole(repository: &Path, path: &Path, id: &str) {
-    // A cache that cannot be written to is read again each time.
-    if let Some(state) = state(path) {
-        let _ = crate::store::atomic::write(&note(repository, id), state.as_bytes());
+impl Notes {
+    /// Creates the notes of the cached repository in the folder `repository`. They are there, or in `own` if the cache cannot be
+    /// written to, as one that is shared.
+    pub fn new(repository: &Path, own: Option<&Path>) -> Self {
+        let mut folders = vec![repository.join(NOTES)];
+        if let Some(own) = own {
+            // Several caches may hold the repository.
+            let place = blake3::hash(repository.as_os_str().as_bytes()).to_hex();
+            folders.push(own.join(&place[..16]));
+        }
+        Self { folders }
     }
-}
 
-fn note(repository: &Path, id: &str) -> PathBuf {
-    repository.join(NOTES).join(id)
+    /// Returns whether a content exists and has the hash `id`.
+    pub fn is_whole(&self, path: &Path, id: &str) -> bool {
+        let Some(state) = state(path) else { return false };
+        for folder in &self.folders {
+            if fs::read_to_string(folder.join(id)).is_ok_and(|noted| noted == state) {
+                return true;
+            }
+        }
+        tracing::debug!(path = %path.display(), "hashing");
+        let is_whole = hash_like(id, path).is_ok_and(|found| found == id);
+        if is_whole {
+            self.add(path, id);
+        }
+        is_whole
+    }
+
+    /// Notes that a content was found whole. If no folder can be written to, the content is read again each time.
+    pub fn add(&self, path: &Path, id: &str) {
+        let Some(state) = state(path) else { return };
+        for folder in &self.folders {
+            if crate::store::atomic::write(&folder.join(id), state.as_bytes()).is_ok() {
+                return;
+            }
+        }
+    }
 }
 
 /// Returns what of a file changes when its content is written.
@@ -95,20 +117,47 @@ mod tests {
             "ce013625030ba8dba906f756967f9e9ca394464a",
         ] {
             assert_eq!(hash_like(id, &path).unwrap(), id);
-            assert!(is_hash(id) && is_whole(folder.path(), &path, id));
+            assert!(is_hash(id) && Notes::new(folder.path(), None).is_whole(&path, id));
         }
         assert!(!is_hash("../x") && !is_hash(&"0".repeat(41)) && !is_hash(&"A".repeat(40)));
+    }
+
+    const HELLO: &str = "ce013625030ba8dba906f756967f9e9ca394464a";
+
+    /// Writes other bytes into a file that looks the same from outside, so that only who reads it sees it.
+    fn falsify(path: &Path) {
+        let time = fs::metadata(path).unwrap().modified().unwrap();
+        fs::write(path, "hellO\n").unwrap();
+        File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
     }
 
     #[test]
     fn a_note_holds_until_the_file_is_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let id = "ce013625030ba8dba906f756967f9e9ca394464a";
-        assert!(!is_whole(folder.path(), &path, id));
+        let notes = Notes::new(folder.path(), None);
+        assert!(!notes.is_whole(&path, HELLO));
         fs::write(&path, "hello\n").unwrap();
-        assert!(is_whole(folder.path(), &path, id));
+        assert!(notes.is_whole(&path, HELLO));
+        falsify(&path);
+        assert!(notes.is_whole(&path, HELLO), "it was read again");
         fs::write(&path, "hellO\n").unwrap();
-        assert!(!is_whole(folder.path(), &path, id));
+        assert!(!notes.is_whole(&path, HELLO));
+    }
+
+    #[test]
+    fn a_content_of_a_cache_that_cannot_be_written_to_is_read_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let own = tempfile::tempdir().unwrap();
+        let path = cache.path().join("file");
+        // A file where the folder would be, since permissions do not stop the superuser.
+        fs::write(cache.path().join(NOTES), "").unwrap();
+        fs::write(&path, "hello\n").unwrap();
+        let notes = || Notes::new(cache.path(), Some(own.path()));
+        assert!(notes().is_whole(&path, HELLO));
+        falsify(&path);
+        assert!(notes().is_whole(&path, HELLO), "it was read again");
+        let other = Notes::new(own.path(), Some(own.path()));
+        assert!(!other.is_whole(&path, HELLO), "the note is of another cache");
     }
 }

@@ -46,7 +46,7 @@ impl Hub {
     /// [`HubError`], which names the model, file or URL, and never the token. A failed download can be repeated and resumes where it ended.
     pub fn fetch(&self, repository: &str, revision: Option<&str>) -> Result<PathBuf, HubError> {
         let source = Source::new(repository, revision)?;
-        let cache = CachedRepository::new(&self.cache, &source);
+        let cache = CachedRepository::new(self, &source);
         if self.is_offline {
             let folder = cache.usable(&[]);
             let folder = folder.map_err(|missing| HubError::NotCached { model: source.to_string(), missing })?;

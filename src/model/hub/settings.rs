@@ -16,6 +16,8 @@ pub struct Hub {
     pub endpoint: String,
     /// The folder that contains `models--org--name`.
     pub cache: PathBuf,
+    /// Folder for notes on contents of a cache that cannot be written to, so that they are not read again each time.
+    pub notes: Option<PathBuf>,
     /// Access token for private and gated repositories. It is sent to the endpoint only, never to a host to which it
     /// redirects.
     pub token: Option<String>,
@@ -31,6 +33,8 @@ impl Hub {
     ///   in place of `~/.cache`;
     /// * HF_HUB_OFFLINE: `1`, `true`, `yes`, `on` or their opposites;
     /// * HF_TOKEN, or else the file `token` in HF_HOME.
+    ///
+    /// Notes on a read-only cache are in `~/.cache/fedreplay/hub`.
     ///
     /// An empty variable counts as not set.
     ///
@@ -56,12 +60,13 @@ impl Hub {
                 return Err(HubError::Setting { variable: "HF_HOME", value: String::new(), allowed: "a folder" });
             }
         };
+        let notes = variables.user_cache().map(|cache| cache.join("fedreplay/hub"));
         let token = variables.text("HF_TOKEN").or_else(|| stored_token(&home?));
         let is_offline = match variables.text("HF_HUB_OFFLINE") {
             Some(word) => switch(&word)?,
             None => false,
         };
-        Ok(Self { endpoint, cache, token, is_offline })
+        Ok(Self { endpoint, cache, notes, token, is_offline })
     }
 }
 
@@ -85,10 +90,12 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         if let Some(home) = self.path("HF_HOME") {
             return Some(home);
         }
-        if let Some(cache) = self.path("XDG_CACHE_HOME") {
-            return Some(cache.join("huggingface"));
-        }
-        self.path("HOME").map(|home| home.join(".cache/huggingface"))
+        self.user_cache().map(|cache| cache.join("huggingface"))
+    }
+
+    /// Returns the folder of the user's caches.
+    fn user_cache(&self) -> Option<PathBuf> {
+        self.path("XDG_CACHE_HOME").or_else(|| self.path("HOME").map(|home| home.join(".cache")))
     }
 }
 
@@ -102,11 +109,12 @@ fn stored_token(home: &Path) -> Option<String> {
 /// Hides the token from messages and logs.
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, cache, token, is_offline } = self;
+        let Self { endpoint, cache, notes, token, is_offline } = self;
         let token = token.as_ref().map(|_| "(hidden)");
         f.debug_struct("Hub")
             .field("endpoint", endpoint)
             .field("cache", cache)
+            .field("notes", notes)
             .field("token", &token)
             .field("is_offline", is_offline)
             .finish()
@@ -153,6 +161,7 @@ mod tests {
         assert_eq!(hub.endpoint, "https://huggingface.co");
         assert_eq!(hub.cache, Path::new("/home/a/.cache/huggingface/hub"));
         assert!(!hub.is_offline && hub.token.is_none());
+        assert_eq!(hub.notes.as_deref(), Some(Path::new("/home/a/.cache/fedreplay/hub")));
         let hub = parsed(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/x"), ("HF_HUB_OFFLINE", "YES")]).unwrap();
         assert_eq!((hub.cache.as_path(), hub.is_offline), (Path::new("/x/huggingface/hub"), true));
         let hub = parsed(&[

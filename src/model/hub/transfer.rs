@@ -9,7 +9,7 @@ use ureq::http::{HeaderValue, Response, Uri, header};
 use ureq::{Agent, Body};
 
 use super::cache::{CachedRepository, has_length};
-use super::content_hash::{hash_like, is_whole, set_whole};
+use super::content_hash::hash_like;
 use super::error::HubError;
 use super::listing::{Listing, RemoteFile};
 use super::settings::Hub;
@@ -91,7 +91,7 @@ impl<'a> Transfer<'a> {
         let path = folder.join(format!("{}.fedreplay-part", file.id));
         let mut part = Part::open(&path, file.bytes)?;
         // While this call waited for the lock, another process may have completed the download.
-        if has_length(&blob, file.bytes) && is_whole(cache.folder(), &blob, &file.id) {
+        if has_length(&blob, file.bytes) && cache.notes().is_whole(&blob, &file.id) {
             let _ = fs::remove_file(&path);
             return Ok(());
         }
@@ -115,7 +115,7 @@ impl<'a> Transfer<'a> {
         // On disk before the name is, so that a power cut leaves no name without its content.
         part.file.sync_all().map_err(HubError::io(&path))?;
         fs::rename(&path, &blob).map_err(HubError::io(&blob))?;
-        set_whole(cache.folder(), &blob, &file.id);
+        cache.notes().add(&blob, &file.id);
         Ok(())
     }
 
@@ -172,7 +172,7 @@ impl<'a> Transfer<'a> {
                 return Ok(response);
             }
             place = redirected(&place, &response)
-                .ok_or_else(|| HubError::Answer { url: url.into(), reason: "it redirects to no URL".into() })?;
+                .map_err(|reason| HubError::Answer { url: url.into(), reason: self.without_token(reason) })?;
         }
         Err(HubError::Answer { url: url.into(), reason: format!("it redirects more than {REDIRECTS_MAX} times") })
     }
@@ -298,11 +298,29 @@ fn origin(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, url.host()?.to_ascii_lowercase(), port))
 }
 
-/// Returns the URL that an answer from `url` redirects to. None leads from an encrypted connection to one that is not.
-fn redirected(url: &str, response: &Response<Body>) -> Option<String> {
-    let target = response.headers().get(header::LOCATION)?.to_str().ok()?;
+/// Returns the URL that an answer from `url` redirects to.
+///
+/// # Errors
+/// What is wrong with it. None leads from an encrypted connection to one that is not.
+fn redirected<T>(url: &str, response: &Response<T>) -> Result<String, String> {
+    let location = response.headers().get(header::LOCATION).ok_or("it redirects to nowhere")?;
+    let target = String::from_utf8_lossy(location.as_bytes());
+    let Some((absolute, (next, host, _))) = absolute(url, &target).and_then(|url| Some((url.clone(), origin(&url)?)))
+    else {
+        return Err(format!("it redirects to {target:?}, which is no URL"));
+    };
+    match next.as_str() {
+        "https" => Ok(absolute),
+        "http" if url.starts_with("http://") => Ok(absolute),
+        "http" => Err(format!("it redirects from https to {host} without encryption, which is not followed")),
+        _ => Err(format!("it redirects to a URL of the scheme {next}, and https and http are followed")),
+    }
+}
+
+/// Returns the target of a redirect from `url` as a whole URL.
+fn absolute(url: &str, target: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
-    let absolute = if target.contains("://") && !target.starts_with('/') {
+    Some(if target.contains("://") && !target.starts_with('/') {
         target.to_owned()
     } else if let Some(elsewhere) = target.strip_prefix("//") {
         format!("{scheme}://{elsewhere}")
@@ -311,10 +329,7 @@ fn redirected(url: &str, response: &Response<Body>) -> Option<String> {
     } else {
         let path = url.split(['?', '#']).next()?;
         format!("{}/{target}", path.rsplit_once('/')?.0)
-    };
-    let (next, _, _) = origin(&absolute)?;
-    let is_allowed = next == "https" || (next == "http" && scheme == "http");
-    is_allowed.then_some(absolute)
+    })
 }
 
 /// Returns the first byte of the range in an answer.
@@ -332,4 +347,36 @@ fn escaped(revision: &str) -> String {
 fn is_loopback(endpoint: &str) -> bool {
     let host = endpoint.split("://").nth(1).unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
     host == "localhost" || host.starts_with("127.") || endpoint.contains("://[::1]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, location: &str, expected: Result<&str, &str>) {
+        let response = Response::builder().header(header::LOCATION, location).body(()).expect("a response");
+        assert_eq!(redirected(url, &response), expected.map(str::to_owned).map_err(str::to_owned), "{location}");
+    }
+
+    #[test]
+    fn a_redirect_is_followed_or_refused_with_its_reason() {
+        let hub = "https://hub.example/a/b?c=1";
+        check(hub, "https://cdn.example/x", Ok("https://cdn.example/x"));
+        check(hub, "//cdn.example/x", Ok("https://cdn.example/x"));
+        check(hub, "/x", Ok("https://hub.example/x"));
+        check(hub, "x", Ok("https://hub.example/a/x"));
+        check("http://127.0.0.1:80/a", "http://localhost/x", Ok("http://localhost/x"));
+        check("http://127.0.0.1:80/a", "https://localhost/x", Ok("https://localhost/x"));
+        let open = "it redirects from https to cdn.example without encryption, which is not followed";
+        check(hub, "http://cdn.example/x", Err(open));
+        check(
+            hub,
+            "ftp://cdn.example/x",
+            Err("it redirects to a URL of the scheme ftp, and https and http are followed"),
+        );
+        check(hub, "https://", Err("it redirects to \"https://\", which is no URL"));
+        let nowhere = Response::builder().body(()).expect("a response");
+        assert_eq!(redirected(hub, &nowhere), Err("it redirects to nowhere".to_owned()));
+    }
 }

@@ -63,7 +63,7 @@ fn sharded() -> BTreeMap<String, Vec<u8>> {
 impl ModelHub {
     /// A hub at this server with a cache in `home`.
     fn hub(&self, home: &TempDir) -> Hub {
-        Hub { endpoint: self.endpoint(), cache: home.path().join("hub"), token: None, is_offline: false }
+        Hub { endpoint: self.endpoint(), cache: home.path().join("hub"), notes: None, token: None, is_offline: false }
     }
 }
 
@@ -383,7 +383,7 @@ fn a_hub_that_does_not_speak_tls_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_, home) = started();
     let endpoint = format!("https://{}", listener.local_addr().unwrap());
-    let hub = Hub { endpoint, cache: home.path().join("hub"), token: None, is_offline: false };
+    let hub = Hub { endpoint, cache: home.path().join("hub"), notes: None, token: None, is_offline: false };
     let text = std::thread::scope(|scope| {
         scope.spawn(|| listener.accept().unwrap().0.write_all(b"HTTP/1.1 400 x\r\n\r\n").unwrap());
         refused(&hub)
