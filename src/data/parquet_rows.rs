@@ -36,12 +36,12 @@ pub(super) fn for_each_row<E>(
         let schema = batch.schema();
         let mut columns = Vec::with_capacity(batch.num_columns());
         for (field, column) in schema.fields().iter().zip(batch.columns()) {
-            columns.push((Arc::clone(field), plain(column)?));
+            columns.push((Arc::clone(field), without_panic(|| plain(column))??));
         }
         for row in 0..batch.num_rows() {
             let mut fields = Fields::default();
             for (field, column) in &columns {
-                match cell(column.as_ref(), row)? {
+                match without_panic(|| cell(column.as_ref(), row))?? {
                     Cell::Value(JsonValue::Null) => {}
                     Cell::Value(value) => fields.insert(field.name(), value),
                     Cell::Unreadable(kind) => fields.insert_unreadable(field.name(), kind),

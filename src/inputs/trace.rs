@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use std::str::FromStr;
@@ -19,6 +19,7 @@ use super::files::input;
 use crate::ledger::Input;
 use crate::scenario::{Availability, Duration, Scenario};
 use crate::schedule::{Trace, TraceRow};
+use crate::store::without_panic;
 
 /// Ignored columns of a trace. They are in a run's `population` table, and follow from the data and the model.
 const DERIVED: [&str; 5] = ["train_rows", "held_out_rows", "train_tokens", "task_flops", "task_memory_bytes"];
@@ -86,7 +87,9 @@ impl Table {
         let bytes = fs::read(file).map_err(|error| unreadable(file, error))?;
         read.insert(role.to_owned(), input(file.to_owned(), blake3::hash(&bytes)));
         let is_parquet = file.extension().is_some_and(|ending| ending == "parquet");
-        let batch = if is_parquet { parquet(file) } else { csv(&bytes) }.map_err(|error| unreadable(file, error))?;
+        // The readers panic on some damaged files, and so does the conversion of what they return.
+        let batch = without_panic(|| if is_parquet { parquet(bytes) } else { csv(&bytes) });
+        let batch = batch.map_err(|panic| unreadable(file, panic))?.map_err(|error| unreadable(file, error))?;
         let mut columns = BTreeMap::new();
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
             let name = field.name();
@@ -98,7 +101,8 @@ impl Table {
                 let nearest = nearest.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
                 return Err(unreadable(file, format!("there is no column `{name}`{nearest}")));
             }
-            let text = cast(column, &DataType::Utf8).map_err(|error| unreadable(file, error))?;
+            let text = without_panic(|| cast(column, &DataType::Utf8)).map_err(|panic| unreadable(file, panic))?;
+            let text = text.map_err(|error| unreadable(file, error))?;
             if columns.insert(name.clone(), text.as_string::<i32>().clone()).is_some() {
                 return Err(unreadable(file, format!("column `{name}` stands there twice")));
             }
@@ -228,8 +232,9 @@ fn unreadable(file: &Path, message: impl Display) -> InputError {
     InputError::Trace { file: file.display().to_string(), message: message.to_string() }
 }
 
-fn parquet(file: &Path) -> Result<RecordBatch, Box<dyn std::error::Error>> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(file)?)?;
+/// Reads a Parquet file.
+fn parquet(bytes: Vec<u8>) -> Result<RecordBatch, Box<dyn std::error::Error>> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))?;
     let schema = builder.schema().clone();
     let batches = builder.build()?.collect::<Result<Vec<_>, _>>()?;
     Ok(concat_batches(&schema, &batches)?)

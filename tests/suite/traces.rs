@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
 use fedreplay::ledger::read_table;
 
-use super::support::World;
+use super::support::{World, project};
 
 /// The small world with a trace beside its groups.
 fn world(trace: &str) -> World {
@@ -54,6 +54,13 @@ fn the_population_table_of_a_run_is_a_trace_of_it() {
     world.edit("scenario.ron", "speed: \"50 MFLOP/s\"", "speed: \"60 MFLOP/s\"");
     plan(&world, "by-trace");
     assert_eq!(table(&world, "by-share", "population"), table(&world, "by-trace", "population"));
+}
+
+#[test]
+fn a_trace_on_which_its_parser_panics_is_refused_with_its_name() {
+    let world = world("clients: \"clients.parquet\"");
+    fs::copy(project("fixtures/damaged/rounds.parquet"), world.path("clients.parquet")).expect("a file");
+    world.fedreplay(&["plan", "scenario.ron"]).refused(2, &["clients.parquet"]);
 }
 
 #[test]

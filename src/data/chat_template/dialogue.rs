@@ -14,6 +14,7 @@ use super::source::Source;
 use crate::data::json_value::JsonValue;
 use crate::data::message::{ChatMessage, Message, Role};
 use crate::data::tokenizer::MARK;
+use crate::store::without_panic;
 
 /// Noncharacters of Unicode that mark parts of rendered texts, so that no message may hold them.
 const MARKS: RangeInclusive<char> = '\u{fdd0}'..='\u{fdd4}';
@@ -307,7 +308,9 @@ impl ChatTemplate {
         let tokens = self.tokens.iter().map(|(name, token)| (*name, Value::from(token.as_str())));
         let template = self.environment.get_template(TEMPLATE).expect("the environment was made with its template");
         let context = Value::from_pairs(variables.into_iter().chain(tokens));
-        template.render(context).map_err(|error| self.refusal(&error))
+        let rendered = without_panic(|| template.render(context));
+        let rendered = rendered.unwrap_or_else(|what| Err(Error::new(ErrorKind::InvalidOperation, what)));
+        rendered.map_err(|error| self.refusal(&error))
     }
 
     /// Returns a message as the template sees it. The order of the keys matters where a template prints it as JSON.

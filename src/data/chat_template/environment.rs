@@ -17,8 +17,12 @@ pub(super) const TEMPLATE: &str = "chat_template";
 /// [byte] -- Longest template that is read. The longest ones of models have about 20,000 bytes.
 const SOURCE_BYTES_MAX: usize = 1 << 16;
 
-/// [byte] -- Stack on which a template is parsed: the parser calls itself for every operator of an expression.
-const STACK_BYTES: usize = 256 << 20;
+/// [byte] -- Stack for each byte of a template that is parsed: the parser calls itself for every operator of an expression, which
+/// has one byte at least.
+const STACK_PER_BYTE: usize = 4 << 10;
+
+/// [byte] -- Stack of a parser besides.
+const STACK_BYTES_MIN: usize = 2 << 20;
 
 /// Work that rendering one dialogue may take: instructions, and one for each 64 bytes of text that are made. Templates of models
 /// take some thousands.
@@ -39,7 +43,7 @@ pub(super) fn environment(source: &str, date: Option<NaiveDate>) -> Result<Envir
         return Err(Error::new(ErrorKind::SyntaxError, message));
     }
     std::thread::scope(|scope| {
-        let parser = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let parser = std::thread::Builder::new().stack_size(STACK_BYTES_MIN + STACK_PER_BYTE * source.len());
         let parser = parser.spawn_scoped(scope, || without_panic(|| parsed(source, date)));
         let failed = |what: String| Error::new(ErrorKind::SyntaxError, format!("it cannot be parsed: {what}"));
         let parsed = parser.map_err(|error| failed(error.to_string()))?.join();

@@ -19,6 +19,7 @@ use brush_parser::ast::{FunctionBody, SourceLocation};
 use brush_parser::{ParserOptions, SourceInfo, TokenizerOptions, parse_tokens, tokenize_str_with_options};
 
 use super::ImportError;
+use crate::store::without_panic;
 pub(super) use field::Field;
 use variables::Value;
 
@@ -60,9 +61,10 @@ pub(super) fn calls(text: &str) -> Result<Calls, ImportError> {
         return Err(ImportError::Syntax(format!("more than {DEEPEST} parentheses are open at once")));
     }
     // The parser calls itself for every nested expression, and a panic of it is no reason for ours.
-    let reader = std::thread::Builder::new().stack_size(256 << 20).spawn(move || read(&text));
+    let reader = std::thread::Builder::new().stack_size(256 << 20).spawn(move || without_panic(|| read(&text)));
     let reader = reader.map_err(|error| ImportError::Syntax(format!("failed to start a thread: {error}")))?;
-    reader.join().unwrap_or_else(|_| Err(ImportError::Syntax("its parser failed".to_owned())))
+    let read = reader.join().unwrap_or_else(|_| Err("its parser failed".to_owned()));
+    read.unwrap_or_else(|panic| Err(ImportError::Syntax(panic)))
 }
 
 /// Returns the most parentheses that are open at once. The parser's time grows steeply with them.
