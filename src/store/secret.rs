@@ -8,7 +8,11 @@ use std::ops::Range;
 /// hiding them would hide ordinary words.
 const SECRET_CHARS_MIN: usize = 8;
 
-/// [character] -- Length of the shortest part of a longer secret that is hidden: others may have cut the text that has it.
+/// [character] -- Length from which a secret reads like nothing else, so that it is looked for everywhere. A shorter one may be an
+/// ordinary word, such as `localhost`, and is hidden where it stands as a word of its own.
+const LONG_CHARS_MIN: usize = 16;
+
+/// [character] -- Length of the shortest part of a long secret that is hidden: others may have cut the text that has it.
 const PART_CHARS_MIN: usize = 12;
 
 /// Number of encodings that may lie over each other, such as JSON within JSON.
@@ -34,7 +38,8 @@ impl SecretText {
     /// Returns `text` without the secret and without long parts of it.
     ///
     /// It is found in any case of its letters, with spaces, line breaks and control characters in between, and in the escapes
-    /// of JSON, URLs and HTML.
+    /// of JSON, URLs and HTML. A secret of under 16 characters is found as a whole and exact word only, in the same escapes, and one
+    /// of under 8 nowhere: both may be ordinary words.
     ///
     /// # Examples
     ///
@@ -46,20 +51,23 @@ impl SecretText {
     /// assert_eq!(key.hide_in(r#"{"error": "bad key sk-AbCd\/0123456789"}"#), r#"{"error": "bad key (hidden)"}"#);
     /// ```
     pub fn hide_in(&self, text: &str) -> String {
-        let secret: Vec<char> = self.0.chars().map(|c| c.to_ascii_lowercase()).collect();
+        let mut secret: Vec<char> = self.0.chars().collect();
         if secret.len() < SECRET_CHARS_MIN {
             return text.to_owned();
         }
-        let windows: HashSet<&[char]> = secret.windows(PART_CHARS_MIN.min(secret.len())).collect();
-        let mut letters: Vec<Letter> = text
-            .char_indices()
-            .filter(|(_, c)| !is_between(*c))
-            .map(|(at, c)| Letter { c: c.to_ascii_lowercase(), place: at..at + c.len_utf8() })
-            .collect();
+        let is_long = secret.len() >= LONG_CHARS_MIN;
+        let mut length = secret.len();
+        if is_long {
+            secret.iter_mut().for_each(|c| *c = c.to_ascii_lowercase());
+            length = PART_CHARS_MIN;
+        }
+        let search = Search { is_long, length, windows: secret.windows(length).collect() };
+        let letters = text.char_indices().filter_map(|(at, c)| search.letter(c, at..at + c.len_utf8()));
+        let mut letters: Vec<Letter> = letters.collect();
         let mut hidden = Vec::new();
         for _ in 0..LEVELS {
-            mark(&letters, &windows, &mut hidden);
-            let decoded = decoded(&letters);
+            search.mark(&letters, &mut hidden);
+            let decoded = search.decoded(&letters);
             if decoded.len() == letters.len() {
                 break;
             }
@@ -87,32 +95,56 @@ fn is_between(c: char) -> bool {
     c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}')
 }
 
-/// Adds the places at which the letters read like a part of the secret.
-fn mark(letters: &[Letter], windows: &HashSet<&[char]>, hidden: &mut Vec<Range<usize>>) {
-    let length = windows.iter().next().map_or(usize::MAX, |window| window.len());
-    let text: Vec<char> = letters.iter().map(|letter| letter.c).collect();
-    for (at, window) in text.windows(length).enumerate() {
-        if windows.contains(window) {
-            hidden.push(letters[at].place.start..letters[at + length - 1].place.end);
+/// Search for a secret.
+struct Search<'a> {
+    /// Whether it is found in any case, in parts, and with white space in between.
+    is_long: bool,
+    /// Length of the windows.
+    length: usize,
+    /// Parts of the secret that are looked for, or all of it.
+    windows: HashSet<&'a [char]>,
+}
+
+impl Search<'_> {
+    /// Returns the letter for a character as it is compared; `None` if it is skipped.
+    fn letter(&self, c: char, place: Range<usize>) -> Option<Letter> {
+        match self.is_long {
+            true => (!is_between(c)).then(|| Letter { c: c.to_ascii_lowercase(), place }),
+            false => Some(Letter { c, place }),
         }
+    }
+
+    /// Adds the places at which the letters read like the secret or a part of it.
+    fn mark(&self, letters: &[Letter], hidden: &mut Vec<Range<usize>>) {
+        let text: Vec<char> = letters.iter().map(|letter| letter.c).collect();
+        for (at, window) in text.windows(self.length).enumerate() {
+            let end = at + self.length;
+            let is_inside_word = is_in_word(text[..at].last()) || is_in_word(text.get(end));
+            if self.windows.contains(window) && (self.is_long || !is_inside_word) {
+                hidden.push(letters[at].place.start..letters[end - 1].place.end);
+            }
+        }
+    }
+
+    /// Replaces the escapes of JSON (`\/`, `\u002b`, `\x2b`), URLs (`%2B`) and HTML (`&#43;`, `&#x2b;`, `&amp;`) by what they
+    /// stand for.
+    fn decoded(&self, letters: &[Letter]) -> Vec<Letter> {
+        let mut found = Vec::with_capacity(letters.len());
+        let mut rest = letters;
+        while let Some(first) = rest.first() {
+            let (c, count) = escape(rest).unwrap_or((first.c, 1));
+            let place = first.place.start..rest[count - 1].place.end;
+            // An escaped line break is one.
+            found.extend(self.letter(c, place));
+            rest = &rest[count..];
+        }
+        found
     }
 }
 
-/// Replaces the escapes of JSON (`\/`, `\u002b`, `\x2b`), URLs (`%2B`) and HTML (`&#43;`, `&#x2b;`, `&amp;`) by what they
-/// stand for.
-fn decoded(letters: &[Letter]) -> Vec<Letter> {
-    let mut found = Vec::with_capacity(letters.len());
-    let mut rest = letters;
-    while let Some(first) = rest.first() {
-        let (c, count) = escape(rest).unwrap_or((first.c, 1));
-        let place = first.place.start..rest[count - 1].place.end;
-        // An escaped line break is one.
-        if !is_between(c) {
-            found.push(Letter { c: c.to_ascii_lowercase(), place });
-        }
-        rest = &rest[count..];
-    }
-    found
+/// Whether a character next to a short secret makes it a part of a longer word.
+fn is_in_word(c: Option<&char>) -> bool {
+    c.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
 }
 
 /// Returns the character that an escape at the beginning stands for, and the number of letters of the escape.
@@ -232,7 +264,33 @@ mod tests {
             check(text, text);
         }
         assert_eq!(SecretText::new("EMPTY").hide_in("The list is EMPTY."), "The list is EMPTY.");
-        assert_eq!(SecretText::new("12345678").hide_in("12345678"), "(hidden)");
         assert_eq!(format!("{:?}", SecretText::new(KEY)), "(hidden)");
+    }
+
+    #[test]
+    fn a_short_secret_is_hidden_as_a_word_of_its_own() {
+        let hidden = |secret: &str, text: &str| SecretText::new(secret).hide_in(text);
+        for text in [
+            "12345678",
+            "key: 12345678.",
+            "\"12345678\"",
+            "a\\n12345678\\n",
+            "Bearer%2012345678%0A",
+            "&quot;12345678&quot;",
+        ] {
+            assert_eq!(hidden("12345678", text), text.replace("12345678", "(hidden)"));
+        }
+        assert_eq!(hidden("p+ssw0rd/x", "key=p%2Bssw0rd\\/x&b"), "key=(hidden)&b");
+        assert_eq!(hidden("0123456789abcde", "bad 0123456789abcde"), "bad (hidden)");
+        for (secret, text) in [
+            ("localhost", "localhosts, sub-localhost, localhost_1 and LOCALHOST"),
+            ("thetoken", "the token, then the\ntoken"),
+            ("12345678", "123456789, x12345678"),
+            ("0123456789abcde", "0123456789abc and 123456789abcde"),
+        ] {
+            assert_eq!(hidden(secret, text), text);
+        }
+        // From 16 characters on, everywhere.
+        assert_eq!(hidden("0123456789abcdef", "x0123456789ABCDEFx"), "x(hidden)x");
     }
 }
