@@ -97,6 +97,29 @@ fn an_odd_note_among_those_of_runs_is_named_and_passed_over() {
 }
 
 #[test]
+fn no_command_writes_into_a_run() {
+    let world = World::new();
+    world.run("run", &["--set", "rounds=2"]).succeeded();
+    world.write("sweep.ron", "(name: \"s\", scenario: \"scenario.ron\", seeds: [1])");
+    let before = super::support::files(&world.path("run"));
+    for command in [
+        &["sweep", "sweep.ron", "--out", "run/more", "--store", "none"][..],
+        &["scenario", "new", "run/mine.ron", "--model", "base", "--data", "data.json"],
+        &["generate", "man", "--out", "run/man"],
+        &["run", "scenario.ron", "--out", "other", "--store", "run/store"],
+        &["replay", "run", "--scratch", "run/scratch"],
+        &["fork", "run", "--at-round", "2", "--set", "training.lr=0.02", "--out", "run/fork", "--store", "none"],
+        &["plan", "scenario.ron", "--out", "run/plan"],
+        &["data", "split", "data.json", "--out", "run/split"],
+        &["export", "run", "--to", "csv", "--out", "run/csv"],
+        &["eval", "run", "--out", "run/found"],
+    ] {
+        world.fedreplay(command).refused(2, &["answers for every file there"]);
+    }
+    assert!(super::support::files(&world.path("run")) == before);
+}
+
+#[test]
 fn a_parser_that_panics_is_an_error_with_the_name_of_the_file() {
     let world = World::new();
     world.run("run", &["--set", "rounds=1", "--set", "evaluation.local_baseline=false"]).succeeded();

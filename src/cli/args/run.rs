@@ -8,7 +8,7 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::signals::STOP;
 use fedreplay::model::Device;
-use fedreplay::run::RunOptions;
+use fedreplay::run::{RunOptions, refuse_inside_run};
 use fedreplay::scenario::Scenario;
 use fedreplay::store::Store;
 use fedreplay::training::Numerics;
@@ -110,6 +110,7 @@ pub fn open_store(folder: Option<&Path>) -> Result<Store, CommandError> {
             None => return Ok(Store::none()),
         },
     };
+    refuse_inside_run(&path)?;
     Store::open(&path).map_err(CommandError::Store)
 }
 

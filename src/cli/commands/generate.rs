@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::cli::errors::CommandError;
 use crate::cli::output::{self, say};
 use fedreplay::ledger::{LedgerError, reference};
+use fedreplay::run::refuse_inside_run;
 use fedreplay::scenario::Reference;
 
 #[derive(Args)]
@@ -58,6 +59,7 @@ pub fn main(arguments: &GenerateArguments) -> Result<ExitCode, CommandError> {
             print(&bytes);
         }
         What::Man { out: Some(folder), json } => {
+            refuse_inside_run(folder)?;
             let written = write_pages(folder).map_err(LedgerError::io(folder))?;
             say!("{}: man pages", folder.display());
             if *json {

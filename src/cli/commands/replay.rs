@@ -13,6 +13,7 @@ use crate::cli::output::{say, shown};
 use crate::cli::report_difference;
 use fedreplay::audit::{SpotCheck, SpotCheckReport, replay, sample};
 use fedreplay::ledger::{LedgerError, Manifest};
+use fedreplay::run::refuse_inside_run;
 use fedreplay::store::atomic::{self, folder_of};
 
 #[derive(Args)]
@@ -98,6 +99,7 @@ impl Scratch {
         let process = std::process::id();
         let path = match &arguments.scratch {
             Some(folder) => {
+                refuse_inside_run(folder)?;
                 std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
                 atomic::remove_leftovers(folder, ".fedreplay.replay.", "");
                 folder.join(format!(".fedreplay.replay.{process}"))

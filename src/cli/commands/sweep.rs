@@ -14,7 +14,7 @@ use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::sweep_table;
 use crate::cli::output::{note, say, shown};
 use fedreplay::ledger::LedgerError;
-use fedreplay::run::{CellRun, Observer, SweepObserver, sweep, write_twins};
+use fedreplay::run::{CellRun, Observer, SweepObserver, refuse_inside_run, sweep, write_twins};
 use fedreplay::scenario::{Sweep, SweepCell};
 use fedreplay::store::atomic;
 
@@ -45,9 +45,13 @@ pub fn main(arguments: &SweepArguments) -> Result<ExitCode, CommandError> {
     let cells = read.chosen(&arguments.only, &arguments.seeds).map_err(|what| {
         CommandError::Usage(format!("failed to choose cells of {}: {what}", arguments.sweep.display()))
     })?;
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
+    refuse_inside_run(&out)?;
+    for twin in &read.twins {
+        refuse_inside_run(&twin.folder)?;
+    }
     // Cells may read synthetic twins, so these are generated before any cell is run.
     write_twins(&read.twins)?;
-    let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&read.name));
     let mut watcher = Watcher(arguments.run_args.progress());
     let runs = sweep(&cells, &out, |run| arguments.run_args.options(run), &mut watcher)?;
     drop(watcher);

@@ -10,6 +10,7 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::{say, shown};
 use fedreplay::inputs::PlanInputs;
 use fedreplay::ledger::LedgerError;
+use fedreplay::run::refuse_inside_run;
 use fedreplay::scenario::Scenario;
 use fedreplay::store::atomic;
 
@@ -40,6 +41,7 @@ pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, CommandError> 
     if file.symlink_metadata().is_ok() {
         return Err(CommandError::Usage(format!("failed to write {}: it is there already", file.display())));
     }
+    refuse_inside_run(file)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::path::absolute(folder).map_err(LedgerError::io(folder))?;
     let model = match &arguments.model {
