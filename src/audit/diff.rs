@@ -12,7 +12,10 @@ use crate::graph::Value;
 use crate::ledger::{Comparison, LineageEntry, Manifest, OrderDifference, compare};
 use crate::run::RunError;
 use crate::scenario::{Scenario, field_differences, value_differences};
-use crate::store::Store;
+use crate::store::{Digest, Store};
+
+/// Name of the scenario in the folder of a run.
+const SCENARIO: &str = "scenario.ron";
 
 /// First difference between two runs.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -31,14 +34,24 @@ pub struct FirstDifference {
 
 /// Compares two runs; `None` means that they are equal. Tensors are looked up in the store, or else in the saved adapters.
 ///
+/// Runs with equal rows differ if one scenario.ron was changed after its run had begun, so that what it says is no longer what was
+/// run.
+///
 /// # Errors
 /// If a run is missing or cannot be read.
 pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<FirstDifference>, RunError> {
-    let Some(Comparison { first, event, key, result }) = compare(left, right)? else { return Ok(None) };
+    let compared = compare(left, right)?;
     let manifests = [Manifest::read(left)?, Manifest::read(right)?];
+    let changed = changed_scenarios(&manifests, [left, right]);
+    let Some(Comparison { first, event, key, result }) = compared else {
+        let Some(difference) = changed.first().cloned() else { return Ok(None) };
+        let why = scenario_fields([&manifests[0], &manifests[1]], [left, right]);
+        return Ok(Some(FirstDifference { difference, event: None, key: None, tensor: None, why }));
+    };
     // Results in the store are exact; saved adapters only show the models of some rounds.
     let tensor = result.as_ref().and_then(|found| stored_tensor(found, store)).or_else(|| saved_tensor(left, right));
     let mut why = causes(&manifests, left, right);
+    why.extend(changed);
     if let (None, Some(found)) = (&key, &result) {
         let kind = &found.left.kind;
         why.push(format!("order {} ({kind}) has one key and two results: it was not reproduced", found.order));
@@ -50,6 +63,22 @@ pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<FirstDiff
         tensor,
         why,
     }))
+}
+
+/// Returns which of two scenarios are not as their runs began with them; none if both are the same text.
+fn changed_scenarios(manifests: &[Manifest; 2], folders: [&Path; 2]) -> Vec<String> {
+    let texts = folders.map(|folder| fs::read(folder.join(SCENARIO)).ok());
+    let mut changed = Vec::new();
+    if texts[0] == texts[1] {
+        return changed;
+    }
+    for ((manifest, folder), text) in manifests.iter().zip(folders).zip(texts) {
+        let now = text.map(|text| Digest(*blake3::hash(&text).as_bytes()));
+        if manifest.files.get(SCENARIO).is_some_and(|file| Some(file.blake3) != now) {
+            changed.push(format!("{} is not as the run began with it", folder.join(SCENARIO).display()));
+        }
+    }
+    changed
 }
 
 /// Describes a node with two keys, and the part in which they differ. All nodes before it are equal, so the cause is not in

@@ -325,6 +325,28 @@ fn diff_names_round_table_row_and_column() {
 }
 
 #[test]
+fn diff_tells_a_scenario_that_was_edited_after_its_run() {
+    let world = World::new();
+    world.run("a", &["--set", "rounds=1"]).succeeded();
+    // Another text that gives the same results.
+    world.run("b", &["--set", "rounds=1", "--set", "name=\"other\""]).succeeded();
+    assert_eq!(world.fedreplay(&["diff", "a", "b"]).succeeded().stdout, "same\n");
+    world.edit("b/scenario.ron", "lr: 0.01", "lr: 0.02");
+    for pair in [["a", "b"], ["b", "a"]] {
+        let said = world.fedreplay(&["diff", pair[0], pair[1]]);
+        assert_eq!(said.code, Some(3), "{}", said.stderr);
+        assert!(
+            said.stdout.starts_with("different: b/scenario.ron is not as the run began with it\n"),
+            "{}",
+            said.stdout
+        );
+        assert!(said.stdout.contains("because of    scenario: training.lr: "), "{}", said.stdout);
+    }
+    fs::remove_file(world.path("b/scenario.ron")).expect("the scenario");
+    assert_eq!(world.fedreplay(&["diff", "a", "b"]).code, Some(3));
+}
+
+#[test]
 fn nothing_in_the_digest_names_this_machine() {
     let world = World::new();
     let here = world.path("").to_str().expect("UTF-8").to_owned();
