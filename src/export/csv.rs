@@ -1,7 +1,10 @@
 //! Export of all tables of a run as CSV, with a table that describes their columns.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::Field;
 use arrow::record_batch::RecordBatch;
@@ -12,11 +15,12 @@ use crate::ledger::{
 };
 use crate::run::RunError;
 
-/// Writes one file per table and `columns.csv` into the folder `out`, and returns the number of rows of all tables.
+/// Writes one file per table and `columns.csv` into the folder `out`, and returns the number of rows of all tables. With
+/// `for_spreadsheets`, a text that a spreadsheet would compute as a formula has an apostrophe before it, which it does not show.
 ///
 /// # Errors
 /// If the tables cannot be read, or a file cannot be written.
-pub fn csv(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
+pub fn csv(run_folder: &Path, out: &Path, for_spreadsheets: bool) -> Result<u64, RunError> {
     let tables = RunTables::read(run_folder)?;
     let evaluations = EvaluationRow::batch(&tables.evaluations()?);
     let population = tables.population()?;
@@ -34,7 +38,11 @@ pub fn csv(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
         (LineageRow::NAME, lineage.rows()),
     ];
     for (name, rows) in all {
-        write_rows(&out.join(format!("{name}.csv")), rows)?;
+        let path = out.join(format!("{name}.csv"));
+        match for_spreadsheets {
+            true => write_rows(&path, &without_formulas(rows))?,
+            false => write_rows(&path, rows)?,
+        }
     }
     let mut columns = String::from("table,column,type,unit,description\n");
     for (table, rows) in all {
@@ -61,7 +69,45 @@ fn write_rows(path: &Path, rows: &RecordBatch) -> Result<(), LedgerError> {
     write(path, &bytes)
 }
 
+/// Returns rows in which no text begins as a formula does. Numbers stay as they are.
+fn without_formulas(rows: &RecordBatch) -> RecordBatch {
+    let columns = rows.columns().iter().map(|column| match column.as_string_opt::<i32>() {
+        Some(texts) => Arc::new(texts.iter().map(|text| text.map(harmless)).collect::<StringArray>()) as ArrayRef,
+        None => column.clone(),
+    });
+    RecordBatch::try_new(rows.schema(), columns.collect()).expect("the columns have the types of before")
+}
+
+/// Returns a text that no spreadsheet takes for a formula.
+fn harmless(text: &str) -> Cow<'_, str> {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => Cow::Owned(format!("'{text}")),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// Quotes a cell according to RFC 4180.
 fn quoted(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn texts_that_a_spreadsheet_would_compute_have_an_apostrophe() {
+        let texts = ["=1+2", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "user-1", "", "'=1"];
+        let rows = RecordBatch::try_from_iter([
+            ("text", Arc::new(StringArray::from_iter_values(texts)) as ArrayRef),
+            ("number", Arc::new(Int64Array::from_iter_values(-4..5)) as ArrayRef),
+        ]);
+        let rows = rows.expect("two columns");
+        let shown = without_formulas(&rows);
+        let expected = ["'=1+2", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "user-1", "", "'=1"];
+        assert_eq!(shown.column(0).as_string::<i32>(), &StringArray::from_iter_values(expected));
+        assert_eq!(shown.column(1), rows.column(1));
+    }
 }

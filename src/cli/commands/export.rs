@@ -36,6 +36,9 @@ pub struct ExportArguments {
     /// With --merged: the base model of a run that quantized it.
     #[arg(long, value_enum, value_name = "BASE", default_value_t = Base::Original)]
     base: Base,
+    /// With csv: an apostrophe before every text that begins with =, +, - or @, which a spreadsheet would compute as a formula.
+    #[arg(long)]
+    spreadsheet: bool,
     /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache
     /// folder].
     #[arg(long, value_name = "FOLDER")]
@@ -93,6 +96,9 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
         let message = "failed to export: --round, --client and --merged are of --to peft";
         return Err(CommandError::Usage(message.into()));
     }
+    if arguments.to != Form::Csv && arguments.spreadsheet {
+        return Err(CommandError::Usage("failed to export: --spreadsheet is of --to csv".into()));
+    }
     if arguments.base == Base::Dequantized && !arguments.merged {
         return Err(CommandError::Usage("failed to export: --base is of --merged".into()));
     }
@@ -140,7 +146,7 @@ fn written(arguments: &ExportArguments, out: &Path) -> Result<String, CommandErr
     Ok(match arguments.to {
         Form::Perfetto => format!("{} trace events", export::perfetto(run, out)?),
         Form::Tensorboard => format!("{} scalars against each axis", export::tensorboard(run, out)?),
-        Form::Csv => format!("{} rows", export::csv(run, out)?),
+        Form::Csv => format!("{} rows", export::csv(run, out, arguments.spreadsheet)?),
         Form::Wandb => format!("{} steps", export::wandb(run, out)?),
         Form::Peft => adapter(arguments, out)?,
     })

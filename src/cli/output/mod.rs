@@ -34,11 +34,25 @@ pub fn shown(path: impl AsRef<Path>) -> String {
     path.as_ref().to_string_lossy().into_owned()
 }
 
+/// Returns a text with its control characters in writing, `\u001b`, but for tabs and the ends of lines. Terminals obey them, and data,
+/// names and answers of servers may have them. In JSON, where they only are in strings, the written form means the same.
+pub fn printable(text: std::fmt::Arguments) -> String {
+    let mut shown = String::new();
+    for character in text.to_string().chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            control if control.is_control() => shown += &format!("\\u{:04x}", u32::from(control)),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
 /// Writes text to stdout, and ends the program if that is not possible.
 pub fn text(text: std::fmt::Arguments) {
     let mut out = std::io::stdout().lock();
     // Flushed at once, so that a failure is seen here and not when the process ends.
-    let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
+    let Err(error) = out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) else { return };
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(i32::from(exit::UNREAD));
     }
@@ -51,7 +65,7 @@ pub fn remark(line: std::fmt::Arguments) {
     if logs_json() {
         return tracing::warn!("{line}");
     }
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(line));
 }
 
 /// Writes an error to stderr, or to the log if stderr must hold nothing else.
@@ -73,3 +87,29 @@ macro_rules! note {
     ($($part:tt)*) => { $crate::cli::output::remark(format_args!($($part)*)) };
 }
 pub(crate) use note;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(printable(format_args!("{text}")), expected);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        check("a\tb\n\u{e9}\u{65e5}", "a\tb\n\u{e9}\u{65e5}");
+        check("\u{1b}]0;title\u{7}", "\\u001b]0;title\\u0007");
+        check("over\rwritten\u{8}", "over\\u000dwritten\\u0008");
+        check("\u{9b}31m\u{7f}", "\\u009b31m\\u007f");
+    }
+
+    #[test]
+    fn json_means_the_same() {
+        let line = serde_json::json!({ "client": "a\u{1b}\u{7f}\u{85}\n" });
+        let shown = printable(format_args!("{line}"));
+        assert!(!shown.contains(char::is_control), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), line);
+    }
+}

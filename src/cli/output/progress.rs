@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::logs_json;
-use super::note;
 use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkProgress, is_due};
 use super::round_line::RoundLine;
+use super::{logs_json, note, printable};
 use fedreplay::graph::{WorkAmount, WorkCounters, WorkUnderWay};
 use fedreplay::report::units;
 use fedreplay::run::{Observer, PlanWatch, RoundReport};
@@ -155,7 +154,7 @@ impl Shown {
     fn write(&self, line: &str) {
         match self.bar.is_hidden() {
             true => plain_line(line),
-            false => self.bar.println(line),
+            false => self.bar.println(printable(format_args!("{line}"))),
         }
     }
 }
