@@ -126,6 +126,37 @@ fn the_calculator_and_a_run_name_the_method_that_gave_epsilon() {
     assert!(run.summary("privacy").contains("added or removed, by pld;"), "{}", run.stdout);
 }
 
+/// Five of ten clients in each of twelve steps: epsilon is 46.666793 where one is replaced, by theorem 8 of Balle and Wang (2018).
+#[test]
+fn the_calculator_and_a_run_charge_cohorts_of_fixed_size_alike() {
+    let world = world("protocol: Synchronous(clients_per_round: 5),", &user_level("").replace("2.0", "0.9"));
+    let asked = ["privacy", "epsilon", "--delta", "0.01", "--noise-multiplier", "0.9"];
+    let cohorts = ["--clients", "10", "--cohort", "5", "--steps", "12"];
+    let said = world.fedreplay(&[asked, cohorts].concat()).succeeded();
+    assert!(said.summary("epsilon").starts_with("46.666793 "), "{}", said.stdout);
+    world.write("data.json", &crate::support::data(10, 8));
+    world.edit("scenario.ron", ", dropout: (during_training: 0.3)", "");
+    world.fedreplay(&["plan", "scenario.ron", "--set", "rounds=12", "--out", "plan"]).succeeded();
+    let last = spent(&world, "plan")[11].expect("an epsilon");
+    assert_eq!(format!("{last:.6}"), "46.666793");
+}
+
+#[test]
+fn runs_with_little_noise_or_none_say_what_they_spend() {
+    let little = world(POISSON, &user_level("").replace("2.0", "0.03"));
+    let said = little.run("run", &["--set", "rounds=1"]).succeeded();
+    assert!(spent(&little, "run")[0].is_some_and(|epsilon| epsilon > 100.0 && epsilon.is_finite()));
+    assert!(
+        said.summary("privacy").contains("by the exact Gaussian without sampling, an upper bound;"),
+        "{}",
+        said.stdout
+    );
+    let none = world(POISSON, "UserLevel(clipping: Fixed(norm: 0.1), noise_multiplier: 0, delta: 0.01)");
+    let said = none.run("run", &["--set", "rounds=1"]).succeeded();
+    assert!(said.summary("privacy").starts_with("epsilon infinite at delta 0.01"), "{}", said.stdout);
+    assert!(said.summary("privacy").contains("by definition, as there is no noise;"), "{}", said.stdout);
+}
+
 /// What the server does with a released mean costs nothing: every server rule spends the same and gives another model.
 #[test]
 fn server_optimizers_stand_on_top() {

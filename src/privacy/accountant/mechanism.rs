@@ -25,6 +25,10 @@ pub enum EpsilonMethod {
     Renyi,
     /// Rényi differential privacy with bounds that hold for discrete Gaussian noise.
     RenyiDiscrete,
+    /// The definition of privacy alone: epsilon is 0 before the first step, whatever the mechanism.
+    NothingReleased,
+    /// The definition of privacy alone: a sum without noise has no finite epsilon, whatever is sampled.
+    NoNoise,
     /// The exact epsilon of a Gaussian mechanism, of which nothing is sampled.
     Gaussian,
     /// The exact epsilon of the Gaussian mechanism in which every client takes part in every step. It is an upper bound, because
@@ -39,6 +43,8 @@ impl EpsilonMethod {
             Self::LossDistributions => "pld",
             Self::Renyi => "rdp",
             Self::RenyiDiscrete => "rdp for discrete noise",
+            Self::NothingReleased => "definition, as nothing was released",
+            Self::NoNoise => "definition, as there is no noise",
             Self::Gaussian => "the exact Gaussian",
             Self::GaussianWithoutSampling => "the exact Gaussian without sampling, an upper bound",
         }
@@ -94,7 +100,7 @@ impl Mechanism {
     /// Returns epsilon at `delta` after `steps` steps with the method that gave it.
     pub fn bound(&self, steps: u64, delta: f64, accountant: Accountant) -> EpsilonBound {
         if steps == 0 {
-            return EpsilonBound { epsilon: 0.0, method: EpsilonMethod::Gaussian };
+            return EpsilonBound { epsilon: 0.0, method: EpsilonMethod::NothingReleased };
         }
         match *self {
             Self::Poisson { noise_multiplier, .. }
@@ -102,7 +108,7 @@ impl Mechanism {
             | Self::ReplaceOne { noise_multiplier }
                 if noise_multiplier == 0.0 =>
             {
-                EpsilonBound { epsilon: f64::INFINITY, method: EpsilonMethod::Gaussian }
+                EpsilonBound { epsilon: f64::INFINITY, method: EpsilonMethod::NoNoise }
             }
             Self::Poisson { noise_multiplier, rate } => poisson_bound(noise_multiplier, rate, steps, delta, accountant),
             Self::FixedSize { noise_multiplier, clients, cohort } => {

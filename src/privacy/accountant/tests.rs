@@ -105,6 +105,27 @@ fn where_the_grid_ends_the_method_is_the_gaussian_without_sampling() {
     }
 }
 
+/// No accountant computes anything before the first step, or of a sum without noise.
+#[test]
+fn before_the_first_step_and_without_noise_epsilon_follows_from_the_definition() {
+    for accountant in [Accountant::Pld, Accountant::Rdp, Accountant::Discrete] {
+        for noise_multiplier in [0.0, 1.0] {
+            for mechanism in [
+                Mechanism::Poisson { noise_multiplier, rate: 0.3 },
+                Mechanism::FixedSize { noise_multiplier, clients: 10, cohort: 5 },
+                Mechanism::ReplaceOne { noise_multiplier },
+            ] {
+                let before = mechanism.bound(0, 1e-5, accountant);
+                assert_eq!((before.epsilon, before.method), (0.0, EpsilonMethod::NothingReleased), "{mechanism:?}");
+                let after = mechanism.bound(3, 1e-5, accountant);
+                let is_bare = noise_multiplier == 0.0;
+                assert_eq!(after.method == EpsilonMethod::NoNoise, is_bare, "{mechanism:?} by {accountant:?}");
+                assert_eq!(after.epsilon == f64::INFINITY, is_bare, "{mechanism:?} by {accountant:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn calibration_finds_the_least_noise_that_keeps_the_promise() {
     for (rate, steps, delta, epsilon, expected) in [
