@@ -65,9 +65,9 @@ table! {
         steps: Option<u32>, "steps", "optimizer steps taken";
         tokens: Option<u64>, "tokens", "tokens processed, prompt included";
         target_tokens: Option<u64>, "tokens", "tokens that the loss was taken on";
-        loss_first: Option<f64>, "nats/token", "training loss of the first step; nats/pair under preference training";
-        loss_last: Option<f64>, "nats/token", "training loss of the last step; nats/pair under preference training";
-        loss_mean: Option<f64>, "nats/token", "mean training loss over the steps; nats/pair under preference training";
+        loss_first: Option<f64>, "nats/token or nats/pair", "training loss of the first step; per pair under preference training";
+        loss_last: Option<f64>, "nats/token or nats/pair", "training loss of the last step; per pair under preference training";
+        loss_mean: Option<f64>, "nats/token or nats/pair", "mean training loss over the steps; per pair under preference training";
         reward_margin: Option<f64>, "1", "mean over the steps of the chosen answers' rewards less the rejected ones'; null unless preference training";
         preference_accuracy: Option<f64>, "1", "mean over the steps of the share of pairs whose chosen answer has the higher reward; null unless preference training";
         update_norm: Option<f64>, "1", "L2 norm of the update over all adapter tensors";
@@ -98,7 +98,7 @@ table! {
         in_flight: u32, "tasks", "tasks still running at the round's end";
         bytes_down: u64, "B", "bytes from the server, of the tasks that ended";
         bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
-        train_loss: Option<f64>, "nats/token", "weighted mean of the counted tasks' training losses; nats/pair under preference training";
+        train_loss: Option<f64>, "nats/token or nats/pair", "weighted mean of the counted tasks' training losses; per pair under preference training";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update";
         epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
         model_key: Option<String>, "BLAKE3", "hash of everything that the model depends on; null in a plan";
@@ -126,7 +126,7 @@ table! {
         failed: u64, "rows", "questions without an answer or a judgment, such as prompts that do not fit the context";
         score: Option<f64>, "1", "the benchmark's figure: accuracy of mmlu, pass rate of humaneval, rates of advbench, else the judge's mean rating from 1 to 10";
         target_tokens: u64, "tokens", "tokens that the loss was taken on";
-        loss: Option<f64>, "nats/token", "mean loss over target tokens; over pairs, in nats/pair, of preference data; null if it was not finite";
+        loss: Option<f64>, "nats/token or nats/pair", "mean loss over target tokens; over pairs of preference data; null if it was not finite";
         perplexity: Option<f64>, "1", "e to the power of the mean loss over target tokens; null of preference data";
         token_accuracy: Option<f64>, "1", "share of the target tokens that were the most likely ones; null of preference data";
         reward_margin: Option<f64>, "1", "mean over pairs of the chosen answer's reward less the rejected one's; null unless preference data";

@@ -5,6 +5,7 @@ use arrow::datatypes::Float64Type;
 use fedreplay::ledger::read_table;
 use serde_json::{Value, json};
 
+use super::evaluation::table;
 use super::support::World;
 
 const THINGS: [&str; 12] =
@@ -80,6 +81,12 @@ fn losses_of_pairs_are_nats_per_pair_wherever_they_are_shown() {
     world.fedreplay(&["export", "run", "--to", "perfetto", "--out", "trace.json"]).succeeded();
     let trace = std::fs::read_to_string(world.path("trace.json")).expect("a trace");
     assert!(trace.contains("loss [nats/pair]") && !trace.contains("nats/token"), "{trace}");
+    world.fedreplay(&["export", "run", "--to", "csv", "--out", "csv"]).succeeded();
+    let columns = std::fs::read_to_string(world.path("csv/columns.csv")).expect("the file is there");
+    for column in ["rounds,train_loss", "tasks,loss_first", "tasks,loss_last", "tasks,loss_mean", "evaluations,loss"] {
+        let line = columns.lines().find(|line| line.starts_with(&format!("{column},"))).expect("a line");
+        assert!(line.contains(",Float64,nats/token or nats/pair,"), "{line}");
+    }
     // Without rows to evaluate on, tasks alone tell.
     let bare = ["--set", "rounds=1", "--set", "data.held_out=0", "--set", "data.test_file=None"];
     let said = world.run("bare", &bare).succeeded();
@@ -102,6 +109,14 @@ fn preference_training_from_an_adapter_measures_against_it_unless_the_base_is_as
     let manifest = std::fs::read_to_string(world.path("run/manifest.json")).expect("a manifest");
     assert!(manifest.contains("\"reference_adapter\""), "{manifest}");
     world.fedreplay(&["replay", "run"]).succeeded();
+    let report = std::fs::read_to_string(world.path("run/report.html")).expect("a report");
+    assert!(report.contains("the base model with the adapter of model.lora.initial"));
+    // An evaluation afterwards measures against the same reference.
+    world.fedreplay(&["eval", "run", "--out", "found"]).succeeded();
+    let found = table(&world.path("found/evaluations.parquet"));
+    let recorded = numbers(&world, "evaluations", "reward_margin");
+    let margins: Vec<f64> = found["reward_margin"].as_primitive::<Float64Type>().iter().flatten().collect();
+    assert!(margins.len() > 1 && margins.iter().all(|margin| recorded.contains(margin)), "{margins:?}: {recorded:?}");
 
     let objective = r#"training.objective={"Dpo":{"reference":"Base"}}"#;
     let base = [&from[..], &["--set", objective]].concat();
