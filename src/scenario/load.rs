@@ -115,14 +115,29 @@ impl Scenario {
         Self::of_run(run_folder, scenario_folder, &[format!("changes={changes}")])
     }
 
-    /// Returns warnings about settings that are valid but probably not intended.
+    /// Returns warnings about settings that are valid but probably not intended, in any round.
     pub fn doubts(&self) -> Vec<String> {
-        method::doubts(&self.scenario)
+        self.over_phases(method::doubts)
     }
 
-    /// Returns warnings about settings that are valid but probably not intended with this number of clients.
+    /// Returns warnings about settings that are valid but probably not intended with this number of clients, in any round.
     pub fn doubts_about_clients(&self, clients: usize) -> Vec<String> {
-        method::doubts_about_clients(&self.scenario, clients)
+        self.over_phases(|scenario| method::doubts_about_clients(scenario, clients))
+    }
+
+    /// Returns the warnings about the first scenario in force, then those that a change adds, with its round.
+    fn over_phases(&self, doubts_about: impl Fn(&ScenarioSpec) -> Vec<String>) -> Vec<String> {
+        let mut known = doubts_about(&self.scenario);
+        let mut doubts = known.clone();
+        for phase in &self.phases {
+            for doubt in doubts_about(&phase.scenario) {
+                if !known.contains(&doubt) {
+                    doubts.push(format!("from round {} on: {doubt}", phase.from_round));
+                    known.push(doubt);
+                }
+            }
+        }
+        doubts
     }
 
     /// Checks the scenario against the number of clients in its data.

@@ -103,9 +103,15 @@ pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
 /// Returns warnings about settings that are valid but probably not intended with this number of clients.
 pub(super) fn doubts_about_clients(scenario: &ScenarioSpec, clients: usize) -> Vec<String> {
     let mut doubts = Vec::new();
-    if let Protocol::Synchronous { clients_per_round, .. }
-    | Protocol::Tiered { clients_per_round, .. }
-    | Protocol::Hierarchical { clients_per_round, .. } = scenario.server.protocol
+    // Poisson sampling asks each client by chance, however many a round is said to have.
+    let rate = match scenario.server.selection.get() {
+        Selection::Poisson { rate } => Some(rate),
+        _ => None,
+    };
+    if rate.is_none()
+        && let Protocol::Synchronous { clients_per_round, .. }
+        | Protocol::Tiered { clients_per_round, .. }
+        | Protocol::Hierarchical { clients_per_round, .. } = scenario.server.protocol
         && clients_per_round as usize > clients
     {
         doubts.push(format!(
@@ -113,16 +119,26 @@ pub(super) fn doubts_about_clients(scenario: &ScenarioSpec, clients: usize) -> V
              round asks all of them"
         ));
     }
-    if let Protocol::Synchronous { clients_per_round, .. } = scenario.server.protocol
-        && (clients_per_round as usize) < clients
-        && scenario.training.optimizer_state == OptimizerState::Kept
+    if scenario.training.optimizer_state == OptimizerState::Kept
+        && let Some(part) = part_of_clients(&scenario.server.protocol, rate, clients)
     {
         doubts.push(format!(
-            "training.optimizer_state: Kept with {clients_per_round} of {clients} clients in a round: a client continues \
-             from moments of gradients at a model that others have since moved"
+            "training.optimizer_state: Kept with {part} in a round: a client continues from moments of gradients at a \
+             model that others have since moved"
         ));
     }
     doubts
+}
+
+/// Describes which part of the clients a synchronous round asks. `None` if it asks all.
+fn part_of_clients(protocol: &Protocol, rate: Option<f64>, clients: usize) -> Option<String> {
+    match (protocol, rate) {
+        (_, Some(rate)) => (rate < 1.0).then(|| format!("each client by a chance of {rate}")),
+        (&Protocol::Synchronous { clients_per_round, .. }, None) if (clients_per_round as usize) < clients => {
+            Some(format!("{clients_per_round} of {clients} clients"))
+        }
+        _ => None,
+    }
 }
 
 /// Checks that every client trains in every round, if the method requires it.
