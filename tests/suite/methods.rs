@@ -1,6 +1,6 @@
 //! Federated methods: every cell of method and protocol is played or refused, and what a method keeps is kept.
 
-use super::recomputed::{self, Optimizer};
+use super::recomputed::{self, Optimizer, Training, minus};
 use crate::support::{World, files};
 
 const METHODS: [&str; 9] = [
@@ -86,6 +86,105 @@ fn every_cell_of_method_and_protocol_is_refused_or_gives_the_models_of_its_formu
                 Some(reason) => drop(said.refused(2, &["server.protocol", reason])),
             }
         }
+    }
+}
+
+/// Runs a method with plain gradient descent at a rate of 0.5 into `out`, where tasks take this many steps.
+fn descend(world: &World, out: &str, method: &str, protocol: &str, steps: u32) {
+    world.write("scenario.ron", &scenario(method, protocol));
+    let steps = format!("training.local_steps={steps}");
+    let sets = ["training.optimizer=Sgd", "training.max_grad_norm=None", "training.lr=0.5", &steps];
+    let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
+    let arguments = ["run", "scenario.ron", "--out", out, "--store", "store"];
+    world.fedreplay(&[&arguments[..], &sets].concat()).succeeded();
+}
+
+/// Fails unless two models are equal but for the rounding of their values to f32, relative to their largest change.
+#[track_caller]
+fn assert_same_model(what: &str, found: &[f64], expected: &[f64], before: &[f64]) {
+    let moved = largest(&minus(expected, before));
+    let apart = largest(&minus(found, expected));
+    assert!(apart <= 1e-5 * moved + 1e-8, "{what}: {apart} apart after a change of {moved}");
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |most, value| most.max(value.abs()))
+}
+
+/// The second of two steps is pulled back to the start: of tasks that begin with the first model, the first step is that of a
+/// run of FedAvg with one step, and the second one that of a run with two, less lr mu (w - start).
+#[test]
+fn fedprox_pulls_to_the_model_that_a_task_began_with_under_every_protocol() {
+    let world = World::new();
+    for (name, protocol) in PROTOCOLS {
+        let trained = |method: &str, steps: u32| {
+            let out = format!("{name}-{}-{steps}", &method[..6]);
+            descend(&world, &out, method, protocol, steps);
+            let trainings = recomputed::trainings(&world.path(&out), &world.path("store"));
+            let of_start = trainings.into_iter().filter(|training| training.from == 0);
+            let start = recomputed::models(&world.path(&out), &world.path("store")).remove(&0).expect("a start");
+            (start, of_start.collect::<Vec<Training>>())
+        };
+        let (start, one_step) = trained("FedAvg()", 1);
+        let (_, two_steps) = trained("FedAvg()", 2);
+        let (_, pulled) = trained("FedProx(mu: 0.5)", 2);
+        let of = |client: u64, all: &[Training]| {
+            all.iter().find(|training| training.client == client).map(|training| training.adapter.clone())
+        };
+        let mut compared = 0;
+        for training in &pulled {
+            let (Some(first), Some(second)) = (of(training.client, &one_step), of(training.client, &two_steps)) else {
+                continue;
+            };
+            let pull: Vec<f64> = minus(&first, &start).iter().map(|moved| 0.5 * 0.5 * moved).collect();
+            let what = format!("{name}, client {}", training.client);
+            assert_same_model(&what, &training.adapter, &minus(&second, &pull), &start);
+            assert!(largest(&pull) > 1e-3 * largest(&minus(&second, &start)), "{what}: the pull is seen");
+            compared += 1;
+        }
+        assert!(compared >= 2, "{name}: {compared} tasks");
+    }
+}
+
+/// With one step a task, the first round is that of FedAvg, and its gradients g are what models moved by. They are the variates
+/// of the clients, and 1/N of their sum is the server's. So the second round's steps are those of FedAvg less lr (c - c_i).
+#[test]
+fn scaffold_corrects_the_second_round_by_the_gradients_of_the_first() {
+    let world = World::new();
+    for cohort in [2, 1] {
+        let protocol = format!("Synchronous(clients_per_round: {cohort})");
+        let run = |method: &str, out: &str| {
+            world.write("data.json", &crate::support::data(2, 8));
+            let out = format!("{out}-{cohort}");
+            descend(&world, &out, method, &protocol, 1);
+            let store = world.path("store");
+            (recomputed::models(&world.path(&out), &store), recomputed::trainings(&world.path(&out), &store))
+        };
+        let (plain_models, plain) = run("FedAvg(weights: Uniform)", "plain");
+        let (models, corrected) = run("Scaffold()", "scaffold");
+        assert_eq!(models[&1], plain_models[&1], "there is no correction in the first round");
+        let of_version = |version: u64| plain.iter().filter(move |training| training.counted_in == version);
+        let mut variates = [vec![0.0; models[&0].len()], vec![0.0; models[&0].len()]];
+        for training in of_version(1) {
+            let gradient = minus(&models[&0], &training.adapter).iter().map(|moved| moved / 0.5).collect();
+            variates[training.client as usize] = gradient;
+        }
+        let [first, second] = &variates;
+        let server: Vec<f64> = first.iter().zip(second).map(|(first, second)| (first + second) / 2.0).collect();
+        let mut mean = vec![0.0; server.len()];
+        for training in of_version(2) {
+            let correction = minus(&server, &variates[training.client as usize]);
+            assert!(largest(&correction) > 1e-3 * largest(&server), "the correction is seen");
+            let step: Vec<f64> = correction.iter().map(|value| 0.5 * value).collect();
+            let expected = minus(&training.adapter, &step);
+            let mut own = corrected.iter().filter(|it| it.counted_in == 2 && it.client == training.client);
+            let found = &own.next().expect("the same clients are asked").adapter;
+            assert_same_model(&format!("client {} of {cohort}", training.client), found, &expected, &models[&1]);
+            for (sum, value) in mean.iter_mut().zip(&expected) {
+                *sum += value / f64::from(cohort);
+            }
+        }
+        assert_same_model(&format!("round 2 of {cohort}"), &models[&2], &mean, &models[&1]);
     }
 }
 
@@ -207,6 +306,15 @@ fn scaffold_trains_by_plain_gradient_descent_and_warns_of_what_breaks_its_theory
         let warned = world.fedreplay(&["scenario", "check", "scenario.ron", "--no-trial", "--set", set]).succeeded();
         assert!(warned.stderr.contains(warning), "{set}: {}", warned.stderr);
     }
+    // FedAvg's clipping stays where SCAFFOLD takes its place in mid-run.
+    world.write("scenario.ron", &scenario("FedAvg()", PROTOCOLS[0].1));
+    let change = r#"changes=[(at_round: 2, set: ["algorithm=Scaffold()", "training.optimizer=Sgd"])]"#;
+    let later = "from round 2 on: SCAFFOLD with gradients clipped at 1";
+    let warned = world.fedreplay(&["scenario", "check", "scenario.ron", "--no-trial", "--set", change]).succeeded();
+    assert!(warned.stderr.contains(later) && !warned.stderr.contains("with AdamW"), "{}", warned.stderr);
+    world.run("run", &["--set", "rounds=2"]).succeeded();
+    let forked = world.fedreplay(&["fork", "run", "--at-round", "2", "--set", "algorithm=Scaffold()", "--out", "fork"]);
+    assert!(forked.succeeded().stderr.contains(later));
 }
 
 #[test]
@@ -218,6 +326,13 @@ fn moments_that_are_kept_while_others_train_are_doubted() {
         let said = world.fedreplay(&[&kept[..], &["rounds=3"]].concat()).succeeded();
         let doubt = format!("Kept with {cohort} of 6 clients in a round");
         assert_eq!(said.stderr.contains(&doubt), is_doubted, "{}", said.stderr);
+    }
+    world.write("scenario.ron", &scenario("FedAvg()", "Synchronous(clients_per_round: 9)"));
+    for (rate, is_doubted) in [("0.5", true), ("1", false)] {
+        let selection = format!("server.selection=Poisson(rate: {rate})");
+        let said = world.fedreplay(&[&kept[..], &[&selection]].concat()).succeeded();
+        assert_eq!(said.stderr.contains("Kept with each client by a chance of 0.5 in a round"), is_doubted);
+        assert!(!said.stderr.contains("asks for 9 clients"), "{}", said.stderr);
     }
 }
 

@@ -82,7 +82,58 @@ fn mean(changes: &[(Vec<f64>, f64, f64)]) -> Vec<f64> {
     sums
 }
 
-fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
+/// A training that counted.
+pub struct Training {
+    pub client: u64,
+    /// Version of the model that it began with.
+    pub from: u64,
+    /// Version that it counted in.
+    pub counted_in: u64,
+    pub adapter: Vec<f64>,
+}
+
+/// Returns the trainings of a run that counted, in the order of its tasks.
+pub fn trainings(run: &Path, store: &Path) -> Vec<Training> {
+    let store = Store::open_existing(store).expect("the store of the run");
+    let tasks = RunTables::read(run).expect("the tables of the run").tasks().expect("tasks");
+    let clients = counts(&tasks, "client");
+    let starts = counts(&tasks, "based_on_version");
+    let counted_in = tasks.counts_or_none("counted_in_version").expect("versions");
+    let updates = tasks.texts("update_key").expect("keys");
+    let mut found = Vec::new();
+    for task in 0..clients.len() {
+        if let (Some(counted_in), Some(key)) = (counted_in[task], updates[task]) {
+            let adapter = adapter(&store, key);
+            found.push(Training { client: clients[task], from: starts[task], counted_in, adapter });
+        }
+    }
+    found
+}
+
+/// Returns the models of a run by version, from the one that it begins with.
+pub fn models(run: &Path, store: &Path) -> BTreeMap<u64, Vec<f64>> {
+    let tables = RunTables::read(run).expect("the tables of the run");
+    let store = Store::open_existing(store).expect("the store of the run");
+    let mut models = BTreeMap::from([(0, initial_model(run, &store))]);
+    let versions = counts(tables.rounds(), "version");
+    let keys = tables.rounds().texts("model_key").expect("keys");
+    for (version, key) in versions.into_iter().zip(keys) {
+        if let Some(key) = key {
+            models.insert(version, adapter(&store, key));
+        }
+    }
+    models
+}
+
+/// Returns the adapter that a run begins with.
+fn initial_model(run: &Path, store: &Store) -> Vec<f64> {
+    let lineage = read_table(run, "lineage").expect("a lineage");
+    let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
+    let initial = lineage.entries.iter().find(|entry| entry.kind == "initial").expect("a run begins with an adapter");
+    adapter(store, &initial.key.to_string())
+}
+
+pub fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
@@ -95,10 +146,7 @@ pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer
     let rounds = tables.rounds();
     let population = tables.population().expect("a population");
     let rows = counts(&population, "train_rows");
-    let lineage = read_table(run, "lineage").expect("a lineage");
-    let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
-    let initial = lineage.entries.iter().find(|entry| entry.kind == "initial").expect("a run begins with an adapter");
-    let mut models = BTreeMap::from([(0, adapter(&store, &initial.key.to_string()))]);
+    let mut models = BTreeMap::from([(0, initial_model(run, &store))]);
     let mut behind_edge: BTreeMap<u64, f64> = BTreeMap::new();
     let mut of_server = 0;
     let column = |name| counts(rounds, name);
