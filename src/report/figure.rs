@@ -75,8 +75,14 @@ impl Column {
         unit: &'static str,
         values: impl IntoIterator<Item = V>,
     ) -> Self {
-        let values = Values::Numbers(values.into_iter().map(Into::into).collect());
-        Self { name, title, unit, values }
+        let mut numbers: Vec<Option<f64>> = values.into_iter().map(Into::into).collect();
+        if unit == "s" {
+            // Times are cut: the page shows the seconds that have passed, and its sentences cut what was not rounded.
+            for value in numbers.iter_mut().flatten() {
+                *value = cut(*value, DIGITS);
+            }
+        }
+        Self { name, title, unit, values: Values::Numbers(numbers) }
     }
 
     /// Creates a column of whole numbers.
@@ -177,6 +183,16 @@ pub fn rounded(value: f64, digits: usize) -> f64 {
     format!("{value:.*e}", digits.max(1) - 1).parse().expect("a written number can be read")
 }
 
+/// Cuts a number that is not below 0 to this many significant digits.
+fn cut(value: f64, digits: usize) -> f64 {
+    let near = rounded(value, digits);
+    if near <= value || !near.is_finite() {
+        return near;
+    }
+    let last_digit = 10f64.powi(near.log10().floor() as i32 + 1 - digits as i32);
+    rounded(near - last_digit, digits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +206,21 @@ mod tests {
         let names = Column::names("b", "B", [Some("x"), None, Some("y"), Some("x")]);
         let written = serde_json::to_value(&names).expect("JSON");
         assert_eq!(written["values"]["names"].to_string(), r#"{"rows":[0,null,1,0],"texts":["x","y"]}"#);
+    }
+
+    #[test]
+    fn times_are_cut_to_seconds_that_have_passed() {
+        for ns in [0, 2_600_000_000, 2_339_999_999_999, 99_999_999_999_999, 100_000_960_000_000, 1_234_567_890_123_456]
+        {
+            let column = Column::numbers("a", "A", "s", [ns as f64 / 1e9]);
+            let Values::Numbers(values) = &column.values else { unreachable!("a column of numbers") };
+            assert_eq!(values[0].expect("a time").floor() as u64, ns / 1_000_000_000, "{ns} ns");
+        }
+        let exact = Column::numbers("a", "A", "s", [2.6, 0.125, 100_000.5]);
+        assert_eq!(
+            serde_json::to_value(&exact).expect("JSON")["values"]["numbers"].to_string(),
+            "[2.6,0.125,100000.5]"
+        );
     }
 
     #[test]
