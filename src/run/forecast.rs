@@ -320,12 +320,15 @@ fn evaluated_tokens(inputs: &Inputs, scenario: &ScenarioSpec) -> u64 {
     let test = inputs.test.as_ref().map_or(0, |rows| rows.tokens());
     let held_out: u64 = inputs.clients.iter().map(|client| client.held_out.tokens()).sum();
     // One evaluation before training, then one every `every` rounds and one after the last.
-    let evaluations = 1 + u64::from(scenario.rounds.div_ceil(scenario.evaluation.every));
+    let later = u64::from(scenario.rounds.div_ceil(scenario.evaluation.every));
+    let clients = inputs.clients.len() as u64;
+    // Where nothing is aggregated, every client's own model reads the test rows.
+    let models = if scenario.algorithm == Algorithm::Local { clients } else { 1 };
     let alone = match scenario.evaluation.local_baseline {
-        true => inputs.clients.len() as u64 * test + held_out,
+        true => clients * test + held_out,
         false => 0,
     };
-    evaluations * (test + held_out) + alone
+    (1 + later) * held_out + (1 + later * models) * test + alone
 }
 
 /// [s] -- Measures the time per token of a forward pass that is as full as an evaluation's; `None` without evaluated rows.
