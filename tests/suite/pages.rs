@@ -4,6 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::Value;
+
+use super::evaluation::question;
 use super::support::{Said, World, project};
 
 fn pages() -> Vec<PathBuf> {
@@ -40,6 +43,59 @@ fn every_command_of_a_page_is_one_that_the_program_knows() {
     }
     assert!(seen > 40, "{seen} commands were found");
     assert_ne!(help("fedreplay run x.ron --no-such-option").code, Some(0));
+}
+
+/// The last line of what a command said, as JSON.
+fn last_line(said: &Said) -> Value {
+    serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON")
+}
+
+/// Names of an object's values, and of the objects in it and in its lists.
+fn names(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                found.push(name.clone());
+                names(field, found);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|one| names(one, found)),
+        _ => {}
+    }
+}
+
+/// What `scenario check`, `plan`, `data inspect` and `show` compute is in docs/figures.md, by the names that scripts read.
+#[test]
+fn every_figure_of_a_plan_a_forecast_a_dataset_and_a_curve_has_its_formula() {
+    // What is no figure, or the part of one that has its formula under its own name.
+    const OTHERS: [&str; 10] =
+        ["run", "digest", "name", "memory", "mean", "deviation", "min", "max", "length_unit", "synthetic_twin_of"];
+    let world = World::new();
+    fs::create_dir_all(world.path("questions/vicuna")).expect("a writable folder");
+    world.write("questions/vicuna/question.jsonl", &question(1, "What is one?"));
+    let benchmark = "evaluation.benchmarks=[(name: \"vicuna\")]";
+    let sets = ["--set", "evaluation.questions=questions", "--set", benchmark, "--set", "rounds=1"];
+    let checked = world.fedreplay(&[&["scenario", "check", "scenario.ron", "--json"], &sets[..]].concat()).succeeded();
+    let checked = last_line(&checked);
+    let inspected = last_line(&world.fedreplay(&["data", "inspect", "data.json", "--json"]).succeeded());
+    world.run("run", &sets).succeeded();
+    let shown = last_line(&world.fedreplay(&["show", "run", "--json"]).succeeded());
+    let mut found = Vec::new();
+    for part in ["plan", "forecast"] {
+        let mut part = checked[part].clone();
+        part["outcomes"] = Value::Null;
+        names(&part, &mut found);
+    }
+    names(&inspected, &mut found);
+    for curve in shown["series"].as_array().expect("curves") {
+        let name = curve["name"].as_str().expect("a name");
+        found.push(if name.starts_with("score/") { "score/NAME".into() } else { name.to_owned() });
+    }
+    assert!(found.len() > 50, "{found:?}");
+    let page = fs::read_to_string(project("docs/figures.md")).expect("the page is there");
+    let is_missing = |name: &String| !OTHERS.contains(&name.as_str()) && !page.contains(&format!("`{name}`"));
+    found.retain(is_missing);
+    assert!(found.is_empty(), "docs/figures.md lacks {found:?}");
 }
 
 #[test]
