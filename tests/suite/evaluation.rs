@@ -238,6 +238,32 @@ fn a_program_is_run_once_whatever_is_examined_again() {
 }
 
 #[test]
+fn a_model_with_a_chat_template_is_asked_for_its_programs() {
+    let world = with_questions();
+    fs::create_dir_all(world.path("questions/humaneval")).unwrap();
+    let problem = serde_json::json!({ "task_id": "T/0", "prompt": "def f():\n", "entry_point": "f",
+        "canonical_solution": "    pass\n", "test": "def check(f):\n    f()\n" });
+    world.write("questions/humaneval/HumanEval.jsonl.gz", &format!("{problem}\n"));
+    world.write(
+        "base/chat_template.jinja",
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] ",
+    );
+    let asked = "[user] Complete this Python function. Give the whole function in one block of code.\n\ndef f():\n\n[assistant] ";
+    let ways = [("chat", asked, "asked through the chat template"), ("alpaca", "def f():\n", "continued as text")];
+    for (template, prompt, way) in ways {
+        let bench = ["--bench", "humaneval", "--allow-code-execution", "--answer-tokens-max", "4"];
+        let said = eval(&world, &[&bench[..], &["--template", template, "--out", template]].concat());
+        if said.code == Some(2) {
+            said.refused(2, &["failed to confine generated code"]);
+            return not_possible("HumanEval by a chat template", "this host does not confine code");
+        }
+        let remark = format!("base, HumanEval: the problems were {way}\n");
+        assert!(said.succeeded().stdout.contains(&remark), "{template}");
+        assert_eq!(texts(&table(&world.path(template).join("generations.parquet")), "prompt"), [prompt]);
+    }
+}
+
+#[test]
 fn bad_questions_and_names_are_refused_with_their_place() {
     let world = with_questions();
     eval(&world, &["--bench", "vicunna"]).refused(2, &["`vicunna`", "did you mean `vicuna`?"]);

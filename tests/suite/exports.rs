@@ -410,3 +410,19 @@ fn an_adapter_of_a_quantized_base_can_be_merged_into_its_rounded_weights() {
         .fedreplay(&["export", "run", "--to", "peft", "--base", "dequantized", "--out", "x"])
         .refused(2, &["--base is of --merged"]);
 }
+
+#[test]
+fn an_adapter_of_an_int8_base_ends_in_the_model_that_the_run_had() {
+    let world = World::new();
+    let int8 = ["--set", "model.precision=Int8", "--set", "model.arithmetic=F32", "--set", "rounds=1"];
+    let run = world.run("run", &int8).succeeded();
+    let merged =
+        ["export", "run", "--to", "peft", "--store", "none", "--merged", "--base", "dequantized", "--out", "whole"];
+    world.fedreplay(&merged).succeeded();
+    let on = world.run("on", &["--set", "model.folder=whole", "--set", "rounds=1"]).succeeded();
+    let loss = |name: &str, said: &super::support::Said| -> f64 {
+        said.summary(name).split(' ').next().and_then(|number| number.parse().ok()).expect("a loss")
+    };
+    let (ended, began) = (loss("loss after", &run), loss("loss before", &on));
+    assert!((ended - began).abs() < 2e-4, "the run ended at {ended}, the merged model begins at {began}");
+}

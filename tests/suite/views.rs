@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::datatypes::{Float64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 use serde_json::Value;
@@ -116,6 +116,32 @@ fn a_round_without_evaluation_is_told_without_a_loss_by_run_and_tail_alike() {
     let said = world.run("run", &["--set", "evaluation.every=2"]).succeeded();
     let told = rounds(&said.stderr);
     assert!(told[0].contains(", loss - |") && !told[1].contains(", loss - |"), "{}", said.stderr);
+    assert_eq!(rounds(&world.fedreplay(&["tail", "run"]).succeeded().stdout), told);
+}
+
+/// A round without an update is told with what was measured after it, if anything was, and with no other round's loss.
+#[test]
+fn a_failed_round_is_told_with_its_own_loss() {
+    let world = World::new();
+    world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 1");
+    world.edit("scenario.ron", "dropout: (during_training: 0.3)", "dropout: (during_training: 0.9)");
+    let said = world.run("run", &["--set", "rounds=8", "--set", "evaluation.every=2"]).succeeded();
+    let told = rounds(&said.stderr);
+    let failed = told.iter().filter(|line| line.contains(": 0 counted")).count();
+    assert!(failed > 0 && failed < told.len(), "{}", said.stderr);
+    let measured = read_table(&world.path("run"), "evaluations").expect("a table");
+    let of_round = measured["round"].as_primitive::<UInt32Type>();
+    let [splits, subjects] = ["split", "subject"].map(|name| measured[name].as_string::<i32>());
+    let losses = measured["loss"].as_primitive::<Float64Type>();
+    let mut evaluated = 0;
+    for (round, line) in (1..).zip(&told) {
+        let mut rows = (0..measured.num_rows()).filter(|&row| of_round.value(row) == round);
+        let own = rows.find(|&row| splits.value(row) == "test" && subjects.value(row) == "global");
+        evaluated += usize::from(own.is_some());
+        let expected = own.map_or("-".to_owned(), |row| format!("{:.4}", losses.value(row)));
+        assert!(line.contains(&format!(", loss {expected} |")), "{line}: {expected}");
+    }
+    assert!(evaluated > 0 && evaluated < told.len(), "{evaluated} rounds were evaluated");
     assert_eq!(rounds(&world.fedreplay(&["tail", "run"]).succeeded().stdout), told);
 }
 

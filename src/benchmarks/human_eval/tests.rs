@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::benchmarks::open_ended::tests::real_file;
+use crate::data::Template;
+use crate::generation::Prompting;
 use crate::sandbox::ProgramOutcome;
 use crate::sandbox::tests::{run_all, sandbox};
 
@@ -41,6 +43,31 @@ fn requests_and_scores_go_problem_by_problem() {
     let scores = problems.scores(&[ProgramOutcome::Passed, failed(), failed(), ProgramOutcome::TimedOut]);
     assert_eq!(scores.problems, [(2, 1), (2, 0)]);
     assert_eq!((scores.pass_at(1), scores.pass_at(2), scores.pass_at(3)), (Some(25.0), Some(50.0), None));
+}
+
+/// A function in a block of code is read to its end: where problems are asked nothing stops the answer, and where they are
+/// continued the stops of Chen et al. (2021), section 3.1, do not count inside of a block.
+#[test]
+fn no_stop_cuts_a_function_in_a_block_of_code() {
+    let prompt = "def f(x):\n    \"\"\"Doc.\"\"\"\n";
+    let problem = Problem {
+        task_id: "T/0".into(),
+        prompt: prompt.into(),
+        entry_point: "f".into(),
+        canonical_solution: "    return x\n".into(),
+        test: "def check(f): pass".into(),
+    };
+    let problems = Problems(vec![problem]);
+    let template = Template::named("alpaca").unwrap();
+    let prompting = Prompting::Template { template, system: None, end: "</s>" };
+    let asked = problems.requests(CodePrompts::Ask(prompting), 1, 0.0).unwrap().remove(0);
+    assert_eq!(asked.sampling.stop, Vec::<String>::new());
+    let text = asked.prompt.text();
+    assert!(text.contains(prompt) && text.starts_with("Below is an instruction"), "{text}");
+    let continued = problems.requests(CodePrompts::Continue, 1, 0.0).unwrap().remove(0);
+    assert_eq!(continued.prompt.text(), prompt);
+    assert_eq!(continued.sampling.stop, ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]);
+    assert!(continued.sampling.spares_code_blocks);
 }
 
 #[test]
