@@ -49,6 +49,19 @@ fn a_new_scenario_plays_as_it_is() {
     assert!(!world.path("bad.ron").exists(), "what does not play was left");
 }
 
+/// As the comment of the scenario has it: the fourth class, three phones of ten, is asked and lacks the memory.
+#[test]
+fn the_smallest_of_a_million_phones_are_asked_and_run_out_of_memory() {
+    let world = World::new();
+    let file = project("scenarios/system/million-clients.ron").display().to_string();
+    let fewer = ["--set", "rounds=1", "--set", "data.synthetic.clients=20000"];
+    let said = world.fedreplay(&[&["plan", &file, "--json"], &fewer[..]].concat()).succeeded();
+    let plan: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+    let [tasks, lost] =
+        [&plan["tasks"], &plan["outcomes"]["out_of_memory"]].map(|count| count.as_f64().expect("a count"));
+    assert!((lost / tasks - 0.3).abs() < 0.05, "{lost} of {tasks} tasks");
+}
+
 #[test]
 fn generated_pages_are_current() {
     let world = World::new();
