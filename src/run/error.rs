@@ -16,6 +16,9 @@ use crate::scenario::ScenarioError;
 use crate::schedule::ScheduleError;
 use crate::store::StoreError;
 
+/// Version of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Reason why a run, or something else that is done with runs, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -120,7 +123,7 @@ pub enum RunError {
 }
 
 /// Property of a run that rules out an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsuitability {
     #[error("it is a plan, which trained nothing")]
     Plan,
@@ -133,12 +136,12 @@ pub enum Unsuitability {
     /// Fresh noise on the same updates would spend privacy twice, and would give other bits.
     #[error("its noise is secret and kept nowhere, and fresh noise would spend its privacy twice")]
     SecretNoise,
-    /// The tables would differ, whatever was computed.
+    /// Results or tables would differ, whatever was computed.
     #[error(
-        "its tables have version {found}, and this program writes {SCHEMA_VERSION}; run its scenario.ron again, or replay \
-         it with the program that made it"
+        "fedreplay {made_by} made it, with tables of version {tables}, and this is fedreplay {VERSION}, with tables of \
+         version {SCHEMA_VERSION}; use fedreplay {made_by}, or run its scenario.ron again"
     )]
-    TableVersion { found: u32 },
+    OtherVersion { made_by: String, tables: u32 },
 }
 
 /// First difference between what a run was made from and what is there now.
@@ -152,8 +155,9 @@ pub enum RunChange {
     /// Input by its role, such as `base_model`, with the path at which the run found it.
     #[error("the {} at {} is not what the run was made from", role.replace('_', " "), path.display())]
     Input { role: String, path: PathBuf },
-    #[error("it was made by another version of the tables")]
-    TableVersion,
+    /// None of them, but the hash that the digests begin with.
+    #[error("its genesis is not the one that its scenario, its inputs and the machine's arithmetic give")]
+    Genesis,
 }
 
 /// Lists rounds for a message.

@@ -11,7 +11,7 @@ use fedreplay_sim::Detail;
 use super::certificate::Certificate;
 use super::error::{RunError, Unsuitability};
 use super::folder::{RunFolder, begun_manifest};
-use super::guards::{SECRET_GRADE, SECRET_NOISE, refuse_plan, refuse_secret, what_changed};
+use super::guards::{SECRET_GRADE, SECRET_NOISE, refuse_other_version, refuse_plan, refuse_secret, what_changed};
 use super::local_training::Tasks;
 use super::observer::Observer;
 use super::round_writer::{RoundLoop, ScheduleSource};
@@ -140,6 +140,7 @@ pub fn resume(options: &RunOptions, sets: &[String], observer: &mut dyn Observer
         return Err(RunError::Unsuitable { action: "resume", run: options.out.clone(), reason });
     }
     refuse_plan("resume", &options.out, &manifest)?;
+    refuse_other_version("resume", &options.out, &manifest)?;
     // Fields that decide no digest, such as which adapters are saved, could otherwise have changed unnoticed.
     manifest.check(&options.out)?;
     let scenario = Scenario::of_run(&options.out, &manifest.scenario_folder, sets)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RunError;
+use super::error::VERSION;
 use crate::ledger::{Input, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION};
 use crate::scenario::Scenario;
 use crate::store::{Digest, atomic, binary_hash};
@@ -17,7 +18,7 @@ pub fn begun_manifest(scenario: &Scenario, inputs: &BTreeMap<String, Input>) -> 
     let spec = &scenario.scenario;
     Manifest {
         schema_version: SCHEMA_VERSION,
-        fedreplay_version: env!("CARGO_PKG_VERSION").into(),
+        fedreplay_version: VERSION.into(),
         kind: RunKind::Run,
         state: RunState::Running,
         name: spec.name.clone(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::error::RunError;
 use super::execute::{Prepared, RunOptions};
 use super::folder::RunFolder;
-use super::guards::{refuse_plan, refuse_secret, scenario_of, what_changed};
+use super::guards::{refuse_other_version, refuse_plan, refuse_secret, scenario_of, what_changed};
 use super::observer::Observer;
 use crate::inputs::InputCache;
 use crate::ledger::Manifest;
@@ -38,6 +38,7 @@ pub fn fork(
     let began = Instant::now();
     let manifest = Manifest::read(run_folder)?;
     refuse_plan("fork", run_folder, &manifest)?;
+    refuse_other_version("fork", run_folder, &manifest)?;
     refuse_secret("fork", run_folder, &manifest)?;
     scenario_of(run_folder, &manifest)?;
     let scenario = Scenario::fork_of_run(run_folder, &manifest.scenario_folder, point.at_round, &point.sets)?;

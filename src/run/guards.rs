@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::error::{RunChange, RunError, Unsuitability};
-use crate::ledger::{Manifest, RunKind};
+use super::error::{RunChange, RunError, Unsuitability, VERSION};
+use crate::ledger::{Manifest, RunKind, SCHEMA_VERSION};
 use crate::scenario::Scenario;
 
 /// Reads the scenario of the run in `run_folder`.
@@ -36,6 +36,22 @@ pub(crate) fn refuse_plan(action: &'static str, folder: &Path, manifest: &Manife
     }
 }
 
+/// Refuses to compute a run again that another version of this program made: other versions have other tables, or results
+/// with other bits. Versions that differ in their last number alone have the same.
+pub(crate) fn refuse_other_version(action: &'static str, folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
+    let made_by = &manifest.fedreplay_version;
+    if manifest.schema_version == SCHEMA_VERSION && rules_of(made_by) == rules_of(VERSION) {
+        return Ok(());
+    }
+    let reason = Unsuitability::OtherVersion { made_by: made_by.clone(), tables: manifest.schema_version };
+    Err(RunError::Unsuitable { action, run: folder.to_owned(), reason })
+}
+
+/// Returns the first two numbers of a version.
+fn rules_of(version: &str) -> Vec<&str> {
+    version.split('.').take(2).collect()
+}
+
 /// Role of the input by which a manifest records that the noise was secret.
 pub(super) const SECRET_NOISE: &str = "secret_noise";
 
@@ -62,6 +78,6 @@ pub(crate) fn what_changed(then: &Manifest, now: &Manifest) -> RunChange {
     let changed = then.inputs.iter().find(|(role, input)| now.inputs.get(*role).map(|i| i.hash) != Some(input.hash));
     match changed {
         Some((role, input)) => RunChange::Input { role: role.clone(), path: input.path.clone() },
-        None => RunChange::TableVersion,
+        None => RunChange::Genesis,
     }
 }

@@ -34,7 +34,7 @@ pub use execute::{RunOptions, resume, run, run_sharing};
 pub use forecast::{Forecast, MemoryForecast, forecast};
 pub use fork::{ForkPoint, fork};
 pub use guards::{refuse_inside_run, scenario_of};
-pub(crate) use guards::{refuse_plan, refuse_secret, what_changed};
+pub(crate) use guards::{refuse_other_version, refuse_plan, refuse_secret, what_changed};
 pub use observer::{Observer, RoundReport};
 pub use plan_only::{PlanDetail, PlanSettings, PlanSummary, PlanWatch, STAND_IN_LOSS, plan, resume_plan};
 pub(crate) use planned_round::{Evaluations, PlannedRound};

@@ -26,6 +26,7 @@ mod killed;
 mod lineage;
 mod methods;
 mod objectives;
+mod old_version;
 mod pages;
 mod parity;
 mod precisions;
