@@ -12,6 +12,7 @@ use super::local_training::Tasks;
 use super::round_writer::ScheduleSource;
 use super::training_passes::{largest_work, samples_of, targets_of, tokens_of};
 use crate::adapter::Adapter;
+use crate::data::Sample;
 use crate::graph::GraphError;
 use crate::inputs::translate::checkpointing;
 use crate::inputs::{BenchmarkForecast, InputCache, Inputs, most_in_a_pass};
@@ -125,8 +126,8 @@ pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flo
         ScheduleSource::Live(_) => workers,
     };
     // Measured with as many steps at once as workers can be busy: they compete for the memory's bandwidth.
-    let (step_tokens, step_seconds) = try_step(&tasks, client, busy)?;
-    let seconds_per_token = step_seconds / step_tokens as f64;
+    let trial = try_step(&tasks, client, busy)?;
+    let seconds_per_token = trial.seconds / trial.tokens as f64;
     let seconds_per_evaluated_token = match seconds_per_evaluated_token(&inputs, &largest)? {
         Some(seconds) => seconds,
         // A step is a forward pass and a backward pass of about twice its cost.
@@ -138,6 +139,7 @@ pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flo
             tokens.map(|tokens| tokens as f64 * seconds_per_token)
         }
         ScheduleSource::Live(_) => {
+            let step_seconds = trial.step_tokens as f64 * seconds_per_token;
             let seconds = by_operations(&inputs, scenario, client, step_seconds, counted_flops);
             [seconds, seconds / workers as f64]
         }
@@ -156,8 +158,8 @@ pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flo
         memory,
         free_bytes: free,
         workers,
-        step_tokens,
-        step_seconds,
+        step_tokens: trial.tokens,
+        step_seconds: trial.seconds,
         loading_seconds,
         self_test_seconds: tested as f64 * seconds_per_token + evaluated_in_test as f64 * seconds_per_evaluated_token,
         training_seconds,
@@ -219,12 +221,26 @@ fn median_client(inputs: &Inputs) -> usize {
     clients[clients.len() / 2]
 }
 
-/// Trains the first step of a client's first task on `busy` threads at once, which share the memory's bandwidth as the
-/// run's workers do. Returns its tokens and seconds.
-fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<(u64, f64), RunError> {
+/// [token] -- Limit on the measured part of a step: a step of any number of rows is tried in seconds.
+const TRIED_TOKENS_MAX: u64 = 1 << 14;
+
+/// Measured part of a training step.
+struct Trial {
+    /// [token] -- Tokens of the measured part.
+    tokens: u64,
+    /// [s] -- Wall-clock time of the measured part.
+    seconds: f64,
+    /// [token] -- Tokens of the whole step.
+    step_tokens: u64,
+}
+
+/// Trains the first step of a client's first task, or as much of it as [`TRIED_TOKENS_MAX`] allows, on `busy` threads at once,
+/// which share the memory's bandwidth as the run's workers do.
+fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<Trial, RunError> {
     let trainer = tasks.inputs.trainer();
     let training = tasks.alone(client as u32, 0, 1);
-    let step: Vec<Vec<_>> = training.steps[0].iter().map(|rows| samples_of(&training.rows, rows)).collect();
+    let whole: Vec<Vec<_>> = training.steps[0].iter().map(|rows| samples_of(&training.rows, rows)).collect();
+    let step = first_part(&whole);
     let tokens = step.iter().map(|samples| tokens_of(samples)).sum();
     if training.objective != Objective::Sft {
         for sample in step.iter().flatten() {
@@ -242,7 +258,34 @@ fn try_step(tasks: &Tasks, client: usize, busy: usize) -> Result<(u64, f64), Run
     };
     let first = timed(trainer, &job, busy)?;
     let seconds = if first > LONG { first } else { timed(trainer, &job, busy)? };
-    Ok((tokens, seconds))
+    Ok(Trial { tokens, seconds, step_tokens: whole.iter().map(|samples| tokens_of(samples)).sum() })
+}
+
+/// Returns the first micro-batches of a step, the last of them cut, that have at most [`TRIED_TOKENS_MAX`] tokens together, but
+/// at least two rows, of which a preference may consist.
+fn first_part(step: &[Vec<Arc<Sample>>]) -> Vec<Vec<Arc<Sample>>> {
+    let mut part = Vec::new();
+    let mut left = TRIED_TOKENS_MAX;
+    for micro_batch in step {
+        let mut rows = Vec::new();
+        // Rows are taken in pairs: those of a preference follow each other.
+        for pair in micro_batch.chunks(2) {
+            let tokens = tokens_of(pair);
+            if tokens > left && !(part.is_empty() && rows.is_empty()) {
+                break;
+            }
+            left = left.saturating_sub(tokens);
+            rows.extend_from_slice(pair);
+        }
+        let is_cut = rows.len() < micro_batch.len();
+        if !rows.is_empty() {
+            part.push(rows);
+        }
+        if is_cut {
+            break;
+        }
+    }
+    part
 }
 
 /// [s] -- Measures a job that runs on `busy` threads at once.
@@ -341,4 +384,28 @@ fn seconds_per_evaluated_token(inputs: &Inputs, largest: &LargestWork) -> Result
     let adapter = fresh_adapter(inputs.trainer());
     inputs.trainer().evaluate(&adapter, &largest.evaluated).map_err(GraphError::Training)?;
     Ok(Some(began.elapsed().as_secs_f64() / tokens as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(length: usize) -> Arc<Sample> {
+        Arc::new(Sample { ids: vec![0; length], targets: vec![] })
+    }
+
+    /// Returns the numbers of rows in the micro-batches that are tried.
+    fn tried(step: &[Vec<Arc<Sample>>]) -> Vec<usize> {
+        first_part(step).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn a_step_is_tried_as_a_whole_up_to_a_limit() {
+        assert_eq!(tried(&[vec![row(512); 16], vec![row(512); 16]]), [16, 16]);
+        assert_eq!(tried(&[vec![row(512); 16], vec![row(512); 17]]), [16, 16]);
+        assert_eq!(tried(&[vec![row(512); 16], vec![row(512); 16], vec![row(512); 16]]), [16, 16]);
+        assert_eq!(tried(&[vec![row(64); 65_536]]), [256]);
+        assert_eq!(tried(&[vec![row(1 << 20); 5]]), [2]);
+        assert_eq!(tried(&[vec![row(5)]]), [1]);
+    }
 }

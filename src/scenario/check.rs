@@ -18,14 +18,12 @@ pub(super) type Fault = (String, String);
 /// The first fault.
 pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_name(&scenario.name)?;
+    check_rounds(scenario)?;
     check_sources(scenario)?;
     check_population(scenario)?;
     check_server(scenario)?;
     check_rows(scenario)?;
     check_date(scenario.data.template_date.as_deref())?;
-    if scenario.rounds > ROUNDS_MAX {
-        return fault("rounds", format!("it must be at most {ROUNDS_MAX}"));
-    }
     check_method(scenario)?;
     check_privacy::check(scenario)?;
     check_execution(scenario)?;
@@ -55,6 +53,42 @@ fn check_execution(scenario: &ScenarioSpec) -> Result<(), Fault> {
 
 /// [round] -- Limit that keeps the record of a run within the size of a disk.
 const ROUNDS_MAX: u32 = 10_000_000;
+
+/// [update] -- Limit on the updates that a round waits for, which are in memory until it ends.
+const UPDATES_OF_A_ROUND_MAX: u32 = 10_000_000;
+
+/// [update] -- Limit on the updates that a run waits for, far above any real one, that bounds the time of its schedule.
+const UPDATES_MAX: u64 = 1_000_000_000;
+
+/// Checks that a run ends: how many rounds it has, those of edges included, and how many updates its rounds wait for. Updates
+/// of other protocols are as many as clients at most.
+fn check_rounds(scenario: &ScenarioSpec) -> Result<(), Fault> {
+    if scenario.rounds > ROUNDS_MAX {
+        return fault("rounds", format!("it must be at most {ROUNDS_MAX}"));
+    }
+    let rounds = u64::from(scenario.rounds);
+    let (field, updates) = match &scenario.server.protocol {
+        Protocol::Hierarchical { edges, edge_rounds, .. } => {
+            let of_edges = (rounds * u64::from(*edge_rounds)).saturating_mul(edges.len() as u64);
+            if of_edges > u64::from(ROUNDS_MAX) {
+                let message = format!("rounds x edge_rounds x edges must be at most {ROUNDS_MAX}");
+                return fault("server.protocol.edge_rounds", message);
+            }
+            return Ok(());
+        }
+        Protocol::Buffered { buffer_size, .. } => ("buffer_size", *buffer_size),
+        Protocol::SemiSynchronous { minimum, .. } => ("minimum", *minimum),
+        _ => return Ok(()),
+    };
+    if updates > UPDATES_OF_A_ROUND_MAX {
+        return fault(format!("server.protocol.{field}"), format!("it must be at most {UPDATES_OF_A_ROUND_MAX}"));
+    }
+    if rounds * u64::from(updates) > UPDATES_MAX {
+        let message = format!("rounds x {field} must be at most {UPDATES_MAX}");
+        return fault(format!("server.protocol.{field}"), message);
+    }
+    Ok(())
+}
 
 /// [row] -- Limit on the rows of one task, far above any real one, that bounds its memory.
 const ROWS_PER_TASK_MAX: u64 = 10_000_000;

@@ -275,3 +275,39 @@ fn sequences_are_longer_than_the_model_reads() {
 fn a_task_asks_for_more_rows_than_anybody_has_time_for() {
     scenario_mistake("local_steps: 2", "local_steps: 4294967295", &["training.local_steps", "at most 10000000 rows"]);
 }
+
+#[test]
+fn a_run_waits_for_more_updates_than_anybody_has_time_for() {
+    let world = World::new();
+    let edge = r#"(region: "here", down: "1 Gbit/s", up: "1 Gbit/s", latency: "1ms", downlink: "1 Gbit/s", uplink: "1 Gbit/s")"#;
+    let edges = format!("Hierarchical(clients_per_round: 2, edge_rounds: 2147483648, edges: [{edge}])");
+    for (protocol, field) in [
+        (edges.as_str(), "server.protocol.edge_rounds: rounds x edge_rounds x edges must be at most 10000000"),
+        (
+            "Buffered(concurrency: 3, buffer_size: 2147483648)",
+            "server.protocol.buffer_size: it must be at most 10000000",
+        ),
+        (
+            "SemiSynchronous(window: \"1h\", concurrency: 3, minimum: 2147483648, max_staleness: 2)",
+            "server.protocol.minimum: it must be at",
+        ),
+    ] {
+        let set = format!("server.protocol={protocol}");
+        world.fedreplay(&["scenario", "check", "scenario.ron", "--set", &set]).refused(2, &[field]);
+    }
+    let long = ["--set", "rounds=1000", "--set", "server.protocol=Buffered(concurrency: 3, buffer_size: 10000000)"];
+    let expected = "server.protocol.buffer_size: rounds x buffer_size must be at most 1000000000";
+    world.fedreplay(&[&["scenario", "check", "scenario.ron"], &long[..]].concat()).refused(2, &[expected]);
+}
+
+#[test]
+fn a_step_of_any_size_is_tried_in_part() {
+    let world = World::new();
+    // A task of such steps takes hours of virtual time.
+    let protocol = "server.protocol=Synchronous(clients_per_round: 1)";
+    let sets = ["--set", "training.batch_size=65536", "--set", "training.local_steps=1", "--set", protocol];
+    let said = world.fedreplay(&[&["scenario", "check", "scenario.ron", "--json"], &sets[..]].concat()).succeeded();
+    let line: serde_json::Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+    let tokens = line["forecast"]["step_tokens"].as_u64().expect("a number of tokens");
+    assert!((8_000..=16_384).contains(&tokens), "{tokens} tokens were tried");
+}
