@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart real real-check cross-check real-chats test nightly bits soak seeds portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart real real-check cross-check real-chats test nightly bits soak seeds forgeries portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -38,7 +38,7 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits soak seeds portable cross-check real-chats api
+nightly: bits soak seeds forgeries portable cross-check real-chats api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 ## Hours on two cores; `make bits BITS=SmolLM2-135M` runs the part of one model.
@@ -49,6 +49,11 @@ bits: libtorch
 ## Play the quickstart under five seeds: federation gains in each.
 seeds: libtorch
 	FEDREPLAY_SEEDS=5 cargo test --release --locked --test suite quickstart::
+
+## The table of docs/determinism.md in full: which changes of a run each command finds. `make test` replays one in ten of
+## them, and `make forgeries WRITE=1` writes the table again. Some four minutes of processor time.
+forgeries: libtorch
+	FEDREPLAY_FORGERIES=$(if $(WRITE),write,full) cargo test --release --locked --test forgeries
 
 ## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
 SOAK ?= 200

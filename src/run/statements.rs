@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use super::error::VERSION;
 use super::execute::class_text;
 use super::guards::{SECRET_GRADE, SECRET_NOISE};
 use super::local_training::is_alone;
@@ -54,6 +55,12 @@ pub(super) fn check_statements(run_folder: &Path, manifest: &Manifest) -> Result
 /// form, and is then not compared.
 fn in_manifest(manifest: &Manifest, is_own: bool) -> Vec<String> {
     let mut found = Vec::new();
+    if is_own && manifest.fedreplay_version != VERSION {
+        let stated = &manifest.fedreplay_version;
+        found.push(format!(
+            "manifest.json: it says fedreplay_version {stated}, and the program that it names is {VERSION}"
+        ));
+    }
     let inputs = manifest.inputs_by_hash();
     let genesis = match manifest.kind {
         RunKind::Run => {
