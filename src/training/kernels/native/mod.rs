@@ -202,10 +202,13 @@ mod tests {
             super::keep_memory();
             return true;
         }
-        let name = format!("training::native::tests::{name}");
+        let (_, module) = module_path!().split_once("::").expect("the crate's name comes first");
+        let name = format!("{module}::{name}");
         let mut child = Command::new(std::env::current_exe().expect("a program"));
         let output = child.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").output().expect("a process");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stdout);
+        let is_run = said.contains("1 passed");
+        assert!(output.status.success() && is_run, "{said}{}", String::from_utf8_lossy(&output.stderr));
         false
     }
 
