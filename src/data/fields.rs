@@ -39,6 +39,11 @@ impl Fields {
         self.values.contains_key(name) || self.unreadable.contains_key(name)
     }
 
+    /// Returns whether the row has this column with a value that is not null.
+    pub fn has_value(&self, name: &str) -> bool {
+        self.has(name) && self.values.get(name) != Some(&JsonValue::Null)
+    }
+
     /// Returns the value of a column, which stays where it is.
     pub fn get(&self, name: &str) -> Option<&JsonValue> {
         self.values.get(name)

@@ -164,14 +164,15 @@ impl Row {
     /// Reads a row whose columns are not named.
     ///
     /// The keys determine the form: `conversations` or `messages`; `chosen` and `rejected`; `instruction` and `response`;
-    /// or `prompt` and `completion`. In each of them `system` is a system prompt. Messages may have `tools`.
+    /// or `prompt` and `completion`. A key that is null decides nothing. In each form `system` is a system prompt. Messages
+    /// may have `tools`.
     pub(super) fn of_fields(mut fields: Fields) -> Result<Self, RowFault> {
         let system = match fields.get("system") {
             Some(JsonValue::Text(_)) => fields.optional_text("system")?.filter(|text| !text.is_empty()),
             _ => None,
         };
         for column in ["conversations", "messages"] {
-            if fields.has(column) {
+            if fields.has_value(column) {
                 let messages = fields.required(column)?;
                 let tools = take_schemas(&mut fields)?;
                 if has_more_than_texts(&messages) || !tools.is_empty() {
@@ -184,13 +185,20 @@ impl Row {
                 return Ok(Self::of_conversation(conversation, fields).under(system));
             }
         }
-        if fields.has("chosen") || fields.has("rejected") {
+        if fields.has_value("chosen") || fields.has_value("rejected") {
             let texts = preference(&mut fields)?;
             return Ok(Self::of_content(texts.content, fields).under(texts.system).under(system));
         }
         if fields.has("completion") && !fields.has("instruction") {
             let texts = completion(&mut fields)?;
             return Ok(Self::of_content(texts.content, fields).under(texts.system).under(system));
+        }
+        let lists = ["conversations", "messages"];
+        if !fields.has("instruction")
+            && let Some(column) = lists.into_iter().find(|column| fields.has(column))
+        {
+            let found = "null".to_owned();
+            return Err(RowFault::WrongType { field: column.to_owned(), expected: "a list", found });
         }
         let instruction = fields.text("instruction")?;
         let response = fields.answer("response")?;
@@ -277,6 +285,21 @@ mod tests {
     fn a_preference_row_is_recognised() {
         let row = Row::from_json(json!({"prompt": "p", "chosen": "c", "rejected": "r"})).unwrap();
         assert_eq!(row.kind(), RowKind::Preference);
+    }
+
+    /// As tables of several datasets have it.
+    #[test]
+    fn columns_of_another_form_may_be_null() {
+        let row = Row::from_json(json!({
+            "conversations": null, "messages": null, "chosen": null, "rejected": null, "instruction": "i", "response": "r"
+        }));
+        assert_eq!(row.unwrap().content, Content::SingleTurn { instruction: "i".into(), response: "r".into() });
+        let chat = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
+        let row = Row::from_json(json!({"conversations": null, "messages": chat, "instruction": null}));
+        assert_eq!(row.unwrap().kind(), RowKind::MultiTurn);
+        assert_eq!(fault(json!({"messages": null})), "its \"messages\" must be a list and is null");
+        let half = fault(json!({"chosen": "c", "rejected": null, "prompt": "p"}));
+        assert_eq!(half, "its \"rejected\" must be a string and is null");
     }
 
     #[test]

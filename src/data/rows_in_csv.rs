@@ -2,13 +2,15 @@
 
 use std::io::Read;
 
+use super::csv_lines::LineCount;
 use super::error::RowFault;
 use super::fields::Fields;
 use super::intake::{Halt, Intake};
 
 /// Reads a table under a line of column names into the client that is open. All values are text; an empty one is null, as it is to pandas.
 pub(super) fn walk_csv(intake: &mut Intake, text: impl Read, delimiter: u8) -> Result<(), Halt> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text);
+    let mut lines = LineCount::new();
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(lines.watch(text));
     let names = reader.byte_headers().map_err(|error| Halt::Damaged(error.to_string()))?.clone();
     let mut columns = Vec::with_capacity(names.len());
     for name in &names {
@@ -16,7 +18,7 @@ pub(super) fn walk_csv(intake: &mut Intake, text: impl Read, delimiter: u8) -> R
     }
     let mut record = csv::ByteRecord::new();
     while reader.read_byte_record(&mut record).map_err(|error| Halt::Damaged(error.to_string()))? {
-        let line = record.position().map(|position| position.line() as usize);
+        let line = record.position().map(|position| lines.at(position.byte()));
         intake.accept(line, fields_of(&columns, &record))?;
     }
     Ok(())

@@ -69,11 +69,12 @@ impl LeftOut {
             };
             sentences.push(format!("{clients}, for want of a usable row: {}{more}", names.join(", ")));
         }
-        if self.first_answers > 0 {
-            sentences.push(format!(
-                "{} conversations of {file} begin with an answer, which is left out",
-                self.first_answers
-            ));
+        match self.first_answers {
+            0 => {}
+            1 => sentences.push(format!("1 conversation of {file} begins with an answer, which is left out")),
+            several => {
+                sentences.push(format!("{several} conversations of {file} begin with an answer, which is left out"));
+            }
         }
         sentences
     }

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::subjects::{Category, SUBJECTS};
+use crate::data::LineCount;
 
 /// Number of choices of a question.
 const CHOICES: usize = 4;
@@ -104,15 +105,15 @@ pub fn limited(mut subjects: Vec<Subject>, limit: usize) -> Vec<Subject> {
 fn read_file(path: &Path) -> Result<Vec<(u64, MmluQuestion)>, QuestionFault> {
     let bytes = fs::read(path).map_err(|source| QuestionFault::Io { path: path.into(), source })?;
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
+    let mut lines = LineCount::new();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(lines.watch(text));
     let mut questions = Vec::new();
-    let mut lines = LineCount { text, place: 0, line: 1 };
     for record in reader.records() {
         let record = record.map_err(|error| {
-            let line = error.position().map_or(1, |place| lines.at(place.byte()));
+            let line = error.position().map_or(1, |place| lines.at(place.byte())) as u64;
             QuestionFault::Row { path: path.into(), line, fault: error.to_string() }
         })?;
-        let line = record.position().map_or(1, |place| lines.at(place.byte()));
+        let line = record.position().map_or(1, |place| lines.at(place.byte())) as u64;
         let is_header = questions.is_empty() && record.get(0) == Some("question") && record.get(5) == Some("answer");
         if is_header {
             continue;
@@ -121,34 +122,6 @@ fn read_file(path: &Path) -> Result<Vec<(u64, MmluQuestion)>, QuestionFault> {
         questions.push((line, question));
     }
     Ok(questions)
-}
-
-/// A count of lines up to a record, for records in the order of the file.
-struct LineCount<'a> {
-    text: &'a [u8],
-    /// [byte] -- Where the count stands.
-    place: usize,
-    /// Line at that place, from 1.
-    line: u64,
-}
-
-impl LineCount<'_> {
-    /// Returns the line of the record that begins at this byte or after the line ends there: the reader leaves the line
-    /// feed of a CRLF, and empty lines, to the record that follows.
-    fn at(&mut self, byte: u64) -> u64 {
-        while self.place < self.text.len() {
-            let here = self.text[self.place];
-            let is_line_end = matches!(here, b'\r' | b'\n');
-            if self.place as u64 >= byte && !is_line_end {
-                break;
-            }
-            self.place += 1;
-            // CRLF, LF and CR alone each end one line.
-            let is_half = here == b'\r' && self.text.get(self.place) == Some(&b'\n');
-            self.line += u64::from(is_line_end && !is_half);
-        }
-        self.line
-    }
 }
 
 /// Parses a row: question, four choices, answer.
