@@ -11,7 +11,7 @@ use crate::adapter::{Adapter, AdapterError, peft};
 use crate::benchmarks::{EvaluationError, Setting};
 use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
-use crate::inputs::{InputCache, Inputs, translate, warn_of_differences};
+use crate::inputs::{InputCache, Inputs, say_date, translate, warn_of_differences};
 use crate::ledger::{EvalSubject, Input, Manifest};
 use crate::model::{Config, Device, LoraSpec, Precision, misfit};
 use crate::run::{RecordedModels, RunChange, RunError, refuse_plan, scenario_of};
@@ -127,6 +127,10 @@ impl EvalTarget {
         numerics: &Numerics,
     ) -> Result<Self, RunError> {
         let prompts = translate::prompts_named(&template.name, template.date, folder)?;
+        if let Prompts::Chat(chat) = &prompts {
+            let date = template.date.map(|date| date.to_string());
+            say_date(chat, date.as_deref(), "--template-date");
+        }
         let path = adapter;
         let adapter = path.map(peft::read_folder).transpose().map_err(RunError::StartAdapter)?;
         if let (Some(read), Some(path)) = (&adapter, path) {

@@ -20,4 +20,4 @@ pub(crate) use determinism::{DeterminismCheck, TrainingBatches, most_in_a_pass};
 pub use error::InputError;
 pub use load::{Inputs, PlanInputs};
 pub use row_account::refuse_bad_rows;
-pub(crate) use rows::warn_of_differences;
+pub(crate) use rows::{say_date, warn_of_differences};

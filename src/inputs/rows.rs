@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         warn_of_differences(&tokenizer, &tokenizer_folder);
         let prompts = prompts(&spec.data, &tokenizer, &tokenizer_folder)?;
         if let Prompts::Chat(template) = &prompts {
-            say_date(template, spec.data.template_date.as_deref());
+            say_date(template, spec.data.template_date.as_deref(), "data.template_date");
         }
         let max_tokens = spec.data.max_seq_length as usize;
         let long_prompts = match spec.data.long_prompts {
@@ -317,7 +317,7 @@ pub(super) struct TokenData {
 }
 
 /// Says which date a chat template has that asks for the current one.
-fn say_date(template: &ChatTemplate, date: Option<&str>) {
+pub(crate) fn say_date(template: &ChatTemplate, date: Option<&str>, setting: &str) {
     if !template.asks_for_date() {
         return;
     }
@@ -325,8 +325,7 @@ fn say_date(template: &ChatTemplate, date: Option<&str>) {
         Some(date) => tracing::info!(target: "fedreplay::run", "the chat template has the date {date}"),
         None => tracing::warn!(
             target: "fedreplay::run",
-            "the chat template asks for the current date and gets none, so that it uses one of its own; data.template_date \
-             sets it"
+            "the chat template asks for the current date and gets none, so that it uses one of its own; {setting} sets it"
         ),
     }
 }

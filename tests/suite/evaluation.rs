@@ -142,6 +142,52 @@ fn questions_have_the_system_prompt_of_training() {
     }
 }
 
+/// A chat template that closes every message with `<unk>`, and asks for a date.
+const DATED_CHAT: &str = "{% if strftime_now is defined %}{{ strftime_now('%Y-%m-%d') }}{% else %}2024-07-26{% endif %}\
+    {% for m in messages %}[{{ m.role }}] {{ m.content }}<unk>\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}";
+
+#[test]
+fn the_tokens_that_end_an_answer_are_named_with_the_template_that_closes_it() {
+    let world = with_questions();
+    let ends = |template: &str| {
+        let said = eval(&world, &["--bench", "vicuna", "--dry-run", "--template", template]).succeeded();
+        said.summary("answers end").to_owned()
+    };
+    assert_eq!(ends("alpaca"), "with </s>");
+    world.write("base/chat_template.jinja", DATED_CHAT);
+    assert_eq!(ends("chat"), "with <unk>, </s>");
+    // A template has the name that scenarios give it, too.
+    let prompts = |template: &str| {
+        let out = format!("out-{template}");
+        let more =
+            ["--bench", "vicuna", "--limit", "1", "--answer-tokens-max", "1", "--out", &out, "--template", template];
+        eval(&world, &more).succeeded();
+        texts(&table(&world.path(&out).join("generations.parquet")), "prompt")
+    };
+    assert_eq!(prompts("Vicuna"), prompts("vicuna_v1.1"));
+    eval(&world, &["--bench", "vicuna", "--template", "Vikuna"]).refused(2, &["`Vikuna`", "vicuna_v1.1", "Vicuna"]);
+}
+
+#[test]
+fn whoever_applies_a_template_that_asks_for_a_date_says_that_it_gets_none_or_which() {
+    let world = with_questions();
+    world.write("base/chat_template.jinja", DATED_CHAT);
+    let warning = "asks for the current date and gets none";
+    let said = eval(&world, &["--bench", "vicuna", "--dry-run", "--template", "chat"]).succeeded();
+    assert!(said.stderr.contains(warning) && said.stderr.contains("--template-date"), "{}", said.stderr);
+    let dated =
+        ["--bench", "vicuna", "--limit", "1", "--answer-tokens-max", "1", "--template", "chat", "--out", "dated"];
+    let said = eval(&world, &[&dated[..], &["--template-date", "2024-12-31"]].concat()).succeeded();
+    assert!(!said.stderr.contains(warning), "{}", said.stderr);
+    let prompt = texts(&table(&world.path("dated/generations.parquet")), "prompt").remove(0);
+    assert!(prompt.starts_with("2024-12-31[user] "), "{prompt}");
+    let check = ["scenario", "check", "scenario.ron", "--no-trial", "--set", "data.template=Chat"];
+    let said = world.fedreplay(&check).succeeded();
+    assert!(said.stderr.contains(warning) && said.stderr.contains("data.template_date"), "{}", said.stderr);
+    let said = world.fedreplay(&[&check[..], &["--set", "data.template_date=2024-12-31"]].concat()).succeeded();
+    assert!(!said.stderr.contains(warning), "{}", said.stderr);
+}
+
 #[test]
 fn a_model_with_attention_dropout_is_evaluated_and_not_trained() {
     let world = with_questions();

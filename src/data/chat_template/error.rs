@@ -52,7 +52,7 @@ pub enum ChatTemplateError {
     /// The text would depend on the current date.
     #[error(
         "failed to apply the chat template {template}: it asks for the current date (strftime_now), which would make \
-         the run depend on the day; data.template_date sets a date"
+         the run depend on the day; data.template_date, or --template-date of eval, sets a date"
     )]
     AsksForDate {
         /// File and name of the template.
