@@ -13,8 +13,8 @@ use super::sampler::likeliest;
 use super::{GenerationError, Generator, end_tokens};
 use crate::adapter::Adapter;
 use crate::data::{Prompts, Template, Tokenizer};
-use crate::model::{Device, LoraSpec, Precision};
-use crate::training::{Numerics, Trainer};
+use crate::model::{Config, Device, LoraSpec, Precision, random, tensor_specs};
+use crate::training::{Decoder, Numerics, Piece, Trainer};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -163,6 +163,69 @@ fn an_answer_ends_where_it_should() {
     let room = 512 - generator.encode_raw(&fitting).unwrap().len();
     let filled = one(request(&fitting, Sampling { temperature: 5.0, ..greedy(1000) }, 3));
     assert!(filled.ended == Ended::EndOfSequence || filled.tokens as usize == room + 1, "{filled:?}");
+}
+
+/// Ids that the model writes greedily after a prompt.
+fn greedy_ids(bench: &Bench, prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut decoder = Decoder::new(&bench.trainer, &[], 1).unwrap();
+    let mut next = prompt.to_vec();
+    let mut ids = Vec::with_capacity(count);
+    while ids.len() < count {
+        let logits = decoder.read(&[Piece { slot: 0, adapter: None, ids: &next }]).unwrap();
+        let id = likeliest(logits.of(0).iter().copied());
+        ids.push(id);
+        next = vec![id];
+    }
+    ids
+}
+
+/// A model under Llama-2's kind of tokenizer each of whose tokens begins with a space: only the logits of two such tokens are
+/// not zero, and one of them is positive.
+fn of_spaced_words() -> (tempfile::TempDir, Bench) {
+    let tokenizer = Tokenizer::load(&fixtures().join("tokenizers/llama_2")).unwrap();
+    let is_word = |id: &u32| tokenizer.token(*id).is_some_and(|token| token.starts_with('▁') && token.len() > 5);
+    let words: Vec<u32> = (0..=tokenizer.largest_id()).filter(is_word).take(2).collect();
+    let config = Config::llama(tokenizer.largest_id() as usize + 1, 32, 48, 1, 2);
+    let mut tensors = Vec::new();
+    for (index, spec) in tensor_specs(&config).into_iter().enumerate() {
+        let mut values = random::initial_values(&spec, Seed(3), index as u64);
+        if spec.name == "lm_head.weight" {
+            let row = values[..32].to_vec();
+            values.fill(0.0);
+            for (word, sign) in words.iter().zip([1.0, -1.0]) {
+                let start = 32 * *word as usize;
+                values[start..start + 32].iter_mut().zip(&row).for_each(|(value, of_row)| *value = sign * of_row);
+            }
+        }
+        tensors.push((spec.name, spec.shape, values));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    random::write_values(folder.path(), &config, &tensors).unwrap();
+    let lora = LoraSpec::smallest(&config);
+    let trainer = Trainer::load(folder.path(), Precision::F32, Device::Cpu, &lora, &Numerics::default()).unwrap();
+    (folder, Bench { tokenizer, trainer })
+}
+
+/// The text of an answer is what the decoder makes of prompt and answer together. Llama-2's tokenizer drops the space that
+/// begins a text, so that an answer decoded alone would lose it.
+#[test]
+fn an_answer_keeps_the_space_that_it_begins_with_and_a_stop_text_may_begin_with_it() {
+    let (_folder, bench) = of_spaced_words();
+    let tokenizer = &bench.tokenizer;
+    let generator = Generator::new(&bench.trainer, tokenizer, BTreeSet::new(), &[], Seed(1), 1).unwrap();
+    for word in ["a", "def f(a):", "USER: a ASSISTANT:", "return"] {
+        let prompt = generator.encode_raw(word).unwrap();
+        let ids = greedy_ids(&bench, &prompt, 6);
+        let whole = tokenizer.decode(&[&prompt[..], &ids].concat()).unwrap();
+        let expected = whole.strip_prefix(&tokenizer.decode(&prompt).unwrap()).unwrap();
+        assert!(expected.starts_with(' ') && expected.len() > 12, "{expected:?}");
+        let answer = |sampling| generator.under(None).generate(&[request(word, sampling, 0)]).unwrap().remove(0);
+        assert_eq!(answer(greedy(6)).text, expected, "{word}");
+        // The whole first word and the space before the second lie over two tokens.
+        let second = 1 + expected[1..].find(' ').unwrap();
+        let stopped = answer(Sampling { stop: vec![expected[..=second].to_owned()], ..greedy(6) });
+        assert_eq!((stopped.text.as_str(), stopped.ended, stopped.tokens), ("", Ended::Stop, 2), "{word}");
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ TURNS = [
     "USER: Say it ASSISTANT: Riga",
     "USER:  return a ASSISTANT: \n\tb",
 ]
+SPELLED = TURNS[0].split("USER:")[0] + "USER: Is </s> a tag, <unk>? ASSISTANT: It is<s> not, </s>a."
 
 
 def ids(tokenizer, dialogue, **options):
@@ -86,7 +87,7 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "fixtures" / "reference" / "chat_ids.json")
     options = parser.parse_args()
     templates = [path for path in sorted((HERE / "chat_templates").glob("*.jinja")) if path.stem not in WITHOUT]
-    tokenizers, turns = {}, {}
+    tokenizers, turns, spelled = {}, {}, {}
     for folder in sorted((ROOT / "fixtures" / "tokenizers").iterdir()):
         tokenizers[folder.name] = {}
         for template in templates:
@@ -99,8 +100,9 @@ def main():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         text = "".join(turn + tokenizer.eos_token for turn in TURNS)
         turns[folder.name] = " ".join(map(str, tokenizer(text)["input_ids"]))
+        spelled[folder.name] = " ".join(map(str, tokenizer(SPELLED + tokenizer.eos_token)["input_ids"]))
     made = {"versions": {"transformers": transformers.__version__}, "dialogues": DIALOGUES, "turns": TURNS}
-    made = {**made, "ids_of_turns": turns, "tokenizers": tokenizers}
+    made = {**made, "ids_of_turns": turns, "ids_of_spelled": spelled, "tokenizers": tokenizers}
     options.out.write_text(json.dumps(made, indent=0, ensure_ascii=False) + "\n")
     for name, cases in tokenizers.items():
         refused = [template for template, dialogues in cases.items() if None in dialogues]

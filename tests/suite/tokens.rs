@@ -1,6 +1,6 @@
 //! Token ids against those of Transformers: in training and in evaluation, for tokenizers in the forms that folders have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +9,10 @@ use fedreplay::data::{
     BadRows, ChatTemplate, Content, Exchange, Federation, LongPrompts, Message, Prompts, Role, Row, Sample,
     SequenceRules, SpecialTokensInText, Template, Tokenizer, tokenize,
 };
-use fedreplay::generation::end_tokens;
+use fedreplay::generation::{Generator, PromptText, Prompting, end_tokens};
+use fedreplay::model::{Config, Device, LoraSpec, Precision};
+use fedreplay::training::{Numerics, Trainer};
+use fedreplay_sim::Seed;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,8 +43,9 @@ fn ids_of(text: &str) -> Vec<u32> {
 #[derive(Deserialize)]
 struct ChatIds {
     dialogues: Vec<Vec<Spoken>>,
-    turns: Vec<String>,
     ids_of_turns: BTreeMap<String, String>,
+    /// By tokenizer, for one exchange whose texts spell special tokens.
+    ids_of_spelled: BTreeMap<String, String>,
     /// By tokenizer and template; `None` where the template refuses the dialogue.
     tokenizers: BTreeMap<String, BTreeMap<String, Vec<Option<Expected>>>>,
 }
@@ -104,14 +108,31 @@ fn each_dialogue(check: impl Fn(&str, &Tokenizer, &ChatTemplate, &[Message], &Ex
     }
 }
 
+/// The tiny base, whose vocabulary does not matter to the encoding of prompts.
+fn trainer() -> Trainer {
+    let folder = project("fixtures/tiny-base");
+    let lora = LoraSpec::smallest(&Config::read(&folder).unwrap());
+    Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &Numerics::default()).unwrap()
+}
+
+/// The prompt of an evaluation for the answer after these messages.
+fn examined(template: &ChatTemplate, messages: &[Message]) -> PromptText {
+    let said = |role: Role| -> Vec<&str> {
+        messages.iter().filter(|message| message.role == role).map(|message| message.content).collect()
+    };
+    let prompting = Prompting::Chat { template, system: said(Role::System).first().copied() };
+    prompting.prompt(&said(Role::User), &said(Role::Assistant)).unwrap()
+}
+
 #[test]
 fn prompts_of_every_template_have_the_ids_of_transformers_under_every_tokenizer() {
+    let trainer = trainer();
     each_dialogue(|place, tokenizer, template, messages, expected| {
+        let generator = Generator::new(&trainer, tokenizer, BTreeSet::new(), &[], Seed(1), 1).unwrap();
         let whole = ids_of(&expected.ids);
         let answers = (0..messages.len()).filter(|&index| messages[index].role == Role::Assistant);
         for (index, prompt) in answers.zip(&expected.prompts) {
-            let text = template.prompt(&messages[..index]).unwrap();
-            let found = tokenizer.encode_chat(&text).unwrap().ids;
+            let found = generator.encode(&examined(template, &messages[..index])).unwrap();
             match prompt {
                 Prompt::Length(length) => assert_eq!(found, whole[..*length], "{place}, message {index}"),
                 Prompt::Ids(ids) => assert_eq!(found, ids_of(ids), "{place}, message {index}"),
@@ -178,24 +199,43 @@ const EXCHANGES: [(&str, &str); 3] = [("What is it?", "It is Riga."), ("Say it",
 
 #[test]
 fn turns_of_a_prompt_template_have_the_ids_of_the_whole_text() {
-    let ChatIds { turns, ids_of_turns, .. } = read("chat_ids.json");
+    let ChatIds { ids_of_turns, .. } = read("chat_ids.json");
     let vicuna = Template::named("vicuna_v1.1").unwrap();
+    let prompting = Prompting::Template { template: vicuna, system: None, end: "</s>" };
+    let (questions, answers) = (EXCHANGES.map(|(user, _)| user), EXCHANGES.map(|(_, assistant)| assistant));
+    let trainer = trainer();
     for (name, ids) in &ids_of_turns {
         let tokenizer = tokenizer(name);
+        let generator = Generator::new(&trainer, &tokenizer, BTreeSet::new(), &[], Seed(1), 1).unwrap();
         let exchanges = EXCHANGES.map(|(user, assistant)| exchange(user, assistant)).into();
         let content = Content::MultiTurn { exchanges, unanswered: None };
         for special_tokens in [SpecialTokensInText::Refuse, SpecialTokensInText::Parsed] {
             let trained = sample(content.clone(), &tokenizer, &rules(Prompts::Template(vicuna), special_tokens)).ids;
             assert_eq!(trained, ids_of(ids), "{name}, {special_tokens:?}");
-            for asked in 1..=turns.len() {
-                // The prompt of a turn ends before its answer.
-                let mut prompt: Vec<&str> = turns[..asked].iter().map(String::as_str).collect();
-                let last = prompt[asked - 1];
-                prompt[asked - 1] = &last[..last.rfind(" ASSISTANT:").unwrap() + " ASSISTANT:".len()];
-                let examined = tokenizer.encode_turns(&prompt).unwrap();
+            for asked in 1..=EXCHANGES.len() {
+                let prompt = prompting.prompt(&questions[..asked], &answers[..asked - 1]).unwrap();
+                let examined = generator.encode(&prompt).unwrap();
                 assert_eq!(examined, trained[..examined.len()], "{name}, turn {asked}");
             }
         }
+    }
+}
+
+/// As in FedLLM-Bench's code, which tokenizes prompt, answer and EOS as one text.
+#[test]
+fn special_tokens_that_a_text_spells_are_parsed_as_by_transformers_or_stay_characters() {
+    let ChatIds { ids_of_spelled, .. } = read("chat_ids.json");
+    let vicuna = Template::named("vicuna_v1.1").unwrap();
+    assert!(ids_of_spelled.len() >= 7);
+    for (name, ids) in &ids_of_spelled {
+        let tokenizer = tokenizer(name);
+        let exchanges = vec![exchange("Is </s> a tag, <unk>?", "It is<s> not, </s>a.")];
+        let content = Content::MultiTurn { exchanges, unanswered: None };
+        let under = |rule| sample(content.clone(), &tokenizer, &rules(Prompts::Template(vicuna), rule));
+        assert_eq!(under(SpecialTokensInText::Parsed).ids, ids_of(ids), "{name}");
+        let [end] = tokenizer.encode_with_special_tokens("</s>").unwrap().ids[..] else { panic!("{name}") };
+        let ends = |rule| under(rule).ids.iter().filter(|&&id| id == end).count();
+        assert_eq!(ends(SpecialTokensInText::Parsed), ends(SpecialTokensInText::Refuse) + 2, "{name}");
     }
 }
 

@@ -201,16 +201,27 @@ fn a_date_that_is_set_is_the_current_one() {
 
 #[test]
 fn line_ends_of_a_template_are_line_feeds_and_those_of_messages_stay() {
-    let with_crlf = json!("a\r\n{% if true %}\r\nb{{ messages[0].content }}\r{% endif %}\r\n");
-    let with_feeds = json!("a\n{% if true %}\nb{{ messages[0].content }}\n{% endif %}\n");
-    let [crlf, feeds] = [with_crlf, with_feeds].map(|source| {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("chat_template.jinja"), source.as_str().unwrap()).unwrap();
-        let template = ChatTemplate::load(folder.path(), None).unwrap();
-        template.prompt(&[Message { role: Role::User, content: "x\r\ny" }]).unwrap()
-    });
-    assert_eq!(crlf, feeds);
-    assert_eq!(crlf, "a\nbx\r\ny\n");
+    let written = |source: &str| {
+        let prompts = [
+            [("chat_template.jinja", json!(source)), ("tokenizer_config.json", json!({}))],
+            [("tokenizer_config.json", json!({"chat_template": source})), ("special_tokens_map.json", json!({}))],
+        ];
+        let prompts = prompts.map(|files| {
+            let folder = tempfile::tempdir().unwrap();
+            for (file, content) in files {
+                let text = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
+                fs::write(folder.path().join(file), text).unwrap();
+            }
+            let template = ChatTemplate::load(folder.path(), None).unwrap();
+            template.prompt(&[Message { role: Role::User, content: "x\r\ny" }]).unwrap()
+        });
+        assert_eq!(prompts[0], prompts[1], "{source:?}");
+        prompts[0].clone()
+    };
+    let source = "a\n{% if true %}\nb{{ messages[0].content }}\n{% endif %}\n";
+    for end in ["\n", "\r\n", "\r"] {
+        assert_eq!(written(&source.replace('\n', end)), "a\nbx\r\ny\n", "{end:?}");
+    }
 }
 
 #[test]
