@@ -86,7 +86,7 @@ impl Table {
     ) -> Result<Self, InputError> {
         let bytes = fs::read(file).map_err(|error| unreadable(file, error))?;
         read.insert(role.to_owned(), input(file.to_owned(), blake3::hash(&bytes)));
-        let is_parquet = file.extension().is_some_and(|ending| ending == "parquet");
+        let is_parquet = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
         // The readers panic on some damaged files, and so does the conversion of what they return.
         let batch = without_panic(|| if is_parquet { parquet(bytes) } else { csv(&bytes) });
         let batch = batch.map_err(|panic| unreadable(file, panic))?.map_err(|error| unreadable(file, error))?;

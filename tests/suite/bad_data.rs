@@ -63,10 +63,21 @@ fn cases() -> Vec<Case> {
             vec!["line 2", "client \"a\" appears twice"],
             None,
         ),
+        ("a number out of range", beside(b"1e999"), vec!["client \"a\", row 1", "number out of range"], Some(1)),
+        ("an infinite number", beside(b"-Infinity"), vec!["client \"a\", row 1", "invalid number"], Some(1)),
+        ("a raw tab in a text", beside(b"\"\t\""), vec!["client \"a\", row 1", "control character"], Some(1)),
+        ("half of a surrogate pair", beside(b"\"\\udc00\""), vec!["client \"a\", row 1", "hex escape"], Some(1)),
+        ("a byte of no UTF-8", beside(b"\"\xc3\x28\""), vec!["client \"a\", row 1", "invalid unicode"], Some(1)),
         ("invalid UTF-8", invalid, vec!["line 1, column", "row 0", "invalid unicode"], None),
         ("nothing", vec![], vec!["EOF while parsing a value"], None),
         ("no clients", b"{}".to_vec(), vec!["no client with a usable row"], None),
     ]
+}
+
+/// A file in which one row of three has this as the value of a column that nothing reads.
+fn beside(value: &[u8]) -> Vec<u8> {
+    let bad = [b"{\"instruction\": \"i\", \"response\": \"r\", \"x\": ".as_slice(), value, b"}"].concat();
+    [format!("{{\"a\": [{ROW}, ").as_bytes(), &bad, format!(", {ROW}]}}").as_bytes()].concat()
 }
 
 #[test]

@@ -221,6 +221,78 @@ fn what_is_left_out_is_counted_everywhere() {
     assert!(report.contains("5 rows of data are left out"));
 }
 
+/// A chat template that refuses one text.
+const REFUSING_CHAT: &str = "{% for m in messages %}{% if 'forbidden' in m.content %}{{ raise_exception('not this') }}{% endif %}\
+    [{{ m.role }}] {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}";
+
+#[test]
+fn rows_that_spell_a_special_token_or_that_the_template_refuses_are_left_out_by_reason() {
+    let world = World::new();
+    world.write("base/chat_template.jinja", REFUSING_CHAT);
+    let row = |asked: &str| json!({"instruction": asked, "response": "one"}).to_string();
+    let rows = [row("Say"), row("Say </s>"), row("Say what is forbidden"), row("Say <s> too"), row("Say it")];
+    world.write("rows.jsonl", &rows.join("\n"));
+    world.edit("scenario.ron", "\"data.json\"", "\"rows.jsonl\", template: Chat");
+    let check = |sets: &[&str]| {
+        let sets = [sets, &["server.protocol.clients_per_round=1"]].concat();
+        let sets: Vec<&str> = sets.iter().flat_map(|&set| ["--set", set]).collect();
+        world.fedreplay(&[&["scenario", "check", "scenario.ron", "--no-trial"][..], &sets].concat())
+    };
+    check(&[]).refused(
+        2,
+        &[
+            "2 rows of 1 client with a special token in its text (the first at line 2, client \"local\", row 1",
+            "lifted by data.special_tokens_in_text: AsText, or data.bad_rows: Skip",
+            "1 row of 1 client with refused by the chat template (the first at line 3, client \"local\", row 2",
+            "lifted by another data.template, or data.bad_rows: Skip",
+        ],
+    );
+    let left_out =
+        |sets: &[&str]| check(&[sets, &["data.bad_rows=Skip"]].concat()).succeeded().summary("left out").to_owned();
+    assert_eq!(
+        left_out(&[]),
+        "3 rows of data are left out: 2 with a special token in its text, 1 with refused by the chat template; by client: \
+         \"local\" 3"
+    );
+    assert_eq!(
+        left_out(&["data.special_tokens_in_text=AsText"]),
+        "1 row of data is left out: 1 with refused by the chat template; by client: \"local\" 1"
+    );
+}
+
+#[test]
+fn answers_before_the_first_question_are_left_out_and_counted() {
+    let world = World::new();
+    let said = |from: &str, value: &str| json!({"from": from, "value": value});
+    let rows = [
+        json!({"conversations": [said("gpt", "Hello."), said("human", "q"), said("gpt", "a")]}),
+        json!({"conversations": [said("human", "q"), said("gpt", "a")]}),
+        json!({"messages": [{"role": "system", "content": "s"}, {"role": "assistant", "content": "Hello."},
+            {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}),
+    ];
+    world.write("rows.json", &json!({"a": rows}).to_string());
+    world.edit("scenario.ron", "\"data.json\"", "\"rows.json\"");
+    let sets = ["--set", "rounds=1", "--set", "server.protocol.clients_per_round=1"];
+    let said = world.run("run", &sets).succeeded();
+    let sentence = "begin with an answer, which is left out";
+    assert!(
+        said.stderr.contains(&format!("rows.json {sentence}")) && said.stderr.contains("2 conversations"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(Manifest::read(&world.path("run")).expect("a manifest").left_out["data"].first_answers, 2);
+    assert!(fs::read_to_string(world.path("run/report.html")).expect("a report").contains(sentence));
+}
+
+#[test]
+fn a_row_of_parquet_has_a_number_and_no_line() {
+    let world = World::new();
+    let file = form("scalars.parquet");
+    let said = world.fedreplay(&["data", "inspect", file.to_str().expect("UTF-8")]);
+    let said = said.refused(2, &["client \"local\", row 0: it has no \"instruction\""]);
+    assert!(!said.stderr.contains(" line "), "{}", said.stderr);
+}
+
 #[test]
 fn a_row_keeps_its_place_in_the_file_after_a_partition() {
     let world = World::new();

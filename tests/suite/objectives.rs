@@ -123,6 +123,8 @@ fn preference_training_from_an_adapter_measures_against_it_unless_the_base_is_as
     std::fs::rename(world.path("run"), world.path("from-start")).expect("a folder");
     world.run("run", &base).succeeded();
     assert!(before("reward_margin") > 0.0, "the adapter has learnt something");
+    let report = std::fs::read_to_string(world.path("run/report.html")).expect("a report");
+    assert!(report.contains("the base model without adapter"));
 
     let check = |sets: &[&str]| {
         let said = world.fedreplay(&[&["scenario", "check", "scenario.ron", "--no-trial"], sets].concat()).succeeded();
@@ -142,6 +144,20 @@ fn without_an_adapter_to_start_from_the_reference_is_the_base_however_it_is_name
     let unnamed = run("unnamed", r#"{"Dpo":{}}"#);
     assert_eq!(run("start", r#"{"Dpo":{"reference":"Start"}}"#), unnamed);
     assert_eq!(run("base-model", r#"{"Dpo":{"reference":"Base"}}"#), unnamed);
+}
+
+#[test]
+fn pairs_that_are_too_long_are_counted_by_client() {
+    let world = preference_world();
+    let data = std::fs::read_to_string(world.path("data.json")).expect("the data is there");
+    let prompt = "Say something of the apple.";
+    let long = data.matches(prompt).count();
+    world.write("data.json", &data.replace(prompt, &"word ".repeat(400)));
+    let check = ["scenario", "check", "scenario.ron", "--no-trial"];
+    world.fedreplay(&check).refused(2, &["with too long a prompt", "data.long_prompts: Skip"]);
+    let said = world.fedreplay(&[&check[..], &["--set", "data.long_prompts=Skip"]].concat()).succeeded();
+    let left_out = said.summary("left out");
+    assert!(left_out.contains(&format!("{long} with too long a prompt; by client: ")), "{left_out}");
 }
 
 #[test]

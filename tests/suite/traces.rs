@@ -1,10 +1,14 @@
 //! Populations from a trace: a row a client, and the times at which each is online.
 
 use std::fs;
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
 use fedreplay::ledger::read_table;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 
 use super::support::{World, project};
 
@@ -95,6 +99,31 @@ fn a_trace_in_csv_changes_what_it_names_and_nothing_else() {
     world.edit("clients.csv", "2000000000", "2100000000");
     let said = world.fedreplay(&["replay", "trained"]).refused(3, &[]);
     assert!(said.stdout.contains("clients trace"), "{}", said.stdout);
+}
+
+/// The codecs of pandas, pyarrow, polars and DuckDB.
+#[test]
+fn a_trace_in_parquet_of_every_codec_is_read() {
+    let world = world("clients: \"clients.PARQUET\"");
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values((0..6).rev().map(|user| format!("user-{user}"))));
+    let latencies: ArrayRef = Arc::new(UInt64Array::from_iter_values((1..=6).rev()));
+    let rows = RecordBatch::try_from_iter([("client_id", ids), ("latency_ns", latencies)]).expect("two columns");
+    for (name, codec) in [
+        ("snappy", Compression::SNAPPY),
+        ("gzip", Compression::GZIP(Default::default())),
+        ("brotli", Compression::BROTLI(Default::default())),
+        ("lz4", Compression::LZ4_RAW),
+        ("zstd", Compression::ZSTD(Default::default())),
+        ("none", Compression::UNCOMPRESSED),
+    ] {
+        let file = fs::File::create(world.path("clients.PARQUET")).expect("a writable folder");
+        let properties = WriterProperties::builder().set_compression(codec).build();
+        let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).expect("a writer");
+        writer.write(&rows).expect("a writable file");
+        writer.close().expect("a writable file");
+        plan(&world, name);
+        assert_eq!(counts(&table(&world, name, "population"), "latency_ns"), [1, 2, 3, 4, 5, 6], "{name}");
+    }
 }
 
 #[test]

@@ -192,6 +192,25 @@ fn every_system_scenario_can_be_planned() {
     }
 }
 
+/// The expected counts are `floor(rows * share + 0.5)`, and at least one row is left to train on.
+#[test]
+fn synthetic_rows_are_held_out_as_those_of_a_file() {
+    for (rows, share, expected) in [(10, "0.25", 3), (2, "0.25", 1), (10, "0.15", 2), (5, "0.1", 1), (1, "0.9", 0)] {
+        let counts = |data: &str| {
+            let world = world("protocol: Synchronous(clients_per_round: 1)", &[]);
+            world.write("rows.json", &super::support::rows(rows, "it").to_string());
+            world.edit("scenario.ron", "file: \"data.json\", test_file: \"test.json\"", data);
+            world.edit("scenario.ron", "held_out: 0.2", &format!("held_out: {share}"));
+            world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
+            let population = read_table(&world.path("plan"), "population").expect("a table");
+            ["train_rows", "held_out_rows"].map(|name| population[name].as_primitive::<UInt64Type>().value(0))
+        };
+        let synthetic = counts(&format!("synthetic: (clients: 1, rows: Fixed({rows}), tokens_per_row: 38)"));
+        assert_eq!(synthetic, [rows as u64 - expected, expected], "{rows} rows, {share}");
+        assert_eq!(counts("file: \"rows.json\""), synthetic, "{rows} rows, {share}");
+    }
+}
+
 /// A table of quantiles with one value leaves a task no choice: three times as slow is a third of the speed.
 #[test]
 fn a_slowdown_is_a_table_of_quantiles() {
