@@ -7,6 +7,7 @@ use fedreplay::adapter::{Adapter, Layout, peft};
 use fedreplay::evaluate::{EvalTarget, NamedTemplate};
 use fedreplay::model::{Device, Precision};
 use fedreplay::training::Numerics;
+use serde_json::{Value, json};
 
 use super::support::{World, project};
 use super::training::last_model;
@@ -33,6 +34,30 @@ fn a_run_starts_where_another_ended() {
     world.fedreplay(&["replay", "next"]).succeeded();
     let manifest = fs::read_to_string(world.path("next/manifest.json")).expect("a manifest");
     assert!(manifest.contains("\"initial_adapter\""), "{manifest}");
+}
+
+/// The forms in which PEFT writes the targets of one and the same adapter.
+#[test]
+fn a_run_starts_from_an_adapter_whatever_form_its_targets_have() {
+    let world = world();
+    let file = world.path("run/adapters/round-00002/adapter_config.json");
+    let config: Value = serde_json::from_slice(&fs::read(&file).expect("a config")).expect("JSON");
+    let starts = |out: &str, changes: Value| {
+        let mut config = config.clone();
+        for (key, value) in changes.as_object().expect("an object") {
+            config[key] = value.clone();
+        }
+        fs::write(&file, config.to_string()).expect("a writable file");
+        world.run(out, &["--set", LAST, "--set", "rounds=1"]).succeeded().summary("loss before").to_owned()
+    };
+    let plain = starts("plain", json!({}));
+    let expression = r"model\.layers\.\d+\.self_attn\.(q|v)_proj";
+    assert_eq!(starts("expression", json!({"target_modules": expression})), plain);
+    let layers = json!({"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [0, 1, 2, 3]});
+    assert_eq!(starts("layers", layers), plain);
+    let off = json!({"use_dora": null, "modules_to_save": [], "lora_bias": false, "rank_pattern": {}});
+    assert_eq!(starts("off", off), plain);
+    assert_ne!(world.run("fresh", &["--set", "rounds=1"]).succeeded().summary("loss before"), plain);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! How results are computed changes none of them: company in a pass, recomputed layers, workers, too little memory.
 
-use std::process::Stdio;
+use std::fs;
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
 
 use super::support::{Said, World, files};
 use super::training::last_model;
@@ -159,4 +162,40 @@ fn too_little_memory_says_what_was_needed_and_the_run_goes_on_with_more() {
     let resume = ["resume", "run", "--store", "none", "--set", "execution.checkpointing=Always", "--workers", "1"];
     world.fedreplay(&resume).succeeded();
     world.fedreplay(&["verify", "run"]).succeeded();
+}
+
+/// [byte] -- Returns the highest resident memory of a program, as the kernel counts it until the program ends.
+fn peak_bytes(program: &mut Child) -> u64 {
+    let status = format!("/proc/{}/status", program.id());
+    let mut peak = 0;
+    while program.try_wait().expect("a child").is_none() {
+        let table = fs::read_to_string(&status).unwrap_or_default();
+        let line = table.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        peak = kibibytes.map_or(peak, |kibibytes| 1024 * kibibytes);
+        std::thread::yield_now();
+    }
+    assert!(program.wait().expect("a child").success());
+    peak
+}
+
+/// Rows of unequal length, so that each pass takes other sizes of memory than the one before.
+#[test]
+fn a_run_takes_the_memory_that_check_forecasts() {
+    let world = World::new();
+    let row = |n: usize| json!({"instruction": format!("Say it {n}."), "response": "word ".repeat(1 + n * 37 % 300)});
+    world.write("data.json", &json!({"one": (0..60).map(row).collect::<Vec<Value>>()}).to_string());
+    world.edit("scenario.ron", "max_seq_length: 160, held_out: 0.2", "max_seq_length: 448");
+    world.edit("scenario.ron", "local_steps: 2, batch_size: 2", "local_steps: 5, batch_size: 12");
+    world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 1");
+    world.edit("scenario.ron", "rounds: 3", "rounds: 1");
+    world.edit("scenario.ron", "local_baseline: true", "local_baseline: false");
+    let check = world.fedreplay(&["scenario", "check", "scenario.ron", "--workers", "1", "--json"]).succeeded();
+    let said: Value = serde_json::from_str(check.stdout.lines().last().expect("a line")).expect("JSON");
+    let forecast = said["forecast"]["memory_bytes"].as_u64().expect("a number of bytes");
+    let mut run = world.command(&["run", "scenario.ron", "--out", "run", "--store", "none", "--workers", "1"]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
+    let peak = peak_bytes(&mut run);
+    let share = peak as f64 / forecast as f64;
+    assert!((0.85..1.15).contains(&share), "{peak} B at the peak, {forecast} B forecast");
 }
