@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use self::args::eval::EvalArguments;
 use self::commands::{
-    data, diff, eval, export, fork, generate, import, ls, model, plan, privacy, replay, report, resume, run, scenario,
-    show, store, sweep, tail, verify,
+    certify, data, diff, eval, export, fork, generate, import, ls, model, plan, privacy, replay, report, resume, run,
+    scenario, show, store, sweep, tail, verify,
 };
 use self::errors::{CommandError, exit, hint};
 use self::output::say;
@@ -62,6 +62,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Check a run's files and digest chain against their hashes.
     Verify(verify::VerifyArguments),
+    /// Sign a statement about a run: its digest and its certificate, under an Ed25519 key.
+    Certify(certify::CertifyArguments),
     /// Compare two runs and name the first difference.
     Diff(diff::DiffArguments),
     /// Show a run at a glance: figures, curves, outcomes, devices, stragglers.
@@ -151,6 +153,7 @@ fn execute(command: Command) -> Result<ExitCode, CommandError> {
         Command::Fork(arguments) => fork::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
+        Command::Certify(arguments) => certify::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
         Command::Show(arguments) => show::main(&arguments),
         Command::Ls(arguments) => ls::main(&arguments),

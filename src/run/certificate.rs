@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use crate::ledger::{
-    Chain, LedgerError, Manifest, PopulationRow, RoundRow, RunState, Table, chunk_hash, read_table, rows_digest,
+    Chain, LedgerError, Manifest, RoundRow, RunState, Table, population_hash, read_table, rows_digest,
 };
 use crate::scenario::{FieldDifference, value_differences};
 use crate::store::{Digest, atomic, key_of};
@@ -297,8 +297,7 @@ pub(super) fn genesis(schema: u32, scenario: Digest, inputs: &BTreeMap<String, D
 }
 
 fn population_of(run_folder: &Path) -> Result<Digest, LedgerError> {
-    let rows = read_table(run_folder, PopulationRow::NAME)?;
-    Ok(rows_digest(&[chunk_hash(PopulationRow::NAME, &rows, &[])]))
+    Ok(rows_digest(&[population_hash(run_folder)?]))
 }
 
 /// Reads the rounds of a run.

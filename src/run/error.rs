@@ -18,6 +18,18 @@ use crate::store::StoreError;
 
 /// Version of this program.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Reason why a statement cannot be signed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// The file has no key that can be used. Nothing of its contents is shown.
+    #[error("failed to read the key {}: it is {reason}", path.display())]
+    Key { path: PathBuf, reason: &'static str },
+    #[error("failed to read the statement {}: {reason}", path.display())]
+    Statement { path: PathBuf, reason: String },
+    /// The run is not what its own hashes say.
+    #[error("failed to certify {}: {difference}", run.display())]
+    Different { run: PathBuf, difference: String },
+}
 
 /// Reason why a run, or something else that is done with runs, failed.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +129,9 @@ pub enum RunError {
         folder.display()
     )]
     NotKept { round: u32, folder: PathBuf },
+    /// A statement about a run cannot be signed or read.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// There is no synthetic twin of this name.
     #[error("failed to make a twin `{name}`: known are {}", known_twins())]
     UnknownTwin { name: String },

@@ -17,9 +17,7 @@ use super::recorded_models::{RecordedModels, saved_notes};
 use super::{RunError, certificate, plan_only};
 use crate::adapter::peft;
 use crate::inputs::TrainingBatches;
-use crate::ledger::{
-    Difference, LedgerError, Manifest, PopulationRow, RunKind, RunState, SCHEMA_VERSION, Table, is_table, read_table,
-};
+use crate::ledger::{Difference, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION, client_count, is_table};
 use crate::scenario::Scenario;
 use crate::store::binary_hash;
 use crate::training::{Grade, NumericsClass, SelfTest};
@@ -144,8 +142,8 @@ fn in_scenario(run_folder: &Path, manifest: &Manifest, scenario: &Scenario, is_o
 fn in_adapters(run_folder: &Path, scenario: &Scenario, is_own: bool) -> Result<Vec<String>, RunError> {
     // Tables that cannot be read are findings of the check of the tables.
     let Ok(models) = RecordedModels::read(run_folder) else { return Ok(vec![]) };
-    let Ok(population) = read_table(run_folder, PopulationRow::NAME) else { return Ok(vec![]) };
-    let is_alone = is_alone(scenario, population.num_rows());
+    let Ok(clients) = client_count(run_folder) else { return Ok(vec![]) };
+    let is_alone = is_alone(scenario, clients);
     SavedAdapters { run_folder, scenario, models, is_alone, is_own }.check()
 }
 

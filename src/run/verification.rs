@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::RunError;
 use super::certificate::{Certificate, CertificateComparison, FILE_NAME};
+use super::signature::{VerifyingKey, signed_certificate};
 use super::statements::check_statements;
 use crate::ledger::{
     Difference, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION, UNFINISHED, verify, verify_rows,
@@ -19,6 +20,15 @@ pub struct Claims<'a> {
     pub certificate: Option<&'a Path>,
     /// Digest that the run must have.
     pub digest: Option<Digest>,
+    /// Statement whose certificate counts if it is signed.
+    pub signed: Option<Signed<'a>>,
+}
+
+/// A signed statement, and who must have signed it.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    pub statement: &'a Path,
+    pub by: &'a VerifyingKey,
 }
 
 /// Checks the run in `run_folder` as [`crate::ledger::verify`] does, compares its manifest, scenario, saved adapters and own
@@ -30,14 +40,23 @@ pub struct Claims<'a> {
 pub fn verify_run(run_folder: &Path, claims: &Claims) -> Result<Vec<Difference>, RunError> {
     let mut found = verify(run_folder)?;
     let Ok(manifest) = Manifest::read(run_folder) else { return Ok(found) };
-    let claimed = claims.certificate.map(Certificate::read).transpose()?;
-    if claimed.is_some() && manifest.state == RunState::Running {
+    let mut claimed = Vec::new();
+    if let Some(file) = claims.certificate {
+        claimed.push(Certificate::read(file)?);
+    }
+    if let Some(Signed { statement, by }) = claims.signed {
+        match signed_certificate(statement, by)? {
+            Some(certificate) => claimed.push(certificate),
+            None => found.push(Difference(format!("{}: it is not signed with this key", statement.display()))),
+        }
+    }
+    if !claimed.is_empty() && manifest.state == RunState::Running {
         // The run was made for this comparison and need not be finished.
         found.retain(|difference| difference.0 != UNFINISHED);
     }
     found.extend(check_statements(run_folder, &manifest)?);
     found.extend(check_own_certificate(run_folder, &manifest)?);
-    if let Some(certificate) = claimed {
+    for certificate in claimed {
         found.extend(differences(&certificate, run_folder, !found.is_empty())?);
     }
     if let Some(digest) = claims.digest.filter(|&digest| manifest.digest != Some(digest)) {

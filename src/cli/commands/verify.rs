@@ -11,8 +11,9 @@ use crate::cli::errors::exit::DIFFERENT;
 use crate::cli::errors::hint::RESUME;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{say, shown};
+use fedreplay::audit::default_statement;
 use fedreplay::ledger::{Manifest, UNFINISHED};
-use fedreplay::run::{Claims, verify_run};
+use fedreplay::run::{Claims, Signed, VerifyingKey, verify_run};
 use fedreplay::store::Digest;
 
 #[derive(Args)]
@@ -25,6 +26,13 @@ pub struct VerifyArguments {
     /// Compare with this digest too, which was kept elsewhere: anyone who can write to the folder can make it another run.
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     digest: Option<Digest>,
+    /// Compare with the signed statement of a run too, which `certify` wrote; it counts if it is signed with this public key, an
+    /// Ed25519 key in PEM form.
+    #[arg(long, value_name = "FILE")]
+    signed_by: Option<PathBuf>,
+    /// File of the signed statement [default: next to the run, RUN.intoto.json].
+    #[arg(long, value_name = "FILE", requires = "signed_by")]
+    statement: Option<PathBuf>,
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
@@ -37,7 +45,16 @@ fn digest(text: &str) -> Result<Digest, String> {
 
 /// Checks the run and prints every difference.
 pub fn main(arguments: &VerifyArguments) -> Result<ExitCode, CommandError> {
-    let claims = Claims { certificate: arguments.certificate.as_deref(), digest: arguments.digest };
+    let key = arguments.signed_by.as_deref().map(VerifyingKey::read).transpose()?;
+    let statement = match (&key, &arguments.statement) {
+        (Some(_), None) => default_statement(&arguments.run)?,
+        (_, named) => named.clone().unwrap_or_default(),
+    };
+    let claims = Claims {
+        certificate: arguments.certificate.as_deref(),
+        digest: arguments.digest,
+        signed: key.as_ref().map(|by| Signed { statement: &statement, by }),
+    };
     let found = ProgressDisplay::during("hashing files and rows", || verify_run(&arguments.run, &claims))?;
     // If the manifest cannot be read, `found` says so.
     let manifest = Manifest::read(&arguments.run).ok();
@@ -50,14 +67,18 @@ pub fn main(arguments: &VerifyArguments) -> Result<ExitCode, CommandError> {
     if let (true, Some(manifest)) = (found.is_empty(), &manifest) {
         let digest = manifest.digest.map(|digest| digest.to_string()).unwrap_or_default();
         say!("whole: {} files, {} rounds, digest {digest}", manifest.files.len(), manifest.rounds);
+        if let Some(key) = &key {
+            say!("signed with the key {}", key.fingerprint());
+        }
     }
     if arguments.json {
         let differences: Vec<&str> = found.iter().map(|difference| difference.0.as_str()).collect();
         let digest = manifest.as_ref().map(|run| run.digest);
         let rounds = manifest.as_ref().map(|run| run.rounds);
+        let signer = key.as_ref().map(VerifyingKey::fingerprint);
         say!(
             "{}",
-            json!({ "run": shown(&arguments.run), "digest": digest, "rounds": rounds, "differences": differences })
+            json!({ "run": shown(&arguments.run), "digest": digest, "rounds": rounds, "differences": differences, "key": signer })
         );
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })

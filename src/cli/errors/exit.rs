@@ -17,7 +17,7 @@ use fedreplay::inputs::InputError;
 use fedreplay::ledger::LedgerError;
 use fedreplay::model::gguf::GgufError;
 use fedreplay::model::hub::HubError;
-use fedreplay::run::RunError;
+use fedreplay::run::{RunError, SignatureError};
 use fedreplay::sandbox::SandboxError;
 
 use super::CommandError;
@@ -60,6 +60,7 @@ fn of_run(error: &RunError) -> u8 {
         | RunError::Store(_)
         | RunError::Adapter(_)
         | RunError::Graph(_) => FAILED,
+        RunError::Signature(SignatureError::Different { .. }) => DIFFERENT,
         // All others are wrong in what the user wrote or chose.
         _ => REFUSED,
     }
