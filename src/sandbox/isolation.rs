@@ -2,8 +2,8 @@
 //!
 //! util-linux's tools give each sample its own namespaces: no network, no processes but its own, and a file system with
 //! the interpreter, read-only, and one empty folder in memory. A sample has no capabilities, its own user if this
-//! program runs as root, and limits on time, memory, processes, file sizes and output. [`Sandbox::open`] checks all of
-//! this before a sample is run.
+//! program runs as root, and limits on time, memory, processes, file sizes and output. A filter refuses system calls that
+//! keep memory outside of any process. [`Sandbox::open`] checks all of this before a sample is run.
 //!
 //! A sample can still exploit kernel bugs, which namespaces do not prevent, and it can fake its test result, since the
 //! tests run in its own process.
@@ -15,12 +15,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::memory::{forbid_memory_outside_processes, mapped_bytes};
 use super::{ProgramOutcome, SandboxError};
 use crate::store::{Key, key_of};
 
@@ -39,6 +40,9 @@ const CONFINED: &str = "confined\n";
 /// Time beyond a sample's limit for setting up and tearing down its sandbox on a busy host.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// Time between two looks at the memory of a sample.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
 /// User ids that systemd reserves for dynamic users, which own no files. The kernel limits processes by user, so
 /// samples that run at the same time have different ones.
 const USERS: std::ops::Range<u32> = 61_184..65_520;
@@ -52,6 +56,8 @@ pub struct Limits {
     pub processes: u32,
     /// [byte] -- Memory of each process.
     pub memory_bytes: u64,
+    /// [byte] -- Memory of all processes together, by what they have mapped.
+    pub total_memory_bytes: u64,
     /// [byte] -- Size of each file.
     pub file_bytes: u64,
     /// [byte] -- Size of the sample's folder, in memory.
@@ -66,6 +72,7 @@ impl Default for Limits {
             seconds: 10,
             processes: 16,
             memory_bytes: 512 << 20,
+            total_memory_bytes: 1 << 30,
             file_bytes: 16 << 20,
             folder_bytes: 32 << 20,
             output_bytes: 1 << 20,
@@ -79,11 +86,19 @@ pub(super) struct Confinement {
     pub namespaces: String,
     pub script: String,
     pub tools_path: String,
+    pub forbids_calls: bool,
+    pub watches_memory: bool,
 }
 
 impl Default for Confinement {
     fn default() -> Self {
-        Self { namespaces: NAMESPACES.into(), script: CONFINE.into(), tools_path: TOOLS_PATH.into() }
+        Self {
+            namespaces: NAMESPACES.into(),
+            script: CONFINE.into(),
+            tools_path: TOOLS_PATH.into(),
+            forbids_calls: true,
+            watches_memory: true,
+        }
     }
 }
 
@@ -128,7 +143,7 @@ impl Sandbox {
     pub fn run(&self, program: &str) -> Result<ProgramOutcome, SandboxError> {
         let folder = tempfile::Builder::new().prefix("fedreplay-sample-").tempdir()?;
         let (output, input) = std::io::pipe()?;
-        let mut child = self.command(folder.path(), input)?.spawn()?;
+        let mut child = self.spawn(self.command(folder.path(), input)?)?;
         // The harness repeats this word with its verdict. The sample's own output cannot contain it by guessing.
         let word = random_word();
         let said = self.converse(&mut child, output, format!("{word}\n{program}"));
@@ -212,6 +227,18 @@ impl Sandbox {
         Ok(command)
     }
 
+    /// Starts the command under the filter of system calls. A thread has the filter until it ends, so it is a thread of its own.
+    fn spawn(&self, mut command: Command) -> Result<Child, SandboxError> {
+        let forbids_calls = self.confinement.forbids_calls;
+        let start = move || {
+            if forbids_calls {
+                forbid_memory_outside_processes().map_err(SandboxError::Unconfined)?;
+            }
+            Ok(command.spawn()?)
+        };
+        thread::spawn(start).join().expect("starting a command does not panic")
+    }
+
     /// Returns the user id of the next sample, or nothing if samples run as this program's user.
     fn user(&self) -> String {
         if !self.is_root {
@@ -238,11 +265,20 @@ impl Sandbox {
             let read = output.take(bytes_max + 1).read_to_end(&mut text);
             let _ = sender.send(read.map(|_| text));
         });
-        let output = match receiver.recv_timeout(limit + GRACE) {
-            Ok(output) => output?,
-            Err(_) => return Ok(Said { output: CONFINED.into(), is_late: true }),
-        };
-        Ok(Said { output, is_late: start.elapsed() >= limit })
+        let cut_off = |ending| Said { output: CONFINED.into(), ending };
+        loop {
+            match receiver.recv_timeout(BETWEEN_LOOKS) {
+                Ok(output) => {
+                    let ending = if start.elapsed() >= limit { Ending::OutOfTime } else { Ending::Own };
+                    return Ok(Said { output: output?, ending });
+                }
+                Err(RecvTimeoutError::Timeout) if start.elapsed() < limit + GRACE => {}
+                Err(_) => return Ok(cut_off(Ending::OutOfTime)),
+            }
+            if self.confinement.watches_memory && mapped_bytes(child.id()) > self.limits.total_memory_bytes {
+                return Ok(cut_off(Ending::OutOfMemory));
+            }
+        }
     }
 
     /// Derives the outcome from the sample's output.
@@ -260,16 +296,27 @@ impl Sandbox {
         Ok(match verdict {
             Some("passed") => ProgramOutcome::Passed,
             Some(failed) => ProgramOutcome::Failed(failed.strip_prefix("failed ").unwrap_or(failed).to_owned()),
-            None if said.is_late => ProgramOutcome::TimedOut,
+            None if said.ending == Ending::OutOfTime => ProgramOutcome::TimedOut,
+            None if said.ending == Ending::OutOfMemory => ProgramOutcome::TooMuchMemory,
             None => ProgramOutcome::Failed("it ended before its tests did".into()),
         })
     }
 }
 
-/// The output of a sample, and whether it ran for the whole time limit.
+/// The output of a sample, and how it ended.
 struct Said {
     output: Vec<u8>,
-    is_late: bool,
+    ending: Ending,
+}
+
+/// Ways in which a sample ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Own,
+    /// It ran for the whole time limit.
+    OutOfTime,
+    /// Its processes had more memory than they may have together.
+    OutOfMemory,
 }
 
 /// Takes the next program and its index. `None` if none is left.

@@ -4,6 +4,7 @@
 //! does not. Running generated code is opt-in: the caller requires `--allow-code-execution` before it opens a sandbox.
 
 mod isolation;
+mod memory;
 mod probe;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,6 +27,8 @@ pub enum ProgramOutcome {
     TimedOut,
     /// The sample wrote more than the output limit.
     TooMuchOutput,
+    /// All processes of the sample together took more memory than the limit.
+    TooMuchMemory,
 }
 
 impl ProgramOutcome {
@@ -42,6 +45,7 @@ impl fmt::Display for ProgramOutcome {
             Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::TimedOut => f.write_str("failed: out of time"),
             Self::TooMuchOutput => f.write_str("failed: too much output"),
+            Self::TooMuchMemory => f.write_str("failed: too much memory in all processes together"),
         }
     }
 }

@@ -37,6 +37,20 @@ def fork_many():
             os._exit(0)
 
 
+def keep_unnamed_file():
+    os.close(os.memfd_create("probe"))
+
+
+def keep_segment():
+    try:
+        import ctypes
+    except ImportError:
+        # Without it, no Python program makes this call.
+        raise OSError
+    if ctypes.CDLL(None).shmget(0, 65536, 0o1600) == -1:
+        raise OSError
+
+
 forbidden("the network of the host can be reached", connect)
 forbidden("there is a way to other networks", send_far)
 forbidden("files of the host can be read", lambda: open(HOST_FILE).read())
@@ -45,6 +59,8 @@ forbidden("the interpreter's folder can be written", lambda: open("/usr/fedrepla
 forbidden("the sample has the rights of root", lambda: os.chroot("/"))
 forbidden("files may be of any size", write_long)
 forbidden("memory is not limited", lambda: bytearray(MEMORY_BYTES + 1))
+forbidden("files without a name take memory outside of any process", keep_unnamed_file)
+forbidden("segments of System V take memory outside of any process", keep_segment)
 if set(os.listdir("/")) - {"bin", "dev", "lib", "lib32", "lib64", "sbin", "usr", "work", TOP_OF_PREFIX}:
     loose.append("folders of the host can be seen")
 if set(os.environ) - {"PATH", "HOME", "LANG", "PYTHONHASHSEED", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}:

@@ -10,6 +10,17 @@ use super::isolation::{Confinement, Limits, Sandbox};
 /// Python code of the escape attempts.
 const PROBE: &str = include_str!("probe.py");
 
+/// Python code that maps more than all processes together may, and none of them too much. It ends by itself after a while.
+const MANY_SMALL: &str = "
+import mmap, os, time
+for _ in range(PROCESSES - 2):
+    if os.fork() == 0:
+        held = mmap.mmap(-1, MEMORY_BYTES // 2)
+        time.sleep(2)
+        os._exit(0)
+time.sleep(2)
+";
+
 impl Sandbox {
     /// Finds the tools and the interpreter, and runs the self-test.
     ///
@@ -48,7 +59,15 @@ fn probe(sandbox: &Sandbox) -> Result<(), SandboxError> {
         sandbox.top_of_prefix(),
     );
     match sandbox.run(&(facts + PROBE))? {
-        ProgramOutcome::Passed => Ok(()),
-        outcome => Err(SandboxError::Unconfined(outcome.to_string())),
+        ProgramOutcome::Passed => {}
+        outcome => return Err(SandboxError::Unconfined(outcome.to_string())),
+    }
+    let sizes = format!("PROCESSES = {}\nMEMORY_BYTES = {}\n", limits.processes, limits.memory_bytes);
+    match sandbox.run(&(sizes + MANY_SMALL))? {
+        ProgramOutcome::TooMuchMemory => Ok(()),
+        outcome => {
+            let reason = format!("memory of all processes together is not limited: the attempt ended as {outcome}");
+            Err(SandboxError::Unconfined(reason))
+        }
     }
 }

@@ -75,6 +75,44 @@ fn samples_that_use_up_the_host_fail() {
 }
 
 #[test]
+fn samples_that_hold_memory_in_many_places_fail() {
+    const TOO_MUCH: &[&str] = &["too much memory in all processes together"];
+    let many = "import os, time\nfor _ in range(12):\n    if os.fork() == 0:\n        ";
+    let held = |how: &str| format!("{many}{how}\n        time.sleep(60)\ntime.sleep(60)");
+    let anonymous = held("x = bytearray(200 << 20)");
+    let shared = held("import mmap; x = mmap.mmap(-1, 200 << 20)");
+    // Pages that were written and dropped again stay in memory, outside of what the process is said to have resident.
+    let dropped =
+        held("import mmap; x = mmap.mmap(-1, 200 << 20); x.write(bytes(50 << 20)); x.madvise(mmap.MADV_DONTNEED)");
+    // Processes whose parents have ended.
+    let orphans = "import os, time\nfor _ in range(12):\n    if os.fork() == 0:\n        if os.fork() == 0:\n            \
+        x = bytearray(200 << 20); time.sleep(60)\n        os._exit(0)\n    os.wait()\ntime.sleep(60)";
+    let sysv = |call: &str| {
+        format!("import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nassert {call} != -1, ctypes.get_errno()")
+    };
+    let [segment, queue, semaphores] =
+        ["libc.shmget(0, 1 << 20, 0o1600)", "libc.msgget(0, 0o1600)", "libc.semget(0, 9, 0o1600)"].map(sysv);
+    fails(&[
+        (&anonymous, TOO_MUCH),
+        (&shared, TOO_MUCH),
+        (&dropped, TOO_MUCH),
+        (orphans, TOO_MUCH),
+        ("import os\nos.memfd_create('x')", &["PermissionError"]),
+        (&segment, &["AssertionError: 1"]),
+        (&queue, &["AssertionError: 1"]),
+        (&semaphores, &["AssertionError: 1"]),
+    ]);
+    // What HumanEval's solutions do is far below.
+    let Some(sandbox) = sandbox() else { return };
+    let usual = "import os, subprocess, threading\nx = bytearray(300 << 20)\n\
+        threads = [threading.Thread(target=len, args=(x,)) for _ in range(8)]\n\
+        for thread in threads: thread.start()\nfor thread in threads: thread.join()\n\
+        if os.fork() == 0: os._exit(0)\nos.wait()";
+    let outcome = sandbox.run(usual);
+    assert!(outcome.as_ref().is_ok_and(ProgramOutcome::is_passed), "{outcome:?}");
+}
+
+#[test]
 fn samples_that_look_or_write_outside_fail() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
@@ -184,6 +222,9 @@ fn a_host_that_does_not_confine_is_refused() {
         ),
         (script(rights, "set -- env\n"), "the sample has the rights of root"),
         (script("pivot_root", "pivot_rot"), "failed to confine"),
+        (Confinement { forbids_calls: false, ..usual.clone() }, "segments of System V take memory"),
+        (Confinement { forbids_calls: false, ..usual.clone() }, "files without a name take memory"),
+        (Confinement { watches_memory: false, ..usual.clone() }, "memory of all processes together is not limited"),
     ];
     for (confinement, expected) in weak {
         let error = Sandbox::confined_by(confinement, Limits::default()).unwrap_err().to_string();
