@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use super::budget::{CallBudget, CallTally};
 use super::cost::CostEstimate;
@@ -15,7 +16,10 @@ use super::settings::JudgeSettings;
 use super::types::ChatPrompt;
 use super::types::JudgeError;
 use super::types::{Judgment, Verdict};
-use crate::store::{Key, Store, StoreError, key_of};
+use crate::store::{Claiming, Key, Store, StoreError, key_of};
+
+/// Time between two looks whether another process is done with a prompt.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// An LLM judge with a cache of its judgments in the store.
 pub struct Judge<'a> {
@@ -177,8 +181,18 @@ impl<'a> Judge<'a> {
 
     /// Sends a prompt until it succeeds or finally fails, and stores the judgment.
     fn ask(&self, pending: &Pending, session: &Session) -> Verdict {
-        if let Some(reason) = self.closed(session) {
-            return Verdict::Failed(reason);
+        let _claim = loop {
+            if let Some(reason) = self.closed(session) {
+                return Verdict::Failed(reason);
+            }
+            match self.store.claim(pending.key) {
+                Claiming::Held(claim) => break claim,
+                Claiming::Elsewhere => self.clock.wait(BETWEEN_LOOKS, session.stop),
+            }
+        };
+        // Another process may have asked while this one waited.
+        if let Some(judgment) = self.stored(pending) {
+            return Verdict::Stored(judgment);
         }
         match self.insist(pending, session) {
             Ok(judgment) => {
@@ -247,7 +261,7 @@ impl<'a> Judge<'a> {
 }
 
 /// Adds to the last failure how often the request was tried.
-fn given_up(failure: Failure, attempts: u32, asked_for: Option<std::time::Duration>) -> Failure {
+fn given_up(failure: Failure, attempts: u32, asked_for: Option<Duration>) -> Failure {
     let wait = asked_for.map_or(String::new(), |wait| format!(", asking to wait {} s", wait.as_secs_f64()));
     let plural = if attempts == 1 { "" } else { "s" };
     let reason = format!("{}{wait}, at the last of {attempts} attempt{plural}", failure.reason);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use std::{fs, io};
 
+use super::claim::{self, CLAIMS};
 use super::session::{Gate, SESSIONS, Session};
 use super::{Digest, Key, atomic};
 
@@ -58,11 +59,12 @@ impl Store {
     /// # Errors
     /// If a folder or file of the store cannot be created.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["results", "contents", "runs", SESSIONS] {
+        for folder in ["results", "contents", "runs", SESSIONS, CLAIMS] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| StoreError { path, source })?;
         }
         Gate::make(root).map_err(StoreError::at(root))?;
+        claim::sweep(root).map_err(StoreError::at(root))?;
         let session = Session::begin(root).map_err(StoreError::at(root))?;
         Ok(Self { root: Some(root.to_owned()), _session: Some(Arc::new(session)) })
     }

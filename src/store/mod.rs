@@ -6,9 +6,10 @@
 //! - `results/KK/KEY` contains the hash of the result's content;
 //! - `contents/HH/HASH` contains the bytes;
 //! - `runs/` lists the runs that use the store;
-//! - `sessions/` and `gate` coordinate processes that use it at the same time.
+//! - `sessions/`, `claims/` and `gate` coordinate processes that use it at the same time.
 
 pub mod atomic;
+mod claim;
 mod content;
 mod foreign;
 mod key;
@@ -17,6 +18,7 @@ mod secret;
 mod session;
 mod upkeep;
 
+pub use claim::{Claim, Claiming};
 pub use content::{Store, StoreError};
 pub use foreign::without_panic;
 pub use key::{Digest, Key, Recipe, binary_hash, key_of};

@@ -189,6 +189,34 @@ fn what_is_asked_is_stored_and_asked_once() {
 }
 
 #[test]
+fn what_another_process_is_asking_is_waited_for_and_not_asked_again() {
+    let release = Arc::new(Barrier::new(2));
+    let world = World::new([Turn::Together(release.clone())]);
+    let asked = prompts(3);
+    let (second_store, second_clock) = (Store::open(world.folder.path()).unwrap(), FastClock::new());
+    let second = Judge::with_clock(world.settings(), None, &second_store, Box::new(second_clock.clone())).unwrap();
+    let never = AtomicBool::new(false);
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| world.ask(world.settings(), &asked));
+        while world.server.take_requests().is_empty() {
+            std::thread::yield_now();
+        }
+        let second = scope.spawn(|| second.ask_all(&asked, &never, &|_, _| {}).unwrap());
+        // Until it waits for the first; without claims it would end.
+        while second_clock.waits().is_empty() && !second.is_finished() && begin.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
+        }
+        release.wait();
+        let verdicts = [first.join().unwrap(), second.join().unwrap()];
+        assert!(verdicts.iter().flatten().all(|verdict| verdict.judgment().is_some()));
+        let fresh = verdicts.iter().flatten().filter(|verdict| matches!(verdict, Verdict::Fresh(_))).count();
+        assert_eq!(fresh, 3, "each prompt is paid for once");
+    });
+    assert_eq!(world.server.take_requests().len(), 2, "one was taken above");
+}
+
+#[test]
 fn an_estimate_asks_nothing_and_counts_what_is_stored() {
     let world = World::new([]);
     let asked = prompts(3);
