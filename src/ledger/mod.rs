@@ -1,8 +1,8 @@
 //! Ledger: the record of a run, with Arrow schemas, Parquet files, the manifest, and the digest over logical rows.
 //!
 //! The ledger records what happened. Wall-clock times are in `timing`, outside of every hash, and paths, host names and
-//! cache hits are in no table. While a run is in progress each round has a file of its own,
-//! `ledger/TABLE/RRRRR-RRRRR.parquet`; at the end they are joined into one file per table.
+//! cache hits are in no table. While a run is in progress, the files `ledger/TABLE/FIRST-LAST.parquet` have up to a hundred
+//! rounds each; at the end they are joined into one file per table.
 
 mod chunk;
 mod compare;
@@ -25,11 +25,11 @@ mod writer;
 
 pub use chunk::{Chunk, is_table};
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
-pub use digest::{Chain, chunk_hash, rows_digest};
+pub use digest::{Chain, rows_digest};
 pub use left_out::LeftOut;
 pub use lineage::{Lineage, LineageEntry, LineageError, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written, runs_below};
-pub use reader::{RoundChunks, read_table};
+pub use reader::{RoundChunks, client_count, population_hash, read_table};
 pub use reference::reference;
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};

@@ -1,15 +1,20 @@
-//! Files of single rounds, which a run that is killed leaves behind, and their joining when the run is done.
+//! Files of the rounds that are finished, which a run that is killed leaves behind, and their joining when the run is done.
+//!
+//! New rounds are joined with those of the newest file of their table into a wider file, until that is full. A run of many
+//! rounds so has few files at any time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use arrow::compute::BatchCoalescer;
 use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 
 use super::LedgerError;
-use super::chunk::{ChunkBatches, TABLES, part_name, write_batch, write_parquet};
+use super::chunk::{ChunkBatches, TABLES, part_name, write_parquet};
 use super::queue::Loads;
 use super::reader::{READ_ROWS, batches, parts};
 
@@ -17,7 +22,13 @@ use super::reader::{READ_ROWS, batches, parts};
 /// single rounds that would be joined at once.
 const PACE: Duration = Duration::from_millis(100);
 
-/// Rounds of a run, each of which is written to files of its own unless the run ends before.
+/// Largest number of rounds in a file of an unfinished run.
+const FULL_ROUNDS: u32 = 100;
+
+/// [rows] -- Number of rows, over all tables, from which on the newest files are full, so that they are not copied again.
+const FULL_ROWS: usize = 1 << 20;
+
+/// Rounds of a run, which are written shortly after they come unless the run ends before.
 pub(super) struct RoundParts {
     /// `ledger` in the run's folder.
     folder: PathBuf,
@@ -25,12 +36,29 @@ pub(super) struct RoundParts {
     waiting: Vec<ChunkBatches>,
     /// Number of the first round in `waiting`.
     first: u32,
+    /// Newest file of each table, if it is not full.
+    open: Option<OpenPart>,
+}
+
+/// The newest files of a run's tables, with the same rounds in each.
+#[derive(Clone, Copy)]
+struct OpenPart {
+    first: u32,
+    last: u32,
+    /// Rows of all tables.
+    rows: usize,
+}
+
+impl OpenPart {
+    fn is_full(self) -> bool {
+        self.last + 1 - self.first >= FULL_ROUNDS || self.rows >= FULL_ROWS
+    }
 }
 
 impl RoundParts {
     /// Creates the parts of a run without rounds. The first round has number 1.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), waiting: vec![], first: 1 }
+        Self { folder: folder.to_owned(), waiting: vec![], first: 1, open: None }
     }
 
     /// Writes rounds shortly after they come, together with others that come within the same moment: the body of the thread.
@@ -62,16 +90,41 @@ impl RoundParts {
         Ok(self)
     }
 
-    /// Writes the files of all rounds that are waiting.
+    /// Writes all rounds that are waiting.
     fn write(&mut self) -> Result<(), LedgerError> {
-        for round in std::mem::take(&mut self.waiting) {
-            let name = part_name(self.first, self.first);
-            // The round's own row is written last, so a round whose row can be read is complete.
-            for (table, batch) in round.named() {
-                write_batch(&self.folder.join(table).join(&name), batch)?;
-            }
-            self.first += 1;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        while !waiting.is_empty() {
+            let room = FULL_ROUNDS - self.open.map_or(0, |open| open.last + 1 - open.first);
+            let rest = waiting.split_off(waiting.len().min(room as usize));
+            self.extend(&waiting)?;
+            waiting = rest;
         }
+        Ok(())
+    }
+
+    /// Writes the open file of each table again with these rounds after its own.
+    fn extend(&mut self, rounds: &[ChunkBatches]) -> Result<(), LedgerError> {
+        let before = self.open;
+        let first = before.map_or(self.first, |open| open.first);
+        let last = self.first + rounds.len() as u32 - 1;
+        let mut rows = before.map_or(0, |open| open.rows);
+        // A round's own row is in the last table, so a round whose row can be read is complete.
+        for table in TABLES {
+            let folder = self.folder.join(table);
+            let old = before.map(|open| folder.join(part_name(open.first, open.last)));
+            let new: Vec<&RecordBatch> = rows_of(rounds, table).collect();
+            rows += new.iter().map(|batch| batch.num_rows()).sum::<usize>();
+            join_files(old.as_slice(), &new, &folder.join(part_name(first, last)))?;
+        }
+        // Removed only after the wider files are complete. Readers skip what is in a wider file.
+        if let Some(open) = before {
+            for table in TABLES {
+                let path = self.folder.join(table).join(part_name(open.first, open.last));
+                fs::remove_file(&path).map_err(LedgerError::io(&path))?;
+            }
+        }
+        self.first = last + 1;
+        self.open = Some(OpenPart { first, last, rows }).filter(|open| !open.is_full());
         Ok(())
     }
 
@@ -79,44 +132,56 @@ impl RoundParts {
     pub fn join(self) -> Result<(), LedgerError> {
         let last = (self.first + self.waiting.len() as u32).saturating_sub(1);
         for table in TABLES {
-            let rows = self.waiting.iter().flat_map(|batches| batches.named().filter(|(name, _)| *name == table));
-            let rows: Vec<&RecordBatch> = rows.map(|(_, batch)| batch).collect();
-            join_parts(&self.folder.join(table), &rows, last)?;
+            let folder = self.folder.join(table);
+            fs::create_dir_all(&folder).map_err(LedgerError::io(&folder))?;
+            let waiting: Vec<&RecordBatch> = rows_of(&self.waiting, table).collect();
+            let parts: Vec<PathBuf> = parts(&folder)?.into_iter().map(|part| part.path).collect();
+            if parts.len() + waiting.len() == 0 || (parts.len() == 1 && waiting.is_empty()) {
+                continue;
+            }
+            let joined = folder.join(part_name(1, last));
+            join_files(&parts, &waiting, &joined)?;
+            // Removed only after the joined file is complete. A run killed in between has both, and readers skip these.
+            for part in parts.iter().filter(|&part| *part != joined) {
+                fs::remove_file(part).map_err(LedgerError::io(part))?;
+            }
         }
         Ok(())
     }
 }
 
-/// Joins the files of a table and the batches after them into one file, which holds the rounds up to `last`.
-fn join_parts(folder: &Path, waiting: &[&RecordBatch], last: u32) -> Result<(), LedgerError> {
-    fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
-    let parts = parts(folder)?;
-    if parts.len() + waiting.len() == 0 || (parts.len() == 1 && waiting.is_empty()) {
-        return Ok(());
-    }
-    let schema = match (parts.first(), waiting.first()) {
-        (Some(part), _) => batches(&part.path)?.schema(),
-        (None, first) => first.expect("there are parts or batches").schema(),
+/// Returns the rows of a table in each of these rounds.
+fn rows_of<'a>(rounds: &'a [ChunkBatches], table: &'a str) -> impl Iterator<Item = &'a RecordBatch> {
+    rounds.iter().flat_map(move |round| round.named().filter(move |(name, _)| *name == table).map(|(_, batch)| batch))
+}
+
+/// Writes the rows of files of a table, and the batches after them, to one file. Its bytes depend on the rows alone, and not on
+/// how they were divided.
+fn join_files(files: &[PathBuf], after: &[&RecordBatch], joined: &Path) -> Result<(), LedgerError> {
+    let schema = match (files.first(), after.first()) {
+        (Some(file), _) => batches(file)?.schema(),
+        (None, first) => first.expect("there are files or batches").schema(),
     };
-    let joined = folder.join(part_name(1, last));
-    write_parquet(&joined, schema, |writer| {
-        for part in &parts {
-            for batch in batches(&part.path).map_err(|error| ParquetError::General(error.to_string()))? {
-                writer.write(&batch?)?;
+    write_parquet(joined, schema.clone(), |writer| {
+        let mut rows = BatchCoalescer::new(schema, READ_ROWS);
+        for file in files {
+            for batch in batches(file).map_err(|error| ParquetError::General(error.to_string()))? {
+                rows.push_batch(batch?)?;
+                write_completed(&mut rows, writer)?;
             }
         }
-        // Batches are cut as they would be when read back from files, so that the bytes of the joined file do not depend on
-        // which rounds had been written before.
-        for batch in waiting {
-            for first in (0..batch.num_rows()).step_by(READ_ROWS) {
-                writer.write(&batch.slice(first, READ_ROWS.min(batch.num_rows() - first)))?;
-            }
+        for &batch in after {
+            rows.push_batch(batch.clone())?;
+            write_completed(&mut rows, writer)?;
         }
-        Ok(())
-    })?;
-    // Removed only after the joined file is complete. A run killed in between has both, and readers skip these.
-    for part in parts.iter().filter(|part| part.path != joined) {
-        fs::remove_file(&part.path).map_err(LedgerError::io(&part.path))?;
+        rows.finish_buffered_batch()?;
+        write_completed(&mut rows, writer)
+    })
+}
+
+fn write_completed(rows: &mut BatchCoalescer, writer: &mut ArrowWriter<&mut fs::File>) -> Result<(), ParquetError> {
+    while let Some(batch) = rows.next_completed_batch() {
+        writer.write(&batch)?;
     }
     Ok(())
 }
@@ -143,7 +208,8 @@ mod tests {
             parts.waiting.push(round(number));
             if at.contains(&number) {
                 parts.write().expect("a writable folder");
-                assert!(folder.path().join(format!("rounds/{number:05}-{number:05}.parquet")).is_file());
+                let files = fs::read_dir(folder.path().join("rounds")).expect("a folder").count();
+                assert_eq!(files, 1, "the rounds before are in the same file");
             }
         }
         parts.join().expect("a writable folder");
@@ -160,5 +226,29 @@ mod tests {
         for at in [&[1, 2, 3][..], &[2], &[3], &[1]] {
             assert!(written(at) == at_once, "written after rounds {at:?}");
         }
+    }
+
+    #[test]
+    fn a_hundred_rounds_are_in_at_most_two_files_of_a_table_at_any_time() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut written = RoundParts::new(folder.path());
+        for number in 1..=250 {
+            let row = RoundRow { round: number, status: RoundEnd::Failed, ..RoundRow::default() };
+            written.waiting.push(ChunkBatches::of(&Chunk { round: row, ..Chunk::default() }));
+            // Some come together.
+            if number % 3 == 0 || number > 240 {
+                written.write().expect("a writable folder");
+                let files = parts(&folder.path().join("rounds")).expect("a folder");
+                assert!(files.len() as u32 <= number.div_ceil(100) + 1, "after {number}: {files:?}");
+                assert_eq!(files.last().map(|part| part.last), Some(number));
+            }
+        }
+        let names: Vec<String> = ["rounds", "lineage"]
+            .map(|table| {
+                let files = parts(&folder.path().join(table)).expect("a folder");
+                files.iter().map(|part| format!("{}-{}", part.first, part.last)).collect::<Vec<_>>().join(" ")
+            })
+            .into();
+        assert_eq!(names, ["1-100 101-200 201-250"; 2]);
     }
 }

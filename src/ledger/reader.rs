@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
-use arrow::compute::concat_batches;
+use arrow::compute::{BatchCoalescer, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
@@ -14,9 +14,13 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::errors::ParquetError;
 
 use super::chunk::ChunkBatches;
+use super::digest::{BLOCK_ROWS, ChunkHasher};
 use super::schema::signed;
-use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, RoundRow, Table, TaskRow};
-use crate::store::without_panic;
+use super::{
+    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, PopulationRow, RoundRow, Table,
+    TaskRow,
+};
+use crate::store::{Digest, without_panic};
 
 /// File of a table with the rounds `first..=last`.
 #[derive(Clone, Debug)]
@@ -144,6 +148,62 @@ fn read_files(folder: &Path) -> Result<RecordBatch, LedgerError> {
     }
     let schema = schema.ok_or_else(|| LedgerError::malformed(folder, "it holds no Parquet file"))?;
     concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(folder, error.to_string()))
+}
+
+/// Returns the hash of table `population`, as [`chunk_hash`](super::digest::chunk_hash) computes it. At most a block of rows is
+/// in memory: there may be millions of clients.
+///
+/// # Errors
+/// If the table cannot be read.
+pub fn population_hash(run_folder: &Path) -> Result<Digest, LedgerError> {
+    let mut hasher = ChunkHasher::new(PopulationRow::NAME);
+    for part in population_parts(run_folder)? {
+        let malformed = |error: ArrowError| LedgerError::malformed(&part.path, error.to_string());
+        let reader = batches(&part.path)?;
+        check_types(&part.path, &reader.schema())?;
+        // Hashes are taken over blocks, and a file may be read in other pieces.
+        let mut blocks = BatchCoalescer::new(reader.schema(), BLOCK_ROWS);
+        for batch in reader {
+            blocks.push_batch(batch.map_err(malformed)?).map_err(malformed)?;
+            push_completed(&mut blocks, &mut hasher);
+        }
+        blocks.finish_buffered_batch().map_err(malformed)?;
+        push_completed(&mut blocks, &mut hasher);
+    }
+    Ok(hasher.finish())
+}
+
+fn push_completed(blocks: &mut BatchCoalescer, hasher: &mut ChunkHasher) {
+    while let Some(block) = blocks.next_completed_batch() {
+        hasher.push(&with_signed_times(block), &[]);
+    }
+}
+
+/// Returns the number of clients of a run, from the ends of its files.
+///
+/// # Errors
+/// If the table cannot be read.
+pub fn client_count(run_folder: &Path) -> Result<usize, LedgerError> {
+    let mut count = 0;
+    for part in population_parts(run_folder)? {
+        let file = File::open(&part.path).map_err(LedgerError::io(&part.path))?;
+        let opened = without_panic(|| ParquetRecordBatchReaderBuilder::try_new(file));
+        let opened = opened.unwrap_or_else(|panic| Err(ParquetError::General(panic)));
+        let opened = opened.map_err(|source| LedgerError::Parquet { path: part.path.clone(), source })?;
+        count += usize::try_from(opened.metadata().file_metadata().num_rows()).unwrap_or(0);
+    }
+    Ok(count)
+}
+
+/// Returns the files of table `population`, of which there is at least one. It is written whole before the first round, so they
+/// are never joined.
+fn population_parts(run_folder: &Path) -> Result<Vec<Part>, LedgerError> {
+    let folder = run_folder.join("ledger").join(PopulationRow::NAME);
+    let found = parts(&folder)?;
+    if found.is_empty() {
+        return Err(LedgerError::malformed(folder, "it holds no Parquet file"));
+    }
+    Ok(found)
 }
 
 /// Returns rows of any version with the types of this one. Up to version 3, times were unsigned.

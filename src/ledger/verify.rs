@@ -8,12 +8,12 @@ use arrow::record_batch::RecordBatch;
 
 use super::chunk::{ChunkBatches, chunk_hashes};
 use super::compare::{Difference, text};
-use super::digest::{Chain, chunk_hash, rows_digest};
+use super::digest::{Chain, rows_digest};
 use super::lineage::{Lineage, LineageEntry};
 use super::locate::place;
 use super::manifest::files;
-use super::reader::{RoundChunks, read_table};
-use super::{LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
+use super::reader::{RoundChunks, population_hash};
+use super::{LedgerError, Manifest, OLDEST_SCHEMA, RunState};
 use crate::store::{Digest, Key};
 
 /// Start of the finding about a run that is not finished.
@@ -101,12 +101,12 @@ impl Rows {
 
     /// Recomputes the digests from the rows, and the keys from the lineage.
     fn verify(&mut self, run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
-        let population = read_table(run_folder, PopulationRow::NAME).map_err(|error| error.to_string())?;
+        let population = population_hash(run_folder).map_err(|error| error.to_string())?;
         let mut read = RoundChunks::read(run_folder, manifest.schema_version).map_err(|error| error.to_string())?;
         if manifest.state == RunState::Running {
             read = read.of_finished_rounds()?;
         }
-        let last = self.verify_chain(&read, &chunk_hash(PopulationRow::NAME, &population, &[]), manifest)?;
+        let last = self.verify_chain(&read, &population, manifest)?;
         let rounds = read.rounds().num_rows();
         let expected = manifest.rounds as usize;
         if rounds != expected && manifest.state == RunState::Done {

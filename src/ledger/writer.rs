@@ -1,6 +1,6 @@
 //! Writer of a ledger: tables, digest chain and files. It has two sources of rows.
 //!
-//! [`LedgerWriter`] takes the rounds of a run, each whole. A finished round is on disk as `ledger/TABLE/RRRRR-RRRRR.parquet`
+//! [`LedgerWriter`] takes the rounds of a run, each whole. A finished round is on disk in a file `ledger/TABLE/FIRST-LAST.parquet`
 //! shortly after its end, so a killed run can be read up to it. [`LedgerWriter::finish`] joins these files into
 //! `00001-RRRRR.parquet`.
 //!

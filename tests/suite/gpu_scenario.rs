@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use super::support::{World, data, project};
+use super::support::{World, data, project, rounds_on_disk};
 
 #[test]
 fn two_hundred_clients_killed_once_have_one_digest() {
@@ -16,8 +16,7 @@ fn two_hundred_clients_killed_once_have_one_digest() {
     // Killed as soon as its first round is in the ledger.
     let arguments = [&["run", "scenario.ron", "--out", "killed", "--store", "store"][..], &base].concat();
     let mut child = world.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary");
-    let first = world.path("killed/ledger/rounds/00001-00001.parquet");
-    while !first.exists() && child.try_wait().expect("a child").is_none() {
+    while rounds_on_disk(&world.path("killed"), "rounds") == 0 && child.try_wait().expect("a child").is_none() {
         std::thread::yield_now();
     }
     child.kill().expect("it can be killed or has ended");

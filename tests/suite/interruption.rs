@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use super::support::{Said, World, orders, stored};
+use super::support::{Said, World, orders, rounds_on_disk, stored, until_rounds};
 
 /// A run that is long enough to be caught in the middle.
 const LONG: [&str; 9] =
@@ -33,15 +33,14 @@ fn undisturbed_digest(world: &World) -> String {
 #[test]
 fn a_killed_run_is_not_whole_and_resumes_to_the_same_digest() {
     let world = World::new();
-    for (kill, round) in ["00001-00001.parquet", "00007-00007.parquet", "00019-00019.parquet"].iter().enumerate() {
+    for (kill, round) in [1, 7, 19].into_iter().enumerate() {
         let mut child = if kill == 0 {
             begin(&world, &LONG)
         } else {
             begin(&world, &["resume", "run", "--store", "store", "--workers=1"])
         };
-        // A resumed run writes its tables again, so the file must be one of this process.
-        let file = world.path("run/ledger/rounds").join(round);
-        until(&mut child, &file);
+        // A resumed run writes its tables again, so the round must be one of this process.
+        until_rounds(&mut child, &world.path("run"), "rounds", round);
         child.kill().expect("it is still running");
         assert_eq!(finish(child).code, None);
         let said = world.fedreplay(&["verify", "run"]);
@@ -59,7 +58,7 @@ fn a_killed_run_is_not_whole_and_resumes_to_the_same_digest() {
 #[test]
 fn a_killed_plan_is_played_again() {
     let world = World::new();
-    let plan = |out| ["plan", "scenario.ron", "--detail", "tasks", "--set", "rounds=200000", "--out", out];
+    let plan = |out| ["plan", "scenario.ron", "--detail", "tasks", "--set", "rounds=40000", "--out", out];
     let mut child = begin(&world, &plan("killed"));
     until(&mut child, &world.path("killed/ledger/population/00000-00000.parquet"));
     child.kill().expect("it is still running");
@@ -76,10 +75,10 @@ fn a_killed_plan_is_played_again() {
 #[test]
 fn an_interrupted_run_says_so_and_resumes_from_all_that_it_computed() {
     let world = World::new();
-    for (asked, round, code) in [("-INT", "00002-00002.parquet", 130), ("-TERM", "00009-00009.parquet", 143)] {
+    for (asked, round, code) in [("-INT", 2, 130), ("-TERM", 9, 143)] {
         let resume = ["resume", "run", "--store", "store", "--workers=1"];
         let mut child = begin(&world, if asked == "-INT" { &LONG[..] } else { &resume });
-        until(&mut child, &world.path("run/ledger/rounds").join(round));
+        until_rounds(&mut child, &world.path("run"), "rounds", round);
         signal(&child, asked);
         finish(child).refused(code, &["interrupted", "; `fedreplay resume` continues a run that has begun"]);
     }
@@ -144,7 +143,7 @@ fn a_run_under_nohup_goes_on_when_its_terminal_is_closed() {
     let mut command = world.command_of("sh");
     command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_fedreplay")]).args(LONG);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
-    until(&mut child, &world.path("run/ledger/rounds/00002-00002.parquet"));
+    until_rounds(&mut child, &world.path("run"), "rounds", 2);
     signal(&child, "-HUP");
     finish(child).succeeded();
     world.fedreplay(&["verify", "run"]).succeeded();
@@ -176,9 +175,7 @@ fn the_ledger_of_a_running_run_shows_all_finished_rounds() {
     let mut child = begin(&world, &LONG);
     let (run, mut seen) = (world.path("run"), 0);
     while child.try_wait().expect("a child").is_none() {
-        let finished =
-            (1..).take_while(|round| run.join(format!("ledger/rounds/{round:05}-{round:05}.parquet")).exists());
-        let finished = finished.count();
+        let finished = rounds_on_disk(&run, "rounds") as usize;
         if finished > seen {
             let rounds = fedreplay::ledger::read_table(&run, "rounds").expect("finished rounds can be read");
             let tasks = fedreplay::ledger::read_table(&run, "tasks").expect("finished rounds can be read");
@@ -198,7 +195,7 @@ fn the_ledger_of_a_running_run_shows_all_finished_rounds() {
 fn a_second_process_is_refused() {
     let world = World::new();
     let mut child = begin(&world, &LONG);
-    until(&mut child, &world.path("run/ledger/rounds/00001-00001.parquet"));
+    until_rounds(&mut child, &world.path("run"), "rounds", 1);
     world.fedreplay(&["resume", "run", "--store", "store"]).refused(2, &["another process is running there"]);
     world.fedreplay(&LONG).refused(2, &["already holds a run"]);
     child.kill().expect("it is still running");
@@ -209,7 +206,7 @@ fn a_second_process_is_refused() {
 fn a_run_does_not_resume_on_other_inputs() {
     let world = World::new();
     let mut child = begin(&world, &LONG);
-    until(&mut child, &world.path("run/ledger/rounds/00001-00001.parquet"));
+    until_rounds(&mut child, &world.path("run"), "rounds", 1);
     child.kill().expect("it is still running");
     finish(child);
     world.edit("data.json", "It is 4 for user 3.", "It is 5 for user 3.");

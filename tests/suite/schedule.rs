@@ -9,8 +9,7 @@ use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 
 use super::evaluation::{question, texts};
-use super::interruption::until;
-use super::support::{World, files, hashed};
+use super::support::{World, files, hashed, until_rounds};
 
 /// MMLU after every second round and the last, Vicuna and AdvBench after the last.
 fn world() -> World {
@@ -88,7 +87,7 @@ fn a_run_that_is_killed_among_its_benchmarks_resumes_and_replays_to_the_same_dig
     let begin = ["run", "scenario.ron", "--out", "run", "--store", "store", "--workers=1"];
     let mut command = world.command(&[&begin[..], &long].concat());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
-    until(&mut child, &world.path("run/ledger/generations/00003-00003.parquet"));
+    until_rounds(&mut child, &world.path("run"), "generations", 3);
     child.kill().expect("it is still running");
     child.wait().expect("a child");
     world.fedreplay(&["resume", "run", "--store", "store"]).succeeded();

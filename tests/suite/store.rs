@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use super::record::trained;
-use super::support::{Said, World, files};
+use super::support::{Said, World, files, until_rounds};
 
 /// Tokens of rows and of test rows: no run needs them, they spare work.
 const TOKENS: usize = 2;
@@ -66,10 +66,7 @@ fn what_a_living_or_unfinished_run_may_need_stays() {
     let long = ["run", "scenario.ron", "--out", "run", "--store", "store", "--set", "rounds=30", "--workers=1"];
     let mut child =
         world.command(&long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
-    while !world.path("run/ledger/rounds/00003-00003.parquet").exists() {
-        assert!(child.try_wait().expect("a child").is_none(), "the run ended too early");
-        std::thread::yield_now();
-    }
+    until_rounds(&mut child, &world.path("run"), "rounds", 3);
     let gc = ["store", "gc", "--store", "store", "--max-size", "0B"];
     for _ in 0..3 {
         world.fedreplay(&gc).succeeded();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use arrow::array::AsArray;
 use arrow::record_batch::RecordBatch;
@@ -262,3 +262,19 @@ const SCENARIO: &str = r#"(
     output: (save_adapter_every: 2),
 )
 "#;
+
+/// Number of rounds whose rows of a table a run has on disk.
+pub fn rounds_on_disk(run: &Path, table: &str) -> u32 {
+    let files = fs::read_dir(run.join("ledger").join(table)).into_iter().flatten().flatten();
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    let last = |name: String| name.strip_suffix(".parquet")?.split_once('-')?.1.parse().ok();
+    names.filter_map(last).max().unwrap_or(0)
+}
+
+/// Waits until a run that `child` computes has this many rounds of a table on disk.
+pub fn until_rounds(child: &mut Child, run: &Path, table: &str, rounds: u32) {
+    while rounds_on_disk(run, table) < rounds {
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended before its round {rounds}");
+        std::thread::yield_now();
+    }
+}

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use fedreplay::ledger::read_table;
 use serde_json::Value;
 
-use super::support::{Said, World};
+use super::support::{Said, World, until_rounds};
 
 #[track_caller]
 fn last_line(said: &Said) -> Value {
@@ -200,10 +200,7 @@ fn a_killed_run_is_told_from_a_running_one() {
     let arguments = ["run", "scenario.ron", "--out", "run", "--store", "store", "--set", "rounds=60", "--workers=1"];
     let child = world.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = child.expect("the binary can be run");
-    while !world.path("run/ledger/rounds/00002-00002.parquet").exists() {
-        assert!(child.try_wait().expect("a child").is_none(), "the run ended before its second round");
-        std::thread::yield_now();
-    }
+    until_rounds(&mut child, &world.path("run"), "rounds", 2);
     let running = world.fedreplay(&["show", "run", "--json"]).succeeded();
     assert_eq!(last_line(&running)["state"], "running");
     child.kill().expect("it is still running");
