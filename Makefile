@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart real real-check cross-check real-chats test nightly bits soak seeds forgeries portable digests lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart real real-check cross-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -55,10 +55,10 @@ seeds: libtorch
 forgeries: libtorch
 	FEDREPLAY_FORGERIES=$(if $(WRITE),write,full) cargo test --release --locked --test forgeries
 
-## Kill a run at 200 random moments, and damage as many runs and stores: `make soak SOAK=1000` for more.
+## Kill a run at 200 random moments, damage as many runs and stores, and change 20,000 inputs: `make soak SOAK=1000` for more.
 SOAK ?= 200
 soak: libtorch
-	FEDREPLAY_SOAK=$(SOAK) cargo test --release --locked --test suite -- --nocapture killed:: damage::
+	FEDREPLAY_SOAK=$(SOAK) cargo test --release --locked --test suite -- --nocapture killed:: damage:: mutated::
 
 ## One digest on this processor and on emulated ones of Intel and AMD. Installs Debian's qemu-user where it is missing.
 portable: libtorch
@@ -77,6 +77,10 @@ lint: libtorch
 	tools/check-architecture
 	tools/check-shape
 	tools/check-prose
+
+## Check licenses, sources and duplicates of dependencies with cargo-deny.
+dependencies:
+	@tools/dependencies/check
 
 build: libtorch
 	cargo build --release --locked
@@ -133,4 +137,4 @@ fuzz: libtorch
 
 clean:
 	cargo clean
-	rm -rf .libtorch .venv-analysis .venv-peer models runs
+	rm -rf .libtorch .venv-analysis .venv-deny .venv-peer models runs

@@ -25,7 +25,7 @@ mod writer;
 
 pub use chunk::{Chunk, is_table};
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
-pub use digest::{Chain, rows_digest};
+pub use digest::{Chain, chunk_hash, rows_digest};
 pub use left_out::LeftOut;
 pub use lineage::{Lineage, LineageEntry, LineageError, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written, runs_below};

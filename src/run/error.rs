@@ -18,6 +18,7 @@ use crate::store::StoreError;
 
 /// Version of this program.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Reason why a statement cannot be signed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
