@@ -84,8 +84,9 @@ const FORMATS: [Format; 32] = [
     ),
 ];
 
-/// Endings of files in fixtures and scenarios that the program does not read: pages, sources of fixtures, options of tiny forms, and a script.
-const NOT_READ: [&str; 4] = ["md", "rs", "set", ""];
+/// Endings of files in fixtures and scenarios that the program does not read: pages, sources of fixtures, options of tiny forms, a script, and
+/// files without an ending or half-made ones in a store.
+const NOT_READ: [&str; 5] = ["md", "rs", "set", "partial", ""];
 
 /// Texts that are rarely thought of.
 const ODD: [&[u8]; 16] = [
