@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ledger::{LedgerError, Manifest, RunState};
+use crate::ledger::{LedgerError, Manifest, RunState, SCHEMA_VERSION};
 use crate::run::{
     Certificate, Claims, RunError, SignatureError, SigningKey, Unsuitability, refuse_plan, verify_run, write_statement,
 };
@@ -27,6 +27,12 @@ pub fn default_statement(run_folder: &Path) -> Result<PathBuf, RunError> {
 pub fn certify(run_folder: &Path, key: &SigningKey, out: &Path) -> Result<Certificate, RunError> {
     let manifest = Manifest::read(run_folder)?;
     refuse_plan("certify", run_folder, &manifest)?;
+    if manifest.schema_version != SCHEMA_VERSION {
+        // Its certificate, if it has one, is not compared with it.
+        let made_by = manifest.fedreplay_version.clone();
+        let reason = Unsuitability::OtherVersion { made_by, tables: manifest.schema_version };
+        return Err(RunError::Unsuitable { action: "certify", run: run_folder.to_owned(), reason });
+    }
     if manifest.state != RunState::Done {
         let reason = Unsuitability::Unfinished;
         return Err(RunError::Unsuitable { action: "certify", run: run_folder.to_owned(), reason });

@@ -167,11 +167,15 @@ impl Certificate {
         let bytes = fs::read(&path).map_err(LedgerError::io(&path))?;
         let certificate: Self =
             serde_json::from_slice(&bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
-        match certificate.certificate_version {
-            VERSION => Ok(certificate),
-            other => {
-                Err(LedgerError::malformed(&path, format!("it has version {other}, and this program reads {VERSION}")))
-            }
+        certificate.check_version().map_err(|reason| LedgerError::malformed(&path, reason))?;
+        Ok(certificate)
+    }
+
+    /// Checks that the certificate has the form that this program reads.
+    pub(super) fn check_version(&self) -> Result<(), String> {
+        match self.certificate_version {
+            VERSION => Ok(()),
+            other => Err(format!("it has version {other}, and this program reads {VERSION}")),
         }
     }
 

@@ -192,6 +192,7 @@ pub fn signed_certificate(path: &Path, key: &VerifyingKey) -> Result<Option<Cert
     let statement: Statement = serde_json::from_slice(&payload).map_err(|error| malformed(error.to_string()))?;
     let digests = statement.subject.iter().map(|subject| subject.digest.get(DIGEST_NAME));
     let stated: Vec<Option<Digest>> = digests.map(|digest| Digest::from_hex(digest?)).collect();
+    statement.predicate.check_version().map_err(malformed)?;
     if stated != [Some(statement.predicate.digest)] {
         return Err(malformed("its subject is not the run of its certificate".to_owned()).into());
     }

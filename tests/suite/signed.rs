@@ -4,9 +4,10 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use fedreplay::ledger::{Manifest, RunState};
 use serde_json::{Value, json};
 
-use super::support::World;
+use super::support::{World, files, project};
 
 pub const LAB: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIHV1OwfFV7aJox83hozzjvniT4UmllPQfxPiCMRfxGhv\n-----END PRIVATE KEY-----\n";
 pub const LAB_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAxoWOFXgjgFKo/YdGmjjt/tkScM8mo+DhXWI6DW/Xt/4=\n-----END PUBLIC KEY-----\n";
@@ -49,7 +50,7 @@ fn a_signed_statement_ties_a_run_to_a_key() {
     let said = world.fedreplay(&certify).succeeded();
     assert!(said.stdout.contains(LAB_FINGERPRINT), "{}", said.stdout);
     let signed = envelope(&world, "run.intoto.json");
-    let run = fedreplay::ledger::Manifest::read(&world.path("run")).expect("a manifest");
+    let run = Manifest::read(&world.path("run")).expect("a manifest");
     let digest = run.digest.expect("a finished run").to_string();
     let statement = payload(&signed);
     assert_eq!(signed["payloadType"], "application/vnd.in-toto+json");
@@ -82,6 +83,20 @@ fn a_statement_about_another_run_or_with_another_text_does_not_count() {
     let verify = ["verify", "other", "--signed-by", "lab.pub.pem", "--statement", "run.intoto.json"];
     differs(&world, &verify, "certificate: the scenario is another");
 
+    // Said to be unfinished, a run could have other adapters and fewer rounds.
+    for (name, bytes) in files(&world.path("run")) {
+        let copy = world.path("begun").join(name);
+        fs::create_dir_all(copy.parent().expect("a folder")).expect("a writable folder");
+        fs::write(copy, bytes).expect("a writable folder");
+    }
+    let mut manifest = Manifest::read(&world.path("begun")).expect("a manifest");
+    manifest.state = RunState::Running;
+    manifest.digest = None;
+    manifest.files.clear();
+    manifest.write(&world.path("begun")).expect("a writable folder");
+    let verify = ["verify", "begun", "--signed-by", "lab.pub.pem", "--statement", "run.intoto.json"];
+    differs(&world, &verify, "the run is not finished");
+
     // One digit of one hash, in the payload alone.
     let whole = envelope(&world, "run.intoto.json");
     let text = payload(&whole).to_string();
@@ -112,6 +127,16 @@ fn only_a_run_that_verifies_is_signed() {
     fs::write(world.path("short/adapters/notes"), "x").expect("a writable folder");
     world.fedreplay(&["certify", "short", "--key", "lab.pem"]).refused(3, &["failed to certify short", "notes"]);
     assert!(!world.path("short.intoto.json").exists());
+    // Tables of an older version, of which less is compared.
+    for (name, bytes) in files(&project("fixtures/schema-3/run")) {
+        let copy = world.path("older").join(name);
+        fs::create_dir_all(copy.parent().expect("a folder")).expect("a writable folder");
+        fs::write(copy, bytes).expect("a writable folder");
+    }
+    fs::copy(world.path("run/certificate.json"), world.path("older/certificate.json")).expect("a copy");
+    world.fedreplay(&["certify", "older", "--key", "lab.pem"]).refused(2, &["failed to certify older"]);
+    world.fedreplay(&["certify", "run", "--key", "lab.pem", "--out", "./lab.pem"]).refused(2, &["the file of the key"]);
+    assert_eq!(fs::read_to_string(world.path("lab.pem")).expect("a key"), LAB);
     world.fedreplay(&["plan", "scenario.ron", "--out", "planned"]).succeeded();
     world.fedreplay(&["certify", "planned", "--key", "lab.pem"]).refused(2, &["failed to certify planned"]);
 }

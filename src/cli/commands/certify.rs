@@ -35,6 +35,9 @@ pub fn main(arguments: &CertifyArguments) -> Result<ExitCode, CommandError> {
         None => default_statement(&arguments.run)?,
     };
     refuse_inside_run(&out)?;
+    if out.canonicalize().is_ok_and(|out| arguments.key.canonicalize().is_ok_and(|key| out == key)) {
+        return Err(CommandError::Usage("failed to certify: --out is the file of the key".into()));
+    }
     let certificate = ProgressDisplay::during("hashing files and rows", || certify(&arguments.run, &key, &out))?;
     let fingerprint = key.public().fingerprint();
     say!("digest    {}", certificate.digest);
