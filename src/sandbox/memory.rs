@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
@@ -17,12 +18,20 @@ const FORBIDDEN_CALLS: [libc::c_long; 7] = [
     libc::SYS_io_uring_setup,
 ];
 
+/// Bit in the number of a system call of x32.
+const X32: libc::c_long = 0x4000_0000;
+
 /// Forbids system calls that keep memory outside of any process, to the calling thread and to everything that it starts.
 ///
 /// # Errors
 /// If the kernel or the processor has no such filters.
 pub(super) fn forbid_memory_outside_processes() -> Result<(), String> {
-    let rules = FORBIDDEN_CALLS.iter().map(|&call| (call, vec![])).collect();
+    let mut rules = BTreeMap::new();
+    for call in FORBIDDEN_CALLS {
+        rules.insert(call, vec![]);
+        // The same call by the numbers of x32, which some kernels of x86-64 take as well.
+        rules.insert(call | X32, vec![]);
+    }
     let architecture = std::env::consts::ARCH.try_into().map_err(|error| format!("system calls: {error}"))?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture);
@@ -39,25 +48,36 @@ pub(super) fn mapped_bytes(root: u32) -> u64 {
     let Ok(processes) = fs::read_dir("/proc") else { return 0 };
     for process in processes.flatten() {
         let Some(id) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Processes end while they are counted.
-        let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { continue };
-        if let Some((parent, bytes)) = parent_and_bytes(&stat) {
-            children.entry(parent).or_default().push((id, bytes));
-        }
+        let Some((parent, bytes)) = parent_and_bytes(&process.path()) else { continue };
+        children.entry(parent).or_default().push((id, bytes));
     }
     let mut sum = 0;
     let mut open = vec![root];
     while let Some(parent) = open.pop() {
         for &(id, bytes) in children.get(&parent).into_iter().flatten() {
-            sum += bytes;
+            // Where the first thread of a process has ended, only the others tell.
+            sum += if bytes > 0 { bytes } else { mapped_by_threads(id) };
             open.push(id);
         }
     }
     sum
 }
 
+/// Returns what the threads of a process have mapped, which is the same for all that live.
+fn mapped_by_threads(id: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    threads.filter_map(|thread| Some(parent_and_bytes(&thread.path())?.1)).max().unwrap_or(0)
+}
+
+/// Returns the parent and the mapped bytes of the process or thread in a folder of `/proc`; `None` if it has ended.
+fn parent_and_bytes(process: &Path) -> Option<(u32, u64)> {
+    // A program can give itself a name that is no text.
+    let stat = fs::read(process.join("stat")).ok()?;
+    in_stat(&String::from_utf8_lossy(&stat))
+}
+
 /// Reads the parent and the mapped bytes from the line that `/proc` has about a process.
-fn parent_and_bytes(stat: &str) -> Option<(u32, u64)> {
+fn in_stat(stat: &str) -> Option<(u32, u64)> {
     // The name of the program is in parentheses, and may have any character.
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace();
@@ -75,8 +95,8 @@ mod tests {
     fn a_line_of_proc_is_read_past_any_name() {
         let line =
             "42 (a) b) (c) S 7 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 100 123456789 300 18446744073709551615";
-        assert_eq!(parent_and_bytes(line), Some((7, 123_456_789)));
-        assert_eq!(parent_and_bytes("42 (a) S"), None);
+        assert_eq!(in_stat(line), Some((7, 123_456_789)));
+        assert_eq!(in_stat("42 (a) S"), None);
     }
 
     #[test]

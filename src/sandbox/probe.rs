@@ -10,15 +10,17 @@ use super::isolation::{Confinement, Limits, Sandbox};
 /// Python code of the escape attempts.
 const PROBE: &str = include_str!("probe.py");
 
-/// Python code that maps more than all processes together may, and none of them too much. It ends by itself after a while.
+/// Python code that maps more than all processes together may, and none of them too much.
 const MANY_SMALL: &str = "
 import mmap, os, time
-for _ in range(PROCESSES - 2):
-    if os.fork() == 0:
-        held = mmap.mmap(-1, MEMORY_BYTES // 2)
-        time.sleep(2)
-        os._exit(0)
-time.sleep(2)
+try:
+    for _ in range(PROCESSES):
+        if os.fork() == 0:
+            held = mmap.mmap(-1, MEMORY_BYTES // 2)
+            time.sleep(60)
+except OSError:
+    pass
+time.sleep(60)
 ";
 
 impl Sandbox {

@@ -87,6 +87,11 @@ fn samples_that_hold_memory_in_many_places_fail() {
     // Processes whose parents have ended.
     let orphans = "import os, time\nfor _ in range(12):\n    if os.fork() == 0:\n        if os.fork() == 0:\n            \
         x = bytearray(200 << 20); time.sleep(60)\n        os._exit(0)\n    os.wait()\ntime.sleep(60)";
+    // A name that is no text, and a process whose first thread has ended.
+    let renamed = held("import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0); x = bytearray(200 << 20)");
+    let headless = "import ctypes, os, threading, time\nfor _ in range(4):\n    if os.fork() == 0:\n        \
+        x = bytearray(350 << 20); threading.Thread(target=time.sleep, args=(60,)).start()\n        \
+        ctypes.CDLL(None).syscall(60, 0)\ntime.sleep(60)";
     let sysv = |call: &str| {
         format!("import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nassert {call} != -1, ctypes.get_errno()")
     };
@@ -97,6 +102,8 @@ fn samples_that_hold_memory_in_many_places_fail() {
         (&shared, TOO_MUCH),
         (&dropped, TOO_MUCH),
         (orphans, TOO_MUCH),
+        (&renamed, TOO_MUCH),
+        (headless, TOO_MUCH),
         ("import os\nos.memfd_create('x')", &["PermissionError"]),
         (&segment, &["AssertionError: 1"]),
         (&queue, &["AssertionError: 1"]),
