@@ -37,19 +37,23 @@ pub(crate) fn refuse_plan(action: &'static str, folder: &Path, manifest: &Manife
 }
 
 /// Refuses to compute a run again that another version of this program made: other versions have other tables, or results
-/// with other bits. Versions that differ in their last number alone have the same.
+/// with other bits. Released versions that differ in their last number alone have the same.
 pub(crate) fn refuse_other_version(action: &'static str, folder: &Path, manifest: &Manifest) -> Result<(), RunError> {
     let made_by = &manifest.fedreplay_version;
-    if manifest.schema_version == SCHEMA_VERSION && rules_of(made_by) == rules_of(VERSION) {
+    if manifest.schema_version == SCHEMA_VERSION && has_same_rules(made_by, VERSION) {
         return Ok(());
     }
     let reason = Unsuitability::OtherVersion { made_by: made_by.clone(), tables: manifest.schema_version };
     Err(RunError::Unsuitable { action, run: folder.to_owned(), reason })
 }
 
-/// Returns the first two numbers of a version.
-fn rules_of(version: &str) -> Vec<&str> {
-    version.split('.').take(2).collect()
+/// Whether two versions have the same tables and compute the same bits. Of a version before its release, such as `0.3.0-dev`,
+/// nothing is known but that it is itself.
+fn has_same_rules(one: &str, other: &str) -> bool {
+    if one.contains('-') || other.contains('-') {
+        return one == other;
+    }
+    one.split('.').take(2).eq(other.split('.').take(2))
 }
 
 /// Role of the input by which a manifest records that the noise was secret.
@@ -79,5 +83,26 @@ pub(crate) fn what_changed(then: &Manifest, now: &Manifest) -> RunChange {
     match changed {
         Some((role, input)) => RunChange::Input { role: role.clone(), path: input.path.clone() },
         None => RunChange::Genesis,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_before_their_release_are_like_no_other_and_patches_like_their_release() {
+        let alike = |one, other| has_same_rules(one, other) && has_same_rules(other, one);
+        assert!(alike("0.2.0", "0.2.7") && alike("0.2.0-dev", "0.2.0-dev") && alike("1.0.0", "1.0.1"));
+        let different = [
+            ("0.1.0", "0.2.0"),
+            ("0.2.0-dev", "0.2.0"),
+            ("0.2.0-dev", "0.2.1"),
+            ("0.3.0-dev", "0.3.0-rc1"),
+            ("1.0.0", "2.0.0"),
+        ];
+        for (one, other) in different {
+            assert!(!has_same_rules(one, other) && !has_same_rules(other, one), "{one} {other}");
+        }
     }
 }

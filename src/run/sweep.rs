@@ -7,6 +7,7 @@ use fedreplay_sim::Seed;
 use serde::Serialize;
 
 use super::execute::{RunOptions, resume, run_sharing};
+use super::guards::refuse_other_version;
 use super::observer::Observer;
 use super::{RunError, folder};
 use crate::data::{BadRows, Federation, Twin, TwinSettings, write_split, write_twin};
@@ -110,5 +111,7 @@ fn state(run: &Path, scenario: &Scenario) -> Result<Option<RunState>, RunError> 
     if manifest.scenario_hash != scenario.identity().0 {
         return Err(RunError::OtherScenario { folder: run.to_owned() });
     }
+    // Its figures would stand beside those of other bits, and it cannot be continued.
+    refuse_other_version("sweep over", run, &manifest)?;
     Ok(Some(manifest.state))
 }

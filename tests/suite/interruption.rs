@@ -128,12 +128,15 @@ fn a_second_signal_waits_for_nothing() {
     let world = World::new();
     let pipe = world.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
-    let mut child = begin(&world, &["scenario", "check", "pipe"]);
+    let child = begin(&world, &["scenario", "check", "pipe"]);
     let writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("a pipe");
     signal(&child, "-INT");
     signal(&child, "-TERM");
+    let said = finish(child);
     // The first of the two decides the code.
-    assert!(matches!(child.wait().expect("a child").code(), Some(130 | 143)));
+    assert!(matches!(said.code, Some(130 | 143)), "{:?}", said.code);
+    // That is said when the time of the first signal is over.
+    assert!(!said.stderr.contains("given up"), "{}", said.stderr);
     drop(writer);
 }
 

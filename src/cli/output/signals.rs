@@ -5,8 +5,8 @@
 //! atomically.
 
 use std::fs;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -25,8 +25,11 @@ static FIRST: AtomicU8 = AtomicU8::new(0);
 static STOPPING: Mutex<Stopping> = Mutex::new(Stopping::AtOnce);
 
 /// Time that a command has to end by itself: with it, every command ends within two seconds. A pass that takes longer is
-/// computed again by who continues.
+/// computed again when the work is continued.
 const GRACE: Duration = Duration::from_millis(1500);
+
+/// Time for the last message.
+const TO_SPEAK: Duration = Duration::from_millis(200);
 
 /// End of a command that is asked to stop. A second signal ends every command at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +111,9 @@ fn received(signal: Signal) {
     let _ = FIRST.compare_exchange(0, signal as u8, Ordering::SeqCst, Ordering::SeqCst);
     let is_second = STOP.swap(true, Ordering::SeqCst);
     let stopping = *STOPPING.lock().expect("nobody panics while setting it");
-    if stopping == Stopping::AtOnce {
+    // A second signal waits for nothing, not even for stderr.
+    if stopping == Stopping::AtOnce || is_second {
         end();
-    }
-    if is_second {
-        give_up();
     }
     let timer = thread::Builder::new().spawn(|| {
         thread::sleep(GRACE);
@@ -123,10 +124,18 @@ fn received(signal: Signal) {
     }
 }
 
-/// Ends the process in the middle of its work, and says how to go on.
+/// Ends the process in the middle of its work, and says how to go on. Nobody may be reading stderr, so that writing to it would
+/// never end: the message has a thread of its own and a moment.
 fn give_up() -> ! {
-    let advice = advice().map(|advice| format!("; {advice}")).unwrap_or_default();
-    error(format_args!("interrupted, and what was being computed is given up{advice}"));
+    let (said, done) = mpsc::channel();
+    let speaker = thread::Builder::new().spawn(move || {
+        let advice = advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+        error(format_args!("interrupted, and what was being computed is given up{advice}"));
+        let _ = said.send(());
+    });
+    if speaker.is_ok() {
+        let _ = done.recv_timeout(TO_SPEAK);
+    }
     end()
 }
 
