@@ -16,7 +16,7 @@ use super::settings::JudgeSettings;
 use super::types::ChatPrompt;
 use super::types::JudgeError;
 use super::types::{Judgment, Verdict};
-use crate::store::{Claiming, Key, Store, StoreError, key_of};
+use crate::store::{Claim, Claiming, Key, Store, StoreError, key_of};
 
 /// Time between two looks whether another process is done with a prompt.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
@@ -181,19 +181,27 @@ impl<'a> Judge<'a> {
 
     /// Sends a prompt until it succeeds or finally fails, and stores the judgment.
     fn ask(&self, pending: &Pending, session: &Session) -> Verdict {
-        let _claim = loop {
+        if let Some(reason) = self.closed(session) {
+            return Verdict::Failed(reason);
+        }
+        loop {
+            let claiming = self.store.claim(pending.key);
+            // Another process may have asked since the last look.
+            if let Some(judgment) = self.stored(pending) {
+                return Verdict::Stored(judgment);
+            }
+            match claiming {
+                Claiming::Held(claim) => return self.ask_with(claim, pending, session),
+                Claiming::Elsewhere => self.clock.wait(BETWEEN_LOOKS, session.stop),
+            }
             if let Some(reason) = self.closed(session) {
                 return Verdict::Failed(reason);
             }
-            match self.store.claim(pending.key) {
-                Claiming::Held(claim) => break claim,
-                Claiming::Elsewhere => self.clock.wait(BETWEEN_LOOKS, session.stop),
-            }
-        };
-        // Another process may have asked while this one waited.
-        if let Some(judgment) = self.stored(pending) {
-            return Verdict::Stored(judgment);
         }
+    }
+
+    /// Sends a prompt that no other process sends while the claim is held.
+    fn ask_with(&self, _claim: Claim, pending: &Pending, session: &Session) -> Verdict {
         match self.insist(pending, session) {
             Ok(judgment) => {
                 // Stored before it is reported: a judgment that was paid for must not be lost.

@@ -268,7 +268,11 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
             if kind.is_dir() {
                 folders.push(path);
             } else {
-                found.insert(name, FileEntry::of(&path)?);
+                match FileEntry::of(&path) {
+                    // A run in progress joins its files.
+                    Err(LedgerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                    entry => drop(found.insert(name, entry?)),
+                }
             }
         }
     }

@@ -99,7 +99,7 @@ pub(super) fn batches(path: &Path) -> Result<FileBatches, LedgerError> {
     Ok(FileBatches { inner, is_over: false })
 }
 
-/// Number of attempts to read a table whose files are being joined by a run that ends.
+/// Number of attempts to open the files of a table while a run joins some of them.
 const ATTEMPTS: usize = 5;
 
 /// Reads all rows of one table of the run in `run_folder`, in whatever files they are.
@@ -137,8 +137,13 @@ pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerE
 fn read_files(folder: &Path) -> Result<RecordBatch, LedgerError> {
     let mut rows = Vec::new();
     let mut schema = None;
+    // All are opened before the first is read: a run in progress replaces its newest file again and again, and an open file stays.
+    let mut opened = Vec::new();
     for part in parts(folder)? {
         let reader = batches(&part.path)?;
+        opened.push((part, reader));
+    }
+    for (part, reader) in opened {
         check_types(&part.path, &reader.schema())?;
         schema.get_or_insert(with_signed_times(RecordBatch::new_empty(reader.schema())).schema());
         for batch in reader {

@@ -10,6 +10,9 @@ use super::{Key, Store};
 /// Folder of the claims' files.
 pub(super) const CLAIMS: &str = "claims";
 
+/// Number of attempts to lock the file that is at its path: more than a few mean that the file system cannot tell files apart.
+const ATTEMPTS: u32 = 100;
+
 /// The right to obtain the result under a key, until it is dropped. The operating system ends the claims of a process that
 /// dies.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Store {
         let unseen = Claiming::Held(Claim { locked: None });
         let Some(root) = self.root() else { return unseen };
         let path = root.join(CLAIMS).join(key.to_string());
-        loop {
+        for _ in 0..ATTEMPTS {
             let Ok(file) = File::options().append(true).create(true).open(&path) else { return unseen };
             match file.try_lock() {
                 // The holder before may have removed the file after it was opened here.
@@ -57,6 +60,7 @@ impl Store {
                 Err(TryLockError::Error(_)) => return unseen,
             }
         }
+        unseen
     }
 }
 
