@@ -6,8 +6,15 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::rc::Rc;
 
-/// [byte] -- Extents of line ends that were read and that no record has passed yet.
-type Ends = Rc<RefCell<VecDeque<Range<u64>>>>;
+/// Line ends that were read and that no record has passed yet.
+type Ends = Rc<RefCell<VecDeque<LineEnds>>>;
+
+/// Line ends that follow each other, of which a file may have any number.
+struct LineEnds {
+    /// [byte] -- Their extent.
+    extent: Range<u64>,
+    count: usize,
+}
 
 /// Count of lines up to a record, for records in the order of the file.
 ///
@@ -33,9 +40,9 @@ impl LineCount {
     pub fn at(&mut self, byte: u64) -> usize {
         let mut begin = byte;
         let mut ends = self.ends.borrow_mut();
-        while let Some(end) = ends.front().filter(|end| end.start <= begin) {
-            begin = begin.max(end.end);
-            self.line += 1;
+        while let Some(end) = ends.front().filter(|ends| ends.extent.start <= begin) {
+            begin = begin.max(end.extent.end);
+            self.line += end.count;
             ends.pop_front();
         }
         self.line
@@ -59,8 +66,12 @@ impl<R: Read> Read for WatchedText<R> {
         for &byte in &buffer[..count] {
             self.place += 1;
             match (byte, ends.back_mut()) {
-                (b'\n', Some(last)) if self.follows_return => last.end = self.place,
-                (b'\n' | b'\r', _) => ends.push_back(self.place - 1..self.place),
+                (b'\n', Some(last)) if self.follows_return => last.extent.end = self.place,
+                (b'\n' | b'\r', Some(last)) if last.extent.end == self.place - 1 => {
+                    last.extent.end = self.place;
+                    last.count += 1;
+                }
+                (b'\n' | b'\r', _) => ends.push_back(LineEnds { extent: self.place - 1..self.place, count: 1 }),
                 _ => {}
             }
             self.follows_return = byte == b'\r';
@@ -86,5 +97,17 @@ mod tests {
                 reader.records().map(|record| lines.at(record.unwrap().position().unwrap().byte())).collect();
             assert_eq!(found, [1, 2, 5, 6, 8], "{end:?}");
         }
+    }
+
+    #[test]
+    fn empty_lines_take_no_memory_each() {
+        let lines = LineCount::new();
+        let mut text = lines.watch(io::repeat(b'\n').take(1 << 20));
+        io::copy(&mut text, &mut io::sink()).unwrap();
+        assert_eq!(lines.ends.borrow().len(), 1);
+        let returns = "\r\n".repeat(1000);
+        let mut text = lines.watch(returns.as_bytes());
+        io::copy(&mut text, &mut io::sink()).unwrap();
+        assert!(lines.ends.borrow().len() <= 2);
     }
 }

@@ -16,7 +16,7 @@ use crate::ledger::{
 use crate::run::RunError;
 
 /// Writes one file per table and `columns.csv` into the folder `out`, and returns the number of rows of all tables. With
-/// `for_spreadsheets`, a text that a spreadsheet would compute as a formula has an apostrophe before it, which it does not show.
+/// `for_spreadsheets`, a text that a spreadsheet would compute as a formula has an apostrophe before it.
 ///
 /// # Errors
 /// If the tables cannot be read, or a file cannot be written.

@@ -142,9 +142,9 @@ impl Search<'_> {
     }
 }
 
-/// Whether a character next to a short secret makes it a part of a longer word.
+/// Whether a character next to a short secret makes it a part of a longer word. Letters of scripts that write without spaces do not.
 fn is_in_word(c: Option<&char>) -> bool {
-    c.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
+    c.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
 /// Returns the character that an escape at the beginning stands for, and the number of letters of the escape.
@@ -277,6 +277,7 @@ mod tests {
             "a\\n12345678\\n",
             "Bearer%2012345678%0A",
             "&quot;12345678&quot;",
+            "令牌12345678无效",
         ] {
             assert_eq!(hidden("12345678", text), text.replace("12345678", "(hidden)"));
         }

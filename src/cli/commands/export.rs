@@ -36,7 +36,7 @@ pub struct ExportArguments {
     /// With --merged: the base model of a run that quantized it.
     #[arg(long, value_enum, value_name = "BASE", default_value_t = Base::Original)]
     base: Base,
-    /// With csv: an apostrophe before every text that begins with =, +, - or @, which a spreadsheet would compute as a formula.
+    /// With csv: an apostrophe before every text that begins with =, +, -, @, a tab or a return: spreadsheets compute formulas.
     #[arg(long)]
     spreadsheet: bool,
     /// With peft: folder of stored results, or `none`, for rounds that were not saved [default: the user's cache
@@ -97,7 +97,7 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
         return Err(CommandError::Usage(message.into()));
     }
     if arguments.to != Form::Csv && arguments.spreadsheet {
-        return Err(CommandError::Usage("failed to export: --spreadsheet is of --to csv".into()));
+        return Err(CommandError::Usage("failed to export: --spreadsheet belongs to --to csv".into()));
     }
     if arguments.base == Base::Dequantized && !arguments.merged {
         return Err(CommandError::Usage("failed to export: --base is of --merged".into()));
