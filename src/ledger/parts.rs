@@ -1,7 +1,7 @@
 //! Files of the rounds that are finished, which a run that is killed leaves behind, and their joining when the run is done.
 //!
 //! New rounds are joined with those of the newest file of their table into a wider file, until that is full. A run of many
-//! rounds so has few files at any time.
+//! rounds therefore has few files at any time.
 
 use std::fs;
 use std::path::{Path, PathBuf};

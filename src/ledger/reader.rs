@@ -90,13 +90,19 @@ impl Iterator for FileBatches {
 
 /// Opens the record batches of one file.
 pub(super) fn batches(path: &Path) -> Result<FileBatches, LedgerError> {
-    let file = File::open(path).map_err(LedgerError::io(path))?;
-    let opened = without_panic(|| {
-        ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.with_batch_size(READ_ROWS).build())
-    });
-    let inner = opened.unwrap_or_else(|panic| Err(ParquetError::General(panic)));
-    let inner = inner.map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })?;
+    let inner = opened(path, |builder| builder.with_batch_size(READ_ROWS).build())?;
     Ok(FileBatches { inner, is_over: false })
+}
+
+/// Opens a file and returns what `read` makes of it.
+fn opened<T>(
+    path: &Path,
+    read: impl FnOnce(ParquetRecordBatchReaderBuilder<File>) -> Result<T, ParquetError>,
+) -> Result<T, LedgerError> {
+    let file = File::open(path).map_err(LedgerError::io(path))?;
+    let read = without_panic(|| ParquetRecordBatchReaderBuilder::try_new(file).and_then(read));
+    let read = read.unwrap_or_else(|panic| Err(ParquetError::General(panic)));
+    read.map_err(|source| LedgerError::Parquet { path: path.to_owned(), source })
 }
 
 /// Number of attempts to open the files of a table while a run joins some of them.
@@ -191,11 +197,8 @@ fn push_completed(blocks: &mut BatchCoalescer, hasher: &mut ChunkHasher) {
 pub fn client_count(run_folder: &Path) -> Result<usize, LedgerError> {
     let mut count = 0;
     for part in population_parts(run_folder)? {
-        let file = File::open(&part.path).map_err(LedgerError::io(&part.path))?;
-        let opened = without_panic(|| ParquetRecordBatchReaderBuilder::try_new(file));
-        let opened = opened.unwrap_or_else(|panic| Err(ParquetError::General(panic)));
-        let opened = opened.map_err(|source| LedgerError::Parquet { path: part.path.clone(), source })?;
-        count += usize::try_from(opened.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let rows = opened(&part.path, |file| Ok(file.metadata().file_metadata().num_rows()))?;
+        count += usize::try_from(rows).unwrap_or(0);
     }
     Ok(count)
 }

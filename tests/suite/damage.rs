@@ -1,11 +1,11 @@
 //! Random bytes of a run and of its store are flipped, cut off, added or removed: each is found, or changes nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fedreplay_sim::Stream;
 
-use super::support::{Said, World, draws, files, hashed, trials};
+use super::support::{Said, World, copy, draws, files, hashed, trials};
 
 /// One act of damage to the file that a seed draws from `folder`; `may` says which files are hit. Returns the file's name
 /// and what was done to it.
@@ -40,15 +40,6 @@ fn damage(folder: &Path, draws: &mut Stream, may: impl Fn(&str) -> bool) -> (Str
     };
     fs::write(&path, bytes).expect("a writable file");
     (name, what)
-}
-
-/// Copies a folder.
-fn copy(from: &Path, to: &Path) {
-    for (name, bytes) in files(from) {
-        let path: PathBuf = to.join(name);
-        fs::create_dir_all(path.parent().expect("a file stands in a folder")).expect("a writable folder");
-        fs::write(path, bytes).expect("a writable folder");
-    }
 }
 
 #[track_caller]

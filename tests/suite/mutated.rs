@@ -13,7 +13,7 @@ use fedreplay_sim::Stream;
 
 use super::evaluation::question;
 use super::signed::{LAB, LAB_PUBLIC};
-use super::support::{World, draws, files, project, trials};
+use super::support::{World, copy, draws, files, project, trials};
 
 /// A format that the program reads.
 struct Format {
@@ -205,11 +205,7 @@ fn world() -> World {
         "client_id,device,flops_per_second,downlink_bits_per_second\nuser-0,quick,1e9,1000000\nuser-3,phone,,500000\n";
     world.write("clients.csv", trace);
     world.run("whole", &["--set=rounds=1", "--set=output.save_adapter_every=1"]).succeeded();
-    for (name, bytes) in files(&world.path("whole")) {
-        let copy = world.path("run").join(name);
-        fs::create_dir_all(copy.parent().expect("a folder")).expect("a writable folder");
-        fs::write(copy, bytes).expect("a writable folder");
-    }
+    copy(&world.path("whole"), &world.path("run"));
     fs::copy(world.path("whole/ledger/population/00000-00000.parquet"), world.path("clients.parquet")).expect("a copy");
     let scenario = fs::read_to_string(world.path("scenario.ron")).expect("a scenario");
     for (name, trace) in [("traced.ron", "clients.csv"), ("traced-parquet.ron", "clients.parquet")] {

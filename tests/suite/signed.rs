@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use fedreplay::ledger::{Manifest, RunState};
 use serde_json::{Value, json};
 
-use super::support::{World, files, project};
+use super::support::{World, copy, project};
 
 pub const LAB: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIHV1OwfFV7aJox83hozzjvniT4UmllPQfxPiCMRfxGhv\n-----END PRIVATE KEY-----\n";
 pub const LAB_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAxoWOFXgjgFKo/YdGmjjt/tkScM8mo+DhXWI6DW/Xt/4=\n-----END PUBLIC KEY-----\n";
@@ -84,11 +84,7 @@ fn a_statement_about_another_run_or_with_another_text_does_not_count() {
     differs(&world, &verify, "certificate: the scenario is another");
 
     // Said to be unfinished, a run could have other adapters and fewer rounds.
-    for (name, bytes) in files(&world.path("run")) {
-        let copy = world.path("begun").join(name);
-        fs::create_dir_all(copy.parent().expect("a folder")).expect("a writable folder");
-        fs::write(copy, bytes).expect("a writable folder");
-    }
+    copy(&world.path("run"), &world.path("begun"));
     let mut manifest = Manifest::read(&world.path("begun")).expect("a manifest");
     manifest.state = RunState::Running;
     manifest.digest = None;
@@ -128,11 +124,7 @@ fn only_a_run_that_verifies_is_signed() {
     world.fedreplay(&["certify", "short", "--key", "lab.pem"]).refused(3, &["failed to certify short", "notes"]);
     assert!(!world.path("short.intoto.json").exists());
     // Tables of an older version, of which less is compared.
-    for (name, bytes) in files(&project("fixtures/schema-3/run")) {
-        let copy = world.path("older").join(name);
-        fs::create_dir_all(copy.parent().expect("a folder")).expect("a writable folder");
-        fs::write(copy, bytes).expect("a writable folder");
-    }
+    copy(&project("fixtures/schema-3/run"), &world.path("older"));
     fs::copy(world.path("run/certificate.json"), world.path("older/certificate.json")).expect("a copy");
     world.fedreplay(&["certify", "older", "--key", "lab.pem"]).refused(2, &["failed to certify older"]);
     world.fedreplay(&["certify", "run", "--key", "lab.pem", "--out", "./lab.pem"]).refused(2, &["the file of the key"]);

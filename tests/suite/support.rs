@@ -142,6 +142,15 @@ pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    for (name, bytes) in files(from) {
+        let path = to.join(name);
+        fs::create_dir_all(path.parent().expect("a file stands in a folder")).expect("a writable folder");
+        fs::write(path, bytes).expect("a writable folder");
+    }
+}
+
 /// The hashed files of a run: everything but the manifest, wall-clock timings and reports.
 pub fn hashed(run: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = files(run);
