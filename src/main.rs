@@ -2,7 +2,15 @@
 
 mod cli;
 
+use std::ffi::{c_char, c_int};
 use std::process::ExitCode;
+
+/// The functions of this array run before the constructors of all libraries.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static BEFORE_LIBRARIES: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) =
+    fedreplay::training::execute_again_before_libraries;
 
 fn main() -> ExitCode {
     // All threads inherit which signals are blocked, those of LibTorch's libraries too.

@@ -23,7 +23,7 @@ pub use engine::trainer::Trainer;
 pub use kernels::native::{Switches, end_process};
 pub use objectives::preference::{PairScore, PreferenceMetrics, score_pairs};
 pub use process::available::{free_bytes, program_bytes};
-pub use process::init::{init_process, is_portable_process, restart_portably};
+pub use process::init::{execute_again_before_libraries, init_process, is_portable_process, restart_portably};
 pub use process::libraries::library_hashes;
 pub use process::numerics::{BaseReport, Checkpointing, Fingerprint, Numerics, NumericsClass};
 pub use self_test::{Grade, LargestWork, SelfTest, TestedShapes};

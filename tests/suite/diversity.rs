@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::evaluation;
-use super::support::{Said, World};
+use super::support::{Said, World, output};
 use super::test_support::chat_endpoint::{ChatEndpoint, Turn};
 
 const CLIENTS: usize = 5;
@@ -49,7 +49,7 @@ fn diversity(world: &World, url: &str, out: &str) -> Said {
         "MY_KEY",
         "--json",
     ]);
-    Said::of(command.env("MY_KEY", "sk-secret").output().expect("the binary can be run"))
+    Said::of(output(command.env("MY_KEY", "sk-secret")).expect("the binary can be run"))
 }
 
 /// [radians] Directions of the clients' embeddings in a plane.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::support::{Said, World, project};
+use super::support::{Said, World, output, project};
 use super::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY};
 
 /// A world whose base model is the hub's, and a hub that has the tiny base.
@@ -23,7 +23,7 @@ fn run(world: &World, endpoint: &str, out: &str, offline: &str) -> Said {
     let mut command = world.command(&["run", "scenario.ron", "--out", out, "--store", "none", "--set", "rounds=1"]);
     command.env("HF_ENDPOINT", endpoint).env("HF_HOME", world.path("hf")).env("HF_HUB_OFFLINE", offline);
     command.env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN");
-    Said::of(command.output().expect("the binary can be run"))
+    Said::of(output(&mut command).expect("the binary can be run"))
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::evaluation::{question, table, texts};
-use super::support::{Said, World, files};
+use super::support::{Said, World, files, output};
 use super::test_support::chat_endpoint::{ChatEndpoint, Turn};
 
 const KEY: &str = "sk-test-fedcba9876543210";
@@ -41,7 +41,7 @@ fn eval(world: &World, url: &str, out: &str, more: &[&str]) -> Command {
 }
 
 fn said(mut command: Command) -> Said {
-    Said::of(command.output().expect("the binary can be run"))
+    Said::of(output(&mut command).expect("the binary can be run"))
 }
 
 /// What an examination wrote, by name.

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fedreplay_sim::Stream;
 
 use super::evaluation::question;
 use super::signed::{LAB, LAB_PUBLIC};
+use super::support::fork_server::{End, output_within};
 use super::support::{World, copy, draws, files, project, trials};
 
 /// A format that the program reads.
@@ -231,34 +231,23 @@ fn world() -> World {
 fn fault(world: &World, command: &str, file: &str) -> Option<String> {
     /// Far more than any of these inputs needs.
     const LIMIT: Duration = Duration::from_secs(60);
-    const MEMORY: &str = "--data=6442450944";
+    const MEMORY: u64 = 6 << 30;
     let words: Vec<String> = command.split(' ').map(|word| word.replace("{}", file)).collect();
-    let mut limited = world.command_of("prlimit");
-    limited.args([MEMORY, env!("CARGO_BIN_EXE_fedreplay")]).args(&words);
-    let log = fs::File::create(world.path("log")).expect("a writable folder");
-    let mut child = limited.stdout(Stdio::null()).stderr(log).spawn().expect("prlimit is there");
-    let begin = Instant::now();
-    let status = loop {
-        match child.try_wait().expect("a child") {
-            Some(status) => break status,
-            None if begin.elapsed() > LIMIT => {
-                child.kill().expect("a child");
-                child.wait().expect("a child");
-                return Some(format!("`{command}` had not ended after {LIMIT:?}"));
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let mut program = world.command(&[]);
+    let end = output_within(program.args(&words), Some(MEMORY), Some(LIMIT)).expect("the program can be run");
+    let End::Ended(output) = end else {
+        return Some(format!("`{command}` had not ended after {LIMIT:?}"));
     };
     for made in ["planned", "ran", "imported", "csv", "found"] {
         let _ = fs::remove_dir_all(world.path(made));
     }
-    let said = String::from_utf8_lossy(&fs::read(world.path("log")).expect("a log")).into_owned();
-    let ends_well = match status.code() {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ends_well = match output.status.code() {
         Some(0 | 3) => true,
         Some(1 | 2) => said.lines().filter(|line| line.starts_with("error: ")).count() == 1,
         _ => false,
     };
-    let fault = format!("`{command}` ended with {status}:\n{said}");
+    let fault = format!("`{command}` ended with {}:\n{said}", output.status);
     (!ends_well || said.contains("panicked")).then_some(fault)
 }
 

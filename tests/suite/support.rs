@@ -12,6 +12,11 @@ use fedreplay_sim::{Purpose, Seed, Stream};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 
+pub use self::fork_server::output;
+
+#[path = "fork_server.rs"]
+pub mod fork_server;
+
 /// What the binary said.
 pub struct Said {
     pub code: Option<i32>,
@@ -113,7 +118,7 @@ impl World {
     }
 
     pub fn fedreplay(&self, arguments: &[&str]) -> Said {
-        Said::of(self.command(arguments).output().expect("the binary can be run"))
+        Said::of(output(&mut self.command(arguments)).expect("the binary can be run"))
     }
 
     /// Plays the scenario into `out` with no store.

@@ -1,27 +1,27 @@
 //! Preparation of the process before LibTorch is used: environment variables, CUDA's library, switches.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::training::kernels::native;
 
-/// Variable that is set when the program is executed again, so that this happens only once.
-const MARKER: &str = "FEDREPLAY_PREPARED";
+/// Entry of the environment that is added when the program is executed again, so that this happens only once.
+const MARKED: &CStr = c"FEDREPLAY_PREPARED=1";
 
 /// Variables that OpenMP, MKL and cuBLAS read when they are loaded, with the values that the program relies on.
 ///
 /// Waiting threads spin for about ten microseconds, which is the cost of waking them, and then sleep: with as many
 /// tasks as cores, spinning would take cores away from working threads.
-const NEEDED: [(&str, &str); 8] = [
-    ("OMP_NUM_THREADS", "1"),
-    ("MKL_NUM_THREADS", "1"),
-    ("OMP_DYNAMIC", "FALSE"),
-    ("MKL_DYNAMIC", "FALSE"),
-    ("OMP_WAIT_POLICY", "PASSIVE"),
-    ("GOMP_SPINCOUNT", "1000"),
-    ("CUBLAS_WORKSPACE_CONFIG", ":16:8"),
-    ("CUBLASLT_WORKSPACE_SIZE", "1"),
+const NEEDED: [&CStr; 8] = [
+    c"OMP_NUM_THREADS=1",
+    c"MKL_NUM_THREADS=1",
+    c"OMP_DYNAMIC=FALSE",
+    c"MKL_DYNAMIC=FALSE",
+    c"OMP_WAIT_POLICY=PASSIVE",
+    c"GOMP_SPINCOUNT=1000",
+    c"CUBLAS_WORKSPACE_CONFIG=:16:8",
+    c"CUBLASLT_WORKSPACE_SIZE=1",
 ];
 
 /// Variables that restrict ATen, oneDNN and MKL to code paths that every x86-64 processor with AVX2 and FMA has.
@@ -52,12 +52,56 @@ pub fn restart_portably() -> std::io::Error {
     }
 }
 
+/// Executes the program again as [`init_process`] would, but before the constructors of LibTorch's libraries have run, which
+/// take most of a short command's time. For the preinit array of an executable. If it fails, the program continues.
+///
+/// # Safety
+///
+/// `arguments` and `environment` must be the process's own, and no other thread may exist yet.
+pub unsafe extern "C" fn execute_again_before_libraries(
+    _: c_int,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) {
+    const ENTRIES_MAX: usize = 4096;
+    let mut entries = [std::ptr::null(); ENTRIES_MAX + NEEDED.len() + 2];
+    let mut path = [0; libc::PATH_MAX as usize + 1];
+    // SAFETY: Libraries are not initialized yet: only system calls and this function's own memory are used. The last entry
+    // and the last byte of the path stay null.
+    unsafe {
+        let mut count = 0;
+        while !(*environment.add(count)).is_null() {
+            count += 1;
+        }
+        let given = std::slice::from_raw_parts(environment, count);
+        let given = || given.iter().map(|&entry| CStr::from_ptr(entry));
+        let is_there = |needed: &&CStr| given().any(|entry| entry == *needed);
+        if count > ENTRIES_MAX || given().any(|entry| is_same_variable(entry, MARKED)) || NEEDED.iter().all(is_there) {
+            return;
+        }
+        let others = given().filter(|entry| !NEEDED.iter().any(|needed| is_same_variable(entry, needed)));
+        for (place, entry) in entries.iter_mut().zip(others.chain(NEEDED).chain([MARKED])) {
+            *place = entry.as_ptr();
+        }
+        if libc::readlink(c"/proc/self/exe".as_ptr(), path.as_mut_ptr(), path.len() - 1) > 0 {
+            libc::execve(path.as_ptr(), arguments, entries.as_ptr());
+        }
+    }
+}
+
+/// Returns whether two entries of an environment are of the same variable.
+fn is_same_variable(a: &CStr, b: &CStr) -> bool {
+    let (a, b) = (a.to_bytes(), b.to_bytes());
+    let differs = a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len()));
+    a[..differs].contains(&b'=')
+}
+
 /// Prepares the process. Must be called in `main`, before any tensor is created and any thread computes.
 ///
 /// Executes the program again, once, if a variable does not have its needed value. Then loads CUDA's library if it is
 /// installed, and sets LibTorch's switches and one intra-op thread.
 pub fn init_process() {
-    if std::env::var_os(MARKER).is_none() && NEEDED.iter().any(|(name, value)| !is_set(name, value)) {
+    if std::env::var_os(pair(MARKED).0).is_none() && !NEEDED.iter().all(|entry| is_set(pair(entry).0, pair(entry).1)) {
         execute_again();
     }
     native::keep_memory();
@@ -66,6 +110,11 @@ pub fn init_process() {
     }
     native::switches();
     tch::set_num_threads(1);
+}
+
+/// Returns the name and the value of an entry.
+fn pair(entry: &'static CStr) -> (&'static str, &'static str) {
+    entry.to_str().ok().and_then(|entry| entry.split_once('=')).expect("entries are NAME=VALUE")
 }
 
 /// Returns whether a variable has this value.
@@ -90,6 +139,6 @@ fn again() -> std::io::Result<Command> {
     if let Some(name) = name {
         command.arg0(name);
     }
-    command.args(arguments).envs(NEEDED).env(MARKER, "1");
+    command.args(arguments).envs(NEEDED.map(pair)).envs([pair(MARKED)]);
     Ok(command)
 }
