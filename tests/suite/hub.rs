@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::support::{Said, World, output, project};
-use super::test_support::model_hub::{COMMIT, Fault, ModelHub, REPOSITORY};
+use super::test_support::model_hub::{Asked, COMMIT, Fault, ModelHub, REPOSITORY, Reply, Sending};
 
 /// A world whose base model is the hub's, and a hub that has the tiny base.
 fn world() -> (World, ModelHub) {
@@ -20,9 +20,13 @@ fn world() -> (World, ModelHub) {
 
 /// Plays the scenario with the hub at `endpoint` and its cache in the folder `hf`.
 fn run(world: &World, endpoint: &str, out: &str, offline: &str) -> Said {
+    run_with_patience(world, endpoint, out, offline, "60")
+}
+
+fn run_with_patience(world: &World, endpoint: &str, out: &str, offline: &str, patience: &str) -> Said {
     let mut command = world.command(&["run", "scenario.ron", "--out", out, "--store", "none", "--set", "rounds=1"]);
     command.env("HF_ENDPOINT", endpoint).env("HF_HOME", world.path("hf")).env("HF_HUB_OFFLINE", offline);
-    command.env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN");
+    command.env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN").env("HF_HUB_DOWNLOAD_TIMEOUT", patience);
     Said::of(output(&mut command).expect("the binary can be run"))
 }
 
@@ -75,4 +79,51 @@ fn a_commit_is_found_without_asking() {
     server.take_requests();
     run(&world, &server.endpoint(), "second", "0").succeeded();
     assert_eq!(server.take_requests(), []);
+}
+
+/// Codes and messages of the program; `model::hub::tests::moods` has all moods of the hub.
+#[test]
+fn faults_of_the_hub_and_of_the_asker_end_with_other_codes() {
+    let (world, server) = world();
+    let endpoint = server.endpoint();
+    let refused = |make: fn(&Asked, &mut Reply), code: i32, parts: &[&str]| {
+        server.set(Fault::Makes(make));
+        run_with_patience(&world, &endpoint, "run", "0", "1").refused(code, parts);
+        assert!(!world.path("run").exists(), "a refused scenario left a folder");
+    };
+    refused(
+        |asked, reply| {
+            if asked.is_content("model.safetensors") {
+                reply.body[100] ^= 1;
+            }
+        },
+        1,
+        &["/model.safetensors: its content has the hash"],
+    );
+    refused(|_, reply| *reply = Reply::new(403, "", ""), 2, &["access is restricted", "HF_TOKEN"]);
+    refused(
+        |asked, reply| {
+            if asked.is_content("model.safetensors") {
+                reply.sending = Sending::Stalls;
+                reply.cut = Some(100);
+            }
+        },
+        1,
+        &["/model.safetensors: the connection ended after", "timeout"],
+    );
+    server.set(Fault::None);
+    run(&world, &endpoint, "run", "0").succeeded();
+}
+
+#[test]
+fn two_processes_share_one_download() {
+    let (world, server) = world();
+    let endpoint = server.endpoint();
+    std::thread::scope(|scope| {
+        let runs = ["first", "second"].map(|out| scope.spawn(|| run(&world, &endpoint, out, "0").succeeded()));
+        let digests = runs.map(|run| run.join().expect("a run").summary("digest").to_owned());
+        assert_eq!(digests[0], digests[1]);
+    });
+    let weights = server.take_contents().into_iter().filter(|name| name == "model.safetensors").count();
+    assert_eq!(weights, 1, "the weights were fetched by both");
 }

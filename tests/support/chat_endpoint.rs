@@ -1,14 +1,13 @@
 //! A chat endpoint on loopback that records its requests and misbehaves on demand.
 
 use std::collections::VecDeque;
-use std::io::Read;
 use std::net::TcpStream;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Barrier, Mutex};
 
 use serde_json::{Value, json};
 
-use super::loopback::{HttpRequest, LoopbackServer, write_response};
+use super::loopback::{HttpRequest, LoopbackServer, until_gone, write_response};
 
 /// The endpoint's reaction to one request.
 #[derive(Clone, Debug)]
@@ -123,9 +122,4 @@ impl Turn {
 
 fn write_whole(stream: &TcpStream, status: u16, headers: &str, body: &str) -> std::io::Result<()> {
     write_response(stream, status, headers, body.as_bytes(), body.len())
-}
-
-/// Waits until the client disconnects.
-fn until_gone(mut stream: &TcpStream) -> std::io::Result<()> {
-    stream.read_to_end(&mut Vec::new()).map(drop)
 }

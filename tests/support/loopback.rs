@@ -108,3 +108,8 @@ pub fn write_response(
     write!(stream, "HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len())?;
     stream.write_all(&body[..sent.min(body.len())])
 }
+
+/// Waits until the client disconnects.
+pub fn until_gone(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.read_to_end(&mut Vec::new()).map(drop)
+}

@@ -5,6 +5,6 @@
 
 pub mod chat_endpoint;
 pub mod dataset_readers;
-mod loopback;
+pub mod loopback;
 pub mod model_hub;
 pub mod reference_model;

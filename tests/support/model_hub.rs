@@ -1,19 +1,22 @@
 //! A hub of models on loopback with one repository, which records its requests and fails on demand.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::loopback::{HttpRequest, LoopbackServer, write_response};
+use super::loopback::{HttpRequest, LoopbackServer, until_gone};
 
 pub const REPOSITORY: &str = "tiny/llama";
 pub const COMMIT: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567";
 
 /// Faults of the hub.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub enum Fault {
     #[default]
     None,
@@ -33,6 +36,56 @@ pub enum Fault {
     Refuses(u16, Option<&'static str>),
     /// This text in place of the listing.
     Lists(String),
+    /// Whatever this makes of a right reply.
+    Makes(fn(&Asked, &mut Reply)),
+}
+
+/// What a reply is made for.
+pub struct Asked<'a> {
+    pub request: &'a HubRequest,
+    /// Number of earlier requests of the same path.
+    pub earlier: usize,
+    /// Port of another server.
+    pub elsewhere: u16,
+}
+
+impl Asked<'_> {
+    /// Returns whether the listing is asked for.
+    pub fn is_listing(&self) -> bool {
+        self.request.path.starts_with("/api/")
+    }
+
+    /// Returns whether the content of a file is asked for, after redirects.
+    pub fn is_content(&self, name: &str) -> bool {
+        self.request.path.strip_prefix("/content/") == Some(name)
+    }
+
+    /// Returns whether a file is asked for where the hub lists it.
+    pub fn is_resolved(&self, name: &str) -> bool {
+        self.request.path.starts_with("/tiny/llama/resolve/") && self.request.path.ends_with(&format!("/{name}"))
+    }
+}
+
+/// How a reply is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Sending {
+    /// With its length.
+    #[default]
+    Whole,
+    /// In chunks.
+    Chunked,
+    /// Without its length, until the connection ends.
+    UntilClosed,
+    /// A byte of the body after each pause.
+    Trickle(Duration),
+    /// A byte of the header after each pause.
+    HeaderTrickle(Duration),
+    /// The header and the first bytes of the body, then nothing until the client disconnects.
+    Stalls,
+    /// Nothing until the client disconnects.
+    Silent,
+    /// The body alone, without a header.
+    Bare,
 }
 
 /// One request: path, and the headers that matter.
@@ -47,6 +100,7 @@ pub struct HubRequest {
 struct State {
     port: u16,
     files: BTreeMap<String, Vec<u8>>,
+    elsewhere: u16,
     fault: Fault,
     requests: Vec<HubRequest>,
 }
@@ -60,7 +114,7 @@ pub struct ModelHub {
 impl ModelHub {
     /// Serves these files as [`REPOSITORY`] at [`COMMIT`], which is its branch `main` and its tag `v1`.
     pub fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
-        let state = Arc::new(Mutex::new(State { port: 0, files, fault: Fault::None, requests: vec![] }));
+        let state = Arc::new(Mutex::new(State { port: 0, files, elsewhere: 0, fault: Fault::None, requests: vec![] }));
         let shared = state.clone();
         let accept = move |port, request: &HttpRequest| {
             let request = HubRequest {
@@ -71,20 +125,31 @@ impl ModelHub {
             };
             let mut state = shared.lock().unwrap();
             state.port = port;
-            let reply = state.reply(&request);
+            let mut reply = state.reply(&request);
+            if let Fault::Makes(make) = state.fault {
+                let earlier = state.requests.iter().filter(|known| known.path == request.path).count();
+                make(&Asked { request: &request, earlier, elsewhere: state.elsewhere }, &mut reply);
+            }
             state.requests.push(request);
             reply
         };
-        let server = LoopbackServer::start(accept, |reply: Reply, _, stream| {
-            let sent = reply.cut.unwrap_or(reply.body.len());
-            write_response(&stream, reply.status, &reply.headers, &reply.body, sent)
-        });
+        let server = LoopbackServer::start(accept, |reply: Reply, _, stream| reply.send(&stream));
         Self { state, server }
     }
 
     /// Returns the value for HF_ENDPOINT.
     pub fn endpoint(&self) -> String {
         self.server.url()
+    }
+
+    /// Returns the port at which it listens.
+    pub fn port(&self) -> u16 {
+        self.endpoint().rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Says at which port another server listens, for [`Asked::elsewhere`].
+    pub fn set_elsewhere(&self, port: u16) {
+        self.state.lock().unwrap().elsewhere = port;
     }
 
     pub fn set(&self, fault: Fault) {
@@ -113,7 +178,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 /// Returns the hash by which git names a file.
-fn git_hash(bytes: &[u8]) -> String {
+pub fn git_hash(bytes: &[u8]) -> String {
     hex(&Sha1::digest([format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat()))
 }
 
@@ -121,17 +186,65 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-struct Reply {
-    status: u16,
-    headers: String,
-    body: Vec<u8>,
-    cut: Option<usize>,
+/// A reply before it is sent.
+pub struct Reply {
+    pub status: u16,
+    /// Further lines of the header, each with its line break.
+    pub headers: String,
+    pub body: Vec<u8>,
+    /// Number of bytes of the body that are sent. `None` selects all.
+    pub cut: Option<usize>,
+    pub sending: Sending,
 }
 
 impl Reply {
-    fn new(status: u16, headers: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: headers.into(), body: body.into(), cut: None }
+    pub fn new(status: u16, headers: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: headers.into(), body: body.into(), cut: None, sending: Sending::Whole }
     }
+
+    fn send(&self, mut stream: &TcpStream) -> std::io::Result<()> {
+        let body = &self.body[..self.cut.unwrap_or(self.body.len()).min(self.body.len())];
+        let framing = match self.sending {
+            Sending::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Sending::UntilClosed => String::new(),
+            _ => format!("Content-Length: {}\r\n", self.body.len()),
+        };
+        let header = format!("HTTP/1.1 {} x\r\nConnection: close\r\n{framing}{}\r\n", self.status, self.headers);
+        match self.sending {
+            Sending::Silent => return until_gone(stream),
+            Sending::Bare => {}
+            Sending::HeaderTrickle(pause) => trickle(stream, header.as_bytes(), pause)?,
+            _ => stream.write_all(header.as_bytes())?,
+        }
+        match self.sending {
+            Sending::Chunked => {
+                for chunk in body.chunks(777) {
+                    write!(stream, "{:x}\r\n", chunk.len())?;
+                    stream.write_all(chunk)?;
+                    stream.write_all(b"\r\n")?;
+                }
+                if self.cut.is_none() {
+                    stream.write_all(b"0\r\n\r\n")?;
+                }
+                Ok(())
+            }
+            Sending::Trickle(pause) => trickle(stream, body, pause),
+            Sending::Stalls => {
+                stream.write_all(body)?;
+                until_gone(stream)
+            }
+            _ => stream.write_all(body),
+        }
+    }
+}
+
+/// Sends a byte after each pause.
+fn trickle(mut stream: &TcpStream, bytes: &[u8], pause: Duration) -> std::io::Result<()> {
+    for byte in bytes {
+        std::thread::sleep(pause);
+        stream.write_all(&[*byte])?;
+    }
+    Ok(())
 }
 
 impl State {
@@ -194,7 +307,10 @@ impl State {
         let start =
             range.map(|range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap());
         let mut reply = match start {
-            Some(start) if self.fault != Fault::IgnoresRanges => {
+            Some(start) if start >= bytes.len() => {
+                Reply::new(416, format!("Content-Range: bytes */{}\r\n", bytes.len()), "")
+            }
+            Some(start) if !matches!(self.fault, Fault::IgnoresRanges) => {
                 let header = format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
                 Reply::new(206, header, &bytes[start..])
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::model::ModelError;
 
@@ -91,12 +92,17 @@ pub enum HubError {
         is_cached: bool,
     },
     /// The hub answered with an error status.
-    #[error("failed to read {url}: the server answered with status {status}")]
+    #[error(
+        "failed to read {url}: the server answered with status {status}{}",
+        wait.map_or(String::new(), |wait| format!(" and asks to wait for {} s", wait.as_secs()))
+    )]
     Refused {
         /// The URL of the request.
         url: String,
         /// The HTTP status.
         status: u16,
+        /// Time to the next request that the server asks for.
+        wait: Option<Duration>,
     },
     /// The answer is malformed or inconsistent.
     #[error("failed to understand the answer of {url}: {reason}")]

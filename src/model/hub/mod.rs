@@ -21,6 +21,8 @@ mod content_hash;
 mod error;
 mod fetch;
 mod listing;
+mod part;
+mod redirect;
 mod settings;
 mod source;
 #[cfg(test)]

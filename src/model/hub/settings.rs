@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::HubError;
 
 /// The hub that is used if HF_ENDPOINT is not set.
 const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
+
+/// The patience if HF_HUB_DOWNLOAD_TIMEOUT is not set.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A hub and the local cache of its models.
 #[derive(Clone)]
@@ -23,6 +27,9 @@ pub struct Hub {
     pub token: Option<String>,
     /// Whether to use the cache only.
     pub is_offline: bool,
+    /// Time after which a connection that cannot be made, a server that says nothing and a transfer slower than 1 KiB/s are given
+    /// up.
+    pub patience: Duration,
 }
 
 impl Hub {
@@ -32,15 +39,16 @@ impl Hub {
     /// * HF_HUB_CACHE, or else `hub` in HF_HOME, or else `~/.cache/huggingface/hub`, with XDG_CACHE_HOME
     ///   in place of `~/.cache`;
     /// * HF_HUB_OFFLINE: `1`, `true`, `yes`, `on` or their opposites;
-    /// * HF_TOKEN, or else the file `token` in HF_HOME.
+    /// * HF_TOKEN, or else the file `token` in HF_HOME;
+    /// * HF_HUB_DOWNLOAD_TIMEOUT in seconds, or else 60.
     ///
     /// Notes on a read-only cache are in `~/.cache/fedreplay/hub`.
     ///
     /// An empty variable counts as not set.
     ///
     /// # Errors
-    /// [`HubError::Setting`]: an endpoint that is not a URL, an invalid value of HF_HUB_OFFLINE, or no home directory
-    /// for the cache.
+    /// [`HubError::Setting`]: an endpoint that is not a URL, an invalid value of HF_HUB_OFFLINE or HF_HUB_DOWNLOAD_TIMEOUT, or no home
+    /// directory for the cache.
     pub fn from_environment() -> Result<Self, HubError> {
         Self::from_variables(|name| std::env::var_os(name))
     }
@@ -62,11 +70,22 @@ impl Hub {
         };
         let notes = variables.user_cache().map(|cache| cache.join("fedreplay/hub"));
         let token = variables.text("HF_TOKEN").or_else(|| stored_token(&home?));
+        if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(HubError::Setting {
+                variable: "HF_TOKEN",
+                value: "(hidden)".into(),
+                allowed: "a token of ASCII letters, digits and signs",
+            });
+        }
         let is_offline = match variables.text("HF_HUB_OFFLINE") {
             Some(word) => switch(&word)?,
             None => false,
         };
-        Ok(Self { endpoint, cache, notes, token, is_offline })
+        let patience = match variables.text("HF_HUB_DOWNLOAD_TIMEOUT") {
+            Some(seconds) => timeout(&seconds)?,
+            None => PATIENCE,
+        };
+        Ok(Self { endpoint, cache, notes, token, is_offline, patience })
     }
 }
 
@@ -109,7 +128,7 @@ fn stored_token(home: &Path) -> Option<String> {
 /// Hides the token from messages and logs.
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, cache, notes, token, is_offline } = self;
+        let Self { endpoint, cache, notes, token, is_offline, patience } = self;
         let token = token.as_ref().map(|_| "(hidden)");
         f.debug_struct("Hub")
             .field("endpoint", endpoint)
@@ -117,6 +136,7 @@ impl fmt::Debug for Hub {
             .field("notes", notes)
             .field("token", &token)
             .field("is_offline", is_offline)
+            .field("patience", patience)
             .finish()
     }
 }
@@ -141,6 +161,17 @@ fn switch(word: &str) -> Result<bool, HubError> {
             variable: "HF_HUB_OFFLINE",
             value: word.into(),
             allowed: "1, true, yes or on, or 0, false, no or off",
+        }),
+    }
+}
+
+fn timeout(seconds: &str) -> Result<Duration, HubError> {
+    match seconds.parse::<u64>() {
+        Ok(count @ 1..=86_400) => Ok(Duration::from_secs(count)),
+        _ => Err(HubError::Setting {
+            variable: "HF_HUB_DOWNLOAD_TIMEOUT",
+            value: seconds.into(),
+            allowed: "a whole number of seconds from 1 to 86400",
         }),
     }
 }
@@ -174,6 +205,9 @@ mod tests {
         .unwrap();
         assert_eq!((hub.endpoint.as_str(), hub.cache.as_path()), ("http://127.0.0.1:8080", Path::new("/h/hub")));
         assert_eq!((hub.token.as_deref(), hub.is_offline), (Some("hf_x"), false));
+        assert_eq!(hub.patience, Duration::from_secs(60));
+        let hub = parsed(&[("HF_HOME", "/h"), ("HF_HUB_DOWNLOAD_TIMEOUT", "7")]).unwrap();
+        assert_eq!(hub.patience, Duration::from_secs(7));
         let hub = parsed(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c"), ("HF_ENDPOINT", "")]).unwrap();
         assert_eq!((hub.endpoint.as_str(), hub.cache.as_path()), ("https://huggingface.co", Path::new("/c")));
     }
@@ -198,6 +232,17 @@ mod tests {
             refused(&[("HOME", "/h"), ("HF_ENDPOINT", "huggingface.co")]).contains("HF_ENDPOINT is \"huggingface.co\"")
         );
         assert!(refused(&[("HOME", "/h"), ("HF_ENDPOINT", "https://")]).contains("HF_ENDPOINT"));
+        for seconds in ["0", "-1", "1.5", "soon", "18446744073709551615"] {
+            let text = refused(&[("HOME", "/h"), ("HF_HUB_DOWNLOAD_TIMEOUT", seconds)]);
+            assert!(
+                text.contains(&format!("HF_HUB_DOWNLOAD_TIMEOUT is \"{seconds}\" and must be a whole number")),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            refused(&[("HOME", "/h"), ("HF_TOKEN", "hf_a\nhf_b")]),
+            "failed to read the environment: HF_TOKEN is \"(hidden)\" and must be a token of ASCII letters, digits and signs"
+        );
         assert!(refused(&[]).contains("HF_HOME is \"\" and must be a folder"));
     }
 }

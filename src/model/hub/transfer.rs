@@ -1,23 +1,22 @@
 //! Requests to the hub: the listing of a repository, and downloads that resume where a connection broke.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::fs;
+use std::io::Read;
+use std::thread;
 use std::time::Duration;
 
-use ureq::http::{HeaderValue, Response, Uri, header};
+use ureq::http::{HeaderValue, Response, header};
 use ureq::{Agent, Body};
 
 use super::cache::{CachedRepository, has_length};
 use super::content_hash::hash_like;
 use super::error::HubError;
 use super::listing::{Listing, RemoteFile};
+use super::part::{Part, Steady};
+use super::redirect::{origin, redirected};
 use super::settings::Hub;
 use super::source::Source;
 use crate::store::SecretText;
-
-/// Timeout for establishing a connection, and for each read.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Largest number of requests for a file in one call.
 const ATTEMPTS_MAX: usize = 5;
@@ -25,11 +24,11 @@ const ATTEMPTS_MAX: usize = 5;
 /// Largest number of requests for one answer: the hub redirects once or twice.
 const REDIRECTS_MAX: usize = 10;
 
+/// Number of times that a request is repeated if the server is busy.
+const REPEATS_MAX: u32 = 3;
+
 /// [byte] -- Longest listing that is accepted; real ones are far shorter.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
-
-/// [byte] -- Size of the read buffer.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// A client of the hub for one repository.
 pub(super) struct Transfer<'a> {
@@ -46,8 +45,11 @@ impl<'a> Transfer<'a> {
             // Redirects are followed by hand: the token stays at the hub's own scheme, host and port.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_connect(Some(PATIENCE))
-            .timeout_per_read(Some(PATIENCE))
+            .timeout_resolve(Some(hub.patience))
+            .timeout_connect(Some(hub.patience))
+            .timeout_recv_response(Some(hub.patience))
+            .timeout_per_read(Some(hub.patience))
+            .timeout_per_write(Some(hub.patience))
             .user_agent(concat!("fedreplay/", env!("CARGO_PKG_VERSION")));
         // The proxy of the environment must not be used for a hub on this machine.
         if is_loopback(&hub.endpoint) {
@@ -67,10 +69,32 @@ impl<'a> Transfer<'a> {
             200 => {}
             status => return Err(self.refusal(&url, status, &response)),
         }
-        let mut body = response.into_body();
-        let text = body.with_config().limit(LISTING_BYTES_MAX).read_to_string();
-        let text = text.map_err(|error| self.connection_error(&url, error))?;
-        Listing::parse(&text).map_err(|reason| HubError::Answer { url, reason: self.without_token(reason) })
+        let text = self.text(response).map_err(|reason| self.malformed(&url, reason))?;
+        let listing = Listing::parse(&text).map_err(|reason| self.malformed(&url, reason))?;
+        if self.source.is_commit() && listing.commit != self.source.revision {
+            return Err(self.malformed(&url, format!("it lists the files of the commit {}", listing.commit)));
+        }
+        Ok(listing)
+    }
+
+    /// Reads an answer that is a text.
+    fn text(&self, response: Response<Body>) -> Result<String, String> {
+        let page = web_page(&response);
+        let mut bytes = Vec::new();
+        let body = Steady::new(response.into_body().into_reader(), self.hub.patience);
+        body.take(LISTING_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        if bytes.len() as u64 > LISTING_BYTES_MAX {
+            return Err(format!("it is longer than {LISTING_BYTES_MAX} bytes"));
+        }
+        match page {
+            Some(page) => Err(format!("it is {page}, not a list of files")),
+            None => String::from_utf8(bytes).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Returns the error of an answer that is malformed.
+    fn malformed(&self, url: &str, reason: String) -> HubError {
+        HubError::Answer { url: url.into(), reason: self.without_token(reason) }
     }
 
     /// Returns the URL of the listing.
@@ -96,20 +120,22 @@ impl<'a> Transfer<'a> {
             return Ok(());
         }
         tracing::info!(file = %file.name, model = %self.source, bytes = file.bytes, "fetching");
+        let mut is_repeated = false;
         loop {
-            let is_continued = part.bytes > 0;
             self.fill(&mut part, commit, &file.name)?;
             let found = hash_like(&file.id, &path).map_err(HubError::io(&path))?;
             if found == file.id {
                 break;
             }
+            let is_of_pieces = part.is_of_pieces;
             part.cut(0)?;
-            // What an earlier call had received may have been damaged since, as by a power cut. What this one received was
-            // sent so.
-            if !is_continued {
+            // What an earlier call had received may have been damaged since, as by a power cut, and two answers may have been of
+            // different files. What came in one answer was sent so.
+            if is_repeated || !is_of_pieces {
                 let url = self.file_url(commit, &file.name);
                 return Err(HubError::WrongContent { url, expected: file.id.clone(), found });
             }
+            is_repeated = true;
             tracing::warn!(file = %file.name, "what was received of it before is damaged; it is fetched from its beginning");
         }
         // On disk before the name is, so that a power cut leaves no name without its content.
@@ -146,10 +172,10 @@ impl<'a> Transfer<'a> {
         match response.status().as_u16() {
             // The whole file: no range was requested, or the server does not support ranges.
             200 => part.cut(0)?,
-            206 if range_start(&response) == Some(part.bytes) => {}
+            206 if range(&response).is_some_and(|range| range.first == part.bytes) => {}
             206 => {
                 let reason = format!("it sends another range than the one from byte {} on", part.bytes);
-                return Err(HubError::Answer { url: url.into(), reason });
+                return Err(self.malformed(url, reason));
             }
             // The server has no such range, so the part cannot belong to this file: the next request starts over.
             416 => {
@@ -159,20 +185,59 @@ impl<'a> Transfer<'a> {
             404 => return Err(HubError::NoFile { file: name.into(), model: self.source.to_string(), hint: "" }),
             status => return Err(self.refusal(url, status, &response)),
         }
-        let ended = part.append(response.into_body().into_reader(), url)?;
+        let expected = part.expected_bytes;
+        if let Some(announced) = announced_bytes(&response).filter(|&announced| announced != expected) {
+            part.cut(0)?;
+            let page = web_page(&response).map_or(String::new(), |page| format!("; it is {page}"));
+            let reason = format!("it has {announced} bytes, and the hub lists {expected}{page}");
+            return Err(self.malformed(url, reason));
+        }
+        let ended = part.append(Steady::new(response.into_body().into_reader(), self.hub.patience), url)?;
         Ok(self.without_token(ended))
     }
 
-    /// Sends a request and follows redirects.
+    /// Sends a request and follows redirects. It is repeated if the server is busy.
     fn get(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, HubError> {
+        for repeats in 0.. {
+            let response = self.redirected_from(url, from)?;
+            match self.wait(&response) {
+                Some(wait) if repeats < REPEATS_MAX => {
+                    let wait = wait.unwrap_or(self.hub.patience / 60 * (1 << repeats));
+                    tracing::info!(status = response.status().as_u16(), ?wait, "the server is busy");
+                    thread::sleep(wait);
+                }
+                _ => return Ok(response),
+            }
+        }
+        unreachable!("the last repeat returns")
+    }
+
+    /// Returns how long to wait until a request is repeated, which the server may say. `None` if it is of no use.
+    fn wait(&self, response: &Response<Body>) -> Option<Option<Duration>> {
+        if !matches!(response.status().as_u16(), 429 | 500 | 502 | 503 | 504) {
+            return None;
+        }
+        match retry_after(response) {
+            Some(wait) if wait > self.hub.patience => None,
+            wait => Some(wait),
+        }
+    }
+
+    /// Sends a request and follows redirects.
+    fn redirected_from(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, HubError> {
         let mut place = url.to_owned();
         for _ in 0..REDIRECTS_MAX {
             let response = self.request(&place, from).map_err(|error| self.connection_error(url, error))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                return match encoding(&response) {
+                    None => Ok(response),
+                    Some(encoding) => {
+                        let reason = format!("it is encoded as {encoding:?}, and no encoding was asked for");
+                        Err(self.malformed(url, reason))
+                    }
+                };
             }
-            place = redirected(&place, &response)
-                .map_err(|reason| HubError::Answer { url: url.into(), reason: self.without_token(reason) })?;
+            place = redirected(&place, &response).map_err(|reason| self.malformed(url, reason))?;
         }
         Err(HubError::Answer { url: url.into(), reason: format!("it redirects more than {REDIRECTS_MAX} times") })
     }
@@ -228,115 +293,52 @@ impl<'a> Transfer<'a> {
             (_, Some("RevisionNotFound")) => HubError::NoRevision { model, endpoint },
             (_, Some("GatedRepo")) | (403, _) => HubError::Denied { model, endpoint },
             (401 | 404, _) => HubError::NoRepository { model, endpoint },
-            _ => HubError::Refused { url: url.into(), status },
+            _ => HubError::Refused { url: url.into(), status, wait: retry_after(response) },
         }
     }
 }
 
-/// An incomplete file, locked against other processes.
-struct Part {
-    file: File,
-    path: std::path::PathBuf,
-    bytes: u64,
-    expected_bytes: u64,
+/// The part of a file that an answer has.
+struct AnsweredRange {
+    /// [byte] -- Its first byte.
+    first: u64,
+    /// [byte] -- Length of the whole file, if the answer has it.
+    total: Option<u64>,
 }
 
-impl Part {
-    /// Opens or creates the file, and waits until no other process writes to it.
-    fn open(path: &Path, expected_bytes: u64) -> Result<Self, HubError> {
-        let file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(HubError::io(path))?;
-        file.lock().map_err(HubError::io(path))?;
-        let bytes = file.metadata().map_err(HubError::io(path))?.len();
-        let mut part = Self { file, path: path.to_owned(), bytes, expected_bytes };
-        // A part that is too long is damaged, and the download starts over.
-        if bytes > expected_bytes {
-            part.cut(0)?;
-        }
-        Ok(part)
-    }
-
-    fn is_complete(&self) -> bool {
-        self.bytes == self.expected_bytes
-    }
-
-    /// Truncates the file to `bytes`.
-    fn cut(&mut self, bytes: u64) -> Result<(), HubError> {
-        // The file is in append mode, so the next write goes to the new end.
-        self.file.set_len(bytes).map_err(HubError::io(&self.path))?;
-        self.file.seek(SeekFrom::Start(bytes)).map_err(HubError::io(&self.path))?;
-        self.bytes = bytes;
-        Ok(())
-    }
-
-    /// Appends what arrives, and returns why it ended. More bytes than the file has are an error.
-    fn append(&mut self, mut body: impl Read, url: &str) -> Result<String, HubError> {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            // A broken connection is no error here: the caller requests the rest.
-            let count = match body.read(&mut buffer) {
-                Ok(0) => return Ok("the server closed it".into()),
-                Ok(count) => count,
-                Err(error) => return Ok(error.to_string()),
-            };
-            // What has been received cannot be trusted either, so nothing of it is kept.
-            if self.bytes + count as u64 > self.expected_bytes {
-                self.cut(0)?;
-                let reason = format!("it sends more than the {} bytes that the hub lists", self.expected_bytes);
-                return Err(HubError::Answer { url: url.into(), reason });
-            }
-            self.file.write_all(&buffer[..count]).map_err(HubError::io(&self.path))?;
-            self.bytes += count as u64;
-        }
-    }
-}
-
-/// Returns scheme, host and port of a URL.
-fn origin(url: &str) -> Option<(String, String, u16)> {
-    let url: Uri = url.parse().ok()?;
-    let scheme = url.scheme_str()?.to_ascii_lowercase();
-    let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-    Some((scheme, url.host()?.to_ascii_lowercase(), port))
-}
-
-/// Returns the URL that an answer from `url` redirects to.
-///
-/// # Errors
-/// What is wrong with it. None leads from an encrypted connection to one that is not.
-fn redirected<T>(url: &str, response: &Response<T>) -> Result<String, String> {
-    let location = response.headers().get(header::LOCATION).ok_or("it redirects to nowhere")?;
-    let target = String::from_utf8_lossy(location.as_bytes());
-    let Some((absolute, (next, host, _))) = absolute(url, &target).and_then(|url| Some((url.clone(), origin(&url)?)))
-    else {
-        return Err(format!("it redirects to {target:?}, which is no URL"));
-    };
-    match next.as_str() {
-        "https" => Ok(absolute),
-        "http" if url.starts_with("http://") => Ok(absolute),
-        "http" => Err(format!("it redirects from https to {host} without encryption, which is not followed")),
-        _ => Err(format!("it redirects to a URL of the scheme {next}, and https and http are followed")),
-    }
-}
-
-/// Returns the target of a redirect from `url` as a whole URL.
-fn absolute(url: &str, target: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    Some(if target.contains("://") && !target.starts_with('/') {
-        target.to_owned()
-    } else if let Some(elsewhere) = target.strip_prefix("//") {
-        format!("{scheme}://{elsewhere}")
-    } else if target.starts_with('/') {
-        format!("{scheme}://{}{target}", rest.split(['/', '?', '#']).next()?)
-    } else {
-        let path = url.split(['?', '#']).next()?;
-        format!("{}/{target}", path.rsplit_once('/')?.0)
-    })
-}
-
-/// Returns the first byte of the range in an answer.
-fn range_start(response: &Response<Body>) -> Option<u64> {
+/// Returns the range in an answer.
+fn range(response: &Response<Body>) -> Option<AnsweredRange> {
     let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
     // Of the form `bytes 200-999/1000`.
-    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+    let (range, total) = range.strip_prefix("bytes ")?.split_once('/')?;
+    Some(AnsweredRange { first: range.split('-').next()?.parse().ok()?, total: total.parse().ok() })
+}
+
+/// Returns the length of the whole file, if an answer has it.
+fn announced_bytes(response: &Response<Body>) -> Option<u64> {
+    match range(response) {
+        Some(range) => range.total,
+        None => response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok(),
+    }
+}
+
+/// Returns the encoding of an answer's content, if it has one.
+fn encoding(response: &Response<Body>) -> Option<String> {
+    let encoding = response.headers().get(header::CONTENT_ENCODING)?;
+    let encoding = String::from_utf8_lossy(encoding.as_bytes()).trim().to_ascii_lowercase();
+    (!encoding.is_empty() && encoding != "identity").then_some(encoding)
+}
+
+/// Returns what an answer is that was meant for a reader, such as the log-in page of a network.
+fn web_page(response: &Response<Body>) -> Option<&'static str> {
+    let kind = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    kind.trim_start().to_ascii_lowercase().starts_with("text/html").then_some("a web page")
+}
+
+/// Returns the wait in seconds that a server asks for.
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// Returns a revision as one component of a URL. Of the characters that a revision may have, only `/` needs an escape.
@@ -347,36 +349,4 @@ fn escaped(revision: &str) -> String {
 fn is_loopback(endpoint: &str) -> bool {
     let host = endpoint.split("://").nth(1).unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
     host == "localhost" || host.starts_with("127.") || endpoint.contains("://[::1]")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(url: &str, location: &str, expected: Result<&str, &str>) {
-        let response = Response::builder().header(header::LOCATION, location).body(()).expect("a response");
-        assert_eq!(redirected(url, &response), expected.map(str::to_owned).map_err(str::to_owned), "{location}");
-    }
-
-    #[test]
-    fn a_redirect_is_followed_or_refused_with_its_reason() {
-        let hub = "https://hub.example/a/b?c=1";
-        check(hub, "https://cdn.example/x", Ok("https://cdn.example/x"));
-        check(hub, "//cdn.example/x", Ok("https://cdn.example/x"));
-        check(hub, "/x", Ok("https://hub.example/x"));
-        check(hub, "x", Ok("https://hub.example/a/x"));
-        check("http://127.0.0.1:80/a", "http://localhost/x", Ok("http://localhost/x"));
-        check("http://127.0.0.1:80/a", "https://localhost/x", Ok("https://localhost/x"));
-        let open = "it redirects from https to cdn.example without encryption, which is not followed";
-        check(hub, "http://cdn.example/x", Err(open));
-        check(
-            hub,
-            "ftp://cdn.example/x",
-            Err("it redirects to a URL of the scheme ftp, and https and http are followed"),
-        );
-        check(hub, "https://", Err("it redirects to \"https://\", which is no URL"));
-        let nowhere = Response::builder().body(()).expect("a response");
-        assert_eq!(redirected(hub, &nowhere), Err("it redirects to nowhere".to_owned()));
-    }
 }

@@ -110,7 +110,8 @@ pub struct ModelSpec {
     #[serde(default)]
     pub folder: Option<PathBuf>,
     /// A model of the Hugging Face Hub, instead of a folder: `("org/name", "revision")`. HF_HOME, HF_ENDPOINT,
-    /// HF_HUB_OFFLINE and HF_TOKEN are respected. For a run that others can repeat, give a commit as the revision.
+    /// HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT and HF_TOKEN are respected. For a run that others can repeat, give a commit as the
+    /// revision.
     #[serde(default)]
     pub hub: Option<(String, String)>,
     /// Shape of the model, instead of a folder. It is enough for `plan`, which trains nothing.

@@ -1,10 +1,13 @@
 //! A hub on loopback and a fresh cache a test: what is asked for, what lies in the cache, and what is said of faults.
 
+mod moods;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use fedreplay_sim::Seed;
 use serde_json::json;
@@ -60,10 +63,16 @@ fn sharded() -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// A hub at this URL with a cache in `home`.
+fn hub_at(endpoint: String, home: &TempDir) -> Hub {
+    let cache = home.path().join("hub");
+    Hub { endpoint, cache, notes: None, token: None, is_offline: false, patience: Duration::from_secs(10) }
+}
+
 impl ModelHub {
     /// A hub at this server with a cache in `home`.
     fn hub(&self, home: &TempDir) -> Hub {
-        Hub { endpoint: self.endpoint(), cache: home.path().join("hub"), notes: None, token: None, is_offline: false }
+        hub_at(self.endpoint(), home)
     }
 }
 
@@ -207,7 +216,7 @@ fn a_file_of_another_length_than_listed_is_refused() {
     server.set(Fault::Overlong);
     let text = refused(&hub);
     let length = repository()[WEIGHTS].len();
-    assert!(text.ends_with(&format!("it sends more than the {length} bytes that the hub lists")), "{text}");
+    assert!(text.ends_with(&format!("it has {} bytes, and the hub lists {length}", length + 1)), "{text}");
     // A content that another program left incomplete is fetched anew.
     server.set(Fault::None);
     let folder = hub.fetch(REPOSITORY, None).unwrap();
@@ -383,7 +392,7 @@ fn a_hub_that_does_not_speak_tls_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_, home) = started();
     let endpoint = format!("https://{}", listener.local_addr().unwrap());
-    let hub = Hub { endpoint, cache: home.path().join("hub"), notes: None, token: None, is_offline: false };
+    let hub = hub_at(endpoint, &home);
     let text = std::thread::scope(|scope| {
         scope.spawn(|| listener.accept().unwrap().0.write_all(b"HTTP/1.1 400 x\r\n\r\n").unwrap());
         refused(&hub)
