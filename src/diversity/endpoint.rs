@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::DiversityError;
+use crate::store::SecretText;
 
 /// Number of texts in one request.
 const BATCH: usize = 64;
@@ -37,7 +38,10 @@ impl Endpoint {
         for batch in texts.chunks(BATCH) {
             match self.ask(&agent, batch) {
                 Ok(of_batch) => vectors.extend(of_batch),
-                Err(message) => return Err(DiversityError::Endpoint { url: self.url.clone(), message }),
+                Err(message) => {
+                    let message = self.without_key(&message);
+                    return Err(DiversityError::Endpoint { url: self.url.clone(), message });
+                }
             }
         }
         Ok(vectors)
@@ -56,10 +60,20 @@ impl Endpoint {
         let read = answer.body_mut().with_config().limit(ANSWER_LIMIT_BYTES).read_to_string();
         let text = read.map_err(|error| error.to_string())?;
         if !status.is_success() {
-            return Err(format!("it answered {status}: {}", text.chars().take(200).collect::<String>()));
+            // Hidden before the text is cut: of a key across the cut, nobody would find the rest.
+            let said = self.without_key(&text).chars().take(200).collect::<String>();
+            return Err(format!("it answered {status}: {said}"));
         }
         let value: Value = serde_json::from_str(&text).map_err(|error| format!("its answer is no JSON: {error}"))?;
         vectors(&value, texts.len())
+    }
+
+    /// Returns a foreign text without the key, which it may repeat.
+    fn without_key(&self, text: &str) -> String {
+        match &self.key {
+            Some(key) => SecretText::new(key.as_str()).hide_in(text),
+            None => text.to_owned(),
+        }
     }
 }
 

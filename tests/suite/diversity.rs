@@ -140,3 +140,11 @@ fn a_server_that_fails_is_named_and_leaves_no_tables() {
         assert!(!world.path("found/distances.parquet").exists());
     }
 }
+
+#[test]
+fn a_server_that_repeats_the_key_does_not_spread_it() {
+    let world = world();
+    let server = ChatEndpoint::start([Turn::Repeats { status: 401 }]);
+    let said = diversity(&world, &server.base_url(), "found").refused(1, &["it answered 401", "Bearer (hidden)"]);
+    assert!(!said.stderr.contains("sk-secret"), "{}", said.stderr);
+}
