@@ -107,6 +107,13 @@ impl Adapter {
         let text = text.ok_or_else(|| AdapterError::content(WHAT, format!("no {LAYOUT_KEY} in the header")))?;
         let layout: Layout = serde_json::from_str(text)
             .map_err(|e| AdapterError::content(WHAT, format!("{LAYOUT_KEY} is not a layout: {e}")))?;
+        // Memory is taken by the layout, so it may not be of more values than the file can have.
+        let values = layout.modules.iter().try_fold(0_usize, |sum, module| {
+            module.in_features.checked_add(module.out_features)?.checked_mul(layout.rank)?.checked_add(sum)
+        });
+        if values.is_none_or(|values| values > bytes.len()) {
+            return Err(AdapterError::content(WHAT, format!("{LAYOUT_KEY} is of more values than the file has")));
+        }
         Self::from_safetensors(WHAT, bytes, Arc::new(layout))
     }
 
@@ -234,6 +241,17 @@ pub(super) mod tests {
         assert_eq!((back.hash(), &back), (adapter.hash(), &adapter));
         for length in [0, 7, 40, bytes.len() / 2, bytes.len() - 1] {
             assert!(Adapter::from_bytes(&bytes[..length]).is_err(), "{length} bytes were read as an adapter");
+        }
+    }
+
+    #[test]
+    fn a_layout_of_more_values_than_the_file_has_is_refused() {
+        for rank in [usize::MAX, 1 << 40, 1000] {
+            let layout = Layout { rank, ..Layout::clone(&filled().layout) };
+            let text = serde_json::to_string(&layout).unwrap();
+            let bytes = filled().serialize(Some(HashMap::from([(LAYOUT_KEY.to_owned(), text)])));
+            let said = Adapter::from_bytes(&bytes).unwrap_err().to_string();
+            assert!(said.ends_with("is of more values than the file has"), "{said}");
         }
     }
 
