@@ -1,0 +1,181 @@
+//! Every source file that reads a file or an answer of a server, with the formats that it reads.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::super::support::{files, project};
+use super::formats::FORMATS;
+
+/// What a source file reads.
+enum Reads {
+    /// Files of these formats.
+    Formats(&'static [&'static str]),
+    /// Nothing that comes from outside of the program, for this reason.
+    Nothing(&'static str),
+}
+
+use Reads::{Formats, Nothing};
+
+const KERNEL: Reads = Nothing("what the kernel says about this machine and process");
+
+const READERS: [(&str, Reads); 54] = [
+    ("adapter/peft/read.rs", Formats(&["adapter/adapter_config.json", "run/adapters/round-00001/adapter_config.json"])),
+    ("audit/diff.rs", Formats(&["run/scenario.ron"])),
+    ("benchmarks/human_eval/problems.rs", Formats(&["questions/humaneval/HumanEval.jsonl.gz"])),
+    (
+        "benchmarks/mmlu/questions.rs",
+        Formats(&["questions/mmlu/test/anatomy_test.csv", "questions/mmlu/dev/anatomy_dev.csv"]),
+    ),
+    (
+        "benchmarks/open_ended/files.rs",
+        Formats(&[
+            "questions/vicuna/question.jsonl",
+            "questions/mt-bench/question.jsonl",
+            "questions/mt-bench/reference_answers.jsonl",
+            "questions/ref-gpt4/chatbot.json",
+            "questions/ref-gpt4/aya.json",
+            "questions/advbench/advbench.csv",
+        ]),
+    ),
+    ("cli/args/judge.rs", Formats(&["wording.txt"])),
+    ("cli/commands/import.rs", Formats(&["train.sh"])),
+    ("cli/commands/sweep.rs", Formats(&["swept/sweep.json"])),
+    ("cli/output/signals.rs", KERNEL),
+    ("data/chat_template/source.rs", Formats(&["base/chat_template.jinja", "base/tokenizer_config.json"])),
+    (
+        "data/tokenizer_files.rs",
+        Formats(&[
+            "base/tokenizer.json",
+            "sentencepiece/tokenizer.json",
+            "base/tokenizer_config.json",
+            "base/special_tokens_map.json",
+            "base/added_tokens.json",
+        ]),
+    ),
+    (
+        "data/walk.rs",
+        Formats(&[
+            "data.json",
+            "rows.jsonl",
+            "rows.csv",
+            "rows.parquet",
+            "rows.json.gz",
+            "rows.json.zst",
+            "many/user-0.json",
+            "messages.json",
+            "pairs.jsonl",
+        ]),
+    ),
+    ("diversity/endpoint.rs", Formats(&["served/embeddings.json"])),
+    ("generation/folder_sampling.rs", Formats(&["base/generation_config.json"])),
+    ("inputs/load.rs", Formats(&["base/config.json"])),
+    ("inputs/self_test_cache.rs", KERNEL),
+    ("inputs/trace.rs", Formats(&["clients.csv", "online.csv", "clients.parquet"])),
+    ("judge/endpoint.rs", Formats(&["served/judgment.json"])),
+    ("ledger/locate.rs", Formats(&["run/ledger/events/00001-00001.parquet"])),
+    ("ledger/manifest.rs", Formats(&["run/manifest.json"])),
+    (
+        "ledger/reader.rs",
+        Formats(&[
+            "run/ledger/population/00000-00000.parquet",
+            "run/ledger/events/00001-00001.parquet",
+            "run/ledger/tasks/00001-00001.parquet",
+            "run/ledger/rounds/00001-00001.parquet",
+            "run/ledger/evaluations/00001-00001.parquet",
+            "run/ledger/generations/00001-00001.parquet",
+            "run/ledger/lineage/00001-00001.parquet",
+        ]),
+    ),
+    ("model/config/read.rs", Formats(&["base/config.json"])),
+    (
+        "model/folder.rs",
+        Formats(&[
+            "base/model.safetensors",
+            "sharded/model-00001-of-00001.safetensors",
+            "adapter/adapter_model.safetensors",
+            "run/adapters/round-00001/adapter_model.safetensors",
+        ]),
+    ),
+    ("model/gguf/folder.rs", Formats(&["model.gguf"])),
+    ("model/gguf/weights.rs", Formats(&["model.gguf"])),
+    ("model/hub/cache.rs", Formats(&["hf/hub/models--tiny--llama/refs/v1"])),
+    (
+        "model/hub/content_hash.rs",
+        Formats(&["hf/hub/models--tiny--llama/blobs/*", "hf/hub/models--tiny--llama/fedreplay-checked/*"]),
+    ),
+    ("model/hub/part.rs", Nothing("model/hub/tests/moods.rs has parts that are damaged")),
+    ("model/hub/settings.rs", Formats(&["hf/token"])),
+    ("model/hub/transfer.rs", Formats(&["served/listing.json"])),
+    ("model/merge.rs", Formats(&["base/config.json"])),
+    ("model/weight_files.rs", Formats(&["sharded/model.safetensors.index.json"])),
+    ("privacy/noise.rs", KERNEL),
+    ("results/summary.rs", Formats(&["swept/0001-slow-uplink-1-Mbit-s/timing/summary.json"])),
+    ("run/certificate.rs", Formats(&["run/certificate.json"])),
+    ("run/folder.rs", Formats(&["run/scenario.ron"])),
+    ("run/signature.rs", Formats(&["whole.intoto.json", "lab.pem", "lab.pub.pem"])),
+    ("run/statements.rs", Formats(&["run/scenario.ron"])),
+    ("run/verification.rs", Formats(&["run/certificate.json"])),
+    ("sandbox/isolation.rs", KERNEL),
+    ("sandbox/memory.rs", KERNEL),
+    ("scenario/catalog.rs", Formats(&["devices.ron"])),
+    ("scenario/load.rs", Formats(&["scenario.ron", "cataloged.ron", "values.set", "run/scenario.ron"])),
+    ("scenario/sweep/mod.rs", Formats(&["sweep.ron"])),
+    ("store/atomic.rs", Nothing("folders are opened to write them to disk")),
+    ("store/claim.rs", Nothing("files are locked and never read")),
+    ("store/content.rs", Formats(&["kept/results/*", "kept/contents/*"])),
+    ("store/key.rs", Nothing("the program itself")),
+    ("store/registry.rs", Formats(&["kept/runs/*"])),
+    ("store/session.rs", Nothing("files are locked and never read")),
+    ("store/upkeep.rs", Formats(&["kept/results/*", "kept/contents/*"])),
+    ("training/process/available.rs", KERNEL),
+    ("training/process/libraries.rs", Nothing("the libraries of the program")),
+    ("training/process/numerics.rs", KERNEL),
+];
+
+/// What a source file has in it that opens a file or reads an answer.
+const OPENINGS: [&str; 7] =
+    ["File::open", "File::options", "OpenOptions", "fs::read(", "fs::read)", "read_to_string(", "into_reader()"];
+
+/// Returns the sources that read, without comments and tests.
+fn reading(folder: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (name, bytes) in files(&project(folder)) {
+        let is_test = Path::new(&name).iter().any(|part| part == "tests") || name.ends_with("tests.rs");
+        if is_test || !name.ends_with(".rs") {
+            continue;
+        }
+        let text = String::from_utf8(bytes).expect("sources are UTF-8");
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let opens = |line: &str| OPENINGS.iter().any(|opening| line.contains(opening));
+        if code.lines().any(|line| opens(line.split("//").next().unwrap_or_default())) {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_source_that_reads_has_a_format_or_a_reason() {
+    let known: BTreeSet<String> = READERS.iter().map(|(source, _)| (*source).to_owned()).collect();
+    assert_eq!(known.len(), READERS.len(), "a source is listed twice");
+    let found = reading("src");
+    let unknown: Vec<_> = found.difference(&known).collect();
+    assert!(unknown.is_empty(), "{unknown:?} read files: list each with its formats in {}", file!());
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(gone.is_empty(), "{gone:?} do not read files");
+    assert_eq!(reading("sim/src"), BTreeSet::new(), "the simulator reads files");
+}
+
+#[test]
+fn every_format_has_a_source_that_reads_it() {
+    let formats: BTreeSet<&str> = FORMATS.iter().map(|format| format.file).collect();
+    assert_eq!(formats.len(), FORMATS.len(), "a format is listed twice");
+    let mut read = BTreeSet::new();
+    for (source, reads) in &READERS {
+        match reads {
+            Formats(names) => read.extend(names.iter().copied()),
+            Nothing(reason) => assert!(!reason.is_empty(), "{source} has no reason"),
+        }
+    }
+    assert_eq!(read, formats, "formats of sources, and formats that are changed");
+}
